@@ -1,0 +1,1 @@
+"""Projections on arrays: a slow, dense reference, and one module for each array library."""

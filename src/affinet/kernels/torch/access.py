@@ -1,0 +1,139 @@
+"""Reading the entries of a block from its parameters into one tensor, and writing them back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import gcd
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affinet.structure.blocks import Part, View
+from affinet.structure.offsets import Dim, Nest, Offsets, disjoint_sums
+from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
+
+Tensors = Mapping[str, Tensor | None]
+"""Parameters or gradients by name; None is a gradient that is missing."""
+
+
+class Box:
+    """A regular box of one parameter, as a strided view: nothing is copied where dtype and memory order allow.
+
+    Loops with negative steps are flipped. `select` are (axis, places) for axes of which only some places belong.
+    """
+
+    def __init__(self, name: str, offset: int, dims: tuple[Dim, ...], select: dict[int, Tensor] | None = None) -> None:
+        self.name = name
+        self._offset = offset + sum(step * (size - 1) for size, step in dims if step < 0)
+        self._sizes = tuple(size for size, _ in dims)
+        self._steps = tuple(abs(step) for _, step in dims)
+        self._flips = tuple(axis for axis, (_, step) in enumerate(dims) if step < 0)
+        self._select = select or {}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in which entries are read."""
+        return tuple(len(self._select[axis]) if axis in self._select else n for axis, n in enumerate(self._sizes))
+
+    def read(self, tensor: Tensor) -> Tensor:
+        """The entries in the working dtype, of shape (loops…). It may share memory with `tensor`."""
+        return self._taken(self._view(tensor.contiguous())).to(regular_dtype(tensor.dtype))
+
+    def write(self, tensor: Tensor, values: Tensor) -> None:
+        """Put the entries back, rounded to the tensor's dtype; others keep their bits."""
+        flat = tensor.contiguous()
+        view = self._view(flat)
+        values = values.flip(self._flips) if self._flips else values
+        if self._select:
+            (axis, places), *rest = self._select.items()
+            assert not rest
+            view.index_copy_(axis, places, values.to(tensor.dtype))
+        elif values.data_ptr() != view.data_ptr() or values.dtype != view.dtype:
+            view.copy_(values)
+        if flat is not tensor and flat.data_ptr() != tensor.data_ptr():
+            tensor.copy_(flat)
+
+    def _view(self, flat: Tensor) -> Tensor:
+        return flat.as_strided(self._sizes, self._steps, flat.storage_offset() + self._offset)
+
+    def _taken(self, view: Tensor) -> Tensor:
+        for axis, places in self._select.items():
+            view = view.index_select(axis, places)
+        return view.flip(self._flips) if self._flips else view
+
+
+class Gathered:
+    """Irregular entries of one or more parameters, side by side in one flat tensor of the widest dtype."""
+
+    def __init__(self, parts: tuple[Part, ...], device: torch.device, order: np.ndarray | None = None) -> None:
+        self.names = tuple(part.parameter.name for part in parts)
+        self._dtype = irregular_dtype(device)
+        positions = [part.positions for part in parts]
+        if order is not None and len(parts) == 1:
+            positions, order = [positions[0][order]], None
+        self._positions = [torch.as_tensor(p.astype(np.int64), device=device) for p in positions]
+        self._sizes = [len(p) for p in positions]
+        self._order = None if order is None else torch.as_tensor(order.astype(np.int64), device=device)
+        self._back = None if order is None else torch.as_tensor(np.argsort(order), device=device)
+
+    def read(self, tensors: Tensors) -> Tensor:
+        """The entries; those of a missing tensor are zero."""
+        pieces = [
+            torch.zeros(size, dtype=self._dtype, device=where.device)
+            if (tensor := tensors[name]) is None
+            else _flat_take(tensor, where).to(self._dtype)
+            for name, where, size in zip(self.names, self._positions, self._sizes, strict=True)
+        ]
+        flat = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        return flat if self._order is None else flat.index_select(0, self._order)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        """Put the entries back where there is a tensor to hold them."""
+        flat = values if self._back is None else values.index_select(0, self._back)
+        for name, where, piece in zip(self.names, self._positions, flat.split(self._sizes), strict=True):
+            tensor = tensors[name]
+            if tensor is not None:
+                _flat_put(tensor, where, piece.to(tensor.dtype))
+
+
+def box_of(view: View) -> Box:
+    """The box of a view."""
+    return Box(view.parameter.name, view.offset, view.dims)
+
+
+def cells_box(name: str, offset: int, outer: Offsets, inner: Offsets, device: torch.device) -> tuple[Box, int] | None:
+    """A box over cells and what is inside them, and how many of its axes run over cells.
+
+    Tables become an axis of regular steps of which some places are selected. None where that axis would make the
+    view overlap itself; such entries are gathered one by one.
+    """
+    dims: list[Dim] = []
+    select: dict[int, Tensor] = {}
+    padded: list[Offsets] = []
+    for part in (outer, inner):
+        if isinstance(part, Nest):
+            dims += part.dims or ((1, 1),)
+            padded.append(part)
+            continue
+        positions = part.table()
+        low, step = int(positions.min()), gcd(*(int(p) for p in np.unique(positions - positions.min()))) or 1
+        select[len(dims)] = torch.as_tensor((positions - low) // step, device=device)
+        dims.append((int(positions.max() - low) // step + 1, step))
+        offset += low
+        padded.append(Nest((dims[-1],)))
+    if len(select) > 1 or (select and not disjoint_sums(*padded)):
+        return None
+    cells = len(outer.dims or ((1, 1),)) if isinstance(outer, Nest) else 1
+    return Box(name, offset, tuple(dims), select), cells
+
+
+def _flat_take(tensor: Tensor, positions: Tensor) -> Tensor:
+    return tensor.view(-1).index_select(0, positions) if tensor.is_contiguous() else tensor.take(positions)
+
+
+def _flat_put(tensor: Tensor, positions: Tensor, values: Tensor) -> None:
+    if tensor.is_contiguous():
+        tensor.view(-1).index_copy_(0, positions, values)
+    else:
+        tensor.put_(positions, values)

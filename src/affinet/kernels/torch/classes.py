@@ -1,0 +1,109 @@
+"""Tied entries: from entries to one number a class, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.access import Gathered, Tensors
+from affinet.kernels.torch.precision import irregular_dtype
+from affinet.language.terms import Integers
+from affinet.structure.blocks import Classes, Fixed, Part, Ties
+
+
+class ClassMap:
+    """`w_i = scale_i z[class_i] + shift_i` and its inverse in the least-squares sense, `z = D⁻¹Eᵀ(w − shift)`.
+
+    The mean is taken of differences from one representative, so that a million equal numbers have themselves as their
+    mean (a sum of them would not). `order` renumbers the classes: class `order[k]` of the block is number k here.
+    """
+
+    def __init__(self, classes: Classes, order: Integers, device: torch.device) -> None:
+        number = np.empty(classes.count, np.int64)
+        number[order] = np.arange(classes.count)
+        dtype = irregular_dtype(device)
+        self.class_of = torch.as_tensor(number[classes.class_of], device=device)
+        self.weight = torch.as_tensor(classes.weight[order], dtype=dtype, device=device)
+        self.sizes = torch.bincount(self.class_of, minlength=classes.count).to(dtype)
+        self._representative = torch.as_tensor(classes.representative[order], device=device)
+        self._scale = _unless_all(classes.scale, 1.0, dtype, device)
+        self._shift = _unless_all(classes.shift, 0.0, dtype, device)
+
+    def reduced(self, x: Tensor, *, affine: bool) -> Tensor:
+        """One number a class, the nearest; `affine` takes the shifts off first."""
+        if affine and self._shift is not None:
+            x = x - self._shift
+        reference = x.index_select(0, self._representative)
+        difference = x - self._scaled(reference.index_select(0, self.class_of))
+        return reference + self.summed(self._scaled(difference)) / self.weight
+
+    def expanded(self, z: Tensor, *, affine: bool) -> Tensor:
+        """Every entry from its class; equal and opposite entries get the same bits."""
+        x = self._scaled(z.index_select(0, self.class_of))
+        return x + self._shift if affine and self._shift is not None else x
+
+    def summed(self, x: Tensor) -> Tensor:
+        """Sum over the entries of each class, in float64 where the device has it."""
+        return torch.zeros_like(self.weight).index_add_(0, self.class_of, x)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self._scale is None else x * self._scale
+
+
+class TiesKernel:
+    """Classes of tied entries, every class free."""
+
+    def __init__(self, block: Ties, device: torch.device) -> None:
+        self._access = Gathered(block.parts, device)
+        self.names = self._access.names
+        self._classes = ClassMap(block.classes, np.arange(block.classes.count), device)
+
+    def read(self, tensors: Tensors) -> Tensor:
+        return self._access.read(tensors)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        self._access.write(tensors, values)
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._classes.expanded(self._classes.reduced(x, affine=True), affine=True)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return self._classes.expanded(self._classes.reduced(x, affine=False), affine=False)
+
+    def level(self, x: Tensor) -> Tensor:
+        square = self._classes.summed(x.square()) / self._classes.sizes
+        return square.sqrt_().index_select(0, self._classes.class_of)
+
+
+class FixedKernel:
+    """Entries of known value."""
+
+    def __init__(self, block: Fixed, device: torch.device) -> None:
+        self._access = Gathered(block.parts, device)
+        self.names = self._access.names
+        self._values = torch.as_tensor(block.values, dtype=irregular_dtype(device), device=device)
+
+    def read(self, tensors: Tensors) -> Tensor:
+        return self._access.read(tensors)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        self._access.write(tensors, values)
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._values
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    def level(self, x: Tensor) -> Tensor:
+        return torch.zeros((), dtype=x.dtype, device=x.device)
+
+
+def entries_of(parts: tuple[Part, ...]) -> int:
+    """How many entries the parts hold."""
+    return sum(part.size for part in parts)
+
+
+def _unless_all(values: np.ndarray, neutral: float, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    return None if (values == neutral).all() else torch.as_tensor(np.array(values), dtype=dtype, device=device)

@@ -1,0 +1,64 @@
+"""One kernel a block: all set-up done once, at the only place that tells block kinds apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, assert_never
+
+from torch import Tensor
+
+from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.classes import FixedKernel, TiesKernel
+from affinet.kernels.torch.components import DenseKernel, SparseKernel
+from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
+from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
+from affinet.structure.blocks import Block, Dense, Fixed, Mirror, Pairs, Product, Slices, Sparse, Ties
+
+
+class Kernel(Protocol):
+    """Projects the entries of one block, read into one working tensor.
+
+    `project` and `tangent` return a tensor of their own and leave the one they are given as it is.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that the block reads and writes."""
+
+    def read(self, tensors: Tensors) -> Tensor:
+        """The block's entries in the working dtype; entries of a missing tensor are zero."""
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        """Put entries back into the tensors that are there."""
+
+    def project(self, x: Tensor) -> Tensor:
+        """Nearest point that satisfies the block. Law: `project(project(x)) == project(x)` to rounding."""
+
+    def tangent(self, x: Tensor) -> Tensor:
+        """`P x`, the part along which the block's equations stay as they are."""
+
+    def level(self, x: Tensor) -> Tensor:
+        """Root mean square of `x` over each entry's own component, of a shape that broadcasts to `x`."""
+
+
+def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
+    """The kernel of a block for parameters like `tensors` (their devices and dtypes)."""
+    match block:
+        case Slices():
+            return SlicesKernel(block, tensors[block.parameter.name])
+        case Product():
+            return ProductKernel(block, tensors[block.view.parameter.name])
+        case Mirror():
+            return MirrorKernel(block, tensors[block.view.parameter.name])
+        case Pairs():
+            return PairsKernel(block, tensors[block.first.parameter.name])
+        case Fixed():
+            return FixedKernel(block, tensors[block.parts[0].parameter.name].device)
+        case Ties():
+            return TiesKernel(block, tensors[block.parts[0].parameter.name].device)
+        case Dense():
+            return DenseKernel(block, tensors[block.parts[0].parameter.name].device)
+        case Sparse():
+            return SparseKernel(block, tensors[block.parts[0].parameter.name].device)
+        case _:
+            assert_never(block)

@@ -1,0 +1,110 @@
+"""How far weights are from each rule as the user wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.access import Gathered, box_of, cells_box
+from affinet.kernels.torch.mirrors import MirrorKernel
+from affinet.kernels.torch.precision import irregular_dtype
+from affinet.structure.blocks import Mirror, Pairs, Part
+from affinet.structure.compilation import ONE_BY_ONE
+from affinet.structure.reading import read
+from affinet.structure.regular import RowBatch
+from affinet.system.rows import Rows
+from affinet.system.system import System
+
+
+class Measure:
+    """Largest |A w − b| of every rule, computed in float64 from the terms or the equations of the rule."""
+
+    def __init__(self, system: System, device: torch.device) -> None:
+        self._names = [rule.name for rule in system.rules]
+        self._regular: list[tuple[int, _Regular]] = []
+        irregular = []
+        for number, rule in enumerate(system.rules):
+            found = read(rule.expression, number) if rule.pairs > ONE_BY_ONE else None
+            if found is None:
+                irregular.append(number)
+            else:
+                self._regular.append((number, _Regular(found, device)))
+        self._equations = _Equations(system, system.rows(irregular), device)
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """Rule name → largest absolute violation; zero for a rule without equations, nan where a weight is."""
+        largest = self._equations(weights, len(self._names))
+        for number, rule in self._regular:
+            largest[number] = rule(weights)
+        return dict(zip(self._names, largest.tolist(), strict=True))
+
+
+class _Equations:
+    """Equations one by one, all rules in one pass."""
+
+    def __init__(self, system: System, rows: Rows, device: torch.device) -> None:
+        columns, local = np.unique(rows.columns, return_inverse=True)
+        pieces = system.layout.split(columns)
+        order = np.concatenate([np.zeros(0, np.int64), *(places for _, places, _ in pieces)])
+        place = np.empty(len(columns), np.int64)
+        place[order] = np.arange(len(columns))
+        dtype = irregular_dtype(device)
+        self._access = Gathered(tuple(Part(parameter, positions) for parameter, _, positions in pieces), device)
+        self._columns = torch.as_tensor(place[local], device=device)
+        self._values = torch.as_tensor(rows.values, dtype=dtype, device=device)
+        self._row = torch.as_tensor(rows.row_of_each(), device=device)
+        self._rhs = torch.as_tensor(rows.rhs, dtype=dtype, device=device)
+        self._rule = torch.as_tensor(rows.rule, device=device)
+
+    def __call__(self, weights: Mapping[str, Tensor], rules: int) -> Tensor:
+        gaps = -self._rhs
+        if len(self._columns):
+            entries = self._access.read(weights)
+            gaps.index_add_(0, self._row, self._values * entries.index_select(0, self._columns))
+        largest = torch.zeros(rules, dtype=gaps.dtype, device=gaps.device)
+        return largest.scatter_reduce_(0, self._rule, gaps.abs_(), "amax")
+
+
+class _Regular:
+    """One rule that reads regular entries."""
+
+    def __init__(self, form: RowBatch | Mirror | Pairs, device: torch.device) -> None:
+        self._form = form
+        self._device = device
+        if isinstance(form, RowBatch):
+            found = cells_box(form.parameter.name, form.offset, form.outer, form.inner, device)
+            assert found is not None, "a rule read from its terms is a strided box"
+            self._box, self._cells = found
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
+        form = self._form
+        match form:
+            case RowBatch():
+                return self._batch(form, weights[form.parameter.name])
+            case Mirror():
+                kernel = MirrorKernel(form, weights[form.view.parameter.name])
+                x = kernel.read(weights)
+                return (x - form.sign * kernel.mirrored(x) - _tensor(form.shift, x)).abs().amax()
+            case Pairs():
+                first, second = (box_of(view).read(weights[view.parameter.name]) for view in (form.first, form.second))
+                return (first.double() - form.ratio * second - _tensor(form.shift, first)).abs().amax()
+
+    def _batch(self, form: RowBatch, weight: Tensor) -> Tensor:
+        x = self._box.read(weight)
+        inner = tuple(range(self._cells, x.ndim))
+        dtype = irregular_dtype(self._device)
+        rhs = torch.as_tensor(np.array(form.rhs), dtype=dtype, device=self._device)
+        if not any(form.matrix.strides):
+            total = x.sum(inner, dtype=dtype).reshape(-1, 1) * float(form.matrix.flat[0])
+        else:
+            matrix = torch.as_tensor(np.array(form.matrix), dtype=dtype, device=self._device)
+            total = x.reshape(form.cells, -1).to(dtype) @ matrix.T
+        return (total - rhs).abs().amax()
+
+
+def _tensor(shift: np.ndarray, like: Tensor) -> Tensor:
+    return torch.as_tensor(np.array(shift), dtype=irregular_dtype(like.device), device=like.device)
+

@@ -1,0 +1,95 @@
+"""Symmetric boxes and pairs of boxes: the mean of two views, exact to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.access import Tensors, box_of
+from affinet.kernels.torch.precision import regular_dtype
+from affinet.structure.blocks import Mirror, Pairs
+
+
+class MirrorKernel:
+    """`x ↦ (x + sign · mirrored(x) + shift) / 2`: both images come from the same sum, so they agree to the bit."""
+
+    def __init__(self, block: Mirror, like: Tensor) -> None:
+        self.names = (block.view.parameter.name,)
+        self._box = box_of(block.view)
+        self._permutation, self._flips, self._sign = block.permutation, block.flips, block.sign
+        self._shift = torch.as_tensor(np.array(block.shift), dtype=regular_dtype(like.dtype), device=like.device)
+        self._affine = bool(np.any(block.shift))
+
+    def read(self, tensors: Tensors) -> Tensor:
+        tensor = tensors[self.names[0]]
+        assert tensor is not None
+        return self._box.read(tensor)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        tensor = tensors[self.names[0]]
+        assert tensor is not None
+        self._box.write(tensor, values)
+
+    def project(self, x: Tensor) -> Tensor:
+        both = torch.add(x, self.mirrored(x), alpha=self._sign)
+        return (both.add_(self._shift) if self._affine else both).mul_(0.5)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return torch.add(x, self.mirrored(x), alpha=self._sign).mul_(0.5)
+
+    def level(self, x: Tensor) -> Tensor:
+        return (x.square() + self.mirrored(x).square()).mul_(0.5).sqrt_()
+
+    def mirrored(self, x: Tensor) -> Tensor:
+        """The same entries seen in the mirror; a view where nothing is flipped."""
+        turned = x.permute(self._permutation)
+        return turned.flip(self._flips) if self._flips else turned
+
+
+class PairsKernel:
+    """`first == ratio · second + shift`: both from one z, in the metric `D = 1 + ratio²`."""
+
+    def __init__(self, block: Pairs, like: Tensor) -> None:
+        self.names = (block.first.parameter.name, block.second.parameter.name)
+        self._boxes = (box_of(block.first), box_of(block.second))
+        # The side with the larger scale is z itself, so that equal and opposite entries are one number.
+        self._swapped = abs(block.ratio) > 1.0
+        ratio, shift = (1.0 / block.ratio, -block.shift / block.ratio) if self._swapped else (block.ratio, block.shift)
+        self._ratio = float(ratio)
+        self._shift = torch.as_tensor(np.array(shift), dtype=regular_dtype(like.dtype), device=like.device)
+        self._affine = bool(np.any(shift))
+
+    def read(self, tensors: Tensors) -> Tensor:
+        """Both sides on a new first axis; a missing one is zero."""
+        pieces = [
+            None if (tensor := tensors[name]) is None else box.read(tensor)
+            for name, box in zip(self.names, self._boxes, strict=True)
+        ]
+        some = next(piece for piece in pieces if piece is not None)
+        return torch.stack([torch.zeros_like(some) if piece is None else piece for piece in pieces])
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        for name, box, piece in zip(self.names, self._boxes, values, strict=True):
+            tensor = tensors[name]
+            if tensor is not None:
+                box.write(tensor, piece)
+
+    def project(self, x: Tensor) -> Tensor:
+        scaled, plain = (x[1], x[0]) if self._swapped else (x[0], x[1])
+        z = self._common(scaled - self._shift if self._affine else scaled, plain)
+        other = z * self._ratio
+        other = other.add_(self._shift) if self._affine else other
+        return torch.stack([z, other] if self._swapped else [other, z])
+
+    def tangent(self, x: Tensor) -> Tensor:
+        scaled, plain = (x[1], x[0]) if self._swapped else (x[0], x[1])
+        z = self._common(scaled, plain)
+        other = z * self._ratio
+        return torch.stack([z, other] if self._swapped else [other, z])
+
+    def level(self, x: Tensor) -> Tensor:
+        return x.square().mean(0, keepdim=True).sqrt_()
+
+    def _common(self, scaled: Tensor, plain: Tensor) -> Tensor:
+        return torch.add(plain, scaled, alpha=self._ratio).div_(1.0 + self._ratio * self._ratio)

@@ -1,0 +1,55 @@
+"""In which dtype a projection computes, and what of its result is rounding noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+NOISE = 32.0
+"""A projected gradient at or below this many roundoffs of what it was computed from is noise (DESIGN, trap 6)."""
+
+
+def regular_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Where slices compute: in the dtype of the weights, or float32 where they are coarser."""
+    return dtype if dtype in (torch.float32, torch.float64) else torch.float32
+
+
+def irregular_dtype(device: torch.device) -> torch.dtype:
+    """Where ties and components compute: float64, or float32 on a device without it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def roundoff(dtype: torch.dtype) -> float:
+    """Unit roundoff of a gradient's dtype, float32's for coarser ones.
+
+    At a constrained optimum the gradient is normal to the rules, and its projection is rounding of about this size
+    relative to it. In 16 bits the same bound would be 12 % of the gradient, far more than a step may lose, so there
+    the noise of the backward pass is left alone.
+    """
+    return float(torch.finfo(regular_dtype(dtype)).eps) / 2.0
+
+
+def silenced(projected: Tensor, original: Tensor, level: Tensor, unit: float) -> Tensor:
+    """`projected`, in place, with zeros where `|Pg| <= 32 u (|g| + rms g)`; `level` is the rms."""
+    bound = original.abs().add_(level).mul_(NOISE * unit)
+    return projected.masked_fill_(projected.abs() <= bound, 0.0)
+
+
+def exact_matmul(x: Tensor) -> Tensor:
+    """`x` in a dtype whose matrix products are not shortened: TF32 and bfloat16 reach into float32 otherwise."""
+    shortened = x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+    return x.double() if shortened and x.device.type != "mps" else x
+
+
+@contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """No autograd and no autocast: a projection inside somebody's context is the projection all the same."""
+    with torch.no_grad():
+        if torch.is_autocast_enabled(device.type):
+            with torch.autocast(device.type, enabled=False):
+                yield
+        else:
+            yield

@@ -1,0 +1,171 @@
+"""Slices: one small orthonormal basis applied to every cell."""
+
+from __future__ import annotations
+
+from math import prod, sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.access import Box, Gathered, Tensors, box_of, cells_box
+from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, regular_dtype
+from affinet.structure.blocks import Part, Product, Slices
+
+
+class Cells:
+    """The projection of one set of slices, on a tensor whose axes are the loops.
+
+    Law: with orthonormal rows Q, `x − Qᵀ(Q x − target)` is the nearest point of each cell. Where all entries of a
+    single row are equal it is the mean that is set, in one pass and without a product.
+    """
+
+    def __init__(self, block: Slices, sizes: tuple[int, ...], inner: tuple[int, ...], like: Tensor) -> None:
+        self._inner = inner
+        self._outer = tuple(axis for axis in range(len(sizes)) if axis not in inner)
+        self._sizes = sizes
+        self._count = prod(sizes[axis] for axis in inner)
+        dtype, wide, device = regular_dtype(like.dtype), irregular_dtype(like.device), like.device
+        kept = [n if axis in self._outer else 1 for axis, n in enumerate(sizes)]
+        self._mean = len(block.basis) == 1 and not any(block.basis.strides)
+        if self._mean:
+            shift = block.target * np.sign(block.basis[0, 0]) / sqrt(self._count)
+            shape = kept if len(shift) > 1 else [1] * len(sizes)
+            self._shift = torch.as_tensor(shift.reshape(shape), dtype=dtype, device=device)
+        else:
+            basis = torch.as_tensor(np.array(block.basis), dtype=wide, device=device)
+            target = torch.as_tensor(np.array(block.target), dtype=wide, device=device)
+            self._factors = {kind: (basis.to(kind), target.to(kind)) for kind in {dtype, wide}}
+        self._pinned = torch.as_tensor(block.pinned, device=device)
+        self._values = torch.as_tensor(block.values, dtype=wide, device=device)
+        copies = torch.as_tensor(block.copies, device=device)
+        self._members, self._representatives, self._signs = copies[:, 0], copies[:, 1], copies[:, 2]
+        self._exact = bool(len(block.pinned) or len(block.copies))
+
+    def project(self, x: Tensor) -> Tensor:
+        """Nearest point of every cell; a new tensor."""
+        if self._mean:
+            return x - (x.mean(self._inner, keepdim=True) - self._shift)
+        cells = self._flat(x)
+        done = self._unflat(self._moved(cells, affine=True))
+        return self.finished(done) if self._exact else done
+
+    def tangent(self, x: Tensor) -> Tensor:
+        """The part of every cell along which its equations stay as they are; a new tensor."""
+        if self._mean:
+            return x - x.mean(self._inner, keepdim=True)
+        done = self._moved(self._flat(x), affine=False)
+        return self._unflat(self._copied(done.index_fill_(1, self._pinned, 0.0)) if self._exact else done)
+
+    def finished(self, x: Tensor) -> Tensor:
+        """Pinned entries set and equal entries copied, to the bit."""
+        if not self._exact:
+            return x
+        cells = self._flat(x).clone()
+        cells[:, self._pinned] = self._values.to(x.dtype)
+        return self._unflat(self._copied(cells))
+
+    def level(self, x: Tensor) -> Tensor:
+        """Root mean square of each cell, kept in the shape of `x`."""
+        norm = torch.linalg.vector_norm(x, dim=self._inner, keepdim=True) if self._inner else x.abs()
+        return norm / sqrt(self._count)
+
+    def _moved(self, cells: Tensor, *, affine: bool) -> Tensor:
+        wide = exact_matmul(cells)
+        basis, target = self._factors[wide.dtype]
+        gap = wide @ basis.T
+        if affine:
+            gap -= target
+        return (wide - gap @ basis).to(cells.dtype)
+
+    def _copied(self, cells: Tensor) -> Tensor:
+        if len(self._members):
+            cells[:, self._members] = cells[:, self._representatives] * self._signs.to(cells.dtype)
+        return cells
+
+    def _flat(self, x: Tensor) -> Tensor:
+        return x.permute(*self._outer, *self._inner).reshape(-1, self._count)
+
+    def _unflat(self, cells: Tensor) -> Tensor:
+        order = (*self._outer, *self._inner)
+        return cells.reshape([self._sizes[axis] for axis in order]).permute(*np.argsort(order).tolist())
+
+
+class SlicesKernel:
+    """Slices of one parameter."""
+
+    def __init__(self, block: Slices, like: Tensor) -> None:
+        self.names = (block.parameter.name,)
+        found = cells_box(self.names[0], block.offset, block.outer, block.inner, like.device)
+        if found is None:
+            positions = (block.offset + block.outer.table()[:, None] + block.inner.table()).ravel()
+            self._access: Box | Gathered = Gathered((Part(block.parameter, positions),), like.device)
+            sizes: tuple[int, ...] = (block.outer.size, block.inner.size)
+            cells = 1
+            like = like.new_empty(0, dtype=torch.float64)
+        else:
+            self._access, cells = found
+            sizes = self._access.shape
+        self._sizes = sizes
+        self._cells = Cells(block, sizes, tuple(range(cells, len(sizes))), like)
+
+    def read(self, tensors: Tensors) -> Tensor:
+        if isinstance(self._access, Gathered):
+            return self._access.read(tensors).view(self._sizes)
+        tensor = tensors[self.names[0]]
+        assert tensor is not None
+        return self._access.read(tensor)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        if isinstance(self._access, Gathered):
+            self._access.write(tensors, values.reshape(-1))
+            return
+        tensor = tensors[self.names[0]]
+        assert tensor is not None
+        self._access.write(tensor, values)
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._cells.project(x)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return self._cells.tangent(x)
+
+    def level(self, x: Tensor) -> Tensor:
+        return self._cells.level(x)
+
+
+class ProductKernel:
+    """Several sets of slices along disjoint axes of one box; each projection keeps what the others set."""
+
+    def __init__(self, block: Product, like: Tensor) -> None:
+        self.names = (block.view.parameter.name,)
+        self._box = box_of(block.view)
+        sizes = tuple(size for size, _ in block.view.dims)
+        self._parts = [
+            Cells(part, sizes, inner, like) for part, inner in zip(block.slices, block.inner_dims, strict=True)
+        ]
+
+    def read(self, tensors: Tensors) -> Tensor:
+        tensor = tensors[self.names[0]]
+        assert tensor is not None
+        return self._box.read(tensor)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        tensor = tensors[self.names[0]]
+        assert tensor is not None
+        self._box.write(tensor, values)
+
+    def project(self, x: Tensor) -> Tensor:
+        for part in self._parts:
+            x = part.project(x)
+        for part in self._parts:
+            x = part.finished(x)
+        return x
+
+    def tangent(self, x: Tensor) -> Tensor:
+        for part in self._parts:
+            x = part.tangent(x)
+        return x
+
+    def level(self, x: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(x) / sqrt(max(1, x.numel()))

@@ -1,0 +1,30 @@
+"""The door to the kernels: which module projects arrays of which library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from affinet.errors import AttachError
+
+KERNELS = {"torch": "affinet.kernels.torch", "numpy": "affinet.kernels.reference"}
+"""Array library → module with a function `projector(plan, like)`. Kernels stand above the plan and are found by name, so
+that planning imports none of them."""
+
+
+def projector(plan: Any, like: Any) -> Any:
+    """The projector of `plan` for arrays like `like`; raises AttachError for a library without kernels."""
+    library = _library(like)
+    if library not in KERNELS:
+        raise AttachError(
+            f"there is no projector for {type(like).__name__} of {library!r}. "
+            f"Give a torch.nn.Module, or a mapping of names to arrays of {' or '.join(sorted(KERNELS))}."
+        )
+    return import_module(KERNELS[library]).projector(plan, like)
+
+
+def _library(like: Any) -> str:
+    sample = next(iter(like.values()), None) if isinstance(like, Mapping) else like
+    families = [base.__module__.partition(".")[0] for base in type(sample).__mro__]
+    return next((family for family in families if family in KERNELS), families[0])

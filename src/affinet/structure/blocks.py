@@ -1,0 +1,279 @@
+"""The closed set of blocks: each is exact on its entries, and no two share an entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from scipy import sparse
+
+from affinet.language.terms import Floats, Integers, Parameter
+from affinet.structure.offsets import Dim, Nest, Offsets
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A count that is known only within bounds: `low <= count <= high`."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return str(self.low) if self.low == self.high else f"{self.low}..{self.high}"
+
+
+@dataclass(frozen=True)
+class View:
+    """A regular box of entries of one parameter, `offset + Σ step_k i_k`; steps may be negative."""
+
+    parameter: Parameter
+    offset: int
+    dims: tuple[Dim, ...]
+
+    @property
+    def size(self) -> int:
+        return prod(size for size, _ in self.dims)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        low, high = Nest(self.dims).bounds()
+        return self.offset + low, self.offset + high
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Irregular entries of one parameter, by position, and where they stand in their block's own order."""
+
+    parameter: Parameter
+    positions: Integers
+
+    @property
+    def size(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """`basis @ w[cell] == target_c` on every cell `offset + outer_c + inner` of one parameter.
+
+    `basis` (r, n) has orthonormal rows; `target` is (cells, r) or (1, r). `pinned` are inner places whose value is
+    given, with `values` (cells | 1, pinned); `copies` are (member, representative, sign) of inner places that are
+    equal or opposite: both are already implied by the basis, and are made exact to the bit.
+    """
+
+    parameter: Parameter
+    offset: int
+    outer: Offsets
+    inner: Offsets
+    basis: Floats
+    target: Floats
+    pinned: Integers
+    values: Floats
+    copies: Integers
+    rules: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return self.outer.size * self.inner.size
+
+    @property
+    def rank(self) -> int:
+        return self.outer.size * len(self.basis)
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Slices of one box of entries along disjoint sets of its loops, whose projections commute and agree."""
+
+    view: View
+    slices: tuple[Slices, ...]
+    inner_dims: tuple[tuple[int, ...], ...]
+
+    @property
+    def rules(self) -> tuple[int, ...]:
+        return tuple(sorted({rule for part in self.slices for rule in part.rules}))
+
+    @property
+    def size(self) -> int:
+        return self.view.size
+
+    @cached_property
+    def rank(self) -> int:
+        """`size − Π_k (n_k − r_k) · rest`: the tangent projector is a tensor product."""
+        free = self.view.size
+        for part in self.slices:
+            n, r = part.inner.size, len(part.basis)
+            free = free // n * (n - r)
+        return self.view.size - free
+
+
+@dataclass(frozen=True, eq=False)
+class Mirror:
+    """`x − sign · mirrored(x) == shift` where `mirrored` permutes and flips the loops of one box, twice is once."""
+
+    view: View
+    permutation: tuple[int, ...]
+    flips: tuple[int, ...]
+    sign: float
+    shift: Floats
+    rules: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return self.view.size
+
+    @cached_property
+    def fixed_points(self) -> int:
+        """Entries that are their own mirror image."""
+        count, seen = 1, set()
+        for axis, other in enumerate(self.permutation):
+            if axis in seen:
+                continue
+            seen |= {axis, other}
+            n = self.view.dims[axis][0]
+            count *= n % 2 if other == axis and axis in self.flips else n
+        return count
+
+    @property
+    def rank(self) -> int:
+        pairs = (self.size - self.fixed_points) // 2
+        return pairs if self.sign > 0 else pairs + self.fixed_points
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """`first == ratio · second + shift`, entry by entry of two boxes that share no entry."""
+
+    first: View
+    second: View
+    ratio: float
+    shift: Floats
+    rules: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return 2 * self.first.size
+
+    @property
+    def rank(self) -> int:
+        return self.first.size
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """Entries with one value each; `values` in the order of the parts."""
+
+    parts: tuple[Part, ...]
+    values: Floats
+    rules: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.values)
+
+    @property
+    def rank(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """Tied entries: `w_i = scale_i · z[class_i] + shift_i`, one free number z a class.
+
+    `class_of`, `scale`, `shift` follow the order of the block's parts; `scale` and `shift` may be of length one
+    (the same for all). `representative` is the entry of each class with scale 1 and shift 0 (the largest |scale|).
+    """
+
+    class_of: Integers
+    scale: Floats
+    shift: Floats
+    representative: Integers
+
+    @property
+    def count(self) -> int:
+        return len(self.representative)
+
+    @cached_property
+    def weight(self) -> Floats:
+        """`D = Σ scale²` of each class: the metric that the free numbers carry."""
+        scale = np.broadcast_to(self.scale, self.class_of.shape)
+        return np.bincount(self.class_of, scale * scale, self.count)
+
+    @property
+    def plain(self) -> bool:
+        """No two entries share a class: there is nothing to average."""
+        return self.count == len(self.class_of)
+
+
+@dataclass(frozen=True, eq=False)
+class Ties:
+    """Classes of tied entries, every class free."""
+
+    parts: tuple[Part, ...]
+    classes: Classes
+    rules: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.classes.class_of)
+
+    @property
+    def rank(self) -> int:
+        return self.size - self.classes.count
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """Many small components of one form: `basis_k @ y[members_k] == target_k`, y = √D z.
+
+    `members` (k, n) numbers the classes of each component, `basis` (k, r, n) has orthonormal rows (zero rows where a
+    component's rank is smaller), `target` is (k, r).
+    """
+
+    parts: tuple[Part, ...]
+    classes: Classes
+    members: Integers
+    basis: Floats
+    target: Floats
+    ranks: Integers
+    rules: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.classes.class_of)
+
+    @property
+    def rank(self) -> int:
+        return self.size - self.classes.count + int(self.ranks.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse:
+    """One large component: `matrix @ y == rhs`, y = √D z, rows of norm one.
+
+    `independent` says that its rows are known to be linearly independent, so that `matrix @ matrix.T` can be factored;
+    otherwise conjugate gradients solve the consistent system.
+    """
+
+    parts: tuple[Part, ...]
+    classes: Classes
+    matrix: sparse.csr_array
+    rhs: Floats
+    rank_of_rows: Interval
+    independent: bool
+    rules: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.classes.class_of)
+
+    @property
+    def rank(self) -> int | Interval:
+        tied = self.size - self.classes.count
+        low, high = self.rank_of_rows.low + tied, self.rank_of_rows.high + tied
+        return low if low == high else Interval(low, high)
+
+
+Block = Slices | Product | Mirror | Pairs | Fixed | Ties | Dense | Sparse

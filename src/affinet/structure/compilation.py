@@ -1,0 +1,187 @@
+"""From a system of rules to blocks that share no entry: read, merge, split off what is irregular, solve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from affinet.language.terms import Integers, Parameter
+from affinet.structure.blocks import Block, Mirror, Pairs, Product
+from affinet.structure.irregular import blocks_of
+from affinet.structure.lifting import lift
+from affinet.structure.merging import product, stacked
+from affinet.structure.reading import read
+from affinet.structure.regular import RowBatch
+from affinet.structure.slices import slices_of
+from affinet.system.distinct import distinct
+from affinet.system.rows import Rows, concatenate
+from affinet.system.system import System
+
+ONE_BY_ONE = 65_536
+"""Rules of at most this many (equation, entry) pairs are read one equation at a time: it costs a few milliseconds, and
+makes the plan of a small rule the same however it was said. Larger ones are read from their terms."""
+
+
+def compile_blocks(system: System, *, one_by_one: int = ONE_BY_ONE) -> tuple[Block, ...]:
+    """Blocks that together hold every equation of the system. Raises Contradiction."""
+    batches, pairs, rows = _read(system, one_by_one)
+    kept, crossed = _uncrossed(pairs, batches, rows, system)
+    groups, clashing = _grouped(batches, system)
+    groups, rows = _split_off(groups, concatenate([rows, *crossed, *clashing]), system)
+    solved = [product(group, system.tolerance) if len(group) > 1 else None for group in groups]
+    regular = [
+        slices_of(group[0], system.tolerance) if found is None else found
+        for group, found in zip(groups, solved, strict=True)
+    ]
+    return (*regular, *kept, *blocks_of(rows, system.layout, system.tolerance))
+
+
+def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror | Pairs], Rows]:
+    """Every rule in its regular form, and the equations that have none."""
+    batches: list[RowBatch] = []
+    pairs: list[Mirror | Pairs] = []
+    irregular = []
+    for number, rule in enumerate(system.rules):
+        found = read(rule.expression, number) if rule.pairs > one_by_one else None
+        match found:
+            case RowBatch():
+                batches.append(found)
+            case Mirror() | Pairs():
+                pairs.append(found)
+            case None:
+                irregular.append(number)
+    lifted, rows = lift(system.rows(irregular), system.layout)
+    return batches + lifted, pairs, rows
+
+
+def _uncrossed(
+    pairs: list[Mirror | Pairs], batches: list[RowBatch], rows: Rows, system: System
+) -> tuple[list[Mirror | Pairs], list[Rows]]:
+    """Mirrors and pairs whose entries nothing else touches; the others one equation at a time."""
+    kept: list[Mirror | Pairs] = []
+    crossed: list[Rows] = []
+    touched = distinct(rows.columns)
+    for number, pair in enumerate(pairs):
+        others = [span for k, other in enumerate(pairs) if k != number for span in _spans(other)]
+        others += [(batch.parameter, *batch.span) for batch in batches]
+        if any(_meet(mine, span) for mine in _spans(pair) for span in others) or _hit(pair, touched, system):
+            crossed.append(system.rows(pair.rules))
+        else:
+            kept.append(pair)
+    return kept, crossed
+
+
+def _spans(pair: Mirror | Pairs) -> list[tuple[Parameter, int, int]]:
+    views = (pair.view,) if isinstance(pair, Mirror) else (pair.first, pair.second)
+    return [(view.parameter, *view.span) for view in views]
+
+
+def _meet(one: tuple[Parameter, int, int], other: tuple[Parameter, int, int]) -> bool:
+    return one[0] == other[0] and one[1] <= other[2] and other[1] <= one[2]
+
+
+def _hit(pair: Mirror | Pairs, touched: Integers, system: System) -> bool:
+    """Whether any of the (sorted) columns lies within the pair's range."""
+    for parameter, low, high in _spans(pair):
+        start = system.layout.start(parameter)
+        if np.searchsorted(touched, start + low) < np.searchsorted(touched, start + high, side="right"):
+            return True
+    return False
+
+
+def _grouped(batches: list[RowBatch], system: System) -> tuple[list[list[RowBatch]], list[Rows]]:
+    """Batches that share no entry, or that commute as one product; what does neither, one equation at a time."""
+    groups: list[list[RowBatch]] = []
+    clashing: list[Rows] = []
+    for cluster in _clusters(batches):
+        placed: list[list[RowBatch]] = []
+        for batch in sorted(_stack_all(cluster), key=lambda b: -b.size):
+            meeting = [group for group in placed if any(_share(batch, other) for other in group)]
+            if not meeting:
+                placed.append([batch])
+            elif len(meeting) == 1 and product([*meeting[0], batch], system.tolerance) is not None:
+                meeting[0].append(batch)
+            else:
+                clashing.append(batch.rows(system.layout))
+        groups += placed
+    return groups, clashing
+
+
+def _clusters(batches: list[RowBatch]) -> list[list[RowBatch]]:
+    """Batches whose ranges of positions overlap, directly or through others."""
+    ordered = sorted(batches, key=lambda batch: (batch.parameter.name, batch.span))
+    clusters: list[list[RowBatch]] = []
+    reach: tuple[str, int] = ("", -1)
+    for batch in ordered:
+        if not clusters or reach[0] != batch.parameter.name or batch.span[0] > reach[1]:
+            clusters.append([])
+            reach = (batch.parameter.name, batch.span[1])
+        clusters[-1].append(batch)
+        reach = (reach[0], max(reach[1], batch.span[1]))
+    return clusters
+
+
+def _stack_all(cluster: list[RowBatch]) -> list[RowBatch]:
+    """Batches over the same loops become one, in the order they came."""
+    done: list[RowBatch] = []
+    for batch in cluster:
+        for k, other in enumerate(done):
+            both = stacked(other, batch) if _share(other, batch) else None
+            if both is not None:
+                done[k] = both
+                break
+        else:
+            done.append(batch)
+    return done
+
+
+def _share(one: RowBatch, other: RowBatch) -> bool:
+    """Whether two batches have an entry in common."""
+    small, large = sorted((one, other), key=lambda batch: batch.size)
+    (a, b), (c, d) = one.span, other.span
+    if b < c or d < a:
+        return False
+    if large.span == small.span and large.size == small.size == b - a + 1:
+        return True
+    return len(large.cells_of(small.positions().ravel())) > 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    kept: list[RowBatch]
+    lowered: list[Rows]
+
+
+def _split_off(groups: list[list[RowBatch]], rows: Rows, system: System) -> tuple[list[list[RowBatch]], Rows]:
+    """Cells that irregular equations touch join these; the other cells stay regular."""
+    changed = True
+    while changed and rows.count:
+        changed = False
+        touched = distinct(rows.columns)
+        parts = [_split(group, touched, system) for group in groups]
+        groups = [part.kept for part in parts if part.kept]
+        lowered = [piece for part in parts for piece in part.lowered]
+        if lowered:
+            rows, changed = concatenate([rows, *lowered]), True
+    return groups, rows
+
+
+def _split(group: list[RowBatch], touched: Integers, system: System) -> _Split:
+    hits = [_cells_hit(batch, touched, system) for batch in group]
+    if not any(len(cells) for cells in hits):
+        return _Split(group, [])
+    if len(group) > 1 or 2 * len(hits[0]) > group[0].cells:
+        return _Split([], [batch.rows(system.layout) for batch in group])
+    left = group[0].without(hits[0])
+    return _Split([] if left is None else [left], [group[0].keep(hits[0]).rows(system.layout)])
+
+
+def _cells_hit(batch: RowBatch, touched: Integers, system: System) -> Integers:
+    start = system.layout.start(batch.parameter)
+    low, high = batch.span
+    inside = touched[np.searchsorted(touched, start + low) : np.searchsorted(touched, start + high, side="right")]
+    return batch.cells_of(inside - start)
+
+
+__all__ = ["ONE_BY_ONE", "Product", "compile_blocks"]

@@ -1,0 +1,118 @@
+"""Dense factors: orthonormal rows that span the same equations, their rank, and whether they can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from affinet.language.terms import Floats, Integers
+from affinet.system.tolerance import Tolerance
+
+SVD_NUMBERS = 4_096
+"""Up to this many numbers a singular value decomposition costs no more than the loop around it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """`basis[k] @ y == target[k]` is the same set as `matrix[k] @ y == rhs[k]`.
+
+    basis (k, r, n) has orthonormal rows, target (k, r) (zero rows beyond a component's rank), ranks (k,).
+    `consistent` (k,) says which systems can hold; `ambiguous` counts ranks decided close to the tolerance.
+    """
+
+    basis: Floats
+    target: Floats
+    ranks: Integers
+    consistent: np.ndarray
+    ambiguous: int
+
+
+def factor(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> Factor:
+    """Factor a batch of systems in float64.
+
+    Shapes: matrix (k, r, n), rhs and terms (k, r). Rows are equilibrated first, so that a row of size 1e-9 counts as
+    much as any other. Source: singular values decide the rank, of the matrix itself where it is small and of the
+    triangle of its QR factorisation where it is large (Golub & Van Loan, 4th ed., 5.4, 5.5, 8.6.3).
+    """
+    norms = np.sqrt(np.einsum("krn,krn->kr", matrix, matrix))
+    safe = np.where(norms > 0, norms, 1.0)
+    matrix, rhs, terms = matrix / safe[..., None], rhs / safe, terms / safe
+    k, r, n = matrix.shape
+    if r == 1:
+        return _single(matrix, rhs, terms, norms, tolerance)
+    if r * n <= SVD_NUMBERS or k > 64:
+        return _by_svd(matrix, rhs, terms, tolerance)
+    parts = [_by_qr(*system, tolerance) for system in zip(matrix, rhs, terms, strict=True)]
+    return _stacked(parts, r, n)
+
+
+def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
+    """Factor one matrix (r, n) for many right-hand sides (cells, r): basis (1, rank, n), target (cells, rank).
+
+    `consistent` is (cells,).
+    """
+    norms = np.linalg.norm(matrix, axis=1)
+    safe = np.where(norms > 0, norms, 1.0)
+    matrix, rhs = matrix / safe[:, None], rhs / safe
+    left = None
+    if matrix.size > SVD_NUMBERS and matrix.shape[0] < matrix.shape[1]:
+        left, upper = scipy.linalg.qr(matrix.T, mode="economic", check_finite=False)
+        small = upper.T
+    else:
+        small = matrix
+    u, s, vt = np.linalg.svd(small, full_matrices=False)
+    bound = tolerance.rank(*matrix.shape) * s[0]
+    rank = int((s > bound).sum())
+    ambiguous = int(((s > bound * 1e-2) & (s < bound * 1e2)).any())
+    within = rhs @ u[:, :rank]
+    gap = np.abs(rhs - within @ u[:, :rank].T).max(axis=1)
+    consistent = gap <= tolerance.consistency(len(matrix)) * np.abs(rhs).max(axis=1)
+    basis = vt[:rank] if left is None else vt[:rank] @ left.T
+    return Factor(basis[None], within / s[:rank], np.array([rank]), consistent, ambiguous)
+
+
+def _single(matrix: Floats, rhs: Floats, terms: Floats, norms: Floats, tolerance: Tolerance) -> Factor:
+    ranks = (norms[:, 0] > 0).astype(np.int64)
+    consistent = (ranks == 1) | (np.abs(rhs[:, 0]) <= tolerance.consistency(1) * terms[:, 0])
+    return Factor(matrix, np.where(ranks[:, None] > 0, rhs, 0.0), ranks, consistent, 0)
+
+
+def _by_svd(
+    matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance, shape: tuple[int, ...] | None = None
+) -> Factor:
+    """`shape` is that of the system the tolerance is for, where `matrix` is only its triangle."""
+    r, n = shape or matrix.shape[1:]
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    bound = tolerance.rank(r, n) * s[:, :1]
+    kept = s > np.where(bound > 0, bound, 0.0)
+    ambiguous = int(((s > bound * 1e-2) & (s < bound * 1e2) & (s > 0)).any(axis=1).sum())
+    ut = np.where(kept[:, :, None], u.transpose(0, 2, 1), 0.0)
+    within = np.einsum("kqr,kr->kq", ut, rhs)
+    residual = rhs - np.einsum("kqr,kq->kr", ut, within)
+    size = terms.max(axis=1)
+    consistent = np.abs(residual).max(axis=1) <= tolerance.consistency(r) * size
+    target = np.divide(within, s, out=np.zeros_like(within), where=kept)
+    ranks = kept.sum(axis=1)
+    most = int(ranks.max(initial=0))
+    basis = np.where(kept[:, :, None], vt, 0.0)
+    return Factor(basis[:, :most], target[:, :most], ranks, consistent, ambiguous)
+
+
+def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int]:
+    """`matrixᵀ = Q R` in blocked Householder form, then the small triangle by SVD: `matrix = Rᵀ Qᵀ`."""
+    q, upper = scipy.linalg.qr(matrix.T, mode="economic", check_finite=False)
+    inner = _by_svd(upper.T[None], rhs[None], terms[None], tolerance, shape=matrix.shape)
+    rank = int(inner.ranks[0])
+    return inner.basis[0, :rank] @ q.T, inner.target[0, :rank], bool(inner.consistent[0]), inner.ambiguous
+
+
+def _stacked(parts: list[tuple[Floats, Floats, bool, int]], r: int, n: int) -> Factor:
+    most = max(len(target) for _, target, _, _ in parts)
+    basis, target = np.zeros((len(parts), most, n)), np.zeros((len(parts), most))
+    for place, (rows, values, _, _) in enumerate(parts):
+        basis[place, : len(rows)], target[place, : len(rows)] = rows, values
+    ranks = np.array([len(values) for _, values, _, _ in parts], np.int64)
+    consistent = np.array([ok for _, _, ok, _ in parts])
+    return Factor(basis, target, ranks, consistent, sum(part[3] for part in parts))

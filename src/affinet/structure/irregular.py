@@ -1,0 +1,184 @@
+"""From equations one by one to blocks: eliminate, split into components, factor."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from affinet.language.terms import Floats, Integers
+from affinet.structure.blocks import Block, Classes, Dense, Fixed, Part, Sparse, Ties
+from affinet.structure.components import Batch, Giant, split
+from affinet.structure.contradiction import Contradiction
+from affinet.structure.factor import factor
+from affinet.structure.offsets import Nest, compress
+from affinet.structure.peeling import independent_rows
+from affinet.structure.reduction import Reduction, reduce
+from affinet.structure.regular import row_batch
+from affinet.structure.slices import slices_of
+from affinet.system.distinct import distinct, ranked
+from affinet.system.layout import Layout
+from affinet.system.rows import Rows
+from affinet.system.tolerance import Tolerance
+
+
+def blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance) -> list[Block]:
+    """Blocks that hold exactly the given equations. Raises Contradiction with the rules they came from."""
+    if not rows.count:
+        return []
+    try:
+        return _blocks_of(rows, layout, tolerance)
+    except Contradiction:
+        raise Contradiction(distinct(rows.rule)) from None
+
+
+def _blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance) -> list[Block]:
+    reduction = reduce(rows, tolerance)
+    owners = _Owners(rows, reduction)
+    blocks: list[Block] = []
+    known = np.zeros(len(reduction.columns), bool)
+    known[reduction.fixed] = True
+    fixed = known[reduction.node]
+    if fixed.any():
+        blocks.append(_fixed(reduction, np.flatnonzero(fixed), layout, owners))
+    cored = np.zeros(len(reduction.columns), bool)
+    for component in split(reduction.core, reduction.terms):
+        cored[component.nodes.ravel()] = True
+        blocks.append(_solved(component, reduction, layout, tolerance, owners))
+    free = ~fixed & ~cored[reduction.node]
+    tied = free & (np.bincount(reduction.node, minlength=len(free))[reduction.node] > 1)
+    if tied.any():
+        columns = np.flatnonzero(tied)
+        parts, order = _parts(reduction, columns, layout)
+        blocks.append(Ties(parts, _classes(reduction, columns[order]), owners.of(columns)))
+    return blocks
+
+
+class _Owners:
+    """Which rules touch which entries: what the blocks report."""
+
+    def __init__(self, rows: Rows, reduction: Reduction) -> None:
+        self._rows, self._place, self._count = rows, reduction.local, len(reduction.columns)
+        self._rules = distinct(rows.rule)
+
+    def of(self, columns: Integers) -> tuple[int, ...]:
+        if len(self._rules) == 1:
+            return (int(self._rules[0]),)
+        inside = np.zeros(self._count, bool)
+        inside[columns] = True
+        rows = self._rows.row_of_each()[inside[self._place]]
+        return tuple(int(rule) for rule in distinct(self._rows.rule[rows]))
+
+
+def _parts(reduction: Reduction, columns: Integers, layout: Layout) -> tuple[tuple[Part, ...], Integers]:
+    """Entries by parameter, and the order in which they then stand."""
+    pieces = layout.split(reduction.columns[columns])
+    order = np.concatenate([places for _, places, _ in pieces])
+    return tuple(Part(parameter, positions) for parameter, _, positions in pieces), order
+
+
+def _fixed(reduction: Reduction, columns: Integers, layout: Layout, owners: _Owners) -> Fixed:
+    parts, order = _parts(reduction, columns, layout)
+    value = np.zeros(len(reduction.columns))
+    value[reduction.fixed] = reduction.value
+    values = reduction.scale[columns] * value[reduction.node[columns]] + reduction.shift[columns]
+    return Fixed(parts, values[order], owners.of(columns))
+
+
+def _classes(reduction: Reduction, columns: Integers) -> Classes:
+    """The classes that the given entries form, in the entries' order."""
+    nodes, class_of = ranked(reduction.node[columns])
+    place = np.full(len(reduction.columns), -1, np.int64)
+    place[columns] = np.arange(len(columns))
+    return Classes(
+        _narrow(class_of), _one_if_equal(reduction.scale[columns]), _one_if_equal(reduction.shift[columns]), place[nodes]
+    )
+
+
+def _narrow(numbers: Integers) -> Integers:
+    return numbers.astype(np.int32) if len(numbers) < 2**31 else numbers
+
+
+def _one_if_equal(values: Floats) -> Floats:
+    return values[:1].copy() if (values == values[:1]).all() else values
+
+
+def _solved(
+    component: Batch | Giant, reduction: Reduction, layout: Layout, tolerance: Tolerance, owners: _Owners
+) -> Block:
+    inside = np.zeros(len(reduction.columns), bool)
+    inside[component.nodes.ravel()] = True
+    columns = np.flatnonzero(inside[reduction.node])
+    rules = owners.of(columns)
+    regular = _as_slices(component, reduction, columns, layout, tolerance, rules)
+    if regular is not None:
+        return regular
+    parts, order = _parts(reduction, columns, layout)
+    classes = _classes(reduction, columns[order])
+    number = np.full(len(reduction.columns), -1, np.int64)
+    number[reduction.node[columns[order]]] = classes.class_of
+    scaled = 1.0 / np.sqrt(classes.weight)
+    members = number[component.nodes]
+    if isinstance(component, Giant):
+        return _sparse(component, parts, classes, members, scaled, tolerance, rules)
+    solved = factor(component.matrix * scaled[members][:, None, :], component.rhs, component.terms, tolerance)
+    if not solved.consistent.all():
+        raise Contradiction
+    return Dense(parts, classes, members, solved.basis, solved.target, solved.ranks, rules)
+
+
+def _as_slices(
+    component: Batch | Giant,
+    reduction: Reduction,
+    columns: Integers,
+    layout: Layout,
+    tolerance: Tolerance,
+    rules: tuple[int, ...],
+) -> Block | None:
+    """Components of one matrix over untied entries at regular places of one parameter: slices after all."""
+    if isinstance(component, Giant) or component.nodes.size != len(columns):
+        return None
+    if (component.matrix != component.matrix[:1]).any() or (reduction.scale[columns] != 1.0).any():
+        return None
+    if (reduction.shift[columns] != 0.0).any():
+        return None
+    places = reduction.columns[component.nodes]
+    order = np.argsort(places[0])
+    places = places[:, order]
+    cells = np.argsort(places[:, 0], kind="stable")
+    places = places[cells]
+    if (places - places[:, :1] != places[0] - places[0, 0]).any():
+        return None
+    numbers = layout.numbers(np.array([places.min(), places.max()]))
+    first, outer = compress(places[:, 0])
+    if numbers[0] != numbers[1] or (len(places) > 1 and not isinstance(outer, Nest)):
+        return None
+    parameter, start = layout.parameters[numbers[0]], layout.starts[numbers[0]]
+    owner = np.broadcast_to(np.int64(rules[0]), (1, component.matrix.shape[1]))
+    batch = row_batch(
+        parameter, first - start, outer, places[0] - places[0, 0], component.matrix[0][:, order], component.rhs[cells], owner
+    )
+    return None if batch is None else slices_of(batch, tolerance, rules)
+
+
+def _sparse(
+    giant: Giant,
+    parts: tuple[Part, ...],
+    classes: Classes,
+    members: Integers,
+    scaled: Floats,
+    tolerance: Tolerance,
+    rules: tuple[int, ...],
+) -> Sparse:
+    width = classes.count
+    matrix = sparse.csr_array(
+        (giant.matrix.data, members[giant.matrix.indices], giant.matrix.indptr), shape=(giant.matrix.shape[0], width)
+    )
+    matrix = matrix @ sparse.diags_array(scaled)
+    norms = np.sqrt(np.asarray((matrix * matrix).sum(axis=1)).ravel())
+    matrix = sparse.csr_array(sparse.diags_array(1.0 / norms) @ matrix)
+    rhs, terms = giant.rhs / norms, giant.terms / norms
+    found = independent_rows(matrix, rhs, terms, tolerance)
+    if not found.consistent:
+        raise Contradiction
+    return Sparse(parts, classes, matrix[found.kept], rhs[found.kept], found.rank, found.exact, rules)
+

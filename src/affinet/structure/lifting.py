@@ -1,0 +1,68 @@
+"""Finding regular rows among equations that came one by one: the same pattern, again and again, at regular places."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from affinet.language.terms import Floats, Integers
+from affinet.structure.offsets import compress
+from affinet.structure.regular import RowBatch, row_batch
+from affinet.system.layout import Layout
+from affinet.system.rows import Rows
+
+MOST_REPEATS = 8
+SHORTEST = 3
+"""Rows of one or two entries fix or tie; they are better served by the union-find than by slices."""
+
+
+def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
+    """Split rows into batches of one shared row each and the rows that fit no such pattern.
+
+    A pattern is (parameter, coefficients, positions relative to the first entry). Its rows become a batch if there
+    are at least two of them and they share no entry. Cost: one sort over the entries of each row length.
+    """
+    batches: list[RowBatch] = []
+    left = np.ones(rows.count, bool)
+    lengths = rows.lengths
+    for length in np.unique(lengths[lengths >= SHORTEST]):
+        members = np.flatnonzero(lengths == length)
+        if len(members) < 2:
+            continue
+        places = rows.bounds[members][:, None] + np.arange(length)
+        columns, values = rows.columns[places], rows.values[places]
+        for group in _patterns(columns, values):
+            for cells in _occurrences(columns[group, 0]):
+                batch = _batch(rows, layout, members[group[cells]], columns[group[cells]], values[group[0]])
+                if batch is not None:
+                    batches.append(batch)
+                    left[members[group[cells]]] = False
+    return batches, rows.select(np.flatnonzero(left))
+
+
+def _patterns(columns: Integers, values: Floats) -> list[Integers]:
+    """Groups of two or more rows with one pattern."""
+    key = np.concatenate([(columns - columns[:, :1]).view(np.uint8), np.ascontiguousarray(values).view(np.uint8)], axis=1)
+    key = np.ascontiguousarray(key).view([("", np.void, key.shape[1])]).ravel()
+    _, which, counts = np.unique(key, return_inverse=True, return_counts=True)
+    order = np.argsort(which, kind="stable")
+    groups = np.split(order, np.cumsum(counts)[:-1])
+    return [group for group in groups if len(group) > 1]
+
+
+def _occurrences(first: Integers) -> list[Integers]:
+    """Rows sorted by their first column; a row said k times goes to k different lists."""
+    order = np.argsort(first, kind="stable")
+    ordered = first[order]
+    again = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+    return [order[again == k] for k in range(int(again.max()) + 1)] if again.max() < MOST_REPEATS else []
+
+
+def _batch(rows: Rows, layout: Layout, members: Integers, columns: Integers, values: Floats) -> RowBatch | None:
+    numbers = layout.numbers(columns[[0, -1, 0, -1], [0, 0, -1, -1]])
+    if numbers.min() != numbers.max():
+        return None
+    parameter, start = layout.parameters[numbers[0]], layout.starts[numbers[0]]
+    first, outer = compress(columns[:, 0])
+    inner = columns[0] - columns[0, 0]
+    rhs, owner = rows.rhs[members, None], rows.rule[members, None]
+    return row_batch(parameter, first - start, outer, inner, values[None, :], rhs, owner)

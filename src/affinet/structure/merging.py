@@ -1,0 +1,136 @@
+"""Regular rows that meet on the same entries: stacked into one matrix, or kept apart as a commuting product."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from affinet.language.terms import Floats
+from affinet.structure.blocks import Product, Slices, View
+from affinet.structure.contradiction import Contradiction
+from affinet.structure.offsets import Dim, Nest, merged
+from affinet.structure.regular import RowBatch, row_batch
+from affinet.structure.slices import slices_of
+from affinet.system.tolerance import Tolerance
+
+MOST_STACKED = 4_000_000
+"""Numbers that a stacked matrix may have."""
+
+
+def stacked(first: RowBatch, second: RowBatch) -> RowBatch | None:
+    """One batch that says both, where their cells run over the same loops; None where they do not."""
+    if first.parameter != second.parameter or first.outer != second.outer:
+        return None
+    a, b = first.offset + first.inner.table(), second.offset + second.inner.table()
+    inner = np.union1d(a, b)
+    r = len(first.matrix) + len(second.matrix)
+    if r * len(inner) > MOST_STACKED:
+        return None
+    matrix = np.zeros((r, len(inner)))
+    matrix[: len(first.matrix), np.searchsorted(inner, a)] = first.matrix
+    matrix[len(first.matrix) :, np.searchsorted(inner, b)] = second.matrix
+    rhs, owner = (_beside(x, y) for x, y in ((first.rhs, second.rhs), (first.owner, second.owner)))
+    return row_batch(first.parameter, 0, first.outer, inner, matrix, rhs, owner)
+
+
+def product(batches: list[RowBatch], tolerance: Tolerance) -> Product | None:
+    """The product of batches along disjoint loops of one full box; None unless that is what they are.
+
+    Law: the tangent projectors commute, being a tensor product; the affine projection is their product exactly when
+    the right-hand sides agree (`M D == C V` for `M W == C`, `W V == D`). Raises Contradiction where they do not.
+    """
+    boxes = [_box(batch) for batch in batches]
+    if any(box is None for box in boxes) or len({(b.parameter, b.offset) for b in batches}) > 1:
+        return None
+    dims = _common([box for box in boxes if box is not None])
+    if dims is None:
+        return None
+    inner = [_inner_places(batch, dims) for batch in batches]
+    places = [place for part in inner if part is not None for place in part]
+    if any(part is None for part in inner) or len(set(places)) != len(places):
+        return None
+    found = tuple(part for part in inner if part is not None)
+    arranged = [_arranged(batch, dims, part) for batch, part in zip(batches, found, strict=True)]
+    slices = tuple(slices_of(batch, tolerance) for batch in arranged)
+    view = View(batches[0].parameter, batches[0].offset, dims)
+    sizes = tuple(size for size, _ in dims)
+    for k, one in enumerate(slices):
+        for m in range(k):
+            if not _agree(slices[m], found[m], one, found[k], sizes, tolerance):
+                raise Contradiction(rule for part in (one, slices[m]) for rule in part.rules)
+    return Product(view, slices, found)
+
+
+def _beside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    cells = max(len(x), len(y))
+    return np.concatenate([np.broadcast_to(part, (cells, part.shape[1])) for part in (x, y)], axis=1)
+
+
+def _box(batch: RowBatch) -> tuple[Dim, ...] | None:
+    """All loops of a batch, largest step first, if they fill a contiguous range of steps."""
+    if not isinstance(batch.outer, Nest) or not isinstance(batch.inner, Nest):
+        return None
+    return tuple(sorted((*batch.outer.dims, *batch.inner.dims), key=lambda dim: -dim[1]))
+
+
+def _common(boxes: list[tuple[Dim, ...]]) -> tuple[Dim, ...] | None:
+    """The coarsest loops that all boxes can be split into; None where they are different sets of entries."""
+    if len({merged(box) for box in boxes}) > 1:
+        return None
+    steps = sorted({step for box in boxes for _, step in box})
+    dims: list[Dim] = []
+    for size, step in merged(boxes[0]):
+        inside = [s for s in steps if step <= s < step * size] + [step * size]
+        for low, high in zip(inside, inside[1:], strict=False):
+            if high % low:
+                return None
+            dims.append((high // low, low))
+    return tuple(sorted(dims, key=lambda dim: -dim[1]))
+
+
+def _inner_places(batch: RowBatch, dims: tuple[Dim, ...]) -> tuple[int, ...] | None:
+    """Which of the common loops run inside the cells of a batch; None where a loop is partly inside."""
+    assert isinstance(batch.inner, Nest)
+    assert isinstance(batch.outer, Nest)
+    places = []
+    for k, (size, step) in enumerate(dims):
+        inside = any(s <= step and step * size <= s * n for n, s in batch.inner.dims)
+        outside = any(s <= step and step * size <= s * n for n, s in batch.outer.dims)
+        if inside == outside:
+            return None
+        if inside:
+            places.append(k)
+    return tuple(places)
+
+
+def _arranged(batch: RowBatch, dims: tuple[Dim, ...], inner: tuple[int, ...]) -> RowBatch:
+    """The same batch with its loops in the common order, largest step first; right-hand sides follow."""
+    assert isinstance(batch.outer, Nest)
+    outer = tuple(dim for k, dim in enumerate(dims) if k not in inner)
+    # Positions of a mixed-radix nest rise when the largest step comes first, for cells and inside them.
+    rising = np.argsort(batch.outer.table())
+    rhs, owner = (values if len(values) == 1 else values[rising] for values in (batch.rhs, batch.owner))
+    inside = Nest(tuple(dims[k] for k in inner))
+    return replace(batch, outer=Nest(outer), inner=inside, rhs=rhs, owner=owner)
+
+
+def _agree(
+    a: Slices, a_inner: tuple[int, ...], b: Slices, b_inner: tuple[int, ...], sizes: tuple[int, ...], tolerance: Tolerance
+) -> bool:
+    """`(Q_b ⊗ 1) target_a == (Q_a ⊗ 1) target_b`: both say what the two together measure."""
+    left, right = _measured(a, a_inner, b, b_inner, sizes), _measured(b, b_inner, a, a_inner, sizes)
+    difference = np.abs(left - np.swapaxes(right, 1, 2))
+    size = np.abs(left) + np.abs(np.swapaxes(right, 1, 2))
+    return bool((difference <= tolerance.consistency(max(sizes)) * np.maximum(size, size.max(initial=0.0))).all())
+
+
+def _measured(a: Slices, a_inner: tuple[int, ...], b: Slices, b_inner: tuple[int, ...], sizes: tuple[int, ...]) -> Floats:
+    """`Q_b` applied along b's loops to the targets of a: (rest, r_a, r_b), rest of length one where all are equal."""
+    if len(a.target) == 1:
+        return np.asarray(a.target[:, :, None] * b.basis.sum(axis=1))
+    outer = [k for k in range(len(sizes)) if k not in a_inner]
+    target = a.target.reshape([*(sizes[k] for k in outer), -1])
+    order = [outer.index(k) for k in outer if k not in b_inner] + [len(outer)] + [outer.index(k) for k in b_inner]
+    moved = target.transpose(order).reshape(-1, a.target.shape[1], b.inner.size)
+    return np.asarray(moved @ b.basis.T)

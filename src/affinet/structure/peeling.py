@@ -1,0 +1,77 @@
+"""Rank of a large sparse system: peel equations that own a private unknown, factor what is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from scipy import sparse
+
+from affinet.language.terms import Floats, Integers
+from affinet.structure.blocks import Interval
+from affinet.system.tolerance import Tolerance
+
+LARGEST_CORE = 4_000
+LARGEST_CORE_NUMBERS = 2**27
+
+
+@dataclass(frozen=True, eq=False)
+class Independence:
+    """`kept` are rows to solve with; `rank` their number, or bounds on it where the core was too large to factor."""
+
+    kept: Integers
+    rank: Interval
+    consistent: bool
+
+    @property
+    def exact(self) -> bool:
+        return self.rank.low == self.rank.high
+
+
+def independent_rows(matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance) -> Independence:
+    """Which equations of one component are independent, and whether the others can hold.
+
+    Law: a row with an unknown that no other row has is independent of the rest and never contradicts it; peeled
+    repeatedly, rank(matrix) = peeled + rank(core). The core, up to 4,000 rows, by QR with column pivoting.
+    Beyond that the rank is bounded, not guessed, and the rows are all kept.
+    """
+    core = _peel(matrix)
+    peeled = matrix.shape[0] - len(core)
+    if not len(core):
+        return Independence(np.arange(matrix.shape[0]), Interval(peeled, peeled), True)
+    block = matrix[core]
+    used = np.unique(block.indices)
+    if len(core) > LARGEST_CORE or len(core) * len(used) > LARGEST_CORE_NUMBERS:
+        bounds = Interval(peeled + 1, peeled + min(len(core), len(used)))
+        return Independence(np.arange(matrix.shape[0]), bounds, True)
+    dense = block[:, used].toarray()
+    kept, consistent = _independent_dense(dense, rhs[core], terms[core], tolerance)
+    rest = np.setdiff1d(np.arange(matrix.shape[0]), core, assume_unique=True)
+    rank = peeled + len(kept)
+    return Independence(np.sort(np.concatenate([rest, core[kept]])), Interval(rank, rank), consistent)
+
+
+def _peel(matrix: sparse.csr_array) -> Integers:
+    """The rows left when no row owns a private unknown any more."""
+    rows = np.arange(matrix.shape[0])
+    pattern = sparse.csr_array((np.ones(matrix.nnz, np.int32), matrix.indices, matrix.indptr), shape=matrix.shape)
+    while len(rows):
+        uses = np.bincount(pattern.indices, minlength=matrix.shape[1])
+        private = (uses[pattern.indices] == 1).astype(np.int64)
+        owns = np.add.reduceat(np.append(private, 0), pattern.indptr[:-1]) > 0
+        if not owns.any():
+            return rows
+        rows, pattern = rows[~owns], pattern[np.flatnonzero(~owns)]
+    return rows
+
+
+def _independent_dense(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Integers, bool]:
+    upper, order = scipy.linalg.qr(matrix.T, mode="r", pivoting=True, check_finite=False)
+    diagonal = np.abs(np.diagonal(upper))
+    rank = int((diagonal > tolerance.rank(*matrix.shape) * diagonal[0]).sum())
+    first, rest = order[:rank], order[rank:]
+    combination = scipy.linalg.solve_triangular(upper[:rank, :rank], upper[:rank, rank : len(order)], check_finite=False)
+    gap = np.abs(rhs[rest] - combination.T @ rhs[first])
+    size = terms[rest] + np.abs(combination).T @ terms[first]
+    return np.sort(first), bool((gap <= tolerance.consistency(len(order)) * size).all())

@@ -1,0 +1,108 @@
+"""The plan: rules compiled into blocks, immutable, knowing no array library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from affinet.language.constraint import Constraint
+from affinet.language.terms import Floats, Parameter
+from affinet.structure.backends import projector
+from affinet.structure.blocks import Block, Interval
+from affinet.structure.compilation import compile_blocks
+from affinet.structure.contradiction import Contradiction
+from affinet.structure.summary import summary
+from affinet.system.diagnosis import explain
+from affinet.system.system import System
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Rules, and the blocks that hold them: together exact, no two on one entry. `print(plan)` is the analysis."""
+
+    system: System
+    blocks: tuple[Block, ...]
+
+    @property
+    def rows(self) -> int:
+        """Equations, redundant ones included."""
+        return self.system.equations
+
+    @property
+    def size(self) -> int:
+        """Entries touched."""
+        return sum(block.size for block in self.blocks)
+
+    @property
+    def rank(self) -> int | Interval:
+        """Independent equations; an Interval where a large irregular core left it between bounds."""
+        low, high = self._bounds()
+        return low if low == high else Interval(low, high)
+
+    @property
+    def free(self) -> int | Interval:
+        """Degrees of freedom left among the touched entries: size − rank."""
+        low, high = self._bounds()
+        return self.size - low if low == high else Interval(self.size - high, self.size - low)
+
+    @property
+    def redundant(self) -> int | Interval:
+        """Equations that follow from the others: rows − rank. They are dropped."""
+        low, high = self._bounds()
+        return self.rows - low if low == high else Interval(self.rows - high, self.rows - low)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters that the rules speak of, by name."""
+        return self.system.layout.parameters
+
+    def projector(self, like: Any) -> Any:
+        """A Projector for arrays of the kind of `like`: a model, a mapping of names to arrays, or one array.
+
+        Returns affinet.Projector for PyTorch. Raises AttachError for a kind that has no kernels.
+        """
+        return projector(self, like)
+
+    def with_constants(self, values: Mapping[str, Floats], epsilon: float) -> Plan:
+        """The plan of the same rules with some parameters read as constants. Raises InfeasibleError."""
+        return compiled(self.system.with_constants(values, epsilon)) if values else self
+
+    def __str__(self) -> str:
+        return summary(self.system, self.blocks)
+
+    def __repr__(self) -> str:
+        return f"<Plan: {self.rows} equations, rank {self.rank}, {self.size} entries, {self.free} free>"
+
+    def _bounds(self) -> tuple[int, int]:
+        ranks = [block.rank for block in self.blocks]
+        low = sum(rank.low if isinstance(rank, Interval) else rank for rank in ranks)
+        return low, sum(rank.high if isinstance(rank, Interval) else rank for rank in ranks)
+
+
+def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = None) -> Plan:
+    """Compile rules into a plan.
+
+    `rules`: constraints in any order, nested lists allowed. `tolerance` replaces the precision to which the constants
+    are taken to be known (the spacing of the coarsest dtype among them), which decides what counts as redundant and
+    what as contradictory. Raises InfeasibleError naming an irreducible set of rules that contradict each other,
+    RuleError for what is no rule.
+    """
+    return compiled(System.of(rules, tolerance=tolerance))
+
+
+def compiled(system: System) -> Plan:
+    """The plan of a system. Raises InfeasibleError."""
+    try:
+        return Plan(system, compile_blocks(system))
+    except Contradiction as found:
+        candidates = found.rules
+    raise explain(system, candidates, lambda numbers: _feasible(system, numbers))
+
+
+def _feasible(system: System, numbers: Iterable[int]) -> bool:
+    try:
+        compile_blocks(system.only(numbers))
+    except Contradiction:
+        return False
+    return True

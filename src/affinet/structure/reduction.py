@@ -1,0 +1,164 @@
+"""Eliminating what is simple: entries fixed by an equation of their own, and ties, until neither is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from affinet.language.terms import Floats, Integers
+from affinet.structure.contradiction import Contradiction
+from affinet.structure.forest import Edges, Forest, spanning_forest
+from affinet.system.distinct import ranked
+from affinet.system.rows import Rows, gather_rows
+from affinet.system.tolerance import Tolerance
+
+MOST_ROUNDS = 64
+"""Triangular systems give up one entry a round; after this many the core takes the rest, and is right too."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """`w[columns] = scale · z[node] + shift`, where z is known at `fixed` nodes and obeys `core` elsewhere.
+
+    `local` is the place in `columns` of every stored value of the rows. Nodes are numbered by a representative place in `columns`. `core` speaks of nodes, has at least three entries a
+    row unless rounds ran out, and its right-hand sides are those of z. `size` of a core row (`terms`) is the sum of
+    the magnitudes that its right-hand side was computed from: rounding is relative to that.
+    """
+
+    columns: Integers
+    local: Integers
+    node: Integers
+    scale: Floats
+    shift: Floats
+    fixed: Integers
+    value: Floats
+    core: Rows
+    terms: Floats
+
+
+@dataclass(eq=False)
+class _State:
+    """The unknowns while they are eliminated; local to `reduce`."""
+
+    node: Integers
+    scale: Floats
+    shift: Floats
+    known: np.ndarray
+    value: Floats
+
+
+def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
+    """Fix, tie and substitute until every equation left has three unknowns or more.
+
+    Raises Contradiction. Time is linear in the entries a round.
+    """
+    columns, local = ranked(rows.columns)
+    n = len(columns)
+    state = _State(np.arange(n), np.ones(1), np.zeros(1), np.zeros(n, bool), np.zeros(n))
+    core = Rows(rows.bounds, local, rows.values, rows.rhs, rows.rule, rows.index)
+    terms = np.abs(rows.rhs)
+    for _ in range(MOST_ROUNDS):
+        lengths = core.lengths
+        _check_empty(core, terms, tolerance)
+        if lengths.min(initial=3) > 2:
+            break
+        single, double = np.flatnonzero(lengths == 1), np.flatnonzero(lengths == 2)
+        if len(single):
+            _fix(state, core, single, terms, tolerance)
+            kept = np.flatnonzero(lengths > 1)
+        else:
+            changed = _tie(state, core, double, terms, tolerance)
+            kept = np.flatnonzero(lengths > 2)
+            if not changed and not len(kept):
+                core, terms = core.select(kept), terms[kept]
+                break
+        core, terms = _substituted(state, core.select(kept), terms[kept], tolerance)
+    return Reduction(
+        columns,
+        local,
+        state.node,
+        np.broadcast_to(state.scale, (n,)),
+        np.broadcast_to(state.shift, (n,)),
+        np.flatnonzero(state.known),
+        state.value[state.known],
+        core,
+        terms,
+    )
+
+
+def _check_empty(core: Rows, terms: Floats, tolerance: Tolerance) -> None:
+    empty = core.lengths == 0
+    wrong = empty & (np.abs(core.rhs) > tolerance.consistency(8) * terms)
+    if wrong.any():
+        raise Contradiction
+
+
+def _fix(state: _State, core: Rows, single: Integers, terms: Floats, tolerance: Tolerance) -> None:
+    """Equations of one unknown give its value; said twice, they must agree."""
+    place = core.bounds[single]
+    node, value = core.columns[place], core.rhs[single] / core.values[place]
+    size = terms[single] / np.abs(core.values[place])
+    state.value[node[::-1]] = value[::-1]
+    state.known[node] = True
+    if (np.abs(state.value[node] - value) > tolerance.consistency(8) * np.maximum(size, np.abs(value))).any():
+        raise Contradiction
+
+
+def _tie(state: _State, core: Rows, double: Integers, terms: Floats, tolerance: Tolerance) -> bool:
+    """Equations of two unknowns join their classes. True if a cycle gave a class its value."""
+    place = core.bounds[double]
+    edges = Edges(
+        core.columns[place], core.columns[place + 1], core.values[place], core.values[place + 1], core.rhs[double]
+    )
+    forest = spanning_forest(edges, len(state.node))
+    found = _close_cycles(state, edges, forest, terms[double], tolerance)
+    _compose(state, forest)
+    return found
+
+
+def _close_cycles(state: _State, edges: Edges, forest: Forest, terms: Floats, tolerance: Tolerance) -> bool:
+    """Edges off the tree: they repeat it, contradict it, or (a second ratio on a cycle) fix the class."""
+    if len(forest.scale) == 1:
+        return False
+    left, right = edges.a * forest.scale[edges.x], edges.b * forest.scale[edges.y]
+    rhs = edges.c - edges.a * forest.shift[edges.x] - edges.b * forest.shift[edges.y]
+    size = terms + np.abs(edges.a * forest.shift[edges.x]) + np.abs(edges.b * forest.shift[edges.y])
+    bound = tolerance.consistency(len(forest.root))
+    coefficient = left + right
+    free = np.abs(coefficient) <= bound * (np.abs(left) + np.abs(right))
+    if (np.abs(rhs[free]) > bound * size[free]).any():
+        raise Contradiction
+    if free.all():
+        return False
+    node, value = forest.root[edges.x[~free]], rhs[~free] / coefficient[~free]
+    state.value[node[::-1]] = value[::-1]
+    state.known[node] = True
+    disagreement = np.abs((state.value[node] - value) * coefficient[~free])
+    if (disagreement > bound * (size[~free] + np.abs(coefficient[~free] * value))).any():
+        raise Contradiction
+    return True
+
+
+def _compose(state: _State, forest: Forest) -> None:
+    """Follow every entry from its old node to the root that the forest gave it."""
+    if len(forest.scale) > 1:
+        state.shift = state.scale * forest.shift[state.node] + state.shift
+        state.scale = state.scale * forest.scale[state.node]
+    state.node = forest.root[state.node]
+
+
+def _substituted(state: _State, core: Rows, terms: Floats, tolerance: Tolerance) -> tuple[Rows, Floats]:
+    """The remaining equations in the unknowns that remain."""
+    node = state.node[core.columns]
+    scale = np.broadcast_to(state.scale, state.node.shape)[core.columns]
+    shift = np.broadcast_to(state.shift, state.node.shape)[core.columns]
+    known = state.known[node]
+    offset = core.values * (shift + np.where(known, scale * state.value[node], 0.0))
+    row = core.row_of_each()
+    rhs = core.rhs - np.bincount(row, offset, core.count)
+    terms = terms + np.bincount(row, np.abs(offset), core.count)
+    left = ~known
+    values = core.values[left] * scale[left]
+    fresh = gather_rows(row[left], node[left], values, rhs, core.rule, core.index, tolerance.cancellation)
+    return fresh, terms

@@ -1,0 +1,44 @@
+"""The distinct numbers of an array and where each stands among them, in linear time where they lie close together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from affinet.language.terms import Integers
+
+SPREAD = 8
+"""A mask over the range of the numbers is cheaper than a sort up to about this many places a number."""
+
+
+def distinct(numbers: Integers) -> Integers:
+    """The distinct numbers, rising. (`numpy.unique` hashes integers, which is 10 times slower on millions of them.)"""
+    if not len(numbers):
+        return np.zeros(0, np.int64)
+    low, high = int(numbers.min()), int(numbers.max())
+    if high - low <= SPREAD * len(numbers):
+        return np.flatnonzero(_mask(numbers, low, high)) + low
+    ordered = np.sort(numbers)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
+
+
+def ranked(numbers: Integers) -> tuple[Integers, Integers]:
+    """The distinct numbers, rising, and the place of every number among them."""
+    if not len(numbers):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    low, high = int(numbers.min()), int(numbers.max())
+    if high - low <= SPREAD * len(numbers):
+        mask = _mask(numbers, low, high)
+        place = np.cumsum(mask)
+        return np.flatnonzero(mask) + low, place[numbers - low] - 1
+    order = np.argsort(numbers)
+    ordered = numbers[order]
+    fresh = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    place = np.empty(len(numbers), np.int64)
+    place[order] = np.cumsum(fresh) - 1
+    return ordered[fresh], place
+
+
+def _mask(numbers: Integers, low: int, high: int) -> np.ndarray:
+    mask = np.zeros(high - low + 1, bool)
+    mask[numbers - low] = True
+    return mask

@@ -1,0 +1,86 @@
+"""Equations one by one: the sparse form that irregular rules are planned in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from affinet.language.terms import Floats, Integers
+
+PAIR_BYTES = 64
+"""Memory that planning takes at its peak for one (equation, entry) pair that is written out (measured)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Sparse equations `Σ_j values_j · w[columns_j] == rhs`, row `i` holding `columns[bounds[i]:bounds[i+1]]`.
+
+    `rule` and `index` lead back to the user: which rule, and which of its equations (row-major in its shape).
+    Within a row columns rise and stand once.
+    """
+
+    bounds: Integers
+    columns: Integers
+    values: Floats
+    rhs: Floats
+    rule: Integers
+    index: Integers
+
+    @property
+    def count(self) -> int:
+        return len(self.rhs)
+
+    @property
+    def lengths(self) -> Integers:
+        return np.diff(self.bounds)
+
+    def row_of_each(self) -> Integers:
+        """The row that every stored value belongs to."""
+        return np.repeat(np.arange(self.count), self.lengths)
+
+    def select(self, kept: Integers) -> Rows:
+        """The given rows, in the given order."""
+        lengths = self.lengths[kept]
+        bounds = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.repeat(self.bounds[:-1][kept] - bounds[:-1], lengths) + np.arange(bounds[-1])
+        return Rows(bounds, self.columns[places], self.values[places], self.rhs[kept], self.rule[kept], self.index[kept])
+
+    def matrix(self, width: int) -> sparse.csr_array:
+        """The coefficients as a SciPy matrix with `width` columns."""
+        return sparse.csr_array((self.values, self.columns, self.bounds), shape=(self.count, width))
+
+
+def gather_rows(
+    row: Integers, column: Integers, value: Floats, rhs: Floats, rule: Integers, index: Integers, cancellation: float
+) -> Rows:
+    """Rows from unordered triples; triples on one place add up, and sums that cancel count as zero."""
+    width = int(column.max(initial=-1)) + 1
+    shape = (len(rhs), width)
+    added = sparse.coo_array((value, (row, column)), shape=shape).tocsr()
+    if added.nnz < len(value):
+        size = sparse.coo_array((np.abs(value), (row, column)), shape=shape).tocsr()
+        kept = np.abs(added.data) > cancellation * size.data
+        bounds = np.concatenate([[0], np.cumsum(kept)])[added.indptr]
+        return Rows(bounds, added.indices[kept].astype(np.int64), added.data[kept], rhs, rule, index)
+    return Rows(added.indptr.astype(np.int64), added.indices.astype(np.int64), added.data, rhs, rule, index)
+
+
+def concatenate(parts: Sequence[Rows]) -> Rows:
+    """All rows of all parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    offsets = np.cumsum([0, *(len(part.columns) for part in parts)])
+    bounds = [part.bounds[:-1] + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
+    empty = np.zeros(0, np.int64)
+    return Rows(
+        np.concatenate([*bounds, offsets[-1:]]).astype(np.int64),
+        np.concatenate([empty, *(part.columns for part in parts)]),
+        np.concatenate([np.zeros(0), *(part.values for part in parts)]),
+        np.concatenate([np.zeros(0), *(part.rhs for part in parts)]),
+        np.concatenate([empty, *(part.rule for part in parts)]),
+        np.concatenate([empty, *(part.index for part in parts)]),
+    )
+

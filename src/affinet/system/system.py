@@ -1,0 +1,173 @@
+"""All rules as one system of equations `A w = b`, still said in terms and not yet in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from affinet.errors import RuleError
+from affinet.language.constraint import Constraint
+from affinet.language.evaluation import substitute
+from affinet.language.expression import Expression
+from affinet.language.forecast import forecast
+from affinet.language.terms import Floats, Integers, Term, lower
+from affinet.system.layout import Layout
+from affinet.system.rows import PAIR_BYTES, Rows, gather_rows
+from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """One rule of the user, with the name it is reported under: it says `expression == 0`."""
+
+    name: str
+    text: str
+    expression: Expression
+
+    @property
+    def equations(self) -> int:
+        return self.expression.size
+
+    @property
+    def pairs(self) -> int:
+        """How many (equation, entry) pairs its sparse form would hold, at most."""
+        shape = self.expression.shape
+        return sum(
+            term.count * int(np.prod([n for n, s in zip(shape, term.start, strict=True) if s is None], dtype=object))
+            for term in self.expression.terms
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """The rules in the order the user gave them, the entries they speak of, and what counts as zero."""
+
+    rules: tuple[Rule, ...]
+    layout: Layout
+    tolerance: Tolerance
+
+    @classmethod
+    def of(cls, rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = None) -> System:
+        """Collect constraints, nested lists allowed.
+
+        `tolerance` replaces the epsilon found in the constants (the coarsest of their dtypes).
+        Raises RuleError for anything that is not a rule.
+        """
+        constraints = list(_flatten(rules))
+        named = _named(constraints)
+        epsilon = max([DOUBLE_EPSILON, *(rule.expression.epsilon for rule in named)])
+        if tolerance is not None:
+            if not 0.0 < tolerance < 0.1:
+                raise RuleError(f"tolerance is {tolerance!r}; give a number between 0 and 0.1, such as 1e-12.")
+            epsilon = tolerance
+        return cls(named, _layout(named), Tolerance(epsilon))
+
+    @property
+    def equations(self) -> int:
+        return sum(rule.equations for rule in self.rules)
+
+    def with_constants(self, values: Mapping[str, Floats], epsilon: float) -> System:
+        """The same rules with some parameters (frozen ones) read as constants, known to `epsilon`."""
+        rules = tuple(replace(rule, expression=substitute(rule.expression, values)) for rule in self.rules)
+        touched = any(term.parameter.name in values for rule in self.rules for term in rule.expression.terms)
+        tolerance = replace(self.tolerance, epsilon=max(self.tolerance.epsilon, epsilon)) if touched else self.tolerance
+        return System(rules, _layout(rules), tolerance)
+
+    def only(self, numbers: Iterable[int]) -> System:
+        """The system of some of the rules."""
+        return replace(self, rules=tuple(self.rules[k] for k in numbers))
+
+    def rows(self, numbers: Iterable[int]) -> Rows:
+        """The sparse equations of some of the rules, one rule after the other.
+
+        One pass over all of them: a rule of a single equation costs no array of its own.
+        """
+        pieces, rhs, rules, first = _Triples(self.layout), [], [], 0
+        for number in numbers:
+            self._forecast(self.rules[number])
+            expression, count = self.rules[number].expression, self.rules[number].equations
+            for term in expression.terms:
+                pieces.add(term, expression.shape, first)
+            rhs.append(np.broadcast_to(-np.asarray(expression.constant, np.float64), expression.shape).reshape(count))
+            rules.append((number, count))
+            first += count
+        counts = np.array([count for _, count in rules], np.int64)
+        indices = np.arange(first) - np.repeat(np.cumsum(counts) - counts, counts)
+        owners = np.repeat(np.array([number for number, _ in rules], np.int64), counts)
+        right = np.concatenate([np.zeros(0), *rhs])
+        return gather_rows(*pieces.arrays(), right, owners, indices, self.tolerance.cancellation)
+
+
+    @staticmethod
+    def _forecast(rule: Rule) -> None:
+        """Raise TooLargeError before the sparse form of a rule is allocated that memory cannot hold."""
+        forecast(f'rule "{rule.name}", read one equation at a time,', rule.pairs, item_bytes=PAIR_BYTES)
+
+
+class _Triples:
+    """Collects (row, column, value) triples; terms without loops are kept as plain numbers until the end."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._single: list[tuple[int, int, float]] = []
+        self._rows: list[Integers] = []
+        self._columns: list[Integers] = []
+        self._values: list[Floats] = []
+
+    def add(self, term: Term, shape: tuple[int, ...], first: int) -> None:
+        start = self._layout.start(term.parameter)
+        if not shape and not term.variables and not term.factors:
+            self._single.append((first, start + term.offset, term.scalar))
+            return
+        rows, entries, values = lower(term, shape)
+        self._rows.append(rows + first)
+        self._columns.append(entries + start)
+        self._values.append(values)
+
+    def arrays(self) -> tuple[Integers, Integers, Floats]:
+        single = self._single
+        rows = np.array([row for row, _, _ in single], np.int64)
+        columns = np.array([column for _, column, _ in single], np.int64)
+        values = np.array([value for _, _, value in single], np.float64)
+        return (
+            np.concatenate([rows, *self._rows]),
+            np.concatenate([columns, *self._columns]),
+            np.concatenate([values, *self._values]),
+        )
+
+
+def _flatten(rules: object) -> Iterable[Constraint]:
+    if isinstance(rules, Constraint):
+        yield rules
+    elif isinstance(rules, (str, bytes, bool, np.bool_, Expression, Mapping)) or not isinstance(rules, Iterable):
+        raise RuleError(
+            f"{rules!r} of type {type(rules).__name__} is no rule. A rule is an equation between weights such as "
+            f"w.hidden.weight[0, 1] == w.hidden.weight[2, 3], made with `==` from affinet.weights(model), or one of "
+            f"affinet.families; text becomes one through affinet.parse(text, weights)."
+        )
+    else:
+        for rule in rules:
+            yield from _flatten(rule)
+
+
+def _named(constraints: list[Constraint]) -> tuple[Rule, ...]:
+    """Every rule under a name of its own: the user's, else its text; repeated names are numbered."""
+    labels = [str(constraint.name or constraint.text) for constraint in constraints]
+    repeated = {label for label, n in Counter(labels).items() if n > 1}
+    taken, seen, rules = set(labels), Counter[str](), []
+    for label, constraint in zip(labels, constraints, strict=True):
+        name = label
+        if label in repeated:
+            seen[label] += 1
+            while seen[label] > 1 and (name := f"{label} ({seen[label]})") in taken:
+                seen[label] += 1
+            taken.add(name)
+        rules.append(Rule(name, constraint.text, constraint.expression))
+    return tuple(rules)
+
+
+def _layout(rules: Iterable[Rule]) -> Layout:
+    return Layout.of(term.parameter for rule in rules for term in rule.expression.terms)

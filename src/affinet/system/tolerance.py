@@ -1,0 +1,42 @@
+"""What counts as zero: the one rule by which ranks are decided and contradictions told from rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+DOUBLE_EPSILON = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Bounds on *equilibrated* rows (every row of A divided by its norm).
+
+    `epsilon` is the spacing at 1 of the coarsest floating dtype among the constants of the rules, frozen weights
+    included: equations said in float32 cannot be told apart below float32's rounding.
+    `factor` scales both bounds; 1 is the default, larger is more forgiving.
+    """
+
+    epsilon: float = DOUBLE_EPSILON
+    factor: float = 1.0
+
+    def rank(self, rows: int, entries: int) -> float:
+        """Singular values at or below this share of the largest count as zero.
+
+        Source: the usual `max(m, n) · eps` (Golub & Van Loan, 4th ed., 5.4.1), with a guard of 8.
+        """
+        return min(0.1, 8.0 * self.factor * self.epsilon * max(rows, entries, 2))
+
+    def consistency(self, length: int) -> float:
+        """A combination of `length` equations that says `0 == r` holds where |r| is at most this share of its terms.
+
+        Rounding errors of `length` terms add up like a random walk, hence the square root.
+        """
+        return min(0.1, 64.0 * self.factor * self.epsilon * max(8.0, sqrt(length)))
+
+    @property
+    def cancellation(self) -> float:
+        """A coefficient that is what is left of larger ones counts as zero at or below this share of them."""
+        return 16.0 * self.factor * self.epsilon

@@ -1,0 +1,87 @@
+"""Checks before anything is changed: do model, optimizer and rules belong together?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, optim
+
+from affinet.errors import AttachError, GradientError, UnsupportedWeightError
+from affinet.language.terms import Floats
+from affinet.structure.plan import Plan
+
+
+def trained(plan: Plan, parameters: Mapping[str, torch.nn.Parameter]) -> tuple[Plan, dict[str, torch.nn.Parameter]]:
+    """The plan with frozen parameters read as constants at their value now, and the constrained parameters left.
+
+    Raises InfeasibleError where the frozen values contradict a rule, AttachError where a value is not finite.
+    """
+    used = {p.name: parameters[p.name] for p in plan.parameters}
+    _refuse_unfit(used)
+    frozen = {name: parameter for name, parameter in used.items() if not parameter.requires_grad}
+    values: dict[str, Floats] = {name: p.detach().to("cpu", torch.float64).numpy() for name, p in frozen.items()}
+    epsilon = max((torch.finfo(p.dtype).eps for p in frozen.values()), default=0.0)
+    left = plan.with_constants(values, epsilon)
+    return left, {p.name: used[p.name] for p in left.parameters}
+
+
+def check_optimizer(optimizer: optim.Optimizer, constrained: Mapping[str, torch.nn.Parameter]) -> None:
+    """Raise AttachError unless the optimizer is one that can be projected and holds every constrained parameter."""
+    if not isinstance(optimizer, optim.Optimizer):
+        raise AttachError(
+            f"{type(optimizer).__name__} is no torch.optim.Optimizer. "
+            f"Give affinet.project the model first and then its optimizer."
+        )
+    if isinstance(optimizer, optim.SparseAdam):
+        raise AttachError(
+            "SparseAdam takes sparse gradients only, and a projected gradient is dense. Use Adam, and dense gradients "
+            "(torch.nn.Embedding(..., sparse=False))."
+        )
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    missing = [name for name, parameter in constrained.items() if id(parameter) not in held]
+    if not missing:
+        return
+    if len(missing) == len(constrained):
+        raise AttachError(
+            f"the optimizer holds none of the constrained parameters ({_listed(missing)}). Was it made from another "
+            f"model, from a copy, or before the parameters were replaced? Make it from this model's parameters."
+        )
+    raise AttachError(
+        f"the rules couple parameters that the optimizer does not hold: {_listed(missing)}. Give them to the optimizer, "
+        f"or freeze them (requires_grad_(False)) to make them constants at their present value."
+    )
+
+
+def check_gradients(gradients: Mapping[str, Tensor | None]) -> None:
+    """Raise GradientError for gradients that cannot be projected; nothing has been changed then."""
+    for name, gradient in gradients.items():
+        if gradient is None:
+            continue
+        if gradient.layout != torch.strided:
+            raise GradientError(
+                f"the gradient of {name} is sparse ({gradient.layout}), and a projected gradient is dense. Use dense "
+                f"gradients (torch.nn.Embedding(..., sparse=False)); the step was not taken."
+            )
+        if gradient.is_complex():
+            raise GradientError(f"the gradient of {name} is complex; rules are about real weights. The step was not taken.")
+
+
+def _refuse_unfit(used: Mapping[str, torch.nn.Parameter]) -> None:
+    for name, parameter in used.items():
+        if parameter.is_meta:
+            raise UnsupportedWeightError(
+                name, "it is on the meta device and has no numbers", "Plan with it, and attach once it is materialised."
+            )
+        if parameter.layout != torch.strided:
+            raise UnsupportedWeightError(name, f"its layout is {parameter.layout}", "Constrain dense parameters only.")
+        bad = int((~torch.isfinite(parameter.detach())).sum())
+        if bad:
+            raise AttachError(
+                f"{name} holds {bad} number{'s' * (bad != 1)} that are not finite (NaN or infinite); projecting would "
+                f"spread them. Initialise or load the weights before attaching."
+            )
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
