@@ -112,15 +112,17 @@ class InfeasibleError(AffinetError, ValueError):
     """Rules that no weights can satisfy; `rules` names an irreducible set of them."""
 
     def __init__(self, rules: Sequence[tuple[str, str]], consequence: str, *, minimal: bool = True) -> None:
-        width = max((len(name) for name, _ in rules), default=0)
-        lines = "\n".join(f'  "{name}"{" " * (width - len(name))}  {text}' for name, text in rules)
+        width = max((len(name) for name, text in rules if name != text), default=0)
+        lines = "\n".join(
+            f"  {text}" if name == text else f'  "{name}"{" " * (width - len(name))}  {text}' for name, text in rules
+        )
         if len(rules) == 1:
             head, advice = "this rule cannot hold:", "Change it or drop it."
         else:
             head, advice = "these rules cannot hold together:", "Drop one of them or change its right-hand side."
         if not minimal:
             advice += " (The set may hold rules that are not needed for the contradiction.)"
-        super().__init__(f"{head}\n{lines}\n{consequence} {advice}")
+        super().__init__(f"{head}\n{lines}\n{consequence + ' ' if consequence else ''}{advice}")
         self.rules = tuple(name for name, _ in rules)
         self.minimal = minimal
 

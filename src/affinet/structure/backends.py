@@ -9,8 +9,9 @@ from typing import Any
 from affinet.errors import AttachError
 
 KERNELS = {"torch": "affinet.kernels.torch", "numpy": "affinet.kernels.reference"}
-"""Array library → module with a function `projector(plan, like)`. Kernels stand above the plan and are found by name, so
-that planning imports none of them."""
+"""Array library → module with a function `projector(plan, like)`.
+
+Kernels stand above the plan and are found by name, so that planning imports none of them."""
 
 
 def projector(plan: Any, like: Any) -> Any:

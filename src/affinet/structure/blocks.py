@@ -60,7 +60,8 @@ class Slices:
 
     `basis` (r, n) has orthonormal rows; `target` is (cells, r) or (1, r). `pinned` are inner places whose value is
     given, with `values` (cells | 1, pinned); `copies` are (member, representative, sign) of inner places that are
-    equal or opposite: both are already implied by the basis, and are made exact to the bit.
+    equal or opposite: both are already implied by the basis, and are made exact to the bit. `ambiguous` is one where
+    the rank was decided within a factor of 100 of the tolerance.
     """
 
     parameter: Parameter
@@ -73,6 +74,7 @@ class Slices:
     values: Floats
     copies: Integers
     rules: tuple[int, ...]
+    ambiguous: int = 0
 
     @property
     def size(self) -> int:
@@ -122,7 +124,8 @@ class Mirror:
 
     @property
     def size(self) -> int:
-        return self.view.size
+        """Entries that the equations speak of: an entry that equals itself is left out."""
+        return self.view.size - (self.fixed_points if self.sign > 0 else 0)
 
     @cached_property
     def fixed_points(self) -> int:
@@ -138,7 +141,7 @@ class Mirror:
 
     @property
     def rank(self) -> int:
-        pairs = (self.size - self.fixed_points) // 2
+        pairs = (self.view.size - self.fixed_points) // 2
         return pairs if self.sign > 0 else pairs + self.fixed_points
 
 
@@ -199,7 +202,7 @@ class Classes:
     def weight(self) -> Floats:
         """`D = Σ scale²` of each class: the metric that the free numbers carry."""
         scale = np.broadcast_to(self.scale, self.class_of.shape)
-        return np.bincount(self.class_of, scale * scale, self.count)
+        return np.bincount(self.class_of, scale * scale, self.count).astype(np.float64, copy=False)
 
     @property
     def plain(self) -> bool:
@@ -229,7 +232,8 @@ class Dense:
     """Many small components of one form: `basis_k @ y[members_k] == target_k`, y = √D z.
 
     `members` (k, n) numbers the classes of each component, `basis` (k, r, n) has orthonormal rows (zero rows where a
-    component's rank is smaller), `target` is (k, r).
+    component's rank is smaller), `target` is (k, r). `ambiguous` counts the components whose rank was decided within
+    a factor of 100 of the tolerance.
     """
 
     parts: tuple[Part, ...]
@@ -239,6 +243,7 @@ class Dense:
     target: Floats
     ranks: Integers
     rules: tuple[int, ...]
+    ambiguous: int = 0
 
     @property
     def size(self) -> int:
@@ -264,6 +269,7 @@ class Sparse:
     rank_of_rows: Interval
     independent: bool
     rules: tuple[int, ...]
+    ambiguous: int = 0
 
     @property
     def size(self) -> int:

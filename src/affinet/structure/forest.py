@@ -29,6 +29,7 @@ class Edges:
 @dataclass(frozen=True, eq=False)
 class Forest:
     """`w_i = scale_i · w[root of its tree] + shift_i` for every node; the root is where |scale| is largest.
+
     `scale` and `shift` are of length one where all nodes have the same.
     """
 

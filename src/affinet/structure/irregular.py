@@ -10,10 +10,9 @@ from affinet.structure.blocks import Block, Classes, Dense, Fixed, Part, Sparse,
 from affinet.structure.components import Batch, Giant, split
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.factor import factor
-from affinet.structure.offsets import Nest, compress
 from affinet.structure.peeling import independent_rows
+from affinet.structure.recognition import recognised
 from affinet.structure.reduction import Reduction, reduce
-from affinet.structure.regular import row_batch
 from affinet.structure.slices import slices_of
 from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
@@ -90,7 +89,10 @@ def _classes(reduction: Reduction, columns: Integers) -> Classes:
     place = np.full(len(reduction.columns), -1, np.int64)
     place[columns] = np.arange(len(columns))
     return Classes(
-        _narrow(class_of), _one_if_equal(reduction.scale[columns]), _one_if_equal(reduction.shift[columns]), place[nodes]
+        _narrow(class_of),
+        _one_if_equal(reduction.scale[columns]),
+        _one_if_equal(reduction.shift[columns]),
+        place[nodes],
     )
 
 
@@ -109,9 +111,10 @@ def _solved(
     inside[component.nodes.ravel()] = True
     columns = np.flatnonzero(inside[reduction.node])
     rules = owners.of(columns)
-    regular = _as_slices(component, reduction, columns, layout, tolerance, rules)
-    if regular is not None:
-        return regular
+    if isinstance(component, Batch) and _untied(component, reduction, columns):
+        regular = recognised(reduction.columns[component.nodes], component.matrix, component.rhs, layout)
+        if regular is not None:
+            return slices_of(regular, tolerance, rules)
     parts, order = _parts(reduction, columns, layout)
     classes = _classes(reduction, columns[order])
     number = np.full(len(reduction.columns), -1, np.int64)
@@ -123,41 +126,13 @@ def _solved(
     solved = factor(component.matrix * scaled[members][:, None, :], component.rhs, component.terms, tolerance)
     if not solved.consistent.all():
         raise Contradiction
-    return Dense(parts, classes, members, solved.basis, solved.target, solved.ranks, rules)
+    return Dense(parts, classes, members, solved.basis, solved.target, solved.ranks, rules, solved.ambiguous)
 
 
-def _as_slices(
-    component: Batch | Giant,
-    reduction: Reduction,
-    columns: Integers,
-    layout: Layout,
-    tolerance: Tolerance,
-    rules: tuple[int, ...],
-) -> Block | None:
-    """Components of one matrix over untied entries at regular places of one parameter: slices after all."""
-    if isinstance(component, Giant) or component.nodes.size != len(columns):
-        return None
-    if (component.matrix != component.matrix[:1]).any() or (reduction.scale[columns] != 1.0).any():
-        return None
-    if (reduction.shift[columns] != 0.0).any():
-        return None
-    places = reduction.columns[component.nodes]
-    order = np.argsort(places[0])
-    places = places[:, order]
-    cells = np.argsort(places[:, 0], kind="stable")
-    places = places[cells]
-    if (places - places[:, :1] != places[0] - places[0, 0]).any():
-        return None
-    numbers = layout.numbers(np.array([places.min(), places.max()]))
-    first, outer = compress(places[:, 0])
-    if numbers[0] != numbers[1] or (len(places) > 1 and not isinstance(outer, Nest)):
-        return None
-    parameter, start = layout.parameters[numbers[0]], layout.starts[numbers[0]]
-    owner = np.broadcast_to(np.int64(rules[0]), (1, component.matrix.shape[1]))
-    batch = row_batch(
-        parameter, first - start, outer, places[0] - places[0, 0], component.matrix[0][:, order], component.rhs[cells], owner
-    )
-    return None if batch is None else slices_of(batch, tolerance, rules)
+def _untied(component: Batch, reduction: Reduction, columns: Integers) -> bool:
+    """Whether every unknown of the component is one entry as it is."""
+    plain = (reduction.scale[columns] == 1.0).all() and not reduction.shift[columns].any()
+    return bool(plain) and component.nodes.size == len(columns)
 
 
 def _sparse(
@@ -180,5 +155,4 @@ def _sparse(
     found = independent_rows(matrix, rhs, terms, tolerance)
     if not found.consistent:
         raise Contradiction
-    return Sparse(parts, classes, matrix[found.kept], rhs[found.kept], found.rank, found.exact, rules)
-
+    return Sparse(parts, classes, matrix[found.kept], rhs[found.kept], found.rank, found.exact, rules, found.ambiguous)

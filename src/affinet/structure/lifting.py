@@ -41,7 +41,9 @@ def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
 
 def _patterns(columns: Integers, values: Floats) -> list[Integers]:
     """Groups of two or more rows with one pattern."""
-    key = np.concatenate([(columns - columns[:, :1]).view(np.uint8), np.ascontiguousarray(values).view(np.uint8)], axis=1)
+    key = np.concatenate(
+        [(columns - columns[:, :1]).view(np.uint8), np.ascontiguousarray(values).view(np.uint8)], axis=1
+    )
     key = np.ascontiguousarray(key).view([("", np.void, key.shape[1])]).ravel()
     _, which, counts = np.unique(key, return_inverse=True, return_counts=True)
     order = np.argsort(which, kind="stable")

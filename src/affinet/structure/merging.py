@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -58,8 +59,17 @@ def product(batches: list[RowBatch], tolerance: Tolerance) -> Product | None:
     for k, one in enumerate(slices):
         for m in range(k):
             if not _agree(slices[m], found[m], one, found[k], sizes, tolerance):
-                raise Contradiction(rule for part in (one, slices[m]) for rule in part.rules)
+                rules = (rule for part in (one, slices[m]) for rule in part.rules)
+                raise Contradiction(rules, _totals(view, slices[m], one))
     return Product(view, slices, found)
+
+
+def _totals(view: View, a: Slices, b: Slices) -> str:
+    """What two sets of sums over one whole box make its total, where both are plain sums."""
+    if any(any(part.basis.strides) or len(part.target) > 1 for part in (a, b)):
+        return ""
+    said = [float(part.target[0, 0] / part.basis[0, 0]) * (view.size // part.inner.size) for part in (a, b)]
+    return f"the first makes all entries of {view.parameter.name} add up to {said[0]:.6g}, the second to {said[1]:.6g}."
 
 
 def _beside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -82,7 +92,7 @@ def _common(boxes: list[tuple[Dim, ...]]) -> tuple[Dim, ...] | None:
     dims: list[Dim] = []
     for size, step in merged(boxes[0]):
         inside = [s for s in steps if step <= s < step * size] + [step * size]
-        for low, high in zip(inside, inside[1:], strict=False):
+        for low, high in pairwise(inside):
             if high % low:
                 return None
             dims.append((high // low, low))
@@ -110,13 +120,19 @@ def _arranged(batch: RowBatch, dims: tuple[Dim, ...], inner: tuple[int, ...]) ->
     outer = tuple(dim for k, dim in enumerate(dims) if k not in inner)
     # Positions of a mixed-radix nest rise when the largest step comes first, for cells and inside them.
     rising = np.argsort(batch.outer.table())
-    rhs, owner = (values if len(values) == 1 else values[rising] for values in (batch.rhs, batch.owner))
+    rhs = batch.rhs if len(batch.rhs) == 1 else batch.rhs[rising]
+    owner = batch.owner if len(batch.owner) == 1 else batch.owner[rising]
     inside = Nest(tuple(dims[k] for k in inner))
     return replace(batch, outer=Nest(outer), inner=inside, rhs=rhs, owner=owner)
 
 
 def _agree(
-    a: Slices, a_inner: tuple[int, ...], b: Slices, b_inner: tuple[int, ...], sizes: tuple[int, ...], tolerance: Tolerance
+    a: Slices,
+    a_inner: tuple[int, ...],
+    b: Slices,
+    b_inner: tuple[int, ...],
+    sizes: tuple[int, ...],
+    tolerance: Tolerance,
 ) -> bool:
     """`(Q_b ⊗ 1) target_a == (Q_a ⊗ 1) target_b`: both say what the two together measure."""
     left, right = _measured(a, a_inner, b, b_inner, sizes), _measured(b, b_inner, a, a_inner, sizes)
@@ -125,7 +141,9 @@ def _agree(
     return bool((difference <= tolerance.consistency(max(sizes)) * np.maximum(size, size.max(initial=0.0))).all())
 
 
-def _measured(a: Slices, a_inner: tuple[int, ...], b: Slices, b_inner: tuple[int, ...], sizes: tuple[int, ...]) -> Floats:
+def _measured(
+    a: Slices, a_inner: tuple[int, ...], b: Slices, b_inner: tuple[int, ...], sizes: tuple[int, ...]
+) -> Floats:
     """`Q_b` applied along b's loops to the targets of a: (rest, r_a, r_b), rest of length one where all are equal."""
     if len(a.target) == 1:
         return np.asarray(a.target[:, :, None] * b.basis.sum(axis=1))

@@ -23,6 +23,7 @@ class Independence:
     kept: Integers
     rank: Interval
     consistent: bool
+    ambiguous: int = 0
 
     @property
     def exact(self) -> bool:
@@ -46,10 +47,10 @@ def independent_rows(matrix: sparse.csr_array, rhs: Floats, terms: Floats, toler
         bounds = Interval(peeled + 1, peeled + min(len(core), len(used)))
         return Independence(np.arange(matrix.shape[0]), bounds, True)
     dense = block[:, used].toarray()
-    kept, consistent = _independent_dense(dense, rhs[core], terms[core], tolerance)
+    kept, consistent, ambiguous = _independent_dense(dense, rhs[core], terms[core], tolerance)
     rest = np.setdiff1d(np.arange(matrix.shape[0]), core, assume_unique=True)
     rank = peeled + len(kept)
-    return Independence(np.sort(np.concatenate([rest, core[kept]])), Interval(rank, rank), consistent)
+    return Independence(np.sort(np.concatenate([rest, core[kept]])), Interval(rank, rank), consistent, ambiguous)
 
 
 def _peel(matrix: sparse.csr_array) -> Integers:
@@ -66,12 +67,16 @@ def _peel(matrix: sparse.csr_array) -> Integers:
     return rows
 
 
-def _independent_dense(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Integers, bool]:
+def _independent_dense(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Integers, bool, int]:
     upper, order = scipy.linalg.qr(matrix.T, mode="r", pivoting=True, check_finite=False)
     diagonal = np.abs(np.diagonal(upper))
-    rank = int((diagonal > tolerance.rank(*matrix.shape) * diagonal[0]).sum())
+    bound = tolerance.rank(*matrix.shape) * diagonal[0]
+    rank = int((diagonal > bound).sum())
+    ambiguous = int(((diagonal > bound * 1e-2) & (diagonal < bound * 1e2)).any())
     first, rest = order[:rank], order[rank:]
-    combination = scipy.linalg.solve_triangular(upper[:rank, :rank], upper[:rank, rank : len(order)], check_finite=False)
+    combination = scipy.linalg.solve_triangular(
+        upper[:rank, :rank], upper[:rank, rank : len(order)], check_finite=False
+    )
     gap = np.abs(rhs[rest] - combination.T @ rhs[first])
     size = terms[rest] + np.abs(combination).T @ terms[first]
-    return np.sort(first), bool((gap <= tolerance.consistency(len(order)) * size).all())
+    return np.sort(first), bool((gap <= tolerance.consistency(len(order)) * size).all()), ambiguous

@@ -96,8 +96,8 @@ def compiled(system: System) -> Plan:
     try:
         return Plan(system, compile_blocks(system))
     except Contradiction as found:
-        candidates = found.rules
-    raise explain(system, candidates, lambda numbers: _feasible(system, numbers))
+        candidates, consequence = found.rules, found.consequence
+    raise explain(system, candidates, consequence, lambda numbers: _feasible(system, numbers))
 
 
 def _feasible(system: System, numbers: Iterable[int]) -> bool:

@@ -32,14 +32,13 @@ def _pair(expression: Expression, terms: tuple[Term, ...], rule: int) -> Mirror 
     if len(terms) != 2:
         return None
     axes = [axis for axis, n in enumerate(expression.shape) if n > 1]
-    views = [_view(term, axes) for term in terms]
-    if views[0] is None or views[1] is None:
+    first, second = (_view(term, axes) for term in terms)
+    if first is None or second is None:
         return None
     constant = np.asarray(expression.constant, np.float64)
     ratio, shift = -terms[1].scalar / terms[0].scalar, -constant / terms[0].scalar
     if shift.ndim:
         shift = np.broadcast_to(shift, expression.shape).reshape([expression.shape[axis] for axis in axes])
-    first, second = views
     if _apart(first, second):
         return Pairs(first, second, ratio, shift, (rule,))
     return _mirror(first, second, ratio, shift, rule)
@@ -168,7 +167,8 @@ def _less(term: Term, looped: set[int], axes: tuple[int, ...]) -> Term:
     kept = [k for k, v in enumerate(term.variables) if not any(axis in looped for axis, _ in v.outputs)]
     renumbered = {k: n for n, k in enumerate(kept)}
     variables = tuple(
-        replace(term.variables[k], outputs=tuple((number[axis], m) for axis, m in term.variables[k].outputs)) for k in kept
+        replace(term.variables[k], outputs=tuple((number[axis], m) for axis, m in term.variables[k].outputs))
+        for k in kept
     )
     factors = tuple(replace(f, variables=tuple(renumbered[k] for k in f.variables)) for f in term.factors)
     return replace(term, variables=variables, factors=factors, start=tuple(term.start[axis] for axis in axes))

@@ -21,9 +21,10 @@ MOST_ROUNDS = 64
 class Reduction:
     """`w[columns] = scale · z[node] + shift`, where z is known at `fixed` nodes and obeys `core` elsewhere.
 
-    `local` is the place in `columns` of every stored value of the rows. Nodes are numbered by a representative place in `columns`. `core` speaks of nodes, has at least three entries a
-    row unless rounds ran out, and its right-hand sides are those of z. `size` of a core row (`terms`) is the sum of
-    the magnitudes that its right-hand side was computed from: rounding is relative to that.
+    `local` is the place in `columns` of every stored value of the rows. Nodes are numbered by a representative place
+    in `columns`. `core` speaks of nodes, has at least three entries a row unless rounds ran out, and its right-hand
+    sides are those of z; `terms` are the sums of the magnitudes these were computed from, which rounding is relative
+    to.
     """
 
     columns: Integers
@@ -126,7 +127,9 @@ def _close_cycles(state: _State, edges: Edges, forest: Forest, terms: Floats, to
     size = terms + np.abs(edges.a * forest.shift[edges.x]) + np.abs(edges.b * forest.shift[edges.y])
     bound = tolerance.consistency(len(forest.root))
     coefficient = left + right
-    free = np.abs(coefficient) <= bound * (np.abs(left) + np.abs(right))
+    # Scales that underflow have no digits left to tell a second ratio by.
+    floor = np.finfo(np.float64).tiny * (np.abs(edges.a) + np.abs(edges.b))
+    free = np.abs(coefficient) <= np.maximum(bound * (np.abs(left) + np.abs(right)), floor)
     if (np.abs(rhs[free]) > bound * size[free]).any():
         raise Contradiction
     if free.all():

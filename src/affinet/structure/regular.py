@@ -75,13 +75,18 @@ class RowBatch:
     def keep(self, cells: Integers) -> RowBatch:
         """The batch of the given cells alone."""
         first, outer = compress(self.outer.table()[cells])
-        rhs, owner = (x if len(x) == 1 else x[cells] for x in (self.rhs, self.owner))
+        rhs = self.rhs if len(self.rhs) == 1 else self.rhs[cells]
+        owner = self.owner if len(self.owner) == 1 else self.owner[cells]
         return replace(self, offset=self.offset + first, outer=outer, rhs=rhs, owner=owner)
 
     def rows(self, layout: Layout) -> Rows:
         """The same equations one by one."""
         r, n = self.matrix.shape
-        forecast(f"the {self.equations:,} equations over {self.parameter.name}, written out one by one,", self.size * r, item_bytes=PAIR_BYTES)
+        forecast(
+            f"the {self.equations:,} equations over {self.parameter.name}, written out one by one,",
+            self.size * r,
+            item_bytes=PAIR_BYTES,
+        )
         columns = np.repeat(self.positions() + layout.start(self.parameter), r, axis=0).ravel()
         row = np.repeat(np.arange(self.equations), n)
         values = np.tile(self.matrix, (self.cells, 1)).ravel()
@@ -93,9 +98,15 @@ class RowBatch:
 
 
 def row_batch(
-    parameter: Parameter, offset: int, outer: Offsets, inner: Integers, matrix: Floats, rhs: Floats, owner: Integers
+    parameter: Parameter,
+    offset: int,
+    outer: Offsets,
+    inner: Integers,
+    matrix: Floats,
+    rhs: Floats,
+    owner: Integers,
 ) -> RowBatch | None:
-    """A batch in canonical form: columns that are all zero dropped, inner positions rising; None unless cells are disjoint."""
+    """A batch in canonical form: no column all zero, inner positions rising. None where cells would share entries."""
     used = np.flatnonzero(np.any(matrix != 0, axis=0)) if matrix.strides != (0, 0) else np.arange(matrix.shape[1])
     if not len(used):
         return None
@@ -139,7 +150,6 @@ def _decoded(inside: Integers, outer: Nest, inner: Nest) -> Integers:
         if is_outer:
             cell += place * int(np.prod(sizes[k + 1 :], dtype=np.int64))
     return distinct(cell[rest == 0])
-
 
 
 def _searched(inside: Integers, outer: Integers, inner: Integers) -> Integers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
 
 from affinet.language.terms import Floats, Integers
@@ -15,24 +17,25 @@ from affinet.system.tolerance import Tolerance
 def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | None = None) -> Slices:
     """Factor the matrix of a batch once. Raises Contradiction where its equations cannot hold in some cell."""
     rules = batch.rules if rules is None else rules
-    basis, target = _factored(batch, tolerance, rules)
+    basis, target, ambiguous = _factored(batch, tolerance, rules)
     pinned, values, copies = _exact_places(batch.matrix, batch.rhs)
-    return Slices(
-        batch.parameter, batch.offset, batch.outer, batch.inner, basis, target, pinned, values, copies, rules
-    )
+    place = (batch.parameter, batch.offset, batch.outer, batch.inner)
+    return Slices(*place, basis, target, pinned, values, copies, rules, ambiguous)
 
 
-def _factored(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...]) -> tuple[Floats, Floats]:
+def _factored(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...]) -> tuple[Floats, Floats, int]:
     matrix, rhs = batch.matrix, batch.rhs
+    if len(matrix) == 1 and not any(matrix.strides):
+        norm = sqrt(matrix.shape[1]) * abs(float(matrix[0, 0]))
+        return np.broadcast_to(matrix[:1, :1] / norm, matrix.shape), rhs / norm, 0
     if len(matrix) == 1:
-        norm = float(np.sqrt(matrix.shape[1])) * abs(matrix[0, 0]) if not any(matrix.strides) else np.linalg.norm(matrix)
-        basis = np.broadcast_to(matrix[:1, :1] / norm, matrix.shape) if not any(matrix.strides) else matrix / norm
-        return basis, rhs / norm
+        length = np.linalg.norm(matrix)
+        return matrix / length, rhs / length, 0
     # Every cell has the same matrix: one factor, and one system of right-hand sides a cell.
     found = factor_shared(np.asarray(matrix), rhs, tolerance)
     if not found.consistent.all():
         raise Contradiction(rules)
-    return shared(found.basis[0]), found.target
+    return shared(found.basis[0]), found.target, found.ambiguous
 
 
 def _exact_places(matrix: Floats, rhs: Floats) -> tuple[Integers, Floats, Integers]:

@@ -26,16 +26,15 @@ COLUMNS = ("rule", "equations", "became", "entries", "rank", "free", "bytes a st
 
 def summary(system: System, blocks: tuple[Block, ...]) -> str:
     """One line a rule; rules that became the same blocks share the numbers of the first of them."""
-    lines = [COLUMNS]
+    lines: list[tuple[str, ...]] = [COLUMNS]
     for rules, members in _groups(len(system.rules), blocks):
         numbers = _numbers(members)
         for place, rule in enumerate(rules):
             mine = [block for block in members if rule in block.rules]
-            became = "; ".join(dict.fromkeys(describe(block) for block in mine)) or "nothing: holds for every weight"
             shown = numbers if place == 0 else ("″",) * len(numbers)
-            lines.append((_cut(system.rules[rule].name), f"{system.rules[rule].equations:,}", _cut(became, 60), *shown))
+            lines.append((_cut(system.rules[rule].name), f"{system.rules[rule].equations:,}", _became(mine), *shown))
     table = _table(lines)
-    return "\n".join([*table, "", _totals(system, blocks)])
+    return "\n".join([*table, "", _totals(system, blocks), *_notes(system, blocks)])
 
 
 def describe(block: Block) -> str:
@@ -43,7 +42,7 @@ def describe(block: Block) -> str:
     match block:
         case Slices():
             n, r = block.inner.size, len(block.basis)
-            return f"{block.outer.size:,} slices of {n:,} entries, {r} equation{'s' * (r != 1)} each"
+            return f"{_many(block.outer.size, 'slice')} of {n:,} entries, {_many(r, 'equation')} each"
         case Product():
             return f"product of {len(block.slices)} projections along the axes of {block.size:,} entries"
         case Mirror():
@@ -58,12 +57,29 @@ def describe(block: Block) -> str:
             return f"{block.size:,} entries tied in {classes:,} class{'es' * (classes != 1)}"
         case Dense():
             k, r, n = block.basis.shape
-            return f"{k:,} component{'s' * (k != 1)} of {r} equation{'s' * (r != 1)}, {n:,} unknowns"
+            return f"{_many(k, 'component')} of {_many(r, 'equation')}, {n:,} unknowns"
         case Sparse():
             how = "sparse factor" if block.independent else "conjugate gradients"
             return f"one component of {block.matrix.shape[0]:,} equations ({how})"
         case _:
             assert_never(block)
+
+
+def _became(blocks: list[Block]) -> str:
+    """All that a rule became, in one cell of the table; components of several forms are counted together."""
+    dense = [block for block in blocks if isinstance(block, Dense)]
+    others = [block for block in blocks if not isinstance(block, Dense)]
+    phrases = [describe(block) for block in others]
+    if len(dense) == 1:
+        phrases.append(describe(dense[0]))
+    elif dense:
+        most = max(block.basis.shape[1] for block in dense)
+        phrases.append(f"{sum(len(block.basis) for block in dense):,} components of up to {_many(most, 'equation')}")
+    return _cut("; ".join(dict.fromkeys(phrases)) or "nothing: it holds for every weight", 72)
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'s' * (count != 1)}"
 
 
 def bytes_a_step(block: Block) -> int:
@@ -124,10 +140,37 @@ def _totals(system: System, blocks: tuple[Block, ...]) -> str:
     redundant = Interval(rows - high, rows - low)
     total = sum(parameter.size for parameter in system.layout.parameters)
     return (
-        f"{rows:,} equations, rank {_count(Interval(low, high))} ({_count(redundant)} redundant) over {size:,} entries; "
-        f"{_count(Interval(size - high, size - low))} of these stay free. "
+        f"{_many(rows, 'equation')}, rank {_count(Interval(low, high))} ({_count(redundant)} redundant) "
+        f"over {size:,} entries; {_count(Interval(size - high, size - low))} of these stay free. "
         f"{total - size:,} entries of the same weights are untouched."
     )
+
+
+def _notes(system: System, blocks: tuple[Block, ...]) -> list[str]:
+    """What was decided close to the tolerance, or not decided at all."""
+    notes = []
+    close = sum(_ambiguous(block) for block in blocks)
+    if close:
+        notes.append(
+            f"note: the rank of {close:,} component{'s' * (close != 1)} was decided within a factor of 100 of the "
+            f"tolerance (constants known to {system.tolerance.epsilon:.1e}); nearly equal equations may count as one."
+        )
+    low, high = _rank(blocks)
+    if low != high:
+        notes.append(
+            "note: a large irregular core has a rank that is bounded, not known; all of its equations are kept."
+        )
+    return notes
+
+
+def _ambiguous(block: Block) -> int:
+    match block:
+        case Slices() | Dense() | Sparse():
+            return block.ambiguous
+        case Product():
+            return sum(part.ambiguous for part in block.slices)
+        case _:
+            return 0
 
 
 def _count(interval: Interval) -> str:
@@ -151,7 +194,9 @@ def _table(lines: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(line[k]) for line in lines) for k in range(len(COLUMNS))]
     left = {0, 2}
     shown = [
-        "  ".join(cell.ljust(w) if k in left else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths, strict=True))).rstrip()
+        "  ".join(
+            cell.ljust(w) if k in left else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
         for line in lines
     ]
     return [shown[0], "  ".join("─" * w for w in widths), *shown[1:]]

@@ -9,6 +9,7 @@ from scipy.sparse.linalg import lsqr
 
 from affinet.errors import InfeasibleError
 from affinet.language.terms import Floats, Integers
+from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows
 from affinet.system.system import System
@@ -19,15 +20,16 @@ LARGEST_CERTIFICATE = 2_000_000
 Feasible = Callable[[Sequence[int]], bool]
 
 
-def explain(system: System, candidates: Sequence[int], feasible: Feasible) -> InfeasibleError:
+def explain(system: System, candidates: Sequence[int], known: str, feasible: Feasible) -> InfeasibleError:
     """The error for contradictory rules, naming an irreducible set: drop any one of them and the rest can hold.
 
-    `feasible(rules)` decides a subset; `candidates` are known to contradict each other. Uses O(k log(n / k))
+    `feasible(rules)` decides a subset; `candidates` are known to contradict each other, and `known` is what they say
+    together where planning found that out. Uses O(k log(n / k))
     decisions for k rules out of n (Junker, QUICKXPLAIN, AAAI 2004).
     """
     rules = irreducible(list(candidates), feasible)
     names = [(system.rules[k].name, system.rules[k].text) for k in rules]
-    return InfeasibleError(names, _consequence(system, rules))
+    return InfeasibleError(names, _consequence(system, rules) or (known if len(rules) == len(candidates) else ""))
 
 
 def irreducible(candidates: list[int], feasible: Feasible) -> list[int]:
@@ -56,7 +58,7 @@ def _consequence(system: System, rules: list[int]) -> str:
     if gap == 0.0:
         return ""
     used = np.flatnonzero(np.abs(weights) > 1e-6)
-    where = _place(system.layout, np.unique(rows.select(used).columns))
+    where = _place(system.layout, distinct(rows.select(used).columns))
     return f"{who} 0 == {gap:.6g}{f' for {where}' if where else ''}."
 
 
@@ -67,7 +69,7 @@ def _certificate(rows: Rows) -> tuple[Floats, float]:
         weights = np.zeros(rows.count)
         weights[empty[0]] = 1.0
         return weights, float(rows.rhs[empty[0]])
-    columns, local = np.unique(rows.columns, return_inverse=True)
+    columns, local = ranked(rows.columns)
     matrix = Rows(rows.bounds, local, rows.values, rows.rhs, rows.rule, rows.index).matrix(len(columns))
     if rows.count * len(columns) <= 4_000_000:
         solution = np.linalg.lstsq(matrix.toarray(), rows.rhs, rcond=None)[0]
@@ -83,7 +85,7 @@ def _certificate(rows: Rows) -> tuple[Floats, float]:
 
 
 def _place(layout: Layout, columns: Integers) -> str:
-    """The entries that the contradiction is about: a slice of one weight where they share an index, else the first few."""
+    """The entries that the contradiction is about: a slice of one weight where they share an index, else a few."""
     if not len(columns):
         return ""
     pieces = layout.split(columns)

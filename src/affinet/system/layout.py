@@ -11,6 +11,7 @@ import numpy as np
 
 from affinet.errors import RuleError
 from affinet.language.terms import Integers, Parameter
+from affinet.system.distinct import distinct
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Layout:
         if not len(columns):
             return []
         numbers = self.numbers(columns)
-        parts = []
-        for k in np.unique(numbers):
+        parts: list[tuple[Parameter, Integers, Integers]] = []
+        for k in distinct(numbers):
             places = np.flatnonzero(numbers == k)
             parts.append((self.parameters[k], places, columns[places] - self.starts[k]))
         return parts

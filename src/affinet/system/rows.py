@@ -46,7 +46,9 @@ class Rows:
         lengths = self.lengths[kept]
         bounds = np.concatenate([[0], np.cumsum(lengths)])
         places = np.repeat(self.bounds[:-1][kept] - bounds[:-1], lengths) + np.arange(bounds[-1])
-        return Rows(bounds, self.columns[places], self.values[places], self.rhs[kept], self.rule[kept], self.index[kept])
+        return Rows(
+            bounds, self.columns[places], self.values[places], self.rhs[kept], self.rule[kept], self.index[kept]
+        )
 
     def matrix(self, width: int) -> sparse.csr_array:
         """The coefficients as a SciPy matrix with `width` columns."""
@@ -83,4 +85,3 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         np.concatenate([empty, *(part.rule for part in parts)]),
         np.concatenate([empty, *(part.index for part in parts)]),
     )
-

@@ -100,7 +100,6 @@ class System:
         right = np.concatenate([np.zeros(0), *rhs])
         return gather_rows(*pieces.arrays(), right, owners, indices, self.tolerance.cancellation)
 
-
     @staticmethod
     def _forecast(rule: Rule) -> None:
         """Raise TooLargeError before the sparse form of a rule is allocated that memory cannot hold."""

@@ -48,8 +48,8 @@ def check_optimizer(optimizer: optim.Optimizer, constrained: Mapping[str, torch.
             f"model, from a copy, or before the parameters were replaced? Make it from this model's parameters."
         )
     raise AttachError(
-        f"the rules couple parameters that the optimizer does not hold: {_listed(missing)}. Give them to the optimizer, "
-        f"or freeze them (requires_grad_(False)) to make them constants at their present value."
+        f"the rules couple parameters that the optimizer does not hold: {_listed(missing)}. Give them to the "
+        f"optimizer, or freeze them (requires_grad_(False)) to make them constants at their present value."
     )
 
 
@@ -64,7 +64,9 @@ def check_gradients(gradients: Mapping[str, Tensor | None]) -> None:
                 f"gradients (torch.nn.Embedding(..., sparse=False)); the step was not taken."
             )
         if gradient.is_complex():
-            raise GradientError(f"the gradient of {name} is complex; rules are about real weights. The step was not taken.")
+            raise GradientError(
+                f"the gradient of {name} is complex; rules are about real weights. The step was not taken."
+            )
 
 
 def _refuse_unfit(used: Mapping[str, torch.nn.Parameter]) -> None:

@@ -32,9 +32,9 @@ def decay_kind(optimizer: optim.Optimizer, said: Decay | None) -> Decay:
             return "decoupled"
     if any(_rate(group) for group in optimizer.param_groups):
         warnings.warn(
-            f"{kind.__module__}.{kind.__qualname__} has weight decay, and affinet does not know whether it adds it to the "
-            f"gradient. Taken as decoupled (as in AdamW); say affinet.project(..., decay='coupled') if it adds λ·w to "
-            f"the gradient, or decay='decoupled' to silence this.",
+            f"{kind.__module__}.{kind.__qualname__} has weight decay, and affinet does not know whether it "
+            f"adds it to the gradient. Taken as decoupled (as in AdamW); say affinet.project(..., decay='coupled') if "
+            f"it adds λ·w to the gradient, or decay='decoupled' to silence this.",
             stacklevel=4,
         )
     return "decoupled"

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
 from affinet.structure.blocks import Part, View
 from affinet.structure.offsets import Dim, Nest, Offsets, disjoint_sums
-from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
 
 Tensors = Mapping[str, Tensor | None]
 """Parameters or gradients by name; None is a gradient that is missing."""
@@ -91,7 +91,7 @@ class Gathered:
     def write(self, tensors: Tensors, values: Tensor) -> None:
         """Put the entries back where there is a tensor to hold them."""
         flat = values if self._back is None else values.index_select(0, self._back)
-        for name, where, piece in zip(self.names, self._positions, flat.split(self._sizes), strict=True):
+        for name, where, piece in zip(self.names, self._positions, torch.split(flat, self._sizes), strict=True):
             tensor = tensors[name]
             if tensor is not None:
                 _flat_put(tensor, where, piece.to(tensor.dtype))

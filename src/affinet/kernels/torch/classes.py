@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.access import Gathered, Tensors
-from affinet.kernels.torch.precision import irregular_dtype
+from affinet.kernels.torch.precision import irregular_dtype, mean_norm
 from affinet.language.terms import Integers
-from affinet.structure.blocks import Classes, Fixed, Part, Ties
+from affinet.structure.blocks import Classes, Fixed, Ties
 
 
 class ClassMap:
@@ -76,6 +76,40 @@ class TiesKernel:
         return square.sqrt_().index_select(0, self._classes.class_of)
 
 
+class EqualTiesKernel:
+    """Classes of one size whose entries are all equal: the mean along an axis, with the entries gathered by class."""
+
+    def __init__(self, block: Ties, device: torch.device) -> None:
+        order = np.argsort(block.classes.class_of, kind="stable")
+        self._access = Gathered(block.parts, device, order)
+        self.names = self._access.names
+        self._shape = (block.classes.count, block.size // block.classes.count)
+
+    @staticmethod
+    def fits(block: Ties) -> bool:
+        """Whether all classes are of one size, without scales or shifts."""
+        classes = block.classes
+        plain = bool((classes.scale == 1.0).all()) and not classes.shift.any()
+        return plain and len(np.unique(np.bincount(classes.class_of, minlength=classes.count))) == 1
+
+    def read(self, tensors: Tensors) -> Tensor:
+        return self._access.read(tensors).view(self._shape)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        self._access.write(tensors, values.expand(self._shape).reshape(-1))
+
+    def project(self, x: Tensor) -> Tensor:
+        # Differences from one of them, as above; the sum of two equal numbers is exact without.
+        mean = x.mean(1, keepdim=True) if self._shape[1] == 2 else x[:, :1] + (x - x[:, :1]).mean(1, keepdim=True)
+        return mean.expand(self._shape)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return self.project(x).clone()
+
+    def level(self, x: Tensor) -> Tensor:
+        return mean_norm(x, (1,), self._shape[1])
+
+
 class FixedKernel:
     """Entries of known value."""
 
@@ -98,11 +132,6 @@ class FixedKernel:
 
     def level(self, x: Tensor) -> Tensor:
         return torch.zeros((), dtype=x.dtype, device=x.device)
-
-
-def entries_of(parts: tuple[Part, ...]) -> int:
-    """How many entries the parts hold."""
-    return sum(part.size for part in parts)
 
 
 def _unless_all(values: np.ndarray, neutral: float, dtype: torch.dtype, device: torch.device) -> Tensor | None:

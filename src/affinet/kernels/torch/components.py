@@ -13,7 +13,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.classes import ClassMap
-from affinet.kernels.torch.precision import exact_matmul, irregular_dtype
+from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm
 from affinet.structure.blocks import Dense, Sparse
 
 LARGEST_FACTOR = 20_000
@@ -132,7 +132,7 @@ class SparseKernel:
         return self._unknowns.expanded(y, affine=False)
 
     def level(self, x: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(x) / sqrt(max(1, x.numel()))
+        return mean_norm(x, None, x.numel())
 
     def _solved(self, gap: Tensor, y: Tensor) -> Tensor:
         if self._factor is not None:

@@ -8,7 +8,7 @@ from typing import Protocol, assert_never
 from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.classes import FixedKernel, TiesKernel
+from affinet.kernels.torch.classes import EqualTiesKernel, FixedKernel, TiesKernel
 from affinet.kernels.torch.components import DenseKernel, SparseKernel
 from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
@@ -55,7 +55,8 @@ def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
         case Fixed():
             return FixedKernel(block, tensors[block.parts[0].parameter.name].device)
         case Ties():
-            return TiesKernel(block, tensors[block.parts[0].parameter.name].device)
+            kind = EqualTiesKernel if EqualTiesKernel.fits(block) else TiesKernel
+            return kind(block, tensors[block.parts[0].parameter.name].device)
         case Dense():
             return DenseKernel(block, tensors[block.parts[0].parameter.name].device)
         case Sparse():

@@ -15,6 +15,7 @@ from affinet.structure.blocks import Mirror, Pairs, Part
 from affinet.structure.compilation import ONE_BY_ONE
 from affinet.structure.reading import read
 from affinet.structure.regular import RowBatch
+from affinet.system.distinct import ranked
 from affinet.system.rows import Rows
 from affinet.system.system import System
 
@@ -46,7 +47,7 @@ class _Equations:
     """Equations one by one, all rules in one pass."""
 
     def __init__(self, system: System, rows: Rows, device: torch.device) -> None:
-        columns, local = np.unique(rows.columns, return_inverse=True)
+        columns, local = ranked(rows.columns)
         pieces = system.layout.split(columns)
         order = np.concatenate([np.zeros(0, np.int64), *(places for _, places, _ in pieces)])
         place = np.empty(len(columns), np.int64)
@@ -107,4 +108,3 @@ class _Regular:
 
 def _tensor(shift: np.ndarray, like: Tensor) -> Tensor:
     return torch.as_tensor(np.array(shift), dtype=irregular_dtype(like.device), device=like.device)
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -34,8 +35,14 @@ def roundoff(dtype: torch.dtype) -> float:
 
 def silenced(projected: Tensor, original: Tensor, level: Tensor, unit: float) -> Tensor:
     """`projected`, in place, with zeros where `|Pg| <= 32 u (|g| + rms g)`; `level` is the rms."""
-    bound = original.abs().add_(level).mul_(NOISE * unit)
+    bound = torch.add(level * (NOISE * unit), original.abs(), alpha=NOISE * unit)
     return projected.masked_fill_(projected.abs() <= bound, 0.0)
+
+
+def mean_norm(x: Tensor, dims: tuple[int, ...] | None, count: int) -> Tensor:
+    """Root mean square of `count` numbers along axes that are kept, over everything for None."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=dims, keepdim=dims is not None)
+    return norm / sqrt(max(1, count))
 
 
 def exact_matmul(x: Tensor) -> Tensor:

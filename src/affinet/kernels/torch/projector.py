@@ -47,15 +47,16 @@ class Projector:
         """`P v`: the part of v along which the rules stay as they are, as new tensors. Law: `A P v == 0`."""
         check(self.plan, vectors)
         copies = {name: vectors[name].detach().clone() for name in self._names}
-        for kernel in self.kernels(copies):
-            with undisturbed(copies[kernel.names[0]].device):
+        kernels = self.kernels(copies)
+        with undisturbed(_device(copies)):
+            for kernel in kernels:
                 kernel.write(copies, kernel.tangent(kernel.read(copies)))
         return {**vectors, **copies}
 
     def violation(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
         """Rule name → largest absolute violation, each in the units in which the rule was written."""
         check(self.plan, weights)
-        device = next((weights[name].device for name in self._names), torch.device("cpu"))
+        device = _device({name: weights[name] for name in self._names})
         if device not in self._measures:
             self._measures[device] = Measure(self.plan.system, device)
         with undisturbed(device):
@@ -66,25 +67,24 @@ class Projector:
 
         One pass is exact to rounding for weights near the set, as after a step; a second one refines a long move.
         """
-        for kernel in self.kernels(weights):
-            with undisturbed(weights[kernel.names[0]].device):
+        kernels = self.kernels(weights)
+        with undisturbed(_device(weights)):
+            for kernel in kernels:
                 for _ in range(passes):
                     kernel.write(weights, kernel.project(kernel.read(weights)))
 
-    def project_gradients_(
-        self, gradients: Tensors, weights: Mapping[str, Tensor], decay: Mapping[str, float]
-    ) -> None:
+    def project_gradients_(self, gradients: Tensors, weights: Mapping[str, Tensor], decay: Mapping[str, float]) -> None:
         """`g ← P(g + λ w) − λ w`, in place, with rounding noise set to zero.
 
         `decay` holds the signed λ that the optimizer itself will add to each gradient, where it does: what it then
         uses is `P(g + λ w)`. Missing gradients stay missing; their entries count as zero and carry no decay.
         """
-        for kernel in self.kernels(weights):
-            present = {name: gradients.get(name) for name in kernel.names}
-            if all(gradient is None for gradient in present.values()):
-                continue
-            with undisturbed(weights[kernel.names[0]].device):
-                _project_gradient(kernel, present, weights, decay)
+        kernels = self.kernels(weights)
+        with undisturbed(_device(weights)):
+            for kernel in kernels:
+                present = {name: gradients.get(name) for name in kernel.names}
+                if any(gradient is not None for gradient in present.values()):
+                    _project_gradient(kernel, present, weights, decay)
 
     def kernels(self, tensors: Mapping[str, Tensor]) -> tuple[Kernel, ...]:
         """The kernels for these devices and dtypes."""
@@ -129,6 +129,11 @@ def check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
             raise UnsupportedWeightError(
                 parameter.name, f"its dtype is {tensor.dtype}", "Rules need a real floating dtype."
             )
+
+
+def _device(tensors: Mapping[str, Tensor]) -> torch.device:
+    """The one device that all constrained tensors are on."""
+    return next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
 
 
 def _project_gradient(

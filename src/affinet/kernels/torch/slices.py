@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.access import Box, Gathered, Tensors, box_of, cells_box
-from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, regular_dtype
+from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype
 from affinet.structure.blocks import Part, Product, Slices
 
 
@@ -67,8 +67,7 @@ class Cells:
 
     def level(self, x: Tensor) -> Tensor:
         """Root mean square of each cell, kept in the shape of `x`."""
-        norm = torch.linalg.vector_norm(x, dim=self._inner, keepdim=True) if self._inner else x.abs()
-        return norm / sqrt(self._count)
+        return mean_norm(x, self._inner, self._count) if self._inner else x.abs()
 
     def _moved(self, cells: Tensor, *, affine: bool) -> Tensor:
         wide = exact_matmul(cells)
@@ -168,4 +167,4 @@ class ProductKernel:
         return x
 
     def level(self, x: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(x) / sqrt(max(1, x.numel()))
+        return mean_norm(x, None, x.numel())

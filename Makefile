@@ -1,0 +1,46 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes .venv, installs what it needs, and runs.
+# A second call is quick; a changed pyproject.toml installs again. Needs Python 3.11 or newer with venv, and make.
+
+PYTHON  ?= python3
+WORKERS ?= auto
+
+VENV := .venv
+BIN  := $(VENV)/bin
+SOURCES := src tests tools benchmarks examples
+
+.PHONY: demo test check bench clean
+.NOTPARALLEL:
+
+demo: $(VENV)/.installed-cli
+	$(BIN)/affinet demo
+
+# One thread a worker: the cores are shared out between the workers, and small tensors gain nothing from more.
+test: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
+
+check: $(VENV)/.installed-check
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/run_documents.py README.md docs/*.md
+	$(BIN)/python tools/check_wheel.py
+
+bench: $(VENV)/.installed-cli
+	@failed=; for script in benchmarks/*.py; do \
+		echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "affinet needs Python 3.11 or newer; this is %s. Say which: make PYTHON=python3.12" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each extra of pyproject.toml: cli, test, check.
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,109 @@
+"""affinet trains neural networks whose weights obey linear equations.
+
+Every public name is found when it is first asked for (PEP 562): the language and planning need no torch, and
+`import affinet` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from affinet._version import __version__
+
+if TYPE_CHECKING:
+    from affinet import errors as errors
+    from affinet.errors import AffinetError as AffinetError
+    from affinet.errors import AttachError as AttachError
+    from affinet.errors import ConstantError as ConstantError
+    from affinet.errors import DataError as DataError
+    from affinet.errors import GradientError as GradientError
+    from affinet.errors import InfeasibleError as InfeasibleError
+    from affinet.errors import JobError as JobError
+    from affinet.errors import NotAffineError as NotAffineError
+    from affinet.errors import ParseError as ParseError
+    from affinet.errors import RuleError as RuleError
+    from affinet.errors import RunError as RunError
+    from affinet.errors import ShapeError as ShapeError
+    from affinet.errors import TooLargeError as TooLargeError
+    from affinet.errors import TruthValueError as TruthValueError
+    from affinet.errors import UnknownWeightError as UnknownWeightError
+    from affinet.errors import UnsupportedWeightError as UnsupportedWeightError
+    from affinet.kernels.torch.projector import Projector as Projector
+    from affinet.language import families as families
+    from affinet.language.expression import Constraint as Constraint
+    from affinet.language.expression import Expression as Expression
+    from affinet.language.expression import concat as concat
+    from affinet.language.expression import stack as stack
+    from affinet.language.text import parse as parse
+    from affinet.language.weights import Weights as Weights
+    from affinet.language.weights import weights as weights
+    from affinet.structure.plan import Plan as Plan
+    from affinet.structure.plan import plan as plan
+    from affinet.training.handle import Handle as Handle
+    from affinet.training.projection import project as project
+
+__all__ = [
+    "AffinetError",
+    "AttachError",
+    "ConstantError",
+    "Constraint",
+    "DataError",
+    "Expression",
+    "GradientError",
+    "Handle",
+    "InfeasibleError",
+    "JobError",
+    "NotAffineError",
+    "ParseError",
+    "Plan",
+    "Projector",
+    "RuleError",
+    "RunError",
+    "ShapeError",
+    "TooLargeError",
+    "TruthValueError",
+    "UnknownWeightError",
+    "UnsupportedWeightError",
+    "Weights",
+    "__version__",
+    "concat",
+    "errors",
+    "families",
+    "parse",
+    "plan",
+    "project",
+    "stack",
+    "weights",
+]
+
+_MODULES = {"errors": "affinet.errors", "families": "affinet.language.families"}
+_HOMES = {
+    "Constraint": "affinet.language.expression",
+    "Expression": "affinet.language.expression",
+    "Handle": "affinet.training.handle",
+    "Plan": "affinet.structure.plan",
+    "Projector": "affinet.kernels.torch.projector",
+    "Weights": "affinet.language.weights",
+    "concat": "affinet.language.expression",
+    "parse": "affinet.language.text",
+    "plan": "affinet.structure.plan",
+    "project": "affinet.training.projection",
+    "stack": "affinet.language.expression",
+    "weights": "affinet.language.weights",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'affinet' has no attribute {name!r}; it has {', '.join(__all__)}")
+    if name in _MODULES:
+        found: object = import_module(_MODULES[name])
+    else:  # what has no home of its own is an error
+        found = getattr(import_module(_HOMES.get(name, "affinet.errors")), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""The command line: `affinet train | check | demo`, thin over the library."""

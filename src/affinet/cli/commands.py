@@ -1,0 +1,119 @@
+"""The commands and their exit statuses; the heavy rooms are entered by the command that needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from affinet._version import __version__
+from affinet.cli.screen import Screen
+from affinet.errors import AffinetError, InfeasibleError
+
+if TYPE_CHECKING:
+    from affinet.cli.jobfile import JobFile
+
+WRONG, CONTRADICTION, INTERRUPTED = 2, 1, 130
+
+commands = typer.Typer(
+    name="affinet",
+    help="Train neural networks whose weights obey linear equations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JobPath = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
+Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The folder to write the run to.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Train for N epochs.")]
+
+
+@commands.callback(invoke_without_command=True)
+def affinet(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.", is_eager=True)] = False,
+) -> None:
+    """Train neural networks whose weights obey linear equations."""
+    if version:
+        typer.echo(f"affinet {__version__}")
+        raise typer.Exit
+
+
+@commands.command()
+def train(job: JobPath, out: Out = None) -> None:
+    """Train the network of a job under its rules, and once more without them for comparison.
+
+    RUN is runs/<name of the job> where --out is not given. It receives model.safetensors, metrics.csv, job.toml and
+    plan.txt. Exit status: 0, 2 for anything wrong in the job or its files, 130 after Ctrl-C.
+    """
+    screen = Screen()
+    with _statuses(screen):
+        from affinet.cli.jobfile import read_job
+
+        _run(screen, read_job(job), out or Path("runs") / job.stem)
+
+
+@commands.command()
+def check(job: JobPath) -> None:
+    """Show the plan of a job's rules, without training: rank, free numbers, redundant equations, contradictions.
+
+    Exit status: 0 where the rules can hold together, 1 where they contradict each other, 2 for anything else wrong.
+    """
+    screen = Screen()
+    with _statuses(screen, infeasible=CONTRADICTION):
+        from affinet.cli.checking import check as checked
+        from affinet.cli.jobfile import read_job
+
+        checked(read_job(job), screen)
+
+
+@commands.command()
+def demo(epochs: Epochs = None, out: Out = None) -> None:
+    """Train a classifier of handwritten digits under four rules; needs no file and no network connection.
+
+    RUN is runs/demo, or runs/demo-2 and so on where that is taken. Exit status as for train.
+    """
+    screen = Screen()
+    with _statuses(screen):
+        from affinet.cli import demonstration
+
+        screen.say(demonstration.INTRODUCTION)
+        folder = out or demonstration.free_folder(Path("runs"))
+        _run(screen, demonstration.demo_job(epochs), folder)
+        demonstration.copy_files(folder)
+        screen.say(demonstration.ending(folder))
+
+
+def _run(screen: Screen, job: JobFile, out: Path) -> None:
+    from affinet.cli.preparing import prepare
+    from affinet.cli.runfolder import refuse_used
+    from affinet.cli.running import run
+    from affinet.cli.watching import Terminal
+
+    refuse_used(out)
+    prepared = prepare(job)
+    data = prepared.data
+    rows = f"{len(data.train_targets):,} rows to train on, {len(data.test_targets):,} to test on"
+    screen.say(f"Data: {rows}; {data.decided}.")
+    screen.say(f"\n{prepared.plan}\n")
+    terminal = Terminal(screen, data.score_name)
+    terminal.compare(run(prepared, out, terminal))
+    screen.say(f"Everything is in {out}.")
+
+
+@contextmanager
+def _statuses(screen: Screen, *, infeasible: int = WRONG) -> Iterator[None]:
+    """What affinet raises on purpose becomes one paragraph and an exit status; bugs keep their traceback."""
+    try:
+        yield
+    except InfeasibleError as error:
+        screen.complain(f"error: {error}")
+        raise typer.Exit(infeasible) from None
+    except AffinetError as error:
+        screen.complain(f"error: {error}")
+        raise typer.Exit(WRONG) from None
+    except KeyboardInterrupt as stop:
+        screen.complain(str(stop) or "Interrupted before training began; nothing was written.")
+        raise typer.Exit(INTERRUPTED) from None

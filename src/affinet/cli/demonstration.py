@@ -1,0 +1,48 @@
+"""`affinet demo`: the job that ships in the package, and the sentences around it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from itertools import count
+from pathlib import Path
+
+from affinet.cli.jobfile import JobFile, parse_job
+from affinet.cli.runfolder import holds_run
+
+FILES = Path(__file__).parent / "demo"
+JOB, MATRICES = FILES / "demo.toml", (FILES / "A.mtx", FILES / "b.mtx")
+INTRODUCTION = """\
+This demo trains a network that reads handwritten digits (scikit-learn's, 8 × 8 pixels). Its weights obey four rules:
+  - one weight equals another one, a single tie;
+  - the weights of each neuron of the first layer sum to one;
+  - a block of the second layer is a symmetric matrix;
+  - 50 random sparse equations A w = b across two layers.
+After every single step the largest violation of any rule is measured. Then the same network is trained without rules.
+"""
+
+
+def demo_job(epochs: int | None = None) -> JobFile:
+    """The job of the demo, with another number of epochs where one is given."""
+    text = JOB.read_text(encoding="utf-8")
+    if epochs is not None:
+        text = re.sub(r"^epochs = \d+$", f"epochs = {epochs}", text, flags=re.MULTILINE)
+    return parse_job(JOB, text)
+
+
+def free_folder(runs: Path) -> Path:
+    """`demo` in `runs`, or the first of demo-2, demo-3, … that holds no run."""
+    names = (runs / ("demo" if number == 1 else f"demo-{number}") for number in count(1))
+    return next(folder for folder in names if not holds_run(folder) and (folder.is_dir() or not folder.exists()))
+
+
+def copy_files(folder: Path) -> None:
+    """Put the demo's matrices beside the copy of its job, so that the copy can be changed and trained."""
+    for matrix in MATRICES:
+        shutil.copyfile(matrix, folder / matrix.name)
+
+
+def ending(folder: Path) -> str:
+    """What to do next."""
+    job = folder / "job.toml"
+    return f"Its job file is {job}: change it, and train it with `affinet train {job} --out {folder.parent / 'mine'}`."

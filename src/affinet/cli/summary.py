@@ -1,0 +1,59 @@
+"""What a finished run came to, as plain numbers and one plain sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from affinet.structure.blocks import Interval
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One training: last loss and score, largest violation, numbers free to move, wall-clock seconds."""
+
+    loss: float
+    score: float
+    violation: float
+    free: int | Interval
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A training under rules beside the same network, seed and data without any; `plain` is None where that diverged.
+
+    Both are measured alike: `violation` is the largest of any rule after any step, and measuring is in `seconds`.
+    """
+
+    score_name: str
+    test_rows: int
+    rules: Outcome
+    plain: Outcome | None
+
+    def cost(self) -> str:
+        """What the rules cost in score, in one sentence."""
+        if self.plain is None:
+            return "Without the rules the same network diverged, so there is nothing to compare the score with."
+        with_rules, without = self._shown(self.rules.score), self._shown(self.plain.score)
+        scores = f"{with_rules} with them, {without} without, on {self.test_rows:,} test rows"
+        difference = self.plain.score - self.rules.score
+        if difference <= 0:
+            return f"The rules cost nothing in {self.score_name}: {scores}."
+        if self.score_name == "accuracy":
+            rows = round(difference * self.test_rows)
+            amount = f"{100 * difference:.1f} percentage points of accuracy ({rows} of {self.test_rows:,} test rows)"
+            return f"The rules cost {amount}: {with_rules} with them, {without} without."
+        return f"The rules cost {difference:.3f} of {self.score_name}: {scores}."
+
+    def _shown(self, score: float) -> str:
+        return shown_score(self.score_name, score)
+
+
+def shown_count(count: int | Interval) -> str:
+    """`5,959`, or `10..12` for a count known only within bounds."""
+    return f"{count:,}" if isinstance(count, int) else str(count)
+
+
+def shown_score(name: str, score: float) -> str:
+    """An accuracy as a percentage, anything else with three decimals."""
+    return f"{score:.1%}" if name == "accuracy" else f"{score:.3f}"

@@ -1,0 +1,155 @@
+"""What an expression is, without its operators: a shape, terms in the weights, and a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from affinet.errors import ShapeError
+from affinet.language.axes import relabel
+from affinet.language.constants import EXACT, Constant, compacted
+from affinet.language.forecast import forecast
+from affinet.language.terms import Floats, Parameter, Term, identity
+from affinet.language.wording import Word, Wording, say
+
+Values: TypeAlias = float | Floats
+"""A number, or an array that has every axis of its expression, whole or of size one."""
+
+MOST_AXES = 32
+"""What every version of NumPy can hold."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Affine:
+    """`constant + Σ terms`, an array of shape `shape` that is affine in the weights.
+
+    `epsilon` is the spacing at 1 of the coarsest floating dtype among the constants that went in.
+    """
+
+    shape: tuple[int, ...]
+    terms: tuple[Term, ...]
+    constant: Values
+    epsilon: float
+    wording: Wording
+
+
+def from_parameter(parameter: Parameter) -> Affine:
+    """The whole of a weight tensor."""
+    return assemble(parameter.shape, [identity(parameter)], 0.0, EXACT, Word(parameter.name))
+
+
+def from_constant(constant: Constant) -> Affine:
+    """A constant, as an expression without weights."""
+    return Affine(constant.shape, (), constant.values, constant.epsilon, constant.wording)
+
+
+def assemble(
+    shape: Iterable[int], terms: Iterable[Term | None], constant: Values, epsilon: float, wording: Wording
+) -> Affine:
+    """An expression of what is left of `terms`; an array of constants is cut to what it needs."""
+    shape = tuple(shape)
+    if len(shape) > MOST_AXES:
+        raise ShapeError(f"({say(wording)}) has {len(shape)} axes, and NumPy has at most {MOST_AXES}.")
+    if not isinstance(constant, float):
+        constant = compacted(constant)
+    left = () if 0 in shape else tuple(term for term in terms if term is not None and term.scalar != 0.0)
+    return Affine(shape, left, 0.0 if 0 in shape else constant, epsilon, wording)
+
+
+def transform(
+    affine: Affine,
+    shape: Iterable[int],
+    of_term: Callable[[Term], Term | None],
+    of_constant: Callable[[Floats], Floats],
+    wording: Wording,
+) -> Affine:
+    """Another reading of the same entries: `of_constant` sees the constant at full shape, as a view that repeats."""
+    constant = affine.constant
+    if not isinstance(constant, float):
+        constant = of_constant(np.broadcast_to(constant, affine.shape))
+    return assemble(shape, map(of_term, affine.terms), constant, affine.epsilon, wording)
+
+
+def broadcast(affine: Affine, shape: tuple[int, ...]) -> Affine:
+    """The expression repeated to a shape that NumPy would broadcast it to, under the same wording."""
+    if affine.shape == shape:
+        return affine
+    ahead = len(shape) - len(affine.shape)
+    places = [None if n == 1 != shape[axis + ahead] else axis + ahead for axis, n in enumerate(affine.shape)]
+    constant = affine.constant
+    if not isinstance(constant, float):
+        constant = constant.reshape((1,) * ahead + constant.shape)
+    terms = [relabel(term, places, len(shape)) for term in affine.terms]
+    return assemble(shape, terms, constant, affine.epsilon, affine.wording)
+
+
+def common_shape(left: Affine, right: Affine, wording: Wording) -> tuple[int, ...]:
+    """The shape that two expressions broadcast to.
+
+    Errors: `ShapeError` with both shapes and what both are.
+    """
+    if left.shape == right.shape:
+        return left.shape
+    try:
+        return np.broadcast_shapes(left.shape, right.shape)
+    except ValueError:
+        raise ShapeError(
+            f"the shapes in ({say(wording)}) do not fit: {say(left.wording)} has shape {left.shape} and "
+            f"{say(right.wording)} has shape {right.shape}. Shapes are aligned at their last axis, and each pair "
+            f"of sizes must be equal or have a 1."
+        ) from None
+
+
+def combined(first: Values, second: Values, operation: Callable[[Values, Values], Values]) -> Values:
+    """An elementwise operation on two constants of equally many axes."""
+    if not isinstance(first, float) and not isinstance(second, float) and first.shape != second.shape:
+        shape = np.broadcast_shapes(first.shape, second.shape)
+        forecast("the constants of this expression", int(np.prod(shape, dtype=object)))
+    return operation(first, second)
+
+
+def checked_integer(value: object, wording: Wording) -> int:
+    """The integer that was given.
+
+    Errors: `ShapeError` for anything else.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ShapeError(f"in ({say(wording)}) {value!r:.60} is no integer.")
+    return int(value.__index__())
+
+
+def checked_axis(affine: Affine, dim: object, wording: Wording) -> int:
+    """The axis that `dim` means, counted from zero.
+
+    Errors: `ShapeError` where there is no such axis.
+    """
+    axis = checked_integer(dim, wording)
+    if not -len(affine.shape) <= axis < len(affine.shape):
+        raise ShapeError(
+            f"in ({say(wording)}) there is no axis {axis}: {say(affine.wording)} has shape {affine.shape}, "
+            f"its axes are {_axes(len(affine.shape))}."
+        )
+    return axis % len(affine.shape)
+
+
+def checked_axes(affine: Affine, dims: object, wording: Wording) -> tuple[int, ...]:
+    """Several distinct axes; None means all."""
+    if dims is None:
+        return tuple(range(len(affine.shape)))
+    given = tuple(dims) if isinstance(dims, tuple | list) else (dims,)
+    axes = tuple(checked_axis(affine, dim, wording) for dim in given)
+    if len(set(axes)) < len(axes):
+        raise ShapeError(f"in ({say(wording)}) an axis is named twice in {given}.")
+    return axes
+
+
+def reworded(affine: Affine, wording: Wording) -> Affine:
+    """The same expression, said in other words."""
+    return replace(affine, wording=wording)
+
+
+def _axes(count: int) -> str:
+    return f"0 to {count - 1} (or -{count} to -1)" if count else "none, it is a single number"

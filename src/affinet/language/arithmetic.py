@@ -1,0 +1,110 @@
+"""Sums, differences, negatives, and products and quotients with constants."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from affinet.errors import ConstantError, NotAffineError
+from affinet.language.affine import Affine, Values, assemble, broadcast, combined, common_shape
+from affinet.language.coefficients import scale
+from affinet.language.terms import Term
+from affinet.language.wording import Negative, Operation, Wording, say
+
+
+def negative(affine: Affine) -> Affine:
+    """`-affine`."""
+    terms = tuple(_times(term, -1.0) for term in affine.terms)
+    return Affine(affine.shape, terms, -affine.constant, affine.epsilon, Negative(affine.wording))
+
+
+def add(left: Affine, right: Affine) -> Affine:
+    """`left + right`, broadcast as NumPy does."""
+    return _sum(left, right, "+")
+
+
+def subtract(left: Affine, right: Affine) -> Affine:
+    """`left - right`, broadcast as NumPy does."""
+    return _sum(left, right, "-")
+
+
+def multiply(left: Affine, right: Affine) -> Affine:
+    """`left * right`, one of which must be free of weights.
+
+    Errors: `NotAffineError` naming both where both have weights.
+    """
+    wording = Operation(left.wording, "*", right.wording)
+    if left.terms and right.terms:
+        raise NotAffineError.product(say(left.wording), "*", say(right.wording))
+    return _scaled(right, left, wording) if right.terms else _scaled(left, right, wording)
+
+
+def divide(left: Affine, right: Affine) -> Affine:
+    """`left / right`; `right` must be free of weights and of zeros.
+
+    Errors: `NotAffineError`, `ConstantError`.
+    """
+    wording = Operation(left.wording, "/", right.wording)
+    if right.terms:
+        raise NotAffineError.function("division", f"{say(left.wording)} by {say(right.wording)}")
+    divisor = np.broadcast_to(right.constant, right.shape)
+    zeros = np.argwhere(divisor == 0)
+    if len(zeros):
+        first = (
+            "" if divisor.ndim == 0 else f": {len(zeros)} of its entries are, the first at {tuple(map(int, zeros[0]))}"
+        )
+        raise ConstantError(f"({say(wording)}) divides by zero{first}.")
+    with np.errstate(all="ignore"):
+        inverse = 1.0 / right.constant if isinstance(right.constant, float) else np.divide(1.0, right.constant)
+    return _scaled(left, replace(right, constant=_finite(inverse, wording)), wording)
+
+
+def _sum(left: Affine, right: Affine, operator: Literal["+", "-"]) -> Affine:
+    wording = Operation(left.wording, operator, right.wording)
+    if left.shape != right.shape:
+        shape = common_shape(left, right, wording)
+        left, right = broadcast(left, shape), broadcast(right, shape)
+    if operator == "+":
+        terms, constant = right.terms, combined(left.constant, right.constant, lambda x, y: x + y)
+    else:
+        terms = tuple([_times(term, -1.0) for term in right.terms])
+        constant = combined(left.constant, right.constant, lambda x, y: x - y)
+    epsilon = max(left.epsilon, right.epsilon)
+    return Affine(left.shape, left.terms + terms, _finite(constant, wording), epsilon, wording)
+
+
+def _scaled(affine: Affine, factor: Affine, wording: Wording) -> Affine:
+    shape = common_shape(affine, factor, wording)
+    affine, factor = broadcast(affine, shape), broadcast(factor, shape)
+    with np.errstate(all="ignore"):
+        constant = _finite(combined(affine.constant, factor.constant, lambda x, y: x * y), wording)
+    epsilon = max(affine.epsilon, factor.epsilon)
+    if isinstance(factor.constant, float):
+        number = factor.constant
+        terms = tuple(_times(term, number) for term in affine.terms)
+        for term in terms:
+            _finite(term.scalar, wording)
+    else:
+        axes = [axis for axis, n in enumerate(factor.constant.shape) if n > 1]
+        values = factor.constant.squeeze()
+        terms = tuple(scale(term, values, axes) for term in affine.terms)
+    return assemble(shape, terms, constant, epsilon, wording)
+
+
+def _times(term: Term, number: float) -> Term:
+    return Term(term.parameter, term.offset, term.variables, term.scalar * number, term.factors, term.start)
+
+
+def _finite(values: Values, wording: Wording) -> Values:
+    """Errors: `ConstantError` where finite constants have left the range of float64."""
+    if isinstance(values, float):
+        if math.isfinite(values):
+            return values
+    else:
+        with np.errstate(all="ignore"):
+            if np.isfinite(values.sum()) or np.isfinite(values).all():
+                return values
+    raise ConstantError(f"the constants of ({say(wording)}) leave the range of float64.")

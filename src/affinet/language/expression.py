@@ -1,0 +1,339 @@
+"""What the user holds: affine expressions in the weights, and the rules that `==` makes of them.
+
+The two types name each other, so they share a file; everything they do is a function of `Affine` in another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import NoReturn, TypeAlias
+
+from affinet.errors import NotAffineError, RuleError, TruthValueError
+from affinet.language import arithmetic, joining, products, rearranging, reducing
+from affinet.language.affine import Affine, Values, from_constant, from_parameter
+from affinet.language.constants import read_constant, read_matrix
+from affinet.language.indexing import index
+from affinet.language.terms import Parameter, Term
+from affinet.language.wording import Method, Operation, Property, Wording, say
+
+Dims: TypeAlias = int | Sequence[int] | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Constraint:
+    """A rule: `expression`, the left side minus the right side, is zero in every entry.
+
+    `name` is what reports call it; without one they show its `text`.
+    """
+
+    expression: Expression
+    sides: tuple[Wording, Wording]
+    said: Wording | None = None
+    name: str | None = None
+
+    @property
+    def left(self) -> str:
+        """The left side as text."""
+        return say(self.sides[0])
+
+    @property
+    def right(self) -> str:
+        """The right side as text."""
+        return say(self.sides[1])
+
+    @property
+    def text(self) -> str:
+        """The rule as it was said: `hidden.weight.sum(dim=1) == 1`."""
+        return say(Operation(self.sides[0], "==", self.sides[1]) if self.said is None else self.said)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the rule's equations."""
+        return self.expression.shape
+
+    @property
+    def rows(self) -> int:
+        """The number of equations."""
+        return self.expression.size
+
+    def named(self, name: str) -> Constraint:
+        """The same rule under a name."""
+        if not isinstance(name, str) or not name.strip():
+            raise RuleError(f"{name!r:.60} is no name of a rule ({self.text}): a name is text that is not empty.")
+        return replace(self, name=name)
+
+    def __bool__(self) -> NoReturn:
+        raise TruthValueError(self.text)
+
+    def __str__(self) -> str:
+        return self.text if self.name is None else f'"{self.name}"  {self.text}'
+
+    def __repr__(self) -> str:
+        return f"<Constraint {self}, {self.rows} equation{'s' if self.rows != 1 else ''}>"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Expression:
+    """An array that is affine in the weights: indexed, added, scaled and compared as a NumPy array is.
+
+    Errors: `NotAffineError` for what is not a sum of weights times constants, `ShapeError` for axes, indices and
+    shapes that do not fit, `ConstantError` for constants that are no finite real numbers.
+    """
+
+    affine: Affine
+
+    __array_ufunc__ = None  # NumPy then leaves `array + expression` to `__radd__`
+    __hash__ = None  # type: ignore[assignment]  # `==` makes a rule, so an expression is no key
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The size of every axis."""
+        return self.affine.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.affine.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return prod(self.affine.shape)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What the weights add to it."""
+        return self.affine.terms
+
+    @property
+    def constant(self) -> Values:
+        """What is added to the terms: a number, or an array that broadcasts to `shape`."""
+        return self.affine.constant
+
+    @property
+    def epsilon(self) -> float:
+        """The spacing at 1 of the coarsest floating dtype among the constants in it."""
+        return self.affine.epsilon
+
+    def __str__(self) -> str:
+        return say(self.affine.wording)
+
+    def __repr__(self) -> str:
+        return f"<Expression {self} of shape {self.shape}>"
+
+    # What it is made of
+
+    def __getitem__(self, key: object) -> Expression:
+        return Expression(index(self.affine, key))
+
+    def __iter__(self) -> Iterator[Expression]:
+        if not self.shape:
+            raise TypeError(f"({self}) is a single number and cannot be iterated over")
+        return (self[i] for i in range(self.shape[0]))
+
+    # Arithmetic with constants and other expressions
+
+    def __neg__(self) -> Expression:
+        return Expression(arithmetic.negative(self.affine))
+
+    def __pos__(self) -> Expression:
+        return self
+
+    def __add__(self, other: object) -> Expression:
+        if type(other) is int and other == 0:  # the start of the builtin sum()
+            return self
+        return Expression(arithmetic.add(self.affine, _affine(other)))
+
+    def __radd__(self, other: object) -> Expression:
+        if type(other) is int and other == 0:
+            return self
+        return Expression(arithmetic.add(_affine(other), self.affine))
+
+    def __sub__(self, other: object) -> Expression:
+        return Expression(arithmetic.subtract(self.affine, _affine(other)))
+
+    def __rsub__(self, other: object) -> Expression:
+        return Expression(arithmetic.subtract(_affine(other), self.affine))
+
+    def __mul__(self, other: object) -> Expression:
+        return Expression(arithmetic.multiply(self.affine, _affine(other)))
+
+    def __rmul__(self, other: object) -> Expression:
+        return Expression(arithmetic.multiply(_affine(other), self.affine))
+
+    def __truediv__(self, other: object) -> Expression:
+        return Expression(arithmetic.divide(self.affine, _affine(other)))
+
+    def __rtruediv__(self, other: object) -> Expression:
+        return Expression(arithmetic.divide(_affine(other), self.affine))
+
+    def __matmul__(self, other: object) -> Expression:
+        if isinstance(other, Expression):
+            raise NotAffineError.product(self, "@", other)
+        return Expression(products.from_right(self.affine, read_matrix(other)))
+
+    def __rmatmul__(self, other: object) -> Expression:
+        return Expression(products.from_left(read_matrix(other), self.affine))
+
+    def __pow__(self, other: object) -> NoReturn:
+        raise NotAffineError.function("a power", self)
+
+    def __rpow__(self, other: object) -> NoReturn:
+        raise NotAffineError.function("an exponential", self)
+
+    def __abs__(self) -> NoReturn:
+        raise NotAffineError.function("abs", self)
+
+    def __floordiv__(self, other: object) -> NoReturn:
+        raise NotAffineError.function("floor division", self)
+
+    def __mod__(self, other: object) -> NoReturn:
+        raise NotAffineError.function("a remainder", self)
+
+    # Comparisons: equations are rules, inequalities are not there yet
+
+    def __eq__(self, other: object) -> Constraint:  # type: ignore[override]
+        right = _affine(other)
+        difference = arithmetic.subtract(self.affine, right)
+        return Constraint(Expression(difference), (self.affine.wording, right.wording))
+
+    def __ne__(self, other: object) -> NoReturn:
+        raise _no_inequality(self, "!=")
+
+    def __lt__(self, other: object) -> NoReturn:
+        raise _no_inequality(self, "<")
+
+    def __le__(self, other: object) -> NoReturn:
+        raise _no_inequality(self, "<=")
+
+    def __gt__(self, other: object) -> NoReturn:
+        raise _no_inequality(self, ">")
+
+    def __ge__(self, other: object) -> NoReturn:
+        raise _no_inequality(self, ">=")
+
+    def __bool__(self) -> NoReturn:
+        raise TruthValueError(self)
+
+    # The same entries in another arrangement
+
+    @property
+    def T(self) -> Expression:
+        """All axes in reverse order."""
+        wording = Property(self.affine.wording, "T")
+        return Expression(rearranging.permute(self.affine, range(self.ndim)[::-1], wording))
+
+    @property
+    def mT(self) -> Expression:
+        """The last two axes exchanged: every matrix of a stack transposed."""
+        return Expression(rearranging.swap(self.affine, -2, -1, Property(self.affine.wording, "mT")))
+
+    def transpose(self, *dims: int | Sequence[int]) -> Expression:
+        """Two integers: these two axes exchanged, as in torch. Nothing, a tuple or more: as in NumPy."""
+        wording = self._said("transpose", *dims)
+        if len(dims) == 2:
+            return Expression(rearranging.swap(self.affine, dims[0], dims[1], wording))
+        order = _unpacked(dims) if dims else range(self.ndim)[::-1]
+        return Expression(rearranging.permute(self.affine, order, wording))
+
+    def permute(self, *dims: int | Sequence[int]) -> Expression:
+        """The axes in the order `dims`."""
+        return Expression(rearranging.permute(self.affine, _unpacked(dims), self._said("permute", *dims)))
+
+    def reshape(self, *shape: int | Sequence[int]) -> Expression:
+        """The same entries in row-major order in another shape; one size may be -1."""
+        return Expression(rearranging.reshape(self.affine, _unpacked(shape), self._said("reshape", *shape)))
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Expression:
+        """The axes from `start_dim` to `end_dim` made one."""
+        wording = self._said("flatten", **_other(start_dim=(start_dim, 0), end_dim=(end_dim, -1)))
+        return Expression(rearranging.flatten(self.affine, start_dim, end_dim, wording))
+
+    def flip(self, *dims: int | Sequence[int]) -> Expression:
+        """The order along the axes `dims` reversed; along all axes where none is named."""
+        axes = _unpacked(dims) if dims else None
+        return Expression(rearranging.flip(self.affine, axes, self._said("flip", *dims)))
+
+    def roll(self, shift: int | Sequence[int], dim: Dims = None) -> Expression:
+        """Entries moved `shift` places up along `dim`, round the end; without `dim` in the flattened array."""
+        wording = self._said("roll", shift, **_other(dim=(dim, None)))
+        return Expression(rearranging.roll(self.affine, shift, dim, wording))
+
+    def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Expression:
+        """The entries whose place on `dim2` is their place on `dim1` plus `offset`; their axis comes last."""
+        wording = self._said("diagonal", **_other(offset=(offset, 0), dim1=(dim1, 0), dim2=(dim2, 1)))
+        return Expression(rearranging.diagonal(self.affine, offset, dim1, dim2, wording))
+
+    # Sums along axes
+
+    def sum(self, dim: Dims = None, keepdim: bool = False) -> Expression:
+        """The sum over axes; over all without `dim`."""
+        wording = self._said("sum", **_other(dim=(dim, None), keepdim=(keepdim, False)))
+        return Expression(reducing.total(self.affine, dim, keepdim, wording))
+
+    def mean(self, dim: Dims = None, keepdim: bool = False) -> Expression:
+        """The mean over axes; over all without `dim`."""
+        wording = self._said("mean", **_other(dim=(dim, None), keepdim=(keepdim, False)))
+        return Expression(reducing.mean(self.affine, dim, keepdim, wording))
+
+    def cumsum(self, dim: int) -> Expression:
+        """Running sums along `dim`."""
+        return Expression(reducing.running_sum(self.affine, dim, self._said("cumsum", dim)))
+
+    def diff(self, dim: int = -1) -> Expression:
+        """Each entry along `dim` minus the one before it."""
+        return Expression(reducing.differences(self.affine, dim, self._said("diff", **_other(dim=(dim, -1)))))
+
+    def tril(self, diagonal: int = 0) -> Expression:
+        """What lies above the given diagonal of the last two axes set to zero."""
+        wording = self._said("tril", *([diagonal] if diagonal else []))
+        return Expression(reducing.lower_triangle(self.affine, diagonal, wording))
+
+    def triu(self, diagonal: int = 0) -> Expression:
+        """What lies below the given diagonal of the last two axes set to zero."""
+        wording = self._said("triu", *([diagonal] if diagonal else []))
+        return Expression(reducing.upper_triangle(self.affine, diagonal, wording))
+
+    def trace(self) -> Expression:
+        """The sum of the diagonal of the last two axes."""
+        return Expression(reducing.trace(self.affine, self._said("trace")))
+
+    def _said(self, method: str, *positional: object, **options: object) -> Wording:
+        return Method(self.affine.wording, method, (*(("", item) for item in positional), *options.items()))
+
+
+def weight(parameter: Parameter) -> Expression:
+    """The whole of a weight tensor."""
+    return Expression(from_parameter(parameter))
+
+
+def stack(expressions: Sequence[object], dim: int = 0) -> Expression:
+    """Expressions (or constants) of one shape along a new axis, as `numpy.stack`."""
+    return Expression(joining.stack([_affine(part) for part in expressions], dim))
+
+
+def concat(expressions: Sequence[object], dim: int = 0) -> Expression:
+    """Expressions (or constants) one after the other along an axis, as `numpy.concatenate`."""
+    return Expression(joining.concat([_affine(part) for part in expressions], dim))
+
+
+def _affine(value: object) -> Affine:
+    return value.affine if isinstance(value, Expression) else from_constant(read_constant(value))
+
+
+def _unpacked(dims: Sequence[int | Sequence[int]]) -> Sequence[object]:
+    """`f(1, 2)` and `f((1, 2))` mean the same."""
+    return dims[0] if len(dims) == 1 and isinstance(dims[0], Sequence) else dims
+
+
+def _other(**options: tuple[object, object]) -> dict[str, object]:
+    """Options that differ from their default, for the wording."""
+    return {name: value for name, (value, default) in options.items() if value != default}
+
+
+def _no_inequality(subject: object, operator: str) -> RuleError:
+    return RuleError(
+        f"({subject}) {operator} … is no rule: rules are equations, written with `==`. Inequalities are not there yet."
+    )

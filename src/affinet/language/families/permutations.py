@@ -1,0 +1,34 @@
+"""Permutations of the entries of tensor powers, the patterns behind equivariant rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from affinet.errors import ShapeError
+from affinet.language.constants import read_array
+from affinet.language.forecast import forecast
+from affinet.language.terms import Integers
+
+
+def powers(permutation: Any, k: int) -> Integers:
+    """How `permutation` of n things moves the n**k entries of a row-major tensor with k axes of size n.
+
+    Law: `powers(p, k)[ravel(i1, …, ik)] == ravel(p[i1], …, p[ik])`, so `w.flatten()[powers(p, 2)] == w.flatten()`
+    says that the n × n matrix `w` is unchanged when its rows and columns are permuted alike.
+    Errors: `ShapeError` for what is no permutation or a negative power.
+    """
+    moved = read_array(permutation)[0]
+    if moved.ndim != 1 or moved.dtype.kind not in "iu" or not np.array_equal(np.sort(moved), np.arange(moved.size)):
+        raise ShapeError(
+            f"{permutation!r:.60} is no permutation: it holds every integer from 0 to n - 1 once, as [1, 2, 0] does."
+        )
+    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
+        raise ShapeError(f"the power {k!r:.60} is no integer from 0 on.")
+    size = int(moved.size)
+    forecast(f"the permutation of {size}**{k} entries", size**k)
+    result = np.zeros(1, np.int64)
+    for _ in range(k):
+        result = (result[:, None] * size + moved).reshape(-1)
+    return result

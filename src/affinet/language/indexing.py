@@ -1,0 +1,150 @@
+"""NumPy indexing of expressions: integers, slices, `...`, `None`, masks and integer arrays, placed as NumPy does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affinet.errors import ConstantError, ShapeError
+from affinet.language.affine import Affine
+from affinet.language.constants import read_array, word_of
+from affinet.language.placement import Item, select
+from affinet.language.selecting import entry
+from affinet.language.terms import Integers, narrow
+from affinet.language.wording import Subscript, Wording, say
+
+
+def index(affine: Affine, key: object) -> Affine:
+    """`affine[key]`.
+
+    Errors: `ShapeError` for positions out of range, too many indices, masks of another shape, and other keys.
+    """
+    items = key if isinstance(key, tuple) else (key,)
+    if len(items) == len(affine.shape) and all(type(item) is int for item in items):
+        return _entry(affine, items)
+    arrays = [_as_array(affine, item) for item in items]
+    wording = Subscript(affine.wording, tuple(map(_said, items, arrays)))
+    read = _expanded(
+        affine, [item if array is None else array for item, array in zip(items, arrays, strict=True)], wording
+    )
+    return select(affine, read, wording)
+
+
+def _entry(affine: Affine, key: tuple[Any, ...]) -> Affine:
+    """A single number: the fast path of rules that are written in a loop over entries."""
+    wording = Subscript(affine.wording, key)
+    position: list[int] = []
+    for item, size in zip(key, affine.shape, strict=True):
+        if not -size <= item < size:
+            raise _out_of_range(affine, item, len(position), wording)
+        position.append(item if item >= 0 else item + size)
+    found = [entry(term, position) for term in affine.terms]
+    constant = affine.constant
+    if not isinstance(constant, float):
+        constant = float(np.broadcast_to(constant, affine.shape)[tuple(position)])
+    return Affine((), tuple([term for term in found if term is not None]), constant, affine.epsilon, wording)
+
+
+def _as_array(affine: Affine, item: object) -> NDArray[Any] | None:
+    """The item as an array of positions or a mask; None where it is an integer, a slice, `None` or `...`."""
+    if item is None or item is Ellipsis or (isinstance(item, slice | int | np.integer) and not isinstance(item, bool)):
+        return None
+    try:
+        array = read_array(item)[0]
+    except ConstantError as error:
+        raise ShapeError(f"no index of {say(affine.wording)}: {error}") from None
+    if array.size == 0 and isinstance(item, list | tuple):
+        array = array.astype(np.intp)
+    if (
+        array.dtype.kind not in "biu"
+        or isinstance(item, bool | np.bool_)
+        or (array.dtype.kind == "b" and not array.ndim)
+    ):
+        raise ShapeError(
+            f"{item!r:.60} is no index of {say(affine.wording)}: an index is an integer, a slice, `...`, None, "
+            f"a mask or an array of integers."
+        )
+    return array
+
+
+def _said(item: object, array: NDArray[Any] | None) -> object:
+    if array is None:
+        return int(item) if isinstance(item, np.integer) else item
+    return int(array) if array.ndim == 0 else word_of(array)
+
+
+def _expanded(affine: Affine, items: Sequence[Any], wording: Wording) -> list[Item]:
+    """One item an axis (and one a new axis): `...` spelled out, masks as positions, everything checked."""
+    taken = sum(_axes_of(item) for item in items)
+    dots = [place for place, item in enumerate(items) if item is Ellipsis]
+    if len(dots) > 1:
+        raise ShapeError(f"({say(wording)}) has `...` twice; once says it all.")
+    if taken > len(affine.shape):
+        raise ShapeError(f"({say(wording)}) has {taken} indices, but {say(affine.wording)} has shape {affine.shape}.")
+    place = dots[0] if dots else len(items)
+    whole = [slice(None)] * (len(affine.shape) - taken)
+    read: list[Item] = []
+    axis = 0
+    for item in (*items[:place], *whole, *items[place + 1 :]):
+        read.extend(_checked(affine, item, axis, wording))
+        axis += _axes_of(item)
+    return read
+
+
+def _axes_of(item: object) -> int:
+    if item is None or item is Ellipsis:
+        return 0
+    return item.ndim if isinstance(item, np.ndarray) and item.dtype.kind == "b" else 1
+
+
+def _checked(affine: Affine, item: Any, axis: int, wording: Wording) -> list[Item]:
+    if item is None:
+        return [None]
+    if isinstance(item, slice):
+        return [_checked_slice(item, wording)]
+    size = affine.shape[axis]
+    if isinstance(item, np.ndarray) and item.dtype.kind == "b":
+        covered = affine.shape[axis : axis + item.ndim]
+        if item.shape != covered:
+            raise ShapeError(
+                f"the mask in ({say(wording)}) has shape {item.shape}, and the axes it stands for have {covered}."
+            )
+        return [narrow(positions) for positions in item.nonzero()]
+    if isinstance(item, np.ndarray) and item.ndim:
+        return [_checked_positions(affine, item, axis, wording)]
+    position = int(item)
+    if not -size <= position < size:
+        raise _out_of_range(affine, position, axis, wording)
+    return [position % size]
+
+
+def _checked_slice(item: slice, wording: Wording) -> slice:
+    for part in (item.start, item.stop, item.step):
+        if part is not None and not hasattr(part, "__index__"):
+            raise ShapeError(f"in ({say(wording)}) {part!r:.60} is no bound of a slice: bounds are integers.")
+    start, stop, step = (None if p is None else p.__index__() for p in (item.start, item.stop, item.step))
+    if step == 0:
+        raise ShapeError(f"in ({say(wording)}) a slice has step 0.")
+    return slice(start, stop, step)
+
+
+def _checked_positions(affine: Affine, item: Integers, axis: int, wording: Wording) -> Integers:
+    size = affine.shape[axis]
+    kind = np.int32 if size < 2**31 else np.int64
+    if item.size == 0:
+        return item.astype(kind)
+    low, high = int(item.min()), int(item.max())
+    if low < -size or high >= size:
+        raise _out_of_range(affine, low if low < -size else high, axis, wording)
+    positions: Integers = item.astype(kind)
+    return np.where(positions < 0, positions + size, positions) if low < 0 else positions
+
+
+def _out_of_range(affine: Affine, position: int, axis: int, wording: Wording) -> ShapeError:
+    return ShapeError(
+        f"index {position} in ({say(wording)}) is out of range: axis {axis} of {say(affine.wording)} "
+        f"has size {affine.shape[axis]}."
+    )

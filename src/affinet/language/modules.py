@@ -1,0 +1,201 @@
+"""Reading a torch module: which parameters it has, under which names, and which of them no rule can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from affinet.errors import UnsupportedWeightError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a parameter cannot be constrained, and what to do about it."""
+
+    name: str
+    reason: str
+    way_out: str
+
+    def error(self) -> UnsupportedWeightError:
+        """The error to raise when somebody asks for the weight."""
+        return UnsupportedWeightError(self.name, self.reason, self.way_out)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ModuleWeights:
+    """The parameters of a module.
+
+    `parameters` maps the first name of every parameter to the object itself, in the module's order. `aliases` maps
+    every further name of a tied parameter to the first one. `refused` holds the names that cannot be constrained,
+    those of parametrized weights included; they are in neither of the two others.
+    """
+
+    parameters: Mapping[str, torch.nn.Parameter]
+    aliases: Mapping[str, str]
+    refused: Mapping[str, Refusal]
+
+
+def read_module(module: torch.nn.Module) -> ModuleWeights:
+    """The parameters of `module`, named as if `torch.compile` and the data-parallel wrappers were not there."""
+    first_names: dict[int, str] = {}
+    parameters: dict[str, torch.nn.Parameter] = {}
+    aliases: dict[str, str] = {}
+    refused: dict[str, Refusal] = {}
+    for path, part in _parts(module):
+        for key, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
+            name = f"{path}.{key}" if path else key
+            canonical = first_names.setdefault(id(parameter), name)
+            if canonical == name:
+                parameters[name] = parameter
+            else:
+                aliases[name] = canonical
+        refused.update(_parametrized(path, part))
+    refused.update({name: found for name, p in parameters.items() if (found := _unfit(name, p)) is not None})
+    fit = {name: p for name, p in parameters.items() if name not in refused}
+    refused.update(_overlapping(fit))
+    return ModuleWeights(
+        {name: p for name, p in parameters.items() if name not in refused},
+        {name: canonical for name, canonical in aliases.items() if canonical not in refused and name not in refused},
+        refused | {name: refused[canonical] for name, canonical in aliases.items() if canonical in refused},
+    )
+
+
+def _parts(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+    """Every submodule and its path; the names that wrappers put into paths are left out."""
+    names: dict[str, str] = {}
+    wrappers: set[str] = set()
+    for path, part in module.named_modules(remove_duplicate=False):
+        parent, _, key = path.rpartition(".")
+        if not path:
+            names[path] = ""
+        elif parent in wrappers:
+            names[path] = names[parent]
+        else:
+            names[path] = f"{names[parent]}.{key}" if names[parent] else key
+        if _is_wrapper(part):
+            wrappers.add(path)
+        yield names[path], part
+
+
+def _is_wrapper(part: torch.nn.Module) -> bool:
+    import torch
+
+    parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    compiled = isinstance(getattr(part, "_orig_mod", None), torch.nn.Module) and "_orig_mod" in dict(
+        part.named_children()
+    )
+    return isinstance(part, parallel) or compiled
+
+
+def _parametrized(path: str, part: torch.nn.Module) -> dict[str, Refusal]:
+    """The weights that a parametrization computes, and the numbers it computes them from."""
+    from torch.nn.utils import parametrize
+
+    if not parametrize.is_parametrized(part):
+        return {}
+    refused = {}
+    inside = f"{path}." if path else ""
+    lists = part.get_submodule("parametrizations")
+    for key, steps in lists.named_children():
+        kinds = ", ".join(type(step).__name__ for step in steps.children()) or "a parametrization"
+        reason = f"it is computed by torch's parametrize ({kinds})"
+        way_out = (
+            f'Call torch.nn.utils.parametrize.remove_parametrizations(layer, "{key}") first, '
+            f"or say the same as rules and leave the parametrization out."
+        )
+        refused[inside + key] = Refusal(inside + key, reason, way_out)
+        for name, _ in steps.named_parameters():
+            hidden = f"{inside}parametrizations.{key}.{name}"
+            refused[hidden] = Refusal(hidden, f"{inside + key} is computed from it by torch's parametrize", way_out)
+    return refused
+
+
+def _unfit(name: str, parameter: torch.nn.Parameter) -> Refusal | None:
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    if is_lazy(parameter):
+        return Refusal(
+            name, "it is lazy, its shape is not known yet", "Run the model once on an input, then ask again."
+        )
+    if parameter.is_complex():
+        return Refusal(name, "it is complex", "Keep real and imaginary parts as two real parameters.")
+    if not parameter.is_floating_point():
+        return Refusal(name, f"its numbers are {parameter.dtype}", "Rules hold for floating-point weights.")
+    if parameter.layout is not torch.strided:
+        return Refusal(name, f"it is sparse ({parameter.layout})", "Keep it dense, and say its zeros as rules.")
+    if _repeats_itself(parameter):
+        return Refusal(
+            name, "several of its entries are one number in memory (it was expanded)", "Call .contiguous() on it first."
+        )
+    return None
+
+
+def _repeats_itself(parameter: torch.nn.Parameter) -> bool:
+    """Whether two entries may share memory: some stride does not reach beyond all narrower ones."""
+    reach = 0
+    for step, size in sorted(zip(parameter.stride(), parameter.shape, strict=True)):
+        if size > 1:
+            if step <= reach:
+                return True
+            reach += step * (size - 1)
+    return False
+
+
+def _overlapping(parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Refusal]:
+    """Parameters that are different objects over the same memory."""
+    spans: dict[int, list[tuple[int, int, str]]] = {}
+    for name, parameter in parameters.items():
+        if parameter.numel() and not parameter.is_meta and parameter.untyped_storage().data_ptr():
+            first = parameter.storage_offset() * parameter.element_size()
+            reach = sum(step * (n - 1) for step, n in zip(parameter.stride(), parameter.shape, strict=True))
+            span = (int(first), int(first + (reach + 1) * parameter.element_size()), name)
+            spans.setdefault(parameter.untyped_storage().data_ptr(), []).append(span)
+    refused = {}
+    for shared in spans.values():
+        for (_, end, name), (start, _, other) in _neighbours(sorted(shared)):
+            if start < end and _share_memory(parameters[name], parameters[other]):
+                refused[name], refused[other] = _overlap(name, other), _overlap(other, name)
+    return refused
+
+
+def _neighbours(
+    spans: list[tuple[int, int, str]],
+) -> Iterator[tuple[tuple[int, int, str], tuple[int, int, str]]]:
+    """Every two spans that overlap; the spans are sorted by their start."""
+    for place, span in enumerate(spans):
+        for other in spans[place + 1 :]:
+            if other[0] >= span[1]:
+                break
+            yield span, other
+
+
+def _overlap(name: str, other: str) -> Refusal:
+    return Refusal(
+        name,
+        f"it shares memory with {other}, and the two are different Parameter objects",
+        "Tie them by assigning the same Parameter object to both names, or give one of them its own memory.",
+    )
+
+
+def _share_memory(first: torch.nn.Parameter, second: torch.nn.Parameter) -> bool:
+    """Exact for interleaved views of one storage. The arrays stand in for the storage; nobody reads them."""
+    bytes_in_all = first.untyped_storage().nbytes()
+    ground = as_strided(np.empty(1, np.uint8), (bytes_in_all,), (1,))
+    views = []
+    for parameter in (first, second):
+        size = parameter.element_size()
+        strides = tuple(step * size for step in parameter.stride())
+        start = ground[parameter.storage_offset() * size :]
+        views.append(as_strided(start, (*parameter.shape, size), (*strides, 1)))
+    try:
+        return bool(np.shares_memory(views[0], views[1], max_work=1_000_000))  # type: ignore[arg-type]  # the stub is narrow
+    except np.exceptions.TooHardError:
+        return True

@@ -1,0 +1,324 @@
+"""What the text of a rule may hold, and what each piece of syntax means."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+from affinet.errors import AffinetError
+from affinet.language import families
+from affinet.language.expression import Constraint, Expression, concat, stack
+from affinet.language.weights import Weights, find, find_child
+
+ROOT = "w"
+"""The name of the whole model, unless the model has a child of that name."""
+
+OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.MatMult: operator.matmul,
+}
+
+PROPERTIES: dict[str, Callable[[Expression], Expression]] = {"T": lambda x: x.T, "mT": lambda x: x.mT}
+
+METHODS: dict[str, Callable[..., Expression]] = {
+    method.__name__: method
+    for method in (
+        Expression.cumsum,
+        Expression.diagonal,
+        Expression.diff,
+        Expression.flatten,
+        Expression.flip,
+        Expression.mean,
+        Expression.permute,
+        Expression.reshape,
+        Expression.roll,
+        Expression.sum,
+        Expression.trace,
+        Expression.transpose,
+        Expression.tril,
+        Expression.triu,
+    )
+}
+
+FUNCTIONS: dict[str, Callable[..., Expression]] = {"concat": concat, "stack": stack}
+
+FAMILIES: dict[str, Callable[..., Constraint]] = {
+    family.__name__: family
+    for family in (
+        families.circulant,
+        families.fix,
+        families.share,
+        families.skew,
+        families.sum_to,
+        families.symmetric,
+        families.tie,
+        families.toeplitz,
+        families.zero_mean,
+    )
+}
+
+_LARGEST = 2**63
+
+
+class Misread(Exception):
+    """A piece of syntax that is not in the language."""
+
+    def __init__(self, node: ast.AST, reason: str) -> None:
+        super().__init__(reason)
+        self.node, self.reason = node, reason
+
+
+class Located(Exception):
+    """An error of the language itself, and the piece of syntax that raised it."""
+
+    def __init__(self, node: ast.AST, error: AffinetError) -> None:
+        super().__init__(str(error))
+        self.node, self.error = node, error
+
+
+def read_rule(node: ast.expr, weights: Weights) -> Constraint:
+    """The rule that a syntax tree says.
+
+    Errors: `Misread`, `Located`.
+    """
+    if isinstance(node, ast.Compare):
+        return _equation(node, weights)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FAMILIES:
+        rule: Constraint = _called(node, FAMILIES[node.func.id], [], weights)
+        return rule
+    _read(node, weights)  # whatever is wrong inside is said first
+    raise Misread(
+        node, f"this is no rule: it has no `==`. Families that are rules by themselves: {', '.join(FAMILIES)}"
+    )
+
+
+def _equation(node: ast.Compare, weights: Weights) -> Constraint:
+    if len(node.ops) > 1:
+        raise Misread(node.comparators[1], "a rule has one `==`; write `a == b == c` as two rules, or as tie(a, b, c)")
+    if not isinstance(node.ops[0], ast.Eq):
+        raise Misread(node, "rules are equations with `==`; other comparisons are not there yet")
+    left, right = _read(node.left, weights), _read(node.comparators[0], weights)
+    if not isinstance(left, Expression | Weights) and not isinstance(right, Expression | Weights):
+        raise Misread(node, "neither side of `==` has weights in it")
+    rule: Constraint = _attempt(node, operator.eq, _operand(node.left, left), _operand(node.comparators[0], right))
+    return rule
+
+
+def _read(node: ast.AST, weights: Weights) -> Any:
+    """What a piece of syntax means: an expression, weights under a module, a number, a list, or part of an index."""
+    match node:
+        case ast.Constant(value):
+            return _constant(node, value)
+        case ast.Name(id=name):
+            return _name(node, name, weights)
+        case ast.Attribute():
+            return _attribute(node, weights)
+        case ast.Subscript():
+            return _subscript(node, weights)
+        case ast.Call():
+            return _call(node, weights)
+        case ast.UnaryOp():
+            return _signed(node, weights)
+        case ast.BinOp():
+            return _operation(node, weights)
+        case ast.List(elts=items):
+            return [_read(item, weights) for item in items]
+        case ast.Tuple(elts=items):
+            return tuple(_read(item, weights) for item in items)
+        case ast.Slice(lower, upper, step):
+            return slice(*(None if part is None else _read(part, weights) for part in (lower, upper, step)))
+    return _refuse(node)
+
+
+def _constant(node: ast.AST, value: object) -> object:
+    if value is None or value is Ellipsis or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return _number(node, value)
+    raise Misread(
+        node, f'{str(value)[:40]!r} is no number: text stands in brackets only, as a name: {ROOT}["0.weight"]'
+    )
+
+
+def _number(node: ast.AST, value: float) -> float:
+    """Numbers as float64 where they are too large for an index, so that no text makes integers grow."""
+    try:
+        number = value if isinstance(value, int) and abs(value) < _LARGEST else float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise Misread(node, "this number is larger than any float64")
+    return number
+
+
+def _name(node: ast.AST, name: str, weights: Weights) -> Any:
+    if name == ROOT and name not in dir(weights):
+        return weights
+    if (name in FAMILIES or name in FUNCTIONS) and name not in dir(weights):
+        raise Misread(node, f"{name} is a function: write {name}(…)")
+    return _attempt(node, find, weights, name)
+
+
+def _attribute(node: ast.Attribute, weights: Weights) -> Any:
+    subject = _read(node.value, weights)
+    if isinstance(subject, Weights):
+        return _attempt(node, find, subject, node.attr)
+    if isinstance(subject, Expression):
+        if node.attr in PROPERTIES:
+            return _attempt(node, PROPERTIES[node.attr], subject)
+        if node.attr in METHODS:
+            raise Misread(node, f"{node.attr} is a method: write .{node.attr}(…)")
+        raise Misread(node, _unknown_method(node.attr))
+    raise Misread(node, "only weights and expressions in them have a `.`")
+
+
+def _subscript(node: ast.Subscript, weights: Weights) -> Any:
+    subject = _read(node.value, weights)
+    if isinstance(subject, Weights):
+        if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+            return _attempt(node, find, subject, node.slice.value)
+        key = _read(node.slice, weights)
+        if type(key) is not int:
+            raise Misread(node.slice, 'modules are indexed by a number or a name, as in layers[0] or w["0.weight"]')
+        return _attempt(node, find_child, subject, key)
+    if isinstance(subject, Expression):
+        return _attempt(node, Expression.__getitem__, subject, _read(node.slice, weights))
+    raise Misread(node, "only weights and expressions in them can be indexed")
+
+
+def _call(node: ast.Call, weights: Weights) -> Any:
+    if isinstance(node.func, ast.Name):
+        name = node.func.id
+        if name in FUNCTIONS:
+            return _called(node, FUNCTIONS[name], [], weights)
+        if name in FAMILIES:
+            raise Misread(node, f"{name}(…) is a rule by itself: it stands alone, without `==`")
+        known = [*FUNCTIONS, *FAMILIES]
+        raise Misread(node, f"there is no function {name}.{_near(name, known)} Functions: {', '.join(known)}")
+    if not isinstance(node.func, ast.Attribute):
+        raise Misread(node, "only methods of expressions and named functions can be called")
+    subject = _read(node.func.value, weights)
+    if isinstance(subject, Expression) and node.func.attr in METHODS:
+        return _called(node, METHODS[node.func.attr], [subject], weights)
+    if isinstance(subject, Weights):
+        _attempt(node, find, subject, node.func.attr)
+        raise Misread(node, "weights and modules cannot be called")
+    raise Misread(node, _unknown_method(node.func.attr))
+
+
+def _called(node: ast.Call, function: Callable[..., Any], subjects: list[Any], weights: Weights) -> Any:
+    for argument in node.args:
+        if isinstance(argument, ast.Starred):
+            raise Misread(argument, "a `*` before an argument is not part of the language")
+    positional = [_read(argument, weights) for argument in node.args]
+    options: dict[str, Any] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None:
+            raise Misread(keyword.value, "a `**` before an argument is not part of the language")
+        options[keyword.arg] = _read(keyword.value, weights)
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*subjects, *positional, **options)
+    except TypeError as error:
+        takes = ", ".join(list(signature.parameters)[len(subjects) :])
+        raise Misread(node, f"{function.__name__}: {error}. It takes ({takes})") from None
+    return _attempt(node, function, *subjects, *positional, **options)
+
+
+def _signed(node: ast.UnaryOp, weights: Weights) -> Any:
+    if not isinstance(node.op, ast.USub | ast.UAdd):
+        _refuse(node)
+    operand = _operand(node.operand, _read(node.operand, weights))
+    if isinstance(operand, list):
+        raise Misread(node, "a list has no sign; write the signs inside")
+    return _attempt(node, operator.neg if isinstance(node.op, ast.USub) else operator.pos, operand)
+
+
+def _operation(node: ast.BinOp, weights: Weights) -> Any:
+    """`a + b - c + …` nests to the left as deep as it is long, so the left spine is walked and not recursed into."""
+    spine: list[ast.BinOp] = []
+    first: ast.expr = node
+    while isinstance(first, ast.BinOp):
+        spine.append(first)
+        first = first.left
+    value = _read(first, weights)
+    for step in reversed(spine):
+        if type(step.op) not in OPERATORS:
+            _refuse(step)
+        value = _operate(step, _operand(step.left, value), _operand(step.right, _read(step.right, weights)))
+    return value
+
+
+def _operate(node: ast.BinOp, left: Any, right: Any) -> Any:
+    operate = OPERATORS[type(node.op)]
+    if isinstance(left, Expression | Weights) or isinstance(right, Expression | Weights):
+        return _attempt(node, operate, left, right)
+    if isinstance(left, list) or isinstance(right, list) or isinstance(node.op, ast.MatMult):
+        raise Misread(node, "lists are constants: they are added to, multiplied with or compared to weights only")
+    try:
+        return _number(node, operate(left, right))
+    except ZeroDivisionError:
+        raise Misread(node, "this divides by zero") from None
+
+
+def _operand(node: ast.AST, value: Any) -> Any:
+    """A value that arithmetic takes: an expression, weights (which then say that they are a module), number or list."""
+    if isinstance(value, Expression | Weights | list) or (
+        isinstance(value, int | float) and not isinstance(value, bool)
+    ):
+        return value
+    raise Misread(node, "arithmetic takes weights, numbers and lists of numbers")
+
+
+def _attempt(node: ast.AST, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    try:
+        return function(*arguments, **options)
+    except AffinetError as error:
+        raise Located(node, error) from None
+
+
+def _unknown_method(name: str) -> str:
+    known = [*METHODS, *PROPERTIES]
+    return f"expressions have no {name}.{_near(name, known)} They have: {', '.join(known)}"
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+_KINDS: dict[type[ast.AST], str] = {
+    ast.Pow: "a power is not affine in the weights; `**`",
+    ast.Lambda: "`lambda`",
+    ast.JoinedStr: "a formatted string",
+    ast.NamedExpr: "`:=`",
+    ast.IfExp: "`if … else`",
+    ast.BoolOp: "`and` / `or`",
+    ast.Compare: "`==` inside an expression (it stands once, between the two sides); a comparison here",
+    ast.Await: "`await`",
+    ast.Yield: "`yield`",
+    ast.YieldFrom: "`yield`",
+    ast.Starred: "`*` before a value",
+    ast.Dict: "a dictionary",
+    ast.Set: "a set",
+    ast.ListComp: "a comprehension",
+    ast.SetComp: "a comprehension",
+    ast.DictComp: "a comprehension",
+    ast.GeneratorExp: "a comprehension",
+}
+
+
+def _refuse(node: ast.AST) -> NoReturn:
+    kind: type[ast.AST] = type(node.op) if isinstance(node, ast.BinOp | ast.UnaryOp) else type(node)
+    said = _KINDS.get(kind, f"`{kind.__name__.lower()}`")
+    raise Misread(
+        node, f"{said} is not part of the language: numbers, weights, + - * / @, [indices], methods, stack, concat are"
+    )

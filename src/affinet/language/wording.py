@@ -1,0 +1,138 @@
+"""How an expression was said: a tree that is cheap to build and becomes text only when somebody reads it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+LONGEST = 600
+"""Characters after which a text is cut short; a sum of ten thousand weights is not read to its end."""
+
+_SUM, _PRODUCT, _SIGN, _ATOM = 1, 2, 3, 4
+_LEVELS = {"==": 0, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "@": _PRODUCT}
+
+
+class Word(NamedTuple):
+    """A name, or anything else that stands for itself."""
+
+    text: str
+
+
+class Negative(NamedTuple):
+    """`-subject`."""
+
+    subject: Wording
+
+
+class Operation(NamedTuple):
+    """`left operator right`."""
+
+    left: Wording
+    operator: str
+    right: Wording
+
+
+class Subscript(NamedTuple):
+    """`subject[key]`; the key holds integers, slices, `None`, `...`, and words for arrays."""
+
+    subject: Wording
+    key: tuple[object, ...]
+
+
+class Property(NamedTuple):
+    """`subject.name`."""
+
+    subject: Wording
+    name: str
+
+
+class Method(NamedTuple):
+    """`subject.name(arguments)`; an argument without a name is positional."""
+
+    subject: Wording
+    name: str
+    arguments: tuple[tuple[str, object], ...] = ()
+
+
+class Function(NamedTuple):
+    """`name(subjects, arguments)`, or `name([subjects], arguments)`."""
+
+    name: str
+    subjects: tuple[Wording, ...]
+    arguments: tuple[tuple[str, object], ...] = ()
+    listed: bool = False
+
+
+Wording: TypeAlias = int | float | Word | Negative | Operation | Subscript | Property | Method | Function
+
+
+def say(wording: Wording, longest: int = LONGEST) -> str:
+    """The text, with parentheses where Python needs them.
+
+    Iterative, since a sum written in a loop nests as deep as the loop is long.
+    """
+    pieces: list[str] = []
+    length = 0
+    waiting: list[str | tuple[Wording, int]] = [(wording, 0)]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            pieces.append(item)
+            length += len(item)
+            if length > longest:
+                return "".join(pieces)[:longest] + " …"
+        else:
+            parts = _parts(item[0])
+            waiting.extend(reversed(parts if _level(item[0]) >= item[1] else ["(", *parts, ")"]))
+    return "".join(pieces)
+
+
+def _level(wording: Wording) -> int:
+    if isinstance(wording, Operation):
+        return _LEVELS[wording.operator]
+    if isinstance(wording, Negative) or (isinstance(wording, int | float) and wording < 0):
+        return _SIGN
+    return _ATOM
+
+
+def _parts(wording: Wording) -> list[str | tuple[Wording, int]]:
+    match wording:
+        case Word(text):
+            return [text]
+        case Negative(subject):
+            return ["-", (subject, _SIGN)]
+        case Operation(left, operator, right):
+            level = _LEVELS[operator]
+            return [(left, level), f" {operator} ", (right, level + 1)]
+        case Subscript(subject, key):
+            return [(subject, _ATOM), "[", ", ".join(map(_index, key)) or "()", "]"]
+        case Property(subject, name):
+            return [(subject, _ATOM), f".{name}"]
+        case Method(subject, name, arguments):
+            return [(subject, _ATOM), f".{name}({', '.join(map(_argument, arguments))})"]
+        case Function():
+            return _function(wording)
+    return [repr(wording)]
+
+
+def _function(wording: Function) -> list[str | tuple[Wording, int]]:
+    parts: list[str | tuple[Wording, int]] = [wording.name, "([" if wording.listed else "("]
+    for number, subject in enumerate(wording.subjects):
+        parts += [", ", (subject, 0)] if number else [(subject, 0)]
+    if wording.listed:
+        parts.append("]")
+    arguments = ", ".join(map(_argument, wording.arguments))
+    return [*parts, f", {arguments})" if arguments and wording.subjects else f"{arguments})"]
+
+
+def _argument(argument: tuple[str, object]) -> str:
+    name, value = argument
+    return f"{name}={_index(value)}" if name else _index(value)
+
+
+def _index(item: object) -> str:
+    if isinstance(item, slice):
+        first, last = ("" if part is None else str(part) for part in (item.start, item.stop))
+        return f"{first}:{last}" if item.step is None else f"{first}:{last}:{item.step}"
+    if isinstance(item, Word):
+        return item.text
+    return "..." if item is Ellipsis else repr(item)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from affinet.cli import commands, main
+from affinet.cli.running import Interrupted
+from tests.cli.conftest import SMALL, Command
+
+
+def test_without_the_extra_it_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(main, "NEEDED", ("typer", "no_such_package", "nor_this_one"))
+    with pytest.raises(SystemExit, match="2"):
+        main.app()
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "error: the affinet command needs packages that are not installed: no_such_package, nor_this"
+    )
+    assert told.endswith('Install them with: pip install "affinet[cli]"\n')
+
+
+def test_ctrl_c_outside_a_command_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "commands", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        main.app()
+    assert capsys.readouterr().err == "interrupted.\n"
+
+
+@pytest.mark.parametrize(
+    ("stop", "told"),
+    [
+        (KeyboardInterrupt(), "Interrupted before training began; nothing was written.\n"),
+        (Interrupted("Interrupted. run holds the weights."), "Interrupted. run holds the weights.\n"),
+    ],
+)
+def test_ctrl_c_in_a_command_says_what_is_on_disk(
+    affinet: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, stop: KeyboardInterrupt, told: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise stop
+
+    (folder / "job.toml").write_text(SMALL)
+    monkeypatch.setattr(commands, "_run", interrupted)
+    result = affinet("train", "job.toml")
+    assert (result.exit_code, result.stderr) == (130, told)
+
+
+def test_python_dash_m_affinet_is_the_command_and_help_loads_nothing_heavy() -> None:
+    heavy = "torch", "sklearn", "polars", "pydantic", "scipy"
+    code = (
+        "import runpy, sys; sys.argv = ['affinet', '--help']\n"
+        "try: runpy.run_module('affinet', run_name='__main__')\n"
+        f"finally: sys.stderr.write(repr([name for name in {heavy} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "check" in done.stdout
+    assert done.stderr == "[]"

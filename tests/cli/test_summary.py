@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from affinet.cli.screen import Screen
+from affinet.cli.summary import Outcome, RunSummary
+from affinet.cli.training import Epoch, Step
+from affinet.cli.watching import Terminal
+from affinet.structure.blocks import Interval
+
+RULES = Outcome(loss=0.25, score=0.95, violation=1e-7, free=5000, seconds=1.5)
+PLAIN = Outcome(loss=0.2, score=0.97, violation=2.5, free=6000, seconds=1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "rules", "plain", "sentence"),
+    [
+        (
+            "accuracy",
+            0.95,
+            0.97,
+            "cost 2.0 percentage points of accuracy (2 of 100 test rows): 95.0% with them, 97.0% without.",
+        ),
+        ("accuracy", 0.97, 0.97, "cost nothing in accuracy: 97.0% with them, 97.0% without, on 100 test rows."),
+        ("accuracy", 0.98, 0.97, "cost nothing in accuracy: 98.0% with them, 97.0% without, on 100 test rows."),
+        ("R²", 0.5, 0.625, "cost 0.125 of R²: 0.500 with them, 0.625 without, on 100 test rows."),
+        ("R²", 0.5, -0.625, "cost nothing in R²: 0.500 with them, -0.625 without, on 100 test rows."),
+    ],
+)
+def test_the_cost_is_one_plain_sentence(name: str, rules: float, plain: float, sentence: str) -> None:
+    summary = RunSummary(name, 100, replace(RULES, score=rules), replace(PLAIN, score=plain))
+    assert summary.cost() == f"The rules {sentence}"
+
+
+def shown(summary: RunSummary, width: int = 80) -> str:
+    page = io.StringIO()
+    Terminal(Screen(Console(file=page, width=width)), summary.score_name).compare(summary)
+    return page.getvalue()
+
+
+def test_both_trainings_stand_side_by_side_in_80_columns() -> None:
+    page = shown(RunSummary("accuracy", 100, RULES, PLAIN))
+    rows = [line.split() for line in page.splitlines()]
+    assert ["loss", "accuracy", "largest", "violation", "free", "numbers", "seconds"] in rows
+    assert ["with", "rules", "0.2500", "95.0%", "1.0e-07", "5,000", "1.5"] in rows
+    assert ["without", "rules", "0.2000", "97.0%", "2.5e+00", "6,000", "1.0"] in rows
+    assert page.strip().endswith("95.0% with them, 97.0% without.")
+
+
+def test_a_comparison_that_diverged_and_a_rank_between_bounds_are_shown_as_such() -> None:
+    page = shown(RunSummary("R²", 100, replace(RULES, free=Interval(10, 12)), None))
+    assert "10..12" in page
+    assert "diverged" in page
+    assert "Without the rules the same network diverged, so there is nothing to compare the score with." in page
+
+
+def test_the_progress_bar_shows_the_last_loss_and_score_and_the_largest_violation() -> None:
+    page = io.StringIO()
+    terminal = Terminal(Screen(Console(file=page, width=100)), "accuracy")
+    with terminal.training("with rules", epochs=3, steps=9) as see:
+        see(Step(loss=0.5, violation=3e-7))
+        see(Epoch(number=1, loss=0.6, score=0.25, violation=3e-7))
+        see(Step(loss=0.4, violation=1e-7))
+    assert "1/3 loss 0.4000 accuracy 25.0% violation 3.0e-07" in page.getvalue()
+
+
+def test_text_of_users_is_never_markup() -> None:
+    page = io.StringIO()
+    screen = Screen(Console(file=page, width=30), Console(file=page, width=30))
+    screen.say("[bold]rule[/bold] [/nonsense] :smile: " + "x" * 40)
+    screen.complain("[red]hidden1.weight[0][/red]")
+    assert page.getvalue() == "[bold]rule[/bold] [/nonsense] :smile: " + "x" * 40 + "\n[red]hidden1.weight[0][/red]\n"

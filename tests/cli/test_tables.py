@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from affinet.cli.tables import read_examples
+from affinet.errors import DataError
+
+COLUMNS = {"a": [1, 2, 3], "b": [0.5, 1.5, -2.0], "c": [True, False, True], "y": ["u", "v", "u"]}
+
+
+def write(folder: Path, columns: dict[str, Any], kind: str = "csv") -> Path:
+    path = folder / f"table.{kind}"
+    frame = pl.DataFrame(columns, strict=False)
+    if kind == "csv":
+        frame.write_csv(path)
+    else:
+        frame.write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_features_are_numbers_and_the_target_is_left_out_of_them(tmp_path: Path, kind: str) -> None:
+    examples = read_examples(write(tmp_path, COLUMNS, kind), "y")
+    np.testing.assert_array_equal(examples.features, [[1, 0.5, 1], [2, 1.5, 0], [3, -2, 1]])
+    assert examples.target.tolist() == ["u", "v", "u"]
+    assert (examples.source, examples.target_name, examples.kind) == (f"table.{kind}", "y", "text")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("target", "expected"), [("a", "whole numbers"), ("b", "decimal numbers"), ("c", "truth values")]
+)
+def test_the_kind_of_the_target_is_told(tmp_path: Path, kind: str, target: str, expected: str) -> None:
+    path = write(tmp_path, {name: values for name, values in COLUMNS.items() if name != "y"}, kind)
+    assert read_examples(path, target).kind == expected
+
+
+def test_categories_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pl.DataFrame({"a": [1, 2]}).with_columns(y=pl.Series(["u", "v"], dtype=pl.Categorical)).write_parquet(path)
+    assert read_examples(path, "y").kind == "text"
+
+
+def refusal(path: Path, target: str = "y") -> str:
+    with pytest.raises(DataError) as caught:
+        read_examples(path, target)
+    return str(caught.value)
+
+
+def test_a_column_that_is_not_there_is_named_with_its_neighbours(tmp_path: Path) -> None:
+    told = refusal(write(tmp_path, {"kind": [1, 2], "size": [3, 4]}), "knid")
+    assert "table.csv has no column 'knid'. Did you mean 'kind'? It has: kind, size." in told
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize(("gap", "shown"), [(None, "1 value"), (float("nan"), "1 value"), (float("inf"), "1 value")])
+def test_gaps_are_told_by_column_count_and_first_row(tmp_path: Path, kind: str, gap: float | None, shown: str) -> None:
+    told = refusal(write(tmp_path, COLUMNS | {"b": [0.5, gap, 2.0]}, kind))
+    assert f"has {shown} missing, NaN or infinite in column 'b', the first in row 2 (the header not counted)" in told
+
+
+def test_gaps_in_the_target_are_told_too(tmp_path: Path) -> None:
+    told = refusal(write(tmp_path, COLUMNS | {"y": ["u", None, None]}, "parquet"))
+    assert "2 values missing, NaN or infinite in column 'y', the first in row 2" in told
+
+
+def test_features_of_text_are_named_with_a_way_out(tmp_path: Path) -> None:
+    told = refusal(write(tmp_path, {"name": ["x", "z"], "other": ["1", "q"], "n": [1, 2], "y": [1, 2]}))
+    assert "features that are not numbers: name, other; 'name' is String (such as 'x')" in told
+    assert "Remove the columns, or write each category as a column of zeros and ones." in told
+
+
+def test_dates_are_no_numbers_and_no_target(tmp_path: Path) -> None:
+    path = write(tmp_path, {"day": [date(2024, 1, 1)] * 2, "y": [1, 2]}, "parquet")
+    assert "not numbers: day; 'day' is Date (such as '2024-01-01')" in refusal(path)
+    assert "the target 'day' of" in refusal(path, "day")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", "", "t.csv is not a readable .csv file:"),
+        ("t.csv", "a,y\n", "t.csv has no rows below its header"),
+        ("t.csv", "a,y\n1,2\n3,4,5,6\n", "t.csv is not a readable .csv file:"),
+        ("t.csv", "a,a,y\n1,2,3\n", "t.csv has more than one column 'a'; rename one of them"),
+        ("t.csv", "y\n1\n2\n", "t.csv has no column besides the target 'y'"),
+        ("t.parquet", "nonsense", "t.parquet is not a readable .parquet file:"),
+        ("t.xlsx", "nonsense", "t.xlsx is no table that affinet reads; it reads .csv and .parquet files"),
+    ],
+)
+def test_a_malformed_table_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert message in refusal(tmp_path / name)
+
+
+def test_bytes_that_are_no_text_are_no_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"a,y\n\xff\xfe,1\n")
+    assert "t.csv is not a readable .csv file:" in refusal(tmp_path / "t.csv")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert "there is no data file" in refusal(tmp_path / "t.csv")
+    assert "relative to the folder of the job file" in refusal(tmp_path / "t.csv")

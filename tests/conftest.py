@@ -1,0 +1,31 @@
+"""What every test shares: seeds, and two hypothesis profiles: `ci` repeats itself exactly, `explore` looks further."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "ci",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("explore", settings.get_profile("ci"), derandomize=False, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Start every test from the same random state; torch only where a test module has imported it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  (scikit-learn and scipy read the global state)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)

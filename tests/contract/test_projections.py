@@ -1,0 +1,165 @@
+"""Laws 2 and 8: the nearest point, again and again the same, whatever the order and the scale of the rules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import affinet
+from affinet.kernels.torch import components
+from tests.contract.building import (
+    DOUBLE,
+    PATHS,
+    PRECISIONS,
+    Precision,
+    distance,
+    flat,
+    infeasibility,
+    oracle_of,
+    plain,
+    plan_of,
+    reading,
+    rules_of,
+    tensors_of,
+)
+from tests.contract.cases import CASES, Case
+
+each_case = pytest.mark.parametrize("case", CASES, ids=str)
+each_path = pytest.mark.parametrize("path", PATHS)
+each_precision = pytest.mark.parametrize("precision", PRECISIONS, ids=str)
+
+
+@each_case
+@each_path
+@each_precision
+def test_the_projection_is_the_nearest_feasible_point(case: Case, path: str, precision: Precision) -> None:
+    weights = tensors_of(case, "far", precision.dtype)
+    projected = plain(plan_of(case.name, path).projector(weights).project(weights))
+    oracle = oracle_of(case.name)
+    assert infeasibility(oracle, projected, precision) <= precision.feasible
+    assert distance(projected, oracle.project(plain(weights))) <= precision.near * precision.spacing
+
+
+@each_case
+@each_path
+@each_precision
+def test_projecting_twice_changes_nothing(case: Case, path: str, precision: Precision) -> None:
+    weights = tensors_of(case, "far", precision.dtype)
+    projector = plan_of(case.name, path).projector(weights)
+    once = projector.project(weights)
+    twice = projector.project(once)
+    assert distance(plain(twice), plain(once)) <= precision.spacing
+
+
+@each_case
+@each_path
+@each_precision
+def test_the_tangent_is_the_oracles(case: Case, path: str, precision: Precision) -> None:
+    gradients = tensors_of(case, "gradients", precision.dtype)
+    projected = plain(plan_of(case.name, path).projector(gradients).tangent(gradients))
+    oracle = oracle_of(case.name)
+    wanted, size = oracle.tangent(plain(gradients)), max(float(g.abs().max()) for g in gradients.values())
+    for name in case.shapes:
+        if name in wanted:
+            assert np.abs(projected[name] - wanted[name]).max() <= precision.near * precision.spacing * size
+    across = np.abs(oracle.matrix @ flat(oracle, projected))
+    assert across.max(initial=0.0) <= precision.near * precision.spacing * np.sqrt(oracle.matrix.shape[1]) * size
+
+
+@each_case
+@each_path
+def test_the_tangent_projector_is_symmetric_and_idempotent(case: Case, path: str) -> None:
+    u, v = tensors_of(case, "first"), tensors_of(case, "second")
+    projector = plan_of(case.name, path).projector(u)
+    pu, pv = projector.tangent(u), projector.tangent(v)
+    products = [sum(float((a[name] * b[name]).sum()) for name in u) for a, b in ((pu, v), (u, pv))]
+    size = sum(float(u[name].abs().flatten() @ v[name].abs().flatten()) for name in u)
+    assert abs(products[0] - products[1]) <= 64 * DOUBLE.spacing * size
+    assert distance(plain(projector.tangent(pu)), plain(pu)) <= 64 * DOUBLE.spacing
+
+
+@each_case
+@each_path
+@each_precision
+def test_projecting_leaves_its_input_and_entries_in_no_rule(case: Case, path: str, precision: Precision) -> None:
+    weights = tensors_of(case, "far", precision.dtype)
+    before = {name: tensor.clone() for name, tensor in weights.items()}
+    projector = plan_of(case.name, path).projector(weights)
+    outcomes = (projector.project(weights), projector.tangent(weights))
+    oracle = oracle_of(case.name)
+    untouched = ~(oracle.matrix != 0).any(axis=0)
+    starts = dict(zip([p.name for p in oracle.layout.parameters], oracle.layout.starts, strict=True))
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, before[name])
+        size = tensor.numel()
+        outside = untouched[starts[name] : starts[name] + size] if name in starts else np.ones(size, bool)
+        for outcome in outcomes:
+            assert outcome[name].dtype == precision.dtype
+            assert torch.equal(outcome[name].reshape(-1)[outside], tensor.reshape(-1)[outside])
+
+
+@each_case
+@each_path
+@each_precision
+def test_violations_are_the_oracles(case: Case, path: str, precision: Precision) -> None:
+    weights = tensors_of(case, "far", precision.dtype)
+    with reading(path):
+        found = plan_of(case.name, path).projector(weights).violation(weights)
+    wanted = oracle_of(case.name).violation(plain(weights))
+    assert list(found) == list(wanted)
+    for name, value in wanted.items():
+        assert found[name] == pytest.approx(value, rel=1e-9, abs=1e-12)
+
+
+@each_case
+@each_path
+def test_the_order_of_rules_changes_the_projection_by_rounding_only(case: Case, path: str) -> None:
+    with reading(path):
+        reversed_plan = affinet.plan(rules_of(case)[::-1])
+    assert_same_projection(case, reversed_plan)
+
+
+@each_case
+@each_path
+def test_scaling_rules_changes_the_projection_by_rounding_only(case: Case, path: str) -> None:
+    scales = (1e-7, -3.0, 1e6)
+    with reading(path):
+        scaled = affinet.plan([scales[k % 3] * rule.expression == 0 for k, rule in enumerate(rules_of(case))])
+    assert_same_projection(case, scaled)
+
+
+@each_case
+@each_path
+def test_saying_rules_twice_changes_the_projection_by_rounding_only(case: Case, path: str) -> None:
+    rules = rules_of(case)
+    with reading(path):
+        twice = affinet.plan([*rules, *(3.0 * rule.expression == 0 for rule in rules)])
+    assert_same_projection(case, twice)
+
+
+def assert_same_projection(case: Case, plan: affinet.Plan) -> None:
+    assert (plan.rank, plan.free) == (case.rank, case.free)
+    weights = tensors_of(case, "far")
+    projector, oracle = plan.projector(weights), oracle_of(case.name)
+    assert distance(plain(projector.project(weights)), oracle.project(plain(weights))) <= DOUBLE.near * DOUBLE.spacing
+
+
+@each_precision
+@pytest.mark.parametrize("solver", ["factor", "conjugate gradients"])
+def test_a_large_component_is_solved_both_ways(
+    precision: Precision, solver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if solver == "conjugate gradients":
+        monkeypatch.setattr(components, "LARGEST_FACTOR", 0)
+    name = "large irregular component"
+    case = next(case for case in CASES if case.name == name)
+    weights = tensors_of(case, "far", precision.dtype)
+    projector, oracle = plan_of(name, "equations").projector(weights), oracle_of(name)
+    (kernel,) = (k for k in projector.kernels(weights) if isinstance(k, components.SparseKernel))
+    assert (kernel._factor is None) == (solver == "conjugate gradients")
+    projected = projector.project(weights)
+    assert infeasibility(oracle, plain(projected), precision) <= precision.feasible
+    assert distance(plain(projected), oracle.project(plain(weights))) <= precision.near * precision.spacing
+    assert distance(plain(projector.tangent(weights)), oracle.tangent(plain(weights))) <= 4 * precision.near * precision.spacing
+    assert distance(plain(projector.project(projected)), plain(projected)) <= precision.spacing

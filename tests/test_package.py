@@ -1,0 +1,97 @@
+"""The package as a whole: its public names, what importing it costs, and that the lower floors run without torch."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import affinet
+
+HEAVY = ("torch", "numpy", "scipy", "safetensors", "sklearn", "polars", "pandas", "pydantic", "typer", "rich")
+
+BLOCKED = """
+import importlib, pkgutil, sys
+
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ImportError("torch is blocked")
+
+
+sys.meta_path.insert(0, NoTorch())
+for package in ("language", "system", "structure"):
+    package = importlib.import_module(f"affinet.{package}")
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+import affinet
+
+w = affinet.weights({"a": (3, 4), "b": (4, 3)})
+rules = [w.a == w.b.T, w.a.sum(dim=1) == 1]
+print(affinet.plan(rules).rows, "torch" in sys.modules)
+"""
+
+
+def python(code: str) -> str:
+    """What a new interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def names_for_type_checkers() -> set[str]:
+    """The names that the TYPE_CHECKING block of affinet/__init__.py imports."""
+    tree = ast.parse(Path(affinet.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    return {
+        alias.asname or alias.name for node in block.body for alias in node.names if isinstance(node, ast.ImportFrom)
+    }
+
+
+def test_importing_affinet_imports_nothing_heavy() -> None:
+    loaded = json.loads(python("import json, sys, affinet; print(json.dumps(sorted(sys.modules)))"))
+    assert not [name for name in loaded if name in HEAVY]
+
+
+def test_language_system_and_structure_work_without_torch() -> None:
+    assert python(BLOCKED).split() == ["15", "False"]
+
+
+@pytest.mark.parametrize("name", affinet.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(affinet, name) is not None
+    assert name in dir(affinet)
+
+
+def test_type_checkers_see_every_public_name() -> None:
+    assert names_for_type_checkers() | {"__version__"} == set(affinet.__all__)
+
+
+def test_every_error_is_public() -> None:
+    family = [
+        name
+        for name, value in vars(affinet.errors).items()
+        if isinstance(value, type) and value.__module__ == affinet.errors.__name__
+    ]
+    assert set(family) <= set(affinet.__all__)
+
+
+def test_modules_do_not_hide_functions() -> None:
+    import affinet.structure.plan
+
+    assert callable(affinet.plan)
+
+
+def test_an_unknown_name_says_what_there_is() -> None:
+    with pytest.raises(AttributeError, match=r"module 'affinet' has no attribute 'projekt'; it has .*project"):
+        _ = affinet.projekt
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert importlib.metadata.version("affinet") == affinet.__version__

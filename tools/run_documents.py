@@ -1,0 +1,167 @@
+"""Run every code block of a Markdown file, in order, and compare what it prints with the `text` block after it.
+
+Each file runs in a folder of its own, made for it and thrown away, with `examples/` linked and an empty `docs/`.
+
+    ```python   all such blocks of a file share one namespace
+    ```toml     a job file: written to job.toml, then `affinet check job.toml`
+    ```bash     lines that start with `affinet` or `python` are run, others (make, pip, git) are not
+    ```text     what the block before it prints; `...` stands for anything
+
+A block after `<!-- not run -->` or `<!-- not compared -->` is skipped. Warnings are errors. Relative links have to lead
+somewhere.
+
+    python tools/run_documents.py README.md docs/*.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import doctest
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import traceback
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(
+    r"^(?P<skip><!-- not (run|compared) -->\n)?```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+LINK = re.compile(r"\]\((?P<target>[^)#\s:]+)(?:#[^)]*)?\)")
+SKIPPED = ("make", "pip", "git", "cd")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: where its first line stands, its language, its text."""
+
+    line: int
+    language: str
+    body: str
+
+
+class DocumentError(Exception):
+    """A document that does not do what it says."""
+
+
+def blocks_of(text: str) -> list[Block]:
+    """The blocks of a document that are to be run, in order."""
+    return [
+        Block(text.count("\n", 0, found.start("body")) + 1, found["language"], found["body"])
+        for found in BLOCK.finditer(text)
+        if not found["skip"]
+    ]
+
+
+def check_links(document: Path, text: str) -> None:
+    """Raise DocumentError for a relative link that leads nowhere."""
+    for found in LINK.finditer(text):
+        if not (document.parent / found["target"]).exists():
+            raise DocumentError(f"the link {found['target']!r} leads nowhere")
+
+
+def run_python(block: Block, document: Path, namespace: dict[str, object]) -> str:
+    """Run a block in `namespace`; what it printed."""
+    printed = io.StringIO()
+    source = "\n" * (block.line - 1) + block.body  # tracebacks then show the line of the document
+    with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exec(compile(source, str(document), "exec"), namespace)
+    return printed.getvalue()
+
+
+def run_command(words: list[str]) -> str:
+    """Run `affinet …` or `python …` with this interpreter; what it printed."""
+    if words[0] == "affinet":
+        words = ["python", "-m", *words]
+    environment = os.environ | {
+        "COLUMNS": "110",
+        "NO_COLOR": "1",
+        "TERM": "dumb",
+        "PYTHONWARNINGS": "error::UserWarning",
+    }
+    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise DocumentError(f"{shlex.join(words)} ended with status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def run_shell(block: Block) -> str:
+    """Run the lines of a `bash` block that are ours to run; what they printed."""
+    printed = ""
+    for line in block.body.splitlines():
+        words = shlex.split(line, comments=True)
+        if not words or words[0] in SKIPPED:
+            continue
+        if words[0] not in ("affinet", "python"):
+            raise DocumentError(f"neither run nor skipped: {line!r}")
+        printed += run_command(words)
+    return printed
+
+
+def compare(expected: str, printed: str) -> None:
+    """Raise DocumentError, with the difference, where the document shows another output."""
+    rules = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    if not doctest.OutputChecker().check_output(expected, printed, rules):
+        difference = difflib.unified_diff(expected.splitlines(), printed.splitlines(), "document", "run", lineterm="")
+        raise DocumentError("prints something else\n" + "\n".join(difference))
+
+
+def run_block(block: Block, printed: str, document: Path, namespace: dict[str, object]) -> str:
+    """Run one block; what it printed, or what is still to be compared with a later block."""
+    match block.language:
+        case "python":
+            return run_python(block, document, namespace)
+        case "bash":
+            return run_shell(block)
+        case "toml":
+            Path("job.toml").write_text(block.body, encoding="utf-8")
+            return run_command(["affinet", "check", "job.toml"])
+        case "text":
+            compare(block.body, printed)
+    return printed
+
+
+def run_document(document: Path) -> int:
+    """Run all blocks of `document`; how many there were. Raises DocumentError with the line that failed."""
+    text = document.read_text(encoding="utf-8")
+    check_links(document, text)
+    blocks = blocks_of(text)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    printed = ""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("examples").symlink_to(ROOT / "examples")
+        Path("docs").mkdir()
+        for block in blocks:
+            try:
+                printed = run_block(block, printed, document, namespace)
+            except DocumentError as error:
+                raise DocumentError(f"line {block.line}: {error}") from None
+            except Exception:  # noqa: BLE001  (whatever a document raises is reported with its line)
+                raise DocumentError(f"line {block.line}:\n{traceback.format_exc()}") from None
+    return len(blocks)
+
+
+def main(names: list[str]) -> int:
+    """Run the documents named; exit status 1 where one fails."""
+    failed = False
+    for name in names:
+        try:
+            count = run_document(Path(name).resolve())
+        except DocumentError as error:
+            failed = True
+            print(f"{name}: {error}", file=sys.stderr)
+        else:
+            print(f"{name}: {count} blocks")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
