@@ -15,6 +15,9 @@ from affinet.structure.regular import RowBatch, row_batch
 
 LARGEST_CELL = 4_000_000
 """Numbers that the matrix of one cell may have; beyond, the rule is read one equation at a time."""
+LARGEST_TIES = 4_000_000
+"""Scaled and shifted ties of at most this many pairs are read one by one, so that each holds to its own rounding. As
+slices they hold to the rounding of the largest entry of their cell."""
 
 Regular = RowBatch | Mirror | Pairs
 
@@ -201,8 +204,21 @@ def _assembled(cell: _Cell, expression: Expression, rule: int) -> RowBatch | Non
         np.add.at(matrix, (cell.rows, places), cell.values)
     outer = Nest(tuple((key.size, key.step) for key in cell.loops))
     rhs = _right_side(cell, expression)
+    if not uniform and _are_scaled_ties(matrix, rhs) and 2 * expression.size <= LARGEST_TIES:
+        return None
     owner = np.full((1, 1), rule).repeat(cell.count, axis=1)
     return row_batch(expression.terms[0].parameter, 0, outer, inner, matrix, rhs, owner)
+
+
+def _are_scaled_ties(matrix: np.ndarray, rhs: np.ndarray) -> bool:
+    """Every equation fixes or ties, and some tie is more than `x == y` or `x == -y`."""
+    used = matrix != 0
+    lengths = used.sum(axis=1)
+    if (lengths > 2).any():
+        return False
+    sizes = np.abs(matrix)
+    scaled = sizes.max(axis=1) != np.where(used, sizes, np.inf).min(axis=1)
+    return bool(((lengths == 2) & (scaled | rhs.any(axis=0))).any())
 
 
 def _right_side(cell: _Cell, expression: Expression) -> np.ndarray:

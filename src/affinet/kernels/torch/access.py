@@ -91,7 +91,8 @@ class Gathered:
     def write(self, tensors: Tensors, values: Tensor) -> None:
         """Put the entries back where there is a tensor to hold them."""
         flat = values if self._back is None else values.index_select(0, self._back)
-        for name, where, piece in zip(self.names, self._positions, torch.split(flat, self._sizes), strict=True):
+        pieces = (flat,) if len(self._sizes) == 1 else torch.split(flat, self._sizes)
+        for name, where, piece in zip(self.names, self._positions, pieces, strict=True):
             tensor = tensors[name]
             if tensor is not None:
                 _flat_put(tensor, where, piece.to(tensor.dtype))

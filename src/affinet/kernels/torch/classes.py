@@ -71,9 +71,9 @@ class TiesKernel:
     def tangent(self, x: Tensor) -> Tensor:
         return self._classes.expanded(self._classes.reduced(x, affine=False), affine=False)
 
-    def level(self, x: Tensor) -> Tensor:
+    def noise(self, x: Tensor, floor: float) -> Tensor:
         square = self._classes.summed(x.square()) / self._classes.sizes
-        return square.sqrt_().index_select(0, self._classes.class_of)
+        return square.sqrt_().mul_(2.0 * floor).index_select(0, self._classes.class_of)
 
 
 class EqualTiesKernel:
@@ -99,15 +99,16 @@ class EqualTiesKernel:
         self._access.write(tensors, values.expand(self._shape).reshape(-1))
 
     def project(self, x: Tensor) -> Tensor:
+        if self._shape[1] == 2:
+            return x.mean(1, keepdim=True)
         # Differences from one of them, as above; the sum of two equal numbers is exact without.
-        mean = x.mean(1, keepdim=True) if self._shape[1] == 2 else x[:, :1] + (x - x[:, :1]).mean(1, keepdim=True)
-        return mean.expand(self._shape)
+        return x[:, :1] + (x - x[:, :1]).mean(1, keepdim=True)
 
     def tangent(self, x: Tensor) -> Tensor:
-        return self.project(x).clone()
+        return self.project(x)
 
-    def level(self, x: Tensor) -> Tensor:
-        return mean_norm(x, (1,), self._shape[1])
+    def noise(self, x: Tensor, floor: float) -> Tensor:
+        return mean_norm(x, (1,), self._shape[1], 2.0 * floor)
 
 
 class FixedKernel:
@@ -130,7 +131,7 @@ class FixedKernel:
     def tangent(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
 
-    def level(self, x: Tensor) -> Tensor:
+    def noise(self, x: Tensor, floor: float) -> Tensor:
         return torch.zeros((), dtype=x.dtype, device=x.device)
 
 

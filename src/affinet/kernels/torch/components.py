@@ -13,7 +13,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.classes import ClassMap
-from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm
+from affinet.kernels.torch.precision import exact_matmul, irregular_dtype
 from affinet.structure.blocks import Dense, Sparse
 
 LARGEST_FACTOR = 20_000
@@ -79,9 +79,10 @@ class DenseKernel:
         y = y - self._across(self._along(y))
         return self._unknowns.expanded(y.reshape(-1), affine=False)
 
-    def level(self, x: Tensor) -> Tensor:
-        square = self._unknowns.mean_squares(x).view(self._shape).mean(1, keepdim=True).sqrt_()
-        return self._unknowns.spread(square.expand(self._shape).reshape(-1))
+    def noise(self, x: Tensor, floor: float) -> Tensor:
+        squares = self._unknowns.mean_squares(x).view(self._shape)
+        noise = squares.sqrt() + squares.mean(1, keepdim=True).sqrt_()
+        return self._unknowns.spread(noise.mul_(floor).reshape(-1))
 
     def _along(self, y: Tensor) -> Tensor:
         if len(self._basis) == 1:
@@ -131,8 +132,9 @@ class SparseKernel:
         y = y - self._transposed @ self._solved(self._matrix @ y, y)
         return self._unknowns.expanded(y, affine=False)
 
-    def level(self, x: Tensor) -> Tensor:
-        return mean_norm(x, None, x.numel())
+    def noise(self, x: Tensor, floor: float) -> Tensor:
+        squares = self._unknowns.mean_squares(x)
+        return self._unknowns.spread((squares.sqrt() + squares.mean().sqrt()).mul_(floor))
 
     def _solved(self, gap: Tensor, y: Tensor) -> Tensor:
         if self._factor is not None:
@@ -173,4 +175,5 @@ def _on_device(matrix: sparse.csr_array, dtype: torch.dtype, device: torch.devic
             size=rows.shape,
             dtype=dtype,
             device=device,
+            check_invariants=False,  # said, because torch warns where nothing is
         )

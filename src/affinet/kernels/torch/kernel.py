@@ -18,7 +18,7 @@ from affinet.structure.blocks import Block, Dense, Fixed, Mirror, Pairs, Product
 class Kernel(Protocol):
     """Projects the entries of one block, read into one working tensor.
 
-    `project` and `tangent` return a tensor of their own and leave the one they are given as it is.
+    What `project`, `tangent` and `noise` return is a tensor of their own that broadcasts to the one they are given.
     """
 
     @property
@@ -37,8 +37,8 @@ class Kernel(Protocol):
     def tangent(self, x: Tensor) -> Tensor:
         """`P x`, the part along which the block's equations stay as they are."""
 
-    def level(self, x: Tensor) -> Tensor:
-        """Root mean square of `x` over each entry's own component, of a shape that broadcasts to `x`."""
+    def noise(self, x: Tensor, floor: float) -> Tensor:
+        """`floor · (|x| + rms x)`, the rms over each entry's own component; tied entries share one number."""
 
 
 def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:

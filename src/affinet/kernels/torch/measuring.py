@@ -32,7 +32,8 @@ class Measure:
             if found is None:
                 irregular.append(number)
             else:
-                self._regular.append((number, _Regular(found, device)))
+                scale = next(abs(term.scalar) for term in rule.expression.terms if term.scalar)
+                self._regular.append((number, _Regular(found, scale, device)))
         self._equations = _Equations(system, system.rows(irregular), device)
 
     def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
@@ -70,10 +71,11 @@ class _Equations:
 
 
 class _Regular:
-    """One rule that reads regular entries."""
+    """One rule that reads regular entries; `scale` leads from `x − ratio · y` back to what the user wrote."""
 
-    def __init__(self, form: RowBatch | Mirror | Pairs, device: torch.device) -> None:
+    def __init__(self, form: RowBatch | Mirror | Pairs, scale: float, device: torch.device) -> None:
         self._form = form
+        self._scale = scale
         self._device = device
         if isinstance(form, RowBatch):
             found = cells_box(form.parameter.name, form.offset, form.outer, form.inner, device)
@@ -87,11 +89,14 @@ class _Regular:
                 return self._batch(form, weights[form.parameter.name])
             case Mirror():
                 kernel = MirrorKernel(form, weights[form.view.parameter.name])
-                x = kernel.read(weights)
-                return (x - form.sign * kernel.mirrored(x) - _tensor(form.shift, x)).abs().amax()
+                x = kernel.read(weights).to(irregular_dtype(self._device))
+                return (x - form.sign * kernel.mirrored(x) - _tensor(form.shift, x)).abs().amax() * self._scale
             case Pairs():
-                first, second = (box_of(view).read(weights[view.parameter.name]) for view in (form.first, form.second))
-                return (first.double() - form.ratio * second - _tensor(form.shift, first)).abs().amax()
+                first, second = (
+                    box_of(view).read(weights[view.parameter.name]).to(irregular_dtype(self._device))
+                    for view in (form.first, form.second)
+                )
+                return (first - form.ratio * second - _tensor(form.shift, first)).abs().amax() * self._scale
 
     def _batch(self, form: RowBatch, weight: Tensor) -> Tensor:
         x = self._box.read(weight)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors, box_of
-from affinet.kernels.torch.precision import regular_dtype
+from affinet.kernels.torch.precision import mean_norm, regular_dtype
 from affinet.structure.blocks import Mirror, Pairs
 
 
@@ -38,8 +40,8 @@ class MirrorKernel:
     def tangent(self, x: Tensor) -> Tensor:
         return torch.add(x, self.mirrored(x), alpha=self._sign).mul_(0.5)
 
-    def level(self, x: Tensor) -> Tensor:
-        return (x.square() + self.mirrored(x).square()).mul_(0.5).sqrt_()
+    def noise(self, x: Tensor, floor: float) -> Tensor:
+        return (x.square() + self.mirrored(x).square()).sqrt_().mul_(2.0 * floor / sqrt(2.0))
 
     def mirrored(self, x: Tensor) -> Tensor:
         """The same entries seen in the mirror; a view where nothing is flipped."""
@@ -88,8 +90,10 @@ class PairsKernel:
         other = z * self._ratio
         return torch.stack([z, other] if self._swapped else [other, z])
 
-    def level(self, x: Tensor) -> Tensor:
-        return x.square().mean(0, keepdim=True).sqrt_()
+    def noise(self, x: Tensor, floor: float) -> Tensor:
+        return mean_norm(x, (0,), 2, 2.0 * floor)
 
     def _common(self, scaled: Tensor, plain: Tensor) -> Tensor:
-        return torch.add(plain, scaled, alpha=self._ratio).div_(1.0 + self._ratio * self._ratio)
+        # As a change of `plain`, so that a pair that agrees already keeps its bits.
+        gap = torch.add(scaled, plain, alpha=-self._ratio)
+        return gap.mul_(self._ratio / (1.0 + self._ratio * self._ratio)).add_(plain)

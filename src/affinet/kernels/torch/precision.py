@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from math import sqrt
 
 import torch
@@ -13,6 +14,7 @@ NOISE = 32.0
 """A projected gradient at or below this many roundoffs of what it was computed from is noise (DESIGN, trap 6)."""
 
 
+@cache
 def regular_dtype(dtype: torch.dtype) -> torch.dtype:
     """Where slices compute: in the dtype of the weights, or float32 where they are coarser."""
     return dtype if dtype in (torch.float32, torch.float64) else torch.float32
@@ -23,26 +25,29 @@ def irregular_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def roundoff(dtype: torch.dtype) -> float:
-    """Unit roundoff of a gradient's dtype, float32's for coarser ones.
+@cache
+def noise_floor(dtype: torch.dtype) -> float:
+    """`32 u`, with u the unit roundoff of a gradient's dtype, float32's for coarser ones.
+
+    A projected gradient of at most this share of `|g| + rms g` is rounding of the gradient it was computed from;
+    under Adam's eps of 1e-8 flat directions would walk on it.
 
     At a constrained optimum the gradient is normal to the rules, and its projection is rounding of about this size
     relative to it. In 16 bits the same bound would be 12 % of the gradient, far more than a step may lose, so there
     the noise of the backward pass is left alone.
     """
-    return float(torch.finfo(regular_dtype(dtype)).eps) / 2.0
+    return NOISE * float(torch.finfo(regular_dtype(dtype)).eps) / 2.0
 
 
-def silenced(projected: Tensor, original: Tensor, level: Tensor, unit: float) -> Tensor:
-    """`projected`, in place, with zeros where `|Pg| <= 32 u (|g| + rms g)`; `level` is the rms."""
-    bound = torch.add(level * (NOISE * unit), original.abs(), alpha=NOISE * unit)
-    return projected.masked_fill_(projected.abs() <= bound, 0.0)
+def silenced(projected: Tensor, noise: Tensor) -> Tensor:
+    """`projected`, in place, with zeros where its size is that of the noise."""
+    return projected.masked_fill_(projected.abs() <= noise, 0.0)
 
 
-def mean_norm(x: Tensor, dims: tuple[int, ...] | None, count: int) -> Tensor:
-    """Root mean square of `count` numbers along axes that are kept, over everything for None."""
+def mean_norm(x: Tensor, dims: tuple[int, ...] | None, count: int, factor: float) -> Tensor:
+    """`factor` times the root mean square of `count` numbers along axes that are kept, over everything for None."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=dims, keepdim=dims is not None)
-    return norm / sqrt(max(1, count))
+    return norm.mul_(factor / sqrt(max(1, count)))
 
 
 def exact_matmul(x: Tensor) -> Tensor:

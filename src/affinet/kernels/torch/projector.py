@@ -12,7 +12,7 @@ from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.kernel import Kernel, prepare
 from affinet.kernels.torch.measuring import Measure
-from affinet.kernels.torch.precision import roundoff, silenced, undisturbed
+from affinet.kernels.torch.precision import noise_floor, silenced, undisturbed
 from affinet.language.modules import read_module
 from affinet.structure.plan import Plan
 
@@ -142,8 +142,8 @@ def _project_gradient(
     x = kernel.read(gradients)
     shift = _decayed(kernel, gradients, weights, decay)
     total = x if shift is None else x + shift
-    unit = max(roundoff(gradient.dtype) for gradient in gradients.values() if gradient is not None)
-    projected = silenced(kernel.tangent(total), total, kernel.level(total), unit)
+    floor = max(noise_floor(gradient.dtype) for gradient in gradients.values() if gradient is not None)
+    projected = silenced(kernel.tangent(total), kernel.noise(total, floor))
     kernel.write(gradients, projected if shift is None else projected - shift)
 
 

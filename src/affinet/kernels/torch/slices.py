@@ -65,9 +65,10 @@ class Cells:
         cells[:, self._pinned] = self._values.to(x.dtype)
         return self._unflat(self._copied(cells))
 
-    def level(self, x: Tensor) -> Tensor:
-        """Root mean square of each cell, kept in the shape of `x`."""
-        return mean_norm(x, self._inner, self._count) if self._inner else x.abs()
+    def noise(self, x: Tensor, floor: float) -> Tensor:
+        """`floor · (|x| + rms of its cell)`."""
+        level = mean_norm(x, self._inner, self._count, floor)
+        return torch.add(level, x.abs(), alpha=floor)
 
     def _moved(self, cells: Tensor, *, affine: bool) -> Tensor:
         wide = exact_matmul(cells)
@@ -129,8 +130,8 @@ class SlicesKernel:
     def tangent(self, x: Tensor) -> Tensor:
         return self._cells.tangent(x)
 
-    def level(self, x: Tensor) -> Tensor:
-        return self._cells.level(x)
+    def noise(self, x: Tensor, floor: float) -> Tensor:
+        return self._cells.noise(x, floor)
 
 
 class ProductKernel:
@@ -166,5 +167,5 @@ class ProductKernel:
             x = part.tangent(x)
         return x
 
-    def level(self, x: Tensor) -> Tensor:
-        return mean_norm(x, None, x.numel())
+    def noise(self, x: Tensor, floor: float) -> Tensor:
+        return torch.add(mean_norm(x, None, x.numel(), floor), x.abs(), alpha=floor)
