@@ -26,19 +26,20 @@ def trained(plan: Plan, parameters: Mapping[str, torch.nn.Parameter]) -> tuple[P
     return left, {p.name: used[p.name] for p in left.parameters}
 
 
-def check_optimizer(optimizer: optim.Optimizer, constrained: Mapping[str, torch.nn.Parameter]) -> None:
-    """Raise AttachError unless the optimizer is one that can be projected and holds every constrained parameter."""
-    if not isinstance(optimizer, optim.Optimizer):
-        raise AttachError(
-            f"{type(optimizer).__name__} is no torch.optim.Optimizer. "
-            f"Give affinet.project the model first and then its optimizer."
-        )
-    if isinstance(optimizer, optim.SparseAdam):
-        raise AttachError(
-            "SparseAdam takes sparse gradients only, and a projected gradient is dense. Use Adam, and dense gradients "
-            "(torch.nn.Embedding(..., sparse=False))."
-        )
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mapping[str, torch.nn.Parameter]) -> None:
+    """Raise AttachError unless these optimizers can be projected and together hold the constrained parameters."""
+    for optimizer in optimizers:
+        if not isinstance(optimizer, optim.Optimizer):
+            raise AttachError(
+                f"{type(optimizer).__name__} is no torch.optim.Optimizer. "
+                f"Give affinet.project the model first and then its optimizer, or a list of its optimizers."
+            )
+        if isinstance(optimizer, optim.SparseAdam):
+            raise AttachError(
+                "SparseAdam takes sparse gradients only, and a projected gradient is dense. Use Adam, and dense "
+                "gradients (torch.nn.Embedding(..., sparse=False))."
+            )
+    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     missing = [name for name, parameter in constrained.items() if id(parameter) not in held]
     if not missing:
         return
@@ -66,6 +67,17 @@ def check_gradients(gradients: Mapping[str, Tensor | None]) -> None:
         if gradient.is_complex():
             raise GradientError(
                 f"the gradient of {name} is complex; rules are about real weights. The step was not taken."
+            )
+
+
+def check_finite_gradients(gradients: Mapping[str, Tensor | None]) -> None:
+    """Raise GradientError naming the first parameter whose gradient is not finite. Waits for the device."""
+    for name, gradient in gradients.items():
+        if gradient is not None and not bool(torch.isfinite(gradient).all()):
+            bad = int((~torch.isfinite(gradient)).sum())
+            raise GradientError(
+                f"the gradient of {name} holds {bad} number{'s' * (bad != 1)} that are not finite; the step was not "
+                f"taken. Look at the loss and the learning rate, or clip."
             )
 
 

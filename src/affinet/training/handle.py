@@ -1,15 +1,18 @@
-"""What `project` returns: how well the rules hold, what attaching moved, and the way off again."""
+"""What `project` returns: how well the rules hold, what they cost, what attaching moved, and the way off again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from weakref import ref
+from typing import Any
 
 import torch
-from torch import optim
+from torch import Tensor, optim
 
+from affinet.errors import AttachError
 from affinet.kernels.torch.projector import Projector
+from affinet.report.cost import CostReport, cost_report
 from affinet.structure.plan import Plan
+from affinet.training.sandwich import Sandwich
 
 
 class Handle:
@@ -20,43 +23,101 @@ class Handle:
     optimizer carry no rules: ask `handle.attached_to(optimizer)`.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        projector: Projector,
-        parameters: Mapping[str, torch.nn.Parameter],
-        moved: Mapping[str, float],
-        optimizer: optim.Optimizer,
-        detach: Callable[[], None],
-    ) -> None:
+    def __init__(self, plan: Plan, sandwich: Sandwich, moved: Mapping[str, float]) -> None:
         self.plan = plan
         self.moved = dict(moved)
-        self._projector = projector
-        self._parameters = dict(parameters)
-        self._optimizer = ref(optimizer)
-        self._detach: Callable[[], None] | None = detach
+        self._sandwich = sandwich
+        self._on_removal: list[Callable[[], object]] = []
 
     @property
     def projector(self) -> Projector:
         """The projector of the rules over the trained parameters."""
-        return self._projector
+        return self._sandwich.projector
 
     def violation(self) -> dict[str, float]:
         """Rule name → largest absolute violation of the weights as they are now."""
-        return self._projector.violation(self._parameters)
+        return self.projector.violation(self._sandwich.parameters)
+
+    def project_gradients(self) -> None:
+        """Project the gradients now, before clipping; the step finds them projected.
+
+        Clip after it, not before: `clip_grad_norm_` would spend its budget on the part that the projection takes away,
+        and `clip_grad_value_` would bend the rest.
+        """
+        self._sandwich.project_gradients()
+
+    def capture(self) -> None:
+        """Keep the gradients of the next step for `multipliers()`, `stationarity()` and `report()`.
+
+        Models of up to 65,536 constrained entries keep them at every step.
+        """
+        self._sandwich.capture.ask()
+
+    def multipliers(self) -> dict[str, Tensor]:
+        """Rule name → ν of the rule's shape, from the gradients of the last step that was captured.
+
+        Law: at the optimum `∇f = Aᵀν` for `L = f − νᵀ(lhs − rhs)`, so that `ν = ∂f*/∂b` per unit added to the
+        right-hand side as the user wrote it; under coupled decay, of `f + λ/2 ‖w‖²`. Where equations are redundant the
+        ν of smallest norm is given, and only sums over them are meaningful. Raises AttachError if nothing was captured.
+        """
+        return self.projector.multipliers(self._captured())
+
+    def stationarity(self) -> float:
+        """`‖P g‖ / ‖g‖` of the captured gradients: 0 at an optimum of the constrained problem."""
+        return self.projector.stationarity(self._captured())
+
+    def report(self, loss_fn: Callable[[], Tensor] | None = None) -> CostReport:
+        """What each rule costs: rules by |ν|, with what loosening each by 0.01 would change in the loss.
+
+        `loss_fn` computes the loss at the present weights; without it the captured gradients are used.
+        """
+        gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
+        return cost_report(self.projector, gradients)
 
     def attached_to(self, optimizer: optim.Optimizer) -> bool:
         """Whether this very optimizer keeps these rules; a copy (deepcopy, pickle) does not."""
-        return self._detach is not None and self._optimizer() is optimizer
+        return self._sandwich.holds(optimizer)
 
     def remove(self) -> None:
         """Take every hook away; the weights stay where they are. Removing twice is no error."""
-        if self._detach is not None:
-            self._detach()
-            self._detach = None
+        self._sandwich.detach()
+        while self._on_removal:
+            self._on_removal.pop()()
+
+    def on_removal(self, call: Callable[[], object]) -> None:
+        """Have something called when the rules are taken off."""
+        self._on_removal.append(call)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing but the names of the rules: all that a step depends on is in the model and the optimizer."""
+        return {"rules": [rule.name for rule in self.plan.system.rules]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Check that a saved handle kept the same rules. Raises AttachError naming those that differ."""
+        mine, theirs = {rule.name for rule in self.plan.system.rules}, set(state["rules"])
+        if mine != theirs:
+            raise AttachError(
+                f"the saved training kept other rules: only there {sorted(theirs - mine)}, only here "
+                f"{sorted(mine - theirs)}. Attach the same rules, or leave the handle's state out."
+            )
 
     def __repr__(self) -> str:
         far = {name: distance for name, distance in self.moved.items() if distance > 0.0}
         moved = ", ".join(f"{name} by {distance:.3g}" for name, distance in far.items()) or "nothing"
-        state = "attached" if self._detach is not None else "removed"
+        state = "attached" if self._sandwich.attached else "removed"
         return f"<Handle ({state}): {self.plan.rows} equations, {self.plan.free} free; attaching moved {moved}>"
+
+    def _captured(self) -> dict[str, Tensor]:
+        total = self._sandwich.capture.total()
+        if total is None:
+            raise AttachError(
+                "no gradients were captured yet. Take a step first; for models of more than 65,536 constrained entries "
+                "call handle.capture() before it, or give handle.report(loss_fn) the loss."
+            )
+        return total
+
+    def _gradients_of(self, loss_fn: Callable[[], Tensor]) -> dict[str, Tensor]:
+        names, parameters = list(self._sandwich.parameters), list(self._sandwich.parameters.values())
+        with torch.enable_grad():
+            found = torch.autograd.grad(loss_fn(), parameters, allow_unused=True, materialize_grads=True)
+        return {name: gradient.double() for name, gradient in zip(names, found, strict=True)}

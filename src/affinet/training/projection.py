@@ -1,47 +1,58 @@
-"""The sandwich: project the gradient before the optimizer sees it, let it step, project the weights after."""
+"""`project`: rules and a model and its optimizers, checked, settled on the rules, and held there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, optim
+from torch import optim
 
 from affinet.errors import AttachError
 from affinet.kernels.torch.projector import Projector, check
 from affinet.language.constraint import Constraint
 from affinet.language.modules import read_module
 from affinet.structure.plan import Plan, plan
-from affinet.training.attaching import check_gradients, check_optimizer, trained
-from affinet.training.decay import Decay, decay_kind, signed_rates
+from affinet.training.attaching import check_optimizers, trained
+from affinet.training.decay import Decay
 from affinet.training.handle import Handle
+from affinet.training.metric import check_metric
+from affinet.training.sandwich import Sandwich
+
+Metric = Literal["euclidean", "optimizer"]
 
 _attached: WeakKeyDictionary[optim.Optimizer, Handle] = WeakKeyDictionary()
 
 
 def project(
     model: torch.nn.Module,
-    optimizer: optim.Optimizer,
+    optimizer: optim.Optimizer | Iterable[optim.Optimizer],
     rules: Plan | Iterable[Constraint] | Constraint,
     *,
+    metric: Metric = "euclidean",
     decay: Decay | None = None,
+    check_finite: bool = False,
 ) -> Handle:
-    """Keep the weights of `model` on the rules through every step of `optimizer`; the training loop stays as it is.
+    """Keep the weights of `model` on the rules through every step of its optimizers; the training loop stays as it is.
 
     Moves the weights to the nearest feasible point at once (`handle.moved` says how far). From then on every
     `optimizer.step()` sees projected gradients and ends on the rules, and its limit is the optimum of the constrained
     problem. Frozen parameters (`requires_grad=False`) count as constants at their value now.
 
-    `decay` says whether the optimizer adds λ·w to the gradient ("coupled") or shrinks weights apart from it
-    ("decoupled"); it is known for torch.optim's own.
+    `optimizer` is one or several: gradients are projected jointly when the first of them steps, weights jointly after
+    each. `metric="optimizer"` leaves gradients as they are and projects the weights in the metric of the optimizer's
+    own steps, `D_i / lr_i` (Adam family, RMSprop, Adagrad); its limit is the same optimum.
+    `decay` says whether the optimizers add λ·w to the gradient ("coupled") or shrink weights apart from it
+    ("decoupled"); it is known for torch.optim's own. `check_finite` raises GradientError naming the parameter before a
+    step with NaN or infinite gradients (it waits for the device; without it they pass as they do in stock training).
 
-    Raises AttachError (nothing changed) where model, optimizer and rules do not belong together or the optimizer is
+    Raises AttachError (nothing changed) where model, optimizers and rules do not belong together or an optimizer is
     attached already; InfeasibleError where rules contradict each other or the frozen weights.
     """
-    check_optimizer(optimizer, {})
-    if optimizer in _attached:
+    optimizers = _listed(optimizer)
+    check_optimizers(optimizers, {})
+    if any(one in _attached for one in optimizers):
         raise AttachError(
             "this optimizer already keeps rules. Give all rules to one affinet.project call, or take the first off "
             "with handle.remove()."
@@ -50,13 +61,21 @@ def project(
     parameters = read_module(model).parameters
     check(compiled, parameters)
     left, constrained = trained(compiled, parameters)
-    check_optimizer(optimizer, constrained)
+    check_optimizers(optimizers, constrained)
+    if metric != "euclidean":
+        check_metric(metric, optimizers, left)
     projector = Projector(left, constrained)
-    sandwich = _Sandwich(projector, constrained, decay_kind(optimizer, decay))
+    sandwich = Sandwich(projector, constrained, optimizers, metric == "optimizer", decay, check_finite)
     moved = _settled(projector, constrained)
-    handle = Handle(compiled, projector, constrained, moved, optimizer, sandwich.attach(optimizer))
-    _attached[optimizer] = handle
+    handle = Handle(compiled, sandwich, moved)
+    sandwich.attach()
+    _attached.update(dict.fromkeys(optimizers, handle))
+    handle.on_removal(lambda: [_attached.pop(one, None) for one in optimizers])
     return handle
+
+
+def _listed(optimizer: optim.Optimizer | Iterable[optim.Optimizer]) -> tuple[optim.Optimizer, ...]:
+    return tuple(optimizer) if isinstance(optimizer, Iterable) else (optimizer,)
 
 
 def _settled(projector: Projector, parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, float]:
@@ -68,58 +87,3 @@ def _settled(projector: Projector, parameters: Mapping[str, torch.nn.Parameter])
             name: float(torch.linalg.vector_norm(parameter.double() - before[name].double()))
             for name, parameter in parameters.items()
         }
-
-
-class _Sandwich:
-    """The two hooks of one optimizer. It never writes to `param_groups`, and a step that raises leaves nothing behind.
-
-    Hooks that fire twice (a subclass whose `step` calls `super().step()`) do no harm: both projections are idempotent.
-    """
-
-    def __init__(self, projector: Projector, parameters: dict[str, torch.nn.Parameter], decay: Decay) -> None:
-        self._projector = projector
-        self._parameters = parameters
-        self._names = {id(parameter): name for name, parameter in parameters.items()}
-        self._coupled = decay == "coupled"
-
-    def attach(self, optimizer: optim.Optimizer) -> Callable[[], None]:
-        """Register the hooks; returns what takes them away."""
-        before = optimizer.register_step_pre_hook(self._before)
-        after = optimizer.register_step_post_hook(self._after)
-
-        def detach() -> None:
-            before.remove()
-            after.remove()
-            _attached.pop(optimizer, None)
-
-        return detach
-
-    def _before(
-        self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Project the gradients, or have the closure do it each time it has computed them."""
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        if closure is None:
-            self._project_gradients(optimizer)
-            return None
-        wrapped = self._wrapped(optimizer, closure)
-        if "closure" in kwargs:
-            return args, {**kwargs, "closure": wrapped}
-        return (args[0], wrapped, *args[2:]), kwargs
-
-    def _after(self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._projector.project_(self._parameters)
-
-    def _wrapped(self, optimizer: optim.Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
-        def projected() -> Any:
-            loss = closure()
-            self._project_gradients(optimizer)
-            return loss
-
-        return projected
-
-    def _project_gradients(self, optimizer: optim.Optimizer) -> None:
-        gradients: dict[str, Tensor | None] = {name: p.grad for name, p in self._parameters.items()}
-        check_gradients(gradients)
-        rates = signed_rates(optimizer, self._names) if self._coupled else {}
-        self._projector.project_gradients_(gradients, self._parameters, rates)

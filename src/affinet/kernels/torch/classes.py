@@ -38,6 +38,15 @@ class ClassMap:
         difference = x - self._scaled(reference.index_select(0, self.class_of))
         return reference + self.summed(self._scaled(difference)) / self.weight
 
+    def reduced_in_metric(self, x: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
+        """The nearest number of each class in `Σ metric_i dx_i²`, and how much it then resists: `Σ metric scale²`."""
+        weight = self.summed(self._scaled(self._scaled(metric)))
+        if self._shift is not None:
+            x = x - self._shift
+        reference = x.index_select(0, self._representative)
+        difference = x - self._scaled(reference.index_select(0, self.class_of))
+        return reference + self.summed(metric * self._scaled(difference)) / weight, weight
+
     def expanded(self, z: Tensor, *, affine: bool) -> Tensor:
         """Every entry from its class; equal and opposite entries get the same bits."""
         x = self._scaled(z.index_select(0, self.class_of))
@@ -67,6 +76,9 @@ class TiesKernel:
 
     def project(self, x: Tensor) -> Tensor:
         return self._classes.expanded(self._classes.reduced(x, affine=True), affine=True)
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self._classes.expanded(self._classes.reduced_in_metric(x, metric)[0], affine=True)
 
     def tangent(self, x: Tensor) -> Tensor:
         return self._classes.expanded(self._classes.reduced(x, affine=False), affine=False)
@@ -104,6 +116,10 @@ class EqualTiesKernel:
         # Differences from one of them, as above; the sum of two equal numbers is exact without.
         return x[:, :1] + (x - x[:, :1]).mean(1, keepdim=True)
 
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        first = x[:, :1]
+        return first + ((x - first) * metric).sum(1, keepdim=True) / metric.sum(1, keepdim=True)
+
     def tangent(self, x: Tensor) -> Tensor:
         return self.project(x)
 
@@ -126,6 +142,9 @@ class FixedKernel:
         self._access.write(tensors, values)
 
     def project(self, x: Tensor) -> Tensor:
+        return self._values
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         return self._values
 
     def tangent(self, x: Tensor) -> Tensor:

@@ -40,6 +40,13 @@ class Unknowns:
     def reduced(self, x: Tensor, *, affine: bool) -> Tensor:
         return x if self._map is None else self._map.reduced(x, affine=affine) * self._map.weight.sqrt()
 
+    def reduced_in_metric(self, x: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
+        """Y nearest in the metric of the entries, and how little each y resists (the inverse of its own metric)."""
+        if self._map is None:
+            return x, metric.reciprocal()
+        z, weight = self._map.reduced_in_metric(x, metric)
+        return z * self._map.weight.sqrt(), self._map.weight / weight
+
     def expanded(self, y: Tensor, *, affine: bool) -> Tensor:
         return y if self._map is None else self._map.expanded(y / self._map.weight.sqrt(), affine=affine)
 
@@ -73,6 +80,14 @@ class DenseKernel:
         y = self._unknowns.reduced(x, affine=True).view(self._shape)
         y = y - self._across(self._along(y) - self._target)
         return self._unknowns.expanded(y.reshape(-1), affine=True)
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        y, ease = (part.view(self._shape) for part in self._unknowns.reduced_in_metric(x, metric))
+        system = (self._basis * ease[:, None, :]) @ self._basis.transpose(1, 2)
+        # A component of smaller rank than others of its form has rows of zeros; they must not make its system singular.
+        empty = (self._basis.abs().amax(2) == 0).to(y.dtype)
+        gap = torch.linalg.solve(system + torch.diag_embed(empty), (self._along(y) - self._target)[..., None])[..., 0]
+        return self._unknowns.expanded((y - ease * self._across(gap)).reshape(-1), affine=True)
 
     def tangent(self, x: Tensor) -> Tensor:
         y = self._unknowns.reduced(x, affine=False).view(self._shape)
@@ -111,6 +126,7 @@ class SparseKernel:
         self.names = self._unknowns.names
         dtype = irregular_dtype(device)
         self._matrix, self._transposed = (_on_device(m, dtype, device) for m in (block.matrix, block.matrix.T))
+        self._squares = _on_device(block.matrix * block.matrix, dtype, device)
         self._rhs = torch.as_tensor(block.rhs, dtype=dtype, device=device)
         factored = block.independent and device.type == "cpu" and block.matrix.shape[0] <= LARGEST_FACTOR
         self._factor = splu((block.matrix @ block.matrix.T).tocsc(), permc_spec="MMD_AT_PLUS_A") if factored else None
@@ -127,6 +143,14 @@ class SparseKernel:
             y = y - self._transposed @ self._solved(self._matrix @ y - self._rhs, y)
         return self._unknowns.expanded(y, affine=True)
 
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        y, ease = self._unknowns.reduced_in_metric(x, metric)
+        for _ in range(2):
+            gap = self._matrix @ y - self._rhs
+            size = float(torch.linalg.vector_norm(y)) + float(torch.linalg.vector_norm(gap))
+            y = y - ease * (self._transposed @ self._conjugate_gradients(gap, size, ease))
+        return self._unknowns.expanded(y, affine=True)
+
     def tangent(self, x: Tensor) -> Tensor:
         y = self._unknowns.reduced(x, affine=False)
         y = y - self._transposed @ self._solved(self._matrix @ y, y)
@@ -141,19 +165,26 @@ class SparseKernel:
             return torch.from_numpy(self._factor.solve(gap.numpy()))
         return self._conjugate_gradients(gap, float(torch.linalg.vector_norm(y)) + float(torch.linalg.vector_norm(gap)))
 
-    def _conjugate_gradients(self, gap: Tensor, size: float) -> Tensor:
-        """Solve `A Aᵀ u = gap` to rounding relative to `size`; rows have norm one, so no preconditioner is needed."""
+    def _conjugate_gradients(self, gap: Tensor, size: float, ease: Tensor | None = None) -> Tensor:
+        """Solve `A diag(ease) Aᵀ u = gap` to rounding relative to `size`.
+
+        Rows of A have norm one, so that only a metric needs a preconditioner: the diagonal.
+        """
+        diagonal = torch.ones_like(gap) if ease is None else self._squares @ ease
         u, r = torch.zeros_like(gap), gap.clone()
-        p, rho = r.clone(), float(r @ r)
-        bound = (torch.finfo(gap.dtype).eps * size) ** 2
+        p = r / diagonal
+        rho, bound = float(r @ p), (torch.finfo(gap.dtype).eps * size) ** 2
         for _ in range(MOST_ITERATIONS):
-            if rho <= bound:
+            if float(r @ r) <= bound:
                 return u
-            q = self._matrix @ (self._transposed @ p)
+            back = self._transposed @ p
+            q = self._matrix @ (back if ease is None else ease * back)
             step = rho / float(p @ q)
             u, r = u + step * p, r - step * q
-            fresh = float(r @ r)
-            p, rho = r + (fresh / rho) * p, fresh
+            eased = r / diagonal
+            fresh = float(r @ eased)
+            p, rho = eased + (fresh / rho) * p, fresh
+        rho = float(r @ r)
         if rho > 1e8 * bound:
             warnings.warn(
                 f"conjugate gradients stopped after {MOST_ITERATIONS} iterations with a residual of {sqrt(rho):.2g} "

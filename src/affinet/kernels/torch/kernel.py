@@ -34,6 +34,9 @@ class Kernel(Protocol):
     def project(self, x: Tensor) -> Tensor:
         """Nearest point that satisfies the block. Law: `project(project(x)) == project(x)` to rounding."""
 
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        """The feasible point nearest in `Σ metric_i dx_i²`, metric positive and of the shape of x."""
+
     def tangent(self, x: Tensor) -> Tensor:
         """`P x`, the part along which the block's equations stay as they are."""
 

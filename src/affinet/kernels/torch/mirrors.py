@@ -37,6 +37,11 @@ class MirrorKernel:
         both = torch.add(x, self.mirrored(x), alpha=self._sign)
         return (both.add_(self._shift) if self._affine else both).mul_(0.5)
 
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        other = self.mirrored(metric)
+        image = torch.add(self._shift, self.mirrored(x), alpha=self._sign)
+        return (metric * x + other * image) / (metric + other)
+
     def tangent(self, x: Tensor) -> Tensor:
         return torch.add(x, self.mirrored(x), alpha=self._sign).mul_(0.5)
 
@@ -82,6 +87,13 @@ class PairsKernel:
         z = self._common(scaled - self._shift if self._affine else scaled, plain)
         other = z * self._ratio
         other = other.add_(self._shift) if self._affine else other
+        return torch.stack([z, other] if self._swapped else [other, z])
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        (scaled, plain), (heavy, light) = ((y[1], y[0]) if self._swapped else (y[0], y[1]) for y in (x, metric))
+        z = heavy * self._ratio * (scaled - self._shift) + light * plain
+        z = z / (heavy * self._ratio**2 + light)
+        other = z * self._ratio + self._shift
         return torch.stack([z, other] if self._swapped else [other, z])
 
     def tangent(self, x: Tensor) -> Tensor:

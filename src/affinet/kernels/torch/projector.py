@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,9 @@ from affinet.kernels.torch.kernel import Kernel, prepare
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import noise_floor, silenced, undisturbed
 from affinet.language.modules import read_module
+from affinet.structure.multipliers import Multipliers, multipliers, sharing
 from affinet.structure.plan import Plan
+from affinet.system.rows import Rows
 
 
 class Projector:
@@ -26,7 +29,7 @@ class Projector:
 
     def __init__(self, plan: Plan, like: Mapping[str, Tensor]) -> None:
         self.plan = plan
-        self._names = tuple(parameter.name for parameter in plan.parameters)
+        self.names = tuple(parameter.name for parameter in plan.parameters)
         self._kernels: dict[tuple[Any, ...], tuple[Kernel, ...]] = {}
         self._measures: dict[torch.device, Measure] = {}
         check(plan, like)
@@ -39,14 +42,14 @@ class Projector:
         Law: idempotent to one spacing of the dtype. Entries in no rule keep their bits.
         """
         check(self.plan, weights)
-        copies = {name: weights[name].detach().clone() for name in self._names}
+        copies = {name: weights[name].detach().clone() for name in self.names}
         self.project_(copies, passes=2)
         return {**weights, **copies}
 
     def tangent(self, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`P v`: the part of v along which the rules stay as they are, as new tensors. Law: `A P v == 0`."""
         check(self.plan, vectors)
-        copies = {name: vectors[name].detach().clone() for name in self._names}
+        copies = {name: vectors[name].detach().clone() for name in self.names}
         kernels = self.kernels(copies)
         with undisturbed(_device(copies)):
             for kernel in kernels:
@@ -56,24 +59,75 @@ class Projector:
     def violation(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
         """Rule name → largest absolute violation, each in the units in which the rule was written."""
         check(self.plan, weights)
-        device = _device({name: weights[name] for name in self._names})
+        device = _device({name: weights[name] for name in self.names})
         if device not in self._measures:
             self._measures[device] = Measure(self.plan.system, device)
         with undisturbed(device):
-            return self._measures[device]({name: weights[name].detach() for name in self._names})
+            return self._measures[device]({name: weights[name].detach() for name in self.names})
 
-    def project_(self, weights: Mapping[str, Tensor], *, passes: int = 1) -> None:
+    def multipliers(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rule name → ν of the rule's shape (float64, on the CPU), with `Aᵀν` nearest to the gradients.
+
+        Law: ν is of smallest norm; at an optimum `ν = ∂f*/∂b` per unit of each equation as the user wrote it.
+        """
+        check(self.plan, gradients)
+        found = self._multipliers(gradients).values
+        shapes = [rule.expression.shape for rule in self.plan.system.rules]
+        parts = np.split(found, np.cumsum([rule.equations for rule in self.plan.system.rules])[:-1])
+        return {
+            rule.name: torch.from_numpy(part.reshape(shape).copy())
+            for rule, shape, part in zip(self.plan.system.rules, shapes, parts, strict=False)
+        }
+
+    def stationarity(self, gradients: Mapping[str, Tensor]) -> float:
+        """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules take all of the gradient, 0 for g = 0."""
+        tangent = self.tangent(gradients)
+        along, whole = (
+            sum(float(vectors[name].detach().double().square().sum()) for name in self.names) ** 0.5
+            for vectors in (tangent, gradients)
+        )
+        return float(along / whole) if whole > 0.0 else 0.0
+
+    def shared_multipliers(self) -> dict[str, tuple[str, ...]]:
+        """Rule name → the other rules together with which it is redundant; rules that stand alone are left out."""
+        zeros = {name: torch.zeros(p.shape) for name, p in zip(self.names, self.plan.parameters, strict=True)}
+        shared, rows = self._multipliers(zeros).shared, self._rows()
+        return {
+            self.plan.system.rules[rule].name: tuple(self.plan.system.rules[k].name for k in others)
+            for rule, others in sharing(rows, shared).items()
+        }
+
+    def project_(self, weights: Mapping[str, Tensor], *, passes: int = 1, skipped: Tensor | None = None) -> None:
         """Move weights to the nearest feasible point, in place.
 
         One pass is exact to rounding for weights near the set, as after a step; a second one refines a long move.
+        Where the number `skipped` is not zero (a GradScaler found an infinity) no bit is changed, without a look at it.
         """
         kernels = self.kernels(weights)
         with undisturbed(_device(weights)):
             for kernel in kernels:
                 for _ in range(passes):
-                    kernel.write(weights, kernel.project(kernel.read(weights)))
+                    x = kernel.read(weights)
+                    kernel.write(weights, _unless(skipped, x, kernel.project(x)))
 
-    def project_gradients_(self, gradients: Tensors, weights: Mapping[str, Tensor], decay: Mapping[str, float]) -> None:
+    def project_in_metric_(
+        self, weights: Mapping[str, Tensor], metric: Mapping[str, Tensor], skipped: Tensor | None = None
+    ) -> None:
+        """Move weights to the feasible point nearest in `Σ D_i dw_i²`, in place; `metric` holds the D_i > 0."""
+        kernels = self.kernels(weights)
+        with undisturbed(_device(weights)):
+            for kernel in kernels:
+                x = kernel.read(weights)
+                moved = kernel.project_in_metric(x, kernel.read(metric))
+                kernel.write(weights, _unless(skipped, x, moved))
+
+    def project_gradients_(
+        self,
+        gradients: Tensors,
+        weights: Mapping[str, Tensor],
+        decay: Mapping[str, float],
+        scale: Tensor | None = None,
+    ) -> None:
         """`g ← P(g + λ w) − λ w`, in place, with rounding noise set to zero.
 
         `decay` holds the signed λ that the optimizer itself will add to each gradient, where it does: what it then
@@ -84,11 +138,19 @@ class Projector:
             for kernel in kernels:
                 present = {name: gradients.get(name) for name in kernel.names}
                 if any(gradient is not None for gradient in present.values()):
-                    _project_gradient(kernel, present, weights, decay)
+                    _project_gradient(kernel, present, weights, decay, scale)
+
+    def _rows(self) -> Rows:
+        system = self.plan.system
+        return system.rows(range(len(system.rules)))
+
+    def _multipliers(self, gradients: Mapping[str, Tensor]) -> Multipliers:
+        flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
+        return multipliers(self._rows(), np.concatenate([np.zeros(0), *flat]), self.plan.system.tolerance)
 
     def kernels(self, tensors: Mapping[str, Tensor]) -> tuple[Kernel, ...]:
         """The kernels for these devices and dtypes."""
-        key = tuple((tensors[name].device, tensors[name].dtype) for name in self._names)
+        key = tuple((tensors[name].device, tensors[name].dtype) for name in self.names)
         found = self._kernels.get(key)
         if found is None:
             devices = {device for device, _ in key}
@@ -136,11 +198,21 @@ def _device(tensors: Mapping[str, Tensor]) -> torch.device:
     return next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
 
 
+def _unless(skipped: Tensor | None, x: Tensor, moved: Tensor) -> Tensor:
+    return moved if skipped is None else torch.where(skipped != 0, x, moved)
+
+
 def _project_gradient(
-    kernel: Kernel, gradients: Tensors, weights: Mapping[str, Tensor], decay: Mapping[str, float]
+    kernel: Kernel,
+    gradients: Tensors,
+    weights: Mapping[str, Tensor],
+    decay: Mapping[str, float],
+    scale: Tensor | None,
 ) -> None:
     x = kernel.read(gradients)
     shift = _decayed(kernel, gradients, weights, decay)
+    if shift is not None and scale is not None:
+        shift = shift * scale
     total = x if shift is None else x + shift
     floor = max(noise_floor(gradient.dtype) for gradient in gradients.values() if gradient is not None)
     projected = silenced(kernel.tangent(total), kernel.noise(total, floor))

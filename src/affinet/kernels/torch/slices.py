@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.errors import AttachError
 from affinet.kernels.torch.access import Box, Gathered, Tensors, box_of, cells_box
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype
 from affinet.structure.blocks import Part, Product, Slices
@@ -49,6 +50,20 @@ class Cells:
         cells = self._flat(x)
         done = self._unflat(self._moved(cells, affine=True))
         return self.finished(done) if self._exact else done
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        """`x − D⁻¹Qᵀ (Q D⁻¹ Qᵀ)⁻¹ (Q x − target)` in every cell, with D the metric."""
+        ease = metric.reciprocal()
+        if self._mean:
+            gap = x.sum(self._inner, keepdim=True) - self._count * self._shift
+            return x - ease * (gap / ease.sum(self._inner, keepdim=True))
+        cells, eased = self._flat(x), self._flat(ease)
+        wide, wide_ease = exact_matmul(cells), exact_matmul(eased)
+        basis, target = self._factors[wide.dtype]
+        system = (basis * wide_ease[:, None, :]) @ basis.T
+        gap = torch.linalg.solve(system, (wide @ basis.T - target)[..., None])[..., 0]
+        done = self._unflat((wide - wide_ease * (gap @ basis)).to(x.dtype))
+        return self.finished(done)
 
     def tangent(self, x: Tensor) -> Tensor:
         """The part of every cell along which its equations stay as they are; a new tensor."""
@@ -127,6 +142,9 @@ class SlicesKernel:
     def project(self, x: Tensor) -> Tensor:
         return self._cells.project(x)
 
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self._cells.project_in_metric(x, metric)
+
     def tangent(self, x: Tensor) -> Tensor:
         return self._cells.tangent(x)
 
@@ -161,6 +179,9 @@ class ProductKernel:
         for part in self._parts:
             x = part.finished(x)
         return x
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        raise AttachError("projections along several axes do not commute in the optimizer's metric.")
 
     def tangent(self, x: Tensor) -> Tensor:
         for part in self._parts:

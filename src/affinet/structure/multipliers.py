@@ -1,0 +1,82 @@
+"""Multipliers: the combination of equations that a gradient is made of, in the units in which the user wrote them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse.linalg import lsmr
+
+from affinet.language.terms import Floats
+from affinet.structure.components import Batch, Giant, split
+from affinet.system.rows import Rows
+from affinet.system.tolerance import Tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class Multipliers:
+    """`values` (equations,): the ν of smallest norm with `Aᵀν` nearest to the gradient.
+
+    `shared` (equations,) marks equations that follow from others together with which they stand: their multipliers
+    are not unique, and only sums `νᵀδb` over changes `δb` that keep the rules consistent have a meaning.
+    """
+
+    values: Floats
+    shared: np.ndarray
+
+
+def multipliers(rows: Rows, gradient: Floats, tolerance: Tolerance) -> Multipliers:
+    """Solve `min ‖ν‖ subject to ‖Aᵀν − gradient‖ minimal`, component by component.
+
+    `gradient` is by column of the layout the rows were made with. Source: minimum-norm least squares through the
+    pseudo-inverse of each small component, LSMR for a large one (Fong & Saunders, SISC 2011).
+    """
+    values, shared = np.zeros(rows.count), np.zeros(rows.count, bool)
+    used = rows.select(np.flatnonzero(rows.lengths > 0))
+    places = np.flatnonzero(rows.lengths > 0)
+    for component in split(used, np.zeros(used.count)):
+        at = places[component.rows]
+        if isinstance(component, Batch):
+            values[at], shared[at] = _small(component, gradient, tolerance)
+        else:
+            values[at] = _large(component, gradient)
+    return Multipliers(values, shared)
+
+
+def sharing(rows: Rows, shared: np.ndarray) -> dict[int, list[int]]:
+    """Rule → the other rules whose redundant equations are connected with its own."""
+    marked = np.flatnonzero(shared)
+    if not len(marked):
+        return {}
+    together: dict[int, set[int]] = {}
+    for component in split(rows.select(marked), np.zeros(len(marked))):
+        for owners in rows.rule[marked[component.rows]].reshape(-1, component.rows.shape[-1]):
+            found = {int(rule) for rule in owners}
+            for rule in found:
+                together.setdefault(rule, set()).update(found - {rule})
+    return {rule: sorted(others) for rule, others in sorted(together.items()) if others}
+
+
+def _small(component: Batch, gradient: Floats, tolerance: Tolerance) -> tuple[Floats, np.ndarray]:
+    matrix, sought = component.matrix, gradient[component.nodes]
+    if matrix.shape[1] == 1:
+        square = np.einsum("krn,krn->kr", matrix, matrix)
+        return np.einsum("krn,kn->kr", matrix, sought) / square, np.zeros(square.shape, bool)
+    u, s, vt = (
+        np.linalg.svd(matrix, full_matrices=True)
+        if matrix.shape[1] > matrix.shape[2]
+        else np.linalg.svd(matrix, full_matrices=False)
+    )
+    kept = s > tolerance.rank(*matrix.shape[1:]) * s[:, :1]
+    inverse = np.divide(1.0, s, out=np.zeros_like(s), where=kept)
+    along = np.einsum("kqn,kn->kq", vt[:, : s.shape[1]], sought) * inverse
+    left = u[:, :, : s.shape[1]]
+    values = np.einsum("krq,kq->kr", left, along)
+    # A row is independent of the others exactly where it lies in no left-null vector: ‖row of U over the rank‖ = 1.
+    inside = np.einsum("krq,kq->kr", left * left, kept.astype(np.float64))
+    return values, inside < 1.0 - 1e-9
+
+
+def _large(component: Giant, gradient: Floats) -> Floats:
+    solution: Floats = lsmr(component.matrix.T, gradient[component.nodes], atol=1e-13, btol=1e-13, maxiter=10_000)[0]
+    return solution

@@ -1,0 +1,94 @@
+"""The metric of an optimizer's own steps: how much each entry of its weights resists being moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, optim
+
+from affinet.errors import AttachError
+from affinet.structure.blocks import Product
+from affinet.structure.plan import Plan
+
+Group = Mapping[str, Any]
+State = Mapping[str, Any]
+
+FLOOR = 1e-6
+"""Entries resist at least this share of what the parameter's entries resist on average."""
+
+
+def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan) -> None:
+    """Raise AttachError for an unknown metric, an optimizer without one, or a plan that cannot be projected in it."""
+    if metric != "optimizer":
+        raise AttachError(f"metric is {metric!r}; it is 'euclidean' or 'optimizer'.")
+    for optimizer in optimizers:
+        if type(optimizer) not in RESISTANCE:
+            known = ", ".join(kind.__name__ for kind in RESISTANCE)
+            raise AttachError(
+                f"{type(optimizer).__name__} has no diagonal metric. metric='optimizer' is for {known} "
+                f"(RMSprop not centered); leave it out for any other."
+            )
+        if any(group.get("centered") for group in optimizer.param_groups):
+            raise AttachError(
+                "a centered RMSprop has no metric of second moments; use centered=False or leave metric out."
+            )
+    products = [block for block in plan.blocks if isinstance(block, Product)]
+    if products:
+        raise AttachError(
+            f"rules along several axes of {products[0].view.parameter.name} are projected as a product, which does not "
+            f"commute in the optimizer's metric. Leave metric='optimizer' out for these rules."
+        )
+
+
+def metric_of(optimizers: Iterable[optim.Optimizer], parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Tensor]:
+    """`D_i / lr_i` of every entry, by name: the second moment as it was used in the last step, floored.
+
+    A parameter that has not been stepped yet resists evenly.
+    """
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    found: dict[str, Tensor] = {}
+    for optimizer in optimizers:
+        resistance = RESISTANCE[type(optimizer)]
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if id(p) in names and optimizer.state.get(p):
+                    found[names[id(p)]] = _floored(resistance(group, optimizer.state[p]) / float(group["lr"]))
+    return {name: found.get(name, torch.ones_like(parameter)) for name, parameter in parameters.items()}
+
+
+def _floored(resistance: Tensor) -> Tensor:
+    return resistance.clamp_min(FLOOR * resistance.mean())
+
+
+def _adam(group: Group, state: State) -> Tensor:
+    moment = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
+    corrected = moment / (1.0 - group["betas"][1] ** float(state["step"]))
+    resistance: Tensor = corrected.sqrt() + group["eps"]
+    return resistance
+
+
+def _adamax(group: Group, state: State) -> Tensor:
+    resistance: Tensor = state["exp_inf"].clone()
+    return resistance
+
+
+def _rmsprop(group: Group, state: State) -> Tensor:
+    resistance: Tensor = state["square_avg"].sqrt() + group["eps"]
+    return resistance
+
+
+def _adagrad(group: Group, state: State) -> Tensor:
+    resistance: Tensor = state["sum"].sqrt() + group["eps"]
+    return resistance
+
+
+RESISTANCE: Mapping[type[optim.Optimizer], Callable[[Group, State], Tensor]] = {
+    optim.Adam: _adam,
+    optim.AdamW: _adam,
+    optim.NAdam: _adam,
+    optim.Adamax: _adamax,
+    optim.RMSprop: _rmsprop,
+    optim.Adagrad: _adagrad,
+}

@@ -1,0 +1,160 @@
+"""The sandwich: project the gradients before the optimizer sees them, let it step, project the weights after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import Tensor, optim
+
+from affinet.errors import GradientError
+from affinet.kernels.torch.projector import Projector
+from affinet.training.attaching import check_finite_gradients, check_gradients
+from affinet.training.capture import Capture
+from affinet.training.decay import Decay, decay_kind, signed_rates
+from affinet.training.metric import metric_of
+
+
+class Sandwich:
+    """The hooks of one or several optimizers.
+
+    `param_groups` are never written to, and a step that raises leaves nothing behind: what is remembered between hooks
+    is only which gradients are projected already, by their version.
+
+    Several optimizers: the first to step projects all gradients, since rules may couple them; the others find theirs
+    projected. Hooks that fire twice (a subclass whose `step` calls `super().step()`) find the same.
+    """
+
+    def __init__(
+        self,
+        projector: Projector,
+        parameters: dict[str, torch.nn.Parameter],
+        optimizers: tuple[optim.Optimizer, ...],
+        in_metric: bool,
+        decay: Decay | None,
+        check_finite: bool,
+    ) -> None:
+        self.projector = projector
+        self.parameters = parameters
+        self.capture = Capture(parameters)
+        self._optimizers = [ref(optimizer) for optimizer in optimizers]
+        self._coupled = [decay_kind(optimizer, decay) == "coupled" for optimizer in optimizers]
+        self._names = {id(parameter): name for name, parameter in parameters.items()}
+        self._in_metric = in_metric
+        self._check_finite = check_finite
+        self._projected: dict[str, tuple[ref[Tensor], int]] = {}
+        self._removers: list[Callable[[], None]] = []
+
+    @property
+    def attached(self) -> bool:
+        """Whether the hooks are on."""
+        return bool(self._removers)
+
+    def holds(self, optimizer: optim.Optimizer) -> bool:
+        """Whether the hooks are on this very optimizer."""
+        return self.attached and any(one() is optimizer for one in self._optimizers)
+
+    def attach(self) -> None:
+        """Register the hooks on every optimizer."""
+        for one in self._optimizers:
+            optimizer = one()
+            assert optimizer is not None
+            self._removers += [
+                optimizer.register_step_pre_hook(self._before).remove,
+                optimizer.register_step_post_hook(self._after).remove,
+            ]
+
+    def detach(self) -> None:
+        """Take all hooks away."""
+        for remove in self._removers:
+            remove()
+        self._removers.clear()
+
+    def project_gradients(self) -> None:
+        """`g ← P g` of all constrained parameters, weight decay left out; a step that finds them changed projects again."""
+        if not self._in_metric:
+            gradients = self._gradients()
+            self.capture.take(gradients, {}, None)
+            self.projector.project_gradients_(gradients, self.parameters, {})
+            if not any(self._rates().values()):
+                self._mark(gradients)
+
+    def _before(
+        self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Project the gradients, or have the closure do it each time it has computed them."""
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self._prepare(optimizer)
+            return None
+        wrapped = self._wrapped(optimizer, closure)
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": wrapped}
+        return (args[0], wrapped, *args[2:]), kwargs
+
+    def _wrapped(self, optimizer: optim.Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
+        def projected() -> Any:
+            loss = closure()
+            self._prepare(optimizer)
+            return loss
+
+        return projected
+
+    def _prepare(self, optimizer: optim.Optimizer) -> None:
+        gradients = self._gradients()
+        if self._check_finite:
+            check_finite_gradients(gradients)
+        if self._is_marked(gradients):
+            return
+        scale = self._scale(optimizer)
+        rates = self._rates()
+        self.capture.take(gradients, rates, scale)
+        if not self._in_metric:
+            self.projector.project_gradients_(gradients, self.parameters, rates, scale)
+            self._mark(gradients)
+
+    def _after(self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        skipped = getattr(optimizer, "found_inf", None)
+        if self._in_metric:
+            optimizers = [one for found in self._optimizers if (one := found()) is not None]
+            self.projector.project_in_metric_(self.parameters, metric_of(optimizers, self.parameters), skipped)
+        else:
+            self.projector.project_(self.parameters, skipped=skipped)
+
+    def _gradients(self) -> dict[str, Tensor | None]:
+        gradients: dict[str, Tensor | None] = {name: p.grad for name, p in self.parameters.items()}
+        check_gradients(gradients)
+        return gradients
+
+    def _rates(self) -> dict[str, float]:
+        rates: dict[str, float] = {}
+        for found, coupled in zip(self._optimizers, self._coupled, strict=True):
+            optimizer = found()
+            if coupled and optimizer is not None:
+                rates.update(signed_rates(optimizer, self._names))
+        return rates
+
+    def _scale(self, optimizer: optim.Optimizer) -> Tensor | None:
+        """By how much a fused optimizer's gradients are still scaled (torch.amp.GradScaler); None if they are not."""
+        scale = getattr(optimizer, "grad_scale", None)
+        if scale is not None and len(self._optimizers) > 1:
+            raise GradientError(
+                "the gradients of one of several optimizers are still scaled by a GradScaler, and rules may couple "
+                "them with gradients that are not. Call scaler.unscale_(optimizer) for every optimizer before the first "
+                "scaler.step; the step was not taken."
+            )
+        return scale if isinstance(scale, Tensor) else None
+
+    def _mark(self, gradients: Mapping[str, Tensor | None]) -> None:
+        self._projected = {name: (ref(g), g._version) for name, g in gradients.items() if g is not None}
+
+    def _is_marked(self, gradients: Mapping[str, Tensor | None]) -> bool:
+        """Whether these very gradients were projected and nobody has written to them since."""
+        present = {name: g for name, g in gradients.items() if g is not None}
+        if not present or present.keys() != self._projected.keys():
+            return False
+        return all(
+            self._projected[name][0]() is g and self._projected[name][1] == g._version for name, g in present.items()
+        )
