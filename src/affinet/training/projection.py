@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, optim
@@ -87,10 +87,14 @@ class _Sandwich:
         before = optimizer.register_step_pre_hook(self._before)
         after = optimizer.register_step_post_hook(self._after)
 
+        held = ref(optimizer)  # the handle is kept with the optimizer, and must not keep it alive
+
         def detach() -> None:
             before.remove()
             after.remove()
-            _attached.pop(optimizer, None)
+            alive = held()
+            if alive is not None:
+                _attached.pop(alive, None)
 
         return detach
 

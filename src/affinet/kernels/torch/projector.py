@@ -143,7 +143,8 @@ def _project_gradient(
     shift = _decayed(kernel, gradients, weights, decay)
     total = x if shift is None else x + shift
     floor = max(noise_floor(gradient.dtype) for gradient in gradients.values() if gradient is not None)
-    projected = silenced(kernel.tangent(total), kernel.noise(total, floor))
+    noise = kernel.noise(total, floor)
+    projected = silenced(kernel.tangent(total), noise)
     kernel.write(gradients, projected if shift is None else projected - shift)
 
 
@@ -151,6 +152,8 @@ def _decayed(
     kernel: Kernel, gradients: Tensors, weights: Mapping[str, Tensor], decay: Mapping[str, float]
 ) -> Tensor | None:
     """`λ w` of the block, zero where the gradient is missing; None where nothing is decayed."""
+    if not decay:
+        return None
     rates = {name: decay.get(name, 0.0) if gradients[name] is not None else 0.0 for name in kernel.names}
     if not any(rates.values()):
         return None
