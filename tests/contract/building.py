@@ -60,11 +60,11 @@ def numbers(case: Case, purpose: str, step: int = 0) -> dict[str, np.ndarray]:
     return {name: draw.standard_normal(shape) for name, shape in case.shapes.items()}
 
 
-def model_of(case: Case, dtype: torch.dtype = torch.float64) -> torch.nn.Module:
+def model_of(case: Case, dtype: torch.dtype = torch.float64, device: str = "cpu") -> torch.nn.Module:
     """A module with the parameters of a case and no forward: names, memory order, ties and freezing as it says."""
     root = torch.nn.Module()
     parameters = {
-        name: torch.nn.Parameter(_laid_out(torch.tensor(values, dtype=dtype), case.memory.get(name)), name not in case.frozen)
+        name: torch.nn.Parameter(_laid_out(torch.tensor(values, dtype=dtype, device=device), case.memory.get(name)), name not in case.frozen)
         for name, values in numbers(case, "weights").items()
     }
     for name, parameter in parameters.items():
@@ -105,14 +105,35 @@ def plan_of(case_name: str, path: str) -> Plan:
 
 
 @cache
+def directions_of(case_name: str) -> tuple[float, np.ndarray]:
+    """Condition number of the equilibrated rows, and an orthonormal basis of the directions they leave free."""
+    truth = oracle_of(case_name)
+    if not len(truth.rhs) or not truth.matrix.any():
+        return 0.0, np.eye(truth.layout.size)
+    _, sizes, vt = np.linalg.svd(truth.matrix)
+    rank = _named(case_name).rank
+    return float(sizes[0] / sizes[rank - 1]), vt[rank:].T
+
+
+def conditioning_of(case_name: str) -> float:
+    """What float64 adds to the error of a projection: its spacing times the condition number of the rows."""
+    return DOUBLE.spacing * directions_of(case_name)[0]
+
+
+@cache
 def oracle_of(case_name: str) -> Oracle:
     """The dense oracle of a case of the table, nothing frozen."""
     return oracle(System.of(rules_of(_named(case_name))))
 
 
+def oracle_of_training(case: Case, handle: affinet.Handle) -> Oracle:
+    """The oracle of what a handle projects: frozen parameters are constants."""
+    return oracle(handle.projector.plan.system) if case.frozen else oracle_of(case.name)
+
+
 def plain(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """Tensors as float64 arrays."""
-    return {name: tensor.detach().double().contiguous().numpy() for name, tensor in tensors.items()}
+    """Copies of tensors as float64 arrays."""
+    return {name: np.array(tensor.detach().double().numpy(), order="C") for name, tensor in tensors.items()}
 
 
 def flat(oracle: Oracle, values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -129,10 +150,17 @@ def infeasibility(oracle: Oracle, weights: Mapping[str, np.ndarray], precision: 
     return float((np.maximum(gap - floor, 0.0) / np.where(size > 0, size, 1.0)).max(initial=0.0) / precision.spacing)
 
 
-def distance(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> float:
-    """The largest difference of entries over the largest entry wanted."""
-    size = max([1e-300, *(float(np.abs(values).max(initial=0.0)) for values in wanted.values())])
-    return max([0.0, *(float(np.abs(found[name] - values).max(initial=0.0)) for name, values in wanted.items())]) / size
+def distance(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], *inputs: Mapping[str, np.ndarray]) -> float:
+    """The largest difference of entries over the largest entry wanted, or put in: what rounding is relative to."""
+    size = max(_largest(values) for values in (wanted, *inputs))
+    gap = _largest({name: found[name] - values for name, values in wanted.items()})
+    return gap / size if size else gap
+
+
+
+
+def _largest(values: Mapping[str, np.ndarray]) -> float:
+    return max([0.0, *(float(np.abs(entries).max(initial=0.0)) for entries in values.values())])
 
 
 def _named(name: str) -> Case:

@@ -62,7 +62,7 @@ def test_the_printed_plan_names_every_rule(case: Case, path: str) -> None:
 @each_case
 def test_plans_are_made_on_the_meta_device_too(case: Case) -> None:
     real = plan_of(case.name, "equations")
-    weights = affinet.weights(model_of(case).to("meta"))
+    weights = affinet.weights(model_of(case, device="meta"))
     assert equal_plans(affinet.plan(case.rules(weights)), real) == ""
 
 

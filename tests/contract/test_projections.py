@@ -13,6 +13,7 @@ from tests.contract.building import (
     PATHS,
     PRECISIONS,
     Precision,
+    conditioning_of,
     distance,
     flat,
     infeasibility,
@@ -38,7 +39,7 @@ def test_the_projection_is_the_nearest_feasible_point(case: Case, path: str, pre
     projected = plain(plan_of(case.name, path).projector(weights).project(weights))
     oracle = oracle_of(case.name)
     assert infeasibility(oracle, projected, precision) <= precision.feasible
-    assert distance(projected, oracle.project(plain(weights))) <= precision.near * precision.spacing
+    assert distance(projected, oracle.project(plain(weights)), plain(weights)) <= allowed(case, precision)
 
 
 @each_case
@@ -49,7 +50,12 @@ def test_projecting_twice_changes_nothing(case: Case, path: str, precision: Prec
     projector = plan_of(case.name, path).projector(weights)
     once = projector.project(weights)
     twice = projector.project(once)
-    assert distance(plain(twice), plain(once)) <= precision.spacing
+    assert distance(plain(twice), plain(once)) <= precision.spacing + 4 * conditioning_of(case.name)
+
+
+def allowed(case: Case, precision: Precision) -> float:
+    """How far a projection may be from the oracle's, over the largest entry: rounding of the dtype, and of float64."""
+    return precision.near * precision.spacing + 16 * conditioning_of(case.name)
 
 
 @each_case
@@ -62,9 +68,9 @@ def test_the_tangent_is_the_oracles(case: Case, path: str, precision: Precision)
     wanted, size = oracle.tangent(plain(gradients)), max(float(g.abs().max()) for g in gradients.values())
     for name in case.shapes:
         if name in wanted:
-            assert np.abs(projected[name] - wanted[name]).max() <= precision.near * precision.spacing * size
+            assert np.abs(projected[name] - wanted[name]).max() <= allowed(case, precision) * size
     across = np.abs(oracle.matrix @ flat(oracle, projected))
-    assert across.max(initial=0.0) <= precision.near * precision.spacing * np.sqrt(oracle.matrix.shape[1]) * size
+    assert across.max(initial=0.0) <= allowed(case, precision) * np.sqrt(oracle.matrix.shape[1]) * size
 
 
 @each_case
@@ -75,8 +81,8 @@ def test_the_tangent_projector_is_symmetric_and_idempotent(case: Case, path: str
     pu, pv = projector.tangent(u), projector.tangent(v)
     products = [sum(float((a[name] * b[name]).sum()) for name in u) for a, b in ((pu, v), (u, pv))]
     size = sum(float(u[name].abs().flatten() @ v[name].abs().flatten()) for name in u)
-    assert abs(products[0] - products[1]) <= 64 * DOUBLE.spacing * size
-    assert distance(plain(projector.tangent(pu)), plain(pu)) <= 64 * DOUBLE.spacing
+    assert abs(products[0] - products[1]) <= allowed(case, DOUBLE) * size
+    assert distance(plain(projector.tangent(pu)), plain(pu), plain(u)) <= allowed(case, DOUBLE)
 
 
 @each_case
@@ -142,7 +148,8 @@ def assert_same_projection(case: Case, plan: affinet.Plan) -> None:
     assert (plan.rank, plan.free) == (case.rank, case.free)
     weights = tensors_of(case, "far")
     projector, oracle = plan.projector(weights), oracle_of(case.name)
-    assert distance(plain(projector.project(weights)), oracle.project(plain(weights))) <= DOUBLE.near * DOUBLE.spacing
+    wanted = oracle.project(plain(weights))
+    assert distance(plain(projector.project(weights)), wanted, plain(weights)) <= allowed(case, DOUBLE)
 
 
 @each_precision
@@ -158,8 +165,8 @@ def test_a_large_component_is_solved_both_ways(
     projector, oracle = plan_of(name, "equations").projector(weights), oracle_of(name)
     (kernel,) = (k for k in projector.kernels(weights) if isinstance(k, components.SparseKernel))
     assert (kernel._factor is None) == (solver == "conjugate gradients")
-    projected = projector.project(weights)
+    projected, before = projector.project(weights), plain(weights)
     assert infeasibility(oracle, plain(projected), precision) <= precision.feasible
-    assert distance(plain(projected), oracle.project(plain(weights))) <= precision.near * precision.spacing
-    assert distance(plain(projector.tangent(weights)), oracle.tangent(plain(weights))) <= 4 * precision.near * precision.spacing
-    assert distance(plain(projector.project(projected)), plain(projected)) <= precision.spacing
+    assert distance(plain(projected), oracle.project(before), before) <= allowed(case, precision)
+    assert distance(plain(projector.tangent(weights)), oracle.tangent(before), before) <= allowed(case, precision)
+    assert distance(plain(projector.project(projected)), plain(projected)) <= precision.spacing + 4 * conditioning_of(name)

@@ -134,11 +134,18 @@ def _agree(
     sizes: tuple[int, ...],
     tolerance: Tolerance,
 ) -> bool:
-    """`(Q_b ⊗ 1) target_a == (Q_a ⊗ 1) target_b`: both say what the two together measure."""
-    left, right = _measured(a, a_inner, b, b_inner, sizes), _measured(b, b_inner, a, a_inner, sizes)
-    difference = np.abs(left - np.swapaxes(right, 1, 2))
-    size = np.abs(left) + np.abs(np.swapaxes(right, 1, 2))
+    """`(Q_b ⊗ 1) target_a == (Q_a ⊗ 1) target_b`: both say what the two together measure.
+
+    Rounding is relative to the terms of these sums, which may cancel.
+    """
+    difference = np.abs(_measured(a, a_inner, b, b_inner, sizes) - _turned(_measured(b, b_inner, a, a_inner, sizes)))
+    a, b = (replace(part, basis=np.abs(part.basis), target=np.abs(part.target)) for part in (a, b))
+    size = _measured(a, a_inner, b, b_inner, sizes) + _turned(_measured(b, b_inner, a, a_inner, sizes))
     return bool((difference <= tolerance.consistency(max(sizes)) * np.maximum(size, size.max(initial=0.0))).all())
+
+
+def _turned(measured: Floats) -> Floats:
+    return np.swapaxes(measured, 1, 2)
 
 
 def _measured(

@@ -104,17 +104,21 @@ def compress(positions: Integers) -> tuple[int, Offsets]:
 
 
 def disjoint_sums(outer: Offsets, inner: Offsets) -> bool:
-    """Whether all `outer + inner` positions differ: proven, or counted where the set is small.
+    """Whether all `outer + inner` positions differ: proven, or counted where the set is small."""
+    return mixed_radix(outer, inner) or (outer.size * inner.size <= 1_000_000 and _all_differ(outer, inner))
 
-    A mixed-radix argument: with the loops sorted by step, positions are distinct when every step is larger than
-    all that the smaller loops can add up to. An irregular set counts as one loop whose step is the greatest common
-    divisor of its differences.
+
+def mixed_radix(outer: Offsets, inner: Offsets) -> bool:
+    """Whether the loops are digits: sorted by step, every step is larger than all that the smaller loops can add up to.
+
+    Then positions differ, and dividing by the largest step first finds the digits of each. An irregular set counts as
+    one loop whose step is the greatest common divisor of its differences.
     """
     digits = sorted((step, reach) for part in (outer, inner) for step, reach in _digits(part))
     reached = 0
     for step, reach in digits:
         if step <= reached:
-            return outer.size * inner.size <= 1_000_000 and _all_differ(outer, inner)
+            return False
         reached += reach
     return True
 

@@ -58,19 +58,21 @@ def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
     n = len(columns)
     state = _State(np.arange(n), np.ones(1), np.zeros(1), np.zeros(n, bool), np.zeros(n))
     core = Rows(rows.bounds, local, rows.values, rows.rhs, rows.rule, rows.index)
-    terms = np.abs(rows.rhs)
+    terms = rows.magnitude
+    tying = False
     for _ in range(MOST_ROUNDS):
         lengths = core.lengths
         _check_empty(core, terms, tolerance)
         if lengths.min(initial=3) > 2:
             break
         single, double = np.flatnonzero(lengths == 1), np.flatnonzero(lengths == 2)
-        if len(single):
+        # Fixing and tying take turns: a chain of ties that hangs on a fixed end is one class, and one round.
+        if len(single) and not (tying and len(double)):
             _fix(state, core, single, terms, tolerance)
-            kept = np.flatnonzero(lengths > 1)
+            kept, tying = np.flatnonzero(lengths > 1), True
         else:
             changed = _tie(state, core, double, terms, tolerance)
-            kept = np.flatnonzero(lengths > 2)
+            kept, tying = np.flatnonzero((lengths == 1) | (lengths > 2)), False
             if not changed and not len(kept):
                 core, terms = core.select(kept), terms[kept]
                 break
@@ -98,8 +100,13 @@ def _check_empty(core: Rows, terms: Floats, tolerance: Tolerance) -> None:
 def _fix(state: _State, core: Rows, single: Integers, terms: Floats, tolerance: Tolerance) -> None:
     """Equations of one unknown give its value; said twice, they must agree."""
     place = core.bounds[single]
-    node, value = core.columns[place], core.rhs[single] / core.values[place]
-    size = terms[single] / np.abs(core.values[place])
+    node, coefficient, rhs = core.columns[place], core.values[place], core.rhs[single]
+    # At the far end of a long chain of ratios a coefficient may underflow, and then no float64 number solves it.
+    with np.errstate(divide="ignore", over="ignore"):
+        value = np.divide(rhs, coefficient, out=np.zeros_like(rhs), where=rhs != 0.0)
+        size = np.divide(terms[single], np.abs(coefficient), out=np.zeros_like(rhs), where=terms[single] != 0.0)
+    if not np.isfinite(value).all():
+        raise Contradiction
     state.value[node[::-1]] = value[::-1]
     state.known[node] = True
     if (np.abs(state.value[node] - value) > tolerance.consistency(8) * np.maximum(size, np.abs(value))).any():

@@ -9,7 +9,7 @@ import numpy as np
 
 from affinet.language.forecast import forecast
 from affinet.language.terms import Floats, Integers, Parameter
-from affinet.structure.offsets import Nest, Offsets, compress, disjoint_sums
+from affinet.structure.offsets import Nest, Offsets, compress, disjoint_sums, mixed_radix
 from affinet.system.distinct import distinct
 from affinet.system.layout import Layout
 from affinet.system.rows import PAIR_BYTES, Rows, gather_rows
@@ -63,7 +63,7 @@ class RowBatch:
         inside = positions[(positions >= low) & (positions <= high)] - self.offset
         if not len(inside):
             return np.zeros(0, np.int64)
-        if isinstance(self.outer, Nest) and isinstance(self.inner, Nest):
+        if isinstance(self.outer, Nest) and isinstance(self.inner, Nest) and mixed_radix(self.outer, self.inner):
             return _decoded(inside, self.outer, self.inner)
         return _searched(inside, self.outer.table(), self.inner.table())
 
@@ -139,7 +139,7 @@ def _collapsed(values: np.ndarray) -> np.ndarray:
 
 
 def _decoded(inside: Integers, outer: Nest, inner: Nest) -> Integers:
-    """Cells by mixed-radix digits, the largest step first (the steps of disjoint nests are such a radix)."""
+    """Cells by mixed-radix digits, the largest step first."""
     digits = [(step, size, k, True) for k, (size, step) in enumerate(outer.dims)]
     digits += [(step, size, k, False) for k, (size, step) in enumerate(inner.dims)]
     rest, cell = inside.copy(), np.zeros(len(inside), np.int64)

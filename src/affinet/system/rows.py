@@ -19,7 +19,8 @@ class Rows:
     """Sparse equations `Σ_j values_j · w[columns_j] == rhs`, row `i` holding `columns[bounds[i]:bounds[i+1]]`.
 
     `rule` and `index` lead back to the user: which rule, and which of its equations (row-major in its shape).
-    Within a row columns rise and stand once.
+    Within a row columns rise and stand once. `size` is the sum of the magnitudes that the right-hand sides were
+    computed from, where that is more than their own (frozen weights that cancel): rounding is relative to it.
     """
 
     bounds: Integers
@@ -28,6 +29,12 @@ class Rows:
     rhs: Floats
     rule: Integers
     index: Integers
+    size: Floats | None = None
+
+    @property
+    def magnitude(self) -> Floats:
+        """What the rounding of each right-hand side is relative to."""
+        return np.abs(self.rhs) if self.size is None else self.size
 
     @property
     def count(self) -> int:
@@ -47,7 +54,13 @@ class Rows:
         bounds = np.concatenate([[0], np.cumsum(lengths)])
         places = np.repeat(self.bounds[:-1][kept] - bounds[:-1], lengths) + np.arange(bounds[-1])
         return Rows(
-            bounds, self.columns[places], self.values[places], self.rhs[kept], self.rule[kept], self.index[kept]
+            bounds,
+            self.columns[places],
+            self.values[places],
+            self.rhs[kept],
+            self.rule[kept],
+            self.index[kept],
+            None if self.size is None else self.size[kept],
         )
 
     def matrix(self, width: int) -> sparse.csr_array:
@@ -84,4 +97,5 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
         np.concatenate([np.zeros(0), *(part.rhs for part in parts)]),
         np.concatenate([empty, *(part.rule for part in parts)]),
         np.concatenate([empty, *(part.index for part in parts)]),
+        np.concatenate([np.zeros(0), *(part.magnitude for part in parts)]),
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from affinet.errors import RuleError
+from affinet.language.affine import Values
 from affinet.language.constraint import Constraint
 from affinet.language.evaluation import substitute
 from affinet.language.expression import Expression
@@ -21,11 +22,15 @@ from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """One rule of the user, with the name it is reported under: it says `expression == 0`."""
+    """One rule of the user, with the name it is reported under: it says `expression == 0`.
+
+    `size` is the sum of the magnitudes that the expression's constant was computed from, once frozen weights went in.
+    """
 
     name: str
     text: str
     expression: Expression
+    size: Values | None = None
 
     @property
     def equations(self) -> int:
@@ -71,9 +76,9 @@ class System:
 
     def with_constants(self, values: Mapping[str, Floats], epsilon: float) -> System:
         """The same rules with some parameters (frozen ones) read as constants, known to `epsilon`."""
-        rules = tuple(replace(rule, expression=substitute(rule.expression, values)) for rule in self.rules)
+        rules = tuple(_with_constants(rule, values) for rule in self.rules)
         touched = any(term.parameter.name in values for rule in self.rules for term in rule.expression.terms)
-        tolerance = replace(self.tolerance, epsilon=max(self.tolerance.epsilon, epsilon)) if touched else self.tolerance
+        tolerance = replace(self.tolerance, frozen=max(self.tolerance.frozen, epsilon)) if touched else self.tolerance
         return System(rules, _layout(rules), tolerance)
 
     def only(self, numbers: Iterable[int]) -> System:
@@ -85,20 +90,23 @@ class System:
 
         One pass over all of them: a rule of a single equation costs no array of its own.
         """
-        pieces, rhs, rules, first = _Triples(self.layout), [], [], 0
+        pieces, rhs, sizes, rules, first = _Triples(self.layout), [], [], [], 0
         for number in numbers:
             self._forecast(self.rules[number])
             expression, count = self.rules[number].expression, self.rules[number].equations
             for term in expression.terms:
                 pieces.add(term, expression.shape, first)
             rhs.append(np.broadcast_to(-np.asarray(expression.constant, np.float64), expression.shape).reshape(count))
+            size = self.rules[number].size
+            sizes.append(np.abs(rhs[-1]) if size is None else np.broadcast_to(size, expression.shape).reshape(count))
             rules.append((number, count))
             first += count
         counts = np.array([count for _, count in rules], np.int64)
         indices = np.arange(first) - np.repeat(np.cumsum(counts) - counts, counts)
         owners = np.repeat(np.array([number for number, _ in rules], np.int64), counts)
         right = np.concatenate([np.zeros(0), *rhs])
-        return gather_rows(*pieces.arrays(), right, owners, indices, self.tolerance.cancellation)
+        found = gather_rows(*pieces.arrays(), right, owners, indices, self.tolerance.cancellation)
+        return replace(found, size=np.concatenate([np.zeros(0), *sizes]))
 
     @staticmethod
     def _forecast(rule: Rule) -> None:
@@ -166,6 +174,20 @@ def _named(constraints: list[Constraint]) -> tuple[Rule, ...]:
             taken.add(name)
         rules.append(Rule(name, constraint.text, constraint.expression))
     return tuple(rules)
+
+
+def _with_constants(rule: Rule, values: Mapping[str, Floats]) -> Rule:
+    """The rule with the weights that have values read as constants, and the size of what these were added from."""
+    known = [term for term in rule.expression.terms if term.parameter.name in values]
+    if not known:
+        return rule
+    positive = tuple(
+        replace(term, scalar=abs(term.scalar), factors=tuple(replace(f, values=np.abs(f.values)) for f in term.factors))
+        for term in known
+    )
+    whole = Expression(replace(rule.expression.affine, terms=positive, constant=np.abs(rule.expression.constant)))
+    size = substitute(whole, {name: np.abs(value) for name, value in values.items()}).constant
+    return replace(rule, expression=substitute(rule.expression, values), size=size)
 
 
 def _layout(rules: Iterable[Rule]) -> Layout:

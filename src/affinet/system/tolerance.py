@@ -14,13 +14,15 @@ DOUBLE_EPSILON = float(np.finfo(np.float64).eps)
 class Tolerance:
     """Bounds on *equilibrated* rows (every row of A divided by its norm).
 
-    `epsilon` is the spacing at 1 of the coarsest floating dtype among the constants of the rules, frozen weights
-    included: equations said in float32 cannot be told apart below float32's rounding.
-    `factor` scales both bounds; 1 is the default, larger is more forgiving.
+    `epsilon` is the spacing at 1 of the coarsest floating dtype among the constants of the rules: equations said in
+    float32 cannot be told apart below float32's rounding. `frozen` is that of frozen weights: they are right-hand
+    sides only, so they loosen what counts as contradictory and not what counts as independent.
+    `factor` scales all bounds; 1 is the default, larger is more forgiving.
     """
 
     epsilon: float = DOUBLE_EPSILON
     factor: float = 1.0
+    frozen: float = 0.0
 
     def rank(self, rows: int, entries: int) -> float:
         """Singular values at or below this share of the largest count as zero.
@@ -34,7 +36,7 @@ class Tolerance:
 
         Rounding errors of `length` terms add up like a random walk, hence the square root.
         """
-        return min(0.1, 64.0 * self.factor * self.epsilon * max(8.0, sqrt(length)))
+        return min(0.1, 64.0 * self.factor * max(self.epsilon, self.frozen) * max(8.0, sqrt(length)))
 
     @property
     def cancellation(self) -> float:

@@ -47,8 +47,8 @@ def signed_rates(optimizer: optim.Optimizer, names: Mapping[int, str]) -> dict[s
     """
     rates: dict[str, float] = {}
     for group in optimizer.param_groups:
-        rate = 0.0 if group.get("decoupled_weight_decay") else _rate(group)
-        if rate:
+        rate = _rate(group)
+        if rate and not group.get("decoupled_weight_decay"):
             signed = -rate if group.get("maximize") else rate
             rates.update({names[id(p)]: signed for p in group["params"] if id(p) in names})
     return rates

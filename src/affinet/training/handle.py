@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableSet
 from typing import Any
 
 import torch
@@ -23,11 +23,13 @@ class Handle:
     optimizer carry no rules: ask `handle.attached_to(optimizer)`.
     """
 
-    def __init__(self, plan: Plan, sandwich: Sandwich, moved: Mapping[str, float]) -> None:
+    def __init__(
+        self, plan: Plan, sandwich: Sandwich, moved: Mapping[str, float], attached: MutableSet[optim.Optimizer]
+    ) -> None:
         self.plan = plan
         self.moved = dict(moved)
         self._sandwich = sandwich
-        self._on_removal: list[Callable[[], object]] = []
+        self._attached = attached
 
     @property
     def projector(self) -> Projector:
@@ -80,13 +82,8 @@ class Handle:
 
     def remove(self) -> None:
         """Take every hook away; the weights stay where they are. Removing twice is no error."""
-        self._sandwich.detach()
-        while self._on_removal:
-            self._on_removal.pop()()
-
-    def on_removal(self, call: Callable[[], object]) -> None:
-        """Have something called when the rules are taken off."""
-        self._on_removal.append(call)
+        for optimizer in self._sandwich.detach():
+            self._attached.discard(optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing but the names of the rules: all that a step depends on is in the model and the optimizer."""

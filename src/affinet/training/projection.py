@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 import torch
 from torch import optim
@@ -22,7 +22,8 @@ from affinet.training.sandwich import Sandwich
 
 Metric = Literal["euclidean", "optimizer"]
 
-_attached: WeakKeyDictionary[optim.Optimizer, Handle] = WeakKeyDictionary()
+_attached: WeakSet[optim.Optimizer] = WeakSet()
+"""Optimizers that keep rules now."""
 
 
 def project(
@@ -67,11 +68,9 @@ def project(
     projector = Projector(left, constrained)
     sandwich = Sandwich(projector, constrained, optimizers, metric == "optimizer", decay, check_finite)
     moved = _settled(projector, constrained)
-    handle = Handle(compiled, sandwich, moved)
     sandwich.attach()
-    _attached.update(dict.fromkeys(optimizers, handle))
-    handle.on_removal(lambda: [_attached.pop(one, None) for one in optimizers])
-    return handle
+    _attached.update(optimizers)
+    return Handle(compiled, sandwich, moved, _attached)
 
 
 def _listed(optimizer: optim.Optimizer | Iterable[optim.Optimizer]) -> tuple[optim.Optimizer, ...]:

@@ -66,11 +66,14 @@ class Sandwich:
                 optimizer.register_step_post_hook(self._after).remove,
             ]
 
-    def detach(self) -> None:
-        """Take all hooks away."""
+    def detach(self) -> list[optim.Optimizer]:
+        """Take all hooks away; the optimizers that they were on, none the second time."""
+        if not self._removers:
+            return []
         for remove in self._removers:
             remove()
         self._removers.clear()
+        return [optimizer for one in self._optimizers if (optimizer := one()) is not None]
 
     def project_gradients(self) -> None:
         """`g ← P g` of all constrained parameters, weight decay left out; a step that finds them changed projects again."""
@@ -142,8 +145,8 @@ class Sandwich:
         if scale is not None and len(self._optimizers) > 1:
             raise GradientError(
                 "the gradients of one of several optimizers are still scaled by a GradScaler, and rules may couple "
-                "them with gradients that are not. Call scaler.unscale_(optimizer) for every optimizer before the first "
-                "scaler.step; the step was not taken."
+                "them with gradients that are not. Call scaler.unscale_(optimizer) for every optimizer before the "
+                "first scaler.step; the step was not taken."
             )
         return scale if isinstance(scale, Tensor) else None
 

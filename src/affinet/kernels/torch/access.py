@@ -42,6 +42,8 @@ class Box:
 
     def write(self, tensor: Tensor, values: Tensor) -> None:
         """Put the entries back, rounded to the tensor's dtype; others keep their bits."""
+        if self._is_view(tensor, values):
+            return
         flat = tensor.contiguous()
         view = self._view(flat)
         values = values.flip(self._flips) if self._flips else values
@@ -49,10 +51,15 @@ class Box:
             (axis, places), *rest = self._select.items()
             assert not rest
             view.index_copy_(axis, places, values.to(tensor.dtype))
-        elif values.data_ptr() != view.data_ptr() or values.dtype != view.dtype:
+        else:
             view.copy_(values)
         if flat is not tensor and flat.data_ptr() != tensor.data_ptr():
             tensor.copy_(flat)
+
+    def _is_view(self, tensor: Tensor, values: Tensor) -> bool:
+        """Whether `values` are what `read` gave out, changed in place."""
+        place = tensor.data_ptr() + self._offset * tensor.element_size()
+        return values.data_ptr() == place and values.dtype == tensor.dtype and not self._flips
 
     def _view(self, flat: Tensor) -> Tensor:
         return flat.as_strided(self._sizes, self._steps, flat.storage_offset() + self._offset)

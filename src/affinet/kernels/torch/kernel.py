@@ -18,7 +18,8 @@ from affinet.structure.blocks import Block, Dense, Fixed, Mirror, Pairs, Product
 class Kernel(Protocol):
     """Projects the entries of one block, read into one working tensor.
 
-    What `project`, `tangent` and `noise` return is a tensor of their own that broadcasts to the one they are given.
+    `project` and `tangent` may write to the tensor they are given, which may share memory with the parameter, and
+    return one that broadcasts to its shape: a step then allocates little.
     """
 
     @property

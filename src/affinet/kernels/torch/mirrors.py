@@ -10,6 +10,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors, box_of
 from affinet.kernels.torch.precision import mean_norm, regular_dtype
+from affinet.language.terms import row_major_steps
 from affinet.structure.blocks import Mirror, Pairs
 
 
@@ -22,6 +23,9 @@ class MirrorKernel:
         self._permutation, self._flips, self._sign = block.permutation, block.flips, block.sign
         self._shift = torch.as_tensor(np.array(block.shift), dtype=regular_dtype(like.dtype), device=like.device)
         self._affine = bool(np.any(block.shift))
+        self._alone = torch.as_tensor(
+            _fixed_points(block) if block.sign > 0 else [], dtype=torch.int64, device=like.device
+        )
 
     def read(self, tensors: Tensors) -> Tensor:
         tensor = tensors[self.names[0]]
@@ -29,8 +33,13 @@ class MirrorKernel:
         return self._box.read(tensor)
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
+        """Put entries back; those that equal themselves are in no rule, and keep their bits."""
         tensor = tensors[self.names[0]]
         assert tensor is not None
+        if len(self._alone):
+            flat = values.reshape(-1)
+            kept = self.read(tensors).reshape(-1).index_select(0, self._alone)
+            values = flat.index_copy_(0, self._alone, kept).view(values.shape)
         self._box.write(tensor, values)
 
     def project(self, x: Tensor) -> Tensor:
@@ -52,6 +61,24 @@ class MirrorKernel:
         """The same entries seen in the mirror; a view where nothing is flipped."""
         turned = x.permute(self._permutation)
         return turned.flip(self._flips) if self._flips else turned
+
+
+def _fixed_points(block: Mirror) -> np.ndarray:
+    """Places in the flattened box that are their own mirror image."""
+    sizes = [size for size, _ in block.view.dims]
+    steps = row_major_steps(tuple(sizes))
+    places = np.zeros(1, np.int64)
+    for axis, other in enumerate(block.permutation):
+        n, flipped = sizes[axis], axis in block.flips
+        i = np.arange(n)
+        if other > axis:
+            reach = i * steps[axis] + (i[::-1] if flipped else i) * steps[other]
+        elif other == axis:
+            reach = (i[i == i[::-1]] if flipped else i) * steps[axis]
+        else:
+            continue
+        places = (places[:, None] + reach).ravel()
+    return places
 
 
 class PairsKernel:

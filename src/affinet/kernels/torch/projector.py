@@ -108,7 +108,7 @@ class Projector:
             for kernel in kernels:
                 for _ in range(passes):
                     x = kernel.read(weights)
-                    kernel.write(weights, _unless(skipped, x, kernel.project(x)))
+                    kernel.write(weights, kernel.project(x) if skipped is None else _kept(kernel, x, skipped))
 
     def project_in_metric_(
         self, weights: Mapping[str, Tensor], metric: Mapping[str, Tensor], skipped: Tensor | None = None
@@ -119,7 +119,7 @@ class Projector:
             for kernel in kernels:
                 x = kernel.read(weights)
                 moved = kernel.project_in_metric(x, kernel.read(metric))
-                kernel.write(weights, _unless(skipped, x, moved))
+                kernel.write(weights, moved if skipped is None else torch.where(skipped != 0, x, moved))
 
     def project_gradients_(
         self,
@@ -198,8 +198,9 @@ def _device(tensors: Mapping[str, Tensor]) -> torch.device:
     return next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
 
 
-def _unless(skipped: Tensor | None, x: Tensor, moved: Tensor) -> Tensor:
-    return moved if skipped is None else torch.where(skipped != 0, x, moved)
+def _kept(kernel: Kernel, x: Tensor, skipped: Tensor) -> Tensor:
+    """The projection of x, or x itself where the step was skipped; decided on the device, without a look."""
+    return torch.where(skipped != 0, x, kernel.project(x.clone()))
 
 
 def _project_gradient(
@@ -215,7 +216,8 @@ def _project_gradient(
         shift = shift * scale
     total = x if shift is None else x + shift
     floor = max(noise_floor(gradient.dtype) for gradient in gradients.values() if gradient is not None)
-    projected = silenced(kernel.tangent(total), kernel.noise(total, floor))
+    noise = kernel.noise(total, floor)
+    projected = silenced(kernel.tangent(total), noise)
     kernel.write(gradients, projected if shift is None else projected - shift)
 
 
@@ -223,6 +225,8 @@ def _decayed(
     kernel: Kernel, gradients: Tensors, weights: Mapping[str, Tensor], decay: Mapping[str, float]
 ) -> Tensor | None:
     """`λ w` of the block, zero where the gradient is missing; None where nothing is decayed."""
+    if not decay:
+        return None
     rates = {name: decay.get(name, 0.0) if gradients[name] is not None else 0.0 for name in kernel.names}
     if not any(rates.values()):
         return None

@@ -28,7 +28,8 @@ class Cells:
         self._count = prod(sizes[axis] for axis in inner)
         dtype, wide, device = regular_dtype(like.dtype), irregular_dtype(like.device), like.device
         kept = [n if axis in self._outer else 1 for axis, n in enumerate(sizes)]
-        self._mean = len(block.basis) == 1 and not any(block.basis.strides)
+        # Without an inner axis an entry is its own cell; `mean(())` would be that of all of them.
+        self._mean = bool(inner) and len(block.basis) == 1 and not any(block.basis.strides)
         if self._mean:
             shift = block.target * np.sign(block.basis[0, 0]) / sqrt(self._count)
             shape = kept if len(shift) > 1 else [1] * len(sizes)
@@ -44,9 +45,9 @@ class Cells:
         self._exact = bool(len(block.pinned) or len(block.copies))
 
     def project(self, x: Tensor) -> Tensor:
-        """Nearest point of every cell; a new tensor."""
+        """Nearest point of every cell; may write to `x`."""
         if self._mean:
-            return x - (x.mean(self._inner, keepdim=True) - self._shift)
+            return x.sub_(x.mean(self._inner, keepdim=True).sub_(self._shift))
         cells = self._flat(x)
         done = self._unflat(self._moved(cells, affine=True))
         return self.finished(done) if self._exact else done
@@ -66,9 +67,9 @@ class Cells:
         return self.finished(done)
 
     def tangent(self, x: Tensor) -> Tensor:
-        """The part of every cell along which its equations stay as they are; a new tensor."""
+        """The part of every cell along which its equations stay as they are; may write to `x`."""
         if self._mean:
-            return x - x.mean(self._inner, keepdim=True)
+            return x.sub_(x.mean(self._inner, keepdim=True))
         done = self._moved(self._flat(x), affine=False)
         return self._unflat(self._copied(done.index_fill_(1, self._pinned, 0.0)) if self._exact else done)
 

@@ -1,0 +1,96 @@
+"""Contradictions: an irreducible set of rules, and a sentence that says what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import affinet
+from affinet.system.diagnosis import irreducible
+
+W = affinet.weights({"a": (4, 5), "b": (5,), "c": (3, 3, 3)})
+
+
+@given(st.lists(st.sets(st.integers(0, 11), min_size=1, max_size=4), min_size=1, max_size=4))
+def test_irreducible_sets(conflicts: list[set[int]]) -> None:
+    """Feasible is what contains none of the conflicts."""
+
+    def feasible(chosen: Sequence[int]) -> bool:
+        return not any(conflict <= set(chosen) for conflict in conflicts)
+
+    found = irreducible(list(range(12)), feasible)
+    assert not feasible(found)
+    assert all(feasible([k for k in found if k != left_out]) for left_out in found)
+
+
+def test_few_decisions_are_taken_for_few_of_many_rules() -> None:
+    asked = []
+
+    def feasible(chosen: Sequence[int]) -> bool:
+        asked.append(len(chosen))
+        return not {17, 803} <= set(chosen)
+
+    assert irreducible(list(range(1000)), feasible) == [17, 803]
+    assert len(asked) < 60
+
+
+SENTENCES: dict[str, tuple[list[Any], tuple[str, ...], str]] = {
+    "two values": ([W.b[0] == 1, W.b[0] == 3, W.b[1] == 1], ("b[0] == 1", "b[0] == 3"), r"0 == -?[12](\.0)? for b\[0\]"),
+    "one rule": ([0 * W.b == 1], ("0 * b == 1",), r"it says 0 == 1\. Change it or drop it"),
+    "a row": (
+        [(W.a.sum(dim=1) == 1).named("rows sum to one"), (W.a[0] == 0).named("first row is zero")],
+        ("rows sum to one", "first row is zero"),
+        r"together they say 0 == -?1 for a\[0, :\]",
+    ),
+    "a cycle": ([W.b[0] == W.b[1] + 1, W.b[1] == W.b[2] + 1, W.b[2] == W.b[0]], ("b[0] == b[1] + 1", "b[1] == b[2] + 1", "b[2] == b[0]"), r"0 == -?2 for b"),
+    "rows against columns": ([W.a.sum(dim=1) == 1, W.a.sum(dim=0) == 1], ("a.sum(dim=1) == 1", "a.sum(dim=0) == 1"), r"for a\."),
+}
+
+
+@pytest.mark.parametrize("rules, names, sentence", SENTENCES.values(), ids=SENTENCES)
+def test_the_sentence(rules: list[Any], names: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(affinet.InfeasibleError, match=sentence) as found:
+        affinet.plan(rules)
+    assert set(found.value.rules) == set(names)
+
+
+HIDDEN: dict[str, Callable[[], list[Any]]] = {
+    "in a forest of ties": lambda: [(W.b[k] == W.b[k + 1]).named(f"link {k}") for k in range(4)] + [(W.b[0] == W.b[4] + 1).named("off")],
+    "in dense equations": lambda: [
+        *(((row @ W.b) == 1).named(f"row {k}") for k, row in enumerate(np.random.default_rng(0).standard_normal((4, 5)))),
+        (np.random.default_rng(0).standard_normal((4, 5)).sum(axis=0) @ W.b == 5).named("sum of all"),
+    ],
+    "between slices": lambda: [(W.c.sum(dim=(1, 2)) == 1).named("one"), (W.c.sum(dim=0) == 1).named("two"), (W.b == 0).named("apart")],
+    "three rules of many": lambda: [
+        *((W.a[k].sum() == 1).named(f"row {k}") for k in range(4)),
+        (W.a[:2].sum() == 3).named("half"),
+        *((W.b[k] == k).named(f"b{k}") for k in range(5)),
+    ],
+}
+
+
+@pytest.mark.parametrize("make", HIDDEN.values(), ids=HIDDEN)
+def test_named_rules_are_irreducible(make: Callable[[], list[Any]]) -> None:
+    rules = make()
+    with pytest.raises(affinet.InfeasibleError, match="cannot hold together") as found:
+        affinet.plan(rules)
+    chosen = [rule for rule in rules if rule.name in found.value.rules]
+    assert len(chosen) == len(found.value.rules) < len(rules) + 1
+    with pytest.raises(affinet.InfeasibleError, match="cannot hold together"):
+        affinet.plan(chosen)
+    for left_out in chosen:
+        affinet.plan([rule for rule in chosen if rule is not left_out])
+
+
+def test_many_rules_of_which_two_contradict() -> None:
+    w = affinet.weights({"a": (300,)})
+    rules = [(w.a[k] == w.a[k + 1]).named(f"tie {k}") for k in range(0, 298, 2)]
+    rules += [(w.a[10] == 1).named("ten"), (w.a[11] == 2).named("eleven")]
+    with pytest.raises(affinet.InfeasibleError, match="cannot hold together") as found:
+        affinet.plan(rules)
+    assert set(found.value.rules) == {"tie 10", "ten", "eleven"}
