@@ -76,7 +76,7 @@ class Sandwich:
         return [optimizer for one in self._optimizers if (optimizer := one()) is not None]
 
     def project_gradients(self) -> None:
-        """`g ← P g` of all constrained parameters, weight decay left out; a step that finds them changed projects again."""
+        """`g ← P g` of all constrained parameters, weight decay left out; a step projects again what was changed."""
         if not self._in_metric:
             gradients = self._gradients()
             self.capture.take(gradients, {}, None)
