@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
+from weakref import ref
 
 import torch
 from torch import Tensor, optim
@@ -10,6 +13,15 @@ from torch import Tensor, optim
 from affinet.errors import AttachError, GradientError, UnsupportedWeightError
 from affinet.language.terms import Floats
 from affinet.structure.plan import Plan
+
+
+class Place(NamedTuple):
+    """One attribute of one module that held a constrained parameter when the rules were attached."""
+
+    name: str
+    module: ref[torch.nn.Module]
+    attribute: str
+    parameter: torch.nn.Parameter
 
 
 def trained(plan: Plan, parameters: Mapping[str, torch.nn.Parameter]) -> tuple[Plan, dict[str, torch.nn.Parameter]]:
@@ -39,7 +51,13 @@ def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mappi
                 "SparseAdam takes sparse gradients only, and a projected gradient is dense. Use Adam, and dense "
                 "gradients (torch.nn.Embedding(..., sparse=False))."
             )
-    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    held = _held(optimizers)
+    shared = [name for name, parameter in constrained.items() if held.get(id(parameter), 0) > 1]
+    if shared:
+        raise AttachError(
+            f"more than one of the optimizers holds {_listed(shared)}, so that its weight decay and its step are not "
+            f"one thing. Give each parameter to one of them, or attach the optimizers in turn (handle.remove())."
+        )
     missing = [name for name, parameter in constrained.items() if id(parameter) not in held]
     if not missing:
         return
@@ -52,6 +70,30 @@ def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mappi
         f"the rules couple parameters that the optimizer does not hold: {_listed(missing)}. Give them to the "
         f"optimizer, or freeze them (requires_grad_(False)) to make them constants at their present value."
     )
+
+
+def places_of(model: torch.nn.Module, constrained: Mapping[str, torch.nn.Parameter]) -> tuple[Place, ...]:
+    """Where the model keeps the constrained parameters, every place of a shared one; modules are not kept alive."""
+    names = {id(parameter): name for name, parameter in constrained.items()}
+    return tuple(
+        Place(names[id(held)], ref(module), attribute, held)
+        for module in model.modules()
+        for attribute, held in module._parameters.items()
+        if id(held) in names and held is not None
+    )
+
+
+def check_places(places: tuple[Place, ...]) -> None:
+    """Raise AttachError naming a parameter that the model has since replaced by another object."""
+    for place in places:
+        module = place.module()
+        if module is not None and module._parameters.get(place.attribute) is not place.parameter:
+            raise AttachError(
+                f"{place.name} is no longer the parameter that the rules are attached to: the model has another object "
+                f"in its place (load_state_dict(..., assign=True) and parametrizations do that), which neither the "
+                f"optimizer nor the rules reach. The step was not taken. Call handle.remove(), make a new optimizer "
+                f"from model.parameters(), and attach again; or load without assign=True."
+            )
 
 
 def check_gradients(gradients: Mapping[str, Tensor | None]) -> None:
@@ -95,6 +137,13 @@ def _refuse_unfit(used: Mapping[str, torch.nn.Parameter]) -> None:
                 f"{name} holds {bad} number{'s' * (bad != 1)} that are not finite (NaN or infinite); projecting would "
                 f"spread them. Initialise or load the weights before attaching."
             )
+
+
+def _held(optimizers: tuple[optim.Optimizer, ...]) -> Counter[int]:
+    """How many of the optimizers hold a parameter, by its id."""
+    return Counter(
+        held for one in optimizers for held in {id(p) for group in one.param_groups for p in group["params"]}
+    )
 
 
 def _listed(names: list[str], most: int = 8) -> str:

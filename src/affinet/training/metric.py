@@ -45,21 +45,29 @@ def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan)
 def metric_of(optimizers: Iterable[optim.Optimizer], parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Tensor]:
     """`D_i / lr_i` of every entry, by name: the second moment as it was used in the last step, floored.
 
-    A parameter that has not been stepped yet resists evenly.
+    A parameter that has not been stepped yet resists evenly; one whose learning rate is 0 (a warm-up, a group held
+    still) a million times as much as the one with the largest.
     """
     names = {id(parameter): name for name, parameter in parameters.items()}
     found: dict[str, Tensor] = {}
+    rates: dict[str, float] = {}
     for optimizer in optimizers:
         resistance = RESISTANCE[type(optimizer)]
         for group in optimizer.param_groups:
             for p in group["params"]:
                 if id(p) in names and optimizer.state.get(p):
-                    found[names[id(p)]] = _floored(resistance(group, optimizer.state[p]) / float(group["lr"]))
-    return {name: found.get(name, torch.ones_like(parameter)) for name, parameter in parameters.items()}
+                    found[names[id(p)]] = resistance(group, optimizer.state[p])
+                    rates[names[id(p)]] = float(group["lr"])
+    largest = max(rates.values(), default=0.0) or 1.0
+    return {
+        name: _floored(found[name] / max(rates[name] / largest, FLOOR)) if name in found else torch.ones_like(parameter)
+        for name, parameter in parameters.items()
+    }
 
 
 def _floored(resistance: Tensor) -> Tensor:
-    return resistance.clamp_min(FLOOR * resistance.mean())
+    floored = resistance.clamp_min(FLOOR * resistance.mean())
+    return torch.where(floored > 0.0, floored, 1.0)
 
 
 def _adam(group: Group, state: State) -> Tensor:

@@ -14,7 +14,7 @@ from affinet.kernels.torch.projector import Projector, check
 from affinet.language.constraint import Constraint
 from affinet.language.modules import read_module
 from affinet.structure.plan import Plan, plan
-from affinet.training.attaching import check_optimizers, trained
+from affinet.training.attaching import check_optimizers, places_of, trained
 from affinet.training.decay import Decay
 from affinet.training.handle import Handle
 from affinet.training.metric import check_metric
@@ -52,6 +52,10 @@ def project(
     attached already; InfeasibleError where rules contradict each other or the frozen weights.
     """
     optimizers = _listed(optimizer)
+    if not optimizers:
+        raise AttachError("there is no optimizer in the list. Give affinet.project the one that trains this model.")
+    if len({id(one) for one in optimizers}) < len(optimizers):
+        raise AttachError("the same optimizer is in the list twice. Give each optimizer once.")
     check_optimizers(optimizers, {})
     if any(one in _attached for one in optimizers):
         raise AttachError(
@@ -66,7 +70,8 @@ def project(
     if metric != "euclidean":
         check_metric(metric, optimizers, left)
     projector = Projector(left, constrained)
-    sandwich = Sandwich(projector, constrained, optimizers, metric == "optimizer", decay, check_finite)
+    places = places_of(model, constrained)
+    sandwich = Sandwich(projector, constrained, places, optimizers, metric == "optimizer", decay, check_finite)
     moved = _settled(projector, constrained)
     sandwich.attach()
     _attached.update(optimizers)

@@ -11,10 +11,14 @@ from torch import Tensor, optim
 
 from affinet.errors import GradientError
 from affinet.kernels.torch.projector import Projector
-from affinet.training.attaching import check_finite_gradients, check_gradients
+from affinet.training.attaching import Place, check_finite_gradients, check_gradients, check_places
 from affinet.training.capture import Capture
 from affinet.training.decay import Decay, decay_kind, signed_rates
 from affinet.training.metric import metric_of
+
+
+Marks = dict[str, tuple[ref[Tensor], int]]
+"""Gradients as they were left: the tensor and its version, which grows with every write."""
 
 
 class Sandwich:
@@ -31,6 +35,7 @@ class Sandwich:
         self,
         projector: Projector,
         parameters: dict[str, torch.nn.Parameter],
+        places: tuple[Place, ...],
         optimizers: tuple[optim.Optimizer, ...],
         in_metric: bool,
         decay: Decay | None,
@@ -39,12 +44,14 @@ class Sandwich:
         self.projector = projector
         self.parameters = parameters
         self.capture = Capture(parameters)
+        self._places = places
         self._optimizers = [ref(optimizer) for optimizer in optimizers]
         self._coupled = [decay_kind(optimizer, decay) == "coupled" for optimizer in optimizers]
         self._names = {id(parameter): name for name, parameter in parameters.items()}
         self._in_metric = in_metric
         self._check_finite = check_finite
-        self._projected: dict[str, tuple[ref[Tensor], int]] = {}
+        self._projected: Marks = {}
+        self._early: Marks = {}
         self._removers: list[Callable[[], None]] = []
 
     @property
@@ -61,9 +68,10 @@ class Sandwich:
         for one in self._optimizers:
             optimizer = one()
             assert optimizer is not None
+            # A compiled step runs the hooks as they are: traced, they would break into a graph for every block.
             self._removers += [
-                optimizer.register_step_pre_hook(self._before).remove,
-                optimizer.register_step_post_hook(self._after).remove,
+                optimizer.register_step_pre_hook(torch.compiler.disable(self._before)).remove,
+                optimizer.register_step_post_hook(torch.compiler.disable(self._after)).remove,
             ]
 
     def detach(self) -> list[optim.Optimizer]:
@@ -77,17 +85,24 @@ class Sandwich:
 
     def project_gradients(self) -> None:
         """`g ← P g` of all constrained parameters, weight decay left out; a step projects again what was changed."""
-        if not self._in_metric:
-            gradients = self._gradients()
-            self.capture.take(gradients, {}, None)
-            self.projector.project_gradients_(gradients, self.parameters, {})
-            if not any(self._rates().values()):
-                self._mark(gradients)
+        if self._in_metric:
+            return
+        gradients = self._gradients()
+        if _unwritten(self._early, gradients):
+            return
+        rates = self._rates()
+        if not _same(self._early, gradients):
+            self.capture.take(gradients, rates, None)
+        self.projector.project_gradients_(gradients, self.parameters, {})
+        self._early = _marks(gradients)
+        if not any(rates.values()):
+            self._projected = self._early
 
     def _before(
         self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Project the gradients, or have the closure do it each time it has computed them."""
+        check_places(self._places)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._prepare(optimizer)
@@ -109,14 +124,17 @@ class Sandwich:
         gradients = self._gradients()
         if self._check_finite:
             check_finite_gradients(gradients)
-        if self._is_marked(gradients):
+        early, self._early = self._early, {}
+        if _unwritten(self._projected, gradients):
             return
         scale = self._scale(optimizer)
         rates = self._rates()
-        self.capture.take(gradients, rates, scale)
+        # What was projected before clipping was captured then, as it was.
+        if not _same(early, gradients):
+            self.capture.take(gradients, rates, scale)
         if not self._in_metric:
             self.projector.project_gradients_(gradients, self.parameters, rates, scale)
-            self._mark(gradients)
+            self._projected = _marks(gradients)
 
     def _after(self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         skipped = getattr(optimizer, "found_inf", None)
@@ -150,14 +168,19 @@ class Sandwich:
             )
         return scale if isinstance(scale, Tensor) else None
 
-    def _mark(self, gradients: Mapping[str, Tensor | None]) -> None:
-        self._projected = {name: (ref(g), g._version) for name, g in gradients.items() if g is not None}
 
-    def _is_marked(self, gradients: Mapping[str, Tensor | None]) -> bool:
-        """Whether these very gradients were projected and nobody has written to them since."""
-        present = {name: g for name, g in gradients.items() if g is not None}
-        if not present or present.keys() != self._projected.keys():
-            return False
-        return all(
-            self._projected[name][0]() is g and self._projected[name][1] == g._version for name, g in present.items()
-        )
+def _marks(gradients: Mapping[str, Tensor | None]) -> Marks:
+    return {name: (ref(g), g._version) for name, g in gradients.items() if g is not None}
+
+
+def _same(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
+    """Whether these very gradients were marked, written to since or not."""
+    present = {name: g for name, g in gradients.items() if g is not None}
+    return bool(present) and present.keys() == marks.keys() and all(marks[name][0]() is g for name, g in present.items())
+
+
+def _unwritten(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
+    """Whether these very gradients were marked and nobody has written to them since."""
+    return _same(marks, gradients) and all(
+        marks[name][1] == g._version for name, g in gradients.items() if g is not None
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,7 +130,8 @@ class SparseKernel:
         self._squares = _on_device(block.matrix * block.matrix, dtype, device)
         self._rhs = torch.as_tensor(block.rhs, dtype=dtype, device=device)
         factored = block.independent and device.type == "cpu" and block.matrix.shape[0] <= LARGEST_FACTOR
-        self._factor = splu((block.matrix @ block.matrix.T).tocsc(), permc_spec="MMD_AT_PLUS_A") if factored else None
+        self._rows = sparse.csr_array(block.matrix) if factored else None
+        self._factor = _factored(self._rows, np.ones(block.matrix.shape[1])) if factored else None
 
     def read(self, tensors: Tensors) -> Tensor:
         return self._unknowns.read(tensors)
@@ -145,10 +147,16 @@ class SparseKernel:
 
     def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         y, ease = self._unknowns.reduced_in_metric(x, metric)
+        # Factored anew at each step where that can be: on ill-conditioned rows conjugate gradients stop far away.
+        factor = None if self._rows is None else _factored(self._rows, ease.numpy())
         for _ in range(2):
             gap = self._matrix @ y - self._rhs
-            size = float(torch.linalg.vector_norm(y)) + float(torch.linalg.vector_norm(gap))
-            y = y - ease * (self._transposed @ self._conjugate_gradients(gap, size, ease))
+            if factor is None:
+                size = float(torch.linalg.vector_norm(y)) + float(torch.linalg.vector_norm(gap))
+                solved = self._conjugate_gradients(gap, size, ease)
+            else:
+                solved = torch.from_numpy(factor.solve(gap.numpy()))
+            y = y - ease * (self._transposed @ solved)
         return self._unknowns.expanded(y, affine=True)
 
     def tangent(self, x: Tensor) -> Tensor:
@@ -193,6 +201,11 @@ class SparseKernel:
                 stacklevel=2,
             )
         return u
+
+
+def _factored(rows: sparse.csr_array, ease: np.ndarray) -> Any:
+    """The factor of `A diag(ease) Aᵀ`."""
+    return splu((rows @ sparse.dia_array((ease[None], [0]), (len(ease),) * 2) @ rows.T).tocsc(), permc_spec="MMD_AT_PLUS_A")
 
 
 def _on_device(matrix: sparse.csr_array, dtype: torch.dtype, device: torch.device) -> Tensor:
