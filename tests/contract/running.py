@@ -23,7 +23,6 @@ OPTIMIZERS: dict[str, Make] = {
     "SGD": lambda p: optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.1, foreach=True),
     "Adam": lambda p: optim.Adam(p, lr=0.05, weight_decay=0.1, foreach=True),
     "AdamW": lambda p: optim.AdamW(p, lr=0.05, weight_decay=0.1, fused=True),
-    "RMSprop": lambda p: optim.RMSprop(p, lr=0.05, foreach=False),
 }
 """All elementwise: an entry's update depends on that entry's own gradients only."""
 
