@@ -28,7 +28,7 @@ class Measure:
         self._regular: list[tuple[int, _Regular]] = []
         irregular = []
         for number, rule in enumerate(system.rules):
-            found = read(rule.expression, number) if rule.pairs > ONE_BY_ONE else None
+            found = read(rule.expression, number) if rule.nonzeros > ONE_BY_ONE else None
             if found is None:
                 irregular.append(number)
             else:
