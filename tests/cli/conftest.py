@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from affinet.cli.commands import commands
 from affinet.cli.jobfile import JobFile, parse_job

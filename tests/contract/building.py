@@ -18,7 +18,8 @@ from affinet.kernels.reference import Oracle, oracle
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.plan import Plan
 from affinet.system.system import System
-from tests.contract.cases import Case
+from tests.contract.case import Case
+from tests.contract.cases import CASES
 
 PATHS = ("equations", "terms")
 """How rules are read: one equation at a time (the default for small ones), or from their terms."""
@@ -64,7 +65,9 @@ def model_of(case: Case, dtype: torch.dtype = torch.float64, device: str = "cpu"
     """A module with the parameters of a case and no forward: names, memory order, ties and freezing as it says."""
     root = torch.nn.Module()
     parameters = {
-        name: torch.nn.Parameter(_laid_out(torch.tensor(values, dtype=dtype, device=device), case.memory.get(name)), name not in case.frozen)
+        name: torch.nn.Parameter(
+            _laid_out(torch.tensor(values, dtype=dtype, device=device), case.memory.get(name)), name not in case.frozen
+        )
         for name, values in numbers(case, "weights").items()
     }
     for name, parameter in parameters.items():
@@ -138,7 +141,9 @@ def plain(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 def flat(oracle: Oracle, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """Arrays laid end to end in the oracle's order."""
-    return np.concatenate([np.zeros(0), *(np.asarray(values[p.name], np.float64).ravel() for p in oracle.layout.parameters)])
+    return np.concatenate(
+        [np.zeros(0), *(np.asarray(values[p.name], np.float64).ravel() for p in oracle.layout.parameters)]
+    )
 
 
 def infeasibility(oracle: Oracle, weights: Mapping[str, np.ndarray], precision: Precision) -> float:
@@ -150,13 +155,13 @@ def infeasibility(oracle: Oracle, weights: Mapping[str, np.ndarray], precision: 
     return float((np.maximum(gap - floor, 0.0) / np.where(size > 0, size, 1.0)).max(initial=0.0) / precision.spacing)
 
 
-def distance(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], *inputs: Mapping[str, np.ndarray]) -> float:
+def distance(
+    found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], *inputs: Mapping[str, np.ndarray]
+) -> float:
     """The largest difference of entries over the largest entry wanted, or put in: what rounding is relative to."""
     size = max(_largest(values) for values in (wanted, *inputs))
     gap = _largest({name: found[name] - values for name, values in wanted.items()})
     return gap / size if size else gap
-
-
 
 
 def _largest(values: Mapping[str, np.ndarray]) -> float:
@@ -164,8 +169,6 @@ def _largest(values: Mapping[str, np.ndarray]) -> float:
 
 
 def _named(name: str) -> Case:
-    from tests.contract.cases import CASES
-
     return next(case for case in CASES if case.name == name)
 
 

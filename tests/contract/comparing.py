@@ -27,13 +27,17 @@ def _different(a: object, b: object, where: str) -> str:
     if type(a) is not type(b):
         return f"{where}: {type(a).__name__} and {type(b).__name__}"
     if is_dataclass(a) and not isinstance(a, type):
-        return next((s for f in fields(a) if (s := _different(getattr(a, f.name), getattr(b, f.name), f"{where}.{f.name}"))), "")
+        return next(
+            (s for f in fields(a) if (s := _different(getattr(a, f.name), getattr(b, f.name), f"{where}.{f.name}"))), ""
+        )
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         same = a.shape == b.shape and a.dtype == b.dtype and np.array_equal(a, b)
     elif isinstance(a, sparse.csr_array) and isinstance(b, sparse.csr_array):
         same = a.shape == b.shape and (a != b).nnz == 0
     elif isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-        return next((s for k, pair in enumerate(zip(a, b, strict=True)) if (s := _different(*pair, f"{where}[{k}]"))), "")
+        return next(
+            (s for k, pair in enumerate(zip(a, b, strict=True)) if (s := _different(*pair, f"{where}[{k}]"))), ""
+        )
     else:
         same = bool(a == b)
     return "" if same else f"{where}: {a!s:.200} and {b!s:.200}"

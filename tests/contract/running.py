@@ -1,4 +1,4 @@
-"""A few steps of training with rules, beside the same steps without them: same weights, same gradients, same optimizer."""
+"""A few steps of training with rules, beside the same steps without: same weights, same gradients, same optimizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor, optim
 import affinet
 from affinet.kernels.reference import Oracle
 from tests.contract.building import PRECISIONS, model_of, numbers, oracle_of_training, plain, reading, rules_of
-from tests.contract.cases import CASES, Case
+from tests.contract.case import Case
+from tests.contract.cases import CASES
 
 STEPS = 4
 Make = Callable[[Iterable[Tensor]], optim.Optimizer]
@@ -22,7 +23,6 @@ OPTIMIZERS: dict[str, Make] = {
     "SGD": lambda p: optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.1, foreach=True),
     "Adam": lambda p: optim.Adam(p, lr=0.05, weight_decay=0.1, foreach=True),
     "AdamW": lambda p: optim.AdamW(p, lr=0.05, weight_decay=0.1, fused=True),
-    "RMSprop": lambda p: optim.RMSprop(p, lr=0.05, foreach=False),
 }
 """All elementwise: an entry's update depends on that entry's own gradients only."""
 
@@ -76,11 +76,12 @@ def give_gradients(model: torch.nn.Module, case: Case, step: int) -> None:
 def quadratic(case: Case, oracle: Oracle) -> tuple[np.ndarray, np.ndarray]:
     """Curvature h and centre c of `f(w) = Σ h (w − c)² / 2` over the entries of the oracle."""
     sizes, centres = numbers(case, "curvature"), numbers(case, "centre")
-    flat = [np.concatenate([np.zeros(0), *(of[p.name].ravel() for p in oracle.layout.parameters)]) for of in (sizes, centres)]
+    flat = [
+        np.concatenate([np.zeros(0), *(of[p.name].ravel() for p in oracle.layout.parameters)])
+        for of in (sizes, centres)
+    ]
     return 0.5 + np.abs(flat[0]), flat[1]
 
 
 def _copied(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-

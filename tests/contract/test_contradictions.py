@@ -10,7 +10,8 @@ import torch
 
 import affinet
 from tests.contract.building import PATHS, model_of, plain, reading, rules_of
-from tests.contract.cases import CASES, Case
+from tests.contract.case import Case
+from tests.contract.cases import CASES
 
 CONSTRAINED = [case for case in CASES if case.rank and "large" not in case.tags]
 

@@ -11,8 +11,17 @@ from torch import optim
 
 import affinet
 from affinet.kernels.reference import Oracle
-from tests.contract.building import PATHS, conditioning_of, directions_of, model_of, oracle_of_training, reading, rules_of
-from tests.contract.cases import CASES, Case
+from tests.contract.building import (
+    PATHS,
+    conditioning_of,
+    directions_of,
+    model_of,
+    oracle_of_training,
+    reading,
+    rules_of,
+)
+from tests.contract.case import Case
+from tests.contract.cases import CASES
 from tests.contract.running import quadratic
 
 STEPS = 12
@@ -35,7 +44,9 @@ def sandwiched(case: Case, path: str, options: dict[str, float]) -> tuple[affine
     h, c = (torch.tensor(x) for x in quadratic(case, truth))
     trajectory = []
     for _ in range(STEPS):
-        flat = torch.cat([torch.zeros(0, dtype=torch.float64), *(parameters[name].detach().reshape(-1) for name in names)])
+        flat = torch.cat(
+            [torch.zeros(0, dtype=torch.float64), *(parameters[name].detach().reshape(-1) for name in names)]
+        )
         trajectory.append(flat.numpy().copy())
         pieces = (h * (flat - c)).split([parameters[name].numel() for name in names])
         for name, piece in zip(names, pieces, strict=True):

@@ -9,7 +9,8 @@ from scipy import sparse
 import affinet
 from affinet import families
 from tests.contract.building import PATHS, model_of, oracle_of, plan_of, reading, rules_of
-from tests.contract.cases import CASES, Case
+from tests.contract.case import Case
+from tests.contract.cases import CASES
 from tests.contract.comparing import equal_plans
 
 MOST_DENSE = 65_536

@@ -24,7 +24,8 @@ from tests.contract.building import (
     rules_of,
     tensors_of,
 )
-from tests.contract.cases import CASES, Case
+from tests.contract.case import Case
+from tests.contract.cases import CASES
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 each_path = pytest.mark.parametrize("path", PATHS)
@@ -169,4 +170,6 @@ def test_a_large_component_is_solved_both_ways(
     assert infeasibility(oracle, plain(projected), precision) <= precision.feasible
     assert distance(plain(projected), oracle.project(before), before) <= allowed(case, precision)
     assert distance(plain(projector.tangent(weights)), oracle.tangent(before), before) <= allowed(case, precision)
-    assert distance(plain(projector.project(projected)), plain(projected)) <= precision.spacing + 4 * conditioning_of(name)
+    assert distance(plain(projector.project(projected)), plain(projected)) <= precision.spacing + 4 * conditioning_of(
+        name
+    )

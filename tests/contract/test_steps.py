@@ -19,7 +19,8 @@ from tests.contract.building import (
     reading,
     rules_of,
 )
-from tests.contract.cases import CASES, Case
+from tests.contract.case import Case
+from tests.contract.cases import CASES
 from tests.contract.running import OPTIMIZERS, Run, give_gradients, run_of, trained
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -110,7 +111,10 @@ def test_the_same_seed_gives_the_same_bits(case: Case, path: str, optimizer: str
 def test_parameters_and_state_keys_stay_what_they_were(case: Case, path: str) -> None:
     model = model_of(case)
     optimizer = OPTIMIZERS["Adam"](model.parameters())
-    keys, parameters = list(model.state_dict()), [(name, id(p), p.data_ptr(), p.stride()) for name, p in model.named_parameters()]
+    keys, parameters = (
+        list(model.state_dict()),
+        [(name, id(p), p.data_ptr(), p.stride()) for name, p in model.named_parameters()],
+    )
     groups = [{**group, "params": [id(p) for p in group["params"]]} for group in optimizer.param_groups]
     with reading(path):
         affinet.project(model, optimizer, rules_of(case))

@@ -19,7 +19,7 @@ PATHS = {"equations": 65_536, "terms": 0}
 
 
 @pytest.mark.parametrize("path", PATHS)
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(drawn=systems(), seed=st.integers(0, 3))
 def test_plans_of_random_rules_agree_with_the_oracle(path: str, drawn: Drawn, seed: int) -> None:
     dense = oracle_of(drawn.rules)

@@ -29,9 +29,7 @@ def test_small_components_of_one_form_are_one_batch() -> None:
 @given(st.permutations(range(6)))
 def test_the_order_of_equations_does_not_matter(order: list[int]) -> None:
     w = affinet.weights({"a": (3, 4), "b": (6,)})
-    said = [
-        (COEFFICIENTS[k] * w.a[k // 2]).sum() + w.b[k] == k for k in range(6)
-    ]
+    said = [(COEFFICIENTS[k] * w.a[k // 2]).sum() + w.b[k] == k for k in range(6)]
     (block,) = affinet.plan([said[k] for k in order]).blocks
     assert isinstance(block, Dense)
     assert block.basis.shape == (3, 2, 6)
@@ -46,7 +44,7 @@ def test_ties_carry_their_weight_into_components() -> None:
     assert sorted(block.classes.weight.tolist()) == [1.0, 1.0, 1.0, 1.0, 1.25]
 
 
-@pytest.mark.parametrize("rows, kind", [(512, Dense), (513, Sparse)])
+@pytest.mark.parametrize(("rows", "kind"), [(512, Dense), (513, Sparse)])
 def test_a_component_beyond_the_limit_stays_sparse(rows: int, kind: type) -> None:
     w = affinet.weights({"a": (2 * rows,)})
     places = np.sort(np.random.default_rng(rows).choice(2 * rows, rows + 2, replace=False))

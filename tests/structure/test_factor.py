@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from affinet.structure.factor import factor, factor_shared
 from affinet.structure.peeling import independent_rows
 from affinet.system.tolerance import Tolerance
-from scipy import sparse
 
 TOLERANCE = Tolerance()
 DRAW = np.random.default_rng(11)
@@ -31,7 +31,7 @@ def test_a_factor_says_the_same_equations(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("width", [8, 400])
-@pytest.mark.parametrize("gap, rank", [(0.0, 3), (1e-9, 4), (1e-16, 3)])
+@pytest.mark.parametrize(("gap", "rank"), [(0.0, 3), (1e-9, 4), (1e-16, 3)])
 def test_near_duplicate_rows(width: int, gap: float, rank: int) -> None:
     matrix = DRAW.standard_normal((3, width))
     matrix = np.vstack([matrix, matrix[0] + gap * DRAW.standard_normal(width)])

@@ -29,7 +29,11 @@ REGULAR: dict[str, tuple[Callable[[Any], list[Any]], list[type], int]] = {
     "fixed centres": (lambda w: [w.conv[:, :, 1, 1] == 0, families.zero_mean(w.conv)], [Slices], 2 * 512 * 256),
     "matrix on the left": (lambda w: [MIX @ w.a == 1], [Slices], 3 * 768),
     "halves of rows": (lambda w: [w.a[:, :384].sum(dim=1) == w.a[:, 384:].sum(dim=1)], [Slices], 512),
-    "sums along two axes": (lambda w: [w.conv.sum(dim=(2, 3)) == 0, w.conv.sum(dim=0) == 0], [Product], 512 * 256 + 256 * 9 - 256),
+    "sums along two axes": (
+        lambda w: [w.conv.sum(dim=(2, 3)) == 0, w.conv.sum(dim=0) == 0],
+        [Product],
+        512 * 256 + 256 * 9 - 256,
+    ),
     "equal halves": (lambda w: [w.a[:256] == w.a[256:]], [Pairs], 256 * 768),
     "opposite columns": (lambda w: [w.a[:, ::2] == -w.a[:, 1::2]], [Slices], 512 * 384),
 }
@@ -38,7 +42,9 @@ REGULAR: dict[str, tuple[Callable[[Any], list[Any]], list[type], int]] = {
 def held(value: object) -> int:
     """Bytes that a block holds; a broadcast axis is held once."""
     if isinstance(value, np.ndarray):
-        return value.itemsize * int(np.prod([n for n, step in zip(value.shape, value.strides, strict=True) if step], dtype=int))
+        return value.itemsize * int(
+            np.prod([n for n, step in zip(value.shape, value.strides, strict=True) if step], dtype=int)
+        )
     if isinstance(value, tuple):
         return sum(held(part) for part in value)
     if is_dataclass(value) and not isinstance(value, type):
@@ -46,7 +52,7 @@ def held(value: object) -> int:
     return 8
 
 
-@pytest.mark.parametrize("make, kinds, rank", REGULAR.values(), ids=REGULAR)
+@pytest.mark.parametrize(("make", "kinds", "rank"), REGULAR.values(), ids=REGULAR)
 def test_large_rules_are_regular_and_small(make: Callable[[Any], list[Any]], kinds: list[type], rank: int) -> None:
     plan = affinet.plan(make(affinet.weights(LARGE)))
     assert [type(block) for block in plan.blocks] == kinds
@@ -90,7 +96,11 @@ def test_rows_and_columns_that_disagree_contradict(totals: tuple[float, float]) 
 
 def test_matrices_on_both_sides_commute_where_they_agree() -> None:
     draw = np.random.default_rng(1)
-    left, right, inside = draw.standard_normal((2, 300)), draw.standard_normal((400, 3)), draw.standard_normal((300, 400))
+    left, right, inside = (
+        draw.standard_normal((2, 300)),
+        draw.standard_normal((400, 3)),
+        draw.standard_normal((300, 400)),
+    )
     w = affinet.weights({"a": (300, 400)})
     plan = affinet.plan([left @ w.a == left @ inside, w.a @ right == inside @ right])
     assert [type(block) for block in plan.blocks] == [Product]
@@ -107,7 +117,11 @@ def test_equations_said_in_a_loop_are_one_batch() -> None:
 
 
 def test_seven_billion_weights_plan_in_little_memory() -> None:
-    shapes = {f"layers.{k}.{name}": shape for k in range(4) for name, shape in (("up", (11008, 4096)), ("down", (4096, 11008)))}
+    shapes = {
+        f"layers.{k}.{name}": shape
+        for k in range(4)
+        for name, shape in (("up", (11008, 4096)), ("down", (4096, 11008)))
+    }
     w = affinet.weights(shapes)
     plan = affinet.plan([rule for p in w for rule in (p.sum(dim=1) == 0, p.sum(dim=0) == 0)])
     assert [type(block) for block in plan.blocks] == [Product] * 8

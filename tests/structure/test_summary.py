@@ -24,12 +24,12 @@ def test_the_table_has_a_line_a_rule_and_the_totals() -> None:
     assert "2 entries tied in 1 class" in shown[3]
     assert shown[-1] == (
         "6 equations, rank 5 (1 redundant) over 22 entries; 17 of these stay free. "
-        "4 entries of the same weights are untouched."
+        "Untouched entries of the same weights: 4."
     )
 
 
 @pytest.mark.parametrize(
-    "rule, became",
+    ("rule", "became"),
     [
         (families.fix(W.c, np.arange(6) < 3, 1.0), "3 fixed entries"),
         (W.c[0] == 1, "1 fixed entry"),

@@ -40,19 +40,31 @@ def test_few_decisions_are_taken_for_few_of_many_rules() -> None:
 
 
 SENTENCES: dict[str, tuple[list[Any], tuple[str, ...], str]] = {
-    "two values": ([W.b[0] == 1, W.b[0] == 3, W.b[1] == 1], ("b[0] == 1", "b[0] == 3"), r"0 == -?[12](\.0)? for b\[0\]"),
+    "two values": (
+        [W.b[0] == 1, W.b[0] == 3, W.b[1] == 1],
+        ("b[0] == 1", "b[0] == 3"),
+        r"0 == -?[12](\.0)? for b\[0\]",
+    ),
     "one rule": ([0 * W.b == 1], ("0 * b == 1",), r"it says 0 == 1\. Change it or drop it"),
     "a row": (
         [(W.a.sum(dim=1) == 1).named("rows sum to one"), (W.a[0] == 0).named("first row is zero")],
         ("rows sum to one", "first row is zero"),
         r"together they say 0 == -?1 for a\[0, :\]",
     ),
-    "a cycle": ([W.b[0] == W.b[1] + 1, W.b[1] == W.b[2] + 1, W.b[2] == W.b[0]], ("b[0] == b[1] + 1", "b[1] == b[2] + 1", "b[2] == b[0]"), r"0 == -?2 for b"),
-    "rows against columns": ([W.a.sum(dim=1) == 1, W.a.sum(dim=0) == 1], ("a.sum(dim=1) == 1", "a.sum(dim=0) == 1"), r"for a\."),
+    "a cycle": (
+        [W.b[0] == W.b[1] + 1, W.b[1] == W.b[2] + 1, W.b[2] == W.b[0]],
+        ("b[0] == b[1] + 1", "b[1] == b[2] + 1", "b[2] == b[0]"),
+        r"0 == -?2 for b",
+    ),
+    "rows against columns": (
+        [W.a.sum(dim=1) == 1, W.a.sum(dim=0) == 1],
+        ("a.sum(dim=1) == 1", "a.sum(dim=0) == 1"),
+        r"for a\.",
+    ),
 }
 
 
-@pytest.mark.parametrize("rules, names, sentence", SENTENCES.values(), ids=SENTENCES)
+@pytest.mark.parametrize(("rules", "names", "sentence"), SENTENCES.values(), ids=SENTENCES)
 def test_the_sentence(rules: list[Any], names: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(affinet.InfeasibleError, match=sentence) as found:
         affinet.plan(rules)
@@ -60,12 +72,21 @@ def test_the_sentence(rules: list[Any], names: tuple[str, ...], sentence: str) -
 
 
 HIDDEN: dict[str, Callable[[], list[Any]]] = {
-    "in a forest of ties": lambda: [(W.b[k] == W.b[k + 1]).named(f"link {k}") for k in range(4)] + [(W.b[0] == W.b[4] + 1).named("off")],
+    "in a forest of ties": lambda: (
+        [(W.b[k] == W.b[k + 1]).named(f"link {k}") for k in range(4)] + [(W.b[0] == W.b[4] + 1).named("off")]
+    ),
     "in dense equations": lambda: [
-        *(((row @ W.b) == 1).named(f"row {k}") for k, row in enumerate(np.random.default_rng(0).standard_normal((4, 5)))),
+        *(
+            ((row @ W.b) == 1).named(f"row {k}")
+            for k, row in enumerate(np.random.default_rng(0).standard_normal((4, 5)))
+        ),
         (np.random.default_rng(0).standard_normal((4, 5)).sum(axis=0) @ W.b == 5).named("sum of all"),
     ],
-    "between slices": lambda: [(W.c.sum(dim=(1, 2)) == 1).named("one"), (W.c.sum(dim=0) == 1).named("two"), (W.b == 0).named("apart")],
+    "between slices": lambda: [
+        (W.c.sum(dim=(1, 2)) == 1).named("one"),
+        (W.c.sum(dim=0) == 1).named("two"),
+        (W.b == 0).named("apart"),
+    ],
     "three rules of many": lambda: [
         *((W.a[k].sum() == 1).named(f"row {k}") for k in range(4)),
         (W.a[:2].sum() == 3).named("half"),

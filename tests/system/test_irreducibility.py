@@ -77,11 +77,10 @@ def test_one_rule_alone() -> None:
 
 
 def test_one_rule_of_many_equations() -> None:
-    text = said((W.b - W.b.roll(1) == 1).named("a staircase"))
-    assert text == (
+    assert said((W.b - W.b.roll(1) == 1).named("a staircase")) == (
         'this rule cannot hold:\n  "a staircase"  b - b.roll(1) == 1\n'
         "it says 0 == 4 for b[0], b[1], b[2], b[3]. Change it or drop it."
-    ) or text.startswith('this rule cannot hold:\n  "a staircase"  b - b.roll(1) == 1\nit says 0 == 4 for b')
+    )
 
 
 def test_ties_name_the_path_between_them() -> None:

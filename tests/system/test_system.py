@@ -117,3 +117,15 @@ def test_frozen_weights_become_constants(w: affinet.Weights) -> None:
 def test_constants_that_no_rule_speaks_of_leave_the_tolerance(w: affinet.Weights) -> None:
     system = System.of([w.c == 1]).with_constants({"b": np.zeros(4)}, 1e-3)
     assert system.tolerance.epsilon == DOUBLE_EPSILON
+
+
+def test_a_dense_matrix_is_as_large_as_it_is_full() -> None:
+    """A thousand ties as a dense 999 × 1000 matrix become the same ties as in one line."""
+    matrix = np.zeros((999, 1000))
+    matrix[np.arange(999), np.arange(999)], matrix[np.arange(999), np.arange(1, 1000)] = 1.0, -1.0
+    w = affinet.weights({"w": (1000,)})
+    dense, line = affinet.plan(affinet.families.linear([w.w], matrix)), affinet.plan(w.w[:-1] == w.w[1:])
+    rule = dense.system.rules[0]
+    assert (rule.pairs, rule.nonzeros) == (999_000, 1_998)
+    assert [type(block) for block in dense.blocks] == [type(block) for block in line.blocks]
+    assert (dense.rank, dense.free) == (line.rank, line.free) == (999, 1)

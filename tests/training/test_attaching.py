@@ -87,7 +87,7 @@ def test_a_rule_on_frozen_weights_alone_is_checked() -> None:
     model.c.requires_grad_(False)
     w = affinet.weights(model)
     rules = [w.a[0] == 0, (w.c[0] == w.c[1] + 1).named("frozen only")]
-    with pytest.raises(affinet.InfeasibleError, match='"frozen only"|frozen only'):
+    with pytest.raises(affinet.InfeasibleError, match='"frozen only"'):
         affinet.project(model, sgd(model), rules)
     with torch.no_grad():
         model.c.copy_(torch.tensor([3.0, 2.0]))
@@ -102,7 +102,9 @@ def test_frozen_rounding_raises_no_false_alarm(dtype: torch.dtype) -> None:
     with torch.no_grad():
         model.c.copy_(torch.softmax(model.c.float(), dim=1))
     w = affinet.weights(model)
-    handle = affinet.project(model, sgd(model), [w.c.sum(dim=1) == 1, w.a.sum(dim=1) == w.c.sum(dim=1), w.a.sum() == 40])
+    handle = affinet.project(
+        model, sgd(model), [w.c.sum(dim=1) == 1, w.a.sum(dim=1) == w.c.sum(dim=1), w.a.sum() == 40]
+    )
     assert handle.projector.plan.rank == 40
 
 
@@ -195,7 +197,7 @@ def test_weights_that_are_not_finite(bad: float) -> None:
     with torch.no_grad():
         model.a[1] = bad
     optimizer = sgd(model)
-    with pytest.raises(affinet.AttachError, match=r"a holds 1 number that are not finite|a holds 1 number"):
+    with pytest.raises(affinet.AttachError, match="a holds 1 number that"):
         unchanged(model, optimizer, lambda: affinet.project(model, optimizer, affinet.weights(model).a[0] == 0))
 
 

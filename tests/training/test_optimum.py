@@ -56,7 +56,13 @@ RECIPES = {
     "AdamW without decay": Recipe(lambda p: optim.AdamW(p, lr=0.05, weight_decay=0.0), 2500, 1e-6),
     "RMSprop": Recipe(lambda p: optim.RMSprop(p, lr=0.02), 2500, 1e-12),
     "Adagrad": Recipe(lambda p: optim.Adagrad(p, lr=0.5), 2500, 1e-12),
-    "LBFGS": Recipe(lambda p: optim.LBFGS(p, lr=1.0, max_iter=30, line_search_fn="strong_wolfe", tolerance_grad=1e-12, tolerance_change=0), 6, 1e-6),
+    "LBFGS": Recipe(
+        lambda p: optim.LBFGS(
+            p, lr=1.0, max_iter=30, line_search_fn="strong_wolfe", tolerance_grad=1e-12, tolerance_change=0
+        ),
+        6,
+        1e-6,
+    ),
 }
 
 

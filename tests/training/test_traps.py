@@ -99,7 +99,9 @@ class Failing(optim.Adam):
 def test_a_step_that_raises_leaves_nothing_behind() -> None:
     net, twin = Net(), Net()
     optimizer, stock = (Failing(one.parameters(), lr=0.1, weight_decay=0.3) for one in (net, twin))
-    handle, _ = (affinet.project(one, opt, rules_for(one), decay="coupled") for one, opt in ((net, optimizer), (twin, stock)))
+    handle, _ = (
+        affinet.project(one, opt, rules_for(one), decay="coupled") for one, opt in ((net, optimizer), (twin, stock))
+    )
     backward(net)
     before = weights(net)
     optimizer.fails = True
@@ -159,7 +161,9 @@ def test_gradients_from_closures_are_projected(kind: type[Optimizer], how: str) 
         calls.append(1)
         return net().detach()
 
-    losses = [float(optimizer.step(closure) if how == "positional" else optimizer.step(closure=closure)) for _ in range(4)]
+    losses = [
+        float(optimizer.step(closure) if how == "positional" else optimizer.step(closure=closure)) for _ in range(4)
+    ]
     assert len(calls) >= 4
     assert losses[-1] < losses[0]
     assert worst(handle) < 1e-12
@@ -248,9 +252,15 @@ def test_flat_directions_do_not_walk_at_an_optimum(rule: str) -> None:
     mix = draw.standard_normal((3, 96))
     normal = {
         "sums": ([w.a.sum(dim=1) == 1], draw.standard_normal((8, 1)) + np.zeros((8, 12))),
-        "ties": ([w.a == w.a[:1]], np.sin(np.arange(96.0)).reshape(8, 12) - np.sin(np.arange(96.0)).reshape(8, 12).mean(0)),
+        "ties": (
+            [w.a == w.a[:1]],
+            np.sin(np.arange(96.0)).reshape(8, 12) - np.sin(np.arange(96.0)).reshape(8, 12).mean(0),
+        ),
         "dense": ([affinet.families.linear([w.a], mix, 1)], (draw.standard_normal(3) @ mix).reshape(8, 12)),
-        "product": ([w.a.sum(dim=1) == 0, w.a.sum(dim=0) == 0], np.add.outer(draw.standard_normal(8), draw.standard_normal(12))),
+        "product": (
+            [w.a.sum(dim=1) == 0, w.a.sum(dim=0) == 0],
+            np.add.outer(draw.standard_normal(8), draw.standard_normal(12)),
+        ),
     }
     rules, gradient = normal[rule]
     optimizer = optim.Adam(model.parameters(), lr=1e-2)
@@ -265,7 +275,9 @@ def test_flat_directions_do_not_walk_at_an_optimum(rule: str) -> None:
 # 7. Copies, second projections, subclasses, removal
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"]
+)
 def test_copies_carry_no_rules(duplicate: Callable[[Any], Any]) -> None:
     net, optimizer, handle = projected(optim.Adam, lr=0.1)
     copied_net, copied = duplicate((net, optimizer))
@@ -364,7 +376,9 @@ def test_a_missing_gradient_stays_missing_and_counts_as_zero() -> None:
     assert net.second.bias not in optimizer.state
     assert torch.equal(net.second.bias[[0, 2, 3]], before["second.bias"][[0, 2, 3]])
     assert worst(handle) < 1e-14
-    wanted = handle.projector.tangent({**{n: full[n] + 0.3 * before[n] for n in full}, "second.bias": torch.zeros(4).double()})
+    wanted = handle.projector.tangent(
+        {**{n: full[n] + 0.3 * before[n] for n in full}, "second.bias": torch.zeros(4).double()}
+    )
     for name in ("first.bias", "first.weight", "second.weight"):
         used = dict(net.named_parameters())[name].grad + 0.3 * before[name]  # type: ignore[operator]
         assert torch.allclose(used, wanted[name], rtol=0, atol=1e-14), name

@@ -61,7 +61,7 @@ class Slices:
     `basis` (r, n) has orthonormal rows; `target` is (cells, r) or (1, r). `pinned` are inner places whose value is
     given, with `values` (cells | 1, pinned); `copies` are (member, representative, sign) of inner places that are
     equal or opposite: both are already implied by the basis, and are made exact to the bit. `ambiguous` is one where
-    the rank was decided within a factor of 100 of the tolerance.
+    the rank was decided close to the tolerance.
     """
 
     parameter: Parameter
@@ -232,8 +232,8 @@ class Dense:
     """Many small components of one form: `basis_k @ y[members_k] == target_k`, y = √D z.
 
     `members` (k, n) numbers the classes of each component, `basis` (k, r, n) has orthonormal rows (zero rows where a
-    component's rank is smaller), `target` is (k, r). `ambiguous` counts the components whose rank was decided within
-    a factor of 100 of the tolerance.
+    component's rank is smaller), `target` is (k, r). `ambiguous` counts the components whose rank was decided close
+    to the tolerance.
     """
 
     parts: tuple[Part, ...]

@@ -43,7 +43,7 @@ def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror 
     pairs: list[Mirror | Pairs] = []
     irregular = []
     for number, rule in enumerate(system.rules):
-        found = read(rule.expression, number) if rule.pairs > one_by_one else None
+        found = read(rule.expression, number) if rule.nonzeros > one_by_one else None
         match found:
             case RowBatch():
                 batches.append(found)

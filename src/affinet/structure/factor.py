@@ -65,7 +65,7 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
     u, s, vt = np.linalg.svd(small, full_matrices=False)
     bound = tolerance.rank(*matrix.shape) * s[0]
     rank = int((s > bound).sum())
-    ambiguous = int(((s > bound * 1e-2) & (s < bound * 1e2)).any())
+    ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2)).any())
     within = rhs @ u[:, :rank]
     gap = np.abs(rhs - within @ u[:, :rank].T).max(axis=1)
     consistent = gap <= tolerance.consistency(len(matrix)) * np.abs(rhs).max(axis=1)
@@ -87,7 +87,7 @@ def _by_svd(
     u, s, vt = np.linalg.svd(matrix, full_matrices=False)
     bound = tolerance.rank(r, n) * s[:, :1]
     kept = s > np.where(bound > 0, bound, 0.0)
-    ambiguous = int(((s > bound * 1e-2) & (s < bound * 1e2) & (s > 0)).any(axis=1).sum())
+    ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2) & (s > 0)).any(axis=1).sum())
     ut = np.where(kept[:, :, None], u.transpose(0, 2, 1), 0.0)
     within = np.einsum("kqr,kr->kq", ut, rhs)
     residual = rhs - np.einsum("kqr,kq->kr", ut, within)

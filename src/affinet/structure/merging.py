@@ -68,7 +68,8 @@ def _totals(view: View, a: Slices, b: Slices) -> str:
     """What two sets of sums over one whole box make its total, where both are plain sums."""
     if any(any(part.basis.strides) or len(part.target) > 1 for part in (a, b)):
         return ""
-    said = [float(part.target[0, 0] / part.basis[0, 0]) * (view.size // part.inner.size) for part in (a, b)]
+    as_listed = sorted((a, b), key=lambda part: part.rules)
+    said = [float(part.target[0, 0] / part.basis[0, 0]) * (view.size // part.inner.size) for part in as_listed]
     return f"the first makes all entries of {view.parameter.name} add up to {said[0]:.6g}, the second to {said[1]:.6g}."
 
 

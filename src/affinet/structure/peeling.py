@@ -72,7 +72,7 @@ def _independent_dense(matrix: Floats, rhs: Floats, terms: Floats, tolerance: To
     diagonal = np.abs(np.diagonal(upper))
     bound = tolerance.rank(*matrix.shape) * diagonal[0]
     rank = int((diagonal > bound).sum())
-    ambiguous = int(((diagonal > bound * 1e-2) & (diagonal < bound * 1e2)).any())
+    ambiguous = int(((diagonal > bound * 0.25) & (diagonal < bound * 1e2)).any())
     first, rest = order[:rank], order[rank:]
     combination = scipy.linalg.solve_triangular(
         upper[:rank, :rank], upper[:rank, rank : len(order)], check_finite=False

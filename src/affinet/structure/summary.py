@@ -142,7 +142,7 @@ def _totals(system: System, blocks: tuple[Block, ...]) -> str:
     return (
         f"{_many(rows, 'equation')}, rank {_count(Interval(low, high))} ({_count(redundant)} redundant) "
         f"over {size:,} entries; {_count(Interval(size - high, size - low))} of these stay free. "
-        f"{total - size:,} entries of the same weights are untouched."
+        f"Untouched entries of the same weights: {total - size:,}."
     )
 
 
@@ -152,7 +152,7 @@ def _notes(system: System, blocks: tuple[Block, ...]) -> list[str]:
     close = sum(_ambiguous(block) for block in blocks)
     if close:
         notes.append(
-            f"note: the rank of {close:,} component{'s' * (close != 1)} was decided within a factor of 100 of the "
+            f"note: the rank of {close:,} component{'s' * (close != 1)} was decided close to the "
             f"tolerance (constants known to {system.tolerance.epsilon:.1e}); nearly equal equations may count as one."
         )
     low, high = _rank(blocks)

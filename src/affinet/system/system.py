@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from affinet.language.constraint import Constraint
 from affinet.language.evaluation import substitute
 from affinet.language.expression import Expression
 from affinet.language.forecast import forecast
-from affinet.language.terms import Floats, Integers, Term, lower
+from affinet.language.terms import Floats, Integers, Term, lower, spanned_bytes
 from affinet.system.layout import Layout
 from affinet.system.rows import PAIR_BYTES, Rows, gather_rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
@@ -39,11 +40,12 @@ class Rule:
     @property
     def pairs(self) -> int:
         """How many (equation, entry) pairs its sparse form would hold, at most."""
-        shape = self.expression.shape
-        return sum(
-            term.count * int(np.prod([n for n, s in zip(shape, term.start, strict=True) if s is None], dtype=object))
-            for term in self.expression.terms
-        )
+        return sum(_pairs(term, self.expression.shape) for term in self.expression.terms)
+
+    @property
+    def nonzeros(self) -> int:
+        """How many of the pairs are left without the zeros of dense coefficients: a matrix counts as full as it is."""
+        return sum(int(_pairs(term, self.expression.shape) * _density(term)) for term in self.expression.terms)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +114,16 @@ class System:
     def _forecast(rule: Rule) -> None:
         """Raise TooLargeError before the sparse form of a rule is allocated that memory cannot hold."""
         forecast(f'rule "{rule.name}", read one equation at a time,', rule.pairs, item_bytes=PAIR_BYTES)
+
+
+def _pairs(term: Term, shape: tuple[int, ...]) -> int:
+    return term.count * prod(n for n, start in zip(shape, term.start, strict=True) if start is None)
+
+
+def _density(term: Term) -> float:
+    """The share of coefficients that are not zero, of the sparsest factor; views of a few numbers count as full."""
+    held = [factor.values for factor in term.factors if spanned_bytes(factor.values) >= factor.values.nbytes]
+    return min((np.count_nonzero(values) / values.size for values in held if values.size), default=1.0)
 
 
 class _Triples:

@@ -28,7 +28,7 @@ class Measure:
         self._regular: list[tuple[int, _Regular]] = []
         irregular = []
         for number, rule in enumerate(system.rules):
-            found = read(rule.expression, number) if rule.pairs > ONE_BY_ONE else None
+            found = read(rule.expression, number) if rule.nonzeros > ONE_BY_ONE else None
             if found is None:
                 irregular.append(number)
             else:
@@ -79,8 +79,8 @@ class _Regular:
         self._device = device
         if isinstance(form, RowBatch):
             found = cells_box(form.parameter.name, form.offset, form.outer, form.inner, device)
-            assert found is not None, "a rule read from its terms is a strided box"
-            self._box, self._cells = found
+            self._cells = 1 if found is None else found[1]
+            self._access = found[0] if found else Gathered((Part(form.parameter, form.positions().ravel()),), device)
 
     def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
         form = self._form
@@ -99,7 +99,10 @@ class _Regular:
                 return (first - form.ratio * second - _tensor(form.shift, first)).abs().amax() * self._scale
 
     def _batch(self, form: RowBatch, weight: Tensor) -> Tensor:
-        x = self._box.read(weight)
+        if isinstance(self._access, Gathered):
+            x = self._access.read({form.parameter.name: weight}).view(form.cells, -1)
+        else:
+            x = self._access.read(weight)
         inner = tuple(range(self._cells, x.ndim))
         dtype = irregular_dtype(self._device)
         rhs = torch.as_tensor(np.array(form.rhs), dtype=dtype, device=self._device)

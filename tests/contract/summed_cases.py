@@ -1,0 +1,225 @@
+"""Cases about sums of rows, columns, whole weights and kernels."""
+
+from __future__ import annotations
+
+from affinet import families
+from tests.contract.case import Case
+
+TWO = {"a.weight": (3, 4), "b.weight": (4, 3)}
+MATRIX = {"a.weight": (5, 7)}
+KERNELS = {"conv.weight": (4, 3, 3, 3)}
+BIASED = {"a.weight": (4, 3), "a.bias": (4,)}
+PLAIN = frozenset({"no equations"})
+
+
+SUMS = (
+    Case("rows sum to one", MATRIX, lambda w: [w.a.weight.sum(dim=1) == 1], 5, 30, ("a.weight.sum(dim=1) == 1",)),
+    Case(
+        "rows and columns",
+        MATRIX,
+        lambda w: [w.a.weight.sum(dim=1) == 0, w.a.weight.sum(dim=0) == 0],
+        11,
+        24,
+        ("a.weight.sum(dim=1) == 0", "a.weight.sum(dim=0) == 0"),
+    ),
+    Case(
+        "rows and columns to totals",
+        MATRIX,
+        lambda w: [w.a.weight.sum(dim=1) == 7, w.a.weight.sum(dim=0) == 5],
+        11,
+        24,
+        ("a.weight.sum(dim=1) == 7", "a.weight.sum(dim=0) == 5"),
+    ),
+    Case(
+        "rows and the whole",
+        MATRIX,
+        lambda w: [w.a.weight.sum(dim=1) == 1, w.a.weight.sum() == 5],
+        5,
+        30,
+        ("a.weight.sum(dim=1) == 1", "a.weight.sum() == 5"),
+    ),
+    Case(
+        "rows and half rows",
+        MATRIX,
+        lambda w: [w.a.weight.sum(dim=1) == 1, w.a.weight[:, :3].sum(dim=1) == 0.5],
+        10,
+        25,
+        ("a.weight.sum(dim=1) == 1", "a.weight[:, :3].sum(dim=1) == 0.5"),
+    ),
+    Case(
+        "rows and some columns",
+        {"a.weight": (8, 16)},
+        lambda w: [w.a.weight.sum(dim=1) == 1, w.a.weight[:, :10].sum(dim=0) == 0],
+        18,
+        110,
+        ("a.weight.sum(dim=1) == 1", "a.weight[:, :10].sum(dim=0) == 0"),
+    ),
+    Case(
+        "rows and one fixed entry",
+        MATRIX,
+        lambda w: [w.a.weight.sum(dim=1) == 1, w.a.weight[2, 3] == 0.5],
+        6,
+        29,
+        ("a.weight.sum(dim=1) == 1", "a.weight[2, 3] == 0.5"),
+    ),
+    Case(
+        "every third entry",
+        {"a.weight": (6, 9)},
+        lambda w: [w.a.weight[::2, 1::3].sum(dim=1) == 1, w.a.weight[1::2, ::-2].sum(dim=0) == 0],
+        8,
+        16,
+        ("a.weight[::2, 1::3].sum(dim=1) == 1", "a.weight[1::2, ::-2].sum(dim=0) == 0"),
+    ),
+    Case(
+        "rows picked by hand",
+        MATRIX,
+        lambda w: [w.a.weight[[0, 3, 1]][:, [6, 2, 4, 0]].sum(dim=1) == [1, 2, 3]],
+        3,
+        9,
+        ("a.weight[[0, 3, 1]][:, [6, 2, 4, 0]].sum(dim=1) == [1, 2, 3]",),
+    ),
+    Case(
+        "redundant rows",
+        {"a.weight": (3, 4)},
+        lambda w: [w.a.weight.sum(dim=1) == 1, w.a.weight.sum(dim=1) == 1, 2 * w.a.weight.sum(dim=1) == 2],
+        3,
+        9,
+        ("a.weight.sum(dim=1) == 1", "a.weight.sum(dim=1) == 1", "2*a.weight.sum(dim=1) == 2"),
+    ),
+    Case(
+        "one equation over a network",
+        {**TWO, "a.bias": (3,), "b.bias": (4,)},
+        lambda w: [sum(p.sum() for p in w) == 1],
+        1,
+        30,
+    ),
+    Case(
+        "biases with kernels",
+        BIASED,
+        lambda w: [w.a.weight.sum(dim=1) + w.a.bias == 1],
+        4,
+        12,
+        ("a.weight.sum(dim=1) + a.bias == 1",),
+    ),
+    Case(
+        "running sums",
+        MATRIX,
+        lambda w: [w.a.weight.cumsum(dim=1)[:, [2, 6]] == 1],
+        10,
+        25,
+        ("a.weight.cumsum(dim=1)[:, [2, 6]] == 1",),
+    ),
+    Case("zero mean rows", MATRIX, lambda w: [families.zero_mean(w.a.weight)], 5, 30, ("zero_mean(a.weight)",)),
+    Case(
+        "rows of a transposed parameter",
+        MATRIX,
+        lambda w: [w.a.weight.sum(dim=1) == 1, w.a.weight[0, 0] == -w.a.weight[1, 1]],
+        6,
+        29,
+        ("a.weight.sum(dim=1) == 1", "a.weight[0, 0] == -a.weight[1, 1]"),
+        memory={"a.weight": "transposed"},
+    ),
+    Case("nothing at all", MATRIX, lambda w: [], 0, 0, tags=PLAIN),
+    Case(
+        "rules about no entries",
+        MATRIX,
+        lambda w: [w.a.weight[:0].sum(dim=1) == 1, 0 * w.a.weight == 0],
+        0,
+        0,
+        ("a.weight[:0].sum(dim=1) == 1", "0*a.weight == 0"),
+        tags=PLAIN,
+    ),
+)
+
+CONVOLUTIONS = (
+    Case(
+        "kernels of zero mean",
+        KERNELS,
+        lambda w: [families.zero_mean(w.conv.weight)],
+        12,
+        96,
+        ("zero_mean(conv.weight)",),
+    ),
+    Case(
+        "kernels with fixed centre",
+        KERNELS,
+        lambda w: [w.conv.weight[:, :, 1, 1] == 0.5],
+        12,
+        0,
+        ("conv.weight[:, :, 1, 1] == 0.5",),
+    ),
+    Case(
+        "kernels of zero mean with fixed centre",
+        KERNELS,
+        lambda w: [families.zero_mean(w.conv.weight), w.conv.weight[:, :, 1, 1] == 0.5],
+        24,
+        84,
+        ("zero_mean(conv.weight)", "conv.weight[:, :, 1, 1] == 0.5"),
+    ),
+    Case(
+        "kernels sum to one",
+        KERNELS,
+        lambda w: [w.conv.weight.sum(dim=(1, 2, 3)) == 1],
+        4,
+        104,
+        ("conv.weight.sum(dim=(1, 2, 3)) == 1",),
+    ),
+    Case(
+        "sums along three axes",
+        {"conv.weight": (4, 3, 2, 2)},
+        lambda w: [w.conv.weight.sum(dim=0) == 0, w.conv.weight.sum(dim=1) == 0, w.conv.weight.sum(dim=(2, 3)) == 0],
+        30,
+        18,
+        ("conv.weight.sum(dim=0) == 0", "conv.weight.sum(dim=1) == 0", "conv.weight.sum(dim=(2, 3)) == 0"),
+    ),
+    Case(
+        "kernels equal to their flip",
+        KERNELS,
+        lambda w: [w.conv.weight == w.conv.weight.flip(2, 3)],
+        48,
+        48,
+        ("conv.weight == conv.weight.flip(2, 3)",),
+    ),
+    Case(
+        "kernels opposite to their flip",
+        KERNELS,
+        lambda w: [w.conv.weight == -w.conv.weight.flip(-1)],
+        72,
+        36,
+        ("conv.weight == -conv.weight.flip(-1)",),
+    ),
+    Case(
+        "flipped kernels of zero mean",
+        KERNELS,
+        lambda w: [w.conv.weight == w.conv.weight.flip(2, 3), families.zero_mean(w.conv.weight)],
+        60,
+        48,
+        ("conv.weight == conv.weight.flip(2, 3)", "zero_mean(conv.weight)"),
+    ),
+    Case(
+        "kernels in channels last",
+        KERNELS,
+        lambda w: [families.zero_mean(w.conv.weight), w.conv.weight[0, 0, 0, 0] == w.conv.weight[1, 0, 0, 0]],
+        13,
+        95,
+        ("zero_mean(conv.weight)", "conv.weight[0, 0, 0, 0] == conv.weight[1, 0, 0, 0]"),
+        memory={"conv.weight": "channels last"},
+    ),
+    Case(
+        "flips in channels last",
+        KERNELS,
+        lambda w: [w.conv.weight == w.conv.weight.flip(2, 3)],
+        48,
+        48,
+        ("conv.weight == conv.weight.flip(2, 3)",),
+        memory={"conv.weight": "channels last"},
+    ),
+    Case(
+        "kernels with biases",
+        {"conv.weight": (4, 3, 3, 3), "conv.bias": (4,)},
+        lambda w: [w.conv.weight.sum(dim=(1, 2, 3)) == w.conv.bias, w.conv.bias[0] == 1],
+        5,
+        107,
+        ("conv.weight.sum(dim=(1, 2, 3)) == conv.bias", "conv.bias[0] == 1"),
+    ),
+)

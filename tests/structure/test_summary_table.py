@@ -1,0 +1,79 @@
+"""The plan as a table: exactly, for small plans of every kind of block."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import affinet
+from affinet import families
+from affinet.structure.summary import describe
+
+W = affinet.weights({"a": (3, 4), "b": (4,), "s": (300, 300), "T": (300, 300)})
+
+
+TABLE = """\
+rule             equations  became                                  entries  rank  free  bytes a step
+───────────────  ─────────  ──────────────────────────────────────  ───────  ────  ────  ────────────
+rows sum to one          3  3 slices of 4 entries, 1 equation each       12     3     9         192 B
+b[0] == b[1]             1  2 entries tied in 1 class                     2     1     1         160 B
+3 * b[2] == 1            1  1 fixed entry                                 1     1     0          24 B
+
+5 equations, rank 5 (0 redundant) over 15 entries; 10 of these stay free. \
+Untouched entries of the same weights: 1."""
+
+
+def test_the_table_of_a_small_plan() -> None:
+    plan = affinet.plan([(W.a.sum(1) == 1).named("rows sum to one"), W.b[0] == W.b[1], 3 * W.b[2] == 1])
+    assert str(plan) == TABLE
+
+
+def test_rules_that_became_one_block_share_its_numbers() -> None:
+    lines = str(affinet.plan([W.a.sum(1) == 1, W.a @ np.arange(4.0) == 0, W.b[0] == 2])).splitlines()
+    assert lines[2].split()[-5:] == ["12", "6", "6", "192", "B"]
+    assert lines[3].split()[-4:] == ["″"] * 4
+    assert "b[0] == 2" in lines[4]
+
+
+def test_rules_that_say_nothing_say_so() -> None:
+    assert "nothing: it holds for every weight" in str(affinet.plan([0 * W.b == 0]))
+
+
+def test_long_names_and_large_numbers() -> None:
+    text = str(affinet.plan([(W.s.sum(1) == 1).named("a name that goes on and on and on, for longer than a line")]))
+    assert "a name that goes on and on and on, for long…" in text
+    line = text.splitlines()[2].split()
+    assert line[-5:] == ["90,000", "300", "89,700", "1.4", "MB"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "wanted"),
+    [
+        ([W.a.sum(1) == 1], "3 slices of 4 entries, 1 equation each"),
+        ([W.s.sum(1) == 1, W.s.sum(0) == 1], "product of 2 projections along the axes of 90,000 entries"),
+        ([families.symmetric(W.s)], "symmetric pairs of one box"),
+        ([families.skew(W.s)], "antisymmetric pairs of one box"),
+        ([W.s == W.T.T], "90,000 pairs of s and T"),
+        ([W.b == 1], "4 fixed entries"),
+        ([W.b[:2] == W.b[2:]], "4 entries tied in 2 classes"),
+        ([W.b[0] == W.b[3]], "2 entries tied in 1 class"),
+        ([W.b[0] + W.b[1] == W.a[0, 0]], "1 component of 1 equation, 3 unknowns"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_blocks_in_a_few_words(rules: list[affinet.Constraint], wanted: str) -> None:
+    (block,) = affinet.plan(rules).blocks
+    assert describe(block) == wanted
+
+
+def test_ranks_decided_close_to_the_tolerance_are_noted() -> None:
+    close = affinet.plan([W.b.sum() == 1, W.b @ np.array([1, 1, 1, 1 + 1e-13]) == 1])
+    assert "note: the rank of 1 component was decided close to the tolerance" in str(close)
+    clear = affinet.plan([W.b.sum() == 1, W.b @ np.arange(4.0) == 1])
+    assert "note" not in str(clear)
+
+
+def test_components_of_several_forms_are_counted_together() -> None:
+    three, four = W.b[0] + W.b[1] - W.a[0, 0], W.a[1, 0] + W.a[1, 2] + W.b[2] - W.a[2, 3]
+    text = str(affinet.plan([affinet.stack([three, four]) == 0]))
+    assert "2 components of up to 1 equation" in text.splitlines()[2]
