@@ -113,12 +113,15 @@ class Projector:
     def project_in_metric_(
         self, weights: Mapping[str, Tensor], metric: Mapping[str, Tensor], skipped: Tensor | None = None
     ) -> None:
-        """Move weights to the feasible point nearest in `Σ D_i dw_i²`, in place; `metric` holds the D_i > 0."""
+        """Move weights to the feasible point nearest in `Σ D_i dw_i²`, in place; `metric` holds the D_i > 0.
+
+        Two passes: where the D_i differ by many orders of magnitude one of them loses digits that the second finds.
+        """
         kernels = self.kernels(weights)
         with undisturbed(_device(weights)):
             for kernel in kernels:
-                x = kernel.read(weights)
-                moved = kernel.project_in_metric(x, kernel.read(metric))
+                x, resistance = kernel.read(weights), kernel.read(metric)
+                moved = kernel.project_in_metric(kernel.project_in_metric(x, resistance), resistance)
                 kernel.write(weights, moved if skipped is None else torch.where(skipped != 0, x, moved))
 
     def project_gradients_(
