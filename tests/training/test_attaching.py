@@ -293,3 +293,20 @@ def test_a_projector_for_arrays_of_numpy_is_the_oracle() -> None:
     assert np.allclose(found["a"], 1)
     with pytest.raises(affinet.AttachError, match=r"there is no projector for list"):
         plan.projector([1, 2, 3])
+
+
+def test_a_right_side_beyond_the_dtype_changes_nothing() -> None:
+    layer = torch.nn.Linear(3, 4).half()
+    before = layer.bias.detach().clone()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    with pytest.raises(affinet.AttachError, match=r"bias cannot hold in torch.float16.*Nothing was changed"):
+        affinet.project(layer, optimizer, affinet.weights(layer).bias == 70000)
+    assert torch.equal(layer.bias, before)
+    affinet.project(layer, optimizer, affinet.weights(layer).bias == 7)
+
+
+def test_a_live_parameter_is_no_constant() -> None:
+    layer = torch.nn.Linear(4, 4)
+    with pytest.raises(affinet.ConstantError, match=r"requires gradients was given as a constant.*detach"):
+        _ = affinet.weights(layer).weight == layer.weight.T
+    assert (affinet.weights(layer).weight == layer.weight.detach().T).rows == 16

@@ -142,6 +142,12 @@ def _read_tensor(tensor: Any) -> tuple[NDArray[Any], float]:
     torch = sys.modules["torch"]
     if tensor.is_meta:
         raise ConstantError("a tensor on the meta device has no numbers. Constants must be given with their values.")
+    if tensor.requires_grad:
+        raise ConstantError(
+            f"a tensor of shape {tuple(tensor.shape)} that requires gradients was given as a constant, and a rule "
+            f"would hold it at its numbers of now. For a weight of the model use its symbol from affinet.weights(model); for "
+            f"a constant write .detach()."
+        )
     if tensor.is_quantized:
         raise ConstantError("a quantized tensor is no constant. Write `.dequantize()`.")
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()

@@ -30,12 +30,14 @@ class Edges:
 class Forest:
     """`w_i = scale_i · w[root of its tree] + shift_i` for every node; the root is where |scale| is largest.
 
-    `scale` and `shift` are of length one where all nodes have the same.
+    `size` is the sum of the magnitudes that the shift was added up from, which its rounding is relative to: a shift may
+    come out as zero. `scale`, `shift` and `size` are of length one where all nodes have the same.
     """
 
     root: Integers
     scale: Floats
     shift: Floats
+    size: Floats
 
 
 def spanning_forest(edges: Edges, nodes: int) -> Forest:
@@ -49,13 +51,13 @@ def spanning_forest(edges: Edges, nodes: int) -> Forest:
     _, labels = csgraph.connected_components(graph, directed=False)
     roots = _first_of_each(labels)
     if bool((edges.a == -edges.b).all()) and not edges.c.any():
-        return Forest(roots[labels], np.ones(1), np.zeros(1))
+        return Forest(roots[labels], np.ones(1), np.zeros(1), np.zeros(1))
     parent, link = _tree(graph, roots, edges)
-    mantissa, exponent, _ = _compounded(edges, parent, link)
+    mantissa, exponent, _, _ = _compounded(edges, parent, link)
     roots = _largest_of_each(labels, mantissa, exponent)
     parent, link = _tree(graph, roots, edges)
-    mantissa, exponent, shift = _compounded(edges, parent, link)
-    return Forest(roots[labels], _joined(mantissa, exponent), shift)
+    mantissa, exponent, shift, size = _compounded(edges, parent, link)
+    return Forest(roots[labels], _joined(mantissa, exponent), shift, size)
 
 
 def _first_of_each(labels: Integers) -> Integers:
@@ -105,19 +107,21 @@ def _steps(edges: Edges, parent: Integers, link: Integers) -> tuple[Floats, Floa
     return ratio, shift
 
 
-def _compounded(edges: Edges, parent: Integers, link: Integers) -> tuple[Floats, Integers, Floats]:
-    """Mantissa and exponent of the scale, and the shift, of every node relative to its root."""
+def _compounded(edges: Edges, parent: Integers, link: Integers) -> tuple[Floats, Integers, Floats, Floats]:
+    """Mantissa and exponent of the scale, the shift and its size, of every node relative to its root."""
     ratio, shift = _steps(edges, parent, link)
+    size = np.abs(shift)
     mantissa, exponent = np.frexp(ratio)
     exponent, above = exponent.astype(np.int64), parent
     # A shift may overflow while the root is not yet the largest; then only the scales are used.
     with np.errstate(over="ignore", invalid="ignore"):
         while (above != above[above]).any():
-            shift = shift + _joined(mantissa, exponent) * shift[above]
+            scale = _joined(mantissa, exponent)
+            shift, size = shift + scale * shift[above], size + np.abs(scale) * size[above]
             mantissa, carry = np.frexp(mantissa * mantissa[above])
             exponent = exponent + exponent[above] + carry
             above = above[above]
-    return mantissa, exponent, shift
+    return mantissa, exponent, shift, size
 
 
 def _joined(mantissa: Floats, exponent: Integers) -> Floats:

@@ -45,8 +45,10 @@ class _State:
     node: Integers
     scale: Floats
     shift: Floats
+    size: Floats
     known: np.ndarray
     value: Floats
+    value_size: Floats
 
 
 def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
@@ -56,7 +58,7 @@ def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
     """
     columns, local = ranked(rows.columns)
     n = len(columns)
-    state = _State(np.arange(n), np.ones(1), np.zeros(1), np.zeros(n, bool), np.zeros(n))
+    state = _State(np.arange(n), np.ones(1), np.zeros(1), np.zeros(1), np.zeros(n, bool), np.zeros(n), np.zeros(n))
     core = Rows(rows.bounds, local, rows.values, rows.rhs, rows.rule, rows.index)
     terms = rows.magnitude
     tying = False
@@ -108,6 +110,7 @@ def _fix(state: _State, core: Rows, single: Integers, terms: Floats, tolerance: 
     if not np.isfinite(value).all():
         raise Contradiction
     state.value[node[::-1]] = value[::-1]
+    np.maximum.at(state.value_size, node, size)
     state.known[node] = True
     if (np.abs(state.value[node] - value) > tolerance.consistency(8) * np.maximum(size, np.abs(value))).any():
         raise Contradiction
@@ -131,7 +134,7 @@ def _close_cycles(state: _State, edges: Edges, forest: Forest, terms: Floats, to
         return False
     left, right = edges.a * forest.scale[edges.x], edges.b * forest.scale[edges.y]
     rhs = edges.c - edges.a * forest.shift[edges.x] - edges.b * forest.shift[edges.y]
-    size = terms + np.abs(edges.a * forest.shift[edges.x]) + np.abs(edges.b * forest.shift[edges.y])
+    size = terms + np.abs(edges.a) * forest.size[edges.x] + np.abs(edges.b) * forest.size[edges.y]
     bound = tolerance.consistency(len(forest.root))
     coefficient = left + right
     # Scales that underflow have no digits left to tell a second ratio by.
@@ -143,6 +146,7 @@ def _close_cycles(state: _State, edges: Edges, forest: Forest, terms: Floats, to
         return False
     node, value = forest.root[edges.x[~free]], rhs[~free] / coefficient[~free]
     state.value[node[::-1]] = value[::-1]
+    np.maximum.at(state.value_size, node, size[~free] / np.abs(coefficient[~free]))
     state.known[node] = True
     disagreement = np.abs((state.value[node] - value) * coefficient[~free])
     if (disagreement > bound * (size[~free] + np.abs(coefficient[~free] * value))).any():
@@ -154,6 +158,7 @@ def _compose(state: _State, forest: Forest) -> None:
     """Follow every entry from its old node to the root that the forest gave it."""
     if len(forest.scale) > 1:
         state.shift = state.scale * forest.shift[state.node] + state.shift
+        state.size = np.abs(state.scale) * forest.size[state.node] + state.size
         state.scale = state.scale * forest.scale[state.node]
     state.node = forest.root[state.node]
 
@@ -162,12 +167,13 @@ def _substituted(state: _State, core: Rows, terms: Floats, tolerance: Tolerance)
     """The remaining equations in the unknowns that remain."""
     node = state.node[core.columns]
     scale = np.broadcast_to(state.scale, state.node.shape)[core.columns]
-    shift = np.broadcast_to(state.shift, state.node.shape)[core.columns]
+    shift, size = (np.broadcast_to(part, state.node.shape)[core.columns] for part in (state.shift, state.size))
     known = state.known[node]
     offset = core.values * (shift + np.where(known, scale * state.value[node], 0.0))
     row = core.row_of_each()
     rhs = core.rhs - np.bincount(row, offset, core.count)
-    terms = terms + np.bincount(row, np.abs(offset), core.count)
+    magnitude = np.abs(core.values) * (size + np.where(known, np.abs(scale) * state.value_size[node], 0.0))
+    terms = terms + np.bincount(row, np.maximum(magnitude, np.abs(offset)), core.count)
     left = ~known
     values = core.values[left] * scale[left]
     fresh = gather_rows(row[left], node[left], values, rhs, core.rule, core.index, tolerance.cancellation)

@@ -87,6 +87,15 @@ def _settled(projector: Projector, parameters: Mapping[str, torch.nn.Parameter])
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     projector.project_(parameters, passes=2)
     with torch.no_grad():
+        for name, parameter in parameters.items():
+            if not bool(torch.isfinite(parameter).all()):
+                for each, there in before.items():
+                    parameters[each].copy_(there)
+                raise AttachError(
+                    f"the nearest point that satisfies the rules has numbers that {name} cannot hold in "
+                    f"{parameter.dtype}: a right-hand side is out of its range. Nothing was changed; use a wider dtype "
+                    f"or other right-hand sides."
+                )
         return {
             name: float(torch.linalg.vector_norm(parameter.double() - before[name].double()))
             for name, parameter in parameters.items()
