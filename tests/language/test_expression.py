@@ -343,7 +343,13 @@ def test_the_fast_path_means_the_same() -> None:
 
 @pytest.mark.parametrize(
     "array",
-    [np.ones(8), torch.ones(8), torch.nn.Parameter(torch.ones(8)), torch.ones(8, dtype=torch.bfloat16), [1] * 8],
+    [
+        np.ones(8),
+        torch.ones(8),
+        torch.nn.Parameter(torch.ones(8)).detach(),
+        torch.ones(8, dtype=torch.bfloat16),
+        [1] * 8,
+    ],
 )
 def test_arrays_on_either_side(array: Any) -> None:
     ones, value = np.ones(8), VALUES["W"]

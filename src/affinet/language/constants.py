@@ -145,8 +145,8 @@ def _read_tensor(tensor: Any) -> tuple[NDArray[Any], float]:
     if tensor.requires_grad:
         raise ConstantError(
             f"a tensor of shape {tuple(tensor.shape)} that requires gradients was given as a constant, and a rule "
-            f"would hold it at its numbers of now. For a weight of the model use its symbol from affinet.weights(model); for "
-            f"a constant write .detach()."
+            f"would hold it at its numbers of now. For a weight of the model use its symbol from "
+            f"affinet.weights(model); for a constant write .detach()."
         )
     if tensor.is_quantized:
         raise ConstantError("a quantized tensor is no constant. Write `.dequantize()`.")
