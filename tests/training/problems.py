@@ -72,9 +72,7 @@ class Problems(torch.nn.Module):
 
     def rules(self) -> list[affinet.Constraint]:
         w = affinet.weights(self)
-        return [
-            rule for copy in self.copies for rule in RULES[copy.rules](w[f"{copy.name}.a"], w[f"{copy.name}.b"])
-        ]
+        return [rule for copy in self.copies for rule in RULES[copy.rules](w[f"{copy.name}.a"], w[f"{copy.name}.b"])]
 
     def groups(self) -> list[dict[str, Any]]:
         """A parameter group for every combination of decay and direction; options left out where they are unused."""

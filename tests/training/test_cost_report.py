@@ -1,4 +1,4 @@
-"""The certificate: stationarity, the table of what rules cost, which gradients it is made of, and gradients gone bad."""
+"""The certificate: stationarity, the table of what rules cost, the gradients it is made of, and gradients gone bad."""
 
 from __future__ import annotations
 

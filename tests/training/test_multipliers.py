@@ -99,7 +99,13 @@ KINDS: dict[str, tuple[Rules, tuple[int, ...]]] = {
     "sums": (lambda a, b, t: [(a.sum(dim=1) == 1 + t).named("it"), b.sum(dim=0) == [1, -1]], (3,)),
     "weighted sums": (lambda a, b, t: [(a @ np.arange(1.0, 5) == 1 + t).named("it")], (3,)),
     "product of axes": (lambda a, b, t: [(a[:, :3].sum(dim=1) == t).named("it"), a[:, 3].sum() == 1], (3,)),
-    "symmetric": (lambda a, b, t: [(a[:, :3] - a[:, :3].T == t * 0).named("ties"), (a[0].sum() == t.sum() if np.ndim(t) else a[0].sum() == t).named("it")], ()),
+    "symmetric": (
+        lambda a, b, t: [
+            (a[:, :3] - a[:, :3].T == t * 0).named("ties"),
+            (a[0].sum() == t.sum() if np.ndim(t) else a[0].sum() == t).named("it"),
+        ],
+        (),
+    ),
     "dense": (lambda a, b, t: [families.linear([a, b], DENSE, np.array([1.0, 2.0, 3.0]) + t).named("it")], (3,)),
     "cross-layer": (lambda a, b, t: [a[:2, :2] == b[:2].T, (a.sum() + b.sum() == 2 + t).named("it")], ()),
 }

@@ -1,9 +1,6 @@
-"""Several optimizers, parameter groups and what loops do between backward and step, under rules that couple them all."""
+"""Several optimizers, parameter groups and what loops do between backward and step, under rules across all."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -148,7 +145,10 @@ def test_one_optimizer_in_two_is_two_optimizers_that_act_as_one() -> None:
     """SGD split over two objects walks as one SGD would: projected jointly, to rounding."""
     one, two = Net(), Net()
     single = [optim.SGD(one.parameters(), lr=0.1, momentum=0.9)]
-    split = [optim.SGD(two.first.parameters(), lr=0.1, momentum=0.9), optim.SGD(two.second.parameters(), lr=0.1, momentum=0.9)]
+    split = [
+        optim.SGD(two.first.parameters(), lr=0.1, momentum=0.9),
+        optim.SGD(two.second.parameters(), lr=0.1, momentum=0.9),
+    ]
     for net, optimizers in ((one, single), (two, split)):
         affinet.project(net, optimizers, rules_for(net))
         for _ in range(50):
@@ -172,7 +172,7 @@ def test_stepping_one_alone_stays_feasible() -> None:
 
 
 def test_stepping_one_alone_for_long_ends_at_no_joint_optimum() -> None:
-    """The others' gradients missing, its own part of `P g` is what it minimizes along: documented, and not the optimum."""
+    """The others' gradients missing, it follows its own part of `P g` only: documented, and not the optimum."""
     net, steps = Net(), 800
     optimizers = pair(net)
     handle = affinet.project(net, optimizers, rules_for(net))
@@ -221,7 +221,10 @@ def test_gradients_projected_by_the_first_are_not_projected_again_by_the_second(
 
 def test_groups_with_rates_of_their_own_reach_the_optimum() -> None:
     net, steps = Net(), 1000
-    groups = [{"params": list(net.first.parameters()), "lr": 0.05}, {"params": list(net.second.parameters()), "lr": 0.2}]
+    groups = [
+        {"params": list(net.first.parameters()), "lr": 0.05},
+        {"params": list(net.second.parameters()), "lr": 0.2},
+    ]
     optimizer = optim.Adam(groups)
     affinet.project(net, optimizer, rules_for(net))
     schedule = cooled([optimizer], steps, 2.0)[0]

@@ -16,7 +16,6 @@ from affinet.training.capture import Capture
 from affinet.training.decay import Decay, decay_kind, signed_rates
 from affinet.training.metric import metric_of
 
-
 Marks = dict[str, tuple[ref[Tensor], int]]
 """Gradients as they were left: the tensor and its version, which grows with every write."""
 
@@ -176,7 +175,9 @@ def _marks(gradients: Mapping[str, Tensor | None]) -> Marks:
 def _same(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
     """Whether these very gradients were marked, written to since or not."""
     present = {name: g for name, g in gradients.items() if g is not None}
-    return bool(present) and present.keys() == marks.keys() and all(marks[name][0]() is g for name, g in present.items())
+    if not present or present.keys() != marks.keys():
+        return False
+    return all(marks[name][0]() is g for name, g in present.items())
 
 
 def _unwritten(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
