@@ -87,7 +87,7 @@ def couples(name: str) -> bool:
 
 
 def copies_of(name: str, options: dict[str, Any] | None = None) -> list[Copy]:
-    """Every kind of rules, plain, with coupled decay, and maximized (with decay too), as far as an optimizer has it."""
+    """Every kind of rules, plain, with coupled decay, and maximized (with decay), as far as the optimizer has it."""
     decay = DECAY if couples(name) and not (options or {}).get("decoupled_weight_decay") else 0.0
     ways = {(0.0, False), (decay, False)}
     if "maximize" in options_of(name) and name != "LBFGS":
@@ -164,7 +164,7 @@ def test_so_it_is_with_every_implementation(name: str, way: str) -> None:
 @pytest.mark.parametrize("maximize", [False, True])
 @pytest.mark.parametrize("rules", RULES)
 def test_lbfgs_reaches_what_it_reaches_without_rules(rules: str, maximize: bool, search: str | None) -> None:
-    """The only one here whose own accuracy is less: its strong Wolfe search compares values of f, to 1e-8 of it."""
+    """The only one whose own accuracy is less: its strong Wolfe search compares values of f, to 1e-8 of the way."""
     if maximize and "maximize" not in options_of("LBFGS"):
         pytest.skip("this version's LBFGS cannot maximize")
     options = {"line_search_fn": search, "lr": 1.0 if search else 0.5, **({"maximize": True} if maximize else {})}

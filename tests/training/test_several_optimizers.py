@@ -1,4 +1,4 @@
-"""Several optimizers, parameter groups and what loops do between backward and step, under rules that couple them."""
+"""Several optimizers, parameter groups and what loops do between backward and step, under rules across all."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_stepping_one_alone_stays_feasible() -> None:
 
 
 def test_stepping_one_alone_for_long_ends_at_no_joint_optimum() -> None:
-    """The others' gradients missing, it minimizes along its own part of `P g`: documented, and not the optimum."""
+    """The others' gradients missing, it follows its own part of `P g` only: documented, and not the optimum."""
     net, steps = Net(), 800
     optimizers = pair(net)
     handle = affinet.project(net, optimizers, rules_for(net))

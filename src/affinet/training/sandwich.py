@@ -175,9 +175,9 @@ def _marks(gradients: Mapping[str, Tensor | None]) -> Marks:
 def _same(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
     """Whether these very gradients were marked, written to since or not."""
     present = {name: g for name, g in gradients.items() if g is not None}
-    return (
-        bool(present) and present.keys() == marks.keys() and all(marks[name][0]() is g for name, g in present.items())
-    )
+    if not present or present.keys() != marks.keys():
+        return False
+    return all(marks[name][0]() is g for name, g in present.items())
 
 
 def _unwritten(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
