@@ -14,7 +14,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.classes import ClassMap
-from affinet.kernels.torch.precision import exact_matmul, irregular_dtype
+from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, silenced
 from affinet.structure.blocks import Dense, Sparse
 
 LARGEST_FACTOR = 20_000
@@ -95,10 +95,10 @@ class DenseKernel:
         y = y - self._across(self._along(y))
         return self._unknowns.expanded(y.reshape(-1), affine=False)
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         squares = self._unknowns.mean_squares(x).view(self._shape)
         noise = squares.sqrt() + squares.mean(1, keepdim=True).sqrt_()
-        return self._unknowns.spread(noise.mul_(floor).reshape(-1))
+        return silenced(self.tangent(x), self._unknowns.spread(noise.mul_(floor).reshape(-1)))
 
     def _along(self, y: Tensor) -> Tensor:
         if len(self._basis) == 1:
@@ -164,9 +164,10 @@ class SparseKernel:
         y = y - self._transposed @ self._solved(self._matrix @ y, y)
         return self._unknowns.expanded(y, affine=False)
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         squares = self._unknowns.mean_squares(x)
-        return self._unknowns.spread((squares.sqrt() + squares.mean().sqrt()).mul_(floor))
+        noise = self._unknowns.spread((squares.sqrt() + squares.mean().sqrt()).mul_(floor))
+        return silenced(self.tangent(x), noise)
 
     def _solved(self, gap: Tensor, y: Tensor) -> Tensor:
         if self._factor is not None:

@@ -41,8 +41,11 @@ class Kernel(Protocol):
     def tangent(self, x: Tensor) -> Tensor:
         """`P x`, the part along which the block's equations stay as they are."""
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
-        """`floor · (|x| + rms x)`, the rms over each entry's own component; tied entries share one number."""
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        """`P x` with zeros where it is rounding noise: where `|P x| ≤ floor · (|x| + rms x)` in its own component.
+
+        What matters is the size of `x` where `P x` would be zero; tied entries are silenced together. May write to `x`.
+        """
 
 
 def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
@@ -59,8 +62,8 @@ def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
         case Fixed():
             return FixedKernel(block, tensors[block.parts[0].parameter.name].device)
         case Ties():
-            kind = EqualTiesKernel if EqualTiesKernel.fits(block) else TiesKernel
-            return kind(block, tensors[block.parts[0].parameter.name].device)
+            like = tensors[block.parts[0].parameter.name]
+            return EqualTiesKernel(block, like) if EqualTiesKernel.fits(block) else TiesKernel(block, like.device)
         case Dense():
             return DenseKernel(block, tensors[block.parts[0].parameter.name].device)
         case Sparse():

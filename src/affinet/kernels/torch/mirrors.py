@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from math import sqrt
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors, box_of
-from affinet.kernels.torch.precision import mean_norm, regular_dtype
+from affinet.kernels.torch.precision import mean_norm, regular_dtype, silenced
 from affinet.language.terms import row_major_steps
 from affinet.structure.blocks import Mirror, Pairs
 
@@ -54,8 +52,10 @@ class MirrorKernel:
     def tangent(self, x: Tensor) -> Tensor:
         return torch.add(x, self.mirrored(x), alpha=self._sign).mul_(0.5)
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
-        return (x.square() + self.mirrored(x).square()).sqrt_().mul_(2.0 * floor / sqrt(2.0))
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        # Where the sum of both is zero, their difference is twice either of them, and the same seen from both sides.
+        noise = torch.sub(x, self.mirrored(x), alpha=self._sign).abs_().mul_(floor)
+        return silenced(self.tangent(x), noise)
 
     def mirrored(self, x: Tensor) -> Tensor:
         """The same entries seen in the mirror; a view where nothing is flipped."""
@@ -129,8 +129,8 @@ class PairsKernel:
         other = z * self._ratio
         return torch.stack([z, other] if self._swapped else [other, z])
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
-        return mean_norm(x, (0,), 2, 2.0 * floor)
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        return silenced(self.tangent(x), mean_norm(x, (0,), 2, 2.0 * floor))
 
     def _common(self, scaled: Tensor, plain: Tensor) -> Tensor:
         # As a change of `plain`, so that a pair that agrees already keeps its bits.
