@@ -34,8 +34,7 @@ class Capture:
         if self._always or self._asked:
             self._asked = False
             present = {name: g for name, g in gradients.items() if g is not None}
-            with torch.no_grad():
-                self._gradients = {name: _copied(g, self._gradients.get(name)) for name, g in present.items()}
+            self._gradients = {name: _copied(g.detach(), self._gradients.get(name)) for name, g in present.items()}
             self._rates, self._scale = dict(rates), scale
 
     def total(self) -> dict[str, Tensor] | None:
@@ -56,5 +55,5 @@ class Capture:
 def _copied(gradient: Tensor, last: Tensor | None) -> Tensor:
     """A copy, over the last one where that is alike."""
     if last is None or last.shape != gradient.shape or last.dtype != gradient.dtype or last.device != gradient.device:
-        return gradient.detach().clone()
+        return gradient.clone()
     return last.copy_(gradient)

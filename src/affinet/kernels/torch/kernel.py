@@ -1,18 +1,12 @@
-"""One kernel a block: all set-up done once, at the only place that tells block kinds apart."""
+"""What a kernel is: the projections of one block, on tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol, assert_never
+from typing import Protocol
 
 from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.classes import EqualTiesKernel, FixedKernel, TiesKernel
-from affinet.kernels.torch.components import DenseKernel, SparseKernel
-from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
-from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
-from affinet.structure.blocks import Block, Dense, Fixed, Mirror, Pairs, Product, Slices, Sparse, Ties
 
 
 class Kernel(Protocol):
@@ -46,27 +40,3 @@ class Kernel(Protocol):
 
         What matters is the size of `x` where `P x` would be zero; tied entries are silenced together. May write to `x`.
         """
-
-
-def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
-    """The kernel of a block for parameters like `tensors` (their devices and dtypes)."""
-    match block:
-        case Slices():
-            return SlicesKernel(block, tensors[block.parameter.name])
-        case Product():
-            return ProductKernel(block, tensors[block.view.parameter.name])
-        case Mirror():
-            return MirrorKernel(block, tensors[block.view.parameter.name])
-        case Pairs():
-            return PairsKernel(block, tensors[block.first.parameter.name])
-        case Fixed():
-            return FixedKernel(block, tensors[block.parts[0].parameter.name].device)
-        case Ties():
-            like = tensors[block.parts[0].parameter.name]
-            return EqualTiesKernel(block, like) if EqualTiesKernel.fits(block) else TiesKernel(block, like.device)
-        case Dense():
-            return DenseKernel(block, tensors[block.parts[0].parameter.name].device)
-        case Sparse():
-            return SparseKernel(block, tensors[block.parts[0].parameter.name].device)
-        case _:
-            assert_never(block)

@@ -25,13 +25,13 @@ class Cells:
         self._inner = inner
         self._outer = tuple(axis for axis in range(len(sizes)) if axis not in inner)
         self._sizes = sizes
-        self._count = prod(sizes[axis] for axis in inner)
+        self.count = prod(sizes[axis] for axis in inner)
         dtype, wide, device = regular_dtype(like.dtype), irregular_dtype(like.device), like.device
         kept = [n if axis in self._outer else 1 for axis, n in enumerate(sizes)]
         # Without an inner axis an entry is its own cell; `mean(())` would be that of all of them.
         self._mean = bool(inner) and len(block.basis) == 1 and not any(block.basis.strides)
         if self._mean:
-            total = block.target * np.sign(block.basis[0, 0]) * sqrt(self._count)
+            total = block.target * np.sign(block.basis[0, 0]) * sqrt(self.count)
             shape = kept if len(total) > 1 else [1] * len(sizes)
             self._total = torch.as_tensor(total.reshape(shape), dtype=dtype, device=device)
             self._affine = bool(np.any(total))
@@ -45,11 +45,21 @@ class Cells:
         self._members, self._representatives, self._signs = copies[:, 0], copies[:, 1], copies[:, 2]
         self._exact = bool(len(block.pinned) or len(block.copies))
 
+    @property
+    def trailing(self) -> bool:
+        """Whether the entries of a cell are the last axes."""
+        return self._inner == tuple(range(len(self._outer), len(self._sizes)))
+
+    @property
+    def totals(self) -> Tensor | None:
+        """What every cell sums to, where that is its one equation."""
+        return self._total if self._mean else None
+
     def project(self, x: Tensor) -> Tensor:
         """Nearest point of every cell; may write to `x`."""
         if self._mean:
             gap = self._summed(x)
-            return x.sub_(gap.sub_(self._total) if self._affine else gap, alpha=1.0 / self._count)
+            return x.sub_(gap.sub_(self._total) if self._affine else gap, alpha=1.0 / self.count)
         cells = self._flat(x)
         done = self._unflat(self._moved(cells, affine=True))
         return self.finished(done) if self._exact else done
@@ -71,7 +81,7 @@ class Cells:
     def tangent(self, x: Tensor) -> Tensor:
         """The part of every cell along which its equations stay as they are; may write to `x`."""
         if self._mean:
-            return x.sub_(self._summed(x), alpha=1.0 / self._count)
+            return x.sub_(self._summed(x), alpha=1.0 / self.count)
         done = self._moved(self._flat(x), affine=False)
         return self._unflat(self._copied(done.index_fill_(1, self._pinned, 0.0)) if self._exact else done)
 
@@ -88,9 +98,9 @@ class Cells:
         if self._mean:
             # A cell of which nothing is left holds its own mean everywhere: the rms of it is the size of the mean.
             total = self._summed(x)
-            noise = total.abs().mul_(2.0 * floor / self._count)
-            return silenced(x.sub_(total, alpha=1.0 / self._count), noise)
-        level = mean_norm(x, self._inner, self._count, floor)
+            noise = total.abs().mul_(2.0 * floor / self.count)
+            return silenced(x.sub_(total, alpha=1.0 / self.count), noise)
+        level = mean_norm(x, self._inner, self.count, floor)
         noise = torch.add(level, x.abs(), alpha=floor)
         return silenced(self.tangent(x), noise)
 
@@ -111,7 +121,7 @@ class Cells:
         return cells
 
     def _flat(self, x: Tensor) -> Tensor:
-        return x.permute(*self._outer, *self._inner).reshape(-1, self._count)
+        return x.permute(*self._outer, *self._inner).reshape(-1, self.count)
 
     def _unflat(self, cells: Tensor) -> Tensor:
         order = (*self._outer, *self._inner)
@@ -150,6 +160,17 @@ class SlicesKernel:
         tensor = tensors[self.names[0]]
         assert tensor is not None
         self._access.write(tensor, values)
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """How many cells there are, and how many entries each has."""
+        return prod(self._sizes) // self._cells.count, self._cells.count
+
+    @property
+    def even_sums(self) -> Tensor | None:
+        """What each cell sums to, one number for all or one each, where its entries lie together and count alike."""
+        trailing = not isinstance(self._access, Gathered) and self._cells.trailing
+        return self._cells.totals if trailing else None
 
     def project(self, x: Tensor) -> Tensor:
         return self._cells.project(x)
