@@ -10,7 +10,7 @@ import torch
 
 import affinet
 from affinet.kernels.torch import compiled
-from affinet.kernels.torch.compiled import CompiledSums, CompiledTies
+from affinet.kernels.torch.compiled import CompiledCross, CompiledSums, CompiledTies
 from affinet.kernels.torch.projector import Projector
 from affinet.kernels.torch.slices import SlicesKernel
 from affinet.structure.plan import Plan
@@ -32,7 +32,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan, Tensors], Projecto
         with monkeypatch.context() as patch:
             patch.setattr(compiled, "available", lambda: False)
             projector = plan.projector(like)
-        assert not any(isinstance(k, (CompiledSums, CompiledTies)) for k in projector.kernels(like))
+        assert not any(isinstance(k, (CompiledCross, CompiledSums, CompiledTies)) for k in projector.kernels(like))
         return projector
 
     return made
@@ -100,21 +100,26 @@ def test_many_equal_numbers_are_their_own_mean(dtype: torch.dtype) -> None:
     assert torch.equal(plan.projector({"a": values}).project({"a": values})["a"], values)
 
 
-def test_sums_of_rows_are_taken_in_parts_of_the_same_bits() -> None:
+@pytest.mark.parametrize("columns", [False, True], ids=["rows", "rows and columns"])
+def test_sums_are_taken_in_parts_of_the_same_bits(columns: bool) -> None:
     w = affinet.weights({"a": (600, 700)})
     values = torch.randn(600, 700)
-    plan = affinet.plan(w.a.sum(dim=1) == np.arange(600.0))
+    rules = [w.a.sum(dim=1) == np.arange(600.0)]
+    rules += [w.a.sum(dim=0) == np.arange(600.0).sum() / 700] if columns else []
+    plan = affinet.plan(rules)
     found, before = [], torch.get_num_threads()
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
             projector = plan.projector({"a": values})
-            assert kinds(projector, {"a": values}) == {CompiledSums}
+            assert kinds(projector, {"a": values}) == {CompiledCross if columns else CompiledSums}
             found.append(projector.project({"a": values})["a"])
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*found)
     assert float((found[0].double().sum(1) - torch.arange(600.0)).abs().max()) < 700 * 2**-22
+    if columns:
+        assert float((found[0].double().sum(0) - np.arange(600.0).sum() / 700).abs().max()) < 700 * 2**-22
 
 
 @pytest.mark.parametrize("rule", ["rows", "ties"])

@@ -100,3 +100,30 @@ def even_sums(x: np.ndarray, totals: np.ndarray, quiet: float, first: int, last:
         else:
             for k in range(entries):
                 x[row, k] -= share
+
+
+@summing
+def cross_sums(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, first: int, last: int) -> None:  # pragma: no cover
+    """Sums of rows `first..last` of x into `rows`, and what these rows add to the sums of its columns."""
+    columns[:] = 0.0
+    for row in range(first, last):
+        total = 0.0
+        for k in range(x.shape[1]):
+            value = np.float64(x[row, k])
+            total += value
+            columns[k] += value
+        rows[row] = total
+
+
+@summing
+def take_shares(
+    x: np.ndarray, rows: np.ndarray, columns: np.ndarray, quiet: float, first: int, last: int
+) -> None:  # pragma: no cover
+    """`x[i, k] −= rows[i] + columns[k]`, zero where what is left is noise beside the three of them."""
+    for row in range(first, last):
+        share = rows[row]
+        for k in range(x.shape[1]):
+            value = np.float64(x[row, k])
+            left = value - (share + columns[k])
+            noise = quiet * (abs(value) + abs(share) + abs(columns[k]))
+            x[row, k] = left if quiet == 0.0 or abs(left) > noise else 0.0

@@ -17,7 +17,7 @@ from torch.autograd.graph import increment_version
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
 from affinet.kernels.torch.kernel import Kernel
-from affinet.kernels.torch.slices import SlicesKernel
+from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
 from affinet.structure.blocks import Slices, Ties
 
 WIDTHS = (torch.float32, torch.float64)
@@ -35,6 +35,8 @@ def compiled(block: object, kernel: Kernel, like: Tensor) -> Kernel:
         return kernel
     if isinstance(block, Slices) and isinstance(kernel, SlicesKernel) and kernel.even_sums is not None:
         return CompiledSums(kernel, kernel.even_sums)
+    if isinstance(kernel, ProductKernel) and (totals := kernel.even_cross) is not None:
+        return CompiledCross(kernel, totals)
     if isinstance(block, Ties) and isinstance(kernel, (EqualTiesKernel, TiesKernel)) and CompiledTies.fits(block, like):
         return CompiledTies(block, kernel, like)
     return kernel
@@ -82,6 +84,62 @@ class CompiledSums:
                 x.numel(),
                 torch.get_num_threads(),
             )
+        increment_version(x)
+        return x
+
+
+class CompiledCross:
+    """Sums of the rows and of the columns of one matrix: both sums in one pass, both shares in another.
+
+    With row gaps r (rows, total R) and column gaps c over an n × m matrix, every entry loses
+    `r_i/m + c_k/n − R/(n m)`: the product of the two projections, in one formula.
+    """
+
+    BLOCKS = 8
+    """Parts of the rows whose column sums are added one after the other, whatever the number of threads."""
+
+    def __init__(self, kernel: ProductKernel, totals: tuple[Tensor, Tensor]) -> None:
+        from affinet.kernels.compiled import loops
+        from affinet.kernels.compiled.parallel import in_parallel
+
+        self.names = kernel.names
+        self._kernel, self._loops, self._run = kernel, loops, in_parallel
+        self._totals = [total.detach().to("cpu", torch.float64).reshape(-1).numpy() for total in totals]
+
+    def read(self, tensors: Tensors) -> Tensor:
+        return self._kernel.read(tensors)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        self._kernel.write(tensors, values)
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._looped(x, self._totals, 0.0) if _fit(x) else self._kernel.project(x)
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self._kernel.project_in_metric(x, metric)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return self._looped(x, [np.zeros(1)] * 2, 0.0) if _fit(x) else self._kernel.tangent(x)
+
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        return self._looped(x, [np.zeros(1)] * 2, floor) if _fit(x) else self._kernel.quiet_tangent(x, floor)
+
+    def _looped(self, x: Tensor, totals: list[np.ndarray], quiet: float) -> Tensor:
+        array = x.detach().numpy()
+        (n, m), threads = array.shape, torch.get_num_threads()
+        blocks = min(self.BLOCKS, n)
+        bounds = [n * k // blocks for k in range(blocks + 1)]
+        rows, columns = np.empty(n), np.empty((blocks, m))
+
+        def add(first: int, last: int) -> None:
+            for k in range(first, last):
+                self._loops.cross_sums(array, rows, columns[k], bounds[k], bounds[k + 1])
+
+        self._run(add, blocks, n * m, threads)
+        rows -= totals[0]
+        down = columns.sum(axis=0) - totals[1]
+        rows, down = rows / m, (down - rows.sum() / m) / n
+        self._run(lambda a, b: self._loops.take_shares(array, rows, down, quiet, a, b), n, n * m, threads)
         increment_version(x)
         return x
 

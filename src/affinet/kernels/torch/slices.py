@@ -195,6 +195,14 @@ class ProductKernel:
         self._parts = [
             Cells(part, sizes, inner, like) for part, inner in zip(block.slices, block.inner_dims, strict=True)
         ]
+        self._axes = block.inner_dims if len(sizes) == 2 else ()
+
+    @property
+    def even_cross(self) -> tuple[Tensor, Tensor] | None:
+        """What rows and what columns sum to, where the rules are these two alone and all entries count alike."""
+        totals = {axes: part.totals for axes, part in zip(self._axes, self._parts, strict=False)}
+        rows, columns = totals.get((1,)), totals.get((0,))
+        return None if rows is None or columns is None else (rows, columns)
 
     def read(self, tensors: Tensors) -> Tensor:
         tensor = tensors[self.names[0]]
