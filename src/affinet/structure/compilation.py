@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from affinet.language.terms import Integers, Parameter
+from affinet.language.terms import Integers
 from affinet.structure.blocks import Block, Mirror, Pairs, Product
 from affinet.structure.irregular import blocks_of
 from affinet.structure.lifting import lift
 from affinet.structure.merging import product, stacked
+from affinet.structure.parting import part
 from affinet.structure.reading import read
 from affinet.structure.regular import RowBatch
 from affinet.structure.slices import slices_of
@@ -26,15 +27,15 @@ makes the plan of a small rule the same however it was said. Larger ones are rea
 def compile_blocks(system: System, *, one_by_one: int = ONE_BY_ONE) -> tuple[Block, ...]:
     """Blocks that together hold every equation of the system. Raises Contradiction."""
     batches, pairs, rows = _read(system, one_by_one)
-    kept, crossed = _uncrossed(pairs, batches, rows, system)
-    groups, clashing = _grouped(batches, system)
-    groups, rows = _split_off(groups, concatenate([rows, *crossed, *clashing]), system)
+    parted = part(pairs, batches, rows, system)
+    groups, clashing = _grouped(parted.batches, system)
+    groups, rows = _split_off(groups, concatenate([parted.rows, *clashing]), system)
     solved = [product(group, system.tolerance) if len(group) > 1 else None for group in groups]
     regular = [
         slices_of(group[0], system.tolerance) if found is None else found
         for group, found in zip(groups, solved, strict=True)
     ]
-    return (*regular, *kept, *blocks_of(rows, system.layout, system.tolerance))
+    return (*regular, *parted.blocks, *blocks_of(rows, system.layout, system.tolerance))
 
 
 def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror | Pairs], Rows]:
@@ -53,41 +54,6 @@ def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror 
                 irregular.append(number)
     lifted, rows = lift(system.rows(irregular), system.layout)
     return batches + lifted, pairs, rows
-
-
-def _uncrossed(
-    pairs: list[Mirror | Pairs], batches: list[RowBatch], rows: Rows, system: System
-) -> tuple[list[Mirror | Pairs], list[Rows]]:
-    """Mirrors and pairs whose entries nothing else touches; the others one equation at a time."""
-    kept: list[Mirror | Pairs] = []
-    crossed: list[Rows] = []
-    touched = distinct(rows.columns)
-    for number, pair in enumerate(pairs):
-        others = [span for k, other in enumerate(pairs) if k != number for span in _spans(other)]
-        others += [(batch.parameter, *batch.span) for batch in batches]
-        if any(_meet(mine, span) for mine in _spans(pair) for span in others) or _hit(pair, touched, system):
-            crossed.append(system.rows(pair.rules))
-        else:
-            kept.append(pair)
-    return kept, crossed
-
-
-def _spans(pair: Mirror | Pairs) -> list[tuple[Parameter, int, int]]:
-    views = (pair.view,) if isinstance(pair, Mirror) else (pair.first, pair.second)
-    return [(view.parameter, *view.span) for view in views]
-
-
-def _meet(one: tuple[Parameter, int, int], other: tuple[Parameter, int, int]) -> bool:
-    return one[0] == other[0] and one[1] <= other[2] and other[1] <= one[2]
-
-
-def _hit(pair: Mirror | Pairs, touched: Integers, system: System) -> bool:
-    """Whether any of the (sorted) columns lies within the pair's range."""
-    for parameter, low, high in _spans(pair):
-        start = system.layout.start(parameter)
-        if np.searchsorted(touched, start + low) < np.searchsorted(touched, start + high, side="right"):
-            return True
-    return False
 
 
 def _grouped(batches: list[RowBatch], system: System) -> tuple[list[list[RowBatch]], list[Rows]]:

@@ -10,9 +10,9 @@ from torch import Tensor
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.classes import EqualTiesKernel, FixedKernel, TiesKernel
 from affinet.kernels.torch.components import DenseKernel, SparseKernel
-from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
+from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
-from affinet.structure.blocks import Block, Dense, Fixed, Mirror, Pairs, Product, Slices, Sparse, Ties
+from affinet.structure.blocks import Block, Dense, Fixed, Mirror, MirroredProduct, Pairs, Product, Slices, Sparse, Ties
 
 
 class Kernel(Protocol):
@@ -54,6 +54,8 @@ def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
             return ProductKernel(block, tensors[block.view.parameter.name])
         case Mirror():
             return MirrorKernel(block, tensors[block.view.parameter.name])
+        case MirroredProduct():
+            return MirroredProductKernel(block, tensors[block.product.view.parameter.name])
         case Pairs():
             return PairsKernel(block, tensors[block.first.parameter.name])
         case Fixed():
