@@ -11,7 +11,8 @@ from affinet.structure.blocks import Block, Mirror, Pairs, Product
 from affinet.structure.irregular import blocks_of
 from affinet.structure.lifting import lift
 from affinet.structure.merging import product, stacked
-from affinet.structure.parting import part
+from affinet.structure.panels import Panel, panel_blocks, read_panel, single_cell
+from affinet.structure.parting import part, spans
 from affinet.structure.reading import read
 from affinet.structure.regular import RowBatch
 from affinet.structure.slices import slices_of
@@ -26,34 +27,40 @@ makes the plan of a small rule the same however it was said. Larger ones are rea
 
 def compile_blocks(system: System, *, one_by_one: int = ONE_BY_ONE) -> tuple[Block, ...]:
     """Blocks that together hold every equation of the system. Raises Contradiction."""
-    batches, pairs, rows = _read(system, one_by_one)
-    parted = part(pairs, batches, rows, system)
+    batches, pairs, panels, rows = _read(system, one_by_one)
+    held = [(batch.parameter, *batch.span) for batch in batches] + [span for pair in pairs for span in spans(pair)]
+    dense, crossed = panel_blocks(panels, held, rows, system)
+    parted = part(pairs, batches, concatenate([rows, *crossed]), system)
     groups, clashing = _grouped(parted.batches, system)
     groups, rows = _split_off(groups, concatenate([parted.rows, *clashing]), system)
     solved = [product(group, system.tolerance) if len(group) > 1 else None for group in groups]
     regular = [
-        slices_of(group[0], system.tolerance) if found is None else found
+        single_cell(slices_of(group[0], system.tolerance)) if found is None else found
         for group, found in zip(groups, solved, strict=True)
     ]
-    return (*regular, *parted.blocks, *blocks_of(rows, system.layout, system.tolerance))
+    return (*regular, *dense, *parted.blocks, *blocks_of(rows, system.layout, system.tolerance))
 
 
-def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror | Pairs], Rows]:
+def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror | Pairs], list[Panel], Rows]:
     """Every rule in its regular form, and the equations that have none."""
     batches: list[RowBatch] = []
     pairs: list[Mirror | Pairs] = []
+    panels: list[Panel] = []
     irregular = []
     for number, rule in enumerate(system.rules):
-        found = read(rule.expression, number) if rule.nonzeros > one_by_one else None
+        large = rule.nonzeros > one_by_one
+        found = (read(rule.expression, number) or read_panel(system, number)) if large else None
         match found:
             case RowBatch():
                 batches.append(found)
             case Mirror() | Pairs():
                 pairs.append(found)
+            case Panel():
+                panels.append(found)
             case None:
                 irregular.append(number)
     lifted, rows = lift(system.rows(irregular), system.layout)
-    return batches + lifted, pairs, rows
+    return batches + lifted, pairs, panels, rows
 
 
 def _grouped(batches: list[RowBatch], system: System) -> tuple[list[list[RowBatch]], list[Rows]]:

@@ -42,9 +42,9 @@ def part(pairs: Sequence[Mirror | Pairs], batches: list[RowBatch], rows: Rows, s
     lowered += [batch.rows(system.layout) for batch in single]
     touched = distinct(np.concatenate([piece.columns for piece in lowered]))
     for number, pair in enumerate(pairs):
-        others = [span for k, other in enumerate(pairs) if k != number for span in _spans(other)]
+        others = [span for k, other in enumerate(pairs) if k != number for span in spans(other)]
         meeting = [batch for batch in batches if _meets(pair, [(batch.parameter, *batch.span)])]
-        hit = [_within(span, touched, system.layout) for span in _spans(pair)]
+        hit = [_within(span, touched, system.layout) for span in spans(pair)]
         if _meets(pair, others):
             lowered.append(system.rows(pair.rules))
         elif meeting:
@@ -73,14 +73,15 @@ def _single_entries(pairs: Sequence[Mirror | Pairs], batches: list[RowBatch]) ->
     return [batch for batch in batches if not any(batch is other for other in single)], single
 
 
-def _spans(pair: Mirror | Pairs) -> list[Span]:
+def spans(pair: Mirror | Pairs) -> list[Span]:
+    """The ranges of positions that a pair lies in."""
     views = (pair.view,) if isinstance(pair, Mirror) else (pair.first, pair.second)
     return [(view.parameter, *view.span) for view in views]
 
 
 def _meets(pair: Mirror | Pairs, others: Sequence[Span]) -> bool:
     return any(
-        mine[0] == other[0] and mine[1] <= other[2] and other[1] <= mine[2] for mine in _spans(pair) for other in others
+        mine[0] == other[0] and mine[1] <= other[2] and other[1] <= mine[2] for mine in spans(pair) for other in others
     )
 
 

@@ -71,11 +71,17 @@ class Box:
 
 
 class Gathered:
-    """Irregular entries of one or more parameters, side by side in one flat tensor of the widest dtype."""
+    """Irregular entries of one or more parameters, side by side in one flat tensor, of the widest dtype if not said."""
 
-    def __init__(self, parts: tuple[Part, ...], device: torch.device, order: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        parts: tuple[Part, ...],
+        device: torch.device,
+        order: np.ndarray | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.names = tuple(part.parameter.name for part in parts)
-        self._dtype = irregular_dtype(device)
+        self._dtype = irregular_dtype(device) if dtype is None else dtype
         positions = [part.positions for part in parts]
         if order is not None and len(parts) == 1:
             positions, order = [positions[0][order]], None

@@ -12,6 +12,7 @@ from affinet.kernels.torch.classes import EqualTiesKernel, FixedKernel, TiesKern
 from affinet.kernels.torch.components import DenseKernel, SparseKernel
 from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
+from affinet.kernels.torch.wide import WideKernel
 from affinet.structure.blocks import Block, Dense, Fixed, Mirror, MirroredProduct, Pairs, Product, Slices, Sparse, Ties
 
 
@@ -63,6 +64,8 @@ def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
         case Ties():
             kind = EqualTiesKernel if EqualTiesKernel.fits(block) else TiesKernel
             return kind(block, tensors[block.parts[0].parameter.name].device)
+        case Dense() if WideKernel.fits(block):
+            return WideKernel(block, tensors)
         case Dense():
             return DenseKernel(block, tensors[block.parts[0].parameter.name].device)
         case Sparse():
