@@ -12,6 +12,9 @@ from scipy import sparse
 from affinet.language.terms import Floats, Integers, Parameter
 from affinet.structure.offsets import Dim, Nest, Offsets
 
+LARGEST_FILL = 2**25
+"""Numbers of a sparse factor up to which it is kept: a quarter of a gigabyte, twice (it comes as L and U)."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -302,7 +305,7 @@ class Sparse:
     """One large component: `matrix @ y == rhs`, y = √D z, rows of norm one.
 
     `independent` says that its rows are known to be linearly independent, so that `matrix @ matrix.T` can be factored;
-    otherwise conjugate gradients solve the consistent system.
+    `fill` is how many numbers its factor holds at most. Otherwise conjugate gradients solve the consistent system.
     """
 
     parts: tuple[Part, ...]
@@ -311,8 +314,14 @@ class Sparse:
     rhs: Floats
     rank_of_rows: Interval
     independent: bool
+    fill: int
     rules: tuple[int, ...]
     ambiguous: int = 0
+
+    @property
+    def factored(self) -> bool:
+        """Whether `matrix @ matrix.T` has a factor that is small enough to keep."""
+        return self.independent and self.fill <= LARGEST_FILL
 
     @property
     def size(self) -> int:

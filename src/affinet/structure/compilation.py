@@ -38,7 +38,8 @@ def compile_blocks(system: System, *, one_by_one: int = ONE_BY_ONE) -> tuple[Blo
         single_cell(slices_of(group[0], system.tolerance)) if found is None else found
         for group, found in zip(groups, solved, strict=True)
     ]
-    return (*regular, *dense, *parted.blocks, *blocks_of(rows, system.layout, system.tolerance))
+    names = [rule.name for rule in system.rules]
+    return (*regular, *dense, *parted.blocks, *blocks_of(rows, system.layout, system.tolerance, names))
 
 
 def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror | Pairs], list[Panel], Rows]:

@@ -73,11 +73,14 @@ def dense_pieces(terms: Sequence[Term], shape: tuple[int, ...]) -> tuple[Piece, 
     return found if full * MOSTLY_ZEROS >= sum(piece.matrix.size for piece in found) else None
 
 
-def joined(pieces: Sequence[Piece], entries: Integers) -> tuple[Integers, Floats]:
-    """The distinct numbers in `entries`, one a column of the pieces, and the matrix over them. Raises TooLargeError."""
+def joined(pieces: Sequence[Piece], entries: Integers, what: object) -> tuple[Integers, Floats]:
+    """The distinct numbers in `entries`, one a column of the pieces, and the matrix over them.
+
+    Raises TooLargeError, in the words of `what` the pieces say.
+    """
     columns, places = ranked(entries)
     rows = len(pieces[0].matrix)
-    forecast(f"the matrix of {rows:,} dense equations over {len(columns):,} entries", rows * len(columns))
+    forecast(f"the matrix of ({what}), {rows:,} equations over {len(columns):,} entries,", rows * len(columns))
     if len(pieces) == 1 and np.array_equal(columns, entries):
         return columns, pieces[0].matrix
     once = len(columns) == len(entries)
@@ -102,12 +105,12 @@ def panel_block(panels: Sequence[Panel], system: System) -> Dense:
     names = ", ".join(f'"{system.rules[panel.rule].name}"' for panel in panels)
     forecast(f"the dense factor of {names}, {rows:,} equations over {len(columns):,} entries,", rows * len(columns))
     if len(panels) == 1:
-        _, matrix = joined(panels[0].pieces, panels[0].columns(system.layout))
+        _, matrix = joined(panels[0].pieces, panels[0].columns(system.layout), names)
     else:
         matrix = np.zeros((rows, len(columns)))
         first = 0
         for panel in panels:
-            own, numbers = joined(panel.pieces, panel.columns(system.layout))
+            own, numbers = joined(panel.pieces, panel.columns(system.layout), names)
             matrix[first : first + len(numbers), np.searchsorted(columns, own)] = numbers
             first += len(numbers)
     used = matrix.any(axis=0)

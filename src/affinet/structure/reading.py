@@ -13,6 +13,7 @@ from affinet.structure.blocks import Mirror, Pairs, View
 from affinet.structure.offsets import Dim, Nest, compress, disjoint_sums
 from affinet.structure.panels import dense_pieces, joined
 from affinet.structure.regular import RowBatch, row_batch
+from affinet.system.distinct import distinct, ranked
 
 LARGEST_CELL = 4_000_000
 """Numbers that the matrix of one cell may have; beyond, the rule is read one equation at a time."""
@@ -165,7 +166,7 @@ def _cell(expression: Expression, terms: tuple[Term, ...], shared: set[_Key]) ->
         pieces = dense_pieces(reduced, shape)
         if pieces is None:
             return None
-        entries, matrix = joined(pieces, np.concatenate([piece.entries for piece in pieces]))
+        entries, matrix = joined(pieces, np.concatenate([piece.entries for piece in pieces]), expression)
         return _Cell(reduced, loops, axes, np.zeros(0, np.int64), entries, np.zeros(0), prod(shape), matrix)
     triples = [lower(term, shape) for term in reduced]
     rows, entries, values = (np.concatenate(parts) for parts in zip(*triples, strict=True))
@@ -189,7 +190,7 @@ def _clashing(cell: _Cell, shape: tuple[int, ...]) -> set[_Key]:
     """Loops along whose steps the cells could meet: those that do not follow an axis on which the cell stands still."""
     if not cell.loops or not len(cell.entries):
         return set()
-    inner = np.unique(cell.entries)
+    inner = distinct(cell.entries)
     dims = tuple((key.size, key.step) for key in cell.loops)
     if disjoint_sums(Nest(dims), compress(inner)[1]):
         return set()
@@ -203,7 +204,7 @@ def _clashing(cell: _Cell, shape: tuple[int, ...]) -> set[_Key]:
 def _assembled(cell: _Cell, expression: Expression, rule: int) -> RowBatch | None:
     if cell.matrix is not None:
         return _with_rows(cell, expression, rule, cell.entries, cell.matrix)
-    inner, places = np.unique(cell.entries, return_inverse=True)
+    inner, places = ranked(cell.entries)
     uniform = cell.count == 1 and len(cell.values) == len(inner) and (cell.values == cell.values[:1]).all()
     if not uniform and cell.count * len(inner) > LARGEST_CELL:
         return None

@@ -63,7 +63,7 @@ def describe(block: Block) -> str:
             k, r, n = block.basis.shape
             return f"{_many(k, 'component')} of {_many(r, 'equation')}, {n:,} unknowns"
         case Sparse():
-            how = "sparse factor" if block.independent else "conjugate gradients"
+            how = "sparse factor" if block.factored else "conjugate gradients"
             return f"one component of {block.matrix.shape[0]:,} equations ({how})"
         case _:
             assert_never(block)

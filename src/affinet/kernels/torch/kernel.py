@@ -9,9 +9,10 @@ from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.classes import EqualTiesKernel, FixedKernel, TiesKernel
-from affinet.kernels.torch.components import DenseKernel, SparseKernel
+from affinet.kernels.torch.components import DenseKernel
 from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
+from affinet.kernels.torch.sparse import SparseKernel
 from affinet.kernels.torch.wide import WideKernel
 from affinet.structure.blocks import Block, Dense, Fixed, Mirror, MirroredProduct, Pairs, Product, Slices, Sparse, Ties
 
@@ -67,8 +68,8 @@ def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
         case Dense() if WideKernel.fits(block):
             return WideKernel(block, tensors)
         case Dense():
-            return DenseKernel(block, tensors[block.parts[0].parameter.name].device)
+            return DenseKernel(block, tensors)
         case Sparse():
-            return SparseKernel(block, tensors[block.parts[0].parameter.name].device)
+            return SparseKernel(block, tensors)
         case _:
             assert_never(block)

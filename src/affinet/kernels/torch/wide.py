@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.access import Gathered, Tensors
-from affinet.kernels.torch.precision import exact_matmul, mean_norm, regular_dtype
+from affinet.kernels.torch.precision import exact_matmul, mean_norm, regular_dtype_of
 from affinet.structure.blocks import Dense
 
 FEWEST_NUMBERS = 2**20
@@ -30,9 +30,8 @@ class WideKernel:
     """
 
     def __init__(self, block: Dense, tensors: Mapping[str, Tensor]) -> None:
-        mine = [tensors[part.parameter.name] for part in block.parts]
-        dtype = torch.float64 if any(t.dtype == torch.float64 for t in mine) else regular_dtype(mine[0].dtype)
-        device = mine[0].device
+        dtype = regular_dtype_of(tensors[part.parameter.name] for part in block.parts)
+        device = tensors[block.parts[0].parameter.name].device
         self._access = Gathered(block.parts, device, dtype=dtype)
         self.names = self._access.names
         self._basis = torch.as_tensor(block.basis[0], dtype=dtype, device=device)
