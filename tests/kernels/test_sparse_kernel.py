@@ -108,8 +108,7 @@ def test_steps_start_from_the_last_solution(monkeypatch: pytest.MonkeyPatch) -> 
         found = projector.tangent({name: scale * x for name, x in given.items()})
         counts.append(kernel._equations.iterations)
         assert all(torch.allclose(found[name], wanted[name], rtol=0, atol=1e-12) for name in wanted)
-    assert counts[0] > 10
-    assert max(counts[1:]) <= 3
+    assert max(counts[1:]) <= counts[0] / 4
 
 
 def test_a_start_that_points_nowhere_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:

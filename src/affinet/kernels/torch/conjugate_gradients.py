@@ -12,7 +12,11 @@ from affinet.errors import ConvergenceWarning
 
 MOST_ITERATIONS = 1_000
 MARGIN = 2.0**-8
-"""Residuals are brought down to this share of the rounding of the weights, or to that of float64 where it is larger."""
+"""Residuals are brought down to this share of the rounding of the weights, or to the rounding of float64 where that is
+larger."""
+DEEPER = 2.0**-3
+"""The share of float64's rounding that residuals of independent rows are brought down to. Of dependent rows rounding
+leaves a part that no step takes away."""
 SLACK = 1e3
 """Residuals above this many times the bound are worth a warning: the rules then hold to visibly less than rounding."""
 
@@ -25,9 +29,18 @@ class NormalEquations:
     Numerical Methods for Least Squares Problems, 7.4).
     """
 
-    def __init__(self, matrix: Tensor, transposed: Tensor, squares: Tensor, gram: Tensor, epsilon: float) -> None:
+    def __init__(
+        self,
+        matrix: Tensor,
+        transposed: Tensor,
+        squares: Tensor,
+        gram: Tensor,
+        *,
+        epsilon: float,
+        independent: bool,
+    ) -> None:
         self._matrix, self._transposed, self._squares, self._gram = matrix, transposed, squares, gram
-        self._relative = max(MARGIN * epsilon, torch.finfo(matrix.dtype).eps)
+        self._relative = max(MARGIN * epsilon, torch.finfo(matrix.dtype).eps * (DEEPER if independent else 1.0))
         self.iterations = 0
 
     def solve(self, gap: Tensor, size: float, ease: Tensor | None = None, start: Tensor | None = None) -> Tensor:

@@ -41,7 +41,9 @@ class SparseKernel:
         if not factored:
             squares, gram = (_on_device(m, dtype, device) for m in (rows * rows, rows @ rows.T))
             epsilon = torch.finfo(regular_dtype_of(tensors[part.parameter.name] for part in block.parts)).eps
-            self._equations = NormalEquations(self._matrix, self._transposed, squares, gram, epsilon)
+            self._equations = NormalEquations(
+                self._matrix, self._transposed, squares, gram, epsilon=epsilon, independent=block.independent
+            )
         self._last: dict[str, Tensor] = {}
 
     def read(self, tensors: Tensors) -> Tensor:
