@@ -49,7 +49,7 @@ class Precision:
         return str(self.dtype).removeprefix("torch.")
 
 
-DOUBLE = Precision(torch.float64, feasible=16, near=64)
+DOUBLE = Precision(torch.float64, feasible=4, near=16)
 SINGLE = Precision(torch.float32, feasible=4, near=16)
 HALF = Precision(torch.bfloat16, feasible=1, near=1.5)
 PRECISIONS = (DOUBLE, SINGLE, HALF)

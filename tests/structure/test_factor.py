@@ -30,6 +30,22 @@ def test_a_factor_says_the_same_equations(shape: tuple[int, int]) -> None:
     assert np.allclose(matrix - matrix @ basis.T @ basis, 0, atol=1e-12)
 
 
+def test_independent_equations_are_met_to_a_few_spacings() -> None:
+    """Of 200 systems; singular vectors, which spread their errors over all equations, miss by 4 and by 11 spacings."""
+    misses = []
+    for _ in range(200):
+        matrix = np.hstack([np.eye(8), DRAW.standard_normal((8, 4))])
+        matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+        rhs, near = DRAW.standard_normal(8), DRAW.standard_normal(12)
+        basis, target, _, _ = one(matrix, rhs)
+        for _ in range(3):
+            near = near - basis.T @ (basis @ near - target)
+        size = np.abs(matrix) @ np.abs(near) + np.abs(rhs)
+        misses.append((np.abs(matrix.astype(np.longdouble) @ near - rhs) / size).max())
+    assert np.median(misses) <= 2 * np.finfo(np.float64).eps
+    assert np.percentile(misses, 90) <= 5 * np.finfo(np.float64).eps
+
+
 @pytest.mark.parametrize("width", [8, 400])
 @pytest.mark.parametrize(("gap", "rank"), [(0.0, 3), (1e-9, 4), (1e-16, 3)])
 def test_near_duplicate_rows(width: int, gap: float, rank: int) -> None:

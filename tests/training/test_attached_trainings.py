@@ -64,26 +64,93 @@ def test_averages_in_half_precision_drift_and_are_projected_back() -> None:
 # Frozen after attaching
 
 
-def test_weights_frozen_after_attaching_and_thawed_again() -> None:
-    """`requires_grad` toggled later is a missing gradient: its entries are free to be moved by the projection."""
+def test_weights_frozen_after_attaching_stay_where_they_are_until_thawed() -> None:
     net = Net()
     optimizer = optim.Adam(net.parameters(), lr=0.1)
     handle = affinet.project(net, optimizer, rules_for(net))
     backward(net)
     optimizer.step()
     net.second.bias.requires_grad_(False)
+    frozen = net.second.bias.detach().clone()
     for _ in range(3):
         optimizer.zero_grad(set_to_none=True)
         net().backward()
         assert net.second.bias.grad is None
         optimizer.step()
         assert worst(handle) < 1e-13
+        assert torch.equal(net.second.bias, frozen)
     net.second.bias.requires_grad_(True)
     for _ in range(3):
         backward(net)
         assert net.second.bias.grad is not None
         optimizer.step()
         assert worst(handle) < 1e-13
+    assert not torch.equal(net.second.bias, frozen)
+
+
+def test_the_optimum_is_that_of_the_weights_that_are_trained() -> None:
+    """Frozen after attaching: minimise ‖w − t‖² over a alone, with a.sum() + b.sum() == 1 and b held."""
+    model = torch.nn.ParameterDict({"a": torch.zeros(3, dtype=torch.float64), "b": torch.ones(2, dtype=torch.float64)})
+    w = affinet.weights(model)
+    optimizer = optim.SGD(model.parameters(), lr=0.2)
+    handle = affinet.project(model, optimizer, w.a.sum() + w.b.sum() == 1)
+    model["b"].requires_grad_(False)
+    held, target = model["b"].detach().clone(), torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    for _ in range(200):
+        optimizer.zero_grad()
+        (model["a"] - target).square().sum().backward()
+        optimizer.step()
+    wanted = target + (1 - held.sum() - target.sum()) / 3
+    assert torch.allclose(model["a"], wanted, atol=1e-12)
+    assert torch.equal(model["b"], held)
+    assert set(handle.multipliers()) == set(handle.violation())
+
+
+def test_two_parts_frozen_in_turn_are_planned_once_each() -> None:
+    net = Net()
+    optimizer = optim.Adam(net.parameters(), lr=0.1)
+    handle = affinet.project(net, optimizer, rules_for(net))
+    whole, seen = handle.projector, set()
+    for turn in range(6):
+        net.second.bias.requires_grad_(turn % 2 == 1)
+        optimizer.zero_grad(set_to_none=True)
+        net().backward()
+        optimizer.step()
+        seen.add(handle.projector if turn % 2 == 0 else whole)
+        assert worst(handle) < 1e-13
+    assert handle.projector is whole
+    assert len(seen) > 1  # the bias moved while it was trained, so that its constant is another one each time
+
+
+def test_freezing_what_a_rule_then_cannot_do_without_names_the_rule() -> None:
+    model = torch.nn.ParameterDict({"a": torch.zeros(3), "b": torch.ones(2)})
+    w = affinet.weights(model)
+    optimizer = optim.SGD(model.parameters(), lr=0.2)
+    affinet.project(model, optimizer, (w.a.sum() == 1).named("a sums to one"))
+    with torch.no_grad():
+        model["a"].copy_(torch.ones(3))
+    model["a"].requires_grad_(False)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model["b"].square().sum().backward()
+        with pytest.raises(affinet.InfeasibleError, match="a sums to one"):
+            optimizer.step()
+    assert torch.equal(model["b"], torch.ones(2))
+
+
+def test_thawing_a_weight_that_no_optimizer_holds_is_refused_at_the_next_step() -> None:
+    model = torch.nn.ParameterDict({"a": torch.zeros(3), "b": torch.ones(2)})
+    model["b"].requires_grad_(False)
+    w = affinet.weights(model)
+    optimizer = optim.SGD([model["a"]], lr=0.2)
+    handle = affinet.project(model, optimizer, w.a[0] == w.b[0])
+    model["b"].requires_grad_(True)
+    model["a"].square().sum().backward()
+    with pytest.raises(affinet.AttachError, match="does not hold: b"):
+        optimizer.step()
+    optimizer.add_param_group({"params": [model["b"]]})
+    optimizer.step()
+    assert handle.violation() == {"a[0] == b[0]": 0.0}
 
 
 # What may be given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -91,6 +92,24 @@ def test_compiled_training_has_the_graphs_of_stock_training_and_the_weights_of_e
     assert graphs[-1] == stock[-1] > 0, "more graphs than stock training"
     assert breaks <= stock_breaks, "more graph breaks than stock training"
     assert graphs[1:] == graphs[1:2] * (STEPS - 1), f"graphs are made anew: {graphs}"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles with g++, which is not on this machine")
+@pytest.mark.filterwarnings("ignore")
+def test_a_step_compiled_by_inductor_stays_on_the_rules_and_near_the_eager_one() -> None:
+    nets = []
+    for compiled in (False, True):
+        net = Net()
+        optimizer = optim.Adam(net.parameters(), lr=0.05)
+        handle = affinet.project(net, optimizer, rules_for(net))
+        step = torch.compile(optimizer.step) if compiled else optimizer.step
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            net().backward()
+            step()
+            assert worst(handle) < 1e-13
+        nets.append(net)
+    assert apart(*nets) < 1e-4  # a compiled Adam keeps its rate in float32
 
 
 def test_a_compiled_model_may_be_what_is_attached() -> None:

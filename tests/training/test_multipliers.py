@@ -197,6 +197,21 @@ def test_rules_that_share_multipliers_are_named() -> None:
     assert attached(KINDS["sums"][0])[2].projector.shared_multipliers() == {}
 
 
+@pytest.mark.parametrize("width", [6, 300], ids=["factored", "iterative"])
+def test_rows_columns_and_a_rule_beside_them(width: int) -> None:
+    """In a component of 600 equations too, those that follow from others are told from those that do not."""
+    w = affinet.weights({"m": (width, width), "b": (4,)})
+    rules = [
+        (w.m.sum(dim=1) == 0).named("rows"),
+        (w.m.sum(dim=0) == 0).named("columns"),
+        (w.m[0, 0] + w.m[1, 1] == w.b[0]).named("beside"),
+        (w.b.sum() == 1).named("apart"),
+    ]
+    like = {"m": torch.zeros(width, width), "b": torch.zeros(4)}
+    shared = affinet.plan(rules).projector(like).shared_multipliers()
+    assert shared == {"rows": ("columns",), "columns": ("rows",)}
+
+
 def test_a_rule_said_twice_shares_its_multiplier_evenly() -> None:
     once = attached(lambda a, b, t: [(a.sum() == 1).named("one")])[2].multipliers()
     twice = attached(lambda a, b, t: [(a.sum() == 1).named("one"), (a.sum() == 1).named("two")])[2].multipliers()

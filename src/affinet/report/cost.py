@@ -18,7 +18,7 @@ class RuleCost:
     """One rule: its largest |ν|, the change of the loss when its equations are loosened by 0.01, what it shares.
 
     `change` is to first order: each equation may be off by 0.01 in the direction that helps. `shared_with` names the
-    rules that say something of this one again; then only their sum is meaningful.
+    rules that say something of this one again; then only changes of all of them together are meaningful.
     """
 
     name: str
@@ -57,7 +57,7 @@ def cost_report(projector: Projector, gradients: Mapping[str, Tensor]) -> CostRe
 
 def _sharing(rule: RuleCost) -> str:
     names = ", ".join(rule.shared_with)
-    return f"   (redundant with {names}: only the sum of both counts)" if names else ""
+    return f"   (redundant with {names}: only changes of all together count)" if names else ""
 
 
 def _nearness(stationarity: float) -> str:

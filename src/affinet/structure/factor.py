@@ -85,6 +85,9 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
     within = rhs @ u[:, :rank]
     gap = np.abs(rhs - within @ u[:, :rank].T).max(axis=1)
     consistent = gap <= tolerance.consistency(len(matrix)) * np.abs(rhs).max(axis=1)
+    if rank == len(matrix):
+        rows, lower = _orthonormal(matrix) if left is None else (left.T, small)
+        return Factor(rows[None], np.linalg.solve(lower, rhs.T).T, np.array([rank]), consistent, ambiguous)
     basis = vt[:rank] if left is None else vt[:rank] @ left.T
     return Factor(basis[None], within / s[:rank], np.array([rank]), consistent, ambiguous)
 
@@ -113,7 +116,21 @@ def _by_svd(
     ranks = kept.sum(axis=1)
     most = int(ranks.max(initial=0))
     basis = np.where(kept[:, :, None], vt, 0.0)
+    full = ranks == matrix.shape[1]
+    if full.any():
+        basis[full], lower = _orthonormal(matrix[full])
+        target[full] = np.linalg.solve(lower, rhs[full, :, None])[..., 0]
     return Factor(basis[:, :most], target[:, :most], ranks, consistent, ambiguous)
+
+
+def _orthonormal(matrix: Floats) -> tuple[Floats, Floats]:
+    """`matrix = lower @ rows` for independent rows, of one matrix or a batch: `rows` orthonormal, `lower` triangular.
+
+    Singular vectors span the same equations, but with their errors spread over all of them: on 8 equations over 12
+    entries a projection misses by 13 spacings of float64 with them, by less than one with these.
+    """
+    q, upper = np.linalg.qr(np.swapaxes(matrix, -1, -2))
+    return np.swapaxes(q, -1, -2), np.swapaxes(upper, -1, -2)
 
 
 def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int]:
@@ -121,6 +138,9 @@ def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> 
     q, upper = scipy.linalg.qr(matrix.T, mode="economic", check_finite=False)
     inner = _by_svd(upper.T[None], rhs[None], terms[None], tolerance, shape=matrix.shape)
     rank = int(inner.ranks[0])
+    if rank == len(matrix):
+        lower = scipy.linalg.solve_triangular(upper, rhs, trans="T", check_finite=False)
+        return q.T, lower, bool(inner.consistent[0]), inner.ambiguous
     return inner.basis[0, :rank] @ q.T, inner.target[0, :rank], bool(inner.consistent[0]), inner.ambiguous
 
 

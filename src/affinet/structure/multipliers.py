@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
 from affinet.language.terms import Floats
 from affinet.structure.components import Batch, Giant, split
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
+
+FAINT = 1e-6
+"""Share of a random vector below which a row of a large component lies in no redundancy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +43,7 @@ def multipliers(rows: Rows, gradient: Floats, tolerance: Tolerance) -> Multiplie
         if isinstance(component, Batch):
             values[at], shared[at] = _small(component, gradient, tolerance)
         else:
-            values[at] = _large(component, gradient)
+            values[at], shared[at] = _large(component, gradient)
     return Multipliers(values, shared)
 
 
@@ -77,6 +81,19 @@ def _small(component: Batch, gradient: Floats, tolerance: Tolerance) -> tuple[Fl
     return values, inside < 1.0 - 1e-9
 
 
-def _large(component: Giant, gradient: Floats) -> Floats:
-    solution: Floats = lsmr(component.matrix.T, gradient[component.nodes], atol=1e-13, btol=1e-13, maxiter=10_000)[0]
-    return solution
+def _large(component: Giant, gradient: Floats) -> tuple[Floats, np.ndarray]:
+    """A random vector has a part in the left null space, and a row takes part in a redundancy where that is not zero.
+
+    With probability one: the rows whose component vanishes for a random vector are those of no left-null vector.
+    """
+    scale = np.sqrt(np.asarray((component.matrix * component.matrix).sum(axis=1)).ravel())
+    even = sparse.diags_array(1.0 / scale) @ component.matrix
+    solution = _least_squares(component.matrix.T, gradient[component.nodes])
+    draw = np.random.default_rng(0).standard_normal(even.shape[0])
+    outside = draw - even @ _least_squares(even, draw)
+    return solution, np.abs(outside) > FAINT * np.linalg.norm(draw) / np.sqrt(len(draw))
+
+
+def _least_squares(matrix: sparse.csr_array, sought: Floats) -> Floats:
+    found: Floats = lsmr(matrix, sought, atol=1e-13, btol=1e-13, maxiter=10_000)[0]
+    return found

@@ -10,9 +10,7 @@ from weakref import ref
 import torch
 from torch import Tensor, optim
 
-from affinet.errors import AttachError, GradientError, UnsupportedWeightError
-from affinet.language.terms import Floats
-from affinet.structure.plan import Plan
+from affinet.errors import AttachError, GradientError
 
 
 class Place(NamedTuple):
@@ -22,20 +20,6 @@ class Place(NamedTuple):
     module: ref[torch.nn.Module]
     attribute: str
     parameter: torch.nn.Parameter
-
-
-def trained(plan: Plan, parameters: Mapping[str, torch.nn.Parameter]) -> tuple[Plan, dict[str, torch.nn.Parameter]]:
-    """The plan with frozen parameters read as constants at their value now, and the constrained parameters left.
-
-    Raises InfeasibleError where the frozen values contradict a rule, AttachError where a value is not finite.
-    """
-    used = {p.name: parameters[p.name] for p in plan.parameters}
-    _refuse_unfit(used)
-    frozen = {name: parameter for name, parameter in used.items() if not parameter.requires_grad}
-    values: dict[str, Floats] = {name: p.detach().to("cpu", torch.float64).numpy() for name, p in frozen.items()}
-    epsilon = max((torch.finfo(p.dtype).eps for p in frozen.values()), default=0.0)
-    left = plan.with_constants(values, epsilon)
-    return left, {p.name: used[p.name] for p in left.parameters}
 
 
 def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mapping[str, torch.nn.Parameter]) -> None:
@@ -120,22 +104,6 @@ def check_finite_gradients(gradients: Mapping[str, Tensor | None]) -> None:
             raise GradientError(
                 f"the gradient of {name} holds {bad} number{'s' * (bad != 1)} that are not finite; the step was not "
                 f"taken. Look at the loss and the learning rate, or clip."
-            )
-
-
-def _refuse_unfit(used: Mapping[str, torch.nn.Parameter]) -> None:
-    for name, parameter in used.items():
-        if parameter.is_meta:
-            raise UnsupportedWeightError(
-                name, "it is on the meta device and has no numbers", "Plan with it, and attach once it is materialised."
-            )
-        if parameter.layout != torch.strided:
-            raise UnsupportedWeightError(name, f"its layout is {parameter.layout}", "Constrain dense parameters only.")
-        bad = int((~torch.isfinite(parameter.detach())).sum())
-        if bad:
-            raise AttachError(
-                f"{name} holds {bad} number{'s' * (bad != 1)} that are not finite (NaN or infinite); projecting would "
-                f"spread them. Initialise or load the weights before attaching."
             )
 
 

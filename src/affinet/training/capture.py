@@ -33,7 +33,8 @@ class Capture:
         """Called by the hook before it projects."""
         if self._always or self._asked:
             self._asked = False
-            self._gradients = {name: g.detach().clone() for name, g in gradients.items() if g is not None}
+            present = {name: g for name, g in gradients.items() if g is not None}
+            self._gradients = {name: _copied(g.detach(), self._gradients.get(name)) for name, g in present.items()}
             self._rates, self._scale = dict(rates), scale
 
     def total(self) -> dict[str, Tensor] | None:
@@ -49,3 +50,10 @@ class Capture:
             return torch.zeros_like(parameter, dtype=torch.float64)
         wide = gradient.double() if self._scale is None else gradient.double() / self._scale.double()
         return wide + self._rates.get(name, 0.0) * parameter.double()
+
+
+def _copied(gradient: Tensor, last: Tensor | None) -> Tensor:
+    """A copy, over the last one where that is alike."""
+    if last is None or last.shape != gradient.shape or last.dtype != gradient.dtype or last.device != gradient.device:
+        return gradient.clone()
+    return last.copy_(gradient)

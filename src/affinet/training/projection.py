@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
 from weakref import WeakSet
 
 import torch
@@ -14,13 +13,11 @@ from affinet.kernels.torch.projector import Projector, check
 from affinet.language.constraint import Constraint
 from affinet.language.modules import read_module
 from affinet.structure.plan import Plan, plan
-from affinet.training.attaching import check_optimizers, places_of, trained
+from affinet.training.attaching import check_optimizers, places_of
 from affinet.training.decay import Decay
+from affinet.training.freezing import Freezing
 from affinet.training.handle import Handle
-from affinet.training.metric import check_metric
-from affinet.training.sandwich import Sandwich
-
-Metric = Literal["euclidean", "optimizer"]
+from affinet.training.sandwich import Metric, Sandwich
 
 _attached: WeakSet[optim.Optimizer] = WeakSet()
 """Optimizers that keep rules now."""
@@ -39,7 +36,8 @@ def project(
 
     Moves the weights to the nearest feasible point at once (`handle.moved` says how far). From then on every
     `optimizer.step()` sees projected gradients and ends on the rules, and its limit is the optimum of the constrained
-    problem. Frozen parameters (`requires_grad=False`) count as constants at their value now.
+    problem. Frozen parameters (`requires_grad=False`) count as constants at their value now; those frozen later, at
+    theirs then.
 
     `optimizer` is one or several: gradients are projected jointly when the first of them steps, weights jointly after
     each. `metric="optimizer"` leaves gradients as they are and projects the weights in the metric of the optimizer's
@@ -65,14 +63,10 @@ def project(
     compiled = rules if isinstance(rules, Plan) else plan(rules)
     parameters = read_module(model).parameters
     check(compiled, parameters)
-    left, constrained = trained(compiled, parameters)
-    check_optimizers(optimizers, constrained)
-    if metric != "euclidean":
-        check_metric(metric, optimizers, left)
-    projector = Projector(left, constrained)
-    places = places_of(model, constrained)
-    sandwich = Sandwich(projector, constrained, places, optimizers, metric == "optimizer", decay, check_finite)
-    moved = _settled(projector, constrained)
+    used = {parameter.name: parameters[parameter.name] for parameter in compiled.parameters}
+    freezing = Freezing(compiled, used, places_of(model, used))
+    sandwich = Sandwich(freezing, optimizers, metric, decay, check_finite)
+    moved = _settled(sandwich.projector, sandwich.parameters)
     sandwich.attach()
     _attached.update(optimizers)
     return Handle(compiled, sandwich, moved, _attached)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 from weakref import ref
 
 import torch
@@ -11,10 +11,14 @@ from torch import Tensor, optim
 
 from affinet.errors import GradientError
 from affinet.kernels.torch.projector import Projector
-from affinet.training.attaching import Place, check_finite_gradients, check_gradients, check_places
+from affinet.structure.plan import Plan
+from affinet.training.attaching import check_finite_gradients, check_gradients, check_optimizers, check_places
 from affinet.training.capture import Capture
 from affinet.training.decay import Decay, decay_kind, signed_rates
-from affinet.training.metric import metric_of
+from affinet.training.freezing import Freezing, Trained
+from affinet.training.metric import check_metric, metric_of
+
+Metric = Literal["euclidean", "optimizer"]
 
 Marks = dict[str, tuple[ref[Tensor], int]]
 """Gradients as they were left: the tensor and its version, which grows with every write."""
@@ -32,26 +36,31 @@ class Sandwich:
 
     def __init__(
         self,
-        projector: Projector,
-        parameters: dict[str, torch.nn.Parameter],
-        places: tuple[Place, ...],
+        freezing: Freezing,
         optimizers: tuple[optim.Optimizer, ...],
-        in_metric: bool,
+        metric: Metric,
         decay: Decay | None,
         check_finite: bool,
     ) -> None:
-        self.projector = projector
-        self.parameters = parameters
-        self.capture = Capture(parameters)
-        self._places = places
+        self._freezing = freezing
         self._optimizers = [ref(optimizer) for optimizer in optimizers]
-        self._coupled = [decay_kind(optimizer, decay) == "coupled" for optimizer in optimizers]
-        self._names = {id(parameter): name for name, parameter in parameters.items()}
-        self._in_metric = in_metric
+        self._metric = metric
         self._check_finite = check_finite
+        self._removers: list[Callable[[], None]] = []
         self._projected: Marks = {}
         self._early: Marks = {}
-        self._removers: list[Callable[[], None]] = []
+        self._take(freezing.trained(self._check))
+        self._coupled = [decay_kind(optimizer, decay) == "coupled" for optimizer in optimizers]
+
+    @property
+    def projector(self) -> Projector:
+        """The projector over the parameters that are trained now."""
+        return self._trained.projector
+
+    @property
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The constrained parameters that are trained now."""
+        return self._trained.parameters
 
     @property
     def attached(self) -> bool:
@@ -80,12 +89,13 @@ class Sandwich:
         for remove in self._removers:
             remove()
         self._removers.clear()
-        return [optimizer for one in self._optimizers if (optimizer := one()) is not None]
+        return list(self._living())
 
     def project_gradients(self) -> None:
         """`g ← P g` of all constrained parameters, weight decay left out; a step projects again what was changed."""
         if self._in_metric:
             return
+        self._follow()
         gradients = self._gradients()
         if _unwritten(self._early, gradients):
             return
@@ -101,7 +111,7 @@ class Sandwich:
         self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Project the gradients, or have the closure do it each time it has computed them."""
-        check_places(self._places)
+        self._follow()
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._prepare(optimizer)
@@ -138,10 +148,34 @@ class Sandwich:
     def _after(self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         skipped = getattr(optimizer, "found_inf", None)
         if self._in_metric:
-            optimizers = [one for found in self._optimizers if (one := found()) is not None]
-            self.projector.project_in_metric_(self.parameters, metric_of(optimizers, self.parameters), skipped)
+            self.projector.project_in_metric_(self.parameters, metric_of(self._living(), self.parameters), skipped)
         else:
             self.projector.project_(self.parameters, skipped=skipped)
+
+    def _follow(self) -> None:
+        """Look whether parameters were replaced, frozen or thawed since the last step."""
+        if self._freezing.changed():
+            self._take(self._freezing.trained(self._check))
+        check_places(self._trained.places)
+
+    def _take(self, trained: Trained) -> None:
+        self._trained = trained
+        self._names = {id(parameter): name for name, parameter in trained.parameters.items()}
+        self.capture = Capture(trained.parameters)
+        self._projected, self._early = {}, {}
+
+    def _check(self, plan: Plan, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+        optimizers = self._living()
+        check_optimizers(optimizers, parameters)
+        if self._metric != "euclidean":
+            check_metric(self._metric, optimizers, plan)
+
+    @property
+    def _in_metric(self) -> bool:
+        return self._metric == "optimizer"
+
+    def _living(self) -> tuple[optim.Optimizer, ...]:
+        return tuple(one for found in self._optimizers if (one := found()) is not None)
 
     def _gradients(self) -> dict[str, Tensor | None]:
         gradients: dict[str, Tensor | None] = {name: p.grad for name, p in self.parameters.items()}

@@ -10,11 +10,16 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
+from affinet.language.terms import row_major_steps
 from affinet.structure.blocks import Part, View
 from affinet.structure.offsets import Dim, Nest, Offsets, disjoint_sums
 
 Tensors = Mapping[str, Tensor | None]
 """Parameters or gradients by name; None is a gradient that is missing."""
+
+
+FEW = 4_096
+"""Up to this many entries one call of `take` is quicker than the view that `index_select`, faster an entry, needs."""
 
 
 class Box:
@@ -30,6 +35,7 @@ class Box:
         self._steps = tuple(abs(step) for _, step in dims)
         self._flips = tuple(axis for axis, (_, step) in enumerate(dims) if step < 0)
         self._select = select or {}
+        self._row_major = row_major_steps(self._sizes)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,6 +68,8 @@ class Box:
         return values.data_ptr() == place and values.dtype == tensor.dtype and not self._flips
 
     def _view(self, flat: Tensor) -> Tensor:
+        if flat.shape == self._sizes and self._steps == self._row_major and not self._offset:
+            return flat
         return flat.as_strided(self._sizes, self._steps, flat.storage_offset() + self._offset)
 
     def _taken(self, view: Tensor) -> Tensor:
@@ -71,7 +79,7 @@ class Box:
 
 
 class Gathered:
-    """Irregular entries of one or more parameters, side by side in one flat tensor, of the widest dtype if not said."""
+    """Irregular entries of one or more parameters, side by side in one flat tensor of the widest dtype or `dtype`."""
 
     def __init__(
         self,
@@ -79,19 +87,25 @@ class Gathered:
         device: torch.device,
         order: np.ndarray | None = None,
         dtype: torch.dtype | None = None,
+        shape: tuple[int, ...] = (-1,),
     ) -> None:
+        """`order` is how the entries are read; `shape` is that in which they are."""
         self.names = tuple(part.parameter.name for part in parts)
-        self._dtype = irregular_dtype(device) if dtype is None else dtype
+        self._dtype = dtype or irregular_dtype(device)
         positions = [part.positions for part in parts]
         if order is not None and len(parts) == 1:
             positions, order = [positions[0][order]], None
         self._positions = [torch.as_tensor(p.astype(np.int64), device=device) for p in positions]
         self._sizes = [len(p) for p in positions]
+        self._shape = shape
+        self._few = self._positions[0].view(shape) if len(parts) == 1 and self._sizes[0] <= FEW else None
         self._order = None if order is None else torch.as_tensor(order.astype(np.int64), device=device)
         self._back = None if order is None else torch.as_tensor(np.argsort(order), device=device)
 
     def read(self, tensors: Tensors) -> Tensor:
         """The entries; those of a missing tensor are zero."""
+        if self._few is not None and (only := tensors[self.names[0]]) is not None:
+            return only.take(self._few).to(self._dtype)
         pieces = [
             torch.zeros(size, dtype=self._dtype, device=where.device)
             if (tensor := tensors[name]) is None
@@ -99,10 +113,15 @@ class Gathered:
             for name, where, size in zip(self.names, self._positions, self._sizes, strict=True)
         ]
         flat = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-        return flat if self._order is None else flat.index_select(0, self._order)
+        return (flat if self._order is None else flat.index_select(0, self._order)).view(self._shape)
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
-        """Put the entries back where there is a tensor to hold them."""
+        """Put the entries back where there is a tensor; `values` broadcast to the shape they are read in."""
+        if self._few is not None and (only := tensors[self.names[0]]) is not None:
+            only.put_(self._few, values.expand(self._few.shape).to(only.dtype))
+            return
+        if len(self._shape) > 1:
+            values = values.expand(self._shape).reshape(-1)
         flat = values if self._back is None else values.index_select(0, self._back)
         pieces = (flat,) if len(self._sizes) == 1 else torch.split(flat, self._sizes)
         for name, where, piece in zip(self.names, self._positions, pieces, strict=True):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.access import Gathered, Tensors
-from affinet.kernels.torch.precision import irregular_dtype, mean_norm
+from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype, silenced
 from affinet.language.terms import Integers
 from affinet.structure.blocks import Classes, Fixed, Ties
 
@@ -83,19 +83,23 @@ class TiesKernel:
     def tangent(self, x: Tensor) -> Tensor:
         return self._classes.expanded(self._classes.reduced(x, affine=False), affine=False)
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        """Silenced before it is spread out: the entries of a class are noise together."""
         square = self._classes.summed(x.square()) / self._classes.sizes
-        return square.sqrt_().mul_(2.0 * floor).index_select(0, self._classes.class_of)
+        quiet = silenced(self._classes.reduced(x, affine=False), square.sqrt_().mul_(2.0 * floor))
+        return self._classes.expanded(quiet, affine=False)
 
 
 class EqualTiesKernel:
     """Classes of one size whose entries are all equal: the mean along an axis, with the entries gathered by class."""
 
-    def __init__(self, block: Ties, device: torch.device) -> None:
+    def __init__(self, block: Ties, like: Tensor) -> None:
         order = np.argsort(block.classes.class_of, kind="stable")
-        self._access = Gathered(block.parts, device, order)
-        self.names = self._access.names
         self._shape = (block.classes.count, block.size // block.classes.count)
+        # The mean of two numbers is rounded once in their own dtype too.
+        dtype = regular_dtype(like.dtype) if self._shape[1] == 2 else None
+        self._access = Gathered(block.parts, like.device, order, dtype, self._shape)
+        self.names = self._access.names
 
     @staticmethod
     def fits(block: Ties) -> bool:
@@ -105,10 +109,10 @@ class EqualTiesKernel:
         return plain and len(np.unique(np.bincount(classes.class_of, minlength=classes.count))) == 1
 
     def read(self, tensors: Tensors) -> Tensor:
-        return self._access.read(tensors).view(self._shape)
+        return self._access.read(tensors)
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
-        self._access.write(tensors, values.expand(self._shape).reshape(-1))
+        self._access.write(tensors, values)
 
     def project(self, x: Tensor) -> Tensor:
         if self._shape[1] == 2:
@@ -123,8 +127,9 @@ class EqualTiesKernel:
     def tangent(self, x: Tensor) -> Tensor:
         return self.project(x)
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
-        return mean_norm(x, (1,), self._shape[1], 2.0 * floor)
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        noise = mean_norm(x, (1,), self._shape[1], 2.0 * floor)
+        return silenced(self.tangent(x), noise)
 
 
 class FixedKernel:
@@ -150,8 +155,8 @@ class FixedKernel:
     def tangent(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
-        return torch.zeros((), dtype=x.dtype, device=x.device)
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        return self.tangent(x)
 
 
 def _unless_all(values: np.ndarray, neutral: float, dtype: torch.dtype, device: torch.device) -> Tensor | None:

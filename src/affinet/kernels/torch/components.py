@@ -10,7 +10,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.classes import ClassMap
-from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype_of
+from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.structure.blocks import Dense, Sparse
 
 
@@ -100,10 +100,10 @@ class DenseKernel:
         y = y - self._across(self._along(y))
         return self._unknowns.expanded(y.reshape(-1), affine=False)
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         sizes = self._unknowns.sizes(x).view(self._shape)
         noise = torch.add(mean_norm(sizes, (1,), self._shape[1], floor), sizes, alpha=floor)
-        return self._unknowns.spread(noise.reshape(-1))
+        return silenced(self.tangent(x), self._unknowns.spread(noise.reshape(-1)))
 
     def _along(self, y: Tensor) -> Tensor:
         if len(self._basis) == 1:

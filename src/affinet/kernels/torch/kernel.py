@@ -1,20 +1,12 @@
-"""One kernel a block: all set-up done once, at the only place that tells block kinds apart."""
+"""What a kernel is: the projections of one block, on tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol, assert_never
+from typing import Protocol
 
 from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.classes import EqualTiesKernel, FixedKernel, TiesKernel
-from affinet.kernels.torch.components import DenseKernel
-from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
-from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
-from affinet.kernels.torch.sparse import SparseKernel
-from affinet.kernels.torch.wide import WideKernel
-from affinet.structure.blocks import Block, Dense, Fixed, Mirror, MirroredProduct, Pairs, Product, Slices, Sparse, Ties
 
 
 class Kernel(Protocol):
@@ -43,33 +35,8 @@ class Kernel(Protocol):
     def tangent(self, x: Tensor) -> Tensor:
         """`P x`, the part along which the block's equations stay as they are."""
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
-        """`floor · (|x| + rms x)`, the rms over each entry's own component; tied entries share one number."""
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        """`P x` with zeros where it is rounding noise: where `|P x| ≤ floor · (|x| + rms x)` in its own component.
 
-
-def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
-    """The kernel of a block for parameters like `tensors` (their devices and dtypes)."""
-    match block:
-        case Slices():
-            return SlicesKernel(block, tensors[block.parameter.name])
-        case Product():
-            return ProductKernel(block, tensors[block.view.parameter.name])
-        case Mirror():
-            return MirrorKernel(block, tensors[block.view.parameter.name])
-        case MirroredProduct():
-            return MirroredProductKernel(block, tensors[block.product.view.parameter.name])
-        case Pairs():
-            return PairsKernel(block, tensors[block.first.parameter.name])
-        case Fixed():
-            return FixedKernel(block, tensors[block.parts[0].parameter.name].device)
-        case Ties():
-            kind = EqualTiesKernel if EqualTiesKernel.fits(block) else TiesKernel
-            return kind(block, tensors[block.parts[0].parameter.name].device)
-        case Dense() if WideKernel.fits(block):
-            return WideKernel(block, tensors)
-        case Dense():
-            return DenseKernel(block, tensors)
-        case Sparse():
-            return SparseKernel(block, tensors)
-        case _:
-            assert_never(block)
+        What matters is the size of `x` where `P x` would be zero; tied entries are silenced together. May write to `x`.
+        """

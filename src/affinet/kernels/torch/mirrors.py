@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from math import sqrt
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors, box_of
-from affinet.kernels.torch.precision import mean_norm, regular_dtype
+from affinet.kernels.torch.precision import mean_norm, regular_dtype, silenced
 from affinet.kernels.torch.slices import ProductKernel
 from affinet.language.terms import row_major_steps
 from affinet.structure.blocks import Mirror, MirroredProduct, Pairs
@@ -51,8 +49,14 @@ class MirrorKernel:
     def tangent(self, x: Tensor) -> Tensor:
         return torch.add(x, self.mirrored(x), alpha=self._sign).mul_(0.5)
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
-        return (x.square() + self.mirrored(x).square()).sqrt_().mul_(2.0 * floor / sqrt(2.0))
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        # Where the sum of both is zero, their difference is twice either of them, and the same seen from both sides.
+        noise = self.difference(x).mul_(floor)
+        return silenced(self.tangent(x), noise)
+
+    def difference(self, x: Tensor) -> Tensor:
+        """`|x − sign · mirrored(x)|`."""
+        return torch.sub(x, self.mirrored(x), alpha=self._sign).abs_()
 
     def mirrored(self, x: Tensor) -> Tensor:
         """The same entries seen in the mirror; a view where nothing is flipped."""
@@ -109,10 +113,10 @@ class MirroredProductKernel:
     def tangent(self, x: Tensor) -> Tensor:
         return self._mirror.tangent(self._product.tangent(x))
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         # The same for an entry and its image, which are zero together.
-        level = self._mirror.noise(x, floor)
-        return level.add_(mean_norm(x, None, x.numel(), floor))
+        noise = self._mirror.difference(x).mul_(floor).add_(mean_norm(x, None, x.numel(), floor))
+        return silenced(self.tangent(x), noise)
 
 
 class PairsKernel:
@@ -165,8 +169,8 @@ class PairsKernel:
         other = z * self._ratio
         return torch.stack([z, other] if self._swapped else [other, z])
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
-        return mean_norm(x, (0,), 2, 2.0 * floor)
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        return silenced(self.tangent(x), mean_norm(x, (0,), 2, 2.0 * floor))
 
     def _common(self, scaled: Tensor, plain: Tensor) -> Tensor:
         # As a change of `plain`, so that a pair that agrees already keeps its bits.

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.kernel import Kernel, prepare
+from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.measuring import Measure
-from affinet.kernels.torch.precision import noise_floor, silenced, undisturbed
+from affinet.kernels.torch.precision import noise_floor, undisturbed
+from affinet.kernels.torch.preparing import prepare
 from affinet.language.modules import read_module
 from affinet.structure.multipliers import Multipliers, multipliers, sharing
 from affinet.structure.plan import Plan
@@ -219,8 +220,7 @@ def _project_gradient(
         shift = shift * scale
     total = x if shift is None else x + shift
     floor = max(noise_floor(gradient.dtype) for gradient in gradients.values() if gradient is not None)
-    noise = kernel.noise(total, floor)
-    projected = silenced(kernel.tangent(total), noise)
+    projected = kernel.quiet_tangent(total, floor)
     kernel.write(gradients, projected if shift is None else projected - shift)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from affinet.errors import AttachError
 from affinet.kernels.torch.access import Box, Gathered, Tensors, box_of, cells_box
-from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype
+from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype, silenced
 from affinet.structure.blocks import Part, Product, Slices
 
 
@@ -18,22 +18,23 @@ class Cells:
     """The projection of one set of slices, on a tensor whose axes are the loops.
 
     Law: with orthonormal rows Q, `x − Qᵀ(Q x − target)` is the nearest point of each cell. Where all entries of a
-    single row are equal it is the mean that is set, in one pass and without a product.
+    single row are equal the sum is set, every entry taking its share of what is missing, without a product.
     """
 
     def __init__(self, block: Slices, sizes: tuple[int, ...], inner: tuple[int, ...], like: Tensor) -> None:
         self._inner = inner
         self._outer = tuple(axis for axis in range(len(sizes)) if axis not in inner)
         self._sizes = sizes
-        self._count = prod(sizes[axis] for axis in inner)
+        self.count = prod(sizes[axis] for axis in inner)
         dtype, wide, device = regular_dtype(like.dtype), irregular_dtype(like.device), like.device
         kept = [n if axis in self._outer else 1 for axis, n in enumerate(sizes)]
         # Without an inner axis an entry is its own cell; `mean(())` would be that of all of them.
         self._mean = bool(inner) and len(block.basis) == 1 and not any(block.basis.strides)
         if self._mean:
-            shift = block.target * np.sign(block.basis[0, 0]) / sqrt(self._count)
-            shape = kept if len(shift) > 1 else [1] * len(sizes)
-            self._shift = torch.as_tensor(shift.reshape(shape), dtype=dtype, device=device)
+            total = block.target * np.sign(block.basis[0, 0]) * sqrt(self.count)
+            shape = kept if len(total) > 1 else [1] * len(sizes)
+            self._total = torch.as_tensor(total.reshape(shape), dtype=dtype, device=device)
+            self._affine = bool(np.any(total))
         else:
             self._block, self._device = block, device
             self._factors: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
@@ -44,10 +45,21 @@ class Cells:
         self._members, self._representatives, self._signs = copies[:, 0], copies[:, 1], copies[:, 2]
         self._exact = bool(len(block.pinned) or len(block.copies))
 
+    @property
+    def trailing(self) -> bool:
+        """Whether the entries of a cell are the last axes."""
+        return self._inner == tuple(range(len(self._outer), len(self._sizes)))
+
+    @property
+    def totals(self) -> Tensor | None:
+        """What every cell sums to, where that is its one equation."""
+        return self._total if self._mean else None
+
     def project(self, x: Tensor) -> Tensor:
         """Nearest point of every cell; may write to `x`."""
         if self._mean:
-            return x.sub_(x.mean(self._inner, keepdim=True).sub_(self._shift))
+            gap = self._summed(x)
+            return x.sub_(gap.sub_(self._total) if self._affine else gap, alpha=1.0 / self.count)
         cells = self._flat(x)
         done = self._unflat(self._moved(cells, affine=True))
         return self.finished(done) if self._exact else done
@@ -56,7 +68,7 @@ class Cells:
         """`x − D⁻¹Qᵀ (Q D⁻¹ Qᵀ)⁻¹ (Q x − target)` in every cell, with D the metric."""
         ease = metric.reciprocal()
         if self._mean:
-            gap = x.sum(self._inner, keepdim=True) - self._count * self._shift
+            gap = self._summed(x) - self._total
             return x - ease * (gap / ease.sum(self._inner, keepdim=True))
         cells, eased = self._flat(x), self._flat(ease)
         wide, wide_ease = exact_matmul(cells), exact_matmul(eased)
@@ -69,7 +81,7 @@ class Cells:
     def tangent(self, x: Tensor) -> Tensor:
         """The part of every cell along which its equations stay as they are; may write to `x`."""
         if self._mean:
-            return x.sub_(x.mean(self._inner, keepdim=True))
+            return x.sub_(self._summed(x), alpha=1.0 / self.count)
         done = self._moved(self._flat(x), affine=False)
         return self._unflat(self._copied(done.index_fill_(1, self._pinned, 0.0)) if self._exact else done)
 
@@ -81,10 +93,19 @@ class Cells:
         cells[:, self._pinned] = self._values.to(x.dtype)
         return self._unflat(self._copied(cells))
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
-        """`floor · (|x| + rms of its cell)`."""
-        level = mean_norm(x, self._inner, self._count, floor)
-        return torch.add(level, x.abs(), alpha=floor)
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        """`tangent`, with zeros where it is rounding noise; may write to `x`."""
+        if self._mean:
+            # A cell of which nothing is left holds its own mean everywhere: the rms of it is the size of the mean.
+            total = self._summed(x)
+            noise = total.abs().mul_(2.0 * floor / self.count)
+            return silenced(x.sub_(total, alpha=1.0 / self.count), noise)
+        level = mean_norm(x, self._inner, self.count, floor)
+        noise = torch.add(level, x.abs(), alpha=floor)
+        return silenced(self.tangent(x), noise)
+
+    def _summed(self, x: Tensor) -> Tensor:
+        return x.sum(self._inner, keepdim=True)
 
     def _factor(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Basis and target in a dtype, made when it is first asked for."""
@@ -109,7 +130,7 @@ class Cells:
         return cells
 
     def _flat(self, x: Tensor) -> Tensor:
-        return x.permute(*self._outer, *self._inner).reshape(-1, self._count)
+        return x.permute(*self._outer, *self._inner).reshape(-1, self.count)
 
     def _unflat(self, cells: Tensor) -> Tensor:
         order = (*self._outer, *self._inner)
@@ -149,6 +170,17 @@ class SlicesKernel:
         assert tensor is not None
         self._access.write(tensor, values)
 
+    @property
+    def cells(self) -> tuple[int, int]:
+        """How many cells there are, and how many entries each has."""
+        return prod(self._sizes) // self._cells.count, self._cells.count
+
+    @property
+    def even_sums(self) -> Tensor | None:
+        """What each cell sums to, one number for all or one each, where its entries lie together and count alike."""
+        trailing = not isinstance(self._access, Gathered) and self._cells.trailing
+        return self._cells.totals if trailing else None
+
     def project(self, x: Tensor) -> Tensor:
         return self._cells.project(x)
 
@@ -158,8 +190,8 @@ class SlicesKernel:
     def tangent(self, x: Tensor) -> Tensor:
         return self._cells.tangent(x)
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
-        return self._cells.noise(x, floor)
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        return self._cells.quiet_tangent(x, floor)
 
 
 class ProductKernel:
@@ -198,5 +230,6 @@ class ProductKernel:
             x = part.tangent(x)
         return x
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
-        return torch.add(mean_norm(x, None, x.numel(), floor), x.abs(), alpha=floor)
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        noise = torch.add(mean_norm(x, None, x.numel(), floor), x.abs(), alpha=floor)
+        return silenced(self.tangent(x), noise)

@@ -15,7 +15,7 @@ from torch import Tensor
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.components import Unknowns
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
-from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of
+from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.structure.blocks import Sparse
 
 
@@ -77,9 +77,10 @@ class SparseKernel:
         y = y - self._transposed @ self._solved(self._matrix @ y, y, "tangent")
         return self._unknowns.expanded(y, affine=False)
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         sizes = self._unknowns.sizes(x)
-        return self._unknowns.spread(torch.add(mean_norm(sizes, None, sizes.numel(), floor), sizes, alpha=floor))
+        noise = torch.add(mean_norm(sizes, None, sizes.numel(), floor), sizes, alpha=floor)
+        return silenced(self.tangent(x), self._unknowns.spread(noise))
 
     def _solved(self, gap: Tensor, y: Tensor, purpose: str) -> Tensor:
         if self._equations is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.access import Gathered, Tensors
-from affinet.kernels.torch.precision import exact_matmul, mean_norm, regular_dtype_of
+from affinet.kernels.torch.precision import exact_matmul, mean_norm, regular_dtype_of, silenced
 from affinet.structure.blocks import Dense
 
 FEWEST_NUMBERS = 2**20
@@ -77,8 +77,9 @@ class WideKernel:
             x = _taken_off(x, basis, None)
         return x
 
-    def noise(self, x: Tensor, floor: float) -> Tensor:
-        return torch.add(mean_norm(x, None, x.numel(), floor), x.abs(), alpha=floor)
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        noise = torch.add(mean_norm(x, None, x.numel(), floor), x.abs(), alpha=floor)
+        return silenced(self.tangent(x), noise)
 
 
 def _taken_off(x: Tensor, basis: Tensor, target: Tensor | None) -> Tensor:

@@ -1,0 +1,52 @@
+"""One kernel a block: all set-up done once, at the only place that tells block kinds apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from torch import Tensor
+
+from affinet.kernels.torch.classes import EqualTiesKernel, FixedKernel, TiesKernel
+from affinet.kernels.torch.compiled import compiled
+from affinet.kernels.torch.components import DenseKernel
+from affinet.kernels.torch.kernel import Kernel
+from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
+from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
+from affinet.kernels.torch.sparse import SparseKernel
+from affinet.kernels.torch.wide import WideKernel
+from affinet.structure.blocks import Block, Dense, Fixed, Mirror, MirroredProduct, Pairs, Product, Slices, Sparse, Ties
+
+
+def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
+    """The kernel of a block for parameters like `tensors` (their devices and dtypes), compiled where there is one."""
+    kernel = eager(block, tensors)
+    return compiled(block, kernel, tensors[kernel.names[0]])
+
+
+def eager(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
+    """The kernel of a block made of torch's own operations, on any device."""
+    match block:
+        case Slices():
+            return SlicesKernel(block, tensors[block.parameter.name])
+        case Product():
+            return ProductKernel(block, tensors[block.view.parameter.name])
+        case Mirror():
+            return MirrorKernel(block, tensors[block.view.parameter.name])
+        case MirroredProduct():
+            return MirroredProductKernel(block, tensors[block.product.view.parameter.name])
+        case Pairs():
+            return PairsKernel(block, tensors[block.first.parameter.name])
+        case Fixed():
+            return FixedKernel(block, tensors[block.parts[0].parameter.name].device)
+        case Ties():
+            like = tensors[block.parts[0].parameter.name]
+            return EqualTiesKernel(block, like) if EqualTiesKernel.fits(block) else TiesKernel(block, like.device)
+        case Dense() if WideKernel.fits(block):
+            return WideKernel(block, tensors)
+        case Dense():
+            return DenseKernel(block, tensors)
+        case Sparse():
+            return SparseKernel(block, tensors)
+        case _:
+            assert_never(block)

@@ -1,0 +1,156 @@
+"""Compiled loops say what torch's own operations say, on every case of the contract table and at their own edges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+import affinet
+from affinet.kernels.torch import compiled
+from affinet.kernels.torch.compiled import CompiledSums, CompiledTies
+from affinet.kernels.torch.projector import Projector
+from affinet.kernels.torch.slices import SlicesKernel
+from affinet.structure.plan import Plan
+from tests.contract.building import plan_of, tensors_of
+from tests.contract.case import Case
+from tests.contract.cases import CASES
+
+pytest.importorskip("numba")
+
+Tensors = dict[str, torch.Tensor]
+DTYPES = (torch.float32, torch.float64)
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan, Tensors], Projector]:
+    """The projector of a plan as it is where numba is not installed."""
+
+    def made(plan: Plan, like: Tensors) -> Projector:
+        with monkeypatch.context() as patch:
+            patch.setattr(compiled, "available", lambda: False)
+            projector = plan.projector(like)
+        assert not any(isinstance(k, (CompiledSums, CompiledTies)) for k in projector.kernels(like))
+        return projector
+
+    return made
+
+
+def kinds(projector: Projector, like: Tensors) -> set[type]:
+    return {type(kernel) for kernel in projector.kernels(like)}
+
+
+def assert_near(found: Tensors, wanted: Tensors, spacings: float) -> None:
+    for name, values in wanted.items():
+        size = float(values.abs().max()) + 1.0
+        assert float((found[name] - values).abs().max()) <= spacings * torch.finfo(values.dtype).eps * size, name
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_both_ways_agree(case: Case, dtype: torch.dtype, eager: Callable[[Plan, Tensors], Projector]) -> None:
+    weights = tensors_of(case, "far", dtype)
+    plan = plan_of(case.name, "equations")
+    fast, slow = plan.projector(weights), eager(plan, weights)
+    assert_near(fast.project(weights), slow.project(weights), 16)
+    assert_near(fast.tangent(weights), slow.tangent(weights), 16)
+    for decay in ({}, dict.fromkeys(weights, 0.3)):
+        gradients = [{name: values.clone() for name, values in weights.items()} for _ in range(2)]
+        fast.project_gradients_(gradients[0], weights, decay)
+        slow.project_gradients_(gradients[1], weights, decay)
+        assert_near(*gradients, 64)
+
+
+def ties(entries: int, classes: int, dtype: torch.dtype) -> tuple[Plan, torch.Tensor, np.ndarray]:
+    draw = np.random.default_rng(0)
+    pattern = draw.integers(0, classes, entries)
+    w = affinet.weights({"a": (entries,)})
+    plan = affinet.plan(affinet.families.share(w.a, pattern))
+    return plan, torch.from_numpy(draw.standard_normal(entries)).to(dtype), pattern
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("entries", [50, 2**20 + 3])
+def test_means_of_classes_whatever_the_number_of_threads(entries: int, dtype: torch.dtype) -> None:
+    plan, values, pattern = ties(entries, entries // 4, dtype)
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            projector = plan.projector({"a": values})
+            assert kinds(projector, {"a": values}) == {CompiledTies}
+            found.append(projector.project({"a": values})["a"])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    wide = values.double().numpy()
+    means = np.bincount(pattern, wide, entries // 4) / np.maximum(np.bincount(pattern, minlength=entries // 4), 1)
+    np.testing.assert_allclose(found[0].double().numpy(), means[pattern], atol=4 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_many_equal_numbers_are_their_own_mean(dtype: torch.dtype) -> None:
+    w = affinet.weights({"a": (1_200_000,)})
+    plan = affinet.plan(affinet.families.share(w.a, np.zeros(1_200_000, np.int64)))
+    values = torch.full((1_200_000,), 0.1, dtype=dtype)
+    assert torch.equal(plan.projector({"a": values}).project({"a": values})["a"], values)
+
+
+def test_sums_of_rows_are_taken_in_parts_of_the_same_bits() -> None:
+    w = affinet.weights({"a": (600, 700)})
+    values = torch.randn(600, 700)
+    plan = affinet.plan(w.a.sum(dim=1) == np.arange(600.0))
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            projector = plan.projector({"a": values})
+            assert kinds(projector, {"a": values}) == {CompiledSums}
+            found.append(projector.project({"a": values})["a"])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+    assert float((found[0].double().sum(1) - torch.arange(600.0)).abs().max()) < 700 * 2**-22
+
+
+@pytest.mark.parametrize("rule", ["rows", "ties"])
+def test_gradients_in_another_memory_order_are_projected_too(rule: str) -> None:
+    w, like = affinet.weights({"a": (6, 4)}), {"a": torch.randn(6, 4)}
+    plan = affinet.plan(w.a.sum(dim=1) == 1 if rule == "rows" else w.a[0] == w.a[1])
+    projector = plan.projector(like)
+    assert SlicesKernel not in kinds(projector, like)
+    gradient = torch.randn(4, 6).T
+    wanted = projector.tangent({"a": gradient.contiguous()})["a"]
+    projector.project_gradients_({"a": gradient}, like, {})
+    assert torch.allclose(gradient, wanted, atol=1e-6)
+
+
+def test_a_projection_is_a_write_that_autograd_sees() -> None:
+    w = affinet.weights({"a": (6, 4)})
+    values = torch.randn(6, 4)
+    for rule in (w.a.sum(dim=1) == 1, w.a[0] == w.a[1]):
+        version = values._version
+        affinet.plan(rule).projector({"a": values}).project_({"a": values})
+        assert values._version > version
+
+
+def test_in_sixteen_bits_torch_computes() -> None:
+    w = affinet.weights({"a": (6, 4)})
+    like = {"a": torch.randn(6, 4, dtype=torch.bfloat16)}
+    assert kinds(affinet.plan(w.a.sum(dim=1) == 1).projector(like), like) == {SlicesKernel}
+
+
+def test_the_metric_of_the_optimizer_goes_through_as_well(eager: Callable[[Plan, Tensors], Projector]) -> None:
+    w, like = affinet.weights({"a": (6, 4), "b": (3,)}), {"a": torch.randn(6, 4), "b": torch.randn(3)}
+    plan = affinet.plan([w.a[0] == w.a[1], w.b.sum() == 1])
+    metric = {"a": torch.rand(6, 4) + 0.1, "b": torch.rand(3) + 0.1}
+    found = []
+    for projector in (plan.projector(like), eager(plan, like)):
+        moved = {name: values.clone() for name, values in like.items()}
+        projector.project_in_metric_(moved, metric)
+        found.append(moved)
+    assert_near(*found, 4)
