@@ -20,6 +20,7 @@ from affinet.system.distinct import distinct
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
 
+Products = dict[tuple[RowBatch, ...], Product]
 ONE_BY_ONE = 65_536
 """Rules of at most this many (equation, entry) pairs are read one equation at a time: it costs a few milliseconds, and
 makes the plan of a small rule the same however it was said. Larger ones are read from their terms."""
@@ -31,12 +32,12 @@ def compile_blocks(system: System, *, one_by_one: int = ONE_BY_ONE) -> tuple[Blo
     held = [(batch.parameter, *batch.span) for batch in batches] + [span for pair in pairs for span in spans(pair)]
     dense, crossed = panel_blocks(panels, held, rows, system)
     parted = part(pairs, batches, concatenate([rows, *crossed]), system)
-    groups, clashing = _grouped(parted.batches, system)
+    groups, products, clashing = _grouped(parted.batches, system)
     groups, rows = _split_off(groups, concatenate([parted.rows, *clashing]), system)
-    solved = [product(group, system.tolerance) if len(group) > 1 else None for group in groups]
+    # A group of several is split off whole or not at all, so that it is one of those that were found.
     regular = [
-        single_cell(slices_of(group[0], system.tolerance)) if found is None else found
-        for group, found in zip(groups, solved, strict=True)
+        products[tuple(group)] if len(group) > 1 else single_cell(slices_of(group[0], system.tolerance))
+        for group in groups
     ]
     names = [rule.name for rule in system.rules]
     return (*regular, *dense, *parted.blocks, *blocks_of(rows, system.layout, system.tolerance, names))
@@ -64,9 +65,10 @@ def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror 
     return batches + lifted, pairs, panels, rows
 
 
-def _grouped(batches: list[RowBatch], system: System) -> tuple[list[list[RowBatch]], list[Rows]]:
+def _grouped(batches: list[RowBatch], system: System) -> tuple[list[list[RowBatch]], Products, list[Rows]]:
     """Batches that share no entry, or that commute as one product; what does neither, one equation at a time."""
     groups: list[list[RowBatch]] = []
+    products: Products = {}
     clashing: list[Rows] = []
     for cluster in _clusters(batches):
         placed: list[list[RowBatch]] = []
@@ -74,12 +76,15 @@ def _grouped(batches: list[RowBatch], system: System) -> tuple[list[list[RowBatc
             meeting = [group for group in placed if any(_share(batch, other) for other in group)]
             if not meeting:
                 placed.append([batch])
-            elif len(meeting) == 1 and product([*meeting[0], batch], system.tolerance) is not None:
-                meeting[0].append(batch)
-            else:
+                continue
+            found = product([*meeting[0], batch], system.tolerance) if len(meeting) == 1 else None
+            if found is None:
                 clashing.append(batch.rows(system.layout))
+            else:
+                meeting[0].append(batch)
+                products[tuple(meeting[0])] = found
         groups += placed
-    return groups, clashing
+    return groups, products, clashing
 
 
 def _clusters(batches: list[RowBatch]) -> list[list[RowBatch]]:
