@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from affinet.errors import AffinetError as AffinetError
     from affinet.errors import AttachError as AttachError
     from affinet.errors import ConstantError as ConstantError
+    from affinet.errors import ConvergenceWarning as ConvergenceWarning
     from affinet.errors import DataError as DataError
     from affinet.errors import GradientError as GradientError
     from affinet.errors import InfeasibleError as InfeasibleError
@@ -48,6 +49,7 @@ __all__ = [
     "AttachError",
     "ConstantError",
     "Constraint",
+    "ConvergenceWarning",
     "DataError",
     "Expression",
     "GradientError",

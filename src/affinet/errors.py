@@ -89,6 +89,18 @@ class TooLargeError(AffinetError, MemoryError):
         super().__init__(f"{what} would take {taken}, and the limit is {allowed}. {way_out}")
 
 
+class ConvergenceWarning(RuntimeWarning):
+    """Conjugate gradients did not reach the tolerance; the rules of one component hold only to what they reached."""
+
+    def __init__(self, iterations: int, residual: float, bound: float, equations: int) -> None:
+        super().__init__(
+            f"conjugate gradients stopped after {iterations:,} iterations with a residual of {residual:.2g} (wanted: "
+            f"{bound:.2g}) on a component of {equations:,} equations; its rules hold only to about that. "
+            f"Equations that nearly follow from others make this slow: drop them, or round their coefficients."
+        )
+        self.iterations, self.residual, self.bound, self.equations = iterations, residual, bound, equations
+
+
 class RuleError(AffinetError, ValueError):
     """A value given as a rule that is none, or rules that cannot be read together."""
 

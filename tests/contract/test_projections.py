@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import affinet
-from affinet.kernels.torch import components
+from affinet.kernels.torch.sparse import SparseKernel
 from tests.contract.building import (
     DOUBLE,
     PATHS,
@@ -159,12 +159,12 @@ def test_a_large_component_is_solved_both_ways(
     precision: Precision, solver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if solver == "conjugate gradients":
-        monkeypatch.setattr(components, "LARGEST_FACTOR", 0)
+        monkeypatch.setattr("affinet.structure.blocks.LARGEST_FILL", 0)
     name = "large irregular component"
     case = next(case for case in CASES if case.name == name)
     weights = tensors_of(case, "far", precision.dtype)
     projector, oracle = plan_of(name, "equations").projector(weights), oracle_of(name)
-    (kernel,) = (k for k in projector.kernels(weights) if isinstance(k, components.SparseKernel))
+    (kernel,) = (k for k in projector.kernels(weights) if isinstance(k, SparseKernel))
     assert (kernel._factor is None) == (solver == "conjugate gradients")
     projected, before = projector.project(weights), plain(weights)
     # Iterations stop at 16 spacings of float64; a factor is as exact as anywhere.

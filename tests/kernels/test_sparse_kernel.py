@@ -11,8 +11,9 @@ import torch
 import affinet
 from affinet import families
 from affinet.kernels.reference import Oracle, oracle
-from affinet.kernels.torch import components as kernels
-from affinet.structure import components, peeling
+from affinet.kernels.torch import conjugate_gradients
+from affinet.kernels.torch.sparse import SparseKernel
+from affinet.structure import blocks, components, peeling
 from affinet.structure.blocks import Sparse
 from affinet.structure.plan import Plan
 
@@ -41,8 +42,12 @@ def weights(dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
     return {"a": torch.randn(9, 5, dtype=dtype), "b": torch.randn(45, dtype=dtype)}
 
 
-def solver(plan: Plan, like: dict[str, torch.Tensor]) -> kernels.SparseKernel:
-    (found,) = (k for k in plan.projector(like).kernels(like) if isinstance(k, kernels.SparseKernel))
+def solver(plan: Plan, like: dict[str, torch.Tensor]) -> SparseKernel:
+    return solver_of(plan.projector(like), like)
+
+
+def solver_of(projector: Any, like: dict[str, torch.Tensor]) -> SparseKernel:
+    (found,) = (k for k in projector.kernels(like) if isinstance(k, SparseKernel))
     return found
 
 
@@ -58,11 +63,11 @@ def assert_agrees(plan: Plan, truth: Oracle, given: dict[str, torch.Tensor], nea
 
 
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float64, 1e-10), (torch.float32, 1e-5), (torch.bfloat16, 4e-2)])
-@pytest.mark.parametrize("largest", [0, 20_000], ids=["conjugate gradients", "factor"])
+@pytest.mark.parametrize("largest", [0, 2**25], ids=["conjugate gradients", "factor"])
 def test_both_solvers_are_the_oracle(
     largest: int, dtype: torch.dtype, near: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "LARGEST_FACTOR", largest)
+    monkeypatch.setattr(blocks, "LARGEST_FILL", largest)
     plan, given = planned(monkeypatch), weights(dtype)
     assert (solver(plan, given)._factor is None) == (largest == 0)
     assert_agrees(plan, oracle(plan.system), given, near)
@@ -76,13 +81,60 @@ def test_redundant_rows_that_were_not_sorted_out_are_solved_all_the_same(monkeyp
 
 
 def test_too_few_iterations_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "LARGEST_FACTOR", 0)
-    monkeypatch.setattr(kernels, "MOST_ITERATIONS", 3)
+    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    monkeypatch.setattr(conjugate_gradients, "MOST_ITERATIONS", 3)
     plan, given = planned(monkeypatch), weights()
+    projector = plan.projector(given)
     with pytest.warns(
-        RuntimeWarning, match=r"stopped after 3 iterations with a residual of .* on a component of \d+ equ"
-    ):
-        plan.projector(given).project(given)
+        affinet.ConvergenceWarning, match=r"stopped after 3 iterations with a residual of .* on a component of 60 equ"
+    ) as said:
+        moved = projector.project(given)
+    told = said[0].message
+    assert isinstance(told, affinet.ConvergenceWarning)
+    assert (told.iterations, told.equations) == (3, N)
+    assert 0.0 < told.bound < told.residual
+    assert max(projector.violation(moved).values()) <= 10 * told.residual
+
+
+def test_steps_start_from_the_last_solution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    plan, given = planned(monkeypatch), weights()
+    projector = plan.projector(given)
+    kernel = solver_of(projector, given)
+    assert kernel._equations is not None
+    counts = []
+    for scale in (1.0, 1.0, -3.0, 1.0):
+        wanted = plan.projector(given).tangent({name: scale * x for name, x in given.items()})
+        found = projector.tangent({name: scale * x for name, x in given.items()})
+        counts.append(kernel._equations.iterations)
+        assert all(torch.allclose(found[name], wanted[name], rtol=0, atol=1e-12) for name in wanted)
+    assert max(counts[1:]) <= counts[0] / 4
+
+
+def test_a_start_that_points_nowhere_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    plan = planned(monkeypatch)
+    projector, truth = plan.projector(weights()), oracle(plan.system)
+    for given in (weights(), {name: torch.zeros_like(x) for name, x in weights().items()}, weights(), weights()):
+        found, wanted = projector.tangent(given), truth.tangent({name: x.numpy() for name, x in given.items()})
+        assert all(np.allclose(found[name].numpy(), wanted[name], rtol=0, atol=1e-11) for name in wanted)
+
+
+def test_conjugate_gradients_stop_at_the_rounding_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    plan, (matrix, _) = planned(monkeypatch), system()
+    counts = {}
+    for dtype, near in ((torch.float32, 2.0), (torch.float64, 64.0)):
+        given = weights(dtype)
+        projector = plan.projector(given)
+        kernel = solver_of(projector, given)
+        moved = projector.tangent(given)
+        assert kernel._equations is not None
+        counts[dtype] = kernel._equations.iterations
+        w = np.concatenate([x.double().numpy().ravel() for x in moved.values()])
+        gap = np.abs(matrix @ w) / (np.abs(matrix) @ np.abs(w))
+        assert gap.max() <= near * torch.finfo(dtype).eps
+    assert counts[torch.float32] < counts[torch.float64]
 
 
 def test_a_missing_gradient_counts_as_zero(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 import affinet
 from affinet.kernels.reference import Oracle, oracle
 from affinet.language.evaluation import evaluate
-from affinet.structure.blocks import Block, Dense, Fixed, Mirror, Pairs, Product, Slices, Sparse, Ties
+from affinet.structure.blocks import (
+    Block,
+    Dense,
+    Fixed,
+    Mirror,
+    MirroredProduct,
+    Pairs,
+    Product,
+    Slices,
+    Sparse,
+    Ties,
+    View,
+)
 from affinet.structure.offsets import Nest
 from affinet.structure.plan import Plan
 from affinet.system.system import System
@@ -108,12 +120,20 @@ def entries_of(block: Block) -> list[tuple[str, np.ndarray]]:
         case Slices():
             cells = block.outer.table()[:, None] + block.inner.table()
             return [(block.parameter.name, (block.offset + cells).ravel())]
-        case Product() | Mirror():
+        case Product():
             return [(block.view.parameter.name, block.view.offset + Nest(block.view.dims).table())]
+        case MirroredProduct():
+            return entries_of(block.product)
+        case Mirror():
+            return _less([block.view], block.without)
         case Pairs():
-            return [(v.parameter.name, v.offset + Nest(v.dims).table()) for v in (block.first, block.second)]
+            return _less([block.first, block.second], block.without)
         case Fixed() | Ties() | Dense() | Sparse():
             return [(part.parameter.name, part.positions) for part in block.parts]
+
+
+def _less(views: list[View], without: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    return [(v.parameter.name, v.offset + np.delete(Nest(v.dims).table(), without)) for v in views]
 
 
 def uses(plan: Plan) -> dict[str, np.ndarray]:

@@ -67,3 +67,18 @@ def test_a_core_too_large_to_factor_is_reported_as_an_interval(monkeypatch: pyte
     assert f"rank {plan.rank} " in str(plan)
     found = plan.projector({"a": torch.zeros(9).double()}).project({"a": torch.randn(9).double()})
     assert np.allclose(matrix @ found["a"].numpy(), 1, atol=1e-12)
+
+
+def test_components_beyond_memory_say_so_before_they_are_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    w = affinet.weights({"a": (30, 3), "b": (30,)})
+    rule = (COEFFICIENTS[:, :3] * w.a).sum(dim=1) + COEFFICIENTS[:, 3] * w.b == 1
+    monkeypatch.setattr("affinet.structure.components.forecast", lambda what, size: _refused(what, size, 900))
+    with pytest.raises(
+        affinet.TooLargeError, match=r'30 components of 1 equations over 4 unknowns of "mine", as dense'
+    ):
+        affinet.plan(rule.named("mine"))
+
+
+def _refused(what: str, size: int, limit: int) -> None:
+    if size * 8 > limit:
+        raise affinet.TooLargeError(what, size * 8, limit, "Say less.")

@@ -73,10 +73,11 @@ def test_cells_that_an_irregular_rule_touches_are_split_off() -> None:
     assert sum(block.size for block in irregular(plan.blocks)) < 4 * 768
 
 
-def test_a_mirror_that_something_crosses_is_read_one_by_one() -> None:
+def test_a_mirror_gives_up_the_entries_that_something_touches() -> None:
     w = affinet.weights({"s": (200, 200)})
     plan = affinet.plan([families.symmetric(w.s), w.s[3, 4] == 1])
-    assert [type(block) for block in plan.blocks] == [Fixed, Ties]
+    assert [type(block) for block in plan.blocks] == [Mirror, Fixed]
+    assert [block.size for block in plan.blocks] == [200 * 199 - 2, 2]
     assert (plan.rank, plan.size) == (200 * 199 // 2 + 1, 200 * 199)
 
 

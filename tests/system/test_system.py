@@ -104,6 +104,13 @@ def test_rows_that_memory_cannot_hold_are_refused_before_they_are_written() -> N
         system.rows([0])
 
 
+def test_rows_that_memory_cannot_hold_together_are_refused_too() -> None:
+    w = affinet.weights({"big": (2**13, 2**13)})
+    half, other = (w.big.sum(dim=1) == 1).named("half"), (w.big.sum(dim=0) == 1).named("other half")
+    with pytest.raises(TooLargeError, match=r'rule "half" with 1 other rules, read .* would take 8\.0 GiB'):
+        System.of([half, other]).rows([0, 1])
+
+
 def test_frozen_weights_become_constants(w: affinet.Weights) -> None:
     system = System.of([w.a[0] == w.b, w.c == 1])
     frozen = system.with_constants({"b": np.array([1.0, 2.0, 3.0, 4.0])}, 1e-7)

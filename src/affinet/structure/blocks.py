@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 
@@ -11,6 +11,9 @@ from scipy import sparse
 
 from affinet.language.terms import Floats, Integers, Parameter
 from affinet.structure.offsets import Dim, Nest, Offsets
+
+LARGEST_FILL = 2**25
+"""Numbers of a sparse factor up to which it is kept: a quarter of a gigabyte, twice (it comes as L and U)."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,16 @@ class Product:
         return self.view.size - free
 
 
+def _no_places() -> Integers:
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Mirror:
-    """`x − sign · mirrored(x) == shift` where `mirrored` permutes and flips the loops of one box, twice is once."""
+    """`x − sign · mirrored(x) == shift` where `mirrored` permutes and flips the loops of one box, twice is once.
+
+    `without` are places of the flattened box, rising, with their images, that belong to another block.
+    """
 
     view: View
     permutation: tuple[int, ...]
@@ -121,15 +131,16 @@ class Mirror:
     sign: float
     shift: Floats
     rules: tuple[int, ...]
+    without: Integers = field(default_factory=_no_places)
 
     @property
     def size(self) -> int:
         """Entries that the equations speak of: an entry that equals itself is left out."""
-        return self.view.size - (self.fixed_points if self.sign > 0 else 0)
+        return self.view.size - len(self.without) - (self.fixed_points if self.sign > 0 else 0)
 
     @cached_property
     def fixed_points(self) -> int:
-        """Entries that are their own mirror image."""
+        """Entries of the block that are their own mirror image."""
         count, seen = 1, set()
         for axis, other in enumerate(self.permutation):
             if axis in seen:
@@ -137,31 +148,66 @@ class Mirror:
             seen |= {axis, other}
             n = self.view.dims[axis][0]
             count *= n % 2 if other == axis and axis in self.flips else n
-        return count
+        return count - int((self.images(self.without) == self.without).sum())
 
     @property
     def rank(self) -> int:
-        pairs = (self.view.size - self.fixed_points) // 2
+        pairs = (self.view.size - len(self.without) - self.fixed_points) // 2
         return pairs if self.sign > 0 else pairs + self.fixed_points
+
+    def images(self, places: Integers) -> Integers:
+        """The mirror images of places of the flattened box."""
+        sizes = tuple(size for size, _ in self.view.dims)
+        if not sizes or not len(places):
+            return places
+        index = np.unravel_index(places, sizes)
+        image = [index[0]] * len(sizes)
+        for axis, other in enumerate(self.permutation):
+            image[other] = sizes[axis] - 1 - index[axis] if axis in self.flips else index[axis]
+        return np.ravel_multi_index(tuple(image), sizes).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class MirroredProduct:
+    """A product and a mirror of the same box that takes each of its parts to one of them: the projections commute.
+
+    `mirror` has the loops of the product's view; `rank` counts the equations of both that are independent.
+    """
+
+    mirror: Mirror
+    product: Product
+    rank: int
+
+    @property
+    def rules(self) -> tuple[int, ...]:
+        return tuple(sorted({*self.mirror.rules, *self.product.rules}))
+
+    @property
+    def size(self) -> int:
+        return self.product.size
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """`first == ratio · second + shift`, entry by entry of two boxes that share no entry."""
+    """`first == ratio · second + shift`, entry by entry of two boxes that share no entry.
+
+    `without` are places of the flattened boxes, rising, that belong to another block on both sides.
+    """
 
     first: View
     second: View
     ratio: float
     shift: Floats
     rules: tuple[int, ...]
+    without: Integers = field(default_factory=_no_places)
 
     @property
     def size(self) -> int:
-        return 2 * self.first.size
+        return 2 * self.rank
 
     @property
     def rank(self) -> int:
-        return self.first.size
+        return self.first.size - len(self.without)
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,7 +305,7 @@ class Sparse:
     """One large component: `matrix @ y == rhs`, y = √D z, rows of norm one.
 
     `independent` says that its rows are known to be linearly independent, so that `matrix @ matrix.T` can be factored;
-    otherwise conjugate gradients solve the consistent system.
+    `fill` is how many numbers its factor holds at most. Otherwise conjugate gradients solve the consistent system.
     """
 
     parts: tuple[Part, ...]
@@ -268,8 +314,14 @@ class Sparse:
     rhs: Floats
     rank_of_rows: Interval
     independent: bool
+    fill: int
     rules: tuple[int, ...]
     ambiguous: int = 0
+
+    @property
+    def factored(self) -> bool:
+        """Whether `matrix @ matrix.T` has a factor that is small enough to keep."""
+        return self.independent and self.fill <= LARGEST_FILL
 
     @property
     def size(self) -> int:
@@ -282,4 +334,4 @@ class Sparse:
         return low if low == high else Interval(low, high)
 
 
-Block = Slices | Product | Mirror | Pairs | Fixed | Ties | Dense | Sparse
+Block = Slices | Product | Mirror | MirroredProduct | Pairs | Fixed | Ties | Dense | Sparse

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from affinet.language.terms import Integers, Parameter
+from affinet.language.terms import Integers
 from affinet.structure.blocks import Block, Mirror, Pairs, Product
 from affinet.structure.irregular import blocks_of
 from affinet.structure.lifting import lift
 from affinet.structure.merging import product, stacked
+from affinet.structure.panels import Panel, panel_blocks, read_panel, single_cell
+from affinet.structure.parting import part, spans
 from affinet.structure.reading import read
 from affinet.structure.regular import RowBatch
 from affinet.structure.slices import slices_of
@@ -18,6 +20,7 @@ from affinet.system.distinct import distinct
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
 
+Products = dict[tuple[RowBatch, ...], Product]
 ONE_BY_ONE = 65_536
 """Rules of at most this many (equation, entry) pairs are read one equation at a time: it costs a few milliseconds, and
 makes the plan of a small rule the same however it was said. Larger ones are read from their terms."""
@@ -25,74 +28,47 @@ makes the plan of a small rule the same however it was said. Larger ones are rea
 
 def compile_blocks(system: System, *, one_by_one: int = ONE_BY_ONE) -> tuple[Block, ...]:
     """Blocks that together hold every equation of the system. Raises Contradiction."""
-    batches, pairs, rows = _read(system, one_by_one)
-    kept, crossed = _uncrossed(pairs, batches, rows, system)
-    groups, clashing = _grouped(batches, system)
-    groups, rows = _split_off(groups, concatenate([rows, *crossed, *clashing]), system)
-    solved = [product(group, system.tolerance) if len(group) > 1 else None for group in groups]
+    batches, pairs, panels, rows = _read(system, one_by_one)
+    held = [(batch.parameter, *batch.span) for batch in batches] + [span for pair in pairs for span in spans(pair)]
+    dense, crossed = panel_blocks(panels, held, rows, system)
+    parted = part(pairs, batches, concatenate([rows, *crossed]), system)
+    groups, products, clashing = _grouped(parted.batches, system)
+    groups, rows = _split_off(groups, concatenate([parted.rows, *clashing]), system)
+    # A group of several is split off whole or not at all, so that it is one of those that were found.
     regular = [
-        slices_of(group[0], system.tolerance) if found is None else found
-        for group, found in zip(groups, solved, strict=True)
+        products[tuple(group)] if len(group) > 1 else single_cell(slices_of(group[0], system.tolerance))
+        for group in groups
     ]
-    return (*regular, *kept, *blocks_of(rows, system.layout, system.tolerance))
+    names = [rule.name for rule in system.rules]
+    return (*regular, *dense, *parted.blocks, *blocks_of(rows, system.layout, system.tolerance, names))
 
 
-def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror | Pairs], Rows]:
+def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror | Pairs], list[Panel], Rows]:
     """Every rule in its regular form, and the equations that have none."""
     batches: list[RowBatch] = []
     pairs: list[Mirror | Pairs] = []
+    panels: list[Panel] = []
     irregular = []
     for number, rule in enumerate(system.rules):
-        found = read(rule.expression, number) if rule.nonzeros > one_by_one else None
+        large = rule.nonzeros > one_by_one
+        found = (read(rule.expression, number) or read_panel(system, number)) if large else None
         match found:
             case RowBatch():
                 batches.append(found)
             case Mirror() | Pairs():
                 pairs.append(found)
+            case Panel():
+                panels.append(found)
             case None:
                 irregular.append(number)
     lifted, rows = lift(system.rows(irregular), system.layout)
-    return batches + lifted, pairs, rows
+    return batches + lifted, pairs, panels, rows
 
 
-def _uncrossed(
-    pairs: list[Mirror | Pairs], batches: list[RowBatch], rows: Rows, system: System
-) -> tuple[list[Mirror | Pairs], list[Rows]]:
-    """Mirrors and pairs whose entries nothing else touches; the others one equation at a time."""
-    kept: list[Mirror | Pairs] = []
-    crossed: list[Rows] = []
-    touched = distinct(rows.columns)
-    for number, pair in enumerate(pairs):
-        others = [span for k, other in enumerate(pairs) if k != number for span in _spans(other)]
-        others += [(batch.parameter, *batch.span) for batch in batches]
-        if any(_meet(mine, span) for mine in _spans(pair) for span in others) or _hit(pair, touched, system):
-            crossed.append(system.rows(pair.rules))
-        else:
-            kept.append(pair)
-    return kept, crossed
-
-
-def _spans(pair: Mirror | Pairs) -> list[tuple[Parameter, int, int]]:
-    views = (pair.view,) if isinstance(pair, Mirror) else (pair.first, pair.second)
-    return [(view.parameter, *view.span) for view in views]
-
-
-def _meet(one: tuple[Parameter, int, int], other: tuple[Parameter, int, int]) -> bool:
-    return one[0] == other[0] and one[1] <= other[2] and other[1] <= one[2]
-
-
-def _hit(pair: Mirror | Pairs, touched: Integers, system: System) -> bool:
-    """Whether any of the (sorted) columns lies within the pair's range."""
-    for parameter, low, high in _spans(pair):
-        start = system.layout.start(parameter)
-        if np.searchsorted(touched, start + low) < np.searchsorted(touched, start + high, side="right"):
-            return True
-    return False
-
-
-def _grouped(batches: list[RowBatch], system: System) -> tuple[list[list[RowBatch]], list[Rows]]:
+def _grouped(batches: list[RowBatch], system: System) -> tuple[list[list[RowBatch]], Products, list[Rows]]:
     """Batches that share no entry, or that commute as one product; what does neither, one equation at a time."""
     groups: list[list[RowBatch]] = []
+    products: Products = {}
     clashing: list[Rows] = []
     for cluster in _clusters(batches):
         placed: list[list[RowBatch]] = []
@@ -100,12 +76,15 @@ def _grouped(batches: list[RowBatch], system: System) -> tuple[list[list[RowBatc
             meeting = [group for group in placed if any(_share(batch, other) for other in group)]
             if not meeting:
                 placed.append([batch])
-            elif len(meeting) == 1 and product([*meeting[0], batch], system.tolerance) is not None:
-                meeting[0].append(batch)
-            else:
+                continue
+            found = product([*meeting[0], batch], system.tolerance) if len(meeting) == 1 else None
+            if found is None:
                 clashing.append(batch.rows(system.layout))
+            else:
+                meeting[0].append(batch)
+                products[tuple(meeting[0])] = found
         groups += placed
-    return groups, clashing
+    return groups, products, clashing
 
 
 def _clusters(batches: list[RowBatch]) -> list[list[RowBatch]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from affinet.language.forecast import forecast
 from affinet.language.terms import Floats, Integers
-from affinet.system.distinct import ranked
+from affinet.system.distinct import distinct, ranked
 from affinet.system.rows import Rows
 
 MOST_DENSE_ROWS = 512
@@ -42,8 +44,11 @@ class Giant:
     rows: Integers
 
 
-def split(core: Rows, terms: Floats) -> list[Batch | Giant]:
-    """Connected components of the core, batched by (equations, unknowns) whatever order the equations came in."""
+def split(core: Rows, terms: Floats, names: Sequence[str] = ()) -> list[Batch | Giant]:
+    """Connected components of the core, batched by (equations, unknowns) whatever order the equations came in.
+
+    `names` are those of the rules, for the TooLargeError of a batch that memory cannot hold.
+    """
     if not core.count:
         return []
     nodes, local = ranked(core.columns)
@@ -60,8 +65,16 @@ def split(core: Rows, terms: Floats) -> list[Batch | Giant]:
         if size[0] > MOST_DENSE_ROWS or size[0] * size[1] > MOST_DENSE_NUMBERS:
             found += [_giant(core, terms, nodes, place, local, *pair) for pair in zip(rows, columns, strict=True)]
         else:
+            _forecast(size, len(members), core.rule[rows[:, 0]], names)
             found.append(_batch(core, terms, nodes, place, local, rows, columns))
     return found
+
+
+def _forecast(size: tuple[int, int], count: int, rules: Integers, names: Sequence[str]) -> None:
+    said = [f'"{names[rule]}"' for rule in distinct(rules)[:3] if rule < len(names)]
+    of = f" of {', '.join(said)}" if said else ""
+    what = f"{count:,} components of {size[0]:,} equations over {size[1]:,} unknowns{of}, as dense matrices,"
+    forecast(what, count * size[0] * size[1])
 
 
 def _labels(core: Rows, local: Integers, width: int) -> tuple[Integers, Integers, int]:

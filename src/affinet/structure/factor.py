@@ -6,12 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from scipy.linalg import blas
 
 from affinet.language.terms import Floats, Integers
 from affinet.system.tolerance import Tolerance
 
 SVD_NUMBERS = 4_096
 """Up to this many numbers a singular value decomposition costs no more than the loop around it."""
+
+GRAM_NUMBERS = 2**20
+"""A larger matrix is tried by its Gram matrix first: four times as fast as QR (500 × 100,000: 1.7 s, QR 5 to 17 s)."""
+GRAM_SPREAD = 1e5
+"""Largest ratio of singular values for which `A Aᵀ` keeps ten digits of each of them, and two passes are enough for an
+orthonormal basis (CholeskyQR2: Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, ETNA 2015)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +40,14 @@ def factor(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> 
     """Factor a batch of systems in float64.
 
     Shapes: matrix (k, r, n), rhs and terms (k, r). Rows are equilibrated first, so that a row of size 1e-9 counts as
-    much as any other. Source: singular values decide the rank, of the matrix itself where it is small and of the
-    triangle of its QR factorisation where it is large (Golub & Van Loan, 4th ed., 5.4, 5.5, 8.6.3).
+    much as any other. Source: singular values decide the rank, of the matrix itself where it is small, of the triangle
+    of its QR factorisation where it is large (Golub & Van Loan, 4th ed., 5.4, 5.5, 8.6.3), and of its Gram matrix where
+    it is larger still and far from singular.
     """
+    if len(matrix) == 1 and matrix.size > GRAM_NUMBERS:
+        quick = _by_gram(matrix[0], rhs[0], tolerance)
+        if quick is not None:
+            return quick
     norms = np.sqrt(np.einsum("krn,krn->kr", matrix, matrix))
     safe = np.where(norms > 0, norms, 1.0)
     matrix, rhs, terms = matrix / safe[..., None], rhs / safe, terms / safe
@@ -53,6 +65,10 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
 
     `consistent` is (cells,).
     """
+    if matrix.size > GRAM_NUMBERS and len(rhs) == 1:
+        quick = _by_gram(matrix, rhs[0], tolerance)
+        if quick is not None:
+            return quick
     norms = np.linalg.norm(matrix, axis=1)
     safe = np.where(norms > 0, norms, 1.0)
     matrix, rhs = matrix / safe[:, None], rhs / safe
@@ -126,6 +142,45 @@ def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> 
         lower = scipy.linalg.solve_triangular(upper, rhs, trans="T", check_finite=False)
         return q.T, lower, bool(inner.consistent[0]), inner.ambiguous
     return inner.basis[0, :rank] @ q.T, inner.target[0, :rank], bool(inner.consistent[0]), inner.ambiguous
+
+
+def _by_gram(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor | None:
+    """The factor by Cholesky of the equilibrated Gram matrix; None unless that is accurate and the rank full.
+
+    Rows are scaled through the small matrices alone, so that the large one is read twice and written once.
+    """
+    r, n = matrix.shape
+    gram = matrix @ matrix.T
+    norms = np.sqrt(np.diagonal(gram))
+    if r >= n or not (norms > 1e-100).all() or not (norms < 1e100).all():
+        return None
+    even = gram / norms[:, None] / norms
+    squares = np.linalg.eigvalsh(even)
+    sizes = np.sqrt(np.maximum(squares, 0.0))
+    bound = tolerance.rank(r, n) * sizes[-1]
+    if sizes[0] <= max(bound, sizes[-1] / GRAM_SPREAD):
+        return None
+    lower = np.linalg.cholesky(even)
+    basis = _multiplied(_inverse(lower) / norms, np.array(matrix, order="C"))
+    target = scipy.linalg.solve_triangular(lower, rhs / norms, lower=True, check_finite=False)
+    if squares[-1] > 100.0 * squares[0]:
+        lower = np.linalg.cholesky(basis @ basis.T)
+        basis = _multiplied(_inverse(lower), basis)
+        target = scipy.linalg.solve_triangular(lower, target, lower=True, check_finite=False)
+    # Of full rank, whatever the right-hand sides are.
+    ambiguous = int(sizes[0] < bound * 1e2)
+    return Factor(basis[None], target[None], np.array([r]), np.array([True]), ambiguous)
+
+
+def _inverse(lower: np.ndarray) -> Floats:
+    inverse: Floats = scipy.linalg.solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
+    return inverse
+
+
+def _multiplied(lower: Floats, matrix: Floats) -> Floats:
+    """`lower @ matrix` for a lower triangle, in place: a quarter of the time of a full product."""
+    done: Floats = blas.dtrmm(1.0, lower, matrix.T, side=1, lower=1, trans_a=1, overwrite_b=1).T
+    return done
 
 
 def _stacked(parts: list[tuple[Floats, Floats, bool, int]], r: int, n: int) -> Factor:

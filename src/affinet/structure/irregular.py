@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 
@@ -10,6 +12,7 @@ from affinet.structure.blocks import Block, Classes, Dense, Fixed, Part, Sparse,
 from affinet.structure.components import Batch, Giant, split
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.factor import factor
+from affinet.structure.filling import forecast_fill
 from affinet.structure.peeling import independent_rows
 from affinet.structure.recognition import recognised
 from affinet.structure.reduction import Reduction, reduce
@@ -20,17 +23,20 @@ from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
 
-def blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance) -> list[Block]:
-    """Blocks that hold exactly the given equations. Raises Contradiction with the rules they came from."""
+def blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[str] = ()) -> list[Block]:
+    """Blocks that hold exactly the given equations. Raises Contradiction with the rules they came from.
+
+    `names` are those of the rules, for the TooLargeError of what memory cannot hold.
+    """
     if not rows.count:
         return []
     try:
-        return _blocks_of(rows, layout, tolerance)
+        return _blocks_of(rows, layout, tolerance, names)
     except Contradiction:
         raise Contradiction(distinct(rows.rule)) from None
 
 
-def _blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance) -> list[Block]:
+def _blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[str]) -> list[Block]:
     reduction = reduce(rows, tolerance)
     owners = _Owners(rows, reduction)
     blocks: list[Block] = []
@@ -40,7 +46,7 @@ def _blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance) -> list[Block]:
     if fixed.any():
         blocks.append(_fixed(reduction, np.flatnonzero(fixed), layout, owners))
     cored = np.zeros(len(reduction.columns), bool)
-    for component in split(reduction.core, reduction.terms):
+    for component in split(reduction.core, reduction.terms, names):
         cored[component.nodes.ravel()] = True
         blocks.append(_solved(component, reduction, layout, tolerance, owners))
     free = ~fixed & ~cored[reduction.node]
@@ -144,15 +150,16 @@ def _sparse(
     tolerance: Tolerance,
     rules: tuple[int, ...],
 ) -> Sparse:
-    width = classes.count
-    matrix = sparse.csr_array(
-        (giant.matrix.data, members[giant.matrix.indices], giant.matrix.indptr), shape=(giant.matrix.shape[0], width)
-    )
-    matrix = matrix @ sparse.diags_array(scaled)
-    norms = np.sqrt(np.asarray((matrix * matrix).sum(axis=1)).ravel())
-    matrix = sparse.csr_array(sparse.diags_array(1.0 / norms) @ matrix)
+    columns = members[giant.matrix.indices]
+    values = giant.matrix.data * scaled[columns]
+    norms = np.sqrt(np.add.reduceat(values * values, giant.matrix.indptr[:-1]))
+    values /= np.repeat(norms, np.diff(giant.matrix.indptr))
+    shape = (giant.matrix.shape[0], classes.count)
+    matrix = sparse.csr_array((values, columns, giant.matrix.indptr), shape=shape)
     rhs, terms = giant.rhs / norms, giant.terms / norms
     found = independent_rows(matrix, rhs, terms, tolerance)
     if not found.consistent:
         raise Contradiction
-    return Sparse(parts, classes, matrix[found.kept], rhs[found.kept], found.rank, found.exact, rules, found.ambiguous)
+    matrix, rhs = matrix[found.kept], rhs[found.kept]
+    fill = forecast_fill(matrix) if found.exact else 0
+    return Sparse(parts, classes, matrix, rhs, found.rank, found.exact, fill, rules, found.ambiguous)

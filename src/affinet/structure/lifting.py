@@ -11,6 +11,7 @@ from affinet.system.layout import Layout
 from affinet.system.rows import Rows
 
 MOST_REPEATS = 8
+SCRAMBLE = np.uint64(0x9E3779B97F4A7C15)
 SHORTEST = 3
 """Rows of one or two entries fix or tie; they are better served by the union-find than by slices."""
 
@@ -30,7 +31,7 @@ def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
             continue
         places = rows.bounds[members][:, None] + np.arange(length)
         columns, values = rows.columns[places], rows.values[places]
-        for group in _patterns(columns, values):
+        for group in _patterns(columns - columns[:, :1], np.ascontiguousarray(values)):
             for cells in _occurrences(columns[group, 0]):
                 batch = _batch(rows, layout, members[group[cells]], columns[group[cells]], values[group[0]])
                 if batch is not None:
@@ -39,16 +40,34 @@ def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
     return batches, rows.select(np.flatnonzero(left))
 
 
-def _patterns(columns: Integers, values: Floats) -> list[Integers]:
+def _patterns(relative: Integers, values: Floats) -> list[Integers]:
     """Groups of two or more rows with one pattern."""
-    key = np.concatenate(
-        [(columns - columns[:, :1]).view(np.uint8), np.ascontiguousarray(values).view(np.uint8)], axis=1
-    )
+    members = _perhaps_repeated(relative, values)
+    key = np.concatenate([relative[members].view(np.uint8), values[members].view(np.uint8)], axis=1)
     key = np.ascontiguousarray(key).view([("", np.void, key.shape[1])]).ravel()
     _, which, counts = np.unique(key, return_inverse=True, return_counts=True)
     order = np.argsort(which, kind="stable")
-    groups = np.split(order, np.cumsum(counts)[:-1])
-    return [group for group in groups if len(group) > 1]
+    ends = np.cumsum(counts)
+    repeated = np.flatnonzero(counts > 1)
+    return [members[order[ends[k] - counts[k] : ends[k]]] for k in repeated]
+
+
+def _perhaps_repeated(relative: Integers, values: Floats) -> Integers:
+    """Rows of which another one has the same sum of scrambled numbers: sorting those alone is enough.
+
+    Of a million rows that all differ the exact keys took four seconds to sort.
+    """
+    scrambled = np.zeros(len(relative), np.uint64)
+    for column in (*relative.T, *values.T):
+        bits = np.ascontiguousarray(column).view(np.uint64)
+        scrambled = (scrambled + (bits ^ (bits >> np.uint64(32)))) * SCRAMBLE
+        scrambled ^= scrambled >> np.uint64(29)
+    order = np.argsort(scrambled)
+    same = scrambled[order[1:]] == scrambled[order[:-1]]
+    again = np.zeros(len(order), bool)
+    again[order[1:][same]] = True
+    again[order[:-1][same]] = True
+    return np.flatnonzero(again)
 
 
 def _occurrences(first: Integers) -> list[Integers]:

@@ -35,25 +35,26 @@ def stacked(first: RowBatch, second: RowBatch) -> RowBatch | None:
     return row_batch(first.parameter, 0, first.outer, inner, matrix, rhs, owner)
 
 
-def product(batches: list[RowBatch], tolerance: Tolerance) -> Product | None:
+def product(batches: list[RowBatch], tolerance: Tolerance, also: tuple[tuple[Dim, ...], ...] = ()) -> Product | None:
     """The product of batches along disjoint loops of one full box; None unless that is what they are.
 
+    `also` are other ways to loop over the box, largest step first, that its loops must be split for.
     Law: the tangent projectors commute, being a tensor product; the affine projection is their product exactly when
     the right-hand sides agree (`M D == C V` for `M W == C`, `W V == D`). Raises Contradiction where they do not.
     """
-    boxes = [_box(batch) for batch in batches]
+    boxes = [loops_of(batch) for batch in batches]
     if any(box is None for box in boxes) or len({(b.parameter, b.offset) for b in batches}) > 1:
         return None
-    dims = _common([box for box in boxes if box is not None])
+    dims = common_loops([*(box for box in boxes if box is not None), *also])
     if dims is None:
         return None
-    inner = [_inner_places(batch, dims) for batch in batches]
+    inner = [inner_places(batch, dims) for batch in batches]
     places = [place for part in inner if part is not None for place in part]
     if any(part is None for part in inner) or len(set(places)) != len(places):
         return None
     found = tuple(part for part in inner if part is not None)
-    arranged = [_arranged(batch, dims, part) for batch, part in zip(batches, found, strict=True)]
-    slices = tuple(slices_of(batch, tolerance) for batch in arranged)
+    ordered = [arranged(batch, dims, part) for batch, part in zip(batches, found, strict=True)]
+    slices = tuple(slices_of(batch, tolerance) for batch in ordered)
     view = View(batches[0].parameter, batches[0].offset, dims)
     sizes = tuple(size for size, _ in dims)
     for k, one in enumerate(slices):
@@ -78,14 +79,14 @@ def _beside(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.concatenate([np.broadcast_to(part, (cells, part.shape[1])) for part in (x, y)], axis=1)
 
 
-def _box(batch: RowBatch) -> tuple[Dim, ...] | None:
+def loops_of(batch: RowBatch) -> tuple[Dim, ...] | None:
     """All loops of a batch, largest step first, if they fill a contiguous range of steps."""
     if not isinstance(batch.outer, Nest) or not isinstance(batch.inner, Nest):
         return None
     return tuple(sorted((*batch.outer.dims, *batch.inner.dims), key=lambda dim: -dim[1]))
 
 
-def _common(boxes: list[tuple[Dim, ...]]) -> tuple[Dim, ...] | None:
+def common_loops(boxes: list[tuple[Dim, ...]]) -> tuple[Dim, ...] | None:
     """The coarsest loops that all boxes can be split into; None where they are different sets of entries."""
     if len({merged(box) for box in boxes}) > 1:
         return None
@@ -100,7 +101,7 @@ def _common(boxes: list[tuple[Dim, ...]]) -> tuple[Dim, ...] | None:
     return tuple(sorted(dims, key=lambda dim: -dim[1]))
 
 
-def _inner_places(batch: RowBatch, dims: tuple[Dim, ...]) -> tuple[int, ...] | None:
+def inner_places(batch: RowBatch, dims: tuple[Dim, ...]) -> tuple[int, ...] | None:
     """Which of the common loops run inside the cells of a batch; None where a loop is partly inside."""
     assert isinstance(batch.inner, Nest)
     assert isinstance(batch.outer, Nest)
@@ -115,7 +116,7 @@ def _inner_places(batch: RowBatch, dims: tuple[Dim, ...]) -> tuple[int, ...] | N
     return tuple(places)
 
 
-def _arranged(batch: RowBatch, dims: tuple[Dim, ...], inner: tuple[int, ...]) -> RowBatch:
+def arranged(batch: RowBatch, dims: tuple[Dim, ...], inner: tuple[int, ...]) -> RowBatch:
     """The same batch with its loops in the common order, largest step first; right-hand sides follow."""
     assert isinstance(batch.outer, Nest)
     outer = tuple(dim for k, dim in enumerate(dims) if k not in inner)

@@ -11,7 +11,9 @@ from affinet.language.expression import Expression
 from affinet.language.terms import Integers, Term, Variable, lower, row_major_steps
 from affinet.structure.blocks import Mirror, Pairs, View
 from affinet.structure.offsets import Dim, Nest, compress, disjoint_sums
+from affinet.structure.panels import dense_pieces, joined
 from affinet.structure.regular import RowBatch, row_batch
+from affinet.system.distinct import distinct, ranked
 
 LARGEST_CELL = 4_000_000
 """Numbers that the matrix of one cell may have; beyond, the rule is read one equation at a time."""
@@ -121,7 +123,10 @@ class _Key:
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """The rule less its shared loops: local triples, the axes left to rows, and the loops over the cells."""
+    """The rule less its shared loops: local triples, the axes left to rows, and the loops over the cells.
+
+    A large full matrix stands in `matrix`, over the entries, in place of the triples.
+    """
 
     terms: tuple[Term, ...]
     loops: tuple[_Key, ...]
@@ -130,6 +135,7 @@ class _Cell:
     entries: Integers
     values: np.ndarray
     count: int
+    matrix: np.ndarray | None = None
 
 
 def _strides(variable: Variable, term: Term) -> bool:
@@ -155,10 +161,13 @@ def _cell(expression: Expression, terms: tuple[Term, ...], shared: set[_Key]) ->
     axes = tuple(axis for axis in range(len(expression.shape)) if axis not in looped)
     shape = tuple(expression.shape[axis] for axis in axes)
     reduced = tuple(_less(term, looped, axes) for term in terms)
-    if prod(shape) * max(term.count for term in reduced) > LARGEST_CELL:
-        return None
-    if sum(term.count for term in reduced) > LARGEST_CELL:
-        return None
+    most = max(prod(shape) * max(term.count for term in reduced), sum(term.count for term in reduced))
+    if most > LARGEST_CELL:
+        pieces = dense_pieces(reduced, shape)
+        if pieces is None:
+            return None
+        entries, matrix = joined(pieces, np.concatenate([piece.entries for piece in pieces]), expression)
+        return _Cell(reduced, loops, axes, np.zeros(0, np.int64), entries, np.zeros(0), prod(shape), matrix)
     triples = [lower(term, shape) for term in reduced]
     rows, entries, values = (np.concatenate(parts) for parts in zip(*triples, strict=True))
     return _Cell(reduced, loops, axes, rows, entries, values, prod(shape))
@@ -181,7 +190,7 @@ def _clashing(cell: _Cell, shape: tuple[int, ...]) -> set[_Key]:
     """Loops along whose steps the cells could meet: those that do not follow an axis on which the cell stands still."""
     if not cell.loops or not len(cell.entries):
         return set()
-    inner = np.unique(cell.entries)
+    inner = distinct(cell.entries)
     dims = tuple((key.size, key.step) for key in cell.loops)
     if disjoint_sums(Nest(dims), compress(inner)[1]):
         return set()
@@ -193,7 +202,9 @@ def _clashing(cell: _Cell, shape: tuple[int, ...]) -> set[_Key]:
 
 
 def _assembled(cell: _Cell, expression: Expression, rule: int) -> RowBatch | None:
-    inner, places = np.unique(cell.entries, return_inverse=True)
+    if cell.matrix is not None:
+        return _with_rows(cell, expression, rule, cell.entries, cell.matrix)
+    inner, places = ranked(cell.entries)
     uniform = cell.count == 1 and len(cell.values) == len(inner) and (cell.values == cell.values[:1]).all()
     if not uniform and cell.count * len(inner) > LARGEST_CELL:
         return None
@@ -202,9 +213,13 @@ def _assembled(cell: _Cell, expression: Expression, rule: int) -> RowBatch | Non
     else:
         matrix = np.zeros((cell.count, len(inner)))
         np.add.at(matrix, (cell.rows, places), cell.values)
+    return _with_rows(cell, expression, rule, inner, matrix)
+
+
+def _with_rows(cell: _Cell, expression: Expression, rule: int, inner: Integers, matrix: np.ndarray) -> RowBatch | None:
     outer = Nest(tuple((key.size, key.step) for key in cell.loops))
     rhs = _right_side(cell, expression)
-    if not uniform and _are_scaled_ties(matrix, rhs) and 2 * expression.size <= LARGEST_TIES:
+    if any(matrix.strides) and _are_scaled_ties(matrix, rhs) and 2 * expression.size <= LARGEST_TIES:
         return None
     owner = np.full((1, 1), rule).repeat(cell.count, axis=1)
     return row_batch(expression.terms[0].parameter, 0, outer, inner, matrix, rhs, owner)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from affinet.language.terms import Integers
 from affinet.structure.blocks import (
     Block,
     Dense,
     Fixed,
     Interval,
     Mirror,
+    MirroredProduct,
     Pairs,
     Product,
     Slices,
@@ -47,7 +49,9 @@ def describe(block: Block) -> str:
             return f"product of {len(block.slices)} projections along the axes of {block.size:,} entries"
         case Mirror():
             kind = "symmetric" if block.sign > 0 else "antisymmetric"
-            return f"{kind} pairs of one box"
+            return f"{kind} pairs of one box{_left_out(block.without)}"
+        case MirroredProduct():
+            return f"{describe(block.mirror)}; {describe(block.product)}"
         case Pairs():
             return f"{block.rank:,} pairs of {block.first.parameter.name} and {block.second.parameter.name}"
         case Fixed():
@@ -59,7 +63,7 @@ def describe(block: Block) -> str:
             k, r, n = block.basis.shape
             return f"{_many(k, 'component')} of {_many(r, 'equation')}, {n:,} unknowns"
         case Sparse():
-            how = "sparse factor" if block.independent else "conjugate gradients"
+            how = "sparse factor" if block.factored else "conjugate gradients"
             return f"one component of {block.matrix.shape[0]:,} equations ({how})"
         case _:
             assert_never(block)
@@ -78,6 +82,10 @@ def _became(blocks: list[Block]) -> str:
     return _cut("; ".join(dict.fromkeys(phrases)) or "nothing: it holds for every weight", 72)
 
 
+def _left_out(places: Integers) -> str:
+    return f" less {len(places):,} entr{'ies' if len(places) != 1 else 'y'}" if len(places) else ""
+
+
 def _many(count: int, word: str) -> str:
     return f"{count:,} {word}{'s' * (count != 1)}"
 
@@ -87,6 +95,8 @@ def bytes_a_step(block: Block) -> int:
     match block:
         case Slices() | Product() | Mirror() | Pairs():
             return 4 * BYTES * block.size
+        case MirroredProduct():
+            return 8 * BYTES * block.size
         case Fixed():
             return 2 * (BYTES + 8) * block.size
         case Ties():
@@ -169,6 +179,8 @@ def _ambiguous(block: Block) -> int:
             return block.ambiguous
         case Product():
             return sum(part.ambiguous for part in block.slices)
+        case MirroredProduct():
+            return _ambiguous(block.product)
         case _:
             return 0
 

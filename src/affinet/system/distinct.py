@@ -17,6 +17,8 @@ def distinct(numbers: Integers) -> Integers:
     """
     if not len(numbers):
         return np.zeros(0, np.int64)
+    if _rising(numbers):
+        return numbers.astype(np.int64)
     low, high = int(numbers.min()), int(numbers.max())
     if high - low <= SPREAD * len(numbers):
         found: Integers = np.flatnonzero(_mask(numbers, low, high)) + low
@@ -30,6 +32,8 @@ def ranked(numbers: Integers) -> tuple[Integers, Integers]:
     """The distinct numbers, rising, and the place of every number among them."""
     if not len(numbers):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if _rising(numbers):
+        return numbers.astype(np.int64), np.arange(len(numbers))
     low, high = int(numbers.min()), int(numbers.max())
     if high - low <= SPREAD * len(numbers):
         mask = _mask(numbers, low, high)
@@ -41,6 +45,10 @@ def ranked(numbers: Integers) -> tuple[Integers, Integers]:
     place = np.empty(len(numbers), np.int64)
     place[order] = np.cumsum(fresh) - 1
     return ordered[fresh], place
+
+
+def _rising(numbers: Integers) -> bool:
+    return bool((numbers[1:] > numbers[:-1]).all())
 
 
 def _mask(numbers: Integers, low: int, high: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -93,8 +93,9 @@ class System:
         One pass over all of them: a rule of a single equation costs no array of its own.
         """
         pieces, rhs, sizes, rules, first = _Triples(self.layout), [], [], [], 0
+        numbers = list(numbers)
+        self._forecast([self.rules[number] for number in numbers])
         for number in numbers:
-            self._forecast(self.rules[number])
             expression, count = self.rules[number].expression, self.rules[number].equations
             for term in expression.terms:
                 pieces.add(term, expression.shape, first)
@@ -111,9 +112,14 @@ class System:
         return replace(found, size=np.concatenate([np.zeros(0), *sizes]))
 
     @staticmethod
-    def _forecast(rule: Rule) -> None:
-        """Raise TooLargeError before the sparse form of a rule is allocated that memory cannot hold."""
-        forecast(f'rule "{rule.name}", read one equation at a time,', rule.pairs, item_bytes=PAIR_BYTES)
+    def _forecast(rules: Sequence[Rule]) -> None:
+        """Raise TooLargeError, naming the largest rule, before a sparse form is allocated that memory cannot hold."""
+        pairs = [rule.pairs for rule in rules]
+        if pairs:
+            largest = rules[pairs.index(max(pairs))].name
+            beside = f" with {len(rules) - 1:,} other rules" if len(rules) > 1 else ""
+            what = f'rule "{largest}"{beside}, read one equation at a time,'
+            forecast(what, sum(pairs), item_bytes=PAIR_BYTES)
 
 
 def _pairs(term: Term, shape: tuple[int, ...]) -> int:

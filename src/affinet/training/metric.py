@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, optim
 
 from affinet.errors import AttachError
-from affinet.structure.blocks import Product
+from affinet.structure.blocks import MirroredProduct, Product
 from affinet.structure.plan import Plan
 
 Group = Mapping[str, Any]
@@ -34,7 +34,8 @@ def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan)
             raise AttachError(
                 "a centered RMSprop has no metric of second moments; use centered=False or leave metric out."
             )
-    products = [block for block in plan.blocks if isinstance(block, Product)]
+    inside = [block.product if isinstance(block, MirroredProduct) else block for block in plan.blocks]
+    products = [block for block in inside if isinstance(block, Product)]
     if products:
         raise AttachError(
             f"rules along several axes of {products[0].view.parameter.name} are projected as a product, which does not "

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from affinet.kernels.torch.access import Gathered, box_of, cells_box
 from affinet.kernels.torch.mirrors import MirrorKernel
-from affinet.kernels.torch.precision import irregular_dtype
+from affinet.kernels.torch.precision import exact_matmul, irregular_dtype
 from affinet.structure.blocks import Mirror, Pairs, Part
 from affinet.structure.compilation import ONE_BY_ONE
+from affinet.structure.panels import Panel, read_panel
 from affinet.structure.reading import read
 from affinet.structure.regular import RowBatch
 from affinet.system.distinct import ranked
@@ -25,11 +26,15 @@ class Measure:
 
     def __init__(self, system: System, device: torch.device) -> None:
         self._names = [rule.name for rule in system.rules]
-        self._regular: list[tuple[int, _Regular]] = []
+        self._regular: list[tuple[int, _Regular | _Panel]] = []
         irregular = []
         for number, rule in enumerate(system.rules):
-            found = read(rule.expression, number) if rule.nonzeros > ONE_BY_ONE else None
-            if found is None:
+            large = rule.nonzeros > ONE_BY_ONE
+            panel = read_panel(system, number) if large else None
+            found = read(rule.expression, number) if large and panel is None else None
+            if panel is not None:
+                self._regular.append((number, _Panel(panel, device)))
+            elif found is None:
                 irregular.append(number)
             else:
                 scale = next(abs(term.scalar) for term in rule.expression.terms if term.scalar)
@@ -68,6 +73,29 @@ class _Equations:
             gaps.index_add_(0, self._row, self._values * entries.index_select(0, self._columns))
         largest = torch.zeros(rules, dtype=gaps.dtype, device=gaps.device)
         return largest.scatter_reduce_(0, self._rule, gaps.abs_(), "amax")
+
+
+class _Panel:
+    """One rule of dense equations; on a CPU its matrix is the user's own where that is float64."""
+
+    def __init__(self, panel: Panel, device: torch.device) -> None:
+        dtype = irregular_dtype(device)
+        self._pieces = [
+            (
+                Gathered((Part(piece.parameter, piece.entries),), device),
+                torch.as_tensor(piece.matrix if piece.matrix.flags.writeable else piece.matrix.copy()).to(
+                    device, dtype
+                ),
+            )
+            for piece in panel.pieces
+        ]
+        self._rhs = torch.as_tensor(np.array(panel.rhs), dtype=dtype, device=device)
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
+        gap = -self._rhs
+        for access, matrix in self._pieces:
+            gap = gap + exact_matmul(matrix) @ access.read(weights)
+        return gap.abs().amax()
 
 
 class _Regular:

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors, box_of
 from affinet.kernels.torch.precision import mean_norm, regular_dtype, silenced
+from affinet.kernels.torch.slices import ProductKernel
 from affinet.language.terms import row_major_steps
-from affinet.structure.blocks import Mirror, Pairs
+from affinet.structure.blocks import Mirror, MirroredProduct, Pairs
+from affinet.system.distinct import distinct
 
 
 class MirrorKernel:
@@ -21,9 +23,8 @@ class MirrorKernel:
         self._permutation, self._flips, self._sign = block.permutation, block.flips, block.sign
         self._shift = torch.as_tensor(np.array(block.shift), dtype=regular_dtype(like.dtype), device=like.device)
         self._affine = bool(np.any(block.shift))
-        self._alone = torch.as_tensor(
-            _fixed_points(block) if block.sign > 0 else [], dtype=torch.int64, device=like.device
-        )
+        alone = [block.without, *([_fixed_points(block)] if block.sign > 0 else [])]
+        self._alone = torch.as_tensor(distinct(np.concatenate(alone)), device=like.device)
 
     def read(self, tensors: Tensors) -> Tensor:
         tensor = tensors[self.names[0]]
@@ -31,14 +32,10 @@ class MirrorKernel:
         return self._box.read(tensor)
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
-        """Put entries back; those that equal themselves are in no rule, and keep their bits."""
+        """Put entries back; those that equal themselves or belong to another block keep their bits."""
         tensor = tensors[self.names[0]]
         assert tensor is not None
-        if len(self._alone):
-            flat = values.reshape(-1)
-            kept = self.read(tensors).reshape(-1).index_select(0, self._alone)
-            values = flat.index_copy_(0, self._alone, kept).view(values.shape)
-        self._box.write(tensor, values)
+        self._box.write(tensor, _keeping(values, self._box.read(tensor), self._alone))
 
     def project(self, x: Tensor) -> Tensor:
         both = torch.add(x, self.mirrored(x), alpha=self._sign)
@@ -54,8 +51,12 @@ class MirrorKernel:
 
     def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         # Where the sum of both is zero, their difference is twice either of them, and the same seen from both sides.
-        noise = torch.sub(x, self.mirrored(x), alpha=self._sign).abs_().mul_(floor)
+        noise = self.difference(x).mul_(floor)
         return silenced(self.tangent(x), noise)
+
+    def difference(self, x: Tensor) -> Tensor:
+        """`|x − sign · mirrored(x)|`."""
+        return torch.sub(x, self.mirrored(x), alpha=self._sign).abs_()
 
     def mirrored(self, x: Tensor) -> Tensor:
         """The same entries seen in the mirror; a view where nothing is flipped."""
@@ -81,6 +82,43 @@ def _fixed_points(block: Mirror) -> np.ndarray:
     return places
 
 
+def _keeping(values: Tensor, old: Tensor, places: Tensor) -> Tensor:
+    """`values`, in place where they are row-major, with the old numbers at some places."""
+    if not len(places):
+        return values
+    kept = old.reshape(-1).index_select(0, places)
+    return values.reshape(-1).index_copy_(0, places, kept).view(values.shape)
+
+
+class MirroredProductKernel:
+    """Sums along axes of one box and then its mirror, so that images agree to the bit; neither undoes the other."""
+
+    def __init__(self, block: MirroredProduct, like: Tensor) -> None:
+        self._product = ProductKernel(block.product, like)
+        self._mirror = MirrorKernel(block.mirror, like)
+        self.names = self._product.names
+
+    def read(self, tensors: Tensors) -> Tensor:
+        return self._product.read(tensors)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        self._product.write(tensors, values)
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._mirror.project(self._product.project(x))
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self._product.project_in_metric(x, metric)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return self._mirror.tangent(self._product.tangent(x))
+
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        # The same for an entry and its image, which are zero together.
+        noise = self._mirror.difference(x).mul_(floor).add_(mean_norm(x, None, x.numel(), floor))
+        return silenced(self.tangent(x), noise)
+
+
 class PairsKernel:
     """`first == ratio · second + shift`: both from one z, in the metric `D = 1 + ratio²`."""
 
@@ -93,6 +131,7 @@ class PairsKernel:
         self._ratio = float(ratio)
         self._shift = torch.as_tensor(np.array(shift), dtype=regular_dtype(like.dtype), device=like.device)
         self._affine = bool(np.any(shift))
+        self._alone = torch.as_tensor(block.without, device=like.device)
 
     def read(self, tensors: Tensors) -> Tensor:
         """Both sides on a new first axis; a missing one is zero."""
@@ -104,10 +143,11 @@ class PairsKernel:
         return torch.stack([torch.zeros_like(some) if piece is None else piece for piece in pieces])
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
+        """Put both sides back; entries that belong to another block keep their bits."""
         for name, box, piece in zip(self.names, self._boxes, values, strict=True):
             tensor = tensors[name]
             if tensor is not None:
-                box.write(tensor, piece)
+                box.write(tensor, _keeping(piece, box.read(tensor), self._alone))
 
     def project(self, x: Tensor) -> Tensor:
         scaled, plain = (x[1], x[0]) if self._swapped else (x[0], x[1])

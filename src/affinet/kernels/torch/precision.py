@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from math import sqrt
 
@@ -16,6 +17,12 @@ NOISE = 32.0
 def regular_dtype(dtype: torch.dtype) -> torch.dtype:
     """Where slices compute: in the dtype of the weights, or float32 where they are coarser."""
     return dtype if dtype in (torch.float32, torch.float64) else torch.float32
+
+
+def regular_dtype_of(tensors: Iterable[Tensor]) -> torch.dtype:
+    """Where entries of several tensors are projected together: in the widest dtype that one of them would need."""
+    kinds = {regular_dtype(tensor.dtype) for tensor in tensors}
+    return torch.float64 if torch.float64 in kinds else torch.float32
 
 
 def irregular_dtype(device: torch.device) -> torch.dtype:

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from affinet.kernels.torch.classes import EqualTiesKernel, FixedKernel, TiesKernel
 from affinet.kernels.torch.compiled import compiled
-from affinet.kernels.torch.components import DenseKernel, SparseKernel
+from affinet.kernels.torch.components import DenseKernel
 from affinet.kernels.torch.kernel import Kernel
-from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
+from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
-from affinet.structure.blocks import Block, Dense, Fixed, Mirror, Pairs, Product, Slices, Sparse, Ties
+from affinet.kernels.torch.sparse import SparseKernel
+from affinet.kernels.torch.wide import WideKernel
+from affinet.structure.blocks import Block, Dense, Fixed, Mirror, MirroredProduct, Pairs, Product, Slices, Sparse, Ties
 
 
 def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
@@ -31,6 +33,8 @@ def eager(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
             return ProductKernel(block, tensors[block.view.parameter.name])
         case Mirror():
             return MirrorKernel(block, tensors[block.view.parameter.name])
+        case MirroredProduct():
+            return MirroredProductKernel(block, tensors[block.product.view.parameter.name])
         case Pairs():
             return PairsKernel(block, tensors[block.first.parameter.name])
         case Fixed():
@@ -38,9 +42,11 @@ def eager(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
         case Ties():
             like = tensors[block.parts[0].parameter.name]
             return EqualTiesKernel(block, like) if EqualTiesKernel.fits(block) else TiesKernel(block, like.device)
+        case Dense() if WideKernel.fits(block):
+            return WideKernel(block, tensors)
         case Dense():
-            return DenseKernel(block, tensors[block.parts[0].parameter.name].device)
+            return DenseKernel(block, tensors)
         case Sparse():
-            return SparseKernel(block, tensors[block.parts[0].parameter.name].device)
+            return SparseKernel(block, tensors)
         case _:
             assert_never(block)

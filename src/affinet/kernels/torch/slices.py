@@ -36,9 +36,9 @@ class Cells:
             self._total = torch.as_tensor(total.reshape(shape), dtype=dtype, device=device)
             self._affine = bool(np.any(total))
         else:
-            basis = torch.as_tensor(np.array(block.basis), dtype=wide, device=device)
-            target = torch.as_tensor(np.array(block.target), dtype=wide, device=device)
-            self._factors = {kind: (basis.to(kind), target.to(kind)) for kind in {dtype, wide}}
+            self._block, self._device = block, device
+            self._factors: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
+            self._factor(dtype)
         self._pinned = torch.as_tensor(block.pinned, device=device)
         self._values = torch.as_tensor(block.values, dtype=wide, device=device)
         copies = torch.as_tensor(block.copies, device=device)
@@ -72,7 +72,7 @@ class Cells:
             return x - ease * (gap / ease.sum(self._inner, keepdim=True))
         cells, eased = self._flat(x), self._flat(ease)
         wide, wide_ease = exact_matmul(cells), exact_matmul(eased)
-        basis, target = self._factors[wide.dtype]
+        basis, target = self._factor(wide.dtype)
         system = (basis * wide_ease[:, None, :]) @ basis.T
         gap = torch.linalg.solve(system, (wide @ basis.T - target)[..., None])[..., 0]
         done = self._unflat((wide - wide_ease * (gap @ basis)).to(x.dtype))
@@ -107,9 +107,18 @@ class Cells:
     def _summed(self, x: Tensor) -> Tensor:
         return x.sum(self._inner, keepdim=True)
 
+    def _factor(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Basis and target in a dtype, made when it is first asked for."""
+        if dtype not in self._factors:
+            self._factors[dtype] = (
+                torch.as_tensor(np.array(self._block.basis), dtype=dtype, device=self._device),
+                torch.as_tensor(np.array(self._block.target), dtype=dtype, device=self._device),
+            )
+        return self._factors[dtype]
+
     def _moved(self, cells: Tensor, *, affine: bool) -> Tensor:
         wide = exact_matmul(cells)
-        basis, target = self._factors[wide.dtype]
+        basis, target = self._factor(wide.dtype)
         gap = wide @ basis.T
         if affine:
             gap -= target

@@ -1,0 +1,82 @@
+"""Solving `A D Aᵀ u = gap` without a factor, from where the last step's solution points to."""
+
+from __future__ import annotations
+
+import warnings
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from affinet.errors import ConvergenceWarning
+
+MOST_ITERATIONS = 1_000
+MARGIN = 2.0**-8
+"""Residuals are brought down to this share of the rounding of the weights, or to the rounding of float64 where that is
+larger."""
+DEEPER = 2.0**-3
+"""The share of float64's rounding that residuals of independent rows are brought down to. Of dependent rows rounding
+leaves a part that no step takes away."""
+SLACK = 1e3
+"""Residuals above this many times the bound are worth a warning: the rules then hold to visibly less than rounding."""
+
+
+class NormalEquations:
+    """`A D Aᵀ` for the rows A of one component, D the identity or the ease of a metric.
+
+    Rows have norm one, so that the diagonal (Jacobi) preconditioner is the identity unless there is a metric.
+    Source: conjugate gradients on a consistent semidefinite system converge to the step of smallest norm (Björck,
+    Numerical Methods for Least Squares Problems, 7.4).
+    """
+
+    def __init__(
+        self,
+        matrix: Tensor,
+        transposed: Tensor,
+        squares: Tensor,
+        gram: Tensor,
+        *,
+        epsilon: float,
+        independent: bool,
+    ) -> None:
+        self._matrix, self._transposed, self._squares, self._gram = matrix, transposed, squares, gram
+        self._relative = max(MARGIN * epsilon, torch.finfo(matrix.dtype).eps * (DEEPER if independent else 1.0))
+        self.iterations = 0
+
+    def solve(self, gap: Tensor, size: float, ease: Tensor | None = None, start: Tensor | None = None) -> Tensor:
+        """Solve to rounding relative to `size`, a sum of the norms of what `gap` was computed from.
+
+        `start` is a solution of some similar system: the multiple of it that is nearest is taken, which is never
+        further away than zero is. Warns with `ConvergenceWarning` where the bound is not reached.
+        """
+        bound, u, r = (self._relative * size) ** 2, torch.zeros_like(gap), gap.clone()
+        diagonal = None if ease is None else self._squares @ ease
+        if start is not None and float(r @ r) > bound:
+            q = self._applied(start, ease)
+            length = float(q @ q)
+            if length > 0.0:
+                share = float(q @ gap) / length
+                u, r = share * start, r.sub_(q, alpha=share)
+        p = r.clone() if diagonal is None else r / diagonal
+        rho = float(r @ p)
+        for self.iterations in range(MOST_ITERATIONS):
+            if float(r @ r) <= bound:
+                return u
+            q = self._applied(p, ease)
+            step = rho / float(p @ q)
+            u.add_(p, alpha=step)
+            r.sub_(q, alpha=step)
+            eased = r if diagonal is None else r / diagonal
+            fresh = float(r @ eased)
+            p.mul_(fresh / rho).add_(eased)
+            rho = fresh
+        left = float(r @ r)
+        if left > SLACK**2 * bound:
+            warnings.warn(
+                ConvergenceWarning(MOST_ITERATIONS, sqrt(left), sqrt(bound), len(gap)),
+                stacklevel=2,
+            )
+        return u
+
+    def _applied(self, u: Tensor, ease: Tensor | None) -> Tensor:
+        return self._gram @ u if ease is None else self._matrix @ (ease * (self._transposed @ u))

@@ -1,0 +1,118 @@
+"""One large component: a sparse factor where it is small enough, else conjugate gradients."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.sparse.linalg import splu
+from torch import Tensor
+
+from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.components import Unknowns
+from affinet.kernels.torch.conjugate_gradients import NormalEquations
+from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
+from affinet.structure.blocks import Sparse
+
+
+class SparseKernel:
+    """`y − Aᵀ (A Aᵀ)⁺ (A y − b)` in float64: by a sparse factor and one refinement, or by conjugate gradients.
+
+    Gradients change little from step to step, and so do the moves of the weights: conjugate gradients start from the
+    last solution of their kind. Bits therefore depend on the steps before, below the rounding of the weights.
+    """
+
+    def __init__(self, block: Sparse, tensors: Mapping[str, Tensor]) -> None:
+        device = tensors[block.parts[0].parameter.name].device
+        self._unknowns = Unknowns(block, np.arange(block.classes.count), device)
+        self.names = self._unknowns.names
+        dtype = irregular_dtype(device)
+        rows = sparse.csr_array(block.matrix)
+        self._matrix, self._transposed = (_on_device(m, dtype, device) for m in (rows, rows.T))
+        self._rhs = torch.as_tensor(block.rhs, dtype=dtype, device=device)
+        factored = block.factored and device.type == "cpu"
+        self._rows = rows if factored else None
+        self._factor = _factored(rows, np.ones(rows.shape[1])) if factored else None
+        self._equations: NormalEquations | None = None
+        if not factored:
+            squares, gram = (_on_device(m, dtype, device) for m in (rows * rows, rows @ rows.T))
+            epsilon = torch.finfo(regular_dtype_of(tensors[part.parameter.name] for part in block.parts)).eps
+            self._equations = NormalEquations(
+                self._matrix, self._transposed, squares, gram, epsilon=epsilon, independent=block.independent
+            )
+        self._last: dict[str, Tensor] = {}
+
+    def read(self, tensors: Tensors) -> Tensor:
+        return self._unknowns.read(tensors)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        self._unknowns.write(tensors, values)
+
+    def project(self, x: Tensor) -> Tensor:
+        y = self._unknowns.reduced(x, affine=True)
+        for _ in range(2):
+            y = y - self._transposed @ self._solved(self._matrix @ y - self._rhs, y, "project")
+        return self._unknowns.expanded(y, affine=True)
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        y, ease = self._unknowns.reduced_in_metric(x, metric)
+        # Factored anew at each step where that can be: on ill-conditioned rows conjugate gradients stop far away.
+        factor = None if self._rows is None else _factored(self._rows, ease.numpy())
+        for _ in range(2):
+            gap = self._matrix @ y - self._rhs
+            if self._equations is not None:
+                solved = self._equations.solve(gap, _size(y, gap), ease)
+            else:
+                assert factor is not None
+                solved = torch.from_numpy(factor.solve(gap.numpy()))
+            y = y - ease * (self._transposed @ solved)
+        return self._unknowns.expanded(y, affine=True)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        y = self._unknowns.reduced(x, affine=False)
+        y = y - self._transposed @ self._solved(self._matrix @ y, y, "tangent")
+        return self._unknowns.expanded(y, affine=False)
+
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        sizes = self._unknowns.sizes(x)
+        noise = torch.add(mean_norm(sizes, None, sizes.numel(), floor), sizes, alpha=floor)
+        return silenced(self.tangent(x), self._unknowns.spread(noise))
+
+    def _solved(self, gap: Tensor, y: Tensor, purpose: str) -> Tensor:
+        if self._equations is None:
+            assert self._factor is not None
+            return torch.from_numpy(self._factor.solve(gap.numpy()))
+        solved = self._equations.solve(gap, _size(y, gap), start=self._last.get(purpose))
+        # The second pass of a projection finds nothing to do where the first one reached the bound.
+        if self._equations.iterations:
+            self._last[purpose] = solved
+        return solved
+
+
+def _size(y: Tensor, gap: Tensor) -> float:
+    return float(torch.linalg.vector_norm(y)) + float(torch.linalg.vector_norm(gap))
+
+
+def _factored(rows: sparse.csr_array, ease: np.ndarray) -> Any:
+    """The factor of `A diag(ease) Aᵀ`."""
+    eased = rows.multiply(ease[None]).tocsr()
+    return splu((eased @ rows.T).tocsc(), permc_spec="MMD_AT_PLUS_A")
+
+
+def _on_device(matrix: sparse.csr_array, dtype: torch.dtype, device: torch.device) -> Tensor:
+    rows = sparse.csr_array(matrix)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
+        return torch.sparse_csr_tensor(
+            torch.as_tensor(rows.indptr.astype(np.int64)),
+            torch.as_tensor(rows.indices.astype(np.int64)),
+            torch.as_tensor(rows.data),
+            size=rows.shape,
+            dtype=dtype,
+            device=device,
+            check_invariants=False,  # said, because torch warns where nothing is
+        )

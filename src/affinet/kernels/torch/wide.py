@@ -1,0 +1,92 @@
+"""One component of many equations over many entries: a basis too large for float64 and for the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.access import Gathered, Tensors
+from affinet.kernels.torch.precision import exact_matmul, mean_norm, regular_dtype_of, silenced
+from affinet.structure.blocks import Dense
+
+FEWEST_NUMBERS = 2**20
+"""Numbers of a basis from which on it is held in the dtype of the weights; smaller ones stay in float64."""
+BLOCK_BYTES = 2 * 2**20
+"""Bytes of the rows that are taken off at a time on a CPU: 1.6 and 3.2 MB were equally fast, all rows at once took 1.3
+times as long (500 × 100,000 in float32)."""
+CHUNK = 8_192
+"""Entries whose share of the system in a metric is computed at a time, in float64."""
+
+
+class WideKernel:
+    """`y − Qᵀ(Q y − target)` in the dtype of the weights, some rows of Q after the other.
+
+    Law: rows of Q are orthonormal in float64, so rows that were taken off before do not change what the next ones see,
+    and rounding is that of the dtype relative to the entries, as small after many steps as after one. Each block of
+    rows is read from memory once and from the cache once; `Q y` first and `Qᵀ` after reads it all twice.
+    """
+
+    def __init__(self, block: Dense, tensors: Mapping[str, Tensor]) -> None:
+        dtype = regular_dtype_of(tensors[part.parameter.name] for part in block.parts)
+        device = tensors[block.parts[0].parameter.name].device
+        self._access = Gathered(block.parts, device, dtype=dtype)
+        self.names = self._access.names
+        self._basis = torch.as_tensor(block.basis[0], dtype=dtype, device=device)
+        self._target = torch.as_tensor(block.target[0], dtype=dtype, device=device)
+        rows = len(self._basis)
+        if device.type == "cpu":
+            rows = max(1, BLOCK_BYTES // (self._basis.shape[1] * dtype.itemsize))
+        self._blocks = list(zip(self._basis.split(rows), self._target.split(rows), strict=True))
+
+    @staticmethod
+    def fits(block: Dense) -> bool:
+        """Whether it is one large component of entries as they are, in the order of its parts."""
+        classes, size = block.classes, block.members.shape[1]
+        plain = classes.plain and bool((classes.scale == 1.0).all()) and not classes.shift.any()
+        if not plain or len(block.members) > 1 or block.basis.size < FEWEST_NUMBERS:
+            return False
+        return np.array_equal(classes.representative[block.members[0]], np.arange(size))
+
+    def read(self, tensors: Tensors) -> Tensor:
+        return self._access.read(tensors)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        self._access.write(tensors, values)
+
+    def project(self, x: Tensor) -> Tensor:
+        for basis, target in self._blocks:
+            x = _taken_off(x, basis, target)
+        return x
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        ease = metric.reciprocal()
+        system = torch.zeros(len(self._target), len(self._target), dtype=torch.float64, device=x.device)
+        gap = -self._target.double()
+        for columns, eased, y in zip(self._basis.split(CHUNK, 1), ease.split(CHUNK), x.split(CHUNK), strict=True):
+            basis = columns.double()
+            system.addmm_(basis * eased, basis.T)
+            gap.addmv_(basis, y.double())
+        solved = torch.linalg.solve(system, gap).to(x.dtype)
+        return x - ease * (exact_matmul(solved) @ exact_matmul(self._basis)).to(x.dtype)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        for basis, _ in self._blocks:
+            x = _taken_off(x, basis, None)
+        return x
+
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        noise = torch.add(mean_norm(x, None, x.numel(), floor), x.abs(), alpha=floor)
+        return silenced(self.tangent(x), noise)
+
+
+def _taken_off(x: Tensor, basis: Tensor, target: Tensor | None) -> Tensor:
+    """`x − basisᵀ(basis x − target)`, in place where the product is exact in the dtype of x."""
+    basis = exact_matmul(basis)
+    wide = x.to(basis.dtype)
+    gap = basis @ wide
+    if target is not None:
+        gap -= target
+    return wide.addmv_(basis.T, gap, alpha=-1.0).to(x.dtype)
