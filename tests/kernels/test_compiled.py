@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import affinet
-from affinet.kernels.torch import compiled
-from affinet.kernels.torch.compiled import CompiledCross, CompiledSums, CompiledTies
+from affinet.kernels.torch.compiled import choosing
+from affinet.kernels.torch.compiled.sums import CompiledCross, CompiledSums
+from affinet.kernels.torch.compiled.ties import CompiledTies
+from affinet.kernels.torch.compiled.tiles import CompiledMirror, CompiledPairs
 from affinet.kernels.torch.projector import Projector
 from affinet.kernels.torch.slices import SlicesKernel
 from affinet.structure.plan import Plan
@@ -21,6 +23,7 @@ from tests.contract.cases import CASES
 pytest.importorskip("numba")
 
 Tensors = dict[str, torch.Tensor]
+COMPILED = (CompiledCross, CompiledMirror, CompiledPairs, CompiledSums, CompiledTies)
 DTYPES = (torch.float32, torch.float64)
 
 
@@ -30,9 +33,9 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan, Tensors], Projecto
 
     def made(plan: Plan, like: Tensors) -> Projector:
         with monkeypatch.context() as patch:
-            patch.setattr(compiled, "available", lambda: False)
+            patch.setattr(choosing, "available", lambda: False)
             projector = plan.projector(like)
-        assert not any(isinstance(k, (CompiledCross, CompiledSums, CompiledTies)) for k in projector.kernels(like))
+        assert not any(isinstance(k, COMPILED) for k in projector.kernels(like))
         return projector
 
     return made
@@ -120,6 +123,32 @@ def test_sums_are_taken_in_parts_of_the_same_bits(columns: bool) -> None:
     assert float((found[0].double().sum(1) - torch.arange(600.0)).abs().max()) < 700 * 2**-22
     if columns:
         assert float((found[0].double().sum(0) - np.arange(600.0).sum() / 700).abs().max()) < 700 * 2**-22
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", ["symmetric", "skew", "zero diagonal", "transposed", "scaled", "opposite"])
+def test_tiles_of_a_large_matrix(kind: str, dtype: torch.dtype, eager: Callable[[Plan, Tensors], Projector]) -> None:
+    size = 601
+    like = {"a": torch.randn(size, size, dtype=dtype), "b": torch.randn(size, size, dtype=dtype)}
+    w = affinet.weights({name: tuple(values.shape) for name, values in like.items()})
+    rules = {
+        "symmetric": [w.a == w.a.T],
+        "skew": [w.a == -w.a.T],
+        "zero diagonal": [w.a == w.a.T, w.a.diagonal() == 0],
+        "transposed": [w.a == w.b.T],
+        "scaled": [w.a == 3 * w.b.T],
+        "opposite": [w.a[:500] == -w.b[:, ::-1][:, :500].T],
+    }[kind]
+    plan = affinet.plan(rules)
+    used = {name: like[name] for name in (p.name for p in plan.parameters)}
+    fast, slow = plan.projector(used), eager(plan, used)
+    assert_near(fast.project(used), slow.project(used), 4)
+    gradients = [{name: values.clone() for name, values in used.items()} for _ in range(2)]
+    for projector, gradient in zip((fast, slow), gradients, strict=True):
+        projector.project_gradients_(gradient, used, {})
+    assert_near(*gradients, 64)
+    settled = fast.project(used)
+    assert max(fast.violation(settled).values()) <= (8 * torch.finfo(dtype).eps if kind == "scaled" else 0.0)
 
 
 @pytest.mark.parametrize("rule", ["rows", "ties"])

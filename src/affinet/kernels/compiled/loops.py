@@ -127,3 +127,46 @@ def take_shares(
             left = value - (share + columns[k])
             noise = quiet * (abs(value) + abs(share) + abs(columns[k]))
             x[row, k] = left if quiet == 0.0 or abs(left) > noise else 0.0
+
+
+TILE = 32
+"""Rows and columns of a tile: two of float64 are 16 kB, so that both fit the first cache."""
+
+
+@compiled
+def mirror(
+    x: np.ndarray, tiles: np.ndarray, sign: float, quiet: float, first: int, last: int
+) -> None:  # pragma: no cover
+    """`x[i, k]` and `sign · x[k, i]` become their mean, over tiles `first..last` of the upper triangle of x (n, n)."""
+    n = x.shape[0]
+    for t in range(first, last):
+        top, left = tiles[t, 0] * TILE, tiles[t, 1] * TILE
+        for i in range(top, min(top + TILE, n)):
+            for k in range(max(left, i + 1), min(left + TILE, n)):
+                one, other = x[i, k], sign * x[k, i]
+                mean = (one + other) * 0.5
+                if quiet > 0.0 and abs(mean) <= quiet * abs(one - other):
+                    mean = 0.0
+                x[i, k] = mean
+                x[k, i] = sign * mean
+            if sign < 0.0 and top == left:
+                x[i, i] = 0.0
+
+
+@compiled
+def pairs(
+    scaled: np.ndarray, plain: np.ndarray, tiles: np.ndarray, ratio: float, quiet: float, first: int, last: int
+) -> None:  # pragma: no cover
+    """`scaled == ratio · plain`, |ratio| ≤ 1, by the nearest such pair, over tiles; in any memory order."""
+    n, m = plain.shape
+    weight = ratio / (1.0 + ratio * ratio)
+    for t in range(first, last):
+        top, left = tiles[t, 0] * TILE, tiles[t, 1] * TILE
+        for i in range(top, min(top + TILE, n)):
+            for k in range(left, min(left + TILE, m)):
+                one, other = np.float64(plain[i, k]), np.float64(scaled[i, k])
+                both = plain.dtype.type(one + (other - ratio * one) * weight)
+                if quiet > 0.0 and np.float64(both) ** 2 <= 2.0 * quiet * quiet * (one * one + other * other):
+                    both = plain.dtype.type(0.0)
+                plain[i, k] = both
+                scaled[i, k] = ratio * np.float64(both)

@@ -42,6 +42,11 @@ class Box:
         """The shape in which entries are read."""
         return tuple(len(self._select[axis]) if axis in self._select else n for axis, n in enumerate(self._sizes))
 
+    @property
+    def is_view(self) -> bool:
+        """Whether entries are read where they lie, for row-major tensors of a dtype that is worked in."""
+        return not self._flips and not self._select
+
     def read(self, tensor: Tensor) -> Tensor:
         """The entries in the working dtype, of shape (loops…). It may share memory with `tensor`."""
         return self._taken(self._view(tensor.contiguous())).to(regular_dtype(tensor.dtype))

@@ -25,6 +25,22 @@ class MirrorKernel:
         self._affine = bool(np.any(block.shift))
         alone = [block.without, *([_fixed_points(block)] if block.sign > 0 else [])]
         self._alone = torch.as_tensor(distinct(np.concatenate(alone)), device=like.device)
+        self._others = torch.as_tensor(block.without, device=like.device)
+
+    @property
+    def transposes(self) -> bool:
+        """Whether a square matrix mirrors its own transpose, without shifts."""
+        return self._permutation == (1, 0) and not self._flips and not self._affine
+
+    def others(self, x: Tensor) -> Tensor | None:
+        """The entries of `x` that belong to other blocks, where there are any."""
+        return x.reshape(-1).index_select(0, self._others) if len(self._others) else None
+
+    def restored(self, x: Tensor, others: Tensor | None) -> Tensor:
+        """`x`, which is row-major, with these entries put back in place."""
+        if others is not None:
+            x.view(-1).index_copy_(0, self._others, others)
+        return x
 
     def read(self, tensors: Tensors) -> Tensor:
         tensor = tensors[self.names[0]]
@@ -124,55 +140,61 @@ class PairsKernel:
 
     def __init__(self, block: Pairs, like: Tensor) -> None:
         self.names = (block.first.parameter.name, block.second.parameter.name)
-        self._boxes = (box_of(block.first), box_of(block.second))
+        self.boxes = (box_of(block.first), box_of(block.second))
         # The side with the larger scale is z itself, so that equal and opposite entries are one number.
-        self._swapped = abs(block.ratio) > 1.0
-        ratio, shift = (1.0 / block.ratio, -block.shift / block.ratio) if self._swapped else (block.ratio, block.shift)
-        self._ratio = float(ratio)
+        self.swapped = abs(block.ratio) > 1.0
+        ratio, shift = (1.0 / block.ratio, -block.shift / block.ratio) if self.swapped else (block.ratio, block.shift)
+        self.ratio = float(ratio)
         self._shift = torch.as_tensor(np.array(shift), dtype=regular_dtype(like.dtype), device=like.device)
         self._affine = bool(np.any(shift))
         self._alone = torch.as_tensor(block.without, device=like.device)
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether one matrix is a multiple of the other, without shifts and where both can be worked on in place."""
+        in_place = all(box.is_view and len(box.shape) == 2 for box in self.boxes)
+        return in_place and not self._affine and not len(self._alone)
 
     def read(self, tensors: Tensors) -> Tensor:
         """Both sides on a new first axis; a missing one is zero."""
         pieces = [
             None if (tensor := tensors[name]) is None else box.read(tensor)
-            for name, box in zip(self.names, self._boxes, strict=True)
+            for name, box in zip(self.names, self.boxes, strict=True)
         ]
         some = next(piece for piece in pieces if piece is not None)
         return torch.stack([torch.zeros_like(some) if piece is None else piece for piece in pieces])
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
         """Put both sides back; entries that belong to another block keep their bits."""
-        for name, box, piece in zip(self.names, self._boxes, values, strict=True):
+        for name, box, piece in zip(self.names, self.boxes, values, strict=True):
             tensor = tensors[name]
             if tensor is not None:
                 box.write(tensor, _keeping(piece, box.read(tensor), self._alone))
 
     def project(self, x: Tensor) -> Tensor:
-        scaled, plain = (x[1], x[0]) if self._swapped else (x[0], x[1])
+        scaled, plain = (x[1], x[0]) if self.swapped else (x[0], x[1])
         z = self._common(scaled - self._shift if self._affine else scaled, plain)
-        other = z * self._ratio
+        other = z * self.ratio
         other = other.add_(self._shift) if self._affine else other
-        return torch.stack([z, other] if self._swapped else [other, z])
+        return torch.stack([z, other] if self.swapped else [other, z])
 
     def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        (scaled, plain), (heavy, light) = ((y[1], y[0]) if self._swapped else (y[0], y[1]) for y in (x, metric))
-        z = heavy * self._ratio * (scaled - self._shift) + light * plain
-        z = z / (heavy * self._ratio**2 + light)
-        other = z * self._ratio + self._shift
-        return torch.stack([z, other] if self._swapped else [other, z])
+        (scaled, plain), (heavy, light) = ((y[1], y[0]) if self.swapped else (y[0], y[1]) for y in (x, metric))
+        z = heavy * self.ratio * (scaled - self._shift) + light * plain
+        z = z / (heavy * self.ratio**2 + light)
+        other = z * self.ratio + self._shift
+        return torch.stack([z, other] if self.swapped else [other, z])
 
     def tangent(self, x: Tensor) -> Tensor:
-        scaled, plain = (x[1], x[0]) if self._swapped else (x[0], x[1])
+        scaled, plain = (x[1], x[0]) if self.swapped else (x[0], x[1])
         z = self._common(scaled, plain)
-        other = z * self._ratio
-        return torch.stack([z, other] if self._swapped else [other, z])
+        other = z * self.ratio
+        return torch.stack([z, other] if self.swapped else [other, z])
 
     def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         return silenced(self.tangent(x), mean_norm(x, (0,), 2, 2.0 * floor))
 
     def _common(self, scaled: Tensor, plain: Tensor) -> Tensor:
         # As a change of `plain`, so that a pair that agrees already keeps its bits.
-        gap = torch.add(scaled, plain, alpha=-self._ratio)
-        return gap.mul_(self._ratio / (1.0 + self._ratio * self._ratio)).add_(plain)
+        gap = torch.add(scaled, plain, alpha=-self.ratio)
+        return gap.mul_(self.ratio / (1.0 + self.ratio * self.ratio)).add_(plain)

@@ -8,7 +8,7 @@ from typing import assert_never
 from torch import Tensor
 
 from affinet.kernels.torch.classes import EqualTiesKernel, FixedKernel, TiesKernel
-from affinet.kernels.torch.compiled import compiled
+from affinet.kernels.torch.compiled.choosing import compiled
 from affinet.kernels.torch.components import DenseKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel

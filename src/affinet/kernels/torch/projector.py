@@ -11,6 +11,7 @@ from torch import Tensor
 
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.compiled.tiles import CompiledPairs
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import noise_floor, undisturbed
@@ -107,6 +108,8 @@ class Projector:
         kernels = self.kernels(weights)
         with undisturbed(_device(weights)):
             for kernel in kernels:
+                if skipped is None and isinstance(kernel, CompiledPairs) and kernel.settle(weights, 0.0):
+                    continue
                 for _ in range(passes):
                     x = kernel.read(weights)
                     kernel.write(weights, kernel.project(x) if skipped is None else _kept(kernel, x, skipped))
@@ -214,14 +217,19 @@ def _project_gradient(
     decay: Mapping[str, float],
     scale: Tensor | None,
 ) -> None:
+    if not decay and isinstance(kernel, CompiledPairs) and kernel.settle(gradients, _floor(gradients)):
+        return
     x = kernel.read(gradients)
     shift = _decayed(kernel, gradients, weights, decay)
     if shift is not None and scale is not None:
         shift = shift * scale
     total = x if shift is None else x + shift
-    floor = max(noise_floor(gradient.dtype) for gradient in gradients.values() if gradient is not None)
-    projected = kernel.quiet_tangent(total, floor)
+    projected = kernel.quiet_tangent(total, _floor(gradients))
     kernel.write(gradients, projected if shift is None else projected - shift)
+
+
+def _floor(gradients: Tensors) -> float:
+    return max(noise_floor(gradient.dtype) for gradient in gradients.values() if gradient is not None)
 
 
 def _decayed(

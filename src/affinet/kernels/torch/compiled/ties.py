@@ -1,0 +1,102 @@
+"""Ties as compiled loops: their sums in one pass over the entries, their means in another."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
+from affinet.structure.blocks import Ties
+
+
+class CompiledTies:
+    """Classes of equal entries of one parameter: their sums in one pass over the entries, their means in another.
+
+    Reads the whole parameter where the working dtype is its own, and touches the tied entries alone.
+    """
+
+    def __init__(self, block: Ties, kernel: EqualTiesKernel | TiesKernel, like: Tensor) -> None:
+        from affinet.kernels.compiled import loops
+        from affinet.kernels.compiled.parallel import in_parallel
+
+        (part,) = block.parts
+        self.names = kernel.names
+        self._kernel, self._loops, self._run = kernel, loops, in_parallel
+        self._shape = part.parameter.shape
+        self._dtype = like.dtype
+        everywhere = part.size == part.parameter.size and bool((part.positions == np.arange(part.size)).all())
+        self._positions = np.zeros(0, np.int32) if everywhere else part.positions.astype(np.int32)
+        self._places = torch.from_numpy(part.positions.astype(np.int64))
+        self._class_of = block.classes.class_of.astype(np.int32)
+        self._counts = np.bincount(self._class_of, minlength=block.classes.count).astype(np.float64)
+        parts = 2 if part.size >= 2**20 else 1
+        self._bounds = [part.size * k // parts for k in range(parts + 1)]
+        self._sums = [np.empty((block.classes.count, 2)) for _ in range(parts)]
+
+    @staticmethod
+    def fits(block: Ties, like: Tensor) -> bool:
+        """Whether all are equal entries of one contiguous parameter of fewer than 2³¹ entries."""
+        classes = block.classes
+        plain = bool((classes.scale == 1.0).all()) and not classes.shift.any()
+        return plain and len(block.parts) == 1 and like.is_contiguous() and like.numel() < 2**31
+
+    def read(self, tensors: Tensors) -> Tensor:
+        tensor = tensors[self.names[0]]
+        assert tensor is not None
+        return tensor.to(self._dtype).contiguous().view(-1)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        tensor = tensors[self.names[0]]
+        assert tensor is not None
+        if values.data_ptr() == tensor.data_ptr() and tensor.is_contiguous():
+            return
+        some = values.index_select(0, self._places).to(tensor.dtype)
+        if tensor.is_contiguous():
+            tensor.view(-1).index_copy_(0, self._places, some)
+        else:
+            tensor.put_(self._places, some)
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._averaged(x, 0.0)
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        pair = ({self.names[0]: x.clone().view(self._shape)}, {self.names[0]: metric.view(self._shape)})
+        moved = self._kernel.project_in_metric(*(self._kernel.read(tensors) for tensors in pair))
+        self._kernel.write(pair[0], moved)
+        return pair[0][self.names[0]].view(-1)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return self._averaged(x, 0.0)
+
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        return self._averaged(x, floor)
+
+    def _averaged(self, x: Tensor, quiet: float) -> Tensor:
+        array = x.detach().numpy()
+        if len(self._sums) == 1:
+            self._loops.averaged(array, self._positions, self._class_of, self._counts, self._sums[0], quiet)
+        else:
+            self._averaged_in_parts(array, quiet)
+        increment_version(x)
+        return x
+
+    def _averaged_in_parts(self, array: np.ndarray, quiet: float) -> None:
+        entries, threads = len(self._class_of), torch.get_num_threads()
+        sums = [part if quiet > 0.0 else part[:, :1] for part in self._sums]
+        known = self._positions, self._class_of
+
+        def add(first: int, last: int) -> None:
+            for k in range(first, last):
+                self._loops.class_sums(array, *known, sums[k], self._bounds[k], self._bounds[k + 1])
+
+        self._run(add, len(sums), entries, threads)
+        means = self._loops.class_means(sum(sums[1:], sums[0]), self._counts, quiet)
+        if array.dtype == np.float64:
+            gaps = np.empty_like(means)
+            self._loops.class_gaps(array, *known, means, gaps)
+            means += np.where(means != 0.0, gaps / self._counts, 0.0)
+        means = means.astype(array.dtype)
+        self._run(lambda a, b: self._loops.spread(array, *known, means, a, b), entries, entries, threads)

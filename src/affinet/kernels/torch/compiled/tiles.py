@@ -1,0 +1,107 @@
+"""Mirrors and pairs of boxes as compiled loops over tiles: both sides of a pair are read once, and written once."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.compiled.arrays import fit
+from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
+
+
+class CompiledMirror:
+    """A square matrix and its transpose, equal or opposite."""
+
+    def __init__(self, kernel: MirrorKernel, sign: float, size: int) -> None:
+        from affinet.kernels.compiled import loops
+        from affinet.kernels.compiled.parallel import in_parallel
+
+        self.names = kernel.names
+        self._kernel, self._loop, self._run, self._sign = kernel, loops.mirror, in_parallel, sign
+        tiles = -(-size // loops.TILE)
+        self._tiles = np.stack(np.triu_indices(tiles), axis=1).astype(np.int32)
+
+    def read(self, tensors: Tensors) -> Tensor:
+        return self._kernel.read(tensors)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        self._kernel.write(tensors, values)
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._looped(x, 0.0) if fit(x) else self._kernel.project(x)
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self._kernel.project_in_metric(x, metric)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return self._looped(x, 0.0) if fit(x) else self._kernel.tangent(x)
+
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        return self._looped(x, floor) if fit(x) else self._kernel.quiet_tangent(x, floor)
+
+    def _looped(self, x: Tensor, quiet: float) -> Tensor:
+        # What belongs to other blocks is put back here already, since `x` may be the parameter itself.
+        kept = self._kernel.others(x)
+        array, tiles = x.detach().numpy(), self._tiles
+        self._run(
+            lambda first, last: self._loop(array, tiles, self._sign, quiet, first, last),
+            len(tiles),
+            x.numel(),
+            torch.get_num_threads(),
+        )
+        increment_version(x)
+        return self._kernel.restored(x, kept)
+
+
+class CompiledPairs:
+    """Two matrices of which one is a multiple of the other, entry by entry, in any memory order.
+
+    `settle` works on both where they lie; all else goes to the kernel inside, which reads them into one tensor.
+    """
+
+    def __init__(self, kernel: PairsKernel) -> None:
+        from affinet.kernels.compiled import loops
+        from affinet.kernels.compiled.parallel import in_parallel
+
+        self.names = kernel.names
+        self._kernel, self._loop, self._run = kernel, loops.pairs, in_parallel
+        rows, columns = (-(-size // loops.TILE) for size in kernel.boxes[0].shape)
+        self._tiles = np.stack([index.ravel() for index in np.indices((rows, columns))], axis=1).astype(np.int32)
+
+    def read(self, tensors: Tensors) -> Tensor:
+        return self._kernel.read(tensors)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        self._kernel.write(tensors, values)
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._kernel.project(x)
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self._kernel.project_in_metric(x, metric)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return self._kernel.tangent(x)
+
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        return self._kernel.quiet_tangent(x, floor)
+
+    def settle(self, tensors: Tensors, quiet: float) -> bool:
+        """Project both sides in place; False, and nothing done, where one is missing or not as the loop needs it."""
+        sides = [side for name in self.names if (side := tensors[name]) is not None]
+        if len(sides) < 2 or not all(map(fit, sides)) or sides[0].dtype != sides[1].dtype:
+            return False
+        views = [box.read(side) for box, side in zip(self._kernel.boxes, sides, strict=True)]
+        plain, scaled = (view.detach().numpy() for view in (views if self._kernel.swapped else views[::-1]))
+        self._run(
+            lambda first, last: self._loop(scaled, plain, self._tiles, self._kernel.ratio, quiet, first, last),
+            len(self._tiles),
+            views[0].numel(),
+            torch.get_num_threads(),
+        )
+        for side in sides:
+            increment_version(side)
+        return True
