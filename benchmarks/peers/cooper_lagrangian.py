@@ -41,7 +41,8 @@ def measured(title: str) -> list[PeerRow]:
     if arrived:
         return [PeerRow(title, says, ours, min(arrived), f"affinet's violation: {off:.0e}")]
     nearest = min(found, key=lambda one: max(one[1] / loss - 1, 0) + max(one[2] / FEASIBLE - 1, 0))
-    note = f"not within {limit / ours:.1f} times as long: loss {nearest[1]:.3g}, violation {nearest[2]:.0e}; affinet's {off:.0e}"
+    reached = f"loss {nearest[1]:.3g}, violation {nearest[2]:.0e}; affinet's {off:.0e}"
+    note = f"not within {limit / ours:.1f} times as long: {reached}"
     return [PeerRow(title, says, ours, note=note)]
 
 
