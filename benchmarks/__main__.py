@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import platform
 import time
-import traceback
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -20,8 +18,9 @@ from rich.console import Console
 
 import affinet
 from benchmarks import growth, import_time, peers, table
+from benchmarks.apart import ask
 from benchmarks.results import RESULTS, Row, Run
-from benchmarks.timing import Setting, measured
+from benchmarks.timing import Setting
 from benchmarks.workload import Workload
 from benchmarks.workloads import WORKLOADS
 
@@ -29,6 +28,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 SECTIONS = ("peers", "growth", "imports")
 NAMES = (*(workload.name for workload in WORKLOADS), *SECTIONS)
 THREADS = 2
+LONGEST = 75.0
+"""Seconds that one workload may take: the run as a whole is to end within ten minutes."""
 
 
 class Device(StrEnum):
@@ -105,18 +106,18 @@ def _workloads(console: Console, wanted: set[str], setting: Setting) -> tuple[Ro
             continue
         began = time.perf_counter()
         row = _row(workload, setting)
-        gc.collect()
         console.print(f"{workload.name}: {time.perf_counter() - began:.0f} s{'  ' + row.failed if row.failed else ''}")
         rows.append(row)
     return tuple(rows)
 
 
 def _row(workload: Workload, setting: Setting) -> Row:
-    try:
-        return measured(workload, setting)
-    except Exception as error:  # noqa: BLE001  (one workload that fails is a row that says so, not the end of the run)
-        traceback.print_exc()
-        return Row(workload.name, workload.says, failed=f"{type(error).__name__}: {error}"[:200])
+    """The row of one workload, with what was measured before it failed or its time was over."""
+    arguments = (workload.name, setting.device.type, str(setting.share), str(torch.get_num_threads()))
+    told, problem = ask("benchmarks.timing", *arguments, longest=LONGEST)
+    if not told:
+        return Row(workload.name, workload.says, failed=problem)
+    return replace(Row.read(told[-1]), failed=problem)
 
 
 def _sections(console: Console, run: Run, wanted: set[str], share: float) -> Run:

@@ -75,7 +75,7 @@ def by_turns(
         elapsed = time.perf_counter() - began
         if elapsed > effort.seconds * (4 if rounds < effort.least else 1) and rounds:
             break
-        order = list(sides) if rounds % 2 == 0 else list(reversed(sides))
+        order = list(sides)[:: 1 if rounds % 2 == 0 else -1]
         for name in order:
             call = sides[name]
             taken = []

@@ -41,6 +41,12 @@ class Row:
     notes: Mapping[str, Any] = field(default_factory=dict)
     failed: str = ""
 
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> Row:
+        """A row out of JSON."""
+        seconds = {name: Spread(**spread) for name, spread in told["seconds"].items()}
+        return cls(**{**told, "seconds": seconds, "outcomes": tuple(Outcome(**one) for one in told["outcomes"])})
+
 
 @dataclass(frozen=True)
 class PeerRow:

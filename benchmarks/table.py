@@ -45,8 +45,6 @@ def verdict(outcome: Outcome) -> str:
 
 def cells(row: Row) -> list[str]:
     """The cells of a workload under HEADS and MEMORY_HEADS."""
-    if row.failed:
-        return [row.says, f"failed: {row.failed}", *("–" for _ in HEADS[3:]), "–", "–", "not measured"]
     times = [
         shown(spread.median if (spread := row.seconds.get(f"{title}, {side}")) else None, "s")
         for title in ("project", "gradient")
@@ -54,7 +52,7 @@ def cells(row: Row) -> list[str]:
     ]
     figure = row.figures.get
     return [
-        row.says,
+        f"{row.says} ({row.failed})" if row.failed else row.says,
         shown(figure(Figure.STEP.title), "×"),
         *times,
         shown(figure(Figure.PLANNING.title), "s"),
@@ -143,5 +141,5 @@ def refresh(document: Path, parts: dict[str, str]) -> None:
 
 def _against_targets(row: Row) -> list[str]:
     floors = [row.notes.get(f"step with {side} passes") for side in ("by hand", "copy")]
-    said = "<br>".join(map(verdict, row.outcomes)) or f"failed: {row.failed}"
+    said = "<br>".join(map(verdict, row.outcomes)) or row.failed
     return [row.says, said, *(shown(floor, "×") for floor in floors)]

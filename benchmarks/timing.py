@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import copy
 import gc
-import time
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 import affinet
+from benchmarks.apart import tell
 from benchmarks.measuring import Effort, Spread, by_turns, extra_memory, repeated, settled, traced
 from benchmarks.results import Row, outcomes
 from benchmarks.workload import Figure, Job, Workload
+from benchmarks.workloads import WORKLOADS
 
 PLANNING = Effort(seconds=3.0, most=7)
 PASSES = Effort(seconds=3.0)
 STEPS = Effort(seconds=10.0)
-SLOW = 20.0
-"""Planning that takes so many seconds is timed once, while its memory is traced; tracing costs it little by then."""
 AWAY = 1e-3
 """By how much weights are off the rules before they are projected: about one step of the optimizer."""
 
@@ -36,52 +37,38 @@ class Setting:
 Found = tuple[dict[Figure, float], dict[str, Spread]]
 
 
-def measured(workload: Workload, setting: Setting) -> Row:
-    """All figures of one workload."""
+def measured(workload: Workload, setting: Setting) -> Iterator[Row]:
+    """The figures of one workload, each time with more of them: planning, passes, steps, memory of planning."""
     job = workload.job(1)
     model = job.model()  # on the CPU, whatever the device: the same numbers, and planning knows no device
-    plan, figures, seconds = _planning(job, model, setting)
-    notes: dict[str, object] = {
-        "plan": repr(plan),
-        "blocks": sorted({type(block).__name__ for block in plan.blocks}),
-    }
-    if job.batch is not None:
-        model.to(setting.device)
-        for found, times in (_passes(job, model, plan, setting), _steps(job, model, plan, setting)):
-            figures |= found
-            seconds |= times
-        notes |= _floor(seconds)
-    return Row(
-        workload.name,
-        workload.says,
-        {figure.title: value for figure, value in figures.items()},
-        seconds,
-        outcomes(workload.targets, figures),
-        notes,
-    )
-
-
-def _planning(
-    job: Job, model: nn.Module, setting: Setting
-) -> tuple[affinet.Plan, dict[Figure, float], dict[str, Spread]]:
-    """Saying the rules and planning them, on shapes alone."""
 
     def build() -> affinet.Plan:
         return affinet.plan(job.rules(affinet.weights(model)))
 
-    began = time.perf_counter()
-    plan, kept, peak = traced(build)
-    seconds = Spread.of([time.perf_counter() - began])
-    if seconds.median < SLOW:
-        _, seconds = repeated(build, replace(PLANNING, seconds=PLANNING.seconds * setting.share))
-    figures = {
-        Figure.PLANNING: seconds.median,
-        Figure.PEAK: float(peak),
-        Figure.KEPT: float(kept),
-        Figure.KEPT_AN_ENTRY: kept / plan.size,
-        Figure.BLOCKS: float(len(plan.blocks)),
-    }
-    return plan, figures, {"planning": seconds}
+    plan, planning = repeated(build, replace(PLANNING, seconds=PLANNING.seconds * setting.share))
+    figures = {Figure.PLANNING: planning.median, Figure.BLOCKS: float(len(plan.blocks))}
+    seconds = {"planning": planning}
+    notes: dict[str, object] = {"plan": repr(plan), "blocks": sorted({type(block).__name__ for block in plan.blocks})}
+
+    def row() -> Row:
+        titled = {figure.title: value for figure, value in figures.items()}
+        return Row(workload.name, workload.says, titled, seconds, outcomes(workload.targets, figures), notes)
+
+    yield row()
+    if job.batch is not None:
+        model.to(setting.device)
+        for stage in (_passes, _steps):
+            found, times = stage(job, model, plan, setting)
+            figures |= found
+            seconds |= times
+            yield row()
+        notes |= _floor(seconds)
+        yield row()
+    size = plan.size
+    del plan
+    _, kept, peak = traced(build)
+    figures |= {Figure.PEAK: float(peak), Figure.KEPT: float(kept), Figure.KEPT_AN_ENTRY: kept / size}
+    yield row()
 
 
 def _passes(job: Job, model: nn.Module, plan: affinet.Plan, setting: Setting) -> Found:
@@ -97,7 +84,7 @@ def _passes(job: Job, model: nn.Module, plan: affinet.Plan, setting: Setting) ->
     gradients = {name: torch.randn_like(weight) * 1e-2 for name, weight in weights.items()}
 
     def attach() -> affinet.Projector:
-        projector = plan.projector(weights)
+        projector: affinet.Projector = plan.projector(weights)
         projector.project_(weights, passes=2)
         projector.project_gradients_({k: g.clone() for k, g in gradients.items()} if small else gradients, weights, {})
         return projector
@@ -177,3 +164,11 @@ def _floor(seconds: dict[str, Spread]) -> dict[str, float]:
         for side in ("by hand", "copy")
         if f"project, {side}" in seconds
     }
+
+
+if __name__ == "__main__":  # NAME DEVICE SHARE THREADS
+    _, name, device, share, threads = sys.argv
+    torch.set_num_threads(int(threads))
+    (asked,) = (workload for workload in WORKLOADS if workload.name == name)
+    for found in measured(asked, Setting(torch.device(device), float(share))):
+        tell(asdict(found))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from benchmarks.apart import ask
 from benchmarks.results import PeerRow
 
 PEERS = {
@@ -18,8 +16,6 @@ PEERS = {
     "geotorch_symmetric": ("geotorch",),
 }
 """Module of this folder → the distributions that it needs (extra `bench`)."""
-MARK = "row: "
-"""Starts a line that holds a row as JSON."""
 LONGEST = 40.0
 """Seconds that one peer may take for all its jobs."""
 
@@ -34,19 +30,6 @@ def _rows(peer: str) -> list[PeerRow]:
         title = ", ".join(f"{name} {version(name)}" for name in PEERS[peer])
     except PackageNotFoundError as missing:
         return [PeerRow(peer, "all", note=f"not installed: {missing.name}")]
-    command = [sys.executable, "-m", "benchmarks.peers", peer, title]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=LONGEST, check=False)
-    except subprocess.TimeoutExpired as late:
-        return [*_read(late.stdout), PeerRow(title, "the rest", note=f"not done within {LONGEST:.0f} s")]
-    found = _read(done.stdout)
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"ended with status {done.returncode}"]
-        found.append(PeerRow(title, "the rest", note=f"failed: {said[-1]}"[:200]))
-    return found
-
-
-def _read(printed: bytes | None) -> list[PeerRow]:
-    """The rows among what a peer printed; a library's own chatter is passed over."""
-    lines = (printed or b"").decode(errors="replace").splitlines()
-    return [PeerRow(**json.loads(line.removeprefix(MARK))) for line in lines if line.startswith(MARK)]
+    told, problem = ask("benchmarks.peers", peer, title, longest=LONGEST)
+    found = [PeerRow(**row) for row in told]
+    return [*found, PeerRow(title, "the rest", note=problem)] if problem else found

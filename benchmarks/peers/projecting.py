@@ -29,7 +29,7 @@ class Job:
     @property
     def dense_bytes(self) -> int:
         """What A takes as a dense float64 matrix."""
-        return self.A.shape[0] * self.A.shape[1] * 8
+        return 8 * len(self.b) * self.width**2
 
 
 def row_sums(width: int) -> Job:
