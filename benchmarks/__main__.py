@@ -28,7 +28,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 SECTIONS = ("peers", "growth", "imports")
 NAMES = (*(workload.name for workload in WORKLOADS), *SECTIONS)
 THREADS = 2
-LONGEST = 75.0
+LONGEST = 60.0
 """Seconds that one workload may take: the run as a whole is to end within ten minutes."""
 
 
@@ -129,7 +129,7 @@ def _sections(console: Console, run: Run, wanted: set[str], share: float) -> Run
                 f"step {table.shown(row.step, 's')}"
             )
     if "imports" in wanted:
-        run = replace(run, imports=import_time.measured(runs=9 if share == 1 else 1))
+        run = replace(run, imports=import_time.measured(runs=5 if share == 1 else 1))
         for statement, seconds in run.imports.items():
             console.print(f"{statement}: {seconds:.3f} s")
     if "peers" in wanted:

@@ -18,7 +18,7 @@ from torch import nn
 
 import affinet
 
-ROUNDS, BLOCK = 60, 50
+ROUNDS, BLOCK = 20, 50
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +16,8 @@ from benchmarks.workload import Figure
 
 HEADS = ("workload", "step", "project, ours", "by hand", "copy", "gradients, ours", "by hand", "copy", "planning")
 MEMORY_HEADS = ("planning peak", "plan keeps", "targets")
+QUIET = 1.0
+"""Up to this load a machine of two cores counts as quiet."""
 UNITS = {figure.title: figure.unit for figure in Figure}
 
 
@@ -110,7 +112,7 @@ def sections(run: Run) -> dict[str, str]:
     if run.rows:
         measured = [row for row in run.rows if row.outcomes or row.failed]
         found["workloads" + suffix] = (
-            f"{where}. Medians of one run.\n\n"
+            f"{where}. Medians of one run.{_disturbed(run.machine)}\n\n"
             + markdown((*HEADS, *MEMORY_HEADS[:2]), (cells(row)[:-1] for row in run.rows))
             + "\nEvery target beside the figure reached. The last columns say what the step ratio would be with the "
             "passes by hand, and with passes as quick as copies of the same bytes.\n\n"
@@ -137,6 +139,17 @@ def refresh(document: Path, parts: dict[str, str]) -> None:
         if count != 1:
             raise ValueError(f"{document} has {count} places marked {name!r}, and needs one")
     document.write_text(text, encoding="utf-8")
+
+
+def _disturbed(machine: Mapping[str, str]) -> str:
+    """A warning where others used the machine: a thread that waits for a core then costs milliseconds a call."""
+    load = machine.get("load", "unknown")
+    if load == "unknown" or float(load) <= QUIET:
+        return ""
+    return (
+        f" **The machine was busy when this run began (load {load}): its times are those of waiting for a core as much "
+        f"as of work, and its ratios say little. Run it again on a quiet one.**"
+    )
 
 
 def _against_targets(row: Row) -> list[str]:

@@ -20,8 +20,8 @@ from benchmarks.workload import Figure, Job, Workload
 from benchmarks.workloads import WORKLOADS
 
 PLANNING = Effort(seconds=3.0, most=7)
-PASSES = Effort(seconds=3.0)
-STEPS = Effort(seconds=10.0)
+PASSES = Effort(seconds=2.0)
+STEPS = Effort(seconds=8.0)
 AWAY = 1e-3
 """By how much weights are off the rules before they are projected: about one step of the optimizer."""
 

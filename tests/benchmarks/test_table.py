@@ -69,3 +69,9 @@ def test_the_page_has_a_place_for_every_part_of_a_run() -> None:
 def test_exponents_are_slopes_of_the_larger_sizes() -> None:
     rows = [GrowthRow("ties", size, 1, size**1.0 + 1e9 * (size < 1e5), size**0.5) for size in (10**4, 10**5, 10**7)]
     assert exponents(rows)["ties"] == pytest.approx((1.0, 0.5))
+
+
+@pytest.mark.parametrize(("load", "said"), [("0.3", False), ("2.4", True), ("unknown", False)])
+def test_a_busy_machine_is_said_to_be_busy(load: str, said: bool) -> None:
+    text = sections(Run({"device": "cpu", "load": load}, rows=(Row("a", "a"),)))["workloads"]
+    assert ("its ratios say little" in text) is said
