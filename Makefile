@@ -8,7 +8,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 SOURCES := src tests tools benchmarks examples
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-gpu clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-cli
@@ -27,10 +27,12 @@ check: $(VENV)/.installed-check
 	$(BIN)/python tools/run_documents.py README.md docs/*.md
 	$(BIN)/python tools/check_wheel.py
 
-bench: $(VENV)/.installed-cli
-	@failed=; for script in benchmarks/*.py; do \
-		echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; \
-	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+# BENCH="--quick --only rows" looks at less; only a run of everything is saved.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-gpu: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks --device cuda $(BENCH)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -40,7 +42,7 @@ $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "affinet needs Python 3.11 or newer; this is %s. Say which: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp for each extra of pyproject.toml: cli, test, check.
+# One stamp for each extra of pyproject.toml: cli, test, check, bench.
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$*]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""How long `import affinet` takes: alone, and beyond `import torch` with every public name resolved (medians)."""
+"""How long `import affinet` takes: alone, and beyond `import torch`, and with every public name resolved."""
 
 from __future__ import annotations
 
@@ -6,33 +6,26 @@ import statistics
 import subprocess
 import sys
 
-RUNS = 9
-LIMIT_SECONDS = 0.2
 ALONE = "import affinet"
-AFTER_TORCH = "import affinet; [getattr(affinet, name) for name in affinet.__all__]"
+EVERYTHING = "import affinet; [getattr(affinet, name) for name in affinet.__all__]"
 
 
-def seconds(statement: str, *, before: str = "") -> float:
+def measured(runs: int = 9) -> dict[str, float]:
+    """Statement → seconds, medians over new interpreters."""
+    return {
+        "import torch": seconds("import torch", runs=runs),
+        ALONE: seconds(ALONE, runs=runs),
+        f"{ALONE}, after torch": seconds(ALONE, before="import torch", runs=runs),
+        f"{ALONE} and resolve every public name, after torch": seconds(EVERYTHING, before="import torch", runs=runs),
+    }
+
+
+def seconds(statement: str, *, before: str = "", runs: int) -> float:
     """Median wall time of `statement` in new interpreters, after `before` has run untimed."""
     code = (
         f"{before}\nfrom time import perf_counter\nbegan = perf_counter()\n{statement}\nprint(perf_counter() - began)"
     )
     return statistics.median(
         float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(RUNS)
+        for _ in range(runs)
     )
-
-
-def main() -> int:
-    """Print both figures; exit status 1 where the second is over its limit."""
-    torch, alone = seconds("import torch"), seconds(ALONE)
-    light, everything = seconds(ALONE, before="import torch"), seconds(AFTER_TORCH, before="import torch")
-    print(f"import torch                                   {torch:7.3f} s")
-    print(f"import affinet                                 {alone:7.3f} s")
-    print(f"import affinet after torch                     {light:7.3f} s   (limit {LIMIT_SECONDS} s)")
-    print(f"import affinet after torch, every public name  {everything:7.3f} s   (with scipy)")
-    return int(light > LIMIT_SECONDS)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

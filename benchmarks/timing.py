@@ -1,0 +1,174 @@
+"""The figures of one workload: planning, both passes of our projection against code by hand, whole training steps."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+import affinet
+from benchmarks.apart import tell
+from benchmarks.measuring import Effort, Spread, by_turns, extra_memory, repeated, settled, traced
+from benchmarks.results import Row, outcomes
+from benchmarks.workload import Figure, Job, Workload
+from benchmarks.workloads import WORKLOADS
+
+PLANNING = Effort(seconds=3.0, most=7)
+PASSES = Effort(seconds=2.0)
+STEPS = Effort(seconds=8.0)
+AWAY = 1e-3
+"""By how much weights are off the rules before they are projected: about one step of the optimizer."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where to measure, and which share of the usual time to take."""
+
+    device: torch.device
+    share: float = 1.0
+
+
+Found = tuple[dict[Figure, float], dict[str, Spread]]
+
+
+def measured(workload: Workload, setting: Setting) -> Iterator[Row]:
+    """The figures of one workload, each time with more of them: planning, passes, steps, memory of planning."""
+    job = workload.job(1)
+    model = job.model()  # on the CPU, whatever the device: the same numbers, and planning knows no device
+
+    def build() -> affinet.Plan:
+        return affinet.plan(job.rules(affinet.weights(model)))
+
+    plan, planning = repeated(build, replace(PLANNING, seconds=PLANNING.seconds * setting.share))
+    figures = {Figure.PLANNING: planning.median, Figure.BLOCKS: float(len(plan.blocks))}
+    seconds = {"planning": planning}
+    notes: dict[str, object] = {"plan": repr(plan), "blocks": sorted({type(block).__name__ for block in plan.blocks})}
+
+    def row() -> Row:
+        titled = {figure.title: value for figure, value in figures.items()}
+        return Row(workload.name, workload.says, titled, seconds, outcomes(workload.targets, figures), notes)
+
+    yield row()
+    if job.batch is not None:
+        model.to(setting.device)
+        for stage in (_passes, _steps):
+            found, times = stage(job, model, plan, setting)
+            figures |= found
+            seconds |= times
+            yield row()
+        notes |= _floor(seconds)
+        yield row()
+    size = plan.size
+    del plan
+    _, kept, peak = traced(build)
+    figures |= {Figure.PEAK: float(peak), Figure.KEPT: float(kept), Figure.KEPT_AN_ENTRY: kept / size}
+    yield row()
+
+
+def _passes(job: Job, model: nn.Module, plan: affinet.Plan, setting: Setting) -> Found:
+    """Both passes of a step: ours, by hand, and a plain copy of the same bytes.
+
+    Ours are what the hooks call: `project_gradients_` and `project_`. Weights start a step's length off the rules and
+    gradients as they come from a backward pass, put back before every call, so that an iterative solver has its work.
+    The copy reads and writes every parameter that the rules speak of once, all of its entries.
+    """
+    names = [parameter.name for parameter in plan.parameters]
+    every = dict(model.named_parameters())
+    weights = {name: every[name].detach().clone() for name in names}
+    gradients = {name: torch.randn_like(weight) * 1e-2 for name, weight in weights.items()}
+
+    def attach() -> affinet.Projector:
+        projector: affinet.Projector = plan.projector(weights)
+        projector.project_(weights, passes=2)
+        projector.project_gradients_({k: g.clone() for k, g in gradients.items()} if small else gradients, weights, {})
+        return projector
+
+    small = sum(weight.numel() for weight in weights.values()) < 1e6
+    found: list[affinet.Projector] = []
+    extra = extra_memory(lambda: found.append(attach()), setting.device)
+    figures = {} if extra is None else {Figure.EXTRA: float(extra)}
+    source_w = {name: weight + AWAY * torch.randn_like(weight) for name, weight in weights.items()}
+    source_g = {name: torch.randn_like(weight) * 1e-2 for name, weight in weights.items()}
+    by_hand = job.by_hand(weights) if job.by_hand is not None else None
+    effort, settle = PASSES.scaled(setting.share), settled(setting.device)
+    seconds: dict[str, Spread] = {}
+    for title, source, ours, hand in (
+        ("project", source_w, partial(found[0].project_, weights), by_hand and partial(by_hand.project_, weights)),
+        (
+            "gradient",
+            source_g,
+            partial(found[0].project_gradients_, gradients, weights, {}),
+            by_hand and partial(by_hand.gradient_, gradients),
+        ),
+    ):
+        tensors = weights if title == "project" else gradients
+        sides = {"ours": ours, "copy": partial(_put, tensors, source)} | ({"by hand": hand} if hand else {})
+        taken = by_turns(sides, effort, before=partial(_put, tensors, source), settle=settle)
+        seconds |= {f"{title}, {side}": spread for side, spread in taken.items()}
+        if by_hand is not None:
+            ratio = taken["ours"].median / taken["by hand"].median
+            figures[Figure.PROJECT if title == "project" else Figure.GRADIENT] = ratio
+    return figures, seconds
+
+
+def _put(tensors: dict[str, Tensor], source: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        tensor.copy_(source[name])
+
+
+def _steps(job: Job, model: nn.Module, plan: affinet.Plan, setting: Setting) -> Found:
+    """Whole training steps, zero_grad to step, with the rules and without, in turns, and how far rules are off at last.
+
+    Both sides own a copy of the model and an optimizer, and see the same batch.
+    """
+    assert job.batch is not None
+    batch = tuple(tensor.to(setting.device) for tensor in job.batch())
+    ruled, stock = model, copy.deepcopy(model)
+    optimizers = [torch.optim.AdamW(side.parameters(), lr=1e-3, fused=job.fused) for side in (ruled, stock)]
+    handle = affinet.project(ruled, optimizers[0], plan)
+
+    def step(side: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        job.loss(side(batch[0]), batch[1]).backward()
+        optimizer.step()
+
+    sides = {"ruled": partial(step, ruled, optimizers[0]), "stock": partial(step, stock, optimizers[1])}
+    settle = settled(setting.device)
+    warm = by_turns(sides, Effort(1.0, least=2, most=2), settle=settle)
+    block = 4 if warm["ruled"].low < 1.0 else 1
+    quick = warm["ruled"].low < 0.01
+    effort = STEPS.scaled(setting.share)
+    taken = by_turns(sides, effort, block=50 if quick else block, settle=settle)
+    figures = {
+        Figure.STEP: taken["ruled"].median / taken["stock"].median,
+        Figure.VIOLATION: max(handle.violation().values()),
+    }
+    handle.remove()
+    del ruled, stock, optimizers, sides, handle
+    gc.collect()
+    return figures, {f"step, {side}": spread for side, spread in taken.items()}
+
+
+def _floor(seconds: dict[str, Spread]) -> dict[str, float]:
+    """What the step ratio would be with the passes by hand, and with passes as quick as copies of the same bytes."""
+    stock = seconds["step, stock"].median
+    return {
+        f"step with {side} passes": 1.0
+        + sum(seconds[f"{title}, {side}"].median for title in ("project", "gradient")) / stock
+        for side in ("by hand", "copy")
+        if f"project, {side}" in seconds
+    }
+
+
+if __name__ == "__main__":  # NAME DEVICE SHARE THREADS
+    _, name, device, share, threads = sys.argv
+    torch.set_num_threads(int(threads))
+    (asked,) = (workload for workload in WORKLOADS if workload.name == name)
+    for found in measured(asked, Setting(torch.device(device), float(share))):
+        tell(asdict(found))

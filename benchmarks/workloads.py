@@ -1,0 +1,225 @@
+"""The workloads: a row of the table each, with what was promised of it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+import affinet
+from affinet import families
+from benchmarks import by_hand, networks
+from benchmarks.workload import BY_HAND, Figure, HandWritten, Job, Rules, Target, Workload
+
+MB, KB = 1e6, 1e3
+LAYER = "2.weight"
+"""The square layer of the perceptron."""
+
+
+def _perceptron(shrink: int, rules: Rules, hand: HandWritten) -> Job:
+    """The MLP 784-2048-2048-10 at batch 128."""
+    inputs, hidden = 784 // shrink, 2048 // shrink
+    return Job(
+        model=partial(networks.perceptron, inputs, hidden, hidden, 10),
+        batch=partial(networks.labelled, 128, inputs, 10),
+        rules=rules,
+        by_hand=hand,
+    )
+
+
+def _rows(shrink: int) -> Job:
+    hand = by_hand.rows("0.weight", LAYER, "4.weight", total=1.0)
+    return _perceptron(shrink, lambda w: [w[k].weight.sum(dim=1) == 1 for k in (0, 2, 4)], hand)
+
+
+def _rows_and_columns(shrink: int) -> Job:
+    hand = by_hand.rows_and_columns(LAYER, 1.0)
+    return _perceptron(shrink, lambda w: [w[LAYER].sum(dim=axis) == 1 for axis in (0, 1)], hand)
+
+
+def _symmetric(shrink: int) -> Job:
+    def rules(w: affinet.Weights) -> list[affinet.Constraint]:
+        return [families.symmetric(w[LAYER]), w[LAYER].diagonal() == 0]
+
+    return _perceptron(shrink, rules, by_hand.symmetric_without_diagonal(LAYER))
+
+
+def _classes(shrink: int) -> Job:
+    width = 2048 // shrink
+    pattern = np.random.default_rng(0).integers(0, width * width // 4, (width, width))
+    hand = by_hand.classes(LAYER, pattern)
+    return _perceptron(shrink, lambda w: [families.share(w[LAYER], pattern)], hand)
+
+
+def _equations(count: int, shrink: int) -> Job:
+    """`count` equations of four terms over all entries of the square layer, drawn with replacement."""
+    draw = np.random.default_rng(0)
+    count, entries = count // shrink**2, (2048 // shrink) ** 2
+    terms = draw.integers(0, entries, (count, 4))
+    coefficients, b = draw.standard_normal((count, 4)), draw.standard_normal(count)
+
+    def rules(w: affinet.Weights) -> list[affinet.Constraint]:
+        return [(coefficients * w[LAYER].flatten()[terms]).sum(dim=1) == b]
+
+    return _perceptron(shrink, rules, by_hand.sparse_equations(LAYER, terms, coefficients, b))
+
+
+def _dense(shrink: int) -> Job:
+    count, entries = 500 // shrink, 100_000 // shrink**2
+    A = np.random.default_rng(0).standard_normal((count, entries))
+
+    def rules(w: affinet.Weights) -> list[affinet.Constraint]:
+        return [families.linear([w[LAYER].flatten()[:entries]], A, 0.5)]
+
+    return _perceptron(shrink, rules, by_hand.dense(LAYER, A, 0.5))
+
+
+def _transposed(shrink: int) -> Job:
+    inputs, hidden = 784 // shrink, 2048 // shrink
+
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
+        x, _ = networks.labelled(128, inputs, 2)
+        return x, x
+
+    return Job(
+        model=partial(networks.Autoencoder, inputs, hidden),
+        batch=batch,
+        loss=nn.functional.mse_loss,
+        rules=lambda w: [w.dec.weight == w.enc.weight.T],
+        by_hand=by_hand.transposed("enc.weight", "dec.weight"),
+    )
+
+
+def _digits(shrink: int, fused: bool) -> Job:
+    """64-32-10 at batch 32, with a tie of two single weights and rows that sum to one; too small to shrink."""
+    return Job(
+        model=partial(networks.perceptron, 64, 32, 10),
+        batch=partial(networks.labelled, 32, 64, 10),
+        fused=fused,
+        rules=lambda w: [w[2].weight[0, 1] == w[2].weight[2, 3], w[0].weight.sum(dim=1) == 1],
+        by_hand=by_hand.tie_and_rows(LAYER, (0, 1), (2, 3), "0.weight", 1.0),
+    )
+
+
+def _gpt2(shrink: int) -> Job:
+    tokens, context, width = 50_257 // shrink, 1024 // shrink, 12 * max(1, 64 // shrink)
+    model = partial(networks.LanguageModel, tokens, context, width, 12, 12 if shrink == 1 else 2)
+    with torch.device("meta"):
+        matrices = [name for name, weight in model().named_parameters() if weight.ndim == 2]
+    return Job(
+        model=model,
+        batch=partial(networks.sentences, 1, min(64, context), tokens),
+        rules=lambda w: [w[name].sum(dim=1) == 1 for name in matrices],
+        by_hand=by_hand.rows(*matrices, total=1.0),
+    )
+
+
+def _on_meta(layers: int, width: int, shared: int, inner: int, shrink: int) -> Job:
+    """Shrunk in depth only: nothing here takes time or memory with the widths."""
+    return Job(
+        model=partial(networks.decoder, max(1, layers // shrink), width, shared, inner),
+        rules=lambda w: [matrix.sum(dim=axis) == 0 for matrix in w for axis in (0, 1)],
+    )
+
+
+def _one_by_one(shrink: int) -> Job:
+    """Disjoint pairs of entries of the square layer, each a rule of its own."""
+    entries = (2048 // shrink) ** 2
+    pairs = np.random.default_rng(0).permutation(entries)[: 2 * (100_000 // shrink**2)]
+
+    def rules(w: affinet.Weights) -> list[affinet.Constraint]:
+        flat = w[LAYER].flatten()
+        return [flat[i] == flat[j] for i, j in pairs.reshape(-1, 2).tolist()]
+
+    return Job(model=partial(networks.perceptron, 784 // shrink, 2048 // shrink, 2048 // shrink, 10), rules=rules)
+
+
+WORKLOADS = (
+    Workload(
+        "rows",
+        "every row of every layer sums to one",
+        _rows,
+        (Target(Figure.STEP, 1.06), Target(Figure.PLANNING, 0.05), Target(Figure.KEPT, 100 * KB), *BY_HAND),
+    ),
+    Workload(
+        "rows-columns",
+        "rows and columns of the 2048² layer sum to one",
+        _rows_and_columns,
+        (Target(Figure.STEP, 1.10), *BY_HAND),
+    ),
+    Workload(
+        "symmetric",
+        "2048² symmetric, zero diagonal",
+        _symmetric,
+        (Target(Figure.STEP, 1.25), Target(Figure.STEP, 1.10, compiled=True), Target(Figure.PLANNING, 0.5), *BY_HAND),
+    ),
+    Workload(
+        "classes",
+        "every entry of the 2048² layer in one of n/4 random classes",
+        _classes,
+        (
+            Target(Figure.STEP, 1.60),
+            Target(Figure.STEP, 1.35, compiled=True),
+            Target(Figure.PLANNING, 1.0),
+            Target(Figure.KEPT_AN_ENTRY, 12),
+            *BY_HAND,
+        ),
+    ),
+    Workload(
+        "equations-100k",
+        "100,000 random 4-term equations over 4,000,000 entries",
+        partial(_equations, 100_000),
+        (Target(Figure.STEP, 1.15), Target(Figure.PLANNING, 3.0), *BY_HAND),
+    ),
+    Workload(
+        "equations-1M",
+        "1,000,000 random 4-term equations over 4,000,000 entries",
+        partial(_equations, 1_000_000),
+        (Target(Figure.PLANNING, 15.0), Target(Figure.VIOLATION, 1e-6), *BY_HAND),
+    ),
+    Workload(
+        "dense",
+        "500 dense equations over 100,000 weights",
+        _dense,
+        (Target(Figure.STEP, 1.5), Target(Figure.PLANNING, 5.0), *BY_HAND),
+    ),
+    Workload(
+        "transposed",
+        "cross-layer tie `dec == enc.T` (784 × 2048)",
+        _transposed,
+        (Target(Figure.STEP, 1.20), *BY_HAND),
+    ),
+    Workload(
+        "digits",
+        "digits MLP 64-32-10, batch 32, two rules",
+        partial(_digits, fused=True),
+        (Target(Figure.STEP, 1.40), *BY_HAND),
+    ),
+    Workload("digits-default", "the same with AdamW as torch makes it by default", partial(_digits, fused=False)),
+    Workload(
+        "gpt2",
+        "GPT-2-small's layout (124 M), rows of every matrix sum to one",
+        _gpt2,
+        (Target(Figure.PLANNING, 0.5), Target(Figure.EXTRA, 5 * MB), *BY_HAND),
+    ),
+    Workload(
+        "meta-7B",
+        "a 7 B model on `meta`, rows and columns of every matrix sum to zero",
+        partial(_on_meta, 32, 4096, 4096, 11_008),
+        (Target(Figure.PLANNING, 1.0), Target(Figure.KEPT, 5 * MB)),
+    ),
+    Workload(
+        "meta-70B",
+        "a 70 B model on `meta`, rows and columns of every matrix sum to zero",
+        partial(_on_meta, 80, 8192, 1024, 28_672),
+        (Target(Figure.PLANNING, 1.0), Target(Figure.KEPT, 5 * MB)),
+    ),
+    Workload(
+        "one-by-one",
+        "100,000 single-entry ties written one by one in a Python loop",
+        _one_by_one,
+        (Target(Figure.PLANNING, 10.0), Target(Figure.BLOCKS, 1)),
+    ),
+)
