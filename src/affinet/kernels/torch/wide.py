@@ -24,9 +24,9 @@ CHUNK = 8_192
 class WideKernel:
     """`y − Qᵀ(Q y − target)` in the dtype of the weights, some rows of Q after the other.
 
-    Law: rows of Q are orthonormal in float64, so rows that were taken off before do not change what the next ones see,
-    and rounding is that of the dtype relative to the entries, as small after many steps as after one. Each block of
-    rows is read from memory once and from the cache once; `Q y` first and `Qᵀ` after reads it all twice.
+    Law: rows of Q are orthonormal in float64, so each block of them gives its share of the move whatever the others
+    give, and rounding is that of the dtype relative to the entries, as small after many steps as after one. A block is
+    read from memory once and from the cache once; `Q y` first and `Qᵀ` after reads it all twice.
     """
 
     def __init__(self, block: Dense, tensors: Mapping[str, Tensor]) -> None:
@@ -57,9 +57,7 @@ class WideKernel:
         self._access.write(tensors, values)
 
     def project(self, x: Tensor) -> Tensor:
-        for basis, target in self._blocks:
-            x = _taken_off(x, basis, target)
-        return x
+        return self._moved(x, affine=True)
 
     def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         ease = metric.reciprocal()
@@ -73,20 +71,21 @@ class WideKernel:
         return x - ease * (exact_matmul(solved) @ exact_matmul(self._basis)).to(x.dtype)
 
     def tangent(self, x: Tensor) -> Tensor:
-        for basis, _ in self._blocks:
-            x = _taken_off(x, basis, None)
-        return x
+        return self._moved(x, affine=False)
 
     def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         noise = torch.add(mean_norm(x, None, x.numel(), floor), x.abs(), alpha=floor)
         return silenced(self.tangent(x), noise)
 
+    def _moved(self, x: Tensor, *, affine: bool) -> Tensor:
+        """`x − Σ basisᵀ(basis x − target)` over all blocks.
 
-def _taken_off(x: Tensor, basis: Tensor, target: Tensor | None) -> Tensor:
-    """`x − basisᵀ(basis x − target)`, in place where the product is exact in the dtype of x."""
-    basis = exact_matmul(basis)
-    wide = x.to(basis.dtype)
-    gap = basis @ wide
-    if target is not None:
-        gap -= target
-    return wide.addmv_(basis.T, gap, alpha=-1.0).to(x.dtype)
+        The sum is kept apart: added to x block by block it would be rounded to the entries a hundred times over.
+        """
+        wide = exact_matmul(x)
+        normal = torch.zeros_like(wide)
+        for block, target in self._blocks:
+            basis = exact_matmul(block)
+            gap = basis @ wide
+            normal.addmv_(basis.T, gap - target if affine else gap)
+        return (wide - normal).to(x.dtype)
