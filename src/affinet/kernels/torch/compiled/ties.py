@@ -28,13 +28,13 @@ class CompiledTies:
         self._shape = part.parameter.shape
         self._dtype = like.dtype
         everywhere = part.size == part.parameter.size and bool((part.positions == np.arange(part.size)).all())
-        self._positions = np.zeros(0, np.int32) if everywhere else part.positions.astype(np.int32)
-        self._places = torch.from_numpy(part.positions.astype(np.int64))
-        self._class_of = block.classes.class_of.astype(np.int32)
+        self._positions = np.zeros(0, np.uint32) if everywhere else part.positions.astype(np.uint32)
+        self._places = torch.from_numpy(np.asarray(part.positions, np.int64))
+        self._class_of = block.classes.class_of.astype(np.uint32)
         self._counts = np.bincount(self._class_of, minlength=block.classes.count).astype(np.float64)
         parts = 2 if part.size >= 2**20 else 1
         self._bounds = [part.size * k // parts for k in range(parts + 1)]
-        self._sums = [np.empty((block.classes.count, 2)) for _ in range(parts)]
+        self._sums = [np.empty(block.classes.count) for _ in range(parts)]
 
     @staticmethod
     def fits(block: Ties, like: Tensor) -> bool:
@@ -85,18 +85,16 @@ class CompiledTies:
 
     def _averaged_in_parts(self, array: np.ndarray, quiet: float) -> None:
         entries, threads = len(self._class_of), torch.get_num_threads()
-        sums = [part if quiet > 0.0 else part[:, :1] for part in self._sums]
-        known = self._positions, self._class_of
+        known, largest = (self._positions, self._class_of), [0.0] * len(self._sums)
 
         def add(first: int, last: int) -> None:
             for k in range(first, last):
-                self._loops.class_sums(array, *known, sums[k], self._bounds[k], self._bounds[k + 1])
+                bounds = self._bounds[k], self._bounds[k + 1]
+                largest[k] = self._loops.class_sums(array, *known, self._sums[k], *bounds)
 
-        self._run(add, len(sums), entries, threads)
-        means = self._loops.class_means(sum(sums[1:], sums[0]), self._counts, quiet)
-        if array.dtype == np.float64:
-            gaps = np.empty_like(means)
-            self._loops.class_gaps(array, *known, means, gaps)
-            means += np.where(means != 0.0, gaps / self._counts, 0.0)
-        means = means.astype(array.dtype)
+        self._run(add, len(self._sums), entries, threads)
+        whole = self._sums[0]
+        for part in self._sums[1:]:
+            whole += part
+        means = self._loops.settled_means(array, *known, self._counts, whole, max(largest), quiet).astype(array.dtype)
         self._run(lambda a, b: self._loops.spread(array, *known, means, a, b), entries, entries, threads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -67,9 +69,7 @@ class CompiledPairs:
         from affinet.kernels.compiled.parallel import in_parallel
 
         self.names = kernel.names
-        self._kernel, self._loop, self._run = kernel, loops.pairs, in_parallel
-        rows, columns = (-(-size // loops.TILE) for size in kernel.boxes[0].shape)
-        self._tiles = np.stack([index.ravel() for index in np.indices((rows, columns))], axis=1).astype(np.int32)
+        self._kernel, self._loops, self._run = kernel, loops, in_parallel
 
     def read(self, tensors: Tensors) -> Tensor:
         return self._kernel.read(tensors)
@@ -96,12 +96,26 @@ class CompiledPairs:
             return False
         views = [box.read(side) for box, side in zip(self._kernel.boxes, sides, strict=True)]
         plain, scaled = (view.detach().numpy() for view in (views if self._kernel.swapped else views[::-1]))
-        self._run(
-            lambda first, last: self._loop(scaled, plain, self._tiles, self._kernel.ratio, quiet, first, last),
-            len(self._tiles),
-            views[0].numel(),
-            torch.get_num_threads(),
-        )
+        if not plain.flags.c_contiguous:
+            plain, scaled = plain.T, scaled.T
+        if not plain.flags.c_contiguous or not (scaled.flags.c_contiguous or scaled.T.flags.c_contiguous):
+            return False
+        ratio, entries, threads = self._kernel.ratio, plain.size, torch.get_num_threads()
+        if scaled.flags.c_contiguous:
+            flat = scaled.reshape(-1), plain.reshape(-1)
+            self._run(lambda a, b: self._loops.multiples(*flat, ratio, quiet, a, b), entries, entries, threads)
+        else:
+            tiles = tiles_of(plain.shape, self._loops.TILE)
+            self._run(
+                lambda a, b: self._loops.pairs(scaled.T, plain, tiles, ratio, quiet, a, b), len(tiles), entries, threads
+            )
         for side in sides:
             increment_version(side)
         return True
+
+
+@cache
+def tiles_of(shape: tuple[int, int], size: int) -> np.ndarray:
+    """The places of all tiles of a matrix, in tiles."""
+    counts = [-(-extent // size) for extent in shape]
+    return np.stack([index.ravel() for index in np.indices(counts)], axis=1).astype(np.int32)
