@@ -78,7 +78,7 @@ def _parts(reduction: Reduction, columns: Integers, layout: Layout) -> tuple[tup
     """Entries by parameter, and the order in which they then stand."""
     pieces = layout.split(reduction.columns[columns])
     order = np.concatenate([places for _, places, _ in pieces])
-    return tuple(Part(parameter, positions) for parameter, _, positions in pieces), order
+    return tuple(Part(parameter, _narrow(positions, parameter.size)) for parameter, _, positions in pieces), order
 
 
 def _fixed(reduction: Reduction, columns: Integers, layout: Layout, owners: _Owners) -> Fixed:
@@ -95,15 +95,16 @@ def _classes(reduction: Reduction, columns: Integers) -> Classes:
     place = np.full(len(reduction.columns), -1, np.int64)
     place[columns] = np.arange(len(columns))
     return Classes(
-        _narrow(class_of),
+        _narrow(class_of, len(nodes)),
         _one_if_equal(reduction.scale[columns]),
         _one_if_equal(reduction.shift[columns]),
-        place[nodes],
+        _narrow(place[nodes], len(columns)),
     )
 
 
-def _narrow(numbers: Integers) -> Integers:
-    return numbers.astype(np.int32) if len(numbers) < 2**31 else numbers
+def _narrow(numbers: Integers, bound: int) -> Integers:
+    """Numbers below `bound` in four bytes where they fit."""
+    return numbers.astype(np.int32) if bound < 2**31 else numbers
 
 
 def _one_if_equal(values: Floats) -> Floats:

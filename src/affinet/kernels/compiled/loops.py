@@ -48,20 +48,6 @@ def class_gaps(
 
 
 @compiled
-def class_squares(
-    x: np.ndarray, positions: np.ndarray, class_of: np.ndarray, faint: np.ndarray, squares: np.ndarray
-) -> None:  # pragma: no cover
-    """`squares[c] = Σ x²` of the classes that are `faint`, the others zero."""
-    squares[:] = 0.0
-    everywhere = len(positions) == 0
-    for k in range(len(class_of)):
-        c = class_of[k]
-        if faint[c]:
-            value = np.float64(x[k] if everywhere else x[positions[k]])
-            squares[c] += value * value
-
-
-@compiled
 def spread(
     x: np.ndarray, positions: np.ndarray, class_of: np.ndarray, means: np.ndarray, first: int, last: int
 ) -> None:  # pragma: no cover
@@ -75,47 +61,76 @@ def spread(
 
 
 @compiled
-def settled_means(
+def class_means(
     x: np.ndarray,
     positions: np.ndarray,
     class_of: np.ndarray,
     counts: np.ndarray,
     sums: np.ndarray,
-    largest: float,
-    quiet: float,
-) -> np.ndarray:  # pragma: no cover
-    """The mean of every class from its sum, zero where it is noise beside the root mean square of the class.
-
-    Noise is at most `2 · quiet` of the largest of all numbers: squares are added up for such classes alone.
-    """
-    means = np.empty(len(counts))
+    means: np.ndarray,
+) -> None:  # pragma: no cover
+    """The mean of every class from its sum, which is scratch from then on."""
     for c in range(len(counts)):
         means[c] = sums[c] / counts[c]
     if x.itemsize == 8:
         class_gaps(x, positions, class_of, means, sums)
         for c in range(len(counts)):
             means[c] += sums[c] / counts[c]
-    if quiet > 0.0:
-        faint = np.zeros(len(counts), np.bool_)
-        some = False
-        for c in range(len(counts)):
-            if abs(means[c]) <= 2.0 * quiet * largest:
-                faint[c] = some = True
-        if some:
-            class_squares(x, positions, class_of, faint, sums)
-            for c in range(len(counts)):
-                if faint[c] and abs(means[c]) <= 2.0 * quiet * sqrt(sums[c] / counts[c]):
-                    means[c] = 0.0
-    return means
+
+
+@compiled
+def faint_classes(means: np.ndarray, bound: float) -> np.ndarray:  # pragma: no cover
+    """The classes whose mean is at most `bound`: noise is at most `2 · quiet` of the largest of all numbers."""
+    found = np.empty(len(means), np.uint32)
+    count = 0
+    for c in range(len(means)):
+        if abs(means[c]) <= bound:
+            found[count] = c
+            count += 1
+    return found[:count]
+
+
+@compiled
+def silence(
+    x: np.ndarray,
+    positions: np.ndarray,
+    order: np.ndarray,
+    starts: np.ndarray,
+    faint: np.ndarray,
+    means: np.ndarray,
+    quiet: float,
+) -> None:  # pragma: no cover
+    """Zero the means of these classes that are noise beside the root mean square of their class.
+
+    The entries of class c are numbers `order[starts[c]:starts[c + 1]]`.
+    """
+    everywhere = len(positions) == 0
+    for c in faint:
+        squares = 0.0
+        for k in range(starts[c], starts[c + 1]):
+            place = order[k]
+            value = np.float64(x[place] if everywhere else x[positions[place]])
+            squares += value * value
+        if abs(means[c]) <= 2.0 * quiet * sqrt(squares / (starts[c + 1] - starts[c])):
+            means[c] = 0.0
 
 
 @compiled
 def averaged(
-    x: np.ndarray, positions: np.ndarray, class_of: np.ndarray, counts: np.ndarray, sums: np.ndarray, quiet: float
+    x: np.ndarray,
+    positions: np.ndarray,
+    class_of: np.ndarray,
+    counts: np.ndarray,
+    order: np.ndarray,
+    starts: np.ndarray,
+    quiet: float,
 ) -> None:  # pragma: no cover
-    """All of it for a few entries: every entry becomes the mean of its class; `sums` (classes,) is scratch."""
+    """All of it for a few entries: every entry becomes the mean of its class."""
+    sums, means = np.empty(len(counts)), np.empty(len(counts))
     largest = class_sums(x, positions, class_of, sums, 0, len(class_of))
-    means = settled_means(x, positions, class_of, counts, sums, largest, quiet)
+    class_means(x, positions, class_of, counts, sums, means)
+    if quiet > 0.0:
+        silence(x, positions, order, starts, faint_classes(means, 2.0 * quiet * largest), means, quiet)
     spread(x, positions, class_of, means, 0, len(class_of))
 
 

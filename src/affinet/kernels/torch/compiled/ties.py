@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from affinet.kernels.compiled.parallel import SCATTERED, in_parallel
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
 from affinet.structure.blocks import Ties
@@ -20,7 +24,6 @@ class CompiledTies:
 
     def __init__(self, block: Ties, kernel: EqualTiesKernel | TiesKernel, like: Tensor) -> None:
         from affinet.kernels.compiled import loops
-        from affinet.kernels.compiled.parallel import in_parallel
 
         (part,) = block.parts
         self.names = kernel.names
@@ -28,10 +31,9 @@ class CompiledTies:
         self._shape = part.parameter.shape
         self._dtype = like.dtype
         everywhere = part.size == part.parameter.size and bool((part.positions == np.arange(part.size)).all())
-        self._positions = np.zeros(0, np.uint32) if everywhere else part.positions.astype(np.uint32)
-        self._places = torch.from_numpy(np.asarray(part.positions, np.int64))
-        self._class_of = block.classes.class_of.astype(np.uint32)
-        self._counts = np.bincount(self._class_of, minlength=block.classes.count).astype(np.float64)
+        positions = np.zeros(0, np.uint32) if everywhere else part.positions.astype(np.uint32)
+        self._known = positions, block.classes.class_of.astype(np.uint32)
+        self._counts = np.bincount(block.classes.class_of, minlength=block.classes.count).astype(np.float64)
         parts = 2 if part.size >= 2**20 else 1
         self._bounds = [part.size * k // parts for k in range(parts + 1)]
         self._sums = [np.empty(block.classes.count) for _ in range(parts)]
@@ -53,11 +55,12 @@ class CompiledTies:
         assert tensor is not None
         if values.data_ptr() == tensor.data_ptr() and tensor.is_contiguous():
             return
-        some = values.index_select(0, self._places).to(tensor.dtype)
+        places = torch.from_numpy(self._known[0].astype(np.int64)) if len(self._known[0]) else slice(None)
+        some = values[places].to(tensor.dtype)
         if tensor.is_contiguous():
-            tensor.view(-1).index_copy_(0, self._places, some)
+            tensor.view(-1)[places] = some
         else:
-            tensor.put_(self._places, some)
+            tensor.put_(torch.arange(tensor.numel())[places], some)
 
     def project(self, x: Tensor) -> Tensor:
         return self._averaged(x, 0.0)
@@ -77,24 +80,39 @@ class CompiledTies:
     def _averaged(self, x: Tensor, quiet: float) -> Tensor:
         array = x.detach().numpy()
         if len(self._sums) == 1:
-            self._loops.averaged(array, self._positions, self._class_of, self._counts, self._sums[0], quiet)
+            self._loops.averaged(array, *self._known, self._counts, *self._members, quiet)
         else:
             self._averaged_in_parts(array, quiet)
         increment_version(x)
         return x
 
     def _averaged_in_parts(self, array: np.ndarray, quiet: float) -> None:
-        entries, threads = len(self._class_of), torch.get_num_threads()
-        known, largest = (self._positions, self._class_of), [0.0] * len(self._sums)
+        entries, threads = len(self._known[1]), torch.get_num_threads()
+        largest = [0.0] * len(self._sums)
 
         def add(first: int, last: int) -> None:
             for k in range(first, last):
                 bounds = self._bounds[k], self._bounds[k + 1]
-                largest[k] = self._loops.class_sums(array, *known, self._sums[k], *bounds)
+                largest[k] = self._loops.class_sums(array, *self._known, self._sums[k], *bounds)
 
-        self._run(add, len(self._sums), entries, threads)
-        whole = self._sums[0]
+        self._run(add, len(self._sums), entries, threads, SCATTERED)
+        whole, means = self._sums[0], self._sums[-1]
         for part in self._sums[1:]:
             whole += part
-        means = self._loops.settled_means(array, *known, self._counts, whole, max(largest), quiet).astype(array.dtype)
-        self._run(lambda a, b: self._loops.spread(array, *known, means, a, b), entries, entries, threads)
+        self._loops.class_means(array, *self._known, self._counts, whole, means)
+        if quiet > 0.0:
+            faint = self._loops.faint_classes(means, 2.0 * quiet * max(largest))
+            if len(faint):
+                self._loops.silence(array, self._known[0], *self._members, faint, means, quiet)
+        given = means.astype(array.dtype)
+        self._run(
+            lambda a, b: self._loops.spread(array, *self._known, given, a, b), entries, entries, threads, SCATTERED
+        )
+
+    @cached_property
+    def _members(self) -> tuple[np.ndarray, np.ndarray]:
+        """The entries of every class: their numbers by class, and where each class begins."""
+        class_of = self._known[1]
+        shape = (len(self._counts), len(class_of))
+        counted = sparse.csr_array((np.ones(len(class_of), bool), (class_of, np.arange(len(class_of)))), shape=shape)
+        return counted.indices.astype(np.uint32), counted.indptr.astype(np.uint32)
