@@ -151,6 +151,33 @@ def test_tiles_of_a_large_matrix(kind: str, dtype: torch.dtype, eager: Callable[
     assert max(fast.violation(settled).values()) <= (8 * torch.finfo(dtype).eps if kind == "scaled" else 0.0)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "kind", ["rows", "rows and columns", "ties", "many ties", "symmetric", "transposed", "multiple"]
+)
+def test_what_is_not_finite_is_no_noise(kind: str, bad: float) -> None:
+    size = 1_100 if kind == "many ties" else 40
+    like = {"a": torch.randn(size, size), "b": torch.randn(size, size)}
+    w = affinet.weights({"a": (size, size), "b": (size, size)})
+    rules = {
+        "rows": lambda: [w.a.sum(dim=1) == 1],
+        "rows and columns": lambda: [w.a.sum(dim=1) == 1, w.a.sum(dim=0) == 1],
+        "ties": lambda: [affinet.families.share(w.a, np.arange(size * size).reshape(size, size) % 100)],
+        "many ties": lambda: [affinet.families.share(w.a, np.arange(size * size).reshape(size, size) % 100_000)],
+        "symmetric": lambda: [w.a == w.a.T],
+        "transposed": lambda: [w.a == w.b.T],
+        "multiple": lambda: [w.a == 3 * w.b],
+    }[kind]()
+    plan = affinet.plan(rules)
+    used = {p.name: like[p.name] for p in plan.parameters}
+    projector = plan.projector(used)
+    assert kinds(projector, used) <= set(COMPILED)
+    gradients = {name: values.clone() for name, values in used.items()}
+    gradients["a"][3, 5] = bad
+    projector.project_gradients_(gradients, used, {})
+    assert not torch.isfinite(gradients["a"][3, 5])
+
+
 @pytest.mark.parametrize("rule", ["rows", "ties"])
 def test_gradients_in_another_memory_order_are_projected_too(rule: str) -> None:
     w, like = affinet.weights({"a": (6, 4)}), {"a": torch.randn(6, 4)}
