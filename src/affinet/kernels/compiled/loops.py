@@ -1,7 +1,7 @@
 """The compiled loops themselves, in place on NumPy arrays of float32 or float64, accumulating in float64.
 
-`quiet > 0` sets to zero what is at most that share of what it was computed from: rounding noise of a gradient. Comparisons are
-written such that NaN is no noise.
+`quiet > 0` sets to zero what is less than that share of what it was computed from: rounding noise of a gradient.
+Comparisons are written such that NaN and infinities are none.
 """
 
 # mypy: disable-error-code="untyped-decorator,misc,no-untyped-call,arg-type"
@@ -112,7 +112,7 @@ def silence(
             place = order[k]
             value = np.float64(x[place] if everywhere else x[positions[place]])
             squares += value * value
-        if abs(means[c]) <= 2.0 * quiet * sqrt(squares / (starts[c + 1] - starts[c])):
+        if abs(means[c]) < 2.0 * quiet * sqrt(squares / (starts[c + 1] - starts[c])):
             means[c] = 0.0
 
 
@@ -149,7 +149,7 @@ def even_sums(x: np.ndarray, totals: np.ndarray, quiet: float, first: int, last:
             noise = x.dtype.type(2.0 * quiet * abs(share))
             for k in range(entries):
                 left = x[row, k] - share
-                x[row, k] = x.dtype.type(0.0) if abs(left) <= noise else left
+                x[row, k] = x.dtype.type(0.0) if abs(left) < noise else left
         else:
             for k in range(entries):
                 x[row, k] -= share
@@ -179,7 +179,7 @@ def take_shares(
             value = np.float64(x[row, k])
             left = value - (share + columns[k])
             noise = quiet * (abs(value) + abs(share) + abs(columns[k]))
-            x[row, k] = 0.0 if quiet > 0.0 and abs(left) <= noise else left
+            x[row, k] = 0.0 if quiet > 0.0 and abs(left) < noise else left
 
 
 TILE = 64
@@ -230,7 +230,7 @@ def mirror(
                 for k in range(columns):
                     one, other = flat[start + k], factor * buffer[i, k]
                     mean = (one + other) * half
-                    buffer[i, k] = zero if abs(mean) <= faint * abs(one - other) else mean
+                    buffer[i, k] = zero if abs(mean) < faint * abs(one - other) else mean
             else:
                 for k in range(columns):
                     buffer[i, k] = (flat[start + k] + factor * buffer[i, k]) * half
@@ -267,7 +267,7 @@ def pairs(
                 for k in range(columns):
                     one, other = one_side[start + k], buffer[i, k]
                     both = one + (other - factor * one) * weight
-                    both = zero if abs(both) <= faint * (abs(one) + abs(other)) else both
+                    both = zero if abs(both) < faint * (abs(one) + abs(other)) else both
                     one_side[start + k] = both
                     buffer[i, k] = both
             else:
@@ -288,6 +288,6 @@ def multiples(
     for k in range(first, last):
         one, other = plain[k], scaled[k]
         both = one + (other - factor * one) * weight
-        both = zero if faint > 0.0 and abs(both) <= faint * (abs(one) + abs(other)) else both
+        both = zero if faint > 0.0 and abs(both) < faint * (abs(one) + abs(other)) else both
         plain[k] = both
         scaled[k] = factor * both

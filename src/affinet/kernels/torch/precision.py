@@ -46,7 +46,7 @@ def noise_floor(dtype: torch.dtype) -> float:
 
 def silenced(projected: Tensor, noise: Tensor) -> Tensor:
     """`projected`, in place, with zeros where its size is that of the noise."""
-    return projected.masked_fill_(projected.abs() <= noise, 0.0)
+    return projected.masked_fill_(projected.abs() < noise, 0.0)
 
 
 def mean_norm(x: Tensor, dims: tuple[int, ...] | None, count: int, factor: float) -> Tensor:

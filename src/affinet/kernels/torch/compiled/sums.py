@@ -106,9 +106,10 @@ class CompiledCross:
                 self._loops.cross_sums(array, rows, columns[k], bounds[k], bounds[k + 1])
 
         self._run(add, blocks, n * m, threads)
-        rows -= totals[0]
-        down = columns.sum(axis=0) - totals[1]
-        rows, down = rows / m, (down - rows.sum() / m) / n
+        with np.errstate(invalid="ignore"):  # infinite gradients pass on as NaN
+            rows -= totals[0]
+            down = columns.sum(axis=0) - totals[1]
+            rows, down = rows / m, (down - rows.sum() / m) / n
         self._run(lambda a, b: self._loops.take_shares(array, rows, down, quiet, a, b), n, n * m, threads)
         increment_version(x)
         return x
