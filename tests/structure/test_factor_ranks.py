@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import affinet
 from affinet.structure.factor import SVD_NUMBERS, Factor, factor, factor_shared
 from affinet.system.tolerance import Tolerance
 
@@ -113,3 +114,12 @@ def test_one_matrix_for_many_right_hand_sides(shape: tuple[int, int]) -> None:
 def test_both_ways_of_factoring_are_tested() -> None:
     sizes = [r * n for r, n in SHAPES]
     assert min(sizes) < SVD_NUMBERS < max(sizes)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_many_entries_do_not_make_rows_said_in_float32_dependent(dtype: type) -> None:
+    """Rows of numbers between 0 and 1 have one singular value far above the others; none of these is noise."""
+    matrix = np.random.default_rng(0).random((40, 60_000)).astype(dtype)
+    w = affinet.weights({"a": (60_000,)})
+    rules = affinet.families.linear([w.a], np.vstack([matrix] * 4)[:100], np.full(100, 0.5))
+    assert affinet.plan(rules).rank == 40

@@ -27,9 +27,13 @@ class Tolerance:
     def rank(self, rows: int, entries: int) -> float:
         """Singular values at or below this share of the largest count as zero.
 
-        Source: the usual `max(m, n) · eps` (Golub & Van Loan, 4th ed., 5.4.1), with a guard of 8.
+        Two sources of rounding. That of the factorisation, in float64: the usual `max(m, n) · eps` (Golub & Van Loan,
+        4th ed., 5.4.1). That of the constants as they were said: each row of norm one is off by at most `epsilon`,
+        all of them by `epsilon · √rows` in the Frobenius norm, which bounds what it moves a singular value by (Weyl).
+        A guard of 8 on both.
         """
-        return min(0.1, 8.0 * self.factor * self.epsilon * max(rows, entries, 2))
+        factored, said = DOUBLE_EPSILON * max(rows, entries, 2), self.epsilon * sqrt(max(rows, 2))
+        return min(0.1, 8.0 * self.factor * max(factored, said))
 
     def consistency(self, length: int) -> float:
         """A combination of `length` equations that says `0 == r` holds where |r| is at most this share of its terms.
