@@ -153,6 +153,62 @@ def test_thawing_a_weight_that_no_optimizer_holds_is_refused_at_the_next_step() 
     assert handle.violation() == {"a[0] == b[0]": 0.0}
 
 
+def two_weights(value: float = 0.0) -> tuple[torch.nn.ParameterDict, affinet.Constraint]:
+    model = torch.nn.ParameterDict({"a": torch.zeros(2, dtype=torch.float64), "b": torch.full((2,), value).double()})
+    w = affinet.weights(model)
+    return model, w.a == w.b
+
+
+def test_a_frozen_weight_that_is_loaded_anew_is_the_constant_from_then_on() -> None:
+    model, rule = two_weights()
+    model["b"].requires_grad_(False)
+    optimizer = optim.SGD([model["a"]], lr=0.1)
+    handle = affinet.project(model, optimizer, rule)
+    model.load_state_dict({"a": torch.zeros(2), "b": torch.full((2,), 5.0)})
+    assert max(handle.violation().values()) == 5.0
+    (model["a"] - 3).square().sum().backward()
+    optimizer.step()
+    assert torch.equal(model["a"], torch.full((2,), 5.0, dtype=torch.float64))
+    assert max(handle.violation().values()) == 0.0
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_frozen_weight_that_a_gradient_left_over_still_moves_keeps_the_rules(momentum: float) -> None:
+    """As in stock training: an optimizer steps what has a gradient, whether it requires one or not."""
+    model, rule = two_weights()
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
+    handle = affinet.project(model, optimizer, rule)
+    for step in range(6):
+        optimizer.zero_grad(set_to_none=step < 3)
+        model["b"].requires_grad_(step < 3)
+        ((model["a"] - 1).square().sum() + (model["b"] - 3).square().sum()).backward()
+        if step == 2:
+            model["b"].requires_grad_(False)  # between backward and step
+        optimizer.step()
+        assert torch.equal(model["a"], model["b"])
+        assert max(handle.violation().values()) == 0.0
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_gradients_written_where_no_version_tells_are_projected(early: bool) -> None:
+    """Master weights: gradients are copied into `.grad.data`."""
+    model, _ = two_weights()
+    w = affinet.weights(model)
+    optimizer = optim.Adam(model.parameters(), lr=0.1)
+    handle = affinet.project(model, optimizer, w.a[0] == w.a[1])
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    for k in range(600):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - k / 600)
+        model["a"].grad.data.copy_(2 * torch.tensor([1.0, 3.0]) * (model["a"].detach() - torch.tensor([0.2, 1.0])))
+        if early:
+            handle.project_gradients()
+            model["a"].grad.data.mul_(torch.tensor([1.0, 0.5]))
+            model["a"].grad.data.mul_(torch.tensor([1.0, 2.0]))
+        optimizer.step()
+    assert torch.allclose(model["a"], torch.full((2,), 0.8, dtype=torch.float64), atol=1e-6)
+
+
 # What may be given
 
 

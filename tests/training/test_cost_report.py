@@ -9,6 +9,7 @@ import torch
 from torch import optim
 
 import affinet
+from affinet.report.cost import cost_report
 from affinet.training import capture
 from tests.training.test_multipliers import Two, attached, solved
 
@@ -203,3 +204,69 @@ def test_check_finite_names_the_parameter_and_no_step_is_taken(count: int) -> No
     model().backward()
     optimizer.step()
     assert not torch.equal(model.a, before[0])
+
+
+def test_under_maximize_loosening_raises_the_objective() -> None:
+    model = torch.nn.ParameterDict({"a": torch.zeros(3, dtype=torch.float64)})
+    optimizer = optim.SGD(model.parameters(), lr=0.2, maximize=True)
+    handle = affinet.project(model, optimizer, (affinet.weights(model).a.sum() == 1).named("sum"))
+    target = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (-(model["a"] - target).square().sum()).backward()
+        optimizer.step()
+    (rule,) = handle.report().rules
+    assert rule.change == pytest.approx(0.01 * 10 / 3, rel=1e-6)
+    assert "loosening 'sum' by 0.01 would change the loss by about 0.0333" in str(handle.report())
+
+
+def test_a_loss_given_to_the_report_gets_the_decay_that_the_optimizer_adds() -> None:
+    model = torch.nn.ParameterDict({"a": torch.zeros(3, dtype=torch.float64)})
+    optimizer = optim.SGD(model.parameters(), lr=0.2, weight_decay=1.0)
+    handle = affinet.project(model, optimizer, affinet.weights(model).a.sum() == 1)
+    target = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+
+    def loss() -> torch.Tensor:
+        return (model["a"] - target).square().sum()
+
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    (kept,), (given,) = handle.report().rules, handle.report(loss).rules
+    assert given.largest == pytest.approx(kept.largest, rel=1e-9)
+    assert handle.report(loss).stationarity < 1e-9
+
+
+def test_redundant_rules_stand_together() -> None:
+    w = affinet.weights({"a": (3,), "b": (2,)})
+    rules = [(w.a.sum() == 1).named("one"), (w.b.sum() == 1).named("between"), (2 * w.a.sum() == 2).named("two")]
+    like = {"a": torch.zeros(3), "b": torch.zeros(2)}
+    gradients = {"a": torch.full((3,), 3.0), "b": torch.full((2,), 1.0)}  # costs 0.006, 0.01 and 0.012
+    report = cost_report(affinet.plan(rules).projector(like), gradients)
+    assert [rule.name for rule in report.rules] in (
+        ["one", "two", "between"],
+        ["two", "one", "between"],
+        ["between", "two", "one"],
+    )
+    assert "together with the rules that it is redundant with" in str(report) or report.rules[0].name == "between"
+
+
+def test_stationarity_of_gradients_that_are_not_finite_is_not_zero() -> None:
+    w = affinet.weights({"a": (3,)})
+    projector = affinet.plan(w.a.sum() == 1).projector({"a": torch.zeros(3)})
+    assert projector.stationarity({"a": torch.tensor([1.0, float("nan"), 2.0])}) != 0.0
+    assert projector.stationarity({"a": torch.zeros(3)}) == 0.0
+
+
+def test_a_scaler_that_skips_a_fused_step_is_not_interrupted_by_the_check() -> None:
+    model = torch.nn.Linear(3, 2)
+    optimizer = optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    affinet.project(model, optimizer, affinet.weights(model).weight.sum(dim=1) == 1, check_finite=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    before = model.weight.detach().clone()
+    scaler.scale(model(torch.ones(2, 3)).sum() * float("inf")).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.equal(model.weight, before)
+    assert scaler.get_scale() == 2.0

@@ -40,18 +40,32 @@ class CostReport:
         lines += [
             f"{rule.name:{width}}  {rule.largest:18.3g}  {rule.change:.3g}{_sharing(rule)}" for rule in self.rules
         ]
+        if self.rules:
+            dear = self.rules[0]
+            lines += [
+                "",
+                f"loosening {dear.name!r} by {LOOSER:g} would change the loss by about {dear.change:.3g}"
+                + (", together with the rules that it is redundant with" if dear.shared_with else ""),
+            ]
         lines += ["", f"stationarity ‖Pg‖/‖g‖ = {self.stationarity:.2g}{_nearness(self.stationarity)}"]
         return "\n".join(lines)
 
 
-def cost_report(projector: Projector, gradients: Mapping[str, Tensor]) -> CostReport:
-    """The report for gradients of the loss (with coupled decay where there is any), by name."""
+def cost_report(projector: Projector, gradients: Mapping[str, Tensor], *, maximized: bool = False) -> CostReport:
+    """The report for gradients of the loss (with coupled decay where there is any), by name.
+
+    Rules that are redundant together stand together, at the place of the dearest of them.
+    """
     found, sharing = projector.multipliers(gradients), projector.shared_multipliers()
     rules = []
     for name, values in found.items():
         size = float(values.abs().amax()) if values.numel() else 0.0
-        rules.append(RuleCost(name, size, -LOOSER * float(values.abs().sum()), sharing.get(name, ())))
-    ordered = sorted(rules, key=lambda rule: rule.change)
+        better = LOOSER if maximized else -LOOSER
+        rules.append(RuleCost(name, size, better * float(values.abs().sum()), sharing.get(name, ())))
+    cost = {rule.name: abs(rule.change) for rule in rules}
+    place = {rule.name: max(cost[name] for name in (rule.name, *rule.shared_with)) for rule in rules}
+    together = {rule.name: min((rule.name, *rule.shared_with)) for rule in rules}
+    ordered = sorted(rules, key=lambda rule: (-place[rule.name], together[rule.name], -cost[rule.name]))
     return CostReport(tuple(ordered), projector.stationarity(gradients))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import optim
 
 from affinet.errors import AttachError, UnsupportedWeightError
+from affinet.kernels.torch.measuring import Measure
+from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
 from affinet.language.terms import Floats
 from affinet.structure.plan import Plan
@@ -29,40 +32,60 @@ class Trained:
 class Freezing:
     """Follows `requires_grad` of the constrained parameters.
 
-    Law: a parameter is a constant, at its value when this was first noticed, for as long as it does not require a
-    gradient. A plan is made for each set of frozen parameters and kept until their values change, so that a training
-    that freezes one part and then the other plans twice.
+    Law: a parameter is a constant, at the value that it has, for as long as it does not require a gradient and no
+    optimizer moves it by one that was left over. A plan is made for each set of frozen parameters and kept until
+    their values change (a checkpoint is loaded), so that a training that freezes one part and then the other plans
+    twice.
     """
 
     def __init__(self, plan: Plan, parameters: Mapping[str, torch.nn.Parameter], places: tuple[Place, ...]) -> None:
         self._plan = plan
         self._parameters = {p.name: parameters[p.name] for p in plan.parameters}
         self._places = places
-        self._flags: list[bool] = []
+        self._state: list[int] = []
         self._kept: dict[tuple[bool, ...], tuple[list[int], Trained]] = {}
+        self._measures: dict[torch.device, Measure] = {}
 
-    def changed(self) -> bool:
-        """Whether a parameter was frozen or thawed since `trained` was last asked."""
-        return [p.requires_grad for p in self._parameters.values()] != self._flags
+    def changed(self, optimizers: Iterable[optim.Optimizer]) -> bool:
+        """Whether a parameter was frozen or thawed, or a frozen one written to, since `trained` was last asked."""
+        return self._now(optimizers) != self._state
 
-    def trained(self, check: Check) -> Trained:
+    def violation(self) -> dict[str, float]:
+        """Rule name → largest absolute violation of all rules as they were said, frozen weights at their values."""
+        tensors = {name: p.detach() for name, p in self._parameters.items()}
+        device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
+        if device not in self._measures:
+            self._measures[device] = Measure(self._plan.system, device)
+        with undisturbed(device):
+            return self._measures[device](tensors)
+
+    def trained(self, optimizers: Iterable[optim.Optimizer], check: Check) -> Trained:
         """The rules with the parameters that are frozen now read as constants.
 
         Raises InfeasibleError where their values contradict a rule, AttachError where a value is not finite, and what
         `check` raises where the plan or its parameters cannot be trained; the next call tries again then.
         """
-        flags = [p.requires_grad for p in self._parameters.values()]
-        versions = [p._version for p in self._parameters.values() if not p.requires_grad]
-        known, found = self._kept.get(tuple(flags), (None, None))
-        if found is None or known != versions:
-            found = self._planned(check)
-            self._kept[tuple(flags)] = versions, found
-        self._flags = flags
+        state = self._now(optimizers)
+        frozen = tuple(version >= 0 for version in state)
+        known, found = self._kept.get(frozen, (None, None))
+        if found is None or known != state:
+            found = self._planned(frozen, check)
+            self._kept[frozen] = state, found
+        self._state = state
         return found
 
-    def _planned(self, check: Check) -> Trained:
+    def _now(self, optimizers: Iterable[optim.Optimizer]) -> list[int]:
+        """The version of every frozen parameter, −1 for one that is trained."""
+        state = [-1 if p.requires_grad else p._version for p in self._parameters.values()]
+        if any(p.grad is not None for p, version in zip(self._parameters.values(), state, strict=True) if version >= 0):
+            held = {id(p) for one in optimizers for group in one.param_groups for p in group["params"]}
+            moved = [p.grad is not None and id(p) in held for p in self._parameters.values()]
+            state = [-1 if moves else version for moves, version in zip(moved, state, strict=True)]
+        return state
+
+    def _planned(self, constant: tuple[bool, ...], check: Check) -> Trained:
         _refuse_unfit(self._parameters)
-        frozen = {name: p for name, p in self._parameters.items() if not p.requires_grad}
+        frozen = {name: p for (name, p), held in zip(self._parameters.items(), constant, strict=True) if held}
         values: dict[str, Floats] = {name: p.detach().to("cpu", torch.float64).numpy() for name, p in frozen.items()}
         epsilon = max((torch.finfo(p.dtype).eps for p in frozen.values()), default=0.0)
         left = self._plan.with_constants(values, epsilon)

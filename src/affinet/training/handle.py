@@ -37,14 +37,15 @@ class Handle:
         return self._sandwich.projector
 
     def violation(self) -> dict[str, float]:
-        """Rule name → largest absolute violation of the weights as they are now."""
-        return self.projector.violation(self._sandwich.parameters)
+        """Rule name → largest absolute violation of the weights as they are now, frozen ones included."""
+        return self._sandwich.violation()
 
     def project_gradients(self) -> None:
         """Project the gradients now, before clipping; the step finds them projected.
 
         Clip after it, not before: `clip_grad_norm_` would spend its budget on the part that the projection takes away,
-        and `clip_grad_value_` would bend the rest.
+        and `clip_grad_value_` would bend the rest. Call it when all of the gradient is there: multipliers are those of
+        the gradients that it was called with.
         """
         self._sandwich.project_gradients()
 
@@ -71,10 +72,11 @@ class Handle:
     def report(self, loss_fn: Callable[[], Tensor] | None = None) -> CostReport:
         """What each rule costs: rules by |ν|, with what loosening each by 0.01 would change in the loss.
 
-        `loss_fn` computes the loss at the present weights; without it the captured gradients are used.
+        `loss_fn` computes the loss at the present weights; the coupled decay that an optimizer adds is added. Without
+        it the captured gradients are used. Under `maximize=True` loosening raises the objective.
         """
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
-        return cost_report(self.projector, gradients)
+        return cost_report(self.projector, gradients, maximized=self._sandwich.maximizes)
 
     def attached_to(self, optimizer: optim.Optimizer) -> bool:
         """Whether this very optimizer keeps these rules; a copy (deepcopy, pickle) does not."""
@@ -117,4 +119,7 @@ class Handle:
         names, parameters = list(self._sandwich.parameters), list(self._sandwich.parameters.values())
         with torch.enable_grad():
             found = torch.autograd.grad(loss_fn(), parameters, allow_unused=True, materialize_grads=True)
-        return {name: gradient.double() for name, gradient in zip(names, found, strict=True)}
+            return {
+                name: gradient.double() + self._sandwich.decayed(name) * parameter.detach().double()
+                for name, parameter, gradient in zip(names, parameters, found, strict=True)
+            }

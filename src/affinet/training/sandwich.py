@@ -49,7 +49,8 @@ class Sandwich:
         self._removers: list[Callable[[], None]] = []
         self._projected: Marks = {}
         self._early: Marks = {}
-        self._take(freezing.trained(self._check))
+        self._waiting: set[int] = set()
+        self._take(freezing.trained(optimizers, self._check))
         self._coupled = [decay_kind(optimizer, decay) == "coupled" for optimizer in optimizers]
 
     @property
@@ -66,6 +67,19 @@ class Sandwich:
     def attached(self) -> bool:
         """Whether the hooks are on."""
         return bool(self._removers)
+
+    def violation(self) -> dict[str, float]:
+        """Rule name → largest absolute violation of all rules, frozen weights at their values."""
+        return self._freezing.violation()
+
+    def decayed(self, name: str) -> float:
+        """λ that the optimizer adds to the gradient of a parameter, negative where it maximizes."""
+        return self._rates().get(name, 0.0)
+
+    @property
+    def maximizes(self) -> bool:
+        """Whether the optimizers go up."""
+        return any(group.get("maximize") for one in self._living() for group in one.param_groups)
 
     def holds(self, optimizer: optim.Optimizer) -> bool:
         """Whether the hooks are on this very optimizer."""
@@ -104,8 +118,6 @@ class Sandwich:
             self.capture.take(gradients, rates, None)
         self.projector.project_gradients_(gradients, self.parameters, {})
         self._early = _marks(gradients)
-        if not any(rates.values()):
-            self._projected = self._early
 
     def _before(
         self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -131,7 +143,8 @@ class Sandwich:
 
     def _prepare(self, optimizer: optim.Optimizer) -> None:
         gradients = self._gradients()
-        if self._check_finite:
+        # A fused optimizer under a GradScaler decides on the device whether the step is taken.
+        if self._check_finite and getattr(optimizer, "found_inf", None) is None:
             check_finite_gradients(gradients)
         early, self._early = self._early, {}
         if _unwritten(self._projected, gradients):
@@ -143,9 +156,14 @@ class Sandwich:
             self.capture.take(gradients, rates, scale)
         if not self._in_metric:
             self.projector.project_gradients_(gradients, self.parameters, rates, scale)
-            self._projected = _marks(gradients)
+            self._projected, self._waiting = _marks(gradients), set(map(id, self._living()))
 
     def _after(self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # What was projected counts as such until all have stepped: then anybody may write new gradients, also where no
+        # version tells (`.data`, arrays that share their memory).
+        self._waiting.discard(id(optimizer))
+        if not self._waiting:
+            self._projected = {}
         skipped = getattr(optimizer, "found_inf", None)
         if self._in_metric:
             self.projector.project_in_metric_(self.parameters, metric_of(self._living(), self.parameters), skipped)
@@ -154,8 +172,9 @@ class Sandwich:
 
     def _follow(self) -> None:
         """Look whether parameters were replaced, frozen or thawed since the last step."""
-        if self._freezing.changed():
-            self._take(self._freezing.trained(self._check))
+        optimizers = self._living()
+        if self._freezing.changed(optimizers):
+            self._take(self._freezing.trained(optimizers, self._check))
         check_places(self._trained.places)
 
     def _take(self, trained: Trained) -> None:

@@ -102,7 +102,7 @@ def _keeping(values: Tensor, old: Tensor, places: Tensor) -> Tensor:
     """`values`, in place where they are row-major, with the old numbers at some places."""
     if not len(places):
         return values
-    kept = old.reshape(-1).index_select(0, places)
+    kept = old.reshape(-1).index_select(0, places).to(values.dtype)
     return values.reshape(-1).index_copy_(0, places, kept).view(values.shape)
 
 

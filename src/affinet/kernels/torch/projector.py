@@ -88,7 +88,7 @@ class Projector:
             sum(float(vectors[name].detach().double().square().sum()) for name in self.names) ** 0.5
             for vectors in (tangent, gradients)
         )
-        return float(along / whole) if whole > 0.0 else 0.0
+        return float(along / whole) if whole != 0.0 else 0.0
 
     def shared_multipliers(self) -> dict[str, tuple[str, ...]]:
         """Rule name → the other rules together with which it is redundant; rules that stand alone are left out."""
