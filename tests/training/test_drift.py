@@ -28,3 +28,31 @@ def test_float32_weights_are_as_near_the_rules_after_all_steps_as_after_the_firs
     first, last = max(seen[:100]), max(seen[100:])
     assert 0 < first <= 1e-6
     assert last <= 2 * first
+
+
+def test_every_kind_of_block_keeps_its_level() -> None:
+    """Rows, columns, ties, a mirror and a pair, with random gradients and Adam's steps."""
+    torch.manual_seed(0)
+    model = torch.nn.ParameterDict({name: torch.randn(9, 9) for name in "abcde"})
+    w = affinet.weights(model)
+    rules = [
+        (w.a.sum(dim=1) == 1).named("rows"),
+        (w.b.sum(dim=1) == 0).named("both"),
+        (w.b.sum(dim=0) == 0).named("columns"),
+        affinet.families.symmetric(w.c).named("mirror"),
+        (w.d == 3 * w.e.T).named("pair"),
+    ]
+    optimizer = optim.Adam(model.parameters(), lr=1e-3)
+    handle = affinet.project(model, optimizer, rules)
+    gradients = [{name: torch.randn(9, 9) for name in model} for _ in range(8)]
+    seen: list[dict[str, float]] = []
+    for step in range(5_000):
+        for name, parameter in model.items():
+            parameter.grad = gradients[step % 8][name].clone()
+        optimizer.step()
+        if step < 50 or step >= 4_950:
+            seen.append(handle.violation())
+    for name in seen[0]:
+        first, last = (max(found[name] for found in part) for part in (seen[:50], seen[50:]))
+        assert first <= 4e-6, name
+        assert last <= 2 * first + 1e-7, name
