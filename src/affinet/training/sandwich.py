@@ -136,6 +136,7 @@ class Sandwich:
     def _wrapped(self, optimizer: optim.Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
         def projected() -> Any:
             loss = closure()
+            self._projected = {}  # whatever the versions say, these are new
             self._prepare(optimizer)
             return loss
 
