@@ -33,8 +33,12 @@ class Capture:
         """Called by the hook before it projects."""
         if self._always or self._asked:
             self._asked = False
-            present = {name: g for name, g in gradients.items() if g is not None}
-            self._gradients = {name: _copied(g.detach(), self._gradients.get(name)) for name, g in present.items()}
+            last = self._gradients
+            self._gradients = {
+                name: _copied(g.detach() if g.requires_grad else g, last.get(name))
+                for name, g in gradients.items()
+                if g is not None
+            }
             self._rates, self._scale = dict(rates), scale
 
     def total(self) -> dict[str, Tensor] | None:

@@ -46,9 +46,15 @@ class Freezing:
         self._kept: dict[tuple[bool, ...], tuple[list[int], Trained]] = {}
         self._measures: dict[torch.device, Measure] = {}
 
-    def changed(self, optimizers: Iterable[optim.Optimizer]) -> bool:
-        """Whether a parameter was frozen or thawed, or a frozen one written to, since `trained` was last asked."""
-        return self._now(optimizers) != self._state
+    def changed(self, optimizers: Callable[[], Iterable[optim.Optimizer]]) -> bool:
+        """Whether a parameter was frozen or thawed, or a frozen one written to, since `trained` was last asked.
+
+        Asked at every step: nothing is built where all parameters are trained as before.
+        """
+        for parameter, known in zip(self._parameters.values(), self._state, strict=True):
+            if not parameter.requires_grad or known >= 0:
+                return self._now(optimizers()) != self._state
+        return False
 
     def violation(self) -> dict[str, float]:
         """Rule name → largest absolute violation of all rules as they were said, frozen weights at their values."""

@@ -51,6 +51,7 @@ class Sandwich:
         self._early: Marks = {}
         self._waiting: set[int] = set()
         self._take(freezing.trained(optimizers, self._check))
+        self._steppers = frozenset(map(id, optimizers))
         self._coupled = [decay_kind(optimizer, decay) == "coupled" for optimizer in optimizers]
 
     @property
@@ -157,7 +158,7 @@ class Sandwich:
             self.capture.take(gradients, rates, scale)
         if not self._in_metric:
             self.projector.project_gradients_(gradients, self.parameters, rates, scale)
-            self._projected, self._waiting = _marks(gradients), set(map(id, self._living()))
+            self._projected, self._waiting = _marks(gradients), set(self._steppers)
 
     def _after(self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # What was projected counts as such until all have stepped: then anybody may write new gradients, also where no
@@ -173,9 +174,8 @@ class Sandwich:
 
     def _follow(self) -> None:
         """Look whether parameters were replaced, frozen or thawed since the last step."""
-        optimizers = self._living()
-        if self._freezing.changed(optimizers):
-            self._take(self._freezing.trained(optimizers, self._check))
+        if self._freezing.changed(self._living):
+            self._take(self._freezing.trained(self._living(), self._check))
         check_places(self._trained.places)
 
     def _take(self, trained: Trained) -> None:
