@@ -16,8 +16,8 @@ class CompiledSums:
     """Slices with one equation of equal coefficients: sum, share and silence row by row, while the row is in cache."""
 
     def __init__(self, kernel: SlicesKernel, totals: Tensor) -> None:
-        from affinet.kernels.compiled.loops import even_sums
         from affinet.kernels.compiled.parallel import in_parallel
+        from affinet.kernels.compiled.sums import even_sums
 
         self.names = kernel.names
         self._kernel, self._loop, self._run = kernel, even_sums, in_parallel
@@ -69,7 +69,7 @@ class CompiledCross:
     """Parts of the rows whose column sums are added one after the other, whatever the number of threads."""
 
     def __init__(self, kernel: ProductKernel, totals: tuple[Tensor, Tensor]) -> None:
-        from affinet.kernels.compiled import loops
+        from affinet.kernels.compiled import sums as loops
         from affinet.kernels.compiled.parallel import in_parallel
 
         self.names = kernel.names

@@ -13,6 +13,7 @@ from torch.autograd.graph import increment_version
 from affinet.kernels.compiled.parallel import SCATTERED, in_parallel
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
+from affinet.kernels.torch.compiled.whole import Whole
 from affinet.structure.blocks import Ties
 
 
@@ -23,13 +24,12 @@ class CompiledTies:
     """
 
     def __init__(self, block: Ties, kernel: EqualTiesKernel | TiesKernel, like: Tensor) -> None:
-        from affinet.kernels.compiled import loops
+        from affinet.kernels.compiled import classes as loops
 
         (part,) = block.parts
         self.names = kernel.names
         self._kernel, self._loops, self._run = kernel, loops, in_parallel
-        self._shape = part.parameter.shape
-        self._dtype = like.dtype
+        self._whole = Whole(part, like)
         everywhere = part.size == part.parameter.size and bool((part.positions == np.arange(part.size)).all())
         positions = np.zeros(0, np.uint32) if everywhere else part.positions.astype(np.uint32)
         self._known = positions, block.classes.class_of.astype(np.uint32)
@@ -40,36 +40,22 @@ class CompiledTies:
 
     @staticmethod
     def fits(block: Ties, like: Tensor) -> bool:
-        """Whether all are equal entries of one contiguous parameter of fewer than 2³¹ entries."""
+        """Whether all are equal entries of one parameter that can be worked on where it lies."""
         classes = block.classes
         plain = bool((classes.scale == 1.0).all()) and not classes.shift.any()
-        return plain and len(block.parts) == 1 and like.is_contiguous() and like.numel() < 2**31
+        return plain and Whole.fits(block.parts, like)
 
     def read(self, tensors: Tensors) -> Tensor:
-        tensor = tensors[self.names[0]]
-        assert tensor is not None
-        return tensor.to(self._dtype).contiguous().view(-1)
+        return self._whole.read(tensors)
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
-        tensor = tensors[self.names[0]]
-        assert tensor is not None
-        if values.data_ptr() == tensor.data_ptr() and tensor.is_contiguous():
-            return
-        places = torch.from_numpy(self._known[0].astype(np.int64)) if len(self._known[0]) else slice(None)
-        some = values[places].to(tensor.dtype)
-        if tensor.is_contiguous():
-            tensor.view(-1)[places] = some
-        else:
-            tensor.put_(torch.arange(tensor.numel())[places], some)
+        self._whole.write(tensors, values)
 
     def project(self, x: Tensor) -> Tensor:
         return self._averaged(x, 0.0)
 
     def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        pair = ({self.names[0]: x.clone().view(self._shape)}, {self.names[0]: metric.view(self._shape)})
-        moved = self._kernel.project_in_metric(*(self._kernel.read(tensors) for tensors in pair))
-        self._kernel.write(pair[0], moved)
-        return pair[0][self.names[0]].view(-1)
+        return self._whole.project_in_metric(self._kernel, x, metric)
 
     def tangent(self, x: Tensor) -> Tensor:
         return self._averaged(x, 0.0)

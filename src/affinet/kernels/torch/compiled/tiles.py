@@ -18,7 +18,7 @@ class CompiledMirror:
     """A square matrix and its transpose, equal or opposite."""
 
     def __init__(self, kernel: MirrorKernel, sign: float, size: int) -> None:
-        from affinet.kernels.compiled import loops
+        from affinet.kernels.compiled import tiles as loops
         from affinet.kernels.compiled.parallel import in_parallel
 
         self.names = kernel.names
@@ -65,7 +65,7 @@ class CompiledPairs:
     """
 
     def __init__(self, kernel: PairsKernel) -> None:
-        from affinet.kernels.compiled import loops
+        from affinet.kernels.compiled import tiles as loops
         from affinet.kernels.compiled.parallel import in_parallel
 
         self.names = kernel.names
