@@ -7,11 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from scipy import sparse
 
 import affinet
 from affinet.kernels.torch.compiled import choosing
-from affinet.kernels.torch.compiled.groups import CompiledGroups
 from affinet.kernels.torch.compiled.sums import CompiledCross, CompiledSums
 from affinet.kernels.torch.compiled.ties import CompiledTies
 from affinet.kernels.torch.compiled.tiles import CompiledMirror, CompiledPairs
@@ -25,7 +23,7 @@ from tests.contract.cases import CASES
 pytest.importorskip("numba")
 
 Tensors = dict[str, torch.Tensor]
-COMPILED = (CompiledCross, CompiledGroups, CompiledMirror, CompiledPairs, CompiledSums, CompiledTies)
+COMPILED = (CompiledCross, CompiledMirror, CompiledPairs, CompiledSums, CompiledTies)
 DTYPES = (torch.float32, torch.float64)
 
 
@@ -103,32 +101,6 @@ def test_many_equal_numbers_are_their_own_mean(dtype: torch.dtype) -> None:
     plan = affinet.plan(affinet.families.share(w.a, np.zeros(1_200_000, np.int64)))
     values = torch.full((1_200_000,), 0.1, dtype=dtype)
     assert torch.equal(plan.projector({"a": values}).project({"a": values})["a"], values)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("length", [1, 3], ids=["one equation", "three equations"])
-def test_many_small_groups(length: int, dtype: torch.dtype, eager: Callable[[Plan, Tensors], Projector]) -> None:
-    """Random equations of four terms, alone or three on the same entries, far apart in one weight."""
-    draw, groups, entries = np.random.default_rng(0), 3_000, 50_000
-    places = draw.permutation(entries)[: groups * 4].reshape(groups, 4).repeat(length, axis=0)
-    rows = np.arange(groups * length).repeat(4)
-    matrix = sparse.csr_array(
-        (draw.standard_normal(rows.size), (rows, places.ravel())), shape=(rows.max() + 1, entries)
-    )
-    values = torch.from_numpy(draw.standard_normal(entries)).to(dtype)
-    w = affinet.weights({"a": (entries,)})
-    plan = affinet.plan(affinet.families.linear([w.a], matrix, draw.standard_normal(matrix.shape[0])))
-    fast, slow = plan.projector({"a": values}), eager(plan, {"a": values})
-    assert kinds(fast, {"a": values}) == {CompiledGroups}
-    assert_near(fast.project({"a": values}), slow.project({"a": values}), 16)
-    assert_near(fast.tangent({"a": values}), slow.tangent({"a": values}), 16)
-    gradients = [{"a": values.clone()} for _ in range(2)]
-    fast.project_gradients_(gradients[0], {"a": values}, {})
-    slow.project_gradients_(gradients[1], {"a": values}, {})
-    assert_near(*gradients, 64)
-    normal = {"a": torch.from_numpy(matrix.T @ draw.standard_normal(matrix.shape[0])).to(dtype)}
-    fast.project_gradients_(normal, {"a": values}, {})
-    assert float((normal["a"] == 0).double().mean()) > 0.99
 
 
 @pytest.mark.parametrize("columns", [False, True], ids=["rows", "rows and columns"])

@@ -13,15 +13,13 @@ from torch import Tensor
 
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
 from affinet.kernels.torch.compiled.arrays import WIDTHS
-from affinet.kernels.torch.compiled.groups import CompiledGroups
 from affinet.kernels.torch.compiled.sums import CompiledCross, CompiledSums
 from affinet.kernels.torch.compiled.ties import CompiledTies
 from affinet.kernels.torch.compiled.tiles import CompiledMirror, CompiledPairs
-from affinet.kernels.torch.components import DenseKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
-from affinet.structure.blocks import Block, Dense, Mirror, Pairs, Product, Slices, Ties
+from affinet.structure.blocks import Block, Mirror, Pairs, Product, Slices, Ties
 
 
 @cache
@@ -43,8 +41,6 @@ def compiled(block: Block, kernel: Kernel, like: Tensor) -> Kernel:
             return CompiledMirror(kernel, block.sign, block.view.dims[0][0])
         case Pairs(), PairsKernel() if kernel.multiplies:
             return CompiledPairs(kernel)
-        case Dense(), DenseKernel() if CompiledGroups.fits(block, like):
-            return CompiledGroups(block, kernel, like)
         case Ties(), EqualTiesKernel() | TiesKernel() if CompiledTies.fits(block, like):
             return CompiledTies(block, kernel, like)
     return kernel
