@@ -20,7 +20,7 @@ def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
     """Split rows into batches of one shared row each and the rows that fit no such pattern.
 
     A pattern is (parameter, coefficients, positions relative to the first entry). Its rows become a batch if there
-    are at least two of them and they share no entry. Cost: one sort over the entries of each row length.
+    are at least two of them in one parameter and they share no entry. Cost: one sort over the entries of each length.
     """
     batches: list[RowBatch] = []
     left = np.ones(rows.count, bool)
@@ -32,7 +32,7 @@ def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
         places = rows.bounds[members][:, None] + np.arange(length)
         columns, values = rows.columns[places], rows.values[places]
         for group in _patterns(columns - columns[:, :1], np.ascontiguousarray(values)):
-            for cells in _occurrences(columns[group, 0]):
+            for cells in _occurrences(columns[group, 0], layout):
                 batch = _batch(rows, layout, members[group[cells]], columns[group[cells]], values[group[0]])
                 if batch is not None:
                     batches.append(batch)
@@ -70,12 +70,16 @@ def _perhaps_repeated(relative: Integers, values: Floats) -> Integers:
     return np.flatnonzero(again)
 
 
-def _occurrences(first: Integers) -> list[Integers]:
-    """Rows sorted by their first column; a row said k times goes to k different lists."""
+def _occurrences(first: Integers, layout: Layout) -> list[Integers]:
+    """Rows sorted by their first column, by parameter; a row said k times goes to k different lists."""
     order = np.argsort(first, kind="stable")
     ordered = first[order]
     again = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
-    return [order[again == k] for k in range(int(again.max()) + 1)] if again.max() < MOST_REPEATS else []
+    if again.max() >= MOST_REPEATS:
+        return []
+    several = [order[again == k] for k in range(int(again.max()) + 1)]
+    split = [np.split(one, np.flatnonzero(np.diff(layout.numbers(first[one]))) + 1) for one in several]
+    return [cells for parts in split for cells in parts if len(cells) > 1 or len(parts) == 1]
 
 
 def _batch(rows: Rows, layout: Layout, members: Integers, columns: Integers, values: Floats) -> RowBatch | None:
