@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from affinet.kernels.compiled.parallel import in_parallel
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.compiled.arrays import fit
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
@@ -16,11 +17,10 @@ class CompiledSums:
     """Slices with one equation of equal coefficients: sum, share and silence row by row, while the row is in cache."""
 
     def __init__(self, kernel: SlicesKernel, totals: Tensor) -> None:
-        from affinet.kernels.compiled.parallel import in_parallel
         from affinet.kernels.compiled.sums import even_sums
 
         self.names = kernel.names
-        self._kernel, self._loop, self._run = kernel, even_sums, in_parallel
+        self._kernel, self._loop = kernel, even_sums
         self._totals = totals.detach().to("cpu", torch.float64).reshape(-1).numpy()
         self._zeros = np.zeros(1)
         self._rows, self._entries = kernel.cells
@@ -45,15 +45,8 @@ class CompiledSums:
 
     def _looped(self, x: Tensor, totals: np.ndarray, quiet: float) -> Tensor:
         array = x.detach().numpy().reshape(self._rows, self._entries)
-        if x.numel() < 2**18:
-            self._loop(array, totals, quiet, 0, self._rows)
-        else:
-            self._run(
-                lambda first, last: self._loop(array, totals, quiet, first, last),
-                self._rows,
-                x.numel(),
-                torch.get_num_threads(),
-            )
+        given = array, totals, quiet
+        in_parallel(lambda a, b: self._loop(*given, a, b), self._rows, x.numel(), torch.get_num_threads())
         increment_version(x)
         return x
 
@@ -70,10 +63,9 @@ class CompiledCross:
 
     def __init__(self, kernel: ProductKernel, totals: tuple[Tensor, Tensor]) -> None:
         from affinet.kernels.compiled import sums as loops
-        from affinet.kernels.compiled.parallel import in_parallel
 
         self.names = kernel.names
-        self._kernel, self._loops, self._run = kernel, loops, in_parallel
+        self._kernel, self._loops = kernel, loops
         self._totals = [total.detach().to("cpu", torch.float64).reshape(-1).numpy() for total in totals]
 
     def read(self, tensors: Tensors) -> Tensor:
@@ -105,11 +97,11 @@ class CompiledCross:
             for k in range(first, last):
                 self._loops.cross_sums(array, rows, columns[k], bounds[k], bounds[k + 1])
 
-        self._run(add, blocks, n * m, threads)
+        in_parallel(add, blocks, n * m, threads)
         with np.errstate(invalid="ignore"):  # infinite gradients pass on as NaN
             rows -= totals[0]
             down = columns.sum(axis=0) - totals[1]
             rows, down = rows / m, (down - rows.sum() / m) / n
-        self._run(lambda a, b: self._loops.take_shares(array, rows, down, quiet, a, b), n, n * m, threads)
+        in_parallel(lambda a, b: self._loops.take_shares(array, rows, down, quiet, a, b), n, n * m, threads)
         increment_version(x)
         return x
