@@ -10,9 +10,12 @@ import torch
 
 import affinet
 from affinet.kernels.torch.compiled import choosing
-from affinet.kernels.torch.compiled.sums import CompiledCross, CompiledSums
-from affinet.kernels.torch.compiled.ties import CompiledTies
-from affinet.kernels.torch.compiled.tiles import CompiledMirror, CompiledPairs
+from affinet.kernels.torch.compiled.groups import SmallGroups
+from affinet.kernels.torch.compiled.looped import Looped
+from affinet.kernels.torch.compiled.sums import CrossSums, EvenSums
+from affinet.kernels.torch.compiled.ties import EqualEntries
+from affinet.kernels.torch.compiled.tiles import CompiledPairs
+from affinet.kernels.torch.compiled.wide import WideRows
 from affinet.kernels.torch.projector import Projector
 from affinet.kernels.torch.slices import SlicesKernel
 from affinet.structure.plan import Plan
@@ -23,7 +26,6 @@ from tests.contract.cases import CASES
 pytest.importorskip("numba")
 
 Tensors = dict[str, torch.Tensor]
-COMPILED = (CompiledCross, CompiledMirror, CompiledPairs, CompiledSums, CompiledTies)
 DTYPES = (torch.float32, torch.float64)
 
 
@@ -35,14 +37,15 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan, Tensors], Projecto
         with monkeypatch.context() as patch:
             patch.setattr(choosing, "available", lambda: False)
             projector = plan.projector(like)
-        assert not any(isinstance(k, COMPILED) for k in projector.kernels(like))
+        assert not any(isinstance(k, Looped | CompiledPairs) for k in projector.kernels(like))
         return projector
 
     return made
 
 
 def kinds(projector: Projector, like: Tensors) -> set[type]:
-    return {type(kernel) for kernel in projector.kernels(like)}
+    """The loop of every kernel, or its own kind where it has none."""
+    return {type(getattr(kernel, "loop", kernel)) for kernel in projector.kernels(like)}
 
 
 def assert_near(found: Tensors, wanted: Tensors, spacings: float) -> None:
@@ -84,7 +87,7 @@ def test_means_of_classes_whatever_the_number_of_threads(entries: int, dtype: to
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
             projector = plan.projector({"a": values})
-            assert kinds(projector, {"a": values}) == {CompiledTies}
+            assert kinds(projector, {"a": values}) == {EqualEntries}
             found.append(projector.project({"a": values})["a"])
     finally:
         torch.set_num_threads(before)
@@ -115,7 +118,7 @@ def test_sums_are_taken_in_parts_of_the_same_bits(columns: bool) -> None:
         for threads in (1, 3):
             torch.set_num_threads(threads)
             projector = plan.projector({"a": values})
-            assert kinds(projector, {"a": values}) == {CompiledCross if columns else CompiledSums}
+            assert kinds(projector, {"a": values}) == {CrossSums if columns else EvenSums}
             found.append(projector.project({"a": values})["a"])
     finally:
         torch.set_num_threads(before)
@@ -171,7 +174,7 @@ def test_what_is_not_finite_is_no_noise(kind: str, bad: float, eager: Callable[[
     plan = affinet.plan(rules)
     used = {p.name: like[p.name] for p in plan.parameters}
     projector = plan.projector(used)
-    assert kinds(projector, used) <= set(COMPILED)
+    assert all(isinstance(kernel, Looped | CompiledPairs) for kernel in projector.kernels(used))
     for either in (projector, eager(plan, used)):
         gradients = {name: values.clone() for name, values in used.items()}
         gradients["a"][3, 5] = bad
@@ -216,3 +219,67 @@ def test_the_metric_of_the_optimizer_goes_through_as_well(eager: Callable[[Plan,
         projector.project_in_metric_(moved, metric)
         found.append(moved)
     assert_near(*found, 4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("size", [64, 1_500])
+def test_classes_that_agree_to_rounding_are_copied_and_others_averaged(size: int, dtype: torch.dtype) -> None:
+    draw = np.random.default_rng(1)
+    pattern = draw.integers(0, size * size // 4, (size, size))
+    plan = affinet.plan(affinet.families.share(affinet.weights({"a": (size, size)}).a, pattern))
+    values = torch.from_numpy(draw.standard_normal(size * size // 4)[pattern]).to(dtype)
+    projector = plan.projector({"a": values})
+    nearly = values * (1.0 + torch.finfo(dtype).eps * torch.from_numpy(draw.integers(-1, 2, (size, size))).to(dtype))
+    nearly[1, 2] += 1.0
+    nearly[3, 4] = -nearly[3, 4]
+    wide = nearly.double().numpy().ravel()
+    counts = np.maximum(np.bincount(pattern.ravel(), minlength=size * size // 4), 1)
+    means = np.bincount(pattern.ravel(), wide, size * size // 4) / counts
+    projector.project_({"a": nearly})
+    spacings = np.abs(nearly.double().numpy() - means[pattern]) / (
+        torch.finfo(dtype).eps * (1.0 + np.abs(means[pattern]))
+    )
+    assert spacings.max() < 4.0
+    found = nearly.numpy().ravel()
+    first = np.unique(pattern.ravel(), return_index=True, return_inverse=True)
+    assert np.array_equal(found, found[first[1]][first[2]])
+
+
+def test_a_class_that_is_apart_by_a_spacing_of_its_size_is_averaged_around_zero() -> None:
+    plan = affinet.plan(affinet.families.share(affinet.weights({"a": (400,)}).a, np.arange(400) // 4))
+    values = torch.ones(400)
+    values[4:8] = torch.tensor([1e-9, -1e-9, 3e-9, 1e-9])
+    plan.projector({"a": values}).project_({"a": values})
+    assert torch.allclose(values[4:8], torch.full((4,), 1e-9), rtol=1e-5, atol=0.0)
+    assert torch.equal(values[:4], torch.ones(4))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_small_groups_and_wide_systems(dtype: torch.dtype, eager: Callable[[Plan, Tensors], Projector]) -> None:
+    draw = np.random.default_rng(2)
+    w = affinet.weights({"a": (300, 400), "b": (5_000,)})
+    terms, coefficients = draw.integers(0, 120_000, (20_000, 4)), draw.standard_normal((20_000, 4))
+    A = draw.standard_normal((401, 5_000))
+    rules = [
+        (coefficients * w.a.flatten()[terms]).sum(dim=1) == draw.standard_normal(20_000),
+        affinet.families.linear([w.b], A, 0.5),
+    ]
+    plan = affinet.plan(rules)
+    like = {"a": torch.randn(300, 400, dtype=dtype), "b": torch.randn(5_000, dtype=dtype)}
+    fast, slow = plan.projector(like), eager(plan, like)
+    assert {SmallGroups, WideRows} <= kinds(fast, like)
+    assert_near(fast.project(like), slow.project(like), 32)
+    size = float((np.abs(A) @ np.abs(fast.project(like)["b"].double().numpy())).max())
+    assert max(fast.violation(fast.project(like)).values()) <= torch.finfo(dtype).eps * size
+    gradients = [{name: values.clone() for name, values in like.items()} for _ in range(2)]
+    for projector, gradient in zip((fast, slow), gradients, strict=True):
+        projector.project_gradients_(gradient, like, {})
+    assert_near(*gradients, 64)
+
+
+def test_loops_share_their_parts_out_to_the_threads_of_torch() -> None:
+    from affinet.kernels.compiled import openmp
+
+    assert openmp.JOINED, "torch's OpenMP runtime was not found: loops run on one thread"
+    assert openmp.team(10**9, 2) == 2
+    assert openmp.team(100, 2) == 1

@@ -46,7 +46,7 @@ def test_it_is_the_projection_in_the_dtype_of_the_weights(plan: Plan, dtype: tor
     given, spacing = weights(dtype), float(torch.finfo(dtype).eps)
     projector = plan.projector(given)
     (kernel,) = projector.kernels(given)
-    assert isinstance(kernel, WideKernel)
+    assert isinstance(getattr(kernel, "kernel", kernel), WideKernel)
     assert kernel.read(given).dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     done, along = projector.project(given), projector.tangent(given)
     for found, wanted in ((done, nearest(flat(given), B)), (along, nearest(flat(given), np.zeros(ROWS)))):

@@ -25,22 +25,13 @@ class MirrorKernel:
         self._affine = bool(np.any(block.shift))
         alone = [block.without, *([_fixed_points(block)] if block.sign > 0 else [])]
         self._alone = torch.as_tensor(distinct(np.concatenate(alone)), device=like.device)
-        self._others = torch.as_tensor(block.without, device=like.device)
+        self.others = torch.as_tensor(block.without, device=like.device)
+        """Places of the flattened box that belong to other blocks."""
 
     @property
     def transposes(self) -> bool:
         """Whether a square matrix mirrors its own transpose, without shifts."""
         return self._permutation == (1, 0) and not self._flips and not self._affine
-
-    def others(self, x: Tensor) -> Tensor | None:
-        """The entries of `x` that belong to other blocks, where there are any."""
-        return x.reshape(-1).index_select(0, self._others) if len(self._others) else None
-
-    def restored(self, x: Tensor, others: Tensor | None) -> Tensor:
-        """`x`, which is row-major, with these entries put back in place."""
-        if others is not None:
-            x.view(-1).index_copy_(0, self._others, others)
-        return x
 
     def read(self, tensors: Tensors) -> Tensor:
         tensor = tensors[self.names[0]]

@@ -34,12 +34,12 @@ class WideKernel:
         device = tensors[block.parts[0].parameter.name].device
         self._access = Gathered(block.parts, device, dtype=dtype)
         self.names = self._access.names
-        self._basis = torch.as_tensor(block.basis[0], dtype=dtype, device=device)
-        self._target = torch.as_tensor(block.target[0], dtype=dtype, device=device)
-        rows = len(self._basis)
+        self.basis = torch.as_tensor(block.basis[0], dtype=dtype, device=device)
+        self.target = torch.as_tensor(block.target[0], dtype=dtype, device=device)
+        rows = len(self.basis)
         if device.type == "cpu":
-            rows = max(1, BLOCK_BYTES // (self._basis.shape[1] * dtype.itemsize))
-        self._blocks = list(zip(self._basis.split(rows), self._target.split(rows), strict=True))
+            rows = max(1, BLOCK_BYTES // (self.basis.shape[1] * dtype.itemsize))
+        self._blocks = list(zip(self.basis.split(rows), self.target.split(rows), strict=True))
 
     @staticmethod
     def fits(block: Dense) -> bool:
@@ -61,14 +61,14 @@ class WideKernel:
 
     def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         ease = metric.reciprocal()
-        system = torch.zeros(len(self._target), len(self._target), dtype=torch.float64, device=x.device)
-        gap = -self._target.double()
-        for columns, eased, y in zip(self._basis.split(CHUNK, 1), ease.split(CHUNK), x.split(CHUNK), strict=True):
+        system = torch.zeros(len(self.target), len(self.target), dtype=torch.float64, device=x.device)
+        gap = -self.target.double()
+        for columns, eased, y in zip(self.basis.split(CHUNK, 1), ease.split(CHUNK), x.split(CHUNK), strict=True):
             basis = columns.double()
             system.addmm_(basis * eased, basis.T)
             gap.addmv_(basis, y.double())
         solved = torch.linalg.solve(system, gap).to(x.dtype)
-        return x - ease * (exact_matmul(solved) @ exact_matmul(self._basis)).to(x.dtype)
+        return x - ease * (exact_matmul(solved) @ exact_matmul(self.basis)).to(x.dtype)
 
     def tangent(self, x: Tensor) -> Tensor:
         return self._moved(x, affine=False)

@@ -12,14 +12,19 @@ from importlib.util import find_spec
 from torch import Tensor
 
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
-from affinet.kernels.torch.compiled.arrays import WIDTHS
-from affinet.kernels.torch.compiled.sums import CompiledCross, CompiledSums
-from affinet.kernels.torch.compiled.ties import CompiledTies
-from affinet.kernels.torch.compiled.tiles import CompiledMirror, CompiledPairs
+from affinet.kernels.torch.compiled.groups import SmallGroups
+from affinet.kernels.torch.compiled.looped import WIDTHS, Looped
+from affinet.kernels.torch.compiled.sums import CrossSums, EvenSums
+from affinet.kernels.torch.compiled.ties import EqualEntries
+from affinet.kernels.torch.compiled.tiles import CompiledPairs, MirroredTiles
+from affinet.kernels.torch.compiled.whole import Whole
+from affinet.kernels.torch.compiled.wide import WideRows
+from affinet.kernels.torch.components import DenseKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
-from affinet.structure.blocks import Block, Mirror, Pairs, Product, Slices, Ties
+from affinet.kernels.torch.wide import WideKernel
+from affinet.structure.blocks import Block, Dense, Mirror, Pairs, Product, Slices, Ties
 
 
 @cache
@@ -34,13 +39,17 @@ def compiled(block: Block, kernel: Kernel, like: Tensor) -> Kernel:
         return kernel
     match block, kernel:
         case Slices(), SlicesKernel() if (totals := kernel.even_sums) is not None:
-            return CompiledSums(kernel, totals)
+            return Looped(kernel, EvenSums(kernel.cells, totals))
         case Product(), ProductKernel() if (both := kernel.even_cross) is not None:
-            return CompiledCross(kernel, both)
+            return Looped(kernel, CrossSums(both))
         case Mirror(), MirrorKernel() if kernel.transposes:
-            return CompiledMirror(kernel, block.sign, block.view.dims[0][0])
+            return Looped(kernel, MirroredTiles(kernel, block.sign, block.view.dims[0][0]))
         case Pairs(), PairsKernel() if kernel.multiplies:
             return CompiledPairs(kernel)
-        case Ties(), EqualTiesKernel() | TiesKernel() if CompiledTies.fits(block, like):
-            return CompiledTies(block, kernel, like)
+        case Ties(), EqualTiesKernel() | TiesKernel() if EqualEntries.fits(block) and Whole.fits(block.parts, like):
+            return Looped(Whole(kernel, block.parts[0], like), EqualEntries(block))
+        case Dense(), DenseKernel() if SmallGroups.fits(block) and Whole.fits(block.parts, like):
+            return Looped(Whole(kernel, block.parts[0], like), SmallGroups(block, like))
+        case Dense(), WideKernel():
+            return Looped(kernel, WideRows(kernel))
     return kernel

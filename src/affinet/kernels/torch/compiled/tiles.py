@@ -10,52 +10,26 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.compiled.arrays import fit
+from affinet.kernels.torch.compiled.looped import fit
 from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
 
 
-class CompiledMirror:
-    """A square matrix and its transpose, equal or opposite."""
+class MirroredTiles:
+    """A square matrix and its transpose, equal or opposite; entries of other blocks are put back."""
 
     def __init__(self, kernel: MirrorKernel, sign: float, size: int) -> None:
-        from affinet.kernels.compiled import tiles as loops
-        from affinet.kernels.compiled.parallel import in_parallel
+        from affinet.kernels.compiled import openmp, tiles
 
-        self.names = kernel.names
-        self._kernel, self._loop, self._run, self._sign = kernel, loops.mirror, in_parallel, sign
-        tiles = -(-size // loops.TILE)
-        self._tiles = np.stack(np.triu_indices(tiles), axis=1).astype(np.int32)
+        self._run, self._team, self._sign = tiles.mirror, openmp.team, sign
+        self._others = kernel.others.numpy()
+        counts = -(-size // tiles.TILE)
+        self._tiles = np.stack(np.triu_indices(counts), axis=1)
 
-    def read(self, tensors: Tensors) -> Tensor:
-        return self._kernel.read(tensors)
-
-    def write(self, tensors: Tensors, values: Tensor) -> None:
-        self._kernel.write(tensors, values)
-
-    def project(self, x: Tensor) -> Tensor:
-        return self._looped(x, 0.0) if fit(x) else self._kernel.project(x)
-
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        return self._kernel.project_in_metric(x, metric)
-
-    def tangent(self, x: Tensor) -> Tensor:
-        return self._looped(x, 0.0) if fit(x) else self._kernel.tangent(x)
-
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        return self._looped(x, floor) if fit(x) else self._kernel.quiet_tangent(x, floor)
-
-    def _looped(self, x: Tensor, quiet: float) -> Tensor:
-        # What belongs to other blocks is put back here already, since `x` may be the parameter itself.
-        kept = self._kernel.others(x)
-        array, tiles = x.detach().numpy(), self._tiles
-        self._run(
-            lambda first, last: self._loop(array, tiles, self._sign, quiet, first, last),
-            len(tiles),
-            x.numel(),
-            torch.get_num_threads(),
-        )
-        increment_version(x)
-        return self._kernel.restored(x, kept)
+    def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None:
+        # Put back here already, since `x` may be the parameter itself.
+        kept = x.reshape(-1)[self._others]
+        self._run(x, self._tiles, self._sign, quiet, self._team(x.size, threads))
+        x.reshape(-1)[self._others] = kept
 
 
 class CompiledPairs:
@@ -65,11 +39,10 @@ class CompiledPairs:
     """
 
     def __init__(self, kernel: PairsKernel) -> None:
-        from affinet.kernels.compiled import tiles as loops
-        from affinet.kernels.compiled.parallel import in_parallel
+        from affinet.kernels.compiled import openmp, tiles
 
         self.names = kernel.names
-        self._kernel, self._loops, self._run = kernel, loops, in_parallel
+        self._kernel, self._loops, self._team = kernel, tiles, openmp.team
 
     def read(self, tensors: Tensors) -> Tensor:
         return self._kernel.read(tensors)
@@ -100,15 +73,11 @@ class CompiledPairs:
             plain, scaled = plain.T, scaled.T
         if not plain.flags.c_contiguous or not (scaled.flags.c_contiguous or scaled.T.flags.c_contiguous):
             return False
-        ratio, entries, threads = self._kernel.ratio, plain.size, torch.get_num_threads()
+        ratio, threads = self._kernel.ratio, self._team(plain.size, torch.get_num_threads())
         if scaled.flags.c_contiguous:
-            flat = scaled.reshape(-1), plain.reshape(-1)
-            self._run(lambda a, b: self._loops.multiples(*flat, ratio, quiet, a, b), entries, entries, threads)
+            self._loops.multiples(scaled.reshape(-1), plain.reshape(-1), ratio, quiet, threads)
         else:
-            tiles = tiles_of(plain.shape, self._loops.TILE)
-            self._run(
-                lambda a, b: self._loops.pairs(scaled.T, plain, tiles, ratio, quiet, a, b), len(tiles), entries, threads
-            )
+            self._loops.pairs(scaled.T, plain, tiles_of(plain.shape, self._loops.TILE), ratio, quiet, threads)
         for side in sides:
             increment_version(side)
         return True
@@ -118,4 +87,4 @@ class CompiledPairs:
 def tiles_of(shape: tuple[int, int], size: int) -> np.ndarray:
     """The places of all tiles of a matrix, in tiles."""
     counts = [-(-extent // size) for extent in shape]
-    return np.stack([index.ravel() for index in np.indices(counts)], axis=1).astype(np.int32)
+    return np.stack([index.ravel() for index in np.indices(counts)], axis=1)

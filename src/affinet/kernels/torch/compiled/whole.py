@@ -14,11 +14,15 @@ from affinet.structure.blocks import Part
 
 
 class Whole:
-    """Reads a parameter flat, in place where the working dtype is its own, and writes the block's entries alone."""
+    """A kernel of entries of one parameter, read as the whole flat parameter: in place where its dtype is worked in.
 
-    def __init__(self, part: Part, like: Tensor) -> None:
-        self.name, self._shape, self._dtype = part.parameter.name, part.parameter.shape, like.dtype
-        self._positions = part.positions
+    Writes the block's entries alone. What a loop does not do itself goes through `kernel`, which gathers the entries.
+    """
+
+    def __init__(self, kernel: Kernel, part: Part, like: Tensor) -> None:
+        self.names = kernel.names
+        self._kernel, self._shape, self._dtype = kernel, part.parameter.shape, like.dtype
+        self._name, self._positions = part.parameter.name, part.positions
 
     @staticmethod
     def fits(parts: tuple[Part, ...], like: Tensor) -> bool:
@@ -26,12 +30,12 @@ class Whole:
         return len(parts) == 1 and like.is_contiguous() and like.numel() < 2**31
 
     def read(self, tensors: Tensors) -> Tensor:
-        tensor = tensors[self.name]
+        tensor = tensors[self._name]
         assert tensor is not None
         return tensor.to(self._dtype).contiguous().view(-1)
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
-        tensor = tensors[self.name]
+        tensor = tensors[self._name]
         assert tensor is not None
         if values.data_ptr() == tensor.data_ptr() and tensor.is_contiguous():
             return
@@ -41,11 +45,25 @@ class Whole:
         else:
             tensor.put_(self._places, some)
 
-    def project_in_metric(self, kernel: Kernel, x: Tensor, metric: Tensor) -> Tensor:
-        """What the kernel of the block, which reads its entries in another way, makes of them."""
-        weights, resistance = {self.name: x.clone().view(self._shape)}, {self.name: metric.view(self._shape)}
-        kernel.write(weights, kernel.project_in_metric(kernel.read(weights), kernel.read(resistance)))
-        return weights[self.name].view(-1)
+    def project(self, x: Tensor) -> Tensor:
+        return self._changed(x, self._kernel.project(self._gathered(x)))
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self._changed(x, self._kernel.project_in_metric(self._gathered(x), self._gathered(metric)))
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return self._changed(x, self._kernel.tangent(self._gathered(x)))
+
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        return self._changed(x, self._kernel.quiet_tangent(self._gathered(x), floor))
+
+    def _gathered(self, x: Tensor) -> Tensor:
+        return self._kernel.read({self._name: x.view(self._shape)})
+
+    def _changed(self, x: Tensor, values: Tensor) -> Tensor:
+        done = x.clone()
+        self._kernel.write({self._name: done.view(self._shape)}, values)
+        return done
 
     @cached_property
     def _places(self) -> Tensor:
