@@ -47,14 +47,29 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Irregular entries of one parameter, by position, and where they stand in their block's own order."""
+    """Irregular entries of one parameter, by position, in their block's own order.
+
+    `listed` is None where they are most entries of the parameter, in row-major order: all but those in `missing`.
+    """
 
     parameter: Parameter
-    positions: Integers
+    listed: Integers | None
+    missing: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def positions(self) -> Integers:
+        return self.listed if self.listed is not None else others(self.missing, self.parameter.size)
 
     @property
     def size(self) -> int:
-        return len(self.positions)
+        return self.parameter.size - len(self.missing) if self.listed is None else len(self.listed)
+
+
+def others(numbers: Integers, bound: int) -> Integers:
+    """The numbers below `bound` that are not among the given ones, rising."""
+    left = np.ones(bound, bool)
+    left[numbers] = False
+    return np.flatnonzero(left)
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,14 +70,16 @@ def _chained(edges: Edges, nodes: int) -> Integers | None:
     """
     if not (edges.x < edges.y).all():
         return None
-    parent = np.arange(nodes)
+    # Four bytes where they do: the pointers are read in random order.
+    own = np.arange(nodes, dtype=np.int32 if nodes < 2**31 else np.int64)
+    parent = own.copy()
     parent[edges.y] = edges.x
-    if edges.count != nodes - int((parent == np.arange(nodes)).sum()):
+    if edges.count != nodes - int((parent == own).sum()):
         return None
     while True:
         above = parent[parent]
         if (above == parent).all():
-            return parent
+            return parent.astype(np.int64)
         parent = above
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from affinet.language.terms import Floats, Integers
-from affinet.structure.blocks import Block, Classes, Dense, Fixed, Part, Sparse, Ties
+from affinet.language.terms import Floats, Integers, Parameter
+from affinet.structure.blocks import Block, Classes, Dense, Fixed, Part, Sparse, Ties, others
 from affinet.structure.components import Batch, Giant, split
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.factor import factor
@@ -21,6 +21,9 @@ from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
+
+MOST = 8
+"""Entries of which at most one in so many is missing are kept by what is missing."""
 
 
 def blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[str] = ()) -> list[Block]:
@@ -78,7 +81,14 @@ def _parts(reduction: Reduction, columns: Integers, layout: Layout) -> tuple[tup
     """Entries by parameter, and the order in which they then stand."""
     pieces = layout.split(reduction.columns[columns])
     order = np.concatenate([places for _, places, _ in pieces])
-    return tuple(Part(parameter, _narrow(positions, parameter.size)) for parameter, _, positions in pieces), order
+    return tuple(_part(parameter, positions) for parameter, _, positions in pieces), order
+
+
+def _part(parameter: Parameter, positions: Integers) -> Part:
+    """Positions that rise, or where they are most of the parameter those that are missing."""
+    if len(positions) * MOST < parameter.size * (MOST - 1):
+        return Part(parameter, _narrow(positions, parameter.size))
+    return Part(parameter, None, _narrow(others(positions, parameter.size), parameter.size))
 
 
 def _fixed(reduction: Reduction, columns: Integers, layout: Layout, owners: _Owners) -> Fixed:

@@ -37,7 +37,7 @@ def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
                 if batch is not None:
                     batches.append(batch)
                     left[members[group[cells]]] = False
-    return batches, rows.select(np.flatnonzero(left))
+    return batches, rows if left.all() else rows.select(np.flatnonzero(left))
 
 
 def _patterns(relative: Integers, values: Floats) -> list[Integers]:

@@ -149,6 +149,8 @@ def panel_blocks(
     """Panels whose entries nothing else touches, those that share entries as one; the others one equation at a time."""
     blocks: list[Dense] = []
     lowered: list[Rows] = []
+    if not panels:
+        return blocks, lowered
     touched = distinct(rows.columns)
     for cluster in _clusters(panels, system.layout):
         columns = distinct(np.concatenate([panel.columns(system.layout) for panel in cluster]))

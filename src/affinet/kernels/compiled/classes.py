@@ -119,7 +119,7 @@ def some_sums(
     n, parts, everywhere = len(class_of), len(sums), len(positions) == 0
     for part in range(first, last):
         mine, most = sums[part], 0.0
-        mine[:] = 0.0
+        mine[:] = -0.0  # what a zero of either sign is added to without a change
         for k in range(np.uint64(n * part // parts), np.uint64(n * (part + 1) // parts)):
             value = x[k] if everywhere else x[positions[k]]
             mine[class_of[k]] += value
@@ -131,7 +131,7 @@ def some_sums(
 def some_means(sums: np.ndarray, counts: np.ndarray, first: int, last: int) -> None:  # pragma: no cover
     """`sums[0]` becomes the mean of every class `first..last`."""
     for c in range(first, last):
-        total = np.float64(0.0)
+        total = np.float64(-0.0)
         for part in range(len(sums)):
             total += sums[part, c]
         sums[0, c] = total / counts[c]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import gcd
+from math import gcd, prod
 
 import numpy as np
 import torch
@@ -66,6 +66,12 @@ class Box:
             view.copy_(values)
         if flat is not tensor and flat.data_ptr() != tensor.data_ptr():
             tensor.copy_(flat)
+
+    def within(self, flat: np.ndarray) -> np.ndarray | None:
+        """The entries where they lie in the flat row-major numbers of the parameter; None unless they lie together."""
+        if not self.is_view or self._steps != self._row_major:
+            return None
+        return flat[self._offset : self._offset + prod(self._sizes)].reshape(self._sizes)
 
     def _is_view(self, tensor: Tensor, values: Tensor) -> bool:
         """Whether `values` are what `read` gave out, changed in place."""

@@ -19,7 +19,7 @@ class MirrorKernel:
 
     def __init__(self, block: Mirror, like: Tensor) -> None:
         self.names = (block.view.parameter.name,)
-        self._box = box_of(block.view)
+        self.box = box_of(block.view)
         self._permutation, self._flips, self._sign = block.permutation, block.flips, block.sign
         self._shift = torch.as_tensor(np.array(block.shift), dtype=regular_dtype(like.dtype), device=like.device)
         self._affine = bool(np.any(block.shift))
@@ -36,13 +36,13 @@ class MirrorKernel:
     def read(self, tensors: Tensors) -> Tensor:
         tensor = tensors[self.names[0]]
         assert tensor is not None
-        return self._box.read(tensor)
+        return self.box.read(tensor)
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
         """Put entries back; those that equal themselves or belong to another block keep their bits."""
         tensor = tensors[self.names[0]]
         assert tensor is not None
-        self._box.write(tensor, _keeping(values, self._box.read(tensor), self._alone))
+        self.box.write(tensor, _keeping(values, self.box.read(tensor), self._alone))
 
     def project(self, x: Tensor) -> Tensor:
         both = torch.add(x, self.mirrored(x), alpha=self._sign)

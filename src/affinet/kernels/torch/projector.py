@@ -11,6 +11,7 @@ from torch import Tensor
 
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.compiled.looped import Looped
 from affinet.kernels.torch.compiled.tiles import CompiledPairs
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.measuring import Measure
@@ -108,9 +109,9 @@ class Projector:
         kernels = self.kernels(weights)
         with undisturbed(_device(weights)):
             for kernel in kernels:
-                if skipped is None and isinstance(kernel, CompiledPairs) and kernel.settle(weights, 0.0):
-                    continue
                 for _ in range(passes):
+                    if skipped is None and _settled(kernel, weights, affine=True, quiet=0.0):
+                        continue
                     x = kernel.read(weights)
                     kernel.write(weights, kernel.project(x) if skipped is None else _kept(kernel, x, skipped))
 
@@ -144,8 +145,9 @@ class Projector:
         with undisturbed(_device(weights)):
             for kernel in kernels:
                 present = {name: gradients.get(name) for name in kernel.names}
-                if any(gradient is not None for gradient in present.values()):
-                    _project_gradient(kernel, present, weights, decay, scale)
+                floor = _floor(present)
+                if floor > 0.0 and not (not decay and _settled(kernel, present, affine=False, quiet=floor)):
+                    _project_gradient(kernel, present, weights, decay, scale, floor)
 
     def _rows(self) -> Rows:
         system = self.plan.system
@@ -216,20 +218,25 @@ def _project_gradient(
     weights: Mapping[str, Tensor],
     decay: Mapping[str, float],
     scale: Tensor | None,
+    floor: float,
 ) -> None:
-    if not decay and isinstance(kernel, CompiledPairs) and kernel.settle(gradients, _floor(gradients)):
-        return
     x = kernel.read(gradients)
     shift = _decayed(kernel, gradients, weights, decay)
     if shift is not None and scale is not None:
         shift = shift * scale
     total = x if shift is None else x + shift
-    projected = kernel.quiet_tangent(total, _floor(gradients))
+    projected = kernel.quiet_tangent(total, floor)
     kernel.write(gradients, projected if shift is None else projected - shift)
 
 
+def _settled(kernel: Kernel, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
+    """Whether a compiled loop did it where the entries lie."""
+    return isinstance(kernel, (Looped, CompiledPairs)) and kernel.settle(tensors, affine=affine, quiet=quiet)
+
+
 def _floor(gradients: Tensors) -> float:
-    return max(noise_floor(gradient.dtype) for gradient in gradients.values() if gradient is not None)
+    """The floor of noise of the gradients that are there, 0 where none is."""
+    return max((noise_floor(gradient.dtype) for gradient in gradients.values() if gradient is not None), default=0.0)
 
 
 def _decayed(

@@ -170,6 +170,10 @@ class SlicesKernel:
         assert tensor is not None
         self._access.write(tensor, values)
 
+    def within(self, flat: np.ndarray) -> np.ndarray | None:
+        """The cells where they lie in the flat parameter; None unless they lie together."""
+        return None if isinstance(self._access, Gathered) else self._access.within(flat)
+
     @property
     def cells(self) -> tuple[int, int]:
         """How many cells there are, and how many entries each has."""
@@ -199,7 +203,7 @@ class ProductKernel:
 
     def __init__(self, block: Product, like: Tensor) -> None:
         self.names = (block.view.parameter.name,)
-        self._box = box_of(block.view)
+        self.box = box_of(block.view)
         sizes = tuple(size for size, _ in block.view.dims)
         self._parts = [
             Cells(part, sizes, inner, like) for part, inner in zip(block.slices, block.inner_dims, strict=True)
@@ -216,12 +220,12 @@ class ProductKernel:
     def read(self, tensors: Tensors) -> Tensor:
         tensor = tensors[self.names[0]]
         assert tensor is not None
-        return self._box.read(tensor)
+        return self.box.read(tensor)
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
         tensor = tensors[self.names[0]]
         assert tensor is not None
-        self._box.write(tensor, values)
+        self.box.write(tensor, values)
 
     def project(self, x: Tensor) -> Tensor:
         for part in self._parts:

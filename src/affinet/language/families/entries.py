@@ -78,8 +78,8 @@ def zero_mean(w: Expression, dim: Dims = None) -> Constraint:
 def _chains(marks: Integers) -> tuple[Integers, Integers]:
     """Positions of consecutive entries of each class."""
     order = _by_mark(marks)
-    order = order[marks[order] >= 0]
-    linked = np.flatnonzero(marks[order[:-1]] == marks[order[1:]])
+    ordered = marks[order]
+    linked = np.flatnonzero((ordered[:-1] == ordered[1:]) & (ordered[1:] >= 0))
     return order[linked], order[linked + 1]
 
 

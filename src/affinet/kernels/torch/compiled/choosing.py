@@ -39,17 +39,17 @@ def compiled(block: Block, kernel: Kernel, like: Tensor) -> Kernel:
         return kernel
     match block, kernel:
         case Slices(), SlicesKernel() if (totals := kernel.even_sums) is not None:
-            return Looped(kernel, EvenSums(kernel.cells, totals))
+            return Looped(kernel, EvenSums(kernel.cells, totals), kernel.within)
         case Product(), ProductKernel() if (both := kernel.even_cross) is not None:
-            return Looped(kernel, CrossSums(both))
+            return Looped(kernel, CrossSums(both), kernel.box.within)
         case Mirror(), MirrorKernel() if kernel.transposes:
-            return Looped(kernel, MirroredTiles(kernel, block.sign, block.view.dims[0][0]))
+            return Looped(kernel, MirroredTiles(kernel, block.sign, block.view.dims[0][0]), kernel.box.within)
         case Pairs(), PairsKernel() if kernel.multiplies:
             return CompiledPairs(kernel)
         case Ties(), EqualTiesKernel() | TiesKernel() if EqualEntries.fits(block) and Whole.fits(block.parts, like):
-            return Looped(Whole(kernel, block.parts[0], like), EqualEntries(block))
+            return Looped(Whole(kernel, block.parts[0], like), EqualEntries(block), Whole.within)
         case Dense(), DenseKernel() if SmallGroups.fits(block) and Whole.fits(block.parts, like):
-            return Looped(Whole(kernel, block.parts[0], like), SmallGroups(block, like))
+            return Looped(Whole(kernel, block.parts[0], like), SmallGroups(block, like), Whole.within)
         case Dense(), WideKernel():
             return Looped(kernel, WideRows(kernel))
     return kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -22,12 +23,28 @@ class Loop(Protocol):
     def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None: ...
 
 
+Within = Callable[[np.ndarray], np.ndarray | None]
+"""Where the loop's entries lie in the flat numbers of one parameter."""
+
+
 class Looped:
     """`kernel`, with projections by `loop` on tensors that it can take, and by the kernel itself on others."""
 
-    def __init__(self, kernel: Kernel, loop: Loop) -> None:
+    def __init__(self, kernel: Kernel, loop: Loop, within: Within | None = None) -> None:
         self.names = kernel.names
-        self.kernel, self.loop = kernel, loop
+        self.kernel, self.loop, self._within = kernel, loop, within
+
+    def settle(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
+        """Project in place, past `read` and `write`; False, and nothing done, where entries cannot be reached so."""
+        tensor = tensors[self.names[0]]
+        if self._within is None or tensor is None or not fit(tensor):
+            return False
+        x = self._within(tensor.detach().numpy().reshape(-1))
+        if x is None:
+            return False
+        self.loop(x, torch.get_num_threads(), affine=affine, quiet=quiet)
+        increment_version(tensor)
+        return True
 
     def read(self, tensors: Tensors) -> Tensor:
         return self.kernel.read(tensors)

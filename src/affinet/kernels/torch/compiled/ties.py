@@ -28,11 +28,15 @@ class EqualEntries:
 
         (part,) = block.parts
         self._loops, self._team = classes, openmp.team
-        everywhere = part.size == part.parameter.size and bool((part.positions == np.arange(part.size)).all())
-        positions = np.zeros(0, np.uint32) if everywhere else part.positions.astype(np.uint32)
-        class_of, self._first_of = _by_first_entry(block.classes.class_of, block.classes.count)
-        self._known = positions, class_of
-        self._counts = np.bincount(class_of, minlength=block.classes.count).astype(np.float64)
+        number, count = block.classes.class_of, block.classes.count
+        if part.listed is None:  # the few that are missing are classes of their own: nothing to look up
+            every = np.empty(part.parameter.size, np.int64)
+            every[part.positions] = number
+            every[part.missing] = np.arange(count, count + len(part.missing))
+            number, count = every, count + len(part.missing)
+        class_of, self._first_of = _by_first_entry(number, count)
+        self._known = np.zeros(0, np.uint32) if part.listed is None else part.listed.astype(np.uint32), class_of
+        self._counts = np.bincount(class_of, minlength=count).astype(np.float64)
         self._parts = 2 if part.size >= SHARED else 1
         self._small = bool(self._counts.max(initial=0.0) <= SMALL_CLASS)
         self._sums: dict[type[np.generic], np.ndarray] = {}

@@ -62,8 +62,11 @@ class CompiledPairs:
     def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         return self._kernel.quiet_tangent(x, floor)
 
-    def settle(self, tensors: Tensors, quiet: float) -> bool:
-        """Project both sides in place; False, and nothing done, where one is missing or not as the loop needs it."""
+    def settle(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
+        """Project both sides in place; False, and nothing done, where one is missing or not as the loop needs it.
+
+        Nothing is shifted (`PairsKernel.multiplies`), so that affine or not is the same.
+        """
         sides = [side for name in self.names if (side := tensors[name]) is not None]
         if len(sides) < 2 or not all(map(fit, sides)) or sides[0].dtype != sides[1].dtype:
             return False

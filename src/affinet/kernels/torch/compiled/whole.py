@@ -22,12 +22,17 @@ class Whole:
     def __init__(self, kernel: Kernel, part: Part, like: Tensor) -> None:
         self.names = kernel.names
         self._kernel, self._shape, self._dtype = kernel, part.parameter.shape, like.dtype
-        self._name, self._positions = part.parameter.name, part.positions
+        self._name, self._part = part.parameter.name, part
 
     @staticmethod
     def fits(parts: tuple[Part, ...], like: Tensor) -> bool:
         """Whether the entries are of one contiguous parameter of fewer than 2³¹ entries."""
         return len(parts) == 1 and like.is_contiguous() and like.numel() < 2**31
+
+    @staticmethod
+    def within(flat: np.ndarray) -> np.ndarray:
+        """All of the parameter."""
+        return flat
 
     def read(self, tensors: Tensors) -> Tensor:
         tensor = tensors[self._name]
@@ -67,4 +72,4 @@ class Whole:
 
     @cached_property
     def _places(self) -> Tensor:
-        return torch.from_numpy(self._positions.astype(np.int64))
+        return torch.from_numpy(self._part.positions.astype(np.int64))
