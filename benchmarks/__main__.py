@@ -28,8 +28,6 @@ DOCS = Path(__file__).parents[1] / "docs"
 SECTIONS = ("peers", "growth", "imports")
 NAMES = (*(workload.name for workload in WORKLOADS), *SECTIONS)
 THREADS = 2
-LONGEST = 60.0
-"""Seconds that one workload may take: the run as a whole is to end within ten minutes."""
 
 
 class Device(StrEnum):
@@ -114,7 +112,7 @@ def _workloads(console: Console, wanted: set[str], setting: Setting) -> tuple[Ro
 def _row(workload: Workload, setting: Setting) -> Row:
     """The row of one workload, with what was measured before it failed or its time was over."""
     arguments = (workload.name, setting.device.type, str(setting.share), str(torch.get_num_threads()))
-    told, problem = ask("benchmarks.timing", *arguments, longest=LONGEST)
+    told, problem = ask("benchmarks.timing", *arguments, longest=workload.longest)
     if not told:
         return Row(workload.name, workload.says, failed=problem)
     return replace(Row.read(told[-1]), failed=problem)

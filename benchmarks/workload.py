@@ -86,9 +86,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Workload:
-    """A row of the table. `job(shrink)` is the training with every width divided by `shrink` (1: as promised)."""
+    """A row of the table. `job(shrink)` is the training with every width divided by `shrink` (1: as promised).
+
+    `longest` is how many seconds its measurement may take.
+    """
 
     name: str
     says: str
     job: Callable[[int], Job]
     targets: tuple[Target, ...] = ()
+    longest: float = 60.0

@@ -178,6 +178,7 @@ WORKLOADS = (
         "1,000,000 random 4-term equations over 4,000,000 entries",
         partial(_equations, 1_000_000),
         (Target(Figure.PLANNING, 15.0), Target(Figure.VIOLATION, 1e-6), *BY_HAND),
+        longest=150.0,
     ),
     Workload(
         "dense",

@@ -14,6 +14,7 @@ PEERS = {
     "emlp_nullspace": ("emlp", "jax"),
     "cooper_lagrangian": ("cooper-optim",),
     "geotorch_symmetric": ("geotorch",),
+    "sparse_solvers": ("qdldl", "cholespy"),
 }
 """Module of this folder → the distributions that it needs (extra `bench`)."""
 LONGEST = 40.0

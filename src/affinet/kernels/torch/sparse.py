@@ -34,11 +34,11 @@ class SparseKernel:
         rows = sparse.csr_array(block.matrix)
         self._matrix, self._transposed = (_on_device(m, dtype, device) for m in (rows, rows.T))
         self._rhs = torch.as_tensor(block.rhs, dtype=dtype, device=device)
-        factored = block.factored and device.type == "cpu"
-        self._rows = rows if factored else None
-        self._factor = _factored(rows, np.ones(rows.shape[1])) if factored else None
+        direct = block.factored and device.type == "cpu"
+        self._rows = rows if direct else None
+        self._factor = factored(rows, np.ones(rows.shape[1])) if direct else None
         self._equations: NormalEquations | None = None
-        if not factored:
+        if not direct:
             squares, gram = (_on_device(m, dtype, device) for m in (rows * rows, rows @ rows.T))
             epsilon = torch.finfo(regular_dtype_of(tensors[part.parameter.name] for part in block.parts)).eps
             self._equations = NormalEquations(
@@ -61,7 +61,7 @@ class SparseKernel:
     def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         y, ease = self._unknowns.reduced_in_metric(x, metric)
         # Factored anew at each step where that can be: on ill-conditioned rows conjugate gradients stop far away.
-        factor = None if self._rows is None else _factored(self._rows, ease.numpy())
+        factor = None if self._rows is None else factored(self._rows, ease.numpy())
         for _ in range(2):
             gap = self._matrix @ y - self._rhs
             if self._equations is not None:
@@ -97,19 +97,26 @@ def _size(y: Tensor, gap: Tensor) -> float:
     return float(torch.linalg.vector_norm(y)) + float(torch.linalg.vector_norm(gap))
 
 
-def _factored(rows: sparse.csr_array, ease: np.ndarray) -> Any:
-    """The factor of `A diag(ease) Aᵀ`."""
+def factored(rows: sparse.csr_array, ease: np.ndarray) -> Any:
+    """The factor of `A diag(ease) Aᵀ`, rows of A independent: `.solve(b)` for vectors b.
+
+    In SuperLU's symmetric mode, without a search for pivots: the matrix is positive definite. Down to a third of the
+    time of its general mode, and two thirds of the fill.
+    """
     eased = rows.multiply(ease[None]).tocsr()
-    return splu((eased @ rows.T).tocsc(), permc_spec="MMD_AT_PLUS_A")
+    options = {"SymmetricMode": True}
+    return splu((eased @ rows.T).tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
 
 
 def _on_device(matrix: sparse.csr_array, dtype: torch.dtype, device: torch.device) -> Tensor:
     rows = sparse.csr_array(matrix)
+    # MKL takes int32 as they are, and copies int64 at every product.
+    kind = np.int32 if device.type == "cpu" and max(rows.nnz, *rows.shape) < 2**31 else np.int64
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
         return torch.sparse_csr_tensor(
-            torch.as_tensor(rows.indptr.astype(np.int64)),
-            torch.as_tensor(rows.indices.astype(np.int64)),
+            torch.as_tensor(rows.indptr.astype(kind)),
+            torch.as_tensor(rows.indices.astype(kind)),
             torch.as_tensor(rows.data),
             size=rows.shape,
             dtype=dtype,
