@@ -20,7 +20,6 @@ class Outcome:
 
     figure: str
     limit: float
-    compiled: bool
     reached: float | None
 
     @property
@@ -89,6 +88,4 @@ class Run:
 
 def outcomes(targets: tuple[Target, ...], figures: Mapping[Figure, float]) -> tuple[Outcome, ...]:
     """Every target beside its figure."""
-    return tuple(
-        Outcome(target.figure.title, target.limit, target.compiled, figures.get(target.figure)) for target in targets
-    )
+    return tuple(Outcome(target.figure.title, target.limit, figures.get(target.figure)) for target in targets)

@@ -40,9 +40,8 @@ def shown(value: float | None, unit: str) -> str:
 def verdict(outcome: Outcome) -> str:
     """`step 1.04 × ≤ 1.06 ×: met`."""
     unit = UNITS[outcome.figure]
-    kind = ", compiled" if outcome.compiled else ""
     said = "met" if outcome.met else "not measured" if outcome.reached is None else "not met"
-    return f"{outcome.figure}{kind} {shown(outcome.reached, unit)} ≤ {shown(outcome.limit, unit)}: {said}"
+    return f"{outcome.figure} {shown(outcome.reached, unit)} ≤ {shown(outcome.limit, unit)}: {said}"
 
 
 def cells(row: Row) -> list[str]:

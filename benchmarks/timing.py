@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
 import affinet
+from affinet.kernels.torch.compiled import choosing
 from benchmarks.apart import tell
 from benchmarks.measuring import Effort, Spread, by_turns, extra_memory, repeated, settled, traced
 from benchmarks.results import Row, outcomes
@@ -57,7 +59,8 @@ def measured(workload: Workload, setting: Setting) -> Iterator[Row]:
     yield row()
     if job.batch is not None:
         model.to(setting.device)
-        for stage in (_passes, _steps):
+        eager = [_eager_steps] if any(target.figure is Figure.EAGER for target in workload.targets) else []
+        for stage in (_passes, _steps, *eager):
             found, times = stage(workload, model, plan, setting)
             figures |= found
             seconds |= times
@@ -167,6 +170,13 @@ def _steps(workload: Workload, model: nn.Module, plan: affinet.Plan, setting: Se
     del ruled, stock, optimizers, sides, handle
     gc.collect()
     return figures, {f"step, {side}": spread for side, spread in taken.items()}
+
+
+def _eager_steps(workload: Workload, model: nn.Module, plan: affinet.Plan, setting: Setting) -> Found:
+    """The ratio of whole steps as it is without numba."""
+    with patch.object(choosing, "available", lambda: False):
+        figures, seconds = _steps(workload, model, plan, setting)
+    return {Figure.EAGER: figures[Figure.STEP]}, {f"eager {title}": spread for title, spread in seconds.items()}
 
 
 def _floor(seconds: dict[str, Spread]) -> dict[str, float]:

@@ -153,15 +153,15 @@ WORKLOADS = (
         "symmetric",
         "2048² symmetric, zero diagonal",
         _symmetric,
-        (Target(Figure.STEP, 1.25), Target(Figure.STEP, 1.10, compiled=True), Target(Figure.PLANNING, 0.5), *BY_HAND),
+        (Target(Figure.EAGER, 1.25), Target(Figure.STEP, 1.10), Target(Figure.PLANNING, 0.5), *BY_HAND),
     ),
     Workload(
         "classes",
         "every entry of the 2048² layer in one of n/4 random classes",
         _classes,
         (
-            Target(Figure.STEP, 1.60),
-            Target(Figure.STEP, 1.35, compiled=True),
+            Target(Figure.EAGER, 1.60),
+            Target(Figure.STEP, 1.35),
             Target(Figure.PLANNING, 1.0),
             Target(Figure.KEPT_AN_ENTRY, 12),
             *BY_HAND,

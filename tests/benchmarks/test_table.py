@@ -33,11 +33,11 @@ def test_figures_are_shown_to_three_digits(value: float | None, unit: str, said:
 
 
 def test_a_target_is_met_not_met_or_not_measured() -> None:
-    targets = (Target(Figure.STEP, 1.25), Target(Figure.STEP, 1.1, compiled=True), Target(Figure.EXTRA, 5e6))
-    said = [verdict(outcome) for outcome in outcomes(targets, {Figure.STEP: 1.2})]
+    targets = (Target(Figure.EAGER, 1.25), Target(Figure.STEP, 1.1), Target(Figure.EXTRA, 5e6))
+    said = [verdict(outcome) for outcome in outcomes(targets, {Figure.EAGER: 1.2, Figure.STEP: 1.2})]
     assert said == [
-        "step 1.20 × ≤ 1.25 ×: met",
-        "step, compiled 1.20 × ≤ 1.10 ×: not met",
+        "eager step 1.20 × ≤ 1.25 ×: met",
+        "step 1.20 × ≤ 1.10 ×: not met",
         "extra memory – ≤ 5 MB: not measured",
     ]
 
@@ -59,7 +59,7 @@ def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> Non
 def test_the_page_has_a_place_for_every_part_of_a_run() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     growth = tuple(GrowthRow("ties", size, 1, size * 1e-6, size * 1e-7) for size in (10**5, 10**6))
-    rows = (Row("a", "a", outcomes=(Outcome("step", 1.0, False, 1.0),)),)
+    rows = (Row("a", "a", outcomes=(Outcome("step", 1.0, 1.0),)),)
     for name in sections(Run(CPU, rows, growth=growth, imports={"import affinet": 0.1})):
         assert text.count(f"<!-- {name} -->") == text.count(f"<!-- end of {name} -->") == 1
     assert "<!-- peers -->" in text

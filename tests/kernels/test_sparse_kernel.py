@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 import affinet
 from affinet import families
 from affinet.kernels.reference import Oracle, oracle
 from affinet.kernels.torch import conjugate_gradients
+from affinet.kernels.torch.conjugate_gradients import NormalEquations
 from affinet.kernels.torch.sparse import SparseKernel
 from affinet.structure import blocks, components, peeling
 from affinet.structure.blocks import Sparse
@@ -144,3 +146,22 @@ def test_a_missing_gradient_counts_as_zero(monkeypatch: pytest.MonkeyPatch) -> N
     wanted = oracle(plan.system).tangent({"a": given["a"].numpy(), "b": np.zeros(45)})
     assert gradients["b"] is None
     np.testing.assert_allclose(gradients["a"].numpy(), wanted["a"], atol=1e-10)  # type: ignore[union-attr]
+
+
+def test_looking_at_the_residual_now_and_then_solves_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, also past the point where nothing is left of the residual."""
+    draw = np.random.default_rng(3)
+    rows = sparse.random_array((40, 90), density=0.1, rng=draw, format="csr") + sparse.eye_array(40, 90)
+    dense = torch.from_numpy(rows.toarray())
+    gram = dense @ dense.T
+    equations = NormalEquations(dense, dense.T, dense * dense, gram, epsilon=2.0**-52, independent=True)
+    gap = torch.from_numpy(draw.standard_normal(40))
+    once = equations.solve(gap, float(gap.norm()))
+    looks = equations.iterations
+    monkeypatch.setattr(conjugate_gradients, "FREE_TO_LOOK", ())
+    seldom = equations.solve(gap, float(gap.norm()))
+    assert equations.iterations % conjugate_gradients.LOOKING == 0
+    assert equations.iterations - looks < conjugate_gradients.LOOKING
+    assert torch.allclose(gram @ once, gap, atol=1e-12)
+    assert torch.allclose(seldom, once, atol=1e-11)
+    assert torch.equal(equations.solve(torch.zeros(40, dtype=torch.float64), 1.0), torch.zeros(40, dtype=torch.float64))

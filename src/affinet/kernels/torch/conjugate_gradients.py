@@ -17,6 +17,9 @@ larger."""
 DEEPER = 2.0**-3
 """The share of float64's rounding that residuals of independent rows are brought down to. Of dependent rows rounding
 leaves a part that no step takes away."""
+FREE_TO_LOOK = ("cpu",)
+LOOKING = 8
+"""Iterations between looks at the residual on other devices, where each look waits for the device."""
 SLACK = 1e3
 """Residuals above this many times the bound are worth a warning: the rules then hold to visibly less than rounding."""
 
@@ -58,17 +61,18 @@ class NormalEquations:
                 share = float(q @ gap) / length
                 u, r = share * start, r.sub_(q, alpha=share)
         p = r.clone() if diagonal is None else r / diagonal
-        rho = float(r @ p)
+        rho = r @ p
+        every = 1 if gap.device.type in FREE_TO_LOOK else LOOKING
         for self.iterations in range(MOST_ITERATIONS):
-            if float(r @ r) <= bound:
+            if self.iterations % every == 0 and float(r @ r) <= bound:
                 return u
             q = self._applied(p, ease)
-            step = rho / float(p @ q)
-            u.add_(p, alpha=step)
-            r.sub_(q, alpha=step)
+            step = _ratio(rho, p @ q)
+            u.addcmul_(step, p)
+            r.addcmul_(step, q, value=-1.0)
             eased = r if diagonal is None else r / diagonal
-            fresh = float(r @ eased)
-            p.mul_(fresh / rho).add_(eased)
+            fresh = r @ eased
+            p.mul_(_ratio(fresh, rho)).add_(eased)
             rho = fresh
         left = float(r @ r)
         if left > SLACK**2 * bound:
@@ -80,3 +84,8 @@ class NormalEquations:
 
     def _applied(self, u: Tensor, ease: Tensor | None) -> Tensor:
         return self._gram @ u if ease is None else self._matrix @ (ease * (self._transposed @ u))
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    """`above / below`, and 0 for 0/0: what is solved to the last bit stays so until somebody looks."""
+    return torch.where(below == 0.0, 0.0, above / below)
