@@ -28,25 +28,26 @@ def averaged(
     members: np.ndarray,
     starts: np.ndarray,
     sums: np.ndarray,
+    means: np.ndarray,
     quiet: float,
     threads: int,
 ) -> None:  # pragma: no cover - compiled
     """Every entry becomes the mean of its class.
 
     Entry k is `x[positions[k]]`, or `x[k]` without positions, of class `class_of[k]`; the entries of class c are
-    numbers `members[starts[c]:starts[c + 1]]`. `sums` (parts, classes) is scratch: the entries are added in so many
-    parts, whatever the number of threads. With `quiet` means that are noise beside their class become zero.
+    numbers `members[starts[c]:starts[c + 1]]`. `sums` (parts, classes) and `means` (classes), which may be the first
+    of them, are scratch: the entries are added in so many parts, whatever the number of threads. With `quiet` means
+    that are noise beside their class become zero.
     """
     parts, largest = len(sums), np.zeros(len(sums))
     if threads > 1:
         share_out(some_sums, (x, positions, class_of, sums, largest), parts, threads)
-        share_out(some_means, (sums, counts), len(counts), threads)
+        share_out(some_means, (sums, counts, means), len(counts), threads)
     else:
         some_sums(x, positions, class_of, sums, largest, 0, parts)
-        some_means(sums, counts, 0, len(counts))
+        some_means(sums, counts, means, 0, len(counts))
     if x.itemsize == 8:
-        mend_means(x, positions, class_of, counts, sums[0])
-    means = sums[0].astype(x.dtype)
+        mend_means(x, positions, class_of, counts, means)
     if quiet > 0.0:
         silence(x, positions, members, starts, means, quiet, largest.max())
     if threads > 1:
@@ -63,11 +64,13 @@ def agreed(
     first_of: np.ndarray,
     members: np.ndarray,
     starts: np.ndarray,
+    values: np.ndarray,
     threads: int,
 ) -> bool:  # pragma: no cover
     """Every entry becomes the first one of its class where they agree to rounding, else the mean of its class.
 
-    `first_of[c]` is the number of the first entry of class c. False, and nothing done, where many do not agree.
+    `first_of[c]` is the number of the first entry of class c; `values` (classes) is scratch. False, and nothing done,
+    where many do not agree.
     """
     n, apart = len(class_of), 0
     every = max(1, n // SAMPLED)
@@ -75,7 +78,7 @@ def agreed(
         apart += differs(x[at(positions, k)], x[at(positions, first_of[class_of[k]])])
     if apart * 16 * every > n:
         return False
-    values, differing = np.empty(len(first_of), x.dtype), np.zeros(threads, np.int64)
+    differing = np.zeros(threads, np.int64)
     if threads > 1:
         share_out(some_firsts, (x, positions, first_of, values), len(first_of), threads)
         share_out(some_copies, (x, positions, class_of, values, differing), threads, threads)
@@ -128,13 +131,15 @@ def some_sums(
 
 
 @compiled
-def some_means(sums: np.ndarray, counts: np.ndarray, first: int, last: int) -> None:  # pragma: no cover
-    """`sums[0]` becomes the mean of every class `first..last`."""
+def some_means(
+    sums: np.ndarray, counts: np.ndarray, means: np.ndarray, first: int, last: int
+) -> None:  # pragma: no cover
+    """The mean of every class `first..last` from its sums."""
     for c in range(first, last):
         total = np.float64(-0.0)
         for part in range(len(sums)):
             total += sums[part, c]
-        sums[0, c] = total / counts[c]
+        means[c] = total / counts[c]
 
 
 @compiled

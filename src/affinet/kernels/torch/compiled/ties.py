@@ -39,7 +39,7 @@ class EqualEntries:
         self._counts = np.bincount(class_of, minlength=count).astype(np.float64)
         self._parts = 2 if part.size >= SHARED else 1
         self._small = bool(self._counts.max(initial=0.0) <= SMALL_CLASS)
-        self._sums: dict[type[np.generic], np.ndarray] = {}
+        self._scratch: dict[type[np.generic], np.ndarray] = {}
 
     @staticmethod
     def fits(block: Ties) -> bool:
@@ -49,13 +49,17 @@ class EqualEntries:
     def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None:
         entries = len(self._known[1])
         threads = self._team(entries, threads)
-        if affine and self._loops.agreed(x, *self._known, self._first_of, *self._members, threads):
+        means = self._table(x.dtype.type)[0]
+        if affine and self._loops.agreed(x, *self._known, self._first_of, *self._members, means, threads):
             return
-        wide = np.float64 if not (quiet and self._small) else x.dtype.type
-        if wide not in self._sums:
-            self._sums[wide] = np.empty((self._parts, len(self._counts)), wide)
-        given = self._counts, *self._members, self._sums[wide]
-        self._loops.averaged(x, *self._known, *given, quiet, threads)
+        sums = self._table(x.dtype.type if quiet and self._small else np.float64)
+        self._loops.averaged(x, *self._known, self._counts, *self._members, sums, means, quiet, threads)
+
+    def _table(self, kind: type[np.generic]) -> np.ndarray:
+        """Scratch of one number a class and part, kept: fresh pages cost as much as a pass over them."""
+        if kind not in self._scratch:
+            self._scratch[kind] = np.empty((self._parts, len(self._counts)), kind)
+        return self._scratch[kind]
 
     @cached_property
     def _members(self) -> tuple[np.ndarray, np.ndarray]:
