@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 
 import numpy as np
@@ -283,3 +284,33 @@ def test_loops_share_their_parts_out_to_the_threads_of_torch() -> None:
     assert openmp.JOINED, "torch's OpenMP runtime was not found: loops run on one thread"
     assert openmp.team(10**9, 2) == 2
     assert openmp.team(100, 2) == 1
+
+
+class _Projecting(torch.utils.data.Dataset[torch.Tensor]):
+    """Projects in the worker that a data loader forked."""
+
+    def __init__(self, projector: Projector, values: Tensors) -> None:
+        self._projector, self._values = projector, values
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self._projector.project(self._values)["a"].sum(dim=1)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_loops_run_in_the_forked_workers_of_a_data_loader() -> None:
+    values = {"a": torch.randn(512, 600)}
+    projector = affinet.plan(affinet.weights({"a": (512, 600)}).a.sum(dim=1) == 1).projector(values)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        projector.project(values)  # in the parent, on the threads that a fork loses
+        loader = torch.utils.data.DataLoader(
+            _Projecting(projector, values), num_workers=2, multiprocessing_context="fork", timeout=60
+        )
+        found = torch.cat(list(loader))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.allclose(found, torch.ones(4, 512), atol=1e-5)
