@@ -32,14 +32,14 @@ class SparseKernel:
         self.names = self._unknowns.names
         dtype = irregular_dtype(device)
         rows = sparse.csr_array(block.matrix)
-        self._matrix, self._transposed = (_on_device(m, dtype, device) for m in (rows, rows.T))
+        self._matrix, self._transposed = (on_device(m, dtype, device) for m in (rows, rows.T))
         self._rhs = torch.as_tensor(block.rhs, dtype=dtype, device=device)
         factored = block.factored and device.type == "cpu"
         self._rows = rows if factored else None
         self._factor = _factored(rows, np.ones(rows.shape[1])) if factored else None
         self._equations: NormalEquations | None = None
         if not factored:
-            squares, gram = (_on_device(m, dtype, device) for m in (rows * rows, rows @ rows.T))
+            squares, gram = (on_device(m, dtype, device) for m in (rows * rows, rows @ rows.T))
             epsilon = torch.finfo(regular_dtype_of(tensors[part.parameter.name] for part in block.parts)).eps
             self._equations = NormalEquations(
                 self._matrix, self._transposed, squares, gram, epsilon=epsilon, independent=block.independent
@@ -103,7 +103,8 @@ def _factored(rows: sparse.csr_array, ease: np.ndarray) -> Any:
     return splu((eased @ rows.T).tocsc(), permc_spec="MMD_AT_PLUS_A")
 
 
-def _on_device(matrix: sparse.csr_array, dtype: torch.dtype, device: torch.device) -> Tensor:
+def on_device(matrix: sparse.csr_array, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A SciPy matrix as torch's, in rows."""
     rows = sparse.csr_array(matrix)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
