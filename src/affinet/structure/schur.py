@@ -116,9 +116,10 @@ def _holds(
     """Whether the point that satisfies the bases and the equations that count satisfies the others too."""
     n = even.shape[1]
     forecast("a point on all rules, by which equations that follow from others are checked,", 4 * n)
-    point = _on_bases(bases, np.zeros((1, n)), affine=True)
-    move = (even.T @ (factor @ (factor.T @ (rhs - even @ point[0]))))[None]
-    point = (point + _on_bases(bases, move))[0]
-    gap = np.abs(even @ point - rhs)
-    size = float((terms + abs(even) @ np.abs(point)).max())
+    start = _on_bases(bases, np.zeros((1, n)), affine=True)[0]
+    move = even.T @ (factor @ (factor.T @ (rhs - even @ start)))
+    move = _on_bases(bases, move[None])[0]
+    gap = np.abs(even @ (start + move) - rhs)
+    # Rounding is relative to what was added up, which may cancel.
+    size = float((terms + abs(even) @ (np.abs(start) + np.abs(move))).max())
     return bool((gap <= tolerance.consistency(n) * size).all())
