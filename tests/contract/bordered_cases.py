@@ -169,9 +169,7 @@ OVERLAPPING = (
     Case(
         "kernel sums along every pair of axes",
         KERNELS,
-        lambda w: [
-            w.conv.weight.sum(dim=axes) == 0 for axes in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
-        ],
+        lambda w: [w.conv.weight.sum(dim=axes) == 0 for axes in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))],
         32,
         40,
     ),

@@ -381,7 +381,7 @@ class Bordered:
 
     @property
     def rank(self) -> int:
-        return sum(base.rank for base in self.bases) + self.factor.shape[1]
+        return sum(base.rank for base in self.bases) + int(self.factor.shape[1])
 
 
 Block = Slices | Product | Mirror | MirroredProduct | Pairs | Fixed | Ties | Dense | Sparse | Bordered

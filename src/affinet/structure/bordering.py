@@ -1,4 +1,4 @@
-"""A few equations on top of regular blocks: what stays regular stays, and the few are solved by their Schur complement."""
+"""A few equations on top of regular blocks, which stay as they are: the few are solved by their Schur complement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When projections along sets of loops that share some commute, what they then keep together, and whether they agree."""
+"""When projections along overlapping sets of loops commute, what they then leave free, and whether they agree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from affinet.structure.nearest import off
 from affinet.system.tolerance import Tolerance
 
 MOST_JOINT = 1_024
-"""Places of the loops of two general matrices up to which their projectors are multiplied out to see if they commute."""
+"""Places of the loops of two general matrices up to which their projectors are multiplied to see if they commute."""
 
 Axes = tuple[int, ...]
 
@@ -59,7 +59,7 @@ def free_together(parts: Sequence[Slices], inner: Sequence[Axes], sizes: Axes) -
 
 
 def agree(a: Slices, a_inner: Axes, b: Slices, b_inner: Axes, sizes: Axes, tolerance: Tolerance) -> bool:
-    """Whether both say the same of what they measure together: `Q_b c_a == Q_a c_b`, c the nearest point to zero of each.
+    """Whether both say the same of what they measure together: `Q_b c_a == Q_a c_b`, c their nearest points to zero.
 
     Then the product of their affine projections is the projection onto both. Numbers stay one a cell for plain sums.
     """
@@ -123,4 +123,6 @@ def _measured(x: Floats, part: Slices, inner: Axes, sizes: Axes) -> Floats:
     outer = tuple(axis for axis in range(len(sizes)) if axis not in inner)
     moved = np.broadcast_to(x, shape).transpose(*outer, *inner)
     cells = moved.reshape(-1, part.inner.size)
-    return np.asarray((cells - off(cells, part.basis, None)).reshape(moved.shape).transpose(np.argsort((*outer, *inner))))
+    return np.asarray(
+        (cells - off(cells, part.basis, None)).reshape(moved.shape).transpose(np.argsort((*outer, *inner)))
+    )

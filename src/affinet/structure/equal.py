@@ -127,7 +127,9 @@ def _known(base: Base, place: int) -> float | None:
         index, sizes = _index(base, place)
         for part, inner in zip(base.slices, base.inner_dims, strict=True):
             outer = tuple(axis for axis in range(len(sizes)) if axis not in inner)
-            cell, within = (_flat(tuple(index[k] for k in some), tuple(sizes[k] for k in some)) for some in (outer, inner))
+            cell, within = (
+                _flat(tuple(index[k] for k in some), tuple(sizes[k] for k in some)) for some in (outer, inner)
+            )
             value = _pinned(part, cell, within)
             if value is not None:
                 return value

@@ -41,7 +41,7 @@ def gram(base: Base, rows: sparse.csr_array) -> Floats:
             return squared(_together(base, rows))
         case Dense():
             along = np.asarray(rows @ base.basis[0].T)
-            return squared(rows) - along @ along.T
+            return np.asarray(squared(rows) - along @ along.T)
         case _:
             assert_never(base)
 
@@ -124,9 +124,11 @@ class _Spread:
             numbers = np.asarray(within.tocsr() @ basis.T).ravel()
         fresh = (cells[:, None] * r + np.arange(r)).ravel()
         labels = (*(self.axes[k] for k in outer), max(self.axes) + 1)
-        return _Spread(labels, (*kept, r), fresh, numbers)
+        return _Spread(labels, (*kept, r), fresh, np.asarray(numbers, np.float64))
 
     def matrix(self) -> sparse.csr_array:
         """One row an equation."""
         rest = prod(self.sizes[1:])
-        return sparse.coo_array((self.values, (self.index // rest, self.index % rest)), shape=(self.sizes[0], rest)).tocsr()
+        return sparse.coo_array(
+            (self.values, (self.index // rest, self.index % rest)), shape=(self.sizes[0], rest)
+        ).tocsr()

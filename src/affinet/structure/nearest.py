@@ -12,7 +12,7 @@ from affinet.structure.blocks import Base, Dense, Mirror, MirroredProduct, Pairs
 
 
 def projected(base: Base, x: Floats, *, affine: bool) -> Floats:
-    """The nearest points of the rows of `x` (vectors, entries) that satisfy a base; its tangent part without `affine`."""
+    """The nearest points to the rows of `x` (vectors, entries) that satisfy a base; without `affine`, tangent parts."""
     match base:
         case Slices():
             cells = x.reshape(len(x), -1, base.inner.size)
@@ -46,7 +46,7 @@ def turned(mirror: Mirror, x: Floats) -> Floats:
     """Vectors seen in a mirror, without its sign."""
     sizes = [size for size, _ in mirror.view.dims]
     box = x.reshape(len(x), *sizes).transpose(0, *(1 + axis for axis in mirror.permutation))
-    return np.flip(box, [1 + axis for axis in mirror.flips]).reshape(x.shape)
+    return np.asarray(np.flip(box, tuple(1 + axis for axis in mirror.flips)).reshape(x.shape))
 
 
 def _product(base: Product, x: Floats, affine: bool) -> Floats:

@@ -23,8 +23,8 @@ Span = tuple[Parameter, int, int]
 
 
 MOST_APART = 2**22
-"""Equations of three entries or more, times the entries that leave a mirror or pairs for them: a dense component of that
-size has a factor of 32 MB at most, and a step beside it projects the others once, where a border projects all twice."""
+"""Equations of three entries or more, times the entries that leave a mirror or pairs for them: a dense component of
+that size has a factor of 32 MB, and a step beside it projects the others once, where a border projects all twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,9 @@ def part(
     rows = concatenate(lowered)
     touched = distinct(rows.columns)
     for pair in apart:
-        left, its = _less(pair, [_within(span, touched, system.layout) for span in spans(pair)], rows, system, one_by_one)
+        left, its = _less(
+            pair, [_within(span, touched, system.layout) for span in spans(pair)], rows, system, one_by_one
+        )
         candidates += [Candidate(system, whole=pair.rules, found=left)] if left is not None else []
         rows = concatenate([rows, its]) if its.count else rows
     return Parted(candidates, batches, rows)

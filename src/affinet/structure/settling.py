@@ -20,8 +20,8 @@ from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
 
 MOST_SPLIT = 2**20
-"""(Equation, entry) pairs of cells that are split off rather than bordered: as a component of their own they then take a
-fraction of a second to plan, and a step projects the other cells once, where a border projects all of them twice."""
+"""(Equation, entry) pairs of cells that are split off rather than bordered: as a component of their own they then take
+a fraction of a second to plan, and a step projects the other cells once, where a border projects all of them twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ def _connected(candidates: Sequence[Candidate], rows: Rows, system: System) -> l
     row_label, own = labels[len(candidates) + len(columns) :], labels[: len(candidates)]
     groups = []
     for label in np.unique(own[np.isin(own, row_label)]):
-        members = [candidates[k] for k in np.flatnonzero(own == label)]
+        members = [one for one, its in zip(candidates, own, strict=True) if its == label]
         groups.append(_Group(members, np.flatnonzero(row_label == label)))
     return groups
 

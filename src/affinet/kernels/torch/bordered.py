@@ -22,6 +22,8 @@ from affinet.system.distinct import ranked
 FEW = 65_536
 """Entries up to which bases compute in float64 too: it costs a fraction of the calls then, and what S is conditioned by
 loses no digit of the weights."""
+PIECE = 2**16
+"""Entries that are told from noise at a time on a CPU."""
 FULL_NUMBERS = 2**16
 """Numbers of the extra equations up to which they are one dense matrix."""
 
@@ -46,7 +48,9 @@ class BorderedKernel:
         self._shapes = [tuple(kernel.read(tensors).shape) for kernel in self._bases]
         self._loose = Gathered(block.loose, device, dtype=self._dtype) if block.loose else None
         self._sizes = [*map(prod, self._shapes), *([sum(part.size for part in block.loose)] if block.loose else [])]
-        self._levels = [_level(base, likes[kernel.names[0]]) for base, kernel in zip(block.bases, self._bases, strict=True)]
+        self._levels = [
+            _level(base, likes[kernel.names[0]]) for base, kernel in zip(block.bases, self._bases, strict=True)
+        ]
         self._border(block, device)
 
     def read(self, tensors: Tensors) -> Tensor:
@@ -98,8 +102,8 @@ class BorderedKernel:
         if not self._alone:
             loose = [x[-self._sizes[-1] :].abs()] if self._loose is not None else []
             levels = [torch.cat([*(level.reshape(-1) for level in levels), *loose])]
-        noise = levels[0].mul_(floor).add_(mean_norm(x, None, x.numel(), floor))
-        return self._exact(silenced(self.tangent(x), noise), None)
+        rms = mean_norm(x, None, x.numel(), floor)
+        return self._exact(_silenced(self.tangent(x), levels[0], floor, rms), None)
 
     def _border(self, block: Bordered, device: torch.device) -> None:
         """What the extra equations need: their matrix over the entries that they touch, S⁺, and what is exact."""
@@ -158,10 +162,22 @@ class BorderedKernel:
     def _exact(self, x: Tensor, values: Tensor | None) -> Tensor:
         """Entries of given value set and equal ones copied, to the bit, in place; without values they are zero."""
         if len(self._pinned):
-            x.put_(self._pinned, torch.zeros_like(self._values, dtype=x.dtype) if values is None else values.to(x.dtype))
+            x.put_(
+                self._pinned, torch.zeros_like(self._values, dtype=x.dtype) if values is None else values.to(x.dtype)
+            )
         if len(self._members):
             x.put_(self._members, x.take(self._representatives) * self._signs.to(x.dtype))
         return x
+
+
+def _silenced(projected: Tensor, levels: Tensor, floor: float, rms: Tensor) -> Tensor:
+    """`projected`, in place, with zeros where it is at most `floor · levels + rms`; piece by piece while in cache."""
+    pieces = [(projected, levels)]
+    if projected.device.type == "cpu" and projected.is_contiguous() and levels.is_contiguous():
+        pieces = list(zip(projected.view(-1).split(PIECE), levels.view(-1).split(PIECE), strict=True))
+    for piece, level in pieces:
+        silenced(piece, level.mul_(floor).add_(rms))
+    return projected
 
 
 def _level(base: Base, like: Tensor) -> Callable[[Tensor], Tensor]:
@@ -175,5 +191,3 @@ def _level(base: Base, like: Tensor) -> Callable[[Tensor], Tensor]:
             return lambda x: mean_norm(x, (0,), 2, 2.0).expand(x.shape).contiguous()
         case _:
             return torch.abs
-
-
