@@ -67,7 +67,7 @@ def describe(block: Block) -> str:
             how = "sparse factor" if block.factored else "conjugate gradients"
             return f"one component of {block.matrix.shape[0]:,} equations ({how})"
         case Bordered():
-            return f"{'; '.join(describe(base) for base in block.bases)}; {_many(block.extra, 'equation')} on top"
+            return f"{_many(block.extra, 'equation')} on top of {'; '.join(describe(base) for base in block.bases)}"
         case _:
             assert_never(block)
 
