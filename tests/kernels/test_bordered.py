@@ -250,6 +250,35 @@ def test_many_equations_on_top_have_no_metric() -> None:
         affinet.project(model, torch.optim.Adam(model.parameters()), rules, metric="optimizer")
 
 
+def test_products_below_have_no_metric() -> None:
+    model = torch.nn.Linear(400, 200, bias=False)
+    w = affinet.weights(model).weight
+    rules = [w.sum(1) == 2, w.sum(0) == 1, w[0, 0] == 0.5]
+    assert [type(block) for block in affinet.plan(rules).blocks] == [Bordered]
+    with pytest.raises(AttachError, match="does not commute in the optimizer's metric"):
+        affinet.project(model, torch.optim.Adam(model.parameters()), rules, metric="optimizer")
+
+
+@pytest.mark.parametrize("box", [W.s[1:5, 2:], W.s[::2, 1::2], W.s[::-2, ::-3], W.s[[0, 3, 1]][:, [5, 2, 4, 0]]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_boxes_are_worked_on_where_they_lie(
+    box: affinet.Expression, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("affinet.kernels.torch.bordered.FEW", 0)
+    rules = [box.sum(1) == box.shape[1], box.sum(0) == box.shape[0], box[0, 0] == 0.5, box[0, 1] == box[1, 0]]
+    plan, truth = compiled(rules), oracle(System.of(rules))
+    weights = {"s": torch.randn(6, 6, generator=torch.Generator().manual_seed(4), dtype=dtype)}
+    gradients, before = {"s": weights["s"].flip(0).contiguous()}, weights["s"].clone()
+    wanted, slope = truth.project(plain(weights))["s"], truth.tangent(plain(gradients))["s"]
+    kept, projector = torch.tensor((truth.matrix == 0).all(axis=0).reshape(6, 6)), plan.projector(weights)
+    projector.project_(weights, passes=2)
+    projector.project_gradients_(gradients, weights, {})
+    spacing = torch.finfo(dtype).eps
+    np.testing.assert_allclose(weights["s"].numpy(), wanted, atol=32 * spacing)
+    np.testing.assert_allclose(gradients["s"].numpy(), slope, atol=64 * spacing)
+    assert torch.equal(weights["s"][kept], before[kept])
+
+
 def test_contradictions_on_top_name_an_irreducible_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("affinet.structure.plan.compile_blocks", partial(compile_blocks, one_by_one=0))
     with pytest.raises(InfeasibleError, match="cannot hold") as found:

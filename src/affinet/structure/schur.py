@@ -44,7 +44,7 @@ def complement(
     """The Schur complement of `matrix @ x == rhs`, whose columns are the entries of the bases and then loose ones.
 
     Rows are equilibrated first. `terms` are the magnitudes that right-hand sides were computed from. Source: Golub &
-    Van Loan, 4th ed., 5.5.8 (rank by singular values), Boyd & Vandenberghe, C.4 (Schur complements).
+    Van Loan, 4th ed., 5.4.1 (rank by singular values), Boyd & Vandenberghe, Convex Optimization, C.4 (elimination).
     """
     norms = np.sqrt(np.asarray((matrix * matrix).sum(axis=1)).ravel())
     even = sparse.csr_array(sparse.diags_array(1.0 / norms) @ matrix)
