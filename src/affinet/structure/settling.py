@@ -122,6 +122,8 @@ def _connected(candidates: Sequence[Candidate], rows: Rows, system: System) -> l
         within = _within(one, columns, system)
         if len(within):
             node[within[one.hit(columns[within])]] = k
+    if (node >= len(candidates)).all():
+        return []
     size = len(candidates) + len(columns) + rows.count
     ends = rows.row_of_each() + len(candidates) + len(columns), node[local]
     graph = sparse.coo_array((np.ones(len(local), np.int8), ends), shape=(size, size)).tocsr()
