@@ -33,7 +33,10 @@ CASES: dict[str, tuple[list[Any], type]] = {
     "product": ([W.a.sum(1) == 0, W.a.sum(0) == 0], Product),
     "product with matrices": ([W.a @ MATRIX.T == 0, np.arange(1.0, 6) @ W.a == 0], Product),
     "product of three": ([W.t.sum(0) == 0, W.t.sum(1) == 0, W.t.sum(2) == 0], Product),
-    "fixed product": ([W.a == np.outer(np.arange(5.0), np.ones(6)), W.a.sum(1) == 6 * np.arange(5.0)], Product),
+    "fixed product": (
+        [W.a == np.outer(np.arange(5.0), np.ones(6)), W.a @ MATRIX[0] == np.arange(5.0) * MATRIX[0].sum()],
+        Product,
+    ),
     "symmetric": ([families.symmetric(W.s)], Mirror),
     "skew": ([families.skew(W.s)], Mirror),
     "flipped": ([W.s == W.s.flip(0)], Mirror),

@@ -12,6 +12,7 @@ from affinet.kernels.reference import Oracle, oracle
 from affinet.language.evaluation import evaluate
 from affinet.structure.blocks import (
     Block,
+    Bordered,
     Dense,
     Fixed,
     Mirror,
@@ -125,11 +126,17 @@ def entries_of(block: Block) -> list[tuple[str, np.ndarray]]:
         case MirroredProduct():
             return entries_of(block.product)
         case Mirror():
-            return _less([block.view], block.without)
+            places = np.arange(block.view.size)
+            # An entry that equals itself is kept as it is, and may belong to another block.
+            own = places[block.images(places) == places] if block.sign > 0 else places[:0]
+            return _less([block.view], np.concatenate([block.without, own]))
         case Pairs():
             return _less([block.first, block.second], block.without)
         case Fixed() | Ties() | Dense() | Sparse():
             return [(part.parameter.name, part.positions) for part in block.parts]
+        case Bordered():
+            loose = [(part.parameter.name, part.positions) for part in block.loose]
+            return [*loose, *(piece for base in block.bases for piece in entries_of(base))]
 
 
 def _less(views: list[View], without: np.ndarray) -> list[tuple[str, np.ndarray]]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 import affinet
 from affinet import families
-from affinet.structure.blocks import Dense, Fixed, Mirror, Pairs, Product, Slices, Ties
+from affinet.structure.blocks import Dense, Fixed, Mirror, Pairs, Slices, Ties
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.plan import Plan
@@ -51,8 +51,9 @@ def test_a_row_that_is_fixed_leaves_the_other_rows() -> None:
     assert sum(block.size for block in plan.blocks if isinstance(block, Fixed)) in (0, 400)
 
 
-def test_touching_more_than_half_of_the_cells_lowers_all() -> None:
+def test_touching_more_than_half_of_the_cells_leaves_them_to_a_border() -> None:
     plan = compiled(W.W.sum(1) == 1, *(W.W[k, 0] == W.W[k, 1] for k in range(200)))
+    assert kinds(plan) == ["Bordered"]
     assert (plan.rank, plan.size) == (500, 120_000)
     assert {rule for block in plan.blocks for rule in block.rules} == set(range(201))
 
@@ -86,11 +87,13 @@ def test_mirrors_that_meet_other_pairs_are_read_one_by_one() -> None:
     assert both.rank == 15 + 36
 
 
-def test_products_that_something_touches_are_read_one_by_one() -> None:
+def test_products_that_something_touches_are_read_one_by_one_where_they_are_small() -> None:
     small = affinet.weights({"s": (6, 6)})
-    plan = compiled(small.s.sum(1) == 1, small.s.sum(0) == 1, small.s[0, 0] == 0)
-    assert not any(isinstance(block, Product) for block in plan.blocks)
-    assert plan.rank == 12
+    rules = small.s.sum(1) == 1, small.s.sum(0) == 1, small.s[0, 0] == 0
+    for one_by_one, wanted in ((0, ["Bordered"]), (72, ["Fixed", "Slices"])):
+        plan = compiled(*rules, one_by_one=one_by_one)
+        assert kinds(plan) == sorted(wanted)
+        assert plan.rank == 12
 
 
 def test_cells_that_interleave_without_a_radix_are_split_off() -> None:

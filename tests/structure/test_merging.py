@@ -71,8 +71,10 @@ def test_rows_and_columns_that_agree_are_a_product() -> None:
         (W.a.sum(1) == ROWS, W.a.sum(0) == COLUMNS[::-1] + 0.1),
         (W.a @ np.arange(1.0, 7) == 1, ROWS @ W.a == 1),
         (W.a == np.arange(6.0), W.a.sum(1) == 14),
+        (W.t.sum((0, 1)) == 1, W.t.sum((1, 2)) == 1),
+        (W.a.sum(1) == ROWS, W.a.sum() == 11),
     ],
-    ids=["totals", "vectors", "weighted", "fixed"],
+    ids=["totals", "vectors", "weighted", "fixed", "a shared axis", "rows and the whole"],
 )
 def test_rows_and_columns_that_disagree(rules: tuple[affinet.Constraint, ...]) -> None:
     with pytest.raises(Contradiction) as found:
@@ -116,10 +118,10 @@ def test_two_axes_at_once() -> None:
     [
         (W.a.sum(1) == 1, W.a[:, :3].sum(0) == 1),
         (W.a.sum(1) == 1, W.b.sum(0) == 1),
-        (W.t.sum((0, 1)) == 1, W.t.sum((1, 2)) == 1),
+        (W.t.reshape(12, 5).T @ np.arange(1.0, 13) == 0, W.t.sum((1, 2)) == 0),
         (W.a.sum(1) == 1, W.a[:, np.array([0, 1, 3])].sum(1) == 1),
     ],
-    ids=["half of the columns", "another weight", "a shared axis", "irregular columns"],
+    ids=["half of the columns", "another weight", "a shared axis, not even", "irregular columns"],
 )
 def test_what_is_no_product(rules: tuple[affinet.Constraint, ...]) -> None:
     assert crossed(*rules) is None
@@ -131,3 +133,43 @@ def test_right_hand_sides_follow_their_cells_when_loops_are_put_in_order() -> No
     found = crossed(*rules)
     assert found is not None
     assert found.rank == rank(*rules)
+
+
+OVERLAPPING = {
+    "two pairs of axes": (W.t.sum((0, 1)) == 12, W.t.sum((1, 2)) == 20),
+    "all pairs of axes": (W.t.sum((0, 1)) == 12, W.t.sum((1, 2)) == 20, W.t.sum((0, 2)) == 15),
+    "one axis and a pair": (W.t.sum(0) == np.arange(1.0, 6), W.t.sum((1, 2)) == 20),
+    "totals of each place": (W.t.sum((0, 1)) == np.arange(5.0), W.t.sum((1, 2)) == 10 / 3),
+    "beside a matrix of its own": (W.t @ np.arange(1.0, 6) == 0, W.t.sum((0, 1)) == 0),
+    "a general matrix that commutes": (
+        W.t.transpose(0, 1).reshape(4, 15) @ np.kron([1, 1, -2], np.ones(5)) == 0,
+        W.t.sum((1, 2)) == 0,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OVERLAPPING)
+def test_sums_along_loops_that_overlap_are_a_product_where_they_commute(case: str) -> None:
+    rules = OVERLAPPING[case]
+    found = crossed(*rules)
+    if case == "beside a matrix of its own":
+        assert found is not None
+        assert found.separate
+    assert found is not None
+    assert found.rank == rank(*rules)
+    assert found.rules == tuple(range(len(rules)))
+
+
+def test_sums_that_follow_from_others_are_left_out_with_their_rules_named() -> None:
+    found = crossed(W.t.sum() == 60, W.t.sum(2) == 5, W.t.sum((1, 2)) == 20, W.t.sum(0) == 3)
+    assert found is not None
+    assert [part.rules for part in found.slices] == [(0, 1, 2), (3,)]
+    assert found.rank == 60 - 2 * 4 * 4
+    assert len(found.slices) == 2
+
+
+def test_what_commutes_is_read_off_the_matrices_where_they_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = OVERLAPPING["a general matrix that commutes"]
+    assert crossed(*rules) is not None
+    monkeypatch.setattr("affinet.structure.commuting.MOST_JOINT", 59)
+    assert crossed(*rules) is None

@@ -13,7 +13,7 @@ from torch import Tensor, optim
 
 import affinet
 from affinet.structure import components
-from affinet.structure.blocks import MirroredProduct, Product
+from affinet.structure.blocks import Bordered, MirroredProduct, Product
 from affinet.training.metric import RESISTANCE, metric_of
 from tests.contract.building import conditioning_of, oracle_of, plan_of
 from tests.contract.cases import CASES, Case
@@ -109,7 +109,8 @@ def test_every_block_projects_in_the_metric_as_a_dense_solve_does(case: Case, pa
     plan = plan_of(case.name, path)
     weights, metric, wanted = (tensors(part) for part in dense_answer(case.name))
     projector = plan.projector(weights)
-    if any(isinstance(block, Product | MirroredProduct) for block in plan.blocks):
+    inside = [base for block in plan.blocks for base in (block.bases if isinstance(block, Bordered) else (block,))]
+    if any(isinstance(block, Product | MirroredProduct) for block in inside):
         with pytest.raises(affinet.AttachError, match="do not commute"):
             projector.project_in_metric_(weights, metric)
         return
@@ -125,7 +126,7 @@ def test_the_cases_above_hold_every_kind_of_block() -> None:
         for path in ("equations", "terms")
         for block in plan_of(case.name, path).blocks
     }
-    assert kinds >= {"Slices", "Product", "Mirror", "Pairs", "Fixed", "Ties", "Dense"}
+    assert kinds >= {"Slices", "Product", "Mirror", "Pairs", "Fixed", "Ties", "Dense", "Bordered"}
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -102,14 +102,23 @@ class Slices:
     def rank(self) -> int:
         return self.outer.size * len(self.basis)
 
+    @property
+    def even(self) -> bool:
+        """Whether the one equation of a cell gives all of its entries the same coefficient."""
+        return len(self.basis) == 1 and not any(self.basis.strides)
+
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """Slices of one box of entries along disjoint sets of its loops, whose projections commute and agree."""
+    """Slices of one box of entries along sets of its loops, whose projections commute and agree.
+
+    `inner_dims` are the loops inside the cells of each; sets of slices may share some. `rank` is that of all together.
+    """
 
     view: View
     slices: tuple[Slices, ...]
     inner_dims: tuple[tuple[int, ...], ...]
+    rank: int
 
     @property
     def rules(self) -> tuple[int, ...]:
@@ -119,14 +128,16 @@ class Product:
     def size(self) -> int:
         return self.view.size
 
-    @cached_property
-    def rank(self) -> int:
-        """`size − Π_k (n_k − r_k) · rest`: the tangent projector is a tensor product."""
-        free = self.view.size
-        for part in self.slices:
-            n, r = part.inner.size, len(part.basis)
-            free = free // n * (n - r)
-        return self.view.size - free
+    @property
+    def separate(self) -> bool:
+        """Whether no two sets of slices share a loop: the tangent projector is a tensor product."""
+        inside = [axis for axes in self.inner_dims for axis in axes]
+        return len(set(inside)) == len(inside)
+
+    @property
+    def even(self) -> bool:
+        """Whether all are plain sums."""
+        return all(part.even for part in self.slices)
 
 
 def _no_places() -> Integers:
@@ -349,4 +360,43 @@ class Sparse:
         return low if low == high else Interval(low, high)
 
 
-Block = Slices | Product | Mirror | MirroredProduct | Pairs | Fixed | Ties | Dense | Sparse
+Base = Slices | Product | Mirror | MirroredProduct | Pairs | Dense
+
+
+@dataclass(frozen=True, eq=False)
+class Bordered:
+    """Bases that share no entry, and a few more equations `matrix @ x == rhs` over their entries and `loose` ones.
+
+    x holds the entries of the bases one after the other, each in the order in which it is read, and then the loose
+    ones. With P the tangent projector of the bases (the identity on loose entries) and S = matrix P matrixᵀ, the
+    pseudo-inverse of S is `factor @ factor.T`, of shape (equations, rank). `pinned` are places whose value is given,
+    with `values`; `copies` are (member, representative, sign) of places that are equal or opposite: both are already
+    implied, and are made exact to the bit.
+    """
+
+    bases: tuple[Base, ...]
+    loose: tuple[Part, ...]
+    matrix: sparse.csr_array
+    rhs: Floats
+    factor: Floats
+    pinned: Integers
+    values: Floats
+    copies: Integers
+    rules: tuple[int, ...]
+    ambiguous: int = 0
+
+    @property
+    def extra(self) -> int:
+        """Equations beside those of the bases."""
+        return len(self.rhs)
+
+    @property
+    def size(self) -> int:
+        return sum(base.size for base in self.bases) + sum(part.size for part in self.loose)
+
+    @property
+    def rank(self) -> int:
+        return sum(base.rank for base in self.bases) + int(self.factor.shape[1])
+
+
+Block = Slices | Product | Mirror | MirroredProduct | Pairs | Fixed | Ties | Dense | Sparse | Bordered

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from affinet.language.terms import Floats
 from affinet.structure.blocks import Product, Slices, View
+from affinet.structure.commuting import agree, commute, free_together
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.offsets import Dim, Nest, merged
 from affinet.structure.regular import RowBatch, row_batch
@@ -36,11 +36,12 @@ def stacked(first: RowBatch, second: RowBatch) -> RowBatch | None:
 
 
 def product(batches: list[RowBatch], tolerance: Tolerance, also: tuple[tuple[Dim, ...], ...] = ()) -> Product | None:
-    """The product of batches along disjoint loops of one full box; None unless that is what they are.
+    """The product of batches along loops of one full box; None unless that is what they are and they commute.
 
     `also` are other ways to loop over the box, largest step first, that its loops must be split for.
-    Law: the tangent projectors commute, being a tensor product; the affine projection is their product exactly when
-    the right-hand sides agree (`M D == C V` for `M W == C`, `W V == D`). Raises Contradiction where they do not.
+    Law: where the tangent projectors commute, the affine projection is their product exactly when the right-hand sides
+    agree (`M D == C V` for `M W == C`, `W V == D`). Raises Contradiction where they do not. Sums that follow from
+    others are left out.
     """
     boxes = [loops_of(batch) for batch in batches]
     if any(box is None for box in boxes) or len({(b.parameter, b.offset) for b in batches}) > 1:
@@ -49,20 +50,41 @@ def product(batches: list[RowBatch], tolerance: Tolerance, also: tuple[tuple[Dim
     if dims is None:
         return None
     inner = [inner_places(batch, dims) for batch in batches]
-    places = [place for part in inner if part is not None for place in part]
-    if any(part is None for part in inner) or len(set(places)) != len(places):
+    if any(part is None for part in inner):
         return None
     found = tuple(part for part in inner if part is not None)
     ordered = [arranged(batch, dims, part) for batch, part in zip(batches, found, strict=True)]
     slices = tuple(slices_of(batch, tolerance) for batch in ordered)
     view = View(batches[0].parameter, batches[0].offset, dims)
     sizes = tuple(size for size, _ in dims)
-    for k, one in enumerate(slices):
-        for m in range(k):
-            if not _agree(slices[m], found[m], one, found[k], sizes, tolerance):
-                rules = (rule for part in (one, slices[m]) for rule in part.rules)
-                raise Contradiction(rules, _totals(view, slices[m], one))
-    return Product(view, slices, found)
+    pairs = [(k, m) for k in range(len(slices)) for m in range(k)]
+    if not all(commute(slices[m], found[m], slices[k], found[k], sizes, tolerance) for k, m in pairs):
+        return None
+    for k, m in pairs:
+        if not agree(slices[m], found[m], slices[k], found[k], sizes, tolerance):
+            rules = (rule for part in (slices[k], slices[m]) for rule in part.rules)
+            raise Contradiction(rules, _totals(view, slices[m], slices[k]))
+    slices, found = _without_implied(slices, found)
+    return Product(view, slices, found, view.size - free_together(slices, found, sizes))
+
+
+def _without_implied(
+    slices: tuple[Slices, ...], inner: tuple[tuple[int, ...], ...]
+) -> tuple[tuple[Slices, ...], tuple[tuple[int, ...], ...]]:
+    """Less the plain sums that others add up to; their rules go with one of these."""
+    kept: list[tuple[Slices, tuple[int, ...]]] = []
+    # Sums of the fewest entries first, so that what they imply comes after them.
+    order = sorted(range(len(slices)), key=lambda k: len(inner[k]))
+    for k in order:
+        part, axes = slices[k], inner[k]
+        implying = [j for j, (one, own) in enumerate(kept) if one.even and part.even and set(own) <= set(axes)]
+        if implying:
+            one, own = kept[implying[0]]
+            kept[implying[0]] = (replace(one, rules=tuple(sorted({*one.rules, *part.rules}))), own)
+        else:
+            kept.append((part, axes))
+    kept.sort(key=lambda pair: inner.index(pair[1]))
+    return tuple(part for part, _ in kept), tuple(axes for _, axes in kept)
 
 
 def _totals(view: View, a: Slices, b: Slices) -> str:
@@ -126,38 +148,3 @@ def arranged(batch: RowBatch, dims: tuple[Dim, ...], inner: tuple[int, ...]) -> 
     owner = batch.owner if len(batch.owner) == 1 else batch.owner[rising]
     inside = Nest(tuple(dims[k] for k in inner))
     return replace(batch, outer=Nest(outer), inner=inside, rhs=rhs, owner=owner)
-
-
-def _agree(
-    a: Slices,
-    a_inner: tuple[int, ...],
-    b: Slices,
-    b_inner: tuple[int, ...],
-    sizes: tuple[int, ...],
-    tolerance: Tolerance,
-) -> bool:
-    """`(Q_b ⊗ 1) target_a == (Q_a ⊗ 1) target_b`: both say what the two together measure.
-
-    Rounding is relative to the terms of these sums, which may cancel.
-    """
-    difference = np.abs(_measured(a, a_inner, b, b_inner, sizes) - _turned(_measured(b, b_inner, a, a_inner, sizes)))
-    a, b = (replace(part, basis=np.abs(part.basis), target=np.abs(part.target)) for part in (a, b))
-    size = _measured(a, a_inner, b, b_inner, sizes) + _turned(_measured(b, b_inner, a, a_inner, sizes))
-    return bool((difference <= tolerance.consistency(max(sizes)) * np.maximum(size, size.max(initial=0.0))).all())
-
-
-def _turned(measured: Floats) -> Floats:
-    return np.swapaxes(measured, 1, 2)
-
-
-def _measured(
-    a: Slices, a_inner: tuple[int, ...], b: Slices, b_inner: tuple[int, ...], sizes: tuple[int, ...]
-) -> Floats:
-    """`Q_b` applied along b's loops to the targets of a: (rest, r_a, r_b), rest of length one where all are equal."""
-    if len(a.target) == 1:
-        return np.asarray(a.target[:, :, None] * b.basis.sum(axis=1))
-    outer = [k for k in range(len(sizes)) if k not in a_inner]
-    target = a.target.reshape([*(sizes[k] for k in outer), -1])
-    order = [outer.index(k) for k in outer if k not in b_inner] + [len(outer)] + [outer.index(k) for k in b_inner]
-    moved = target.transpose(order).reshape(-1, a.target.shape[1], b.inner.size)
-    return np.asarray(moved @ b.basis.T)

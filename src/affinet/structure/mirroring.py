@@ -41,7 +41,9 @@ def mirrored_product(mirror: Mirror, batches: list[RowBatch], tolerance: Toleran
         found = product(closed, tolerance, (loops,))
     except Contradiction as wrong:
         raise Contradiction({*wrong.rules, *mirror.rules}) from None
-    if found is None or found.view != turned.view or any(len(part.pinned) or len(part.copies) for part in found.slices):
+    if found is None or found.view != turned.view or not found.separate:
+        return None
+    if any(len(part.pinned) or len(part.copies) for part in found.slices):
         return None
     return MirroredProduct(turned, found, found.size - _free(turned, found))
 

@@ -9,7 +9,7 @@ from math import gcd, prod
 
 import numpy as np
 
-from affinet.language.terms import Integers
+from affinet.language.terms import Integers, row_major_steps
 
 Dim = tuple[int, int]
 """One loop: (size, step), in entries."""
@@ -121,6 +121,19 @@ def mixed_radix(outer: Offsets, inner: Offsets) -> bool:
             return False
         reached += reach
     return True
+
+
+def located(dims: Sequence[Dim], positions: Integers) -> Integers:
+    """The place of each position in the row-major order of loops that are digits; −1 where none of them leads there."""
+    rest = positions - sum(step * (n - 1) for n, step in dims if step < 0)
+    place = np.zeros(len(positions), np.int64)
+    weights = row_major_steps(tuple(size for size, _ in dims))
+    for (size, step), weight in sorted(zip(dims, weights, strict=True), key=lambda loop: -abs(loop[0][1])):
+        if size > 1:
+            digit = np.clip(rest // abs(step), 0, size - 1)
+            rest = rest - digit * abs(step)
+            place += weight * (size - 1 - digit if step < 0 else digit)
+    return np.where(rest == 0, place, -1)
 
 
 def _digits(part: Offsets) -> list[Dim]:

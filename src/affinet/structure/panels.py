@@ -144,21 +144,27 @@ def _component(parts: tuple[Part, ...], basis: Floats, target: Floats, rules: tu
 
 
 def panel_blocks(
-    panels: Sequence[Panel], others: Sequence[Span], rows: Rows, system: System
+    panels: Sequence[Panel], others: Sequence[Span], rows: Rows, system: System, *, one_by_one: int
 ) -> tuple[list[Dense], list[Rows]]:
-    """Panels whose entries nothing else touches, those that share entries as one; the others one equation at a time."""
-    blocks: list[Dense] = []
+    """Panels that nothing regular touches, those that share entries as one block; the others one equation at a time.
+
+    So are small ones (`one_by_one` pairs) that irregular equations touch.
+    """
+    found: list[Dense] = []
     lowered: list[Rows] = []
     if not panels:
-        return blocks, lowered
+        return [], lowered
     touched = distinct(rows.columns)
     for cluster in _clusters(panels, system.layout):
         columns = distinct(np.concatenate([panel.columns(system.layout) for panel in cluster]))
-        if _any_within(columns, others, system.layout) or len(np.intersect1d(columns, touched, assume_unique=True)):
-            lowered += [system.rows((panel.rule,)) for panel in cluster]
+        numbers = tuple(panel.rule for panel in cluster)
+        hit = len(np.intersect1d(columns, touched, assume_unique=True)) > 0
+        small = sum(system.rules[number].nonzeros for number in numbers) <= one_by_one
+        if _any_within(columns, others, system.layout) or (hit and small):
+            lowered.append(system.rows(numbers))
         else:
-            blocks.append(panel_block(cluster, system))
-    return blocks, lowered
+            found.append(panel_block(cluster, system))
+    return found, lowered
 
 
 def _clusters(panels: Sequence[Panel], layout: Layout) -> list[list[Panel]]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from affinet.language.terms import Integers, Parameter, row_major_steps
-from affinet.structure.blocks import Mirror, MirroredProduct, Pairs, View
+from affinet.language.terms import Integers, Parameter
+from affinet.structure.blocks import Mirror, Pairs, View
+from affinet.structure.bordering import MOST_EXTRA
+from affinet.structure.candidates import Candidate
 from affinet.structure.mirroring import mirrored_product
-from affinet.structure.offsets import Nest, mixed_radix
+from affinet.structure.offsets import Nest, located, mixed_radix
 from affinet.structure.regular import RowBatch
 from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
@@ -20,47 +22,65 @@ from affinet.system.system import System
 Span = tuple[Parameter, int, int]
 
 
+MOST_APART = 2**22
+"""Equations of three entries or more, times the entries that leave a mirror or pairs for them: a dense component of
+that size has a factor of 32 MB, and a step beside it projects the others once, where a border projects all twice."""
+
+
 @dataclass(frozen=True, eq=False)
 class Parted:
-    """`blocks` whose entries nothing else touches, and what is left to solve beside them."""
+    """Mirrors and pairs as candidates for a block each, and what is left to solve beside them."""
 
-    blocks: tuple[Mirror | MirroredProduct | Pairs, ...]
+    candidates: list[Candidate]
     batches: list[RowBatch]
     rows: Rows
 
 
-def part(pairs: Sequence[Mirror | Pairs], batches: list[RowBatch], rows: Rows, system: System) -> Parted:
+def part(
+    pairs: Sequence[Mirror | Pairs], batches: list[RowBatch], rows: Rows, system: System, *, one_by_one: int
+) -> Parted:
     """Mirrors and pairs as blocks of their own; where they cannot be, their equations one at a time.
 
-    Entries that irregular equations touch leave the block with their images, and so do their equations. Sums that a
-    mirror takes to themselves join it (DESIGN §1). What meets other pairs or other sums is read one by one.
-    Raises Contradiction where a mirror and its sums disagree.
+    Sums that a mirror takes to themselves join it (DESIGN §1); a few other sums on a large one are read one by one, and
+    so are pairs that meet other pairs. Entries that irregular equations touch leave the block with their images, and so
+    do their equations, where they are few; otherwise the block is left whole, for a border. Small ones (`one_by_one`
+    pairs) are read one by one then. Raises Contradiction where a mirror and its sums disagree.
     """
-    blocks: list[Mirror | MirroredProduct | Pairs] = []
-    lowered = [rows]
+    candidates: list[Candidate] = []
     batches, single = _single_entries(pairs, batches)
-    lowered += [batch.rows(system.layout) for batch in single]
-    touched = distinct(np.concatenate([piece.columns for piece in lowered]))
+    lowered = [rows, *(batch.rows(system.layout) for batch in single)]
+    apart: list[Mirror | Pairs] = []
     for number, pair in enumerate(pairs):
         others = [span for k, other in enumerate(pairs) if k != number for span in spans(other)]
         meeting = [batch for batch in batches if _meets(pair, [(batch.parameter, *batch.span)])]
-        hit = [_within(span, touched, system.layout) for span in spans(pair)]
+        joined = None
         if _meets(pair, others):
             lowered.append(system.rows(pair.rules))
+            continue
+        if meeting and isinstance(pair, Mirror):
+            joined = mirrored_product(pair, meeting, system.tolerance)
+        if joined is not None:
+            candidates.append(Candidate(system, tuple(meeting), pair.rules, joined))
         elif meeting:
-            joined = None
-            if isinstance(pair, Mirror) and not any(len(columns) for columns in hit):
-                joined = mirrored_product(pair, meeting, system.tolerance)
-            if joined is None:
+            beside = sum(batch.equations for batch in meeting)
+            if beside > min(MOST_EXTRA, pair.rank) or 2 * pair.rank <= one_by_one:
                 lowered.append(system.rows(pair.rules))
-            else:
-                batches = [batch for batch in batches if not any(batch is other for other in meeting)]
-                blocks.append(joined)
+                continue
+            lowered += [batch.rows(system.layout) for batch in meeting]
+            apart.append(pair)
         else:
-            left, apart = _less(pair, hit, system)
-            blocks += [left] if left is not None else []
-            lowered.append(apart)
-    return Parted(tuple(blocks), batches, concatenate(lowered))
+            apart.append(pair)
+            continue
+        batches = [batch for batch in batches if not any(batch is other for other in meeting)]
+    rows = concatenate(lowered)
+    touched = distinct(rows.columns)
+    for pair in apart:
+        left, its = _less(
+            pair, [_within(span, touched, system.layout) for span in spans(pair)], rows, system, one_by_one
+        )
+        candidates += [Candidate(system, whole=pair.rules, found=left)] if left is not None else []
+        rows = concatenate([rows, its]) if its.count else rows
+    return Parted(candidates, batches, rows)
 
 
 def _single_entries(pairs: Sequence[Mirror | Pairs], batches: list[RowBatch]) -> tuple[list[RowBatch], list[RowBatch]]:
@@ -92,37 +112,37 @@ def _within(span: Span, touched: Integers, layout: Layout) -> Integers:
     return touched[np.searchsorted(touched, low) : np.searchsorted(touched, high, side="right")] - start
 
 
-def _less(pair: Mirror | Pairs, hit: list[Integers], system: System) -> tuple[Mirror | Pairs | None, Rows]:
-    """The pair without the places of the given positions, and the equations of these places."""
+def _less(
+    pair: Mirror | Pairs, hit: list[Integers], rows: Rows, system: System, one_by_one: int
+) -> tuple[Mirror | Pairs | None, Rows]:
+    """The pair without the places of the given positions, and the equations of these places.
+
+    Where that is most of a large pair, or many places for the equations that touch them, the pair whole.
+    """
     none = system.rows(())
     if not any(len(positions) for positions in hit):
         return pair, none
     views = (pair.view,) if isinstance(pair, Mirror) else (pair.first, pair.second)
+    large = 2 * pair.rank > one_by_one
     # A right-hand side of frozen weights is known to their rounding, which only the rule itself knows.
     plain = all(system.rules[rule].size is None for rule in pair.rules)
     if not plain or not all(mixed_radix(Nest(view.dims), Nest(())) for view in views):
-        return None, system.rows(pair.rules)
+        return (pair, none) if large else (None, system.rows(pair.rules))
     places = distinct(np.concatenate([_places(view, found) for view, found in zip(views, hit, strict=True)]))
     if isinstance(pair, Mirror):
         places = distinct(np.concatenate([places, pair.images(places)]))
-    if 2 * len(places) > views[0].size:
-        return None, system.rows(pair.rules)
     if not len(places):
         return pair, none
+    most = 2 * len(places) > views[0].size
+    if most or (large and len(places) * int((rows.lengths > 2).sum()) > MOST_APART):
+        return (pair, none) if large else (None, system.rows(pair.rules))
     return replace(pair, without=places), _equations(pair, places, system.layout)
 
 
 def _places(view: View, positions: Integers) -> Integers:
-    """Places in the flattened box of the positions that lie in it: digits of a mixed radix, the largest first."""
-    rest = positions - view.offset - sum(step * (n - 1) for n, step in view.dims if step < 0)
-    place = np.zeros(len(positions), np.int64)
-    weights = row_major_steps(tuple(size for size, _ in view.dims))
-    for (size, step), weight in sorted(zip(view.dims, weights, strict=True), key=lambda loop: -abs(loop[0][1])):
-        digit = np.minimum(rest // abs(step), size - 1)
-        rest = rest - digit * abs(step)
-        place += weight * (size - 1 - digit if step < 0 else digit)
-    found: Integers = place[rest == 0]
-    return found
+    """Places in the flattened box of the positions that lie in it."""
+    places = located(view.dims, positions - view.offset)
+    return places[places >= 0]
 
 
 def _positions(view: View, places: Integers) -> Integers:

@@ -15,7 +15,7 @@ from affinet.structure.panels import dense_pieces, joined
 from affinet.structure.regular import RowBatch, row_batch
 from affinet.system.distinct import distinct, ranked
 
-LARGEST_CELL = 4_000_000
+LARGEST_CELL = 2**23
 """Numbers that the matrix of one cell may have; beyond, the rule is read one equation at a time."""
 LARGEST_TIES = 4_000_000
 """Scaled and shifted ties of at most this many pairs are read one by one, so that each holds to its own rounding. As

@@ -7,6 +7,7 @@ from typing import assert_never
 from affinet.language.terms import Integers
 from affinet.structure.blocks import (
     Block,
+    Bordered,
     Dense,
     Fixed,
     Interval,
@@ -65,6 +66,8 @@ def describe(block: Block) -> str:
         case Sparse():
             how = "sparse factor" if block.factored else "conjugate gradients"
             return f"one component of {block.matrix.shape[0]:,} equations ({how})"
+        case Bordered():
+            return f"{_many(block.extra, 'equation')} on top of {'; '.join(describe(base) for base in block.bases)}"
         case _:
             assert_never(block)
 
@@ -105,6 +108,9 @@ def bytes_a_step(block: Block) -> int:
             return 4 * (BYTES + 8 + 8) * block.size + 2 * int(block.basis.nbytes)
         case Sparse():
             return 4 * (BYTES + 8 + 8) * block.size + 2 * int(block.matrix.data.nbytes)
+        case Bordered():
+            # Bases are projected twice, and the extra equations are read twice.
+            return 2 * sum(bytes_a_step(base) for base in block.bases) + 4 * int(block.matrix.data.nbytes)
         case _:
             assert_never(block)
 
@@ -177,6 +183,8 @@ def _ambiguous(block: Block) -> int:
     match block:
         case Slices() | Dense() | Sparse():
             return block.ambiguous
+        case Bordered():
+            return block.ambiguous + sum(_ambiguous(base) for base in block.bases)
         case Product():
             return sum(part.ambiguous for part in block.slices)
         case MirroredProduct():

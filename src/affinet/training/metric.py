@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, optim
 
 from affinet.errors import AttachError
-from affinet.structure.blocks import MirroredProduct, Product
+from affinet.structure.blocks import Bordered, MirroredProduct, Product
 from affinet.structure.plan import Plan
 
 Group = Mapping[str, Any]
@@ -17,6 +17,8 @@ State = Mapping[str, Any]
 
 FLOOR = 1e-6
 """Entries resist at least this share of what the parameter's entries resist on average."""
+MOST_BORDERED = 64
+"""Equations on top of others whose Schur complement in a metric is worth a projection each, at every step."""
 
 
 def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan) -> None:
@@ -34,12 +36,20 @@ def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan)
             raise AttachError(
                 "a centered RMSprop has no metric of second moments; use centered=False or leave metric out."
             )
-    inside = [block.product if isinstance(block, MirroredProduct) else block for block in plan.blocks]
+    borders = [block for block in plan.blocks if isinstance(block, Bordered)]
+    bases = [base for block in plan.blocks for base in (block.bases if isinstance(block, Bordered) else (block,))]
+    inside = [block.product if isinstance(block, MirroredProduct) else block for block in bases]
     products = [block for block in inside if isinstance(block, Product)]
     if products:
         raise AttachError(
             f"rules along several axes of {products[0].view.parameter.name} are projected as a product, which does not "
             f"commute in the optimizer's metric. Leave metric='optimizer' out for these rules."
+        )
+    most = max((block.factor.shape[1] for block in borders), default=0)
+    if most > MOST_BORDERED:
+        raise AttachError(
+            f"{most:,} equations on top of regular ones would be projected one by one at every step in the optimizer's "
+            f"metric, which is for up to {MOST_BORDERED}. Leave metric='optimizer' out for these rules."
         )
 
 

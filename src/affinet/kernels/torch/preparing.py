@@ -7,6 +7,7 @@ from typing import assert_never
 
 from torch import Tensor
 
+from affinet.kernels.torch.bordered import BorderedKernel
 from affinet.kernels.torch.classes import EqualTiesKernel, FixedKernel, TiesKernel
 from affinet.kernels.torch.compiled.choosing import compiled
 from affinet.kernels.torch.components import DenseKernel
@@ -15,7 +16,19 @@ from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, P
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
 from affinet.kernels.torch.sparse import SparseKernel
 from affinet.kernels.torch.wide import WideKernel
-from affinet.structure.blocks import Block, Dense, Fixed, Mirror, MirroredProduct, Pairs, Product, Slices, Sparse, Ties
+from affinet.structure.blocks import (
+    Block,
+    Bordered,
+    Dense,
+    Fixed,
+    Mirror,
+    MirroredProduct,
+    Pairs,
+    Product,
+    Slices,
+    Sparse,
+    Ties,
+)
 
 
 def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
@@ -48,5 +61,7 @@ def eager(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
             return DenseKernel(block, tensors)
         case Sparse():
             return SparseKernel(block, tensors)
+        case Bordered():
+            return BorderedKernel(block, prepare, tensors)
         case _:
             assert_never(block)

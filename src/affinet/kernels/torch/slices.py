@@ -199,7 +199,7 @@ class SlicesKernel:
 
 
 class ProductKernel:
-    """Several sets of slices along disjoint axes of one box; each projection keeps what the others set."""
+    """Several sets of slices along axes of one box; each projection keeps what the others set."""
 
     def __init__(self, block: Product, like: Tensor) -> None:
         self.names = (block.view.parameter.name,)
@@ -208,7 +208,7 @@ class ProductKernel:
         self._parts = [
             Cells(part, sizes, inner, like) for part, inner in zip(block.slices, block.inner_dims, strict=True)
         ]
-        self._axes = block.inner_dims if len(sizes) == 2 else ()
+        self._axes = block.inner_dims if len(sizes) == 2 and len(block.slices) == 2 else ()
 
     @property
     def even_cross(self) -> tuple[Tensor, Tensor] | None:

@@ -32,14 +32,14 @@ class SparseKernel:
         self.names = self._unknowns.names
         dtype = irregular_dtype(device)
         rows = sparse.csr_array(block.matrix)
-        self._matrix, self._transposed = (_on_device(m, dtype, device) for m in (rows, rows.T))
+        self._matrix, self._transposed = (on_device(m, dtype, device) for m in (rows, rows.T))
         self._rhs = torch.as_tensor(block.rhs, dtype=dtype, device=device)
         direct = block.factored and device.type == "cpu"
         self._rows = rows if direct else None
         self._factor = factored(rows, np.ones(rows.shape[1])) if direct else None
         self._equations: NormalEquations | None = None
         if not direct:
-            squares, gram = (_on_device(m, dtype, device) for m in (rows * rows, rows @ rows.T))
+            squares, gram = (on_device(m, dtype, device) for m in (rows * rows, rows @ rows.T))
             epsilon = torch.finfo(regular_dtype_of(tensors[part.parameter.name] for part in block.parts)).eps
             self._equations = NormalEquations(
                 self._matrix, self._transposed, squares, gram, epsilon=epsilon, independent=block.independent
@@ -108,7 +108,8 @@ def factored(rows: sparse.csr_array, ease: np.ndarray) -> Any:
     return splu((eased @ rows.T).tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
 
 
-def _on_device(matrix: sparse.csr_array, dtype: torch.dtype, device: torch.device) -> Tensor:
+def on_device(matrix: sparse.csr_array, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A SciPy matrix as torch's, in rows."""
     rows = sparse.csr_array(matrix)
     # MKL takes int32 as they are, and copies int64 at every product.
     kind = np.int32 if device.type == "cpu" and max(rows.nnz, *rows.shape) < 2**31 else np.int64

@@ -1,0 +1,193 @@
+"""A few equations on top of other blocks: their projection, less what the Schur complement says, projected again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from affinet.kernels.torch.access import Gathered, Tensors
+from affinet.kernels.torch.kernel import Kernel
+from affinet.kernels.torch.mirrors import MirrorKernel
+from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
+from affinet.kernels.torch.sparse import on_device
+from affinet.structure.blocks import Base, Bordered, Mirror, MirroredProduct, Pairs
+from affinet.structure.places import spans
+from affinet.system.distinct import ranked
+
+FEW = 65_536
+"""Entries up to which bases compute in float64 too: it costs a fraction of the calls then, and what S is conditioned by
+loses no digit of the weights."""
+PIECE = 2**16
+"""Entries that are told from noise at a time on a CPU."""
+FULL_NUMBERS = 2**16
+"""Numbers of the extra equations up to which they are one dense matrix."""
+
+
+class BorderedKernel:
+    """`Π(w) = Π_A(Π_A(w) − Bᵀy)`, `y = S⁺(B Π_A(w) − b)`, with Π_A the projections of the bases.
+
+    B, S⁺, y and the entries that B touches are in float64. Bases are prepared for the dtype that all is computed in.
+    """
+
+    def __init__(
+        self, block: Bordered, prepare: Callable[[Base, Mapping[str, Tensor]], Kernel], tensors: Mapping[str, Tensor]
+    ) -> None:
+        spoken = [parameter.name for base in block.bases for parameter, _, _ in spans(base)]
+        self.names = tuple(dict.fromkeys([*spoken, *(part.parameter.name for part in block.loose)]))
+        device = tensors[self.names[0]].device
+        self._wide = irregular_dtype(device)
+        few = block.matrix.shape[1] <= FEW
+        self._dtype = self._wide if few else regular_dtype_of(tensors[name] for name in self.names)
+        likes = {name: torch.empty(0, dtype=self._dtype, device=device) for name in self.names}
+        self._bases = [prepare(base, likes) for base in block.bases]
+        self._shapes = [tuple(kernel.read(tensors).shape) for kernel in self._bases]
+        self._loose = Gathered(block.loose, device, dtype=self._dtype) if block.loose else None
+        self._sizes = [*map(prod, self._shapes), *([sum(part.size for part in block.loose)] if block.loose else [])]
+        self._levels = [
+            _level(base, likes[kernel.names[0]]) for base, kernel in zip(block.bases, self._bases, strict=True)
+        ]
+        self._border(block, device)
+
+    def read(self, tensors: Tensors) -> Tensor:
+        """The entries of the bases one after the other and the loose ones; of a single base as it reads them itself."""
+        if self._alone:
+            return self._bases[0].read(tensors).to(self._dtype)
+        pieces = [
+            kernel.read(tensors).to(self._dtype).reshape(-1)
+            if any(tensors[name] is not None for name in kernel.names)
+            else torch.zeros(size, dtype=self._dtype, device=self._rhs.device)
+            for kernel, size in zip(self._bases, self._sizes, strict=False)
+        ]
+        return torch.cat([*pieces, *([self._loose.read(tensors)] if self._loose else [])])
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        for kernel, piece in zip(self._bases, self._pieces(values), strict=False):
+            if any(tensors[name] is not None for name in kernel.names):
+                kernel.write(tensors, piece)
+        if self._loose is not None:
+            self._loose.write(tensors, values[-self._sizes[-1] :])
+
+    def project(self, x: Tensor) -> Tensor:
+        x = self._on_bases(x, lambda kernel, piece: kernel.project(piece))
+        x = self._bordered(x, self._rhs)
+        return self._exact(self._on_bases(x, lambda kernel, piece: kernel.project(piece)), self._values)
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        """`Π(w) = Π_A(w − D⁻¹Bᵀy)` with `S = B P_A D⁻¹Bᵀ`, all in the metric D, S on the range of its Euclidean self.
+
+        Raises AttachError where a base cannot be projected in a metric.
+        """
+        ease, nothing = metric.reciprocal(), self._in_metric(torch.zeros_like(x), metric)
+        x = self._in_metric(x, metric)
+        gap = self._factor.T @ (self._matrix @ self._taken(x) - self._rhs)
+        system = torch.empty(len(gap), len(gap), dtype=self._wide, device=x.device)
+        for k, direction in enumerate((self._transposed @ self._factor).T):
+            move = self._in_metric(self._spread(direction, x) * ease, metric) - nothing
+            system[:, k] = self._factor.T @ (self._matrix @ self._taken(move))
+        solved = self._transposed @ (self._factor @ torch.linalg.solve(system, gap))
+        return self._exact(self._in_metric(x - self._spread(solved, x) * ease, metric), self._values)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        x = self._on_bases(x, lambda kernel, piece: kernel.tangent(piece))
+        x = self._bordered(x, None)
+        return self._exact(self._on_bases(x, lambda kernel, piece: kernel.tangent(piece)), None)
+
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        levels = [level(piece) for level, piece in zip(self._levels, self._pieces(x), strict=False)]
+        if not self._alone:
+            loose = [x[-self._sizes[-1] :].abs()] if self._loose is not None else []
+            levels = [torch.cat([*(level.reshape(-1) for level in levels), *loose])]
+        rms = mean_norm(x, None, x.numel(), floor)
+        return self._exact(_silenced(self.tangent(x), levels[0], floor, rms), None)
+
+    def _border(self, block: Bordered, device: torch.device) -> None:
+        """What the extra equations need: their matrix over the entries that they touch, S⁺, and what is exact."""
+        used, local = ranked(block.matrix.indices)
+        rows = sparse.csr_array((block.matrix.data, local, block.matrix.indptr), shape=(len(block.rhs), len(used)))
+        full = rows.shape[0] * rows.shape[1] <= FULL_NUMBERS
+        self._matrix, self._transposed = (
+            torch.as_tensor(part.toarray(), dtype=self._wide, device=device)
+            if full
+            else on_device(part, self._wide, device)
+            for part in (rows, rows.T)
+        )
+        self._rhs, self._factor, self._values = (
+            torch.as_tensor(np.array(numbers), dtype=self._wide, device=device)
+            for numbers in (block.rhs, block.factor, block.values)
+        )
+        copies = torch.as_tensor(block.copies, device=device)
+        self._members, self._representatives, self._signs = copies[:, 0], copies[:, 1], copies[:, 2]
+        self._used, self._pinned = (torch.as_tensor(places, device=device) for places in (used, block.pinned))
+
+    @property
+    def _alone(self) -> bool:
+        """Whether there is one base and no entry beside it: then entries are worked on where they lie."""
+        return len(self._sizes) == 1
+
+    def _pieces(self, x: Tensor) -> list[Tensor]:
+        """The entries of each base in the shape that it reads."""
+        if self._alone:
+            return [x]
+        return [piece.view(shape) for piece, shape in zip(x.split(self._sizes), self._shapes, strict=False)]
+
+    def _on_bases(self, x: Tensor, verb: Callable[[Kernel, Tensor], Tensor]) -> Tensor:
+        done = [verb(kernel, piece) for kernel, piece in zip(self._bases, self._pieces(x), strict=True)]
+        if self._alone:
+            return done[0]
+        loose = [x[-self._sizes[-1] :]] if self._loose is not None else []
+        return torch.cat([*(piece.reshape(-1) for piece in done), *loose])
+
+    def _in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        resisting = iter(self._pieces(metric))
+        return self._on_bases(x, lambda kernel, piece: kernel.project_in_metric(piece, next(resisting)))
+
+    def _taken(self, x: Tensor) -> Tensor:
+        return x.take(self._used).to(self._wide)
+
+    def _spread(self, values: Tensor, like: Tensor) -> Tensor:
+        return torch.zeros_like(like).put_(self._used, values.to(like.dtype))
+
+    def _bordered(self, x: Tensor, rhs: Tensor | None) -> Tensor:
+        """`x − Bᵀ S⁺ (B x − rhs)`, in place."""
+        taken = self._taken(x)
+        gap = self._matrix @ taken
+        solved = self._factor @ (self._factor.T @ (gap if rhs is None else gap - rhs))
+        return x.put_(self._used, (taken - self._transposed @ solved).to(x.dtype))
+
+    def _exact(self, x: Tensor, values: Tensor | None) -> Tensor:
+        """Entries of given value set and equal ones copied, to the bit, in place; without values they are zero."""
+        if len(self._pinned):
+            x.put_(
+                self._pinned, torch.zeros_like(self._values, dtype=x.dtype) if values is None else values.to(x.dtype)
+            )
+        if len(self._members):
+            x.put_(self._members, x.take(self._representatives) * self._signs.to(x.dtype))
+        return x
+
+
+def _silenced(projected: Tensor, levels: Tensor, floor: float, rms: Tensor) -> Tensor:
+    """`projected`, in place, with zeros where it is at most `floor · levels + rms`; piece by piece while in cache."""
+    pieces = [(projected, levels)]
+    if projected.device.type == "cpu" and projected.is_contiguous() and levels.is_contiguous():
+        pieces = list(zip(projected.view(-1).split(PIECE), levels.view(-1).split(PIECE), strict=True))
+    for piece, level in pieces:
+        silenced(piece, level.mul_(floor).add_(rms))
+    return projected
+
+
+def _level(base: Base, like: Tensor) -> Callable[[Tensor], Tensor]:
+    """What the noise of each entry is relative to, the same for entries that a base makes equal."""
+    match base:
+        case Mirror():
+            return MirrorKernel(base, like).difference
+        case MirroredProduct():
+            return MirrorKernel(base.mirror, like).difference
+        case Pairs():
+            return lambda x: mean_norm(x, (0,), 2, 2.0).expand(x.shape).contiguous()
+        case _:
+            return torch.abs
