@@ -73,7 +73,7 @@ def part(
             continue
         batches = [batch for batch in batches if not any(batch is other for other in meeting)]
     rows = concatenate(lowered)
-    touched = distinct(rows.columns)
+    touched = distinct(rows.columns) if apart else rows.columns
     for pair in apart:
         left, its = _less(
             pair, [_within(span, touched, system.layout) for span in spans(pair)], rows, system, one_by_one
