@@ -10,11 +10,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from affinet.errors import RuleError, ShapeError
-from affinet.language.constants import Constant, SparseMatrix, is_sparse, read_array, read_matrix
+from affinet.language.constants import Constant, SparseMatrix, is_sparse, read_array, read_matrix, word_of
 from affinet.language.terms import Floats, Integers
 
 NEAR_INTEGER = 1e-12
 """A matrix within this of a signed permutation is one: a quarter turn made of sines and cosines is off by 6e-17."""
+
+MOST_SAID = 4
+"""Generators that the text of a rule shows."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -165,9 +168,14 @@ def _shown(given: Any) -> str:
 
 
 def said_generators(read: Sequence[Generator]) -> str:
-    """`2 permutations of 2500`, `3 matrices of 9 × 9`, for the text of a rule."""
-    n, count = read[0].size, len(read)
-    if any(isinstance(one, Mixes) for one in read):
-        return f"{count} matri{'x' if count == 1 else 'ces'} {n} × {n}"
-    signed = "signed " if any(isinstance(one, Moves) and one.signs is not None for one in read) else ""
-    return f"{count} {signed}permutation{'s' if count != 1 else ''} of {n}"
+    """`[[1, 2, 0], [1, 0, 2]]`, `[array(9, 9)]`: the generators of a side in the text of a rule."""
+    words = [_word(one) for one in read[:MOST_SAID]]
+    return f"[{', '.join(words)}{', …' if len(read) > MOST_SAID else ''}]"
+
+
+def _word(generator: Generator) -> str:
+    if isinstance(generator, Mixes):
+        return f"array({generator.size}, {generator.size})"
+    if generator.signs is None:
+        return word_of(generator.permutation).text
+    return f"SignedPermutation({word_of(generator.permutation).text}, {word_of(generator.signs).text})"

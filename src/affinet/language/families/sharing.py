@@ -25,7 +25,7 @@ def share(w: Expression, pattern: Any, signs: Any = None) -> Constraint:
     marks = _integers("pattern", pattern, w)
     if signs is None:
         return said(tied(w.flatten(), marks.reshape(-1), None) == 0, "share", w, pattern=word_of(marks))
-    signed = _integers("signs", signs, w)
+    signed = _integers("signs", signs, w).astype(np.int64)
     if (np.abs(signed) > 1).any():
         raise ShapeError(f"the signs for ({w}) hold {signed[np.abs(signed) > 1][0]}, and a sign is -1, 0 or 1.")
     left = tied(w.flatten(), marks.reshape(-1), signed.reshape(-1))
@@ -67,9 +67,13 @@ def _first_of_class(marks: Integers, live: np.ndarray) -> Integers:
 
 def _integers(what: str, given: Any, w: Expression) -> Integers:
     array = read_array(given)[0]
+    holds, has, needs = (
+        ("holds", "has", "needs integers: equal ones share a value")
+        if what == "pattern"
+        else ("hold", "have", "need integers: -1, 0 or 1 for every entry")
+    )
     if array.dtype.kind not in "iu":
-        needs = "equal ones share a value" if what == "pattern" else "-1, 0 or 1 for every entry"
-        raise ShapeError(f"the {what} for ({w}) holds {array.dtype}, and needs integers: {needs}.")
+        raise ShapeError(f"the {what} for ({w}) {holds} {array.dtype}, and {needs}.")
     if array.shape != w.shape:
-        raise ShapeError(f"the {what} has shape {array.shape}, and ({w}) has shape {w.shape}. They must be equal.")
-    return array.astype(np.int64, copy=False) if what == "signs" else array
+        raise ShapeError(f"the {what} {has} shape {array.shape}, and ({w}) has shape {w.shape}. They must be equal.")
+    return array
