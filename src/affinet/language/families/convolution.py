@@ -108,7 +108,7 @@ def _channels(w: Expression, axes: Sequence[_Axis], groups: object) -> tuple[int
     count = int(groups) if isinstance(groups, Integral) and not isinstance(groups, bool) else 0
     if count < 1 or channels[0] % count or channels[1] % count:
         raise ShapeError(
-            f"groups={groups!r:.60} does not divide {channels[0]} output and {channels[1]} input channels."
+            f"groups={groups!r:.60} does not divide {channels[0]} output channels and {channels[1]} input channels."
         )
     return channels
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from affinet.errors import RuleError, ShapeError
+from affinet.errors import NothingToTrainWarning, RuleError, ShapeError
 from affinet.language.expression import Constraint, Expression, concat, stack
 from affinet.language.families.generators import Generator, Moves, read_generators, said_generators
 from affinet.language.families.orbits import orbits
@@ -37,6 +38,7 @@ def equivariant(w: Expression, inputs: Any = None, outputs: Any = None, *, lie_a
     linear time; signed ones opposite ties, and zeros where an orbit contradicts itself. A matrix on either side
     becomes out · in equations, as small factors.
     Errors: `RuleError` for lists of different lengths, `ShapeError` for what is no generator or does not fit `w`.
+    Warns (NothingToTrainWarning) where signs leave zero alone; `affinet.plan` does where matrices do.
     Source: Finzi, Welling & Wilson 2021, A practical method for constructing equivariant multilayer perceptrons for
     arbitrary matrix groups (the equations); Maron et al. 2019, Invariant and equivariant graph networks (orbits).
     """
@@ -49,12 +51,15 @@ def equivariant(w: Expression, inputs: Any = None, outputs: Any = None, *, lie_a
     ]
     _check(w, *read)
     into, out = read
-    rule = _left(w, into, out, lie_algebra) == 0
+    left, nothing = _left(w, into, out, lie_algebra)
     sides = (("inputs", into), ("outputs", out))
     words: dict[str, Any] = {side: Word(said_generators(one)) for side, one in sides if one is not None}
     if lie_algebra:
         words["lie_algebra"] = True
-    return said(rule, "equivariant", w, **words)
+    rule = said(left == 0, "equivariant", w, **words)
+    if nothing:
+        warnings.warn(NothingToTrainWarning(str(w), w.size, [rule.text]), stacklevel=2)
+    return rule
 
 
 def _check(w: Expression, into: Sequence[Generator] | None, out: Sequence[Generator] | None) -> None:
@@ -75,8 +80,11 @@ def _check(w: Expression, into: Sequence[Generator] | None, out: Sequence[Genera
 
 def _left(
     w: Expression, into: Sequence[Generator] | None, out: Sequence[Generator] | None, lie_algebra: bool
-) -> Expression:
-    """What is zero: the ties of all generators that move entries at once, and the equations of each of the others."""
+) -> tuple[Expression, bool]:
+    """What is zero: the ties of all generators that move entries at once, and the equations of each of the others.
+
+    And whether the signs of the ties leave zero alone; what matrices leave is for the plan to say.
+    """
     axes = sum(side is not None for side in (into, out))
     count = len(into or out or ())
     pairs = list(zip(out or [TRIVIAL] * count, into or [TRIVIAL] * count, strict=True))
@@ -87,10 +95,12 @@ def _left(
         if not (isinstance(a, Moves) and isinstance(b, Moves))
     ]
     if not moving:
-        return stack(mixed, dim=w.ndim - axes)
-    flat = w.flatten(w.ndim - axes)
-    ties = tied(flat, *orbits([a for a, _ in moving], [b for _, b in moving]))
-    return concat([ties, *(one.flatten(w.ndim - axes) for one in mixed)], dim=-1) if mixed else ties
+        return stack(mixed, dim=w.ndim - axes), False
+    marks, signs = orbits([a for a, _ in moving], [b for _, b in moving])
+    nothing = signs is not None and bool(w.size) and not signs.any()
+    ties = tied(w.flatten(w.ndim - axes), marks, signs)
+    whole = concat([ties, *(one.flatten(w.ndim - axes) for one in mixed)], dim=-1) if mixed else ties
+    return whole, nothing
 
 
 def _mixed(w: Expression, out: Generator | None, into: Generator | None, lie_algebra: bool) -> Expression:
