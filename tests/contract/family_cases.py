@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from affinet import families
-from affinet.language.families import SignedPermutation, kronecker_power, powers
-from tests.contract.case import Case
+from affinet.language.families import SignedPermutation, powers
+from tests.contract.case import Case, numbers
 
 SQUARE = {"a.weight": (6, 6)}
 MATRIX = {"a.weight": (5, 7)}
 SWAP, CYCLE = np.array([1, 0, 2, 3]), np.array([1, 2, 3, 0])
 SPACE = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
-ABOUT = np.array([[0.6, -0.8, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, 1.0]])
 TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+BASIS = np.linalg.qr(numbers(3, 3))[0]
+# In another basis no entry of an equivariant map is zero: the contract measures violations relative to the entries.
+TURNED = BASIS @ SPACE @ BASIS.T
 SIGNED = SignedPermutation(np.array([1, 2, 3, 0]), np.array([1, 1, 1, -1]))
 SHARED = np.array([[0, 1, 2, 0], [1, 2, 0, 1], [-1, 3, 3, 0]])
 SIGNS = np.array([[1, -1, 1, -1], [1, 0, 1, -1], [1, 1, -1, -1]])
@@ -62,10 +64,10 @@ FAMILIES = (
     Case(
         "second derivative",
         {"a.weight": (4, 5)},
-        lambda w: [families.moments(w.a.weight, [-2, -1, 0, 1, 2], derivative=2, order=4)],
-        16,
-        4,
-        ("moments(a.weight, [-2, -1, 0, 1, 2], derivative=2, order=4)",),
+        lambda w: [families.moments(w.a.weight, [-2, -1, 0, 1, 2], derivative=2, order=3)],
+        12,
+        8,
+        ("moments(a.weight, [-2, -1, 0, 1, 2], derivative=2, order=3)",),
     ),
     Case(
         "dense layer as a convolution",
@@ -95,17 +97,11 @@ FAMILIES = (
         4,
     ),
     Case(
-        "tensors under rotations of space",
-        {"a.weight": (9, 9)},
-        lambda w: [
-            families.equivariant(
-                w.a.weight,
-                [kronecker_power(r, 2) for r in (SPACE, ABOUT)],
-                [kronecker_power(r, 2) for r in (SPACE, ABOUT)],
-            )
-        ],
-        78,
-        3,
+        "vectors in two bases under one rotation of space",
+        {"a.weight": (2, 3, 3)},
+        lambda w: [families.equivariant(w.a.weight, [SPACE], [TURNED])],
+        12,
+        6,
     ),
     Case(
         "invariant under a lie algebra",
@@ -113,6 +109,5 @@ FAMILIES = (
         lambda w: [families.equivariant(w.a.weight, outputs=[TURN], lie_algebra=True)],
         10,
         0,
-        ("equivariant(a.weight, outputs=[[[0, -1, 0], [1, 0, 0], [0, 0, 0]]], lie_algebra=True)",),
     ),
 )

@@ -13,10 +13,11 @@ import numpy as np
 
 from affinet.errors import RuleError, ShapeError
 from affinet.language.constants import read_constant
-from affinet.language.expression import Constraint, Expression, stack
+from affinet.language.expression import Constraint, Expression
 from affinet.language.families.matrices import matrices, square
 from affinet.language.families.saying import checked, said
-from affinet.language.terms import Floats
+from affinet.language.families.sharing import tied
+from affinet.language.terms import Floats, Integers
 from affinet.language.wording import Word
 
 
@@ -26,14 +27,26 @@ def rotations(w: Expression, order: int = 4, *, flips: bool = False) -> Constrai
     With `flips` also in a mirror: the group D4 (D2) in place of C4 (C2). About the centre of the kernel, of an odd
     or even size; quarter turns need square ones. In the (2k + 1) × (2k + 1) kernel C4 leaves k² + k + 1 numbers free,
     D4 (k + 1)(k + 2) / 2.
+    Half turns are one strided pair of views. The others tie the places of an orbit to its first one, n² numbers for a
+    stack of kernels: less to solve, and eight times as exact, as `w == rot90(w)`, of which a quarter is redundant.
     """
     if order not in (2, 4) or isinstance(order, bool):
         raise RuleError(f"rotations takes order=4 (quarter turns) or order=2 (half turns), and not {order!r:.60}.")
     w = square("rotations of order 4", w) if order == 4 else matrices("rotations", w)
-    turned = w.mT.flip(-2) if order == 4 else w.flip(-2, -1)
     options: dict[str, Any] = {"flips": True} if flips else {}
-    left = stack([w - turned, w - w.flip(-1)]) if flips else w - turned
-    return said(left == 0, "rotations", w, order=int(order), **options)
+    if order == 2 and not flips:
+        rule = w == w.flip(-2, -1)
+    else:
+        rule = tied(w.flatten(-2), _turned(w.shape[-2:], order, flips).reshape(-1), None) == 0
+    return said(rule, "rotations", w, order=int(order), **options)
+
+
+def _turned(shape: tuple[int, ...], order: int, flips: bool) -> Integers:
+    """The number of every place's orbit: the smallest place in it."""
+    places = np.arange(prod(shape)).reshape(shape)
+    turns = [np.rot90(places, k) for k in range(0, 4, 4 // order)]
+    orbit: Integers = np.minimum.reduce([*turns, *(np.flip(turn, 1) for turn in turns if flips)])
+    return orbit
 
 
 def moments(w: Expression, offsets: Any, *, derivative: int | Sequence[int], order: int) -> Constraint:
