@@ -6,16 +6,15 @@ import numpy as np
 
 from affinet import families
 from affinet.language.families import SignedPermutation, powers
-from tests.contract.case import Case, numbers
+from tests.contract.case import Case
 
 SQUARE = {"a.weight": (6, 6)}
 MATRIX = {"a.weight": (5, 7)}
 SWAP, CYCLE = np.array([1, 0, 2, 3]), np.array([1, 2, 3, 0])
-SPACE = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
 TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-BASIS = np.linalg.qr(numbers(3, 3))[0]
+PLANE, BASIS = np.array([[0.6, -0.8], [0.8, 0.6]]), np.array([[2.0, 1.0], [0.5, 1.0]])
 # In another basis no entry of an equivariant map is zero: the contract measures violations relative to the entries.
-TURNED = BASIS @ SPACE @ BASIS.T
+TURNED = BASIS @ PLANE @ np.linalg.inv(BASIS)
 SIGNED = SignedPermutation(np.array([1, 2, 3, 0]), np.array([1, 1, 1, -1]))
 SHARED = np.array([[0, 1, 2, 0], [1, 2, 0, 1], [-1, 3, 3, 0]])
 SIGNS = np.array([[1, -1, 1, -1], [1, 0, 1, -1], [1, 1, -1, -1]])
@@ -97,10 +96,10 @@ FAMILIES = (
         4,
     ),
     Case(
-        "vectors in two bases under one rotation of space",
-        {"a.weight": (2, 3, 3)},
-        lambda w: [families.equivariant(w.a.weight, [SPACE], [TURNED])],
-        12,
+        "vectors in two bases under rotations of the plane",
+        {"a.weight": (3, 2, 2)},
+        lambda w: [families.equivariant(w.a.weight, [PLANE], [TURNED])],
+        6,
         6,
     ),
     Case(
