@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import affinet
 from affinet import families
@@ -64,6 +65,16 @@ def test_what_is_meant_or_leaves_something_is_not_told(case: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         affinet.plan(INTENDED[case](affinet.weights(SHAPES)))
+
+
+def test_attaching_tells_too() -> None:
+    model = torch.nn.Linear(2, 2)
+    rule = families.equivariant(affinet.weights(model).bias, outputs=[TURN])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.warns(NothingToTrainWarning, match="nothing is left to train in bias: its 2 entries"):
+        handle = affinet.project(model, optimizer, rule)
+    assert handle.plan.free == 0
+    assert not model.bias.any()
 
 
 def test_the_plan_says_that_nothing_is_left() -> None:
