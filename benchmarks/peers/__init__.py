@@ -12,6 +12,7 @@ PEERS = {
     "jaxopt_affine": ("jaxopt", "jax"),
     "cvxpy_solvers": ("cvxpy", "osqp", "clarabel"),
     "emlp_nullspace": ("emlp", "jax"),
+    "escnn_cyclic": ("escnn",),
     "cooper_lagrangian": ("cooper-optim",),
     "geotorch_symmetric": ("geotorch",),
     "sparse_solvers": ("qdldl", "cholespy"),

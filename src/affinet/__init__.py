@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from affinet.errors import InfeasibleError as InfeasibleError
     from affinet.errors import JobError as JobError
     from affinet.errors import NotAffineError as NotAffineError
+    from affinet.errors import NothingToTrainWarning as NothingToTrainWarning
     from affinet.errors import ParseError as ParseError
     from affinet.errors import RuleError as RuleError
     from affinet.errors import RunError as RunError
@@ -57,6 +58,7 @@ __all__ = [
     "InfeasibleError",
     "JobError",
     "NotAffineError",
+    "NothingToTrainWarning",
     "ParseError",
     "Plan",
     "Projector",

@@ -101,6 +101,21 @@ class ConvergenceWarning(RuntimeWarning):
         self.iterations, self.residual, self.bound, self.equations = iterations, residual, bound, equations
 
 
+class NothingToTrainWarning(UserWarning):
+    """Rules that determine every entry of a weight, though none of them fixes it outright."""
+
+    def __init__(self, weight: str, entries: int, rules: Sequence[str]) -> None:
+        many = f"{entries:,} entries" if entries != 1 else "single entry"
+        said = _shortened([f'"{rule}"' for rule in rules], 5)
+        super().__init__(
+            f"nothing is left to train in {weight}: its {many} can take one value only, by "
+            f"{'the rule' if len(rules) == 1 else 'the rules'} {said}. "
+            f"Loosen a rule (a representation that contains no common part leaves zero alone), or say what is meant: "
+            f"families.fix."
+        )
+        self.weight, self.entries, self.rules = weight, entries, tuple(rules)
+
+
 class RuleError(AffinetError, ValueError):
     """A value given as a rule that is none, or rules that cannot be read together."""
 

@@ -32,6 +32,7 @@ def plan_of(text: str, folder: Path) -> library.Plan:
     return library.plan(read_rules(job, build_network(job, 3, 2)))
 
 
+@pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")
 def test_a_sentence_and_a_matrix_become_rules_of_their_names(tmp_path: Path) -> None:
     np.save(tmp_path / "A.npy", A)
     np.save(tmp_path / "b.npy", np.array([1.0, 2.0]))

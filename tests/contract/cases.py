@@ -5,7 +5,17 @@ from __future__ import annotations
 from tests.contract.algebra_cases import ALGEBRA
 from tests.contract.bordered_cases import BORDERED, OVERLAPPING
 from tests.contract.case import Case
+from tests.contract.family_cases import FAMILIES
 from tests.contract.summed_cases import CONVOLUTIONS, SUMS
 from tests.contract.tied_cases import MATRICES, TIES
 
-CASES: tuple[Case, ...] = (*TIES, *MATRICES, *SUMS, *CONVOLUTIONS, *ALGEBRA, *BORDERED, *OVERLAPPING)
+CASES: tuple[Case, ...] = (
+    *TIES,
+    *MATRICES,
+    *SUMS,
+    *CONVOLUTIONS,
+    *ALGEBRA,
+    *BORDERED,
+    *OVERLAPPING,
+    *FAMILIES,
+)

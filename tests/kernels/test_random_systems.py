@@ -18,6 +18,7 @@ from tests.structure.random_rules import SHAPES, Drawn, feasible, oracle_of, sys
 PATHS = {"equations": 65_536, "terms": 0}
 
 
+@pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")
 @pytest.mark.parametrize("path", PATHS)
 @settings(max_examples=150)
 @given(drawn=systems(), seed=st.integers(0, 3))

@@ -149,11 +149,18 @@ def test_sums_and_means() -> None:
     np.testing.assert_allclose(matrix(families.zero_mean(b), ("b",)), [[0.5, 0.5]])
 
 
+def _centred(x: Floats) -> Floats:
+    return x - x.mean(1, keepdims=True)
+
+
 MATRICES: dict[str, tuple[Callable[[Expression], Constraint], Callable[[Floats], Floats], int]] = {
     "symmetric": (families.symmetric, lambda x: x + x.T, 10),
     "skew": (families.skew, lambda x: x - x.T, 6),
     "toeplitz": (families.toeplitz, lambda x: scipy.linalg.toeplitz(x[0], x[:, 1]), 7),
+    "persymmetric": (families.persymmetric, lambda x: x + x[::-1, ::-1].T, 10),
+    "hankel": (families.hankel, lambda x: scipy.linalg.hankel(x[0], x[-1]), 7),
     "circulant": (families.circulant, lambda x: scipy.linalg.circulant(x[0]), 4),
+    "doubly_centred": (families.doubly_centred, lambda x: _centred(_centred(x).T).T, 9),
 }
 
 
@@ -172,8 +179,8 @@ def test_families_of_matrices(family: str) -> None:
         make(b)
     with pytest.raises(RuleError, match=f"{family} is about weights"):
         make(1)  # type: ignore[arg-type]
-    if family == "toeplitz":
-        assert make(a).shape == (1, 2)
+    if family in ("toeplitz", "hankel", "doubly_centred"):
+        assert make(a).shape == {"doubly_centred": (5,)}.get(family, (1, 2))
     else:
         with pytest.raises(ShapeError, match=rf"{family} is about square matrices: .* \(2, 3\) differ"):
             make(a)

@@ -67,6 +67,25 @@ SAME: dict[str, Any] = {
     "skew(hidden.weight - 1)": families.skew(H - 1),
     "toeplitz(w['0.weight'])": families.toeplitz(w["0.weight"]),
     "circulant(layers[0].weight)": families.circulant(L),
+    "hankel(hidden.weight)": families.hankel(H),
+    "persymmetric(hidden.weight)": families.persymmetric(H),
+    "doubly_centred(layers[0].weight)": families.doubly_centred(L),
+    "banded(hidden.weight, 0, upper=1)": families.banded(H, 0, 1),
+    "block_diagonal(hidden.weight, 3)": families.block_diagonal(H, 3),
+    "block_diagonal(w[0].weight, [(1, 2), (3, 1)])": families.block_diagonal(w["0.weight"], [(1, 2), (3, 1)]),
+    "rotations(layers[0].weight, flips=True)": families.rotations(L, flips=True),
+    "convolution(hidden.weight, (3,), 3, padding=1)": families.convolution(H, (3,), 3, padding=1),
+    "moments(hidden.bias, [-1, 0, 1], derivative=1, order=3)": families.moments(B, [-1, 0, 1], derivative=1, order=3),
+    "moments(hidden.weight, [[-1, 0, 1], [0, 1, 2]], derivative=(0, 1), order=2)": families.moments(
+        H, [[-1, 0, 1], [0, 1, 2]], derivative=(0, 1), order=2
+    ),
+    "share(hidden.bias, [0, 0, 0], signs=[1, -1, 0])": families.share(B, [0, 0, 0], [1, -1, 0]),
+    "equivariant(hidden.weight, inputs=[[1, 2, 0]], outputs=[[1, 2, 0]])": families.equivariant(
+        H, [[1, 2, 0]], [[1, 2, 0]]
+    ),
+    "equivariant(hidden.bias, outputs=[[[0, -1, 0], [1, 0, 0], [0, 0, 0]]], lie_algebra=True)": families.equivariant(
+        B, outputs=[[[0, -1, 0], [1, 0, 0], [0, 0, 0]]], lie_algebra=True
+    ),
     "tie(hidden.bias, hidden.weight[0], hidden.weight[1])": families.tie(B, H[0], H[1]),
     "fix(hidden.weight, where=(0, [1, 2]), value=[3, 4])": families.fix(H, where=(0, [1, 2]), value=[3, 4]),
     "fix(hidden.bias, [True, False, True])": families.fix(B, [True, False, True]),
@@ -265,7 +284,11 @@ def test_the_whitelist_is_what_the_documentation_lists() -> None:
     assert " ".join(sorted(METHODS)) == methods
     assert sorted(PROPERTIES) == ["T", "mT"]
     assert sorted(FUNCTIONS) == ["concat", "stack"]
-    assert " ".join(sorted(FAMILIES)) == "circulant fix share skew sum_to symmetric tie toeplitz zero_mean"
+    rules = (
+        "banded block_diagonal circulant convolution doubly_centred equivariant fix hankel moments persymmetric "
+        "rotations share skew sum_to symmetric tie toeplitz zero_mean"
+    )
+    assert " ".join(sorted(FAMILIES)) == rules
 
 
 WORDS = (

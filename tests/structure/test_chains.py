@@ -8,6 +8,8 @@ import pytest
 import affinet
 from affinet.structure.blocks import Fixed, Ties
 
+pytestmark = pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")  # some of these determine all
+
 
 def test_a_thousand_links_of_three_are_one_class() -> None:
     w = affinet.weights({"a": (1000,)})

@@ -12,6 +12,8 @@ from affinet.structure.reduction import Reduction, reduce
 from affinet.system.system import System
 from affinet.system.tolerance import Tolerance
 
+pytestmark = pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")  # some of these determine all
+
 
 def reduced(*rules: object) -> Reduction:
     system = System.of(rules)

@@ -9,6 +9,8 @@ import affinet
 from affinet import families
 from affinet.structure.blocks import Interval
 
+pytestmark = pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")  # some of these determine all
+
 W = affinet.weights({"a": (4, 5), "b": (5, 4), "c": (6,)})
 
 

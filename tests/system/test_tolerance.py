@@ -10,6 +10,8 @@ import affinet
 from affinet.system.system import System
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
+pytestmark = pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")  # some of these determine all
+
 
 def test_bounds_grow_with_the_system_and_stay_below_a_tenth() -> None:
     small, large = Tolerance(), Tolerance(epsilon=0.01)

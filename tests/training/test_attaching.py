@@ -143,6 +143,7 @@ def test_moved_says_how_far_each_parameter_went() -> None:
     assert "a by 1, b by 1" in repr(handle)
 
 
+@pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")
 def test_feasible_weights_do_not_move() -> None:
     model = model_of(a=(2, 3))
     with torch.no_grad():

@@ -53,8 +53,17 @@ FUNCTIONS: dict[str, Callable[..., Expression]] = {"concat": concat, "stack": st
 FAMILIES: dict[str, Callable[..., Constraint]] = {
     family.__name__: family
     for family in (
+        families.banded,
+        families.block_diagonal,
         families.circulant,
+        families.convolution,
+        families.doubly_centred,
+        families.equivariant,
         families.fix,
+        families.hankel,
+        families.moments,
+        families.persymmetric,
+        families.rotations,
         families.share,
         families.skew,
         families.sum_to,

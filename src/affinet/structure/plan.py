@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from affinet.errors import NothingToTrainWarning
 from affinet.language.constraint import Constraint
 from affinet.language.terms import Floats, Parameter
 from affinet.structure.backends import projector
 from affinet.structure.blocks import Block, Interval
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
+from affinet.structure.determined import determined
 from affinet.structure.summary import summary
 from affinet.system.diagnosis import explain
 from affinet.system.system import System
@@ -86,9 +89,13 @@ def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = 
     `rules`: constraints in any order, nested lists allowed. `tolerance` replaces the precision to which the constants
     are taken to be known (the spacing of the coarsest dtype among them), which decides what counts as redundant and
     what as contradictory. Raises InfeasibleError naming an irreducible set of rules that contradict each other,
-    RuleError for what is no rule.
+    RuleError for what is no rule. Warns (NothingToTrainWarning) of weights that the rules determine wholly, though none
+    fixes them outright.
     """
-    return compiled(System.of(rules, tolerance=tolerance))
+    made = compiled(System.of(rules, tolerance=tolerance))
+    for weight, entries, names in determined(made.system, made.blocks):
+        warnings.warn(NothingToTrainWarning(weight, entries, names), stacklevel=2)
+    return made
 
 
 def compiled(system: System) -> Plan:

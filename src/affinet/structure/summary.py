@@ -172,6 +172,8 @@ def _notes(system: System, blocks: tuple[Block, ...]) -> list[str]:
             f"tolerance (constants known to {system.tolerance.epsilon:.1e}); nearly equal equations may count as one."
         )
     low, high = _rank(blocks)
+    if low == sum(block.size for block in blocks) > 0:
+        notes.append("note: nothing is left to train among these entries: the rules determine every one of them.")
     if low != high:
         notes.append(
             "note: a large irregular core has a rank that is bounded, not known; all of its equations are kept."

@@ -1,15 +1,43 @@
-"""Rules that have a name: each is a function from weights to one `Constraint` (`powers`: to a permutation)."""
+"""Rules that have a name: each is a function from weights to one `Constraint`; and what makes generators of groups."""
 
-from affinet.language.families.entries import fix, share, sum_to, tie, zero_mean
+from affinet.language.families.convolution import convolution
+from affinet.language.families.entries import fix, sum_to, tie, zero_mean
+from affinet.language.families.equivariance import equivariant
+from affinet.language.families.generators import SignedPermutation
 from affinet.language.families.linear import linear, subspace
-from affinet.language.families.matrices import circulant, skew, symmetric, toeplitz
+from affinet.language.families.matrices import (
+    circulant,
+    doubly_centred,
+    hankel,
+    persymmetric,
+    skew,
+    symmetric,
+    toeplitz,
+)
 from affinet.language.families.permutations import powers
+from affinet.language.families.representations import direct_sum, kronecker_power, kronecker_sum
+from affinet.language.families.sharing import share
+from affinet.language.families.stencils import moments, rotations
+from affinet.language.families.zeros import banded, block_diagonal
 
 __all__ = [
+    "SignedPermutation",
+    "banded",
+    "block_diagonal",
     "circulant",
+    "convolution",
+    "direct_sum",
+    "doubly_centred",
+    "equivariant",
     "fix",
+    "hankel",
+    "kronecker_power",
+    "kronecker_sum",
     "linear",
+    "moments",
+    "persymmetric",
     "powers",
+    "rotations",
     "share",
     "skew",
     "subspace",

@@ -1,47 +1,77 @@
-"""Rules about matrices, the last two axes of a weight: symmetric, skew, Toeplitz, circulant."""
+"""Rules about matrices, the last two axes of a weight: symmetric, Toeplitz and their kin, centred."""
 
 from __future__ import annotations
 
 from affinet.errors import ShapeError
-from affinet.language.expression import Constraint, Expression
+from affinet.language.expression import Constraint, Expression, concat
 from affinet.language.families.saying import checked, said
 
 
 def symmetric(w: Expression) -> Constraint:
     """`w == w.mT`: every matrix is its transpose. The last two axes are equally long."""
-    w = _square("symmetric", w)
+    w = square("symmetric", w)
     return said(w == w.mT, "symmetric", w)
 
 
 def skew(w: Expression) -> Constraint:
     """`w == -w.mT`: every matrix is minus its transpose, so its diagonal is zero."""
-    w = _square("skew", w)
+    w = square("skew", w)
     return said(w == -w.mT, "skew", w)
+
+
+def persymmetric(w: Expression) -> Constraint:
+    """`w[..., i, j] == w[..., n - 1 - j, n - 1 - i]`: symmetric about the other diagonal."""
+    w = square("persymmetric", w)
+    return said(w == w.mT.flip(-2, -1), "persymmetric", w)
 
 
 def toeplitz(w: Expression) -> Constraint:
     """`w[..., i + 1, j + 1] == w[..., i, j]`: every diagonal holds one number. Any two sizes."""
-    w = _matrices("toeplitz", w)
+    w = matrices("toeplitz", w)
     return said(w[..., 1:, 1:] == w[..., :-1, :-1], "toeplitz", w)
+
+
+def hankel(w: Expression) -> Constraint:
+    """`w[..., i + 1, j] == w[..., i, j + 1]`: each diagonal of equal `i + j` holds one number. Any sizes."""
+    w = matrices("hankel", w)
+    return said(w[..., 1:, :-1] == w[..., :-1, 1:], "hankel", w)
 
 
 def circulant(w: Expression) -> Constraint:
     """`w[..., i + 1, (j + 1) % n] == w[..., i, j]`: every row is the one above, moved one place round."""
-    w = _square("circulant", w)
+    w = square("circulant", w)
     return said(w[..., 1:, :].roll(-1, -1) == w[..., :-1, :], "circulant", w)
 
 
-def _matrices(family: str, w: object) -> Expression:
-    matrices = checked(family, w)
-    if matrices.ndim < 2:
-        raise ShapeError(f"{family} is about matrices: ({matrices}) has shape {matrices.shape}, and needs two axes.")
-    return matrices
+def doubly_centred(w: Expression) -> Constraint:
+    """Every row and every column sums to zero: n + m equations, of which one follows from the others. Any two sizes.
+
+    Large matrices are planned in less time and memory as two rules, `zero_mean(w, -1)` and `zero_mean(w, -2)`, which
+    become a product of two projections.
+    """
+    w = matrices("doubly_centred", w)
+    return said(concat([w.sum(-1), w.sum(-2)], dim=-1) == 0, "doubly_centred", w)
 
 
-def _square(family: str, w: object) -> Expression:
-    matrices = _matrices(family, w)
-    if matrices.shape[-1] != matrices.shape[-2]:
+def matrices(family: str, w: object) -> Expression:
+    """`w`, an expression of two axes or more.
+
+    Errors: `RuleError` for what is no expression, `ShapeError` for fewer axes.
+    """
+    stack = checked(family, w)
+    if stack.ndim < 2:
+        raise ShapeError(f"{family} is about matrices: ({stack}) has shape {stack.shape}, and needs two axes.")
+    return stack
+
+
+def square(family: str, w: object) -> Expression:
+    """`w`, an expression whose last two axes are equally long.
+
+    Errors: as `matrices`, and `ShapeError` where they differ.
+    """
+    stack = matrices(family, w)
+    if stack.shape[-1] != stack.shape[-2]:
         raise ShapeError(
-            f"{family} is about square matrices: the last two axes of ({matrices}) of shape {matrices.shape} differ."
+            f"{family} is about square matrices: the last two axes of ({stack}) of shape {stack.shape} differ."
         )
-    return matrices
+    return stack

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import ShapeError
-from affinet.language.constants import read_array
+from affinet.language.families.generators import read_permutation
 from affinet.language.forecast import forecast
 from affinet.language.terms import Integers
 
@@ -19,11 +19,7 @@ def powers(permutation: Any, k: int) -> Integers:
     says that the n × n matrix `w` is unchanged when its rows and columns are permuted alike.
     Errors: `ShapeError` for what is no permutation or a negative power.
     """
-    moved = read_array(permutation)[0]
-    if moved.ndim != 1 or moved.dtype.kind not in "iu" or not np.array_equal(np.sort(moved), np.arange(moved.size)):
-        raise ShapeError(
-            f"{permutation!r:.60} is no permutation: it holds every integer from 0 to n - 1 once, as [1, 2, 0] does."
-        )
+    moved = read_permutation(f"{permutation!r:.60}", permutation)
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
         raise ShapeError(f"the power {k!r:.60} is no integer from 0 on.")
     size = int(moved.size)

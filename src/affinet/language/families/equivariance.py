@@ -1,0 +1,112 @@
+"""Linear maps that commute with a group: rules from its generators, as ties where these move entries."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from affinet.errors import NothingToTrainWarning, RuleError, ShapeError
+from affinet.language.expression import Constraint, Expression, concat, stack
+from affinet.language.families.generators import Generator, Moves, read_generators, said_generators
+from affinet.language.families.orbits import orbits
+from affinet.language.families.saying import checked, said
+from affinet.language.families.sharing import tied
+from affinet.language.wording import Word
+
+TRIVIAL = Moves(np.zeros(1, np.int64), None)
+"""The generator that acts on numbers alone, where one side is missing."""
+
+
+def equivariant(w: Expression, inputs: Any = None, outputs: Any = None, *, lie_algebra: bool = False) -> Constraint:
+    """`ρ_out(g) w == w ρ_in(g)` for every generator g, so that `w @ (ρ_in(g) x) == ρ_out(g) (w @ x)` for the group.
+
+    `w` has shape (…, out, in), a matrix for each index ahead. `inputs` and `outputs` list what the same generators
+    do on either side. Each is
+    - a permutation p as an index array: `ρ x = x[p]`, so that `w[p_out[i], p_in[j]] == w[i, j]`, as in `powers`;
+    - `SignedPermutation(p, s)`: `(ρ x)[i] = s[i] x[p[i]]`;
+    - a square matrix, dense or scipy sparse: `ρ x = matrix @ x`. Within 1e-12 of a signed permutation it is one.
+    Without `inputs`, `w` of shape (…, out) holds invariant vectors, `ρ_out(g) w == w`: the biases of an equivariant
+    layer. Without `outputs`, `w` of shape (…, in) holds invariant functionals, `w ρ_in(g) == w`.
+    With `lie_algebra` the generators are elements X of a Lie algebra, `X_out w == w X_in`, and 0 in place of `w` on
+    the right where one side is missing; on tensor powers they act by `kronecker_sum`. A group with reflections takes
+    a second rule for these.
+
+    Permutations on both sides become ties, exact to the bit, of one equation an entry less one an orbit, found in
+    linear time; signed ones opposite ties, and zeros where an orbit contradicts itself. A matrix on either side
+    becomes out · in equations, as small factors.
+    Errors: `RuleError` for lists of different lengths, `ShapeError` for what is no generator or does not fit `w`.
+    Warns (NothingToTrainWarning) where signs leave zero alone; `affinet.plan` does where matrices do.
+    Source: Finzi, Welling & Wilson 2021, A practical method for constructing equivariant multilayer perceptrons for
+    arbitrary matrix groups (the equations); Maron et al. 2019, Invariant and equivariant graph networks (orbits).
+    """
+    w = checked("equivariant", w)
+    if inputs is None and outputs is None:
+        raise RuleError("equivariant takes inputs=, outputs= or both: what the generators of the group do there.")
+    read = [
+        None if given is None else read_generators(side, given, lie_algebra=lie_algebra)
+        for side, given in (("inputs", inputs), ("outputs", outputs))
+    ]
+    _check(w, *read)
+    into, out = read
+    left, nothing = _left(w, into, out, lie_algebra)
+    sides = (("inputs", into), ("outputs", out))
+    words: dict[str, Any] = {side: Word(said_generators(one)) for side, one in sides if one is not None}
+    if lie_algebra:
+        words["lie_algebra"] = True
+    rule = said(left == 0, "equivariant", w, **words)
+    if nothing:
+        warnings.warn(NothingToTrainWarning(str(w), w.size, [rule.text]), stacklevel=2)
+    return rule
+
+
+def _check(w: Expression, into: Sequence[Generator] | None, out: Sequence[Generator] | None) -> None:
+    if into is not None and out is not None and len(into) != len(out):
+        raise RuleError(
+            f"there are {len(into)} generators in inputs and {len(out)} in outputs: each element of the group acts on "
+            f"both sides, by the identity where it does nothing."
+        )
+    needed = tuple(side[0].size for side in (out, into) if side is not None)
+    if w.shape[-len(needed) :] != needed:
+        sides = " and ".join(
+            f"{name} acts on {side[0].size}" for name, side in (("outputs", out), ("inputs", into)) if side is not None
+        )
+        raise ShapeError(
+            f"({w}) has shape {w.shape}, and must end with {needed}: {sides}. A vector goes without inputs or outputs."
+        )
+
+
+def _left(
+    w: Expression, into: Sequence[Generator] | None, out: Sequence[Generator] | None, lie_algebra: bool
+) -> tuple[Expression, bool]:
+    """What is zero: the ties of all generators that move entries at once, and the equations of each of the others.
+
+    And whether the signs of the ties leave zero alone; what matrices leave is for the plan to say.
+    """
+    axes = sum(side is not None for side in (into, out))
+    count = len(into or out or ())
+    pairs = list(zip(out or [TRIVIAL] * count, into or [TRIVIAL] * count, strict=True))
+    moving = [(a, b) for a, b in pairs if isinstance(a, Moves) and isinstance(b, Moves)]
+    mixed = [
+        _mixed(w, None if out is None else a, None if into is None else b, lie_algebra)
+        for a, b in pairs
+        if not (isinstance(a, Moves) and isinstance(b, Moves))
+    ]
+    if not moving:
+        return stack(mixed, dim=w.ndim - axes), False
+    marks, signs = orbits([a for a, _ in moving], [b for _, b in moving])
+    nothing = signs is not None and bool(w.size) and not signs.any()
+    ties = tied(w.flatten(w.ndim - axes), marks, signs)
+    whole = concat([ties, *(one.flatten(w.ndim - axes) for one in mixed)], dim=-1) if mixed else ties
+    return whole, nothing
+
+
+def _mixed(w: Expression, out: Generator | None, into: Generator | None, lie_algebra: bool) -> Expression:
+    """`ρ_out w − w ρ_in` of one generator; `ρ w − w`, or `X w` in an algebra, where there is one side."""
+    if out is not None and into is not None:
+        both: Expression = out.matrix() @ w - w @ into.matrix()
+        return both
+    moved: Expression = w @ out.matrix().T if out is not None else w @ into.matrix()  # type: ignore[union-attr]
+    return moved if lie_algebra else moved - w
