@@ -45,8 +45,8 @@ def reparametrize(
 
     `basis="orthonormal"`: NᵀN = I; under SGD the weights follow the trajectory of `affinet.project`. `"free"`: each
     free number is one of the weights, from which the others follow; its gradient is the sum over them, as in a
-    convolution. `"projection"`: all numbers u are kept and weights are Π(u), which is `affinet.project` for every optimizer without
-    decay; nothing is saved, and nothing is to be chosen.
+    convolution. `"projection"`: all numbers u are kept and weights are Π(u), which is `affinet.project` for every
+    optimizer without decay; nothing is saved, and nothing is to be chosen.
 
     The weights move to the nearest feasible point (`handle.moved`). `restore_variance` scales `N v` of every block of
     rules so that its entries vary as much as they did before: rules take variance away from random weights. Frozen

@@ -50,7 +50,7 @@ def _before_step(optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict
         raise AttachError(
             f"this {type(optimizer).__name__} was made before affinet.reparametrize: it holds {some}, which "
             f"{'is' if len(held) == 1 else 'are'} now computed from other numbers, and would train nothing there. Make "
-            f"this optimizer anew, torch.optim.{type(optimizer).__name__}(model.parameters(), …), and its schedulers. The "
-            f"step was not taken."
+            f"this optimizer anew, torch.optim.{type(optimizer).__name__}(model.parameters(), …), and its schedulers. "
+            f"The step was not taken."
         )
     _checked[optimizer] = now

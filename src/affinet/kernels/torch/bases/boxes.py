@@ -123,7 +123,7 @@ def slices(block: Slices, kind: Kind) -> Basis:
     if loops is None:
         sizes: tuple[int, ...] = (block.outer.size, block.inner.size)
         groups: tuple[Group, ...] = ((0,), (1,))
-        positions = (block.outer.table()[:, None] + block.inner.table()).ravel()
+        positions: Integers = (block.outer.table()[:, None] + block.inner.table()).ravel()
         inner = 1
     else:
         sizes, groups, inner, dims = loops
@@ -167,7 +167,7 @@ def mirrored_product(block: MirroredProduct) -> Basis:
         if other > k and (turned or len(basis)):
             transforms[other] = _Carried(transforms[k], places) if len(basis) else _Moved(places)
     inner = [transforms[k].free if k in transforms else n for k, n in enumerate(shape)]
-    image: Integers = np.arange(prod(inner), dtype=np.int64).reshape(inner).transpose(swaps).reshape(-1)
+    image = np.arange(prod(inner)).reshape(inner).transpose(swaps).ravel()
     signs = np.full(prod(inner), block.mirror.sign)
     for k, of in enumerate(parity):
         if swaps[k] == k:

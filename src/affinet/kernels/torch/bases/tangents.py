@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import exact_matmul
 from affinet.language.terms import Floats, Parameter
 
+NEAR = 1e-11
+"""Rows of a basis, whose entries are of size one, differ by rounding where they differ by less."""
 MOST_ENTRIES = 1_024
 """Entries up to which a block without structure of its own gets a dense basis: 8 MB in float64."""
 
@@ -50,13 +53,15 @@ def from_tangents(kernel: Kernel, parameters: Iterable[Parameter], kind: Kind) -
         return None
     projector = _tangents(kernel, used, places)
     free = round(float(np.trace(projector)))
-    basis = linalg.qr(projector, mode="economic", pivoting=True)[0][:, :free]
+    basis = _agreeing(linalg.qr(projector, mode="economic", pivoting=True)[0][:, :free])
     if kind == "orthonormal":
         return MatrixBasis(places, basis, basis.T)
     order = linalg.qr(basis.T, mode="r", pivoting=True)[-1][:free]
     chosen = np.sort(order)
     matrix = linalg.solve(basis[chosen].T, basis.T).T if free else basis
     matrix[chosen] = np.eye(free)
+    # Whole numbers first, so that what equals a free entry is that entry.
+    matrix = _agreeing(np.where(np.abs(matrix - np.round(matrix)) < NEAR, np.round(matrix), matrix))
     return MatrixBasis(places, matrix, np.eye(size)[chosen])
 
 
@@ -83,6 +88,19 @@ def _tangents(kernel: Kernel, parameters: list[Parameter], places: tuple[Place, 
             )
     found = np.stack(columns, 1) if columns else np.zeros((0, 0))
     return (found + found.T) / 2.0
+
+
+def _agreeing(matrix: Floats) -> Floats:
+    """Rows that are zero, equal or opposite but for rounding, made so to the bit: those of tied entries are."""
+    matrix[np.abs(matrix).max(1, initial=0.0) < NEAR] = 0.0
+    marks = matrix @ np.random.default_rng(0).standard_normal(matrix.shape[1])
+    order = np.argsort(np.abs(marks), kind="stable")
+    for last, row in pairwise(order):
+        if abs(abs(marks[row]) - abs(marks[last])) < NEAR:
+            sign = 1.0 if marks[row] * marks[last] > 0.0 else -1.0
+            if np.abs(matrix[row] - sign * matrix[last]).max(initial=0.0) < NEAR:
+                matrix[row] = sign * matrix[last]
+    return matrix
 
 
 def _times(matrix: Constant, x: Tensor, *, transposed: bool = False) -> Tensor:
