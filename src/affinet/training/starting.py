@@ -57,7 +57,10 @@ def start_of(trained: Trained, groups: Sequence[Expanded | Projected], restore_v
                 found.weights.update(trained.projector.project(before))
             else:
                 _expanded(found, group.expansion, before, wide, nearest, smallest)
-        for name, w in found.weights.items():
+        computed = found.weights
+        if any(isinstance(group, Projected) for group in groups):
+            computed = trained.projector.project(found.weights)
+        for name, w in computed.items():
             if not bool(torch.isfinite(w).all()):
                 raise AttachError(
                     f"the nearest point that satisfies the rules has numbers that {name} cannot hold in {w.dtype}: a "
