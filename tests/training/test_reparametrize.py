@@ -248,6 +248,7 @@ def test_compiled_models_train_alike(basis: Basis, backend: str, cast: bool) -> 
     assert max(handle.violation().values()) <= 1e-6
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch, at a graph break
 def test_a_compiled_projection_breaks_the_graph_and_is_right() -> None:
     torch.compiler.reset()
     model, _ = made("projection")
@@ -367,14 +368,15 @@ def test_a_layer_used_twice_is_computed_once() -> None:
     affinet.reparametrize(model, families.symmetric(w[0].weight))
     x = torch.randn(3, 4)
     model(x).sum().backward()
-    (free,) = (p for name, p in model.named_parameters() if name.endswith("free"))
+    numbers = [p for name, p in model.named_parameters() if ".weight.0." in name]
     weight = layer.weight.detach().requires_grad_()
     bias = layer.bias.detach()
     nn.functional.linear(nn.functional.linear(x, weight, bias).tanh(), weight, bias).sum().backward()
-    assert free.grad is not None
     assert weight.grad is not None
     symmetric = (weight.grad + weight.grad.T) / 2
-    assert float(free.grad.norm()) == pytest.approx(float(symmetric.norm()), rel=1e-5)
+    found = torch.cat([p.grad for p in numbers if p.grad is not None])
+    assert len(found) == 10
+    assert float(found.norm()) == pytest.approx(float(symmetric.norm()), rel=1e-5)
 
 
 @pytest.mark.parametrize("basis", ["orthonormal", "free"])
@@ -442,8 +444,8 @@ def test_variance_is_restored_inside_the_set(basis: Basis) -> None:
         before = model.weight.detach().clone()
         rules = families.share(affinet.weights(model).weight, pattern)
         handle = affinet.reparametrize(model, rules, basis=basis, restore_variance=restore)
-        deviations.append(float(model.weight.std(correction=0) / before.std(correction=0)))
-        assert handle.moved["weight"] == pytest.approx(float((model.weight - before).norm()))
+        deviations.append(float(model.weight.detach().std(correction=0) / before.std(correction=0)))
+        assert handle.moved["weight"] == pytest.approx(float((model.weight.detach() - before).norm()))
         assert max(handle.violation().values()) == 0.0
     assert deviations[0] < 0.3
     assert deviations[1] == pytest.approx(1.0, rel=1e-5)
@@ -452,8 +454,10 @@ def test_variance_is_restored_inside_the_set(basis: Basis) -> None:
     rows = affinet.weights(model).weight.sum(dim=1) == 4
     affinet.reparametrize(model, rows, basis=basis, restore_variance=True)
     torch.manual_seed(0)
-    away = model.weight - 4 / 40
-    assert float(away.std(correction=0)) == pytest.approx(float(nn.Linear(40, 30).weight.std(correction=0)), rel=1e-5)
+    away = model.weight.detach() - 4 / 40
+    assert float(away.std(correction=0)) == pytest.approx(
+        float(nn.Linear(40, 30).weight.detach().std(correction=0)), rel=1e-5
+    )
     torch.testing.assert_close(model.weight.sum(dim=1), torch.full((30,), 4.0))
 
 
@@ -466,7 +470,9 @@ def test_constant_weights_have_no_variance_to_restore() -> None:
 def test_recentring_moves_what_is_projected_and_no_weight() -> None:
     model, handle = made("projection")
     train(model, steps=200)
-    (u,) = (p for name, p in model.named_parameters() if name == "hidden.parametrizations.weight.0.unprojected")
+    (u,) = (
+        p.detach() for name, p in model.named_parameters() if name == "hidden.parametrizations.weight.0.unprojected"
+    )
     off = float((u.sum(dim=1) - 1).abs().max())
     before = model(X)
     handle.recentre()

@@ -72,11 +72,11 @@ class Expanded:
 
     def weight(self, name: str, like: Tensor) -> Tensor:
         """One weight; within a forward of the model each weight and each block is computed once."""
-        v, rest = _numbers(self.first[self.names[0]].free, like), _numbers(self.first[name].untouched, like)
+        v, rest = self.first[self.names[0]].free, self.first[name].untouched
 
         def computed() -> Tensor:
             kept: Kept = self._forward.kept((id(self), ""), (v,), dict)
-            return self.expansion.weight(name, v, rest, like.dtype, kept)
+            return self.expansion.weight(name, _numbers(v, like), _numbers(rest, like), like.dtype, kept)
 
         return self._forward.kept((id(self), name), (v, rest), computed)
 
@@ -94,6 +94,7 @@ class Projected:
         self._projector, self.names, self._forward = Shared(projector), tuple(names), forward
         self.first: dict[str, Weight] = {}
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def weight(self, name: str, like: Tensor) -> Tensor:
         """One weight; within a forward of the model all are projected once, together."""
         if _exporting():
@@ -123,7 +124,6 @@ class Projected:
         """A line about one weight."""
         return f"{name} projected from numbers of its own shape"
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _projected(self, unprojected: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         found: tuple[Tensor, ...] = _Projection.apply(self._projector.value, self.names, *unprojected)
         return found

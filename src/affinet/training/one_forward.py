@@ -38,7 +38,7 @@ class OneForward:
             hook.remove()
         self._hooks.clear()
 
-    def kept(self, key: Hashable, numbers: tuple[Tensor, ...], compute: Callable[[], T]) -> T:
+    def kept(self, key: Hashable, numbers: tuple[Tensor | None, ...], compute: Callable[[], T]) -> T:
         """What `compute` makes of `numbers`, as it was made before if that was in this forward."""
         if self._depth == 0 or torch.compiler.is_compiling():
             return compute()
@@ -66,5 +66,5 @@ class OneForward:
             self._values.clear()
 
 
-def _state(x: Tensor) -> tuple[int, int]:
-    return id(x), 0 if x.is_inference() else x._version
+def _state(x: Tensor | None) -> tuple[int, int]:
+    return id(x), 0 if x is None or x.is_inference() else x._version
