@@ -93,14 +93,14 @@ def test_adam_reaches_the_constrained_optimum(rules: str, basis: Basis) -> None:
     model = Layers()
     handle = affinet.reparametrize(model, model.rules(rules), basis=basis)
     optimizer = optim.Adam(model.parameters(), lr=0.05)
-    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, 3_000)
-    for _ in range(3_000):
+    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, 1_500)
+    for _ in range(1_500):
         optimizer.zero_grad()
         loss(model()).backward()
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        assert float((model() - torch.tensor(optimum(rules))).abs().max()) <= 1e-8
+        assert float((model() - torch.tensor(optimum(rules))).abs().max()) <= 1e-7
     handle.bake()
     assert max(handle.violation().values()) <= 1e-13
     assert sum(p.numel() for p in model.parameters()) == COUNT
