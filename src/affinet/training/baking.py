@@ -69,9 +69,9 @@ class Reparametrization:
     def recentre(self) -> None:
         """With basis="projection", put u onto the rules: the weights stay as they are, but for rounding.
 
-        Adam and its like move u off the rules a little at each step, which `w = Π(u)` takes away again; after some
-        100,000 steps the distance is large against the weights, and in 32 bits digits go with it. The other bases have
-        nothing to recentre.
+        Adam and its like move u off the rules, which `w = Π(u)` takes away again: where u goes far, digits of w go with
+        it. Compare `layer.parametrizations.weight[0].unprojected` with `layer.weight`. Nothing recentres by itself; the
+        other bases have nothing to recentre.
         """
         for group in self._groups:
             if isinstance(group, Projected) and not self._replacement.baked:
