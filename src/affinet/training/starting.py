@@ -46,19 +46,12 @@ def start_of(trained: Trained, groups: Sequence[Expanded | Projected], restore_v
     device = next((x.device for x in before.values()), torch.device("cpu"))
     found = Start({}, {}, {}, dict.fromkeys(before, 0.0), _idle(groups))
     with undisturbed(device):
-        wide = {name: x.to("cpu", torch.float64) for name, x in before.items()}
-        projector = Projector(trained.projector.plan, wide)
-        nearest = projector.project(wide)
-        smallest = (
-            projector.project({name: torch.zeros_like(x) for name, x in wide.items()}) if restore_variance else None
-        )
-        for group in groups:
-            if isinstance(group, Projected):
-                found.weights.update(trained.projector.project(before))
-            else:
-                _expanded(found, group.expansion, before, wide, nearest, smallest)
-        computed = found.weights
-        if any(isinstance(group, Projected) for group in groups):
+        expansions = [group.expansion for group in groups if isinstance(group, Expanded)]
+        if expansions:
+            _expanded(found, expansions, trained, before, restore_variance)
+            computed = found.weights
+        else:
+            found.weights.update(trained.projector.project(before))
             computed = trained.projector.project(found.weights)
         for name, w in computed.items():
             if not bool(torch.isfinite(w).all()):
@@ -73,15 +66,25 @@ def start_of(trained: Trained, groups: Sequence[Expanded | Projected], restore_v
 
 def _expanded(
     found: Start,
-    expansion: Expansion,
+    expansions: Sequence[Expansion],
+    trained: Trained,
     before: Mapping[str, Tensor],
-    wide: Mapping[str, Tensor],
-    nearest: Mapping[str, Tensor],
-    smallest: Mapping[str, Tensor] | None,
+    restore_variance: bool,
 ) -> None:
-    v = expansion.coordinates(nearest)
-    if smallest is not None:
-        v = _with_variance(expansion, v, expansion.coordinates(smallest), wide)
+    """Fill in the numbers of every group, all of it in float64 until the last."""
+    wide = {name: x.to("cpu", torch.float64) for name, x in before.items()}
+    projector = Projector(trained.projector.plan, wide)
+    nearest = projector.project(wide)
+    smallest = projector.project({name: torch.zeros_like(x) for name, x in wide.items()}) if restore_variance else None
+    for expansion in expansions:
+        v = expansion.coordinates(nearest)
+        if smallest is not None:
+            v = _with_variance(expansion, v, expansion.coordinates(smallest), wide)
+        _cast(found, expansion, v, before)
+
+
+def _cast(found: Start, expansion: Expansion, v: Tensor, before: Mapping[str, Tensor]) -> None:
+    """The numbers of one group in the dtype and on the device of its weights."""
     mine = [before[name] for name in expansion.names]
     dtype = max((x.dtype for x in mine), key=lambda dtype: torch.finfo(dtype).bits)
     free = v.to(mine[0].device, dtype)

@@ -141,7 +141,7 @@ def _single(basis: Floats) -> tuple[Integers, Floats]:
     """Pivots (1, r) and what follows (1, r, n) of one component, by QR with column pivoting."""
     (rows,) = basis
     rows = rows[(rows != 0.0).any(1)]
-    _, _, order = linalg.qr(rows, mode="economic", pivoting=True)
+    _, order = linalg.qr(rows, mode="r", pivoting=True)
     pivots, rest = order[: len(rows)], order[len(rows) :]
     follow = np.zeros((basis.shape[1], basis.shape[2]))
     follow[: len(rows), rest] = -linalg.solve(rows[:, pivots], rows[:, rest]) if len(rows) else 0.0

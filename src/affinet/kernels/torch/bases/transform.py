@@ -98,7 +98,7 @@ class Eliminated:
         self.free = self.size - rows
         first = np.ones(self.size)
         first[following] = FIRST
-        _, _, order = linalg.qr(basis * first, mode="economic", pivoting=True)
+        _, order = linalg.qr(basis * first, mode="r", pivoting=True)
         pivots, rest = np.sort(order[:rows]), np.sort(order[rows:])
         self._follow = Constant(-linalg.solve(basis[:, pivots], basis[:, rest]) if rows else np.zeros((0, self.size)))
         self._rest, self._pivots = Constant(rest), Constant(pivots)
