@@ -42,8 +42,11 @@ if TYPE_CHECKING:
     from affinet.language.weights import weights as weights
     from affinet.structure.plan import Plan as Plan
     from affinet.structure.plan import plan as plan
+    from affinet.training.baking import Reparametrization as Reparametrization
+    from affinet.training.baking import bake as bake
     from affinet.training.handle import Handle as Handle
     from affinet.training.projection import project as project
+    from affinet.training.reparametrization import reparametrize as reparametrize
 
 __all__ = [
     "AffinetError",
@@ -62,6 +65,7 @@ __all__ = [
     "ParseError",
     "Plan",
     "Projector",
+    "Reparametrization",
     "RuleError",
     "RunError",
     "ShapeError",
@@ -71,12 +75,14 @@ __all__ = [
     "UnsupportedWeightError",
     "Weights",
     "__version__",
+    "bake",
     "concat",
     "errors",
     "families",
     "parse",
     "plan",
     "project",
+    "reparametrize",
     "stack",
     "weights",
 ]
@@ -88,11 +94,14 @@ _HOMES = {
     "Handle": "affinet.training.handle",
     "Plan": "affinet.structure.plan",
     "Projector": "affinet.kernels.torch.projector",
+    "Reparametrization": "affinet.training.baking",
     "Weights": "affinet.language.weights",
+    "bake": "affinet.training.baking",
     "concat": "affinet.language.expression",
     "parse": "affinet.language.text",
     "plan": "affinet.structure.plan",
     "project": "affinet.training.projection",
+    "reparametrize": "affinet.training.reparametrization",
     "stack": "affinet.language.expression",
     "weights": "affinet.language.weights",
 }

@@ -110,6 +110,8 @@ def _parametrized(path: str, part: torch.nn.Module) -> dict[str, Refusal]:
             f'Call torch.nn.utils.parametrize.remove_parametrizations(layer, "{key}") first, '
             f"or say the same as rules and leave the parametrization out."
         )
+        if any(type(step).__module__.startswith("affinet.") for step in steps.children()):
+            reason, way_out = "it is computed by affinet.reparametrize", "Call affinet.bake(model) first."
         refused[inside + key] = Refusal(inside + key, reason, way_out)
         for name, _ in steps.named_parameters():
             hidden = f"{inside}parametrizations.{key}.{name}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from weakref import WeakSet
 
 import torch
 from torch import optim
@@ -13,14 +12,12 @@ from affinet.kernels.torch.projector import Projector, check
 from affinet.language.constraint import Constraint
 from affinet.language.modules import read_module
 from affinet.structure.plan import Plan, plan
+from affinet.training.attached import ATTACHED
 from affinet.training.attaching import check_optimizers, places_of
 from affinet.training.decay import Decay
 from affinet.training.freezing import Freezing
 from affinet.training.handle import Handle
 from affinet.training.sandwich import Metric, Sandwich
-
-_attached: WeakSet[optim.Optimizer] = WeakSet()
-"""Optimizers that keep rules now."""
 
 
 def project(
@@ -55,7 +52,7 @@ def project(
     if len({id(one) for one in optimizers}) < len(optimizers):
         raise AttachError("the same optimizer is in the list twice. Give each optimizer once.")
     check_optimizers(optimizers, {})
-    if any(one in _attached for one in optimizers):
+    if any(one in ATTACHED for one in optimizers):
         raise AttachError(
             "this optimizer already keeps rules. Give all rules to one affinet.project call, or take the first off "
             "with handle.remove()."
@@ -68,8 +65,8 @@ def project(
     sandwich = Sandwich(freezing, optimizers, metric, decay, check_finite)
     moved = _settled(sandwich.projector, sandwich.parameters)
     sandwich.attach()
-    _attached.update(optimizers)
-    return Handle(compiled, sandwich, moved, _attached)
+    ATTACHED.update(optimizers)
+    return Handle(compiled, sandwich, moved, ATTACHED)
 
 
 def _listed(optimizer: optim.Optimizer | Iterable[optim.Optimizer]) -> tuple[optim.Optimizer, ...]:

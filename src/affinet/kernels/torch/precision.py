@@ -57,8 +57,11 @@ def mean_norm(x: Tensor, dims: tuple[int, ...] | None, count: int, factor: float
 
 def exact_matmul(x: Tensor) -> Tensor:
     """`x` in a dtype whose matrix products are not shortened: TF32 and bfloat16 reach into float32 otherwise."""
-    shortened = x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
-    return x.double() if shortened and x.device.type != "mps" else x
+    if x.dtype != torch.float32 or x.device.type == "mps":
+        return x
+    if torch.compiler.is_compiling():  # it cannot trace the question
+        return x if x.device.type == "cpu" else x.double()
+    return x.double() if torch.get_float32_matmul_precision() != "highest" else x
 
 
 class undisturbed:

@@ -1,0 +1,63 @@
+"""The basis of a block: the one place that tells block kinds apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from torch import Tensor
+
+from affinet.errors import AttachError
+from affinet.kernels.torch.bases.basis import Basis, Kind
+from affinet.kernels.torch.bases.boxes import mirrored_product, product, slices
+from affinet.kernels.torch.bases.components import ComponentsBasis
+from affinet.kernels.torch.bases.tangents import MOST_ENTRIES, from_tangents
+from affinet.kernels.torch.bases.tied import ConstantsBasis, PairsBasis, mirror, places_of, ties
+from affinet.kernels.torch.preparing import eager
+from affinet.structure.blocks import Block, Dense, Fixed, Mirror, MirroredProduct, Pairs, Product, Slices, Sparse, Ties
+from affinet.structure.plan import Plan
+
+
+def basis_of(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]) -> Basis:
+    """The basis of a block. `tensors` are float64, of the plan's shapes.
+
+    Raises AttachError where only a dense matrix of entries × free numbers would do, and that would be large.
+    """
+    match block:
+        case Slices():
+            return slices(block, kind)
+        case Product():
+            return product(block, kind)
+        case Mirror():
+            return mirror(block, kind)
+        case MirroredProduct() if kind == "orthonormal":
+            return mirrored_product(block)
+        case MirroredProduct():
+            return _without_structure(block, kind, plan, tensors)
+        case Pairs():
+            return PairsBasis(block, kind)
+        case Fixed():
+            return ConstantsBasis(places_of(block.parts))
+        case Ties():
+            return ties(block, kind)
+        case Dense():
+            return ComponentsBasis(block, kind)
+        case Sparse():
+            return _without_structure(block, kind, plan, tensors)
+        case _:
+            assert_never(block)
+
+
+def _without_structure(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]) -> Basis:
+    """A dense basis of a small block of any kind."""
+    kernel = eager(block, tensors)
+    found = from_tangents(kernel, plan.parameters, kind)
+    if found is None:
+        others = 'basis="projection"' if kind == "orthonormal" or isinstance(block, Sparse) else 'basis="orthonormal"'
+        names = ", ".join(dict.fromkeys(plan.system.rules[rule].name for rule in block.rules[:3]))
+        raise AttachError(
+            f'the rules on {", ".join(sorted(set(kernel.names)))} ({names}) have no basis="{kind}" that is cheaper '
+            f"than a matrix of entries × free numbers, which is made for up to {MOST_ENTRIES:,} entries; these are "
+            f"{block.size:,}. Use {others}, or affinet.project."
+        )
+    return found

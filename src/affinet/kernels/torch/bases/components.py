@@ -1,0 +1,179 @@
+"""Bases of components by dense factors: batches of small ones, and the large single one, over y = √D z."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import linalg
+from torch import Tensor
+
+from affinet.kernels.torch.bases.basis import Constant, Kind
+from affinet.kernels.torch.bases.tied import Spread, apart, places_of, together
+from affinet.kernels.torch.bases.transform import reflectors
+from affinet.kernels.torch.precision import exact_matmul
+from affinet.language.terms import Floats, Integers
+from affinet.structure.blocks import Dense
+
+
+class ReflectedBatch:
+    """Orthonormal complements of a batch of rows (k, r, n), by reflectors of their own; rows of zeros reflect nothing.
+
+    `y = H [0; v]` with `H = I − V T Vᵀ`, so that a component of smaller rank has more free numbers than others.
+    """
+
+    def __init__(self, basis: Floats) -> None:
+        self.shape = (basis.shape[0], basis.shape[2])
+        factors, triangle = reflectors(basis)
+        self._factors, self._triangle = Constant(factors), Constant(triangle)
+        held = np.zeros(self.shape, bool)
+        held[:, : basis.shape[1]] = (basis != 0.0).any(2)
+        self._free = Places(~held)
+        self.free = self._free.count
+
+    def linear(self, v: Tensor) -> Tensor:
+        """From all free numbers to y of shape (k, n)."""
+        return self._reflected(self._free.put(v), transposed=False)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """From (k, n) to all free numbers."""
+        return self._free.taken(self._reflected(y, transposed=True))
+
+    def picked(self, y: Tensor) -> Tensor:
+        """The same: columns are orthonormal."""
+        return self.adjoint(y)
+
+    def _reflected(self, y: Tensor, *, transposed: bool) -> Tensor:
+        wide = exact_matmul(y)[:, None]
+        factors, triangle = self._factors.like(wide), self._triangle.like(wide)
+        along = (wide @ factors) @ (triangle if transposed else triangle.mT)
+        return (wide - along @ factors.mT)[:, 0].to(y.dtype)
+
+
+class EliminatedBatch:
+    """Unknowns at pivots follow from the others of their component: `y_p = S y_f`."""
+
+    def __init__(self, basis: Floats) -> None:
+        self.shape = (basis.shape[0], basis.shape[2])
+        pivots, follow = _single(basis) if len(basis) == 1 else _batch(basis)
+        held = np.zeros(self.shape, bool)
+        each, row = np.nonzero(pivots >= 0)
+        held[each, pivots[each, row]] = True
+        self._free = Places(~held)
+        self.free = self._free.count
+        # Columns of `follow` at pivots are zero, so that it may be applied to all of y with pivots at zero.
+        self._follow = Constant(follow)
+        self._pivots = Constant(np.where(pivots >= 0, pivots, 0))
+        self._real = Constant((pivots >= 0).astype(np.float64))
+
+    def linear(self, v: Tensor) -> Tensor:
+        """From all free numbers to y of shape (k, n)."""
+        y = self._free.put(v)
+        wide = exact_matmul(y)
+        given = (self._follow.like(wide) @ wide[:, :, None])[:, :, 0].to(y.dtype) * self._real.like(y)
+        return y.scatter_add(1, self._pivots.index(y, torch.int64), given)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """From (k, n) to all free numbers."""
+        wide = exact_matmul(y.gather(1, self._pivots.index(y, torch.int64)) * self._real.like(y))
+        return self._free.taken(y + (wide[:, None] @ self._follow.like(wide))[:, 0].to(y.dtype))
+
+    def picked(self, y: Tensor) -> Tensor:
+        """The free ones among y."""
+        return self._free.taken(y)
+
+
+class Places:
+    """Marked places of an array, row-major: numbers put there among zeros, and taken from there."""
+
+    def __init__(self, marked: np.ndarray) -> None:
+        self._shape = marked.shape
+        flat = marked.ravel()
+        self.count = int(flat.sum())
+        self._all = self.count == flat.size
+        self._where = Constant(np.flatnonzero(flat))
+        source = np.where(flat, np.cumsum(flat) - 1, self.count)
+        self._source = Constant(source)
+
+    def put(self, v: Tensor) -> Tensor:
+        """An array of the shape, zero elsewhere."""
+        if self._all:
+            return v.view(self._shape)
+        return torch.cat([v, v.new_zeros(1)]).index_select(0, self._source.index(v)).view(self._shape)
+
+    def taken(self, x: Tensor) -> Tensor:
+        """The numbers at the places, flat."""
+        flat = x.reshape(-1)
+        return flat if self._all else flat.index_select(0, self._where.index(flat))
+
+
+class ComponentsBasis:
+    """Complements in y = √D z, or in z itself (`free`), of all components; entries from the unknowns."""
+
+    def __init__(self, block: Dense, kind: Kind) -> None:
+        self.places = places_of(block.parts)
+        self._sizes = [place.size for place in self.places]
+        classes, order = block.classes, block.members.ravel()
+        number = np.empty(classes.count, np.int64)
+        number[order] = np.arange(classes.count)
+        roots = np.sqrt(classes.weight[order])
+        each = np.broadcast_to(classes.scale, classes.class_of.shape)
+        unknown = number[classes.class_of]
+        scale = each if kind == "free" else each / roots[unknown]
+        self._spread = Spread(unknown, np.array(scale), classes.count, classes.representative[order])
+        self._batch: ReflectedBatch | EliminatedBatch
+        if kind == "free":
+            self._batch = EliminatedBatch(block.basis * roots.reshape(block.members.shape)[:, None])
+        else:
+            self._batch = ReflectedBatch(block.basis)
+        self.free = self._batch.free
+
+    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
+        return apart(self._spread.given(self._batch.linear(v).reshape(-1)), self._sizes)
+
+    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        return self._batch.adjoint(self._spread.summed(together(gradients)).view(self._batch.shape))
+
+    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
+        return self._batch.picked(self._spread.picked(together(entries)).view(self._batch.shape))
+
+
+def _single(basis: Floats) -> tuple[Integers, Floats]:
+    """Pivots (1, r) and what follows (1, r, n) of one component, by QR with column pivoting."""
+    (rows,) = basis
+    rows = rows[(rows != 0.0).any(1)]
+    _, order = linalg.qr(rows, mode="r", pivoting=True)
+    pivots, rest = order[: len(rows)], order[len(rows) :]
+    follow = np.zeros((basis.shape[1], basis.shape[2]))
+    follow[: len(rows), rest] = -linalg.solve(rows[:, pivots], rows[:, rest]) if len(rows) else 0.0
+    padded = np.full(basis.shape[1], -1, np.int64)
+    padded[: len(rows)] = pivots
+    return padded[None], follow[None]
+
+
+def _batch(basis: Floats) -> tuple[Integers, Floats]:
+    """Pivots (k, r), −1 where a component has no such row, and what follows (k, r, n): all components at once.
+
+    Gauss–Jordan elimination with complete pivoting (Golub and Van Loan, 4th ed., 3.4.8).
+    """
+    matrix = np.array(basis)
+    count, rows, size = matrix.shape
+    pivots = np.full((count, rows), -1, np.int64)
+    each = np.arange(count)
+    scale = np.abs(matrix).max((1, 2), initial=0.0)
+    done = np.zeros((count, rows), bool)
+    for _ in range(rows):
+        size_of = np.where(done[:, :, None], -1.0, np.abs(matrix)).reshape(count, -1)
+        row, column = np.divmod(size_of.argmax(1), size)
+        real = size_of.max(1) > 1e-10 * scale
+        done[each, row] = True
+        pivots[each[real], row[real]] = column[real]
+        k, r, c = each[real], row[real], column[real]
+        matrix[k, r] /= matrix[k, r, c][:, None]
+        share = matrix[k, :, c]
+        share[np.arange(len(k)), r] = 0.0
+        matrix[k] -= share[:, :, None] * matrix[k, r][:, None]
+    follow = -matrix
+    k, r = np.nonzero(pivots >= 0)
+    follow[k, :, pivots[k, r]] = 0.0
+    follow[pivots < 0] = 0.0
+    return pivots, follow

