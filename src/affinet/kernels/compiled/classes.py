@@ -91,6 +91,18 @@ def agreed(
 
 
 @compiled
+def class_sums(x: np.ndarray, class_of: np.ndarray, sums: np.ndarray, threads: int) -> None:  # pragma: no cover
+    """`sums[0, c] = Σ x` over the entries of each class, added in `len(sums)` parts whatever the number of threads."""
+    nowhere, largest = np.zeros(0, np.uint32), np.zeros(len(sums))
+    if threads > 1:
+        share_out(some_sums, (x, nowhere, class_of, sums, largest), len(sums), threads)
+    else:
+        some_sums(x, nowhere, class_of, sums, largest, 0, len(sums))
+    for part in range(1, len(sums)):
+        sums[0] += sums[part]
+
+
+@compiled
 def at(positions: np.ndarray, k: int) -> np.int64:  # pragma: no cover
     """The place of entry k."""
     return np.int64(positions[k]) if len(positions) > 0 else np.int64(k)

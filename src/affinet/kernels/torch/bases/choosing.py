@@ -14,7 +14,19 @@ from affinet.kernels.torch.bases.components import ComponentsBasis
 from affinet.kernels.torch.bases.tangents import MOST_ENTRIES, from_tangents
 from affinet.kernels.torch.bases.tied import ConstantsBasis, PairsBasis, mirror, places_of, ties
 from affinet.kernels.torch.preparing import eager
-from affinet.structure.blocks import Block, Dense, Fixed, Mirror, MirroredProduct, Pairs, Product, Slices, Sparse, Ties
+from affinet.structure.blocks import (
+    Block,
+    Bordered,
+    Dense,
+    Fixed,
+    Mirror,
+    MirroredProduct,
+    Pairs,
+    Product,
+    Slices,
+    Sparse,
+    Ties,
+)
 from affinet.structure.plan import Plan
 
 
@@ -26,11 +38,11 @@ def basis_of(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]
     match block:
         case Slices():
             return slices(block, kind)
-        case Product():
+        case Product() if block.separate:
             return product(block, kind)
         case Mirror():
             return mirror(block, kind)
-        case MirroredProduct() if kind == "orthonormal":
+        case MirroredProduct() if kind == "orthonormal" and block.product.separate:
             return mirrored_product(block)
         case MirroredProduct():
             return _without_structure(block, kind, plan, tensors)
@@ -42,7 +54,7 @@ def basis_of(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]
             return ties(block, kind)
         case Dense():
             return ComponentsBasis(block, kind)
-        case Sparse():
+        case Product() | Sparse() | Bordered():
             return _without_structure(block, kind, plan, tensors)
         case _:
             assert_never(block)

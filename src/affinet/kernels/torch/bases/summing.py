@@ -8,6 +8,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.bases.basis import Constant
 from affinet.kernels.torch.compiled.choosing import available
+from affinet.kernels.torch.compiled.ties import SHARED
 from affinet.kernels.torch.precision import irregular_dtype
 
 
@@ -20,13 +21,12 @@ def class_sums(x: Tensor, class_of: Constant, count: int) -> Tensor:
     """
     entries = _numbers(x)
     if entries is not None:
-        from affinet.kernels.compiled import classes as loops
+        from affinet.kernels.compiled import classes, openmp
 
-        sums = np.empty(count)
-        loops.class_sums(
-            entries, np.zeros(0, np.uint32), class_of.index(x).numpy().view(np.uint32), sums, 0, len(entries)
-        )
-        return torch.from_numpy(sums).to(x.dtype)
+        sums = np.empty((2 if len(entries) >= SHARED else 1, count))
+        threads = openmp.team(len(entries), torch.get_num_threads())
+        classes.class_sums(entries, class_of.index(x).numpy().view(np.uint32), sums, threads)
+        return torch.from_numpy(sums[0]).to(x.dtype)
     wide = x.to(irregular_dtype(x.device))
     return wide.new_zeros(count).scatter_add(0, class_of.index(x, torch.int64), wide).to(x.dtype)
 
