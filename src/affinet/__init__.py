@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from affinet.errors import GradientError as GradientError
     from affinet.errors import InfeasibleError as InfeasibleError
     from affinet.errors import JobError as JobError
+    from affinet.errors import ModelFileError as ModelFileError
     from affinet.errors import NotAffineError as NotAffineError
     from affinet.errors import ParseError as ParseError
+    from affinet.errors import PlanFileError as PlanFileError
     from affinet.errors import RuleError as RuleError
     from affinet.errors import RunError as RunError
     from affinet.errors import ShapeError as ShapeError
@@ -56,9 +58,11 @@ __all__ = [
     "Handle",
     "InfeasibleError",
     "JobError",
+    "ModelFileError",
     "NotAffineError",
     "ParseError",
     "Plan",
+    "PlanFileError",
     "Projector",
     "RuleError",
     "RunError",
