@@ -16,8 +16,9 @@ from affinet.system.description import described
 from affinet.system.system import System
 
 WRONG: list[Any] = [
-    None, True, False, "", "a", [], {}, [[]], 0, 1, 2, 3, -1, -5, 2**31, -(2**31), 10**9, 2**62, 2**63, 10**40, 0.5, -1.0,
-    0.0, 1e-300, 1e139, 1e300, float("inf"), float("nan"), {"view": 0}, {"view": 1}, {"view": 10**6}, [0, 1], [None],
+    None, True, False, "", "a", [], {}, [[]], 0, 1, 2, 3, -1, -5, 2**31, -(2**31), 10**9, 2**62, 2**63, 10**40, 0.5,
+    -1.0, 0.0, 1e-300, 1e139, 1e300, float("inf"), float("nan"), {"view": 0}, {"view": 1}, {"view": 10**6},
+    [0, 1], [None],
 ]  # fmt: skip
 
 
@@ -54,7 +55,9 @@ def tampered(draw: st.DrawFn, system: System) -> tuple[Any, list[np.ndarray]]:
         if change == "array" and rows:
             row = rows[draw(st.integers(0, len(rows) - 1))]
             number = draw(st.sampled_from([0, -1, 7, 2**31 - 1, -(2**31), 1e300, float("nan"), float("inf")]))
-            row[draw(st.integers(0, len(row) - 1))] = number if row.dtype.kind == "f" else int(np.nan_to_num(number) % 2**31)
+            row[draw(st.integers(0, len(row) - 1))] = (
+                number if row.dtype.kind == "f" else int(np.nan_to_num(number) % 2**31)
+            )
         elif change == "nudge" and type(container[key]) is int:
             container[key] += draw(st.sampled_from([-1, 1, 2]))
         elif change == "copy":

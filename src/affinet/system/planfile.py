@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from affinet._version import __version__
 from affinet.errors import PlanFileError
-from affinet.language.malformed import Malformed, fields, shown
+from affinet.language.malformed import Malformed, fields, integer, shown
 from affinet.language.packing import DTYPES, Array
 from affinet.system.description import described, system_of
 from affinet.system.system import System
@@ -127,7 +127,9 @@ def _description(path: Path, metadata: Mapping[str, str] | None) -> Mapping[str,
             reason = f"is a plan of format {shown(version)}, and affinet {__version__} reads format {VERSION}"
             way_out = "Read it with the affinet that wrote it, or save the plan again with this one."
             raise PlanFileError(path, reason, way_out)
-        return fields(said, "its metadata", _KEYS)
+        found = fields(said, "its metadata", _KEYS)
+        integer(found["version"], "its version", VERSION, VERSION)
+        return found
     except Malformed as error:
         raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
 
