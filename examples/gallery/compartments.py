@@ -135,7 +135,8 @@ def draw(fits: dict[str, Array], data: Measurements, path: Path) -> None:
         left.plot(times, curves[:, k], color=colour, linewidth=2, label=f"compartment {k + 1}")
         left.plot(STEP * np.arange(STEPS + 1), data.states[0, :, k], ".", color=colour)
     left.set(xlabel="time", ylabel="amount", title="measured (dots) and predicted with the rules (lines)")
-    left.legend(frameon=False, fontsize=8, ncols=2)
+    left.legend(frameon=False, fontsize=8, ncols=3, loc="upper right")
+    left.set_ylim(-0.04, 0.72)
     long = np.linspace(0, 60, 300)
     for (name, K), colour in zip(fits.items(), ("#0072B2", "#D55E00"), strict=True):
         right.plot(long, predicted(K, first, long).sum(axis=1), color=colour, linewidth=2, label=name)
@@ -168,11 +169,11 @@ def main() -> None:
     assert np.abs(K - fit_rates(data)).max() < 1e-6
     assert K[~NO_PIPE & ~np.eye(4, dtype=bool)].min() > 0
 
-    print("               mass after 10 times the data's span   largest error of a rate   rates between strangers")
+    print("               mass after 10 times the data's span   largest error of a rate   rates without a pipe")
     for name, k in fits.items():
         strangers = np.abs(k[NO_PIPE]).max()
         shown = "0" if strangers == 0 else f"up to {strangers:.2f}"
-        print(f"{name:<14}{mass[name]:>38.4f}{errors[name]:>26.3f}{shown:>26}")
+        print(f"{name:<14}{mass[name]:>38.4f}{errors[name]:>26.3f}{shown:>25}")
     print("with rules: mass is kept to 1e-12, and K is that of SciPy's least squares over the six pipes to 1e-6")
     if arguments.figure:
         draw(fits, data, arguments.figure)

@@ -45,7 +45,9 @@ def tasks() -> tuple[Task, Task]:
     shifts = torch.randn(FEATURES, generator=generator, dtype=torch.float64) / 2
 
     def features(images: Tensor) -> Tensor:
-        return torch.relu(images @ directions + shifts) / FEATURES**0.5
+        active: Tensor = torch.relu(images @ directions + shifts)
+        scaled: Tensor = active / FEATURES**0.5
+        return scaled
 
     def of(kept: Tensor, test_kept: Tensor) -> Task:
         wanted = nn.functional.one_hot(y[kept], 10).double()
@@ -102,7 +104,8 @@ def solved(old: Task, new: Task, before: Tensor) -> Tensor:
     gap = (new.wanted - new.train @ before.T) / len(new.train)
     normal = features.T @ features / len(new.train) + SHRINK * torch.eye(basis.shape[1], dtype=torch.float64)
     V: Tensor = torch.linalg.solve(normal, features.T @ gap - SHRINK * basis.T @ before.T)
-    return before + (basis @ V).T
+    W: Tensor = before + (basis @ V).T
+    return W
 
 
 def draw(courses: dict[str, Course], path: Path) -> None:
