@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pickle
 import tracemalloc
 from collections.abc import Callable
@@ -210,6 +211,22 @@ def test_arrays_of_finite_numbers_only(path: Path, number: float) -> None:
     description, rows = contents(PLANS[4].system)
     rows[0][0] = number
     with pytest.raises(PlanFileError, match=r"array 0 has numbers that are not finite or beyond 1e\+140"):
+        Plan.load(write_plan(path, description, rows))
+
+
+def test_tables_that_overlap_again_and_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("affinet.language.packing.MOST_READ", 100)
+    description, rows = contents(PLANS[3].system)
+    place = description["rules"][0]["expression"]["terms"][0]["variables"][0]["source"]["view"]
+    view = description["views"][place]
+    first = len(description["views"])
+    description["views"] += [dict(view) for _ in range(50)]
+    for k in range(50):
+        copied = json.loads(json.dumps(description["rules"][0]))
+        copied["name"] = f"rule {k}"
+        copied["expression"]["terms"][0]["variables"][0]["source"]["view"] = first + k
+        description["rules"].append(copied)
+    with pytest.raises(PlanFileError, match="its tables overlap so often that reading them would take too long"):
         Plan.load(write_plan(path, description, rows))
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import affinet
 from affinet import Plan, PlanFileError, families
+from affinet.language.packing import Arrays, Restored, View
 from affinet.structure.plan import compiled
 from affinet.system import planfile
 from affinet.system.system import System
@@ -130,6 +131,40 @@ def test_saving_replaces_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_place_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.raises(PlanFileError, match=r"no/plan cannot be written: .*Name another place"):
         affinet.plan(W.a == 0).save(tmp_path / "no" / "plan")
+
+
+def test_a_place_without_a_name() -> None:
+    with pytest.raises(PlanFileError, match=r"\. names no file\. Name another place"):
+        affinet.plan(W.a == 0).save("")
+
+
+def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(PlanFileError, match="cannot be written: "):
+        affinet.plan(W.a == 0).save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_few_numbers_far_apart_that_repeat_take_their_own_place_only() -> None:
+    apart = np.broadcast_to(np.arange(2_000_001.0)[::1_000_000], (2_000_000, 3))
+    arrays = Arrays()
+    arrays.put(apart)
+    (row,), (view,) = arrays.packed()
+    assert row.tolist() == [0.0, 1e6, 2e6]
+    assert view == View(0, 0, (2_000_000, 3), (0, 1))
+
+
+def test_numbers_between_those_of_a_view_may_be_anything() -> None:
+    base = np.arange(12.0)
+    base[3] = np.nan
+    arrays = Arrays()
+    views = [base[:3], base[2::-1], base[0:12:2][::-1], base[1:11].reshape(2, 5)[:, 3:].T]
+    for view in views:
+        arrays.put(view)
+    rows, said = arrays.packed()
+    restored = Restored.of(rows, [view.said() for view in said])
+    for view, other in zip(views, restored.arrays, strict=True):
+        assert np.array_equal(view, other)
+        assert [step > 0 for step in view.strides] == [step > 0 for step in other.strides]
 
 
 def test_numbers_that_no_file_holds(tmp_path: Path) -> None:

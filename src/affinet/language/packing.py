@@ -18,6 +18,9 @@ DTYPES = ("float64", "int32", "int64")
 MOST_AXES = 32
 """What every version of NumPy can hold."""
 
+MOST_READ = 2**30
+"""Entries of tables that are read to check a file, at least; that is seconds."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -65,10 +68,14 @@ class Arrays:
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """Arrays from a file, by number. `largest` bounds the magnitudes in each."""
+    """Arrays from a file, by number. `largest` bounds the magnitudes in each.
+
+    `_left` is how many entries of tables may still be read: a small file can say many long tables that overlap.
+    """
 
     arrays: tuple[Array, ...]
     largest: tuple[float, ...]
+    _left: list[int]
     _reaches: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
@@ -76,7 +83,9 @@ class Restored:
         """Windows on rows of numbers, none of which reaches beyond its row. Raises Malformed."""
         largest = [_largest(row, f"array {number}") for number, row in enumerate(rows)]
         found = [_view(value, f"view {number}", rows) for number, value in enumerate(items(views, "views"))]
-        return cls(tuple(_window(rows[view.row], view) for view in found), tuple(largest[view.row] for view in found))
+        arrays = tuple(_window(rows[view.row], view) for view in found)
+        left = max(MOST_READ, 4 * sum(row.size for row in rows))
+        return cls(arrays, tuple(largest[view.row] for view in found), [left])
 
     def number(self, value: object, where: str) -> int:
         """The number of an array that a table `{"view": …}` names. Raises Malformed."""
@@ -85,7 +94,11 @@ class Restored:
     def reach(self, number: int) -> tuple[int, int]:
         """The smallest and the largest of a table of positions."""
         if number not in self._reaches:
-            self._reaches[number] = int(self.arrays[number].min()), int(self.arrays[number].max())
+            positions = self.arrays[number]
+            self._left[0] -= positions.size
+            if self._left[0] < 0:
+                raise Malformed("its tables overlap so often that reading them would take too long")
+            self._reaches[number] = int(positions.min()), int(positions.max())
         return self._reaches[number]
 
 
@@ -124,13 +137,18 @@ def _pieces(arrays: Sequence[Array], group: Sequence[int]) -> list[Piece]:
     """One row that spans the whole group, or one row for each array where the span holds more than the arrays do."""
     extents = [_extent(arrays[k]) for k in group]
     low, high = min(low for low, _ in extents), max(high for _, high in extents)
-    if high - low <= sum(arrays[k].nbytes for k in group):
+    if high - low <= sum(_bytes_without_repetitions(arrays[k]) for k in group):
         lowest = arrays[group[extents.index(min(extents))]]
         corner = lowest[tuple(slice(0, 1) if step >= 0 else slice(-1, None) for step in lowest.strides)]
         row = as_strided(corner, ((high - low) // lowest.itemsize,), (lowest.itemsize,), writeable=False)
         if np.isfinite(row).all():  # numbers between those of a view may be anything
             return [(row, {k: _window_on(arrays[k], low) for k in group})]
     return [_alone(arrays[k], k) for k in group]
+
+
+def _bytes_without_repetitions(array: Array) -> int:
+    numbers: int = prod(n for n, step in zip(array.shape, array.strides, strict=True) if step)
+    return numbers * array.itemsize
 
 
 def _window_on(array: Array, low: int) -> Window:

@@ -55,6 +55,8 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
         reason = f"was not written: {len(system.rules):,} rules take {len(text) / 2**20:.0f} MB to describe"
         way_out = f"A plan holds {LONGEST >> 20} MB: say many rules of one kind as one, with arrays of indices."
         raise PlanFileError(path, reason, way_out)
+    if not path.name:
+        raise PlanFileError(path, "names no file", "Name another place.")
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
     try:
         _replace(path, unfinished, {str(number): row for number, row in enumerate(rows)}, text)
