@@ -24,7 +24,7 @@ check: $(VENV)/.installed-check
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tools/run_documents.py README.md docs/*.md
+	$(BIN)/python tools/run_documents.py README.md docs/*.md docs/gallery/*.md
 	$(BIN)/python tools/check_wheel.py
 
 # BENCH="--quick --only rows" looks at less; only a run of everything is saved.

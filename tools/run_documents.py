@@ -1,6 +1,6 @@
 """Run every code block of a Markdown file, in order, and compare what it prints with the `text` block after it.
 
-Each file runs in a folder of its own, made for it and thrown away, with `examples/` linked and an empty `docs/`.
+Each file runs in a folder of its own, made for it and thrown away, with `examples/` linked and `docs/gallery/` empty.
 
     ```python   all such blocks of a file share one namespace
     ```toml     a job file: written to job.toml, then `affinet check job.toml`
@@ -10,7 +10,7 @@ Each file runs in a folder of its own, made for it and thrown away, with `exampl
 A block after `<!-- not run -->` or `<!-- not compared -->` is skipped. Warnings are errors. Relative links have to lead
 somewhere.
 
-    python tools/run_documents.py README.md docs/*.md
+    python tools/run_documents.py README.md docs/*.md docs/gallery/*.md
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def run_document(document: Path) -> int:
     printed = ""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         Path("examples").symlink_to(ROOT / "examples")
-        Path("docs").mkdir()
+        Path("docs", "gallery").mkdir(parents=True)
         for block in blocks:
             try:
                 printed = run_block(block, printed, document, namespace)

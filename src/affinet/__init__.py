@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from affinet.errors import GradientError as GradientError
     from affinet.errors import InfeasibleError as InfeasibleError
     from affinet.errors import JobError as JobError
+    from affinet.errors import ModelFileError as ModelFileError
     from affinet.errors import NotAffineError as NotAffineError
     from affinet.errors import NothingToTrainWarning as NothingToTrainWarning
     from affinet.errors import ParseError as ParseError
+    from affinet.errors import PlanFileError as PlanFileError
     from affinet.errors import RuleError as RuleError
     from affinet.errors import RunError as RunError
     from affinet.errors import ShapeError as ShapeError
@@ -60,10 +62,12 @@ __all__ = [
     "Handle",
     "InfeasibleError",
     "JobError",
+    "ModelFileError",
     "NotAffineError",
     "NothingToTrainWarning",
     "ParseError",
     "Plan",
+    "PlanFileError",
     "Projector",
     "Reparametrization",
     "RuleError",

@@ -170,6 +170,18 @@ class DataError(AffinetError, ValueError):
     """Data that cannot be read or trained on."""
 
 
+class PlanFileError(AffinetError, ValueError):
+    """A file that holds no plan, or not the plan that was saved; or a plan that no file can hold."""
+
+    def __init__(self, path: object, reason: str, way_out: str) -> None:
+        super().__init__(f"{path} {reason}. {way_out}")
+        self.path, self.reason = path, reason
+
+
+class ModelFileError(AffinetError, ValueError):
+    """A file of weights that cannot be read, or lacks weights that a plan speaks of."""
+
+
 class RunError(AffinetError, RuntimeError):
     """A run folder that cannot be written to."""
 

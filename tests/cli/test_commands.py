@@ -24,7 +24,9 @@ def test_training_writes_a_run_whose_weights_obey_the_rules(affinet: Command, fo
     result = affinet("train", write(folder, text, "owls.toml"))
     assert result.exit_code == 0, result.output
     run = folder / "runs" / "owls"
-    assert sorted(path.name for path in run.iterdir()) == ["job.toml", "metrics.csv", "model.safetensors", "plan.txt"]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "job.toml", "metrics.csv", "model.safetensors", "plan.safetensors", "plan.txt",
+    ]  # fmt: skip
     assert (run / "job.toml").read_text() == text
     assert "sums" in (run / "plan.txt").read_text()
     metrics = pl.read_csv(run / "metrics.csv")

@@ -45,5 +45,5 @@ def test_ctrl_c_leaves_the_last_finished_epoch_and_status_130(folder: Path) -> N
         "hidden1.weight", "hidden1.bias", "output.weight", "output.bias"
     }  # fmt: skip
     assert sorted(path.name for path in (folder / "run").iterdir()) == [
-        "job.toml", "metrics.csv", "model.safetensors", "plan.txt"
+        "job.toml", "metrics.csv", "model.safetensors", "plan.safetensors", "plan.txt"
     ]  # fmt: skip

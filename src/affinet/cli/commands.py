@@ -16,7 +16,7 @@ from affinet.errors import AffinetError, InfeasibleError
 if TYPE_CHECKING:
     from affinet.cli.jobfile import JobFile
 
-WRONG, CONTRADICTION, INTERRUPTED = 2, 1, 130
+WRONG, CONTRADICTION, BROKEN, INTERRUPTED = 2, 1, 1, 130
 
 commands = typer.Typer(
     name="affinet",
@@ -27,6 +27,8 @@ commands = typer.Typer(
 )
 
 JobPath = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
+ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="The weights.", show_default=False)]
+PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="A file of Plan.save, as in RUN.", show_default=False)]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The folder to write the run to.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Train for N epochs.")]
 
@@ -45,8 +47,8 @@ def affinet(
 def train(job: JobPath, out: Out = None) -> None:
     """Train the network of a job under its rules, and once more without them for comparison.
 
-    RUN is runs/<name of the job> where --out is not given. It receives model.safetensors, metrics.csv, job.toml and
-    plan.txt. Exit status: 0, 2 for anything wrong in the job or its files, 130 after Ctrl-C.
+    RUN is runs/<name of the job> where --out is not given. It receives model.safetensors, metrics.csv, job.toml,
+    plan.safetensors and plan.txt. Exit status: 0, 2 for anything wrong in the job or its files, 130 after Ctrl-C.
     """
     screen = Screen()
     with _statuses(screen):
@@ -67,6 +69,21 @@ def check(job: JobPath) -> None:
         from affinet.cli.jobfile import read_job
 
         checked(read_job(job), screen)
+
+
+@commands.command()
+def verify(model: ModelPath, plan: PlanPath) -> None:
+    """Say whether the weights in a file satisfy the rules of a plan, rule by rule, to the rounding of their dtype.
+
+    Exit status: 0 where all hold, 1 where one does not, 2 for anything wrong in the files.
+    """
+    screen = Screen()
+    with _statuses(screen):
+        from affinet.cli.verifying import verify_file
+
+        holds = verify_file(model, plan, screen)
+    if not holds:
+        raise typer.Exit(BROKEN)
 
 
 @commands.command()

@@ -14,11 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from affinet import Plan
 from affinet.cli.training import Epoch
 from affinet.cli.words import one_paragraph
-from affinet.errors import RunError
+from affinet.errors import PlanFileError, RunError
 
-MODEL, METRICS, JOB, PLAN = "model.safetensors", "metrics.csv", "job.toml", "plan.txt"
+MODEL, METRICS, JOB = "model.safetensors", "metrics.csv", "job.toml"
+PLAN, PLAN_TEXT = "plan.safetensors", "plan.txt"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class RunFolder:
 
 def holds_run(path: Path) -> bool:
     """Whether a run was ever begun in `path`."""
-    return any((path / name).exists() for name in (MODEL, METRICS, JOB, PLAN))
+    return any((path / name).exists() for name in (MODEL, METRICS, JOB, PLAN, PLAN_TEXT))
 
 
 def refuse_used(path: Path) -> None:
@@ -63,13 +65,17 @@ def refuse_used(path: Path) -> None:
         raise RunError(f"{path} already holds a run, which would be overwritten; name another folder with --out.")
 
 
-def begin_run(path: Path, job: str, plan: str) -> RunFolder:
-    """Make the folder with a copy of the job and the plan and no epoch yet. Raises RunError as `refuse_used`."""
+def begin_run(path: Path, job: str, plan: Plan) -> RunFolder:
+    """Make the folder with a copy of the job, the plan (also as text) and no epoch yet.
+
+    Raises RunError as `refuse_used`.
+    """
     refuse_used(path)
     with _disk(path):
         path.mkdir(parents=True, exist_ok=True)
         (path / JOB).write_text(job, encoding="utf-8")
-        (path / PLAN).write_text(plan.rstrip("\n") + "\n", encoding="utf-8")
+        (path / PLAN_TEXT).write_text(str(plan).rstrip("\n") + "\n", encoding="utf-8")
+        plan.save(path / PLAN)
         (path / METRICS).write_text("epoch,loss,score,largest_violation\n", encoding="utf-8")
     return RunFolder(path)
 
@@ -78,7 +84,7 @@ def begin_run(path: Path, job: str, plan: str) -> RunFolder:
 def _disk(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, PlanFileError) as error:
         raise RunError(
             f"{path} cannot be written to: {one_paragraph(error)}. Name another folder with --out."
         ) from error

@@ -73,7 +73,7 @@ def _with_rules(prepared: Prepared, out: Path, watch: Watch) -> Outcome:
         learner = make_learner(prepared.job, prepared.data)
         handle = affinet.project(learner.network, learner.optimizer, prepared.plan)
         watch.say(_moved(handle.moved))
-        folder = begin_run(out, prepared.job.text, str(prepared.plan))
+        folder = begin_run(out, prepared.job.text, prepared.plan)
         try:
             last, worst, seconds = _train(prepared, learner, watch, "with rules", handle.violation, folder.save)
         except KeyboardInterrupt:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from affinet.errors import NothingToTrainWarning
+from affinet.errors import AffinetError, NothingToTrainWarning, PlanFileError
 from affinet.language.constraint import Constraint
 from affinet.language.terms import Floats, Parameter
 from affinet.structure.backends import projector
@@ -17,6 +18,7 @@ from affinet.structure.contradiction import Contradiction
 from affinet.structure.determined import determined
 from affinet.structure.summary import summary
 from affinet.system.diagnosis import explain
+from affinet.system.planfile import read_system, write_system
 from affinet.system.system import System
 
 
@@ -70,6 +72,26 @@ class Plan:
     def with_constants(self, values: Mapping[str, Floats], epsilon: float) -> Plan:
         """The plan of the same rules with some parameters read as constants. Raises InfeasibleError."""
         return compiled(self.system.with_constants(values, epsilon)) if values else self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write what the rules say, and not how they were solved, to a safetensors file that `load` reads.
+
+        The file takes the place of what was there in one step. Raises PlanFileError where it cannot be written.
+        """
+        write_system(self.system, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """The plan that was saved, planned again: the same blocks, bit for bit.
+
+        Nothing in the file is run; everything in it is checked first. Raises PlanFileError, which says what is wrong.
+        """
+        system = read_system(path)
+        try:
+            return compiled(system)
+        except AffinetError as error:
+            way_out = "Save the plan again, affinet.plan(rules).save(path)."
+            raise PlanFileError(path, f"holds rules that cannot be planned: {error}", way_out) from error
 
     def __str__(self) -> str:
         return summary(self.system, self.blocks)

@@ -114,7 +114,7 @@ class System:
     @staticmethod
     def _forecast(rules: Sequence[Rule]) -> None:
         """Raise TooLargeError, naming the largest rule, before a sparse form is allocated that memory cannot hold."""
-        pairs = [rule.pairs for rule in rules]
+        pairs = [max(rule.pairs, rule.equations) for rule in rules]  # an equation of no pair has a right-hand side
         if pairs:
             largest = rules[pairs.index(max(pairs))].name
             beside = f" with {len(rules) - 1:,} other rules" if len(rules) > 1 else ""

@@ -1,0 +1,123 @@
+"""Do these weights satisfy the rules? Counted from what the rules say, equation by equation, by no kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affinet.language.restricting import restrict
+from affinet.language.terms import Floats, Integers, Term, lower
+from affinet.system.system import Rule, System
+
+MOST_PAIRS = 2**21
+"""(Equation, entry) pairs that are written out at once: some 200 MB."""
+
+ROUNDINGS, COARSE_ROUNDINGS = 16.0, 2.0
+"""A rule holds up to this many roundings of float32 and float64, or of 16 bits.
+
+Projections compute in float32 or better and stay within 4 of its roundings, within 16 where they iterate; weights of 16
+bits are rounded once after that.
+"""
+
+COARSE = 1e-5
+"""Dtypes whose spacing at one is larger than this are coarser than what projections compute in."""
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """The spacing of a dtype at one, and its smallest step of all."""
+
+    spacing: float
+    tiny: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far weights are from one rule.
+
+    `largest` is the largest |A w − b| in the units of the rule. `roundings` is the largest |A w − b| over what one
+    rounding of everything in its equation comes to, `ε (Σ|a_j w_j| + |b|)`, ε the spacing of the weights' dtypes;
+    the rule holds where that is at most `bound`.
+    """
+
+    name: str
+    equations: int
+    largest: float
+    roundings: float
+    bound: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether that is rounding; NaN is not."""
+        return self.roundings <= self.bound
+
+
+@dataclass(frozen=True)
+class Weight:
+    """The numbers of one parameter, laid end to end, and how its dtype rounds."""
+
+    numbers: NDArray[Any]
+    rounding: Rounding
+
+
+def verify(system: System, weights: Callable[[frozenset[str]], Mapping[str, Weight]]) -> Iterator[Verdict]:
+    """A verdict on each rule, in the order of the rules; `weights` is asked for what one rule speaks of at a time."""
+    for rule in system.rules:
+        names = frozenset(term.parameter.name for term in rule.expression.terms)
+        with np.errstate(all="ignore"):
+            yield _verdict(rule, weights(names))
+
+
+def _verdict(rule: Rule, weights: Mapping[str, Weight]) -> Verdict:
+    shape = rule.expression.shape
+    gap = np.array(np.broadcast_to(rule.expression.constant, shape), np.float64)
+    coarsest = max((weight.rounding.spacing for weight in weights.values()), default=float(np.finfo(np.float64).eps))
+    allowed = coarsest * np.abs(gap)
+    for term in rule.expression.terms:
+        found, rounds = _added(term, shape, weights[term.parameter.name])
+        gap += found
+        allowed += rounds
+    gap = np.abs(gap)
+    shares = np.where(gap == 0.0, 0.0, gap / allowed)
+    bound = ROUNDINGS if coarsest < COARSE else COARSE_ROUNDINGS
+    return Verdict(rule.name, rule.equations, float(gap.max(initial=0.0)), float(shares.max(initial=0.0)), bound)
+
+
+def _added(term: Term, shape: tuple[int, ...], weight: Weight) -> tuple[Floats, Floats]:
+    """What a term adds to every equation, and what a rounding of it comes to; broadcast axes have size one."""
+    held = tuple(1 if start is None else n for start, n in zip(term.start, shape, strict=True))
+    total, rounds = np.zeros((2, int(np.prod(held, dtype=np.int64))))
+    for piece in _pieces(term):
+        rows, entries, coefficients = lower(piece, held)
+        if not len(rows):
+            continue
+        if (np.diff(rows) < 0).any():
+            order = np.argsort(rows, kind="stable")
+            rows, entries, coefficients = rows[order], entries[order], coefficients[order]
+        numbers = weight.numbers[entries].astype(np.float64)
+        rounded = np.abs(coefficients) * (weight.rounding.spacing * np.abs(numbers) + weight.rounding.tiny)
+        _add_up(total, rows, coefficients * numbers)
+        _add_up(rounds, rows, rounded)
+    return total.reshape(held), rounds.reshape(held)
+
+
+def _add_up(total: Floats, rows: Integers, values: Floats) -> None:
+    """Add values to their rows, which rise; NumPy sums the runs in pairs, so that long ones keep their digits."""
+    first = np.flatnonzero(np.diff(rows, prepend=rows[0] - 1))
+    total[rows[first]] += np.add.reduceat(values, first)
+
+
+def _pieces(term: Term) -> Iterator[Term]:
+    """The term in parts of at most MOST_PAIRS pairs, cut along its longest loops."""
+    if term.count <= MOST_PAIRS:
+        yield term
+        return
+    sizes = [variable.size for variable in term.variables]
+    longest = sizes.index(max(sizes))
+    width = max(1, sizes[longest] * MOST_PAIRS // term.count)
+    for first in range(0, sizes[longest], width):
+        yield from _pieces(restrict(term, longest, range(first, min(first + width, sizes[longest]))))
