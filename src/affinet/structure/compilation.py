@@ -11,6 +11,7 @@ from affinet.structure.panels import Panel, panel_blocks, read_panel
 from affinet.structure.parting import part, spans
 from affinet.structure.reading import read
 from affinet.structure.regular import RowBatch
+from affinet.structure.sections import sections
 from affinet.structure.settling import settled
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
@@ -52,7 +53,12 @@ def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror 
             case Panel():
                 panels.append(found)
             case None:
-                irregular.append(number)
+                apart = [read(section, number) for section in sections(rule.expression)] if large else [None]
+                regular = [batch for batch in apart if isinstance(batch, RowBatch)]
+                if len(regular) == len(apart):
+                    batches += regular
+                else:
+                    irregular.append(number)
     lifted, rows = lift(system.rows(irregular), system.layout)
     return batches + lifted, pairs, panels, rows
 

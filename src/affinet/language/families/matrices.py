@@ -44,11 +44,7 @@ def circulant(w: Expression) -> Constraint:
 
 
 def doubly_centred(w: Expression) -> Constraint:
-    """Every row and every column sums to zero: n + m equations, of which one follows from the others. Any two sizes.
-
-    Large matrices are planned in less time and memory as two rules, `zero_mean(w, -1)` and `zero_mean(w, -2)`, which
-    become a product of two projections.
-    """
+    """Every row and every column sums to zero: n + m equations, of which one follows from the others. Any two sizes."""
     w = matrices("doubly_centred", w)
     return said(concat([w.sum(-1), w.sum(-2)], dim=-1) == 0, "doubly_centred", w)
 
