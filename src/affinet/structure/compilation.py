@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from affinet.language.expression import Expression
 from affinet.structure.blocks import Block, Mirror, Pairs
 from affinet.structure.candidates import Candidate
 from affinet.structure.grouping import grouped
@@ -44,6 +45,9 @@ def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror 
     irregular = []
     for number, rule in enumerate(system.rules):
         large = rule.nonzeros > one_by_one
+        if large and (apart := _in_sections(rule.expression, number)):
+            batches += apart
+            continue
         found = (read(rule.expression, number) or read_panel(system, number)) if large else None
         match found:
             case RowBatch():
@@ -53,14 +57,16 @@ def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror 
             case Panel():
                 panels.append(found)
             case None:
-                apart = [read(section, number) for section in sections(rule.expression)] if large else [None]
-                regular = [batch for batch in apart if isinstance(batch, RowBatch)]
-                if len(regular) == len(apart):
-                    batches += regular
-                else:
-                    irregular.append(number)
+                irregular.append(number)
     lifted, rows = lift(system.rows(irregular), system.layout)
     return batches + lifted, pairs, panels, rows
+
+
+def _in_sections(expression: Expression, number: int) -> list[RowBatch]:
+    """The batches of a rule of several sections, none where it has not or one of them is no batch."""
+    parts = sections(expression)
+    batches = [found for part in parts if isinstance(found := read(part, number), RowBatch)] if len(parts) > 1 else []
+    return batches if len(batches) == len(parts) else []
 
 
 __all__ = ["ONE_BY_ONE", "compile_blocks"]
