@@ -112,13 +112,13 @@ def scalars(model: Network) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def deep_sets(model: Network, x: Tensor) -> Tensor:
-    """What the trained network says, from λ, γ, one bias and one output weight a channel."""
+def parts(model: Network, x: Tensor) -> Tensor:
+    """What each channel adds to the answer for each set, from λ, γ, one bias and one output weight a channel."""
     own, shared = scalars(model)
     bias, out = model.hidden.bias.reshape(CHANNELS, SET)[:, 0], model.output.weight.reshape(CHANNELS, SET)[:, 0]
     seen = own * x[:, :, None] + shared * x.sum(dim=1)[:, None, None] + bias
-    answer: Tensor = torch.relu(seen).sum(dim=1) @ out + model.output.bias
-    return answer
+    added: Tensor = torch.relu(seen).sum(dim=1) * out
+    return added
 
 
 @torch.no_grad()
@@ -154,7 +154,8 @@ def draw(errors: dict[str, Array], models: dict[str, Network], path: Path) -> No
     own, shared = (values.numpy() for values in scalars(models["with rules"]))
     limit = 1.15 * max(np.abs(own).max(), SET * np.abs(shared).max())
     right.plot([-limit, limit], [limit, -limit], ":", color="black", label="λ x − λ mean(x)")
-    right.plot(own, SET * shared, "o", color="#0072B2", markersize=7, label="a channel")
+    weights = parts(models["with rules"], sets(1000, 2000)[0]).std(dim=0).numpy()
+    right.scatter(own, SET * shared, 8 + 250 * weights / weights.max(), color="#0072B2", alpha=0.7)
     right.set(xlabel="λ", ylabel=f"{SET} γ", xlim=(-limit, limit), ylim=(-limit, limit), title="the mean was found")
     right.legend(frameon=False, fontsize=9)
     for panel in (middle, right):
@@ -177,10 +178,13 @@ def main() -> None:
     x = sets(1000, 2000)[0]
     model = models["with rules"]
     with torch.no_grad():
-        by_hand = float((deep_sets(model, x) - model(x)).abs().max())
+        by_hand = float((parts(model, x).sum(dim=1) + model.output.bias - model(x)).abs().max())
     means = {way: values.mean(axis=1) for way, values in errors.items()}
     assert left == left_by_numpy() == 2
     assert by_hand < 1e-12
+    own, shared = (values[parts(model, x).std(dim=0).argsort()[-2:]] for values in scalars(model))
+    assert float(own.prod()) < 0
+    assert float((1 + SET * shared / own).abs().max()) < 0.1  # both of the largest channels see x − mean(x)
     assert change(model, x) < 1e-12
     assert change(models["without rules, shuffled"], x) > 0.05
     assert (means["with rules"] < means["without rules, shuffled"] / 3).all()
