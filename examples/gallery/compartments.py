@@ -134,7 +134,7 @@ def draw(fits: dict[str, Array], data: Measurements, path: Path) -> None:
         left.plot(times, truth[:, k], "--", color="black", linewidth=0.8, label=None if k else "the truth")
         left.plot(times, curves[:, k], color=colour, linewidth=2, label=f"compartment {k + 1}")
         left.plot(STEP * np.arange(STEPS + 1), data.states[0, :, k], ".", color=colour)
-    left.set(xlabel="time", ylabel="amount", title="measured (dots) and predicted with the rules (lines)")
+    left.set(xlabel="time", ylabel="amount", title="measured (dots), and with the rules (lines)")
     left.legend(frameon=False, fontsize=8, ncols=3, loc="upper right")
     left.set_ylim(-0.04, 0.72)
     long = np.linspace(0, 60, 300)

@@ -83,7 +83,9 @@ def draw(curves: dict[str, list[float]], image: Tensor, path: Path) -> None:
     gap = np.full((8, 7), np.nan)
     tiles = [part for shift in shifts for part in (image.reshape(8, 8).numpy() + shift, gap)][:-1]
     bottom.imshow(np.concatenate(tiles, axis=1), cmap="gray_r", vmin=-1, vmax=2)
-    bottom.set_xticks([3.5 + 15 * k for k in range(5)], [f"{shift:+g}" if shift else "as it is" for shift in shifts])
+    bottom.set_xticks(
+        [3.5 + 15 * k for k in range(5)], [f"{shift:+g}".replace("-", "−") if shift else "as it is" for shift in shifts]
+    )
     bottom.set_yticks([])
     bottom.tick_params(length=0)
     for side in bottom.spines.values():
