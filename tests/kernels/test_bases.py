@@ -29,7 +29,9 @@ from tests.kernels.test_blocks import CASES as BLOCKS
 from tests.kernels.test_blocks import planned
 
 each_kind = pytest.mark.parametrize("kind", ["orthonormal", "free"])
-W: Any = affinet.weights({"s": (6, 6), "t": (3, 4, 5), "c": (2, 3, 3), "q": (3, 3, 3), "v": (7,), "z": (8, 8)})
+W: Any = affinet.weights(
+    {"s": (6, 6), "t": (3, 4, 5), "c": (2, 3, 3), "q": (3, 3, 3), "v": (7,), "z": (8, 8), "p": (3, 2, 2, 4)}
+)
 DRAW = np.random.default_rng(5)
 MORE: dict[str, tuple[list[Any], type]] = {
     "symmetric rows": ([families.symmetric(W.s), W.s.sum(1) == 1], MirroredProduct),
@@ -43,6 +45,10 @@ MORE: dict[str, tuple[list[Any], type]] = {
     "moments": ([W.t @ np.vander(np.arange(5.0), 3) == 0], Slices),
     "columns with moments": ([np.vander(np.arange(4.0), 2).T @ W.t[1] == np.eye(2, 5)], Slices),
     "a product of moments": ([W.t @ np.vander(np.arange(5.0), 2) == 0, W.t.sum(1) == 0], Product),
+    "overlapping sums": ([W.t.sum((0, 1)) == 0, W.t.sum((1, 2)) == 0], Product),
+    "overlapping sums to totals": ([W.p.sum((0, 1)) == 6, W.p.sum((1, 3)) == 8, W.p.sum((0, 3)) == 12], Product),
+    "overlapping sums of opposites": ([W.p.sum(1) == 0, W.p.sum((2, 3)) == 0, W.p.sum((0, 2)) == 0], Product),
+    "overlapping sums inside": ([W.c[:, 1:].sum((0, 1)) == 0, W.c[:, 1:].sum((1, 2)) == 0], Product),
     "components of several ranks": (
         [
             rule
@@ -229,6 +235,25 @@ def test_a_wide_component_takes_reflectors_and_no_matrix_of_entries_squared(kind
         assert float(x.norm()) == pytest.approx(float(v.norm()), rel=1e-13)
     g = torch.randn(30_000, dtype=torch.float64)
     assert float(basis.adjoint((g,)) @ v) == pytest.approx(float(g @ x), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["orthonormal", "free"])
+def test_large_sums_that_overlap_take_no_matrix(kind: Kind) -> None:
+    w = affinet.weights({"k": (64, 32, 5, 5)})
+    plan = affinet.plan([w.k.sum((2, 3)) == 0, w.k.sum((0, 2)) == 0])
+    expansion, (basis,), _ = expanded(plan, kind)
+    assert expansion.free == plan.free == 64 * 32 * 25 - 64 * 32 - 32 * 5 + 32
+    v = torch.randn(expansion.free, dtype=torch.float64)
+    (x,) = basis.linear(v)
+    box = x.view(64, 32, 5, 5)
+    assert max(float(box.sum(axes).abs().max()) for axes in ((2, 3), (0, 2))) < 1e-11
+    if kind == "orthonormal":
+        assert float(x.norm()) == pytest.approx(float(v.norm()), rel=1e-13)
+    else:
+        assert np.isin(v.numpy(), x.numpy()).all()
+    g = torch.randn(len(x), dtype=torch.float64)
+    assert float(basis.adjoint((g,)) @ v) == pytest.approx(float(g @ x), rel=1e-9)
+    torch.testing.assert_close(basis.picked((x,)), v, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["orthonormal", "free"])
