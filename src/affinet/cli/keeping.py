@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import affinet
 from affinet.cli.jobfile import JobFile
 from affinet.cli.optimizers import make_optimizer
-from affinet.errors import AttachError
+from affinet.errors import AttachError, TooLargeError
 from affinet.structure.blocks import Interval
 from affinet.training.baking import Trainable
 
@@ -104,7 +104,7 @@ def _reparametrized(job: JobFile, network: nn.Module, plan: Plan) -> Reparametri
     train = job.job.train
     try:
         handle = affinet.reparametrize(network, plan, basis=train.basis or "orthonormal")
-    except AttachError as error:
+    except (AttachError, TooLargeError) as error:
         key = "method" if train.basis is None else "basis"
         raise job.mistake(("train", key), f'{error} In a job file: method = "project".') from error
     if handle.trainable.numbers == 0:

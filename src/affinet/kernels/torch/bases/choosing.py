@@ -9,6 +9,7 @@ from torch import Tensor
 
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Basis, Kind
+from affinet.kernels.torch.bases.bordered import BorderedBasis
 from affinet.kernels.torch.bases.boxes import mirrored_product, product, slices
 from affinet.kernels.torch.bases.components import ComponentsBasis
 from affinet.kernels.torch.bases.overlapping import overlapping_sums
@@ -57,7 +58,10 @@ def basis_of(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]
             return ties(block, kind)
         case Dense():
             return ComponentsBasis(block, kind)
-        case Sparse() | Bordered():
+        case Bordered():
+            bases = [basis_of(base, kind, plan, tensors) for base in block.bases]
+            return BorderedBasis(block, bases, kind, plan.system.layout)
+        case Sparse():
             return _without_structure(block, kind, plan, tensors)
         case _:
             assert_never(block)
