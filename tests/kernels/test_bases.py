@@ -320,6 +320,16 @@ def test_a_few_equations_on_top_of_large_blocks_take_as_many_reflectors(kind: Ki
     assert float(basis.adjoint(tuple(pieces)) @ v) == pytest.approx(float(g @ x), rel=1e-9)
 
 
+def test_an_equation_of_few_entries_holds_to_their_rounding_beside_many_others() -> None:
+    w = affinet.weights({"k": (300, 400), "b": (5,)})
+    system = System.of([w.k.sum(0) == 0, w.k.sum(1) == 0, w.k[10, :5].sum() + w.b.sum() == 1])
+    expansion, _, _ = expanded(Plan(system, compile_blocks(system, one_by_one=0)), "orthonormal")
+    v = torch.randn(expansion.free)
+    found = weights(expansion, v, {"k": torch.zeros(300, 400), "b": torch.zeros(5)})
+    terms = torch.cat([found["k"][10, :5], found["b"]]).double()
+    assert float((terms.sum() - 1).abs()) <= 2 * torch.finfo(torch.float32).eps * float(terms.abs().sum() + 1)
+
+
 def test_a_basis_beyond_memory_says_so_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = large_bordered()
     monkeypatch.setattr("affinet.kernels.torch.bases.bordered.LIMIT", 2**20)

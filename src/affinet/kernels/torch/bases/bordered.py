@@ -14,6 +14,7 @@ from affinet.errors import TooLargeError
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.tied import apart, places_of, together
 from affinet.kernels.torch.bases.transform import Eliminated, Reflected, Transform, indices
+from affinet.kernels.torch.precision import irregular_dtype
 from affinet.language.forecast import LIMIT
 from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Bordered
@@ -52,7 +53,7 @@ class BorderedBasis:
         self.free = self._transform.free
 
     def linear(self, v: Tensor) -> tuple[Tensor, ...]:
-        numbers = self._transform.linear(v[None, :, None])[0, :, 0].split(self._inner)
+        numbers = self._transform.linear(_wide(v))[0, :, 0].to(v.dtype).split(self._inner)
         pieces = [
             piece
             for basis, part in zip(self._bases, numbers, strict=False)
@@ -65,10 +66,12 @@ class BorderedBasis:
         return apart(flat, self._sizes)
 
     def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        return self._transform.adjoint(self._from_bases(gradients, picking=False)[None, :, None])[0, :, 0]
+        g = self._from_bases(gradients, picking=False)
+        return self._transform.adjoint(_wide(g))[0, :, 0].to(g.dtype)
 
     def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
-        return self._transform.picked(self._from_bases(entries, picking=True)[None, :, None])[0, :, 0]
+        x = self._from_bases(entries, picking=True)
+        return self._transform.picked(_wide(x))[0, :, 0].to(x.dtype)
 
     def _from_bases(self, entries: tuple[Tensor, ...], *, picking: bool) -> Tensor:
         """The free numbers of the bases and the loose entries: of entries (`picked`), or of gradients (`adjoint`)."""
@@ -101,6 +104,14 @@ class BorderedBasis:
             row[own[block.matrix.indices[terms]]] = torch.from_numpy(block.matrix.data[terms])
             rows.append(self._from_bases(apart(row, self._sizes), picking=False).numpy())
         return np.stack(rows)
+
+
+def _wide(numbers: Tensor) -> Tensor:
+    """Numbers as one cell, in float64 where there is one: an equation of few entries is to hold to their rounding.
+
+    In float32 it held to that of all free numbers, a hundred times as much for 600 entries beside 260,000.
+    """
+    return numbers.to(irregular_dtype(numbers.device))[None, :, None]
 
 
 def _nothing(basis: Basis, like: Tensor) -> tuple[Tensor, ...]:
