@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 
 import affinet
@@ -18,8 +19,9 @@ from tests.cli.conftest import changed
 RUN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from affinet.cli.main import app; app()"
 
 
-def test_ctrl_c_leaves_the_last_finished_epoch_and_status_130(folder: Path) -> None:
-    (folder / "job.toml").write_text(changed(("epochs = 3", "epochs = 1_000_000")))
+@pytest.mark.parametrize("method", ["project", "reparametrize"])
+def test_ctrl_c_leaves_the_last_finished_epoch_and_status_130(folder: Path, method: str) -> None:
+    (folder / "job.toml").write_text(changed(("epochs = 3", f'epochs = 1_000_000\nmethod = "{method}"')))
     words = [sys.executable, "-c", RUN, "train", "job.toml", "--out", "run"]
     environment = os.environ | {"PYTHONPATH": str(Path(affinet.__file__).resolve().parents[1])}
     pipe = subprocess.PIPE

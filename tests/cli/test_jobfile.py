@@ -48,6 +48,7 @@ def test_what_is_left_out_has_the_documented_default() -> None:
     assert (job.data.test_fraction, job.data.task, job.model.activation, job.rule) == (0.2, None, None, ())
     assert (job.train.optimizer, job.train.learning_rate, job.train.options) == ("AdamW", 1e-3, {})
     assert (job.train.epochs, job.train.batch_size, job.train.seed) == (20, 64, 0)
+    assert (job.train.method, job.train.basis) == ("project", None)
 
 
 def mistake_in(*changes: tuple[str, str]) -> str:
@@ -81,6 +82,16 @@ def mistake_in(*changes: tuple[str, str]) -> str:
         ("[5]", "5", "line 7: model.hidden = 5 will not do; it takes a list"),
         ("batch_size = 16", "batch_size = 0", "line 13: train.batch_size = 0 will not do"),
         ("batch_size = 16", "seed = -1", "line 13: train.seed = -1 will not do; it takes a whole number from 0"),
+        (
+            "batch_size = 16",
+            'method = "lagrange"',
+            'line 13: train.method = \'lagrange\' will not do; it takes "project" or "reparametrize".',
+        ),
+        (
+            "batch_size = 16",
+            'method = "reparametrize"\nbasis = "qr"',
+            'line 14: train.basis = \'qr\' will not do; it takes "orthonormal", "free" or "projection".',
+        ),
         ("batch_size = 16", "options = 3", "line 13: train.options = 3 will not do; it takes a table of options"),
         ("small.csv", "", "line 2: data.source = '' will not do"),
         ('source = "small.csv"\n', "", "line 1: [data] lacks the key 'source', which takes"),
@@ -120,6 +131,16 @@ def test_a_mistake_names_the_key_the_line_and_what_is_allowed(old: str, new: str
         ("hidden = [5]", "", "line 6: [model] needs one of two keys: hidden = [64]"),
         ("[5]", '[5]\nfactory = "a:b"', "line 7: [model] has both 'factory' and 'hidden'; the factory decides"),
         ("hidden = [5]", 'factory = "a:b"\nactivation = "relu"', "line 8: [model] has both 'factory' and 'activation'"),
+        (
+            "batch_size = 16",
+            'basis = "free"',
+            "line 13: [train] has basis = 'free', and the method is 'project', which needs no basis; say method =",
+        ),
+        (
+            "batch_size = 16",
+            'basis = "free"\nmethod = "project"',
+            "line 13: [train] has basis = 'free', and the method is 'project'",
+        ),
         ("says = ", "# ", 'line 15: rule 1 says nothing; it takes either says = "an equation", or matrix = "a file"'),
         ('"a tie"', '"a tie"\nmatrix = "A.npz"', "line 17: rule 1 has both 'says' and 'matrix'"),
         ('"a tie"', '"a tie"\nrhs = 0', "line 17: rule 1 has both 'says' and 'rhs'"),

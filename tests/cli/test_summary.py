@@ -11,9 +11,10 @@ from affinet.cli.summary import Outcome, RunSummary
 from affinet.cli.training import Epoch, Step
 from affinet.cli.watching import Terminal
 from affinet.structure.blocks import Interval
+from affinet.training.baking import Trainable
 
-RULES = Outcome(loss=0.25, score=0.95, violation=1e-7, free=5000, seconds=1.5)
-PLAIN = Outcome(loss=0.2, score=0.97, violation=2.5, free=6000, seconds=1.0)
+RULES = Outcome(loss=0.25, score=0.95, violation=1e-7, trained=Trainable(6000, 6000), free=5000, seconds=1.5)
+PLAIN = Outcome(loss=0.2, score=0.97, violation=2.5, trained=Trainable(6000, 6000), free=6000, seconds=1.0)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,20 @@ PLAIN = Outcome(loss=0.2, score=0.97, violation=2.5, free=6000, seconds=1.0)
 def test_the_cost_is_one_plain_sentence(name: str, rules: float, plain: float, sentence: str) -> None:
     summary = RunSummary(name, 100, replace(RULES, score=rules), replace(PLAIN, score=plain))
     assert summary.cost() == f"The rules {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("trained", "free", "sentence"),
+    [
+        (4745, 4745, "With rules, trained 4,745 of 4,810 numbers."),
+        (4810, 4745, "With rules, trained all 4,810 numbers, of which 4,745 are free."),
+        (4810, Interval(10, 12), "With rules, trained all 4,810 numbers, of which 10..12 are free."),
+    ],
+)
+def test_it_is_told_how_many_numbers_were_trained(trained: int, free: int | Interval, sentence: str) -> None:
+    summary = RunSummary("R²", 100, replace(RULES, trained=Trainable(trained, 4810), free=free), PLAIN)
+    assert summary.training() == sentence
+    assert sentence in shown(summary)
 
 
 def shown(summary: RunSummary, width: int = 80) -> str:

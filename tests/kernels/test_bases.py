@@ -12,13 +12,13 @@ from torch import Tensor
 
 import affinet
 from affinet import families
-from affinet.errors import AttachError
+from affinet.errors import AttachError, TooLargeError
 from affinet.kernels.reference import oracle
 from affinet.kernels.torch.bases.basis import Basis, Kind
 from affinet.kernels.torch.bases.choosing import basis_of
 from affinet.kernels.torch.bases.expansion import Expansion, origin_of
 from affinet.kernels.torch.projector import Projector
-from affinet.structure.blocks import Dense, Mirror, MirroredProduct, Product, Slices, Sparse, Ties
+from affinet.structure.blocks import Bordered, Dense, Mirror, MirroredProduct, Product, Slices, Sparse, Ties
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.plan import Plan
 from affinet.system.system import System
@@ -29,7 +29,9 @@ from tests.kernels.test_blocks import CASES as BLOCKS
 from tests.kernels.test_blocks import planned
 
 each_kind = pytest.mark.parametrize("kind", ["orthonormal", "free"])
-W: Any = affinet.weights({"s": (6, 6), "t": (3, 4, 5), "c": (2, 3, 3), "q": (3, 3, 3), "v": (7,), "z": (8, 8)})
+W: Any = affinet.weights(
+    {"s": (6, 6), "t": (3, 4, 5), "c": (2, 3, 3), "q": (3, 3, 3), "v": (7,), "z": (8, 8), "p": (3, 2, 2, 4)}
+)
 DRAW = np.random.default_rng(5)
 MORE: dict[str, tuple[list[Any], type]] = {
     "symmetric rows": ([families.symmetric(W.s), W.s.sum(1) == 1], MirroredProduct),
@@ -43,6 +45,35 @@ MORE: dict[str, tuple[list[Any], type]] = {
     "moments": ([W.t @ np.vander(np.arange(5.0), 3) == 0], Slices),
     "columns with moments": ([np.vander(np.arange(4.0), 2).T @ W.t[1] == np.eye(2, 5)], Slices),
     "a product of moments": ([W.t @ np.vander(np.arange(5.0), 2) == 0, W.t.sum(1) == 0], Product),
+    "overlapping sums": ([W.t.sum((0, 1)) == 0, W.t.sum((1, 2)) == 0], Product),
+    "overlapping sums to totals": ([W.p.sum((0, 1)) == 6, W.p.sum((1, 3)) == 8, W.p.sum((0, 3)) == 12], Product),
+    "overlapping sums of opposites": ([W.p.sum(1) == 0, W.p.sum((2, 3)) == 0, W.p.sum((0, 2)) == 0], Product),
+    "overlapping sums inside": ([W.c[:, 1:].sum((0, 1)) == 0, W.c[:, 1:].sum((1, 2)) == 0], Product),
+    "rows, columns, fixed entries and ties": (
+        [
+            W.z.sum(0) == 8,
+            W.z.sum(1) == 8,
+            W.z[2, 3] == 0.5,
+            W.z[1, 1] == W.z[4, 6],
+            W.z[0, 5] == -W.z[7, 7],
+            W.z[3, :4].sum() + W.v.sum() == 1,
+        ],
+        Bordered,
+    ),
+    "overlapping sums and a few more": (
+        [W.p.sum((0, 1)) == 0, W.p.sum((1, 3)) == 0, W.p[0, 0, 0, 0] == 1, W.p[1, 0, 1].sum() == W.v[0]],
+        Bordered,
+    ),
+    "two squares and what holds them together": (
+        [
+            families.symmetric(W.z),
+            W.z[:3].sum(1) == 1,
+            families.skew(W.s),
+            W.s[0, 1:].sum() == W.z[0, 1],
+            W.v[2] == W.s[2, 3],
+        ],
+        Bordered,
+    ),
     "components of several ranks": (
         [
             rule
@@ -147,7 +178,7 @@ def test_bases_of_every_kind_of_block_span_what_is_free(case: str, kind: Kind) -
 @each_kind
 def test_bases_of_mirrors_moments_and_batches_span_what_is_free(case: str, kind: Kind) -> None:
     rules, expected = MORE[case]
-    terms = expected in (Mirror, MirroredProduct, Product)
+    terms = expected in (Mirror, MirroredProduct, Product, Bordered)
     system = System.of(rules)
     plan = Plan(system, compile_blocks(system, one_by_one=0 if terms else 65_536))
     assert any(isinstance(block, expected) for block in plan.blocks), [type(block) for block in plan.blocks]
@@ -229,6 +260,81 @@ def test_a_wide_component_takes_reflectors_and_no_matrix_of_entries_squared(kind
         assert float(x.norm()) == pytest.approx(float(v.norm()), rel=1e-13)
     g = torch.randn(30_000, dtype=torch.float64)
     assert float(basis.adjoint((g,)) @ v) == pytest.approx(float(g @ x), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["orthonormal", "free"])
+def test_large_sums_that_overlap_take_no_matrix(kind: Kind) -> None:
+    w = affinet.weights({"k": (64, 32, 5, 5)})
+    plan = affinet.plan([w.k.sum((2, 3)) == 0, w.k.sum((0, 2)) == 0])
+    expansion, (basis,), _ = expanded(plan, kind)
+    assert expansion.free == plan.free == 64 * 32 * 25 - 64 * 32 - 32 * 5 + 32
+    v = torch.randn(expansion.free, dtype=torch.float64)
+    (x,) = basis.linear(v)
+    box = x.view(64, 32, 5, 5)
+    assert max(float(box.sum(axes).abs().max()) for axes in ((2, 3), (0, 2))) < 1e-11
+    if kind == "orthonormal":
+        assert float(x.norm()) == pytest.approx(float(v.norm()), rel=1e-13)
+    else:
+        assert np.isin(v.numpy(), x.numpy()).all()
+    g = torch.randn(len(x), dtype=torch.float64)
+    assert float(basis.adjoint((g,)) @ v) == pytest.approx(float(g @ x), rel=1e-9)
+    torch.testing.assert_close(basis.picked((x,)), v, rtol=0, atol=1e-12)
+
+
+def large_bordered() -> Plan:
+    w = affinet.weights({"k": (120, 100), "b": (120,)})
+    system = System.of(
+        [
+            w.k.sum(0) == 0,
+            w.k.sum(1) == 0,
+            w.k[2, 3] == 0.5,
+            w.k[5, 6] == w.k[7, 8],
+            np.random.default_rng(0).standard_normal((20, 12_000)) @ w.k.flatten() == w.b[:20],
+        ]
+    )
+    return Plan(system, compile_blocks(system, one_by_one=0))
+
+
+@pytest.mark.parametrize("kind", ["orthonormal", "free"])
+def test_a_few_equations_on_top_of_large_blocks_take_as_many_reflectors(kind: Kind) -> None:
+    plan = large_bordered()
+    assert [type(block) for block in plan.blocks] == [Bordered]
+    expansion, (basis,), _ = expanded(plan, kind)
+    assert expansion.free == plan.free == 12_020 - 219 - 22
+    v = torch.randn(expansion.free, dtype=torch.float64)
+    zeros = {"k": torch.zeros(120, 100, dtype=torch.float64), "b": torch.zeros(120, dtype=torch.float64)}
+    found = weights(expansion, v, zeros)
+    truth = oracle(plan.system)
+    moved = flat(truth, {name: x.numpy() for name, x in found.items()})
+    gap = np.abs(truth.matrix @ moved - truth.rhs) / (np.abs(truth.matrix) @ np.abs(moved) + np.abs(truth.rhs))
+    assert gap.max() < 1e-12
+    assert found["k"][5, 6] == found["k"][7, 8]
+    assert found["k"][2, 3] == 0.5
+    x = torch.cat(basis.linear(v))
+    if kind == "orthonormal":
+        assert float(x.norm()) == pytest.approx(float(v.norm()), rel=1e-13)
+    else:
+        assert np.isin(v.numpy(), x.numpy()).all()
+    g = torch.randn(len(x), dtype=torch.float64)
+    pieces = g.split([place.size for place in basis.places])
+    assert float(basis.adjoint(tuple(pieces)) @ v) == pytest.approx(float(g @ x), rel=1e-9)
+
+
+def test_an_equation_of_few_entries_holds_to_their_rounding_beside_many_others() -> None:
+    w = affinet.weights({"k": (300, 400), "b": (5,)})
+    system = System.of([w.k.sum(0) == 0, w.k.sum(1) == 0, w.k[10, :5].sum() + w.b.sum() == 1])
+    expansion, _, _ = expanded(Plan(system, compile_blocks(system, one_by_one=0)), "orthonormal")
+    v = torch.randn(expansion.free)
+    found = weights(expansion, v, {"k": torch.zeros(300, 400), "b": torch.zeros(5)})
+    terms = torch.cat([found["k"][10, :5], found["b"]]).double()
+    assert float((terms.sum() - 1).abs()) <= 2 * torch.finfo(torch.float32).eps * float(terms.abs().sum() + 1)
+
+
+def test_a_basis_beyond_memory_says_so_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = large_bordered()
+    monkeypatch.setattr("affinet.kernels.torch.bases.bordered.LIMIT", 2**20)
+    with pytest.raises(TooLargeError, match=r"basis of 22 equations beside 11,801 free numbers .*basis=.projection."):
+        expanded(plan, "orthonormal")
 
 
 @pytest.mark.parametrize("kind", ["orthonormal", "free"])

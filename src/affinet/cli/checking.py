@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from affinet.cli.jobfile import JobFile
-from affinet.cli.preparing import make_learner, prepare, seeded
-from affinet.cli.running import free_numbers, numbers_of
+from affinet.cli.keeping import free_numbers, numbers_of
+from affinet.cli.preparing import make_network, prepare, seeded
 from affinet.cli.screen import Screen
 from affinet.cli.summary import shown_count
 
@@ -17,7 +17,7 @@ def check(job: JobFile, screen: Screen) -> None:
     prepared = prepare(job)
     plan = prepared.plan
     with seeded(job.job.train.seed):
-        network = make_learner(job, prepared.data).network
+        network = make_network(job, prepared.data)
     rank, redundant = shown_count(plan.rank), shown_count(plan.redundant)
     numbers, free = numbers_of(network), shown_count(free_numbers(network, plan.rank))
     screen.say(f"{plan}\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from affinet.cli.job import READY_MADE, READY_MADE_SETS, DataTable, Job, ModelTable, RuleTable
+from affinet.cli.job import READY_MADE, READY_MADE_SETS, DataTable, Job, ModelTable, RuleTable, TrainTable
 from affinet.cli.mistakes import Mistake
 from affinet.cli.words import did_you_mean
 
@@ -13,6 +13,7 @@ def conflicts(job: Job) -> Iterator[Mistake]:
     """Every pair of keys in the job that cannot stand together, and every key that needs another one."""
     yield from _of_data(job.data)
     yield from _of_model(job.model)
+    yield from _of_train(job.train)
     for index, rule in enumerate(job.rule):
         yield from _of_rule(index, rule)
     yield from _of_names(job.rule)
@@ -47,6 +48,12 @@ def _of_model(model: ModelTable) -> Iterator[Mistake]:
             if getattr(model, name) is not None:
                 fact = f"[model] has both 'factory' and {name!r}; the factory decides, so remove {name!r}."
                 yield Mistake(("model", name), fact)
+
+
+def _of_train(train: TrainTable) -> Iterator[Mistake]:
+    if train.basis is not None and train.method != "reparametrize":
+        fact = f"[train] has basis = {train.basis!r}, and the method is {train.method!r}, which needs no basis"
+        yield Mistake(("train", "basis"), f"{fact}; say method = \"reparametrize\", or remove 'basis'.")
 
 
 def _of_rule(index: int, rule: RuleTable) -> Iterator[Mistake]:

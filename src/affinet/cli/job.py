@@ -49,6 +49,10 @@ class TrainTable(Table):
     optimizer: Name = Field(default="AdamW", description='the name of an optimizer of torch.optim, such as "AdamW"')
     learning_rate: Finite = Field(default=1e-3, gt=0, description="a finite number above 0")
     options: dict[str, Any] = Field(default={}, description="a table of options, such as { weight_decay = 0.01 }")
+    method: Literal["project", "reparametrize"] = Field(default="project", description='"project" or "reparametrize"')
+    basis: Literal["orthonormal", "free", "projection"] | None = Field(
+        default=None, description='"orthonormal", "free" or "projection"'
+    )
     epochs: int = Field(default=20, ge=1, description="a whole number, 1 or more")
     batch_size: int = Field(default=64, ge=1, description="a whole number, 1 or more")
     seed: int = Field(default=0, ge=0, lt=2**32, description="a whole number from 0 to 4294967295")

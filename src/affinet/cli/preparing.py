@@ -13,8 +13,8 @@ from torch import nn
 import affinet
 from affinet.cli.data import Data, load_data
 from affinet.cli.jobfile import JobFile
+from affinet.cli.keeping import Learner, under_rules
 from affinet.cli.network import build_network
-from affinet.cli.optimizers import make_optimizer
 from affinet.cli.rules import read_rules
 from affinet.cli.training import forward, rows_for, take_step
 from affinet.cli.words import one_paragraph
@@ -33,14 +33,6 @@ class Prepared:
     plan: Plan
 
 
-@dataclass(frozen=True)
-class Learner:
-    """A network as the seed makes it, with its optimizer."""
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-
-
 def prepare(job: JobFile) -> Prepared:
     """Read the data of `job`, try its network and optimizer on throw-away copies, and plan its rules.
 
@@ -49,10 +41,9 @@ def prepare(job: JobFile) -> Prepared:
     train = job.job.train
     data = load_data(job.job.data, job.folder, train.seed)
     with seeded(train.seed):
-        learner = make_learner(job, data)
-        plan = affinet.plan(read_rules(job, learner.network))
-        affinet.project(learner.network, learner.optimizer, plan)
-        _try(job, data, learner)
+        network = make_network(job, data)
+        plan = affinet.plan(read_rules(job, network))
+        _try(job, data, under_rules(job, network, plan).learner)
     return Prepared(job, data, plan)
 
 
@@ -64,11 +55,11 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def make_learner(job: JobFile, data: Data) -> Learner:
-    """A new network for `data` and its optimizer; within `seeded`, each call in the same place makes the same one."""
+def make_network(job: JobFile, data: Data) -> nn.Module:
+    """A new network for `data`; within `seeded`, each call in the same place makes the same one."""
     network = build_network(job, data.inputs, data.outputs)
     _refuse_other_outputs(job, data, network)
-    return Learner(network, make_optimizer(job, network))
+    return network
 
 
 def _refuse_other_outputs(job: JobFile, data: Data, network: nn.Module) -> None:

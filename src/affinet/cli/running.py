@@ -10,16 +10,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Protocol
 
-from torch import Tensor, nn
-
-import affinet
-from affinet.cli.preparing import Learner, Prepared, make_learner, seeded
+from affinet.cli.keeping import Learner, under_rules, without_rules
+from affinet.cli.preparing import Prepared, make_network, seeded
 from affinet.cli.runfolder import begin_run, refuse_used
 from affinet.cli.summary import Outcome, RunSummary
 from affinet.cli.threads import suited_threads
 from affinet.cli.training import Diverged, Epoch, Measure, Step, rows_for, train_epochs
 from affinet.errors import AffinetError, RunError
-from affinet.structure.blocks import Interval
+from affinet.training.baking import Trainable
 
 See = Callable[[Step | Epoch], None]
 
@@ -57,40 +55,35 @@ def run(prepared: Prepared, out: Path, watch: Watch) -> RunSummary:
     return RunSummary(prepared.data.score_name, len(prepared.data.test_targets), rules, plain)
 
 
-def numbers_of(network: nn.Module) -> int:
-    """How many numbers of `network` training may move."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-
-
-def free_numbers(network: nn.Module, rank: int | Interval) -> int | Interval:
-    """How many independent numbers are left to move under equations of this rank."""
-    numbers = numbers_of(network)
-    return numbers - rank if isinstance(rank, int) else Interval(numbers - rank.high, numbers - rank.low)
-
-
 def _with_rules(prepared: Prepared, out: Path, watch: Watch) -> Outcome:
     with seeded(prepared.job.job.train.seed):
-        learner = make_learner(prepared.job, prepared.data)
-        handle = affinet.project(learner.network, learner.optimizer, prepared.plan)
-        watch.say(_moved(handle.moved))
+        kept = under_rules(prepared.job, make_network(prepared.job, prepared.data), prepared.plan)
+        watch.say(_moved(kept.handle.moved))
         folder = begin_run(out, prepared.job.text, prepared.plan)
         try:
-            last, worst, seconds = _train(prepared, learner, watch, "with rules", handle.violation, folder.save)
+            last, worst, seconds = _train(
+                prepared,
+                kept.learner,
+                watch,
+                "with rules",
+                kept.handle.violation,
+                lambda epoch: folder.save(epoch, kept.state()),
+            )
         except KeyboardInterrupt:
             raise Interrupted(f"Interrupted. {folder.contents()}") from None
         except AffinetError as error:
             raise RunError(f"{error} {folder.contents()}") from error
-    return Outcome(last.loss, last.score, worst, free_numbers(learner.network, prepared.plan.rank), seconds)
+    return Outcome(last.loss, last.score, worst, kept.trained, kept.free, seconds)
 
 
 def _without_rules(prepared: Prepared, watch: Watch) -> Outcome:
     with seeded(prepared.job.job.train.seed):
-        learner = make_learner(prepared.job, prepared.data)
+        learner = without_rules(prepared.job, make_network(prepared.job, prepared.data))
         weights = dict(learner.network.named_parameters())
         projector = prepared.plan.projector(learner.network)
         measure = partial(projector.violation, weights)
         last, worst, seconds = _train(prepared, learner, watch, "without rules", measure, _forget)
-    return Outcome(last.loss, last.score, worst, numbers_of(learner.network), seconds)
+    return Outcome(last.loss, last.score, worst, Trainable(learner.numbers, learner.numbers), learner.numbers, seconds)
 
 
 def _train(
@@ -99,26 +92,26 @@ def _train(
     watch: Watch,
     title: str,
     measure: Measure,
-    save: Callable[[Epoch, Mapping[str, Tensor]], None],
+    save: Callable[[Epoch], None],
 ) -> tuple[Epoch, float, float]:
     """The last epoch, the largest violation of any, and the seconds they took."""
     train, rows = prepared.job.job.train, rows_for(learner.network, prepared.data)
     steps = train.epochs * ceil(len(rows.train_features) / train.batch_size)
     began, worst, last = perf_counter(), 0.0, None
     with (
-        suited_threads(numbers_of(learner.network) * train.batch_size),
+        suited_threads(learner.numbers * train.batch_size),
         watch.training(title, train.epochs, steps) as see,
     ):
         for event in train_epochs(learner.network, learner.optimizer, rows, train, measure):
             if isinstance(event, Epoch):
-                save(event, learner.network.state_dict())
+                save(event)
                 worst, last = max(worst, event.violation), event
             see(event)
     assert last is not None, "a job has at least one epoch"
     return last, worst, perf_counter() - began
 
 
-def _forget(_epoch: Epoch, _state: Mapping[str, Tensor]) -> None:
+def _forget(_epoch: Epoch) -> None:
     """The training without rules is a comparison and leaves nothing on disk."""
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from affinet.structure.blocks import Interval
+from affinet.training.baking import Trainable
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One training: last loss and score, largest violation, numbers free to move, wall-clock seconds."""
+    """One training: last loss and score, largest violation, numbers trained and free to move, wall-clock seconds."""
 
     loss: float
     score: float
     violation: float
+    trained: Trainable
     free: int | Interval
     seconds: float
 
@@ -44,6 +46,13 @@ class RunSummary:
             amount = f"{100 * difference:.1f} percentage points of accuracy ({rows} of {self.test_rows:,} test rows)"
             return f"The rules cost {amount}: {with_rules} with them, {without} without."
         return f"The rules cost {difference:.3f} of {self.score_name}: {scores}."
+
+    def training(self) -> str:
+        """How many numbers were trained under rules, in one sentence."""
+        trained = self.rules.trained
+        if trained.numbers < trained.out_of:
+            return f"With rules, trained {trained}."
+        return f"With rules, trained all {trained.out_of:,} numbers, of which {shown_count(self.rules.free)} are free."
 
     def _shown(self, score: float) -> str:
         return shown_score(self.score_name, score)

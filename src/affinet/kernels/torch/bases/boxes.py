@@ -55,10 +55,10 @@ class BoxBasis:
             v = spread.given(v / roots.like(v))
         x, shape = v, list(self._inner)
         for k, transform in self._transforms.items():
-            x = transform.linear(_along(x, shape, k))
+            x = transform.linear(along(x, shape, k))
             shape[k] = transform.size
         for finish in self._finish:
-            x = finish.finished(_along(x, shape, finish.group))
+            x = finish.finished(along(x, shape, finish.group))
         box = x.reshape(self._ordered).permute(self._back)
         if self._mirror is not None:
             # They agree but for rounding: the mean of both is the same number twice.
@@ -84,7 +84,7 @@ class BoxBasis:
     def _to_inside(self, flat: Tensor, *, picking: bool) -> Tensor:
         x, shape = flat.view(self._sizes).permute(self._order), list(self._shape)
         for k, transform in self._transforms.items():
-            cells = _along(x, shape, k)
+            cells = along(x, shape, k)
             x = transform.picked(cells) if picking else transform.adjoint(cells)
             shape[k] = transform.free
         return x.reshape(-1)
@@ -138,7 +138,7 @@ def product(block: Product, kind: Kind) -> Basis:
     sizes, groups = _product_groups(block)
     transforms = {k: _complement(part, kind) for k, part in enumerate(block.slices)}
     finish = [_Finish(part, k) for k, part in enumerate(block.slices) if _Finish.needed(part)]
-    return BoxBasis(_box_place(block), sizes, groups, transforms, finish)
+    return BoxBasis(box_place(block), sizes, groups, transforms, finish)
 
 
 def mirrored_product(block: MirroredProduct) -> Basis:
@@ -175,7 +175,7 @@ def mirrored_product(block: MirroredProduct) -> Basis:
             across[k] = inner[k]
             signs = (signs.reshape(inner) * of[: inner[k]].reshape(across)).reshape(-1)
     inside = paired(image, signs)
-    return BoxBasis(_box_place(block.product), sizes, groups, transforms, [], inside, block.mirror)
+    return BoxBasis(box_place(block.product), sizes, groups, transforms, [], inside, block.mirror)
 
 
 class _Moved:
@@ -241,7 +241,8 @@ def _product_groups(block: Product) -> tuple[tuple[int, ...], tuple[Group, ...]]
     return sizes, (*block.inner_dims, *((axis,) for axis in range(len(sizes)) if axis not in summed))
 
 
-def _box_place(block: Product) -> Place:
+def box_place(block: Product) -> Place:
+    """Where the entries of a product lie."""
     positions = block.view.offset + Nest(block.view.dims).table()
     return Place.of(block.view.parameter.name, positions, block.view.parameter.size)
 
@@ -261,6 +262,6 @@ def _group_image(mirror: Mirror, group: Group, groups: tuple[Group, ...]) -> tup
     return places.astype(np.int64), other
 
 
-def _along(x: Tensor, shape: list[int], k: int) -> Tensor:
+def along(x: Tensor, shape: list[int], k: int) -> Tensor:
     """`x` of a shape as (before, ·, after) about its k-th axis."""
     return x.reshape(prod(shape[:k]), shape[k], prod(shape[k + 1 :]))

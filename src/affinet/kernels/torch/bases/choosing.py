@@ -9,8 +9,10 @@ from torch import Tensor
 
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Basis, Kind
+from affinet.kernels.torch.bases.bordered import BorderedBasis
 from affinet.kernels.torch.bases.boxes import mirrored_product, product, slices
 from affinet.kernels.torch.bases.components import ComponentsBasis
+from affinet.kernels.torch.bases.overlapping import overlapping_sums
 from affinet.kernels.torch.bases.tangents import MOST_ENTRIES, from_tangents
 from affinet.kernels.torch.bases.tied import ConstantsBasis, PairsBasis, mirror, places_of, ties
 from affinet.kernels.torch.preparing import eager
@@ -40,6 +42,8 @@ def basis_of(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]
             return slices(block, kind)
         case Product() if block.separate:
             return product(block, kind)
+        case Product():
+            return overlapping_sums(block, kind) or _without_structure(block, kind, plan, tensors)
         case Mirror():
             return mirror(block, kind)
         case MirroredProduct() if kind == "orthonormal" and block.product.separate:
@@ -54,7 +58,10 @@ def basis_of(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]
             return ties(block, kind)
         case Dense():
             return ComponentsBasis(block, kind)
-        case Product() | Sparse() | Bordered():
+        case Bordered():
+            bases = [basis_of(base, kind, plan, tensors) for base in block.bases]
+            return BorderedBasis(block, bases, kind, plan.system.layout)
+        case Sparse():
             return _without_structure(block, kind, plan, tensors)
         case _:
             assert_never(block)

@@ -1,0 +1,147 @@
+"""A few equations on top of other blocks: the complement of what they say about the free numbers of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+import torch
+from scipy import linalg
+from torch import Tensor
+
+from affinet.errors import TooLargeError
+from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
+from affinet.kernels.torch.bases.tied import apart, places_of, together
+from affinet.kernels.torch.bases.transform import Eliminated, Reflected, Transform, indices
+from affinet.kernels.torch.precision import irregular_dtype
+from affinet.language.forecast import LIMIT
+from affinet.language.terms import Floats, Integers
+from affinet.structure.blocks import Bordered
+from affinet.structure.places import count, places
+from affinet.system.layout import Layout
+
+COPIES = 4
+"""How many matrices of extra equations × free numbers are held at one time while the basis is made."""
+
+
+class BorderedBasis:
+    """`N v = N_A C v`: C is the complement of `B N_A`, the extra equations on the free numbers of the bases.
+
+    Loose entries are free numbers of their own. With orthonormal N_A the rows `Fᵀ B N_A` are orthonormal, `F Fᵀ` being
+    the pseudo-inverse of the Schur complement `B N_A N_Aᵀ Bᵀ`, and C is made of as many reflectors, O(free · extra).
+    """
+
+    def __init__(self, block: Bordered, bases: Sequence[Basis], kind: Kind, layout: Layout) -> None:
+        self._bases = tuple(bases)
+        self._loose = places_of(block.loose)
+        self.places: tuple[Place, ...] = (*(place for basis in bases for place in basis.places), *self._loose)
+        self._sizes = [place.size for place in self.places]
+        self._inner = [*(basis.free for basis in bases), sum(place.size for place in self._loose)]
+        numbers = sum(self._inner)
+        needed = 8 * COPIES * block.extra * numbers
+        if needed > LIMIT:
+            raise TooLargeError(
+                f"the basis of {block.extra:,} equations beside {numbers:,} free numbers",
+                needed,
+                LIMIT,
+                'Use basis="projection", or affinet.project.',
+            )
+        own = _own_places(block, bases, self._sizes, layout)
+        self._finish = _finish(block, own, sum(self._sizes))
+        self._transform = self._complement(block, own, kind)
+        self.free = self._transform.free
+
+    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
+        numbers = self._transform.linear(_wide(v))[0, :, 0].to(v.dtype).split(self._inner)
+        pieces = [
+            piece
+            for basis, part in zip(self._bases, numbers, strict=False)
+            for piece in (basis.linear(part) if basis.free else _nothing(basis, v))
+        ]
+        flat = torch.cat([*pieces, numbers[-1]])
+        if self._finish is not None:
+            source, signs = self._finish
+            flat = flat.index_select(0, source.index(flat)) * signs.like(flat)
+        return apart(flat, self._sizes)
+
+    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        g = self._from_bases(gradients, picking=False)
+        return self._transform.adjoint(_wide(g))[0, :, 0].to(g.dtype)
+
+    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
+        x = self._from_bases(entries, picking=True)
+        return self._transform.picked(_wide(x))[0, :, 0].to(x.dtype)
+
+    def _from_bases(self, entries: tuple[Tensor, ...], *, picking: bool) -> Tensor:
+        """The free numbers of the bases and the loose entries: of entries (`picked`), or of gradients (`adjoint`)."""
+        found, first = [], 0
+        for basis in self._bases:
+            mine = tuple(entries[first : first + len(basis.places)])
+            first += len(basis.places)
+            if basis.free:
+                found.append(basis.picked(mine) if picking else basis.adjoint(mine))
+        return together((*found, *entries[first:]))
+
+    def _complement(self, block: Bordered, own: Integers, kind: Kind) -> Transform:
+        rows = self._said(block, own)
+        basis = block.factor.T @ rows
+        if kind == "orthonormal" or not len(basis):
+            return Reflected(basis)
+        basis = np.ascontiguousarray(linalg.qr(basis.T, mode="economic")[0].T)
+        exact = own[np.concatenate([block.pinned, block.copies[:, 0]]).astype(np.int64)]
+        # Numbers of entries, from one on, so that each free number can be asked which entry it is.
+        named = torch.arange(1.0, 1 + sum(self._sizes), dtype=torch.float64)
+        entry = self._from_bases(apart(named, self._sizes), picking=True).numpy().round().astype(np.int64) - 1
+        return Eliminated(basis, np.flatnonzero(np.isin(entry, exact)))
+
+    def _said(self, block: Bordered, own: Integers) -> Floats:
+        """`B N_A`: what the extra equations say about the free numbers."""
+        rows = []
+        for k in range(block.extra):
+            terms = slice(block.matrix.indptr[k], block.matrix.indptr[k + 1])
+            row = torch.zeros(sum(self._sizes), dtype=torch.float64)
+            row[own[block.matrix.indices[terms]]] = torch.from_numpy(block.matrix.data[terms])
+            rows.append(self._from_bases(apart(row, self._sizes), picking=False).numpy())
+        return np.stack(rows)
+
+
+def _wide(numbers: Tensor) -> Tensor:
+    """Numbers as one cell, in float64 where there is one: an equation of few entries is to hold to their rounding.
+
+    In float32 it held to that of all free numbers, a hundred times as much for 600 entries beside 260,000.
+    """
+    return numbers.to(irregular_dtype(numbers.device))[None, :, None]
+
+
+def _nothing(basis: Basis, like: Tensor) -> tuple[Tensor, ...]:
+    return tuple(like.new_zeros(place.size) for place in basis.places)
+
+
+def _own_places(block: Bordered, bases: Sequence[Basis], sizes: list[int], layout: Layout) -> Integers:
+    """Where each entry stands, of the order of the block, among all entries of the places; −1 where in none."""
+    starts = {parameter.name: layout.start(parameter) for parameter in layout.parameters}
+    own = np.full(block.matrix.shape[1], -1, np.int64)
+    ends, number, first = list(accumulate(sizes, initial=0)), 0, 0
+    for base, basis in zip(block.bases, bases, strict=True):
+        for place in basis.places:
+            positions = np.arange(place.size) if place.positions is None else place.positions
+            found = places(base, starts[place.name] + positions, layout)
+            assert (found >= 0).all(), "a basis has an entry that its block does not read"
+            own[first + found] = ends[number] + np.arange(place.size)
+            number += 1
+        first += count(base)
+    own[first:] = ends[number] + np.arange(len(own) - first)
+    return own
+
+
+def _finish(block: Bordered, own: Integers, size: int) -> tuple[Constant, Constant] | None:
+    """Where each entry comes from and with which sign; None where the block says nothing exactly."""
+    if not len(block.pinned) and not len(block.copies):
+        return None
+    source, signs = np.arange(size), np.ones(size)
+    signs[own[block.pinned.astype(np.int64)]] = 0.0
+    members, representatives = own[block.copies[:, :2].astype(np.int64)].T
+    source[members] = representatives
+    signs[members] = block.copies[:, 2] * signs[representatives]
+    return indices(source), Constant(signs)
