@@ -24,7 +24,7 @@ class Reduction:
     `local` is the place in `columns` of every stored value of the rows. Nodes are numbered by a representative place
     in `columns`. `core` speaks of nodes, has at least three entries a row unless rounds ran out, and its right-hand
     sides are those of z; `terms` are the sums of the magnitudes these were computed from, which rounding is relative
-    to.
+    to, as `size` is for `shift` and `value_size` for `value`.
     """
 
     columns: Integers
@@ -36,6 +36,8 @@ class Reduction:
     value: Floats
     core: Rows
     terms: Floats
+    size: Floats
+    value_size: Floats
 
 
 @dataclass(eq=False)
@@ -61,6 +63,33 @@ def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
     state = _State(np.arange(n), np.ones(1), np.zeros(1), np.zeros(1), np.zeros(n, bool), np.zeros(n), np.zeros(n))
     core = Rows(rows.bounds, local, rows.values, rows.rhs, rows.rule, rows.index)
     terms = rows.magnitude
+    return _eliminated(state, core, terms, columns, local, tolerance)
+
+
+def refined(
+    reduction: Reduction, fixes: Rows, ties: Rows, core: Rows, terms: Floats, tolerance: Tolerance
+) -> Reduction:
+    """The reduction with some of its nodes fixed by equations of one node, others tied by equations of two.
+
+    `core` takes the place of its equations, as they are before that. Raises Contradiction.
+    """
+    n = len(reduction.columns)
+    known, value, value_size = np.zeros(n, bool), np.zeros(n), np.zeros(n)
+    known[reduction.fixed], value[reduction.fixed] = True, reduction.value
+    value_size[reduction.fixed] = reduction.value_size
+    state = _State(reduction.node, reduction.scale, reduction.shift, reduction.size, known, value, value_size)
+    if fixes.count:
+        _fix(state, fixes, np.arange(fixes.count), fixes.magnitude, tolerance)
+    if ties.count:
+        _tie(state, ties, np.arange(ties.count), ties.magnitude, tolerance)
+    core, terms = _substituted(state, core, terms, tolerance)
+    return _eliminated(state, core, terms, reduction.columns, reduction.local, tolerance)
+
+
+def _eliminated(
+    state: _State, core: Rows, terms: Floats, columns: Integers, local: Integers, tolerance: Tolerance
+) -> Reduction:
+    n = len(columns)
     tying = False
     for _ in range(MOST_ROUNDS):
         lengths = core.lengths
@@ -89,6 +118,8 @@ def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
         state.value[state.known],
         core,
         terms,
+        np.broadcast_to(state.size, (n,)),
+        state.value_size[state.known],
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+import scipy.linalg
 
 from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Slices
 from affinet.structure.contradiction import Contradiction
-from affinet.structure.factor import factor_shared
+from affinet.structure.factor import factor_shared, orthonormal
+from affinet.structure.implied import classes, folded, implied, independent
 from affinet.structure.regular import RowBatch, shared
 from affinet.system.tolerance import Tolerance
 
@@ -19,8 +22,88 @@ def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | No
     rules = batch.rules if rules is None else rules
     basis, target, ambiguous = _factored(batch, tolerance, rules)
     pinned, values, copies = _exact_places(batch.matrix, batch.rhs)
+    exact = None if ambiguous else _implied(basis, target, len(batch.matrix), tolerance)
+    if exact is not None:
+        said = exact.sign == 0
+        value = np.zeros((len(target), len(said)))
+        value[:, said] = target @ basis[:, said]
+        value[:, pinned] = values
+        basis, target = _by_classes(batch.matrix, batch.rhs, len(basis), exact, value)
+        pinned = np.flatnonzero(said)
+        values = value[:, pinned]
+        members = np.flatnonzero(~said & (exact.root != np.arange(len(said))))
+        copies = np.stack([members, exact.root[members], exact.sign[members]], axis=1)
     place = (batch.parameter, batch.offset, batch.outer, batch.inner)
     return Slices(*place, basis, target, pinned, values, copies, rules, ambiguous)
+
+
+@dataclass(frozen=True, eq=False)
+class _Exact:
+    """Of inner places: the one that each is equal or opposite to, by `sign`, which is 0 where the value is known."""
+
+    root: Integers
+    sign: Integers
+
+    @property
+    def count(self) -> int:
+        return int(((self.sign == 0) | (self.root != np.arange(len(self.root)))).sum())
+
+
+def _implied(basis: Floats, target: Floats, rows: int, tolerance: Tolerance) -> _Exact | None:
+    """What all equations together say of single places, in every cell; a tie with a shift is not among it."""
+    if not any(basis.strides):
+        return None
+    found = implied(basis[None], np.zeros((1, len(basis))), np.ones((1, basis.shape[1])), rows, tolerance)
+    if found is None:
+        return None
+    root, sign = found.root[0], found.sign[0]
+    along = target @ basis
+    shift = along - sign * along[:, root]
+    size = np.abs(target) @ np.abs(basis)
+    apart = (sign != 0) & (np.abs(shift) > tolerance.cancellation * (size + size[:, root])).any(axis=0)
+    root, sign = np.where(apart, np.arange(len(root)), root), np.where(apart, 1, sign)
+    exact = _Exact(root, sign)
+    return exact if exact.count else None
+
+
+def _by_classes(matrix: Floats, rhs: Floats, rank: int, exact: _Exact, value: Floats) -> tuple[Floats, Floats]:
+    """Orthonormal rows of which each speaks of one known place, of one class of equal ones, or of the classes.
+
+    A projection of equal entries then leaves them as they are, whatever else there is in their cell. Source of the rows
+    of a class: Helmert, `(1, …, 1, −k) / √(k (k + 1))`.
+    """
+    n = matrix.shape[1]
+    spread = classes(exact.root[None], exact.sign[None], np.ones((1, n)))
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    even = matrix / np.where(norms > 0, norms, 1.0)
+    chosen = independent(even, spread, rank - exact.count)
+    basis, target = np.zeros((rank, n)), np.zeros((len(value), rank))
+    known = np.flatnonzero(exact.sign == 0)
+    basis[np.arange(len(known)), known] = 1.0
+    target[:, : len(known)] = value[:, known]
+    first = len(known)
+    members = np.flatnonzero((exact.sign != 0) & (exact.root != np.arange(n)))
+    for root in np.unique(exact.root[members]):
+        others = members[exact.root[members] == root]
+        places = np.array([root, *others])
+        basis[first : first + len(others), places] = _helmert(len(places)) * np.where(places == root, 1, exact.sign[places])
+        first += len(others)
+    if len(chosen):
+        rows, lower = orthonormal(folded(matrix[None, chosen], spread)[0])
+        basis[first:] = folded(rows[None], spread.T.tocsr())[0]
+        left = rhs[:, chosen] - value @ matrix[chosen].T
+        target[:, first:] = scipy.linalg.solve_triangular(lower, left.T, lower=True, check_finite=False).T
+    return basis, target
+
+
+def _helmert(n: int) -> Floats:
+    """Orthonormal rows (n − 1, n) that sum to zero, to the bit where all entries are equal and n is small."""
+    k = np.arange(1, n)
+    rows = np.tril(np.ones((n - 1, n)))
+    rows[k - 1, k] = -k
+    length = 1.0 / np.sqrt(k * (k + 1.0))
+    found: Floats = rows * length[:, None]
+    return found
 
 
 def _factored(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...]) -> tuple[Floats, Floats, int]:

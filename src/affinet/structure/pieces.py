@@ -1,0 +1,162 @@
+"""Components factored, until none of them determines an unknown or makes two equal or opposite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from affinet.language.terms import Floats, Integers
+from affinet.structure.components import Batch, Giant, split
+from affinet.structure.contradiction import Contradiction
+from affinet.structure.factor import FEW_SYSTEMS, Factor, factor
+from affinet.structure.implied import Implied, classes, implied, independent, remaining
+from affinet.structure.recognition import recognised
+from affinet.structure.reduction import Reduction, refined
+from affinet.structure.regular import RowBatch
+from affinet.system.layout import Layout
+from affinet.system.rows import Rows, concatenate
+from affinet.system.tolerance import Tolerance
+
+MOST_PASSES = 8
+"""What one pass takes out leaves nothing for the next but for rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Components of one form: `solved` is their factor, the slices that they turn out to be, or None for a large one."""
+
+    component: Batch | Giant
+    solved: Factor | RowBatch | None
+
+
+def pieces_of(
+    reduction: Reduction, layout: Layout, tolerance: Tolerance, names: Sequence[str] = ()
+) -> tuple[Reduction, list[Piece]]:
+    """The components that are left when all that they say of single unknowns has been eliminated, factored.
+
+    Raises Contradiction, and TooLargeError.
+    """
+    for _ in range(MOST_PASSES):
+        weight = np.bincount(reduction.node, reduction.scale * reduction.scale, len(reduction.columns))
+        pieces = [
+            _factored(component, reduction, weight, layout, tolerance)
+            for component in split(reduction.core, reduction.terms, names)
+        ]
+        said = [(piece, found) for piece in pieces if (found := _implied(piece, weight, tolerance)) is not None]
+        if not said:
+            break
+        reduction = _without(reduction, said, weight, tolerance)
+    return reduction, pieces
+
+
+def _factored(
+    component: Batch | Giant, reduction: Reduction, weight: Floats, layout: Layout, tolerance: Tolerance
+) -> Piece:
+    if isinstance(component, Giant):
+        return Piece(component, None)
+    if _untied(component, reduction):
+        columns = reduction.columns[component.nodes]
+        regular = recognised(columns, component.matrix, component.rhs, layout)
+        if regular is not None:
+            return Piece(component, regular)
+    scaled = 1.0 / np.sqrt(weight[component.nodes])
+    solved = factor(component.matrix * scaled[:, None, :], component.rhs, component.terms, tolerance)
+    if not solved.consistent.all():
+        raise Contradiction
+    return Piece(component, solved)
+
+
+def _untied(component: Batch, reduction: Reduction) -> bool:
+    """Whether every unknown of the component is one entry as it is."""
+    inside = np.zeros(len(reduction.columns), bool)
+    inside[component.nodes.ravel()] = True
+    columns = np.flatnonzero(inside[reduction.node])
+    plain = (reduction.scale[columns] == 1.0).all() and not reduction.shift[columns].any()
+    return bool(plain) and component.nodes.size == len(columns)
+
+
+def _implied(piece: Piece, weight: Floats, tolerance: Tolerance) -> Implied | None:
+    """What components say of single unknowns; nothing where a rank is in doubt, for that would settle it."""
+    solved = piece.solved
+    if not isinstance(solved, Factor) or solved.ambiguous:
+        return None
+    assert isinstance(piece.component, Batch)
+    rows = piece.component.matrix.shape[1]
+    return implied(solved.basis, solved.target, weight[piece.component.nodes], rows, tolerance)
+
+
+def _without(
+    reduction: Reduction, said: Sequence[tuple[Piece, Implied]], weight: Floats, tolerance: Tolerance
+) -> Reduction:
+    """The reduction with what is implied eliminated, and as many independent equations as then are left."""
+    core, terms = reduction.core, reduction.terms
+    kept, fixes, ties, fresh, fresh_terms = np.ones(core.count, bool), [], [], [], []
+    for piece, found in said:
+        component, solved = piece.component, piece.solved
+        assert isinstance(component, Batch)
+        assert isinstance(solved, Factor)
+        nodes, rows = component.nodes[found.which], component.rows[found.which]
+        rule = core.rule[rows[:, 0]]
+        fixes.append(_single(nodes, rule, found))
+        ties.append(_double(nodes, rule, found))
+        kept[rows] = False
+        if len(found.which) <= FEW_SYSTEMS:
+            kept[_chosen(component, solved, weight, found)] = True
+        else:
+            left, right = remaining(solved.basis, solved.target, weight[component.nodes], found)
+            size = np.broadcast_to(np.abs(solved.target[found.which]).sum(axis=1)[:, None], right.shape)
+            some = left.any(axis=2)
+            fresh.append(_spelt(nodes, left * np.sqrt(weight[nodes])[:, None, :], right, rule, some))
+            fresh_terms.append(size[some])
+    left_over = np.flatnonzero(kept)
+    rows = concatenate([core.select(left_over), *fresh])
+    every = np.concatenate([terms[left_over], *fresh_terms])
+    return refined(reduction, concatenate(fixes), concatenate(ties), rows, every, tolerance)
+
+
+def _chosen(component: Batch, solved: Factor, weight: Floats, found: Implied) -> Integers:
+    """Equations of the core that say what is left beside what is implied, as they were said."""
+    chosen = []
+    for k, root, sign, count in zip(found.which, found.root, found.sign, found.counts, strict=True):
+        own = weight[component.nodes[k]]
+        matrix = component.matrix[k] / np.sqrt(own)
+        norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+        matrix /= np.where(norms > 0, norms, 1.0)
+        picked = independent(matrix, classes(root[None], sign[None], own[None]), int(solved.ranks[k] - count))
+        chosen.append(component.rows[k, picked])
+    return np.concatenate(chosen)
+
+
+def _single(nodes: Integers, rule: Integers, found: Implied) -> Rows:
+    """`x_j == value` for the unknowns that are determined."""
+    system, place = np.nonzero(found.sign == 0)
+    count = len(system)
+    value, unknown = found.shift[system, place], np.full(count, -1, np.int64)
+    return Rows(np.arange(count + 1), nodes[system, place], np.ones(count), value, rule[system], unknown)
+
+
+def _double(nodes: Integers, rule: Integers, found: Implied) -> Rows:
+    """`x_j − sign · x_root == shift` for the unknowns that are equal or opposite to others."""
+    system, place = np.nonzero((found.sign != 0) & (found.root != np.arange(nodes.shape[1])))
+    count = len(system)
+    pair = np.stack([nodes[system, place], nodes[system, found.root[system, place]]], axis=1)
+    values = np.stack([np.ones(count), -found.sign[system, place].astype(np.float64)], axis=1)
+    order = np.argsort(pair, axis=1)
+    pair, values = (np.take_along_axis(part, order, 1).ravel() for part in (pair, values))
+    bounds, unknown = 2 * np.arange(count + 1), np.full(count, -1, np.int64)
+    return Rows(bounds, pair, values, found.shift[system, place], rule[system], unknown)
+
+
+def _spelt(nodes: Integers, left: Floats, right: Floats, rule: Integers, some: np.ndarray) -> Rows:
+    """Dense equations (f, r, n) one by one."""
+    system, row = np.nonzero(some)
+    values, columns = left[system, row], nodes[system]
+    order = np.argsort(columns, axis=1)
+    values, columns = np.take_along_axis(values, order, 1), np.take_along_axis(columns, order, 1)
+    used = values != 0
+    bounds = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
+    return Rows(
+        bounds, columns[used], values[used], right[system, row], rule[system], np.full(len(system), -1, np.int64)
+    )
