@@ -9,7 +9,7 @@ import scipy.linalg
 from scipy.linalg import blas
 
 from affinet.language.terms import Floats, Integers
-from affinet.system.tolerance import Tolerance
+from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
 SVD_NUMBERS = 4_096
 """Up to this many numbers a singular value decomposition costs no more than the loop around it."""
@@ -22,6 +22,10 @@ GRAM_NUMBERS = 2**20
 GRAM_SPREAD = 1e5
 """Largest ratio of singular values for which `A Aᵀ` keeps ten digits of each of them, and two passes are enough for an
 orthonormal basis (CholeskyQR2: Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, ETNA 2015)."""
+LITTLE_LEFT = 1e-2
+"""Rows that shrank below this share of what they were, by substitution, have lost digits that the rank may hang on."""
+NEARLY_ORTHONORMAL = 16 * DOUBLE_EPSILON
+"""What inner products of rows may be off by, where they give the equations back more exactly for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +43,13 @@ class Factor:
     ambiguous: int
 
 
-def factor(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> Factor:
+def factor(
+    matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance, said: Floats | None = None
+) -> Factor:
     """Factor a batch of systems in float64.
 
-    Shapes: matrix (k, r, n), rhs and terms (k, r). Rows are equilibrated first, so that a row of size 1e-9 counts as
+    Shapes: matrix (k, r, n), rhs and terms (k, r). `said` (k, r) are the norms that rows had before other equations
+    were substituted in them, where some may be what is left of larger ones: their rounding is relative to that. Rows are equilibrated first, so that a row of size 1e-9 counts as
     much as any other. Source: singular values decide the rank, of the matrix itself where it is small, of the triangle
     of its QR factorisation where it is large (Golub & Van Loan, 4th ed., 5.4, 5.5, 8.6.3), and of its Gram matrix where
     it is larger still and far from singular.
@@ -55,6 +62,8 @@ def factor(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> 
     safe = np.where(norms > 0, norms, 1.0)
     matrix, rhs, terms = matrix / safe[..., None], rhs / safe, terms / safe
     k, r, n = matrix.shape
+    if said is not None and r > 1 and (left := norms < LITTLE_LEFT * said).any():
+        return _with_little_left(matrix, rhs, terms, np.minimum(norms / said, 1.0), left.any(axis=1), tolerance)
     if r == 1:
         return _single(matrix, rhs, terms, norms, tolerance)
     if r * n <= SVD_NUMBERS or k > FEW_SYSTEMS:
@@ -104,10 +113,52 @@ def orthonormal(matrix: Floats) -> tuple[Floats, Floats]:
     """`matrix = lower @ rows` for independent rows, of one matrix or a batch: `rows` orthonormal, `lower` triangular.
 
     Singular vectors span the same equations, but with their errors spread over all of them: on 8 equations over 12
-    entries a projection misses by 13 spacings of float64 with them, by less than one with these.
+    entries a projection misses by 13 spacings of float64 with them, by less than one with these. Rows that are solved
+    for with the triangle give the equations back entry by entry (Higham, Accuracy and Stability, 2nd ed., theorem 8.5),
+    those of the QR factorisation only in norm. They are less orthonormal, which a second pass forgives, and are taken
+    where that is not much.
     """
     q, upper = np.linalg.qr(np.swapaxes(matrix, -1, -2))
-    return np.swapaxes(q, -1, -2), np.swapaxes(upper, -1, -2)
+    rows, lower = np.swapaxes(q, -1, -2), np.swapaxes(upper, -1, -2)
+    solved = np.linalg.solve(lower, matrix)
+    off = np.abs(solved @ np.swapaxes(solved, -1, -2) - np.eye(matrix.shape[-2])).max(axis=(-1, -2))
+    return np.where((off <= NEARLY_ORTHONORMAL)[..., None, None], solved, rows), lower
+
+
+def _with_little_left(
+    matrix: Floats, rhs: Floats, terms: Floats, share: Floats, which: np.ndarray, tolerance: Tolerance
+) -> Factor:
+    """Systems of which some (`which`) have rows that are a small share (k, r) of what they were: one by one."""
+    k, r, n = matrix.shape
+    rest = factor(matrix[~which], rhs[~which], terms[~which], tolerance) if not which.all() else None
+    systems = zip(matrix[which], rhs[which], terms[which], share[which], strict=True)
+    some = _stacked([_by_share(*system, tolerance) for system in systems], r, n)
+    if rest is None:
+        return some
+    most = max(rest.basis.shape[1], some.basis.shape[1])
+    basis, target = np.zeros((k, most, n)), np.zeros((k, most))
+    ranks, consistent = np.zeros(k, np.int64), np.zeros(k, bool)
+    for part, places in ((rest, ~which), (some, which)):
+        basis[places, : part.basis.shape[1]], target[places, : part.target.shape[1]] = part.basis, part.target
+        ranks[places], consistent[places] = part.ranks, part.consistent
+    return Factor(basis, target, ranks, consistent, rest.ambiguous + some.ambiguous)
+
+
+def _by_share(
+    matrix: Floats, rhs: Floats, terms: Floats, share: Floats, tolerance: Tolerance
+) -> tuple[Floats, Floats, bool, int]:
+    """One system of equilibrated rows, each a share of what it was: rank and contradictions are judged at that size."""
+    r, n = matrix.shape
+    sizes = np.linalg.svd(matrix * share[:, None], compute_uv=False)
+    bound = tolerance.rank(r, n) * max(float(sizes[0]), 1.0)
+    rank = int((sizes > bound).sum())
+    ambiguous = int(((sizes > bound * 0.25) & (sizes < bound * 1e2)).any())
+    chosen = _independent(matrix * share[:, None], rank)
+    rows, lower = orthonormal(matrix[chosen])
+    target = scipy.linalg.solve_triangular(lower, rhs[chosen], lower=True, check_finite=False)
+    gap = np.abs(rhs - (matrix @ rows.T) @ target) * share
+    size = np.maximum((terms * share).max(), np.linalg.norm(target))
+    return rows, target, bool((gap <= tolerance.consistency(r) * size).all()), ambiguous
 
 
 def _single(matrix: Floats, rhs: Floats, terms: Floats, norms: Floats, tolerance: Tolerance) -> Factor:

@@ -119,7 +119,7 @@ def _said(
     columns = np.take_along_axis(columns, order[:, None, :], 2) * ease[:, None, :]
     minus = np.where(tied, sign, 0)[:, None, :] * np.take_along_axis(columns, first[:, None, :], 2)
     value = np.einsum("frc,fr->fc", columns - minus, target)
-    size = np.einsum("frc,fr->fc", np.abs(columns) + np.abs(minus), np.abs(target))
+    size = np.linalg.norm(target, axis=1)[:, None] * ease
     value = np.where(np.abs(value) > tolerance.cancellation * size, value, 0.0)
     root = np.tile(np.arange(n), (f, 1))
     np.put_along_axis(root, chosen, np.where(tied, np.take_along_axis(chosen, first, 1), chosen), 1)

@@ -13,7 +13,7 @@ from affinet.structure.contradiction import Contradiction
 from affinet.structure.factor import FEW_SYSTEMS, Factor, factor
 from affinet.structure.implied import Implied, classes, implied, independent, remaining
 from affinet.structure.recognition import recognised
-from affinet.structure.reduction import Reduction, refined
+from affinet.structure.reduction import Reduction, lengths_of, refined
 from affinet.structure.regular import RowBatch
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows, concatenate
@@ -62,7 +62,8 @@ def _factored(
         if regular is not None:
             return Piece(component, regular)
     scaled = 1.0 / np.sqrt(weight[component.nodes])
-    solved = factor(component.matrix * scaled[:, None, :], component.rhs, component.terms, tolerance)
+    said = reduction.norms[component.rows]
+    solved = factor(component.matrix * scaled[:, None, :], component.rhs, component.terms, tolerance, said)
     if not solved.consistent.all():
         raise Contradiction
     return Piece(component, solved)
@@ -91,7 +92,7 @@ def _without(
     reduction: Reduction, said: Sequence[tuple[Piece, Implied]], weight: Floats, tolerance: Tolerance
 ) -> Reduction:
     """The reduction with what is implied eliminated, and as many independent equations as then are left."""
-    core, terms = reduction.core, reduction.terms
+    core = reduction.core
     kept, fixes, ties, fresh, fresh_terms = np.ones(core.count, bool), [], [], [], []
     for piece, found in said:
         component, solved = piece.component, piece.solved
@@ -112,8 +113,9 @@ def _without(
             fresh_terms.append(size[some])
     left_over = np.flatnonzero(kept)
     rows = concatenate([core.select(left_over), *fresh])
-    every = np.concatenate([terms[left_over], *fresh_terms])
-    return refined(reduction, concatenate(fixes), concatenate(ties), rows, every, tolerance)
+    terms = np.concatenate([reduction.terms[left_over], *fresh_terms])
+    norms = np.concatenate([reduction.norms[left_over], *(lengths_of(some) for some in fresh)])
+    return refined(reduction, concatenate(fixes), concatenate(ties), rows, terms, norms, tolerance)
 
 
 def _chosen(component: Batch, solved: Factor, weight: Floats, found: Implied) -> Integers:

@@ -24,7 +24,8 @@ class Reduction:
     `local` is the place in `columns` of every stored value of the rows. Nodes are numbered by a representative place
     in `columns`. `core` speaks of nodes, has at least three entries a row unless rounds ran out, and its right-hand
     sides are those of z; `terms` are the sums of the magnitudes these were computed from, which rounding is relative
-    to, as `size` is for `shift` and `value_size` for `value`.
+    to, as `size` is for `shift` and `value_size` for `value`, and `norms` those of the rows before anything was
+    substituted, which the rounding of their coefficients is relative to.
     """
 
     columns: Integers
@@ -36,6 +37,7 @@ class Reduction:
     value: Floats
     core: Rows
     terms: Floats
+    norms: Floats
     size: Floats
     value_size: Floats
 
@@ -62,12 +64,17 @@ def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
     n = len(columns)
     state = _State(np.arange(n), np.ones(1), np.zeros(1), np.zeros(1), np.zeros(n, bool), np.zeros(n), np.zeros(n))
     core = Rows(rows.bounds, local, rows.values, rows.rhs, rows.rule, rows.index)
-    terms = rows.magnitude
-    return _eliminated(state, core, terms, columns, local, tolerance)
+    return _eliminated(state, core, rows.magnitude, lengths_of(rows), columns, local, tolerance)
 
 
 def refined(
-    reduction: Reduction, fixes: Rows, ties: Rows, core: Rows, terms: Floats, tolerance: Tolerance
+    reduction: Reduction,
+    fixes: Rows,
+    ties: Rows,
+    core: Rows,
+    terms: Floats,
+    norms: Floats,
+    tolerance: Tolerance,
 ) -> Reduction:
     """The reduction with some of its nodes fixed by equations of one node, others tied by equations of two.
 
@@ -83,11 +90,22 @@ def refined(
     if ties.count:
         _tie(state, ties, np.arange(ties.count), ties.magnitude, tolerance)
     core, terms = _substituted(state, core, terms, tolerance)
-    return _eliminated(state, core, terms, reduction.columns, reduction.local, tolerance)
+    return _eliminated(state, core, terms, norms, reduction.columns, reduction.local, tolerance)
+
+
+def lengths_of(rows: Rows) -> Floats:
+    """Euclidean norm of every row."""
+    return np.sqrt(np.bincount(rows.row_of_each(), rows.values * rows.values, rows.count))
 
 
 def _eliminated(
-    state: _State, core: Rows, terms: Floats, columns: Integers, local: Integers, tolerance: Tolerance
+    state: _State,
+    core: Rows,
+    terms: Floats,
+    norms: Floats,
+    columns: Integers,
+    local: Integers,
+    tolerance: Tolerance,
 ) -> Reduction:
     n = len(columns)
     tying = False
@@ -105,9 +123,10 @@ def _eliminated(
             changed = _tie(state, core, double, terms, tolerance)
             kept, tying = np.flatnonzero((lengths == 1) | (lengths > 2)), False
             if not changed and not len(kept):
-                core, terms = core.select(kept), terms[kept]
+                core, terms, norms = core.select(kept), terms[kept], norms[kept]
                 break
         core, terms = _substituted(state, core.select(kept), terms[kept], tolerance)
+        norms = norms[kept]
     return Reduction(
         columns,
         local,
@@ -118,6 +137,7 @@ def _eliminated(
         state.value[state.known],
         core,
         terms,
+        norms,
         np.broadcast_to(state.size, (n,)),
         state.value_size[state.known],
     )

@@ -24,6 +24,7 @@ def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | No
     pinned, values, copies = _exact_places(batch.matrix, batch.rhs)
     exact = None if ambiguous else _implied(basis, target, len(batch.matrix), tolerance)
     if exact is not None:
+        exact.sign[pinned], exact.root[pinned] = 0, pinned
         said = exact.sign == 0
         value = np.zeros((len(target), len(said)))
         value[:, said] = target @ basis[:, said]
@@ -59,10 +60,13 @@ def _implied(basis: Floats, target: Floats, rows: int, tolerance: Tolerance) -> 
     root, sign = found.root[0], found.sign[0]
     along = target @ basis
     shift = along - sign * along[:, root]
-    size = np.abs(target) @ np.abs(basis)
-    apart = (sign != 0) & (np.abs(shift) > tolerance.cancellation * (size + size[:, root])).any(axis=0)
+    size = np.linalg.norm(target, axis=1, keepdims=True)
+    apart = (sign != 0) & (np.abs(shift) > tolerance.cancellation * size).any(axis=0)
     root, sign = np.where(apart, np.arange(len(root)), root), np.where(apart, 1, sign)
-    exact = _Exact(root, sign)
+    lowest = np.full(len(root), len(root))
+    np.minimum.at(lowest, root, np.arange(len(root)))
+    root = lowest[root]
+    exact = _Exact(root, sign * sign[root])
     return exact if exact.count else None
 
 
