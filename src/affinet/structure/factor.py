@@ -33,7 +33,8 @@ class Factor:
     """`basis[k] @ y == target[k]` is the same set as `matrix[k] @ y == rhs[k]`.
 
     basis (k, r, n) has orthonormal rows, target (k, r) (zero rows beyond a component's rank), ranks (k,).
-    `consistent` (k,) says which systems can hold; `ambiguous` counts ranks decided close to the tolerance.
+    `consistent` (k,) says which systems can hold; `ambiguous` counts ranks decided close to the tolerance. `condition`
+    (k,) is that of the equilibrated rows, the smallest singular value being the last that counts.
     """
 
     basis: Floats
@@ -41,6 +42,7 @@ class Factor:
     ranks: Integers
     consistent: np.ndarray
     ambiguous: int
+    condition: Floats
 
 
 def factor(
@@ -94,19 +96,20 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
     bound = tolerance.rank(*matrix.shape) * s[0]
     rank = int((s > bound).sum())
     ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2)).any())
+    condition = s[:1] / s[max(rank, 1) - 1] if s[0] > 0 else np.ones(1)
     within = rhs @ u[:, :rank]
     gap = np.abs(rhs - within @ u[:, :rank].T).max(axis=1)
     consistent = gap <= tolerance.consistency(len(matrix)) * np.abs(rhs).max(axis=1)
     if rank == len(matrix):
         rows, lower = orthonormal(matrix) if left is None else (left.T, small)
-        return Factor(rows[None], np.linalg.solve(lower, rhs.T).T, np.array([rank]), consistent, ambiguous)
+        return Factor(rows[None], np.linalg.solve(lower, rhs.T).T, np.array([rank]), consistent, ambiguous, condition)
     if left is None and rank:
         chosen = _independent(matrix, rank)
         rows, lower = orthonormal(matrix[chosen])
         target = scipy.linalg.solve_triangular(lower, rhs[:, chosen].T, lower=True).T
-        return Factor(rows[None], target, np.array([rank]), consistent, ambiguous)
+        return Factor(rows[None], target, np.array([rank]), consistent, ambiguous, condition)
     basis = vt[:rank] if left is None else vt[:rank] @ left.T
-    return Factor(basis[None], within / s[:rank], np.array([rank]), consistent, ambiguous)
+    return Factor(basis[None], within / s[:rank], np.array([rank]), consistent, ambiguous, condition)
 
 
 def orthonormal(matrix: Floats) -> tuple[Floats, Floats]:
@@ -137,16 +140,16 @@ def _with_little_left(
         return some
     most = max(rest.basis.shape[1], some.basis.shape[1])
     basis, target = np.zeros((k, most, n)), np.zeros((k, most))
-    ranks, consistent = np.zeros(k, np.int64), np.zeros(k, bool)
+    ranks, consistent, condition = np.zeros(k, np.int64), np.zeros(k, bool), np.ones(k)
     for part, places in ((rest, ~which), (some, which)):
         basis[places, : part.basis.shape[1]], target[places, : part.target.shape[1]] = part.basis, part.target
-        ranks[places], consistent[places] = part.ranks, part.consistent
-    return Factor(basis, target, ranks, consistent, rest.ambiguous + some.ambiguous)
+        ranks[places], consistent[places], condition[places] = part.ranks, part.consistent, part.condition
+    return Factor(basis, target, ranks, consistent, rest.ambiguous + some.ambiguous, condition)
 
 
 def _by_share(
     matrix: Floats, rhs: Floats, terms: Floats, share: Floats, tolerance: Tolerance
-) -> tuple[Floats, Floats, bool, int]:
+) -> tuple[Floats, Floats, bool, int, float]:
     """One system of equilibrated rows, each a share of what it was: rank and contradictions are judged at that size."""
     r, n = matrix.shape
     sizes = np.linalg.svd(matrix * share[:, None], compute_uv=False)
@@ -158,13 +161,14 @@ def _by_share(
     target = scipy.linalg.solve_triangular(lower, rhs[chosen], lower=True, check_finite=False)
     gap = np.abs(rhs - (matrix @ rows.T) @ target) * share
     size = np.maximum((terms * share).max(), np.linalg.norm(target))
-    return rows, target, bool((gap <= tolerance.consistency(r) * size).all()), ambiguous
+    condition = float(sizes[0] / sizes[rank - 1]) if rank else 1.0
+    return rows, target, bool((gap <= tolerance.consistency(r) * size).all()), ambiguous, condition
 
 
 def _single(matrix: Floats, rhs: Floats, terms: Floats, norms: Floats, tolerance: Tolerance) -> Factor:
     ranks = (norms[:, 0] > 0).astype(np.int64)
     consistent = (ranks == 1) | (np.abs(rhs[:, 0]) <= tolerance.consistency(1) * terms[:, 0])
-    return Factor(matrix, np.where(ranks[:, None] > 0, rhs, 0.0), ranks, consistent, 0)
+    return Factor(matrix, np.where(ranks[:, None] > 0, rhs, 0.0), ranks, consistent, 0, np.ones(len(ranks)))
 
 
 def _by_svd(
@@ -194,7 +198,9 @@ def _by_svd(
         rows, lower = orthonormal(matrix[place, chosen])
         basis[place, : len(rows)] = rows
         target[place, : len(rows)] = scipy.linalg.solve_triangular(lower, rhs[place, chosen], lower=True)
-    return Factor(basis[:, :most], target[:, :most], ranks, consistent, ambiguous)
+    last = np.take_along_axis(s, np.maximum(ranks - 1, 0)[:, None], 1)[:, 0]
+    condition = np.divide(s[:, 0], last, out=np.ones(k), where=last > 0)
+    return Factor(basis[:, :most], target[:, :most], ranks, consistent, ambiguous, condition)
 
 
 def _independent(matrix: Floats, rank: int) -> Integers:
@@ -203,15 +209,16 @@ def _independent(matrix: Floats, rank: int) -> Integers:
     return np.sort(pivots[:rank])
 
 
-def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int]:
+def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int, float]:
     """`matrixᵀ = Q R` in blocked Householder form, then the small triangle by SVD: `matrix = Rᵀ Qᵀ`."""
     q, upper = scipy.linalg.qr(matrix.T, mode="economic", check_finite=False)
     inner = _by_svd(upper.T[None], rhs[None], terms[None], tolerance, shape=matrix.shape)
     rank = int(inner.ranks[0])
+    told = bool(inner.consistent[0]), inner.ambiguous, float(inner.condition[0])
     if rank == len(matrix):
         lower = scipy.linalg.solve_triangular(upper, rhs, trans="T", check_finite=False)
-        return q.T, lower, bool(inner.consistent[0]), inner.ambiguous
-    return inner.basis[0, :rank] @ q.T, inner.target[0, :rank], bool(inner.consistent[0]), inner.ambiguous
+        return q.T, lower, *told
+    return inner.basis[0, :rank] @ q.T, inner.target[0, :rank], *told
 
 
 def _by_gram(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor | None:
@@ -239,7 +246,7 @@ def _by_gram(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor | None
         target = scipy.linalg.solve_triangular(lower, target, lower=True, check_finite=False)
     # Of full rank, whatever the right-hand sides are.
     ambiguous = int(sizes[0] < bound * 1e2)
-    return Factor(basis[None], target[None], np.array([r]), np.array([True]), ambiguous)
+    return Factor(basis[None], target[None], np.array([r]), np.array([True]), ambiguous, sizes[-1:] / sizes[0])
 
 
 def _inverse(lower: np.ndarray) -> Floats:
@@ -253,11 +260,11 @@ def _multiplied(lower: Floats, matrix: Floats) -> Floats:
     return done
 
 
-def _stacked(parts: list[tuple[Floats, Floats, bool, int]], r: int, n: int) -> Factor:
-    most = max(len(target) for _, target, _, _ in parts)
+def _stacked(parts: list[tuple[Floats, Floats, bool, int, float]], r: int, n: int) -> Factor:
+    most = max(len(target) for _, target, *_ in parts)
     basis, target = np.zeros((len(parts), most, n)), np.zeros((len(parts), most))
-    for place, (rows, values, _, _) in enumerate(parts):
+    for place, (rows, values, *_) in enumerate(parts):
         basis[place, : len(rows)], target[place, : len(rows)] = rows, values
-    ranks = np.array([len(values) for _, values, _, _ in parts], np.int64)
-    consistent = np.array([ok for _, _, ok, _ in parts])
-    return Factor(basis, target, ranks, consistent, sum(part[3] for part in parts))
+    ranks = np.array([len(values) for _, values, *_ in parts], np.int64)
+    consistent = np.array([part[2] for part in parts])
+    return Factor(basis, target, ranks, consistent, sum(part[3] for part in parts), np.array([part[4] for part in parts]))

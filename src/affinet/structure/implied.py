@@ -9,6 +9,7 @@ import scipy.linalg
 from scipy import sparse
 
 from affinet.language.terms import Floats, Integers
+from affinet.system.rows import Rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
 NEAR = 1e-6
@@ -43,14 +44,17 @@ class Implied:
         return (self.sign == 0) | (self.root != np.arange(self.root.shape[1]))
 
 
-def implied(basis: Floats, target: Floats, weight: Floats, rows: int, tolerance: Tolerance) -> Implied | None:
+def implied(
+    basis: Floats, target: Floats, weight: Floats, condition: Floats, rows: int, tolerance: Tolerance
+) -> Implied | None:
     """What the row spaces contain of `x_j` and of `x_i ∓ x_j`; None where that is nothing.
 
     Shapes: basis (k, r, n) with orthonormal rows, zero rows allowed, and target (k, r), `basis @ y == target` with
     `y = √weight · x`, weight (k, n). With P the tangent projector, `e_j` lies in the row space where `P e_j = 0`: the
-    column of the basis has norm one. `e_i ∓ e_j` lies there where their tangent parts are equal or opposite. `rows` is
-    the number of equations that the basis was made of, for the tolerance. Time O(k r n) where nothing is found; where
-    something may be, O(r n) for each unknown that it may be of, at most 2 r of them.
+    column of the basis has norm one. `e_i ∓ e_j` lies there where their tangent parts are equal or opposite. Both are
+    judged at the tolerance of the rank of `rows` equations times their condition number, `condition` (k,), by which
+    that may turn their row space (Wedin; Golub & Van Loan, 4th ed., 2.5.3), up to 1e-10. Time O(k r n) where nothing is
+    found; where something may be, O(r n) for each unknown that it may be of, at most 2 r of them.
     """
     if basis.shape[1] < 2:
         return None
@@ -63,12 +67,13 @@ def implied(basis: Floats, target: Floats, weight: Floats, rows: int, tolerance:
     which, candidate = which[some], candidate[some]
     if not len(which):
         return None
-    bound = tolerance.rank(rows, basis.shape[2])
+    bound = np.minimum(tolerance.rank(rows, basis.shape[2]) * condition[which, None], SAME)
     step = max(1, AT_A_TIME // (int(candidate.sum(axis=1).max()) * basis.shape[2]))
     parts = []
     for first in range(0, len(which), step):
         part = which[first : first + step]
-        parts.append(_said(basis[part], target[part], weight[part], candidate[first : first + step], bound, tolerance))
+        own = slice(first, first + step)
+        parts.append(_said(basis[part], target[part], weight[part], candidate[own], bound[own], tolerance))
     root, sign, shift = (np.concatenate(some) for some in zip(*parts, strict=True))
     said = ((sign == 0) | (root != np.arange(root.shape[1]))).any(axis=1)
     return Implied(which[said], root[said], sign[said], shift[said]) if said.any() else None
@@ -91,7 +96,7 @@ def _candidates(lengths: Floats, weight: Floats) -> np.ndarray:
 
 
 def _said(
-    basis: Floats, target: Floats, weight: Floats, candidate: np.ndarray, bound: float, tolerance: Tolerance
+    basis: Floats, target: Floats, weight: Floats, candidate: np.ndarray, bound: Floats, tolerance: Tolerance
 ) -> tuple[Integers, Integers, Floats]:
     f, _, n = basis.shape
     most = int(candidate.sum(axis=1).max())
@@ -103,8 +108,9 @@ def _said(
     ease = 1.0 / np.sqrt(np.take_along_axis(weight, chosen, 1))
     known = valid & (np.sqrt(np.einsum("fcn,fcn->fc", tangent, tangent)) <= bound)
     tangent *= ease[:, :, None]
-    # One number that only equal and opposite tangent parts share brings these together.
-    mark = tangent @ np.random.default_rng(0).standard_normal(n)
+    # One number that only equal and opposite tangent parts share brings these together. A seed that nobody else has:
+    # where an equation has the same random numbers all marks are zero.
+    mark = tangent @ np.random.default_rng([20_011, n]).uniform(-1.0, 1.0, n)
     order = np.argsort(np.where(valid & ~known, np.abs(mark), np.inf), axis=1)
     chosen, mark, ease, free, known = (
         np.take_along_axis(values, order, 1) for values in (chosen, mark, ease, valid & ~known, known)
@@ -134,6 +140,26 @@ def _first_of_runs(mark: Floats, free: np.ndarray) -> Integers:
     fresh = np.ones(mark.shape, bool)
     fresh[:, 1:] = ~free[:, 1:] | (np.diff(mark) > SAME * mark[:, 1:])
     return np.maximum.accumulate(np.where(fresh, np.arange(mark.shape[1]), 0), axis=1)
+
+
+def fixing(nodes: Integers, rule: Integers, found: Implied) -> Rows:
+    """`x_j == value` for the unknowns that are determined; `nodes` (f, n) names them, `rule` (f,) says who spoke."""
+    system, place = np.nonzero(found.sign == 0)
+    count = len(system)
+    value, unknown = found.shift[system, place], np.full(count, -1, np.int64)
+    return Rows(np.arange(count + 1), nodes[system, place], np.ones(count), value, rule[system], unknown)
+
+
+def tying(nodes: Integers, rule: Integers, found: Implied) -> Rows:
+    """`x_j − sign · x_root == shift` for the unknowns that are equal or opposite to others."""
+    system, place = np.nonzero((found.sign != 0) & (found.root != np.arange(nodes.shape[1])))
+    count = len(system)
+    pair = np.stack([nodes[system, place], nodes[system, found.root[system, place]]], axis=1)
+    values = np.stack([np.ones(count), -found.sign[system, place].astype(np.float64)], axis=1)
+    order = np.argsort(pair, axis=1)
+    pair, values = (np.take_along_axis(part, order, 1).ravel() for part in (pair, values))
+    bounds, unknown = 2 * np.arange(count + 1), np.full(count, -1, np.int64)
+    return Rows(bounds, pair, values, found.shift[system, place], rule[system], unknown)
 
 
 def remaining(basis: Floats, target: Floats, weight: Floats, found: Implied) -> tuple[Floats, Floats]:

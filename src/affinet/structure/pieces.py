@@ -11,7 +11,7 @@ from affinet.language.terms import Floats, Integers
 from affinet.structure.components import Batch, Giant, split
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.factor import FEW_SYSTEMS, Factor, factor
-from affinet.structure.implied import Implied, classes, implied, independent, remaining
+from affinet.structure.implied import Implied, classes, fixing, implied, independent, remaining, tying
 from affinet.structure.recognition import recognised
 from affinet.structure.reduction import Reduction, lengths_of, refined
 from affinet.structure.regular import RowBatch
@@ -84,8 +84,8 @@ def _implied(piece: Piece, weight: Floats, tolerance: Tolerance) -> Implied | No
     if not isinstance(solved, Factor) or solved.ambiguous:
         return None
     assert isinstance(piece.component, Batch)
-    rows = piece.component.matrix.shape[1]
-    return implied(solved.basis, solved.target, weight[piece.component.nodes], rows, tolerance)
+    rows, own = piece.component.matrix.shape[1], weight[piece.component.nodes]
+    return implied(solved.basis, solved.target, own, solved.condition, rows, tolerance)
 
 
 def _without(
@@ -100,8 +100,8 @@ def _without(
         assert isinstance(solved, Factor)
         nodes, rows = component.nodes[found.which], component.rows[found.which]
         rule = core.rule[rows[:, 0]]
-        fixes.append(_single(nodes, rule, found))
-        ties.append(_double(nodes, rule, found))
+        fixes.append(fixing(nodes, rule, found))
+        ties.append(tying(nodes, rule, found))
         kept[rows] = False
         if len(found.which) <= FEW_SYSTEMS:
             kept[_chosen(component, solved, weight, found)] = True
@@ -129,26 +129,6 @@ def _chosen(component: Batch, solved: Factor, weight: Floats, found: Implied) ->
         picked = independent(matrix, classes(root[None], sign[None], own[None]), int(solved.ranks[k] - count))
         chosen.append(component.rows[k, picked])
     return np.concatenate(chosen)
-
-
-def _single(nodes: Integers, rule: Integers, found: Implied) -> Rows:
-    """`x_j == value` for the unknowns that are determined."""
-    system, place = np.nonzero(found.sign == 0)
-    count = len(system)
-    value, unknown = found.shift[system, place], np.full(count, -1, np.int64)
-    return Rows(np.arange(count + 1), nodes[system, place], np.ones(count), value, rule[system], unknown)
-
-
-def _double(nodes: Integers, rule: Integers, found: Implied) -> Rows:
-    """`x_j − sign · x_root == shift` for the unknowns that are equal or opposite to others."""
-    system, place = np.nonzero((found.sign != 0) & (found.root != np.arange(nodes.shape[1])))
-    count = len(system)
-    pair = np.stack([nodes[system, place], nodes[system, found.root[system, place]]], axis=1)
-    values = np.stack([np.ones(count), -found.sign[system, place].astype(np.float64)], axis=1)
-    order = np.argsort(pair, axis=1)
-    pair, values = (np.take_along_axis(part, order, 1).ravel() for part in (pair, values))
-    bounds, unknown = 2 * np.arange(count + 1), np.full(count, -1, np.int64)
-    return Rows(bounds, pair, values, found.shift[system, place], rule[system], unknown)
 
 
 def _spelt(nodes: Integers, left: Floats, right: Floats, rule: Integers, some: np.ndarray) -> Rows:

@@ -170,9 +170,8 @@ def _fix(state: _State, core: Rows, single: Integers, terms: Floats, tolerance: 
 def _tie(state: _State, core: Rows, double: Integers, terms: Floats, tolerance: Tolerance) -> bool:
     """Equations of two unknowns join their classes. True if a cycle gave a class its value."""
     place = core.bounds[double]
-    edges = Edges(
-        core.columns[place], core.columns[place + 1], core.values[place], core.values[place + 1], core.rhs[double]
-    )
+    x, y, a, b = core.columns[place], core.columns[place + 1], core.values[place], core.values[place + 1]
+    edges = Edges(x, y, a, b, core.rhs[double], terms[double])
     forest = spanning_forest(edges, len(state.node))
     found = _close_cycles(state, edges, forest, terms[double], tolerance)
     _compose(state, forest)

@@ -20,9 +20,9 @@ from affinet.system.tolerance import Tolerance
 def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | None = None) -> Slices:
     """Factor the matrix of a batch once. Raises Contradiction where its equations cannot hold in some cell."""
     rules = batch.rules if rules is None else rules
-    basis, target, ambiguous = _factored(batch, tolerance, rules)
+    basis, target, ambiguous, condition = _factored(batch, tolerance, rules)
     pinned, values, copies = _exact_places(batch.matrix, batch.rhs)
-    exact = None if ambiguous else _implied(basis, target, len(batch.matrix), tolerance)
+    exact = None if ambiguous else _implied(basis, target, condition, len(batch.matrix), tolerance)
     if exact is not None:
         exact.sign[pinned], exact.root[pinned] = 0, pinned
         said = exact.sign == 0
@@ -50,11 +50,14 @@ class _Exact:
         return int(((self.sign == 0) | (self.root != np.arange(len(self.root)))).sum())
 
 
-def _implied(basis: Floats, target: Floats, rows: int, tolerance: Tolerance) -> _Exact | None:
+def _implied(
+    basis: Floats, target: Floats, condition: Floats, rows: int, tolerance: Tolerance
+) -> _Exact | None:
     """What all equations together say of single places, in every cell; a tie with a shift is not among it."""
     if not any(basis.strides):
         return None
-    found = implied(basis[None], np.zeros((1, len(basis))), np.ones((1, basis.shape[1])), rows, tolerance)
+    nothing, one = np.zeros((1, len(basis))), np.ones((1, basis.shape[1]))
+    found = implied(basis[None], nothing, one, condition, rows, tolerance)
     if found is None:
         return None
     root, sign = found.root[0], found.sign[0]
@@ -110,19 +113,19 @@ def _helmert(n: int) -> Floats:
     return found
 
 
-def _factored(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...]) -> tuple[Floats, Floats, int]:
+def _factored(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...]) -> tuple[Floats, Floats, int, Floats]:
     matrix, rhs = batch.matrix, batch.rhs
     if len(matrix) == 1 and not any(matrix.strides):
         norm = sqrt(matrix.shape[1]) * abs(float(matrix[0, 0]))
-        return np.broadcast_to(matrix[:1, :1] / norm, matrix.shape), rhs / norm, 0
+        return np.broadcast_to(matrix[:1, :1] / norm, matrix.shape), rhs / norm, 0, np.ones(1)
     if len(matrix) == 1:
         length = np.linalg.norm(matrix)
-        return matrix / length, rhs / length, 0
+        return matrix / length, rhs / length, 0, np.ones(1)
     # Every cell has the same matrix: one factor, and one system of right-hand sides a cell.
     found = factor_shared(np.asarray(matrix), rhs, tolerance)
     if not found.consistent.all():
         raise Contradiction(rules)
-    return shared(found.basis[0]), found.target, found.ambiguous
+    return shared(found.basis[0]), found.target, found.ambiguous, found.condition
 
 
 def _exact_places(matrix: Floats, rhs: Floats) -> tuple[Integers, Floats, Integers]:
