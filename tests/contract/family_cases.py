@@ -56,6 +56,14 @@ FAMILIES = (
         ("rotations(a.weight)",),
     ),
     Case(
+        "quarter turns said as an expression",
+        {"a.weight": (3, 4, 4)},
+        lambda w: [w.a.weight == w.a.weight.mT.flip(-1)],
+        36,
+        12,
+        ("a.weight == a.weight.mT.flip(-1)",),
+    ),
+    Case(
         "kernels under turns and flips with zero mean",
         {"a.weight": (2, 3, 3, 3)},
         lambda w: [families.rotations(w.a.weight, flips=True), families.zero_mean(w.a.weight)],

@@ -26,8 +26,8 @@ def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | No
     if exact is not None:
         exact.sign[pinned], exact.root[pinned] = 0, pinned
         said = exact.sign == 0
-        value = np.zeros((len(target), len(said)))
-        value[:, said] = target @ basis[:, said]
+        value = np.where(said, target @ basis, 0.0)
+        value[np.abs(value) <= tolerance.cancellation * np.linalg.norm(target, axis=1, keepdims=True)] = 0.0
         value[:, pinned] = values
         basis, target = _by_classes(batch.matrix, batch.rhs, len(basis), exact, value)
         pinned = np.flatnonzero(said)
