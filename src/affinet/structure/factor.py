@@ -45,16 +45,14 @@ class Factor:
     condition: Floats
 
 
-def factor(
-    matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance, said: Floats | None = None
-) -> Factor:
+def factor(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance, said: Floats | None = None) -> Factor:
     """Factor a batch of systems in float64.
 
     Shapes: matrix (k, r, n), rhs and terms (k, r). `said` (k, r) are the norms that rows had before other equations
-    were substituted in them, where some may be what is left of larger ones: their rounding is relative to that. Rows are equilibrated first, so that a row of size 1e-9 counts as
-    much as any other. Source: singular values decide the rank, of the matrix itself where it is small, of the triangle
-    of its QR factorisation where it is large (Golub & Van Loan, 4th ed., 5.4, 5.5, 8.6.3), and of its Gram matrix where
-    it is larger still and far from singular.
+    were substituted in them, where some may be what is left of larger ones: their rounding is relative to that. Rows
+    are equilibrated first, so that a row of size 1e-9 counts as much as any other. Source: singular values decide the
+    rank, of the matrix itself where it is small, of the triangle of its QR factorisation where it is large (Golub & Van
+    Loan, 4th ed., 5.4, 5.5, 8.6.3), and of its Gram matrix where it is larger still and far from singular.
     """
     if len(matrix) == 1 and matrix.size > GRAM_NUMBERS:
         quick = _by_gram(matrix[0], rhs[0], tolerance)
@@ -267,4 +265,6 @@ def _stacked(parts: list[tuple[Floats, Floats, bool, int, float]], r: int, n: in
         basis[place, : len(rows)], target[place, : len(rows)] = rows, values
     ranks = np.array([len(values) for _, values, *_ in parts], np.int64)
     consistent = np.array([part[2] for part in parts])
-    return Factor(basis, target, ranks, consistent, sum(part[3] for part in parts), np.array([part[4] for part in parts]))
+    return Factor(
+        basis, target, ranks, consistent, sum(part[3] for part in parts), np.array([part[4] for part in parts])
+    )

@@ -37,11 +37,13 @@ class Implied:
     @property
     def counts(self) -> Integers:
         """Independent equations that are said, of each system."""
-        return self._said.sum(axis=1)
+        counts: Integers = self._said.sum(axis=1)
+        return counts
 
     @property
     def _said(self) -> np.ndarray:
-        return (self.sign == 0) | (self.root != np.arange(self.root.shape[1]))
+        said: np.ndarray = (self.sign == 0) | (self.root != np.arange(self.root.shape[1]))
+        return said
 
 
 def implied(

@@ -100,7 +100,10 @@ def joined(pieces: Sequence[Piece], entries: Integers, what: object) -> tuple[In
 
 
 def panel_block(panels: Sequence[Panel], system: System) -> tuple[Dense, list[Rows]]:
-    """One dense component from panels that share entries, and what it says of single entries. Raises Contradiction with their rules, and TooLargeError."""
+    """One dense component from panels that share entries, and what it says of single entries.
+
+    Raises Contradiction with their rules, and TooLargeError.
+    """
     rows = sum(len(panel.rhs) for panel in panels)
     columns = distinct(np.concatenate([panel.columns(system.layout) for panel in panels]))
     names = ", ".join(f'"{system.rules[panel.rule].name}"' for panel in panels)

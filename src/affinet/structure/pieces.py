@@ -25,7 +25,7 @@ MOST_PASSES = 8
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Components of one form: `solved` is their factor, the slices that they turn out to be, or None for a large one."""
+    """Components of one form: `solved` is their factor, the slices that they are, or None for a large one."""
 
     component: Batch | Giant
     solved: Factor | RowBatch | None
@@ -38,12 +38,11 @@ def pieces_of(
 
     Raises Contradiction, and TooLargeError.
     """
+    pieces: list[Piece] = []
     for _ in range(MOST_PASSES):
-        weight = np.bincount(reduction.node, reduction.scale * reduction.scale, len(reduction.columns))
-        pieces = [
-            _factored(component, reduction, weight, layout, tolerance)
-            for component in split(reduction.core, reduction.terms, names)
-        ]
+        weight: Floats = np.bincount(reduction.node, reduction.scale**2, len(reduction.columns)).astype(np.float64)
+        components = split(reduction.core, reduction.terms, names)
+        pieces = [_factored(component, reduction, weight, layout, tolerance) for component in components]
         said = [(piece, found) for piece in pieces if (found := _implied(piece, weight, tolerance)) is not None]
         if not said:
             break
@@ -98,17 +97,17 @@ def _without(
         component, solved = piece.component, piece.solved
         assert isinstance(component, Batch)
         assert isinstance(solved, Factor)
-        nodes, rows = component.nodes[found.which], component.rows[found.which]
-        rule = core.rule[rows[:, 0]]
+        nodes, taken = component.nodes[found.which], component.rows[found.which]
+        rule = core.rule[taken[:, 0]]
         fixes.append(fixing(nodes, rule, found))
         ties.append(tying(nodes, rule, found))
-        kept[rows] = False
+        kept[taken] = False
         if len(found.which) <= FEW_SYSTEMS:
             kept[_chosen(component, solved, weight, found)] = True
         else:
             left, right = remaining(solved.basis, solved.target, weight[component.nodes], found)
             size = np.broadcast_to(np.abs(solved.target[found.which]).sum(axis=1)[:, None], right.shape)
-            some = left.any(axis=2)
+            some = np.asarray(left.any(axis=2))
             fresh.append(_spelt(nodes, left * np.sqrt(weight[nodes])[:, None, :], right, rule, some))
             fresh_terms.append(size[some])
     left_over = np.flatnonzero(kept)

@@ -50,9 +50,7 @@ class _Exact:
         return int(((self.sign == 0) | (self.root != np.arange(len(self.root)))).sum())
 
 
-def _implied(
-    basis: Floats, target: Floats, condition: Floats, rows: int, tolerance: Tolerance
-) -> _Exact | None:
+def _implied(basis: Floats, target: Floats, condition: Floats, rows: int, tolerance: Tolerance) -> _Exact | None:
     """What all equations together say of single places, in every cell; a tie with a shift is not among it."""
     if not any(basis.strides):
         return None
@@ -93,7 +91,8 @@ def _by_classes(matrix: Floats, rhs: Floats, rank: int, exact: _Exact, value: Fl
     for root in np.unique(exact.root[members]):
         others = members[exact.root[members] == root]
         places = np.array([root, *others])
-        basis[first : first + len(others), places] = _helmert(len(places)) * np.where(places == root, 1, exact.sign[places])
+        signs = np.where(places == root, 1, exact.sign[places])
+        basis[first : first + len(others), places] = _helmert(len(places)) * signs
         first += len(others)
     if len(chosen):
         rows, lower = orthonormal(folded(matrix[None, chosen], spread)[0])
