@@ -94,8 +94,14 @@ def refined(
 
 
 def lengths_of(rows: Rows) -> Floats:
-    """Euclidean norm of every row."""
-    return np.sqrt(np.bincount(rows.row_of_each(), rows.values * rows.values, rows.count))
+    """Euclidean norm of every row, scaled by its largest number: squares of 1e200 have no float64."""
+    largest, some = np.zeros(rows.count), rows.lengths > 0
+    if some.any():
+        largest[some] = np.maximum.reduceat(np.abs(rows.values), rows.bounds[:-1][some])
+    row = rows.row_of_each()
+    share = rows.values / np.where(largest > 0, largest, 1.0)[row]
+    norms: Floats = largest * np.sqrt(np.bincount(row, share * share, rows.count))
+    return norms
 
 
 def _eliminated(
