@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from affinet import families
-from affinet.language.families import SignedPermutation, powers
+from affinet.language.families import SignedPermutation, kronecker_power, kronecker_sum, powers
 from tests.contract.case import Case
 
 SQUARE = {"a.weight": (6, 6)}
@@ -15,6 +15,9 @@ TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 PLANE, BASIS = np.array([[0.6, -0.8], [0.8, 0.6]]), np.array([[2.0, 1.0], [0.5, 1.0]])
 # In another basis no entry of an equivariant map is zero: the contract measures violations relative to the entries.
 TURNED = BASIS @ PLANE @ np.linalg.inv(BASIS)
+SPACE = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
+ABOUT = np.array([[0.6, -0.8, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, 1.0]])
+TILT = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 SIGNED = SignedPermutation(np.array([1, 2, 3, 0]), np.array([1, 1, 1, -1]))
 SHARED = np.array([[0, 1, 2, 0], [1, 2, 0, 1], [-1, 3, 3, 0]])
 SIGNS = np.array([[1, -1, 1, -1], [1, 0, 1, -1], [1, 1, -1, -1]])
@@ -53,6 +56,14 @@ FAMILIES = (
         ("rotations(a.weight)",),
     ),
     Case(
+        "quarter turns said as an expression",
+        {"a.weight": (3, 4, 4)},
+        lambda w: [w.a.weight == w.a.weight.mT.flip(-1)],
+        36,
+        12,
+        ("a.weight == a.weight.mT.flip(-1)",),
+    ),
+    Case(
         "kernels under turns and flips with zero mean",
         {"a.weight": (2, 3, 3, 3)},
         lambda w: [families.rotations(w.a.weight, flips=True), families.zero_mean(w.a.weight)],
@@ -67,6 +78,14 @@ FAMILIES = (
         12,
         8,
         ("moments(a.weight, [-2, -1, 0, 1, 2], derivative=2, order=3)",),
+    ),
+    Case(
+        "second derivative to the fourth order",
+        {"a.weight": (4, 5)},
+        lambda w: [families.moments(w.a.weight, [-2, -1, 0, 1, 2], derivative=2, order=4)],
+        16,
+        4,
+        ("moments(a.weight, [-2, -1, 0, 1, 2], derivative=2, order=4)",),
     ),
     Case(
         "dense layer as a convolution",
@@ -87,6 +106,33 @@ FAMILIES = (
         ],
         256 - 15 + 16 - 2,
         17,
+    ),
+    Case(
+        "tensors under rotations of space",
+        {"a.weight": (9, 9)},
+        lambda w: [
+            families.equivariant(
+                w.a.weight,
+                [kronecker_power(r, 2) for r in (SPACE, ABOUT)],
+                [kronecker_power(r, 2) for r in (SPACE, ABOUT)],
+            )
+        ],
+        78,
+        3,
+    ),
+    Case(
+        "tensors under the algebra of rotations of space",
+        {"a.weight": (9, 9)},
+        lambda w: [
+            families.equivariant(
+                w.a.weight,
+                [kronecker_sum(x, 2) for x in (TURN, TILT)],
+                [kronecker_sum(x, 2) for x in (TURN, TILT)],
+                lie_algebra=True,
+            )
+        ],
+        78,
+        3,
     ),
     Case(
         "equivariant under signed turns",

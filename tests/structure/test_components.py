@@ -11,7 +11,7 @@ from scipy import sparse
 
 import affinet
 from affinet import families
-from affinet.structure.blocks import Dense, Interval, Sparse
+from affinet.structure.blocks import Dense, Fixed, Interval, Sparse
 
 DRAW = np.random.default_rng(3)
 COEFFICIENTS = DRAW.uniform(0.5, 2.0, (30, 4))
@@ -52,7 +52,8 @@ def test_a_component_beyond_the_limit_stays_sparse(rows: int, kind: type) -> Non
     for k, offset in enumerate((0, 1, 2)):
         matrix[np.arange(rows), places[np.arange(rows) + offset]] = (1.0, 0.3, -0.2)[k] + DRAW.uniform(0, 0.1, rows)
     plan = affinet.plan(families.linear([w.a], sparse.coo_array(matrix), 1))
-    assert [type(block) for block in plan.blocks] == [kind]
+    # Far from the free ones the recurrence has forgotten them: these entries are determined to rounding.
+    assert [type(block) for block in plan.blocks if not isinstance(block, Fixed)] == [kind]
     assert (plan.rank, plan.free) == (rows, 2)
 
 

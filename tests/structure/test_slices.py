@@ -49,10 +49,11 @@ def test_what_is_no_copy(matrix: list[list[float]], rhs: list[list[float]]) -> N
     assert len(slices.copies) == len(slices.pinned) == 0
 
 
-def test_copies_of_pinned_places_are_left_to_the_pins() -> None:
+def test_what_equals_a_pinned_place_is_pinned_too_and_no_copy() -> None:
     slices = slices_of(batch([[1, -1, 0], [0, 1, 0], [1, 1, 1]], [[0, 2, 9]]), Tolerance())
-    assert slices.pinned.tolist() == [1]
-    assert not {1} & set(slices.copies[:, :2].ravel().tolist())
+    assert slices.pinned.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(slices.values, [[2, 2, 5]], rtol=1e-15)
+    assert not len(slices.copies)
 
 
 def test_one_row_of_equal_coefficients_is_one_number() -> None:

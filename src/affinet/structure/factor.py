@@ -9,7 +9,7 @@ import scipy.linalg
 from scipy.linalg import blas
 
 from affinet.language.terms import Floats, Integers
-from affinet.system.tolerance import Tolerance
+from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
 SVD_NUMBERS = 4_096
 """Up to this many numbers a singular value decomposition costs no more than the loop around it."""
@@ -22,6 +22,10 @@ GRAM_NUMBERS = 2**20
 GRAM_SPREAD = 1e5
 """Largest ratio of singular values for which `A Aᵀ` keeps ten digits of each of them, and two passes are enough for an
 orthonormal basis (CholeskyQR2: Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, ETNA 2015)."""
+LITTLE_LEFT = 1e-2
+"""Rows that shrank below this share of what they were, by substitution, have lost digits that the rank may hang on."""
+NEARLY_ORTHONORMAL = 16 * DOUBLE_EPSILON
+"""What inner products of rows may be off by, where they give the equations back more exactly for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +33,8 @@ class Factor:
     """`basis[k] @ y == target[k]` is the same set as `matrix[k] @ y == rhs[k]`.
 
     basis (k, r, n) has orthonormal rows, target (k, r) (zero rows beyond a component's rank), ranks (k,).
-    `consistent` (k,) says which systems can hold; `ambiguous` counts ranks decided close to the tolerance.
+    `consistent` (k,) says which systems can hold; `ambiguous` counts ranks decided close to the tolerance. `condition`
+    (k,) is that of the equilibrated rows, the smallest singular value being the last that counts.
     """
 
     basis: Floats
@@ -37,15 +42,17 @@ class Factor:
     ranks: Integers
     consistent: np.ndarray
     ambiguous: int
+    condition: Floats
 
 
-def factor(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> Factor:
+def factor(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance, said: Floats | None = None) -> Factor:
     """Factor a batch of systems in float64.
 
-    Shapes: matrix (k, r, n), rhs and terms (k, r). Rows are equilibrated first, so that a row of size 1e-9 counts as
-    much as any other. Source: singular values decide the rank, of the matrix itself where it is small, of the triangle
-    of its QR factorisation where it is large (Golub & Van Loan, 4th ed., 5.4, 5.5, 8.6.3), and of its Gram matrix where
-    it is larger still and far from singular.
+    Shapes: matrix (k, r, n), rhs and terms (k, r). `said` (k, r) are the norms that rows had before other equations
+    were substituted in them, where some may be what is left of larger ones: their rounding is relative to that. Rows
+    are equilibrated first, so that a row of size 1e-9 counts as much as any other. Source: singular values decide the
+    rank, of the matrix itself where it is small, of the triangle of its QR factorisation where it is large (Golub & Van
+    Loan, 4th ed., 5.4, 5.5, 8.6.3), and of its Gram matrix where it is larger still and far from singular.
     """
     if len(matrix) == 1 and matrix.size > GRAM_NUMBERS:
         quick = _by_gram(matrix[0], rhs[0], tolerance)
@@ -55,6 +62,8 @@ def factor(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> 
     safe = np.where(norms > 0, norms, 1.0)
     matrix, rhs, terms = matrix / safe[..., None], rhs / safe, terms / safe
     k, r, n = matrix.shape
+    if said is not None and r > 1 and (left := norms < LITTLE_LEFT * said).any():
+        return _with_little_left(matrix, rhs, terms, np.minimum(norms / said, 1.0), left.any(axis=1), tolerance)
     if r == 1:
         return _single(matrix, rhs, terms, norms, tolerance)
     if r * n <= SVD_NUMBERS or k > FEW_SYSTEMS:
@@ -85,25 +94,79 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
     bound = tolerance.rank(*matrix.shape) * s[0]
     rank = int((s > bound).sum())
     ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2)).any())
+    condition = s[:1] / s[max(rank, 1) - 1] if s[0] > 0 else np.ones(1)
     within = rhs @ u[:, :rank]
     gap = np.abs(rhs - within @ u[:, :rank].T).max(axis=1)
     consistent = gap <= tolerance.consistency(len(matrix)) * np.abs(rhs).max(axis=1)
     if rank == len(matrix):
-        rows, lower = _orthonormal(matrix) if left is None else (left.T, small)
-        return Factor(rows[None], np.linalg.solve(lower, rhs.T).T, np.array([rank]), consistent, ambiguous)
+        rows, lower = orthonormal(matrix) if left is None else (left.T, small)
+        return Factor(rows[None], np.linalg.solve(lower, rhs.T).T, np.array([rank]), consistent, ambiguous, condition)
     if left is None and rank:
         chosen = _independent(matrix, rank)
-        rows, lower = _orthonormal(matrix[chosen])
+        rows, lower = orthonormal(matrix[chosen])
         target = scipy.linalg.solve_triangular(lower, rhs[:, chosen].T, lower=True).T
-        return Factor(rows[None], target, np.array([rank]), consistent, ambiguous)
+        return Factor(rows[None], target, np.array([rank]), consistent, ambiguous, condition)
     basis = vt[:rank] if left is None else vt[:rank] @ left.T
-    return Factor(basis[None], within / s[:rank], np.array([rank]), consistent, ambiguous)
+    return Factor(basis[None], within / s[:rank], np.array([rank]), consistent, ambiguous, condition)
+
+
+def orthonormal(matrix: Floats) -> tuple[Floats, Floats]:
+    """`matrix = lower @ rows` for independent rows, of one matrix or a batch: `rows` orthonormal, `lower` triangular.
+
+    Singular vectors span the same equations, but with their errors spread over all of them: on 8 equations over 12
+    entries a projection misses by 13 spacings of float64 with them, by less than one with these. Rows that are solved
+    for with the triangle give the equations back entry by entry (Higham, Accuracy and Stability, 2nd ed., theorem 8.5),
+    those of the QR factorisation only in norm. They are less orthonormal, which a second pass forgives, and are taken
+    where that is not much.
+    """
+    q, upper = np.linalg.qr(np.swapaxes(matrix, -1, -2))
+    rows, lower = np.swapaxes(q, -1, -2), np.swapaxes(upper, -1, -2)
+    solved = np.linalg.solve(lower, matrix)
+    off = np.abs(solved @ np.swapaxes(solved, -1, -2) - np.eye(matrix.shape[-2])).max(axis=(-1, -2))
+    return np.where((off <= NEARLY_ORTHONORMAL)[..., None, None], solved, rows), lower
+
+
+def _with_little_left(
+    matrix: Floats, rhs: Floats, terms: Floats, share: Floats, which: np.ndarray, tolerance: Tolerance
+) -> Factor:
+    """Systems of which some (`which`) have rows that are a small share (k, r) of what they were: one by one."""
+    k, r, n = matrix.shape
+    rest = factor(matrix[~which], rhs[~which], terms[~which], tolerance) if not which.all() else None
+    systems = zip(matrix[which], rhs[which], terms[which], share[which], strict=True)
+    some = _stacked([_by_share(*system, tolerance) for system in systems], r, n)
+    if rest is None:
+        return some
+    most = max(rest.basis.shape[1], some.basis.shape[1])
+    basis, target = np.zeros((k, most, n)), np.zeros((k, most))
+    ranks, consistent, condition = np.zeros(k, np.int64), np.zeros(k, bool), np.ones(k)
+    for part, places in ((rest, ~which), (some, which)):
+        basis[places, : part.basis.shape[1]], target[places, : part.target.shape[1]] = part.basis, part.target
+        ranks[places], consistent[places], condition[places] = part.ranks, part.consistent, part.condition
+    return Factor(basis, target, ranks, consistent, rest.ambiguous + some.ambiguous, condition)
+
+
+def _by_share(
+    matrix: Floats, rhs: Floats, terms: Floats, share: Floats, tolerance: Tolerance
+) -> tuple[Floats, Floats, bool, int, float]:
+    """One system of equilibrated rows, each a share of what it was: rank and contradictions are judged at that size."""
+    r, n = matrix.shape
+    sizes = np.linalg.svd(matrix * share[:, None], compute_uv=False)
+    bound = tolerance.rank(r, n) * max(float(sizes[0]), 1.0)
+    rank = int((sizes > bound).sum())
+    ambiguous = int(((sizes > bound * 0.25) & (sizes < bound * 1e2)).any())
+    chosen = _independent(matrix * share[:, None], rank)
+    rows, lower = orthonormal(matrix[chosen])
+    target = scipy.linalg.solve_triangular(lower, rhs[chosen], lower=True, check_finite=False)
+    gap = np.abs(rhs - (matrix @ rows.T) @ target) * share
+    size = np.maximum((terms * share).max(), np.linalg.norm(target))
+    condition = float(sizes[0] / sizes[rank - 1]) if rank else 1.0
+    return rows, target, bool((gap <= tolerance.consistency(r) * size).all()), ambiguous, condition
 
 
 def _single(matrix: Floats, rhs: Floats, terms: Floats, norms: Floats, tolerance: Tolerance) -> Factor:
     ranks = (norms[:, 0] > 0).astype(np.int64)
     consistent = (ranks == 1) | (np.abs(rhs[:, 0]) <= tolerance.consistency(1) * terms[:, 0])
-    return Factor(matrix, np.where(ranks[:, None] > 0, rhs, 0.0), ranks, consistent, 0)
+    return Factor(matrix, np.where(ranks[:, None] > 0, rhs, 0.0), ranks, consistent, 0, np.ones(len(ranks)))
 
 
 def _by_svd(
@@ -126,24 +189,16 @@ def _by_svd(
     basis = np.where(kept[:, :, None], vt, 0.0)
     full = ranks == matrix.shape[1]
     if full.any():
-        basis[full], lower = _orthonormal(matrix[full])
+        basis[full], lower = orthonormal(matrix[full])
         target[full] = np.linalg.solve(lower, rhs[full, :, None])[..., 0]
     for place in np.flatnonzero(~full & (ranks > 0)) if k <= FEW_SYSTEMS else ():
         chosen = _independent(matrix[place], int(ranks[place]))
-        rows, lower = _orthonormal(matrix[place, chosen])
+        rows, lower = orthonormal(matrix[place, chosen])
         basis[place, : len(rows)] = rows
         target[place, : len(rows)] = scipy.linalg.solve_triangular(lower, rhs[place, chosen], lower=True)
-    return Factor(basis[:, :most], target[:, :most], ranks, consistent, ambiguous)
-
-
-def _orthonormal(matrix: Floats) -> tuple[Floats, Floats]:
-    """`matrix = lower @ rows` for independent rows, of one matrix or a batch: `rows` orthonormal, `lower` triangular.
-
-    Singular vectors span the same equations, but with their errors spread over all of them: on 8 equations over 12
-    entries a projection misses by 13 spacings of float64 with them, by less than one with these.
-    """
-    q, upper = np.linalg.qr(np.swapaxes(matrix, -1, -2))
-    return np.swapaxes(q, -1, -2), np.swapaxes(upper, -1, -2)
+    last = np.take_along_axis(s, np.maximum(ranks - 1, 0)[:, None], 1)[:, 0]
+    condition = np.divide(s[:, 0], last, out=np.ones(k), where=last > 0)
+    return Factor(basis[:, :most], target[:, :most], ranks, consistent, ambiguous, condition)
 
 
 def _independent(matrix: Floats, rank: int) -> Integers:
@@ -152,15 +207,16 @@ def _independent(matrix: Floats, rank: int) -> Integers:
     return np.sort(pivots[:rank])
 
 
-def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int]:
+def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int, float]:
     """`matrixᵀ = Q R` in blocked Householder form, then the small triangle by SVD: `matrix = Rᵀ Qᵀ`."""
     q, upper = scipy.linalg.qr(matrix.T, mode="economic", check_finite=False)
     inner = _by_svd(upper.T[None], rhs[None], terms[None], tolerance, shape=matrix.shape)
     rank = int(inner.ranks[0])
+    told = bool(inner.consistent[0]), inner.ambiguous, float(inner.condition[0])
     if rank == len(matrix):
         lower = scipy.linalg.solve_triangular(upper, rhs, trans="T", check_finite=False)
-        return q.T, lower, bool(inner.consistent[0]), inner.ambiguous
-    return inner.basis[0, :rank] @ q.T, inner.target[0, :rank], bool(inner.consistent[0]), inner.ambiguous
+        return q.T, lower, *told
+    return inner.basis[0, :rank] @ q.T, inner.target[0, :rank], *told
 
 
 def _by_gram(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor | None:
@@ -188,7 +244,7 @@ def _by_gram(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor | None
         target = scipy.linalg.solve_triangular(lower, target, lower=True, check_finite=False)
     # Of full rank, whatever the right-hand sides are.
     ambiguous = int(sizes[0] < bound * 1e2)
-    return Factor(basis[None], target[None], np.array([r]), np.array([True]), ambiguous)
+    return Factor(basis[None], target[None], np.array([r]), np.array([True]), ambiguous, sizes[-1:] / sizes[0])
 
 
 def _inverse(lower: np.ndarray) -> Floats:
@@ -202,11 +258,13 @@ def _multiplied(lower: Floats, matrix: Floats) -> Floats:
     return done
 
 
-def _stacked(parts: list[tuple[Floats, Floats, bool, int]], r: int, n: int) -> Factor:
-    most = max(len(target) for _, target, _, _ in parts)
+def _stacked(parts: list[tuple[Floats, Floats, bool, int, float]], r: int, n: int) -> Factor:
+    most = max(len(target) for _, target, *_ in parts)
     basis, target = np.zeros((len(parts), most, n)), np.zeros((len(parts), most))
-    for place, (rows, values, _, _) in enumerate(parts):
+    for place, (rows, values, *_) in enumerate(parts):
         basis[place, : len(rows)], target[place, : len(rows)] = rows, values
-    ranks = np.array([len(values) for _, values, _, _ in parts], np.int64)
-    consistent = np.array([ok for _, _, ok, _ in parts])
-    return Factor(basis, target, ranks, consistent, sum(part[3] for part in parts))
+    ranks = np.array([len(values) for _, values, *_ in parts], np.int64)
+    consistent = np.array([part[2] for part in parts])
+    return Factor(
+        basis, target, ranks, consistent, sum(part[3] for part in parts), np.array([part[4] for part in parts])
+    )

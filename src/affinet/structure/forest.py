@@ -13,13 +13,14 @@ from affinet.language.terms import Floats, Integers
 
 @dataclass(frozen=True, eq=False)
 class Edges:
-    """Ties `a · w[x] + b · w[y] == c`, a and b not zero."""
+    """Ties `a · w[x] + b · w[y] == c`, a and b not zero; `size` is what c was computed from, |c| where it is None."""
 
     x: Integers
     y: Integers
     a: Floats
     b: Floats
     c: Floats
+    size: Floats | None = None
 
     @property
     def count(self) -> int:
@@ -118,22 +119,23 @@ def _links(edges: Edges, parent: Integers) -> Integers:
     return link
 
 
-def _steps(edges: Edges, parent: Integers, link: Integers) -> tuple[Floats, Floats]:
-    """`w[node] = ratio · w[parent] + shift` of every node, the identity at roots."""
-    ratio, shift = np.ones(len(parent)), np.zeros(len(parent))
+def _steps(edges: Edges, parent: Integers, link: Integers) -> tuple[Floats, Floats, Floats]:
+    """`w[node] = ratio · w[parent] + shift` of every node, the identity at roots, and the size of each shift."""
+    ratio, shift, size = np.ones(len(parent)), np.zeros(len(parent)), np.zeros(len(parent))
     child = np.flatnonzero(link >= 0)
     edge = link[child]
     forward = edges.y[edge] == child
     near = np.where(forward, edges.b[edge], edges.a[edge])
     far = np.where(forward, edges.a[edge], edges.b[edge])
     ratio[child], shift[child] = -far / near, edges.c[edge] / near
-    return ratio, shift
+    said = np.abs(edges.c) if edges.size is None else np.maximum(edges.size, np.abs(edges.c))
+    size[child] = said[edge] / np.abs(near)
+    return ratio, shift, size
 
 
 def _compounded(edges: Edges, parent: Integers, link: Integers) -> tuple[Floats, Integers, Floats, Floats]:
     """Mantissa and exponent of the scale, the shift and its size, of every node relative to its root."""
-    ratio, shift = _steps(edges, parent, link)
-    size = np.abs(shift)
+    ratio, shift, size = _steps(edges, parent, link)
     mantissa, exponent = np.frexp(ratio)
     exponent, above = exponent.astype(np.int64), parent
     # A shift may overflow while the root is not yet the largest; then only the scales are used.

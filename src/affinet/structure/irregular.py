@@ -9,13 +9,13 @@ from scipy import sparse
 
 from affinet.language.terms import Floats, Integers, Parameter
 from affinet.structure.blocks import Block, Classes, Dense, Fixed, Part, Sparse, Ties, others
-from affinet.structure.components import Batch, Giant, split
+from affinet.structure.components import Giant
 from affinet.structure.contradiction import Contradiction
-from affinet.structure.factor import factor
 from affinet.structure.filling import forecast_fill
 from affinet.structure.peeling import independent_rows
-from affinet.structure.recognition import recognised
+from affinet.structure.pieces import Piece, pieces_of
 from affinet.structure.reduction import Reduction, reduce
+from affinet.structure.regular import RowBatch
 from affinet.structure.slices import slices_of
 from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
@@ -40,7 +40,7 @@ def blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[
 
 
 def _blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[str]) -> list[Block]:
-    reduction = reduce(rows, tolerance)
+    reduction, pieces = pieces_of(reduce(rows, tolerance), layout, tolerance, names)
     owners = _Owners(rows, reduction)
     blocks: list[Block] = []
     known = np.zeros(len(reduction.columns), bool)
@@ -49,9 +49,9 @@ def _blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence
     if fixed.any():
         blocks.append(_fixed(reduction, np.flatnonzero(fixed), layout, owners))
     cored = np.zeros(len(reduction.columns), bool)
-    for component in split(reduction.core, reduction.terms, names):
-        cored[component.nodes.ravel()] = True
-        blocks.append(_solved(component, reduction, layout, tolerance, owners))
+    for piece in pieces:
+        cored[piece.component.nodes.ravel()] = True
+        blocks.append(_solved(piece, reduction, layout, tolerance, owners))
     free = ~fixed & ~cored[reduction.node]
     tied = free & (np.bincount(reduction.node, minlength=len(free))[reduction.node] > 1)
     if tied.any():
@@ -121,35 +121,23 @@ def _one_if_equal(values: Floats) -> Floats:
     return values[:1].copy() if (values == values[:1]).all() else values
 
 
-def _solved(
-    component: Batch | Giant, reduction: Reduction, layout: Layout, tolerance: Tolerance, owners: _Owners
-) -> Block:
+def _solved(piece: Piece, reduction: Reduction, layout: Layout, tolerance: Tolerance, owners: _Owners) -> Block:
+    component, solved = piece.component, piece.solved
     inside = np.zeros(len(reduction.columns), bool)
     inside[component.nodes.ravel()] = True
     columns = np.flatnonzero(inside[reduction.node])
     rules = owners.of(columns)
-    if isinstance(component, Batch) and _untied(component, reduction, columns):
-        regular = recognised(reduction.columns[component.nodes], component.matrix, component.rhs, layout)
-        if regular is not None:
-            return slices_of(regular, tolerance, rules)
+    if isinstance(solved, RowBatch):
+        return slices_of(solved, tolerance, rules)
     parts, order = _parts(reduction, columns, layout)
     classes = _classes(reduction, columns[order])
     number = np.full(len(reduction.columns), -1, np.int64)
     number[reduction.node[columns[order]]] = classes.class_of
-    scaled = 1.0 / np.sqrt(classes.weight)
     members = number[component.nodes]
     if isinstance(component, Giant):
-        return _sparse(component, parts, classes, members, scaled, tolerance, rules)
-    solved = factor(component.matrix * scaled[members][:, None, :], component.rhs, component.terms, tolerance)
-    if not solved.consistent.all():
-        raise Contradiction
+        return _sparse(component, parts, classes, members, 1.0 / np.sqrt(classes.weight), tolerance, rules)
+    assert solved is not None
     return Dense(parts, classes, members, solved.basis, solved.target, solved.ranks, rules, solved.ambiguous)
-
-
-def _untied(component: Batch, reduction: Reduction, columns: Integers) -> bool:
-    """Whether every unknown of the component is one entry as it is."""
-    plain = (reduction.scale[columns] == 1.0).all() and not reduction.shift[columns].any()
-    return bool(plain) and component.nodes.size == len(columns)
 
 
 def _sparse(

@@ -14,6 +14,7 @@ from affinet.language.terms import Floats, Integers, Parameter, Term, spanned_by
 from affinet.structure.blocks import Classes, Dense, Part, Slices
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.factor import factor
+from affinet.structure.implied import fixing, implied, tying
 from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows
@@ -98,8 +99,11 @@ def joined(pieces: Sequence[Piece], entries: Integers, what: object) -> tuple[In
     return columns, matrix
 
 
-def panel_block(panels: Sequence[Panel], system: System) -> Dense:
-    """One dense component from panels that share entries. Raises Contradiction with their rules, and TooLargeError."""
+def panel_block(panels: Sequence[Panel], system: System) -> tuple[Dense, list[Rows]]:
+    """One dense component from panels that share entries, and what it says of single entries.
+
+    Raises Contradiction with their rules, and TooLargeError.
+    """
     rows = sum(len(panel.rhs) for panel in panels)
     columns = distinct(np.concatenate([panel.columns(system.layout) for panel in panels]))
     names = ", ".join(f'"{system.rules[panel.rule].name}"' for panel in panels)
@@ -122,7 +126,8 @@ def panel_block(panels: Sequence[Panel], system: System) -> Dense:
     if not found.consistent.all():
         raise Contradiction(rules)
     parts = tuple(Part(parameter, positions) for parameter, _, positions in system.layout.split(columns))
-    return _component(parts, found.basis[0], found.target[0], rules, found.ambiguous)
+    block = _component(parts, found.basis[0], found.target[0], rules, found.ambiguous)
+    return block, _said_of_entries(block, found.condition, rows, system)
 
 
 def single_cell(slices: Slices) -> Slices | Dense:
@@ -163,8 +168,23 @@ def panel_blocks(
         if _any_within(columns, others, system.layout) or (hit and small):
             lowered.append(system.rows(numbers))
         else:
-            found.append(panel_block(cluster, system))
+            block, said = panel_block(cluster, system)
+            found.append(block)
+            lowered += said
     return found, lowered
+
+
+def _said_of_entries(block: Dense, condition: Floats, rows: int, system: System) -> list[Rows]:
+    """What a component determines, and what it makes equal or opposite, as equations: on top they are exact."""
+    one = np.ones(block.members.shape)
+    exact = None
+    if not block.ambiguous:
+        exact = implied(block.basis, block.target, one, condition, rows, system.tolerance)
+    if exact is None:
+        return []
+    columns = np.concatenate([system.layout.start(part.parameter) + part.positions for part in block.parts])
+    rule = np.array(block.rules[:1])
+    return [said(columns[None], rule, exact) for said in (fixing, tying)]
 
 
 def _clusters(panels: Sequence[Panel], layout: Layout) -> list[list[Panel]]:

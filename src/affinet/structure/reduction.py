@@ -24,7 +24,8 @@ class Reduction:
     `local` is the place in `columns` of every stored value of the rows. Nodes are numbered by a representative place
     in `columns`. `core` speaks of nodes, has at least three entries a row unless rounds ran out, and its right-hand
     sides are those of z; `terms` are the sums of the magnitudes these were computed from, which rounding is relative
-    to.
+    to, as `size` is for `shift` and `value_size` for `value`, and `norms` those of the rows before anything was
+    substituted, which the rounding of their coefficients is relative to.
     """
 
     columns: Integers
@@ -36,6 +37,9 @@ class Reduction:
     value: Floats
     core: Rows
     terms: Floats
+    norms: Floats
+    size: Floats
+    value_size: Floats
 
 
 @dataclass(eq=False)
@@ -60,7 +64,56 @@ def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
     n = len(columns)
     state = _State(np.arange(n), np.ones(1), np.zeros(1), np.zeros(1), np.zeros(n, bool), np.zeros(n), np.zeros(n))
     core = Rows(rows.bounds, local, rows.values, rows.rhs, rows.rule, rows.index)
-    terms = rows.magnitude
+    return _eliminated(state, core, rows.magnitude, lengths_of(rows), columns, local, tolerance)
+
+
+def refined(
+    reduction: Reduction,
+    fixes: Rows,
+    ties: Rows,
+    core: Rows,
+    terms: Floats,
+    norms: Floats,
+    tolerance: Tolerance,
+) -> Reduction:
+    """The reduction with some of its nodes fixed by equations of one node, others tied by equations of two.
+
+    `core` takes the place of its equations, as they are before that. Raises Contradiction.
+    """
+    n = len(reduction.columns)
+    known, value, value_size = np.zeros(n, bool), np.zeros(n), np.zeros(n)
+    known[reduction.fixed], value[reduction.fixed] = True, reduction.value
+    value_size[reduction.fixed] = reduction.value_size
+    state = _State(reduction.node, reduction.scale, reduction.shift, reduction.size, known, value, value_size)
+    if fixes.count:
+        _fix(state, fixes, np.arange(fixes.count), fixes.magnitude, tolerance)
+    if ties.count:
+        _tie(state, ties, np.arange(ties.count), ties.magnitude, tolerance)
+    core, terms = _substituted(state, core, terms, tolerance)
+    return _eliminated(state, core, terms, norms, reduction.columns, reduction.local, tolerance)
+
+
+def lengths_of(rows: Rows) -> Floats:
+    """Euclidean norm of every row, scaled by its largest number: squares of 1e200 have no float64."""
+    largest, some = np.zeros(rows.count), rows.lengths > 0
+    if some.any():
+        largest[some] = np.maximum.reduceat(np.abs(rows.values), rows.bounds[:-1][some])
+    row = rows.row_of_each()
+    share = rows.values / np.where(largest > 0, largest, 1.0)[row]
+    norms: Floats = largest * np.sqrt(np.bincount(row, share * share, rows.count))
+    return norms
+
+
+def _eliminated(
+    state: _State,
+    core: Rows,
+    terms: Floats,
+    norms: Floats,
+    columns: Integers,
+    local: Integers,
+    tolerance: Tolerance,
+) -> Reduction:
+    n = len(columns)
     tying = False
     for _ in range(MOST_ROUNDS):
         lengths = core.lengths
@@ -76,9 +129,10 @@ def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
             changed = _tie(state, core, double, terms, tolerance)
             kept, tying = np.flatnonzero((lengths == 1) | (lengths > 2)), False
             if not changed and not len(kept):
-                core, terms = core.select(kept), terms[kept]
+                core, terms, norms = core.select(kept), terms[kept], norms[kept]
                 break
         core, terms = _substituted(state, core.select(kept), terms[kept], tolerance)
+        norms = norms[kept]
     return Reduction(
         columns,
         local,
@@ -89,6 +143,9 @@ def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
         state.value[state.known],
         core,
         terms,
+        norms,
+        np.broadcast_to(state.size, (n,)),
+        state.value_size[state.known],
     )
 
 
@@ -119,9 +176,8 @@ def _fix(state: _State, core: Rows, single: Integers, terms: Floats, tolerance: 
 def _tie(state: _State, core: Rows, double: Integers, terms: Floats, tolerance: Tolerance) -> bool:
     """Equations of two unknowns join their classes. True if a cycle gave a class its value."""
     place = core.bounds[double]
-    edges = Edges(
-        core.columns[place], core.columns[place + 1], core.values[place], core.values[place + 1], core.rhs[double]
-    )
+    x, y, a, b = core.columns[place], core.columns[place + 1], core.values[place], core.values[place + 1]
+    edges = Edges(x, y, a, b, core.rhs[double], terms[double])
     forest = spanning_forest(edges, len(state.node))
     found = _close_cycles(state, edges, forest, terms[double], tolerance)
     _compose(state, forest)

@@ -120,6 +120,7 @@ def _holds(
     move = even.T @ (factor @ (factor.T @ (rhs - even @ start)))
     move = _on_bases(bases, move[None])[0]
     gap = np.abs(even @ (start + move) - rhs)
-    # Rounding is relative to what was added up, which may cancel.
+    # Rounding is relative to what was added up, which may cancel: in a row, and in the entries of the point itself.
     size = float((terms + abs(even) @ (np.abs(start) + np.abs(move))).max())
+    size = max(size, float((np.abs(start) + np.abs(move)).max(initial=0.0)))
     return bool((gap <= tolerance.consistency(n) * size).all())
