@@ -153,6 +153,17 @@ class InfeasibleError(AffinetError, ValueError):
         self.rules = tuple(name for name, _ in rules)
         self.minimal = minimal
 
+    def beside_frozen(self, names: Sequence[str]) -> Self:
+        """The same error, saying which weights counted as constants."""
+        one = len(names) == 1
+        self.message += (
+            f"\n{_shortened(names, 4)} {'is' if one else 'are'} frozen (requires_grad=False) and "
+            f"{'counts as a constant at its value' if one else 'count as constants at their values'} now. Train "
+            f"{'it' if one else 'them'}, or give {'it a value' if one else 'them values'} that the rules allow."
+        )
+        self.args = (self.message,)
+        return self
+
 
 class AttachError(AffinetError, ValueError):
     """A model, an optimizer and rules that cannot be put together; nothing was changed."""

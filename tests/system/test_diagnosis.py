@@ -115,3 +115,9 @@ def test_many_rules_of_which_two_contradict() -> None:
     with pytest.raises(affinet.InfeasibleError, match="cannot hold together") as found:
         affinet.plan(rules)
     assert set(found.value.rules) == {"tie 10", "ten", "eleven"}
+
+
+def test_the_number_of_a_large_contradiction_is_that_of_its_rules() -> None:
+    w = affinet.weights({"a": (1000, 1000)})
+    with pytest.raises(affinet.InfeasibleError, match=r"together they say 0 == 1 for a"):
+        affinet.plan([w.a.sum(dim=0) == 1, w.a.sum() == 1001])

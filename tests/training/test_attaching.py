@@ -82,6 +82,17 @@ def test_infeasible_frozen_values_are_refused() -> None:
     assert found.value.rules == ("first", "second")
 
 
+def test_a_rule_that_frozen_weights_break_says_that_they_are_frozen() -> None:
+    model = torch.nn.Linear(4, 4)
+    model.weight.requires_grad_(False)
+    rule = affinet.weights(model).weight.sum(dim=1) == 7
+    said = r"(?s)it says 0 == .*\nweight is frozen \(requires_grad=False\) and counts as a constant at its value now\. Train"
+    with pytest.raises(affinet.InfeasibleError, match=said):
+        affinet.project(model, torch.optim.SGD(model.parameters(), lr=0.1), rule)
+    with pytest.raises(affinet.InfeasibleError, match=said):
+        affinet.reparametrize(model, rule)
+
+
 def test_a_rule_on_frozen_weights_alone_is_checked() -> None:
     model = model_of(a=(3,), c=(2,))
     model.c.requires_grad_(False)

@@ -534,6 +534,25 @@ def test_an_optimizer_made_before_is_named_at_its_first_step() -> None:
     assert not torch.equal(model.hidden.bias, before)
 
 
+@pytest.mark.parametrize("basis", ["orthonormal", "free", "projection"])
+def test_an_optimizer_made_before_baking_is_named_at_its_next_step(basis: Any) -> None:
+    model = Autoencoder()
+    affinet.reparametrize(model, model.rules(), basis=basis)
+    optimizer, scheduled = optim.Adam(model.parameters(), lr=0.1), optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    model(X).sum().backward()
+    optimizer.step()
+    affinet.bake(model)
+    model(X).sum().backward()
+    before = model.hidden.bias.detach().clone()
+    with pytest.raises(affinet.AttachError, match=r"this Adam was made before the model was baked: it holds encoder"):
+        optimizer.step()
+    assert torch.equal(model.hidden.bias, before)
+    scheduled.step()
+    fresh = optim.Adam(model.parameters(), lr=0.1)
+    fresh.step()
+    assert not torch.equal(model.hidden.bias, before)
+
+
 def test_reparametrizing_twice_is_refused() -> None:
     model = Autoencoder()
     plan = affinet.plan(model.rules())

@@ -33,6 +33,7 @@ def bordered(bases: Sequence[Base], rows: Rows, layout: Layout, tolerance: Toler
         found = places(base, columns, layout)
         place[found >= 0] = first + found[found >= 0]
         first += count(base)
+    forecast(f"solving {rows.count:,} more equations over {first:,} entries of regular rules", first, item_bytes=4)
     free = np.flatnonzero(place < 0)
     place[free] = first + np.arange(len(free))
     loose = tuple(Part(parameter, positions) for parameter, _, positions in layout.split(columns[free]))

@@ -81,6 +81,10 @@ def _certificate(rows: Rows) -> tuple[Floats, float]:
         return residual, 0.0
     weights = residual / largest
     weights[np.abs(weights) < 1e-6] = 0.0
+    # Mostly equations are added and taken off: whole numbers that cancel exactly say it without the solver's error.
+    whole = np.round(weights)
+    if not np.any(matrix.T @ whole) and whole @ rows.rhs != 0.0:
+        weights = whole
     return weights, float(weights @ rows.rhs)
 
 

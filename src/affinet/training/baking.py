@@ -81,10 +81,12 @@ class Reparametrization:
         """Make the model plain again: feasible weights in the same Parameter objects, of the same class and names.
 
         `state_dict` has the keys of before in their order, and the outputs are the same bits. Baking twice is no error.
-        Make the optimizer anew: the free numbers are gone.
+        Make the optimizer anew: the free numbers are gone, and a step of one that holds them raises AttachError. The
+        rules are kept no longer; `affinet.project` keeps them through the steps of the new one.
         """
+        numbers = self._replacement.numbers()
         self._replacement.bake()
-        accept_again(self._replacement)
+        accept_again(self._replacement, numbers)
 
     def __repr__(self) -> str:
         far = {name: distance for name, distance in self.moved.items() if distance > 0.0}
@@ -105,6 +107,7 @@ def bake(model: torch.nn.Module) -> torch.nn.Module:
             "already."
         )
     for replacement in found:
+        numbers = replacement.numbers()
         replacement.bake()
-        accept_again(replacement)
+        accept_again(replacement, numbers)
     return model

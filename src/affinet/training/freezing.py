@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import optim
 
-from affinet.errors import AttachError, UnsupportedWeightError
+from affinet.errors import AttachError, InfeasibleError, UnsupportedWeightError
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
@@ -94,7 +94,10 @@ class Freezing:
         frozen = {name: p for (name, p), held in zip(self._parameters.items(), constant, strict=True) if held}
         values: dict[str, Floats] = {name: p.detach().to("cpu", torch.float64).numpy() for name, p in frozen.items()}
         epsilon = max((torch.finfo(p.dtype).eps for p in frozen.values()), default=0.0)
-        left = self._plan.with_constants(values, epsilon)
+        try:
+            left = self._plan.with_constants(values, epsilon)
+        except InfeasibleError as wrong:
+            raise wrong.beside_frozen(sorted(frozen)) from None
         parameters = {p.name: self._parameters[p.name] for p in left.parameters}
         check(left, parameters)
         places = tuple(place for place in self._places if place.name in parameters)

@@ -61,6 +61,18 @@ class Replacement:
             place.parameter.grad = None
             place.parameter.data = place.parameter.data.new_empty(0)
 
+    def numbers(self) -> dict[str, torch.nn.Parameter]:
+        """What is trained in the stead of the parameters, by name."""
+        if self.baked:
+            return {}
+        return {
+            f"{place.name}.{kind}": parameter
+            for place in self.places
+            for module in place.module.get_submodule("parametrizations").get_submodule(place.attribute).children()
+            if isinstance(module, Weight)
+            for kind, parameter in module.named_parameters(recurse=False)
+        }
+
     def bake(self) -> None:
         """Put the parameters back, with the weights that were computed last. A second time does nothing."""
         if self.baked:
