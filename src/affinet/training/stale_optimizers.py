@@ -67,9 +67,9 @@ def _before_step(optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict
         )
     if left := [_gone[id(p)][1] for p in parameters if id(p) in _gone and _gone[id(p)][0]() is p]:
         raise AttachError(
-            f"this {kind} was made before the model was baked: it holds {_listed(left)}, from which nothing is computed "
-            f"any more. {anew}Rules are kept no longer after baking: affinet.project keeps them through the steps of a "
-            f"new optimizer. The step was not taken."
+            f"this {kind} was made before the model was baked: it holds {_listed(left)}, from which nothing is "
+            f"computed any more. {anew}Rules are kept no longer after baking: affinet.project keeps them through the "
+            f"steps of a new optimizer. The step was not taken."
         )
     _checked[optimizer] = now
 

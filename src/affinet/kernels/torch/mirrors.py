@@ -8,6 +8,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors, box_of
 from affinet.kernels.torch.precision import mean_norm, regular_dtype, silenced
+from affinet.kernels.torch.scratch import Scratch
 from affinet.kernels.torch.slices import ProductKernel
 from affinet.language.terms import row_major_steps
 from affinet.structure.blocks import Mirror, MirroredProduct, Pairs
@@ -27,6 +28,7 @@ class MirrorKernel:
         self._alone = torch.as_tensor(distinct(np.concatenate(alone)), device=like.device)
         self.others = torch.as_tensor(block.without, device=like.device)
         """Places of the flattened box that belong to other blocks."""
+        self._scratch = Scratch()
 
     @property
     def transposes(self) -> bool:
@@ -45,8 +47,10 @@ class MirrorKernel:
         self.box.write(tensor, _keeping(values, self.box.read(tensor), self._alone))
 
     def project(self, x: Tensor) -> Tensor:
-        both = torch.add(x, self.mirrored(x), alpha=self._sign)
-        return (both.add_(self._shift) if self._affine else both).mul_(0.5)
+        """Nearest point; may write to `x`. Entries of other blocks are left as they are."""
+        others, image = self._others_of(x), self._image(x)
+        both = x.add_(image, alpha=self._sign)
+        return self._with(others, (both.add_(self._shift) if self._affine else both).mul_(0.5))
 
     def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         other = self.mirrored(metric)
@@ -54,12 +58,27 @@ class MirrorKernel:
         return (metric * x + other * image) / (metric + other)
 
     def tangent(self, x: Tensor) -> Tensor:
-        return torch.add(x, self.mirrored(x), alpha=self._sign).mul_(0.5)
+        others, image = self._others_of(x), self._image(x)
+        return self._with(others, x.add_(image, alpha=self._sign).mul_(0.5))
 
     def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         # Where the sum of both is zero, their difference is twice either of them, and the same seen from both sides.
-        noise = self.difference(x).mul_(floor)
-        return silenced(self.tangent(x), noise)
+        others, image = self._others_of(x), self._image(x)
+        noise = torch.sub(x, image, alpha=self._sign, out=self._scratch.like(x, 1)).abs_().mul_(floor)
+        mean = x.add_(image, alpha=self._sign).mul_(0.5)
+        faint = torch.abs(mean, out=image) < noise
+        return self._with(others, mean.masked_fill_(faint, 0.0))
+
+    def _image(self, x: Tensor) -> Tensor:
+        """The mirror image in a buffer. Copies of a transposed matrix go tile by tile; arithmetic on it does not."""
+        return self._scratch.like(x, 0).copy_(self.mirrored(x))
+
+    def _others_of(self, x: Tensor) -> Tensor | None:
+        return x.take(self.others) if len(self.others) else None
+
+    def _with(self, others: Tensor | None, x: Tensor) -> Tensor:
+        """`x`, in place, with the entries of other blocks put back."""
+        return x if others is None else x.put_(self.others, others)
 
     def difference(self, x: Tensor) -> Tensor:
         """`|x − sign · mirrored(x)|`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from threading import local
 
 import numpy as np
 from scipy import sparse
@@ -39,7 +40,7 @@ class EqualEntries:
         self._counts = np.bincount(class_of, minlength=count).astype(np.float64)
         self._parts = 2 if part.size >= SHARED else 1
         self._small = bool(self._counts.max(initial=0.0) <= SMALL_CLASS)
-        self._scratch: dict[type[np.generic], np.ndarray] = {}
+        self._scratch = local()
 
     @staticmethod
     def fits(block: Ties) -> bool:
@@ -56,10 +57,12 @@ class EqualEntries:
         self._loops.averaged(x, *self._known, self._counts, *self._members, sums, means, quiet, threads)
 
     def _table(self, kind: type[np.generic]) -> np.ndarray:
-        """Scratch of one number a class and part, kept: fresh pages cost as much as a pass over them."""
-        if kind not in self._scratch:
-            self._scratch[kind] = np.empty((self._parts, len(self._counts)), kind)
-        return self._scratch[kind]
+        """Scratch of one number a class and part, kept, each thread its own: fresh pages cost as much as a pass."""
+        tables: dict[str, np.ndarray] = self._scratch.__dict__
+        name = kind.__name__
+        if name not in tables:
+            tables[name] = np.empty((self._parts, len(self._counts)), kind)
+        return tables[name]
 
     @cached_property
     def _members(self) -> tuple[np.ndarray, np.ndarray]:
