@@ -8,7 +8,7 @@ import pytest
 import affinet
 from affinet import concat, families, stack
 from affinet.language.evaluation import evaluate
-from affinet.structure.blocks import Product, Slices
+from affinet.structure.blocks import Product, Slices, Ties
 from affinet.structure.sections import sections
 from affinet.system.system import System
 
@@ -51,3 +51,10 @@ def test_what_has_an_irregular_section_is_read_one_equation_at_a_time() -> None:
     plan = affinet.plan([rule])
     assert System.of([rule]).equations == 900
     assert not any(isinstance(block, Slices) and block.size == 90_000 for block in plan.blocks)
+
+
+def test_a_rolled_matrix_is_tied_and_not_read_in_sections() -> None:
+    w = affinet.weights({"a": (300, 300)})
+    (block,) = affinet.plan(families.circulant(w.a)).blocks
+    assert isinstance(block, Ties)
+    assert block.classes.count == 300

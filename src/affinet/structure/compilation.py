@@ -63,9 +63,14 @@ def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror 
 
 
 def _in_sections(expression: Expression, number: int) -> list[RowBatch]:
-    """The batches of a rule of several sections, none where it has not or one of them is no batch."""
+    """The batches of a rule of several sections, none where it has not or one of them is no batch of sums.
+
+    Ties in sections, as of a matrix rolled by one, are classes together.
+    """
     parts = sections(expression)
-    batches = [found for part in parts if isinstance(found := read(part, number), RowBatch)] if len(parts) > 1 else []
+    if len(parts) < 2:
+        return []
+    batches = [found for part in parts if isinstance(found := read(part, number), RowBatch) and found.sums]
     return batches if len(batches) == len(parts) else []
 
 

@@ -47,6 +47,11 @@ class RowBatch:
     def size(self) -> int:
         return self.cells * self.inner.size
 
+    @property
+    def sums(self) -> bool:
+        """Whether every equation is about three entries or more."""
+        return bool((np.count_nonzero(self.matrix, axis=1) > 2).all())
+
     @cached_property
     def span(self) -> tuple[int, int]:
         """Lowest and highest position in the parameter."""
