@@ -339,7 +339,7 @@ def test_a_basis_beyond_memory_says_so_before_it_is_made(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("kind", ["orthonormal", "free"])
 def test_large_blocks_without_a_cheap_basis_say_what_to_use(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.structure.components.MOST_DENSE_ROWS", 2)
+    monkeypatch.setattr("affinet.structure.elimination.components.MOST_DENSE_ROWS", 2)
     w = affinet.weights({"v": (1_200,)})
     plan = affinet.plan([(w.v[k] + w.v[k + 1] - 2 * w.v[k + 2] == 1).named(f"step {k}") for k in range(1_198)])
     assert any(isinstance(block, Sparse) for block in plan.blocks)

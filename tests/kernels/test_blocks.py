@@ -65,7 +65,7 @@ def planned(name: str) -> Plan:
     system = System.of(rules)
     with pytest.MonkeyPatch.context() as patch:
         if kind is Sparse:
-            patch.setattr("affinet.structure.components.MOST_DENSE_ROWS", 2)
+            patch.setattr("affinet.structure.elimination.components.MOST_DENSE_ROWS", 2)
         plan = Plan(system, compile_blocks(system, one_by_one=0 if terms else 65_536))
     assert any(isinstance(block, kind) for block in plan.blocks), [type(block) for block in plan.blocks]
     return plan

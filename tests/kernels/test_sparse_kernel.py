@@ -15,8 +15,9 @@ from affinet.kernels.reference import Oracle, oracle
 from affinet.kernels.torch import conjugate_gradients
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
 from affinet.kernels.torch.sparse import SparseKernel
-from affinet.structure import blocks, components, peeling
+from affinet.structure import blocks
 from affinet.structure.blocks import Sparse
+from affinet.structure.elimination import components, peeling
 from affinet.structure.plan import Plan
 
 N, M = 60, 90

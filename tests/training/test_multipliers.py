@@ -14,8 +14,8 @@ from torch import Tensor, optim
 import affinet
 from affinet import families
 from affinet.kernels.reference import oracle
-from affinet.structure import components
 from affinet.structure import multipliers as solving
+from affinet.structure.elimination import components
 from affinet.system.system import System
 from tests.training.problems import CENTRE, COUNT, CURVATURE, DENSE, SHAPES
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from affinet.language.expression import Expression
 from affinet.structure.blocks import Block, Mirror, Pairs
-from affinet.structure.candidates import Candidate
-from affinet.structure.grouping import grouped
-from affinet.structure.irregular import blocks_of
-from affinet.structure.lifting import lift
-from affinet.structure.panels import Panel, panel_blocks, read_panel
-from affinet.structure.parting import part, spans
-from affinet.structure.reading import read
+from affinet.structure.elimination.irregular import blocks_of
+from affinet.structure.factors.panels import Panel, panel_blocks, read_panel
+from affinet.structure.overlaps.grouping import grouped
+from affinet.structure.overlaps.parting import part, spans
+from affinet.structure.overlaps.settling import settled
+from affinet.structure.reading.candidates import Candidate
+from affinet.structure.reading.lifting import lift
+from affinet.structure.reading.sections import sections
+from affinet.structure.reading.terms import read
 from affinet.structure.regular import RowBatch
-from affinet.structure.sections import sections
-from affinet.structure.settling import settled
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
 

@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
 from affinet.language.terms import Floats
-from affinet.structure.components import Batch, Giant, split
+from affinet.structure.elimination.components import Batch, Giant, split
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 

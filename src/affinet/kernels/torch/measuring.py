@@ -13,8 +13,8 @@ from affinet.kernels.torch.mirrors import MirrorKernel
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype
 from affinet.structure.blocks import Mirror, Pairs, Part
 from affinet.structure.compilation import ONE_BY_ONE
-from affinet.structure.panels import Panel, read_panel
-from affinet.structure.reading import read
+from affinet.structure.factors.panels import Panel, read_panel
+from affinet.structure.reading.terms import read
 from affinet.structure.regular import RowBatch
 from affinet.system.distinct import ranked
 from affinet.system.rows import Rows

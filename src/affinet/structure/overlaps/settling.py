@@ -1,0 +1,149 @@
+"""What irregular equations touch of regular rules: cells split off, a border on top, or all of it one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from affinet.language.terms import Integers
+from affinet.structure.blocks import Base, Bordered
+from affinet.structure.overlaps.bordering import MOST_EXTRA, bordered
+from affinet.structure.places import spans
+from affinet.structure.reading.candidates import Candidate
+from affinet.structure.regular import RowBatch
+from affinet.system.distinct import distinct, ranked
+from affinet.system.rows import Rows, concatenate
+from affinet.system.system import System
+
+MOST_SPLIT = 2**20
+"""(Equation, entry) pairs of cells that are split off rather than bordered: as a component of their own they then take
+a fraction of a second to plan, and a step projects the other cells once, where a border projects all of them twice."""
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """Blocks that share no entry, and the equations that none of them holds."""
+
+    blocks: tuple[Base | Bordered, ...]
+    rows: Rows
+
+
+def settled(candidates: Sequence[Candidate], rows: Rows, system: System, *, one_by_one: int) -> Settled:
+    """Decide on every candidate, until no equation outside of the blocks touches an entry inside.
+
+    Few cells of slices are split off. What is then still touched, together with the equations that connect it, is left
+    to these where it is small (`one_by_one` pairs), becomes the base of a border where they are few, and is split or
+    read one by one where they are many. Raises Contradiction and TooLargeError.
+    """
+    open_ = list(candidates)
+    while True:
+        open_, lowered = _split_off(open_, rows, system, most=MOST_SPLIT)
+        while lowered:
+            rows = concatenate([rows, *lowered])
+            open_, lowered = _split_off(open_, rows, system, most=MOST_SPLIT)
+        groups = _connected(open_, rows, system)
+        large = [
+            group
+            for group in groups
+            if len(group.rows) > MOST_EXTRA or sum(one.pairs for one in group.candidates) <= one_by_one
+        ]
+        if not large:
+            break
+        given_up = [one for group in large for one in group.candidates]
+        kept = [one for one in open_ if not any(one is other for other in given_up)]
+        left, lowered = _split_off(given_up, rows, system, most=None)
+        open_, rows = kept + left, concatenate([rows, *lowered])
+    taken = np.zeros(rows.count, bool)
+    borders = []
+    for group in groups:
+        taken[group.rows] = True
+        bases = [one.block for one in group.candidates]
+        borders.append(bordered(bases, rows.select(group.rows), system.layout, system.tolerance))
+    held = [one for group in groups for one in group.candidates]
+    alone = [one.block for one in open_ if not any(one is other for other in held)]
+    return Settled((*alone, *borders), rows.select(np.flatnonzero(~taken)) if groups else rows)
+
+
+def _split_off(
+    candidates: list[Candidate], rows: Rows, system: System, *, most: int | None
+) -> tuple[list[Candidate], list[Rows]]:
+    """Candidates less the cells that the rows touch, and the equations of these cells.
+
+    With `most`, cells of up to that many pairs; without it whatever is touched, and all of it where that is most cells.
+    """
+    touched = distinct(rows.columns)
+    left: list[Candidate] = []
+    lowered: list[Rows] = []
+    for one in candidates:
+        batch = one.divisible
+        if batch is None:
+            left += [one] if most is not None else []
+            lowered += [one.rows()] if most is None else []
+            continue
+        hit = _cells_hit(batch, touched, system)
+        few = 2 * len(hit) <= batch.cells
+        if not len(hit) or (most is not None and not (few and len(hit) * batch.matrix.size <= most)):
+            left.append(one)
+        elif few:
+            rest = batch.without(hit)
+            left += [] if rest is None else [Candidate(system, (rest,))]
+            lowered.append(batch.keep(hit).rows(system.layout))
+        else:
+            lowered.append(one.rows())
+    return left, lowered
+
+
+def _cells_hit(batch: RowBatch, touched: Integers, system: System) -> Integers:
+    start = system.layout.start(batch.parameter)
+    low, high = batch.span
+    inside = touched[np.searchsorted(touched, start + low) : np.searchsorted(touched, start + high, side="right")]
+    return batch.cells_of(inside - start)
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Candidates and the rows that touch them or one another."""
+
+    candidates: list[Candidate]
+    rows: Integers
+
+
+def _connected(candidates: Sequence[Candidate], rows: Rows, system: System) -> list[_Group]:
+    """Groups of candidates that rows touch, with the rows: through shared entries and through the candidates."""
+    if not rows.count or not candidates:
+        return []
+    columns, local = ranked(rows.columns)
+    node = np.arange(len(columns)) + len(candidates)
+    for k, one in enumerate(candidates):
+        within = _within(one, columns, system)
+        if len(within):
+            node[within[one.hit(columns[within])]] = k
+    if (node >= len(candidates)).all():
+        return []
+    size = len(candidates) + len(columns) + rows.count
+    ends = rows.row_of_each() + len(candidates) + len(columns), node[local]
+    graph = sparse.coo_array((np.ones(len(local), np.int8), ends), shape=(size, size)).tocsr()
+    _, labels = csgraph.connected_components(graph, directed=False)
+    row_label, own = labels[len(candidates) + len(columns) :], labels[: len(candidates)]
+    groups = []
+    for label in np.unique(own[np.isin(own, row_label)]):
+        members = [one for one, its in zip(candidates, own, strict=True) if its == label]
+        groups.append(_Group(members, np.flatnonzero(row_label == label)))
+    return groups
+
+
+def _within(one: Candidate, columns: Integers, system: System) -> Integers:
+    """Numbers of the (rising) columns in the ranges of a candidate, found without making its block."""
+    ranges = [(batch.parameter, *batch.span) for batch in one.batches] or spans(one.block)
+    if one.found is not None:
+        ranges = spans(one.found)
+    within = np.zeros(len(columns), bool)
+    for parameter, low, high in ranges:
+        start = system.layout.start(parameter)
+        first, last = np.searchsorted(columns, start + low), np.searchsorted(columns, start + high, side="right")
+        within[first:last] = True
+    return np.flatnonzero(within)
