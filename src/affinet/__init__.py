@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from affinet.errors import GradientError as GradientError
     from affinet.errors import InfeasibleError as InfeasibleError
     from affinet.errors import JobError as JobError
+    from affinet.errors import MissingOperationError as MissingOperationError
     from affinet.errors import ModelFileError as ModelFileError
     from affinet.errors import NotAffineError as NotAffineError
     from affinet.errors import NothingToTrainWarning as NothingToTrainWarning
@@ -62,6 +63,7 @@ __all__ = [
     "Handle",
     "InfeasibleError",
     "JobError",
+    "MissingOperationError",
     "ModelFileError",
     "NotAffineError",
     "NothingToTrainWarning",

@@ -42,6 +42,10 @@ class NotAffineError(AffinetError, TypeError):
         )
 
 
+class MissingOperationError(NotAffineError, AttributeError):
+    """An operation of arrays that expressions in the weights do not have."""
+
+
 class TruthValueError(AffinetError, TypeError):
     """A rule or an expression was asked for a truth value, as `a == b == c` does."""
 

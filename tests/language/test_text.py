@@ -139,7 +139,7 @@ MISREAD: dict[str, tuple[str, int, int]] = {
     "hidden.bias.__init__(1) == 1": ("expressions have no __init__", 1, 1),
     "hidden.bias.sum == 1": ("sum is a method: write .sum", 1, 1),
     "hidden.bias.T() == 1": ("expressions have no T", 1, 1),
-    "hidden.bias.sum(axis=0) == 1": ("sum: got an unexpected keyword argument 'axis'. It takes", 1, 1),
+    "hidden.bias.sum(axes=0) == 1": ("sum: got an unexpected keyword argument 'axes'. It takes", 1, 1),
     "hidden.bias.sum(0, False, 1) == 1": ("sum: too many positional arguments", 1, 1),
     "hidden.bias.sum(*[0]) == 1": ("a `\\*` before an argument", 1, 17),
     "hidden.bias.sum(**0) == 1": ("a `\\*\\*` before an argument", 1, 19),

@@ -5,15 +5,16 @@ The two types name each other, so they share a file; everything they do is a fun
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from affinet.errors import NotAffineError, RuleError, TruthValueError
 from affinet.language import arithmetic, joining, products, rearranging, reducing
 from affinet.language.affine import Affine, Values, from_constant, from_parameter
 from affinet.language.constants import read_constant, read_matrix
+from affinet.language.foreign import method_of, missing, one_of
 from affinet.language.indexing import index
 from affinet.language.terms import Parameter, Term
 from affinet.language.wording import Method, Operation, Property, Wording, say
@@ -122,6 +123,24 @@ class Expression:
 
     def __repr__(self) -> str:
         return f"<Expression {self} of shape {self.shape}>"
+
+    # What NumPy and torch call in place of their own functions: np.sum(w), torch.sum(w)
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Expression:
+        return _in_place_of(function.__name__, args, kwargs)
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: object, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Expression:
+        return _in_place_of(function.__name__, args, kwargs or {})
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_") or name == "affine":  # copies and pickles ask for these before there is anything to say
+            raise AttributeError(name)
+        raise missing(self, name, dir(Expression))
 
     # What it is made of
 
@@ -268,13 +287,15 @@ class Expression:
 
     # Sums along axes
 
-    def sum(self, dim: Dims = None, keepdim: bool = False) -> Expression:
-        """The sum over axes; over all without `dim`."""
+    def sum(self, dim: Dims = None, keepdim: bool = False, *, axis: Dims = None, keepdims: bool = False) -> Expression:
+        """The sum over axes, over all without `dim`; `axis` and `keepdims` are NumPy's words for the same."""
+        dim, keepdim = one_of(dim, axis, "sum"), keepdim or keepdims
         wording = self._said("sum", **_other(dim=(dim, None), keepdim=(keepdim, False)))
         return Expression(reducing.total(self.affine, dim, keepdim, wording))
 
-    def mean(self, dim: Dims = None, keepdim: bool = False) -> Expression:
-        """The mean over axes; over all without `dim`."""
+    def mean(self, dim: Dims = None, keepdim: bool = False, *, axis: Dims = None, keepdims: bool = False) -> Expression:
+        """The mean over axes, over all without `dim`; `axis` and `keepdims` are NumPy's words for the same."""
+        dim, keepdim = one_of(dim, axis, "mean"), keepdim or keepdims
         wording = self._said("mean", **_other(dim=(dim, None), keepdim=(keepdim, False)))
         return Expression(reducing.mean(self.affine, dim, keepdim, wording))
 
@@ -317,6 +338,22 @@ def stack(expressions: Sequence[object], dim: int = 0) -> Expression:
 def concat(expressions: Sequence[object], dim: int = 0) -> Expression:
     """Expressions (or constants) one after the other along an axis, as `numpy.concatenate`."""
     return Expression(joining.concat([_affine(part) for part in expressions], dim))
+
+
+def _in_place_of(function: str, args: Sequence[Any], options: Mapping[str, Any]) -> Expression:
+    """What a function of NumPy or torch means on an expression. Raises MissingOperationError where it means nothing."""
+    parts = args[0] if args and isinstance(args[0], list | tuple) else ()
+    if function in ("cat", "concat", "concatenate", "stack") and parts and len(args) <= 2:
+        join = stack if function == "stack" else concat
+        return join(parts, *args[1:], **({"dim": options["axis"]} if "axis" in options else options))
+    if args and isinstance(args[0], Expression):
+        found = method_of(function, args[1:], options)
+        if found is not None:
+            name, named = found
+            said: Expression = getattr(args[0], name)(*args[1:], **named)
+            return said
+    subject = next((part for part in (*args, *parts) if isinstance(part, Expression)), "these weights")
+    raise missing(subject, function, dir(Expression))
 
 
 def _affine(value: object) -> Affine:

@@ -1,0 +1,114 @@
+"""Functions of NumPy and torch on expressions: what means the same works, what cannot be affine says so."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import affinet
+from affinet.errors import MissingOperationError, NotAffineError, ShapeError
+from affinet.language.evaluation import evaluate
+
+w = affinet.weights({"a": (3, 4)}).a
+NUMBERS = np.arange(12.0).reshape(3, 4) ** 2
+
+SAME: list[Callable[[Any], Any]] = [
+    np.sum,
+    lambda x: np.sum(x, axis=0),
+    lambda x: np.sum(x, axis=1, keepdims=True),
+    lambda x: np.mean(x, axis=-1),
+    lambda x: np.cumsum(x, axis=1),
+    lambda x: np.diff(x, axis=0),
+    lambda x: np.roll(x, 1, 0),
+    lambda x: np.flip(x, 1),
+    np.trace,
+    np.transpose,
+    lambda x: np.tril(x, k=1),
+    lambda x: np.triu(x),
+    lambda x: np.diagonal(x, offset=1),
+    lambda x: np.concatenate([x, x], axis=1),
+    lambda x: np.stack([x, x], 1),
+    lambda x: x.sum(axis=1, keepdims=True),
+    lambda x: x.mean(axis=0),
+]
+SAME_IN_TORCH: list[Callable[[Any], Any]] = [
+    torch.sum,
+    lambda x: torch.sum(x, dim=1, keepdim=True),
+    lambda x: torch.mean(x, 0),
+    lambda x: torch.transpose(x, 0, 1),
+    lambda x: torch.roll(x, shifts=1, dims=0) if isinstance(x, torch.Tensor) else torch.roll(x, 1, 0),
+    lambda x: torch.cat([x, x], 1),
+    lambda x: torch.stack([x, x], dim=2),
+    lambda x: torch.flatten(x),
+]
+
+
+@pytest.mark.parametrize("function", SAME)
+def test_functions_of_numpy_mean_on_an_expression_what_they_mean_on_an_array(function: Callable[[Any], Any]) -> None:
+    np.testing.assert_allclose(evaluate(function(w), {"a": NUMBERS}), function(NUMBERS))
+
+
+@pytest.mark.parametrize("function", SAME_IN_TORCH)
+def test_functions_of_torch_mean_on_an_expression_what_they_mean_on_a_tensor(function: Callable[[Any], Any]) -> None:
+    np.testing.assert_allclose(evaluate(function(w), {"a": NUMBERS}), function(torch.from_numpy(NUMBERS)).numpy())
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        (lambda: w.norm(), "norm"),
+        (lambda: w.abs(), "abs"),
+        (lambda: w.max(), "max"),
+        (lambda: w.std(dim=0), "std"),
+        (lambda: torch.exp(w), "exp"),
+        (lambda: torch.nn.functional.relu(w), "relu"),
+        (lambda: np.linalg.norm(w), "norm"),
+        (lambda: torch.linalg.norm(w), "norm"),
+        (lambda: np.prod(w), "prod"),
+    ],
+)
+def test_what_is_not_affine_says_so(said: Callable[[], Any], name: str) -> None:
+    with pytest.raises(NotAffineError, match=rf"^{name} of \(a\) is not affine in the weights"):
+        said()
+
+
+@pytest.mark.parametrize(
+    ("said", "way_out"),
+    [
+        (lambda: w.view(12), r"has no 'view'\. Write \.reshape"),
+        (lambda: w.t(), r"has no 't'\. Write \.T"),
+        (lambda: torch.matmul(torch.ones(2, 3), w), "Write the operator @"),
+        (lambda: torch.add(torch.ones(3, 4), w), r"Write the operator \+"),
+        (lambda: np.vstack([w, w]), r"Write affinet\.concat"),
+        (lambda: w.transpos, "Did you mean 'transpose'"),
+        (lambda: w.detach(), "There are: T, cumsum, diagonal"),
+        (lambda: np.diff(w, 2), r"mean different things.*as in \(a\)\.diff"),
+    ],
+)
+def test_what_has_another_name_here_says_which(said: Callable[[], Any], way_out: str) -> None:
+    with pytest.raises(MissingOperationError, match=way_out):
+        said()
+
+
+def test_an_axis_named_twice_is_one_too_many() -> None:
+    with pytest.raises(ShapeError, match="sum was given dim=0 and axis=1, which mean the same"):
+        w.sum(dim=0, axis=1)
+
+
+def test_tensors_on_the_left_of_an_operator_still_make_expressions() -> None:
+    ones = torch.ones(3, 4)
+    for said in (ones * w, ones + w, ones - w, torch.ones(2, 3) @ w, torch.tensor(2.0) * w):
+        assert isinstance(said, affinet.Expression)
+    assert isinstance(ones == w, affinet.Constraint)
+
+
+def test_expressions_can_be_asked_copied_and_pickled() -> None:
+    assert not hasattr(w, "norm")
+    for copied in (copy.copy(w), copy.deepcopy(w), pickle.loads(pickle.dumps(w))):
+        assert str(copied.sum(dim=0)) == "a.sum(dim=0)"
