@@ -23,9 +23,13 @@ SETTINGS: list[tuple[int, int, tuple[int, ...], tuple[int, ...], dict[str, Any]]
     (4, 4, (5, 5), (3, 2), {"groups": 4, "padding": 1, "dilation": (1, 2)}),
     (4, 6, (7, 4), (3, 1), {"groups": 2, "stride": 2}),
     (1, 2, (4, 3, 5), (2, 2, 3), {"padding": (0, 1, 1)}),
+    (2, 3, (6, 5), (4, 3), {"padding": "same"}),
+    (1, 2, (9,), (2,), {"padding": "same", "dilation": 3}),
+    (1, 2, (6,), (3,), {"padding": "valid", "stride": 2}),
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 @pytest.mark.parametrize(("into", "out", "size", "kernel", "options"), SETTINGS)
 def test_the_free_numbers_and_outputs_of_a_convolution(
     into: int, out: int, size: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, Any]
@@ -90,3 +94,7 @@ def test_what_is_no_convolution() -> None:
         families.convolution(w, (8,), 3, stride=(1, 2))
     with pytest.raises(ShapeError, match="padding=-1 is no number for each of 1 axes: integers from 0 on"):
         families.convolution(w, (8,), 3, padding=-1)
+    with pytest.raises(ShapeError, match='padding=\'full\' is none; it is a number, one an axis, "valid" or "same"'):
+        families.convolution(w, (8,), 3, padding="full")
+    with pytest.raises(ShapeError, match='padding="same" needs stride 1, and stride=2'):
+        families.convolution(w, (8,), 3, padding="same", stride=2)

@@ -242,10 +242,10 @@ def test_what_is_no_generator() -> None:
             families.equivariant(w, [swap], [singular])
     with pytest.raises(RuleError, match="generator 0 of inputs is a permutation, an element of a group"):
         families.equivariant(w, [swap], [SO3[0]], lie_algebra=True)
-    with pytest.raises(ShapeError, match=r"the signs of generator 0 of inputs are \[1, 2, 1\], and must be 3 numbers"):
-        families.equivariant(w, [SignedPermutation(swap, [1, 2, 1])], [swap])
-    with pytest.raises(ShapeError, match=r"the permutation of generator 0 of inputs, .*, is no permutation"):
-        families.equivariant(w, [SignedPermutation([0, 0, 1], [1, 1, 1])], [swap])
+    with pytest.raises(ShapeError, match=r"the signs of SignedPermutation are \[1, 2, 1\], and must be 3 numbers"):
+        SignedPermutation(swap, [1, 2, 1])
+    with pytest.raises(ShapeError, match=r"the permutation of SignedPermutation, .*, is no permutation"):
+        SignedPermutation([0, 0, 1], [1, 1, 1])
     with pytest.raises(ConstantError, match="NaN or infinite"):
         families.equivariant(w, [np.full((3, 3), np.nan)], [swap])
 

@@ -27,7 +27,7 @@ def convolution(
     kernel_size: Each,
     *,
     stride: Each = 1,
-    padding: Each = 0,
+    padding: Each | str = 0,
     dilation: Each = 1,
     groups: int = 1,
 ) -> Constraint:
@@ -35,7 +35,8 @@ def convolution(
 
     `w` has shape (out_channels · Π out_size, in_channels · Π size): rows are outputs and columns inputs, channels
     first and then row-major, as `conv(x).flatten(1)` and `x.flatten(1)` have them. `size` is the input's without
-    channels, `(height, width)` or `(length,)`; the other arguments are those of nn.Conv2d with zeros as padding.
+    channels, `(height, width)` or `(length,)`; the other arguments are those of nn.Conv2d with zeros as padding,
+    "same" and "valid" among them.
     Law: as many numbers stay free as the kernel has (those of its places that meet no input for any output apart), and
     the outputs are those of the convolution without its bias.
     Errors: `ShapeError` where the numbers do not fit each other or the shape of `w`.
@@ -58,23 +59,30 @@ class _Axis:
     size: int
     kernel: int
     stride: int
-    padding: int
     dilation: int
+    before: int
+    """Zeros ahead of the first input."""
+    after: int
+    """Zeros behind the last."""
 
     @property
     def outputs(self) -> int:
-        return (self.size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
+        return (self.size + self.before + self.after - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
 
     def taps(self) -> Integers:
         """(outputs, size): the place in the kernel through which an output sees an input, -1 where it does not."""
-        ahead = np.arange(self.size) + self.padding - self.stride * np.arange(self.outputs)[:, None]
+        ahead = np.arange(self.size) + self.before - self.stride * np.arange(self.outputs)[:, None]
         tap = ahead // self.dilation
         seen = (ahead % self.dilation == 0) & (tap >= 0) & (tap < self.kernel)
         return np.where(seen, tap, -1)
 
 
-def _axes(size: Each, kernel: Each, stride: Each, padding: Each, dilation: Each) -> list[_Axis]:
-    given = {"size": size, "kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+def _axes(size: Each, kernel: Each, stride: Each, padding: Each | str, dilation: Each) -> list[_Axis]:
+    """The axes of the image; "same" puts the odd zero of an even kernel behind, as torch does."""
+    if isinstance(padding, str) and padding not in ("same", "valid"):
+        raise ShapeError(f'padding={padding!r:.60} is none; it is a number, one an axis, "valid" or "same".')
+    numbers = 0 if isinstance(padding, str) else padding
+    given = {"size": size, "kernel_size": kernel, "stride": stride, "padding": numbers, "dilation": dilation}
     count = next((len(each) for each in given.values() if isinstance(each, Sequence)), 0)
     if not count:
         raise ShapeError(f"convolution takes size=(height, width), or (length,) for one axis, and not {size!r:.60}.")
@@ -88,12 +96,17 @@ def _axes(size: Each, kernel: Each, stride: Each, padding: Each, dilation: Each)
                 f"{name}={each!r:.60} is no number for each of {count} axes: integers from {least} on, one or {count}."
             )
         columns.append([int(n) for n in listed])
-    axes = [_Axis(*numbers) for numbers in zip(*columns, strict=True)]
+    axes = []
+    for extent, taps, step, zeros, spread in zip(*columns, strict=True):
+        around = spread * (taps - 1) if padding == "same" else 2 * zeros
+        axes.append(_Axis(extent, taps, step, spread, around // 2, around - around // 2))
     for axis in axes:
+        if padding == "same" and axis.stride != 1:
+            raise ShapeError(f'padding="same" needs stride 1, and stride={stride!r:.60}; give the padding as numbers.')
         if axis.outputs < 1:
             raise ShapeError(
                 f"a kernel of {axis.kernel} with dilation {axis.dilation} does not fit an input of {axis.size} with "
-                f"padding {axis.padding}: there would be no output."
+                f"{axis.before + axis.after} zeros around it: there would be no output."
             )
     return axes
 

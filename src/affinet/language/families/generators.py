@@ -22,10 +22,25 @@ MOST_SAID = 4
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SignedPermutation:
-    """`(ρ x)[i] = signs[i] · x[permutation[i]]`: the matrix `np.diag(signs) @ np.eye(n)[permutation]`."""
+    """`(ρ x)[i] = signs[i] · x[permutation[i]]`: the matrix `np.diag(signs) @ np.eye(n)[permutation]`.
+
+    Kept as int64 arrays of shape (n,). Errors: `ShapeError` for what is no permutation, and for signs that are not n
+    numbers 1 or -1.
+    """
 
     permutation: Any
     signs: Any
+
+    def __post_init__(self) -> None:
+        what = f"the permutation of SignedPermutation, {_shown(self.permutation)},"
+        permutation, signs = read_permutation(what, self.permutation), read_array(self.signs)[0]
+        if signs.shape != permutation.shape or not (np.abs(signs) == 1).all():
+            raise ShapeError(
+                f"the signs of SignedPermutation are {_shown(self.signs)}, and must be {len(permutation)} numbers that "
+                f"are 1 or -1."
+            )
+        object.__setattr__(self, "permutation", permutation)
+        object.__setattr__(self, "signs", signs.astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -103,13 +118,7 @@ def _read(what: str, given: Any, lie_algebra: bool) -> Generator:
         )
     if not isinstance(given, SignedPermutation):
         return Moves(read_permutation(f"{what}, {_shown(given)},", given), None)
-    permutation = read_permutation(f"the permutation of {what}, {_shown(given.permutation)},", given.permutation)
-    signs = read_array(given.signs)[0]
-    if signs.shape != permutation.shape or not (np.abs(signs) == 1).all():
-        raise ShapeError(
-            f"the signs of {what} are {_shown(given.signs)}, and must be {len(permutation)} numbers that are 1 or -1."
-        )
-    return _moves(permutation, signs.astype(np.int64))
+    return _moves(given.permutation, given.signs)
 
 
 def _read_matrix(what: str, given: Any, lie_algebra: bool) -> Generator:
