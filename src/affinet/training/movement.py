@@ -1,0 +1,70 @@
+"""How far one step moved the weights, and how far the projection moved them after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.precision import irregular_dtype
+
+
+@dataclass(frozen=True)
+class Movement:
+    """Euclidean lengths over the constrained weights.
+
+    `step` is from before the optimizer's step to after it, `projection` from there to the rules, `kept` from before
+    the step to the rules, and `rounding` what storing the weights anew may come to: `ε ‖w‖`.
+    """
+
+    step: float
+    projection: float
+    kept: float
+    rounding: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the weights are numbers, before and after."""
+        return isfinite(self.step) and isfinite(self.kept)
+
+    @property
+    def undone(self) -> float:
+        """The share of the step's squared length that the projection took back; 0 where nothing moved."""
+        back, left = self.projection**2, self.kept**2
+        return back / (back + left) if back + left != 0.0 else 0.0
+
+
+class Footprint:
+    """Copies of the weights before a step and before the projection after it."""
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self._weights = [parameter.detach() for parameter in parameters.values()]
+        self._before = [weight.clone() for weight in self._weights]
+        self._stepped: list[Tensor] = []
+
+    def stepped(self) -> None:
+        """The optimizer has moved the weights."""
+        self._stepped = [weight.clone() for weight in self._weights]
+
+    def movement(self) -> Movement:
+        """What became of the step, once the weights are projected; one look at the device."""
+        if not self._weights:
+            return Movement(0.0, 0.0, 0.0, 0.0)
+        now, before, between = self._weights, self._before, self._stepped
+        lengths = [
+            _length(b - a for a, b in zip(before, between, strict=True)),
+            _length(b - a for a, b in zip(between, now, strict=True)),
+            _length(b - a for a, b in zip(before, now, strict=True)),
+            _length(w * torch.finfo(w.dtype).eps for w in now),
+        ]
+        return Movement(*torch.stack(lengths).tolist())
+
+
+def _length(parts: Iterable[Tensor]) -> Tensor:
+    """The norm of all parts laid end to end, accumulated in double precision where the device has it."""
+    norms = [torch.linalg.vector_norm(part, dtype=irregular_dtype(part.device)) for part in parts]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total

@@ -1,0 +1,75 @@
+"""Whether somebody wrote to the weights between two steps, and whether that took them off the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.projector import Projector
+
+ROUNDINGS, COARSE_ROUNDINGS = 64.0, 4.0
+"""Weights are off the rules where the projection moves an entry by more than so many spacings of the largest entry, of
+float32 and float64, or of 16 bits.
+
+Weights on the rules that are rounded are off by half a spacing, averages of many such (EMA, SWA) by some spacings.
+Sixteen bits are never that far off: they are averaged in float32.
+"""
+COARSE = 1e-5
+"""Dtypes whose spacing at one is larger than this are of 16 bits."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A parameter as a step left it: the version that every write raises, where its numbers lie, how they round."""
+
+    version: int
+    address: int
+    spacing: float
+
+
+Marks = Mapping[str, Mark]
+
+
+def marks_of(parameters: Mapping[str, Tensor]) -> Marks:
+    """The parameters as they are now."""
+    return {name: Mark(p._version, p.data_ptr(), torch.finfo(p.dtype).eps) for name, p in parameters.items()}
+
+
+def written(marks: Marks, parameters: Mapping[str, Tensor]) -> list[str]:
+    """Which parameters were written to or given other memory since they were marked.
+
+    Writes through `.data` raise no version, and are not among them.
+    """
+    return [
+        name
+        for name, p in parameters.items()
+        if name in marks and (p._version != marks[name].version or p.data_ptr() != marks[name].address)
+    ]
+
+
+def off_the_rules(projector: Projector, marks: Marks, parameters: Mapping[str, Tensor]) -> list[str]:
+    """Which parameters the projection would move by more than rounding; nothing is written to.
+
+    Law: where w* satisfies the rules and w is w* rounded, `Π(w) − w = −(I − P)(w − w*)` is no longer than `w − w*`.
+    Weights that were cast count in the coarser of both dtypes.
+    """
+    if not parameters:
+        return []
+    found = {name: p.detach() for name, p in parameters.items()}
+    copies = {name: weight.clone() for name, weight in found.items()}
+    projector.project_(copies)
+    moved = torch.stack([_largest(copies[name] - weight) for name, weight in found.items()])
+    size = torch.stack([_largest(weight) for weight in found.values()])
+    spacing = max(
+        torch.finfo(p.dtype).eps if name not in marks else max(torch.finfo(p.dtype).eps, marks[name].spacing)
+        for name, p in parameters.items()
+    )
+    most = (ROUNDINGS if spacing < COARSE else COARSE_ROUNDINGS) * spacing * float(size.amax())
+    return [name for name, far in zip(found, moved.tolist(), strict=True) if far > most]
+
+
+def _largest(x: Tensor) -> Tensor:
+    return x.abs().amax().float() if x.numel() else torch.zeros((), device=x.device)
