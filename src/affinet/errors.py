@@ -213,7 +213,7 @@ class WeightsWrittenWarning(WatchWarning):
         who = (
             f"{names} {'was' if len(weights) == 1 else 'were'} written to"
             if seen
-            else f"weights were written to unseen (through .data, or before the watch began), those of {names} or others"
+            else f"weights were written to unseen (through .data, or before the watch began), off the rules are {names}"
         )
         off = _shortened([f'"{rule}" by {size:.3g}' for rule, size in violated], 3)
         super().__init__(

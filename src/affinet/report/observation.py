@@ -24,7 +24,7 @@ class Observation:
     (Pythagoras).
 
     `multipliers` is rule name → ν of the rule's shape, of the same gradients; empty where nobody asked for them, NaN
-    where the gradients have none.
+    where there were no gradients or they were not finite.
     """
 
     step: int

@@ -63,7 +63,8 @@ class Capture:
         if gradient is None:
             return torch.zeros_like(parameter, dtype=torch.float64)
         wide = gradient.double() if self._scale is None else gradient.double() / self._scale.double()
-        return wide + self._rates.get(name, 0.0) * parameter.double()
+        rate = self._rates.get(name, 0.0)
+        return wide + rate * parameter.double() if rate else wide
 
 
 def _copied(gradient: Tensor, last: Tensor | None) -> Tensor:

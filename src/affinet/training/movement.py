@@ -32,9 +32,9 @@ class Movement:
 
     @property
     def undone(self) -> float:
-        """The share of the step's squared length that the projection took back; 0 where nothing moved."""
+        """The share of the step's squared length that the projection took back; 0 where the optimizer moved nothing."""
         back, left = self.projection**2, self.kept**2
-        return back / (back + left) if back + left != 0.0 else 0.0
+        return back / (back + left) if self.step != 0.0 and back + left != 0.0 else 0.0
 
 
 class Footprint:

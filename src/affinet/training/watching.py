@@ -23,11 +23,14 @@ from affinet.report.observation import Observation, Observer
 from affinet.structure.blocks import Sparse
 from affinet.structure.plan import Plan
 from affinet.training.alarms import CONSECUTIVE, Growth, Undoing
-from affinet.training.capture import SMALL
+from affinet.training.capture import SMALL, Capture
 from affinet.training.freezing import Trained
 from affinet.training.movement import Footprint, Movement
 from affinet.training.sandwich import Sandwich
 from affinet.training.writing import marks_of, off_the_rules, written
+
+FAR = 1e-6
+"""Violations of less than this share of the largest are not worth a word beside it."""
 
 
 class Watch:
@@ -53,7 +56,7 @@ class Watch:
         self._history: list[Observation] = []
         count = sandwich.optimizers
         self._steps, self._late = [first_step] * count, [False] * count
-        self._kept_before = [-1] * count
+        self._seen: list[tuple[Capture, int] | None] = [None] * count
         self._undoing, self._growth = [Undoing() for _ in range(count)], Growth()
         self._told: set[type[WatchWarning]] = set()
         self._opened: int | None = None
@@ -145,22 +148,15 @@ class Watch:
     def _gradients(self, optimizer: int) -> dict[str, Tensor] | None:
         """Those that this step was given, None where it was given none."""
         capture = self._sandwich.capture
-        if capture.times == self._kept_before[optimizer]:
-            return None
-        self._kept_before[optimizer] = capture.times
-        return capture.total()
+        last, self._seen[optimizer] = self._seen[optimizer], (capture, capture.times)
+        return None if last == self._seen[optimizer] else capture.total()
 
     def _found_multipliers(self, gradients: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """Of every rule, NaN where there is nothing to find: rules about frozen weights, gradients that are not finite.
-
-        So that a logger gets the same names at each step.
-        """
-        finite = gradients is not None and not _not_finite(gradients)
-        found = self._projector().multipliers(gradients) if gradients is not None and finite else {}
-        return {
-            rule.name: found[rule.name] if rule.name in found else torch.full(rule.expression.shape, torch.nan).double()
-            for rule in self._plan.system.rules
-        }
+        """NaN where there are no gradients or they are not finite: a logger gets the same names at each step."""
+        if gradients is not None and not _not_finite(gradients):
+            return self._projector().multipliers(gradients)
+        rules = self._plan.system.rules
+        return {r.name: torch.full(r.expression.shape, torch.nan, dtype=torch.float64) for r in rules}
 
     def _look_for_writing(self, optimizer: int) -> None:
         """Where a version has changed; and before a step that is looked at, since `.data` changes none.
@@ -174,12 +170,9 @@ class Watch:
         off = off_the_rules(self._projector(), self._marks, parameters)
         if off:
             violated = sorted(self._sandwich.violation().items(), key=lambda found: -found[1])
-            self._warn(
-                WeightsWrittenWarning,
-                lambda: WeightsWrittenWarning(
-                    self._steps[optimizer], names or off, bool(names), [found for found in violated if found[1] > 0.0]
-                ),
-            )
+            told = [(rule, size) for rule, size in violated if size > FAR * violated[0][1]]
+            step = self._steps[optimizer]
+            self._warn(WeightsWrittenWarning, lambda: WeightsWrittenWarning(step, names or off, bool(names), told))
 
     def _judge(self, seen: Observation, movement: Movement, gradients: dict[str, Tensor] | None) -> None:
         """Warn of what this observation and those before it show."""
@@ -194,9 +187,7 @@ class Watch:
                 lambda: StepUndoneWarning(seen.step, seen.undone, CONSECUTIVE, self._dearest(seen, gradients)),
             )
         if gradients is not None and seen.multipliers:
-            trained = {rule.name for rule in self._projector().plan.system.rules}
-            sizes = {rule: float(nu.norm()) for rule, nu in seen.multipliers.items() if rule in trained}
-            grown = self._growth.sees(sizes)
+            grown = self._growth.sees({rule: float(nu.norm()) for rule, nu in seen.multipliers.items()})
             if grown is not None:
                 self._warn(
                     MultipliersDivergeWarning,
