@@ -154,7 +154,7 @@ def test_an_observation_is_what_the_handle_says_and_how_far_the_weights_moved(ki
             rule: nu.tolist() for rule, nu in handle.multipliers().items()
         }
         assert seen.step_length == pytest.approx(apart(before, between), rel=1e-12)
-        assert seen.projection_distance == pytest.approx(apart(between, after), rel=1e-12, abs=1e-17)
+        assert seen.projection_distance == pytest.approx(apart(between, after), rel=1e-12, abs=1e-15)
         # Pythagoras: the step is the part that is kept and, at right angles to it, the part that is taken back.
         assert seen.undone == pytest.approx((seen.projection_distance / seen.step_length) ** 2, rel=1e-9, abs=1e-25)
         if kind is optim.SGD:

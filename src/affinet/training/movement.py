@@ -9,7 +9,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from affinet.kernels.torch.precision import irregular_dtype
+from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,24 @@ class Footprint:
         self._stepped = [weight.clone() for weight in self._weights]
 
     def movement(self) -> Movement:
-        """What became of the step, once the weights are projected; one look at the device."""
+        """What became of the step, once the weights are projected; uses the copies up, and looks at the device once."""
         if not self._weights:
             return Movement(0.0, 0.0, 0.0, 0.0)
-        now, before, between = self._weights, self._before, self._stepped
-        lengths = [
-            _length(b - a for a, b in zip(before, between, strict=True)),
-            _length(b - a for a, b in zip(between, now, strict=True)),
-            _length(b - a for a, b in zip(before, now, strict=True)),
-            _length(w * torch.finfo(w.dtype).eps for w in now),
-        ]
-        return Movement(*torch.stack(lengths).tolist())
+        pairs = list(zip(self._weights, self._before, self._stepped, strict=True))
+        # In place: fresh pages of memory cost many times what the arithmetic does.
+        step = _length(stepped.sub_(before) for _, before, stepped in pairs)
+        kept = _length(before.sub_(weight) for weight, before, _ in pairs)
+        projection = _length(stepped.add_(before) for _, before, stepped in pairs)
+        rounding = _length(self._weights, spacing=True)
+        return Movement(*torch.stack([step, projection, kept, rounding]).tolist())
 
 
-def _length(parts: Iterable[Tensor]) -> Tensor:
-    """The norm of all parts laid end to end, accumulated in double precision where the device has it."""
-    norms = [torch.linalg.vector_norm(part, dtype=irregular_dtype(part.device)) for part in parts]
+def _length(parts: Iterable[Tensor], *, spacing: bool = False) -> Tensor:
+    """The norm of all parts laid end to end, each times its spacing at one where that is asked for."""
+    norms = [
+        torch.linalg.vector_norm(part, dtype=regular_dtype(part.dtype)).to(irregular_dtype(part.device))
+        * (torch.finfo(part.dtype).eps if spacing else 1.0)
+        for part in parts
+    ]
     total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     return total
