@@ -89,6 +89,41 @@ def test_a_write_that_leaves_the_rules_is_told_with_its_weight_its_step_and_its_
     step(net, optimizer)  # told once: a second warning would be an error here
 
 
+@pytest.mark.parametrize(("dtype", "much"), [(torch.float32, 1e-4), (torch.bfloat16, 0.3)])
+def test_writes_are_told_from_rounding_in_fewer_digits(dtype: torch.dtype, much: float) -> None:
+    net, optimizer, _, _ = watched(optim.SGD, dtype, lr=0.01)
+    step(net, optimizer)
+    with torch.no_grad():
+        net.second.weight[1, 0] += much  # tied to its neighbour
+    with pytest.warns(affinet.WeightsWrittenWarning, match=r"second\.weight was written to.*\"columns\" by"):
+        step(net, optimizer)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_one_entry_of_a_large_sum_is_not_lost_in_its_rounding(written: bool) -> None:
+    """A hundred thousand times 64 spacings of the largest entry are 3, and the sum is off by far less after each step."""
+    model = torch.nn.Module()
+    model.register_parameter("a", torch.nn.Parameter(torch.randn(100_000)))
+    optimizer, w = optim.Adam(model.parameters(), lr=1e-3), affinet.weights(model)
+    watch = affinet.project(model, optimizer, (w.a.sum() == 1).named("sum")).watch()
+
+    def once() -> None:
+        optimizer.zero_grad()
+        (model.a.square().mean() + model.a.sin().sum()).backward()
+        optimizer.step()
+
+    for _ in range(3):
+        once()
+    with torch.no_grad():
+        model.a[70_000] += 1.0 if written else 0.0
+    if written:
+        with pytest.warns(affinet.WeightsWrittenWarning, match=r"before step 3 a was written to.*\"sum\" by (1|0\.99)"):
+            once()
+    else:
+        once()
+        assert len(watch.history) == 4
+
+
 def test_a_write_through_data_is_found_before_a_step_that_is_looked_at() -> None:
     net, optimizer, handle, watch = watched()
     watch.stop()
@@ -205,6 +240,16 @@ def casts(net: Net, optimizer: Optimizer, handle: affinet.Handle) -> None:
         step(net, optimizer)
 
 
+def larger(net: Net, optimizer: Optimizer, handle: affinet.Handle) -> None:
+    """Weights on the rules that are a thousand times as large have a thousand times the rounding."""
+    for _ in range(2):
+        step(net, optimizer)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.mul_(1e4)
+        handle.projector.project_(dict(net.named_parameters()), passes=2)
+
+
 def clamped(net: Net, optimizer: Optimizer, handle: affinet.Handle) -> None:
     """A clamp that changes nothing, and one of weights in no rule."""
     for _ in range(3):
@@ -239,7 +284,7 @@ def scaled(net: Net, optimizer: Optimizer, handle: affinet.Handle) -> None:
         scaler.update()
 
 
-LOOPS = (plain, warm_up, resume, averages, broadcast, casts, clamped, accumulated, frozen, scaled)
+LOOPS = (plain, warm_up, resume, averages, broadcast, casts, larger, clamped, accumulated, frozen, scaled)
 MAKES: dict[str, tuple[Callable[..., Optimizer], dict[str, Any]]] = {
     "SGD": (optim.SGD, {"momentum": 0.9, "weight_decay": 0.1}),
     "AdamW": (optim.AdamW, {"weight_decay": 0.1}),

@@ -27,7 +27,7 @@ from affinet.training.capture import SMALL, Capture
 from affinet.training.freezing import Trained
 from affinet.training.movement import Footprint, Movement
 from affinet.training.sandwich import Sandwich
-from affinet.training.writing import marks_of, off_the_rules, written
+from affinet.training.writing import Rounding, cast, marks_of, off_the_rules, written
 
 FAR = 1e-6
 """Violations of less than this share of the largest are not worth a word beside it."""
@@ -58,6 +58,7 @@ class Watch:
         self._steps, self._late = [first_step] * count, [False] * count
         self._seen: list[tuple[Capture, int] | None] = [None] * count
         self._undoing, self._growth = [Undoing() for _ in range(count)], Growth()
+        self._rounding = Rounding()
         self._told: set[type[WatchWarning]] = set()
         self._opened: int | None = None
         self._footprint: Footprint | None = None
@@ -143,6 +144,7 @@ class Watch:
                 observer(seen)
         else:
             self._history.append(seen)
+        self._rounding.sees(seen.violation, self._sandwich.parameters)
         self._judge(seen, movement, gradients)
 
     def _gradients(self, optimizer: int) -> dict[str, Tensor] | None:
@@ -168,7 +170,8 @@ class Watch:
         if not names and (self._marked is not self._sandwich.trained or not self._due(optimizer)):
             return
         off = off_the_rules(self._projector(), self._marks, parameters)
-        if off:
+        known = names and not cast(self._marks, parameters)
+        if off or (known and self._rounding.exceeded(self._sandwich.violation(), parameters)):
             violated = sorted(self._sandwich.violation().items(), key=lambda found: -found[1])
             told = [(rule, size) for rule, size in violated if size > FAR * violated[0][1]]
             step = self._steps[optimizer]

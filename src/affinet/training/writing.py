@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ Sixteen bits are never that far off: they are averaged in float32.
 """
 COARSE = 1e-5
 """Dtypes whose spacing at one is larger than this are of 16 bits."""
+GROWN = 1e3
+"""A violation of so many times what it was after other steps is no rounding. Averages are off by some tens of times."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,34 @@ def written(marks: Marks, parameters: Mapping[str, Tensor]) -> list[str]:
     ]
 
 
+@dataclass
+class Rounding:
+    """What violations come to after steps, relative to the largest weight.
+
+    The rounding of an equation over a million entries is far below a million roundings, which is all that
+    `off_the_rules` can tell from it: one entry that is written to is lost in these. Rules that hold to the bit have
+    none.
+    """
+
+    usual: dict[str, float] = field(default_factory=dict)
+
+    def sees(self, violation: Mapping[str, float], parameters: Mapping[str, Tensor]) -> None:
+        """After a step."""
+        size = _sizes(parameters)
+        for rule, off in violation.items() if size > 0.0 else ():
+            self.usual[rule] = max(self.usual.get(rule, 0.0), off / size)
+
+    def exceeded(self, violation: Mapping[str, float], parameters: Mapping[str, Tensor]) -> bool:
+        """Whether some rule is off by far more than after any step that was seen."""
+        size = _sizes(parameters)
+        return any(off > GROWN * self.usual[rule] * size > 0.0 for rule, off in violation.items() if rule in self.usual)
+
+
+def cast(marks: Marks, parameters: Mapping[str, Tensor]) -> bool:
+    """Whether a parameter has another dtype than when it was marked."""
+    return any(name in marks and torch.finfo(p.dtype).eps != marks[name].spacing for name, p in parameters.items())
+
+
 def off_the_rules(projector: Projector, marks: Marks, parameters: Mapping[str, Tensor]) -> list[str]:
     """Which parameters the projection would move by more than rounding; nothing is written to.
 
@@ -62,13 +92,21 @@ def off_the_rules(projector: Projector, marks: Marks, parameters: Mapping[str, T
     copies = {name: weight.clone() for name, weight in found.items()}
     projector.project_(copies)
     moved = torch.stack([_largest(copies[name].sub_(weight)) for name, weight in found.items()])
-    size = torch.stack([_largest(weight) for weight in found.values()])
     spacing = max(
         torch.finfo(p.dtype).eps if name not in marks else max(torch.finfo(p.dtype).eps, marks[name].spacing)
         for name, p in parameters.items()
     )
-    most = (ROUNDINGS if spacing < COARSE else COARSE_ROUNDINGS) * spacing * float(size.amax())
+    most = (ROUNDINGS if spacing < COARSE else COARSE_ROUNDINGS) * spacing * _sizes(parameters)
     return [name for name, far in zip(found, moved.tolist(), strict=True) if far > most]
+
+
+def _sizes(parameters: Mapping[str, Tensor]) -> float:
+    """The size of the largest entry."""
+    return (
+        max(torch.stack([_largest(p.detach()) for p in parameters.values()]).tolist(), default=0.0)
+        if parameters
+        else 0.0
+    )
 
 
 def _largest(x: Tensor) -> Tensor:
