@@ -101,7 +101,7 @@ def test_writes_are_told_from_rounding_in_fewer_digits(dtype: torch.dtype, much:
 
 @pytest.mark.parametrize("written", [True, False])
 def test_one_entry_of_a_large_sum_is_not_lost_in_its_rounding(written: bool) -> None:
-    """A hundred thousand times 64 spacings of the largest entry are 3, and the sum is off by far less after each step."""
+    """A hundred thousand times 64 spacings of the largest entry are 3; after a step the sum is off by far less."""
     model = torch.nn.Module()
     model.register_parameter("a", torch.nn.Parameter(torch.randn(100_000)))
     optimizer, w = optim.Adam(model.parameters(), lr=1e-3), affinet.weights(model)
@@ -497,6 +497,17 @@ def test_weights_that_are_not_finite_are_told_where_gradients_are() -> None:
     said = told[0].message
     assert isinstance(said, affinet.NotFiniteWarning)
     assert said.gradients == ()
+
+
+def test_squares_that_overflow_are_no_reason_to_warn() -> None:
+    """The step is longer than float32 can say, and each of its entries is a number."""
+    net, optimizer, _, watch = watched(optim.SGD, torch.float32, lr=1.0)
+    backward(net)
+    assert net.second.bias.grad is not None
+    net.second.bias.grad[2:] = 3e38  # of entries in no rule
+    optimizer.step()
+    assert watch.history[0].step_length == float("inf")
+    assert bool(net.second.bias.isfinite().all())
 
 
 def test_warnings_of_a_watch_have_one_family() -> None:

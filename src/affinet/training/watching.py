@@ -88,7 +88,7 @@ class Watch:
 
     def __repr__(self) -> str:
         state = "watching" if self.active else "stopped"
-        return f"<Watch ({state}): every {self._every:,} steps, {max(self._steps):,} steps so far>"
+        return f"<Watch ({state}): every {self._every:,} steps, {max(self._steps):,} is next>"
 
     def wants_gradients(self) -> bool:
         """Asked by the hooks: whether some optimizer's next step is looked at."""
@@ -181,7 +181,8 @@ class Watch:
         """Warn of what this observation and those before it show."""
         if not movement.finite or not isfinite(seen.stationarity or 0.0):
             bad = _not_finite(gradients or {}), _not_finite(self._sandwich.parameters)
-            self._warn(NotFiniteWarning, lambda: NotFiniteWarning(seen.step, *bad))
+            if any(bad):  # and not only squares that overflow
+                self._warn(NotFiniteWarning, lambda: NotFiniteWarning(seen.step, *bad))
             return
         # In the optimizer's metric gradients are not projected, and at the very optimum all of a step is taken back.
         if self._undoing[seen.optimizer].sees(movement) and not self._sandwich.in_metric:
