@@ -233,11 +233,11 @@ class StepUndoneWarning(WatchWarning):
         rules = f" Dearest rules: {_shortened([_quoted(rule) for rule in dearest], 3)}." if dearest else ""
         super().__init__(
             f"the projection took back {_percent(undone)} of the optimizer's step (of its squared length) at each of "
-            f"the last {times} steps that were looked at, up to step {step:,}: training hardly moves. Either the rules "
-            f"leave almost no freedom where the optimizer wants to go (print(handle.plan) counts what is free), or its "
-            f"steps are not made of the gradients that affinet projected: weight decay apart from the gradient "
-            f"(AdamW), momentum loaded from a training without rules, a learning rate for weights that the rules "
-            f"fix.{rules}"
+            f"the last {times} steps that were looked at, up to step {step:,}: next to what the optimizer does, the "
+            f"constrained weights hardly move. Either the rules leave almost no freedom where it wants to go "
+            f"(print(handle.plan) counts what is free), or its steps are not made of the gradients that affinet "
+            f"projected: weight decay apart from the gradient (AdamW) of weights that the rules fix, which does no "
+            f"harm and is spared by a group with weight_decay=0; momentum loaded from a training without rules.{rules}"
         )
         self.step, self.undone, self.dearest = step, undone, tuple(dearest)
 

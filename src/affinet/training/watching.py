@@ -184,8 +184,7 @@ class Watch:
             if any(bad):  # and not only squares that overflow
                 self._warn(NotFiniteWarning, lambda: NotFiniteWarning(seen.step, *bad))
             return
-        # In the optimizer's metric gradients are not projected, and at the very optimum all of a step is taken back.
-        if self._undoing[seen.optimizer].sees(movement) and not self._sandwich.in_metric:
+        if self._undoing[seen.optimizer].sees(movement) and self._should_move():
             self._warn(
                 StepUndoneWarning,
                 lambda: StepUndoneWarning(seen.step, seen.undone, CONSECUTIVE, self._dearest(seen, gradients)),
@@ -197,6 +196,14 @@ class Watch:
                     MultipliersDivergeWarning,
                     lambda: MultipliersDivergeWarning(seen.step, grown.rule, grown.size, grown.usual),
                 )
+
+    def _should_move(self) -> bool:
+        """Whether steps that are undone are a sign at all.
+
+        In the optimizer's metric gradients are not projected, and at the very optimum all of a step is taken back;
+        where the rules leave nothing free there is nothing to undo but decay.
+        """
+        return not self._sandwich.in_metric and self._sandwich.trained.projector.plan.free != 0
 
     def _dearest(self, seen: Observation, gradients: dict[str, Tensor] | None) -> list[str]:
         """The three rules of the largest multipliers; none where these were not asked for and take long."""
