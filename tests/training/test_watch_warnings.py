@@ -15,8 +15,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import affinet
 from affinet import families
+from affinet.kernels.torch import conjugate_gradients
+from affinet.structure import blocks, components
 from affinet.training.alarms import CONSECUTIVE, KNOWN, LASTING, Growth, Undoing
 from affinet.training.movement import Movement
+from tests.kernels.test_sparse_kernel import M, system
 from tests.training.test_traps import Net, backward, rules_for, worst
 
 Optimizer = optim.Optimizer
@@ -340,6 +343,26 @@ def test_an_optimum_is_no_reason_to_warn(metric: Any) -> None:
     assert last[-1].stationarity < 1e-2
     if metric == "optimizer":
         assert all(seen.undone > 0.99 and seen.step_length > 0.1 * longest for seen in last)
+
+
+@pytest.mark.filterwarnings("ignore::affinet.errors.ConvergenceWarning")
+def test_what_a_solver_leaves_where_it_falls_short_was_written_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(components, "MOST_DENSE_ROWS", 10)
+    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    monkeypatch.setattr(conjugate_gradients, "MOST_ITERATIONS", 4)
+    model = torch.nn.Module()
+    model.register_parameter("a", torch.nn.Parameter(torch.linspace(-1, 1, M, dtype=torch.float64)))
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    handle = affinet.project(model, optimizer, [families.linear([affinet.weights(model).a], *system()).named("A")])
+    watch = handle.watch()
+    for number in range(8):
+        model.a.grad = torch.cos(torch.arange(M, dtype=torch.float64) * (1 + number / 50))
+        optimizer.step()
+    assert min(seen.violation["A"] for seen in watch.history) > 1e-9
+    with torch.no_grad():
+        model.a[3] += 1.0
+    with pytest.warns(affinet.WeightsWrittenWarning, match="before step 8 a was written to"):
+        optimizer.step()
 
 
 # Steps that are undone

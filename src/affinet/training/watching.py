@@ -163,16 +163,21 @@ class Watch:
     def _look_for_writing(self, optimizer: int) -> None:
         """Where a version has changed; and before a step that is looked at, since `.data` changes none.
 
-        New values of frozen weights are new constants of the rules, and no writing to those that are trained.
+        New values of frozen weights are new constants of the rules, and no writing to those that are trained. Where a
+        solver may fall short, what it leaves is known once a step was seen.
         """
         parameters = self._sandwich.parameters
         names = written(self._marks, parameters)
-        if not names and (self._marked is not self._sandwich.trained or not self._due(optimizer)):
+        known = self._marked is self._sandwich.trained and (self._rounding.usual or not self._iterates)
+        if not names and not (known and self._due(optimizer)):
             return
         off = off_the_rules(self._projector(), self._marks, parameters)
-        known = names and not cast(self._marks, parameters)
-        if off or (known and self._rounding.exceeded(self._sandwich.violation(), parameters)):
-            violated = sorted(self._sandwich.violation().items(), key=lambda found: -found[1])
+        if not off and (not names or cast(self._marks, parameters)):
+            return
+        violation = self._sandwich.violation()
+        usual = self._rounding
+        if usual.exceeded(violation, parameters) or (off and not usual.as_usual(violation, parameters)):
+            violated = sorted(violation.items(), key=lambda found: -found[1])
             told = [(rule, size) for rule, size in violated if size > FAR * violated[0][1]]
             step = self._steps[optimizer]
             self._warn(WeightsWrittenWarning, lambda: WeightsWrittenWarning(step, names or off, bool(names), told))
@@ -218,10 +223,15 @@ class Watch:
             self._told.add(kind)
             warnings.warn(made(), stacklevel=2)
 
+    @property
+    def _iterates(self) -> bool:
+        """Whether some block is solved from the solution before, and may fall short of its rounding."""
+        return any(isinstance(block, Sparse) for block in self._sandwich.projector.plan.blocks)
+
     def _projector(self) -> Projector:
         """The training's own, or one apart where a kernel starts from the solution before: that one stays its own."""
         trained = self._sandwich.trained
-        if not any(isinstance(block, Sparse) for block in trained.projector.plan.blocks):
+        if not self._iterates:
             return trained.projector
         if self._apart is None or self._apart[0] is not trained:
             self._apart = trained, Projector(trained.projector.plan, trained.parameters)

@@ -21,6 +21,8 @@ COARSE = 1e-5
 """Dtypes whose spacing at one is larger than this are of 16 bits."""
 GROWN = 1e3
 """A violation of so many times what it was after other steps is no rounding. Averages are off by some tens of times."""
+SAME = 2.0
+"""A violation of up to so many times what it was after other steps may be what a solver leaves that falls short."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,14 @@ class Rounding:
             self.usual[rule] = max(self.usual.get(rule, 0.0), off / size)
 
     def exceeded(self, violation: Mapping[str, float], parameters: Mapping[str, Tensor]) -> bool:
-        """Whether some rule is off by far more than after any step that was seen."""
+        """Whether some rule is off by far more than after any step that was seen, and there more than nothing."""
         size = _sizes(parameters)
         return any(off > GROWN * self.usual[rule] * size > 0.0 for rule, off in violation.items() if rule in self.usual)
+
+    def as_usual(self, violation: Mapping[str, float], parameters: Mapping[str, Tensor]) -> bool:
+        """Whether every rule is off by about what steps leave."""
+        size = _sizes(parameters)
+        return all(off <= SAME * self.usual.get(rule, 0.0) * size for rule, off in violation.items())
 
 
 def cast(marks: Marks, parameters: Mapping[str, Tensor]) -> bool:
