@@ -13,6 +13,7 @@ from affinet._version import __version__
 
 if TYPE_CHECKING:
     from affinet import errors as errors
+    from affinet.adapters.tensorboard import TensorBoardLog as TensorBoardLog
     from affinet.errors import AffinetError as AffinetError
     from affinet.errors import AttachError as AttachError
     from affinet.errors import ConstantError as ConstantError
@@ -23,17 +24,23 @@ if TYPE_CHECKING:
     from affinet.errors import JobError as JobError
     from affinet.errors import MissingOperationError as MissingOperationError
     from affinet.errors import ModelFileError as ModelFileError
+    from affinet.errors import MultipliersDivergeWarning as MultipliersDivergeWarning
     from affinet.errors import NotAffineError as NotAffineError
+    from affinet.errors import NotFiniteWarning as NotFiniteWarning
     from affinet.errors import NothingToTrainWarning as NothingToTrainWarning
     from affinet.errors import ParseError as ParseError
     from affinet.errors import PlanFileError as PlanFileError
     from affinet.errors import RuleError as RuleError
     from affinet.errors import RunError as RunError
     from affinet.errors import ShapeError as ShapeError
+    from affinet.errors import StepUndoneWarning as StepUndoneWarning
     from affinet.errors import TooLargeError as TooLargeError
     from affinet.errors import TruthValueError as TruthValueError
     from affinet.errors import UnknownWeightError as UnknownWeightError
     from affinet.errors import UnsupportedWeightError as UnsupportedWeightError
+    from affinet.errors import WatchError as WatchError
+    from affinet.errors import WatchWarning as WatchWarning
+    from affinet.errors import WeightsWrittenWarning as WeightsWrittenWarning
     from affinet.kernels.torch.projector import Projector as Projector
     from affinet.language import families as families
     from affinet.language.expression import Constraint as Constraint
@@ -43,6 +50,9 @@ if TYPE_CHECKING:
     from affinet.language.text import parse as parse
     from affinet.language.weights import Weights as Weights
     from affinet.language.weights import weights as weights
+    from affinet.report.csv_log import CsvLog as CsvLog
+    from affinet.report.observation import Observation as Observation
+    from affinet.report.observation import Observer as Observer
     from affinet.structure.plan import Plan as Plan
     from affinet.structure.plan import plan as plan
     from affinet.training.baking import Reparametrization as Reparametrization
@@ -50,6 +60,7 @@ if TYPE_CHECKING:
     from affinet.training.handle import Handle as Handle
     from affinet.training.projection import project as project
     from affinet.training.reparametrization import reparametrize as reparametrize
+    from affinet.training.watching import Watch as Watch
 
 __all__ = [
     "AffinetError",
@@ -57,6 +68,7 @@ __all__ = [
     "ConstantError",
     "Constraint",
     "ConvergenceWarning",
+    "CsvLog",
     "DataError",
     "Expression",
     "GradientError",
@@ -65,8 +77,12 @@ __all__ = [
     "JobError",
     "MissingOperationError",
     "ModelFileError",
+    "MultipliersDivergeWarning",
     "NotAffineError",
+    "NotFiniteWarning",
     "NothingToTrainWarning",
+    "Observation",
+    "Observer",
     "ParseError",
     "Plan",
     "PlanFileError",
@@ -75,11 +91,17 @@ __all__ = [
     "RuleError",
     "RunError",
     "ShapeError",
+    "StepUndoneWarning",
+    "TensorBoardLog",
     "TooLargeError",
     "TruthValueError",
     "UnknownWeightError",
     "UnsupportedWeightError",
+    "Watch",
+    "WatchError",
+    "WatchWarning",
     "Weights",
+    "WeightsWrittenWarning",
     "__version__",
     "bake",
     "concat",
@@ -96,11 +118,16 @@ __all__ = [
 _MODULES = {"errors": "affinet.errors", "families": "affinet.language.families"}
 _HOMES = {
     "Constraint": "affinet.language.expression",
+    "CsvLog": "affinet.report.csv_log",
     "Expression": "affinet.language.expression",
     "Handle": "affinet.training.handle",
+    "Observation": "affinet.report.observation",
+    "Observer": "affinet.report.observation",
     "Plan": "affinet.structure.plan",
     "Projector": "affinet.kernels.torch.projector",
     "Reparametrization": "affinet.training.baking",
+    "TensorBoardLog": "affinet.adapters.tensorboard",
+    "Watch": "affinet.training.watching",
     "Weights": "affinet.language.weights",
     "bake": "affinet.training.baking",
     "concat": "affinet.language.expression",

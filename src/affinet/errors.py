@@ -201,6 +201,91 @@ class RunError(AffinetError, RuntimeError):
     """A run folder that cannot be written to."""
 
 
+class WatchError(AffinetError, ValueError):
+    """A watch that cannot begin, or an observation that cannot be written down where it was asked for."""
+
+
+class WatchWarning(UserWarning):
+    """The family of what a watch warns of, each once a watch."""
+
+
+class WeightsWrittenWarning(WatchWarning):
+    """Somebody wrote to constrained weights between two steps and left them off the rules."""
+
+    def __init__(self, step: int, weights: Sequence[str], seen: bool, violated: Sequence[tuple[str, float]]) -> None:
+        names = _shortened(list(weights), 5)
+        who = (
+            f"{names} {'was' if len(weights) == 1 else 'were'} written to"
+            if seen
+            else f"weights were written to unseen (through .data, or before the watch began), off the rules are {names}"
+        )
+        off = _shortened([f'"{rule}" by {size:.3g}' for rule, size in violated], 3)
+        super().__init__(
+            f"before step {step:,} {who}, and the weights are off the rules: {off}. This step starts "
+            f"there and ends on the rules again, at the nearest point, so that a part of what was written is taken "
+            f"back. Weights that are loaded: load them before affinet.project, or settle them yourself with "
+            f"handle.projector.project_(dict(model.named_parameters())). Weights that are clamped or normalised after "
+            f"each step: say it as a rule, or leave it out."
+        )
+        self.step, self.weights, self.violated = step, tuple(weights), tuple(violated)
+
+
+class StepUndoneWarning(WatchWarning):
+    """The projection takes back almost all of what the optimizer does."""
+
+    def __init__(self, step: int, undone: float, times: int, dearest: Sequence[str]) -> None:
+        rules = f" Dearest rules: {_shortened([_quoted(rule) for rule in dearest], 3)}." if dearest else ""
+        super().__init__(
+            f"the projection took back {_percent(undone)} of the optimizer's step (of its squared length) at each of "
+            f"the last {times} steps that were looked at, up to step {step:,}: next to what the optimizer does, the "
+            f"constrained weights hardly move. Either the rules leave almost no freedom where it wants to go "
+            f"(print(handle.plan) counts what is free), or its steps are not made of the gradients that affinet "
+            f"projected: weight decay apart from the gradient (AdamW) of weights that the rules fix, which does no "
+            f"harm and is spared by a group with weight_decay=0; momentum loaded from a training without rules.{rules}"
+        )
+        self.step, self.undone, self.dearest = step, undone, tuple(dearest)
+
+
+class MultipliersDivergeWarning(WatchWarning):
+    """The multipliers of a rule grow far beyond what they were."""
+
+    def __init__(self, step: int, rule: str, size: float, usual: float) -> None:
+        super().__init__(
+            f'the multipliers of "{rule}" diverge: their norm is {size:.3g} at step {step:,}, and was about '
+            f"{usual:.3g}. Usual causes: a learning rate at which the loss itself diverges; a right-hand side that "
+            f"training pulls away from ever harder; equations that nearly follow from each other, so that tiny changes "
+            f"of the gradient are large ones of the multipliers (drop one of them, or round their coefficients)."
+        )
+        self.step, self.rule, self.size, self.usual = step, rule, size, usual
+
+
+class NotFiniteWarning(WatchWarning):
+    """Gradients or weights of a watched training are NaN or infinite."""
+
+    def __init__(self, step: int, gradients: Sequence[str], weights: Sequence[str]) -> None:
+        found = [
+            f"the {what} of {_shortened(list(names), 5)}" if what == "gradients" else _shortened(list(names), 5)
+            for what, names in (("gradients", gradients), ("weights", weights))
+            if names
+        ]
+        super().__init__(
+            f"{' and '.join(found)} {'hold' if gradients or len(weights) > 1 else 'holds'} numbers that are not finite "
+            f"(NaN or infinite) at step {step:,}. They pass as they do in stock training, and on to every weight that "
+            f"the rules couple with them. Look at the loss and the learning rate; "
+            f"affinet.project(..., check_finite=True) raises before such a step is taken."
+        )
+        self.step, self.gradients, self.weights = step, tuple(gradients), tuple(weights)
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _percent(share: float) -> str:
+    """A share close to one, without rounding it up to all of it."""
+    return f"{100.0 * share:.1f} %" if share < 0.9995 else "more than 99.9 %"
+
+
 def _either(names: Sequence[str]) -> str:
     quoted = [repr(name) for name in names]
     return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]

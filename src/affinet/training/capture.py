@@ -24,15 +24,25 @@ class Capture:
         self._gradients: dict[str, Tensor] = {}
         self._rates: dict[str, float] = {}
         self._scale: Tensor | None = None
+        self.times = 0
+        """How often gradients were kept."""
 
     def ask(self) -> None:
         """Keep the gradients of the next step."""
         self._asked = True
 
-    def take(self, gradients: Mapping[str, Tensor | None], rates: Mapping[str, float], scale: Tensor | None) -> None:
-        """Called by the hook before it projects."""
-        if self._always or self._asked:
+    def take(
+        self,
+        gradients: Mapping[str, Tensor | None],
+        rates: Mapping[str, float],
+        scale: Tensor | None,
+        *,
+        wanted: bool = False,
+    ) -> None:
+        """Called by the hook before it projects; `wanted` by one who watches this step."""
+        if self._always or self._asked or wanted:
             self._asked = False
+            self.times += 1
             last = self._gradients
             self._gradients = {
                 name: _copied(g.detach() if g.requires_grad else g, last.get(name))
@@ -53,7 +63,8 @@ class Capture:
         if gradient is None:
             return torch.zeros_like(parameter, dtype=torch.float64)
         wide = gradient.double() if self._scale is None else gradient.double() / self._scale.double()
-        return wide + self._rates.get(name, 0.0) * parameter.double()
+        rate = self._rates.get(name, 0.0)
+        return wide + rate * parameter.double() if rate else wide
 
 
 def _copied(gradient: Tensor, last: Tensor | None) -> Tensor:

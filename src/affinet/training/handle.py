@@ -11,8 +11,10 @@ from torch import Tensor, optim
 from affinet.errors import AttachError
 from affinet.kernels.torch.projector import Projector
 from affinet.report.cost import CostReport, cost_report
+from affinet.report.observation import Observer
 from affinet.structure.plan import Plan
 from affinet.training.sandwich import Sandwich
+from affinet.training.watching import Watch
 
 
 class Handle:
@@ -77,6 +79,17 @@ class Handle:
         """
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
         return cost_report(self.projector, gradients, maximized=self._sandwich.maximizes)
+
+    def watch(self, *callbacks: Observer, every: int = 1, multipliers: bool = False, first_step: int = 0) -> Watch:
+        """Look at every `every`-th step, the first included, and hand an `Observation` to each callback.
+
+        Without a callback observations are kept in `.history`; `.stop()` ends it. Warns, once of each kind: weights
+        that somebody wrote to between steps and left off the rules, steps that the projection takes back, gradients or
+        weights that are not finite, and with `multipliers=True` multipliers that diverge. `first_step` is the number of
+        the first step of a training that is resumed. No bit of the training changes. Raises WatchError where there is
+        nothing to watch.
+        """
+        return Watch(self.plan, self._sandwich, callbacks, every=every, multipliers=multipliers, first_step=first_step)
 
     def attached_to(self, optimizer: optim.Optimizer) -> bool:
         """Whether this very optimizer keeps these rules; a copy (deepcopy, pickle) does not."""

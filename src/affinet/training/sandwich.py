@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from weakref import ref
 
 import torch
@@ -22,6 +22,22 @@ Metric = Literal["euclidean", "optimizer"]
 
 Marks = dict[str, tuple[ref[Tensor], int]]
 """Gradients as they were left: the tensor and its version, which grows with every write."""
+
+
+class Onlooker(Protocol):
+    """Sees the steps of a sandwich and writes to nothing; `optimizer` is a place in the list of optimizers."""
+
+    def wants_gradients(self) -> bool:
+        """Whether the gradients of the step that comes are to be kept."""
+
+    def opens(self, optimizer: int) -> None:
+        """Before a step: gradients and weights are as the training left them."""
+
+    def stepped(self, optimizer: int) -> None:
+        """The optimizer has moved the weights, and they are not projected yet."""
+
+    def closes(self, optimizer: int, skipped: Tensor | None) -> None:
+        """After the projection; `skipped` is not zero where a GradScaler skipped the step."""
 
 
 class Sandwich:
@@ -50,6 +66,7 @@ class Sandwich:
         self._projected: Marks = {}
         self._early: Marks = {}
         self._waiting: set[int] = set()
+        self._onlookers: tuple[Onlooker, ...] = ()
         self._take(freezing.trained(optimizers, self._check))
         self._steppers = frozenset(map(id, optimizers))
         self._coupled = [decay_kind(optimizer, decay) == "coupled" for optimizer in optimizers]
@@ -63,6 +80,21 @@ class Sandwich:
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The constrained parameters that are trained now."""
         return self._trained.parameters
+
+    @property
+    def trained(self) -> Trained:
+        """The rules over the parameters that are trained now."""
+        return self._trained
+
+    @property
+    def optimizers(self) -> int:
+        """How many optimizers were attached."""
+        return len(self._optimizers)
+
+    @property
+    def in_metric(self) -> bool:
+        """Whether weights are projected in the metric of the optimizer, and gradients are not."""
+        return self._metric == "optimizer"
 
     @property
     def attached(self) -> bool:
@@ -106,9 +138,21 @@ class Sandwich:
         self._removers.clear()
         return list(self._living())
 
+    def show(self, onlooker: Onlooker) -> None:
+        """Let somebody see every step from now on."""
+        self._onlookers = (*self._onlookers, onlooker)
+
+    def hide(self, onlooker: Onlooker) -> None:
+        """Let somebody see no step any more; one who saw none is no error."""
+        self._onlookers = tuple(one for one in self._onlookers if one is not onlooker)
+
+    def shows(self, onlooker: Onlooker) -> bool:
+        """Whether somebody sees the steps."""
+        return any(one is onlooker for one in self._onlookers)
+
     def project_gradients(self) -> None:
         """`g ← P g` of all constrained parameters, weight decay left out; a step projects again what was changed."""
-        if self._in_metric:
+        if self.in_metric:
             return
         self._follow()
         gradients = self._gradients()
@@ -116,7 +160,7 @@ class Sandwich:
             return
         rates = self._rates()
         if not _same(self._early, gradients):
-            self.capture.take(gradients, rates, None)
+            self.capture.take(gradients, rates, None, wanted=self._wanted())
         self.projector.project_gradients_(gradients, self.parameters, {})
         self._early = _marks(gradients)
 
@@ -125,6 +169,8 @@ class Sandwich:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Project the gradients, or have the closure do it each time it has computed them."""
         self._follow()
+        for onlooker in self._onlookers:
+            onlooker.opens(self._place(optimizer))
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._prepare(optimizer)
@@ -155,8 +201,8 @@ class Sandwich:
         rates = self._rates()
         # What was projected before clipping was captured then, as it was.
         if not _same(early, gradients):
-            self.capture.take(gradients, rates, scale)
-        if not self._in_metric:
+            self.capture.take(gradients, rates, scale, wanted=self._wanted())
+        if not self.in_metric:
             self.projector.project_gradients_(gradients, self.parameters, rates, scale)
             self._projected, self._waiting = _marks(gradients), set(self._steppers)
 
@@ -167,10 +213,15 @@ class Sandwich:
         if not self._waiting:
             self._projected = {}
         skipped = getattr(optimizer, "found_inf", None)
-        if self._in_metric:
+        onlookers = self._onlookers
+        for onlooker in onlookers:
+            onlooker.stepped(self._place(optimizer))
+        if self.in_metric:
             self.projector.project_in_metric_(self.parameters, metric_of(self._living(), self.parameters), skipped)
         else:
             self.projector.project_(self.parameters, skipped=skipped)
+        for onlooker in onlookers:
+            onlooker.closes(self._place(optimizer), skipped)
 
     def _follow(self) -> None:
         """Look whether parameters were replaced, frozen or thawed since the last step."""
@@ -190,12 +241,14 @@ class Sandwich:
         if self._metric != "euclidean":
             check_metric(self._metric, optimizers, plan)
 
-    @property
-    def _in_metric(self) -> bool:
-        return self._metric == "optimizer"
-
     def _living(self) -> tuple[optim.Optimizer, ...]:
         return tuple(one for found in self._optimizers if (one := found()) is not None)
+
+    def _wanted(self) -> bool:
+        return any(onlooker.wants_gradients() for onlooker in self._onlookers)
+
+    def _place(self, optimizer: optim.Optimizer) -> int:
+        return next(place for place, found in enumerate(self._optimizers) if found() is optimizer)
 
     def _gradients(self) -> dict[str, Tensor | None]:
         gradients: dict[str, Tensor | None] = {name: p.grad for name, p in self.parameters.items()}

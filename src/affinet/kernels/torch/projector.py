@@ -15,7 +15,7 @@ from affinet.kernels.torch.compiled.looped import Looped
 from affinet.kernels.torch.compiled.tiles import CompiledPairs
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.measuring import Measure
-from affinet.kernels.torch.precision import noise_floor, undisturbed
+from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
 from affinet.kernels.torch.preparing import prepare
 from affinet.language.modules import read_module
 from affinet.structure.multipliers import Multipliers, multipliers, sharing
@@ -85,11 +85,12 @@ class Projector:
     def stationarity(self, gradients: Mapping[str, Tensor]) -> float:
         """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules take all of the gradient, 0 for g = 0."""
         tangent = self.tangent(gradients)
+        wide = irregular_dtype(_device({name: gradients[name] for name in self.names}))
         along, whole = (
-            sum(float(vectors[name].detach().double().square().sum()) for name in self.names) ** 0.5
+            sum(float(torch.linalg.vector_norm(vectors[name].detach(), dtype=wide)) ** 2 for name in self.names) ** 0.5
             for vectors in (tangent, gradients)
         )
-        return float(along / whole) if whole != 0.0 else 0.0
+        return along / whole if whole != 0.0 else 0.0
 
     def shared_multipliers(self) -> dict[str, tuple[str, ...]]:
         """Rule name → the other rules together with which it is redundant; rules that stand alone are left out."""

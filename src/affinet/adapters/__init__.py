@@ -1,0 +1,1 @@
+"""Guests: one small file for each library that affinet meets outside of torch."""

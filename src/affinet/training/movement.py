@@ -1,0 +1,73 @@
+"""How far one step moved the weights, and how far the projection moved them after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
+
+
+@dataclass(frozen=True)
+class Movement:
+    """Euclidean lengths over the constrained weights.
+
+    `step` is from before the optimizer's step to after it, `projection` from there to the rules, `kept` from before
+    the step to the rules, and `rounding` what storing the weights anew may come to: `ε ‖w‖`.
+    """
+
+    step: float
+    projection: float
+    kept: float
+    rounding: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the weights are numbers, before and after."""
+        return isfinite(self.step) and isfinite(self.kept)
+
+    @property
+    def undone(self) -> float:
+        """The share of the step's squared length that the projection took back; 0 where the optimizer moved nothing."""
+        back, left = self.projection**2, self.kept**2
+        return back / (back + left) if self.step != 0.0 and back + left != 0.0 else 0.0
+
+
+class Footprint:
+    """Copies of the weights before a step and before the projection after it."""
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self._weights = [parameter.detach() for parameter in parameters.values()]
+        self._before = [weight.clone() for weight in self._weights]
+        self._stepped: list[Tensor] = []
+
+    def stepped(self) -> None:
+        """The optimizer has moved the weights."""
+        self._stepped = [weight.clone() for weight in self._weights]
+
+    def movement(self) -> Movement:
+        """What became of the step, once the weights are projected; uses the copies up, and looks at the device once."""
+        if not self._weights:
+            return Movement(0.0, 0.0, 0.0, 0.0)
+        pairs = list(zip(self._weights, self._before, self._stepped, strict=True))
+        # In place: fresh pages of memory cost many times what the arithmetic does.
+        step = _length(stepped.sub_(before) for _, before, stepped in pairs)
+        kept = _length(before.sub_(weight) for weight, before, _ in pairs)
+        projection = _length(stepped.add_(before) for _, before, stepped in pairs)
+        rounding = _length(self._weights, spacing=True)
+        return Movement(*torch.stack([step, projection, kept, rounding]).tolist())
+
+
+def _length(parts: Iterable[Tensor], *, spacing: bool = False) -> Tensor:
+    """The norm of all parts laid end to end, each times its spacing at one where that is asked for."""
+    norms = [
+        torch.linalg.vector_norm(part, dtype=regular_dtype(part.dtype)).to(irregular_dtype(part.device))
+        * (torch.finfo(part.dtype).eps if spacing else 1.0)
+        for part in parts
+    ]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
