@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from affinet.language.text import parse as parse
     from affinet.language.weights import Weights as Weights
     from affinet.language.weights import weights as weights
+    from affinet.structure.explanation import Explanation as Explanation
+    from affinet.structure.explanation import explain as explain
     from affinet.structure.plan import Plan as Plan
     from affinet.structure.plan import plan as plan
     from affinet.training.baking import Reparametrization as Reparametrization
@@ -57,6 +59,7 @@ __all__ = [
     "Constraint",
     "ConvergenceWarning",
     "DataError",
+    "Explanation",
     "Expression",
     "GradientError",
     "Handle",
@@ -82,6 +85,7 @@ __all__ = [
     "bake",
     "concat",
     "errors",
+    "explain",
     "families",
     "parse",
     "plan",
@@ -94,6 +98,7 @@ __all__ = [
 _MODULES = {"errors": "affinet.errors", "families": "affinet.language.families"}
 _HOMES = {
     "Constraint": "affinet.language.expression",
+    "Explanation": "affinet.structure.explanation",
     "Expression": "affinet.language.expression",
     "Handle": "affinet.training.handle",
     "Plan": "affinet.structure.plan",
@@ -102,6 +107,7 @@ _HOMES = {
     "Weights": "affinet.language.weights",
     "bake": "affinet.training.baking",
     "concat": "affinet.language.expression",
+    "explain": "affinet.structure.explanation",
     "parse": "affinet.language.text",
     "plan": "affinet.structure.plan",
     "project": "affinet.training.projection",
