@@ -13,6 +13,7 @@ from affinet.structure.findings.order import OtherOrder
 from affinet.structure.findings.overlooked import Overlooked
 from affinet.structure.findings.pinned import Pinned, pinned
 from affinet.structure.findings.redundant import Redundant, redundant
+from affinet.structure.findings.unseen import unseen
 from affinet.system.system import System
 
 Finding = (
@@ -62,5 +63,6 @@ def findings(system: System, blocks: tuple[Block, ...]) -> tuple[Finding, ...]:
         *empty(look),
         *redundant(look),
         *near(look),
+        *unseen(look),
     ]
     return tuple(sorted(found, key=lambda finding: _GRAVEST_FIRST.index(type(finding))))
