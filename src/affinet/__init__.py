@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from affinet.report.csv_log import CsvLog as CsvLog
     from affinet.report.observation import Observation as Observation
     from affinet.report.observation import Observer as Observer
+    from affinet.structure.explanation import Explanation as Explanation
+    from affinet.structure.explanation import explain as explain
     from affinet.structure.plan import Plan as Plan
     from affinet.structure.plan import plan as plan
     from affinet.training.baking import Reparametrization as Reparametrization
@@ -70,6 +72,7 @@ __all__ = [
     "ConvergenceWarning",
     "CsvLog",
     "DataError",
+    "Explanation",
     "Expression",
     "GradientError",
     "Handle",
@@ -106,6 +109,7 @@ __all__ = [
     "bake",
     "concat",
     "errors",
+    "explain",
     "families",
     "parse",
     "plan",
@@ -119,6 +123,7 @@ _MODULES = {"errors": "affinet.errors", "families": "affinet.language.families"}
 _HOMES = {
     "Constraint": "affinet.language.expression",
     "CsvLog": "affinet.report.csv_log",
+    "Explanation": "affinet.structure.explanation",
     "Expression": "affinet.language.expression",
     "Handle": "affinet.training.handle",
     "Observation": "affinet.report.observation",
@@ -131,6 +136,7 @@ _HOMES = {
     "Weights": "affinet.language.weights",
     "bake": "affinet.training.baking",
     "concat": "affinet.language.expression",
+    "explain": "affinet.structure.explanation",
     "parse": "affinet.language.text",
     "plan": "affinet.structure.plan",
     "project": "affinet.training.projection",

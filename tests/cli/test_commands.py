@@ -120,8 +120,32 @@ def test_check_tells_rank_and_freedom_and_writes_nothing(affinet: Command, folde
     result = affinet("check", write(folder, SMALL + RULES + again))
     assert result.exit_code == 0, result.output
     assert "No contradictions: 7 equations, rank 6, redundant 1." in result.stdout
+    assert 'the rule "again" follows from "a tie": dropping it changes nothing.' in result.stdout
+    assert "1 finding to look at, above." in result.stdout
     assert "Of the network's 32 numbers 26 are free." in result.stdout
     assert not (folder / "runs").exists()
+
+
+def test_check_of_a_single_equation_counts_in_the_singular(affinet: Command, folder: Path) -> None:
+    result = affinet("check", write(folder, SMALL))
+    assert "No contradictions: 1 equation, rank 1, redundant 0." in result.stdout
+    assert "Nothing else to look at." in result.stdout
+
+
+def test_check_finds_what_is_suspicious_and_still_ends_well(affinet: Command, folder: Path) -> None:
+    rules = (
+        '[[rule]]\nname = "row"\nsays = "hidden1.weight[0].sum() == 1"\n'
+        '[[rule]]\nname = "part"\nsays = "hidden1.weight[0, 1:].sum() == 1"\n'
+        '[[rule]]\nname = "all of it"\nsays = "2 * output.bias + output.bias.sum() == 0"\n'
+    )
+    result = affinet("check", write(folder, SMALL + rules))
+    assert result.exit_code == 0, result.output
+    assert "hidden1.weight[0, 0] can only take the value 0" in result.stdout
+    assert (
+        'nothing is left to train in output.bias: the rule "all of it" determines all of its 2 entries' in result.stdout
+    )
+    assert "2 findings to look at, above." in result.stdout
+    assert not result.stderr
 
 
 CONTRADICTION = (

@@ -24,10 +24,16 @@ def test_the_table_has_a_line_a_rule_and_the_totals() -> None:
     assert shown[2].startswith("rows")
     assert "4 slices of 5 entries, 1 equation each" in shown[2]
     assert "2 entries tied in 1 class" in shown[3]
-    assert shown[-1] == (
-        "6 equations, rank 5 (1 redundant) over 22 entries; 17 of these stay free. "
-        "Untouched entries of the same weights: 4."
-    )
+    totals = "6 equations, rank 5 (1 redundant) over 22 entries; 17 of these stay free."
+    advice = "dropping it changes nothing. Was it meant to say something else?"
+    assert shown[5:] == [
+        "",
+        f"{totals} Untouched entries of the same weights: 4.",
+        "Free in each weight, the others following: a 16 of 20, c 5 of 6.",
+        "",
+        "Findings:",
+        f'  - the rule "c[0] == c[1]" follows from "a tie": {advice}',
+    ]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +66,48 @@ def test_large_regular_rules_are_named_for_what_they_are() -> None:
 
 def test_a_plan_without_rules_prints() -> None:
     assert lines()[-1].startswith("0 equations, rank 0 (0 redundant) over 0 entries")
+
+
+def test_a_long_table_is_shortened_and_can_be_had_whole() -> None:
+    plan = affinet.plan([(W.a[k // 5, k % 5] + W.b[k // 4, k % 4] == k).named(f"rule {k}") for k in range(20)] * 3)
+    shown = str(plan).splitlines()
+    assert shown[2 + 30] == "… 20 more rules: print(plan.table()) shows all"
+    assert [line.split("  ")[0] for line in (shown[2], shown[31], shown[33], shown[42])] == [
+        "rule 0",
+        "rule 9 (2)",
+        "rule 10 (3)",
+        "rule 19 (3)",
+    ]
+    assert len(plan.table().splitlines()) == 2 + 60 + 2
+    assert "Findings" not in plan.table()
+
+
+def test_at_most_ten_findings_are_shown() -> None:
+    plan = affinet.plan([(W.c[k % 3] == 0 * W.c[3]).named(f"rule {k}") for k in range(15)])
+    shown = str(plan).splitlines()
+    assert len(plan.findings) == 12
+    assert shown[-11].startswith('  - the rule "rule 14" follows from "rule')
+    assert shown[-1] == "  … 2 more findings: plan.findings"
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ([W.a[0] == W.b[0, 0], W.a[0, 0] == W.c[0]], "a 16 of 20; all of 2 other weights"),
+        ([W.a.sum(1) == 1, W.b == 2], "b 0 of 20, a 16 of 20"),
+        ([W.a[0, :3].sum() == W.c[:3].sum(), W.c.sum() == 1], "c 5 of 6; all of 1 other weight"),
+    ],
+    ids=str,
+)
+def test_free_numbers_by_weight(rules: list[affinet.Constraint], said: str) -> None:
+    assert f"Free in each weight, the others following: {said}." in lines(*rules)
+
+
+def test_weights_that_lose_nothing_are_not_listed() -> None:
+    assert not any(line.startswith("Free in each") for line in lines(W.a[0, 0] == W.c[0]))
+    w = affinet.weights({f"w{k}": (3,) for k in range(9)})
+    shown = lines(*[w[f"w{k}"].sum() == 1 for k in range(9)])
+    assert any(line.endswith("w4 2 of 3, w5 2 of 3, … (3 more).") for line in shown)
 
 
 def test_an_interval_prints_its_bounds() -> None:

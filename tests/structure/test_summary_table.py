@@ -20,7 +20,8 @@ b[0] == b[1]             1  2 entries tied in 1 class                     2     
 3 * b[2] == 1            1  1 fixed entry                                 1     1     0          24 B
 
 5 equations, rank 5 (0 redundant) over 15 entries; 10 of these stay free. \
-Untouched entries of the same weights: 1."""
+Untouched entries of the same weights: 1.
+Free in each weight, the others following: b 2 of 4, a 9 of 12."""
 
 
 def test_the_table_of_a_small_plan() -> None:

@@ -1,25 +1,34 @@
-"""`affinet check`: the plan of a job's rules and what it means for the network, without training."""
+"""`affinet check`: the plan of a job's rules, what was found in it, and what it means for the network."""
 
 from __future__ import annotations
+
+import warnings
 
 from affinet.cli.jobfile import JobFile
 from affinet.cli.keeping import free_numbers, numbers_of
 from affinet.cli.preparing import make_network, prepare, seeded
 from affinet.cli.screen import Screen
 from affinet.cli.summary import shown_count
+from affinet.cli.words import counted
+from affinet.errors import NothingToTrainWarning
+from affinet.structure.findings.overlooked import Overlooked
 
 
 def check(job: JobFile, screen: Screen) -> None:
-    """Show the plan, its rank, what is free and what is redundant.
+    """Show the plan with its findings, and the verdict: the rules can hold together, and what they leave free.
 
     Raises what `prepare` raises: InfeasibleError where the rules contradict each other.
     """
-    prepared = prepare(job)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NothingToTrainWarning)  # a finding says it
+        prepared = prepare(job)
     plan = prepared.plan
     with seeded(job.job.train.seed):
         network = make_network(job, prepared.data)
     rank, redundant = shown_count(plan.rank), shown_count(plan.redundant)
     numbers, free = numbers_of(network), shown_count(free_numbers(network, plan.rank))
+    found = sum(not isinstance(finding, Overlooked) for finding in plan.findings)
     screen.say(f"{plan}\n")
-    screen.say(f"No contradictions: {plan.rows:,} equations, rank {rank}, redundant {redundant}.")
-    screen.say(f"Of the network's {numbers:,} numbers {free} are free.")
+    screen.say(f"No contradictions: {counted(plan.rows, 'equation')}, rank {rank}, redundant {redundant}.")
+    screen.say(f"{counted(found, 'finding')} to look at, above." if found else "Nothing else to look at.")
+    screen.say(f"Of the network's {counted(numbers, 'number')} {free} {'is' if free == '1' else 'are'} free.")

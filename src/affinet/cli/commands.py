@@ -59,9 +59,10 @@ def train(job: JobPath, out: Out = None) -> None:
 
 @commands.command()
 def check(job: JobPath) -> None:
-    """Show the plan of a job's rules, without training: rank, free numbers, redundant equations, contradictions.
+    """Show the plan of a job's rules and what is suspicious in it, without training; name rules that contradict.
 
-    Exit status: 0 where the rules can hold together, 1 where they contradict each other, 2 for anything else wrong.
+    Exit status: 0 where the rules can hold together, whatever was found, 1 where they contradict each other, 2 for
+    anything else wrong.
     """
     screen = Screen()
     with _statuses(screen, infeasible=CONTRADICTION):

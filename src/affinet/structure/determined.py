@@ -8,11 +8,13 @@ from typing import assert_never
 
 import numpy as np
 
+from affinet.language.terms import Integers, Parameter
 from affinet.structure.blocks import (
     Block,
     Bordered,
     Dense,
     Fixed,
+    Interval,
     Mirror,
     MirroredProduct,
     Pairs,
@@ -22,7 +24,11 @@ from affinet.structure.blocks import (
     Sparse,
     Ties,
 )
+from affinet.system.distinct import distinct
 from affinet.system.system import Rule, System
+
+MOST_NUMBERS = 2**20
+"""Numbers of components of several weights that are factored to tell how many of each weight are free."""
 
 
 def determined(system: System, blocks: Iterable[Block]) -> Iterator[tuple[str, int, tuple[str, ...]]]:
@@ -42,6 +48,82 @@ def determined(system: System, blocks: Iterable[Block]) -> Iterator[tuple[str, i
             touching = [k for k in sorted(rules[parameter.name]) if _touches(system.rules[k], parameter.name)]
             if not any(_fixes(system.rules[k], parameter.size) for k in touching):
                 yield parameter.name, parameter.size, tuple(system.rules[k].name for k in touching)
+
+
+def free_numbers(system: System, blocks: Iterable[Block]) -> dict[Parameter, Interval]:
+    """How many numbers of each parameter can be chosen freely, the other parameters following; within bounds.
+
+    That is the dimension of the parameter's part of the tangent space: its entries less the independent combinations of
+    equations that speak of it alone. Exact where a block speaks of one parameter, and for pairs, ties and components of
+    which each is about one parameter; else between what is left if all equations are its own and if none is.
+    """
+    found = {parameter: Interval(parameter.size, parameter.size) for parameter in system.layout.parameters}
+    by_name = {parameter.name: parameter for parameter in found}
+    for block in blocks:
+        for name, taken in _taken(block).items():
+            parameter = by_name[name]
+            found[parameter] = Interval(found[parameter].low - taken.high, found[parameter].high - taken.low)
+    return found
+
+
+def _taken(block: Block) -> dict[str, Interval]:
+    """How many numbers of each parameter a block takes away, whatever the other parameters are."""
+    sizes: Counter[str] = Counter()
+    for name, count in _entries(block):
+        sizes[name] += count
+    rank = block.rank if isinstance(block.rank, Interval) else Interval(block.rank, block.rank)
+    if len(sizes) == 1:
+        return {next(iter(sizes)): rank}
+    match block:
+        case Fixed():
+            return {name: Interval(count, count) for name, count in sizes.items()}
+        case Pairs():
+            return {name: Interval(0, 0) for name in sizes}
+        case Ties():
+            return {name: Interval(taken, taken) for name, taken in _tied(block.parts, block.classes.class_of).items()}
+        case Dense():
+            return _in_components(block)
+        case Bordered() if block.extra:
+            least: Counter[str] = Counter()
+            most: Counter[str] = Counter()
+            for base in block.bases:
+                for name, taken in _taken(base).items():
+                    least[name] += taken.low
+                    most[name] += taken.high
+            more = block.factor.shape[1]
+            return {name: Interval(min(least[name], n), min(most[name] + more, n)) for name, n in sizes.items()}
+        case _:
+            return {name: Interval(0, min(rank.high, count)) for name, count in sizes.items()}
+
+
+def _tied(parts: Iterable[Part], class_of: Integers) -> dict[str, int]:
+    """Entries of each parameter less the classes that it has entries in."""
+    found, first = Counter[str](), 0
+    for part in parts:
+        found[part.parameter.name] += part.size - len(distinct(class_of[first : first + part.size]))
+        first += part.size
+    return dict(found)
+
+
+def _in_components(block: Dense) -> dict[str, Interval]:
+    """Components of one parameter take their rank; of several, the rank less that over the classes of the others."""
+    tied = _tied(block.parts, block.classes.class_of)
+    numbers = np.repeat(np.arange(len(block.parts)), [part.size for part in block.parts])
+    found = {}
+    for number, part in enumerate(block.parts):
+        own = np.zeros(block.classes.count, bool)
+        own[block.classes.class_of[numbers == number]] = True
+        inside = own[block.members]
+        some = inside.any(axis=1)
+        most = int(block.ranks[some].sum())
+        if int(some.sum()) * block.basis[0].size > MOST_NUMBERS:
+            found[part.parameter.name] = Interval(tied[part.parameter.name], tied[part.parameter.name] + most)
+            continue
+        others = np.where(inside[some][:, None, :], 0.0, block.basis[some])
+        sizes = np.linalg.svd(others, compute_uv=False)
+        taken = most - int((sizes > 1e-9).sum())
+        found[part.parameter.name] = Interval(*(tied[part.parameter.name] + taken,) * 2)
+    return found
 
 
 def _counts(block: Block) -> list[tuple[str, int]]:

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from affinet.errors import AffinetError, NothingToTrainWarning, PlanFileError
@@ -16,7 +17,9 @@ from affinet.structure.blocks import Block, Interval
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.determined import determined
-from affinet.structure.summary import summary
+from affinet.structure.findings.collecting import Finding, findings
+from affinet.structure.incidence import Incidence
+from affinet.structure.summary import summary, with_findings
 from affinet.system.diagnosis import explain
 from affinet.system.planfile import read_system, write_system
 from affinet.system.system import System
@@ -93,8 +96,27 @@ class Plan:
             way_out = "Save the plan again, affinet.plan(rules).save(path)."
             raise PlanFileError(path, f"holds rules that cannot be planned: {error}", way_out) from error
 
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the rules say together that nobody may have meant, the gravest first; `str` of each is its sentence.
+
+        Entries that can take one value only, entries that can no longer differ, rules that say nothing, nearly the same
+        or nearly the contrary, matrices whose columns seem misaligned; and what was not looked at. Found when first
+        asked for.
+        """
+        return findings(self.system, self.blocks)
+
+    @cached_property
+    def incidence(self) -> Incidence:
+        """Looks up the equations of an entry; what it has to read of the rules is read once."""
+        return Incidence(self.system)
+
+    def table(self) -> str:
+        """The analysis with a line for every rule, without the findings; `str(plan)` shortens it."""
+        return summary(self.system, self.blocks, most=None)
+
     def __str__(self) -> str:
-        return summary(self.system, self.blocks)
+        return with_findings(summary(self.system, self.blocks), self.findings)
 
     def __repr__(self) -> str:
         return f"<Plan: {self.rows} equations, rank {self.rank}, {self.size} entries, {self.free} free>"

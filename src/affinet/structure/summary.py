@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from affinet.language.terms import Integers
@@ -19,6 +20,9 @@ from affinet.structure.blocks import (
     Sparse,
     Ties,
 )
+from affinet.structure.determined import free_numbers
+from affinet.structure.idle import holds_always
+from affinet.structure.together import groups_of, rank_of
 from affinet.system.system import System
 
 BYTES = 4
@@ -27,17 +31,46 @@ BYTES = 4
 COLUMNS = ("rule", "equations", "became", "entries", "rank", "free", "bytes a step")
 
 
-def summary(system: System, blocks: tuple[Block, ...]) -> str:
-    """One line a rule; rules that became the same blocks share the numbers of the first of them."""
+MOST_LINES = 40
+"""Rules that a table shows before it is shortened to the first and the last ones."""
+MOST_WEIGHTS = 6
+"""Weights of which the line about free numbers speaks."""
+MOST_FINDINGS = 10
+
+
+def summary(system: System, blocks: tuple[Block, ...], *, most: int | None = MOST_LINES) -> str:
+    """One line a rule; rules that became the same blocks share the numbers of the first of them.
+
+    Of more than `most` rules the first and the last are shown; all of them where it is None.
+    """
+    groups = groups_of(len(system.rules), blocks)
+    order = [(place, rule, members) for rules, members in groups for place, rule in enumerate(rules)]
+    cut_off = most is not None and len(order) > most
+    first, last = (len(order), 0) if most is None or not cut_off else (most - most // 4, most // 4)
     lines: list[tuple[str, ...]] = [COLUMNS]
-    for rules, members in _groups(len(system.rules), blocks):
-        numbers = _numbers(members)
-        for place, rule in enumerate(rules):
-            mine = [block for block in members if rule in block.rules]
-            shown = numbers if place == 0 else ("″",) * len(numbers)
-            lines.append((_cut(system.rules[rule].name), f"{system.rules[rule].equations:,}", _became(mine), *shown))
+    for at, (place, rule, members) in enumerate(order):
+        if first <= at < len(order) - last:
+            continue
+        mine = [block for block in members if rule in block.rules]
+        became = _became(mine) if mine else _nothing(system, rule)
+        same = place > 0 and at != len(order) - last
+        shown = ("″",) * 4 if same else _numbers(members)
+        lines.append((_cut(system.rules[rule].name), f"{system.rules[rule].equations:,}", became, *shown))
     table = _table(lines)
-    return "\n".join([*table, "", _totals(system, blocks), *_notes(system, blocks)])
+    if cut_off:
+        left_out = len(order) - first - last
+        table.insert(2 + first, f"… {left_out:,} more rules: print(plan.table()) shows all")
+    return "\n".join([*table, "", _totals(system, blocks), *_free_by_weight(system, blocks), *_notes(system, blocks)])
+
+
+def with_findings(table: str, findings: Sequence[object]) -> str:
+    """The table, and below it the first findings and how many more there are."""
+    if not findings:
+        return table
+    shown = [f"  - {finding}" for finding in findings[:MOST_FINDINGS]]
+    more = len(findings) - len(shown)
+    rest = [f"  … {_many(more, 'more finding', 'more findings')}: plan.findings"] if more else []
+    return "\n".join([table, "", "Findings:", *shown, *rest])
 
 
 def describe(block: Block) -> str:
@@ -45,7 +78,7 @@ def describe(block: Block) -> str:
     match block:
         case Slices():
             n, r = block.inner.size, len(block.basis)
-            return f"{_many(block.outer.size, 'slice')} of {n:,} entries, {_many(r, 'equation')} each"
+            return f"{_many(block.outer.size, 'slice')} of {_many(n, 'entry', 'entries')}, {_many(r, 'equation')} each"
         case Product():
             return f"product of {len(block.slices)} projections along the axes of {block.size:,} entries"
         case Mirror():
@@ -54,18 +87,18 @@ def describe(block: Block) -> str:
         case MirroredProduct():
             return f"{describe(block.mirror)}; {describe(block.product)}"
         case Pairs():
-            return f"{block.rank:,} pairs of {block.first.parameter.name} and {block.second.parameter.name}"
+            return f"{_many(block.rank, 'pair')} of {block.first.parameter.name} and {block.second.parameter.name}"
         case Fixed():
             return f"{block.size:,} fixed entr{'ies' if block.size != 1 else 'y'}"
         case Ties():
             classes = block.classes.count
-            return f"{block.size:,} entries tied in {classes:,} class{'es' * (classes != 1)}"
+            return f"{_many(block.size, 'entry', 'entries')} tied in {classes:,} class{'es' * (classes != 1)}"
         case Dense():
             k, r, n = block.basis.shape
-            return f"{_many(k, 'component')} of {_many(r, 'equation')}, {n:,} unknowns"
+            return f"{_many(k, 'component')} of {_many(r, 'equation')}, {_many(n, 'unknown')}"
         case Sparse():
             how = "sparse factor" if block.factored else "conjugate gradients"
-            return f"one component of {block.matrix.shape[0]:,} equations ({how})"
+            return f"one component of {_many(block.matrix.shape[0], 'equation')} ({how})"
         case Bordered():
             return f"{_many(block.extra, 'equation')} on top of {'; '.join(describe(base) for base in block.bases)}"
         case _:
@@ -82,15 +115,19 @@ def _became(blocks: list[Block]) -> str:
     elif dense:
         most = max(block.basis.shape[1] for block in dense)
         phrases.append(f"{sum(len(block.basis) for block in dense):,} components of up to {_many(most, 'equation')}")
-    return _cut("; ".join(dict.fromkeys(phrases)) or "nothing: it holds for every weight", 72)
+    return _cut("; ".join(dict.fromkeys(phrases)), 72)
+
+
+def _nothing(system: System, rule: int) -> str:
+    return "nothing: it holds for every weight" if holds_always(system, rule) else "nothing: others say it already"
 
 
 def _left_out(places: Integers) -> str:
     return f" less {len(places):,} entr{'ies' if len(places) != 1 else 'y'}" if len(places) else ""
 
 
-def _many(count: int, word: str) -> str:
-    return f"{count:,} {word}{'s' * (count != 1)}"
+def _many(count: int, word: str, words: str = "") -> str:
+    return f"{count:,} {word if count == 1 else words or word + 's'}"
 
 
 def bytes_a_step(block: Block) -> int:
@@ -115,49 +152,22 @@ def bytes_a_step(block: Block) -> int:
             assert_never(block)
 
 
-def _groups(rules: int, blocks: tuple[Block, ...]) -> list[tuple[list[int], list[Block]]]:
-    """Rules that share a block, with all their blocks; in the order of the rules."""
-    leader = list(range(rules))
-
-    def find(rule: int) -> int:
-        while leader[rule] != rule:
-            leader[rule] = leader[leader[rule]]
-            rule = leader[rule]
-        return rule
-
-    for block in blocks:
-        for rule in block.rules[1:]:
-            low, high = sorted((find(block.rules[0]), find(rule)))
-            leader[high] = low
-    members: dict[int, tuple[list[int], list[Block]]] = {}
-    for rule in range(rules):
-        members.setdefault(find(rule), ([], []))[0].append(rule)
-    for block in blocks:
-        members[find(block.rules[0])][1].append(block)
-    return list(members.values())
-
-
 def _numbers(blocks: list[Block]) -> tuple[str, str, str, str]:
     size = sum(block.size for block in blocks)
-    low, high = _rank(blocks)
-    free = Interval(size - high, size - low)
-    return f"{size:,}", _count(Interval(low, high)), _count(free), _bytes(sum(bytes_a_step(block) for block in blocks))
-
-
-def _rank(blocks: list[Block] | tuple[Block, ...]) -> tuple[int, int]:
-    ranks = [block.rank for block in blocks]
-    low = sum(rank.low if isinstance(rank, Interval) else rank for rank in ranks)
-    return low, sum(rank.high if isinstance(rank, Interval) else rank for rank in ranks)
+    rank = rank_of(blocks)
+    free = Interval(size - rank.high, size - rank.low)
+    return f"{size:,}", _count(rank), _count(free), _bytes(sum(bytes_a_step(block) for block in blocks))
 
 
 def _totals(system: System, blocks: tuple[Block, ...]) -> str:
-    size, (low, high) = sum(block.size for block in blocks), _rank(blocks)
+    size, rank = sum(block.size for block in blocks), rank_of(blocks)
+    low, high = rank.low, rank.high
     rows = system.equations
     redundant = Interval(rows - high, rows - low)
     total = sum(parameter.size for parameter in system.layout.parameters)
     return (
         f"{_many(rows, 'equation')}, rank {_count(Interval(low, high))} ({_count(redundant)} redundant) "
-        f"over {size:,} entries; {_count(Interval(size - high, size - low))} of these stay free. "
+        f"over {_many(size, 'entry', 'entries')}; {_count(Interval(size - high, size - low))} of these stay free. "
         f"Untouched entries of the same weights: {total - size:,}."
     )
 
@@ -171,14 +181,42 @@ def _notes(system: System, blocks: tuple[Block, ...]) -> list[str]:
             f"note: the rank of {close:,} component{'s' * (close != 1)} was decided close to the "
             f"tolerance (constants known to {system.tolerance.epsilon:.1e}); nearly equal equations may count as one."
         )
-    low, high = _rank(blocks)
+    rank = rank_of(blocks)
+    low, high = rank.low, rank.high
     if low == sum(block.size for block in blocks) > 0:
         notes.append("note: nothing is left to train among these entries: the rules determine every one of them.")
     if low != high:
         notes.append(
-            "note: a large irregular core has a rank that is bounded, not known; all of its equations are kept."
+            "note: a large irregular core has a rank that is bounded, not known; all of its equations are kept. "
+            + "; ".join(_bounded(block) for block in blocks if isinstance(block.rank, Interval))
         )
     return notes
+
+
+def _bounded(block: Block) -> str:
+    """Why a rank is no number: what was peeled off is independent, and the core is too large to factor."""
+    assert isinstance(block, Sparse)
+    rows = block.matrix.shape[0]
+    low, high = block.rank_of_rows.low, block.rank_of_rows.high
+    known = "Rank, free and redundant are known up to that."
+    return (
+        f"Of its {_many(rows, 'equation')} {low:,} are independent, for each owns an entry that none after it has; the "
+        f"others are more than are factored, and {'all' if high == rows else f'{high - low:,}'} of them may be. {known}"
+    )
+
+
+def _free_by_weight(system: System, blocks: tuple[Block, ...]) -> list[str]:
+    """How many numbers of each weight can be chosen freely when the other weights follow, the fewest first."""
+    free = free_numbers(system, blocks)
+    bound = [(weight, count) for weight, count in free.items() if count.low < weight.size]
+    if not bound or len(free) < 2:
+        return []
+    bound.sort(key=lambda item: (item[1].high / item[0].size, item[0].name))
+    shown = [f"{weight.name} {_count(count)} of {weight.size:,}" for weight, count in bound[:MOST_WEIGHTS]]
+    shown += [f"… ({len(bound) - MOST_WEIGHTS:,} more)"] if len(bound) > MOST_WEIGHTS else []
+    others = len(free) - len(bound)
+    rest = f"; all of {_many(others, 'other weight')}" if others else ""
+    return [f"Free in each weight, the others following: {', '.join(shown)}{rest}."]
 
 
 def _ambiguous(block: Block) -> int:

@@ -76,9 +76,7 @@ def test_components_beyond_memory_say_so_before_they_are_allocated(monkeypatch: 
     monkeypatch.setattr(
         "affinet.structure.elimination.components.forecast", lambda what, size: _refused(what, size, 900)
     )
-    with pytest.raises(
-        affinet.TooLargeError, match=r'30 components of 1 equations over 4 unknowns of "mine", as dense'
-    ):
+    with pytest.raises(affinet.TooLargeError, match=r'30 components of 1 equation over 4 unknowns of "mine", as dense'):
         affinet.plan(rule.named("mine"))
 
 

@@ -87,6 +87,8 @@ def test_a_core_too_large_to_factor_has_a_rank_within_bounds(monkeypatch: pytest
     assert f"rank {rank.low}..{rank.high}, {size} entries, {size - rank.high}..{size - rank.low} free>" in repr(plan)
     text = str(plan)
     assert "note: a large irregular core has a rank that is bounded, not known; all of its equations are kept." in text
+    assert f"Of its 50 equations {rank.low} are independent, for each owns an entry that none after it has" in text
+    assert rank.low > 25
     assert f"50 equations, rank {rank.low}..{rank.high} ({50 - rank.high}..{50 - rank.low} redundant)" in text
     assert "(conjugate gradients)" in text
     assert len(block.rhs) == 50
@@ -94,3 +96,26 @@ def test_a_core_too_large_to_factor_has_a_rank_within_bounds(monkeypatch: pytest
 
 def test_a_known_count_prints_as_one_number() -> None:
     assert str(Interval(3, 3)) == "3"
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("rows", "columns", "repeated"), [(300, 400, 0), (300, 200, 0), (200, 220, 40), (90, 30, 5)])
+def test_bounds_hold_and_are_of_use(
+    seed: int, rows: int, columns: int, repeated: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peeling, "LARGEST_CORE", 0)
+    matrix = scattered(seed, rows, columns, repeated=repeated)
+    found = independent_rows(matrix, np.zeros(rows), np.zeros(rows), Tolerance())
+    rank = int(np.linalg.matrix_rank(matrix.toarray()))
+    assert found.rank.low <= rank <= found.rank.high <= min(rows, columns)
+    assert found.rank.low > 0.6 * rank
+    assert found.exact == (rank == rows and found.rank.low == found.rank.high)
+
+
+def test_a_rank_that_both_bounds_agree_on_makes_no_rows_independent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peeling, "LARGEST_CORE", 0)
+    matrix = sparse.csr_array(np.kron(np.eye(3), np.ones((5, 2)) / np.sqrt(2)))
+    found = independent_rows(matrix, np.zeros(15), np.zeros(15), Tolerance())
+    assert found.rank.high == 6
+    assert not found.exact
+    assert len(found.kept) == 15

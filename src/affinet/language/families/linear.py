@@ -26,8 +26,10 @@ def linear(weights: Sequence[Expression], A: Any, b: Any = 0) -> Constraint:
     matrix = read_matrix(A)
     entries = sum(w.size for w in listed)
     if not 1 <= len(matrix.shape) <= 2 or matrix.shape[-1] != entries:
+        turned = " A.T has that: is A transposed?" if len(matrix.shape) == 2 and matrix.shape[0] == entries else ""
         raise ShapeError(
             f"A has shape {matrix.shape}, its last axis must be {entries} long, one column an entry: {_sizes(listed)}."
+            f"{turned}"
         )
     rhs = read_constant(b)
     if rhs.shape not in ((), matrix.shape[:-1]):

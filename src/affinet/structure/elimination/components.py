@@ -73,7 +73,8 @@ def split(core: Rows, terms: Floats, names: Sequence[str] = ()) -> list[Batch | 
 def _forecast(size: tuple[int, int], count: int, rules: Integers, names: Sequence[str]) -> None:
     said = [f'"{names[rule]}"' for rule in distinct(rules)[:3] if rule < len(names)]
     of = f" of {', '.join(said)}" if said else ""
-    what = f"{count:,} components of {size[0]:,} equations over {size[1]:,} unknowns{of}, as dense matrices,"
+    equations = f"{size[0]:,} equation{'s' * (size[0] != 1)}"
+    what = f"{count:,} components of {equations} over {size[1]:,} unknowns{of}, as dense matrices,"
     forecast(what, count * size[0] * size[1])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 from scipy import sparse
+from scipy.sparse.csgraph import structural_rank
 
 from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Interval
@@ -14,6 +15,10 @@ from affinet.system.tolerance import Tolerance
 
 LARGEST_CORE = 4_000
 LARGEST_CORE_NUMBERS = 2**27
+LARGEST_MATCHED = 2**22
+"""Coefficients of a core of which rows are matched with unknowns of their own, to bound its rank from above."""
+SET_ASIDE = 8
+"""One row in so many is set aside at a time, to bound the rank of a core from below."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +32,8 @@ class Independence:
 
     @property
     def exact(self) -> bool:
-        return self.rank.low == self.rank.high
+        """Whether the rows that are kept are independent."""
+        return self.rank.low == self.rank.high == len(self.kept)
 
 
 def independent_rows(matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance) -> Independence:
@@ -35,7 +41,8 @@ def independent_rows(matrix: sparse.csr_array, rhs: Floats, terms: Floats, toler
 
     Law: a row with an unknown that no other row has is independent of the rest and never contradicts it; peeled
     repeatedly, rank(matrix) = peeled + rank(core). The core, up to 4,000 rows, by QR with column pivoting.
-    Beyond that the rank is bounded, not guessed, and the rows are all kept.
+    Beyond that the rank is bounded, not guessed, and the rows are all kept: from below by the rows that peel off once
+    others are set aside, from above by how many can be matched with an unknown of their own (the structural rank).
     """
     core = _peel(matrix)
     peeled = matrix.shape[0] - len(core)
@@ -44,7 +51,7 @@ def independent_rows(matrix: sparse.csr_array, rhs: Floats, terms: Floats, toler
     block = matrix[core]
     used = np.unique(block.indices)
     if len(core) > LARGEST_CORE or len(core) * len(used) > LARGEST_CORE_NUMBERS:
-        bounds = Interval(peeled + 1, peeled + min(len(core), len(used)))
+        bounds = Interval(peeled + _at_least(block), peeled + _at_most(block, len(used)))
         return Independence(np.arange(matrix.shape[0]), bounds, True)
     dense = block[:, used].toarray()
     kept, consistent, ambiguous = _independent_dense(dense, rhs[core], terms[core], tolerance)
@@ -65,6 +72,25 @@ def _peel(matrix: sparse.csr_array) -> Integers:
             return rows
         rows, pattern = rows[~owns], pattern[np.flatnonzero(~owns)]
     return rows
+
+
+def _at_least(core: sparse.csr_array) -> int:
+    """Rows that peel off a core when others are set aside, the longest first: these rows are independent.
+
+    Each owned an unknown that none of those peeled after it has, so that they are triangular.
+    """
+    rows, peeled = np.argsort(np.diff(core.indptr), kind="stable"), 0
+    while len(rows):
+        rows = rows[: len(rows) - max(1, len(rows) // SET_ASIDE)]
+        left = _peel(core[rows]) if len(rows) else rows
+        peeled += int(len(rows) - len(left))
+        rows = rows[left]
+    return max(1, peeled)
+
+
+def _at_most(core: sparse.csr_array, unknowns: int) -> int:
+    most = min(int(core.shape[0]), unknowns)
+    return min(most, int(structural_rank(sparse.csr_matrix(core)))) if core.nnz <= LARGEST_MATCHED else most
 
 
 def _independent_dense(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Integers, bool, int]:

@@ -27,7 +27,8 @@ def bordered(bases: Sequence[Base], rows: Rows, layout: Layout, tolerance: Toler
     Raises Contradiction with the rules of all where they cannot hold together, and TooLargeError.
     """
     columns, local = ranked(rows.columns)
-    forecast(f"{rows.count:,} equations with {len(local):,} terms beside {len(bases):,} blocks", 6 * len(local))
+    said = f"{rows.count:,} equation{'s' * (rows.count != 1)} with {len(local):,} terms"
+    forecast(f"{said} beside {len(bases):,} block{'s' * (len(bases) != 1)}", 6 * len(local))
     place, first = np.full(len(columns), -1, np.int64), 0
     for base in bases:
         found = places(base, columns, layout)
@@ -37,8 +38,8 @@ def bordered(bases: Sequence[Base], rows: Rows, layout: Layout, tolerance: Toler
     free = np.flatnonzero(place < 0)
     place[free] = first + np.arange(len(free))
     loose = tuple(Part(parameter, positions) for parameter, _, positions in layout.split(columns[free]))
-    said = Rows(rows.bounds, place[local], rows.values, rows.rhs, rows.rule, rows.index)
-    matrix = said.matrix(first + len(free)).copy()  # sorted in place, and the rows are somebody else's
+    placed = Rows(rows.bounds, place[local], rows.values, rows.rhs, rows.rule, rows.index)
+    matrix = placed.matrix(first + len(free)).copy()  # sorted in place, and the rows are somebody else's
     matrix.sort_indices()
     rules = tuple(int(k) for k in distinct(np.array([*rows.rule, *(rule for base in bases for rule in base.rules)])))
     solved = complement(bases, matrix, rows.rhs, rows.magnitude, tolerance)

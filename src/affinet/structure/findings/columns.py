@@ -1,0 +1,142 @@
+"""Matrices whose columns seem to stand in another order than the entries of the weights that they were given for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from affinet.language.terms import Integers, Parameter
+from affinet.structure.findings.looking import LINEAR, Look
+from affinet.structure.findings.order import OtherOrder, other_order
+from affinet.structure.findings.overlooked import Overlooked
+from affinet.structure.naming import counted, cut, named
+from affinet.system.rows import Rows
+
+SPARSE = "A=sparse("
+MOST_PAIRS = 2**21
+"""Coefficients of a matrix that is looked at."""
+FEW = 10
+"""One column in so many is all zero at most, where that looks like an oversight, not like a rule about few entries."""
+
+
+@dataclass(frozen=True)
+class EmptyColumns:
+    """Listed entries that the matrix of a linear rule does not read: its columns there are all zero."""
+
+    rule: str
+    where: str
+    columns: int
+    out_of: int
+
+    def __str__(self) -> str:
+        return (
+            f'{counted(self.columns, "column")} of {self.out_of:,} of A in "{cut(self.rule)}" '
+            f"{'is' if self.columns == 1 else 'are'} all zero, those of {self.where}: listed, and not touched. If A "
+            f"was made for other weights or another order of them, its columns are misaligned; else list fewer weights."
+        )
+
+
+@dataclass(frozen=True)
+class ColumnMajor:
+    """A linear rule whose equations would each read a `line` of a weight, were that flattened column by column."""
+
+    rule: str
+    weight: str
+    shape: tuple[int, ...]
+    line: str
+
+    def __str__(self) -> str:
+        return (
+            f'A in "{cut(self.rule)}" looks transposed: its equations about {self.weight} of shape {self.shape} read '
+            f"{self.line}, if the weight is flattened column by column; affinet flattens row by row. If A was made so "
+            f"(MATLAB, Fortran order, vec), list {self.weight}.T in place of {self.weight}."
+        )
+
+
+def columns(look: Look) -> Iterator[EmptyColumns | ColumnMajor | OtherOrder | Overlooked]:
+    """Looks at the rules of `families.linear` only."""
+    late = []
+    for number, rule in enumerate(look.system.rules):
+        if not rule.text.startswith(LINEAR):
+            continue
+        if rule.nonzeros > MOST_PAIRS or rule.pairs > 2 * MOST_PAIRS:
+            late.append(number)
+            continue
+        rows = look.system.rows([number])
+        listed = _listed(look, rule.text)
+        yield from _empty(look, rule.name, rows, listed, sparse=SPARSE in rule.text)
+        other = other_order(rule.name, rows, listed, look.system.layout)
+        if other is not None:
+            yield other
+        for parameter in listed:
+            found = column_major(parameter, _inside(look, rows, parameter))
+            if found:
+                yield ColumnMajor(rule.name, parameter.name, parameter.shape, found)
+    if late:
+        equations = sum(look.system.rules[number].equations for number in late)
+        yield Overlooked(look.names(late), equations, "the order of columns")
+
+
+def _listed(look: Look, text: str) -> list[Parameter]:
+    """The weights that the rule lists whole; none where it lists anything else, or more than its text shows."""
+    said, found, _ = text[len(LINEAR) :].partition("], A=")
+    known = {parameter.name: parameter for parameter in look.system.layout.parameters}
+    names = said.split(", ") if found else []
+    return [known[name] for name in names] if all(name in known for name in names) else []
+
+
+def _empty(look: Look, rule: str, rows: Rows, listed: list[Parameter], *, sparse: bool) -> Iterator[EmptyColumns]:
+    """Weights that are listed and read nowhere, or of a dense matrix a few columns among many that are read."""
+    total = sum(parameter.size for parameter in listed)
+    used = np.unique(rows.columns)
+    if not rows.count or len(used) in (0, total):
+        return
+    missing = []
+    for parameter in listed:
+        start = look.system.layout.start(parameter)
+        left = np.setdiff1d(np.arange(parameter.size), used - start, assume_unique=True)
+        if len(left):
+            missing.append((parameter, left))
+    whole = [(parameter, left) for parameter, left in missing if len(left) == parameter.size]
+    told = whole or (missing if not sparse and FEW * (total - len(used)) <= total else [])
+    if told:
+        where = ", ".join(named(parameter, left) for parameter, left in told[:3])
+        yield EmptyColumns(rule, where, sum(len(left) for _, left in told), total)
+
+
+def _inside(look: Look, rows: Rows, parameter: Parameter) -> list[Integers]:
+    """Of every equation about two entries or more of a weight, their positions in it."""
+    start = look.system.layout.start(parameter)
+    inside = (rows.columns >= start) & (rows.columns < start + parameter.size)
+    counts = np.bincount(rows.row_of_each()[inside], minlength=rows.count)
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    places = rows.columns[inside] - start
+    return [places[bounds[row] : bounds[row + 1]] for row in np.flatnonzero(counts > 1)]
+
+
+def column_major(parameter: Parameter, supports: list[Integers]) -> str:
+    """What every equation reads of a weight that is flattened column by column, "" unless all read the like.
+
+    `supports` are the positions (row-major) that equations read. Told only of a matrix (m, n) where neither of m and n
+    divides the other, so that no line of one order is a whole number of lines, or an even part, of the other; and only
+    where the lines, or the differences of neighbours along them, are all there.
+    """
+    if len(parameter.shape) != 2 or len(supports) < 2:
+        return ""
+    m, n = parameter.shape
+    if min(m, n) < 2 or m % n == 0 or n % m == 0:
+        return ""
+    places = np.arange(m * n).reshape(n, m)
+    wanted = {
+        "whole columns": list(places),
+        "whole rows": list(places.T),
+        "differences down its columns": list(np.stack([places[:, :-1].ravel(), places[:, 1:].ravel()], 1)),
+        "differences along its rows": list(np.stack([places[:-1].ravel(), places[1:].ravel()], 1)),
+    }
+    found = {tuple(support.tolist()) for support in supports}
+    for line, sets in wanted.items():
+        if found == {tuple(sorted(int(k) for k in one)) for one in sets}:
+            return line
+    return ""

@@ -1,0 +1,32 @@
+"""Weights of which nothing is left to train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from affinet.structure.determined import determined
+from affinet.structure.findings.looking import Look
+from affinet.structure.naming import by_rules, counted
+
+
+@dataclass(frozen=True)
+class NothingLeft:
+    """A weight without a free number, though no rule fixes it outright."""
+
+    weight: str
+    entries: int
+    rules: tuple[str, ...]
+
+    def __str__(self) -> str:
+        says = "determines" if len(self.rules) == 1 else "determine"
+        return (
+            f"nothing is left to train in {self.weight}: {by_rules(self.rules)} {says} all of its "
+            f"{counted(self.entries, 'entry')}. Loosen a rule, or say what is meant with families.fix."
+        )
+
+
+def nothing_left(look: Look) -> Iterator[NothingLeft]:
+    """The weights that `NothingToTrainWarning` is about."""
+    for weight, entries, rules in determined(look.system, look.blocks):
+        yield NothingLeft(weight, entries, rules)

@@ -1,0 +1,79 @@
+"""Rules that nearly agree or nearly contradict are named as a pair; well-conditioned ones never are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import affinet
+from affinet import families
+from affinet.structure.findings.near import NearlyContradictory, NearlyRedundant, smallest_told
+from affinet.system.tolerance import Tolerance
+
+W = affinet.weights({"a": (4, 6), "c": (8,), "s": (300, 300), "long": (200,)})
+EVEN = np.ones(8)
+TILTED = EVEN + 1e-9 * np.arange(8.0)
+
+
+def found(*rules: affinet.Constraint) -> list[NearlyContradictory | NearlyRedundant]:
+    kinds = NearlyContradictory | NearlyRedundant
+    return [finding for finding in affinet.plan(rules).findings if isinstance(finding, kinds)]
+
+
+def test_rules_that_hold_only_far_away() -> None:
+    (one,) = found((W.c @ EVEN == 1).named("even"), (W.c @ TILTED == 2).named("tilted"), W.c[0] + W.c[3] == 0)
+    assert isinstance(one, NearlyContradictory)
+    assert one.rules == ("even", "tilted")
+    assert one.alone == pytest.approx(2 / np.sqrt(8), rel=1e-6)
+    far = np.linalg.pinv(np.stack([EVEN, TILTED, np.eye(8)[0] + np.eye(8)[3]]), rcond=1e-14) @ [1, 2, 0]
+    assert one.distance == pytest.approx(np.linalg.norm(far), rel=1e-4)
+    assert 'nearly contradictory: the rules "even" and "tilted" together hold for c only far away' in str(one)
+
+
+def test_rules_that_say_almost_the_same() -> None:
+    (one,) = found((W.c @ EVEN == 1).named("even"), (W.c @ TILTED == 1).named("tilted"))
+    assert isinstance(one, NearlyRedundant)
+    sizes = np.linalg.svd(np.stack([EVEN, TILTED]) / np.sqrt(8), compute_uv=False)
+    assert one.condition == pytest.approx(sizes[0] / sizes[1], rel=1e-3)
+    assert one.rules == ("even", "tilted")
+    assert "say almost the same twice about c (condition number" in str(one)
+
+
+def test_a_few_equations_on_top_of_large_rules() -> None:
+    almost = np.ones(300)
+    almost[0] += 3e-8
+    (one,) = found((W.s.sum(dim=1) == 1).named("rows"), (W.s[5] @ almost == 1).named("almost a row"))
+    assert isinstance(one, NearlyRedundant)
+    assert one.rules == ("rows", "almost a row")
+
+
+def test_one_matrix_over_large_slices() -> None:
+    matrix = np.ones((2, 300))
+    matrix[1, 0] += 3e-7
+    (one,) = found((matrix @ W.s == np.array([[1], [2]])).named("M"))
+    assert isinstance(one, NearlyContradictory)
+    assert one.rules == ("M",)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [W.long.diff() == 1],
+        [W.long.diff().diff() == 0, W.long[0] == 1],
+        [W.long.cumsum(0)[10:] == 1],
+        [W.a.sum(dim=1) == 1, W.a.sum(dim=0) == 4 / 6],
+        [1e-6 * W.c[0] + 1e6 * W.c[1] == 1, W.c.sum() == 1],
+        [families.linear([W.c], np.vander(np.linspace(0, 1, 8), 5).T, 1)],
+        [families.linear([W.long], np.random.default_rng(0).standard_normal((50, 200)), 1)],
+        [families.linear([W.c], np.random.default_rng(0).standard_normal((7, 8)).astype(np.float32), 1)],
+        [W.s.sum(dim=1) == 1, W.s.sum(dim=0) == 1],
+    ],
+    ids=str,
+)
+def test_ordinary_rules_are_not_told(rules: list[affinet.Constraint]) -> None:
+    assert found(*rules) == []
+
+
+def test_the_bound_is_half_the_digits_of_the_constants() -> None:
+    assert smallest_told(Tolerance()) == pytest.approx(2.0**26)
+    assert smallest_told(Tolerance(epsilon=2.0**-23)) == 1e4
