@@ -16,8 +16,8 @@ from affinet.structure.blocks import Block, Interval
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.determined import determined
+from affinet.structure.diagnosis.explaining import explain
 from affinet.structure.summary import summary
-from affinet.system.diagnosis import explain
 from affinet.system.planfile import read_system, write_system
 from affinet.system.system import System
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import affinet
-from affinet.system.diagnosis import irreducible
+from affinet.structure.diagnosis.subsets import irreducible
 
 W = affinet.weights({"a": (4, 5), "b": (5,), "c": (3, 3, 3)})
 

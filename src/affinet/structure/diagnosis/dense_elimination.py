@@ -1,0 +1,61 @@
+"""Circuits among dense equations: what every equation off a basis of the rows is a combination of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.linalg
+
+from affinet.language.terms import Floats, Integers
+from affinet.system.tolerance import Tolerance
+
+MOST_NUMBERS = 2**24
+MOST_WORK = 10**10
+"""Multiplications: a matrix whose factor costs more is left alone (2,000 × 2,000 takes about four seconds)."""
+MOST_TRIED = 16
+LEAST = 1e-10
+"""Multipliers at or below this share of the largest are rounding."""
+
+
+def affordable(rows: int, columns: int) -> bool:
+    """Whether a dense factor of that many rows and columns is made in seconds."""
+    return rows * columns <= MOST_NUMBERS and rows * columns * min(rows, columns) <= MOST_WORK
+
+
+def dense_circuits(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> Iterator[tuple[Integers, Floats]]:
+    """Rows and multipliers of contradictions, those of the fewest rows first; nothing where all rows can hold.
+
+    Law: with a basis of the rows, each other row has one combination of the basis that it is equal to, and these
+    combinations span all that cancel; so that if any contradicts, one of them does, and it is irreducible.
+    Source: QR with column pivoting (Golub & Van Loan, 4th ed., 5.4.2).
+    """
+    norms = np.linalg.norm(matrix, axis=1)
+    safe = np.where(norms > 0, norms, 1.0)
+    even, rhs, terms = matrix / safe[:, None], rhs / safe, terms / safe
+    if even.shape[1] == 0:
+        wrong = np.flatnonzero(np.abs(rhs) > tolerance.consistency(8) * terms)
+        yield from ((row[None], np.ones(1)) for row in wrong[:MOST_TRIED])
+        return
+    upper, order = scipy.linalg.qr(even.T, mode="r", pivoting=True, check_finite=False)
+    diagonal = np.abs(np.diagonal(upper))
+    rank = int((diagonal > tolerance.rank(*even.shape) * diagonal[0]).sum())
+    first, rest = order[:rank], order[rank:]
+    if not len(rest):
+        return
+    mixed = scipy.linalg.solve_triangular(upper[:rank, :rank], upper[:rank, rank:], check_finite=False)
+    gap, size = np.abs(rhs[rest] - mixed.T @ rhs[first]), terms[rest] + np.abs(mixed).T @ terms[first]
+    wrong = np.flatnonzero(gap > tolerance.consistency(8) * size)
+    used = np.abs(mixed) > _negligible(mixed, tolerance, len(order))
+    # Of as many rows the clearest contradiction first.
+    by_length = np.lexsort((-(gap / np.where(size > 0, size, 1.0))[wrong], used[:, wrong].sum(axis=0)))
+    for k in wrong[by_length[:MOST_TRIED]]:
+        chosen = first[used[:, k]]
+        weights = np.linalg.lstsq(even[chosen].T, even[rest[k]], rcond=None)[0] if len(chosen) else np.zeros(0)
+        rows = np.concatenate([chosen, rest[k : k + 1]])
+        yield rows, np.concatenate([-weights, [1.0]]) / safe[rows]
+
+
+def _negligible(mixed: Floats, tolerance: Tolerance, rows: int) -> Floats:
+    largest = np.abs(mixed).max(axis=0, initial=1.0)
+    return np.maximum(LEAST, 4 * tolerance.rank(rows, len(mixed))) * largest

@@ -1,0 +1,142 @@
+"""Circuits among sparse equations: eliminated one unknown after the other, dense once few are left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import sparse
+
+from affinet.language.terms import Floats, Integers
+from affinet.structure.diagnosis.dense_elimination import affordable, dense_circuits
+from affinet.system.tolerance import Tolerance
+
+SMALL_ENOUGH = 1_000_000
+"""Numbers of a dense matrix that is cheaper to factor than to eliminate from."""
+MOST_UPDATES = 6_000_000
+"""Numbers that elimination may change (about one a microsecond) before it gives up: the rows have filled in."""
+STABLE = 0.1
+"""A pivot is at least this share of the largest number in its column, which bounds the growth of the others."""
+CHECKED = 64
+"""Pivots, or one to so many rows that are left, between two looks at whether what is left is small enough."""
+
+
+def sparse_circuits(
+    matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance
+) -> Iterator[tuple[Integers, Floats]]:
+    """Rows and multipliers of contradictions, in rows of length one; nothing where they hold or fill in.
+
+    Law: as in `dense_circuits`, the rows with a pivot being the basis. An unknown in the fewest equations goes first,
+    by the shortest of these (Markowitz, 1957), so that ties and paths of them never fill in.
+    """
+    work = _Elimination(matrix, rhs, terms, tolerance)
+    for row, gap in work.run():
+        if abs(gap) > tolerance.consistency(8) * work.terms[row]:
+            yield work.combination(np.array([row]), np.ones(1))
+    left = [row for row, values in enumerate(work.rows) if values]
+    columns = sorted({column for row in left for column in work.rows[row]})
+    if not left or not affordable(len(left), len(columns)):
+        return
+    place = {column: k for k, column in enumerate(columns)}
+    dense = np.zeros((len(left), len(columns)))
+    for k, row in enumerate(left):
+        for column, value in work.rows[row].items():
+            dense[k, place[column]] = value
+    kept = np.array(left)
+    for rows, weights in dense_circuits(dense, np.array(work.rhs)[kept], np.array(work.terms)[kept], tolerance):
+        yield work.combination(kept[rows], weights)
+
+
+class _Elimination:
+    """The rows while unknowns are eliminated from them; local to `sparse_circuits`."""
+
+    def __init__(self, matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance) -> None:
+        bounds, columns, values = matrix.indptr.tolist(), matrix.indices.tolist(), matrix.data.tolist()
+        pairs = list(zip(bounds[:-1], bounds[1:], strict=True))
+        self.rows = [dict(zip(columns[a:b], values[a:b], strict=True)) for a, b in pairs]
+        self.rhs, self.terms = rhs.tolist(), terms.tolist()
+        self._height = [1.0] * len(self.rows)
+        self._owners: list[set[int]] = [set() for _ in range(matrix.shape[1])]
+        for row, held in enumerate(self.rows):
+            for column in held:
+                self._owners[column].add(row)
+        self._by_count: list[list[int]] = []
+        for column, owners in enumerate(self._owners):
+            self._file(column, len(owners))
+        self._drop = tolerance.rank(*matrix.shape)
+        self._steps: list[tuple[int, int, float]] = []
+        self._updates = 0
+
+    def run(self) -> Iterator[tuple[int, float]]:
+        """Eliminate; yields every row that is left without unknowns, and what it says they are: `0 == gap`."""
+        low = pivots = 0
+        check = CHECKED
+        while low < len(self._by_count) and self._updates < MOST_UPDATES:
+            if not self._by_count[low]:
+                low += 1
+                continue
+            column = self._by_count[low].pop()
+            owners = self._owners[column]
+            if not low or len(owners) != low:
+                continue
+            yield from ((row, self.rhs[row]) for row in self._eliminate(column))
+            low, pivots = 0, pivots + 1
+            if pivots == check:
+                if self._left() <= SMALL_ENOUGH:
+                    return
+                check += max(CHECKED, (len(self.rows) - pivots) // CHECKED)
+
+    def combination(self, rows: Integers, weights: Floats) -> tuple[Integers, Floats]:
+        """The rows as they were, and their multipliers, that the given multiple of rows as they are stands for."""
+        held = dict(zip(rows.tolist(), weights.tolist(), strict=True))
+        for row, pivot, share in reversed(self._steps):
+            weight = held.get(row)
+            if weight:
+                held[pivot] = held.get(pivot, 0.0) - share * weight
+        size = max(map(abs, held.values()))
+        kept = sorted(row for row, weight in held.items() if abs(weight) > self._drop * size)
+        return np.array(kept, np.int64), np.array([held[row] for row in kept])
+
+    def _left(self) -> int:
+        return sum(map(bool, self.rows)) * sum(map(bool, self._owners))
+
+    def _file(self, column: int, count: int) -> None:
+        while len(self._by_count) <= count:
+            self._by_count.append([])
+        self._by_count[count].append(column)
+
+    def _eliminate(self, column: int) -> Iterator[int]:
+        owners, rows = self._owners[column], self.rows
+        least = STABLE * max(abs(rows[row][column]) for row in owners)
+        pivot = min((row for row in owners if abs(rows[row][column]) >= least), key=lambda row: (len(rows[row]), row))
+        taken = rows[pivot]
+        rows[pivot] = {}
+        for other in taken:
+            self._owners[other].discard(pivot)
+        for row in sorted(owners):
+            share = rows[row][column] / taken[column]
+            self._steps.append((row, pivot, share))
+            self._subtract(row, taken, column, share, self._height[pivot])
+            self.rhs[row] -= share * self.rhs[pivot]
+            self.terms[row] += abs(share) * self.terms[pivot]
+            if not rows[row]:
+                yield row
+        for other in taken:
+            if self._owners[other]:
+                self._file(other, len(self._owners[other]))
+
+    def _subtract(self, row: int, taken: dict[int, float], column: int, share: float, height: float) -> None:
+        held = self.rows[row]
+        self._height[row] = max(self._height[row], abs(share) * height)
+        least = self._drop * self._height[row]
+        self._updates += len(taken)
+        for other, value in taken.items():
+            left = held.get(other, 0.0) - share * value
+            if other == column or abs(left) <= least:
+                if other in held:
+                    del held[other]
+                    self._owners[other].discard(row)
+            else:
+                if other not in held:
+                    self._owners[other].add(row)
+                held[other] = left
