@@ -9,7 +9,7 @@ from scipy import sparse
 import affinet
 from affinet.kernels.reference import oracle
 from affinet.structure.blocks import Interval, Sparse
-from affinet.structure.elimination import components, peeling
+from affinet.structure.elimination import components, markowitz, peeling
 from affinet.structure.elimination.peeling import independent_rows
 from affinet.structure.plan import Plan
 from affinet.system.tolerance import Tolerance
@@ -73,7 +73,30 @@ def test_a_core_that_can_be_factored_has_one_rank(monkeypatch: pytest.MonkeyPatc
     assert "note:" not in str(plan)
 
 
+def test_a_large_core_that_stays_sparse_has_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, _ = large(monkeypatch, 5)
+    (block,) = (block for block in plan.blocks if isinstance(block, Sparse))
+    assert block.independent
+    assert (plan.rank, len(block.rhs)) == (44, 44)
+
+
+@pytest.mark.parametrize("small_enough", [0, 400, 1_000_000])
+def test_a_large_core_is_eliminated_as_qr_would(small_enough: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(markowitz, "SMALL_ENOUGH", small_enough)
+    monkeypatch.setattr(markowitz, "CHECKED", 4)
+    for seed in range(12):
+        matrix = scattered(seed, 60, 40, repeated=15)
+        rhs = matrix @ np.ones(40)
+        kept, consistent = markowitz.sparse_basis(matrix, rhs, np.abs(rhs), Tolerance())
+        assert consistent
+        assert len(kept) == np.linalg.matrix_rank(matrix.toarray()) == np.linalg.matrix_rank(matrix.toarray()[kept])
+        rhs[7] += 0.5
+        if np.linalg.matrix_rank(np.delete(matrix.toarray(), 7, axis=0)) == len(kept):
+            assert markowitz.sparse_basis(matrix, rhs, np.abs(rhs), Tolerance())[1] is False
+
+
 def test_a_core_too_large_to_factor_has_a_rank_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(markowitz, "MOST_PLANNED", 0)
     plan, _ = large(monkeypatch, 5)
     (block,) = (block for block in plan.blocks if isinstance(block, Sparse))
     assert not block.independent

@@ -11,9 +11,9 @@ from scipy.sparse.linalg import lsqr
 from affinet.language.terms import Floats, Integers
 from affinet.structure.diagnosis.circuit import Circuit, certified
 from affinet.structure.diagnosis.cycles import contradictory_cycle
-from affinet.structure.diagnosis.dense_elimination import dense_circuits
-from affinet.structure.diagnosis.peeling import unpeeled
-from affinet.structure.diagnosis.sparse_elimination import sparse_circuits
+from affinet.structure.elimination.combinations import affordable, dense_circuits
+from affinet.structure.elimination.private import unpeeled
+from affinet.structure.elimination.markowitz import sparse_circuits
 from affinet.structure.elimination.reduction import lengths_of
 from affinet.system.distinct import ranked
 from affinet.system.rows import Rows
@@ -21,7 +21,10 @@ from affinet.system.tolerance import Tolerance
 
 SMALL_CORE = 250_000
 """Numbers of a core that is factored as it is: rounding is least without any elimination before."""
+DENSE = 4
+"""One number in so many fills a matrix: elimination would fill the rest."""
 MOST_SWEEPS = 400
+"""Iterations of the least squares of a core that nothing else is made of."""
 
 
 def find_circuit(rows: Rows, tolerance: Tolerance) -> Circuit | None:
@@ -64,7 +67,8 @@ def core(rows: Rows) -> Integers:
 def _circuits(
     even: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance
 ) -> Iterator[tuple[Integers, Floats]]:
-    if even.shape[0] * even.shape[1] <= SMALL_CORE:
+    numbers = even.shape[0] * even.shape[1]
+    if numbers <= SMALL_CORE or (DENSE * even.nnz >= numbers and affordable(*even.shape)):
         yield from dense_circuits(even.toarray(), rhs, terms, tolerance)
     else:
         yield from sparse_circuits(even, rhs, terms, tolerance)

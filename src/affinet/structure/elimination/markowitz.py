@@ -8,13 +8,15 @@ import numpy as np
 from scipy import sparse
 
 from affinet.language.terms import Floats, Integers
-from affinet.structure.diagnosis.dense_elimination import affordable, dense_circuits
+from affinet.structure.elimination.combinations import affordable, dense_circuits, independent
 from affinet.system.tolerance import Tolerance
 
 SMALL_ENOUGH = 1_000_000
 """Numbers of a dense matrix that is cheaper to factor than to eliminate from."""
 MOST_UPDATES = 6_000_000
 """Numbers that elimination may change (about one a microsecond) before it gives up: the rows have filled in."""
+MOST_PLANNED = 2_000_000
+"""As many while planning, which has another way: to bound the rank."""
 STABLE = 0.1
 """A pivot is at least this share of the largest number in its column, which bounds the growth of the others."""
 CHECKED = 64
@@ -30,21 +32,39 @@ def sparse_circuits(
     by the shortest of these (Markowitz, 1957), so that ties and paths of them never fill in.
     """
     work = _Elimination(matrix, rhs, terms, tolerance)
-    for row, gap in work.run():
-        if abs(gap) > tolerance.consistency(8) * work.terms[row]:
+    for row in work.run(MOST_UPDATES):
+        if work.contradicts(row):
             yield work.combination(np.array([row]), np.ones(1))
-    left = [row for row, values in enumerate(work.rows) if values]
-    columns = sorted({column for row in left for column in work.rows[row]})
-    if not left or not affordable(len(left), len(columns)):
-        return
-    place = {column: k for k, column in enumerate(columns)}
-    dense = np.zeros((len(left), len(columns)))
-    for k, row in enumerate(left):
-        for column, value in work.rows[row].items():
-            dense[k, place[column]] = value
-    kept = np.array(left)
-    for rows, weights in dense_circuits(dense, np.array(work.rhs)[kept], np.array(work.terms)[kept], tolerance):
-        yield work.combination(kept[rows], weights)
+    left = work.left()
+    if left is not None:
+        for rows, weights in dense_circuits(*left[1:], tolerance):
+            yield work.combination(left[0][rows], weights)
+
+
+def sparse_basis(
+    matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance
+) -> tuple[Integers, bool] | None:
+    """Independent rows that span all others, rising, and whether these can hold; None where the rows fill in.
+
+    Shapes and rows as in `sparse_circuits`.
+    """
+    if matrix.nnz > MOST_PLANNED:
+        return None
+    work = _Elimination(matrix, rhs, terms, tolerance)
+    implied = list(work.run(MOST_PLANNED))
+    if any(map(work.contradicts, implied)):
+        return np.zeros(0, np.int64), False
+    left = work.left()
+    if left is None:
+        return None
+    rows, dense, said, size = left
+    if next(dense_circuits(dense, said, size, tolerance), None) is not None:
+        return np.zeros(0, np.int64), False
+    dependent = np.zeros(matrix.shape[0], bool)
+    dependent[implied] = True
+    dependent[rows] = True
+    dependent[rows[independent(dense, tolerance)]] = False
+    return np.flatnonzero(~dependent), True
 
 
 class _Elimination:
@@ -63,15 +83,16 @@ class _Elimination:
         self._by_count: list[list[int]] = []
         for column, owners in enumerate(self._owners):
             self._file(column, len(owners))
+        self._tolerance = tolerance
         self._drop = tolerance.rank(*matrix.shape)
         self._steps: list[tuple[int, int, float]] = []
         self._updates = 0
 
-    def run(self) -> Iterator[tuple[int, float]]:
-        """Eliminate; yields every row that is left without unknowns, and what it says they are: `0 == gap`."""
+    def run(self, most: int) -> Iterator[int]:
+        """Eliminate until a dense factor is cheaper or `most` numbers were changed; yields rows with nothing left."""
         low = pivots = 0
         check = CHECKED
-        while low < len(self._by_count) and self._updates < MOST_UPDATES:
+        while low < len(self._by_count) and self._updates < most:
             if not self._by_count[low]:
                 low += 1
                 continue
@@ -79,12 +100,30 @@ class _Elimination:
             owners = self._owners[column]
             if not low or len(owners) != low:
                 continue
-            yield from ((row, self.rhs[row]) for row in self._eliminate(column))
+            yield from self._eliminate(column)
             low, pivots = 0, pivots + 1
             if pivots == check:
-                if self._left() <= SMALL_ENOUGH:
+                if sum(map(bool, self.rows)) * sum(map(bool, self._owners)) <= SMALL_ENOUGH:
                     return
                 check += max(CHECKED, (len(self.rows) - pivots) // CHECKED)
+
+    def contradicts(self, row: int) -> bool:
+        """Whether a row with nothing left says `0 == gap` beyond rounding."""
+        return abs(self.rhs[row]) > self._tolerance.consistency(8) * self.terms[row]
+
+    def left(self) -> tuple[Integers, Floats, Floats, Floats] | None:
+        """The rows that are not eliminated: which, their matrix, right-hand sides and terms; None where too many."""
+        rows = [row for row, values in enumerate(self.rows) if values]
+        columns = sorted({column for row in rows for column in self.rows[row]})
+        if not affordable(len(rows), len(columns)):
+            return None
+        place = {column: k for k, column in enumerate(columns)}
+        dense = np.zeros((len(rows), len(columns)))
+        for k, row in enumerate(rows):
+            for column, value in self.rows[row].items():
+                dense[k, place[column]] = value
+        kept = np.array(rows, np.int64)
+        return kept, dense, np.array(self.rhs)[kept], np.array(self.terms)[kept]
 
     def combination(self, rows: Integers, weights: Floats) -> tuple[Integers, Floats]:
         """The rows as they were, and their multipliers, that the given multiple of rows as they are stands for."""
@@ -96,9 +135,6 @@ class _Elimination:
         size = max(map(abs, held.values()))
         kept = sorted(row for row, weight in held.items() if abs(weight) > self._drop * size)
         return np.array(kept, np.int64), np.array([held[row] for row in kept])
-
-    def _left(self) -> int:
-        return sum(map(bool, self.rows)) * sum(map(bool, self._owners))
 
     def _file(self, column: int, count: int) -> None:
         while len(self._by_count) <= count:

@@ -30,16 +30,13 @@ def dense_circuits(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolera
     combinations span all that cancel; so that if any contradicts, one of them does, and it is irreducible.
     Source: QR with column pivoting (Golub & Van Loan, 4th ed., 5.4.2).
     """
-    norms = np.linalg.norm(matrix, axis=1)
-    safe = np.where(norms > 0, norms, 1.0)
-    even, rhs, terms = matrix / safe[:, None], rhs / safe, terms / safe
-    if even.shape[1] == 0:
+    if not matrix.size:
         wrong = np.flatnonzero(np.abs(rhs) > tolerance.consistency(8) * terms)
         yield from ((row[None], np.ones(1)) for row in wrong[:MOST_TRIED])
         return
-    upper, order = scipy.linalg.qr(even.T, mode="r", pivoting=True, check_finite=False)
-    diagonal = np.abs(np.diagonal(upper))
-    rank = int((diagonal > tolerance.rank(*even.shape) * diagonal[0]).sum())
+    even, safe = _even(matrix)
+    rhs, terms = rhs / safe, terms / safe
+    upper, order, rank = _pivoted(even, tolerance)
     first, rest = order[:rank], order[rank:]
     if not len(rest):
         return
@@ -54,6 +51,27 @@ def dense_circuits(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolera
         weights = np.linalg.lstsq(even[chosen].T, even[rest[k]], rcond=None)[0] if len(chosen) else np.zeros(0)
         rows = np.concatenate([chosen, rest[k : k + 1]])
         yield rows, np.concatenate([-weights, [1.0]]) / safe[rows]
+
+
+def independent(matrix: Floats, tolerance: Tolerance) -> Integers:
+    """Rows, rising, that are independent and span the others."""
+    if not matrix.size:
+        return np.zeros(0, np.int64)
+    _, order, rank = _pivoted(_even(matrix)[0], tolerance)
+    return np.sort(order[:rank])
+
+
+def _even(matrix: Floats) -> tuple[Floats, Floats]:
+    norms = np.linalg.norm(matrix, axis=1)
+    safe = np.where(norms > 0, norms, 1.0)
+    return matrix / safe[:, None], safe
+
+
+def _pivoted(even: Floats, tolerance: Tolerance) -> tuple[Floats, Integers, int]:
+    """Triangle, order of the rows and rank of the transposed matrix."""
+    upper, order = scipy.linalg.qr(even.T, mode="r", pivoting=True, check_finite=False)
+    diagonal = np.abs(np.diagonal(upper))
+    return upper, order, int((diagonal > tolerance.rank(*even.shape) * diagonal[0]).sum())
 
 
 def _negligible(mixed: Floats, tolerance: Tolerance, rows: int) -> Floats:
