@@ -43,6 +43,9 @@ def certified(
     weights = multipliers / largest
     kept = weights != 0.0
     chosen, weights = chosen[kept], weights[kept]
+    # A path reads from the end that was said first, anything else in the order in which it was said.
+    order = np.arange(len(chosen))[:: 1 if chosen[0] <= chosen[-1] else -1] if path else np.argsort(chosen)
+    chosen, weights = chosen[order], weights[order]
     taken = rows.select(chosen)
     weights = _whole(taken, weights)
     gap = fsum(weights * taken.rhs)

@@ -15,11 +15,12 @@ from affinet.structure.diagnosis.wording import consequence, equations_shown, to
 from affinet.system.rows import Rows
 from affinet.system.system import System
 
-MOST_WRITTEN = 4_000_000
-"""Beyond this many (equation, entry) pairs, a quarter of a gigabyte, equations are not looked at one by one."""
-MOST_DECIDED = 20_000_000
+MOST_WRITTEN = 8_000_000
+"""Beyond this many (equation, entry) pairs, half a gigabyte, equations are not looked at one by one."""
+MOST_DECIDED = 4_000_000
 FEWEST_DECISIONS = 64
 """Subsets of rules are planned until they come to so many pairs, read one by one, and to so many subsets."""
+FEW_DECISIONS = 6
 READ_AS_ONE = 65_536
 """What a rule of more pairs counts for in a decision: planning reads it from its terms."""
 
@@ -30,7 +31,7 @@ def explain(system: System, candidates: Sequence[int], known: str, feasible: Fea
     Drop any one of the rules, or of the equations, and the rest can hold; `minimal` is False where that could not be
     reached. `feasible(rules)` decides a subset by planning it; `candidates` are known to contradict each other, and
     `known` is what they say together where planning found that out. Equations are named where the rules come to no more
-    than 4,000,000 pairs. Law: a circuit is irreducible (see `Circuit`), and so are its rules where no equation of
+    than 8,000,000 pairs. Law: a circuit is irreducible (see `Circuit`), and so are its rules where no equation of
     theirs beyond it is in a core; else subsets of the rules are planned.
     """
     rules, minimal, rows, circuit = _narrowed(system, list(candidates) or list(range(len(system.rules))), feasible)
@@ -60,7 +61,9 @@ def _narrowed(
         rows, circuit = _within(candidates, rows, circuit)
         if _are_all(rows, circuit):
             return candidates, True, rows, circuit
-    rules, minimal = narrowed(candidates, feasible, lambda some: _cost(system, some), MOST_DECIDED, FEWEST_DECISIONS)
+    # Planning a core that was too large to factor here takes long each time.
+    least, most = (FEWEST_DECISIONS, MOST_DECIDED) if circuit is None or circuit.minimal else (FEW_DECISIONS, 0)
+    rules, minimal = narrowed(candidates, feasible, lambda some: _cost(system, some), most, least)
     if rules != candidates or rows is None:
         rows, circuit = _searched(system, rules)
     if rows is not None and circuit is not None and (fewer := rules_of(rows, circuit)) != rules:

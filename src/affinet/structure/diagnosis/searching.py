@@ -23,8 +23,9 @@ SMALL_CORE = 250_000
 """Numbers of a core that is factored as it is: rounding is least without any elimination before."""
 DENSE = 4
 """One number in so many fills a matrix: elimination would fill the rest."""
-MOST_SWEEPS = 400
-"""Iterations of the least squares of a core that nothing else is made of."""
+MOST_SWEEPS = 20_000
+MOST_SWEPT = 10**9
+"""Least squares of a core that is too large to factor: iterations, and multiplications in all of them (two seconds)."""
 
 
 def find_circuit(rows: Rows, tolerance: Tolerance) -> Circuit | None:
@@ -78,7 +79,7 @@ def _projected(
     rows: Rows, left: Integers, even: sparse.csr_array, rhs: Floats, norms: Floats, tolerance: Tolerance
 ) -> Circuit | None:
     """All rows that the residual of least squares weighs: a certificate, and mostly more rows than are needed."""
-    solution = lsqr(even, rhs, atol=1e-14, btol=1e-14, iter_lim=MOST_SWEEPS)[0]
+    solution = lsqr(even, rhs, atol=1e-14, btol=1e-14, iter_lim=min(MOST_SWEEPS, MOST_SWEPT // even.nnz))[0]
     residual = rhs - even @ solution
     used = np.flatnonzero(np.abs(residual) > 1e-9 * np.abs(residual).max(initial=0.0))
     weights = residual[used] / norms[left[used]]

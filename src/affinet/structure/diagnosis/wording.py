@@ -36,7 +36,7 @@ def equations_shown(system: System, rows: Rows, circuit: Circuit, rules: Sequenc
         return ""
     head = _head(count, whole, circuit, len(rules))
     shown = list(range(count)) if count <= MOST_LINES else [*range(FIRST), *range(count - LAST, count)]
-    pairs = [_said(system, rows, int(circuit.rows[k])) for k in shown]
+    pairs = [_said(system, rows, int(circuit.rows[k]), alone=len(rules) == 1) for k in shown]
     width = max(len(label) for label, _ in pairs)
     lines = [f"  {label}{' ' * (width - len(label))}  {text}".rstrip() for label, text in pairs]
     if count > MOST_LINES:
@@ -55,32 +55,32 @@ def _head(count: int, whole: int, circuit: Circuit, rules: int) -> str:
     owner = "its" if rules == 1 else "their"
     who = f"{count:,} of {owner} {whole:,} equations" if count < whole else f"{owner} {count:,} equations"
     if count == 1:
-        return f"{f'one of {owner} {whole:,} equations' if whole > 1 else f'{owner} equation'} cannot hold for itself:"
-    along = " along one path of ties" if circuit.path and count > 2 else ""
+        return f"one of {owner} {whole:,} equations (counted from 0) cannot hold:"
+    along = " along a path of ties" if circuit.path and count > MOST_LINES else ""
     if circuit.minimal:
-        return f"{who} contradict each other{along}, and without any one of these the others can hold:"
-    return f"{who} contradict each other, of which some may not be needed:"
+        return f"{who} (counted from 0) contradict each other{along}; without any one of these the others can hold:"
+    return f"{who} (counted from 0) contradict each other, and some of these may not be needed:"
 
 
-def _said(system: System, rows: Rows, row: int) -> tuple[str, str]:
-    """Which equation of which rule, and what it says."""
+def _said(system: System, rows: Rows, row: int, *, alone: bool) -> tuple[str, str]:
+    """Which equation of which rule, and what it says; the only rule goes without saying."""
     rule, index = system.rules[rows.rule[row]], int(rows.index[row])
     first, last = int(rows.bounds[row]), int(rows.bounds[row + 1])
     columns, values = rows.columns[first:last], rows.values[first:last]
     indexed = _indexed(rule, index)
-    if len(columns) > MOST_ENTRIES and indexed:
-        return _label(rule, index), indexed
-    return _label(rule, index), _spelt(system.layout, columns, values, float(rows.rhs[row]))
+    long = len(columns) > MOST_ENTRIES
+    spelt = indexed if long and indexed else _spelt(system.layout, columns, values, float(rows.rhs[row]))
+    return _label(rule, index, alone=alone), spelt
 
 
-def _label(rule: Rule, index: int) -> str:
-    """`"rows sum to one" [3]`, `row 3 of A (from 0) in "mine"`."""
-    who = f'"{rule.name}"' if rule.name != rule.text else _cut(rule.text)
+def _label(rule: Rule, index: int, *, alone: bool) -> str:
+    """`[3] of "rows sum to one"`, or `row 3 of A in "mine"`."""
+    who = f'"{_cut(rule.name)}"' if rule.name != rule.text else _cut(rule.text)
     if rule.equations == 1:
-        return who
+        return "" if alone else who
     if rule.text.startswith("linear(") and len(rule.expression.shape) == 1:
-        return f"{who} row {index} of A, from 0"
-    return f"{who} {_key(rule, index)}"
+        return f"row {index} of A" if alone else f"row {index} of A in {who}"
+    return _key(rule, index) if alone else f"{_key(rule, index)} of {who}"
 
 
 def _indexed(rule: Rule, index: int) -> str:

@@ -14,6 +14,8 @@ MOST_NUMBERS = 2**24
 MOST_WORK = 10**10
 """Multiplications: a matrix whose factor costs more is left alone (2,000 × 2,000 takes about four seconds)."""
 MOST_TRIED = 16
+MOST_REFINED = 512
+"""So many multipliers are solved for anew without the others: what was left out of them was not quite zero."""
 LEAST = 1e-10
 """Multipliers at or below this share of the largest are rounding."""
 
@@ -48,7 +50,9 @@ def dense_circuits(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolera
     by_length = np.lexsort((-(gap / np.where(size > 0, size, 1.0))[wrong], used[:, wrong].sum(axis=0)))
     for k in wrong[by_length[:MOST_TRIED]]:
         chosen = first[used[:, k]]
-        weights = np.linalg.lstsq(even[chosen].T, even[rest[k]], rcond=None)[0] if len(chosen) else np.zeros(0)
+        weights = mixed[used[:, k], k]
+        if 0 < len(chosen) <= MOST_REFINED:
+            weights = np.linalg.lstsq(even[chosen].T, even[rest[k]], rcond=None)[0]
         rows = np.concatenate([chosen, rest[k : k + 1]])
         yield rows, np.concatenate([-weights, [1.0]]) / safe[rows]
 

@@ -15,8 +15,10 @@ SMALL_ENOUGH = 1_000_000
 """Numbers of a dense matrix that is cheaper to factor than to eliminate from."""
 MOST_UPDATES = 6_000_000
 """Numbers that elimination may change (about one a microsecond) before it gives up: the rows have filled in."""
-MOST_PLANNED = 2_000_000
+MOST_PLANNED = 1_000_000
 """As many while planning, which has another way: to bound the rank."""
+FILLING = 64
+"""Numbers that the cheapest pivot may fill in, (equations − 1) · (entries − 1) of it: the rows only fill in from there."""
 STABLE = 0.1
 """A pivot is at least this share of the largest number in its column, which bounds the growth of the others."""
 CHECKED = 64
@@ -89,7 +91,10 @@ class _Elimination:
         self._updates = 0
 
     def run(self, most: int) -> Iterator[int]:
-        """Eliminate until a dense factor is cheaper or `most` numbers were changed; yields rows with nothing left."""
+        """Eliminate until a dense factor is cheaper, or rows fill in, or `most` numbers were changed.
+
+        Yields rows with nothing left.
+        """
         low = pivots = 0
         check = CHECKED
         while low < len(self._by_count) and self._updates < most:
@@ -100,7 +105,10 @@ class _Elimination:
             owners = self._owners[column]
             if not low or len(owners) != low:
                 continue
-            yield from self._eliminate(column)
+            pivot = self._pivot(column)
+            if (low - 1) * (len(self.rows[pivot]) - 1) > FILLING:
+                return
+            yield from self._eliminate(column, pivot)
             low, pivots = 0, pivots + 1
             if pivots == check:
                 if sum(map(bool, self.rows)) * sum(map(bool, self._owners)) <= SMALL_ENOUGH:
@@ -141,10 +149,14 @@ class _Elimination:
             self._by_count.append([])
         self._by_count[count].append(column)
 
-    def _eliminate(self, column: int) -> Iterator[int]:
+    def _pivot(self, column: int) -> int:
+        """The shortest row of a column whose number there is not small."""
         owners, rows = self._owners[column], self.rows
         least = STABLE * max(abs(rows[row][column]) for row in owners)
-        pivot = min((row for row in owners if abs(rows[row][column]) >= least), key=lambda row: (len(rows[row]), row))
+        return min((row for row in owners if abs(rows[row][column]) >= least), key=lambda row: (len(rows[row]), row))
+
+    def _eliminate(self, column: int, pivot: int) -> Iterator[int]:
+        owners, rows = self._owners[column], self.rows
         taken = rows[pivot]
         rows[pivot] = {}
         for other in taken:
