@@ -70,7 +70,8 @@ def _said(system: System, rows: Rows, row: int, *, alone: bool) -> tuple[str, st
     indexed = _indexed(rule, index)
     long = len(columns) > MOST_ENTRIES
     spelt = indexed if long and indexed else _spelt(system.layout, columns, values, float(rows.rhs[row]))
-    return _label(rule, index, alone=alone), spelt
+    label = _label(rule, index, alone=alone)
+    return label, "" if spelt == label else spelt
 
 
 def _label(rule: Rule, index: int, *, alone: bool) -> str:
