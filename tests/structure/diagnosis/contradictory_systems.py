@@ -66,8 +66,12 @@ def contradictory(seed: int) -> list[affinet.Constraint]:
 def said(
     left: affinet.Expression, value: object, draw: Draw, point: dict[str, np.ndarray] | None = None
 ) -> affinet.Constraint:
-    """The rule, in one of five times times some power of ten."""
+    """The rule, in one of five times times some power of ten.
+
+    What is left of numbers that cancel is rounding, and is said as zero: as a right-hand side it would be exact.
+    """
     right = np.asarray(evaluate(left, point) if point is not None else value, float)
+    right = np.where(np.abs(right) < 1e-12, 0.0, right)
     scale = 10.0 ** int(draw.integers(-8, 9)) if draw.integers(5) == 0 else 1.0
     return scale * left == scale * right
 
@@ -146,7 +150,8 @@ class Dense:
         return np.flatnonzero(np.isin(self.rows.rule, [self.names.index(name) for name in names]))
 
     def of_equations(self, equations: tuple[tuple[str, int], ...]) -> np.ndarray:
-        places = {(self.names[rule], int(i)): k for k, (rule, i) in enumerate(zip(self.rows.rule, self.rows.index))}
+        owners = zip(self.rows.rule, self.rows.index, strict=True)
+        places = {(self.names[rule], int(index)): k for k, (rule, index) in enumerate(owners)}
         return np.array([places[equation] for equation in equations])
 
     def holds(self, chosen: np.ndarray) -> bool:

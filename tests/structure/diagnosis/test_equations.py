@@ -39,7 +39,9 @@ def test_a_contradiction_inside_one_matrix_names_its_rows(matrix: object) -> Non
 def test_rows_of_a_matrix_beside_another_rule() -> None:
     text = str(refused(families.linear([W.b], A[:2], [1, 2]).named("mine"), W.b.sum() == 2))
     assert f"their 3 equations {CONTRADICT}" in text
-    assert '\n  row 1 of A in "mine"  b[2] + b[3] == 2\n  b.sum() == 2          b[0] + b[1] + b[2] + b[3] == 2\n' in text
+    assert (
+        '\n  row 1 of A in "mine"  b[2] + b[3] == 2\n  b.sum() == 2          b[0] + b[1] + b[2] + b[3] == 2\n' in text
+    )
 
 
 def test_a_long_equation_is_said_by_its_rule() -> None:

@@ -33,7 +33,9 @@ class _Grown:
     needed: Integers
 
 
-def contradictory_cycle(rows: Rows, local: Integers, width: int, tolerance: Tolerance) -> tuple[Circuit | None, Integers]:
+def contradictory_cycle(
+    rows: Rows, local: Integers, width: int, tolerance: Tolerance
+) -> tuple[Circuit | None, Integers]:
     """A circuit among the ties and the fixed entries, and the rows that the others may need.
 
     A fixed entry is a tie to a node whose value is known, numbered `width`. Law: the fundamental cycle of an edge off a
@@ -95,7 +97,7 @@ def _grown(edges: Edges, width: int, tolerance: Tolerance) -> _Grown:
 
 def _followed(parent: Integers) -> Integers:
     while (parent != parent[parent]).any():
-        parent = parent[parent]
+        parent = np.asarray(parent[parent], np.int64)
     return parent
 
 

@@ -12,8 +12,8 @@ from affinet.language.terms import Floats, Integers
 from affinet.structure.diagnosis.circuit import Circuit, certified
 from affinet.structure.diagnosis.cycles import contradictory_cycle
 from affinet.structure.elimination.combinations import affordable, dense_circuits
-from affinet.structure.elimination.private import unpeeled
 from affinet.structure.elimination.markowitz import sparse_circuits
+from affinet.structure.elimination.private import unpeeled
 from affinet.structure.elimination.reduction import lengths_of
 from affinet.system.distinct import ranked
 from affinet.system.rows import Rows

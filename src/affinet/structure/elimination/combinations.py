@@ -25,7 +25,9 @@ def affordable(rows: int, columns: int) -> bool:
     return rows * columns <= MOST_NUMBERS and rows * columns * min(rows, columns) <= MOST_WORK
 
 
-def dense_circuits(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> Iterator[tuple[Integers, Floats]]:
+def dense_circuits(
+    matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance
+) -> Iterator[tuple[Integers, Floats]]:
     """Rows and multipliers of contradictions, those of the fewest rows first; nothing where all rows can hold.
 
     Law: with a basis of the rows, each other row has one combination of the basis that it is equal to, and these
@@ -80,4 +82,5 @@ def _pivoted(even: Floats, tolerance: Tolerance) -> tuple[Floats, Integers, int]
 
 def _negligible(mixed: Floats, tolerance: Tolerance, rows: int) -> Floats:
     largest = np.abs(mixed).max(axis=0, initial=1.0)
-    return np.maximum(LEAST, 4 * tolerance.rank(rows, len(mixed))) * largest
+    share = max(LEAST, 4 * tolerance.rank(rows, len(mixed)))
+    return np.asarray(share * largest, np.float64)

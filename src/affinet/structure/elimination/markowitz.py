@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
@@ -18,7 +19,7 @@ MOST_UPDATES = 6_000_000
 MOST_PLANNED = 1_000_000
 """As many while planning, which has another way: to bound the rank."""
 FILLING = 64
-"""Numbers that the cheapest pivot may fill in, (equations − 1) · (entries − 1) of it: the rows only fill in from there."""
+"""Numbers that the cheapest pivot may fill in, (equations − 1) · (entries − 1) of it: beyond, all rows fill in."""
 STABLE = 0.1
 """A pivot is at least this share of the largest number in its column, which bounds the growth of the others."""
 CHECKED = 64
@@ -74,8 +75,7 @@ class _Elimination:
 
     def __init__(self, matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance) -> None:
         bounds, columns, values = matrix.indptr.tolist(), matrix.indices.tolist(), matrix.data.tolist()
-        pairs = list(zip(bounds[:-1], bounds[1:], strict=True))
-        self.rows = [dict(zip(columns[a:b], values[a:b], strict=True)) for a, b in pairs]
+        self.rows = [dict(zip(columns[a:b], values[a:b], strict=True)) for a, b in pairwise(bounds)]
         self.rhs, self.terms = rhs.tolist(), terms.tolist()
         self._height = [1.0] * len(self.rows)
         self._owners: list[set[int]] = [set() for _ in range(matrix.shape[1])]
@@ -117,7 +117,7 @@ class _Elimination:
 
     def contradicts(self, row: int) -> bool:
         """Whether a row with nothing left says `0 == gap` beyond rounding."""
-        return abs(self.rhs[row]) > self._tolerance.consistency(8) * self.terms[row]
+        return bool(abs(self.rhs[row]) > self._tolerance.consistency(8) * self.terms[row])
 
     def left(self) -> tuple[Integers, Floats, Floats, Floats] | None:
         """The rows that are not eliminated: which, their matrix, right-hand sides and terms; None where too many."""

@@ -28,7 +28,8 @@ def unpeeled(matrix: sparse.csr_array) -> Integers:
         few = int(owns.sum()) < WORTH_A_ROUND * len(rows)
         rows, pattern = rows[~owns], pattern[np.flatnonzero(~owns)]
         if few:
-            return rows[_one_by_one(pattern)]
+            rows = rows[_one_by_one(pattern)]
+            break
     return rows
 
 
