@@ -96,13 +96,15 @@ def _grown(edges: Edges, width: int, tolerance: Tolerance) -> _Grown:
 
 
 def _followed(parent: Integers) -> Integers:
+    """The root that every node leads to."""
     while (parent != parent[parent]).any():
-        parent = np.asarray(parent[parent], np.int64)
+        parent = parent[parent]
     return parent
 
 
 def _depth(parent: Integers) -> Integers:
-    depth = (parent != np.arange(len(parent))).astype(np.int64)
+    """How many edges every node is from its root."""
+    depth: Integers = (parent != np.arange(len(parent))).astype(np.int64)
     while (parent != parent[parent]).any():
         depth, parent = depth + depth[parent], parent[parent]
     return depth

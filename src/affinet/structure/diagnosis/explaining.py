@@ -9,6 +9,7 @@ import numpy as np
 
 from affinet.errors import InfeasibleError
 from affinet.structure.diagnosis.circuit import Circuit, rules_of
+from affinet.structure.diagnosis.filtering import filtered
 from affinet.structure.diagnosis.searching import core, find_circuit
 from affinet.structure.diagnosis.subsets import Feasible, narrowed
 from affinet.structure.diagnosis.wording import consequence, equations_shown, too_many
@@ -61,9 +62,14 @@ def _narrowed(
         rows, circuit = _within(candidates, rows, circuit)
         if _are_all(rows, circuit):
             return candidates, True, rows, circuit
-    # Planning a core that was too large to factor here takes long each time.
-    least, most = (FEWEST_DECISIONS, MOST_DECIDED) if circuit is None or circuit.minimal else (FEW_DECISIONS, 0)
-    rules, minimal = narrowed(candidates, feasible, lambda some: _cost(system, some), most, least)
+    by_rows = filtered(rows, system.tolerance) if rows is not None and circuit is not None else None
+    if by_rows:
+        rules, minimal = by_rows, True
+    else:
+        # Planning a core that was too large to factor here takes long each time.
+        few = circuit is not None and not circuit.minimal
+        least, most = (FEW_DECISIONS, 0) if few else (FEWEST_DECISIONS, MOST_DECIDED)
+        rules, minimal = narrowed(candidates, feasible, lambda some: _cost(system, some), most, least)
     if rules != candidates or rows is None:
         rows, circuit = _searched(system, rules)
     if rows is not None and circuit is not None and (fewer := rules_of(rows, circuit)) != rules:

@@ -40,21 +40,25 @@ def find_circuit(rows: Rows, tolerance: Tolerance) -> Circuit | None:
     found, kept = contradictory_cycle(rows, local, len(columns), tolerance)
     if found is not None:
         return found
-    norms = lengths_of(rows)
     left = kept[core(rows.select(kept))]
     if not len(left):
         return None
-    some = rows.select(left)
-    used, places = ranked(some.columns)
-    even = sparse.csr_array(
-        (some.values / np.repeat(norms[left], some.lengths), places, some.bounds), shape=(len(left), len(used))
-    )
-    said, terms = some.rhs / norms[left], some.magnitude / norms[left]
+    even, said, terms, norms = evened(rows, left)
     for chosen, weights in _circuits(even, said, terms, tolerance):
-        found = certified(rows, left[chosen], weights / norms[left[chosen]], tolerance)
+        found = certified(rows, left[chosen], weights / norms[chosen], tolerance)
         if found is not None:
             return found
     return _projected(rows, left, even, said, norms, tolerance)
+
+
+def evened(rows: Rows, left: Integers) -> tuple[sparse.csr_array, Floats, Floats, Floats]:
+    """Some rows divided by their norms, over the columns that they use; right-hand sides, magnitudes of these, norms."""
+    some = rows.select(left)
+    norms = lengths_of(some)
+    used, places = ranked(some.columns)
+    values = some.values / np.repeat(norms, some.lengths)
+    even = sparse.csr_array((values, places, some.bounds), shape=(some.count, len(used)))
+    return even, some.rhs / norms, some.magnitude / norms, norms
 
 
 def core(rows: Rows) -> Integers:
@@ -82,5 +86,5 @@ def _projected(
     solution = lsqr(even, rhs, atol=1e-14, btol=1e-14, iter_lim=min(MOST_SWEEPS, MOST_SWEPT // even.nnz))[0]
     residual = rhs - even @ solution
     used = np.flatnonzero(np.abs(residual) > 1e-9 * np.abs(residual).max(initial=0.0))
-    weights = residual[used] / norms[left[used]]
+    weights = residual[used] / norms[used]
     return certified(rows, left[used], weights, tolerance, minimal=False)

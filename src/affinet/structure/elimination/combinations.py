@@ -59,6 +59,21 @@ def dense_circuits(
         yield rows, np.concatenate([-weights, [1.0]]) / safe[rows]
 
 
+def dense_dependencies(matrix: Floats, tolerance: Tolerance) -> Iterator[tuple[Integers, Floats]]:
+    """Rows and multipliers of the combinations that cancel, one for each row off a basis: they span all."""
+    if not matrix.size:
+        yield from ((np.array([row]), np.ones(1)) for row in range(len(matrix)))
+        return
+    even, safe = _even(matrix)
+    upper, order, rank = _pivoted(even, tolerance)
+    first, rest = order[:rank], order[rank:]
+    mixed = scipy.linalg.solve_triangular(upper[:rank, :rank], upper[:rank, rank:], check_finite=False)
+    used = np.abs(mixed) > _negligible(mixed, tolerance, len(order))
+    for k, row in enumerate(rest):
+        rows = np.concatenate([first[used[:, k]], rest[k : k + 1]])
+        yield rows, np.concatenate([-mixed[used[:, k], k], np.ones(1)]) / safe[rows]
+
+
 def independent(matrix: Floats, tolerance: Tolerance) -> Integers:
     """Rows, rising, that are independent and span the others."""
     if not matrix.size:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from affinet.language.terms import Floats, Integers
-from affinet.structure.elimination.combinations import affordable, dense_circuits, independent
+from affinet.structure.elimination.combinations import affordable, dense_circuits, dense_dependencies, independent
 from affinet.system.tolerance import Tolerance
 
 SMALL_ENOUGH = 1_000_000
@@ -68,6 +68,24 @@ def sparse_basis(
     dependent[rows] = True
     dependent[rows[independent(dense, tolerance)]] = False
     return np.flatnonzero(~dependent), True
+
+
+def sparse_dependencies(
+    matrix: sparse.csr_array, tolerance: Tolerance, most: int
+) -> list[tuple[Integers, Floats]] | None:
+    """As `dense_dependencies`, of rows of length one; None where there are more than `most`, or the rows fill in."""
+    none = np.zeros(matrix.shape[0])
+    work = _Elimination(matrix, none, none, tolerance)
+    implied = list(work.run(MOST_UPDATES)) if matrix.shape[0] * matrix.shape[1] > SMALL_ENOUGH else []
+    left = work.left()
+    if left is None or len(implied) > most:
+        return None
+    found = [(np.array([row]), np.ones(1)) for row in implied]
+    for rows, weights in dense_dependencies(left[1], tolerance):
+        if len(found) == most:
+            return None
+        found.append((left[0][rows], weights))
+    return [work.combination(rows, weights) for rows, weights in found]
 
 
 class _Elimination:
