@@ -49,7 +49,7 @@ def test_too_many_dependencies_are_left_to_planning(monkeypatch: pytest.MonkeyPa
 
 
 def tied_sums(n: int) -> list[affinet.Constraint]:
-    """Every entry is tied in a rule of its own, and the sums of one matrix along both axes are against those of another."""
+    """Every entry is tied in a rule of its own, and the sums of one matrix along both axes are against another's."""
     w = affinet.weights({"v": (n, n), "w": (n, n)})
     ties = [(w.v[i, j] == w.w[i, j]).named(f"tie {i} {j}") for i in range(n) for j in range(n)]
     sums = affinet.concat([w.w.sum(dim=1), w.w.sum(dim=0)]) == 1

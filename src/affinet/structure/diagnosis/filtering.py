@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from affinet.language.terms import Floats
+from affinet.language.terms import Floats, Integers
 from affinet.structure.diagnosis.searching import core, evened
 from affinet.structure.elimination.markowitz import sparse_dependencies
-from affinet.system.distinct import distinct
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
@@ -34,20 +33,16 @@ def filtered(rows: Rows, tolerance: Tolerance) -> list[int] | None:
     multipliers = np.zeros((len(left), len(found)))
     for k, (chosen, weights) in enumerate(found):
         multipliers[chosen, k] = weights / np.abs(weights).max()
-    owner = rows.rule[left]
-    return _needed(
-        multipliers, rhs, terms, [np.flatnonzero(owner == rule) for rule in distinct(owner)], owner, tolerance
-    )
+    return _needed(multipliers, rhs, terms, rows.rule[left], tolerance)
 
 
-def _needed(
-    multipliers: Floats, rhs: Floats, terms: Floats, groups: list[Floats], owner: Floats, tolerance: Tolerance
-) -> list[int] | None:
+def _needed(multipliers: Floats, rhs: Floats, terms: Floats, owner: Integers, tolerance: Tolerance) -> list[int] | None:
     allowed, needed = np.eye(multipliers.shape[1]), []
     gaps = multipliers.T @ rhs
     if not _contradicts(multipliers, allowed @ gaps, rhs, terms, tolerance):
         return None
-    for group in groups:
+    order = np.argsort(owner, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
         said = multipliers[group] @ allowed
         if np.abs(said).max(initial=0.0) <= NOTHING:
             continue

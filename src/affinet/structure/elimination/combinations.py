@@ -69,7 +69,7 @@ def dense_dependencies(matrix: Floats, tolerance: Tolerance) -> Iterator[tuple[I
     first, rest = order[:rank], order[rank:]
     mixed = scipy.linalg.solve_triangular(upper[:rank, :rank], upper[:rank, rank:], check_finite=False)
     used = np.abs(mixed) > _negligible(mixed, tolerance, len(order))
-    for k, row in enumerate(rest):
+    for k in range(len(rest)):
         rows = np.concatenate([first[used[:, k]], rest[k : k + 1]])
         yield rows, np.concatenate([-mixed[used[:, k], k], np.ones(1)]) / safe[rows]
 
