@@ -61,12 +61,20 @@ def _dense(equations: int, entries: int) -> Rules:
     return [families.linear([affinet.weights({"w": (entries,)}).w], matrix, rhs).named("dense equations")]
 
 
+def _tied_sums(n: int) -> Rules:
+    """A rule for every tie between two matrices, and sums of both, of which some equations are not needed."""
+    w = affinet.weights({"v": (n, n), "w": (n, n)})
+    ties = [w.v[i, j] == w.w[i, j] for i in range(n) for j in range(n)]
+    return [*ties, affinet.concat([w.w.sum(dim=1), w.w.sum(dim=0)]) == 1, w.v.sum() == n + 1]
+
+
 CASES: Mapping[str, Callable[[], Rules]] = {
     "30,000 ties of one rule, both ends fixed": lambda: _chain(30_000),
     "30,002 rules of a tie each, both ends fixed": lambda: _loop(30_000),
     "a cycle of 10,000 ratios": lambda: _ratios(10_000),
     "100,000 random equations, 10 of them contradicted": lambda: _random(100_000, 10),
     "100,000 random equations, 10,000 of them contradicted": lambda: _random(100_000, 10_000),
+    "3,602 rules, of one of which half is not needed": lambda: _tied_sums(60),
     "3,000 dense equations over 500 entries": lambda: _dense(3_000, 500),
 }
 

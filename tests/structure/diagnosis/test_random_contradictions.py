@@ -15,8 +15,8 @@ import affinet
 from affinet.errors import InfeasibleError
 from tests.structure.diagnosis.contradictory_systems import Dense, contradictory
 
-SYSTEMS = int(os.environ.get("AFFINET_CONTRADICTIONS", "240"))
-BATCH = 40
+SYSTEMS = int(os.environ.get("AFFINET_CONTRADICTIONS", "300"))
+BATCH = 50
 
 
 def assert_irreducible(dense: Dense, error: InfeasibleError) -> None:

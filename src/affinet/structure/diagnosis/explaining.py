@@ -33,7 +33,7 @@ def explain(system: System, candidates: Sequence[int], known: str, feasible: Fea
     reached. `feasible(rules)` decides a subset by planning it; `candidates` are known to contradict each other, and
     `known` is what they say together where planning found that out. Equations are named where the rules come to no more
     than 8,000,000 pairs. Law: a circuit is irreducible (see `Circuit`), and so are its rules where no equation of
-    theirs beyond it is in a core; else subsets of the rules are planned.
+    theirs beyond it is in a core; else they are filtered by what cancels, or, of too much that does, by planning.
     """
     rules, minimal, rows, circuit = _narrowed(system, list(candidates) or list(range(len(system.rules))), feasible)
     names = [(system.rules[k].name, system.rules[k].text) for k in rules]
@@ -57,13 +57,12 @@ def _narrowed(
 ) -> tuple[list[int], bool, Rows | None, Circuit | None]:
     """The rules, whether they are irreducible, their equations where these are few enough, and a circuit of all."""
     rows, circuit = _searched(system, candidates)
+    by_rows = None
     if rows is not None and circuit is not None:
         candidates = rules_of(rows, circuit)
         rows, circuit = _within(candidates, rows, circuit)
-        if _are_all(rows, circuit):
-            return candidates, True, rows, circuit
-    by_rows = filtered(rows, system.tolerance) if rows is not None and circuit is not None else None
-    if by_rows:
+        by_rows = candidates if _are_all(rows, circuit) else filtered(rows, system.tolerance)
+    if by_rows is not None:
         rules, minimal = by_rows, True
     else:
         # Planning a core that was too large to factor here takes long each time.

@@ -52,7 +52,7 @@ def find_circuit(rows: Rows, tolerance: Tolerance) -> Circuit | None:
 
 
 def evened(rows: Rows, left: Integers) -> tuple[sparse.csr_array, Floats, Floats, Floats]:
-    """Some rows by their norms, over the columns that they use: matrix, right-hand sides, magnitudes of these, norms."""
+    """Some rows by their norms over the columns they use: matrix, right-hand sides, magnitudes of these, norms."""
     some = rows.select(left)
     norms = lengths_of(some)
     used, places = ranked(some.columns)
