@@ -116,3 +116,11 @@ def test_frozen_weights_leave_their_equations_named() -> None:
     with pytest.raises(InfeasibleError, match=r"it says 0 == 7\. ") as found:
         plan.with_constants({"a": np.ones((3, 8))}, 1e-7)
     assert found.value.equations == (("rows", 0),)
+
+
+def test_a_contradiction_that_equations_do_not_confirm_is_one_of_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("affinet.structure.diagnosis.explaining.find_circuit", lambda rows, tolerance: None)
+    error = refused(W.b.sum() == 1, (W.a[0] == 0).named("apart"), W.b[0] == 0, W.b[1:].sum() == 2)
+    assert error.rules == ("b.sum() == 1", "b[0] == 0", "b[1:].sum() == 2")
+    assert (error.minimal, error.equations, error.multipliers) == (True, (), ())
+    assert str(error).endswith("  b[1:].sum() == 2\nDrop one of them or change its right-hand side.")

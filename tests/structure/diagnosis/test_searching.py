@@ -10,7 +10,6 @@ from affinet.structure.diagnosis import searching
 from affinet.structure.diagnosis.circuit import Circuit, certified
 from affinet.structure.diagnosis.searching import find_circuit
 from affinet.structure.elimination import combinations, markowitz
-from affinet.structure.elimination.private import unpeeled
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
@@ -151,17 +150,3 @@ def test_multipliers_become_the_fractions_that_they_are() -> None:
     assert found is not None
     assert found.multipliers.tolist() == [-1 / 3, -1 / 7, 1.0]
     assert found.gap == 1.0
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_peeling_one_by_one_and_in_rounds_leave_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = np.random.default_rng(seed)
-    matrix = sparse.csr_array((draw.random((60, 70)) < draw.choice([0.03, 0.05])).astype(float))
-    matrix = matrix[np.diff(matrix.indptr) > 0]
-    in_rounds = []
-    for worth in (0.0, 0.05, 1.0):
-        monkeypatch.setattr("affinet.structure.elimination.private.WORTH_A_ROUND", worth)
-        in_rounds.append(unpeeled(matrix).tolist())
-    assert in_rounds[0] == in_rounds[1] == in_rounds[2]
-    uses = (matrix[in_rounds[0]].toarray() != 0).sum(axis=0)
-    assert not (matrix[in_rounds[0]].toarray()[:, uses == 1]).any()

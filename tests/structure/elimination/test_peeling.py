@@ -80,21 +80,6 @@ def test_a_large_core_that_stays_sparse_has_one_rank(monkeypatch: pytest.MonkeyP
     assert (plan.rank, len(block.rhs)) == (44, 44)
 
 
-@pytest.mark.parametrize("small_enough", [0, 400, 1_000_000])
-def test_a_large_core_is_eliminated_as_qr_would(small_enough: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(markowitz, "SMALL_ENOUGH", small_enough)
-    monkeypatch.setattr(markowitz, "CHECKED", 4)
-    for seed in range(12):
-        matrix = scattered(seed, 60, 40, repeated=15)
-        rhs = matrix @ np.ones(40)
-        kept, consistent = markowitz.sparse_basis(matrix, rhs, np.abs(rhs), Tolerance())
-        assert consistent
-        assert len(kept) == np.linalg.matrix_rank(matrix.toarray()) == np.linalg.matrix_rank(matrix.toarray()[kept])
-        rhs[7] += 0.5
-        if np.linalg.matrix_rank(np.delete(matrix.toarray(), 7, axis=0)) == len(kept):
-            assert markowitz.sparse_basis(matrix, rhs, np.abs(rhs), Tolerance())[1] is False
-
-
 def test_a_core_too_large_to_factor_has_a_rank_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(markowitz, "MOST_PLANNED", 0)
     plan, _ = large(monkeypatch, 5)
