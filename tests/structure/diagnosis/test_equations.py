@@ -8,7 +8,10 @@ from scipy import sparse
 
 import affinet
 from affinet import families
-from affinet.errors import InfeasibleError
+from affinet.errors import InfeasibleError, TooLargeError
+from affinet.structure.diagnosis.explaining import explain
+from affinet.system.rows import Rows
+from affinet.system.system import System
 
 W = affinet.weights({"a": (3, 8), "b": (4,), "c": (9, 9)})
 A = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1.0]])
@@ -124,3 +127,22 @@ def test_a_contradiction_that_equations_do_not_confirm_is_one_of_rules(monkeypat
     assert error.rules == ("b.sum() == 1", "b[0] == 0", "b[1:].sum() == 2")
     assert (error.minimal, error.equations, error.multipliers) == (True, (), ())
     assert str(error).endswith("  b[1:].sum() == 2\nDrop one of them or change its right-hand side.")
+
+
+def test_gaps_beyond_float64_leave_the_rules() -> None:
+    error = refused(W.b.sum() == 1e308, W.b.sum() == -1e308)
+    assert error.rules == ("b.sum() == 1e+308", "b.sum() == -1e+308")
+    assert (error.minimal, error.equations) == (True, ())
+
+
+def test_equations_that_memory_does_not_hold_leave_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(system: System, numbers: object) -> Rows:
+        raise TooLargeError("reading", 2, 1, "Say less.")
+
+    system = System.of([W.a.sum(dim=1) == 1, W.a[0] == 0])
+    monkeypatch.setattr(System, "rows", refusing)
+    error = explain(system, [0, 1], "said by planning.", lambda rules: len(rules) < 2)
+    assert error.rules == ("a.sum(dim=1) == 1", "a[0] == 0")
+    assert error.equations == ()
+    assert "\ntheir equations come to 32 numbers, too many to say which of them contradict each other.\n" in str(error)
+    assert "\nsaid by planning. Drop one of them" in str(error)

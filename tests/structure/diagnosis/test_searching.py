@@ -85,8 +85,8 @@ def test_chains_of_ratios_beyond_float64_are_no_crash() -> None:
     ends = sparse.lil_array((2, n + 1))
     ends[0, 0], ends[1, n] = 1, 1
     rows = rows_of(sparse.vstack([matrix, ends]), [*np.zeros(n), 0, 1])
-    found = find_circuit(rows, TOLERANCE)
-    assert found is None or found.gap > 0
+    # Multipliers of 3 to the two thousandth: the far ends count for nothing, and no certificate is left.
+    assert find_circuit(rows, TOLERANCE) is None
 
 
 @pytest.mark.parametrize("stage", ["dense", "sparse", "sparse to the end"])

@@ -48,10 +48,11 @@ def certified(
     chosen, weights = chosen[order], weights[order]
     taken = rows.select(chosen)
     weights = _whole(taken, weights)
+    terms = float(np.abs(weights) @ taken.magnitude)
+    if not np.isfinite(terms) or not _cancels(taken, weights, tolerance):
+        return None
     gap = fsum(weights * taken.rhs)
-    if not _cancels(taken, weights, tolerance) or abs(gap) <= tolerance.consistency(len(chosen)) * fsum(
-        np.abs(weights) * taken.magnitude
-    ):
+    if abs(gap) <= tolerance.consistency(len(chosen)) * terms:
         return None
     return Circuit(chosen, weights if gap > 0 else -weights, abs(gap), minimal, path)
 

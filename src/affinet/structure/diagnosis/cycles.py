@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
@@ -134,8 +135,8 @@ def _around(edges: Edges, edge: int, up: list[int], link: list[int]) -> list[int
 def _along(edges: Edges, path: list[int], known: int) -> tuple[Integers, Floats]:
     """The edges in order with the multipliers that cancel every node between them; a known node needs no cancelling.
 
-    The path begins at the known node where it goes through it. Multipliers are added up as logarithms: along a thousand
-    ratios of three they leave float64.
+    The path begins at the known node where it goes through it. Multipliers that leave float64, as along a thousand
+    ratios of three, are added up as logarithms.
     """
     order = np.array(path, np.int64)
     ends = np.stack([edges.x[order], edges.y[order]], axis=1)
@@ -144,11 +145,14 @@ def _along(edges: Edges, path: list[int], known: int) -> tuple[Integers, Floats]
         turn = int(at_known[1]) if len(at_known) > 1 and at_known[1] == at_known[0] + 1 else int(at_known[0])
         order = np.roll(order, -turn)
     values = {(e, int(n)): v for e in path for n, v in ((edges.x[e], edges.a[e]), (edges.y[e], edges.b[e]))}
-    logs, signs = np.zeros(len(order)), np.ones(len(order))
-    for k, (near, far) in enumerate(zip(order[:-1].tolist(), order[1:].tolist(), strict=True), start=1):
+    ratios = np.ones(len(order))
+    for k, (near, far) in enumerate(pairwise(order.tolist()), start=1):
         shared = {int(edges.x[near]), int(edges.y[near])} & {int(edges.x[far]), int(edges.y[far])}
         node = min(shared - {known})
-        ratio = -values[near, node] / values[far, node]
-        logs[k], signs[k] = np.log(abs(ratio)), np.sign(ratio)
-    with np.errstate(under="ignore"):
-        return order, np.cumprod(signs) * np.exp(np.cumsum(logs) - np.cumsum(logs).max())
+        ratios[k] = -values[near, node] / values[far, node]
+    with np.errstate(all="ignore"):
+        weights = np.cumprod(ratios)
+        if np.isfinite(weights).all() and weights.all():
+            return order, weights
+        logs = np.cumsum(np.log(np.abs(ratios)))
+        return order, np.cumprod(np.sign(ratios)) * np.exp(logs - logs.max())

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from affinet.errors import InfeasibleError
+from affinet.errors import InfeasibleError, TooLargeError
 from affinet.structure.diagnosis.circuit import Circuit, rules_of
 from affinet.structure.diagnosis.filtering import filtered
 from affinet.structure.diagnosis.searching import core, find_circuit
@@ -82,7 +82,10 @@ def _narrowed(
 def _searched(system: System, rules: Sequence[int]) -> tuple[Rows | None, Circuit | None]:
     if sum(max(system.rules[k].pairs, system.rules[k].equations) for k in rules) > MOST_WRITTEN:
         return None, None
-    rows = system.rows(rules)
+    try:
+        rows = system.rows(rules)
+    except TooLargeError:
+        return None, None
     return rows, find_circuit(rows, system.tolerance)
 
 

@@ -18,6 +18,7 @@ NOTHING = 1e-9
 """What is left of multipliers, or of a gap, is rounding at or below this share."""
 
 
+@np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
 def filtered(rows: Rows, tolerance: Tolerance) -> list[int] | None:
     """Rules of the rows that contradict each other while any fewer can hold; None where too many combinations cancel.
 

@@ -28,6 +28,8 @@ MOST_SWEPT = 10**9
 """Least squares of a core that is too large to factor: iterations, and multiplications in all of them (two seconds)."""
 
 
+# Numbers beyond float64 end in no certificate, which is said by what is returned.
+@np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore")
 def find_circuit(rows: Rows, tolerance: Tolerance) -> Circuit | None:
     """Rows that contradict each other, and any fewer of them do not; None where none are found beyond rounding.
 
