@@ -151,8 +151,8 @@ def _along(edges: Edges, path: list[int], known: int) -> tuple[Integers, Floats]
         node = min(shared - {known})
         ratios[k] = -values[near, node] / values[far, node]
     with np.errstate(all="ignore"):
-        weights = np.cumprod(ratios)
-        if np.isfinite(weights).all() and weights.all():
-            return order, weights
-        logs = np.cumsum(np.log(np.abs(ratios)))
-        return order, np.cumprod(np.sign(ratios)) * np.exp(logs - logs.max())
+        weights: Floats = np.cumprod(ratios).astype(np.float64)
+        if not (np.isfinite(weights).all() and weights.all()):
+            logs = np.cumsum(np.log(np.abs(ratios)))
+            weights = (np.cumprod(np.sign(ratios)) * np.exp(logs - logs.max())).astype(np.float64)
+    return order, weights
