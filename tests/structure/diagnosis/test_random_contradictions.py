@@ -1,7 +1,7 @@
 """Every random contradictory system is refused with an irreducible set of rules and of equations, by the dense oracle.
 
 `AFFINET_CONTRADICTIONS=10000 pytest tests/structure/diagnosis/test_random_contradictions.py` tries ten thousand systems
-(about ten minutes); without it a few hundred are tried.
+(four minutes of one core); without it a few hundred are tried.
 """
 
 from __future__ import annotations
