@@ -140,21 +140,38 @@ class ParseError(AffinetError, ValueError):
 
 
 class InfeasibleError(AffinetError, ValueError):
-    """Rules that no weights can satisfy; `rules` names an irreducible set of them."""
+    """Rules that no weights can satisfy.
 
-    def __init__(self, rules: Sequence[tuple[str, str]], consequence: str, *, minimal: bool = True) -> None:
-        width = max((len(name) for name, text in rules if name != text), default=0)
-        lines = "\n".join(
-            f"  {text}" if name == text else f'  "{name}"{" " * (width - len(name))}  {text}' for name, text in rules
-        )
+    `rules` are the names of an irreducible set of them: without any one of these the others can hold. `equations` is an
+    irreducible set of their equations as pairs (name of the rule, row-major index in its shape, which for
+    `families.linear` is the row of `A`), all counted from 0; none where the rules hold too many numbers to look at
+    them one by one, or rounding leaves it in doubt. `multipliers` has a number for each of `equations`, none of them
+    zero and the largest 1 in size: so many times the equations add up to `0 == gap` with a gap that is not zero. Where
+    `minimal` is False, rules or equations that are not needed may be among them.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[tuple[str, str]],
+        consequence: str,
+        *,
+        minimal: bool = True,
+        equations: Sequence[tuple[str, int]] = (),
+        multipliers: Sequence[float] = (),
+        shown: str = "",
+    ) -> None:
+        """`rules` are pairs (name, text); `consequence` and `shown`, what is said of the equations, are sentences."""
         if len(rules) == 1:
             head, advice = "this rule cannot hold:", "Change it or drop it."
         else:
             head, advice = "these rules cannot hold together:", "Drop one of them or change its right-hand side."
         if not minimal:
-            advice += " (The set may hold rules that are not needed for the contradiction.)"
-        super().__init__(f"{head}\n{lines}\n{consequence + ' ' if consequence else ''}{advice}")
+            advice += " (The set may hold rules or equations that are not needed for the contradiction.)"
+        said = [head, *_listed(rules), shown, f"{consequence} {advice}" if consequence else advice]
+        super().__init__("\n".join(line for line in said if line))
         self.rules = tuple(name for name, _ in rules)
+        self.equations = tuple(equations)
+        self.multipliers = tuple(multipliers)
         self.minimal = minimal
 
     def beside_frozen(self, names: Sequence[str]) -> Self:
@@ -289,6 +306,14 @@ def _percent(share: float) -> str:
 def _either(names: Sequence[str]) -> str:
     quoted = [repr(name) for name in names]
     return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]
+
+
+def _listed(rules: Sequence[tuple[str, str]], most: int = 12) -> list[str]:
+    """A line a rule, of many the first and last few."""
+    cut = [*rules[:6], *rules[-3:]] if len(rules) > most else rules
+    width = max((len(name) for name, text in cut if name != text), default=0)
+    lines = [f"  {text}" if name == text else f'  "{name}"{" " * (width - len(name))}  {text}' for name, text in cut]
+    return [*lines[:6], f"  … {len(rules) - len(cut):,} more …", *lines[6:]] if len(rules) > most else lines
 
 
 def _shortened(names: Sequence[str], most: int = 20) -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import affinet
+from affinet.system.system import System
 from tests.contract.building import PATHS, model_of, plain, reading, rules_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
@@ -17,7 +18,7 @@ CONSTRAINED = [case for case in CASES if case.rank and "large" not in case.tags]
 
 
 def assert_irreducible(rules: Sequence[affinet.Constraint], error: affinet.InfeasibleError) -> None:
-    """All named rules together contradict; without any one of them the others hold."""
+    """All named rules together contradict; without any one of them the others hold. The equations prove it."""
     named = {rule.name: rule for rule in rules}
     assert error.minimal
     assert error.rules
@@ -26,6 +27,20 @@ def assert_irreducible(rules: Sequence[affinet.Constraint], error: affinet.Infea
         affinet.plan(chosen)
     for left_out in chosen:
         affinet.plan([rule for rule in chosen if rule is not left_out])
+    assert {name for name, _ in error.equations} == set(error.rules)
+    system = System.of(chosen)
+    rows = system.rows(range(len(chosen)))
+    number = {rule.name: k for k, rule in enumerate(system.rules)}
+    owners = zip(rows.rule.tolist(), rows.index.tolist(), strict=True)
+    places = {owner: k for k, owner in enumerate(owners)}
+    taken = rows.select(np.array([places[number[name], index] for name, index in error.equations]))
+    matrix = taken.matrix(system.layout.size).toarray()
+    matrix = matrix[:, matrix.any(axis=0)]
+    assert np.linalg.matrix_rank(matrix) == len(error.equations) - 1, "not every equation is needed"
+    weights = np.array(error.multipliers)
+    assert weights.all()
+    assert (np.abs(weights @ matrix) <= 1e-6 * (np.abs(weights) @ np.abs(matrix))).all()
+    assert weights @ taken.rhs > 0
 
 
 def opposed(case: Case) -> list[affinet.Constraint]:

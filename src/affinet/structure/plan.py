@@ -17,10 +17,10 @@ from affinet.structure.blocks import Block, Interval
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.determined import determined
+from affinet.structure.diagnosis.explaining import explain
 from affinet.structure.findings.collecting import Finding, findings
 from affinet.structure.incidence import Incidence
 from affinet.structure.summary import summary, with_findings
-from affinet.system.diagnosis import explain
 from affinet.system.planfile import read_system, write_system
 from affinet.system.system import System
 

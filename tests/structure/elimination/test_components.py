@@ -60,6 +60,7 @@ def test_a_component_beyond_the_limit_stays_sparse(rows: int, kind: type) -> Non
 def test_a_core_too_large_to_factor_is_reported_as_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("affinet.structure.elimination.components.MOST_DENSE_ROWS", 4)
     monkeypatch.setattr("affinet.structure.elimination.peeling.LARGEST_CORE", 4)
+    monkeypatch.setattr("affinet.structure.elimination.markowitz.MOST_PLANNED", 0)
     w = affinet.weights({"a": (9,)})
     matrix = sum((k + 1) * np.roll(np.eye(9), k, axis=1) for k in range(3))
     plan = affinet.plan(families.linear([w.a], matrix, 1))

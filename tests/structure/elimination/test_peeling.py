@@ -9,7 +9,7 @@ from scipy import sparse
 import affinet
 from affinet.kernels.reference import oracle
 from affinet.structure.blocks import Interval, Sparse
-from affinet.structure.elimination import components, peeling
+from affinet.structure.elimination import components, markowitz, peeling
 from affinet.structure.elimination.peeling import independent_rows
 from affinet.structure.plan import Plan
 from affinet.system.tolerance import Tolerance
@@ -73,7 +73,15 @@ def test_a_core_that_can_be_factored_has_one_rank(monkeypatch: pytest.MonkeyPatc
     assert "note:" not in str(plan)
 
 
+def test_a_large_core_that_stays_sparse_has_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, _ = large(monkeypatch, 5)
+    (block,) = (block for block in plan.blocks if isinstance(block, Sparse))
+    assert block.independent
+    assert (plan.rank, len(block.rhs)) == (44, 44)
+
+
 def test_a_core_too_large_to_factor_has_a_rank_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(markowitz, "MOST_PLANNED", 0)
     plan, _ = large(monkeypatch, 5)
     (block,) = (block for block in plan.blocks if isinstance(block, Sparse))
     assert not block.independent

@@ -56,11 +56,11 @@ def spanning_forest(edges: Edges, nodes: int) -> Forest:
     roots = _first_of_each(labels)
     if equal:
         return Forest(roots[labels], np.ones(1), np.zeros(1), np.zeros(1))
-    parent, link = _tree(graph, roots, edges)
-    mantissa, exponent, _, _ = _compounded(edges, parent, link)
+    parent, link = tree(graph, roots, edges)
+    mantissa, exponent, _, _ = compounded(edges, parent, link)
     roots = _largest_of_each(labels, mantissa, exponent)
-    parent, link = _tree(graph, roots, edges)
-    mantissa, exponent, shift, size = _compounded(edges, parent, link)
+    parent, link = tree(graph, roots, edges)
+    mantissa, exponent, shift, size = compounded(edges, parent, link)
     return Forest(roots[labels], _joined(mantissa, exponent), shift, size)
 
 
@@ -98,7 +98,7 @@ def _largest_of_each(labels: Integers, mantissa: Floats, exponent: Integers) -> 
     return order[np.searchsorted(labels[order], np.arange(int(labels.max(initial=-1)) + 1))]
 
 
-def _tree(graph: sparse.csr_array, roots: Integers, edges: Edges) -> tuple[Integers, Integers]:
+def tree(graph: sparse.csr_array, roots: Integers, edges: Edges) -> tuple[Integers, Integers]:
     """Every node's parent and the edge to it, by one breadth-first search from a node placed above all roots."""
     nodes = graph.shape[0]
     top = sparse.csr_array((np.ones(len(roots), bool), (np.zeros(len(roots), np.int64), roots)), shape=(1, nodes))
@@ -133,7 +133,7 @@ def _steps(edges: Edges, parent: Integers, link: Integers) -> tuple[Floats, Floa
     return ratio, shift, size
 
 
-def _compounded(edges: Edges, parent: Integers, link: Integers) -> tuple[Floats, Integers, Floats, Floats]:
+def compounded(edges: Edges, parent: Integers, link: Integers) -> tuple[Floats, Integers, Floats, Floats]:
     """Mantissa and exponent of the scale, the shift and its size, of every node relative to its root."""
     ratio, shift, size = _steps(edges, parent, link)
     mantissa, exponent = np.frexp(ratio)

@@ -11,6 +11,8 @@ from scipy.sparse.csgraph import structural_rank
 
 from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Interval
+from affinet.structure.elimination.markowitz import sparse_basis
+from affinet.structure.elimination.private import unpeeled
 from affinet.system.tolerance import Tolerance
 
 LARGEST_CORE = 4_000
@@ -40,38 +42,29 @@ def independent_rows(matrix: sparse.csr_array, rhs: Floats, terms: Floats, toler
     """Which equations of one component are independent, and whether the others can hold.
 
     Law: a row with an unknown that no other row has is independent of the rest and never contradicts it; peeled
-    repeatedly, rank(matrix) = peeled + rank(core). The core, up to 4,000 rows, by QR with column pivoting.
-    Beyond that the rank is bounded, not guessed, and the rows are all kept: from below by the rows that peel off once
-    others are set aside, from above by how many can be matched with an unknown of their own (the structural rank).
+    repeatedly, rank(matrix) = peeled + rank(core). The core, up to 4,000 rows, by QR with column pivoting; a larger one
+    by elimination as long as it stays sparse. Beyond that the rank is bounded, not guessed, and the rows are all kept:
+    from below by the rows that peel off once others are set aside, from above by how many can be matched with an
+    unknown of their own (the structural rank).
     """
-    core = _peel(matrix)
+    core = unpeeled(matrix)
     peeled = matrix.shape[0] - len(core)
     if not len(core):
         return Independence(np.arange(matrix.shape[0]), Interval(peeled, peeled), True)
     block = matrix[core]
     used = np.unique(block.indices)
-    if len(core) > LARGEST_CORE or len(core) * len(used) > LARGEST_CORE_NUMBERS:
-        bounds = Interval(peeled + _at_least(block), peeled + _at_most(block, len(used)))
-        return Independence(np.arange(matrix.shape[0]), bounds, True)
-    dense = block[:, used].toarray()
-    kept, consistent, ambiguous = _independent_dense(dense, rhs[core], terms[core], tolerance)
+    if len(core) <= LARGEST_CORE and len(core) * len(used) <= LARGEST_CORE_NUMBERS:
+        dense = block[:, used].toarray()
+        kept, consistent, ambiguous = _independent_dense(dense, rhs[core], terms[core], tolerance)
+    else:
+        found = sparse_basis(block, rhs[core], terms[core], tolerance)
+        if found is None:
+            bounds = Interval(peeled + _at_least(block), peeled + _at_most(block, len(used)))
+            return Independence(np.arange(matrix.shape[0]), bounds, True)
+        kept, consistent, ambiguous = *found, 0
     rest = np.setdiff1d(np.arange(matrix.shape[0]), core, assume_unique=True)
     rank = peeled + len(kept)
     return Independence(np.sort(np.concatenate([rest, core[kept]])), Interval(rank, rank), consistent, ambiguous)
-
-
-def _peel(matrix: sparse.csr_array) -> Integers:
-    """The rows left when no row owns a private unknown any more."""
-    rows = np.arange(matrix.shape[0])
-    pattern = sparse.csr_array((np.ones(matrix.nnz, np.int32), matrix.indices, matrix.indptr), shape=matrix.shape)
-    while len(rows):
-        uses = np.bincount(pattern.indices, minlength=matrix.shape[1])
-        private = (uses[pattern.indices] == 1).astype(np.int64)
-        owns = np.add.reduceat(np.append(private, 0), pattern.indptr[:-1]) > 0
-        if not owns.any():
-            return rows
-        rows, pattern = rows[~owns], pattern[np.flatnonzero(~owns)]
-    return rows
 
 
 def _at_least(core: sparse.csr_array) -> int:
@@ -82,7 +75,7 @@ def _at_least(core: sparse.csr_array) -> int:
     rows, peeled = np.argsort(np.diff(core.indptr), kind="stable"), 0
     while len(rows):
         rows = rows[: len(rows) - max(1, len(rows) // SET_ASIDE)]
-        left = _peel(core[rows]) if len(rows) else rows
+        left = unpeeled(core[rows]) if len(rows) else rows
         peeled += int(len(rows) - len(left))
         rows = rows[left]
     return max(1, peeled)

@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import affinet
-from affinet.system.diagnosis import irreducible
 
 W = affinet.weights({"a": (4, 5), "b": (5,), "c": (3, 3, 3)})
-
-
-@given(st.lists(st.sets(st.integers(0, 11), min_size=1, max_size=4), min_size=1, max_size=4))
-def test_irreducible_sets(conflicts: list[set[int]]) -> None:
-    """Feasible is what contains none of the conflicts."""
-
-    def feasible(chosen: Sequence[int]) -> bool:
-        return not any(conflict <= set(chosen) for conflict in conflicts)
-
-    found = irreducible(list(range(12)), feasible)
-    assert not feasible(found)
-    assert all(feasible([k for k in found if k != left_out]) for left_out in found)
-
-
-def test_few_decisions_are_taken_for_few_of_many_rules() -> None:
-    asked = []
-
-    def feasible(chosen: Sequence[int]) -> bool:
-        asked.append(len(chosen))
-        return not {17, 803} <= set(chosen)
-
-    assert irreducible(list(range(1000)), feasible) == [17, 803]
-    assert len(asked) < 60
 
 
 SENTENCES: dict[str, tuple[list[Any], tuple[str, ...], str]] = {

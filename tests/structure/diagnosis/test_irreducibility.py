@@ -79,6 +79,11 @@ def test_one_rule_alone() -> None:
 def test_one_rule_of_many_equations() -> None:
     assert said((W.b - W.b.roll(1) == 1).named("a staircase")) == (
         'this rule cannot hold:\n  "a staircase"  b - b.roll(1) == 1\n'
+        "its 4 equations (counted from 0) contradict each other; without any one of these the others can hold:\n"
+        "  [2]  -b[1] + b[2] == 1\n"
+        "  [1]  -b[0] + b[1] == 1\n"
+        "  [0]  b[0] - b[3] == 1\n"
+        "  [3]  -b[2] + b[3] == 1\n"
         "it says 0 == 4 for b[0], b[1], b[2], b[3]. Change it or drop it."
     )
 
@@ -99,6 +104,12 @@ def test_row_sums_against_a_fixed_row() -> None:
         "these rules cannot hold together:\n"
         '  "rows sum to one"    a.sum(dim=1) == 1\n'
         '  "first row is zero"  a[0] == 0\n'
+        "5 of their 7 equations (counted from 0) contradict each other; without any one of these the others can hold:\n"
+        '  [0] of "rows sum to one"    a[0, 0] + a[0, 1] + a[0, 2] + a[0, 3] == 1\n'
+        '  [0] of "first row is zero"  a[0, 0] == 0\n'
+        '  [1] of "first row is zero"  a[0, 1] == 0\n'
+        '  [2] of "first row is zero"  a[0, 2] == 0\n'
+        '  [3] of "first row is zero"  a[0, 3] == 0\n'
         "together they say 0 == 1 for a[0, :]. Drop one of them or change its right-hand side."
     )
 
@@ -111,6 +122,7 @@ def test_many_entries_of_several_weights_are_cut_short() -> None:
 def test_rows_against_columns_of_a_large_matrix() -> None:
     assert said(LARGE.W.sum(1) == 1, LARGE.W.sum(0) == 1, LARGE.b == 0) == (
         "these rules cannot hold together:\n  W.sum(dim=1) == 1\n  W.sum(dim=0) == 1\n"
+        "their equations come to 90,177,536 numbers, too many to say which of them contradict each other.\n"
         "the first makes all entries of W add up to 4096, the second to 11008. "
         "Drop one of them or change its right-hand side."
     )
@@ -121,5 +133,6 @@ def test_a_large_contradiction_leaves_other_rules_out() -> None:
         "these rules cannot hold together:\n"
         '  "rows"      W.sum(dim=1) == 1\n'
         '  "row five"  W[5] == 0\n'
+        "their equations come to 45,099,776 numbers, too many to say which of them contradict each other.\n"
         "Drop one of them or change its right-hand side."
     )

@@ -1,0 +1,1 @@
+"""Rules that cannot hold together: which of them, which of their equations, and what these say."""
