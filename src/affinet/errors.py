@@ -15,7 +15,7 @@ class AffinetError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        return self.message
+        return visible(self.message)
 
     def located(self, line: int, column: int) -> Self:
         """The same error, its message opened by where in the text it arose (both counted from one)."""
@@ -195,6 +195,11 @@ class ModelFileError(AffinetError, ValueError):
 
 class RunError(AffinetError, RuntimeError):
     """A run folder that cannot be written to."""
+
+
+def visible(text: str) -> str:
+    """The text with everything escaped that a terminal would obey or hide; names in it may come from a file."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _either(names: Sequence[str]) -> str:

@@ -196,7 +196,7 @@ def test_a_toml_mistake_says_where() -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"there is no job file .*none.toml. Give the path of a .toml file"):
         read_job(tmp_path / "none.toml")
-    with pytest.raises(JobError, match="cannot be read: Is a directory"):
+    with pytest.raises(JobError, match=r"the job file .* is a folder, not a file. Give the path of a .toml file"):
         read_job(tmp_path)
     (tmp_path / "latin.toml").write_bytes(b'title = "\xe9"\n')
     with pytest.raises(JobError, match=r"latin.toml is not a TOML file: byte 9 is not UTF-8. Save it as UTF-8."):

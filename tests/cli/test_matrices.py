@@ -106,7 +106,7 @@ def test_nothing_is_ever_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     np.save("A.npy", bomb, allow_pickle=True)
     np.savez("A.npz", A=bomb)
     for name in ("A.npy", "A.npz"):
-        with pytest.raises(DataError, match=f"{name} is not a readable .np. file: .*allow_pickle=False"):
+        with pytest.raises(DataError, match=f"{name} is not a readable .np. file: it holds pickled objects, which are"):
             read_matrix(tmp_path / name)
     for name in ("raw.npy", "raw.npz"):
         Path(name).write_bytes(pickle.dumps(Bomb()))

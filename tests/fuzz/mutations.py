@@ -9,6 +9,7 @@ import io
 import json
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -152,7 +153,8 @@ def of_npz(data: bytes, random: Random) -> bytes:
         case _:
             members[place] = (name, of_npy(content, random))
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+    packing = random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(packed, "w", packing) as archive:
         for name, content in members:
             archive.writestr(zipfile.ZipInfo(name), content, archive.compression)
     return packed.getvalue()

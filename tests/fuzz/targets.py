@@ -100,11 +100,12 @@ class Undescribed(AffinetError):
 def _restored(path: Path) -> object:
     try:
         said = json.loads(path.read_bytes())
+        description = said["description"]
         rows = [np.array(row, np.dtype(kind)) for kind, row in said["rows"]]
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None  # no way in: the rows of a plan are read as numbers by safetensors
     try:
-        return str([rule.expression for rule in system_of(said["description"], rows).rules])
+        return str([rule.expression for rule in system_of(description, rows).rules])
     except (Malformed, RecursionError) as error:
         raise Undescribed(str(error)) from error
 

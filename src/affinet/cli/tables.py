@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 
+from affinet.cli.files import MISSING, unfolds, unreadable
 from affinet.cli.words import counted, did_you_mean, listed, one_paragraph
 from affinet.errors import DataError
 
@@ -54,11 +55,15 @@ def read_examples(path: Path, target: str) -> Examples:
 def _read(path: Path) -> pl.DataFrame:
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise DataError(f"{path} is no table that affinet reads; it reads .csv and .parquet files, and sklearn:NAME.")
-    if not path.is_file():
-        raise DataError(f"there is no data file {path}. Paths in a job are relative to the folder of the job file.")
+    if reason := unreadable(path):
+        if reason == MISSING:
+            raise DataError(f"there is no data file {path}. Paths in a job are relative to the folder of the job file.")
+        raise DataError(f"{path} {reason}. Name a {path.suffix} file.")
     try:
-        frame = _read_csv(path) if path.suffix.lower() == ".csv" else pl.read_parquet(path)
-    except (PolarsError, OSError, UnicodeError) as error:
+        frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    except DataError:
+        raise
+    except (PolarsError, PanicException, OSError, ValueError) as error:  # a panic of Rust is no Exception
         raise DataError(f"{path} is not a readable {path.suffix} file: {one_paragraph(error)}.") from None
     repeated = [name for name in frame.columns if re.search(r"_duplicated_\d+$", name)]
     if repeated:
@@ -71,6 +76,15 @@ def _read(path: Path) -> pl.DataFrame:
 
 def _read_csv(path: Path) -> pl.DataFrame:
     return pl.read_csv(path, infer_schema_length=None)
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    """The table, after a look at how many rows and columns it announces: equal values are packed into a few bytes."""
+    lazy = pl.scan_parquet(path)
+    columns, rows = len(lazy.collect_schema()), int(lazy.select(pl.len()).collect().item())
+    if reason := unfolds(path.stat().st_size, columns * rows, 8):
+        raise DataError(f"{path} holds {reason}. Name a smaller table.")
+    return pl.read_parquet(path)
 
 
 def _refuse_other_types(path: Path, features: pl.DataFrame) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from affinet.errors import AffinetError, NothingToTrainWarning, PlanFileError
+from affinet.errors import AffinetError, NothingToTrainWarning, PlanFileError, visible
 from affinet.language.constraint import Constraint
 from affinet.language.terms import Floats, Parameter
 from affinet.structure.backends import projector
@@ -94,7 +94,7 @@ class Plan:
             raise PlanFileError(path, f"holds rules that cannot be planned: {error}", way_out) from error
 
     def __str__(self) -> str:
-        return summary(self.system, self.blocks)
+        return visible(summary(self.system, self.blocks))
 
     def __repr__(self) -> str:
         return f"<Plan: {self.rows} equations, rank {self.rank}, {self.size} entries, {self.free} free>"
