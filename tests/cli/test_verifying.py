@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import affinet as library
-from affinet.cli import verifying
+from affinet.cli import modelfile
 from tests.cli.conftest import SMALL, Command
 
 SUMS = '[[rule]]\nname = "sums"\nsays = "hidden1.weight.sum(dim=1) == 1"\n'
@@ -91,7 +91,7 @@ def test_every_dtype(affinet: Command, saved: Path, dtype: torch.dtype) -> None:
 def test_only_the_weights_of_the_rules_are_read(affinet: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(saved, embedding=torch.zeros(10))
     read: list[str] = []
-    real = verifying.safe_open
+    real = modelfile.safe_open
 
     class Watching:
         def __init__(self, *arguments: Any, **keys: Any) -> None:
@@ -111,7 +111,7 @@ def test_only_the_weights_of_the_rules_are_read(affinet: Command, saved: Path, m
             read.append(name)
             return self.inner.get_tensor(name)
 
-    monkeypatch.setattr(verifying, "safe_open", Watching)
+    monkeypatch.setattr(modelfile, "safe_open", Watching)
     assert affinet("verify", saved / "model", saved / "plan").exit_code == 0
     assert set(read) == {"a", "b"}
 
@@ -138,7 +138,7 @@ def test_files_that_are_none(affinet: Command, saved: Path) -> None:
     torch.save({"a": torch.zeros(2, 3)}, saved / "model.pt")
     for model, plan, told in (
         ("none", "plan", "none does not exist. Name a .safetensors file."),
-        (".", "plan", "is no file. Name a .safetensors file."),
+        (".", "plan", "is a folder, not a file. Name a .safetensors file."),
         ("model.pt", "plan", "model.pt is no readable safetensors file: "),
         ("plan", "model", "model is a safetensors file without a plan, such as the weights of a model."),
         ("model", "none", "none does not exist. Name a file of Plan.save."),

@@ -49,12 +49,12 @@ def hunt(name: str, seconds: float, folder: Path) -> None:
     base = peak_memory()
     _limit_memory(MEMORY)
     known = {why.read_text().splitlines()[0] for why in folder.glob("findings/*.why")}
-    began = time.process_time() - spent
+    began, parent = time.process_time() - spent, os.getppid()
 
     def one(data: bytes) -> None:
         nonlocal executions
         spent = time.process_time() - began
-        if spent > seconds:
+        if spent > seconds or os.getppid() != parent:
             os._exit(0)
         executions += 1
         CURRENT.pack_into(shared, 0, executions, base, len(data), spent)

@@ -178,6 +178,7 @@ def _models() -> Iterator[bytes]:
 _SEEDS = {
     "text": _texts, "job": _jobs, "plan": _plans, "npz": _npzs, "mat": _mats, "npy": _npys, "mtx": _markets,
     "model": _models, "csv": _matrices_in_text, "table": _tables, "parquet": _parquets, "description": _descriptions,
+    "verify": _plans,
 }  # fmt: skip
 
 if __name__ == "__main__":

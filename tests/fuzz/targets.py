@@ -12,6 +12,7 @@ from random import Random
 import numpy as np
 from rich.console import Console
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 import affinet
 from affinet.cli.jobfile import read_job
@@ -89,6 +90,10 @@ def _verify(path: Path) -> object:
     return verify_file(path, _plan_file(), Screen(Console(file=io.StringIO()), Console(file=io.StringIO())))
 
 
+def _judged(path: Path) -> object:
+    return verify_file(_model_file(), path, Screen(Console(file=io.StringIO()), Console(file=io.StringIO())))
+
+
 def _plan(path: Path) -> object:
     return str(affinet.Plan.load(path))
 
@@ -160,6 +165,15 @@ def _plan_file() -> Path:
     return path
 
 
+@cache
+def _model_file() -> Path:
+    """Weights of the shapes that the seeds of the target `plan` speak of."""
+    path = _scratch() / "model.safetensors"
+    random = np.random.default_rng(0)
+    save_file({name: random.normal(size=shape) for name, shape in {"a": (6, 8), "b": (8, 6), "c": (5,)}.items()}, path)
+    return path
+
+
 _DATA = (DataError, affinet.ShapeError, affinet.TooLargeError)
 TARGETS = (
     Target("text", ".txt", _parse, (AffinetError,), mutations.of_text(WORDS)),
@@ -170,6 +184,7 @@ TARGETS = (
     Target("npy", ".npy", _matrix, _DATA, mutations.of_npy),
     Target("mtx", ".mtx", _matrix, _DATA, mutations.of_text(MARKET)),
     Target("model", ".safetensors", _verify, (ModelFileError,), mutations.of_safetensors),
+    Target("verify", ".safetensors", _judged, (PlanFileError, ModelFileError, affinet.TooLargeError), _tampered_plan),
     Target("csv", ".csv", _matrix, _DATA, mutations.of_text(COMMAS)),
     Target("table", ".csv", _table, (DataError,), mutations.of_text(COMMAS)),
     Target("parquet", ".parquet", _table, (DataError,), mutations.of_bytes),

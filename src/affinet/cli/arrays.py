@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 from numpy.lib import format as npy_format
 
-from affinet.cli.files import unfolds
+from affinet.cli.unfolding import unfolds
 from affinet.cli.words import listed
 from affinet.errors import DataError
 

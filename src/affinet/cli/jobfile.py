@@ -10,12 +10,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from affinet.cli.conflicts import conflicts
-from affinet.cli.files import MISSING, unreadable
 from affinet.cli.job import Job
 from affinet.cli.locate import KeyPath, line_of, lines_of_keys
 from affinet.cli.mistakes import Mistake, mistakes
 from affinet.cli.words import one_paragraph
 from affinet.errors import JobError
+from affinet.system.files import MISSING, unreadable
 
 LONGEST = 2**20
 """Bytes of a job file."""
@@ -71,6 +71,17 @@ def parse_job(path: Path, text: str) -> JobFile:
         if not found:
             return JobFile(path, text, job)
     raise JobError(_listed(path.name, lines_of_keys(text), found))
+
+
+def refuse_code(job: JobFile) -> None:
+    """Raise JobError where `job` names a factory, the one key that runs code of its own."""
+    if job.job.model.factory is not None:
+        module, _, function = job.job.model.factory.partition(":")
+        raise job.mistake(
+            ("model", "factory"),
+            f"the job would import the Python module {module!r} and call its {function!r}, which --no-code refuses. "
+            f"Say the sizes of a network, hidden = [64], or leave out --no-code where you trust that module.",
+        )
 
 
 def _refuse_odd(path: Path, content: object) -> None:

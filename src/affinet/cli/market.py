@@ -8,7 +8,7 @@ from typing import Any
 
 import scipy.io
 
-from affinet.cli.files import unfolds
+from affinet.cli.unfolding import unfolds
 
 LONGEST_LINE = 2**16
 _BANNER = re.compile(

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import scipy.sparse
 
-from affinet.cli.files import unfolds
+from affinet.cli.unfolding import unfolds
 from affinet.errors import DataError
 
 Order = Literal["<", ">"]

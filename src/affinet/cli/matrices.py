@@ -13,11 +13,11 @@ import numpy as np
 import scipy.sparse
 
 from affinet.cli.arrays import read_npy, read_npz
-from affinet.cli.files import MISSING, unreadable
 from affinet.cli.market import read_mtx
 from affinet.cli.matlab import read_mat
 from affinet.cli.words import did_you_mean, listed, one_paragraph
 from affinet.errors import DataError
+from affinet.system.files import MISSING, unreadable
 
 Loader = Callable[[Path, str | None], Any]
 

@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from affinet.cli.files import MISSING, unfolds, unreadable
+from affinet.cli.unfolding import unfolds
 from affinet.cli.words import counted, did_you_mean, listed, one_paragraph
 from affinet.errors import DataError
+from affinet.system.files import MISSING, unreadable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
