@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,58 @@ def test_what_trains_in_16_bits_is_judged_in_16_bits(affinet: Command, saved: Pa
     save(saved, a=wide)
     result = affinet("verify", saved / "model", saved / "plan")
     assert (result.exit_code, "more than 2 roundings" in result.stdout) == (1, True)
+
+
+def sharded(folder: Path, **weight_map: object) -> Path:
+    """The weights of `saved` in two files, and their index, which says what `weight_map` says in place of the truth."""
+    state = load_file(folder / "model")
+    for number, (name, value) in enumerate(state.items(), start=1):
+        save_file({name: value}, folder / f"{number}.safetensors")
+    places = {name: f"{number}.safetensors" for number, name in enumerate(state, start=1)}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places | weight_map}))
+    return index
+
+
+def test_weights_in_several_files(affinet: Command, saved: Path) -> None:
+    assert affinet("verify", sharded(saved), saved / "plan").exit_code == 0
+    save_file({"b": torch.zeros(3)}, saved / "2.safetensors")
+    assert affinet("verify", saved / "model.safetensors.index.json", saved / "plan").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("../1.safetensors", "puts 'a' into '../1.safetensors', which is no name of a file beside it."),
+        ("/etc/passwd", "which is no name of a file beside it."),
+        ("..\\\\1.safetensors", "which is no name of a file beside it."),
+        ("..", "is a folder, not a file."),
+        ("", "which is no name of a file beside it."),
+        (7, "puts 'a' into 7, which is no name of a file beside it."),
+        ("none.safetensors", "none.safetensors does not exist."),
+        ("2.safetensors", "puts 'a' into 2.safetensors, which does not hold it."),
+        ("plan.txt", "is no readable safetensors file"),
+    ],
+)
+def test_an_index_that_lies(affinet: Command, saved: Path, place: object, told: str) -> None:
+    (saved / "plan.txt").write_text("no weights")
+    result = affinet("verify", sharded(saved, a=place), saved / "plan")
+    assert result.exit_code == 2, result.output
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "is no index of weights: "),
+        ("[" * 100_000, "is no index of weights: "),
+        ("[]", "it has no table 'weight_map' of names and files"),
+        ('{"weight_map": []}', "it has no table 'weight_map' of names and files"),
+        ('{"weight_map": {}}', "has no weight 'a', of which the plan speaks."),
+    ],
+)
+def test_an_index_that_is_none(affinet: Command, saved: Path, text: str, told: str) -> None:
+    (saved / "index.json").write_text(text)
+    result = affinet("verify", saved / "index.json", saved / "plan")
+    assert (result.exit_code, told in result.stderr) == (2, True), result.output
+    assert "does not exist" in affinet("verify", saved / "none.json", saved / "plan").stderr

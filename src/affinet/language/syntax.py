@@ -292,9 +292,6 @@ def _attempt(node: ast.AST, function: Callable[..., Any], *arguments: Any, **opt
         return function(*arguments, **options)
     except AffinetError as error:
         raise Located(node, error) from None
-    except (TypeError, ValueError, LookupError, ArithmeticError) as error:  # arguments of a kind that nobody takes
-        said = "a number leaves the range of float64" if isinstance(error, ArithmeticError) else str(error)
-        raise Misread(node, f"{function.__name__}: {said}"[:300]) from None
 
 
 def _unknown_method(name: str) -> str:

@@ -6,8 +6,6 @@ import ast
 import re
 import warnings
 
-import numpy as np
-
 from affinet.errors import ParseError
 from affinet.language.expression import Constraint
 from affinet.language.syntax import Located, Misread, read_rule
@@ -39,8 +37,7 @@ def parse(text: str, weights: Weights) -> Constraint:
         raise ParseError(text, *_place(text, foreign.start()), f"no rule holds the character {foreign[0]!r}")
     line = _one_line(text)
     try:
-        with np.errstate(over="raise", invalid="raise", divide="raise"):
-            return read_rule(_tree(text, line), weights)
+        return read_rule(_tree(text, line), weights)
     except Misread as misread:
         raise ParseError(text, *_place(text, _offset(line, misread.node)), misread.reason) from None
     except Located as located:
