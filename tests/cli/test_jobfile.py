@@ -254,8 +254,6 @@ def test_files_that_would_never_end(tmp_path: Path) -> None:
 
 def test_a_factory_is_the_one_key_that_runs_code() -> None:
     job = parse_job(Path("job.toml"), changed(("hidden = [5]", 'factory = "mine.nets:wide"')))
-    with pytest.raises(
-        JobError, match=r"line 7: the job would import the Python module 'mine.nets' and call its 'wi"
-    ):
+    with pytest.raises(JobError, match=r"line 7: the job would import the Python module 'mine.nets' and call its 'wi"):
         refuse_code(job)
     refuse_code(parse_job(Path("job.toml"), SMALL))
