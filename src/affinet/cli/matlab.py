@@ -34,6 +34,7 @@ _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f
 _CLASSES = {1: "cells", 2: "structs", 3: "objects", 4: "text"}
 _SPARSE_CLASS, _FIRST_NUMERIC, _LAST_NUMERIC = 5, 6, 15
 _COMPLEX = 0x0800
+_NUMBERS_4 = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}
 _TEXT_4, _SPARSE_4 = 1, 2
 
 
@@ -218,8 +219,8 @@ def _header_4(file: BinaryIO, place: int, size: int) -> _Header4:
     head = _exactly(file, place, 20)
     order: Order = "<" if 0 <= struct.unpack("<i", head[:4])[0] <= 5000 else ">"
     kind, rows, columns, imaginary, letters = struct.unpack(f"{order}5i", head)
-    code = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}.get(kind // 10 % 10)
-    known = code is not None and kind // 100 in (0, 10) and kind % 10 <= 2
+    code = _NUMBERS_4.get(kind // 10 % 10, "")
+    known = code and kind // 100 in (0, 10) and kind % 10 <= 2
     if not known or imaginary not in (0, 1) or not 1 <= letters <= LONGEST_NAME:
         raise ValueError(f"byte {place} begins no variable")
     name = _exactly(file, place + 20, letters).strip(b"\0").decode("latin-1")
