@@ -11,7 +11,7 @@ KeyPath = tuple[str | int, ...]
 DEEPEST = 8
 """Parts of a path below its table; no key of a job lies deeper."""
 
-MOST_READ = 2**22
+MOST_READ = 2**20
 """Characters that are read again and again to find the end of a value of many lines; keys behind them have no line."""
 
 
