@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from polars.exceptions import PanicException
 
+from affinet.cli import unfolding
 from affinet.cli.tables import read_examples
 from affinet.errors import DataError
 
@@ -107,3 +110,25 @@ def test_bytes_that_are_no_text_are_no_table(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "there is no data file" in refusal(tmp_path / "t.csv")
     assert "relative to the folder of the job file" in refusal(tmp_path / "t.csv")
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "folder.parquet").mkdir()
+    assert "pipe.csv is a pipe or a device, not a file. Name a .csv file." in refusal(tmp_path / "pipe.csv")
+    assert "folder.parquet is a folder, not a file. Name a .parquet file." in refusal(tmp_path / "folder.parquet")
+    assert "cannot be read" in refusal(tmp_path / f"{'a' * 5000}.csv")
+
+
+def test_a_table_of_few_bytes_and_many_equal_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfolding, "MOST_UNFOLDED", 2**20)
+    path = write(tmp_path, {"a": np.zeros(100_000), "y": np.zeros(100_000)}, "parquet")
+    assert "table.parquet holds 200,000 numbers, which take 1,600,000 bytes, and at most 1,048,576 are" in refusal(path)
+
+
+def test_a_panic_of_the_reader_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panic(*arguments: Any, **options: Any) -> None:
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl, "read_csv", panic)
+    assert "table.csv is not a readable .csv file: index out of bounds." in refusal(write(tmp_path, COLUMNS))
