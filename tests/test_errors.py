@@ -6,7 +6,8 @@ import pytest
 
 import affinet
 from affinet import Plan
-from affinet.errors import AffinetError, UnknownWeightError, visible
+from affinet.errors import AffinetError, NothingToTrainWarning, UnknownWeightError, visible
+from affinet.report.cost import CostReport, RuleCost
 
 HOSTILE = "x\x1b[2J\r\u202e\x9b\ud800"
 SHOWN = r"x\x1b[2J\r\u202e\x9b\ud800"
@@ -31,3 +32,8 @@ def test_names_in_plans_and_contradictions_are_shown_escaped() -> None:
         affinet.plan([(w.a[0] == 1).named(HOSTILE), w.a[0] == 2])
     assert "\x1b" not in str(caught.value)
     assert isinstance(plan, Plan)
+
+
+def test_names_in_warnings_and_in_reports_are_shown_escaped() -> None:
+    assert str(NothingToTrainWarning(HOSTILE, 1, [HOSTILE])).count(SHOWN) == 2
+    assert SHOWN in str(CostReport((RuleCost(HOSTILE, 1.0, 1.0, ()),), 0.0))

@@ -108,10 +108,12 @@ class NothingToTrainWarning(UserWarning):
         many = f"{entries:,} entries" if entries != 1 else "single entry"
         said = _shortened([f'"{rule}"' for rule in rules], 5)
         super().__init__(
-            f"nothing is left to train in {weight}: its {many} can take one value only, by "
-            f"{'the rule' if len(rules) == 1 else 'the rules'} {said}. "
-            f"Loosen a rule (a representation that contains no common part leaves zero alone), or say what is meant: "
-            f"families.fix."
+            visible(
+                f"nothing is left to train in {weight}: its {many} can take one value only, by "
+                f"{'the rule' if len(rules) == 1 else 'the rules'} {said}. "
+                f"Loosen a rule (a representation that contains no common part leaves zero alone), or say what is "
+                f"meant: families.fix."
+            )
         )
         self.weight, self.entries, self.rules = weight, entries, tuple(rules)
 

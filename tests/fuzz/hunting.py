@@ -36,6 +36,7 @@ def hunt(name: str, seconds: float, folder: Path) -> None:
 
     with atheris.instrument_imports(include=["affinet", "tomllib", "scipy.io.matlab"]):
         from tests.fuzz.judging import MEMORY, judge, peak_memory
+        from tests.fuzz.mutations import of_bytes
         from tests.fuzz.targets import NAMED
 
     target = NAMED[name]
@@ -69,7 +70,10 @@ def hunt(name: str, seconds: float, folder: Path) -> None:
 
     def change(data: bytes, most: int, seed: int) -> bytes:
         random = Random(seed)
-        changed = target.mutate(data, random) if random.random() < 0.6 else atheris.Mutate(data, most)
+        try:
+            changed = target.mutate(data, random) if random.random() < 0.6 else atheris.Mutate(data, most)
+        except Exception:  # noqa: BLE001  an input that the change of its format cannot read is changed without it
+            changed = of_bytes(data, random)
         return changed[: min(most, LONGEST)]
 
     grown = folder / "grown"
