@@ -103,7 +103,7 @@ def _keep_last(target: Target, folder: Path, status: int) -> None:
     content = (folder / "current").read_bytes()
     length = CURRENT.unpack_from(content)[2]
     log = (folder / "log").read_text(errors="replace")
-    frames = [line.strip() for line in log.splitlines() if line.lstrip().startswith("File ")]
+    frames = [line.strip() for line in log.partition("(most recent call ")[2].splitlines()[1:2]]
     fact = f"the process ended with status {status}: {frames[0] if frames else 'no traceback'}"
     if not any(why.read_text().startswith(fact) for why in folder.glob("findings/*.why")):
         keep(folder, target.suffix, content[CURRENT.size : CURRENT.size + length], f"{fact}\n\n{log[-6000:]}")

@@ -155,6 +155,9 @@ W = affinet.weights({"a": (2, 3), "b": (3,)})
         lambda: (W.b * np.array([BIG, -BIG, BIG])).diff() == 0,
         lambda: affinet.families.linear([W.b], np.full((2, 3), BIG), 0),
         lambda: W.b * np.array([1e141, 1, 1]) == 0,
+        lambda: (W.b * np.array([1, 1, 1e141])).flip(0).cumsum(0) == 0,
+        lambda: W.b == np.array([0, 0, -1e141])[::-1],
+        lambda: W.a * np.broadcast_to(np.array([[1.0], [-1e141]]), (2, 3)) == 0,
     ],
 )
 def test_numbers_whose_products_leave_float64_are_refused(make: Callable[[], Constraint]) -> None:

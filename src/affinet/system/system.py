@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from affinet.errors import ConstantError, RuleError
 from affinet.language.affine import Values
@@ -209,12 +210,22 @@ def _check_numbers(rule: Rule) -> None:
 def _magnitudes(rule: Rule) -> Iterator[float]:
     """A bound for its constants, and one for the coefficients of each term."""
     constant = rule.expression.constant
-    yield abs(constant) if isinstance(constant, float) else float(np.abs(constant).max(initial=0.0))
+    yield abs(constant) if isinstance(constant, float) else _largest(constant)
     for term in rule.expression.terms:
         bound = abs(term.scalar)
         for factor in term.factors:
-            bound *= float(np.abs(factor.values).max(initial=0.0))
+            bound *= _largest(factor.values)
         yield bound
+
+
+def _largest(values: Floats) -> float:
+    """The largest magnitude; an array that overlaps itself is read as the memory under it, each number once."""
+    if not values.size:
+        return 0.0
+    if (span := spanned_bytes(values)) < values.nbytes:
+        lowest = values[tuple(slice(0, 1) if step >= 0 else slice(-1, None) for step in values.strides)]
+        values = as_strided(lowest, (span // values.itemsize,), (values.itemsize,), writeable=False)
+    return max(-float(values.min()), float(values.max()))
 
 
 def _with_constants(rule: Rule, values: Mapping[str, Floats]) -> Rule:
