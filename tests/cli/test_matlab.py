@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def nested(depth: int) -> bytes:
         (matrix(part(9, bytes(32), length=2**31)), "a part of kind 9 and 2,147,483,648 bytes, which is not there"),
         (matrix(part(99, bytes(32))), "a part of kind 99"),
         (matrix(part(9, bytes(31))), "a part of 31 bytes, which are no float64 numbers"),
-        (matrix(), "a part of kind 0"),
+        (matrix(), "ends where a part of it begins"),
         (matrix(FOUR, flags=0x0800), "'A' holds complex numbers"),
         (matrix(FOUR, cls=17), "'A' holds objects, not numbers"),
         (nested(300), "'A' holds cells, not numbers"),
@@ -142,3 +143,10 @@ def test_hostile_files(tmp_path: Path, content: bytes, told: str) -> None:
 def test_more_variables_than_anyone_means(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matlab, "MOST_VARIABLES", 1)
     assert "it holds more than 1 variables" in refusal(tmp_path, "A.mat", content)
+
+
+def test_a_compressed_variable_whose_bytes_are_not_what_they_were(tmp_path: Path) -> None:
+    content = mat(matrix(FOUR), compressed=True)
+    assert "A.mat is not a readable .mat file" in refusal(tmp_path, "A.mat", content[:-1] + bytes([content[-1] ^ 1]))
+    packed = zlib.compress(matrix(FOUR))[:-4]
+    assert "ends before its checksum" in refusal(tmp_path, "A.mat", mat(part_unpadded(packed)))

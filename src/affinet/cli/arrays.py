@@ -22,6 +22,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 LONGEST_HEADER = 4096
 MOST_AXES = 32
 MOST_MEMBERS = 10_000
+PIECE = 2**20
 
 MAGIC = b"\x93NUMPY"
 _SPARSE = {"csr": ("indices", "indptr"), "csc": ("indices", "indptr"), "bsr": ("indices", "indptr"),
@@ -68,10 +69,20 @@ def _array(file: BinaryIO, length: int, size: int) -> Array:
         raise ValueError(f"its header announces what is not there: {needed}, and {there:,} follow")
     if reason := unfolds(size, count, dtype.itemsize):
         raise ValueError(f"it holds {reason}")
-    content = file.read(there)
-    if len(content) != there or file.read(1):
-        raise ValueError(f"it announces {there:,} bytes of numbers and holds {len(content):,}")
-    return np.frombuffer(content, dtype, count).reshape(shape, order="F" if columns_first else "C")
+    numbers = np.empty(count, dtype)
+    _fill(numbers.view(np.uint8), file)
+    return numbers.reshape(shape, order="F" if columns_first else "C")
+
+
+def _fill(content: Array, file: BinaryIO) -> None:
+    """Read these bytes, in pieces, so that a compressed file is not unfolded beside them; then the file ends."""
+    for first in range(0, content.size, PIECE):
+        piece = file.read(min(PIECE, content.size - first))
+        content[first : first + len(piece)] = np.frombuffer(piece, np.uint8)
+        if len(piece) < min(PIECE, content.size - first):
+            raise ValueError(f"it announces {content.size:,} bytes of numbers and holds {first + len(piece):,}")
+    if file.read(1):
+        raise ValueError(f"more follows than the {content.size:,} bytes of numbers that it announces")
 
 
 def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:

@@ -98,27 +98,30 @@ def _reader_5(file: BinaryIO, place: int, length: int, kind: int, order: Order, 
         head = _Element(_unpacked(file, place, length, kind, HEAD), order)
         if reason := unfolds(size, head.announced // 8, 8):
             raise ValueError(f"variable {head.name!r:.60} holds {reason}")
-        return _Element(_unpacked(file, place, length, kind, head.announced), order).numbers(size)
+        whole = _unpacked(file, place, length, kind, head.announced + 1)  # one more, so that a checksum is reached
+        return _Element(whole, order).numbers(size)
 
     return read
 
 
-def _unpacked(file: BinaryIO, place: int, length: int, kind: int, most: int) -> bytes:
+def _unpacked(file: BinaryIO, place: int, length: int, kind: int, most: int) -> bytes | bytearray:
     """The first bytes of the element of a matrix, at most `most` of them, without the compression."""
     if kind == _MATRIX:
         return _exactly(file, place, min(8 + length, most))
-    stream = zlib.decompressobj()
+    stream, found, filled = zlib.decompressobj(), bytearray(most), 0
     file.seek(place + 8)
-    pieces = []
-    while length and most > 0 and not stream.eof:
+    while length and filled < most and not stream.eof:
         packed = file.read(min(length, 2**16))
-        length -= len(packed)
-        found = stream.decompress(packed, most)
-        pieces.append(found)
-        most -= len(found)
         if not packed:
             raise ValueError("it ends inside a variable")
-    return b"".join(pieces)
+        length -= len(packed)
+        piece = stream.decompress(packed, most - filled)
+        found[filled : filled + len(piece)] = piece
+        filled += len(piece)
+    if filled < most and not stream.eof:
+        raise ValueError("a compressed variable ends before its checksum")
+    del found[filled:]
+    return found
 
 
 def _exactly(file: BinaryIO, place: int, length: int) -> bytes:
@@ -132,9 +135,9 @@ def _exactly(file: BinaryIO, place: int, length: int) -> bytes:
 class _Element:
     """The element of a matrix, read from its front: class, axes, name, then its numbers."""
 
-    def __init__(self, content: bytes, order: Order) -> None:
-        self._content, self._order, self._place = content, order, 8
-        kind, length = struct.unpack_from(f"{order}II", content.ljust(8, b"\0"))
+    def __init__(self, content: bytes | bytearray, order: Order) -> None:
+        self._content, self._order, self._place = content, order, 0
+        kind, length = self._tag()
         if kind != _MATRIX:
             raise ValueError(f"a variable is of kind {kind}, not a matrix")
         self.announced = 8 + length
@@ -173,18 +176,26 @@ class _Element:
         stored = int(starts[-1])
         return scipy.sparse.csc_array((values[:stored], rows[:stored], starts), shape=self.shape)
 
+    def _tag(self) -> tuple[int, int]:
+        """The two numbers that an element begins with; what follows them is next."""
+        if self._place + 8 > len(self._content):
+            raise ValueError("a variable ends where a part of it begins")
+        first, second = struct.unpack_from(f"{self._order}II", self._content, self._place)
+        self._place += 8
+        return first, second
+
     def _next(self, kind: int | None = None) -> Any:
         """The numbers of the element that follows, of this kind; one of up to four bytes lies in its own tag."""
-        first, length = struct.unpack_from(f"{self._order}II", self._content.ljust(self._place + 8, b"\0"), self._place)
-        start, padded = self._place + 8, -(-length // 8) * 8
+        first, length = self._tag()
+        start, padded = self._place, -(-length // 8) * 8
         if first >> 16:
-            first, length, start, padded = first & 0xFFFF, first >> 16, self._place + 4, 0
+            first, length, start, padded = first & 0xFFFF, first >> 16, self._place - 4, 0
         if first not in _NUMBERS or (kind is not None and first != kind) or length > len(self._content) - start:
             raise ValueError(f"a variable has a part of kind {first} and {length:,} bytes, which is not there")
         dtype = np.dtype(self._order + _NUMBERS[first])
         if length % dtype.itemsize:
             raise ValueError(f"a variable has a part of {length:,} bytes, which are no {dtype} numbers")
-        self._place += 8 + padded
+        self._place += padded
         return np.frombuffer(self._content, dtype, length // dtype.itemsize, start)
 
 
