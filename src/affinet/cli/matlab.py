@@ -32,7 +32,7 @@ LONGEST_NAME = 1024
 _MATRIX, _COMPRESSED, _INT32, _UINT32 = 14, 15, 5, 6
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = {1: "cells", 2: "structs", 3: "objects", 4: "text"}
-_SPARSE_CLASS, _FIRST_NUMERIC, _LAST_NUMERIC = 5, 6, 15
+_SPARSE_CLASS, _LAST_NUMERIC, _OPAQUE = 5, 15, 17
 _COMPLEX = 0x0800
 _NUMBERS_4 = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}
 _TEXT_4, _SPARSE_4 = 1, 2
@@ -145,7 +145,9 @@ class _Element:
         if flags.size != 2:
             raise ValueError("a variable does not say its class")
         self._class, self._complex = int(flags[0]) & 0xFF, bool(int(flags[0]) & _COMPLEX)
-        self.shape = tuple(int(n) for n in self._next(_INT32))
+        self.shape = (0, 0)  # of the objects of newer MATLAB, which say none
+        if self._class != _OPAQUE:
+            self.shape = tuple(int(n) for n in self._next(_INT32))
         if not 2 <= len(self.shape) <= 32 or min(self.shape) < 0:
             raise ValueError(f"a variable has shape {self.shape!r:.80}")
         self.name = self._next(1).tobytes().decode("latin-1")
