@@ -132,3 +132,9 @@ def test_a_panic_of_the_reader_is_an_error(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(pl, "read_csv", panic)
     assert "table.csv is not a readable .csv file: index out of bounds." in refusal(write(tmp_path, COLUMNS))
+
+
+@pytest.mark.parametrize("column", ["a", "y"])
+def test_numbers_whose_squares_leave_float64_are_named(tmp_path: Path, column: str) -> None:
+    told = refusal(write(tmp_path, {"a": [1.0, 2.0], "y": [1.0, 2.0], column: [1e140, -1e141]}))
+    assert f"has numbers beyond 1e+140 in column '{column}', the first in row 2, whose squares leave" in told

@@ -145,7 +145,7 @@ class _Element:
         if flags.size != 2:
             raise ValueError("a variable does not say its class")
         self._class, self._complex = int(flags[0]) & 0xFF, bool(int(flags[0]) & _COMPLEX)
-        self.shape = (0, 0)  # of the objects of newer MATLAB, which say none
+        self.shape: tuple[int, ...] = (0, 0)  # of the objects of newer MATLAB, which say none
         if self._class != _OPAQUE:
             self.shape = tuple(int(n) for n in self._next(_INT32))
         if not 2 <= len(self.shape) <= 32 or min(self.shape) < 0:

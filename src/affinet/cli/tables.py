@@ -14,6 +14,7 @@ from polars.exceptions import PanicException, PolarsError
 from affinet.cli.unfolding import unfolds
 from affinet.cli.words import counted, did_you_mean, listed, one_paragraph
 from affinet.errors import DataError
+from affinet.language.malformed import LARGEST
 from affinet.system.files import MISSING, unreadable
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -110,6 +111,12 @@ def _refuse_gaps(path: Path, column: pl.Series) -> None:
         raise DataError(
             f"{path} has {counted(int(bad.sum()), 'value')} missing, NaN or infinite in column {column.name!r}, the "
             f"first in row {row} (the header not counted). Fill them in or remove the rows."
+        )
+    if column.dtype.is_float() and (large := column.abs() > LARGEST).any():
+        row = int(large.arg_true()[0]) + 1
+        raise DataError(
+            f"{path} has numbers beyond {LARGEST:g} in column {column.name!r}, the first in row {row}, whose squares "
+            f"leave the range of float64. Give them in other units."
         )
 
 
