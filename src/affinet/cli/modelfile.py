@@ -18,8 +18,8 @@ from affinet.report.verification import Rounding, Weight
 from affinet.system.files import unreadable
 from affinet.system.layout import Layout
 
-LONGEST_INDEX = 2**26
-"""Bytes of an index: some hundred thousand weights."""
+LONGEST_INDEX = 2**25
+"""Bytes of an index: some hundred thousand weights; reading one takes some twenty times as much memory."""
 
 
 @dataclass(frozen=True)
