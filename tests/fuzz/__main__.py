@@ -80,7 +80,8 @@ def _hunt_once(target: Target, seconds: float, folder: Path, hunted: Hunted) -> 
     """Its exit status, negative for a signal; -9 where it had to be ended."""
     words = [sys.executable, "-m", "tests.fuzz.hunting", target.name, str(seconds), str(folder)]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        inside = {**os.environ, "TMPDIR": str(folder)}  # what it leaves behind goes with the folder
+        process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=inside)
         since, last = time.monotonic(), -1
         while True:
             ended, status, used = os.wait4(process.pid, os.WNOHANG)

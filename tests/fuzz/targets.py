@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -149,7 +151,9 @@ def _weights() -> affinet.Weights:
 
 @cache
 def _scratch() -> Path:
-    return Path(tempfile.mkdtemp(prefix="affinet-fuzz-"))
+    folder = tempfile.mkdtemp(prefix="affinet-fuzz-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def model_rules() -> list[affinet.Constraint]:
