@@ -138,3 +138,9 @@ def test_a_panic_of_the_reader_is_an_error(tmp_path: Path, monkeypatch: pytest.M
 def test_numbers_whose_squares_leave_float64_are_named(tmp_path: Path, column: str) -> None:
     told = refusal(write(tmp_path, {"a": [1.0, 2.0], "y": [1.0, 2.0], column: [1e140, -1e141]}))
     assert f"has numbers beyond 1e+140 in column '{column}', the first in row 2, whose squares leave" in told
+
+
+def test_a_target_of_more_than_64_bits_is_decimal_numbers(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,y\n1,18446744073709551616\n2,3184467440737095516165\n")
+    examples = read_examples(tmp_path / "t.csv", "y")
+    assert (examples.kind, examples.target.tolist()) == ("decimal numbers", [2.0**64, 3184467440737095516165.0])

@@ -19,6 +19,9 @@ from affinet.system.files import MISSING, unreadable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+BEYOND_NUMPY = ("Int128", "UInt128")
+"""Integers that NumPy does not have, by name, since older versions of Polars do not have them either."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -125,7 +128,7 @@ def _target(path: Path, column: pl.Series) -> tuple[Array, str]:
         return column.cast(pl.String).to_numpy().astype(str), "text"
     if column.dtype == pl.Boolean:
         return column.cast(pl.String).to_numpy().astype(str), "truth values"
-    if column.dtype.is_integer():
+    if column.dtype.is_integer() and str(column.dtype) not in BEYOND_NUMPY:
         return column.to_numpy(), "whole numbers"
     if column.dtype.is_numeric():
         return column.cast(pl.Float64).to_numpy(), "decimal numbers"
