@@ -8,7 +8,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 SOURCES := src tests tools benchmarks examples
 
-.PHONY: demo test check bench bench-gpu clean
+.PHONY: demo test check fuzz bench bench-gpu clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-cli
@@ -27,6 +27,12 @@ check: $(VENV)/.installed-check
 	$(BIN)/python tools/run_documents.py README.md docs/*.md docs/gallery/*.md
 	$(BIN)/python tools/check_wheel.py
 
+# MINUTES of processor time for each target; TARGET=mat takes one. What is found lies in tests/fuzz/findings/.
+MINUTES ?= 24
+fuzz: $(VENV)/.installed-fuzz
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 POLARS_MAX_THREADS=1 \
+		$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET))
+
 # BENCH="--quick --only rows" looks at less; only a run of everything is saved.
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks $(BENCH)
@@ -42,7 +48,7 @@ $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "affinet needs Python 3.11 or newer; this is %s. Say which: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp for each extra of pyproject.toml: cli, test, check, bench.
+# One stamp for each extra of pyproject.toml: cli, test, check, fuzz, bench.
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$*]'
 	@touch $@

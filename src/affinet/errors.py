@@ -15,7 +15,7 @@ class AffinetError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        return self.message
+        return visible(self.message)
 
     def located(self, line: int, column: int) -> Self:
         """The same error, its message opened by where in the text it arose (both counted from one)."""
@@ -112,10 +112,12 @@ class NothingToTrainWarning(UserWarning):
         many = f"{entries:,} entries" if entries != 1 else "single entry"
         said = _shortened([f'"{rule}"' for rule in rules], 5)
         super().__init__(
-            f"nothing is left to train in {weight}: its {many} can take one value only, by "
-            f"{'the rule' if len(rules) == 1 else 'the rules'} {said}. "
-            f"Loosen a rule (a representation that contains no common part leaves zero alone), or say what is meant: "
-            f"families.fix."
+            visible(
+                f"nothing is left to train in {weight}: its {many} can take one value only, by "
+                f"{'the rule' if len(rules) == 1 else 'the rules'} {said}. "
+                f"Loosen a rule (a representation that contains no common part leaves zero alone), or say what is "
+                f"meant: families.fix."
+            )
         )
         self.weight, self.entries, self.rules = weight, entries, tuple(rules)
 
@@ -301,6 +303,11 @@ def _quoted(name: str) -> str:
 def _percent(share: float) -> str:
     """A share close to one, without rounding it up to all of it."""
     return f"{100.0 * share:.1f} %" if share < 0.9995 else "more than 99.9 %"
+
+
+def visible(text: str) -> str:
+    """The text with everything escaped that a terminal would obey or hide; names in it may come from a file."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _either(names: Sequence[str]) -> str:

@@ -252,6 +252,28 @@ def test_a_network_that_does_not_fit_is_told_before_training(
     assert message in result.stderr
 
 
+def test_check_without_code_imports_nothing_of_a_job(affinet: Command, folder: Path) -> None:
+    (folder / "touching.py").write_text("from pathlib import Path\nPath('touched').touch()\n")
+    job = write(folder, changed(("hidden = [5]", 'factory = "touching:net"')))
+    result = affinet("check", "--no-code", job)
+    assert result.exit_code == 2
+    assert "error: job.toml, line 7: the job would import the Python module 'touching' and call its 'net', which" in (
+        result.stderr
+    )
+    assert not (folder / "touched").exists()
+    affinet("check", job)
+    assert (folder / "touched").exists()
+    assert affinet("check", "--no-code", write(folder, SMALL)).exit_code == 0
+
+
+def test_what_a_terminal_would_obey_is_escaped(affinet: Command, folder: Path) -> None:
+    text = changed(('"a tie"', r'"\u001b[2J\u202etie"'))
+    result = affinet("check", write(folder, text))
+    assert result.exit_code == 0
+    assert r"\x1b[2J\u202etie" in result.stdout
+    assert "\x1b" not in affinet("check", write(folder, text.replace("[2, 0]", "[2, 9]"))).stderr
+
+
 def test_a_training_that_diverges_says_what_is_on_disk(affinet: Command, folder: Path) -> None:
     text = changed(("0.01", "1e30"), ('"Adam"', '"SGD"'), ("epochs = 3", "epochs = 9"))
     result = affinet("train", write(folder, text), "--out", "run")

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from affinet.cli.jobfile import parse_job, read_job
+from affinet.cli.jobfile import parse_job, read_job, refuse_code
 from affinet.errors import JobError
 from tests.cli.conftest import SMALL, changed
 
@@ -196,7 +197,7 @@ def test_a_toml_mistake_says_where() -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"there is no job file .*none.toml. Give the path of a .toml file"):
         read_job(tmp_path / "none.toml")
-    with pytest.raises(JobError, match="cannot be read: Is a directory"):
+    with pytest.raises(JobError, match=r"the job file .* is a folder, not a file. Give the path of a .toml file"):
         read_job(tmp_path)
     (tmp_path / "latin.toml").write_bytes(b'title = "\xe9"\n')
     with pytest.raises(JobError, match=r"latin.toml is not a TOML file: byte 9 is not UTF-8. Save it as UTF-8."):
@@ -211,3 +212,48 @@ def test_a_job_read_from_disk_is_the_job_in_its_text(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text("\ufeff" + SMALL, encoding="utf-8")
     assert read_job(tmp_path / "job.toml").job.train.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a = " + "[" * 100_000, "its lists or tables are nested more than 20 deep"),
+        ("a = " + "[" * 30 + "]" * 30, "its lists or tables are nested more than 20 deep"),
+        (".".join("a" * 50_000) + " = 1", "its lists or tables are nested more than 20 deep"),
+        ("a = " + "9" * 10_000, "job.toml is not a TOML file: Exceeds the limit"),
+        ("[train]\nepochs = 0x" + "f" * 10_000, "it holds an integer of more than 64 bits"),
+        ("a = 9223372036854775808", "it holds an integer of more than 64 bits"),
+        ('a = "\0"', "job.toml is not a TOML file"),
+    ],
+    ids=["unclosed lists", "lists", "dotted keys", "digits", "hexadecimal digits", "65 bits", "NUL"],
+)
+def test_what_is_too_deep_or_too_long_to_speak_about(text: str, told: str) -> None:
+    with pytest.raises(JobError, match=told):
+        parse_job(Path("job.toml"), text)
+
+
+def test_of_very_many_mistakes_the_first_are_listed() -> None:
+    text = "\n".join(f"key{number} = 1" for number in range(5_000)) + "\n" + SMALL
+    with pytest.raises(JobError, match=r"line 20: a job file has no key .*\n… and 4,980 more mistakes$") as caught:
+        parse_job(Path("job.toml"), text)
+    assert str(caught.value).count("\n") == 20
+
+
+def test_files_that_would_never_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "long.toml").write_bytes(b"#" * (2**20 + 1))
+    for path, told in (
+        (tmp_path / "pipe.toml", "is a pipe or a device, not a file"),
+        (Path("/dev/zero"), "is a pipe or a device, not a file"),
+        (tmp_path / "long.toml", "has 1,048,577 bytes, and at most 1,048,576 are read"),
+        (tmp_path / "a\0b.toml", "cannot be read: embedded null byte"),
+    ):
+        with pytest.raises(JobError, match=rf"the job file .* {told}. Give the path of a .toml file"):
+            read_job(path)
+
+
+def test_a_factory_is_the_one_key_that_runs_code() -> None:
+    job = parse_job(Path("job.toml"), changed(("hidden = [5]", 'factory = "mine.nets:wide"')))
+    with pytest.raises(JobError, match=r"line 7: the job would import the Python module 'mine.nets' and call its 'wi"):
+        refuse_code(job)
+    refuse_code(parse_job(Path("job.toml"), SMALL))

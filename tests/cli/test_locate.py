@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from affinet.cli import locate
 from affinet.cli.locate import KeyPath, line_of, lines_of_keys
 
 TEXT = '''\
@@ -56,8 +57,8 @@ deep = 1
     ],
 )
 def test_the_line_of_a_key_is_that_of_the_longest_part_written(path: KeyPath, line: int | None) -> None:
-    assert line_of(TEXT, path) == line
-    assert line_of(TEXT.replace("\n", "\r\n"), path) == line
+    assert line_of(lines_of_keys(TEXT), path) == line
+    assert line_of(lines_of_keys(TEXT.replace("\n", "\r\n")), path) == line
 
 
 def test_every_key_of_the_file_is_located() -> None:
@@ -66,3 +67,13 @@ def test_every_key_of_the_file_is_located() -> None:
         return {before} | {path for key, inner in items for path in paths(inner, (*before, key))}
 
     assert set(lines_of_keys(TEXT)) | {(), ("rule",)} == paths(tomllib.loads(TEXT))
+
+
+def test_a_value_of_very_many_lines_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locate, "MOST_READ", 10_000)
+    text = "a = 1\nb = [\n" + "1,\n" * 20_000 + "]\nc = 1\n"
+    assert lines_of_keys(text) == {("a",): 1}
+
+
+def test_keys_deeper_than_any_of_a_job_are_not_located() -> None:
+    assert max(map(len, lines_of_keys("a = " + "[" * 100 + "]" * 100))) == locate.DEEPEST

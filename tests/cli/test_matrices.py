@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def test_nothing_is_ever_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     np.save("A.npy", bomb, allow_pickle=True)
     np.savez("A.npz", A=bomb)
     for name in ("A.npy", "A.npz"):
-        with pytest.raises(DataError, match=f"{name} is not a readable .np. file: .*allow_pickle=False"):
+        with pytest.raises(DataError, match=f"{name} is not a readable .np. file: it holds pickled objects, which are"):
             read_matrix(tmp_path / name)
     for name in ("raw.npy", "raw.npz"):
         Path(name).write_bytes(pickle.dumps(Bomb()))
@@ -152,3 +153,14 @@ def test_missing_files_and_other_formats_are_named(tmp_path: Path) -> None:
         DataError, match=r"A.pkl has no format that affinet reads; it reads .npy, .npz, .mtx, .csv, .mat"
     ):
         read_matrix(tmp_path / "A.pkl")
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "A.npy")
+    (tmp_path / "A.mat").mkdir()
+    with pytest.raises(DataError, match=r"A.npy is a pipe or a device, not a file. Name a .npy file."):
+        read_matrix(tmp_path / "A.npy")
+    with pytest.raises(DataError, match=r"A.mat is a folder, not a file. Name a .mat file."):
+        read_vector(tmp_path / "A.mat")
+    with pytest.raises(DataError, match=r"cannot be read: embedded null byte"):
+        read_matrix(tmp_path / "A\0.csv")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from affinet.cli import network as making
 from affinet.cli.network import ACTIVATIONS, build_network
 from affinet.errors import JobError
 from tests.cli.conftest import changed, job_of
@@ -42,6 +43,15 @@ def test_an_unknown_activation_lists_the_known_ones(tmp_path: Path) -> None:
 
 
 def test_a_network_that_is_too_large_is_an_error_of_the_job(tmp_path: Path) -> None:
+    for hidden in ("1_000_000_000_000", "100_000, 100_000"):
+        with pytest.raises(JobError, match=r"line 7: a network of sizes \(3, 100.*, 2\) has .* numbers, and at most"):
+            made(tmp_path, f"hidden = [{hidden}]")
+
+
+def test_a_network_that_memory_does_not_hold_is_an_error_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "MOST_NUMBERS", 2**80)
     with pytest.raises(JobError, match=r"line 7: a network of sizes \(3, 1000000000000, 2\) fails: "):
         made(tmp_path, "hidden = [1_000_000_000_000]")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from polars.exceptions import PanicException
 
+from affinet.cli import unfolding
 from affinet.cli.tables import read_examples
 from affinet.errors import DataError
 
@@ -107,3 +110,37 @@ def test_bytes_that_are_no_text_are_no_table(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "there is no data file" in refusal(tmp_path / "t.csv")
     assert "relative to the folder of the job file" in refusal(tmp_path / "t.csv")
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "folder.parquet").mkdir()
+    assert "pipe.csv is a pipe or a device, not a file. Name a .csv file." in refusal(tmp_path / "pipe.csv")
+    assert "folder.parquet is a folder, not a file. Name a .parquet file." in refusal(tmp_path / "folder.parquet")
+    assert "cannot be read" in refusal(tmp_path / f"{'a' * 5000}.csv")
+
+
+def test_a_table_of_few_bytes_and_many_equal_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfolding, "MOST_UNFOLDED", 2**20)
+    path = write(tmp_path, {"a": np.zeros(100_000), "y": np.zeros(100_000)}, "parquet")
+    assert "table.parquet holds 200,000 numbers, which take 1,600,000 bytes, and at most 1,048,576 are" in refusal(path)
+
+
+def test_a_panic_of_the_reader_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panic(*arguments: Any, **options: Any) -> None:
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl, "read_csv", panic)
+    assert "table.csv is not a readable .csv file: index out of bounds." in refusal(write(tmp_path, COLUMNS))
+
+
+@pytest.mark.parametrize("column", ["a", "y"])
+def test_numbers_whose_squares_leave_float64_are_named(tmp_path: Path, column: str) -> None:
+    told = refusal(write(tmp_path, {"a": [1.0, 2.0], "y": [1.0, 2.0], column: [1e140, -1e141]}))
+    assert f"has numbers beyond 1e+140 in column '{column}', the first in row 2, whose squares leave" in told
+
+
+def test_a_target_of_more_than_64_bits_is_decimal_numbers(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,y\n1,18446744073709551616\n2,3184467440737095516165\n")
+    examples = read_examples(tmp_path / "t.csv", "y")
+    assert (examples.kind, examples.target.tolist()) == ("decimal numbers", [2.0**64, 3184467440737095516165.0])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import affinet as library
-from affinet.cli import verifying
+from affinet.cli import modelfile
 from tests.cli.conftest import SMALL, Command
 
 SUMS = '[[rule]]\nname = "sums"\nsays = "hidden1.weight.sum(dim=1) == 1"\n'
@@ -91,7 +92,7 @@ def test_every_dtype(affinet: Command, saved: Path, dtype: torch.dtype) -> None:
 def test_only_the_weights_of_the_rules_are_read(affinet: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(saved, embedding=torch.zeros(10))
     read: list[str] = []
-    real = verifying.safe_open
+    real = modelfile.safe_open
 
     class Watching:
         def __init__(self, *arguments: Any, **keys: Any) -> None:
@@ -111,7 +112,7 @@ def test_only_the_weights_of_the_rules_are_read(affinet: Command, saved: Path, m
             read.append(name)
             return self.inner.get_tensor(name)
 
-    monkeypatch.setattr(verifying, "safe_open", Watching)
+    monkeypatch.setattr(modelfile, "safe_open", Watching)
     assert affinet("verify", saved / "model", saved / "plan").exit_code == 0
     assert set(read) == {"a", "b"}
 
@@ -138,7 +139,7 @@ def test_files_that_are_none(affinet: Command, saved: Path) -> None:
     torch.save({"a": torch.zeros(2, 3)}, saved / "model.pt")
     for model, plan, told in (
         ("none", "plan", "none does not exist. Name a .safetensors file."),
-        (".", "plan", "is no file. Name a .safetensors file."),
+        (".", "plan", "is a folder, not a file. Name a .safetensors file."),
         ("model.pt", "plan", "model.pt is no readable safetensors file: "),
         ("plan", "model", "model is a safetensors file without a plan, such as the weights of a model."),
         ("model", "none", "none does not exist. Name a file of Plan.save."),
@@ -164,3 +165,58 @@ def test_what_trains_in_16_bits_is_judged_in_16_bits(affinet: Command, saved: Pa
     save(saved, a=wide)
     result = affinet("verify", saved / "model", saved / "plan")
     assert (result.exit_code, "more than 2 roundings" in result.stdout) == (1, True)
+
+
+def sharded(folder: Path, **weight_map: object) -> Path:
+    """The weights of `saved` in two files, and their index, which says what `weight_map` says in place of the truth."""
+    state = load_file(folder / "model")
+    for number, (name, value) in enumerate(state.items(), start=1):
+        save_file({name: value}, folder / f"{number}.safetensors")
+    places = {name: f"{number}.safetensors" for number, name in enumerate(state, start=1)}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places | weight_map}))
+    return index
+
+
+def test_weights_in_several_files(affinet: Command, saved: Path) -> None:
+    assert affinet("verify", sharded(saved), saved / "plan").exit_code == 0
+    save_file({"b": torch.zeros(3)}, saved / "2.safetensors")
+    assert affinet("verify", saved / "model.safetensors.index.json", saved / "plan").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("../1.safetensors", "puts 'a' into '../1.safetensors', which is no name of a file beside it."),
+        ("/etc/passwd", "which is no name of a file beside it."),
+        ("..\\\\1.safetensors", "which is no name of a file beside it."),
+        ("..", "is a folder, not a file."),
+        ("", "which is no name of a file beside it."),
+        (7, "puts 'a' into 7, which is no name of a file beside it."),
+        ("none.safetensors", "none.safetensors does not exist."),
+        ("2.safetensors", "puts 'a' into 2.safetensors, which does not hold it."),
+        ("plan.txt", "is no readable safetensors file"),
+    ],
+)
+def test_an_index_that_lies(affinet: Command, saved: Path, place: object, told: str) -> None:
+    (saved / "plan.txt").write_text("no weights")
+    result = affinet("verify", sharded(saved, a=place), saved / "plan")
+    assert result.exit_code == 2, result.output
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "is no index of weights: "),
+        ("[" * 100_000, "is no index of weights: "),
+        ("[]", "it has no table 'weight_map' of names and files"),
+        ('{"weight_map": []}', "it has no table 'weight_map' of names and files"),
+        ('{"weight_map": {}}', "has no weight 'a', of which the plan speaks."),
+    ],
+)
+def test_an_index_that_is_none(affinet: Command, saved: Path, text: str, told: str) -> None:
+    (saved / "index.json").write_text(text)
+    result = affinet("verify", saved / "index.json", saved / "plan")
+    assert (result.exit_code, told in result.stderr) == (2, True), result.output
+    assert "does not exist" in affinet("verify", saved / "none.json", saved / "plan").stderr

@@ -234,6 +234,9 @@ LOCATED: dict[str, tuple[type[AffinetError], str]] = {
     "hidden == 1": (RuleError, "line 1, column 1: 'hidden' is a module, not a weight"),
     "1 - hidden == 1": (RuleError, "'hidden' is a module"),
     "-w == 1": (RuleError, "the whole model is a module"),
+    "+w == 1": (RuleError, "the whole model is a module"),
+    "stack(2) == 0": (ShapeError, r"stack takes a list of expressions, stack\(\[a, b\]\), and not 2"),
+    "hidden.bias + [1e308, 0, 0] + [1e308, 0, 0] == 0": (ConstantError, "leave the range of float64"),
     "symmetric(hidden)": (RuleError, "symmetric is about weights"),
     "sum_to(hidden.bias, hidden.bias)": (ConstantError, "is no number"),
 }

@@ -10,8 +10,16 @@ import pytest
 import torch
 
 import affinet
+from affinet.errors import TooLargeError
+from affinet.language.affine import Affine
+from affinet.language.constants import EXACT
+from affinet.language.expression import Expression
+from affinet.language.wording import Word
 from affinet.report import verification
 from affinet.report.verification import COARSE_ROUNDINGS, ROUNDINGS, Rounding, Verdict, Weight, verify
+from affinet.system.layout import Layout
+from affinet.system.system import Rule, System
+from affinet.system.tolerance import Tolerance
 from tests.contract.building import PRECISIONS, Precision, flat, oracle_of, plain, plan_of, tensors_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
@@ -108,3 +116,20 @@ def test_long_sums_of_float64_keep_their_digits() -> None:
     plan = affinet.plan(affinet.weights({"w": (count,)}).w.sum() == 1)
     (verdict,) = verdicts(plan, {"w": torch.full((count,), 1 / count, dtype=torch.float64)}).values()
     assert verdict.roundings < 2
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        (Expression(Affine((2**40,), (), 1.0, EXACT, Word("1"))), "of 1,099,511,627,776 equations"),
+        (
+            (affinet.weights({"w": (2**35,)}).w.sum() == 1).expression,
+            "of 34,359,738,368 pairs of an equation and",
+        ),
+    ],
+    ids=["equations", "pairs"],
+)
+def test_a_rule_too_large_to_count_is_refused_before_anything_is_read(expression: Expression, told: str) -> None:
+    system = System((Rule("large", "large", expression),), Layout(()), Tolerance(2.0**-52))
+    with pytest.raises(TooLargeError, match=f'rule "large" {told}'):
+        list(verify(system, lambda names: {}))

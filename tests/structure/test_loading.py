@@ -75,7 +75,7 @@ def test_a_flipped_bit_is_found(path: Path, good: bytes, data: st.DataObject) ->
         return
     assert [str(rule.expression) for rule in loaded.system.rules] == [
         str(rule.expression) for rule in PLANS[-1].system.rules
-    ]  # the header's white space and who wrote it may change, and nothing else
+    ]  # the header's white space may change, and nothing else
     assert [rule.name for rule in loaded.system.rules] == [rule.name for rule in PLANS[-1].system.rules]
 
 
@@ -304,7 +304,7 @@ def test_other_files(path: Path, write: Callable[[Path], None], reason: str) -> 
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(PlanFileError, match="is no file"):
+    with pytest.raises(PlanFileError, match="is a folder, not a file"):
         Plan.load(tmp_path)
 
 

@@ -16,7 +16,9 @@ from affinet import Plan, PlanFileError, families
 from affinet.language.packing import Arrays, Restored, View
 from affinet.structure.plan import compiled
 from affinet.system import planfile
-from affinet.system.system import System
+from affinet.system.layout import Layout
+from affinet.system.system import Rule, System
+from affinet.system.tolerance import Tolerance
 from tests.contract.comparing import equal_plans
 from tests.structure.random_rules import Drawn, systems
 
@@ -169,7 +171,8 @@ def test_numbers_between_those_of_a_view_may_be_anything() -> None:
 
 
 def test_numbers_that_no_file_holds(tmp_path: Path) -> None:
-    plan = affinet.plan(W.a * 1e200 == 0)
+    rule = Rule("a rule", "a * 1e200 == 0", (W.a * 1e200 == 0).expression)  # no plan of rules as said has such numbers
+    plan = Plan(System((rule,), Layout.of(term.parameter for term in rule.expression.terms), Tolerance(2.0**-52)), ())
     with pytest.raises(PlanFileError, match=r"was not written: scalar of term 0 of rule 0 is 1e\+200, not between"):
         plan.save(tmp_path / "plan")
     assert not list(tmp_path.iterdir())

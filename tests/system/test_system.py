@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 import affinet
-from affinet.errors import RuleError, TooLargeError
+from affinet import Constraint
+from affinet.errors import ConstantError, RuleError, TooLargeError
 from affinet.system.system import System
 from affinet.system.tolerance import DOUBLE_EPSILON
 
@@ -136,3 +139,32 @@ def test_a_dense_matrix_is_as_large_as_it_is_full() -> None:
     assert (rule.pairs, rule.nonzeros) == (999_000, 1_998)
     assert [type(block) for block in dense.blocks] == [type(block) for block in line.blocks]
     assert (dense.rank, dense.free) == (line.rank, line.free) == (999, 1)
+
+
+BIG = 1e308
+W = affinet.weights({"a": (2, 3), "b": (3,)})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: BIG * W.b[0] + BIG * W.b[1] == 1,
+        lambda: W.b[0] == BIG,
+        lambda: W.a @ [BIG, BIG, BIG] == 0,
+        lambda: np.full((2, 2), BIG) @ W.a @ np.full((3, 3), BIG) == 0,
+        lambda: (W.b * np.array([BIG, -BIG, BIG])).diff() == 0,
+        lambda: affinet.families.linear([W.b], np.full((2, 3), BIG), 0),
+        lambda: W.b * np.array([1e141, 1, 1]) == 0,
+        lambda: (W.b * np.array([1, 1, 1e141])).flip(0).cumsum(0) == 0,
+        lambda: W.b == np.array([0, 0, -1e141])[::-1],
+        lambda: W.a * np.broadcast_to(np.array([[1.0], [-1e141]]), (2, 3)) == 0,
+    ],
+)
+def test_numbers_whose_products_leave_float64_are_refused(make: Callable[[], Constraint]) -> None:
+    with pytest.raises(ConstantError, match=r'rule ".*" has numbers beyond 1e\+140, .* Say it in other units'):
+        affinet.plan(make())
+
+
+def test_numbers_that_are_almost_too_large_are_planned() -> None:
+    plan = affinet.plan([1e140 * W.b[0] + 1e140 * W.b[1] == 1e140, W.b[1] + 1e-140 * W.b[2] == 0])
+    assert (plan.rows, plan.rank) == (2, 2)

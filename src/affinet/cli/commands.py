@@ -30,6 +30,7 @@ JobPath = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file.
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="The weights.", show_default=False)]
 PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="A file of Plan.save, as in RUN.", show_default=False)]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The folder to write the run to.")]
+NoCode = Annotated[bool, typer.Option("--no-code", help="Refuse a job with a factory before it is imported.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Train for N epochs.")]
 
 
@@ -58,7 +59,7 @@ def train(job: JobPath, out: Out = None) -> None:
 
 
 @commands.command()
-def check(job: JobPath) -> None:
+def check(job: JobPath, no_code: NoCode = False) -> None:
     """Show the plan of a job's rules and what is suspicious in it, without training; name rules that contradict.
 
     Exit status: 0 where the rules can hold together, whatever was found, 1 where they contradict each other, 2 for
@@ -66,10 +67,14 @@ def check(job: JobPath) -> None:
     """
     screen = Screen()
     with _statuses(screen, infeasible=CONTRADICTION):
-        from affinet.cli.checking import check as checked
-        from affinet.cli.jobfile import read_job
+        from affinet.cli.jobfile import read_job, refuse_code
 
-        checked(read_job(job), screen)
+        read = read_job(job)
+        if no_code:
+            refuse_code(read)
+        from affinet.cli.checking import check as checked
+
+        checked(read, screen)
 
 
 @commands.command()

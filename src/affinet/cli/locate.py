@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 KeyPath = tuple[str | int, ...]
 
+DEEPEST = 8
+"""Parts of a path below its table; no key of a job lies deeper."""
 
-def line_of(text: str, path: KeyPath) -> int | None:
-    """Line, counted from one, where the longest part of `path` that `text` writes out begins; None where it has none.
+MOST_READ = 2**20
+"""Characters that are read again and again to find the end of a value of many lines; keys behind them have no line."""
 
-    `text` must be valid TOML. A key inside a value of several lines is located at the first line of that value.
-    """
-    lines = lines_of_keys(text)
+
+def line_of(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
+    """Line of the longest part of `path` that is written out; None where none is."""
     for length in range(len(path), 0, -1):
         if path[:length] in lines:
             return lines[path[:length]]
@@ -22,8 +24,9 @@ def line_of(text: str, path: KeyPath) -> int | None:
 
 
 def lines_of_keys(text: str) -> dict[KeyPath, int]:
-    """First line of every table and key of a valid TOML text; elements of arrays are counted from zero.
+    """First line, from one, of every table and key of a valid TOML text; elements of arrays are counted from zero.
 
+    A key inside a value of several lines is located at the first line of that value.
     Method: a TOML file is a sequence of statements (a header, or a key with its value), and each of them is valid
     TOML by itself, so tomllib finds where each ends and nothing of TOML's grammar is repeated here.
     """
@@ -42,9 +45,12 @@ def lines_of_keys(text: str) -> dict[KeyPath, int]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    start, statement = 1, ""
+    start, statement, left = 1, "", MOST_READ
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         statement = f"{statement}\n{line}" if statement else line
+        left -= len(statement)
+        if left < 0:
+            return
         try:
             content = tomllib.loads(statement)
         except tomllib.TOMLDecodeError:
@@ -69,7 +75,9 @@ def _enter(header: dict[str, Any], counts: dict[KeyPath, int]) -> KeyPath:
     return path
 
 
-def _paths(content: Any) -> Iterator[KeyPath]:
+def _paths(content: Any, deepest: int = DEEPEST) -> Iterator[KeyPath]:
+    if not deepest:
+        return
     items: Any = ()
     if isinstance(content, dict):
         items = content.items()
@@ -77,5 +85,5 @@ def _paths(content: Any) -> Iterator[KeyPath]:
         items = enumerate(content)
     for key, value in items:
         yield (key,)
-        for rest in _paths(value):
+        for rest in _paths(value, deepest - 1):
             yield (key, *rest)

@@ -32,6 +32,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
 }
 
+MOST_NUMBERS = 2**30
+"""Of a perceptron, 4 GiB. Torch would take what a job asks for until the machine ends the process."""
+
 
 def build_network(job: JobFile, inputs: int, outputs: int) -> nn.Module:
     """The network that `job` asks for, with weights drawn from torch's current random state.
@@ -42,6 +45,10 @@ def build_network(job: JobFile, inputs: int, outputs: int) -> nn.Module:
         return _from_factory(job, job.job.model.factory, inputs, outputs)
     sizes = (inputs, *(job.job.model.hidden or ()), outputs)
     activation = _activation(job)
+    numbers = sum((before + 1) * after for before, after in pairwise(sizes))
+    if numbers > MOST_NUMBERS:
+        fact = f"a network of sizes {sizes!r:.100} has {numbers:,} numbers, and at most {MOST_NUMBERS:,} are made"
+        raise job.mistake(("model", "hidden"), f"{fact}; for a larger one name a factory.")
     try:
         return perceptron(sizes, activation)
     except (RuntimeError, MemoryError) as error:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.text import Text
 
+from affinet.errors import visible
+
 
 @dataclass(frozen=True)
 class Screen:
@@ -17,8 +19,8 @@ class Screen:
 
     def say(self, sentence: str) -> None:
         """Print plain text; the terminal breaks its lines."""
-        self.results.print(Text(sentence), soft_wrap=True)
+        self.results.print(Text(visible(sentence)), soft_wrap=True)
 
     def complain(self, sentence: str) -> None:
         """Print plain text on the standard error."""
-        self.errors.print(Text(sentence), soft_wrap=True)
+        self.errors.print(Text(visible(sentence)), soft_wrap=True)

@@ -9,12 +9,18 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import PanicException, PolarsError
 
+from affinet.cli.unfolding import unfolds
 from affinet.cli.words import counted, did_you_mean, listed, one_paragraph
 from affinet.errors import DataError
+from affinet.language.malformed import LARGEST
+from affinet.system.files import MISSING, unreadable
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+BEYOND_NUMPY = ("Int128", "UInt128")
+"""Integers that NumPy does not have, by name, since older versions of Polars do not have them either."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,15 @@ def read_examples(path: Path, target: str) -> Examples:
 def _read(path: Path) -> pl.DataFrame:
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise DataError(f"{path} is no table that affinet reads; it reads .csv and .parquet files, and sklearn:NAME.")
-    if not path.is_file():
-        raise DataError(f"there is no data file {path}. Paths in a job are relative to the folder of the job file.")
+    if reason := unreadable(path):
+        if reason == MISSING:
+            raise DataError(f"there is no data file {path}. Paths in a job are relative to the folder of the job file.")
+        raise DataError(f"{path} {reason}. Name a {path.suffix} file.")
     try:
-        frame = _read_csv(path) if path.suffix.lower() == ".csv" else pl.read_parquet(path)
-    except (PolarsError, OSError, UnicodeError) as error:
+        frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    except DataError:
+        raise
+    except (PolarsError, PanicException, OSError, ValueError) as error:  # a panic of Rust is no Exception
         raise DataError(f"{path} is not a readable {path.suffix} file: {one_paragraph(error)}.") from None
     repeated = [name for name in frame.columns if re.search(r"_duplicated_\d+$", name)]
     if repeated:
@@ -71,6 +81,15 @@ def _read(path: Path) -> pl.DataFrame:
 
 def _read_csv(path: Path) -> pl.DataFrame:
     return pl.read_csv(path, infer_schema_length=None)
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    """The table, after a look at how many rows and columns it announces: equal values are packed into a few bytes."""
+    lazy = pl.scan_parquet(path)
+    columns, rows = len(lazy.collect_schema()), int(lazy.select(pl.len()).collect().item())
+    if reason := unfolds(path.stat().st_size, columns * rows, 8):
+        raise DataError(f"{path} holds {reason}. Name a smaller table.")
+    return pl.read_parquet(path)
 
 
 def _refuse_other_types(path: Path, features: pl.DataFrame) -> None:
@@ -96,6 +115,12 @@ def _refuse_gaps(path: Path, column: pl.Series) -> None:
             f"{path} has {counted(int(bad.sum()), 'value')} missing, NaN or infinite in column {column.name!r}, the "
             f"first in row {row} (the header not counted). Fill them in or remove the rows."
         )
+    if column.dtype.is_float() and (large := column.abs() > LARGEST).any():
+        row = int(large.arg_true()[0]) + 1
+        raise DataError(
+            f"{path} has numbers beyond {LARGEST:g} in column {column.name!r}, the first in row {row}, whose squares "
+            f"leave the range of float64. Give them in other units."
+        )
 
 
 def _target(path: Path, column: pl.Series) -> tuple[Array, str]:
@@ -103,7 +128,7 @@ def _target(path: Path, column: pl.Series) -> tuple[Array, str]:
         return column.cast(pl.String).to_numpy().astype(str), "text"
     if column.dtype == pl.Boolean:
         return column.cast(pl.String).to_numpy().astype(str), "truth values"
-    if column.dtype.is_integer():
+    if column.dtype.is_integer() and str(column.dtype) not in BEYOND_NUMPY:
         return column.to_numpy(), "whole numbers"
     if column.dtype.is_numeric():
         return column.cast(pl.Float64).to_numpy(), "decimal numbers"

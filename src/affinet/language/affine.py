@@ -69,7 +69,8 @@ def transform(
     """Another reading of the same entries: `of_constant` sees the constant at full shape, as a view that repeats."""
     constant = affine.constant
     if not isinstance(constant, float):
-        constant = of_constant(np.broadcast_to(constant, affine.shape))
+        with np.errstate(all="ignore"):  # what leaves the range of float64 is found when rules are put together
+            constant = of_constant(np.broadcast_to(constant, affine.shape))
     return assemble(shape, map(of_term, affine.terms), constant, affine.epsilon, wording)
 
 

@@ -67,11 +67,12 @@ def _sum(left: Affine, right: Affine, operator: Literal["+", "-"]) -> Affine:
     if left.shape != right.shape:
         shape = common_shape(left, right, wording)
         left, right = broadcast(left, shape), broadcast(right, shape)
-    if operator == "+":
-        terms, constant = right.terms, combined(left.constant, right.constant, lambda x, y: x + y)
-    else:
-        terms = tuple([_times(term, -1.0) for term in right.terms])
-        constant = combined(left.constant, right.constant, lambda x, y: x - y)
+    with np.errstate(all="ignore"):
+        if operator == "+":
+            terms, constant = right.terms, combined(left.constant, right.constant, lambda x, y: x + y)
+        else:
+            terms = tuple([_times(term, -1.0) for term in right.terms])
+            constant = combined(left.constant, right.constant, lambda x, y: x - y)
     epsilon = max(left.epsilon, right.epsilon)
     return Affine(left.shape, left.terms + terms, _finite(constant, wording), epsilon, wording)
 

@@ -171,7 +171,8 @@ def _read_sparse(value: Any) -> SparseMatrix:
             f"{_said_array('sparse', value)} of dtype {value.dtype} is no real sparse matrix with two axes."
         )
     matrix = scipy.sparse.coo_array(value, dtype=np.float64, copy=True)
-    matrix.sum_duplicates()
+    with np.errstate(all="ignore"):
+        matrix.sum_duplicates()
     matrix.eliminate_zeros()
     _check_finite(matrix.data, value)
     rows, columns = matrix.coords

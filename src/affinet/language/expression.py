@@ -5,12 +5,12 @@ The two types name each other, so they share a file; everything they do is a fun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NoReturn, TypeAlias
 
-from affinet.errors import NotAffineError, RuleError, TruthValueError
+from affinet.errors import NotAffineError, RuleError, ShapeError, TruthValueError
 from affinet.language import arithmetic, joining, products, rearranging, reducing
 from affinet.language.affine import Affine, Values, from_constant, from_parameter
 from affinet.language.constants import read_constant, read_matrix
@@ -332,12 +332,18 @@ def weight(parameter: Parameter) -> Expression:
 
 def stack(expressions: Sequence[object], dim: int = 0) -> Expression:
     """Expressions (or constants) of one shape along a new axis, as `numpy.stack`."""
-    return Expression(joining.stack([_affine(part) for part in expressions], dim))
+    return Expression(joining.stack(_parts("stack", expressions), dim))
 
 
 def concat(expressions: Sequence[object], dim: int = 0) -> Expression:
     """Expressions (or constants) one after the other along an axis, as `numpy.concatenate`."""
-    return Expression(joining.concat([_affine(part) for part in expressions], dim))
+    return Expression(joining.concat(_parts("concat", expressions), dim))
+
+
+def _parts(function: str, expressions: object) -> list[Affine]:
+    if not isinstance(expressions, Iterable) or isinstance(expressions, str | bytes | Mapping):
+        raise ShapeError(f"{function} takes a list of expressions, {function}([a, b]), and not {expressions!r:.60}.")
+    return [_affine(part) for part in expressions]
 
 
 def _in_place_of(function: str, args: Sequence[Any], options: Mapping[str, Any]) -> Expression:

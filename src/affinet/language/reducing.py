@@ -65,7 +65,9 @@ def running_sum(affine: Affine, dim: object, wording: Wording) -> Affine:
     if not isinstance(constant, float) or constant:
         held = np.asarray(constant, np.float64)
         shape = held.shape or (1,) * len(affine.shape)
-        constant = np.cumsum(np.broadcast_to(held, tuple(size if a == axis else n for a, n in enumerate(shape))), axis)
+        whole = tuple(size if a == axis else n for a, n in enumerate(shape))
+        with np.errstate(all="ignore"):  # as in `transform`
+            constant = np.cumsum(np.broadcast_to(held, whole), axis)
     return assemble(affine.shape, terms, constant, affine.epsilon, wording)
 
 
@@ -98,7 +100,8 @@ def _summed_constant(affine: Affine, axes: tuple[int, ...], keepdim: bool) -> Va
     if isinstance(constant, float):
         return constant * count
     repeated = prod(affine.shape[axis] for axis in axes if constant.shape[axis] == 1)
-    summed = np.asarray(constant.sum(axis=axes, keepdims=keepdim)) * repeated
+    with np.errstate(all="ignore"):
+        summed = np.asarray(constant.sum(axis=axes, keepdims=keepdim)) * repeated
     return summed if summed.ndim else float(summed)
 
 

@@ -96,7 +96,7 @@ class Weights:
 
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _is_module
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _is_module
-    __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __neg__ = _is_module
+    __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __neg__ = __pos__ = _is_module
 
 
 def find(weights: Weights, name: str) -> Expression | Weights:

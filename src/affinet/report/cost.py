@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from affinet.errors import visible
 from affinet.kernels.torch.projector import Projector
 
 LOOSER = 0.01
@@ -48,7 +49,7 @@ class CostReport:
                 + (", together with the rules that it is redundant with" if dear.shared_with else ""),
             ]
         lines += ["", f"stationarity ‖Pg‖/‖g‖ = {self.stationarity:.2g}{_nearness(self.stationarity)}"]
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
 
 def cost_report(projector: Projector, gradients: Mapping[str, Tensor], *, maximized: bool = False) -> CostReport:

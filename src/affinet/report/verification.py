@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from affinet.errors import TooLargeError
+from affinet.language.forecast import forecast
 from affinet.language.restricting import restrict
 from affinet.language.terms import Floats, Integers, Term, lower
 from affinet.system.system import Rule, System
 
 MOST_PAIRS = 2**21
 """(Equation, entry) pairs that are written out at once: some 200 MB."""
+
+MOST_COUNTED = 2**34
+"""(Equation, entry) pairs of a rule that are counted at all: minutes. A plan of a few bytes can say many more."""
 
 ROUNDINGS, COARSE_ROUNDINGS = 16.0, 2.0
 """A rule holds up to this many roundings of float32 and float64, or of 16 bits.
@@ -65,11 +70,22 @@ class Weight:
 
 
 def verify(system: System, weights: Callable[[frozenset[str]], Mapping[str, Weight]]) -> Iterator[Verdict]:
-    """A verdict on each rule, in the order of the rules; `weights` is asked for what one rule speaks of at a time."""
+    """A verdict on each rule, in the order of the rules; `weights` is asked for what one rule speaks of at a time.
+
+    Raises TooLargeError for a rule of more equations or pairs than can be counted.
+    """
     for rule in system.rules:
+        _check_size(rule)
         names = frozenset(term.parameter.name for term in rule.expression.terms)
         with np.errstate(all="ignore"):
             yield _verdict(rule, weights(names))
+
+
+def _check_size(rule: Rule) -> None:
+    forecast(f'rule "{rule.name}" of {rule.equations:,} equations, checked against weights,', 4 * rule.equations)
+    if (pairs := sum(term.count for term in rule.expression.terms)) > MOST_COUNTED:
+        what = f'rule "{rule.name}" of {pairs:,} pairs of an equation and an entry'
+        raise TooLargeError(what, 24 * pairs, 24 * MOST_COUNTED, "Say the rule in parts.")
 
 
 def _verdict(rule: Rule, weights: Mapping[str, Weight]) -> Verdict:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from affinet.errors import RuleError, UnknownWeightError
+from affinet.errors import RuleError, UnknownWeightError, visible
 from affinet.language.expression import Expression, weight
 from affinet.language.terms import Parameter
 from affinet.structure.incidence import Equation, Incidence
@@ -76,7 +76,7 @@ class Explanation:
                 lines.append(f"    … {self.equations - len(self.shown):,} more")
         if self.constants and self.equations:
             lines.append("  frozen weights are constants in this plan, at the values they had.")
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
     def _verdict(self) -> str:
         if not self.equations and self.freedom == 0.0:
@@ -127,7 +127,7 @@ class SliceExplanation:
             lines.append(f"  free: {self.freedom:.3g} on average (0 is determined, 1 is free)")
         if self.rules:
             lines.append(f"  by {quoted(self.rules)}")
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
 
 def explain(plan: Plan, entry: str | Expression) -> Explanation | SliceExplanation:

@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 
+from affinet.errors import visible
 from affinet.language.terms import Integers, Parameter
 from affinet.system.distinct import distinct
 from affinet.system.layout import Layout
@@ -69,8 +70,8 @@ def counted(count: int, word: str, words: str = "") -> str:
 
 
 def cut(text: str, most: int = 60) -> str:
-    """One line of at most so many characters."""
-    text = " ".join(text.split())
+    """One line of at most so many characters, without any that a terminal obeys: names may come from a file."""
+    text = visible(" ".join(text.split()))
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from affinet.errors import AffinetError, NothingToTrainWarning, PlanFileError
+from affinet.errors import AffinetError, NothingToTrainWarning, PlanFileError, visible
 from affinet.language.constraint import Constraint
 from affinet.language.terms import Floats, Parameter
 from affinet.structure.backends import projector
@@ -113,10 +113,10 @@ class Plan:
 
     def table(self) -> str:
         """The analysis with a line for every rule, without the findings; `str(plan)` shortens it."""
-        return summary(self.system, self.blocks, most=None)
+        return visible(summary(self.system, self.blocks, most=None))
 
     def __str__(self) -> str:
-        return with_findings(summary(self.system, self.blocks), self.findings)
+        return visible(with_findings(summary(self.system, self.blocks), self.findings))
 
     def __repr__(self) -> str:
         return f"<Plan: {self.rows} equations, rank {self.rank}, {self.size} entries, {self.free} free>"

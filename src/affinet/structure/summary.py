@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+from affinet.errors import visible
 from affinet.language.terms import Integers
 from affinet.structure.blocks import (
     Block,
@@ -246,7 +247,7 @@ def _bytes(count: int) -> str:
 
 
 def _cut(text: str, most: int = 44) -> str:
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

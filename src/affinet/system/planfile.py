@@ -23,13 +23,15 @@ from affinet.errors import PlanFileError
 from affinet.language.malformed import Malformed, fields, integer, shown
 from affinet.language.packing import DTYPES, Array
 from affinet.system.description import described, system_of
+from affinet.system.files import unreadable
 from affinet.system.system import System
 
 FORMAT, VERSION = "affinet.plan", 1
 LONGEST = 32 * 2**20
 """Bytes of a description: reading one takes some twenty times as much memory. About 100,000 rules of single entries."""
 
-_KEYS = ("version", "written_by", "checksum", "description")
+_CHECKED = ("version", "written_by", "description")
+_KEYS = (*_CHECKED, "checksum")
 _DAMAGED = "It is damaged or was not written by affinet: save the plan again, affinet.plan(rules).save(path)."
 
 
@@ -44,13 +46,8 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
         system_of(description, rows)
     except Malformed as error:
         raise PlanFileError(path, f"was not written: {error}", "Say the rule in other units.") from None
-    said = {
-        "version": VERSION,
-        "written_by": f"affinet {__version__}",
-        "checksum": _checksum(description, rows),
-        "description": description,
-    }
-    text = _dumped(said)
+    said = {"version": VERSION, "written_by": f"affinet {__version__}", "description": description}
+    text = _dumped({**said, "checksum": _checksum(said, rows)})
     if len(text) > LONGEST:
         reason = f"was not written: {len(system.rules):,} rules take {len(text) / 2**20:.0f} MB to describe"
         way_out = f"A plan holds {LONGEST >> 20} MB: say many rules of one kind as one, with arrays of indices."
@@ -81,7 +78,7 @@ def read_system(path: str | os.PathLike[str]) -> System:
     except (SafetensorError, OSError) as error:
         raise PlanFileError(path, f"is no readable safetensors file: {_line(error)}", _DAMAGED) from None
     try:
-        if said["checksum"] != _checksum(said["description"], rows):
+        if said["checksum"] != _checksum(said, rows):
             raise PlanFileError(path, "is not as it was written: its checksum is another", _DAMAGED)
         return system_of(said["description"], rows)
     except (Malformed, RecursionError) as error:
@@ -103,8 +100,8 @@ def _replace(path: Path, unfinished: Path, tensors: dict[str, Array], text: str)
 
 def _check_start(path: Path) -> None:
     """Raise PlanFileError for what is no file, and for a header that a plan does not have."""
-    if not path.is_file():
-        raise PlanFileError(path, "is no file" if path.exists() else "does not exist", "Name a file of Plan.save.")
+    if reason := unreadable(path, None):
+        raise PlanFileError(path, reason, "Name a file of Plan.save.")
     try:
         with path.open("rb") as file:
             start = file.read(8)
@@ -165,9 +162,9 @@ def _dumped(value: object) -> str:
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
 
 
-def _checksum(description: object, rows: Sequence[Array]) -> str:
-    """SHA-256 of the description and of every row, each after its kind and length."""
-    digest = hashlib.sha256(_dumped(description).encode())
+def _checksum(said: Mapping[str, Any], rows: Sequence[Array]) -> str:
+    """SHA-256 of all that the metadata say, and of every row after its kind and length."""
+    digest = hashlib.sha256(_dumped({key: said[key] for key in _CHECKED}).encode())
     for row in rows:
         digest.update(f"\n{row.dtype.name} {row.size}\n".encode())
         digest.update(row.data.cast("B"))
