@@ -36,9 +36,14 @@ def put_in_place(path: Path, *, before: Path | None = None) -> None:
     Raises OSError where the disk refuses; what is at `path` is then as it was, or at `before`. The new names are on the
     disk after `flush_folder`.
     """
-    if before is not None and path.exists():
-        path.replace(before)
-    unfinished(path).replace(path)
+    try:
+        if before is not None and path.exists():
+            path.replace(before)
+        unfinished(path).replace(path)
+    except OSError:
+        with suppress(OSError):
+            unfinished(path).unlink(missing_ok=True)
+        raise
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:

@@ -70,9 +70,10 @@ class RunFolder:
         return epoch.number - 1 - len(rows)
 
     def finish(self, summary: RunSummary) -> None:
-        """Keep what the run came to. Raises RunError where the disk refuses."""
+        """Keep what the run came to; one checkpoint is enough then. Raises RunError where the disk refuses."""
         with self._full_disk():
             write_summary(self.path, summary)
+            (self.path / PREVIOUS).unlink(missing_ok=True)
 
     def contents(self) -> str:
         """What is on disk now, in one sentence."""
