@@ -38,8 +38,10 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ[
 from torch import Tensor
 
 from affinet.cli import checkpoint, runfolder
+from affinet.cli.begun import JOB as JOB_COPY
 from affinet.cli.checkpoint import Checkpoint, read_checkpoint
 from affinet.cli.commands import commands
+from affinet.cli.finished import SUMMARY
 from affinet.cli.runfolder import CHECKPOINT, METRICS, MODEL, PREVIOUS
 from affinet.cli.snapshot import bits
 
@@ -164,7 +166,11 @@ def import_all(folder: Path) -> None:
     """Import here what a run imports on its way, so that its copies need not; no step is taken, which could not be."""
     job, names = folder / "first.toml", folder / "names"
     job.write_text(next(iter(JOBS.values())), encoding="utf-8")
-    finish(start(["train", str(job)], job, after=lambda: names.write_text("\n".join(sys.modules))), job)
+
+    def tell() -> None:
+        names.write_text("\n".join(sys.modules), encoding="utf-8")
+
+    finish(start(["train", str(job)], job, after=tell), job)
     for name in names.read_text(encoding="utf-8").splitlines():
         with suppress(ImportError):
             import_module(name)
@@ -203,6 +209,8 @@ def survive(job: Path, whole: Whole, most: int, tally: Tally, chance: random.Ran
             break
         tally.kills[how] += 1
         tally.unbegun += not holds(run)
+        if (run / SUMMARY).exists():
+            break  # nothing is left to go on with
         if chance.random() < 0.2 and (run / PREVIOUS).exists() and (run / CHECKPOINT).exists():
             damage(run / CHECKPOINT, chance)
             tally.damaged += 1
@@ -220,7 +228,7 @@ def words(job: Path, run: Path) -> list[str]:
 
 def holds(run: Path) -> bool:
     """Whether there is a run to go on with."""
-    return (run / runfolder.JOB).exists()
+    return (run / JOB_COPY).exists()
 
 
 def killed(command: list[str], job: Path, how: str, whole: Whole, chance: random.Random) -> bool:
@@ -340,7 +348,7 @@ def damage(path: Path, chance: random.Random) -> None:
 
 def compare(run: Path, whole: Path) -> None:
     """Raise KillsError where two finished runs differ in a bit, the seconds they took aside."""
-    for name in (MODEL, METRICS, runfolder.JOB, runfolder.PLAN_TEXT):
+    for name in (MODEL, METRICS, JOB_COPY, runfolder.PLAN_TEXT):
         if (run / name).read_bytes() != (whole / name).read_bytes():
             raise KillsError(f"{run / name} is not what it is in a run in one go")
     one, other = (read_checkpoint(path / CHECKPOINT) for path in (run, whole))

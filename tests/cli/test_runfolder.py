@@ -226,7 +226,7 @@ def test_a_run_without_a_checkpoint_that_can_be_read_is_refused(two: RunFolder) 
         last_checkpoint(two.path)
     for name in (CHECKPOINT, PREVIOUS):
         (two.path / name).unlink()
-    with pytest.raises(RunError, match="holds weights and no checkpoint. There is nothing to go on from"):
+    with pytest.raises(RunError, match=r"holds weights and no checkpoint\. There is nothing to go on from"):
         last_checkpoint(two.path)
     (two.path / MODEL).unlink()
     assert last_checkpoint(two.path) == (None, "")

@@ -60,7 +60,8 @@ def test_it_is_told_how_many_numbers_were_trained(trained: int, free: int | Inte
             "accuracy",
             0.11,
             0.11,
-            "accuracy is 11.0% with them, 10.0% without, on 100 test rows, and naming the most frequent class scores 11.0%",
+            "accuracy is 11.0% with them, 10.0% without, on 100 test rows, "
+            "and naming the most frequent class scores 11.0%",
         ),
         (
             "R²",

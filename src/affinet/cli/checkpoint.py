@@ -154,5 +154,5 @@ def _checksum(description: object, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps(description).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(bits(tensor).numpy())
+        digest.update(bits(tensor).numpy().data)
     return digest.hexdigest()

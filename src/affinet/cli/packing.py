@@ -127,7 +127,7 @@ def _laid_out(tensor: Tensor, said: Mapping[str, Any]) -> Tensor:
 
 def _order(tensor: Tensor) -> list[int]:
     """The axes from the one that is outermost in memory; as they come where they overlap or leave gaps."""
-    order = sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
     return order if tensor.permute(order).is_contiguous() else list(range(tensor.dim()))
 
 
