@@ -139,11 +139,11 @@ def main() -> None:
         wholes = whole_runs(Path(temporary))
         for job, whole in cycle(wholes.items()):
             survive(job, whole, asked.kills - tally.kills.total(), tally, chance)
+            print(f"{tally.kills.total():,} kills, {tally.finished:,} runs finished", file=sys.stderr, flush=True)
             if tally.kills.total() >= asked.kills:
                 break
-    print(
-        f"{tally.kills.total():,} kills: {', '.join(f'{count:,} {how}' for how, count in sorted(tally.kills.items()))};"
-    )
+    ways = ", ".join(f"{count:,} {how}" for how, count in sorted(tally.kills.items()))
+    print(f"{tally.kills.total():,} kills: {ways};")
     print(f"  {tally.unbegun:,} before there was a run to go on with; {tally.damaged:,} checkpoints damaged after one")
     print(f"{tally.resumed:,} resumes, all of which went on")
     print(f"{tally.finished:,} runs finished, all of them bit-identical to the run in one go")
