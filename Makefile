@@ -3,12 +3,13 @@
 
 PYTHON  ?= python3
 WORKERS ?= auto
+KILLS   ?= 1000
 
 VENV := .venv
 BIN  := $(VENV)/bin
 SOURCES := src tests tools benchmarks examples
 
-.PHONY: demo test check bench bench-gpu clean
+.PHONY: demo test check kills bench bench-gpu clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-cli
@@ -26,6 +27,10 @@ check: $(VENV)/.installed-check
 	$(BIN)/lint-imports
 	$(BIN)/python tools/run_documents.py README.md docs/*.md docs/gallery/*.md
 	$(BIN)/python tools/check_wheel.py
+
+# Runs that are killed at random moments and gone on with; the tests do twenty kills.
+kills: $(VENV)/.installed-cli
+	$(BIN)/python tools/kill_runs.py --kills $(KILLS)
 
 # BENCH="--quick --only rows" looks at less; only a run of everything is saved.
 bench: $(VENV)/.installed-bench

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from affinet.cli import running
 from affinet.cli.locking import locked
 from affinet.cli.optimizers import OPTIMIZERS
 from affinet.cli.training import Epoch, Step
+from affinet.kernels.torch import conjugate_gradients
+from affinet.structure import blocks, components
 from tests.cli.conftest import SMALL, Command, changed
 
 SUMS = '[[rule]]\nname = "sums"\nsays = "hidden1.weight.sum(dim=1) == 1"\n'
@@ -127,6 +130,25 @@ def test_dropout_and_running_means_go_on_too(affinet: Command, folder: Path, met
         FOUR,
     )
     resumed_as_in_one_go(affinet, folder, changed(*changes) + SUMS)
+
+
+@pytest.mark.parametrize(
+    "method", ['"project"', '"reparametrize"\nbasis = "projection"'], ids=["project", "projection"]
+)
+def test_conjugate_gradients_go_on_too(
+    affinet: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    monkeypatch.setattr(components, "MOST_DENSE_ROWS", 2)
+    monkeypatch.setattr(conjugate_gradients, "MARGIN", 2.0**12)  # solutions then differ by where they were begun
+    random = np.random.default_rng(0)
+    matrix = random.normal(size=(24, 60)) * (random.random((24, 60)) < 0.1)
+    np.savetxt(folder / "A.csv", matrix, delimiter=",")
+    changes = ("[5]", "[20]"), ("batch_size", f"method = {method}\nbatch_size"), FOUR
+    text = changed(*changes)
+    rule = '[[rule]]\nmatrix = "A.csv"\nweights = ["hidden1.weight"]\n'
+    resumed_as_in_one_go(affinet, folder, text[: text.index("[[rule]]")] + rule)
+    assert "(conjugate gradients)" in (folder / "run" / "plan.txt").read_text()
 
 
 @pytest.mark.parametrize("steps", [0, 1])

@@ -119,6 +119,7 @@ def _with_rules(
         _put_back(checkpoint, kept, shuffling, folder, watch)
 
     def save(progress: Progress) -> None:
+        kept.handle.forget()
         folder.save(Checkpoint(identity, progress, take(kept.learner, shuffling)), kept.state())
 
     try:
@@ -132,6 +133,7 @@ def _with_rules(
 
 def _put_back(checkpoint: Checkpoint, kept: Kept, shuffling: torch.Generator, folder: RunFolder, watch: Watch) -> None:
     put_back(checkpoint.snapshot, kept.learner, shuffling)
+    kept.handle.forget()
     assert checkpoint.progress.last is not None, "a checkpoint follows a finished epoch"
     lost = folder.restore(checkpoint.progress.last, kept.state())
     if lost:
