@@ -257,7 +257,9 @@ def test_a_checkpoint_of_another_run_is_refused(affinet: Command, folder: Path) 
     (folder / "run").rename(folder / "other")
     stopped(affinet, write(folder))
     shutil.copy(folder / "other" / "checkpoint.safetensors", folder / "run")
-    assert "run cannot go on, for its job.toml changed" in refused(affinet, "--resume", "run")
+    assert "the checkpoint in run is of a run with another job, other rules or other" in refused(
+        affinet, "--resume", "run"
+    )
 
 
 def test_another_network_is_refused(affinet: Command, folder: Path) -> None:

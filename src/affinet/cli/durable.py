@@ -22,8 +22,7 @@ def written_beside(path: Path) -> Iterator[Path]:
     beside = unfinished(path)
     try:
         yield beside
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
+        flush(beside)
     except BaseException:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -57,6 +56,12 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Put a text in place of what `path` held."""
     write_file(path, lambda beside: beside.write_text(text, encoding="utf-8", newline=""))
+
+
+def flush(path: Path) -> None:
+    """What was written to a file is on the disk, and not in memory only."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def flush_folder(folder: Path) -> None:

@@ -46,8 +46,11 @@ def _finished(run: Path, begun: Begun, prepared: Prepared, screen: Screen) -> Ru
     for sentence in (wrong, _other_bits(begun), _where(run, checkpoint, prepared.job.job.train.epochs)):
         if sentence:
             screen.say(sentence)
-    if checkpoint is not None:
-        refuse_other(run, checkpoint.identity, begun.identity)
+    if checkpoint is not None and checkpoint.identity != begun.identity:
+        raise RunError(
+            f"the checkpoint in {run} is of a run with another job, other rules or other data. Put back its own, or "
+            f"begin a new run with --out."
+        )
     folder = complete_beginning(run, prepared.plan)
     try:
         return go_on(prepared, folder, checkpoint, Terminal(screen, prepared.data.score_name))

@@ -18,7 +18,7 @@ from torch import Tensor
 from affinet import Plan
 from affinet.cli.begun import BEGUN, JOB, Begun, write_begun
 from affinet.cli.checkpoint import Checkpoint, Damaged, read_checkpoint, write_checkpoint
-from affinet.cli.durable import flush_folder, put_in_place, unfinished, write_text, written_beside
+from affinet.cli.durable import flush, flush_folder, put_in_place, unfinished, write_text, written_beside
 from affinet.cli.finished import SUMMARY, write_summary
 from affinet.cli.summary import RunSummary
 from affinet.cli.training import Epoch
@@ -72,6 +72,7 @@ class RunFolder:
     def finish(self, summary: RunSummary) -> None:
         """Keep what the run came to; one checkpoint is enough then. Raises RunError where the disk refuses."""
         with self._full_disk():
+            flush(self.path / METRICS)
             write_summary(self.path, summary)
             (self.path / PREVIOUS).unlink(missing_ok=True)
 
@@ -109,7 +110,7 @@ class RunFolder:
                 unfinished(self.path / MODEL).unlink(missing_ok=True)
             raise RunError(
                 f"{self.path} cannot be written to: {one_paragraph(error)}. Make room for about two more copies of its "
-                f"checkpoint. {self.way_on()}"
+                f"checkpoint, and go on with affinet train --resume {self.path}."
             ) from error
 
 
