@@ -14,7 +14,8 @@ from affinet.cli import checkpoint
 from affinet.cli.checkpoint import FORMAT, Checkpoint, Damaged, read_checkpoint, write_checkpoint
 from affinet.cli.identity import Identity
 from affinet.cli.keeping import Learner
-from affinet.cli.snapshot import bits, put_back, take
+from affinet.cli.packing import Packed
+from affinet.cli.snapshot import Snapshot, bits, put_back, take
 from affinet.cli.training import Epoch, Progress
 from affinet.language.malformed import Malformed
 
@@ -145,12 +146,13 @@ def test_a_forged_training_is_refused(path: Path, change: Any, reason: str) -> N
         put_back(found.snapshot, *learner())
 
 
-def test_a_random_state_that_is_none_is_refused(path: Path) -> None:
-    found = read_checkpoint(path)
-    found.snapshot.random.tensors[0].zero_()[:8] = 255  # type: ignore[index]
-    short = type(found.snapshot.random)(found.snapshot.random.said, found.snapshot.random.tensors[:2])
-    with pytest.raises(Malformed, match="a random state is none: "):
-        put_back(type(found.snapshot)(found.snapshot.network, found.snapshot.optimizer, short), *learner())
+def test_random_states_that_are_none_are_refused(path: Path) -> None:
+    found = read_checkpoint(path).snapshot
+    first, second, *others = found.random.tensors
+    for tensors in ([first, second], [first[:8], second, *others], [first, second, others[0][:9], others[1]]):
+        broken = Snapshot(found.network, found.optimizer, Packed(found.random.said, tensors))
+        with pytest.raises(Malformed, match="a random state is none: "):
+            put_back(broken, *learner())
 
 
 def test_the_checksum_is_sha_256_of_what_is_said_and_of_every_tensor() -> None:
