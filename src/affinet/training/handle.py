@@ -78,16 +78,16 @@ class Handle:
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
         return cost_report(self.projector, gradients, maximized=self._sandwich.maximizes)
 
+    def attached_to(self, optimizer: optim.Optimizer) -> bool:
+        """Whether this very optimizer keeps these rules; a copy (deepcopy, pickle) does not."""
+        return self._sandwich.holds(optimizer)
+
     def forget(self) -> None:
         """Drop what solvers keep from the steps before: the next step depends on weights, gradients and state alone.
 
         For checkpoints that a training goes on from to the same bits: call it when one is written and when one is read.
         """
         self.projector.forget()
-
-    def attached_to(self, optimizer: optim.Optimizer) -> bool:
-        """Whether this very optimizer keeps these rules; a copy (deepcopy, pickle) does not."""
-        return self._sandwich.holds(optimizer)
 
     def remove(self) -> None:
         """Take every hook away; the weights stay where they are. Removing twice is no error."""
