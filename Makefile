@@ -3,12 +3,13 @@
 
 PYTHON  ?= python3
 WORKERS ?= auto
+KILLS   ?= 1000
 
 VENV := .venv
 BIN  := $(VENV)/bin
 SOURCES := src tests tools benchmarks examples
 
-.PHONY: demo test check fuzz bench bench-gpu clean
+.PHONY: demo test check fuzz kills bench bench-gpu clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-cli
@@ -32,6 +33,10 @@ MINUTES ?= 24
 fuzz: $(VENV)/.installed-fuzz
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 POLARS_MAX_THREADS=1 \
 		$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET))
+
+# Runs that are killed at random moments and gone on with; the tests do twenty kills.
+kills: $(VENV)/.installed-cli
+	$(BIN)/python tools/kill_runs.py --kills $(KILLS)
 
 # BENCH="--quick --only rows" looks at less; only a run of everything is saved.
 bench: $(VENV)/.installed-bench

@@ -25,7 +25,8 @@ def test_training_writes_a_run_whose_weights_obey_the_rules(affinet: Command, fo
     assert result.exit_code == 0, result.output
     run = folder / "runs" / "owls"
     assert sorted(path.name for path in run.iterdir()) == [
-        "job.toml", "metrics.csv", "model.safetensors", "plan.safetensors", "plan.txt",
+        ".begun.json", ".lock", "checkpoint.safetensors", "job.toml", "metrics.csv", "model.safetensors",
+        "plan.safetensors", "plan.txt", "summary.json",
     ]  # fmt: skip
     assert (run / "job.toml").read_text() == text
     assert "sums" in (run / "plan.txt").read_text()
@@ -56,7 +57,8 @@ def test_a_run_is_never_overwritten(affinet: Command, folder: Path) -> None:
     result = affinet("train", job)
     assert result.exit_code == 2
     assert result.stderr == (
-        "error: runs/job already holds a run, which would be overwritten; name another folder with --out.\n"
+        "error: runs/job already holds a run, which would be overwritten; name another folder with --out, or go on "
+        "with that run: affinet train --resume runs/job\n"
     )
     assert (folder / "runs" / "job" / "metrics.csv").read_bytes() == before
 

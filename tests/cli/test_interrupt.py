@@ -47,5 +47,6 @@ def test_ctrl_c_leaves_the_last_finished_epoch_and_status_130(folder: Path, meth
         "hidden1.weight", "hidden1.bias", "output.weight", "output.bias"
     }  # fmt: skip
     assert sorted(path.name for path in (folder / "run").iterdir()) == [
-        "job.toml", "metrics.csv", "model.safetensors", "plan.safetensors", "plan.txt"
+        ".begun.json", ".lock", "checkpoint.previous.safetensors", "checkpoint.safetensors", "job.toml", "metrics.csv",
+        "model.safetensors", "plan.safetensors", "plan.txt",
     ]  # fmt: skip

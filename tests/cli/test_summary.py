@@ -33,7 +33,9 @@ PLAIN = Outcome(loss=0.2, score=0.97, violation=2.5, trained=Trainable(6000, 600
     ],
 )
 def test_the_cost_is_one_plain_sentence(name: str, rules: float, plain: float, sentence: str) -> None:
-    summary = RunSummary(name, 100, replace(RULES, score=rules), replace(PLAIN, score=plain))
+    summary = RunSummary(
+        name, 100, 0.5 if name == "accuracy" else 0.0, replace(RULES, score=rules), replace(PLAIN, score=plain)
+    )
     assert summary.cost() == f"The rules {sentence}"
 
 
@@ -46,9 +48,28 @@ def test_the_cost_is_one_plain_sentence(name: str, rules: float, plain: float, s
     ],
 )
 def test_it_is_told_how_many_numbers_were_trained(trained: int, free: int | Interval, sentence: str) -> None:
-    summary = RunSummary("R²", 100, replace(RULES, trained=Trainable(trained, 4810), free=free), PLAIN)
+    summary = RunSummary("R²", 100, 0.0, replace(RULES, trained=Trainable(trained, 4810), free=free), PLAIN)
     assert summary.training() == sentence
     assert sentence in shown(summary)
+
+
+@pytest.mark.parametrize(
+    ("name", "trivial", "scores", "told"),
+    [
+        ("accuracy", 0.2, "20.0% with them, 19.0% without", "naming the most frequent class scores 20.0%"),
+        ("R²", 0.0, "-0.250 with them, -0.260 without", "the mean of the target scores 0.000"),
+    ],
+)
+def test_two_networks_that_learnt_nothing_say_nothing_about_the_rules(
+    name: str, trivial: float, scores: str, told: str
+) -> None:
+    score = trivial if name == "accuracy" else -0.25
+    failed = RunSummary(name, 9, trivial, replace(RULES, score=score), replace(PLAIN, score=score - 0.01))
+    assert failed.cost() == (
+        f"Neither network learnt anything, so what the rules cost is not known: {name} is {scores}, on 9 test rows, "
+        f"and {told}. Change epochs, learning_rate or optimizer in [train]."
+    )
+    assert "Neither" not in replace(failed, plain=replace(PLAIN, score=trivial + 0.01)).cost()
 
 
 def shown(summary: RunSummary, width: int = 80) -> str:
@@ -58,7 +79,7 @@ def shown(summary: RunSummary, width: int = 80) -> str:
 
 
 def test_both_trainings_stand_side_by_side_in_80_columns() -> None:
-    page = shown(RunSummary("accuracy", 100, RULES, PLAIN))
+    page = shown(RunSummary("accuracy", 100, 0.5, RULES, PLAIN))
     rows = [line.split() for line in page.splitlines()]
     assert ["loss", "accuracy", "largest", "violation", "free", "numbers", "seconds"] in rows
     assert ["with", "rules", "0.2500", "95.0%", "1.0e-07", "5,000", "1.5"] in rows
@@ -67,7 +88,7 @@ def test_both_trainings_stand_side_by_side_in_80_columns() -> None:
 
 
 def test_a_comparison_that_diverged_and_a_rank_between_bounds_are_shown_as_such() -> None:
-    page = shown(RunSummary("R²", 100, replace(RULES, free=Interval(10, 12)), None))
+    page = shown(RunSummary("R²", 100, 0.0, replace(RULES, free=Interval(10, 12)), None))
     assert "10..12" in page
     assert "diverged" in page
     assert "Without the rules the same network diverged, so there is nothing to compare the score with." in page
@@ -76,7 +97,7 @@ def test_a_comparison_that_diverged_and_a_rank_between_bounds_are_shown_as_such(
 def test_the_progress_bar_shows_the_last_loss_and_score_and_the_largest_violation() -> None:
     page = io.StringIO()
     terminal = Terminal(Screen(Console(file=page, width=100)), "accuracy")
-    with terminal.training("with rules", epochs=3, steps=9) as see:
+    with terminal.training("with rules", epochs=3, steps=9, taken=0) as see:
         see(Step(loss=0.5, violation=3e-7))
         see(Epoch(number=1, loss=0.6, score=0.25, violation=3e-7))
         see(Step(loss=0.4, violation=1e-7))

@@ -10,7 +10,17 @@ from affinet.cli.data import Data
 from affinet.cli.job import TrainTable
 from affinet.cli.preparing import seeded
 from affinet.cli.threads import suited_threads
-from affinet.cli.training import Diverged, Epoch, Rows, Step, rows_for, take_step, train_epochs
+from affinet.cli.training import (
+    Diverged,
+    Epoch,
+    Progress,
+    Rows,
+    Step,
+    rows_for,
+    take_step,
+    train_epochs,
+    trivial_score,
+)
 from affinet.errors import RunError
 
 
@@ -22,6 +32,10 @@ def data(task: str) -> Data:
     return Data(task, "", outputs, features[:16], targets[:16], features[16:], targets[16:])  # type: ignore[arg-type]
 
 
+def shuffling() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
 def trained(
     task: str, kind: Callable[..., torch.optim.Optimizer], epochs: int = 30, **keys: float
 ) -> list[Step | Epoch]:
@@ -31,7 +45,11 @@ def trained(
     train = TrainTable(epochs=epochs, batch_size=5)
     steps = iter(range(10**6))
     optimizer = kind(network.parameters(), **keys)
-    return list(train_epochs(network, optimizer, rows_for(network, rows), train, lambda: {"a": next(steps), "b": 0.5}))
+    return list(
+        train_epochs(
+            network, optimizer, rows_for(network, rows), train, lambda: {"a": next(steps), "b": 0.5}, shuffling()
+        )
+    )
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
@@ -77,9 +95,40 @@ def test_a_violation_that_is_not_finite_is_a_divergence() -> None:
     with pytest.raises(Diverged, match="epoch 1"):
         list(
             train_epochs(
-                network, optimizer, rows_for(network, rows), TrainTable(), lambda: {"a": 0.0, "b": float("nan")}
+                network,
+                optimizer,
+                rows_for(network, rows),
+                TrainTable(),
+                lambda: {"a": 0.0, "b": float("nan")},
+                shuffling(),
             )
         )
+
+
+def test_a_weight_that_is_not_finite_is_a_divergence_though_no_answer_shows_it() -> None:
+    rows = data("regression")
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    with torch.no_grad():
+        network[0].bias.fill_(-float("inf"))
+    optimizer = torch.optim.SGD(network[2].parameters(), lr=0.1)
+    with pytest.raises(Diverged, match="epoch 1"):
+        list(train_epochs(network, optimizer, rows_for(network, rows), TrainTable(), dict, shuffling()))
+
+
+def test_epochs_that_are_finished_are_not_trained_again() -> None:
+    rows, random = data("regression"), shuffling()
+    network = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    events = train_epochs(network, optimizer, rows_for(network, rows), TrainTable(epochs=5), dict, random, 3)
+    assert [event.number for event in events if isinstance(event, Epoch)] == [4, 5]
+    progress = Progress().after(Epoch(1, 0.5, 0.5, 0.25), 2.0).after(Epoch(2, 0.25, 0.75, 0.125), 1.0)
+    assert (progress.epochs, progress.violation, progress.seconds) == (2, 0.25, 3.0)
+    assert list(train_epochs(network, optimizer, rows_for(network, rows), TrainTable(epochs=5), dict, random, 5)) == []
+
+
+@pytest.mark.parametrize(("task", "score"), [("classification", 3 / 8), ("regression", 0.0)])
+def test_the_trivial_score_is_that_of_the_most_frequent_class_or_of_the_mean(task: str, score: float) -> None:
+    assert trivial_score(rows_for(torch.nn.Linear(3, 2), data(task))) == score
 
 
 class Failing(torch.nn.Linear):

@@ -115,6 +115,22 @@ def test_steps_start_from_the_last_solution(monkeypatch: pytest.MonkeyPatch) -> 
     assert max(counts[1:]) <= counts[0] / 4
 
 
+def test_what_was_solved_before_can_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    plan, given = planned(monkeypatch), weights()
+    other = {name: x.flip(0) for name, x in given.items()}
+    used, fresh = plan.projector(given), plan.projector(given)
+    for _ in range(2):
+        used.project(other)
+        used.tangent(other)
+        assert not all(torch.equal(x, fresh.tangent(given)[name]) for name, x in used.tangent(given).items())
+        used.forget()
+        fresh.forget()
+        for verb in ("project", "tangent"):
+            found, wanted = getattr(used, verb)(given), getattr(fresh, verb)(given)
+            assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
 def test_a_start_that_points_nowhere_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
     plan = planned(monkeypatch)

@@ -11,7 +11,7 @@ import typer
 
 from affinet._version import __version__
 from affinet.cli.screen import Screen
-from affinet.errors import AffinetError, InfeasibleError
+from affinet.errors import AffinetError, InfeasibleError, JobError, RunError
 
 if TYPE_CHECKING:
     from affinet.cli.jobfile import JobFile
@@ -29,6 +29,8 @@ commands = typer.Typer(
 JobPath = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="The weights.", show_default=False)]
 PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="A file of Plan.save, as in RUN.", show_default=False)]
+Given = Annotated[Path | None, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
+Resumed = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with the run in this folder.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The folder to write the run to.")]
 NoCode = Annotated[bool, typer.Option("--no-code", help="Refuse a job with a factory before it is imported.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Train for N epochs.")]
@@ -45,17 +47,24 @@ def affinet(
 
 
 @commands.command()
-def train(job: JobPath, out: Out = None) -> None:
+def train(job: Given = None, out: Out = None, resume: Resumed = None) -> None:
     """Train the network of a job under its rules, and once more without them for comparison.
 
     RUN is runs/<name of the job> where --out is not given. It receives model.safetensors, metrics.csv, job.toml,
-    plan.safetensors and plan.txt. Exit status: 0, 2 for anything wrong in the job or its files, 130 after Ctrl-C.
+    plan.safetensors, plan.txt, summary.json, and a checkpoint after each epoch. With --resume RUN a run that was
+    stopped goes on, and ends with the weights that it would have had; JOB.toml is needed only where it lies elsewhere
+    now. Exit status: 0, 2 for anything wrong in the job, its files or the run, 130 after Ctrl-C.
     """
     screen = Screen()
     with _statuses(screen):
         from affinet.cli.jobfile import read_job
 
-        _run(screen, read_job(job), out or Path("runs") / job.stem)
+        if resume is not None:
+            _resume(screen, resume, job, out)
+        elif job is None:
+            raise JobError("there is no job to train. Name a job file, or a stopped run with --resume RUN.")
+        else:
+            _run(screen, read_job(job), out or Path("runs") / job.stem)
 
 
 @commands.command()
@@ -124,6 +133,21 @@ def _run(screen: Screen, job: JobFile, out: Path) -> None:
     terminal = Terminal(screen, data.score_name)
     terminal.compare(run(prepared, out, terminal))
     screen.say(f"Everything is in {out}.")
+
+
+def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None) -> None:
+    from affinet.cli.jobfile import read_job
+    from affinet.cli.resuming import resume
+    from affinet.cli.runfolder import holds_run
+
+    if out is not None:
+        raise RunError(f"--out {out} begins a new run, and --resume {run} goes on with an old one. Give one of them.")
+    if job is not None and not holds_run(run):
+        screen.say(f"There is no run in {run} yet: beginning one.")
+        _run(screen, read_job(job), run)
+    else:
+        resume(run, job, screen)
+        screen.say(f"Everything is in {run}.")
 
 
 @contextmanager

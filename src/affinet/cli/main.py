@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-NEEDED = ("typer", "rich", "pydantic", "polars", "sklearn")
+NEEDED = ("typer", "rich", "pydantic", "polars", "sklearn", "filelock")
 
 
 def app() -> None:

@@ -25,10 +25,12 @@ class RunSummary:
     """A training under rules beside the same network, seed and data without any; `plain` is None where that diverged.
 
     Both are measured alike: `violation` is the largest of any rule after any step, and measuring is in `seconds`.
+    `trivial` is the score of an answer that knows no features.
     """
 
     score_name: str
     test_rows: int
+    trivial: float
     rules: Outcome
     plain: Outcome | None
 
@@ -38,6 +40,8 @@ class RunSummary:
             return "Without the rules the same network diverged, so there is nothing to compare the score with."
         with_rules, without = self._shown(self.rules.score), self._shown(self.plain.score)
         scores = f"{with_rules} with them, {without} without, on {self.test_rows:,} test rows"
+        if max(self.rules.score, self.plain.score) <= self.trivial:
+            return self._nothing_learnt(scores)
         difference = self.plain.score - self.rules.score
         if difference <= 0:
             return f"The rules cost nothing in {self.score_name}: {scores}."
@@ -53,6 +57,13 @@ class RunSummary:
         if trained.numbers < trained.out_of:
             return f"With rules, trained {trained}."
         return f"With rules, trained all {trained.out_of:,} numbers, of which {shown_count(self.rules.free)} are free."
+
+    def _nothing_learnt(self, scores: str) -> str:
+        guess = "naming the most frequent class" if self.score_name == "accuracy" else "the mean of the target"
+        return (
+            f"Neither network learnt anything, so what the rules cost is not known: {self.score_name} is {scores}, and "
+            f"{guess} scores {self._shown(self.trivial)}. Change epochs, learning_rate or optimizer in [train]."
+        )
 
     def _shown(self, score: float) -> str:
         return shown_score(self.score_name, score)

@@ -42,6 +42,24 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a training has come: its last finished epoch, the largest violation of any, seconds until then."""
+
+    last: Epoch | None = None
+    violation: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are finished."""
+        return 0 if self.last is None else self.last.number
+
+    def after(self, epoch: Epoch, seconds: float) -> Progress:
+        """The progress once `epoch` is finished, which took so many seconds more."""
+        return Progress(epoch, max(self.violation, epoch.violation), self.seconds + seconds)
+
+
+@dataclass(frozen=True)
 class Rows:
     """The data as tensors, in the dtype of the network that reads them."""
 
@@ -66,14 +84,20 @@ def rows_for(network: nn.Module, data: Data) -> Rows:
 
 
 def train_epochs(
-    network: nn.Module, optimizer: torch.optim.Optimizer, rows: Rows, train: TrainTable, measure: Measure
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rows: Rows,
+    train: TrainTable,
+    measure: Measure,
+    shuffling: torch.Generator,
+    finished: int = 0,
 ) -> Iterator[Step | Epoch]:
-    """Train `network` in place, batches shuffled by the job's seed; `measure` tells each rule's violation.
+    """Train `network` in place, from the epoch after the finished ones; `measure` tells each rule's violation.
 
-    Raises Diverged once the loss, a violation or an answer is not finite, and RunError where the network itself fails.
+    Batches are drawn from `shuffling`. Raises Diverged once the loss, a weight, a violation or an answer is not finite,
+    and RunError where the network itself fails.
     """
-    shuffling = torch.Generator().manual_seed(train.seed)
-    for number in range(1, train.epochs + 1):
+    for number in range(finished + 1, train.epochs + 1):
         total, worst = 0.0, 0.0
         network.train()
         for batch in torch.split(torch.randperm(len(rows.train_features), generator=shuffling), train.batch_size):
@@ -85,7 +109,7 @@ def train_epochs(
             total, worst = total + loss * len(batch), max(worst, violation)
             yield Step(loss, violation)
         score = score_of(network, rows)
-        if not isfinite(score):
+        if not isfinite(score) or not all(bool(torch.isfinite(weight).all()) for weight in network.parameters()):
             raise _diverged(number)
         yield Epoch(number, total / len(rows.train_features), score, worst)
 
@@ -130,6 +154,18 @@ def score_of(network: nn.Module, rows: Rows) -> float:
             return float(accuracy_score(truth.numpy(), output.argmax(dim=1).numpy()))
         case "regression":
             return float(r2_score(truth.double().numpy(), output[:, 0].double().numpy()))
+        case _:
+            assert_never(rows.task)
+
+
+def trivial_score(rows: Rows) -> float:
+    """The score of an answer that knows no features: the most frequent class of the train rows, or their mean."""
+    truth = rows.test_targets
+    match rows.task:
+        case "classification":
+            return float((truth == rows.train_targets.mode().values).double().mean())
+        case "regression":
+            return 0.0
         case _:
             assert_never(rows.task)
 

@@ -28,19 +28,17 @@ class Terminal:
         self.screen.say(sentence)
 
     @contextmanager
-    def training(self, title: str, epochs: int, steps: int) -> Iterator[Callable[[Step | Epoch], None]]:
+    def training(self, title: str, epochs: int, steps: int, taken: int) -> Iterator[Callable[[Step | Epoch], None]]:
         """A progress bar with the epoch, the last loss and score, and the largest violation so far."""
         epoch, score, worst = 0, "–", 0.0
         with _bar(self.screen.results) as bar:
-            task = bar.add_task(f"{title:<13}", total=steps, state="")
+            task = bar.add_task(f"{title:<13}", total=steps, completed=taken, state="")
 
             def see(event: Step | Epoch) -> None:
                 nonlocal epoch, score, worst
-                match event:
-                    case Step(violation=violation):
-                        worst = max(worst, violation)
-                    case Epoch(number=number, score=value):
-                        epoch, score = number, shown_score(self.score_name, value)
+                worst = max(worst, event.violation)
+                if isinstance(event, Epoch):
+                    epoch, score = event.number, shown_score(self.score_name, event.score)
                 state = f"{epoch}/{epochs} loss {event.loss:.4f} {self.score_name} {score} violation {worst:.1e}"
                 bar.update(task, advance=isinstance(event, Step), state=state)
 

@@ -77,6 +77,14 @@ class Reparametrization:
             if isinstance(group, Projected) and not self._replacement.baked:
                 group.recentre()
 
+    def forget(self) -> None:
+        """Drop what solvers keep from the steps before: the next step depends on numbers, gradients and state alone.
+
+        For checkpoints that a training goes on from to the same bits: call it when one is written and when one is read.
+        """
+        for group in self._groups:
+            group.forget()
+
     def bake(self) -> None:
         """Make the model plain again: feasible weights in the same Parameter objects, of the same class and names.
 

@@ -80,6 +80,9 @@ class Expanded:
 
         return self._forward.kept((id(self), name), (v, rest), computed)
 
+    def forget(self) -> None:
+        """Nothing is kept from step to step: no solver is needed for `w0 + N v`."""
+
     def said(self, name: str) -> str:
         """A line about one weight."""
         others = [other for other in self.names if other != name]
@@ -119,6 +122,10 @@ class Projected:
         unprojected = self.unprojected()
         for u, w in zip(unprojected, self._projected(unprojected), strict=True):
             u.copy_(w)
+
+    def forget(self) -> None:
+        """Drop what solvers keep from the steps before."""
+        self._projector.value.forget()
 
     def said(self, name: str) -> str:
         """A line about one weight."""

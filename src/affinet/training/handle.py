@@ -95,6 +95,13 @@ class Handle:
         """Whether this very optimizer keeps these rules; a copy (deepcopy, pickle) does not."""
         return self._sandwich.holds(optimizer)
 
+    def forget(self) -> None:
+        """Drop what solvers keep from the steps before: the next step depends on weights, gradients and state alone.
+
+        For checkpoints that a training goes on from to the same bits: call it when one is written and when one is read.
+        """
+        self.projector.forget()
+
     def remove(self) -> None:
         """Take every hook away; the weights stay where they are. Removing twice is no error."""
         for optimizer in self._sandwich.detach():

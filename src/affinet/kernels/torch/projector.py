@@ -17,6 +17,7 @@ from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
 from affinet.kernels.torch.preparing import prepare
+from affinet.kernels.torch.sparse import SparseKernel
 from affinet.language.modules import read_module
 from affinet.structure.multipliers import Multipliers, multipliers, sharing
 from affinet.structure.plan import Plan
@@ -157,6 +158,15 @@ class Projector:
     def _multipliers(self, gradients: Mapping[str, Tensor]) -> Multipliers:
         flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
         return multipliers(self._rows(), np.concatenate([np.zeros(0), *flat]), self.plan.system.tolerance)
+
+    def forget(self) -> None:
+        """Drop what solvers keep from the steps before.
+
+        Law: what is projected next depends, to the bit, on nothing that was projected before.
+        """
+        for kernel in (kernel for kernels in self._kernels.values() for kernel in kernels):
+            if isinstance(kernel, SparseKernel):
+                kernel.forget()
 
     def kernels(self, tensors: Mapping[str, Tensor]) -> tuple[Kernel, ...]:
         """The kernels for these devices and dtypes."""

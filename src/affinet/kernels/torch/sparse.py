@@ -23,7 +23,8 @@ class SparseKernel:
     """`y − Aᵀ (A Aᵀ)⁺ (A y − b)` in float64: by a sparse factor and one refinement, or by conjugate gradients.
 
     Gradients change little from step to step, and so do the moves of the weights: conjugate gradients start from the
-    last solution of their kind. Bits therefore depend on the steps before, below the rounding of the weights.
+    last solution of their kind. Bits therefore depend on the steps before, below the rounding of the weights, until
+    these are forgotten.
     """
 
     def __init__(self, block: Sparse, tensors: Mapping[str, Tensor]) -> None:
@@ -81,6 +82,10 @@ class SparseKernel:
         sizes = self._unknowns.sizes(x)
         noise = torch.add(mean_norm(sizes, None, sizes.numel(), floor), sizes, alpha=floor)
         return silenced(self.tangent(x), self._unknowns.spread(noise))
+
+    def forget(self) -> None:
+        """Solve the next system from zero, as if no step had been taken."""
+        self._last.clear()
 
     def _solved(self, gap: Tensor, y: Tensor, purpose: str) -> Tensor:
         if self._equations is None:

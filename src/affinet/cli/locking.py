@@ -1,0 +1,50 @@
+"""One writer for a run: a lock that vanishes with its process, however that ends."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from affinet.errors import RunError
+
+LOCK, WRITER = ".lock", ".writer"
+PATIENCE = 0.2
+"""Seconds after which whoever holds the lock has surely said who it is."""
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """No other process has `run` locked inside the block. Raises RunError, naming that process, where one has.
+
+    The lock is the operating system's, on an open file: nothing is left to clean up after a process that was killed.
+    """
+    lock = FileLock(run / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        time.sleep(PATIENCE)
+        raise RunError(
+            f"{run} is being written to by {_writer(run)}. Wait until it has ended, or name another folder with --out."
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        raise RunError(f"{run} cannot be locked: {error}. Name another folder with --out.") from error
+    try:
+        with suppress(OSError):
+            (run / WRITER).write_text(f"{os.getpid()}\n", encoding="ascii")
+        yield
+    finally:
+        with suppress(OSError):
+            (run / WRITER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _writer(run: Path) -> str:
+    try:
+        return f"process {int((run / WRITER).read_text(encoding='ascii'))}"
+    except (OSError, ValueError):
+        return "another process"
