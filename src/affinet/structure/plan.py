@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.determined import determined
 from affinet.structure.summary import summary
+from affinet.system.description import described, system_of
 from affinet.system.diagnosis import explain
 from affinet.system.planfile import read_system, write_system
 from affinet.system.system import System
@@ -93,6 +94,16 @@ class Plan:
             way_out = "Save the plan again, affinet.plan(rules).save(path)."
             raise PlanFileError(path, f"holds rules that cannot be planned: {error}", way_out) from error
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What the rules say, as in a file; a copy in another process is planned there again, to the same bits.
+
+        Arrays as they are would lose what they share, and with it the kernels that it decides on.
+        """
+        return _planned_again, described(self.system)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
+        return self
+
     def __str__(self) -> str:
         return summary(self.system, self.blocks)
 
@@ -127,6 +138,10 @@ def compiled(system: System) -> Plan:
     except Contradiction as found:
         candidates, consequence = found.rules, found.consequence
     raise explain(system, candidates, consequence, lambda numbers: _feasible(system, numbers))
+
+
+def _planned_again(description: Mapping[str, Any], rows: Sequence[Any]) -> Plan:
+    return compiled(system_of(description, rows))
 
 
 def _feasible(system: System, numbers: Iterable[int]) -> bool:
