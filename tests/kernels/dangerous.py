@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SECONDS = 120
+SECONDS = 300
 ROOT = Path(__file__).parents[2]
 
 

@@ -10,7 +10,7 @@ import torch
 import affinet
 from affinet.kernels.torch.compiled import choosing
 
-LAST_RESORT = 60
+LAST_RESORT = 200
 """Seconds after which a child that waits for threads that are not there is ended."""
 
 

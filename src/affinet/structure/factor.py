@@ -122,7 +122,7 @@ def orthonormal(matrix: Floats) -> tuple[Floats, Floats]:
     q, upper = np.linalg.qr(np.swapaxes(matrix, -1, -2))
     rows, lower = np.swapaxes(q, -1, -2), np.swapaxes(upper, -1, -2)
     solved = np.linalg.solve(lower, matrix)
-    off = np.abs(solved @ np.swapaxes(solved, -1, -2) - np.eye(matrix.shape[-2])).max(axis=(-1, -2))
+    off = np.abs(solved @ np.swapaxes(solved, -1, -2) - np.eye(matrix.shape[-2])).max(axis=(-1, -2), initial=0.0)
     return np.where((off <= NEARLY_ORTHONORMAL)[..., None, None], solved, rows), lower
 
 

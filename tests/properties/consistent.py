@@ -1,0 +1,119 @@
+"""Random rules that hold together, at a point that is known, by construction: none of them is to be called contradictory.
+
+`python -m tests.properties.consistent 10000` makes so many of every scaling and says what was refused.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import affinet
+from affinet import families
+
+SCALINGS = ("none", "rows", "entries")
+KINDS = (np.float64, np.float32)
+SPREAD = 8.0
+"""Scales are 10 to the power of −8 to 8."""
+
+
+@dataclass(frozen=True)
+class Consistent:
+    """Rules over weights of given shapes; `rank` is that of the equations before anything was scaled or rounded."""
+
+    rules: tuple[affinet.Constraint, ...]
+    shapes: dict[str, tuple[int, ...]]
+    rank: int
+
+
+def consistent(seed: int, scaling: str, kind: type[np.floating[Any]]) -> Consistent:
+    """Up to 24 equations with integer coefficients over up to 40 entries, many of them redundant.
+
+    `scaling` multiplies each equation, or each entry's coefficients (and divides the entry at the point), by a scale of
+    its own. Coefficients and right-hand sides are then rounded to `kind`.
+    """
+    draw = np.random.default_rng([seed, SCALINGS.index(scaling), KINDS.index(kind)])
+    shapes = {name: (int(draw.integers(1, 5)), int(draw.integers(1, 6))) for name in ("a", "b")}
+    size = sum(n * m for n, m in shapes.values())
+    matrix = np.vstack([*_equations(draw, shapes, size)])
+    point = draw.integers(-4, 5, size).astype(float)
+    rank = int(np.linalg.matrix_rank(matrix))
+    if scaling == "rows":
+        matrix *= 10.0 ** draw.uniform(-SPREAD, SPREAD, (len(matrix), 1))
+    if scaling == "entries":
+        scales = 10.0 ** draw.uniform(-SPREAD, SPREAD, size)
+        matrix, point = matrix * scales, point / scales
+    order = draw.permutation(len(matrix))
+    matrix = matrix[order].astype(kind)
+    rhs = (matrix.astype(float) @ point).astype(kind)
+    return Consistent(tuple(_said(draw, shapes, matrix, rhs)), shapes, rank)
+
+
+def _equations(draw: np.random.Generator, shapes: dict[str, tuple[int, ...]], size: int) -> Iterator[np.ndarray]:
+    """Ties, sums, small integer combinations, and combinations of these that follow from them."""
+    rows = np.zeros((0, size))
+    for _ in range(int(draw.integers(1, 13))):
+        row = np.zeros(size)
+        match draw.integers(0, 4):
+            case 0:
+                row[draw.choice(size, 2, replace=size < 2)] = 1.0, draw.choice([-1.0, 1.0, 2.0, -3.0])
+            case 1:
+                n, m = shapes["a"]
+                row[: n * m].reshape(n, m)[draw.integers(0, n)] = 1.0
+            case 2:
+                n, m = shapes["a"]
+                row[: n * m].reshape(n, m)[:, draw.integers(0, m)] = 1.0
+            case _:
+                some = draw.choice(size, min(size, int(draw.integers(1, 7))), replace=False)
+                row[some] = draw.integers(-5, 6, len(some))
+        rows = np.vstack([rows, row])
+    yield rows
+    yield draw.integers(-2, 3, (int(draw.integers(0, 13)), len(rows))) @ rows
+
+
+def _said(
+    draw: np.random.Generator, shapes: dict[str, tuple[int, ...]], matrix: np.ndarray, rhs: np.ndarray
+) -> Iterator[affinet.Constraint]:
+    """Some equations as one matrix, the others each as a rule of its own."""
+    w: Any = affinet.weights(shapes)
+    some = int(draw.integers(0, len(matrix) + 1))
+    if some:
+        yield families.linear([w.a, w.b], matrix[:some], rhs[:some])
+    n, m = shapes["a"]
+    for row, value in zip(matrix[some:], rhs[some:], strict=True):
+        first, second = row[: n * m].reshape(n, m), row[n * m :].reshape(shapes["b"])
+        yield (first * w.a).sum() + (second * w.b).sum() == value
+
+
+def refused(made: Consistent) -> str:
+    """Why the rules were called contradictory; empty where they were planned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", affinet.NothingToTrainWarning)
+        try:
+            affinet.plan(made.rules)
+        except affinet.InfeasibleError as error:
+            return str(error)
+    return ""
+
+
+def main(count: int) -> None:
+    for kind in KINDS:
+        for scaling in SCALINGS:
+            found: Counter[str] = Counter()
+            first = ""
+            for seed in range(count):
+                made = consistent(seed, scaling, kind)
+                why = refused(made)
+                found["refused" if why else "planned"] += 1
+                first = first or (f"seed {seed}: {why}" if why else "")
+            print(np.dtype(kind), f"{scaling} scaled:", dict(found), first, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
