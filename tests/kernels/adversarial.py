@@ -80,5 +80,6 @@ def miss(plan: affinet.Plan, weights: Weights, dtype: torch.dtype, *, component:
     gap = np.abs(np.add.reduceat(terms, said.first) - said.rhs) - floor * np.add.reduceat(np.abs(said.values), said.first)
     size = np.add.reduceat(np.abs(terms), said.first) + np.abs(said.rhs)
     if component:
-        size = size + said.norm * np.sqrt(np.bincount(said.part_of_entry, flat**2))[said.part]
+        largest = np.abs(flat).max(initial=0.0) or 1.0  # whose square may be no number
+        size = size + said.norm * largest * np.sqrt(np.bincount(said.part_of_entry, (flat / largest) ** 2))[said.part]
     return float((gap.clip(0) / np.where(size > 0, size, 1)).max() / torch.finfo(dtype).eps)
