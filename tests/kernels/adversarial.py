@@ -33,10 +33,13 @@ class Equations:
 def hard(plan: affinet.Plan, dtype: torch.dtype) -> Iterator[tuple[str, Weights]]:
     """Inputs by name: even, all equal, of one sign, far away, of magnitudes over four decades, with one giant."""
     for number, (name, numbers) in enumerate(_numbers().items()):
-        yield name, {
-            p.name: torch.from_numpy(numbers(draw(number, k), p.size)).reshape(p.shape).to(dtype)
-            for k, p in enumerate(plan.parameters)
-        }
+        yield (
+            name,
+            {
+                p.name: torch.from_numpy(numbers(draw(number, k), p.size)).reshape(p.shape).to(dtype)
+                for k, p in enumerate(plan.parameters)
+            },
+        )
 
 
 def _numbers() -> dict[str, Callable[[np.random.Generator, int], np.ndarray]]:
@@ -61,9 +64,8 @@ def equations(plan: affinet.Plan) -> Equations:
     joined = sparse.block_array([[None, pattern], [pattern.T, None]])
     _, label = sparse.csgraph.connected_components(joined, directed=False)
     norm = np.sqrt(np.add.reduceat(rows.values**2, rows.bounds[:-1][said]))
-    return Equations(
-        rows.columns, rows.values, rows.bounds[:-1][said], rows.rhs[said], norm, label[: len(said)][said], label[len(said) :]
-    )
+    part, part_of_entry = label[: len(said)][said], label[len(said) :]
+    return Equations(rows.columns, rows.values, rows.bounds[:-1][said], rows.rhs[said], norm, part, part_of_entry)
 
 
 def miss(plan: affinet.Plan, weights: Weights, dtype: torch.dtype, *, component: bool = False) -> float:
@@ -77,7 +79,8 @@ def miss(plan: affinet.Plan, weights: Weights, dtype: torch.dtype, *, component:
     terms = said.values.astype(np.longdouble) * flat.astype(np.longdouble)[said.columns]
     # What is smaller than the smallest number of the dtype cannot be mended by it.
     floor = float(torch.finfo(dtype).smallest_normal) * torch.finfo(dtype).eps
-    gap = np.abs(np.add.reduceat(terms, said.first) - said.rhs) - floor * np.add.reduceat(np.abs(said.values), said.first)
+    slack = floor * np.add.reduceat(np.abs(said.values), said.first)
+    gap = np.abs(np.add.reduceat(terms, said.first) - said.rhs) - slack
     size = np.add.reduceat(np.abs(terms), said.first) + np.abs(said.rhs)
     if component:
         largest = np.abs(flat).max(initial=0.0) or 1.0  # whose square may be no number

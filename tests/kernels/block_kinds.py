@@ -21,7 +21,7 @@ Rules = Callable[[Any, int], list[affinet.Constraint]]
 class Kind:
     """`rules(w, n)` over square weights a and b of n rows, more than 256, become a block called `block`.
 
-    `exact`: they say ±1 ties, which hold to the bit. `iterated`: no factor is kept, as of a component that is too large.
+    `exact`: they say ±1 ties, which hold to the bit. `iterated`: no factor is kept, as where it is too large.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 import torch
@@ -26,17 +27,16 @@ def main(loops: str) -> None:
     (torch.randn(2000, 2000) * 2).sum()  # torch's own threads have worked too
     child = os.fork()
     if child == 0:
-        os._exit(0 if done_in_child(projector, values, wanted) and done_in_child(plan.projector(values), values, wanted) else 3)
+        done = [done_in_child(each, values, wanted) for each in (projector, plan.projector(values))]
+        os._exit(0 if all(done) else 3)
     _, status = os.waitpid(child, 0)
-    print("child", os.waitstatus_to_exitcode(status), "violation", max(projector.violation(wanted).values()) < 1e-4)
+    print(os.waitstatus_to_exitcode(status), max(projector.violation(wanted).values()) < 1e-4)  # noqa: T201
 
 
 def done_in_child(
     projector: affinet.Projector, values: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]
 ) -> bool:
     """Whether the child computes what the parent did, and torch keeps its number of threads."""
-    import signal
-
     signal.alarm(LAST_RESORT)
     found = projector.project(values)
     tangent, gradients = projector.tangent(values), {name: x.numpy().copy() for name, x in values.items()}

@@ -9,7 +9,6 @@ import torch
 
 import affinet
 
-# `share` and sums are views of one number: a pickle of arrays as they are would lose that, and the kernels with it.
 SHAPES = {"a": (300, 260), "b": (300, 300), "c": (50,)}
 
 
@@ -30,7 +29,7 @@ def main() -> None:
     projector = plan.projector(values)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         there = pool.apply(projected, (plan, projector, values))
-    print(there == projected(plan, projector, values))
+    print(there == projected(plan, projector, values))  # noqa: T201
 
 
 if __name__ == "__main__":

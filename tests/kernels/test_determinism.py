@@ -57,7 +57,8 @@ def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 def test_weights_in_another_memory_order_are_written_too(few: bool) -> None:
     n = 6 if few else 80
     w = affinet.weights({"a": (n, n)})
-    plan = affinet.plan([w.a[0, 1] == 2 * w.a[3, 2], affinet.families.share(w.a[4:], np.arange(n * (n - 4)).reshape(-1, n) % 7)])
+    pattern = np.arange(n * (n - 4)).reshape(-1, n) % 7
+    plan = affinet.plan([w.a[0, 1] == 2 * w.a[3, 2], affinet.families.share(w.a[4:], pattern)])
     values = {"a": torch.randn(n, n).T}
     wanted = plan.projector(values).project({"a": values["a"].contiguous()})["a"]
     found = plan.projector(values).project(values)["a"]

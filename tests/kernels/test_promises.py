@@ -18,7 +18,7 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 IDLE = 30.0
 """A promise is idle where no input comes within this factor of it."""
 AVERAGED = ("wide",)
-"""Rounding of the 67,600 entries of one equation averages out: only entries that all round the same way would add up."""
+"""Rounding of the 67,600 entries of one equation averages out: only if all rounded the same way it would not."""
 EXACT = (("fixed", torch.float64),)
 """A value given in float64 is stored as it is."""
 

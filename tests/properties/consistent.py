@@ -1,4 +1,4 @@
-"""Random rules that hold together, at a point that is known, by construction: none of them is to be called contradictory.
+"""Random rules that hold together by construction, at a point that is known: none is to be called contradictory.
 
 `python -m tests.properties.consistent 10000` makes so many, an equal share of each family, and says what was refused;
 `python -m tests.properties.consistent 1000 beyond` those of which the tolerance cannot promise it.
@@ -37,7 +37,7 @@ PROMISED = (
     *(Family("rows", spread, kind) for spread in (0.0, 8.0) for kind in KINDS),
     *(Family("entries", 2.0, kind) for kind in KINDS),
 )
-"""Coefficients of one equation that differ by 1e8 leave singular values of 1e-8, and equations that are left of two such
+"""Coefficients of one equation that differ by 1e8 leave singular values of 1e-8, and what is left of two such equations
 ones of 1e-16: ranks cannot be told then. Those that differ by 1e4 are far from it."""
 BEYOND = tuple(Family("entries", 8.0, kind) for kind in KINDS)
 

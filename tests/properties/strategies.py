@@ -105,7 +105,8 @@ def _view(draw: st.DrawFn, w: Any, names: list[str]) -> tuple[affinet.Expression
     keys: list[Any] = []
     for size in w[name].shape:
         first = draw(st.integers(0, max(0, size - 1)))
-        keys.append(draw(st.sampled_from([slice(None), slice(None), slice(first, None), first])) if size else slice(None))
+        pieces = [slice(None), slice(None), slice(first, None), first] if size else [slice(None)]
+        keys.append(draw(st.sampled_from(pieces)))
     said = ", ".join(str(key) if isinstance(key, int) else f"{key.start or ''}:" for key in keys)
     view, text = (w[name][tuple(keys)], f"{name}[{said}]") if keys else (w[name], name)
     return (view.T, f"{text}.T") if len(view.shape) == 2 and draw(st.booleans()) else (view, text)
@@ -119,7 +120,8 @@ def _fixed(draw: st.DrawFn, w: Any, names: list[str], point: dict[str, np.ndarra
 
 def _summed(draw: st.DrawFn, w: Any, names: list[str], point: dict[str, np.ndarray], numbers: Any) -> list[Any]:
     view, _text = _view(draw, w, names)
-    total = view.sum(dim=draw(st.integers(0, len(view.shape) - 1))) if view.shape and draw(st.booleans()) else view.sum()
+    along = view.shape and draw(st.booleans())
+    total = view.sum(dim=draw(st.integers(0, len(view.shape) - 1))) if along else view.sum()
     factor = draw(st.sampled_from(SCALES))
     return [factor * total == factor * value_of(total, point)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.properties.consistent import PROMISED, Family, consistent, refused
+from tests.properties.consistent import BEYOND, PROMISED, Family, consistent, refused
 
 COUNT = 40
 
@@ -14,3 +14,8 @@ def test_rules_that_hold_together_are_never_refused(family: Family) -> None:
     made = [consistent(seed, family) for seed in range(COUNT)]
     assert {seed: why for seed, system in enumerate(made) if (why := refused(system))} == {}
     assert sum(system.rank < sum(rule.rows for rule in system.rules) for system in made) > COUNT / 3, "redundant ones"
+
+
+@pytest.mark.parametrize("family", BEYOND, ids=str)
+def test_where_ranks_cannot_be_told_few_are_refused_and_nothing_else_happens(family: Family) -> None:
+    assert sum(bool(refused(consistent(seed, family))) for seed in range(COUNT)) <= COUNT / 5

@@ -183,9 +183,10 @@ def _by_svd(
     within = np.einsum("kqr,kr->kq", ut, rhs)
     residual = rhs - np.einsum("kqr,kq->kr", ut, within)
     size = terms.max(axis=1)
-    consistent = kept.all(axis=1) | (np.abs(residual).max(axis=1) <= tolerance.consistency(r) * size)
     target = np.divide(within, s, out=np.zeros_like(within), where=kept)
     ranks = kept.sum(axis=1)
+    agree = np.abs(residual).max(axis=1) <= tolerance.consistency(r) * size
+    consistent = (ranks == matrix.shape[1]) | agree
     most = int(ranks.max(initial=0))
     basis = np.where(kept[:, :, None], vt, 0.0)
     full = ranks == matrix.shape[1]
