@@ -179,8 +179,17 @@ def _entry(draw: st.DrawFn, w: Any, names: list[str]) -> affinet.Expression | No
 
 
 def _sum_of_two(one: affinet.Constraint, other: affinet.Constraint) -> affinet.Constraint:
-    """What two rules say together: an equation that follows from them."""
-    return one.expression.sum() + 2 * other.expression.sum() == 0
+    """What two rules say together, an equation that follows from them; each in units of its own.
+
+    A rule of 1e8 and one of 1 in one equation say the second to eight digits only, and of redundant equations that one
+    may be kept.
+    """
+    first, second = (rule.expression.sum() / _unit(rule) for rule in (one, other))
+    return first + 2 * second == 0
+
+
+def _unit(rule: affinet.Constraint) -> float:
+    return max([1e-8, *(abs(term.scalar) for term in rule.expression.terms)])
 
 
 def value_of(expression: affinet.Expression, point: dict[str, np.ndarray]) -> np.ndarray:
