@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from affinet.structure.diagnosis.explaining import explain
 from affinet.structure.findings.collecting import Finding, findings
 from affinet.structure.incidence import Incidence
 from affinet.structure.summary import summary, with_findings
+from affinet.system.description import described, system_of
 from affinet.system.planfile import read_system, write_system
 from affinet.system.system import System
 
@@ -115,6 +116,16 @@ class Plan:
         """The analysis with a line for every rule, without the findings; `str(plan)` shortens it."""
         return visible(summary(self.system, self.blocks, most=None))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What the rules say, as in a file; a copy in another process is planned there again, to the same bits.
+
+        Arrays as they are would lose what they share, and with it the kernels that it decides on.
+        """
+        return _planned_again, described(self.system)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
+        return self
+
     def __str__(self) -> str:
         return visible(with_findings(summary(self.system, self.blocks), self.findings))
 
@@ -149,6 +160,10 @@ def compiled(system: System) -> Plan:
     except Contradiction as found:
         candidates, consequence = found.rules, found.consequence
     raise explain(system, candidates, consequence, lambda numbers: _feasible(system, numbers))
+
+
+def _planned_again(description: Mapping[str, Any], rows: Sequence[Any]) -> Plan:
+    return compiled(system_of(description, rows))
 
 
 def _feasible(system: System, numbers: Iterable[int]) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
+from affinet.kernels.torch.putting import put
 from affinet.language.terms import row_major_steps
 from affinet.structure.blocks import Part, View
 from affinet.structure.offsets import Dim, Nest, Offsets, disjoint_sums
@@ -129,7 +130,7 @@ class Gathered:
     def write(self, tensors: Tensors, values: Tensor) -> None:
         """Put the entries back where there is a tensor; `values` broadcast to the shape they are read in."""
         if self._few is not None and (only := tensors[self.names[0]]) is not None:
-            only.put_(self._few, values.expand(self._few.shape).to(only.dtype))
+            put(only, self._few, values.expand(self._few.shape).to(only.dtype))
             return
         if len(self._shape) > 1:
             values = values.expand(self._shape).reshape(-1)
@@ -180,4 +181,4 @@ def _flat_put(tensor: Tensor, positions: Tensor, values: Tensor) -> None:
     if tensor.is_contiguous():
         tensor.view(-1).index_copy_(0, positions, values)
     else:
-        tensor.put_(positions, values)
+        put(tensor, positions, values)

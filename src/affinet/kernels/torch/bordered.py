@@ -14,6 +14,7 @@ from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirrorKernel
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
+from affinet.kernels.torch.putting import put
 from affinet.kernels.torch.sparse import on_device
 from affinet.structure.blocks import Base, Bordered, Mirror, MirroredProduct, Pairs
 from affinet.structure.places import spans
@@ -150,23 +151,22 @@ class BorderedKernel:
         return x.take(self._used).to(self._wide)
 
     def _spread(self, values: Tensor, like: Tensor) -> Tensor:
-        return torch.zeros_like(like).put_(self._used, values.to(like.dtype))
+        return put(torch.zeros_like(like), self._used, values.to(like.dtype))
 
     def _bordered(self, x: Tensor, rhs: Tensor | None) -> Tensor:
         """`x − Bᵀ S⁺ (B x − rhs)`, in place."""
         taken = self._taken(x)
         gap = self._matrix @ taken
         solved = self._factor @ (self._factor.T @ (gap if rhs is None else gap - rhs))
-        return x.put_(self._used, (taken - self._transposed @ solved).to(x.dtype))
+        return put(x, self._used, (taken - self._transposed @ solved).to(x.dtype))
 
     def _exact(self, x: Tensor, values: Tensor | None) -> Tensor:
         """Entries of given value set and equal ones copied, to the bit, in place; without values they are zero."""
         if len(self._pinned):
-            x.put_(
-                self._pinned, torch.zeros_like(self._values, dtype=x.dtype) if values is None else values.to(x.dtype)
-            )
+            known = torch.zeros_like(self._values) if values is None else values
+            put(x, self._pinned, known.to(x.dtype))
         if len(self._members):
-            x.put_(self._members, x.take(self._representatives) * self._signs.to(x.dtype))
+            put(x, self._members, x.take(self._representatives) * self._signs.to(x.dtype))
         return x
 
 

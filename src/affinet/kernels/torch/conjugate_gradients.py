@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from math import sqrt
+from threading import local
 
 import torch
 from torch import Tensor
@@ -44,7 +45,12 @@ class NormalEquations:
     ) -> None:
         self._matrix, self._transposed, self._squares, self._gram = matrix, transposed, squares, gram
         self._relative = max(MARGIN * epsilon, torch.finfo(matrix.dtype).eps * (DEEPER if independent else 1.0))
-        self.iterations = 0
+        self._counted = local()
+
+    @property
+    def iterations(self) -> int:
+        """How many the last solution took, of this thread."""
+        return getattr(self._counted, "iterations", 0)
 
     def solve(self, gap: Tensor, size: float, ease: Tensor | None = None, start: Tensor | None = None) -> Tensor:
         """Solve to rounding relative to `size`, a sum of the norms of what `gap` was computed from.
@@ -63,8 +69,9 @@ class NormalEquations:
         p = r.clone() if diagonal is None else r / diagonal
         rho = r @ p
         every = 1 if gap.device.type in FREE_TO_LOOK else LOOKING
-        for self.iterations in range(MOST_ITERATIONS):
-            if self.iterations % every == 0 and float(r @ r) <= bound:
+        for iterations in range(MOST_ITERATIONS):
+            self._counted.iterations = iterations
+            if iterations % every == 0 and float(r @ r) <= bound:
                 return u
             q = self._applied(p, ease)
             step = _ratio(rho, p @ q)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors, box_of
 from affinet.kernels.torch.precision import mean_norm, regular_dtype, silenced
+from affinet.kernels.torch.putting import put
 from affinet.kernels.torch.scratch import Scratch
 from affinet.kernels.torch.slices import ProductKernel
 from affinet.language.terms import row_major_steps
@@ -78,7 +79,7 @@ class MirrorKernel:
 
     def _with(self, others: Tensor | None, x: Tensor) -> Tensor:
         """`x`, in place, with the entries of other blocks put back."""
-        return x if others is None else x.put_(self.others, others)
+        return x if others is None else put(x, self.others, others)
 
     def difference(self, x: Tensor) -> Tensor:
         """`|x − sign · mirrored(x)|`."""

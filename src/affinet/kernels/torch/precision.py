@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 from math import sqrt
+from os import getpid
 
 import torch
 from torch import Tensor
 
+IMPORTED_BY = getpid()
+"""The process that may have torch's threads; one that was forked from it has none of them."""
 NOISE = 32.0
 """A projected gradient at or below this many roundoffs of what it was computed from is noise (DESIGN, trap 6)."""
 
@@ -67,17 +70,22 @@ def exact_matmul(x: Tensor) -> Tensor:
 class undisturbed:
     """No autograd and no autocast: a projection inside somebody's context is the projection all the same.
 
+    In a forked process torch is held to one thread meanwhile: the others of its OpenMP team were left behind in the
+    parent, and an operation shared out to them would wait for ever.
     A class, since a generator costs as much again as the two switches.
     """
 
-    __slots__ = ("_autocast", "_gradients")
+    __slots__ = ("_autocast", "_gradients", "_threads")
 
     def __init__(self, device: torch.device) -> None:
+        self._threads = torch.get_num_threads() if getpid() != IMPORTED_BY else 1
         on = torch.is_autocast_enabled(device.type)
         self._autocast = torch.autocast(device.type, enabled=False) if on else None
         self._gradients = torch.no_grad()
 
     def __enter__(self) -> None:
+        if self._threads > 1:
+            torch.set_num_threads(1)
         self._gradients.__enter__()
         if self._autocast is not None:
             self._autocast.__enter__()
@@ -86,3 +94,5 @@ class undisturbed:
         if self._autocast is not None:
             self._autocast.__exit__(*exception)
         self._gradients.__exit__(*exception)
+        if self._threads > 1:
+            torch.set_num_threads(self._threads)

@@ -40,33 +40,37 @@ class Projector:
         if not any(tensor.is_meta for tensor in like.values()):
             self.kernels(like)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The plan: kernels are set up again where a copy is used, in another process perhaps."""
+        return {"plan": self.plan, "names": self.names, "_kernels": {}, "_measures": {}}
+
     def project(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The nearest point that satisfies all rules, as new tensors of the same dtypes.
 
         Law: idempotent to one spacing of the dtype. Entries in no rule keep their bits.
         """
         check(self.plan, weights)
-        copies = {name: weights[name].detach().clone() for name in self.names}
-        self.project_(copies, passes=2)
+        with undisturbed(self._device(weights)):
+            copies = {name: weights[name].detach().clone() for name in self.names}
+            self.project_(copies, passes=2)
         return {**weights, **copies}
 
     def tangent(self, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`P v`: the part of v along which the rules stay as they are, as new tensors. Law: `A P v == 0`."""
         check(self.plan, vectors)
-        copies = {name: vectors[name].detach().clone() for name in self.names}
-        kernels = self.kernels(copies)
-        with undisturbed(_device(copies)):
-            for kernel in kernels:
+        with undisturbed(self._device(vectors)):
+            copies = {name: vectors[name].detach().clone() for name in self.names}
+            for kernel in self.kernels(copies):
                 kernel.write(copies, kernel.tangent(kernel.read(copies)))
         return {**vectors, **copies}
 
     def violation(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
         """Rule name → largest absolute violation, each in the units in which the rule was written."""
         check(self.plan, weights)
-        device = _device({name: weights[name] for name in self.names})
-        if device not in self._measures:
-            self._measures[device] = Measure(self.plan.system, device)
+        device = self._device(weights)
         with undisturbed(device):
+            if device not in self._measures:
+                self._measures[device] = Measure(self.plan.system, device)
             return self._measures[device]({name: weights[name].detach() for name in self.names})
 
     def multipliers(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -86,7 +90,7 @@ class Projector:
     def stationarity(self, gradients: Mapping[str, Tensor]) -> float:
         """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules take all of the gradient, 0 for g = 0."""
         tangent = self.tangent(gradients)
-        wide = irregular_dtype(_device({name: gradients[name] for name in self.names}))
+        wide = irregular_dtype(self._device(gradients))
         along, whole = (
             sum(float(torch.linalg.vector_norm(vectors[name].detach(), dtype=wide)) ** 2 for name in self.names) ** 0.5
             for vectors in (tangent, gradients)
@@ -108,9 +112,8 @@ class Projector:
         One pass is exact to rounding for weights near the set, as after a step; a second one refines a long move.
         Where the number `skipped` is not zero (a GradScaler found an infinity) no bit is changed, without a look at it.
         """
-        kernels = self.kernels(weights)
-        with undisturbed(_device(weights)):
-            for kernel in kernels:
+        with undisturbed(self._device(weights)):
+            for kernel in self.kernels(weights):
                 for _ in range(passes):
                     if skipped is None and _settled(kernel, weights, affine=True, quiet=0.0):
                         continue
@@ -124,9 +127,8 @@ class Projector:
 
         Two passes: where the D_i differ by many orders of magnitude one of them loses digits that the second finds.
         """
-        kernels = self.kernels(weights)
-        with undisturbed(_device(weights)):
-            for kernel in kernels:
+        with undisturbed(self._device(weights)):
+            for kernel in self.kernels(weights):
                 x, resistance = kernel.read(weights), kernel.read(metric)
                 moved = kernel.project_in_metric(kernel.project_in_metric(x, resistance), resistance)
                 kernel.write(weights, moved if skipped is None else torch.where(skipped != 0, x, moved))
@@ -143,9 +145,8 @@ class Projector:
         `decay` holds the signed λ that the optimizer itself will add to each gradient, where it does: what it then
         uses is `P(g + λ w)`. Missing gradients stay missing; their entries count as zero and carry no decay.
         """
-        kernels = self.kernels(weights)
-        with undisturbed(_device(weights)):
-            for kernel in kernels:
+        with undisturbed(self._device(weights)):
+            for kernel in self.kernels(weights):
                 present = {name: gradients.get(name) for name in kernel.names}
                 floor = _floor(present)
                 if floor > 0.0 and not (not decay and _settled(kernel, present, affine=False, quiet=floor)):
@@ -167,6 +168,10 @@ class Projector:
         for kernel in (kernel for kernels in self._kernels.values() for kernel in kernels):
             if isinstance(kernel, SparseKernel):
                 kernel.forget()
+
+    def _device(self, tensors: Mapping[str, Tensor]) -> torch.device:
+        """The one device that all constrained tensors are on."""
+        return tensors[self.names[0]].device if self.names else torch.device("cpu")
 
     def kernels(self, tensors: Mapping[str, Tensor]) -> tuple[Kernel, ...]:
         """The kernels for these devices and dtypes."""
@@ -211,11 +216,6 @@ def check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
             raise UnsupportedWeightError(
                 parameter.name, f"its dtype is {tensor.dtype}", "Rules need a real floating dtype."
             )
-
-
-def _device(tensors: Mapping[str, Tensor]) -> torch.device:
-    """The one device that all constrained tensors are on."""
-    return next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
 
 
 def _kept(kernel: Kernel, x: Tensor, skipped: Tensor) -> Tensor:

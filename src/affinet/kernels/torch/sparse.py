@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import cache
+from threading import Lock, local
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from affinet.kernels.torch.components import Unknowns
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.structure.blocks import Sparse
+
+_HEARING = Lock()
 
 
 class SparseKernel:
@@ -45,7 +49,7 @@ class SparseKernel:
             self._equations = NormalEquations(
                 self._matrix, self._transposed, squares, gram, epsilon=epsilon, independent=block.independent
             )
-        self._last: dict[str, Tensor] = {}
+        self._last = Solutions()
 
     def read(self, tensors: Tensors) -> Tensor:
         return self._unknowns.read(tensors)
@@ -85,17 +89,24 @@ class SparseKernel:
 
     def forget(self) -> None:
         """Solve the next system from zero, as if no step had been taken."""
-        self._last.clear()
+        self._last.of.clear()
 
     def _solved(self, gap: Tensor, y: Tensor, purpose: str) -> Tensor:
         if self._equations is None:
             assert self._factor is not None
             return torch.from_numpy(self._factor.solve(gap.numpy()))
-        solved = self._equations.solve(gap, _size(y, gap), start=self._last.get(purpose))
+        solved = self._equations.solve(gap, _size(y, gap), start=self._last.of.get(purpose))
         # The second pass of a projection finds nothing to do where the first one reached the bound.
         if self._equations.iterations:
-            self._last[purpose] = solved
+            self._last.of[purpose] = solved
         return solved
+
+
+class Solutions(local):
+    """The last solution of every purpose, each thread its own: what another thread projects must not move the bits."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, Tensor] = {}
 
 
 def _size(y: Tensor, gap: Tensor) -> float:
@@ -118,14 +129,25 @@ def on_device(matrix: sparse.csr_array, dtype: torch.dtype, device: torch.device
     rows = sparse.csr_array(matrix)
     # MKL takes int32 as they are, and copies int64 at every product.
     kind = np.int32 if device.type == "cpu" and max(rows.nnz, *rows.shape) < 2**31 else np.int64
-    with warnings.catch_warnings():
+    _hear_that_csr_is_beta()
+    return torch.sparse_csr_tensor(
+        torch.as_tensor(rows.indptr.astype(kind)),
+        torch.as_tensor(rows.indices.astype(kind)),
+        torch.as_tensor(rows.data),
+        size=rows.shape,
+        dtype=dtype,
+        device=device,
+        check_invariants=False,  # said, because torch warns where nothing is
+    )
+
+
+@cache
+def _hear_that_csr_is_beta() -> None:
+    """Let torch say so, once a process, where nobody hears it.
+
+    Not around each matrix: `catch_warnings` swaps what all threads share, and two at a time leave the wrong filters.
+    """
+    with _HEARING, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.as_tensor(rows.indptr.astype(kind)),
-            torch.as_tensor(rows.indices.astype(kind)),
-            torch.as_tensor(rows.data),
-            size=rows.shape,
-            dtype=dtype,
-            device=device,
-            check_invariants=False,  # said, because torch warns where nothing is
-        )
+        none = torch.zeros(0, dtype=torch.int64)
+        torch.sparse_csr_tensor(torch.zeros(1, dtype=torch.int64), none, none.double(), (0, 0), check_invariants=False)

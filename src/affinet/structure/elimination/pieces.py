@@ -19,6 +19,8 @@ from affinet.system.layout import Layout
 from affinet.system.rows import Rows, concatenate
 from affinet.system.tolerance import Tolerance
 
+LARGER = 8.0
+"""How many times larger the numbers may be that a right-hand side is left of."""
 MOST_PASSES = 8
 """What one pass takes out leaves nothing for the next but for rounding."""
 
@@ -55,7 +57,7 @@ def _factored(
 ) -> Piece:
     if isinstance(component, Giant):
         return Piece(component, None)
-    if _untied(component, reduction):
+    if _untied(component, reduction) and _whole(component):
         columns = reduction.columns[component.nodes]
         regular = recognised(columns, component.matrix, component.rhs, layout)
         if regular is not None:
@@ -66,6 +68,16 @@ def _factored(
     if not solved.consistent.all():
         raise Contradiction
     return Piece(component, solved)
+
+
+def _whole(component: Batch) -> bool:
+    """Whether right-hand sides are as large as what they are left of.
+
+    Where they are rounding of larger numbers, a contradiction is told from it by these numbers, which batches of
+    regular rows do not carry. A single equation contradicts nothing.
+    """
+    left, of = np.abs(component.rhs).max(axis=1), component.terms.max(axis=1)
+    return component.matrix.shape[1] == 1 or bool((of <= LARGER * left).all())
 
 
 def _untied(component: Batch, reduction: Reduction) -> bool:

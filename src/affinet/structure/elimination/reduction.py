@@ -169,7 +169,9 @@ def _fix(state: _State, core: Rows, single: Integers, terms: Floats, tolerance: 
     state.value[node[::-1]] = value[::-1]
     np.maximum.at(state.value_size, node, size)
     state.known[node] = True
-    if (np.abs(state.value[node] - value) > tolerance.consistency(8) * np.maximum(size, np.abs(value))).any():
+    # Beside the largest numbers that any of these values is left of, not its own: the other may be the rounded one.
+    bound = tolerance.consistency(8) * np.maximum(state.value_size[node], np.abs(value))
+    if (np.abs(state.value[node] - value) > bound).any():
         raise Contradiction
 
 
@@ -204,8 +206,7 @@ def _close_cycles(state: _State, edges: Edges, forest: Forest, terms: Floats, to
     state.value[node[::-1]] = value[::-1]
     np.maximum.at(state.value_size, node, size[~free] / np.abs(coefficient[~free]))
     state.known[node] = True
-    disagreement = np.abs((state.value[node] - value) * coefficient[~free])
-    if (disagreement > bound * (size[~free] + np.abs(coefficient[~free] * value))).any():
+    if (np.abs(state.value[node] - value) > bound * (state.value_size[node] + np.abs(value))).any():
         raise Contradiction
     return True
 

@@ -97,7 +97,8 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
     condition = s[:1] / s[max(rank, 1) - 1] if s[0] > 0 else np.ones(1)
     within = rhs @ u[:, :rank]
     gap = np.abs(rhs - within @ u[:, :rank].T).max(axis=1)
-    consistent = gap <= tolerance.consistency(len(matrix)) * np.abs(rhs).max(axis=1)
+    # Independent equations contradict nothing, whatever rounding says of numbers below the normal ones.
+    consistent = (rank == len(matrix)) | (gap <= tolerance.consistency(len(matrix)) * np.abs(rhs).max(axis=1))
     if rank == len(matrix):
         rows, lower = orthonormal(matrix) if left is None else (left.T, small)
         return Factor(rows[None], np.linalg.solve(lower, rhs.T).T, np.array([rank]), consistent, ambiguous, condition)
@@ -122,7 +123,7 @@ def orthonormal(matrix: Floats) -> tuple[Floats, Floats]:
     q, upper = np.linalg.qr(np.swapaxes(matrix, -1, -2))
     rows, lower = np.swapaxes(q, -1, -2), np.swapaxes(upper, -1, -2)
     solved = np.linalg.solve(lower, matrix)
-    off = np.abs(solved @ np.swapaxes(solved, -1, -2) - np.eye(matrix.shape[-2])).max(axis=(-1, -2))
+    off = np.abs(solved @ np.swapaxes(solved, -1, -2) - np.eye(matrix.shape[-2])).max(axis=(-1, -2), initial=0.0)
     return np.where((off <= NEARLY_ORTHONORMAL)[..., None, None], solved, rows), lower
 
 
@@ -182,9 +183,10 @@ def _by_svd(
     within = np.einsum("kqr,kr->kq", ut, rhs)
     residual = rhs - np.einsum("kqr,kq->kr", ut, within)
     size = terms.max(axis=1)
-    consistent = np.abs(residual).max(axis=1) <= tolerance.consistency(r) * size
     target = np.divide(within, s, out=np.zeros_like(within), where=kept)
     ranks = kept.sum(axis=1)
+    agree = np.abs(residual).max(axis=1) <= tolerance.consistency(r) * size
+    consistent = (ranks == matrix.shape[1]) | agree
     most = int(ranks.max(initial=0))
     basis = np.where(kept[:, :, None], vt, 0.0)
     full = ranks == matrix.shape[1]

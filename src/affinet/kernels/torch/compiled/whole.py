@@ -10,6 +10,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.kernel import Kernel
+from affinet.kernels.torch.putting import put
 from affinet.structure.blocks import Part
 
 
@@ -48,7 +49,7 @@ class Whole:
         if tensor.is_contiguous():
             tensor.view(-1).index_copy_(0, self._places, some)
         else:
-            tensor.put_(self._places, some)
+            put(tensor, self._places, some)
 
     def project(self, x: Tensor) -> Tensor:
         return self._changed(x, self._kernel.project(self._gathered(x)))
