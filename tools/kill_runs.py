@@ -37,13 +37,13 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ[
 
 from torch import Tensor
 
-from affinet.cli import checkpoint, runfolder
-from affinet.cli.begun import JOB as JOB_COPY
-from affinet.cli.checkpoint import Checkpoint, read_checkpoint
 from affinet.cli.commands import commands
-from affinet.cli.finished import SUMMARY
-from affinet.cli.runfolder import CHECKPOINT, METRICS, MODEL, PREVIOUS
-from affinet.cli.snapshot import bits
+from affinet.cli.runs import checkpoint, runfolder
+from affinet.cli.runs.begun import JOB as JOB_COPY
+from affinet.cli.runs.checkpoint import Checkpoint, read_checkpoint
+from affinet.cli.runs.finished import SUMMARY
+from affinet.cli.runs.runfolder import CHECKPOINT, METRICS, MODEL, PREVIOUS
+from affinet.cli.runs.snapshot import bits
 
 JOB = """\
 [data]

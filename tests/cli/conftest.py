@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from affinet.cli.commands import commands
-from affinet.cli.jobfile import JobFile, parse_job
+from affinet.cli.jobs.jobfile import JobFile, parse_job
 
 Command = Callable[..., Result]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from affinet.cli import commands, main
-from affinet.cli.running import Interrupted
+from affinet.cli.runs.running import Interrupted
 from tests.cli.conftest import SMALL, Command
 
 

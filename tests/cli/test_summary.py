@@ -8,7 +8,7 @@ from rich.console import Console
 
 from affinet.cli.screen import Screen
 from affinet.cli.summary import Outcome, RunSummary
-from affinet.cli.training import Epoch, Step
+from affinet.cli.trainings.training import Epoch, Step
 from affinet.cli.watching import Terminal
 from affinet.structure.blocks import Interval
 from affinet.training.baking import Trainable

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import affinet as library
-from affinet.cli import modelfile
+from affinet.cli.files import modelfile
 from tests.cli.conftest import SMALL, Command
 
 SUMS = '[[rule]]\nname = "sums"\nsays = "hidden1.weight.sum(dim=1) == 1"\n'

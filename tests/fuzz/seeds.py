@@ -18,7 +18,7 @@ import affinet
 from affinet import families
 from affinet.system.description import described
 from tests.cli.conftest import SMALL
-from tests.cli.test_jobfile import FROM_THE_README
+from tests.cli.jobs.test_jobfile import FROM_THE_README
 from tests.fuzz.target import CORPUS
 from tests.fuzz.targets import NAMED
 

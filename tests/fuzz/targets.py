@@ -17,10 +17,10 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import affinet
-from affinet.cli.jobfile import read_job
-from affinet.cli.matrices import read_matrix, read_vector
+from affinet.cli.files.matrices import read_matrix, read_vector
+from affinet.cli.files.tables import read_examples
+from affinet.cli.jobs.jobfile import read_job
 from affinet.cli.screen import Screen
-from affinet.cli.tables import read_examples
 from affinet.cli.verifying import verify_file
 from affinet.errors import AffinetError, DataError, ModelFileError, PlanFileError
 from affinet.language.malformed import Malformed

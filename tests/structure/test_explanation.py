@@ -8,7 +8,7 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.structure import tracing
+from affinet.structure.lookup import tracing
 
 SHAPES = {"hidden.weight": (4, 6), "bias": (9,), "x": (), "big": (400, 400), "g": (5000,)}
 W = affinet.weights(SHAPES)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 
-from affinet.cli.jobfile import JobFile
-from affinet.cli.keeping import free_numbers, numbers_of
-from affinet.cli.preparing import make_network, prepare, seeded
+from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.screen import Screen
 from affinet.cli.summary import shown_count
+from affinet.cli.trainings.keeping import free_numbers, numbers_of
+from affinet.cli.trainings.preparing import make_network, prepare, seeded
 from affinet.cli.words import counted
 from affinet.errors import NothingToTrainWarning
 from affinet.structure.findings.overlooked import Overlooked

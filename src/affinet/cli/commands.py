@@ -14,7 +14,7 @@ from affinet.cli.screen import Screen
 from affinet.errors import AffinetError, InfeasibleError, JobError, RunError
 
 if TYPE_CHECKING:
-    from affinet.cli.jobfile import JobFile
+    from affinet.cli.jobs.jobfile import JobFile
 
 WRONG, CONTRADICTION, BROKEN, INTERRUPTED = 2, 1, 1, 130
 
@@ -57,7 +57,7 @@ def train(job: Given = None, out: Out = None, resume: Resumed = None) -> None:
     """
     screen = Screen()
     with _statuses(screen):
-        from affinet.cli.jobfile import read_job
+        from affinet.cli.jobs.jobfile import read_job
 
         if resume is not None:
             _resume(screen, resume, job, out)
@@ -76,7 +76,7 @@ def check(job: JobPath, no_code: NoCode = False) -> None:
     """
     screen = Screen()
     with _statuses(screen, infeasible=CONTRADICTION):
-        from affinet.cli.jobfile import read_job, refuse_code
+        from affinet.cli.jobs.jobfile import read_job, refuse_code
 
         read = read_job(job)
         if no_code:
@@ -119,9 +119,9 @@ def demo(epochs: Epochs = None, out: Out = None) -> None:
 
 
 def _run(screen: Screen, job: JobFile, out: Path) -> None:
-    from affinet.cli.preparing import prepare
-    from affinet.cli.runfolder import refuse_used
-    from affinet.cli.running import run
+    from affinet.cli.runs.runfolder import refuse_used
+    from affinet.cli.runs.running import run
+    from affinet.cli.trainings.preparing import prepare
     from affinet.cli.watching import Terminal
 
     refuse_used(out)
@@ -136,9 +136,9 @@ def _run(screen: Screen, job: JobFile, out: Path) -> None:
 
 
 def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None) -> None:
-    from affinet.cli.jobfile import read_job
-    from affinet.cli.resuming import resume
-    from affinet.cli.runfolder import holds_run
+    from affinet.cli.jobs.jobfile import read_job
+    from affinet.cli.runs.resuming import resume
+    from affinet.cli.runs.runfolder import holds_run
 
     if out is not None:
         raise RunError(f"--out {out} begins a new run, and --resume {run} goes on with an old one. Give one of them.")

@@ -7,8 +7,8 @@ import shutil
 from itertools import count
 from pathlib import Path
 
-from affinet.cli.jobfile import JobFile, parse_job
-from affinet.cli.runfolder import holds_run
+from affinet.cli.jobs.jobfile import JobFile, parse_job
+from affinet.cli.runs.runfolder import holds_run
 
 FILES = Path(__file__).parent / "demo"
 JOB, MATRICES = FILES / "demo.toml", (FILES / "A.mtx", FILES / "b.mtx")

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from affinet.cli.modelfile import opened
+from affinet.cli.files.modelfile import opened
 from affinet.cli.screen import Screen
 from affinet.cli.words import counted
 from affinet.report.verification import Verdict, verify

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from affinet.cli.screen import Screen
 from affinet.cli.summary import Outcome, RunSummary, shown_count, shown_score
-from affinet.cli.training import Epoch, Step
+from affinet.cli.trainings.training import Epoch, Step
 
 
 @dataclass(frozen=True)

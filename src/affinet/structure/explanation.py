@@ -12,11 +12,11 @@ import numpy as np
 from affinet.errors import RuleError, UnknownWeightError, visible
 from affinet.language.expression import Expression, weight
 from affinet.language.terms import Parameter
-from affinet.structure.incidence import Equation, Incidence
-from affinet.structure.naming import by_rules, counted, cut, named_columns, quoted
+from affinet.structure.lookup.incidence import Equation, Incidence
+from affinet.structure.lookup.naming import by_rules, counted, cut, named_columns, quoted
+from affinet.structure.lookup.standing import class_of, freedom, known, standing
+from affinet.structure.lookup.tracing import deciding, nearby, path, relating
 from affinet.structure.plan import Plan
-from affinet.structure.standing import class_of, freedom, known, standing
-from affinet.structure.tracing import deciding, nearby, path, relating
 
 MOST_LOOKED_AT = 50
 """Entries of a slice that are looked at, evenly spread; the explanation says of how many."""

@@ -19,7 +19,7 @@ from affinet.structure.contradiction import Contradiction
 from affinet.structure.determined import determined
 from affinet.structure.diagnosis.explaining import explain
 from affinet.structure.findings.collecting import Finding, findings
-from affinet.structure.incidence import Incidence
+from affinet.structure.lookup.incidence import Incidence
 from affinet.structure.summary import summary, with_findings
 from affinet.system.description import described, system_of
 from affinet.system.planfile import read_system, write_system

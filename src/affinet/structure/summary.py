@@ -22,8 +22,8 @@ from affinet.structure.blocks import (
     Ties,
 )
 from affinet.structure.determined import free_numbers
-from affinet.structure.idle import holds_always
-from affinet.structure.together import groups_of, rank_of
+from affinet.structure.lookup.idle import holds_always
+from affinet.structure.lookup.together import groups_of, rank_of
 from affinet.system.system import System
 
 BYTES = 4

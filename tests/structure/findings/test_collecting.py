@@ -8,7 +8,6 @@ from hypothesis import given, settings
 
 import affinet
 from affinet.kernels.reference import Oracle, oracle
-from affinet.structure import incidence
 from affinet.structure.blocks import Interval
 from affinet.structure.determined import free_numbers
 from affinet.structure.findings import looking
@@ -17,6 +16,7 @@ from affinet.structure.findings.nothing_left import NothingLeft
 from affinet.structure.findings.overlooked import Overlooked
 from affinet.structure.findings.pinned import Pinned
 from affinet.structure.findings.redundant import Redundant
+from affinet.structure.lookup import incidence
 from affinet.structure.plan import Plan
 from tests.contract.building import PATHS, oracle_of, plan_of
 from tests.contract.case import Case

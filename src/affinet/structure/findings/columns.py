@@ -11,7 +11,7 @@ from affinet.language.terms import Integers, Parameter
 from affinet.structure.findings.looking import LINEAR, Look
 from affinet.structure.findings.order import OtherOrder, other_order
 from affinet.structure.findings.overlooked import Overlooked
-from affinet.structure.naming import counted, cut, named
+from affinet.structure.lookup.naming import counted, cut, named
 from affinet.system.rows import Rows
 
 SPARSE = "A=sparse("

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from affinet.structure.findings.looking import LINEAR, Look
-from affinet.structure.idle import holds_always, idle
-from affinet.structure.naming import counted, cut
+from affinet.structure.lookup.idle import holds_always, idle
+from affinet.structure.lookup.naming import counted, cut
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from affinet.language.terms import Integers
 from affinet.structure.blocks import Block, Bordered, Dense, MirroredProduct, Product, Slices, Sparse, Ties
 from affinet.structure.findings.direct import Direct
 from affinet.structure.findings.looking import Group, Look
-from affinet.structure.naming import by_rules, named_columns
-from affinet.structure.standing import columns_of
-from affinet.structure.tracing import relating
+from affinet.structure.lookup.naming import by_rules, named_columns
+from affinet.structure.lookup.standing import columns_of
+from affinet.structure.lookup.tracing import relating
 from affinet.system.layout import Layout
 
 MOST_COPIES = 2**18

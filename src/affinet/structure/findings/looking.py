@@ -10,9 +10,9 @@ import numpy as np
 
 from affinet.structure.blocks import Block
 from affinet.structure.elimination.components import Giant, split
-from affinet.structure.incidence import SMALL
-from affinet.structure.singular import Component, factored
-from affinet.structure.together import groups_of
+from affinet.structure.lookup.incidence import SMALL
+from affinet.structure.lookup.singular import Component, factored
+from affinet.structure.lookup.together import groups_of
 from affinet.system.distinct import distinct
 from affinet.system.rows import Rows
 from affinet.system.system import System

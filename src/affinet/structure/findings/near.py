@@ -11,11 +11,11 @@ import numpy as np
 from affinet.language.terms import Floats
 from affinet.structure.blocks import Bordered, Slices
 from affinet.structure.findings.looking import Look
-from affinet.structure.incidence import Incidence
-from affinet.structure.naming import by_rules, named_columns
-from affinet.structure.singular import Component
-from affinet.structure.standing import columns_of
-from affinet.structure.tracing import MOST_ENTRIES, nearby
+from affinet.structure.lookup.incidence import Incidence
+from affinet.structure.lookup.naming import by_rules, named_columns
+from affinet.structure.lookup.singular import Component
+from affinet.structure.lookup.standing import columns_of
+from affinet.structure.lookup.tracing import MOST_ENTRIES, nearby
 from affinet.system.tolerance import Tolerance
 
 LARGE = 1e4

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from affinet.structure.determined import determined
 from affinet.structure.findings.looking import Look
-from affinet.structure.naming import by_rules, counted
+from affinet.structure.lookup.naming import by_rules, counted
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 
 from affinet.language.terms import Integers, Parameter
-from affinet.structure.naming import cut
+from affinet.structure.lookup.naming import cut
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows
 

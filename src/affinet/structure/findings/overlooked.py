@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from affinet.structure.naming import counted, quoted
+from affinet.structure.lookup.naming import counted, quoted
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Block, Bordered, Fixed, MirroredProduct, Product, Slices
 from affinet.structure.findings.direct import Direct
 from affinet.structure.findings.looking import Group, Look
-from affinet.structure.incidence import Incidence
-from affinet.structure.naming import by_rules, named
-from affinet.structure.singular import Component
-from affinet.structure.standing import class_of, columns_of, freedom, place_of
+from affinet.structure.lookup.incidence import Incidence
+from affinet.structure.lookup.naming import by_rules, named
+from affinet.structure.lookup.singular import Component
+from affinet.structure.lookup.standing import class_of, columns_of, freedom, place_of
 from affinet.system.layout import Layout
 
 MOST_LISTED = 2**20

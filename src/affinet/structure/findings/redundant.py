@@ -14,10 +14,10 @@ from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.findings.looking import Group, Look
 from affinet.structure.findings.overlooked import Overlooked
-from affinet.structure.idle import holds_always, idle
-from affinet.structure.naming import cut, quoted
-from affinet.structure.singular import Component
-from affinet.structure.together import rank_of
+from affinet.structure.lookup.idle import holds_always, idle
+from affinet.structure.lookup.naming import cut, quoted
+from affinet.structure.lookup.singular import Component
+from affinet.structure.lookup.together import rank_of
 
 MOST_WORK = 3e9
 """Products of numbers that all least-squares problems take at most: some seconds."""

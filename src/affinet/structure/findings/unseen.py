@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from affinet.structure.blocks import Block, Bordered, Dense, Product, Slices, Sparse, Ties
 from affinet.structure.findings.looking import Group, Look
 from affinet.structure.findings.overlooked import Overlooked
-from affinet.structure.tracing import MOST_ENTRIES
+from affinet.structure.lookup.tracing import MOST_ENTRIES
 
 
 def unseen(look: Look) -> Iterator[Overlooked]:

@@ -1,0 +1,1 @@
+"""Matrices, tables and weights from files that nobody can trust: sizes are checked before memory is taken."""

@@ -1,0 +1,259 @@
+"""MATLAB's `.mat` files, versions 4 and 5 to 7: the numbers of one variable, and of the others nothing but the name.
+
+scipy's reader trusts a file: cells inside cells, sizes that announce more than is there, and subscripts out of range
+end the process or fill the memory. This one reads real matrices alone, and holds each size against what is there first.
+Source: MAT-File Format, The MathWorks, R2024a.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import scipy.sparse
+
+from affinet.cli.files.unfolding import unfolds
+from affinet.errors import DataError
+
+Order = Literal["<", ">"]
+
+HEAD = 2**14
+"""Bytes of a variable in which its name is found: its class, its axes, and a name of at most 63 letters come before."""
+
+MOST_VARIABLES = 10_000
+LONGEST_NAME = 1024
+_MATRIX, _COMPRESSED, _INT32, _UINT32 = 14, 15, 5, 6
+_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_CLASSES = {1: "cells", 2: "structs", 3: "objects", 4: "text"}
+_SPARSE_CLASS, _LAST_NUMERIC, _OPAQUE = 5, 15, 17
+_COMPLEX = 0x0800
+_NUMBERS_4 = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}
+_TEXT_4, _SPARSE_4 = 1, 2
+
+
+@dataclass(frozen=True)
+class _Variable:
+    """One variable of a file; `read` takes its numbers out of it."""
+
+    name: str
+    read: Callable[[], Any]
+
+
+def read_mat(path: Path, chosen: Callable[[list[str]], str]) -> Any:
+    """A variable of a `.mat` file: an array, or a scipy.sparse array whose indices are not yet known to be right.
+
+    `chosen` takes the names and says which. Raises DataError for version 7.3, ValueError and zlib.error for the rest.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(128)
+        if 0 in start[:4]:
+            found = list(_variables_4(file, size))
+        else:
+            found = list(_variables_5(file, size, _order_5(path, start)))
+        names = [each.name for each in found]
+        if len(set(names)) < len(names):
+            raise ValueError("two of its variables have one name")
+        return found[names.index(chosen(names))].read()
+
+
+def _order_5(path: Path, start: bytes) -> Order:
+    if len(start) < 128 or start[126:128] not in (b"IM", b"MI"):
+        raise ValueError("it does not begin as one")
+    order: Order = "<" if start[126:128] == b"IM" else ">"
+    version = struct.unpack_from(f"{order}H", start, 124)[0]
+    if version == 0x0200:
+        way_out = f"In MATLAB, save it again with: save('{path.name}', 'A', '-v7')"
+        raise DataError(f"{path} is a MATLAB v7.3 (HDF5) file, and affinet reads up to v7. {way_out}.")
+    if version != 0x0100:
+        raise ValueError(f"it is of version {version >> 8}.{version & 0xFF}")
+    return order
+
+
+def _variables_5(file: BinaryIO, size: int, order: Order) -> Iterator[_Variable]:
+    place = 128
+    for _ in range(MOST_VARIABLES):
+        if place == size:
+            return
+        kind, length = struct.unpack(f"{order}II", _exactly(file, place, 8))
+        if kind not in (_MATRIX, _COMPRESSED) or length > size - place - 8:
+            raise ValueError(f"byte {place} begins an element of kind {kind} and {length:,} bytes, which is not there")
+        head = _unpacked(file, place, length, kind, HEAD)
+        name = _Element(head, order).name
+        if name:  # without one it is what MATLAB's functions remember
+            yield _Variable(name, _reader_5(file, place, length, kind, order, size))
+        place += 8 + length
+    raise ValueError(f"it holds more than {MOST_VARIABLES:,} variables")
+
+
+def _reader_5(file: BinaryIO, place: int, length: int, kind: int, order: Order, size: int) -> Callable[[], Any]:
+    def read() -> Any:
+        head = _Element(_unpacked(file, place, length, kind, HEAD), order)
+        if reason := unfolds(size, head.announced // 8, 8):
+            raise ValueError(f"variable {head.name!r:.60} holds {reason}")
+        whole = _unpacked(file, place, length, kind, head.announced + 1)  # one more, so that a checksum is reached
+        return _Element(whole, order).numbers(size)
+
+    return read
+
+
+def _unpacked(file: BinaryIO, place: int, length: int, kind: int, most: int) -> bytes | bytearray:
+    """The first bytes of the element of a matrix, at most `most` of them, without the compression."""
+    if kind == _MATRIX:
+        return _exactly(file, place, min(8 + length, most))
+    stream, found, filled = zlib.decompressobj(), bytearray(most), 0
+    file.seek(place + 8)
+    while length and filled < most and not stream.eof:
+        packed = file.read(min(length, 2**16))
+        if not packed:
+            raise ValueError("it ends inside a variable")
+        length -= len(packed)
+        piece = stream.decompress(packed, most - filled)
+        found[filled : filled + len(piece)] = piece
+        filled += len(piece)
+    if filled < most and not stream.eof:
+        raise ValueError("a compressed variable ends before its checksum")
+    del found[filled:]
+    return found
+
+
+def _exactly(file: BinaryIO, place: int, length: int) -> bytes:
+    file.seek(place)
+    found = file.read(length)
+    if len(found) < length:
+        raise ValueError(f"it ends at byte {place + len(found):,}, inside of a variable")
+    return found
+
+
+class _Element:
+    """The element of a matrix, read from its front: class, axes, name, then its numbers."""
+
+    def __init__(self, content: bytes | bytearray, order: Order) -> None:
+        self._content, self._order, self._place = content, order, 0
+        kind, length = self._tag()
+        if kind != _MATRIX:
+            raise ValueError(f"a variable is of kind {kind}, not a matrix")
+        self.announced = 8 + length
+        flags = self._next(_UINT32)
+        if flags.size != 2:
+            raise ValueError("a variable does not say its class")
+        self._class, self._complex = int(flags[0]) & 0xFF, bool(int(flags[0]) & _COMPLEX)
+        self.shape: tuple[int, ...] = (0, 0)  # of the objects of newer MATLAB, which say none
+        if self._class != _OPAQUE:
+            self.shape = tuple(int(n) for n in self._next(_INT32))
+        if not 2 <= len(self.shape) <= 32 or min(self.shape) < 0:
+            raise ValueError(f"a variable has shape {self.shape!r:.80}")
+        self.name = self._next(1).tobytes().decode("latin-1")
+
+    def numbers(self, size: int) -> Any:
+        """The matrix. Raises ValueError where its parts do not fit together."""
+        if len(self._content) != self.announced:
+            raise ValueError(f"{self.name!r:.60} announces {self.announced:,} bytes and holds {len(self._content):,}")
+        if self._class in _CLASSES or not _SPARSE_CLASS <= self._class <= _LAST_NUMERIC:
+            raise ValueError(f"{self.name!r:.60} holds {_CLASSES.get(self._class, 'objects')}, not numbers")
+        if self._complex:
+            raise ValueError(f"{self.name!r:.60} holds complex numbers; affinet takes real numbers")
+        if self._class == _SPARSE_CLASS:
+            return self._sparse()
+        count = prod(self.shape)
+        if reason := unfolds(size, count, 8):
+            raise ValueError(f"{self.name!r:.60} holds {reason}")
+        found = self._next()
+        if found.size != count:
+            raise ValueError(f"{self.name!r:.60} has shape {self.shape!r:.80} and {found.size:,} numbers")
+        return found.reshape(self.shape, order="F")
+
+    def _sparse(self) -> Any:
+        rows, starts, values = self._next(_INT32), self._next(_INT32), self._next()
+        fits = len(self.shape) == 2 and starts.size == self.shape[1] + 1
+        if not fits or not 0 <= starts[-1] <= min(rows.size, values.size):
+            raise ValueError(f"{self.name!r:.60} is sparse, and its parts do not fit its shape {self.shape!r:.80}")
+        stored = int(starts[-1])
+        return scipy.sparse.csc_array((values[:stored], rows[:stored], starts), shape=self.shape)
+
+    def _tag(self) -> tuple[int, int]:
+        """The two numbers that an element begins with; what follows them is next."""
+        if self._place + 8 > len(self._content):
+            raise ValueError("a variable ends where a part of it begins")
+        first, second = struct.unpack_from(f"{self._order}II", self._content, self._place)
+        self._place += 8
+        return first, second
+
+    def _next(self, kind: int | None = None) -> Any:
+        """The numbers of the element that follows, of this kind; one of up to four bytes lies in its own tag."""
+        first, length = self._tag()
+        start, padded = self._place, -(-length // 8) * 8
+        if first >> 16:
+            first, length, start, padded = first & 0xFFFF, first >> 16, self._place - 4, 0
+        if first not in _NUMBERS or (kind is not None and first != kind) or length > len(self._content) - start:
+            raise ValueError(f"a variable has a part of kind {first} and {length:,} bytes, which is not there")
+        dtype = np.dtype(self._order + _NUMBERS[first])
+        if length % dtype.itemsize:
+            raise ValueError(f"a variable has a part of {length:,} bytes, which are no {dtype} numbers")
+        self._place += padded
+        return np.frombuffer(self._content, dtype, length // dtype.itemsize, start)
+
+
+@dataclass(frozen=True)
+class _Header4:
+    """A variable of version 4: `sort` is 0 for numbers, 1 for text, 2 for a sparse matrix, from byte `start` on."""
+
+    name: str
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    sort: int
+    imaginary: int
+    start: int
+
+    @property
+    def length(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize * (1 + self.imaginary)
+
+
+def _variables_4(file: BinaryIO, size: int) -> Iterator[_Variable]:
+    place = 0
+    for _ in range(MOST_VARIABLES):
+        if place == size:
+            return
+        header = _header_4(file, place, size)
+        yield _Variable(header.name, partial(_numbers_4, file, header, size))
+        place = header.start + header.length
+    raise ValueError(f"it holds more than {MOST_VARIABLES:,} variables")
+
+
+def _header_4(file: BinaryIO, place: int, size: int) -> _Header4:
+    head = _exactly(file, place, 20)
+    order: Order = "<" if 0 <= struct.unpack("<i", head[:4])[0] <= 5000 else ">"
+    kind, rows, columns, imaginary, letters = struct.unpack(f"{order}5i", head)
+    code = _NUMBERS_4.get(kind // 10 % 10, "")
+    known = code and kind // 100 in (0, 10) and kind % 10 <= 2
+    if not known or imaginary not in (0, 1) or not 1 <= letters <= LONGEST_NAME:
+        raise ValueError(f"byte {place} begins no variable")
+    name = _exactly(file, place + 20, letters).strip(b"\0").decode("latin-1")
+    dtype = np.dtype(order + code)
+    header = _Header4(name, (rows, columns), dtype, kind % 10, imaginary, place + 20 + letters)
+    if min(rows, columns) < 0 or header.start + header.length > size:
+        raise ValueError(f"{name!r:.60} announces {rows} by {columns} numbers, which are not there")
+    return header
+
+
+def _numbers_4(file: BinaryIO, header: _Header4, size: int) -> Any:
+    if header.sort == _TEXT_4 or header.imaginary:
+        raise ValueError(f"{header.name!r:.60} holds {'text' if header.sort == _TEXT_4 else 'complex numbers'}")
+    if reason := unfolds(size, prod(header.shape), 8):
+        raise ValueError(f"{header.name!r:.60} holds {reason}")
+    found = np.frombuffer(_exactly(file, header.start, header.length), header.dtype).reshape(header.shape, order="F")
+    if header.sort != _SPARSE_4:
+        return found
+    places = found[:, :2]
+    if found.shape[0] < 1 or found.shape[1] != 3 or not ((places >= 1) & (places < 2**31)).all():
+        raise ValueError(f"{header.name!r:.60} is sparse, and its rows and columns are not counted from 1")
+    rows, columns = places[:-1].astype(np.int64).T - 1
+    return scipy.sparse.coo_array((found[:-1, 2], (rows, columns)), shape=tuple(int(n) for n in places[-1]))

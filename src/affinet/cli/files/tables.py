@@ -1,0 +1,136 @@
+"""Tables from CSV and Parquet files: numeric features and a target column, every defect named by column and row."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from polars.exceptions import PanicException, PolarsError
+
+from affinet.cli.files.unfolding import unfolds
+from affinet.cli.words import counted, did_you_mean, listed, one_paragraph
+from affinet.errors import DataError
+from affinet.language.malformed import LARGEST
+from affinet.system.files import MISSING, unreadable
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BEYOND_NUMPY = ("Int128", "UInt128")
+"""Integers that NumPy does not have, by name, since older versions of Polars do not have them either."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows to learn from: `features` (rows, columns) in float64, one `target` a row, and where they came from.
+
+    `kind` is what the target's values are: "text", "truth values", "whole numbers" or "decimal numbers".
+    """
+
+    source: str
+    features: Array
+    target: Array
+    target_name: str
+    kind: str
+
+
+def read_examples(path: Path, target: str) -> Examples:
+    """The examples in the table `path`, whose column `target` is to be predicted from all others.
+
+    Raises DataError: no such file, malformed, no rows, no such column, no features, features that are text, missing or
+    infinite values.
+    """
+    frame = _read(path)
+    if target not in frame.columns:
+        known = listed(frame.columns)
+        raise DataError(f"{path} has no column {target!r}.{did_you_mean(target, frame.columns)} It has: {known}.")
+    features = frame.drop(target)
+    if features.width == 0:
+        raise DataError(f"{path} has no column besides the target {target!r}; add the features to predict it from.")
+    _refuse_other_types(path, features)
+    for name in frame.columns:
+        _refuse_gaps(path, frame[name])
+    column, kind = _target(path, frame[target])
+    return Examples(path.name, features.cast(pl.Float64).to_numpy(), column, target, kind)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise DataError(f"{path} is no table that affinet reads; it reads .csv and .parquet files, and sklearn:NAME.")
+    if reason := unreadable(path):
+        if reason == MISSING:
+            raise DataError(f"there is no data file {path}. Paths in a job are relative to the folder of the job file.")
+        raise DataError(f"{path} {reason}. Name a {path.suffix} file.")
+    try:
+        frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    except DataError:
+        raise
+    except (PolarsError, PanicException, OSError, ValueError) as error:  # a panic of Rust is no Exception
+        raise DataError(f"{path} is not a readable {path.suffix} file: {one_paragraph(error)}.") from None
+    repeated = [name for name in frame.columns if re.search(r"_duplicated_\d+$", name)]
+    if repeated:
+        name = re.sub(r"_duplicated_\d+$", "", repeated[0])
+        raise DataError(f"{path} has more than one column {name!r}; rename one of them.")
+    if frame.height == 0:
+        raise DataError(f"{path} has no rows below its header; affinet has nothing to learn from.")
+    return frame
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    return pl.read_csv(path, infer_schema_length=None)
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    """The table, after a look at how many rows and columns it announces: equal values are packed into a few bytes."""
+    lazy = pl.scan_parquet(path)
+    columns, rows = len(lazy.collect_schema()), int(lazy.select(pl.len()).collect().item())
+    if reason := unfolds(path.stat().st_size, columns * rows, 8):
+        raise DataError(f"{path} holds {reason}. Name a smaller table.")
+    return pl.read_parquet(path)
+
+
+def _refuse_other_types(path: Path, features: pl.DataFrame) -> None:
+    others = [name for name, dtype in features.schema.items() if not (dtype.is_numeric() or dtype == pl.Boolean)]
+    if not others:
+        return
+    name = others[0]
+    example = features[name].drop_nulls().head(1).to_list()
+    shown = f" (such as {str(example[0])!r})" if example else ""
+    raise DataError(
+        f"{path} has features that are not numbers: {listed(others)}; {name!r} is {features[name].dtype}{shown}. "
+        f"Remove the columns, or write each category as a column of zeros and ones."
+    )
+
+
+def _refuse_gaps(path: Path, column: pl.Series) -> None:
+    bad = column.is_null()
+    if column.dtype.is_float():
+        bad = bad | ~column.is_finite().fill_null(False)
+    if bad.any():
+        row = int(bad.arg_true()[0]) + 1
+        raise DataError(
+            f"{path} has {counted(int(bad.sum()), 'value')} missing, NaN or infinite in column {column.name!r}, the "
+            f"first in row {row} (the header not counted). Fill them in or remove the rows."
+        )
+    if column.dtype.is_float() and (large := column.abs() > LARGEST).any():
+        row = int(large.arg_true()[0]) + 1
+        raise DataError(
+            f"{path} has numbers beyond {LARGEST:g} in column {column.name!r}, the first in row {row}, whose squares "
+            f"leave the range of float64. Give them in other units."
+        )
+
+
+def _target(path: Path, column: pl.Series) -> tuple[Array, str]:
+    if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+        return column.cast(pl.String).to_numpy().astype(str), "text"
+    if column.dtype == pl.Boolean:
+        return column.cast(pl.String).to_numpy().astype(str), "truth values"
+    if column.dtype.is_integer() and str(column.dtype) not in BEYOND_NUMPY:
+        return column.to_numpy(), "whole numbers"
+    if column.dtype.is_numeric():
+        return column.cast(pl.Float64).to_numpy(), "decimal numbers"
+    name, dtype = column.name, column.dtype
+    raise DataError(f"the target {name!r} of {path} is {dtype}; it must be numbers, text or truth values.")

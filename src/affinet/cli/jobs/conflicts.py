@@ -1,0 +1,83 @@
+"""Keys of a job that are right one by one and wrong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from affinet.cli.jobs.job import READY_MADE, READY_MADE_SETS, DataTable, Job, ModelTable, RuleTable, TrainTable
+from affinet.cli.jobs.mistakes import Mistake
+from affinet.cli.words import did_you_mean
+
+
+def conflicts(job: Job) -> Iterator[Mistake]:
+    """Every pair of keys in the job that cannot stand together, and every key that needs another one."""
+    yield from _of_data(job.data)
+    yield from _of_model(job.model)
+    yield from _of_train(job.train)
+    for index, rule in enumerate(job.rule):
+        yield from _of_rule(index, rule)
+    yield from _of_names(job.rule)
+
+
+def rule_name(rule: RuleTable) -> str:
+    """The name of a rule: what the file calls it, else its text or its matrix file."""
+    return rule.name or rule.says or rule.matrix or ""
+
+
+def _of_data(data: DataTable) -> Iterator[Mistake]:
+    ready_made = data.source.startswith(READY_MADE)
+    known = [READY_MADE + name for name in READY_MADE_SETS]
+    if ready_made and data.source not in known:
+        fact = f"there is no ready data set {data.source!r}.{did_you_mean(data.source, known)}"
+        yield Mistake(("data", "source"), f"{fact} There are: {', '.join(known)}.")
+    if ready_made and data.target is not None:
+        yield Mistake(("data", "target"), f"{data.source} brings its own target; remove the key 'target' of [data].")
+    if ready_made and data.task is not None:
+        yield Mistake(("data", "task"), f"{data.source} brings its own task; remove the key 'task' of [data].")
+    if not ready_made and data.target is None:
+        fact = f"[data] lacks the key 'target': say which column of {data.source} is to be predicted."
+        yield Mistake(("data", "target"), fact)
+
+
+def _of_model(model: ModelTable) -> Iterator[Mistake]:
+    if model.factory is None and model.hidden is None:
+        fact = "[model] needs one of two keys: hidden = [64] for a multilayer perceptron with these hidden sizes"
+        yield Mistake(("model",), f'{fact}, or factory = "package.module:function".')
+    if model.factory is not None:
+        for name in ("hidden", "activation"):
+            if getattr(model, name) is not None:
+                fact = f"[model] has both 'factory' and {name!r}; the factory decides, so remove {name!r}."
+                yield Mistake(("model", name), fact)
+
+
+def _of_train(train: TrainTable) -> Iterator[Mistake]:
+    if train.basis is not None and train.method != "reparametrize":
+        fact = f"[train] has basis = {train.basis!r}, and the method is {train.method!r}, which needs no basis"
+        yield Mistake(("train", "basis"), f"{fact}; say method = \"reparametrize\", or remove 'basis'.")
+
+
+def _of_rule(index: int, rule: RuleTable) -> Iterator[Mistake]:
+    key = ("rule", index)
+    forms = 'it takes either says = "an equation", or matrix = "a file" with weights = ["names"]'
+    if rule.says is None and rule.matrix is None:
+        yield Mistake(key, f"rule {index + 1} says nothing; {forms}.")
+    elif rule.says is not None:
+        for name in ("matrix", "weights", "variable", "rhs", "rhs_variable"):
+            if name in rule.model_fields_set:
+                yield Mistake((*key, name), f"rule {index + 1} has both 'says' and {name!r}; {forms}.")
+    elif rule.weights is None:
+        fact = f"rule {index + 1} has a matrix and no 'weights': list the names whose entries its columns stand for."
+        yield Mistake(key, fact)
+    if rule.rhs_variable is not None and not isinstance(rule.rhs, str):
+        fact = f"rule {index + 1} has 'rhs_variable', and its rhs is a number; name a .mat or .npz file in 'rhs'."
+        yield Mistake((*key, "rhs_variable"), fact)
+
+
+def _of_names(rules: tuple[RuleTable, ...]) -> Iterator[Mistake]:
+    first: dict[str, int] = {}
+    for index, rule in enumerate(rules):
+        name = rule_name(rule)
+        if name and name in first:
+            fact = f"rules {first[name] + 1} and {index + 1} are both named {name!r}; give one of them another 'name'."
+            yield Mistake(("rule", index, "name"), fact)
+        first.setdefault(name, index)

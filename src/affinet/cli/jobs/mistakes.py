@@ -1,0 +1,95 @@
+"""What pydantic found wrong with a job, in the words of someone who wrote a file: the key, its value, what it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from affinet.cli.jobs.job import DataTable, Job, ModelTable, RuleTable, TrainTable
+from affinet.cli.jobs.locate import KeyPath
+from affinet.cli.words import did_you_mean
+
+TABLES: dict[str, type[BaseModel]] = {"data": DataTable, "model": ModelTable, "train": TrainTable, "rule": RuleTable}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing that is wrong in a job file: the path of the key and a sentence about it."""
+
+    key: KeyPath
+    fact: str
+
+
+def mistakes(error: ValidationError) -> list[Mistake]:
+    """One mistake a key, in the order of the file's tables; a union's several complaints are one mistake."""
+    found: dict[KeyPath, Mistake] = {}
+    for details in error.errors(include_url=False, include_context=False):
+        mistake = _mistake(details)
+        found.setdefault(mistake.key, mistake)
+    return list(found.values())
+
+
+def shown_key(key: KeyPath) -> str:
+    """A key's path as text: `train.epochs`, `model.hidden[0]`, `says of rule 2` (rules are counted from one)."""
+    match key:
+        case ("rule", int(index)):
+            return f"rule {index + 1}"
+        case ("rule", int(index), *rest):
+            return f"{_dotted(rest)} of rule {index + 1}"
+    return _dotted(key)
+
+
+def _mistake(details: ErrorDetails) -> Mistake:
+    key, table = _known_part(details["loc"])
+    value = details["input"]
+    match details["type"]:
+        case "extra_forbidden":
+            return Mistake(key, _unknown(key, table))
+        case "missing":
+            return Mistake(key, _missing(key, table))
+        case _ if key == ("rule",):
+            return Mistake(key, "rules are tables opened by [[rule]], with two brackets on each side.")
+    return Mistake(key, f"{shown_key(key)} = {_shortened(value)} will not do; it takes {_takes(key, table)}.")
+
+
+def _known_part(location: tuple[int | str, ...]) -> tuple[KeyPath, type[BaseModel]]:
+    """The path without the names that pydantic gives to the members of a union, and the table it lies in."""
+    table = TABLES.get(str(location[0]), Job) if len(location) > 1 else Job
+    depth = 3 if location[0] == "rule" else 2
+    tail = tuple(part for part in location[depth:] if isinstance(part, int))
+    return (*location[:depth], *tail), table
+
+
+def _unknown(key: KeyPath, table: type[BaseModel]) -> str:
+    asked, known = str(key[-1]), list(table.model_fields)
+    opening = "a job file" if table is Job else _header(key)
+    homes = [_header((name,)) for name, other in TABLES.items() if asked in other.model_fields and other is not table]
+    hint = f" It belongs to {' or '.join(homes)}." if homes else did_you_mean(asked, known)
+    return f"{opening} has no key {asked!r}.{hint} It takes: {', '.join(known)}."
+
+
+def _missing(key: KeyPath, table: type[BaseModel]) -> str:
+    if table is Job:
+        return f"the table [{key[0]}] is missing. It takes: {', '.join(TABLES[str(key[0])].model_fields)}."
+    return f"{_header(key)} lacks the key {str(key[-1])!r}, which takes {_takes(key, table)}."
+
+
+def _takes(key: KeyPath, table: type[BaseModel]) -> str:
+    names = [part for part in key if part in table.model_fields]
+    return str(table.model_fields[str(names[-1])].description)
+
+
+def _header(key: KeyPath) -> str:
+    return "[[rule]]" if key[0] == "rule" else f"[{key[0]}]"
+
+
+def _dotted(parts: Any) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
+
+
+def _shortened(value: object, most: int = 60) -> str:
+    text = "true" if value is True else "false" if value is False else repr(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,158 @@
+"""A training after a finished epoch as a file: safetensors and one JSON text, from which nothing is ever run.
+
+The header's metadata hold the text: the version of the format, what is known of the training, and a checksum of that
+and of every tensor. Floats are written with the digits that give the same bits again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from affinet._version import __version__
+from affinet.cli.jobs.job import Table
+from affinet.cli.runs.durable import put_in_place, written_beside
+from affinet.cli.runs.identity import Identity
+from affinet.cli.runs.packing import Packed
+from affinet.cli.runs.snapshot import Snapshot, bits
+from affinet.cli.trainings.training import Epoch, Progress
+from affinet.cli.words import one_paragraph
+from affinet.errors import RunError
+
+FORMAT, VERSION = "affinet.checkpoint", 1
+
+
+class Damaged(RunError):
+    """A checkpoint that is not as it was written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training after a finished epoch, and what it belongs to."""
+
+    identity: Identity
+    progress: Progress
+    snapshot: Snapshot
+
+
+class _Epoch(Table):
+    number: Annotated[int, Field(ge=1)]
+    loss: float
+    score: float
+    violation: float
+
+
+class _Description(Table):
+    identity: Identity
+    last: _Epoch
+    violation: float
+    seconds: float
+    optimizer: Any
+    random: Any
+
+
+class _Said(Table):
+    version: Literal[1]
+    written_by: str
+    checksum: str
+    description: dict[str, Any]
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint, *, before: Path) -> None:
+    """Put the checkpoint in place of what `path` held, which goes to `before`: one of the two is whole at every moment.
+
+    The folder is left to flush. Raises OSError and SafetensorError where the disk refuses; `path` is then as it was.
+    """
+    last = checkpoint.progress.last
+    assert last is not None, "a checkpoint follows a finished epoch"
+    description = {
+        "identity": checkpoint.identity.model_dump(),
+        "last": {"number": last.number, "loss": last.loss, "score": last.score, "violation": last.violation},
+        "violation": checkpoint.progress.violation,
+        "seconds": checkpoint.progress.seconds,
+        "optimizer": checkpoint.snapshot.optimizer.said,
+        "random": checkpoint.snapshot.random.said,
+    }
+    tensors = {name: tensor.cpu().clone().contiguous() for name, tensor in _named(checkpoint.snapshot).items()}
+    said = {
+        "version": VERSION,
+        "written_by": f"affinet {__version__}",
+        "checksum": _checksum(description, tensors),
+        "description": description,
+    }
+    with written_beside(path) as beside:
+        save_file(tensors, beside, metadata={FORMAT: json.dumps(said)})
+    put_in_place(path, before=before)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint that `write_checkpoint` put there, bit for bit. Raises Damaged for anything else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(FORMAT)
+            # Copies: the file's memory is not aligned as torch's is, which can change the last bits of products.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (no dict)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise Damaged(f"{path} is no readable checkpoint: {one_paragraph(error)}.") from None
+    if text is None:
+        raise Damaged(f"{path} is a safetensors file without a checkpoint.")
+    try:
+        content = json.loads(text)
+        version = content.get("version") if isinstance(content, dict) else None
+        if type(version) is int and version != VERSION:
+            raise Damaged(f"{path} is a checkpoint of format {version}, and affinet {__version__} reads {VERSION}.")
+        said = _Said.model_validate(content)
+        if said.checksum != _checksum(said.description, tensors):
+            raise Damaged(f"{path} is not as it was written: its checksum is another.")
+        known = _Description.model_validate(said.description)
+        return Checkpoint(known.identity, _progress(known), _snapshot(known, tensors))
+    except ValidationError as error:
+        reason = one_paragraph(ValueError(error.errors(include_url=False)[0]["msg"]))
+        raise Damaged(f"{path} holds no checkpoint: {reason}.") from None
+    except (ValueError, RecursionError, KeyError) as error:
+        raise Damaged(f"{path} holds no checkpoint: {one_paragraph(error)}.") from None
+
+
+def _progress(known: _Description) -> Progress:
+    last = Epoch(known.last.number, known.last.loss, known.last.score, known.last.violation)
+    return Progress(last, known.violation, known.seconds)
+
+
+def _named(snapshot: Snapshot) -> dict[str, Tensor]:
+    return {
+        **{f"network/{name}": tensor for name, tensor in snapshot.network.items()},
+        **{f"optimizer/{number}": tensor for number, tensor in enumerate(snapshot.optimizer.tensors)},
+        **{f"random/{number}": tensor for number, tensor in enumerate(snapshot.random.tensors)},
+    }
+
+
+def _snapshot(known: _Description, tensors: Mapping[str, Tensor]) -> Snapshot:
+    network = {name.partition("/")[2]: tensor for name, tensor in tensors.items() if name.startswith("network/")}
+    return Snapshot(
+        network,
+        Packed(known.optimizer, _numbered(tensors, "optimizer/")),
+        Packed(known.random, _numbered(tensors, "random/")),
+    )
+
+
+def _numbered(tensors: Mapping[str, Tensor], prefix: str) -> list[Tensor]:
+    count = sum(name.startswith(prefix) for name in tensors)
+    return [tensors[f"{prefix}{number}"] for number in range(count)]
+
+
+def _checksum(description: object, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the description and of every tensor, each after its name, dtype and shape."""
+    digest = hashlib.sha256(json.dumps(description).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(bits(tensor).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""What a run belongs to: its job, its rules and its data, as digests, so that it goes on with no other ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from affinet.cli.jobs.job import Table
+from affinet.cli.trainings.data import Data
+from affinet.cli.trainings.preparing import Prepared
+from affinet.errors import RunError
+from affinet.system.description import described
+from affinet.system.system import System
+
+
+class Identity(Table):
+    """SHA-256 of the job's text, of what the rules say, and of the rows as they are trained on."""
+
+    job: str
+    plan: str
+    data: str
+
+
+def identity_of(prepared: Prepared) -> Identity:
+    """The digests of a job with its files."""
+    return Identity(
+        job=digest_of_text(prepared.job.text),
+        plan=_digest_of_rules(prepared.plan.system),
+        data=_digest_of_data(prepared.data),
+    )
+
+
+def digest_of_text(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def refuse_other(run: Path, was: Identity, now: Identity) -> None:
+    """Raise RunError where a run of `was` would go on with `now`."""
+    causes = {
+        "job": "its job.toml",
+        "plan": "what its rules say: a matrix or right-hand side in a file, or the weights of the network,",
+        "data": "its data: a file, or how the installed packages read it,",
+    }
+    for part, cause in causes.items():
+        before, after = getattr(was, part), getattr(now, part)
+        if before != after:
+            raise RunError(
+                f"{run} cannot go on, for {cause} changed since it was begun (SHA-256 {before[:12]}… then, "
+                f"{after[:12]}… now). Put back what there was, or begin a new run with --out."
+            )
+
+
+def _digest_of_rules(system: System) -> str:
+    description, rows = described(system)
+    digest = hashlib.sha256(json.dumps(description).encode())
+    for row in rows:
+        digest.update(f"\n{row.dtype.name} {row.size}\n".encode())
+        digest.update(np.ascontiguousarray(row).data.cast("B"))
+    return digest.hexdigest()
+
+
+def _digest_of_data(data: Data) -> str:
+    digest = hashlib.sha256(f"{data.task} {data.outputs}".encode())
+    for rows in (data.train_features, data.train_targets, data.test_features, data.test_targets):
+        digest.update(f"\n{rows.dtype.name} {rows.shape}\n".encode())
+        digest.update(np.ascontiguousarray(rows).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,246 @@
+"""The folder of a run: whatever stops the process, at any moment, it holds a finished epoch to go on from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from affinet import Plan
+from affinet.cli.runs.begun import BEGUN, JOB, Begun, write_begun
+from affinet.cli.runs.checkpoint import Checkpoint, Damaged, read_checkpoint, write_checkpoint
+from affinet.cli.runs.durable import flush, flush_folder, put_in_place, unfinished, write_text, written_beside
+from affinet.cli.runs.finished import SUMMARY, write_summary
+from affinet.cli.summary import RunSummary
+from affinet.cli.trainings.training import Epoch
+from affinet.cli.words import one_paragraph
+from affinet.errors import PlanFileError, RunError
+
+MODEL, METRICS = "model.safetensors", "metrics.csv"
+PLAN, PLAN_TEXT = "plan.safetensors", "plan.txt"
+CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+NAMES = (MODEL, METRICS, JOB, PLAN, PLAN_TEXT, CHECKPOINT, PREVIOUS, SUMMARY)
+HEADER = "epoch,loss,score,largest_violation\n"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run that is written to; `save` is called once an epoch."""
+
+    path: Path
+
+    def save(self, checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
+        """Put a finished epoch in place of the last one: its checkpoint, its weights, its row of metrics; Ctrl-C waits.
+
+        The checkpoint is what decides: until it is in place, all that is read again is of the epoch before, and then
+        only names are left to change. Tensors of `state` that share memory are stored one by one, so that each name can
+        be loaded. Raises RunError where the disk refuses; the folder then holds the epoch before.
+        """
+        epoch = checkpoint.progress.last
+        assert epoch is not None, "what is saved is a finished epoch"
+        with _uninterrupted(), self._full_disk():
+            with written_beside(self.path / MODEL) as beside:
+                save_file(_plain(state), beside, metadata={"epoch": str(epoch.number)})
+            with self._appended(row(epoch)):
+                write_checkpoint(self.path / CHECKPOINT, checkpoint, before=self.path / PREVIOUS)
+            put_in_place(self.path / MODEL)
+            flush_folder(self.path)
+
+    def restore(self, epoch: Epoch, state: Mapping[str, Tensor]) -> int:
+        """Make weights and metrics those of the epoch of a checkpoint; how many earlier rows of metrics are lost.
+
+        Rows of later epochs and a half-written one go, since these epochs will be trained again.
+        """
+        with _uninterrupted(), self._full_disk():
+            with written_beside(self.path / MODEL) as beside:
+                save_file(_plain(state), beside, metadata={"epoch": str(epoch.number)})
+            rows = {number: line for number, line in _rows(self.path / METRICS) if number < epoch.number}
+            write_text(self.path / METRICS, HEADER + "".join(rows[number] for number in sorted(rows)) + row(epoch))
+            put_in_place(self.path / MODEL)
+            flush_folder(self.path)
+        return epoch.number - 1 - len(rows)
+
+    def finish(self, summary: RunSummary) -> None:
+        """Keep what the run came to; one checkpoint is enough then. Raises RunError where the disk refuses."""
+        with self._full_disk():
+            flush(self.path / METRICS)
+            write_summary(self.path, summary)
+            (self.path / PREVIOUS).unlink(missing_ok=True)
+
+    def contents(self) -> str:
+        """What is on disk now, in one sentence."""
+        epochs = max((number for number, _ in _rows(self.path / METRICS)), default=0)
+        if epochs == 0:
+            return f"No epoch was finished, so {self.path} holds the job and the plan, and no weights."
+        return f"{self.path} holds the weights and the metrics of epoch {epochs}, the last one that was finished."
+
+    def way_on(self) -> str:
+        """How the run is gone on with."""
+        return f"To go on: affinet train --resume {self.path}"
+
+    @contextmanager
+    def _appended(self, line: str) -> Iterator[None]:
+        """`line` is at the end of the metrics from the beginning of the block, and gone again where that raises."""
+        with (self.path / METRICS).open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                file.write(line.encode())
+                file.flush()
+                yield
+            except BaseException:
+                with suppress(OSError):
+                    os.truncate(self.path / METRICS, size)
+                raise
+
+    @contextmanager
+    def _full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                unfinished(self.path / MODEL).unlink(missing_ok=True)
+            raise RunError(
+                f"{self.path} cannot be written to: {one_paragraph(error)}. Make room for about two more copies of its "
+                f"checkpoint, and go on with affinet train --resume {self.path}."
+            ) from error
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a run was ever begun in `path`."""
+    return any((path / name).exists() for name in NAMES)
+
+
+def refuse_used(path: Path) -> None:
+    """Raise RunError where `path` is a file or already holds a run: nothing is ever overwritten."""
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file, not a folder; name another place with --out.")
+    if holds_run(path):
+        raise RunError(
+            f"{path} already holds a run, which would be overwritten; name another folder with --out, or go on with "
+            f"that run: affinet train --resume {path}"
+        )
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a run. Raises RunError where the disk refuses."""
+    with _writable(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def begin_run(path: Path, begun: Begun, job: str, plan: Plan) -> RunFolder:
+    """Put the job and its plan (also as text) into an existing folder, and no epoch yet.
+
+    There is a run to go on with from the moment that the job is there. Raises RunError as `refuse_used`.
+    """
+    refuse_used(path)
+    with _writable(path):
+        write_begun(path, begun)
+        write_text(path / JOB, job)
+    return complete_beginning(path, plan)
+
+
+def complete_beginning(path: Path, plan: Plan) -> RunFolder:
+    """Write what of the beginning of a run is missing, and remove what was being written when its process ended.
+
+    Raises RunError where the disk refuses.
+    """
+    with _writable(path):
+        for name in (*NAMES, BEGUN):
+            unfinished(path / name).unlink(missing_ok=True)
+        for left in path.glob(f".{PLAN}.*.unfinished"):
+            left.unlink(missing_ok=True)
+        if not (path / PLAN_TEXT).exists():
+            write_text(path / PLAN_TEXT, str(plan).rstrip("\n") + "\n")
+        if not (path / PLAN).exists():
+            plan.save(path / PLAN)
+        if not (path / CHECKPOINT).exists() and not (path / PREVIOUS).exists():
+            write_text(path / METRICS, HEADER)  # a row may be there whose checkpoint is not
+    return RunFolder(path)
+
+
+def last_checkpoint(path: Path) -> tuple[Checkpoint | None, str]:
+    """The newest checkpoint of a run that can be read, None where no epoch was finished; what is wrong, if anything.
+
+    A damaged newest checkpoint gives way to the one before. Raises RunError where that cannot be read either, or where
+    weights are there without a checkpoint.
+    """
+    reasons = []
+    for name in (CHECKPOINT, PREVIOUS):
+        if not (path / name).exists():
+            continue
+        try:
+            checkpoint = read_checkpoint(path / name)
+        except Damaged as error:
+            reasons.append(str(error))
+            continue
+        if name == PREVIOUS:
+            with _writable(path):
+                (path / PREVIOUS).replace(path / CHECKPOINT)
+        if reasons:
+            last = checkpoint.progress.last
+            reasons.append(f"Going on from the one before, of epoch {last.number if last else 0}.")
+        return checkpoint, " ".join(reasons)
+    if reasons or (path / MODEL).exists():
+        fact = " ".join(reasons) or f"{path} holds weights and no checkpoint."
+        raise RunError(f"{fact} There is nothing to go on from: train anew, and name another folder with --out.")
+    return None, ""
+
+
+def row(epoch: Epoch) -> str:
+    """The line of an epoch in metrics.csv."""
+    return f"{epoch.number},{epoch.loss!r},{epoch.score!r},{epoch.violation!r}\n"
+
+
+def _rows(metrics: Path) -> Iterator[tuple[int, str]]:
+    """Epoch and line of every whole row."""
+    text = metrics.read_bytes().decode("utf-8", errors="replace") if metrics.is_file() else ""
+    for line in text.splitlines(keepends=True):
+        cells = line.rstrip("\n").split(",")
+        with suppress(ValueError):
+            number, values = int(cells[0]), [float(cell) for cell in cells[1:]]
+            if len(values) == 3 and line.endswith("\n"):
+                yield number, line
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError, PlanFileError) as error:
+        raise RunError(
+            f"{path} cannot be written to: {one_paragraph(error)}. Name another folder with --out."
+        ) from error
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C inside the block takes effect at its end; signals reach the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        del frame
+        waiting.append(number)
+
+    before = signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        signal.raise_signal(signal.SIGINT)

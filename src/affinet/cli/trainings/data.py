@@ -1,0 +1,143 @@
+"""The data of a job: which task it is, and its rows split, scaled and ready to train on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from sklearn import datasets
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from affinet.cli.files.tables import Array, Examples, read_examples
+from affinet.cli.jobs.job import READY_MADE, DataTable
+from affinet.cli.words import counted
+from affinet.errors import DataError
+
+FEW = 20  # whole numbers with at most this many distinct values are taken for classes
+Task = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows to train on and rows to test on: features (rows, inputs), scaled by the mean and spread of the train rows.
+
+    Targets are class numbers (int64) for classification, and scaled like the features for regression. `outputs` is how
+    many numbers a network returns a row. `decided` says in words which task it is and why.
+    """
+
+    task: Task
+    decided: str
+    outputs: int
+    train_features: Array
+    train_targets: Array
+    test_features: Array
+    test_targets: Array
+
+    @property
+    def inputs(self) -> int:
+        """Features a row."""
+        return int(self.train_features.shape[1])
+
+    @property
+    def score_name(self) -> str:
+        """What the score is: the share of right answers, or R²."""
+        return "accuracy" if self.task == "classification" else "R²"
+
+
+def load_data(table: DataTable, folder: Path, seed: int) -> Data:
+    """The data that `table` asks for, split by `seed`, each class in its share; paths are relative to `folder`.
+
+    Raises DataError where it cannot be read, has too few rows, or its target cannot be learnt.
+    """
+    examples = _ready_made(table.source) if table.source.startswith(READY_MADE) else _from_file(table, folder)
+    task, decided = _task(examples, table.task)
+    if table.source.startswith(READY_MADE):
+        decided = task
+    if task == "classification":
+        classes, targets = np.unique(examples.target, return_inverse=True)
+        outputs = len(classes)
+        decided = f"{decided}; {outputs} classes"
+    else:
+        targets, outputs = _numbers(examples), 1
+    _refuse_constant(examples)
+    _refuse_few(examples, targets, task, table.test_fraction)
+    parts = train_test_split(
+        examples.features,
+        targets,
+        test_size=table.test_fraction,
+        random_state=seed,
+        stratify=targets if task == "classification" else None,
+    )
+    return _scaled(task, decided, outputs, *parts)
+
+
+def _ready_made(source: str) -> Examples:
+    bunch = getattr(datasets, f"load_{source.removeprefix(READY_MADE)}")()
+    whole = bunch.target.dtype.kind in "iu"
+    kind = "whole numbers" if whole else "decimal numbers"
+    return Examples(source, np.asarray(bunch.data, np.float64), bunch.target, "target", kind)
+
+
+def _from_file(table: DataTable, folder: Path) -> Examples:
+    return read_examples(folder / table.source, str(table.target))
+
+
+def _task(examples: Examples, asked: Task | None) -> tuple[Task, str]:
+    if asked is not None:
+        return asked, f"{asked}, as the job says"
+    distinct = len(np.unique(examples.target))
+    name = f"the target {examples.target_name!r} is {examples.kind}"
+    if examples.kind in ("text", "truth values"):
+        return "classification", f"classification, for {name}"
+    if examples.kind == "whole numbers" and distinct <= FEW:
+        return "classification", f"classification, for {name} with {FEW} or fewer distinct values"
+    return "regression", f"regression, for {name} with {distinct:,} distinct values"
+
+
+def _numbers(examples: Examples) -> Array:
+    if examples.kind in ("text", "truth values"):
+        raise DataError(
+            f"the target {examples.target_name!r} of {examples.source} is {examples.kind}, which regression cannot "
+            f'predict; say task = "classification" in [data], or name a column of numbers.'
+        )
+    return examples.target.astype(np.float64)
+
+
+def _refuse_constant(examples: Examples) -> None:
+    if len(np.unique(examples.target)) == 1:
+        raise DataError(
+            f"the target {examples.target_name!r} of {examples.source} is {str(examples.target[0])!r} in every row; "
+            f"there is nothing to learn. Name another column."
+        )
+
+
+def _refuse_few(examples: Examples, targets: Array, task: Task, test_fraction: float) -> None:
+    rows = len(targets)
+    test_rows = int(np.ceil(rows * test_fraction))
+    least = len(np.unique(targets)) if task == "classification" else 2
+    split = f"{counted(rows - test_rows, 'row')} to train on and {test_rows:,} to test on"
+    if min(test_rows, rows - test_rows) < least:
+        raise DataError(
+            f"{examples.source} has {counted(rows, 'row')}, which test_fraction = {test_fraction} splits into {split}; "
+            f"{task} needs at least {least} in each. Add rows or change test_fraction in [data]."
+        )
+    if task == "classification":
+        values, counts = np.unique(examples.target, return_counts=True)
+        if counts.min() < 2:
+            value = str(values[counts.argmin()])
+            other = "" if examples.kind in ("text", "truth values") else ', or say task = "regression" in [data]'
+            raise DataError(
+                f"the class {value!r} of {examples.target_name!r} in {examples.source} has one row; each class needs "
+                f"two, one to train on and one to test on. Add rows or remove that one{other}."
+            )
+
+
+def _scaled(task: Task, decided: str, outputs: int, x: Array, x_test: Array, y: Array, y_test: Array) -> Data:
+    scaler = StandardScaler().fit(x)
+    if task == "regression":
+        target_scaler = StandardScaler().fit(y[:, None])
+        y, y_test = target_scaler.transform(y[:, None])[:, 0], target_scaler.transform(y_test[:, None])[:, 0]
+    return Data(task, decided, outputs, scaler.transform(x), y, scaler.transform(x_test), y_test)

@@ -1,0 +1,131 @@
+"""The network of a job: a multilayer perceptron with named layers, or what the job's factory makes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from affinet.cli.jobs.jobfile import JobFile
+from affinet.cli.words import did_you_mean, listed, one_paragraph
+from affinet.errors import JobError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+
+MOST_NUMBERS = 2**30
+"""Of a perceptron, 4 GiB. Torch would take what a job asks for until the machine ends the process."""
+
+
+def build_network(job: JobFile, inputs: int, outputs: int) -> nn.Module:
+    """The network that `job` asks for, with weights drawn from torch's current random state.
+
+    Raises JobError where the activation is unknown, the network does not fit in memory, or the factory fails.
+    """
+    if job.job.model.factory is not None:
+        return _from_factory(job, job.job.model.factory, inputs, outputs)
+    sizes = (inputs, *(job.job.model.hidden or ()), outputs)
+    activation = _activation(job)
+    numbers = sum((before + 1) * after for before, after in pairwise(sizes))
+    if numbers > MOST_NUMBERS:
+        fact = f"a network of sizes {sizes!r:.100} has {numbers:,} numbers, and at most {MOST_NUMBERS:,} are made"
+        raise job.mistake(("model", "hidden"), f"{fact}; for a larger one name a factory.")
+    try:
+        return perceptron(sizes, activation)
+    except (RuntimeError, MemoryError) as error:
+        raise job.mistake(("model", "hidden"), f"a network of sizes {sizes} fails: {one_paragraph(error)}.") from None
+
+
+def perceptron(sizes: tuple[int, ...], activation: type[nn.Module]) -> nn.Sequential:
+    """Linear layers hidden1, hidden2, …, output between the sizes, with activation1, activation2, … between them."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for index, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
+        if index == len(sizes) - 1:
+            layers["output"] = nn.Linear(inputs, outputs)
+        else:
+            layers[f"hidden{index}"] = nn.Linear(inputs, outputs)
+            layers[f"activation{index}"] = activation()
+    return nn.Sequential(layers)
+
+
+def _activation(job: JobFile) -> type[nn.Module]:
+    name = job.job.model.activation or "relu"
+    if name not in ACTIVATIONS:
+        fact = (
+            f"there is no activation {name!r}.{did_you_mean(name, ACTIVATIONS)} There are: {listed(list(ACTIVATIONS))}."
+        )
+        raise job.mistake(("model", "activation"), fact)
+    return ACTIVATIONS[name]
+
+
+def _from_factory(job: JobFile, name: str, inputs: int, outputs: int) -> nn.Module:
+    with _importable(Path.cwd(), job.folder.resolve()):
+        factory = _found(job, name)
+        call = f"{name}({inputs}, {outputs})"
+        try:
+            network = factory(inputs, outputs)
+        except Exception as error:
+            raise _failed(job, call, f"raised {type(error).__name__}: {one_paragraph(error)}") from error
+    if not isinstance(network, nn.Module):
+        raise _failed(job, call, f"returned {type(network).__name__}, and must return a torch.nn.Module")
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise _failed(job, call, "returned a network without parameters to train; each is frozen or there is none")
+    return network
+
+
+def _found(job: JobFile, name: str) -> Callable[[int, int], Any]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        way_out = "It is looked for in the current folder, in the job file's folder and among the installed packages."
+        fact = (
+            f"the module {module_name!r} cannot be imported ({type(error).__name__}: {one_paragraph(error)}). {way_out}"
+        )
+        raise job.mistake(("model", "factory"), fact) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            near = did_you_mean(part, [each for each, value in vars(found).items() if inspect.isfunction(value)])
+            raise job.mistake(("model", "factory"), f"{module_name!r} has no {attribute!r}.{near}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise _failed(
+            job, name, f"is {type(found).__name__}, and must be a function (inputs, outputs) -> torch.nn.Module"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _failed(job: JobFile, subject: str, what: str) -> JobError:
+    return job.mistake(("model", "factory"), f"{subject} {what}.")
+
+
+@contextmanager
+def _importable(*folders: Path) -> Iterator[None]:
+    """`folders` come first on the path of imports inside the block, and are gone from it afterwards."""
+    added = [str(folder) for folder in folders]
+    sys.path[:0] = added
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        for folder in added:
+            sys.path.remove(folder)

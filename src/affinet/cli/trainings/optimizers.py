@@ -1,0 +1,59 @@
+"""The optimizer of a job: any of `torch.optim`, by its name and with its own options."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from affinet.cli.jobs.jobfile import JobFile
+from affinet.cli.words import did_you_mean, listed, one_paragraph
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    name: value
+    for name, value in sorted(vars(torch.optim).items())
+    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+}
+
+
+def make_optimizer(job: JobFile, network: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer that `job` names, over all parameters of `network`.
+
+    Raises JobError for an unknown name, an option that it does not take, a value that it refuses, and for SparseAdam.
+    """
+    train = job.job.train
+    kind = _kind(job)
+    options = _options(job, kind)
+    try:
+        return kind(network.parameters(), lr=train.learning_rate, **options)  # type: ignore[call-arg]
+    except Exception as error:  # noqa: BLE001  optimizers refuse values with any exception
+        raise job.mistake(_blamed(train.options), f"{train.optimizer} refuses: {one_paragraph(error)}.") from None
+
+
+def _kind(job: JobFile) -> type[torch.optim.Optimizer]:
+    name = job.job.train.optimizer
+    if name == "SparseAdam":
+        fact = "SparseAdam needs sparse gradients, which affinet cannot project; Adam takes the same options."
+        raise job.mistake(("train", "optimizer"), fact)
+    if name not in OPTIMIZERS:
+        known = [each for each in OPTIMIZERS if each != "SparseAdam"]
+        fact = f"torch.optim has no optimizer {name!r}.{did_you_mean(name, known)} There are: {listed(known, 20)}."
+        raise job.mistake(("train", "optimizer"), fact)
+    return OPTIMIZERS[name]
+
+
+def _options(job: JobFile, kind: type[torch.optim.Optimizer]) -> dict[str, Any]:
+    known = [name for name in inspect.signature(kind).parameters if name not in ("params", "lr")]
+    for name in job.job.train.options:
+        if name in known:
+            continue
+        hint = " Say it as learning_rate in [train]." if name == "lr" else did_you_mean(name, known)
+        fact = f"{kind.__name__} has no option {name!r}.{hint} It takes: {listed(known, 20)}."
+        raise job.mistake(("train", "options", name), fact)
+    return {name: tuple(each) if isinstance(each, list) else each for name, each in job.job.train.options.items()}
+
+
+def _blamed(options: dict[str, Any]) -> tuple[str, ...]:
+    return ("train", "options") if options else ("train", "optimizer")

@@ -1,0 +1,103 @@
+"""Everything about a job that can be found wrong before a folder is made or a step is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+import affinet
+from affinet.cli.jobs.jobfile import JobFile
+from affinet.cli.trainings.data import Data, load_data
+from affinet.cli.trainings.keeping import Learner, under_rules
+from affinet.cli.trainings.network import build_network
+from affinet.cli.trainings.rules import read_rules
+from affinet.cli.trainings.training import forward, rows_for, take_step
+from affinet.cli.words import one_paragraph
+from affinet.errors import AffinetError, JobError, RunError
+
+if TYPE_CHECKING:
+    from affinet import Plan
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job whose data is read, whose rules are planned, and whose network and optimizer were tried on a batch."""
+
+    job: JobFile
+    data: Data
+    plan: Plan
+
+
+def prepare(job: JobFile) -> Prepared:
+    """Read the data of `job`, try its network and optimizer on throw-away copies, and plan its rules.
+
+    Raises DataError, JobError with the line, and InfeasibleError where the rules contradict each other.
+    """
+    train = job.job.train
+    data = load_data(job.job.data, job.folder, train.seed)
+    with seeded(train.seed):
+        network = make_network(job, data)
+        plan = affinet.plan(read_rules(job, network))
+        _try(job, data, under_rules(job, network, plan).learner)
+    return Prepared(job, data, plan)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers of torch begin at `seed` inside the block, and go on afterwards as if it had not been."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def make_network(job: JobFile, data: Data) -> nn.Module:
+    """A new network for `data`; within `seeded`, each call in the same place makes the same one."""
+    network = build_network(job, data.inputs, data.outputs)
+    _refuse_other_outputs(job, data, network)
+    return network
+
+
+def _refuse_other_outputs(job: JobFile, data: Data, network: nn.Module) -> None:
+    """Run the network once, which also gives lazy layers their shapes, and check what it returns and would save."""
+    key = ("model",) if job.job.model.factory is None else ("model", "factory")
+    few = rows_for(network, data).test_features[:2]
+    network.eval()
+    with torch.no_grad():
+        try:
+            output = forward(network, few)
+        except RunError as error:
+            raise job.mistake(key, f"{error} It is given {data.inputs} features a row.") from error
+    network.train()
+    expected = (len(few), data.outputs)
+    if not isinstance(output, torch.Tensor) or tuple(output.shape) != expected:
+        found = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+        raise job.mistake(key, f"the network returns {found} for {len(few)} rows; it must return shape {expected}.")
+    odd = [name for name, value in network.state_dict().items() if not isinstance(value, torch.Tensor)]
+    if odd:
+        raise job.mistake(key, f"the state of the network holds {odd[0]!r}, which is no tensor and cannot be saved.")
+
+
+def _try(job: JobFile, data: Data, learner: Learner) -> None:
+    """Take a step on the first and on the shortest batch: some options and networks fail only then."""
+    rows = rows_for(learner.network, data)
+    count, size = len(rows.train_features), job.job.train.batch_size
+    for length in {min(size, count), count % size or min(size, count)}:
+        try:
+            take_step(learner.network, learner.optimizer, rows, torch.arange(length))
+        except RunError as error:
+            raise job.mistake(("model",), f"{error} (Batches hold {size} rows, the last {count % size}.)") from error
+        except AffinetError:
+            raise
+        except Exception as error:
+            raise _refused(job, error) from error
+
+
+def _refused(job: JobFile, error: Exception) -> JobError:
+    train = job.job.train
+    key = ("train", "options") if train.options else ("train", "optimizer")
+    return job.mistake(key, f"a step of {train.optimizer} fails: {one_paragraph(error)}.")

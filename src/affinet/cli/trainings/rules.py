@@ -1,0 +1,73 @@
+"""The rules of a job as constraints of the library, for the weights of its network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+import affinet
+from affinet.cli.files.matrices import read_matrix, read_vector
+from affinet.cli.jobs.conflicts import rule_name
+from affinet.cli.jobs.job import RuleTable
+from affinet.cli.jobs.jobfile import JobFile
+from affinet.cli.jobs.locate import KeyPath
+from affinet.errors import AffinetError
+
+if TYPE_CHECKING:
+    from affinet import Constraint, Expression, Weights
+
+
+def read_rules(job: JobFile, network: nn.Module) -> list[Constraint]:
+    """One named constraint for each [[rule]] of `job`, in its order.
+
+    Raises JobError with the line of the key: text that is no rule, unknown weights, unreadable files, wrong shapes.
+    """
+    weights = affinet.weights(network)
+    return [_rule(job, index, rule, weights) for index, rule in enumerate(job.job.rule)]
+
+
+def _rule(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
+    said = _sentence(job, index, rule, weights) if rule.says is not None else _linear(job, index, rule, weights)
+    return said.named(rule_name(rule))
+
+
+def _sentence(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
+    try:
+        return affinet.parse(str(rule.says), weights)
+    except AffinetError as error:
+        raise _wrong(job, ("rule", index, "says"), rule, error) from error
+
+
+def _linear(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
+    columns = _columns(job, index, rule, weights)
+    matrix = _file(job, ("rule", index, "matrix"), rule, read_matrix, str(rule.matrix), rule.variable)
+    rhs: Any = rule.rhs
+    if isinstance(rule.rhs, str):
+        rhs = _file(job, ("rule", index, "rhs"), rule, read_vector, rule.rhs, rule.rhs_variable)
+    try:
+        return affinet.families.linear(columns, matrix, rhs)
+    except AffinetError as error:
+        raise _wrong(job, ("rule", index, "matrix"), rule, error) from error
+
+
+def _columns(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Sequence[Expression]:
+    columns = []
+    for position, name in enumerate(rule.weights or ()):
+        try:
+            columns.append(weights[name])
+        except AffinetError as error:
+            raise _wrong(job, ("rule", index, "weights", position), rule, error) from error
+    return columns
+
+
+def _file(job: JobFile, key: KeyPath, rule: RuleTable, read: Any, name: str, variable: str | None) -> Any:
+    try:
+        return read(job.folder / name, variable)
+    except AffinetError as error:
+        raise _wrong(job, key, rule, error) from error
+
+
+def _wrong(job: JobFile, key: KeyPath, rule: RuleTable, error: AffinetError) -> AffinetError:
+    return job.mistake(key, f'rule "{rule_name(rule)}": {error}')

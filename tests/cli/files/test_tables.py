@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import os
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.exceptions import PanicException
+
+from affinet.cli.files import unfolding
+from affinet.cli.files.tables import read_examples
+from affinet.errors import DataError
+
+COLUMNS = {"a": [1, 2, 3], "b": [0.5, 1.5, -2.0], "c": [True, False, True], "y": ["u", "v", "u"]}
+
+
+def write(folder: Path, columns: dict[str, Any], kind: str = "csv") -> Path:
+    path = folder / f"table.{kind}"
+    frame = pl.DataFrame(columns, strict=False)
+    if kind == "csv":
+        frame.write_csv(path)
+    else:
+        frame.write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_features_are_numbers_and_the_target_is_left_out_of_them(tmp_path: Path, kind: str) -> None:
+    examples = read_examples(write(tmp_path, COLUMNS, kind), "y")
+    np.testing.assert_array_equal(examples.features, [[1, 0.5, 1], [2, 1.5, 0], [3, -2, 1]])
+    assert examples.target.tolist() == ["u", "v", "u"]
+    assert (examples.source, examples.target_name, examples.kind) == (f"table.{kind}", "y", "text")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("target", "expected"), [("a", "whole numbers"), ("b", "decimal numbers"), ("c", "truth values")]
+)
+def test_the_kind_of_the_target_is_told(tmp_path: Path, kind: str, target: str, expected: str) -> None:
+    path = write(tmp_path, {name: values for name, values in COLUMNS.items() if name != "y"}, kind)
+    assert read_examples(path, target).kind == expected
+
+
+def test_categories_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pl.DataFrame({"a": [1, 2]}).with_columns(y=pl.Series(["u", "v"], dtype=pl.Categorical)).write_parquet(path)
+    assert read_examples(path, "y").kind == "text"
+
+
+def refusal(path: Path, target: str = "y") -> str:
+    with pytest.raises(DataError) as caught:
+        read_examples(path, target)
+    return str(caught.value)
+
+
+def test_a_column_that_is_not_there_is_named_with_its_neighbours(tmp_path: Path) -> None:
+    told = refusal(write(tmp_path, {"kind": [1, 2], "size": [3, 4]}), "knid")
+    assert "table.csv has no column 'knid'. Did you mean 'kind'? It has: kind, size." in told
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize(("gap", "shown"), [(None, "1 value"), (float("nan"), "1 value"), (float("inf"), "1 value")])
+def test_gaps_are_told_by_column_count_and_first_row(tmp_path: Path, kind: str, gap: float | None, shown: str) -> None:
+    told = refusal(write(tmp_path, COLUMNS | {"b": [0.5, gap, 2.0]}, kind))
+    assert f"has {shown} missing, NaN or infinite in column 'b', the first in row 2 (the header not counted)" in told
+
+
+def test_gaps_in_the_target_are_told_too(tmp_path: Path) -> None:
+    told = refusal(write(tmp_path, COLUMNS | {"y": ["u", None, None]}, "parquet"))
+    assert "2 values missing, NaN or infinite in column 'y', the first in row 2" in told
+
+
+def test_features_of_text_are_named_with_a_way_out(tmp_path: Path) -> None:
+    told = refusal(write(tmp_path, {"name": ["x", "z"], "other": ["1", "q"], "n": [1, 2], "y": [1, 2]}))
+    assert "features that are not numbers: name, other; 'name' is String (such as 'x')" in told
+    assert "Remove the columns, or write each category as a column of zeros and ones." in told
+
+
+def test_dates_are_no_numbers_and_no_target(tmp_path: Path) -> None:
+    path = write(tmp_path, {"day": [date(2024, 1, 1)] * 2, "y": [1, 2]}, "parquet")
+    assert "not numbers: day; 'day' is Date (such as '2024-01-01')" in refusal(path)
+    assert "the target 'day' of" in refusal(path, "day")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", "", "t.csv is not a readable .csv file:"),
+        ("t.csv", "a,y\n", "t.csv has no rows below its header"),
+        ("t.csv", "a,y\n1,2\n3,4,5,6\n", "t.csv is not a readable .csv file:"),
+        ("t.csv", "a,a,y\n1,2,3\n", "t.csv has more than one column 'a'; rename one of them"),
+        ("t.csv", "y\n1\n2\n", "t.csv has no column besides the target 'y'"),
+        ("t.parquet", "nonsense", "t.parquet is not a readable .parquet file:"),
+        ("t.xlsx", "nonsense", "t.xlsx is no table that affinet reads; it reads .csv and .parquet files"),
+    ],
+)
+def test_a_malformed_table_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert message in refusal(tmp_path / name)
+
+
+def test_bytes_that_are_no_text_are_no_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"a,y\n\xff\xfe,1\n")
+    assert "t.csv is not a readable .csv file:" in refusal(tmp_path / "t.csv")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert "there is no data file" in refusal(tmp_path / "t.csv")
+    assert "relative to the folder of the job file" in refusal(tmp_path / "t.csv")
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "folder.parquet").mkdir()
+    assert "pipe.csv is a pipe or a device, not a file. Name a .csv file." in refusal(tmp_path / "pipe.csv")
+    assert "folder.parquet is a folder, not a file. Name a .parquet file." in refusal(tmp_path / "folder.parquet")
+    assert "cannot be read" in refusal(tmp_path / f"{'a' * 5000}.csv")
+
+
+def test_a_table_of_few_bytes_and_many_equal_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfolding, "MOST_UNFOLDED", 2**20)
+    path = write(tmp_path, {"a": np.zeros(100_000), "y": np.zeros(100_000)}, "parquet")
+    assert "table.parquet holds 200,000 numbers, which take 1,600,000 bytes, and at most 1,048,576 are" in refusal(path)
+
+
+def test_a_panic_of_the_reader_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panic(*arguments: Any, **options: Any) -> None:
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl, "read_csv", panic)
+    assert "table.csv is not a readable .csv file: index out of bounds." in refusal(write(tmp_path, COLUMNS))
+
+
+@pytest.mark.parametrize("column", ["a", "y"])
+def test_numbers_whose_squares_leave_float64_are_named(tmp_path: Path, column: str) -> None:
+    told = refusal(write(tmp_path, {"a": [1.0, 2.0], "y": [1.0, 2.0], column: [1e140, -1e141]}))
+    assert f"has numbers beyond 1e+140 in column '{column}', the first in row 2, whose squares leave" in told
+
+
+def test_a_target_of_more_than_64_bits_is_decimal_numbers(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,y\n1,18446744073709551616\n2,3184467440737095516165\n")
+    examples = read_examples(tmp_path / "t.csv", "y")
+    assert (examples.kind, examples.target.tolist()) == ("decimal numbers", [2.0**64, 3184467440737095516165.0])

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from affinet.cli.runs import running
+from affinet.cli.trainings.training import Diverged, Epoch, Step
+from affinet.errors import GradientError
+from tests.cli.conftest import SMALL, Command
+
+
+def stop(monkeypatch: pytest.MonkeyPatch, error: BaseException, *, training: int, epochs: int) -> None:
+    """Let the training of this number (1: with rules, 2: without) raise `error` after so many epochs."""
+    real, begun = running.train_epochs, iter((1, 2))
+
+    def stopping(*arguments: Any) -> Iterator[Step | Epoch]:
+        stops = next(begun) == training
+        for event in real(*arguments):
+            if stops and isinstance(event, Step) and epochs == 0:
+                raise error
+            yield event
+            if stops and isinstance(event, Epoch) and event.number == epochs:
+                raise error
+
+    monkeypatch.setattr(running, "train_epochs", stopping)
+
+
+@pytest.fixture
+def job(folder: Path) -> Path:
+    (folder / "job.toml").write_text(SMALL)
+    return folder / "job.toml"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "told"),
+    [
+        (0, "No epoch was finished, so run holds the job and the plan, and no weights."),
+        (2, "run holds the weights and the metrics of epoch 2, the last one that was finished."),
+    ],
+)
+def test_what_a_stopped_run_left_on_disk_is_told(
+    affinet: Command, job: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, told: str
+) -> None:
+    stop(monkeypatch, KeyboardInterrupt(), training=1, epochs=epochs)
+    result = affinet("train", job, "--out", "run")
+    assert (result.exit_code, result.stderr) == (130, f"Interrupted. {told} To go on: affinet train --resume run\n")
+    assert len((job.parent / "run" / "metrics.csv").read_text().splitlines()) == 1 + epochs
+
+
+@pytest.mark.parametrize("error", [Diverged("It diverged."), GradientError("A gradient is sparse.")])
+def test_an_error_in_the_middle_of_a_run_says_what_is_on_disk(
+    affinet: Command, job: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    stop(monkeypatch, error, training=1, epochs=1)
+    result = affinet("train", job, "--out", "run")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {error} run holds the weights and the metrics of epoch 1, the last one")
+
+
+def test_ctrl_c_during_the_comparison_leaves_a_finished_run(
+    affinet: Command, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop(monkeypatch, KeyboardInterrupt(), training=2, epochs=1)
+    result = affinet("train", job, "--out", "run")
+    assert result.exit_code == 130
+    assert result.stderr == (
+        "Interrupted while training without rules for comparison; "
+        "the run with rules is finished, and all of it is in run. To go on: affinet train --resume run\n"
+    )
+    assert len((job.parent / "run" / "metrics.csv").read_text().splitlines()) == 4
+
+
+def test_a_comparison_that_diverges_fails_nothing(affinet: Command, job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop(monkeypatch, Diverged("the training diverged."), training=2, epochs=1)
+    result = affinet("train", job, "--out", "run")
+    assert result.exit_code == 0, result.output
+    assert "Without the rules the training diverged." in result.stdout
+    assert "nothing to compare the score with" in result.stdout
