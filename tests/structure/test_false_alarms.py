@@ -7,6 +7,8 @@ import pytest
 
 import affinet
 from affinet import families
+from affinet.structure.plan import compiled
+from affinet.system.system import System
 
 pytestmark = pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")
 SINGLE = np.float32
@@ -44,3 +46,17 @@ def test_independent_equations_contradict_nothing_however_small(b: float) -> Non
     A = np.random.default_rng(0).standard_normal((5, 40))
     assert affinet.plan(families.linear([w[:, 0]], A, b)).rank == 5
     assert affinet.plan((A[:3, :4] @ w[:4, :3] == b).named("slices")).rank == 9
+
+
+def test_what_frozen_weights_leave_of_a_right_hand_side_is_judged_beside_them() -> None:
+    """Slices of one pattern were compared as if the 9e-16 that ten numbers leave of each other were a value."""
+    w, frozen = affinet.weights({"a": (4,), "f": (18,)}), np.random.default_rng(3).standard_normal(18)
+
+    def system(off: float) -> System:
+        rules = [w.a[1:].sum() == 0, w.a[1:].sum() + 2 * w.f.sum() == 2 * float(frozen.sum()) + off]
+        return System.of(rules).with_constants({"f": frozen}, 2.2e-16)
+
+    for rounding in (0.0, 8.9e-16, -3e-15):
+        assert compiled(system(rounding)).rank == 1
+    with pytest.raises(affinet.InfeasibleError, match="cannot hold together"):
+        compiled(system(1e-6))

@@ -14,6 +14,9 @@ MOST_REPEATS = 8
 SCRAMBLE = np.uint64(0x9E3779B97F4A7C15)
 SHORTEST = 3
 """Rows of one or two entries fix or tie; they are better served by the union-find than by slices."""
+CANCELLED = 8.0
+"""A right-hand side that is what is left of numbers so many times larger (frozen weights that cancel) is no slice's:
+its rounding is relative to them, which rows remember and batches do not."""
 
 
 def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
@@ -25,8 +28,9 @@ def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
     batches: list[RowBatch] = []
     left = np.ones(rows.count, bool)
     lengths = rows.lengths
-    for length in np.unique(lengths[lengths >= SHORTEST]):
-        members = np.flatnonzero(lengths == length)
+    eligible = (lengths >= SHORTEST) & (rows.magnitude <= CANCELLED * np.abs(rows.rhs))
+    for length in np.unique(lengths[eligible]):
+        members = np.flatnonzero(eligible & (lengths == length))
         if len(members) < 2:
             continue
         places = rows.bounds[members][:, None] + np.arange(length)
