@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,8 @@ class Case:
     """A call that a user could make and that affinet refuses, or warns of.
 
     `provoke` takes a folder where it needs one. `cause` and `way_out` are one sentence each. What matches `foreign` in
-    the message is said by another library or depends on the machine; the page shows `…` in its place.
+    the message is said by another library or depends on the machine; the page shows `…` in its place. Of several
+    errors with one cause the page shows the first; the others name a `fragment` that their message contains.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Case:
     way_out: str
     provoke: Callable[..., object]
     foreign: str = ""
+    fragment: str = ""
 
     def __str__(self) -> str:
         return self.name.replace("_", "-")
@@ -43,13 +44,13 @@ class Case:
 
 
 def case(
-    kind: type[Exception], cause: str, way_out: str, *, foreign: str = ""
+    kind: type[Exception], cause: str, way_out: str, *, foreign: str = "", fragment: str = ""
 ) -> Callable[[Callable[..., object]], Case]:
     """Make a function a case, of the function's name."""
-    return lambda provoke: Case(provoke.__name__, kind, cause, way_out, provoke, foreign)
+    return lambda provoke: Case(provoke.__name__, kind, cause, way_out, provoke, foreign, fragment)
 
 
 def cases_of(module: ModuleType) -> list[Case]:
     """The cases of a file, in the order in which they are written."""
-    found: list[Any] = [each for each in vars(module).values() if isinstance(each, Case)]
-    return found
+    listed = [each if isinstance(each, list) else [each] for each in vars(module).values()]
+    return [each for several in listed for each in several if isinstance(each, Case)]

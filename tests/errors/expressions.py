@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-import affinet
-from affinet.errors import MissingOperationError, NotAffineError, RuleError, ShapeError, TooLargeError, TruthValueError
+from affinet.errors import MissingOperationError, NotAffineError, RuleError, ShapeError, TruthValueError
 from tests.errors.case import case
 from tests.errors.symbols import K, M, W, b, scale
 
@@ -124,9 +123,3 @@ def iterating_over_a_number() -> object:
 @case(ShapeError, "More axes than NumPy has.", "Say the rule with fewer `None`.")
 def too_many_axes() -> object:
     return K[(None,) * 62]
-
-
-@case(TooLargeError, "A rule whose tables would fill the memory.", "Say it with slices and sums.")
-def a_table_beyond_memory() -> object:
-    large = affinet.weights({"large": (1 << 20, 1 << 20)}).large
-    return large.flatten()[::3].reshape(-1)

@@ -25,7 +25,7 @@ def a_family_of_square_matrices() -> object:
 
 @case(ShapeError, "The value of `fix` has another shape.", "Give one number, or one an entry.")
 def fixing_to_another_shape() -> object:
-    return families.fix(W, value=[1, 2])
+    return families.fix(W, value=[[[1]]])
 
 
 @case(RuleError, "`tie` of one thing.", "Name what it is tied to, or write `share`.")
@@ -85,17 +85,17 @@ def rotations_by_thirds() -> object:
 
 @case(RuleError, "`order` does not exceed the order of the derivative.", "Write a larger order.")
 def moments_of_too_low_order() -> object:
-    return families.moments(K, derivative=(2, 0), order=1)
+    return families.moments(K, [[-1, 0, 1]] * 2, derivative=(2, 0), order=1)
 
 
 @case(RuleError, "The order of a derivative that is none.", "Write integers from 0 on.")
 def a_derivative_that_is_none() -> object:
-    return families.moments(K, derivative=(-1, 0), order=2)
+    return families.moments(K, [[-1, 0, 1]] * 2, derivative=(-1, 0), order=2)
 
 
 @case(ShapeError, "Offsets that do not fit the stencil.", "Write one array an axis.")
 def offsets_that_do_not_fit() -> object:
-    return families.moments(K, derivative=(1, 0), order=2, offsets=[[-1, 0, 1]])
+    return families.moments(K, [[-1, 0, 1]], derivative=(1, 0), order=2)
 
 
 @case(ShapeError, "A padding that is none.", 'Write numbers, "valid" or "same".')

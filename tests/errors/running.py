@@ -17,10 +17,12 @@ from typing import Any
 import torch
 
 from affinet.errors import AffinetError
+from affinet.structure.contradiction import Contradiction
 from tests.errors.case import Case
-from tests.errors.sites import PACKAGE, Span
+from tests.errors.sites import PACKAGE, Site, Span, site_around, site_at
 
-Hit = tuple[str, Span]
+WATCHED = (AffinetError, Contradiction)
+"""Classes whose making is recorded: the last one is forgotten before the error that it becomes is raised."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Outcome:
 
     kind: type[BaseException] | None
     message: str
-    hits: frozenset[Hit]
+    sites: frozenset[Site]
     blemish: str = ""
 
 
@@ -37,58 +39,63 @@ class Outcome:
 def outcome(case: Case) -> Outcome:
     """Run the case in a folder of its own, and keep what came of it."""
     torch.manual_seed(0)
-    with TemporaryDirectory() as name, recorded() as hits:
+    with TemporaryDirectory() as name, recorded() as found:
         folder = Path(name).resolve()
-        return _warned(case, folder, hits) if issubclass(case.kind, Warning) else _raised(case, folder, hits)
+        return _warned(case, folder, found) if issubclass(case.kind, Warning) else _raised(case, folder, found)
 
 
-def _raised(case: Case, folder: Path, hits: set[Hit]) -> Outcome:
+def _raised(case: Case, folder: Path, found: set[Site]) -> Outcome:
     try:
         case.run(folder)
     except Exception as error:  # noqa: BLE001  (whatever it is, the test says what it should have been)
         for each in _chain(error):
-            hits |= {_place(frame.f_code, tb.tb_lasti) for tb in _entries(each) for frame in [tb.tb_frame]}
-        return Outcome(type(error), case.shown(str(error), folder), frozenset(hits), _blemish(error))
-    return Outcome(None, "", frozenset(hits))
+            found |= {site for entry in _entries(each) if (site := _raised_at(entry)) is not None}
+        return Outcome(type(error), case.shown(str(error), folder), frozenset(found), _blemish(error))
+    return Outcome(None, "", frozenset(found))
 
 
-def _warned(case: Case, folder: Path, hits: set[Hit]) -> Outcome:
+def _warned(case: Case, folder: Path, found: set[Site]) -> Outcome:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         case.run(folder)
     if not caught:
-        return Outcome(None, "", frozenset(hits))
+        return Outcome(None, "", frozenset(found))
     first = caught[0]
     inside = first.filename.startswith(str(PACKAGE))
     blemish = f"it points at {first.filename}:{first.lineno}, not at the caller's line" if inside else ""
-    return Outcome(first.category, case.shown(str(first.message), folder), frozenset(hits), blemish)
+    return Outcome(first.category, case.shown(str(first.message), folder), frozenset(found), blemish)
 
 
 @contextmanager
-def recorded() -> Iterator[set[Hit]]:
+def recorded() -> Iterator[set[Site]]:
     """The places that make an error or warn while this is open, which no traceback shows."""
-    hits: set[Hit] = set()
+    found: set[Site] = set()
     warn: Callable[..., None] = warnings.warn
 
-    def make(kind: Any, *args: Any, **options: Any) -> Any:
+    def make(kind: Any, *args: Any, **_options: Any) -> Any:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename == str(PACKAGE / "errors.py"):
             frame = frame.f_back
-        if frame is not None:
-            hits.add(_place(frame.f_code, frame.f_lasti))
-        return super(AffinetError, kind).__new__(kind, *args, **options)
+        site = None if frame is None else site_around(*_place(frame.f_code, frame.f_lasti))
+        if site is not None:
+            found.add(site)
+        return Exception.__new__(kind, *args)
 
     def warned(*args: Any, stacklevel: int = 1, **options: Any) -> None:
         frame = sys._getframe(1)
-        hits.add(_place(frame.f_code, frame.f_lasti))
+        site = site_at(*_place(frame.f_code, frame.f_lasti))
+        if site is not None:
+            found.add(site)
         warn(*args, stacklevel=stacklevel + 1, **options)
 
-    AffinetError.__new__ = make  # type: ignore[method-assign]
+    for each in WATCHED:
+        each.__new__ = make  # type: ignore[method-assign]
     warnings.warn = warned  # type: ignore[assignment]
     try:
-        yield hits
+        yield found
     finally:
-        del AffinetError.__new__
+        for each in WATCHED:
+            del each.__new__
         warnings.warn = warn
 
 
@@ -111,12 +118,14 @@ def _entries(error: BaseException) -> Iterator[Any]:
         entry = entry.tb_next
 
 
-def _place(code: CodeType, instruction: int) -> Hit:
-    """The file below the package, and where in it the instruction stands."""
+def _raised_at(entry: Any) -> Site | None:
+    return site_at(*_place(entry.tb_frame.f_code, entry.tb_lasti))
+
+
+def _place(code: CodeType, instruction: int) -> tuple[str, Span]:
+    """The file, and where in it the instruction stands."""
     first, last, start, end = list(code.co_positions())[instruction // 2]
-    path = Path(code.co_filename)
-    inside = str(path.relative_to(PACKAGE)) if path.is_relative_to(PACKAGE) else ""
-    return inside, (first or 0, last, start or 0, end)
+    return code.co_filename, (first or 0, last, start or 0, end)
 
 
 def _blemish(error: BaseException) -> str:

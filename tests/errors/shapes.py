@@ -34,6 +34,11 @@ def an_index_of_text() -> object:
     return W["first"]
 
 
+@case(ShapeError, "An index array of fractions.", "Write integers.")
+def an_index_of_fractions() -> object:
+    return W[[0.5, 1.5]]
+
+
 @case(ShapeError, "`...` twice.", "Write it once.")
 def two_ellipses() -> object:
     return W[..., 0, ...]

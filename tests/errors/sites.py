@@ -50,6 +50,30 @@ def sites() -> tuple[Site, ...]:
     )
 
 
+@cache
+def _sites_of(file: str) -> tuple[Site, ...]:
+    return tuple(site for site in sites() if site.file == file)
+
+
+def site_at(path: str, span: Span) -> Site | None:
+    """The site whose statement is exactly this piece of a file."""
+    return next((site for site in _sites_of(_shown(path)) if site.span == span), None)
+
+
+def site_around(path: str, span: Span) -> Site | None:
+    """The site that this piece of a file is part of."""
+    return next((site for site in _sites_of(_shown(path)) if _within(span, site.span)), None)
+
+
+def _shown(path: str) -> str:
+    return str(Path(path).relative_to(PACKAGE)) if Path(path).is_relative_to(PACKAGE) else ""
+
+
+def _within(inner: Span, outer: Span) -> bool:
+    starts = (outer[0], outer[2]) <= (inner[0], inner[2])
+    return starts and (inner[1] or 0, inner[3] or 0) <= (outer[1] or 0, outer[3] or 0)
+
+
 def span_of(node: ast.stmt | ast.expr) -> Span:
     """Where a node stands, as the instructions compiled from it say."""
     return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
