@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Self
 
@@ -199,6 +200,14 @@ class ModelFileError(AffinetError, ValueError):
 
 class RunError(AffinetError, RuntimeError):
     """A run folder that cannot be written to."""
+
+
+def callers_line() -> int:
+    """The `stacklevel` at which a warning points at the first line that is not affinet's own."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "affinet":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _either(names: Sequence[str]) -> str:

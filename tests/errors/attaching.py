@@ -157,7 +157,7 @@ def projecting_along_two_axes_in_a_metric() -> None:
     weights = {"weight": torch.zeros(5, 6)}
     w = affinet.weights(weights).weight
     projector = affinet.plan([w.sum(dim=1) == 0, w.sum(dim=0) == 0]).projector(weights)
-    projector.project_(weights, metric={"weight": torch.ones(5, 6)})
+    projector.project_in_metric_(weights, {"weight": torch.ones(5, 6)})
 
 
 @case(AttachError, "A projector for something else than tensors by name.", "Give the model, or its `state_dict()`.")

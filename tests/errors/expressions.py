@@ -51,26 +51,26 @@ def a_remainder() -> object:
 
 
 @case(RuleError, "An inequality.", "Write an equation.")
-def not_equal() -> object:
+def an_inequality() -> object:
     return W != 0
 
 
-@case(RuleError, "An inequality.", "Write an equation.")
+@case(RuleError, "An inequality.", "Write an equation.", fragment="is no rule: rules are equations")
 def less() -> object:
     return W < 0
 
 
-@case(RuleError, "An inequality.", "Write an equation.")
+@case(RuleError, "An inequality.", "Write an equation.", fragment="is no rule: rules are equations")
 def less_or_equal() -> object:
     return W <= 0
 
 
-@case(RuleError, "An inequality.", "Write an equation.")
+@case(RuleError, "An inequality.", "Write an equation.", fragment="is no rule: rules are equations")
 def greater() -> object:
     return W > 0
 
 
-@case(RuleError, "An inequality.", "Write an equation.")
+@case(RuleError, "An inequality.", "Write an equation.", fragment="is no rule: rules are equations")
 def greater_or_equal() -> object:
     return W >= 0
 

@@ -8,9 +8,10 @@ import affinet
 from affinet.errors import AttachError, InfeasibleError, NothingToTrainWarning, RuleError, TooLargeError
 from affinet.language import families
 from tests.errors.case import case
-from tests.errors.symbols import M, W, b, scale
+from tests.errors.symbols import M, W, b
 
 TOGETHER = "Rules that no numbers satisfy at once.", "Drop or change one of those listed; the rest can hold."
+SEVERAL = list(affinet.weights({"left": (30, 30), "right": (20,)}))
 LARGE = affinet.weights({"large": (300, 300)}).large
 
 
@@ -76,9 +77,10 @@ def a_sum_said_twice() -> None:
     affinet.plan([b.sum() == 1, b.sum() == 2])
 
 
-@case(InfeasibleError, *TOGETHER, fragment="hidden.bias @ [1, 2, 3] == 2")
-def an_equation_said_twice() -> None:
-    affinet.plan([b @ [1, 2, 3] == 1, b @ [1, 2, 3] == 2, b[0] + b[1] == 3 * scale])
+@case(InfeasibleError, *TOGETHER, fragment='"their sum"')
+def a_sum_of_two_equations() -> None:
+    x, y = b[0] + b[1] + W[0, 0], b[1] + W[0, 0] + W[2, 3]
+    affinet.plan([x == 0, y == 0, (x + y == 1).named("their sum")])
 
 
 @case(InfeasibleError, *TOGETHER, fragment='"their sum"')
@@ -91,8 +93,8 @@ def a_large_component() -> None:
 
 @case(InfeasibleError, *TOGETHER, fragment="these rules cannot hold together")
 def two_dense_matrices() -> None:
-    matrix = np.random.default_rng(0).standard_normal((80, 900))
-    first, second = families.linear([LARGE[:3]], matrix[:-2], 1), families.linear([LARGE[:3]], matrix[-3:], 2)
+    matrix = np.random.default_rng(0).standard_normal((160, 920))
+    first, second = families.linear(SEVERAL, matrix[:81], 1), families.linear(SEVERAL, matrix[80:], 2)
     affinet.plan([first.named("first"), second.named("second")])
 
 

@@ -55,8 +55,9 @@ def reparametrizing_inside_a_wrapper() -> None:
 @case(AttachError, "`affinet.project` keeps rules on this model.", "Remove its handle, and make a new optimizer after.")
 def reparametrizing_a_projected_model() -> None:
     model = nn.Linear(3, 2)
-    kept = affinet.project(model, optim.SGD(model.parameters(), lr=0.1), zero_sums(model))
-    affinet.reparametrize(model, kept.plan)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    handle = affinet.project(model, optimizer, zero_sums(model))
+    affinet.reparametrize(model, handle.plan)
 
 
 @case(UnsupportedWeightError, "A parameter that belongs to a list of layers.", "Put it in a module of its own.")

@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
-NO_CASE: dict[str, str] = {}
+NO_CASE = {
+    "language/expression.py Expression.__getattr__: raise AttributeError(name)": "asked for by copy and pickle",
+    "language/weights.py Weights.__getattr__: raise AttributeError(name)": "asked for by copy and pickle",
+    "structure/summary.py _bytes: raise AssertionError": "a loop that always returns",
+}

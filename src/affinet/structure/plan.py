@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from affinet.errors import AffinetError, NothingToTrainWarning, PlanFileError
+from affinet.errors import AffinetError, NothingToTrainWarning, PlanFileError, callers_line
 from affinet.language.constraint import Constraint
 from affinet.language.terms import Floats, Parameter
 from affinet.structure.backends import projector
@@ -116,7 +116,7 @@ def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = 
     """
     made = compiled(System.of(rules, tolerance=tolerance))
     for weight, entries, names in determined(made.system, made.blocks):
-        warnings.warn(NothingToTrainWarning(weight, entries, names), stacklevel=2)
+        warnings.warn(NothingToTrainWarning(weight, entries, names), stacklevel=callers_line())
     return made
 
 

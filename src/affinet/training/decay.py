@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import optim
 
+from affinet.errors import callers_line
+
 Decay = Literal["coupled", "decoupled"]
 
 COUPLED = ("SGD", "Adam", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "ASGD")
@@ -35,7 +37,7 @@ def decay_kind(optimizer: optim.Optimizer, said: Decay | None) -> Decay:
             f"{kind.__module__}.{kind.__qualname__} has weight decay, and affinet does not know whether it "
             f"adds it to the gradient. Taken as decoupled (as in AdamW); say affinet.project(..., decay='coupled') if "
             f"it adds λ·w to the gradient, or decay='decoupled' to silence this.",
-            stacklevel=4,
+            stacklevel=callers_line(),
         )
     return "decoupled"
 

@@ -8,7 +8,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from affinet.errors import ConvergenceWarning
+from affinet.errors import ConvergenceWarning, callers_line
 
 MOST_ITERATIONS = 1_000
 MARGIN = 2.0**-8
@@ -78,7 +78,7 @@ class NormalEquations:
         if left > SLACK**2 * bound:
             warnings.warn(
                 ConvergenceWarning(MOST_ITERATIONS, sqrt(left), sqrt(bound), len(gap)),
-                stacklevel=2,
+                stacklevel=callers_line(),
             )
         return u
 
