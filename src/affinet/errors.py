@@ -52,7 +52,7 @@ class TruthValueError(AffinetError, TypeError):
 
     def __init__(self, subject: object) -> None:
         super().__init__(
-            f"the rule ({subject}) has no truth value: it is an equation for the weights, not a test. "
+            f"({subject}) has no truth value: it is about weights that are not known yet, and no test. "
             f"Write `a == b == c` as two rules, [a == b, b == c], or as families.tie(a, b, c)."
         )
 
@@ -136,7 +136,9 @@ class ParseError(AffinetError, ValueError):
             shown, caret = shown[start : start + 120], column - start
         else:
             caret = column
-        super().__init__(f"line {line}, column {column}: {reason}\n    {shown}\n    {' ' * (caret - 1)}^")
+        shown = "".join(letter if letter.isprintable() or letter == "\t" else "�" for letter in shown)
+        mark = f"\n    {shown}\n    {' ' * (caret - 1)}^" if shown.strip() else ""
+        super().__init__(f"line {line}, column {column}: {reason}{mark}")
         self.text, self.line, self.column, self.reason = text, line, column, reason
 
 

@@ -40,6 +40,12 @@ def arguments_in_another_order() -> None:
     affinet.project(model, zero_sums(model), optim.SGD(model.parameters(), lr=0.1))  # type: ignore[arg-type]
 
 
+@case(AttachError, "The optimizer or the rules in place of the model.", "Give the model first.")
+def no_model() -> None:
+    model = nn.Linear(3, 2)
+    affinet.project(optim.SGD(model.parameters(), lr=0.1), model, zero_sums(model))  # type: ignore[arg-type]
+
+
 @case(AttachError, "Rules were attached to this optimizer before.", "Give all rules at once, or remove the first.")
 def attaching_twice() -> None:
     model = nn.Linear(3, 2)
@@ -123,6 +129,11 @@ def a_metric_that_is_none() -> None:
     project(nn.Linear(3, 2), metric="adam")
 
 
+@case(AttachError, "A kind of decay that is none.", "Leave it out for the optimizers of torch.")
+def a_decay_that_is_none() -> None:
+    project(nn.Linear(3, 2), decay="both")
+
+
 @case(AttachError, "The optimizer has no second moments.", "Leave the metric out.")
 def a_metric_of_an_optimizer_without_one() -> None:
     project(nn.Linear(3, 2), metric="optimizer")
@@ -163,6 +174,20 @@ def projecting_along_two_axes_in_a_metric() -> None:
 @case(AttachError, "A projector for something else than tensors by name.", "Give the model, or its `state_dict()`.")
 def a_projector_for_a_tensor() -> None:
     affinet.plan(affinet.weights({"weight": (3,)}).weight == 0).projector(torch.zeros(3))
+
+
+@case(AttachError, "Numbers that are no tensor.", "Write `torch.tensor(...)`.")
+def a_projector_for_a_list() -> None:
+    weights = {"weight": torch.zeros(3)}
+    projector = affinet.plan(affinet.weights(weights).weight == 0).projector(weights)
+    projector.project({"weight": [0, 0, 0]})
+
+
+@case(AttachError, "A tensor where tensors by name are meant.", "Give `model.state_dict()`, or a dictionary.")
+def projecting_a_tensor() -> None:
+    weights = {"weight": torch.zeros(3)}
+    projector = affinet.plan(affinet.weights(weights).weight == 0).projector(weights)
+    projector.project(torch.zeros(3))
 
 
 @case(UnsupportedWeightError, "A tensor of integers or complex numbers.", "Give floating-point tensors.")

@@ -20,7 +20,7 @@ class Case:
     """
 
     name: str
-    kind: type[Exception]
+    kind: type[BaseException]
     cause: str
     way_out: str
     provoke: Callable[..., object]
@@ -44,7 +44,7 @@ class Case:
 
 
 def case(
-    kind: type[Exception], cause: str, way_out: str, *, foreign: str = "", fragment: str = ""
+    kind: type[BaseException], cause: str, way_out: str, *, foreign: str = "", fragment: str = ""
 ) -> Callable[[Callable[..., object]], Case]:
     """Make a function a case, of the function's name."""
     return lambda provoke: Case(provoke.__name__, kind, cause, way_out, provoke, foreign, fragment)

@@ -13,13 +13,17 @@ from tests.errors import (
     attaching,
     constants,
     damaged_plans,
+    data_files,
     expressions,
     families,
     groups_and_matrices,
+    job_files,
+    matrix_files,
     naming_weights,
     plan_files,
     planning,
     reparametrizing,
+    runs,
     shapes,
     steps,
     texts,
@@ -41,6 +45,10 @@ ROOMS: tuple[tuple[ModuleType, ...], ...] = (
     (attaching,),
     (steps,),
     (reparametrizing,),
+    (job_files,),
+    (data_files,),
+    (matrix_files,),
+    (runs,),
 )
 CASES = [case for room in ROOMS for module in room for case in cases_of(module)]
 

@@ -106,9 +106,7 @@ DAMAGES: dict[str, Change] = {
         said["views"].extend({"row": 3, "offset": 0, "shape": [2**20 - k], "strides": [1]} for k in range(1100)),
         term(
             factors=[],
-            variables=[
-                {"size": 2**20 - k, "source": {"view": 3 + k}, "outputs": [[0, 0]]} for k in range(1100)
-            ],
+            variables=[{"size": 2**20 - k, "source": {"view": 3 + k}, "outputs": [[0, 0]]} for k in range(1100)],
         )(said, rows),
     ),
 }

@@ -10,6 +10,11 @@ from tests.errors.case import case
 from tests.errors.symbols import w
 
 
+@case(AttributeError, "A misspelt name of affinet.", "Take one of those listed.", foreign="(?<=it has ).*")
+def a_misspelt_function() -> None:
+    affinet.wieghts({})
+
+
 @case(RuleError, "Neither a model nor shapes by name.", "Give the model itself.")
 def weights_of_a_number() -> None:
     affinet.weights(42)

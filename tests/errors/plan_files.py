@@ -25,13 +25,23 @@ def a_plan_that_does_not_exist(folder: Path) -> None:
     affinet.Plan.load(folder / "plan.safetensors")
 
 
+@case(PlanFileError, "Something else than a path.", "Give the path as text.")
+def a_path_that_is_none() -> None:
+    affinet.Plan.load(3)  # type: ignore[arg-type]
+
+
 @case(PlanFileError, "The path is that of a folder.", "Give the path of a saved plan.")
 def a_folder_as_a_plan(folder: Path) -> None:
     (folder / "plan.safetensors").mkdir()
     affinet.Plan.load(folder / "plan.safetensors")
 
 
-@case(PlanFileError, "You may not read the file, or the disk fails.", "Ask for the right to read it.", foreign="(?<=read: ).*(?=\\. Name)")
+@case(
+    PlanFileError,
+    "You may not read the file, or the disk fails.",
+    "Ask for the right to read it.",
+    foreign="(?<=read: ).*(?=\\. Name)",
+)
 def a_plan_that_cannot_be_read(folder: Path) -> None:
     SAVED.save(folder / "plan.safetensors")
 
@@ -49,7 +59,12 @@ def a_pickle_as_a_plan(folder: Path) -> None:
     affinet.Plan.load(folder / "plan.safetensors")
 
 
-@case(PlanFileError, "The file was cut short or damaged.", "Copy it again, or save the plan again.", foreign="(?<=file: ).*(?= It is)")
+@case(
+    PlanFileError,
+    "The file was cut short or damaged.",
+    "Copy it again, or save the plan again.",
+    foreign="(?<=file: ).*(?= It is)",
+)
 def half_a_plan(folder: Path) -> None:
     SAVED.save(folder / "plan.safetensors")
     whole = (folder / "plan.safetensors").read_bytes()
@@ -63,7 +78,12 @@ def weights_as_a_plan(folder: Path) -> None:
     affinet.Plan.load(folder / "model.safetensors")
 
 
-@case(PlanFileError, "A newer affinet wrote the file.", "Update affinet, or save the plan again.", foreign="(?<=affinet )[0-9][^ ]*(?= reads)")
+@case(
+    PlanFileError,
+    "A newer affinet wrote the file.",
+    "Update affinet, or save the plan again.",
+    foreign="(?<=affinet )[0-9][^ ]*(?= reads)",
+)
 def a_plan_of_another_format(folder: Path) -> None:
     affinet.Plan.load(write_plan(folder / "plan.safetensors", *contents(SAVED.system), version=2))
 
@@ -90,7 +110,12 @@ def a_plan_without_a_checksum(folder: Path) -> None:
     affinet.Plan.load(write_plan(folder / "plan.safetensors", *contents(SAVED.system), checksum=...))
 
 
-@case(PlanFileError, "The metadata are no JSON.", "Copy the file again, or save the plan again.", foreign="(?<=JSON: ).*(?= It is)")
+@case(
+    PlanFileError,
+    "The metadata are no JSON.",
+    "Copy the file again, or save the plan again.",
+    foreign="(?<=JSON: ).*(?= It is)",
+)
 def a_plan_that_is_no_json(folder: Path) -> None:
     save_file({"0": np.zeros(2)}, folder / "plan.safetensors", metadata={planfile.FORMAT: "{"})
     affinet.Plan.load(folder / "plan.safetensors")
@@ -116,7 +141,12 @@ def a_plan_of_contradictory_rules(folder: Path) -> None:
     affinet.Plan.load(write_plan(folder / "plan.safetensors", description, rows))
 
 
-@case(PlanFileError, "The folder does not exist, or you may not write there.", "Name another place.", foreign="(?<=written: ).*(?=\\. Name)")
+@case(
+    PlanFileError,
+    "The folder does not exist, or you may not write there.",
+    "Name another place.",
+    foreign="(?<=written: ).*(?=\\. Name)",
+)
 def saving_into_a_missing_folder(folder: Path) -> None:
     SAVED.save(folder / "missing" / "plan.safetensors")
 

@@ -107,6 +107,18 @@ def an_optimizer_made_before_baking() -> None:
     optimizer.step()
 
 
+@case(AttachError, "A weight was set that is computed from others.", "Bake the model first.")
+def setting_a_computed_weight() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, zero_sums(model))
+    model.weight = torch.zeros(2, 3)  # type: ignore[assignment]
+
+
+@case(AttachError, "The handle or a path in place of the model.", "Give the model.")
+def baking_what_is_no_model() -> None:
+    affinet.bake("model.pt")  # type: ignore[arg-type]
+
+
 @case(AttachError, "`bake` of a model that is plain.", "Leave it out.")
 def baking_a_plain_model() -> None:
     affinet.bake(nn.Linear(3, 2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,7 +46,7 @@ def outcome(case: Case) -> Outcome:
 def _raised(case: Case, folder: Path, found: set[Site]) -> Outcome:
     try:
         case.run(folder)
-    except Exception as error:  # noqa: BLE001  (whatever it is, the test says what it should have been)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (the test says what it should have been)
         for each in _chain(error):
             found |= {site for entry in _entries(each) if (site := _raised_at(entry)) is not None}
         return Outcome(type(error), case.shown(str(error), folder), frozenset(found), _blemish(error))
@@ -132,7 +131,7 @@ def _blemish(error: BaseException) -> str:
     """An error that is shown below another that nobody meant to show is hard to read."""
     for each in _chain(error):
         if each.__cause__ is None and each.__context__ is not None and not each.__suppress_context__:
-            return f"{type(each).__name__} is shown 'during handling of' {traceback.format_exception_only(each.__context__)[-1]}"
+            return f"{type(each).__name__} is shown 'during handling of' {each.__context__!r}"
         if each.__suppress_context__ and each.__cause__ is None:
             return ""
     return ""

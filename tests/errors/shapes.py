@@ -154,6 +154,11 @@ def stacking_nothing() -> object:
     return affinet.stack([])
 
 
+@case(ShapeError, "Something that is no list.", "Put brackets around the parts.")
+def stacking_a_number() -> object:
+    return affinet.stack(3)
+
+
 @case(ShapeError, "The numbers given for a weight have another shape.", "Give an array of the weight's shape.")
 def evaluating_with_another_shape() -> object:
     return evaluate(b, {"hidden.bias": [1, 2]})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -78,7 +77,22 @@ def the_state_of_other_rules() -> None:
     attached(nn.Linear(3, 2))[0].load_state_dict({"rules": ["rows sum to one"]})
 
 
-@case(UserWarning, "A custom optimizer with weight decay.", "Say `decay='coupled'` or `decay='decoupled'`.", foreign="(?<=^)[\\w.<>]+(?=Mine)")
+@case(AttachError, "Something that is no state of a handle.", "Give what `handle.state_dict()` returned.")
+def a_state_that_is_none() -> None:
+    attached(nn.Linear(3, 2))[0].load_state_dict(None)  # type: ignore[arg-type]
+
+
+@case(AttachError, "The loss itself in place of a function.", "Write `handle.report(lambda: loss_of(model))`.")
+def a_report_of_a_number() -> None:
+    attached(nn.Linear(3, 2))[0].report(0.5)  # type: ignore[arg-type]
+
+
+@case(
+    UserWarning,
+    "A custom optimizer with weight decay.",
+    "Say `decay='coupled'` or `decay='decoupled'`.",
+    foreign="(?<=^)[\\w.<>]+(?=Mine)",
+)
 def an_unknown_optimizer_with_decay() -> None:
     class Mine(optim.SGD):
         pass
@@ -87,7 +101,12 @@ def an_unknown_optimizer_with_decay() -> None:
     affinet.project(model, Mine(model.parameters(), lr=0.1, weight_decay=0.1), zero_sums(model))
 
 
-@case(ConvergenceWarning, "Equations that nearly follow from others.", "Drop them, or round their coefficients.", foreign="[0-9.e-]+(?= \\(wanted)|(?<=wanted: )[0-9.e-]+")
+@case(
+    ConvergenceWarning,
+    "Equations that nearly follow from others.",
+    "Drop them, or round their coefficients.",
+    foreign="[0-9.e-]+(?= \\(wanted)|(?<=wanted: )[0-9.e-]+",
+)
 def conjugate_gradients_that_stop() -> None:
     draw = np.random.default_rng(0)
     matrix = np.zeros((60, 90))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import affinet
-from affinet.errors import ParseError, ShapeError
+from affinet.errors import ParseError, RuleError, ShapeError
 from tests.errors.case import case
 from tests.errors.symbols import w
 
@@ -11,6 +11,11 @@ from tests.errors.symbols import w
 @case(ParseError, "What was given is no text.", "Give the rule as text first, and the weights after it.")
 def a_rule_that_is_no_text() -> object:
     return affinet.parse(3, w)
+
+
+@case(RuleError, "The weights were left out, or something else is in their place.", "Give `affinet.weights(model)`.")
+def a_text_about_a_model() -> object:
+    return affinet.parse("scale == 0", {"scale": ()})
 
 
 @case(ParseError, "The text is longer than any rule.", "Say the rule with slices and sums.")
@@ -33,7 +38,9 @@ def one_equals_sign() -> object:
     return affinet.parse("scale = 1", w)
 
 
-@case(ParseError, "A bracket is missing, or a sign too many.", "Look at the mark.", foreign="(?<=no rule: ).*(?=A rule)")
+@case(
+    ParseError, "A bracket is missing, or a sign too many.", "Look at the mark.", foreign="(?<=no rule: ).*(?=A rule)"
+)
 def a_missing_bracket() -> object:
     return affinet.parse("hidden.bias[0 == 1", w)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -116,9 +117,12 @@ def checked_integer(value: object, wording: Wording) -> int:
 
     Errors: `ShapeError` for anything else.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ShapeError(f"in ({say(wording)}) {value!r:.60} is no integer.")
-    return int(value.__index__())
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)  # type: ignore[arg-type]  # whatever is no integer is refused
+    except TypeError:
+        pass
+    raise ShapeError(f"in ({say(wording)}) {value!r:.60} is no integer.")
 
 
 def checked_axis(affine: Affine, dim: object, wording: Wording) -> int:

@@ -58,7 +58,7 @@ def divide(left: Affine, right: Affine) -> Affine:
         )
         raise ConstantError(f"({say(wording)}) divides by zero{first}.")
     with np.errstate(all="ignore"):
-        inverse = 1.0 / right.constant if isinstance(right.constant, float) else np.divide(1.0, right.constant)
+        inverse = np.divide(1.0, right.constant) if divisor.size else 0.0
     return _scaled(left, replace(right, constant=_finite(inverse, wording)), wording)
 
 

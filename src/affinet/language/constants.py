@@ -196,8 +196,9 @@ def _check_finite(values: Floats, given: object) -> None:
     if len(wrong):
         first = tuple(int(i) for i in wrong[0])
         place = first[0] if len(first) == 1 else first
+        many = "entry that is" if len(wrong) == 1 else "entries that are"
         raise ConstantError(
-            f"{_said_array('array', given)} has {len(wrong)} entries that are NaN or infinite, "
+            f"{_said_array('array', given)} has {len(wrong)} {many} NaN or infinite, "
             f"the first at {place} ({values[first]}). Constants are finite."
         )
 

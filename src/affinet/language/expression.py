@@ -5,12 +5,12 @@ The two types name each other, so they share a file; everything they do is a fun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NoReturn, TypeAlias
 
-from affinet.errors import NotAffineError, RuleError, TruthValueError
+from affinet.errors import NotAffineError, RuleError, ShapeError, TruthValueError
 from affinet.language import arithmetic, joining, products, rearranging, reducing
 from affinet.language.affine import Affine, Values, from_constant, from_parameter
 from affinet.language.constants import read_constant, read_matrix
@@ -309,12 +309,12 @@ class Expression:
 
     def tril(self, diagonal: int = 0) -> Expression:
         """What lies above the given diagonal of the last two axes set to zero."""
-        wording = self._said("tril", *([diagonal] if diagonal else []))
+        wording = self._said("tril", *([] if type(diagonal) is int and diagonal == 0 else [diagonal]))
         return Expression(reducing.lower_triangle(self.affine, diagonal, wording))
 
     def triu(self, diagonal: int = 0) -> Expression:
         """What lies below the given diagonal of the last two axes set to zero."""
-        wording = self._said("triu", *([diagonal] if diagonal else []))
+        wording = self._said("triu", *([] if type(diagonal) is int and diagonal == 0 else [diagonal]))
         return Expression(reducing.upper_triangle(self.affine, diagonal, wording))
 
     def trace(self) -> Expression:
@@ -332,12 +332,12 @@ def weight(parameter: Parameter) -> Expression:
 
 def stack(expressions: Sequence[object], dim: int = 0) -> Expression:
     """Expressions (or constants) of one shape along a new axis, as `numpy.stack`."""
-    return Expression(joining.stack([_affine(part) for part in expressions], dim))
+    return Expression(joining.stack(_parts("stack", expressions), dim))
 
 
 def concat(expressions: Sequence[object], dim: int = 0) -> Expression:
     """Expressions (or constants) one after the other along an axis, as `numpy.concatenate`."""
-    return Expression(joining.concat([_affine(part) for part in expressions], dim))
+    return Expression(joining.concat(_parts("concat", expressions), dim))
 
 
 def _in_place_of(function: str, args: Sequence[Any], options: Mapping[str, Any]) -> Expression:
@@ -360,6 +360,12 @@ def _affine(value: object) -> Affine:
     return value.affine if isinstance(value, Expression) else from_constant(read_constant(value))
 
 
+def _parts(function: str, expressions: object) -> list[Affine]:
+    if isinstance(expressions, str | bytes | Mapping) or not isinstance(expressions, Iterable):
+        raise ShapeError(f"{function} takes a list of expressions, and not {expressions!r:.60}.")
+    return [_affine(part) for part in expressions]
+
+
 def _unpacked(dims: Sequence[int | Sequence[int]]) -> Sequence[object]:
     """`f(1, 2)` and `f((1, 2))` mean the same."""
     return dims[0] if len(dims) == 1 and isinstance(dims[0], Sequence) else dims
@@ -367,7 +373,11 @@ def _unpacked(dims: Sequence[int | Sequence[int]]) -> Sequence[object]:
 
 def _other(**options: tuple[object, object]) -> dict[str, object]:
     """Options that differ from their default, for the wording."""
-    return {name: value for name, (value, default) in options.items() if value != default}
+    return {
+        name: value
+        for name, (value, default) in options.items()
+        if type(value) is not type(default) or value != default
+    }
 
 
 def _no_inequality(subject: object, operator: str) -> RuleError:

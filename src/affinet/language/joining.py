@@ -85,5 +85,5 @@ def _with_axis(part: Affine, axis: int, places: Sequence[int]) -> Affine:
 
 
 def _wording(name: str, parts: Sequence[Affine], dim: object) -> Wording:
-    arguments = () if dim == 0 else (("dim", dim),)
+    arguments = () if type(dim) is int and dim == 0 else (("dim", dim),)
     return Function(name, tuple(part.wording for part in parts), arguments, listed=True)

@@ -38,7 +38,7 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
 
     Raises PlanFileError for numbers that no file holds, for rules too many, and where the disk refuses.
     """
-    path = Path(path)
+    path = _path(path)
     description, rows = described(system)
     try:
         system_of(description, rows)
@@ -71,7 +71,7 @@ def read_system(path: str | os.PathLike[str]) -> System:
 
     Everything is checked before it is used, in memory and time that follow the size of the file. Raises PlanFileError.
     """
-    path = Path(path)
+    path = _path(path)
     _check_start(path)
     try:
         with safe_open(path, framework="numpy") as file:
@@ -86,6 +86,13 @@ def read_system(path: str | os.PathLike[str]) -> System:
         return system_of(said["description"], rows)
     except (Malformed, RecursionError) as error:
         raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
+
+
+def _path(given: object) -> Path:
+    """The path that was given. Raises PlanFileError for what is none."""
+    if not isinstance(given, str | os.PathLike):
+        raise PlanFileError(f"{given!r:.60}", f"is {type(given).__name__} and names no file", "Give a path, as text.")
+    return Path(given)
 
 
 def _replace(path: Path, unfinished: Path, tensors: dict[str, Array], text: str) -> None:

@@ -36,7 +36,8 @@ class Start:
         """Say which weights cannot be trained any more."""
         if self.idle:
             warnings.warn(
-                f"nothing is left to train in {', '.join(self.idle)}: the rules fix every entry.", stacklevel=callers_line()
+                f"nothing is left to train in {', '.join(self.idle)}: the rules fix every entry.",
+                stacklevel=callers_line(),
             )
 
 
