@@ -161,7 +161,9 @@ def saving_a_huge_number(folder: Path) -> None:
     affinet.plan(b[0] * 1e150 == 1).save(folder / "plan.safetensors")
 
 
-@case(PlanFileError, "More rules than a file holds.", "Say many rules of one kind as one, with index arrays.")
+@case(
+    PlanFileError, "More rules than a file holds.", "Say many as one, with index arrays.", foreign=r"\d+(?= rules| MB)"
+)
 def saving_too_many_rules(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:  # 32 MB of rules take minutes to write
         patch.setattr(planfile, "LONGEST", 512)

@@ -56,7 +56,7 @@ def a_training_that_diverges(folder: Path) -> None:
     run(prepare(job(folder, ("0.01", "1e30"), ('"Adam"', '"SGD"'))), folder / "run", Watch())
 
 
-@case(RunError, "The network answers with NaN where it is not training.", "Look at what it does in eval mode.")
+@case(RunError, "The network answers with NaN.", "Look at what it does in eval mode.", fragment="diverged")
 def a_network_that_answers_nan(folder: Path) -> None:
     code = "class make(torch.nn.Linear):\n    def forward(self, x):\n        y = super().forward(x)\n"
     network = made(folder, f"{code}        return y if self.training else y + float('nan')\n", NO_RULES)

@@ -24,7 +24,7 @@ def an_index_out_of_range_beside_an_array() -> object:
     return W[[0, 1], 9]
 
 
-@case(ShapeError, "A ragged index list.", "Make all rows equally long.", foreign="(?<=: ).*")
+@case(ShapeError, "A ragged index list.", "Make all rows equally long.")
 def a_ragged_index() -> object:
     return W[[[0, 1], [2]]]
 
@@ -109,7 +109,7 @@ def flattening_backwards() -> object:
     return W.flatten(1, 0)
 
 
-@case(ShapeError, "As many shifts as axes are needed.", "Give one shift an axis.")
+@case(ShapeError, "Another number of shifts than of axes.", "Give one shift an axis.")
 def shifts_that_do_not_fit() -> object:
     return W.roll((1, 2), (0,))
 

@@ -50,7 +50,7 @@ def a_rule_nested_too_deep() -> object:
     return affinet.parse("-" * 5000 + "scale == 1", w)
 
 
-@case(ParseError, "A long chain of signs.", "Say the rule with slices and sums.")
+@case(ParseError, "A long chain of signs.", "Say the rule with slices and sums.", fragment="nested too deep")
 def a_rule_nested_deep() -> object:
     return affinet.parse("scale == " + "-" * 700 + "1", w)
 

@@ -146,7 +146,7 @@ def checked_axes(affine: Affine, dims: object, wording: Wording) -> tuple[int, .
     given = tuple(dims) if isinstance(dims, tuple | list) else (dims,)
     axes = tuple(checked_axis(affine, dim, wording) for dim in given)
     if len(set(axes)) < len(axes):
-        raise ShapeError(f"in ({say(wording)}) an axis is named twice in {given}.")
+        raise ShapeError(f"in ({say(wording)}) an axis is named twice in {given}; name each once.")
     return axes
 
 

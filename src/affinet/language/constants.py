@@ -131,7 +131,9 @@ def _from_objects(array: NDArray[Any], value: object) -> NDArray[Any]:
         try:
             return array.astype(np.float64)
         except OverflowError:
-            raise ConstantError("one of the integers in this list is larger than any float64.") from None
+            raise ConstantError(
+                "one of the integers in this list is larger than any float64. Divide the rule by it."
+            ) from None
     raise ConstantError(
         f"{_shown(value)} holds things that are no numbers. To put weights together write affinet.stack([…]) "
         f"or affinet.concat([…])."
@@ -182,7 +184,7 @@ def _finite_number(value: float) -> float:
     try:
         number = float(value)
     except OverflowError:
-        raise ConstantError("this integer is larger than any float64.") from None
+        raise ConstantError("this integer is larger than any float64. Divide the rule by it.") from None
     if not math.isfinite(number):
         raise ConstantError(f"{number} is no constant: the right-hand sides and factors of rules are finite numbers.")
     return number

@@ -37,7 +37,7 @@ def parse(text: str, weights: Weights) -> Constraint:
             f"{weights!r:.60} ({type(weights).__name__})."
         )
     if len(text) > LONGEST:
-        raise ParseError(text[:200], 1, 1, f"the text has {len(text)} characters, and a rule may have {LONGEST}")
+        raise ParseError(text[:200], 1, 1, f"the text has {len(text):,} characters, and a rule may have {LONGEST:,}")
     if foreign := _FOREIGN.search(text):
         raise ParseError(text, *_place(text, foreign.start()), f"no rule holds the character {foreign[0]!r}")
     line = _one_line(text)

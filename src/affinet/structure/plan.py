@@ -91,7 +91,9 @@ class Plan:
             return compiled(system)
         except AffinetError as error:
             way_out = "Save the plan again, affinet.plan(rules).save(path)."
-            raise PlanFileError(path, f"holds rules that cannot be planned: {error}", way_out) from error
+            raise PlanFileError(
+                path, f"holds rules that cannot be planned: {str(error).rstrip('.')}", way_out
+            ) from error
 
     def __str__(self) -> str:
         return summary(self.system, self.blocks)

@@ -91,7 +91,7 @@ def read_system(path: str | os.PathLike[str]) -> System:
 def _path(given: object) -> Path:
     """The path that was given. Raises PlanFileError for what is none."""
     if not isinstance(given, str | os.PathLike):
-        raise PlanFileError(f"{given!r:.60}", f"is {type(given).__name__} and names no file", "Give a path, as text.")
+        raise PlanFileError(f"{given!r:.60} ({type(given).__name__})", "is no path", "Give one as text.")
     return Path(given)
 
 
