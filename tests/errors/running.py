@@ -71,14 +71,17 @@ def recorded() -> Iterator[set[Site]]:
     found: set[Site] = set()
     warn: Callable[..., None] = warnings.warn
 
-    def make(kind: Any, *args: Any, **_options: Any) -> Any:
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename == str(PACKAGE / "errors.py"):
-            frame = frame.f_back
-        site = None if frame is None else site_around(*_place(frame.f_code, frame.f_lasti))
-        if site is not None:
-            found.add(site)
-        return Exception.__new__(kind, *args)
+    def watched(original: Callable[..., None]) -> Callable[..., None]:
+        def make(error: Any, *args: Any, **options: Any) -> None:
+            frame: FrameType | None = sys._getframe(1)
+            while frame is not None and frame.f_code.co_filename == str(PACKAGE / "errors.py"):
+                frame = frame.f_back
+            site = None if frame is None else site_around(*_place(frame.f_code, frame.f_lasti))
+            if site is not None:
+                found.add(site)
+            original(error, *args, **options)
+
+        return make
 
     def warned(*args: Any, stacklevel: int = 1, **options: Any) -> None:
         frame = sys._getframe(1)
@@ -87,14 +90,15 @@ def recorded() -> Iterator[set[Site]]:
             found.add(site)
         warn(*args, stacklevel=stacklevel + 1, **options)
 
+    before = [each.__init__ for each in WATCHED]
     for each in WATCHED:
-        each.__new__ = make  # type: ignore[method-assign]
+        each.__init__ = watched(each.__init__)  # type: ignore[misc]
     warnings.warn = warned  # type: ignore[assignment]
     try:
         yield found
     finally:
-        for each in WATCHED:
-            del each.__new__
+        for each, original in zip(WATCHED, before, strict=True):
+            each.__init__ = original  # type: ignore[misc]
         warnings.warn = warn
 
 
