@@ -49,7 +49,7 @@ def a_job_that_does_not_exist(folder: Path) -> None:
     read_job(folder / "job.toml")
 
 
-@case(JobError, "The path is that of a folder, or you may not read it.", "Give the path of a job file.")
+@case(JobError, "The path is that of a folder, or you may not read it.", "Name a file.", foreign="(?<=read: ).*")
 def a_job_that_cannot_be_read(folder: Path) -> None:
     read_job(folder)
 
