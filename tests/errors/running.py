@@ -15,13 +15,15 @@ from typing import Any
 
 import torch
 
+from affinet import errors
 from affinet.errors import AffinetError
 from affinet.structure.contradiction import Contradiction
 from tests.errors.case import Case
 from tests.errors.sites import PACKAGE, Site, Span, site_around, site_at
 
-WATCHED = (AffinetError, Contradiction)
-"""Classes whose making is recorded: the last one is forgotten before the error that it becomes is raised."""
+WARNINGS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Warning)]
+WATCHED: tuple[Any, ...] = (AffinetError, Contradiction, *(kind for kind in WARNINGS if "__init__" in vars(kind)))
+"""Classes whose making is recorded: it may be far from where they are raised or warned of."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,13 @@ def recorded() -> Iterator[set[Site]]:
 
     before = [each.__init__ for each in WATCHED]
     for each in WATCHED:
-        each.__init__ = watched(each.__init__)  # type: ignore[misc]
+        each.__init__ = watched(each.__init__)
     warnings.warn = warned  # type: ignore[assignment]
     try:
         yield found
     finally:
         for each, original in zip(WATCHED, before, strict=True):
-            each.__init__ = original  # type: ignore[misc]
+            each.__init__ = original
         warnings.warn = warn
 
 
