@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Self
 
@@ -51,7 +52,7 @@ class TruthValueError(AffinetError, TypeError):
 
     def __init__(self, subject: object) -> None:
         super().__init__(
-            f"the rule ({subject}) has no truth value: it is an equation for the weights, not a test. "
+            f"({subject}) has no truth value: it is about weights that are not known yet, and no test. "
             f"Write `a == b == c` as two rules, [a == b, b == c], or as families.tie(a, b, c)."
         )
 
@@ -137,7 +138,9 @@ class ParseError(AffinetError, ValueError):
             shown, caret = shown[start : start + 120], column - start
         else:
             caret = column
-        super().__init__(f"line {line}, column {column}: {reason}\n    {shown}\n    {' ' * (caret - 1)}^")
+        shown = "".join(letter if letter.isprintable() or letter == "\t" else "�" for letter in shown)
+        mark = f"\n    {shown}\n    {' ' * (caret - 1)}^" if shown.strip() else ""
+        super().__init__(f"line {line}, column {column}: {reason}{mark}")
         self.text, self.line, self.column, self.reason = text, line, column, reason
 
 
@@ -218,6 +221,14 @@ class ModelFileError(AffinetError, ValueError):
 
 class RunError(AffinetError, RuntimeError):
     """A run folder that cannot be written to."""
+
+
+def callers_line() -> int:
+    """The `stacklevel` at which a warning points at the first line that is not affinet's own."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "affinet":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 class WatchError(AffinetError, ValueError):

@@ -88,11 +88,11 @@ def test_what_is_no_convolution() -> None:
         families.convolution(w.flatten(), (8,), 3)
     with pytest.raises(ShapeError, match="there would be no output"):
         families.convolution(w, (8,), 9)
-    with pytest.raises(ShapeError, match="groups=2 does not divide 2 output channels and 1 input channels"):
+    with pytest.raises(ShapeError, match="groups=2 must divide the channels, of which 2 go out and 1 come in"):
         families.convolution(w, (8,), 3, groups=2)
-    with pytest.raises(ShapeError, match=r"stride=\(1, 2\) is no number for each of 1 axes: integers from 1 on"):
+    with pytest.raises(ShapeError, match=r"stride=\(1, 2\) is none: give an integer from 1 on, or 1, one an axis"):
         families.convolution(w, (8,), 3, stride=(1, 2))
-    with pytest.raises(ShapeError, match="padding=-1 is no number for each of 1 axes: integers from 0 on"):
+    with pytest.raises(ShapeError, match="padding=-1 is none: give an integer from 0 on"):
         families.convolution(w, (8,), 3, padding=-1)
     with pytest.raises(ShapeError, match='padding=\'full\' is none; it is a number, one an axis, "valid" or "same"'):
         families.convolution(w, (8,), 3, padding="full")

@@ -219,7 +219,7 @@ LOCATED: dict[str, tuple[type[AffinetError], str]] = {
     "layers[3].weight == 1": (UnknownWeightError, "no weight named '3' under 'layers'"),
     "hidden.sum() == 1": (UnknownWeightError, "no weight named 'sum' under 'hidden'"),
     "1 +\n hidden.bias[3] == 1": (ShapeError, "line 2, column 2: index 3 in .* is out of range"),
-    "hidden.bias[hidden.bias] == 1": (ShapeError, "line 1, column 1: no index of hidden.bias"),
+    "hidden.bias[hidden.bias] == 1": (ShapeError, "line 1, column 1: .* is no index of hidden.bias"),
     "hidden.bias[10000000000000000000] == 1": (ShapeError, "is no index of"),
     "hidden.weight.reshape(2, 2) == 1": (ShapeError, "line 1, column 1: .* has 9 entries"),
     "stack([1, [2, 3]]) == hidden.bias": (ShapeError, "must be equal"),

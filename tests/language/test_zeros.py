@@ -67,7 +67,7 @@ def test_what_is_no_band_and_what_are_no_blocks() -> None:
     for family in (lambda x: families.banded(x, 1, 1), lambda x: families.block_diagonal(x, 2)):
         with pytest.raises(ShapeError, match=r"is about matrices: \(b\) has shape \(6,\), and needs two axes"):
             family(b)
-    with pytest.raises(ShapeError, match="with 1 diagonals below the main one and -2 above has no diagonal at all"):
+    with pytest.raises(ShapeError, match="with lower=1 and upper=-2 has no diagonal at all"):
         families.banded(w, 1, -2)
     with pytest.raises(ShapeError, match=r"takes numbers of diagonals, and upper is 1\.5"):
         families.banded(w, 1, 1.5)  # type: ignore[arg-type]

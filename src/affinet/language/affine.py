@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -117,9 +118,12 @@ def checked_integer(value: object, wording: Wording) -> int:
 
     Errors: `ShapeError` for anything else.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ShapeError(f"in ({say(wording)}) {value!r:.60} is no integer.")
-    return int(value.__index__())
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)  # type: ignore[arg-type]  # whatever is no integer is refused
+    except TypeError:
+        pass
+    raise ShapeError(f"in ({say(wording)}) {value!r:.60} is no integer.")
 
 
 def checked_axis(affine: Affine, dim: object, wording: Wording) -> int:
@@ -143,7 +147,7 @@ def checked_axes(affine: Affine, dims: object, wording: Wording) -> tuple[int, .
     given = tuple(dims) if isinstance(dims, tuple | list) else (dims,)
     axes = tuple(checked_axis(affine, dim, wording) for dim in given)
     if len(set(axes)) < len(axes):
-        raise ShapeError(f"in ({say(wording)}) an axis is named twice in {given}.")
+        raise ShapeError(f"in ({say(wording)}) an axis is named twice in {given}; name each once.")
     return axes
 
 

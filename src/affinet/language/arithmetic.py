@@ -53,12 +53,11 @@ def divide(left: Affine, right: Affine) -> Affine:
     divisor = np.broadcast_to(right.constant, right.shape)
     zeros = np.argwhere(divisor == 0)
     if len(zeros):
-        first = (
-            "" if divisor.ndim == 0 else f": {len(zeros)} of its entries are, the first at {tuple(map(int, zeros[0]))}"
-        )
+        place = tuple(map(int, zeros[0]))
+        first = f": {len(zeros)} of its {divisor.size} entries, the first at {place}" if place else ""
         raise ConstantError(f"({say(wording)}) divides by zero{first}.")
     with np.errstate(all="ignore"):
-        inverse = 1.0 / right.constant if isinstance(right.constant, float) else np.divide(1.0, right.constant)
+        inverse = np.divide(1.0, right.constant) if divisor.size else 0.0
     return _scaled(left, replace(right, constant=_finite(inverse, wording)), wording)
 
 
@@ -108,4 +107,4 @@ def _finite(values: Values, wording: Wording) -> Values:
         with np.errstate(all="ignore"):
             if np.isfinite(values.sum()) or np.isfinite(values).all():
                 return values
-    raise ConstantError(f"the constants of ({say(wording)}) leave the range of float64.")
+    raise ConstantError(f"the constants of ({say(wording)}) leave the range of float64. Scale the rule.")

@@ -131,7 +131,9 @@ def _from_objects(array: NDArray[Any], value: object) -> NDArray[Any]:
         try:
             return array.astype(np.float64)
         except OverflowError:
-            raise ConstantError("one of the integers in this list is larger than any float64.") from None
+            raise ConstantError(
+                "one of the integers in this list is larger than any float64. Divide the rule by it."
+            ) from None
     raise ConstantError(
         f"{_shown(value)} holds things that are no numbers. To put weights together write affinet.stack([…]) "
         f"or affinet.concat([…])."
@@ -183,7 +185,7 @@ def _finite_number(value: float) -> float:
     try:
         number = float(value)
     except OverflowError:
-        raise ConstantError("this integer is larger than any float64.") from None
+        raise ConstantError("this integer is larger than any float64. Divide the rule by it.") from None
     if not math.isfinite(number):
         raise ConstantError(f"{number} is no constant: the right-hand sides and factors of rules are finite numbers.")
     return number
@@ -197,8 +199,9 @@ def _check_finite(values: Floats, given: object) -> None:
     if len(wrong):
         first = tuple(int(i) for i in wrong[0])
         place = first[0] if len(first) == 1 else first
+        many = "entry that is" if len(wrong) == 1 else "entries that are"
         raise ConstantError(
-            f"{_said_array('array', given)} has {len(wrong)} entries that are NaN or infinite, "
+            f"{_said_array('array', given)} has {len(wrong)} {many} NaN or infinite, "
             f"the first at {place} ({values[first]}). Constants are finite."
         )
 

@@ -309,12 +309,12 @@ class Expression:
 
     def tril(self, diagonal: int = 0) -> Expression:
         """What lies above the given diagonal of the last two axes set to zero."""
-        wording = self._said("tril", *([diagonal] if diagonal else []))
+        wording = self._said("tril", *([] if type(diagonal) is int and diagonal == 0 else [diagonal]))
         return Expression(reducing.lower_triangle(self.affine, diagonal, wording))
 
     def triu(self, diagonal: int = 0) -> Expression:
         """What lies below the given diagonal of the last two axes set to zero."""
-        wording = self._said("triu", *([diagonal] if diagonal else []))
+        wording = self._said("triu", *([] if type(diagonal) is int and diagonal == 0 else [diagonal]))
         return Expression(reducing.upper_triangle(self.affine, diagonal, wording))
 
     def trace(self) -> Expression:
@@ -340,12 +340,6 @@ def concat(expressions: Sequence[object], dim: int = 0) -> Expression:
     return Expression(joining.concat(_parts("concat", expressions), dim))
 
 
-def _parts(function: str, expressions: object) -> list[Affine]:
-    if not isinstance(expressions, Iterable) or isinstance(expressions, str | bytes | Mapping):
-        raise ShapeError(f"{function} takes a list of expressions, {function}([a, b]), and not {expressions!r:.60}.")
-    return [_affine(part) for part in expressions]
-
-
 def _in_place_of(function: str, args: Sequence[Any], options: Mapping[str, Any]) -> Expression:
     """What a function of NumPy or torch means on an expression. Raises MissingOperationError where it means nothing."""
     parts = args[0] if args and isinstance(args[0], list | tuple) else ()
@@ -366,6 +360,12 @@ def _affine(value: object) -> Affine:
     return value.affine if isinstance(value, Expression) else from_constant(read_constant(value))
 
 
+def _parts(function: str, expressions: object) -> list[Affine]:
+    if isinstance(expressions, str | bytes | Mapping) or not isinstance(expressions, Iterable):
+        raise ShapeError(f"{function} takes a list of expressions, and not {expressions!r:.60}.")
+    return [_affine(part) for part in expressions]
+
+
 def _unpacked(dims: Sequence[int | Sequence[int]]) -> Sequence[object]:
     """`f(1, 2)` and `f((1, 2))` mean the same."""
     return dims[0] if len(dims) == 1 and isinstance(dims[0], Sequence) else dims
@@ -373,7 +373,11 @@ def _unpacked(dims: Sequence[int | Sequence[int]]) -> Sequence[object]:
 
 def _other(**options: tuple[object, object]) -> dict[str, object]:
     """Options that differ from their default, for the wording."""
-    return {name: value for name, (value, default) in options.items() if value != default}
+    return {
+        name: value
+        for name, (value, default) in options.items()
+        if type(value) is not type(default) or value != default
+    }
 
 
 def _no_inequality(subject: object, operator: str) -> RuleError:

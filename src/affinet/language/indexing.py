@@ -54,8 +54,8 @@ def _as_array(affine: Affine, item: object) -> NDArray[Any] | None:
         return None
     try:
         array = read_array(item)[0]
-    except ConstantError as error:
-        raise ShapeError(f"no index of {say(affine.wording)}: {error}") from None
+    except ConstantError:
+        raise _no_index(affine, item) from None
     if array.size == 0 and isinstance(item, list | tuple):
         array = array.astype(np.intp)
     if (
@@ -63,10 +63,7 @@ def _as_array(affine: Affine, item: object) -> NDArray[Any] | None:
         or isinstance(item, bool | np.bool_)
         or (array.dtype.kind == "b" and not array.ndim)
     ):
-        raise ShapeError(
-            f"{item!r:.60} is no index of {say(affine.wording)}: an index is an integer, a slice, `...`, None, "
-            f"a mask or an array of integers."
-        )
+        raise _no_index(affine, item)
     return array
 
 
@@ -127,7 +124,7 @@ def _checked_slice(item: slice, wording: Wording) -> slice:
             raise ShapeError(f"in ({say(wording)}) {part!r:.60} is no bound of a slice: bounds are integers.")
     start, stop, step = (None if p is None else p.__index__() for p in (item.start, item.stop, item.step))
     if step == 0:
-        raise ShapeError(f"in ({say(wording)}) a slice has step 0.")
+        raise ShapeError(f"in ({say(wording)}) a slice has step 0; write another, such as 1 or -1.")
     return slice(start, stop, step)
 
 
@@ -141,6 +138,13 @@ def _checked_positions(affine: Affine, item: Integers, axis: int, wording: Wordi
         raise _out_of_range(affine, low if low < -size else high, axis, wording)
     positions: Integers = item.astype(kind)
     return np.where(positions < 0, positions + size, positions) if low < 0 else positions
+
+
+def _no_index(affine: Affine, item: object) -> ShapeError:
+    return ShapeError(
+        f"{item!r:.60} is no index of {say(affine.wording)}: an index is an integer, a slice, `...`, None, a mask or "
+        f"an array of integers."
+    )
 
 
 def _out_of_range(affine: Affine, position: int, axis: int, wording: Wording) -> ShapeError:

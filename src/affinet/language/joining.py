@@ -18,7 +18,7 @@ def concat(parts: Sequence[Affine], dim: object) -> Affine:
     """The parts one after the other along axis `dim`, as `numpy.concatenate` lays them."""
     wording = _wording("concat", parts, dim)
     if not parts:
-        raise ShapeError("concat of no expressions has no shape.")
+        raise ShapeError("concat of no expressions has no shape; give one or more.")
     axis = checked_axis(parts[0], dim, wording)
     for part in parts[1:]:
         rest = [s[:axis] + s[axis + 1 :] for s in (part.shape, parts[0].shape)]
@@ -34,7 +34,7 @@ def stack(parts: Sequence[Affine], dim: object) -> Affine:
     """The parts, all of one shape, along a new axis `dim`, as `numpy.stack` lays them."""
     wording = _wording("stack", parts, dim)
     if not parts:
-        raise ShapeError("stack of no expressions has no shape.")
+        raise ShapeError("stack of no expressions has no shape; give one or more.")
     for part in parts[1:]:
         if part.shape != parts[0].shape:
             raise ShapeError(
@@ -85,5 +85,5 @@ def _with_axis(part: Affine, axis: int, places: Sequence[int]) -> Affine:
 
 
 def _wording(name: str, parts: Sequence[Affine], dim: object) -> Wording:
-    arguments = () if dim == 0 else (("dim", dim),)
+    arguments = () if type(dim) is int and dim == 0 else (("dim", dim),)
     return Function(name, tuple(part.wording for part in parts), arguments, listed=True)

@@ -24,7 +24,7 @@ def permute(affine: Affine, dims: Sequence[object], wording: Wording) -> Affine:
     order = checked_axes(affine, tuple(dims), wording)
     if len(order) != len(affine.shape):
         raise ShapeError(
-            f"({say(wording)}) names {len(order)} axes, but {say(affine.wording)} of shape {affine.shape} "
+            f"({say(wording)}) names axes {tuple(order)}, but {say(affine.wording)} of shape {affine.shape} "
             f"has {len(affine.shape)}. Name every axis once."
         )
     places = [order.index(axis) for axis in range(len(order))]
@@ -90,7 +90,9 @@ def roll(affine: Affine, shift: object, dim: object, wording: Wording) -> Affine
     shifts = tuple(shift) if isinstance(shift, tuple | list) else (shift,)
     axes = checked_axes(affine, dim, wording)
     if len(shifts) != len(axes):
-        raise ShapeError(f"in ({say(wording)}) there are {len(shifts)} shifts for {len(axes)} axes.")
+        raise ShapeError(
+            f"in ({say(wording)}) the number of shifts, {len(shifts)}, is not that of the axes, {len(axes)}."
+        )
     for places, axis in zip(shifts, axes, strict=True):
         size, moved = affine.shape[axis], checked_integer(places, wording)
         seam = size - moved % size if size else 0

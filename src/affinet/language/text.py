@@ -6,7 +6,7 @@ import ast
 import re
 import warnings
 
-from affinet.errors import ParseError
+from affinet.errors import ParseError, RuleError
 from affinet.language.expression import Constraint
 from affinet.language.syntax import Located, Misread, read_rule
 from affinet.language.weights import Weights
@@ -31,8 +31,13 @@ def parse(text: str, weights: Weights) -> Constraint:
     """
     if not isinstance(text, str):
         raise ParseError("", 1, 1, f"a rule is text, not {text!r:.60} ({type(text).__name__})")
+    if not isinstance(weights, Weights):
+        raise RuleError(
+            f"parse takes the text of a rule and then the weights that it speaks of, affinet.weights(model), and not "
+            f"{weights!r:.60} ({type(weights).__name__})."
+        )
     if len(text) > LONGEST:
-        raise ParseError(text[:200], 1, 1, f"the text has {len(text)} characters, and a rule may have {LONGEST}")
+        raise ParseError(text[:200], 1, 1, f"the text has {len(text):,} characters, and a rule may have {LONGEST:,}")
     if foreign := _FOREIGN.search(text):
         raise ParseError(text, *_place(text, foreign.start()), f"no rule holds the character {foreign[0]!r}")
     line = _one_line(text)

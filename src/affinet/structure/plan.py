@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from affinet.errors import AffinetError, NothingToTrainWarning, PlanFileError, visible
+from affinet.errors import AffinetError, NothingToTrainWarning, PlanFileError, callers_line, visible
 from affinet.language.constraint import Constraint
 from affinet.language.terms import Floats, Parameter
 from affinet.structure.backends import projector
@@ -95,7 +95,9 @@ class Plan:
             return compiled(system)
         except AffinetError as error:
             way_out = "Save the plan again, affinet.plan(rules).save(path)."
-            raise PlanFileError(path, f"holds rules that cannot be planned: {error}", way_out) from error
+            raise PlanFileError(
+                path, f"holds rules that cannot be planned: {str(error).rstrip('.')}", way_out
+            ) from error
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
@@ -149,7 +151,7 @@ def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = 
     """
     made = compiled(System.of(rules, tolerance=tolerance))
     for weight, entries, names in determined(made.system, made.blocks):
-        warnings.warn(NothingToTrainWarning(weight, entries, names), stacklevel=2)
+        warnings.warn(NothingToTrainWarning(weight, entries, names), stacklevel=callers_line())
     return made
 
 

@@ -40,7 +40,7 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
 
     Raises PlanFileError for numbers that no file holds, for rules too many, and where the disk refuses.
     """
-    path = Path(path)
+    path = _path(path)
     description, rows = described(system)
     try:
         system_of(description, rows)
@@ -68,7 +68,7 @@ def read_system(path: str | os.PathLike[str]) -> System:
 
     Everything is checked before it is used, in memory and time that follow the size of the file. Raises PlanFileError.
     """
-    path = Path(path)
+    path = _path(path)
     _check_start(path)
     try:
         with safe_open(path, framework="numpy") as file:
@@ -83,6 +83,13 @@ def read_system(path: str | os.PathLike[str]) -> System:
         return system_of(said["description"], rows)
     except (Malformed, RecursionError) as error:
         raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
+
+
+def _path(given: object) -> Path:
+    """The path that was given. Raises PlanFileError for what is none."""
+    if not isinstance(given, str | os.PathLike):
+        raise PlanFileError(f"{given!r:.60} ({type(given).__name__})", "is no path", "Give one as text.")
+    return Path(given)
 
 
 def _replace(path: Path, unfinished: Path, tensors: dict[str, Array], text: str) -> None:

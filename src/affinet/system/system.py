@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from numbers import Real
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -71,8 +72,8 @@ class System:
             _check_numbers(rule)
         epsilon = max([DOUBLE_EPSILON, *(rule.expression.epsilon for rule in named)])
         if tolerance is not None:
-            if not 0.0 < tolerance < 0.1:
-                raise RuleError(f"tolerance is {tolerance!r}; give a number between 0 and 0.1, such as 1e-12.")
+            if not isinstance(tolerance, Real) or not 0.0 < tolerance < 0.1:
+                raise RuleError(f"tolerance is {tolerance!r:.60}; give a number between 0 and 0.1, such as 1e-12.")
             epsilon = tolerance
         return cls(named, _layout(named), Tolerance(epsilon))
 
@@ -171,9 +172,9 @@ class _Triples:
 def _flatten(rules: object) -> Iterable[Constraint]:
     if isinstance(rules, Constraint):
         yield rules
-    elif isinstance(rules, (str, bytes, bool, np.bool_, Expression, Mapping)) or not isinstance(rules, Iterable):
+    elif isinstance(rules, str | bytes | Mapping) or hasattr(rules, "shape") or not isinstance(rules, Iterable):
         raise RuleError(
-            f"{rules!r} of type {type(rules).__name__} is no rule. A rule is an equation between weights such as "
+            f"{rules!r:.80} of type {type(rules).__name__} is no rule. A rule is an equation between weights such as "
             f"w.hidden.weight[0, 1] == w.hidden.weight[2, 3], made with `==` from affinet.weights(model), or one of "
             f"affinet.families; text becomes one through affinet.parse(text, weights)."
         )

@@ -108,6 +108,8 @@ def bake(model: torch.nn.Module) -> torch.nn.Module:
 
     Returns the model itself. Raises AttachError where nothing in it is reparametrized.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise AttachError(f"affinet.bake takes the model, a torch.nn.Module, and not {type(model).__name__}.")
     found = list(dict.fromkeys(m.replacement for m in model.modules() if isinstance(m, Weight)))
     if not found:
         raise AttachError(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import optim
+
+from affinet.errors import AttachError, callers_line
 
 Decay = Literal["coupled", "decoupled"]
 
@@ -23,6 +25,8 @@ def decay_kind(optimizer: optim.Optimizer, said: Decay | None) -> Decay:
     Warns for an optimizer that is not torch.optim's own, has weight decay, and about which nothing was said.
     """
     if said is not None:
+        if not isinstance(said, str) or said not in get_args(Decay):
+            raise AttachError(f"decay is {said!r:.60}; it is 'coupled' or 'decoupled', or left out.")
         return said
     kind = type(optimizer)
     if kind.__module__.startswith("torch.optim"):
@@ -35,7 +39,7 @@ def decay_kind(optimizer: optim.Optimizer, said: Decay | None) -> Decay:
             f"{kind.__module__}.{kind.__qualname__} has weight decay, and affinet does not know whether it "
             f"adds it to the gradient. Taken as decoupled (as in AdamW); say affinet.project(..., decay='coupled') if "
             f"it adds λ·w to the gradient, or decay='decoupled' to silence this.",
-            stacklevel=4,
+            stacklevel=callers_line(),
         )
     return "decoupled"
 

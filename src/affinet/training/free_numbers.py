@@ -48,6 +48,15 @@ class Weight(torch.nn.Module):
         with _without_autocast(original.device):
             return self.group.weight(self.name, original)
 
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """What torch asks for when somebody sets the weight. Raises AttachError."""
+        if self.replacement is None:  # asked at registration, where this says that there is none
+            raise NotImplementedError
+        raise AttachError(
+            f"{self.name} is computed from free numbers by affinet.reparametrize and cannot be set. Call "
+            f"affinet.bake(model), set it, and reparametrize again."
+        )
+
     def extra_repr(self) -> str:
         """What `print(model)` says."""
         return self.group.said(self.name)

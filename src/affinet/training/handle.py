@@ -77,6 +77,11 @@ class Handle:
         `loss_fn` computes the loss at the present weights; the coupled decay that an optimizer adds is added. Without
         it the captured gradients are used. Under `maximize=True` loosening raises the objective.
         """
+        if loss_fn is not None and not callable(loss_fn):
+            raise AttachError(
+                f"loss_fn is {type(loss_fn).__name__}; give a function that computes the loss anew, such as "
+                f"lambda: criterion(model(inputs), targets)."
+            )
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
         return cost_report(self.projector, gradients, maximized=self._sandwich.maximizes)
 
@@ -113,7 +118,13 @@ class Handle:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Check that a saved handle kept the same rules. Raises AttachError naming those that differ."""
-        mine, theirs = {rule.name for rule in self.plan.system.rules}, set(state["rules"])
+        said = state.get("rules") if isinstance(state, Mapping) else None
+        if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
+            raise AttachError(
+                f"{state!r:.60} ({type(state).__name__}) is no state of a handle. Give what "
+                f"handle.state_dict() returned."
+            )
+        mine, theirs = {rule.name for rule in self.plan.system.rules}, set(said)
         if mine != theirs:
             raise AttachError(
                 f"the saved training kept other rules: only there {sorted(theirs - mine)}, only here "

@@ -46,6 +46,11 @@ def project(
     Raises AttachError (nothing changed) where model, optimizers and rules do not belong together or an optimizer is
     attached already; InfeasibleError where rules contradict each other or the frozen weights.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise AttachError(
+            f"affinet.project takes the model first, then its optimizer, then the rules; {type(model).__name__} is no "
+            f"torch.nn.Module."
+        )
     optimizers = _listed(optimizer)
     if not optimizers:
         raise AttachError("there is no optimizer in the list. Give affinet.project the one that trains this model.")

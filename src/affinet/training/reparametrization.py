@@ -56,8 +56,8 @@ def reparametrize(
     projected already, or no basis is cheap; InfeasibleError where rules contradict each other or the frozen weights.
     Warns, naming the weights, where the rules leave nothing to train.
     """
-    if basis not in get_args(Basis):
-        raise AttachError(f"basis is {basis!r}; it is 'orthonormal', 'free' or 'projection'.")
+    if not isinstance(basis, str) or basis not in get_args(Basis):
+        raise AttachError(f"basis is {basis!r:.60}; it is 'orthonormal', 'free' or 'projection'.")
     if restore_variance and basis == "projection":
         raise AttachError(
             'restore_variance scales free numbers, and basis="projection" has none. Use another basis, or scale the '

@@ -52,11 +52,11 @@ class Replacement:
         """Have every weight computed by its group, and let go of the memory of the parameters."""
         for place in self.places:
             weight = Weight(place.name, groups[place.name])
-            weight.replacement = self
             groups[place.name].first.setdefault(place.name, weight)
             delattr(place.module, place.attribute)
             place.module.register_buffer(place.attribute, place.parameter.detach().new_empty(0))
             parametrize.register_parametrization(place.module, place.attribute, weight, unsafe=True)
+            weight.replacement = self
         for place in self.places:
             place.parameter.grad = None
             place.parameter.data = place.parameter.data.new_empty(0)

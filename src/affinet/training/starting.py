@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from affinet.errors import AttachError
+from affinet.errors import AttachError, callers_line
 from affinet.kernels.torch.bases.expansion import Expansion, taken
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
@@ -36,7 +36,8 @@ class Start:
         """Say which weights cannot be trained any more."""
         if self.idle:
             warnings.warn(
-                f"nothing is left to train in {', '.join(self.idle)}: the rules fix every entry.", stacklevel=3
+                f"nothing is left to train in {', '.join(self.idle)}: the rules fix every entry.",
+                stacklevel=callers_line(),
             )
 
 

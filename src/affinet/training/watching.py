@@ -17,6 +17,7 @@ from affinet.errors import (
     WatchError,
     WatchWarning,
     WeightsWrittenWarning,
+    callers_line,
 )
 from affinet.kernels.torch.projector import Projector
 from affinet.report.observation import Observation, Observer
@@ -221,7 +222,7 @@ class Watch:
     def _warn(self, kind: type[WatchWarning], made: Callable[[], WatchWarning]) -> None:
         if kind not in self._told:
             self._told.add(kind)
-            warnings.warn(made(), stacklevel=2)
+            warnings.warn(made(), stacklevel=callers_line())
 
     @property
     def _iterates(self) -> bool:

@@ -9,7 +9,7 @@ from threading import local
 import torch
 from torch import Tensor
 
-from affinet.errors import ConvergenceWarning
+from affinet.errors import ConvergenceWarning, callers_line
 
 MOST_ITERATIONS = 1_000
 MARGIN = 2.0**-8
@@ -85,7 +85,7 @@ class NormalEquations:
         if left > SLACK**2 * bound:
             warnings.warn(
                 ConvergenceWarning(MOST_ITERATIONS, sqrt(left), sqrt(bound), len(gap)),
-                stacklevel=2,
+                stacklevel=callers_line(),
             )
         return u
 

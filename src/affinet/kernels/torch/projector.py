@@ -200,6 +200,10 @@ def projector(plan: Plan, like: Any) -> Projector:
 
 def check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
     """Raise unless every parameter of the plan is there, of its shape and of a real floating dtype."""
+    if not isinstance(tensors, Mapping):
+        raise AttachError(
+            f"give a mapping of names to tensors, such as model.state_dict(), not {type(tensors).__name__}."
+        )
     for parameter in plan.parameters:
         tensor = tensors.get(parameter.name)
         if tensor is None:
@@ -207,6 +211,8 @@ def check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
                 f"the rules speak of {parameter.name!r} and there is no such tensor; there are: "
                 f"{', '.join(sorted(tensors)) or 'none'}."
             )
+        if not isinstance(tensor, Tensor):
+            raise AttachError(f"{parameter.name!r} is {type(tensor).__name__}, and must be a torch.Tensor.")
         if tuple(tensor.shape) != parameter.shape:
             raise AttachError(
                 f"the rules speak of {parameter.name!r} of shape {parameter.shape}, and it has shape "

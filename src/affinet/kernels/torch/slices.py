@@ -235,7 +235,7 @@ class ProductKernel:
         return x
 
     def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        raise AttachError("projections along several axes do not commute in the optimizer's metric.")
+        raise AttachError("projections along several axes do not commute in the optimizer's metric. Use .project().")
 
     def tangent(self, x: Tensor) -> Tensor:
         for part in self._parts:

@@ -92,9 +92,7 @@ def _axes(size: Each, kernel: Each, stride: Each, padding: Each | str, dilation:
         least = 0 if name == "padding" else 1
         whole = all(isinstance(n, Integral) and not isinstance(n, bool) and n >= least for n in listed)
         if len(listed) != count or not whole:
-            raise ShapeError(
-                f"{name}={each!r:.60} is no number for each of {count} axes: integers from {least} on, one or {count}."
-            )
+            raise ShapeError(f"{name}={each!r:.60} is none: give an integer from {least} on, or {count}, one an axis.")
         columns.append([int(n) for n in listed])
     axes = []
     for extent, taps, step, zeros, spread in zip(*columns, strict=True):
@@ -121,7 +119,7 @@ def _channels(w: Expression, axes: Sequence[_Axis], groups: object) -> tuple[int
     count = int(groups) if isinstance(groups, Integral) and not isinstance(groups, bool) else 0
     if count < 1 or channels[0] % count or channels[1] % count:
         raise ShapeError(
-            f"groups={groups!r:.60} does not divide {channels[0]} output channels and {channels[1]} input channels."
+            f"groups={groups!r:.60} must divide the channels, of which {channels[0]} go out and {channels[1]} come in."
         )
     return channels
 

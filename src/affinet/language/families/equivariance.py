@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from affinet.errors import NothingToTrainWarning, RuleError, ShapeError
+from affinet.errors import NothingToTrainWarning, RuleError, ShapeError, callers_line
 from affinet.language.expression import Constraint, Expression, concat, stack
 from affinet.language.families.generators import Generator, Moves, read_generators, said_generators
 from affinet.language.families.orbits import orbits
@@ -58,7 +58,7 @@ def equivariant(w: Expression, inputs: Any = None, outputs: Any = None, *, lie_a
         words["lie_algebra"] = True
     rule = said(left == 0, "equivariant", w, **words)
     if nothing:
-        warnings.warn(NothingToTrainWarning(str(w), w.size, [rule.text]), stacklevel=2)
+        warnings.warn(NothingToTrainWarning(str(w), w.size, [rule.text]), stacklevel=callers_line())
     return rule
 
 

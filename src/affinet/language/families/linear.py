@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -97,7 +97,7 @@ def _snapped(coefficients: Floats, tolerance: float) -> Floats:
 
 
 def _listed(weights: Sequence[Expression]) -> list[Expression]:
-    listed = [weights] if isinstance(weights, Expression) else list(weights)
+    listed = [weights] if isinstance(weights, Expression) else list(weights) if isinstance(weights, Iterable) else []
     if not listed or not all(isinstance(w, Expression) for w in listed):
         raise RuleError("the weights of a linear rule are a list of expressions that is not empty, such as [w.a, w.b].")
     return listed

@@ -20,8 +20,8 @@ def powers(permutation: Any, k: int) -> Integers:
     Errors: `ShapeError` for what is no permutation or a negative power.
     """
     moved = read_permutation(f"{permutation!r:.60}", permutation)
-    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
-        raise ShapeError(f"the power {k!r:.60} is no integer from 0 on.")
+    if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= 64:
+        raise ShapeError(f"the power {k!r:.60} is no integer from 0 to 64.")
     size = int(moved.size)
     forecast(f"the permutation of {size}**{k} entries", size**k)
     result = np.zeros(1, np.int64)

@@ -84,6 +84,6 @@ def _square(matrix: Any) -> Floats:
 
 
 def _power(k: object) -> int:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
-        raise ShapeError(f"the power {k!r:.60} is no integer from 0 on.")
+    if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= 64:
+        raise ShapeError(f"the power {k!r:.60} is no integer from 0 to 64.")
     return k

@@ -29,8 +29,7 @@ def banded(w: Expression, lower: int, upper: int) -> Constraint:
             raise ShapeError(f"banded takes numbers of diagonals, and {word} is {width!r:.60}.")
     if lower + upper < 0:
         raise ShapeError(
-            f"a band of ({w}) with {lower} diagonals below the main one and {upper} above has no diagonal at all: "
-            f"lower + upper is at least 0."
+            f"a band of ({w}) with lower={lower} and upper={upper} has no diagonal at all: lower + upper is at least 0."
         )
     outside = w.triu(int(upper) + 1) + w.tril(-int(lower) - 1)
     return said(outside == 0, "banded", w, lower=int(lower), upper=int(upper))

@@ -1,0 +1,213 @@
+"""Attaching rules to a training: `affinet.project(model, optimizer, rules)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn, optim
+
+import affinet
+from affinet.errors import AttachError, InfeasibleError, TooLargeError, UnsupportedWeightError
+from tests.errors.case import case
+
+
+def zero_sums(model: nn.Module) -> Any:
+    return affinet.weights(model).weight.sum(dim=1) == 0
+
+
+def project(model: nn.Module, kind: type[optim.Optimizer] = optim.SGD, **options: Any) -> None:
+    affinet.project(model, kind(model.parameters(), lr=0.1), zero_sums(model), **options)  # type: ignore[call-arg]
+
+
+@case(AttachError, "An empty list of optimizers.", "Give the optimizer that trains the model.")
+def no_optimizer() -> None:
+    model = nn.Linear(3, 2)
+    affinet.project(model, [], zero_sums(model))
+
+
+@case(AttachError, "One optimizer twice in the list.", "Give it once.")
+def an_optimizer_twice() -> None:
+    model = nn.Linear(3, 2)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    affinet.project(model, [optimizer, optimizer], zero_sums(model))
+
+
+@case(AttachError, "Model, optimizer and rules in another order.", "Write affinet.project(model, optimizer, rules).")
+def arguments_in_another_order() -> None:
+    model = nn.Linear(3, 2)
+    affinet.project(model, zero_sums(model), optim.SGD(model.parameters(), lr=0.1))  # type: ignore[arg-type]
+
+
+@case(AttachError, "The optimizer or the rules in place of the model.", "Give the model first.")
+def no_model() -> None:
+    model = nn.Linear(3, 2)
+    affinet.project(optim.SGD(model.parameters(), lr=0.1), model, zero_sums(model))  # type: ignore[arg-type]
+
+
+@case(AttachError, "Rules were attached to this optimizer before.", "Give all rules at once, or remove the first.")
+def attaching_twice() -> None:
+    model = nn.Linear(3, 2)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    kept = affinet.project(model, optimizer, zero_sums(model))
+    affinet.project(kept and model, optimizer, zero_sums(model))
+
+
+@case(AttachError, "torch.optim.SparseAdam takes no dense gradients.", "Use Adam.")
+def a_sparse_optimizer() -> None:
+    model = nn.Linear(3, 2)
+    affinet.project(model, optim.SparseAdam(list(model.parameters())), zero_sums(model))
+
+
+@case(AttachError, "Two optimizers train one parameter.", "Give each parameter to one of them.")
+def a_parameter_of_two_optimizers() -> None:
+    model = nn.Linear(3, 2)
+    both = [optim.SGD(model.parameters(), lr=0.1), optim.Adam(model.parameters())]
+    affinet.project(model, both, zero_sums(model))
+
+
+@case(AttachError, "The optimizer trains another model, or a copy.", "Make it from this model's parameters.")
+def an_optimizer_of_another_model() -> None:
+    model = nn.Linear(3, 2)
+    affinet.project(model, optim.SGD(nn.Linear(3, 2).parameters(), lr=0.1), zero_sums(model))
+
+
+@case(AttachError, "The optimizer trains a part of what the rules couple.", "Give it the rest, or freeze the rest.")
+def an_optimizer_of_a_part() -> None:
+    model = nn.Linear(3, 3)
+    w = affinet.weights(model)
+    affinet.project(model, optim.SGD([model.bias], lr=0.1), w.weight[0] == w.bias)
+
+
+@case(AttachError, "The rules were made for another model.", "Make them from `affinet.weights` of this one.")
+def rules_of_a_weight_that_is_missing() -> None:
+    model = nn.Linear(3, 2)
+    affinet.project(model, optim.SGD(model.parameters(), lr=0.1), affinet.weights({"hidden": (3,)}).hidden == 0)
+
+
+@case(AttachError, "The rules were made for a model of another size.", "Make them from `affinet.weights` of this one.")
+def rules_of_another_shape() -> None:
+    model = nn.Linear(3, 2)
+    affinet.project(model, optim.SGD(model.parameters(), lr=0.1), affinet.weights({"weight": (5,)}).weight == 0)
+
+
+@case(InfeasibleError, "A frozen weight, a constant now, contradicts a rule.", "Train it, or change its value.")
+def a_frozen_weight_in_the_way() -> None:
+    model = nn.Linear(3, 2)
+    nn.init.ones_(model.weight).requires_grad_(False)
+    project(model)
+
+
+@case(AttachError, "The weights are not initialised, or a training diverged.", "Initialise or load them first.")
+def weights_that_are_not_finite() -> None:
+    model = nn.Linear(3, 2)
+    nn.init.constant_(model.weight, float("nan"))
+    project(model)
+
+
+@case(UnsupportedWeightError, "The model has shapes and no numbers yet.", "Make or load its weights first.")
+def a_model_without_numbers() -> None:
+    project(nn.Linear(3, 2, device="meta"))
+
+
+@case(UnsupportedWeightError, "A parameter became sparse after the rules were made.", "Keep it dense.")
+def a_weight_that_became_sparse() -> None:
+    from affinet.training.freezing import _refuse_unfit
+
+    _refuse_unfit({"weight": nn.Parameter(torch.eye(2).to_sparse())})
+
+
+@case(AttachError, "A right-hand side beyond the dtype of the weights.", "Use float32 or bfloat16, or smaller numbers.")
+def a_right_hand_side_beyond_the_dtype() -> None:
+    model = nn.Linear(3, 2).half()
+    affinet.project(model, optim.SGD(model.parameters(), lr=0.1), affinet.weights(model).bias == 1e6)
+
+
+@case(AttachError, "A metric that is none.", "Leave it out, or write 'optimizer'.")
+def a_metric_that_is_none() -> None:
+    project(nn.Linear(3, 2), metric="adam")
+
+
+@case(AttachError, "A kind of decay that is none.", "Leave it out for the optimizers of torch.")
+def a_decay_that_is_none() -> None:
+    project(nn.Linear(3, 2), decay="both")
+
+
+@case(AttachError, "The optimizer has no second moments.", "Leave the metric out.")
+def a_metric_of_an_optimizer_without_one() -> None:
+    project(nn.Linear(3, 2), metric="optimizer")
+
+
+@case(AttachError, "A centered RMSprop.", "Write `centered=False`, or leave the metric out.")
+def a_metric_of_a_centered_optimizer() -> None:
+    model = nn.Linear(3, 2)
+    optimizer = optim.RMSprop(model.parameters(), centered=True)
+    affinet.project(model, optimizer, zero_sums(model), metric="optimizer")
+
+
+@case(AttachError, "Rows and columns of one matrix in the metric of the optimizer.", "Leave the metric out.")
+def a_metric_along_two_axes() -> None:
+    model = nn.Linear(6, 5)
+    w = affinet.weights(model).weight
+    rules = [w.sum(dim=1) == 0, w.sum(dim=0) == 0]
+    affinet.project(model, optim.Adam(model.parameters()), rules, metric="optimizer")
+
+
+@case(AttachError, "Many equations beside regular ones in the metric of the optimizer.", "Leave the metric out.")
+def a_metric_of_many_equations() -> None:
+    model = nn.Linear(400, 200, bias=False)
+    w = affinet.weights(model).weight
+    dense = np.random.default_rng(0).standard_normal((65, 2, 400)).sum(1)
+    rules = [w.sum(1) == 1, dense @ w[0] == 0, w[:, :70].sum(0) == 0]
+    affinet.project(model, optim.Adam(model.parameters()), rules, metric="optimizer")
+
+
+@case(AttachError, "Rows and columns in a metric of your own.", "Leave the metric out.")
+def projecting_along_two_axes_in_a_metric() -> None:
+    weights = {"weight": torch.zeros(5, 6)}
+    w = affinet.weights(weights).weight
+    projector = affinet.plan([w.sum(dim=1) == 0, w.sum(dim=0) == 0]).projector(weights)
+    projector.project_in_metric_(weights, {"weight": torch.ones(5, 6)})
+
+
+@case(AttachError, "A projector for something else than tensors by name.", "Give the model, or its `state_dict()`.")
+def a_projector_for_a_tensor() -> None:
+    affinet.plan(affinet.weights({"weight": (3,)}).weight == 0).projector(torch.zeros(3))
+
+
+@case(AttachError, "Numbers that are no tensor.", "Write `torch.tensor(...)`.")
+def a_projector_for_a_list() -> None:
+    weights = {"weight": torch.zeros(3)}
+    projector = affinet.plan(affinet.weights(weights).weight == 0).projector(weights)
+    projector.project({"weight": [0, 0, 0]})
+
+
+@case(AttachError, "A tensor where tensors by name are meant.", "Give `model.state_dict()`, or a dictionary.")
+def projecting_a_tensor() -> None:
+    weights = {"weight": torch.zeros(3)}
+    projector = affinet.plan(affinet.weights(weights).weight == 0).projector(weights)
+    projector.project(torch.zeros(3))
+
+
+@case(UnsupportedWeightError, "A tensor of integers or complex numbers.", "Give floating-point tensors.")
+def a_projector_for_integers() -> None:
+    affinet.plan(affinet.weights({"weight": (3,)}).weight == 0).projector({"weight": torch.zeros(3, dtype=int)})
+
+
+@case(AttachError, "A model spread over devices.", "Put all constrained weights on one device.")
+def weights_on_two_devices() -> None:
+    w = affinet.weights({"first": (3,), "second": (3,)})
+    given = {"first": torch.zeros(3), "second": torch.zeros(3, device="meta")}
+    affinet.plan(w.first == w.second).projector(given).project(given)
+
+
+@case(TooLargeError, "Many equations beside regular ones.", 'Write `basis="projection"`.', foreign=r"[\d.]+(?= GiB)")
+def a_basis_beyond_memory() -> None:
+    import pytest
+
+    model = nn.Linear(300, 300, bias=False)
+    w = affinet.weights(model).weight
+    with pytest.MonkeyPatch.context() as patch:  # the limit is gigabytes
+        patch.setattr("affinet.kernels.torch.bases.bordered.LIMIT", 2**20)
+        affinet.reparametrize(model, [w.sum(0) == 0, w.sum(1) == 0, w[0, 0] == 0.5, w[1, 2] == w[3, 4]])

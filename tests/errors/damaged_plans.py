@@ -1,0 +1,117 @@
+"""Plan files that say what no plan says: each is one error, of one cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import affinet
+from affinet.errors import PlanFileError
+from tests.errors.case import Case, case
+from tests.errors.symbols import W
+from tests.structure.hostile_plans import contents, write_plan
+
+CAUSE, WAY_OUT = "The file was damaged, or another program wrote it.", "Copy it again, or save the plan again."
+PLAN = affinet.plan((W[[2, 0, 1], [1, 2, 0]] * np.array([2.0, 3.0, 5.0]) == [1.0, 2.0, 4.0]).named("three"))
+Change = Callable[[Any, list[np.ndarray]], object]
+
+
+@case(PlanFileError, CAUSE, WAY_OUT)
+def a_damaged_plan(folder: Path) -> None:
+    load(lambda said, rows: said["rules"][0].pop("text"), folder)
+
+
+def load(change: Change, folder: Path) -> None:
+    description, rows = contents(PLAN.system)
+    change(description, rows)
+    affinet.Plan.load(write_plan(folder / "plan.safetensors", description, rows))
+
+
+def rule(**values: Any) -> Change:
+    return lambda said, rows: said["rules"][0].update(values)
+
+
+def expression(**values: Any) -> Change:
+    return lambda said, rows: said["rules"][0]["expression"].update(values)
+
+
+def term(**values: Any) -> Change:
+    return lambda said, rows: said["rules"][0]["expression"]["terms"][0].update(values)
+
+
+def variable(**values: Any) -> Change:
+    return lambda said, rows: said["rules"][0]["expression"]["terms"][0]["variables"][0].update(values)
+
+
+def several(**values: Any) -> Change:
+    """Variables that repeat the first one."""
+    return lambda said, rows: term(variables=said["rules"][0]["expression"]["terms"][0]["variables"] * 40)(said, rows)
+
+
+def view(**values: Any) -> Change:
+    return lambda said, rows: said["views"][0].update(values)
+
+
+def number(value: float) -> Change:
+    return lambda said, rows: rows[1].__setitem__(0, value)
+
+
+LARGE = 2**40
+DAMAGES: dict[str, Change] = {
+    "rule 0 is None, not a table": lambda said, rows: said["rules"].__setitem__(0, None),
+    "has an unknown key 'colour'": rule(colour="red"),
+    "rules is a table of 0, not a list": lambda said, rows: said.update(rules={}),
+    "size of a variable of term 0 of rule 0 is 'three', not an integer": variable(size="three"),
+    "size of a variable of term 0 of rule 0 is 1, not between": variable(size=1),
+    "scalar of term 0 of rule 0 is None, not a number": term(scalar=None),
+    "scalar of term 0 of rule 0 is 1e+300, not between": term(scalar=1e300),
+    "text of rule 0 is '', not text": rule(text=""),
+    "not in the order of their names": lambda said, rows: said["parameters"].extend(said["parameters"]),
+    "two rules have one name": lambda said, rows: said["rules"].extend(said["rules"]),
+    "array 0 has numbers that are not finite or beyond 1e+140": lambda said, rows: rows.insert(0, np.array([1e300])),
+    "array 1 has shape (0,)": lambda said, rows: rows.__setitem__(1, np.zeros(0)),
+    "view 0 has 2 axes and 1 strides": view(shape=[1, 1]),
+    "view 0 reaches from 5 to 7": view(offset=5),
+    "has no equations, since its shape is (0,)": expression(shape=[0], constant=1.0, terms=[]),
+    "which is not that of (4,)": expression(shape=[4], terms=[]),
+    "constant of rule 0 repeats its numbers": lambda said, rows: said["views"][2].update(strides=[0]),
+    "rule 0 has 40 axes": expression(shape=[1] * 40),
+    "is an array of int32, not of float64": expression(constant={"view": 0}),
+    "is multiplied by zero": term(scalar=0),
+    "is 3, not a pair of an axis and a step": variable(outputs=[3]),
+    "moves twice along axis 0": variable(outputs=[[0, 1], [0, 1]]),
+    "does not move": variable(source=0, outputs=[[0, 0]]),
+    "is no table of 3 integers": variable(source={"view": 1}),
+    "which is not that of its variables": term(factors=[{"variables": [0, 0], "view": 1}]),
+    "starts on 2 axes, and its rule has 1": term(start=[0, 0]),
+    "has more than 32 loops": several(),
+    "has more pairs than 64 bits can count": term(
+        variables=[{"size": LARGE, "source": 1, "outputs": []}] * 2, factors=[], start=[0]
+    ),
+    "reads entries 90 to 97": term(offset=88),
+    "on which it is said to be the same everywhere": term(start=[None]),
+    "writes places 7 to 9 of axis 0, which has 3": term(start=[7]),
+    "the rules have more equations than 64 bits count": lambda said, rows: said.update(
+        rules=[
+            {"text": f"{k}", "expression": {**said["rules"][0]["expression"], "shape": [2**61], "constant": 0.0}}
+            for k in range(3)
+        ]
+    ),
+    "would take too long": lambda said, rows: (
+        rows.append(np.zeros(2**20, np.int32)),
+        said["views"].extend({"row": 3, "offset": 0, "shape": [2**20 - k], "strides": [1]} for k in range(1100)),
+        term(
+            factors=[],
+            variables=[{"size": 2**20 - k, "source": {"view": 3 + k}, "outputs": [[0, 0]]} for k in range(1100)],
+        )(said, rows),
+    ),
+}
+
+OTHERS = [
+    Case(f"a_damaged_plan_{k}", PlanFileError, CAUSE, WAY_OUT, partial(load, change), fragment=fragment)
+    for k, (fragment, change) in enumerate(DAMAGES.items())
+]

@@ -1,0 +1,102 @@
+"""Data to learn from: `source` and `target` of a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from affinet.cli.jobs.job import DataTable
+from affinet.cli.trainings.data import load_data
+from affinet.errors import DataError
+from tests.errors.case import case
+
+ROWS = "\n".join(f"{k % 5},{k % 3 / 2},{'owl' if k % 2 else 'cat'}" for k in range(12))
+
+
+def load(folder: Path, content: str, *, name: str = "small.csv", **options: object) -> None:
+    (folder / name).write_text(content)
+    load_data(DataTable.model_validate({"source": name, "target": "kind"} | options), folder, 0)
+
+
+@case(DataError, "The path is wrong.", "Check it: it is relative to the job file.")
+def data_that_do_not_exist(folder: Path) -> None:
+    load_data(DataTable(source="small.csv", target="kind"), folder, 0)
+
+
+@case(DataError, "A file of another kind.", "Save it as CSV or Parquet.")
+def data_of_another_kind(folder: Path) -> None:
+    load(folder, "", name="small.xlsx")
+
+
+@case(DataError, "The file is damaged or of another kind.", "Save it again.", foreign="(?<=parquet file: ).*")
+def damaged_data(folder: Path) -> None:
+    load(folder, "not parquet", name="small.parquet")
+
+
+@case(DataError, "Two columns of one name.", "Rename one.")
+def two_columns_of_one_name(folder: Path) -> None:
+    load(folder, f"length,length,kind\n{ROWS}")
+
+
+@case(DataError, "A header and no rows.", "Add rows.")
+def data_without_rows(folder: Path) -> None:
+    load(folder, "length,width,kind\n")
+
+
+@case(DataError, "A misspelt column.", "Take one of those listed.")
+def data_without_the_target(folder: Path) -> None:
+    load(folder, f"length,width,kinds\n{ROWS}")
+
+
+@case(DataError, "Nothing but the target.", "Add the features.")
+def data_without_features(folder: Path) -> None:
+    load(folder, "kind\nowl\ncat\n")
+
+
+@case(DataError, "Features that are text or dates.", "Write categories as zeros and ones.")
+def features_that_are_text(folder: Path) -> None:
+    load(folder, f"length,width,kind\nlong,1,owl\n{ROWS}")
+
+
+@case(DataError, "Gaps in the table.", "Fill them in, or remove the rows.")
+def data_with_gaps(folder: Path) -> None:
+    load(folder, f"length,width,kind\n,1,owl\n{ROWS}")
+
+
+@case(DataError, "A target of dates or lists.", "Write numbers, text or truth values.")
+def a_target_of_dates(folder: Path) -> None:
+    dates = pl.date_range(pl.date(2020, 1, 1), pl.date(2020, 1, 9), eager=True)
+    pl.DataFrame({"length": range(9), "kind": dates}).write_parquet(folder / "small.parquet")
+    load_data(DataTable(source="small.parquet", target="kind"), folder, 0)
+
+
+@case(DataError, "A target of text cannot be regressed on.", 'Write task = "classification".')
+def regression_on_text(folder: Path) -> None:
+    load(folder, f"length,width,kind\n{ROWS}", task="regression")
+
+
+@case(DataError, "One value in every row.", "Name another column.")
+def a_target_that_never_changes(folder: Path) -> None:
+    load(folder, f"length,width,kind\n{ROWS.replace('cat', 'owl')}")
+
+
+@case(DataError, "Too few rows to train and to test on.", "Add rows, or change test_fraction.")
+def too_few_rows(folder: Path) -> None:
+    load(folder, "length,width,kind\n1,2,owl\n2,3,cat\n")
+
+
+@case(DataError, "A class with one row.", "Add rows, or remove that one.")
+def a_class_of_one_row(folder: Path) -> None:
+    load(folder, f"length,width,kind\n1,1,fox\n{ROWS}", test_fraction=0.5)
+
+
+@case(DataError, "The path is that of a folder.", "Name a file.")
+def a_folder_as_data(folder: Path) -> None:
+    (folder / "small.csv").mkdir()
+    load_data(DataTable(source="small.csv", target="kind"), folder, 0)
+
+
+@case(DataError, "Numbers whose squares overflow.", "Give them in other units.")
+def data_beyond_squares(folder: Path) -> None:
+    load(folder, f"length,width,kind\n1e300,1,owl\n{ROWS}")

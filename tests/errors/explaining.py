@@ -1,0 +1,40 @@
+"""Why an entry is what it is: `affinet.explain(plan, entry)`."""
+
+from __future__ import annotations
+
+import affinet
+from affinet.errors import RuleError, UnknownWeightError
+from tests.errors.case import case
+from tests.errors.symbols import W, b, w
+
+PLAN = affinet.plan(W.sum(dim=1) == 1)
+
+
+@case(RuleError, "The rules or the model in place of the plan.", "Give `affinet.plan(rules)`.")
+def explaining_what_is_no_plan() -> object:
+    return affinet.explain([W == 0], "hidden.weight[0, 0]")  # type: ignore[arg-type]
+
+
+@case(RuleError, "Something that is no entry.", "Write its name and its index.")
+def explaining_a_number() -> object:
+    return affinet.explain(PLAN, 3)  # type: ignore[arg-type]
+
+
+@case(UnknownWeightError, "A weight that no rule of the plan speaks of.", "Name one that they speak of.")
+def explaining_another_weight() -> object:
+    return affinet.explain(PLAN, b[0])
+
+
+@case(UnknownWeightError, "A misspelt weight.", "Take one of those listed.")
+def explaining_a_misspelt_weight() -> object:
+    return affinet.explain(PLAN, "hidden.weigth[0, 0]")
+
+
+@case(RuleError, "An index that is no number.", "Write integers and slices.")
+def explaining_an_index_of_text() -> object:
+    return affinet.explain(PLAN, "hidden.weight[first]")
+
+
+@case(RuleError, "A sum or a multiple of entries.", "Ask for the entries one by one.")
+def explaining_a_sum() -> object:
+    return affinet.explain(PLAN, 2 * w.hidden.weight[0, 1])

@@ -1,0 +1,126 @@
+"""Expressions in the weights: what is affine, and what NumPy and torch do that an expression cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+import affinet
+from affinet.errors import MissingOperationError, NotAffineError, RuleError, ShapeError, TruthValueError
+from tests.errors.case import case
+from tests.errors.symbols import M, W, b, scale
+
+
+@case(NotAffineError, "Weights times weights.", "Make one side a constant.")
+def a_product_of_weights() -> object:
+    return W * W
+
+
+@case(NotAffineError, "A matrix of weights times a matrix of weights.", "Make one side a constant.")
+def a_matrix_product_of_weights() -> object:
+    return M @ M
+
+
+@case(NotAffineError, "A division by weights.", "Multiply both sides of the rule by what divides.")
+def division_by_weights() -> object:
+    return 1 / b
+
+
+@case(NotAffineError, "A power of weights.", "Say the rule without powers.")
+def a_power() -> object:
+    return W**2
+
+
+@case(NotAffineError, "Weights in an exponent.", "Say the rule without powers.")
+def an_exponential() -> object:
+    return 2**b
+
+
+@case(NotAffineError, "An absolute value.", "Say which sign is meant.")
+def an_absolute_value() -> object:
+    return abs(W)
+
+
+@case(NotAffineError, "Floor division.", "Write `/`.")
+def floor_division() -> object:
+    return W // 2
+
+
+@case(NotAffineError, "A remainder.", "Say the rule without `%`.")
+def a_remainder() -> object:
+    return W % 2
+
+
+@case(RuleError, "An inequality.", "Write an equation.")
+def an_inequality() -> object:
+    return W != 0
+
+
+@case(RuleError, "An inequality.", "Write an equation.", fragment="is no rule: rules are equations")
+def less() -> object:
+    return W < 0
+
+
+@case(RuleError, "An inequality.", "Write an equation.", fragment="is no rule: rules are equations")
+def less_or_equal() -> object:
+    return W <= 0
+
+
+@case(RuleError, "An inequality.", "Write an equation.", fragment="is no rule: rules are equations")
+def greater() -> object:
+    return W > 0
+
+
+@case(RuleError, "An inequality.", "Write an equation.", fragment="is no rule: rules are equations")
+def greater_or_equal() -> object:
+    return W >= 0
+
+
+@case(TruthValueError, "A chain of `==`, or a rule after `if`.", "Write two rules, or `families.tie`.")
+def a_chain_of_equations() -> object:
+    return W[0] == W[1] == W[2]
+
+
+@case(TruthValueError, "Weights after `if`, `and` or `not`.", "Ask the model for its numbers.")
+def an_expression_as_a_condition() -> object:
+    return not W
+
+
+@case(RuleError, "A rule was given a name that is empty or no text.", 'Write `.named("rows sum to one")`.')
+def a_rule_without_a_name() -> object:
+    return (W == 0).named("")
+
+
+@case(MissingOperationError, "A misspelt method.", "Take one of those listed.")
+def a_misspelt_method() -> object:
+    return W.summ()
+
+
+@case(MissingOperationError, "A method of tensors that has another name here.", "Write what is named.")
+def a_method_of_tensors() -> object:
+    return W.unsqueeze(0)
+
+
+@case(MissingOperationError, "A function that no sum of weights is.", "Say the rule without it.")
+def a_function_that_is_not_affine() -> object:
+    return torch.relu(W)
+
+
+@case(MissingOperationError, "A NumPy function with arguments in NumPy's order.", "Call the method by its name.")
+def a_function_with_unclear_arguments() -> object:
+    return np.diagonal(W, 1)
+
+
+@case(ShapeError, "`dim` and `axis` at once.", "Give one of them.")
+def dim_and_axis() -> object:
+    return W.sum(dim=0, axis=1)
+
+
+@case(TypeError, "A single number is no sequence.", "Use the number itself.")
+def iterating_over_a_number() -> object:
+    return list(scale)
+
+
+@case(ShapeError, "More axes than NumPy has.", "Say the rule with fewer `None`.")
+def too_many_axes() -> object:
+    return affinet.weights({"deep": (1,) * 32}).deep[..., None]

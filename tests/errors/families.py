@@ -1,0 +1,133 @@
+"""Families of rules: fixed entries, ties, patterns, matrices and stencils."""
+
+from __future__ import annotations
+
+from affinet.errors import RuleError, ShapeError
+from affinet.language import families
+from tests.errors.case import case
+from tests.errors.symbols import K, M, W, b
+
+
+@case(RuleError, "A model, an array or a name in place of a symbol.", "Take the symbol from `affinet.weights(model)`.")
+def a_family_of_no_weights() -> object:
+    return families.symmetric("out.weight")
+
+
+@case(ShapeError, "A family of matrices given a vector.", "Reshape it to a matrix.")
+def a_family_of_matrices_given_a_vector() -> object:
+    return families.toeplitz(b)
+
+
+@case(ShapeError, "A family of square matrices given another.", "Take a square part of it.")
+def a_family_of_square_matrices() -> object:
+    return families.symmetric(W)
+
+
+@case(ShapeError, "The value of `fix` has another shape.", "Give one number, or one an entry.")
+def fixing_to_another_shape() -> object:
+    return families.fix(W, value=[[[1]]])
+
+
+@case(RuleError, "`tie` of one thing.", "Name what it is tied to, or write `share`.")
+def tying_one_thing() -> object:
+    return families.tie(W)
+
+
+@case(ShapeError, "`tie` of different shapes.", "Slice them to one shape.")
+def tying_different_shapes() -> object:
+    return families.tie(W, M)
+
+
+@case(ShapeError, "A sign other than -1, 0 and 1.", "Write -1, 0 or 1.")
+def a_sign_that_is_none() -> object:
+    return families.share(b, [0, 0, 1], signs=[1, 2, 1])
+
+
+@case(ShapeError, "A pattern that is not of integers.", "Number the classes 0, 1, 2, …")
+def a_pattern_of_fractions() -> object:
+    return families.share(b, [0.5, 0.5, 1.0])
+
+
+@case(ShapeError, "A pattern of another shape.", "Write one number an entry.")
+def a_pattern_of_another_shape() -> object:
+    return families.share(b, [0, 0])
+
+
+@case(ShapeError, "A width of a band that is no integer.", "Count the diagonals.")
+def a_band_of_fractions() -> object:
+    return families.banded(M, 0.5, 1)
+
+
+@case(ShapeError, "A band that ends before it begins.", "Make lower + upper 0 or more.")
+def an_empty_band() -> object:
+    return families.banded(M, 1, -2)
+
+
+@case(ShapeError, "Blocks that do not add up to the matrix.", "Change the sizes.")
+def blocks_that_do_not_add_up() -> object:
+    return families.block_diagonal(M, [1, 1])
+
+
+@case(ShapeError, "A number of blocks that does not divide the matrix.", "Give the sizes one by one.")
+def blocks_that_do_not_divide() -> object:
+    return families.block_diagonal(M, 2)
+
+
+@case(ShapeError, "Sizes of blocks that are none.", "Write integers or pairs of them.")
+def blocks_that_are_none() -> object:
+    return families.block_diagonal(M, "two")
+
+
+@case(RuleError, "Rotations other than quarter and half turns.", "Write order=4 or order=2.")
+def rotations_by_thirds() -> object:
+    return families.rotations(K, order=3)
+
+
+@case(RuleError, "`order` does not exceed the order of the derivative.", "Write a larger order.")
+def moments_of_too_low_order() -> object:
+    return families.moments(K, [[-1, 0, 1]] * 2, derivative=(2, 0), order=1)
+
+
+@case(RuleError, "The order of a derivative that is none.", "Write integers from 0 on.")
+def a_derivative_that_is_none() -> object:
+    return families.moments(K, [[-1, 0, 1]] * 2, derivative=(-1, 0), order=2)
+
+
+@case(ShapeError, "Offsets that do not fit the stencil.", "Write one array an axis.")
+def offsets_that_do_not_fit() -> object:
+    return families.moments(K, [[-1, 0, 1]], derivative=(1, 0), order=2)
+
+
+@case(ShapeError, "A padding that is none.", 'Write numbers, "valid" or "same".')
+def a_padding_that_is_none() -> object:
+    return families.convolution(W, size=(4,), kernel_size=2, padding="full")
+
+
+@case(ShapeError, "The size of the image does not say how many axes it has.", "Write a tuple.")
+def an_image_without_axes() -> object:
+    return families.convolution(W, size=4, kernel_size=2)
+
+
+@case(ShapeError, "A stride, dilation or kernel that is no number.", "Write one integer, or one an axis.")
+def a_stride_that_is_none() -> object:
+    return families.convolution(W, size=(4,), kernel_size=2, stride=0)
+
+
+@case(ShapeError, 'padding="same" with a stride.', "Give the padding as numbers.")
+def same_padding_with_a_stride() -> object:
+    return families.convolution(W, size=(4,), kernel_size=2, stride=2, padding="same")
+
+
+@case(ShapeError, "A kernel larger than the image.", "Make it smaller, or pad the image.")
+def a_kernel_beyond_the_image() -> object:
+    return families.convolution(W, size=(4,), kernel_size=5)
+
+
+@case(ShapeError, "A matrix that this convolution does not have.", "Check size, kernel and padding.")
+def a_matrix_that_is_no_convolution() -> object:
+    return families.convolution(W, size=(3,), kernel_size=2)
+
+
+@case(ShapeError, "Groups that do not divide the channels.", "Check the number of channels.")
+def groups_that_do_not_divide() -> object:
+    return families.convolution(W, size=(4,), kernel_size=2, groups=2)

@@ -1,0 +1,112 @@
+"""`A w = b`, subspaces, and symmetry under groups."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from affinet.errors import NothingToTrainWarning, RuleError, ShapeError
+from affinet.language import families
+from tests.errors.case import case
+from tests.errors.symbols import M, W, b
+
+TURN = [1, 2, 0]
+
+
+@case(ShapeError, "A has another number of columns than there are entries.", "Write one column an entry, in order.")
+def a_matrix_of_another_width() -> object:
+    return families.linear([W, b], np.ones((2, 12)), 0)
+
+
+@case(ShapeError, "b has another length than A has rows.", "Write one number, or one a row.")
+def a_right_hand_side_of_another_length() -> object:
+    return families.linear([b], np.ones((2, 3)), [1, 2, 3])
+
+
+@case(RuleError, "No weights, or something else in their place.", "Write a list such as [w.hidden.weight].")
+def a_matrix_over_no_weights() -> object:
+    return families.linear([], np.ones((1, 0)), 0)
+
+
+@case(ShapeError, "The basis has another number of rows than there are entries.", "Write one row an entry.")
+def a_basis_of_another_height() -> object:
+    return families.subspace([b], np.ones((2, 1)))
+
+
+@case(ShapeError, "The offset has another length than there are entries.", "Write one number, or one an entry.")
+def an_offset_of_another_length() -> object:
+    return families.subspace([b], np.ones((3, 1)), [1, 2])
+
+
+@case(RuleError, "Neither inputs nor outputs.", "Say what the generators do on one side at least.")
+def equivariance_without_a_group() -> object:
+    return families.equivariant(M)
+
+
+@case(RuleError, "Another number of generators on each side.", "Write the identity where one does nothing.")
+def generators_without_a_partner() -> object:
+    return families.equivariant(M, inputs=[TURN, TURN], outputs=[TURN])
+
+
+@case(ShapeError, "The matrix does not fit the generators.", "Check the order of inputs and outputs.")
+def a_matrix_that_does_not_fit_the_group() -> object:
+    return families.equivariant(W, inputs=[TURN], outputs=[TURN])
+
+
+@case(ShapeError, "Signs other than 1 and -1, or too few.", "Write one sign an entry.")
+def signs_that_are_none() -> object:
+    return families.SignedPermutation(TURN, [1, 0, 1])
+
+
+@case(RuleError, "The generators are no list.", "Put brackets around them.")
+def generators_that_are_no_list() -> object:
+    return families.equivariant(M, inputs=3, outputs=[TURN])
+
+
+@case(ShapeError, "Generators of different sizes.", "Each acts on the whole space.")
+def generators_of_different_sizes() -> object:
+    return families.equivariant(M, inputs=[TURN, [1, 0]], outputs=[TURN, TURN])
+
+
+@case(ShapeError, "Not every place once.", "Write every integer from 0 to n - 1 once.")
+def a_permutation_that_is_none() -> object:
+    return families.equivariant(M, inputs=[[0, 0, 1]], outputs=[TURN])
+
+
+@case(RuleError, "A permutation where an element of a Lie algebra is meant.", "Leave `lie_algebra` out.")
+def a_permutation_in_a_lie_algebra() -> object:
+    return families.equivariant(M, inputs=[TURN], outputs=[TURN], lie_algebra=True)
+
+
+@case(ShapeError, "A matrix that is not square.", "Write a square one.")
+def a_generator_that_is_not_square() -> object:
+    return families.equivariant(M, inputs=[np.ones((2, 3))], outputs=[TURN])
+
+
+@case(ShapeError, "A matrix without an inverse.", "Check it, or say `lie_algebra=True`.")
+def a_singular_generator() -> object:
+    return families.equivariant(M, inputs=[np.ones((3, 3))], outputs=[TURN])
+
+
+@case(RuleError, "A sum of no parts.", "Give one part or more.")
+def a_direct_sum_of_nothing() -> object:
+    return families.direct_sum()
+
+
+@case(ShapeError, "A part that is no square matrix.", "Write a square one.")
+def a_part_that_is_not_square() -> object:
+    return families.direct_sum(np.ones((2, 3)))
+
+
+@case(ShapeError, "A negative power of a matrix.", "Write 0, 1, 2, …")
+def a_negative_kronecker_power() -> object:
+    return families.kronecker_power(np.eye(2), -1)
+
+
+@case(ShapeError, "A negative power of a permutation.", "Write 0, 1, 2, …")
+def a_negative_power_of_a_permutation() -> object:
+    return families.powers(TURN, -1)
+
+
+@case(NothingToTrainWarning, "Only zero commutes with this group.", "Give inputs and outputs a part in common.")
+def a_group_that_leaves_nothing() -> object:
+    return families.equivariant(b, outputs=[-np.eye(3)])

@@ -1,0 +1,275 @@
+"""Job files: what `affinet train` and `affinet check` read."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affinet.cli import commands
+from affinet.cli.jobs.jobfile import JobFile, read_job, refuse_code
+from affinet.cli.screen import Screen
+from affinet.cli.trainings.preparing import Prepared, prepare
+from affinet.errors import JobError, RunError
+from affinet.structure.elimination import components
+from tests.cli.conftest import SMALL, changed
+from tests.errors.case import case
+
+MODEL = ("hidden = [5]", 'factory = "network:make"')
+SAID = ('says = "hidden1.weight[0, 1] == hidden1.weight[2, 0]"', "")
+NO_RULES = (f'[[rule]]\nname = "a tie"\n{SAID[0]}', "")
+REPARAMETRIZED = ("epochs = 3", 'epochs = 3\nmethod = "reparametrize"')
+
+
+def written(folder: Path, *changes: tuple[str, str]) -> Path:
+    """The job of tests/cli with some of it replaced, beside 24 rows to learn from."""
+    rows = [f"{k % 5},{k % 3 / 2},{'owl' if k % 2 else 'cat'}" for k in range(24)]
+    (folder / "small.csv").write_text("\n".join(["length,width,kind", *rows]))
+    (folder / "job.toml").write_text(changed(*changes, text=SMALL))
+    return folder / "job.toml"
+
+
+def job(folder: Path, *changes: tuple[str, str]) -> JobFile:
+    return read_job(written(folder, *changes))
+
+
+def prepared(folder: Path, *changes: tuple[str, str]) -> Prepared:
+    return prepare(job(folder, *changes))
+
+
+def made(folder: Path, code: str, *changes: tuple[str, str]) -> Prepared:
+    """A job whose network is made by the function `make` of this code."""
+    name = f"network_{folder.name}"
+    (folder / f"{name}.py").write_text(f"import torch\n{code}")
+    return prepared(folder, ("hidden = [5]", f'factory = "{name}:make"'), *changes)
+
+
+@case(JobError, "The path is wrong.", "Give the path of a job file.")
+def a_job_that_does_not_exist(folder: Path) -> None:
+    read_job(folder / "job.toml")
+
+
+@case(JobError, "The path is that of a folder, or you may not read it.", "Name a file.")
+def a_job_that_cannot_be_read(folder: Path) -> None:
+    read_job(folder)
+
+
+@case(JobError, "The file is in another encoding.", "Save it as UTF-8.")
+def a_job_in_another_encoding(folder: Path) -> None:
+    (folder / "job.toml").write_bytes(b'name = "caf\xe9"')
+    read_job(folder / "job.toml")
+
+
+@case(JobError, "A quote or a bracket is missing.", "Look at the line.", foreign="(?<=TOML file: ).*")
+def a_job_that_is_no_toml(folder: Path) -> None:
+    (folder / "job.toml").write_text("[data\n")
+    read_job(folder / "job.toml")
+
+
+@case(JobError, "Lists inside of lists.", "Write the job flat, as `affinet demo` shows.")
+def a_deep_job(folder: Path) -> None:
+    (folder / "job.toml").write_text(f"hidden = {'[' * 60}{']' * 60}")
+    read_job(folder / "job.toml")
+
+
+@case(JobError, "Lists inside of lists.", "Write the job flat.", fragment="nested more than")
+def a_very_deep_job(folder: Path) -> None:
+    (folder / "job.toml").write_text(f"hidden = {'[' * 9000}{']' * 9000}")
+    read_job(folder / "job.toml")
+
+
+@case(JobError, "A number with too many digits.", "Write a smaller one.")
+def a_job_with_a_huge_number(folder: Path) -> None:
+    job(folder, ("epochs = 3", "epochs = 36893488147419103232"))
+
+
+@case(JobError, "`--no-code`, and a job that names a factory.", "Leave `--no-code` out where you trust it.")
+def a_factory_that_is_refused(folder: Path) -> None:
+    refuse_code(job(folder, MODEL))
+
+
+@case(JobError, "Neither a job nor a run to go on with.", "Name one.")
+def no_job_at_all() -> None:
+    with pytest.MonkeyPatch.context() as patch:  # which would make an exit status of it
+        patch.setattr(commands, "_statuses", lambda *_, **__: nullcontext())
+        commands.train(None, None, None)  # type: ignore[arg-type]
+
+
+@case(RunError, "`--out` and `--resume` at once.", "Give one of them.")
+def a_new_run_and_an_old_one(folder: Path) -> None:
+    commands._resume(Screen(), folder / "run", None, folder / "other")
+
+
+@case(JobError, "The disk fails.", "Copy the job elsewhere.", fragment="cannot be read: Input/output error")
+def a_job_on_a_disk_that_fails(folder: Path) -> None:
+    def fails(*_: object, **__: object) -> str:
+        raise OSError(5, "Input/output error")
+
+    path = written(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_text", fails)
+        read_job(path)
+
+
+@case(JobError, "A misspelt key.", "Take one of those listed.")
+def a_misspelt_key(folder: Path) -> None:
+    job(folder, ("epochs = 3", "epoch = 3"))
+
+
+@case(JobError, "A value that a key does not take.", "Write what it takes.")
+def a_value_that_will_not_do(folder: Path) -> None:
+    job(folder, ("epochs = 3", "epochs = 0"))
+
+
+@case(JobError, "Two keys that exclude each other.", "Remove one.")
+def two_keys_that_exclude_each_other(folder: Path) -> None:
+    job(folder, MODEL, ('factory = "network:make"', 'factory = "network:make"\nactivation = "relu"'))
+
+
+@case(JobError, "A misspelt activation.", "Take one of those listed.")
+def a_misspelt_activation(folder: Path) -> None:
+    prepared(folder, ("hidden = [5]", 'hidden = [5]\nactivation = "rellu"'))
+
+
+@case(JobError, "A network that does not fit in memory.", "Make it smaller.")
+def a_network_beyond_memory(folder: Path) -> None:
+    prepared(folder, ("hidden = [5]", "hidden = [100000000000000000]"))
+
+
+@case(JobError, "SparseAdam takes no dense gradients.", "Use Adam.")
+def a_job_with_a_sparse_optimizer(folder: Path) -> None:
+    prepared(folder, ('"Adam"', '"SparseAdam"'))
+
+
+@case(JobError, "A misspelt optimizer.", "Take one of torch.optim.", foreign="(?<=There are: ).*")
+def a_misspelt_optimizer(folder: Path) -> None:
+    prepared(folder, ('"Adam"', '"Adamm"'))
+
+
+@case(JobError, "An option that the optimizer does not have.", "Take one it has.", foreign="(?<=It takes: ).*")
+def an_option_that_is_none(folder: Path) -> None:
+    prepared(folder, ("epochs = 3", "epochs = 3\noptions = { momentum = 0.9 }"))
+
+
+@case(JobError, "An option with a value that the optimizer refuses.", "Change it.", foreign="(?<=refuses: ).*")
+def an_option_that_is_refused(folder: Path) -> None:
+    prepared(folder, ("epochs = 3", "epochs = 3\noptions = { eps = -1.0 }"))
+
+
+@case(JobError, "An option that fails in a step.", "Change it or leave it out.", foreign="(?<=fails: ).*")
+def an_option_that_fails_in_a_step(folder: Path) -> None:
+    prepared(folder, ('"Adam"', '"LBFGS"\noptions = { line_search_fn = "x" }'))
+
+
+@case(JobError, "The module of the factory is not found, or fails.", "Put it beside the job file.")
+def a_factory_without_its_module(folder: Path) -> None:
+    prepared(folder, ("hidden = [5]", 'factory = "no_such_module:make"'))
+
+
+@case(JobError, "The module has no such function.", "Check its name.", foreign="(?<=')network_[^']*(?=')")
+def a_factory_that_is_not_there(folder: Path) -> None:
+    made(folder, "def made(inputs, outputs): ...\n")
+
+
+@case(JobError, "The factory is no function.", "Name a function of inputs and outputs.", foreign="network_[^:]*(?=:)")
+def a_factory_that_is_no_function(folder: Path) -> None:
+    made(folder, "make = 3\n")
+
+
+@case(JobError, "The factory raised an error of its own.", "Mend it.", foreign="network_[^:]*(?=:)")
+def a_factory_that_raises(folder: Path) -> None:
+    made(folder, "def make(inputs, outputs): raise ValueError('no such size')\n")
+
+
+@case(JobError, "The factory returned something else.", "Return a torch.nn.Module.", foreign="network_[^:]*(?=:)")
+def a_factory_that_returns_no_network(folder: Path) -> None:
+    made(folder, "def make(inputs, outputs): return [inputs, outputs]\n")
+
+
+@case(JobError, "The network of the factory has nothing to train.", "Unfreeze it.", foreign="network_[^:]*(?=:)")
+def a_factory_without_parameters(folder: Path) -> None:
+    made(folder, "def make(inputs, outputs): return torch.nn.Identity()\n")
+
+
+@case(
+    JobError, "The network takes another number of features.", "Use `inputs`.", foreign="(?<=Error: ).*(?= It is given)"
+)
+def a_network_of_other_inputs(folder: Path) -> None:
+    made(folder, "def make(inputs, outputs): return torch.nn.Linear(inputs + 1, outputs)\n")
+
+
+@case(JobError, "The network returns another number of outputs.", "Use `outputs`.")
+def a_network_of_other_outputs(folder: Path) -> None:
+    made(folder, "def make(inputs, outputs): return torch.nn.Linear(inputs, outputs + 1)\n")
+
+
+@case(JobError, "The network keeps something in its state that is no tensor.", "Keep it elsewhere.")
+def a_network_with_extra_state(folder: Path) -> None:
+    extra = "class Extra(torch.nn.Linear):\n    def get_extra_state(self): return {'seen': 0}\n"
+    made(folder, f"{extra}    def set_extra_state(self, state): ...\nmake = Extra\n")
+
+
+@case(
+    JobError,
+    "A network that fails on a batch of one row.",
+    "Change batch_size.",
+    foreign="(?<=Error: ).*(?= \\(Batches)",
+)
+def a_network_that_fails_on_one_row(folder: Path) -> None:
+    normed = "torch.nn.Sequential(torch.nn.Linear(inputs, outputs), torch.nn.BatchNorm1d(outputs))"
+    made(folder, f"def make(inputs, outputs): return {normed}\n", ("batch_size = 16", "batch_size = 17"), NO_RULES)
+
+
+@case(JobError, "The rules cannot be kept by training fewer numbers.", 'Write method = "project".')
+def a_job_without_a_cheap_basis(folder: Path) -> None:
+    says = 'says = "hidden1.weight.flatten().diff().diff() == 0"'
+    with pytest.MonkeyPatch.context() as patch:  # in place of thousands of equations
+        patch.setattr(components, "MOST_DENSE_ROWS", 2)
+        prepared(folder, ("hidden = [5]", "hidden = [1536]"), (SAID[0], says), REPARAMETRIZED)
+
+
+@case(JobError, "The rules fix every number of the network.", "Loosen a rule.")
+def a_job_with_nothing_to_train(folder: Path) -> None:
+    names = ("hidden1.weight", "hidden1.bias", "output.weight", "output.bias")
+    rules = "".join(f'\n[[rule]]\nsays = "{name} == 1"' for name in names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        prepared(folder, (SAID[0], f"{SAID[0]}{rules}"), REPARAMETRIZED)
+
+
+@case(JobError, "The network renames its weights when it is saved.", 'Write method = "project".')
+def a_network_that_renames_its_weights(folder: Path) -> None:
+    code = (
+        "def rename(module, state, prefix, metadata):\n"
+        "    if prefix + 'weight' in state:\n"
+        "        state[prefix + 'matrix'] = state.pop(prefix + 'weight')\n"
+        "class make(torch.nn.Linear):\n"
+        "    def __init__(self, inputs, outputs):\n"
+        "        super().__init__(inputs, outputs)\n"
+        "        self.register_state_dict_post_hook(rename)\n"
+    )
+    made(folder, code, (SAID[0], 'says = "weight[0, 0] == weight[1, 1]"'), REPARAMETRIZED)
+
+
+@case(JobError, "A rule that cannot be read.", "Its own message says what is wrong.")
+def a_job_with_a_wrong_rule(folder: Path) -> None:
+    prepared(folder, (SAID[0], 'says = "hidden1.weight[9, 0] == 0"'))
+
+
+@case(JobError, "A matrix that does not fit the weights.", "Write one column an entry.")
+def a_job_with_a_matrix_of_another_width(folder: Path) -> None:
+    np.save(folder / "A.npy", np.ones((1, 3)))
+    prepared(folder, (SAID[0], 'matrix = "A.npy"\nweights = ["hidden1.bias"]'))
+
+
+@case(JobError, "A matrix over weights that the network does not have.", "Take one of the names that are listed.")
+def a_job_with_a_matrix_over_other_weights(folder: Path) -> None:
+    prepared(folder, (SAID[0], 'matrix = "A.npy"\nweights = ["hidden2.bias"]'))
+
+
+@case(JobError, "A matrix that is not there.", "Check the path: it is relative to the job file.")
+def a_job_without_its_matrix(folder: Path) -> None:
+    prepared(folder, (SAID[0], 'matrix = "A.npy"\nweights = ["hidden1.bias"]'))

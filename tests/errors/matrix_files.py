@@ -1,0 +1,93 @@
+"""Matrices and right-hand sides from files: `matrix` and `rhs` of a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from affinet.cli.files.matrices import read_matrix, read_vector
+from affinet.errors import DataError
+from tests.errors.case import case
+
+
+@case(DataError, "The path is wrong.", "Check it: it is relative to the job file.")
+def a_matrix_that_does_not_exist(folder: Path) -> None:
+    read_matrix(folder / "A.npy")
+
+
+@case(DataError, "A file of another kind.", "Save it in one of those listed.")
+def a_matrix_of_another_kind(folder: Path) -> None:
+    read_matrix(folder / "A.xlsx")
+
+
+@case(DataError, "`variable` for a file that holds one array.", "Leave it out.")
+def a_variable_of_one_array(folder: Path) -> None:
+    read_matrix(folder / "A.npy", "A")
+
+
+@case(DataError, "More axes than a matrix has.", "Reshape it.")
+def a_matrix_of_three_axes(folder: Path) -> None:
+    np.save(folder / "A.npy", np.zeros((2, 2, 2)))
+    read_matrix(folder / "A.npy")
+
+
+@case(DataError, "A right-hand side of several rows and columns.", "Save one row or one column.")
+def a_right_hand_side_of_two_axes(folder: Path) -> None:
+    np.save(folder / "b.npy", np.zeros((2, 2)))
+    read_vector(folder / "b.npy")
+
+
+@case(DataError, "The file is damaged or of another kind.", "Save it again.", foreign="(?<=csv file: ).*")
+def a_damaged_matrix(folder: Path) -> None:
+    (folder / "A.csv").write_text("1,2\none,two\n")
+    read_matrix(folder / "A.csv")
+
+
+@case(DataError, "A pickled file, or one of another kind.", "Save it with `numpy.save`.")
+def a_pickled_matrix(folder: Path) -> None:
+    (folder / "A.npy").write_bytes(b"\x80\x04pickled")
+    read_matrix(folder / "A.npy")
+
+
+@case(DataError, "A pickled file, or one of another kind.", "Save it with `numpy.savez`.")
+def a_pickled_archive(folder: Path) -> None:
+    (folder / "A.npz").write_bytes(b"\x80\x04pickled")
+    read_matrix(folder / "A.npz")
+
+
+@case(DataError, "A MATLAB file of the newest format.", "Save it with '-v7'.")
+def a_new_matlab_file(folder: Path) -> None:
+    (folder / "A.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(512))
+    read_matrix(folder / "A.mat")
+
+
+@case(DataError, "A misspelt variable.", "Take one of those listed.")
+def a_misspelt_variable(folder: Path) -> None:
+    scipy.io.savemat(folder / "A.mat", {"A": np.eye(2), "b": np.ones(2)})
+    read_matrix(folder / "A.mat", "a")
+
+
+@case(DataError, "Several arrays in one file.", "Name one.")
+def several_matrices(folder: Path) -> None:
+    np.savez(folder / "A.npz", A=np.eye(2), b=np.ones(2))
+    read_matrix(folder / "A.npz")
+
+
+@case(DataError, "Complex numbers, text or objects.", "Save real numbers.")
+def a_complex_matrix(folder: Path) -> None:
+    np.save(folder / "A.npy", np.eye(2) * 1j)
+    read_matrix(folder / "A.npy")
+
+
+@case(DataError, "NaN or infinity in a matrix.", "Clean it first.")
+def a_matrix_with_nan(folder: Path) -> None:
+    np.save(folder / "A.npy", np.array([[1, np.nan]]))
+    read_matrix(folder / "A.npy")
+
+
+@case(DataError, "The path is that of a folder.", "Name a file.")
+def a_folder_as_a_matrix(folder: Path) -> None:
+    (folder / "A.npy").mkdir()
+    read_matrix(folder / "A.npy")

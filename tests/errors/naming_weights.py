@@ -1,0 +1,98 @@
+"""Naming weights: `affinet.weights(model)` and what is asked of it."""
+
+from __future__ import annotations
+
+import torch
+
+import affinet
+from affinet.errors import RuleError, ShapeError, UnknownWeightError, UnsupportedWeightError
+from tests.errors.case import case
+from tests.errors.symbols import w
+
+
+@case(AttributeError, "A misspelt name of affinet.", "Take one of those listed.", foreign="(?<=it has ).*")
+def a_misspelt_function() -> None:
+    affinet.wieghts({})
+
+
+@case(RuleError, "Neither a model nor shapes by name.", "Give the model itself.")
+def weights_of_a_number() -> None:
+    affinet.weights(42)
+
+
+@case(RuleError, "The mapping has a key that is no name.", "Use names such as 'hidden.weight'.")
+def a_weight_named_by_a_number() -> None:
+    affinet.weights({3: (2, 2)})
+
+
+@case(ShapeError, "The mapping has a value that is no shape.", "Give a tuple of sizes, or an array.")
+def a_shape_of_fractions() -> None:
+    affinet.weights({"hidden.weight": (2.5, 3)})
+
+
+@case(UnknownWeightError, "The model has no weight of this name.", "Take one of the names that are listed.")
+def a_misspelt_name() -> object:
+    return w["hidden.weigth"]
+
+
+@case(UnknownWeightError, "A weight was asked for by neither name nor number.", "Write the name as text.")
+def a_key_that_is_no_name() -> object:
+    return w[None]
+
+
+@case(RuleError, "A module was used where a weight is meant.", "Name one of its weights: `.weight`, `.bias`.")
+def a_module_as_a_weight() -> object:
+    return w.hidden == 0
+
+
+@case(UnsupportedWeightError, "A lazy layer has not seen an input yet.", "Run the model once on an input.")
+def a_lazy_weight() -> object:
+    return affinet.weights(torch.nn.LazyLinear(2)).weight
+
+
+@case(UnsupportedWeightError, "The parameter is complex.", "Keep two real parameters.")
+def a_complex_weight() -> object:
+    layer = torch.nn.Module()
+    layer.weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    return affinet.weights(layer).weight
+
+
+@case(UnsupportedWeightError, "The parameter holds integers.", "Constrain floating-point parameters.")
+def an_integer_weight() -> object:
+    layer = torch.nn.Module()
+    layer.weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.int64), requires_grad=False)
+    return affinet.weights(layer).weight
+
+
+@case(UnsupportedWeightError, "The parameter is sparse.", "Keep it dense.")
+def a_sparse_weight() -> object:
+    layer = torch.nn.Module()
+    layer.weight = torch.nn.Parameter(torch.eye(2).to_sparse())
+    return affinet.weights(layer).weight
+
+
+@case(UnsupportedWeightError, "The parameter was made with `.expand`.", "Give it memory of its own.")
+def an_expanded_weight() -> object:
+    layer = torch.nn.Module()
+    layer.weight = torch.nn.Parameter(torch.zeros(1).expand(3))
+    return affinet.weights(layer).weight
+
+
+@case(UnsupportedWeightError, "Two parameters are views of one memory.", "Use one Parameter under both names.")
+def overlapping_weights() -> object:
+    layer, memory = torch.nn.Module(), torch.zeros(4)
+    layer.first, layer.second = torch.nn.Parameter(memory[:3]), torch.nn.Parameter(memory[1:])
+    return affinet.weights(layer).first
+
+
+@case(UnsupportedWeightError, "torch's parametrize computes the weight.", "Remove the parametrization.")
+def a_parametrized_weight() -> object:
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 2))
+    return affinet.weights(layer).weight
+
+
+@case(UnsupportedWeightError, "The model is reparametrized already.", "Call `affinet.bake(model)` first.")
+def a_reparametrized_weight() -> object:
+    layer = torch.nn.Linear(2, 2)
+    affinet.reparametrize(layer, affinet.weights(layer).weight.sum() == 0)
+    return affinet.weights(layer).weight

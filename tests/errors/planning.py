@@ -1,0 +1,136 @@
+"""Planning: what counts as a rule, and rules that cannot hold together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import affinet
+from affinet.errors import AttachError, ConstantError, InfeasibleError, NothingToTrainWarning, RuleError, TooLargeError
+from affinet.language import families
+from tests.errors.case import case
+from tests.errors.symbols import M, W, b
+
+TOGETHER = "Rules that no numbers satisfy at once.", "Drop or change one of those listed; the rest can hold."
+SEVERAL = list(affinet.weights({"left": (30, 30), "right": (20,)}))
+LARGE = affinet.weights({"large": (300, 300)}).large
+
+
+@case(RuleError, "Something that is no rule was given as one.", "Write an equation between weights.")
+def planning_a_number() -> None:
+    affinet.plan(42)
+
+
+@case(RuleError, "A tolerance that is none.", "Leave it out, or give a small number.")
+def a_tolerance_that_is_none() -> None:
+    affinet.plan(b == 0, tolerance=-1)
+
+
+@case(RuleError, "Rules about two models at once.", "Take all symbols from one `affinet.weights(model)`.")
+def rules_of_two_models() -> None:
+    other = affinet.weights({"hidden.weight": (5, 5)})["hidden.weight"]
+    affinet.plan([W == 0, other == 0])
+
+
+@case(TooLargeError, "Rules that need more memory than any plan should.", "Say them with sums over whole axes.")
+def a_plan_beyond_memory() -> None:
+    huge = affinet.weights({"huge": (100_000, 100_000)}).huge
+    affinet.plan([huge.sum(dim=1) == 1, huge.sum(dim=0) == 1, huge[0, 0] == huge[1, 1]])
+
+
+@case(NothingToTrainWarning, "The rules leave one value for every entry.", "Drop a rule, or say `families.fix`.")
+def rules_that_leave_nothing() -> None:
+    affinet.plan([(b.sum() == 0).named("sum"), (b[0] == b[1]).named("first"), (b[1] == b[2]).named("second")])
+
+
+@case(InfeasibleError, *TOGETHER)
+def two_values_for_one_entry() -> None:
+    affinet.plan([(W == 0).named("all zero"), (W.sum(dim=1) == 1).named("rows sum to one")])
+
+
+@case(InfeasibleError, "A rule that no numbers satisfy, whatever the others say.", "Change it or drop it.")
+def a_rule_that_cannot_hold() -> None:
+    affinet.plan(b[0] == b[0] + 1)
+
+
+@case(ConstantError, "A number beyond 1e140 in a rule.", "Divide the rule by it.")
+def a_value_beyond_floats() -> None:
+    affinet.plan(b[0] * 1e-300 == 1e300)
+
+
+@case(InfeasibleError, *TOGETHER, fragment="hidden.bias[0] == 1")
+def an_entry_said_twice() -> None:
+    affinet.plan([b[0] == 0, b[0] == 1])
+
+
+@case(InfeasibleError, *TOGETHER, fragment="hidden.bias[0] == hidden.bias[2] + 2")
+def a_circle_of_ties() -> None:
+    affinet.plan([b[0] == b[1], b[1] == b[2], b[0] == b[2] + 2])
+
+
+@case(InfeasibleError, *TOGETHER, fragment="hidden.bias[0] == 3 * hidden.bias[1] + 1")
+def a_circle_of_ratios() -> None:
+    affinet.plan([b[0] == b[1], b[0] == 2 * b[1] + 1, b[0] == 3 * b[1] + 1])
+
+
+@case(InfeasibleError, *TOGETHER, fragment="hidden.bias.sum() == 2")
+def a_sum_said_twice() -> None:
+    affinet.plan([b.sum() == 1, b.sum() == 2])
+
+
+@case(InfeasibleError, *TOGETHER, fragment='"their sum"')
+def a_sum_of_two_equations() -> None:
+    x, y = b[0] + b[1] + W[0, 0], b[1] + W[0, 0] + W[2, 3]
+    affinet.plan([x == 0, y == 0, (x + y == 1).named("their sum")])
+
+
+@case(InfeasibleError, *TOGETHER, fragment='"their sum"')
+def a_large_component() -> None:
+    places = np.arange(520)
+    first, second, third = places, (7 * places + 1) % 520, (13 * places + 5) % 520
+    rows = LARGE.flatten()[first] + 2 * LARGE.flatten()[second] + 3 * LARGE.flatten()[third]
+    affinet.plan([(rows[:519] == 1).named("rows"), (rows[:519].sum() == 1).named("their sum")])
+
+
+@case(InfeasibleError, *TOGETHER, fragment="these rules cannot hold together")
+def two_dense_matrices() -> None:
+    matrix = np.random.default_rng(0).standard_normal((160, 920))
+    first, second = families.linear(SEVERAL, matrix[:81], 1), families.linear(SEVERAL, matrix[80:], 2)
+    affinet.plan([first.named("first"), second.named("second")])
+
+
+@case(InfeasibleError, *TOGETHER, fragment='"twice the rows"')
+def rows_of_a_large_matrix() -> None:
+    affinet.plan([(LARGE.sum(dim=1) == 1).named("rows"), ((2 * LARGE).sum(dim=1) == 3).named("twice the rows")])
+
+
+@case(InfeasibleError, *TOGETHER, fragment='"columns"')
+def rows_and_columns_of_a_large_matrix() -> None:
+    affinet.plan([(LARGE.sum(dim=1) == 1).named("rows"), (LARGE.sum(dim=0) == 2).named("columns")])
+
+
+@case(InfeasibleError, *TOGETHER, fragment='"everything"')
+def a_few_equations_beside_a_large_matrix() -> None:
+    affinet.plan(
+        [
+            (LARGE.sum(dim=1) == 1).named("rows"),
+            (LARGE.sum(dim=0) == 1).named("columns"),
+            (LARGE[0, 1:] == 0).named("everything"),
+            (LARGE[0, 0] == 2).named("first"),
+        ]
+    )
+
+
+@case(InfeasibleError, *TOGETHER, fragment='"columns"')
+def a_large_symmetric_matrix() -> None:
+    affinet.plan(
+        [
+            families.symmetric(LARGE).named("symmetric"),
+            (LARGE.sum(dim=1) == 1).named("rows"),
+            (LARGE.sum(dim=0) == 2).named("columns"),
+        ]
+    )
+
+
+@case(AttachError, "A projector for something that holds no tensors.", "Give the model.")
+def a_projector_for_text() -> None:
+    affinet.plan(M == 0).projector("model")

@@ -1,0 +1,131 @@
+"""Fewer trainable numbers: `affinet.reparametrize(model, rules)`, and back: `affinet.bake(model)`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn, optim
+
+import affinet
+from affinet.errors import AttachError, UnsupportedWeightError
+from affinet.structure.elimination import components
+from tests.errors.attaching import zero_sums
+from tests.errors.case import case
+
+
+@case(AttachError, "A basis that is none.", "Take one of those named.")
+def a_basis_that_is_none() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, zero_sums(model), basis="qr")  # type: ignore[arg-type]
+
+
+@case(AttachError, "`restore_variance` with the projection.", "Use another basis.")
+def restoring_the_variance_of_a_projection() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, zero_sums(model), basis="projection", restore_variance=True)
+
+
+@case(AttachError, "Something else than a model.", "Give the model first, and then the rules.")
+def reparametrizing_what_is_no_model() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(zero_sums(model), model)  # type: ignore[arg-type]
+
+
+@case(AttachError, "A second `reparametrize` of one model.", "Give all rules to one call.")
+def reparametrizing_twice() -> None:
+    model = nn.Linear(3, 2)
+    rule = affinet.weights(model).bias.sum() == 0
+    affinet.reparametrize(model, zero_sums(model))
+    affinet.reparametrize(model, rule)
+
+
+@case(AttachError, "The model is wrapped in DistributedDataParallel.", "Reparametrize first, and wrap then.")
+def reparametrizing_inside_a_wrapper() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.module = module
+
+    model = nn.Linear(3, 2)
+    with pytest.MonkeyPatch.context() as patch:  # the real one needs a process group
+        patch.setattr("torch.nn.parallel.DistributedDataParallel", Wrapped)
+        affinet.reparametrize(Wrapped(model), zero_sums(model))
+
+
+@case(AttachError, "`affinet.project` keeps rules on this model.", "Remove its handle, and make a new optimizer after.")
+def reparametrizing_a_projected_model() -> None:
+    model = nn.Linear(3, 2)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    handle = affinet.project(model, optimizer, zero_sums(model))
+    affinet.reparametrize(model, handle.plan)
+
+
+@case(UnsupportedWeightError, "A parameter that belongs to a list of layers.", "Put it in a module of its own.")
+def a_parameter_of_a_list_of_layers() -> None:
+    model = nn.Sequential(nn.Linear(3, 2))
+    model.register_parameter("shift", nn.Parameter(torch.zeros(3)))
+    affinet.reparametrize(model, affinet.weights(model).shift.sum() == 0)
+
+
+@case(AttachError, "Rules without a regular form, over many entries.", "Use the basis that is named.")
+def a_basis_that_is_not_cheap() -> None:
+    model = nn.Linear(3, 1024)
+    rule = (affinet.weights(model).weight.flatten().diff().diff() == 0).named("straight lines")
+    with pytest.MonkeyPatch.context() as patch:  # in place of thousands of equations
+        patch.setattr(components, "MOST_DENSE_ROWS", 2)
+        affinet.reparametrize(model, rule, basis="free")
+
+
+@case(AttachError, "A right-hand side beyond the dtype of the weights.", "Use float32 or bfloat16, or smaller numbers.")
+def a_start_beyond_the_dtype() -> None:
+    model = nn.Linear(3, 2).half()
+    affinet.reparametrize(model, affinet.weights(model).bias == 1e6)
+
+
+@case(UserWarning, "Rules fix every entry of a weight.", "Drop the weight, or a rule.")
+def a_weight_with_nothing_to_train() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, affinet.weights(model).bias == 0)
+
+
+@case(AttachError, "The optimizer was made before `reparametrize`.", "Make it afterwards.")
+def an_optimizer_made_before() -> None:
+    model = nn.Linear(3, 2)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    affinet.reparametrize(model, zero_sums(model))
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+
+
+@case(AttachError, "The optimizer was made before `bake`.", "Make a new one, and attach the rules to it.")
+def an_optimizer_made_before_baking() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, zero_sums(model))
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    affinet.bake(model)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+
+
+@case(AttachError, "A weight was set that is computed from others.", "Bake the model first.")
+def setting_a_computed_weight() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, zero_sums(model))
+    model.weight = torch.zeros(2, 3)  # type: ignore[assignment]
+
+
+@case(AttachError, "The handle or a path in place of the model.", "Give the model.")
+def baking_what_is_no_model() -> None:
+    affinet.bake("model.pt")  # type: ignore[arg-type]
+
+
+@case(AttachError, "`bake` of a model that is plain.", "Leave it out.")
+def baking_a_plain_model() -> None:
+    affinet.bake(nn.Linear(3, 2))
+
+
+@case(AttachError, 'Exporting a model with `basis="projection"`.', "Bake it first.")
+def exporting_a_projection() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, zero_sums(model), basis="projection")
+    torch.export.export(model, (torch.ones(1, 3),), strict=False)

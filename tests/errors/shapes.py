@@ -1,0 +1,169 @@
+"""Shapes, axes and indices of expressions."""
+
+from __future__ import annotations
+
+import affinet
+from affinet.errors import ShapeError, UnknownWeightError
+from affinet.language.evaluation import evaluate
+from tests.errors.case import case
+from tests.errors.symbols import M, W, b, empty
+
+
+@case(ShapeError, "An index beyond the end of an axis.", "Indices run from 0 to the size minus one.")
+def an_index_out_of_range() -> object:
+    return W[3, 0]
+
+
+@case(ShapeError, "An index array with a number beyond the end.", "Indices run from 0 to the size minus one.")
+def an_index_array_out_of_range() -> object:
+    return W[[0, 7]]
+
+
+@case(ShapeError, "An index beyond the end, beside an array.", "Indices run from 0 to the size minus one.")
+def an_index_out_of_range_beside_an_array() -> object:
+    return W[[0, 1], 9]
+
+
+@case(ShapeError, "A ragged index list.", "Make all rows equally long.")
+def a_ragged_index() -> object:
+    return W[[[0, 1], [2]]]
+
+
+@case(ShapeError, "An index that is no integer.", "Write integers.")
+def an_index_of_text() -> object:
+    return W["first"]
+
+
+@case(ShapeError, "An index array of fractions.", "Write integers.")
+def an_index_of_fractions() -> object:
+    return W[[0.5, 1.5]]
+
+
+@case(ShapeError, "`...` twice.", "Write it once.")
+def two_ellipses() -> object:
+    return W[..., 0, ...]
+
+
+@case(ShapeError, "More indices than axes.", "Give one index an axis at most.")
+def too_many_indices() -> object:
+    return W[0, 0, 0]
+
+
+@case(ShapeError, "A mask of another shape.", "Give the mask the shape of the axes it stands for.")
+def a_mask_of_another_shape() -> object:
+    return W[[True, False]]
+
+
+@case(ShapeError, "A slice between numbers that are no integers.", "Write integers.")
+def a_slice_with_fractions() -> object:
+    return W[0.5:2]
+
+
+@case(ShapeError, "A slice with step 0.", "Write another step.")
+def a_slice_without_step() -> object:
+    return W[::0]
+
+
+@case(ShapeError, "Index arrays that do not fit each other.", "Give all the same length.")
+def index_arrays_that_do_not_broadcast() -> object:
+    return W[[0, 1], [0, 1, 2]]
+
+
+@case(ShapeError, "Two shapes that do not broadcast.", "Reshape, transpose or index one side.")
+def shapes_that_do_not_broadcast() -> object:
+    return W == b
+
+
+@case(ShapeError, "A matrix product with sizes that differ.", "Transpose one side.")
+def a_product_that_does_not_fit() -> object:
+    return [[1, 2]] @ W
+
+
+@case(ShapeError, "`@` with a single number.", "Write `*`.")
+def a_product_with_a_number() -> object:
+    return 2 @ W
+
+
+@case(ShapeError, "An axis that is no integer.", "Count axes from 0, or from the end with -1.")
+def an_axis_of_text() -> object:
+    return W.sum(dim="rows")
+
+
+@case(ShapeError, "An axis that the expression does not have.", "Count axes from 0, or from the end with -1.")
+def an_axis_out_of_range() -> object:
+    return W.sum(dim=2)
+
+
+@case(ShapeError, "One axis named twice.", "Name it once.")
+def an_axis_twice() -> object:
+    return W.sum(dim=(0, -2))
+
+
+@case(ShapeError, "A permutation that leaves axes out.", "Name every axis once.")
+def a_short_permutation() -> object:
+    return W.permute(0)
+
+
+@case(ShapeError, "`flatten` with the axes in the wrong order.", "Give the first axis first.")
+def flattening_backwards() -> object:
+    return W.flatten(1, 0)
+
+
+@case(ShapeError, "Another number of shifts than of axes.", "Give one shift an axis.")
+def shifts_that_do_not_fit() -> object:
+    return W.roll((1, 2), (0,))
+
+
+@case(ShapeError, "A diagonal along one axis.", "Name two different axes.")
+def a_diagonal_along_one_axis() -> object:
+    return W.diagonal(0, 1, 1)
+
+
+@case(ShapeError, "A shape with another number of entries.", "The product of the sizes must stay the same.")
+def a_reshape_that_does_not_fit() -> object:
+    return W.reshape(5, -1)
+
+
+@case(ShapeError, "The mean of nothing.", "Leave the rule out where the axis is empty.")
+def a_mean_of_nothing() -> object:
+    return empty.mean(dim=0)
+
+
+@case(ShapeError, "A triangle of something with one axis.", "Use it on matrices.")
+def a_triangle_of_a_vector() -> object:
+    return b.tril()
+
+
+@case(ShapeError, "Parts whose other axes differ.", "Transpose or slice one of them.")
+def concatenating_what_does_not_fit() -> object:
+    return affinet.concat([W, M])
+
+
+@case(ShapeError, "Parts of different shapes.", "Slice them to one shape.")
+def stacking_what_does_not_fit() -> object:
+    return affinet.stack([W, M])
+
+
+@case(ShapeError, "An empty list.", "Give one expression or more.")
+def concatenating_nothing() -> object:
+    return affinet.concat([])
+
+
+@case(ShapeError, "An empty list.", "Give one expression or more.")
+def stacking_nothing() -> object:
+    return affinet.stack([])
+
+
+@case(ShapeError, "Something that is no list.", "Put brackets around the parts.")
+def stacking_a_number() -> object:
+    return affinet.stack(3)
+
+
+@case(ShapeError, "The numbers given for a weight have another shape.", "Give an array of the weight's shape.")
+def evaluating_with_another_shape() -> object:
+    return evaluate(b, {"hidden.bias": [1, 2]})
+
+
+@case(UnknownWeightError, "No numbers were given for a weight.", "Give an array for each weight of the expression.")
+def evaluating_without_a_weight() -> object:
+    return evaluate(b, {"bias": [1, 2, 3]})

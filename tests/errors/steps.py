@@ -1,0 +1,120 @@
+"""Training steps under rules, and what the handle is asked afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn, optim
+
+import affinet
+from affinet.errors import AttachError, ConvergenceWarning, GradientError
+from affinet.kernels.torch import conjugate_gradients
+from affinet.language import families
+from affinet.structure import blocks
+from affinet.structure.elimination import components
+from tests.errors.attaching import zero_sums
+from tests.errors.case import case
+
+
+def attached(model: nn.Module, **options: Any) -> tuple[affinet.Handle, optim.Optimizer]:
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    return affinet.project(model, optimizer, zero_sums(model), **options), optimizer
+
+
+@case(GradientError, "An embedding with sparse gradients.", "Write `nn.Embedding(..., sparse=False)`.")
+def a_sparse_gradient() -> None:
+    model = nn.Embedding(4, 3, sparse=True)
+    kept = attached(model)
+    model(torch.tensor([1])).sum().backward()
+    kept[1].step()
+
+
+@case(GradientError, "A complex gradient.", "Take its real part.")
+def a_complex_gradient() -> None:
+    from affinet.training.attaching import check_gradients
+
+    check_gradients({"weight": torch.zeros(2, dtype=torch.complex64)})
+
+
+@case(GradientError, "The loss diverged, and `check_finite=True`.", "Lower the learning rate, or clip.")
+def a_gradient_that_is_not_finite() -> None:
+    model = nn.Linear(3, 2)
+    kept = attached(model, check_finite=True)
+    (model(torch.ones(1, 3)).sum() * float("nan")).backward()
+    kept[1].step()
+
+
+@case(GradientError, "A GradScaler with several optimizers.", "Call `scaler.unscale_` for each before the first step.")
+def gradients_that_are_still_scaled() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    w = affinet.weights(model)
+    both = [optim.Adam(model[0].parameters(), lr=0.1, fused=True), optim.SGD(model[1].parameters(), lr=0.1)]
+    kept = affinet.project(model, both, w[0].weight == w[1].weight)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    scaler.scale(model(torch.ones(1, 3)).sum()).backward()
+    assert kept.plan.rows
+    scaler.step(both[0])
+
+
+@case(AttachError, "The model has another Parameter object in its place.", "Attach again, with a new optimizer.")
+def a_parameter_that_was_replaced() -> None:
+    model = nn.Linear(3, 2)
+    kept = attached(model)
+    model.load_state_dict(nn.Linear(3, 2).state_dict(), assign=True)
+    kept[1].step()
+
+
+@case(AttachError, "Multipliers before the first step.", "Take a step first.")
+def multipliers_before_a_step() -> None:
+    attached(nn.Linear(3, 2))[0].multipliers()
+
+
+@case(AttachError, "The saved training kept other rules.", "Attach the same rules.")
+def the_state_of_other_rules() -> None:
+    attached(nn.Linear(3, 2))[0].load_state_dict({"rules": ["rows sum to one"]})
+
+
+@case(AttachError, "Something that is no state of a handle.", "Give what `handle.state_dict()` returned.")
+def a_state_that_is_none() -> None:
+    attached(nn.Linear(3, 2))[0].load_state_dict(None)  # type: ignore[arg-type]
+
+
+@case(AttachError, "The loss itself in place of a function.", "Write `handle.report(lambda: loss_of(model))`.")
+def a_report_of_a_number() -> None:
+    attached(nn.Linear(3, 2))[0].report(0.5)  # type: ignore[arg-type]
+
+
+@case(
+    UserWarning,
+    "A custom optimizer with weight decay.",
+    "Say `decay='coupled'` or `decay='decoupled'`.",
+    foreign="(?<=^)[\\w.<>]+(?=Mine)",
+)
+def an_unknown_optimizer_with_decay() -> None:
+    class Mine(optim.SGD):
+        pass
+
+    model = nn.Linear(3, 2)
+    affinet.project(model, Mine(model.parameters(), lr=0.1, weight_decay=0.1), zero_sums(model))
+
+
+@case(
+    ConvergenceWarning,
+    "Equations that nearly follow from others.",
+    "Drop them, or round their coefficients.",
+    foreign="[0-9.e-]+(?= \\(wanted)|(?<=wanted: )[0-9.e-]+",
+)
+def conjugate_gradients_that_stop() -> None:
+    draw = np.random.default_rng(0)
+    matrix = np.zeros((60, 90))
+    for row in matrix:
+        row[draw.choice(90, 4, replace=False)] = draw.uniform(0.5, 2, 4)
+    weights = {"weight": torch.ones(90, dtype=torch.float64)}
+    with pytest.MonkeyPatch.context() as patch:  # what takes thousands of equations without
+        patch.setattr(components, "MOST_DENSE_ROWS", 10)
+        patch.setattr(blocks, "LARGEST_FILL", 0)
+        patch.setattr(conjugate_gradients, "MOST_ITERATIONS", 3)
+        affinet.plan(families.linear([affinet.weights(weights).weight], matrix, 1)).projector(weights).project(weights)

@@ -1,0 +1,187 @@
+"""Rules as text: `affinet.parse`, and `says` in a job file."""
+
+from __future__ import annotations
+
+import affinet
+from affinet.errors import ParseError, RuleError, ShapeError
+from tests.errors.case import case
+from tests.errors.symbols import w
+
+
+@case(ParseError, "What was given is no text.", "Give the rule as text first, and the weights after it.")
+def a_rule_that_is_no_text() -> object:
+    return affinet.parse(3, w)
+
+
+@case(RuleError, "The weights were left out, or something else is in their place.", "Give `affinet.weights(model)`.")
+def a_text_about_a_model() -> object:
+    return affinet.parse("scale == 0", {"scale": ()})
+
+
+@case(ParseError, "The text is longer than any rule.", "Say the rule with slices and sums.")
+def a_very_long_text() -> object:
+    return affinet.parse("scale + " * 20_000 + "scale == 0", w)
+
+
+@case(ParseError, "A character that no text editor shows.", "Type the rule anew.")
+def an_unprintable_character() -> object:
+    return affinet.parse("scale == \x00", w)
+
+
+@case(ParseError, "Nothing but blanks or a comment.", "Write an equation.")
+def an_empty_text() -> object:
+    return affinet.parse("  # to do", w)
+
+
+@case(ParseError, "One `=` in place of two.", "Write `==`.", foreign="(?<=no rule: ).*(?=Equations)")
+def one_equals_sign() -> object:
+    return affinet.parse("scale = 1", w)
+
+
+@case(
+    ParseError, "A bracket is missing, or a sign too many.", "Look at the mark.", foreign="(?<=no rule: ).*(?=A rule)"
+)
+def a_missing_bracket() -> object:
+    return affinet.parse("hidden.bias[0 == 1", w)
+
+
+@case(ParseError, "Hundreds of brackets inside each other.", "Say the rule with slices and sums.")
+def a_rule_nested_too_deep() -> object:
+    return affinet.parse("-" * 5000 + "scale == 1", w)
+
+
+@case(ParseError, "A long chain of signs.", "Say the rule with slices and sums.", fragment="nested too deep")
+def a_rule_nested_deep() -> object:
+    return affinet.parse("scale == " + "-" * 700 + "1", w)
+
+
+@case(ParseError, "An expression alone.", "Write what it is equal to.")
+def a_text_without_an_equation() -> object:
+    return affinet.parse("hidden.weight.sum(dim=1)", w)
+
+
+@case(ParseError, "A chain of `==`.", "Write two rules, or `tie`.")
+def two_equations_in_a_text() -> object:
+    return affinet.parse("hidden.weight[0] == hidden.weight[1] == hidden.weight[2]", w)
+
+
+@case(ParseError, "An inequality.", "Write an equation.")
+def an_inequality_in_a_text() -> object:
+    return affinet.parse("scale > 0", w)
+
+
+@case(ParseError, "An equation between numbers.", "Name a weight on one side.")
+def a_text_without_weights() -> object:
+    return affinet.parse("1 == 1", w)
+
+
+@case(ParseError, "Text where a number or a weight is meant.", "Write names in brackets after `w`.")
+def quotes_in_a_text() -> object:
+    return affinet.parse("scale == 'one'", w)
+
+
+@case(ParseError, "A number beyond 1e308.", "Scale the rule.")
+def a_large_number_in_a_text() -> object:
+    return affinet.parse("scale == 1e999", w)
+
+
+@case(ParseError, "The name of a function without its arguments.", "Write brackets after it.")
+def a_function_without_brackets() -> object:
+    return affinet.parse("stack == 1", w)
+
+
+@case(ParseError, "A method without its brackets.", "Write brackets after it.")
+def a_method_without_brackets() -> object:
+    return affinet.parse("hidden.weight.sum == 1", w)
+
+
+@case(ParseError, "A property that expressions do not have.", "Take one of those listed.")
+def an_unknown_property_in_a_text() -> object:
+    return affinet.parse("hidden.weight.t == 1", w)
+
+
+@case(ParseError, "A method that expressions do not have.", "Take one of those listed.")
+def an_unknown_method_in_a_text() -> object:
+    return affinet.parse("hidden.weight.total() == 1", w)
+
+
+@case(ParseError, "A dot after a number or a list.", "Write the numbers themselves.")
+def a_property_of_a_list() -> object:
+    return affinet.parse("hidden.bias == [1, 2, 3].T", w)
+
+
+@case(ParseError, "An index array where the name of a weight is meant.", "Index by a number or a name.")
+def a_module_indexed_by_a_list() -> object:
+    return affinet.parse("w[[0, 1]] == 0", w)
+
+
+@case(ParseError, "Brackets after a number.", "Write the number itself.")
+def an_index_of_a_number() -> object:
+    return affinet.parse("hidden.bias == 3[0]", w)
+
+
+@case(ParseError, "A family on one side of `==`.", "Let it stand alone.")
+def a_family_inside_an_equation() -> object:
+    return affinet.parse("symmetric(out.weight) == 0", w)
+
+
+@case(ParseError, "A function that the language does not have.", "Take one of those listed.")
+def an_unknown_function() -> object:
+    return affinet.parse("norm(scale) == 1", w)
+
+
+@case(ParseError, "Something is called that is no function.", "Remove the second brackets.")
+def a_call_of_a_call() -> object:
+    return affinet.parse("hidden.weight.sum()() == 1", w)
+
+
+@case(ParseError, "A weight is called.", "Remove the brackets, or write `[…]`.")
+def a_call_of_a_weight() -> object:
+    return affinet.parse("hidden.weight(0) == 1", w)
+
+
+@case(ParseError, "`*` before an argument.", "Write the arguments out.")
+def a_starred_argument() -> object:
+    return affinet.parse("stack(*scale) == 1", w)
+
+
+@case(ParseError, "`**` before an argument.", "Write the arguments out.")
+def a_doubly_starred_argument() -> object:
+    return affinet.parse("hidden.weight.sum(**scale) == 1", w)
+
+
+@case(
+    ParseError, "Arguments that the function does not take.", "Take those listed.", foreign="(?<=sum: ).*(?=It takes)"
+)
+def an_unknown_argument() -> object:
+    return affinet.parse("hidden.weight.sum(over=1) == 1", w)
+
+
+@case(ParseError, "A minus before a list.", "Write the signs inside.")
+def a_list_with_a_sign() -> object:
+    return affinet.parse("hidden.bias == -[1, 2, 3]", w)
+
+
+@case(ParseError, "Arithmetic between constants that are lists.", "Write the result.")
+def arithmetic_between_lists() -> object:
+    return affinet.parse("hidden.bias == 2 * [1, 2, 3]", w)
+
+
+@case(ParseError, "A division by zero.", "Write the number.")
+def a_text_that_divides_by_zero() -> object:
+    return affinet.parse("scale == 1 / 0", w)
+
+
+@case(ParseError, "Arithmetic with something that is no number.", "Write a number or a weight.")
+def arithmetic_with_none() -> object:
+    return affinet.parse("scale + None == 1", w)
+
+
+@case(ParseError, "Python that is not part of the language.", "Write sums, products and indices.")
+def python_in_a_text() -> object:
+    return affinet.parse("[x for x in scale] == 1", w)
+
+
+@case(ShapeError, "Any error of the language, met in a text.", "The way out is that of the error itself.")
+def an_error_inside_a_text() -> object:
+    return affinet.parse("scale == 1 +\n hidden.bias[7]", w)

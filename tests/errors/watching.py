@@ -1,0 +1,111 @@
+"""Watching a training: `handle.watch()`, its loggers and what it warns of."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn, optim
+
+import affinet
+from affinet.errors import (
+    MultipliersDivergeWarning,
+    NotFiniteWarning,
+    StepUndoneWarning,
+    WatchError,
+    WeightsWrittenWarning,
+)
+from tests.errors.case import case
+
+FIGURE = r"\d\.\d+(e[-+]\d+)?|\d+e[-+]\d+"
+
+
+def watched(**options: Any) -> tuple[nn.Linear, optim.Optimizer, affinet.Handle]:
+    model = nn.Linear(3, 2).double()
+    optimizer = optim.SGD(model.parameters(), lr=1e-3)
+    rules = [(affinet.weights(model).weight.sum(dim=1) == 1).named("rows sum to one")]
+    handle = affinet.project(model, optimizer, rules)
+    handle.watch(**options)
+    return model, optimizer, handle
+
+
+def step(model: nn.Linear, optimizer: optim.Optimizer, scale: float = 1.0) -> None:
+    optimizer.zero_grad()
+    (model(torch.ones(1, 3, dtype=torch.float64)).square().sum() * scale).backward()
+    optimizer.step()
+
+
+@case(WatchError, "A watch of rules that were taken off.", "Watch before `handle.remove()`.")
+def watching_what_was_removed() -> None:
+    handle = watched()[2]
+    handle.remove()
+    handle.watch()
+
+
+@case(WatchError, "Every how many steps is no number of steps.", "Write 1 or more.")
+def watching_every_zero_steps() -> None:
+    watched(every=0)
+
+
+@case(WatchError, "A logger that cannot be called.", "Give a function, or one of affinet's logs.")
+def a_logger_that_is_none() -> None:
+    watched()[2].watch("log.csv")  # type: ignore[arg-type]
+
+
+@case(WatchError, "TensorBoard is not installed.", "Install it, or write to CSV.")
+def a_log_without_tensorboard(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("tensorboard", "torch.utils.tensorboard"):
+            patch.setitem(sys.modules, name, None)
+        model, optimizer, handle = watched()
+        handle.watch(affinet.TensorBoardLog(folder))
+        step(model, optimizer)
+
+
+@case(WatchError, "A log of another watch.", "Name another file.")
+def a_log_of_another_watch(folder: Path) -> None:
+    (folder / "log.csv").write_text("step,loss\n")
+    model, optimizer, handle = watched()
+    handle.watch(affinet.CsvLog(folder / "log.csv"))
+    step(model, optimizer)
+
+
+@case(WeightsWrittenWarning, "Weights were written to between two steps.", "Write the rule into what writes.")
+def weights_that_were_written_to() -> None:
+    model, optimizer, _ = watched()
+    step(model, optimizer)
+    with torch.no_grad():
+        model.weight += 1.0
+    step(model, optimizer)
+
+
+@case(NotFiniteWarning, "The training diverged.", "Lower the learning rate, or use `check_finite=True`.")
+def numbers_that_are_not_finite() -> None:
+    model, optimizer, _ = watched()
+    step(model, optimizer, float("nan"))
+
+
+@case(StepUndoneWarning, "The optimizer works against the rules.", "Drop its weight decay there.", foreign=FIGURE)
+def steps_that_are_undone() -> None:
+    model = nn.Linear(3, 2).double()
+    optimizer = optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    w = affinet.weights(model)
+    rules = [affinet.families.fix(w.weight, value=100.0).named("fixed"), (w.bias.sum() == 3).named("total")]
+    kept = affinet.project(model, optimizer, rules)
+    kept.watch()
+    assert kept.plan.rows
+    for _ in range(9):
+        step(model, optimizer)
+
+
+@case(MultipliersDivergeWarning, "The loss diverges, or two rules nearly contradict.", "Look at them.", foreign=FIGURE)
+def multipliers_that_diverge() -> None:
+    model, optimizer, _ = watched(multipliers=True)
+    for _ in range(40):
+        step(model, optimizer)
+    optimizer.param_groups[0]["lr"] = 0.0
+    for number in range(60):
+        step(model, optimizer, 1.5**number)
