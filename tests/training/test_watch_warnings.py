@@ -16,7 +16,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import affinet
 from affinet import families
 from affinet.kernels.torch import conjugate_gradients
-from affinet.structure import blocks, components
+from affinet.structure import blocks
+from affinet.structure.elimination import components
 from affinet.training.alarms import CONSECUTIVE, KNOWN, LASTING, Growth, Undoing
 from affinet.training.movement import Movement
 from tests.kernels.test_sparse_kernel import M, system

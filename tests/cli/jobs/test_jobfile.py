@@ -219,13 +219,25 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     [
         ("a = " + "[" * 100_000, "its lists or tables are nested more than 20 deep"),
         ("a = " + "[" * 30 + "]" * 30, "its lists or tables are nested more than 20 deep"),
-        (".".join("a" * 50_000) + " = 1", "its lists or tables are nested more than 20 deep"),
+        (".".join("a" * 500_000) + " = 1", "its lists or tables are nested more than 20 deep"),
+        ("[" + " . ".join(['"a b"'] * 5_000) + "]", "its lists or tables are nested more than 20 deep"),
+        (".".join("a" * 900) + " = 1", "its lists or tables are nested more than 20 deep"),
         ("a = " + "9" * 10_000, "job.toml is not a TOML file: Exceeds the limit"),
         ("[train]\nepochs = 0x" + "f" * 10_000, "it holds an integer of more than 64 bits"),
         ("a = 9223372036854775808", "it holds an integer of more than 64 bits"),
         ('a = "\0"', "job.toml is not a TOML file"),
     ],
-    ids=["unclosed lists", "lists", "dotted keys", "digits", "hexadecimal digits", "65 bits", "NUL"],
+    ids=[
+        "unclosed lists",
+        "lists",
+        "dotted keys",
+        "dotted headers",
+        "deep keys",
+        "digits",
+        "hexadecimal digits",
+        "65 bits",
+        "NUL",
+    ],
 )
 def test_what_is_too_deep_or_too_long_to_speak_about(text: str, told: str) -> None:
     with pytest.raises(JobError, match=told):

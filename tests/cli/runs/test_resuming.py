@@ -15,7 +15,8 @@ from affinet.cli.runs.locking import locked
 from affinet.cli.trainings.optimizers import OPTIMIZERS
 from affinet.cli.trainings.training import Epoch, Step
 from affinet.kernels.torch import conjugate_gradients
-from affinet.structure import blocks, components
+from affinet.structure import blocks
+from affinet.structure.elimination import components
 from tests.cli.conftest import SMALL, Command, changed
 
 SUMS = '[[rule]]\nname = "sums"\nsays = "hidden1.weight.sum(dim=1) == 1"\n'

@@ -94,7 +94,7 @@ def test_a_long_list_of_rules_is_cut_short() -> None:
     assert str(error).splitlines()[7:9] == ["  … 12 more …", "  c.flatten()[18] == c.flatten()[19]"]
 
 
-@pytest.mark.parametrize("gap", [1e-9, 1e-12, 1e-300, 3e200])
+@pytest.mark.parametrize("gap", [1e-9, 1e-12, 1e-300, 3e139])
 def test_gaps_of_every_size_are_exact(gap: float) -> None:
     base = 1.0 if 1e-13 < gap < 1e100 else 0.0
     error = refused(W.b[0] == base, W.b[0] == base + gap)
@@ -129,10 +129,11 @@ def test_a_contradiction_that_equations_do_not_confirm_is_one_of_rules(monkeypat
     assert str(error).endswith("  b[1:].sum() == 2\nDrop one of them or change its right-hand side.")
 
 
-def test_gaps_beyond_float64_leave_the_rules() -> None:
-    error = refused(W.b.sum() == 1e308, W.b.sum() == -1e308)
-    assert error.rules == ("b.sum() == 1e+308", "b.sum() == -1e+308")
-    assert (error.minimal, error.equations) == (True, ())
+def test_gaps_between_the_largest_numbers_that_rules_may_hold_are_told() -> None:
+    error = refused(W.b.sum() == 1e140, W.b.sum() == -1e140)
+    assert error.rules == ("b.sum() == 1e+140", "b.sum() == -1e+140")
+    assert error.multipliers == (-1.0, 1.0)
+    assert "together they say 0 == -2e+140" in str(error)
 
 
 def test_equations_that_memory_does_not_hold_leave_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:

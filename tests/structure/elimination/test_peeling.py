@@ -112,6 +112,7 @@ def test_bounds_hold_and_are_of_use(
     seed: int, rows: int, columns: int, repeated: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peeling, "LARGEST_CORE", 0)
+    monkeypatch.setattr(markowitz, "MOST_PLANNED", 0)
     matrix = scattered(seed, rows, columns, repeated=repeated)
     found = independent_rows(matrix, np.zeros(rows), np.zeros(rows), Tolerance())
     rank = int(np.linalg.matrix_rank(matrix.toarray()))
@@ -122,6 +123,7 @@ def test_bounds_hold_and_are_of_use(
 
 def test_a_rank_that_both_bounds_agree_on_makes_no_rows_independent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peeling, "LARGEST_CORE", 0)
+    monkeypatch.setattr(markowitz, "MOST_PLANNED", 0)
     matrix = sparse.csr_array(np.kron(np.eye(3), np.ones((5, 2)) / np.sqrt(2)))
     found = independent_rows(matrix, np.zeros(15), np.zeros(15), Tolerance())
     assert found.rank.high == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ LONGEST = 2**20
 
 DEEPEST = 20
 """Lists and tables inside each other."""
+
+PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+LONG_KEY = re.compile(rf"{PART}(?:[ \t]*+\.[ \t]*+{PART}){{1000}}")
+"""A key of more than a thousand parts: the time in which `tomllib` reads one grows with the square of them."""
 
 MOST_SHOWN = 20
 """Mistakes that one error lists."""
@@ -55,12 +60,15 @@ def read_job(path: Path) -> JobFile:
 
 def parse_job(path: Path, text: str) -> JobFile:
     """The job that `text`, the content of `path`, says. Raises JobError listing every mistake in it."""
+    too_deep = f"{path.name} is not a job: its lists or tables are nested more than {DEEPEST} deep."
+    if LONG_KEY.search(text):
+        raise JobError(too_deep)
     try:
         content = tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, and integers that Python reads no digits of
         raise JobError(f"{path.name} is not a TOML file: {one_paragraph(error)}.") from None
     except RecursionError:
-        raise JobError(f"{path.name} is not a job: its lists or tables are nested more than {DEEPEST} deep.") from None
+        raise JobError(too_deep) from None
     _refuse_odd(path, content)
     try:
         job = Job.model_validate(content)
