@@ -132,8 +132,8 @@ def test_a_contradiction_that_equations_do_not_confirm_is_one_of_rules(monkeypat
 def test_gaps_between_the_largest_numbers_that_rules_may_hold_are_told() -> None:
     error = refused(W.b.sum() == 1e140, W.b.sum() == -1e140)
     assert error.rules == ("b.sum() == 1e+140", "b.sum() == -1e+140")
-    assert error.multipliers == (-1.0, 1.0)
-    assert "together they say 0 == -2e+140" in str(error)
+    assert error.multipliers in ((-1.0, 1.0), (1.0, -1.0))
+    assert "2e+140 for b[0], b[1]" in str(error)
 
 
 def test_equations_that_memory_does_not_hold_leave_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:

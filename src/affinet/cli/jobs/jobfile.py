@@ -24,9 +24,10 @@ LONGEST = 2**20
 DEEPEST = 20
 """Lists and tables inside each other."""
 
-PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
-LONG_KEY = re.compile(rf"{PART}(?:[ \t]*+\.[ \t]*+{PART}){{1000}}")
-"""A key of more than a thousand parts: the time in which `tomllib` reads one grows with the square of them."""
+MOST_PARTS = 1_000
+"""Parts of a dotted key; the time in which `tomllib` reads one grows with the square of them."""
+
+TOKEN = re.compile(r"""(?P<part>[\w-]++|"[^"\n]*+"|'[^'\n]*+')|(?P<dot>[ \t]*+\.[ \t]*+)|(?P<other>[ \t]++|.|\n)""")
 
 MOST_SHOWN = 20
 """Mistakes that one error lists."""
@@ -61,7 +62,7 @@ def read_job(path: Path) -> JobFile:
 def parse_job(path: Path, text: str) -> JobFile:
     """The job that `text`, the content of `path`, says. Raises JobError listing every mistake in it."""
     too_deep = f"{path.name} is not a job: its lists or tables are nested more than {DEEPEST} deep."
-    if LONG_KEY.search(text):
+    if _has_long_key(text):
         raise JobError(too_deep)
     try:
         content = tomllib.loads(text)
@@ -103,6 +104,17 @@ def _refuse_odd(path: Path, content: object) -> None:
             raise JobError(f"{path.name} is not a job: it holds an integer of more than 64 bits.")
         if isinstance(value, dict | list):
             waiting += [(inner, depth + 1) for inner in (value.values() if isinstance(value, dict) else value)]
+
+
+def _has_long_key(text: str) -> bool:
+    if text.count(".") < MOST_PARTS:
+        return False
+    parts = 0
+    for token in TOKEN.finditer(text):
+        parts = 0 if token.lastgroup == "other" else parts + (token.lastgroup == "part")
+        if parts > MOST_PARTS:
+            return True
+    return False
 
 
 def _read(path: Path) -> str:
