@@ -24,6 +24,7 @@ from tests.errors import (
     plan_files,
     planning,
     reparametrizing,
+    resumed_runs,
     runs,
     shapes,
     steps,
@@ -53,6 +54,7 @@ ROOMS: tuple[tuple[ModuleType, ...], ...] = (
     (data_files,),
     (matrix_files,),
     (runs,),
+    (resumed_runs,),
 )
 CASES = [case for room in ROOMS for module in room for case in cases_of(module)]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+import pytest
 
+from affinet.cli.files import unfolding
 from affinet.cli.jobs.job import DataTable
 from affinet.cli.trainings.data import load_data
 from affinet.errors import DataError
@@ -100,3 +102,11 @@ def a_folder_as_data(folder: Path) -> None:
 @case(DataError, "Numbers whose squares overflow.", "Give them in other units.")
 def data_beyond_squares(folder: Path) -> None:
     load(folder, f"length,width,kind\n1e300,1,owl\n{ROWS}")
+
+
+@case(DataError, "A few bytes that say very many numbers.", "Name a smaller table.", foreign="(?<=from )[0-9,]+")
+def a_table_that_unfolds(folder: Path) -> None:
+    pl.DataFrame({"length": [0.0] * 10_000, "kind": [0.0] * 10_000}).write_parquet(folder / "small.parquet")
+    with pytest.MonkeyPatch.context() as patch:  # in place of 33 million rows
+        patch.setattr(unfolding, "MOST_UNFOLDED", 2**16)
+        load_data(DataTable(source="small.parquet", target="kind"), folder, 0)

@@ -12,6 +12,7 @@ import pytest
 from affinet.cli import commands
 from affinet.cli.jobs.jobfile import JobFile, read_job, refuse_code
 from affinet.cli.screen import Screen
+from affinet.cli.trainings import network
 from affinet.cli.trainings.preparing import Prepared, prepare
 from affinet.errors import JobError, RunError
 from affinet.structure.elimination import components
@@ -137,6 +138,18 @@ def a_misspelt_activation(folder: Path) -> None:
 @case(JobError, "A network that does not fit in memory.", "Make it smaller.")
 def a_network_beyond_memory(folder: Path) -> None:
     prepared(folder, ("hidden = [5]", "hidden = [100000000000000000]"))
+
+
+@case(
+    JobError,
+    "The machine has less memory than the network takes.",
+    "Make it smaller.",
+    foreign="(?<=made: ).*(?= Make)",
+)
+def a_network_that_memory_does_not_hold(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # in place of 4 GiB on a small machine
+        patch.setattr(network, "MOST_NUMBERS", 2**80)
+        prepared(folder, ("hidden = [5]", "hidden = [1000000000000]"))
 
 
 @case(JobError, "SparseAdam takes no dense gradients.", "Use Adam.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
+import scipy.sparse
 
 from affinet.cli.files.matrices import read_matrix, read_vector
 from affinet.errors import DataError
@@ -91,3 +92,19 @@ def a_matrix_with_nan(folder: Path) -> None:
 def a_folder_as_a_matrix(folder: Path) -> None:
     (folder / "A.npy").mkdir()
     read_matrix(folder / "A.npy")
+
+
+def sparse(path: Path, *shape: int) -> Path:
+    """Two numbers in a sparse matrix of this shape."""
+    scipy.sparse.save_npz(path, scipy.sparse.coo_array(([1.0, 2.0], ([0, 0], [0, 1])), shape=shape))
+    return path
+
+
+@case(DataError, "A sparse right-hand side of next to no numbers.", "Write a dense one.")
+def a_right_hand_side_that_stores_little(folder: Path) -> None:
+    read_vector(sparse(folder / "b.npz", 1, 2**40))
+
+
+@case(DataError, "A sparse matrix with very many rows, each an equation.", "Leave out those that hold nothing.")
+def a_matrix_of_too_many_rows(folder: Path) -> None:
+    read_matrix(sparse(folder / "A.npz", 2**40, 2))

@@ -156,6 +156,11 @@ def saving_without_a_name() -> None:
     SAVED.save(os.curdir)
 
 
+@case(PlanFileError, "Factors beyond 1e140 that others make up for.", "Multiply them before the rule is written.")
+def saving_numbers_that_no_file_holds(folder: Path) -> None:
+    affinet.plan(b * 1e150 * np.array([1e-100, 2e-100, 3e-100]) == 0).save(folder / "plan.safetensors")
+
+
 @case(
     PlanFileError, "More rules than a file holds.", "Say many as one, with index arrays.", foreign=r"\d+(?= rules| MB)"
 )

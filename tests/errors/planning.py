@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import affinet
 from affinet.errors import AttachError, ConstantError, InfeasibleError, NothingToTrainWarning, RuleError, TooLargeError
@@ -129,6 +130,36 @@ def a_large_symmetric_matrix() -> None:
             (LARGE.sum(dim=0) == 2).named("columns"),
         ]
     )
+
+
+@case(InfeasibleError, "Rules that no numbers satisfy at once, too long to be read number by number.", TOGETHER[1])
+def rules_of_very_many_numbers() -> None:
+    weight = affinet.weights({"weight": (4096, 2048)}).weight
+    affinet.plan([(weight.sum(dim=1) == 1).named("rows sum to one"), (weight[0] == 0).named("first row is zero")])
+
+
+@case(InfeasibleError, "The last weight would be 1e400, and floats end at 1.8e308.", "Take ratios nearer to one.")
+def a_chain_of_ratios_beyond_floats() -> None:
+    scores = affinet.weights({"scores": (5,)}).scores
+    affinet.plan([(scores[0] == 1).named("first"), (scores[:4] == 1e-100 * scores[1:]).named("ratios")])
+
+
+@case(
+    InfeasibleError,
+    "Many rules over many numbers: finding out which of them it is would take long.",
+    "Drop or change one of those listed, and plan again.",
+    foreign="(?<=A=array).*(?=Drop)",
+)
+def many_rules_of_a_dense_core() -> None:
+    draw = np.random.default_rng(0)
+    matrix = draw.standard_normal((90, 30))
+    rhs = matrix @ draw.standard_normal(30)
+    rhs[0] += 1
+    scores = affinet.weights({"scores": (30,)}).scores
+    with pytest.MonkeyPatch.context() as patch:  # in place of many thousands of equations
+        patch.setattr("affinet.structure.diagnosis.searching.SMALL_CORE", 0)
+        patch.setattr("affinet.structure.elimination.combinations.MOST_WORK", 1)
+        affinet.plan([families.linear([scores], matrix[k::30], rhs[k::30]).named(f"part {k}") for k in range(30)])
 
 
 @case(AttachError, "A projector for something that holds no tensors.", "Give the model.")

@@ -18,11 +18,17 @@ import torch
 from affinet import errors
 from affinet.errors import AffinetError
 from affinet.structure.contradiction import Contradiction
+from affinet.structure.diagnosis.subsets import _SpentError
 from tests.errors.case import Case
 from tests.errors.sites import PACKAGE, Site, Span, site_around, site_at
 
 WARNINGS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Warning)]
-WATCHED: tuple[Any, ...] = (AffinetError, Contradiction, *(kind for kind in WARNINGS if "__init__" in vars(kind)))
+WATCHED: tuple[Any, ...] = (
+    AffinetError,
+    Contradiction,
+    _SpentError,
+    *(kind for kind in WARNINGS if "__init__" in vars(kind)),
+)
 """Classes whose making is recorded: it may be far from where they are raised or warned of."""
 
 

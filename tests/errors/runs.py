@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -16,9 +17,11 @@ from affinet.cli.runs.runfolder import refuse_used
 from affinet.cli.runs.running import Interrupted, run
 from affinet.cli.screen import Screen
 from affinet.cli.trainings.preparing import prepare
-from affinet.cli.trainings.training import forward
+from affinet.cli.trainings.training import Epoch, forward
 from affinet.cli.verifying import verify_file
-from affinet.errors import ModelFileError, RunError
+from affinet.errors import ModelFileError, RunError, TooLargeError
+from affinet.system.planfile import write_system
+from affinet.system.system import System
 from tests.errors.case import case
 from tests.errors.job_files import NO_RULES, job, made
 
@@ -36,17 +39,18 @@ def a_run_over_another(folder: Path) -> None:
 
 
 class Watch:
-    """Watches a run, and presses Ctrl-C at the first event of the training with this title."""
+    """Watches a run, and presses Ctrl-C in the training with this title: after an epoch, or at its first event."""
 
-    def __init__(self, title: str = "") -> None:
-        self.title = title
+    def __init__(self, title: str = "", epoch: int | None = None) -> None:
+        self.title, self.epoch = title, epoch
 
     def say(self, sentence: str) -> None: ...
 
     @contextmanager
     def training(self, title: str, epochs: int, steps: int, taken: int) -> Iterator[Any]:
         def see(event: object) -> None:
-            if title == self.title:
+            number = event.number if isinstance(event, Epoch) else None
+            if title == self.title and self.epoch in (None, number):
                 raise KeyboardInterrupt
 
         yield see
@@ -120,6 +124,15 @@ def weights_of_another_size(folder: Path) -> None:
 @case(ModelFileError, "Quantized weights.", "Save them as they were trained.")
 def quantized_weights(folder: Path) -> None:
     verified(folder, weight=torch.zeros(3, dtype=torch.int8))
+
+
+@case(TooLargeError, "A plan file of a few bytes whose rule says very many numbers.", "Say the rule in parts.")
+def a_rule_beyond_counting(folder: Path) -> None:
+    weight = affinet.weights({"weight": (512, 512)}).weight
+    rule = (np.ones((256, 512)) @ weight @ np.ones((512, 512)) == 0).named("both sides")
+    write_system(System.of([rule]), folder / "plan.safetensors")  # planning would refuse it
+    save_file({"weight": torch.zeros(512, 512)}, folder / "model.safetensors")
+    verify_file(folder / "model.safetensors", folder / "plan.safetensors", Screen())
 
 
 def index(folder: Path, content: str, **weights: torch.Tensor) -> None:

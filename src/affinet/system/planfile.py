@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
     try:
         system_of(description, rows)
     except Malformed as error:
-        raise PlanFileError(path, f"was not written: {error}", "Say the rule in other units.") from None
+        raise PlanFileError(path, f"was not written: {_named(error, system)}", "Say the rule in other units.") from None
     said = {"version": VERSION, "written_by": f"affinet {__version__}", "description": description}
     text = _dumped({**said, "checksum": _checksum(said, rows)})
     if len(text) > LONGEST:
@@ -83,6 +84,11 @@ def read_system(path: str | os.PathLike[str]) -> System:
         return system_of(said["description"], rows)
     except (Malformed, RecursionError) as error:
         raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
+
+
+def _named(error: Malformed, system: System) -> str:
+    """What is wrong, with the name of the rule in place of its number."""
+    return re.sub(r"\brule (\d+)", lambda found: f'rule "{system.rules[int(found[1])].name}"', str(error))
 
 
 def _path(given: object) -> Path:

@@ -232,9 +232,7 @@ def test_another_job_is_refused(affinet: Command, folder: Path) -> None:
     stopped(affinet, write(folder))
     (folder / "run" / "job.toml").write_text(changed(("epochs = 3", "epochs = 5")) + SUMS)
     told = refused(affinet, "--resume", "run")
-    assert re.search(
-        r"run cannot go on, for its job.toml changed since it was begun \(SHA-256 \w{12}… then, \w{12}…", told
-    )
+    assert re.search(r"run cannot go on: its job.toml changed since it was begun \(SHA-256 \w{12}… then, \w{12}…", told)
     assert told.endswith("Put back what there was, or begin a new run with --out.")
 
 
@@ -242,7 +240,7 @@ def test_other_data_is_refused(affinet: Command, folder: Path) -> None:
     stopped(affinet, write(folder))
     table = folder / "small.csv"
     table.write_text(table.read_text().replace("0.1", "0.2"))
-    assert "run cannot go on, for its data: a file, or how the" in refused(affinet, "--resume", "run")
+    assert "run cannot go on: its data (a file, or how the" in refused(affinet, "--resume", "run")
 
 
 def test_other_rules_are_refused(affinet: Command, folder: Path) -> None:
@@ -250,7 +248,7 @@ def test_other_rules_are_refused(affinet: Command, folder: Path) -> None:
     rule = '[[rule]]\nmatrix = "A.csv"\nweights = ["hidden1.weight"]\n'
     stopped(affinet, write(folder, SMALL + rule))
     (folder / "A.csv").write_text(",".join(["2"] * 15) + "\n")
-    assert "run cannot go on, for what its rules say: a matrix" in refused(affinet, "--resume", "run")
+    assert "run cannot go on: what its rules say (a matrix" in refused(affinet, "--resume", "run")
 
 
 def test_a_checkpoint_of_another_run_is_refused(affinet: Command, folder: Path) -> None:

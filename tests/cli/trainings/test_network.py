@@ -52,7 +52,8 @@ def test_a_network_that_memory_does_not_hold_is_an_error_of_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(making, "MOST_NUMBERS", 2**80)
-    with pytest.raises(JobError, match=r"line 7: a network of sizes \(3, 1000000000000, 2\) fails: "):
+    told = r"line 7: a network of sizes \(3, 1000000000000, 2\) cannot be made: .*\. Make it smaller\."
+    with pytest.raises(JobError, match=told):
         made(tmp_path, "hidden = [1_000_000_000_000]")
 
 

@@ -126,7 +126,8 @@ def test_a_contradiction_that_equations_do_not_confirm_is_one_of_rules(monkeypat
     error = refused(W.b.sum() == 1, (W.a[0] == 0).named("apart"), W.b[0] == 0, W.b[1:].sum() == 2)
     assert error.rules == ("b.sum() == 1", "b[0] == 0", "b[1:].sum() == 2")
     assert (error.minimal, error.equations, error.multipliers) == (True, (), ())
-    assert str(error).endswith("  b[1:].sum() == 2\nDrop one of them or change its right-hand side.")
+    told = "they ask for numbers beyond float64 (1.8e308), or what is wrong is hardly more than rounding."
+    assert str(error).endswith(f"  b[1:].sum() == 2\n{told}\nDrop one of them or change its right-hand side.")
 
 
 def test_gaps_between_the_largest_numbers_that_rules_may_hold_are_told() -> None:

@@ -95,3 +95,9 @@ def test_the_number_of_a_large_contradiction_is_that_of_its_rules() -> None:
     w = affinet.weights({"a": (1000, 1000)})
     with pytest.raises(affinet.InfeasibleError, match=r"together they say 0 == 1 for a"):
         affinet.plan([w.a.sum(dim=0) == 1, w.a.sum() == 1001])
+
+
+def test_one_rule_whose_numbers_leave_float64() -> None:
+    chain = affinet.concat([W.b[:1], W.b[:4] - 1e-100 * W.b[1:]]) == [1, 0, 0, 0, 0]
+    with pytest.raises(affinet.InfeasibleError, match=r"\nit asks for numbers beyond float64 \(1\.8e308\), or what is"):
+        affinet.plan(chain)

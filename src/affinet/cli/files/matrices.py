@@ -119,7 +119,7 @@ def _with_right_indices(matrix: Any) -> Any:
         matrix.check_format(full_check=True)
     rows, columns = matrix.shape
     if rows > MOST_ROWS:
-        raise ValueError(f"it announces {rows:,} rows, and at most {MOST_ROWS:,} are read")
+        raise ValueError(f"it announces {rows:,} rows, and at most {MOST_ROWS:,} are read; leave out those of zeros")
     found = scipy.sparse.coo_array(matrix)
     for indices, most in zip((found.row, found.col), (rows, columns), strict=True):
         if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < most:

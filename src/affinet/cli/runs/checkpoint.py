@@ -116,8 +116,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         known = _Description.model_validate(said.description)
         return Checkpoint(known.identity, _progress(known), _snapshot(known, tensors))
     except ValidationError as error:
-        reason = one_paragraph(ValueError(error.errors(include_url=False)[0]["msg"]))
-        raise Damaged(f"{path} holds no checkpoint: {reason}.") from None
+        first = error.errors(include_url=False)[0]
+        where = f" ({'.'.join(map(str, first['loc']))})" if first["loc"] else ""
+        raise Damaged(f"{path} holds no checkpoint: {one_paragraph(ValueError(first['msg']))}{where}.") from None
     except (ValueError, RecursionError, KeyError) as error:
         raise Damaged(f"{path} holds no checkpoint: {one_paragraph(error)}.") from None
 

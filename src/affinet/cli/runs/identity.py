@@ -42,14 +42,14 @@ def refuse_other(run: Path, was: Identity, now: Identity) -> None:
     """Raise RunError where a run of `was` would go on with `now`."""
     causes = {
         "job": "its job.toml",
-        "plan": "what its rules say: a matrix or right-hand side in a file, or the weights of the network,",
-        "data": "its data: a file, or how the installed packages read it,",
+        "plan": "what its rules say (a matrix or right-hand side in a file, or the weights of the network)",
+        "data": "its data (a file, or how the installed packages read it)",
     }
     for part, cause in causes.items():
         before, after = getattr(was, part), getattr(now, part)
         if before != after:
             raise RunError(
-                f"{run} cannot go on, for {cause} changed since it was begun (SHA-256 {before[:12]}… then, "
+                f"{run} cannot go on: {cause} changed since it was begun (SHA-256 {before[:12]}… then, "
                 f"{after[:12]}… now). Put back what there was, or begin a new run with --out."
             )
 

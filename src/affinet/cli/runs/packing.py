@@ -95,7 +95,8 @@ def _packed(value: object, tensors: _Tensors) -> Any:
             where = {} if value.device.type == "cpu" else {"device": str(value.device)}
             return {"tensor": tensors.number(value), **laid, **where}
     raise RunError(
-        f"the optimizer keeps a {type(value).__name__}, which no checkpoint can hold. Name another one in [train]."
+        f"the optimizer keeps a {type(value).__name__}, which no checkpoint can hold. Leave out the option of "
+        f"[train] that says it, or name another optimizer."
     )
 
 

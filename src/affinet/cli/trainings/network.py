@@ -52,7 +52,8 @@ def build_network(job: JobFile, inputs: int, outputs: int) -> nn.Module:
     try:
         return perceptron(sizes, activation)
     except (RuntimeError, MemoryError) as error:
-        raise job.mistake(("model", "hidden"), f"a network of sizes {sizes} fails: {one_paragraph(error)}.") from None
+        fact = f"a network of sizes {sizes!r:.100} cannot be made: {one_paragraph(error)}. Make it smaller."
+        raise job.mistake(("model", "hidden"), fact) from None
 
 
 def perceptron(sizes: tuple[int, ...], activation: type[nn.Module]) -> nn.Sequential:

@@ -12,7 +12,7 @@ from affinet.structure.diagnosis.circuit import Circuit, rules_of
 from affinet.structure.diagnosis.filtering import filtered
 from affinet.structure.diagnosis.searching import core, find_circuit
 from affinet.structure.diagnosis.subsets import Feasible, narrowed
-from affinet.structure.diagnosis.wording import consequence, equations_shown, too_many
+from affinet.structure.diagnosis.wording import consequence, equations_shown, too_many, unproven
 from affinet.system.rows import Rows
 from affinet.system.system import System
 
@@ -39,7 +39,8 @@ def explain(system: System, candidates: Sequence[int], known: str, feasible: Fea
     names = [(system.rules[k].name, system.rules[k].text) for k in rules]
     if rows is None or circuit is None:
         says = known if len(rules) == len(candidates) else ""
-        return InfeasibleError(names, says, minimal=minimal, shown=too_many(system, rules) if rows is None else "")
+        shown = too_many(system, rules) if rows is None else unproven(len(rules))
+        return InfeasibleError(names, says, minimal=minimal, shown=shown)
     owners = zip(rows.rule[circuit.rows], rows.index[circuit.rows], strict=True)
     equations = [(system.rules[rule].name, int(index)) for rule, index in owners]
     return InfeasibleError(

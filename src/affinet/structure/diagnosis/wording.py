@@ -51,6 +51,12 @@ def too_many(system: System, rules: Sequence[int]) -> str:
     return f"{who} to {pairs:,} numbers, too many to say which of them contradict each other."
 
 
+def unproven(rules: int) -> str:
+    """What it can be where no equations are found that contradict each other."""
+    who, verb = ("it", "s") if rules == 1 else ("they", "")
+    return f"{who} ask{verb} for numbers beyond float64 (1.8e308), or what is wrong is hardly more than rounding."
+
+
 def _head(count: int, whole: int, circuit: Circuit, rules: int) -> str:
     owner = "its" if rules == 1 else "their"
     who = f"{count:,} of {owner} {whole:,} equations" if count < whole else f"{owner} {count:,} equations"
