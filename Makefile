@@ -8,7 +8,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 SOURCES := src tests tools benchmarks examples
 
-.PHONY: demo test check bench bench-gpu clean
+.PHONY: demo test check mutants bench bench-gpu clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-cli
@@ -27,6 +27,16 @@ check: $(VENV)/.installed-check
 	$(BIN)/python tools/run_documents.py README.md docs/*.md docs/gallery/*.md
 	$(BIN)/python tools/check_wheel.py
 
+# Which tests hold which line of structure and kernels. SAMPLE=all is everything: days of one core.
+SAMPLE ?= 400
+SEED   ?= 1
+mutants: export OMP_NUM_THREADS = 1
+mutants: export MKL_NUM_THREADS = 1
+mutants: export OPENBLAS_NUM_THREADS = 1
+mutants: $(VENV)/.installed-mutation
+	test -f build/mutants/coverage.json || $(BIN)/python -m tools.mutants --measure
+	$(BIN)/python -m tools.mutants --sample $(SAMPLE) --seed $(SEED)
+
 # BENCH="--quick --only rows" looks at less; only a run of everything is saved.
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks $(BENCH)
@@ -42,7 +52,7 @@ $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "affinet needs Python 3.11 or newer; this is %s. Say which: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp for each extra of pyproject.toml: cli, test, check, bench.
+# One stamp for each extra of pyproject.toml: cli, test, check, mutation, bench.
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$*]'
 	@touch $@
