@@ -81,12 +81,13 @@ def test_a_sample_takes_its_share_of_every_file(seed: int) -> None:
 
 def test_near_and_quick_tests_come_first_until_the_time_is_spent() -> None:
     seconds = {"tests/test_far.py::quick": 1.0, "tests/test_a.py::slow": 4.0, "tests/test_a.py::quick": 0.5, "x": 9.0}
-    coverage = Coverage(seconds, {"src/a.py": {"3": [0, 1, 2], "4": [3]}})
+    coverage = Coverage(seconds, {"src/a.py": {"3": [0, 1, 2], "4": [3], "7": []}})
     near = ["tests/test_a.py::quick", "tests/test_a.py::slow"]
     assert choosing.tests_of(mutant(3), coverage, Path(), 5.0) == (near, 4.5)
     assert choosing.tests_of(mutant(3), coverage, Path(), 9.0) == ([*near, "tests/test_far.py::quick"], 5.5)
     assert choosing.tests_of(mutant(4), coverage, Path(), 5.0) == (["x"], 9.0)  # at least one
     assert len(choosing.tests_of(mutant(7), coverage, Path(), 99.0)[0]) == 4  # run at import: by all tests of the file
+    assert choosing.tests_of(mutant(8), coverage, Path(), 99.0) == ([], 0.0)  # no test runs it
     assert choosing.tests_of(mutant(3, "src/b.py"), coverage, Path(), 99.0) == ([], 0.0)
 
 

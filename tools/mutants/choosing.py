@@ -18,7 +18,10 @@ NEARER = 5.0
 
 
 def all_mutants(root: Path, folders: Sequence[str], kept: Path, part: str = "") -> dict[str, list[Mutant]]:
-    """The mutants of every file below `folders` with `part` in its path, by file; what was made of the same text before is read from `kept`."""
+    """The mutants of every file below `folders` with `part` in its path, by file.
+
+    What was made of the same text before is read from `kept`.
+    """
     kept.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Mutant]] = {}
     for path in sorted(path for folder in folders for path in (root / folder).rglob("*.py")):
@@ -80,8 +83,9 @@ def compiled_by_numba(file: str) -> bool:
 def _runners(mutant: Mutant, coverage: Coverage, root: Path) -> set[int]:
     if compiled_by_numba(mutant.file):
         return set().union(*(_of_lines(coverage, file) for file in _callers(mutant.file, root)))
-    lines = _of_lines(coverage, mutant.file, range(mutant.first, mutant.last + 1))
-    return lines or _of_lines(coverage, mutant.file)
+    span = range(mutant.first, mutant.last + 1)
+    at_import = any(str(line) in coverage.tests.get(mutant.file, {}) for line in span)
+    return _of_lines(coverage, mutant.file, span) or (_of_lines(coverage, mutant.file) if at_import else set())
 
 
 def _of_lines(coverage: Coverage, file: str, lines: range | None = None) -> set[int]:

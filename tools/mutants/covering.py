@@ -15,7 +15,7 @@ QUIETLY = ("-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", 
 
 @dataclass(frozen=True)
 class Coverage:
-    """`seconds[test]` of processor time, and `tests[file][line]`: numbers of tests, in the order of the keys of `seconds`."""
+    """`seconds[test]` of processor time, and `tests[file][line]`: numbers of tests, as they stand in `seconds`."""
 
     seconds: dict[str, float]
     tests: dict[str, dict[str, list[int]]]

@@ -1,4 +1,4 @@
-"""One mutant, tried: a child of this warm process imports the changed file from memory and runs the tests, nearest first.
+"""One mutant, tried: a child of this warm process imports the changed file from memory and runs its tests.
 
 Nothing is written into the source tree. The parent has imported torch, scipy, numba and hypothesis but not affinet, and
 has started no threads, so that a fork is a fresh start without the seconds that imports take. numba keeps machine code
@@ -80,7 +80,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Watching:
-    """A pytest plugin: runs the chosen tests alone, in the order in which they were chosen, and says which one fails."""
+    """A pytest plugin: runs the chosen tests alone, in the order they were chosen in, and says which one fails."""
 
     def __init__(self, chosen: Sequence[str], says: Path) -> None:
         self.place = {test: place for place, test in enumerate(chosen)}

@@ -74,7 +74,8 @@ def table(tried: Sequence[Tried], answered: dict[Key, str]) -> Iterator[str]:
     width = max(map(len, [*folders, "all"]))
     yield f"{'':{width}} {HEAD}"
     for folder in folders:
-        yield f"{folder:{width}} {score([each for each in tried if folder == str(Path(each[0].file).parent)], answered)}"
+        inside = [(mutant, trial) for mutant, trial in tried if folder == str(Path(mutant.file).parent)]
+        yield f"{folder:{width}} {score(inside, answered)}"
     yield f"{'all':{width}} {score(tried, answered)}"
 
 
