@@ -82,7 +82,8 @@ def compiled_by_numba(file: str) -> bool:
 
 def _runners(mutant: Mutant, coverage: Coverage, root: Path) -> set[int]:
     if compiled_by_numba(mutant.file):
-        return set().union(*(_of_lines(coverage, file) for file in _callers(mutant.file, root)))
+        called = set().union(*(_of_lines(coverage, file) for file in _callers(mutant.file, root)))
+        return called | _importing(mutant.file, coverage, root)
     span = range(mutant.first, mutant.last + 1)
     at_import = any(str(line) in coverage.tests.get(mutant.file, {}) for line in span)
     return _of_lines(coverage, mutant.file, span) or (_of_lines(coverage, mutant.file) if at_import else set())
@@ -92,6 +93,13 @@ def _of_lines(coverage: Coverage, file: str, lines: range | None = None) -> set[
     measured = coverage.tests.get(file, {})
     chosen = measured.values() if lines is None else (measured.get(str(line), []) for line in lines)
     return set().union(*chosen)
+
+
+def _importing(file: str, coverage: Coverage, root: Path) -> set[int]:
+    """The tests that call the loops of a file by hand."""
+    files = {test.partition("::")[0] for test in coverage.seconds}
+    direct = {each for each in files if (root / each).exists() and module_of(file) in _imported(root / each)}
+    return {number for number, test in enumerate(coverage.seconds) if test.partition("::")[0] in direct}
 
 
 def _callers(file: str, root: Path) -> set[str]:

@@ -8,10 +8,10 @@ from affinet.structure.elimination.forest import Edges, spanning_forest
 
 
 def test_a_chain_that_vanishes_half_way_has_no_shifts_and_its_ends_are_equal() -> None:
-    links = 700
+    links = 1_100
     k = np.arange(2 * links)
     ratio = np.where(k < links, 3.0, 1 / 3.0)
-    # ratio · w[k + 1] == w[k]: 3^700 is beyond float64, and so is the ratio of the last entry to the middle one.
+    # ratio · w[k + 1] == w[k]: 3^1100 is beyond float64, and so is the ratio of the last entry to the middle one.
     forest = spanning_forest(Edges(k, k + 1, np.ones(len(k)), -ratio, np.zeros(len(k))), len(k) + 1)
     assert (forest.shift == 0).all()
     assert (forest.size == 0).all()
