@@ -11,6 +11,7 @@ import affinet
 from affinet import families
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Kind
+from affinet.kernels.torch.bases.tied import scaled
 from affinet.structure.blocks import MirroredProduct, Product
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.plan import Plan
@@ -43,3 +44,9 @@ def test_a_large_mirrored_product_names_the_basis_that_is_cheap() -> None:
     ):
         expanded(plan, "free")
     expanded(plan, "orthonormal")
+
+
+def test_a_factor_of_one_costs_nothing() -> None:
+    x = torch.randn(3)
+    assert scaled(x, 1.0) is x
+    assert torch.equal(scaled(x, -2.0), -2.0 * x)
