@@ -100,6 +100,7 @@ def _known(kept: Path) -> dict[scoring.Key, Trial]:
 def _trial(mutant: Mutant, coverage: covering.Coverage, budget: float) -> Trial:
     loops = choosing.compiled_by_numba(mutant.file)
     chosen, seconds = choosing.tests_of(mutant, coverage, ROOT, budget)
+    chosen = [test for test in chosen if (ROOT / test.partition("::")[0]).exists()]  # files may have gone since
     if not chosen:
         return Trial("no test", "", 0.0)
     path = ROOT / mutant.file

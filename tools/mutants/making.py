@@ -55,7 +55,7 @@ class Mutant:
         return text[: self.start] + self.new + text[self.end :]
 
 
-class _Finding(cst.CSTVisitor):
+class _Finding(cst.CSTVisitor):  # type: ignore[misc]  # libcst is optional: read as untyped
     """Collects (statement lines, function, original node, changed node) of every place that is mutated."""
 
     METADATA_DEPENDENCIES = (PositionProvider, ParentNodeProvider)
@@ -156,7 +156,8 @@ def mutants_of(file: str, text: str) -> list[Mutant]:
 def _replaced(module: cst.Module, node: cst.CSTNode, changed: cst.CSTNode) -> str:
     mutated = module.deep_replace(node, changed)
     assert isinstance(mutated, cst.Module)
-    return mutated.code
+    code: str = mutated.code
+    return code
 
 
 def _compiles(text: str) -> bool:
@@ -182,7 +183,7 @@ def _common(one: list[str], other: list[str]) -> int:
 
 
 def _called(call: cst.Call) -> str:
-    return call.func.value if isinstance(call.func, cst.Name) else ""
+    return _last_name(call.func) if isinstance(call.func, cst.Name) else ""
 
 
 def _tells(node: cst.CSTNode) -> bool:
@@ -192,7 +193,7 @@ def _tells(node: cst.CSTNode) -> bool:
 def _last_name(node: cst.BaseExpression) -> str:
     match node:
         case cst.Name(value=name) | cst.Attribute(attr=cst.Name(value=name)):
-            return name
+            return str(name)
     return ""
 
 
