@@ -9,7 +9,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 SOURCES := src tests tools benchmarks examples
 
-.PHONY: demo test check fuzz kills bench bench-gpu clean
+.PHONY: demo test check fuzz kills mutants bench bench-gpu clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-cli
@@ -38,6 +38,16 @@ fuzz: $(VENV)/.installed-fuzz
 kills: $(VENV)/.installed-cli
 	$(BIN)/python tools/kill_runs.py --kills $(KILLS)
 
+# Which tests hold which line of structure and kernels. SAMPLE=all is everything: days of one core.
+SAMPLE ?= 400
+SEED   ?= 1
+mutants: export OMP_NUM_THREADS = 1
+mutants: export MKL_NUM_THREADS = 1
+mutants: export OPENBLAS_NUM_THREADS = 1
+mutants: $(VENV)/.installed-mutation
+	test -f build/mutants/coverage.json || $(BIN)/python -m tools.mutants --measure
+	$(BIN)/python -m tools.mutants --sample $(SAMPLE) --seed $(SEED)
+
 # BENCH="--quick --only rows" looks at less; only a run of everything is saved.
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks $(BENCH)
@@ -53,7 +63,7 @@ $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "affinet needs Python 3.11 or newer; this is %s. Say which: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp for each extra of pyproject.toml: cli, test, check, fuzz, bench.
+# One stamp for each extra of pyproject.toml: cli, test, check, fuzz, mutation, bench.
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$*]'
 	@touch $@

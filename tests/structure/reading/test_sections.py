@@ -58,3 +58,10 @@ def test_a_rolled_matrix_is_tied_and_not_read_in_sections() -> None:
     (block,) = affinet.plan(families.circulant(w.a)).blocks
     assert isinstance(block, Ties)
     assert block.classes.count == 300
+
+
+def test_two_sections_are_read_without_a_number_for_each_entry() -> None:
+    w = affinet.weights({"a": (100_000, 100_000)})
+    (block,) = affinet.plan(concat([w.a.sum(1), w.a.sum(0)]) == 1).blocks
+    assert isinstance(block, Product)
+    assert block.size == 10**10

@@ -1,0 +1,23 @@
+"""A small difference between two places of a small cell is none of the rounding of a large one."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+import affinet
+from affinet.structure.blocks import Slices
+from affinet.structure.compilation import compile_blocks
+from affinet.structure.plan import Plan
+from affinet.system.system import System
+
+
+def test_places_that_differ_in_one_cell_are_not_tied_in_all() -> None:
+    w = affinet.weights({"a": (2, 3)})
+    system = System.of(w.a @ np.array([[1.0, 1.0], [-1.0, 1.0], [0.0, 1.0]]) == np.array([[1e-9, 1.0], [0.0, 1e12]]))
+    plan = Plan(system, compile_blocks(system, one_by_one=0))
+    assert [type(block) for block in plan.blocks] == [Slices]
+    given = {"a": torch.zeros(2, 3, dtype=torch.float64)}
+    found = plan.projector(given).project(given)["a"]
+    assert abs(float(found[0, 0] - found[0, 1]) - 1e-9) < 1e-15
+    assert abs(float(found[0].sum()) - 1.0) < 1e-15

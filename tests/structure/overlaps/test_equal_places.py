@@ -1,0 +1,29 @@
+"""What slices give a value is given it wherever an equation on top carries it."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+import affinet
+from affinet.structure.blocks import Slices
+from affinet.structure.compilation import compile_blocks
+from affinet.structure.overlaps.equal import equal_places
+from affinet.system.system import System
+
+
+def test_a_value_of_slices_is_carried_along_ties() -> None:
+    w = affinet.weights({"a": (4, 3)})
+    # In every row the first entry is 1 − 0.7.
+    system = System.of(w.a @ np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0]]) == [1.0, 0.7])
+    (base,) = compile_blocks(system, one_by_one=0)
+    assert isinstance(base, Slices)
+    assert base.pinned.tolist() == [0]
+    ties = sparse.csr_array(
+        np.array([[0, 0, 0, 1.0, 0, 0, 0, 0, 0, 0, 0, 0, 1.0, 0]])
+    )  # a[1, 0] == −(the entry behind)
+    found = equal_places([base], ties, np.zeros(1))
+    given = dict(zip(found.pinned.tolist(), found.values.tolist(), strict=True))
+    assert given.keys() == {3, 12}
+    np.testing.assert_allclose([given[3], given[12]], [0.3, -0.3], rtol=1e-14)
+    assert len(found.copies) == 0

@@ -1,0 +1,1 @@
+"""Mutation testing of `structure` and `kernels`: is every line of them held by a test?"""
