@@ -7,6 +7,7 @@ import pytest
 
 import affinet
 from affinet import families
+from affinet.structure.blocks import Dense
 from affinet.structure.lookup import incidence as incidence_module
 from affinet.structure.lookup import standing as standing_module
 from affinet.structure.lookup.incidence import Incidence
@@ -108,3 +109,16 @@ def test_what_would_take_long_is_not_solved(monkeypatch: pytest.MonkeyPatch) -> 
                 )
                 assert "free:" not in str(affinet.explain(plan, entry))
     assert "Sparse" in kinds
+
+
+def test_entries_behind_a_weight_of_eight_billion_are_named() -> None:
+    """Places within a weight fit 32 bits, columns of the whole system do not."""
+    w, draw = affinet.weights({"a": (90_000, 90_000), "b": (300, 300), "c": (50,)}), np.random.default_rng(0)
+    entries = draw.permutation(90_000)[:20_000]
+    A = draw.standard_normal((100, 20_050))
+    plan = affinet.plan([families.linear([w.b.flatten()[entries], w.c], A, 1), w.a.sum(1) == 1, w.b[0, :3].sum() == 0])
+    irregular = next(block for block in plan.blocks if isinstance(block, Dense))
+    found = columns_of(irregular, np.arange(irregular.size), plan.system.layout)
+    assert set(found) >= set(8_100_000_000 + entries) | set(range(8_100_090_000, 8_100_090_050))
+    assert "in 100 equations" in str(affinet.explain(plan, "c[7]"))
+    assert isinstance(plan.findings, tuple)

@@ -182,7 +182,8 @@ def _said_of_entries(block: Dense, condition: Floats, rows: int, system: System)
         exact = implied(block.basis, block.target, one, condition, rows, system.tolerance)
     if exact is None:
         return []
-    columns = np.concatenate([system.layout.start(part.parameter) + part.positions for part in block.parts])
+    positions = [(system.layout.start(part.parameter), part.positions.astype(np.int64)) for part in block.parts]
+    columns = np.concatenate([start + own for start, own in positions])
     rule = np.array(block.rules[:1])
     return [said(columns[None], rule, exact) for said in (fixing, tying)]
 

@@ -212,7 +212,7 @@ def _in_parts(parts: Sequence[Part], at: Integers, layout: Layout) -> Integers:
     for part in parts:
         own = (at >= first) & (at < first + part.size)
         if own.any():
-            found[own] = layout.start(part.parameter) + part.positions[at[own] - first]
+            found[own] = layout.start(part.parameter) + part.positions[at[own] - first].astype(np.int64)
         first += part.size
     return found
 

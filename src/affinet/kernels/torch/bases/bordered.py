@@ -126,7 +126,7 @@ def _own_places(block: Bordered, bases: Sequence[Basis], sizes: list[int], layou
     for base, basis in zip(block.bases, bases, strict=True):
         for place in basis.places:
             positions = np.arange(place.size) if place.positions is None else place.positions
-            found = places(base, starts[place.name] + positions, layout)
+            found = places(base, starts[place.name] + np.asarray(positions, np.int64), layout)
             assert (found >= 0).all(), "a basis has an entry that its block does not read"
             own[first + found] = ends[number] + np.arange(place.size)
             number += 1
