@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -211,3 +212,9 @@ def a_basis_beyond_memory() -> None:
     with pytest.MonkeyPatch.context() as patch:  # the limit is gigabytes
         patch.setattr("affinet.kernels.torch.bases.bordered.LIMIT", 2**20)
         affinet.reparametrize(model, [w.sum(0) == 0, w.sum(1) == 0, w[0, 0] == 0.5, w[1, 2] == w[3, 4]])
+
+
+@case(AttachError, "A handle was pickled, or copied with deepcopy.", "Attach the plan to the copy.")
+def a_pickled_handle() -> None:
+    model = nn.Linear(3, 2)
+    pickle.dumps(affinet.project(model, optim.SGD(model.parameters(), lr=0.1), zero_sums(model)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableSet
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, optim
@@ -130,6 +130,12 @@ class Handle:
                 f"the saved training kept other rules: only there {sorted(theirs - mine)}, only here "
                 f"{sorted(mine - theirs)}. Attach the same rules, or leave the handle's state out."
             )
+
+    def __reduce__(self) -> NoReturn:
+        raise AttachError(
+            "a handle belongs to its optimizer in this process, and cannot be copied or pickled. Copy or save the model and "
+            "the optimizer, and attach the rules again: affinet.project(model, optimizer, handle.plan)."
+        )
 
     def __repr__(self) -> str:
         far = {name: distance for name, distance in self.moved.items() if distance > 0.0}
