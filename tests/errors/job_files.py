@@ -82,6 +82,12 @@ def a_very_deep_job(folder: Path) -> None:
     read_job(folder / "job.toml")
 
 
+@case(JobError, "Lists inside of lists.", "Write the job flat.", fragment="nested more than")
+def a_job_with_a_very_long_key(folder: Path) -> None:
+    (folder / "job.toml").write_text(".".join("a" * 2_000) + " = 1")
+    read_job(folder / "job.toml")
+
+
 @case(JobError, "A number with too many digits.", "Write a smaller one.")
 def a_job_with_a_huge_number(folder: Path) -> None:
     job(folder, ("epochs = 3", "epochs = 36893488147419103232"))

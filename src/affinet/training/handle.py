@@ -133,8 +133,8 @@ class Handle:
 
     def __reduce__(self) -> NoReturn:
         raise AttachError(
-            "a handle belongs to its optimizer in this process, and cannot be copied or pickled. Copy or save the model and "
-            "the optimizer, and attach the rules again: affinet.project(model, optimizer, handle.plan)."
+            "a handle belongs to its optimizer in this process, and cannot be copied or pickled. Copy the model "
+            "and the optimizer, and attach the rules again: affinet.project(model, optimizer, handle.plan)."
         )
 
     def __repr__(self) -> str:
