@@ -13,6 +13,7 @@ from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Interval
 from affinet.structure.elimination.markowitz import sparse_basis
 from affinet.structure.elimination.private import unpeeled
+from affinet.structure.elimination.residual import refuted
 from affinet.system.tolerance import Tolerance
 
 LARGEST_CORE = 4_000
@@ -45,7 +46,8 @@ def independent_rows(matrix: sparse.csr_array, rhs: Floats, terms: Floats, toler
     repeatedly, rank(matrix) = peeled + rank(core). The core, up to 4,000 rows, by QR with column pivoting; a larger one
     by elimination as long as it stays sparse. Beyond that the rank is bounded, not guessed, and the rows are all kept:
     from below by the rows that peel off once others are set aside, from above by how many can be matched with an
-    unknown of their own (the structural rank).
+    unknown of their own (the structural rank). Whether such a core can hold is asked of its least squares, which proves
+    a contradiction where they converge.
     """
     core = unpeeled(matrix)
     peeled = matrix.shape[0] - len(core)
@@ -60,7 +62,8 @@ def independent_rows(matrix: sparse.csr_array, rhs: Floats, terms: Floats, toler
         found = sparse_basis(block, rhs[core], terms[core], tolerance)
         if found is None:
             bounds = Interval(peeled + _at_least(block), peeled + _at_most(block, len(used)))
-            return Independence(np.arange(matrix.shape[0]), bounds, True)
+            can_hold = not refuted(block, rhs[core], terms[core], tolerance)
+            return Independence(np.arange(matrix.shape[0]), bounds, can_hold)
         kept, consistent, ambiguous = *found, 0
     rest = np.setdiff1d(np.arange(matrix.shape[0]), core, assume_unique=True)
     rank = peeled + len(kept)
