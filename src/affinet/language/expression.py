@@ -362,7 +362,7 @@ def _affine(value: object) -> Affine:
 
 def _parts(function: str, expressions: object) -> list[Affine]:
     if isinstance(expressions, str | bytes | Mapping) or not isinstance(expressions, Iterable):
-        raise ShapeError(f"{function} takes a list of expressions, and not {expressions!r:.60}.")
+        raise ShapeError(f"{function} takes a list of expressions, {function}([a, b]), and not {expressions!r:.60}.")
     return [_affine(part) for part in expressions]
 
 
