@@ -79,6 +79,7 @@ def hunt(name: str, seconds: float, folder: Path) -> None:
     grown = folder / "grown"
     grown.mkdir(exist_ok=True)
     flags = [CLOCK, "-rss_limit_mb=0", f"-max_len={LONGEST}", "-len_control=0", "-detect_leaks=0", "-verbosity=0"]
+    flags.append(f"-artifact_prefix={grown}/")  # its own copy of an input; ours lies in findings/
     arguments: list[Any] = [sys.argv[0], *flags, f"-seed={1 + executions}", str(grown), str(target.corpus)]
     atheris.Setup(arguments, one, custom_mutator=change)
     atheris.Fuzz()
