@@ -16,16 +16,16 @@ class TensorBoardLog:
     """Adds a point to each curve `affinet/…` for each observation; the names are those of `Observation.numbers()`.
 
     Takes a folder, where a SummaryWriter is made that `close()` closes (also as a context manager), or a SummaryWriter
-    that stays the caller's. Raises WatchError for what is neither, where the package tensorboard is missing, and where the
-    folder cannot be made.
+    that stays the caller's. Raises WatchError for what is neither, where the package tensorboard is missing, and
+    where the folder cannot be made.
     """
 
     def __init__(self, target: str | PathLike[str] | SummaryWriter) -> None:
         self._own = isinstance(target, (str, PathLike))
         if not self._own and not callable(getattr(target, "add_scalar", None)):
             raise WatchError(
-                f"{target!r:.60} ({type(target).__name__}) is no folder and no SummaryWriter. Give the folder as text, or "
-                f"a writer of torch.utils.tensorboard."
+                f"{target!r:.60} ({type(target).__name__}) is no folder and no SummaryWriter. Give the folder as text, "
+                f"or a writer of torch.utils.tensorboard."
             )
         self._writer = _opened(fspath(target)) if isinstance(target, (str, PathLike)) else target
 

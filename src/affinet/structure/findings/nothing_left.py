@@ -22,7 +22,8 @@ class NothingLeft:
         says = "determines" if len(self.rules) == 1 else "determine"
         entries = "its one entry" if self.entries == 1 else f"all of its {self.entries:,} entries"
         return (
-            f"nothing is left to train in {self.weight}: {by_rules(self.rules)} {says} {entries}. Loosen a rule, or say what is meant with families.fix."
+            f"nothing is left to train in {self.weight}: {by_rules(self.rules)} {says} {entries}. "
+            f"Loosen a rule, or say what is meant with families.fix."
         )
 
 
