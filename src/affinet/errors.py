@@ -253,7 +253,8 @@ class WeightsWrittenWarning(WatchWarning):
         off = _shortened([f"{_quoted(rule)} by {size:.3g}" for rule, size in violated], 3)
         super().__init__(
             f"before step {step:,} {who} off the rules: {off}. This step starts there and ends on the rules again, at "
-            f"the nearest point, so that a part of what was written is taken back. Weights that are loaded: load them before affinet.project, or settle them yourself with "
+            f"the nearest point, so that a part of what was written is taken back. Weights that are loaded: load "
+            f"them before affinet.project, or settle them yourself with "
             f"handle.projector.project_(dict(model.named_parameters())). Weights that are clamped or normalised after "
             f"each step: say it as a rule, or leave it out."
         )
