@@ -243,17 +243,18 @@ class WeightsWrittenWarning(WatchWarning):
     """Somebody wrote to constrained weights between two steps and left them off the rules."""
 
     def __init__(self, step: int, weights: Sequence[str], seen: bool, violated: Sequence[tuple[str, float]]) -> None:
-        names = _shortened(list(weights), 5)
+        names, one = _shortened(list(weights), 5), len(weights) == 1
         who = (
-            f"{names} {'was' if len(weights) == 1 else 'were'} written to"
+            f"{names} {'was' if one else 'were'} written to, and the weights are"
             if seen
-            else f"weights were written to unseen (through .data, or before the watch began), off the rules are {names}"
+            else f"weights were written to unseen (through .data, or before the watch began), and {names} "
+            f"{'is' if one else 'are'}"
         )
-        off = _shortened([f'"{rule}" by {size:.3g}' for rule, size in violated], 3)
+        off = _shortened([f"{_quoted(rule)} by {size:.3g}" for rule, size in violated], 3)
         super().__init__(
-            f"before step {step:,} {who}, and the weights are off the rules: {off}. This step starts "
-            f"there and ends on the rules again, at the nearest point, so that a part of what was written is taken "
-            f"back. Weights that are loaded: load them before affinet.project, or settle them yourself with "
+            f"before step {step:,} {who} off the rules: {off}. This step starts there and ends on the rules again, at "
+            f"the nearest point, so that a part of what was written is taken back. Weights that are loaded: load "
+            f"them before affinet.project, or settle them yourself with "
             f"handle.projector.project_(dict(model.named_parameters())). Weights that are clamped or normalised after "
             f"each step: say it as a rule, or leave it out."
         )
@@ -281,7 +282,7 @@ class MultipliersDivergeWarning(WatchWarning):
 
     def __init__(self, step: int, rule: str, size: float, usual: float) -> None:
         super().__init__(
-            f'the multipliers of "{rule}" diverge: their norm is {size:.3g} at step {step:,}, and was about '
+            f"the multipliers of {_quoted(rule)} diverge: their norm is {size:.3g} at step {step:,}, and was about "
             f"{usual:.3g}. Usual causes: a learning rate at which the loss itself diverges; a right-hand side that "
             f"training pulls away from ever harder; equations that nearly follow from each other, so that tiny changes "
             f"of the gradient are large ones of the multipliers (drop one of them, or round their coefficients)."
@@ -293,11 +294,9 @@ class NotFiniteWarning(WatchWarning):
     """Gradients or weights of a watched training are NaN or infinite."""
 
     def __init__(self, step: int, gradients: Sequence[str], weights: Sequence[str]) -> None:
-        found = [
-            f"the {what} of {_shortened(list(names), 5)}" if what == "gradients" else _shortened(list(names), 5)
-            for what, names in (("gradients", gradients), ("weights", weights))
-            if names
-        ]
+        who = "the weights " if gradients else ""
+        found = [f"the gradients of {_shortened(list(gradients), 5)}"] if gradients else []
+        found += [f"{who}{_shortened(list(weights), 5)}"] if weights else []
         super().__init__(
             f"{' and '.join(found)} {'hold' if gradients or len(weights) > 1 else 'holds'} numbers that are not finite "
             f"(NaN or infinite) at step {step:,}. They pass as they do in stock training, and on to every weight that "
@@ -308,7 +307,8 @@ class NotFiniteWarning(WatchWarning):
 
 
 def _quoted(name: str) -> str:
-    return f'"{name}"'
+    """On one line, since names may come from a file."""
+    return f'"{visible(" ".join(name.split()))}"'
 
 
 def _percent(share: float) -> str:

@@ -65,3 +65,15 @@ def test_without_tensorboard_the_way_to_it_is_said(tmp_path: Path, monkeypatch: 
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard.writer", raising=False)
     with pytest.raises(affinet.WatchError, match=r"not installed\. Run pip install 'affinet\[tensorboard\]'.*CsvLog"):
         affinet.TensorBoardLog(tmp_path)
+
+
+def test_what_is_no_folder_and_no_writer_is_refused() -> None:
+    with pytest.raises(affinet.WatchError, match=r"3 \(int\) is no folder and no SummaryWriter"):
+        affinet.TensorBoardLog(3)  # type: ignore[arg-type]
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    (tmp_path / "file").touch()
+    with pytest.raises(affinet.WatchError, match=r"file cannot be written to: .* Name another folder"):
+        affinet.TensorBoardLog(tmp_path / "file")

@@ -124,3 +124,13 @@ def iterating_over_a_number() -> object:
 @case(ShapeError, "More axes than NumPy has.", "Say the rule with fewer `None`.")
 def too_many_axes() -> object:
     return affinet.weights({"deep": (1,) * 32}).deep[..., None]
+
+
+@case(NotAffineError, "A number was asked of weights that are not known yet.", "Take it from the model.")
+def an_expression_as_a_number() -> object:
+    return float(b[0])  # type: ignore[arg-type]
+
+
+@case(MissingOperationError, "An option that only NumPy has, or an axis left out.", "Write the method.")
+def an_option_of_numpy() -> object:
+    return np.cumsum(W)  # type: ignore[call-overload]

@@ -22,6 +22,7 @@ from affinet.cli.runs.begun import BEGUN, JOB, read_begun, write_begun
 from affinet.cli.runs.checkpoint import FORMAT, read_checkpoint, write_checkpoint
 from affinet.cli.runs.resuming import resume
 from affinet.cli.runs.runfolder import CHECKPOINT, PREVIOUS
+from affinet.cli.runs.runfolder import MODEL as MODEL_FILE
 from affinet.cli.runs.running import Interrupted, run
 from affinet.cli.screen import Screen
 from affinet.cli.trainings.preparing import Prepared
@@ -212,6 +213,15 @@ def going_on_from_a_checkpoint_that_is_no_json(folder: Path) -> None:
     path = from_its_only_checkpoint(folder)
     save_file({"weight": torch.zeros(2)}, path, metadata={FORMAT: "{"})
     go_on(path.parent)
+
+
+@case(RunError, "The weights and the checkpoint of a finished run were removed.", "Train anew.")
+def weights_that_nothing_holds(folder: Path) -> None:
+    path = folder / "run"
+    run(prepared(folder), path, Watch())
+    (path / MODEL_FILE).unlink()
+    (path / CHECKPOINT).unlink()
+    go_on(path)
 
 
 Change = Callable[[Any], object]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -58,7 +60,7 @@ def a_logger_that_is_none() -> None:
 @case(WatchError, "TensorBoard is not installed.", "Install it, or write to CSV.")
 def a_log_without_tensorboard(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("tensorboard", "torch.utils.tensorboard"):
+        for name in ("tensorboard", "torch.utils.tensorboard", "torch.utils.tensorboard.writer"):
             patch.setitem(sys.modules, name, None)
         model, optimizer, handle = watched()
         handle.watch(affinet.TensorBoardLog(folder))
@@ -71,6 +73,46 @@ def a_log_of_another_watch(folder: Path) -> None:
     model, optimizer, handle = watched()
     handle.watch(affinet.CsvLog(folder / "log.csv"))
     step(model, optimizer)
+
+
+@case(WatchError, "The folder of the log is not there.", "Make it first.")
+def a_log_in_no_folder(folder: Path) -> None:
+    affinet.CsvLog(folder / "nowhere" / "log.csv")
+
+
+@case(WatchError, "The path of the log is that of a folder.", "Name a file.", foreign="(?<=CsvLog\\().*(?=\\))")
+def a_log_that_is_a_folder(folder: Path) -> None:
+    affinet.CsvLog(folder)
+
+
+@case(WatchError, "A log at no path.", "Write the path as text.")
+def a_log_at_no_path() -> None:
+    affinet.CsvLog(3)  # type: ignore[arg-type]
+
+
+@case(WatchError, "The disk refuses a row.", "Make room.", foreign="(?<=written to: ).*(?=\\. Make)")
+def a_log_that_the_disk_refuses(folder: Path) -> None:
+    model, optimizer, handle = watched()
+    handle.watch(affinet.CsvLog(folder / "log.csv"))
+    (folder / "log.csv").mkdir()
+    step(model, optimizer)
+
+
+@case(WatchError, "TensorBoard was given neither a folder nor a writer.", "Give the folder as text.")
+def curves_of_no_folder() -> None:
+    affinet.TensorBoardLog(3)  # type: ignore[arg-type]
+
+
+@case(WatchError, "The folder for TensorBoard is a file.", "Name another.")
+def curves_in_a_file(folder: Path) -> None:
+    def refused(_: str) -> None:
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    writer = ModuleType("torch.utils.tensorboard.writer")
+    vars(writer)["SummaryWriter"] = refused
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, writer.__name__, writer)
+        affinet.TensorBoardLog(folder / "file")
 
 
 @case(WeightsWrittenWarning, "Weights were written to between two steps.", "Write the rule into what writes.")

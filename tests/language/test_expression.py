@@ -529,3 +529,12 @@ def test_terms_are_in_normal_form() -> None:
     assert [variable.size for variable in term.variables] == [4]
     (term,) = W[2:3, 1].terms
     assert (term.variables, term.offset, term.start) == ((), 17, (0,))
+
+
+def test_what_numpy_alone_takes_is_refused_in_our_words() -> None:
+    with pytest.raises(NotAffineError, match=r"cumsum of \(W\) cannot be called so: .*'dim'"):
+        np.cumsum(W)
+    with pytest.raises(NotAffineError, match=r"sum of \(W\) cannot be called so: .*'where'"):
+        np.sum(W, where=np.ones((6, 8), dtype=bool))
+    with pytest.raises(NotAffineError, match=r"\(W\[0, 0\]\) is no number"):
+        float(W[0, 0])

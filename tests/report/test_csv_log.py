@@ -106,9 +106,20 @@ def test_other_columns_are_refused_and_the_file_stays_as_it_is(tmp_path: Path) -
         affinet.CsvLog(path)(observation(1))
 
 
-def test_a_folder_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere"):
-        affinet.CsvLog(tmp_path / "nowhere" / "run.csv")(observation(0))
+def test_a_path_that_no_file_can_have_is_refused_when_the_log_is_made(tmp_path: Path) -> None:
+    with pytest.raises(affinet.WatchError, match=r"there is no folder .*nowhere\. Make it first"):
+        affinet.CsvLog(tmp_path / "nowhere" / "run.csv")
+    with pytest.raises(affinet.WatchError, match=r"is a folder\. Name a file in it"):
+        affinet.CsvLog(tmp_path)
+    with pytest.raises(affinet.WatchError, match=r"3 \(int\) is no path"):
+        affinet.CsvLog(3)  # type: ignore[arg-type]
+
+
+def test_a_disk_that_refuses_a_row_is_named_with_the_way_out(tmp_path: Path) -> None:
+    log = affinet.CsvLog(tmp_path / "run.csv")
+    log.path.mkdir()
+    with pytest.raises(affinet.WatchError, match=r"run\.csv cannot be written to: .*watch\.stop\(\) goes on"):
+        log(observation(0))
 
 
 def test_a_watched_training_is_a_table(tmp_path: Path) -> None:

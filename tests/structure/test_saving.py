@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -192,3 +193,10 @@ def test_more_rules_than_a_file_holds(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_any_name_comes_back(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     plan = affinet.plan((W.a == 0).named(name))
     assert round_trip(plan, tmp_path_factory.mktemp("plans")).system.rules[0].name == name
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+def test_a_plan_has_the_mode_of_a_file_newly_made(tmp_path: Path) -> None:
+    (tmp_path / "newly made").touch()
+    affinet.plan(affinet.weights({"a": (4,)}).a.sum() == 6).save(tmp_path / "plan")
+    assert (tmp_path / "plan").stat().st_mode == (tmp_path / "newly made").stat().st_mode

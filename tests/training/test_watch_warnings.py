@@ -555,3 +555,27 @@ def test_warnings_of_a_watch_have_one_family() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", affinet.WatchWarning)
         step(net, optimizer)
+
+
+def test_warnings_say_who_and_stay_on_one_line() -> None:
+    rules = [("rows\n sum \x1b[2J", 0.5)]
+    unseen = str(affinet.WeightsWrittenWarning(3, ["lin.weight"], False, rules))
+    assert r'began), and lin.weight is off the rules: "rows sum \x1b[2J" by 0.5. This step' in unseen
+    seen = str(affinet.WeightsWrittenWarning(3, ["a", "b"], True, rules))
+    assert 'before step 3 a, b were written to, and the weights are off the rules: "rows sum' in seen
+    both = str(affinet.NotFiniteWarning(0, ["lin.weight"], ["lin.weight"]))
+    assert both.startswith("the gradients of lin.weight and the weights lin.weight hold numbers")
+    told = [unseen, seen, both, str(affinet.MultipliersDivergeWarning(1, "rows\nsum", 2.0, 1.0))]
+    assert not any("\n" in one for one in told)
+
+
+def test_one_of_a_thing_is_said_in_the_singular() -> None:
+    net = torch.nn.Linear(2, 1)
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    handle = affinet.project(net, optimizer, affinet.weights(net).weight.sum() == 1)
+    assert "1 equation, 1 free" in repr(handle)
+    assert repr(handle.watch()).endswith("every step, 0 is next>")
+    assert repr(handle.watch(every=2)).endswith("every 2 steps, 0 is next>")
+    assert repr(affinet.plan(affinet.weights({"a": (1,)}).a == 1)).startswith("<Plan: 1 equation, rank 1, 1 entry,")
+    with pytest.raises(affinet.ShapeError, match="has 1 index, but"):
+        affinet.weights({"a": ()}).a[0]

@@ -16,11 +16,17 @@ class TensorBoardLog:
     """Adds a point to each curve `affinet/…` for each observation; the names are those of `Observation.numbers()`.
 
     Takes a folder, where a SummaryWriter is made that `close()` closes (also as a context manager), or a SummaryWriter
-    that stays the caller's. Raises WatchError where the package tensorboard is missing.
+    that stays the caller's. Raises WatchError for what is neither, where the package tensorboard is missing, and
+    where the folder cannot be made.
     """
 
     def __init__(self, target: str | PathLike[str] | SummaryWriter) -> None:
         self._own = isinstance(target, (str, PathLike))
+        if not self._own and not callable(getattr(target, "add_scalar", None)):
+            raise WatchError(
+                f"{target!r:.60} ({type(target).__name__}) is no folder and no SummaryWriter. Give the folder as text, "
+                f"or a writer of torch.utils.tensorboard."
+            )
         self._writer = _opened(fspath(target)) if isinstance(target, (str, PathLike)) else target
 
     def __call__(self, observation: Observation, /) -> None:
@@ -51,4 +57,7 @@ def _opened(folder: str) -> SummaryWriter:
             "TensorBoardLog writes with the package tensorboard, which is not installed. Run pip install "
             "'affinet[tensorboard]', or write a table with affinet.CsvLog(path)."
         ) from missing
-    return SummaryWriter(folder)
+    try:
+        return SummaryWriter(folder)
+    except OSError as error:
+        raise WatchError(f"{folder} cannot be written to: {error.strerror or error}. Name another folder.") from error

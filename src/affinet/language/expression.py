@@ -14,7 +14,7 @@ from affinet.errors import NotAffineError, RuleError, ShapeError, TruthValueErro
 from affinet.language import arithmetic, joining, products, rearranging, reducing
 from affinet.language.affine import Affine, Values, from_constant, from_parameter
 from affinet.language.constants import read_constant, read_matrix
-from affinet.language.foreign import method_of, missing, one_of
+from affinet.language.foreign import check_arguments, method_of, missing, one_of
 from affinet.language.indexing import index
 from affinet.language.terms import Parameter, Term
 from affinet.language.wording import Method, Operation, Property, Wording, say
@@ -136,6 +136,11 @@ class Expression:
         cls, function: Callable[..., Any], types: object, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Expression:
         return _in_place_of(function.__name__, args, kwargs or {})
+
+    def __float__(self) -> NoReturn:
+        raise NotAffineError(
+            f"({self}) is no number: it is about weights that are not known yet. Take the value from the model."
+        )
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_") or name == "affine":  # copies and pickles ask for these before there is anything to say
@@ -350,7 +355,9 @@ def _in_place_of(function: str, args: Sequence[Any], options: Mapping[str, Any])
         found = method_of(function, args[1:], options)
         if found is not None:
             name, named = found
-            said: Expression = getattr(args[0], name)(*args[1:], **named)
+            method = getattr(args[0], name)
+            check_arguments(method, args[0], args[1:], named)
+            said: Expression = method(*args[1:], **named)
             return said
     subject = next((part for part in (*args, *parts) if isinstance(part, Expression)), "these weights")
     raise missing(subject, function, dir(Expression))

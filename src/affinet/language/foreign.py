@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from affinet.errors import MissingOperationError, NotAffineError, ShapeError
@@ -89,6 +90,21 @@ def method_of(function: str, arguments: Sequence[Any], options: Mapping[str, Any
     if (function not in POSITIONAL and function not in BY_NAME) or len(arguments) > most:
         return None
     return function, {RENAMED.get(name, name): value for name, value in options.items()}
+
+
+def check_arguments(
+    method: Callable[..., object], subject: object, arguments: Sequence[Any], options: Mapping[str, Any]
+) -> None:
+    """Raise MissingOperationError where the method does not take what a function of NumPy or torch was given."""
+    signature = inspect.signature(method)
+    try:
+        signature.bind(*arguments, **options)
+    except TypeError as error:
+        name = method.__name__
+        raise MissingOperationError(
+            f"{name} of ({subject}) cannot be called so: {error}. As a method it is "
+            f"({subject}).{name}({', '.join(signature.parameters)})."
+        ) from None
 
 
 def one_of(dim: Any, axis: Any, function: str) -> Any:

@@ -80,7 +80,8 @@ def _expanded(affine: Affine, items: Sequence[Any], wording: Wording) -> list[It
     if len(dots) > 1:
         raise ShapeError(f"({say(wording)}) has `...` twice; once says it all.")
     if taken > len(affine.shape):
-        raise ShapeError(f"({say(wording)}) has {taken} indices, but {say(affine.wording)} has shape {affine.shape}.")
+        indices = "1 index" if taken == 1 else f"{taken} indices"
+        raise ShapeError(f"({say(wording)}) has {indices}, but {say(affine.wording)} has shape {affine.shape}.")
     place = dots[0] if dots else len(items)
     whole = [slice(None)] * (len(affine.shape) - taken)
     read: list[Item] = []

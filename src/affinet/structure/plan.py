@@ -20,6 +20,7 @@ from affinet.structure.determined import determined
 from affinet.structure.diagnosis.explaining import explain
 from affinet.structure.findings.collecting import Finding, findings
 from affinet.structure.lookup.incidence import Incidence
+from affinet.structure.lookup.naming import counted
 from affinet.structure.summary import summary, with_findings
 from affinet.system.description import described, system_of
 from affinet.system.planfile import read_system, write_system
@@ -132,7 +133,8 @@ class Plan:
         return visible(with_findings(summary(self.system, self.blocks), self.findings))
 
     def __repr__(self) -> str:
-        return f"<Plan: {self.rows} equations, rank {self.rank}, {self.size} entries, {self.free} free>"
+        equations, entries = counted(self.rows, "equation"), counted(self.size, "entry")
+        return f"<Plan: {equations}, rank {self.rank}, {entries}, {self.free} free>"
 
     def _bounds(self) -> tuple[int, int]:
         ranks = [block.rank for block in self.blocks]

@@ -28,3 +28,13 @@ def unreadable(path: Path, most: int | None = MOST_BYTES) -> str:
     if most is not None and status.st_size > most:
         return f"has {status.st_size:,} bytes, and at most {most:,} are read"
     return ""
+
+
+def made_anew(path: Path) -> int:
+    """Make an empty file at `path`; the mode that it has, which is that of the umask. Raises OSError.
+
+    The umask itself can only be read by changing it, for every thread. safetensors leaves files of mode 0600.
+    """
+    path.unlink(missing_ok=True)
+    path.touch()
+    return stat.S_IMODE(path.stat().st_mode)

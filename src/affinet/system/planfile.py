@@ -24,7 +24,7 @@ from affinet.errors import PlanFileError
 from affinet.language.malformed import Malformed, fields, integer, shown
 from affinet.language.packing import DTYPES, Array
 from affinet.system.description import described, system_of
-from affinet.system.files import unreadable
+from affinet.system.files import made_anew, unreadable
 from affinet.system.system import System
 
 FORMAT, VERSION = "affinet.plan", 1
@@ -99,7 +99,9 @@ def _path(given: object) -> Path:
 
 
 def _replace(path: Path, unfinished: Path, tensors: dict[str, Array], text: str) -> None:
+    mode = made_anew(unfinished)
     save_file(tensors, unfinished, metadata={FORMAT: text})  # one key: the order of several is random
+    unfinished.chmod(mode)
     with unfinished.open("rb+") as file:
         os.fsync(file.fileno())
     unfinished.replace(path)
@@ -185,4 +187,5 @@ def _checksum(said: Mapping[str, Any], rows: Sequence[Array]) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:300] or type(error).__name__

@@ -12,6 +12,7 @@ from affinet.errors import AttachError
 from affinet.kernels.torch.projector import Projector
 from affinet.report.cost import CostReport, cost_report
 from affinet.report.observation import Observer
+from affinet.structure.lookup.naming import counted
 from affinet.structure.plan import Plan
 from affinet.training.sandwich import Sandwich
 from affinet.training.watching import Watch
@@ -140,8 +141,9 @@ class Handle:
     def __repr__(self) -> str:
         far = {name: distance for name, distance in self.moved.items() if distance > 0.0}
         moved = ", ".join(f"{name} by {distance:.3g}" for name, distance in far.items()) or "nothing"
+        equations = counted(self.plan.rows, "equation")
         state = "attached" if self._sandwich.attached else "removed"
-        return f"<Handle ({state}): {self.plan.rows} equations, {self.plan.free} free; attaching moved {moved}>"
+        return f"<Handle ({state}): {equations}, {self.plan.free} free; attaching moved {moved}>"
 
     def _captured(self) -> dict[str, Tensor]:
         total = self._sandwich.capture.total()

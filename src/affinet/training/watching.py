@@ -89,7 +89,8 @@ class Watch:
 
     def __repr__(self) -> str:
         state = "watching" if self.active else "stopped"
-        return f"<Watch ({state}): every {self._every:,} steps, {max(self._steps):,} is next>"
+        often = "every step" if self._every == 1 else f"every {self._every:,} steps"
+        return f"<Watch ({state}): {often}, {max(self._steps):,} is next>"
 
     def wants_gradients(self) -> bool:
         """Asked by the hooks: whether some optimizer's next step is looked at."""

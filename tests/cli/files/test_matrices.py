@@ -120,7 +120,7 @@ def test_nothing_is_ever_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("content", [b"", b"nonsense\n\x00\xff", b"%%MatrixMarket matrix array real general\n2 2\n1\n"])
 def test_a_malformed_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=rf"{name} (is not a|holds)"):
+    with pytest.raises(DataError, match=rf"{name}(, line 1:| is not a| holds)"):
         read_matrix(tmp_path / name)
 
 
@@ -164,3 +164,20 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
         read_vector(tmp_path / "A.mat")
     with pytest.raises(DataError, match=r"cannot be read: embedded null byte"):
         read_matrix(tmp_path / "A\0.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    {
+        "c0,c1\n1,2\n": r"line 1: 'c0' is no number",
+        "# header\n1,2\n\n3,\n": r"line 4: '' is no number",
+        "1,2\n3\n": r"line 2: it has 1 number, and the line before has 2",
+        "1;2\n": r"line 1: '1;2' is no number",
+        "1,1_0\n": r"line 1: '1_0' is no number",
+    }.items(),
+)
+def test_a_table_that_is_no_matrix_is_told_by_its_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "A.csv").write_text(text)
+    way_out = r"\. Write one row of numbers a line, separated by commas, without a header\."
+    with pytest.raises(DataError, match=r"A\.csv, " + said + way_out):
+        read_matrix(tmp_path / "A.csv")

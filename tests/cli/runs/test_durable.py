@@ -59,3 +59,15 @@ def test_a_rename_that_fails_leaves_nothing_beside(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         put_in_place(tmp_path / "a")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+@pytest.mark.parametrize("name", ["plain", "private"])
+def test_whoever_writes_a_file_it_has_the_mode_of_one_newly_made(tmp_path: Path, name: str) -> None:
+    def write(beside: Path) -> None:
+        beside.unlink()
+        beside.touch(mode=0o600 if name == "private" else 0o666)
+
+    (tmp_path / "newly made").touch()
+    write_file(tmp_path / "a", write)
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "newly made").stat().st_mode

@@ -195,6 +195,31 @@ def test_a_finished_run_is_told_again_and_nothing_is_trained(
     assert {path.name: path.read_bytes() for path in (folder / "run").iterdir()} == before
 
 
+def test_what_was_taken_away_of_a_finished_run_is_made_again(
+    affinet: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = affinet("train", write(folder), "--out", "run")
+    names = ("model.safetensors", "plan.safetensors", "plan.txt")
+    before = {path.name: path.read_bytes() for path in (folder / "run").iterdir()}
+    monkeypatch.setattr(running, "train_epochs", None)
+    for name in names:
+        (folder / "run" / name).unlink()
+    result = affinet("train", "--resume", "run")
+    assert result.exit_code == 0, result.output
+    assert "run lacks model.safetensors, plan.safetensors" in " ".join(result.stdout.split())
+    assert _verdict(result.stdout) == _verdict(first.stdout)
+    assert {path.name: path.read_bytes() for path in (folder / "run").iterdir()} == before
+
+
+def test_weights_of_a_finished_run_that_nothing_holds_are_missed(affinet: Command, folder: Path) -> None:
+    affinet("train", write(folder), "--out", "run")
+    for name in ("model.safetensors", "checkpoint.safetensors"):
+        (folder / "run" / name).unlink()
+    metrics = (folder / "run" / "metrics.csv").read_bytes()
+    assert "run lacks model.safetensors, and the checkpoint of the last epoch" in refused(affinet, "--resume", "run")
+    assert (folder / "run" / "metrics.csv").read_bytes() == metrics
+
+
 def test_a_damaged_checkpoint_costs_an_epoch_and_no_bit(affinet: Command, folder: Path) -> None:
     job = write(folder)
     assert affinet("train", job, "--out", "whole").exit_code == 0

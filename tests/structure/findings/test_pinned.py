@@ -87,3 +87,8 @@ def test_a_weight_of_which_nothing_is_left_is_told_once() -> None:
     assert [type(finding) for finding in findings] == [NothingLeft]
     assert str(findings[0]).startswith("nothing is left to train in c: the rule")
     assert str(findings[0]).endswith("all of its 5 entries. Loosen a rule, or say what is meant with families.fix.")
+
+
+def test_a_weight_of_one_entry_has_nothing_left() -> None:
+    assert "determines its one entry. Loosen" in str(NothingLeft("c", 1, ("r",)))
+    assert "determines all of its 2,000 entries. Loosen" in str(NothingLeft("c", 2000, ("r",)))

@@ -15,7 +15,7 @@ import scipy.sparse
 from affinet.cli.files.arrays import read_npy, read_npz
 from affinet.cli.files.market import read_mtx
 from affinet.cli.files.matlab import read_mat
-from affinet.cli.words import did_you_mean, listed, one_paragraph
+from affinet.cli.words import counted, did_you_mean, listed, one_paragraph
 from affinet.errors import DataError
 from affinet.system.files import MISSING, unreadable
 
@@ -76,7 +76,37 @@ def _read(path: Path, variable: str | None) -> Any:
 
 def _read_csv(path: Path, variable: str | None) -> Any:
     del variable
-    return np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64, encoding="utf-8-sig")
+    try:
+        return np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64, encoding="utf-8-sig")
+    except ValueError as error:
+        wrong = _wrong_line(path) or f": {one_paragraph(error)}"
+        way_out = "Write one row of numbers a line, separated by commas, without a header."
+        raise DataError(f"{path}{wrong}. {way_out}") from None
+
+
+def _wrong_line(path: Path) -> str:
+    """The first line that is no row of numbers as those before it, counted from one; empty where each is."""
+    width = 0
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            cells = line.partition("#")[0].rstrip("\r\n").split(",")
+            if cells == [""]:
+                continue
+            bad = next((cell for cell in cells if not _is_number(cell)), None)
+            if bad is not None:
+                return f", line {number:,}: {bad.strip()[:40]!r} is no number"
+            if width and len(cells) != width:
+                return f", line {number:,}: it has {counted(len(cells), 'number')}, and the line before has {width:,}"
+            width = len(cells)
+    return ""
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
 
 
 _LOADERS: dict[str, Loader] = {

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from affinet.system.files import made_anew
+
 
 def unfinished(path: Path) -> Path:
     """Where the new content of `path` is written before it takes its place."""
@@ -17,11 +19,14 @@ def unfinished(path: Path) -> Path:
 def written_beside(path: Path) -> Iterator[Path]:
     """The file to write to inside the block; afterwards it is on the disk, beside `path`, and nothing is replaced yet.
 
-    It is removed where the block raises, which also gives a full disk its room back.
+    It has the mode of the umask, whoever writes it. It is removed where the block raises, which also gives a full disk
+    its room back.
     """
     beside = unfinished(path)
     try:
+        mode = made_anew(beside)
         yield beside
+        beside.chmod(mode)
         flush(beside)
     except BaseException:
         with suppress(OSError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,13 +14,21 @@ from affinet.cli.runs.checkpoint import Checkpoint
 from affinet.cli.runs.finished import read_summary
 from affinet.cli.runs.identity import identity_of, refuse_other
 from affinet.cli.runs.locking import locked
-from affinet.cli.runs.runfolder import complete_beginning, last_checkpoint
-from affinet.cli.runs.running import go_on
+from affinet.cli.runs.runfolder import (
+    METRICS,
+    MODEL,
+    RunFolder,
+    complete_beginning,
+    complete_plan,
+    last_checkpoint,
+    missing_results,
+)
+from affinet.cli.runs.running import go_on, made_again
 from affinet.cli.screen import Screen
 from affinet.cli.summary import RunSummary
 from affinet.cli.trainings.preparing import Prepared, prepare
 from affinet.cli.watching import Terminal
-from affinet.cli.words import counted
+from affinet.cli.words import counted, listed
 from affinet.errors import DataError, JobError, RunError
 from affinet.language.malformed import Malformed
 
@@ -26,9 +36,9 @@ from affinet.language.malformed import Malformed
 def resume(run: Path, given: Path | None, screen: Screen) -> None:
     """Finish the run in the folder `run`: its training under rules, and the comparison without.
 
-    `given` is the same job where it lies elsewhere now. A finished run is told again, and nothing is trained. Raises
-    RunError where there is no run, another process writes to it, it belongs to another job, other rules or other data,
-    or no checkpoint can be read, and as `running.run`.
+    `given` is the same job where it lies elsewhere now. A finished run is told again, and nothing is trained; what was
+    taken away of its results is made again. Raises RunError where there is no run, another process writes to it, it
+    belongs to another job, other rules or other data, or no checkpoint can be read, and as `running.run`.
     """
     begun = read_begun(run)
     with locked(run):
@@ -38,6 +48,9 @@ def resume(run: Path, given: Path | None, screen: Screen) -> None:
             summary = _finished(run, begun, _prepared(run, begun, job, given), screen)
         else:
             screen.say(f"The run in {run} is finished: {counted(job.job.train.epochs, 'epoch')}, and the comparison.")
+            if missing := missing_results(run):
+                screen.say(f"{run} lacks {listed(missing)}: making that again from the job and the checkpoint.")
+                _made_again(run, begun, _prepared(run, begun, job, given), missing, screen)
         Terminal(screen, summary.score_name).compare(summary)
 
 
@@ -46,14 +59,41 @@ def _finished(run: Path, begun: Begun, prepared: Prepared, screen: Screen) -> Ru
     for sentence in (wrong, _other_bits(begun), _where(run, checkpoint, prepared.job.job.train.epochs)):
         if sentence:
             screen.say(sentence)
-    if checkpoint is not None and checkpoint.identity != begun.identity:
+    if checkpoint is not None:
+        _refuse_another(run, begun, checkpoint)
+    folder = complete_beginning(run, prepared.plan)
+    with _training(run):
+        return go_on(prepared, folder, checkpoint, Terminal(screen, prepared.data.score_name))
+
+
+def _made_again(run: Path, begun: Begun, prepared: Prepared, missing: list[str], screen: Screen) -> None:
+    """The plan follows from the rules; weights and metrics are those of the checkpoint of the last epoch."""
+    complete_plan(run, prepared.plan)
+    if MODEL not in missing and METRICS not in missing:
+        return
+    checkpoint, _ = last_checkpoint(run)
+    if checkpoint is None or checkpoint.progress.epochs < prepared.job.job.train.epochs:
+        raise RunError(
+            f"{run} lacks {listed(missing)}, and the checkpoint of the last epoch to make that from. Put one of them "
+            f"back, or train anew, with another --out."
+        )
+    _refuse_another(run, begun, checkpoint)
+    with _training(run):
+        made_again(prepared, RunFolder(run), checkpoint, Terminal(screen, prepared.data.score_name))
+
+
+def _refuse_another(run: Path, begun: Begun, checkpoint: Checkpoint) -> None:
+    if checkpoint.identity != begun.identity:
         raise RunError(
             f"the checkpoint in {run} is of a run with another job, other rules or other data. Put back its own, or "
             f"begin a new run with --out."
         )
-    folder = complete_beginning(run, prepared.plan)
+
+
+@contextmanager
+def _training(run: Path) -> Iterator[None]:
     try:
-        return go_on(prepared, folder, checkpoint, Terminal(screen, prepared.data.score_name))
+        yield
     except Malformed as error:
         raise RunError(f"the checkpoint of {run} holds no training: {error}. Train anew, with another --out.") from None
 

@@ -29,6 +29,7 @@ MODEL, METRICS = "model.safetensors", "metrics.csv"
 PLAN, PLAN_TEXT = "plan.safetensors", "plan.txt"
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 NAMES = (MODEL, METRICS, JOB, PLAN, PLAN_TEXT, CHECKPOINT, PREVIOUS, SUMMARY)
+RESULTS = (MODEL, METRICS, PLAN, PLAN_TEXT)
 HEADER = "epoch,loss,score,largest_violation\n"
 
 
@@ -158,13 +159,25 @@ def complete_beginning(path: Path, plan: Plan) -> RunFolder:
             unfinished(path / name).unlink(missing_ok=True)
         for left in path.glob(f".{PLAN}.*.unfinished"):
             left.unlink(missing_ok=True)
+    complete_plan(path, plan)
+    with _writable(path):
+        if not (path / CHECKPOINT).exists() and not (path / PREVIOUS).exists():
+            write_text(path / METRICS, HEADER)  # a row may be there whose checkpoint is not
+    return RunFolder(path)
+
+
+def complete_plan(path: Path, plan: Plan) -> None:
+    """Write what of the plan is missing. Raises RunError where the disk refuses."""
+    with _writable(path):
         if not (path / PLAN_TEXT).exists():
             write_text(path / PLAN_TEXT, str(plan).rstrip("\n") + "\n")
         if not (path / PLAN).exists():
             plan.save(path / PLAN)
-        if not (path / CHECKPOINT).exists() and not (path / PREVIOUS).exists():
-            write_text(path / METRICS, HEADER)  # a row may be there whose checkpoint is not
-    return RunFolder(path)
+
+
+def missing_results(path: Path) -> list[str]:
+    """Which files of a finished run somebody took away, of those that others read."""
+    return [name for name in RESULTS if not (path / name).exists()]
 
 
 def last_checkpoint(path: Path) -> tuple[Checkpoint | None, str]:

@@ -83,6 +83,12 @@ def go_on(prepared: Prepared, folder: RunFolder, checkpoint: Checkpoint | None, 
         return _compared(prepared, kept, folder, watch, checkpoint)
 
 
+def made_again(prepared: Prepared, folder: RunFolder, checkpoint: Checkpoint, watch: Watch) -> None:
+    """Put weights and metrics back as they were after the epoch of a checkpoint; nothing is trained."""
+    with seeded(prepared.job.job.train.seed):
+        _put_back(checkpoint, _kept(prepared), torch.Generator(), folder, watch)
+
+
 def begun_now(prepared: Prepared) -> Begun:
     """What a run that begins here and now has to remember."""
     place = prepared.job.path.resolve()

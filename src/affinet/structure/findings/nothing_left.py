@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from affinet.structure.determined import determined
 from affinet.structure.findings.looking import Look
-from affinet.structure.lookup.naming import by_rules, counted
+from affinet.structure.lookup.naming import by_rules
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,10 @@ class NothingLeft:
 
     def __str__(self) -> str:
         says = "determines" if len(self.rules) == 1 else "determine"
+        entries = "its one entry" if self.entries == 1 else f"all of its {self.entries:,} entries"
         return (
-            f"nothing is left to train in {self.weight}: {by_rules(self.rules)} {says} all of its "
-            f"{counted(self.entries, 'entry')}. Loosen a rule, or say what is meant with families.fix."
+            f"nothing is left to train in {self.weight}: {by_rules(self.rules)} {says} {entries}. "
+            f"Loosen a rule, or say what is meant with families.fix."
         )
 
 
