@@ -45,6 +45,11 @@ def test_a_pinned_entry_names_the_rules_that_pin_it() -> None:
     assert str(outright).startswith('bias[4] can only be 1: the rule "bias[4] == 1" says so.')
 
 
+def test_all_rules_that_pin_an_entry_are_named_where_a_tiny_coefficient_tells_them_apart() -> None:
+    rules = [(1e-20 * W.bias[0] + W.bias[1:3].sum() == 2).named("tiny"), (W.bias[1] + W.bias[2] == 1).named("sum")]
+    assert shown("bias[0]", *rules).startswith('bias[0] can only be 1e+20: the rules "tiny" and "sum" together say so.')
+
+
 def test_entries_made_equal_by_sums_name_the_rules() -> None:
     rules = [(W.bias[:3].sum() == 1).named("one"), (W.bias[0] + W.bias[1] + W.bias[3] == 1).named("other")]
     found = affinet.explain(affinet.plan(rules), W.bias[2])

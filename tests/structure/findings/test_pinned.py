@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import affinet
 from affinet import families
@@ -87,3 +88,10 @@ def test_a_weight_of_which_nothing_is_left_is_told_once() -> None:
     assert [type(finding) for finding in findings] == [NothingLeft]
     assert str(findings[0]).startswith("nothing is left to train in c: the rule")
     assert str(findings[0]).endswith("all of its 5 entries. Loosen a rule, or say what is meant with families.fix.")
+
+
+def test_all_rules_are_named_where_a_tiny_coefficient_tells_them_apart() -> None:
+    tiny = ((torch.tensor([1e-6, 1, 1]) * W.c[:3]).sum() == 2).named("tiny")
+    (one,) = found(tiny, (W.c[1] + W.c[2] == 1).named("sum"))
+    assert (one.where, one.rules) == ("c[0]", ("tiny", "sum"))
+    assert one.value == pytest.approx(1e6)

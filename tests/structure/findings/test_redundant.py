@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import affinet
 from affinet import families
@@ -78,3 +79,17 @@ def test_no_more_is_tried_than_there_is_time_for(monkeypatch: pytest.MonkeyPatch
     assert first == Redundant("c[1] == c[0]", ("c[0] == c[1]",))
     assert isinstance(late, Overlooked)
     assert late.reason == "redundancy and near-redundancy"
+
+
+@pytest.mark.parametrize("small", [1e-6, 1e-12, 1e-20])
+def test_a_rule_that_a_tiny_coefficient_makes_independent_is_not_told(small: float) -> None:
+    tiny, one = (torch.tensor([small, 1.0]) * W.c[:2]).sum() == 2, W.c[1] == 1
+    assert affinet.plan([tiny, one]).rank == 2
+    assert found(tiny, one) == []
+
+
+def test_beside_a_tiny_coefficient_the_rule_said_twice_is_told() -> None:
+    tiny = (torch.tensor([1e-6, 1.0]) * W.c[:2]).sum() == 2
+    once, twice = (W.c[1] == 1).named("once"), (2 * W.c[1] == 2).named("twice")
+    assert found(tiny, once, twice) == [Redundant("twice", ("once",))]
+    assert found(once, twice, tiny) == [Redundant("twice", ("once",))]
