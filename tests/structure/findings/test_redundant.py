@@ -93,3 +93,11 @@ def test_beside_a_tiny_coefficient_the_rule_said_twice_is_told() -> None:
     once, twice = (W.c[1] == 1).named("once"), (2 * W.c[1] == 2).named("twice")
     assert found(tiny, once, twice) == [Redundant("twice", ("once",))]
     assert found(once, twice, tiny) == [Redundant("twice", ("once",))]
+
+
+def test_what_is_not_looked_for_in_a_symmetric_matrix_with_row_sums_is_said_to_be_no_fault() -> None:
+    w = affinet.weights({"s": (50, 50)})
+    (one,) = affinet.plan([families.symmetric(w.s).named("symmetric"), (w.s.sum(dim=1) == 1).named("rows")]).findings
+    told = 'not looked for: redundancy and near-redundancy among "symmetric" and "rows" (2,550 equations), which would'
+    assert str(one).startswith(told)
+    assert "Nothing is wrong by that: the plan holds as it is" in str(one)
