@@ -67,6 +67,7 @@ def test_one_matrix_over_large_slices() -> None:
         [families.linear([W.long], np.random.default_rng(0).standard_normal((50, 200)), 1)],
         [families.linear([W.c], np.random.default_rng(0).standard_normal((7, 8)).astype(np.float32), 1)],
         [W.s.sum(dim=1) == 1, W.s.sum(dim=0) == 1],
+        [1e-200 * (W.c[0] + W.c[1]) == 1e-200, W.c[1] + W.c[2] == 1],
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,3 +102,10 @@ def test_what_is_not_looked_for_in_a_symmetric_matrix_with_row_sums_is_said_to_b
     told = 'not looked for: redundancy and near-redundancy among "symmetric" and "rows" (2,550 equations), which would'
     assert str(one).startswith(told)
     assert "Nothing is wrong by that: the plan holds as it is" in str(one)
+
+
+def test_what_planning_alone_tells_apart_is_not_told() -> None:
+    tiny = np.array([[-1e-22, -1, 0, 0], [0, -1, -2e-22, 0], [-1e-9, 1e-40, -2e-40, -2e-5], [1e-22, -2e-22, -2, 2]])
+    rules = [families.linear([W.c[:4]], row, row @ [0, 1, 0, -1]) for row in tiny[:, None]]
+    assert affinet.plan(rules).rank == 4
+    assert found(*rules) == []

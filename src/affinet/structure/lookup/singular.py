@@ -52,7 +52,8 @@ class Component:
 
 def factored(batch: Batch, used: Rows, tolerance: Tolerance) -> list[Component]:
     """The components of a batch that `split(used)` made."""
-    norms = np.linalg.norm(batch.matrix, axis=2)
+    largest = np.abs(batch.matrix).max(axis=2)  # the square of 1e-200 would be zero
+    norms = largest * np.linalg.norm(batch.matrix / largest[:, :, None], axis=2)
     matrix, rhs = batch.matrix / norms[:, :, None], batch.rhs / norms
     u, sizes, vt = np.linalg.svd(matrix, full_matrices=False)
     ranks = (sizes > tolerance.rank(*matrix.shape[1:]) * sizes[:, :1]).sum(axis=1)
@@ -67,21 +68,22 @@ def deepened(component: Component, extra: int) -> Component:
 
     A matrix of columns of very different size has small singular values that float64 cannot see beside the large ones,
     and that are well determined (Demmel et al., Linear Algebra Appl. 299, 1999). Its pseudoinverse is found from
-    the matrix with all columns and rows scaled alike; there they are the largest, `1 / size`. The component comes
-    back as it was where that is beyond float64.
+    the matrix with all columns and rows scaled alike; there they are the largest, `1 / size`. Where that is
+    beyond float64 too, they are counted as the factorisation left them.
     """
     rank = component.rank + extra
     rows, scaled, columns = _scaled(component.matrix)
     u, sizes, vt = np.linalg.svd(scaled)
     free = _free(scaled, columns, rank)
+    as_left = replace(component, sizes=np.maximum(component.sizes, SMALLEST), rank=rank)
     if free is None:
-        return component
+        return as_left
     said = np.linalg.qr(u[:, :rank] / rows[:, None])[0]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         inverse = columns[:, None] * (vt[:rank].T / sizes[:rank]) @ u[:, :rank].T * rows
         inverse = inverse - free @ (free.T @ inverse)
     if not np.isfinite(inverse).all():
-        return component
+        return as_left
     left, large, right = np.linalg.svd(inverse @ said @ said.T, full_matrices=False)
     u, sizes, vt = component.u.copy(), component.sizes.copy(), component.vt.copy()
     more, new = slice(component.rank, rank), slice(extra - 1, None, -1)
@@ -101,13 +103,15 @@ def _free(scaled: Floats, columns: Floats, rank: int) -> Floats | None:
     free = np.zeros((len(columns), len(columns) - rank))
     free[order[:rank]], free[order[rank:]] = -np.where(np.abs(tied) > 1e-13, tied, 0.0), np.eye(len(columns) - rank)
     free *= columns[:, None]
-    return np.linalg.qr(free / np.abs(free).max(axis=0))[0]
+    found: Floats = np.linalg.qr(free / np.abs(free).max(axis=0))[0]
+    return found
 
 
 def uncounted(component: Component) -> Floats:
     """Sizes, where all rows and columns are scaled alike, of the singular values that do not count."""
-    sizes: Floats = np.linalg.svd(_scaled(component.matrix)[1], compute_uv=False)
-    return sizes[component.rank :] / sizes[0]
+    sizes = np.linalg.svd(_scaled(component.matrix)[1], compute_uv=False)
+    lost: Floats = sizes[component.rank :] / sizes[0]
+    return lost
 
 
 def _scaled(matrix: Floats) -> tuple[Floats, Floats, Floats]:
