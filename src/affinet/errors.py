@@ -62,16 +62,22 @@ class ShapeError(AffinetError, ValueError):
 
 
 class UnknownWeightError(AffinetError, AttributeError, LookupError):
-    """A name that no weight has."""
+    """A name that no weight has, or none that the rules of a plan speak of."""
 
-    def __init__(self, asked: str, names: Iterable[str], *, inside: str = "") -> None:
+    def __init__(self, asked: str, names: Iterable[str], *, inside: str = "", of_plan: bool = False) -> None:
         known = sorted(names)
         near = difflib.get_close_matches(asked, known, n=3, cutoff=0.5)
         where = f" under {inside!r}" if inside else ""
         message = f"there is no weight named {asked!r}{where}."
+        if of_plan:
+            message = f"no rule of this plan speaks of a weight named {asked!r}."
         if near:
             message += f" Did you mean {_either(near)}?"
-        message += f" There are: {_shortened(known)}." if known else " There are no weights at all."
+        message += (
+            f" {'Its rules speak of' if of_plan else 'There are'}: {_shortened(known)}."
+            if known
+            else " There are no weights at all."
+        )
         super().__init__(message)
 
 

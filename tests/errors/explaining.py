@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import affinet
-from affinet.errors import RuleError, UnknownWeightError
+from affinet.errors import RuleError, ShapeError, UnknownWeightError
 from tests.errors.case import case
-from tests.errors.symbols import W, b, w
+from tests.errors.symbols import W, w
 
 PLAN = affinet.plan(W.sum(dim=1) == 1)
 
@@ -22,12 +22,17 @@ def explaining_a_number() -> object:
 
 @case(UnknownWeightError, "A weight that no rule of the plan speaks of.", "Name one that they speak of.")
 def explaining_another_weight() -> object:
-    return affinet.explain(PLAN, b[0])
+    return affinet.explain(PLAN, "hidden.bias[0]")
 
 
 @case(UnknownWeightError, "A misspelt weight.", "Take one of those listed.")
 def explaining_a_misspelt_weight() -> object:
     return affinet.explain(PLAN, "hidden.weigth[0, 0]")
+
+
+@case(ShapeError, "A weight of another model, of the same name and another shape.", "Take the plan's own symbols.")
+def explaining_a_weight_of_another_shape() -> object:
+    return affinet.explain(PLAN, affinet.weights({"hidden.weight": (5, 4)}).hidden.weight[0, 0])
 
 
 @case(RuleError, "An index that is no number.", "Write integers and slices.")

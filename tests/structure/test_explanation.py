@@ -45,6 +45,11 @@ def test_a_pinned_entry_names_the_rules_that_pin_it() -> None:
     assert str(outright).startswith('bias[4] can only be 1: the rule "bias[4] == 1" says so.')
 
 
+def test_all_rules_that_pin_an_entry_are_named_where_a_tiny_coefficient_tells_them_apart() -> None:
+    rules = [(1e-20 * W.bias[0] + W.bias[1:3].sum() == 2).named("tiny"), (W.bias[1] + W.bias[2] == 1).named("sum")]
+    assert shown("bias[0]", *rules).startswith('bias[0] can only be 1e+20: the rules "tiny" and "sum" together say so.')
+
+
 def test_entries_made_equal_by_sums_name_the_rules() -> None:
     rules = [(W.bias[:3].sum() == 1).named("one"), (W.bias[0] + W.bias[1] + W.bias[3] == 1).named("other")]
     found = affinet.explain(affinet.plan(rules), W.bias[2])
@@ -61,6 +66,23 @@ def test_an_entry_that_is_held_and_not_determined() -> None:
 def test_an_entry_in_no_rule() -> None:
     assert shown("bias[8]", W.bias[0] == 1).startswith("bias[8] is in no rule: nothing constrains it.\n  free: 1 ")
     assert shown("big[3, 3]", families.symmetric(W.big)).startswith("big[3, 3] is in no rule")
+
+
+def test_a_weight_of_the_model_that_no_rule_speaks_of() -> None:
+    assert shown(W.hidden.weight[0, 1], W.bias[0] == 1) == (
+        "hidden.weight[0, 1] is in no rule: nothing constrains it.\n  free: 1 (0 is determined, 1 is free)"
+    )
+    assert shown(W.hidden.weight, W.bias[0] == 1).startswith("hidden.weight: 24 entries\n  24 in no rule\n  free: 1 ")
+
+
+def test_the_sample_of_a_large_weight_sees_a_diagonal_as_often_as_it_is_there() -> None:
+    w = affinet.weights({"square": (64, 64)})
+    found = affinet.explain(affinet.plan([families.banded(w.square, 0, 0)]), "square")
+    assert found.looked_at == 50
+    assert found.determined >= 47
+    assert found.untouched <= 3
+    halves = affinet.explain(affinet.plan([w.square[:32] == 0]), "square")
+    assert halves.determined == 25
 
 
 def test_mirrors_pairs_and_borders() -> None:
@@ -105,7 +127,7 @@ bias[:7]: 7 entries
   free: 0.571 on average (0 is determined, 1 is free)
   by "bias[0] == 1", "a tie" and "a sum\""""
     )
-    assert "big: 160,000 entries, of which 50 were looked at, evenly spread" in shown("big", W.big.sum(dim=1) == 1)
+    assert "big: 160,000 entries, of which 50 were looked at, drawn at random" in shown("big", W.big.sum(dim=1) == 1)
     assert shown(W.bias[:1], *rules).startswith("bias[0] can only be 1")
 
 
@@ -119,14 +141,17 @@ def test_frozen_weights_are_said_to_be_constants() -> None:
     assert "frozen" not in str(affinet.explain(handle.plan, "weight[0, 0]"))
     text = str(affinet.explain(handle.projector.plan, "bias[0]"))
     assert text.startswith("bias[0] is frozen: in this plan it is a constant, at the value it had.\n  free: 0 ")
-    with pytest.raises(affinet.UnknownWeightError, match="no weight named 'ias'"):
+    assert str(affinet.explain(handle.projector.plan, w.bias[0])) == text
+    with pytest.raises(affinet.UnknownWeightError, match="no rule of this plan speaks of a weight named 'ias'"):
         affinet.explain(handle.projector.plan, "ias[0]")
 
 
 @pytest.mark.parametrize(
     ("entry", "error", "match"),
     [
-        ("nothing[0]", affinet.UnknownWeightError, "no weight named 'nothing'"),
+        ("nothing[0]", affinet.UnknownWeightError, "no rule of this plan speaks of a weight named 'nothing'"),
+        ("bia[0]", affinet.UnknownWeightError, "Did you mean 'bias'.* Its rules speak of: bias"),
+        (2 * W.big[0, 0], affinet.errors.RuleError, "is computed from weights"),
         ("bias[9]", affinet.ShapeError, "out of range"),
         ("bias[0, 1]", affinet.ShapeError, "bias"),
         ("bias[a]", affinet.errors.RuleError, "is no entry: an index holds integers and slices"),
@@ -136,7 +161,7 @@ def test_frozen_weights_are_said_to_be_constants() -> None:
         (2 * W.bias[0], affinet.errors.RuleError, "is computed from weights; explain takes entries as they are"),
         (W.bias.sum(), affinet.errors.RuleError, "is computed from weights"),
         (W.bias[0] + W.bias[1], affinet.errors.RuleError, "is computed from weights"),
-        (affinet.weights({"bias": (4,)}).bias[0], affinet.UnknownWeightError, "bias"),
+        (affinet.weights({"bias": (4,)}).bias[0], affinet.ShapeError, r"shape \(4,\) here and \(9,\) in this plan"),
     ],
     ids=str,
 )

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from affinet.errors import RuleError, UnknownWeightError, visible
+from affinet.errors import RuleError, ShapeError, UnknownWeightError, visible
 from affinet.language.expression import Expression, weight
-from affinet.language.terms import Parameter
+from affinet.language.terms import Integers, Parameter, Term
 from affinet.structure.lookup.incidence import Equation, Incidence
 from affinet.structure.lookup.naming import by_rules, counted, cut, named_columns, quoted
 from affinet.structure.lookup.standing import class_of, freedom, known, standing
@@ -19,7 +19,7 @@ from affinet.structure.lookup.tracing import deciding, nearby, path, relating
 from affinet.structure.plan import Plan
 
 MOST_LOOKED_AT = 50
-"""Entries of a slice that are looked at, evenly spread; the explanation says of how many."""
+"""Entries of a slice that are looked at, one at random in each equal part of it; the explanation says of how many."""
 MOST_SHOWN = 6
 """Equations that are shown; `Explanation.equations` says how many there are."""
 MOST_TERMS = 4
@@ -113,7 +113,7 @@ class SliceExplanation:
     def __str__(self) -> str:
         some = f"{counted(self.entries, 'entry')}"
         if self.looked_at < self.entries:
-            some += f", of which {self.looked_at:,} were looked at, evenly spread"
+            some += f", of which {self.looked_at:,} were looked at, drawn at random"
         lines = [f"{self.where}: {some}"]
         for count, what in (
             (self.determined, "determined: can take one value only"),
@@ -134,8 +134,9 @@ def explain(plan: Plan, entry: str | Expression) -> Explanation | SliceExplanati
     """Why an entry is what it is; of a slice, what holds its entries.
 
     `entry`: text such as `"hidden.weight[0, 1]"` or `"hidden.weight[0, :]"`, or the indexed weight itself,
-    `w.hidden.weight[0, 1]`. Time follows the description of the rules, not the size of the weights. Raises
-    UnknownWeightError for a weight that no rule of the plan speaks of and ShapeError for an index that does not fit,
+    `w.hidden.weight[0, 1]`. Time follows the description of the rules, not the size of the weights. A plan knows the
+    weights that its rules speak of: of another one, an indexed weight is answered ("in no rule") and text raises
+    UnknownWeightError. Raises ShapeError for an index that does not fit or a weight of another shape than the plan's,
     RuleError for anything that is no entry or slice of one weight.
     """
     if not isinstance(plan, Plan):
@@ -143,10 +144,21 @@ def explain(plan: Plan, entry: str | Expression) -> Explanation | SliceExplanati
     if isinstance(entry, str) and _frozen(plan, entry):
         return Explanation(entry.strip(), 0.0, None, (), 0, "", entry.strip(), (), 0, (), constants=True)
     said = _read(plan, entry)
+    if _term(said, 0).parameter not in plan.parameters:
+        return _of_other(plan, str(said), said.size)
     incidence = plan.incidence
     if said.size == 1:
         return _of_entry(plan, incidence, _column(plan, said, 0))
     return _of_slice(plan, incidence, said)
+
+
+def _of_other(plan: Plan, said: str, size: int) -> Explanation | SliceExplanation:
+    """Of a weight that exists, its symbol says so, and that the plan does not know."""
+    if _frozen(plan, said):
+        return Explanation(said, 0.0, None, (), 0, "", said, (), 0, (), constants=True)
+    if size == 1:
+        return Explanation(said, 1.0, None, (), 0, "", said, (), 0, (), constants=False)
+    return SliceExplanation(said, size, size, 0, 0, 0, size, 1.0, ())
 
 
 def _of_entry(plan: Plan, incidence: Incidence, column: int) -> Explanation:
@@ -197,7 +209,7 @@ def _reasons(
 
 
 def _of_slice(plan: Plan, incidence: Incidence, said: Expression) -> SliceExplanation:
-    places = np.unique(np.linspace(0, said.size - 1, min(said.size, MOST_LOOKED_AT)).round().astype(np.int64))
+    places = _sample(said.size)
     counts, rules, free = Counter[str](), dict[str, None](), list[float | None]()
     for place in places.tolist():
         column = _column(plan, said, place)
@@ -227,6 +239,13 @@ def _of_slice(plan: Plan, incidence: Incidence, said: Expression) -> SliceExplan
     )
 
 
+def _sample(size: int) -> Integers:
+    """Places in a slice, one drawn from each of equal parts: steps of one length would meet a diagonal or a stripe."""
+    parts = min(size, MOST_LOOKED_AT)
+    bounds = [part * size // parts for part in range(parts + 1)]
+    return np.random.default_rng(0).integers(bounds[:-1], bounds[1:])
+
+
 def _read(plan: Plan, entry: str | Expression) -> Expression:
     known_weights = {parameter.name: parameter for parameter in plan.parameters}
     said = _parsed(entry, known_weights) if isinstance(entry, str) else entry
@@ -236,8 +255,12 @@ def _read(plan: Plan, entry: str | Expression) -> Expression:
             f"w.hidden.weight[0, 1]."
         )
     for term in said.terms:
-        if known_weights.get(term.parameter.name) != term.parameter:
-            raise UnknownWeightError(term.parameter.name, known_weights)
+        planned = known_weights.get(term.parameter.name, term.parameter)
+        if planned != term.parameter:
+            raise ShapeError(
+                f"{planned.name} has the shape {term.parameter.shape} here and {planned.shape} in this plan: it "
+                f"was made for another model. Take the symbols that its rules were said with, or plan for this model."
+            )
     return said
 
 
@@ -254,7 +277,7 @@ def _parsed(text: str, weights: dict[str, Parameter]) -> Expression:
     """`name` or `name[index, …]`, an index being an integer, a slice or `...`."""
     name, bracket, rest = text.strip().partition("[")
     if name.strip() not in weights:
-        raise UnknownWeightError(name.strip(), weights)
+        raise UnknownWeightError(name.strip(), weights, of_plan=True)
     whole = weight(weights[name.strip()])
     if not bracket:
         return whole
@@ -275,12 +298,17 @@ def _index(part: str) -> object:
 
 
 def _column(plan: Plan, said: Expression, place: int) -> int:
-    """The column of an entry of an indexed weight. Raises RuleError for sums and multiples."""
+    term = _term(said, place)
+    return plan.system.layout.start(term.parameter) + term.offset
+
+
+def _term(said: Expression, place: int) -> Term:
+    """The one term of an entry of an indexed weight. Raises RuleError for sums and multiples."""
     one = said[tuple(int(k) for k in np.unravel_index(place, said.shape))]
     plain = len(one.terms) == 1 and not one.terms[0].variables and not one.terms[0].factors
     if not plain or one.terms[0].scalar != 1.0 or np.any(one.constant):
         raise RuleError(f"({said}) is computed from weights; explain takes entries as they are, such as w.a[0, 1].")
-    return plan.system.layout.start(one.terms[0].parameter) + one.terms[0].offset
+    return one.terms[0]
 
 
 def _said(plan: Plan, equation: Equation) -> Said:

@@ -67,6 +67,7 @@ def test_one_matrix_over_large_slices() -> None:
         [families.linear([W.long], np.random.default_rng(0).standard_normal((50, 200)), 1)],
         [families.linear([W.c], np.random.default_rng(0).standard_normal((7, 8)).astype(np.float32), 1)],
         [W.s.sum(dim=1) == 1, W.s.sum(dim=0) == 1],
+        [1e-200 * (W.c[0] + W.c[1]) == 1e-200, W.c[1] + W.c[2] == 1],
     ],
     ids=str,
 )
@@ -77,3 +78,33 @@ def test_ordinary_rules_are_not_told(rules: list[affinet.Constraint]) -> None:
 def test_the_bound_is_half_the_digits_of_the_constants() -> None:
     assert smallest_told(Tolerance()) == pytest.approx(2.0**26)
     assert smallest_told(Tolerance(epsilon=2.0**-23)) == 1e4
+
+
+@pytest.mark.parametrize("small", [1e-6, 1e-20, 1e-300])
+def test_rules_that_only_a_tiny_coefficient_tells_apart(small: float) -> None:
+    rules = [(small * W.c[0] + W.c[1] == 2).named("tiny"), (W.c[1] == 1).named("one")]
+    (one,) = found(*rules)
+    assert isinstance(one, NearlyContradictory)
+    assert one.rules == ("tiny", "one")
+    assert one.distance == pytest.approx(1 / small)
+    assert one.condition == pytest.approx(2 / small)
+
+
+@pytest.mark.parametrize("small", [1e-5, 1e-6])
+def test_a_matrix_in_float32_is_told_of_like_one_in_float64(small: float) -> None:
+    matrix = np.array([[small, 1, 0, 0], [0, 1, 0, 0]], np.float32)
+    (one,) = found(families.linear([W.c[:4]], matrix, np.array([2, 1], np.float32)))
+    assert isinstance(one, NearlyContradictory)
+    assert one.distance == pytest.approx(1 / small, rel=1e-5)
+
+
+def test_rules_that_agree_beside_a_tiny_coefficient_are_not_far_away() -> None:
+    (one,) = found(1e-20 * W.c[0] + W.c[1] == 1, W.c[1] == 1)
+    assert isinstance(one, NearlyRedundant)
+    assert one.condition == pytest.approx(2e20)
+
+
+def test_the_distance_is_that_of_the_nearest_solution_where_entries_stay_free() -> None:
+    (one,) = found(1e-18 * W.c[0] + 1e-18 * W.c[3] + W.c[1] + W.c[2] == 2, W.c[1] + W.c[2] == 1)
+    assert isinstance(one, NearlyContradictory)
+    assert one.distance == pytest.approx(1e18 / np.sqrt(2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import affinet
 from affinet import families
@@ -92,3 +93,10 @@ def test_a_weight_of_which_nothing_is_left_is_told_once() -> None:
 def test_a_weight_of_one_entry_has_nothing_left() -> None:
     assert "determines its one entry. Loosen" in str(NothingLeft("c", 1, ("r",)))
     assert "determines all of its 2,000 entries. Loosen" in str(NothingLeft("c", 2000, ("r",)))
+
+
+def test_all_rules_are_named_where_a_tiny_coefficient_tells_them_apart() -> None:
+    tiny = ((torch.tensor([1e-6, 1, 1]) * W.c[:3]).sum() == 2).named("tiny")
+    (one,) = found(tiny, (W.c[1] + W.c[2] == 1).named("sum"))
+    assert (one.where, one.rules) == ("c[0]", ("tiny", "sum"))
+    assert one.value == pytest.approx(1e6)

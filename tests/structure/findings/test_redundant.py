@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 import affinet
 from affinet import families
@@ -78,3 +80,32 @@ def test_no_more_is_tried_than_there_is_time_for(monkeypatch: pytest.MonkeyPatch
     assert first == Redundant("c[1] == c[0]", ("c[0] == c[1]",))
     assert isinstance(late, Overlooked)
     assert late.reason == "redundancy and near-redundancy"
+
+
+@pytest.mark.parametrize("small", [1e-6, 1e-12, 1e-20])
+def test_a_rule_that_a_tiny_coefficient_makes_independent_is_not_told(small: float) -> None:
+    tiny, one = (torch.tensor([small, 1.0]) * W.c[:2]).sum() == 2, W.c[1] == 1
+    assert affinet.plan([tiny, one]).rank == 2
+    assert found(tiny, one) == []
+
+
+def test_beside_a_tiny_coefficient_the_rule_said_twice_is_told() -> None:
+    tiny = (torch.tensor([1e-6, 1.0]) * W.c[:2]).sum() == 2
+    once, twice = (W.c[1] == 1).named("once"), (2 * W.c[1] == 2).named("twice")
+    assert found(tiny, once, twice) == [Redundant("twice", ("once",))]
+    assert found(once, twice, tiny) == [Redundant("twice", ("once",))]
+
+
+def test_what_is_not_looked_for_in_a_symmetric_matrix_with_row_sums_is_said_to_be_no_fault() -> None:
+    w = affinet.weights({"s": (50, 50)})
+    (one,) = affinet.plan([families.symmetric(w.s).named("symmetric"), (w.s.sum(dim=1) == 1).named("rows")]).findings
+    told = 'not looked for: redundancy and near-redundancy among "symmetric" and "rows" (2,550 equations), which would'
+    assert str(one).startswith(told)
+    assert "Nothing is wrong by that: the plan holds as it is" in str(one)
+
+
+def test_what_planning_alone_tells_apart_is_not_told() -> None:
+    tiny = np.array([[-1e-22, -1, 0, 0], [0, -1, -2e-22, 0], [-1e-9, 1e-40, -2e-40, -2e-5], [1e-22, -2e-22, -2, 2]])
+    rules = [families.linear([W.c[:4]], row, row @ [0, 1, 0, -1]) for row in tiny[:, None]]
+    assert affinet.plan(rules).rank == 4
+    assert found(*rules) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +12,8 @@ import numpy as np
 from affinet.structure.blocks import Block
 from affinet.structure.elimination.components import Giant, split
 from affinet.structure.lookup.incidence import SMALL
-from affinet.structure.lookup.singular import Component, factored
-from affinet.structure.lookup.together import groups_of
+from affinet.structure.lookup.singular import Component, deepened, factored, uncounted
+from affinet.structure.lookup.together import groups_of, rank_of
 from affinet.system.distinct import distinct
 from affinet.system.rows import Rows
 from affinet.system.system import System
@@ -72,6 +73,7 @@ class Look:
             if group.rows is None:
                 continue
             used = group.rows.select(np.flatnonzero(group.rows.lengths > 0))
+            own: list[Component] = []
             for batch in split(used, np.zeros(used.count)):
                 if isinstance(batch, Giant):
                     left |= {int(k) for k in distinct(used.rule[batch.rows])}
@@ -81,7 +83,9 @@ class Look:
                 if (max(r, n) > LARGEST and min(r, n) > 2) or work > MOST_WORK:
                     left |= {int(rule) for rule in distinct(used.rule[batch.rows].ravel())}
                     continue
-                found += factored(batch, used, self.system.tolerance)
+                own += factored(batch, used, self.system.tolerance)
+            missed = used.count - sum(len(component.rhs) for component in own)
+            found += _as_planned(own, rank_of(group.blocks).low - missed)
         return tuple(found), tuple(sorted(left))
 
     def meant(self, rules: Sequence[int]) -> bool:
@@ -91,3 +95,21 @@ class Look:
     def names(self, rules: Sequence[int]) -> tuple[str, ...]:
         """What reports call some rules."""
         return tuple(self.system.rules[rule].name for rule in rules)
+
+
+def _as_planned(components: list[Component], rank: int) -> list[Component]:
+    """The components of a group with as many independent equations as planning found in them, at the least.
+
+    Planning eliminates, and tells equations apart by coefficients far too small for the singular values of all.
+    """
+    missing = rank - sum(component.rank for component in components)
+    if missing <= 0:
+        return components
+    lost = [
+        (float(size), place)
+        for place, component in enumerate(components)
+        if component.rank < len(component.sizes)
+        for size in uncounted(component)
+    ]
+    extra = Counter(place for _, place in sorted(lost, reverse=True)[:missing])
+    return [deepened(one, extra[place]) if extra[place] else one for place, one in enumerate(components)]

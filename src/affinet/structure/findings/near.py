@@ -16,7 +16,7 @@ from affinet.structure.lookup.naming import by_rules, named_columns
 from affinet.structure.lookup.singular import Component
 from affinet.structure.lookup.standing import columns_of
 from affinet.structure.lookup.tracing import MOST_ENTRIES, nearby
-from affinet.system.tolerance import Tolerance
+from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
 LARGE = 1e4
 """No condition number below this is told of, whatever the constants are."""
@@ -108,14 +108,22 @@ def _of_component(look: Look, component: Component, condition: float) -> NearlyR
     weakest = component.u[:, component.rank - 1]
     strong = np.abs(weakest) > 0.1 * np.abs(weakest).max()
     where = named_columns(look.system.layout, np.sort(component.columns[(component.matrix[strong] != 0).any(axis=0)]))
-    along = (component.u[:, : component.rank].T @ component.rhs) / component.sizes[: component.rank]
-    distance, alone = float(np.linalg.norm(along)), float(np.abs(component.rhs).max())
+    distance, alone = _distance(component), float(np.abs(component.rhs).max())
     few = 1.0 / float((weakest**4).sum()) <= CONCENTRATED or condition >= ALONE * _worst_alone(component, rules)
     if few and distance > FAR * alone > 0.0:
         return NearlyContradictory(where, distance, alone, condition, look.names(rules))
     if condition >= smallest_told(look.system.tolerance):
         return NearlyRedundant(where, condition, look.names(rules))
     return None
+
+
+def _distance(component: Component) -> float:
+    """Of the nearest solution from zero. A right-hand side along a combination counts from its rounding on."""
+    said = component.u[:, : component.rank].T @ component.rhs
+    said[np.abs(said) <= 8.0 * DOUBLE_EPSILON * np.linalg.norm(component.rhs)] = 0.0
+    along = said / component.sizes[: component.rank]
+    largest = float(np.abs(along).max())
+    return largest * float(np.linalg.norm(along / largest)) if largest else 0.0
 
 
 def _weakest(component: Component) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ class Overlooked:
     def __str__(self) -> str:
         one = len(self.rules) == 1
         return (
-            f"not looked at: {self.reason} {'of' if one else 'among'} {quoted(self.rules, 3)} "
-            f"({counted(self.equations, 'equation')}), which would take long. Plan fewer of them to see."
+            f"not looked for: {self.reason} {'of' if one else 'among'} {quoted(self.rules, 3)} "
+            f"({counted(self.equations, 'equation')}), which would take long. Nothing is wrong by that: the plan holds "
+            f"as it is, and is only not checked for this. Plan fewer of them to see."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 
@@ -27,6 +28,9 @@ LARGEST_PLANNED = 2**16
 """Entries of irregular blocks up to which a group of large rules is planned again."""
 MOST_OTHERS = 12
 """Other rules up to which those that are not needed are left out, one by one."""
+
+FINE = 1e-8
+"""Smallest singular value from which ten digits tell equations apart."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class _Alike:
     def found(self) -> Iterator[Redundant | Overlooked]:
         late = set[int]()
         for rule in sorted(self._open, reverse=True):
+            if not self._spare(rule):
+                continue
             sources = self._twins(rule)
             if sources is None and self._work > MOST_WORK:
                 late.add(rule)
@@ -86,6 +92,11 @@ class _Alike:
                 self._gone.add(rule)
                 yield Redundant(self._look.names([rule])[0], self._look.names(self._fewer(rule, sources)))
         yield from self._overlooked(late)
+
+    def _spare(self, rule: int) -> bool:
+        """Whether planning counts as many redundant equations as the rule and those that are gone have together."""
+        gone = [rule, *self._gone]
+        return all(np.isin(one.rule, gone).sum() <= len(one.rhs) - one.rank for one in self._of[rule])
 
     def _overlooked(self, late: set[int]) -> Iterator[Overlooked]:
         """By group, less those of full rank (none of their rules can be redundant) and those of ties alone."""
@@ -105,6 +116,8 @@ class _Alike:
         """Rules that say each equation of this one word for word, but for a factor; None where one has no such twin."""
         twins: set[int] = set()
         for component in self._of[rule]:
+            if component.sizes[component.rank - 1] < FINE:
+                return None
             if id(component) not in self._labels:
                 self._labels[id(component)] = _labels(component.matrix)
             labels, own = self._labels[id(component)], component.rule == rule
@@ -128,6 +141,8 @@ class _Alike:
             said, *_ = np.linalg.lstsq(component.matrix[rest].T, component.matrix[own].T, rcond=None)
             gap = component.matrix[own] - said.T @ component.matrix[rest]
             bound = self._look.system.tolerance.rank(*component.matrix.shape) * max(component.sizes[0], 1.0)
+            # A rule that is needed is off by the smallest singular value at the least, spread over its equations.
+            bound = min(bound, 0.5 * float(component.sizes[component.rank - 1]) / sqrt(own.sum()))
             if np.linalg.norm(gap, axis=1).max() > bound:
                 return None
             used = np.abs(said).max(axis=1) > 1e-9

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import linalg
 
 from affinet.language.terms import Floats, Integers
 from affinet.structure.elimination.components import Batch
 from affinet.system.distinct import distinct
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
+
+SMALLEST = 1e-100
+"""Largest number of a column below which it is not scaled up wholly: its inverse would overflow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,8 @@ class Component:
 
 def factored(batch: Batch, used: Rows, tolerance: Tolerance) -> list[Component]:
     """The components of a batch that `split(used)` made."""
-    norms = np.linalg.norm(batch.matrix, axis=2)
+    largest = np.abs(batch.matrix).max(axis=2)  # the square of 1e-200 would be zero
+    norms = largest * np.linalg.norm(batch.matrix / largest[:, :, None], axis=2)
     matrix, rhs = batch.matrix / norms[:, :, None], batch.rhs / norms
     u, sizes, vt = np.linalg.svd(matrix, full_matrices=False)
     ranks = (sizes > tolerance.rank(*matrix.shape[1:]) * sizes[:, :1]).sum(axis=1)
@@ -56,3 +61,66 @@ def factored(batch: Batch, used: Rows, tolerance: Tolerance) -> list[Component]:
         Component(nodes, matrix[k], rhs[k], used.rule[rows], used.index[rows], u[k], sizes[k], vt[k], int(ranks[k]))
         for k, (nodes, rows) in enumerate(zip(batch.nodes, batch.rows, strict=True))
     ]
+
+
+def deepened(component: Component, extra: int) -> Component:
+    """The component with `extra` more singular values counted, those that the factorisation loses in its rounding.
+
+    A matrix of columns of very different size has small singular values that float64 cannot see beside the large ones,
+    and that are well determined (Demmel et al., Linear Algebra Appl. 299, 1999). Its pseudoinverse is found from
+    the matrix with all columns and rows scaled alike; there they are the largest, `1 / size`. Where that is
+    beyond float64 too, they are counted as the factorisation left them.
+    """
+    rank = component.rank + extra
+    rows, scaled, columns = _scaled(component.matrix)
+    u, sizes, vt = np.linalg.svd(scaled)
+    free = _free(scaled, columns, rank)
+    as_left = replace(component, sizes=np.maximum(component.sizes, SMALLEST), rank=rank)
+    if free is None:
+        return as_left
+    said = np.linalg.qr(u[:, :rank] / rows[:, None])[0]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        inverse = columns[:, None] * (vt[:rank].T / sizes[:rank]) @ u[:, :rank].T * rows
+        inverse = inverse - free @ (free.T @ inverse)
+    if not np.isfinite(inverse).all():
+        return as_left
+    left, large, right = np.linalg.svd(inverse @ said @ said.T, full_matrices=False)
+    u, sizes, vt = component.u.copy(), component.sizes.copy(), component.vt.copy()
+    more, new = slice(component.rank, rank), slice(extra - 1, None, -1)
+    u[:, more], sizes[more], vt[more] = right[new].T, 1.0 / large[new], left[:, new].T
+    return replace(component, u=u, sizes=sizes, vt=vt, rank=rank)
+
+
+def _free(scaled: Floats, columns: Floats, rank: int) -> Floats | None:
+    """Orthonormal directions that the matrix `scaled / columns` does not see, None where it has not so many rows.
+
+    Each is found by elimination, as one entry and those that follow it, so that none drowns in a larger one.
+    """
+    _, r, order = linalg.qr(scaled, mode="economic", pivoting=True)
+    if not np.diag(r)[:rank].all():
+        return None
+    tied = linalg.solve_triangular(r[:rank, :rank], r[:rank, rank:])
+    free = np.zeros((len(columns), len(columns) - rank))
+    free[order[:rank]], free[order[rank:]] = -np.where(np.abs(tied) > 1e-13, tied, 0.0), np.eye(len(columns) - rank)
+    free *= columns[:, None]
+    found: Floats = np.linalg.qr(free / np.abs(free).max(axis=0))[0]
+    return found
+
+
+def uncounted(component: Component) -> Floats:
+    """Sizes, where all rows and columns are scaled alike, of the singular values that do not count."""
+    sizes = np.linalg.svd(_scaled(component.matrix)[1], compute_uv=False)
+    lost: Floats = sizes[component.rank :] / sizes[0]
+    return lost
+
+
+def _scaled(matrix: Floats) -> tuple[Floats, Floats, Floats]:
+    """`rows, scaled, columns` with `scaled = diag(rows) · matrix · diag(columns)`: no row or column of it is small."""
+    rows, columns = np.ones(matrix.shape[0]), np.ones(matrix.shape[1])
+    scaled = matrix
+    for _ in range(3):
+        columns = columns / np.maximum(np.abs(scaled).max(axis=0), SMALLEST)
+        scaled = rows[:, None] * matrix * columns
+        rows = rows / np.maximum(np.abs(scaled).max(axis=1), SMALLEST)
+        scaled = rows[:, None] * matrix * columns
+    return rows, scaled, columns

@@ -8,7 +8,7 @@ import numpy as np
 
 from affinet.structure.elimination.components import Batch, split
 from affinet.structure.lookup.incidence import Equation, Incidence
-from affinet.structure.lookup.singular import Component, factored
+from affinet.structure.lookup.singular import Component, deepened, factored
 from affinet.system.rows import gather_rows
 
 MOST_VISITED = 4_000
@@ -73,8 +73,13 @@ def nearby(incidence: Incidence, column: int) -> Component | None:
 
 
 def deciding(component: Component, column: int) -> tuple[int, ...]:
-    """The rules that determine an entry of a component."""
-    return component.saying((component.columns == column).astype(np.float64))
+    """The rules that determine an entry of a component: of as many singular values as it takes."""
+    one = (component.columns == column).astype(np.float64)
+    for _ in range(len(component.sizes) - component.rank):
+        if np.linalg.norm(component.basis @ one) > 1.0 - 1e-6:
+            break
+        component = deepened(component, 1)
+    return component.saying(one)
 
 
 def relating(component: Component, column: int, other: int) -> tuple[int, ...]:
