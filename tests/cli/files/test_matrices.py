@@ -181,3 +181,18 @@ def test_a_table_that_is_no_matrix_is_told_by_its_line(tmp_path: Path, text: str
     way_out = r"\. Write one row of numbers a line, separated by commas, without a header\."
     with pytest.raises(DataError, match=r"A\.csv, " + said + way_out):
         read_matrix(tmp_path / "A.csv")
+
+
+@pytest.mark.parametrize("starts", [[0, 2, 0], [0, 2**31 - 1, -(2**31)], [0, -1, 0]])
+def test_starts_that_fall_are_refused_before_scipy_writes_beyond_its_memory(tmp_path: Path, starts: list[int]) -> None:
+    """With a last start of 0 scipy checks no order, and differences of 32 bits wrap round."""
+    np.savez(
+        tmp_path / "A.npz",
+        format=np.array("csc"),
+        shape=np.array([4, 2]),
+        data=np.ones(2),
+        indices=np.zeros(2, np.int32),
+        indptr=np.array(starts, np.int32),
+    )
+    with pytest.raises(DataError, match=r"fall where they must rise|not a readable"):
+        read_matrix(tmp_path / "A.npz")

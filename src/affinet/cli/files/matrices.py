@@ -146,6 +146,9 @@ def _finite_numbers(path: Path, found: Any) -> Any:
 def _with_right_indices(matrix: Any) -> Any:
     """The matrix, its rows and columns listed; scipy's fast paths trust indices, and a file can lie."""
     if matrix.format in ("csr", "csc", "bsr"):
+        # scipy looks at no order where the last start is 0, and at differences of 32 bits, which can wrap round.
+        if (matrix.indptr[1:] < matrix.indptr[:-1]).any():
+            raise ValueError("the starts of its rows or columns fall where they must rise")
         matrix.check_format(full_check=True)
     rows, columns = matrix.shape
     if rows > MOST_ROWS:
