@@ -181,8 +181,8 @@ def _view(value: object, where: str, rows: Sequence[Array]) -> View:
     shape = integers(said["shape"], f"shape of {where}", 1)
     strides = integers(said["strides"], f"strides of {where}", -MOST)
     offset = integer(said["offset"], f"offset of {where}")
-    if len(shape) != len(strides) or len(shape) > MOST_AXES or prod(shape) > MOST:
-        raise Malformed(f"{where} has {len(shape)} axes and {len(strides)} strides, or more entries than 64 bits count")
+    if len(shape) != len(strides) or len(shape) > MOST_AXES or 8 * prod(shape) > MOST:
+        raise Malformed(f"{where} has {len(shape)} axes and {len(strides)} strides, or more bytes than 64 bits count")
     reach = [step * (n - 1) for step, n in zip(strides, shape, strict=True)]
     low, high = offset + sum(r for r in reach if r < 0), offset + sum(r for r in reach if r > 0)
     if low < 0 or high >= rows[row].size:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from affinet.language.terms import Integers, Parameter
+from affinet.structure.blocks import others
 from affinet.structure.findings.looking import LINEAR, Look
 from affinet.structure.findings.order import OtherOrder, other_order
 from affinet.structure.findings.overlooked import Overlooked
@@ -96,14 +97,19 @@ def _empty(look: Look, rule: str, rows: Rows, listed: list[Parameter], *, sparse
     missing = []
     for parameter in listed:
         start = look.system.layout.start(parameter)
-        left = np.setdiff1d(np.arange(parameter.size), used - start, assume_unique=True)
-        if len(left):
-            missing.append((parameter, left))
-    whole = [(parameter, left) for parameter, left in missing if len(left) == parameter.size]
+        read = used[(used >= start) & (used < start + parameter.size)] - start
+        if len(read) < parameter.size:
+            missing.append((parameter, read))
+    whole = [(parameter, read) for parameter, read in missing if not len(read)]
     told = whole or (missing if not sparse and FEW * (total - len(used)) <= total else [])
     if told:
-        where = ", ".join(named(parameter, left) for parameter, left in told[:3])
-        yield EmptyColumns(rule, where, sum(len(left) for _, left in told), total)
+        where = ", ".join(_unread(parameter, read) for parameter, read in told[:3])
+        yield EmptyColumns(rule, where, sum(parameter.size - len(read) for parameter, read in told), total)
+
+
+def _unread(parameter: Parameter, read: Integers) -> str:
+    """The entries of a weight that are not read; of one that is not read at all they are not listed."""
+    return named(parameter, others(read, parameter.size)) if len(read) else parameter.name
 
 
 def _inside(look: Look, rows: Rows, parameter: Parameter) -> list[Integers]:

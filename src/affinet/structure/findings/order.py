@@ -73,7 +73,7 @@ def _by_lines(rows: Rows, columns: Integers, order: Sequence[Parameter], weight:
     counts = np.bincount(rows.row_of_each()[inside], minlength=rows.count)
     places, bounds = columns[inside] - first, np.concatenate([[0], np.cumsum(counts)])
     found = {tuple(np.sort(places[bounds[row] : bounds[row + 1]]).tolist()) for row in np.flatnonzero(counts > 1)}
-    if (counts == 1).any():
+    if (counts == 1).any() or len(places) < weight.size:  # all lines together are every entry
         return False
     grid = np.arange(weight.size).reshape(weight.shape)
     return found in ({tuple(line.tolist()) for line in grid}, {tuple(line.tolist()) for line in grid.T})
