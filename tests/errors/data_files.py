@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from affinet.cli.files import unfolding
+from affinet.cli.files import parquet
 from affinet.cli.jobs.job import DataTable
 from affinet.cli.trainings.data import load_data
 from affinet.errors import DataError
 from tests.errors.case import case
 
+CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 ROWS = "\n".join(f"{k % 5},{k % 3 / 2},{'owl' if k % 2 else 'cat'}" for k in range(12))
 
 
@@ -106,7 +108,30 @@ def data_beyond_squares(folder: Path) -> None:
 
 @case(DataError, "A few bytes that say very many numbers.", "Name a smaller table.", foreign="(?<=from )[0-9,]+")
 def a_table_that_unfolds(folder: Path) -> None:
-    pl.DataFrame({"length": [0.0] * 10_000, "kind": [0.0] * 10_000}).write_parquet(folder / "small.parquet")
-    with pytest.MonkeyPatch.context() as patch:  # in place of 33 million rows
-        patch.setattr(unfolding, "MOST_UNFOLDED", 2**16)
+    zeros = pl.repeat(0, 17_000_000, dtype=pl.UInt8, eager=True)
+    pl.DataFrame({name: zeros for name in ("length", "width", "height", "kind")}).write_parquet(
+        folder / "small.parquet"
+    )
+    load_data(DataTable(source="small.parquet", target="kind"), folder, 0)
+
+
+@case(DataError, "A damaged file asks for more memory than any file needs.", "Save it again.")
+def a_table_that_ends_its_reader(folder: Path) -> None:
+    shutil.copy(CORPUS / "parquet" / "bitmap-of-2-exabytes.parquet", folder / "small.parquet")
+    load_data(DataTable(source="small.parquet", target="kind"), folder, 0)
+
+
+@case(DataError, "A damaged file, or a machine without time.", "Save it again, or as CSV.")
+def a_table_that_takes_for_ever(folder: Path) -> None:
+    pl.DataFrame({"length": [1.0], "kind": [1.0]}).write_parquet(folder / "small.parquet")
+    with pytest.MonkeyPatch.context() as patch:  # in place of a reader that waits
+        patch.setattr(parquet, "SECONDS", 0.0)
+        load_data(DataTable(source="small.parquet", target="kind"), folder, 0)
+
+
+@case(DataError, "Python does not start a second time here.", "Save the table as CSV.", foreign="(?<=failed: ).*")
+def a_table_whose_reader_does_not_start(folder: Path) -> None:
+    pl.DataFrame({"length": [1.0], "kind": [1.0]}).write_parquet(folder / "small.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet, "_PROGRAM", "import no_such_module")
         load_data(DataTable(source="small.parquet", target="kind"), folder, 0)

@@ -13,7 +13,6 @@ import os
 import resource
 import struct
 import sys
-import time
 import warnings
 from pathlib import Path
 from random import Random
@@ -35,7 +34,7 @@ def hunt(name: str, seconds: float, folder: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["affinet", "tomllib", "scipy.io.matlab"]):
-        from tests.fuzz.judging import MEMORY, judge, peak_memory
+        from tests.fuzz.judging import MEMORY, judge, peak_memory, processor_time
         from tests.fuzz.mutations import of_bytes
         from tests.fuzz.targets import NAMED
 
@@ -50,11 +49,11 @@ def hunt(name: str, seconds: float, folder: Path) -> None:
     base = peak_memory()
     _limit_memory(MEMORY)
     known = {why.read_text().splitlines()[0] for why in folder.glob("findings/*.why")}
-    began, parent = time.process_time() - spent, os.getppid()
+    began, parent = processor_time() - spent, os.getppid()
 
     def one(data: bytes) -> None:
         nonlocal executions
-        spent = time.process_time() - began
+        spent = processor_time() - began
         if spent > seconds or os.getppid() != parent:
             os._exit(0)
         executions += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import signal
 import sys
@@ -60,8 +61,14 @@ def judge(target: Target, path: Path, peak: int) -> Finding | None:
 
 
 def peak_memory() -> int:
-    """The most bytes that the process has held at once."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """The most bytes that the process, or a child of it that has ended, has held at once."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(kind).ru_maxrss for kind in kinds) * (1 if sys.platform == "darwin" else 1024)
+
+
+def processor_time() -> float:
+    """Seconds of the processor that the process has taken, and its children that have ended."""
+    return sum(os.times()[:4])
 
 
 @contextlib.contextmanager

@@ -14,13 +14,17 @@ CORPUS = Path(__file__).parent / "corpus"
 
 @dataclass(frozen=True)
 class Target:
-    """`read` is given a file whose name ends in `suffix`; it may return, or raise one of `refusals`."""
+    """`read` is given a file whose name ends in `suffix`; it may return, or raise one of `refusals`.
+
+    `changes` is how many changed inputs the tests read.
+    """
 
     name: str
     suffix: str
     read: Callable[[Path], object]
     refusals: tuple[type[AffinetError], ...]
     mutate: Mutation
+    changes: int = 300
 
     @property
     def corpus(self) -> Path:

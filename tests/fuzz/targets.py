@@ -191,7 +191,7 @@ TARGETS = (
     Target("verify", ".safetensors", _judged, (PlanFileError, ModelFileError, affinet.TooLargeError), _tampered_plan),
     Target("csv", ".csv", _matrix, _DATA, mutations.of_text(COMMAS)),
     Target("table", ".csv", _table, (DataError,), mutations.of_text(COMMAS)),
-    Target("parquet", ".parquet", _table, (DataError,), mutations.of_bytes),
+    Target("parquet", ".parquet", _table, (DataError,), mutations.of_bytes, changes=30),  # a process each
     Target("description", ".json", _restored, (Undescribed,), mutations.of_json),
 )
 """In the order in which a long run takes them."""

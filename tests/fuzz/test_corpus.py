@@ -9,7 +9,6 @@ from tests.fuzz.judging import MEMORY, judge, peak_memory
 from tests.fuzz.target import CORPUS, Target
 from tests.fuzz.targets import NAMED, TARGETS
 
-CHANGES = 300
 CORPUS_FILES = [path for target in TARGETS for path in target.inputs()]
 
 
@@ -41,7 +40,7 @@ def test_changed_inputs_are_read_or_refused(target: Target, tmp_path: Path) -> N
     random = Random(target.name)
     inputs = [path.read_bytes() for path in target.inputs()]
     path = tmp_path / f"input{target.suffix}"
-    for _ in range(CHANGES):
+    for _ in range(target.changes):
         path.write_bytes(target.mutate(random.choice(inputs), random)[: 2**16])
         assert_read_or_refused(target, path)
 

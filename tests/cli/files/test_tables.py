@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 from polars.exceptions import PanicException
 
-from affinet.cli.files import unfolding
 from affinet.cli.files.tables import read_examples
 from affinet.errors import DataError
 
@@ -118,12 +117,6 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
     assert "pipe.csv is a pipe or a device, not a file. Name a .csv file." in refusal(tmp_path / "pipe.csv")
     assert "folder.parquet is a folder, not a file. Name a .parquet file." in refusal(tmp_path / "folder.parquet")
     assert "cannot be read" in refusal(tmp_path / f"{'a' * 5000}.csv")
-
-
-def test_a_table_of_few_bytes_and_many_equal_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfolding, "MOST_UNFOLDED", 2**20)
-    path = write(tmp_path, {"a": np.zeros(100_000), "y": np.zeros(100_000)}, "parquet")
-    assert "table.parquet holds 200,000 numbers, which take 1,600,000 bytes, and at most 1,048,576 are" in refusal(path)
 
 
 def test_a_panic_of_the_reader_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from affinet.cli.files.unfolding import unfolds
+from affinet.cli.files.parquet import read_parquet
 from affinet.cli.words import counted, did_you_mean, listed, one_paragraph
 from affinet.errors import DataError
 from affinet.language.malformed import LARGEST
@@ -65,7 +65,7 @@ def _read(path: Path) -> pl.DataFrame:
             raise DataError(f"there is no data file {path}. Paths in a job are relative to the folder of the job file.")
         raise DataError(f"{path} {reason}. Name a {path.suffix} file.")
     try:
-        frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+        frame = _read_csv(path) if path.suffix.lower() == ".csv" else read_parquet(path)
     except DataError:
         raise
     except (PolarsError, PanicException, OSError, ValueError) as error:  # a panic of Rust is no Exception
@@ -81,15 +81,6 @@ def _read(path: Path) -> pl.DataFrame:
 
 def _read_csv(path: Path) -> pl.DataFrame:
     return pl.read_csv(path, infer_schema_length=None)
-
-
-def _read_parquet(path: Path) -> pl.DataFrame:
-    """The table, after a look at how many rows and columns it announces: equal values are packed into a few bytes."""
-    lazy = pl.scan_parquet(path)
-    columns, rows = len(lazy.collect_schema()), int(lazy.select(pl.len()).collect().item())
-    if reason := unfolds(path.stat().st_size, columns * rows, 8):
-        raise DataError(f"{path} holds {reason}. Name a smaller table.")
-    return pl.read_parquet(path)
 
 
 def _refuse_other_types(path: Path, features: pl.DataFrame) -> None:
