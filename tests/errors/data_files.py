@@ -33,6 +33,11 @@ def data_of_another_kind(folder: Path) -> None:
     load(folder, "", name="small.xlsx")
 
 
+@case(DataError, "A line has more fields than the header.", "Mend the line.", foreign="(?<=csv file: ).*")
+def data_with_a_long_line(folder: Path) -> None:
+    load(folder, "length,kind\n1,2\n3,4,5\n")
+
+
 @case(DataError, "The file is damaged or of another kind.", "Save it again.", foreign="(?<=parquet file: ).*")
 def damaged_data(folder: Path) -> None:
     load(folder, "not parquet", name="small.parquet")
@@ -109,9 +114,7 @@ def data_beyond_squares(folder: Path) -> None:
 @case(DataError, "A few bytes that say very many numbers.", "Name a smaller table.", foreign="(?<=from )[0-9,]+")
 def a_table_that_unfolds(folder: Path) -> None:
     zeros = pl.repeat(0, 17_000_000, dtype=pl.UInt8, eager=True)
-    pl.DataFrame({name: zeros for name in ("length", "width", "height", "kind")}).write_parquet(
-        folder / "small.parquet"
-    )
+    pl.DataFrame(dict.fromkeys(("length", "width", "height", "kind"), zeros)).write_parquet(folder / "small.parquet")
     load_data(DataTable(source="small.parquet", target="kind"), folder, 0)
 
 

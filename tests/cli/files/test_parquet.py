@@ -37,7 +37,7 @@ def test_a_file_that_ends_the_reader_does_not_end_us(tmp_path: Path) -> None:
 def test_a_reader_that_does_not_come_back_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "SECONDS", 0.5)
     monkeypatch.setattr(parquet, "_PROGRAM", "import time; time.sleep(600)")
-    with pytest.raises(DataError, match="it is not read within 1 seconds|it is not read within 0 seconds"):
+    with pytest.raises(DataError, match=r"it is not read within . seconds"):
         read_parquet(written(tmp_path, pl.DataFrame({"a": [1]})))
 
 
@@ -45,13 +45,13 @@ def test_a_reader_that_does_not_come_back_is_ended(tmp_path: Path, monkeypatch: 
 def test_the_reader_has_a_limit_to_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grabbing = "from pathlib import Path; from affinet.cli.files.parquet import _limit; _limit(1000); bytes(2**32)"
     monkeypatch.setattr(parquet, "_PROGRAM", grabbing)
-    with pytest.raises(DataError, match="the process that reads it failed: .*MemoryError"):
+    with pytest.raises(DataError, match=r"the process that reads it failed: .*MemoryError"):
         read_parquet(written(tmp_path, pl.DataFrame({"a": [1]})))
 
 
 def test_few_bytes_that_say_very_many_numbers_are_refused_before_they_are_read(tmp_path: Path) -> None:
     zeros = pl.repeat(0, 17_000_000, dtype=pl.UInt8, eager=True)
-    path = written(tmp_path, pl.DataFrame({name: zeros for name in "abcy"}))
+    path = written(tmp_path, pl.DataFrame(dict.fromkeys("abcy", zeros)))
     with pytest.raises(
         DataError, match="holds 68,000,000 numbers, which take 544,000,000 bytes, and at most 536,870,9"
     ):

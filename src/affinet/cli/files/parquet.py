@@ -10,6 +10,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
@@ -72,7 +73,7 @@ def hand_on(name: str) -> None:
     sys.stdout.buffer.write(table.getbuffer())
 
 
-def _end(status: int, reason: str) -> None:
+def _end(status: int, reason: str) -> NoReturn:
     sys.stdout.buffer.write(reason.encode())
     sys.exit(status)
 
