@@ -58,6 +58,17 @@ def a_value_beyond_floats() -> None:
     affinet.plan(b[0] * 1e-300 == 1e300)
 
 
+@case(ConstantError, "Quotients of numbers leave float64.", "Measure weights in other units, or write 0.")
+def numbers_of_one_rule_far_apart() -> None:
+    affinet.plan(1e-200 * b[0] + 1e-200 * b[1] == 1e130)
+
+
+@case(ConstantError, "Quotients of numbers leave float64.", "Measure weights in other units, or write 0.")
+def numbers_of_rules_far_apart() -> None:
+    far = (1e-250 * b[0] - 1e100 * b[1] == 0).named("far")
+    affinet.plan([far, (1e-200 * b[2] - 1e120 * b[1] == 0).named("farther")])
+
+
 @case(InfeasibleError, *TOGETHER, fragment="hidden.bias[0] == 1")
 def an_entry_said_twice() -> None:
     affinet.plan([b[0] == 0, b[0] == 1])

@@ -10,6 +10,7 @@ from scipy.sparse.linalg import lsmr
 
 from affinet.language.terms import Floats
 from affinet.structure.elimination.components import Batch, Giant, split
+from affinet.system.norms import norms_of_rows, norms_of_runs
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
@@ -62,23 +63,35 @@ def sharing(rows: Rows, shared: np.ndarray) -> dict[int, list[int]]:
 
 
 def _small(component: Batch, gradient: Floats, tolerance: Tolerance) -> tuple[Floats, np.ndarray]:
-    matrix, sought = component.matrix, gradient[component.nodes]
-    if matrix.shape[1] == 1:
-        square = np.einsum("krn,krn->kr", matrix, matrix)
-        return np.einsum("krn,kn->kr", matrix, sought) / square, np.zeros(square.shape, bool)
+    """Of equilibrated rows, so that a rule of size 1e-20 beside one of size 1 is as much of an equation."""
+    norms, sought = norms_of_rows(component.matrix), gradient[component.nodes]
+    even = component.matrix / norms[..., None]
+    if even.shape[1] == 1:
+        return np.einsum("krn,kn->kr", even, sought) / norms, np.zeros(norms.shape, bool)
     u, s, vt = (
-        np.linalg.svd(matrix, full_matrices=True)
-        if matrix.shape[1] > matrix.shape[2]
-        else np.linalg.svd(matrix, full_matrices=False)
+        np.linalg.svd(even, full_matrices=True)
+        if even.shape[1] > even.shape[2]
+        else np.linalg.svd(even, full_matrices=False)
     )
-    kept = s > tolerance.rank(*matrix.shape[1:]) * s[:, :1]
+    kept = s > tolerance.rank(*even.shape[1:]) * s[:, :1]
     inverse = np.divide(1.0, s, out=np.zeros_like(s), where=kept)
     along = np.einsum("kqn,kn->kq", vt[:, : s.shape[1]], sought) * inverse
     left = u[:, :, : s.shape[1]]
-    values = np.einsum("krq,kq->kr", left, along)
+    values = np.einsum("krq,kq->kr", left, along) / norms
     # A row is independent of the others exactly where it lies in no left-null vector: ‖row of U over the rank‖ = 1.
-    inside = np.einsum("krq,kq->kr", left * left, kept.astype(np.float64))
-    return values, inside < 1.0 - 1e-9
+    shared = np.einsum("krq,kq->kr", left * left, kept.astype(np.float64)) < 1.0 - 1e-9
+    ranks = kept.sum(axis=1)
+    for rank in np.unique(ranks[shared.any(axis=1)]):
+        some = np.flatnonzero((ranks == rank) & shared.any(axis=1))
+        values[some] = _smallest(values[some], u[some][:, :, rank:] * shared[some, :, None], norms[some])
+    return values, shared
+
+
+def _smallest(values: Floats, null: Floats, norms: Floats) -> Floats:
+    """The ν of smallest norm beside `values` (k, r), for left-null vectors (k, r, q) of the equilibrated rows."""
+    basis = np.linalg.qr(null * (norms.min(axis=1, keepdims=True) / norms)[..., None])[0]
+    found: Floats = values - np.einsum("krq,kq->kr", basis, np.einsum("krq,kr->kq", basis, values))
+    return found
 
 
 def _large(component: Giant, gradient: Floats) -> tuple[Floats, np.ndarray]:
@@ -86,14 +99,19 @@ def _large(component: Giant, gradient: Floats) -> tuple[Floats, np.ndarray]:
 
     With probability one: the rows whose component vanishes for a random vector are those of no left-null vector.
     """
-    scale = np.sqrt(np.asarray((component.matrix * component.matrix).sum(axis=1)).ravel())
-    even = sparse.diags_array(1.0 / scale) @ component.matrix
-    solution = _least_squares(component.matrix.T, gradient[component.nodes])
+    scale = norms_of_runs(component.matrix.data, component.matrix.indptr)
+    even = sparse.csr_array(sparse.diags_array(1.0 / scale) @ component.matrix)
+    values = _least_squares(sparse.csr_array(even.T), gradient[component.nodes]) / scale
     draw = np.random.default_rng(0).standard_normal(even.shape[0])
     outside = draw - even @ _least_squares(even, draw)
-    return solution, np.abs(outside) > FAINT * np.linalg.norm(draw) / np.sqrt(len(draw))
+    shared = np.abs(outside) > FAINT * np.linalg.norm(draw) / np.sqrt(len(draw))
+    if shared.any():  # of smallest norm is what is orthogonal to the left null space: in the range of the rows
+        own = sparse.csr_array(component.matrix[np.flatnonzero(shared)] / scale[shared].max())
+        values[shared] = own @ _least_squares(own, values[shared])
+    return values, shared
 
 
 def _least_squares(matrix: sparse.csr_array, sought: Floats) -> Floats:
-    found: Floats = lsmr(matrix, sought, atol=1e-13, btol=1e-13, maxiter=10_000)[0]
+    largest = np.abs(sought).max(initial=0.0) or 1.0  # squares of 1e200 have no float64
+    found: Floats = largest * lsmr(matrix, sought / largest, atol=1e-13, btol=1e-13, maxiter=10_000)[0]
     return found

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from affinet.errors import AffinetError, NothingToTrainWarning, PlanFileError, callers_line, visible
 from affinet.language.constraint import Constraint
 from affinet.language.terms import Floats, Parameter
@@ -23,6 +25,7 @@ from affinet.structure.lookup.incidence import Incidence
 from affinet.structure.lookup.naming import counted
 from affinet.structure.summary import summary, with_findings
 from affinet.system.description import described, system_of
+from affinet.system.magnitudes import too_far_apart
 from affinet.system.planfile import read_system, write_system
 from affinet.system.system import System
 
@@ -148,8 +151,8 @@ def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = 
     `rules`: constraints in any order, nested lists allowed. `tolerance` replaces the precision to which the constants
     are taken to be known (the spacing of the coarsest dtype among them), which decides what counts as redundant and
     what as contradictory. Raises InfeasibleError naming an irreducible set of rules that contradict each other,
-    RuleError for what is no rule. Warns (NothingToTrainWarning) of weights that the rules determine wholly, though none
-    fixes them outright.
+    RuleError for what is no rule, ConstantError for numbers whose products or quotients leave float64. Warns
+    (NothingToTrainWarning) of weights that the rules determine wholly, though none fixes them outright.
     """
     made = compiled(System.of(rules, tolerance=tolerance))
     for weight, entries, names in determined(made.system, made.blocks):
@@ -158,7 +161,15 @@ def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = 
 
 
 def compiled(system: System) -> Plan:
-    """The plan of a system. Raises InfeasibleError."""
+    """The plan of a system. Raises InfeasibleError, and ConstantError where its numbers lie too far apart."""
+    try:
+        return _compiled(system)
+    except FloatingPointError:
+        raise too_far_apart((rule.name, rule.expression) for rule in system.rules) from None
+
+
+@np.errstate(over="raise", divide="raise", invalid="raise")  # what leaves float64 is no number to plan with
+def _compiled(system: System) -> Plan:
     try:
         return Plan(system, compile_blocks(system))
     except Contradiction as found:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from numbers import Real
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from affinet.errors import ConstantError, RuleError
+from affinet.errors import RuleError
 from affinet.language.affine import Values
 from affinet.language.constraint import Constraint
 from affinet.language.evaluation import substitute
 from affinet.language.expression import Expression
 from affinet.language.forecast import forecast
-from affinet.language.malformed import LARGEST
 from affinet.language.terms import Floats, Integers, Term, lower, spanned_bytes
 from affinet.system.layout import Layout
+from affinet.system.magnitudes import check_numbers
 from affinet.system.rows import PAIR_BYTES, Rows, gather_rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
@@ -69,7 +68,7 @@ class System:
         constraints = list(_flatten(rules))
         named = _named(constraints)
         for rule in named:
-            _check_numbers(rule)
+            check_numbers(rule.name, rule.expression)
         epsilon = max([DOUBLE_EPSILON, *(rule.expression.epsilon for rule in named)])
         if tolerance is not None:
             if not isinstance(tolerance, Real) or not 0.0 < tolerance < 0.1:
@@ -197,36 +196,6 @@ def _named(constraints: list[Constraint]) -> tuple[Rule, ...]:
             taken.add(name)
         rules.append(Rule(name, constraint.text, constraint.expression))
     return tuple(rules)
-
-
-def _check_numbers(rule: Rule) -> None:
-    """Raise ConstantError for coefficients or constants beyond LARGEST; a plan could not be saved with them either."""
-    if not all(number <= LARGEST for number in _magnitudes(rule)):
-        raise ConstantError(
-            f'rule "{rule.name}" has numbers beyond {LARGEST:g}, whose products leave the range of float64. '
-            f"Say it in other units."
-        )
-
-
-def _magnitudes(rule: Rule) -> Iterator[float]:
-    """A bound for its constants, and one for the coefficients of each term."""
-    constant = rule.expression.constant
-    yield abs(constant) if isinstance(constant, float) else _largest(constant)
-    for term in rule.expression.terms:
-        bound = abs(term.scalar)
-        for factor in term.factors:
-            bound *= _largest(factor.values)
-        yield bound
-
-
-def _largest(values: Floats) -> float:
-    """The largest magnitude; an array that overlaps itself is read as the memory under it, each number once."""
-    if not values.size:
-        return 0.0
-    if (span := spanned_bytes(values)) < values.nbytes:
-        lowest = values[tuple(slice(0, 1) if step >= 0 else slice(-1, None) for step in values.strides)]
-        values = as_strided(lowest, (span // values.itemsize,), (values.itemsize,), writeable=False)
-    return max(-float(values.min()), float(values.max()))
 
 
 def _with_constants(rule: Rule, values: Mapping[str, Floats]) -> Rule:

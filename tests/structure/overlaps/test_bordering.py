@@ -90,7 +90,7 @@ def test_inner_products_that_have_no_structure_are_taken_some_rows_at_a_time(mon
     np.testing.assert_allclose(found, projected(base, rows, affine=False) @ rows.T, atol=1e-12)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-7])
+@pytest.mark.parametrize("scale", [1.0, 1e-7, 3.0, 0.1, 1 / 3])
 def test_the_rank_is_the_same_from_the_squares(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that follow from the base and from one another, and one that nearly does."""
     near = np.ones((4, 6)) + 1e-5 * np.eye(4, 6)

@@ -14,8 +14,8 @@ from affinet.structure.diagnosis.cycles import contradictory_cycle
 from affinet.structure.elimination.combinations import affordable, dense_circuits
 from affinet.structure.elimination.markowitz import sparse_circuits
 from affinet.structure.elimination.private import unpeeled
-from affinet.structure.elimination.reduction import lengths_of
 from affinet.system.distinct import ranked
+from affinet.system.norms import norms_of_runs
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
@@ -56,7 +56,7 @@ def find_circuit(rows: Rows, tolerance: Tolerance) -> Circuit | None:
 def evened(rows: Rows, left: Integers) -> tuple[sparse.csr_array, Floats, Floats, Floats]:
     """Some rows by their norms over the columns they use: matrix, right-hand sides, magnitudes of these, norms."""
     some = rows.select(left)
-    norms = lengths_of(some)
+    norms = norms_of_runs(some.values, some.bounds)
     used, places = ranked(some.columns)
     values = some.values / np.repeat(norms, some.lengths)
     even = sparse.csr_array((values, places, some.bounds), shape=(some.count, len(used)))

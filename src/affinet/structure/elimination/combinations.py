@@ -8,6 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from affinet.language.terms import Floats, Integers
+from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import Tolerance
 
 MOST_NUMBERS = 2**24
@@ -83,7 +84,7 @@ def independent(matrix: Floats, tolerance: Tolerance) -> Integers:
 
 
 def _even(matrix: Floats) -> tuple[Floats, Floats]:
-    norms = np.linalg.norm(matrix, axis=1)
+    norms = norms_of_rows(matrix)
     safe = np.where(norms > 0, norms, 1.0)
     return matrix / safe[:, None], safe
 

@@ -19,6 +19,7 @@ from affinet.structure.factors.slices import slices_of
 from affinet.structure.regular import RowBatch
 from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
+from affinet.system.norms import norms_of_runs
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
@@ -151,7 +152,7 @@ def _sparse(
 ) -> Sparse:
     columns = members[giant.matrix.indices]
     values = giant.matrix.data * scaled[columns]
-    norms = np.sqrt(np.add.reduceat(values * values, giant.matrix.indptr[:-1]))
+    norms = norms_of_runs(values, giant.matrix.indptr)
     values /= np.repeat(norms, np.diff(giant.matrix.indptr))
     shape = (giant.matrix.shape[0], classes.count)
     matrix = sparse.csr_array((values, columns, giant.matrix.indptr), shape=shape)

@@ -11,11 +11,12 @@ from affinet.language.terms import Floats, Integers
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.elimination.components import Batch, Giant, split
 from affinet.structure.elimination.recognition import recognised
-from affinet.structure.elimination.reduction import Reduction, lengths_of, refined
+from affinet.structure.elimination.reduction import Reduction, refined
 from affinet.structure.factors.factor import FEW_SYSTEMS, Factor, factor
 from affinet.structure.factors.implied import Implied, classes, fixing, implied, independent, remaining, tying
 from affinet.structure.regular import RowBatch
 from affinet.system.layout import Layout
+from affinet.system.norms import norms_of_rows, norms_of_runs
 from affinet.system.rows import Rows, concatenate
 from affinet.system.tolerance import Tolerance
 
@@ -125,7 +126,7 @@ def _without(
     left_over = np.flatnonzero(kept)
     rows = concatenate([core.select(left_over), *fresh])
     terms = np.concatenate([reduction.terms[left_over], *fresh_terms])
-    norms = np.concatenate([reduction.norms[left_over], *(lengths_of(some) for some in fresh)])
+    norms = np.concatenate([reduction.norms[left_over], *(norms_of_runs(some.values, some.bounds) for some in fresh)])
     return refined(reduction, concatenate(fixes), concatenate(ties), rows, terms, norms, tolerance)
 
 
@@ -135,7 +136,7 @@ def _chosen(component: Batch, solved: Factor, weight: Floats, found: Implied) ->
     for k, root, sign, count in zip(found.which, found.root, found.sign, found.counts, strict=True):
         own = weight[component.nodes[k]]
         matrix = component.matrix[k] / np.sqrt(own)
-        norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+        norms = norms_of_rows(matrix)[:, None]
         matrix /= np.where(norms > 0, norms, 1.0)
         picked = independent(matrix, classes(root[None], sign[None], own[None]), int(solved.ranks[k] - count))
         chosen.append(component.rows[k, picked])

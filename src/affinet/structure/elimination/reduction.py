@@ -10,6 +10,7 @@ from affinet.language.terms import Floats, Integers
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.elimination.forest import Edges, Forest, spanning_forest
 from affinet.system.distinct import ranked
+from affinet.system.norms import norms_of_runs
 from affinet.system.rows import Rows, gather_rows
 from affinet.system.tolerance import Tolerance
 
@@ -64,7 +65,7 @@ def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
     n = len(columns)
     state = _State(np.arange(n), np.ones(1), np.zeros(1), np.zeros(1), np.zeros(n, bool), np.zeros(n), np.zeros(n))
     core = Rows(rows.bounds, local, rows.values, rows.rhs, rows.rule, rows.index)
-    return _eliminated(state, core, rows.magnitude, lengths_of(rows), columns, local, tolerance)
+    return _eliminated(state, core, rows.magnitude, norms_of_runs(rows.values, rows.bounds), columns, local, tolerance)
 
 
 def refined(
@@ -91,17 +92,6 @@ def refined(
         _tie(state, ties, np.arange(ties.count), ties.magnitude, tolerance)
     core, terms = _substituted(state, core, terms, tolerance)
     return _eliminated(state, core, terms, norms, reduction.columns, reduction.local, tolerance)
-
-
-def lengths_of(rows: Rows) -> Floats:
-    """Euclidean norm of every row, scaled by its largest number: squares of 1e200 have no float64."""
-    largest, some = np.zeros(rows.count), rows.lengths > 0
-    if some.any():
-        largest[some] = np.maximum.reduceat(np.abs(rows.values), rows.bounds[:-1][some])
-    row = rows.row_of_each()
-    share = rows.values / np.where(largest > 0, largest, 1.0)[row]
-    norms: Floats = largest * np.sqrt(np.bincount(row, share * share, rows.count))
-    return norms
 
 
 def _eliminated(

@@ -9,6 +9,7 @@ import scipy.linalg
 from scipy.linalg import blas
 
 from affinet.language.terms import Floats, Integers
+from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
 SVD_NUMBERS = 4_096
@@ -58,12 +59,14 @@ def factor(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance, sai
         quick = _by_gram(matrix[0], rhs[0], tolerance)
         if quick is not None:
             return quick
-    norms = np.sqrt(np.einsum("krn,krn->kr", matrix, matrix))
+    norms = norms_of_rows(matrix)
     safe = np.where(norms > 0, norms, 1.0)
     matrix, rhs, terms = matrix / safe[..., None], rhs / safe, terms / safe
     k, r, n = matrix.shape
-    if said is not None and r > 1 and (left := norms < LITTLE_LEFT * said).any():
-        return _with_little_left(matrix, rhs, terms, np.minimum(norms / said, 1.0), left.any(axis=1), tolerance)
+    if said is not None and r > 1 and (left := np.asarray(norms < LITTLE_LEFT * said)).any():
+        return _with_little_left(
+            matrix, rhs, terms, np.minimum(norms / said, 1.0), np.asarray(left.any(axis=1)), tolerance
+        )
     if r == 1:
         return _single(matrix, rhs, terms, norms, tolerance)
     if r * n <= SVD_NUMBERS or k > FEW_SYSTEMS:
@@ -81,7 +84,7 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
         quick = _by_gram(matrix, rhs[0], tolerance)
         if quick is not None:
             return quick
-    norms = np.linalg.norm(matrix, axis=1)
+    norms = norms_of_rows(matrix)
     safe = np.where(norms > 0, norms, 1.0)
     matrix, rhs = matrix / safe[:, None], rhs / safe
     left = None

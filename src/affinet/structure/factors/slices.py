@@ -14,6 +14,7 @@ from affinet.structure.contradiction import Contradiction
 from affinet.structure.factors.factor import factor_shared, orthonormal
 from affinet.structure.factors.implied import classes, folded, implied, independent
 from affinet.structure.regular import RowBatch, shared
+from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import Tolerance
 
 
@@ -79,7 +80,7 @@ def _by_classes(matrix: Floats, rhs: Floats, rank: int, exact: _Exact, value: Fl
     """
     n = matrix.shape[1]
     spread = classes(exact.root[None], exact.sign[None], np.ones((1, n)))
-    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    norms = norms_of_rows(matrix)[:, None]
     even = matrix / np.where(norms > 0, norms, 1.0)
     chosen = independent(even, spread, rank - exact.count)
     basis, target = np.zeros((rank, n)), np.zeros((len(value), rank))
@@ -118,7 +119,7 @@ def _factored(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...]) -> 
         norm = sqrt(matrix.shape[1]) * abs(float(matrix[0, 0]))
         return np.broadcast_to(matrix[:1, :1] / norm, matrix.shape), rhs / norm, 0, np.ones(1)
     if len(matrix) == 1:
-        length = np.linalg.norm(matrix)
+        length = norms_of_rows(matrix)
         return matrix / length, rhs / length, 0, np.ones(1)
     # Every cell has the same matrix: one factor, and one system of right-hand sides a cell.
     found = factor_shared(np.asarray(matrix), rhs, tolerance)

@@ -16,6 +16,7 @@ from affinet.structure.lookup.naming import by_rules, named_columns
 from affinet.structure.lookup.singular import Component
 from affinet.structure.lookup.standing import columns_of
 from affinet.structure.lookup.tracing import MOST_ENTRIES, nearby
+from affinet.system.norms import norms_of_runs
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
 LARGE = 1e4
@@ -86,7 +87,7 @@ def near(look: Look) -> Iterator[NearlyRedundant | NearlyContradictory]:
             yield found
     for block in look.blocks:
         if isinstance(block, Bordered) and block.factor.size:
-            norms = np.sqrt(np.asarray((block.matrix * block.matrix).sum(axis=1)).ravel())
+            norms = norms_of_runs(block.matrix.data, block.matrix.indptr)
             sizes = np.linalg.svd(block.factor * norms[:, None], compute_uv=False)
             if sizes[0] >= smallest_told(look.system.tolerance):
                 yield NearlyRedundant("the entries they share", float(sizes[0]), look.names(block.rules))
@@ -119,11 +120,15 @@ def _of_component(look: Look, component: Component, condition: float) -> NearlyR
 
 def _distance(component: Component) -> float:
     """Of the nearest solution from zero. A right-hand side along a combination counts from its rounding on."""
-    said = component.u[:, : component.rank].T @ component.rhs
-    said[np.abs(said) <= 8.0 * DOUBLE_EPSILON * np.linalg.norm(component.rhs)] = 0.0
+    unit = float(np.abs(component.rhs).max())  # squares of 1e200 have no float64
+    if not unit:
+        return 0.0
+    rhs = component.rhs / unit
+    said = component.u[:, : component.rank].T @ rhs
+    said[np.abs(said) <= 8.0 * DOUBLE_EPSILON * np.linalg.norm(rhs)] = 0.0
     along = said / component.sizes[: component.rank]
     largest = float(np.abs(along).max())
-    return largest * float(np.linalg.norm(along / largest)) if largest else 0.0
+    return unit * largest * float(np.linalg.norm(along / largest)) if largest else 0.0
 
 
 def _weakest(component: Component) -> tuple[int, ...]:

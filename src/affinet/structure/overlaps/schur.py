@@ -19,6 +19,7 @@ from affinet.structure.blocks import Base
 from affinet.structure.overlaps.gram import AT_A_TIME, gram, squared
 from affinet.structure.overlaps.nearest import projected
 from affinet.structure.places import count
+from affinet.system.norms import norms_of_runs
 from affinet.system.tolerance import Tolerance
 
 FEW_NUMBERS = 2**20
@@ -46,7 +47,7 @@ def complement(
     Rows are equilibrated first. `terms` are the magnitudes that right-hand sides were computed from. Source: Golub &
     Van Loan, 4th ed., 5.4.1 (rank by singular values), Boyd & Vandenberghe, Convex Optimization, C.4 (elimination).
     """
-    norms = np.sqrt(np.asarray((matrix * matrix).sum(axis=1)).ravel())
+    norms = norms_of_runs(matrix.data, matrix.indptr)
     even = sparse.csr_array(sparse.diags_array(1.0 / norms) @ matrix)
     k, n = even.shape
     # At least the largest singular value of the rows, and exactly that where they share no entry.
@@ -113,12 +114,18 @@ def _on_bases(bases: Sequence[Base], vectors: Floats, *, affine: bool = False) -
 def _holds(
     bases: Sequence[Base], even: sparse.csr_array, factor: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance
 ) -> bool:
-    """Whether the point that satisfies the bases and the equations that count satisfies the others too."""
+    """Whether the point that satisfies the bases and the equations that count satisfies the others too.
+
+    The point is refined once, as projections are: directions from the squares are those of small and of no size mixed,
+    by the rounding over the square of the small one.
+    """
     n = even.shape[1]
     forecast("a point on all rules, by which equations that follow from others are checked,", 4 * n)
     start = _on_bases(bases, np.zeros((1, n)), affine=True)[0]
-    move = even.T @ (factor @ (factor.T @ (rhs - even @ start)))
-    move = _on_bases(bases, move[None])[0]
+    move = np.zeros(n)
+    for _ in range(2):
+        step = even.T @ (factor @ (factor.T @ (rhs - even @ (start + move))))
+        move = move + _on_bases(bases, step[None])[0]
     gap = np.abs(even @ (start + move) - rhs)
     # Rounding is relative to what was added up, which may cancel: in a row, and in the entries of the point itself.
     size = float((terms + abs(even) @ (np.abs(start) + np.abs(move))).max())

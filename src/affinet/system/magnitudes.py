@@ -1,0 +1,74 @@
+"""How large and how small the numbers of rules are: products and quotients of them are to stay within float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from affinet.errors import ConstantError
+from affinet.language.expression import Expression
+from affinet.language.malformed import LARGEST
+from affinet.language.terms import Floats, spanned_bytes
+
+
+def check_numbers(name: str, expression: Expression) -> None:
+    """Raise ConstantError for coefficients or constants beyond LARGEST; a plan could not be saved with them either."""
+    if not all(number <= LARGEST for number in _magnitudes(expression, _largest)):
+        raise ConstantError(
+            f'rule "{name}" has numbers beyond {LARGEST:g}, whose products leave the range of float64. '
+            f"Say it in other units."
+        )
+
+
+def too_far_apart(rules: Iterable[tuple[str, Expression]]) -> ConstantError:
+    """The error for rules (name, expression) whose numbers, each of them in range, have quotients beyond float64."""
+    rules = list(rules)
+    large = [(max(_magnitudes(expression, _largest)), name) for name, expression in rules]
+    small = [(min(_magnitudes(expression, _smallest)), name) for name, expression in rules]
+    (most, largest), (least, smallest) = max(large), min(small)
+    if smallest == largest:
+        said = f'numbers of rule "{largest}" lie too far apart to compute with, from {least:.3g} to {most:.3g}: '
+    else:
+        said = (
+            f'numbers of the rules lie too far apart to compute with, from {least:.3g} in "{smallest}" to {most:.3g} '
+            f'in "{largest}": '
+        )
+    return ConstantError(
+        f"{said}quotients of them leave the range of float64. Measure weights in units in which coefficients are of "
+        f"similar size, or write 0 for those that are as good as nothing."
+    )
+
+
+def _magnitudes(expression: Expression, of: Callable[[Floats], float]) -> Iterator[float]:
+    """A bound for its constants, and one for the coefficients of each term."""
+    yield of(np.asarray(expression.constant, np.float64))
+    for term in expression.terms:
+        bound = abs(term.scalar)
+        for factor in term.factors:
+            bound *= of(factor.values)
+        yield bound
+
+
+def _largest(values: Floats) -> float:
+    """The largest magnitude."""
+    values = _written(values)
+    return max(-float(values.min()), float(values.max())) if values.size else 0.0
+
+
+def _smallest(values: Floats) -> float:
+    """The smallest magnitude that is not zero; infinite where all are."""
+    sizes = np.abs(_written(values))
+    return float(sizes[sizes > 0].min(initial=np.inf))
+
+
+def _written(values: Floats) -> Floats:
+    """Each number once: an array that overlaps itself is read as the memory under it."""
+    if not values.size or (span := spanned_bytes(values)) >= values.nbytes:
+        return values
+    lowest = values[tuple(slice(0, 1) if step >= 0 else slice(-1, None) for step in values.strides)]
+    return as_strided(lowest, (span // values.itemsize,), (values.itemsize,), writeable=False)
+
+
+__all__ = ["check_numbers", "too_far_apart"]
