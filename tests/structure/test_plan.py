@@ -87,7 +87,7 @@ def test_frozen_weights_are_planned_again_as_constants() -> None:
 
 
 def test_frozen_weights_that_break_a_rule_are_a_contradiction() -> None:
-    with pytest.raises(InfeasibleError, match=r"b\.sum\(\) == 1\nit says 0 == 3\."):
+    with pytest.raises(InfeasibleError, match=r"b\.sum\(\) == 1\nit says 0 == 3, and no weight is left in it\."):
         affinet.plan(RULES).with_constants({"b": np.ones(4)}, 1e-7)
 
 

@@ -31,8 +31,8 @@ def weights(source: Any) -> Weights:
     if isinstance(source, Mapping):
         return Weights({name: weight(Parameter(name, _shape(name, of))) for name, of in source.items()}, {}, {})
     raise RuleError(
-        f"weights() takes a torch.nn.Module, or a mapping from names to shapes or arrays, and not "
-        f"{source!r:.60} ({type(source).__name__})."
+        f"weights() takes a torch.nn.Module, or a mapping from names to shapes or arrays such as "
+        f'{{"weight": (3, 4)}}, and not {type(source).__name__}.'
     )
 
 
@@ -146,8 +146,8 @@ def _within(names: Mapping[str, Value], ahead: str) -> dict[str, Value]:
 
 
 def _shape(name: object, value: Any) -> tuple[int, ...]:
-    if not isinstance(name, str) or not name:
-        raise RuleError(f"{name!r:.60} is no name of a weight: names are text that is not empty.")
+    if not isinstance(name, str) or not name.strip():
+        raise RuleError(f"{name!r:.60} is no name of a weight: names are text that is not blank.")
     shape = (value,) if isinstance(value, int) else getattr(value, "shape", value)
     if not isinstance(shape, tuple) or not all(
         isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape

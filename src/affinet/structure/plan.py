@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -174,16 +174,17 @@ def _compiled(system: System) -> Plan:
         return Plan(system, compile_blocks(system))
     except Contradiction as found:
         candidates, consequence = found.rules, found.consequence
-    raise explain(system, candidates, consequence, lambda numbers: _feasible(system, numbers))
+    raise explain(system, candidates, consequence, partial(_feasible, system), partial(_feasible, system))
 
 
 def _planned_again(description: Mapping[str, Any], rows: Sequence[Any]) -> Plan:
     return compiled(system_of(description, rows))
 
 
-def _feasible(system: System, numbers: Iterable[int]) -> bool:
+def _feasible(system: System, numbers: Iterable[int], tolerance: float | None = None) -> bool:
+    known = system.tolerance if tolerance is None else replace(system.tolerance, epsilon=tolerance)
     try:
-        compile_blocks(system.only(numbers))
+        compile_blocks(replace(system.only(numbers), tolerance=known))
     except Contradiction:
         return False
     return True

@@ -72,7 +72,8 @@ def said(*rules: affinet.Constraint) -> str:
 
 def test_one_rule_alone() -> None:
     assert said(W.b[1] == 3, W.a[0, 0] - W.a[0, 0] == 1) == (
-        "this rule cannot hold:\n  a[0, 0] - a[0, 0] == 1\nit says 0 == 1. Change it or drop it."
+        "this rule cannot hold:\n  a[0, 0] - a[0, 0] == 1\n"
+        "it says 0 == 1, and no weight is left in it. Change it or drop it."
     )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import affinet
+from affinet import families
+from affinet.errors import InfeasibleError
 
 W = affinet.weights({"a": (4, 5), "b": (5,), "c": (3, 3, 3)})
 
@@ -19,7 +21,11 @@ SENTENCES: dict[str, tuple[list[Any], tuple[str, ...], str]] = {
         ("b[0] == 1", "b[0] == 3"),
         r"0 == -?[12](\.0)? for b\[0\]",
     ),
-    "one rule": ([0 * W.b == 1], ("0 * b == 1",), r"it says 0 == 1\. Change it or drop it"),
+    "one rule": (
+        [0 * W.b == 1],
+        ("0 * b == 1",),
+        r"it says 0 == 1, and no weight is left in it\. Change it or drop it",
+    ),
     "a row": (
         [(W.a.sum(dim=1) == 1).named("rows sum to one"), (W.a[0] == 0).named("first row is zero")],
         ("rows sum to one", "first row is zero"),
@@ -101,3 +107,19 @@ def test_one_rule_whose_numbers_leave_float64() -> None:
     chain = affinet.concat([W.b[:1], W.b[:4] - 1e-100 * W.b[1:]]) == [1, 0, 0, 0, 0]
     with pytest.raises(affinet.InfeasibleError, match=r"\nit asks for numbers beyond float64 \(1\.8e308\), or what is"):
         affinet.plan(chain)
+
+
+def test_a_gap_that_may_be_rounding_says_the_tolerance_that_takes_it() -> None:
+    rules = [families.linear([W.b[:3]], [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]], [1 / 3, 0.66666])]
+    with pytest.raises(InfeasibleError, match=r"That is 5e-06 of what was added up: .* tolerance=1e-05\)\. Change it"):
+        affinet.plan(rules)
+    assert affinet.plan(rules, tolerance=1e-5).rank == 1
+
+
+def test_a_gap_that_no_tolerance_takes_is_told_as_rounding() -> None:
+    k = np.arange(12)
+    hilbert = families.linear([W.c[0], W.b[:3]], 1.0 / (k[:, None] + k + 1), np.ones(12))
+    with pytest.raises(InfeasibleError, match="the equations depend on each other but for rounding"):
+        affinet.plan(hilbert)
+    with pytest.raises(InfeasibleError):
+        affinet.plan(hilbert, tolerance=1e-7)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +12,11 @@ from affinet.structure.diagnosis.circuit import Circuit, rules_of
 from affinet.structure.diagnosis.filtering import filtered
 from affinet.structure.diagnosis.searching import core, find_circuit
 from affinet.structure.diagnosis.subsets import Feasible, narrowed
-from affinet.structure.diagnosis.wording import consequence, equations_shown, too_many, unproven
+from affinet.structure.diagnosis.wording import consequence, equations_shown, near, too_many, unproven
 from affinet.system.rows import Rows
 from affinet.system.system import System
+
+FeasibleTo = Callable[[Sequence[int], float], bool]
 
 MOST_WRITTEN = 8_000_000
 """Beyond this many (equation, entry) pairs, half a gigabyte, equations are not looked at one by one."""
@@ -22,16 +24,21 @@ MOST_DECIDED = 4_000_000
 FEWEST_DECISIONS = 64
 """Subsets of rules are planned until they come to so many pairs, read one by one, and to so many subsets."""
 FEW_DECISIONS = 6
+LITTLE = 1e-4
+"""A gap that is a smaller share of the right-hand sides may be their rounding."""
 READ_AS_ONE = 65_536
 """What a rule of more pairs counts for in a decision: planning reads it from its terms."""
 
 
-def explain(system: System, candidates: Sequence[int], known: str, feasible: Feasible) -> InfeasibleError:
+def explain(
+    system: System, candidates: Sequence[int], known: str, feasible: Feasible, feasible_to: FeasibleTo
+) -> InfeasibleError:
     """The error for contradictory rules: an irreducible set of rules, and of their equations.
 
     Drop any one of the rules, or of the equations, and the rest can hold; `minimal` is False where that could not be
     reached. `feasible(rules)` decides a subset by planning it; `candidates` are known to contradict each other, and
-    `known` is what they say together where planning found that out. Equations are named where the rules come to no more
+    `known` is what they say together where planning found that out; `feasible_to(rules, tolerance)` decides it for
+    constants that are known no better. Equations are named where the rules come to no more
     than 8,000,000 pairs. Law: a circuit is irreducible (see `Circuit`), and so are its rules where no equation of
     theirs beyond it is in a core; else they are filtered by what cancels, or, of too much that does, by planning.
     """
@@ -45,12 +52,25 @@ def explain(system: System, candidates: Sequence[int], known: str, feasible: Fea
     equations = [(system.rules[rule].name, int(index)) for rule, index in owners]
     return InfeasibleError(
         names,
-        consequence(system, rows, circuit, len(rules)),
+        consequence(system, rows, circuit, len(rules)) + _nearness(system, rules, rows, circuit, feasible_to),
         minimal=minimal and circuit.minimal,
         equations=equations,
         multipliers=circuit.multipliers.tolist(),
         shown=equations_shown(system, rows, circuit, rules),
     )
+
+
+def _nearness(system: System, rules: Sequence[int], rows: Rows, circuit: Circuit, feasible_to: FeasibleTo) -> str:
+    size = float(np.abs(rows.rhs[circuit.rows] * circuit.multipliers).sum())
+    share = abs(circuit.gap) / size if size else 1.0
+    if not 0.0 < share < LITTLE:
+        return ""
+    tolerance = 10.0 ** np.ceil(np.log10(share))
+    try:
+        mends = _cost(system, rules) <= MOST_DECIDED and feasible_to(rules, tolerance)
+    except FloatingPointError:
+        mends = False
+    return near(share, tolerance if mends else None)
 
 
 def _narrowed(

@@ -26,7 +26,18 @@ def consequence(system: System, rows: Rows, circuit: Circuit, rules: int) -> str
     """`together they say 0 == 1 for hidden.weight[0, :].`, from the sum of the equations times their multipliers."""
     where = _place(system.layout, distinct(rows.select(circuit.rows).columns))
     who = "it says" if rules == 1 else "together they say"
-    return f"{who} 0 == {circuit.gap:.6g}{f' for {where}' if where else ''}."
+    subject = f" for {where}" if where else ", and no weight is left in it"
+    return f"{who} 0 == {circuit.gap:.6g}{subject}."
+
+
+def near(share: float, tolerance: float | None) -> str:
+    """How near the equations are to holding, and the tolerance at which they do where there is one."""
+    if tolerance is None:
+        return f" That is {share:.1g} of what was added up: the equations depend on each other but for rounding."
+    return (
+        f" That is {share:.1g} of what was added up: where the constants are known no better, say "
+        f"affinet.plan(rules, tolerance={tolerance:.0e})."
+    )
 
 
 def equations_shown(system: System, rows: Rows, circuit: Circuit, rules: Sequence[int]) -> str:
