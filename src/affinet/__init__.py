@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from affinet.errors import NotAffineError as NotAffineError
     from affinet.errors import NotFiniteWarning as NotFiniteWarning
     from affinet.errors import NothingToTrainWarning as NothingToTrainWarning
+    from affinet.errors import NothingTrainedWarning as NothingTrainedWarning
     from affinet.errors import ParseError as ParseError
     from affinet.errors import PlanFileError as PlanFileError
     from affinet.errors import RuleError as RuleError
@@ -84,6 +85,7 @@ __all__ = [
     "NotAffineError",
     "NotFiniteWarning",
     "NothingToTrainWarning",
+    "NothingTrainedWarning",
     "Observation",
     "Observer",
     "ParseError",

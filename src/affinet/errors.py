@@ -129,6 +129,22 @@ class NothingToTrainWarning(UserWarning):
         self.weight, self.entries, self.rules = weight, entries, tuple(rules)
 
 
+class NothingTrainedWarning(UserWarning):
+    """Rules about frozen weights alone: they hold at their values, and training never touches them."""
+
+    def __init__(self, rules: Sequence[str], weights: Sequence[str]) -> None:
+        said = _shortened([f'"{rule}"' for rule in rules], 5)
+        who = f"the rule {said} does" if len(rules) == 1 else f"{len(rules)} rules do ({said})"
+        single = len(weights) == 1
+        super().__init__(
+            visible(
+                f"{who} nothing in this training: {_shortened(list(weights), 5)} {'is' if single else 'are'} frozen "
+                f"(requires_grad=False). Thaw {'it' if single else 'them'}, or drop what does nothing."
+            )
+        )
+        self.rules, self.weights = tuple(rules), tuple(weights)
+
+
 class RuleError(AffinetError, ValueError):
     """A value given as a rule that is none, or rules that cannot be read together."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn, optim
 
 import affinet
-from affinet.errors import AttachError, InfeasibleError, TooLargeError, UnsupportedWeightError
+from affinet.errors import AttachError, InfeasibleError, NothingTrainedWarning, TooLargeError, UnsupportedWeightError
 from tests.errors.case import case
 
 
@@ -97,6 +97,13 @@ def rules_of_another_shape() -> None:
 def a_frozen_weight_in_the_way() -> None:
     model = nn.Linear(3, 2)
     nn.init.ones_(model.weight).requires_grad_(False)
+    project(model)
+
+
+@case(NothingTrainedWarning, "A rule is about a frozen weight only.", "Thaw the weight, or drop the rule.")
+def a_rule_about_a_frozen_weight() -> None:
+    model = nn.Linear(3, 2)
+    nn.init.zeros_(model.weight).requires_grad_(False)
     project(model)
 
 

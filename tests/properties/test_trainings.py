@@ -19,6 +19,7 @@ from tests.properties.strategies import Said, examples, said
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning"),
+    pytest.mark.filterwarnings("ignore::affinet.NothingTrainedWarning"),
     pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with no"),
 ]
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)

@@ -93,6 +93,7 @@ def test_a_rule_that_frozen_weights_break_says_that_they_are_frozen() -> None:
         affinet.reparametrize(model, rule)
 
 
+@pytest.mark.filterwarnings("ignore::affinet.NothingTrainedWarning")
 def test_a_rule_on_frozen_weights_alone_is_checked() -> None:
     model = model_of(a=(3,), c=(2,))
     model.c.requires_grad_(False)
@@ -105,6 +106,7 @@ def test_a_rule_on_frozen_weights_alone_is_checked() -> None:
     affinet.project(model, sgd(model), rules)
 
 
+@pytest.mark.filterwarnings("ignore::affinet.NothingTrainedWarning")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_frozen_rounding_raises_no_false_alarm(dtype: torch.dtype) -> None:
     """Rows of a frozen matrix that sum to one up to its rounding, said together with what follows from them."""
@@ -128,6 +130,7 @@ def test_frozen_rounding_does_not_make_rules_dependent(dtype: torch.dtype) -> No
     assert handle.projector.plan.rank == 2
 
 
+@pytest.mark.filterwarnings("ignore::affinet.NothingTrainedWarning")
 def test_rules_on_frozen_weights_only_leave_nothing_to_project() -> None:
     model = model_of(a=(3,), c=(2,))
     model.c.requires_grad_(False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import optim
 
-from affinet.errors import AttachError, InfeasibleError, UnsupportedWeightError
+from affinet.errors import AttachError, InfeasibleError, NothingTrainedWarning, UnsupportedWeightError, callers_line
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
@@ -79,6 +80,14 @@ class Freezing:
             self._kept[frozen] = state, found
         self._state = state
         return found
+
+    def warn_of_idle(self, trained: Trained) -> None:
+        """Warn (NothingTrainedWarning) of rules whose weights are all frozen: they do nothing, and nobody sees it."""
+        pairs = zip(self._plan.system.rules, trained.projector.plan.system.rules, strict=True)
+        idle = [said for said, left in pairs if said.expression.terms and not left.expression.terms]
+        if idle:
+            names = dict.fromkeys(term.parameter.name for rule in idle for term in rule.expression.terms)
+            warnings.warn(NothingTrainedWarning([rule.name for rule in idle], [*names]), stacklevel=callers_line())
 
     def _now(self, optimizers: Iterable[optim.Optimizer]) -> list[int]:
         """The version of every frozen parameter, −1 for one that is trained."""

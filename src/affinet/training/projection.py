@@ -44,7 +44,8 @@ def project(
     step with NaN or infinite gradients (it waits for the device; without it they pass as they do in stock training).
 
     Raises AttachError (nothing changed) where model, optimizers and rules do not belong together or an optimizer is
-    attached already; InfeasibleError where rules contradict each other or the frozen weights.
+    attached already; InfeasibleError where rules contradict each other or the frozen weights. Warns
+    (NothingTrainedWarning) of rules whose weights are all frozen.
     """
     if not isinstance(model, torch.nn.Module):
         raise AttachError(
@@ -68,6 +69,7 @@ def project(
     used = {parameter.name: parameters[parameter.name] for parameter in compiled.parameters}
     freezing = Freezing(compiled, used, places_of(model, used))
     sandwich = Sandwich(freezing, optimizers, metric, decay, check_finite)
+    freezing.warn_of_idle(sandwich.trained)
     moved = _settled(sandwich.projector, sandwich.parameters)
     sandwich.attach()
     ATTACHED.update(optimizers)

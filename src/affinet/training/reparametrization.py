@@ -54,7 +54,8 @@ def reparametrize(
 
     Raises AttachError (nothing changed) where model and rules do not belong together, the model is reparametrized or
     projected already, or no basis is cheap; InfeasibleError where rules contradict each other or the frozen weights.
-    Warns, naming the weights, where the rules leave nothing to train.
+    Warns, naming the weights, where the rules leave nothing to train, and (NothingTrainedWarning) of rules whose
+    weights are all frozen.
     """
     if not isinstance(basis, str) or basis not in get_args(Basis):
         raise AttachError(f"basis is {basis!r:.60}; it is 'orthonormal', 'free' or 'projection'.")
@@ -68,8 +69,10 @@ def reparametrize(
     parameters = read_module(model).parameters
     check(compiled, parameters)
     used = {p.name: parameters[p.name] for p in compiled.parameters}
-    trained = Freezing(compiled, used, places_of(model, used)).trained((), _unchecked)
+    freezing = Freezing(compiled, used, places_of(model, used))
+    trained = freezing.trained((), _unchecked)
     _refuse_projected(trained.parameters)
+    freezing.warn_of_idle(trained)
     forward = OneForward()
     if basis == "projection":
         groups = _projected(trained, forward)
