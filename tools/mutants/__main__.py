@@ -28,7 +28,8 @@ FOLDERS = ("src/affinet/structure", "src/affinet/kernels")
 TESTS = (
     "tests/structure", "tests/kernels", "tests/system", "tests/contract", "tests/report",
     *(f"tests/training/test_{name}.py" for name in (
-        "compiled", "metric", "multipliers", "reparametrize", "reparametrized_table", "reparametrized_trajectories")),
+        "compiled", "metric", "multipliers", "reparametrize", "reparametrize_graphs", "reparametrize_keeping",
+        "reparametrize_layers", "reparametrized_table", "reparametrized_trajectories")),
 )  # fmt: skip
 ANSWERS = ROOT / "tests" / "mutants" / "answers.toml"
 # A test may take this many times its time, and this many seconds on top, before the mutant counts as running for ever.

@@ -16,11 +16,14 @@ from affinet.system.tolerance import Tolerance
 
 FAINT = 1e-6
 """Share of a random vector below which a row of a large component lies in no redundancy."""
+APART = 1e6
+"""Of redundant equations that differ more in size, ν is the smallest as if they differed by so much (small components),
+or of smallest size relative to its equations (large ones): there is nothing to tell which is meant."""
 
 
 @dataclass(frozen=True, eq=False)
 class Multipliers:
-    """`values` (equations,): the ν of smallest norm with `Aᵀν` nearest to the gradient.
+    """`values` (equations,): the ν of smallest norm with `Aᵀν` nearest to the gradient (but see APART).
 
     `shared` (equations,) marks equations that follow from others together with which they stand: their multipliers
     are not unique, and only sums `νᵀδb` over changes `δb` that keep the rules consistent have a meaning.
@@ -77,20 +80,26 @@ def _small(component: Batch, gradient: Floats, tolerance: Tolerance) -> tuple[Fl
     inverse = np.divide(1.0, s, out=np.zeros_like(s), where=kept)
     along = np.einsum("kqn,kn->kq", vt[:, : s.shape[1]], sought) * inverse
     left = u[:, :, : s.shape[1]]
-    values = np.einsum("krq,kq->kr", left, along) / norms
+    values = np.einsum("krq,kq->kr", left, along)
     # A row is independent of the others exactly where it lies in no left-null vector: ‖row of U over the rank‖ = 1.
     shared = np.einsum("krq,kq->kr", left * left, kept.astype(np.float64)) < 1.0 - 1e-9
     ranks = kept.sum(axis=1)
     for rank in np.unique(ranks[shared.any(axis=1)]):
         some = np.flatnonzero((ranks == rank) & shared.any(axis=1))
         values[some] = _smallest(values[some], u[some][:, :, rank:] * shared[some, :, None], norms[some])
-    return values, shared
+    return values / norms, shared
 
 
 def _smallest(values: Floats, null: Floats, norms: Floats) -> Floats:
-    """The ν of smallest norm beside `values` (k, r), for left-null vectors (k, r, q) of the equilibrated rows."""
-    basis = np.linalg.qr(null * (norms.min(axis=1, keepdims=True) / norms)[..., None])[0]
-    found: Floats = values - np.einsum("krq,kq->kr", basis, np.einsum("krq,kr->kq", basis, values))
+    """Multipliers (k, r) of equilibrated rows, moved along their left-null vectors (k, r, q) to where ν is smallest.
+
+    They solve the same equations wherever they are moved to; only how small ν is has to do with how far rows differ.
+    """
+    least = norms.min(axis=1, keepdims=True)
+    weight = np.maximum(least / norms, 1.0 / APART)
+    basis, triangle = np.linalg.qr(null * weight[..., None])
+    along = np.linalg.solve(triangle, np.einsum("krq,kr->kq", basis, values * weight)[..., None])
+    found: Floats = values - np.einsum("krq,kq->kr", null, along[..., 0])
     return found
 
 
@@ -105,8 +114,9 @@ def _large(component: Giant, gradient: Floats) -> tuple[Floats, np.ndarray]:
     draw = np.random.default_rng(0).standard_normal(even.shape[0])
     outside = draw - even @ _least_squares(even, draw)
     shared = np.abs(outside) > FAINT * np.linalg.norm(draw) / np.sqrt(len(draw))
-    if shared.any():  # of smallest norm is what is orthogonal to the left null space: in the range of the rows
-        own = sparse.csr_array(component.matrix[np.flatnonzero(shared)] / scale[shared].max())
+    # Of smallest norm is what is orthogonal to the left null space: in the range of the rows.
+    if shared.any() and (largest := scale[shared].max()) <= APART * scale[shared].min():
+        own = sparse.csr_array(component.matrix[np.flatnonzero(shared)] / largest)
         values[shared] = own @ _least_squares(own, values[shared])
     return values, shared
 
