@@ -96,8 +96,9 @@ class TooLargeError(AffinetError, MemoryError):
     """An expression that only tables or coefficients beyond any sensible memory could hold."""
 
     def __init__(self, what: str, forecast: int, limit: int, way_out: str) -> None:
-        taken, allowed = f"{forecast / 2**30:.1f} GiB", f"{limit / 2**30:.0f} GiB"
+        taken, allowed = f"{forecast / 2**30:,.1f} GiB", f"{limit / 2**30:.3g} GiB"
         super().__init__(f"{what} would take {taken}, and the limit is {allowed}. {way_out}")
+        self.way_out = way_out
 
 
 class ConvergenceWarning(RuntimeWarning):

@@ -151,6 +151,12 @@ def saving_into_a_missing_folder(folder: Path) -> None:
     SAVED.save(folder / "missing" / "plan.safetensors")
 
 
+@case(PlanFileError, "Rules that take much memory to plan.", "Say how much, if you trust the file.")
+def a_plan_that_takes_more_than_its_file_says(folder: Path) -> None:
+    affinet.plan(b.sum() == 1).save(folder / "plan.safetensors")
+    affinet.Plan.load(folder / "plan.safetensors", memory=100)
+
+
 @case(PlanFileError, "The path is empty.", "Name a file.")
 def saving_without_a_name() -> None:
     SAVED.save(os.curdir)

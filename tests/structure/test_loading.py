@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 import affinet
 from affinet import Plan, PlanFileError, families
+from affinet.language.forecast import limited
 from affinet.system import planfile
 from tests.structure.hostile_plans import contents, tampered, write_plan
 
@@ -117,7 +118,7 @@ TERM = (*EXPRESSION, "terms", 0)
         (0, ("parameters", 0, "shape"), [2**61, 2**61], "parameter 0 has 2 axes, or more entries than 64 bits"),
         (0, ("parameters", 0, "name"), "z", "the parameters are not in the order of their names"),
         (0, ("tolerance", "factor"), float("nan"), "its description holds NaN"),
-        (0, ("tolerance", "epsilon"), 2.0, "epsilon of the tolerance is 2.0, not between 0 and 1"),
+        (0, ("tolerance", "epsilon"), 2.0, "epsilon of the tolerance is 2.0, not between 1e-300 and 1"),
         (0, (*EXPRESSION, "epsilon"), 0, "epsilon of rule 0 is 0, not between"),
         (0, (*EXPRESSION, "constant"), float("inf"), "its description holds Infinity"),
         (0, (*EXPRESSION, "constant"), "1", "constant of rule 0 is '1', not a number"),
@@ -342,3 +343,31 @@ def test_a_claim_of_many_equations_takes_no_memory(path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000
+
+
+def test_what_a_small_file_says_takes_little_memory_unless_it_is_trusted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("affinet.language.forecast.BACKED", 1_000)
+    monkeypatch.setattr("affinet.language.forecast.GROWTH", 1)
+    steps = affinet.plan([W.a[k % 6, k % 8] + 2 * W.b[k % 8, k % 6] == 3 for k in range(400)])
+    steps.save(path)
+    assert repr(Plan.load(path)) == repr(steps)  # a file of its size may
+    few = affinet.plan(families.linear([W.a, W.b], np.ones((1, 96)), 1))
+    few.save(path)
+    assert path.stat().st_size < 64 * 96
+    with pytest.raises(
+        PlanFileError, match=r"would take 0.0 GiB, .* Where you trust the file, load it with memory=4294"
+    ):
+        Plan.load(path)
+    assert repr(Plan.load(path, memory=2**32)) == repr(few)
+    with pytest.raises(affinet.TooLargeError, match="Say the rule in parts"), limited(0, "Say the rule in parts."):
+        affinet.plan(families.linear([W.a, W.b], np.ones((30, 96)), 1))
+    assert affinet.plan(families.linear([W.a, W.b], np.ones((30, 96)), 1)).rank == 1
+
+
+def test_a_tolerance_of_zero_is_no_plan(path: Path) -> None:
+    description, rows = contents(PLANS[0].system)
+    change(description, "tolerance", "epsilon", to=0.0)
+    with pytest.raises(PlanFileError, match="epsilon of the tolerance is 0.0, not between"):
+        Plan.load(write_plan(path, description, rows))

@@ -11,8 +11,12 @@ from rich.text import Text
 from affinet.cli.files.modelfile import opened
 from affinet.cli.screen import Screen
 from affinet.cli.words import counted
+from affinet.language.forecast import limited
 from affinet.report.verification import Verdict, verify
 from affinet.system.planfile import read_system
+
+WIDEST = 8
+"""Bytes of an entry in a file of weights."""
 
 
 def verify_file(model: Path, plan: Path, screen: Screen) -> bool:
@@ -24,7 +28,8 @@ def verify_file(model: Path, plan: Path, screen: Screen) -> bool:
     system = read_system(plan)
     with opened(model) as file:
         file.check(system.layout)
-        verdicts = list(verify(system, file.weights))
+        with limited(WIDEST * system.layout.size, "Say the rule in parts."):
+            verdicts = list(verify(system, file.weights))
     screen.results.print(_table(verdicts))
     screen.say(f"\n{conclusion(verdicts)}")
     return all(verdict.holds for verdict in verdicts)

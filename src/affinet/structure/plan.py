@@ -7,12 +7,21 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from affinet.errors import AffinetError, NothingToTrainWarning, PlanFileError, callers_line, visible
+from affinet.errors import (
+    AffinetError,
+    NothingToTrainWarning,
+    PlanFileError,
+    TooLargeError,
+    callers_line,
+    visible,
+)
 from affinet.language.constraint import Constraint
+from affinet.language.forecast import LIMIT, limited
 from affinet.language.terms import Floats, Parameter
 from affinet.structure.backends import projector
 from affinet.structure.blocks import Block, Interval
@@ -89,14 +98,21 @@ class Plan:
         write_system(self.system, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Plan:
+    def load(cls, path: str | os.PathLike[str], *, memory: int | None = None) -> Plan:
         """The plan that was saved, planned again: the same blocks, bit for bit.
 
-        Nothing in the file is run; everything in it is checked first. Raises PlanFileError, which says what is wrong.
+        Nothing in the file is run; everything in it is checked first. `memory` is what one step of planning may take,
+        in bytes and by forecast: 512 MiB where not given, or sixteen times the file where that is more. Raises
+        PlanFileError, which says what is wrong.
         """
         system = read_system(path)
+        way_out = f"Where you trust the file, load it with memory={LIMIT}."
         try:
-            return compiled(system)
+            with limited(Path(path).stat().st_size, way_out, most=memory):
+                return compiled(system)
+        except TooLargeError as error:
+            reason = str(error).removesuffix(error.way_out).rstrip(" .")
+            raise PlanFileError(path, f"holds rules that cannot be planned: {reason}", error.way_out) from error
         except AffinetError as error:
             way_out = "Save the plan again, affinet.plan(rules).save(path)."
             raise PlanFileError(

@@ -134,6 +134,8 @@ def column_major(parameter: Parameter, supports: list[Integers]) -> str:
     m, n = parameter.shape
     if min(m, n) < 2 or m % n == 0 or n % m == 0:
         return ""
+    if m * n > sum(len(support) for support in supports):
+        return ""  # the lines, and their differences, are more than the equations read
     places = np.arange(m * n).reshape(n, m)
     wanted = {
         "whole columns": list(places),
