@@ -84,7 +84,8 @@ DAMAGES: dict[str, Change] = {
     "is multiplied by zero": term(scalar=0),
     "is 3, not a pair of an axis and a step": variable(outputs=[3]),
     "moves twice along axis 0": variable(outputs=[[0, 1], [0, 1]]),
-    "does not move": variable(source=0, outputs=[[0, 0]]),
+    "does not move": variable(source=0, outputs=[]),
+    "moves by nothing along axis 0": variable(outputs=[[0, 0]]),
     "is no table of 3 integers": variable(source={"view": 1}),
     "which is not that of its variables": term(factors=[{"variables": [0, 0], "view": 1}]),
     "starts on 2 axes, and its rule has 1": term(start=[0, 0]),
@@ -106,7 +107,7 @@ DAMAGES: dict[str, Change] = {
         said["views"].extend({"row": 3, "offset": 0, "shape": [2**20 - k], "strides": [1]} for k in range(1100)),
         term(
             factors=[],
-            variables=[{"size": 2**20 - k, "source": {"view": 3 + k}, "outputs": [[0, 0]]} for k in range(1100)],
+            variables=[{"size": 2**20 - k, "source": {"view": 3 + k}, "outputs": [[0, 1]]} for k in range(1100)],
         )(said, rows),
     ),
 }

@@ -25,6 +25,9 @@ CURRENT = struct.Struct("<QQQd")
 """What the shared file begins with: inputs so far, bytes held before the first, length of the input that follows, and
 seconds of the processor that all inputs have taken."""
 
+LEAKED = 2**28
+"""Bytes by which the process may grow until it ends and a new one goes on: atheris keeps every input that it changed."""
+
 CLOCK = "-timeout=1000000"
 """Seconds by the clock, that libFuzzer would end the process after; `judge` stops an input by the processor's time."""
 
@@ -57,6 +60,8 @@ def hunt(name: str, seconds: float, folder: Path) -> None:
         if spent > seconds or os.getppid() != parent:
             os._exit(0)
         executions += 1
+        if executions % 1024 == 0 and _resident() > base + LEAKED:
+            os._exit(0)
         CURRENT.pack_into(shared, 0, executions, base, len(data), spent)
         shared[CURRENT.size : CURRENT.size + len(data)] = data
         path.write_bytes(data)
@@ -95,9 +100,21 @@ def keep(folder: Path, suffix: str, data: bytes, said: str) -> None:
 def _limit_memory(more: int) -> None:
     """Let no single request go through that the limit of an input would not allow."""
     if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + more
+        most = _pages()[0] * resource.getpagesize() + LEAKED + more
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _resident() -> int:
+    """Bytes that the process holds now, where that can be asked."""
+    return _pages()[1] * resource.getpagesize()
+
+
+def _pages() -> tuple[int, int]:
+    """Of the address space and of memory."""
+    if sys.platform != "linux":
+        return 0, 0
+    space, memory = Path("/proc/self/statm").read_text().split()[:2]
+    return int(space), int(memory)
 
 
 if __name__ == "__main__":

@@ -369,5 +369,20 @@ def test_what_a_small_file_says_takes_little_memory_unless_it_is_trusted(
 def test_a_tolerance_of_zero_is_no_plan(path: Path) -> None:
     description, rows = contents(PLANS[0].system)
     change(description, "tolerance", "epsilon", to=0.0)
-    with pytest.raises(PlanFileError, match="epsilon of the tolerance is 0.0, not between"):
+    with pytest.raises(PlanFileError, match=r"epsilon of the tolerance is 0\.0, not between"):
+        Plan.load(write_plan(path, description, rows))
+
+
+def test_a_tolerance_that_is_scaled_down_is_no_plan(path: Path) -> None:
+    """Nothing makes one, and equal rows would be independent by their rounding."""
+    description, rows = contents(PLANS[0].system)
+    change(description, "tolerance", "factor", to=2.2e-16)
+    with pytest.raises(PlanFileError, match=r"factor of the tolerance is 2\.2e-16, not between 1 and"):
+        Plan.load(write_plan(path, description, rows))
+
+
+def test_a_loop_that_moves_by_nothing_along_an_axis_is_no_plan(path: Path) -> None:
+    description, rows = contents(affinet.plan((W.a.sum(1) == 1).named("rows")).system)
+    change(description, *TERM, "variables", 0, "outputs", to=[[0, 0]])
+    with pytest.raises(PlanFileError, match="moves by nothing along axis 0"):
         Plan.load(write_plan(path, description, rows))

@@ -113,8 +113,10 @@ class _TermReader:
             if axis in places:
                 raise Malformed(f"{where} moves twice along axis {axis}")
             positions, places[axis] = self._map(pair[1], size)
+            if type(positions) is int and positions == 0:
+                raise Malformed(f"{where} moves by nothing along axis {axis}")
             outputs.append((axis, positions))
-        if all(type(positions) is int and positions == 0 for positions in (source, *(m for _, m in outputs))):
+        if not outputs and type(source) is int and source == 0:
             raise Malformed(f"{where} does not move")
         return _Loop(Variable(size, source, tuple(outputs)), entries, places)
 

@@ -73,6 +73,6 @@ def _tolerance(value: object) -> Tolerance:
     said = fields(value, "tolerance", ("epsilon", "factor", "frozen"))
     return Tolerance(
         number(said["epsilon"], "epsilon of the tolerance", 1e-300, 1.0),
-        number(said["factor"], "factor of the tolerance", 0.0, 1e12),
+        number(said["factor"], "factor of the tolerance", 1.0, 1e12),
         number(said["frozen"], "frozen of the tolerance", 0.0, 1.0),
     )
