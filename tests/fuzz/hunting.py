@@ -26,7 +26,7 @@ CURRENT = struct.Struct("<QQQd")
 seconds of the processor that all inputs have taken."""
 
 LEAKED = 2**28
-"""Bytes by which the process may grow until it ends and a new one goes on: atheris keeps every input that it changed."""
+"""Bytes that the process may grow by until it ends and a new one goes on: atheris keeps every input that it changed."""
 
 CLOCK = "-timeout=1000000"
 """Seconds by the clock, that libFuzzer would end the process after; `judge` stops an input by the processor's time."""
