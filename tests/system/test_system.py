@@ -103,7 +103,7 @@ def test_only_some_rules_keep_the_layout_of_all(w: affinet.Weights) -> None:
 def test_rows_that_memory_cannot_hold_are_refused_before_they_are_written() -> None:
     w = affinet.weights({"big": (2**20, 2**20)})
     system = System.of([(w.big.sum(dim=1) == 1).named("huge")])
-    with pytest.raises(TooLargeError, match=r'rule "huge", read one equation at a time, would take 65536\.0 GiB'):
+    with pytest.raises(TooLargeError, match=r'rule "huge", read one equation at a time, would take 65,536\.0 GiB'):
         system.rows([0])
 
 

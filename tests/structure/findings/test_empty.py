@@ -44,6 +44,7 @@ def test_equations_that_are_empty_by_their_nature_are_not_told(rule: affinet.Con
     assert found(rule) == []
 
 
+@pytest.mark.filterwarnings("ignore::affinet.NothingTrainedWarning")
 def test_a_rule_about_frozen_weights_alone() -> None:
     model = torch.nn.Linear(3, 2)
     model.bias.requires_grad_(False)
