@@ -91,7 +91,7 @@ def main() -> None:
             whole = process_time() - start
             system = System.of(rules)
             start = process_time()
-            found = explain(system, range(len(system.rules)), "", lambda _: False)
+            found = explain(system, range(len(system.rules)), "", lambda _: False, lambda _, tolerance: False)
             alone = process_time() - start
             print(
                 f"{name:54} {whole:7.2f}s {alone:9.2f}s {len(error.rules):7,} {len(error.equations):10,}  "
