@@ -123,3 +123,12 @@ def test_a_gap_that_no_tolerance_takes_is_told_as_rounding() -> None:
         affinet.plan(hilbert)
     with pytest.raises(InfeasibleError):
         affinet.plan(hilbert, tolerance=1e-7)
+
+
+def test_a_gap_of_large_rules_is_told_without_planning_them_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("affinet.structure.diagnosis.explaining.READ_AS_ONE", 0)
+    rules = [families.linear([W.b[:3]], [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]], [1 / 3, 0.66666])]
+    with pytest.raises(
+        InfeasibleError, match=r"That is 5e-06 of what was added up: it may be the rounding of the const"
+    ):
+        affinet.plan(rules)

@@ -33,11 +33,16 @@ def consequence(system: System, rows: Rows, circuit: Circuit, rules: int) -> str
 def near(share: float, tolerance: float | None) -> str:
     """How near the equations are to holding, and the tolerance at which they do where there is one."""
     if tolerance is None:
-        return f" That is {share:.1g} of what was added up: the equations depend on each other but for rounding."
+        return f" {nearly(share)}: the equations depend on each other but for rounding."
     return (
-        f" That is {share:.1g} of what was added up: where the constants are known no better, say "
+        f" {nearly(share)}: where the constants are known no better, say "
         f"affinet.plan(rules, tolerance={tolerance:.0e})."
     )
+
+
+def nearly(share: float) -> str:
+    """`That is 5e-06 of what was added up`."""
+    return f"That is {share:.1g} of what was added up"
 
 
 def equations_shown(system: System, rows: Rows, circuit: Circuit, rules: Sequence[int]) -> str:
