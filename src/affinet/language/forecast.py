@@ -23,9 +23,10 @@ _limited: ContextVar[tuple[int, str] | None] = ContextVar("_limited", default=No
 def limited(size: int, way_out: str, *, most: int | None = None) -> Iterator[None]:
     """Let no step within take more than `most` bytes, or than what is said by a file of `size` bytes may take.
 
-    `way_out` is what the error says of it. A few bytes from a stranger can ask for as much as LIMIT.
+    `way_out` is what the error says of it, where more can be had. A few bytes from a stranger can ask for all of LIMIT.
     """
-    before = _limited.set((min(LIMIT, max(BACKED, GROWTH * size) if most is None else most), way_out))
+    most = min(LIMIT, max(BACKED, GROWTH * size) if most is None else most)
+    before = _limited.set((most, way_out if most < LIMIT else _WAY_OUT))
     try:
         yield
     finally:

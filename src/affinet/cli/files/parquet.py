@@ -40,15 +40,14 @@ def read_parquet(path: Path) -> pl.DataFrame:
         child = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         raise _unreadable(path, f"it is not read within {seconds:.0f} seconds") from None
-    match child.returncode:
-        case 0:
-            return pl.read_ipc(io.BytesIO(child.stdout))
-        case code if code == REFUSED:
-            raise DataError(f"{path} holds {child.stdout.decode()}. Name a smaller table.")
-        case code if code == UNREADABLE:
-            raise _unreadable(path, child.stdout.decode())
-        case code if code < 0:  # memory that is refused ends it, and so does the limit of its time
-            raise _unreadable(path, "it ended the process that reads it, out of memory or out of time")
+    if child.returncode == 0:
+        return pl.read_ipc(io.BytesIO(child.stdout))
+    if child.returncode == REFUSED:
+        raise DataError(f"{path} holds {child.stdout.decode()}. Name a smaller table.")
+    if child.returncode == UNREADABLE:
+        raise _unreadable(path, child.stdout.decode())
+    if child.returncode < 0:  # memory that is refused ends it, and so does the limit of its time
+        raise _unreadable(path, "it ended the process that reads it, out of memory or out of time")
     lines = child.stderr.decode(errors="replace").split("\n")
     raise _unreadable(path, f"the process that reads it failed: {' '.join(line for line in lines[-3:] if line)}")
 

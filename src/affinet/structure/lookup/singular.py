@@ -10,6 +10,7 @@ from scipy import linalg
 from affinet.language.terms import Floats, Integers
 from affinet.structure.elimination.components import Batch
 from affinet.system.distinct import distinct
+from affinet.system.norms import norms_of_rows
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
@@ -52,8 +53,7 @@ class Component:
 
 def factored(batch: Batch, used: Rows, tolerance: Tolerance) -> list[Component]:
     """The components of a batch that `split(used)` made."""
-    largest = np.abs(batch.matrix).max(axis=2)  # the square of 1e-200 would be zero
-    norms = largest * np.linalg.norm(batch.matrix / largest[:, :, None], axis=2)
+    norms = norms_of_rows(batch.matrix)
     matrix, rhs = batch.matrix / norms[:, :, None], batch.rhs / norms
     u, sizes, vt = np.linalg.svd(matrix, full_matrices=False)
     ranks = (sizes > tolerance.rank(*matrix.shape[1:]) * sizes[:, :1]).sum(axis=1)
