@@ -100,6 +100,13 @@ def _plan(path: Path) -> object:
     return str(affinet.Plan.load(path))
 
 
+SAFETENSORS = {
+    name: np.dtype(name)
+    for name in ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+}
+"""What the rows of a plan can come as."""
+
+
 class Undescribed(AffinetError):
     """A description that is none: what `read_system` makes a PlanFileError of."""
 
@@ -108,8 +115,8 @@ def _restored(path: Path) -> object:
     try:
         said = json.loads(path.read_bytes())
         description = said["description"]
-        rows = [np.array(row, np.dtype(kind)) for kind, row in said["rows"]]
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        rows = [np.array(row, SAFETENSORS[kind]) for kind, row in said["rows"]]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, RuntimeWarning):
         return None  # no way in: the rows of a plan are read as numbers by safetensors
     try:
         return str([rule.expression for rule in system_of(description, rows).rules])

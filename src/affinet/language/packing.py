@@ -15,6 +15,9 @@ from affinet.language.malformed import LARGEST, MOST, Malformed, fields, integer
 
 Array = NDArray[Any]
 DTYPES = ("float64", "int32", "int64")
+WIDEST = 8
+"""Bytes of a number of the widest of them."""
+
 MOST_AXES = 32
 """What every version of NumPy can hold."""
 
@@ -179,9 +182,9 @@ def _view(value: object, where: str, rows: Sequence[Array]) -> View:
     said = fields(value, where, ("row", "offset", "shape", "strides"))
     row = integer(said["row"], f"row of {where}", 0, len(rows) - 1)
     shape = integers(said["shape"], f"shape of {where}", 1)
-    strides = integers(said["strides"], f"strides of {where}", -MOST)
+    strides = integers(said["strides"], f"strides of {where}", -MOST // WIDEST, MOST // WIDEST)
     offset = integer(said["offset"], f"offset of {where}")
-    if len(shape) != len(strides) or len(shape) > MOST_AXES or 8 * prod(shape) > MOST:
+    if len(shape) != len(strides) or len(shape) > MOST_AXES or WIDEST * prod(shape) > MOST:
         raise Malformed(f"{where} has {len(shape)} axes and {len(strides)} strides, or more bytes than 64 bits count")
     reach = [step * (n - 1) for step, n in zip(strides, shape, strict=True)]
     low, high = offset + sum(r for r in reach if r < 0), offset + sum(r for r in reach if r > 0)

@@ -79,7 +79,8 @@ class Slices:
     `basis` (r, n) has orthonormal rows; `target` is (cells, r) or (1, r). `pinned` are inner places whose value is
     given, with `values` (cells | 1, pinned); `copies` are (member, representative, sign) of inner places that are
     equal or opposite: both are already implied by the basis, and are made exact to the bit. `ambiguous` is one where
-    the rank was decided close to the tolerance.
+    the rank was decided close to the tolerance. `condition` is that of the equilibrated equations of a cell, by which
+    rounding moves the basis and the target.
     """
 
     parameter: Parameter
@@ -93,6 +94,7 @@ class Slices:
     copies: Integers
     rules: tuple[int, ...]
     ambiguous: int = 0
+    condition: float = 1.0
 
     @property
     def size(self) -> int:
@@ -305,7 +307,7 @@ class Dense:
 
     `members` (k, n) numbers the classes of each component, `basis` (k, r, n) has orthonormal rows (zero rows where a
     component's rank is smaller), `target` is (k, r). `ambiguous` counts the components whose rank was decided close
-    to the tolerance.
+    to the tolerance. `condition` is the largest of their equilibrated equations.
     """
 
     parts: tuple[Part, ...]
@@ -316,6 +318,7 @@ class Dense:
     ranks: Integers
     rules: tuple[int, ...]
     ambiguous: int = 0
+    condition: float = 1.0
 
     @property
     def size(self) -> int:

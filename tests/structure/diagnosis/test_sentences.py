@@ -117,12 +117,13 @@ def test_a_gap_that_may_be_rounding_says_the_tolerance_that_takes_it() -> None:
 
 
 def test_a_gap_that_no_tolerance_takes_is_told_as_rounding() -> None:
-    k = np.arange(12)
-    hilbert = families.linear([W.c[0], W.b[:3]], 1.0 / (k[:, None] + k + 1), np.ones(12))
+    first, second = np.array([1.0, 2.0, 3.0]), np.array([3.0, -1.0, 2.0])
+    near = first + 1e-3 * second  # a tolerance of 1e-4 takes it for the first, and then 1 and 2 contradict each other
+    rules = families.linear([W.b[:3]], [first, near, near], [1.0, 2.0, 2.0002])
     with pytest.raises(InfeasibleError, match="the equations depend on each other but for rounding"):
-        affinet.plan(hilbert)
+        affinet.plan(rules)
     with pytest.raises(InfeasibleError):
-        affinet.plan(hilbert, tolerance=1e-7)
+        affinet.plan(rules, tolerance=1e-4)
 
 
 def test_a_gap_of_large_rules_is_told_without_planning_them_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,3 +108,13 @@ def test_the_distance_is_that_of_the_nearest_solution_where_entries_stay_free() 
     (one,) = found(1e-18 * W.c[0] + 1e-18 * W.c[3] + W.c[1] + W.c[2] == 2, W.c[1] + W.c[2] == 1)
     assert isinstance(one, NearlyContradictory)
     assert one.distance == pytest.approx(1e18 / np.sqrt(2))
+
+
+def test_a_matrix_of_which_rounding_takes_a_rank_holds_far_away() -> None:
+    """The Hilbert matrix has an inverse, and what it asks for lies where its coefficients are not known well enough."""
+    k = np.arange(12)
+    plan = affinet.plan(families.linear([W.long[:12]], 1.0 / (k[:, None] + k + 1), np.ones(12)))
+    (one,) = plan.findings
+    assert isinstance(one, NearlyContradictory)
+    assert one.distance > 1e6
+    assert "was decided close to the tolerance" in str(plan)

@@ -46,7 +46,9 @@ def dense_circuits(
     if not len(rest):
         return
     mixed = scipy.linalg.solve_triangular(upper[:rank, :rank], upper[:rank, rank:], check_finite=False)
+    solution = scipy.linalg.solve_triangular(upper[:rank, :rank], rhs[first], trans="T", check_finite=False)
     gap, size = np.abs(rhs[rest] - mixed.T @ rhs[first]), terms[rest] + np.abs(mixed).T @ terms[first]
+    size = np.maximum(size, np.linalg.norm(solution))  # rounding of the coefficients, which a solution multiplies
     wrong = np.flatnonzero(gap > tolerance.consistency(8) * size)
     used = np.abs(mixed) > _negligible(mixed, tolerance, len(order))
     # Of as many rows the clearest contradiction first.

@@ -138,7 +138,8 @@ def _solved(piece: Piece, reduction: Reduction, layout: Layout, tolerance: Toler
     if isinstance(component, Giant):
         return _sparse(component, parts, classes, members, 1.0 / np.sqrt(classes.weight), tolerance, rules)
     assert solved is not None
-    return Dense(parts, classes, members, solved.basis, solved.target, solved.ranks, rules, solved.ambiguous)
+    condition = float(solved.condition.max())
+    return Dense(parts, classes, members, solved.basis, solved.target, solved.ranks, rules, solved.ambiguous, condition)
 
 
 def _sparse(

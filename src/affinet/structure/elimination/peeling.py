@@ -100,5 +100,7 @@ def _independent_dense(matrix: Floats, rhs: Floats, terms: Floats, tolerance: To
         upper[:rank, :rank], upper[:rank, rank : len(order)], check_finite=False
     )
     gap = np.abs(rhs[rest] - combination.T @ rhs[first])
-    size = terms[rest] + np.abs(combination).T @ terms[first]
+    # Combinations are off by rounding of the coefficients, which a solution multiplies.
+    solution = scipy.linalg.solve_triangular(upper[:rank, :rank], rhs[first], trans="T", check_finite=False)
+    size = np.maximum(terms[rest] + np.abs(combination).T @ terms[first], np.linalg.norm(solution))
     return np.sort(first), bool((gap <= tolerance.consistency(len(order)) * size).all()), ambiguous

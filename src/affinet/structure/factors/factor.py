@@ -100,8 +100,9 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
     condition = s[:1] / s[max(rank, 1) - 1] if s[0] > 0 else np.ones(1)
     within = rhs @ u[:, :rank]
     gap = np.abs(rhs - within @ u[:, :rank].T).max(axis=1)
+    size = _size(np.abs(rhs).max(axis=1), within / s[:rank])
     # Independent equations contradict nothing, whatever rounding says of numbers below the normal ones.
-    consistent = (rank == len(matrix)) | (gap <= tolerance.consistency(len(matrix)) * np.abs(rhs).max(axis=1))
+    consistent = (rank == len(matrix)) | (gap <= tolerance.consistency(len(matrix)) * size)
     if rank == len(matrix):
         rows, lower = orthonormal(matrix) if left is None else (left.T, small)
         return Factor(rows[None], np.linalg.solve(lower, rhs.T).T, np.array([rank]), consistent, ambiguous, condition)
@@ -185,8 +186,8 @@ def _by_svd(
     ut = np.where(kept[:, :, None], u.transpose(0, 2, 1), 0.0)
     within = np.einsum("kqr,kr->kq", ut, rhs)
     residual = rhs - np.einsum("kqr,kq->kr", ut, within)
-    size = terms.max(axis=1)
     target = np.divide(within, s, out=np.zeros_like(within), where=kept)
+    size = _size(terms.max(axis=1), target)
     ranks = kept.sum(axis=1)
     agree = np.abs(residual).max(axis=1) <= tolerance.consistency(r) * size
     consistent = (ranks == matrix.shape[1]) | agree
@@ -204,6 +205,16 @@ def _by_svd(
     last = np.take_along_axis(s, np.maximum(ranks - 1, 0)[:, None], 1)[:, 0]
     condition = np.divide(s[:, 0], last, out=np.ones(k), where=last > 0)
     return Factor(basis[:, :most], target[:, :most], ranks, consistent, ambiguous, condition)
+
+
+def _size(terms: Floats, solution: Floats) -> Floats:
+    """What rounding of equilibrated equations is relative to: their right-hand sides, and a solution.
+
+    Coefficients that are off by ε move the left side of a row of norm one by ε |x|, and where equations are nearly
+    redundant x is far larger than they are (backward error: Rigal and Gaches, J. ACM 1967). `solution` (k, rank) are
+    the coordinates of the shortest one.
+    """
+    return np.maximum(terms, np.linalg.norm(solution, axis=1))
 
 
 def _independent(matrix: Floats, rank: int) -> Integers:

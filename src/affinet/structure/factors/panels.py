@@ -126,7 +126,8 @@ def panel_block(panels: Sequence[Panel], system: System) -> tuple[Dense, list[Ro
     if not found.consistent.all():
         raise Contradiction(rules)
     parts = tuple(Part(parameter, positions) for parameter, _, positions in system.layout.split(columns))
-    block = _component(parts, found.basis[0], found.target[0], rules, found.ambiguous)
+    condition = float(found.condition[0])
+    block = _component(parts, found.basis[0], found.target[0], rules, found.ambiguous, condition)
     return block, _said_of_entries(block, found.condition, rows, system)
 
 
@@ -137,15 +138,17 @@ def single_cell(slices: Slices) -> Slices | Dense:
         return slices
     positions = slices.offset + slices.outer.table()[0] + slices.inner.table()
     part = Part(slices.parameter, positions)
-    return _component((part,), slices.basis, slices.target[0], slices.rules, slices.ambiguous)
+    return _component((part,), slices.basis, slices.target[0], slices.rules, slices.ambiguous, slices.condition)
 
 
-def _component(parts: tuple[Part, ...], basis: Floats, target: Floats, rules: tuple[int, ...], ambiguous: int) -> Dense:
+def _component(
+    parts: tuple[Part, ...], basis: Floats, target: Floats, rules: tuple[int, ...], ambiguous: int, condition: float
+) -> Dense:
     """Orthonormal rows over entries as they are, in the order of the parts."""
     every = np.arange(basis.shape[1])
     classes = Classes(every, np.ones(1), np.zeros(1), every)
     ranks = np.array([len(basis)], np.int64)
-    return Dense(parts, classes, every[None], basis[None], target[None], ranks, rules, ambiguous)
+    return Dense(parts, classes, every[None], basis[None], target[None], ranks, rules, ambiguous, condition)
 
 
 def panel_blocks(

@@ -36,7 +36,7 @@ def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | No
         members = np.flatnonzero(~said & (exact.root != np.arange(len(said))))
         copies = np.stack([members, exact.root[members], exact.sign[members]], axis=1)
     place = (batch.parameter, batch.offset, batch.outer, batch.inner)
-    return Slices(*place, basis, target, pinned, values, copies, rules, ambiguous)
+    return Slices(*place, basis, target, pinned, values, copies, rules, ambiguous, float(condition[0]))
 
 
 @dataclass(frozen=True, eq=False)

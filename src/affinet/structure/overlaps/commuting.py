@@ -12,6 +12,7 @@ from affinet.language.forecast import forecast
 from affinet.language.terms import Floats
 from affinet.structure.blocks import Slices
 from affinet.structure.overlaps.nearest import off
+from affinet.structure.regular import RowBatch
 from affinet.system.tolerance import Tolerance
 
 MOST_JOINT = 1_024
@@ -62,12 +63,45 @@ def agree(a: Slices, a_inner: Axes, b: Slices, b_inner: Axes, sizes: Axes, toler
     """Whether both say the same of what they measure together: `Q_b c_a == Q_a c_b`, c their nearest points to zero.
 
     Then the product of their affine projections is the projection onto both. Numbers stay one a cell for plain sums.
+    Equations that are nearly redundant may be too far off by rounding: those as they were said decide,
+    `agree_as_said`.
     """
     first, second = _nearest(a, a_inner, sizes), _nearest(b, b_inner, sizes)
     gap = _measured(first, b, b_inner, sizes) - _measured(second, a, a_inner, sizes)
     # Rounding is relative to the terms of these sums, which may cancel.
     size = max(float(np.abs(first).max(initial=0.0)), float(np.abs(second).max(initial=0.0)))
     return float(np.abs(gap).max(initial=0.0)) <= tolerance.consistency(max(sizes)) * size
+
+
+def agree_as_said(a: RowBatch, a_inner: Axes, b: RowBatch, b_inner: Axes, sizes: Axes, tolerance: Tolerance) -> bool:
+    """Whether `A x == α` and `B x == β` hold together along loops that they do not share: `B α == A β`.
+
+    These are combinations of the equations themselves, so that no condition number comes in. False where loops are
+    shared, and for single equations, which have none.
+    """
+    if set(a_inner) & set(b_inner) or len(a.matrix) == len(b.matrix) == 1:
+        return False
+    alpha, beta = _sides(a.rhs, a_inner, sizes), _sides(b.rhs, b_inner, sizes)
+    left, right = _along(b.matrix, alpha, b_inner, sizes), _along(a.matrix, beta, a_inner, sizes).swapaxes(-1, -2)
+    terms = _along(np.abs(b.matrix), np.abs(alpha), b_inner, sizes)
+    terms = terms + _along(np.abs(a.matrix), np.abs(beta), a_inner, sizes).swapaxes(-1, -2)
+    length = max(a.matrix.shape[1], b.matrix.shape[1])
+    return bool((np.abs(left - right) <= tolerance.consistency(length) * terms).all())
+
+
+def _sides(rhs: Floats, inner: Axes, sizes: Axes) -> Floats:
+    """Right-hand sides as a box with one axis more, of length one along loops on which they do not depend."""
+    cells = [sizes[axis] if len(rhs) > 1 and axis not in inner else 1 for axis in range(len(sizes))]
+    return rhs.reshape(*cells, rhs.shape[1])
+
+
+def _along(matrix: Floats, box: Floats, inner: Axes, sizes: Axes) -> Floats:
+    """A matrix applied along some axes of a box, which become of length one; its rows are the last axis."""
+    shape = [sizes[axis] if axis in inner else box.shape[axis] for axis in range(len(sizes))]
+    forecast("the right-hand sides of equations along several axes", prod(shape) * box.shape[-1])
+    outer = [axis for axis in range(box.ndim) if axis not in inner]
+    cells = np.broadcast_to(box, (*shape, box.shape[-1])).transpose(*outer, *inner).reshape(-1, matrix.shape[1])
+    return (cells @ matrix.T).reshape(*(1 if axis in inner else box.shape[axis] for axis in range(box.ndim)), -1)
 
 
 def _sharing(inner: Sequence[Axes]) -> list[list[int]]:

@@ -11,7 +11,7 @@ from affinet.structure.blocks import Product, Slices, View
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.factors.slices import slices_of
 from affinet.structure.offsets import Dim, Nest, merged
-from affinet.structure.overlaps.commuting import agree, commute, free_together
+from affinet.structure.overlaps.commuting import agree, agree_as_said, commute, free_together
 from affinet.structure.regular import RowBatch, row_batch
 from affinet.system.tolerance import Tolerance
 
@@ -61,7 +61,8 @@ def product(batches: list[RowBatch], tolerance: Tolerance, also: tuple[tuple[Dim
     if not all(commute(slices[m], found[m], slices[k], found[k], sizes, tolerance) for k, m in pairs):
         return None
     for k, m in pairs:
-        if not agree(slices[m], found[m], slices[k], found[k], sizes, tolerance):
+        alike = agree(slices[m], found[m], slices[k], found[k], sizes, tolerance)
+        if not alike and not agree_as_said(ordered[m], found[m], ordered[k], found[k], sizes, tolerance):
             rules = (rule for part in (slices[k], slices[m]) for rule in part.rules)
             raise Contradiction(rules, _totals(view, slices[m], slices[k]))
     slices, found = _without_implied(slices, found)
