@@ -314,3 +314,22 @@ def test_loops_run_in_the_forked_workers_of_a_data_loader() -> None:
     finally:
         torch.set_num_threads(before)
     assert torch.allclose(found, torch.ones(4, 512), atol=1e-5)
+
+
+def test_without_a_runtime_loops_run_on_the_thread_that_calls_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from affinet.kernels.compiled import openmp
+
+    monkeypatch.setattr(openmp, "_loaded", lambda: iter(()))
+    try:
+        assert not openmp._joined()
+        monkeypatch.setattr(openmp, "JOINED", False)
+        assert openmp.team(10**9, 2) == 1
+    finally:
+        monkeypatch.undo()
+        assert openmp._joined(), "what was made known to compiled code is so again"
+
+
+def test_numba_is_used_where_it_is_installed() -> None:
+    assert choosing.available()
+    like = {"a": torch.randn(64, 64)}
+    assert kinds(affinet.plan(affinet.weights({"a": (64, 64)}).a.sum(1) == 1).projector(like), like) == {EvenSums}

@@ -113,3 +113,9 @@ def test_weights_that_lose_nothing_are_not_listed() -> None:
 def test_an_interval_prints_its_bounds() -> None:
     assert str(Interval(3, 5)) == "3..5"
     assert str(Interval(4, 4)) == "4"
+
+
+def test_one_more_finding_is_one() -> None:
+    plan = affinet.plan([(W.c[k % 3] == 0 * W.c[3]).named(f"rule {k}") for k in range(14)])
+    assert len(plan.findings) == 11
+    assert str(plan).splitlines()[-1] == "  … 1 more finding: plan.findings"

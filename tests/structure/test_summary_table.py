@@ -7,7 +7,8 @@ import pytest
 
 import affinet
 from affinet import families
-from affinet.structure.summary import describe
+from affinet.structure.blocks import Bordered
+from affinet.structure.summary import bytes_a_step, describe
 
 W = affinet.weights({"a": (3, 4), "b": (4,), "s": (300, 300), "T": (300, 300)})
 
@@ -78,3 +79,16 @@ def test_components_of_several_forms_are_counted_together() -> None:
     three, four = W.b[0] + W.b[1] - W.a[0, 0], W.a[1, 0] + W.a[1, 2] + W.b[2] - W.a[2, 3]
     text = str(affinet.plan([affinet.stack([three, four]) == 0]))
     assert "2 components of up to 1 equation" in text.splitlines()[2]
+
+
+def test_several_ranks_close_to_the_tolerance_are_components() -> None:
+    almost = np.array([1, 1, 1, 1 + 1e-13])
+    rules = [rule for row in (W.a[0, :4], W.b) for rule in (row.sum() == 1, row @ almost == 1)]
+    assert "note: the rank of 2 components was decided close to the tolerance" in str(affinet.plan(rules))
+
+
+def test_bytes_of_equations_on_top_count_the_bases_twice_and_the_equations_twice() -> None:
+    w = affinet.weights({"a": (300, 300)})
+    (block,) = affinet.plan([w.a.sum(dim=1) == 1, w.a.sum(dim=0) == 1, w.a[:2, :2].sum() == 1]).blocks
+    assert isinstance(block, Bordered)
+    assert bytes_a_step(block) == 2 * 4 * 4 * 90_000 + 4 * 4 * 8

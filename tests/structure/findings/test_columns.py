@@ -182,3 +182,10 @@ def test_a_transposed_shape_is_said_in_the_error() -> None:
         families.linear([W.a], np.ones((24, 3)))
     with pytest.raises(affinet.ShapeError, match=r"= 24\.$"):
         families.linear([W.a], np.ones((23, 3)))
+
+
+def test_a_matrix_of_two_rows_is_read_by_lines_too() -> None:
+    w = affinet.weights({"a": (2, 6), "b": (2,)})
+    (one,) = found(families.linear([w.a, w.b], np.hstack([-np.eye(2), ordinary(2, 6)["row sums"]]), 0))
+    assert isinstance(one, OtherOrder)
+    assert one.order == ("b", "a")

@@ -68,3 +68,12 @@ def test_many_classes_are_counted() -> None:
 )
 def test_what_was_tied_or_is_free_is_not_told(rules: list[affinet.Constraint]) -> None:
     assert found(*rules) == []
+
+
+def test_entries_of_large_rules_along_two_axes_are_found() -> None:
+    weights = affinet.weights({"w": (400, 4)})
+    sums = np.array([[1, 1], [1, 1], [1, 0], [0, 1.0]])
+    (one,) = found(
+        (weights.w @ sums == 1).named("rows"), (weights.w.sum(dim=0) == [100, 100, 200, 200]).named("columns")
+    )
+    assert (one.where, one.entries, one.classes, one.how, one.rules) == ("w[0, 2:]", 800, 400, "equal", ("rows",))

@@ -100,3 +100,17 @@ def test_all_rules_are_named_where_a_tiny_coefficient_tells_them_apart() -> None
     (one,) = found(tiny, (W.c[1] + W.c[2] == 1).named("sum"))
     assert (one.where, one.rules) == ("c[0]", ("tiny", "sum"))
     assert one.value == pytest.approx(1e6)
+
+
+def test_among_large_rules_those_about_the_entries_beside_it_are_named_too() -> None:
+    symmetric, three = families.symmetric(W.big).named("symmetric"), (W.big[0, :3].sum() == 2).named("three")
+    (one,) = found(symmetric, three, (W.big[0, 1:3].sum() == 1).named("two"))
+    assert (one.where, one.value, one.rules) == ("big[0, 0]", 1.0, ("three", "two"))
+
+
+def test_an_entry_on_top_of_symmetric_row_sums_is_found() -> None:
+    regular = [families.symmetric(W.big).named("symmetric"), (W.big.sum(dim=1) == 1).named("rows")]
+    on_top = [(W.big[0, :40].sum() == 1).named("forty"), (W.big[0, 1:40].sum() == 1).named("less one")]
+    (one,) = found(*regular, *on_top)
+    assert (one.where, one.entries) == ("big[0, 0]", 1)
+    assert one.rules == ("symmetric", "rows", "forty", "less one")

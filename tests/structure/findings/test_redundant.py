@@ -109,3 +109,10 @@ def test_what_planning_alone_tells_apart_is_not_told() -> None:
     rules = [families.linear([W.c[:4]], row, row @ [0, 1, 0, -1]) for row in tiny[:, None]]
     assert affinet.plan(rules).rank == 4
     assert found(*rules) == []
+
+
+def test_what_is_too_large_is_named_behind_groups_that_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "LARGEST", 3)
+    rules = [W.c[:4].sum() == 1, W.c[2:].sum() == 1, W.c.sum() == 1, W.c[::2].sum() == 1]
+    *_, one = affinet.plan([W.a[0, 0] == W.a[0, 1], *rules]).findings
+    assert one == Overlooked(tuple(rule.text for rule in rules), 4, "near-redundancy")

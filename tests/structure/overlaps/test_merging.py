@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import affinet
+from affinet.errors import TooLargeError
 from affinet.kernels.reference import oracle
+from affinet.language.forecast import limited
 from affinet.structure.blocks import Product
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.offsets import Nest
@@ -173,3 +175,22 @@ def test_what_commutes_is_read_off_the_matrices_where_they_are_small(monkeypatch
     assert crossed(*rules) is not None
     monkeypatch.setattr("affinet.structure.overlaps.commuting.MOST_JOINT", 59)
     assert crossed(*rules) is None
+
+
+@pytest.mark.parametrize("n", [20, 257])
+def test_equations_that_nearly_follow_from_one_another_agree(n: int) -> None:
+    """Orthonormal rows of such equations are off by rounding times their condition number."""
+    weights, sums = affinet.weights({"a": (n, n)}), np.ones((n, 2))
+    sums[2, 1] = sums[3, 0] = 0.0
+    found = crossed(weights.a @ sums == 1, sums.T @ weights.a == 1)
+    assert found is not None
+    assert found.rank == 4 * n - 4
+    with pytest.raises(Contradiction):
+        crossed(weights.a @ sums == 1, sums.T @ weights.a == 1 + 1e-9)
+
+
+def test_right_hand_sides_that_would_not_fit_are_told_before_they_are_reached_for() -> None:
+    weights = affinet.weights({"a": (600, 600)})
+    rules = weights.a @ np.arange(1.0, 601) == np.ones(600), np.arange(1.0, 601) @ weights.a == np.ones(600)
+    with limited(0, "", most=2**20), pytest.raises(TooLargeError, match="equations along several axes"):
+        crossed(*rules)

@@ -42,7 +42,7 @@ def explain(
     than 8,000,000 pairs. Law: a circuit is irreducible (see `Circuit`), and so are its rules where no equation of
     theirs beyond it is in a core; else they are filtered by what cancels, or, of too much that does, by planning.
     """
-    rules, minimal, rows, circuit = _narrowed(system, list(candidates) or list(range(len(system.rules))), feasible)
+    rules, minimal, rows, circuit = _narrowed(system, list(candidates), feasible)
     names = [(system.rules[k].name, system.rules[k].text) for k in rules]
     if rows is None or circuit is None:
         says = known if len(rules) == len(candidates) else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from affinet.language.terms import Integers
-from affinet.structure.blocks import Block, Bordered, Dense, MirroredProduct, Product, Slices, Sparse, Ties
+from affinet.structure.blocks import Block, Bordered, Dense, Product, Slices, Sparse, Ties
 from affinet.structure.findings.direct import Direct
 from affinet.structure.findings.looking import Group, Look
 from affinet.structure.lookup.naming import by_rules, named_columns
@@ -98,8 +98,6 @@ def _classes(block: Block, look: Look, direct: Direct | None) -> Iterator[tuple[
         case Product():
             for part in block.slices:
                 yield from _copied(part, look.system.layout, direct, part.rules)
-        case MirroredProduct():
-            yield from _classes(block.product, look, direct)
         case Bordered():
             for base in block.bases:
                 yield from _classes(base, look, direct)

@@ -9,19 +9,22 @@ from math import prod
 import numpy as np
 
 from affinet.language.terms import Floats, Integers
-from affinet.structure.blocks import Block, Bordered, Fixed, MirroredProduct, Product, Slices
+from affinet.structure.blocks import Block, Bordered, Fixed, Product, Slices
 from affinet.structure.findings.direct import Direct
 from affinet.structure.findings.looking import Group, Look
 from affinet.structure.lookup.incidence import Incidence
 from affinet.structure.lookup.naming import by_rules, named
 from affinet.structure.lookup.singular import Component
 from affinet.structure.lookup.standing import class_of, columns_of, freedom, place_of
+from affinet.structure.lookup.tracing import deciding, nearby
 from affinet.system.layout import Layout
 
 MOST_LISTED = 2**20
 """Entries of one block that are looked at one by one."""
 MOST_ON_BORDER = 256
 """Entries of equations on top of regular rules of which it is computed how free they are."""
+MOST_SOLVED = 8
+"""Entries of one block of large rules of which the equations nearby are solved."""
 MOST_TRACED = 64
 """Entries of one component of which the rules are found one by one; more are named by the component's rules."""
 
@@ -67,7 +70,8 @@ def pinned(look: Look, apart: frozenset[str]) -> Iterator[Pinned]:
                 left &= ~np.isin(direct.label(columns), direct.label(outright))
             if group.rows is None:
                 left &= ~_said_alone(incidence, columns)
-            for rules, some in _causes(columns[left], traced, block.rules):
+            own = block.rules if group.rows is not None else _deciding(incidence, columns[left], block.rules)
+            for rules, some in _causes(columns[left], traced, own):
                 at = np.flatnonzero(left)[some]
                 for parameter, own, _ in look.system.layout.split(columns[at]):
                     if parameter.name not in apart and not look.meant(rules):
@@ -114,6 +118,20 @@ def _causes(
                 own = component.saying((component.columns == column).astype(np.float64))
         causes.setdefault(own, []).append(place)
     return [(own, np.array(places, np.int64)) for own, places in causes.items()]
+
+
+def _deciding(incidence: Incidence, columns: Integers, rules: tuple[int, ...]) -> tuple[int, ...]:
+    """The rules that determine entries of a block of large rules, as far as the equations near some of them tell.
+
+    `rules` are those that touch the block's entries, and an entry is also what rules about others leave of it.
+    """
+    found = set[int]()
+    for column in columns[np.linspace(0, len(columns) - 1, min(len(columns), MOST_SOLVED)).astype(np.int64)].tolist():
+        component = nearby(incidence, column)
+        if component is None:
+            return rules
+        found |= set(deciding(component, column))
+    return tuple(sorted(found)) or rules
 
 
 def _outright(look: Look, group: Group) -> Integers | None:
@@ -178,8 +196,6 @@ def _known(block: Block, layout: Layout) -> tuple[Integers, Floats]:
             parts = [_in_slices(part, layout) for part in block.slices]
             columns, first = np.unique(np.concatenate([columns for columns, _ in parts]), return_index=True)
             return columns, np.concatenate([values for _, values in parts])[first]
-        case MirroredProduct():
-            return _known(block.product, layout)
         case Bordered():
             own = _on_border(block, layout)
             parts = [own, *(_known(base, layout) for base in block.bases)]
