@@ -131,6 +131,10 @@ class Product:
         return self.view.size
 
     @property
+    def condition(self) -> float:
+        return max(part.condition for part in self.slices)
+
+    @property
     def separate(self) -> bool:
         """Whether no two sets of slices share a loop: the tangent projector is a tensor product."""
         inside = [axis for axes in self.inner_dims for axis in axes]
@@ -160,6 +164,10 @@ class Mirror:
     shift: Floats
     rules: tuple[int, ...]
     without: Integers = field(default_factory=_no_places)
+
+    @property
+    def condition(self) -> float:
+        return 1.0  # no two of its equations share an entry
 
     @property
     def size(self) -> int:
@@ -207,6 +215,10 @@ class MirroredProduct:
     rank: int
 
     @property
+    def condition(self) -> float:
+        return self.product.condition
+
+    @property
     def rules(self) -> tuple[int, ...]:
         return tuple(sorted({*self.mirror.rules, *self.product.rules}))
 
@@ -228,6 +240,10 @@ class Pairs:
     shift: Floats
     rules: tuple[int, ...]
     without: Integers = field(default_factory=_no_places)
+
+    @property
+    def condition(self) -> float:
+        return 1.0  # no two of its equations share an entry
 
     @property
     def size(self) -> int:

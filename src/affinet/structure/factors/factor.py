@@ -214,7 +214,7 @@ def _size(terms: Floats, solution: Floats) -> Floats:
     redundant x is far larger than they are (backward error: Rigal and Gaches, J. ACM 1967). `solution` (k, rank) are
     the coordinates of the shortest one.
     """
-    return np.maximum(terms, np.linalg.norm(solution, axis=1))
+    return np.asarray(np.maximum(terms, np.linalg.norm(solution, axis=1)))
 
 
 def _independent(matrix: Floats, rank: int) -> Integers:

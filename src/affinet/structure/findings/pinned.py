@@ -70,8 +70,8 @@ def pinned(look: Look, apart: frozenset[str]) -> Iterator[Pinned]:
                 left &= ~np.isin(direct.label(columns), direct.label(outright))
             if group.rows is None:
                 left &= ~_said_alone(incidence, columns)
-            own = block.rules if group.rows is not None else _deciding(incidence, columns[left], block.rules)
-            for rules, some in _causes(columns[left], traced, own):
+            untraced = block.rules if group.rows is not None else _deciding(incidence, columns[left], block.rules)
+            for rules, some in _causes(columns[left], traced, untraced):
                 at = np.flatnonzero(left)[some]
                 for parameter, own, _ in look.system.layout.split(columns[at]):
                     if parameter.name not in apart and not look.meant(rules):

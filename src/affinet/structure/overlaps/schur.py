@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import assert_never
 
 import numpy as np
 import scipy.linalg
@@ -16,7 +15,7 @@ from scipy import sparse
 
 from affinet.language.forecast import forecast
 from affinet.language.terms import Floats
-from affinet.structure.blocks import Base, Dense, Mirror, MirroredProduct, Pairs, Product, Slices
+from affinet.structure.blocks import Base
 from affinet.structure.overlaps.gram import AT_A_TIME, gram, squared
 from affinet.structure.overlaps.nearest import projected
 from affinet.structure.places import count
@@ -53,7 +52,8 @@ def complement(
     k, n = even.shape
     # At least the largest singular value of the rows, and exactly that where they share no entry.
     largest = float(np.sqrt(np.abs(squared(even)).sum(axis=1).max()))
-    condition = max((_condition(base) for base in bases), default=1.0)
+    # By so much rounding in a base may be larger than in its equations.
+    condition = max((base.condition for base in bases), default=1.0)
     bound = min(0.1, tolerance.rank(k, n) * condition) * largest
     if k * n <= FEW_NUMBERS:
         directions, sizes = _in_full(bases, even)
@@ -66,21 +66,6 @@ def complement(
     known = replace(tolerance, factor=tolerance.factor * condition)
     consistent = bool(kept.all()) or _holds(bases, even, factor, rhs / norms, terms / norms, known)
     return Complement(factor / norms[:, None], consistent, ambiguous)
-
-
-def _condition(base: Base) -> float:
-    """By how much rounding in a base may be larger than in its equations."""
-    match base:
-        case Slices() | Dense():
-            return base.condition
-        case Product():
-            return max(part.condition for part in base.slices)
-        case MirroredProduct():
-            return _condition(base.product)
-        case Mirror() | Pairs():
-            return 1.0
-        case _:
-            assert_never(base)
 
 
 def _in_full(bases: Sequence[Base], even: sparse.csr_array) -> tuple[Floats, Floats]:
