@@ -72,6 +72,14 @@ def others(numbers: Integers, bound: int) -> Integers:
     return np.flatnonzero(left)
 
 
+def _no_places() -> Integers:
+    return np.zeros(0, np.int64)
+
+
+def _one() -> Floats:
+    return np.ones(1)
+
+
 @dataclass(frozen=True, eq=False)
 class Slices:
     """`basis @ w[cell] == target_c` on every cell `offset + outer_c + inner` of one parameter.
@@ -79,8 +87,8 @@ class Slices:
     `basis` (r, n) has orthonormal rows; `target` is (cells, r) or (1, r). `pinned` are inner places whose value is
     given, with `values` (cells | 1, pinned); `copies` are (member, representative, sign) of inner places that are
     equal or opposite: both are already implied by the basis, and are made exact to the bit. `ambiguous` is one where
-    the rank was decided close to the tolerance. `condition` is that of the equilibrated equations of a cell, by which
-    rounding moves the basis and the target.
+    the rank was decided close to the tolerance. `amplified` (r,) is by how much rounding of the equilibrated equations
+    grows in each row of the basis and its target: the norm of the combination of them that the row is.
     """
 
     parameter: Parameter
@@ -94,7 +102,12 @@ class Slices:
     copies: Integers
     rules: tuple[int, ...]
     ambiguous: int = 0
-    condition: float = 1.0
+    amplified: Floats = field(default_factory=_one)
+
+    @property
+    def condition(self) -> float:
+        """The largest of these, about the condition number of the equations."""
+        return float(self.amplified.max(initial=1.0))
 
     @property
     def size(self) -> int:
@@ -144,10 +157,6 @@ class Product:
     def even(self) -> bool:
         """Whether all are plain sums."""
         return all(part.even for part in self.slices)
-
-
-def _no_places() -> Integers:
-    return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,6 +42,10 @@ class Tolerance:
         """
         return min(0.1, 64.0 * self.factor * max(self.epsilon, self.frozen) * max(8.0, sqrt(length)))
 
+    def factored(self, length: int) -> float:
+        """The same of float64 alone, in which equations are factored whatever their constants are known to."""
+        return min(0.1, 64.0 * self.factor * DOUBLE_EPSILON * max(8.0, sqrt(length)))
+
     @property
     def cancellation(self) -> float:
         """A coefficient that is what is left of larger ones counts as zero at or below this share of them."""

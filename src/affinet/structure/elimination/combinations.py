@@ -8,6 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from affinet.language.terms import Floats, Integers
+from affinet.structure.factors.agreement import mismatch
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import Tolerance
 
@@ -46,10 +47,8 @@ def dense_circuits(
     if not len(rest):
         return
     mixed = scipy.linalg.solve_triangular(upper[:rank, :rank], upper[:rank, rank:], check_finite=False)
-    solution = scipy.linalg.solve_triangular(upper[:rank, :rank], rhs[first], trans="T", check_finite=False)
-    gap, size = np.abs(rhs[rest] - mixed.T @ rhs[first]), terms[rest] + np.abs(mixed).T @ terms[first]
-    size = np.maximum(size, np.linalg.norm(solution))  # rounding of the coefficients, which a solution multiplies
-    wrong = np.flatnonzero(gap > tolerance.consistency(8) * size)
+    gap, size, own = mismatch(even, rhs, terms, upper[:rank, :rank], mixed, first, rest)
+    wrong = np.flatnonzero(gap > tolerance.consistency(8) * size + tolerance.factored(8) * own)
     used = np.abs(mixed) > _negligible(mixed, tolerance, len(order))
     # Of as many rows the clearest contradiction first.
     by_length = np.lexsort((-(gap / np.where(size > 0, size, 1.0))[wrong], used[:, wrong].sum(axis=0)))

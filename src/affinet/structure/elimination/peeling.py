@@ -14,6 +14,7 @@ from affinet.structure.blocks import Interval
 from affinet.structure.elimination.markowitz import sparse_basis
 from affinet.structure.elimination.private import unpeeled
 from affinet.structure.elimination.residual import refuted
+from affinet.structure.factors.agreement import mismatch
 from affinet.system.tolerance import Tolerance
 
 LARGEST_CORE = 4_000
@@ -99,8 +100,6 @@ def _independent_dense(matrix: Floats, rhs: Floats, terms: Floats, tolerance: To
     combination = scipy.linalg.solve_triangular(
         upper[:rank, :rank], upper[:rank, rank : len(order)], check_finite=False
     )
-    gap = np.abs(rhs[rest] - combination.T @ rhs[first])
-    # Combinations are off by rounding of the coefficients, which a solution multiplies.
-    solution = scipy.linalg.solve_triangular(upper[:rank, :rank], rhs[first], trans="T", check_finite=False)
-    size = np.maximum(terms[rest] + np.abs(combination).T @ terms[first], np.linalg.norm(solution))
-    return np.sort(first), bool((gap <= tolerance.consistency(len(order)) * size).all()), ambiguous
+    gap, size, own = mismatch(matrix, rhs, terms, upper[:rank, :rank], combination, first, rest)
+    bound = tolerance.consistency(len(order)) * size + tolerance.factored(len(order)) * own
+    return np.sort(first), bool((gap <= bound).all()), ambiguous

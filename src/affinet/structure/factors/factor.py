@@ -9,6 +9,7 @@ import scipy.linalg
 from scipy.linalg import blas
 
 from affinet.language.terms import Floats, Integers
+from affinet.structure.factors.agreement import hold, within_rounding
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
@@ -99,20 +100,22 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
     ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2)).any())
     condition = s[:1] / s[max(rank, 1) - 1] if s[0] > 0 else np.ones(1)
     within = rhs @ u[:, :rank]
-    gap = np.abs(rhs - within @ u[:, :rank].T).max(axis=1)
-    size = _size(np.abs(rhs).max(axis=1), within / s[:rank])
-    # Independent equations contradict nothing, whatever rounding says of numbers below the normal ones.
-    consistent = (rank == len(matrix)) | (gap <= tolerance.consistency(len(matrix)) * size)
     if rank == len(matrix):
+        # Independent equations contradict nothing, whatever rounding says of numbers below the normal ones.
         rows, lower = orthonormal(matrix) if left is None else (left.T, small)
-        return Factor(rows[None], np.linalg.solve(lower, rhs.T).T, np.array([rank]), consistent, ambiguous, condition)
+        can_hold = np.ones(len(rhs), bool)
+        return Factor(rows[None], np.linalg.solve(lower, rhs.T).T, np.array([rank]), can_hold, ambiguous, condition)
+    gap, target = np.abs(rhs - within @ u[:, :rank].T), within / s[:rank]
+    consistent = within_rounding(gap, np.abs(rhs), target, tolerance)
+    basis = vt[:rank] if left is None else vt[:rank] @ left.T
     if left is None and rank:
         chosen = _independent(matrix, rank)
-        rows, lower = orthonormal(matrix[chosen])
+        basis, lower = orthonormal(matrix[chosen])
         target = scipy.linalg.solve_triangular(lower, rhs[:, chosen].T, lower=True).T
-        return Factor(rows[None], target, np.array([rank]), consistent, ambiguous, condition)
-    basis = vt[:rank] if left is None else vt[:rank] @ left.T
-    return Factor(basis[None], within / s[:rank], np.array([rank]), consistent, ambiguous, condition)
+    if not consistent.all():
+        off = ~consistent
+        consistent[off] = hold(matrix, basis, target[off], rhs[off], np.abs(rhs[off]), tolerance)
+    return Factor(basis[None], target, np.array([rank]), consistent, ambiguous, condition)
 
 
 def orthonormal(matrix: Floats) -> tuple[Floats, Floats]:
@@ -185,12 +188,10 @@ def _by_svd(
     ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2) & (s > 0)).any(axis=1).sum())
     ut = np.where(kept[:, :, None], u.transpose(0, 2, 1), 0.0)
     within = np.einsum("kqr,kr->kq", ut, rhs)
-    residual = rhs - np.einsum("kqr,kq->kr", ut, within)
+    gap = np.abs(rhs - np.einsum("kqr,kq->kr", ut, within))
     target = np.divide(within, s, out=np.zeros_like(within), where=kept)
-    size = _size(terms.max(axis=1), target)
     ranks = kept.sum(axis=1)
-    agree = np.abs(residual).max(axis=1) <= tolerance.consistency(r) * size
-    consistent = (ranks == matrix.shape[1]) | agree
+    consistent = (ranks == matrix.shape[1]) | within_rounding(gap, terms, target, tolerance)
     most = int(ranks.max(initial=0))
     basis = np.where(kept[:, :, None], vt, 0.0)
     full = ranks == matrix.shape[1]
@@ -202,19 +203,14 @@ def _by_svd(
         rows, lower = orthonormal(matrix[place, chosen])
         basis[place, : len(rows)] = rows
         target[place, : len(rows)] = scipy.linalg.solve_triangular(lower, rhs[place, chosen], lower=True)
+    for place in np.flatnonzero(~consistent) if shape is None else ():
+        own, one = slice(0, int(ranks[place])), slice(place, place + 1)
+        consistent[one] = hold(matrix[place], basis[place, own], target[one, own], rhs[one], terms[one], tolerance)
+        if not consistent[place]:
+            break
     last = np.take_along_axis(s, np.maximum(ranks - 1, 0)[:, None], 1)[:, 0]
     condition = np.divide(s[:, 0], last, out=np.ones(k), where=last > 0)
     return Factor(basis[:, :most], target[:, :most], ranks, consistent, ambiguous, condition)
-
-
-def _size(terms: Floats, solution: Floats) -> Floats:
-    """What rounding of equilibrated equations is relative to: their right-hand sides, and a solution.
-
-    Coefficients that are off by ε move the left side of a row of norm one by ε |x|, and where equations are nearly
-    redundant x is far larger than they are (backward error: Rigal and Gaches, J. ACM 1967). `solution` (k, rank) are
-    the coordinates of the shortest one.
-    """
-    return np.asarray(np.maximum(terms, np.linalg.norm(solution, axis=1)))
 
 
 def _independent(matrix: Floats, rank: int) -> Integers:
@@ -228,11 +224,14 @@ def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> 
     q, upper = scipy.linalg.qr(matrix.T, mode="economic", check_finite=False)
     inner = _by_svd(upper.T[None], rhs[None], terms[None], tolerance, shape=matrix.shape)
     rank = int(inner.ranks[0])
-    told = bool(inner.consistent[0]), inner.ambiguous, float(inner.condition[0])
+    told = inner.ambiguous, float(inner.condition[0])
     if rank == len(matrix):
-        lower = scipy.linalg.solve_triangular(upper, rhs, trans="T", check_finite=False)
-        return q.T, lower, *told
-    return inner.basis[0, :rank] @ q.T, inner.target[0, :rank], *told
+        return q.T, scipy.linalg.solve_triangular(upper, rhs, trans="T", check_finite=False), True, *told
+    basis, target = inner.basis[0, :rank] @ q.T, inner.target[0, :rank]
+    consistent = bool(inner.consistent[0]) or bool(
+        hold(matrix, basis, target[None], rhs[None], terms[None], tolerance)[0]
+    )
+    return basis, target, consistent, *told
 
 
 def _by_gram(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor | None:

@@ -17,6 +17,9 @@ from affinet.structure.regular import RowBatch, shared
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import Tolerance
 
+WELL_CONDITIONED = 10.0
+"""Rounding grows by less than a digit where the condition number is smaller."""
+
 
 def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | None = None) -> Slices:
     """Factor the matrix of a batch once. Raises Contradiction where its equations cannot hold in some cell."""
@@ -36,7 +39,21 @@ def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | No
         members = np.flatnonzero(~said & (exact.root != np.arange(len(said))))
         copies = np.stack([members, exact.root[members], exact.sign[members]], axis=1)
     place = (batch.parameter, batch.offset, batch.outer, batch.inner)
-    return Slices(*place, basis, target, pinned, values, copies, rules, ambiguous, float(condition[0]))
+    amplified = _amplified(batch.matrix, basis, float(condition[0]))
+    return Slices(*place, basis, target, pinned, values, copies, rules, ambiguous, amplified)
+
+
+def _amplified(matrix: Floats, basis: Floats, condition: float) -> Floats:
+    """Norms of the rows of `basis @ pinv(matrix)`, rows of the matrix divided by their norms; ones where none is large.
+
+    Through `matrix @ basis.T`, which has as few columns as the rank.
+    """
+    if condition < WELL_CONDITIONED:
+        return np.ones(1)
+    norms = norms_of_rows(matrix)
+    lower = matrix @ basis.T / np.where(norms > 0, norms, 1.0)[:, None]
+    lengths = np.linalg.norm(np.linalg.pinv(lower, rcond=0.1 / condition), axis=1)
+    return np.asarray(np.maximum(lengths, 1.0))
 
 
 @dataclass(frozen=True, eq=False)

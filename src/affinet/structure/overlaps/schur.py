@@ -7,7 +7,7 @@ together. Its null vectors are the combinations of the equations that follow fro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -18,6 +18,7 @@ from affinet.language.terms import Floats
 from affinet.structure.blocks import Base
 from affinet.structure.overlaps.gram import AT_A_TIME, gram, squared
 from affinet.structure.overlaps.nearest import projected
+from affinet.structure.overlaps.rounding import unsure
 from affinet.structure.places import count
 from affinet.system.norms import norms_of_runs
 from affinet.system.tolerance import Tolerance
@@ -26,6 +27,8 @@ FEW_NUMBERS = 2**20
 """Numbers of equations, written out over all entries, up to which singular values are those of `P Bᵀ` itself."""
 SQUARED = 1e-3
 """Singular values below this share of the largest lose digits in S, which holds their squares; they are found anew."""
+GUARD = 8.0
+"""On what rounding of a base makes of right-hand sides: as the tolerance of contradictions to that of ranks."""
 RESOLVED = 1e-9
 """The smallest share of the largest singular value that can be told from zero then."""
 
@@ -52,20 +55,40 @@ def complement(
     k, n = even.shape
     # At least the largest singular value of the rows, and exactly that where they share no entry.
     largest = float(np.sqrt(np.abs(squared(even)).sum(axis=1).max()))
-    # By so much rounding in a base may be larger than in its equations.
-    condition = max((base.condition for base in bases), default=1.0)
-    bound = min(0.1, tolerance.rank(k, n) * condition) * largest
+    bound = tolerance.rank(k, n) * largest
     if k * n <= FEW_NUMBERS:
         directions, sizes = _in_full(bases, even)
     else:
         directions, sizes = _squared(bases, even, largest)
         bound = max(bound, RESOLVED * largest)
-    kept = sizes > bound
+    kept = _beyond(bases, even, directions, sizes, bound, tolerance)
     ambiguous = int(((sizes > 0.25 * bound) & (sizes < 1e2 * bound)).any())
     factor = directions[:, kept] / sizes[kept]
-    known = replace(tolerance, factor=tolerance.factor * condition)
-    consistent = bool(kept.all()) or _holds(bases, even, factor, rhs / norms, terms / norms, known)
+    consistent = bool(kept.all()) or _holds(bases, even, factor, rhs / norms, terms / norms, tolerance)
     return Complement(factor / norms[:, None], consistent, ambiguous)
+
+
+def _beyond(
+    bases: Sequence[Base], even: sparse.csr_array, directions: Floats, sizes: Floats, bound: float, tolerance: Tolerance
+) -> np.ndarray:
+    """Which directions have a size that rounding cannot have made, that of the bases included."""
+    kept = sizes > bound
+    most = max((base.condition for base in bases), default=1.0)
+    near = np.flatnonzero(kept & (sizes <= most * bound)) if most > 1.0 else ()
+    step = max(1, AT_A_TIME // even.shape[1])
+    for first in range(0, len(near), step):
+        some = near[first : first + step]
+        kept[some] = sizes[some] > bound + _unsure(bases, np.asarray(even.T @ directions[:, some]).T, tolerance)
+    return kept
+
+
+def _unsure(bases: Sequence[Base], vectors: Floats, tolerance: Tolerance) -> Floats:
+    off, first = np.zeros(len(vectors)), 0
+    for base in bases:
+        last = first + count(base)
+        off += unsure(base, vectors[:, first:last], tolerance)
+        first = last
+    return off
 
 
 def _in_full(bases: Sequence[Base], even: sparse.csr_array) -> tuple[Floats, Floats]:
@@ -133,4 +156,11 @@ def _holds(
     # Rounding is relative to what was added up, which may cancel: in a row, and in the entries of the point itself.
     size = float((terms + abs(even) @ (np.abs(start) + np.abs(move))).max())
     size = max(size, float((np.abs(start) + np.abs(move)).max(initial=0.0)))
-    return bool((gap <= tolerance.consistency(n) * size).all())
+    bound = tolerance.consistency(n) * size
+    length = float(np.linalg.norm(start + move))
+    off = np.flatnonzero(gap > bound)
+    step = max(1, AT_A_TIME // n)
+    for some in (off[first : first + step] for first in range(0, len(off), step)):
+        if (gap[some] > bound + GUARD * length * _unsure(bases, even[some].toarray(), tolerance)).any():
+            return False
+    return True
