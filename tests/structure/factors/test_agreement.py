@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import scipy.linalg
 
 from affinet.language.terms import Floats
+from affinet.structure.factors import agreement
 from affinet.structure.factors.agreement import hold, mismatch, within_rounding
 from affinet.system.tolerance import Tolerance
 
@@ -27,13 +29,17 @@ def held(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> list[bool]:
     return hold(matrix, basis, target, rhs, np.abs(rhs), tolerance).tolist()
 
 
-def test_coefficients_known_to_single_precision() -> None:
+def test_coefficients_known_to_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix, point = nearly_redundant(1e-3)
     rhs = (matrix @ point)[None]
     assert held(matrix, rhs, Tolerance(epsilon=SINGLE)) == [True]
     assert held(matrix, rhs, Tolerance(epsilon=1e-12)) == [False], "the third and fourth row were rounded"
-    assert held(matrix, rhs + [0, 0, 0.1, 0], Tolerance(epsilon=SINGLE)) == [False]
-    assert held(matrix, rhs[[0, 0]] + [[0, 0, 0.1, 0], [0, 0, 0, 0]], Tolerance(epsilon=SINGLE)) == [False, False]
+    off = rhs + np.array([0, 0, 0.1, 0])
+    assert held(matrix, off, Tolerance(epsilon=SINGLE)) == [False]
+    both = np.concatenate([rhs, off, rhs])
+    assert held(matrix, both, Tolerance(epsilon=SINGLE)) == [True, False, True]
+    monkeypatch.setattr(agreement, "AT_A_TIME", 1)
+    assert held(matrix, both, Tolerance(epsilon=SINGLE)) == [True, False, False], "none is looked at behind one"
 
 
 def test_a_gap_is_measured_by_its_right_hand_sides_and_by_the_solution() -> None:
