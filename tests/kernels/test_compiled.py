@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import affinet
+from affinet import families
 from affinet.kernels.torch.compiled import choosing
 from affinet.kernels.torch.compiled.groups import SmallGroups
 from affinet.kernels.torch.compiled.looped import Looped
@@ -333,3 +334,30 @@ def test_numba_is_used_where_it_is_installed() -> None:
     assert choosing.available()
     like = {"a": torch.randn(64, 64)}
     assert kinds(affinet.plan(affinet.weights({"a": (64, 64)}).a.sum(1) == 1).projector(like), like) == {EvenSums}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_sums_of_every_row_and_column_have_a_number_each(
+    dtype: torch.dtype, eager: Callable[[Plan, Tensors], Projector]
+) -> None:
+    point = np.random.default_rng(0).standard_normal((70, 90))
+    a = affinet.weights({"a": (70, 90)}).a
+    plan = affinet.plan([a.sum(dim=1) == point.sum(1), a.sum(dim=0) == point.sum(0)])
+    like = {"a": torch.randn(70, 90, dtype=dtype)}
+    projector = plan.projector(like)
+    assert kinds(projector, like) == {CrossSums}
+    assert_near(projector.project(like), eager(plan, like).project(like), 64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_classes_of_some_entries_of_a_weight(dtype: torch.dtype, eager: Callable[[Plan, Tensors], Projector]) -> None:
+    a = affinet.weights({"a": (40, 60)}).a
+    marks = np.random.default_rng(0).integers(0, 100, (20, 30))
+    plan = affinet.plan(families.share(a[::2, 1::2], marks))
+    like = {"a": torch.randn(40, 60, dtype=dtype)}
+    projector = plan.projector(like)
+    assert kinds(projector, like) == {EqualEntries}
+    found = projector.project(like)
+    assert_near(found, eager(plan, like).project(like), 8)
+    some = found["a"][::2, 1::2]
+    assert all(len(some[torch.from_numpy(marks == mark)].unique()) == 1 for mark in range(100))

@@ -154,3 +154,14 @@ def test_rounding_of_a_normal_gradient_is_silenced() -> None:
     gradient = {"b": torch.full((1000,), 0.1) * (1 + 1e-7 * torch.randn(1000))}
     plan.projector(gradient).project_gradients_(gradient, {"b": torch.zeros(1000)}, {})
     assert not gradient["b"].any()
+
+
+def test_stationarity_is_the_share_of_the_gradients_that_rules_leave() -> None:
+    w = affinet.weights({"a": (3, 4), "b": (5,)})
+    plan = affinet.plan([w.a.sum(dim=1) == 1, w.b[0] == w.a[0, 0]])
+    gradients = {"a": 3.0 * torch.randn(3, 4, dtype=torch.float64), "b": torch.randn(5, dtype=torch.float64)}
+    projector = plan.projector(gradients)
+    along, whole = (
+        torch.cat([some[name].flatten() for name in "ab"]).norm() for some in (projector.tangent(gradients), gradients)
+    )
+    assert projector.stationarity(gradients) == pytest.approx(float(along / whole), rel=1e-12)

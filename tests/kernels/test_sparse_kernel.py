@@ -183,3 +183,18 @@ def test_looking_at_the_residual_now_and_then_solves_the_same(monkeypatch: pytes
     assert torch.allclose(gram @ once, gap, atol=1e-12)
     assert torch.allclose(seldom, once, atol=1e-11)
     assert torch.equal(equations.solve(torch.zeros(40, dtype=torch.float64), 1.0), torch.zeros(40, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("largest", [0, 2**25], ids=["conjugate gradients", "factor"])
+def test_both_solvers_project_in_a_metric(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LARGEST_FILL", largest)
+    plan, given = planned(monkeypatch), weights()
+    assert (solver(plan, given)._factor is None) == (largest == 0)
+    metric = {name: 10.0 ** torch.empty_like(x).uniform_(-1, 1) for name, x in given.items()}
+    start, size = (np.concatenate([some[name].flatten().numpy() for name in "ab"]) for some in (given, metric))
+    matrix, rhs = system()
+    root = np.sqrt(size)
+    wanted = start - (np.linalg.pinv(matrix / root) @ (matrix @ start - rhs)) / root
+    plan.projector(given).project_in_metric_(given, metric)
+    found = np.concatenate([given[name].flatten().numpy() for name in "ab"])
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-8)

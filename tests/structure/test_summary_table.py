@@ -8,7 +8,7 @@ import pytest
 import affinet
 from affinet import families
 from affinet.structure.blocks import Bordered
-from affinet.structure.summary import bytes_a_step, describe
+from affinet.structure.summary import _bytes, bytes_a_step, describe
 
 W = affinet.weights({"a": (3, 4), "b": (4,), "s": (300, 300), "T": (300, 300)})
 
@@ -92,3 +92,10 @@ def test_bytes_of_equations_on_top_count_the_bases_twice_and_the_equations_twice
     (block,) = affinet.plan([w.a.sum(dim=1) == 1, w.a.sum(dim=0) == 1, w.a[:2, :2].sum() == 1]).blocks
     assert isinstance(block, Bordered)
     assert bytes_a_step(block) == 2 * 4 * 4 * 90_000 + 4 * 4 * 8
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(999, "999 B"), (1_500, "1.5 kB"), (250_000_000, "250 MB"), (3_200_000_000_000, "3,200 GB")]
+)
+def test_bytes_in_a_few_digits(count: int, said: str) -> None:
+    assert _bytes(count) == said

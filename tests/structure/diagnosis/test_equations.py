@@ -151,3 +151,10 @@ def test_equations_that_memory_does_not_hold_leave_the_rules(monkeypatch: pytest
     assert error.equations == ()
     assert "\ntheir equations come to 32 numbers, too many to say which of them contradict each other.\n" in str(error)
     assert "\nsaid by planning. Drop one of them" in str(error)
+
+
+def test_an_equation_of_a_sum_is_put_in_brackets() -> None:
+    w = affinet.weights({"a": (3, 40), "b": (3,)})
+    rules = [w.a.sum(dim=1) - w.b == 1, (w.a.sum(dim=1) - w.b)[2] == 2]
+    with pytest.raises(InfeasibleError, match=r"\(a\.sum\(dim=1\) - b\)\[2\] == 1"):
+        affinet.plan(rules)

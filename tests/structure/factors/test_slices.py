@@ -81,3 +81,8 @@ def test_pins_and_copies_are_exact_in_single_precision() -> None:
     assert torch.equal(a[:, 1], -a[:, 2])
     assert (a[:, 3] == torch.tensor(0.7 / 3)).all()
     np.testing.assert_allclose(a.double().numpy() @ np.array(matrix[3]), 1.0, rtol=1e-5)
+
+
+def test_a_pair_that_is_no_copy_hides_none_behind_it() -> None:
+    slices = slices_of(batch([[1, -2, 0, 0, 0], [0, 0, 1, -1, 0]], [[0, 0]]), Tolerance())
+    assert slices.copies.tolist() == [[3, 2, 1]]

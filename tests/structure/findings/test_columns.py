@@ -189,3 +189,9 @@ def test_a_matrix_of_two_rows_is_read_by_lines_too() -> None:
     (one,) = found(families.linear([w.a, w.b], np.hstack([-np.eye(2), ordinary(2, 6)["row sums"]]), 0))
     assert isinstance(one, OtherOrder)
     assert one.order == ("b", "a")
+
+
+def test_a_matrix_of_two_rows_column_by_column_is_suspected() -> None:
+    w = affinet.weights({"a": (2, 5)})
+    (one,) = found(families.linear([w.a], by_column(ordinary(2, 5)["row sums"], (2, 5)), 0))
+    assert isinstance(one, ColumnMajor)

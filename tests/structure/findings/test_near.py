@@ -7,6 +7,7 @@ import pytest
 
 import affinet
 from affinet import families
+from affinet.structure.findings import near
 from affinet.structure.findings.near import NearlyContradictory, NearlyRedundant, smallest_told
 from affinet.system.tolerance import Tolerance
 
@@ -118,3 +119,7 @@ def test_a_matrix_of_which_rounding_takes_a_rank_holds_far_away() -> None:
     assert isinstance(one, NearlyContradictory)
     assert one.distance > 1e6
     assert "was decided close to the tolerance" in str(plan)
+
+
+def test_the_condition_number_is_of_the_largest_and_the_smallest_that_counts() -> None:
+    assert near._condition(np.diag([8.0, 4.0, 2.0, 1e-16])) == pytest.approx(4.0)
