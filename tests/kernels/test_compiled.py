@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections.abc import Callable
 
@@ -106,6 +107,15 @@ def test_many_equal_numbers_are_their_own_mean(dtype: torch.dtype) -> None:
     plan = affinet.plan(affinet.families.share(w.a, np.zeros(1_200_000, np.int64)))
     values = torch.full((1_200_000,), 0.1, dtype=dtype)
     assert torch.equal(plan.projector({"a": values}).project({"a": values})["a"], values)
+
+
+def test_the_mean_of_many_numbers_is_exact_to_a_spacing_in_double_precision() -> None:
+    w = affinet.weights({"a": (1_200_000,)})
+    plan = affinet.plan(families.share(w.a, np.zeros(1_200_000, np.int64)))
+    values = torch.full((1_200_000,), 0.1, dtype=torch.float64)
+    values[7] = 0.4
+    found = plan.projector({"a": values}).project({"a": values})["a"][0].item()
+    assert found == pytest.approx(math.fsum(values.tolist()) / 1_200_000, rel=2.3e-16)
 
 
 @pytest.mark.parametrize("columns", [False, True], ids=["rows", "rows and columns"])
@@ -361,3 +371,24 @@ def test_classes_of_some_entries_of_a_weight(dtype: torch.dtype, eager: Callable
     assert_near(found, eager(plan, like).project(like), 8)
     some = found["a"][::2, 1::2]
     assert all(len(some[torch.from_numpy(marks == mark)].unique()) == 1 for mark in range(100))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_classes_of_some_entries_have_the_bits_of_a_weight_of_these_alone(dtype: torch.dtype) -> None:
+    """Also where a mean is rounding beside its class, and becomes zero, and where it is copied."""
+    marks = np.arange(600).reshape(20, 30) // 3
+    some = torch.tensor([0.1, 0.2, -0.3], dtype=dtype).repeat(200).view(20, 30)
+    some[0, :3] = 0.7
+    whole = torch.full((40, 60), 1e-30, dtype=dtype)
+    whole[::2, 1::2] = some
+    few = affinet.plan(families.share(affinet.weights({"a": (40, 60)}).a[::2, 1::2], marks))
+    all_ = affinet.plan(families.share(affinet.weights({"a": (20, 30)}).a, marks))
+    one, other = few.projector({"a": whole}), all_.projector({"a": some})
+    assert torch.equal(one.project({"a": whole})["a"][::2, 1::2], other.project({"a": some})["a"])
+    gradients, wanted = {"a": whole.clone()}, {"a": some.clone()}
+    one.project_gradients_(gradients, {"a": whole}, {})
+    other.project_gradients_(wanted, {"a": some}, {})
+    assert torch.equal(gradients["a"][::2, 1::2], wanted["a"])
+    assert (wanted["a"][1:] == 0).all(), "a mean that is rounding beside its class"
+    gradients["a"][::2, 1::2] = 1e-30
+    assert torch.equal(gradients["a"], torch.full((40, 60), 1e-30, dtype=dtype)), "the others keep their bits"
