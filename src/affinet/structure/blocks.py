@@ -332,7 +332,7 @@ class Dense:
 
     `members` (k, n) numbers the classes of each component, `basis` (k, r, n) has orthonormal rows (zero rows where a
     component's rank is smaller), `target` is (k, r). `ambiguous` counts the components whose rank was decided close
-    to the tolerance. `condition` is the largest of their equilibrated equations.
+    to the tolerance. `condition` is the largest condition number of their equations.
     """
 
     parts: tuple[Part, ...]

@@ -27,10 +27,13 @@ FEW_NUMBERS = 2**20
 """Numbers of equations, written out over all entries, up to which singular values are those of `P Bᵀ` itself."""
 SQUARED = 1e-3
 """Singular values below this share of the largest lose digits in S, which holds their squares; they are found anew."""
-GUARD = 8.0
-"""On what rounding of a base makes of right-hand sides: as the tolerance of contradictions to that of ranks."""
 RESOLVED = 1e-9
 """The smallest share of the largest singular value that can be told from zero then."""
+NEAR = 100.0
+"""Directions up to so many times the bound and the condition number of the bases are looked at closely: the tolerance
+of a base goes by its own rows, which may be many more than the equations on top."""
+GUARD = 8.0
+"""On what rounding of a base makes of right-hand sides: as the tolerance of contradictions to that of ranks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +77,7 @@ def _beyond(
     """Which directions have a size that rounding cannot have made, that of the bases included."""
     kept = sizes > bound
     most = max((base.condition for base in bases), default=1.0)
-    near = np.flatnonzero(kept & (sizes <= most * bound)) if most > 1.0 else ()
+    near = np.flatnonzero(kept & (sizes <= NEAR * most * bound)) if most > 1.0 else ()
     step = max(1, AT_A_TIME // even.shape[1])
     for first in range(0, len(near), step):
         some = near[first : first + step]
