@@ -6,11 +6,13 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn, optim
 
 import affinet
 from affinet.errors import AttachError, InfeasibleError, NothingTrainedWarning, TooLargeError, UnsupportedWeightError
+from affinet.kernels.torch.compiled import choosing
 from tests.errors.case import case
 
 
@@ -105,6 +107,25 @@ def a_rule_about_a_frozen_weight() -> None:
     model = nn.Linear(3, 2)
     nn.init.zeros_(model.weight).requires_grad_(False)
     project(model)
+
+
+@case(
+    UserWarning,
+    "NumPy was upgraded past what numba knows.",
+    "Install versions that go together, or go on without.",
+)
+def a_numba_that_cannot_be_imported() -> None:
+    def refused(name: str) -> None:
+        raise ImportError("Numba needs NumPy 2.5 or less. Got NumPy 2.6.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choosing, "import_module", refused)
+        patch.setattr(choosing, "numba_installed", lambda: True)
+        choosing.available.cache_clear()
+        try:
+            project(nn.Linear(3, 2))
+        finally:
+            choosing.available.cache_clear()
 
 
 @case(AttachError, "The weights are not initialised, or a training diverged.", "Initialise or load them first.")

@@ -1,9 +1,11 @@
-"""The door to the kernels: which module projects arrays of which library."""
+"""The door to the kernels: which module projects arrays of which library, and whether its loops can be compiled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from affinet.errors import AttachError
@@ -12,6 +14,12 @@ KERNELS = {"torch": "affinet.kernels.torch", "numpy": "affinet.kernels.reference
 """Array library → module with a function `projector(plan, like)`.
 
 Kernels stand above the plan and are found by name, so that planning imports none of them."""
+
+
+@cache
+def numba_installed() -> bool:
+    """Whether numba, which compiles the loops of the CPU, is installed."""
+    return find_spec("numba") is not None
 
 
 def projector(plan: Any, like: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import assert_never
 
 from affinet.errors import visible
 from affinet.language.terms import Integers
+from affinet.structure.backends import numba_installed
 from affinet.structure.blocks import (
     Block,
     Bordered,
@@ -174,7 +175,7 @@ def _totals(system: System, blocks: tuple[Block, ...]) -> str:
 
 
 def _notes(system: System, blocks: tuple[Block, ...]) -> list[str]:
-    """What was decided close to the tolerance, or not decided at all."""
+    """What was decided close to the tolerance, or not decided at all, and what runs more slowly than it could."""
     notes = []
     close = sum(_ambiguous(block) for block in blocks)
     if close:
@@ -190,6 +191,10 @@ def _notes(system: System, blocks: tuple[Block, ...]) -> list[str]:
         notes.append(
             "note: a large irregular core has a rank that is bounded, not known; all of its equations are kept. "
             + "; ".join(_bounded(block) for block in blocks if isinstance(block.rank, Interval))
+        )
+    if not numba_installed():
+        notes.append(
+            "note: numba is not installed, so projections on the CPU run on torch's own operations and take longer."
         )
     return notes
 

@@ -1,1 +1,1 @@
-"""Kernels whose projections are compiled loops, on the CPU where numba is installed (the extra `affinet[fast]`)."""
+"""Kernels whose projections are compiled loops, on the CPU where numba is installed."""

@@ -6,11 +6,13 @@ else is asked, or a tensor that the loops cannot take, goes to the kernel inside
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
-from importlib.util import find_spec
+from importlib import import_module
 
 from torch import Tensor
 
+from affinet.errors import callers_line
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
 from affinet.kernels.torch.compiled.groups import SmallGroups
 from affinet.kernels.torch.compiled.looped import WIDTHS, Looped
@@ -24,13 +26,25 @@ from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
 from affinet.kernels.torch.wide import WideKernel
+from affinet.structure.backends import numba_installed
 from affinet.structure.blocks import Block, Dense, Mirror, Pairs, Product, Slices, Ties
 
 
 @cache
 def available() -> bool:
-    """Whether numba is installed."""
-    return find_spec("numba") is not None
+    """Whether loops can be compiled; warns where numba is installed and cannot be imported."""
+    if not numba_installed():
+        return False
+    try:
+        import_module("affinet.kernels.compiled.openmp")
+    except ImportError as error:
+        warnings.warn(
+            f"numba is installed and cannot be imported ({error}). Projections run on torch's own operations, which "
+            f"takes longer on the CPU; install versions of numba and NumPy that go together.",
+            stacklevel=callers_line(),
+        )
+        return False
+    return True
 
 
 def compiled(block: Block, kernel: Kernel, like: Tensor) -> Kernel:
