@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn, optim
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import affinet
-from affinet.errors import AttachError, UnsupportedWeightError
+from affinet.errors import AttachError, ShapeError, UnsupportedWeightError
 from affinet.structure.elimination import components
 from tests.errors.attaching import zero_sums
 from tests.errors.case import case
@@ -107,11 +108,54 @@ def an_optimizer_made_before_baking() -> None:
     optimizer.step()
 
 
-@case(AttachError, "A weight was set that is computed from others.", "Bake the model first.")
-def setting_a_computed_weight() -> None:
+@case(ShapeError, "A computed weight was set to a tensor of another shape.", "Give one of its shape.")
+def setting_a_weight_to_another_shape() -> None:
     model = nn.Linear(3, 2)
     affinet.reparametrize(model, zero_sums(model))
-    model.weight = torch.zeros(2, 3)  # type: ignore[assignment]
+    model.weight = torch.zeros(3, 2)  # type: ignore[assignment]
+
+
+@case(AttachError, "A computed weight was set to what is no tensor of real numbers.", "Give a tensor.")
+def setting_a_weight_to_a_number() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, zero_sums(model))
+    model.weight = 1.0  # type: ignore[assignment]
+
+
+@case(AttachError, "A computed weight was set to NaN or infinity.", "Give finite numbers.")
+def setting_a_weight_to_no_number() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, zero_sums(model))
+    model.weight = torch.full((2, 3), torch.nan)  # type: ignore[assignment]
+
+
+@case(AttachError, "A parametrization of torch's on top of a computed weight.", "Bake the model first.")
+def a_parametrization_on_top() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, zero_sums(model))
+    parametrizations.spectral_norm(model)
+
+
+@case(AttachError, "Pruning a computed weight.", "Say the zeros as rules, or bake the model first.")
+def pruning_a_computed_weight() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, zero_sums(model))
+    prune.l1_unstructured(model, "weight", amount=1)
+
+
+@case(AttachError, "torch took one of several coupled weights off.", "Bake the model.")
+def a_part_of_a_group_taken_off() -> None:
+    model = nn.Linear(3, 2)
+    w = affinet.weights(model)
+    affinet.reparametrize(model, w.weight.sum(dim=1) == w.bias)
+    parametrize.remove_parametrizations(model, "weight")
+    model(torch.ones(1, 3))
+
+
+@case(AttachError, "An embedding with sparse gradients.", "Make it with sparse=False.")
+def reparametrizing_an_embedding_with_sparse_gradients() -> None:
+    model = nn.Sequential(nn.Embedding(5, 3, sparse=True))
+    affinet.reparametrize(model, affinet.weights(model)[0].weight.sum(dim=1) == 0)
 
 
 @case(AttachError, "The handle or a path in place of the model.", "Give the model.")

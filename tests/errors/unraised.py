@@ -10,7 +10,6 @@ NO_CASE = {
     "little, and a wrong index writes beyond memory",
     "language/expression.py Expression.__getattr__: raise AttributeError(name)": "asked for by copy and pickle",
     "language/weights.py Weights.__getattr__: raise AttributeError(name)": "asked for by copy and pickle",
-    "training/free_numbers.py Weight.right_inverse: raise NotImplementedError": "torch's word for none",
     "cli/commands.py affinet: raise typer.Exit": "the exit status of --version",
     "cli/commands.py verify: raise typer.Exit": "an exit status",
     "cli/commands.py _statuses: raise typer.Exit": "exit statuses of errors that have a case",

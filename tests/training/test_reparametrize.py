@@ -39,8 +39,8 @@ def test_weights_are_computed_once_in_a_forward_and_never_stale(basis: Basis, mo
     calls: list[str] = []
     whole = Weight.forward
 
-    def counted(self: Weight, original: Tensor) -> Tensor:
-        found = whole(self, original)
+    def counted(self: Weight) -> Tensor:
+        found = whole(self)
         calls.append(f"{self.name} {id(found)}")
         return found
 

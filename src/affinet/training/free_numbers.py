@@ -12,7 +12,10 @@ from torch import Tensor
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.expansion import Expansion, Kept
 from affinet.kernels.torch.projector import Projector
+from affinet.structure.blocks import Block
 from affinet.training.one_forward import OneForward
+from affinet.training.projecting import projected
+from affinet.training.setting import checked, nearest
 
 T = TypeVar("T")
 
@@ -32,30 +35,37 @@ class Weight(torch.nn.Module):
 
     `free` are the free numbers of a group of weights that rules couple, at the first of them; `untouched` the
     entries of this weight that are in no rule; `unprojected` what basis="projection" trains in the weight's stead. A
-    weight that has several places keeps them at the first.
+    weight that has several places keeps them at the first. `like` is an empty tensor of the weight's dtype, on its
+    device, which follows where the model is cast or moved.
     """
 
-    def __init__(self, name: str, group: Expanded | Projected) -> None:
+    like: Tensor
+
+    def __init__(self, name: str, group: Expanded | Projected, like: Tensor) -> None:
         super().__init__()
         self.name, self.group = name, group
         self.free: torch.nn.Parameter | None = None
         self.untouched: torch.nn.Parameter | None = None
         self.unprojected: torch.nn.Parameter | None = None
         self.replacement: Any = None
+        self.register_buffer("like", like, persistent=False)
 
-    def forward(self, original: Tensor) -> Tensor:
-        """The weight, of the dtype and on the device of `original`, the empty tensor that stands in its place."""
-        with _without_autocast(original.device):
-            return self.group.weight(self.name, original)
+    def forward(self) -> Tensor:
+        """The weight."""
+        with _without_autocast(self.like.device):
+            return self.group.weight(self.name, self.like)
 
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """What torch asks for when somebody sets the weight. Raises AttachError."""
-        if self.replacement is None:  # asked at registration, where this says that there is none
-            raise NotImplementedError
-        raise AttachError(
-            f"{self.name} is computed from free numbers by affinet.reparametrize and cannot be set. Call "
-            f"affinet.bake(model), set it, and reparametrize again."
-        )
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
+        """What torch asks for at registration: there is no tensor of torch's own that the weight is computed from."""
+        return ()
+
+    def assign(self, value: Any) -> None:
+        """Move the weights of the group to the nearest feasible point to `value` here and what they are elsewhere.
+
+        Raises ShapeError or AttachError, with nothing changed, where `value` can be no value of this weight.
+        """
+        with torch.no_grad():
+            self.group.assign(self.name, checked(self.name, value, self()))
 
     def extra_repr(self) -> str:
         """What `print(model)` says."""
@@ -65,8 +75,8 @@ class Weight(torch.nn.Module):
 class Expanded:
     """Weights `w0 + N v` that share one v. No module: several reach it, and it has to have one name in the model."""
 
-    def __init__(self, expansion: Expansion, kind: str, forward: OneForward) -> None:
-        self._expansion, self._kind, self._forward = Shared(expansion), kind, forward
+    def __init__(self, expansion: Expansion, blocks: Sequence[Block], kind: str, forward: OneForward) -> None:
+        self._expansion, self._blocks, self._kind, self._forward = Shared(expansion), Shared(blocks), kind, forward
         self.first: dict[str, Weight] = {}
 
     @property
@@ -88,6 +98,20 @@ class Expanded:
             return self.expansion.weight(name, _numbers(v, like), _numbers(rest, like), like.dtype, kept)
 
         return self._forward.kept((id(self), name), (v, rest), computed)
+
+    @torch.no_grad()
+    def assign(self, name: str, value: Tensor) -> None:
+        """Set one weight, and move all of the group to the nearest feasible point."""
+        weights = {each: self.weight(each, self.first[each].like) for each in self.names} | {name: value}
+        rest = value.reshape(-1)[torch.from_numpy(self.expansion.untouched(name)).to(value.device)]
+        v = self.expansion.coordinates(nearest(self._blocks.value, weights))
+        for numbers, found in ((self.first[self.names[0]].free, v), (self.first[name].untouched, rest)):
+            if numbers is not None:
+                numbers.copy_(found)
+
+    def coupled(self, name: str) -> tuple[str, ...]:
+        """The weights that rules couple with one, itself included."""
+        return self.names
 
     def forget(self) -> None:
         """Nothing is kept from step to step: no solver is needed for `w0 + N v`."""
@@ -132,6 +156,32 @@ class Projected:
         for u, w in zip(unprojected, self._projected(unprojected), strict=True):
             u.copy_(w)
 
+    @torch.no_grad()
+    def assign(self, name: str, value: Tensor) -> None:
+        """Set one weight, and move those that rules couple with it to the nearest feasible point."""
+        unprojected = dict(zip(self.names, self.unprojected(), strict=True))
+        now = dict(zip(self.names, self._projected(tuple(unprojected.values())), strict=True))
+        linked = self.coupled(name)
+        weights = {each: now[each] for each in linked} | {name: value}
+        for each, w in nearest([block for block, names in self._blocks() if names & set(linked)], weights).items():
+            unprojected[each].copy_(w)
+
+    def coupled(self, name: str) -> tuple[str, ...]:
+        """The weights that rules couple with one, itself included."""
+        blocks = self._blocks()
+        linked: set[str] = {name}
+        before: set[str] = set()
+        while linked != before:
+            before = set(linked)
+            linked.update(*(names for _, names in blocks if names & before))
+        return tuple(each for each in self.names if each in linked)
+
+    def _blocks(self) -> list[tuple[Block, set[str]]]:
+        """Each block with the weights that it is about."""
+        projector, tensors = self._projector.value, dict(zip(self.names, self.unprojected(), strict=True))
+        kernels = projector.kernels(tensors)
+        return [(block, set(kernel.names)) for block, kernel in zip(projector.plan.blocks, kernels, strict=True)]
+
     def forget(self) -> None:
         """Drop what solvers keep from the steps before."""
         self._projector.value.forget()
@@ -141,37 +191,7 @@ class Projected:
         return f"{name} projected from numbers of its own shape"
 
     def _projected(self, unprojected: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        found: tuple[Tensor, ...] = _Projection.apply(self._projector.value, self.names, *unprojected)
-        return found
-
-
-class _Projection(torch.autograd.Function):
-    """`Π(u)`; its derivative is the tangent projector."""
-
-    @staticmethod
-    def forward(ctx: Any, projector: Projector, names: tuple[str, ...], *unprojected: Tensor) -> tuple[Tensor, ...]:
-        ctx.projector, ctx.names = projector, names
-        found = projector.project(dict(zip(names, unprojected, strict=True)))
-        return tuple(found[name] for name in names)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        return None, None, *_Tangent.apply(ctx.projector, ctx.names, *gradients)
-
-
-class _Tangent(torch.autograd.Function):
-    """`P g`, rounding noise set to zero as in the sandwich; P is its own derivative and its own transpose."""
-
-    @staticmethod
-    def forward(ctx: Any, projector: Projector, names: tuple[str, ...], *vectors: Tensor) -> tuple[Tensor, ...]:
-        ctx.projector, ctx.names = projector, names
-        copies = {name: vector.detach().clone() for name, vector in zip(names, vectors, strict=True)}
-        projector.project_gradients_(copies, copies, {})
-        return tuple(copies[name] for name in names)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        return None, None, *_Tangent.apply(ctx.projector, ctx.names, *gradients)
+        return projected(self._projector.value, self.names, unprojected)
 
 
 def _numbers(parameter: torch.nn.Parameter | None, like: Tensor) -> Tensor:

@@ -24,9 +24,11 @@ class OneForward:
         self._depth = 0
         self._values: dict[Hashable, tuple[tuple[Any, ...], Any]] = {}
         self._hooks: list[Any] = []
+        self._check: Callable[[], None] | None = None
 
-    def watch(self, module: torch.nn.Module) -> None:
-        """Follow the forwards of a module."""
+    def watch(self, module: torch.nn.Module, check: Callable[[], None]) -> None:
+        """Follow the forwards of a module; `check` is called before each and may raise."""
+        self._check = check
         self._hooks = [
             module.register_forward_pre_hook(self._begin),
             module.register_forward_hook(self._end, always_call=True),
@@ -56,6 +58,8 @@ class OneForward:
             return
         if self._depth == 0:
             self._values.clear()
+            if self._check is not None:
+                self._check()
         self._depth += 1
 
     def _end(self, module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:

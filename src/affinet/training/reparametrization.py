@@ -78,13 +78,14 @@ def reparametrize(
         groups = _projected(trained, forward)
     else:
         groups = _expanded(trained, [name for name in parameters if name in trained.parameters], basis, forward)
+    _refuse_sparse(model, trained.parameters)
     places = _places(model, trained.parameters, {name for group in groups for name in group.names})
     start = start_of(trained, groups, restore_variance)
     numbers = _trainable(model)
     replacement = Replacement(places, forward)
     replacement.replace({name: group for group in groups for name in group.names})
     _fill(groups, start)
-    forward.watch(model)
+    forward.watch(model, replacement.refuse_torn)
     refuse_stale(replacement)
     start.warn()
     return Reparametrization(compiled, basis, replacement, used, start.moved, (_trainable(model), numbers), groups)
@@ -117,6 +118,18 @@ def _refuse_projected(parameters: Mapping[str, torch.nn.Parameter]) -> None:
             )
 
 
+def _refuse_sparse(model: torch.nn.Module, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+    """Raise AttachError for an embedding whose gradient would be sparse: that of what it is computed from is dense."""
+    for name, reference, _, _ in places_of(model, parameters):
+        module = reference()
+        if isinstance(module, torch.nn.Embedding | torch.nn.EmbeddingBag) and module.sparse:
+            raise AttachError(
+                f"the gradient of {name} would be sparse ({type(module).__name__}(..., sparse=True)), and that of the "
+                f"numbers that it would be computed from is dense. Use dense gradients "
+                f"(torch.nn.{type(module).__name__}(..., sparse=False)). Nothing was changed."
+            )
+
+
 def _unchecked(plan: Plan, parameters: dict[str, torch.nn.Parameter]) -> None:
     """Nothing to check: there is no optimizer yet."""
 
@@ -137,8 +150,13 @@ def _expanded(
     )
     groups: list[Group] = []
     for names in together:
-        mine = [basis for basis in bases if basis.places and basis.places[0].name in names]
-        groups.append(Expanded(Expansion(mine, {name: shapes[name] for name in names}, origin), kind, forward))
+        mine = [
+            (block, basis)
+            for block, basis in zip(left.blocks, bases, strict=True)
+            if basis.places and basis.places[0].name in names
+        ]
+        expansion = Expansion([basis for _, basis in mine], {name: shapes[name] for name in names}, origin)
+        groups.append(Expanded(expansion, [block for block, _ in mine], kind, forward))
     return groups
 
 

@@ -22,7 +22,7 @@ _replaced: WeakSet[Replacement] = WeakSet()
 _gone: dict[int, tuple[ref[torch.nn.Parameter], str]] = {}
 """Numbers that baking did away with, by id, for as long as somebody holds them."""
 _hooks: list[Any] = []
-_checked: WeakKeyDictionary[optim.Optimizer, tuple[int, int, int]] = WeakKeyDictionary()
+_checked: WeakKeyDictionary[optim.Optimizer, tuple[int, int, int, int]] = WeakKeyDictionary()
 """How many parameters an optimizer had, and how much was known, when it was last found to be right."""
 
 
@@ -51,12 +51,15 @@ def _before_step(optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict
     if not _replaced and not _gone:
         return
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    now = (len(parameters), len(_replaced), len(_gone))
+    now = (len(parameters), len(_replaced), len(_gone), sum(replacement.removals for replacement in _replaced))
     if _checked.get(optimizer) == now:
         return
     names: dict[int, str] = {}
+    left = {id(p): _gone[id(p)][1] for p in parameters if id(p) in _gone and _gone[id(p)][0]() is p}
     for replacement in _replaced:
+        replacement.refuse_torn(parameters)
         names |= replacement.names()
+        left |= {id(number): name for name, number in replacement.abandoned().items()}
     kind = type(optimizer).__name__
     anew = f"Make this optimizer anew, torch.optim.{kind}(model.parameters(), …), and its schedulers. "
     if held := [names[id(p)] for p in parameters if id(p) in names]:
@@ -65,9 +68,9 @@ def _before_step(optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict
             f"{'is' if len(held) == 1 else 'are'} now computed from other numbers, and would train nothing there. "
             f"{anew}The step was not taken."
         )
-    if left := [_gone[id(p)][1] for p in parameters if id(p) in _gone and _gone[id(p)][0]() is p]:
+    if stale := [left[id(p)] for p in parameters if id(p) in left]:
         raise AttachError(
-            f"this {kind} was made before the model was baked: it holds {_listed(left)}, from which nothing is "
+            f"this {kind} was made before the model was baked: it holds {_listed(stale)}, from which nothing is "
             f"computed any more. {anew}Rules are kept no longer after baking: affinet.project keeps them through the "
             f"steps of a new optimizer. The step was not taken."
         )

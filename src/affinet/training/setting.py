@@ -1,0 +1,40 @@
+"""`layer.weight = value` for a weight that is computed: the checks, and the nearest weights that satisfy the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from affinet.errors import AttachError, ShapeError
+from affinet.kernels.torch.precision import undisturbed
+from affinet.kernels.torch.preparing import eager
+from affinet.structure.blocks import Block
+
+
+def checked(name: str, value: Any, weight: Tensor) -> Tensor:
+    """`value` as numbers that a weight can hold, without history. Raises ShapeError or AttachError."""
+    if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
+        kind = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise AttachError(f"{name} was set to {kind}; give a torch.Tensor of a real floating dtype, as the weight is.")
+    if value.shape != weight.shape:
+        raise ShapeError(f"{name} has shape {tuple(weight.shape)} and was set to a tensor of {tuple(value.shape)}.")
+    if bad := int((~torch.isfinite(value)).sum()):
+        raise AttachError(
+            f"{name} was set to a tensor with {bad} number{'s' * (bad != 1)} that are not finite; the rules would "
+            f"spread them. Nothing was changed."
+        )
+    return value.detach()
+
+
+def nearest(blocks: Iterable[Block], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The nearest point that satisfies all blocks, in float64 on the CPU."""
+    found = {name: w.detach().to("cpu", torch.float64, copy=True) for name, w in weights.items()}
+    with undisturbed(torch.device("cpu")):
+        for block in blocks:
+            kernel = eager(block, found)
+            for _ in range(2):  # the second pass refines a long move
+                kernel.write(found, kernel.project(kernel.read(found)))
+    return found
