@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ast
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +33,10 @@ def test_ctrl_c_outside_a_command_is_no_traceback(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "commands", interrupted)
+    thresholds = gc.get_threshold()
     with pytest.raises(SystemExit, match="130"):
         main.app()
+    assert gc.get_threshold() == thresholds
     assert capsys.readouterr().err == "interrupted.\n"
 
 
@@ -66,3 +70,18 @@ def test_python_dash_m_affinet_is_the_command_and_help_loads_nothing_heavy() -> 
     assert done.returncode == 0
     assert "check" in done.stdout
     assert done.stderr == "[]"
+
+
+def test_check_of_a_table_imports_neither_torch_nor_sklearn(folder: Path) -> None:
+    (folder / "job.toml").write_text(SMALL)
+    code = (
+        "import sys; from affinet.cli.main import app\n"
+        "sys.argv = ['affinet', 'check', 'job.toml']\n"
+        "try: app()\n"
+        "finally: sys.stderr.write(repr(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "No contradictions: 1 equation" in done.stdout, done.stderr
+    loaded = ast.literal_eval(done.stderr)
+    assert "polars" in loaded
+    assert not {"torch", "sklearn", "pandas", "numba"} & set(loaded)

@@ -7,8 +7,8 @@ import warnings
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.screen import Screen
 from affinet.cli.summary import shown_count
-from affinet.cli.trainings.keeping import free_numbers, numbers_of
-from affinet.cli.trainings.preparing import make_network, prepare, seeded
+from affinet.cli.trainings.rules import free_numbers
+from affinet.cli.trainings.untried import Planned, planned_untried
 from affinet.cli.words import counted
 from affinet.errors import NothingToTrainWarning
 from affinet.structure.findings.overlooked import Overlooked
@@ -17,18 +17,27 @@ from affinet.structure.findings.overlooked import Overlooked
 def check(job: JobFile, screen: Screen) -> None:
     """Show the plan with its findings, and the verdict: the rules can hold together, and what they leave free.
 
-    Raises what `prepare` raises: InfeasibleError where the rules contradict each other.
+    Raises what `preparing.prepare` raises: InfeasibleError where the rules contradict each other.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NothingToTrainWarning)  # a finding says it
-        prepared = prepare(job)
-    plan = prepared.plan
-    with seeded(job.job.train.seed):
-        network = make_network(job, prepared.data)
-    rank, redundant = shown_count(plan.rank), shown_count(plan.redundant)
-    numbers, free = numbers_of(network), shown_count(free_numbers(network, plan.rank))
+        planned = planned_untried(job) or _tried(job)
+    plan, numbers = planned.plan, planned.numbers
+    rank, redundant, free = (
+        shown_count(count) for count in (plan.rank, plan.redundant, free_numbers(numbers, plan.rank))
+    )
     found = sum(not isinstance(finding, Overlooked) for finding in plan.findings)
     screen.say(f"{plan}\n")
     screen.say(f"No contradictions: {counted(plan.rows, 'equation')}, rank {rank}, redundant {redundant}.")
     screen.say(f"{counted(found, 'finding')} to look at, above." if found else "Nothing else to look at.")
     screen.say(f"Of the network's {counted(numbers, 'number')} {free} {'is' if free == '1' else 'are'} free.")
+
+
+def _tried(job: JobFile) -> Planned:
+    """The plan after a step on throw-away copies of network and optimizer."""
+    from affinet.cli.trainings.keeping import numbers_of
+    from affinet.cli.trainings.preparing import make_network, prepare, seeded
+
+    prepared = prepare(job)
+    with seeded(job.job.train.seed):
+        return Planned(prepared.plan, numbers_of(make_network(job, prepared.data)))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from affinet.structure.blocks import Interval
-from affinet.training.baking import Trainable
+
+if TYPE_CHECKING:
+    from affinet.training.baking import Trainable
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,15 @@ def too_far_apart(rules: Iterable[tuple[str, Expression]]) -> ConstantError:
     )
 
 
+def all_between(least: float, most: float, expressions: Iterable[Expression]) -> bool:
+    """Whether the magnitudes of all numbers that are not zero surely lie in this range."""
+    return all(
+        all(least <= size for size in _magnitudes(expression, _smallest))
+        and all(size <= most for size in _magnitudes(expression, _largest))
+        for expression in expressions
+    )
+
+
 def _magnitudes(expression: Expression, of: Callable[[Floats], float]) -> Iterator[float]:
     """A bound for its constants, and one for the coefficients of each term."""
     yield of(np.asarray(expression.constant, np.float64))
@@ -71,4 +80,4 @@ def _written(values: Floats) -> Floats:
     return as_strided(lowest, (span // values.itemsize,), (values.itemsize,), writeable=False)
 
 
-__all__ = ["check_numbers", "too_far_apart"]
+__all__ = ["all_between", "check_numbers", "too_far_apart"]

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from affinet.cli.trainings import network as making
-from affinet.cli.trainings.network import ACTIVATIONS, build_network
+from affinet.cli.trainings import perceptron as describing
+from affinet.cli.trainings.network import build_network
+from affinet.cli.trainings.perceptron import ACTIVATIONS, perceptron_of
 from affinet.errors import JobError
 from tests.cli.conftest import changed, job_of
 
@@ -29,10 +30,18 @@ def test_no_hidden_layer_is_a_linear_model(tmp_path: Path) -> None:
     assert [name for name, _ in made(tmp_path, "hidden = []").named_parameters()] == ["output.weight", "output.bias"]
 
 
+@pytest.mark.parametrize("hidden", ["[]", "[7]", "[7, 6, 1]"])
+def test_the_shapes_that_a_job_tells_are_those_of_its_network(tmp_path: Path, hidden: str) -> None:
+    network = made(tmp_path, f"hidden = {hidden}")
+    told = perceptron_of(job_of(changed(("hidden = [5]", f"hidden = {hidden}")), tmp_path), 3, 2)
+    assert list(told.shapes.items()) == [(name, tuple(weight.shape)) for name, weight in network.named_parameters()]
+    assert told.numbers == sum(weight.numel() for weight in network.parameters())
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_each_activation_is_taken_by_name(tmp_path: Path, name: str) -> None:
     network = made(tmp_path, f'hidden = [5]\nactivation = "{name}"')
-    assert isinstance(network.get_submodule("activation1"), ACTIVATIONS[name])
+    assert type(network.get_submodule("activation1")) is getattr(nn, ACTIVATIONS[name])
     assert torch.isfinite(network(torch.zeros(1, 3))).all()
 
 
@@ -51,7 +60,7 @@ def test_a_network_that_is_too_large_is_an_error_of_the_job(tmp_path: Path) -> N
 def test_a_network_that_memory_does_not_hold_is_an_error_of_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(making, "MOST_NUMBERS", 2**80)
+    monkeypatch.setattr(describing, "MOST_NUMBERS", 2**80)
     told = r"line 7: a network of sizes \(3, 1000000000000, 2\) cannot be made: .*\. Make it smaller\."
     with pytest.raises(JobError, match=told):
         made(tmp_path, "hidden = [1_000_000_000_000]")

@@ -1,4 +1,4 @@
-"""The data of a job: which task it is, and its rows split, scaled and ready to train on."""
+"""The data of a job: what there is to learn from it, and its rows split, scaled and ready to train on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from sklearn import datasets
-from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler
 
 from affinet.cli.files.tables import Array, Examples, read_examples
 from affinet.cli.jobs.job import READY_MADE, DataTable
@@ -18,6 +15,25 @@ from affinet.errors import DataError
 
 FEW = 20  # whole numbers with at most this many distinct values are taken for classes
 Task = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Examples and what is to be learnt from them: a class number (int64) or a number of each row.
+
+    `outputs` is how many numbers a network returns a row. `decided` says in words which task it is and why.
+    """
+
+    examples: Examples
+    task: Task
+    decided: str
+    targets: Array
+    outputs: int
+
+    @property
+    def inputs(self) -> int:
+        """Features a row."""
+        return int(self.examples.features.shape[1])
 
 
 @dataclass(frozen=True)
@@ -48,7 +64,22 @@ class Data:
 
 
 def load_data(table: DataTable, folder: Path, seed: int) -> Data:
-    """The data that `table` asks for, split by `seed`, each class in its share; paths are relative to `folder`.
+    """The data that `table` asks for, split by `seed`, each class in its share. Raises DataError as `read_lesson`."""
+    from sklearn.model_selection import train_test_split
+
+    lesson = read_lesson(table, folder)
+    parts = train_test_split(
+        lesson.examples.features,
+        lesson.targets,
+        test_size=table.test_fraction,
+        random_state=seed,
+        stratify=lesson.targets if lesson.task == "classification" else None,
+    )
+    return _scaled(lesson, *parts)
+
+
+def read_lesson(table: DataTable, folder: Path) -> Lesson:
+    """What there is to learn from the data that `table` names; paths are relative to `folder`.
 
     Raises DataError where it cannot be read, has too few rows, or its target cannot be learnt.
     """
@@ -64,17 +95,12 @@ def load_data(table: DataTable, folder: Path, seed: int) -> Data:
         targets, outputs = _numbers(examples), 1
     _refuse_constant(examples)
     _refuse_few(examples, targets, task, table.test_fraction)
-    parts = train_test_split(
-        examples.features,
-        targets,
-        test_size=table.test_fraction,
-        random_state=seed,
-        stratify=targets if task == "classification" else None,
-    )
-    return _scaled(task, decided, outputs, *parts)
+    return Lesson(examples, task, decided, targets, outputs)
 
 
 def _ready_made(source: str) -> Examples:
+    from sklearn import datasets
+
     bunch = getattr(datasets, f"load_{source.removeprefix(READY_MADE)}")()
     whole = bunch.target.dtype.kind in "iu"
     kind = "whole numbers" if whole else "decimal numbers"
@@ -135,9 +161,12 @@ def _refuse_few(examples: Examples, targets: Array, task: Task, test_fraction: f
             )
 
 
-def _scaled(task: Task, decided: str, outputs: int, x: Array, x_test: Array, y: Array, y_test: Array) -> Data:
+def _scaled(lesson: Lesson, x: Array, x_test: Array, y: Array, y_test: Array) -> Data:
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(x)
-    if task == "regression":
+    if lesson.task == "regression":
         target_scaler = StandardScaler().fit(y[:, None])
         y, y_test = target_scaler.transform(y[:, None])[:, 0], target_scaler.transform(y_test[:, None])[:, 0]
-    return Data(task, decided, outputs, scaler.transform(x), y, scaler.transform(x_test), y_test)
+    x, x_test = scaler.transform(x), scaler.transform(x_test)
+    return Data(lesson.task, lesson.decided, lesson.outputs, x, y, x_test, y_test)

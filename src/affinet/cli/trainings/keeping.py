@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import affinet
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.optimizers import make_optimizer
+from affinet.cli.trainings.rules import free_numbers
 from affinet.errors import AttachError, TooLargeError
 from affinet.structure.blocks import Interval
 from affinet.training.baking import Trainable
@@ -61,7 +62,7 @@ def under_rules(job: JobFile, network: nn.Module, plan: Plan) -> Kept:
     Raises JobError with the line where the network cannot be reparametrized, or nothing is left to train, and as
     `make_optimizer`.
     """
-    names, free = tuple(network.state_dict()), free_numbers(network, plan.rank)
+    names, free = tuple(network.state_dict()), free_numbers(numbers_of(network), plan.rank)
     method = job.job.train.method
     match method:
         case "project":
@@ -77,12 +78,6 @@ def under_rules(job: JobFile, network: nn.Module, plan: Plan) -> Kept:
 def numbers_of(network: nn.Module) -> int:
     """How many numbers of `network` training may move."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-
-
-def free_numbers(network: nn.Module, rank: int | Interval) -> int | Interval:
-    """How many independent numbers of a plain network are left to move under equations of this rank."""
-    numbers = numbers_of(network)
-    return numbers - rank if isinstance(rank, int) else Interval(numbers - rank.high, numbers - rank.low)
 
 
 def _by_free_numbers(

@@ -8,32 +8,15 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from affinet.cli.jobs.jobfile import JobFile
-from affinet.cli.words import did_you_mean, listed, one_paragraph
+from affinet.cli.trainings.perceptron import Perceptron, perceptron_of
+from affinet.cli.words import did_you_mean, one_paragraph
 from affinet.errors import JobError
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "selu": nn.SELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "mish": nn.Mish,
-    "softplus": nn.Softplus,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "identity": nn.Identity,
-}
-
-MOST_NUMBERS = 2**30
-"""Of a perceptron, 4 GiB. Torch would take what a job asks for until the machine ends the process."""
 
 
 def build_network(job: JobFile, inputs: int, outputs: int) -> nn.Module:
@@ -43,39 +26,23 @@ def build_network(job: JobFile, inputs: int, outputs: int) -> nn.Module:
     """
     if job.job.model.factory is not None:
         return _from_factory(job, job.job.model.factory, inputs, outputs)
-    sizes = (inputs, *(job.job.model.hidden or ()), outputs)
-    activation = _activation(job)
-    numbers = sum((before + 1) * after for before, after in pairwise(sizes))
-    if numbers > MOST_NUMBERS:
-        fact = f"a network of sizes {sizes!r:.100} has {numbers:,} numbers, and at most {MOST_NUMBERS:,} are made"
-        raise job.mistake(("model", "hidden"), f"{fact}; for a larger one name a factory.")
+    perceptron = perceptron_of(job, inputs, outputs)
     try:
-        return perceptron(sizes, activation)
+        return made(perceptron)
     except (RuntimeError, MemoryError) as error:
-        fact = f"a network of sizes {sizes!r:.100} cannot be made: {one_paragraph(error)}. Make it smaller."
+        fact = f"a network of sizes {perceptron.sizes!r:.100} cannot be made: {one_paragraph(error)}. Make it smaller."
         raise job.mistake(("model", "hidden"), fact) from None
 
 
-def perceptron(sizes: tuple[int, ...], activation: type[nn.Module]) -> nn.Sequential:
-    """Linear layers hidden1, hidden2, …, output between the sizes, with activation1, activation2, … between them."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for index, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
-        if index == len(sizes) - 1:
-            layers["output"] = nn.Linear(inputs, outputs)
-        else:
-            layers[f"hidden{index}"] = nn.Linear(inputs, outputs)
-            layers[f"activation{index}"] = activation()
-    return nn.Sequential(layers)
-
-
-def _activation(job: JobFile) -> type[nn.Module]:
-    name = job.job.model.activation or "relu"
-    if name not in ACTIVATIONS:
-        fact = (
-            f"there is no activation {name!r}.{did_you_mean(name, ACTIVATIONS)} There are: {listed(list(ACTIVATIONS))}."
-        )
-        raise job.mistake(("model", "activation"), fact)
-    return ACTIVATIONS[name]
+def made(perceptron: Perceptron) -> nn.Sequential:
+    """The perceptron as a module, with activation1, activation2, … between its layers."""
+    activation: type[nn.Module] = getattr(nn, perceptron.activation)
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    for index, (name, (inputs, outputs)) in enumerate(perceptron.layers.items(), start=1):
+        modules[name] = nn.Linear(inputs, outputs)
+        if name != "output":
+            modules[f"activation{index}"] = activation()
+    return nn.Sequential(modules)
 
 
 def _from_factory(job: JobFile, name: str, inputs: int, outputs: int) -> nn.Module:

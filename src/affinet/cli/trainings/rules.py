@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 import affinet
 from affinet.cli.files.matrices import read_matrix, read_vector
 from affinet.cli.jobs.conflicts import rule_name
@@ -14,18 +12,26 @@ from affinet.cli.jobs.job import RuleTable
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.jobs.locate import KeyPath
 from affinet.errors import AffinetError
+from affinet.structure.blocks import Interval
 
 if TYPE_CHECKING:
     from affinet import Constraint, Expression, Weights
 
 
-def read_rules(job: JobFile, network: nn.Module) -> list[Constraint]:
+def read_rules(job: JobFile, network: object) -> list[Constraint]:
     """One named constraint for each [[rule]] of `job`, in its order.
+
+    `network` is what `affinet.weights` takes: a torch.nn.Module, or names with shapes.
 
     Raises JobError with the line of the key: text that is no rule, unknown weights, unreadable files, wrong shapes.
     """
     weights = affinet.weights(network)
     return [_rule(job, index, rule, weights) for index, rule in enumerate(job.job.rule)]
+
+
+def free_numbers(numbers: int, rank: int | Interval) -> int | Interval:
+    """How many of the numbers of a plain network are left to choose independently under equations of this rank."""
+    return numbers - rank if isinstance(rank, int) else Interval(numbers - rank.high, numbers - rank.low)
 
 
 def _rule(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
