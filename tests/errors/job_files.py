@@ -12,7 +12,7 @@ import pytest
 from affinet.cli import commands
 from affinet.cli.jobs.jobfile import JobFile, read_job, refuse_code
 from affinet.cli.screen import Screen
-from affinet.cli.trainings import network
+from affinet.cli.trainings import perceptron
 from affinet.cli.trainings.preparing import Prepared, prepare
 from affinet.errors import JobError, RunError
 from affinet.structure.elimination import components
@@ -154,7 +154,7 @@ def a_network_beyond_memory(folder: Path) -> None:
 )
 def a_network_that_memory_does_not_hold(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:  # in place of 4 GiB on a small machine
-        patch.setattr(network, "MOST_NUMBERS", 2**80)
+        patch.setattr(perceptron, "MOST_NUMBERS", 2**80)
         prepared(folder, ("hidden = [5]", "hidden = [1000000000000]"))
 
 
