@@ -48,6 +48,26 @@ TIES = (
             "a.weight[2, 0] == 1 - b.weight[1, 1]",
         ),
     ),
+    Case(
+        "zeros that meet an index",
+        {"a.weight": (3, 4), "b.weight": (3,)},
+        lambda w: [
+            *(([0, 1, 1] * w.b.weight)[i] == 0 for i in range(3)),
+            ([0, 1, 1] * w.b.weight)[0] == w.a.weight[0, 0],
+            w.a.weight[1, 1] - w.a.weight[1, 1] == 2 * w.a.weight[0, 1],
+            w.a.weight.triu()[2, 0] == w.a.weight.triu()[1, 2] - w.a.weight[2, 3],
+        ],
+        5,
+        1,
+        (
+            "([0, 1, 1] * b.weight)[0] == 0",
+            "([0, 1, 1] * b.weight)[1] == 0",
+            "([0, 1, 1] * b.weight)[2] == 0",
+            "([0, 1, 1] * b.weight)[0] == a.weight[0, 0]",
+            "a.weight[1, 1] - a.weight[1, 1] == 2 * a.weight[0, 1]",
+            "a.weight.triu()[2, 0] == a.weight.triu()[1, 2] - a.weight[2, 3]",
+        ),
+    ),
     Case("opposite rows", TWO, lambda w: [w.a.weight[0] == -w.a.weight[1]], 4, 4, ("a.weight[0] == -a.weight[1]",)),
     Case(
         "three layers tied",

@@ -15,7 +15,7 @@ import affinet
 from affinet import families
 from affinet.errors import AttachError, InfeasibleError
 from affinet.kernels.reference import oracle
-from affinet.structure.blocks import Bordered
+from affinet.structure.blocks import Bordered, Dense
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.plan import Plan
@@ -293,3 +293,18 @@ def test_contradictions_on_top_name_an_irreducible_set(monkeypatch: pytest.Monke
             ]
         )
     assert found.value.rules == ("rows", "weighted")
+
+
+def test_a_dense_base_over_a_part_of_a_weight_is_read_as_that_part() -> None:
+    """With compiled loops a dense block of one weight may read all of it; under a border places count its entries."""
+    x: Any = affinet.weights({"x": (3, 3)}).x
+    point = np.arange(9.0).reshape(3, 3) ** 2
+    mixed = (x.diff(1) @ np.array([[1.0, 1.0], [1.0, 0.0]]))[0, 1] == point[0, 1] - point[0, 0]
+    scaled = np.array([[1.0, 0.0, 0.0], [1.0, -1.0, 1.0], [2.0, 2.0, -1.0]])
+    plan = compiled([mixed, scaled * (x.roll(1, 0) - x) == scaled * (np.roll(point, 1, 0) - point)])
+    (block,) = (block for block in plan.blocks if isinstance(block, Bordered))
+    assert [type(base) for base in block.bases] == [Dense]
+    truth, start = oracle(plan.system), torch.from_numpy(DRAW.standard_normal((3, 3)))
+    found = plan.projector({"x": start}).project({"x": start})["x"]
+    # Nine entries of size at most 64, conditioned below 10: hundreds of roundings of them are 1e-11.
+    assert np.abs(found.numpy() - truth.project({"x": start.numpy()})["x"]).max() <= 1e-11

@@ -160,6 +160,20 @@ def _family(draw: st.DrawFn, w: Any, names: list[str], point: dict[str, np.ndarr
     return [families.share(w[name], marks)]
 
 
+def _masked(draw: st.DrawFn, w: Any, names: list[str], point: dict[str, np.ndarray], numbers: Any) -> list[Any]:
+    """Entries of a weight times a mask, one after the other or two tied: half of them are times zero."""
+    subject = w[draw(st.sampled_from(names))]
+    if not subject.size:
+        return []
+    masked = subject * numbers.choice([0.0, 1.0, -2.0], size=subject.shape, p=[0.5, 0.3, 0.2])
+    places = [tuple(numbers.integers(0, n) for n in subject.shape) for _ in range(draw(st.integers(1, 4)))]
+    entries = [masked[place] for place in places]
+    tied = draw(st.booleans())
+    others = [*entries[1:], subject[places[0]]] if tied else [0.0] * len(entries)
+    gaps = [one - other for one, other in zip(entries, others, strict=True)]
+    return [gap == value_of(gap, point) for gap in gaps]
+
+
 KINDS_OF: dict[str, Maker] = {
     "fixed": _fixed,
     "summed": _summed,
@@ -167,6 +181,7 @@ KINDS_OF: dict[str, Maker] = {
     "tied": _tied,
     "mixed": _mixed,
     "family": _family,
+    "masked": _masked,
 }
 KINDS = sorted(KINDS_OF)
 

@@ -183,6 +183,15 @@ def test_numbers_and_dots_in_an_index() -> None:
     assert affinet.explain(plan, "x").entry == "x"
 
 
+@pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")
+def test_an_entry_that_is_fixed_beside_an_equation_over_all_of_them() -> None:
+    """Read from their terms the two are a product, of cells of one entry and of one cell of all."""
+    plan = affinet.plan([3 * W.big - 2 * W.big == 1, W.big[::2].sum() - W.big[1::2].sum() == 0])
+    assert [type(block).__name__ for block in plan.blocks] == ["Product"]
+    found = affinet.explain(plan, "big[3, 2]")
+    assert found.freedom == pytest.approx(0.0, abs=1e-12)
+
+
 def test_a_layout_of_billions_is_explained_from_its_description() -> None:
     shapes = {f"layers.{k}.weight": (11008, 4096) for k in range(160)}
     w = affinet.weights(shapes)

@@ -27,7 +27,8 @@ MOST_AXES = 32
 class Affine:
     """`constant + Σ terms`, an array of shape `shape` that is affine in the weights.
 
-    `epsilon` is the spacing at 1 of the coarsest floating dtype among the constants that went in.
+    `epsilon` is the spacing at 1 of the coarsest floating dtype among the constants that went in. No term has the
+    scalar zero: such terms are dropped, so that nothing that reads terms meets an entry that is not in the expression.
     """
 
     shape: tuple[int, ...]
@@ -35,6 +36,12 @@ class Affine:
     constant: Values
     epsilon: float
     wording: Wording
+
+    def __post_init__(self) -> None:
+        for term in self.terms:
+            if term.scalar == 0.0:
+                object.__setattr__(self, "terms", tuple([term for term in self.terms if term.scalar != 0.0]))
+                return
 
 
 def from_parameter(parameter: Parameter) -> Affine:
@@ -56,7 +63,7 @@ def assemble(
         raise ShapeError(f"({say(wording)}) has {len(shape)} axes, and NumPy has at most {MOST_AXES}.")
     if not isinstance(constant, float):
         constant = compacted(constant)
-    left = () if 0 in shape else tuple(term for term in terms if term is not None and term.scalar != 0.0)
+    left = () if 0 in shape else tuple(term for term in terms if term is not None)
     return Affine(shape, left, 0.0 if 0 in shape else constant, epsilon, wording)
 
 

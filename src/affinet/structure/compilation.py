@@ -42,13 +42,13 @@ def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror 
     batches: list[RowBatch] = []
     pairs: list[Mirror | Pairs] = []
     panels: list[Panel] = []
-    irregular = []
+    irregular, cancellation = [], system.tolerance.cancellation
     for number, rule in enumerate(system.rules):
         large = rule.nonzeros > one_by_one
-        if large and (apart := _in_sections(rule.expression, number)):
+        if large and (apart := _in_sections(rule.expression, number, cancellation)):
             batches += apart
             continue
-        found = (read(rule.expression, number) or read_panel(system, number)) if large else None
+        found = (read(rule.expression, number, cancellation) or read_panel(system, number)) if large else None
         match found:
             case RowBatch():
                 batches.append(found)
@@ -62,7 +62,7 @@ def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror 
     return batches + lifted, pairs, panels, rows
 
 
-def _in_sections(expression: Expression, number: int) -> list[RowBatch]:
+def _in_sections(expression: Expression, number: int, cancellation: float) -> list[RowBatch]:
     """The batches of a rule of several sections, none where it has not or one of them is no batch of sums.
 
     Ties in sections, as of a matrix rolled by one, are classes together.
@@ -70,7 +70,8 @@ def _in_sections(expression: Expression, number: int) -> list[RowBatch]:
     parts = sections(expression)
     if len(parts) < 2:
         return []
-    batches = [found for part in parts if isinstance(found := read(part, number), RowBatch) and found.sums]
+    found = [read(part, number, cancellation) for part in parts]
+    batches = [batch for batch in found if isinstance(batch, RowBatch) and batch.sums]
     return batches if len(batches) == len(parts) else []
 
 

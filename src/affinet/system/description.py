@@ -11,6 +11,7 @@ from affinet.language.restoring import restored_expression, restored_parameter, 
 from affinet.language.storing import stored_expression, stored_values
 from affinet.language.terms import Parameter
 from affinet.system.layout import Layout
+from affinet.system.magnitudes import without_zeros
 from affinet.system.system import Rule, System
 from affinet.system.tolerance import Tolerance
 
@@ -66,7 +67,7 @@ def _restored_rule(value: object, where: str, parameters: Sequence[Parameter], a
     wording = text(said["text"], f"text of {where}")
     expression = restored_expression(said["expression"], where, parameters, arrays)
     size = restored_values(said["size"], f"size of {where}", expression.shape, arrays) if "size" in said else None
-    return Rule(text(said.get("name", wording), f"name of {where}"), wording, expression, size)
+    return Rule(text(said.get("name", wording), f"name of {where}"), wording, without_zeros(expression), size)
 
 
 def _tolerance(value: object) -> Tolerance:

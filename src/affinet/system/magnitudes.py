@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -10,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from affinet.errors import ConstantError
 from affinet.language.expression import Expression
 from affinet.language.malformed import LARGEST
-from affinet.language.terms import Floats, spanned_bytes
+from affinet.language.terms import Floats, Term, spanned_bytes
 
 
 def check_numbers(name: str, expression: Expression) -> None:
@@ -20,6 +21,14 @@ def check_numbers(name: str, expression: Expression) -> None:
             f'rule "{name}" has numbers beyond {LARGEST:g}, whose products leave the range of float64. '
             f"Say it in other units."
         )
+
+
+def without_zeros(expression: Expression) -> Expression:
+    """The expression without the terms whose coefficients are all zero: its weights are in no equation."""
+    left = tuple(term for term in expression.terms if _bound(term, _largest) != 0.0)
+    if len(left) == len(expression.terms):
+        return expression
+    return Expression(replace(expression.affine, terms=left))
 
 
 def too_far_apart(rules: Iterable[tuple[str, Expression]]) -> ConstantError:
@@ -54,10 +63,15 @@ def _magnitudes(expression: Expression, of: Callable[[Floats], float]) -> Iterat
     """A bound for its constants, and one for the coefficients of each term."""
     yield of(np.asarray(expression.constant, np.float64))
     for term in expression.terms:
-        bound = abs(term.scalar)
-        for factor in term.factors:
-            bound *= of(factor.values)
-        yield bound
+        yield _bound(term, of)
+
+
+def _bound(term: Term, of: Callable[[Floats], float]) -> float:
+    """A bound for the coefficients of a term, multiplied in the order of `lower`: 0 only where they are all 0 there."""
+    bound = abs(term.scalar)
+    for factor in term.factors:
+        bound *= of(factor.values)
+    return bound
 
 
 def _largest(values: Floats) -> float:
@@ -80,4 +94,4 @@ def _written(values: Floats) -> Floats:
     return as_strided(lowest, (span // values.itemsize,), (values.itemsize,), writeable=False)
 
 
-__all__ = ["all_between", "check_numbers", "too_far_apart"]
+__all__ = ["all_between", "check_numbers", "too_far_apart", "without_zeros"]

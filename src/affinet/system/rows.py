@@ -83,6 +83,17 @@ def gather_rows(
     return Rows(added.indptr.astype(np.int64), added.indices.astype(np.int64), added.data, rhs, rule, index)
 
 
+def added_up(shape: tuple[int, int], row: Integers, column: Integers, value: Floats, cancellation: float) -> Floats:
+    """As `gather_rows`, in a full matrix: triples on one place add up, and sums that cancel count as zero."""
+    place = row * shape[1] + column
+    total = np.bincount(place, value, shape[0] * shape[1])
+    if len(place) and np.bincount(place).max() > 1:
+        size = np.bincount(place, np.abs(value), len(total))
+        total[np.abs(total) <= cancellation * size] = 0.0
+    matrix: Floats = total.reshape(shape).astype(np.float64, copy=False)
+    return matrix
+
+
 def concatenate(parts: Sequence[Rows]) -> Rows:
     """All rows of all parts, in order."""
     if len(parts) == 1:

@@ -18,14 +18,14 @@ from affinet.language.expression import Expression
 from affinet.language.forecast import forecast
 from affinet.language.terms import Floats, Integers, Term, lower, spanned_bytes
 from affinet.system.layout import Layout
-from affinet.system.magnitudes import check_numbers
+from affinet.system.magnitudes import check_numbers, without_zeros
 from affinet.system.rows import PAIR_BYTES, Rows, gather_rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """One rule of the user, with the name it is reported under: it says `expression == 0`.
+    """One rule of the user, with the name it is reported under: it says `expression == 0`, and no term of it is zero.
 
     `size` is the sum of the magnitudes that the expression's constant was computed from, once frozen weights went in.
     """
@@ -194,7 +194,7 @@ def _named(constraints: list[Constraint]) -> tuple[Rule, ...]:
             while seen[label] > 1 and (name := f"{label} ({seen[label]})") in taken:
                 seen[label] += 1
             taken.add(name)
-        rules.append(Rule(name, constraint.text, constraint.expression))
+        rules.append(Rule(name, constraint.text, without_zeros(constraint.expression)))
     return tuple(rules)
 
 

@@ -23,7 +23,7 @@ ROWS, COLUMNS = np.arange(1.0, 5), np.array([0.5, 1, 1.5, 2, 2.5, 2.5])
 
 
 def batch(rule: affinet.Constraint, number: int = 0) -> RowBatch:
-    found = read(rule.expression, number)
+    found = read(rule.expression, number, 0.0)
     assert isinstance(found, RowBatch)
     return found
 

@@ -32,7 +32,7 @@ def w() -> Any:
 
 
 def form(rule: affinet.Constraint) -> Any:
-    return read(rule.expression, 7)
+    return read(rule.expression, 7, 0.0)
 
 
 BATCHES = {

@@ -31,13 +31,13 @@ class Measure:
         for number, rule in enumerate(system.rules):
             large = rule.nonzeros > ONE_BY_ONE
             panel = read_panel(system, number) if large else None
-            found = read(rule.expression, number) if large and panel is None else None
+            found = read(rule.expression, number, system.tolerance.cancellation) if large and panel is None else None
             if panel is not None:
                 self._regular.append((number, _Panel(panel, device)))
             elif found is None:
                 irregular.append(number)
             else:
-                scale = next(abs(term.scalar) for term in rule.expression.terms if term.scalar)
+                scale = abs(rule.expression.terms[0].scalar)
                 self._regular.append((number, _Regular(found, scale, device)))
         self._equations = _Equations(system, system.rows(irregular), device)
 

@@ -17,6 +17,7 @@ from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
 from affinet.kernels.torch.sparse import SparseKernel
 from affinet.kernels.torch.wide import WideKernel
 from affinet.structure.blocks import (
+    Base,
     Block,
     Bordered,
     Dense,
@@ -35,6 +36,12 @@ def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
     """The kernel of a block for parameters like `tensors` (their devices and dtypes), compiled where there is one."""
     kernel = eager(block, tensors)
     return compiled(block, kernel, tensors[kernel.names[0]])
+
+
+def _prepared_base(base: Base, tensors: Mapping[str, Tensor]) -> Kernel:
+    """As `prepare`, and the kernel reads the entries of the base alone: equations on top count places among these."""
+    kernel = eager(base, tensors)
+    return compiled(base, kernel, tensors[kernel.names[0]], reads_whole_parameters=False)
 
 
 def eager(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
@@ -62,6 +69,6 @@ def eager(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
         case Sparse():
             return SparseKernel(block, tensors)
         case Bordered():
-            return BorderedKernel(block, prepare, tensors)
+            return BorderedKernel(block, _prepared_base, tensors)
         case _:
             assert_never(block)

@@ -66,7 +66,7 @@ def dense_pieces(terms: Sequence[Term], shape: tuple[int, ...]) -> tuple[Piece, 
 
     A matrix that is mostly zeros is left to be read pair by pair.
     """
-    pieces = [_piece(term, shape) for term in terms if term.scalar != 0.0]
+    pieces = [_piece(term, shape) for term in terms]
     found = tuple(piece for piece in pieces if piece is not None)
     if not pieces or len(found) < len(pieces):
         return None
@@ -74,9 +74,10 @@ def dense_pieces(terms: Sequence[Term], shape: tuple[int, ...]) -> tuple[Piece, 
     return found if full * MOSTLY_ZEROS >= sum(piece.matrix.size for piece in found) else None
 
 
-def joined(pieces: Sequence[Piece], entries: Integers, what: object) -> tuple[Integers, Floats]:
+def joined(pieces: Sequence[Piece], entries: Integers, cancellation: float, what: object) -> tuple[Integers, Floats]:
     """The distinct numbers in `entries`, one a column of the pieces, and the matrix over them.
 
+    Coefficients of one entry that add up to at most `cancellation` of their size count as zero.
     Raises TooLargeError, in the words of `what` the pieces say.
     """
     columns, places = ranked(entries)
@@ -86,22 +87,27 @@ def joined(pieces: Sequence[Piece], entries: Integers, what: object) -> tuple[In
         return columns, pieces[0].matrix
     once = len(columns) == len(entries)
     matrix = np.empty((rows, len(columns))) if once else np.zeros((rows, len(columns)))
+    size = None if once else np.zeros_like(matrix)
     first = 0
     for piece in pieces:
         where = places[first : first + len(piece.entries)]
         first += len(piece.entries)
-        if not once:
+        if size is not None:
             np.add.at(matrix.T, where, piece.matrix.T)
+            np.add.at(size.T, where, np.abs(piece.matrix.T))
         elif (np.diff(where) == 1).all():
             matrix[:, where[0] : where[0] + len(where)] = piece.matrix
         else:
             matrix[:, where] = piece.matrix
+    if size is not None:
+        matrix[np.abs(matrix) <= cancellation * size] = 0.0
     return columns, matrix
 
 
-def panel_block(panels: Sequence[Panel], system: System) -> tuple[Dense, list[Rows]]:
+def panel_block(panels: Sequence[Panel], system: System) -> tuple[list[Dense], list[Rows]]:
     """One dense component from panels that share entries, and what it says of single entries.
 
+    No component where all coefficients cancel: the equations, without entries, are then among the second.
     Raises Contradiction with their rules, and TooLargeError.
     """
     rows = sum(len(panel.rhs) for panel in panels)
@@ -109,15 +115,18 @@ def panel_block(panels: Sequence[Panel], system: System) -> tuple[Dense, list[Ro
     names = ", ".join(f'"{system.rules[panel.rule].name}"' for panel in panels)
     forecast(f"the dense factor of {names}, {rows:,} equations over {len(columns):,} entries,", rows * len(columns))
     if len(panels) == 1:
-        _, matrix = joined(panels[0].pieces, panels[0].columns(system.layout), names)
+        _, matrix = joined(panels[0].pieces, panels[0].columns(system.layout), system.tolerance.cancellation, names)
     else:
         matrix = np.zeros((rows, len(columns)))
         first = 0
         for panel in panels:
-            own, numbers = joined(panel.pieces, panel.columns(system.layout), names)
+            listed, cancellation = panel.columns(system.layout), system.tolerance.cancellation
+            own, numbers = joined(panel.pieces, listed, cancellation, names)
             matrix[first : first + len(numbers), np.searchsorted(columns, own)] = numbers
             first += len(numbers)
     used = matrix.any(axis=0)
+    if not used.any():
+        return [], [system.rows([panel.rule for panel in panels])]
     if not used.all():
         columns, matrix = columns[used], matrix[:, used]
     rhs, size = (np.concatenate([getattr(p, name) for p in panels])[None] for name in ("rhs", "size"))
@@ -128,7 +137,7 @@ def panel_block(panels: Sequence[Panel], system: System) -> tuple[Dense, list[Ro
     parts = tuple(Part(parameter, positions) for parameter, _, positions in system.layout.split(columns))
     condition = float(found.condition[0])
     block = _component(parts, found.basis[0], found.target[0], rules, found.ambiguous, condition)
-    return block, _said_of_entries(block, found.condition, rows, system)
+    return [block], _said_of_entries(block, found.condition, rows, system)
 
 
 def single_cell(slices: Slices) -> Slices | Dense:
@@ -172,7 +181,7 @@ def panel_blocks(
             lowered.append(system.rows(numbers))
         else:
             block, said = panel_block(cluster, system)
-            found.append(block)
+            found += block
             lowered += said
     return found, lowered
 

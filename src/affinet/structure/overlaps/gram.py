@@ -119,7 +119,9 @@ class _Spread:
             numbers = np.bincount(cell, self.values, len(cells)) * float(basis.flat[0])
         else:
             places = tuple(self.sizes[k] for k in inner)
-            place = np.ravel_multi_index(tuple(index[k] for k in inner), places)
+            place = np.zeros_like(cell)  # stays where cells are single entries and have no axis inside
+            if inner:
+                place = np.ravel_multi_index(tuple(index[k] for k in inner), places)
             within = sparse.coo_array((self.values, (cell, place)), shape=(len(cells), basis.shape[1]))
             numbers = np.asarray(within.tocsr() @ basis.T).ravel()
         fresh = (cells[:, None] * r + np.arange(r)).ravel()

@@ -14,6 +14,7 @@ from affinet.structure.factors.panels import dense_pieces, joined
 from affinet.structure.offsets import Dim, Nest, compress, disjoint_sums
 from affinet.structure.regular import RowBatch, row_batch
 from affinet.system.distinct import distinct, ranked
+from affinet.system.rows import added_up
 
 LARGEST_CELL = 2**23
 """Numbers that the matrix of one cell may have; beyond, the rule is read one equation at a time."""
@@ -24,16 +25,19 @@ slices they hold to the rounding of the largest entry of their cell."""
 Regular = RowBatch | Mirror | Pairs
 
 
-def read(expression: Expression, rule: int) -> Regular | None:
-    """The regular form of a rule, or None where it has none and must be read one equation at a time."""
-    terms = tuple(term for term in expression.terms if term.scalar != 0.0)
-    if not terms or not expression.size:
+def read(expression: Expression, rule: int, cancellation: float) -> Regular | None:
+    """The regular form of a rule, or None where it has none and must be read one equation at a time.
+
+    Coefficients of one entry that add up to at most `cancellation` of their size count as zero.
+    """
+    if not expression.terms or not expression.size:
         return None
-    return _pair(expression, terms, rule) or _batch(expression, terms, rule)
+    return _pair(expression, rule) or _batch(expression, rule, cancellation)
 
 
-def _pair(expression: Expression, terms: tuple[Term, ...], rule: int) -> Mirror | Pairs | None:
+def _pair(expression: Expression, rule: int) -> Mirror | Pairs | None:
     """`a · x − b · y == c` with x and y two boxes of entries."""
+    terms = expression.terms
     if len(terms) != 2:
         return None
     axes = [axis for axis, n in enumerate(expression.shape) if n > 1]
@@ -95,19 +99,20 @@ def _mirror(first: View, second: View, ratio: float, shift: np.ndarray, rule: in
     return Mirror(first, permutation, flips, ratio, shift, (rule,))
 
 
-def _batch(expression: Expression, terms: tuple[Term, ...], rule: int) -> RowBatch | None:
+def _batch(expression: Expression, rule: int, cancellation: float) -> RowBatch | None:
     """One small matrix over regular cells of one parameter: the loops that all terms share run over the cells."""
+    terms = expression.terms
     parameter = terms[0].parameter
     if any(term.parameter != parameter for term in terms):
         return None
     shared = set.intersection(*({_key(v, term) for v in term.variables if _strides(v, term)} for term in terms))
     while True:
-        cell = _cell(expression, terms, {key for key in shared if key is not None})
+        cell = _cell(expression, {key for key in shared if key is not None}, cancellation)
         if cell is None:
             return None
         clashing = _clashing(cell, parameter.shape)
         if not clashing:
-            return _assembled(cell, expression, rule)
+            return _assembled(cell, expression, rule, cancellation)
         shared -= clashing
 
 
@@ -154,19 +159,19 @@ def _key(variable: Variable, term: Term) -> _Key | None:
     return _Key(axis, term.start[axis] or 0, variable.size, variable.source)
 
 
-def _cell(expression: Expression, terms: tuple[Term, ...], shared: set[_Key]) -> _Cell | None:
+def _cell(expression: Expression, shared: set[_Key], cancellation: float) -> _Cell | None:
     covered = {key for key in shared if key.start == 0 and key.size == expression.shape[key.axis]}
     loops = tuple(sorted(covered, key=lambda key: key.axis))
     looped = {key.axis for key in loops}
     axes = tuple(axis for axis in range(len(expression.shape)) if axis not in looped)
     shape = tuple(expression.shape[axis] for axis in axes)
-    reduced = tuple(_less(term, looped, axes) for term in terms)
+    reduced = tuple(_less(term, looped, axes) for term in expression.terms)
     most = max(prod(shape) * max(term.count for term in reduced), sum(term.count for term in reduced))
     if most > LARGEST_CELL:
         pieces = dense_pieces(reduced, shape)
         if pieces is None:
             return None
-        entries, matrix = joined(pieces, np.concatenate([piece.entries for piece in pieces]), expression)
+        entries, matrix = joined(pieces, np.concatenate([piece.entries for piece in pieces]), cancellation, expression)
         return _Cell(reduced, loops, axes, np.zeros(0, np.int64), entries, np.zeros(0), prod(shape), matrix)
     triples = [lower(term, shape) for term in reduced]
     rows, entries, values = (np.concatenate(parts) for parts in zip(*triples, strict=True))
@@ -201,7 +206,7 @@ def _clashing(cell: _Cell, shape: tuple[int, ...]) -> set[_Key]:
     return clashing or {cell.loops[0]}
 
 
-def _assembled(cell: _Cell, expression: Expression, rule: int) -> RowBatch | None:
+def _assembled(cell: _Cell, expression: Expression, rule: int, cancellation: float) -> RowBatch | None:
     if cell.matrix is not None:
         return _with_rows(cell, expression, rule, cell.entries, cell.matrix)
     inner, places = ranked(cell.entries)
@@ -211,8 +216,7 @@ def _assembled(cell: _Cell, expression: Expression, rule: int) -> RowBatch | Non
     if uniform:
         matrix = np.broadcast_to(cell.values[:1].copy(), (1, len(inner)))
     else:
-        matrix = np.zeros((cell.count, len(inner)))
-        np.add.at(matrix, (cell.rows, places), cell.values)
+        matrix = added_up((cell.count, len(inner)), cell.rows, places, cell.values, cancellation)
     return _with_rows(cell, expression, rule, inner, matrix)
 
 

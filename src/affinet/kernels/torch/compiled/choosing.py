@@ -47,8 +47,11 @@ def available() -> bool:
     return True
 
 
-def compiled(block: Block, kernel: Kernel, like: Tensor) -> Kernel:
-    """`kernel`, or one around it with compiled loops where there are any for this block, device and dtype."""
+def compiled(block: Block, kernel: Kernel, like: Tensor, *, reads_whole_parameters: bool = True) -> Kernel:
+    """`kernel`, or one around it with compiled loops where there are any for this block, device and dtype.
+
+    `reads_whole_parameters` allows kernels that read a whole parameter in place of the block's entries.
+    """
     if not available() or like.device.type != "cpu" or like.dtype not in WIDTHS:
         return kernel
     match block, kernel:
@@ -60,10 +63,12 @@ def compiled(block: Block, kernel: Kernel, like: Tensor) -> Kernel:
             return Looped(kernel, MirroredTiles(kernel, block.sign, block.view.dims[0][0]), kernel.box.within)
         case Pairs(), PairsKernel() if kernel.multiplies:
             return CompiledPairs(kernel)
+        case Dense(), WideKernel():
+            return Looped(kernel, WideRows(kernel))
+        case _ if not reads_whole_parameters:
+            return kernel
         case Ties(), EqualTiesKernel() | TiesKernel() if EqualEntries.fits(block) and Whole.fits(block.parts, like):
             return Looped(Whole(kernel, block.parts[0], like), EqualEntries(block), Whole.within)
         case Dense(), DenseKernel() if SmallGroups.fits(block) and Whole.fits(block.parts, like):
             return Looped(Whole(kernel, block.parts[0], like), SmallGroups(block, like), Whole.within)
-        case Dense(), WideKernel():
-            return Looped(kernel, WideRows(kernel))
     return kernel
