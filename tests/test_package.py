@@ -54,6 +54,14 @@ def names_for_type_checkers() -> set[str]:
     }
 
 
+def test_no_public_name_imports_the_compiler_of_torch() -> None:
+    """torch._dynamo takes over a second; torch's own optimizers import it when one is made."""
+    code = "import sys, torch, affinet\nbefore = set(sys.modules)\n"
+    code += "for name in affinet.__all__: getattr(affinet, name)\n"
+    code += "print(sorted({'torch._dynamo', 'sklearn', 'numba'} & (set(sys.modules) - before)))"
+    assert python(code).strip() == "[]"
+
+
 def test_importing_affinet_imports_nothing_heavy() -> None:
     loaded = json.loads(python("import json, sys, affinet; print(json.dumps(sorted(sys.modules)))"))
     assert not [name for name in loaded if name in HEAVY]

@@ -130,9 +130,14 @@ class Projected:
         self._projector, self.names, self._forward = Shared(projector), tuple(names), forward
         self.first: dict[str, Weight] = {}
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def weight(self, name: str, like: Tensor) -> Tensor:
         """One weight; within a forward of the model all are projected once, together."""
+        from affinet.training.graph_breaks import outside_graphs
+
+        computed: Tensor = outside_graphs(lambda: self._weight(name))
+        return computed
+
+    def _weight(self, name: str) -> Tensor:
         if _exporting():
             raise AttachError(
                 f'{name} is computed by a projection (basis="projection"), which has no graph to export. Call '
