@@ -14,6 +14,8 @@ from benchmarks import by_hand, networks
 from benchmarks.workload import BY_HAND, Figure, HandWritten, Job, Rules, Target, Workload
 
 MB, KB = 1e6, 1e3
+ROTATIONS = [np.cross(np.eye(3), axis) for axis in np.eye(3)]
+"""The algebra of the rotations of space: each `X @ x` is a cross product with an axis."""
 LAYER = "2.weight"
 """The square layer of the perceptron."""
 
@@ -136,6 +138,16 @@ def _one_by_one(shrink: int) -> Job:
     return Job(model=partial(networks.perceptron, 784 // shrink, 2048 // shrink, 2048 // shrink, 10), rules=rules)
 
 
+def _rotated_tensors(shrink: int) -> Job:
+    """Tensors of seven axes of three that no rotation of space changes: 2,187 entries, 36 dimensions."""
+    power = 7 if shrink == 1 else 4
+    elements = [families.kronecker_sum(element, power) for element in ROTATIONS]
+    return Job(
+        model=partial(nn.Linear, 3**power, 1, bias=False),
+        rules=lambda w: [families.equivariant(w.weight, inputs=elements, lie_algebra=True)],
+    )
+
+
 WORKLOADS = (
     Workload(
         "rows",
@@ -222,5 +234,11 @@ WORKLOADS = (
         "100,000 single-entry ties written one by one in a Python loop",
         _one_by_one,
         (Target(Figure.PLANNING, 10.0), Target(Figure.BLOCKS, 1)),
+    ),
+    Workload(
+        "so3-T7",
+        "tensors of 7 axes (2,187 entries) that rotations of space leave as they are",
+        _rotated_tensors,
+        (Target(Figure.PLANNING, 5.0), Target(Figure.PEAK, 200 * MB)),
     ),
 )

@@ -9,6 +9,7 @@ from benchmarks.results import PeerRow
 
 PEERS = {
     "pseudo_inverse": ("numpy",),
+    "dense_null_space": ("numpy",),
     "jaxopt_affine": ("jaxopt", "jax"),
     "cvxpy_solvers": ("cvxpy", "osqp", "clarabel"),
     "emlp_nullspace": ("emlp", "jax"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import affinet
+from affinet import families
 from affinet.structure.offsets import Nest, Table
 from affinet.structure.reading.lifting import MOST_REPEATS, lift
 from affinet.structure.regular import RowBatch
@@ -117,3 +118,49 @@ def test_rows_and_columns_of_many_small_matrices_are_products() -> None:
     plan = affinet.plan([rule for m in w for rule in (m.sum(dim=1) == 0, m.sum(dim=0) == 0)])
     assert {type(block).__name__ for block in plan.blocks} == {"Product"}
     assert plan.rank == 12 * 49
+
+
+def random_neighbours(count: int) -> np.ndarray:
+    """Disjoint triples of entries that lie near each other, at hundreds of different distances."""
+    draw, free, triples = np.random.default_rng(0), np.ones(4 * count + 60, bool), []
+    for first in range(4 * count):
+        second, third = first + draw.permutation(59)[:2] + 1
+        if len(triples) < count and free[first] and free[second] and free[third]:
+            free[[first, second, third]] = False
+            triples.append((first, second, third))
+    return np.array(triples)
+
+
+def test_many_patterns_at_places_of_their_own_are_one_block() -> None:
+    """As batches, 3,343 of them took 27 seconds and made 926 blocks."""
+    triples = random_neighbours(600)
+    w = affinet.weights({"w": (int(triples.max()) + 1,)}).w
+    plan = affinet.plan(w[triples].sum(dim=1) == 1)
+    assert [type(block).__name__ for block in plan.blocks] == ["Dense"]
+    assert plan.rank == len(triples)
+
+
+def test_a_crowd_of_patterns_takes_no_regular_rows_with_it() -> None:
+    w = affinet.weights({"a": (200, 30)})
+    odd = [w.a[2 * k : 2 * k + 2, 0] + (k + 2) * w.a[2 * k : 2 * k + 2, 1] + w.a[2 * k + 6, 2] == 0 for k in range(20)]
+    batches, rest, system = lifted(w.a.sum(dim=1) == 1, w.a.sum(dim=0) == 1, *odd)
+    assert sorted((batch.cells, batch.inner.size) for batch in batches) == [(30, 200), (200, 30)]
+    assert rest.count == 40
+    np.testing.assert_array_equal(dense(batches, rest, system), dense([], system.rows(range(22)), system))
+
+
+def test_tensors_under_rotations_are_no_batches() -> None:
+    turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    elements = [families.kronecker_sum(np.roll(turn, (k, k), (0, 1)), 5) for k in range(3)]
+    w = affinet.weights({"t": (243,)}).t
+    batches, _, _ = lifted(families.equivariant(w, outputs=elements, lie_algebra=True))
+    assert batches == []
+
+
+def test_rows_of_single_entries_and_none_beside_a_crowd() -> None:
+    triples = random_neighbours(600)
+    w = affinet.weights({"w": (int(triples.max()) + 1,)}).w
+    rules = [w[triples].sum(dim=1) == 1, w[0] == w[0], w[-1] - w[-1] + w[1] == 0]
+    batches, rest, _ = lifted(*rules)
+    assert batches == []
+    assert rest.count == 602

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from affinet.structure.blocks import Product, Slices
+from affinet.structure.offsets import Nest, Offsets
 from affinet.structure.overlaps.merging import product, stacked
 from affinet.structure.regular import RowBatch
 from affinet.system.rows import Rows
@@ -53,17 +56,29 @@ def _clusters(batches: list[RowBatch]) -> list[list[RowBatch]]:
 
 
 def _stack_all(cluster: list[RowBatch]) -> list[RowBatch]:
-    """Batches over the same loops become one, in the order they came."""
+    """Batches over the same loops become one, in the order they came.
+
+    Only batches of equal loops are compared: of thousands of small ones, each with loops of its own, comparing every
+    pair took nine tenths of the time of a plan.
+    """
     done: list[RowBatch] = []
+    alike: dict[Hashable, list[int]] = {}
     for batch in cluster:
-        for k, other in enumerate(done):
-            both = stacked(other, batch) if _share(other, batch) else None
+        places = alike.setdefault(_loops(batch.outer), [])
+        for k in places:
+            both = stacked(done[k], batch) if _share(done[k], batch) else None
             if both is not None:
                 done[k] = both
                 break
         else:
+            places.append(len(done))
             done.append(batch)
     return done
+
+
+def _loops(outer: Offsets) -> Hashable:
+    """What is equal for equal offsets, and can be looked up."""
+    return outer if isinstance(outer, Nest) else outer.positions.tobytes()
 
 
 def _share(one: RowBatch, other: RowBatch) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import pairwise
+
 import numpy as np
 
 from affinet.language.terms import Floats, Integers
@@ -14,6 +17,11 @@ MOST_REPEATS = 8
 SCRAMBLE = np.uint64(0x9E3779B97F4A7C15)
 SHORTEST = 3
 """Rows of one or two entries fix or tie; they are better served by the union-find than by slices."""
+MOST_PLACES = 16
+"""Sets of places that patterns over one range of entries may have; equations along the axes of a tensor have one set
+for each axis."""
+FEW_ROWS = 8
+"""A pattern of so many rows is none where it is one of many: a component solves as many equations as quickly."""
 CANCELLED = 8.0
 """A right-hand side that is what is left of numbers so many times larger (frozen weights that cancel) is no slice's:
 its rounding is relative to them, which rows remember and batches do not."""
@@ -23,10 +31,25 @@ def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
     """Split rows into batches of one shared row each and the rows that fit no such pattern.
 
     A pattern is (parameter, coefficients, positions relative to the first entry). Its rows become a batch if there
-    are at least two of them in one parameter and they share no entry. Cost: one sort over the entries of each length.
+    are at least two of them in one parameter and they share no entry. Where many patterns cover one range of entries,
+    each at places of its own, none of them becomes a batch. Cost: one sort over the entries of each length.
     """
     batches: list[RowBatch] = []
     left = np.ones(rows.count, bool)
+    for members in _worth_batching(rows, _repeated(rows), layout):
+        columns = rows.columns[rows.bounds[members][:, None] + np.arange(rows.lengths[members[0]])]
+        values = rows.values[rows.bounds[members[0]] : rows.bounds[members[0] + 1]]
+        for cells in _occurrences(columns[:, 0], layout):
+            batch = _batch(rows, layout, members[cells], columns[cells], values)
+            if batch is not None:
+                batches.append(batch)
+                left[members[cells]] = False
+    return batches, rows if left.all() else rows.select(np.flatnonzero(left))
+
+
+def _repeated(rows: Rows) -> list[Integers]:
+    """The rows of each pattern that two or more rows have."""
+    found: list[Integers] = []
     lengths = rows.lengths
     eligible = (lengths >= SHORTEST) & (rows.magnitude <= CANCELLED * np.abs(rows.rhs))
     for length in np.unique(lengths[eligible]):
@@ -35,13 +58,54 @@ def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
             continue
         places = rows.bounds[members][:, None] + np.arange(length)
         columns, values = rows.columns[places], rows.values[places]
-        for group in _patterns(columns - columns[:, :1], np.ascontiguousarray(values)):
-            for cells in _occurrences(columns[group, 0], layout):
-                batch = _batch(rows, layout, members[group[cells]], columns[group[cells]], values[group[0]])
-                if batch is not None:
-                    batches.append(batch)
-                    left[members[group[cells]]] = False
-    return batches, rows if left.all() else rows.select(np.flatnonzero(left))
+        found += [members[group] for group in _patterns(columns - columns[:, :1], np.ascontiguousarray(values))]
+    return found
+
+
+def _worth_batching(rows: Rows, repeated: list[Integers], layout: Layout) -> list[Integers]:
+    """The patterns less those of crowds: more than a few patterns over one range of entries, at different places.
+
+    A crowd makes a block of each pattern where they share no entry, and where they do share entries they end as
+    equations one by one after every pair was compared: equations of three neighbours drawn at random are a crowd, and
+    so are tensors under a group of rotations. What a large part of a crowd has at the same places stays.
+    """
+    if len(repeated) <= MOST_PLACES:
+        return repeated
+    # Rows without entries, which no pattern has, have anything here.
+    first, last = (rows.columns[np.minimum(at, len(rows.columns) - 1)] for at in (rows.bounds[:-1], rows.bounds[1:] - 1))
+    pieces = [part for members in repeated for part in _by_parameter(members, first, layout)]
+    low, high = (np.array([limit(of[part]) for part in pieces]) for limit, of in ((np.min, first), (np.max, last)))
+    order = np.argsort(low, kind="stable")
+    reached = np.maximum.accumulate(high[order])
+    starts = np.concatenate([[0], np.flatnonzero(low[order][1:] > reached[:-1]) + 1, [len(order)]])
+    kept: list[Integers] = []
+    for start, stop in pairwise(starts):
+        own = [pieces[k] for k in np.sort(order[start:stop])]
+        kept += own if len(own) <= MOST_PLACES else _at_common_places(own, first)
+    return kept
+
+
+def _by_parameter(members: Integers, first: Integers, layout: Layout) -> list[Integers]:
+    """The rows of a pattern, by the parameter that they start in."""
+    low, high = layout.numbers(np.array([first[members].min(), first[members].max()]))
+    if low == high:
+        return [members]
+    numbers = layout.numbers(first[members])
+    return [members[numbers == number] for number in np.unique(numbers)]
+
+
+def _at_common_places(pieces: list[Integers], first: Integers) -> list[Integers]:
+    """Patterns of more than a few rows, at the places of one row in sixteen or more; places count from their first."""
+    pieces = [members for members in pieces if len(members) > FEW_ROWS]
+    places = [np.sort(first[members]) for members in pieces]
+    keys = [(own - own[0]).tobytes() for own in places]
+    at = Counter[bytes]()
+    for key, members in zip(keys, pieces, strict=True):
+        at[key] += len(members)
+    if len(at) <= MOST_PLACES:
+        return pieces
+    least = sum(map(len, pieces)) / MOST_PLACES
+    return [members for key, members in zip(keys, pieces, strict=True) if at[key] >= least]
 
 
 def _patterns(relative: Integers, values: Floats) -> list[Integers]:
