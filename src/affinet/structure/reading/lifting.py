@@ -73,8 +73,8 @@ def _worth_batching(rows: Rows, repeated: list[Integers], layout: Layout) -> lis
         return repeated
     # Rows without entries, which no pattern has, have anything here.
     first, last = (rows.columns[np.minimum(at, len(rows.columns) - 1)] for at in (rows.bounds[:-1], rows.bounds[1:] - 1))
-    pieces = [part for members in repeated for part in _by_parameter(members, first, layout)]
-    low, high = (np.array([limit(of[part]) for part in pieces]) for limit, of in ((np.min, first), (np.max, last)))
+    pieces = _by_parameter(repeated, first, layout)
+    low, high = _bounds(pieces, first)[0], _bounds(pieces, last)[1]
     order = np.argsort(low, kind="stable")
     reached = np.maximum.accumulate(high[order])
     starts = np.concatenate([[0], np.flatnonzero(low[order][1:] > reached[:-1]) + 1, [len(order)]])
@@ -85,13 +85,24 @@ def _worth_batching(rows: Rows, repeated: list[Integers], layout: Layout) -> lis
     return kept
 
 
-def _by_parameter(members: Integers, first: Integers, layout: Layout) -> list[Integers]:
-    """The rows of a pattern, by the parameter that they start in."""
-    low, high = layout.numbers(np.array([first[members].min(), first[members].max()]))
-    if low == high:
-        return [members]
-    numbers = layout.numbers(first[members])
-    return [members[numbers == number] for number in np.unique(numbers)]
+def _by_parameter(patterns: list[Integers], first: Integers, layout: Layout) -> list[Integers]:
+    """The rows of each pattern, by the parameter that they start in."""
+    ends = [layout.numbers(bound) for bound in _bounds(patterns, first)]
+    pieces: list[Integers] = []
+    for members, low, high in zip(patterns, *ends, strict=True):
+        if low == high:
+            pieces.append(members)
+            continue
+        numbers = layout.numbers(first[members])
+        pieces += [members[numbers == number] for number in np.unique(numbers)]
+    return pieces
+
+
+def _bounds(pieces: list[Integers], columns: Integers) -> tuple[Integers, Integers]:
+    """The lowest and the highest of the columns of the rows in each piece."""
+    starts = np.cumsum([0, *map(len, pieces[:-1])])
+    own = columns[np.concatenate(pieces)]
+    return np.minimum.reduceat(own, starts), np.maximum.reduceat(own, starts)
 
 
 def _at_common_places(pieces: list[Integers], first: Integers) -> list[Integers]:
