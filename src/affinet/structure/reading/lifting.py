@@ -72,7 +72,8 @@ def _worth_batching(rows: Rows, repeated: list[Integers], layout: Layout) -> lis
     if len(repeated) <= MOST_PLACES:
         return repeated
     # Rows without entries, which no pattern has, have anything here.
-    first, last = (rows.columns[np.minimum(at, len(rows.columns) - 1)] for at in (rows.bounds[:-1], rows.bounds[1:] - 1))
+    most = len(rows.columns) - 1
+    first, last = (rows.columns[np.minimum(at, most)] for at in (rows.bounds[:-1], rows.bounds[1:] - 1))
     pieces = _by_parameter(repeated, first, layout)
     low, high = _bounds(pieces, first)[0], _bounds(pieces, last)[1]
     order = np.argsort(low, kind="stable")
