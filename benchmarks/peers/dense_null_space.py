@@ -1,4 +1,4 @@
-"""A dense null space: `eigh` of the Gram matrix of all equations, for tensors that rotations of space leave unchanged."""
+"""A dense null space: `eigh` of the Gram matrix of all equations, for tensors that no rotation of space changes."""
 
 from __future__ import annotations
 
