@@ -39,7 +39,7 @@ def test_only_batches_over_the_same_loops_are_compared(monkeypatch: pytest.Monke
     monkeypatch.setattr(grouping, "stacked", counted)
     w: Any = affinet.weights({"a": (60, 4)})
     rules = [w.a[:: k + 1].sum(1) == 1 for k in range(20)] + [w.a[:: k + 1] @ np.arange(4.0) == 1 for k in range(20)]
-    batches = [read(rule.expression, number) for number, rule in enumerate(rules)]
+    batches = [read(rule.expression, number, 0.0) for number, rule in enumerate(rules)]
     _stack_all([batch for batch in batches if isinstance(batch, RowBatch)])
     assert len(tried) == 20
     assert all(first.outer == second.outer for first, second in tried)
