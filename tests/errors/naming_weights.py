@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch.nn.utils import prune
 
 import affinet
-from affinet.errors import RuleError, ShapeError, UnknownWeightError, UnsupportedWeightError
+from affinet.errors import AttachError, RuleError, ShapeError, UnknownWeightError, UnsupportedWeightError
 from tests.errors.case import case
 from tests.errors.symbols import w
+from tests.language.process import one_process
 
 
 @case(AttributeError, "A misspelt name of affinet.", "Take one of those listed.", foreign="(?<=it has ).*")
@@ -96,3 +98,46 @@ def a_reparametrized_weight() -> object:
     layer = torch.nn.Linear(2, 2)
     affinet.reparametrize(layer, affinet.weights(layer).weight.sum() == 0)
     return affinet.weights(layer).weight
+
+
+@case(UnsupportedWeightError, "`torch.nn.utils.prune` computes the weight.", "Call `prune.remove`, and fix its zeros.")
+def a_pruned_weight() -> object:
+    return affinet.weights(prune.l1_unstructured(torch.nn.Linear(2, 2), "weight", 0.5)).weight
+
+
+@case(UnsupportedWeightError, "What the weight is computed from was named in its place.", "Remove the hook first.")
+def what_a_pruned_weight_is_computed_from() -> object:
+    return affinet.weights(prune.l1_unstructured(torch.nn.Linear(2, 2), "weight", 0.5)).weight_orig
+
+
+@case(UnsupportedWeightError, "The weight was pruned after the rules were made.", "Attach first, or remove the hook.")
+def rules_on_a_pruned_weight() -> object:
+    layer = torch.nn.Linear(2, 2)
+    rule = affinet.weights(layer).weight.sum() == 1
+    return affinet.reparametrize(prune.l1_unstructured(layer, "weight", 0.5), rule)
+
+
+@case(UnsupportedWeightError, "The module keeps a tensor under this name, and no Parameter.", "Keep a Parameter.")
+def a_tensor_that_is_no_parameter() -> object:
+    layer = torch.nn.Module()
+    layer.weight_raw = torch.nn.Parameter(torch.ones(2))
+    layer.weight = 2 * layer.weight_raw
+    return affinet.weights(layer).weight
+
+
+@case(AttachError, "A parameter is distributed over processes.", "Make the rules for the model in one process.")
+def a_distributed_weight() -> object:
+    from torch.distributed.tensor import Replicate, distribute_tensor
+
+    with one_process() as mesh:
+        layer = torch.nn.Linear(2, 2)
+        layer.weight = torch.nn.Parameter(distribute_tensor(torch.ones(2, 2), mesh, [Replicate()]))
+        return affinet.weights(layer)
+
+
+@case(AttachError, "The parameters are flat pieces, of FSDP1.", "Attach before wrapping, and train with DDP.")
+def flat_pieces_of_weights() -> object:
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    with one_process():
+        return affinet.weights(FullyShardedDataParallel(torch.nn.Linear(2, 2), device_id=torch.device("cpu")))

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from affinet.errors import UnsupportedWeightError
+from affinet.language.computed import Refusal, computed_weights
+from affinet.language.wrappers import parts
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a parameter cannot be constrained, and what to do about it."""
-
-    name: str
-    reason: str
-    way_out: str
-
-    def error(self) -> UnsupportedWeightError:
-        """The error to raise when somebody asks for the weight."""
-        return UnsupportedWeightError(self.name, self.reason, self.way_out)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -34,7 +22,7 @@ class ModuleWeights:
 
     `parameters` maps the first name of every parameter to the object itself, in the module's order. `aliases` maps
     every further name of a tied parameter to the first one. `refused` holds the names that cannot be constrained,
-    those of parametrized weights included; they are in neither of the two others.
+    those of computed weights included; they are in neither of the two others.
     """
 
     parameters: Mapping[str, torch.nn.Parameter]
@@ -43,20 +31,23 @@ class ModuleWeights:
 
 
 def read_module(module: torch.nn.Module) -> ModuleWeights:
-    """The parameters of `module`, named as if `torch.compile` and the data-parallel wrappers were not there."""
+    """The parameters of `module`, named as if `torch.compile` and other wrappers were not there.
+
+    Errors: `AttachError` for weights that are in pieces on several processes.
+    """
     first_names: dict[int, str] = {}
     parameters: dict[str, torch.nn.Parameter] = {}
     aliases: dict[str, str] = {}
     refused: dict[str, Refusal] = {}
-    for path, part in _parts(module):
+    for path, part in parts(module):
         for key, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
             name = f"{path}.{key}" if path else key
             canonical = first_names.setdefault(id(parameter), name)
             if canonical == name:
-                parameters[name] = parameter
+                parameters.setdefault(name, parameter)
             else:
                 aliases[name] = canonical
-        refused.update(_parametrized(path, part))
+        refused.update(computed_weights(path, part))
     refused.update({name: found for name, p in parameters.items() if (found := _unfit(name, p)) is not None})
     fit = {name: p for name, p in parameters.items() if name not in refused}
     refused.update(_overlapping(fit))
@@ -67,56 +58,16 @@ def read_module(module: torch.nn.Module) -> ModuleWeights:
     )
 
 
-def _parts(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Every submodule and its path; the names that wrappers put into paths are left out."""
-    names: dict[str, str] = {}
-    wrappers: set[str] = set()
-    for path, part in module.named_modules(remove_duplicate=False):
-        parent, _, key = path.rpartition(".")
-        if not path:
-            names[path] = ""
-        elif parent in wrappers:
-            names[path] = names[parent]
-        else:
-            names[path] = f"{names[parent]}.{key}" if names[parent] else key
-        if _is_wrapper(part):
-            wrappers.add(path)
-        yield names[path], part
+def parameters_of(module: torch.nn.Module, names: Iterable[str]) -> Mapping[str, torch.nn.Parameter]:
+    """The parameters of `module` by their first name.
 
-
-def _is_wrapper(part: torch.nn.Module) -> bool:
-    import torch
-
-    parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
-    compiled = isinstance(getattr(part, "_orig_mod", None), torch.nn.Module) and "_orig_mod" in dict(
-        part.named_children()
-    )
-    return isinstance(part, parallel) or compiled
-
-
-def _parametrized(path: str, part: torch.nn.Module) -> dict[str, Refusal]:
-    """The weights that a parametrization computes, and the numbers it computes them from."""
-    from torch.nn.utils import parametrize
-
-    if not parametrize.is_parametrized(part):
-        return {}
-    refused = {}
-    inside = f"{path}." if path else ""
-    lists = part.get_submodule("parametrizations")
-    for key, steps in lists.named_children():
-        kinds = ", ".join(type(step).__name__ for step in steps.children()) or "a parametrization"
-        reason = f"it is computed by torch's parametrize ({kinds})"
-        way_out = (
-            f'Call torch.nn.utils.parametrize.remove_parametrizations(layer, "{key}") first, '
-            f"or say the same as rules and leave the parametrization out."
-        )
-        if any(type(step).__module__.startswith("affinet.") for step in steps.children()):
-            reason, way_out = "it is computed by affinet.reparametrize", "Call affinet.bake(model) first."
-        refused[inside + key] = Refusal(inside + key, reason, way_out)
-        for name, _ in steps.named_parameters():
-            hidden = f"{inside}parametrizations.{key}.{name}"
-            refused[hidden] = Refusal(hidden, f"{inside + key} is computed from it by torch's parametrize", way_out)
-    return refused
+    Errors: as `read_module`, and `UnsupportedWeightError` where one of `names` cannot be constrained.
+    """
+    read = read_module(module)
+    for name in names:
+        if name in read.refused:
+            raise read.refused[name].error()
+    return read.parameters
 
 
 def _unfit(name: str, parameter: torch.nn.Parameter) -> Refusal | None:
@@ -142,6 +93,8 @@ def _unfit(name: str, parameter: torch.nn.Parameter) -> Refusal | None:
 
 def _repeats_itself(parameter: torch.nn.Parameter) -> bool:
     """Whether two entries may share memory: some stride does not reach beyond all narrower ones."""
+    if not parameter.numel():
+        return False
     reach = 0
     for step, size in sorted(zip(parameter.stride(), parameter.shape, strict=True)):
         if size > 1:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from affinet.errors import RuleError, ShapeError, UnknownWeightError
+from affinet.language.computed import Refusal
 from affinet.language.expression import Expression, weight
-from affinet.language.modules import Refusal, read_module
+from affinet.language.modules import read_module
 from affinet.language.terms import Parameter
 
 Value = TypeVar("Value")

@@ -10,7 +10,7 @@ from torch import optim
 from affinet.errors import AttachError
 from affinet.kernels.torch.projector import Projector, check
 from affinet.language.constraint import Constraint
-from affinet.language.modules import read_module
+from affinet.language.modules import parameters_of
 from affinet.structure.plan import Plan, plan
 from affinet.training.attached import ATTACHED
 from affinet.training.attaching import check_optimizers, places_of
@@ -64,7 +64,7 @@ def project(
             "with handle.remove()."
         )
     compiled = rules if isinstance(rules, Plan) else plan(rules)
-    parameters = read_module(model).parameters
+    parameters = parameters_of(model, [parameter.name for parameter in compiled.parameters])
     check(compiled, parameters)
     used = {parameter.name: parameters[parameter.name] for parameter in compiled.parameters}
     freezing = Freezing(compiled, used, places_of(model, used))

@@ -13,7 +13,7 @@ from affinet.kernels.torch.bases.choosing import basis_of
 from affinet.kernels.torch.bases.expansion import Expansion, origin_of
 from affinet.kernels.torch.projector import Projector, check
 from affinet.language.constraint import Constraint
-from affinet.language.modules import read_module
+from affinet.language.modules import parameters_of
 from affinet.structure.plan import Plan, plan
 from affinet.training.attached import ATTACHED
 from affinet.training.attaching import places_of
@@ -66,7 +66,7 @@ def reparametrize(
         )
     _check_model(model)
     compiled = rules if isinstance(rules, Plan) else plan(rules)
-    parameters = read_module(model).parameters
+    parameters = parameters_of(model, [parameter.name for parameter in compiled.parameters])
     check(compiled, parameters)
     used = {p.name: parameters[p.name] for p in compiled.parameters}
     freezing = Freezing(compiled, used, places_of(model, used))

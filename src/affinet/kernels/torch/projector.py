@@ -18,7 +18,7 @@ from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
 from affinet.kernels.torch.preparing import prepare
 from affinet.kernels.torch.sparse import SparseKernel
-from affinet.language.modules import read_module
+from affinet.language.modules import parameters_of
 from affinet.structure.multipliers import Multipliers, multipliers, sharing
 from affinet.structure.plan import Plan
 from affinet.system.rows import Rows
@@ -192,7 +192,7 @@ class Projector:
 def projector(plan: Plan, like: Any) -> Projector:
     """The projector of a plan for a torch.nn.Module, or for a mapping of names to tensors."""
     if isinstance(like, torch.nn.Module):
-        like = read_module(like).parameters
+        like = parameters_of(like, [parameter.name for parameter in plan.parameters])
     if not isinstance(like, Mapping):
         raise AttachError(f"give a torch.nn.Module or a mapping of names to tensors, not {type(like).__name__}.")
     return Projector(plan, like)

@@ -1,0 +1,100 @@
+"""Modules around a model: names see through those that keep its parameters, and pieces of parameters are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+import affinet
+from affinet.errors import AttachError
+from tests.language.process import one_process
+
+
+def names(model: torch.nn.Module) -> list[str]:
+    return [str(symbol) for symbol in affinet.weights(model)]
+
+
+class FabricModule(torch.nn.Module):
+    """As Lightning's Fabric keeps a model: under two names, the first of which is what it calls."""
+
+    def __init__(self, forward_module: torch.nn.Module, original_module: torch.nn.Module) -> None:
+        super().__init__()
+        self._forward_module, self._original_module = forward_module, original_module
+
+
+def test_names_see_through_an_averaged_model_and_a_fabric_module() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    plain = names(model)
+    assert names(AveragedModel(model)) == plain
+    assert names(torch.compile(AveragedModel(model))) == plain
+    assert names(FabricModule(model, model)) == plain
+    assert names(FabricModule(torch.nn.DataParallel(model), model)) == plain
+    inside = torch.nn.Module()
+    inside.net = FabricModule(model, model)
+    assert names(inside) == [f"net.{name}" for name in plain]
+
+
+def test_rules_hold_for_a_model_in_a_fabric_module() -> None:
+    model = torch.nn.Linear(4, 3, dtype=torch.float64)
+    wrapped = FabricModule(model, model)
+    w: Any = affinet.weights(wrapped)
+    handle = affinet.project(wrapped, torch.optim.Adam(wrapped.parameters()), w.weight.sum(1) == 1)
+    assert max(handle.violation().values()) <= 1e-15
+    assert float((model.weight.sum(1) - 1).detach().abs().max()) <= 1e-15
+
+
+def test_an_averaged_model_can_be_asked_for_its_violation() -> None:
+    model = torch.nn.Linear(4, 3, dtype=torch.float64)
+    w: Any = affinet.weights(model)
+    handle = affinet.project(model, torch.optim.Adam(model.parameters()), (w.weight.sum(1) == 1).named("rows"))
+    averaged = AveragedModel(model)
+    assert handle.plan.projector(averaged).violation(averaged.module.state_dict())["rows"] <= 1e-15
+
+
+def test_a_weight_of_no_entry_and_no_strides_is_a_weight() -> None:
+    model = torch.nn.Module()
+    model.nothing, model.p = torch.nn.Parameter(torch.zeros(1).expand(0, 3)), torch.nn.Parameter(torch.ones(3))
+    assert model.nothing.stride() == (0, 0)
+    w: Any = affinet.weights(model)
+    affinet.project(model, torch.optim.SGD(model.parameters(), lr=0.1), [w.nothing == 0, w.p.sum() == 0])
+    assert model.p.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_distributed_tensors_are_refused_before_their_storage_is_touched() -> None:
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    with one_process() as mesh:
+        sharded = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 3))
+        for placement in (Shard(0), Shard(1), Replicate()):
+            sharded[1].weight = torch.nn.Parameter(distribute_tensor(torch.ones(3, 3), mesh, [placement]))
+            with pytest.raises(AttachError, match=r"^1\.weight is a DTensor .* does not read these yet"):
+                affinet.weights(sharded)
+        whole = torch.nn.Linear(4, 3)
+        rule = affinet.weights(whole).weight.sum(1) == 1
+        fully_shard(whole, mesh=mesh)
+        optimizer = torch.optim.SGD(whole.parameters(), lr=0.1)
+        for attach in (
+            lambda: affinet.project(whole, optimizer, rule),
+            lambda: affinet.reparametrize(whole, rule),
+            lambda: affinet.plan(rule).projector(whole),
+        ):
+            with pytest.raises(AttachError, match="is a DTensor"):
+                attach()
+
+
+@pytest.mark.parametrize("original", [True, False])
+def test_flat_pieces_of_parameters_are_refused(original: bool) -> None:
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    with one_process():
+        flat = FullyShardedDataParallel(torch.nn.Linear(4, 3), device_id=torch.device("cpu"), use_orig_params=original)
+        with pytest.raises(AttachError, match=r"^the model is wrapped in .*FSDP1.*fully_shard"):
+            affinet.weights(flat)
+        inside = torch.nn.Module()
+        inside.net = flat
+        with pytest.raises(AttachError, match=r"^net is wrapped in FullyShardedDataParallel"):
+            affinet.weights(inside)
