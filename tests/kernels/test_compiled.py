@@ -12,7 +12,7 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.kernels.torch.compiled import choosing
+from affinet.kernels.torch.compiled import choosing, small
 from affinet.kernels.torch.compiled.groups import SmallGroups
 from affinet.kernels.torch.compiled.looped import Looped
 from affinet.kernels.torch.compiled.sums import CrossSums, EvenSums
@@ -30,6 +30,12 @@ pytest.importorskip("numba")
 
 Tensors = dict[str, torch.Tensor]
 DTYPES = (torch.float32, torch.float64)
+
+
+@pytest.fixture(autouse=True)
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small blocks too are projected by their own loops here; in one call: test_small.py."""
+    monkeypatch.setattr(small, "MOST_ENTRIES", -1)
 
 
 @pytest.fixture

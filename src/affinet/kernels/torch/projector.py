@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.compiled.looped import Looped
+from affinet.kernels.torch.compiled.small import Together, together
 from affinet.kernels.torch.compiled.tiles import CompiledPairs
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.measuring import Measure
@@ -24,6 +25,14 @@ from affinet.structure.plan import Plan
 from affinet.system.rows import Rows
 
 
+class _Prepared(NamedTuple):
+    """The kernels of all blocks, and the same as one call for the small blocks and the kernels of the others."""
+
+    kernels: tuple[Kernel, ...]
+    together: Together | None
+    others: tuple[Kernel, ...]
+
+
 class Projector:
     """Projects mappings of names to tensors onto the rules of a plan.
 
@@ -34,7 +43,8 @@ class Projector:
     def __init__(self, plan: Plan, like: Mapping[str, Tensor]) -> None:
         self.plan = plan
         self.names = tuple(parameter.name for parameter in plan.parameters)
-        self._kernels: dict[tuple[Any, ...], tuple[Kernel, ...]] = {}
+        self._prepared: dict[tuple[Any, ...], _Prepared] = {}
+        self._latest: _Prepared | None = None
         self._measures: dict[torch.device, Measure] = {}
         check(plan, like)
         if not any(tensor.is_meta for tensor in like.values()):
@@ -42,7 +52,7 @@ class Projector:
 
     def __getstate__(self) -> dict[str, Any]:
         """The plan: kernels are set up again where a copy is used, in another process perhaps."""
-        return {"plan": self.plan, "names": self.names, "_kernels": {}, "_measures": {}}
+        return {"plan": self.plan, "names": self.names, "_prepared": {}, "_latest": None, "_measures": {}}
 
     def project(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The nearest point that satisfies all rules, as new tensors of the same dtypes.
@@ -60,7 +70,7 @@ class Projector:
         check(self.plan, vectors)
         with undisturbed(self._device(vectors)):
             copies = {name: vectors[name].detach().clone() for name in self.names}
-            for kernel in self.kernels(copies):
+            for kernel in self._after_small(copies, copies, affine=False):
                 kernel.write(copies, kernel.tangent(kernel.read(copies)))
         return {**vectors, **copies}
 
@@ -112,8 +122,14 @@ class Projector:
         One pass is exact to rounding for weights near the set, as after a step; a second one refines a long move.
         Where the number `skipped` is not zero (a GradScaler found an infinity) no bit is changed, without a look at it.
         """
+        if skipped is None:
+            kernels = self._after_small(weights, weights, affine=True, passes=passes)
+        else:
+            kernels = self.kernels(weights)
+        if not kernels:
+            return
         with undisturbed(self._device(weights)):
-            for kernel in self.kernels(weights):
+            for kernel in kernels:
                 for _ in range(passes):
                     if skipped is None and _settled(kernel, weights, affine=True, quiet=0.0):
                         continue
@@ -145,8 +161,15 @@ class Projector:
         `decay` holds the signed λ that the optimizer itself will add to each gradient, where it does: what it then
         uses is `P(g + λ w)`. Missing gradients stay missing; their entries count as zero and carry no decay.
         """
+        if scale is None:
+            quiet = noise_floor(self._dtype(weights))
+            kernels = self._after_small(gradients, weights, affine=False, quiet=quiet, decay=decay)
+        else:
+            kernels = self.kernels(weights)
+        if not kernels:
+            return
         with undisturbed(self._device(weights)):
-            for kernel in self.kernels(weights):
+            for kernel in kernels:
                 present = {name: gradients.get(name) for name in kernel.names}
                 floor = _floor(present)
                 if floor > 0.0 and not (not decay and _settled(kernel, present, affine=False, quiet=floor)):
@@ -165,7 +188,7 @@ class Projector:
 
         Law: what is projected next depends, to the bit, on nothing that was projected before.
         """
-        for kernel in (kernel for kernels in self._kernels.values() for kernel in kernels):
+        for kernel in (kernel for prepared in self._prepared.values() for kernel in prepared.kernels):
             if isinstance(kernel, SparseKernel):
                 kernel.forget()
 
@@ -173,10 +196,39 @@ class Projector:
         """The one device that all constrained tensors are on."""
         return tensors[self.names[0]].device if self.names else torch.device("cpu")
 
+    def _dtype(self, tensors: Mapping[str, Tensor]) -> torch.dtype:
+        """The dtype of the first of the constrained tensors, which is that of all that are projected in one call."""
+        return tensors[self.names[0]].dtype if self.names else torch.float32
+
     def kernels(self, tensors: Mapping[str, Tensor]) -> tuple[Kernel, ...]:
-        """The kernels for these devices and dtypes."""
+        """The kernels for these devices and dtypes, one a block."""
+        return self._prepare(tensors).kernels
+
+    def _after_small(
+        self,
+        tensors: Tensors,
+        weights: Mapping[str, Tensor],
+        *,
+        affine: bool,
+        quiet: float = 0.0,
+        decay: Mapping[str, float] | None = None,
+        passes: int = 1,
+    ) -> tuple[Kernel, ...]:
+        """Have all small blocks projected in one call where the tensors allow it; the kernels that are left to run."""
+
+        def settled(small: Together | None) -> bool:
+            return small is not None and small.settle(
+                tensors, affine=affine, quiet=quiet, weights=weights, decay=decay, passes=passes
+            )
+
+        if self._latest is not None and settled(self._latest.together):
+            return ()
+        prepared = self._prepare(weights)
+        return prepared.others if settled(prepared.together) else prepared.kernels
+
+    def _prepare(self, tensors: Mapping[str, Tensor]) -> _Prepared:
         key = tuple((tensors[name].device, tensors[name].dtype) for name in self.names)
-        found = self._kernels.get(key)
+        found = self._prepared.get(key)
         if found is None:
             devices = {device for device, _ in key}
             if len(devices) > 1:
@@ -184,8 +236,10 @@ class Projector:
                     f"the constrained weights lie on several devices ({', '.join(sorted(map(str, devices)))}). "
                     f"Rules over one model need all of its constrained weights on one device."
                 )
-            found = tuple(prepare(block, tensors) for block in self.plan.blocks)
-            self._kernels[key] = found
+            kernels = tuple(prepare(block, tensors) for block in self.plan.blocks)
+            found = _Prepared(kernels, *together(self.plan.blocks, kernels, tensors))
+            self._prepared[key] = found
+        self._latest = found if not found.others else None
         return found
 
 
