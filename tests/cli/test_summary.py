@@ -13,8 +13,8 @@ from affinet.cli.watching import Terminal
 from affinet.structure.blocks import Interval
 from affinet.training.baking import Trainable
 
-RULES = Outcome(loss=0.25, score=0.95, violation=1e-7, trained=Trainable(6000, 6000), free=5000, seconds=1.5)
-PLAIN = Outcome(loss=0.2, score=0.97, violation=2.5, trained=Trainable(6000, 6000), free=6000, seconds=1.0)
+RULES = Outcome(loss=0.25, score=0.95, violation=1e-7, trained=Trainable(6000, 6000), free=5000, seconds=1.5, measuring=0.25)
+PLAIN = Outcome(loss=0.2, score=0.97, violation=2.5, trained=Trainable(6000, 6000), free=6000, seconds=1.0, measuring=0.125)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,15 @@ def test_both_trainings_stand_side_by_side_in_80_columns() -> None:
     assert ["with", "rules", "0.2500", "95.0%", "1.0e-07", "5,000", "1.5"] in rows
     assert ["without", "rules", "0.2000", "97.0%", "2.5e+00", "6,000", "1.0"] in rows
     assert page.strip().endswith("95.0% with them, 97.0% without.")
+
+
+def test_how_much_of_the_time_was_measuring_is_told_apart() -> None:
+    summary = RunSummary("accuracy", 100, 0.5, RULES, PLAIN)
+    both = "0.2 of the 1.5 seconds with rules, and 0.1 of the 1.0 without"
+    assert summary.measuring() == f"Measuring the violation after every step took {both}."
+    assert summary.measuring() in " ".join(shown(summary, width=200).split())
+    alone = "Measuring the violation after every step took 0.2 of the 1.5 seconds with rules."
+    assert replace(summary, plain=None).measuring() == alone
 
 
 def test_a_comparison_that_diverged_and_a_rank_between_bounds_are_shown_as_such() -> None:

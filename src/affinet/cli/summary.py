@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One training: last loss and score, largest violation, numbers trained and free to move, wall-clock seconds."""
+    """One training: last loss and score, largest violation, numbers trained and free to move, wall-clock seconds.
+
+    `measuring` is how many of the seconds measuring the violation after every step took.
+    """
 
     loss: float
     score: float
@@ -21,6 +24,7 @@ class Outcome:
     trained: Trainable
     free: int | Interval
     seconds: float
+    measuring: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,13 @@ class RunSummary:
             amount = f"{100 * difference:.1f} percentage points of accuracy ({rows} of {self.test_rows:,} test rows)"
             return f"The rules cost {amount}: {with_rules} with them, {without} without."
         return f"The rules cost {difference:.3f} of {self.score_name}: {scores}."
+
+    def measuring(self) -> str:
+        """How much of the time was measuring and not training, in one sentence."""
+        taken = f"{self.rules.measuring:.1f} of the {self.rules.seconds:.1f} seconds with rules"
+        if self.plain is not None:
+            taken += f", and {self.plain.measuring:.1f} of the {self.plain.seconds:.1f} without"
+        return f"Measuring the violation after every step took {taken}."
 
     def training(self) -> str:
         """How many numbers were trained under rules, in one sentence."""

@@ -37,7 +37,7 @@ def learner(seed: int = 0) -> tuple[Learner, torch.Generator]:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A checkpoint in a file."""
-    progress = Progress(Epoch(7, 0.1 + 0.2, 1 / 3, 5e-324), 2e-7, 12.5)
+    progress = Progress(Epoch(7, 0.1 + 0.2, 1 / 3, 5e-324), 2e-7, 12.5, 2.5)
     write_checkpoint(tmp_path / "a", Checkpoint(IDENTITY, progress, take(*learner())), before=tmp_path / "b")
     return tmp_path / "a"
 
@@ -46,7 +46,7 @@ def test_a_checkpoint_comes_back_to_the_bit(path: Path) -> None:
     found = read_checkpoint(path)
     expected = take(*learner())
     assert found.identity == IDENTITY
-    assert found.progress == Progress(Epoch(7, 0.1 + 0.2, 1 / 3, 5e-324), 2e-7, 12.5)
+    assert found.progress == Progress(Epoch(7, 0.1 + 0.2, 1 / 3, 5e-324), 2e-7, 12.5, 2.5)
     assert found.snapshot.optimizer.said == expected.optimizer.said
     assert list(found.snapshot.network) == sorted(expected.network)
     for name, tensor in expected.network.items():

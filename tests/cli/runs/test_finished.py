@@ -10,7 +10,7 @@ from affinet.cli.summary import Outcome, RunSummary
 from affinet.structure.blocks import Interval
 from affinet.training.baking import Trainable
 
-OUTCOME = Outcome(0.1 + 0.2, 1 / 3, 1e-7, Trainable(5, 6), 5, 2.5)
+OUTCOME = Outcome(0.1 + 0.2, 1 / 3, 1e-7, Trainable(5, 6), 5, 2.5, 0.5)
 
 
 @pytest.mark.parametrize("plain", [OUTCOME, None])

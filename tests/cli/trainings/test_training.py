@@ -121,8 +121,8 @@ def test_epochs_that_are_finished_are_not_trained_again() -> None:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     events = train_epochs(network, optimizer, rows_for(network, rows), TrainTable(epochs=5), dict, random, 3)
     assert [event.number for event in events if isinstance(event, Epoch)] == [4, 5]
-    progress = Progress().after(Epoch(1, 0.5, 0.5, 0.25), 2.0).after(Epoch(2, 0.25, 0.75, 0.125), 1.0)
-    assert (progress.epochs, progress.violation, progress.seconds) == (2, 0.25, 3.0)
+    progress = Progress().after(Epoch(1, 0.5, 0.5, 0.25, 0.5), 2.0).after(Epoch(2, 0.25, 0.75, 0.125, 0.25), 1.0)
+    assert (progress.epochs, progress.violation, progress.seconds, progress.measuring) == (2, 0.25, 3.0, 0.75)
     assert list(train_epochs(network, optimizer, rows_for(network, rows), TrainTable(epochs=5), dict, random, 5)) == []
 
 

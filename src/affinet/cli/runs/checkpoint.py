@@ -56,6 +56,7 @@ class _Description(Table):
     last: _Epoch
     violation: float
     seconds: float
+    measuring: float = 0.0  # checkpoints of earlier versions did not say
     optimizer: Any
     random: Any
 
@@ -79,6 +80,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, *, before: Path) -> Non
         "last": {"number": last.number, "loss": last.loss, "score": last.score, "violation": last.violation},
         "violation": checkpoint.progress.violation,
         "seconds": checkpoint.progress.seconds,
+        "measuring": checkpoint.progress.measuring,
         "optimizer": checkpoint.snapshot.optimizer.said,
         "random": checkpoint.snapshot.random.said,
     }
@@ -125,7 +127,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _progress(known: _Description) -> Progress:
     last = Epoch(known.last.number, known.last.loss, known.last.score, known.last.violation)
-    return Progress(last, known.violation, known.seconds)
+    return Progress(last, known.violation, known.seconds, known.measuring)
 
 
 def _named(snapshot: Snapshot) -> dict[str, Tensor]:

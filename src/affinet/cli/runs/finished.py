@@ -23,6 +23,7 @@ class _Outcome(Table):
     numbers: int
     free_numbers: int | list[int]
     seconds: float
+    measuring_seconds: float = 0.0  # runs of earlier versions did not say
 
 
 class _Summary(Table):
@@ -65,6 +66,7 @@ def _said(outcome: Outcome) -> _Outcome:
         numbers=outcome.trained.out_of,
         free_numbers=free if isinstance(free, int) else [free.low, free.high],
         seconds=outcome.seconds,
+        measuring_seconds=outcome.measuring,
     )
 
 
@@ -77,4 +79,5 @@ def _outcome(said: _Outcome) -> Outcome:
         Trainable(said.trained_numbers, said.numbers),
         free if isinstance(free, int) else Interval(*free),
         said.seconds,
+        said.measuring_seconds,
     )

@@ -170,7 +170,7 @@ def _without_rules(prepared: Prepared, watch: Watch) -> Outcome:
 def _outcome(progress: Progress, trained: Trainable, free: int | Interval) -> Outcome:
     last = progress.last
     assert last is not None, "a job has at least one epoch"
-    return Outcome(last.loss, last.score, progress.violation, trained, free, progress.seconds)
+    return Outcome(last.loss, last.score, progress.violation, trained, free, progress.seconds, progress.measuring)
 
 
 def _train(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
+from time import perf_counter
 from typing import assert_never
 
 import torch
@@ -33,21 +34,29 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch is finished: mean loss on the train rows, score on the test rows, largest violation after any step."""
+    """An epoch is finished: mean loss on the train rows, score on the test rows, largest violation after any step.
+
+    `measuring` is how many seconds measuring the violation took.
+    """
 
     number: int
     loss: float
     score: float
     violation: float
+    measuring: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come: its last finished epoch, the largest violation of any, seconds until then."""
+    """How far a training has come: its last finished epoch, the largest violation of any, seconds until then.
+
+    `measuring` is how many of these seconds measuring the violation took.
+    """
 
     last: Epoch | None = None
     violation: float = 0.0
     seconds: float = 0.0
+    measuring: float = 0.0
 
     @property
     def epochs(self) -> int:
@@ -56,7 +65,8 @@ class Progress:
 
     def after(self, epoch: Epoch, seconds: float) -> Progress:
         """The progress once `epoch` is finished, which took so many seconds more."""
-        return Progress(epoch, max(self.violation, epoch.violation), self.seconds + seconds)
+        worst = max(self.violation, epoch.violation)
+        return Progress(epoch, worst, self.seconds + seconds, self.measuring + epoch.measuring)
 
 
 @dataclass(frozen=True)
@@ -98,11 +108,13 @@ def train_epochs(
     and RunError where the network itself fails.
     """
     for number in range(finished + 1, train.epochs + 1):
-        total, worst = 0.0, 0.0
+        total, worst, measuring = 0.0, 0.0, 0.0
         network.train()
         for batch in torch.split(torch.randperm(len(rows.train_features), generator=shuffling), train.batch_size):
             loss = take_step(network, optimizer, rows, batch)
+            began = perf_counter()
             violations = measure().values()
+            measuring += perf_counter() - began
             if not all(map(isfinite, (loss, *violations))):
                 raise _diverged(number)
             violation = max(violations, default=0.0)
@@ -111,7 +123,7 @@ def train_epochs(
         score = score_of(network, rows)
         if not isfinite(score) or not all(bool(torch.isfinite(weight).all()) for weight in network.parameters()):
             raise _diverged(number)
-        yield Epoch(number, total / len(rows.train_features), score, worst)
+        yield Epoch(number, total / len(rows.train_features), score, worst, measuring)
 
 
 def take_step(network: nn.Module, optimizer: torch.optim.Optimizer, rows: Rows, batch: Tensor) -> float:
