@@ -13,8 +13,12 @@ from affinet.cli.watching import Terminal
 from affinet.structure.blocks import Interval
 from affinet.training.baking import Trainable
 
-RULES = Outcome(loss=0.25, score=0.95, violation=1e-7, trained=Trainable(6000, 6000), free=5000, seconds=1.5, measuring=0.25)
-PLAIN = Outcome(loss=0.2, score=0.97, violation=2.5, trained=Trainable(6000, 6000), free=6000, seconds=1.0, measuring=0.125)
+RULES = Outcome(
+    loss=0.25, score=0.95, violation=1e-7, trained=Trainable(6000, 6000), free=5000, seconds=1.5, measuring=0.25
+)
+PLAIN = Outcome(
+    loss=0.2, score=0.97, violation=2.5, trained=Trainable(6000, 6000), free=6000, seconds=1.0, measuring=0.125
+)
 
 
 @pytest.mark.parametrize(
