@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from affinet.errors import GradientError as GradientError
     from affinet.errors import InfeasibleError as InfeasibleError
     from affinet.errors import JobError as JobError
+    from affinet.errors import LongStepsWarning as LongStepsWarning
     from affinet.errors import MissingOperationError as MissingOperationError
     from affinet.errors import ModelFileError as ModelFileError
     from affinet.errors import MultipliersDivergeWarning as MultipliersDivergeWarning
@@ -79,6 +80,7 @@ __all__ = [
     "Handle",
     "InfeasibleError",
     "JobError",
+    "LongStepsWarning",
     "MissingOperationError",
     "ModelFileError",
     "MultipliersDivergeWarning",

@@ -258,6 +258,21 @@ class WatchError(AffinetError, ValueError):
     """A watch that cannot begin, or an observation that cannot be written down where it was asked for."""
 
 
+class LongStepsWarning(UserWarning):
+    """With `basis="free"` an entry follows from so many free numbers that it moves much farther than these."""
+
+    def __init__(self, entry: str, rules: Sequence[str], numbers: int, length: float, others: int) -> None:
+        names = _shortened([_quoted(rule) for rule in rules], 3)
+        more = f" (so do entries of {others:,} more blocks of rules)" if others else ""
+        super().__init__(
+            f'with basis="free" {entry} follows from {numbers:,} free numbers by {names}{more}: an optimizer that '
+            f"moves each of them by the learning rate, as Adam does, can move it by {length:,.0f} times that in one "
+            f'step, and SGD sees a loss that is as much steeper there. Use basis="orthonormal" or "projection", or '
+            f'affinet.project. "free" is for ties, and for sums of a few entries.'
+        )
+        self.entry, self.rules, self.numbers, self.length = entry, tuple(rules), numbers, length
+
+
 class WatchWarning(UserWarning):
     """The family of what a watch warns of, each once a watch."""
 

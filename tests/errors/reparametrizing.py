@@ -89,6 +89,12 @@ def a_weight_with_nothing_to_train() -> None:
     affinet.reparametrize(model, affinet.weights(model).bias == 0)
 
 
+@case(affinet.LongStepsWarning, 'Sums of many entries with `basis="free"`.', "Use another basis.")
+def free_numbers_of_a_long_sum() -> None:
+    model = nn.Linear(768, 2)
+    affinet.reparametrize(model, affinet.weights(model).weight.sum(dim=1) == 0, basis="free")
+
+
 @case(AttachError, "The optimizer was made before `reparametrize`.", "Make it afterwards.")
 def an_optimizer_made_before() -> None:
     model = nn.Linear(3, 2)

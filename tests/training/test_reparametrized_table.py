@@ -30,6 +30,8 @@ from tests.contract.cases import CASES
 from tests.contract.running import Run, quadratic
 from tests.contract.test_steps import plain_ties
 
+pytestmark = pytest.mark.filterwarnings("ignore::affinet.LongStepsWarning")  # sums of many entries are trained too
+
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 each_path = pytest.mark.parametrize("path", PATHS)
 each_precision = pytest.mark.parametrize("precision", PRECISIONS, ids=str)

@@ -15,6 +15,8 @@ from affinet import families
 from affinet.training.reparametrization import Basis
 from tests.training.problems import CENTRE, COUNT, CURVATURE, RULES, START, optimum
 
+pytestmark = pytest.mark.filterwarnings("ignore::affinet.LongStepsWarning")  # sums of many entries are trained too
+
 EXTRA: dict[str, Any] = {
     "symmetric_rows": lambda a, b: [a[:, :3] == a[:, :3].T, a[:, :3].sum(dim=1) == 1],
     "moments": lambda a, b: [a @ np.vander(np.arange(4.0), 2) == 1, b[0] == b[3]],

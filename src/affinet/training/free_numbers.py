@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from affinet.errors import AttachError
+from affinet.kernels.torch.bases.basis import Basis
 from affinet.kernels.torch.bases.expansion import Expansion, Kept
 from affinet.kernels.torch.projector import Projector
 from affinet.structure.blocks import Block
@@ -83,6 +84,10 @@ class Expanded:
     def expansion(self) -> Expansion:
         """How weights follow from v."""
         return self._expansion.value
+
+    def blocks(self) -> list[tuple[Block, Basis]]:
+        """Each block of the rules, and its basis."""
+        return list(zip(self._blocks.value, self.expansion.bases, strict=True))
 
     @property
     def names(self) -> tuple[str, ...]:

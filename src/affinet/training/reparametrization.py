@@ -20,6 +20,7 @@ from affinet.training.attaching import places_of
 from affinet.training.baking import Reparametrization
 from affinet.training.free_numbers import Expanded, Projected, Weight
 from affinet.training.freezing import Freezing, Trained
+from affinet.training.long_steps import warn_of_long_steps
 from affinet.training.one_forward import OneForward
 from affinet.training.replacing import Place, Replacement
 from affinet.training.stale_optimizers import refuse_stale
@@ -45,8 +46,8 @@ def reparametrize(
 
     `basis="orthonormal"`: NᵀN = I; under SGD the weights follow the trajectory of `affinet.project`. `"free"`: each
     free number is one of the weights, from which the others follow; its gradient is the sum over them, as in a
-    convolution. `"projection"`: all numbers u are kept and weights are Π(u), which is `affinet.project` for every
-    optimizer without decay; nothing is saved, and nothing is to be chosen.
+    convolution: for ties, and for sums of a few entries. `"projection"`: all numbers u are kept and weights are Π(u),
+    which is `affinet.project` for every optimizer without decay; nothing is saved, and nothing is to be chosen.
 
     The weights move to the nearest feasible point (`handle.moved`). `restore_variance` scales `N v` of every block of
     rules so that its entries vary as much as they did before: rules take variance away from random weights. Frozen
@@ -54,8 +55,9 @@ def reparametrize(
 
     Raises AttachError (nothing changed) where model and rules do not belong together, the model is reparametrized or
     projected already, or no basis is cheap; InfeasibleError where rules contradict each other or the frozen weights.
-    Warns, naming the weights, where the rules leave nothing to train, and (NothingTrainedWarning) of rules whose
-    weights are all frozen.
+    Warns, naming the weights, where the rules leave nothing to train, of rules whose weights are all frozen
+    (NothingTrainedWarning), and of entries of a long sum under `basis="free"`, in which the steps of all others add up
+    (LongStepsWarning).
     """
     if not isinstance(basis, str) or basis not in get_args(Basis):
         raise AttachError(f"basis is {basis!r:.60}; it is 'orthonormal', 'free' or 'projection'.")
@@ -88,6 +90,9 @@ def reparametrize(
     forward.watch(model, replacement.refuse_torn)
     refuse_stale(replacement)
     start.warn()
+    if basis == "free":
+        left = trained.projector.plan
+        warn_of_long_steps(left, [pair for group in groups if isinstance(group, Expanded) for pair in group.blocks()])
     return Reparametrization(compiled, basis, replacement, used, start.moved, (_trainable(model), numbers), groups)
 
 
