@@ -18,6 +18,8 @@ import affinet
 from affinet import families
 from affinet.training.reparametrization import Basis
 
+pytestmark = pytest.mark.filterwarnings("ignore::affinet.LongStepsWarning")  # nothing is trained far
+
 Ready = tuple[nn.Module, list[affinet.Constraint], tuple[Tensor, ...]]
 
 

@@ -106,6 +106,7 @@ def test_frozen_parameters_are_constants() -> None:
     assert max(handle.violation().values()) <= 1e-6
 
 
+@pytest.mark.filterwarnings("ignore::affinet.LongStepsWarning")
 @pytest.mark.parametrize("basis", ["orthonormal", "free"])
 def test_variance_is_restored_inside_the_set(basis: Basis) -> None:
     torch.manual_seed(0)

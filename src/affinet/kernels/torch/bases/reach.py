@@ -12,7 +12,7 @@ from affinet.kernels.torch.bases.basis import Basis
 from affinet.kernels.torch.bases.tied import apart, together
 
 SAMPLES = 8
-"""Random signs that rows are compared by: by one alone, 32 numbers of size 0.4 are shorter than a single 1 in a third."""
+"""Random signs that rows are compared by. One alone shows 32 numbers of size 0.4 as less than a single 1 in a third."""
 ROUNDS = 4
 """Where a round finds no larger row the search ends, most often after two; a bound for the rest."""
 
