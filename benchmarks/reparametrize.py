@@ -8,6 +8,7 @@ sides take turns. The last lines time the sums over the classes alone, in the wa
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -36,7 +37,9 @@ def stepper(side: str, rules: str) -> tuple[Call, int]:
     layer = nn.Linear(SIZE, SIZE, bias=False)
     weight = affinet.weights(layer).weight
     if side in ("orthonormal", "free", "projection"):
-        affinet.reparametrize(layer, RULES[rules](weight), basis=side)  # type: ignore[arg-type]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", affinet.LongStepsWarning)  # nothing is trained far
+            affinet.reparametrize(layer, RULES[rules](weight), basis=side)  # type: ignore[arg-type]
     optimizer = optim.Adam(layer.parameters(), lr=1e-4)
     if side == "project":
         affinet.project(layer, optimizer, RULES[rules](weight))

@@ -186,6 +186,10 @@ class Projected:
             linked.update(*(names for _, names in blocks if names & before))
         return tuple(each for each in self.names if each in linked)
 
+    def blocks(self) -> list[tuple[Block, Basis]]:
+        """None: blocks are projected on, without a basis."""
+        return []
+
     def _blocks(self) -> list[tuple[Block, set[str]]]:
         """Each block with the weights that it is about."""
         projector, tensors = self._projector.value, dict(zip(self.names, self.unprojected(), strict=True))

@@ -59,13 +59,7 @@ def reparametrize(
     (NothingTrainedWarning), and of entries of a long sum under `basis="free"`, in which the steps of all others add up
     (LongStepsWarning).
     """
-    if not isinstance(basis, str) or basis not in get_args(Basis):
-        raise AttachError(f"basis is {basis!r:.60}; it is 'orthonormal', 'free' or 'projection'.")
-    if restore_variance and basis == "projection":
-        raise AttachError(
-            'restore_variance scales free numbers, and basis="projection" has none. Use another basis, or scale the '
-            "weights before."
-        )
+    _check_basis(basis, restore_variance)
     _check_model(model)
     compiled = rules if isinstance(rules, Plan) else plan(rules)
     parameters = parameters_of(model, [parameter.name for parameter in compiled.parameters])
@@ -91,9 +85,18 @@ def reparametrize(
     refuse_stale(replacement)
     start.warn()
     if basis == "free":
-        left = trained.projector.plan
-        warn_of_long_steps(left, [pair for group in groups if isinstance(group, Expanded) for pair in group.blocks()])
+        warn_of_long_steps(trained.projector.plan, [pair for group in groups for pair in group.blocks()])
     return Reparametrization(compiled, basis, replacement, used, start.moved, (_trainable(model), numbers), groups)
+
+
+def _check_basis(basis: Basis, restore_variance: bool) -> None:
+    if not isinstance(basis, str) or basis not in get_args(Basis):
+        raise AttachError(f"basis is {basis!r:.60}; it is 'orthonormal', 'free' or 'projection'.")
+    if restore_variance and basis == "projection":
+        raise AttachError(
+            'restore_variance scales free numbers, and basis="projection" has none. Use another basis, or scale the '
+            "weights before."
+        )
 
 
 def _check_model(model: torch.nn.Module) -> None:
