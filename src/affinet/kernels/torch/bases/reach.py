@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -58,12 +60,11 @@ def farthest(basis: Basis) -> Reach | None:
 
 
 def _named(basis: Basis, sizes: list[int], entry: int, numbers: int, length: float) -> Reach:
-    for place, size in zip(basis.places, sizes, strict=True):
-        if entry < size:
-            position = entry if place.positions is None else int(place.positions[entry])
-            return Reach(place.name, position, numbers, length)
-        entry -= size
-    raise AssertionError("an entry beyond the last place")
+    ends = [*accumulate(sizes)]
+    number = bisect_right(ends, entry)
+    place, within = basis.places[number], entry - ends[number] + sizes[number]
+    position = within if place.positions is None else int(place.positions[within])
+    return Reach(place.name, position, numbers, length)
 
 
 def _random_signs(count: int) -> Iterator[Tensor]:
