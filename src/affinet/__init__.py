@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from affinet.errors import WeightsWrittenWarning as WeightsWrittenWarning
     from affinet.kernels.torch.projector import Projector as Projector
     from affinet.language import families as families
+    from affinet.language import groups as groups
     from affinet.language.expression import Constraint as Constraint
     from affinet.language.expression import Expression as Expression
     from affinet.language.expression import concat as concat
@@ -115,6 +116,7 @@ __all__ = [
     "errors",
     "explain",
     "families",
+    "groups",
     "parse",
     "plan",
     "project",
@@ -123,7 +125,7 @@ __all__ = [
     "weights",
 ]
 
-_MODULES = {"errors": "affinet.errors", "families": "affinet.language.families"}
+_MODULES = {"errors": "affinet.errors", "families": "affinet.language.families", "groups": "affinet.language.groups"}
 _HOMES = {
     "Constraint": "affinet.language.expression",
     "CsvLog": "affinet.report.csv_log",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from affinet import families
+from affinet import families, groups
 from affinet.language.families import SignedPermutation, kronecker_power, kronecker_sum, powers
 from tests.contract.case import Case
 
@@ -154,5 +154,22 @@ FAMILIES = (
         lambda w: [families.equivariant(w.a.weight, outputs=[TURN], lie_algebra=True)],
         10,
         0,
+    ),
+    Case(
+        "tensors and vectors under rotations and reflections",
+        {"a.weight": (9, 4), "a.bias": (9,)},
+        lambda w: [
+            families.equivariant(w.a.weight, groups.O(3).T(1) + groups.O(3).T(0), groups.O(3).T(2)),
+            families.equivariant(w.a.bias, outputs=groups.O(3).T(2)),
+        ],
+        36 + 9 - 2,
+        2,
+    ),
+    Case(
+        "points of space under rotations and permutations",
+        {"a.weight": (6, 6)},
+        lambda w: [families.equivariant(w.a.weight, *2 * [groups.SO(2).T(1) @ groups.S(3).T(1)])],
+        36 - 4,
+        4,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from affinet.errors import NothingToTrainWarning, RuleError, ShapeError
-from affinet.language import families
+from affinet.language import families, groups
 from tests.errors.case import case
 from tests.errors.symbols import M, W, b
 
@@ -110,3 +110,73 @@ def a_negative_power_of_a_permutation() -> object:
 @case(NothingToTrainWarning, "Only zero commutes with this group.", "Give inputs and outputs a part in common.")
 def a_group_that_leaves_nothing() -> object:
     return families.equivariant(b, outputs=[-np.eye(3)])
+
+
+@case(ShapeError, "A matrix of a Lie algebra that is not square.", "Write a square one.")
+def a_lie_element_that_is_not_square() -> object:
+    return families.LieElement(np.ones((2, 3)))
+
+
+@case(ShapeError, "Complex numbers in a generator.", "Write `families.real_blocks(matrix)`.")
+def a_complex_generator() -> object:
+    return families.equivariant(M, inputs=[1j * np.eye(3)], outputs=[TURN])
+
+
+@case(RuleError, "An element of a Lie algebra on one side, of the group on the other.", "Write the same one on both.")
+def a_lie_element_across_a_permutation() -> object:
+    return families.equivariant(M, inputs=[TURN], outputs=[families.LieElement(np.zeros((3, 3)))])
+
+
+@case(RuleError, "`lie_algebra` beside a representation.", "Leave it out.")
+def a_representation_in_a_lie_algebra() -> object:
+    return families.equivariant(M, groups.SO(3).T(1), groups.SO(3).T(1), lie_algebra=True)
+
+
+@case(RuleError, "A representation on one side, a list on the other.", "Give representations of one group.")
+def a_representation_beside_a_list() -> object:
+    return families.equivariant(M, [TURN], groups.Z(3).T(1))
+
+
+@case(RuleError, "Representations of different groups.", "Write `T(0)` of the other group where it does nothing.")
+def representations_of_different_groups() -> object:
+    return families.equivariant(M, groups.Z(3).T(1), groups.SO(3).T(1))
+
+
+@case(ShapeError, "Tensors of a negative number of axes.", "Write 0, 1, 2, …")
+def tensors_of_no_number_of_axes() -> object:
+    return groups.SO(3).T(-1)
+
+
+@case(ShapeError, "No copies of a representation.", "Write one or more.")
+def no_copies_of_a_representation() -> object:
+    return 0 * groups.SO(3).T(1)
+
+
+@case(ShapeError, "A named group of no whole size.", "Write an integer from 1 on.")
+def a_named_group_of_no_size() -> object:
+    return groups.SO(0)
+
+
+@case(RuleError, "A product where a Lie algebra has a sum.", "Write `families.kronecker_sum(X, k)`.")
+def a_power_of_a_lie_element() -> object:
+    return families.kronecker_power(families.LieElement(np.eye(2)), 2)
+
+
+@case(RuleError, "A sum where a group has a product.", "Write `families.kronecker_power(p, k)`.")
+def a_sum_of_permutations() -> object:
+    return families.kronecker_sum(TURN, 2)
+
+
+@case(RuleError, "Elements of a Lie algebra and of the group end to end.", "Make all of them `LieElement`.")
+def a_direct_sum_of_both_kinds() -> object:
+    return families.direct_sum(families.LieElement(np.eye(2)), np.eye(2))
+
+
+@case(ShapeError, "The dual of a singular matrix.", "Check it, or write `families.LieElement(X)`.")
+def a_dual_of_a_singular_matrix() -> object:
+    return families.dual(np.ones((2, 2)))
+
+
+@case(ShapeError, "Real blocks of a matrix that is not square.", "Write a square one.")
+def real_blocks_of_no_square() -> object:
+    return families.real_blocks(np.ones((2, 3)))

@@ -169,5 +169,5 @@ def _touches(rule: Rule, name: str) -> bool:
 
 
 def _fixes(rule: Rule, entries: int) -> bool:
-    """Whether the rule is about single entries, and about at least so many."""
-    return rule.pairs <= rule.equations and rule.equations >= entries
+    """Whether the equations of the rule are about a single entry each, and there are no fewer than entries."""
+    return rule.pairs == rule.equations and rule.equations >= entries

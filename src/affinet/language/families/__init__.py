@@ -3,7 +3,6 @@
 from affinet.language.families.convolution import convolution
 from affinet.language.families.entries import fix, sum_to, tie, zero_mean
 from affinet.language.families.equivariance import equivariant
-from affinet.language.families.generators import SignedPermutation
 from affinet.language.families.linear import linear, subspace
 from affinet.language.families.matrices import (
     circulant,
@@ -15,12 +14,14 @@ from affinet.language.families.matrices import (
     toeplitz,
 )
 from affinet.language.families.permutations import powers
-from affinet.language.families.representations import direct_sum, kronecker_power, kronecker_sum
 from affinet.language.families.sharing import share
 from affinet.language.families.stencils import moments, rotations
 from affinet.language.families.zeros import banded, block_diagonal
+from affinet.language.groups.elements import LieElement, SignedPermutation
+from affinet.language.groups.tensors import direct_sum, dual, kronecker_power, kronecker_sum, real_blocks
 
 __all__ = [
+    "LieElement",
     "SignedPermutation",
     "banded",
     "block_diagonal",
@@ -28,6 +29,7 @@ __all__ = [
     "convolution",
     "direct_sum",
     "doubly_centred",
+    "dual",
     "equivariant",
     "fix",
     "hankel",
@@ -37,6 +39,7 @@ __all__ = [
     "moments",
     "persymmetric",
     "powers",
+    "real_blocks",
     "rotations",
     "share",
     "skew",

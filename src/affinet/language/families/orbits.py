@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from affinet.language.families.generators import Moves
 from affinet.language.forecast import forecast
+from affinet.language.groups.elements import Moves
 from affinet.language.terms import Integers
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import ShapeError
-from affinet.language.families.generators import read_permutation
 from affinet.language.forecast import forecast
+from affinet.language.groups.elements import read_permutation
 from affinet.language.terms import Integers
 
 

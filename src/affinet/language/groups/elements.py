@@ -1,4 +1,4 @@
-"""Generators of a group or a Lie algebra as users give them: permutations, signed permutations, matrices."""
+"""Elements of a group or of its Lie algebra as users give them: permutations, signed permutations, matrices."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from affinet.language.terms import Floats, Integers
 
 NEAR_INTEGER = 1e-12
 """A matrix within this of a signed permutation is one: a quarter turn made of sines and cosines is off by 6e-17."""
+
+MOSTLY_ZEROS, SMALLEST_SPARSE = 4, 16
+"""A matrix of which less than one number in four is not zero, and of so many rows, is held as a sparse one."""
 
 MOST_SAID = 4
 """Generators that the text of a rule shows."""
@@ -44,11 +47,32 @@ class SignedPermutation:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class LieElement:
+    """An element X of a Lie algebra, a square matrix, in a list beside elements of a group: `exp(t X)` is in the group.
+
+    A group of several parts is said so by one list, as `[LieElement(turn), SignedPermutation([0, 1], [-1, 1])]`.
+    Errors: `ShapeError` for a matrix that is not square.
+    """
+
+    matrix: Any
+
+    def __post_init__(self) -> None:
+        shape = _real_matrix("the matrix of LieElement", self.matrix).shape
+        if len(shape) != 2 or shape[0] != shape[1]:
+            raise ShapeError(f"the matrix of LieElement has shape {shape}, and must be square.")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Moves:
     """A generator that moves entries: `(ρ x)[i] = signs[i] · x[permutation[i]]`; no signs: all are 1."""
 
     permutation: Integers
     signs: Integers | None
+
+    @property
+    def lie(self) -> bool:
+        """Whether it is an element of a Lie algebra."""
+        return False
 
     @property
     def size(self) -> int:
@@ -65,10 +89,11 @@ class Moves:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Mixes:
-    """A generator that is a matrix and no signed permutation, kept as it was given."""
+    """A generator that is a matrix and no signed permutation, or (`lie`) an element of a Lie algebra."""
 
     given: Any
     size: int
+    lie: bool = False
 
     def matrix(self) -> Any:
         return self.given
@@ -107,14 +132,28 @@ def read_permutation(what: str, given: Any) -> Integers:
     return moved.astype(np.int64, copy=False)
 
 
+def read_moves(given: Any) -> Moves:
+    """A permutation or a `SignedPermutation`.
+
+    Errors: `ShapeError` for what is no permutation.
+    """
+    if isinstance(given, SignedPermutation):
+        return _moves(given.permutation, given.signs)
+    return Moves(read_permutation(_shown(given), given), None)
+
+
 def _read(what: str, given: Any, lie_algebra: bool) -> Generator:
+    if isinstance(given, Moves | Mixes):
+        return given
+    if isinstance(given, LieElement):
+        return _read_matrix(what, given.matrix, lie_algebra=True)
     matrix = is_sparse(given) or (not isinstance(given, SignedPermutation) and read_array(given)[0].ndim != 1)
     if matrix:
         return _read_matrix(what, given, lie_algebra)
     if lie_algebra:
         raise RuleError(
-            f"{what} is a permutation, an element of a group. Elements of a Lie algebra are matrices; say a group's "
-            f"generators in a rule of their own, without lie_algebra."
+            f"{what} is a permutation, an element of a group, and with lie_algebra all are matrices of a Lie algebra. "
+            f"For both in one rule leave lie_algebra out, and write families.LieElement(X) for those of the algebra."
         )
     if not isinstance(given, SignedPermutation):
         return Moves(read_permutation(f"{what}, {_shown(given)},", given), None)
@@ -122,11 +161,11 @@ def _read(what: str, given: Any, lie_algebra: bool) -> Generator:
 
 
 def _read_matrix(what: str, given: Any, lie_algebra: bool) -> Generator:
-    matrix = read_matrix(given)
+    matrix = _real_matrix(what, given)
     shape = matrix.shape
     if len(shape) != 2 or shape[0] != shape[1]:
         raise ShapeError(f"{what} has shape {shape}, and is no square matrix or permutation.")
-    mixes = Mixes(given if hasattr(given, "T") else np.asarray(given), shape[0])
+    mixes = Mixes(_held(given), shape[0], lie_algebra)
     if lie_algebra:
         return mixes
     moves = _as_moves(matrix)
@@ -135,9 +174,30 @@ def _read_matrix(what: str, given: Any, lie_algebra: bool) -> Generator:
     if _singular(matrix):
         raise ShapeError(
             f"{what} is a singular matrix, and every element of a group has an inverse. An element of a Lie algebra "
-            f"may be singular: say lie_algebra=True."
+            f"may be singular: say lie_algebra=True where all are, or families.LieElement(X) for this one."
         )
     return mixes
+
+
+def _real_matrix(what: str, given: Any) -> Constant | SparseMatrix:
+    complex_tensor = getattr(given, "is_complex", None)
+    if complex_tensor() if complex_tensor is not None else np.iscomplexobj(given):
+        raise ShapeError(
+            f"{what} is complex, and weights are real: families.real_blocks(matrix) is how it acts on real and "
+            f"imaginary parts."
+        )
+    return read_matrix(given)
+
+
+def _held(given: Any) -> Any:
+    """The matrix as it was given; a float64 array of mostly zeros as a sparse matrix."""
+    array = given if hasattr(given, "T") else np.asarray(given)
+    if not isinstance(array, np.ndarray) or array.dtype != np.float64:
+        return array
+    import scipy.sparse
+
+    few = MOSTLY_ZEROS * np.count_nonzero(array) < array.size
+    return scipy.sparse.csr_array(array) if few and len(array) >= SMALLEST_SPARSE else array
 
 
 def _as_moves(matrix: Constant | SparseMatrix) -> Moves | None:
@@ -176,15 +236,16 @@ def _shown(given: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-def said_generators(read: Sequence[Generator]) -> str:
+def said_generators(read: Sequence[Generator], *, lie_algebra: bool = False) -> str:
     """`[[1, 2, 0], [1, 0, 2]]`, `[array(9, 9)]`: the generators of a side in the text of a rule."""
-    words = [_word(one) for one in read[:MOST_SAID]]
+    words = [_word(one, lie_algebra) for one in read[:MOST_SAID]]
     return f"[{', '.join(words)}{', …' if len(read) > MOST_SAID else ''}]"
 
 
-def _word(generator: Generator) -> str:
+def _word(generator: Generator, lie_algebra: bool) -> str:
     if isinstance(generator, Mixes):
-        return f"array({generator.size}, {generator.size})"
+        word = f"array({generator.size}, {generator.size})"
+        return f"LieElement({word})" if generator.lie and not lie_algebra else word
     if generator.signs is None:
         return word_of(generator.permutation).text
     return f"SignedPermutation({word_of(generator.permutation).text}, {word_of(generator.signs).text})"

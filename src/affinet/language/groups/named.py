@@ -1,0 +1,136 @@
+"""Groups that have a name, by as few generators as make them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from affinet.errors import ShapeError
+from affinet.language.groups.elements import LieElement, SignedPermutation
+from affinet.language.groups.representation import Group
+from affinet.language.groups.tensors import real_blocks
+
+MOST = 1_000_000
+"""The largest n: what it would act on is forecast, the generators alone are not."""
+
+
+def SO(n: int) -> Group:
+    """Rotations of n-dimensional space: by the algebra of turns in the planes of neighbouring axes."""
+    return Group(f"SO({_whole('SO', n)})", _turns(n) or [np.arange(n)])
+
+
+def O(n: int) -> Group:  # noqa: E743
+    """Rotations and reflections of n-dimensional space."""
+    return Group(f"O({_whole('O', n)})", [*_turns(n), _reflection(n)])
+
+
+def SL(n: int) -> Group:
+    """Matrices of determinant 1."""
+    return Group(f"SL({_whole('SL', n)})", _shears(n) or [np.arange(n)])
+
+
+def GL(n: int) -> Group:
+    """Invertible matrices, those of positive determinant by the algebra and the others by a reflection."""
+    return Group(f"GL({_whole('GL', n)})", [*_shears(n), _lie(n, (0, 0, 1.0)), _reflection(n)])
+
+
+def Sp(n: int) -> Group:
+    """Symplectic maps of the 2n numbers (q, p): `MᵀJM = J` with `J = [[0, 1], [−1, 0]]` in blocks of n."""
+    size = 2 * _whole("Sp", n)
+    simple = [_lie(size, (i, j, 1.0), (n + j, n + i, -1.0)) for a, b in pairwise(range(n)) for i, j in ((a, b), (b, a))]
+    return Group(f"Sp({n})", [*simple, _lie(size, (n - 1, size - 1, 1.0)), _lie(size, (size - 1, n - 1, 1.0))])
+
+
+def Lorentz() -> Group:
+    """`O(1, 3)`: boosts and rotations of (t, x, y, z), and the reflections of time and of space."""
+    time, space = [-1, 1, 1, 1], [1, -1, 1, 1]
+    return Group("Lorentz()", [*_boosts(), *(SignedPermutation(np.arange(4), signs) for signs in (time, space))])
+
+
+def ProperLorentz() -> Group:
+    """`SO⁺(1, 3)`: boosts and rotations of (t, x, y, z), without reflections."""
+    return Group("ProperLorentz()", _boosts())
+
+
+def S(n: int) -> Group:
+    """All permutations of n things."""
+    swap, cycle = np.arange(_whole("S", n)), np.roll(np.arange(n), 1)
+    swap[:2] = swap[:2][::-1]
+    return Group(f"S({n})", [swap, cycle] if n > 2 else [swap])
+
+
+def Z(n: int) -> Group:
+    """Cyclic shifts of n things."""
+    return Group(f"Z({n})", [np.roll(np.arange(_whole("Z", n)), 1)])
+
+
+def C(n: int) -> Group:
+    """Rotations of the plane by multiples of 2π / n."""
+    return Group(f"C({_whole('C', n)})", [_rotation(n)])
+
+
+def D(n: int) -> Group:
+    """The symmetries of a regular polygon of n corners: rotations and reflections of the plane."""
+    return Group(f"D({_whole('D', n)})", [_rotation(n), _reflection(2)])
+
+
+def U(n: int) -> Group:
+    """Unitary maps of n complex numbers, on their n real parts followed by their n imaginary parts."""
+    return Group(f"U({_whole('U', n)})", [*_complex_turns(n), _imaginary(n, (0, 0))])
+
+
+def SU(n: int) -> Group:
+    """Unitary maps of determinant 1, on n real parts followed by n imaginary parts."""
+    return Group(f"SU({_whole('SU', n)})", _complex_turns(n) or [np.arange(2 * n)])
+
+
+def _whole(name: str, n: object) -> int:
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST:
+        raise ShapeError(f"{name}({n!r:.40}) is no group here: n is an integer from 1 to {MOST:,}.")
+    return n
+
+
+def _lie(n: int, *places: tuple[int, int, float]) -> LieElement:
+    from scipy import sparse
+
+    rows, columns, values = zip(*places, strict=True)
+    return LieElement(sparse.csr_array((np.array(values, np.float64), (rows, columns)), shape=(n, n)))
+
+
+def _turns(n: int) -> list[LieElement]:
+    """The brackets of turns in neighbouring planes are the turns in all others."""
+    return [_lie(n, (i, j, -1.0), (j, i, 1.0)) for i, j in pairwise(range(n))]
+
+
+def _shears(n: int) -> list[LieElement]:
+    """The brackets of shears along neighbouring axes are all matrices of trace 0."""
+    return [_lie(n, (i, j, 1.0)) for a, b in pairwise(range(n)) for i, j in ((a, b), (b, a))]
+
+
+def _boosts() -> list[LieElement]:
+    """The brackets of boosts are the rotations."""
+    return [_lie(4, (0, k, 1.0), (k, 0, 1.0)) for k in (1, 2, 3)]
+
+
+def _reflection(n: int) -> SignedPermutation:
+    return SignedPermutation(np.arange(n), np.where(np.arange(n) == 0, -1, 1))
+
+
+def _rotation(n: int) -> Any:
+    angle = 2 * np.pi / n
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _complex_turns(n: int) -> list[LieElement]:
+    """Turns of neighbouring numbers, and the same turns by i: their brackets are su(n)."""
+    real = (LieElement(real_blocks(turn.matrix)) for turn in _turns(n))
+    return [*real, *(_imaginary(n, (i, j), (j, i)) for i, j in pairwise(range(n)))]
+
+
+def _imaginary(n: int, *places: tuple[int, int]) -> LieElement:
+    matrix = np.zeros((n, n), np.complex128)
+    for i, j in places:
+        matrix[i, j] = 1j
+    return LieElement(real_blocks(matrix))
