@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from affinet.language.expression import Constraint as Constraint
     from affinet.language.expression import Expression as Expression
     from affinet.language.expression import concat as concat
+    from affinet.language.expression import einsum as einsum
     from affinet.language.expression import stack as stack
     from affinet.language.text import parse as parse
     from affinet.language.weights import Weights as Weights
@@ -113,6 +114,7 @@ __all__ = [
     "__version__",
     "bake",
     "concat",
+    "einsum",
     "errors",
     "explain",
     "families",
@@ -142,6 +144,7 @@ _HOMES = {
     "Weights": "affinet.language.weights",
     "bake": "affinet.training.baking",
     "concat": "affinet.language.expression",
+    "einsum": "affinet.language.expression",
     "explain": "affinet.structure.explanation",
     "parse": "affinet.language.text",
     "plan": "affinet.structure.plan",

@@ -95,3 +95,8 @@ def division_by_zero() -> object:
 @case(ConstantError, "A product of constants beyond 1e308.", "Scale the rule.")
 def constants_that_overflow() -> object:
     return (b * 1e200) * 1e200 == 0
+
+
+@case(ConstantError, "Weights where numbers are meant.", "Write a rule with `==`.", fragment="is no number, array")
+def weights_as_a_value() -> object:
+    return families.fix(b, value=b)

@@ -98,7 +98,7 @@ def a_misspelt_method() -> object:
 
 @case(MissingOperationError, "A method of tensors that has another name here.", "Write what is named.")
 def a_method_of_tensors() -> object:
-    return W.unsqueeze(0)
+    return W.view(12)
 
 
 @case(MissingOperationError, "A function that no sum of weights is.", "Say the rule without it.")
@@ -133,4 +133,39 @@ def an_expression_as_a_number() -> object:
 
 @case(MissingOperationError, "An option that only NumPy has, or an axis left out.", "Write the method.")
 def an_option_of_numpy() -> object:
-    return np.cumsum(W)  # type: ignore[call-overload]
+    return np.sum(W, where=True)  # type: ignore[call-overload]
+
+
+@case(MissingOperationError, "A function of NumPy that no sum of weights is.", "Say the rule without it.")
+def a_maximum() -> object:
+    return np.maximum(W, 0)  # type: ignore[call-overload]
+
+
+@case(MissingOperationError, "A reduction by one of NumPy's own functions.", "Call the method.")
+def a_reduction_of_numpy() -> object:
+    return np.add.reduce(W)  # type: ignore[arg-type]
+
+
+@case(RuleError, "An inequality of an array.", "Write an equation.", fragment="is no rule: rules are equations")
+def an_array_that_is_less() -> object:
+    return np.ones(4) < W
+
+
+@case(NotAffineError, "Weights times weights, in einsum.", "Make all but one constants.", fragment="multiplies")
+def einsum_of_weights_and_weights() -> object:
+    return affinet.einsum("ij,ij->i", W, W)
+
+
+@case(MissingOperationError, "An array of weights that are not known yet.", "Write `affinet.stack`.")
+def an_array_of_an_expression() -> object:
+    return np.array(W)
+
+
+@case(MissingOperationError, "The length of an expression.", "Write `.shape[0]`.")
+def the_length_of_an_expression() -> object:
+    return len(W)
+
+
+@case(MissingOperationError, "An expression taken for a mapping.", "Write `affinet.weights(model).items()`.")
+def a_dictionary_of_an_expression() -> object:
+    return dict(W)

@@ -6,7 +6,7 @@ import affinet
 from affinet.errors import ShapeError, UnknownWeightError
 from affinet.language.evaluation import evaluate
 from tests.errors.case import case
-from tests.errors.symbols import M, W, b, empty
+from tests.errors.symbols import K, M, W, b, empty
 
 
 @case(ShapeError, "An index beyond the end of an axis.", "Indices run from 0 to the size minus one.")
@@ -167,3 +167,83 @@ def evaluating_with_another_shape() -> object:
 @case(UnknownWeightError, "No numbers were given for a weight.", "Give an array for each weight of the expression.")
 def evaluating_without_a_weight() -> object:
     return evaluate(b, {"bias": [1, 2, 3]})
+
+
+@case(ShapeError, "The subscripts of einsum were left out.", "Write them first, as text.")
+def einsum_without_subscripts() -> object:
+    return affinet.einsum(W, [0, 1])  # type: ignore[arg-type]
+
+
+@case(ShapeError, "Subscripts for more operands than there are.", "Give an operand for each.")
+def einsum_of_too_few_operands() -> object:
+    return affinet.einsum("ij,j->i", W)
+
+
+@case(ShapeError, "Subscripts that are no letters.", "Write a letter for each axis.")
+def einsum_with_numbers_for_letters() -> object:
+    return affinet.einsum("i1->i", W)
+
+
+@case(ShapeError, "Subscripts with another number of axes.", "Write a letter for each axis, or `...`.")
+def einsum_with_too_many_letters() -> object:
+    return affinet.einsum("ijk->i", W)
+
+
+@case(ShapeError, "A letter of the result that no operand has.", "Take letters of the operands, each once.")
+def einsum_with_an_unknown_letter() -> object:
+    return affinet.einsum("ij->k", W)
+
+
+@case(ShapeError, "One letter for axes of two sizes.", "Take another letter, or slice to one size.")
+def einsum_over_two_sizes() -> object:
+    return affinet.einsum("ij,j->i", W, [1, 2, 3])
+
+
+@case(ShapeError, "One letter for axes of two sizes.", "Take another letter, or slice to one size.", fragment="named i")
+def einsum_of_a_diagonal_of_two_sizes() -> object:
+    return affinet.einsum("ii->i", W)
+
+
+@case(ShapeError, "One letter for an axis and one of size one.", "Slice to one size.", fragment="named i")
+def einsum_of_a_diagonal_of_one() -> object:
+    return affinet.einsum("ii->i", W[:, :1])
+
+
+@case(ShapeError, "A turn about other than two axes.", "Name the two axes of the plane.")
+def a_turn_about_one_axis() -> object:
+    return K.rot90(1, (0,))
+
+
+@case(ShapeError, "Axes moved to fewer places.", "Name a place for each.")
+def a_move_of_axes_to_nowhere() -> object:
+    return K.movedim((0, 1), 2)
+
+
+@case(ShapeError, "An axis that is longer than one repeated by `expand`.", "Use `repeat`, or the shape that it has.")
+def an_expansion_of_a_long_axis() -> object:
+    return W.expand(6, 4)
+
+
+@case(ShapeError, "Fewer counts than axes.", "Give a count for each axis, or call `tile`.")
+def a_repetition_of_too_few_axes() -> object:
+    return W.repeat(2)
+
+
+@case(ShapeError, "Counts that are negative or no integers.", "Give how many times each place is repeated.")
+def a_negative_count() -> object:
+    return b.repeat_interleave(-1)
+
+
+@case(ShapeError, "Another number of counts than the axis has places.", "Give one count, or one for each place.")
+def counts_of_another_length() -> object:
+    return b.repeat_interleave([1, 2], dim=0)
+
+
+@case(ShapeError, "An axis that is longer than one squeezed away.", "Take an index on it, or leave it.")
+def a_squeeze_of_a_long_axis() -> object:
+    return W.squeeze(0)
+
+
+@case(ShapeError, "A new axis beyond the last.", "Name a place in the result.")
+def a_new_axis_beyond_the_last() -> object:
+    return W.unsqueeze(3)

@@ -185,3 +185,8 @@ def python_in_a_text() -> object:
 @case(ShapeError, "Any error of the language, met in a text.", "The way out is that of the error itself.")
 def an_error_inside_a_text() -> object:
     return affinet.parse("scale == 1 +\n hidden.bias[7]", w)
+
+
+@case(ParseError, "Subscripts of einsum that are no text.", "Write them first, in quotes.")
+def einsum_without_quotes() -> object:
+    return affinet.parse("einsum(hidden.weight, 1) == 0", w)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 import affinet
-from affinet.errors import MissingOperationError, NotAffineError, ShapeError
+from affinet.errors import ConstantError, MissingOperationError, NotAffineError, RuleError, ShapeError
 from affinet.language.evaluation import evaluate
 
 w = affinet.weights({"a": (3, 4)}).a
@@ -71,6 +72,10 @@ def test_functions_of_torch_mean_on_an_expression_what_they_mean_on_a_tensor(fun
         (lambda: np.linalg.norm(w), "norm"),
         (lambda: torch.linalg.norm(w), "norm"),
         (lambda: np.prod(w), "prod"),
+        (lambda: np.maximum(w, 0), "maximum"),
+        (lambda: np.maximum(0, w), "maximum"),
+        (lambda: np.exp(w), "exp"),
+        (lambda: np.ones(4) ** w, "power"),
     ],
 )
 def test_what_is_not_affine_says_so(said: Callable[[], Any], name: str) -> None:
@@ -83,8 +88,13 @@ def test_what_is_not_affine_says_so(said: Callable[[], Any], name: str) -> None:
     [
         (lambda: w.view(12), r"has no 'view'\. Write \.reshape"),
         (lambda: w.t(), r"has no 't'\. Write \.T"),
-        (lambda: torch.matmul(torch.ones(2, 3), w), "Write the operator @"),
-        (lambda: torch.add(torch.ones(3, 4), w), r"Write the operator \+"),
+        (lambda: w.matmul(torch.ones(4, 2)), "Write the operator @"),
+        (lambda: torch.add(w, 1, alpha=2), r"Write the operator \+"),
+        (lambda: np.add.reduce(w), r"Write \.sum\(dim\)"),
+        (lambda: np.add(w, 1, where=np.ones((3, 4), bool)), r"Write the operator \+"),
+        (lambda: np.kron(w, np.ones(2)), r'Write affinet\.einsum\("ij,kl->ikjl"'),
+        (lambda: np.where(np.ones((3, 4)), w, 0), r"Write mask \* x"),
+        (lambda: torch.nn.functional.linear(torch.ones(4), w), r"Write x @ w\.T"),
         (lambda: np.vstack([w, w]), r"Write affinet\.concat"),
         (lambda: w.transpos, "Did you mean 'transpose'"),
         (lambda: w.detach(), "There are: T, cumsum, diagonal"),
@@ -94,6 +104,43 @@ def test_what_is_not_affine_says_so(said: Callable[[], Any], name: str) -> None:
 def test_what_has_another_name_here_says_which(said: Callable[[], Any], way_out: str) -> None:
     with pytest.raises(MissingOperationError, match=way_out):
         said()
+
+
+@pytest.mark.parametrize(
+    ("said", "symbol"),
+    [(lambda: np.ones(4) <= w, ">="), (lambda: np.less(w, np.ones(4)), "<"), (lambda: np.not_equal(w, 1), "!=")],
+)
+def test_comparisons_of_arrays_say_that_rules_are_equations(said: Callable[[], Any], symbol: str) -> None:
+    with pytest.raises(RuleError, match=rf"^\(a\) {symbol} … is no rule"):
+        said()
+
+
+def test_masked_arrays_and_other_libraries_leave_an_operator_to_the_expression() -> None:
+    assert w.__array_ufunc__ is None
+    with pytest.raises(ConstantError, match="is masked"):
+        np.ma.array(np.ones(4), mask=[0, 0, 1, 0]) * w
+    assert (sparse.csr_array(np.eye(3)) @ w).shape == (3, 4)
+    assert (sparse.csr_matrix(np.eye(3)) @ w).shape == (3, 4)
+
+
+def test_adding_to_an_array_in_place_makes_an_expression() -> None:
+    total: Any = np.zeros((3, 4))
+    total += w
+    total -= np.ones(4)
+    assert isinstance(total, affinet.Expression)
+    np.testing.assert_allclose(evaluate(total, {"a": NUMBERS}), NUMBERS - 1)
+
+
+def test_words_that_mean_the_same_are_given_once() -> None:
+    for said in (
+        lambda: w.flip(0, dims=1),
+        lambda: w.roll(1, shifts=2),
+        lambda: w.roll(1, 0, axis=1),
+        lambda: w.diff(0, axis=1),
+        lambda: w.reshape(12, shape=(3, 4)),
+    ):
+        with pytest.raises(ShapeError, match="which mean the same; give one of them"):
+            said()
 
 
 def test_an_axis_named_twice_is_one_too_many() -> None:

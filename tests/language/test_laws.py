@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+import affinet
 from affinet.language.evaluation import evaluate
 from affinet.language.expression import Expression, concat, stack, weight
 from affinet.language.terms import Floats, Parameter
@@ -110,6 +111,14 @@ def along_an_axis(draw: Draw, shape: Shape, a: int, k: int) -> Operation:
                     (lambda x: np.flip(x, a), lambda x: x.flip(a)),
                     (lambda x: np.flip(x), lambda x: x.flip()),
                     (lambda x: np.concatenate([x, -x, x], a), lambda x: concat([x, -x, x], a)),
+                    (lambda x: np.repeat(x, 2, a), lambda x: x.repeat_interleave(2, a)),
+                    (lambda x: np.expand_dims(x, a), lambda x: x.unsqueeze(a)),
+                    (lambda x: np.moveaxis(x, a, 0), lambda x: x.movedim(a, 0)),
+                    (lambda x: np.tile(x, 2), lambda x: x.tile(2)),
+                    (np.squeeze, lambda x: x.squeeze()),
+                    (lambda x: np.broadcast_to(x, (2, *x.shape)), lambda x: x.expand(2, *x.shape)),
+                    (lambda x: np.einsum("...i->i...", x), lambda x: affinet.einsum("...i->i...", x)),
+                    (lambda x: np.einsum("...i->...", x), lambda x: affinet.einsum("...i->...", x)),
                 ]
             )
         )
@@ -125,9 +134,13 @@ def product(draw: Draw, shape: Shape, a: int, k: int) -> Operation:
     right, rows = numbers((shape[-1], 3), k + 5), shape[max(len(shape) - 2, 0)]
     left = numbers((3, rows), k + 5)
     stack_of_left = numbers((*shape[:-2], 2, rows), k + 5)
+    summed = numbers((shape[-1],), k + 5)
     return draw(
         st.sampled_from(
             [
+                lambda x: np.einsum("...i,ik->k...", x, right),
+                lambda x: np.einsum("...i,i", x, summed),
+                either(lambda x: np.dot(x, right), lambda x: x.dot(right)),
                 lambda x: x @ right,
                 lambda x: x @ right[:, 0],
                 lambda x: left @ x,
@@ -156,6 +169,7 @@ def of_matrices(draw: Draw, shape: Shape, a: int, k: int) -> Operation:
                     (lambda x: np.trace(x, axis1=-2, axis2=-1), lambda x: x.trace()),
                     (lambda x: np.swapaxes(x, a, b), lambda x: x.transpose(a, b)),
                     (lambda x: x.T, lambda x: x.T),
+                    (lambda x: np.rot90(x, k, (a, b)), lambda x: x.rot90(k, (a, b))),
                 ]
             )
         )

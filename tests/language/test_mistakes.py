@@ -132,15 +132,20 @@ def test_constants_that_are_none_are_refused(case: str) -> None:
 
 
 def test_expressions_are_no_sequences_and_no_keys() -> None:
-    assert not hasattr(W, "__len__")
-    assert not hasattr(W, "__array__")
+    with pytest.raises(TypeError, match=r"\(W\) has no length.*Its shape is \(6, 8\): write \.shape\[0\]"):
+        len(W)
+    with pytest.raises(TypeError, match=r"an array cannot hold \(W\).*affinet\.stack"):
+        np.array(W)
+    with pytest.raises(TypeError, match=r"an array cannot hold \(W\)"):
+        np.asarray(W, dtype=float)
+    with pytest.raises(TypeError, match=r"\(W\) is one expression, and no mapping of names"):
+        dict(W)
     with pytest.raises(TypeError, match="single number and cannot be iterated"):
         iter(W[0, 0])
     assert [str(row) for row in b[:2]] == ["b[:2][0]", "b[:2][1]"]
     with pytest.raises(TypeError, match="unhashable"):
         hash(W)
-    with pytest.raises(TypeError, match="ufunc"):
-        np.exp(W)  # type: ignore[call-overload]
+    assert [str(row) for row in list(b)[:2]] == ["b[0]", "b[1]"]
 
 
 def test_expressions_and_rules_are_immutable() -> None:
@@ -159,8 +164,6 @@ def test_terms_are_in_normal_form() -> None:
 
 
 def test_what_numpy_alone_takes_is_refused_in_our_words() -> None:
-    with pytest.raises(NotAffineError, match=r"cumsum of \(W\) cannot be called so: .*'dim'"):
-        np.cumsum(W)
     with pytest.raises(NotAffineError, match=r"sum of \(W\) cannot be called so: .*'where'"):
         np.sum(W, where=np.ones((6, 8), dtype=bool))
     with pytest.raises(NotAffineError, match=r"\(W\[0, 0\]\) is no number"):

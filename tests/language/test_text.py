@@ -283,10 +283,13 @@ def test_rules_are_text() -> None:
 
 
 def test_the_whitelist_is_what_the_documentation_lists() -> None:
-    methods = "cumsum diagonal diff flatten flip mean permute reshape roll sum trace transpose tril triu"
+    methods = (
+        "cumsum diagonal diff dot expand flatten flip mean movedim permute repeat repeat_interleave reshape roll rot90 "
+        "squeeze sum tile trace transpose tril triu unsqueeze"
+    )
     assert " ".join(sorted(METHODS)) == methods
     assert sorted(PROPERTIES) == ["T", "mT"]
-    assert sorted(FUNCTIONS) == ["concat", "stack"]
+    assert sorted(FUNCTIONS) == ["concat", "einsum", "stack"]
     rules = (
         "banded block_diagonal circulant convolution doubly_centred equivariant fix hankel moments persymmetric "
         "rotations share skew sum_to symmetric tie toeplitz zero_mean"

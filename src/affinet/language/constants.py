@@ -134,6 +134,8 @@ def _from_objects(array: NDArray[Any], value: object) -> NDArray[Any]:
             raise ConstantError(
                 "one of the integers in this list is larger than any float64. Divide the rule by it."
             ) from None
+    if not array.ndim:
+        raise ConstantError(f"{_shown(value)} is no number, array or tensor.")
     raise ConstantError(
         f"{_shown(value)} holds things that are no numbers. To put weights together write affinet.stack([…]) "
         f"or affinet.concat([…])."

@@ -10,11 +10,23 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NoReturn, TypeAlias
 
-from affinet.errors import NotAffineError, RuleError, ShapeError, TruthValueError
-from affinet.language import arithmetic, joining, products, rearranging, reducing
+import numpy as np
+
+from affinet.errors import MissingOperationError, NotAffineError, RuleError, ShapeError, TruthValueError
+from affinet.language import arithmetic, joining, products, rearranging, reducing, repeating
+from affinet.language import einsum as sums
 from affinet.language.affine import Affine, Values, from_constant, from_parameter
-from affinet.language.constants import read_constant, read_matrix
-from affinet.language.foreign import check_arguments, method_of, missing, one_of
+from affinet.language.constants import is_sparse, read_array, read_constant, read_matrix, word_of
+from affinet.language.foreign import (
+    COMPARISONS,
+    MIRRORED,
+    OPERATORS,
+    check_arguments,
+    function_of,
+    method_of,
+    missing,
+    one_of,
+)
 from affinet.language.indexing import index
 from affinet.language.terms import Parameter, Term
 from affinet.language.wording import Method, Operation, Property, Wording, say
@@ -75,6 +87,18 @@ class Constraint:
         return f"<Constraint {self}, {self.rows} equation{'s' if self.rows != 1 else ''}>"
 
 
+class Ufuncs:
+    """What NumPy finds as `__array_ufunc__`.
+
+    On the class, where NumPy's own functions look, it is the function that they call: `array * w` and `np.multiply`
+    then mean the operator, and what is not affine is an error in our words. On an expression it is None, which tells
+    masked arrays and other libraries to leave an operator to the expression.
+    """
+
+    def __get__(self, instance: object, owner: type) -> Callable[..., Any] | None:
+        return _called_by_numpy if instance is None else None
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Expression:
     """An array that is affine in the weights: indexed, added, scaled and compared as a NumPy array is.
@@ -85,7 +109,6 @@ class Expression:
 
     affine: Affine
 
-    __array_ufunc__ = None  # NumPy then leaves `array + expression` to `__radd__`
     __hash__ = None  # type: ignore[assignment]  # `==` makes a rule, so an expression is no key
 
     @property
@@ -124,18 +147,42 @@ class Expression:
     def __repr__(self) -> str:
         return f"<Expression {self} of shape {self.shape}>"
 
-    # What NumPy and torch call in place of their own functions: np.sum(w), torch.sum(w)
+    # What NumPy and torch call in place of their own functions: np.sum(w), torch.sum(w), array * w
+
+    __array_ufunc__ = Ufuncs()
 
     def __array_function__(
         self, function: Callable[..., Any], types: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Expression:
+    ) -> Any:
         return _in_place_of(function.__name__, args, kwargs)
 
     @classmethod
     def __torch_function__(
         cls, function: Callable[..., Any], types: object, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Expression:
+    ) -> Any:
         return _in_place_of(function.__name__, args, kwargs or {})
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> Any:
+        """SciPy leaves `sparse @ weights` to the weights where NumPy makes an array of one object of them."""
+        if copy or dtype is not None:
+            raise MissingOperationError(
+                f"an array cannot hold ({self}): it is about weights that are not known yet. To put weights together "
+                f"write affinet.stack([...]) or affinet.concat([...]); for numbers, take the values from the model."
+            )
+        whole = np.empty((), object)
+        whole[()] = self
+        return whole
+
+    def __len__(self) -> NoReturn:
+        raise MissingOperationError(
+            f"({self}) has no length, since NumPy would take it for a list. Its shape is {self.shape}: write .shape[0]."
+        )
+
+    def keys(self) -> NoReturn:
+        """Refused: dict(w) means the weights of a module."""
+        raise MissingOperationError(
+            f"({self}) is one expression, and no mapping of names. affinet.weights(model).items() are all weights."
+        )
 
     def __float__(self) -> NoReturn:
         raise NotAffineError(
@@ -254,34 +301,60 @@ class Expression:
         """The last two axes exchanged: every matrix of a stack transposed."""
         return Expression(rearranging.swap(self.affine, -2, -1, Property(self.affine.wording, "mT")))
 
-    def transpose(self, *dims: int | Sequence[int]) -> Expression:
+    def transpose(
+        self,
+        *dims: int | Sequence[int],
+        dim0: int | None = None,
+        dim1: int | None = None,
+        axes: Sequence[int] | None = None,
+    ) -> Expression:
         """Two integers: these two axes exchanged, as in torch. Nothing, a tuple or more: as in NumPy."""
+        if dim0 is not None and dim1 is not None:
+            dims = one_of("transpose", dims=dims or None, dim0_and_dim1=(dim0, dim1))
+        elif axes is not None:
+            dims = (one_of("transpose", dims=dims or None, axes=axes),)
         wording = self._said("transpose", *dims)
         if len(dims) == 2:
             return Expression(rearranging.swap(self.affine, dims[0], dims[1], wording))
         order = _unpacked(dims) if dims else range(self.ndim)[::-1]
         return Expression(rearranging.permute(self.affine, order, wording))
 
-    def permute(self, *dims: int | Sequence[int]) -> Expression:
-        """The axes in the order `dims`."""
-        return Expression(rearranging.permute(self.affine, _unpacked(dims), self._said("permute", *dims)))
+    def permute(self, *order: int | Sequence[int], dims: Sequence[int] | None = None) -> Expression:
+        """The axes in the given order."""
+        order = order if dims is None else (one_of("permute", order=order or None, dims=dims),)
+        return Expression(rearranging.permute(self.affine, _unpacked(order), self._said("permute", *order)))
 
-    def reshape(self, *shape: int | Sequence[int]) -> Expression:
+    def reshape(self, *sizes: int | Sequence[int], shape: Sequence[int] | int | None = None) -> Expression:
         """The same entries in row-major order in another shape; one size may be -1."""
-        return Expression(rearranging.reshape(self.affine, _unpacked(shape), self._said("reshape", *shape)))
+        sizes = sizes if shape is None else (one_of("reshape", sizes=sizes or None, shape=shape),)
+        return Expression(rearranging.reshape(self.affine, _unpacked(sizes), self._said("reshape", *sizes)))
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Expression:
         """The axes from `start_dim` to `end_dim` made one."""
         wording = self._said("flatten", **_other(start_dim=(start_dim, 0), end_dim=(end_dim, -1)))
         return Expression(rearranging.flatten(self.affine, start_dim, end_dim, wording))
 
-    def flip(self, *dims: int | Sequence[int]) -> Expression:
-        """The order along the axes `dims` reversed; along all axes where none is named."""
-        axes = _unpacked(dims) if dims else None
-        return Expression(rearranging.flip(self.affine, axes, self._said("flip", *dims)))
+    def flip(self, *axes: int | Sequence[int], dims: Dims = None, dim: Dims = None, axis: Dims = None) -> Expression:
+        """The order along the given axes reversed; along all axes where none is named. All keywords mean the same."""
+        given = one_of("flip", axes=axes or None, dims=dims, dim=dim, axis=axis)
+        named = _unpacked(axes) if axes else given
+        said = axes if axes or given is None else (given,)
+        return Expression(rearranging.flip(self.affine, named, self._said("flip", *said)))
 
-    def roll(self, shift: int | Sequence[int], dim: Dims = None) -> Expression:
-        """Entries moved `shift` places up along `dim`, round the end; without `dim` in the flattened array."""
+    def roll(
+        self,
+        shift: Dims = None,
+        dim: Dims = None,
+        *,
+        shifts: Dims = None,
+        dims: Dims = None,
+        axis: Dims = None,
+    ) -> Expression:
+        """Entries moved `shift` places up along `dim`, round the end; without `dim` in the flattened array.
+
+        `shifts` and `dims` are torch's words for the same, `axis` is NumPy's.
+        """
+        shift, dim = one_of("roll", shift=shift, shifts=shifts), one_of("roll", dim=dim, dims=dims, axis=axis)
         wording = self._said("roll", shift, **_other(dim=(dim, None)))
         return Expression(rearranging.roll(self.affine, shift, dim, wording))
 
@@ -290,26 +363,85 @@ class Expression:
         wording = self._said("diagonal", **_other(offset=(offset, 0), dim1=(dim1, 0), dim2=(dim2, 1)))
         return Expression(rearranging.diagonal(self.affine, offset, dim1, dim2, wording))
 
+    def rot90(self, k: int = 1, dims: Sequence[int] = (0, 1)) -> Expression:
+        """The plane of two axes turned by `k` right angles, from the first axis towards the second."""
+        wording = self._said("rot90", **_other(k=(k, 1), dims=(dims, (0, 1))))
+        return Expression(rearranging.quarter_turns(self.affine, k, dims, wording))
+
+    def movedim(self, source: int | Sequence[int], destination: int | Sequence[int]) -> Expression:
+        """The axes `source` moved to the places `destination`, the others in their order."""
+        wording = self._said("movedim", source, destination)
+        return Expression(rearranging.move_axes(self.affine, source, destination, wording))
+
+    def squeeze(self, dim: Dims = None, *, axis: Dims = None) -> Expression:
+        """Without the axes of size one: the named ones, or all."""
+        dim = one_of("squeeze", dim=dim, axis=axis)
+        wording = self._said("squeeze", *([] if dim is None else [dim]))
+        return Expression(repeating.squeeze(self.affine, dim, wording))
+
+    def unsqueeze(self, dim: int | None = None, *, axis: int | None = None) -> Expression:
+        """A new axis of size one at the place `dim`."""
+        dim = one_of("unsqueeze", dim=dim, axis=axis)
+        return Expression(repeating.unsqueeze(self.affine, dim, self._said("unsqueeze", dim)))
+
+    # Entries repeated
+
+    def expand(self, *sizes: int | Sequence[int], shape: Sequence[int] | None = None) -> Expression:
+        """Axes of size one repeated to these sizes; -1 keeps a size, and new axes stand in front."""
+        given = one_of("expand", sizes=_unpacked(sizes) if sizes else None, shape=shape) or ()
+        return Expression(repeating.expand(self.affine, given, self._said("expand", *given)))
+
+    def repeat(self, *repeats: int | Sequence[int]) -> Expression:
+        """The whole laid beside itself so many times along each axis, as torch's method of this name has it.
+
+        NumPy's `repeat` is `repeat_interleave`, and `np.repeat(w, 2, axis=0)` means that.
+        """
+        return Expression(repeating.tile(self.affine, _unpacked(repeats), self._said("repeat", *repeats)))
+
+    def tile(self, *repeats: int | Sequence[int], dims: Dims = None) -> Expression:
+        """As `repeat`, and with fewer numbers than axes these are about the last axes."""
+        given = one_of("tile", repeats=_unpacked(repeats) if repeats else None, dims=dims)
+        counts = tuple(given) if isinstance(given, Sequence) else (given,)
+        whole = (1,) * (self.ndim - len(counts)) + counts
+        return Expression(repeating.tile(self.affine, whole, self._said("tile", *counts)))
+
+    def repeat_interleave(self, repeats: Any, dim: int | None = None, *, axis: int | None = None) -> Expression:
+        """Every place along `dim` so many times in a row; without `dim` in the flattened array."""
+        dim = one_of("repeat_interleave", dim=dim, axis=axis)
+        said = repeats if isinstance(repeats, int) else word_of(read_array(repeats)[0])
+        wording = self._said("repeat_interleave", said, **_other(dim=(dim, None)))
+        return Expression(repeating.repeat_each(self.affine, repeats, dim, wording))
+
     # Sums along axes
+
+    def dot(self, other: object) -> Expression:
+        """`numpy.dot`: the last axis of this with the last but one of the constant, or with its only one."""
+        return _dot(self, other)
 
     def sum(self, dim: Dims = None, keepdim: bool = False, *, axis: Dims = None, keepdims: bool = False) -> Expression:
         """The sum over axes, over all without `dim`; `axis` and `keepdims` are NumPy's words for the same."""
-        dim, keepdim = one_of(dim, axis, "sum"), keepdim or keepdims
+        dim, keepdim = one_of("sum", dim=dim, axis=axis), keepdim or keepdims
         wording = self._said("sum", **_other(dim=(dim, None), keepdim=(keepdim, False)))
         return Expression(reducing.total(self.affine, dim, keepdim, wording))
 
     def mean(self, dim: Dims = None, keepdim: bool = False, *, axis: Dims = None, keepdims: bool = False) -> Expression:
         """The mean over axes, over all without `dim`; `axis` and `keepdims` are NumPy's words for the same."""
-        dim, keepdim = one_of(dim, axis, "mean"), keepdim or keepdims
+        dim, keepdim = one_of("mean", dim=dim, axis=axis), keepdim or keepdims
         wording = self._said("mean", **_other(dim=(dim, None), keepdim=(keepdim, False)))
         return Expression(reducing.mean(self.affine, dim, keepdim, wording))
 
-    def cumsum(self, dim: int) -> Expression:
-        """Running sums along `dim`."""
-        return Expression(reducing.running_sum(self.affine, dim, self._said("cumsum", dim)))
+    def cumsum(self, dim: int | None = None, *, axis: int | None = None) -> Expression:
+        """Running sums along `dim`; without `dim` over the flattened array, as NumPy has it."""
+        dim = one_of("cumsum", dim=dim, axis=axis)
+        wording = self._said("cumsum", *([] if dim is None else [dim]))
+        if dim is None:
+            flat = rearranging.reshape(self.affine, (self.size,), wording)
+            return Expression(reducing.running_sum(flat, 0, wording))
+        return Expression(reducing.running_sum(self.affine, dim, wording))
 
-    def diff(self, dim: int = -1) -> Expression:
+    def diff(self, dim: int = -1, *, axis: int | None = None) -> Expression:
         """Each entry along `dim` minus the one before it."""
+        dim = dim if axis is None else one_of("diff", dim=None if dim == -1 else dim, axis=axis)
         return Expression(reducing.differences(self.affine, dim, self._said("diff", **_other(dim=(dim, -1)))))
 
     def tril(self, diagonal: int = 0) -> Expression:
@@ -345,22 +477,65 @@ def concat(expressions: Sequence[object], dim: int = 0) -> Expression:
     return Expression(joining.concat(_parts("concat", expressions), dim))
 
 
-def _in_place_of(function: str, args: Sequence[Any], options: Mapping[str, Any]) -> Expression:
+def einsum(subscripts: str, *operands: object) -> Expression:
+    """`numpy.einsum` of expressions and constants, of which one at most has weights.
+
+    Errors: `ShapeError` for subscripts that do not fit, `NotAffineError` for a product of weights.
+    """
+    return Expression(sums.einsum(subscripts, [_affine(operand) for operand in operands]))
+
+
+def _called_by_numpy(subject: Expression, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+    """What a ufunc of NumPy means on an expression; `array += w` makes an expression of `array`."""
+    out = options.pop("out", (None,))
+    if method == "__call__" and not options and (out[0] is None or out[0] is inputs[0]):
+        return _in_place_of(ufunc.__name__, inputs, {})
+    name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+    raise missing(subject, name, dir(Expression))
+
+
+def _in_place_of(function: str, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
     """What a function of NumPy or torch means on an expression. Raises MissingOperationError where it means nothing."""
+    name = function_of(function)
     parts = args[0] if args and isinstance(args[0], list | tuple) else ()
-    if function in ("cat", "concat", "concatenate", "stack") and parts and len(args) <= 2:
-        join = stack if function == "stack" else concat
+    subject: Any = next((part for part in (*args, *parts) if isinstance(part, Expression)), "these weights")
+    if name in ("cat", "concat", "concatenate", "stack") and parts and len(args) <= 2:
+        join = stack if name == "stack" else concat
         return join(parts, *args[1:], **({"dim": options["axis"]} if "axis" in options else options))
-    if args and isinstance(args[0], Expression):
-        found = method_of(function, args[1:], options)
+    if name in OPERATORS and not options and len(args) <= 2:
+        operator, reflected = OPERATORS[name]
+        others = [arg for k, arg in enumerate(args) if k != (0 if args[0] is subject else 1)]
+        return getattr(subject, operator if args[0] is subject else reflected)(*others)
+    if name in COMPARISONS:
+        raise _no_inequality(subject, COMPARISONS[name if args[0] is subject else MIRRORED.get(name, name)])
+    if name == "einsum" and not {*options} - {"optimize"}:
+        operands = args[1] if len(args) == 2 and isinstance(args[1], list | tuple) else args[1:]
+        return einsum(args[0], *operands)
+    if name in PRODUCTS and not options and len(args) == 2:
+        return PRODUCTS[name](*args)
+    if args and args[0] is subject:
+        found = method_of(name, args[1:], options)
         if found is not None:
-            name, named = found
-            method = getattr(args[0], name)
-            check_arguments(method, args[0], args[1:], named)
-            said: Expression = method(*args[1:], **named)
-            return said
-    subject = next((part for part in (*args, *parts) if isinstance(part, Expression)), "these weights")
+            method = getattr(subject, found[0])
+            check_arguments(method, subject, args[1:], found[1])
+            return method(*args[1:], **found[1])
     raise missing(subject, function, dir(Expression))
+
+
+def _dot(left: Any, right: Any) -> Expression:
+    """`numpy.dot`, where one of the two may be sparse."""
+    if isinstance(left, Expression) and is_sparse(right):
+        return Expression.__matmul__(left, right)
+    if is_sparse(left):
+        return Expression.__rmatmul__(right, left)
+    return Expression(sums.dot(_affine(left), _affine(right)))
+
+
+PRODUCTS: Mapping[str, Callable[[Any, Any], Expression]] = {
+    "dot": _dot,
+    "inner": lambda left, right: Expression(sums.inner(_affine(left), _affine(right))),
+    "outer": lambda left, right: Expression(sums.outer(_affine(left), _affine(right))),
+}
 
 
 def _affine(value: object) -> Affine:

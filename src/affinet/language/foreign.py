@@ -12,59 +12,120 @@ from affinet.errors import MissingOperationError, NotAffineError, ShapeError
 # fmt: off
 NOT_AFFINE = frozenset((
     "abs", "absolute", "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "bitwise_and", "bitwise_or",
-    "bmm", "ceil", "clamp", "clip", "cos", "cosh", "count_nonzero", "cross", "cumprod", "det", "dot", "einsum",
-    "erf", "exp", "exp2", "expm1", "floor", "frac", "inverse", "inv", "isnan", "kron", "log", "log10", "log1p",
-    "log2", "logsumexp", "matrix_exp", "matrix_power", "max", "maximum", "median", "min", "minimum", "mode",
-    "nansum", "nonzero", "norm", "outer", "pinverse", "pow", "prod", "quantile", "reciprocal", "relu", "round",
+    "ceil", "clamp", "clip", "cos", "cosh", "count_nonzero", "cross", "cumprod", "det", "erf", "exp", "exp2", "expm1",
+    "floor", "floor_divide", "fmax", "fmin", "frac", "inv", "inverse", "isnan", "log", "log10", "log1p", "log2",
+    "logsumexp", "matrix_exp", "matrix_power", "max", "maximum", "median", "min", "minimum", "mod", "mode", "nansum",
+    "nonzero", "norm", "pinverse", "pow", "power", "prod", "quantile", "reciprocal", "relu", "remainder", "round",
     "rsqrt", "sigmoid", "sign", "sin", "sinh", "softmax", "softplus", "sort", "sqrt", "square", "std", "svd", "tan",
-    "tanh", "topk", "trunc", "unique", "var", "where",
+    "tanh", "topk", "trunc", "unique", "var",
 ))
 # fmt: on
 """Functions of arrays that no sum of weights times constants can be."""
 
+# fmt: off
 INSTEAD = {
     "add": "the operator +",
+    "add.reduce": ".sum(dim)",
+    "addmm": "a sum, C + A @ x",
     "allclose": "a rule with ==",
-    "broadcast_to": "the expression alone, which broadcasts under ==, + and *",
-    "expand": "the expression alone, which broadcasts under ==, + and *",
-    "expand_as": "the expression alone, which broadcasts under ==, + and *",
+    "average": "(x * weights).sum(dim) / weights.sum(dim)",
+    "array_equal": "a rule with ==",
+    "append": "affinet.concat([...])",
+    "bmm": "the operator @",
+    "chunk": "slices such as [0:2]",
+    "expand_as": ".expand(*other.shape)",
+    "gather": "an index with arrays, such as [[0, 2], [1, 1]]",
     "hstack": "affinet.concat([...], dim=1)",
+    "index_select": "an index with an array, such as [[0, 2]]",
+    "kron": 'affinet.einsum("ij,kl->ikjl", ...).reshape(...)',
+    "linear": "x @ w.T + b",
     "matmul": "the operator @",
-    "movedim": ".permute(...)",
+    "masked_select": "an index with a mask, such as [mask]",
+    "mm": "the operator @",
     "mul": "the operator *",
     "multiply": "the operator *",
     "mv": "the operator @",
-    "mm": "the operator @",
     "narrow": "slices such as [0:2]",
     "numel": ".size",
-    "ravel": ".flatten()",
+    "pad": "affinet.concat([...]) with constants",
     "select": "an index such as [0]",
     "split": "slices such as [0:2]",
     "sub": "the operator -",
     "subtract": "the operator -",
-    "squeeze": ".reshape(...)",
     "swapaxes": ".transpose(i, j)",
+    "take": "an index with an array, such as [[0, 2]]",
+    "tensordot": 'affinet.einsum("ij,jk->ik", ...)',
     "t": ".T",
-    "unsqueeze": "an index with None, such as [None]",
+    "unbind": "the expression itself, which yields its rows",
     "view": ".reshape(...)",
     "vstack": "affinet.concat([...], dim=0)",
+    "where": "mask * x + (1 - mask) * y",
 }
 
-POSITIONAL = {"cumsum": 1, "flip": 1, "mean": 1, "permute": 1, "reshape": 1, "roll": 2, "sum": 1, "transpose": 2}
+# fmt: on
+
+OPERATORS = {
+    "add": ("__add__", "__radd__"),
+    "div": ("__truediv__", "__rtruediv__"),
+    "divide": ("__truediv__", "__rtruediv__"),
+    "eq": ("__eq__", "__eq__"),
+    "equal": ("__eq__", "__eq__"),
+    "bmm": ("__matmul__", "__rmatmul__"),
+    "matmul": ("__matmul__", "__rmatmul__"),
+    "mm": ("__matmul__", "__rmatmul__"),
+    "mul": ("__mul__", "__rmul__"),
+    "multiply": ("__mul__", "__rmul__"),
+    "mv": ("__matmul__", "__rmatmul__"),
+    "neg": ("__neg__", ""),
+    "negative": ("__neg__", ""),
+    "positive": ("__pos__", ""),
+    "sub": ("__sub__", "__rsub__"),
+    "subtract": ("__sub__", "__rsub__"),
+    "true_divide": ("__truediv__", "__rtruediv__"),
+}
+"""Functions that are operators: the method of the left operand, and that of the right one."""
+
+COMPARISONS = {"greater": ">", "greater_equal": ">=", "less": "<", "less_equal": "<=", "not_equal": "!="}
+COMPARISONS |= {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "ne": "!="}
+MIRRORED = {"greater": "less", "greater_equal": "less_equal", "less": "greater", "less_equal": "greater_equal"}
+"""What a comparison says of its right side, where NumPy calls a function with the expression there."""
+
+SAME = {
+    "broadcast_to": "expand",
+    "expand_dims": "unsqueeze",
+    "moveaxis": "movedim",
+    "ravel": "flatten",
+    "repeat": "repeat_interleave",
+    "swapaxes": "transpose",
+    "swapdims": "transpose",
+}
+"""Functions of another name than the method that means the same. (`repeat` is NumPy's: torch has a method only.)"""
+
+POSITIONAL = {"cumsum": 1, "expand": 1, "flip": 1, "mean": 1, "movedim": 2, "permute": 1, "repeat_interleave": 2}
+POSITIONAL |= {"reshape": 1, "roll": 2, "rot90": 2, "squeeze": 1, "sum": 1, "tile": 1, "transpose": 2, "unsqueeze": 1}
 """Functions that NumPy, torch and an expression share, and how many arguments after the array mean the same in all."""
 
 BY_NAME = ("diagonal", "diff", "flatten", "trace", "tril", "triu")
 """Those whose arguments come in another order; with names they mean the same."""
 
-INNER = ("affine", "constant", "epsilon", "terms")
+INNER = ("affine", "constant", "epsilon", "keys", "terms")
 """What planning reads off an expression, and no operation."""
 
-RENAMED = {"axis": "dim", "axis1": "dim1", "axis2": "dim2", "keepdims": "keepdim", "k": "diagonal", "shifts": "shift"}
+RENAMED = {"axis1": "dim1", "axis2": "dim2", "keepdims": "keepdim", "size": "shape", "newshape": "shape"}
+"""Words of NumPy's and torch's functions for options of the methods."""
+
+OWN_WORDS = {
+    "rot90": {"axes": "dims"},
+    "tile": {"reps": "dims"},
+    "tril": {"k": "diagonal"},
+    "triu": {"k": "diagonal"},
+}
+"""Words that mean something else in other functions."""
 
 
 def missing(subject: object, name: str, known: Iterable[str]) -> MissingOperationError:
     """The error for an operation that expressions do not have."""
-    name = name.removeprefix("linalg_")
+    name = function_of(name)
     if name in NOT_AFFINE:
         return MissingOperationError(NotAffineError.function(name, subject).message)
     names = sorted(each for each in known if not each.startswith("_") and each not in INNER)
@@ -86,10 +147,17 @@ def method_of(function: str, arguments: Sequence[Any], options: Mapping[str, Any
 
     None where there is none, or where positional arguments mean different things in NumPy, torch and here.
     """
-    most = POSITIONAL.get(function, 0)
-    if (function not in POSITIONAL and function not in BY_NAME) or len(arguments) > most:
+    name = SAME.get(function, function)
+    if (name not in POSITIONAL and name not in BY_NAME) or len(arguments) > POSITIONAL.get(name, 0):
         return None
-    return function, {RENAMED.get(name, name): value for name, value in options.items()}
+    renamed = RENAMED | OWN_WORDS.get(name, {})
+    return name, {renamed.get(option, option): value for option, value in options.items()}
+
+
+def function_of(name: str) -> str:
+    """The plain name of a function of NumPy or torch: `linalg_norm` is `norm`, `__eq__` is `eq`."""
+    bare = name[2:-2] if name.startswith("__") and name.endswith("__") else name
+    return bare.removeprefix("linalg_")
 
 
 def check_arguments(
@@ -107,8 +175,10 @@ def check_arguments(
         ) from None
 
 
-def one_of(dim: Any, axis: Any, function: str) -> Any:
-    """`axis` is NumPy's word for `dim`; both at once are one too many."""
-    if dim is not None and axis is not None:
-        raise ShapeError(f"{function} was given dim={dim!r} and axis={axis!r}, which mean the same; give one of them.")
-    return dim if axis is None else axis
+def one_of(function: str, **words: Any) -> Any:
+    """The value of the one word that was given, of several that mean the same; None where none was."""
+    given = {word: value for word, value in words.items() if value is not None}
+    if len(given) > 1:
+        said = " and ".join(f"{word}={value!r}" for word, value in given.items())
+        raise ShapeError(f"{function} was given {said}, which mean the same; give one of them.")
+    return next(iter(given.values()), None)

@@ -102,6 +102,34 @@ def roll(affine: Affine, shift: object, dim: object, wording: Wording) -> Affine
     return reworded(affine, wording)
 
 
+def quarter_turns(affine: Affine, turns: object, dims: object, wording: Wording) -> Affine:
+    """The plane of two axes turned by so many right angles, from the first towards the second, as `numpy.rot90`.
+
+    Errors: `ShapeError` unless two different axes are named.
+    """
+    axes = checked_axes(affine, dims, wording)
+    if len(axes) != 2:
+        raise ShapeError(f"in ({say(wording)}) a turn needs two different axes.")
+    first, second = axes
+    turned = checked_integer(turns, wording) % 4
+    if turned == 1:
+        return swap(flip(affine, second, wording), first, second, wording)
+    if turned == 3:
+        return flip(swap(affine, first, second, wording), second, wording)
+    return flip(affine, axes if turned else (), wording)
+
+
+def move_axes(affine: Affine, source: object, destination: object, wording: Wording) -> Affine:
+    """The axes `source` at the places `destination`, the others in their order."""
+    old, new = (checked_axes(affine, () if dims is None else dims, wording) for dims in (source, destination))
+    if len(old) != len(new) or not old:
+        raise ShapeError(f"in ({say(wording)}) {len(old)} axes are moved to {len(new)} places; name a place for each.")
+    order = [axis for axis in range(len(affine.shape)) if axis not in old]
+    for place, axis in sorted(zip(new, old, strict=True)):
+        order.insert(place, axis)
+    return permute(affine, order, wording)
+
+
 def diagonal(affine: Affine, offset: object, dim1: object, dim2: object, wording: Wording) -> Affine:
     """The entries at `[…, i, …, i + offset, …]`; their axis comes last."""
     first, second = checked_axis(affine, dim1, wording), checked_axis(affine, dim2, wording)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from affinet.errors import AffinetError
 from affinet.language import families
-from affinet.language.expression import Constraint, Expression, concat, stack
+from affinet.language.expression import Constraint, Expression, concat, einsum, stack
 from affinet.language.weights import Weights, find, find_child
 
 ROOT = "w"
@@ -34,21 +34,30 @@ METHODS: dict[str, Callable[..., Expression]] = {
         Expression.cumsum,
         Expression.diagonal,
         Expression.diff,
+        Expression.dot,
+        Expression.expand,
         Expression.flatten,
         Expression.flip,
         Expression.mean,
+        Expression.movedim,
         Expression.permute,
+        Expression.repeat,
+        Expression.repeat_interleave,
         Expression.reshape,
         Expression.roll,
+        Expression.rot90,
+        Expression.squeeze,
         Expression.sum,
+        Expression.tile,
         Expression.trace,
         Expression.transpose,
         Expression.tril,
         Expression.triu,
+        Expression.unsqueeze,
     )
 }
 
-FUNCTIONS: dict[str, Callable[..., Expression]] = {"concat": concat, "stack": stack}
+FUNCTIONS: dict[str, Callable[..., Expression]] = {"concat": concat, "einsum": einsum, "stack": stack}
 
 FAMILIES: dict[str, Callable[..., Constraint]] = {
     family.__name__: family
@@ -227,7 +236,10 @@ def _called(node: ast.Call, function: Callable[..., Any], subjects: list[Any], w
     for argument in node.args:
         if isinstance(argument, ast.Starred):
             raise Misread(argument, "a `*` before an argument is not part of the language")
-    positional = [_read(argument, weights) for argument in node.args]
+    positional = [
+        _text(argument) if function is einsum and k == 0 else _read(argument, weights)
+        for k, argument in enumerate(node.args)
+    ]
     options: dict[str, Any] = {}
     for keyword in node.keywords:
         if keyword.arg is None:
@@ -240,6 +252,13 @@ def _called(node: ast.Call, function: Callable[..., Any], subjects: list[Any], w
         takes = ", ".join(list(signature.parameters)[len(subjects) :])
         raise Misread(node, f"{function.__name__}: {error}. It takes ({takes})") from None
     return _attempt(node, function, *subjects, *positional, **options)
+
+
+def _text(node: ast.expr) -> str:
+    """The subscripts of einsum, the one text that is an argument."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    raise Misread(node, 'einsum takes its subscripts first, in quotes: einsum("ij->i", …)')
 
 
 def _signed(node: ast.UnaryOp, weights: Weights) -> Any:
