@@ -88,20 +88,6 @@ def a_report_of_a_number() -> None:
 
 
 @case(
-    UserWarning,
-    "A custom optimizer with weight decay.",
-    "Say `decay='coupled'` or `decay='decoupled'`.",
-    foreign="(?<=^)[\\w.<>]+(?=Mine)",
-)
-def an_unknown_optimizer_with_decay() -> None:
-    class Mine(optim.SGD):
-        pass
-
-    model = nn.Linear(3, 2)
-    affinet.project(model, Mine(model.parameters(), lr=0.1, weight_decay=0.1), zero_sums(model))
-
-
-@case(
     ConvergenceWarning,
     "Equations that nearly follow from others.",
     "Drop them, or round their coefficients.",

@@ -171,20 +171,36 @@ def test_stepping_one_alone_stays_feasible() -> None:
         assert worst(handle) < 1e-13
 
 
-def test_stepping_one_alone_for_long_ends_at_no_joint_optimum() -> None:
-    """The others' gradients missing, it follows its own part of `P g` only: documented, and not the optimum."""
-    net, steps = Net(), 800
+def test_stepping_one_alone_while_gradients_of_the_others_are_missing_is_refused() -> None:
+    """It would follow its own part of `P g` and end at no joint optimum."""
+    net = Net()
     optimizers = pair(net)
-    handle = affinet.project(net, optimizers, rules_for(net))
-    schedule = cooled(optimizers[:1], steps, 2.0)[0]
-    for _ in range(steps):
-        backward(net)
-        for parameter in net.second.parameters():
-            parameter.grad = None
+    affinet.project(net, optimizers, rules_for(net))
+    backward(net)
+    for parameter in net.second.parameters():
+        parameter.grad = None
+    before, gradients = weights(net), [p.grad.clone() for p in net.first.parameters()]  # type: ignore[union-attr]
+    with pytest.raises(affinet.errors.GradientError, match=r"Adam steps before .* second\.bias, second\.weight, whose"):
         optimizers[0].step()
-        schedule.step()
-    assert worst(handle) < 1e-13
-    assert far(net, optimum()) > 0.1
+    assert same(weights(net), before)
+    assert same([p.grad for p in net.first.parameters() if p.grad is not None], gradients)
+
+
+def test_gradients_may_be_cleared_as_soon_as_their_optimizer_has_stepped() -> None:
+    """The second optimizer finds its own part of the joint projection, and projects nothing anew."""
+    ends = []
+    for early in (False, True):
+        net = Net()
+        optimizers = pair(net)
+        affinet.project(net, optimizers, rules_for(net))
+        for _ in range(20):
+            backward(net)
+            for one in optimizers:
+                one.step()
+                if early:
+                    one.zero_grad()
+        ends.append(weights(net))
+    assert same(*ends)
 
 
 def test_alternating_training_with_all_gradients_reaches_the_joint_optimum() -> None:

@@ -1,9 +1,61 @@
-"""Which optimizers keep rules now."""
+"""Which optimizers keep rules now, and on which parameters."""
 
 from __future__ import annotations
 
-from weakref import WeakSet
+import gc
+from collections.abc import Iterable, Mapping
+from weakref import WeakKeyDictionary, ref
 
+import torch
 from torch import optim
 
-ATTACHED: WeakSet[optim.Optimizer] = WeakSet()
+from affinet.errors import AttachError
+from affinet.training.nesting import held_by
+
+ATTACHED: WeakKeyDictionary[optim.Optimizer, tuple[ref[torch.nn.Parameter], ...]] = WeakKeyDictionary()
+"""The parameters that the rules of an optimizer constrain, by optimizer; wrappers around one count as it."""
+
+
+def check_unattached(optimizers: Iterable[optim.Optimizer], constrained: Mapping[str, torch.nn.Parameter]) -> None:
+    """Raise AttachError where an optimizer keeps rules already, or would move weights that another keeps on rules."""
+    optimizers = tuple(optimizers)
+    if any(one in ATTACHED for one in optimizers):
+        raise AttachError(
+            "this optimizer already keeps rules. Give all rules to one affinet.project call, or take the first off "
+            "with handle.remove()."
+        )
+    if _shared(optimizers, constrained):
+        gc.collect()  # an optimizer that nothing but a cycle holds (a scheduler's) does not step any more
+    for other, names in _shared(optimizers, constrained):
+        raise AttachError(
+            f"another optimizer ({type(other).__name__}) keeps rules over {', '.join(names)}: each would move the "
+            f"weights off the rules of the other. Give both optimizers and all rules to one affinet.project call, or "
+            f"take the earlier rules off with handle.remove()."
+        )
+
+
+def attach(optimizers: Iterable[optim.Optimizer], constrained: Iterable[torch.nn.Parameter]) -> None:
+    """Remember that these optimizers keep rules over these parameters."""
+    held = tuple(ref(parameter) for parameter in constrained)
+    ATTACHED.update(dict.fromkeys(optimizers, held))
+
+
+def detach(optimizers: Iterable[optim.Optimizer]) -> None:
+    """Forget it; one that kept no rules is passed over."""
+    for optimizer in optimizers:
+        ATTACHED.pop(optimizer, None)
+
+
+def _shared(
+    optimizers: tuple[optim.Optimizer, ...], constrained: Mapping[str, torch.nn.Parameter]
+) -> list[tuple[optim.Optimizer, list[str]]]:
+    """Optimizers that keep rules over a parameter that these hold, or hold one that is to be constrained."""
+    held = set().union(*(held_by(one) for one in optimizers))
+    names = {id(parameter): name for name, parameter in constrained.items()}
+    found = []
+    for other, kept in list(ATTACHED.items()):
+        theirs = {id(parameter) for one in kept if (parameter := one()) is not None}
+        clash = (theirs & held) | (names.keys() & held_by(other))
+        if clash:
+            found.append((other, sorted(names.get(one, "a weight of no rule of this call") for one in clash)))
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from weakref import ref
 
@@ -45,14 +45,19 @@ def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mappi
     missing = [name for name, parameter in constrained.items() if id(parameter) not in held]
     if not missing:
         return
+    sharded = (
+        " The optimizer inside a ZeroRedundancyOptimizer holds a part of them: attach to the outer one."
+        if torch.distributed.is_available() and torch.distributed.is_initialized()
+        else ""
+    )
     if len(missing) == len(constrained):
         raise AttachError(
             f"the optimizer holds none of the constrained parameters ({_listed(missing)}). Was it made from another "
-            f"model, from a copy, or before the parameters were replaced? Make it from this model's parameters."
+            f"model, from a copy, or before the parameters were replaced? Make it from this model's parameters.{sharded}"
         )
     raise AttachError(
         f"the rules couple parameters that the optimizer does not hold: {_listed(missing)}. Give them to the "
-        f"optimizer, or freeze them (requires_grad_(False)) to make them constants at their present value."
+        f"optimizer, or freeze them (requires_grad_(False)) to make them constants at their present value.{sharded}"
     )
 
 
@@ -78,6 +83,21 @@ def check_places(places: tuple[Place, ...]) -> None:
                 f"optimizer nor the rules reach. The step was not taken. Call handle.remove(), make a new optimizer "
                 f"from model.parameters(), and attach again; or load without assign=True."
             )
+
+
+def check_stepped_alone(optimizer: optim.Optimizer, missing: Iterable[str], *, in_backward: bool) -> None:
+    """Raise GradientError naming gradients that another optimizer's step or the backward pass has yet to bring."""
+    names = sorted(missing)
+    if not names:
+        return
+    when = "inside the backward pass" if in_backward else "before the others have gradients"
+    raise GradientError(
+        f"{type(optimizer).__name__} steps {when}, and rules couple its weights to {_listed(names)}, whose "
+        f"gradient{'s are' if len(names) > 1 else ' is'} not there yet: a step by a part of the gradients leads to "
+        f"another point than the optimum. Step all optimizers after backward() has ended; hold weights that are not to "
+        f"move by requires_grad_(False); give a weight that is not used in this step a gradient of zeros "
+        f"(zero_grad(set_to_none=False)); or train with affinet.reparametrize. The step was not taken."
+    )
 
 
 def check_gradients(gradients: Mapping[str, Tensor | None]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import optim
 
 from affinet.errors import AttachError, callers_line
+from affinet.training.probing import ProbeError, couples_decay
 
 Decay = Literal["coupled", "decoupled"]
 
@@ -22,7 +23,8 @@ then rules. LBFGS and Rprop have no decay."""
 def decay_kind(optimizer: optim.Optimizer, said: Decay | None) -> Decay:
     """Whether an optimizer's weight decay enters its gradient (`said` overrides).
 
-    Warns for an optimizer that is not torch.optim's own, has weight decay, and about which nothing was said.
+    One that is not torch.optim's own and has weight decay is asked: a copy of it runs on a few numbers. Warns where
+    that tells nothing and nothing was said.
     """
     if said is not None:
         if not isinstance(said, str) or said not in get_args(Decay):
@@ -35,8 +37,12 @@ def decay_kind(optimizer: optim.Optimizer, said: Decay | None) -> Decay:
         if kind.__name__ in DECOUPLED:
             return "decoupled"
     if any(_rate(group) for group in optimizer.param_groups):
+        try:
+            return "coupled" if _couples(optimizer) else "decoupled"
+        except ProbeError:
+            pass
         warnings.warn(
-            f"{kind.__module__}.{kind.__qualname__} has weight decay, and affinet does not know whether it "
+            f"{kind.__module__}.{kind.__qualname__} has weight decay, and affinet could not learn whether it "
             f"adds it to the gradient. Taken as decoupled (as in AdamW); say affinet.project(..., decay='coupled') if "
             f"it adds λ·w to the gradient, or decay='decoupled' to silence this.",
             stacklevel=callers_line(),
@@ -56,6 +62,12 @@ def signed_rates(optimizer: optim.Optimizer, names: Mapping[int, str]) -> dict[s
             signed = -rate if group.get("maximize") else rate
             rates.update({names[id(p)]: signed for p in group["params"] if id(p) in names})
     return rates
+
+
+def _couples(optimizer: optim.Optimizer) -> bool:
+    """Raises ProbeError."""
+    group = next(group for group in optimizer.param_groups if _rate(group))
+    return couples_decay(optimizer, group["params"][0], group)
 
 
 def _rate(group: Mapping[str, Any]) -> float:

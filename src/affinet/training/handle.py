@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableSet
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import torch
@@ -14,6 +14,7 @@ from affinet.report.cost import CostReport, cost_report
 from affinet.report.observation import Observer
 from affinet.structure.lookup.naming import counted
 from affinet.structure.plan import Plan
+from affinet.training.attached import detach
 from affinet.training.sandwich import Sandwich
 from affinet.training.watching import Watch
 
@@ -26,13 +27,10 @@ class Handle:
     optimizer carry no rules: ask `handle.attached_to(optimizer)`.
     """
 
-    def __init__(
-        self, plan: Plan, sandwich: Sandwich, moved: Mapping[str, float], attached: MutableSet[optim.Optimizer]
-    ) -> None:
+    def __init__(self, plan: Plan, sandwich: Sandwich, moved: Mapping[str, float]) -> None:
         self.plan = plan
         self.moved = dict(moved)
         self._sandwich = sandwich
-        self._attached = attached
 
     @property
     def projector(self) -> Projector:
@@ -110,8 +108,7 @@ class Handle:
 
     def remove(self) -> None:
         """Take every hook away; the weights stay where they are. Removing twice is no error."""
-        for optimizer in self._sandwich.detach():
-            self._attached.discard(optimizer)
+        detach(self._sandwich.detach())
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing but the names of the rules: all that a step depends on is in the model and the optimizer."""

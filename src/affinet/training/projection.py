@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import optim
 
 from affinet.errors import AttachError
-from affinet.kernels.torch.projector import Projector, check
+from affinet.kernels.torch.projector import check
 from affinet.language.constraint import Constraint
 from affinet.language.modules import parameters_of
 from affinet.structure.plan import Plan, plan
-from affinet.training.attached import ATTACHED
+from affinet.training.attached import attach, check_unattached
 from affinet.training.attaching import check_optimizers, places_of
 from affinet.training.decay import Decay
 from affinet.training.freezing import Freezing
 from affinet.training.handle import Handle
+from affinet.training.nesting import nest
+from affinet.training.own_weights import KeptWeights
 from affinet.training.sandwich import Metric, Sandwich
+from affinet.training.settling import settle
 
 
 def project(
@@ -58,43 +61,22 @@ def project(
     if len({id(one) for one in optimizers}) < len(optimizers):
         raise AttachError("the same optimizer is in the list twice. Give each optimizer once.")
     check_optimizers(optimizers, {})
-    if any(one in ATTACHED for one in optimizers):
-        raise AttachError(
-            "this optimizer already keeps rules. Give all rules to one affinet.project call, or take the first off "
-            "with handle.remove()."
-        )
     compiled = rules if isinstance(rules, Plan) else plan(rules)
     parameters = parameters_of(model, [parameter.name for parameter in compiled.parameters])
     check(compiled, parameters)
     used = {parameter.name: parameters[parameter.name] for parameter in compiled.parameters}
+    nests = tuple(nest(one, map(id, used.values())) for one in optimizers)
+    everyone = [one for found in nests for one in found.all]
+    check_unattached(everyone, used)
     freezing = Freezing(compiled, used, places_of(model, used))
-    sandwich = Sandwich(freezing, optimizers, metric, decay, check_finite)
+    sandwich = Sandwich(freezing, nests, KeptWeights(nests, used), metric, decay, check_finite)
     freezing.warn_of_idle(sandwich.trained)
-    moved = _settled(sandwich.projector, sandwich.parameters)
+    moved = settle(sandwich.projector, sandwich.parameters)
+    sandwich.settle_kept()
     sandwich.attach()
-    ATTACHED.update(optimizers)
-    return Handle(compiled, sandwich, moved, ATTACHED)
+    attach(everyone, used.values())
+    return Handle(compiled, sandwich, moved)
 
 
 def _listed(optimizer: optim.Optimizer | Iterable[optim.Optimizer]) -> tuple[optim.Optimizer, ...]:
     return tuple(optimizer) if isinstance(optimizer, Iterable) else (optimizer,)
-
-
-def _settled(projector: Projector, parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, float]:
-    """Move the weights to the nearest feasible point; the distance by parameter."""
-    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    projector.project_(parameters, passes=2)
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            if not bool(torch.isfinite(parameter).all()):
-                for each, there in before.items():
-                    parameters[each].copy_(there)
-                raise AttachError(
-                    f"the nearest point that satisfies the rules has numbers that {name} cannot hold in "
-                    f"{parameter.dtype}: a right-hand side is out of its range. Nothing was changed; use a wider dtype "
-                    f"or other right-hand sides."
-                )
-        return {
-            name: float(torch.linalg.vector_norm(parameter.double() - before[name].double()))
-            for name, parameter in parameters.items()
-        }

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, Protocol
 from weakref import ref
 
 import torch
 from torch import Tensor, optim
+from torch.utils.hooks import RemovableHandle
 
 from affinet.errors import GradientError
 from affinet.kernels.torch.projector import Projector
 from affinet.structure.plan import Plan
-from affinet.training.attaching import check_finite_gradients, check_gradients, check_optimizers, check_places
+from affinet.training.attaching import (
+    check_finite_gradients,
+    check_gradients,
+    check_optimizers,
+    check_places,
+    check_stepped_alone,
+)
 from affinet.training.capture import Capture
 from affinet.training.decay import Decay, decay_kind, signed_rates
 from affinet.training.freezing import Freezing, Trained
 from affinet.training.metric import check_metric, metric_of
+from affinet.training.missing import Couplings, StandIns
+from affinet.training.nesting import Nest, held_by
+from affinet.training.own_weights import KeptWeights
+from affinet.training.stillness import Snapshot
 
 Metric = Literal["euclidean", "optimizer"]
 
@@ -47,29 +60,37 @@ class Sandwich:
     is only which gradients are projected already, by their version.
 
     Several optimizers: the first to step projects all gradients, since rules may couple them; the others find theirs
-    projected. Hooks that fire twice (a subclass whose `step` calls `super().step()`) find the same.
+    projected. Hooks that fire twice (a subclass whose `step` calls `super().step()`) find the same. Of an optimizer
+    inside another the inner one is followed, and what the outer one does to the weights after it is projected too.
     """
 
     def __init__(
         self,
         freezing: Freezing,
-        optimizers: tuple[optim.Optimizer, ...],
+        nests: tuple[Nest, ...],
+        kept: KeptWeights,
         metric: Metric,
         decay: Decay | None,
         check_finite: bool,
     ) -> None:
         self._freezing = freezing
+        optimizers = tuple(one.stepper for one in nests)
         self._optimizers = [ref(optimizer) for optimizer in optimizers]
+        self._wrappers = [[ref(wrapper) for wrapper in one.wrappers] for one in nests]
+        self._moving = [(place, ref(wrapper)) for place, one in enumerate(nests) for wrapper in one.moving]
+        self._kept = kept
         self._metric = metric
         self._check_finite = check_finite
         self._removers: list[Callable[[], None]] = []
         self._projected: Marks = {}
         self._early: Marks = {}
         self._waiting: set[int] = set()
+        self._stand_ins = StandIns()
+        self._snapshot: Snapshot | None = None
         self._onlookers: tuple[Onlooker, ...] = ()
         self._take(freezing.trained(optimizers, self._check))
         self._steppers = frozenset(map(id, optimizers))
-        self._coupled = [decay_kind(optimizer, decay) == "coupled" for optimizer in optimizers]
+        self._coupled = [decay_kind(one.core, decay) == "coupled" for one in nests]
 
     @property
     def projector(self) -> Projector:
@@ -115,28 +136,32 @@ class Sandwich:
         return any(group.get("maximize") for one in self._living() for group in one.param_groups)
 
     def holds(self, optimizer: optim.Optimizer) -> bool:
-        """Whether the hooks are on this very optimizer."""
-        return self.attached and any(one() is optimizer for one in self._optimizers)
+        """Whether the rules are kept through the steps of this very optimizer."""
+        return self.attached and any(one is optimizer for one in self._nested())
 
     def attach(self) -> None:
         """Register the hooks on every optimizer."""
-        for one in self._optimizers:
-            optimizer = one()
-            assert optimizer is not None
-            # A compiled step runs the hooks as they are: traced, they would break into a graph for every block.
-            self._removers += [
-                optimizer.register_step_pre_hook(torch.compiler.disable(self._before)).remove,
-                optimizer.register_step_post_hook(torch.compiler.disable(self._after)).remove,
-            ]
+        # A compiled step runs the hooks as they are: traced, they would break into a graph for every block.
+        for optimizer in self._living():
+            self._removers.append(optimizer.register_step_pre_hook(torch.compiler.disable(self._before)).remove)
+            self._removers.append(_first(optimizer.register_step_post_hook(torch.compiler.disable(self._after))).remove)
+        for place, found in self._moving:
+            if (wrapper := found()) is not None:
+                settle = torch.compiler.disable(partial(self._after_wrapper, place))
+                self._removers.append(_first(wrapper.register_step_post_hook(settle)).remove)
 
     def detach(self) -> list[optim.Optimizer]:
-        """Take all hooks away; the optimizers that they were on, none the second time."""
+        """Take all hooks away; the optimizers that kept the rules, none the second time."""
         if not self._removers:
             return []
         for remove in self._removers:
             remove()
         self._removers.clear()
-        return list(self._living())
+        return self._nested()
+
+    def settle_kept(self) -> None:
+        """Move the weights that optimizers keep in their state to the nearest feasible points."""
+        self._kept.project_(self.projector, self.parameters)
 
     def show(self, onlooker: Onlooker) -> None:
         """Let somebody see every step from now on."""
@@ -158,6 +183,7 @@ class Sandwich:
         gradients = self._gradients()
         if _unwritten(self._early, gradients):
             return
+        gradients = self._complete(gradients, self._early, None)
         rates = self._rates()
         if not _same(self._early, gradients):
             self.capture.take(gradients, rates, None, wanted=self._wanted())
@@ -174,7 +200,9 @@ class Sandwich:
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._prepare(optimizer)
+            self._snapshot = Snapshot(optimizer, self.parameters)
             return None
+        self._snapshot = None
         wrapped = self._wrapped(optimizer, closure)
         if "closure" in kwargs:
             return args, {**kwargs, "closure": wrapped}
@@ -198,6 +226,8 @@ class Sandwich:
         if _unwritten(self._projected, gradients):
             return
         scale = self._scale(optimizer)
+        if not self.in_metric:
+            gradients = self._complete(gradients, early, optimizer)
         rates = self._rates()
         # What was projected before clipping was captured then, as it was.
         if not _same(early, gradients):
@@ -206,22 +236,69 @@ class Sandwich:
             self.projector.project_gradients_(gradients, self.parameters, rates, scale)
             self._projected, self._waiting = _marks(gradients), set(self._steppers)
 
+    def _complete(
+        self, gradients: dict[str, Tensor | None], early: Marks, optimizer: optim.Optimizer | None
+    ) -> dict[str, Tensor | None]:
+        """The gradients with zeros for missing ones that rules couple to others: the projection gives them their part.
+
+        Raises GradientError where `optimizer` steps and the gradient will come later, for another one.
+        """
+        if self._stand_ins and not _same(early, gradients):
+            self._stand_ins.take_away()
+            gradients = self._gradients()
+        if optimizer is not None and len(self._optimizers) > 1 and _in_backward():
+            others = self.parameters.keys() - self._held(optimizer)
+            check_stepped_alone(optimizer, self._couplings.of(others), in_backward=True)
+        missing = [name for name, gradient in gradients.items() if gradient is None]
+        if not missing or len(missing) == len(gradients):
+            return gradients
+        coupled = self._couplings.of(missing)
+        if optimizer is not None and coupled:
+            backward = _in_backward()
+            late = coupled.keys() if backward else coupled.keys() - self._held(optimizer)
+            check_stepped_alone(optimizer, late, in_backward=backward)
+        put = {name: self._stand_ins.put(name, self.parameters[name], mask) for name, mask in coupled.items()}
+        return {**gradients, **put}
+
     def _after(self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        ours = self._held(optimizer) if self._stand_ins else {}
+        self._stand_ins.put_back(ours)
+        skipped = getattr(optimizer, "found_inf", None)
+        onlookers = self._onlookers
+        for onlooker in onlookers:
+            onlooker.stepped(self._place(optimizer))
+        snapshot, self._snapshot = self._snapshot, None
+        left = frozenset() if snapshot is None else snapshot.left()
+        if not left.issuperset(self.parameters):
+            self._settle(skipped)
+        if snapshot is not None and left:
+            snapshot.put_back(left, self._couplings)
+        self._stand_ins.put_back(ours)
+        for onlooker in onlookers:
+            onlooker.closes(self._place(optimizer), skipped)
         # What was projected counts as such until all have stepped: then anybody may write new gradients, also where no
         # version tells (`.data`, arrays that share their memory).
         self._waiting.discard(id(optimizer))
         if not self._waiting:
             self._projected = {}
-        skipped = getattr(optimizer, "found_inf", None)
-        onlookers = self._onlookers
-        for onlooker in onlookers:
-            onlooker.stepped(self._place(optimizer))
+            self._stand_ins.close()
+
+    def _after_wrapper(
+        self, place: int, wrapper: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """What a wrapper made of the weights after the step inside it is projected too."""
+        self._settle(None)
+        for onlooker in self._onlookers:
+            onlooker.closes(place, None)
+
+    def _settle(self, skipped: Tensor | None) -> None:
+        """Weights, and those that optimizers keep, go to the nearest feasible point."""
         if self.in_metric:
             self.projector.project_in_metric_(self.parameters, metric_of(self._living(), self.parameters), skipped)
         else:
             self.projector.project_(self.parameters, skipped=skipped)
-        for onlooker in onlookers:
-            onlooker.closes(self._place(optimizer), skipped)
+        if self._kept:
+            self._kept.project_(self.projector, self.parameters, skipped)
 
     def _follow(self) -> None:
         """Look whether parameters were replaced, frozen or thawed since the last step."""
@@ -233,6 +310,7 @@ class Sandwich:
         self._trained = trained
         self._names = {id(parameter): name for name, parameter in trained.parameters.items()}
         self.capture = Capture(trained.parameters)
+        self._couplings = Couplings(trained.projector, trained.parameters)
         self._projected, self._early = {}, {}
 
     def _check(self, plan: Plan, parameters: Mapping[str, torch.nn.Parameter]) -> None:
@@ -243,6 +321,16 @@ class Sandwich:
 
     def _living(self) -> tuple[optim.Optimizer, ...]:
         return tuple(one for found in self._optimizers if (one := found()) is not None)
+
+    def _held(self, optimizer: optim.Optimizer) -> dict[str, torch.nn.Parameter]:
+        """The constrained parameters that one of the optimizers holds."""
+        held = held_by(optimizer)
+        return {name: parameter for name, parameter in self.parameters.items() if id(parameter) in held}
+
+    def _nested(self) -> list[optim.Optimizer]:
+        """The optimizers with those around them."""
+        found = [*self._optimizers, *(wrapper for wrappers in self._wrappers for wrapper in wrappers)]
+        return [optimizer for one in found if (optimizer := one()) is not None]
 
     def _wanted(self) -> bool:
         return any(onlooker.wants_gradients() for onlooker in self._onlookers)
@@ -288,7 +376,24 @@ def _same(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
 
 
 def _unwritten(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
-    """Whether these very gradients were marked and nobody has written to them since."""
-    return _same(marks, gradients) and all(
-        marks[name][1] == g._version for name, g in gradients.items() if g is not None
+    """Whether the gradients that are there were all marked and nobody has written to them since.
+
+    Others may be missing now: a loop may clear those of an optimizer that has stepped before the next one steps.
+    """
+    present = {name: g for name, g in gradients.items() if g is not None}
+    return bool(present) and all(
+        name in marks and marks[name][0]() is g and marks[name][1] == g._version for name, g in present.items()
     )
+
+
+def _first(handle: RemovableHandle) -> RemovableHandle:
+    """Run a hook before those that were registered earlier: they are to see weights on the rules."""
+    hooks = handle.hooks_dict_ref()
+    if isinstance(hooks, OrderedDict):
+        hooks.move_to_end(handle.id, last=False)
+    return handle
+
+
+def _in_backward() -> bool:
+    """Whether the backward pass is running: what torch's own module tracker asks."""
+    return bool(torch._C._current_graph_task_id() != -1)

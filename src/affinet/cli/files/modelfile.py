@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from affinet.cli.words import did_you_mean, one_paragraph
 from affinet.errors import ModelFileError
-from affinet.report.verification import Rounding, Weight
+from affinet.report.verification import Weight
 from affinet.system.files import unreadable
 from affinet.system.layout import Layout
+from affinet.training.settling import weight_of
 
 LONGEST_INDEX = 2**25
 """Bytes of an index: some hundred thousand weights; reading one takes some twenty times as much memory."""
@@ -52,7 +52,7 @@ class ModelFile:
 
     def weights(self, names: frozenset[str]) -> Mapping[str, Weight]:
         """These weights, read now."""
-        return {name: _weight(self.holders[name].get_tensor(name)) for name in names}
+        return {name: weight_of(self.holders[name].get_tensor(name)) for name in names}
 
 
 @contextmanager
@@ -108,9 +108,3 @@ def _weight_map(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ModelFileError(f"{path} is no index of weights: it has no table 'weight_map' of names and files.")
     return found
-
-
-def _weight(tensor: torch.Tensor) -> Weight:
-    about = torch.finfo(tensor.dtype)
-    wide = tensor if tensor.dtype == torch.float64 else tensor.float()  # exact for 16 bits, which NumPy may not know
-    return Weight(wide.reshape(-1).numpy(), Rounding(float(about.eps), float(about.smallest_normal * about.eps)))

@@ -1,0 +1,79 @@
+"""A small regression under rules that couple its layers, trained by a plain loop: what a trainer is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, optim
+
+import affinet
+
+STEPS, BATCH = 12, 8
+
+
+class Net(torch.nn.Module):
+    """Two layers whose weights mirror each other, with row sums; the same numbers every time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(0)
+        self.encoder, self.decoder = torch.nn.Linear(6, 4), torch.nn.Linear(4, 6)
+        for parameter in self.parameters():
+            parameter.data = 0.5 * torch.randn(parameter.shape, generator=draw)
+
+    def forward(self, x: Tensor) -> Tensor:
+        decoded: Tensor = self.decoder(torch.tanh(self.encoder(x)))
+        return decoded
+
+
+def rules_of(w: Any) -> list[affinet.Constraint]:
+    return [w.encoder.weight == w.decoder.weight.T, w.decoder.bias.sum() == 1, w.encoder.bias[0] == -w.encoder.bias[1]]
+
+
+def data() -> Tensor:
+    return torch.randn(STEPS * BATCH, 6, generator=torch.Generator().manual_seed(1))
+
+
+def batches() -> Iterator[Tensor]:
+    yield from data().split(BATCH)
+
+
+def loss_of(net: Any, x: Tensor) -> Tensor:
+    return (net(x) - x).square().mean()
+
+
+def plain(make: Callable[[Any], optim.Optimizer], *, most: float = 0.0, epochs: int = 1) -> Net:
+    """The plain loop, clipping after the projection."""
+    net = Net()
+    optimizer = make(net.parameters())
+    handle = affinet.project(net, optimizer, rules_of(affinet.weights(net)))
+    for _ in range(epochs):
+        for x in batches():
+            optimizer.zero_grad()
+            loss_of(net, x).backward()
+            if most:
+                handle.project_gradients()
+                torch.nn.utils.clip_grad_norm_(net.parameters(), most)
+            optimizer.step()
+    return net
+
+
+def numbers(net: torch.nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().reshape(-1) for parameter in net.parameters()])
+
+
+def violation(net: torch.nn.Module) -> float:
+    """By the definition of the rules, without affinet."""
+    weights = dict(net.named_parameters())
+    gaps = [
+        weights["encoder.weight"] - weights["decoder.weight"].T,
+        weights["decoder.bias"].sum() - 1.0,
+        weights["encoder.bias"][0] + weights["encoder.bias"][1],
+    ]
+    return max(float(gap.detach().abs().max()) for gap in gaps)
+
+
+ROUNDING = 8 * 2.0**-24 * 2.0
+"""A sum of six numbers below two, in float32: six roundings, and one of the result."""
