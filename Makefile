@@ -9,7 +9,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 SOURCES := src tests tools benchmarks examples
 
-.PHONY: demo test check fuzz kills mutants bench bench-gpu clean
+.PHONY: demo test integrations check fuzz kills mutants bench bench-gpu clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-cli
@@ -19,6 +19,11 @@ demo: $(VENV)/.installed-cli
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 		$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
+
+# Rules in trainers and under optimizers of other packages, a small training each: the extra `trainers`.
+integrations: $(VENV)/.installed-trainers
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=loadfile tests/integrations
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check $(SOURCES)
@@ -63,7 +68,7 @@ $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "affinet needs Python 3.11 or newer; this is %s. Say which: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp for each extra of pyproject.toml: cli, test, check, fuzz, mutation, bench.
+# One stamp for each extra of pyproject.toml: cli, test, trainers, check, fuzz, mutation, bench.
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$*]'
 	@touch $@

@@ -53,7 +53,8 @@ def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mappi
     if len(missing) == len(constrained):
         raise AttachError(
             f"the optimizer holds none of the constrained parameters ({_listed(missing)}). Was it made from another "
-            f"model, from a copy, or before the parameters were replaced? Make it from this model's parameters.{sharded}"
+            f"model, from a copy, or before the parameters were replaced? Make it from this model's parameters."
+            f"{sharded}"
         )
     raise AttachError(
         f"the rules couple parameters that the optimizer does not hold: {_listed(missing)}. Give them to the "
