@@ -131,8 +131,9 @@ def seen_by_hand(kind: Callable[..., Optimizer], steps: int = 4) -> Iterator[tup
     net = Net()
     optimizer = kind(net.parameters(), lr=0.05)
     between: list[Tensor] = []
-    optimizer.register_step_post_hook(lambda *_: between.extend(weights(net)))  # runs before ours
     handle = affinet.project(net, optimizer, rules_for(net))
+    ours = optimizer.register_step_post_hook(lambda *_: between.extend(weights(net)))
+    optimizer._optimizer_step_post_hooks.move_to_end(ours.id, last=False)  # before the projection, which goes first
     watch = handle.watch(multipliers=True)
     for _ in range(steps):
         backward(net)
