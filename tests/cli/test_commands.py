@@ -31,7 +31,7 @@ def test_training_writes_a_run_whose_weights_obey_the_rules(affinet: Command, fo
     assert (run / "job.toml").read_text() == text
     assert "sums" in (run / "plan.txt").read_text()
     metrics = pl.read_csv(run / "metrics.csv")
-    assert metrics.columns == ["epoch", "loss", "score", "largest_violation"]
+    assert metrics.columns == ["epoch", "loss", "accuracy", "largest_violation"]
     assert metrics["epoch"].to_list() == [1, 2, 3]
     assert metrics["largest_violation"].max() <= 1e-6  # type: ignore[operator]
     weight = load_file(run / "model.safetensors")["hidden1.weight"]
@@ -86,7 +86,7 @@ def test_regression_from_parquet(affinet: Command, folder: Path) -> None:
     result = affinet("train", write(folder, text), "--out", "run")
     assert result.exit_code == 0, result.output
     assert "regression, for the target 'progress' is decimal numbers" in result.stdout
-    assert pl.read_csv(folder / "run" / "metrics.csv")["score"][-1] > 0.3
+    assert pl.read_csv(folder / "run" / "metrics.csv")["R2"][-1] > 0.3
     assert "R²" in result.stdout
 
 

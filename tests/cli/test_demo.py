@@ -20,7 +20,7 @@ def test_the_demo_holds_what_it_promises(affinet: Command, folder: Path) -> None
     assert result.exit_code == 0, result.output
     metrics = pl.read_csv(folder / "runs" / "demo" / "metrics.csv")
     assert metrics["largest_violation"].max() <= 1e-6  # type: ignore[operator]
-    assert metrics["score"][-1] >= 0.93
+    assert metrics["accuracy"][-1] >= 0.93
     assert result.stdout.startswith("This demo trains a network that reads handwritten digits")
     assert "The rules cost" in result.stdout
 

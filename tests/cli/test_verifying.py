@@ -42,7 +42,7 @@ def test_a_finished_run_holds(affinet: Command, run: Path) -> None:
     result = affinet("verify", run / "model.safetensors", run / "plan.safetensors")
     assert result.exit_code == 0, result.output
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert lines[0] == ["rule", "equations", "largest", "violation", "in", "roundings"]
+    assert lines[0] == ["rule", "equations", "largest", "violation", "times", "rounding"]
     assert lines[2] == ["a", "tie", "1", "0", "0", "holds"]
     assert lines[3][:2] + lines[3][-1:] == ["sums", "5", "holds"]
     assert float(lines[3][2]) < 1e-6
@@ -60,7 +60,7 @@ def test_weights_that_were_changed_do_not_hold(affinet: Command, run: Path) -> N
     assert lines[3][-3:] == ["does", "not", "hold"]
     assert float(lines[3][2]) == pytest.approx(1e-3, rel=1e-2)
     assert result.stdout.endswith(
-        "1 of 2 rules does not hold: an equation is off by more than 16 roundings of the weights in it.\n"
+        "1 of 2 rules does not hold: an equation is off by more than 16 times the rounding of the weights in it.\n"
     )
 
 
@@ -71,6 +71,21 @@ def test_the_loaded_plan_of_a_run_is_the_plan_in_words(run: Path) -> None:
 def test_names_are_shown_as_they_are(affinet: Command, saved: Path) -> None:
     result = affinet("verify", saved / "model", saved / "plan")
     assert (result.exit_code, "[bold]sums[/bold]" in result.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(("columns", "folded"), [(None, False), ("300", False), ("60", True)])
+def test_a_long_name_is_folded_where_a_width_is_known_alone(
+    affinet: Command, saved: Path, monkeypatch: pytest.MonkeyPatch, columns: str | None, folded: bool
+) -> None:
+    name = "a rule whose name is " + "very " * 30 + "long"
+    library.plan((library.weights({"a": (2, 3)}).a.sum(1) == 1).named(name)).save(saved / "plan")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    lines = affinet("verify", saved / "model", saved / "plan").stdout.splitlines()
+    assert any(name in line for line in lines) is not folded
+    assert len(lines) == 5 or folded
+    assert max(map(len, lines[:-1])) <= int(columns or 240)
 
 
 def test_names_that_a_terminal_would_obey(affinet: Command, saved: Path) -> None:
@@ -164,7 +179,7 @@ def test_what_trains_in_16_bits_is_judged_in_16_bits(affinet: Command, saved: Pa
     assert affinet("verify", saved / "model", saved / "plan").exit_code == 0
     save(saved, a=wide)
     result = affinet("verify", saved / "model", saved / "plan")
-    assert (result.exit_code, "more than 2 roundings" in result.stdout) == (1, True)
+    assert (result.exit_code, "more than 2 times the rounding" in result.stdout) == (1, True)
 
 
 def sharded(folder: Path, **weight_map: object) -> Path:

@@ -14,15 +14,20 @@ W = affinet.weights({"a": (3, 4), "b": (4,), "s": (300, 300), "T": (300, 300)})
 
 
 TABLE = """\
-rule             equations  became                                  entries  rank  free  bytes a step
-───────────────  ─────────  ──────────────────────────────────────  ───────  ────  ────  ────────────
-rows sum to one          3  3 slices of 4 entries, 1 equation each       12     3     9         192 B
-b[0] == b[1]             1  2 entries tied in 1 class                     2     1     1         160 B
-3 * b[2] == 1            1  1 fixed entry                                 1     1     0          24 B
+rule             equations  entries  rank  free  bytes a step  kept as
+───────────────  ─────────  ───────  ────  ────  ────────────  ──────────────────────────────────────
+rows sum to one          3       12     3     9         192 B  3 groups of 4 entries, 1 equation each
+b[0] == b[1]             1        2     1     1         160 B  2 entries tied in 1 group
+3 * b[2] == 1            1        1     1     0          24 B  1 fixed entry
 
 5 equations, rank 5 (0 redundant) over 15 entries; 10 of these stay free. \
 Untouched entries of the same weights: 1.
-Free in each weight, the others following: b 2 of 4, a 9 of 12."""
+Free in each weight by itself: b 2 of 4, a 9 of 12. That adds up to 11 of 16.
+
+In words:
+  - "rows sum to one" keeps 3 sums of 4 weights each: 3 fewer free numbers.
+  - "b[0] == b[1]" ties 1 pair of weights: 1 fewer free number.
+  - "3 * b[2] == 1" fixes 1 weight: 1 fewer free number."""
 
 
 def test_the_table_of_a_small_plan() -> None:
@@ -32,8 +37,9 @@ def test_the_table_of_a_small_plan() -> None:
 
 def test_rules_that_became_one_block_share_its_numbers() -> None:
     lines = str(affinet.plan([W.a.sum(1) == 1, W.a @ np.arange(4.0) == 0, W.b[0] == 2])).splitlines()
-    assert lines[2].split()[-5:] == ["12", "6", "6", "192", "B"]
-    assert lines[3].split()[-4:] == ["″"] * 4
+    kept = "3 groups of 4 entries, 2 equations each"
+    assert lines[2].split()[-13:] == ["12", "6", "6", "192", "B", *kept.split()]
+    assert lines[3].split()[-9:] == ["3", *kept.split()]
     assert "b[0] == 2" in lines[4]
 
 
@@ -45,21 +51,22 @@ def test_long_names_and_large_numbers() -> None:
     text = str(affinet.plan([(W.s.sum(1) == 1).named("a name that goes on and on and on, for longer than a line")]))
     assert "a name that goes on and on and on, for long…" in text
     line = text.splitlines()[2].split()
-    assert line[-5:] == ["90,000", "300", "89,700", "1.4", "MB"]
+    assert line[-13:-8] == ["90,000", "300", "89,700", "1.4", "MB"]
+    assert line[-8:] == ["300", "groups", "of", "300", "entries,", "1", "equation", "each"]
 
 
 @pytest.mark.parametrize(
     ("rules", "wanted"),
     [
-        ([W.a.sum(1) == 1], "3 slices of 4 entries, 1 equation each"),
-        ([W.s.sum(1) == 1, W.s.sum(0) == 1], "product of 2 projections along the axes of 90,000 entries"),
-        ([families.symmetric(W.s)], "symmetric pairs of one box"),
-        ([families.skew(W.s)], "antisymmetric pairs of one box"),
+        ([W.a.sum(1) == 1], "3 groups of 4 entries, 1 equation each"),
+        ([W.s.sum(1) == 1, W.s.sum(0) == 1], "equations along 2 axes of 90,000 entries, one axis after the other"),
+        ([families.symmetric(W.s)], "44,850 pairs mirrored within s"),
+        ([families.skew(W.s)], "44,850 pairs mirrored within s, of opposite sign"),
         ([W.s == W.T.T], "90,000 pairs of s and T"),
         ([W.b == 1], "4 fixed entries"),
-        ([W.b[:2] == W.b[2:]], "4 entries tied in 2 classes"),
-        ([W.b[0] == W.b[3]], "2 entries tied in 1 class"),
-        ([W.b[0] + W.b[1] == W.a[0, 0]], "1 component of 1 equation, 3 unknowns"),
+        ([W.b[:2] == W.b[2:]], "4 entries tied in 2 groups"),
+        ([W.b[0] == W.b[3]], "2 entries tied in 1 group"),
+        ([W.b[0] + W.b[1] == W.a[0, 0]], "1 equation"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -70,7 +77,7 @@ def test_blocks_in_a_few_words(rules: list[affinet.Constraint], wanted: str) -> 
 
 def test_ranks_decided_close_to_the_tolerance_are_noted() -> None:
     close = affinet.plan([W.b.sum() == 1, W.b @ np.array([1, 1, 1, 1 + 1e-13]) == 1])
-    assert "note: the rank of 1 component was decided close to the tolerance" in str(close)
+    assert "note: the rank of 1 group of equations was decided close to the tolerance" in str(close)
     clear = affinet.plan([W.b.sum() == 1, W.b @ np.arange(4.0) == 1])
     assert "note" not in str(clear)
 
@@ -78,13 +85,13 @@ def test_ranks_decided_close_to_the_tolerance_are_noted() -> None:
 def test_components_of_several_forms_are_counted_together() -> None:
     three, four = W.b[0] + W.b[1] - W.a[0, 0], W.a[1, 0] + W.a[1, 2] + W.b[2] - W.a[2, 3]
     text = str(affinet.plan([affinet.stack([three, four]) == 0]))
-    assert "2 components of up to 1 equation" in text.splitlines()[2]
+    assert "2 equations, each by itself" in text.splitlines()[2]
 
 
 def test_several_ranks_close_to_the_tolerance_are_components() -> None:
     almost = np.array([1, 1, 1, 1 + 1e-13])
     rules = [rule for row in (W.a[0, :4], W.b) for rule in (row.sum() == 1, row @ almost == 1)]
-    assert "note: the rank of 2 components was decided close to the tolerance" in str(affinet.plan(rules))
+    assert "note: the rank of 2 groups of equations was decided close to the tolerance" in str(affinet.plan(rules))
 
 
 def test_bytes_of_equations_on_top_count_the_bases_twice_and_the_equations_twice() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from affinet.errors import visible
+
+UNFOLDED = 100_000
+"""Columns in which every table fits."""
 
 
 @dataclass(frozen=True)
@@ -24,3 +29,16 @@ class Screen:
     def complain(self, sentence: str) -> None:
         """Print plain text on the standard error."""
         self.errors.print(Text(visible(sentence)), soft_wrap=True)
+
+    def show(self, table: Table) -> None:
+        """Print a table: as wide as the terminal (or COLUMNS) at most; where neither says a width, as wide as it is.
+
+        What another program reads is not to be folded at the 80 columns that rich assumes of a pipe.
+        """
+        width = self.results.width
+        if not self.results.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+            self.results.width = UNFOLDED
+        try:
+            self.results.print(table)
+        finally:
+            self.results.width = width

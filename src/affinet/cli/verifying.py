@@ -30,7 +30,7 @@ def verify_file(model: Path, plan: Path, screen: Screen) -> bool:
         file.check(system.layout)
         with limited(WIDEST * system.layout.size, "Say the rule in parts."):
             verdicts = list(verify(system, file.weights))
-    screen.results.print(_table(verdicts))
+    screen.show(_table(verdicts))
     screen.say(f"\n{conclusion(verdicts)}")
     return all(verdict.holds for verdict in verdicts)
 
@@ -42,19 +42,19 @@ def conclusion(verdicts: list[Verdict]) -> str:
         return "The plan has no rules, and these hold."
     if not wrong:
         worst = max(verdict.roundings for verdict in verdicts)
-        return f"The rules hold: no equation is off by more than {worst:.2g} roundings of the weights in it."
+        return f"The rules hold: no equation is off by more than {worst:.2g} times the rounding of the weights in it."
     verb = "does" if len(wrong) == 1 else "do"
     bounds = " or ".join(f"{bound:g}" for bound in sorted({verdict.bound for verdict in wrong}))
     return (
         f"{len(wrong)} of {counted(len(verdicts), 'rule')} {verb} not hold: an equation is off by more than {bounds} "
-        f"roundings of the weights in it."
+        f"times the rounding of the weights in it."
     )
 
 
 def _table(verdicts: list[Verdict]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("rule", overflow="fold")
-    for heading in ("equations", "largest violation", "in roundings"):
+    for heading in ("equations", "largest violation", "times rounding"):
         table.add_column(heading, justify="right")
     table.add_column("")
     for verdict in verdicts:

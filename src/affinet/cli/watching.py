@@ -46,7 +46,9 @@ class Terminal:
 
     def compare(self, summary: RunSummary) -> None:
         """The training under rules beside the one without, and what the rules cost."""
-        self.screen.results.print("", comparison(summary), "", sep="\n")
+        self.screen.say("")
+        self.screen.show(comparison(summary))
+        self.screen.say("")
         self.screen.say(summary.measuring())
         self.screen.say(summary.training())
         self.screen.say(summary.cost())

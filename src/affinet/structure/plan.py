@@ -32,7 +32,7 @@ from affinet.structure.diagnosis.explaining import explain
 from affinet.structure.findings.collecting import Finding, findings
 from affinet.structure.lookup.incidence import Incidence
 from affinet.structure.lookup.naming import counted
-from affinet.structure.summary import summary, with_findings
+from affinet.structure.summary import in_words, summary, with_findings
 from affinet.system.description import described, system_of
 from affinet.system.magnitudes import too_far_apart
 from affinet.system.planfile import read_system, write_system
@@ -149,7 +149,8 @@ class Plan:
         return self
 
     def __str__(self) -> str:
-        return visible(with_findings(summary(self.system, self.blocks), self.findings))
+        table, words = summary(self.system, self.blocks), in_words(self.system, self.blocks)
+        return visible(with_findings(f"{table}\n{words}".rstrip("\n"), self.findings))
 
     def __repr__(self) -> str:
         equations, entries = counted(self.rows, "equation"), counted(self.size, "entry")

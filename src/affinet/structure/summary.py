@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from affinet.errors import visible
-from affinet.language.terms import Integers
+from affinet.language.terms import Integers, Parameter
 from affinet.structure.backends import numba_installed
 from affinet.structure.blocks import (
     Block,
@@ -23,14 +23,16 @@ from affinet.structure.blocks import (
     Ties,
 )
 from affinet.structure.determined import free_numbers
+from affinet.structure.findings.overlooked import Overlooked
 from affinet.structure.lookup.idle import holds_always
 from affinet.structure.lookup.together import groups_of, rank_of
+from affinet.structure.sentences import sentences
 from affinet.system.system import System
 
 BYTES = 4
 """Bytes of a float32 entry: the figures for bytes a step are for float32 parameters."""
 
-COLUMNS = ("rule", "equations", "became", "entries", "rank", "free", "bytes a step")
+COLUMNS = ("rule", "equations", "entries", "rank", "free", "bytes a step", "kept as")
 
 
 MOST_LINES = 40
@@ -47,45 +49,63 @@ def summary(system: System, blocks: tuple[Block, ...], *, most: int | None = MOS
     """
     groups = groups_of(len(system.rules), blocks)
     order = [(place, rule, members) for rules, members in groups for place, rule in enumerate(rules)]
-    cut_off = most is not None and len(order) > most
-    first, last = (len(order), 0) if most is None or not cut_off else (most - most // 4, most // 4)
+    first, last = _shown(len(order), most)
     lines: list[tuple[str, ...]] = [COLUMNS]
     for at, (place, rule, members) in enumerate(order):
         if first <= at < len(order) - last:
             continue
         mine = [block for block in members if rule in block.rules]
-        became = _became(mine) if mine else _nothing(system, rule)
-        same = place > 0 and at != len(order) - last
-        shown = ("″",) * 4 if same else _numbers(members)
-        lines.append((_cut(system.rules[rule].name), f"{system.rules[rule].equations:,}", became, *shown))
+        kept = _kept_as(mine) if mine else _nothing(system, rule)
+        shared = place > 0 and at != len(order) - last
+        numbers = ("",) * 4 if shared else _numbers(members)
+        lines.append((_cut(system.rules[rule].name), f"{system.rules[rule].equations:,}", *numbers, kept))
     table = _table(lines)
-    if cut_off:
-        left_out = len(order) - first - last
-        table.insert(2 + first, f"… {left_out:,} more rules: print(plan.table()) shows all")
+    if any(line[2] == "" for line in lines):
+        table.append("(A line without numbers is counted with the line above: the rules are about the same entries.)")
+    if first + last < len(order):
+        table.insert(2 + first, f"… {len(order) - first - last:,} more rules: print(plan.table()) shows all")
     return "\n".join([*table, "", _totals(system, blocks), *_free_by_weight(system, blocks), *_notes(system, blocks)])
 
 
+def in_words(system: System, blocks: tuple[Block, ...], *, most: int = MOST_LINES) -> str:
+    """A plain sentence for each rule that the shortened table shows, in its order."""
+    order = [rule for rules, _ in groups_of(len(system.rules), blocks) for rule in rules]
+    first, last = _shown(len(order), most)
+    chosen = order[:first] + order[len(order) - last :] if first + last < len(order) else order
+    said = [f"  - {sentence}" for sentence in sentences(system, blocks, chosen)]
+    return "\n".join(["", "In words:", *said]) if said else ""
+
+
+def _shown(count: int, most: int | None) -> tuple[int, int]:
+    """How many of so many lines are shown at the beginning and at the end."""
+    return (count, 0) if most is None or count <= most else (most - most // 4, most // 4)
+
+
 def with_findings(table: str, findings: Sequence[object]) -> str:
-    """The table, and below it the first findings and how many more there are."""
-    if not findings:
-        return table
-    shown = [f"  - {finding}" for finding in findings[:MOST_FINDINGS]]
-    more = len(findings) - len(shown)
+    """The table, and below it the first findings and how many more there are; what was not looked for is a footnote."""
+    looked_for = [finding for finding in findings if not isinstance(finding, Overlooked)]
+    shown = [f"  - {finding}" for finding in looked_for[:MOST_FINDINGS]]
+    more = len(looked_for) - len(shown)
     rest = [f"  … {_many(more, 'more finding', 'more findings')}: plan.findings"] if more else []
-    return "\n".join([table, "", "Findings:", *shown, *rest])
+    footnotes = [f"({finding})" for finding in findings if isinstance(finding, Overlooked)][:MOST_FINDINGS]
+    below = ["", "Findings:", *shown, *rest] if shown else []
+    return "\n".join([table, *below, *([""] if footnotes else []), *footnotes])
 
 
 def describe(block: Block) -> str:
-    """What a block is, in a few words."""
+    """How a block keeps its rules, in a few words."""
     match block:
         case Slices():
-            n, r = block.inner.size, len(block.basis)
-            return f"{_many(block.outer.size, 'slice')} of {_many(n, 'entry', 'entries')}, {_many(r, 'equation')} each"
+            n, r, cells = block.inner.size, len(block.basis), block.outer.size
+            each = " each" if cells > 1 else ""
+            return f"{_many(cells, 'group')} of {_many(n, 'entry', 'entries')}, {_many(r, 'equation')}{each}"
         case Product():
-            return f"product of {len(block.slices)} projections along the axes of {block.size:,} entries"
+            return f"equations along {len(block.slices)} axes of {block.size:,} entries, one axis after the other"
         case Mirror():
-            kind = "symmetric" if block.sign > 0 else "antisymmetric"
-            return f"{kind} pairs of one box{_left_out(block.without)}"
+            opposite = "" if block.sign > 0 else ", of opposite sign"
+            pairs = block.rank - (block.fixed_points if block.sign < 0 else 0)
+            name = block.view.parameter.name
+            return f"{_many(pairs, 'pair')} mirrored within {name}{opposite}{_left_out(block.without)}"
         case MirroredProduct():
             return f"{describe(block.mirror)}; {describe(block.product)}"
         case Pairs():
@@ -93,30 +113,37 @@ def describe(block: Block) -> str:
         case Fixed():
             return f"{block.size:,} fixed entr{'ies' if block.size != 1 else 'y'}"
         case Ties():
-            classes = block.classes.count
-            return f"{_many(block.size, 'entry', 'entries')} tied in {classes:,} class{'es' * (classes != 1)}"
+            return f"{_many(block.size, 'entry', 'entries')} tied in {_many(block.classes.count, 'group')}"
         case Dense():
-            k, r, n = block.basis.shape
-            return f"{_many(k, 'component')} of {_many(r, 'equation')}, {_many(n, 'unknown')}"
+            k, r, _ = block.basis.shape
+            return _solved(k, r)
         case Sparse():
             how = "sparse factor" if block.factored else "conjugate gradients"
-            return f"one component of {_many(block.matrix.shape[0], 'equation')} ({how})"
+            return f"{_many(block.matrix.shape[0], 'equation')}, solved together ({how})"
         case Bordered():
             return f"{_many(block.extra, 'equation')} on top of {'; '.join(describe(base) for base in block.bases)}"
         case _:
             assert_never(block)
 
 
-def _became(blocks: list[Block]) -> str:
-    """All that a rule became, in one cell of the table; components of several forms are counted together."""
+def _solved(groups: int, equations: int, up_to: str = "") -> str:
+    """Groups of equations that share no entry with each other."""
+    if groups == 1:
+        return f"{_many(equations, 'equation')}{', solved together' if equations > 1 else ''}"
+    if equations == 1:
+        return f"{_many(groups, 'equation')}, each by itself"
+    return f"{_many(groups, 'group')} of {up_to}{_many(equations, 'equation')}, each solved together"
+
+
+def _kept_as(blocks: list[Block]) -> str:
+    """How a rule is kept, in one cell of the table; groups of several forms are counted together."""
     dense = [block for block in blocks if isinstance(block, Dense)]
-    others = [block for block in blocks if not isinstance(block, Dense)]
-    phrases = [describe(block) for block in others]
+    phrases = [describe(block) for block in blocks if not isinstance(block, Dense)]
     if len(dense) == 1:
         phrases.append(describe(dense[0]))
     elif dense:
         most = max(block.basis.shape[1] for block in dense)
-        phrases.append(f"{sum(len(block.basis) for block in dense):,} components of up to {_many(most, 'equation')}")
+        phrases.append(_solved(sum(len(block.basis) for block in dense), most, "up to "))
     return _cut("; ".join(dict.fromkeys(phrases)), 72)
 
 
@@ -180,7 +207,7 @@ def _notes(system: System, blocks: tuple[Block, ...]) -> list[str]:
     close = sum(_ambiguous(block) for block in blocks)
     if close:
         notes.append(
-            f"note: the rank of {close:,} component{'s' * (close != 1)} was decided close to the "
+            f"note: the rank of {_many(close, 'group')} of equations was decided close to the "
             f"tolerance (constants known to {system.tolerance.epsilon:.1e}); nearly equal equations may count as one."
         )
     rank = rank_of(blocks)
@@ -212,7 +239,11 @@ def _bounded(block: Block) -> str:
 
 
 def _free_by_weight(system: System, blocks: tuple[Block, ...]) -> list[str]:
-    """How many numbers of each weight can be chosen freely when the other weights follow, the fewest first."""
+    """How many numbers each weight has free by itself, the fewest first, and how that adds up to those of all.
+
+    What is free in each weight when the others follow it, summed, is more than is free in all at once: the difference
+    are the equations that link weights.
+    """
     free = free_numbers(system, blocks)
     bound = [(weight, count) for weight, count in free.items() if count.low < weight.size]
     if not bound or len(free) < 2:
@@ -222,7 +253,21 @@ def _free_by_weight(system: System, blocks: tuple[Block, ...]) -> list[str]:
     shown += [f"… ({len(bound) - MOST_WEIGHTS:,} more)"] if len(bound) > MOST_WEIGHTS else []
     others = len(free) - len(bound)
     rest = f"; all of {_many(others, 'other weight')}" if others else ""
-    return [f"Free in each weight, the others following: {', '.join(shown)}{rest}."]
+    return [f"Free in each weight by itself: {', '.join(shown)}{rest}. {_added_up(free, rank_of(blocks))}"]
+
+
+def _added_up(free: Mapping[Parameter, Interval], rank: Interval) -> str:
+    """The free numbers of all weights at once, from those of each by itself."""
+    total = sum(weight.size for weight in free)
+    low, high = sum(count.low for count in free.values()), sum(count.high for count in free.values())
+    left = Interval(total - rank.high, total - rank.low)
+    linked = Interval(max(0, low - left.high), high - left.low)
+    if linked.high == 0:
+        return f"That adds up to {_count(left)} of {total:,}."
+    return (
+        f"That adds up to {_count(Interval(low, high))}, of which equations between weights take {_count(linked)}: "
+        f"{_count(left)} of {total:,} are free at once."
+    )
 
 
 def _ambiguous(block: Block) -> int:
@@ -258,7 +303,7 @@ def _cut(text: str, most: int = 44) -> str:
 
 def _table(lines: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(line[k]) for line in lines) for k in range(len(COLUMNS))]
-    left = {0, 2}
+    left = {0, len(COLUMNS) - 1}
     shown = [
         "  ".join(
             cell.ljust(w) if k in left else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths, strict=True))

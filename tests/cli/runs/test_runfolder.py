@@ -47,7 +47,7 @@ FIRST, SECOND = Epoch(1, 0.5, 0.25, 0.0), Epoch(2, 0.1, 1.0, 1e-7)
 
 def begin(path: Path, job: str = "[data]\n") -> RunFolder:
     make_folder(path)
-    return begin_run(path, BEGUN, job, PLAN)
+    return begin_run(path, BEGUN, job, PLAN, "accuracy")
 
 
 def after(epoch: Epoch) -> Checkpoint:
@@ -86,7 +86,7 @@ def test_a_run_holds_its_job_its_plan_and_the_last_epoch(tmp_path: Path) -> None
     assert str(Plan.load(run.path / "plan.safetensors")) == str(PLAN)
     assert (
         run.path / "metrics.csv"
-    ).read_text() == "epoch,loss,score,largest_violation\n1,0.5,0.25,0.0\n2,0.1,1.0,1e-07\n"
+    ).read_text() == "epoch,loss,accuracy,largest_violation\n1,0.5,0.25,0.0\n2,0.1,1.0,1e-07\n"
     assert torch.equal(load_file(run.path / "model.safetensors")["a"], STATE["a"])
     assert run.contents() == f"{run.path} holds the weights and the metrics of epoch 2, the last one that was finished."
 
@@ -246,12 +246,21 @@ def test_a_run_without_a_checkpoint_that_can_be_read_is_refused(two: RunFolder) 
     ids=["as it was", "a row late", "half a row", "a row ahead", "other values", "a bad row", "nothing"],
 )
 def test_metrics_and_weights_become_those_of_the_checkpoint(two: RunFolder, metrics: str, lost: int) -> None:
-    header = "epoch,loss,score,largest_violation\n"
+    header = "epoch,loss,accuracy,largest_violation\n"
     (two.path / METRICS).write_text(header + metrics)
     (two.path / MODEL).write_bytes(b"other")
     assert two.restore(SECOND, STATE) == lost
     assert (two.path / METRICS).read_text() == header + ("" if lost else row(FIRST)) + row(SECOND)
     assert torch.equal(load_file(two.path / MODEL)["a"], STATE["a"])
+
+
+def test_the_column_of_the_score_has_its_name_and_an_older_one_gets_it(two: RunFolder, tmp_path: Path) -> None:
+    (two.path / METRICS).write_text("epoch,loss,score,largest_violation\n" + row(FIRST))
+    two.restore(SECOND, STATE)
+    assert (two.path / METRICS).read_text().startswith("epoch,loss,accuracy,largest_violation\n1,")
+    (tmp_path / "other").mkdir()
+    begin_run(tmp_path / "other", BEGUN, "", PLAN, "R²")
+    assert (tmp_path / "other" / METRICS).read_text() == "epoch,loss,R2,largest_violation\n"
 
 
 def test_a_beginning_that_was_cut_short_is_completed(tmp_path: Path) -> None:
@@ -261,12 +270,12 @@ def test_a_beginning_that_was_cut_short_is_completed(tmp_path: Path) -> None:
     left = [run / ".plan.safetensors.abcd.unfinished", run / ".model.safetensors.unfinished"]
     for path in left:
         path.write_text("half")
-    (run / METRICS).write_text("epoch,loss,score,largest_violation\n1,0.5,0.25,0.0\n")
-    complete_beginning(run, PLAN)
+    (run / METRICS).write_text("epoch,loss,accuracy,largest_violation\n1,0.5,0.25,0.0\n")
+    complete_beginning(run, PLAN, "accuracy")
     assert not any(path.exists() for path in left)
     assert (run / "plan.txt").read_text() == f"{PLAN}\n"
     assert str(Plan.load(run / "plan.safetensors")) == str(PLAN)
-    assert (run / METRICS).read_text() == "epoch,loss,score,largest_violation\n"
+    assert (run / METRICS).read_text() == "epoch,loss,accuracy,largest_violation\n"
 
 
 def test_the_first_checkpoint_has_none_before_it(tmp_path: Path) -> None:

@@ -99,9 +99,26 @@ def test_beside_a_tiny_coefficient_the_rule_said_twice_is_told() -> None:
 def test_what_is_not_looked_for_in_a_symmetric_matrix_with_row_sums_is_said_to_be_no_fault() -> None:
     w = affinet.weights({"s": (50, 50)})
     (one,) = affinet.plan([families.symmetric(w.s).named("symmetric"), (w.s.sum(dim=1) == 1).named("rows")]).findings
-    told = 'not looked for: redundancy and near-redundancy among "symmetric" and "rows" (2,550 equations), which would'
-    assert str(one).startswith(told)
-    assert "Nothing is wrong by that: the plan holds as it is" in str(one)
+    assert str(one) == (
+        'Not looked for, as it would take long: redundancy and near-redundancy among "symmetric" and "rows" (2,550 '
+        "equations). The plan holds as it is; plan fewer of them to see."
+    )
+
+
+def test_what_is_not_looked_for_is_a_footnote_below_what_was_found() -> None:
+    w = affinet.weights({"s": (50, 50), "c": (2,)})
+    rules = [families.symmetric(w.s), w.s.sum(dim=1) == 1]
+    footnote = "(Not looked for, as it would take long: redundancy and near-redundancy among"
+    alone = str(affinet.plan(rules))
+    assert "Findings" not in alone
+    assert alone.splitlines()[-1].startswith(footnote)
+    both = str(affinet.plan([*rules, (w.c[0] == 1).named("once"), (2 * w.c[0] == 2).named("twice")])).splitlines()
+    assert both[-4:-1] == [
+        "Findings:",
+        '  - the rule "twice" follows from "once": dropping it changes nothing. Was it meant to say something else?',
+        "",
+    ]
+    assert both[-1].startswith(footnote)
 
 
 def test_what_planning_alone_tells_apart_is_not_told() -> None:

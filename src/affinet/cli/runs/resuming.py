@@ -61,7 +61,7 @@ def _finished(run: Path, begun: Begun, prepared: Prepared, screen: Screen) -> Ru
             screen.say(sentence)
     if checkpoint is not None:
         _refuse_another(run, begun, checkpoint)
-    folder = complete_beginning(run, prepared.plan)
+    folder = complete_beginning(run, prepared.plan, prepared.data.score_name)
     with _training(run):
         return go_on(prepared, folder, checkpoint, Terminal(screen, prepared.data.score_name))
 
@@ -79,7 +79,8 @@ def _made_again(run: Path, begun: Begun, prepared: Prepared, missing: list[str],
         )
     _refuse_another(run, begun, checkpoint)
     with _training(run):
-        made_again(prepared, RunFolder(run), checkpoint, Terminal(screen, prepared.data.score_name))
+        score_name = prepared.data.score_name
+        made_again(prepared, RunFolder(run, score_name), checkpoint, Terminal(screen, score_name))
 
 
 def _refuse_another(run: Path, begun: Begun, checkpoint: Checkpoint) -> None:

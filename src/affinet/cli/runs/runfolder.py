@@ -30,14 +30,16 @@ PLAN, PLAN_TEXT = "plan.safetensors", "plan.txt"
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 NAMES = (MODEL, METRICS, JOB, PLAN, PLAN_TEXT, CHECKPOINT, PREVIOUS, SUMMARY)
 RESULTS = (MODEL, METRICS, PLAN, PLAN_TEXT)
-HEADER = "epoch,loss,score,largest_violation\n"
+SCORES = {"accuracy": "accuracy", "R²": "R2"}
+"""Score → its column in metrics.csv: in letters that every program reads."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run that is written to; `save` is called once an epoch."""
+    """A run that is written to; `save` is called once an epoch. `score_name` is "accuracy" or "R²"."""
 
     path: Path
+    score_name: str
 
     def save(self, checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
         """Put a finished epoch in place of the last one: its checkpoint, its weights, its row of metrics; Ctrl-C waits.
@@ -65,7 +67,10 @@ class RunFolder:
             with written_beside(self.path / MODEL) as beside:
                 save_file(_plain(state), beside, metadata={"epoch": str(epoch.number)})
             rows = {number: line for number, line in _rows(self.path / METRICS) if number < epoch.number}
-            write_text(self.path / METRICS, HEADER + "".join(rows[number] for number in sorted(rows)) + row(epoch))
+            write_text(
+                self.path / METRICS,
+                header(self.score_name) + "".join(rows[number] for number in sorted(rows)) + row(epoch),
+            )
             put_in_place(self.path / MODEL)
             flush_folder(self.path)
         return epoch.number - 1 - len(rows)
@@ -137,7 +142,7 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def begin_run(path: Path, begun: Begun, job: str, plan: Plan) -> RunFolder:
+def begin_run(path: Path, begun: Begun, job: str, plan: Plan, score_name: str) -> RunFolder:
     """Put the job and its plan (also as text) into an existing folder, and no epoch yet.
 
     There is a run to go on with from the moment that the job is there. Raises RunError as `refuse_used`.
@@ -146,10 +151,10 @@ def begin_run(path: Path, begun: Begun, job: str, plan: Plan) -> RunFolder:
     with _writable(path):
         write_begun(path, begun)
         write_text(path / JOB, job)
-    return complete_beginning(path, plan)
+    return complete_beginning(path, plan, score_name)
 
 
-def complete_beginning(path: Path, plan: Plan) -> RunFolder:
+def complete_beginning(path: Path, plan: Plan, score_name: str) -> RunFolder:
     """Write what of the beginning of a run is missing, and remove what was being written when its process ended.
 
     Raises RunError where the disk refuses.
@@ -162,8 +167,8 @@ def complete_beginning(path: Path, plan: Plan) -> RunFolder:
     complete_plan(path, plan)
     with _writable(path):
         if not (path / CHECKPOINT).exists() and not (path / PREVIOUS).exists():
-            write_text(path / METRICS, HEADER)  # a row may be there whose checkpoint is not
-    return RunFolder(path)
+            write_text(path / METRICS, header(score_name))  # a row may be there whose checkpoint is not
+    return RunFolder(path, score_name)
 
 
 def complete_plan(path: Path, plan: Plan) -> None:
@@ -206,6 +211,11 @@ def last_checkpoint(path: Path) -> tuple[Checkpoint | None, str]:
         fact = " ".join(reasons) or f"{path} holds weights and no checkpoint."
         raise RunError(f"{fact} There is nothing to go on from: train anew, and name another folder with --out.")
     return None, ""
+
+
+def header(score_name: str) -> str:
+    """The first line of metrics.csv. An older affinet wrote `score`; going on with its run rewrites the line."""
+    return f"epoch,loss,{SCORES[score_name]},largest_violation\n"
 
 
 def row(epoch: Epoch) -> str:

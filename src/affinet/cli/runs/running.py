@@ -67,7 +67,7 @@ def run(prepared: Prepared, out: Path, watch: Watch) -> RunSummary:
         watch.say(_moved(kept.handle.moved))
         make_folder(out)
         with locked(out):
-            folder = begin_run(out, begun_now(prepared), prepared.job.text, prepared.plan)
+            folder = begin_run(out, begun_now(prepared), prepared.job.text, prepared.plan, prepared.data.score_name)
             return _compared(prepared, kept, folder, watch, None)
 
 

@@ -18,7 +18,6 @@ class Overlooked:
     def __str__(self) -> str:
         one = len(self.rules) == 1
         return (
-            f"not looked for: {self.reason} {'of' if one else 'among'} {quoted(self.rules, 3)} "
-            f"({counted(self.equations, 'equation')}), which would take long. Nothing is wrong by that: the plan holds "
-            f"as it is, and is only not checked for this. Plan fewer of them to see."
+            f"Not looked for, as it would take long: {self.reason} {'of' if one else 'among'} {quoted(self.rules, 3)} "
+            f"({counted(self.equations, 'equation')}). The plan holds as it is; plan fewer of them to see."
         )
