@@ -77,10 +77,22 @@ def test_what_rules_take_adds_up_to_the_rank_of_the_plan() -> None:
 
 def test_large_irregular_rules_are_not_planned_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_PAIRS", 4)
-    assert told((W.c[0] == W.c[1]).named("tie"), (W.c.sum() == 1).named("sum"), (W.c[1] == W.c[2]).named("more")) == [
+    irregular = (W.c.sum() + W.a.sum() == 1).named("sum")
+    assert told((W.c[0] == W.c[1]).named("tie"), irregular, (W.c[1] == W.c[2]).named("more")) == [
         '"tie" ties 1 pair of weights: 1 fewer free number.',
         '"sum" keeps 1 equation; the rules that it meets take 3 fewer free numbers together.',
-        '"more" keeps 1 equation; the rules that it meets take 3 fewer free numbers together.',
+        '"more" ties 1 pair of weights: 1 fewer free number.',
+    ]
+
+
+def test_a_single_equation_on_top_of_large_rules_is_told_by_itself() -> None:
+    w = affinet.weights({"w": (2048, 2048)})
+    rules = [w.w.sum(dim=1) == 1, w.w.sum(dim=0) == 1, w.w[3, 5] == 0.5]
+    assert told(*rules) == [
+        '"w.sum(dim=1) == 1" keeps 2,048 sums of 2,048 weights each: 2,048 fewer free numbers.',
+        '"w.sum(dim=0) == 1" keeps 2,048 sums of 2,048 weights each: 2,048 fewer free numbers.',
+        '"w[3, 5] == 0.5" fixes 1 weight: 1 fewer free number.',
+        "Together 4,096 fewer free numbers: 1 equation of these follows from the others.",
     ]
 
 

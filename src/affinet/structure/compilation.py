@@ -62,6 +62,12 @@ def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror 
     return batches + lifted, pairs, panels, rows
 
 
+def is_regular(system: System, number: int) -> bool:
+    """Whether a large rule is read from its terms, in a time that does not grow with the weights."""
+    expression, cancellation = system.rules[number].expression, system.tolerance.cancellation
+    return bool(_in_sections(expression, number, cancellation)) or read(expression, number, cancellation) is not None
+
+
 def _in_sections(expression: Expression, number: int, cancellation: float) -> list[RowBatch]:
     """The batches of a rule of several sections, none where it has not or one of them is no batch of sums.
 
@@ -75,4 +81,4 @@ def _in_sections(expression: Expression, number: int, cancellation: float) -> li
     return batches if len(batches) == len(parts) else []
 
 
-__all__ = ["ONE_BY_ONE", "compile_blocks"]
+__all__ = ["ONE_BY_ONE", "compile_blocks", "is_regular"]

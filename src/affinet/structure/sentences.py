@@ -23,7 +23,7 @@ from affinet.structure.blocks import (
     Sparse,
     Ties,
 )
-from affinet.structure.compilation import compile_blocks
+from affinet.structure.compilation import compile_blocks, is_regular
 from affinet.structure.lookup.idle import holds_always
 from affinet.structure.lookup.naming import counted, quoted
 from affinet.structure.lookup.together import groups_of, rank_of
@@ -31,9 +31,6 @@ from affinet.system.system import System
 
 MOST_PAIRS = 2**17
 """(Equation, entry) pairs of rules that are planned once more, each by itself: some tenths of a second."""
-
-REGULAR = Slices | Product | Mirror | MirroredProduct | Pairs
-"""What regular rules become: to plan one of these by itself takes milliseconds, whatever its size."""
 
 
 def sentences(system: System, blocks: Sequence[Block], rules: Sequence[int]) -> list[str]:
@@ -51,9 +48,7 @@ def sentences(system: System, blocks: Sequence[Block], rules: Sequence[int]) -> 
             said.append(_nothing(system, rule, name))
             continue
         if len(sharing) > 1:
-            regular = all(isinstance(block, REGULAR) for block in members)
-            pairs += 0 if regular else system.rules[rule].pairs
-            own = _alone(system, rule) if pairs <= MOST_PAIRS else None
+            own, pairs = _within(system, rule, pairs)
         if own is None:
             equations = counted(system.rules[rule].equations, "equation")
             said.append(f"{name} keeps {equations}; the rules that it meets take {_fewer(rank_of(members))} together.")
@@ -68,6 +63,14 @@ def sentences(system: System, blocks: Sequence[Block], rules: Sequence[int]) -> 
         verb = "follows" if follow == 1 else "follow"
         said.append(f"Together {_fewer(total)}: {counted(follow, 'equation')} of these {verb} from the others.")
     return said
+
+
+def _within(system: System, rule: int, pairs: int) -> tuple[Sequence[Block] | None, int]:
+    """The blocks of a rule by itself, None where that takes long; and the pairs that were planned until now."""
+    size = system.rules[rule].nonzeros
+    if pairs + size <= MOST_PAIRS:
+        return _alone(system, rule), pairs + size
+    return (_alone(system, rule) if is_regular(system, rule) else None), pairs
 
 
 def _alone(system: System, rule: int) -> Sequence[Block] | None:

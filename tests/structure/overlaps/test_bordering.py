@@ -170,7 +170,7 @@ def test_large_rules_stay_regular_under_a_few_more(rules: list[Any], wanted: dic
 
 def test_the_printed_plan_says_what_is_on_top() -> None:
     shown = str(affinet.plan([ROWS, COLUMNS, LARGE.w[3, 5] == 0.5]))
-    assert "1 equation on top of product of 2 projections along the axes" in shown
+    assert "1 equation on top of equations along 2 axes of" in shown
 
 
 def test_what_contradicts_large_rules_is_named() -> None:
