@@ -1,10 +1,15 @@
-"""What every test shares: seeds, and two hypothesis profiles: `ci` repeats itself exactly, `explore` looks further."""
+"""What every test shares: seeds, two hypothesis profiles, and the processor that factors are computed as if on.
+
+The profile `ci` repeats itself exactly, `explore` looks further. `AFFINET_ROUNDING=7` rounds factors at random
+(`tests/rounding.py`), another way for each number.
+"""
 
 from __future__ import annotations
 
 import os
 import random
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -29,3 +34,16 @@ def seeded() -> None:
     np.random.seed(0)  # noqa: NPY002  (scikit-learn and scipy read the global state)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def processor() -> Iterator[None]:
+    """Run every test on another processor where `AFFINET_ROUNDING` says on which."""
+    seed = os.environ.get("AFFINET_ROUNDING")
+    if seed is None:
+        yield
+        return
+    from tests.rounding import another_processor
+
+    with another_processor(int(seed)):
+        yield

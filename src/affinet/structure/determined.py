@@ -24,6 +24,7 @@ from affinet.structure.blocks import (
     Sparse,
     Ties,
 )
+from affinet.structure.factors import lapack
 from affinet.system.distinct import distinct
 from affinet.system.system import Rule, System
 
@@ -120,7 +121,7 @@ def _in_components(block: Dense) -> dict[str, Interval]:
             found[part.parameter.name] = Interval(tied[part.parameter.name], tied[part.parameter.name] + most)
             continue
         others = np.where(inside[some][:, None, :], 0.0, block.basis[some])
-        sizes = np.linalg.svd(others, compute_uv=False)
+        sizes = lapack.singular_values(others)
         taken = most - int((sizes > 1e-9).sum())
         found[part.parameter.name] = Interval(*(tied[part.parameter.name] + taken,) * 2)
     return found

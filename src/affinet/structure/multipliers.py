@@ -10,6 +10,7 @@ from scipy.sparse.linalg import lsmr
 
 from affinet.language.terms import Floats
 from affinet.structure.elimination.components import Batch, Giant, split
+from affinet.structure.factors import lapack
 from affinet.system.norms import norms_of_rows, norms_of_runs
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
@@ -72,9 +73,7 @@ def _small(component: Batch, gradient: Floats, tolerance: Tolerance) -> tuple[Fl
     if even.shape[1] == 1:
         return np.einsum("krn,kn->kr", even, sought) / norms, np.zeros(norms.shape, bool)
     u, s, vt = (
-        np.linalg.svd(even, full_matrices=True)
-        if even.shape[1] > even.shape[2]
-        else np.linalg.svd(even, full_matrices=False)
+        lapack.svd(even, full_matrices=True) if even.shape[1] > even.shape[2] else lapack.svd(even, full_matrices=False)
     )
     kept = s > tolerance.rank(*even.shape[1:]) * s[:, :1]
     inverse = np.divide(1.0, s, out=np.zeros_like(s), where=kept)
@@ -97,8 +96,8 @@ def _smallest(values: Floats, null: Floats, norms: Floats) -> Floats:
     """
     least = norms.min(axis=1, keepdims=True)
     weight = np.maximum(least / norms, 1.0 / APART)
-    basis, triangle = np.linalg.qr(null * weight[..., None])
-    along = np.linalg.solve(triangle, np.einsum("krq,kr->kq", basis, values * weight)[..., None])
+    basis, triangle = lapack.batched_qr(null * weight[..., None])
+    along = lapack.solve(triangle, np.einsum("krq,kr->kq", basis, values * weight)[..., None])
     found: Floats = values - np.einsum("krq,kq->kr", null, along[..., 0])
     return found
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 
 from affinet.language.terms import Floats, Integers
 from affinet.structure.diagnosis.searching import core, evened
 from affinet.structure.elimination.markowitz import sparse_dependencies
+from affinet.structure.factors import lapack
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
@@ -47,7 +47,7 @@ def _needed(multipliers: Floats, rhs: Floats, terms: Floats, owner: Integers, to
         said = multipliers[group] @ allowed
         if np.abs(said).max(initial=0.0) <= NOTHING:
             continue
-        basis, triangle, _ = scipy.linalg.qr(said.T, mode="economic", pivoting=True, check_finite=False)
+        basis, triangle, _ = lapack.qr(said.T, mode="economic", pivoting=True, check_finite=False)
         sizes = np.abs(np.diagonal(triangle))
         basis = basis[:, : int((sizes > NOTHING * sizes[0]).sum())]
         toward = allowed.T @ gaps
@@ -57,7 +57,7 @@ def _needed(multipliers: Floats, rhs: Floats, terms: Floats, owner: Integers, to
         ):
             needed.append(int(owner[group[0]]))
         else:
-            allowed = allowed @ scipy.linalg.null_space(basis.T)
+            allowed = allowed @ lapack.null_space(basis.T)
     return needed
 
 

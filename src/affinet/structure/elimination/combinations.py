@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import scipy.linalg
 
 from affinet.language.terms import Floats, Integers
+from affinet.structure.factors import lapack
 from affinet.structure.factors.agreement import mismatch
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import Tolerance
@@ -46,7 +46,7 @@ def dense_circuits(
     first, rest = order[:rank], order[rank:]
     if not len(rest):
         return
-    mixed = scipy.linalg.solve_triangular(upper[:rank, :rank], upper[:rank, rank:], check_finite=False)
+    mixed = lapack.solve_triangular(upper[:rank, :rank], upper[:rank, rank:], check_finite=False)
     gap, size, own = mismatch(even, rhs, terms, upper[:rank, :rank], mixed, first, rest)
     wrong = np.flatnonzero(gap > tolerance.consistency(8) * size + tolerance.factored(8) * own)
     used = np.abs(mixed) > _negligible(mixed, tolerance, len(order))
@@ -56,7 +56,7 @@ def dense_circuits(
         chosen = first[used[:, k]]
         weights = mixed[used[:, k], k]
         if 0 < len(chosen) <= MOST_REFINED:
-            weights = np.linalg.lstsq(even[chosen].T, even[rest[k]], rcond=None)[0]
+            weights = lapack.lstsq(even[chosen].T, even[rest[k]], rcond=None)[0]
         rows = np.concatenate([chosen, rest[k : k + 1]])
         yield rows, np.concatenate([-weights, [1.0]]) / safe[rows]
 
@@ -69,7 +69,7 @@ def dense_dependencies(matrix: Floats, tolerance: Tolerance) -> Iterator[tuple[I
     even, safe = _even(matrix)
     upper, order, rank = _pivoted(even, tolerance)
     first, rest = order[:rank], order[rank:]
-    mixed = scipy.linalg.solve_triangular(upper[:rank, :rank], upper[:rank, rank:], check_finite=False)
+    mixed = lapack.solve_triangular(upper[:rank, :rank], upper[:rank, rank:], check_finite=False)
     used = np.abs(mixed) > _negligible(mixed, tolerance, len(order))
     for k in range(len(rest)):
         rows = np.concatenate([first[used[:, k]], rest[k : k + 1]])
@@ -92,7 +92,7 @@ def _even(matrix: Floats) -> tuple[Floats, Floats]:
 
 def _pivoted(even: Floats, tolerance: Tolerance) -> tuple[Floats, Integers, int]:
     """Triangle, order of the rows and rank of the transposed matrix."""
-    upper, order = scipy.linalg.qr(even.T, mode="r", pivoting=True, check_finite=False)
+    upper, order = lapack.qr(even.T, mode="r", pivoting=True, check_finite=False)
     diagonal = np.abs(np.diagonal(upper))
     return upper, order, int((diagonal > tolerance.rank(*even.shape) * diagonal[0]).sum())
 

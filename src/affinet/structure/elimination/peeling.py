@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from scipy import sparse
 from scipy.sparse.csgraph import structural_rank
 
@@ -14,6 +13,7 @@ from affinet.structure.blocks import Interval
 from affinet.structure.elimination.markowitz import sparse_basis
 from affinet.structure.elimination.private import unpeeled
 from affinet.structure.elimination.residual import refuted
+from affinet.structure.factors import lapack
 from affinet.structure.factors.agreement import mismatch
 from affinet.system.tolerance import Tolerance
 
@@ -91,15 +91,13 @@ def _at_most(core: sparse.csr_array, unknowns: int) -> int:
 
 
 def _independent_dense(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Integers, bool, int]:
-    upper, order = scipy.linalg.qr(matrix.T, mode="r", pivoting=True, check_finite=False)
+    upper, order = lapack.qr(matrix.T, mode="r", pivoting=True, check_finite=False)
     diagonal = np.abs(np.diagonal(upper))
     bound = tolerance.rank(*matrix.shape) * diagonal[0]
     rank = int((diagonal > bound).sum())
     ambiguous = int(((diagonal > bound * 0.25) & (diagonal < bound * 1e2)).any())
     first, rest = order[:rank], order[rank:]
-    combination = scipy.linalg.solve_triangular(
-        upper[:rank, :rank], upper[:rank, rank : len(order)], check_finite=False
-    )
+    combination = lapack.solve_triangular(upper[:rank, :rank], upper[:rank, rank : len(order)], check_finite=False)
     gap, size, own = mismatch(matrix, rhs, terms, upper[:rank, :rank], combination, first, rest)
     bound = tolerance.consistency(len(order)) * size + tolerance.factored(len(order)) * own
     return np.sort(first), bool((gap <= bound).all()), ambiguous

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 
 from affinet.language.terms import Floats, Integers
+from affinet.structure.factors import lapack
 from affinet.system.tolerance import Tolerance
 
 AT_A_TIME = 2**24
@@ -32,7 +32,7 @@ def hold(matrix: Floats, basis: Floats, target: Floats, rhs: Floats, terms: Floa
     are the combinations of equations that cancel. Behind a system that does not hold none is looked at.
     """
     length, n = matrix.shape
-    columns = np.linalg.qr(matrix @ basis.T)[0]
+    columns = lapack.batched_qr(matrix @ basis.T)[0]
     cancelling = np.eye(length) - columns @ columns.T
     found = np.zeros(len(rhs), bool)
     step = max(1, AT_A_TIME // n)
@@ -55,8 +55,8 @@ def mismatch(
     Of an equilibrated matrix (r, n) with `matrix[first].T = Q upper` and `matrix[rest] = combinationᵀ matrix[first]`.
     x is the shortest solution of the first rows.
     """
-    solution = scipy.linalg.solve_triangular(upper, rhs[first], trans="T", check_finite=False)
-    multipliers = scipy.linalg.solve_triangular(upper, solution, check_finite=False)
+    solution = lapack.solve_triangular(upper, rhs[first], trans="T", check_finite=False)
+    multipliers = lapack.solve_triangular(upper, solution, check_finite=False)
     size = terms + np.abs(matrix) @ np.abs(multipliers @ matrix[first])
     gap = np.abs(rhs[rest] - combination.T @ rhs[first])
     return gap, size[rest] + np.abs(combination).T @ size[first], float(np.linalg.norm(solution))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from scipy.linalg import blas
 
 from affinet.language.terms import Floats, Integers
+from affinet.structure.factors import lapack
 from affinet.structure.factors.agreement import hold, within_rounding
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
@@ -90,11 +90,11 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
     matrix, rhs = matrix / safe[:, None], rhs / safe
     left = None
     if matrix.size > SVD_NUMBERS and matrix.shape[0] < matrix.shape[1]:
-        left, upper = scipy.linalg.qr(matrix.T, mode="economic", check_finite=False)
+        left, upper = lapack.qr(matrix.T, mode="economic", check_finite=False)
         small = upper.T
     else:
         small = matrix
-    u, s, vt = np.linalg.svd(small, full_matrices=False)
+    u, s, vt = lapack.svd(small, full_matrices=False)
     bound = tolerance.rank(*matrix.shape) * s[0]
     rank = int((s > bound).sum())
     ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2)).any())
@@ -104,14 +104,14 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
         # Independent equations contradict nothing, whatever rounding says of numbers below the normal ones.
         rows, lower = orthonormal(matrix) if left is None else (left.T, small)
         can_hold = np.ones(len(rhs), bool)
-        return Factor(rows[None], np.linalg.solve(lower, rhs.T).T, np.array([rank]), can_hold, ambiguous, condition)
+        return Factor(rows[None], lapack.solve(lower, rhs.T).T, np.array([rank]), can_hold, ambiguous, condition)
     gap, target = np.abs(rhs - within @ u[:, :rank].T), within / s[:rank]
     consistent = within_rounding(gap, np.abs(rhs), target, tolerance)
     basis = vt[:rank] if left is None else vt[:rank] @ left.T
     if left is None and rank:
         chosen = _independent(matrix, rank)
         basis, lower = orthonormal(matrix[chosen])
-        target = scipy.linalg.solve_triangular(lower, rhs[:, chosen].T, lower=True).T
+        target = lapack.solve_triangular(lower, rhs[:, chosen].T, lower=True).T
     if not consistent.all():
         off = ~consistent
         consistent[off] = hold(matrix, basis, target[off], rhs[off], np.abs(rhs[off]), tolerance)
@@ -127,9 +127,9 @@ def orthonormal(matrix: Floats) -> tuple[Floats, Floats]:
     those of the QR factorisation only in norm. They are less orthonormal, which a second pass forgives, and are taken
     where that is not much.
     """
-    q, upper = np.linalg.qr(np.swapaxes(matrix, -1, -2))
+    q, upper = lapack.batched_qr(np.swapaxes(matrix, -1, -2))
     rows, lower = np.swapaxes(q, -1, -2), np.swapaxes(upper, -1, -2)
-    solved = np.linalg.solve(lower, matrix)
+    solved = lapack.solve(lower, matrix)
     off = np.abs(solved @ np.swapaxes(solved, -1, -2) - np.eye(matrix.shape[-2])).max(axis=(-1, -2), initial=0.0)
     return np.where((off <= NEARLY_ORTHONORMAL)[..., None, None], solved, rows), lower
 
@@ -158,13 +158,13 @@ def _by_share(
 ) -> tuple[Floats, Floats, bool, int, float]:
     """One system of equilibrated rows, each a share of what it was: rank and contradictions are judged at that size."""
     r, n = matrix.shape
-    sizes = np.linalg.svd(matrix * share[:, None], compute_uv=False)
+    sizes = lapack.singular_values(matrix * share[:, None])
     bound = tolerance.rank(r, n) * max(float(sizes[0]), 1.0)
     rank = int((sizes > bound).sum())
     ambiguous = int(((sizes > bound * 0.25) & (sizes < bound * 1e2)).any())
     chosen = _independent(matrix * share[:, None], rank)
     rows, lower = orthonormal(matrix[chosen])
-    target = scipy.linalg.solve_triangular(lower, rhs[chosen], lower=True, check_finite=False)
+    target = lapack.solve_triangular(lower, rhs[chosen], lower=True, check_finite=False)
     gap = np.abs(rhs - (matrix @ rows.T) @ target) * share
     size = np.maximum((terms * share).max(), np.linalg.norm(target))
     condition = float(sizes[0] / sizes[rank - 1]) if rank else 1.0
@@ -182,7 +182,7 @@ def _by_svd(
 ) -> Factor:
     """`shape` is that of the system the tolerance is for, where `matrix` is only its triangle."""
     k, (r, n) = len(matrix), shape or matrix.shape[1:]
-    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    u, s, vt = lapack.svd(matrix, full_matrices=False)
     bound = tolerance.rank(r, n) * s[:, :1]
     kept = s > np.where(bound > 0, bound, 0.0)
     ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2) & (s > 0)).any(axis=1).sum())
@@ -197,12 +197,12 @@ def _by_svd(
     full = ranks == matrix.shape[1]
     if full.any():
         basis[full], lower = orthonormal(matrix[full])
-        target[full] = np.linalg.solve(lower, rhs[full, :, None])[..., 0]
+        target[full] = lapack.solve(lower, rhs[full, :, None])[..., 0]
     for place in np.flatnonzero(~full & (ranks > 0)) if k <= FEW_SYSTEMS else ():
         chosen = _independent(matrix[place], int(ranks[place]))
         rows, lower = orthonormal(matrix[place, chosen])
         basis[place, : len(rows)] = rows
-        target[place, : len(rows)] = scipy.linalg.solve_triangular(lower, rhs[place, chosen], lower=True)
+        target[place, : len(rows)] = lapack.solve_triangular(lower, rhs[place, chosen], lower=True)
     for place in np.flatnonzero(~consistent) if shape is None else ():
         own, one = slice(0, int(ranks[place])), slice(place, place + 1)
         consistent[one] = hold(matrix[place], basis[place, own], target[one, own], rhs[one], terms[one], tolerance)
@@ -215,18 +215,18 @@ def _by_svd(
 
 def _independent(matrix: Floats, rank: int) -> Integers:
     """Rows that span the others, the farthest from those before it first (Golub & Van Loan, 4th ed., 5.4.2)."""
-    pivots = scipy.linalg.qr(matrix.T, mode="r", pivoting=True, check_finite=False)[1]
+    pivots = lapack.qr(matrix.T, mode="r", pivoting=True, check_finite=False)[1]
     return np.sort(pivots[:rank])
 
 
 def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int, float]:
     """`matrixᵀ = Q R` in blocked Householder form, then the small triangle by SVD: `matrix = Rᵀ Qᵀ`."""
-    q, upper = scipy.linalg.qr(matrix.T, mode="economic", check_finite=False)
+    q, upper = lapack.qr(matrix.T, mode="economic", check_finite=False)
     inner = _by_svd(upper.T[None], rhs[None], terms[None], tolerance, shape=matrix.shape)
     rank = int(inner.ranks[0])
     told = inner.ambiguous, float(inner.condition[0])
     if rank == len(matrix):
-        return q.T, scipy.linalg.solve_triangular(upper, rhs, trans="T", check_finite=False), True, *told
+        return q.T, lapack.solve_triangular(upper, rhs, trans="T", check_finite=False), True, *told
     basis, target = inner.basis[0, :rank] @ q.T, inner.target[0, :rank]
     consistent = bool(inner.consistent[0]) or bool(
         hold(matrix, basis, target[None], rhs[None], terms[None], tolerance)[0]
@@ -245,25 +245,25 @@ def _by_gram(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor | None
     if r >= n or not (norms > 1e-100).all() or not (norms < 1e100).all():
         return None
     even = gram / norms[:, None] / norms
-    squares = np.linalg.eigvalsh(even)
+    squares = lapack.eigvalsh(even)
     sizes = np.sqrt(np.maximum(squares, 0.0))
     bound = tolerance.rank(r, n) * sizes[-1]
     if sizes[0] <= max(bound, sizes[-1] / GRAM_SPREAD):
         return None
-    lower = np.linalg.cholesky(even)
+    lower = lapack.cholesky(even)
     basis = _multiplied(_inverse(lower) / norms, np.array(matrix, order="C"))
-    target = scipy.linalg.solve_triangular(lower, rhs / norms, lower=True, check_finite=False)
+    target = lapack.solve_triangular(lower, rhs / norms, lower=True, check_finite=False)
     if squares[-1] > 100.0 * squares[0]:
-        lower = np.linalg.cholesky(basis @ basis.T)
+        lower = lapack.cholesky(basis @ basis.T)
         basis = _multiplied(_inverse(lower), basis)
-        target = scipy.linalg.solve_triangular(lower, target, lower=True, check_finite=False)
+        target = lapack.solve_triangular(lower, target, lower=True, check_finite=False)
     # Of full rank, whatever the right-hand sides are.
     ambiguous = int(sizes[0] < bound * 1e2)
     return Factor(basis[None], target[None], np.array([r]), np.array([True]), ambiguous, sizes[-1:] / sizes[0])
 
 
 def _inverse(lower: np.ndarray) -> Floats:
-    inverse: Floats = scipy.linalg.solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
+    inverse: Floats = lapack.solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
     return inverse
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from scipy import sparse
 
 from affinet.language.terms import Floats, Integers
+from affinet.structure.factors import lapack
 from affinet.system.rows import Rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
@@ -172,7 +172,7 @@ def remaining(basis: Floats, target: Floats, weight: Floats, found: Implied) -> 
     """
     basis, target = basis[found.which], target[found.which]
     spread = classes(found.root, found.sign, weight[found.which])
-    u, s, vt = np.linalg.svd(folded(basis, spread), full_matrices=False)
+    u, s, vt = lapack.svd(folded(basis, spread), full_matrices=False)
     kept = s > 0.5
     most = int(kept.sum(axis=1).max())
     rows = np.where(kept[:, :most, None], folded(vt[:, :most], spread.T), 0.0)
@@ -185,7 +185,7 @@ def independent(matrix: Floats, spread: sparse.csr_array, rank: int) -> Integers
     if not rank:
         return np.zeros(0, np.int64)
     folds = folded(matrix[None], spread)[0]
-    pivots = scipy.linalg.qr(folds.T, mode="r", pivoting=True, check_finite=False)[1]
+    pivots = lapack.qr(folds.T, mode="r", pivoting=True, check_finite=False)[1]
     chosen: Integers = np.sort(pivots[:rank])
     return chosen
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-import scipy.linalg
 
 from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Slices
 from affinet.structure.contradiction import Contradiction
+from affinet.structure.factors import lapack
 from affinet.structure.factors.factor import factor_shared, orthonormal
 from affinet.structure.factors.implied import classes, folded, implied, independent
 from affinet.structure.regular import RowBatch, shared
@@ -52,7 +52,7 @@ def _amplified(matrix: Floats, basis: Floats, condition: float) -> Floats:
         return np.ones(1)
     norms = norms_of_rows(matrix)
     lower = matrix @ basis.T / np.where(norms > 0, norms, 1.0)[:, None]
-    lengths = np.linalg.norm(np.linalg.pinv(lower, rcond=0.1 / condition), axis=1)
+    lengths = np.linalg.norm(lapack.pinv(lower, rcond=0.1 / condition), axis=1)
     return np.asarray(np.maximum(lengths, 1.0))
 
 
@@ -116,7 +116,7 @@ def _by_classes(matrix: Floats, rhs: Floats, rank: int, exact: _Exact, value: Fl
         rows, lower = orthonormal(folded(matrix[None, chosen], spread)[0])
         basis[first:] = folded(rows[None], spread.T.tocsr())[0]
         left = rhs[:, chosen] - value @ matrix[chosen].T
-        target[:, first:] = scipy.linalg.solve_triangular(lower, left.T, lower=True, check_finite=False).T
+        target[:, first:] = lapack.solve_triangular(lower, left.T, lower=True, check_finite=False).T
     return basis, target
 
 

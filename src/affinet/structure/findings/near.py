@@ -10,6 +10,7 @@ import numpy as np
 
 from affinet.language.terms import Floats
 from affinet.structure.blocks import Bordered, Slices
+from affinet.structure.factors import lapack
 from affinet.structure.findings.looking import Look
 from affinet.structure.lookup.incidence import Incidence
 from affinet.structure.lookup.naming import by_rules, named_columns
@@ -88,7 +89,7 @@ def near(look: Look) -> Iterator[NearlyRedundant | NearlyContradictory]:
     for block in look.blocks:
         if isinstance(block, Bordered) and block.factor.size:
             norms = norms_of_runs(block.matrix.data, block.matrix.indptr)
-            sizes = np.linalg.svd(block.factor * norms[:, None], compute_uv=False)
+            sizes = lapack.singular_values(block.factor * norms[:, None])
             if sizes[0] >= smallest_told(look.system.tolerance):
                 yield NearlyRedundant("the entries they share", float(sizes[0]), look.names(block.rules))
 
@@ -145,6 +146,6 @@ def _worst_alone(component: Component, rules: tuple[int, ...]) -> float:
 
 
 def _condition(matrix: Floats) -> float:
-    sizes = np.linalg.svd(matrix, compute_uv=False)
+    sizes = lapack.singular_values(matrix)
     kept = sizes[sizes > 1e-13 * sizes[0]]
     return float(sizes[0] / kept[-1])

@@ -13,6 +13,7 @@ from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Block, Dense, Fixed, Sparse, Ties
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
+from affinet.structure.factors import lapack
 from affinet.structure.findings.looking import Group, Look
 from affinet.structure.findings.overlooked import Overlooked
 from affinet.structure.lookup.idle import holds_always, idle
@@ -138,7 +139,7 @@ class _Alike:
             rest = ~own & ~np.isin(component.rule, list(without))
             if not rest.any():
                 return None
-            said, *_ = np.linalg.lstsq(component.matrix[rest].T, component.matrix[own].T, rcond=None)
+            said, *_ = lapack.lstsq(component.matrix[rest].T, component.matrix[own].T, rcond=None)
             gap = component.matrix[own] - said.T @ component.matrix[rest]
             bound = self._look.system.tolerance.rank(*component.matrix.shape) * max(component.sizes[0], 1.0)
             # A rule that is needed is off by the smallest singular value at the least, spread over its equations.

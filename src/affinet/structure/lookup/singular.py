@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import linalg
 
 from affinet.language.terms import Floats, Integers
 from affinet.structure.elimination.components import Batch
+from affinet.structure.factors import lapack
 from affinet.system.distinct import distinct
 from affinet.system.norms import norms_of_rows
 from affinet.system.rows import Rows
@@ -55,7 +55,7 @@ def factored(batch: Batch, used: Rows, tolerance: Tolerance) -> list[Component]:
     """The components of a batch that `split(used)` made."""
     norms = norms_of_rows(batch.matrix)
     matrix, rhs = batch.matrix / norms[:, :, None], batch.rhs / norms
-    u, sizes, vt = np.linalg.svd(matrix, full_matrices=False)
+    u, sizes, vt = lapack.svd(matrix, full_matrices=False)
     ranks = (sizes > tolerance.rank(*matrix.shape[1:]) * sizes[:, :1]).sum(axis=1)
     return [
         Component(nodes, matrix[k], rhs[k], used.rule[rows], used.index[rows], u[k], sizes[k], vt[k], int(ranks[k]))
@@ -73,18 +73,18 @@ def deepened(component: Component, extra: int) -> Component:
     """
     rank = component.rank + extra
     rows, scaled, columns = _scaled(component.matrix)
-    u, sizes, vt = np.linalg.svd(scaled)
+    u, sizes, vt = lapack.svd(scaled)
     free = _free(scaled, columns, rank)
     as_left = replace(component, sizes=np.maximum(component.sizes, SMALLEST), rank=rank)
     if free is None:
         return as_left
-    said = np.linalg.qr(u[:, :rank] / rows[:, None])[0]
+    said = lapack.batched_qr(u[:, :rank] / rows[:, None])[0]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         inverse = columns[:, None] * (vt[:rank].T / sizes[:rank]) @ u[:, :rank].T * rows
         inverse = inverse - free @ (free.T @ inverse)
     if not np.isfinite(inverse).all():
         return as_left
-    left, large, right = np.linalg.svd(inverse @ said @ said.T, full_matrices=False)
+    left, large, right = lapack.svd(inverse @ said @ said.T, full_matrices=False)
     u, sizes, vt = component.u.copy(), component.sizes.copy(), component.vt.copy()
     more, new = slice(component.rank, rank), slice(extra - 1, None, -1)
     u[:, more], sizes[more], vt[more] = right[new].T, 1.0 / large[new], left[:, new].T
@@ -96,20 +96,20 @@ def _free(scaled: Floats, columns: Floats, rank: int) -> Floats | None:
 
     Each is found by elimination, as one entry and those that follow it, so that none drowns in a larger one.
     """
-    _, r, order = linalg.qr(scaled, mode="economic", pivoting=True)
+    _, r, order = lapack.qr(scaled, mode="economic", pivoting=True)
     if not np.diag(r)[:rank].all():
         return None
-    tied = linalg.solve_triangular(r[:rank, :rank], r[:rank, rank:])
+    tied = lapack.solve_triangular(r[:rank, :rank], r[:rank, rank:])
     free = np.zeros((len(columns), len(columns) - rank))
     free[order[:rank]], free[order[rank:]] = -np.where(np.abs(tied) > 1e-13, tied, 0.0), np.eye(len(columns) - rank)
     free *= columns[:, None]
-    found: Floats = np.linalg.qr(free / np.abs(free).max(axis=0))[0]
+    found: Floats = lapack.batched_qr(free / np.abs(free).max(axis=0))[0]
     return found
 
 
 def uncounted(component: Component) -> Floats:
     """Sizes, where all rows and columns are scaled alike, of the singular values that do not count."""
-    sizes = np.linalg.svd(_scaled(component.matrix)[1], compute_uv=False)
+    sizes = lapack.singular_values(_scaled(component.matrix)[1])
     lost: Floats = sizes[component.rank :] / sizes[0]
     return lost
 

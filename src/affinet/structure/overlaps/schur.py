@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from scipy import sparse
 
 from affinet.language.forecast import forecast
 from affinet.language.terms import Floats
 from affinet.structure.blocks import Base
+from affinet.structure.factors import lapack
 from affinet.structure.overlaps.gram import AT_A_TIME, gram, squared
 from affinet.structure.overlaps.nearest import projected
 from affinet.structure.overlaps.rounding import unsure
@@ -97,14 +97,14 @@ def _unsure(bases: Sequence[Base], vectors: Floats, tolerance: Tolerance) -> Flo
 def _in_full(bases: Sequence[Base], even: sparse.csr_array) -> tuple[Floats, Floats]:
     """Directions among the equations and the sizes of their tangent parts, by the factors of `B P`."""
     part = _on_bases(bases, even.toarray())
-    small = part if part.shape[0] > part.shape[1] else scipy.linalg.qr(part.T, mode="r", check_finite=False)[0].T
-    directions, sizes, _ = np.linalg.svd(small[:, : min(part.shape)])
+    small = part if part.shape[0] > part.shape[1] else lapack.qr(part.T, mode="r", check_finite=False)[0].T
+    directions, sizes, _ = lapack.svd(small[:, : min(part.shape)])
     return directions, np.concatenate([sizes, np.zeros(len(directions) - len(sizes))])
 
 
 def _squared(bases: Sequence[Base], even: sparse.csr_array, largest: float) -> tuple[Floats, Floats]:
     """The same from S; directions of small size are projected twice more, which leaves their own rounding alone."""
-    squares, directions = np.linalg.eigh(_gram(bases, even))
+    squares, directions = lapack.eigh(_gram(bases, even))
     sizes = np.sqrt(np.maximum(squares, 0.0))
     small = np.flatnonzero(sizes < SQUARED * largest)
     if len(small):
@@ -115,7 +115,7 @@ def _squared(bases: Sequence[Base], even: sparse.csr_array, largest: float) -> t
             part = np.asarray(even.T @ own[:, first : first + step]).T
             part = _on_bases(bases, _on_bases(bases, part))
             finer[:, first : first + step] = own.T @ (even @ part.T)
-        squares, turned = np.linalg.eigh((finer + finer.T) / 2.0)
+        squares, turned = lapack.eigh((finer + finer.T) / 2.0)
         directions[:, small], sizes[small] = own @ turned, np.sqrt(np.maximum(squares, 0.0))
     return directions, sizes
 

@@ -7,7 +7,6 @@ from itertools import accumulate
 
 import numpy as np
 import torch
-from scipy import linalg
 from torch import Tensor
 
 from affinet.errors import TooLargeError
@@ -18,6 +17,7 @@ from affinet.kernels.torch.precision import irregular_dtype
 from affinet.language.forecast import LIMIT
 from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Bordered
+from affinet.structure.factors import lapack
 from affinet.structure.places import count, places
 from affinet.system.layout import Layout
 
@@ -88,7 +88,7 @@ class BorderedBasis:
         basis = block.factor.T @ rows
         if kind == "orthonormal" or not len(basis):
             return Reflected(basis)
-        basis = np.ascontiguousarray(linalg.qr(basis.T, mode="economic")[0].T)
+        basis = np.ascontiguousarray(lapack.qr(basis.T, mode="economic")[0].T)
         exact = own[np.concatenate([block.pinned, block.copies[:, 0]]).astype(np.int64)]
         # Numbers of entries, from one on, so that each free number can be asked which entry it is.
         named = torch.arange(1.0, 1 + sum(self._sizes), dtype=torch.float64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy import linalg
 from torch import Tensor
 
 from affinet.kernels.torch.bases.basis import Constant, Kind
@@ -13,6 +12,7 @@ from affinet.kernels.torch.bases.transform import reflectors
 from affinet.kernels.torch.precision import exact_matmul
 from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Dense
+from affinet.structure.factors import lapack
 
 
 class ReflectedBatch:
@@ -141,10 +141,10 @@ def _single(basis: Floats) -> tuple[Integers, Floats]:
     """Pivots (1, r) and what follows (1, r, n) of one component, by QR with column pivoting."""
     (rows,) = basis
     rows = rows[(rows != 0.0).any(1)]
-    _, order = linalg.qr(rows, mode="r", pivoting=True)
+    _, order = lapack.qr(rows, mode="r", pivoting=True)
     pivots, rest = order[: len(rows)], order[len(rows) :]
     follow = np.zeros((basis.shape[1], basis.shape[2]))
-    follow[: len(rows), rest] = -linalg.solve(rows[:, pivots], rows[:, rest]) if len(rows) else 0.0
+    follow[: len(rows), rest] = -lapack.solve(rows[:, pivots], rows[:, rest]) if len(rows) else 0.0
     padded = np.full(basis.shape[1], -1, np.int64)
     padded[: len(rows)] = pivots
     return padded[None], follow[None]

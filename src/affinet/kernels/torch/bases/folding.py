@@ -10,6 +10,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.bases.transform import Transform, indices, orthonormal
 from affinet.language.terms import Floats, Integers
+from affinet.structure.factors import lapack
 
 
 class Folded:
@@ -55,6 +56,6 @@ def _rows(basis: Floats) -> Floats:
     """An orthonormal basis of the rows; their singular values are 0 or 1, since the mirror keeps their span."""
     if not basis.size:
         return np.zeros((0, basis.shape[1]))
-    _, sizes, rows = np.linalg.svd(basis, full_matrices=False)
+    _, sizes, rows = lapack.svd(basis, full_matrices=False)
     found: Floats = rows[sizes > 0.5]
     return found

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from scipy import linalg
 from torch import Tensor
 
 from affinet.kernels.torch.bases.basis import Constant, Kind, Place
@@ -15,6 +14,7 @@ from affinet.kernels.torch.bases.tied import apart, together
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import exact_matmul
 from affinet.language.terms import Floats, Parameter
+from affinet.structure.factors import lapack
 
 NEAR = 1e-11
 """Rows of a basis, whose entries are of size one, differ by rounding where they differ by less."""
@@ -53,12 +53,12 @@ def from_tangents(kernel: Kernel, parameters: Iterable[Parameter], kind: Kind) -
         return None
     projector = _tangents(kernel, used, places)
     free = round(float(np.trace(projector)))
-    basis = _agreeing(linalg.qr(projector, mode="economic", pivoting=True)[0][:, :free])
+    basis = _agreeing(lapack.qr(projector, mode="economic", pivoting=True)[0][:, :free])
     if kind == "orthonormal":
         return MatrixBasis(places, basis, basis.T)
-    order = linalg.qr(basis.T, mode="r", pivoting=True)[-1][:free]
+    order = lapack.qr(basis.T, mode="r", pivoting=True)[-1][:free]
     chosen = np.sort(order)
-    matrix = linalg.solve(basis[chosen].T, basis.T).T if free else basis
+    matrix = lapack.solve(basis[chosen].T, basis.T).T if free else basis
     matrix[chosen] = np.eye(free)
     # Whole numbers first, so that what equals a free entry is that entry.
     matrix = _agreeing(np.where(np.abs(matrix - np.round(matrix)) < NEAR, np.round(matrix), matrix))

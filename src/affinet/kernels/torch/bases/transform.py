@@ -7,12 +7,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from scipy import linalg
 from torch import Tensor
 
 from affinet.kernels.torch.bases.basis import Constant
 from affinet.kernels.torch.precision import exact_matmul
 from affinet.language.terms import Floats, Integers
+from affinet.structure.factors import lapack
 
 FIRST = 1e6
 """How much larger columns look that have to be pivots."""
@@ -98,9 +98,9 @@ class Eliminated:
         self.free = self.size - rows
         first = np.ones(self.size)
         first[following] = FIRST
-        _, order = linalg.qr(basis * first, mode="r", pivoting=True)
+        _, order = lapack.qr(basis * first, mode="r", pivoting=True)
         pivots, rest = np.sort(order[:rows]), np.sort(order[rows:])
-        self._follow = Constant(-linalg.solve(basis[:, pivots], basis[:, rest]) if rows else np.zeros((0, self.size)))
+        self._follow = Constant(-lapack.solve(basis[:, pivots], basis[:, rest]) if rows else np.zeros((0, self.size)))
         self._rest, self._pivots = Constant(rest), Constant(pivots)
         self._order = Constant(np.argsort(np.concatenate([rest, pivots])))
 
