@@ -2,9 +2,9 @@
 
 A routine gives the factors of equations that differ from the given ones by rounding, and rounds the factors too
 (backward error: Higham, Accuracy and Stability, 2nd ed., theorems 8.5, 9.3, 10.3 and 19.4). Which of these neighbours
-it is depends on the order in which sums are added, that is on the processor. Here one is drawn: each number that goes in
-or comes out is moved by one spacing of float64, up, down or not at all. Zeros stay zeros, as they do in LAPACK.
-Positions, coefficients of ties and fixed values pass through none of these routines, so that what holds to the bit does.
+it is depends on the order in which sums are added, that is on the processor. Here one is drawn: each number that goes
+in or comes out is moved by one spacing of float64, up, down or not at all. Zeros stay zeros, as they do in LAPACK.
+Positions, coefficients of ties and fixed values pass through none of these routines: what holds to the bit still does.
 
 `AFFINET_ROUNDING=7 python -m pytest tests/kernels` runs any tests so, `make rounding` those that CI runs.
 """

@@ -6,6 +6,7 @@ weights.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +14,9 @@ import numpy as np
 import affinet
 from affinet import families
 from affinet.language.terms import Integers
+
+SYSTEMS = int(os.environ.get("AFFINET_NEARLY_REDUNDANT", "25"))
+"""How many of them a test tries."""
 
 Rules = Callable[[Integers, Integers, int], Sequence[affinet.Constraint]]
 """From equations, a point that they hold at, and by how much the last right-hand side is off."""

@@ -5,8 +5,6 @@ The truth is exact: the rank is counted modulo a prime.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 
@@ -14,9 +12,8 @@ from affinet.structure.blocks import Block
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
 from affinet.system.system import System
-from tests.structure.nearly_redundant import FORMS, Rules, nearly_redundant
+from tests.structure.nearly_redundant import FORMS, SYSTEMS, Rules, nearly_redundant
 
-SYSTEMS = int(os.environ.get("AFFINET_NEARLY_REDUNDANT", "25"))
 PRIME = 2_147_483_629
 SMALL = 200
 """Weights up to which the exact rank is counted."""

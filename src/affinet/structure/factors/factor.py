@@ -104,14 +104,15 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
         # Independent equations contradict nothing, whatever rounding says of numbers below the normal ones.
         rows, lower = orthonormal(matrix) if left is None else (left.T, small)
         can_hold = np.ones(len(rhs), bool)
-        return Factor(rows[None], lapack.solve(lower, rhs.T).T, np.array([rank]), can_hold, ambiguous, condition)
+        target = _targets(matrix, rows, lower, rhs)
+        return Factor(rows[None], target, np.array([rank]), can_hold, ambiguous, condition)
     gap, target = np.abs(rhs - within @ u[:, :rank].T), within / s[:rank]
     consistent = within_rounding(gap, np.abs(rhs), target, tolerance)
     basis = vt[:rank] if left is None else vt[:rank] @ left.T
     if left is None and rank:
         chosen = _independent(matrix, rank)
         basis, lower = orthonormal(matrix[chosen])
-        target = lapack.solve_triangular(lower, rhs[:, chosen].T, lower=True).T
+        target = _targets(matrix[chosen], basis, lower, rhs[:, chosen])
     if not consistent.all():
         off = ~consistent
         consistent[off] = hold(matrix, basis, target[off], rhs[off], np.abs(rhs[off]), tolerance)
@@ -132,6 +133,21 @@ def orthonormal(matrix: Floats) -> tuple[Floats, Floats]:
     solved = lapack.solve(lower, matrix)
     off = np.abs(solved @ np.swapaxes(solved, -1, -2) - np.eye(matrix.shape[-2])).max(axis=(-1, -2), initial=0.0)
     return np.where((off <= NEARLY_ORTHONORMAL)[..., None, None], solved, rows), lower
+
+
+def _targets(matrix: Floats, rows: Floats, lower: Floats, rhs: Floats) -> Floats:
+    """`target` with `left @ target == rhs`, where `matrix = left @ rows`: of a batch of systems, or of one.
+
+    Shapes: matrix and rows (k, r, n), rhs (k, r), or (r, n) and (cells, r). Refined once, so that what rounding made
+    `lower` differ by from `left` for these very rows no longer counts (Higham, Accuracy and Stability, 2nd ed., 12.3).
+    """
+    turned = np.swapaxes(rows, -1, -2)
+    # `matrix @ rows⁺`: the rows are orthonormal to rounding, whose square is left out.
+    left = (matrix @ turned) @ (2.0 * np.eye(rows.shape[-2]) - rows @ turned)
+    sides = rhs.T if matrix.ndim == 2 else rhs[..., None]
+    solved = lapack.solve(lower, sides)
+    solved = solved + lapack.solve(lower, sides - left @ solved)
+    return solved.T if matrix.ndim == 2 else solved[..., 0]
 
 
 def _with_little_left(
@@ -164,7 +180,7 @@ def _by_share(
     ambiguous = int(((sizes > bound * 0.25) & (sizes < bound * 1e2)).any())
     chosen = _independent(matrix * share[:, None], rank)
     rows, lower = orthonormal(matrix[chosen])
-    target = lapack.solve_triangular(lower, rhs[chosen], lower=True, check_finite=False)
+    target = _targets(matrix[chosen], rows, lower, rhs[None, chosen])[0]
     gap = np.abs(rhs - (matrix @ rows.T) @ target) * share
     size = np.maximum((terms * share).max(), np.linalg.norm(target))
     condition = float(sizes[0] / sizes[rank - 1]) if rank else 1.0
@@ -197,12 +213,12 @@ def _by_svd(
     full = ranks == matrix.shape[1]
     if full.any():
         basis[full], lower = orthonormal(matrix[full])
-        target[full] = lapack.solve(lower, rhs[full, :, None])[..., 0]
+        target[full] = _targets(matrix[full], basis[full], lower, rhs[full])
     for place in np.flatnonzero(~full & (ranks > 0)) if k <= FEW_SYSTEMS else ():
         chosen = _independent(matrix[place], int(ranks[place]))
         rows, lower = orthonormal(matrix[place, chosen])
         basis[place, : len(rows)] = rows
-        target[place, : len(rows)] = lapack.solve_triangular(lower, rhs[place, chosen], lower=True)
+        target[place, : len(rows)] = _targets(matrix[place, chosen], rows, lower, rhs[place : place + 1, chosen])[0]
     for place in np.flatnonzero(~consistent) if shape is None else ():
         own, one = slice(0, int(ranks[place])), slice(place, place + 1)
         consistent[one] = hold(matrix[place], basis[place, own], target[one, own], rhs[one], terms[one], tolerance)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -31,8 +31,12 @@ def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | No
         exact.sign[pinned], exact.root[pinned] = 0, pinned
         said = exact.sign == 0
         value = np.where(said, target @ basis, 0.0)
-        value[np.abs(value) <= tolerance.cancellation * np.linalg.norm(target, axis=1, keepdims=True)] = 0.0
         value[:, pinned] = values
+        nothing = said & (np.abs(value) <= tolerance.cancellation * np.linalg.norm(target, axis=1, keepdims=True))
+        if nothing.any() or (~said & (exact.root != np.arange(len(said)))).any():
+            value = np.where(said, _beside(batch, basis, exact, nothing) @ basis, 0.0)
+            value[:, pinned] = values
+            value[nothing] = 0.0
         basis, target = _by_classes(batch.matrix, batch.rhs, len(basis), exact, value)
         pinned = np.flatnonzero(said)
         values = value[:, pinned]
@@ -41,6 +45,17 @@ def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | No
     place = (batch.parameter, batch.offset, batch.outer, batch.inner)
     amplified = _amplified(batch.matrix, basis, float(condition[0]))
     return Slices(*place, basis, target, pinned, values, copies, rules, ambiguous, amplified)
+
+
+def retargeted(part: Slices, batch: RowBatch, target: Floats, tolerance: Tolerance) -> Slices:
+    """The slices of a batch with other targets (cells | 1, rank), and the values that these give to single places."""
+    if not len(part.pinned):
+        return replace(part, target=target)
+    own, given, _ = _exact_places(batch.matrix, batch.rhs)
+    values = target @ part.basis[:, part.pinned]
+    values[np.abs(values) <= tolerance.cancellation * np.linalg.norm(target, axis=1, keepdims=True)] = 0.0
+    values[:, np.searchsorted(part.pinned, own)] = given
+    return replace(part, target=target, values=values)
 
 
 def _amplified(matrix: Floats, basis: Floats, condition: float) -> Floats:
@@ -87,6 +102,32 @@ def _implied(basis: Floats, target: Floats, condition: Floats, rows: int, tolera
     root = lowest[root]
     exact = _Exact(root, sign * sign[root])
     return exact if exact.count else None
+
+
+def _beside(batch: RowBatch, basis: Floats, exact: _Exact, nothing: np.ndarray) -> Floats:
+    """Targets (cells | 1, rank) with which the equations hold beside what is said exactly: `nothing` and equal places.
+
+    Without these the rounding of a value that is zero is made up for by that of others, which setting it to zero would
+    leave. All equations together are consistent, and their least-squares solution leaves rounding of each.
+    """
+    n = basis.shape[1]
+    members = np.flatnonzero((exact.sign != 0) & (exact.root != np.arange(n)))
+    ties = np.zeros((len(members), n))
+    ties[np.arange(len(members)), members] = 1.0
+    ties[np.arange(len(members)), exact.root[members]] -= exact.sign[members]
+    norms = norms_of_rows(batch.matrix)
+    norms = np.where(norms > 0, norms, 1.0)
+    told = np.concatenate([batch.matrix / norms[:, None], ties]) @ basis.T
+    rhs = np.concatenate([batch.rhs / norms, np.zeros((len(batch.rhs), len(ties)))], axis=1).T
+    target = np.zeros((len(batch.rhs), len(basis)))
+    patterns, which = np.unique(nothing, axis=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        cells = np.flatnonzero(which.ravel() == number)
+        system = np.concatenate([told, basis.T[pattern]])
+        sides = np.concatenate([rhs[:, cells], np.zeros((len(system) - len(told), len(cells)))])
+        found = lapack.lstsq(system, sides, rcond=None)[0]
+        target[cells] = (found + lapack.lstsq(system, sides - system @ found, rcond=None)[0]).T
+    return target
 
 
 def _by_classes(matrix: Floats, rhs: Floats, rank: int, exact: _Exact, value: Floats) -> tuple[Floats, Floats]:

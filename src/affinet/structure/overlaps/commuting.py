@@ -81,21 +81,21 @@ def agree_as_said(a: RowBatch, a_inner: Axes, b: RowBatch, b_inner: Axes, sizes:
     """
     if set(a_inner) & set(b_inner) or len(a.matrix) == len(b.matrix) == 1:
         return False
-    alpha, beta = _sides(a.rhs, a_inner, sizes), _sides(b.rhs, b_inner, sizes)
-    left, right = _along(b.matrix, alpha, b_inner, sizes), _along(a.matrix, beta, a_inner, sizes).swapaxes(-1, -2)
-    terms = _along(np.abs(b.matrix), np.abs(alpha), b_inner, sizes)
-    terms = terms + _along(np.abs(a.matrix), np.abs(beta), a_inner, sizes).swapaxes(-1, -2)
+    alpha, beta = right_sides(a.rhs, a_inner, sizes), right_sides(b.rhs, b_inner, sizes)
+    left, right = applied(b.matrix, alpha, b_inner, sizes), applied(a.matrix, beta, a_inner, sizes).swapaxes(-1, -2)
+    terms = applied(np.abs(b.matrix), np.abs(alpha), b_inner, sizes)
+    terms = terms + applied(np.abs(a.matrix), np.abs(beta), a_inner, sizes).swapaxes(-1, -2)
     length = max(a.matrix.shape[1], b.matrix.shape[1])
     return bool((np.abs(left - right) <= tolerance.consistency(length) * terms).all())
 
 
-def _sides(rhs: Floats, inner: Axes, sizes: Axes) -> Floats:
+def right_sides(rhs: Floats, inner: Axes, sizes: Axes) -> Floats:
     """Right-hand sides as a box with one axis more, of length one along loops on which they do not depend."""
     cells = [sizes[axis] if len(rhs) > 1 and axis not in inner else 1 for axis in range(len(sizes))]
     return rhs.reshape(*cells, rhs.shape[1])
 
 
-def _along(matrix: Floats, box: Floats, inner: Axes, sizes: Axes) -> Floats:
+def applied(matrix: Floats, box: Floats, inner: Axes, sizes: Axes) -> Floats:
     """A matrix applied along some axes of a box, which become of length one; its rows are the last axis."""
     shape = [sizes[axis] if axis in inner else box.shape[axis] for axis in range(len(sizes))]
     forecast("the right-hand sides of equations along several axes", prod(shape) * box.shape[-1])

@@ -11,6 +11,7 @@ from affinet.structure.blocks import Product, Slices, View
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.factors.slices import slices_of
 from affinet.structure.offsets import Dim, Nest, merged
+from affinet.structure.overlaps.agreeing import agreeing
 from affinet.structure.overlaps.commuting import agree, agree_as_said, commute, free_together
 from affinet.structure.regular import RowBatch, row_batch
 from affinet.system.tolerance import Tolerance
@@ -65,6 +66,7 @@ def product(batches: list[RowBatch], tolerance: Tolerance, also: tuple[tuple[Dim
         if not alike and not agree_as_said(ordered[m], found[m], ordered[k], found[k], sizes, tolerance):
             rules = (rule for part in (slices[k], slices[m]) for rule in part.rules)
             raise Contradiction(rules, _totals(view, slices[m], slices[k]))
+    slices = agreeing(slices, ordered, found, sizes, tolerance)
     slices, found = _without_implied(slices, found)
     return Product(view, slices, found, view.size - free_together(slices, found, sizes))
 

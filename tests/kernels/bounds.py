@@ -1,0 +1,34 @@
+"""What rounding leaves of equations: the bounds of docs/numerics.md as functions, with the argument for each."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from affinet.structure.blocks import Block, Bordered
+
+
+def of_cell(equations: int, entries: int) -> float:
+    """Spacings by which a projection of a cell of m equations over n entries may miss each, of the component's size.
+
+    Errors of n roundings, of size up to u each, add up like a random walk, to √n u (Higham and Mary, SIAM J. Sci.
+    Comput. 41, 2019). In these terms an equation keeps: u of storing the weights; √n u of the factor (a row of the
+    matrix is given back by its m orthonormal rows, each rounded over n entries); √m u of the target (m sums of up to m
+    terms that were solved for); and of the gap that is taken away last, m sums of n terms, √m √n u in norm. Together
+    (1 + √m)(1 + √n) u, and u is half a spacing. A random walk may stray: but no share of this is at its largest in the
+    same equation as the others, so that the sum of all leaves room for it.
+    """
+    return (1.0 + sqrt(equations)) * (1.0 + sqrt(entries)) / 2.0
+
+
+def of_border(equations: int, entries: int, block: Block, epsilon: float) -> float:
+    """The same for a block that may be a border, of weights whose spacing is `epsilon`.
+
+    A border takes the targets of its bases as they are. Each of m equations of a base being off by `of_cell`, targets
+    are off by √m of that times the condition number κ of the base, in float64; an equation on top that follows from the
+    base says the same with an error of its own.
+    """
+    own = of_cell(equations, entries)
+    if not isinstance(block, Bordered):
+        return own
+    condition = max(base.condition for base in block.bases)
+    return own * (1.0 + condition * sqrt(equations) * 2.0**-52 / epsilon)
