@@ -143,11 +143,11 @@ def _targets(matrix: Floats, rows: Floats, lower: Floats, rhs: Floats) -> Floats
     """
     turned = np.swapaxes(rows, -1, -2)
     # `matrix @ rows⁺`: the rows are orthonormal to rounding, whose square is left out.
-    left = (matrix @ turned) @ (2.0 * np.eye(rows.shape[-2]) - rows @ turned)
+    left: Floats = (matrix @ turned) @ (2.0 * np.eye(rows.shape[-2]) - rows @ turned)
     sides = rhs.T if matrix.ndim == 2 else rhs[..., None]
-    solved = lapack.solve(lower, sides)
+    solved: Floats = lapack.solve(lower, sides)
     solved = solved + lapack.solve(lower, sides - left @ solved)
-    return solved.T if matrix.ndim == 2 else solved[..., 0]
+    return np.asarray(solved.T if matrix.ndim == 2 else solved[..., 0], np.float64)
 
 
 def _with_little_left(
