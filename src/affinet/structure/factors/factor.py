@@ -143,9 +143,9 @@ def _targets(matrix: Floats, rows: Floats, lower: Floats, rhs: Floats) -> Floats
     """
     turned = np.swapaxes(rows, -1, -2)
     # `matrix @ rows⁺`: the rows are orthonormal to rounding, whose square is left out.
-    left: Floats = (matrix @ turned) @ (2.0 * np.eye(rows.shape[-2]) - rows @ turned)
+    left = (matrix @ turned) @ (2.0 * np.eye(rows.shape[-2]) - rows @ turned)
     sides = rhs.T if matrix.ndim == 2 else rhs[..., None]
-    solved: Floats = lapack.solve(lower, sides)
+    solved = lapack.solve(lower, sides)
     solved = solved + lapack.solve(lower, sides - left @ solved)
     return np.asarray(solved.T if matrix.ndim == 2 else solved[..., 0], np.float64)
 
