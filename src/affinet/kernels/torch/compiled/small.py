@@ -21,6 +21,7 @@ from affinet.kernels.torch.compiled.looped import WIDTHS
 from affinet.kernels.torch.kernel import Kernel
 from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Block, Classes, Dense, Fixed, Mirror, Pairs, Part, Slices, Ties, View
+from affinet.structure.factors import lapack
 from affinet.structure.offsets import Nest, Offsets, merged
 
 MOST_ENTRIES = 8_192
@@ -288,7 +289,7 @@ def _complement(block: Dense) -> tuple[Floats, Floats]:
     """Orthonormal rows that span what the equations leave free, and the point nearest to zero, where that is less."""
     basis = block.basis[0]
     basis = basis[np.any(basis != 0.0, axis=1)]
-    every, _ = np.linalg.qr(basis.T, mode="complete")
+    every, _ = lapack.batched_qr(basis.T, mode="complete")
     return every.T[None, len(basis) :], (block.basis[0].T @ block.target[0])[None]
 
 
