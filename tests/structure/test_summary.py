@@ -27,7 +27,7 @@ def test_the_table_has_a_line_a_rule_and_the_totals() -> None:
     totals = "6 equations, rank 5 (1 redundant) over 22 entries; 17 of these stay free."
     advice = "dropping it changes nothing. Was it meant to say something else?"
     assert shown[5:] == [
-        "(A line without numbers is counted with the line above: the rules are about the same entries.)",
+        "(A line without numbers is counted with the line above.)",
         "",
         f"{totals} Untouched entries of the same weights: 4.",
         "Free in each weight by itself: a 16 of 20, c 5 of 6. That adds up to 21 of 26.",

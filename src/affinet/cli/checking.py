@@ -27,7 +27,7 @@ def check(job: JobFile, screen: Screen) -> None:
         shown_count(count) for count in (plan.rank, plan.redundant, free_numbers(numbers, plan.rank))
     )
     found = sum(not isinstance(finding, Overlooked) for finding in plan.findings)
-    screen.say(f"{plan}\n")
+    screen.say_plan(f"{plan}\n")
     screen.say(f"No contradictions: {counted(plan.rows, 'equation')}, rank {rank}, redundant {redundant}.")
     screen.say(f"{counted(found, 'finding')} to look at, above." if found else "Nothing else to look at.")
     screen.say(f"Of the network's {counted(numbers, 'number')} {free} {'is' if free == '1' else 'are'} free.")

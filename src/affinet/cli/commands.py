@@ -129,7 +129,8 @@ def _run(screen: Screen, job: JobFile, out: Path) -> None:
     data = prepared.data
     rows = f"{len(data.train_targets):,} rows to train on, {len(data.test_targets):,} to test on"
     screen.say(f"Data: {rows}; {data.decided}.")
-    screen.say(f"\n{prepared.plan}\n")
+    screen.say("")
+    screen.say_plan(f"{prepared.plan}\n")
     terminal = Terminal(screen, data.score_name)
     terminal.compare(run(prepared, out, terminal))
     screen.say(f"Everything is in {out}.")

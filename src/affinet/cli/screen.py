@@ -26,6 +26,16 @@ class Screen:
         """Print plain text; the terminal breaks its lines."""
         self.results.print(Text(visible(sentence)), soft_wrap=True)
 
+    def say_plan(self, plan: str) -> None:
+        """Print a plan: on a terminal the lines of its table are cut at the width, and those below end with a word."""
+        if not self.results.is_terminal:
+            self.say(plan)
+            return
+        table, gap, rest = plan.partition("\n\n")
+        for line in table.splitlines():
+            self.results.print(Text(visible(line)), no_wrap=True, overflow="ellipsis")
+        self.results.print(Text(visible(gap[:1] + rest)))
+
     def complain(self, sentence: str) -> None:
         """Print plain text on the standard error."""
         self.errors.print(Text(visible(sentence)), soft_wrap=True)

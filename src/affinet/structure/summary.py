@@ -61,7 +61,7 @@ def summary(system: System, blocks: tuple[Block, ...], *, most: int | None = MOS
         lines.append((_cut(system.rules[rule].name), f"{system.rules[rule].equations:,}", *numbers, kept))
     table = _table(lines)
     if any(line[2] == "" for line in lines):
-        table.append("(A line without numbers is counted with the line above: the rules are about the same entries.)")
+        table.append("(A line without numbers is counted with the line above.)")
     if first + last < len(order):
         table.insert(2 + first, f"… {len(order) - first - last:,} more rules: print(plan.table()) shows all")
     return "\n".join([*table, "", _totals(system, blocks), *_free_by_weight(system, blocks), *_notes(system, blocks)])
