@@ -7,7 +7,12 @@ from rich.console import Console
 
 from affinet.cli.screen import Screen
 
-PLAN = "rule  equations  kept as\n────  ─────────  ───────────────\na     1          3 entries fixed\n\nWords that go on below it."
+PLAN = """\
+rule  equations  kept as
+────  ─────────  ───────────────
+a     1          3 entries fixed
+
+Words that go on below."""
 
 
 @pytest.mark.parametrize(
@@ -16,7 +21,7 @@ PLAN = "rule  equations  kept as\n────  ─────────  ─
         (80, PLAN),
         (
             20,
-            "rule  equations  ke…\n────  ─────────  ──…\na     1          3 …\n\nWords that go on\nbelow it.",
+            "rule  equations  ke…\n────  ─────────  ──…\na     1          3 …\n\nWords that go on\nbelow.",
         ),
     ],
 )
