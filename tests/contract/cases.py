@@ -6,6 +6,7 @@ from tests.contract.algebra_cases import ALGEBRA
 from tests.contract.bordered_cases import BORDERED, OVERLAPPING
 from tests.contract.case import Case
 from tests.contract.family_cases import FAMILIES
+from tests.contract.masked_cases import MASKED
 from tests.contract.summed_cases import CONVOLUTIONS, SUMS
 from tests.contract.tied_cases import MATRICES, TIES
 
@@ -18,4 +19,5 @@ CASES: tuple[Case, ...] = (
     *BORDERED,
     *OVERLAPPING,
     *FAMILIES,
+    *MASKED,
 )

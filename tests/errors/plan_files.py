@@ -14,7 +14,7 @@ import affinet
 from affinet.errors import PlanFileError
 from affinet.system import planfile
 from tests.errors.case import case
-from tests.errors.symbols import W, b
+from tests.errors.symbols import K, W, b
 from tests.structure.hostile_plans import contents, write_plan
 
 SAVED = affinet.plan((W.sum(dim=1) == 1).named("rows sum to one"))
@@ -85,7 +85,7 @@ def weights_as_a_plan(folder: Path) -> None:
     foreign="(?<=affinet )[0-9][^ ]*(?= reads)",
 )
 def a_plan_of_another_format(folder: Path) -> None:
-    affinet.Plan.load(write_plan(folder / "plan.safetensors", *contents(SAVED.system), version=2))
+    affinet.Plan.load(write_plan(folder / "plan.safetensors", *contents(SAVED.system), version=3))
 
 
 @case(PlanFileError, "The file was changed after it was written.", "Copy it again, or save the plan again.")
@@ -174,3 +174,30 @@ def saving_too_many_rules(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:  # 32 MB of rules take minutes to write
         patch.setattr(planfile, "LONGEST", 512)
         affinet.plan([b[0] == k / 2 - k / 2 for k in range(3)]).save(folder / "plan.safetensors")
+
+
+MASKED = affinet.plan(K[np.arange(36).reshape(2, 2, 3, 3) % 7 < 3] == 0)
+
+
+def _with_mask(folder: Path, **changes: int) -> None:
+    """Load a plan whose one mask says something else."""
+    description, rows = contents(MASKED.system)
+    description["rules"][0]["expression"]["terms"][0]["variables"][0]["source"].update(changes)
+    affinet.Plan.load(write_plan(folder / "plan.safetensors", description, rows, version=2))
+
+
+@case(PlanFileError, "A mask of other length than its bits.", "Copy the file again, or save the plan again.")
+def a_plan_with_a_mask_of_other_bits(folder: Path) -> None:
+    _with_mask(folder, places=100)
+
+
+@case(PlanFileError, "A mask that goes on beyond its places.", "Copy the file again, or save the plan again.")
+def a_plan_with_a_mask_that_goes_on(folder: Path) -> None:
+    description, rows = contents(MASKED.system)
+    next(row for row in rows if row.dtype == np.uint8)[-1] |= 1
+    affinet.Plan.load(write_plan(folder / "plan.safetensors", description, rows, version=2))
+
+
+@case(PlanFileError, "A mask that its rule cannot run over.", "Copy the file again, or save the plan again.")
+def a_plan_with_a_mask_of_no_step(folder: Path) -> None:
+    _with_mask(folder, step=0)

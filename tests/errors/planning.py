@@ -176,3 +176,14 @@ def many_rules_of_a_dense_core() -> None:
 @case(AttachError, "A projector for something that holds no tensors.", "Give the model.")
 def a_projector_for_text() -> None:
     affinet.plan(M == 0).projector("model")
+
+
+@case(InfeasibleError, *TOGETHER)
+def large_rules_that_fix_an_entry_apart() -> None:
+    affinet.plan([LARGE == 0, (LARGE[:250] == 1).named("ones")])
+
+
+@case(InfeasibleError, *TOGETHER)
+def a_symmetric_matrix_with_large_rules_that_are_not() -> None:
+    counting = (LARGE == np.arange(90_000.0).reshape(300, 300)).named("counting")
+    affinet.plan([families.symmetric(LARGE), counting])

@@ -55,9 +55,11 @@ def tampered(draw: st.DrawFn, system: System) -> tuple[Any, list[np.ndarray]]:
         if change == "array" and rows:
             row = rows[draw(st.integers(0, len(rows) - 1))]
             number = draw(st.sampled_from([0, -1, 7, 2**31 - 1, -(2**31), 1e300, float("nan"), float("inf")]))
-            row[draw(st.integers(0, len(row) - 1))] = (
-                number if row.dtype.kind == "f" else int(np.nan_to_num(number) % 2**31)
-            )
+            most = 2**8 if row.dtype.kind == "u" else 2**31
+            with np.errstate(over="ignore"):  # what float32 does not hold is infinite
+                row[draw(st.integers(0, len(row) - 1))] = (
+                    number if row.dtype.kind == "f" else int(np.nan_to_num(number) % most)
+                )
         elif change == "nudge" and type(container[key]) is int:
             container[key] += draw(st.sampled_from([-1, 1, 2]))
         elif change == "copy":

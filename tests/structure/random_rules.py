@@ -24,6 +24,7 @@ from affinet.structure.blocks import (
     Ties,
     View,
 )
+from affinet.structure.entry_sets import positions_of
 from affinet.structure.offsets import Nest
 from affinet.structure.plan import Plan
 from affinet.system.system import System
@@ -132,7 +133,9 @@ def entries_of(block: Block) -> list[tuple[str, np.ndarray]]:
             return _less([block.view], np.concatenate([block.without, own]))
         case Pairs():
             return _less([block.first, block.second], block.without)
-        case Fixed() | Ties() | Dense() | Sparse():
+        case Fixed():
+            return [(block.parameter.name, positions_of(block.places))]
+        case Ties() | Dense() | Sparse():
             return [(part.parameter.name, part.positions) for part in block.parts]
         case Bordered():
             loose = [(part.parameter.name, part.positions) for part in block.loose]

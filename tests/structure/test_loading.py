@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import affinet
@@ -31,6 +32,7 @@ RULES = [
     W.a[[0, 3, 1]][:, [1, 2, 5]] == 0.25,
     W.a.cumsum(0)[-1] == np.arange(8.0) / 8,
     families.linear([W.a, W.c], np.random.default_rng(0).normal(size=(3, 53)), 1),
+    W.b[np.arange(48).reshape(8, 6) % 5 < 2] == np.linspace(0, 1, 20, dtype=np.float32),
 ]
 PLANS = [*(affinet.plan(rule) for rule in RULES), affinet.plan([RULES[0], RULES[1], RULES[2]])]
 
@@ -241,7 +243,7 @@ def test_factors_that_overflow_together(path: Path) -> None:
 
 def test_arrays_of_other_kinds(path: Path) -> None:
     description, rows = contents(PLANS[4].system)
-    for wrong in (rows[0].astype(np.float32), rows[0].reshape(-1, 1), rows[0].astype(bool)):
+    for wrong in (rows[0].astype(np.float16), rows[0].reshape(-1, 1), rows[0].astype(bool)):
         with pytest.raises(PlanFileError, match=r"array 0 is \w+ of shape .*, not one axis of float64, int32, int64"):
             Plan.load(write_plan(path, description, [wrong, *rows[1:]]))
     with pytest.raises(PlanFileError, match=r"array 0 has shape \(0,\)"):
@@ -262,11 +264,11 @@ def test_the_checksum(path: Path) -> None:
         Plan.load(write_plan(path, description, rows, checksum="0" * 64))
 
 
-@pytest.mark.parametrize("version", [0, 2, 10**50])
+@pytest.mark.parametrize("version", [0, 3, 10**50])
 def test_another_version_says_the_way_out(path: Path, version: int) -> None:
     _, rows = contents(PLANS[0].system)
     with pytest.raises(
-        PlanFileError, match=r"is a plan of format .*, and affinet .* reads format 1\. Read it with the"
+        PlanFileError, match=r"is a plan of format .*, and affinet .* reads formats 1 to 2\. Read it with the"
     ):
         Plan.load(write_plan(path, {"of": "the future"}, rows, version=version))
 
@@ -390,3 +392,60 @@ def test_a_loop_that_moves_by_nothing_along_an_axis_is_no_plan(path: Path) -> No
     change(description, *TERM, "variables", 0, "outputs", to=[[0, 0]])
     with pytest.raises(PlanFileError, match="moves by nothing along axis 0"):
         Plan.load(write_plan(path, description, rows))
+
+
+MASKED = PLANS[6]
+SOURCE = ("rules", 0, "expression", "terms", 0, "variables", 0, "source")
+
+
+def format_of(path: Path) -> int:
+    with safe_open(path, framework="numpy") as file:
+        version: int = json.loads(file.metadata()[planfile.FORMAT])["version"]
+    return version
+
+
+def test_plans_with_masks_and_float32_are_of_the_second_format(path: Path) -> None:
+    MASKED.save(path)
+    assert planfile.read_system(path).rules[0].expression.constant.dtype == np.float32  # type: ignore[union-attr]
+    assert format_of(path) == 2
+    PLANS[0].save(path)
+    assert format_of(path) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "match"),
+    [
+        ("places", 46, "a mask is longer than its places"),
+        ("places", 200, "not their bits"),
+        ("places", 10**15, "not their bits"),
+        ("step", 0, "or a step of 0"),
+        ("step", 2**60, "or a step of"),
+        ("step", 2, "reads entries"),
+        ("step", -1, "reads entries"),
+        ("mask", 1, "not their bits"),
+        ("mask", 9, "not between 0 and"),
+    ],
+)
+def test_masks_that_lead_elsewhere(path: Path, key: str, value: int, match: str) -> None:
+    description, rows = contents(MASKED.system)
+    change(description, *SOURCE, key, to=value)
+    with pytest.raises(PlanFileError, match=match):
+        Plan.load(write_plan(path, description, rows, version=2))
+
+
+def test_a_mask_of_more_places_than_its_loop_has_points(path: Path) -> None:
+    description, rows = contents(MASKED.system)
+    bits = next(row for row in rows if row.dtype == np.uint8)
+    bits[0] ^= 128
+    with pytest.raises(PlanFileError, match="has not the 20 places of its loop"):
+        Plan.load(write_plan(path, description, rows, version=2))
+
+
+def test_masks_of_one_row_of_bits_are_read_so_often_only(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("affinet.language.packing.MOST_READ", 1)
+    description, rows = contents(MASKED.system)
+    description["rules"] *= 40
+    for number, rule in enumerate(description["rules"]):
+        description["rules"][number] = {**rule, "name": f"rule {number}"}
+    with pytest.raises(PlanFileError, match="its tables overlap so often that reading them would take too long"):
+        Plan.load(write_plan(path, description, rows, version=2))

@@ -18,7 +18,7 @@ rule             equations  entries  rank  free  bytes a step  kept as
 ───────────────  ─────────  ───────  ────  ────  ────────────  ──────────────────────────────────────
 rows sum to one          3       12     3     9         192 B  3 groups of 4 entries, 1 equation each
 b[0] == b[1]             1        2     1     1         160 B  2 entries tied in 1 group
-3 * b[2] == 1            1        1     1     0          24 B  1 fixed entry
+3 * b[2] == 1            1        1     1     0          40 B  1 fixed entry
 
 5 equations, rank 5 (0 redundant) over 15 entries; 10 of these stay free. \
 Untouched entries of the same weights: 1.

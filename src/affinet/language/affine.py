@@ -17,7 +17,8 @@ from affinet.language.terms import Floats, Parameter, Term, identity
 from affinet.language.wording import Word, Wording, say
 
 Values: TypeAlias = float | Floats
-"""A number, or an array that has every axis of its expression, whole or of size one."""
+"""A number, or an array that has every axis of its expression, whole or of size one. Straight from a right-hand side
+the array may be of float32, which is exact: it is widened before anything is computed from it."""
 
 MOST_AXES = 32
 """What every version of NumPy can hold."""
@@ -78,7 +79,7 @@ def transform(
     constant = affine.constant
     if not isinstance(constant, float):
         with np.errstate(all="ignore"):  # what leaves the range of float64 is found when rules are put together
-            constant = of_constant(np.broadcast_to(constant, affine.shape))
+            constant = of_constant(np.broadcast_to(widened(constant), affine.shape))
     return assemble(shape, map(of_term, affine.terms), constant, affine.epsilon, wording)
 
 
@@ -113,11 +114,23 @@ def common_shape(left: Affine, right: Affine, wording: Wording) -> tuple[int, ..
 
 
 def combined(first: Values, second: Values, operation: Callable[[Values, Values], Values]) -> Values:
-    """An elementwise operation on two constants of equally many axes."""
+    """An elementwise operation on two constants of equally many axes; nothing is rounded to float32."""
+    if not _negated(first, second):
+        first, second = widened(first), widened(second)
     if not isinstance(first, float) and not isinstance(second, float) and first.shape != second.shape:
         shape = np.broadcast_shapes(first.shape, second.shape)
         forecast("the constants of this expression", int(np.prod(shape, dtype=object)))
     return operation(first, second)
+
+
+def widened(values: Values) -> Values:
+    """The same numbers in float64."""
+    return values if isinstance(values, float) else values.astype(np.float64, copy=False)
+
+
+def _negated(first: Values, second: Values) -> bool:
+    """Whether one of two numbers is zero, so that a sum or difference of them rounds nothing."""
+    return any(isinstance(part, float) and part == 0.0 for part in (first, second))
 
 
 def checked_integer(value: object, wording: Wording) -> int:

@@ -51,6 +51,19 @@ def read_constant(value: object) -> Constant:
 
     Errors: `ConstantError` for NaN and infinities, complex numbers, text, None, sparse and `meta` tensors.
     """
+    return _read(value, np.float64)
+
+
+def right_hand_side(value: object) -> Constant:
+    """As `read_constant`, for `left == value`: an array may share the user's memory and stay in float32.
+
+    A rule keeps the difference of both sides, which is an array of its own; so values in float32 are held once, and in
+    as many bytes as they came. Law: all that computes with constants widens them first.
+    """
+    return _read(value, None)
+
+
+def _read(value: object, dtype: type[np.float64] | None) -> Constant:
     if type(value) is int or type(value) is float:
         return Constant(_finite_number(value), (), EXACT, value)
     if is_sparse(value):
@@ -63,9 +76,17 @@ def read_constant(value: object) -> Constant:
         raise ConstantError(f"{_shown(value)} is no real number or array of them: its dtype is {array.dtype}.")
     if array.ndim == 0:
         return Constant(_finite_number(float(array)), (), epsilon, Word(str(array)))
-    whole = np.array(compacted(array), dtype=np.float64)
+    whole = _unconverted(compacted(array)) if dtype is None else np.array(compacted(array), dtype=dtype)
     _check_finite(whole, value)
     return Constant(compacted(whole), array.shape, epsilon, word_of(array))
+
+
+def _unconverted(array: Any) -> Floats:
+    """The same numbers where they lie, in float32 where that holds them, else in float64."""
+    array = np.asarray(array)
+    narrow = array.dtype.kind == "f" and array.itemsize <= 4
+    found: Floats = array.astype(np.float32 if narrow else np.float64, copy=False)
+    return found
 
 
 def read_matrix(value: object) -> Constant | SparseMatrix:
@@ -157,7 +178,8 @@ def _read_tensor(tensor: Any) -> tuple[NDArray[Any], float]:
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     if tensor.dtype.is_floating_point:
         epsilon = max(EXACT, float(torch.finfo(tensor.dtype).eps))
-        return tensor.double().numpy(), epsilon
+        known = tensor.dtype in (torch.float16, torch.float32, torch.float64)
+        return (tensor if known else tensor.float()).numpy(), epsilon
     return tensor.numpy(), EXACT
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from affinet.errors import ConstantError, ShapeError
 from affinet.language.affine import Affine
 from affinet.language.constants import read_array, word_of
+from affinet.language.masking import masked
 from affinet.language.placement import Item, select
 from affinet.language.selecting import entry
 from affinet.language.terms import Integers, narrow
@@ -27,6 +28,9 @@ def index(affine: Affine, key: object) -> Affine:
         return _entry(affine, items)
     arrays = [_as_array(affine, item) for item in items]
     wording = Subscript(affine.wording, tuple(map(_said, items, arrays)))
+    kept = masked(affine, items, arrays, wording)
+    if kept is not None:
+        return kept
     read = _expanded(
         affine, [item if array is None else array for item, array in zip(items, arrays, strict=True)], wording
     )

@@ -12,9 +12,10 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from affinet.language.malformed import LARGEST, MOST, Malformed, fields, integer, integers, items
+from affinet.language.marked import ONES
 
 Array = NDArray[Any]
-DTYPES = ("float64", "int32", "int64")
+DTYPES = ("float64", "int32", "int64", "float32", "uint8")
 WIDEST = 8
 """Bytes of a number of the widest of them."""
 
@@ -94,15 +95,28 @@ class Restored:
         """The number of an array that a table `{"view": …}` names. Raises Malformed."""
         return integer(fields(value, where, ("view",))["view"], f"view of {where}", 0, len(self.arrays) - 1)
 
+    def marked(self, number: int, size: int) -> int:
+        """The Trues of a mask of `size` places that is packed in an array of bits. Raises Malformed."""
+        bits = self.arrays[number]
+        if bits.dtype.name != "uint8" or bits.shape != (-(-size // 8),) or not bits.flags.c_contiguous:
+            raise Malformed(f"a mask of {size} places is {bits.dtype} of shape {bits.shape}, not their bits")
+        self._spend(bits.size)
+        if size % 8 and int(bits[-1]) & (255 >> size % 8):
+            raise Malformed("a mask is longer than its places")
+        return int(ONES[bits].sum(dtype=np.int64))
+
     def reach(self, number: int) -> tuple[int, int]:
         """The smallest and the largest of a table of positions."""
         if number not in self._reaches:
             positions = self.arrays[number]
-            self._left[0] -= positions.size
-            if self._left[0] < 0:
-                raise Malformed("its tables overlap so often that reading them would take too long")
+            self._spend(positions.size)
             self._reaches[number] = int(positions.min()), int(positions.max())
         return self._reaches[number]
+
+    def _spend(self, entries: int) -> None:
+        self._left[0] -= entries
+        if self._left[0] < 0:
+            raise Malformed("its tables overlap so often that reading them would take too long")
 
 
 Window = tuple[int, tuple[int, ...], tuple[int, ...]]

@@ -101,7 +101,7 @@ def _summed_constant(affine: Affine, axes: tuple[int, ...], keepdim: bool) -> Va
         return constant * count
     repeated = prod(affine.shape[axis] for axis in axes if constant.shape[axis] == 1)
     with np.errstate(all="ignore"):
-        summed = np.asarray(constant.sum(axis=axes, keepdims=keepdim)) * repeated
+        summed = np.asarray(constant.sum(axis=axes, keepdims=keepdim, dtype=np.float64)) * repeated
     return summed if summed.ndim else float(summed)
 
 

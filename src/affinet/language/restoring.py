@@ -9,8 +9,9 @@ from math import prod
 from affinet.language.affine import MOST_AXES, Affine, Values
 from affinet.language.expression import Expression
 from affinet.language.malformed import LARGEST, MOST, Malformed, fields, integer, integers, items, number, shown, text
+from affinet.language.marked import Marked
 from affinet.language.packing import Restored
-from affinet.language.terms import Factor, Floats, Map, Parameter, Term, Variable, spanned_bytes
+from affinet.language.terms import Factor, Floats, Map, Parameter, Source, Term, Variable, spanned_bytes
 from affinet.language.wording import Word
 
 Reach = tuple[int, int]
@@ -50,7 +51,7 @@ def restored_values(value: object, where: str, shape: tuple[int, ...], arrays: R
     """A number, or an array that has every axis of `shape`, whole or of size one. Raises Malformed."""
     if not isinstance(value, dict):
         return number(value, where)
-    values = _floats(value, where, arrays)
+    values = _floats(value, where, arrays, ("float64", "float32"))
     if len(values.shape) != len(shape) or any(
         n not in (1, whole) for n, whole in zip(values.shape, shape, strict=True)
     ):
@@ -67,9 +68,9 @@ def _shape(value: object, where: str) -> tuple[int, ...]:
     return shape
 
 
-def _floats(value: object, where: str, arrays: Restored) -> Floats:
+def _floats(value: object, where: str, arrays: Restored, dtypes: tuple[str, ...] = ("float64",)) -> Floats:
     values = arrays.arrays[arrays.number(value, where)]
-    if values.dtype.name != "float64":
+    if values.dtype.name not in dtypes:
         raise Malformed(f"{where} is an array of {values.dtype}, not of float64")
     return values
 
@@ -104,7 +105,7 @@ class _TermReader:
         where = f"a variable of {self._where}"
         said = fields(value, where, ("size", "source", "outputs"))
         size = integer(said["size"], f"size of {where}", 2)
-        source, entries = self._map(said["source"], size)
+        source, entries = self._source(said["source"], size)
         outputs, places = [], {}
         for pair in items(said["outputs"], f"outputs of {where}"):
             if not isinstance(pair, list) or len(pair) != 2:
@@ -119,6 +120,22 @@ class _TermReader:
         if not outputs and type(source) is int and source == 0:
             raise Malformed(f"{where} does not move")
         return _Loop(Variable(size, source, tuple(outputs)), entries, places)
+
+    def _source(self, value: object, size: int) -> tuple[Source, Reach]:
+        """Where a loop reads: a step, a table, or a mask of as many Trues as the loop has points."""
+        if not isinstance(value, dict) or "mask" not in value:
+            return self._map(value, size)
+        where = f"a mask of {self._where}"
+        said = fields(value, where, ("mask", "places", "step"))
+        places, step = (
+            integer(said["places"], f"places of {where}", 1),
+            integer(said["step"], f"step of {where}", -MOST),
+        )
+        number = integer(said["mask"], f"view of {where}", 0, len(self._arrays.arrays) - 1)
+        if self._arrays.marked(number, places) != size or step == 0 or abs(step) * places > MOST:
+            raise Malformed(f"{where} has not the {size} places of its loop, or a step of {step}")
+        marked = Marked(self._arrays.arrays[number], places, size, step)
+        return marked, marked.bounds()
 
     def _map(self, value: object, size: int) -> tuple[Map, Reach]:
         """A step or a table, and the lowest and the highest position that it leads to."""

@@ -9,8 +9,9 @@ import numpy as np
 
 from affinet.language.affine import Values
 from affinet.language.expression import Expression
+from affinet.language.marked import Marked
 from affinet.language.packing import Arrays
-from affinet.language.terms import Factor, Map, Parameter, Term, Variable
+from affinet.language.terms import Factor, Map, Parameter, Source, Term, Variable
 
 Table = dict[str, Any]
 
@@ -47,7 +48,13 @@ def _term(term: Term, parameters: Mapping[Parameter, int], arrays: Arrays) -> Ta
 
 def _variable(variable: Variable, arrays: Arrays) -> Table:
     outputs = [[axis, _map(positions, arrays)] for axis, positions in variable.outputs]
-    return {"size": int(variable.size), "source": _map(variable.source, arrays), "outputs": outputs}
+    return {"size": int(variable.size), "source": _source(variable.source, arrays), "outputs": outputs}
+
+
+def _source(source: Source, arrays: Arrays) -> int | Table:
+    if isinstance(source, Marked):
+        return {"mask": arrays.put(source.bits), "places": int(source.places), "step": int(source.step)}
+    return _map(source, arrays)
 
 
 def _map(positions: Map, arrays: Arrays) -> int | Table:

@@ -8,10 +8,14 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from affinet.language.marked import Marked
+
 Integers = NDArray[np.integer]
 Floats = NDArray[np.float64]
 Map = int | Integers
 """Where a loop variable points as it runs over 0, 1, …: a step (the position is `step * i`) or a table."""
+Source = Map | Marked
+"""Where a loop variable reads: as a map, or at the places of a mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Variable:
     """
 
     size: int
-    source: Map
+    source: Source
     outputs: tuple[tuple[int, Map], ...] = ()
 
 
@@ -91,8 +95,10 @@ def row_major_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(steps))
 
 
-def table(positions: Map, size: int) -> Integers:
+def table(positions: Source, size: int) -> Integers:
     """The positions of a map one by one."""
+    if isinstance(positions, Marked):
+        return positions.table()
     return np.arange(size, dtype=np.int64) * positions if isinstance(positions, int) else positions
 
 

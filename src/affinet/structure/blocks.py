@@ -7,6 +7,7 @@ from functools import cached_property
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from affinet.language.terms import Floats, Integers, Parameter
@@ -264,20 +265,56 @@ class Pairs:
 
 
 @dataclass(frozen=True, eq=False)
-class Fixed:
-    """Entries with one value each; `values` in the order of the parts."""
+class Intervals:
+    """Runs of neighbouring positions of a parameter, `first_k <= position < last_k`, rising and apart."""
 
-    parts: tuple[Part, ...]
-    values: Floats
+    first: Integers
+    last: Integers
+
+    @cached_property
+    def before(self) -> Integers:
+        """How many positions there are before each run, and in all."""
+        return np.concatenate([[0], np.cumsum(self.last - self.first)])
+
+    @property
+    def size(self) -> int:
+        return int(self.before[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """The positions at which a mask over the flat parameter is True: one byte for each entry of the parameter."""
+
+    mask: NDArray[np.bool_]
+    size: int
+
+
+EntrySet = View | Intervals | Masked
+"""Entries of one parameter without a number for each of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """Entries of one parameter with one value each.
+
+    `stored` is the value of all, or an array of values: for a view of the shape of its loops, with one place along the
+    loops that it repeats along, otherwise one for each entry, rising. Where `negated`, values are minus these: the
+    array is then the constant of the rule `w - value == 0` itself, which is not copied. Steps of a view are positive.
+    """
+
+    parameter: Parameter
+    places: EntrySet
+    stored: float | Floats
+    negated: bool
     rules: tuple[int, ...]
 
     @property
     def size(self) -> int:
-        return len(self.values)
+        return self.places.size
 
     @property
     def rank(self) -> int:
-        return len(self.values)
+        return self.places.size
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from affinet.language.expression import Expression
 from affinet.structure.blocks import Block, Mirror, Pairs
+from affinet.structure.contradiction import Contradiction
 from affinet.structure.elimination.irregular import blocks_of
 from affinet.structure.factors.panels import Panel, panel_blocks, read_panel
+from affinet.structure.overlaps.bordering import MOST_EXTRA
+from affinet.structure.overlaps.fixed_entries import FixedEntries, Others, rows_without, substituted
 from affinet.structure.overlaps.grouping import grouped
 from affinet.structure.overlaps.parting import part, spans
 from affinet.structure.overlaps.settling import settled
 from affinet.structure.reading.candidates import Candidate
+from affinet.structure.reading.fixings import Fixing, read_fixings
 from affinet.structure.reading.lifting import lift
 from affinet.structure.reading.sections import sections
 from affinet.structure.reading.terms import read
 from affinet.structure.regular import RowBatch
-from affinet.system.rows import Rows, concatenate
+from affinet.system.rows import concatenate
 from affinet.system.system import System
 
 ONE_BY_ONE = 65_536
@@ -22,29 +28,53 @@ ONE_BY_ONE = 65_536
 makes the plan of a small rule the same however it was said. Larger ones are read from their terms."""
 
 
-def compile_blocks(system: System, *, one_by_one: int = ONE_BY_ONE) -> tuple[Block, ...]:
-    """Blocks that together hold every equation of the system. Raises Contradiction and TooLargeError."""
-    batches, pairs, panels, rows = _read(system, one_by_one)
+def compile_blocks(system: System, *, one_by_one: int = ONE_BY_ONE, fixed_from: int = MOST_EXTRA) -> tuple[Block, ...]:
+    """Blocks that together hold every equation of the system. Raises Contradiction and TooLargeError.
+
+    Rules of more than `one_by_one` pairs are read from their terms. Those that fix more than `fixed_from` entries are
+    substituted into the others; fewer can stand on top of regular rules, which they leave regular.
+    """
+    fixings, others = _read(system, one_by_one, fixed_from)
+    fixed = FixedEntries(fixings, system)
+    try:
+        return _blocks(fixed, others, system, one_by_one)
+    except Contradiction as found:
+        raise Contradiction({*found.rules, *fixed.substituted}, found.consequence) from None
+
+
+def _blocks(fixed: FixedEntries, others: Others, system: System, one_by_one: int) -> tuple[Block, ...]:
+    left_of = partial(rows_without, fixed=fixed, layout=system.layout)
+    left = substituted(fixed, others, system)
+    lifted, rows = lift(left.rows, system.layout)
+    batches, pairs, panels = left.batches + lifted, left.pairs, left.panels
     held = [(batch.parameter, *batch.span) for batch in batches] + [span for pair in pairs for span in spans(pair)]
     dense, crossed = panel_blocks(panels, held, rows, system, one_by_one=one_by_one)
-    parted = part(pairs, batches, concatenate([rows, *crossed]), system, one_by_one=one_by_one)
+    rows = left_of(concatenate([rows, *crossed]))
+    parted = part(pairs, batches, rows, system, one_by_one=one_by_one, left_of=left_of)
     groups, products, clashing = grouped(parted.batches, system)
     regular = [Candidate(system, tuple(group), found=products.get(tuple(group))) for group in groups]
     regular += [Candidate(system, whole=block.rules, found=block) for block in dense]
     rows = concatenate([parted.rows, *clashing])
-    found = settled([*regular, *parted.candidates], rows, system, one_by_one=one_by_one)
+    found = settled([*regular, *parted.candidates], rows, system, one_by_one=one_by_one, left_of=left_of)
     names = [rule.name for rule in system.rules]
-    return (*found.blocks, *blocks_of(found.rows, system.layout, system.tolerance, names))
+    alone = blocks_of(found.rows, system.layout, system.tolerance, names)
+    return (*(block for one in fixed.held() for block in one.blocks), *found.blocks, *alone)
 
 
-def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror | Pairs], list[Panel], Rows]:
-    """Every rule in its regular form, and the equations that have none."""
+def _read(system: System, one_by_one: int, fixed_from: int) -> tuple[list[Fixing], Others]:
+    """What large rules fix, and every other rule in its regular form; the equations that have none."""
+    fixings: list[Fixing] = []
     batches: list[RowBatch] = []
     pairs: list[Mirror | Pairs] = []
     panels: list[Panel] = []
     irregular, cancellation = [], system.tolerance.cancellation
     for number, rule in enumerate(system.rules):
         large = rule.nonzeros > one_by_one
+        if large and rule.equations > fixed_from:
+            held = read_fixings(rule, number, cancellation)
+            if held:
+                fixings += held
+                continue
         if large and (apart := _in_sections(rule.expression, number, cancellation)):
             batches += apart
             continue
@@ -58,8 +88,7 @@ def _read(system: System, one_by_one: int) -> tuple[list[RowBatch], list[Mirror 
                 panels.append(found)
             case None:
                 irregular.append(number)
-    lifted, rows = lift(system.rows(irregular), system.layout)
-    return batches + lifted, pairs, panels, rows
+    return fixings, Others(batches, pairs, panels, system.rows(irregular))
 
 
 def is_regular(system: System, number: int) -> bool:

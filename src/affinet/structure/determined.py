@@ -76,8 +76,6 @@ def _taken(block: Block) -> dict[str, Interval]:
     if len(sizes) == 1:
         return {next(iter(sizes)): rank}
     match block:
-        case Fixed():
-            return {name: Interval(count, count) for name, count in sizes.items()}
         case Pairs():
             return {name: Interval(0, 0) for name in sizes}
         case Ties():
@@ -148,7 +146,9 @@ def _entries(block: Block) -> list[tuple[str, int]]:
             return [(block.mirror.view.parameter.name, block.size)]
         case Pairs():
             return [(view.parameter.name, block.rank) for view in (block.first, block.second)]
-        case Fixed() | Ties() | Dense() | Sparse():
+        case Fixed():
+            return [(block.parameter.name, block.size)]
+        case Ties() | Dense() | Sparse():
             return [(part.parameter.name, part.size) for part in block.parts]
         case Bordered():
             loose = [(part.parameter.name, part.size) for part in block.loose]

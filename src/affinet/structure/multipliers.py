@@ -8,11 +8,16 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
-from affinet.language.terms import Floats
+from affinet.language.terms import Floats, Term
+from affinet.structure.compilation import ONE_BY_ONE
 from affinet.structure.elimination.components import Batch, Giant, split
+from affinet.structure.entry_sets import positions_of
 from affinet.structure.factors import lapack
+from affinet.structure.lookup.incidence import reach
+from affinet.structure.reading.fixings import Fixing, read_fixings
 from affinet.system.norms import norms_of_rows, norms_of_runs
 from affinet.system.rows import Rows
+from affinet.system.system import Rule, System
 from affinet.system.tolerance import Tolerance
 
 FAINT = 1e-6
@@ -50,6 +55,58 @@ def multipliers(rows: Rows, gradient: Floats, tolerance: Tolerance) -> Multiplie
         else:
             values[at], shared[at] = _large(component, gradient)
     return Multipliers(values, shared)
+
+
+def of_system(system: System, gradient: Floats) -> Multipliers:
+    """The multipliers of all rules, one rule after the other.
+
+    Large rules that fix entries of which no other rule speaks are told from the gradient entry by entry: `ν = g / a`.
+    """
+    alone = _alone(system)
+    others = [number for number in range(len(system.rules)) if number not in alone]
+    rows = system.rows(others)
+    found = multipliers(rows, gradient, system.tolerance)
+    values, shared, first = [], [], 0
+    for number, rule in enumerate(system.rules):
+        if number in alone:
+            values.append(_of_fixing(alone[number], system, gradient))
+            shared.append(np.zeros(rule.equations, bool))
+            continue
+        own = slice(first, first + rule.equations)
+        values.append(found.values[own])
+        shared.append(found.shared[own])
+        first += rule.equations
+    return Multipliers(np.concatenate([np.zeros(0), *values]), np.concatenate([np.zeros(0, bool), *shared]))
+
+
+def _alone(system: System) -> dict[int, tuple[Fixing, float]]:
+    """Large rules that fix entries of which no other rule speaks, and the coefficient that they have."""
+    found: dict[int, tuple[Fixing, float]] = {}
+    for number, rule in enumerate(system.rules):
+        if rule.nonzeros <= ONE_BY_ONE or len(rule.expression.terms) > 1:
+            continue
+        names = {term.parameter.name for term in rule.expression.terms}
+        others = (term for k, other in enumerate(system.rules) if k != number for term in other.expression.terms)
+        if any(term.parameter.name in names and _meets(term, rule) for term in others):
+            continue
+        fixings = read_fixings(rule, number, system.tolerance.cancellation)
+        if fixings is not None and len(fixings) == 1 and fixings[0].whole:
+            found[number] = fixings[0], rule.expression.terms[0].scalar
+    return found
+
+
+def _meets(term: Term, rule: Rule) -> bool:
+    """Whether the ranges of entries that a term and a rule of one term read overlap."""
+    (low, high), (least, most) = reach(term), reach(rule.expression.terms[0])
+    return low <= most and least <= high
+
+
+def _of_fixing(fixing: tuple[Fixing, float], system: System, gradient: Floats) -> Floats:
+    one, coefficient = fixing
+    start = system.layout.start(one.block.parameter)
+    own = gradient[start : start + one.block.parameter.size]
+    found: Floats = own[positions_of(one.block.places)] / coefficient
+    return found
 
 
 def sharing(rows: Rows, shared: np.ndarray) -> dict[int, list[int]]:

@@ -23,6 +23,7 @@ from affinet.structure.blocks import (
     Ties,
 )
 from affinet.structure.determined import free_numbers
+from affinet.structure.entry_sets import bytes_of
 from affinet.structure.findings.overlooked import Overlooked
 from affinet.structure.lookup.idle import holds_always
 from affinet.structure.lookup.together import groups_of, rank_of
@@ -167,7 +168,8 @@ def bytes_a_step(block: Block) -> int:
         case MirroredProduct():
             return 8 * BYTES * block.size
         case Fixed():
-            return 2 * (BYTES + 8) * block.size
+            # Two writes of each entry; the places twice, and values where they differ, are read.
+            return 2 * BYTES * block.size + 2 * bytes_of(block)
         case Ties():
             return 4 * (BYTES + 8 + 8) * block.size
         case Dense():

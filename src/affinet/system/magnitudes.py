@@ -61,7 +61,7 @@ def all_between(least: float, most: float, expressions: Iterable[Expression]) ->
 
 def _magnitudes(expression: Expression, of: Callable[[Floats], float]) -> Iterator[float]:
     """A bound for its constants, and one for the coefficients of each term."""
-    yield of(np.asarray(expression.constant, np.float64))
+    yield of(np.asarray(expression.constant))
     for term in expression.terms:
         yield _bound(term, of)
 

@@ -27,7 +27,8 @@ from affinet.system.description import described, system_of
 from affinet.system.files import made_anew, unreadable
 from affinet.system.system import System
 
-FORMAT, VERSION = "affinet.plan", 1
+FORMAT, VERSION, OLDEST = "affinet.plan", 2, 1
+"""Version 2 may hold masks and numbers of float32; a plan without them is written as version 1, as before."""
 LONGEST = 32 * 2**20
 """Bytes of a description: reading one takes some twenty times as much memory. About 100,000 rules of single entries."""
 
@@ -47,7 +48,7 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
         system_of(description, rows)
     except Malformed as error:
         raise PlanFileError(path, f"was not written: {_named(error, system)}", "Say the rule in other units.") from None
-    said = {"version": VERSION, "written_by": f"affinet {__version__}", "description": description}
+    said = {"version": _version(rows), "written_by": f"affinet {__version__}", "description": description}
     text = _dumped({**said, "checksum": _checksum(said, rows)})
     if len(text) > LONGEST:
         reason = f"was not written: {len(system.rules):,} rules take {len(text) / 2**20:.0f} MB to describe"
@@ -84,6 +85,10 @@ def read_system(path: str | os.PathLike[str]) -> System:
         return system_of(said["description"], rows)
     except (Malformed, RecursionError) as error:
         raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
+
+
+def _version(rows: Sequence[Array]) -> int:
+    return VERSION if any(row.dtype.name in ("float32", "uint8") for row in rows) else OLDEST
 
 
 def _named(error: Malformed, system: System) -> str:
@@ -137,12 +142,14 @@ def _description(path: Path, metadata: Mapping[str, str] | None) -> Mapping[str,
     try:
         said = _parsed(text)
         version = said.get("version") if isinstance(said, dict) else None
-        if type(version) is int and version != VERSION:
-            reason = f"is a plan of format {shown(version)}, and affinet {__version__} reads format {VERSION}"
+        if type(version) is int and not OLDEST <= version <= VERSION:
+            reason = (
+                f"is a plan of format {shown(version)}, and affinet {__version__} reads formats {OLDEST} to {VERSION}"
+            )
             way_out = "Read it with the affinet that wrote it, or save the plan again with this one."
             raise PlanFileError(path, reason, way_out)
         found = fields(said, "its metadata", _KEYS)
-        integer(found["version"], "its version", VERSION, VERSION)
+        integer(found["version"], "its version", OLDEST, VERSION)
         return found
     except Malformed as error:
         raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
@@ -152,7 +159,7 @@ def _row(path: Path, file: Any, names: set[str], name: str) -> Array:
     if name not in names:
         raise PlanFileError(path, f"holds no plan: it has no array {name!r}", _DAMAGED)
     piece = file.get_slice(name)
-    if piece.get_dtype() not in ("F64", "I32", "I64") or len(piece.get_shape()) != 1:
+    if piece.get_dtype() not in ("F64", "I32", "I64", "F32", "U8") or len(piece.get_shape()) != 1:
         found = f"array {name} is {piece.get_dtype()} of shape {piece.get_shape()!r:.60}"
         raise PlanFileError(path, f"holds no plan: {found}, not one axis of {', '.join(DTYPES)}", _DAMAGED)
     return np.array(file.get_tensor(name))

@@ -7,6 +7,7 @@ import pytest
 
 import affinet
 from affinet.structure.blocks import Fixed
+from affinet.structure.entry_sets import values_of
 
 
 @pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")
@@ -17,4 +18,4 @@ def test_a_far_end_of_zero_makes_all_of_the_chain_zero(links: int) -> None:
     assert (plan.size, plan.free) == (links + 1, 0)
     (block,) = plan.blocks
     assert isinstance(block, Fixed)
-    assert not np.any(block.values)
+    assert not np.any(values_of(block))

@@ -15,6 +15,7 @@ from affinet import families
 from affinet.structure.blocks import Dense, Fixed, Mirror, Pairs, Ties
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
+from affinet.structure.entry_sets import bytes_of
 from affinet.structure.plan import Plan
 from affinet.system.system import System
 from tests.structure.random_rules import feasible, oracle_of, uses
@@ -46,7 +47,7 @@ def test_the_description_of_a_symmetric_matrix_with_zero_diagonal_is_small() -> 
     assert isinstance(mirror, Mirror)
     assert isinstance(fixed, Fixed)
     assert (mirror.size, fixed.size, plan.rank) == (2048 * 2047, 2048, 2048 * 2047 // 2 + 2048)
-    assert mirror.without.nbytes + fixed.values.nbytes + fixed.parts[0].positions.nbytes <= 3 * 8 * 2048
+    assert mirror.without.nbytes + bytes_of(fixed) <= 3 * 8 * 2048
     assert "symmetric pairs of one box less 2,048 entries" in str(plan)
 
 

@@ -26,7 +26,7 @@ REGULAR: dict[str, tuple[Callable[[Any], list[Any]], list[type], int]] = {
     "scaled across layers": (lambda w: [2 * w.a == 1 - w.b.T], [Pairs], 512 * 768),
     "zero mean kernels": (lambda w: [families.zero_mean(w.conv)], [Slices], 512 * 256),
     "flipped kernels": (lambda w: [w.conv == w.conv.flip(2, 3)], [Mirror], 512 * 256 * 4),
-    "fixed centres": (lambda w: [w.conv[:, :, 1, 1] == 0, families.zero_mean(w.conv)], [Slices], 2 * 512 * 256),
+    "fixed centres": (lambda w: [w.conv[:, :, 1, 1] == 0, families.zero_mean(w.conv)], [Fixed, Slices], 2 * 512 * 256),
     "matrix on the left": (lambda w: [MIX @ w.a == 1], [Slices], 3 * 768),
     "halves of rows": (lambda w: [w.a[:, :384].sum(dim=1) == w.a[:, 384:].sum(dim=1)], [Slices], 512),
     "sums along two axes": (

@@ -9,7 +9,7 @@ from torch import Tensor
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype, silenced
 from affinet.language.terms import Integers
-from affinet.structure.blocks import Classes, Fixed, Ties
+from affinet.structure.blocks import Classes, Ties
 
 
 class ClassMap:
@@ -130,33 +130,6 @@ class EqualTiesKernel:
     def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         noise = mean_norm(x, (1,), self._shape[1], 2.0 * floor)
         return silenced(self.tangent(x), noise)
-
-
-class FixedKernel:
-    """Entries of known value."""
-
-    def __init__(self, block: Fixed, device: torch.device) -> None:
-        self._access = Gathered(block.parts, device)
-        self.names = self._access.names
-        self._values = torch.as_tensor(block.values, dtype=irregular_dtype(device), device=device)
-
-    def read(self, tensors: Tensors) -> Tensor:
-        return self._access.read(tensors)
-
-    def write(self, tensors: Tensors, values: Tensor) -> None:
-        self._access.write(tensors, values)
-
-    def project(self, x: Tensor) -> Tensor:
-        return self._values
-
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        return self._values
-
-    def tangent(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
-
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        return self.tangent(x)
 
 
 def _unless_all(values: np.ndarray, neutral: float, dtype: torch.dtype, device: torch.device) -> Tensor | None:

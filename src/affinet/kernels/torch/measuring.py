@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.access import Gathered, box_of, cells_box
+from affinet.kernels.torch.fixed_gap import FixedGap
 from affinet.kernels.torch.mirrors import MirrorKernel
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype
 from affinet.structure.blocks import Mirror, Pairs, Part
 from affinet.structure.compilation import ONE_BY_ONE
 from affinet.structure.factors.panels import Panel, read_panel
+from affinet.structure.reading.fixings import read_fixings
 from affinet.structure.reading.terms import read
 from affinet.structure.regular import RowBatch
 from affinet.system.distinct import ranked
@@ -26,10 +28,14 @@ class Measure:
 
     def __init__(self, system: System, device: torch.device) -> None:
         self._names = [rule.name for rule in system.rules]
-        self._regular: list[tuple[int, _Regular | _Panel]] = []
+        self._regular: list[tuple[int, _Regular | _Panel | FixedGap]] = []
         irregular = []
         for number, rule in enumerate(system.rules):
             large = rule.nonzeros > ONE_BY_ONE
+            fixings = read_fixings(rule, number, system.tolerance.cancellation) if large else None
+            if fixings:
+                self._regular.append((number, FixedGap(fixings, device)))
+                continue
             panel = read_panel(system, number) if large else None
             found = read(rule.expression, number, system.tolerance.cancellation) if large and panel is None else None
             if panel is not None:

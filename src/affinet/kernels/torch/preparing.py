@@ -8,9 +8,10 @@ from typing import assert_never
 from torch import Tensor
 
 from affinet.kernels.torch.bordered import BorderedKernel
-from affinet.kernels.torch.classes import EqualTiesKernel, FixedKernel, TiesKernel
+from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
 from affinet.kernels.torch.compiled.choosing import compiled
 from affinet.kernels.torch.components import DenseKernel
+from affinet.kernels.torch.fixed import FixedKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
@@ -58,7 +59,7 @@ def eager(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
         case Pairs():
             return PairsKernel(block, tensors[block.first.parameter.name])
         case Fixed():
-            return FixedKernel(block, tensors[block.parts[0].parameter.name].device)
+            return FixedKernel(block, tensors[block.parameter.name])
         case Ties():
             like = tensors[block.parts[0].parameter.name]
             return EqualTiesKernel(block, like) if EqualTiesKernel.fits(block) else TiesKernel(block, like.device)

@@ -14,15 +14,15 @@ from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.compiled.looped import Looped
 from affinet.kernels.torch.compiled.small import Together, together
 from affinet.kernels.torch.compiled.tiles import CompiledPairs
+from affinet.kernels.torch.fixed import FixedKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
 from affinet.kernels.torch.preparing import prepare
 from affinet.kernels.torch.sparse import SparseKernel
 from affinet.language.modules import parameters_of
-from affinet.structure.multipliers import Multipliers, multipliers, sharing
+from affinet.structure.multipliers import Multipliers, of_system, sharing
 from affinet.structure.plan import Plan
-from affinet.system.rows import Rows
 
 
 class _Prepared(NamedTuple):
@@ -71,7 +71,8 @@ class Projector:
         with undisturbed(self._device(vectors)):
             copies = {name: vectors[name].detach().clone() for name in self.names}
             for kernel in self._after_small(copies, copies, affine=False):
-                kernel.write(copies, kernel.tangent(kernel.read(copies)))
+                if not (isinstance(kernel, FixedKernel) and kernel.settle(copies, affine=False, quiet=0.0)):
+                    kernel.write(copies, kernel.tangent(kernel.read(copies)))
         return {**vectors, **copies}
 
     def violation(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
@@ -110,11 +111,13 @@ class Projector:
     def shared_multipliers(self) -> dict[str, tuple[str, ...]]:
         """Rule name → the other rules together with which it is redundant; rules that stand alone are left out."""
         zeros = {name: torch.zeros(p.shape) for name, p in zip(self.names, self.plan.parameters, strict=True)}
-        shared, rows = self._multipliers(zeros).shared, self._rows()
-        return {
-            self.plan.system.rules[rule].name: tuple(self.plan.system.rules[k].name for k in others)
-            for rule, others in sharing(rows, shared).items()
-        }
+        rules = self.plan.system.rules
+        bounds = np.cumsum([rule.equations for rule in rules])[:-1]
+        marks = dict(enumerate(np.split(self._multipliers(zeros).shared, bounds)))
+        some = [number for number in range(len(rules)) if marks[number].any()]
+        shared = np.concatenate([np.zeros(0, bool), *(marks[number] for number in some)])
+        found = sharing(self.plan.system.rows(some), shared)
+        return {rules[rule].name: tuple(rules[k].name for k in others) for rule, others in found.items()}
 
     def project_(self, weights: Mapping[str, Tensor], *, passes: int = 1, skipped: Tensor | None = None) -> None:
         """Move weights to the nearest feasible point, in place.
@@ -145,6 +148,9 @@ class Projector:
         """
         with undisturbed(self._device(weights)):
             for kernel in self.kernels(weights):
+                if skipped is None and isinstance(kernel, FixedKernel):
+                    kernel.settle(weights, affine=True, quiet=0.0)
+                    continue
                 x, resistance = kernel.read(weights), kernel.read(metric)
                 moved = kernel.project_in_metric(kernel.project_in_metric(x, resistance), resistance)
                 kernel.write(weights, moved if skipped is None else torch.where(skipped != 0, x, moved))
@@ -175,13 +181,9 @@ class Projector:
                 if floor > 0.0 and not (not decay and _settled(kernel, present, affine=False, quiet=floor)):
                     _project_gradient(kernel, present, weights, decay, scale, floor)
 
-    def _rows(self) -> Rows:
-        system = self.plan.system
-        return system.rows(range(len(system.rules)))
-
     def _multipliers(self, gradients: Mapping[str, Tensor]) -> Multipliers:
         flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
-        return multipliers(self._rows(), np.concatenate([np.zeros(0), *flat]), self.plan.system.tolerance)
+        return of_system(self.plan.system, np.concatenate([np.zeros(0), *flat]))
 
     def forget(self) -> None:
         """Drop what solvers keep from the steps before.
@@ -291,6 +293,13 @@ def _project_gradient(
     scale: Tensor | None,
     floor: float,
 ) -> None:
+    if isinstance(kernel, FixedKernel) and scale is None:
+        (name,) = kernel.names
+        if rate := decay.get(name, 0.0):
+            kernel.decay(gradients, weights[name], rate)
+        else:
+            kernel.settle(gradients, affine=False, quiet=floor)
+        return
     x = kernel.read(gradients)
     shift = _decayed(kernel, gradients, weights, decay)
     if shift is not None and scale is not None:
@@ -301,8 +310,10 @@ def _project_gradient(
 
 
 def _settled(kernel: Kernel, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
-    """Whether a compiled loop did it where the entries lie."""
-    return isinstance(kernel, (Looped, CompiledPairs)) and kernel.settle(tensors, affine=affine, quiet=quiet)
+    """Whether it was done where the entries lie, by a compiled loop or since they are of known value."""
+    return isinstance(kernel, (Looped, CompiledPairs, FixedKernel)) and kernel.settle(
+        tensors, affine=affine, quiet=quiet
+    )
 
 
 def _floor(gradients: Tensors) -> float:

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from affinet.errors import RuleError, ShapeError
-from affinet.language.constants import read_constant
+from affinet.language.constants import read_constant, right_hand_side
 from affinet.language.expression import Constraint, Dims, Expression, stack
 from affinet.language.families.saying import checked, said
 
@@ -14,7 +14,7 @@ from affinet.language.families.saying import checked, said
 def fix(w: Expression, where: Any = None, value: Any = 0) -> Constraint:
     """`w[where] == value`; `where` is a mask or any index, None means everywhere."""
     w = checked("fix", w)
-    constant = read_constant(value)
+    constant = right_hand_side(value)
     chosen = w if where is None else w[where]
     rule = chosen == value
     if rule.shape != chosen.shape:

@@ -15,6 +15,7 @@ from affinet.structure.elimination.filling import forecast_fill
 from affinet.structure.elimination.peeling import independent_rows
 from affinet.structure.elimination.pieces import Piece, pieces_of
 from affinet.structure.elimination.reduction import Reduction, reduce
+from affinet.structure.entry_sets import fixed_at
 from affinet.structure.factors.slices import slices_of
 from affinet.structure.regular import RowBatch
 from affinet.system.distinct import distinct, ranked
@@ -48,7 +49,7 @@ def _blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence
     known[reduction.fixed] = True
     fixed = known[reduction.node]
     if fixed.any():
-        blocks.append(_fixed(reduction, np.flatnonzero(fixed), layout, owners))
+        blocks += _fixed(reduction, np.flatnonzero(fixed), layout, owners)
     cored = np.zeros(len(reduction.columns), bool)
     for piece in pieces:
         cored[piece.component.nodes.ravel()] = True
@@ -92,12 +93,15 @@ def _part(parameter: Parameter, positions: Integers) -> Part:
     return Part(parameter, None, _narrow(others(positions, parameter.size), parameter.size))
 
 
-def _fixed(reduction: Reduction, columns: Integers, layout: Layout, owners: _Owners) -> Fixed:
-    parts, order = _parts(reduction, columns, layout)
+def _fixed(reduction: Reduction, columns: Integers, layout: Layout, owners: _Owners) -> list[Fixed]:
+    """A block for each parameter."""
     value = np.zeros(len(reduction.columns))
     value[reduction.fixed] = reduction.value
     values = reduction.scale[columns] * value[reduction.node[columns]] + reduction.shift[columns]
-    return Fixed(parts, values[order], owners.of(columns))
+    return [
+        fixed_at(parameter, positions, values[places], owners.of(columns[places]))
+        for parameter, places, positions in layout.split(reduction.columns[columns])
+    ]
 
 
 def _classes(reduction: Reduction, columns: Integers) -> Classes:

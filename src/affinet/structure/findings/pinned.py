@@ -10,6 +10,7 @@ import numpy as np
 
 from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Block, Bordered, Fixed, Product, Slices
+from affinet.structure.entry_sets import values_of
 from affinet.structure.findings.direct import Direct
 from affinet.structure.findings.looking import Group, Look
 from affinet.structure.lookup.incidence import Incidence
@@ -189,7 +190,7 @@ def _known(block: Block, layout: Layout) -> tuple[Integers, Floats]:
         case Fixed():
             if block.size > MOST_LISTED:
                 return none
-            return columns_of(block, np.arange(block.size), layout), block.values
+            return columns_of(block, np.arange(block.size), layout), values_of(block)
         case Slices():
             return _in_slices(block, layout)
         case Product():

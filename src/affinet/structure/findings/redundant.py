@@ -10,7 +10,7 @@ import numpy as np
 
 from affinet.errors import TooLargeError
 from affinet.language.terms import Floats, Integers
-from affinet.structure.blocks import Block, Dense, Fixed, Sparse, Ties
+from affinet.structure.blocks import Block, Dense, Sparse, Ties
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.factors import lapack
@@ -224,4 +224,4 @@ def _rank(look: Look, rules: Sequence[int]) -> int | None:
 
 
 def _irregular(block: Block) -> bool:
-    return isinstance(block, Dense | Sparse | Ties | Fixed)
+    return isinstance(block, Dense | Sparse | Ties)

@@ -9,7 +9,8 @@ from math import prod
 
 import numpy as np
 
-from affinet.language.terms import Floats, Integers, Term, Variable, lower, row_major_steps, table
+from affinet.language.marked import Marked
+from affinet.language.terms import Floats, Integers, Source, Term, Variable, lower, row_major_steps, table
 from affinet.system.distinct import ranked
 from affinet.system.rows import Rows
 from affinet.system.system import System
@@ -20,6 +21,10 @@ MOST_WRITTEN = 2**21
 """Pairs that are written out at most, all small rules together."""
 MOST_EQUATIONS = 2**20
 """Equations of one term that are found for one entry at most."""
+
+
+FEW_PLACES = 8
+"""Places of a mask that are looked up one by one; more of them are read from a table of all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +150,12 @@ def equations_at(term: Term, shape: tuple[int, ...], position: int) -> tuple[Int
     return _rows(term, shape, index, int(met.sum()))
 
 
+def reach(term: Term) -> tuple[int, int]:
+    """The lowest and the highest position that a term reads."""
+    ends = [_reach(variable) for variable in term.variables]
+    return term.offset + sum(low for low, _ in ends), term.offset + sum(high for _, high in ends)
+
+
 def _rows(term: Term, shape: tuple[int, ...], index: dict[int, Integers], count: int) -> tuple[Integers, Floats]:
     """Rows and coefficients of some points of the loops that move; the other loops and broadcast axes run freely."""
     still = [k for k in range(len(term.variables)) if k not in index]
@@ -170,6 +181,8 @@ def _rows(term: Term, shape: tuple[int, ...], index: dict[int, Integers], count:
 
 def _reach(variable: Variable) -> tuple[int, int]:
     """Lowest and highest of what a loop adds to the position."""
+    if isinstance(variable.source, Marked):
+        return variable.source.bounds()
     if isinstance(variable.source, int):
         end = variable.source * (variable.size - 1)
         return min(0, end), max(0, end)
@@ -179,6 +192,9 @@ def _reach(variable: Variable) -> tuple[int, int]:
 def _between(variable: Variable, low: Integers, high: Integers) -> tuple[Integers, Integers]:
     """(state, point) of every point of a loop whose source lies between the bounds of a state."""
     if len(low) == 1:
+        if isinstance(variable.source, Marked):
+            found = variable.source.between(int(low[0]), int(high[0]))
+            return np.zeros(len(found), np.int64), np.asarray(found, np.int64)
         source = table(variable.source, variable.size)
         points = np.flatnonzero((source >= low[0]) & (source <= high[0]))
         return np.zeros(len(points), np.int64), points
@@ -191,7 +207,10 @@ def _between(variable: Variable, low: Integers, high: Integers) -> tuple[Integer
     return state, order[first[state] + within]
 
 
-def _at(positions: int | Integers, points: Integers) -> Integers:
+def _at(positions: Source, points: Integers) -> Integers:
+    if isinstance(positions, Marked):
+        few = len(points) <= FEW_PLACES
+        return np.array([positions.at(int(k)) for k in points], np.int64) if few else positions.table()[points]
     return points * positions if isinstance(positions, int) else positions[points].astype(np.int64)
 
 

@@ -27,6 +27,7 @@ from affinet.structure.blocks import (
     Ties,
     View,
 )
+from affinet.structure.entry_sets import place_in, position_at, values_at
 from affinet.structure.overlaps.gram import gram
 from affinet.structure.places import count, places, spans
 from affinet.system.layout import Layout
@@ -80,7 +81,7 @@ def known(block: Block, place: int) -> float | None:
     """The value of an entry that can have one only, where the block has it at hand."""
     match block:
         case Fixed():
-            return float(block.values[place])
+            return float(values_at(block, np.array([place]))[0])
         case Slices():
             cell, within = divmod(place, block.inner.size)
             if len(block.basis) == block.inner.size:
@@ -152,7 +153,9 @@ def columns_of(block: Block, at: Integers, layout: Layout) -> Integers:
             n = block.first.size
             first, second = (_in_view(view, at % n, layout) for view in (block.first, block.second))
             return np.where(at < n, first, second)
-        case Fixed() | Ties() | Dense() | Sparse():
+        case Fixed():
+            return layout.start(block.parameter) + position_at(block.places, at)
+        case Ties() | Dense() | Sparse():
             return _in_parts(block.parts, at, layout)
         case Bordered():
             columns, before = np.zeros(len(at), np.int64), 0
@@ -169,7 +172,11 @@ def columns_of(block: Block, at: Integers, layout: Layout) -> Integers:
 def place_of(block: Block, column: int, layout: Layout) -> int:
     """The place of an entry in a block, −1 where that does not hold it."""
     match block:
-        case Fixed() | Ties() | Dense() | Sparse():
+        case Fixed():
+            position = column - layout.start(block.parameter)
+            inside = 0 <= position < block.parameter.size
+            return int(place_in(block.places, np.array([position]))[0]) if inside else -1
+        case Ties() | Dense() | Sparse():
             return _in_some(block.parts, column, layout)
         case Bordered():
             before = 0

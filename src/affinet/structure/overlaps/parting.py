@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,14 +37,21 @@ class Parted:
 
 
 def part(
-    pairs: Sequence[Mirror | Pairs], batches: list[RowBatch], rows: Rows, system: System, *, one_by_one: int
+    pairs: Sequence[Mirror | Pairs],
+    batches: list[RowBatch],
+    rows: Rows,
+    system: System,
+    *,
+    one_by_one: int,
+    left_of: Callable[[Rows], Rows] = lambda rows: rows,
 ) -> Parted:
     """Mirrors and pairs as blocks of their own; where they cannot be, their equations one at a time.
 
     Sums that a mirror takes to themselves join it (DESIGN §1); a few other sums on a large one are read one by one, and
     so are pairs that meet other pairs. Entries that irregular equations touch leave the block with their images, and so
     do their equations, where they are few; otherwise the block is left whole, for a border. Small ones (`one_by_one`
-    pairs) are read one by one then. Raises Contradiction where a mirror and its sums disagree.
+    pairs) are read one by one then. `left_of` says what is left of equations that are read so, where others fix some of
+    their entries. Raises Contradiction where a mirror and its sums disagree.
     """
     candidates: list[Candidate] = []
     batches, single = _single_entries(pairs, batches)
@@ -57,7 +64,7 @@ def part(
         if _meets(pair, others):
             lowered.append(system.rows(pair.rules))
             continue
-        if meeting and isinstance(pair, Mirror):
+        if meeting and isinstance(pair, Mirror) and not len(pair.without):
             joined = mirrored_product(pair, meeting, system.tolerance)
         if joined is not None:
             candidates.append(Candidate(system, tuple(meeting), pair.rules, joined))
@@ -72,11 +79,11 @@ def part(
             apart.append(pair)
             continue
         batches = [batch for batch in batches if not any(batch is other for other in meeting)]
-    rows = concatenate(lowered)
+    rows = left_of(concatenate(lowered))
     touched = distinct(rows.columns) if apart else rows.columns
     for pair in apart:
         left, its = _less(
-            pair, [_within(span, touched, system.layout) for span in spans(pair)], rows, system, one_by_one
+            pair, [_within(span, touched, system.layout) for span in spans(pair)], rows, system, one_by_one, left_of
         )
         candidates += [Candidate(system, whole=pair.rules, found=left)] if left is not None else []
         rows = concatenate([rows, its]) if its.count else rows
@@ -113,7 +120,12 @@ def _within(span: Span, touched: Integers, layout: Layout) -> Integers:
 
 
 def _less(
-    pair: Mirror | Pairs, hit: list[Integers], rows: Rows, system: System, one_by_one: int
+    pair: Mirror | Pairs,
+    hit: list[Integers],
+    rows: Rows,
+    system: System,
+    one_by_one: int,
+    left_of: Callable[[Rows], Rows],
 ) -> tuple[Mirror | Pairs | None, Rows]:
     """The pair without the places of the given positions, and the equations of these places.
 
@@ -127,16 +139,19 @@ def _less(
     # A right-hand side of frozen weights is known to their rounding, which only the rule itself knows.
     plain = all(system.rules[rule].size is None for rule in pair.rules)
     if not plain or not all(mixed_radix(Nest(view.dims), Nest(())) for view in views):
-        return (pair, none) if large else (None, system.rows(pair.rules))
+        return (pair, none) if large else (None, left_of(system.rows(pair.rules)))
     places = distinct(np.concatenate([_places(view, found) for view, found in zip(views, hit, strict=True)]))
     if isinstance(pair, Mirror):
         places = distinct(np.concatenate([places, pair.images(places)]))
+    places = np.setdiff1d(places, pair.without, assume_unique=True)
     if not len(places):
         return pair, none
     most = 2 * len(places) > views[0].size
     if most or (large and len(places) * int((rows.lengths > 2).sum()) > MOST_APART):
-        return (pair, none) if large else (None, system.rows(pair.rules))
-    return replace(pair, without=places), _equations(pair, places, system.layout)
+        return (pair, none) if large else (None, left_of(system.rows(pair.rules)))
+    return replace(pair, without=distinct(np.concatenate([pair.without, places]))), _equations(
+        pair, places, system.layout
+    )
 
 
 def _places(view: View, positions: Integers) -> Integers:

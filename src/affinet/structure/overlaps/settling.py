@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,18 +32,26 @@ class Settled:
     rows: Rows
 
 
-def settled(candidates: Sequence[Candidate], rows: Rows, system: System, *, one_by_one: int) -> Settled:
+def settled(
+    candidates: Sequence[Candidate],
+    rows: Rows,
+    system: System,
+    *,
+    one_by_one: int,
+    left_of: Callable[[Rows], Rows] = lambda rows: rows,
+) -> Settled:
     """Decide on every candidate, until no equation outside of the blocks touches an entry inside.
 
     Few cells of slices are split off. What is then still touched, together with the equations that connect it, is left
     to these where it is small (`one_by_one` pairs), becomes the base of a border where they are few, and is split or
-    read one by one where they are many. Raises Contradiction and TooLargeError.
+    read one by one where they are many. `left_of` says what is left of such equations, of whose entries other rules fix
+    some. Raises Contradiction and TooLargeError.
     """
     open_ = list(candidates)
     while True:
         open_, lowered = _split_off(open_, rows, system, most=MOST_SPLIT)
         while lowered:
-            rows = concatenate([rows, *lowered])
+            rows = left_of(concatenate([rows, *lowered]))
             open_, lowered = _split_off(open_, rows, system, most=MOST_SPLIT)
         groups = _connected(open_, rows, system)
         large = [
@@ -56,7 +64,7 @@ def settled(candidates: Sequence[Candidate], rows: Rows, system: System, *, one_
         given_up = [one for group in large for one in group.candidates]
         kept = [one for one in open_ if not any(one is other for other in given_up)]
         left, lowered = _split_off(given_up, rows, system, most=None)
-        open_, rows = kept + left, concatenate([rows, *lowered])
+        open_, rows = kept + left, left_of(concatenate([rows, *lowered]))
     taken = np.zeros(rows.count, bool)
     borders = []
     for group in groups:

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from affinet.language.terms import Integers
@@ -15,12 +16,19 @@ Kind = Literal["orthonormal", "free"]
 """`orthonormal`: NᵀN = I. `free`: N has an identity among its rows, so that each free number is one of the weights."""
 
 
+Positions = Integers | NDArray[np.bool_]
+"""Row-major positions in one parameter, or a mask over it, flat."""
+
+
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where a run of entries lies: positions in one parameter, row-major, or all of it in order (None)."""
+    """Where a run of entries lies: positions in one parameter, row-major, or all of it in order (None).
+
+    Entries that no free number reaches may be given by a mask over the parameter.
+    """
 
     name: str
-    positions: Integers | None
+    positions: Positions | None
     size: int
 
     @classmethod

@@ -14,7 +14,7 @@ from affinet.kernels.torch.bases.boxes import mirrored_product, product, slices
 from affinet.kernels.torch.bases.components import ComponentsBasis
 from affinet.kernels.torch.bases.overlapping import overlapping_sums
 from affinet.kernels.torch.bases.tangents import MOST_ENTRIES, from_tangents
-from affinet.kernels.torch.bases.tied import ConstantsBasis, PairsBasis, mirror, places_of, ties
+from affinet.kernels.torch.bases.tied import ConstantsBasis, PairsBasis, mirror, place_of_fixed, ties
 from affinet.kernels.torch.preparing import eager
 from affinet.structure.blocks import (
     Block,
@@ -53,7 +53,7 @@ def basis_of(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]
         case Pairs():
             return PairsBasis(block, kind)
         case Fixed():
-            return ConstantsBasis(places_of(block.parts))
+            return ConstantsBasis(place_of_fixed(block))
         case Ties():
             return ties(block, kind)
         case Dense():

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.kernels.torch.bases.basis import Basis, Constant, Kind
+from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Positions
 from affinet.language.terms import Floats, Integers
 
 Kept = dict[int, tuple[Tensor, ...]]
@@ -214,7 +214,7 @@ def _wide(v: Tensor) -> Tensor:
     return v if v.dtype in (torch.float32, torch.float64) else v.float()
 
 
-def taken(flat: Tensor, positions: Integers | None) -> Tensor:
+def taken(flat: Tensor, positions: Positions | None) -> Tensor:
     """Entries at positions of a flat tensor; all of them for None."""
     return flat if positions is None else flat[torch.from_numpy(positions).to(flat.device)]
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.summing import class_sums
 from affinet.language.terms import Floats, Integers
-from affinet.structure.blocks import Classes, Mirror, Pairs, Part, Ties, View
+from affinet.structure.blocks import Classes, Fixed, Mirror, Pairs, Part, Ties, View
+from affinet.structure.entry_sets import mask_of
 from affinet.structure.offsets import Nest
 
 
@@ -76,8 +77,8 @@ class ConstantsBasis:
 
     free = 0
 
-    def __init__(self, places: tuple[Place, ...]) -> None:
-        self.places = places
+    def __init__(self, place: Place) -> None:
+        self.places = (place,)
 
     def linear(self, v: Tensor) -> tuple[Tensor, ...]:
         return tuple(v.new_zeros(place.size) for place in self.places)
@@ -150,6 +151,11 @@ def paired(image: Integers, signs: Floats) -> tuple[Spread, Floats]:
 def places_of(parts: tuple[Part, ...]) -> tuple[Place, ...]:
     """The places of the parts of a block."""
     return tuple(Place.of(p.parameter.name, p.positions.astype(np.int64), p.parameter.size) for p in parts)
+
+
+def place_of_fixed(block: Fixed) -> Place:
+    """The place of entries that no free number reaches: a mask, which takes a byte for each entry of the parameter."""
+    return Place(block.parameter.name, mask_of(block.places, block.parameter.size), block.size)
 
 
 def placed(view: View, kept: Integers) -> Place:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from affinet.errors import callers_line
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
+from affinet.kernels.torch.compiled.fixed import FixedLoops
 from affinet.kernels.torch.compiled.groups import SmallGroups
 from affinet.kernels.torch.compiled.looped import WIDTHS, Looped
 from affinet.kernels.torch.compiled.sums import CrossSums, EvenSums
@@ -22,6 +23,7 @@ from affinet.kernels.torch.compiled.tiles import CompiledPairs, MirroredTiles
 from affinet.kernels.torch.compiled.whole import Whole
 from affinet.kernels.torch.compiled.wide import WideRows
 from affinet.kernels.torch.components import DenseKernel
+from affinet.kernels.torch.fixed import FixedKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
@@ -52,7 +54,11 @@ def compiled(block: Block, kernel: Kernel, like: Tensor, *, reads_whole_paramete
 
     `reads_whole_parameters` allows kernels that read a whole parameter in place of the block's entries.
     """
-    if not available() or like.device.type != "cpu" or like.dtype not in WIDTHS:
+    if not available() or like.device.type != "cpu":
+        return kernel
+    if isinstance(kernel, FixedKernel):
+        kernel.loops = FixedLoops.of(kernel.block)
+    if like.dtype not in WIDTHS:
         return kernel
     match block, kernel:
         case Slices(), SlicesKernel() if (totals := kernel.even_sums) is not None:

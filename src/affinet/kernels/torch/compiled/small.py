@@ -21,6 +21,7 @@ from affinet.kernels.torch.compiled.looped import WIDTHS
 from affinet.kernels.torch.kernel import Kernel
 from affinet.language.terms import Floats, Integers
 from affinet.structure.blocks import Block, Classes, Dense, Fixed, Mirror, Pairs, Part, Slices, Ties, View
+from affinet.structure.entry_sets import positions_of, values_of
 from affinet.structure.factors import lapack
 from affinet.structure.offsets import Nest, Offsets, merged
 
@@ -362,7 +363,8 @@ def _twos(one: tuple[int, Integers], other: tuple[int, Integers], scale: float, 
 
 
 def _fixed(block: Fixed, names: Names) -> Tables:
-    return _given(*_located(block.parts, names), block.values)
+    places = positions_of(block.places)
+    return _given(np.full(len(places), names[block.parameter.name]), places, values_of(block))
 
 
 def _given(tensors: Integers, places: Integers, values: Floats) -> Tables:

@@ -1,0 +1,207 @@
+"""Entries of known value, where they lie: gradients are set to zero there and weights to their values, in place."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from affinet.kernels.torch.access import Box, Tensors, box_of
+from affinet.kernels.torch.precision import regular_dtype
+from affinet.structure.blocks import Fixed, Intervals, View
+from affinet.structure.entry_sets import mask_of
+
+FEW_RUNS = 64
+"""Runs of entries up to which each is an operation of its own."""
+
+
+class Loops(Protocol):
+    """Compiled loops over the flat numbers of a parameter; False, and nothing done, for what they are not made for."""
+
+    def fill(self, flat: Tensor, value: Tensor, threads: int) -> bool: ...
+
+    def put(self, flat: Tensor, threads: int) -> bool: ...
+
+    def decay(self, flat: Tensor, weights: Tensor, rate: float, threads: int) -> bool: ...
+
+
+class FixedKernel:
+    """One parameter's fixed entries.
+
+    `settle` works in place on a tensor of any dtype and memory order. `read` and `write`, for whatever else is asked,
+    have the entries in the order of the block: the loops of a view, else one flat row.
+    """
+
+    loops: Loops | None = None
+
+    def __init__(self, block: Fixed, like: Tensor) -> None:
+        self.block, self.names = block, (block.parameter.name,)
+        self._shape = block.parameter.shape
+        self._box: Box | None = box_of(block.places) if isinstance(block.places, View) else None
+        self._runs = few_runs(block)
+        self._device = like.device
+        self._held: Tensor | None = None
+        self._marks: Tensor | None = None
+
+    def read(self, tensors: Tensors) -> Tensor:
+        tensor = tensors[self.names[0]]
+        if tensor is None:
+            return torch.zeros(self._read_shape, device=self._device)
+        if self._box is not None:
+            return self._box.read(tensor)
+        return tensor.masked_select(self._mask).to(regular_dtype(tensor.dtype))
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        tensor = tensors[self.names[0]]
+        if tensor is None:
+            return
+        if self._box is not None:
+            self._box.write(tensor, values.expand(self._read_shape))
+        else:
+            tensor.masked_scatter_(self._mask, values.expand(self._read_shape).to(tensor.dtype))
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._values.to(x.dtype).expand(x.shape)
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self.project(x)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        return self.tangent(x)
+
+    def settle(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
+        """Set the entries in place: to their values if `affine`, else to zero. A missing tensor stays missing."""
+        found = tensors[self.names[0]]
+        if found is None:
+            return True
+        tensor, stored = found.detach(), self.block.stored
+        value = None
+        if not affine:
+            value = tensor.new_zeros(())
+        elif isinstance(stored, float):  # what the dtype does not hold is infinite, and told of by whoever attaches
+            value = self._values_as_stored.to(tensor.dtype)
+        if not tensor.is_contiguous():
+            self._set_anywhere(tensor, value)
+        elif value is not None:
+            self._fill(tensor.view(-1), value)
+        else:
+            self._put(tensor.view(-1))
+        increment_version(found)
+        return True
+
+    def decay(self, tensors: Tensors, weights: Tensor, rate: float) -> None:
+        """Set gradients to `−rate · w` in place, so that the decay that the optimizer adds leaves nothing."""
+        found = tensors[self.names[0]]
+        if found is None:
+            return
+        tensor, source = found.detach(), weights.detach()
+        if not (tensor.is_contiguous() and source.is_contiguous()):
+            self.write({self.names[0]: tensor}, self.read({self.names[0]: source}) * -rate)
+            return
+        flat, source = tensor.view(-1), source.view(-1)
+        if self._box is not None:
+            torch.mul(_boxed(self._places, source), -rate, out=_boxed(self._places, flat))
+        elif self._runs is not None:
+            for first, last in self._runs:
+                torch.mul(source[first:last], -rate, out=flat[first:last])
+        elif self.loops is None or not self.loops.decay(flat, source, rate, torch.get_num_threads()):
+            flat.copy_(torch.where(self._mask.view(-1), source * -rate, flat))
+        increment_version(found)
+
+    def _fill(self, flat: Tensor, value: Tensor) -> None:
+        if self._box is not None:
+            _boxed(self._places, flat).fill_(value)
+        elif self._runs is not None:
+            for first, last in self._runs:
+                flat[first:last].fill_(value)
+        elif self.loops is None or not self.loops.fill(flat, value, torch.get_num_threads()):
+            flat.masked_fill_(self._mask.view(-1), value)
+
+    def _put(self, flat: Tensor) -> None:
+        if self._box is not None:
+            _copied(self._values_as_stored, _boxed(self._places, flat), negated=self.block.negated)
+        elif self._runs is not None:
+            before = 0
+            for first, last in self._runs:
+                part = self._values_as_stored[before : before + last - first]
+                _copied(part, flat[first:last], negated=self.block.negated)
+                before += last - first
+        elif self.loops is None or not self.loops.put(flat, torch.get_num_threads()):
+            flat.masked_scatter_(self._mask.view(-1), self._values.to(flat.dtype))
+
+    def _set_anywhere(self, tensor: Tensor, value: Tensor | None) -> None:
+        if self._box is None and value is not None:
+            tensor.masked_fill_(self._mask, value)
+            return
+        self.write({self.names[0]: tensor}, self._values if value is None else value)
+
+    @property
+    def _places(self) -> View:
+        assert isinstance(self.block.places, View)
+        return self.block.places
+
+    @property
+    def _read_shape(self) -> tuple[int, ...]:
+        return (self.block.size,) if self._box is None else self._box.shape
+
+    @property
+    def _mask(self) -> Tensor:
+        """The entries as a mask of the parameter's shape."""
+        if self._marks is None:
+            self._marks = mask_on(self.block, self._device).view(self._shape)
+        return self._marks
+
+    @property
+    def _values_as_stored(self) -> Tensor:
+        """The values as the block holds them, in its dtype: shared with it on the CPU."""
+        if self._held is None:
+            self._held = stored_on(self.block, self._device)
+        return self._held
+
+    @property
+    def _values(self) -> Tensor:
+        """The values, in the dtype they are held in; made anew each time where the block holds minus these."""
+        held = self._values_as_stored
+        return 0.0 - held if self.block.negated else held
+
+
+def few_runs(block: Fixed) -> list[tuple[int, int]] | None:
+    """The first position and the end of each run, where there are few; None for other sets."""
+    if isinstance(block.places, Intervals) and len(block.places.first) <= FEW_RUNS:
+        return list(zip(block.places.first.tolist(), block.places.last.tolist(), strict=True))
+    return None
+
+
+def _boxed(view: View, flat: Tensor) -> Tensor:
+    """The entries of a view in the flat parameter."""
+    sizes, steps = tuple(size for size, _ in view.dims), tuple(step for _, step in view.dims)
+    return flat.as_strided(sizes, steps, flat.storage_offset() + view.offset)
+
+
+def _copied(source: Tensor, target: Tensor, *, negated: bool) -> None:
+    """Put numbers where they belong, minus them if `negated`; zero comes out as zero of positive sign."""
+    if negated:
+        torch.sub(source.new_zeros(()), source.expand(target.shape), out=target)
+    else:
+        target.copy_(source)
+
+
+def mask_on(block: Fixed, device: torch.device) -> Tensor:
+    """The entries as a flat mask; on the CPU it is the memory of the block's own, if it has one."""
+    mask = mask_of(block.places, block.parameter.size)
+    return torch.from_numpy(mask if mask.flags.writeable else mask.copy()).to(device)
+
+
+def stored_on(block: Fixed, device: torch.device) -> Tensor:
+    """The numbers that a block holds, in the dtype that it holds them in; its own memory on the CPU."""
+    stored = block.stored
+    if isinstance(stored, float):
+        return torch.tensor(stored, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
+    shareable = stored.flags.writeable and all(step >= 0 for step in stored.strides)
+    held = torch.from_numpy(stored if shareable else stored.copy())
+    return held.to(device) if device.type != "mps" else held.float().to(device)

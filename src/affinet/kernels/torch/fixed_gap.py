@@ -1,0 +1,84 @@
+"""How far entries are from the values that a large rule fixes them at, some of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.access import box_of
+from affinet.kernels.torch.fixed import few_runs, mask_on, stored_on
+from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
+from affinet.structure.blocks import Fixed, View
+from affinet.structure.reading.fixings import Fixing
+
+SLAB = 2**18
+"""Entries that are looked at together: their differences stay in the cache."""
+
+
+class FixedGap:
+    """Largest `scale · |w − value|` over all entries that a rule fixes."""
+
+    def __init__(self, fixings: Sequence[Fixing], device: torch.device) -> None:
+        self._device = device
+        self._sets = [(one.block, one.scale, stored_on(one.block, device), _mask(one.block, device)) for one in fixings]
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
+        wide = irregular_dtype(self._device)
+        found = torch.zeros((), dtype=wide, device=self._device)
+        for block, scale, stored, mask in self._sets:
+            weight = weights[block.parameter.name]
+            for entries, values in _slabs(block, weight, stored, mask):
+                own = entries.to(_dtype(block, entries.dtype, wide))
+                gap = own + values if block.negated else own - values
+                found = torch.maximum(found, torch.linalg.vector_norm(gap, float("inf")).to(wide) * scale)
+        return found
+
+
+def _mask(block: Fixed, device: torch.device) -> Tensor | None:
+    """The mask of entries that lie neither in a box nor in a few runs."""
+    near = isinstance(block.places, View) or few_runs(block) is not None
+    return None if near else mask_on(block, device)
+
+
+def _slabs(block: Fixed, weight: Tensor, stored: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Entries and their values."""
+    if mask is not None:
+        yield from _of_mask(mask, weight, stored)
+    elif isinstance(block.places, View):
+        entries = box_of(block.places).read(weight)
+        yield from _split(entries, stored.expand(entries.shape))
+    else:
+        first = 0
+        for start, end in few_runs(block) or ():
+            values = stored[first : first + end - start] if stored.ndim else stored.expand(end - start)
+            yield from _split(weight.reshape(-1)[start:end], values)
+            first += end - start
+
+
+def _split(entries: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    if not entries.ndim:
+        yield entries, values
+        return
+    rows = max(1, SLAB * len(entries) // max(entries.numel(), 1))
+    yield from zip(entries.split(rows), values.split(rows), strict=True)
+
+
+def _of_mask(mask: Tensor, weight: Tensor, stored: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """What is not fixed counts as it should be where all have one value, and is left out where each has its own."""
+    first = 0
+    for entries, some in zip(weight.reshape(-1).split(SLAB), mask.split(SLAB), strict=True):
+        if not stored.ndim:
+            own = entries.to(torch.promote_types(entries.dtype, stored.dtype)) if stored.item() else entries
+            yield torch.where(some, own, stored.to(own.dtype)), stored
+            continue
+        own = entries[some]
+        yield own, stored[first : first + len(own)]
+        first += len(own)
+
+
+def _dtype(block: Fixed, dtype: torch.dtype, wide: torch.dtype) -> torch.dtype:
+    """In which `w − value` is as exact as it can be; float64 where the one value has no float32."""
+    narrow, one = regular_dtype(dtype), block.stored
+    return narrow if not isinstance(one, float) or float(torch.tensor(one, dtype=narrow)) == one else wide
