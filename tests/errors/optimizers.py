@@ -40,6 +40,15 @@ def a_weight_of_two_calls() -> None:
         attached(model, optimizer)
 
 
+@case(AttachError, "The rules were taken off before, or the model is gone.", "Attach the new rules.")
+def new_rules_for_no_training() -> None:
+    model = nn.Linear(3, 2)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    kept = attached(model, optimizer)
+    kept.remove()
+    kept.update(zero_sums(model))
+
+
 @case(AttachError, "An optimizer class that does not call `Optimizer.__init__`.", "Call it, or reparametrize.")
 def an_optimizer_without_hooks() -> None:
     model = nn.Linear(3, 2)

@@ -16,14 +16,18 @@ ATTACHED: WeakKeyDictionary[optim.Optimizer, tuple[ref[torch.nn.Parameter], ...]
 """The parameters that the rules of an optimizer constrain, by optimizer; wrappers around one count as it."""
 
 
-def check_unattached(optimizers: Iterable[optim.Optimizer], constrained: Mapping[str, torch.nn.Parameter]) -> None:
-    """Raise AttachError where an optimizer keeps rules already, or would move weights that another keeps on rules."""
-    optimizers = tuple(optimizers)
+def check_unattached(optimizers: Iterable[optim.Optimizer]) -> None:
+    """Raise AttachError where one of the optimizers keeps rules already."""
     if any(one in ATTACHED for one in optimizers):
         raise AttachError(
-            "this optimizer already keeps rules. Give all rules to one affinet.project call, or take the first off "
-            "with handle.remove()."
+            "this optimizer already keeps rules. Give new rules to handle.update, all rules to one affinet.project "
+            "call, or take the first off with handle.remove()."
         )
+
+
+def check_apart(optimizers: Iterable[optim.Optimizer], constrained: Mapping[str, torch.nn.Parameter]) -> None:
+    """Raise AttachError where these or other optimizers would move weights that the others keep on rules."""
+    optimizers = tuple(optimizers)
     if _shared(optimizers, constrained):
         gc.collect()  # an optimizer that nothing but a cycle holds (a scheduler's) does not step any more
     for other, names in _shared(optimizers, constrained):
@@ -54,6 +58,8 @@ def _shared(
     names = {id(parameter): name for name, parameter in constrained.items()}
     found = []
     for other, kept in list(ATTACHED.items()):
+        if any(other is one for one in optimizers):
+            continue
         theirs = {id(parameter) for one in kept if (parameter := one()) is not None}
         clash = (theirs & held) | (names.keys() & held_by(other))
         if clash:

@@ -33,14 +33,14 @@ class Trained:
 class Freezing:
     """Follows `requires_grad` of the constrained parameters.
 
-    Law: a parameter is a constant, at the value that it has, for as long as it does not require a gradient and no
-    optimizer moves it by one that was left over. A plan is made for each set of frozen parameters and kept until
-    their values change (a checkpoint is loaded), so that a training that freezes one part and then the other plans
-    twice.
+    `plan` is that of all rules as they were written. Law: a parameter is a constant, at the value that it has, for as
+    long as it does not require a gradient and no optimizer moves it by one that was left over. A plan is made for each
+    set of frozen parameters and kept until their values change (a checkpoint is loaded), so that a training that
+    freezes one part and then the other plans twice.
     """
 
     def __init__(self, plan: Plan, parameters: Mapping[str, torch.nn.Parameter], places: tuple[Place, ...]) -> None:
-        self._plan = plan
+        self.plan = plan
         self._parameters = {p.name: parameters[p.name] for p in plan.parameters}
         self._places = places
         self._state: list[int] = []
@@ -62,7 +62,7 @@ class Freezing:
         tensors = {name: p.detach() for name, p in self._parameters.items()}
         device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
         if device not in self._measures:
-            self._measures[device] = Measure(self._plan.system, device)
+            self._measures[device] = Measure(self.plan.system, device)
         with undisturbed(device):
             return self._measures[device](tensors)
 
@@ -83,7 +83,7 @@ class Freezing:
 
     def warn_of_idle(self, trained: Trained) -> None:
         """Warn (NothingTrainedWarning) of rules whose weights are all frozen: they do nothing, and nobody sees it."""
-        pairs = zip(self._plan.system.rules, trained.projector.plan.system.rules, strict=True)
+        pairs = zip(self.plan.system.rules, trained.projector.plan.system.rules, strict=True)
         idle = [said for said, left in pairs if said.expression.terms and not left.expression.terms]
         if idle:
             names = dict.fromkeys(term.parameter.name for rule in idle for term in rule.expression.terms)
@@ -104,7 +104,7 @@ class Freezing:
         values: dict[str, Floats] = {name: p.detach().to("cpu", torch.float64).numpy() for name, p in frozen.items()}
         epsilon = max((torch.finfo(p.dtype).eps for p in frozen.values()), default=0.0)
         try:
-            left = self._plan.with_constants(values, epsilon)
+            left = self.plan.with_constants(values, epsilon)
         except InfeasibleError as wrong:
             raise wrong.beside_frozen(sorted(frozen)) from None
         parameters = {p.name: self._parameters[p.name] for p in left.parameters}

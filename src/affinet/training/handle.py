@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
+from weakref import ref
 
 import torch
 from torch import Tensor, optim
@@ -14,8 +15,10 @@ from affinet.report.cost import CostReport, cost_report
 from affinet.report.observation import Observer
 from affinet.structure.lookup.naming import counted
 from affinet.structure.plan import Plan
-from affinet.training.attached import detach
+from affinet.training.attached import attach, check_apart, detach
+from affinet.training.matching import Rules, followed, matched
 from affinet.training.sandwich import Sandwich
+from affinet.training.settling import settle
 from affinet.training.watching import Watch
 
 
@@ -27,7 +30,8 @@ class Handle:
     optimizer carry no rules: ask `handle.attached_to(optimizer)`.
     """
 
-    def __init__(self, plan: Plan, sandwich: Sandwich, moved: Mapping[str, float]) -> None:
+    def __init__(self, model: torch.nn.Module, plan: Plan, sandwich: Sandwich, moved: Mapping[str, float]) -> None:
+        self._model = ref(model)
         self.plan = plan
         self.moved = dict(moved)
         self._sandwich = sandwich
@@ -93,7 +97,7 @@ class Handle:
         the first step of a training that is resumed. No bit of the training changes. Raises WatchError where there is
         nothing to watch.
         """
-        return Watch(self.plan, self._sandwich, callbacks, every=every, multipliers=multipliers, first_step=first_step)
+        return Watch(self._sandwich, callbacks, every=every, multipliers=multipliers, first_step=first_step)
 
     def attached_to(self, optimizer: optim.Optimizer) -> bool:
         """Whether this very optimizer keeps these rules; a copy (deepcopy, pickle) does not."""
@@ -105,6 +109,32 @@ class Handle:
         For checkpoints that a training goes on from to the same bits: call it when one is written and when one is read.
         """
         self.projector.forget()
+
+    def update(self, rules: Rules) -> None:
+        """Keep other rules from now on: the training goes on, with the state of its optimizers as it is.
+
+        Moves the weights, and those that optimizers keep, to the nearest points that satisfy the new rules; `moved` and
+        `plan` are those of the new rules then. Raises what `affinet.project` raises for such rules, AttachError where
+        they were taken off or the model is gone; the old rules hold on then, and nothing has moved.
+        """
+        model = self._model()
+        if model is None or not self._sandwich.attached:
+            raise AttachError(
+                "there is no training whose rules could be replaced: the rules were taken off (handle.remove()), or "
+                "the model is gone. Attach the new rules: affinet.project(model, optimizer, rules)."
+            )
+        compiled, used = matched(model, rules)
+        optimizers = self._sandwich.nested()
+        check_apart(optimizers, used)
+        earlier = self._sandwich.replace(followed(model, compiled, used))
+        try:
+            moved = settle(self._sandwich.projector, self._sandwich.parameters)
+        except AttachError:
+            self._sandwich.replace(earlier)
+            raise
+        self.plan, self.moved = compiled, moved
+        self._sandwich.settle_kept()
+        attach(optimizers, used.values())
 
     def remove(self) -> None:
         """Take every hook away; the weights stay where they are. Removing twice is no error."""

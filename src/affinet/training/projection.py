@@ -8,15 +8,11 @@ import torch
 from torch import optim
 
 from affinet.errors import AttachError
-from affinet.kernels.torch.projector import check
-from affinet.language.constraint import Constraint
-from affinet.language.modules import parameters_of
-from affinet.structure.plan import Plan, plan
-from affinet.training.attached import attach, check_unattached
-from affinet.training.attaching import check_optimizers, places_of
+from affinet.training.attached import attach, check_apart, check_unattached
+from affinet.training.attaching import check_optimizers
 from affinet.training.decay import Decay
-from affinet.training.freezing import Freezing
 from affinet.training.handle import Handle
+from affinet.training.matching import Rules, followed, matched
 from affinet.training.nesting import nest
 from affinet.training.own_weights import KeptWeights
 from affinet.training.sandwich import Metric, Sandwich
@@ -26,7 +22,7 @@ from affinet.training.settling import settle
 def project(
     model: torch.nn.Module,
     optimizer: optim.Optimizer | Iterable[optim.Optimizer],
-    rules: Plan | Iterable[Constraint] | Constraint,
+    rules: Rules,
     *,
     metric: Metric = "euclidean",
     decay: Decay | None = None,
@@ -61,21 +57,19 @@ def project(
     if len({id(one) for one in optimizers}) < len(optimizers):
         raise AttachError("the same optimizer is in the list twice. Give each optimizer once.")
     check_optimizers(optimizers, {})
-    compiled = rules if isinstance(rules, Plan) else plan(rules)
-    parameters = parameters_of(model, [parameter.name for parameter in compiled.parameters])
-    check(compiled, parameters)
-    used = {parameter.name: parameters[parameter.name] for parameter in compiled.parameters}
+    compiled, used = matched(model, rules)
     nests = tuple(nest(one, map(id, used.values())) for one in optimizers)
     everyone = [one for found in nests for one in found.all]
-    check_unattached(everyone, used)
-    freezing = Freezing(compiled, used, places_of(model, used))
+    check_unattached(everyone)
+    check_apart(everyone, used)
+    freezing = followed(model, compiled, used)
     sandwich = Sandwich(freezing, nests, KeptWeights(nests, used), metric, decay, check_finite)
     freezing.warn_of_idle(sandwich.trained)
     moved = settle(sandwich.projector, sandwich.parameters)
     sandwich.settle_kept()
     sandwich.attach()
     attach(everyone, used.values())
-    return Handle(compiled, sandwich, moved)
+    return Handle(model, compiled, sandwich, moved)
 
 
 def _listed(optimizer: optim.Optimizer | Iterable[optim.Optimizer]) -> tuple[optim.Optimizer, ...]:

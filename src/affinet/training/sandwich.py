@@ -108,6 +108,11 @@ class Sandwich:
         return self._trained
 
     @property
+    def plan(self) -> Plan:
+        """The plan of all rules, those about frozen weights included."""
+        return self._freezing.plan
+
+    @property
     def optimizers(self) -> int:
         """How many optimizers were attached."""
         return len(self._optimizers)
@@ -137,7 +142,7 @@ class Sandwich:
 
     def holds(self, optimizer: optim.Optimizer) -> bool:
         """Whether the rules are kept through the steps of this very optimizer."""
-        return self.attached and any(one is optimizer for one in self._nested())
+        return self.attached and any(one is optimizer for one in self.nested())
 
     def attach(self) -> None:
         """Register the hooks on every optimizer."""
@@ -157,7 +162,24 @@ class Sandwich:
         for remove in self._removers:
             remove()
         self._removers.clear()
-        return self._nested()
+        return self.nested()
+
+    def nested(self) -> list[optim.Optimizer]:
+        """The optimizers with those around them."""
+        found = [*self._optimizers, *(wrapper for wrappers in self._wrappers for wrapper in wrappers)]
+        return [optimizer for one in found if (optimizer := one()) is not None]
+
+    def replace(self, freezing: Freezing) -> Freezing:
+        """Keep other rules from the next step on; returns what followed the earlier ones.
+
+        Raises what `project` raises for such rules, and keeps the earlier ones then.
+        """
+        trained = freezing.trained(self._living(), self._check)
+        earlier, self._freezing = self._freezing, freezing
+        self._stand_ins.close()
+        self._waiting.clear()
+        self._take(trained)
+        return earlier
 
     def settle_kept(self) -> None:
         """Move the weights that optimizers keep in their state to the nearest feasible points."""
@@ -326,11 +348,6 @@ class Sandwich:
         """The constrained parameters that one of the optimizers holds."""
         held = held_by(optimizer)
         return {name: parameter for name, parameter in self.parameters.items() if id(parameter) in held}
-
-    def _nested(self) -> list[optim.Optimizer]:
-        """The optimizers with those around them."""
-        found = [*self._optimizers, *(wrapper for wrappers in self._wrappers for wrapper in wrappers)]
-        return [optimizer for one in found if (optimizer := one()) is not None]
 
     def _wanted(self) -> bool:
         return any(onlooker.wants_gradients() for onlooker in self._onlookers)

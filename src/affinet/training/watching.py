@@ -22,7 +22,6 @@ from affinet.errors import (
 from affinet.kernels.torch.projector import Projector
 from affinet.report.observation import Observation, Observer
 from affinet.structure.blocks import Sparse
-from affinet.structure.plan import Plan
 from affinet.training.alarms import CONSECUTIVE, Growth, Undoing
 from affinet.training.capture import SMALL, Capture
 from affinet.training.freezing import Trained
@@ -43,7 +42,6 @@ class Watch:
 
     def __init__(
         self,
-        plan: Plan,
         sandwich: Sandwich,
         observers: tuple[Observer, ...],
         *,
@@ -52,7 +50,7 @@ class Watch:
         first_step: int,
     ) -> None:
         _check(sandwich, observers, every, first_step)
-        self._plan, self._sandwich, self._observers = plan, sandwich, observers
+        self._sandwich, self._observers = sandwich, observers
         self._every, self._multipliers = every, multipliers
         self._history: list[Observation] = []
         count = sandwich.optimizers
@@ -159,7 +157,7 @@ class Watch:
         """NaN where there are no gradients or they are not finite: a logger gets the same names at each step."""
         if gradients is not None and not _not_finite(gradients):
             return self._projector().multipliers(gradients)
-        rules = self._plan.system.rules
+        rules = self._sandwich.plan.system.rules
         return {r.name: torch.full(r.expression.shape, torch.nan, dtype=torch.float64) for r in rules}
 
     def _look_for_writing(self, optimizer: int) -> None:
@@ -215,7 +213,7 @@ class Watch:
     def _dearest(self, seen: Observation, gradients: dict[str, Tensor] | None) -> list[str]:
         """The three rules of the largest multipliers; none where these were not asked for and take long."""
         found = seen.multipliers
-        if not found and gradients is not None and self._plan.size <= SMALL:
+        if not found and gradients is not None and self._sandwich.plan.size <= SMALL:
             found = self._projector().multipliers(gradients)
         sizes = {rule: float(nu.abs().amax()) for rule, nu in found.items() if nu.numel()}
         return sorted((rule for rule, size in sizes.items() if size > 0.0), key=lambda rule: -sizes[rule])[:3]
