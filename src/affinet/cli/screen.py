@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from affinet.errors import visible
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 UNFOLDED = 100_000
 """Columns in which every table fits."""

@@ -28,7 +28,6 @@ from affinet.structure.blocks import Block, Interval
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.determined import determined
-from affinet.structure.diagnosis.explaining import explain
 from affinet.structure.findings.collecting import Finding, findings
 from affinet.structure.lookup.incidence import Incidence
 from affinet.structure.lookup.naming import counted
@@ -191,6 +190,8 @@ def _compiled(system: System) -> Plan:
         return Plan(system, compile_blocks(system))
     except Contradiction as found:
         candidates, consequence = found.rules, found.consequence
+    from affinet.structure.diagnosis.explaining import explain  # rules that hold together need none of it
+
     raise explain(system, candidates, consequence, partial(_feasible, system), partial(_feasible, system))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import affinet
-from affinet.cli.files.matrices import read_matrix, read_vector
 from affinet.cli.jobs.conflicts import rule_name
 from affinet.cli.jobs.job import RuleTable
 from affinet.cli.jobs.jobfile import JobFile
@@ -47,6 +46,8 @@ def _sentence(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Co
 
 
 def _linear(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
+    from affinet.cli.files.matrices import read_matrix, read_vector
+
     columns = _columns(job, index, rule, weights)
     matrix = _file(job, ("rule", index, "matrix"), rule, read_matrix, str(rule.matrix), rule.variable)
     rhs: Any = rule.rhs
