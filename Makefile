@@ -4,26 +4,46 @@
 PYTHON  ?= python3
 WORKERS ?= auto
 KILLS   ?= 1000
+# The versions that CI has and that a newcomer gets; CONSTRAINTS= takes the newest instead.
+CONSTRAINTS ?= constraints/ci.txt
 
 VENV := .venv
 BIN  := $(VENV)/bin
 SOURCES := src tests tools benchmarks examples
 
-.PHONY: demo test integrations check fuzz kills mutants bench bench-gpu clean
+.PHONY: demo test rounding processors integrations check long oldest constraints fuzz kills mutants bench bench-gpu clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-cli
 	$(BIN)/affinet demo
 
 # One thread a worker: the cores are shared out between the workers, and small tensors gain nothing from more.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+PYTEST := -m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
+
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
-		$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
+	$(ONE_THREAD) $(BIN)/python $(PYTEST)
+
+# What rounding may change: kernels, factors, and the table of rules through every kernel.
+ROUNDED := tests/kernels tests/structure/factors tests/structure/overlaps tests/contract/test_projections.py \
+	--ignore=tests/kernels/test_processes.py --ignore=tests/kernels/test_threads.py
+
+# The same tests with factors rounded at random, as another processor would (tests/rounding.py).
+ROUNDING ?= 1
+rounding: $(VENV)/.installed-test
+	AFFINET_ROUNDING=$(ROUNDING) $(ONE_THREAD) $(BIN)/python $(PYTEST) $(ROUNDED)
+
+# The same tests with the loops that OpenBLAS, MKL and torch have for other x86-64 processors; elsewhere these settings
+# change nothing.
+processors: $(VENV)/.installed-test
+	for core in Nehalem Sandybridge Haswell Zen SkylakeX; do \
+		OPENBLAS_CORETYPE=$$core ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE $(ONE_THREAD) \
+			$(BIN)/python $(PYTEST) $(ROUNDED) || exit 1; \
+	done
 
 # Rules in trainers and under optimizers of other packages, a small training each: the extra `trainers`.
 integrations: $(VENV)/.installed-trainers
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
-		$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=loadfile tests/integrations
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=loadfile tests/integrations
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check $(SOURCES)
@@ -32,6 +52,31 @@ check: $(VENV)/.installed-check
 	$(BIN)/lint-imports
 	$(BIN)/python tools/run_documents.py README.md docs/*.md docs/gallery/*.md
 	$(BIN)/python tools/check_wheel.py
+
+# What takes longer than CI may: run by hand before a change to rounding, planning or versions is called done.
+long: $(VENV)/.installed-test
+	$(ONE_THREAD) $(BIN)/python -m tests.properties.consistent 10000
+	AFFINET_NEARLY_REDUNDANT=300 $(ONE_THREAD) $(BIN)/python $(PYTEST) \
+		tests/structure/test_nearly_redundant.py tests/kernels/test_extremes.py
+	for seed in 2 3 4 5; do $(MAKE) rounding ROUNDING=$$seed || exit 1; done
+	$(MAKE) processors
+	$(MAKE) kills KILLS=100
+	$(MAKE) oldest
+
+# The oldest versions that pyproject.toml promises, in an environment of their own: 5 GB, removed by `make clean`.
+OLDEST_PYTHON ?= python3.11
+oldest:
+	$(OLDEST_PYTHON) -m venv build/oldest
+	build/oldest/bin/python -m pip install --disable-pip-version-check --constraint constraints/oldest.txt --editable '.[test]'
+	$(ONE_THREAD) build/oldest/bin/python $(PYTEST)
+
+# The newest versions become those that CI has: needs the oldest promised Python. A venv of its own, as for a newcomer.
+constraints:
+	rm -rf build/newest
+	$(OLDEST_PYTHON) -m venv build/newest
+	build/newest/bin/python -m pip install --disable-pip-version-check --editable '.[test,check,trainers]'
+	build/newest/bin/python tools/pin_versions.py test check trainers > build/newest.txt
+	mv build/newest.txt constraints/ci.txt
 
 # MINUTES of processor time for each target; TARGET=mat takes one. What is found lies in tests/fuzz/findings/.
 MINUTES ?= 24
@@ -69,6 +114,6 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp for each extra of pyproject.toml: cli, test, trainers, check, fuzz, mutation, bench.
-$(VENV)/.installed-%: pyproject.toml | $(BIN)/pip
-	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$*]'
+$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
+	$(BIN)/python -m pip install --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$*]'
 	@touch $@

@@ -158,7 +158,7 @@ def einsum_of_weights_and_weights() -> object:
 
 @case(MissingOperationError, "An array of weights that are not known yet.", "Write `affinet.stack`.")
 def an_array_of_an_expression() -> object:
-    return np.array(W)
+    return np.asarray(W, dtype=float)
 
 
 @case(MissingOperationError, "The length of an expression.", "Write `.shape[0]`.")

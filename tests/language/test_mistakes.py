@@ -134,8 +134,9 @@ def test_constants_that_are_none_are_refused(case: str) -> None:
 def test_expressions_are_no_sequences_and_no_keys() -> None:
     with pytest.raises(TypeError, match=r"\(W\) has no length.*Its shape is \(6, 8\): write \.shape\[0\]"):
         len(W)
-    with pytest.raises(TypeError, match=r"an array cannot hold \(W\).*affinet\.stack"):
-        np.array(W)
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":  # NumPy 1 does not say whether it makes an array or looks at one
+        with pytest.raises(TypeError, match=r"an array cannot hold \(W\).*affinet\.stack"):
+            np.array(W)
     with pytest.raises(TypeError, match=r"an array cannot hold \(W\)"):
         np.asarray(W, dtype=float)
     with pytest.raises(TypeError, match=r"\(W\) is one expression, and no mapping of names"):

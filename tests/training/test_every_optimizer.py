@@ -146,6 +146,8 @@ def test_the_limit_is_the_constrained_optimum(name: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_so_it_is_with_every_option_that_changes_the_step(variant: str) -> None:
     name, options = VARIANTS[variant]
+    if not hasattr(optim, name) or not set(options) <= options_of(name):
+        pytest.skip("this torch has no such optimizer, or none with this option")
     assert_optimal(reached(name, options, copies_of(name, options)))
 
 
@@ -181,7 +183,7 @@ def _lbfgs(options: dict[str, Any], copies: list[Copy], up: bool, *, reduced: bo
     return (reached_without_rules if reduced else reached)("LBFGS", plain, turned)
 
 
-@pytest.mark.parametrize("name", ["Muon", "Rprop", "ASGD"])
+@pytest.mark.parametrize("name", [name for name in ("Muon", "Rprop", "ASGD") if hasattr(optim, name)])
 def test_those_once_seen_to_be_coarse_are_as_exact_as_without_rules(name: str) -> None:
     """Muon, Rprop and ASGD end as near as on the reduced problem, or within 1e-9, with the schedules of the table."""
     copies = [Copy(rules) for rules in RULES]
@@ -206,7 +208,8 @@ def test_sparse_adam_is_refused_with_the_reason() -> None:
 
 def test_the_recipes_cover_the_optimizers_of_this_torch() -> None:
     """A newcomer is tested all the same, by its defaults; this says that it wants a recipe of its own."""
-    assert set(RECIPES) <= set(PROJECTED), "an optimizer of the table is gone"
+    gone = set(RECIPES) - set(PROJECTED) - {"Adafactor", "Muon"}  # which the oldest promised torch does not have
+    assert not gone, "an optimizer of the table is gone"
 
 
 def test_decoupled_decay_ends_on_the_rules_and_at_no_optimum_of_the_penalised_problem() -> None:

@@ -89,10 +89,17 @@ def cooled(optimizers: list[Optimizer], steps: int, power: float = 2.0) -> list[
     ]
 
 
+def _for_matrices(weights: list[torch.nn.Parameter]) -> Optimizer:
+    """Muon, which the torch 2.5 to 2.8 do not have."""
+    if not hasattr(optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+    return optim.Muon(weights, lr=0.05, weight_decay=0.0)
+
+
 def trio(net: Net) -> list[Optimizer]:
     """Muon for a matrix, AdamW for another and a bias, SGD for the rest."""
     return [
-        optim.Muon([net.first.weight], lr=0.05, weight_decay=0.0),
+        _for_matrices([net.first.weight]),
         optim.AdamW([net.second.weight, net.first.bias], lr=0.2, weight_decay=0.0),
         optim.SGD([net.second.bias], lr=0.3, momentum=0.5),
     ]
@@ -396,7 +403,8 @@ def test_clipping_before_projecting_spends_the_budget_on_what_is_taken_away() ->
     backward(net)
     torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
     handle.project_gradients()
-    assert float(torch.nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])) < 0.98
+    left = [p.grad.flatten() for p in net.parameters() if p.grad is not None]
+    assert float(torch.cat(left).norm()) < 0.98
 
 
 def laid(named: dict[str, Tensor]) -> Tensor:

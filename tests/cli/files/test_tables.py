@@ -133,6 +133,7 @@ def test_numbers_whose_squares_leave_float64_are_named(tmp_path: Path, column: s
     assert f"has numbers beyond 1e+140 in column '{column}', the first in row 2, whose squares leave" in told
 
 
+@pytest.mark.skipif(not hasattr(pl, "UInt128"), reason="this polars refuses numbers of more than 64 bits")
 def test_a_target_of_more_than_64_bits_is_decimal_numbers(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,y\n1,18446744073709551616\n2,3184467440737095516165\n")
     examples = read_examples(tmp_path / "t.csv", "y")

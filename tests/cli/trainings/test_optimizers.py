@@ -36,14 +36,19 @@ def test_options_are_handed_on(tmp_path: Path) -> None:
         (
             "Adam",
             "{ weight_deacy = 1 }",
-            r"line 11: Adam has no option 'weight_deacy'. Did you mean 'weight_decay' or ",
+            r"line 11: Adam has no option 'weight_deacy'. Did you mean 'weight_decay'",
         ),
         ("SGD", "{ lr = 1 }", r"SGD has no option 'lr'. Say it as learning_rate in \[train\]. It takes: momentum,"),
         ("SGD", "{ params = 1 }", "SGD has no option 'params'. It takes: momentum,"),
         ("SGD", "{ momentum = -1 }", "line 11: SGD refuses: Invalid momentum value: -1"),
         ("Adam", "{ betas = 0.5 }", "line 11: Adam refuses: "),
         ("Adam", '{ eps = "x" }', "line 11: Adam refuses: "),
-        ("Muon", "", "line 10: Muon refuses: Muon only supports 2D parameters"),
+        pytest.param(
+            "Muon",
+            "",
+            "line 10: Muon refuses: Muon only supports 2D parameters",
+            marks=pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon"),
+        ),
     ],
 )
 def test_what_the_optimizer_does_not_take_is_told(tmp_path: Path, name: str, options: str, message: str) -> None:
