@@ -115,3 +115,17 @@ def test_a_core_too_large_to_factor_has_bounds(monkeypatch: pytest.MonkeyPatch) 
     bounded = independent_rows(cycle, np.zeros(9), np.zeros(9), TOLERANCE)
     assert (bounded.rank.low, bounded.rank.high, bounded.exact) == (8, 9, False)
     assert bounded.kept.tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("last", [1.0, 1e-6, 0.0])
+def test_homogeneous_equations_of_every_entry_make_all_zero(last: float) -> None:
+    """As many as 120 over 40 entries, the last of which is told by a small coefficient, or by none."""
+    matrix = DRAW.standard_normal((120, 40))
+    matrix[:, 39] *= last
+    matrix[:, 38] = matrix[:, 37] if not last else matrix[:, 38]
+    basis, target, rank, consistent = one(matrix, np.zeros(120))
+    assert (rank, consistent) == (40 if last else 38, True)
+    assert not target.any()
+    assert np.allclose(matrix - matrix @ basis.T @ basis, 0, atol=1e-12)
+    if last:
+        assert np.array_equal(basis, np.eye(40))

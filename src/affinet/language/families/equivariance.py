@@ -13,6 +13,7 @@ from affinet.language.expression import Constraint, Expression, concat, stack
 from affinet.language.families.orbits import orbits
 from affinet.language.families.saying import checked, said
 from affinet.language.families.sharing import tied
+from affinet.language.groups.brackets import needed
 from affinet.language.groups.elements import Generator, Moves, read_generators, said_generators
 from affinet.language.groups.representation import Representation, paired
 from affinet.language.wording import Word
@@ -38,7 +39,7 @@ def equivariant(w: Expression, inputs: Any = None, outputs: Any = None, *, lie_a
 
     Permutations on both sides become ties, exact to the bit, of one equation an entry less one an orbit, found in
     linear time; signed ones opposite ties, and zeros where an orbit contradicts itself. A matrix on either side
-    becomes out · in equations, as small factors.
+    becomes out · in equations, as small factors. Elements of a Lie algebra that brackets of others make add none.
     Errors: `RuleError` for lists of different lengths and representations of different groups, `ShapeError` for what is
     no generator or does not fit `w`.
     Warns (NothingToTrainWarning) where signs leave zero alone; `affinet.plan` does where matrices do.
@@ -115,10 +116,13 @@ def _left(w: Expression, into: Sequence[Generator] | None, out: Sequence[Generat
     count = len(into or out or ())
     pairs = list(zip(out or [TRIVIAL] * count, into or [TRIVIAL] * count, strict=True))
     moving = [(a, b) for a, b in pairs if isinstance(a, Moves) and isinstance(b, Moves)]
+    lie = [k for k, (a, b) in enumerate(pairs) if a.lie or b.lie]
+    acting = [[side[k] for k in lie] for side in (out, into) if side is not None]
+    implied = set(lie) - {lie[k] for k in needed(acting)}
     mixed = [
         _mixed(w, None if out is None else a, None if into is None else b)
-        for a, b in pairs
-        if not (isinstance(a, Moves) and isinstance(b, Moves))
+        for k, (a, b) in enumerate(pairs)
+        if not (isinstance(a, Moves) and isinstance(b, Moves)) and k not in implied
     ]
     if not moving:
         return stack(mixed, dim=w.ndim - axes), False

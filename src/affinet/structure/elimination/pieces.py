@@ -132,8 +132,10 @@ def _without(
 
 def _chosen(component: Batch, solved: Factor, weight: Floats, found: Implied) -> Integers:
     """Equations of the core that say what is left beside what is implied, as they were said."""
-    chosen = []
+    chosen = [np.zeros(0, np.int64)]
     for k, root, sign, count in zip(found.which, found.root, found.sign, found.counts, strict=True):
+        if solved.ranks[k] == count:
+            continue
         own = weight[component.nodes[k]]
         matrix = component.matrix[k] / np.sqrt(own)
         norms = norms_of_rows(matrix)[:, None]

@@ -237,6 +237,10 @@ def _independent(matrix: Floats, rank: int) -> Integers:
 
 def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int, float]:
     """`matrixᵀ = Q R` in blocked Householder form, then the small triangle by SVD: `matrix = Rᵀ Qᵀ`."""
+    if len(matrix) >= matrix.shape[1] and not rhs.any():
+        zeros = _all_zero(matrix, tolerance)
+        if zeros is not None:
+            return zeros
     q, upper = lapack.qr(matrix.T, mode="economic", check_finite=False)
     inner = _by_svd(upper.T[None], rhs[None], terms[None], tolerance, shape=matrix.shape)
     rank = int(inner.ranks[0])
@@ -248,6 +252,21 @@ def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> 
         hold(matrix, basis, target[None], rhs[None], terms[None], tolerance)[0]
     )
     return basis, target, consistent, *told
+
+
+def _all_zero(matrix: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int, float] | None:
+    """Equations that make every entry zero: the singular values alone say so, and entries are their own basis.
+
+    None where entries stay free.
+    """
+    width = matrix.shape[1]
+    (upper,) = lapack.qr(matrix, mode="r", check_finite=False)
+    sizes = lapack.singular_values(upper[:width])
+    bound = tolerance.rank(*matrix.shape) * sizes[0]
+    if not (sizes > bound).all():
+        return None
+    ambiguous = int((sizes < bound * 1e2).any())
+    return np.eye(width), np.zeros(width), True, ambiguous, float(sizes[0] / sizes[-1])
 
 
 def _by_gram(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor | None:
