@@ -164,6 +164,49 @@ def reparametrizing_an_embedding_with_sparse_gradients() -> None:
     affinet.reparametrize(model, affinet.weights(model)[0].weight.sum(dim=1) == 0)
 
 
+@case(AttachError, "No gradient was kept of a reparametrized model.", "Run backward, or give the loss.")
+def multipliers_before_a_backward() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, zero_sums(model)).multipliers()
+
+
+@case(AttachError, "Gradients were clipped by value after backward.", "Give the loss.")
+def multipliers_of_gradients_that_were_bent() -> None:
+    model = nn.Linear(3, 2)
+    handle = affinet.reparametrize(model, zero_sums(model))
+    model(torch.tensor([[1.0, 2.0, 4.0]])).sum().backward()
+    nn.utils.clip_grad_value_(model.parameters(), 1.0)
+    handle.multipliers()
+
+
+@case(AttachError, "A report of a model that is baked.", "Ask before baking.")
+def a_report_of_a_baked_model() -> None:
+    model = nn.Linear(3, 2)
+    handle = affinet.reparametrize(model, zero_sums(model))
+    handle.bake()
+    handle.report(lambda: model(torch.ones(1, 3)).sum())
+
+
+@case(AttachError, "A report of what is no loss.", "Return the loss.")
+def a_report_of_outputs() -> None:
+    model = nn.Linear(3, 2)
+    handle = affinet.reparametrize(model, zero_sums(model))
+    handle.report(lambda: model(torch.ones(1, 3)))
+
+
+@case(AttachError, "A report of a loss without a gradient.", "Return the loss as it was computed.")
+def a_report_of_a_number() -> None:
+    model = nn.Linear(3, 2)
+    handle = affinet.reparametrize(model, zero_sums(model))
+    handle.report(lambda: model(torch.ones(1, 3)).sum().detach())
+
+
+@case(AttachError, "A model in place of vectors.", "Give the gradients by name.")
+def tangents_of_a_model() -> None:
+    model = nn.Linear(3, 2)
+    affinet.plan(zero_sums(model)).projector(model).tangent(model)  # type: ignore[arg-type]
+
+
 @case(AttachError, "The handle or a path in place of the model.", "Give the model.")
 def baking_what_is_no_model() -> None:
     affinet.bake("model.pt")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -165,3 +166,32 @@ def test_stationarity_is_the_share_of_the_gradients_that_rules_leave() -> None:
         torch.cat([some[name].flatten() for name in "ab"]).norm() for some in (projector.tangent(gradients), gradients)
     )
     assert projector.stationarity(gradients) == pytest.approx(float(along / whole), rel=1e-12)
+
+
+@pytest.mark.parametrize("basis", [None, "orthonormal", "projection"])
+def test_a_model_is_measured_and_projected_as_its_weights_are(
+    basis: Literal["orthonormal", "projection"] | None,
+) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 4, bias=False)).double()
+    w = affinet.weights(model)
+    plan = affinet.plan([(w[0].weight == w[1].weight.T).named("mirrored"), (w[0].bias.sum() == 1).named("total")])
+    projector = plan.projector(model)
+    off = projector.violation(model)
+    assert off == projector.violation(model.state_dict())
+    assert min(off.values()) > 1e-3
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    found = projector.project(model)
+    assert all(torch.equal(before[name], x) for name, x in model.state_dict().items()), "the model is left as it is"
+    assert max(projector.violation(found).values()) <= 1e-15
+    if basis is not None:
+        affinet.reparametrize(model, plan, basis=basis)
+        assert max(projector.violation(model).values()) <= 1e-15
+        torch.testing.assert_close(projector.project(model), found, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("verb", ["tangent", "multipliers", "stationarity"])
+def test_a_model_is_no_vector(verb: str) -> None:
+    model = torch.nn.Linear(4, 3)
+    projector = affinet.plan(affinet.weights(model).bias.sum() == 1).projector(model)
+    with pytest.raises(AttachError, match=r"one for each weight, and no Linear. .* for gradients \{name: p.grad for"):
+        getattr(projector, verb)(model)

@@ -70,6 +70,28 @@ def parameters_of(module: torch.nn.Module, names: Iterable[str]) -> Mapping[str,
     return read.parameters
 
 
+def present_weights(module: torch.nn.Module, names: Iterable[str]) -> Mapping[str, torch.Tensor]:
+    """The weights of `module` as they are now, by any of their names; those in `names` may be parametrized.
+
+    Errors: as `parameters_of`, but for weights that a parametrization computes: these are computed.
+    """
+    from torch.nn.utils import parametrize
+
+    computed: dict[str, torch.Tensor] = {}
+    wanted = set(names)
+    for path, part in parts(module):
+        if parametrize.is_parametrized(part):
+            inside = f"{path}." if path else ""
+            keys = [key for key, _ in part.get_submodule("parametrizations").named_children()]
+            computed |= {inside + key: getattr(part, key).detach() for key in keys if inside + key in wanted}
+    read = read_module(module)
+    for name in wanted - computed.keys():
+        if name in read.refused:
+            raise read.refused[name].error()
+    tied = {name: read.parameters[first] for name, first in read.aliases.items()}
+    return {name: p.detach() for name, p in {**read.parameters, **tied}.items()} | computed
+
+
 def _unfit(name: str, parameter: torch.nn.Parameter) -> Refusal | None:
     import torch
     from torch.nn.parameter import is_lazy

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +12,12 @@ from torch import Tensor
 from affinet.errors import AttachError
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import undisturbed
+from affinet.kernels.torch.projector import Projector
+from affinet.report.cost import CostReport, cost_report
 from affinet.structure.plan import Plan
 from affinet.training.free_numbers import Expanded, Projected, Weight
+from affinet.training.freezing import Trained
+from affinet.training.losses import check_callable, differentiable, gradients_apart
 from affinet.training.replacing import Replacement
 from affinet.training.stale_optimizers import accept_again
 
@@ -40,6 +45,8 @@ class Reparametrization:
         self,
         plan: Plan,
         basis: str,
+        model: torch.nn.Module,
+        trained: Trained,
         replacement: Replacement,
         parameters: Mapping[str, torch.nn.Parameter],
         moved: Mapping[str, float],
@@ -49,22 +56,53 @@ class Reparametrization:
         self.plan, self.basis = plan, basis
         self.moved = dict(moved)
         self.trainable = Trainable(*trainable)
+        self._model, self._trained = model, trained
         self._replacement, self._parameters, self._groups = replacement, dict(parameters), tuple(groups)
         self._measures: dict[torch.device, Measure] = {}
 
     def violation(self) -> dict[str, float]:
         """Rule name → largest absolute violation of the weights as they are now, frozen ones included."""
-        computed = self._replacement.names()
         with torch.no_grad():
-            tensors: dict[str, Tensor] = {
-                name: self._replacement.weight(name) if id(p) in computed else p.detach()
-                for name, p in self._parameters.items()
-            }
+            tensors = {name: self._weight(name) for name in self._parameters}
         device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
         if device not in self._measures:
             self._measures[device] = Measure(self.plan.system, device)
         with undisturbed(device):
             return self._measures[device](tensors)
+
+    @property
+    def projector(self) -> Projector:
+        """The projector of the rules over the weights that are computed."""
+        return self._trained.projector
+
+    def capture(self) -> None:
+        """Keep the gradients of weights from now to the next step, for `multipliers()`, `stationarity()`, `report()`.
+
+        Models of up to 65,536 constrained entries keep them at every backward. Call it before the forward.
+        """
+        self._replacement.gradients.ask()
+
+    def multipliers(self) -> dict[str, Tensor]:
+        """Rule name → ν of the rule's shape, from the gradients with respect to weights of the last backward calls.
+
+        Law: at the optimum `∇f = Aᵀν` for `L = f − νᵀ(lhs − rhs)`, so that `ν = ∂f*/∂b` per unit added to the
+        right-hand side as the user wrote it, as of `affinet.project`. f is the loss that backward ran through, added
+        up over the calls for one step; decay that an optimizer adds to free numbers is not in it. Raises AttachError
+        if nothing was kept.
+        """
+        return self.projector.multipliers(self._kept())
+
+    def stationarity(self) -> float:
+        """`‖P g‖ / ‖g‖` of the same gradients: 0 at an optimum of the constrained problem."""
+        return self.projector.stationarity(self._kept())
+
+    def report(self, loss_fn: Callable[[], Any] | None = None) -> CostReport:
+        """What each rule costs: rules by |ν|, with what loosening each by 0.01 would change in the loss.
+
+        `loss_fn` computes the loss at the present weights and returns it, or calls its backward itself; gradients of
+        the model are afterwards what they were. Without it the gradients of the last backward calls are used.
+        """
+        return cost_report(self.projector, self._kept() if loss_fn is None else self._gradients_of(loss_fn))
 
     def recentre(self) -> None:
         """With basis="projection", put u onto the rules: the weights stay as they are, but for rounding.
@@ -95,6 +133,32 @@ class Reparametrization:
         numbers = self._replacement.numbers()
         self._replacement.bake()
         accept_again(self._replacement, numbers)
+
+    def _kept(self) -> dict[str, Tensor]:
+        return self._replacement.gradients.total(self._weights())
+
+    def _weight(self, name: str) -> Tensor:
+        """A weight as it is now: computed, or the parameter that it is."""
+        parameter = self._parameters[name]
+        return self._replacement.weight(name) if id(parameter) in self._replacement.names() else parameter.detach()
+
+    def _weights(self) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return {name: self._weight(name) for name in self.projector.names}
+
+    def _gradients_of(self, loss_fn: Callable[[], Any]) -> dict[str, Tensor]:
+        check_callable(loss_fn)
+        if self._replacement.baked:
+            raise AttachError(
+                "the model is baked, and no rule is kept on it. Ask for the report before baking, or attach the rules "
+                "with affinet.project."
+            )
+        gradients = self._replacement.gradients
+        with gradients.apart(), gradients_apart(self._model.parameters()) as parameters, torch.enable_grad():
+            loss = loss_fn()
+            if all(parameter.grad is None for parameter in parameters):
+                differentiable(loss).backward()
+            return gradients.total(self._weights())
 
     def __repr__(self) -> str:
         far = {name: distance for name, distance in self.moved.items() if distance > 0.0}

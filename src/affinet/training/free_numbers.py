@@ -17,6 +17,7 @@ from affinet.structure.blocks import Block
 from affinet.training.one_forward import OneForward
 from affinet.training.projecting import projected
 from affinet.training.setting import checked, nearest
+from affinet.training.weight_gradients import WeightGradients
 
 T = TypeVar("T")
 
@@ -76,8 +77,16 @@ class Weight(torch.nn.Module):
 class Expanded:
     """Weights `w0 + N v` that share one v. No module: several reach it, and it has to have one name in the model."""
 
-    def __init__(self, expansion: Expansion, blocks: Sequence[Block], kind: str, forward: OneForward) -> None:
+    def __init__(
+        self,
+        expansion: Expansion,
+        blocks: Sequence[Block],
+        kind: str,
+        forward: OneForward,
+        gradients: WeightGradients,
+    ) -> None:
         self._expansion, self._blocks, self._kind, self._forward = Shared(expansion), Shared(blocks), kind, forward
+        self._gradients = gradients
         self.first: dict[str, Weight] = {}
 
     @property
@@ -100,7 +109,8 @@ class Expanded:
 
         def computed() -> Tensor:
             kept: Kept = self._forward.kept((id(self), ""), (v,), dict)
-            return self.expansion.weight(name, _numbers(v, like), _numbers(rest, like), like.dtype, kept)
+            weight = self.expansion.weight(name, _numbers(v, like), _numbers(rest, like), like.dtype, kept)
+            return self._gradients.watched(name, weight, (v, rest))
 
         return self._forward.kept((id(self), name), (v, rest), computed)
 
@@ -131,8 +141,11 @@ class Expanded:
 class Projected:
     """Weights Π(u), projected together; the gradient with respect to u is P g."""
 
-    def __init__(self, projector: Projector, names: Sequence[str], forward: OneForward) -> None:
+    def __init__(
+        self, projector: Projector, names: Sequence[str], forward: OneForward, gradients: WeightGradients
+    ) -> None:
         self._projector, self.names, self._forward = Shared(projector), tuple(names), forward
+        self._gradients = gradients
         self.first: dict[str, Weight] = {}
 
     def weight(self, name: str, like: Tensor) -> Tensor:
@@ -205,7 +218,10 @@ class Projected:
         return f"{name} projected from numbers of its own shape"
 
     def _projected(self, unprojected: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return projected(self._projector.value, self.names, unprojected)
+        found = projected(self._projector.value, self.names, unprojected)
+        return tuple(
+            self._gradients.watched(name, weight, unprojected) for name, weight in zip(self.names, found, strict=True)
+        )
 
 
 def _numbers(parameter: torch.nn.Parameter | None, like: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from affinet.report.observation import Observer
 from affinet.structure.lookup.naming import counted
 from affinet.structure.plan import Plan
 from affinet.training.attached import attach, check_apart, detach
+from affinet.training.losses import check_callable, differentiable, gradients_apart
 from affinet.training.matching import Rules, followed, matched
 from affinet.training.sandwich import Sandwich
 from affinet.training.settling import settle
@@ -74,17 +75,13 @@ class Handle:
         """`‖P g‖ / ‖g‖` of the captured gradients: 0 at an optimum of the constrained problem."""
         return self.projector.stationarity(self._captured())
 
-    def report(self, loss_fn: Callable[[], Tensor] | None = None) -> CostReport:
+    def report(self, loss_fn: Callable[[], Any] | None = None) -> CostReport:
         """What each rule costs: rules by |ν|, with what loosening each by 0.01 would change in the loss.
 
-        `loss_fn` computes the loss at the present weights; the coupled decay that an optimizer adds is added. Without
-        it the captured gradients are used. Under `maximize=True` loosening raises the objective.
+        `loss_fn` computes the loss at the present weights and returns it, or calls its backward itself; gradients of
+        the model are afterwards what they were. The coupled decay that an optimizer adds is added. Without `loss_fn`
+        the captured gradients are used. Under `maximize=True` loosening raises the objective.
         """
-        if loss_fn is not None and not callable(loss_fn):
-            raise AttachError(
-                f"loss_fn is {type(loss_fn).__name__}; give a function that computes the loss anew, such as "
-                f"lambda: criterion(model(inputs), targets)."
-            )
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
         return cost_report(self.projector, gradients, maximized=self._sandwich.maximizes)
 
@@ -181,11 +178,16 @@ class Handle:
             )
         return total
 
-    def _gradients_of(self, loss_fn: Callable[[], Tensor]) -> dict[str, Tensor]:
-        names, parameters = list(self._sandwich.parameters), list(self._sandwich.parameters.values())
-        with torch.enable_grad():
-            found = torch.autograd.grad(loss_fn(), parameters, allow_unused=True, materialize_grads=True)
+    def _gradients_of(self, loss_fn: Callable[[], Any]) -> dict[str, Tensor]:
+        check_callable(loss_fn)
+        constrained, model = self._sandwich.parameters, self._model()
+        others = () if model is None else model.parameters()
+        with gradients_apart([*constrained.values(), *others]) as parameters, torch.enable_grad():
+            loss = loss_fn()
+            if all(parameter.grad is None for parameter in parameters):
+                differentiable(loss).backward()
             return {
-                name: gradient.double() + self._sandwich.decayed(name) * parameter.detach().double()
-                for name, parameter, gradient in zip(names, parameters, found, strict=True)
+                name: (0.0 if p.grad is None else p.grad.detach().double())
+                + self._sandwich.decayed(name) * p.detach().double()
+                for name, p in constrained.items()
             }

@@ -25,6 +25,7 @@ from affinet.training.one_forward import OneForward
 from affinet.training.replacing import Place, Replacement
 from affinet.training.stale_optimizers import refuse_stale
 from affinet.training.starting import Start, start_of
+from affinet.training.weight_gradients import WeightGradients
 
 Basis = Literal["orthonormal", "free", "projection"]
 Group = Expanded | Projected
@@ -69,24 +70,28 @@ def reparametrize(
     trained = freezing.trained((), _unchecked)
     _refuse_projected(trained.parameters)
     freezing.warn_of_idle(trained)
+    gradients = WeightGradients(sum(p.numel() for p in trained.parameters.values()))
     forward = OneForward()
     if basis == "projection":
-        groups = _projected(trained, forward)
+        groups = _projected(trained, forward, gradients)
     else:
-        groups = _expanded(trained, [name for name in parameters if name in trained.parameters], basis, forward)
+        order = [name for name in parameters if name in trained.parameters]
+        groups = _expanded(trained, order, basis, forward, gradients)
     _refuse_sparse(model, trained.parameters)
     places = _places(model, trained.parameters, {name for group in groups for name in group.names})
     start = start_of(trained, groups, restore_variance)
     numbers = _trainable(model)
-    replacement = Replacement(places, forward)
+    replacement = Replacement(places, forward, gradients)
     replacement.replace({name: group for group in groups for name in group.names})
     _fill(groups, start)
+    gradients.follow(replacement.numbers().values())
     forward.watch(model, replacement.refuse_torn)
     refuse_stale(replacement)
     start.warn()
     if basis == "free":
         warn_of_long_steps(trained.projector.plan, [pair for group in groups for pair in group.blocks()])
-    return Reparametrization(compiled, basis, replacement, used, start.moved, (_trainable(model), numbers), groups)
+    counts = _trainable(model), numbers
+    return Reparametrization(compiled, basis, model, trained, replacement, used, start.moved, counts, groups)
 
 
 def _check_basis(basis: Basis, restore_variance: bool) -> None:
@@ -143,7 +148,11 @@ def _unchecked(plan: Plan, parameters: dict[str, torch.nn.Parameter]) -> None:
 
 
 def _expanded(
-    trained: Trained, order: list[str], kind: Literal["orthonormal", "free"], forward: OneForward
+    trained: Trained,
+    order: list[str],
+    kind: Literal["orthonormal", "free"],
+    forward: OneForward,
+    gradients: WeightGradients,
 ) -> list[Group]:
     """A group for each set of parameters that blocks couple, `order` being that of the model."""
     left = trained.projector.plan
@@ -164,13 +173,13 @@ def _expanded(
             if basis.places and basis.places[0].name in names
         ]
         expansion = Expansion([basis for _, basis in mine], {name: shapes[name] for name in names}, origin)
-        groups.append(Expanded(expansion, [block for block, _ in mine], kind, forward))
+        groups.append(Expanded(expansion, [block for block, _ in mine], kind, forward, gradients))
     return groups
 
 
-def _projected(trained: Trained, forward: OneForward) -> list[Group]:
+def _projected(trained: Trained, forward: OneForward, gradients: WeightGradients) -> list[Group]:
     names = [p.name for p in trained.projector.plan.parameters]
-    return [Projected(trained.projector, names, forward)] if names else []
+    return [Projected(trained.projector, names, forward, gradients)] if names else []
 
 
 def _coupled(blocks: list[list[str]], names: list[str]) -> list[list[str]]:

@@ -13,6 +13,7 @@ from affinet.errors import AttachError
 from affinet.training.computed import Computed, refuse_pruning
 from affinet.training.free_numbers import Expanded, Projected, Weight
 from affinet.training.one_forward import OneForward
+from affinet.training.weight_gradients import WeightGradients
 
 
 @dataclass(eq=False)
@@ -36,9 +37,9 @@ class Place:
 class Replacement:
     """The parameters of one model that are computed now. Copies of the model carry their own."""
 
-    def __init__(self, places: Sequence[Place], forward: OneForward) -> None:
+    def __init__(self, places: Sequence[Place], forward: OneForward, gradients: WeightGradients) -> None:
         self.places = list(places)
-        self.forward = forward
+        self.forward, self.gradients = forward, gradients
         modules = {id(place.module): place.module for place in self.places}
         self._order = [
             (module, [name for name, _ in module.named_parameters(recurse=False, remove_duplicate=False)])
@@ -143,6 +144,7 @@ class Replacement:
         for module, names in self._order:
             _reorder(module, names)
         self.forward.leave()
+        self.gradients.leave()
         self._left = True
 
     def _torn(self) -> list[tuple[list[str], list[str]]]:

@@ -50,6 +50,8 @@ def accept_again(replacement: Replacement, numbers: Mapping[str, torch.nn.Parame
 def _before_step(optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if not _replaced and not _gone:
         return
+    for replacement in _replaced:
+        replacement.gradients.before_step(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     now = (len(parameters), len(_replaced), len(_gone), sum(replacement.removals for replacement in _replaced))
     if _checked.get(optimizer) == now:

@@ -20,7 +20,7 @@ from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
 from affinet.kernels.torch.preparing import prepare
 from affinet.kernels.torch.sparse import SparseKernel
-from affinet.language.modules import parameters_of
+from affinet.language.modules import parameters_of, present_weights
 from affinet.structure.multipliers import Multipliers, of_system, sharing
 from affinet.structure.plan import Plan
 
@@ -54,12 +54,12 @@ class Projector:
         """The plan: kernels are set up again where a copy is used, in another process perhaps."""
         return {"plan": self.plan, "names": self.names, "_prepared": {}, "_latest": None, "_measures": {}}
 
-    def project(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The nearest point that satisfies all rules, as new tensors of the same dtypes.
+    def project(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Tensor]:
+        """The nearest point that satisfies all rules, as new tensors of the same dtypes; a model is left as it is.
 
         Law: idempotent to one spacing of the dtype. Entries in no rule keep their bits.
         """
-        check(self.plan, weights)
+        weights = weights_of(self.plan, weights)
         with undisturbed(self._device(weights)):
             copies = {name: weights[name].detach().clone() for name in self.names}
             self.project_(copies, passes=2)
@@ -75,9 +75,9 @@ class Projector:
                     kernel.write(copies, kernel.tangent(kernel.read(copies)))
         return {**vectors, **copies}
 
-    def violation(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
+    def violation(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, float]:
         """Rule name → largest absolute violation, each in the units in which the rule was written."""
-        check(self.plan, weights)
+        weights = weights_of(self.plan, weights)
         device = self._device(weights)
         with undisturbed(device):
             if device not in self._measures:
@@ -254,8 +254,21 @@ def projector(plan: Plan, like: Any) -> Projector:
     return Projector(plan, like)
 
 
+def weights_of(plan: Plan, source: Mapping[str, Tensor] | torch.nn.Module) -> Mapping[str, Tensor]:
+    """The weights of a model, computed ones included, or a mapping as it is; checked against the plan."""
+    if isinstance(source, torch.nn.Module):
+        source = present_weights(source, [parameter.name for parameter in plan.parameters])
+    check(plan, source)
+    return source
+
+
 def check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
     """Raise unless every parameter of the plan is there, of its shape and of a real floating dtype."""
+    if isinstance(tensors, torch.nn.Module):
+        raise AttachError(
+            f"these are vectors, one for each weight, and no {type(tensors).__name__}. Give a mapping of names to "
+            f"tensors; for gradients {{name: p.grad for name, p in model.named_parameters()}}."
+        )
     if not isinstance(tensors, Mapping):
         raise AttachError(
             f"give a mapping of names to tensors, such as model.state_dict(), not {type(tensors).__name__}."
