@@ -195,7 +195,7 @@ def a_report_of_outputs() -> None:
 
 
 @case(AttachError, "A report of a loss without a gradient.", "Return the loss as it was computed.")
-def a_report_of_a_number() -> None:
+def a_report_of_a_loss_without_a_gradient() -> None:
     model = nn.Linear(3, 2)
     handle = affinet.reparametrize(model, zero_sums(model))
     handle.report(lambda: model(torch.ones(1, 3)).sum().detach())
