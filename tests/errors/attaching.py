@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn, optim
+from torch.nn.utils import prune
 
 import affinet
 from affinet.errors import AttachError, InfeasibleError, NothingTrainedWarning, TooLargeError, UnsupportedWeightError
@@ -246,3 +247,11 @@ def a_basis_beyond_memory() -> None:
 def a_pickled_handle() -> None:
     model = nn.Linear(3, 2)
     pickle.dumps(affinet.project(model, optim.SGD(model.parameters(), lr=0.1), zero_sums(model)))
+
+
+@case(UnsupportedWeightError, "A projector is given a model whose weight a hook computes.", "Make the hook permanent.")
+def measuring_a_pruned_model() -> None:
+    model = nn.Linear(3, 2)
+    projector = affinet.plan(zero_sums(model)).projector(model)
+    prune.l1_unstructured(model, "weight", amount=1)
+    projector.violation(model)
