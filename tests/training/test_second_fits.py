@@ -29,8 +29,11 @@ class KeepRules(skorch.callbacks.Callback):  # type: ignore[misc]
         return self
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        if self.handle is None or not self.handle.attached_to(net.optimizer_):
-            self.handle = affinet.project(net.module_, net.optimizer_, self.rules(affinet.weights(net.module_)))
+        if self.handle is not None:
+            if self.handle.attached_to(net.optimizer_):
+                return
+            self.handle.remove()
+        self.handle = affinet.project(net.module_, net.optimizer_, self.rules(affinet.weights(net.module_)))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "handle": None}
@@ -74,6 +77,15 @@ def test_a_second_fit_goes_on_under_the_same_handle_and_a_first_one_begins_anew(
     assert_on_the_rules(fitted)
     fitted.fit(X, Y)
     assert handle_of(fitted) is not handle
+    assert_on_the_rules(fitted)
+
+
+def test_a_new_optimizer_for_the_same_module_takes_the_rules_over() -> None:
+    fitted = net().fit(X, Y)
+    before = fitted.optimizer_
+    fitted.set_params(optimizer=optim.SGD)
+    assert fitted.optimizer_ is not before
+    fitted.partial_fit(X, Y)
     assert_on_the_rules(fitted)
 
 

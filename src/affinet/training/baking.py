@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +62,7 @@ class Reparametrization:
 
     def violation(self) -> dict[str, float]:
         """Rule name → largest absolute violation of the weights as they are now, frozen ones included."""
-        with torch.no_grad():
-            tensors = {name: self._weight(name) for name in self._parameters}
+        tensors = self._weights(self._parameters)
         device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
         if device not in self._measures:
             self._measures[device] = Measure(self.plan.system, device)
@@ -135,16 +134,16 @@ class Reparametrization:
         accept_again(self._replacement, numbers)
 
     def _kept(self) -> dict[str, Tensor]:
-        return self._replacement.gradients.total(self._weights())
+        return self._replacement.gradients.total(self._weights(self.projector.names))
 
-    def _weight(self, name: str) -> Tensor:
-        """A weight as it is now: computed, or the parameter that it is."""
-        parameter = self._parameters[name]
-        return self._replacement.weight(name) if id(parameter) in self._replacement.names() else parameter.detach()
-
-    def _weights(self) -> dict[str, Tensor]:
+    def _weights(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Weights as they are now: computed, or the parameters that they are."""
+        computed, parameters = self._replacement.names(), self._parameters
         with torch.no_grad():
-            return {name: self._weight(name) for name in self.projector.names}
+            return {
+                name: self._replacement.weight(name) if id(parameters[name]) in computed else parameters[name].detach()
+                for name in names
+            }
 
     def _gradients_of(self, loss_fn: Callable[[], Any]) -> dict[str, Tensor]:
         check_callable(loss_fn)
@@ -158,7 +157,7 @@ class Reparametrization:
             loss = loss_fn()
             if all(parameter.grad is None for parameter in parameters):
                 differentiable(loss).backward()
-            return gradients.total(self._weights())
+            return gradients.total(self._weights(self.projector.names))
 
     def __repr__(self) -> str:
         far = {name: distance for name, distance in self.moved.items() if distance > 0.0}
