@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -82,11 +83,14 @@ def test_a_second_fit_goes_on_under_the_same_handle_and_a_first_one_begins_anew(
 
 def test_a_new_optimizer_for_the_same_module_takes_the_rules_over() -> None:
     fitted = net().fit(X, Y)
-    before = fitted.optimizer_
-    fitted.set_params(optimizer=optim.SGD)
-    assert fitted.optimizer_ is not before
-    fitted.partial_fit(X, Y)
-    assert_on_the_rules(fitted)
+    keep, before = dict(fitted.callbacks_)["rules"], fitted.optimizer_
+    other = SimpleNamespace(module_=fitted.module_, optimizer_=optim.SGD(fitted.module_.parameters(), lr=0.01))
+    keep.on_train_begin(other)
+    assert keep.handle.attached_to(other.optimizer_)
+    assert not keep.handle.attached_to(before)
+    fitted.module_(torch.ones(1, 4)).sum().backward()
+    other.optimizer_.step()
+    assert max(keep.handle.violation().values()) <= 8 * torch.finfo(torch.float32).eps
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda fitted: pickle.loads(pickle.dumps(fitted))])
