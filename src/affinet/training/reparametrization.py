@@ -72,11 +72,7 @@ def reparametrize(
     freezing.warn_of_idle(trained)
     gradients = WeightGradients(sum(p.numel() for p in trained.parameters.values()))
     forward = OneForward()
-    if basis == "projection":
-        groups = _projected(trained, forward, gradients)
-    else:
-        order = [name for name in parameters if name in trained.parameters]
-        groups = _expanded(trained, order, basis, forward, gradients)
+    groups = _groups(trained, basis, [name for name in parameters if name in trained.parameters], forward, gradients)
     _refuse_sparse(model, trained.parameters)
     places = _places(model, trained.parameters, {name for group in groups for name in group.names})
     start = start_of(trained, groups, restore_variance)
@@ -145,6 +141,15 @@ def _refuse_sparse(model: torch.nn.Module, parameters: Mapping[str, torch.nn.Par
 
 def _unchecked(plan: Plan, parameters: dict[str, torch.nn.Parameter]) -> None:
     """Nothing to check: there is no optimizer yet."""
+
+
+def _groups(
+    trained: Trained, basis: Basis, order: list[str], forward: OneForward, gradients: WeightGradients
+) -> list[Group]:
+    """The weights that share what they are computed from, `order` being that of the model."""
+    if basis == "projection":
+        return _projected(trained, forward, gradients)
+    return _expanded(trained, order, basis, forward, gradients)
 
 
 def _expanded(
