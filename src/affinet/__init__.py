@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from affinet.language.expression import einsum as einsum
     from affinet.language.expression import stack as stack
     from affinet.language.text import parse as parse
+    from affinet.language.weight_groups import Rules as Rules
+    from affinet.language.weight_groups import WeightGroup as WeightGroup
     from affinet.language.weights import Weights as Weights
     from affinet.language.weights import weights as weights
     from affinet.report.csv_log import CsvLog as CsvLog
@@ -98,6 +100,7 @@ __all__ = [
     "Projector",
     "Reparametrization",
     "RuleError",
+    "Rules",
     "RunError",
     "ShapeError",
     "StepUndoneWarning",
@@ -109,6 +112,7 @@ __all__ = [
     "Watch",
     "WatchError",
     "WatchWarning",
+    "WeightGroup",
     "Weights",
     "WeightsWrittenWarning",
     "__version__",
@@ -140,6 +144,8 @@ _HOMES = {
     "Projector": "affinet.kernels.torch.projector",
     "Reparametrization": "affinet.training.baking",
     "TensorBoardLog": "affinet.adapters.tensorboard",
+    "WeightGroup": "affinet.language.weight_groups",
+    "Rules": "affinet.language.weight_groups",
     "Watch": "affinet.training.watching",
     "Weights": "affinet.language.weights",
     "bake": "affinet.training.baking",

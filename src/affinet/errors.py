@@ -73,6 +73,8 @@ class UnknownWeightError(AffinetError, AttributeError, LookupError):
             message = f"no rule of this plan speaks of a weight named {asked!r}."
         if near:
             message += f" Did you mean {_either(near)}?"
+        if "*" in asked:
+            message += " A * stands for one part of a name, ** for any number of parts."
         message += (
             f" {'Its rules speak of' if of_plan else 'There are'}: {_shortened(known)}."
             if known

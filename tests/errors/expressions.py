@@ -8,7 +8,7 @@ import torch
 import affinet
 from affinet.errors import MissingOperationError, NotAffineError, RuleError, ShapeError, TruthValueError
 from tests.errors.case import case
-from tests.errors.symbols import M, W, b, scale
+from tests.errors.symbols import M, W, b, scale, w
 
 
 @case(NotAffineError, "Weights times weights.", "Make one side a constant.")
@@ -169,3 +169,33 @@ def the_length_of_an_expression() -> object:
 @case(MissingOperationError, "An expression taken for a mapping.", "Write `affinet.weights(model).items()`.")
 def a_dictionary_of_an_expression() -> object:
     return dict(W)
+
+
+@case(ShapeError, "An index of a group that could mean two things.", "Write `[0, ...]`, or take the weight of a list.")
+def an_index_of_a_group() -> object:
+    return w["*.weight"][0]
+
+
+@case(ShapeError, "Two groups of different lengths.", "Take groups with equally many weights.")
+def groups_of_different_lengths() -> object:
+    return w["*.weight"] - w["*.bias"]
+
+
+@case(MissingOperationError, "Something that a group of weights has not.", "Take one of those listed.")
+def the_shape_of_a_group() -> object:
+    return w["*.weight"].shape
+
+
+@case(MissingOperationError, "An array of several weights.", "Write `affinet.stack`.")
+def an_array_of_a_group() -> object:
+    return np.array(w["*.weight"])
+
+
+@case(TruthValueError, "A group of weights after `if`.", "Ask the model for its numbers.", fragment="no truth value")
+def a_group_as_a_condition() -> object:
+    return not w["*.weight"]
+
+
+@case(TruthValueError, "A chain of `==`, or rules after `if`.", "Write two rules.", fragment="no truth value")
+def rules_as_a_condition() -> object:
+    return bool(w["*.weight"].sum() == 0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+import affinet
 from affinet.errors import RuleError, ShapeError
 from affinet.language import families
 from tests.errors.case import case
-from tests.errors.symbols import K, M, W, b
+from tests.errors.symbols import K, M, W, b, w
 
 
 @case(RuleError, "A model, an array or a name in place of a symbol.", "Take the symbol from `affinet.weights(model)`.")
@@ -131,3 +134,29 @@ def a_matrix_that_is_no_convolution() -> object:
 @case(ShapeError, "Groups that do not divide the channels.", "Check the number of channels.")
 def groups_that_do_not_divide() -> object:
     return families.convolution(W, size=(4,), kernel_size=2, groups=2)
+
+
+@case(ShapeError, "A mask that fits the first and the last axes.", "Write `where=(..., mask)` or `where=(mask, ...)`.")
+def a_mask_that_fits_twice() -> object:
+    return families.fix(M, where=[True, False, True])
+
+
+@case(ShapeError, "A value that fits the chosen entries and the weight.", "Give it one of the whole shapes.")
+def a_value_that_fits_twice() -> object:
+    cube = affinet.weights({"cube": (3, 3, 3, 3)}).cube
+    return families.fix(cube, where=(..., np.eye(3) > 0), value=np.ones((3, 3)))
+
+
+@case(RuleError, "Modules whose weights have other names.", "Tie the weights one by one.")
+def tying_modules_of_other_names() -> object:
+    return families.tie(w.hidden, w.out)
+
+
+@case(RuleError, "A module and a weight.", "Give modules, or weights.")
+def tying_a_module_and_a_weight() -> object:
+    return families.tie(w.hidden, W)
+
+
+@case(RuleError, "One module alone.", "Give two or more.")
+def tying_one_module() -> object:
+    return families.tie(w.hidden)

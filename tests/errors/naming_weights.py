@@ -141,3 +141,38 @@ def flat_pieces_of_weights() -> object:
 
     with one_process():
         return affinet.weights(FullyShardedDataParallel(torch.nn.Linear(2, 2), device_id=torch.device("cpu")))
+
+
+@case(UnknownWeightError, "No weight has a name like this pattern.", "Take one of the names that are listed.")
+def a_pattern_that_finds_nothing() -> object:
+    return w["hidden.*.weight"]
+
+
+@case(UnknownWeightError, "No module has a number in this slice.", "Take a slice of the numbers that there are.")
+def a_slice_that_finds_nothing() -> object:
+    return affinet.weights({"layers.0.weight": (2, 2)}).layers[3:]
+
+
+@case(UnknownWeightError, "Several modules were asked for something by a number.", "Write the name of the weight.")
+def several_modules_by_a_number() -> object:
+    return affinet.weights({"layers.0.weight": (2, 2)}).layers[:][0]
+
+
+@case(UnsupportedWeightError, "A pattern matches a weight that is lazy.", "Run the model once on an input.")
+def a_pattern_that_finds_a_lazy_weight() -> object:
+    return affinet.weights(torch.nn.Sequential(torch.nn.LazyLinear(2)))["*.weight"]
+
+
+@case(RuleError, "A slice holds weights and modules.", "Ask for each by its name.")
+def weights_and_modules_at_once() -> object:
+    return affinet.weights({"parts.0": (2,), "parts.1.weight": (2,)}).parts[:]
+
+
+@case(
+    RuleError,
+    "Several modules were used where a weight is meant.",
+    "Name one of their weights.",
+    fragment="is a module",
+)
+def modules_as_a_weight() -> object:
+    return affinet.weights({"layers.0.weight": (2, 2)}).layers[:] == 0

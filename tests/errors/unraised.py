@@ -9,6 +9,8 @@ NO_CASE = {
     "cli/files/matrices.py _with_right_indices: raise ValueError(f'an index": "scipy has looked; a second look costs "
     "little, and a wrong index writes beyond memory",
     "language/expression.py Expression.__getattr__: raise AttributeError(name)": "asked for by copy and pickle",
+    "language/weights.py Modules.__getattr__: raise AttributeError(name)": "asked for by copy and pickle",
+    "language/weight_groups.py WeightGroup.__getattr__: raise AttributeError(name)": "asked for by copy and pickle",
     "language/weights.py Weights.__getattr__: raise AttributeError(name)": "asked for by copy and pickle",
     "cli/commands.py affinet: raise typer.Exit": "the exit status of --version",
     "cli/commands.py verify: raise typer.Exit": "an exit status",

@@ -139,6 +139,22 @@ def test_a_weight_that_only_zeros_speak_of_is_none_of_the_rules(tmp_path: Path) 
     assert str(again) == str(plan)
 
 
+def test_a_plan_that_was_saved_with_terms_of_zeros_is_read_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As versions did that kept a term whose coefficients are all zero."""
+    rules = [(MASK[[1, 0, 0]] * W.b)[1:] == W.e[1:], (0.5 * MASK * W.m[0, :3])[:1] == 0]
+    with monkeypatch.context() as patch:
+        for module in ("system", "description"):
+            patch.setattr(f"affinet.system.{module}.without_zeros", lambda expression: expression)
+        kept = affinet.plan(rules)
+        kept.save(tmp_path / "plan.safetensors")
+        assert [parameter.name for parameter in kept.parameters] == ["b", "e", "m"]
+    again, fresh = affinet.Plan.load(tmp_path / "plan.safetensors"), affinet.plan(rules)
+    assert [parameter.name for parameter in again.parameters] == ["e"]
+    assert (again.rank, again.size, str(again)) == (2, 2, str(fresh))
+
+
 def test_multipliers_keep_the_shape_of_the_rule() -> None:
     w: Any = affinet.weights(Three())
     rules = [(MASK * w.b == 0).named("masked"), ((MASK * w.b)[0] == 0).named("nothing"), (w.e.sum() == 1).named("sum")]

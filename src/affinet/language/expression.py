@@ -28,6 +28,7 @@ from affinet.language.foreign import (
     one_of,
 )
 from affinet.language.indexing import index
+from affinet.language.many import one_to_one
 from affinet.language.terms import Parameter, Term
 from affinet.language.wording import Method, Operation, Property, Wording, say
 
@@ -212,39 +213,49 @@ class Expression:
     def __pos__(self) -> Expression:
         return self
 
+    @one_to_one
     def __add__(self, other: object) -> Expression:
         if type(other) is int and other == 0:  # the start of the builtin sum()
             return self
         return Expression(arithmetic.add(self.affine, _affine(other)))
 
+    @one_to_one
     def __radd__(self, other: object) -> Expression:
         if type(other) is int and other == 0:
             return self
         return Expression(arithmetic.add(_affine(other), self.affine))
 
+    @one_to_one
     def __sub__(self, other: object) -> Expression:
         return Expression(arithmetic.subtract(self.affine, _affine(other)))
 
+    @one_to_one
     def __rsub__(self, other: object) -> Expression:
         return Expression(arithmetic.subtract(_affine(other), self.affine))
 
+    @one_to_one
     def __mul__(self, other: object) -> Expression:
         return Expression(arithmetic.multiply(self.affine, _affine(other)))
 
+    @one_to_one
     def __rmul__(self, other: object) -> Expression:
         return Expression(arithmetic.multiply(_affine(other), self.affine))
 
+    @one_to_one
     def __truediv__(self, other: object) -> Expression:
         return Expression(arithmetic.divide(self.affine, _affine(other)))
 
+    @one_to_one
     def __rtruediv__(self, other: object) -> Expression:
         return Expression(arithmetic.divide(_affine(other), self.affine))
 
+    @one_to_one
     def __matmul__(self, other: object) -> Expression:
         if isinstance(other, Expression):
             raise NotAffineError.product(self, "@", other)
         return Expression(products.from_right(self.affine, read_matrix(other)))
 
+    @one_to_one
     def __rmatmul__(self, other: object) -> Expression:
         return Expression(products.from_left(read_matrix(other), self.affine))
 
@@ -265,6 +276,7 @@ class Expression:
 
     # Comparisons: equations are rules, inequalities are not there yet
 
+    @one_to_one
     def __eq__(self, other: object) -> Constraint:  # type: ignore[override]
         right = other.affine if isinstance(other, Expression) else from_constant(right_hand_side(other))
         difference = arithmetic.subtract(self.affine, right)

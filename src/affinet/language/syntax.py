@@ -8,12 +8,13 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from affinet.errors import AffinetError
 from affinet.language import families
 from affinet.language.expression import Constraint, Expression, concat, einsum, stack
-from affinet.language.weights import Weights, find, find_child
+from affinet.language.weight_groups import Rules, WeightGroup, over_weights
+from affinet.language.weights import Modules, Weights, find, find_child, find_children, find_in_each
 
 ROOT = "w"
 """The name of the whole model, unless the model has a child of that name."""
@@ -59,7 +60,7 @@ METHODS: dict[str, Callable[..., Expression]] = {
 
 FUNCTIONS: dict[str, Callable[..., Expression]] = {"concat": concat, "einsum": einsum, "stack": stack}
 
-FAMILIES: dict[str, Callable[..., Constraint]] = {
+FAMILIES: dict[str, Callable[..., Constraint | Rules]] = {
     family.__name__: family
     for family in (
         families.banded,
@@ -83,6 +84,9 @@ FAMILIES: dict[str, Callable[..., Constraint]] = {
     )
 }
 
+SUBJECTS: TypeAlias = Expression | WeightGroup | Weights | Modules
+"""What arithmetic with weights in it is about; of modules it says which weights there are."""
+
 _LARGEST = 2**63
 
 
@@ -102,15 +106,15 @@ class Located(Exception):
         self.node, self.error = node, error
 
 
-def read_rule(node: ast.expr, weights: Weights) -> Constraint:
-    """The rule that a syntax tree says.
+def read_rule(node: ast.expr, weights: Weights) -> Constraint | Rules:
+    """The rule that a syntax tree says; of a group of weights, the rules.
 
     Errors: `Misread`, `Located`.
     """
     if isinstance(node, ast.Compare):
         return _equation(node, weights)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FAMILIES:
-        rule: Constraint = _called(node, FAMILIES[node.func.id], [], weights)
+        rule: Constraint | Rules = _called(node, FAMILIES[node.func.id], [], weights)
         return rule
     _read(node, weights)  # whatever is wrong inside is said first
     raise Misread(
@@ -118,15 +122,16 @@ def read_rule(node: ast.expr, weights: Weights) -> Constraint:
     )
 
 
-def _equation(node: ast.Compare, weights: Weights) -> Constraint:
+def _equation(node: ast.Compare, weights: Weights) -> Constraint | Rules:
     if len(node.ops) > 1:
         raise Misread(node.comparators[1], "a rule has one `==`; write `a == b == c` as two rules, or as tie(a, b, c)")
     if not isinstance(node.ops[0], ast.Eq):
         raise Misread(node, "rules are equations with `==`; other comparisons are not there yet")
     left, right = _read(node.left, weights), _read(node.comparators[0], weights)
-    if not isinstance(left, Expression | Weights) and not isinstance(right, Expression | Weights):
+    if not isinstance(left, SUBJECTS) and not isinstance(right, SUBJECTS):
         raise Misread(node, "neither side of `==` has weights in it")
-    rule: Constraint = _attempt(node, operator.eq, _operand(node.left, left), _operand(node.comparators[0], right))
+    sides = _operand(node.left, left), _operand(node.comparators[0], right)
+    rule: Constraint | Rules = _attempt(node, operator.eq, *sides)
     return rule
 
 
@@ -189,9 +194,11 @@ def _attribute(node: ast.Attribute, weights: Weights) -> Any:
     subject = _read(node.value, weights)
     if isinstance(subject, Weights):
         return _attempt(node, find, subject, node.attr)
-    if isinstance(subject, Expression):
+    if isinstance(subject, Modules):
+        return _attempt(node, find_in_each, subject, node.attr)
+    if isinstance(subject, Expression | WeightGroup):
         if node.attr in PROPERTIES:
-            return _attempt(node, PROPERTIES[node.attr], subject)
+            return _attempt(node, over_weights(PROPERTIES[node.attr]), subject)
         if node.attr in METHODS:
             raise Misread(node, f"{node.attr} is a method: write .{node.attr}(…)")
         raise Misread(node, _unknown_method(node.attr))
@@ -200,15 +207,17 @@ def _attribute(node: ast.Attribute, weights: Weights) -> Any:
 
 def _subscript(node: ast.Subscript, weights: Weights) -> Any:
     subject = _read(node.value, weights)
-    if isinstance(subject, Weights):
+    if isinstance(subject, Weights | Modules):
         if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
-            return _attempt(node, find, subject, node.slice.value)
+            return _attempt(node, operator.getitem, subject, node.slice.value)
         key = _read(node.slice, weights)
-        if type(key) is not int:
+        if isinstance(key, slice) and isinstance(subject, Weights) and _of_integers(key):
+            return _attempt(node, find_children, subject, key)
+        if type(key) is not int or isinstance(subject, Modules):
             raise Misread(node.slice, 'modules are indexed by a number or a name, as in layers[0] or w["0.weight"]')
         return _attempt(node, find_child, subject, key)
-    if isinstance(subject, Expression):
-        return _attempt(node, Expression.__getitem__, subject, _read(node.slice, weights))
+    if isinstance(subject, Expression | WeightGroup):
+        return _attempt(node, operator.getitem, subject, _read(node.slice, weights))
     raise Misread(node, "only weights and expressions in them can be indexed")
 
 
@@ -224,10 +233,10 @@ def _call(node: ast.Call, weights: Weights) -> Any:
     if not isinstance(node.func, ast.Attribute):
         raise Misread(node, "only methods of expressions and named functions can be called")
     subject = _read(node.func.value, weights)
-    if isinstance(subject, Expression) and node.func.attr in METHODS:
-        return _called(node, METHODS[node.func.attr], [subject], weights)
-    if isinstance(subject, Weights):
-        _attempt(node, find, subject, node.func.attr)
+    if isinstance(subject, Expression | WeightGroup) and node.func.attr in METHODS:
+        return _called(node, over_weights(METHODS[node.func.attr]), [subject], weights)
+    if isinstance(subject, Weights | Modules):
+        _attempt(node, find if isinstance(subject, Weights) else find_in_each, subject, node.func.attr)
         raise Misread(node, "weights and modules cannot be called")
     raise Misread(node, _unknown_method(node.func.attr))
 
@@ -252,6 +261,10 @@ def _called(node: ast.Call, function: Callable[..., Any], subjects: list[Any], w
         takes = ", ".join(list(signature.parameters)[len(subjects) :])
         raise Misread(node, f"{function.__name__}: {error}. It takes ({takes})") from None
     return _attempt(node, function, *subjects, *positional, **options)
+
+
+def _of_integers(key: slice) -> bool:
+    return all(bound is None or type(bound) is int for bound in (key.start, key.stop, key.step)) and key.step != 0
 
 
 def _text(node: ast.expr) -> str:
@@ -287,7 +300,7 @@ def _operation(node: ast.BinOp, weights: Weights) -> Any:
 
 def _operate(node: ast.BinOp, left: Any, right: Any) -> Any:
     operate = OPERATORS[type(node.op)]
-    if isinstance(left, Expression | Weights) or isinstance(right, Expression | Weights):
+    if isinstance(left, SUBJECTS) or isinstance(right, SUBJECTS):
         return _attempt(node, operate, left, right)
     if isinstance(left, list) or isinstance(right, list) or isinstance(node.op, ast.MatMult):
         raise Misread(node, "lists are constants: they are added to, multiplied with or compared to weights only")
@@ -299,9 +312,7 @@ def _operate(node: ast.BinOp, left: Any, right: Any) -> Any:
 
 def _operand(node: ast.AST, value: Any) -> Any:
     """A value that arithmetic takes: an expression, weights (which then say that they are a module), number or list."""
-    if isinstance(value, Expression | Weights | list) or (
-        isinstance(value, int | float) and not isinstance(value, bool)
-    ):
+    if isinstance(value, SUBJECTS | list) or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
     raise Misread(node, "arithmetic takes weights, numbers and lists of numbers")
 

@@ -9,6 +9,7 @@ import warnings
 from affinet.errors import ParseError, RuleError
 from affinet.language.expression import Constraint
 from affinet.language.syntax import Located, Misread, read_rule
+from affinet.language.weight_groups import Rules
 from affinet.language.weights import Weights
 
 LONGEST = 100_000
@@ -21,8 +22,10 @@ _FOREIGN = re.compile("[\x00\ud800-\udfff]")
 _COMMENTS = re.compile("(\"[^\"\n]*\"|'[^'\n]*')|#[^\n\r]*")
 
 
-def parse(text: str, weights: Weights) -> Constraint:
+def parse(text: str, weights: Weights) -> Constraint | Rules:
     """The rule that `text` says about `weights`: `hidden.weight.sum(dim=1) == 1`, or `symmetric(hidden.weight)`.
+
+    Of many weights, `w["layers.*.weight"].sum(dim=1) == 1` or `tie(layers[1], layers[2])`, `Rules`: one for each.
 
     Weights are named as attributes (`layers[0].weight`) or from the root `w` (`w["0.weight"]`). The text is an
     equation with one `==`, or one call of a family; it may run over several lines.

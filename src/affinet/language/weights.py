@@ -1,16 +1,20 @@
-"""Symbols for the weights of a model: by name, by attribute, by index in a Sequential."""
+"""Symbols for the weights of a model: by name, by attribute, by index in a Sequential, and many by one pattern."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from affinet.errors import RuleError, ShapeError, UnknownWeightError
 from affinet.language.computed import Refusal
 from affinet.language.expression import Expression, weight
 from affinet.language.modules import read_module
+from affinet.language.patterns import is_pattern, matching
 from affinet.language.terms import Parameter
+from affinet.language.weight_groups import WeightGroup
 
 Value = TypeVar("Value")
 
@@ -40,7 +44,9 @@ def weights(source: Any) -> Weights:
 class Weights:
     """All weights, or those under one module: `w["encoder.weight"]`, `w.encoder.weight`, `w[0].weight`.
 
-    Iterating gives the weights in the order of the model, a tied one once.
+    `w["layers.*.weight"]` and `w.layers[1:].weight` are a `WeightGroup`. Iterating gives the weights in the order of
+    the model, a tied one once; `items()`, `keys()` and `values()` give them as a mapping does, unless a module has such
+    a name.
     Errors: `UnknownWeightError` with near names, `UnsupportedWeightError` with the reason.
     """
 
@@ -60,9 +66,11 @@ class Weights:
         self._module = module
         self._modules: dict[str, Weights] = {}
 
-    def __getitem__(self, key: str | int) -> Any:
+    def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, str):
             return find(self, key)
+        if isinstance(key, slice):
+            return find_children(self, key)
         if isinstance(key, int) and not isinstance(key, bool):
             return find_child(self, key)
         raise UnknownWeightError(f"{key!r:.60}", names_in(self), inside=self._module)
@@ -70,6 +78,8 @@ class Weights:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # copy, pickle and interpreters ask for protocols
             raise AttributeError(name)
+        if name in MAPPING and name not in dir(self):
+            return partial(MAPPING[name], self)
         return find(self, name)
 
     def __iter__(self) -> Iterator[Expression]:
@@ -100,11 +110,61 @@ class Weights:
     __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __neg__ = __pos__ = _is_module
 
 
-def find(weights: Weights, name: str) -> Expression | Weights:
-    """The weight of this name, or the weights under the module of this name.
+@dataclass(frozen=True, eq=False, slots=True)
+class Modules:
+    """The weights under several modules: `w.layers[1:]`; what is asked for is asked of each.
+
+    Iterating gives the modules: `families.tie(*w.layers[1:])`.
+    """
+
+    members: tuple[Weights, ...]
+
+    __array_ufunc__ = None
+    __hash__ = None  # type: ignore[assignment]  # `==` is refused
+
+    def __getitem__(self, key: str) -> Any:
+        if not isinstance(key, str):
+            known = dict.fromkeys(name for member in self.members for name in names_in(member))
+            raise UnknownWeightError(f"{key!r:.60}", known)
+        return find_in_each(self, key)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "members":
+            raise AttributeError(name)
+        return find_in_each(self, name)
+
+    def __iter__(self) -> Iterator[Weights]:
+        return iter(self.members)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __repr__(self) -> str:
+        return f"<Modules {', '.join(member._module for member in self.members)}>"
+
+    def _is_modules(self, _other: object = None) -> NoReturn:
+        self.members[0]._is_module()
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _is_modules
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _is_modules
+    __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __neg__ = __pos__ = _is_modules
+
+
+MAPPING: Mapping[str, Callable[[Weights], Any]] = {
+    "items": lambda weights: weights._symbols.items(),
+    "keys": lambda weights: weights._symbols.keys(),
+    "values": lambda weights: weights._symbols.values(),
+}
+"""Names relative to the module and their weights, a tied one once."""
+
+
+def find(weights: Weights, name: str) -> Expression | Weights | WeightGroup | Modules:
+    """The weight of this name, or the weights under the module of this name; of a pattern all that match.
 
     Errors: `UnknownWeightError`, `UnsupportedWeightError`.
     """
+    if is_pattern(name):
+        return _find_all(weights, name)
     for names in (weights._symbols, weights._aliases, weights._modules):
         if name in names:
             return names[name]
@@ -117,19 +177,86 @@ def find(weights: Weights, name: str) -> Expression | Weights:
     return under
 
 
-def find_child(weights: Weights, number: int) -> Expression | Weights:
+def find_in_each(modules: Modules, name: str) -> WeightGroup | Modules:
+    """What `find` finds under each of the modules.
+
+    Errors: as `find`.
+    """
+    return _all_of([find(member, name) for member in modules.members])
+
+
+def find_child(weights: Weights, number: int) -> Expression | Weights | WeightGroup | Modules:
     """What the module keeps under a number, as a Sequential does; a negative one counts from the last.
 
     Errors: `UnknownWeightError`, `UnsupportedWeightError`.
     """
-    children = {name.partition(".")[0] for name in (*names_in(weights), *weights._refused)}
-    numbers = sorted(int(child) for child in children if child.isdecimal())
+    numbers = _numbers(weights)
     return find(weights, str(numbers[-1] + 1 + number if number < 0 and numbers else number))
+
+
+def find_children(weights: Weights, numbers: slice) -> WeightGroup | Modules:
+    """What the module keeps under the numbers of a slice; numbers of modules without weights are left out.
+
+    Errors: `UnknownWeightError` where there is none, `UnsupportedWeightError`.
+    """
+    known = _numbers(weights)
+    chosen = [k for k in range(known[-1] + 1 if known else 0)[numbers] if k in known]
+    if not chosen:
+        bounds = (numbers.start, numbers.stop, numbers.step)
+        said = ":".join("" if bound is None else str(bound) for bound in (bounds if bounds[2] else bounds[:2]))
+        raise UnknownWeightError(f"[{said}]", names_in(weights), inside=weights._module)
+    return _all_of([find(weights, str(k)) for k in chosen])
+
+
+def path_of(weights: Weights) -> str:
+    """The name of the module whose weights these are; empty for the whole model."""
+    return weights._module
+
+
+def relative_names(weights: Weights) -> list[str]:
+    """The names of all weights, aliases and those that cannot be constrained included."""
+    return [*dict.fromkeys((*names_in(weights), *weights._refused))]
 
 
 def names_in(weights: Weights) -> list[str]:
     """The names of all weights, aliases included, relative to the module whose weights these are."""
     return [*weights._symbols, *weights._aliases]
+
+
+def _numbers(weights: Weights) -> list[int]:
+    children = {name.partition(".")[0] for name in (*names_in(weights), *weights._refused)}
+    return sorted(int(child) for child in children if child.isdecimal())
+
+
+def _find_all(weights: Weights, pattern: str) -> WeightGroup | Modules:
+    """The weights that a pattern stands for, each once; where there are none, the modules."""
+    named = weights._symbols | weights._aliases
+    found = matching(pattern, [*named, *(name for name in weights._refused if name not in named)])
+    for name in found:
+        if name in weights._refused:
+            raise weights._refused[name].error()
+    if not found:
+        paths = dict.fromkeys(
+            name[:end] for name in (*named, *weights._refused) for end, letter in enumerate(name) if letter == "."
+        )
+        modules = matching(pattern, paths)
+        if not modules:
+            raise UnknownWeightError(pattern, names_in(weights), inside=weights._module)
+        return _all_of([find(weights, name) for name in modules])
+    return _all_of(list({id(named[name]): named[name] for name in found}.values()))
+
+
+def _all_of(found: Sequence[Any]) -> WeightGroup | Modules:
+    """Several finds as one: a group of weights, or modules. Groups among them are taken apart."""
+    flat = [one for each in found for one in (each if isinstance(each, WeightGroup | Modules) else [each])]
+    weights = [one for one in flat if isinstance(one, Expression)]
+    if len(weights) == len(flat):
+        return WeightGroup(tuple(weights), tuple(map(str, weights)))
+    modules = [one for one in flat if isinstance(one, Weights)]
+    if len(modules) < len(flat):
+        shown = ", ".join(f"{one!r:.60}" for one in flat[:4])
+        raise RuleError(f"some of these are weights and some are modules: {shown}. Ask for each by its name.")
+    return Modules(tuple(modules))
 
 
 def _under(weights: Weights, name: str) -> Weights | None:

@@ -50,7 +50,9 @@ def system_of(description: object, rows: Sequence[Array]) -> System:
         raise Malformed("two rules have one name")
     if sum(rule.equations for rule in rules) > MOST:
         raise Malformed("the rules have more equations than 64 bits count")
-    return System(rules, Layout(tuple(parameters)), _tolerance(said["tolerance"]))
+    spoken = {term.parameter.name for rule in rules for term in rule.expression.terms}
+    layout = Layout(tuple(parameter for parameter in parameters if parameter.name in spoken))
+    return System(rules, layout, _tolerance(said["tolerance"]))
 
 
 def _rule(rule: Rule, numbers: dict[Parameter, int], arrays: Arrays) -> Table:

@@ -42,6 +42,23 @@ def test_a_sentence_and_a_matrix_become_rules_of_their_names(tmp_path: Path) -> 
     assert [rule.name for rule in read_rules(job, build_network(job, 3, 2))] == ["A w = b", "output.bias[1] == 1"]
 
 
+def test_a_sentence_on_many_layers_is_a_rule_on_each(tmp_path: Path) -> None:
+    text = SMALL[: SMALL.index("[[rule]]")] + '[[rule]]\nname = "sums"\nsays = \'w["*.weight"].sum(dim=0) == 1\'\n'
+    job = job_of(text, tmp_path)
+    rules = read_rules(job, build_network(job, 3, 2))
+    assert [rule.name for rule in rules] == ["sums [hidden1.weight]", "sums [output.weight]"]
+    assert library.plan(rules).rank == 3 + 5
+    wrong = text.replace("*.weight", "*.wieght")
+    with pytest.raises(JobError, match=r'rule "sums": line 1, column 1: there is no weight named .\*\.wieght'):
+        plan_of(wrong, tmp_path)
+
+
+def test_the_columns_of_a_matrix_may_be_the_weights_of_a_pattern(tmp_path: Path) -> None:
+    np.save(tmp_path / "A.npy", np.ones((1, 5 + 2)))
+    text = LINEAR.replace('weights = ["hidden1.weight", "output.bias"]', 'weights = ["*.bias"]')
+    assert plan_of(text.replace('"b.npy"', "0"), tmp_path).rank == 1
+
+
 @pytest.mark.parametrize("rhs", ["rhs = 0.5", "rhs = 2", ""])
 def test_a_number_on_the_right_stands_for_every_row_and_zero_is_its_default(tmp_path: Path, rhs: str) -> None:
     np.save(tmp_path / "A.npy", A)

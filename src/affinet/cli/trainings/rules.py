@@ -14,18 +14,19 @@ from affinet.errors import AffinetError
 from affinet.structure.blocks import Interval
 
 if TYPE_CHECKING:
-    from affinet import Constraint, Expression, Weights
+    from affinet import Constraint, Expression, Rules, Weights
 
 
 def read_rules(job: JobFile, network: object) -> list[Constraint]:
-    """One named constraint for each [[rule]] of `job`, in its order.
+    """One named constraint for each [[rule]] of `job`, in its order; of a rule on many weights, one for each of them.
 
     `network` is what `affinet.weights` takes: a torch.nn.Module, or names with shapes.
 
     Raises JobError with the line of the key: text that is no rule, unknown weights, unreadable files, wrong shapes.
     """
     weights = affinet.weights(network)
-    return [_rule(job, index, rule, weights) for index, rule in enumerate(job.job.rule)]
+    read = [_rule(job, index, rule, weights) for index, rule in enumerate(job.job.rule)]
+    return [rule for one in read for rule in (one if isinstance(one, affinet.Rules) else [one])]
 
 
 def free_numbers(numbers: int, rank: int | Interval) -> int | Interval:
@@ -33,12 +34,12 @@ def free_numbers(numbers: int, rank: int | Interval) -> int | Interval:
     return numbers - rank if isinstance(rank, int) else Interval(numbers - rank.high, numbers - rank.low)
 
 
-def _rule(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
+def _rule(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint | Rules:
     said = _sentence(job, index, rule, weights) if rule.says is not None else _linear(job, index, rule, weights)
     return said.named(rule_name(rule))
 
 
-def _sentence(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
+def _sentence(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint | Rules:
     try:
         return affinet.parse(str(rule.says), weights)
     except AffinetError as error:
@@ -60,10 +61,11 @@ def _linear(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Cons
 
 
 def _columns(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Sequence[Expression]:
-    columns = []
+    columns: list[Expression] = []
     for position, name in enumerate(rule.weights or ()):
         try:
-            columns.append(weights[name])
+            found = weights[name]
+            columns.extend(found if isinstance(found, affinet.WeightGroup) else [found])
         except AffinetError as error:
             raise _wrong(job, ("rule", index, "weights", position), rule, error) from error
     return columns

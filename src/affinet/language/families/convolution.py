@@ -16,11 +16,13 @@ from affinet.language.families.saying import checked, said
 from affinet.language.families.sharing import tied
 from affinet.language.forecast import forecast
 from affinet.language.terms import Integers
+from affinet.language.weight_groups import over_weights
 
 Each: TypeAlias = int | Sequence[int]
 """One number for all axes of the image, or one an axis."""
 
 
+@over_weights
 def convolution(
     w: Expression,
     size: Each,

@@ -16,12 +16,14 @@ from affinet.language.families.sharing import tied
 from affinet.language.groups.brackets import needed
 from affinet.language.groups.elements import Generator, Moves, read_generators, said_generators
 from affinet.language.groups.representation import Representation, paired
+from affinet.language.weight_groups import over_weights
 from affinet.language.wording import Word
 
 TRIVIAL = Moves(np.zeros(1, np.int64), None)
 """The generator that acts on numbers alone, where one side is missing."""
 
 
+@over_weights
 def equivariant(w: Expression, inputs: Any = None, outputs: Any = None, *, lie_algebra: bool = False) -> Constraint:
     """`ρ_out(g) w == w ρ_in(g)` for every generator g, so that `w @ (ρ_in(g) x) == ρ_out(g) (w @ x)` for the group.
 

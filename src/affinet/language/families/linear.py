@@ -14,6 +14,7 @@ from affinet.language.expression import Constraint, Expression, concat
 from affinet.language.families.saying import said
 from affinet.language.products import from_left
 from affinet.language.terms import Floats
+from affinet.language.weight_groups import WeightGroup
 
 
 def linear(weights: Sequence[Expression], A: Any, b: Any = 0) -> Constraint:
@@ -97,7 +98,8 @@ def _snapped(coefficients: Floats, tolerance: float) -> Floats:
 
 
 def _listed(weights: Sequence[Expression]) -> list[Expression]:
-    listed = [weights] if isinstance(weights, Expression) else list(weights) if isinstance(weights, Iterable) else []
+    given = [weights] if isinstance(weights, Expression) else list(weights) if isinstance(weights, Iterable) else []
+    listed = [w for one in given for w in (one if isinstance(one, WeightGroup) else [one])]
     if not listed or not all(isinstance(w, Expression) for w in listed):
         raise RuleError("the weights of a linear rule are a list of expressions that is not empty, such as [w.a, w.b].")
     return listed

@@ -11,8 +11,10 @@ from affinet.language.constants import read_array, word_of
 from affinet.language.expression import Constraint, Expression, concat
 from affinet.language.families.saying import checked, said
 from affinet.language.terms import Integers
+from affinet.language.weight_groups import over_weights
 
 
+@over_weights
 def share(w: Expression, pattern: Any, signs: Any = None) -> Constraint:
     """Entries with equal numbers in `pattern`, an integer array of the shape of `w`, are equal; negative: left free.
 

@@ -18,9 +18,11 @@ from affinet.language.families.matrices import matrices, square
 from affinet.language.families.saying import checked, said
 from affinet.language.families.sharing import tied
 from affinet.language.terms import Floats, Integers
+from affinet.language.weight_groups import over_weights
 from affinet.language.wording import Word
 
 
+@over_weights
 def rotations(w: Expression, order: int = 4, *, flips: bool = False) -> Constraint:
     """Kernels, the last two axes, look the same after a turn: by a quarter (`order=4`) or by a half (`order=2`).
 
@@ -49,6 +51,7 @@ def _turned(shape: tuple[int, ...], order: int, flips: bool) -> Integers:
     return orbit
 
 
+@over_weights
 def moments(w: Expression, offsets: Any, *, derivative: int | Sequence[int], order: int) -> Constraint:
     """`Σ_j w[..., j] x_j^p / p! == (1 if p == derivative else 0)` for p = 0, …, order - 1: a stencil for a derivative.
 

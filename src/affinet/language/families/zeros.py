@@ -11,11 +11,13 @@ from affinet.errors import ShapeError
 from affinet.language.expression import Constraint, Expression, concat
 from affinet.language.families.matrices import matrices
 from affinet.language.families.saying import said
+from affinet.language.weight_groups import over_weights
 from affinet.language.wording import Word
 
 Sizes: TypeAlias = Sequence[int | Sequence[int]]
 
 
+@over_weights
 def banded(w: Expression, lower: int, upper: int) -> Constraint:
     """`w[..., i, j] == 0` where `j < i - lower` or `j > i + upper`; any two sizes.
 
@@ -35,6 +37,7 @@ def banded(w: Expression, lower: int, upper: int) -> Constraint:
     return said(outside == 0, "banded", w, lower=int(lower), upper=int(upper))
 
 
+@over_weights
 def block_diagonal(w: Expression, blocks: int | Sizes) -> Constraint:
     """Everything outside blocks along the diagonal is zero: one equation an entry, two strided boxes a block.
 
