@@ -143,7 +143,7 @@ def test_a_plan_that_was_saved_with_terms_of_zeros_is_read_without_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As versions did that kept a term whose coefficients are all zero."""
-    rules = [(MASK[[1, 0, 0]] * W.b)[1:] == W.e[1:], (0.5 * MASK * W.m[0, :3])[:1] == 0]
+    rules = [(MASK[[1, 0, 0]] * W.b)[1:] == W.e[1:], (MASK[[0, 0, 1]] * W.m[0, :3])[:2] == 0]
     with monkeypatch.context() as patch:
         for module in ("system", "description"):
             patch.setattr(f"affinet.system.{module}.without_zeros", lambda expression: expression)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from affinet.language.malformed import MOST, Malformed, fields, items, number, text
@@ -50,9 +51,14 @@ def system_of(description: object, rows: Sequence[Array]) -> System:
         raise Malformed("two rules have one name")
     if sum(rule.equations for rule in rules) > MOST:
         raise Malformed("the rules have more equations than 64 bits count")
-    spoken = {term.parameter.name for rule in rules for term in rule.expression.terms}
-    layout = Layout(tuple(parameter for parameter in parameters if parameter.name in spoken))
-    return System(rules, layout, _tolerance(said["tolerance"]))
+    left = tuple(replace(rule, expression=without_zeros(rule.expression)) for rule in rules)
+    gone = _spoken_of(rules) - _spoken_of(left)
+    layout = Layout(tuple(parameter for parameter in parameters if parameter.name not in gone))
+    return System(left, layout, _tolerance(said["tolerance"]))
+
+
+def _spoken_of(rules: Iterable[Rule]) -> set[str]:
+    return {term.parameter.name for rule in rules for term in rule.expression.terms}
 
 
 def _rule(rule: Rule, numbers: dict[Parameter, int], arrays: Arrays) -> Table:
@@ -69,7 +75,7 @@ def _restored_rule(value: object, where: str, parameters: Sequence[Parameter], a
     wording = text(said["text"], f"text of {where}")
     expression = restored_expression(said["expression"], where, parameters, arrays)
     size = restored_values(said["size"], f"size of {where}", expression.shape, arrays) if "size" in said else None
-    return Rule(text(said.get("name", wording), f"name of {where}"), wording, without_zeros(expression), size)
+    return Rule(text(said.get("name", wording), f"name of {where}"), wording, expression, size)
 
 
 def _tolerance(value: object) -> Tolerance:
