@@ -11,7 +11,7 @@ from scipy import sparse
 import affinet
 from affinet import families
 from affinet.structure.findings import columns as columns_module
-from affinet.structure.findings.columns import ColumnMajor, EmptyColumns
+from affinet.structure.findings.columns import ColumnMajor, EmptyColumns, UnreadWeights
 from affinet.structure.findings.order import OtherOrder
 from affinet.structure.findings.overlooked import Overlooked
 from tests.contract.building import PATHS, plan_of
@@ -24,9 +24,9 @@ SHAPES = {"a": (4, 6), "b": (4,), "t": (6, 4), "k": (3, 5, 2), "square": (4, 4),
 W = affinet.weights(SHAPES)
 
 
-def found(rule: affinet.Constraint) -> list[ColumnMajor | EmptyColumns | OtherOrder]:
+def found(rule: affinet.Constraint) -> list[ColumnMajor | EmptyColumns | UnreadWeights | OtherOrder]:
     told = affinet.plan([rule.named("A")]).findings
-    return [finding for finding in told if isinstance(finding, ColumnMajor | EmptyColumns | OtherOrder)]
+    return [finding for finding in told if isinstance(finding, ColumnMajor | EmptyColumns | UnreadWeights | OtherOrder)]
 
 
 def by_column(matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -146,9 +146,11 @@ def test_weights_in_their_order_are_not_suspected(names: str, matrix: np.ndarray
 def test_a_listed_weight_that_is_not_read_is_told() -> None:
     matrix = np.hstack([ordinary(4, 6)["row sums"], np.zeros((4, 4))])
     (one,) = found(families.linear([W.a, W.b], matrix, 1))
-    assert isinstance(one, EmptyColumns)
-    assert (one.where, one.columns, one.out_of) == ("b", 4, 28)
-    assert '4 columns of 28 of A in "A" are all zero, those of b: listed, and not touched.' in str(one)
+    assert isinstance(one, UnreadWeights)
+    assert one.weights == ("b",)
+    assert str(one).startswith('A in "A" reads nothing of b: listed, and its columns are all zero.')
+    both = affinet.plan([families.linear([W.a, W.b], matrix, 1).named("A"), W.b.sum() == 1])
+    assert [finding for finding in both.findings if isinstance(finding, UnreadWeights)] == [one]
 
 
 def test_a_few_columns_that_are_not_read_are_told() -> None:

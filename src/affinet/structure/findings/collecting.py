@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from affinet.structure.blocks import Block
-from affinet.structure.findings.columns import ColumnMajor, EmptyColumns, columns
+from affinet.structure.findings.columns import ColumnMajor, EmptyColumns, UnreadWeights, columns
 from affinet.structure.findings.empty import HoldsAlways, NothingTrained, empty
 from affinet.structure.findings.equal import Equal, equal
 from affinet.structure.findings.looking import Look
@@ -21,6 +21,7 @@ Finding = (
     | ColumnMajor
     | OtherOrder
     | EmptyColumns
+    | UnreadWeights
     | NothingLeft
     | Pinned
     | Equal
@@ -36,6 +37,7 @@ _GRAVEST_FIRST: tuple[type[Finding], ...] = (
     ColumnMajor,
     OtherOrder,
     EmptyColumns,
+    UnreadWeights,
     NothingLeft,
     Pinned,
     Equal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from affinet.structure.lookup.naming import counted, cut, named
 from affinet.system.rows import Rows
 
 SPARSE = "A=sparse("
+WEIGHT = re.compile(r"[\w.]+")
+"""The name of a whole weight; other expressions have brackets or signs."""
 MOST_PAIRS = 2**21
 """Coefficients of a matrix that is looked at."""
 FEW = 10
@@ -40,6 +43,21 @@ class EmptyColumns:
 
 
 @dataclass(frozen=True)
+class UnreadWeights:
+    """Weights that a linear rule lists and of which its matrix reads no entry."""
+
+    rule: str
+    weights: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f'A in "{cut(self.rule)}" reads nothing of {", ".join(self.weights)}: listed, and its columns are all '
+            f"zero. If A was made for other weights or another order of them, its columns are misaligned; else list fewer "
+            f"weights."
+        )
+
+
+@dataclass(frozen=True)
 class ColumnMajor:
     """A linear rule whose equations would each read a `line` of a weight, were that flattened column by column."""
 
@@ -56,7 +74,7 @@ class ColumnMajor:
         )
 
 
-def columns(look: Look) -> Iterator[EmptyColumns | ColumnMajor | OtherOrder | Overlooked]:
+def columns(look: Look) -> Iterator[EmptyColumns | UnreadWeights | ColumnMajor | OtherOrder | Overlooked]:
     """Looks at the rules of `families.linear` only."""
     late = []
     for number, rule in enumerate(look.system.rules):
@@ -66,7 +84,9 @@ def columns(look: Look) -> Iterator[EmptyColumns | ColumnMajor | OtherOrder | Ov
             late.append(number)
             continue
         rows = look.system.rows([number])
-        listed = _listed(look, rule.text)
+        listed, unread = _listed(look, rule.text, rows)
+        if unread and rows.count:
+            yield UnreadWeights(rule.name, tuple(unread))
         yield from _empty(look, rule.name, rows, listed, sparse=SPARSE in rule.text)
         other = other_order(rule.name, rows, listed, look.system.layout)
         if other is not None:
@@ -80,16 +100,29 @@ def columns(look: Look) -> Iterator[EmptyColumns | ColumnMajor | OtherOrder | Ov
         yield Overlooked(look.names(late), equations, "the order of columns")
 
 
-def _listed(look: Look, text: str) -> list[Parameter]:
-    """The weights that the rule lists whole; none where it lists anything else, or more than its text shows."""
+def _listed(look: Look, text: str, rows: Rows) -> tuple[list[Parameter], list[str]]:
+    """The weights that the rule lists whole and reads, and those that it does not read.
+
+    None where it lists anything else, or more than its text shows. A weight that no rule reads is not in the layout.
+    """
     said, found, _ = text[len(LINEAR) :].partition("], A=")
-    known = {parameter.name: parameter for parameter in look.system.layout.parameters}
     names = said.split(", ") if found else []
-    return [known[name] for name in names] if all(name in known for name in names) else []
+    known = {parameter.name: parameter for parameter in look.system.layout.parameters}
+    if not all(name in known or WEIGHT.fullmatch(name) for name in names):
+        return [], []
+    touched = {name for name in names if name in known and _reads(look, rows, known[name])}
+    if not touched:
+        return [], []
+    return [known[name] for name in names if name in touched], [name for name in names if name not in touched]
+
+
+def _reads(look: Look, rows: Rows, parameter: Parameter) -> bool:
+    start = look.system.layout.start(parameter)
+    return bool(((rows.columns >= start) & (rows.columns < start + parameter.size)).any())
 
 
 def _empty(look: Look, rule: str, rows: Rows, listed: list[Parameter], *, sparse: bool) -> Iterator[EmptyColumns]:
-    """Weights that are listed and read nowhere, or of a dense matrix a few columns among many that are read."""
+    """Of a dense matrix, a few columns that are all zero among many that are not."""
     total = sum(parameter.size for parameter in listed)
     used = np.unique(rows.columns)
     if not rows.count or len(used) in (0, total):
@@ -100,16 +133,9 @@ def _empty(look: Look, rule: str, rows: Rows, listed: list[Parameter], *, sparse
         read = used[(used >= start) & (used < start + parameter.size)] - start
         if len(read) < parameter.size:
             missing.append((parameter, read))
-    whole = [(parameter, read) for parameter, read in missing if not len(read)]
-    told = whole or (missing if not sparse and FEW * (total - len(used)) <= total else [])
-    if told:
-        where = ", ".join(_unread(parameter, read) for parameter, read in told[:3])
-        yield EmptyColumns(rule, where, sum(parameter.size - len(read) for parameter, read in told), total)
-
-
-def _unread(parameter: Parameter, read: Integers) -> str:
-    """The entries of a weight that are not read; of one that is not read at all they are not listed."""
-    return named(parameter, others(read, parameter.size)) if len(read) else parameter.name
+    if missing and not sparse and FEW * (total - len(used)) <= total:
+        where = ", ".join(named(parameter, others(read, parameter.size)) for parameter, read in missing[:3])
+        yield EmptyColumns(rule, where, sum(parameter.size - len(read) for parameter, read in missing), total)
 
 
 def _inside(look: Look, rows: Rows, parameter: Parameter) -> list[Integers]:
