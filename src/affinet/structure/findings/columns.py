@@ -52,8 +52,8 @@ class UnreadWeights:
     def __str__(self) -> str:
         return (
             f'A in "{cut(self.rule)}" reads nothing of {", ".join(self.weights)}: listed, and its columns are all '
-            f"zero. If A was made for other weights or another order of them, its columns are misaligned; else list fewer "
-            f"weights."
+            f"zero. If A was made for other weights or another order of them, its columns are misaligned; else list "
+            f"fewer weights."
         )
 
 
