@@ -30,7 +30,7 @@ def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | No
     if exact is not None:
         exact.sign[pinned], exact.root[pinned] = 0, pinned
         said = exact.sign == 0
-        value = np.where(said, target @ basis, 0.0)
+        value = np.where(said, _point(basis, target), 0.0)
         value[:, pinned] = values
         nothing = said & (np.abs(value) <= tolerance.cancellation * np.linalg.norm(target, axis=1, keepdims=True))
         if nothing.any() or (~said & (exact.root != np.arange(len(said)))).any():
@@ -45,6 +45,11 @@ def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | No
     place = (batch.parameter, batch.offset, batch.outer, batch.inner)
     amplified = _amplified(batch.matrix, basis, float(condition[0]))
     return Slices(*place, basis, target, pinned, values, copies, rules, ambiguous, amplified)
+
+
+def _point(basis: Floats, target: Floats) -> Floats:
+    """The shortest x with `basis @ x == target`, of each target; rows are orthonormal to rounding."""
+    return np.asarray(target @ (2.0 * np.eye(len(basis)) - basis @ basis.T) @ basis)
 
 
 def retargeted(part: Slices, batch: RowBatch, target: Floats, tolerance: Tolerance) -> Slices:
