@@ -48,5 +48,5 @@ def test_a_long_band_keeps_a_factor_and_scattered_rows_do_not(monkeypatch: pytes
     solved = {block.factored: block.matrix.shape[0] for block in plan.blocks if isinstance(block, Sparse)}
     assert solved[True] == 5_000
     assert solved[False] > 300
-    assert "5,000 equations (sparse factor)" in str(plan)
-    assert "equations (conjugate gradients)" in str(plan)
+    assert "5,000 equations, solved together (sparse factor)" in str(plan)
+    assert "solved together (conjugate gradients)" in str(plan)
