@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.access import Gathered, box_of, cells_box
+from affinet.kernels.torch.evaluating import Value, largest_gap
 from affinet.kernels.torch.fixed_gap import FixedGap
 from affinet.kernels.torch.mirrors import MirrorKernel
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype
+from affinet.language.expression import Expression
 from affinet.structure.blocks import Mirror, Pairs, Part
 from affinet.structure.compilation import ONE_BY_ONE
 from affinet.structure.factors.panels import Panel, read_panel
@@ -28,7 +30,7 @@ class Measure:
 
     def __init__(self, system: System, device: torch.device) -> None:
         self._names = [rule.name for rule in system.rules]
-        self._regular: list[tuple[int, _Regular | _Panel | FixedGap]] = []
+        self._regular: list[tuple[int, _Regular | _Panel | FixedGap | _Terms]] = []
         irregular = []
         for number, rule in enumerate(system.rules):
             large = rule.nonzeros > ONE_BY_ONE
@@ -40,6 +42,8 @@ class Measure:
             found = read(rule.expression, number, system.tolerance.cancellation) if large and panel is None else None
             if panel is not None:
                 self._regular.append((number, _Panel(panel, device)))
+            elif found is None and large and Value.fits(rule.expression):
+                self._regular.append((number, _Terms(rule.expression, device)))
             elif found is None:
                 irregular.append(number)
             else:
@@ -53,6 +57,16 @@ class Measure:
         for number, rule in self._regular:
             largest[number] = rule(weights)
         return dict(zip(self._names, largest.tolist(), strict=True))
+
+
+class _Terms:
+    """One rule of many pairs that read several weights, or entries in no regular order."""
+
+    def __init__(self, expression: Expression, device: torch.device) -> None:
+        self._value = Value(expression, device)
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
+        return self._value(weights).abs_().amax()
 
 
 class _Equations:
@@ -123,14 +137,11 @@ class _Regular:
                 return self._batch(form, weights[form.parameter.name])
             case Mirror():
                 kernel = MirrorKernel(form, weights[form.view.parameter.name])
-                x = kernel.read(weights).to(irregular_dtype(self._device))
-                return (x - form.sign * kernel.mirrored(x) - _tensor(form.shift, x)).abs().amax() * self._scale
+                x = kernel.read(weights)
+                return largest_gap(x, kernel.mirrored(x), form.sign, _tensor(form.shift, x)) * self._scale
             case Pairs():
-                first, second = (
-                    box_of(view).read(weights[view.parameter.name]).to(irregular_dtype(self._device))
-                    for view in (form.first, form.second)
-                )
-                return (first - form.ratio * second - _tensor(form.shift, first)).abs().amax() * self._scale
+                first, second = (box_of(view).read(weights[view.parameter.name]) for view in (form.first, form.second))
+                return largest_gap(first, second, form.ratio, _tensor(form.shift, first)) * self._scale
 
     def _batch(self, form: RowBatch, weight: Tensor) -> Tensor:
         if isinstance(self._access, Gathered):
