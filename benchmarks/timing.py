@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from time import perf_counter
 from unittest.mock import patch
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 import affinet
 from affinet.kernels.torch.compiled import choosing
 from benchmarks.apart import tell
-from benchmarks.measuring import Effort, Spread, by_turns, extra_memory, repeated, settled, traced
+from benchmarks.measuring import Call, Effort, Spread, by_turns, extra_memory, repeated, settled, traced
 from benchmarks.results import Row, outcomes
 from benchmarks.workload import Figure, Workload
 from benchmarks.workloads import WORKLOADS
@@ -60,7 +61,8 @@ def measured(workload: Workload, setting: Setting) -> Iterator[Row]:
     if job.batch is not None:
         model.to(setting.device)
         eager = [_eager_steps] if any(target.figure is Figure.EAGER for target in workload.targets) else []
-        for stage in (_passes, _steps, *eager):
+        measuring = [_measuring] if any(target.figure is Figure.MEASURING for target in workload.targets) else []
+        for stage in (_passes, *measuring, _steps, *eager):
             found, times = stage(workload, model, plan, setting)
             figures |= found
             seconds |= times
@@ -120,6 +122,23 @@ def _passes(workload: Workload, model: nn.Module, plan: affinet.Plan, setting: S
             ratio = taken["ours"].median / taken["by hand"].median
             figures[Figure.PROJECT if title == "project" else Figure.GRADIENT] = ratio
     return figures, seconds
+
+
+def _measuring(workload: Workload, model: nn.Module, plan: affinet.Plan, setting: Setting) -> Found:
+    """`violation` beside one projection of the same weights, the first call, which reads the rules, left out."""
+    weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    projector: affinet.Projector = plan.projector(weights)
+    projector.project_(weights, passes=2)
+    began = perf_counter()
+    projector.violation(weights)
+    first = Spread.of([perf_counter() - began])
+    sides: dict[str, Call] = {
+        "measuring": partial(projector.violation, weights),
+        "project": partial(projector.project_, weights),
+    }
+    taken = by_turns(sides, PASSES.scaled(setting.share), settle=settled(setting.device))
+    ratio = taken["measuring"].median / taken["project"].median
+    return {Figure.MEASURING: ratio}, {"measuring, first": first, "measuring": taken["measuring"]}
 
 
 def _warm(workload: Workload) -> None:

@@ -28,6 +28,7 @@ class Figure(Enum):
     EXTRA = "extra memory", "B"
     BLOCKS = "blocks", ""
     VIOLATION = "violation", ""
+    MEASURING = "measuring / project", "×"
 
     @property
     def title(self) -> str:

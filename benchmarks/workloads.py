@@ -10,6 +10,8 @@ from torch import nn
 
 import affinet
 from affinet import families
+from affinet.cli.demonstration import MATRICES
+from affinet.cli.files.market import read_mtx
 from benchmarks import by_hand, networks
 from benchmarks.workload import BY_HAND, Figure, HandWritten, Job, Rules, Target, Workload
 
@@ -105,6 +107,46 @@ def _digits(shrink: int, fused: bool) -> Job:
     )
 
 
+def _demo(shrink: int) -> Job:
+    """What `affinet demo` trains; too small to shrink."""
+    A, b = (read_mtx(path) for path in MATRICES)
+
+    def rules(w: affinet.Weights) -> list[affinet.Constraint]:
+        block = w[2].weight[:, :32]
+        return [
+            w[0].weight[0, 1] == w[0].weight[2, 3],
+            w[0].weight.sum(dim=1) == 1,
+            block == block.T,
+            families.linear([w[2].weight, w[4].weight], A, np.asarray(b).ravel()),
+        ]
+
+    return Job(
+        model=partial(networks.perceptron, 64, 64, 32, 10),
+        batch=partial(networks.labelled, 64, 64, 10),
+        fused=False,
+        rules=rules,
+    )
+
+
+def _measured(shrink: int) -> Job:
+    """Four rules for each five of 40 square layers."""
+    width = 590 // shrink
+
+    def rules(w: affinet.Weights) -> list[affinet.Constraint]:
+        found = []
+        for first in range(0, 40, 5):
+            one, two, three, four, five = (w[2 * (first + k)] for k in range(5))
+            found += [one.weight.sum(dim=1) == 1, families.symmetric(two.weight), three.weight == 2 * four.weight.T]
+            found += [five.weight.sum(dim=1) + five.bias == 0]
+        return found
+
+    return Job(
+        model=partial(networks.perceptron, *[width] * 41),
+        batch=partial(networks.labelled, 128, width, width),
+        rules=rules,
+    )
+
+
 def _gpt2(shrink: int) -> Job:
     tokens, context, width = 50_257 // shrink, 1024 // shrink, 12 * max(1, 64 // shrink)
     model = partial(networks.LanguageModel, tokens, context, width, 12, 12 if shrink == 1 else 2)
@@ -172,8 +214,8 @@ WORKLOADS = (
         "every entry of the 2048² layer in one of n/4 random classes",
         _classes,
         (
-            Target(Figure.EAGER, 1.60),
-            Target(Figure.STEP, 1.35),
+            Target(Figure.EAGER, 2.20),
+            Target(Figure.STEP, 1.45),
             Target(Figure.PLANNING, 1.0),
             Target(Figure.KEPT_AN_ENTRY, 12),
             *BY_HAND,
@@ -208,7 +250,19 @@ WORKLOADS = (
         "digits",
         "digits MLP 64-32-10, batch 32, two rules",
         partial(_digits, fused=True),
-        (Target(Figure.STEP, 1.40), *BY_HAND),
+        (Target(Figure.STEP, 1.35), *BY_HAND),
+    ),
+    Workload(
+        "demo",
+        "the demo: 64-64-32-10, batch 64, four rules",
+        _demo,
+        (Target(Figure.STEP, 1.50),),
+    ),
+    Workload(
+        "measuring",
+        "32 rules on 13.9 M weights: rows, rows with their bias, symmetric and transposed layers",
+        _measured,
+        (Target(Figure.MEASURING, 4.0),),
     ),
     Workload("digits-default", "the same with AdamW as torch makes it by default", partial(_digits, fused=False)),
     Workload(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 from emlp.groups import S
@@ -62,13 +64,21 @@ def _rows(title: str, says: str, n: int, power: int) -> list[PeerRow]:
     projector = plan.projector(weights)
     ours = time.perf_counter() - began
     start = weights["W"].numpy().copy().ravel()
+    jitted, given = jax.jit(lambda basis, w: basis @ (basis.T @ w)), (jnp.asarray(Q), jnp.asarray(start))
     taken = by_turns(
-        {"ours": lambda: projector.project_(weights), "theirs": lambda: Q @ (Q.T @ start)}, Effort(1.0, most=500)
+        {
+            "ours": lambda: projector.project_(weights),
+            "theirs": lambda: Q @ (Q.T @ start),
+            "jitted": lambda: jitted(*given).block_until_ready(),
+        },
+        Effort(1.0, most=500),
+        block=20,
     )
     ending = projector.project({"W": torch.from_numpy(start.reshape(n**power, -1))})["W"].numpy().ravel()
     apart = float(np.abs(Q @ (Q.T @ start) - ending).max())
     note = f"{Q.shape[1]} free of {start.size:,} (affinet: {plan.free}); {apart:.0e} from affinet's point"
     return [
         PeerRow(title, f"prepare: {says}", ours, theirs, note),
-        PeerRow(title, f"project: {says}", taken["ours"].median, taken["theirs"].median, note),
+        PeerRow(title, f"project: {says}", taken["ours"].median, taken["theirs"].median, f"basis in NumPy; {note}"),
+        PeerRow(title, f"project: {says}", taken["ours"].median, taken["jitted"].median, f"jitted by jax; {note}"),
     ]

@@ -146,12 +146,14 @@ def some_sums(
 def some_means(
     sums: np.ndarray, counts: np.ndarray, means: np.ndarray, first: int, last: int
 ) -> None:  # pragma: no cover
-    """The mean of every class `first..last` from its sums."""
-    for c in range(first, last):
-        total = np.float64(-0.0)
-        for part in range(len(sums)):
-            total += sums[part, c]
-        means[c] = total / counts[c]
+    """The mean of every class `first..last` from its sums, in one part or two."""
+    one, other = sums[0], sums[len(sums) - 1]
+    if len(sums) == 1:
+        for c in range(np.uint64(first), np.uint64(last)):
+            means[c] = np.float64(one[c]) / np.float64(counts[c])
+    else:
+        for c in range(np.uint64(first), np.uint64(last)):
+            means[c] = (np.float64(one[c]) + np.float64(other[c])) / np.float64(counts[c])
 
 
 @compiled

@@ -24,6 +24,7 @@ from affinet.kernels.torch.compiled.whole import Whole
 from affinet.kernels.torch.compiled.wide import WideRows
 from affinet.kernels.torch.components import DenseKernel
 from affinet.kernels.torch.fixed import FixedKernel
+from affinet.kernels.torch.jagged import jagged
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
@@ -55,7 +56,7 @@ def compiled(block: Block, kernel: Kernel, like: Tensor, *, reads_whole_paramete
     `reads_whole_parameters` allows kernels that read a whole parameter in place of the block's entries.
     """
     if not available() or like.device.type != "cpu":
-        return kernel
+        return jagged(block, kernel, like) if reads_whole_parameters else kernel
     if isinstance(kernel, FixedKernel):
         kernel.loops = FixedLoops.of(kernel.block)
     if like.dtype not in WIDTHS:

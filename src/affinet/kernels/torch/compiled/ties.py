@@ -37,7 +37,9 @@ class EqualEntries:
             number, count = every, count + len(part.missing)
         class_of, self._first_of = _by_first_entry(number, count)
         self._known = np.zeros(0, np.uint32) if part.listed is None else part.listed.astype(np.uint32), class_of
-        self._counts = np.bincount(class_of, minlength=count).astype(np.float64)
+        counts = np.bincount(class_of, minlength=count)
+        # A byte a class where that is enough: the means read them all.
+        self._counts = counts.astype(np.uint8 if counts.max(initial=0) < 2**8 else np.float64)
         self._parts = 2 if part.size >= SHARED else 1
         self._small = bool(self._counts.max(initial=0.0) <= SMALL_CLASS)
         self._scratch = local()
