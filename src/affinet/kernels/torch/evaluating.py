@@ -113,9 +113,9 @@ Strided = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 def _source(term: Term, device: torch.device) -> Tensor | Strided:
     """Where the box of loops reads: as steps, or as places one by one where a loop has a table."""
-    steps = [variable.source for variable in term.variables]
-    if all(isinstance(step, int) for step in steps):
-        return _strided(term.offset, [(v.size, int(s)) for v, s in zip(term.variables, steps, strict=True)])
+    dims = [(variable.size, variable.source) for variable in term.variables if isinstance(variable.source, int)]
+    if len(dims) == len(term.variables):
+        return _strided(term.offset, dims)
     places = _summed_tables(term.offset, [table(v.source, v.size) for v in term.variables])
     return torch.as_tensor(places.ravel(), device=device)
 
