@@ -270,7 +270,7 @@ def _dense(block: Dense, names: Names, dtype: torch.dtype) -> Tables | None:
     if k * r * n > MOST_PRODUCTS:
         return None
     basis, target, inside = block.basis, block.target, False
-    # Not in float64 weights, where its rounding would be seen: five times that of the gaps of equations that nearly hold.
+    # Not for float64 weights, where its rounding would be seen: it is five times that of gaps that are nearly zero.
     if dtype == torch.float32 and k == 1 and 2 * r > n and _as_they_are(block.classes):
         basis, target, inside = *_complement(block), True
     found = _unknowns(block, names)
