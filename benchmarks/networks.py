@@ -103,3 +103,21 @@ def decoder(layers: int, width: int, shared: int, inner: int) -> nn.Module:
                 "head": nn.Linear(width, 32_000, bias=False),
             }
         )
+
+
+class BagOfWords(nn.Module):
+    """A linear classifier of the mean of the words' vectors."""
+
+    def __init__(self, tokens: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(tokens, width)
+        self.output = nn.Linear(width, classes)
+
+    def forward(self, words: Tensor) -> Tensor:
+        scores: Tensor = self.output(self.embedding(words).mean(dim=1))
+        return scores
+
+
+def bags(count: int, length: int, tokens: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Random words and random classes."""
+    return torch.randint(0, tokens, (count, length)), torch.randint(0, classes, (count,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,8 @@ from benchmarks.workload import BY_HAND, Figure, HandWritten, Job, Rules, Target
 MB, KB = 1e6, 1e3
 ROTATIONS = [np.cross(np.eye(3), axis) for axis in np.eye(3)]
 """The algebra of the rotations of space: each `X @ x` is a cross product with an axis."""
+FIXED_ROWS = (Target(Figure.PROJECT, 1.2), Target(Figure.GRADIENT, 1.2))
+MASKED = (Target(Figure.PROJECT, 1.3), Target(Figure.GRADIENT, 1.3))
 LAYER = "2.weight"
 """The square layer of the perceptron."""
 
@@ -180,6 +183,47 @@ def _one_by_one(shrink: int) -> Job:
     return Job(model=partial(networks.perceptron, 784 // shrink, 2048 // shrink, 2048 // shrink, 10), rules=rules)
 
 
+def _frozen_rows(shrink: int, by_mask: bool) -> Job:
+    """All rows but the last of a 49,408 × 768 embedding stay as they are: a word is learnt (textual inversion)."""
+    tokens, width = 49_408 // shrink, 768 // shrink
+    before = torch.randn(tokens - 1, width, generator=torch.Generator().manual_seed(0))
+    old = np.arange(tokens) < tokens - 1
+
+    def rules(w: affinet.Weights) -> list[affinet.Constraint]:
+        weight = w.embedding.weight
+        return [families.fix(weight, where=old, value=before) if by_mask else weight[: tokens - 1] == before]
+
+    return Job(
+        model=partial(networks.BagOfWords, tokens, width, 10),
+        batch=partial(networks.bags, 64, 16, tokens, 10),
+        rules=rules,
+        by_hand=by_hand.frozen_rows("embedding.weight", before),
+    )
+
+
+def _masked(shrink: int, pattern: Callable[[np.random.Generator, int], np.ndarray]) -> Job:
+    """A square layer that is zero outside a mask."""
+    inputs, hidden = 784 // shrink, 3000 // shrink
+    kept = pattern(np.random.default_rng(0), hidden)
+    return Job(
+        model=partial(networks.perceptron, inputs, hidden, hidden, 10),
+        batch=partial(networks.labelled, 128, inputs, 10),
+        rules=lambda w: [w[LAYER][~kept] == 0],
+        by_hand=by_hand.masked(LAYER, kept),
+    )
+
+
+def _one_percent(draw: np.random.Generator, width: int) -> np.ndarray:
+    return draw.random((width, width)) < 0.01
+
+
+def _two_of_four(draw: np.random.Generator, width: int) -> np.ndarray:
+    """Two entries of every four neighbours of a row, as sparse tensor cores take them."""
+    order = draw.random((width * width // 4 + 1, 4)).argsort(axis=1)
+    kept: np.ndarray = (order < 2).ravel()[: width * width].reshape(width, width)
+    return kept
+
+
 def _rotated_tensors(shrink: int) -> Job:
     """Tensors of seven axes of three that no rotation of space changes: 2,187 entries, 36 dimensions."""
     power = 7 if shrink == 1 else 4
@@ -220,6 +264,34 @@ WORKLOADS = (
             Target(Figure.KEPT_AN_ENTRY, 12),
             *BY_HAND,
         ),
+    ),
+    Workload(
+        "frozen-rows",
+        "all rows but one of a 49,408 × 768 embedding frozen, by a slice",
+        partial(_frozen_rows, by_mask=False),
+        (Target(Figure.PLANNING, 0.3), Target(Figure.PEAK, 160 * MB), *FIXED_ROWS),
+        longest=120.0,
+    ),
+    Workload(
+        "frozen-mask",
+        "the same by a mask of rows",
+        partial(_frozen_rows, by_mask=True),
+        (Target(Figure.PLANNING, 0.3), Target(Figure.PEAK, 160 * MB), *FIXED_ROWS),
+        longest=120.0,
+    ),
+    Workload(
+        "mask-1%",
+        "a 3000² layer zero outside a random mask of 1 %",
+        partial(_masked, pattern=_one_percent),
+        (Target(Figure.PLANNING, 0.5), Target(Figure.KEPT, 18 * MB), *MASKED),
+        longest=90.0,
+    ),
+    Workload(
+        "mask-2:4",
+        "a 3000² layer of which two of every four neighbours are zero",
+        partial(_masked, pattern=_two_of_four),
+        (Target(Figure.PLANNING, 0.5), Target(Figure.KEPT, 18 * MB), *MASKED),
+        longest=90.0,
     ),
     Workload(
         "equations-100k",

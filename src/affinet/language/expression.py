@@ -16,7 +16,15 @@ from affinet.errors import MissingOperationError, NotAffineError, RuleError, Sha
 from affinet.language import arithmetic, joining, products, rearranging, reducing, repeating
 from affinet.language import einsum as sums
 from affinet.language.affine import Affine, Values, from_constant, from_parameter
-from affinet.language.constants import is_sparse, read_array, read_constant, read_matrix, right_hand_side, word_of
+from affinet.language.constants import (
+    Constant,
+    is_sparse,
+    read_array,
+    read_constant,
+    read_matrix,
+    right_hand_side,
+    word_of,
+)
 from affinet.language.foreign import (
     COMPARISONS,
     MIRRORED,
@@ -278,7 +286,10 @@ class Expression:
 
     @one_to_one
     def __eq__(self, other: object) -> Constraint:  # type: ignore[override]
-        right = other.affine if isinstance(other, Expression) else from_constant(right_hand_side(other))
+        if isinstance(other, Expression):
+            right = other.affine
+        else:
+            right = from_constant(other if isinstance(other, Constant) else right_hand_side(other))
         difference = arithmetic.subtract(self.affine, right)
         return Constraint(Expression(difference), (self.affine.wording, right.wording))
 

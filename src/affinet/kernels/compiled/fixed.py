@@ -85,9 +85,13 @@ def scale_runs(
 
 @compiled
 def some_filled(x: np.ndarray, mask: np.ndarray, bits: int, first: int, last: int) -> None:  # pragma: no cover
-    """Entries `first..last`; each is written, so that the loop has no branch."""
-    for k in range(first, last):
-        x[k] = bits if mask[k] else x[k]
+    """Entries `first..last`; each is written, so that the loop has no branch.
+
+    Of slices that begin at zero: an index from a variable might be negative, which costs the vector instructions.
+    """
+    part, marks = x[first:last], mask[first:last]
+    for k in range(len(part)):
+        part[k] = bits if marks[k] else part[k]
 
 
 @compiled
@@ -96,8 +100,9 @@ def some_runs_filled(
 ) -> None:  # pragma: no cover
     """Runs `first..last`."""
     for run in range(first, last):
-        for k in range(starts[run], ends[run]):
-            x[k] = bits
+        part = x[starts[run] : ends[run]]
+        for k in range(len(part)):
+            part[k] = bits
 
 
 @compiled
@@ -108,10 +113,11 @@ def some_put(
     zero = values.dtype.type(0.0)
     sense = values.dtype.type(sign)
     for block in range(first, last):
+        part, marks = x[block * BLOCK : (block + 1) * BLOCK], mask[block * BLOCK : (block + 1) * BLOCK]
         at = before[block]
-        for k in range(block * BLOCK, min((block + 1) * BLOCK, len(x))):
-            if mask[k]:
-                x[k] = zero + sense * values[at]
+        for k in range(len(part)):
+            if marks[k]:
+                part[k] = zero + sense * values[at]
                 at += 1
 
 
@@ -130,9 +136,10 @@ def some_runs_put(
     zero = values.dtype.type(0.0)
     sense = values.dtype.type(sign)
     for run in range(first, last):
-        shift = before[run] - starts[run]
-        for k in range(starts[run], ends[run]):
-            x[k] = zero + sense * values[k + shift]
+        part = x[starts[run] : ends[run]]
+        own = values[before[run] :]
+        for k in range(len(part)):
+            part[k] = zero + sense * own[k]
 
 
 @compiled
@@ -141,8 +148,9 @@ def some_scaled(
 ) -> None:  # pragma: no cover
     """Entries `first..last`."""
     own = x.dtype.type(factor)
-    for k in range(first, last):
-        x[k] = own * source[k] if mask[k] else x[k]
+    part, marks, given = x[first:last], mask[first:last], source[first:last]
+    for k in range(len(part)):
+        part[k] = own * given[k] if marks[k] else part[k]
 
 
 @compiled
@@ -152,5 +160,6 @@ def some_runs_scaled(
     """Runs `first..last`."""
     own = x.dtype.type(factor)
     for run in range(first, last):
-        for k in range(starts[run], ends[run]):
-            x[k] = own * source[k]
+        part, given = x[starts[run] : ends[run]], source[starts[run] : ends[run]]
+        for k in range(len(part)):
+            part[k] = own * given[k]

@@ -21,6 +21,7 @@ from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undist
 from affinet.kernels.torch.preparing import prepare
 from affinet.kernels.torch.sparse import SparseKernel
 from affinet.language.modules import parameters_of, present_weights
+from affinet.structure.blocks import Block
 from affinet.structure.multipliers import Multipliers, of_system, sharing
 from affinet.structure.plan import Plan
 
@@ -40,7 +41,9 @@ class Projector:
     first seen, and kept. Names and shapes are those of `plan.parameters`; other names are passed over.
     """
 
-    def __init__(self, plan: Plan, like: Mapping[str, Tensor]) -> None:
+    def __init__(self, plan: Plan, like: Mapping[str, Tensor], *, before: Projector | None = None) -> None:
+        """`before`: a projector whose kernels serve on for blocks that its plan holds too (`structure.updating`)."""
+        self._before = {} if before is None else before._by_block()
         self.plan = plan
         self.names = tuple(parameter.name for parameter in plan.parameters)
         self._prepared: dict[tuple[Any, ...], _Prepared] = {}
@@ -52,7 +55,8 @@ class Projector:
 
     def __getstate__(self) -> dict[str, Any]:
         """The plan: kernels are set up again where a copy is used, in another process perhaps."""
-        return {"plan": self.plan, "names": self.names, "_prepared": {}, "_latest": None, "_measures": {}}
+        fresh: dict[str, Any] = {"_prepared": {}, "_latest": None, "_measures": {}, "_before": {}}
+        return {"plan": self.plan, "names": self.names, **fresh}
 
     def project(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Tensor]:
         """The nearest point that satisfies all rules, as new tensors of the same dtypes; a model is left as it is.
@@ -238,10 +242,24 @@ class Projector:
                     f"the constrained weights lie on several devices ({', '.join(sorted(map(str, devices)))}). "
                     f"Rules over one model need all of its constrained weights on one device."
                 )
-            kernels = tuple(prepare(block, tensors) for block in self.plan.blocks)
+            kernels = tuple(self._kernel(block, tensors) for block in self.plan.blocks)
             found = _Prepared(kernels, *together(self.plan.blocks, kernels, tensors))
             self._prepared[key] = found
         self._latest = found if not found.others else None
+        return found
+
+    def _kernel(self, block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
+        for kinds, kernel in self._before.get(id(block), ()):
+            if all((tensors[name].device, tensors[name].dtype) == kinds[name] for name in kernel.names):
+                return kernel
+        return prepare(block, tensors)
+
+    def _by_block(self) -> dict[int, list[tuple[dict[str, tuple[torch.device, torch.dtype]], Kernel]]]:
+        """Kernels by the identity of their block, with the devices and dtypes that each was made for."""
+        found: dict[int, list[tuple[dict[str, tuple[torch.device, torch.dtype]], Kernel]]] = {}
+        for key, prepared in self._prepared.items():
+            for block, kernel in zip(self.plan.blocks, prepared.kernels, strict=True):
+                found.setdefault(id(block), []).append((dict(zip(self.names, key, strict=True)), kernel))
         return found
 
 

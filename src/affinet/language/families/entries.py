@@ -35,11 +35,12 @@ def fix(w: Expression, where: Any = None, value: Any = 0) -> Constraint:
             f"the value of shape {constant.shape} fits {shapes}. "
             f"Write families.fix({chosen}, value=…) for the first, or give it the whole shape of the second."
         )
+    given: Any = constant
     if whole and not by_entry:
-        value = np.broadcast_to(np.broadcast_to(constant.values, constant.shape), w.shape)[index]
+        given = np.broadcast_to(np.broadcast_to(constant.values, constant.shape), w.shape)[index]
     elif not by_entry:
         raise ShapeError(f"the value of shape {constant.shape} does not fit ({chosen}) of shape {chosen.shape}.")
-    return said(chosen == value, "fix", chosen, value=constant.wording)
+    return said(chosen == given, "fix", chosen, value=constant.wording)
 
 
 def tie(*expressions: Any) -> Any:
