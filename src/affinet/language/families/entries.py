@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from affinet.errors import ConstantError, RuleError, ShapeError
-from affinet.language.constants import read_array, read_constant, right_hand_side
+from affinet.language.constants import compacted, read_array, read_constant, right_hand_side
 from affinet.language.expression import Constraint, Dims, Expression, stack
 from affinet.language.families.saying import checked, said
 from affinet.language.weight_groups import Rules, WeightGroup, over_weights
@@ -35,12 +36,12 @@ def fix(w: Expression, where: Any = None, value: Any = 0) -> Constraint:
             f"the value of shape {constant.shape} fits {shapes}. "
             f"Write families.fix({chosen}, value=…) for the first, or give it the whole shape of the second."
         )
-    given: Any = constant
     if whole and not by_entry:
-        given = np.broadcast_to(np.broadcast_to(constant.values, constant.shape), w.shape)[index]
+        values = np.broadcast_to(np.broadcast_to(constant.values, constant.shape), w.shape)[index]
+        constant = replace(constant, values=compacted(np.asarray(values)), shape=chosen.shape)
     elif not by_entry:
         raise ShapeError(f"the value of shape {constant.shape} does not fit ({chosen}) of shape {chosen.shape}.")
-    return said(chosen == given, "fix", chosen, value=constant.wording)
+    return said(chosen == constant, "fix", chosen, value=constant.wording)
 
 
 def tie(*expressions: Any) -> Any:
