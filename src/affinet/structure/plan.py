@@ -170,7 +170,11 @@ def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = 
     RuleError for what is no rule, ConstantError for numbers whose products or quotients leave float64. Warns
     (NothingToTrainWarning) of weights that the rules determine wholly, though none fixes them outright.
     """
-    made = compiled(System.of(rules, tolerance=tolerance))
+    return with_warnings(compiled(System.of(rules, tolerance=tolerance)))
+
+
+def with_warnings(made: Plan) -> Plan:
+    """The plan; warns (NothingToTrainWarning) of weights that its rules determine wholly, though none fixes them."""
     for weight, entries, names in determined(made.system, made.blocks):
         warnings.warn(NothingToTrainWarning(weight, entries, names), stacklevel=callers_line())
     return made

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 
-from affinet.errors import NothingToTrainWarning, callers_line
 from affinet.language.constraint import Constraint
 from affinet.structure.blocks import Block, Bordered, MirroredProduct, Product
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
-from affinet.structure.determined import determined
-from affinet.structure.plan import Plan, compiled
+from affinet.structure.plan import Plan, compiled, with_warnings
 from affinet.system.system import Rule, System
 from affinet.system.tolerance import DOUBLE_EPSILON
 
@@ -29,10 +26,7 @@ def updated(plan: Plan, rules: Iterable[Constraint] | Constraint) -> Plan:
     is the same where it is the same object or is equal in every number. Raises and warns as `affinet.plan` does.
     """
     system = _system(plan, rules)
-    made = _kept(plan, system) or compiled(system)
-    for weight, entries, names in determined(made.system, made.blocks):
-        warnings.warn(NothingToTrainWarning(weight, entries, names), stacklevel=callers_line())
-    return made
+    return with_warnings(_kept(plan, system) or compiled(system))
 
 
 def _system(plan: Plan, rules: Iterable[Constraint] | Constraint) -> System:
