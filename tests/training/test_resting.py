@@ -138,6 +138,21 @@ def test_a_step_that_moves_nothing_changes_no_bit(rules: str, make: Callable[[An
     assert not same(bits(net), there)
 
 
+def test_in_the_metric_of_the_optimizer_weights_without_a_gradient_follow_those_that_move() -> None:
+    """`a₀ + a₁ = b₀ + b₁` and `a₀ − a₁ = 0`-like rules are at right angles in the plain metric, and not in another."""
+    net = torch.nn.ParameterDict({"a": torch.zeros(2).double(), "b": torch.zeros(2).double()})
+    w = affinet.weights(net)
+    optimizer = optim.Adam(net.parameters(), lr=0.1)
+    rules = [w.a.sum() + w.b[0] == 0, w.a[0] - w.a[1] + w.b[1] == 0]
+    handle = affinet.project(net, optimizer, rules, metric="optimizer")
+    scale = torch.tensor([1.0, 30.0]).double()
+    for used in ("ab", "ab", "a", "b", "a"):
+        optimizer.zero_grad()
+        sum((scale * (net[name] - 1.0)).square().sum() for name in used).backward()  # type: ignore[union-attr]
+        optimizer.step()
+        assert max(handle.violation().values()) < 1e-13
+
+
 def test_an_optimizer_that_moves_weights_without_a_gradient_is_projected_all_the_same() -> None:
     class Drifting(optim.SGD):
         """Writes through `.data`, which changes no version."""

@@ -293,7 +293,7 @@ class Sandwich:
         left = frozenset() if snapshot is None else snapshot.left()
         if not left.issuperset(self.parameters):
             self._settle(skipped)
-        if snapshot is not None and left:
+        if snapshot is not None and left and not self.in_metric:  # what is coupled in a metric changes with it
             snapshot.put_back(left, self._couplings)
         self._stand_ins.put_back(ours)
         for onlooker in onlookers:
