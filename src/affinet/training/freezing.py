@@ -16,6 +16,7 @@ from affinet.kernels.torch.projector import Projector
 from affinet.language.terms import Floats
 from affinet.structure.plan import Plan
 from affinet.training.attaching import Place
+from affinet.training.settling import all_finite
 
 Parameters = dict[str, torch.nn.Parameter]
 Check = Callable[[Plan, Parameters], None]
@@ -39,8 +40,16 @@ class Freezing:
     freezes one part and then the other plans twice.
     """
 
-    def __init__(self, plan: Plan, parameters: Mapping[str, torch.nn.Parameter], places: tuple[Place, ...]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        parameters: Mapping[str, torch.nn.Parameter],
+        places: tuple[Place, ...],
+        earlier: Projector | None = None,
+    ) -> None:
+        """`earlier` is a projector whose kernels serve on for blocks that the plan holds too."""
         self.plan = plan
+        self._earlier = earlier
         self._parameters = {p.name: parameters[p.name] for p in plan.parameters}
         self._places = places
         self._state: list[int] = []
@@ -110,7 +119,8 @@ class Freezing:
         parameters = {p.name: self._parameters[p.name] for p in left.parameters}
         check(left, parameters)
         places = tuple(place for place in self._places if place.name in parameters)
-        return Trained(Projector(left, parameters), parameters, places)
+        earlier, self._earlier = self._earlier, None
+        return Trained(Projector(left, parameters, before=earlier), parameters, places)
 
 
 def _refuse_unfit(used: Mapping[str, torch.nn.Parameter]) -> None:
@@ -121,8 +131,8 @@ def _refuse_unfit(used: Mapping[str, torch.nn.Parameter]) -> None:
             )
         if parameter.layout != torch.strided:
             raise UnsupportedWeightError(name, f"its layout is {parameter.layout}", "Constrain dense parameters only.")
-        bad = int((~torch.isfinite(parameter.detach())).sum())
-        if bad:
+        if not all_finite(parameter):
+            bad = int((~torch.isfinite(parameter.detach())).sum())
             raise AttachError(
                 f"{name} holds {bad} number{'s' * (bad != 1)} that are not finite (NaN or infinite); projecting would "
                 f"spread them. Initialise or load the weights before attaching."

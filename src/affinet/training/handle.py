@@ -120,10 +120,11 @@ class Handle:
                 "there is no training whose rules could be replaced: the rules were taken off (handle.remove()), or "
                 "the model is gone. Attach the new rules: affinet.project(model, optimizer, rules)."
             )
-        compiled, used = matched(model, rules)
+        found = matched(model, rules, earlier=self.plan)
+        compiled, used = found
         optimizers = self._sandwich.nested()
         check_apart(optimizers, used)
-        earlier = self._sandwich.replace(followed(model, compiled, used))
+        earlier = self._sandwich.replace(followed(model, found, earlier=self.projector))
         try:
             moved = settle(self._sandwich.projector, self._sandwich.parameters)
         except AttachError:

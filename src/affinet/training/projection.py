@@ -57,12 +57,13 @@ def project(
     if len({id(one) for one in optimizers}) < len(optimizers):
         raise AttachError("the same optimizer is in the list twice. Give each optimizer once.")
     check_optimizers(optimizers, {})
-    compiled, used = matched(model, rules)
+    found = matched(model, rules)
+    compiled, used = found
     nests = tuple(nest(one, map(id, used.values())) for one in optimizers)
     everyone = [one for found in nests for one in found.all]
     check_unattached(everyone)
     check_apart(everyone, used)
-    freezing = followed(model, compiled, used)
+    freezing = followed(model, found)
     sandwich = Sandwich(freezing, nests, KeptWeights(nests, used), metric, decay, check_finite)
     freezing.warn_of_idle(sandwich.trained)
     moved = settle(sandwich.projector, sandwich.parameters)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from affinet.errors import AttachError, TooLargeError
 from affinet.kernels.torch.kernel import Kernel
-from affinet.kernels.torch.precision import undisturbed
+from affinet.kernels.torch.precision import irregular_dtype, undisturbed
 from affinet.kernels.torch.projector import Projector
 from affinet.report.verification import Rounding, Weight, verify
 
@@ -28,7 +28,7 @@ def settle(projector: Projector, parameters: Parameters) -> dict[str, float]:
     projector.project_(parameters, passes=2)
     with torch.no_grad():
         for name, parameter in parameters.items():
-            if not bool(torch.isfinite(parameter).all()):
+            if not all_finite(parameter):
                 for each, there in before.items():
                     parameters[each].copy_(there)
                 raise AttachError(
@@ -37,18 +37,30 @@ def settle(projector: Projector, parameters: Parameters) -> dict[str, float]:
                     f"or other right-hand sides."
                 )
         _leave_what_holds(projector, parameters, before)
-        return {
-            name: float(torch.linalg.vector_norm(parameter.double() - before[name].double()))
-            for name, parameter in parameters.items()
-        }
+        return {name: _distance(parameter, before[name]) for name, parameter in parameters.items()}
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds no NaN and no infinity: one pass, two where its sum leaves the dtype."""
+    tensor = tensor.detach()
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
+def _distance(parameter: Tensor, before: Tensor) -> float:
+    """How far a parameter is from where it was; writes to `before`."""
+    if before.dtype not in (torch.float32, torch.float64):
+        before = before.float()
+    return float(torch.linalg.vector_norm(before.sub_(parameter), dtype=irregular_dtype(before.device)))
 
 
 def _leave_what_holds(projector: Projector, parameters: Parameters, before: Mapping[str, Tensor]) -> None:
-    """Give the blocks whose rules held to rounding their bits back."""
+    """Give the blocks whose rules held to rounding their bits back, but for those that leave one point only."""
     holds = _verdicts(projector, before)
     device = next((tensor.device for tensor in before.values()), torch.device("cpu"))
     with undisturbed(device):
         for block, kernel in zip(projector.plan.blocks, projector.kernels(parameters), strict=True):
+            if block.rank == block.size:
+                continue
             was, now = kernel.read(before), kernel.read(parameters)
             if torch.equal(was, now) or not _little(was, now, [before[name] for name in kernel.names]):
                 continue
