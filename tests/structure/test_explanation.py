@@ -185,9 +185,10 @@ def test_numbers_and_dots_in_an_index() -> None:
 
 @pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")
 def test_an_entry_that_is_fixed_beside_an_equation_over_all_of_them() -> None:
-    """Read from their terms the two are a product, of cells of one entry and of one cell of all."""
+    """The equation over all entries says nothing beyond what fixes each of them."""
     plan = affinet.plan([3 * W.big - 2 * W.big == 1, W.big[::2].sum() - W.big[1::2].sum() == 0])
-    assert [type(block).__name__ for block in plan.blocks] == ["Product"]
+    assert [type(block).__name__ for block in plan.blocks] == ["Fixed"]
+    assert plan.rank == plan.size
     found = affinet.explain(plan, "big[3, 2]")
     assert found.freedom == pytest.approx(0.0, abs=1e-12)
 

@@ -94,4 +94,4 @@ def test_the_plan_of_a_large_one_is_small() -> None:
     assert isinstance(block, MirroredProduct)
     assert plan.rank == 2048 * 2047 // 2 + 2048
     assert sum(part.target.nbytes for part in block.product.slices) < 100_000
-    assert "symmetric pairs of one box; product of 2 projections" in str(plan)
+    assert "2,096,128 pairs mirrored within s; equations along 2 axes" in str(plan)

@@ -48,7 +48,7 @@ def test_the_description_of_a_symmetric_matrix_with_zero_diagonal_is_small() -> 
     assert isinstance(fixed, Fixed)
     assert (mirror.size, fixed.size, plan.rank) == (2048 * 2047, 2048, 2048 * 2047 // 2 + 2048)
     assert mirror.without.nbytes + bytes_of(fixed) <= 3 * 8 * 2048
-    assert "symmetric pairs of one box less 2,048 entries" in str(plan)
+    assert "pairs mirrored within s less 2,048 entries" in str(plan)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
