@@ -16,6 +16,11 @@ def a_family_of_no_weights() -> object:
     return families.symmetric("out.weight")
 
 
+@case(ShapeError, "A mask of the numbers 0 and 1.", "Make it booleans: `mask.astype(bool)`.")
+def a_mask_of_numbers() -> object:
+    return families.fix(b, where=np.ones(b.shape, int))
+
+
 @case(ShapeError, "A family of matrices given a vector.", "Reshape it to a matrix.")
 def a_family_of_matrices_given_a_vector() -> object:
     return families.toeplitz(b)

@@ -24,6 +24,13 @@ def an_index_out_of_range_beside_an_array() -> object:
     return W[[0, 1], 9]
 
 
+@case(ShapeError, "A mask or positions in a tensor of uint8.", "Write `.bool()` or `.long()`.")
+def an_index_of_bytes() -> object:
+    import torch
+
+    return b[torch.tensor([1, 0, 1], dtype=torch.uint8)]
+
+
 @case(ShapeError, "A ragged index list.", "Make all rows equally long.")
 def a_ragged_index() -> object:
     return W[[[0, 1], [2]]]

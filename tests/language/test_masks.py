@@ -82,3 +82,29 @@ def test_masks_and_values_that_fit_nowhere() -> None:
 def test_masks_in_text() -> None:
     rule = affinet.parse("fix(matrix, where=[True, False, True, True], value=2)", W)
     holds_at(rule, "matrix", np.array([True, False, True, True]), np.full((), 2.0))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, list])
+def test_a_mask_of_numbers_is_refused_where_entries_are_fixed(kind: Any) -> None:
+    """As positions, the identity would fix the first two rows."""
+    eye = np.eye(4, dtype=int)
+    where = eye.tolist() if kind is list else eye.astype(kind)
+    w = affinet.weights({"square": (4, 4), "b": (3,)})
+    with pytest.raises(ShapeError, match=r"numbers 0 and 1 in the shape \(4, 4\).*mask\.astype\(bool\)"):
+        families.fix(w.square, where=where)
+    with pytest.raises(ShapeError, match="numbers 0 and 1"):
+        families.fix(w.b, where=[1, 0, 1])
+    assert affinet.plan(families.fix(w.square, where=eye.astype(bool))).rank == 4
+    assert affinet.plan(families.fix(w.b, where=[0, 1])).rank == 2
+
+
+def test_a_tensor_of_bytes_is_neither_a_mask_nor_positions() -> None:
+    """torch reads it as a mask, NumPy as positions."""
+    import torch
+
+    b = affinet.weights({"b": (3,)}).b
+    bytes_ = torch.tensor([1, 0, 1], dtype=torch.uint8)
+    with pytest.raises(ShapeError, match=r"uint8.*\.bool\(\).*\.long\(\)"):
+        b[bytes_]
+    assert b[bytes_.bool()].shape == (2,)
+    assert b[bytes_.long()].shape == (3,)

@@ -115,9 +115,11 @@ def test_a_second_optimizer_over_a_constrained_weight_is_refused_until_the_first
     first, second = (optim.SGD(net.parameters(), lr=0.1) for _ in range(2))
     handle = affinet.project(net, first, w.weight.sum() == 1)
     before = kept(net)
-    with pytest.raises(affinet.AttachError, match=r"another optimizer \(SGD\) keeps rules over weight"):
+    with pytest.raises(
+        affinet.AttachError, match=r"another optimizer \(SGD\) keeps rules, and both would move weight,"
+    ):
         affinet.project(net, second, w.weight[0].sum() == 3)
-    with pytest.raises(affinet.AttachError, match=r"another optimizer \(SGD\) keeps rules"):
+    with pytest.raises(affinet.AttachError, match=r"both would move bias, weight, each off"):
         affinet.project(net, second, w.bias.sum() == 3)  # which it holds, and which it would move
     assert torch.equal(net.flat(), before)
     handle.remove()

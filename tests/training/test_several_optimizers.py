@@ -239,6 +239,52 @@ def test_gradients_projected_by_the_first_are_not_projected_again_by_the_second(
         assert torch.allclose(p.grad, wanted[name], rtol=0, atol=1e-13)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("unscales", [False, True])
+@pytest.mark.parametrize("kinds", [("SGD", "SGD"), ("Adam", "SGD"), ("SGD", "Adam")])
+def test_a_grad_scaler_need_not_be_told_to_unscale_for_several_optimizers(
+    kinds: tuple[str, str], unscales: bool
+) -> None:
+    """It unscales the gradients of one optimizer as it steps that; rules couple them with those of the other."""
+    ends = []
+    for scaled in (False, True):
+        net = Net()
+        both = [
+            getattr(optim, kinds[0])(net.first.parameters(), lr=0.05),
+            getattr(optim, kinds[1])(net.second.parameters()),
+        ]
+        handle = affinet.project(net, both, rules_for(net))
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=scaled)
+        for _ in range(10):
+            net.zero_grad()
+            scaler.scale(net()).backward()
+            if unscales:
+                for one in both:
+                    scaler.unscale_(one)
+            for one in both:
+                scaler.step(one)
+            scaler.update()
+            assert worst(handle) < 1e-13
+        ends.append(weights(net))
+    # A power of two scales without rounding; what is left is the order of sums.
+    assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(*ends, strict=True))
+
+
+def test_an_overflow_of_one_of_several_optimizers_is_refused_before_another_steps_with_it() -> None:
+    net = Net()
+    both = pair(net)
+    affinet.project(net, both, rules_for(net))
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    before = weights(net)
+    scaler.scale(net()).backward()
+    assert net.second.bias.grad is not None
+    net.second.bias.grad[0] = float("inf")
+    with pytest.raises(
+        affinet.errors.GradientError, match=r"second\.bias holds 1 number that are not finite|not finite"
+    ):
+        scaler.step(both[0])
+    assert same(weights(net), before)
+
+
 # Parameter groups and schedules
 
 

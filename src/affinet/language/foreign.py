@@ -101,11 +101,31 @@ SAME = {
 }
 """Functions of another name than the method that means the same. (`repeat` is NumPy's: torch has a method only.)"""
 
-POSITIONAL = {"cumsum": 1, "expand": 1, "flip": 1, "mean": 1, "movedim": 2, "permute": 1, "repeat_interleave": 2}
-POSITIONAL |= {"reshape": 1, "roll": 2, "rot90": 2, "squeeze": 1, "sum": 1, "tile": 1, "transpose": 2, "unsqueeze": 1}
+POSITIONAL = {
+    "cumsum": 1,
+    "diagonal": 1,
+    "expand": 1,
+    "flip": 1,
+    "mean": 1,
+    "movedim": 2,
+    "permute": 1,
+    "repeat_interleave": 2,
+}
+POSITIONAL |= {
+    "reshape": 1,
+    "roll": 2,
+    "rot90": 2,
+    "squeeze": 1,
+    "sum": 1,
+    "tile": 1,
+    "transpose": 2,
+    "tril": 1,
+    "triu": 1,
+}
+POSITIONAL |= {"unsqueeze": 1}
 """Functions that NumPy, torch and an expression share, and how many arguments after the array mean the same in all."""
 
-BY_NAME = ("diagonal", "diff", "flatten", "trace", "tril", "triu")
+BY_NAME = ("diff", "flatten", "trace")
 """Those whose arguments come in another order; with names they mean the same."""
 
 INNER = ("affine", "constant", "epsilon", "keys", "terms")

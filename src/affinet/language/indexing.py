@@ -56,6 +56,11 @@ def _as_array(affine: Affine, item: object) -> NDArray[Any] | None:
     """The item as an array of positions or a mask; None where it is an integer, a slice, `None` or `...`."""
     if item is None or item is Ellipsis or (isinstance(item, slice | int | np.integer) and not isinstance(item, bool)):
         return None
+    if str(getattr(item, "dtype", "")) == "torch.uint8":
+        raise ShapeError(
+            f"an index of {say(affine.wording)} is a tensor of uint8, which torch reads as a mask and NumPy as "
+            f"positions. Give item.bool() for a mask, item.long() for positions."
+        )
     try:
         array = read_array(item)[0]
     except ConstantError:

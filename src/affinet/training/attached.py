@@ -25,16 +25,22 @@ def check_unattached(optimizers: Iterable[optim.Optimizer]) -> None:
         )
 
 
-def check_apart(optimizers: Iterable[optim.Optimizer], constrained: Mapping[str, torch.nn.Parameter]) -> None:
+def check_apart(
+    optimizers: Iterable[optim.Optimizer],
+    constrained: Mapping[str, torch.nn.Parameter],
+    model: torch.nn.Module,
+) -> None:
     """Raise AttachError where these or other optimizers would move weights that the others keep on rules."""
     optimizers = tuple(optimizers)
     if _shared(optimizers, constrained):
         gc.collect()  # an optimizer that nothing but a cycle holds (a scheduler's) does not step any more
-    for other, names in _shared(optimizers, constrained):
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for other, clash in _shared(optimizers, constrained):
+        listed = sorted(names.get(one, "a weight of another model") for one in clash)
         raise AttachError(
-            f"another optimizer ({type(other).__name__}) keeps rules over {', '.join(names)}: each would move the "
-            f"weights off the rules of the other. Give both optimizers and all rules to one affinet.project call, or "
-            f"take the earlier rules off with handle.remove()."
+            f"another optimizer ({type(other).__name__}) keeps rules, and both would move {', '.join(listed)}, each "
+            f"off the rules of the other. Give both optimizers and all rules to one affinet.project call, or take the "
+            f"earlier rules off with handle.remove()."
         )
 
 
@@ -52,16 +58,16 @@ def detach(optimizers: Iterable[optim.Optimizer]) -> None:
 
 def _shared(
     optimizers: tuple[optim.Optimizer, ...], constrained: Mapping[str, torch.nn.Parameter]
-) -> list[tuple[optim.Optimizer, list[str]]]:
-    """Optimizers that keep rules over a parameter that these hold, or hold one that is to be constrained."""
+) -> list[tuple[optim.Optimizer, set[int]]]:
+    """Other optimizers that keep rules, with the ids of parameters that one side constrains and the other moves."""
     held = set().union(*(held_by(one) for one in optimizers))
-    names = {id(parameter): name for name, parameter in constrained.items()}
+    ours = set(map(id, constrained.values()))
     found = []
     for other, kept in list(ATTACHED.items()):
         if any(other is one for one in optimizers):
             continue
         theirs = {id(parameter) for one in kept if (parameter := one()) is not None}
-        clash = (theirs & held) | (names.keys() & held_by(other))
+        clash = (theirs & held) | (ours & held_by(other))
         if clash:
-            found.append((other, sorted(names.get(one, "a weight of no rule of this call") for one in clash)))
+            found.append((other, clash))
     return found

@@ -123,7 +123,7 @@ class Handle:
         found = matched(model, rules, earlier=self.plan)
         compiled, used = found
         optimizers = self._sandwich.nested()
-        check_apart(optimizers, used)
+        check_apart(optimizers, used, model)
         earlier = self._sandwich.replace(followed(model, found, earlier=self.projector))
         try:
             moved = settle(self._sandwich.projector, self._sandwich.parameters)

@@ -62,7 +62,7 @@ def project(
     nests = tuple(nest(one, map(id, used.values())) for one in optimizers)
     everyone = [one for found in nests for one in found.all]
     check_unattached(everyone)
-    check_apart(everyone, used)
+    check_apart(everyone, used, model)
     freezing = followed(model, found)
     sandwich = Sandwich(freezing, nests, KeptWeights(nests, used), metric, decay, check_finite)
     freezing.warn_of_idle(sandwich.trained)

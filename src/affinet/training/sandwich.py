@@ -29,6 +29,7 @@ from affinet.training.metric import check_metric, metric_of
 from affinet.training.missing import Couplings, StandIns
 from affinet.training.nesting import Nest, held_by
 from affinet.training.own_weights import KeptWeights
+from affinet.training.scaling import unscale
 from affinet.training.stillness import Snapshot
 
 Metric = Literal["euclidean", "optimizer"]
@@ -248,6 +249,9 @@ class Sandwich:
         if _unwritten(self._projected, gradients):
             return
         scale = self._scale(optimizer)
+        if len(self._optimizers) > 1 and unscale(one for one in self._living() if one is not optimizer):
+            # Of several optimizers a GradScaler leaves out the steps of those with an overflow, not of the others.
+            check_finite_gradients(gradients)
         if not self.in_metric:
             gradients = self._complete(gradients, early, optimizer)
         rates = self._rates()

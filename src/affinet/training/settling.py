@@ -16,6 +16,9 @@ from affinet.report.verification import Rounding, Weight, verify
 
 Parameters = Mapping[str, torch.nn.Parameter]
 
+PIECE = 2**16
+"""Entries whose distance is taken at a time."""
+
 
 def settle(projector: Projector, parameters: Parameters) -> dict[str, float]:
     """Move the weights to the nearest feasible point; the distance by parameter.
@@ -47,10 +50,11 @@ def all_finite(tensor: Tensor) -> bool:
 
 
 def _distance(parameter: Tensor, before: Tensor) -> float:
-    """How far a parameter is from where it was; writes to `before`."""
-    if before.dtype not in (torch.float32, torch.float64):
-        before = before.float()
-    return float(torch.linalg.vector_norm(before.sub_(parameter), dtype=irregular_dtype(before.device)))
+    """How far a parameter is from where it was, in float64; piece by piece, so that no wide copy leaves the cache."""
+    wide = irregular_dtype(before.device)
+    pieces = zip(parameter.detach().reshape(-1).split(PIECE), before.reshape(-1).split(PIECE), strict=True)
+    squares = [(now.to(wide) - was).square_().sum() for now, was in pieces]
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
 
 def _leave_what_holds(projector: Projector, parameters: Parameters, before: Mapping[str, Tensor]) -> None:

@@ -23,7 +23,7 @@ def fix(w: Expression, where: Any = None, value: Any = 0) -> Constraint:
 
     A mask with fewer axes than `w` is about its first axes, as in NumPy's indexing, or about its last ones, as in
     broadcasting: whichever fit. `value` is a number, one for each chosen entry, or an array that broadcasts to `w`.
-    Errors: `ShapeError` for a mask or a value that fits both ways, or neither.
+    Errors: `ShapeError` for a mask or a value that fits both ways, or neither, and for a mask of numbers.
     """
     w = checked("fix", w)
     constant = right_hand_side(value)
@@ -104,6 +104,11 @@ def _index(w: Expression, where: Any) -> Any:
         mask = read_array(where)[0]
     except ConstantError:
         return where  # which the index then says
+    if mask.dtype.kind in "iu" and mask.size > 2 and mask.min() >= 0 and mask.max() <= 1 and _fits(mask.shape, w.shape):
+        raise ShapeError(
+            f"where holds the numbers 0 and 1 in the shape {mask.shape}, as a mask of ({w}) would, and numbers are "
+            f"positions: entries 0 and 1 again and again. Give a mask of booleans, mask.astype(bool) or mask.bool()."
+        )
     if mask.dtype.kind != "b" or not mask.ndim or mask.shape == w.shape:
         return where
     first, last = w.shape[: mask.ndim] == mask.shape, _fits(mask.shape, w.shape)
