@@ -125,7 +125,8 @@ def test_muon_for_matrices_and_adamw_for_the_rest() -> None:
             one.step()
             schedule.step()
     assert gap(net.flat()) < FEASIBLE
-    assert away(net, OPTIMUM) < 1e-6
+    # Muon steps by its rate however small the gradient is; in the last tenth of the steps that is below this.
+    assert away(net, OPTIMUM) < 0.05 * np.sin(np.pi / 20) ** 4
 
 
 @pytest.mark.parametrize(
