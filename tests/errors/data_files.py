@@ -65,12 +65,27 @@ def data_without_features(folder: Path) -> None:
 
 @case(DataError, "Features that are text or dates.", "Write categories as zeros and ones.")
 def features_that_are_text(folder: Path) -> None:
-    load(folder, f"length,width,kind\nlong,1,owl\n{ROWS}")
+    load(folder, "length,width,kind\nlong,1,owl\nshort,2,cat\n")
 
 
 @case(DataError, "Gaps in the table.", "Fill them in, or remove the rows.")
 def data_with_gaps(folder: Path) -> None:
     load(folder, f"length,width,kind\n,1,owl\n{ROWS}")
+
+
+@case(DataError, "A missing value that is written as a word.", "Fill it in, or remove the row.")
+def a_missing_value_in_words(folder: Path) -> None:
+    load(folder, f"length,width,kind\nnan,1,owl\n{ROWS}")
+
+
+@case(DataError, "A word among numbers.", "Mend the cell, or remove the row.")
+def a_word_among_numbers(folder: Path) -> None:
+    load(folder, f"length,width,kind\nfoo,1,owl\n{ROWS}")
+
+
+@case(DataError, "Numbers that are written as text is.", "Remove spaces and signs.")
+def numbers_with_spaces(folder: Path) -> None:
+    load(folder, "length,width,kind\n 1,1,owl\n 2,1,cat\n")
 
 
 @case(DataError, "A target of dates or lists.", "Write numbers, text or truth values.")

@@ -64,7 +64,8 @@ def test_a_column_that_is_not_there_is_named_with_its_neighbours(tmp_path: Path)
 @pytest.mark.parametrize(("gap", "shown"), [(None, "1 value"), (float("nan"), "1 value"), (float("inf"), "1 value")])
 def test_gaps_are_told_by_column_count_and_first_row(tmp_path: Path, kind: str, gap: float | None, shown: str) -> None:
     told = refusal(write(tmp_path, COLUMNS | {"b": [0.5, gap, 2.0]}, kind))
-    assert f"has {shown} missing, NaN or infinite in column 'b', the first in row 2 (the header not counted)" in told
+    place = "row 2, the header not counted" if kind == "parquet" else "line 3"
+    assert f"has {shown} missing, NaN or infinite in column 'b', the first in {place}." in told
 
 
 def test_gaps_in_the_target_are_told_too(tmp_path: Path) -> None:
@@ -72,8 +73,73 @@ def test_gaps_in_the_target_are_told_too(tmp_path: Path) -> None:
     assert "2 values missing, NaN or infinite in column 'y', the first in row 2" in told
 
 
+STRAY = "has 1 value of 3 that is not a number in column 'b', the first in line 3 ('foo')."
+
+
+def csv_of(folder: Path, text: str) -> Path:
+    (folder / "t.csv").write_text(text)
+    return folder / "t.csv"
+
+
+@pytest.mark.parametrize("column", ["a", "y"])
+@pytest.mark.parametrize(
+    "word", ["nan", "NaN", "NAN", "-nan", "NA", "N/A", "null", "None", "?", "inf", "Infinity", " nan"]
+)
+@pytest.mark.parametrize("others", [("1.5", "2"), ("1", "2"), ("true", "False")])
+def test_a_missing_value_is_one_however_it_is_written(
+    tmp_path: Path, column: str, word: str, others: tuple[str, str]
+) -> None:
+    cells = (others[0], word, others[1])
+    rows = [f"{k},{cell}" if column == "y" else f"{cell},{k}" for k, cell in enumerate(cells)]
+    told = refusal(csv_of(tmp_path, "a,y\n" + "\n".join(rows) + "\n"))
+    assert f"t.csv has 1 value missing, NaN or infinite in column {column!r}, the first in line 3" in told
+    assert told.endswith("Fill them in or remove the rows.")
+
+
+def test_a_missing_value_in_a_target_of_classes_is_no_class(tmp_path: Path) -> None:
+    path = csv_of(tmp_path, "a,y\n1,2\n2,nan\n3,4\n")
+    with pytest.raises(DataError, match=r"missing, NaN or infinite in column 'y', the first in line 3 \('nan'\)"):
+        read_examples(path, "y", classes=True)
+    assert "in column 'y', the first in line 4 ('nan')" in refusal(csv_of(tmp_path, "a,y\n1,owl\n2,cat\n3,nan\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1,1.5,2\n1,foo,3\n1,2,2\n", f"t.csv {STRAY} Write a number there, or remove the rows."),
+        ("1,1.5,2\n1,foo,3\n1,nan,2\n", f"t.csv {STRAY} Write a number there, or remove the rows."),
+        ("1,1.5,2\n1,true,3\n1,2,2\n", f"t.csv {STRAY.replace('foo', 'true')}"),
+        (
+            "1,true,2\n1,maybe,3\n",
+            "1 value of 2 that is not true or false in column 'b', the first in line 3 ('maybe')",
+        ),
+        ('"1","1.5","2\n3"\n1,foo,3\n1,2,2\n', "in column 'b', the first in line 4 ('foo')"),
+        ("1, 1.5,2\n1, 2,3\n", "numbers with spaces or a + around them in column 'b', the first in line 2 (' 1.5')"),
+    ],
+)
+def test_a_word_among_numbers_is_told_by_its_line(tmp_path: Path, text: str, told: str) -> None:
+    assert told in refusal(csv_of(tmp_path, f"a,b,y\n{text}"))
+
+
+def test_empty_lines_are_counted(tmp_path: Path) -> None:
+    told = refusal(csv_of(tmp_path, "\n\na,b,y\n1,1.5,2\n\n1,foo,3\n1,bar,3\n"))
+    assert "has 2 values of 4 that are not a number in column 'b', the first in line 6 ('foo')" in told
+
+
+def test_words_among_numbers_of_a_target_need_a_word_that_they_are_classes(tmp_path: Path) -> None:
+    told = refusal(csv_of(tmp_path, "a,b\n1,1.5\n1,foo\n1,2\n"), "b")
+    assert STRAY in told
+    assert told.endswith('Where the words are classes, say task = "classification" in [data].')
+
+
+def test_words_that_are_said_to_be_classes_are(tmp_path: Path) -> None:
+    path = csv_of(tmp_path, "a,y\n1,1.5\n2,foo\n3,2\n")
+    assert read_examples(path, "y", classes=True).target.tolist() == ["1.5", "foo", "2"]
+    assert read_examples(csv_of(tmp_path, "a,y\n1,none\n2,NA\n"), "y").target.tolist() == ["none", "NA"]
+
+
 def test_features_of_text_are_named_with_a_way_out(tmp_path: Path) -> None:
-    told = refusal(write(tmp_path, {"name": ["x", "z"], "other": ["1", "q"], "n": [1, 2], "y": [1, 2]}))
+    told = refusal(write(tmp_path, {"name": ["x", "z"], "other": ["p", "q"], "n": [1, 2], "y": [1, 2]}))
     assert "features that are not numbers: name, other; 'name' is String (such as 'x')" in told
     assert "Remove the columns, or write each category as a column of zeros and ones." in told
 
@@ -130,7 +196,7 @@ def test_a_panic_of_the_reader_is_an_error(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("column", ["a", "y"])
 def test_numbers_whose_squares_leave_float64_are_named(tmp_path: Path, column: str) -> None:
     told = refusal(write(tmp_path, {"a": [1.0, 2.0], "y": [1.0, 2.0], column: [1e140, -1e141]}))
-    assert f"has numbers beyond 1e+140 in column '{column}', the first in row 2, whose squares leave" in told
+    assert f"has numbers beyond 1e+140 in column '{column}', the first in line 3, whose squares leave" in told
 
 
 @pytest.mark.skipif(not hasattr(pl, "UInt128"), reason="this polars refuses numbers of more than 64 bits")

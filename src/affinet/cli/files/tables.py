@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
+from affinet.cli.files.cells import refuse_gaps, refuse_stray_words
 from affinet.cli.files.parquet import read_parquet
-from affinet.cli.words import counted, did_you_mean, listed, one_paragraph
+from affinet.cli.words import did_you_mean, listed, one_paragraph
 from affinet.errors import DataError
-from affinet.language.malformed import LARGEST
 from affinet.system.files import MISSING, unreadable
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -37,11 +37,12 @@ class Examples:
     kind: str
 
 
-def read_examples(path: Path, target: str) -> Examples:
+def read_examples(path: Path, target: str, *, classes: bool = False) -> Examples:
     """The examples in the table `path`, whose column `target` is to be predicted from all others.
 
-    Raises DataError: no such file, malformed, no rows, no such column, no features, features that are text, missing or
-    infinite values.
+    `classes` says that words in the target are classes even where its other values are numbers. Raises DataError: no
+    such file, malformed, no rows, no such column, no features, features that are text, missing or infinite values, a
+    word among the numbers of a column.
     """
     frame = _read(path)
     if target not in frame.columns:
@@ -50,9 +51,12 @@ def read_examples(path: Path, target: str) -> Examples:
     features = frame.drop(target)
     if features.width == 0:
         raise DataError(f"{path} has no column besides the target {target!r}; add the features to predict it from.")
+    for name in features.columns:
+        refuse_stray_words(path, features[name])
+    refuse_stray_words(path, frame[target], is_target=True, classes=classes)
     _refuse_other_types(path, features)
     for name in frame.columns:
-        _refuse_gaps(path, frame[name])
+        refuse_gaps(path, frame[name])
     column, kind = _target(path, frame[target])
     return Examples(path.name, features.cast(pl.Float64).to_numpy(), column, target, kind)
 
@@ -94,24 +98,6 @@ def _refuse_other_types(path: Path, features: pl.DataFrame) -> None:
         f"{path} has features that are not numbers: {listed(others)}; {name!r} is {features[name].dtype}{shown}. "
         f"Remove the columns, or write each category as a column of zeros and ones."
     )
-
-
-def _refuse_gaps(path: Path, column: pl.Series) -> None:
-    bad = column.is_null()
-    if column.dtype.is_float():
-        bad = bad | ~column.is_finite().fill_null(False)
-    if bad.any():
-        row = int(bad.arg_true()[0]) + 1
-        raise DataError(
-            f"{path} has {counted(int(bad.sum()), 'value')} missing, NaN or infinite in column {column.name!r}, the "
-            f"first in row {row} (the header not counted). Fill them in or remove the rows."
-        )
-    if column.dtype.is_float() and (large := column.abs() > LARGEST).any():
-        row = int(large.arg_true()[0]) + 1
-        raise DataError(
-            f"{path} has numbers beyond {LARGEST:g} in column {column.name!r}, the first in row {row}, whose squares "
-            f"leave the range of float64. Give them in other units."
-        )
 
 
 def _target(path: Path, column: pl.Series) -> tuple[Array, str]:

@@ -108,7 +108,7 @@ def _ready_made(source: str) -> Examples:
 
 
 def _from_file(table: DataTable, folder: Path) -> Examples:
-    return read_examples(folder / table.source, str(table.target))
+    return read_examples(folder / table.source, str(table.target), classes=table.task == "classification")
 
 
 def _task(examples: Examples, asked: Task | None) -> tuple[Task, str]:
