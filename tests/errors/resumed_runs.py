@@ -224,6 +224,15 @@ def weights_that_nothing_holds(folder: Path) -> None:
     go_on(path)
 
 
+@case(RunError, "A row of an earlier epoch was edited.", "Put the file back, or remove it.")
+def metrics_that_were_edited(folder: Path) -> None:
+    path = folder / "run"
+    run(prepared(folder), path, Watch())
+    rows = (path / "metrics.csv").read_text().splitlines(keepends=True)
+    (path / "metrics.csv").write_text("".join([rows[0], "1,0.0,0.0,0.0\n", *rows[2:]]))
+    go_on(path)
+
+
 Change = Callable[[Any], object]
 FORGED = "Another program wrote the checkpoint.", "Train anew."
 

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,75 @@ def test_what_was_taken_away_of_a_finished_run_is_made_again(
     assert "run lacks model.safetensors, plan.safetensors" in " ".join(result.stdout.split())
     assert _verdict(result.stdout) == _verdict(first.stdout)
     assert {path.name: path.read_bytes() for path in (folder / "run").iterdir()} == before
+
+
+RESULTS = ("model.safetensors", "metrics.csv", "plan.safetensors", "plan.txt")
+DAMAGE = {
+    "cut short": lambda content: content[: len(content) // 2],
+    "emptied": lambda content: b"",
+    "a bit flipped at its end": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "other content": lambda content: b"no such thing\n",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_damaged_file_of_a_finished_run_is_made_again(
+    affinet: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    job = write(folder, changed(("epochs = 3", "epochs = 1")) + SUMS)
+    first = affinet("train", job, "--out", "run")
+    before = {path.name: path.read_bytes() for path in (folder / "run").iterdir()}
+    monkeypatch.setattr(running, "train_epochs", None)
+    (folder / "run" / name).write_bytes(damage(before[name]))
+    result = affinet("train", "--resume", "run")
+    assert result.exit_code == 0, result.output
+    assert f"{name} in run is not as the run wrote it: making that again" in " ".join(result.stdout.split())
+    assert _verdict(result.stdout) == _verdict(first.stdout)
+    assert {path.name: path.read_bytes() for path in (folder / "run").iterdir()} == before
+    assert "making that again" not in affinet("train", "--resume", "run").stdout
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_damaged_file_of_a_stopped_run_is_made_again(
+    affinet: Command, folder: Path, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    job = write(folder, changed(("epochs = 3", "epochs = 2")) + SUMS)
+    assert affinet("train", job, "--out", "whole").exit_code == 0
+    stopped(affinet, job, epochs=1)
+    path = folder / "run" / name
+    path.write_bytes(damage(path.read_bytes()))
+    assert affinet("train", "--resume", "run").exit_code == 0
+    for each in RESULTS:
+        assert (folder / "run" / each).read_bytes() == (folder / "whole" / each).read_bytes(), each
+
+
+def test_the_plan_of_other_rules_is_replaced(affinet: Command, folder: Path) -> None:
+    affinet("train", write(folder, SMALL), "--out", "other")
+    affinet("train", write(folder), "--out", "run")
+    right = (folder / "run" / "plan.safetensors").read_bytes()
+    shutil.copy(folder / "other" / "plan.safetensors", folder / "run")
+    summary = json.loads((folder / "run" / "summary.json").read_text())
+    del summary["sha256"]  # as an earlier affinet wrote it
+    (folder / "run" / "summary.json").write_text(json.dumps(summary))
+    assert "plan.safetensors in run is not as the run wrote it" in affinet("train", "--resume", "run").stdout
+    assert (folder / "run" / "plan.safetensors").read_bytes() == right
+
+
+def test_rows_of_earlier_epochs_that_were_changed_are_not_made_up(affinet: Command, folder: Path) -> None:
+    affinet("train", write(folder), "--out", "run")
+    path = folder / "run" / "metrics.csv"
+    before = path.read_bytes()
+    path.write_bytes(before.replace(b"\n1,0", b"\n1,1"))
+    assert path.read_bytes() != before
+    for _ in range(2):
+        told = refused(affinet, "--resume", "run")
+        assert "run/metrics.csv is not as the run wrote it, and only its last row can be made again" in told
+        assert told.endswith("Put the file back, or remove it to go on without the rows of earlier epochs.")
+    path.unlink()
+    assert "The rows of 2 earlier epochs are missing" in affinet("train", "--resume", "run").stdout
+    path.write_bytes(before)
 
 
 def test_weights_of_a_finished_run_that_nothing_holds_are_missed(affinet: Command, folder: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from affinet.cli.jobs.job import Table
 from affinet.cli.runs.durable import write_text
@@ -32,16 +34,18 @@ class _Summary(Table):
     trivial_score: float
     with_rules: _Outcome
     without_rules: _Outcome | None
+    sha256: dict[str, str] = Field(default_factory=dict)  # runs of earlier versions did not say
 
 
-def write_summary(run: Path, summary: RunSummary) -> None:
-    """Keep `summary` in the folder of a run."""
+def write_summary(run: Path, summary: RunSummary, digests: Mapping[str, str]) -> None:
+    """Keep `summary` in the folder of a run, and the digests of its other files by their names."""
     said = _Summary(
         score_name=summary.score_name,
         test_rows=summary.test_rows,
         trivial_score=summary.trivial,
         with_rules=_said(summary.rules),
         without_rules=None if summary.plain is None else _said(summary.plain),
+        sha256=dict(digests),
     )
     write_text(run / SUMMARY, said.model_dump_json(indent=2) + "\n")
 
@@ -54,6 +58,23 @@ def read_summary(run: Path) -> RunSummary | None:
         return RunSummary(said.score_name, said.test_rows, said.trivial_score, _outcome(said.with_rules), plain)
     except (OSError, ValidationError, TypeError):
         return None
+
+
+def read_digests(run: Path) -> dict[str, str]:
+    """The digests that `write_summary` kept, none where there is nothing to read."""
+    try:
+        return _Summary.model_validate_json((run / SUMMARY).read_bytes()).sha256
+    except (OSError, ValidationError):
+        return {}
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of what a file holds; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def _said(outcome: Outcome) -> _Outcome:

@@ -28,7 +28,7 @@ def identity_of(prepared: Prepared) -> Identity:
     """The digests of a job with its files."""
     return Identity(
         job=digest_of_text(prepared.job.text),
-        plan=_digest_of_rules(prepared.plan.system),
+        plan=digest_of_rules(prepared.plan.system),
         data=_digest_of_data(prepared.data),
     )
 
@@ -54,7 +54,8 @@ def refuse_other(run: Path, was: Identity, now: Identity) -> None:
             )
 
 
-def _digest_of_rules(system: System) -> str:
+def digest_of_rules(system: System) -> str:
+    """SHA-256 of what rules say, the same for a system and for what a file keeps of it."""
     description, rows = described(system)
     digest = hashlib.sha256(json.dumps(description).encode())
     for row in rows:

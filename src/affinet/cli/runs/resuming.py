@@ -18,8 +18,10 @@ from affinet.cli.runs.runfolder import (
     METRICS,
     MODEL,
     RunFolder,
+    changed_results,
     complete_beginning,
     complete_plan,
+    keep_digests,
     last_checkpoint,
     missing_results,
 )
@@ -48,9 +50,11 @@ def resume(run: Path, given: Path | None, screen: Screen) -> None:
             summary = _finished(run, begun, _prepared(run, begun, job, given), screen)
         else:
             screen.say(f"The run in {run} is finished: {counted(job.job.train.epochs, 'epoch')}, and the comparison.")
-            if missing := missing_results(run):
-                screen.say(f"{run} lacks {listed(missing)}: making that again from the job and the checkpoint.")
-                _made_again(run, begun, _prepared(run, begun, job, given), missing, screen)
+            missing, changed = missing_results(run), changed_results(run, begun.identity.plan)
+            if missing or changed:
+                screen.say(f"{_wrong(run, missing, changed)}: making that again from the job and the checkpoint.")
+                _made_again(run, begun, _prepared(run, begun, job, given), (missing, changed), screen)
+                keep_digests(run, summary)
         Terminal(screen, summary.score_name).compare(summary)
 
 
@@ -66,21 +70,38 @@ def _finished(run: Path, begun: Begun, prepared: Prepared, screen: Screen) -> Ru
         return go_on(prepared, folder, checkpoint, Terminal(screen, prepared.data.score_name))
 
 
-def _made_again(run: Path, begun: Begun, prepared: Prepared, missing: list[str], screen: Screen) -> None:
+def _wrong(run: Path, missing: list[str], changed: list[str]) -> str:
+    """What is wrong with the files of a finished run, as the beginning of a sentence."""
+    verb = "is" if len(changed) == 1 else "are"
+    facts = [f"{run} lacks {listed(missing)}"] if missing else []
+    if changed:
+        facts.append(f"{listed(changed)} in {run} {verb} not as the run wrote {'it' if len(changed) == 1 else 'them'}")
+    return ", and ".join(facts)
+
+
+def _made_again(
+    run: Path, begun: Begun, prepared: Prepared, wrong: tuple[list[str], list[str]], screen: Screen
+) -> None:
     """The plan follows from the rules; weights and metrics are those of the checkpoint of the last epoch."""
+    missing, changed = wrong
     complete_plan(run, prepared.plan)
-    if MODEL not in missing and METRICS not in missing:
+    if not {MODEL, METRICS} & {*missing, *changed}:
         return
     checkpoint, _ = last_checkpoint(run)
     if checkpoint is None or checkpoint.progress.epochs < prepared.job.job.train.epochs:
         raise RunError(
-            f"{run} lacks {listed(missing)}, and the checkpoint of the last epoch to make that from. Put one of them "
-            f"back, or train anew, with another --out."
+            f"{_wrong(run, missing, changed)}, and the checkpoint of the last epoch to make that from is not there. "
+            f"Put one of them back, or train anew, with another --out."
         )
     _refuse_another(run, begun, checkpoint)
     with _training(run):
         score_name = prepared.data.score_name
         made_again(prepared, RunFolder(run, score_name), checkpoint, Terminal(screen, score_name))
+    if METRICS in changed and METRICS in changed_results(run, begun.identity.plan):
+        raise RunError(
+            f"{run / METRICS} is not as the run wrote it, and only its last row can be made again from the checkpoint. "
+            f"Put the file back, or remove it to go on without the rows of earlier epochs."
+        )
 
 
 def _refuse_another(run: Path, begun: Begun, checkpoint: Checkpoint) -> None:

@@ -19,11 +19,13 @@ from affinet import Plan
 from affinet.cli.runs.begun import BEGUN, JOB, Begun, write_begun
 from affinet.cli.runs.checkpoint import Checkpoint, Damaged, read_checkpoint, write_checkpoint
 from affinet.cli.runs.durable import flush, flush_folder, put_in_place, unfinished, write_text, written_beside
-from affinet.cli.runs.finished import SUMMARY, write_summary
+from affinet.cli.runs.finished import SUMMARY, digest_of_file, read_digests, write_summary
+from affinet.cli.runs.identity import digest_of_rules
 from affinet.cli.summary import RunSummary
 from affinet.cli.trainings.training import Epoch
 from affinet.cli.words import one_paragraph
 from affinet.errors import PlanFileError, RunError
+from affinet.system.planfile import read_system
 
 MODEL, METRICS = "model.safetensors", "metrics.csv"
 PLAN, PLAN_TEXT = "plan.safetensors", "plan.txt"
@@ -79,7 +81,7 @@ class RunFolder:
         """Keep what the run came to; one checkpoint is enough then. Raises RunError where the disk refuses."""
         with self._full_disk():
             flush(self.path / METRICS)
-            write_summary(self.path, summary)
+            write_summary(self.path, summary, _digests(self.path))
             (self.path / PREVIOUS).unlink(missing_ok=True)
 
     def contents(self) -> str:
@@ -172,17 +174,59 @@ def complete_beginning(path: Path, plan: Plan, score_name: str) -> RunFolder:
 
 
 def complete_plan(path: Path, plan: Plan) -> None:
-    """Write what of the plan is missing. Raises RunError where the disk refuses."""
+    """Write the files of the plan that are missing, cannot be read, or hold another one.
+
+    Raises RunError where the disk refuses.
+    """
+    text = str(plan).rstrip("\n") + "\n"
     with _writable(path):
-        if not (path / PLAN_TEXT).exists():
-            write_text(path / PLAN_TEXT, str(plan).rstrip("\n") + "\n")
-        if not (path / PLAN).exists():
+        if not _holds_text(path / PLAN_TEXT, text):
+            write_text(path / PLAN_TEXT, text)
+        if not holds_plan(path / PLAN, digest_of_rules(plan.system)):
             plan.save(path / PLAN)
 
 
+def holds_plan(path: Path, digest: str) -> bool:
+    """Whether a plan can be read from `path`, and its rules are those of the digest."""
+    try:
+        return digest_of_rules(read_system(path)) == digest
+    except PlanFileError:
+        return False
+
+
 def missing_results(path: Path) -> list[str]:
-    """Which files of a finished run somebody took away, of those that others read."""
+    """Which files of a finished run are not there any more, of those that others read."""
     return [name for name in RESULTS if not (path / name).exists()]
+
+
+def changed_results(path: Path, plan: str) -> list[str]:
+    """Which of these files are there and hold something else than the run wrote; `plan` is the digest of its rules.
+
+    A run of an earlier version kept no digests of its files: of these only the plan can be checked.
+    """
+    kept = read_digests(path)
+    changed = {name for name in kept if name in RESULTS and digest_of_file(path / name) != kept[name]}
+    if not holds_plan(path / PLAN, plan):
+        changed.add(PLAN)
+    return [name for name in RESULTS if name in changed and (path / name).exists()]
+
+
+def keep_digests(path: Path, summary: RunSummary) -> None:
+    """Remember the files of a finished run as they are now. Raises RunError where the disk refuses."""
+    with _writable(path):
+        write_summary(path, summary, _digests(path))
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """The digests of the files that others read."""
+    return {name: digest_of_file(path / name) for name in RESULTS}
+
+
+def _holds_text(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
 
 
 def last_checkpoint(path: Path) -> tuple[Checkpoint | None, str]:
