@@ -104,6 +104,45 @@ def test_every_dtype(affinet: Command, saved: Path, dtype: torch.dtype) -> None:
     assert affinet("verify", saved / "model", saved / "plan").exit_code == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_weights_that_hold_nan_are_named(affinet: Command, saved: Path, dtype: torch.dtype) -> None:
+    state = {name: value.to(dtype) for name, value in load_file(saved / "model").items()}
+    state["a"][1, :2] = float("nan")
+    save(saved, **state)
+    result = affinet("verify", saved / "model", saved / "plan")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-2:] == [
+        "1 of 2 rules does not hold, and no distance can be given.",
+        "a holds NaN in 2 of its 6 entries. The training diverged, or the file is damaged: take weights from before.",
+    ]
+    state["b"][0] = float("-inf")
+    save(saved, **state)
+    told = affinet("verify", saved / "model", saved / "plan").stdout
+    assert "2 of 2 rules do not hold, and no distance can be given." in told
+    assert "a holds NaN in 2 of its 6 entries. b holds infinity in 1 of its 3 entries. The training" in told
+
+
+def test_nan_and_rules_that_do_not_hold_are_both_told(affinet: Command, saved: Path) -> None:
+    state = load_file(saved / "model")
+    state["a"][1, 0], state["b"][1] = float("nan"), 2
+    save(saved, **state)
+    told = affinet("verify", saved / "model", saved / "plan").stdout
+    assert "2 of 2 rules do not hold: an equation is off by more than 16 times the rounding" in told
+    assert "\na holds NaN in 1 of its 6 entries." in told
+    save(saved)
+    assert "NaN" not in affinet("verify", saved / "model", saved / "plan").stdout
+
+
+def test_nan_that_no_rule_reaches_is_named_too(affinet: Command, saved: Path) -> None:
+    w = library.weights({"a": (2, 3), "b": (3,)})
+    library.plan(w.b[0] == 2 * w.b[1]).save(saved / "plan")
+    save(saved, a=torch.full((2, 3), float("nan")), b=torch.tensor([0.5, 0.25, float("nan")]))
+    result = affinet("verify", saved / "model", saved / "plan")
+    assert result.exit_code == 0
+    assert "b holds NaN in 1 of its 3 entries." in result.stdout
+    assert "a holds" not in result.stdout
+
+
 def test_only_the_weights_of_the_rules_are_read(affinet: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(saved, embedding=torch.zeros(10))
     read: list[str] = []

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -12,11 +16,34 @@ from affinet.cli.files.modelfile import opened
 from affinet.cli.screen import Screen
 from affinet.cli.words import counted
 from affinet.language.forecast import limited
-from affinet.report.verification import Verdict, verify
+from affinet.report.verification import Verdict, Weight, verify
 from affinet.system.planfile import read_system
 
 WIDEST = 8
 """Bytes of an entry in a file of weights."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Weights as `read` gives them, and those of them with NaN or infinities, in words."""
+
+    read: Callable[[frozenset[str]], Mapping[str, Weight]]
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, names: frozenset[str]) -> Mapping[str, Weight]:
+        """These weights, looked at the first time that they are read."""
+        weights = self.read(names)
+        for name in sorted(weights.keys() - self.facts.keys()):
+            numbers = weights[name].numbers
+            counts = {"NaN": np.isnan(numbers).sum(), "infinity": np.isinf(numbers).sum()}
+            found = [f"{kind} in {count:,} of its {numbers.size:,} entries" for kind, count in counts.items() if count]
+            self.facts[name] = f"{name} holds {' and '.join(found)}." if found else ""
+        return weights
+
+    @property
+    def sentences(self) -> list[str]:
+        """One for each weight that has some."""
+        return [_plain(fact) for fact in self.facts.values() if fact]
 
 
 def verify_file(model: Path, plan: Path, screen: Screen) -> bool:
@@ -29,9 +56,14 @@ def verify_file(model: Path, plan: Path, screen: Screen) -> bool:
     with opened(model) as file:
         file.check(system.layout)
         with limited(WIDEST * system.layout.size, "Say the rule in parts."):
-            verdicts = list(verify(system, file.weights))
+            weights = Counted(file.weights)
+            verdicts = list(verify(system, weights))
     screen.show(_table(verdicts))
     screen.say(f"\n{conclusion(verdicts)}")
+    if weights.sentences:
+        screen.say(
+            f"{' '.join(weights.sentences)} The training diverged, or the file is damaged: take weights from before."
+        )
     return all(verdict.holds for verdict in verdicts)
 
 
@@ -44,11 +76,12 @@ def conclusion(verdicts: list[Verdict]) -> str:
         worst = max(verdict.roundings for verdict in verdicts)
         return f"The rules hold: no equation is off by more than {worst:.2g} times the rounding of the weights in it."
     verb = "does" if len(wrong) == 1 else "do"
-    bounds = " or ".join(f"{bound:g}" for bound in sorted({verdict.bound for verdict in wrong}))
-    return (
-        f"{len(wrong)} of {counted(len(verdicts), 'rule')} {verb} not hold: an equation is off by more than {bounds} "
-        f"times the rounding of the weights in it."
-    )
+    fact = f"{len(wrong)} of {counted(len(verdicts), 'rule')} {verb} not hold"
+    measured = [verdict for verdict in wrong if math.isfinite(verdict.largest)]
+    if not measured:
+        return f"{fact}, and no distance can be given."
+    bounds = " or ".join(f"{bound:g}" for bound in sorted({verdict.bound for verdict in measured}))
+    return f"{fact}: an equation is off by more than {bounds} times the rounding of the weights in it."
 
 
 def _table(verdicts: list[Verdict]) -> Table:
