@@ -12,7 +12,9 @@ from scipy import sparse
 from torch import Tensor
 
 import affinet
+from affinet.kernels.torch.precision import regular_dtype
 from tests.kernels.block_kinds import draw
+from tests.kernels.bounds import of_cell, of_repetition
 
 Weights = dict[str, Tensor]
 
@@ -72,10 +74,22 @@ def miss(plan: affinet.Plan, weights: Weights, dtype: torch.dtype, *, component:
     """The largest |A w − b| over `Σ|a_j w_j| + |b|` of its equation, in spacings of the dtype.
 
     For a `component` the norm of the equation times that of all entries that it hangs together with is added to that.
-    Summed in NumPy's long double: where that is no wider than float64 the sums themselves are off by some spacings.
     """
+    return float(_misses(plan, weights, dtype, component=component).max())
+
+
+def missed(plan: affinet.Plan, weights: Weights, dtype: torch.dtype) -> float:
+    """By what share of `of_cell` of its component the equation is missed that is missed most."""
     said = equations(plan)
-    flat = np.concatenate([weights[p.name].detach().double().numpy().ravel() for p in plan.parameters])
+    rows, entries = np.bincount(said.part), np.bincount(said.part_of_entry)
+    allowed = [of_cell(rows[part], entries[part]) for part in said.part]
+    return float((_misses(plan, weights, dtype, component=True) / allowed).max())
+
+
+def _misses(plan: affinet.Plan, weights: Weights, dtype: torch.dtype, *, component: bool) -> np.ndarray:
+    """For every equation, in NumPy's long double: where that is no wider than float64 it is off by some spacings."""
+    said = equations(plan)
+    flat = _flat(plan, weights)
     terms = said.values.astype(np.longdouble) * flat.astype(np.longdouble)[said.columns]
     # What is smaller than the smallest number of the dtype cannot be mended by it.
     floor = float(torch.finfo(dtype).smallest_normal) * torch.finfo(dtype).eps
@@ -85,4 +99,23 @@ def miss(plan: affinet.Plan, weights: Weights, dtype: torch.dtype, *, component:
     if component:
         largest = np.abs(flat).max(initial=0.0) or 1.0  # whose square may be no number
         size = size + said.norm * largest * np.sqrt(np.bincount(said.part_of_entry, (flat / largest) ** 2))[said.part]
-    return float((gap.clip(0) / np.where(size > 0, size, 1)).max() / torch.finfo(dtype).eps)
+    found: np.ndarray = gap.clip(0) / np.where(size > 0, size, 1) / torch.finfo(dtype).eps
+    return found
+
+
+def moved_again(plan: affinet.Plan, once: Weights, twice: Weights, condition: float = 1.0) -> float:
+    """How far a second projection moved a component, as the largest share of what `of_repetition` allows it."""
+    part = equations(plan).part_of_entry
+    dtype = max((x.dtype for x in once.values()), key=lambda dtype: torch.finfo(dtype).eps)
+    spacing = torch.finfo(dtype).eps
+    computed = torch.finfo(regular_dtype(dtype)).eps / spacing
+    before, after = (_flat(plan, weights) for weights in (once, twice))
+    step, norm = (np.sqrt(np.bincount(part, x**2)) for x in (after - before, before))
+    allowed = spacing * norm * np.array([of_repetition(n, computed, condition) for n in np.bincount(part)])
+    return float(np.divide(step, allowed, out=np.where(step > 0, np.inf, 0.0), where=allowed > 0).max(initial=0.0))
+
+
+def _flat(plan: affinet.Plan, weights: Weights) -> np.ndarray:
+    """Weights laid end to end in the order of the equations' entries."""
+    parts = [weights[p.name].detach().double().numpy().ravel() for p in plan.parameters]
+    return np.concatenate([np.zeros(0), *parts])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import sqrt
 
+import numpy as np
+
 from affinet.structure.blocks import Block, Bordered
 
 
@@ -18,6 +20,30 @@ def of_cell(equations: int, entries: int) -> float:
     same equation as the others, so that the sum of all leaves room for it.
     """
     return (1.0 + sqrt(equations)) * (1.0 + sqrt(entries)) / 2.0
+
+
+def of_equations(matrix: np.ndarray, point: np.ndarray, rhs: np.ndarray) -> np.ndarray:
+    """By how much `matrix @ point` may miss `rhs` in float64 where `point` comes from a factor of these equations.
+
+    Shapes: matrix (…, m, n), point (…, n) and rhs (…, m). That is `of_cell` spacings of Σ|a_j w_j| + |b| + ‖a‖·‖w‖.
+    """
+    size = np.einsum("...mn,...n->...m", np.abs(matrix), np.abs(point)) + np.abs(rhs)
+    size = size + np.linalg.norm(matrix, axis=-1) * np.linalg.norm(point, axis=-1)[..., None]
+    return np.asarray(of_cell(*matrix.shape[-2:]) * np.finfo(np.float64).eps * size)
+
+
+def of_repetition(entries: int, computed: float = 1.0, condition: float = 1.0) -> float:
+    """Spacings of the norm of a component of n entries by which a second projection may move it, in norm.
+
+    What the second projection takes away is what the first left across the equations, and a projector enlarges nothing:
+    u of the norm for storing; and for the sums √n u. The k-th addition to the sums of all equations rounds them by u of
+    their norm, which is at most that of the entries, since rows are orthonormal; n such errors add up like a random
+    walk, as above. The second projection rounds as much again: 2 (1 + √n) u, and u is half a spacing.
+
+    Sums in a wider dtype, whose spacing is `computed` times that of the entries, count for so much less. Equations that
+    are no orthonormal rows (Sparse, and on top of others Bordered) are solved for: by their condition number more.
+    """
+    return 1.0 + sqrt(entries) * computed * condition
 
 
 def of_border(equations: int, entries: int, block: Block, epsilon: float) -> float:

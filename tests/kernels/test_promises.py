@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from affinet.kernels.torch.compiled import choosing
-from tests.kernels.adversarial import hard, miss
+from tests.kernels.adversarial import hard, miss, moved_again
 from tests.kernels.block_kinds import KINDS, Kind, plan_of, weights
 
 PAGE = Path(__file__).parents[2] / "docs" / "numerics.md"
@@ -67,3 +67,15 @@ def test_one_pass_after_a_step_is_as_near(kind: Kind, dtype: torch.dtype) -> Non
     moved = {name: x + 1e-3 * torch.randn_like(x) for name, x in projector.project(start).items()}
     projector.project_(moved)
     assert miss(plan, moved, dtype, component=component) <= spacings[DTYPES.index(dtype)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_projecting_again_moves_by_rounding_only(kind: Kind, dtype: torch.dtype) -> None:
+    """Where entries are equal or opposite, or given, it changes no bit."""
+    plan = plan_of(kind, SIZE)
+    projector = plan.projector(weights(plan, dtype))
+    for name, given in hard(plan, dtype):
+        once = projector.project(given)
+        share = moved_again(plan, once, projector.project(once))
+        assert share <= (0.0 if kind.exact or kind.name == "fixed" else 1.0), f"{name}: {share:.3g} of what it may"
