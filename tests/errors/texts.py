@@ -125,6 +125,60 @@ def a_family_inside_an_equation() -> object:
     return affinet.parse("symmetric(out.weight) == 0", w)
 
 
+def group(text: str) -> object:
+    return affinet.parse(f"equivariant(hidden.bias, outputs={text})", w)
+
+
+@case(ParseError, "A group that has no name here.", "Take one of those listed, or write its generators.")
+def an_unknown_group_in_a_text() -> object:
+    return group("SO3(3).T(1)")
+
+
+@case(ParseError, "A group without its size.", "Write it, as in SO(3).")
+def a_group_without_its_size() -> object:
+    return group("SO.T(1)")
+
+
+@case(ParseError, "A weight or a number where a group is meant.", "Take one of those listed.")
+def no_group_in_a_text() -> object:
+    return group("hidden.bias")
+
+
+@case(ParseError, "A group in place of a space.", "Write `.T(1)` for its vectors.")
+def a_group_that_is_no_space() -> object:
+    return group("SO(3)")
+
+
+@case(ParseError, "Tensors without their axes.", "Write `.T(1)`.")
+def tensors_without_axes() -> object:
+    return group("SO(3).T")
+
+
+@case(ParseError, "A difference or a quotient of spaces.", "Write sums, products, powers and duals.")
+def a_difference_of_spaces() -> object:
+    return group("SO(3).T(1) - SO(3).T(0)")
+
+
+@case(ParseError, "A space that is larger than the weight.", "Check its tensors and copies.")
+def a_space_beyond_the_weight() -> object:
+    return group("SO(3).T(2)")
+
+
+@case(ParseError, "Too many numbers for a group.", "Write those that it takes.", foreign="(?<=SO: ).*(?=It takes)")
+def too_many_numbers_for_a_group() -> object:
+    return group("SO(3, 3).T(1)")
+
+
+@case(ParseError, "A size that is no integer.", "Write an integer.")
+def a_size_of_a_group_that_is_no_integer() -> object:
+    return group("SO(3.5).T(1)")
+
+
+@case(ParseError, "A space of a group outside of `inputs` and `outputs`, or in a list.", "Let it stand there alone.")
+def a_group_in_an_equation() -> object:
+    return affinet.parse("SO(3).T(1) == 1", w)
+
+
 @case(ParseError, "A function that the language does not have.", "Take one of those listed.")
 def an_unknown_function() -> object:
     return affinet.parse("norm(scale) == 1", w)

@@ -42,6 +42,8 @@ TEXTS = (
     "circulant(layers[0].weight)",
     "moments(layers[1].weight, 1)",
     "equivariant(layers[0].weight, inputs=[[1, 0, 3, 2]], outputs=[[1, 0, 3, 2]])",
+    "equivariant(layers[0].weight, inputs=SO(2).T(2), outputs=2 * SO(2).T(1).dual)",
+    "equivariant(hidden1.bias, outputs=D(2).T(1) @ S(2).T(1) + groups.Z(1).T(0)**2)",
     "layers[0].weight.transpose(0, 1).mT.triu(1).diagonal()[[0, 2]] == [1, 2]",
 )
 RULES = (

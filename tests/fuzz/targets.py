@@ -39,6 +39,7 @@ WORDS = (
     b".permute(1, 0)", b".reshape(", b".roll(1)", b".trace()", b".transpose(0, 1)", b".tril()", b".triu(1)",
     b"concat([", b"stack([",
     b"symmetric(", b"banded(", b"circulant(", b"equivariant(", b"fix(", b"share(", b"sum_to(", b"tie(",
+    b"SO(3)", b"Lorentz()", b"S(2)", b".T(1)", b".dual", b"groups.", b"inputs=", b"outputs=",
     b"rotations(", b"moments(", b"convolution(", b"block_diagonal(", b"where=", b"value=", b"dim=", b"==", b"@", b"...",
     b"None", b"True", b"lambda:", b"**", b"1j", b"''", b"\x00", b"\xff", b"\xef\xbb\xbf", "\u2028\u0661".encode(),
     b"\n", b"[", b"]", b"(", b")", b",", b":", b"-", b"+", b"*", b"/", b"0.1", b"1e308", b"1e-320",

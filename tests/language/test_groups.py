@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import torch
 
 import affinet
 from affinet import families, groups
-from affinet.errors import NothingToTrainWarning, RuleError, ShapeError
+from affinet.errors import NothingToTrainWarning, RuleError, ShapeError, TooLargeError
 from affinet.language.groups.elements import Generator
 from affinet.language.groups.representation import Representation, same
 from affinet.language.terms import Floats
@@ -387,3 +388,16 @@ def test_generators_are_minimal() -> None:
 def _brackets(first: Generator, second: Generator) -> float:
     a, b = (scipy.sparse.csr_array(x.matrix()).toarray() for x in (first, second))
     return float(np.abs(a @ b - b @ a).max())
+
+
+@pytest.mark.parametrize("make", [groups.SO, groups.O, groups.SL, groups.GL, groups.Sp, groups.U, groups.SU])
+def test_a_group_of_more_generators_than_memory_holds_is_refused_before_it_is_made(make: Any) -> None:
+    with pytest.raises(TooLargeError, match=r"generators of 1,000,000 × 1,000,000 would|generators of 2,000,000 × 2"):
+        make(1_000_000)
+
+
+def test_copies_are_laid_end_to_end_in_order() -> None:
+    space = groups.SO(2).T(1) + groups.SO(2).T(0)
+    turn = space.matrices[0].toarray()
+    for count in (1, 2, 3, 7):
+        np.testing.assert_array_equal((count * space).matrices[0].toarray(), np.kron(np.eye(count), turn))

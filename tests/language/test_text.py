@@ -21,14 +21,22 @@ from affinet.errors import (
     ShapeError,
     UnknownWeightError,
 )
-from affinet.language import families
+from affinet.language import families, groups
 from affinet.language.evaluation import evaluate
 from affinet.language.expression import concat, stack
+from affinet.language.group_syntax import GROUPS
 from affinet.language.syntax import FAMILIES, FUNCTIONS, METHODS, PROPERTIES
 from affinet.language.text import LONGEST, parse
 from affinet.language.weights import weights
 
-SHAPES = {"0.weight": (4, 3), "hidden.weight": (3, 3), "hidden.bias": (3,), "layers.0.weight": (2, 3, 3), "sum": (2,)}
+SHAPES = {
+    "0.weight": (4, 3),
+    "hidden.weight": (3, 3),
+    "hidden.bias": (3,),
+    "layers.0.weight": (2, 3, 3),
+    "sum": (2,),
+    "long": (4, 8),
+}
 RANDOM = np.random.default_rng(0)
 VALUES = {name: RANDOM.standard_normal(shape) for name, shape in SHAPES.items()}
 w = weights(SHAPES)
@@ -86,6 +94,24 @@ SAME: dict[str, Any] = {
     "equivariant(hidden.bias, outputs=[[[0, -1, 0], [1, 0, 0], [0, 0, 0]]], lie_algebra=True)": families.equivariant(
         B, outputs=[[[0, -1, 0], [1, 0, 0], [0, 0, 0]]], lie_algebra=True
     ),
+    "equivariant(hidden.weight, inputs=SO(3).T(1), outputs=SO(3).T(1))": families.equivariant(
+        H, groups.SO(3).T(1), groups.SO(3).T(1)
+    ),
+    "equivariant(hidden.weight, groups.D(2).T(1) + D(2).T(0), D(n=2).T(p=0, q=0) + groups.D(2).T(1))": (
+        families.equivariant(H, groups.D(2).T(1) + groups.D(2).T(0), groups.D(2).T(0) + groups.D(2).T(1))
+    ),
+    "equivariant(long[0], outputs=2 * O(2).T(1) + O(2).T(1, 1).dual)": families.equivariant(
+        w.long[0], outputs=2 * groups.O(2).T(1) + groups.O(2).T(1, 1).dual
+    ),
+    "equivariant(outputs=Lorentz().T(1) @ S(2).T(0), inputs=Lorentz().T(1) @ S(2).T(1), w=long)": families.equivariant(
+        w.long, groups.Lorentz().T(1) @ groups.S(2).T(1), groups.Lorentz().T(1) @ groups.S(2).T(0)
+    ),
+    "equivariant(long[1], outputs=(SL(1).T(0) + SL(1).T(1))**3)": families.equivariant(
+        w.long[1], outputs=(groups.SL(1).T(0) + groups.SL(1).T(1)) ** 3
+    ),
+    'equivariant(long[2], outputs=Z(2).named("this").T(1) @ Z(4).T(1))': families.equivariant(
+        w.long[2], outputs=groups.Z(2).named("this").T(1) @ groups.Z(4).T(1)
+    ),
     "tie(hidden.bias, hidden.weight[0], hidden.weight[1])": families.tie(B, H[0], H[1]),
     "fix(hidden.weight, where=(0, [1, 2]), value=[3, 4])": families.fix(H, where=(0, [1, 2]), value=[3, 4]),
     "fix(hidden.bias, [True, False, True])": families.fix(B, [True, False, True]),
@@ -104,7 +130,7 @@ def test_text_means_what_python_means(text: str) -> None:
 
 
 # Arrays, and weights whose name is no Python attribute, are said in a way that is not read.
-READABLE = [text for text, rule in SAME.items() if not re.search(r"array\(|(^|\W)\d+\.weight", rule.text)]
+READABLE = [text for text, rule in SAME.items() if not re.search(r"array\(|(^|\W)\d+\.weight|this", rule.text)]
 
 
 @pytest.mark.parametrize("text", READABLE)
@@ -154,6 +180,34 @@ MISREAD: dict[str, tuple[str, int, int]] = {
     "symmetric(symmetric(hidden.weight))": ("is a rule by itself", 1, 11),
     "symmetric()": ("symmetric: missing a required argument: 'w'", 1, 1),
     "linear([hidden.bias], [[1, 1, 1]])": ("there is no function linear", 1, 1),
+    "equivariant(hidden.bias, outputs=SU3(3).T(1))": (
+        "there is no group SU3. Did you mean SU. Groups: GL\\(n\\)",
+        1,
+        34,
+    ),
+    "equivariant(hidden.bias, outputs=so(3).T(1))": ("there is no group so. Did you mean SO.", 1, 34),
+    "equivariant(hidden.bias, outputs=open('x').T(1))": ("there is no group open", 1, 34),
+    "equivariant(hidden.bias, outputs=groups.open('x').T(1))": ("there is no group open", 1, 34),
+    "equivariant(hidden.bias, outputs=os.SO(3).T(1))": ("this is no group", 1, 34),
+    "equivariant(hidden.bias, outputs=SO(3))": ("SO\\(3\\) is a group, and .* write SO\\(3\\).T\\(1\\)", 1, 34),
+    "equivariant(hidden.bias, outputs=SO)": ("SO is a group: write SO\\(n\\)", 1, 34),
+    "equivariant(hidden.bias, outputs=SO(3).T)": ("T is a method: write .T\\(p\\)", 1, 34),
+    "equivariant(hidden.bias, outputs=SO(3).U(1))": ("this is no group", 1, 34),
+    "equivariant(hidden.bias, outputs=SO(3).T(1).size)": ("this is no group", 1, 34),
+    "equivariant(hidden.bias, outputs=SO(3).T(1) - SO(3).T(0))": ("no representation of a group: a rep", 1, 34),
+    "equivariant(hidden.bias, outputs=SO(3).T(1) * 2)": ("the number of copies, as in 3 \\* a, is an integer", 1, 34),
+    "equivariant(hidden.bias, outputs=SO(3).T(1)**0.5)": ("the power, as in a\\*\\*2, is an integer", 1, 46),
+    "equivariant(hidden.bias, outputs=SO(3.0).T(1))": ("what SO takes is an integer", 1, 37),
+    "equivariant(hidden.bias, outputs=SO(True).T(1))": ("what SO takes is an integer", 1, 37),
+    "equivariant(hidden.bias, outputs=SO(3).T(2**2))": ("what SO\\(3\\).T takes is an integer", 1, 42),
+    "equivariant(hidden.bias, outputs=SO(3, 3).T(1))": ("SO: too many positional arguments. It takes \\(n\\)", 1, 34),
+    "equivariant(hidden.bias, outputs=SO(m=3).T(1))": ("SO: missing a required argument: 'n'", 1, 34),
+    "equivariant(hidden.bias, outputs=SO(*[3]).T(1))": ("what SO takes is an integer", 1, 37),
+    "equivariant(hidden.bias, outputs=SO(3).T(64))": ("T\\(64\\) has more entries than the 3 of the longest", 1, 34),
+    "equivariant(hidden.bias, outputs=9999999999 * S(1).T(1))": ("has more entries than the 3 of", 1, 34),
+    "equivariant(hidden.bias, outputs=S(3).T(1)**9999999999)": ("has more entries than the 3 of", 1, 34),
+    "equivariant(hidden.bias, outputs=[SO(3).T(1)])": ("SO is a group: its spaces, .* without a list", 1, 35),
+    "SO(3).T(1) == hidden.bias": ("SO is a group: its spaces", 1, 1),
     "hidden.bias ** 2 == 1": ("a power is not affine in the weights", 1, 1),
     "2 ** 99999 == hidden.bias": ("a power is not affine", 1, 1),
     "hidden.bias // 2 == 1": ("`floordiv` is not part of the language", 1, 1),
@@ -295,13 +349,33 @@ def test_the_whitelist_is_what_the_documentation_lists() -> None:
         "rotations share skew sum_to symmetric tie toeplitz zero_mean"
     )
     assert " ".join(sorted(FAMILIES)) == rules
+    assert sorted(GROUPS) == ["C", "D", "GL", "Lorentz", "O", "ProperLorentz", "S", "SL", "SO", "SU", "Sp", "U", "Z"]
 
 
 WORDS = (
     "hidden bias weight layers w . [ ] ( ) == = + - * / @ ** , : 0 1 -1 2.5 1e9 None ... True sum tril reshape stack"
 )
 PIECES = st.sampled_from(
-    [*WORDS.split(), "tie", "dim=", "lambda ", "for ", " in ", "__class__", "'a'", "\n", "#", "ü", ";", ":="]
+    [
+        *WORDS.split(),
+        "tie",
+        "equivariant(hidden.weight, ",
+        "SO(3)",
+        "S(2)",
+        ".T(1)",
+        ".dual",
+        "dim=",
+        "lambda ",
+        "for ",
+        " in ",
+        "__class__",
+        "'a'",
+        "\n",
+        "#",
+        "ü",
+        ";",
+        ":=",
+    ]
 )
 
 
@@ -316,10 +390,11 @@ def test_any_text_is_a_rule_or_one_of_our_errors(text: str) -> None:
 
 
 def test_nothing_is_ever_run() -> None:
+    import affinet.language.group_syntax
     import affinet.language.syntax
     import affinet.language.text
 
-    for module in (affinet.language.text, affinet.language.syntax):
+    for module in (affinet.language.text, affinet.language.syntax, affinet.language.group_syntax):
         tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
         called = {
             node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
-from affinet.errors import AffinetError
 from affinet.language import families
 from affinet.language.expression import Constraint, Expression, concat, einsum, stack
+from affinet.language.group_syntax import GROUPS, is_representation, read_representation
+from affinet.language.misread import Misread, attempt, suggestion
 from affinet.language.weight_groups import Rules, WeightGroup, over_weights
 from affinet.language.weights import Modules, Weights, find, find_child, find_children, find_in_each
 
@@ -87,23 +87,10 @@ FAMILIES: dict[str, Callable[..., Constraint | Rules]] = {
 SUBJECTS: TypeAlias = Expression | WeightGroup | Weights | Modules
 """What arithmetic with weights in it is about; of modules it says which weights there are."""
 
+SIDES = (1, 2, "inputs", "outputs")
+"""The arguments of `equivariant` that may be representations."""
+
 _LARGEST = 2**63
-
-
-class Misread(Exception):
-    """A piece of syntax that is not in the language."""
-
-    def __init__(self, node: ast.AST, reason: str) -> None:
-        super().__init__(reason)
-        self.node, self.reason = node, reason
-
-
-class Located(Exception):
-    """An error of the language itself, and the piece of syntax that raised it."""
-
-    def __init__(self, node: ast.AST, error: AffinetError) -> None:
-        super().__init__(str(error))
-        self.node, self.error = node, error
 
 
 def read_rule(node: ast.expr, weights: Weights) -> Constraint | Rules:
@@ -131,7 +118,7 @@ def _equation(node: ast.Compare, weights: Weights) -> Constraint | Rules:
     if not isinstance(left, SUBJECTS) and not isinstance(right, SUBJECTS):
         raise Misread(node, "neither side of `==` has weights in it")
     sides = _operand(node.left, left), _operand(node.comparators[0], right)
-    rule: Constraint | Rules = _attempt(node, operator.eq, *sides)
+    rule: Constraint | Rules = attempt(node, operator.eq, *sides)
     return rule
 
 
@@ -187,18 +174,18 @@ def _name(node: ast.AST, name: str, weights: Weights) -> Any:
         return weights
     if (name in FAMILIES or name in FUNCTIONS) and name not in dir(weights):
         raise Misread(node, f"{name} is a function: write {name}(…)")
-    return _attempt(node, find, weights, name)
+    return attempt(node, find, weights, name)
 
 
 def _attribute(node: ast.Attribute, weights: Weights) -> Any:
     subject = _read(node.value, weights)
     if isinstance(subject, Weights):
-        return _attempt(node, find, subject, node.attr)
+        return attempt(node, find, subject, node.attr)
     if isinstance(subject, Modules):
-        return _attempt(node, find_in_each, subject, node.attr)
+        return attempt(node, find_in_each, subject, node.attr)
     if isinstance(subject, Expression | WeightGroup):
         if node.attr in PROPERTIES:
-            return _attempt(node, over_weights(PROPERTIES[node.attr]), subject)
+            return attempt(node, over_weights(PROPERTIES[node.attr]), subject)
         if node.attr in METHODS:
             raise Misread(node, f"{node.attr} is a method: write .{node.attr}(…)")
         raise Misread(node, _unknown_method(node.attr))
@@ -209,15 +196,15 @@ def _subscript(node: ast.Subscript, weights: Weights) -> Any:
     subject = _read(node.value, weights)
     if isinstance(subject, Weights | Modules):
         if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
-            return _attempt(node, operator.getitem, subject, node.slice.value)
+            return attempt(node, operator.getitem, subject, node.slice.value)
         key = _read(node.slice, weights)
         if isinstance(key, slice) and isinstance(subject, Weights) and _of_integers(key):
-            return _attempt(node, find_children, subject, key)
+            return attempt(node, find_children, subject, key)
         if type(key) is not int or isinstance(subject, Modules):
             raise Misread(node.slice, 'modules are indexed by a number or a name, as in layers[0] or w["0.weight"]')
-        return _attempt(node, find_child, subject, key)
+        return attempt(node, find_child, subject, key)
     if isinstance(subject, Expression | WeightGroup):
-        return _attempt(node, operator.getitem, subject, _read(node.slice, weights))
+        return attempt(node, operator.getitem, subject, _read(node.slice, weights))
     raise Misread(node, "only weights and expressions in them can be indexed")
 
 
@@ -226,17 +213,23 @@ def _call(node: ast.Call, weights: Weights) -> Any:
         name = node.func.id
         if name in FUNCTIONS:
             return _called(node, FUNCTIONS[name], [], weights)
+        if name in GROUPS:
+            raise Misread(
+                node,
+                f"{name} is a group: its spaces, such as {name}(3).T(1), stand in inputs= and outputs= of equivariant "
+                f"alone, without a list around them",
+            )
         if name in FAMILIES:
             raise Misread(node, f"{name}(…) is a rule by itself: it stands alone, without `==`")
         known = [*FUNCTIONS, *FAMILIES]
-        raise Misread(node, f"there is no function {name}.{_near(name, known)} Functions: {', '.join(known)}")
+        raise Misread(node, f"there is no function {name}.{suggestion(name, known)} Functions: {', '.join(known)}")
     if not isinstance(node.func, ast.Attribute):
         raise Misread(node, "only methods of expressions and named functions can be called")
     subject = _read(node.func.value, weights)
     if isinstance(subject, Expression | WeightGroup) and node.func.attr in METHODS:
         return _called(node, over_weights(METHODS[node.func.attr]), [subject], weights)
     if isinstance(subject, Weights | Modules):
-        _attempt(node, find if isinstance(subject, Weights) else find_in_each, subject, node.func.attr)
+        attempt(node, find if isinstance(subject, Weights) else find_in_each, subject, node.func.attr)
         raise Misread(node, "weights and modules cannot be called")
     raise Misread(node, _unknown_method(node.func.attr))
 
@@ -245,22 +238,37 @@ def _called(node: ast.Call, function: Callable[..., Any], subjects: list[Any], w
     for argument in node.args:
         if isinstance(argument, ast.Starred):
             raise Misread(argument, "a `*` before an argument is not part of the language")
-    positional = [
-        _text(argument) if function is einsum and k == 0 else _read(argument, weights)
-        for k, argument in enumerate(node.args)
-    ]
+    positional: list[Any] = []
+    for argument in node.args:
+        subject = positional[0] if positional else None
+        positional.append(_argument(function, argument, len(positional), subject, weights))
     options: dict[str, Any] = {}
-    for keyword in node.keywords:
+    for keyword in sorted(node.keywords, key=lambda one: one.arg != "w"):  # how large the others may be follows from w
         if keyword.arg is None:
             raise Misread(keyword.value, "a `**` before an argument is not part of the language")
-        options[keyword.arg] = _read(keyword.value, weights)
+        subject = positional[0] if positional else options.get("w")
+        options[keyword.arg] = _argument(function, keyword.value, keyword.arg, subject, weights)
     signature = inspect.signature(function)
     try:
         signature.bind(*subjects, *positional, **options)
     except TypeError as error:
         takes = ", ".join(list(signature.parameters)[len(subjects) :])
         raise Misread(node, f"{function.__name__}: {error}. It takes ({takes})") from None
-    return _attempt(node, function, *subjects, *positional, **options)
+    return attempt(node, function, *subjects, *positional, **options)
+
+
+def _argument(function: Callable[..., Any], node: ast.expr, place: int | str, subject: Any, weights: Weights) -> Any:
+    """An argument by its position or name: subscripts of einsum, a representation of `equivariant`, or any value."""
+    if function is einsum and place == 0:
+        return _text(node)
+    if function is families.equivariant and place in SIDES and is_representation(node):
+        return read_representation(node, _longest_axis(subject))
+    return _read(node, weights)
+
+
+def _longest_axis(subject: Any) -> int:
+    members = subject.members if isinstance(subject, WeightGroup) else [subject]
+    return max((length for one in members if isinstance(one, Expression) for length in one.shape), default=1)
 
 
 def _of_integers(key: slice) -> bool:
@@ -280,7 +288,7 @@ def _signed(node: ast.UnaryOp, weights: Weights) -> Any:
     operand = _operand(node.operand, _read(node.operand, weights))
     if isinstance(operand, list):
         raise Misread(node, "a list has no sign; write the signs inside")
-    return _attempt(node, operator.neg if isinstance(node.op, ast.USub) else operator.pos, operand)
+    return attempt(node, operator.neg if isinstance(node.op, ast.USub) else operator.pos, operand)
 
 
 def _operation(node: ast.BinOp, weights: Weights) -> Any:
@@ -301,7 +309,7 @@ def _operation(node: ast.BinOp, weights: Weights) -> Any:
 def _operate(node: ast.BinOp, left: Any, right: Any) -> Any:
     operate = OPERATORS[type(node.op)]
     if isinstance(left, SUBJECTS) or isinstance(right, SUBJECTS):
-        return _attempt(node, operate, left, right)
+        return attempt(node, operate, left, right)
     if isinstance(left, list) or isinstance(right, list) or isinstance(node.op, ast.MatMult):
         raise Misread(node, "lists are constants: they are added to, multiplied with or compared to weights only")
     try:
@@ -317,21 +325,9 @@ def _operand(node: ast.AST, value: Any) -> Any:
     raise Misread(node, "arithmetic takes weights, numbers and lists of numbers")
 
 
-def _attempt(node: ast.AST, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    try:
-        return function(*arguments, **options)
-    except AffinetError as error:
-        raise Located(node, error) from None
-
-
 def _unknown_method(name: str) -> str:
     known = [*METHODS, *PROPERTIES]
-    return f"expressions have no {name}.{_near(name, known)} They have: {', '.join(known)}"
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {near[0]}?" if near else ""
+    return f"expressions have no {name}.{suggestion(name, known)} They have: {', '.join(known)}"
 
 
 _KINDS: dict[type[ast.AST], str] = {

@@ -8,7 +8,8 @@ import warnings
 
 from affinet.errors import ParseError, RuleError
 from affinet.language.expression import Constraint
-from affinet.language.syntax import Located, Misread, read_rule
+from affinet.language.misread import Located, Misread
+from affinet.language.syntax import read_rule
 from affinet.language.weight_groups import Rules
 from affinet.language.weights import Weights
 

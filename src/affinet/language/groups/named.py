@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import ShapeError
+from affinet.language.forecast import forecast
 from affinet.language.groups.elements import LieElement, SignedPermutation
 from affinet.language.groups.representation import Group
 from affinet.language.groups.tensors import real_blocks
@@ -39,6 +40,7 @@ def GL(n: int) -> Group:
 def Sp(n: int) -> Group:
     """Symplectic maps of the 2n numbers (q, p): `MᵀJM = J` with `J = [[0, 1], [−1, 0]]` in blocks of n."""
     size = 2 * _whole("Sp", n)
+    _forecast(2 * n, size)
     simple = [_lie(size, (i, j, 1.0), (n + j, n + i, -1.0)) for a, b in pairwise(range(n)) for i, j in ((a, b), (b, a))]
     return Group(f"Sp({n})", [*simple, _lie(size, (n - 1, size - 1, 1.0)), _lie(size, (size - 1, n - 1, 1.0))])
 
@@ -92,6 +94,11 @@ def _whole(name: str, n: object) -> int:
     return n
 
 
+def _forecast(count: int, size: int) -> None:
+    """Raise TooLargeError for more sparse matrices than memory should hold: each has an integer for every row."""
+    forecast(f"{count:,} generators of {size:,} × {size:,}", count * (size + 1), item_bytes=4)
+
+
 def _lie(n: int, *places: tuple[int, int, float]) -> LieElement:
     from scipy import sparse
 
@@ -101,11 +108,13 @@ def _lie(n: int, *places: tuple[int, int, float]) -> LieElement:
 
 def _turns(n: int) -> list[LieElement]:
     """The brackets of turns in neighbouring planes are the turns in all others."""
+    _forecast(n, n)
     return [_lie(n, (i, j, -1.0), (j, i, 1.0)) for i, j in pairwise(range(n))]
 
 
 def _shears(n: int) -> list[LieElement]:
     """The brackets of shears along neighbouring axes are all matrices of trace 0."""
+    _forecast(2 * n, n)
     return [_lie(n, (i, j, 1.0)) for a, b in pairwise(range(n)) for i, j in ((a, b), (b, a))]
 
 
@@ -125,12 +134,14 @@ def _rotation(n: int) -> Any:
 
 def _complex_turns(n: int) -> list[LieElement]:
     """Turns of neighbouring numbers, and the same turns by i: their brackets are su(n)."""
+    _forecast(2 * n, 2 * n)
     real = (LieElement(real_blocks(turn.matrix)) for turn in _turns(n))
     return [*real, *(_imaginary(n, (i, j), (j, i)) for i, j in pairwise(range(n)))]
 
 
 def _imaginary(n: int, *places: tuple[int, int]) -> LieElement:
-    matrix = np.zeros((n, n), np.complex128)
-    for i, j in places:
-        matrix[i, j] = 1j
+    from scipy import sparse
+
+    rows, columns = zip(*places, strict=True)
+    matrix = sparse.csr_array((np.full(len(rows), 1j), (rows, columns)), shape=(n, n))
     return LieElement(real_blocks(matrix))
