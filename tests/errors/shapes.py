@@ -254,3 +254,10 @@ def a_squeeze_of_a_long_axis() -> object:
 @case(ShapeError, "A new axis beyond the last.", "Name a place in the result.")
 def a_new_axis_beyond_the_last() -> object:
     return W.unsqueeze(3)
+
+
+@case(
+    ShapeError, "An order that depends on how numbers lie in memory, which weights of a rule do not say.", 'Write "F".'
+)
+def an_order_of_memory() -> object:
+    return W.ravel("A")

@@ -29,6 +29,22 @@ SAME: list[Callable[[Any], Any]] = [
     lambda x: np.roll(x, 1, 0),
     lambda x: np.flip(x, 1),
     np.trace,
+    lambda x: np.trace(x, 1),
+    lambda x: np.trace(x, offset=-1),
+    lambda x: x.trace(1),
+    lambda x: x.trace(offset=-2, axis1=1, axis2=0),
+    lambda x: x.diagonal(1, axis1=1, axis2=0),
+    lambda x: x.flatten("F"),
+    lambda x: x.flatten(order="F"),
+    lambda x: x.flatten("C"),
+    lambda x: x.ravel(),
+    lambda x: x.ravel("F"),
+    lambda x: x.ravel(order="C"),
+    lambda x: x.reshape(2, 6, order="F"),
+    lambda x: x.reshape((2, 3, -1), order="F"),
+    lambda x: np.reshape(x, (6, 2), order="F"),
+    lambda x: np.ravel(x, order="F"),
+    np.ravel,
     np.transpose,
     lambda x: np.tril(x, k=1),
     lambda x: np.triu(x),
@@ -53,6 +69,55 @@ SAME_IN_TORCH: list[Callable[[Any], Any]] = [
 @pytest.mark.parametrize("function", SAME)
 def test_functions_of_numpy_mean_on_an_expression_what_they_mean_on_an_array(function: Callable[[Any], Any]) -> None:
     np.testing.assert_allclose(evaluate(function(w), {"a": NUMBERS}), function(NUMBERS))
+
+
+K = affinet.weights({"k": (2, 3, 4, 3)}).k
+KERNELS = np.arange(72.0).reshape(2, 3, 4, 3) ** 2
+OF_MORE_AXES: list[Callable[[Any], Any]] = [
+    np.trace,
+    lambda x: np.trace(x, 1),
+    lambda x: np.trace(x, axis1=1, axis2=3),
+    lambda x: np.trace(x, -1, 3, 1) if isinstance(x, np.ndarray) else x.trace(-1, 3, 1),
+    lambda x: np.linalg.trace(x) if hasattr(np.linalg, "trace") else np.trace(x, axis1=-2, axis2=-1),
+    lambda x: np.trace(x, axis1=-2, axis2=-1) if isinstance(x, np.ndarray) else x.trace(),
+    lambda x: x.flatten("F"),
+    lambda x: x.ravel("F"),
+    lambda x: x.reshape(4, 9, -1, order="F"),
+    lambda x: x.reshape(4, 18)[::2].reshape(-1, order="F"),
+    lambda x: x[0, 0, 0, 0].reshape(1, 1, order="F"),
+    lambda x: x[0, 0, 0, 0].ravel("F"),
+    lambda x: x[:0].ravel("F"),
+    lambda x: np.moveaxis(x, 0, 2).reshape(2, 12, 3, order="F") if isinstance(x, np.ndarray) else (
+        x.movedim(0, 2).reshape(2, 12, 3, order="F")
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", OF_MORE_AXES)
+def test_traces_and_orders_of_more_axes(function: Callable[[Any], Any]) -> None:
+    np.testing.assert_allclose(evaluate(function(K), {"k": KERNELS}), function(KERNELS))
+
+
+def test_column_order_of_some_axes() -> None:
+    found = evaluate(K.flatten(1, 2, order="F"), {"k": KERNELS})
+    np.testing.assert_array_equal(found, KERNELS.transpose(0, 2, 1, 3).reshape(2, 12, 3))
+
+
+@pytest.mark.parametrize("order", ["A", "K", "f", "", 1])
+def test_orders_of_memory_are_refused(order: Any) -> None:
+    for said in (lambda: w.ravel(order), lambda: w.flatten(order=order), lambda: w.reshape(12, order=order)):
+        with pytest.raises(ShapeError, match=r'and must be "C" \(row by row\) or "F" \(column by column\)'):
+            said()
+
+
+def test_what_an_order_says_is_in_the_text_of_a_rule() -> None:
+    rules = [w.flatten("F") == 0, w.ravel("F") == 0, w.reshape(6, 2, order="F") == 0, w.trace(1) == 0, w.ravel() == 0]
+    for rule in rules:
+        again = affinet.parse(rule.text, affinet.weights({"a": (3, 4)}))
+        assert again.text == rule.text  # type: ignore[union-attr]
+        expressions = (one.expression for one in (again, rule))  # type: ignore[union-attr]
+        np.testing.assert_array_equal(*(evaluate(one, {"a": NUMBERS}) for one in expressions))
+    assert rules[0].text == "a.flatten(order='F') == 0"
 
 
 @pytest.mark.parametrize("function", SAME_IN_TORCH)

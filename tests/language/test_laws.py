@@ -167,6 +167,8 @@ def of_matrices(draw: Draw, shape: Shape, a: int, k: int) -> Operation:
                     (lambda x: np.tril(x, k), lambda x: x.tril(k)),
                     (lambda x: np.triu(x, k), lambda x: x.triu(k)),
                     (lambda x: np.trace(x, axis1=-2, axis2=-1), lambda x: x.trace()),
+                    (lambda x: np.trace(x, k, a, b), lambda x: x.trace(k, a, b)),
+                    (lambda x: x.ravel("F"), lambda x: x.ravel("F")),
                     (lambda x: np.swapaxes(x, a, b), lambda x: x.transpose(a, b)),
                     (lambda x: x.T, lambda x: x.T),
                     (lambda x: np.rot90(x, k, (a, b)), lambda x: x.rot90(k, (a, b))),

@@ -112,6 +112,9 @@ SAME: dict[str, Any] = {
     'equivariant(long[2], outputs=Z(2).named("this").T(1) @ Z(4).T(1))': families.equivariant(
         w.long[2], outputs=groups.Z(2).named("this").T(1) @ groups.Z(4).T(1)
     ),
+    "hidden.weight.ravel('F')[:4] + hidden.weight.trace(1) == hidden.weight.flatten(order=\"F\")[4:8]": (
+        H.ravel("F")[:4] + H.trace(1) == H.flatten("F")[4:8]
+    ),
     "tie(hidden.bias, hidden.weight[0], hidden.weight[1])": families.tie(B, H[0], H[1]),
     "fix(hidden.weight, where=(0, [1, 2]), value=[3, 4])": families.fix(H, where=(0, [1, 2]), value=[3, 4]),
     "fix(hidden.bias, [True, False, True])": families.fix(B, [True, False, True]),
@@ -208,6 +211,7 @@ MISREAD: dict[str, tuple[str, int, int]] = {
     "equivariant(hidden.bias, outputs=S(3).T(1)**9999999999)": ("has more entries than the 3 of", 1, 34),
     "equivariant(hidden.bias, outputs=[SO(3).T(1)])": ("SO is a group: its spaces, .* without a list", 1, 35),
     "SO(3).T(1) == hidden.bias": ("SO is a group: its spaces", 1, 1),
+    "hidden.weight.sum('F') == 0": ("'F' is no number", 1, 19),
     "hidden.bias ** 2 == 1": ("a power is not affine in the weights", 1, 1),
     "2 ** 99999 == hidden.bias": ("a power is not affine", 1, 1),
     "hidden.bias // 2 == 1": ("`floordiv` is not part of the language", 1, 1),
@@ -338,8 +342,8 @@ def test_rules_are_text() -> None:
 
 def test_the_whitelist_is_what_the_documentation_lists() -> None:
     methods = (
-        "cumsum diagonal diff dot expand flatten flip mean movedim permute repeat repeat_interleave reshape roll rot90 "
-        "squeeze sum tile trace transpose tril triu unsqueeze"
+        "cumsum diagonal diff dot expand flatten flip mean movedim permute ravel repeat repeat_interleave reshape roll "
+        "rot90 squeeze sum tile trace transpose tril triu unsqueeze"
     )
     assert " ".join(sorted(METHODS)) == methods
     assert sorted(PROPERTIES) == ["T", "mT"]

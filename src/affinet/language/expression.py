@@ -27,6 +27,7 @@ from affinet.language.constants import (
 )
 from affinet.language.foreign import (
     COMPARISONS,
+    DEFAULTS,
     MIRRORED,
     OPERATORS,
     check_arguments,
@@ -34,11 +35,12 @@ from affinet.language.foreign import (
     method_of,
     missing,
     one_of,
+    unpacked,
 )
 from affinet.language.indexing import index
 from affinet.language.many import one_to_one
 from affinet.language.terms import Parameter, Term
-from affinet.language.wording import Method, Operation, Property, Wording, say
+from affinet.language.wording import Method, Operation, Property, Wording, differing, say
 
 Dims: TypeAlias = int | Sequence[int] | None
 
@@ -163,7 +165,8 @@ class Expression:
     def __array_function__(
         self, function: Callable[..., Any], types: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        return _in_place_of(function.__name__, args, kwargs)
+        inside = "linalg_" if function.__module__ == "numpy.linalg" else ""  # torch has it in its names
+        return _in_place_of(inside + function.__name__, args, kwargs)
 
     @classmethod
     def __torch_function__(
@@ -339,28 +342,38 @@ class Expression:
         wording = self._said("transpose", *dims)
         if len(dims) == 2:
             return Expression(rearranging.swap(self.affine, dims[0], dims[1], wording))
-        order = _unpacked(dims) if dims else range(self.ndim)[::-1]
+        order = unpacked(dims) if dims else range(self.ndim)[::-1]
         return Expression(rearranging.permute(self.affine, order, wording))
 
     def permute(self, *order: int | Sequence[int], dims: Sequence[int] | None = None) -> Expression:
         """The axes in the given order."""
         order = order if dims is None else (one_of("permute", order=order or None, dims=dims),)
-        return Expression(rearranging.permute(self.affine, _unpacked(order), self._said("permute", *order)))
+        return Expression(rearranging.permute(self.affine, unpacked(order), self._said("permute", *order)))
 
-    def reshape(self, *sizes: int | Sequence[int], shape: Sequence[int] | int | None = None) -> Expression:
-        """The same entries in row-major order in another shape; one size may be -1."""
+    def reshape(
+        self, *sizes: int | Sequence[int], shape: Sequence[int] | int | None = None, order: str = "C"
+    ) -> Expression:
+        """The same entries in another shape, row by row, or column by column by `order="F"`; one size may be -1."""
         sizes = sizes if shape is None else (one_of("reshape", sizes=sizes or None, shape=shape),)
-        return Expression(rearranging.reshape(self.affine, _unpacked(sizes), self._said("reshape", *sizes)))
+        wording = self._said("reshape", *sizes, **differing(order=(order, "C")))
+        return Expression(rearranging.reshape(self.affine, unpacked(sizes), wording, order))
 
-    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Expression:
-        """The axes from `start_dim` to `end_dim` made one."""
-        wording = self._said("flatten", **_other(start_dim=(start_dim, 0), end_dim=(end_dim, -1)))
-        return Expression(rearranging.flatten(self.affine, start_dim, end_dim, wording))
+    def flatten(self, start_dim: int | str = 0, end_dim: int = -1, *, order: str | None = None) -> Expression:
+        """The axes from `start_dim` to `end_dim` made one; `flatten("F")` of NumPy goes column by column."""
+        if isinstance(start_dim, str):
+            order, start_dim = one_of("flatten", order=order, start_dim=start_dim), 0
+        options = differing(start_dim=(start_dim, 0), end_dim=(end_dim, -1), order=(order or "C", "C"))
+        return Expression(rearranging.flatten(self.affine, start_dim, end_dim, self._said("flatten", **options), order))
+
+    def ravel(self, order: str = "C") -> Expression:
+        """All axes made one, row by row, or column by column by `order="F"`."""
+        wording = self._said("ravel", **differing(order=(order, "C")))
+        return Expression(rearranging.flatten(self.affine, 0, -1, wording, order))
 
     def flip(self, *axes: int | Sequence[int], dims: Dims = None, dim: Dims = None, axis: Dims = None) -> Expression:
         """The order along the given axes reversed; along all axes where none is named. All keywords mean the same."""
         given = one_of("flip", axes=axes or None, dims=dims, dim=dim, axis=axis)
-        named = _unpacked(axes) if axes else given
+        named = unpacked(axes) if axes else given
         said = axes if axes or given is None else (given,)
         return Expression(rearranging.flip(self.affine, named, self._said("flip", *said)))
 
@@ -378,17 +391,20 @@ class Expression:
         `shifts` and `dims` are torch's words for the same, `axis` is NumPy's.
         """
         shift, dim = one_of("roll", shift=shift, shifts=shifts), one_of("roll", dim=dim, dims=dims, axis=axis)
-        wording = self._said("roll", shift, **_other(dim=(dim, None)))
+        wording = self._said("roll", shift, **differing(dim=(dim, None)))
         return Expression(rearranging.roll(self.affine, shift, dim, wording))
 
-    def diagonal(self, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Expression:
+    def diagonal(
+        self, offset: int = 0, dim1: int = 0, dim2: int = 1, *, axis1: int | None = None, axis2: int | None = None
+    ) -> Expression:
         """The entries whose place on `dim2` is their place on `dim1` plus `offset`; their axis comes last."""
-        wording = self._said("diagonal", **_other(offset=(offset, 0), dim1=(dim1, 0), dim2=(dim2, 1)))
+        dim1, dim2 = dim1 if axis1 is None else axis1, dim2 if axis2 is None else axis2
+        wording = self._said("diagonal", **differing(offset=(offset, 0), dim1=(dim1, 0), dim2=(dim2, 1)))
         return Expression(rearranging.diagonal(self.affine, offset, dim1, dim2, wording))
 
     def rot90(self, k: int = 1, dims: Sequence[int] = (0, 1)) -> Expression:
         """The plane of two axes turned by `k` right angles, from the first axis towards the second."""
-        wording = self._said("rot90", **_other(k=(k, 1), dims=(dims, (0, 1))))
+        wording = self._said("rot90", **differing(k=(k, 1), dims=(dims, (0, 1))))
         return Expression(rearranging.quarter_turns(self.affine, k, dims, wording))
 
     def movedim(self, source: int | Sequence[int], destination: int | Sequence[int]) -> Expression:
@@ -411,7 +427,7 @@ class Expression:
 
     def expand(self, *sizes: int | Sequence[int], shape: Sequence[int] | None = None) -> Expression:
         """Axes of size one repeated to these sizes; -1 keeps a size, and new axes stand in front."""
-        given = one_of("expand", sizes=_unpacked(sizes) if sizes else None, shape=shape) or ()
+        given = one_of("expand", sizes=unpacked(sizes) if sizes else None, shape=shape) or ()
         return Expression(repeating.expand(self.affine, given, self._said("expand", *given)))
 
     def repeat(self, *repeats: int | Sequence[int]) -> Expression:
@@ -419,11 +435,11 @@ class Expression:
 
         NumPy's `repeat` is `repeat_interleave`, and `np.repeat(w, 2, axis=0)` means that.
         """
-        return Expression(repeating.tile(self.affine, _unpacked(repeats), self._said("repeat", *repeats)))
+        return Expression(repeating.tile(self.affine, unpacked(repeats), self._said("repeat", *repeats)))
 
     def tile(self, *repeats: int | Sequence[int], dims: Dims = None) -> Expression:
         """As `repeat`, and with fewer numbers than axes these are about the last axes."""
-        given = one_of("tile", repeats=_unpacked(repeats) if repeats else None, dims=dims)
+        given = one_of("tile", repeats=unpacked(repeats) if repeats else None, dims=dims)
         counts = tuple(given) if isinstance(given, Sequence) else (given,)
         whole = (1,) * (self.ndim - len(counts)) + counts
         return Expression(repeating.tile(self.affine, whole, self._said("tile", *counts)))
@@ -432,7 +448,7 @@ class Expression:
         """Every place along `dim` so many times in a row; without `dim` in the flattened array."""
         dim = one_of("repeat_interleave", dim=dim, axis=axis)
         said = repeats if isinstance(repeats, int) else word_of(read_array(repeats)[0])
-        wording = self._said("repeat_interleave", said, **_other(dim=(dim, None)))
+        wording = self._said("repeat_interleave", said, **differing(dim=(dim, None)))
         return Expression(repeating.repeat_each(self.affine, repeats, dim, wording))
 
     # Sums along axes
@@ -444,13 +460,13 @@ class Expression:
     def sum(self, dim: Dims = None, keepdim: bool = False, *, axis: Dims = None, keepdims: bool = False) -> Expression:
         """The sum over axes, over all without `dim`; `axis` and `keepdims` are NumPy's words for the same."""
         dim, keepdim = one_of("sum", dim=dim, axis=axis), keepdim or keepdims
-        wording = self._said("sum", **_other(dim=(dim, None), keepdim=(keepdim, False)))
+        wording = self._said("sum", **differing(dim=(dim, None), keepdim=(keepdim, False)))
         return Expression(reducing.total(self.affine, dim, keepdim, wording))
 
     def mean(self, dim: Dims = None, keepdim: bool = False, *, axis: Dims = None, keepdims: bool = False) -> Expression:
         """The mean over axes, over all without `dim`; `axis` and `keepdims` are NumPy's words for the same."""
         dim, keepdim = one_of("mean", dim=dim, axis=axis), keepdim or keepdims
-        wording = self._said("mean", **_other(dim=(dim, None), keepdim=(keepdim, False)))
+        wording = self._said("mean", **differing(dim=(dim, None), keepdim=(keepdim, False)))
         return Expression(reducing.mean(self.affine, dim, keepdim, wording))
 
     def cumsum(self, dim: int | None = None, *, axis: int | None = None) -> Expression:
@@ -465,7 +481,7 @@ class Expression:
     def diff(self, dim: int = -1, *, axis: int | None = None) -> Expression:
         """Each entry along `dim` minus the one before it."""
         dim = dim if axis is None else one_of("diff", dim=None if dim == -1 else dim, axis=axis)
-        return Expression(reducing.differences(self.affine, dim, self._said("diff", **_other(dim=(dim, -1)))))
+        return Expression(reducing.differences(self.affine, dim, self._said("diff", **differing(dim=(dim, -1)))))
 
     def tril(self, diagonal: int = 0) -> Expression:
         """What lies above the given diagonal of the last two axes set to zero."""
@@ -477,9 +493,13 @@ class Expression:
         wording = self._said("triu", *([] if type(diagonal) is int and diagonal == 0 else [diagonal]))
         return Expression(reducing.upper_triangle(self.affine, diagonal, wording))
 
-    def trace(self) -> Expression:
-        """The sum of the diagonal of the last two axes."""
-        return Expression(reducing.trace(self.affine, self._said("trace")))
+    def trace(
+        self, offset: int = 0, dim1: int = -2, dim2: int = -1, *, axis1: int | None = None, axis2: int | None = None
+    ) -> Expression:
+        """The sum of a diagonal of two axes, the last two if no others are named (of NumPy's `np.trace`: the first)."""
+        dim1, dim2 = dim1 if axis1 is None else axis1, dim2 if axis2 is None else axis2
+        wording = self._said("trace", **differing(offset=(offset, 0), dim1=(dim1, -2), dim2=(dim2, -1)))
+        return Expression(reducing.trace(self.affine, offset, dim1, dim2, wording))
 
     def _said(self, method: str, *positional: object, **options: object) -> Wording:
         return Method(self.affine.wording, method, (*(("", item) for item in positional), *options.items()))
@@ -537,7 +557,7 @@ def _in_place_of(function: str, args: Sequence[Any], options: Mapping[str, Any])
     if name in PRODUCTS and not options and len(args) == 2:
         return PRODUCTS[name](*args)
     if args and args[0] is subject:
-        found = method_of(name, args[1:], options)
+        found = method_of(name, args[1:], {**(DEFAULTS.get(function, {}) if subject.ndim > 2 else {}), **options})
         if found is not None:
             method = getattr(subject, found[0])
             check_arguments(method, subject, args[1:], found[1])
@@ -569,20 +589,6 @@ def _parts(function: str, expressions: object) -> list[Affine]:
     if isinstance(expressions, str | bytes | Mapping) or not isinstance(expressions, Iterable):
         raise ShapeError(f"{function} takes a list of expressions, {function}([a, b]), and not {expressions!r:.60}.")
     return [_affine(part) for part in expressions]
-
-
-def _unpacked(dims: Sequence[int | Sequence[int]]) -> Sequence[object]:
-    """`f(1, 2)` and `f((1, 2))` mean the same."""
-    return dims[0] if len(dims) == 1 and isinstance(dims[0], Sequence) else dims
-
-
-def _other(**options: tuple[object, object]) -> dict[str, object]:
-    """Options that differ from their default, for the wording."""
-    return {
-        name: value
-        for name, (value, default) in options.items()
-        if type(value) is not type(default) or value != default
-    }
 
 
 def _no_inequality(subject: object, operator: str) -> RuleError:

@@ -118,6 +118,7 @@ POSITIONAL |= {
     "squeeze": 1,
     "sum": 1,
     "tile": 1,
+    "trace": 1,
     "transpose": 2,
     "tril": 1,
     "triu": 1,
@@ -125,7 +126,7 @@ POSITIONAL |= {
 POSITIONAL |= {"unsqueeze": 1}
 """Functions that NumPy, torch and an expression share, and how many arguments after the array mean the same in all."""
 
-BY_NAME = ("diff", "flatten", "trace")
+BY_NAME = ("diff", "flatten")
 """Those whose arguments come in another order; with names they mean the same."""
 
 INNER = ("affine", "constant", "epsilon", "keys", "terms")
@@ -133,6 +134,9 @@ INNER = ("affine", "constant", "epsilon", "keys", "terms")
 
 RENAMED = {"axis1": "dim1", "axis2": "dim2", "keepdims": "keepdim", "size": "shape", "newshape": "shape"}
 """Words of NumPy's and torch's functions for options of the methods."""
+
+DEFAULTS = {"trace": {"axis1": 0, "axis2": 1}}
+"""What a function takes where nothing is said, and its method does not: `np.linalg.trace` does as the method."""
 
 OWN_WORDS = {
     "rot90": {"axes": "dims"},
@@ -202,3 +206,8 @@ def one_of(function: str, **words: Any) -> Any:
         said = " and ".join(f"{word}={value!r}" for word, value in given.items())
         raise ShapeError(f"{function} was given {said}, which mean the same; give one of them.")
     return next(iter(given.values()), None)
+
+
+def unpacked(dims: Sequence[int | Sequence[int]]) -> Sequence[object]:
+    """`f(1, 2)` and `f((1, 2))` mean the same."""
+    return dims[0] if len(dims) == 1 and isinstance(dims[0], Sequence) else dims

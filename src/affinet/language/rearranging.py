@@ -42,21 +42,28 @@ def swap(affine: Affine, dim0: object, dim1: object, wording: Wording) -> Affine
     return permute(affine, order, wording)
 
 
-def reshape(affine: Affine, shape: Sequence[object], wording: Wording) -> Affine:
-    """The same entries in row-major order in another shape; one size may be -1."""
+def reshape(affine: Affine, shape: Sequence[object], wording: Wording, order: object = None) -> Affine:
+    """The same entries in another shape, row by row, or with the order "F" column by column; one size may be -1."""
     target = _completed(affine, shape, wording)
+    if _by_columns(order, wording):
+        turned = reshape(permute(affine, range(len(affine.shape))[::-1], wording), target[::-1], wording)
+        return permute(turned, range(len(target))[::-1], wording)
     return transform(
         affine, target, lambda term: reshape_term(term, affine.shape, target), lambda c: c.reshape(target), wording
     )
 
 
-def flatten(affine: Affine, start_dim: object, end_dim: object, wording: Wording) -> Affine:
-    """The axes from `start_dim` to `end_dim` made one."""
+def flatten(affine: Affine, start_dim: object, end_dim: object, wording: Wording, order: object = None) -> Affine:
+    """The axes from `start_dim` to `end_dim` made one, the last of them running fastest; with "F" the first of them."""
+    columns = _by_columns(order, wording)
     if not affine.shape:
         return reshape(affine, (1,), wording)
     first, last = checked_axis(affine, start_dim, wording), checked_axis(affine, end_dim, wording)
     if first > last:
         raise ShapeError(f"in ({say(wording)}) the first axis {first} comes after the last one {last}.")
+    if columns:
+        turned = [*range(first), *range(first, last + 1)[::-1], *range(last + 1, len(affine.shape))]
+        affine = permute(affine, turned, wording)
     merged = prod(affine.shape[first : last + 1])
     return reshape(affine, (*affine.shape[:first], merged, *affine.shape[last + 1 :]), wording)
 
@@ -156,6 +163,18 @@ def difference(affine: Affine, dim: object, wording: Wording) -> tuple[Affine, A
     axis = checked_axis(affine, dim, wording)
     size = max(affine.shape[axis], 1)
     return _part(affine, axis, range(1, size)), _part(affine, axis, range(size - 1))
+
+
+def _by_columns(order: object, wording: Wording) -> bool:
+    """Whether NumPy's `order` says column by column. Errors: `ShapeError` for one that depends on memory."""
+    if order in (None, "C"):
+        return False
+    if order == "F":
+        return True
+    raise ShapeError(
+        f'in ({say(wording)}) the order of entries is {order!r:.40}, and must be "C" (row by row) or "F" (column by '
+        f"column)."
+    )
 
 
 def _completed(affine: Affine, shape: Sequence[object], wording: Wording) -> tuple[int, ...]:

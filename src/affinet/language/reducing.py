@@ -88,10 +88,10 @@ def upper_triangle(affine: Affine, offset: object, wording: Wording) -> Affine:
     return _masked(affine, _band(columns, rows, -checked_integer(offset, wording)).T, wording)
 
 
-def trace(affine: Affine, wording: Wording) -> Affine:
-    """The sum of the diagonal of the last two axes."""
+def trace(affine: Affine, offset: object, dim1: object, dim2: object, wording: Wording) -> Affine:
+    """The sum of a diagonal of two axes."""
     _last_two(affine, wording)
-    return total(diagonal(affine, 0, -2, -1, wording), -1, wording=wording)
+    return total(diagonal(affine, offset, dim1, dim2, wording), -1, wording=wording)
 
 
 def _summed_constant(affine: Affine, axes: tuple[int, ...], keepdim: bool) -> Values:

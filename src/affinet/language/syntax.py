@@ -42,6 +42,7 @@ METHODS: dict[str, Callable[..., Expression]] = {
         Expression.mean,
         Expression.movedim,
         Expression.permute,
+        Expression.ravel,
         Expression.repeat,
         Expression.repeat_interleave,
         Expression.reshape,
@@ -89,6 +90,9 @@ SUBJECTS: TypeAlias = Expression | WeightGroup | Weights | Modules
 
 SIDES = (1, 2, "inputs", "outputs")
 """The arguments of `equivariant` that may be representations."""
+
+ORDERED = ("flatten", "ravel", "reshape")
+"""Methods that take NumPy's order of entries, "C" or "F"."""
 
 _LARGEST = 2**63
 
@@ -258,9 +262,11 @@ def _called(node: ast.Call, function: Callable[..., Any], subjects: list[Any], w
 
 
 def _argument(function: Callable[..., Any], node: ast.expr, place: int | str, subject: Any, weights: Weights) -> Any:
-    """An argument by its position or name: subscripts of einsum, a representation of `equivariant`, or any value."""
+    """An argument by its position or name: any value, and of some functions a text or a representation."""
     if function is einsum and place == 0:
         return _text(node)
+    if function.__name__ in ORDERED and isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
     if function is families.equivariant and place in SIDES and is_representation(node):
         return read_representation(node, _longest_axis(subject))
     return _read(node, weights)

@@ -136,3 +136,12 @@ def _index(item: object) -> str:
     if isinstance(item, Word):
         return item.text
     return "..." if item is Ellipsis else repr(item)
+
+
+def differing(**options: tuple[object, object]) -> dict[str, object]:
+    """Options that differ from their default, of pairs of both: those that a wording shows."""
+    return {
+        name: value
+        for name, (value, default) in options.items()
+        if type(value) is not type(default) or value != default
+    }
