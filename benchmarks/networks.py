@@ -37,6 +37,21 @@ class Autoencoder(nn.Module):
         return found
 
 
+class Twins(nn.Module):
+    """Two layers of one shape that see the same input, and one that sees both."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(inputs, hidden), nn.Linear(inputs, hidden)
+        self.head = nn.Linear(2 * hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores of the classes."""
+        found: Tensor = self.head(torch.relu(torch.cat([self.first(x), self.second(x)], dim=1)))
+        return found
+
+
 class Block(nn.Module):
     """One pre-norm transformer block of GPT-2's shapes."""
 

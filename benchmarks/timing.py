@@ -160,7 +160,8 @@ def _put(tensors: dict[str, Tensor], source: dict[str, Tensor]) -> None:
 def _steps(workload: Workload, model: nn.Module, plan: affinet.Plan, setting: Setting) -> Found:
     """Whole training steps, zero_grad to step, with the rules and without, in turns, and how far rules are off at last.
 
-    Both sides own a copy of the model and an optimizer, and see the same batch.
+    The side without them keeps those of `job.beside`. Both sides own a copy of the model and an optimizer, and see the
+    same batch.
     """
     job = workload.job(1)
     assert job.batch is not None
@@ -168,6 +169,8 @@ def _steps(workload: Workload, model: nn.Module, plan: affinet.Plan, setting: Se
     ruled, stock = model, copy.deepcopy(model)
     optimizers = [torch.optim.AdamW(side.parameters(), lr=1e-3, fused=job.fused) for side in (ruled, stock)]
     handle = affinet.project(ruled, optimizers[0], plan)
+    if job.beside is not None:
+        affinet.project(stock, optimizers[1], job.beside(affinet.weights(stock)))
 
     def step(side: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad()

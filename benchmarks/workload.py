@@ -74,7 +74,8 @@ HandWritten = Callable[[Tensors], ByHand]
 class Job:
     """One training at one size. `model()` is made on torch's default device; without `batch` it is only planned.
 
-    The optimizer is AdamW, `fused` where it can be: torch's fastest makes the denominator of every ratio small.
+    The optimizer is AdamW, `fused` where it can be: torch's fastest makes the denominator of every ratio small. The
+    training that steps are compared with keeps the rules `beside`; where not given it keeps none.
     """
 
     model: Callable[[], nn.Module]
@@ -83,6 +84,7 @@ class Job:
     batch: Callable[[], tuple[Tensor, Tensor]] | None = None
     loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy
     fused: bool = True
+    beside: Rules | None = None
 
 
 @dataclass(frozen=True)

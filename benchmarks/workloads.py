@@ -99,6 +99,21 @@ def _transposed(shrink: int) -> Job:
     )
 
 
+def _tied_columns(shrink: int) -> Job:
+    """Two 600 × 200 layers whose rows and columns sum to zero; eight columns of the one equal those of the other."""
+    inputs, hidden = 200 // shrink, 600 // shrink
+
+    def centred(w: affinet.Weights) -> list[affinet.Constraint]:
+        return [layer.weight.sum(dim=axis) == 0 for layer in (w.first, w.second) for axis in (0, 1)]
+
+    return Job(
+        model=partial(networks.Twins, inputs, hidden, 10),
+        batch=partial(networks.labelled, 128, inputs, 10),
+        rules=lambda w: [*centred(w), w.first.weight[:, :8] == w.second.weight[:, 8:16]],
+        beside=centred,
+    )
+
+
 def _digits(shrink: int, fused: bool) -> Job:
     """64-32-10 at batch 32, with a tie of two single weights and rows that sum to one; too small to shrink."""
     return Job(
@@ -311,6 +326,12 @@ WORKLOADS = (
         "500 dense equations over 100,000 weights",
         _dense,
         (Target(Figure.STEP, 1.5), Target(Figure.PLANNING, 5.0), *BY_HAND),
+    ),
+    Workload(
+        "tied-columns",
+        "8 tied columns between two doubly centred 600 × 200 matrices; the step beside that without the tie",
+        _tied_columns,
+        (Target(Figure.STEP, 1.50), Target(Figure.PLANNING, 0.5), Target(Figure.BLOCKS, 1)),
     ),
     Workload(
         "transposed",

@@ -72,6 +72,21 @@ def _kept(w: Any, n: int) -> list[affinet.Constraint]:
     return [w.a.sum(dim=1) == 1, w.a.sum(dim=0) == 1]
 
 
+def _tied_columns(w: Any, n: int) -> list[affinet.Constraint]:
+    """A third of the columns, more than a border holds."""
+    return [*_kept_by_both(w), w.a[:, : n // 3] == w.b[:, n // 3 : 2 * (n // 3)]]
+
+
+def _columns_of_columns(w: Any, n: int) -> list[affinet.Constraint]:
+    """Dense equations about the columns of two matrices, of which one lies transposed."""
+    numbers = draw(5).standard_normal((3, n))
+    return [*_kept_by_both(w), w.a @ numbers.T == w.b.T @ numbers[:, ::-1].T]
+
+
+def _kept_by_both(w: Any) -> list[affinet.Constraint]:
+    return [weight.sum(dim=dim) == 1 for weight in (w.a, w.b) for dim in (0, 1)]
+
+
 KINDS = (
     Kind("fixed", "Fixed", lambda w, n: [w.a[:, ::2] == draw(0).standard_normal((n, (n + 1) // 2))]),
     Kind("ties", "Ties", lambda w, n: [families.share(w.a, draw(1).integers(0, n * n // 3, (n, n)))], exact=True),
@@ -103,6 +118,8 @@ KINDS = (
     Kind("wide", "Dense", _wide),
     Kind("factored", "Sparse", _component),
     Kind("iterated", "Sparse", _component, iterated=True),
+    Kind("tied columns", "Joined", _tied_columns),
+    Kind("columns of columns", "Joined", _columns_of_columns),
     Kind("bordered", "Bordered", lambda w, n: [*_kept(w, n), w.a[1, 2] == 0.3, w.a[0, :3].sum() == 0.5]),
 )
 

@@ -425,7 +425,81 @@ class Sparse:
         return low if low == high else Interval(low, high)
 
 
-Base = Slices | Product | Mirror | MirroredProduct | Pairs | Dense
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Boxes of several parameters side by side as one matrix (cells, places), and the equations of that.
+
+    Each of `members` has its loops over cells first; its places are the columns of the matrix after those of the
+    members before it. `base` is about one weight that stands for the matrix, row-major.
+    """
+
+    members: tuple[View, ...]
+    cells: int
+    base: Slices | Product
+
+    @property
+    def rules(self) -> tuple[int, ...]:
+        return self.base.rules
+
+    @property
+    def size(self) -> int:
+        return self.base.size
+
+    @property
+    def rank(self) -> int:
+        return self.base.rank
+
+    @property
+    def condition(self) -> float:
+        return self.base.condition
+
+    @property
+    def parts(self) -> tuple[Slices, ...]:
+        """All sets of slices of the matrix."""
+        return (self.base,) if isinstance(self.base, Slices) else self.base.slices
+
+    @property
+    def matrix(self) -> Parameter:
+        """The weight that `base` is about."""
+        return self.within.parameter
+
+    @property
+    def within(self) -> Slices:
+        """What is said about every cell."""
+        return self.base if isinstance(self.base, Slices) else self._along((1,))
+
+    @property
+    def across(self) -> Slices | None:
+        """What is said about every column, if anything is."""
+        return None if isinstance(self.base, Slices) else self._along((0,))
+
+    def _along(self, axes: tuple[int, ...]) -> Slices:
+        assert isinstance(self.base, Product)
+        return self.base.slices[self.base.inner_dims.index(axes)]
+
+    def positions(self, at: Integers) -> list[tuple[View, Integers, Integers]]:
+        """Places of the matrix by member: the view, which of `at` it has, and their places among its entries."""
+        row, column = np.divmod(at, self.columns[-1])
+        number = np.searchsorted(np.array(self.columns[1:]), column, side="right")
+        found: list[tuple[View, Integers, Integers]] = []
+        for k, view in enumerate(self.members):
+            own = np.flatnonzero(number == k)
+            width = self.columns[k + 1] - self.columns[k]
+            found.append((view, own, row[own] * width + column[own] - self.columns[k]))
+        return found
+
+    def places(self, member: int, at: Integers) -> Integers:
+        """Places of the matrix of places among the entries of a member."""
+        row, column = np.divmod(at, self.columns[member + 1] - self.columns[member])
+        return np.asarray(row * self.columns[-1] + self.columns[member] + column)
+
+    @cached_property
+    def columns(self) -> tuple[int, ...]:
+        """The first column of the matrix that each member has, and how many columns there are in all."""
+        return tuple(int(first) for first in np.cumsum([0, *(view.size // self.cells for view in self.members)]))
+
+
+Base = Slices | Product | Mirror | MirroredProduct | Pairs | Dense | Joined
 
 
 @dataclass(frozen=True, eq=False)
@@ -464,4 +538,4 @@ class Bordered:
         return sum(base.rank for base in self.bases) + int(self.factor.shape[1])
 
 
-Block = Slices | Product | Mirror | MirroredProduct | Pairs | Fixed | Ties | Dense | Sparse | Bordered
+Block = Slices | Product | Mirror | MirroredProduct | Pairs | Fixed | Ties | Dense | Sparse | Bordered | Joined

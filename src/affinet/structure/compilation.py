@@ -28,21 +28,24 @@ ONE_BY_ONE = 65_536
 makes the plan of a small rule the same however it was said. Larger ones are read from their terms."""
 
 
-def compile_blocks(system: System, *, one_by_one: int = ONE_BY_ONE, fixed_from: int = MOST_EXTRA) -> tuple[Block, ...]:
+def compile_blocks(
+    system: System, *, one_by_one: int = ONE_BY_ONE, fixed_from: int = MOST_EXTRA, most_extra: int = MOST_EXTRA
+) -> tuple[Block, ...]:
     """Blocks that together hold every equation of the system. Raises Contradiction and TooLargeError.
 
     Rules of more than `one_by_one` pairs are read from their terms. Those that fix more than `fixed_from` entries are
-    substituted into the others; fewer can stand on top of regular rules, which they leave regular.
+    substituted into the others; fewer can stand on top of regular rules, which they leave regular, as up to
+    `most_extra` other equations do.
     """
     fixings, others = _read(system, one_by_one, fixed_from)
     fixed = FixedEntries(fixings, system)
     try:
-        return _blocks(fixed, others, system, one_by_one)
+        return _blocks(fixed, others, system, one_by_one, most_extra)
     except Contradiction as found:
         raise Contradiction({*found.rules, *fixed.substituted}, found.consequence) from None
 
 
-def _blocks(fixed: FixedEntries, others: Others, system: System, one_by_one: int) -> tuple[Block, ...]:
+def _blocks(fixed: FixedEntries, others: Others, system: System, one_by_one: int, most_extra: int) -> tuple[Block, ...]:
     left_of = partial(rows_without, fixed=fixed, layout=system.layout)
     left = substituted(fixed, others, system)
     lifted, rows = lift(left.rows, system.layout)
@@ -55,7 +58,9 @@ def _blocks(fixed: FixedEntries, others: Others, system: System, one_by_one: int
     regular = [Candidate(system, tuple(group), found=products.get(tuple(group))) for group in groups]
     regular += [Candidate(system, whole=block.rules, found=block) for block in dense]
     rows = concatenate([parted.rows, *clashing])
-    found = settled([*regular, *parted.candidates], rows, system, one_by_one=one_by_one, left_of=left_of)
+    found = settled(
+        [*regular, *parted.candidates], rows, system, one_by_one=one_by_one, most_extra=most_extra, left_of=left_of
+    )
     names = [rule.name for rule in system.rules]
     alone = blocks_of(found.rows, system.layout, system.tolerance, names)
     return (*(block for one in fixed.held() for block in one.blocks), *found.blocks, *alone)

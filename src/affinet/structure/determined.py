@@ -15,6 +15,7 @@ from affinet.structure.blocks import (
     Dense,
     Fixed,
     Interval,
+    Joined,
     Mirror,
     MirroredProduct,
     Pairs,
@@ -82,6 +83,8 @@ def _taken(block: Block) -> dict[str, Interval]:
             return {name: Interval(taken, taken) for name, taken in _tied(block.parts, block.classes.class_of).items()}
         case Dense():
             return _in_components(block)
+        case Joined():
+            return _side_by_side(block)
         case Bordered() if block.extra:
             least: Counter[str] = Counter()
             most: Counter[str] = Counter()
@@ -125,6 +128,21 @@ def _in_components(block: Dense) -> dict[str, Interval]:
     return found
 
 
+def _side_by_side(block: Joined) -> dict[str, Interval]:
+    """The rank less that of the equations over the columns of the other members.
+
+    Of r equations about every cell and s about every column it is `cells · r + columns · s − r · s`.
+    """
+    own = np.repeat([view.parameter.name for view in block.members], np.diff(block.columns))
+    within, across = block.within.basis, len(block.across.basis) if block.across is not None else 0
+    found = {}
+    for name in dict.fromkeys(own.tolist()):
+        alone = len(within) - int((lapack.singular_values(within[:, own != name]) > 1e-9).sum())
+        taken = (block.cells - across) * alone + across * int((own == name).sum())
+        found[name] = Interval(taken, taken)
+    return found
+
+
 def _counts(block: Block) -> list[tuple[str, int]]:
     """How many entries of each parameter the block determines."""
     if not isinstance(block, Dense):
@@ -144,6 +162,8 @@ def _entries(block: Block) -> list[tuple[str, int]]:
             return [(block.view.parameter.name, block.size)]
         case MirroredProduct():
             return [(block.mirror.view.parameter.name, block.size)]
+        case Joined():
+            return [(view.parameter.name, view.size) for view in block.members]
         case Pairs():
             return [(view.parameter.name, block.rank) for view in (block.first, block.second)]
         case Fixed():

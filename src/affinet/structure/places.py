@@ -8,7 +8,7 @@ import numpy as np
 
 from affinet.language.forecast import forecast
 from affinet.language.terms import Integers, Parameter
-from affinet.structure.blocks import Base, Dense, Mirror, MirroredProduct, Pairs, Product, Slices, View
+from affinet.structure.blocks import Base, Dense, Joined, Mirror, MirroredProduct, Pairs, Product, Slices, View
 from affinet.structure.offsets import Nest, Offsets, located, mixed_radix
 from affinet.system.layout import Layout
 
@@ -20,7 +20,7 @@ def count(base: Base) -> int:
             return base.view.size
         case Pairs():
             return 2 * base.first.size
-        case Slices() | Product() | MirroredProduct() | Dense():
+        case Slices() | Product() | MirroredProduct() | Dense() | Joined():
             return base.size
         case _:
             assert_never(base)
@@ -46,6 +46,12 @@ def places(base: Base, columns: Integers, layout: Layout) -> Integers:
             sides = [_in_view(view, columns, layout) for view in (base.first, base.second)]
             first, second = (np.where(np.isin(side, base.without), -1, side) for side in sides)
             return np.where(second >= 0, second + base.first.size, first)
+        case Joined():
+            place = np.full(len(columns), -1, np.int64)
+            for k, view in enumerate(base.members):
+                found = _in_view(view, columns, layout)
+                place = np.where(found >= 0, base.places(k, found), place)
+            return place
         case Dense():
             entries = [layout.start(part.parameter) + part.positions.astype(np.int64) for part in base.parts]
             return _searched(np.concatenate(entries), columns)
@@ -67,6 +73,8 @@ def spans(base: Base) -> list[tuple[Parameter, int, int]]:
             return [(base.view.parameter, *base.view.span)]
         case Pairs():
             return [(view.parameter, *view.span) for view in (base.first, base.second)]
+        case Joined():
+            return [(view.parameter, *view.span) for view in base.members]
         case Dense():
             return [(part.parameter, int(part.positions.min()), int(part.positions.max())) for part in base.parts]
         case _:

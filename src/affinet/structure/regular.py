@@ -127,7 +127,7 @@ def row_batch(
     first, inside = compress(inner)
     if not disjoint_sums(outer, inside):
         return None
-    return RowBatch(parameter, offset + first, outer, inside, shared(matrix), _collapsed(rhs), _collapsed(owner))
+    return RowBatch(parameter, offset + first, outer, inside, shared(matrix), collapsed(rhs), collapsed(owner))
 
 
 def shared(matrix: Floats) -> Floats:
@@ -137,7 +137,8 @@ def shared(matrix: Floats) -> Floats:
     return matrix
 
 
-def _collapsed(values: np.ndarray) -> np.ndarray:
+def collapsed(values: np.ndarray) -> np.ndarray:
+    """The same numbers, held as one row where all rows are equal."""
     if len(values) > 1 and (values.strides[0] == 0 or (values == values[:1]).all()):
         return values[:1].copy()
     return values

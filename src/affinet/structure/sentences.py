@@ -15,6 +15,7 @@ from affinet.structure.blocks import (
     Dense,
     Fixed,
     Interval,
+    Joined,
     Mirror,
     MirroredProduct,
     Pairs,
@@ -131,6 +132,8 @@ class _Tally:
             case MirroredProduct():
                 self.add(block.mirror)
                 self.add(block.product)
+            case Joined():
+                self.add(block.base)
             case Dense() | Sparse() | Bordered():
                 rank = rank_of([block])
                 self.equations = Interval(self.equations.low + rank.low, self.equations.high + rank.high)

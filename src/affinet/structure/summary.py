@@ -14,6 +14,7 @@ from affinet.structure.blocks import (
     Dense,
     Fixed,
     Interval,
+    Joined,
     Mirror,
     MirroredProduct,
     Pairs,
@@ -109,6 +110,9 @@ def describe(block: Block) -> str:
             return f"{_many(pairs, 'pair')} mirrored within {name}{opposite}{_left_out(block.without)}"
         case MirroredProduct():
             return f"{describe(block.mirror)}; {describe(block.product)}"
+        case Joined():
+            names = " and ".join(dict.fromkeys(view.parameter.name for view in block.members))
+            return f"{names} side by side: {describe(block.base)}"
         case Pairs():
             return f"{_many(block.rank, 'pair')} of {block.first.parameter.name} and {block.second.parameter.name}"
         case Fixed():
@@ -165,7 +169,7 @@ def bytes_a_step(block: Block) -> int:
     match block:
         case Slices() | Product() | Mirror() | Pairs():
             return 4 * BYTES * block.size
-        case MirroredProduct():
+        case MirroredProduct() | Joined():
             return 8 * BYTES * block.size
         case Fixed():
             # Two writes of each entry; the places twice, and values where they differ, are read.
@@ -280,6 +284,8 @@ def _ambiguous(block: Block) -> int:
             return block.ambiguous + sum(_ambiguous(base) for base in block.bases)
         case Product():
             return sum(part.ambiguous for part in block.slices)
+        case Joined():
+            return _ambiguous(block.base)
         case MirroredProduct():
             return _ambiguous(block.product)
         case _:

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass, replace
 import numpy as np
 
 from affinet.language.constraint import Constraint
-from affinet.structure.blocks import Block, Bordered, MirroredProduct, Product
+from affinet.structure.blocks import Block, Bordered, Joined, MirroredProduct, Product
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
 from affinet.structure.plan import Plan, compiled, with_warnings
@@ -67,6 +67,8 @@ def renumbered(block: Block, numbers: Mapping[int, int]) -> Block:
         return block
     if isinstance(block, Product):
         return _product(block, numbers)
+    if isinstance(block, Joined):
+        return replace(block, base=renumbered(block.base, numbers))  # type: ignore[arg-type]  # of the kind that it was
     rules = tuple(sorted(numbers[rule] for rule in block.rules))
     if isinstance(block, MirroredProduct):
         mirror = replace(block.mirror, rules=tuple(sorted(numbers[rule] for rule in block.mirror.rules)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, optim
 
 from affinet.errors import AttachError
-from affinet.structure.blocks import Bordered, MirroredProduct, Product
+from affinet.structure.blocks import Bordered, Joined, MirroredProduct, Product
 from affinet.structure.plan import Plan
 
 Group = Mapping[str, Any]
@@ -38,7 +38,10 @@ def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan)
             )
     borders = [block for block in plan.blocks if isinstance(block, Bordered)]
     bases = [base for block in plan.blocks for base in (block.bases if isinstance(block, Bordered) else (block,))]
-    inside = [block.product if isinstance(block, MirroredProduct) else block for block in bases]
+    inside = [
+        block.product if isinstance(block, MirroredProduct) else block.base if isinstance(block, Joined) else block
+        for block in bases
+    ]
     products = [block for block in inside if isinstance(block, Product)]
     if products:
         raise AttachError(

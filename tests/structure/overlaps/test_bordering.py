@@ -183,11 +183,11 @@ def test_what_contradicts_large_rules_is_named() -> None:
     assert len(total.value.rules) == 2
 
 
-def test_more_equations_than_a_border_takes_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_equations_than_a_border_takes_are_read_one_by_one() -> None:
     rules = [*BASES["rows and columns"], W.a[0, 0] == 1, W.a[1, 1] == 2]
     assert [type(block) for block in compiled(rules).blocks] == [Bordered]
-    monkeypatch.setattr("affinet.structure.overlaps.settling.MOST_EXTRA", 1)
-    many = compiled(rules)
+    system = System.of(rules)
+    many = Plan(system, compile_blocks(system, one_by_one=0, most_extra=1))
     assert Bordered not in [type(block) for block in many.blocks]
     assert many.rank == oracle_of(rules).rank
 

@@ -12,6 +12,7 @@ from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
 from affinet.kernels.torch.compiled.choosing import compiled
 from affinet.kernels.torch.components import DenseKernel
 from affinet.kernels.torch.fixed import FixedKernel
+from affinet.kernels.torch.joined import JoinedKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
@@ -23,6 +24,7 @@ from affinet.structure.blocks import (
     Bordered,
     Dense,
     Fixed,
+    Joined,
     Mirror,
     MirroredProduct,
     Pairs,
@@ -56,6 +58,8 @@ def eager(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
             return MirrorKernel(block, tensors[block.view.parameter.name])
         case MirroredProduct():
             return MirroredProductKernel(block, tensors[block.product.view.parameter.name])
+        case Joined():
+            return JoinedKernel(block, eager, tensors)
         case Pairs():
             return PairsKernel(block, tensors[block.first.parameter.name])
         case Fixed():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.compiled.crossing import Crossing
 from affinet.kernels.torch.compiled.looped import Looped
 from affinet.kernels.torch.compiled.small import Together, together
 from affinet.kernels.torch.compiled.tiles import CompiledPairs
@@ -342,7 +343,7 @@ def _project_gradient(
 
 def _settled(kernel: Kernel, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
     """Whether it was done where the entries lie, by a compiled loop or since they are of known value."""
-    return isinstance(kernel, (Looped, CompiledPairs, FixedKernel)) and kernel.settle(
+    return isinstance(kernel, (Looped, CompiledPairs, Crossing, FixedKernel)) and kernel.settle(
         tensors, affine=affine, quiet=quiet
     )
 

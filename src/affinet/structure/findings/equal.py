@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from affinet.language.terms import Integers
-from affinet.structure.blocks import Block, Bordered, Dense, Product, Slices, Sparse, Ties
+from affinet.structure.blocks import Block, Bordered, Dense, Joined, Product, Slices, Sparse, Ties
 from affinet.structure.findings.direct import Direct
 from affinet.structure.findings.looking import Group, Look
 from affinet.structure.lookup.naming import by_rules, named_columns
@@ -94,13 +95,21 @@ def _classes(block: Block, look: Look, direct: Direct | None) -> Iterator[tuple[
             columns = columns_of(block, np.arange(block.size), look.system.layout)
             yield from _of_classes(block, columns, direct.label(columns))
         case Slices():
-            yield from _copied(block, look.system.layout, direct, block.rules)
+            yield from _copied(block, partial(columns_of, block, layout=look.system.layout), direct)
         case Product():
             for part in block.slices:
-                yield from _copied(part, look.system.layout, direct, part.rules)
+                yield from _copied(part, partial(columns_of, part, layout=look.system.layout), direct)
+        case Joined():
+            for part in block.parts:
+                yield from _copied(part, partial(_columns_within, block, part, look.system.layout), direct)
         case Bordered():
             for base in block.bases:
                 yield from _classes(base, look, direct)
+
+
+def _columns_within(block: Joined, part: Slices, layout: Layout, at: Integers) -> Integers:
+    """The columns of places of slices of the matrix of a block."""
+    return columns_of(block, columns_of(part, at, Layout((block.matrix,))), layout)
 
 
 def _of_classes(
@@ -119,21 +128,22 @@ def _of_classes(
 
 
 def _copied(
-    block: Slices, layout: Layout, direct: Direct | None, rules: tuple[int, ...]
+    block: Slices, columns: Callable[[Integers], Integers], direct: Direct | None
 ) -> Iterator[tuple[Integers, str, tuple[int, ...]]]:
-    """Classes of places that are the same in every cell: those of the first cell tell whether they were tied."""
+    """Classes of places that are the same in every cell: those of the first cell tell whether they were tied.
+
+    `columns` are those of the places of the slices.
+    """
     if not len(block.copies) or block.outer.size * (len(block.copies) + 1) > MOST_COPIES:
         return
-    start = layout.start(block.parameter) + block.offset
-    cells, inner = block.outer.table(), block.inner.table()
     for root in np.unique(block.copies[:, 1]):
         own = block.copies[block.copies[:, 1] == root]
         places = np.concatenate([[root], own[:, 0]])
-        if direct is None or len(np.unique(direct.label(start + cells[0] + inner[places]))) == 1:
+        if direct is None or len(np.unique(direct.label(columns(places)))) == 1:
             continue
         how = "equal" if (own[:, 2] > 0).all() else "equal or opposite"
-        for cell in cells:
-            yield start + cell + inner[places], how, rules
+        for cell in range(block.outer.size):
+            yield columns(cell * block.inner.size + places), how, block.rules
 
 
 def _how(scale: np.ndarray, shift: np.ndarray) -> str:

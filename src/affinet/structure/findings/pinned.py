@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from affinet.language.terms import Floats, Integers
-from affinet.structure.blocks import Block, Bordered, Fixed, Product, Slices
+from affinet.structure.blocks import Block, Bordered, Fixed, Joined, Product, Slices
 from affinet.structure.entry_sets import values_of
 from affinet.structure.findings.direct import Direct
 from affinet.structure.findings.looking import Group, Look
@@ -197,6 +197,9 @@ def _known(block: Block, layout: Layout) -> tuple[Integers, Floats]:
             parts = [_in_slices(part, layout) for part in block.slices]
             columns, first = np.unique(np.concatenate([columns for columns, _ in parts]), return_index=True)
             return columns, np.concatenate([values for _, values in parts])[first]
+        case Joined():
+            places, values = _known(block.base, Layout((block.matrix,)))
+            return columns_of(block, places, layout), values
         case Bordered():
             own = _on_border(block, layout)
             parts = [own, *(_known(base, layout) for base in block.bases)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from affinet.structure.blocks import Block, Bordered, Dense, Product, Slices, Sparse, Ties
+from affinet.structure.blocks import Block, Bordered, Dense, Joined, Product, Slices, Sparse, Ties
 from affinet.structure.findings.looking import Group, Look
 from affinet.structure.findings.overlooked import Overlooked
 from affinet.structure.lookup.tracing import MOST_ENTRIES
@@ -36,6 +36,8 @@ def _may_be_near(block: Block) -> bool:
             return len(block.basis) > 1 and block.inner.size > MOST_ENTRIES
         case Product():
             return any(len(part.basis) > 1 for part in block.slices)
+        case Joined():
+            return _may_be_near(block.base)
         case Bordered():
             return any(_may_be_near(base) for base in block.bases)
         case _:

@@ -17,6 +17,7 @@ from affinet.structure.blocks import (
     Bordered,
     Dense,
     Fixed,
+    Joined,
     Mirror,
     MirroredProduct,
     Pairs,
@@ -28,6 +29,7 @@ from affinet.structure.blocks import (
     View,
 )
 from affinet.structure.entry_sets import place_in, position_at, values_at
+from affinet.structure.overlaps.equal import partners
 from affinet.structure.overlaps.gram import gram
 from affinet.structure.places import count, places, spans
 from affinet.system.layout import Layout
@@ -71,6 +73,8 @@ def freedom(block: Block, place: int) -> float | None:
             return None
         case MirroredProduct() if freedom(block.product, place) is None:
             return None
+        case Joined():
+            return freedom(block.base, place)
         case Slices() | Product() | Mirror() | MirroredProduct() | Pairs():
             return float(gram(block, _unit(place, count(block)))[0, 0])
         case _:
@@ -93,6 +97,8 @@ def known(block: Block, place: int) -> float | None:
         case MirroredProduct():
             found = known(block.product, place)
             return known(block.mirror, place) if found is None else found
+        case Joined():
+            return known(block.base, place)
         case Bordered():
             found = _of_place(block.pinned, block.values, place)
             base, within = base_of(block, place)
@@ -126,6 +132,8 @@ def class_of(block: Block, place: int, layout: Layout) -> tuple[Integers, int | 
             root, members = _copies(block.copies, inside)
             same = [cell * block.inner.size + k for k in members]
             return _columns(block, same, layout), int(columns_of(block, np.array(same[:1]), layout)[0])
+        case Product() | Joined():
+            return _columns(block, _reached(block, place), layout), None
         case Bordered():
             root, members = _copies(block.copies, place)
             if len(members) > 1:
@@ -153,6 +161,11 @@ def columns_of(block: Block, at: Integers, layout: Layout) -> Integers:
             n = block.first.size
             first, second = (_in_view(view, at % n, layout) for view in (block.first, block.second))
             return np.where(at < n, first, second)
+        case Joined():
+            columns = np.zeros(len(at), np.int64)
+            for view, which, inside in block.positions(at):
+                columns[which] = _in_view(view, inside, layout)
+            return columns
         case Fixed():
             return layout.start(block.parameter) + position_at(block.places, at)
         case Ties() | Dense() | Sparse():
@@ -187,7 +200,7 @@ def place_of(block: Block, column: int, layout: Layout) -> int:
                 before += count(base)
             place = _in_some(block.loose, column, layout)
             return before + place if place >= 0 else -1
-        case Slices() | Product() | Mirror() | MirroredProduct() | Pairs():
+        case Slices() | Product() | Mirror() | MirroredProduct() | Pairs() | Joined():
             for parameter, low, high in spans(block):
                 if low <= column - layout.start(parameter) <= high and layout.number(column) == layout.number(
                     layout.start(parameter)
@@ -239,6 +252,14 @@ def _columns(block: Block, at: Sequence[int], layout: Layout) -> Integers:
 def _copies(copies: Integers, place: int) -> tuple[int, list[int]]:
     root = next((int(r) for member, r, _ in copies if member == place), place)
     return root, [root, *(int(member) for member, r, _ in copies if r == root)]
+
+
+def _reached(block: Product | Joined, place: int) -> list[int]:
+    """The places that equal a place up to the sign, directly or through others."""
+    found = [place]
+    for one in found:
+        found += [other for other, _ in partners(block, one) if other not in found]
+    return found
 
 
 def _of_place(pinned: Integers, values: Floats, place: int) -> float | None:
@@ -296,7 +317,7 @@ def _bordered(block: Bordered, place: int) -> float | None:
     if base is None:
         move, own = block.matrix[:, [place]].toarray()[:, 0], 1.0
     else:
-        if isinstance(base, Product) and not (base.separate or base.even) and base.size > MOST_IN_FULL:
+        if freedom(base, within) is None:
             return None
         first = place - within
         part = block.matrix[:, first : first + count(base)]

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from affinet.language.terms import Floats, Integers
-from affinet.structure.blocks import Base, Dense, Mirror, MirroredProduct, Pairs, Product, Slices
+from affinet.structure.blocks import Base, Dense, Joined, Mirror, MirroredProduct, Pairs, Product, Slices
 from affinet.structure.places import count
 
 
@@ -69,7 +69,7 @@ def equal_places(bases: Sequence[Base], matrix: sparse.csr_array, rhs: Floats) -
         k = int(np.searchsorted(first, place, side="right")) - 1
         if k == len(bases):
             continue
-        for other, sign in _partners(bases[k], place - int(first[k])):
+        for other, sign in partners(bases[k], place - int(first[k])):
             image = other + int(first[k])
             waiting += [image] if image not in classes.root else []
             classes.join(image, place, sign)
@@ -90,11 +90,11 @@ def _told(classes: _Classes) -> Equal:
     return Equal(np.array(pinned, np.int64), np.array(values), np.array(copies, np.int64).reshape(-1, 3))
 
 
-def _partners(base: Base, place: int) -> list[tuple[int, float]]:
+def partners(base: Base, place: int) -> list[tuple[int, float]]:
     """Entries that a base makes equal (1) or opposite (−1) to the one at a place."""
     match base:
         case MirroredProduct():
-            return _partners(base.mirror, place)
+            return partners(base.mirror, place)
         case Mirror() if not np.any(base.shift):
             return [(int(base.images(np.array([place]))[0]), base.sign)]
         case Pairs() if abs(base.ratio) == 1.0 and not np.any(base.shift):
@@ -114,12 +114,16 @@ def _partners(base: Base, place: int) -> list[tuple[int, float]]:
                         moved[axis] = int(i)
                     found.append((_flat(tuple(moved), sizes), sign))
             return found
+        case Joined():
+            return partners(base.base, place)
         case Mirror() | Pairs() | Dense():
             return []
 
 
 def _known(base: Base, place: int) -> float | None:
     """The value that slices give to the entry at a place."""
+    if isinstance(base, Joined):
+        return _known(base.base, place)
     if isinstance(base, Slices):
         cell, within = divmod(place, base.inner.size)
         return _pinned(base, cell, within)

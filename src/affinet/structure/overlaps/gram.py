@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from affinet.language.terms import Floats, Integers
-from affinet.structure.blocks import Base, Dense, Mirror, MirroredProduct, Pairs, Product, Slices
+from affinet.structure.blocks import Base, Dense, Joined, Mirror, MirroredProduct, Pairs, Product, Slices
 from affinet.structure.overlaps.nearest import projected
 from affinet.system.distinct import ranked
 
@@ -39,6 +39,8 @@ def gram(base: Base, rows: sparse.csr_array) -> Floats:
             return gram(base.product, _halved(base.mirror, rows))
         case Pairs():
             return squared(_together(base, rows))
+        case Joined():
+            return gram(base.base, rows)
         case Dense():
             along = np.asarray(rows @ base.basis[0].T)
             return np.asarray(squared(rows) - along @ along.T)

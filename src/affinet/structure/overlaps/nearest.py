@@ -8,7 +8,7 @@ from typing import assert_never
 import numpy as np
 
 from affinet.language.terms import Floats
-from affinet.structure.blocks import Base, Dense, Mirror, MirroredProduct, Pairs, Product, Slices
+from affinet.structure.blocks import Base, Dense, Joined, Mirror, MirroredProduct, Pairs, Product, Slices
 
 
 def projected(base: Base, x: Floats, *, affine: bool) -> Floats:
@@ -25,6 +25,8 @@ def projected(base: Base, x: Floats, *, affine: bool) -> Floats:
             return _mirrored(base.mirror, _product(base.product, x, affine), affine)
         case Pairs():
             return _paired(base, x, affine)
+        case Joined():
+            return projected(base.base, x, affine=affine)
         case Dense():
             return off(x, base.basis[0], base.target if affine else None)
         case _:

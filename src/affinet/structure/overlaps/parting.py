@@ -11,6 +11,7 @@ from affinet.language.terms import Integers, Parameter
 from affinet.structure.blocks import Mirror, Pairs, View
 from affinet.structure.offsets import Nest, located, mixed_radix
 from affinet.structure.overlaps.bordering import MOST_EXTRA
+from affinet.structure.overlaps.joining import MOST_TERMS, joins
 from affinet.structure.overlaps.mirroring import mirrored_product
 from affinet.structure.reading.candidates import Candidate
 from affinet.structure.regular import RowBatch
@@ -69,6 +70,9 @@ def part(
         if joined is not None:
             candidates.append(Candidate(system, tuple(meeting), pair.rules, joined))
         elif meeting:
+            if 2 * pair.rank <= MOST_TERMS and joins(meeting, system.rows(pair.rules), system):
+                lowered.append(system.rows(pair.rules))
+                continue
             beside = sum(batch.equations for batch in meeting)
             if beside > min(MOST_EXTRA, pair.rank) or 2 * pair.rank <= one_by_one:
                 lowered.append(system.rows(pair.rules))

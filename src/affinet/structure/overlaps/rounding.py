@@ -8,7 +8,7 @@ from typing import assert_never
 import numpy as np
 
 from affinet.language.terms import Floats
-from affinet.structure.blocks import Base, Dense, Mirror, MirroredProduct, Pairs, Product, Slices
+from affinet.structure.blocks import Base, Dense, Joined, Mirror, MirroredProduct, Pairs, Product, Slices
 from affinet.system.tolerance import Tolerance
 
 
@@ -26,6 +26,8 @@ def unsure(base: Base, x: Floats, tolerance: Tolerance) -> Floats:
             return _of_product(base, x, tolerance)
         case MirroredProduct():
             return _of_product(base.product, x, tolerance)
+        case Joined():
+            return unsure(base.base, x, tolerance)
         case Dense():
             basis = base.basis[0]
             return base.condition * tolerance.rank(*basis.shape) * np.asarray(np.linalg.norm(x @ basis.T, axis=1))

@@ -12,6 +12,7 @@ from scipy.sparse import csgraph
 from affinet.language.terms import Integers
 from affinet.structure.blocks import Base, Bordered
 from affinet.structure.overlaps.bordering import MOST_EXTRA, bordered
+from affinet.structure.overlaps.joining import joined
 from affinet.structure.places import spans
 from affinet.structure.reading.candidates import Candidate
 from affinet.structure.regular import RowBatch
@@ -38,14 +39,15 @@ def settled(
     system: System,
     *,
     one_by_one: int,
+    most_extra: int = MOST_EXTRA,
     left_of: Callable[[Rows], Rows] = lambda rows: rows,
 ) -> Settled:
     """Decide on every candidate, until no equation outside of the blocks touches an entry inside.
 
-    Few cells of slices are split off. What is then still touched, together with the equations that connect it, is left
-    to these where it is small (`one_by_one` pairs), becomes the base of a border where they are few, and is split or
-    read one by one where they are many. `left_of` says what is left of such equations, of whose entries other rules fix
-    some. Raises Contradiction and TooLargeError.
+    Few cells of slices are split off. What is then still touched by equations is left to these where it is small
+    (`one_by_one` pairs). Where every cell has the same of these equations it is one block with them, and where they are
+    at most `most_extra` the base of a border; otherwise it is split or read one by one. `left_of` says what is left of
+    equations of whose entries other rules fix some. Raises Contradiction and TooLargeError.
     """
     open_ = list(candidates)
     while True:
@@ -54,11 +56,13 @@ def settled(
             rows = left_of(concatenate([rows, *lowered]))
             open_, lowered = _split_off(open_, rows, system, most=MOST_SPLIT)
         groups = _connected(open_, rows, system)
-        large = [
-            group
-            for group in groups
-            if len(group.rows) > MOST_EXTRA or sum(one.pairs for one in group.candidates) <= one_by_one
-        ]
+        small = [group for group in groups if sum(one.pairs for one in group.candidates) <= one_by_one]
+        together = _joined([group for group in groups if group not in small], rows, system, most_extra)
+        if together is not None:
+            group, one, rows = together
+            open_ = [*(other for other in open_ if not any(other is its for its in group.candidates)), one]
+            continue
+        large = [group for group in groups if group in small or len(group.rows) > most_extra]
         if not large:
             break
         given_up = [one for group in large for one in group.candidates]
@@ -74,6 +78,21 @@ def settled(
     held = [one for group in groups for one in group.candidates]
     alone = [one.block for one in open_ if not any(one is other for other in held)]
     return Settled((*alone, *borders), rows.select(np.flatnonzero(~taken)) if groups else rows)
+
+
+def _joined(
+    groups: Sequence[_Group], rows: Rows, system: System, most_extra: int
+) -> tuple[_Group, Candidate, Rows] | None:
+    """The first group that is one candidate together with its rows, that candidate, and all other rows.
+
+    Of a group with too many rows for a border, those that a border holds may be left over.
+    """
+    for group in groups:
+        most_left = most_extra if len(group.rows) > most_extra else 0
+        found = joined(group.candidates, rows.select(group.rows), system, most_left=most_left)
+        if found is not None:
+            return group, found[0], rows.select(np.setdiff1d(np.arange(rows.count), group.rows[found[1]]))
+    return None
 
 
 def _split_off(

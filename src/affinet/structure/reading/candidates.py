@@ -17,12 +17,13 @@ from affinet.system.system import System
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """Batches and whole rules that `found` says, or that are slices of their own where nothing was found yet."""
+    """Batches, whole rules and more equations that `found` says, or slices of their own where nothing was found yet."""
 
     system: System
     batches: tuple[RowBatch, ...] = ()
     whole: tuple[int, ...] = ()
     found: Base | None = None
+    extra: Rows | None = None
 
     @cached_property
     def block(self) -> Base:
@@ -41,11 +42,13 @@ class Candidate:
     def pairs(self) -> int:
         """(Equation, entry) pairs that there would be one by one."""
         spoken = sum(batch.size * len(batch.matrix) for batch in self.batches)
+        spoken += 0 if self.extra is None else len(self.extra.columns)
         return spoken + sum(self.system.rules[rule].nonzeros for rule in self.whole)
 
     def rows(self) -> Rows:
         """The same equations one by one. Raises TooLargeError."""
         said = [self.system.rows(self.whole)] if self.whole else []
+        said += [] if self.extra is None else [self.extra]
         return concatenate([*said, *(batch.rows(self.system.layout) for batch in self.batches)])
 
     def hit(self, columns: Integers) -> Integers:

@@ -13,7 +13,7 @@ from affinet.kernels.torch.bases.folding import Folded
 from affinet.kernels.torch.bases.tied import Spread, paired
 from affinet.kernels.torch.bases.transform import Transform, eliminated, indices, orthonormal
 from affinet.language.terms import Integers
-from affinet.structure.blocks import Mirror, MirroredProduct, Product, Slices
+from affinet.structure.blocks import Joined, Mirror, MirroredProduct, Product, Slices
 from affinet.structure.offsets import Dim, Nest
 
 Group = tuple[int, ...]
@@ -114,6 +114,32 @@ class _Finish:
     def finished(self, x: Tensor) -> Tensor:
         """The middle axis with these places set."""
         return x.index_select(1, self._source.index(x)) * self._signs.like(x)[None, :, None]
+
+
+class JoinedBasis:
+    """The basis of a matrix, of which each member has some columns."""
+
+    def __init__(self, block: Joined, matrix: Basis) -> None:
+        self._matrix, self.free = matrix, matrix.free
+        self.places = tuple(
+            Place.of(view.parameter.name, view.offset + Nest(view.dims).table(), view.parameter.size)
+            for view in block.members
+        )
+        self._cells = block.cells
+        self._widths = [view.size // block.cells for view in block.members]
+
+    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
+        (flat,) = self._matrix.linear(v)
+        return tuple(part.reshape(-1) for part in flat.view(self._cells, -1).split(self._widths, dim=1))
+
+    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        return self._matrix.adjoint((self._side_by_side(gradients),))
+
+    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
+        return self._matrix.picked((self._side_by_side(entries),))
+
+    def _side_by_side(self, parts: tuple[Tensor, ...]) -> Tensor:
+        return torch.cat([part.view(self._cells, -1) for part in parts], dim=1).view(-1)
 
 
 def slices(block: Slices, kind: Kind) -> Basis:

@@ -10,7 +10,7 @@ from torch import Tensor
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Basis, Kind
 from affinet.kernels.torch.bases.bordered import BorderedBasis
-from affinet.kernels.torch.bases.boxes import mirrored_product, product, slices
+from affinet.kernels.torch.bases.boxes import JoinedBasis, mirrored_product, product, slices
 from affinet.kernels.torch.bases.components import ComponentsBasis
 from affinet.kernels.torch.bases.overlapping import overlapping_sums
 from affinet.kernels.torch.bases.tangents import MOST_ENTRIES, from_tangents
@@ -21,6 +21,7 @@ from affinet.structure.blocks import (
     Bordered,
     Dense,
     Fixed,
+    Joined,
     Mirror,
     MirroredProduct,
     Pairs,
@@ -50,6 +51,8 @@ def basis_of(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]
             return mirrored_product(block)
         case MirroredProduct():
             return _without_structure(block, kind, plan, tensors)
+        case Joined():
+            return JoinedBasis(block, basis_of(block.base, kind, plan, tensors))
         case Pairs():
             return PairsBasis(block, kind)
         case Fixed():

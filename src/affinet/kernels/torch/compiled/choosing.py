@@ -14,6 +14,7 @@ from torch import Tensor
 
 from affinet.errors import callers_line
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
+from affinet.kernels.torch.compiled.crossing import Crossing
 from affinet.kernels.torch.compiled.fixed import FixedLoops
 from affinet.kernels.torch.compiled.groups import SmallGroups
 from affinet.kernels.torch.compiled.looped import WIDTHS, Looped
@@ -25,12 +26,13 @@ from affinet.kernels.torch.compiled.wide import WideRows
 from affinet.kernels.torch.components import DenseKernel
 from affinet.kernels.torch.fixed import FixedKernel
 from affinet.kernels.torch.jagged import jagged
+from affinet.kernels.torch.joined import JoinedKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
 from affinet.kernels.torch.wide import WideKernel
 from affinet.structure.backends import numba_installed
-from affinet.structure.blocks import Block, Dense, Mirror, Pairs, Product, Slices, Ties
+from affinet.structure.blocks import Block, Dense, Joined, Mirror, Pairs, Product, Slices, Ties
 
 
 @cache
@@ -66,6 +68,10 @@ def compiled(block: Block, kernel: Kernel, like: Tensor, *, reads_whole_paramete
             return Looped(kernel, EvenSums(kernel.cells, totals), kernel.within)
         case Product(), ProductKernel() if (both := kernel.even_cross) is not None:
             return Looped(kernel, CrossSums(both), kernel.box.within)
+        case Product() | Joined(), ProductKernel() | JoinedKernel() if (
+            crossing := Crossing.of(block, kernel)
+        ) is not None:
+            return crossing
         case Mirror(), MirrorKernel() if kernel.transposes:
             return Looped(kernel, MirroredTiles(kernel, block.sign, block.view.dims[0][0]), kernel.box.within)
         case Pairs(), PairsKernel() if kernel.multiplies:

@@ -1,0 +1,59 @@
+"""Boxes of several parameters read side by side into one matrix, and the projection of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from affinet.kernels.torch.access import Tensors, box_of
+from affinet.kernels.torch.kernel import Kernel
+from affinet.kernels.torch.precision import regular_dtype_of
+from affinet.structure.blocks import Joined, Product, Slices
+
+
+class JoinedKernel:
+    """Copies the boxes into the columns of one matrix, projects that, and copies them back."""
+
+    def __init__(
+        self,
+        block: Joined,
+        prepare: Callable[[Slices | Product, Mapping[str, Tensor]], Kernel],
+        tensors: Mapping[str, Tensor],
+    ) -> None:
+        self.boxes = [box_of(view) for view in block.members]
+        self.names = tuple(dict.fromkeys(box.name for box in self.boxes))
+        self._dtype = regular_dtype_of(tensors[name] for name in self.names)
+        self._device = tensors[self.names[0]].device
+        self._shape = (block.cells, block.columns[-1])
+        self._columns = [slice(*ends) for ends in zip(block.columns, block.columns[1:], strict=False)]
+        self._inner = prepare(block.base, {block.matrix.name: torch.empty(0, dtype=self._dtype, device=self._device)})
+
+    def read(self, tensors: Tensors) -> Tensor:
+        matrix = torch.empty(self._shape, dtype=self._dtype, device=self._device)
+        for box, columns in zip(self.boxes, self._columns, strict=True):
+            tensor, own = tensors[box.name], matrix[:, columns]
+            if tensor is None:
+                own.zero_()
+            else:
+                own.copy_(box.read(tensor).reshape(own.shape))
+        return matrix
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        for box, columns in zip(self.boxes, self._columns, strict=True):
+            tensor = tensors[box.name]
+            if tensor is not None:
+                box.write(tensor, values[:, columns].reshape(box.shape))
+
+    def project(self, x: Tensor) -> Tensor:
+        return self._inner.project(x)
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self._inner.project_in_metric(x, metric)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return self._inner.tangent(x)
+
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        return self._inner.quiet_tangent(x, floor)
