@@ -132,6 +132,18 @@ def a_few_equations_beside_a_large_matrix() -> None:
     )
 
 
+@case(InfeasibleError, *TOGETHER, fragment='"the rest"')
+def a_few_sums_beside_a_large_matrix() -> None:
+    affinet.plan(
+        [
+            (LARGE.sum(dim=1) == 1).named("rows"),
+            (LARGE.sum(dim=0) == 1).named("columns"),
+            (LARGE[0, :100].sum() == 0).named("the beginning"),
+            (LARGE[0, 100:].sum() == 2).named("the rest"),
+        ]
+    )
+
+
 @case(InfeasibleError, *TOGETHER, fragment='"columns"')
 def a_large_symmetric_matrix() -> None:
     affinet.plan(
