@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from sklearn import datasets
 
 import affinet as library
+from affinet.cli.screen import Screen
 from tests.cli.conftest import SMALL, Command, changed
 
 RULES = '[[rule]]\nname = "sums"\nsays = "hidden1.weight.sum(dim=1) == 1"\n'
@@ -169,13 +171,40 @@ says = "output.bias == 0"
 def test_contradictory_rules_are_named_and_never_train(affinet: Command, folder: Path) -> None:
     job = write(folder, CONTRADICTION)
     check, train = affinet("check", job), affinet("train", job)
-    assert (check.exit_code, train.exit_code) == (1, 2)
+    assert (check.exit_code, train.exit_code) == (1, 1)
     for result in (check, train):
         assert result.stderr.startswith("error: these rules cannot hold together:")
         for name in ("a tie", "[b]zero[/b]", "one"):
             assert f'"{name}"' in result.stderr
         assert '"free"' not in result.stderr
     assert not (folder / "runs").exists()
+
+
+LONG = changed(("batch_size", 'method = "reparametrize"\nbasis = "free"\nbatch_size'), ("[5]", "[50]")) + (
+    '[[rule]]\nname = "all"\nsays = "hidden1.weight.sum() == 1"\n'
+)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_one_paragraph_on_the_standard_error_and_said_once(affinet: Command, folder: Path) -> None:
+    result = affinet("train", write(folder, LONG), "--out", "run")
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith('warning: with basis="free" hidden1.weight[')
+    assert "Warning" not in result.stderr
+    assert "warning" not in result.stdout
+    assert affinet("check", write(folder, LONG)).stderr == result.stderr
+
+
+def test_every_text_of_a_warning_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    before = warnings.showwarning
+    with warnings.catch_warnings(), Screen().warnings():
+        warnings.simplefilter("always")
+        for text in ("a  b\n c", "[bold]d[/bold]\x1b[2J", "a  b\n c"):
+            warnings.warn(text, UserWarning, stacklevel=1)
+    assert warnings.showwarning is before
+    assert capsys.readouterr().err == "warning: a b c\nwarning: [bold]d[/bold]\\x1b[2J\n"
 
 
 @pytest.mark.parametrize(

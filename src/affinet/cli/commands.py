@@ -53,7 +53,8 @@ def train(job: Given = None, out: Out = None, resume: Resumed = None) -> None:
     RUN is runs/<name of the job> where --out is not given. It receives model.safetensors, metrics.csv, job.toml,
     plan.safetensors, plan.txt, summary.json, and a checkpoint after each epoch. With --resume RUN a run that was
     stopped goes on, and ends with the weights that it would have had; JOB.toml is needed only where it lies elsewhere
-    now. Exit status: 0, 2 for anything wrong in the job, its files or the run, 130 after Ctrl-C.
+    now. Exit status: 0, 1 where the rules contradict each other, 2 for anything else wrong in the job, its files or the
+    run, 130 after Ctrl-C.
     """
     screen = Screen()
     with _statuses(screen):
@@ -75,7 +76,7 @@ def check(job: JobPath, no_code: NoCode = False) -> None:
     anything else wrong.
     """
     screen = Screen()
-    with _statuses(screen, infeasible=CONTRADICTION):
+    with _statuses(screen):
         from affinet.cli.jobs.jobfile import read_job, refuse_code
 
         read = read_job(job)
@@ -152,13 +153,17 @@ def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None) -> No
 
 
 @contextmanager
-def _statuses(screen: Screen, *, infeasible: int = WRONG) -> Iterator[None]:
-    """What affinet raises on purpose becomes one paragraph and an exit status; bugs keep their traceback."""
+def _statuses(screen: Screen) -> Iterator[None]:
+    """What affinet raises on purpose becomes one paragraph and an exit status; bugs keep their traceback.
+
+    Warnings become one paragraph each.
+    """
     try:
-        yield
+        with screen.warnings():
+            yield
     except InfeasibleError as error:
         screen.complain(f"error: {error}")
-        raise typer.Exit(infeasible) from None
+        raise typer.Exit(CONTRADICTION) from None
     except AffinetError as error:
         screen.complain(f"error: {error}")
         raise typer.Exit(WRONG) from None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -42,6 +45,28 @@ class Screen:
     def complain(self, sentence: str) -> None:
         """Print plain text on the standard error."""
         self.errors.print(Text(visible(sentence)), soft_wrap=True)
+
+    @contextmanager
+    def warnings(self) -> Iterator[None]:
+        """Print the warnings of libraries on the standard error, each text once, without the place in their code."""
+        shown: set[str] = set()
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            text = " ".join(str(message).split())
+            if text not in shown:
+                shown.add(text)
+                self.complain(f"warning: {text}")
+
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
 
     def show(self, table: Table) -> None:
         """Print a table: as wide as the terminal (or COLUMNS) at most; where neither says a width, as wide as it is.
