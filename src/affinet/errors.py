@@ -116,17 +116,20 @@ class ConvergenceWarning(RuntimeWarning):
 
 
 class NothingToTrainWarning(UserWarning):
-    """Rules that determine every entry of a weight, though none of them fixes it outright."""
+    """Rules that determine every entry of a weight, though none of them fixes it outright.
 
-    def __init__(self, weight: str, entries: int, rules: Sequence[str]) -> None:
+    `symmetry` says that one of them is `families.equivariant`.
+    """
+
+    def __init__(self, weight: str, entries: int, rules: Sequence[str], *, symmetry: bool = False) -> None:
         many = f"{entries:,} entries" if entries != 1 else "single entry"
         said = _shortened([f'"{rule}"' for rule in rules], 5)
         super().__init__(
             visible(
                 f"nothing is left to train in {weight}: its {many} can take one value only, by "
                 f"{'the rule' if len(rules) == 1 else 'the rules'} {said}. "
-                f"Loosen a rule (a representation that contains no common part leaves zero alone), or say what is "
-                f"meant: families.fix."
+                f"Loosen a rule{' (representations without a common part leave zero alone)' if symmetry else ''}, "
+                f"or say what is meant: families.fix."
             )
         )
         self.weight, self.entries, self.rules = weight, entries, tuple(rules)

@@ -115,8 +115,15 @@ def test_no_rules_is_a_job_too(affinet: Command, folder: Path) -> None:
     job = write(folder, SMALL[: SMALL.index("[[rule]]")])
     result = affinet("train", job, "--out", "run")
     assert result.exit_code == 0, result.output
+    assert "There are no rules: all weights are free." in result.stdout
+    assert "equations" not in result.stdout
     assert "The rules cost nothing" in result.stdout
-    assert affinet("check", job).exit_code == 0
+    assert (folder / "run" / "plan.txt").read_text() == "There are no rules: all weights are free.\n"
+    check = affinet("check", job)
+    assert (check.exit_code, check.stdout) == (0, (
+        "There are no rules: all weights are free.\n\n"
+        "The network has 32 numbers. A rule is a table [[rule]] of the job.\n"
+    ))  # fmt: skip
 
 
 def test_check_tells_rank_and_freedom_and_writes_nothing(affinet: Command, folder: Path) -> None:

@@ -40,6 +40,18 @@ def test_a_weight_that_is_determined_is_named(case: str) -> None:
     assert f"nothing is left to train in {name}: its {entries:,} entries can take one value only" in str(said[0])
 
 
+def test_advice_about_groups_is_for_rules_about_groups() -> None:
+    w = affinet.weights(SHAPES)
+    advice = {}
+    turn = families.equivariant(w.b[:2], outputs=[TURN]).named("turn")
+    for rules in ([families.linear([w.a], np.eye(6) + 1, 3)], [turn, families.linear([w.b[2:]], np.eye(4) + 1, 3)]):
+        with pytest.warns(NothingToTrainWarning) as told:
+            affinet.plan(rules)
+        (advice[rules[0].name],) = (str(one.message).partition("Loosen")[2] for one in told)
+    assert advice[None] == " a rule, or say what is meant: families.fix."
+    assert advice["turn"].startswith(" a rule (representations without a common part leave zero alone), or say")
+
+
 def test_of_components_alike_only_the_determined_ones_count() -> None:
     w = affinet.weights(SHAPES)
     both, one = np.array([[1.0, 2, 3], [2, 0, 1], [1, 1, 0]]), np.array([[1.0, 2, 3], [2, 4, 6], [1, 1, 0]])

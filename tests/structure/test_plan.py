@@ -30,6 +30,7 @@ def test_the_counts_of_a_plan() -> None:
 def test_no_rules_are_a_plan() -> None:
     plan = affinet.plan([])
     assert (plan.rows, plan.rank, plan.size, plan.free, plan.blocks, plan.parameters) == (0, 0, 0, 0, (), ())
+    assert str(plan) == plan.table() == "There are no rules: all weights are free."
     x = {"a": torch.ones(3)}
     assert torch.equal(plan.projector(x).project(x)["a"], x["a"])
 

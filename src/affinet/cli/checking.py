@@ -28,6 +28,9 @@ def check(job: JobFile, screen: Screen) -> None:
     )
     found = sum(not isinstance(finding, Overlooked) for finding in plan.findings)
     screen.say_plan(f"{plan}\n")
+    if not plan.system.rules:
+        screen.say(f"The network has {counted(numbers, 'number')}. A rule is a table [[rule]] of the job.")
+        return
     screen.say(f"No contradictions: {counted(plan.rows, 'equation')}, rank {rank}, redundant {redundant}.")
     screen.say(f"{counted(found, 'finding')} to look at, above." if found else "Nothing else to look at.")
     screen.say(f"Of the network's {counted(numbers, 'number')} {free} {'is' if free == '1' else 'are'} free.")

@@ -58,8 +58,10 @@ def verify_file(model: Path, plan: Path, screen: Screen) -> bool:
         with limited(WIDEST * system.layout.size, "Say the rule in parts."):
             weights = Counted(file.weights)
             verdicts = list(verify(system, weights))
-    screen.show(_table(verdicts))
-    screen.say(f"\n{conclusion(verdicts)}")
+    if verdicts:
+        screen.show(_table(verdicts))
+        screen.say("")
+    screen.say(conclusion(verdicts))
     if weights.sentences:
         screen.say(
             f"{' '.join(weights.sentences)} The training diverged, or the file is damaged: take weights from before."

@@ -33,8 +33,8 @@ MOST_NUMBERS = 2**20
 """Numbers of components of several weights that are factored to tell how many of each weight are free."""
 
 
-def determined(system: System, blocks: Iterable[Block]) -> Iterator[tuple[str, int, tuple[str, ...]]]:
-    """Name and size of every parameter whose entries can take one value only, and the names of the rules that say so.
+def determined(system: System, blocks: Iterable[Block]) -> Iterator[tuple[str, int, tuple[Rule, ...]]]:
+    """Name and size of every parameter whose entries can take one value only, and the rules that say so.
 
     Less those that a rule of single entries covers wholly, such as `bias == 0`: that was meant. A parameter counts
     where the rank of its blocks is known; time follows the number of blocks, and for small components their size.
@@ -49,7 +49,7 @@ def determined(system: System, blocks: Iterable[Block]) -> Iterator[tuple[str, i
         if parameter.size and counts[parameter.name] == parameter.size:
             touching = [k for k in sorted(rules[parameter.name]) if _touches(system.rules[k], parameter.name)]
             if not any(_fixes(system.rules[k], parameter.size) for k in touching):
-                yield parameter.name, parameter.size, tuple(system.rules[k].name for k in touching)
+                yield parameter.name, parameter.size, tuple(system.rules[k] for k in touching)
 
 
 def free_numbers(system: System, blocks: Iterable[Block]) -> dict[Parameter, Interval]:

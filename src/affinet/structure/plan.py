@@ -175,8 +175,10 @@ def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = 
 
 def with_warnings(made: Plan) -> Plan:
     """The plan; warns (NothingToTrainWarning) of weights that its rules determine wholly, though none fixes them."""
-    for weight, entries, names in determined(made.system, made.blocks):
-        warnings.warn(NothingToTrainWarning(weight, entries, names), stacklevel=callers_line())
+    for weight, entries, rules in determined(made.system, made.blocks):
+        symmetry = any(rule.text.startswith("equivariant(") for rule in rules)
+        names = [rule.name for rule in rules]
+        warnings.warn(NothingToTrainWarning(weight, entries, names, symmetry=symmetry), stacklevel=callers_line())
     return made
 
 

@@ -49,6 +49,8 @@ def summary(system: System, blocks: tuple[Block, ...], *, most: int | None = MOS
 
     Of more than `most` rules the first and the last are shown; all of them where it is None.
     """
+    if not system.rules:
+        return "There are no rules: all weights are free."
     groups = groups_of(len(system.rules), blocks)
     order = [(place, rule, members) for rules, members in groups for place, rule in enumerate(rules)]
     first, last = _shown(len(order), most)

@@ -64,7 +64,7 @@ def equivariant(w: Expression, inputs: Any = None, outputs: Any = None, *, lie_a
         words["lie_algebra"] = True
     rule = said(left == 0, "equivariant", w, **words)
     if nothing:
-        warnings.warn(NothingToTrainWarning(str(w), w.size, [rule.text]), stacklevel=callers_line())
+        warnings.warn(NothingToTrainWarning(str(w), w.size, [rule.text], symmetry=True), stacklevel=callers_line())
     return rule
 
 

@@ -30,4 +30,4 @@ class NothingLeft:
 def nothing_left(look: Look) -> Iterator[NothingLeft]:
     """The weights that `NothingToTrainWarning` is about."""
     for weight, entries, rules in determined(look.system, look.blocks):
-        yield NothingLeft(weight, entries, rules)
+        yield NothingLeft(weight, entries, tuple(rule.name for rule in rules))
