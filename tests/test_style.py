@@ -1,4 +1,4 @@
-"""STYLE: a file or a function that has grown too long, or a file that is named after nothing, is a smell."""
+"""STYLE: files, functions and entries of the changelog that have grown too long, and files named after nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LONGEST_FILE = 600
 LONGEST_FUNCTION = 60
+LONGEST_ENTRY = 2
 NAMED_AFTER_NOTHING = ("util", "utils", "helper", "helpers", "base", "common", "manager", "misc")
 FILES = sorted(path for folder in ("src", "tools", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py"))
 PACKAGES = sorted({path.parent for path in (ROOT / "src" / "affinet").rglob("*.py")})
@@ -45,3 +46,11 @@ def test_files_are_named_after_what_they_do(path: Path) -> None:
 @pytest.mark.parametrize("folder", PACKAGES, ids=shown)
 def test_every_room_is_a_package(folder: Path) -> None:
     assert (folder / "__init__.py").is_file(), f"{shown(folder)} has no __init__.py: the import contract cannot see it"
+
+
+def test_entries_of_the_changelog_are_short() -> None:
+    unreleased = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1]
+    entries = [entry.split("\n\n")[0].rstrip() for entry in unreleased.split("\n- ")[1:]]
+    assert entries
+    long = [entry for entry in entries if entry.count("\n") >= LONGEST_ENTRY]
+    assert not long, f"{len(long)} entries have more than {LONGEST_ENTRY} lines; say what a user notices: {long[0]}"
