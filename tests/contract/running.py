@@ -34,6 +34,7 @@ class Run:
     oracle: Oracle
     before: dict[str, np.ndarray]
     moved: dict[str, float]
+    plan: affinet.Plan | None = None
     steps: list[dict[str, Tensor]] = field(default_factory=list)
     free: list[dict[str, Tensor]] = field(default_factory=list)
 
@@ -53,7 +54,7 @@ def trained(case: Case, dtype: torch.dtype, path: str, make: Make) -> Run:
     before = plain(dict(model.named_parameters()))
     with reading(path):
         handle = affinet.project(model, optimizer, rules_of(case))
-    run = Run(oracle_of_training(case, handle), before, handle.moved)
+    run = Run(oracle_of_training(case, handle), before, handle.moved, handle.projector.plan)
     run.steps.append(_copied(model))
     run.free.append(_copied(free))
     for step in range(STEPS):

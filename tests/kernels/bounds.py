@@ -9,7 +9,7 @@ import numpy as np
 from affinet.structure.blocks import Block, Bordered
 
 
-def of_cell(equations: int, entries: int) -> float:
+def of_cell(equations: int, entries: int, computed: float = 1.0) -> float:
     """Spacings by which a projection of a cell of m equations over n entries may miss each, of the component's size.
 
     Errors of n roundings, of size up to u each, add up like a random walk, to √n u (Higham and Mary, SIAM J. Sci.
@@ -17,9 +17,10 @@ def of_cell(equations: int, entries: int) -> float:
     matrix is given back by its m orthonormal rows, each rounded over n entries); √m u of the target (m sums of up to m
     terms that were solved for); and of the gap that is taken away last, m sums of n terms, √m √n u in norm. Together
     (1 + √m)(1 + √n) u, and u is half a spacing. A random walk may stray: but no share of this is at its largest in the
-    same equation as the others, so that the sum of all leaves room for it.
+    same equation as the others, so that the sum of all leaves room for it. All but storing is done in a dtype whose
+    spacing may be a smaller one, the share `computed` of that of the entries.
     """
-    return (1.0 + sqrt(equations)) * (1.0 + sqrt(entries)) / 2.0
+    return (1.0 + ((1.0 + sqrt(equations)) * (1.0 + sqrt(entries)) - 1.0) * computed) / 2.0
 
 
 def of_equations(matrix: np.ndarray, point: np.ndarray, rhs: np.ndarray) -> np.ndarray:
@@ -44,6 +45,22 @@ def of_repetition(entries: int, computed: float = 1.0, condition: float = 1.0) -
     are no orthonormal rows (Sparse, and on top of others Bordered) are solved for: by their condition number more.
     """
     return 1.0 + sqrt(entries) * computed * condition
+
+
+def of_projection(
+    equations: int, entries: int, spacing: float, computed: float = 1.0, sets: int = 1, condition: float = 0.0
+) -> float:
+    """Spacings of the norms of point and projection by which two computations of a projection may differ, in norm.
+
+    Of a component of m equations over n entries, each of two passes rounds: its entries when they are stored, scaled,
+    shifted and divided by the size of their class, 4 u; the gaps by √n u and the sum of m rows by √m u, as in
+    `of_repetition`, for each of the `sets` of equations that meet. What the first pass strays across the equations the
+    second takes away, what it strays along them stays, and both computations do so: 4 passes of 4 + sets (√m + √n)
+    half spacings, of which sums are added in the dtype of the share `computed`. Factors made apart differ by float64's
+    rounding of √m √n numbers, times the condition number (backward error: Golub & Van Loan, 4th ed., 5.3.3 and 8.6).
+    """
+    sums = sets * (sqrt(equations) + sqrt(entries)) * computed
+    return 8.0 + 2.0 * sums + condition * sqrt(equations) * sqrt(entries) * 2.0**-52 / spacing
 
 
 def of_border(equations: int, entries: int, block: Block, epsilon: float) -> float:

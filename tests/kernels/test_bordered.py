@@ -21,9 +21,9 @@ from affinet.structure.contradiction import Contradiction
 from affinet.structure.plan import Plan
 from affinet.system.system import System
 from tests.contract.bordered_cases import BORDERED
-from tests.contract.building import conditioning_of, oracle_of, plain, plan_of, tensors_of
+from tests.contract.building import oracle_of, plain, plan_of, tensors_of
 from tests.contract.case import Case
-from tests.kernels.adversarial import moved_again
+from tests.kernels.judging import apart, condition_of, moved_again
 from tests.structure.random_rules import feasible
 
 W: Any = affinet.weights({"a": (5, 6), "s": (6, 6), "b": (5, 6), "z": (6, 5), "c": (4,)})
@@ -133,15 +133,11 @@ def test_large_ones_are_projected_in_the_dtype_of_the_weights(
     given_ = tensors_of(case, "far", dtype)
     plan, truth, before = plan_of(case.name, "terms"), oracle_of(case.name), plain(given_)
     projector = plan.projector(given_)
-    spacing = float(torch.finfo(dtype).eps)
-    allowed = 32 * spacing * max(1.0, conditioning_of(case.name) / 2.0**-52) ** 0.5
-    found = projector.project(given_)
-    size = max(float(np.abs(values).max()) for values in before.values())
-    for name, values in truth.project(before).items():
-        assert np.abs(plain(found)[name] - values).max() <= allowed * max(size, float(np.abs(values).max()))
-    for name, values in truth.tangent(before).items():
-        assert np.abs(plain(projector.tangent(given_))[name] - values).max() <= allowed * size
-    assert moved_again(plan, found, projector.project(found), conditioning_of(case.name) / 2.0**-52) <= 1.0
+    condition = condition_of(truth)
+    found, along = projector.project(given_), projector.tangent(given_)
+    assert apart(plan, found, truth.project(before), given_, condition=condition) <= 1.0
+    assert apart(plan, along, truth.tangent(before), given_, condition=condition) <= 1.0
+    assert moved_again(plan, found, projector.project(found), condition) <= 1.0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -270,13 +266,14 @@ def test_boxes_are_worked_on_where_they_lie(
     plan, truth = compiled(rules), oracle(System.of(rules))
     weights = {"s": torch.randn(6, 6, generator=torch.Generator().manual_seed(4), dtype=dtype)}
     gradients, before = {"s": weights["s"].flip(0).contiguous()}, weights["s"].clone()
-    wanted, slope = truth.project(plain(weights))["s"], truth.tangent(plain(gradients))["s"]
+    wanted, slope = truth.project(plain(weights)), truth.tangent(plain(gradients))
+    steep = {"s": gradients["s"].clone()}
     kept, projector = torch.tensor((truth.matrix == 0).all(axis=0).reshape(6, 6)), plan.projector(weights)
     projector.project_(weights, passes=2)
     projector.project_gradients_(gradients, weights, {})
-    spacing = torch.finfo(dtype).eps
-    np.testing.assert_allclose(weights["s"].numpy(), wanted, atol=32 * spacing)
-    np.testing.assert_allclose(gradients["s"].numpy(), slope, atol=64 * spacing)
+    condition = condition_of(truth)
+    assert apart(plan, weights, wanted, {"s": before}, condition=condition) <= 1.0
+    assert apart(plan, gradients, slope, steep, condition=condition, quiet=True) <= 1.0
     assert torch.equal(weights["s"][kept], before[kept])
 
 

@@ -11,12 +11,11 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.structure.blocks import Block, Bordered, MirroredProduct, Product
 from affinet.structure.compilation import compile_blocks
 from affinet.system.system import System
-from tests.kernels.adversarial import miss
 from tests.kernels.block_kinds import draw
 from tests.kernels.bounds import of_border
+from tests.kernels.judging import miss, sets_of
 from tests.rounding import another_processor
 from tests.structure.nearly_redundant import FORMS, SYSTEMS, Rules, nearly_redundant
 
@@ -98,19 +97,6 @@ def test_equations_that_almost_follow_from_others_hold(form: Rules, dtype: torch
             plan = affinet.Plan(system, compile_blocks(system, one_by_one=0))
             given = {p.name: torch.from_numpy(draw(seed).standard_normal(p.shape)).to(dtype) for p in plan.parameters}
             off = miss(plan, plan.projector(given).project(given), dtype, component=True)
-        sets = max(_sets(block) for block in plan.blocks)
+        sets = max(sets_of(block) for block in plan.blocks)
         bound = max(of_border(*matrix.shape, block, torch.finfo(dtype).eps) for block in plan.blocks)
         assert off <= sets * bound, (seed, off)
-
-
-def _sets(block: Block) -> int:
-    """How many sets of equations meet in a block; what each keeps adds up."""
-    match block:
-        case Bordered():
-            return 1 + sum(_sets(base) for base in block.bases)
-        case Product():
-            return len(block.slices)
-        case MirroredProduct():
-            return 1 + len(block.product.slices)
-        case _:
-            return 1

@@ -15,6 +15,7 @@ from affinet.kernels.torch import jagged
 from affinet.kernels.torch.compiled import choosing
 from affinet.kernels.torch.jagged import JaggedTies
 from affinet.kernels.torch.projector import Projector
+from tests.kernels.judging import apart
 
 SHAPE = (60, 50)
 PATTERN = np.random.default_rng(0).integers(0, 3000 // 4, SHAPE)
@@ -59,21 +60,20 @@ def test_levels_say_what_scatters_say(
     monkeypatch.setattr(jagged, "PIECE", piece)
     weights, marks = random(dtype), PATTERN[part]
     levels, scatters = both(families.share(W.a[part], marks), weights, monkeypatch)
-    spacing = torch.finfo(dtype).eps
-    found, wanted = levels.project(weights)["a"], scatters.project(weights)["a"]
-    # A mean of up to 64 numbers of size 4 in the dtype of the weights, against one in float64.
-    assert float((found - wanted).abs().max()) <= 64 * spacing
-    assert float((levels.tangent(weights)["a"] - scatters.tangent(weights)["a"]).abs().max()) <= 64 * spacing
+    plan, found = levels.plan, levels.project(weights)["a"]
+    assert apart(plan, {"a": found}, scatters.project(weights), weights) <= 1.0
+    assert apart(plan, levels.tangent(weights), scatters.tangent(weights), weights) <= 1.0
     assert_one_number_a_class(found[part], marks)
     assert torch.equal(levels.project({"a": found})["a"], found)
     outside = torch.ones(SHAPE, dtype=torch.bool)
     outside[part] = False
     assert torch.equal(found[outside], weights["a"][outside])
     for decay in ({}, {"a": 0.3}):
-        both_ways = [{"a": random(dtype, 1)["a"].clone()} for _ in range(2)]
+        gradients = random(dtype, 1)
+        both_ways = [{"a": gradients["a"].clone()} for _ in range(2)]
         levels.project_gradients_(both_ways[0], weights, decay)
         scatters.project_gradients_(both_ways[1], weights, decay)
-        assert float((both_ways[0]["a"] - both_ways[1]["a"]).abs().max()) <= 64 * spacing
+        assert apart(plan, *both_ways, gradients, weights, quiet=True) <= 1.0
 
 
 @each_dtype
@@ -129,10 +129,12 @@ def test_the_metric_and_other_memory_orders(dtype: torch.dtype, monkeypatch: pyt
     weights = random(dtype)
     levels, scatters = both(families.share(W.a[:30], PATTERN[:30]), weights, monkeypatch)
     metric = {"a": random(dtype, 2)["a"].abs() + 0.1}
+    # A projection in a metric D enlarges by at most √(max D / min D).
+    spread = float(metric["a"].max() / metric["a"].min()) ** 0.5
     moved = [{"a": weights["a"].clone()} for _ in range(2)]
     levels.project_in_metric_(moved[0], metric)
     scatters.project_in_metric_(moved[1], metric)
-    assert float((moved[0]["a"] - moved[1]["a"]).abs().max()) <= 64 * torch.finfo(dtype).eps
+    assert apart(levels.plan, *moved, weights) <= spread
     turned = {"a": weights["a"].T.contiguous().T}
     levels.project_(turned)
     assert torch.equal(turned["a"], levels.project(weights)["a"])

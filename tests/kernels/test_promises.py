@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from affinet.kernels.torch.compiled import choosing
-from tests.kernels.adversarial import hard, miss, moved_again
+from tests.kernels.adversarial import hard
 from tests.kernels.block_kinds import KINDS, Kind, plan_of, weights
+from tests.kernels.judging import miss, moved_again
 
 PAGE = Path(__file__).parents[2] / "docs" / "numerics.md"
 SIZE = 260

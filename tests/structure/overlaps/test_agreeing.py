@@ -13,8 +13,8 @@ import affinet
 from affinet.structure.blocks import Product
 from affinet.structure.compilation import compile_blocks
 from affinet.system.system import System
-from tests.kernels.adversarial import miss
 from tests.kernels.bounds import of_cell
+from tests.kernels.judging import miss
 
 NEAR = np.array([[1e6, 1e6, 1e6], [1e6, 1e6 + 1, 1e6]])
 """Two rows that differ by a millionth: what they say apart is known to 1e-10."""
