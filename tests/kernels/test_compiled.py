@@ -151,9 +151,7 @@ def test_sums_are_taken_in_parts_of_the_same_bits(columns: bool) -> None:
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*found)
-    assert float((found[0].double().sum(1) - torch.arange(600.0)).abs().max()) < 700 * 2**-22
-    if columns:
-        assert float((found[0].double().sum(0) - np.arange(600.0).sum() / 700).abs().max()) < 700 * 2**-22
+    assert missed(plan, {"a": found[0]}) <= 1.0
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -322,7 +320,7 @@ class _Projecting(torch.utils.data.Dataset[torch.Tensor]):
         return 4
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self._projector.project(self._values)["a"].sum(dim=1)
+        return self._projector.project(self._values)["a"].double().sum(dim=1)
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
@@ -339,7 +337,9 @@ def test_loops_run_in_the_forked_workers_of_a_data_loader() -> None:
         found = torch.cat(list(loader))
     finally:
         torch.set_num_threads(before)
-    assert torch.allclose(found, torch.ones(4, 512), atol=1e-5)
+    # Storing rounds every entry by half a spacing, and sums are added in float64: 0.51 in docs/numerics.md.
+    size = projector.project(values)["a"].double().abs().sum(dim=1) + 1.0
+    assert ((found - 1.0).abs() <= 0.51 * torch.finfo(torch.float32).eps * size).all()
 
 
 def test_without_a_runtime_loops_run_on_the_thread_that_calls_them(monkeypatch: pytest.MonkeyPatch) -> None:

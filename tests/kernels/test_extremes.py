@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,11 +12,12 @@ import torch
 
 import affinet
 from affinet import families
+from affinet.kernels.torch.compiled import choosing
 from affinet.structure.compilation import compile_blocks
 from affinet.system.system import System
 from tests.kernels.block_kinds import draw
-from tests.kernels.bounds import of_border
-from tests.kernels.judging import miss, sets_of
+from tests.kernels.bounds import of_border, of_cell
+from tests.kernels.judging import miss, missed, sets_of
 from tests.rounding import another_processor
 from tests.structure.nearly_redundant import FORMS, SYSTEMS, Rules, nearly_redundant
 
@@ -100,3 +102,30 @@ def test_equations_that_almost_follow_from_others_hold(form: Rules, dtype: torch
         sets = max(sets_of(block) for block in plan.blocks)
         bound = max(of_border(*matrix.shape, block, torch.finfo(dtype).eps) for block in plan.blocks)
         assert off <= sets * bound, (seed, off)
+
+
+LONG: dict[str, tuple[tuple[int, int], Callable[[Any], list[affinet.Constraint]]]] = {
+    "rows": ((4, 100_000), lambda a: [a.sum(dim=1) == 1]),
+    "one row": ((1, 8_000), lambda a: [a.sum(dim=1) == 1]),
+    "columns": ((100_000, 4), lambda a: [a.sum(dim=0) == 1]),
+    "rows and columns": ((4, 100_000), lambda a: [a.sum(dim=1) == 25_000, a.sum(dim=0) == 1]),
+    "a matrix": ((4, 11_008), lambda a: [a @ draw(0).standard_normal((11_008, 2)) == 1]),
+}
+
+
+@pytest.mark.parametrize("giant", [1e4, 1e6, 1e9])
+@pytest.mark.parametrize("name", LONG)
+def test_long_sums_beside_a_giant_stray_like_a_random_walk(name: str, giant: float) -> None:
+    """Each of the numbers that are added to the giant is rounded to its spacing, in float64 too."""
+    shape, rules = LONG[name]
+    plan = affinet.plan(rules(affinet.weights({"a": shape}).a))
+    start = draw(1).standard_normal(shape)
+    start[0, 0] = giant
+    given = {"a": torch.from_numpy(start)}
+    found = plan.projector(given).project(given)
+    assert missed(plan, found) <= 1.0
+    if name == "rows" and choosing.available():
+        from affinet.kernels.compiled import sums
+
+        # Pieces are put together without loss, so that a row misses by no more than one of them would alone.
+        assert miss(plan, found, torch.float64) <= of_cell(1, sums.PIECE)

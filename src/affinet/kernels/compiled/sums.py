@@ -8,6 +8,9 @@ import numpy as np
 from affinet.kernels.compiled.jit import compiled, summing
 from affinet.kernels.compiled.openmp import share_out
 
+PIECE = 256
+"""Numbers that are summed without a look at what rounding loses."""
+
 
 @compiled
 def even_sums(x: np.ndarray, totals: np.ndarray, quiet: float, threads: int) -> None:  # pragma: no cover - compiled
@@ -50,14 +53,40 @@ def cross_sums(
         some_shares(x, *shares, quiet, 0, n)
 
 
+@compiled
+def sum_of(x: np.ndarray) -> float:  # pragma: no cover
+    """The sum of x in float64, to a few roundings however long x is and however far apart its numbers are.
+
+    Pieces are summed as quickly as may be, and what is lost where these are added is added last (Neumaier 1974; Higham,
+    Accuracy and Stability, 2nd ed., 4.3). One large number beside a million small ones would else round each of them.
+    """
+    total, lost = 0.0, 0.0
+    for start in range(0, len(x), PIECE):
+        part = quick_sum(x[start : start + PIECE])
+        added = total + part
+        if abs(total) >= abs(part):
+            lost += (total - added) + part
+        else:
+            lost += (part - added) + total
+        total = added
+    return total + lost if abs(lost) <= abs(total) else total
+
+
+@summing
+def quick_sum(x: np.ndarray) -> float:  # pragma: no cover
+    """The sum of x in float64, in any order."""
+    total = 0.0
+    for k in range(len(x)):
+        total += np.float64(x[k])
+    return total
+
+
 @summing
 def some_even_sums(x: np.ndarray, totals: np.ndarray, quiet: float, first: int, last: int) -> None:  # pragma: no cover
     """Rows `first..last`, each summed and changed while it is in the cache."""
-    entries = x.shape[1]
+    entries, narrow = x.shape[1], x.itemsize < 8  # float32 is added in float64
     for row in range(first, last):
-        total = 0.0
-        for k in range(entries):
-            total += np.float64(x[row, k])
+        total = quick_sum(x[row]) if entries <= PIECE or narrow else sum_of(x[row])
         wanted = totals[row] if len(totals) > 1 else totals[0]
         share = x.dtype.type((total - wanted) / entries)
         if quiet > 0.0:
