@@ -23,7 +23,7 @@ from affinet.errors import (
 from affinet.language.constraint import Constraint
 from affinet.language.forecast import LIMIT, limited
 from affinet.language.terms import Floats, Parameter
-from affinet.structure.backends import projector
+from affinet.structure.backends import numba_installed, projector
 from affinet.structure.blocks import Block, Interval
 from affinet.structure.compilation import compile_blocks
 from affinet.structure.contradiction import Contradiction
@@ -135,7 +135,7 @@ class Plan:
 
     def table(self) -> str:
         """The analysis with a line for every rule, without the findings; `str(plan)` shortens it."""
-        return visible(summary(self.system, self.blocks, most=None))
+        return visible(summary(self.system, self.blocks, loops=numba_installed(), most=None))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What the rules say, as in a file; a copy in another process is planned there again, to the same bits.
@@ -148,7 +148,8 @@ class Plan:
         return self
 
     def __str__(self) -> str:
-        table, words = summary(self.system, self.blocks), in_words(self.system, self.blocks)
+        table = summary(self.system, self.blocks, loops=numba_installed())
+        words = in_words(self.system, self.blocks)
         return visible(with_findings(f"{table}\n{words}".rstrip("\n"), self.findings))
 
     def __repr__(self) -> str:

@@ -7,7 +7,6 @@ from typing import assert_never
 
 from affinet.errors import visible
 from affinet.language.terms import Integers, Parameter
-from affinet.structure.backends import numba_installed
 from affinet.structure.blocks import (
     Block,
     Bordered,
@@ -44,10 +43,11 @@ MOST_WEIGHTS = 6
 MOST_FINDINGS = 10
 
 
-def summary(system: System, blocks: tuple[Block, ...], *, most: int | None = MOST_LINES) -> str:
+def summary(system: System, blocks: tuple[Block, ...], *, loops: bool, most: int | None = MOST_LINES) -> str:
     """One line a rule; rules that became the same blocks share the numbers of the first of them.
 
-    Of more than `most` rules the first and the last are shown; all of them where it is None.
+    Of more than `most` rules the first and the last are shown; all of them where it is None. `loops` says whether
+    compiled loops can project on the CPU.
     """
     if not system.rules:
         return "There are no rules: all weights are free."
@@ -68,7 +68,7 @@ def summary(system: System, blocks: tuple[Block, ...], *, most: int | None = MOS
         table.append("(A line without numbers is counted with the line above.)")
     if first + last < len(order):
         table.insert(2 + first, f"… {len(order) - first - last:,} more rules: print(plan.table()) shows all")
-    return "\n".join([*table, "", _totals(system, blocks), *_free_by_weight(system, blocks), *_notes(system, blocks)])
+    return "\n".join([*table, "", _totals(system, blocks), *_free_by_weight(system, blocks), *_notes(system, blocks, loops)])
 
 
 def in_words(system: System, blocks: tuple[Block, ...], *, most: int = MOST_LINES) -> str:
@@ -209,7 +209,7 @@ def _totals(system: System, blocks: tuple[Block, ...]) -> str:
     )
 
 
-def _notes(system: System, blocks: tuple[Block, ...]) -> list[str]:
+def _notes(system: System, blocks: tuple[Block, ...], loops: bool) -> list[str]:
     """What was decided close to the tolerance, or not decided at all, and what runs more slowly than it could."""
     notes = []
     close = sum(_ambiguous(block) for block in blocks)
@@ -227,7 +227,7 @@ def _notes(system: System, blocks: tuple[Block, ...]) -> list[str]:
             "note: a large irregular core has a rank that is bounded, not known; all of its equations are kept. "
             + "; ".join(_bounded(block) for block in blocks if isinstance(block.rank, Interval))
         )
-    if not numba_installed():
+    if not loops:
         notes.append(
             "note: numba is not installed, so projections on the CPU run on torch's own operations and take longer."
         )
