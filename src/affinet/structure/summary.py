@@ -104,7 +104,7 @@ def describe(block: Block) -> str:
             each = " each" if cells > 1 else ""
             return f"{_many(cells, 'group')} of {_many(n, 'entry', 'entries')}, {_many(r, 'equation')}{each}"
         case Product():
-            return f"equations along {len(block.slices)} axes of {block.size:,} entries, one axis after the other"
+            return f"equations along {len(block.slices)} axes of {block.size:,} entries"
         case Mirror():
             opposite = "" if block.sign > 0 else ", of opposite sign"
             pairs = block.rank - (block.fixed_points if block.sign < 0 else 0)
@@ -114,7 +114,7 @@ def describe(block: Block) -> str:
             return f"{describe(block.mirror)}; {describe(block.product)}"
         case Joined():
             names = " and ".join(dict.fromkeys(view.parameter.name for view in block.members))
-            return f"{names} side by side: {describe(block.base)}"
+            return f"{describe(block.base)}, {names} side by side"
         case Pairs():
             return f"{_many(block.rank, 'pair')} of {block.first.parameter.name} and {block.second.parameter.name}"
         case Fixed():
