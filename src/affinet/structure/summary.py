@@ -68,7 +68,8 @@ def summary(system: System, blocks: tuple[Block, ...], *, loops: bool, most: int
         table.append("(A line without numbers is counted with the line above.)")
     if first + last < len(order):
         table.insert(2 + first, f"… {len(order) - first - last:,} more rules: print(plan.table()) shows all")
-    return "\n".join([*table, "", _totals(system, blocks), *_free_by_weight(system, blocks), *_notes(system, blocks, loops)])
+    below = [_totals(system, blocks), *_free_by_weight(system, blocks), *_notes(system, blocks, loops)]
+    return "\n".join([*table, "", *below])
 
 
 def in_words(system: System, blocks: tuple[Block, ...], *, most: int = MOST_LINES) -> str:
