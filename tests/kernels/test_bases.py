@@ -144,8 +144,8 @@ def assert_is_the_basis(plan: Plan, kind: Kind, rounding: float) -> None:
 def assert_columns(columns: Tensor, kind: Kind) -> None:
     count = columns.shape[1]
     if kind == "orthonormal":
-        # Up to n reflections, each of which rounds a column by √n u, as their product here does; errors stray.
-        atol = len(columns) * torch.finfo(torch.float64).eps
+        # n reflections at most, each of which rounds both columns of a product by some u of their norms, which is one.
+        atol = 4 * len(columns) * torch.finfo(torch.float64).eps
         torch.testing.assert_close(columns.mT @ columns, torch.eye(count, dtype=torch.float64), rtol=0, atol=atol)
         return
     rows = {tuple(row) for row in columns.tolist()}

@@ -169,7 +169,9 @@ def test_other_tensors_go_to_the_kernels(changed: Callable[[Tensor], Tensor]) ->
     assert not taken(projector, weights).settle(others, affine=True, quiet=0.0)
     projector.project_(others)
     wanted = projector.project(weights)["a"]
-    assert float((others["a"].float() - wanted).abs().max()) <= 4 * torch.finfo(others["a"].dtype).eps
+    # Weights are rounded by u, and so is what each of two passes stores: numbers of up to 4. The projection on sums of
+    # rows enlarges the largest entry by a factor of two at most.
+    assert float((others["a"].float() - wanted).abs().max()) <= 6 * 4 * torch.finfo(others["a"].dtype).eps / 2
     again = projector.project(weights)
     assert torch.equal(again["a"], wanted), "what other tensors were given in between changes no bit"
 
