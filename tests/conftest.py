@@ -29,11 +29,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Start every test from the same random state; torch only where a test module has imported it."""
+    """Start every test from the same random state; torch only where a test module has imported it.
+
+    Numbers below the smallest normal one are numbers: what torch 2.5 compiles with -ffast-math turns them off for good.
+    """
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  (scikit-learn and scipy read the global state)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(autouse=True)

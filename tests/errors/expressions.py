@@ -188,7 +188,7 @@ def the_shape_of_a_group() -> object:
 
 @case(MissingOperationError, "An array of several weights.", "Write `affinet.stack`.")
 def an_array_of_a_group() -> object:
-    return np.array(w["*.weight"])
+    return np.array(w["*.weight"], dtype=float)
 
 
 @case(TruthValueError, "A group of weights after `if`.", "Ask the model for its numbers.", fragment="no truth value")

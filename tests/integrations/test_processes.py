@@ -56,7 +56,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each rank ended with, by way of training: two processes for all of them."""
     folder = tmp_path_factory.mktemp("ranks")
     torch.multiprocessing.spawn(on_rank, args=(str(folder),), nprocs=WORLD)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 
 @pytest.mark.parametrize("how", WAYS[:-1])

@@ -132,12 +132,14 @@ def test_baking_changes_no_bit_of_the_outputs(name: str, basis: Basis) -> None:
     assert torch.equal(affinet.bake(model)(*given), before)
 
 
+# torch 2.5 to 2.7 warn of the constants that they themselves put into the graph.
+@pytest.mark.filterwarnings("ignore:.*(get_attr Node|get_attr references|lifted_tensor):UserWarning")
 @each_model
 @each_form
 def test_exported_programs_are_saved_and_loaded_with_the_same_outputs(name: str, form: str) -> None:
     model, given, before = form_of(name, form)
     file = io.BytesIO()
-    torch.export.save(torch.export.export(model, given), file)
+    torch.export.save(torch.export.export(model, given, strict=False), file)
     file.seek(0)
     assert_rounding(torch.export.load(file).module()(*given).detach(), before)
 
@@ -149,6 +151,13 @@ def test_onnx_gives_the_same_outputs(name: str, form: str, tmp_path: Path) -> No
     assert_rounding(in_onnxruntime(model, given, tmp_path / "model.onnx"), before)
 
 
+def test_a_projection_has_no_graph_and_says_to_bake_first() -> None:
+    model, _, given = trained("tower", "projection")
+    with pytest.raises(affinet.AttachError, match=r"no graph to export. Call affinet.bake\(model\) first"):
+        torch.export.export(model, given, strict=False)
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason="the exporter of torch 2.5 hides the error of non-strict tracing")
 def test_a_projection_has_no_onnx_and_says_to_bake_first(tmp_path: Path) -> None:
     model, _, given = trained("tower", "projection")
     before = model(*given).detach()

@@ -204,6 +204,10 @@ def test_weights_are_told_from_gradients_whatever_the_weights_are(
 def test_a_probe_learns_of_torchs_optimizers_what_their_documentation_says_about_decay(
     kind: str, coupled: bool, dtype: torch.dtype, maximize: bool
 ) -> None:
+    if not hasattr(optim, kind):
+        pytest.skip(f"this torch has no {kind}")
+    if kind == "Adagrad" and torch.__version__ < (2, 14):
+        pytest.skip("torch 2.5 to 2.7 make its state with it, and a probe starts without; affinet knows it by name")
     parameter = torch.nn.Parameter(torch.randn(3, 4, dtype=dtype))
     options = {"maximize": True} if maximize and kind != "Muon" else {}
     optimizer = getattr(optim, kind)([parameter], lr=0.1, weight_decay=0.1, **options)

@@ -42,7 +42,7 @@ def test_numbers_are_saved_and_loaded(basis: Basis, tmp_path: Path) -> None:
     torch.save(model.state_dict(), file)
     file.seek(0)
     other, _ = made(basis)
-    other.load_state_dict(torch.load(file))
+    other.load_state_dict(torch.load(file, weights_only=True))
     assert torch.equal(other(X), model(X))
     save_file(model.state_dict(), tmp_path / "free.safetensors")
     third, _ = made(basis)

@@ -43,7 +43,7 @@ def resume(net: Net, optimizer: Optimizer, handle: affinet.Handle) -> None:
         file = io.BytesIO()
         torch.save((net.state_dict(), optimizer.state_dict()), file)
         file.seek(0)
-        weights, state = torch.load(file)
+        weights, state = torch.load(file, weights_only=True)
         net.load_state_dict(weights)
         optimizer.load_state_dict(state)
 

@@ -308,7 +308,7 @@ def test_a_training_saved_and_loaded_continues_as_it_was(
                 file = io.BytesIO()
                 torch.save((net.state_dict(), optimizer.state_dict(), handle.state_dict()), file)
                 file.seek(0)
-                model_state, optimizer_state, handle_state = torch.load(file)
+                model_state, optimizer_state, handle_state = torch.load(file, weights_only=True)
                 net = Net()
                 if not attach_first:
                     net.load_state_dict(model_state)

@@ -25,7 +25,7 @@ def class_sums(x: Tensor, class_of: Constant, count: int) -> Tensor:
 
         sums = np.empty((2 if len(entries) >= SHARED else 1, count))
         threads = openmp.team(len(entries), torch.get_num_threads())
-        classes.class_sums(entries, class_of.index(x).numpy().view(np.uint32), sums, threads)
+        classes.class_sums(entries, class_of.index(x, torch.int32).numpy().view(np.uint32), sums, threads)
         return torch.from_numpy(sums[0]).to(x.dtype)
     wide = x.to(irregular_dtype(x.device))
     return wide.new_zeros(count).scatter_add(0, class_of.index(x, torch.int64), wide).to(x.dtype)
