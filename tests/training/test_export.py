@@ -157,7 +157,7 @@ def test_a_projection_has_no_graph_and_says_to_bake_first() -> None:
         torch.export.export(model, given, strict=False)
 
 
-@pytest.mark.skipif(torch.__version__ < (2, 6), reason="the exporter of torch 2.5 hides the error of non-strict tracing")
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason="torch 2.5 hides the error of non-strict tracing")
 def test_a_projection_has_no_onnx_and_says_to_bake_first(tmp_path: Path) -> None:
     model, _, given = trained("tower", "projection")
     before = model(*given).detach()

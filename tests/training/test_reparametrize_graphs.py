@@ -46,7 +46,7 @@ def test_a_compiled_projection_breaks_the_graph_and_is_right() -> None:
 
 STRICT = pytest.param(
     True,
-    marks=pytest.mark.skipif(torch.__version__ < (2, 14), reason="torch 2.5 to 2.7 do not trace strictly through hooks"),
+    marks=pytest.mark.skipif(torch.__version__ < (2, 14), reason="torch 2.5 to 2.7 trace no hooks strictly"),
 )
 
 

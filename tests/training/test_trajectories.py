@@ -18,7 +18,7 @@ STEPS = 500
 NEAR = 1e-9
 """Of weights of size one, within 500 steps: what rounding of 1e-16 a step may grow to. The rates are such that the
 optimizers are on their way. Around an optimum, at a constant rate, RMSprop, Adadelta and NAdam hop about it chaotically
-(the rate times the curvature over √v grows past 2), and two runs that differ by a rounding part, with affinet or without."""
+(the rate times the curvature over √v grows past 2): runs that differ by a rounding part, with affinet or without."""
 PARTED = NEAR / 1000
 """How far apart two runs without affinet are, from starts that differ by a rounding, once runs are compared no more."""
 ELEMENTWISE: dict[str, tuple[str, dict[str, Any]]] = {
