@@ -16,7 +16,7 @@ Kind = Literal["orthonormal", "free"]
 """`orthonormal`: NᵀN = I. `free`: N has an identity among its rows, so that each free number is one of the weights."""
 
 
-SELECTING = torch.int32 if torch.__version__ >= (2, 14) else torch.int64
+SELECTING = torch.int32 if torch.__version__ >= "2.14" else torch.int64
 """Integers that torch selects by. It selects by 32-bit ones up to ten times as fast; torch 2.5 to 2.7 refuse them under
 vmap, 2.14 takes them, and the versions between were not tried."""
 
