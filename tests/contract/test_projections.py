@@ -63,7 +63,11 @@ def of_solving(case: Case, plan: affinet.Plan) -> float:
 
 
 def allowed(case: Case, precision: Precision) -> float:
-    """How far a projection may be from the oracle's, over the largest entry: rounding of the dtype, and of float64."""
+    """How far tangent parts may be from the oracle's, over the largest entry: rounding of the dtype, and of float64.
+
+    An entry takes √n u of the sums and √m u of the rows, m ≤ n of which nearly all cases have at most 60: 16 u. Twice
+    that leaves room to stray. The factor adds the condition number 16 times: √m √n of the small cells that have one.
+    """
     return precision.near * precision.spacing + 16 * conditioning_of(case.name)
 
 
