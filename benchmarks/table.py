@@ -113,8 +113,8 @@ def sections(run: Run) -> dict[str, str]:
         found["workloads" + suffix] = (
             f"{where}. Medians of one run.{_disturbed(run.machine)}\n\n"
             + markdown((*HEADS, *MEMORY_HEADS[:2]), (cells(row)[:-1] for row in run.rows))
-            + "\nThe targets of each workload, the figures reached, and which are met. The last columns say what the step "
-            "ratio would be with the passes by hand, and with passes as quick as copies of the same bytes.\n\n"
+            + "\nThe targets of each workload, the figures reached, and which are met. The last columns say what the "
+            "step ratio would be with the passes by hand, and with passes as quick as copies of the same bytes.\n\n"
             + markdown(("workload", "targets", "step by hand", "step by copies"), map(_against_targets, measured))
         )
     if run.peers:
