@@ -25,7 +25,7 @@ test: $(VENV)/.installed-test
 	$(ONE_THREAD) $(BIN)/python $(PYTEST)
 
 # What rounding may change: kernels, factors, and the table of rules through every kernel.
-ROUNDED := tests/kernels tests/structure/factors tests/structure/overlaps tests/contract/test_projections.py \
+ROUNDED := tests/kernels tests/blocks tests/planning/factors tests/planning/overlaps tests/contract/test_projections.py \
 	--ignore=tests/kernels/test_processes.py --ignore=tests/kernels/test_threads.py
 
 # The same tests with factors rounded at random, as another processor would (tests/rounding.py).
@@ -57,7 +57,7 @@ check: $(VENV)/.installed-check
 long: $(VENV)/.installed-test
 	$(ONE_THREAD) $(BIN)/python -m tests.properties.consistent 10000
 	AFFINET_NEARLY_REDUNDANT=300 $(ONE_THREAD) $(BIN)/python $(PYTEST) \
-		tests/structure/test_nearly_redundant.py tests/kernels/test_extremes.py
+		tests/planning/test_nearly_redundant.py tests/kernels/test_extremes.py
 	for seed in 2 3 4 5; do $(MAKE) rounding ROUNDING=$$seed || exit 1; done
 	$(MAKE) processors
 	$(MAKE) kills KILLS=100

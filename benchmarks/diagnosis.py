@@ -10,8 +10,8 @@ from scipy import sparse
 
 import affinet
 from affinet import families
+from affinet.analysis.diagnosis.explaining import explain
 from affinet.errors import InfeasibleError
-from affinet.structure.diagnosis.explaining import explain
 from affinet.system.system import System
 
 Rules = list[affinet.Constraint]

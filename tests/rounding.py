@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affinet.structure.factors import lapack
+from affinet.planning.factors import lapack
 
 SPACING = float(np.finfo(np.float64).eps)
 

@@ -26,7 +26,7 @@ class NoTorch:
 
 
 sys.meta_path.insert(0, NoTorch())
-for package in ("language", "system", "structure"):
+for package in ("language", "system", "blocks", "planning", "analysis", "plans"):
     package = importlib.import_module(f"affinet.{package}")
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
@@ -54,6 +54,17 @@ def names_for_type_checkers() -> set[str]:
     }
 
 
+def test_no_module_takes_the_place_of_a_public_name() -> None:
+    """A package affinet/plan/ would be what `affinet.plan` is once something of it was imported."""
+    code = "import importlib, pkgutil, affinet\n"
+    code += "public = {name: getattr(affinet, name) for name in affinet.__all__}\n"
+    code += "for module in pkgutil.walk_packages(affinet.__path__, 'affinet.'):\n"
+    code += "    if not module.name.startswith(('affinet.__main__', 'affinet.adapters')):\n"
+    code += "        importlib.import_module(module.name)\n"
+    code += "print([name for name, value in public.items() if getattr(affinet, name) is not value])\n"
+    assert python(code).strip() == "[]"
+
+
 def test_no_public_name_imports_the_compiler_of_torch() -> None:
     """torch._dynamo takes over a second; torch's own optimizers import it when one is made."""
     code = "import sys, torch, affinet\nbefore = set(sys.modules)\n"
@@ -67,7 +78,7 @@ def test_importing_affinet_imports_nothing_heavy() -> None:
     assert not [name for name in loaded if name in HEAVY]
 
 
-def test_language_system_and_structure_work_without_torch() -> None:
+def test_the_floors_below_kernels_work_without_torch() -> None:
     assert python(BLOCKED).split() == ["15", "False"]
 
 
@@ -91,7 +102,7 @@ def test_every_error_is_public() -> None:
 
 
 def test_modules_do_not_hide_functions() -> None:
-    import affinet.structure.plan
+    import affinet.plans.plan
 
     assert callable(affinet.plan)
 

@@ -56,13 +56,13 @@ if TYPE_CHECKING:
     from affinet.language.weight_groups import WeightGroup as WeightGroup
     from affinet.language.weights import Weights as Weights
     from affinet.language.weights import weights as weights
+    from affinet.plans.explanation import Explanation as Explanation
+    from affinet.plans.explanation import explain as explain
+    from affinet.plans.plan import Plan as Plan
+    from affinet.plans.plan import plan as plan
     from affinet.report.csv_log import CsvLog as CsvLog
     from affinet.report.observation import Observation as Observation
     from affinet.report.observation import Observer as Observer
-    from affinet.structure.explanation import Explanation as Explanation
-    from affinet.structure.explanation import explain as explain
-    from affinet.structure.plan import Plan as Plan
-    from affinet.structure.plan import plan as plan
     from affinet.training.baking import Reparametrization as Reparametrization
     from affinet.training.baking import bake as bake
     from affinet.training.handle import Handle as Handle
@@ -135,12 +135,12 @@ _MODULES = {"errors": "affinet.errors", "families": "affinet.language.families",
 _HOMES = {
     "Constraint": "affinet.language.expression",
     "CsvLog": "affinet.report.csv_log",
-    "Explanation": "affinet.structure.explanation",
+    "Explanation": "affinet.plans.explanation",
     "Expression": "affinet.language.expression",
     "Handle": "affinet.training.handle",
     "Observation": "affinet.report.observation",
     "Observer": "affinet.report.observation",
-    "Plan": "affinet.structure.plan",
+    "Plan": "affinet.plans.plan",
     "Projector": "affinet.kernels.torch.projector",
     "Reparametrization": "affinet.training.baking",
     "TensorBoardLog": "affinet.adapters.tensorboard",
@@ -151,9 +151,9 @@ _HOMES = {
     "bake": "affinet.training.baking",
     "concat": "affinet.language.expression",
     "einsum": "affinet.language.expression",
-    "explain": "affinet.structure.explanation",
+    "explain": "affinet.plans.explanation",
     "parse": "affinet.language.text",
-    "plan": "affinet.structure.plan",
+    "plan": "affinet.plans.plan",
     "project": "affinet.training.projection",
     "reparametrize": "affinet.training.reparametrization",
     "stack": "affinet.language.expression",

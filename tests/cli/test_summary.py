@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from affinet.blocks.block import Interval
 from affinet.cli.screen import Screen
 from affinet.cli.summary import Outcome, RunSummary
 from affinet.cli.trainings.training import Epoch, Step
 from affinet.cli.watching import Terminal
-from affinet.structure.blocks import Interval
 from affinet.training.baking import Trainable
 
 RULES = Outcome(

@@ -15,8 +15,8 @@ from torch import Tensor
 
 import affinet
 from affinet.kernels.reference import Oracle, oracle
-from affinet.structure.compilation import compile_blocks
-from affinet.structure.plan import Plan
+from affinet.planning.compilation import compile_blocks
+from affinet.plans.plan import Plan
 from affinet.system.system import System
 from tests.contract.case import Case
 from tests.contract.cases import CASES
@@ -96,9 +96,7 @@ def reading(path: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if path == "terms":
             few = 8  # entries that stay on top of regular rules, as up to 2,000 do in large ones
-            patch.setattr(
-                "affinet.structure.plan.compile_blocks", partial(compile_blocks, one_by_one=0, fixed_from=few)
-            )
+            patch.setattr("affinet.plans.plan.compile_blocks", partial(compile_blocks, one_by_one=0, fixed_from=few))
             patch.setattr("affinet.kernels.torch.measuring.ONE_BY_ONE", 0)
         yield
 

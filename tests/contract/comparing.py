@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 import numpy as np
 from scipy import sparse
 
-from affinet.structure.plan import Plan
+from affinet.plans.plan import Plan
 
 
 def equal_plans(one: Plan, other: Plan) -> str:

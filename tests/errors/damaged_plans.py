@@ -13,7 +13,7 @@ import affinet
 from affinet.errors import PlanFileError
 from tests.errors.case import Case, case
 from tests.errors.symbols import W
-from tests.structure.hostile_plans import contents, write_plan
+from tests.plans.hostile_plans import contents, write_plan
 
 CAUSE, WAY_OUT = "The file was damaged, or another program wrote it.", "Copy it again, or save the plan again."
 PLAN = affinet.plan((W[[2, 0, 1], [1, 2, 0]] * np.array([2.0, 3.0, 5.0]) == [1.0, 2.0, 4.0]).named("three"))

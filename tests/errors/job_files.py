@@ -15,7 +15,7 @@ from affinet.cli.screen import Screen
 from affinet.cli.trainings import perceptron
 from affinet.cli.trainings.preparing import Prepared, prepare
 from affinet.errors import JobError, RunError
-from affinet.structure.elimination import components
+from affinet.planning.elimination import components
 from tests.cli.conftest import SMALL, changed
 from tests.errors.case import case
 

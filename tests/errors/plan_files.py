@@ -12,10 +12,10 @@ from safetensors.numpy import save_file
 
 import affinet
 from affinet.errors import PlanFileError
-from affinet.system import planfile
+from affinet.system.stored import planfile
 from tests.errors.case import case
 from tests.errors.symbols import K, W, b
-from tests.structure.hostile_plans import contents, write_plan
+from tests.plans.hostile_plans import contents, write_plan
 
 SAVED = affinet.plan((W.sum(dim=1) == 1).named("rows sum to one"))
 

@@ -180,8 +180,8 @@ def many_rules_of_a_dense_core() -> None:
     rhs[0] += 1
     scores = affinet.weights({"scores": (30,)}).scores
     with pytest.MonkeyPatch.context() as patch:  # in place of many thousands of equations
-        patch.setattr("affinet.structure.diagnosis.searching.SMALL_CORE", 0)
-        patch.setattr("affinet.structure.elimination.combinations.MOST_WORK", 1)
+        patch.setattr("affinet.analysis.diagnosis.searching.SMALL_CORE", 0)
+        patch.setattr("affinet.planning.elimination.combinations.MOST_WORK", 1)
         affinet.plan([families.linear([scores], matrix[k::30], rhs[k::30]).named(f"part {k}") for k in range(30)])
 
 

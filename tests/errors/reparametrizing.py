@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import affinet
 from affinet.errors import AttachError, ShapeError, UnsupportedWeightError
-from affinet.structure.elimination import components
+from affinet.planning.elimination import components
 from tests.errors.attaching import zero_sums
 from tests.errors.case import case
 

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from affinet import errors
+from affinet.analysis.diagnosis.subsets import _SpentError
 from affinet.errors import AffinetError
-from affinet.structure.contradiction import Contradiction
-from affinet.structure.diagnosis.subsets import _SpentError
+from affinet.planning.contradiction import Contradiction
 from tests.errors.case import Case
 from tests.errors.sites import PACKAGE, Site, Span, site_around, site_at
 

@@ -20,7 +20,7 @@ from affinet.cli.trainings.preparing import prepare
 from affinet.cli.trainings.training import Epoch, forward
 from affinet.cli.verifying import verify_file
 from affinet.errors import ModelFileError, RunError, TooLargeError
-from affinet.system.planfile import write_system
+from affinet.system.stored.planfile import write_system
 from affinet.system.system import System
 from tests.errors.case import case
 from tests.errors.job_files import NO_RULES, job, made

@@ -10,11 +10,11 @@ import torch
 from torch import nn, optim
 
 import affinet
+from affinet.blocks import block as blocks
 from affinet.errors import AttachError, ConvergenceWarning, GradientError
 from affinet.kernels.torch import conjugate_gradients
 from affinet.language import families
-from affinet.structure import blocks
-from affinet.structure.elimination import components
+from affinet.planning.elimination import components
 from tests.errors.attaching import zero_sums
 from tests.errors.case import case
 

@@ -17,5 +17,5 @@ NO_CASE = {
     "cli/commands.py _statuses: raise typer.Exit": "exit statuses of errors that have a case",
     "cli/main.py app: raise SystemExit": "exit statuses",
     "training/probing.py ": "caught where an optimizer is probed: what could not be learnt is a warning of its own",
-    "structure/summary.py _bytes: raise AssertionError": "a loop that always returns",
+    "analysis/summary.py _bytes: raise AssertionError": "a loop that always returns",
 }

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.structure.hostile_plans import WRONG, places
+from tests.plans.hostile_plans import WRONG, places
 
 Mutation = Callable[[bytes, Random], bytes]
 

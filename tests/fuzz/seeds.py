@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 import affinet
 from affinet import families
-from affinet.system.description import described
+from affinet.system.stored.description import described
 from tests.cli.conftest import SMALL
 from tests.cli.jobs.test_jobfile import FROM_THE_README
 from tests.fuzz.target import CORPUS

@@ -23,12 +23,12 @@ from affinet.cli.jobs.jobfile import read_job
 from affinet.cli.screen import Screen
 from affinet.cli.verifying import verify_file
 from affinet.errors import AffinetError, DataError, ModelFileError, PlanFileError
-from affinet.language.malformed import Malformed
-from affinet.system import planfile
-from affinet.system.description import system_of
+from affinet.system.malformed import Malformed
+from affinet.system.stored import planfile
+from affinet.system.stored.description import system_of
 from tests.fuzz import mutations
 from tests.fuzz.target import Target
-from tests.structure.hostile_plans import write_plan
+from tests.plans.hostile_plans import write_plan
 
 MODEL = {"hidden1.weight": (4, 3), "hidden1.bias": (4,), "layers.0.weight": (4, 4), "layers.1.weight": (2, 3, 3, 3)}
 """What rules in a text or in a job are about."""

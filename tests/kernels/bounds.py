@@ -6,7 +6,7 @@ from math import sqrt
 
 import numpy as np
 
-from affinet.structure.blocks import Block, Bordered
+from affinet.blocks.block import Block, Bordered
 
 
 def of_cell(equations: int, entries: int, computed: float = 1.0) -> float:

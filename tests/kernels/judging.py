@@ -13,9 +13,9 @@ from scipy import sparse
 from torch import Tensor
 
 import affinet
+from affinet.blocks.block import Block, Bordered, MirroredProduct, Product, Sparse
 from affinet.kernels.reference import Oracle
 from affinet.kernels.torch.precision import NOISE, regular_dtype
-from affinet.structure.blocks import Block, Bordered, MirroredProduct, Product, Sparse
 from tests.kernels.bounds import of_cell, of_projection, of_repetition
 
 Weights = Mapping[str, Tensor]

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from affinet.blocks.block import Part
+from affinet.blocks.offsets import Nest, Offsets, Table
 from affinet.kernels.torch.access import Box, Gathered, cells_box
-from affinet.language.terms import Parameter
-from affinet.structure.blocks import Part
-from affinet.structure.offsets import Nest, Offsets, Table
+from affinet.language.calculus.terms import Parameter
 
 CPU = torch.device("cpu")
 DIMS = st.sampled_from([((3, 20), (2, -6)), ((5, -1),), ((2, 30), (3, -7), (2, 1)), ((4, 9),), ()])

@@ -12,15 +12,15 @@ from torch import Tensor
 
 import affinet
 from affinet import families
+from affinet.blocks.block import Bordered, Dense, Mirror, MirroredProduct, Product, Slices, Sparse, Ties
 from affinet.errors import AttachError, TooLargeError
 from affinet.kernels.reference import oracle
 from affinet.kernels.torch.bases.basis import Basis, Kind
 from affinet.kernels.torch.bases.choosing import basis_of
 from affinet.kernels.torch.bases.expansion import Expansion, origin_of
 from affinet.kernels.torch.projector import Projector
-from affinet.structure.blocks import Bordered, Dense, Mirror, MirroredProduct, Product, Slices, Sparse, Ties
-from affinet.structure.compilation import compile_blocks
-from affinet.structure.plan import Plan
+from affinet.planning.compilation import compile_blocks
+from affinet.plans.plan import Plan
 from affinet.system.system import System
 from tests.contract.building import PATHS, conditioning_of, flat, plan_of
 from tests.contract.case import Case
@@ -345,7 +345,7 @@ def test_a_basis_beyond_memory_says_so_before_it_is_made(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("kind", ["orthonormal", "free"])
 def test_large_blocks_without_a_cheap_basis_say_what_to_use(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.structure.elimination.components.MOST_DENSE_ROWS", 2)
+    monkeypatch.setattr("affinet.planning.elimination.components.MOST_DENSE_ROWS", 2)
     w = affinet.weights({"v": (1_200,)})
     plan = affinet.plan([(w.v[k] + w.v[k + 1] - 2 * w.v[k + 2] == 1).named(f"step {k}") for k in range(1_198)])
     assert any(isinstance(block, Sparse) for block in plan.blocks)

@@ -11,10 +11,10 @@ import torch
 
 import affinet
 from affinet import families
+from affinet.blocks.block import Dense, Fixed, Mirror, Pairs, Product, Slices, Sparse, Ties
 from affinet.kernels.reference import oracle
-from affinet.structure.blocks import Dense, Fixed, Mirror, Pairs, Product, Slices, Sparse, Ties
-from affinet.structure.compilation import compile_blocks
-from affinet.structure.plan import Plan
+from affinet.planning.compilation import compile_blocks
+from affinet.plans.plan import Plan
 from affinet.system.system import System
 
 SHAPES = {"a": (5, 6), "s": (6, 6), "t": (3, 4, 5), "b": (6,), "z": (6, 5)}
@@ -65,7 +65,7 @@ def planned(name: str) -> Plan:
     system = System.of(rules)
     with pytest.MonkeyPatch.context() as patch:
         if kind is Sparse:
-            patch.setattr("affinet.structure.elimination.components.MOST_DENSE_ROWS", 2)
+            patch.setattr("affinet.planning.elimination.components.MOST_DENSE_ROWS", 2)
         plan = Plan(system, compile_blocks(system, one_by_one=0 if terms else 65_536))
     assert any(isinstance(block, kind) for block in plan.blocks), [type(block) for block in plan.blocks]
     return plan

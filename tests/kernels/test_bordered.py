@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 import affinet
 from affinet import families
+from affinet.blocks.block import Bordered, Dense
 from affinet.errors import AttachError, InfeasibleError
 from affinet.kernels.reference import oracle
-from affinet.structure.blocks import Bordered, Dense
-from affinet.structure.compilation import compile_blocks
-from affinet.structure.contradiction import Contradiction
-from affinet.structure.plan import Plan
+from affinet.planning.compilation import compile_blocks
+from affinet.planning.contradiction import Contradiction
+from affinet.plans.plan import Plan
 from affinet.system.system import System
 from tests.contract.bordered_cases import BORDERED
 from tests.contract.building import oracle_of, plain, plan_of, tensors_of
 from tests.contract.case import Case
 from tests.kernels.judging import apart, condition_of, moved_again
-from tests.structure.random_rules import feasible
+from tests.planning.random_rules import feasible
 
 W: Any = affinet.weights({"a": (5, 6), "s": (6, 6), "b": (5, 6), "z": (6, 5), "c": (4,)})
 DRAW = np.random.default_rng(0)
@@ -278,7 +278,7 @@ def test_boxes_are_worked_on_where_they_lie(
 
 
 def test_contradictions_on_top_name_an_irreducible_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.structure.plan.compile_blocks", partial(compile_blocks, one_by_one=0))
+    monkeypatch.setattr("affinet.plans.plan.compile_blocks", partial(compile_blocks, one_by_one=0))
     with pytest.raises(InfeasibleError, match="cannot hold") as found:
         affinet.plan(
             [

@@ -21,7 +21,7 @@ from affinet.kernels.torch.compiled.tiles import CompiledPairs
 from affinet.kernels.torch.compiled.wide import WideRows
 from affinet.kernels.torch.projector import Projector
 from affinet.kernels.torch.slices import SlicesKernel
-from affinet.structure.plan import Plan
+from affinet.plans.plan import Plan
 from tests.contract.building import directions_of, plan_of, tensors_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
@@ -303,7 +303,7 @@ def test_small_groups_and_wide_systems(dtype: torch.dtype, eager: Callable[[Plan
 
 
 def test_loops_share_their_parts_out_to_the_threads_of_torch() -> None:
-    from affinet.kernels.compiled import openmp
+    from affinet.kernels.loops import openmp
 
     assert openmp.JOINED, "torch's OpenMP runtime was not found: loops run on one thread"
     assert openmp.team(10**9, 2) == 2
@@ -343,7 +343,7 @@ def test_loops_run_in_the_forked_workers_of_a_data_loader() -> None:
 
 
 def test_without_a_runtime_loops_run_on_the_thread_that_calls_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from affinet.kernels.compiled import openmp
+    from affinet.kernels.loops import openmp
 
     monkeypatch.setattr(openmp, "_loaded", lambda: iter(()))
     try:

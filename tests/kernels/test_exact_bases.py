@@ -9,12 +9,12 @@ import torch
 
 import affinet
 from affinet import families
+from affinet.blocks.block import MirroredProduct, Product
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Kind
 from affinet.kernels.torch.bases.tied import scaled
-from affinet.structure.blocks import MirroredProduct, Product
-from affinet.structure.compilation import compile_blocks
-from affinet.structure.plan import Plan
+from affinet.planning.compilation import compile_blocks
+from affinet.plans.plan import Plan
 from affinet.system.system import System
 from tests.kernels.test_bases import expanded, weights
 

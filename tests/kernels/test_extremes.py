@@ -13,13 +13,13 @@ import torch
 import affinet
 from affinet import families
 from affinet.kernels.torch.compiled import choosing
-from affinet.structure.compilation import compile_blocks
+from affinet.planning.compilation import compile_blocks
 from affinet.system.system import System
 from tests.kernels.block_kinds import draw
 from tests.kernels.bounds import of_border, of_cell
 from tests.kernels.judging import miss, missed, sets_of
+from tests.planning.nearly_redundant import FORMS, SYSTEMS, Rules, nearly_redundant
 from tests.rounding import another_processor
-from tests.structure.nearly_redundant import FORMS, SYSTEMS, Rules, nearly_redundant
 
 W: Any = affinet.weights({"a": (40, 40), "b": (40, 40)})
 RULES = {
@@ -125,7 +125,7 @@ def test_long_sums_beside_a_giant_stray_like_a_random_walk(name: str, giant: flo
     found = plan.projector(given).project(given)
     assert missed(plan, found) <= 1.0
     if name == "rows" and choosing.available():
-        from affinet.kernels.compiled import sums
+        from affinet.kernels.loops import sums
 
         # Pieces are put together without loss, so that a row misses by no more than one of them would alone.
         assert miss(plan, found, torch.float64) <= of_cell(1, sums.PIECE)

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("numba")
 import torch  # its OpenMP runtime is the one that is looked for
 
-from affinet.kernels.compiled import groups, openmp, sums, tiles
+from affinet.kernels.loops import groups, openmp, sums, tiles
 
 TILE = tiles.TILE
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import affinet
 from affinet.errors import InfeasibleError
-from affinet.structure.compilation import compile_blocks
-from tests.structure.random_rules import SHAPES, Drawn, feasible, oracle_of, systems, uses
+from affinet.planning.compilation import compile_blocks
+from tests.planning.random_rules import SHAPES, Drawn, feasible, oracle_of, systems, uses
 
 PATHS = {"equations": 65_536, "terms": 0}
 
@@ -25,7 +25,7 @@ PATHS = {"equations": 65_536, "terms": 0}
 def test_plans_of_random_rules_agree_with_the_oracle(path: str, drawn: Drawn, seed: int) -> None:
     dense = oracle_of(drawn.rules)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("affinet.structure.plan.compile_blocks", partial(compile_blocks, one_by_one=PATHS[path]))
+        patch.setattr("affinet.plans.plan.compile_blocks", partial(compile_blocks, one_by_one=PATHS[path]))
         patch.setattr("affinet.kernels.torch.measuring.ONE_BY_ONE", PATHS[path])
         if not feasible(dense):
             with pytest.raises(InfeasibleError):

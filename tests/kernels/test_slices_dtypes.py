@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import affinet
+from affinet.blocks.block import Slices
 from affinet.kernels.torch.slices import SlicesKernel
-from affinet.structure.blocks import Slices
-from affinet.structure.compilation import compile_blocks
+from affinet.planning.compilation import compile_blocks
 from affinet.system.system import System
 
 

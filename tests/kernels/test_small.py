@@ -15,7 +15,7 @@ from affinet import families
 from affinet.kernels.torch.compiled import small
 from affinet.kernels.torch.compiled.small import Together
 from affinet.kernels.torch.projector import Projector
-from affinet.structure.plan import Plan
+from affinet.plans.plan import Plan
 from tests.contract.building import directions_of, plan_of, tensors_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES

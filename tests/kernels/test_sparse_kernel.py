@@ -11,14 +11,14 @@ from scipy import sparse
 
 import affinet
 from affinet import families
+from affinet.blocks import block as blocks
+from affinet.blocks.block import Sparse
 from affinet.kernels.reference import Oracle, oracle
 from affinet.kernels.torch import conjugate_gradients
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
 from affinet.kernels.torch.sparse import SparseKernel
-from affinet.structure import blocks
-from affinet.structure.blocks import Sparse
-from affinet.structure.elimination import components, peeling
-from affinet.structure.plan import Plan
+from affinet.planning.elimination import components, peeling
+from affinet.plans.plan import Plan
 from tests.kernels.judging import apart, condition_of
 
 N, M = 60, 90
@@ -76,7 +76,7 @@ def test_both_solvers_are_the_oracle(largest: int, dtype: torch.dtype, monkeypat
 
 def test_redundant_rows_that_were_not_sorted_out_are_solved_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peeling, "LARGEST_CORE", 3)
-    monkeypatch.setattr("affinet.structure.elimination.markowitz.MOST_PLANNED", 0)
+    monkeypatch.setattr("affinet.planning.elimination.markowitz.MOST_PLANNED", 0)
     plan, given = planned(monkeypatch, redundant=True), weights()
     assert solver(plan, given)._factor is None
     assert_agrees(plan, oracle(plan.system), given)

@@ -9,11 +9,11 @@ from scipy import sparse
 
 import affinet
 from affinet import families
+from affinet.blocks import block as blocks
+from affinet.blocks.block import Sparse
 from affinet.kernels.reference import oracle
 from affinet.kernels.torch.sparse import on_device
-from affinet.structure import blocks
-from affinet.structure.blocks import Sparse
-from affinet.structure.elimination import components
+from affinet.planning.elimination import components
 from affinet.system.system import System
 from tests.kernels.test_sparse_kernel import planned, solver, system, weights
 

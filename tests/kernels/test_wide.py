@@ -11,7 +11,7 @@ import torch
 import affinet
 from affinet import families
 from affinet.kernels.torch.wide import WideKernel
-from affinet.structure.plan import Plan
+from affinet.plans.plan import Plan
 from tests.kernels.judging import apart
 
 ROWS, ENTRIES = 40, 30_000

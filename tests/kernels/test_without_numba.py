@@ -10,7 +10,7 @@ import pytest
 
 import affinet
 from affinet.kernels.torch.compiled import choosing
-from affinet.structure import backends
+from affinet.plans import backends
 from tests.kernels.dangerous import ROOT, ran
 
 FOLDER = Path(__file__).parent

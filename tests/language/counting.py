@@ -8,7 +8,7 @@ import numpy as np
 
 import affinet
 from affinet import Constraint, Expression
-from affinet.language.terms import Floats, lower
+from affinet.language.calculus.terms import Floats, lower
 
 
 def free(rule: Constraint | Sequence[Constraint], *weights: Expression) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from affinet.language.calculus.terms import Parameter, held_bytes
 from affinet.language.expression import Expression, weight
-from affinet.language.terms import Parameter, held_bytes
 
 RANDOM = np.random.default_rng(0)
 SHAPES = {"W": (6, 8), "S": (7, 7), "K": (4, 3, 3, 3), "X": (8, 5), "b": (6,)}

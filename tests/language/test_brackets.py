@@ -10,9 +10,9 @@ import torch
 
 import affinet
 from affinet import families, groups
+from affinet.language.calculus.terms import Floats
 from affinet.language.groups.brackets import MOST, needed
 from affinet.language.groups.elements import Mixes
-from affinet.language.terms import Floats
 from tests.language.counting import dense, free
 
 

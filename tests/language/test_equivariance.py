@@ -15,8 +15,8 @@ import affinet
 from affinet import families
 from affinet.errors import ConstantError, NothingToTrainWarning, RuleError, ShapeError
 from affinet.language import families as public
+from affinet.language.calculus.terms import Floats
 from affinet.language.families import SignedPermutation, direct_sum, kronecker_power, kronecker_sum, powers
-from affinet.language.terms import Floats
 from tests.language.counting import dense, free
 
 DRAW = np.random.default_rng(0)

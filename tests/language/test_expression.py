@@ -11,9 +11,9 @@ import scipy.sparse
 import torch
 
 from affinet.errors import TooLargeError
+from affinet.language.calculus.terms import held_bytes
 from affinet.language.evaluation import evaluate
 from affinet.language.expression import Expression, concat, stack
-from affinet.language.terms import held_bytes
 from tests.language.drawn import (
     COLUMNS,
     MASK,

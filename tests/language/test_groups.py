@@ -16,9 +16,9 @@ import torch
 import affinet
 from affinet import families, groups
 from affinet.errors import NothingToTrainWarning, RuleError, ShapeError, TooLargeError
+from affinet.language.calculus.terms import Floats
 from affinet.language.groups.elements import Generator
 from affinet.language.groups.representation import Representation, same
-from affinet.language.terms import Floats
 
 DRAW = np.random.default_rng(0)
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import affinet
+from affinet.language.calculus.terms import Floats, Parameter
 from affinet.language.evaluation import evaluate
 from affinet.language.expression import Expression, concat, stack, weight
-from affinet.language.terms import Floats, Parameter
 
 Operation = Callable[[Any], Any]
 Draw = Callable[..., Any]

@@ -10,8 +10,8 @@ import scipy.sparse
 import torch
 
 from affinet.errors import ConstantError, NotAffineError, ShapeError
+from affinet.language.calculus.terms import Term
 from affinet.language.expression import concat, stack
-from affinet.language.terms import Term
 from tests.language.drawn import (
     COLUMNS,
     C,

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affinet.language.maps import added, as_step, at_points, scaled
-from affinet.language.progressions import as_slice, meeting
-from affinet.language.terms import (
+from affinet.language.calculus.maps import added, as_step, at_points, scaled
+from affinet.language.calculus.progressions import as_slice, meeting
+from affinet.language.calculus.terms import (
     Factor,
     Parameter,
     Term,

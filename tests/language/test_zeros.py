@@ -11,8 +11,8 @@ import scipy.linalg
 import affinet
 from affinet import families
 from affinet.errors import ShapeError
+from affinet.language.calculus.terms import held_bytes
 from affinet.language.evaluation import evaluate
-from affinet.language.terms import held_bytes
 from tests.language.counting import dense, free
 
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 
 import affinet
-from affinet.structure.compilation import ONE_BY_ONE, compile_blocks
-from affinet.structure.plan import Plan
+from affinet.planning.compilation import ONE_BY_ONE, compile_blocks
+from affinet.plans.plan import Plan
 from affinet.system.system import System
 from tests.properties.strategies import examples
 from tests.properties.zeros import Sparse, sparse_rules

@@ -7,7 +7,7 @@ import pytest
 
 import affinet
 from affinet.errors import RuleError
-from affinet.language.terms import Parameter
+from affinet.language.calculus.terms import Parameter
 from affinet.system.layout import Layout
 
 A, B, C = Parameter("a", (2, 3)), Parameter("b", ()), Parameter("c.weight", (4,))

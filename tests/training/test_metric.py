@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, optim
 
 import affinet
-from affinet.structure.blocks import Bordered, MirroredProduct, Product
-from affinet.structure.elimination import components
+from affinet.blocks.block import Bordered, MirroredProduct, Product
+from affinet.planning.elimination import components
 from affinet.training.metric import RESISTANCE, metric_of
 from tests.contract.building import conditioning_of, oracle_of, plan_of
 from tests.contract.cases import CASES, Case

@@ -13,9 +13,9 @@ from torch import Tensor, optim
 
 import affinet
 from affinet import families
+from affinet.analysis import multipliers as solving
 from affinet.kernels.reference import oracle
-from affinet.structure import multipliers as solving
-from affinet.structure.elimination import components
+from affinet.planning.elimination import components
 from affinet.system.system import System
 from tests.training.problems import CENTRE, COUNT, CURVATURE, DENSE, SHAPES
 

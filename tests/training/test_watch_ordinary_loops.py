@@ -14,9 +14,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import affinet
 from affinet import families
+from affinet.blocks import block as blocks
 from affinet.kernels.torch import conjugate_gradients
-from affinet.structure import blocks
-from affinet.structure.elimination import components
+from affinet.planning.elimination import components
 from affinet.training.alarms import CONSECUTIVE
 from tests.kernels.test_sparse_kernel import M, system
 from tests.training.test_traps import Net, backward

@@ -16,9 +16,9 @@ from torch._dynamo.utils import counters
 
 import affinet
 from affinet import families
-from affinet.structure import blocks
-from affinet.structure.blocks import Sparse
-from affinet.structure.elimination import components
+from affinet.blocks import block as blocks
+from affinet.blocks.block import Sparse
+from affinet.planning.elimination import components
 from affinet.training import capture
 from tests.kernels.test_sparse_kernel import M, system
 from tests.training.test_traps import Failing, Net, Twice, backward, rules_for, same, weights, worst

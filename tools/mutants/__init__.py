@@ -1,1 +1,1 @@
-"""Mutation testing of `structure` and `kernels`: is every line of them held by a test?"""
+"""Mutation testing of blocks, planning, analysis, plans and kernels: is every line of them held by a test?"""

@@ -24,9 +24,10 @@ from tools.mutants.running import Trial, try_out, warm_up
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "mutants"
-FOLDERS = ("src/affinet/structure", "src/affinet/kernels")
+FOLDERS = tuple(f"src/affinet/{name}" for name in ("blocks", "planning", "analysis", "plans", "kernels"))
 TESTS = (
-    "tests/structure", "tests/kernels", "tests/system", "tests/contract", "tests/report",
+    *(f"tests/{name}" for name in ("blocks", "planning", "analysis", "plans", "kernels")),
+    "tests/system", "tests/contract", "tests/report",
     *(f"tests/training/test_{name}.py" for name in (
         "compiled", "metric", "multipliers", "reparametrize", "reparametrize_graphs", "reparametrize_keeping",
         "reparametrize_layers", "reparametrized_table", "reparametrized_trajectories")),

@@ -77,7 +77,7 @@ def tests_of(mutant: Mutant, coverage: Coverage, root: Path, budget: float) -> t
 
 def compiled_by_numba(file: str) -> bool:
     """Whether the file holds loops that run as machine code."""
-    return "/kernels/compiled/" in file
+    return "/kernels/loops/" in file
 
 
 def _runners(mutant: Mutant, coverage: Coverage, root: Path) -> set[int]:

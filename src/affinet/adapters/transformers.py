@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from affinet.language.constraint import Constraint
 from affinet.language.weights import Weights, weights
-from affinet.structure.plan import Plan
+from affinet.plans.plan import Plan
 from affinet.training.handle import Handle
 from affinet.training.projection import project
 

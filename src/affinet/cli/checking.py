@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+from affinet.analysis.findings.overlooked import Overlooked
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.screen import Screen
 from affinet.cli.summary import shown_count
@@ -11,7 +12,6 @@ from affinet.cli.trainings.rules import free_numbers
 from affinet.cli.trainings.untried import Planned, planned_untried
 from affinet.cli.words import counted
 from affinet.errors import NothingToTrainWarning
-from affinet.structure.findings.overlooked import Overlooked
 
 
 def check(job: JobFile, screen: Screen) -> None:

@@ -17,7 +17,7 @@ from affinet.cli.screen import Screen
 from affinet.cli.words import counted
 from affinet.language.forecast import limited
 from affinet.report.verification import Verdict, Weight, verify
-from affinet.system.planfile import read_system
+from affinet.system.stored.planfile import read_system
 
 WIDEST = 8
 """Bytes of an entry in a file of weights."""

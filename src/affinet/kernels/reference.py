@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from affinet.language.terms import Floats
+from affinet.language.calculus.terms import Floats
 from affinet.system.layout import Layout
 from affinet.system.system import System
 

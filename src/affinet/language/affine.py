@@ -10,10 +10,10 @@ from typing import TypeAlias
 import numpy as np
 
 from affinet.errors import ShapeError
-from affinet.language.axes import relabel
+from affinet.language.calculus.axes import relabel
+from affinet.language.calculus.terms import Floats, Parameter, Term, identity
 from affinet.language.constants import EXACT, Constant, compacted
 from affinet.language.forecast import forecast
-from affinet.language.terms import Floats, Parameter, Term, identity
 from affinet.language.wording import Word, Wording, say
 
 Values: TypeAlias = float | Floats

@@ -10,8 +10,8 @@ import numpy as np
 
 from affinet.errors import ConstantError, NotAffineError
 from affinet.language.affine import Affine, Values, assemble, broadcast, combined, common_shape
-from affinet.language.coefficients import scale
-from affinet.language.terms import Term
+from affinet.language.calculus.coefficients import scale
+from affinet.language.calculus.terms import Term
 from affinet.language.wording import Negative, Operation, Wording, say
 
 

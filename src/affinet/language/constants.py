@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affinet.errors import ConstantError
-from affinet.language.terms import Floats, Integers
+from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.wording import Word, Wording
 
 EXACT = 2.0**-52

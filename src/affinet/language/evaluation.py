@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 
 from affinet.errors import ShapeError, UnknownWeightError
 from affinet.language.affine import assemble, combined
+from affinet.language.calculus.terms import Floats, Term, lower
 from affinet.language.constants import compacted, read_constant
 from affinet.language.expression import Expression
-from affinet.language.terms import Floats, Term, lower
 
 
 def evaluate(expression: Expression, values: Mapping[str, ArrayLike]) -> Floats:

@@ -16,6 +16,7 @@ from affinet.errors import MissingOperationError, NotAffineError, RuleError, Sha
 from affinet.language import arithmetic, joining, products, rearranging, reducing, repeating
 from affinet.language import einsum as sums
 from affinet.language.affine import Affine, Values, from_constant, from_parameter
+from affinet.language.calculus.terms import Parameter, Term
 from affinet.language.constants import (
     Constant,
     is_sparse,
@@ -39,7 +40,6 @@ from affinet.language.foreign import (
 )
 from affinet.language.indexing import index
 from affinet.language.many import one_to_one
-from affinet.language.terms import Parameter, Term
 from affinet.language.wording import Method, Operation, Property, Wording, differing, say
 
 Dims: TypeAlias = int | Sequence[int] | None

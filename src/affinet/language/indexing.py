@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from affinet.errors import ConstantError, ShapeError
 from affinet.language.affine import Affine
+from affinet.language.calculus.selecting import entry
+from affinet.language.calculus.terms import Integers, narrow
 from affinet.language.constants import read_array, word_of
 from affinet.language.masking import masked
 from affinet.language.placement import Item, select
-from affinet.language.selecting import entry
-from affinet.language.terms import Integers, narrow
 from affinet.language.wording import Subscript, Wording, say
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from affinet.errors import ShapeError
 from affinet.language.affine import Affine, Values, assemble, checked_axis
-from affinet.language.axes import relabel, set_start, spell_out, start_at
+from affinet.language.calculus.axes import relabel, set_start, spell_out, start_at
+from affinet.language.calculus.terms import Term
 from affinet.language.constants import EXACT
-from affinet.language.terms import Term
 from affinet.language.wording import Function, Wording, say
 
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affinet.language.affine import Affine, assemble
+from affinet.language.calculus.marked import Marked
+from affinet.language.calculus.reshaping import reshape
+from affinet.language.calculus.selecting import gather
+from affinet.language.calculus.terms import Integers, Source, Term, Variable, narrow
 from affinet.language.forecast import forecast
-from affinet.language.marked import Marked
 from affinet.language.placement import select
-from affinet.language.reshaping import reshape
-from affinet.language.selecting import gather
-from affinet.language.terms import Integers, Source, Term, Variable, narrow
 from affinet.language.wording import Wording
 
 Mask: TypeAlias = NDArray[np.bool_]

@@ -12,11 +12,11 @@ import numpy as np
 
 from affinet.errors import ShapeError
 from affinet.language.affine import Affine, assemble
-from affinet.language.axes import relabel
+from affinet.language.calculus.axes import relabel
+from affinet.language.calculus.reshaping import reshape
+from affinet.language.calculus.selecting import cut, gather
+from affinet.language.calculus.terms import Integers, Term
 from affinet.language.forecast import forecast
-from affinet.language.reshaping import reshape
-from affinet.language.selecting import cut, gather
-from affinet.language.terms import Integers, Term
 from affinet.language.wording import Wording, say
 
 Item: TypeAlias = int | slice | Integers | None

@@ -9,11 +9,11 @@ import numpy as np
 from affinet.errors import ShapeError
 from affinet.language.affine import Affine, assemble, from_constant, reworded
 from affinet.language.arithmetic import multiply
-from affinet.language.coefficients import mix, mix_sparse
+from affinet.language.calculus.coefficients import mix, mix_sparse
+from affinet.language.calculus.terms import Floats, Term
 from affinet.language.constants import Constant, SparseMatrix
 from affinet.language.rearranging import insert_axis
 from affinet.language.reducing import total
-from affinet.language.terms import Floats, Term
 from affinet.language.wording import Operation, Wording, say
 
 Matrix: TypeAlias = Constant | SparseMatrix

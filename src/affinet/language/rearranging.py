@@ -9,13 +9,13 @@ import numpy as np
 
 from affinet.errors import ShapeError
 from affinet.language.affine import Affine, assemble, checked_axes, checked_axis, checked_integer, reworded, transform
-from affinet.language.axes import relabel
-from affinet.language.diagonals import meet
+from affinet.language.calculus.axes import relabel
+from affinet.language.calculus.diagonals import meet
+from affinet.language.calculus.progressions import as_slice
+from affinet.language.calculus.reshaping import reshape as reshape_term
+from affinet.language.calculus.selecting import cut
+from affinet.language.calculus.terms import Term
 from affinet.language.joining import concatenated
-from affinet.language.progressions import as_slice
-from affinet.language.reshaping import reshape as reshape_term
-from affinet.language.selecting import cut
-from affinet.language.terms import Term
 from affinet.language.wording import Wording, say
 
 

@@ -20,10 +20,10 @@ from affinet.language.affine import (
     reworded,
 )
 from affinet.language.arithmetic import subtract
-from affinet.language.axes import sum_over
-from affinet.language.coefficients import mix, scale
+from affinet.language.calculus.axes import sum_over
+from affinet.language.calculus.coefficients import mix, scale
+from affinet.language.calculus.terms import Floats
 from affinet.language.rearranging import diagonal, difference
-from affinet.language.terms import Floats
 from affinet.language.wording import Wording, say
 
 

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from affinet.errors import RuleError, ShapeError, UnknownWeightError
+from affinet.language.calculus.terms import Parameter
 from affinet.language.computed import Refusal
 from affinet.language.expression import Expression, weight
 from affinet.language.modules import read_module
 from affinet.language.patterns import is_pattern, matching
-from affinet.language.terms import Parameter
 from affinet.language.weight_groups import WeightGroup
 
 Value = TypeVar("Value")

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affinet.errors import TooLargeError
+from affinet.language.calculus.restricting import restrict
+from affinet.language.calculus.terms import Floats, Integers, Term, lower
 from affinet.language.forecast import forecast
-from affinet.language.restricting import restrict
-from affinet.language.terms import Floats, Integers, Term, lower
 from affinet.system.system import Rule, System
 
 MOST_PAIRS = 2**21

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from affinet.language.terms import Integers
+from affinet.language.calculus.terms import Integers
 
 SPREAD = 8
 """A mask over the range of the numbers is cheaper than a sort up to about this many places a number."""

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from affinet.errors import RuleError
-from affinet.language.terms import Integers, Parameter
+from affinet.language.calculus.terms import Integers, Parameter
 from affinet.system.distinct import distinct
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from affinet.errors import ConstantError
+from affinet.language.calculus.terms import Floats, Term, spanned_bytes
 from affinet.language.expression import Expression
-from affinet.language.malformed import LARGEST
-from affinet.language.terms import Floats, Term, spanned_bytes
+from affinet.system.malformed import LARGEST
 
 
 def check_numbers(name: str, expression: Expression) -> None:

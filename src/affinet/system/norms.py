@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from affinet.language.terms import Floats, Integers
+from affinet.language.calculus.terms import Floats, Integers
 
 SMALLEST = 1e-140
 """Norms below may have lost digits of the squares that they were made of, and are made again."""

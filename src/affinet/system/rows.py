@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from affinet.language.terms import Floats, Integers
+from affinet.language.calculus.terms import Floats, Integers
 
 PAIR_BYTES = 64
 """Memory that planning takes at its peak for one (equation, entry) pair that is written out (measured)."""

@@ -12,11 +12,11 @@ import numpy as np
 
 from affinet.errors import RuleError
 from affinet.language.affine import Values
+from affinet.language.calculus.terms import Floats, Integers, Term, lower, spanned_bytes
 from affinet.language.constraint import Constraint
 from affinet.language.evaluation import substitute
 from affinet.language.expression import Expression
 from affinet.language.forecast import forecast
-from affinet.language.terms import Floats, Integers, Term, lower, spanned_bytes
 from affinet.system.layout import Layout
 from affinet.system.magnitudes import check_numbers, without_zeros
 from affinet.system.rows import PAIR_BYTES, Rows, gather_rows

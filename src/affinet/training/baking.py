@@ -13,8 +13,8 @@ from affinet.errors import AttachError
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
+from affinet.plans.plan import Plan
 from affinet.report.cost import CostReport, cost_report
-from affinet.structure.plan import Plan
 from affinet.training.free_numbers import Expanded, Projected, Weight
 from affinet.training.freezing import Trained
 from affinet.training.losses import check_callable, differentiable, gradients_apart

@@ -9,11 +9,11 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Block
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Basis
 from affinet.kernels.torch.bases.expansion import Expansion, Kept
 from affinet.kernels.torch.projector import Projector
-from affinet.structure.blocks import Block
 from affinet.training.one_forward import OneForward
 from affinet.training.projecting import projected
 from affinet.training.setting import checked, nearest

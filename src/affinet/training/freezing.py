@@ -13,8 +13,8 @@ from affinet.errors import AttachError, InfeasibleError, NothingTrainedWarning, 
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
-from affinet.language.terms import Floats
-from affinet.structure.plan import Plan
+from affinet.language.calculus.terms import Floats
+from affinet.plans.plan import Plan
 from affinet.training.attaching import Place
 from affinet.training.settling import all_finite
 

@@ -9,12 +9,12 @@ from weakref import ref
 import torch
 from torch import Tensor, optim
 
+from affinet.analysis.lookup.naming import counted
 from affinet.errors import AttachError
 from affinet.kernels.torch.projector import Projector
+from affinet.plans.plan import Plan
 from affinet.report.cost import CostReport, cost_report
 from affinet.report.observation import Observer
-from affinet.structure.lookup.naming import counted
-from affinet.structure.plan import Plan
 from affinet.training.attached import attach, check_apart, detach
 from affinet.training.losses import check_callable, differentiable, gradients_apart
 from affinet.training.matching import Rules, followed, matched

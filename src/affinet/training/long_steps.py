@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
+from affinet.analysis.lookup.naming import entry
+from affinet.blocks.block import Block
 from affinet.errors import LongStepsWarning, callers_line
 from affinet.kernels.torch.bases.basis import Basis
 from affinet.kernels.torch.bases.reach import Reach, farthest
-from affinet.structure.blocks import Block
-from affinet.structure.lookup.naming import entry
-from affinet.structure.plan import Plan
+from affinet.plans.plan import Plan
 
 FEW = 8.0
 """How much farther than a free number an entry may move. Sensible learning rates lie within a factor of ten of those

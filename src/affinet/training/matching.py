@@ -10,8 +10,8 @@ import torch
 from affinet.kernels.torch.projector import Projector, check
 from affinet.language.constraint import Constraint
 from affinet.language.modules import parameters_of
-from affinet.structure.plan import Plan, plan
-from affinet.structure.updating import updated
+from affinet.plans.plan import Plan, plan
+from affinet.plans.updating import updated
 from affinet.training.attaching import places_of
 from affinet.training.freezing import Freezing
 

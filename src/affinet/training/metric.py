@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
+from affinet.blocks.block import Bordered, Joined, MirroredProduct, Product
 from affinet.errors import AttachError
-from affinet.structure.blocks import Bordered, Joined, MirroredProduct, Product
-from affinet.structure.plan import Plan
+from affinet.plans.plan import Plan
 
 Group = Mapping[str, Any]
 State = Mapping[str, Any]

@@ -14,7 +14,7 @@ from affinet.kernels.torch.bases.expansion import Expansion, origin_of
 from affinet.kernels.torch.projector import Projector, check
 from affinet.language.constraint import Constraint
 from affinet.language.modules import parameters_of
-from affinet.structure.plan import Plan, plan
+from affinet.plans.plan import Plan, plan
 from affinet.training.attached import ATTACHED
 from affinet.training.attaching import places_of
 from affinet.training.baking import Reparametrization

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from affinet.errors import GradientError
 from affinet.kernels.torch.projector import Projector
-from affinet.structure.plan import Plan
+from affinet.plans.plan import Plan
 from affinet.training.attaching import (
     check_finite_gradients,
     check_gradients,

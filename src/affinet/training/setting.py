@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Block
 from affinet.errors import AttachError, ShapeError
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.preparing import eager
-from affinet.structure.blocks import Block
 
 
 def checked(name: str, value: Any, weight: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Sparse
 from affinet.errors import (
     MultipliersDivergeWarning,
     NotFiniteWarning,
@@ -21,7 +22,6 @@ from affinet.errors import (
 )
 from affinet.kernels.torch.projector import Projector
 from affinet.report.observation import Observation, Observer
-from affinet.structure.blocks import Sparse
 from affinet.training.alarms import CONSECUTIVE, Growth, Undoing
 from affinet.training.capture import SMALL, Capture
 from affinet.training.freezing import Trained

@@ -17,7 +17,7 @@ from affinet.cli.runs.packing import Packed
 from affinet.cli.runs.snapshot import Snapshot, bits, put_back, take
 from affinet.cli.trainings.keeping import Learner
 from affinet.cli.trainings.training import Epoch, Progress
-from affinet.language.malformed import Malformed
+from affinet.system.malformed import Malformed
 
 IDENTITY = Identity(job="1", plan="2", data="3")
 

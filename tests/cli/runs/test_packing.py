@@ -7,7 +7,7 @@ import torch
 
 from affinet.cli.runs.packing import Packed, pack, unpack
 from affinet.errors import RunError
-from affinet.language.malformed import Malformed
+from affinet.system.malformed import Malformed
 
 
 def optimizer(value: object = None) -> torch.optim.Optimizer:

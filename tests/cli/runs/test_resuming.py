@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from affinet.blocks import block as blocks
 from affinet.cli.runs import running
 from affinet.cli.runs.locking import locked
 from affinet.cli.trainings.optimizers import OPTIMIZERS
 from affinet.cli.trainings.training import Epoch, Step
 from affinet.kernels.torch import conjugate_gradients
-from affinet.structure import blocks
-from affinet.structure.elimination import components
+from affinet.planning.elimination import components
 from tests.cli.conftest import SMALL, Command, changed
 
 SUMS = '[[rule]]\nname = "sums"\nsays = "hidden1.weight.sum(dim=1) == 1"\n'

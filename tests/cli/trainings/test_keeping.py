@@ -156,7 +156,7 @@ def test_rules_that_fix_everything_are_no_training(affinet: Command, folder: Pat
 def test_rules_without_a_cheap_basis_name_the_other_method(
     affinet: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("affinet.structure.elimination.components.MOST_DENSE_ROWS", 2)
+    monkeypatch.setattr("affinet.planning.elimination.components.MOST_DENSE_ROWS", 2)
     text = reparametrized("free", ("hidden = [5]", "hidden = [1024]"))
     steps = '[[rule]]\nname = "steps"\nsays = "hidden1.weight.reshape((3072,)).diff().diff() == 0"\n'
     told = refused(affinet, folder, text[: text.index("[[rule]]")] + steps)

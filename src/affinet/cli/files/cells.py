@@ -10,7 +10,7 @@ import polars as pl
 
 from affinet.cli.words import counted
 from affinet.errors import DataError
-from affinet.language.malformed import LARGEST
+from affinet.system.malformed import LARGEST
 
 MISSING_WORDS = ("nan", "-nan", "+nan", "na", "n/a", "#n/a", "null", "none", "nil", "missing", "?", "-")
 """What programs write where a number is missing, in small letters; it is that only among numbers or truth values."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from affinet.blocks.block import Interval
 from affinet.cli.jobs.job import Table
 from affinet.cli.runs.durable import write_text
 from affinet.cli.summary import Outcome, RunSummary
-from affinet.structure.blocks import Interval
 from affinet.training.baking import Trainable
 
 SUMMARY = "summary.json"

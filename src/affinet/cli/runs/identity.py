@@ -12,7 +12,7 @@ from affinet.cli.jobs.job import Table
 from affinet.cli.trainings.data import Data
 from affinet.cli.trainings.preparing import Prepared
 from affinet.errors import RunError
-from affinet.system.description import described
+from affinet.system.stored.description import described
 from affinet.system.system import System
 
 

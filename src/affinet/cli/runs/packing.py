@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from affinet.errors import RunError
-from affinet.language.malformed import Malformed, fields, integer, integers, items
+from affinet.system.malformed import Malformed, fields, integer, integers, items
 
 
 @dataclass(frozen=True)

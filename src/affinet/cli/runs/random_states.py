@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from affinet.cli.runs.packing import Packed
-from affinet.language.malformed import Malformed, fields, integer, number
+from affinet.system.malformed import Malformed, fields, integer, number
 
 PYTHON_VERSION = 3
 """The version that `random.getstate` has told since Python 3.2."""

@@ -32,7 +32,7 @@ from affinet.cli.trainings.preparing import Prepared, prepare
 from affinet.cli.watching import Terminal
 from affinet.cli.words import counted, listed
 from affinet.errors import DataError, JobError, RunError
-from affinet.language.malformed import Malformed
+from affinet.system.malformed import Malformed
 
 
 def resume(run: Path, given: Path | None, screen: Screen) -> None:

@@ -25,7 +25,7 @@ from affinet.cli.summary import RunSummary
 from affinet.cli.trainings.training import Epoch
 from affinet.cli.words import one_paragraph
 from affinet.errors import PlanFileError, RunError
-from affinet.system.planfile import read_system
+from affinet.system.stored.planfile import read_system
 
 MODEL, METRICS = "model.safetensors", "metrics.csv"
 PLAN, PLAN_TEXT = "plan.safetensors", "plan.txt"

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 
+from affinet.blocks.block import Interval
 from affinet.cli.runs.begun import Begun
 from affinet.cli.runs.checkpoint import Checkpoint
 from affinet.cli.runs.identity import identity_of
@@ -34,7 +35,6 @@ from affinet.cli.trainings.training import (
 )
 from affinet.cli.words import counted
 from affinet.errors import AffinetError, RunError
-from affinet.structure.blocks import Interval
 from affinet.training.baking import Trainable
 
 See = Callable[[Step | Epoch], None]

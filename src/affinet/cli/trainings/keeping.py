@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 import affinet
+from affinet.blocks.block import Interval
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.optimizers import make_optimizer
 from affinet.cli.trainings.rules import free_numbers
 from affinet.errors import AttachError, TooLargeError
-from affinet.structure.blocks import Interval
 from affinet.training.baking import Trainable
 
 if TYPE_CHECKING:

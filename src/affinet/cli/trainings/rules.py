@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import affinet
+from affinet.blocks.block import Interval
 from affinet.cli.jobs.conflicts import rule_name
 from affinet.cli.jobs.job import RuleTable
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.jobs.locate import KeyPath
 from affinet.errors import AffinetError
-from affinet.structure.blocks import Interval
 
 if TYPE_CHECKING:
     from affinet import Constraint, Expression, Rules, Weights

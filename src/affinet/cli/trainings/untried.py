@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import affinet
+from affinet.blocks.block import Sparse
 from affinet.cli.jobs.job import TrainTable
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.data import read_lesson
 from affinet.cli.trainings.perceptron import perceptron_of
 from affinet.cli.trainings.rules import read_rules
-from affinet.structure.blocks import Sparse
 from affinet.system.magnitudes import all_between
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Part, View
+from affinet.blocks.offsets import Dim, Nest, Offsets, disjoint_sums
 from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
 from affinet.kernels.torch.putting import put
-from affinet.language.terms import row_major_steps
-from affinet.structure.blocks import Part, View
-from affinet.structure.offsets import Dim, Nest, Offsets, disjoint_sums
+from affinet.language.calculus.terms import row_major_steps
 
 Tensors = Mapping[str, Tensor | None]
 """Parameters or gradients by name; None is a gradient that is missing."""

@@ -10,14 +10,14 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from affinet.blocks.block import Base, Bordered, Mirror, MirroredProduct, Pairs
+from affinet.blocks.places import spans
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirrorKernel
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.kernels.torch.putting import put
 from affinet.kernels.torch.sparse import on_device
-from affinet.structure.blocks import Base, Bordered, Mirror, MirroredProduct, Pairs
-from affinet.structure.places import spans
 from affinet.system.distinct import ranked
 
 FEW = 65_536

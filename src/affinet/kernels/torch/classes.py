@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Classes, Ties
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype, silenced
-from affinet.language.terms import Integers
-from affinet.structure.blocks import Classes, Ties
+from affinet.language.calculus.terms import Integers
 
 
 class ClassMap:

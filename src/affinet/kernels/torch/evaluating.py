@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.offsets import Dim, Nest, mixed_radix
 from affinet.kernels.torch.precision import irregular_dtype
+from affinet.language.calculus.terms import Integers, Term, Variable, row_major_steps, table
 from affinet.language.expression import Expression
-from affinet.language.terms import Integers, Term, Variable, row_major_steps, table
-from affinet.structure.offsets import Dim, Nest, mixed_radix
 
 PIECE = 2**17
 """Numbers computed at a time: a megabyte of float64 stays in the cache."""

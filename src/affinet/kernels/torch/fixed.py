@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from affinet.blocks.block import Fixed, Intervals, View
+from affinet.blocks.entry_sets import mask_of
 from affinet.kernels.torch.access import Box, Tensors, box_of
 from affinet.kernels.torch.precision import regular_dtype
-from affinet.structure.blocks import Fixed, Intervals, View
-from affinet.structure.entry_sets import mask_of
 
 FEW_RUNS = 64
 """Runs of entries up to which each is an operation of its own."""

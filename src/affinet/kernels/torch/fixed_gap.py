@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Fixed, View
 from affinet.kernels.torch.access import box_of
 from affinet.kernels.torch.fixed import few_runs, mask_on, stored_on
 from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
-from affinet.structure.blocks import Fixed, View
-from affinet.structure.reading.fixings import Fixing
+from affinet.planning.reading.fixings import Fixing
 
 SLAB = 2**18
 """Entries that are looked at together: their differences stay in the cache."""

@@ -14,12 +14,12 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from affinet.blocks.block import Block, Ties
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.classes import TiesKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.putting import put
 from affinet.kernels.torch.scratch import Scratch
-from affinet.structure.blocks import Block, Ties
 
 FEWEST = 2**15
 """Entries from which on it is quicker than a scatter."""
@@ -29,7 +29,7 @@ PIECE = 2**22
 """Entries that are compared with the first of their class at a time: smaller pieces gain less from the cache than two
 threads lose by waiting for one another after each operation."""
 AGREEING = 8.0
-"""Spacings that entries of a class may lie apart and count as agreeing, as in `kernels/compiled/classes.py`."""
+"""Spacings that entries of a class may lie apart and count as agreeing, as in `kernels/loops/classes.py`."""
 
 
 class _Levels(NamedTuple):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Joined, Product, Slices
 from affinet.kernels.torch.access import Tensors, box_of
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import regular_dtype_of
-from affinet.structure.blocks import Joined, Product, Slices
 
 
 class JoinedKernel:

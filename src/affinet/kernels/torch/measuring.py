@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Mirror, Pairs, Part
+from affinet.blocks.regular import RowBatch
 from affinet.kernels.torch.access import Gathered, box_of, cells_box
 from affinet.kernels.torch.evaluating import Value, largest_gap
 from affinet.kernels.torch.fixed_gap import FixedGap
 from affinet.kernels.torch.mirrors import MirrorKernel
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype
 from affinet.language.expression import Expression
-from affinet.structure.blocks import Mirror, Pairs, Part
-from affinet.structure.compilation import ONE_BY_ONE
-from affinet.structure.factors.panels import Panel, read_panel
-from affinet.structure.reading.fixings import read_fixings
-from affinet.structure.reading.terms import read
-from affinet.structure.regular import RowBatch
+from affinet.planning.compilation import ONE_BY_ONE
+from affinet.planning.factors.panels import Panel, read_panel
+from affinet.planning.reading.fixings import read_fixings
+from affinet.planning.reading.terms import read
 from affinet.system.distinct import ranked
 from affinet.system.rows import Rows
 from affinet.system.system import System

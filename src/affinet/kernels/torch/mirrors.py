@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Mirror, MirroredProduct, Pairs
 from affinet.kernels.torch.access import Tensors, box_of
 from affinet.kernels.torch.precision import mean_norm, regular_dtype, silenced
 from affinet.kernels.torch.putting import put
 from affinet.kernels.torch.scratch import Scratch
 from affinet.kernels.torch.slices import ProductKernel
-from affinet.language.terms import row_major_steps
-from affinet.structure.blocks import Mirror, MirroredProduct, Pairs
+from affinet.language.calculus.terms import row_major_steps
 from affinet.system.distinct import distinct
 
 

@@ -7,18 +7,7 @@ from typing import assert_never
 
 from torch import Tensor
 
-from affinet.kernels.torch.bordered import BorderedKernel
-from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
-from affinet.kernels.torch.compiled.choosing import compiled
-from affinet.kernels.torch.components import DenseKernel
-from affinet.kernels.torch.fixed import FixedKernel
-from affinet.kernels.torch.joined import JoinedKernel
-from affinet.kernels.torch.kernel import Kernel
-from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
-from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
-from affinet.kernels.torch.sparse import SparseKernel
-from affinet.kernels.torch.wide import WideKernel
-from affinet.structure.blocks import (
+from affinet.blocks.block import (
     Base,
     Block,
     Bordered,
@@ -33,6 +22,17 @@ from affinet.structure.blocks import (
     Sparse,
     Ties,
 )
+from affinet.kernels.torch.bordered import BorderedKernel
+from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
+from affinet.kernels.torch.compiled.choosing import compiled
+from affinet.kernels.torch.components import DenseKernel
+from affinet.kernels.torch.fixed import FixedKernel
+from affinet.kernels.torch.joined import JoinedKernel
+from affinet.kernels.torch.kernel import Kernel
+from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
+from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
+from affinet.kernels.torch.sparse import SparseKernel
+from affinet.kernels.torch.wide import WideKernel
 
 
 def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:

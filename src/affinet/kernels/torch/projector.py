@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.analysis.multipliers import Multipliers, of_system, sharing
+from affinet.blocks.block import Block
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.compiled.crossing import Crossing
@@ -22,9 +24,7 @@ from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undist
 from affinet.kernels.torch.preparing import prepare
 from affinet.kernels.torch.sparse import SparseKernel
 from affinet.language.modules import parameters_of, present_weights
-from affinet.structure.blocks import Block
-from affinet.structure.multipliers import Multipliers, of_system, sharing
-from affinet.structure.plan import Plan
+from affinet.plans.plan import Plan
 
 
 class _Prepared(NamedTuple):
@@ -43,7 +43,7 @@ class Projector:
     """
 
     def __init__(self, plan: Plan, like: Mapping[str, Tensor], *, before: Projector | None = None) -> None:
-        """`before`: a projector whose kernels serve on for blocks that its plan holds too (`structure.updating`)."""
+        """`before`: a projector whose kernels serve on for blocks that its plan holds too (`plans.updating`)."""
         self._before = {} if before is None else before._by_block()
         self.plan = plan
         self.names = tuple(parameter.name for parameter in plan.parameters)

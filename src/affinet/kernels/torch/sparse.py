@@ -14,11 +14,11 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
+from affinet.blocks.block import Sparse
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.components import Unknowns
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
-from affinet.structure.blocks import Sparse
 
 _HEARING = Lock()
 

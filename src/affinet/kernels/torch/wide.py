@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Dense
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.precision import exact_matmul, mean_norm, regular_dtype_of, silenced
-from affinet.structure.blocks import Dense
 
 FEWEST_NUMBERS = 2**20
 """Numbers of a basis from which on it is held in the dtype of the weights; smaller ones stay in float64."""

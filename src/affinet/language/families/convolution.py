@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from affinet.errors import ShapeError
+from affinet.language.calculus.terms import Integers
 from affinet.language.expression import Constraint, Expression
 from affinet.language.families.saying import checked, said
 from affinet.language.families.sharing import tied
 from affinet.language.forecast import forecast
-from affinet.language.terms import Integers
 from affinet.language.weight_groups import over_weights
 
 Each: TypeAlias = int | Sequence[int]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import RuleError, ShapeError
+from affinet.language.calculus.terms import Floats
 from affinet.language.constants import read_constant, read_matrix
 from affinet.language.expression import Constraint, Expression, concat
 from affinet.language.families.saying import said
 from affinet.language.products import from_left
-from affinet.language.terms import Floats
 from affinet.language.weight_groups import WeightGroup
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from affinet.language.calculus.terms import Integers
 from affinet.language.forecast import forecast
 from affinet.language.groups.elements import Moves
-from affinet.language.terms import Integers
 
 
 def orbits(outputs: Sequence[Moves], inputs: Sequence[Moves]) -> tuple[Integers, Integers | None]:

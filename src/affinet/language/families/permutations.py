@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import ShapeError
+from affinet.language.calculus.terms import Integers
 from affinet.language.forecast import forecast
 from affinet.language.groups.elements import read_permutation
-from affinet.language.terms import Integers
 
 
 def powers(permutation: Any, k: int) -> Integers:

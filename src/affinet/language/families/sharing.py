@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import ShapeError
+from affinet.language.calculus.terms import Integers
 from affinet.language.constants import read_array, word_of
 from affinet.language.expression import Constraint, Expression, concat
 from affinet.language.families.saying import checked, said
-from affinet.language.terms import Integers
 from affinet.language.weight_groups import over_weights
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import RuleError, ShapeError
+from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.constants import read_constant
 from affinet.language.expression import Constraint, Expression
 from affinet.language.families.matrices import matrices, square
 from affinet.language.families.saying import checked, said
 from affinet.language.families.sharing import tied
-from affinet.language.terms import Floats, Integers
 from affinet.language.weight_groups import over_weights
 from affinet.language.wording import Word
 

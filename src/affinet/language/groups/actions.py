@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from affinet.language.calculus.terms import Integers
 from affinet.language.forecast import forecast
 from affinet.language.groups.elements import NEAR_INTEGER, Generator, Mixes, Moves
-from affinet.language.terms import Integers
 
 
 def identity(element: Generator, size: int) -> Generator:

@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from affinet.language.calculus.terms import Floats
 from affinet.language.groups.actions import as_sparse
 from affinet.language.groups.elements import Generator
-from affinet.language.terms import Floats
 
 MOST = 16
 """Elements of the algebra that are followed; what is not among their combinations is kept."""

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from affinet.errors import RuleError, ShapeError
+from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.constants import Constant, SparseMatrix, is_sparse, read_array, read_matrix, word_of
-from affinet.language.terms import Floats, Integers
 
 NEAR_INTEGER = 1e-12
 """A matrix within this of a signed permutation is one: a quarter turn made of sines and cosines is off by 6e-17."""

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import RuleError, ShapeError
+from affinet.language.calculus.terms import Floats
 from affinet.language.constants import is_sparse, read_array, read_constant, read_matrix
 from affinet.language.forecast import forecast
 from affinet.language.groups import actions
 from affinet.language.groups.elements import Generator, LieElement, Mixes, Moves, SignedPermutation, read_moves
-from affinet.language.terms import Floats
 
 
 def kronecker_power(element: Any, k: int) -> Any:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from affinet.language.terms import Integers
+from affinet.language.calculus.terms import Integers
 
 Kind = Literal["orthonormal", "free"]
 """`orthonormal`: NᵀN = I. `free`: N has an identity among its rows, so that each free number is one of the weights."""

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Bordered
+from affinet.blocks.places import count, places
 from affinet.errors import TooLargeError
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.tied import apart, places_of, together
 from affinet.kernels.torch.bases.transform import Eliminated, Reflected, Transform, indices
 from affinet.kernels.torch.precision import irregular_dtype
+from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.forecast import LIMIT
-from affinet.language.terms import Floats, Integers
-from affinet.structure.blocks import Bordered
-from affinet.structure.factors import lapack
-from affinet.structure.places import count, places
+from affinet.planning.factors import lapack
 from affinet.system.layout import Layout
 
 COPIES = 4

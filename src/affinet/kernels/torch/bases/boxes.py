@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Joined, Mirror, MirroredProduct, Product, Slices
+from affinet.blocks.offsets import Dim, Nest
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.folding import Folded
 from affinet.kernels.torch.bases.tied import Spread, paired
 from affinet.kernels.torch.bases.transform import Transform, eliminated, indices, orthonormal
-from affinet.language.terms import Integers
-from affinet.structure.blocks import Joined, Mirror, MirroredProduct, Product, Slices
-from affinet.structure.offsets import Dim, Nest
+from affinet.language.calculus.terms import Integers
 
 Group = tuple[int, ...]
 """Loops of a box that one set of equations sums over together."""

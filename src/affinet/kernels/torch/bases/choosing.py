@@ -7,16 +7,7 @@ from typing import assert_never
 
 from torch import Tensor
 
-from affinet.errors import AttachError
-from affinet.kernels.torch.bases.basis import Basis, Kind
-from affinet.kernels.torch.bases.bordered import BorderedBasis
-from affinet.kernels.torch.bases.boxes import JoinedBasis, mirrored_product, product, slices
-from affinet.kernels.torch.bases.components import ComponentsBasis
-from affinet.kernels.torch.bases.overlapping import overlapping_sums
-from affinet.kernels.torch.bases.tangents import MOST_ENTRIES, from_tangents
-from affinet.kernels.torch.bases.tied import ConstantsBasis, PairsBasis, mirror, place_of_fixed, ties
-from affinet.kernels.torch.preparing import eager
-from affinet.structure.blocks import (
+from affinet.blocks.block import (
     Block,
     Bordered,
     Dense,
@@ -30,7 +21,16 @@ from affinet.structure.blocks import (
     Sparse,
     Ties,
 )
-from affinet.structure.plan import Plan
+from affinet.errors import AttachError
+from affinet.kernels.torch.bases.basis import Basis, Kind
+from affinet.kernels.torch.bases.bordered import BorderedBasis
+from affinet.kernels.torch.bases.boxes import JoinedBasis, mirrored_product, product, slices
+from affinet.kernels.torch.bases.components import ComponentsBasis
+from affinet.kernels.torch.bases.overlapping import overlapping_sums
+from affinet.kernels.torch.bases.tangents import MOST_ENTRIES, from_tangents
+from affinet.kernels.torch.bases.tied import ConstantsBasis, PairsBasis, mirror, place_of_fixed, ties
+from affinet.kernels.torch.preparing import eager
+from affinet.plans.plan import Plan
 
 
 def basis_of(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]) -> Basis:

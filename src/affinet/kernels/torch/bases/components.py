@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Dense
 from affinet.kernels.torch.bases.basis import Constant, Kind
 from affinet.kernels.torch.bases.tied import Spread, apart, places_of, together
 from affinet.kernels.torch.bases.transform import reflectors
 from affinet.kernels.torch.precision import exact_matmul
-from affinet.language.terms import Floats, Integers
-from affinet.structure.blocks import Dense
-from affinet.structure.factors import lapack
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.factors import lapack
 
 
 class ReflectedBatch:

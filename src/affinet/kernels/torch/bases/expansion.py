@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Positions
-from affinet.language.terms import Floats, Integers
+from affinet.language.calculus.terms import Floats, Integers
 
 Kept = dict[int, tuple[Tensor, ...]]
 """Entries of blocks that were computed already, by the number of their basis."""

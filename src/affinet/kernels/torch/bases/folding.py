@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.bases.transform import Transform, indices, orthonormal
-from affinet.language.terms import Floats, Integers
-from affinet.structure.factors import lapack
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.factors import lapack
 
 
 class Folded:

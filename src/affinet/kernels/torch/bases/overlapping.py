@@ -7,12 +7,12 @@ from math import prod, sqrt
 import numpy as np
 from torch import Tensor, cat
 
+from affinet.blocks.block import Product
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.boxes import along, box_place
 from affinet.kernels.torch.bases.components import Places
 from affinet.kernels.torch.bases.transform import indices
-from affinet.language.terms import Integers
-from affinet.structure.blocks import Product
+from affinet.language.calculus.terms import Integers
 
 Group = tuple[int, ...]
 """Loops that the same sets sum over."""

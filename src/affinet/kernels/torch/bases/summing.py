@@ -21,7 +21,7 @@ def class_sums(x: Tensor, class_of: Constant, count: int) -> Tensor:
     """
     entries = _numbers(x)
     if entries is not None:
-        from affinet.kernels.compiled import classes, openmp
+        from affinet.kernels.loops import classes, openmp
 
         sums = np.empty((2 if len(entries) >= SHARED else 1, count))
         threads = openmp.team(len(entries), torch.get_num_threads())

@@ -13,8 +13,8 @@ from affinet.kernels.torch.bases.basis import Constant, Kind, Place
 from affinet.kernels.torch.bases.tied import apart, together
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import exact_matmul
-from affinet.language.terms import Floats, Parameter
-from affinet.structure.factors import lapack
+from affinet.language.calculus.terms import Floats, Parameter
+from affinet.planning.factors import lapack
 
 NEAR = 1e-11
 """Rows of a basis, whose entries are of size one, differ by rounding where they differ by less."""

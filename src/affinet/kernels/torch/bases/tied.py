@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Classes, Fixed, Mirror, Pairs, Part, Ties, View
+from affinet.blocks.entry_sets import mask_of
+from affinet.blocks.offsets import Nest
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.summing import class_sums
-from affinet.language.terms import Floats, Integers
-from affinet.structure.blocks import Classes, Fixed, Mirror, Pairs, Part, Ties, View
-from affinet.structure.entry_sets import mask_of
-from affinet.structure.offsets import Nest
+from affinet.language.calculus.terms import Floats, Integers
 
 
 class Spread:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from affinet.kernels.torch.bases.basis import Constant
 from affinet.kernels.torch.precision import exact_matmul
-from affinet.language.terms import Floats, Integers
-from affinet.structure.factors import lapack
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.factors import lapack
 
 FIRST = 1e6
 """How much larger columns look that have to be pivots."""

@@ -12,6 +12,7 @@ from importlib import import_module
 
 from torch import Tensor
 
+from affinet.blocks.block import Block, Dense, Joined, Mirror, Pairs, Product, Slices, Ties
 from affinet.errors import callers_line
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
 from affinet.kernels.torch.compiled.crossing import Crossing
@@ -31,8 +32,7 @@ from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirrorKernel, PairsKernel
 from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
 from affinet.kernels.torch.wide import WideKernel
-from affinet.structure.backends import numba_installed
-from affinet.structure.blocks import Block, Dense, Joined, Mirror, Pairs, Product, Slices, Ties
+from affinet.plans.backends import numba_installed
 
 
 @cache
@@ -41,7 +41,7 @@ def available() -> bool:
     if not numba_installed():
         return False
     try:
-        import_module("affinet.kernels.compiled.openmp")
+        import_module("affinet.kernels.loops.openmp")
     except ImportError as error:
         warnings.warn(
             f"numba is installed and cannot be imported ({error}). Projections run on torch's own operations, which "

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from affinet.blocks.block import Joined, Product, Slices
 from affinet.kernels.torch.access import Box, Tensors
 from affinet.kernels.torch.compiled.looped import fit
 from affinet.kernels.torch.joined import JoinedKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.slices import ProductKernel
-from affinet.language.terms import Floats, Integers
-from affinet.structure.blocks import Joined, Product, Slices
+from affinet.language.calculus.terms import Floats, Integers
 
 BLOCKS = 8
 """Parts of the rows whose sums are added one after the other, whatever the number of threads."""
@@ -78,7 +78,7 @@ class Crossing:
     """
 
     def __init__(self, kernel: Kernel, boxes: Sequence[Box], rows: _Rows, total: Floats | None) -> None:
-        from affinet.kernels.compiled import crossed, openmp
+        from affinet.kernels.loops import crossed, openmp
 
         self.names = kernel.names
         self._kernel, self._boxes, self._loops, self._team = kernel, boxes, crossed, openmp.team

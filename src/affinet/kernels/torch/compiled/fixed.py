@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Fixed, Intervals, Masked
 from affinet.kernels.torch.compiled.looped import WIDTHS
-from affinet.structure.blocks import Fixed, Intervals, Masked
 
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 """By bytes of a number: what a dtype's bits are read as."""
@@ -19,7 +19,7 @@ class FixedLoops:
     """Loops over the flat numbers of a parameter, for sets that are no box."""
 
     def __init__(self, block: Fixed, places: Intervals | Masked) -> None:
-        from affinet.kernels.compiled import fixed, openmp
+        from affinet.kernels.loops import fixed, openmp
 
         self._loops, self._team = fixed, openmp.team
         self._places, self._stored = places, block.stored

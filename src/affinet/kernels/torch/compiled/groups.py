@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from affinet.structure.blocks import Dense
+from affinet.blocks.block import Dense
 
 MOST_ENTRIES = 4_096
 """Entries of a group up to which one thread that stays in its cache is quicker than torch's matrix products."""
@@ -15,7 +15,7 @@ class SmallGroups:
     """Groups of equations over entries as they are, of one flat parameter."""
 
     def __init__(self, block: Dense, like: Tensor) -> None:
-        from affinet.kernels.compiled import groups, openmp
+        from affinet.kernels.loops import groups, openmp
 
         self._run, self._team = groups.groups, openmp.team
         kind = np.dtype(str(like.dtype).removeprefix("torch."))

@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
+from affinet.blocks.block import Block, Classes, Dense, Fixed, Mirror, Pairs, Part, Slices, Ties, View
+from affinet.blocks.entry_sets import positions_of, values_of
+from affinet.blocks.offsets import Nest, Offsets, merged
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.compiled import choosing
 from affinet.kernels.torch.compiled.looped import WIDTHS
 from affinet.kernels.torch.kernel import Kernel
-from affinet.language.terms import Floats, Integers
-from affinet.structure.blocks import Block, Classes, Dense, Fixed, Mirror, Pairs, Part, Slices, Ties, View
-from affinet.structure.entry_sets import positions_of, values_of
-from affinet.structure.factors import lapack
-from affinet.structure.offsets import Nest, Offsets, merged
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.factors import lapack
 
 MOST_ENTRIES = 8_192
 """Entries of a block up to which it is small: about where its own loop, call included, becomes as quick."""
@@ -37,7 +37,7 @@ Names = Mapping[str, int]
 
 @dataclass
 class Tables:
-    """Tables as `kernels/compiled/small.py` reads them, of one block or of several one after the other."""
+    """Tables as `kernels/loops/small.py` reads them, of one block or of several one after the other."""
 
     cells: Integers = field(default_factory=lambda: np.zeros((0, 5), np.int64))
     classes: Integers = field(default_factory=lambda: np.zeros((0, 2), np.int64))
@@ -81,7 +81,7 @@ class Together:
 
     def __init__(self, tensors: Mapping[str, Tensor], blocks: Iterable[Tables], dtype: torch.dtype) -> None:
         """`blocks` number the tensors as they come."""
-        from affinet.kernels.compiled import small
+        from affinet.kernels.loops import small
 
         tables = Tables()
         for block in blocks:

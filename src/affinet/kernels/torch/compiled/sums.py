@@ -13,7 +13,7 @@ class EvenSums:
     """Slices with one equation of equal coefficients: sum, share and silence row by row, while the row is in cache."""
 
     def __init__(self, cells: tuple[int, int], totals: Tensor) -> None:
-        from affinet.kernels.compiled import openmp, sums
+        from affinet.kernels.loops import openmp, sums
 
         self._run, self._team = sums.even_sums, openmp.team
         self._cells, self._totals = cells, _numbers(totals)
@@ -29,7 +29,7 @@ class CrossSums:
     """Parts of the rows whose column sums are added one after the other, whatever the number of threads."""
 
     def __init__(self, totals: tuple[Tensor, Tensor]) -> None:
-        from affinet.kernels.compiled import openmp, sums
+        from affinet.kernels.loops import openmp, sums
 
         self._run, self._team = sums.cross_sums, openmp.team
         self._totals = tuple(map(_numbers, totals))

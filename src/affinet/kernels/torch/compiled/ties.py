@@ -8,7 +8,7 @@ from threading import local
 import numpy as np
 from scipy import sparse
 
-from affinet.structure.blocks import Ties
+from affinet.blocks.block import Ties
 
 SHARED = 2**20
 """Entries from which on sums are taken in two parts, one for each of two threads."""
@@ -25,7 +25,7 @@ class EqualEntries:
     """
 
     def __init__(self, block: Ties) -> None:
-        from affinet.kernels.compiled import classes, openmp
+        from affinet.kernels.loops import classes, openmp
 
         (part,) = block.parts
         self._loops, self._team = classes, openmp.team

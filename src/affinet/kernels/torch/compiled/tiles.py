@@ -18,7 +18,7 @@ class MirroredTiles:
     """A square matrix and its transpose, equal or opposite; entries of other blocks are put back."""
 
     def __init__(self, kernel: MirrorKernel, sign: float, size: int) -> None:
-        from affinet.kernels.compiled import openmp, tiles
+        from affinet.kernels.loops import openmp, tiles
 
         self._run, self._team, self._sign = tiles.mirror, openmp.team, sign
         self._others = kernel.others.numpy()
@@ -39,7 +39,7 @@ class CompiledPairs:
     """
 
     def __init__(self, kernel: PairsKernel) -> None:
-        from affinet.kernels.compiled import openmp, tiles
+        from affinet.kernels.loops import openmp, tiles
 
         self.names = kernel.names
         self._kernel, self._loops, self._team = kernel, tiles, openmp.team

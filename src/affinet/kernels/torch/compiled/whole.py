@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.block import Part
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.putting import put
-from affinet.structure.blocks import Part
 
 
 class Whole:

@@ -11,7 +11,7 @@ class WideRows:
     """Many equations over many entries as they are."""
 
     def __init__(self, kernel: WideKernel) -> None:
-        from affinet.kernels.compiled import openmp, wide
+        from affinet.kernels.loops import openmp, wide
 
         self._run, self._team = wide.wide, openmp.team
         self._basis, self._target = kernel.basis.numpy(), kernel.target.numpy()

@@ -1,0 +1,176 @@
+"""Matrices whose columns seem to stand in another order than the entries of the weights that they were given for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from affinet.analysis.findings.looking import LINEAR, Look
+from affinet.analysis.findings.order import OtherOrder, other_order
+from affinet.analysis.findings.overlooked import Overlooked
+from affinet.analysis.lookup.naming import counted, cut, named
+from affinet.blocks.block import others
+from affinet.language.calculus.terms import Integers, Parameter
+from affinet.system.rows import Rows
+
+SPARSE = "A=sparse("
+WEIGHT = re.compile(r"[\w.]+")
+"""The name of a whole weight; other expressions have brackets or signs."""
+MOST_PAIRS = 2**21
+"""Coefficients of a matrix that is looked at."""
+FEW = 10
+"""One column in so many is all zero at most, where that looks like an oversight, not like a rule about few entries."""
+
+
+@dataclass(frozen=True)
+class EmptyColumns:
+    """Listed entries that the matrix of a linear rule does not read: its columns there are all zero."""
+
+    rule: str
+    where: str
+    columns: int
+    out_of: int
+
+    def __str__(self) -> str:
+        return (
+            f'{counted(self.columns, "column")} of {self.out_of:,} of A in "{cut(self.rule)}" '
+            f"{'is' if self.columns == 1 else 'are'} all zero, those of {self.where}: listed, and not touched. If A "
+            f"was made for other weights or another order of them, its columns are misaligned; else list fewer weights."
+        )
+
+
+@dataclass(frozen=True)
+class UnreadWeights:
+    """Weights that a linear rule lists and of which its matrix reads no entry."""
+
+    rule: str
+    weights: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f'A in "{cut(self.rule)}" reads nothing of {", ".join(self.weights)}: listed, and its columns are all '
+            f"zero. If A was made for other weights or another order of them, its columns are misaligned; else list "
+            f"fewer weights."
+        )
+
+
+@dataclass(frozen=True)
+class ColumnMajor:
+    """A linear rule whose equations would each read a `line` of a weight, were that flattened column by column."""
+
+    rule: str
+    weight: str
+    shape: tuple[int, ...]
+    line: str
+
+    def __str__(self) -> str:
+        return (
+            f'A in "{cut(self.rule)}" looks transposed: its equations about {self.weight} of shape {self.shape} read '
+            f"{self.line}, if the weight is flattened column by column; affinet flattens row by row. If A was made so "
+            f"(MATLAB, Fortran order, vec), list {self.weight}.T in place of {self.weight}."
+        )
+
+
+def columns(look: Look) -> Iterator[EmptyColumns | UnreadWeights | ColumnMajor | OtherOrder | Overlooked]:
+    """Looks at the rules of `families.linear` only."""
+    late = []
+    for number, rule in enumerate(look.system.rules):
+        if not rule.text.startswith(LINEAR):
+            continue
+        if rule.nonzeros > MOST_PAIRS or rule.pairs > 2 * MOST_PAIRS:
+            late.append(number)
+            continue
+        rows = look.system.rows([number])
+        listed, unread = _listed(look, rule.text, rows)
+        if unread and rows.count:
+            yield UnreadWeights(rule.name, tuple(unread))
+        yield from _empty(look, rule.name, rows, listed, sparse=SPARSE in rule.text)
+        other = other_order(rule.name, rows, listed, look.system.layout)
+        if other is not None:
+            yield other
+        for parameter in listed:
+            found = column_major(parameter, _inside(look, rows, parameter))
+            if found:
+                yield ColumnMajor(rule.name, parameter.name, parameter.shape, found)
+    if late:
+        equations = sum(look.system.rules[number].equations for number in late)
+        yield Overlooked(look.names(late), equations, "the order of columns")
+
+
+def _listed(look: Look, text: str, rows: Rows) -> tuple[list[Parameter], list[str]]:
+    """The weights that the rule lists whole and reads, and those that it does not read.
+
+    None where it lists anything else, or more than its text shows. A weight that no rule reads is not in the layout.
+    """
+    said, found, _ = text[len(LINEAR) :].partition("], A=")
+    names = said.split(", ") if found else []
+    known = {parameter.name: parameter for parameter in look.system.layout.parameters}
+    if not all(name in known or WEIGHT.fullmatch(name) for name in names):
+        return [], []
+    touched = {name for name in names if name in known and _reads(look, rows, known[name])}
+    if not touched:
+        return [], []
+    return [known[name] for name in names if name in touched], [name for name in names if name not in touched]
+
+
+def _reads(look: Look, rows: Rows, parameter: Parameter) -> bool:
+    start = look.system.layout.start(parameter)
+    return bool(((rows.columns >= start) & (rows.columns < start + parameter.size)).any())
+
+
+def _empty(look: Look, rule: str, rows: Rows, listed: list[Parameter], *, sparse: bool) -> Iterator[EmptyColumns]:
+    """Of a dense matrix, a few columns that are all zero among many that are not."""
+    total = sum(parameter.size for parameter in listed)
+    used = np.unique(rows.columns)
+    if not rows.count or len(used) in (0, total):
+        return
+    missing = []
+    for parameter in listed:
+        start = look.system.layout.start(parameter)
+        read = used[(used >= start) & (used < start + parameter.size)] - start
+        if len(read) < parameter.size:
+            missing.append((parameter, read))
+    if missing and not sparse and FEW * (total - len(used)) <= total:
+        where = ", ".join(named(parameter, others(read, parameter.size)) for parameter, read in missing[:3])
+        yield EmptyColumns(rule, where, sum(parameter.size - len(read) for parameter, read in missing), total)
+
+
+def _inside(look: Look, rows: Rows, parameter: Parameter) -> list[Integers]:
+    """Of every equation about two entries or more of a weight, their positions in it."""
+    start = look.system.layout.start(parameter)
+    inside = (rows.columns >= start) & (rows.columns < start + parameter.size)
+    counts = np.bincount(rows.row_of_each()[inside], minlength=rows.count)
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    places = rows.columns[inside] - start
+    return [places[bounds[row] : bounds[row + 1]] for row in np.flatnonzero(counts > 1)]
+
+
+def column_major(parameter: Parameter, supports: list[Integers]) -> str:
+    """What every equation reads of a weight that is flattened column by column, "" unless all read the like.
+
+    `supports` are the positions (row-major) that equations read. Told only of a matrix (m, n) where neither of m and n
+    divides the other, so that no line of one order is a whole number of lines, or an even part, of the other; and only
+    where the lines, or the differences of neighbours along them, are all there.
+    """
+    if len(parameter.shape) != 2 or len(supports) < 2:
+        return ""
+    m, n = parameter.shape
+    if min(m, n) < 2 or m % n == 0 or n % m == 0:
+        return ""
+    if m * n > sum(len(support) for support in supports):
+        return ""  # the lines, and their differences, are more than the equations read
+    places = np.arange(m * n).reshape(n, m)
+    wanted = {
+        "whole columns": list(places),
+        "whole rows": list(places.T),
+        "differences down its columns": list(np.stack([places[:, :-1].ravel(), places[:, 1:].ravel()], 1)),
+        "differences along its rows": list(np.stack([places[:-1].ravel(), places[1:].ravel()], 1)),
+    }
+    found = {tuple(support.tolist()) for support in supports}
+    for line, sets in wanted.items():
+        if found == {tuple(sorted(int(k) for k in one)) for one in sets}:
+            return line
+    return ""

@@ -1,0 +1,151 @@
+"""Rules that nearly follow from one another, or nearly contradict one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from affinet.analysis.findings.looking import Look
+from affinet.analysis.lookup.incidence import Incidence
+from affinet.analysis.lookup.naming import by_rules, named_columns
+from affinet.analysis.lookup.singular import Component
+from affinet.analysis.lookup.tracing import MOST_ENTRIES, nearby
+from affinet.blocks.block import Bordered, Slices
+from affinet.blocks.standing import columns_of
+from affinet.language.calculus.terms import Floats
+from affinet.planning.factors import lapack
+from affinet.system.norms import norms_of_runs
+from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
+
+LARGE = 1e4
+"""No condition number below this is told of, whatever the constants are."""
+FAR = 1e3
+"""How many times farther than each equation alone all of them together hold."""
+CONCENTRATED = 8.0
+"""Equations that the weakest combination spreads over at most, where it is a few that nearly agree."""
+ALONE = 1e2
+"""How many times worse the rules together are than the worse of them alone, where it is their being together."""
+
+MOST_SLICES = 16
+"""Sets of large slices of which a cell is looked at."""
+
+
+@dataclass(frozen=True)
+class NearlyRedundant:
+    """Equations whose weakest combination is `1 / condition` of their strongest: rounding decides what it says."""
+
+    where: str
+    condition: float
+    rules: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"nearly redundant: {by_rules(self.rules)} say{'s' * (len(self.rules) == 1)} almost the same twice about "
+            f"{self.where} (condition number {self.condition:.1e}). Rounding of the weights grows by that much along "
+            f"it. Drop one of the equations, or make them exactly equal."
+        )
+
+
+@dataclass(frozen=True)
+class NearlyContradictory:
+    """Equations that hold together only `distance` away from zero, each alone within `alone`."""
+
+    where: str
+    distance: float
+    alone: float
+    condition: float
+    rules: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"nearly contradictory: {by_rules(self.rules)} hold{'s' * (len(self.rules) == 1)} for {self.where} only "
+            f"far away, at a distance of {self.distance:.3g} from zero, where each equation alone holds within "
+            f"{self.alone:.3g} (condition number {self.condition:.1e}). Attaching would move the weights that far. "
+            f"Check the coefficients and right-hand sides that almost agree."
+        )
+
+
+def smallest_told(tolerance: Tolerance) -> float:
+    """The condition number from which rules are nearly redundant: `1 / √epsilon`, half the digits of the constants."""
+    return max(LARGE, 1.0 / sqrt(tolerance.epsilon))
+
+
+def near(look: Look) -> Iterator[NearlyRedundant | NearlyContradictory]:
+    """Of factored components by their singular values, of bordered blocks by those of their Schur complement."""
+    told: set[tuple[int, ...]] = set()
+    for component in (*look.components[0], *_of_slices(look)):
+        if component.rank < 2:
+            continue
+        condition = float(component.sizes[0] / component.sizes[component.rank - 1])
+        if condition < LARGE:
+            continue
+        found = _of_component(look, component, condition)
+        if found is not None and (rules := _weakest(component)) not in told:
+            told.add(rules)
+            yield found
+    for block in look.blocks:
+        if isinstance(block, Bordered) and block.factor.size:
+            norms = norms_of_runs(block.matrix.data, block.matrix.indptr)
+            sizes = lapack.singular_values(block.factor * norms[:, None])
+            if sizes[0] >= smallest_told(look.system.tolerance):
+                yield NearlyRedundant("the entries they share", float(sizes[0]), look.names(block.rules))
+
+
+def _of_slices(look: Look) -> Iterator[Component]:
+    """The equations of one cell of each set of large slices: all cells have the same."""
+    large = [block for group in look.groups if group.rows is None for block in group.blocks]
+    sliced = [block for block in large if isinstance(block, Slices) and len(block.basis) > 1]
+    incidence = Incidence(look.system)
+    for block in [block for block in sliced if block.inner.size <= MOST_ENTRIES][:MOST_SLICES]:
+        found = nearby(incidence, int(columns_of(block, np.zeros(1, np.int64), look.system.layout)[0]))
+        if found is not None:
+            yield found
+
+
+def _of_component(look: Look, component: Component, condition: float) -> NearlyRedundant | NearlyContradictory | None:
+    rules = _weakest(component)
+    weakest = component.u[:, component.rank - 1]
+    strong = np.abs(weakest) > 0.1 * np.abs(weakest).max()
+    where = named_columns(look.system.layout, np.sort(component.columns[(component.matrix[strong] != 0).any(axis=0)]))
+    distance, alone = _distance(component), float(np.abs(component.rhs).max())
+    few = 1.0 / float((weakest**4).sum()) <= CONCENTRATED or condition >= ALONE * _worst_alone(component, rules)
+    if few and distance > FAR * alone > 0.0:
+        return NearlyContradictory(where, distance, alone, condition, look.names(rules))
+    if condition >= smallest_told(look.system.tolerance):
+        return NearlyRedundant(where, condition, look.names(rules))
+    return None
+
+
+def _distance(component: Component) -> float:
+    """Of the nearest solution from zero. A right-hand side along a combination counts from its rounding on."""
+    unit = float(np.abs(component.rhs).max())  # squares of 1e200 have no float64
+    if not unit:
+        return 0.0
+    rhs = component.rhs / unit
+    said = component.u[:, : component.rank].T @ rhs
+    said[np.abs(said) <= 8.0 * DOUBLE_EPSILON * np.linalg.norm(rhs)] = 0.0
+    along = said / component.sizes[: component.rank]
+    largest = float(np.abs(along).max())
+    return unit * largest * float(np.linalg.norm(along / largest)) if largest else 0.0
+
+
+def _weakest(component: Component) -> tuple[int, ...]:
+    """The two rules at most with the largest part in the weakest combination that counts."""
+    share = component.u[:, component.rank - 1] ** 2
+    by_rule = {rule: float(share[component.rule == rule].sum()) for rule in component.rules}
+    first = sorted(by_rule, key=lambda rule: (-by_rule[rule], rule))[:2]
+    return tuple(sorted(rule for rule in first if by_rule[rule] > 1e-2 * by_rule[first[0]]))
+
+
+def _worst_alone(component: Component, rules: tuple[int, ...]) -> float:
+    """The larger condition number of the rules, each alone."""
+    return max(_condition(component.matrix[component.rule == rule]) for rule in rules)
+
+
+def _condition(matrix: Floats) -> float:
+    sizes = lapack.singular_values(matrix)
+    kept = sizes[sizes > 1e-13 * sizes[0]]
+    return float(sizes[0] / kept[-1])

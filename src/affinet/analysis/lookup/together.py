@@ -1,0 +1,38 @@
+"""Rules that share a block, and the blocks that they became together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from affinet.blocks.block import Block, Interval
+
+
+def groups_of(rules: int, blocks: Sequence[Block]) -> list[tuple[list[int], list[Block]]]:
+    """Numbers of rules that share a block, with all their blocks; in the order of the rules."""
+    leader = list(range(rules))
+
+    def find(rule: int) -> int:
+        while leader[rule] != rule:
+            leader[rule] = leader[leader[rule]]
+            rule = leader[rule]
+        return rule
+
+    for block in blocks:
+        for rule in block.rules[1:]:
+            low, high = sorted((find(block.rules[0]), find(rule)))
+            leader[high] = low
+    members: dict[int, tuple[list[int], list[Block]]] = {}
+    for rule in range(rules):
+        members.setdefault(find(rule), ([], []))[0].append(rule)
+    for block in blocks:
+        members[find(block.rules[0])][1].append(block)
+    return list(members.values())
+
+
+def rank_of(blocks: Sequence[Block]) -> Interval:
+    """Independent equations of some blocks, within bounds."""
+    ranks = [block.rank for block in blocks]
+    return Interval(
+        sum(rank.low if isinstance(rank, Interval) else rank for rank in ranks),
+        sum(rank.high if isinstance(rank, Interval) else rank for rank in ranks),
+    )

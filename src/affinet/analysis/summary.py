@@ -1,0 +1,324 @@
+"""The plan as a table that a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import assert_never
+
+from affinet.analysis.determined import free_numbers
+from affinet.analysis.findings.overlooked import Overlooked
+from affinet.analysis.lookup.idle import holds_always
+from affinet.analysis.lookup.together import groups_of, rank_of
+from affinet.analysis.sentences import sentences
+from affinet.blocks.block import (
+    Block,
+    Bordered,
+    Dense,
+    Fixed,
+    Interval,
+    Joined,
+    Mirror,
+    MirroredProduct,
+    Pairs,
+    Product,
+    Slices,
+    Sparse,
+    Ties,
+)
+from affinet.blocks.entry_sets import bytes_of
+from affinet.errors import visible
+from affinet.language.calculus.terms import Integers, Parameter
+from affinet.system.system import System
+
+BYTES = 4
+"""Bytes of a float32 entry: the figures for bytes a step are for float32 parameters."""
+
+COLUMNS = ("rule", "equations", "entries", "rank", "free", "bytes a step", "kept as")
+
+
+MOST_LINES = 40
+"""Rules that a table shows before it is shortened to the first and the last ones."""
+MOST_WEIGHTS = 6
+"""Weights of which the line about free numbers speaks."""
+MOST_FINDINGS = 10
+
+
+def summary(system: System, blocks: tuple[Block, ...], *, loops: bool, most: int | None = MOST_LINES) -> str:
+    """One line a rule; rules that became the same blocks share the numbers of the first of them.
+
+    Of more than `most` rules the first and the last are shown; all of them where it is None. `loops` says whether
+    compiled loops can project on the CPU.
+    """
+    if not system.rules:
+        return "There are no rules: all weights are free."
+    groups = groups_of(len(system.rules), blocks)
+    order = [(place, rule, members) for rules, members in groups for place, rule in enumerate(rules)]
+    first, last = _shown(len(order), most)
+    lines: list[tuple[str, ...]] = [COLUMNS]
+    for at, (place, rule, members) in enumerate(order):
+        if first <= at < len(order) - last:
+            continue
+        mine = [block for block in members if rule in block.rules]
+        kept = _kept_as(mine) if mine else _nothing(system, rule)
+        shared = place > 0 and at != len(order) - last
+        numbers = ("",) * 4 if shared else _numbers(members)
+        lines.append((_cut(system.rules[rule].name), f"{system.rules[rule].equations:,}", *numbers, kept))
+    table = _table(lines)
+    if any(line[2] == "" for line in lines):
+        table.append("(A line without numbers is counted with the line above.)")
+    if first + last < len(order):
+        table.insert(2 + first, f"… {len(order) - first - last:,} more rules: print(plan.table()) shows all")
+    below = [_totals(system, blocks), *_free_by_weight(system, blocks), *_notes(system, blocks, loops)]
+    return "\n".join([*table, "", *below])
+
+
+def in_words(system: System, blocks: tuple[Block, ...], *, most: int = MOST_LINES) -> str:
+    """A plain sentence for each rule that the shortened table shows, in its order."""
+    order = [rule for rules, _ in groups_of(len(system.rules), blocks) for rule in rules]
+    first, last = _shown(len(order), most)
+    chosen = order[:first] + order[len(order) - last :] if first + last < len(order) else order
+    said = [f"  - {sentence}" for sentence in sentences(system, blocks, chosen)]
+    return "\n".join(["", "In words:", *said]) if said else ""
+
+
+def _shown(count: int, most: int | None) -> tuple[int, int]:
+    """How many of so many lines are shown at the beginning and at the end."""
+    return (count, 0) if most is None or count <= most else (most - most // 4, most // 4)
+
+
+def with_findings(table: str, findings: Sequence[object]) -> str:
+    """The table, and below it the first findings and how many more there are; what was not looked for is a footnote."""
+    looked_for = [finding for finding in findings if not isinstance(finding, Overlooked)]
+    shown = [f"  - {finding}" for finding in looked_for[:MOST_FINDINGS]]
+    more = len(looked_for) - len(shown)
+    rest = [f"  … {_many(more, 'more finding', 'more findings')}: plan.findings"] if more else []
+    footnotes = [f"({finding})" for finding in findings if isinstance(finding, Overlooked)][:MOST_FINDINGS]
+    below = ["", "Findings:", *shown, *rest] if shown else []
+    return "\n".join([table, *below, *([""] if footnotes else []), *footnotes])
+
+
+def describe(block: Block) -> str:
+    """How a block keeps its rules, in a few words."""
+    match block:
+        case Slices():
+            n, r, cells = block.inner.size, len(block.basis), block.outer.size
+            each = " each" if cells > 1 else ""
+            return f"{_many(cells, 'group')} of {_many(n, 'entry', 'entries')}, {_many(r, 'equation')}{each}"
+        case Product():
+            return f"equations along {len(block.slices)} axes of {block.size:,} entries"
+        case Mirror():
+            opposite = "" if block.sign > 0 else ", of opposite sign"
+            pairs = block.rank - (block.fixed_points if block.sign < 0 else 0)
+            name = block.view.parameter.name
+            return f"{_many(pairs, 'pair')} mirrored within {name}{opposite}{_left_out(block.without)}"
+        case MirroredProduct():
+            return f"{describe(block.mirror)}; {describe(block.product)}"
+        case Joined():
+            names = " and ".join(dict.fromkeys(view.parameter.name for view in block.members))
+            return f"{describe(block.base)}, {names} side by side"
+        case Pairs():
+            return f"{_many(block.rank, 'pair')} of {block.first.parameter.name} and {block.second.parameter.name}"
+        case Fixed():
+            return f"{block.size:,} fixed entr{'ies' if block.size != 1 else 'y'}"
+        case Ties():
+            return f"{_many(block.size, 'entry', 'entries')} tied in {_many(block.classes.count, 'group')}"
+        case Dense():
+            k, r, _ = block.basis.shape
+            return _solved(k, r)
+        case Sparse():
+            how = "sparse factor" if block.factored else "conjugate gradients"
+            return f"{_many(block.matrix.shape[0], 'equation')}, solved together ({how})"
+        case Bordered():
+            return f"{_many(block.extra, 'equation')} on top of {'; '.join(describe(base) for base in block.bases)}"
+        case _:
+            assert_never(block)
+
+
+def _solved(groups: int, equations: int, up_to: str = "") -> str:
+    """Groups of equations that share no entry with each other."""
+    if groups == 1:
+        return f"{_many(equations, 'equation')}{', solved together' if equations > 1 else ''}"
+    if equations == 1:
+        return f"{_many(groups, 'equation')}, each by itself"
+    return f"{_many(groups, 'group')} of {up_to}{_many(equations, 'equation')}, each solved together"
+
+
+def _kept_as(blocks: list[Block]) -> str:
+    """How a rule is kept, in one cell of the table; groups of several forms are counted together."""
+    dense = [block for block in blocks if isinstance(block, Dense)]
+    phrases = [describe(block) for block in blocks if not isinstance(block, Dense)]
+    if len(dense) == 1:
+        phrases.append(describe(dense[0]))
+    elif dense:
+        most = max(block.basis.shape[1] for block in dense)
+        phrases.append(_solved(sum(len(block.basis) for block in dense), most, "up to "))
+    return _cut("; ".join(dict.fromkeys(phrases)), 72)
+
+
+def _nothing(system: System, rule: int) -> str:
+    return "nothing: it holds for every weight" if holds_always(system, rule) else "nothing: others say it already"
+
+
+def _left_out(places: Integers) -> str:
+    return f" less {len(places):,} entr{'ies' if len(places) != 1 else 'y'}" if len(places) else ""
+
+
+def _many(count: int, word: str, words: str = "") -> str:
+    return f"{count:,} {word if count == 1 else words or word + 's'}"
+
+
+def bytes_a_step(block: Block) -> int:
+    """Bytes read and written to project one gradient and the weights, for float32 parameters."""
+    match block:
+        case Slices() | Product() | Mirror() | Pairs():
+            return 4 * BYTES * block.size
+        case MirroredProduct() | Joined():
+            return 8 * BYTES * block.size
+        case Fixed():
+            # Two writes of each entry; the places twice, and values where they differ, are read.
+            return 2 * BYTES * block.size + 2 * bytes_of(block)
+        case Ties():
+            return 4 * (BYTES + 8 + 8) * block.size
+        case Dense():
+            return 4 * (BYTES + 8 + 8) * block.size + 2 * int(block.basis.nbytes)
+        case Sparse():
+            return 4 * (BYTES + 8 + 8) * block.size + 2 * int(block.matrix.data.nbytes)
+        case Bordered():
+            # Bases are projected twice, and the extra equations are read twice.
+            return 2 * sum(bytes_a_step(base) for base in block.bases) + 4 * int(block.matrix.data.nbytes)
+        case _:
+            assert_never(block)
+
+
+def _numbers(blocks: list[Block]) -> tuple[str, str, str, str]:
+    size = sum(block.size for block in blocks)
+    rank = rank_of(blocks)
+    free = Interval(size - rank.high, size - rank.low)
+    return f"{size:,}", _count(rank), _count(free), _bytes(sum(bytes_a_step(block) for block in blocks))
+
+
+def _totals(system: System, blocks: tuple[Block, ...]) -> str:
+    size, rank = sum(block.size for block in blocks), rank_of(blocks)
+    low, high = rank.low, rank.high
+    rows = system.equations
+    redundant = Interval(rows - high, rows - low)
+    total = sum(parameter.size for parameter in system.layout.parameters)
+    return (
+        f"{_many(rows, 'equation')}, rank {_count(Interval(low, high))} ({_count(redundant)} redundant) "
+        f"over {_many(size, 'entry', 'entries')}; {_count(Interval(size - high, size - low))} of these stay free. "
+        f"Untouched entries of the same weights: {total - size:,}."
+    )
+
+
+def _notes(system: System, blocks: tuple[Block, ...], loops: bool) -> list[str]:
+    """What was decided close to the tolerance, or not decided at all, and what runs more slowly than it could."""
+    notes = []
+    close = sum(_ambiguous(block) for block in blocks)
+    if close:
+        notes.append(
+            f"note: the rank of {_many(close, 'group')} of equations was decided close to the "
+            f"tolerance (constants known to {system.tolerance.epsilon:.1e}); nearly equal equations may count as one."
+        )
+    rank = rank_of(blocks)
+    low, high = rank.low, rank.high
+    if low == sum(block.size for block in blocks) > 0:
+        notes.append("note: nothing is left to train among these entries: the rules determine every one of them.")
+    if low != high:
+        notes.append(
+            "note: a large irregular core has a rank that is bounded, not known; all of its equations are kept. "
+            + "; ".join(_bounded(block) for block in blocks if isinstance(block.rank, Interval))
+        )
+    if not loops:
+        notes.append(
+            "note: numba is not installed, so projections on the CPU run on torch's own operations and take longer."
+        )
+    return notes
+
+
+def _bounded(block: Block) -> str:
+    """Why a rank is no number: what was peeled off is independent, and the core is too large to factor."""
+    assert isinstance(block, Sparse)
+    rows = block.matrix.shape[0]
+    low, high = block.rank_of_rows.low, block.rank_of_rows.high
+    known = "Rank, free and redundant are known up to that."
+    return (
+        f"Of its {_many(rows, 'equation')} {low:,} are independent, for each owns an entry that none after it has; the "
+        f"others are more than are factored, and {'all' if high == rows else f'{high - low:,}'} of them may be. {known}"
+    )
+
+
+def _free_by_weight(system: System, blocks: tuple[Block, ...]) -> list[str]:
+    """How many numbers each weight has free by itself, the fewest first, and how that adds up to those of all.
+
+    What is free in each weight when the others follow it, summed, is more than is free in all at once: the difference
+    are the equations that link weights.
+    """
+    free = free_numbers(system, blocks)
+    bound = [(weight, count) for weight, count in free.items() if count.low < weight.size]
+    if not bound or len(free) < 2:
+        return []
+    bound.sort(key=lambda item: (item[1].high / item[0].size, item[0].name))
+    shown = [f"{weight.name} {_count(count)} of {weight.size:,}" for weight, count in bound[:MOST_WEIGHTS]]
+    shown += [f"… ({len(bound) - MOST_WEIGHTS:,} more)"] if len(bound) > MOST_WEIGHTS else []
+    others = len(free) - len(bound)
+    rest = f"; all of {_many(others, 'other weight')}" if others else ""
+    return [f"Free in each weight by itself: {', '.join(shown)}{rest}. {_added_up(free, rank_of(blocks))}"]
+
+
+def _added_up(free: Mapping[Parameter, Interval], rank: Interval) -> str:
+    """The free numbers of all weights at once, from those of each by itself."""
+    total = sum(weight.size for weight in free)
+    low, high = sum(count.low for count in free.values()), sum(count.high for count in free.values())
+    left = Interval(total - rank.high, total - rank.low)
+    linked = Interval(max(0, low - left.high), high - left.low)
+    if linked.high == 0:
+        return f"That adds up to {_count(left)} of {total:,}."
+    return (
+        f"That adds up to {_count(Interval(low, high))}, of which equations between weights take {_count(linked)}: "
+        f"{_count(left)} of {total:,} are free at once."
+    )
+
+
+def _ambiguous(block: Block) -> int:
+    match block:
+        case Slices() | Dense() | Sparse():
+            return block.ambiguous
+        case Bordered():
+            return block.ambiguous + sum(_ambiguous(base) for base in block.bases)
+        case Product():
+            return sum(part.ambiguous for part in block.slices)
+        case Joined():
+            return _ambiguous(block.base)
+        case MirroredProduct():
+            return _ambiguous(block.product)
+        case _:
+            return 0
+
+
+def _count(interval: Interval) -> str:
+    return f"{interval.low:,}" if interval.low == interval.high else f"{interval.low:,}..{interval.high:,}"
+
+
+def _bytes(count: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:,.0f} {unit}" if unit == "B" or count >= 100 else f"{count:,.1f} {unit}"
+        count /= 1000  # type: ignore[assignment]
+    raise AssertionError
+
+
+def _cut(text: str, most: int = 44) -> str:
+    text = visible(" ".join(text.split()))
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _table(lines: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(line[k]) for line in lines) for k in range(len(COLUMNS))]
+    left = {0, len(COLUMNS) - 1}
+    shown = [
+        "  ".join(
+            cell.ljust(w) if k in left else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return [shown[0], "  ".join("─" * w for w in widths), *shown[1:]]

@@ -1,0 +1,60 @@
+"""Many equations over many entries: each row of a large basis is read from memory once, for its gap and its share."""
+
+# mypy: disable-error-code="untyped-decorator,misc,no-untyped-call,arg-type"
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+
+from affinet.kernels.loops.jit import compiled, summing
+from affinet.kernels.loops.openmp import share_out
+
+PARTS = 4
+"""Parts of the rows whose shares are added one after the other, whatever the number of threads."""
+
+
+@compiled
+def wide(
+    x: np.ndarray, basis: np.ndarray, target: np.ndarray, quiet: float, threads: int
+) -> None:  # pragma: no cover - compiled
+    """`basis @ x == target` by the nearest x, in place: rows of the basis (r, n) are orthonormal, target is (r,).
+
+    The share of all rows is summed apart: added to x row by row it would be rounded to the entries as often. With
+    `quiet` entries that are noise beside x and its root mean square become zero.
+    """
+    shares = np.zeros((PARTS, len(x)), x.dtype)
+    if threads > 1:
+        share_out(some_rows, (basis, target, x, shares), PARTS, threads)
+    else:
+        some_rows(basis, target, x, shares, 0, PARTS)
+    squares = 0.0
+    for k in range(len(x)):
+        squares += np.float64(x[k]) * np.float64(x[k])
+    faint = x.dtype.type(quiet)
+    level, zero = x.dtype.type(quiet * sqrt(squares / max(1, len(x)))), x.dtype.type(0.0)
+    for k in range(len(x)):
+        left = x[k]
+        for part in range(PARTS):
+            left -= shares[part, k]
+        x[k] = zero if abs(left) < level + faint * abs(x[k]) else left
+
+
+@summing
+def some_rows(
+    basis: np.ndarray, target: np.ndarray, x: np.ndarray, shares: np.ndarray, first: int, last: int
+) -> None:  # pragma: no cover
+    """Parts `first..last` of the rows, two at a time: their gaps, then what they add while they are in the cache."""
+    r, n = basis.shape
+    for part in range(first, last):
+        mine, row, end = shares[part], r * part // PARTS, r * (part + 1) // PARTS
+        while row < end:
+            one, other = basis[row], basis[min(row + 1, end - 1)]
+            gap, gap_of_other = -np.float64(target[row]), -np.float64(target[min(row + 1, end - 1)])
+            for k in range(n):
+                gap += np.float64(one[k]) * np.float64(x[k])
+                gap_of_other += np.float64(other[k]) * np.float64(x[k])
+            a, b = x.dtype.type(gap), x.dtype.type(gap_of_other if row + 1 < end else 0.0)
+            for k in range(n):
+                mine[k] += a * one[k] + b * other[k]
+            row += 2

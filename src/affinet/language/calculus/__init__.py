@@ -1,0 +1,1 @@
+"""The loop-nest terms that expressions are made of, and the operations on them."""

@@ -1,0 +1,159 @@
+"""The loop-nest term: what one weight tensor adds to an expression, said once for a whole box of entries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from affinet.language.calculus.marked import Marked
+
+Integers = NDArray[np.integer]
+Floats = NDArray[np.float64]
+Map = int | Integers
+"""Where a loop variable points as it runs over 0, 1, …: a step (the position is `step * i`) or a table."""
+Source = Map | Marked
+"""Where a loop variable reads: as a map, or at the places of a mask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A weight tensor as the language knows it: its name and its shape, no numbers."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Variable:
+    """One loop of a term: its size, where it reads, and the output axes that it moves along.
+
+    `outputs` is `((axis, map), …)`; a variable without outputs is summed over.
+    """
+
+    size: int
+    source: Source
+    outputs: tuple[tuple[int, Map], ...] = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Factor:
+    """Coefficients that depend on some of a term's variables: `values[i_v for v in variables]`.
+
+    `values` may be a broadcast or overlapping view (a Toeplitz matrix of n + m numbers); nobody writes to it.
+    """
+
+    variables: tuple[int, ...]
+    values: Floats
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Term:
+    """`out[start + Σ_v output_v(i_v)] += scalar · ∏ factors · parameter.flat[offset + Σ_v source_v(i_v)]`.
+
+    The sum runs over the box of all variables. `start` has one number per output axis; `None` means that the term
+    is the same at every position of that axis (broadcast), and then no variable moves along it. On an axis of size
+    one `None` and 0 mean the same. Normal form: no variable has size one (it is folded into `offset` and `start`).
+    """
+
+    parameter: Parameter
+    offset: int
+    variables: tuple[Variable, ...]
+    scalar: float
+    factors: tuple[Factor, ...]
+    start: tuple[int | None, ...]
+
+    @property
+    def count(self) -> int:
+        """How many (equation, entry) pairs the box has, broadcast axes not counted."""
+        return prod(variable.size for variable in self.variables)
+
+    def variables_on(self, axis: int) -> list[int]:
+        """The numbers of the variables that move along output axis `axis`."""
+        return [k for k, v in enumerate(self.variables) if any(a == axis for a, _ in v.outputs)]
+
+
+def identity(parameter: Parameter) -> Term:
+    """The term that reads the whole of `parameter`, entry by entry; an axis of size one needs no variable."""
+    sizes = zip(parameter.shape, row_major_steps(parameter.shape), strict=True)
+    variables = tuple(Variable(n, step, ((axis, 1),)) for axis, (n, step) in enumerate(sizes) if n != 1)
+    return Term(parameter, 0, variables, 1.0, (), (0,) * len(parameter.shape))
+
+
+def row_major_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """How far apart neighbours along each axis lie in a row-major tensor of this shape, in entries."""
+    steps, step = [], 1
+    for n in reversed(shape):
+        steps.append(step)
+        step *= n
+    return tuple(reversed(steps))
+
+
+def table(positions: Source, size: int) -> Integers:
+    """The positions of a map one by one."""
+    if isinstance(positions, Marked):
+        return positions.table()
+    return np.arange(size, dtype=np.int64) * positions if isinstance(positions, int) else positions
+
+
+def narrow(positions: Integers) -> Integers:
+    """The same table in 32 bits where its numbers allow."""
+    if positions.size and (positions.max() >= 2**31 or positions.min() < -(2**31)):
+        return positions.astype(np.int64, copy=False)
+    return positions.astype(np.int32, copy=False)
+
+
+def held_bytes(term: Term) -> int:
+    """Memory that the term's tables and coefficients hold; an overlapping view counts the numbers it spans."""
+    total = 64
+    for variable in term.variables:
+        maps = (variable.source, *(positions for _, positions in variable.outputs))
+        total += 64 + sum(m.nbytes for m in maps if not isinstance(m, int))
+    return total + sum(spanned_bytes(factor.values) for factor in term.factors)
+
+
+def lower(term: Term, shape: tuple[int, ...]) -> tuple[Integers, Integers, Floats]:
+    """Rows, entries and values of a term, one triple per pair that is not zero: the form every term has.
+
+    Rows are row-major positions in an expression of shape `shape`; entries are row-major positions in the parameter.
+    Pairs may repeat; their values add up.
+    """
+    variables, start = list(term.variables), list(term.start)
+    for axis, n in enumerate(shape):
+        if start[axis] is None:
+            start[axis] = 0
+            variables.append(Variable(n, 0, ((axis, 1),)))
+    steps, depth = row_major_steps(shape), len(variables)
+    box = tuple(v.size for v in variables)
+    rows = np.full((1,) * depth, sum(step * (s or 0) for step, s in zip(steps, start, strict=True)), np.int64)
+    entries = np.full((1,) * depth, term.offset, np.int64)
+    values = np.full((1,) * depth, term.scalar)
+    for k, variable in enumerate(variables):
+        entries = entries + _along(table(variable.source, variable.size), k, depth)
+        for axis, positions in variable.outputs:
+            rows = rows + _along(table(positions, variable.size).astype(np.int64) * steps[axis], k, depth)
+    for factor in term.factors:
+        order = np.argsort(factor.variables)
+        sizes = [box[k] if k in factor.variables else 1 for k in range(depth)]
+        values = values * np.transpose(factor.values, order).reshape(sizes)
+    flat_rows, flat_entries, flat_values = (np.broadcast_to(x, box).ravel() for x in (rows, entries, values))
+    if not term.factors and term.scalar != 0.0:
+        return flat_rows, flat_entries, flat_values
+    nonzero = flat_values != 0
+    return flat_rows[nonzero], flat_entries[nonzero], flat_values[nonzero]
+
+
+def _along(values: Integers, axis: int, depth: int) -> Integers:
+    return np.asarray(values, np.int64).reshape([-1 if k == axis else 1 for k in range(depth)])
+
+
+def spanned_bytes(values: Floats) -> int:
+    """Memory between the first and the last number of an array that may overlap itself."""
+    span = sum(abs(step) * (n - 1) for step, n in zip(values.strides, values.shape, strict=True))
+    return int(span + values.itemsize)

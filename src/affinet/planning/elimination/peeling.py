@@ -1,0 +1,103 @@
+"""Rank of a large sparse system: peel equations that own a private unknown, factor what is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import structural_rank
+
+from affinet.blocks.block import Interval
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.elimination.markowitz import sparse_basis
+from affinet.planning.elimination.private import unpeeled
+from affinet.planning.elimination.residual import refuted
+from affinet.planning.factors import lapack
+from affinet.planning.factors.agreement import mismatch
+from affinet.system.tolerance import Tolerance
+
+LARGEST_CORE = 4_000
+LARGEST_CORE_NUMBERS = 2**27
+LARGEST_MATCHED = 2**22
+"""Coefficients of a core of which rows are matched with unknowns of their own, to bound its rank from above."""
+SET_ASIDE = 8
+"""One row in so many is set aside at a time, to bound the rank of a core from below."""
+
+
+@dataclass(frozen=True, eq=False)
+class Independence:
+    """`kept` are rows to solve with; `rank` their number, or bounds on it where the core was too large to factor."""
+
+    kept: Integers
+    rank: Interval
+    consistent: bool
+    ambiguous: int = 0
+
+    @property
+    def exact(self) -> bool:
+        """Whether the rows that are kept are independent."""
+        return self.rank.low == self.rank.high == len(self.kept)
+
+
+def independent_rows(matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance) -> Independence:
+    """Which equations of one component are independent, and whether the others can hold.
+
+    Law: a row with an unknown that no other row has is independent of the rest and never contradicts it; peeled
+    repeatedly, rank(matrix) = peeled + rank(core). The core, up to 4,000 rows, by QR with column pivoting; a larger one
+    by elimination as long as it stays sparse. Beyond that the rank is bounded, not guessed, and the rows are all kept:
+    from below by the rows that peel off once others are set aside, from above by how many can be matched with an
+    unknown of their own (the structural rank). Whether such a core can hold is asked of its least squares, which proves
+    a contradiction where they converge.
+    """
+    core = unpeeled(matrix)
+    peeled = matrix.shape[0] - len(core)
+    if not len(core):
+        return Independence(np.arange(matrix.shape[0]), Interval(peeled, peeled), True)
+    block = matrix[core]
+    used = np.unique(block.indices)
+    if len(core) <= LARGEST_CORE and len(core) * len(used) <= LARGEST_CORE_NUMBERS:
+        dense = block[:, used].toarray()
+        kept, consistent, ambiguous = _independent_dense(dense, rhs[core], terms[core], tolerance)
+    else:
+        found = sparse_basis(block, rhs[core], terms[core], tolerance)
+        if found is None:
+            bounds = Interval(peeled + _at_least(block), peeled + _at_most(block, len(used)))
+            can_hold = not refuted(block, rhs[core], terms[core], tolerance)
+            return Independence(np.arange(matrix.shape[0]), bounds, can_hold)
+        kept, consistent, ambiguous = *found, 0
+    rest = np.setdiff1d(np.arange(matrix.shape[0]), core, assume_unique=True)
+    rank = peeled + len(kept)
+    return Independence(np.sort(np.concatenate([rest, core[kept]])), Interval(rank, rank), consistent, ambiguous)
+
+
+def _at_least(core: sparse.csr_array) -> int:
+    """Rows that peel off a core when others are set aside, the longest first: these rows are independent.
+
+    Each owned an unknown that none of those peeled after it has, so that they are triangular.
+    """
+    rows, peeled = np.argsort(np.diff(core.indptr), kind="stable"), 0
+    while len(rows):
+        rows = rows[: len(rows) - max(1, len(rows) // SET_ASIDE)]
+        left = unpeeled(core[rows]) if len(rows) else rows
+        peeled += int(len(rows) - len(left))
+        rows = rows[left]
+    return max(1, peeled)
+
+
+def _at_most(core: sparse.csr_array, unknowns: int) -> int:
+    most = min(int(core.shape[0]), unknowns)
+    return min(most, int(structural_rank(sparse.csr_matrix(core)))) if core.nnz <= LARGEST_MATCHED else most
+
+
+def _independent_dense(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Integers, bool, int]:
+    upper, order = lapack.qr(matrix.T, mode="r", pivoting=True, check_finite=False)
+    diagonal = np.abs(np.diagonal(upper))
+    bound = tolerance.rank(*matrix.shape) * diagonal[0]
+    rank = int((diagonal > bound).sum())
+    ambiguous = int(((diagonal > bound * 0.25) & (diagonal < bound * 1e2)).any())
+    first, rest = order[:rank], order[rank:]
+    combination = lapack.solve_triangular(upper[:rank, :rank], upper[:rank, rank : len(order)], check_finite=False)
+    gap, size, own = mismatch(matrix, rhs, terms, upper[:rank, :rank], combination, first, rest)
+    bound = tolerance.consistency(len(order)) * size + tolerance.factored(len(order)) * own
+    return np.sort(first), bool((gap <= bound).all()), ambiguous

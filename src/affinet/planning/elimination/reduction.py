@@ -1,0 +1,227 @@
+"""Eliminating what is simple: entries fixed by an equation of their own, and ties, until neither is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.contradiction import Contradiction
+from affinet.planning.elimination.forest import Edges, Forest, spanning_forest
+from affinet.system.distinct import ranked
+from affinet.system.norms import norms_of_runs
+from affinet.system.rows import Rows, gather_rows
+from affinet.system.tolerance import Tolerance
+
+MOST_ROUNDS = 64
+"""Triangular systems give up one entry a round; after this many the core takes the rest, and is right too."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """`w[columns] = scale · z[node] + shift`, where z is known at `fixed` nodes and obeys `core` elsewhere.
+
+    `local` is the place in `columns` of every stored value of the rows. Nodes are numbered by a representative place
+    in `columns`. `core` speaks of nodes, has at least three entries a row unless rounds ran out, and its right-hand
+    sides are those of z; `terms` are the sums of the magnitudes these were computed from, which rounding is relative
+    to, as `size` is for `shift` and `value_size` for `value`, and `norms` those of the rows before anything was
+    substituted, which the rounding of their coefficients is relative to.
+    """
+
+    columns: Integers
+    local: Integers
+    node: Integers
+    scale: Floats
+    shift: Floats
+    fixed: Integers
+    value: Floats
+    core: Rows
+    terms: Floats
+    norms: Floats
+    size: Floats
+    value_size: Floats
+
+
+@dataclass(eq=False)
+class _State:
+    """The unknowns while they are eliminated; local to `reduce`."""
+
+    node: Integers
+    scale: Floats
+    shift: Floats
+    size: Floats
+    known: np.ndarray
+    value: Floats
+    value_size: Floats
+
+
+def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
+    """Fix, tie and substitute until every equation left has three unknowns or more.
+
+    Raises Contradiction. Time is linear in the entries a round.
+    """
+    columns, local = ranked(rows.columns)
+    n = len(columns)
+    state = _State(np.arange(n), np.ones(1), np.zeros(1), np.zeros(1), np.zeros(n, bool), np.zeros(n), np.zeros(n))
+    core = Rows(rows.bounds, local, rows.values, rows.rhs, rows.rule, rows.index)
+    return _eliminated(state, core, rows.magnitude, norms_of_runs(rows.values, rows.bounds), columns, local, tolerance)
+
+
+def refined(
+    reduction: Reduction,
+    fixes: Rows,
+    ties: Rows,
+    core: Rows,
+    terms: Floats,
+    norms: Floats,
+    tolerance: Tolerance,
+) -> Reduction:
+    """The reduction with some of its nodes fixed by equations of one node, others tied by equations of two.
+
+    `core` takes the place of its equations, as they are before that. Raises Contradiction.
+    """
+    n = len(reduction.columns)
+    known, value, value_size = np.zeros(n, bool), np.zeros(n), np.zeros(n)
+    known[reduction.fixed], value[reduction.fixed] = True, reduction.value
+    value_size[reduction.fixed] = reduction.value_size
+    state = _State(reduction.node, reduction.scale, reduction.shift, reduction.size, known, value, value_size)
+    if fixes.count:
+        _fix(state, fixes, np.arange(fixes.count), fixes.magnitude, tolerance)
+    if ties.count:
+        _tie(state, ties, np.arange(ties.count), ties.magnitude, tolerance)
+    core, terms = _substituted(state, core, terms, tolerance)
+    return _eliminated(state, core, terms, norms, reduction.columns, reduction.local, tolerance)
+
+
+def _eliminated(
+    state: _State,
+    core: Rows,
+    terms: Floats,
+    norms: Floats,
+    columns: Integers,
+    local: Integers,
+    tolerance: Tolerance,
+) -> Reduction:
+    n = len(columns)
+    tying = False
+    for _ in range(MOST_ROUNDS):
+        lengths = core.lengths
+        _check_empty(core, terms, tolerance)
+        if lengths.min(initial=3) > 2:
+            break
+        single, double = np.flatnonzero(lengths == 1), np.flatnonzero(lengths == 2)
+        # Fixing and tying take turns: a chain of ties that hangs on a fixed end is one class, and one round.
+        if len(single) and not (tying and len(double)):
+            _fix(state, core, single, terms, tolerance)
+            kept, tying = np.flatnonzero(lengths > 1), True
+        else:
+            changed = _tie(state, core, double, terms, tolerance)
+            kept, tying = np.flatnonzero((lengths == 1) | (lengths > 2)), False
+            if not changed and not len(kept):
+                core, terms, norms = core.select(kept), terms[kept], norms[kept]
+                break
+        core, terms = _substituted(state, core.select(kept), terms[kept], tolerance)
+        norms = norms[kept]
+    return Reduction(
+        columns,
+        local,
+        state.node,
+        np.broadcast_to(state.scale, (n,)),
+        np.broadcast_to(state.shift, (n,)),
+        np.flatnonzero(state.known),
+        state.value[state.known],
+        core,
+        terms,
+        norms,
+        np.broadcast_to(state.size, (n,)),
+        state.value_size[state.known],
+    )
+
+
+def _check_empty(core: Rows, terms: Floats, tolerance: Tolerance) -> None:
+    empty = core.lengths == 0
+    wrong = empty & (np.abs(core.rhs) > tolerance.consistency(8) * terms)
+    if wrong.any():
+        raise Contradiction
+
+
+def _fix(state: _State, core: Rows, single: Integers, terms: Floats, tolerance: Tolerance) -> None:
+    """Equations of one unknown give its value; said twice, they must agree."""
+    place = core.bounds[single]
+    node, coefficient, rhs = core.columns[place], core.values[place], core.rhs[single]
+    # At the far end of a long chain of ratios a coefficient may underflow, and then no float64 number solves it.
+    with np.errstate(divide="ignore", over="ignore"):
+        value = np.divide(rhs, coefficient, out=np.zeros_like(rhs), where=rhs != 0.0)
+        size = np.divide(terms[single], np.abs(coefficient), out=np.zeros_like(rhs), where=terms[single] != 0.0)
+    if not np.isfinite(value).all():
+        raise Contradiction
+    state.value[node[::-1]] = value[::-1]
+    np.maximum.at(state.value_size, node, size)
+    state.known[node] = True
+    # Beside the largest numbers that any of these values is left of, not its own: the other may be the rounded one.
+    bound = tolerance.consistency(8) * np.maximum(state.value_size[node], np.abs(value))
+    if (np.abs(state.value[node] - value) > bound).any():
+        raise Contradiction
+
+
+def _tie(state: _State, core: Rows, double: Integers, terms: Floats, tolerance: Tolerance) -> bool:
+    """Equations of two unknowns join their classes. True if a cycle gave a class its value."""
+    place = core.bounds[double]
+    x, y, a, b = core.columns[place], core.columns[place + 1], core.values[place], core.values[place + 1]
+    edges = Edges(x, y, a, b, core.rhs[double], terms[double])
+    forest = spanning_forest(edges, len(state.node))
+    found = _close_cycles(state, edges, forest, terms[double], tolerance)
+    _compose(state, forest)
+    return found
+
+
+def _close_cycles(state: _State, edges: Edges, forest: Forest, terms: Floats, tolerance: Tolerance) -> bool:
+    """Edges off the tree: they repeat it, contradict it, or (a second ratio on a cycle) fix the class."""
+    if len(forest.scale) == 1:
+        return False
+    left, right = edges.a * forest.scale[edges.x], edges.b * forest.scale[edges.y]
+    rhs = edges.c - edges.a * forest.shift[edges.x] - edges.b * forest.shift[edges.y]
+    size = terms + np.abs(edges.a) * forest.size[edges.x] + np.abs(edges.b) * forest.size[edges.y]
+    bound = tolerance.consistency(len(forest.root))
+    coefficient = left + right
+    # Scales that underflow have no digits left to tell a second ratio by.
+    floor = np.finfo(np.float64).tiny * (np.abs(edges.a) + np.abs(edges.b))
+    free = np.abs(coefficient) <= np.maximum(bound * (np.abs(left) + np.abs(right)), floor)
+    if (np.abs(rhs[free]) > bound * size[free]).any():
+        raise Contradiction
+    if free.all():
+        return False
+    node, value = forest.root[edges.x[~free]], rhs[~free] / coefficient[~free]
+    state.value[node[::-1]] = value[::-1]
+    np.maximum.at(state.value_size, node, size[~free] / np.abs(coefficient[~free]))
+    state.known[node] = True
+    if (np.abs(state.value[node] - value) > bound * (state.value_size[node] + np.abs(value))).any():
+        raise Contradiction
+    return True
+
+
+def _compose(state: _State, forest: Forest) -> None:
+    """Follow every entry from its old node to the root that the forest gave it."""
+    if len(forest.scale) > 1:
+        state.shift = state.scale * forest.shift[state.node] + state.shift
+        state.size = np.abs(state.scale) * forest.size[state.node] + state.size
+        state.scale = state.scale * forest.scale[state.node]
+    state.node = forest.root[state.node]
+
+
+def _substituted(state: _State, core: Rows, terms: Floats, tolerance: Tolerance) -> tuple[Rows, Floats]:
+    """The remaining equations in the unknowns that remain."""
+    node = state.node[core.columns]
+    scale = np.broadcast_to(state.scale, state.node.shape)[core.columns]
+    shift, size = (np.broadcast_to(part, state.node.shape)[core.columns] for part in (state.shift, state.size))
+    known = state.known[node]
+    offset = core.values * (shift + np.where(known, scale * state.value[node], 0.0))
+    row = core.row_of_each()
+    rhs = core.rhs - np.bincount(row, offset, core.count)
+    magnitude = np.abs(core.values) * (size + np.where(known, np.abs(scale) * state.value_size[node], 0.0))
+    terms = terms + np.bincount(row, np.maximum(magnitude, np.abs(offset)), core.count)
+    left = ~known
+    values = core.values[left] * scale[left]
+    fresh = gather_rows(row[left], node[left], values, rhs, core.rule, core.index, tolerance.cancellation)
+    return fresh, terms

@@ -1,0 +1,335 @@
+"""Why a weight is what it is: its value or its class, the equations that make it so, and how free it is."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from affinet.analysis.lookup.incidence import Equation, Incidence
+from affinet.analysis.lookup.naming import by_rules, counted, cut, named_columns, quoted
+from affinet.analysis.lookup.tracing import deciding, nearby, path, relating
+from affinet.blocks.standing import class_of, freedom, known, standing
+from affinet.errors import RuleError, ShapeError, UnknownWeightError, visible
+from affinet.language.calculus.terms import Integers, Parameter, Term
+from affinet.language.expression import Expression, weight
+from affinet.plans.plan import Plan
+
+MOST_LOOKED_AT = 50
+"""Entries of a slice that are looked at, one at random in each equal part of it; the explanation says of how many."""
+MOST_SHOWN = 6
+"""Equations that are shown; `Explanation.equations` says how many there are."""
+MOST_TERMS = 4
+FREE, HELD = 1.0 - 1e-9, 1e-9
+
+
+@dataclass(frozen=True)
+class Said:
+    """One equation in the user's words: the rule, which of its equations (its index in the rule's shape), the sum."""
+
+    rule: str
+    index: tuple[int, ...]
+    text: str
+    entries: int
+
+    def __str__(self) -> str:
+        where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
+        return f'{self.text}    "{cut(self.rule)}"{where}'
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one entry is what it is.
+
+    `freedom` is the diagonal of the tangent projector, `P_ii`: 0 determined, 1 free; None where finding it would mean
+    solving a large irregular component. `value` is that of a determined entry, `decided_by` the rules that say so.
+    `tied_to` (`classmates` entries, the first few named) move with it; `chain` are the equations that lead to
+    `representative`, the entry of its class that the others follow. `shown` are the first of its `equations`.
+    """
+
+    entry: str
+    freedom: float | None
+    value: float | None
+    decided_by: tuple[str, ...]
+    classmates: int
+    tied_to: str
+    representative: str
+    chain: tuple[Said, ...]
+    equations: int
+    shown: tuple[Said, ...]
+    constants: bool
+
+    def __str__(self) -> str:
+        lines = [f"{self.entry} {self._verdict()}"]
+        if self.freedom is not None:
+            lines.append(f"  free: {self.freedom:.3g} (0 is determined, 1 is free)")
+        if self.classmates:
+            lines.append(f"  moves with: {self.tied_to}")
+        if self.chain:
+            lines += [f"  tied to {self.representative} by:", *_few(self.chain)]
+        if self.equations:
+            lines += [f"  in {counted(self.equations, 'equation')}:", *(f"    {said}" for said in self.shown)]
+            if self.equations > len(self.shown):
+                lines.append(f"    … {self.equations - len(self.shown):,} more")
+        if self.constants and self.equations:
+            lines.append("  frozen weights are constants in this plan, at the values they had.")
+        return visible("\n".join(lines))
+
+    def _verdict(self) -> str:
+        if not self.equations and self.freedom == 0.0:
+            return "is frozen: in this plan it is a constant, at the value it had."
+        if not self.equations:
+            return "is in no rule: nothing constrains it."
+        by = f": {by_rules(self.decided_by)} say{'s' * (len(self.decided_by) == 1)} so" if self.decided_by else ""
+        if self.value is not None:
+            return f"can only be {self.value:.6g}{by}."
+        if self.freedom is not None and self.freedom <= HELD and not self.classmates:
+            return f"can take one value only{by}."
+        if self.classmates:
+            return (
+                f"moves with {counted(self.classmates, 'other entry', 'other entries')}: one number decides them{by}."
+            )
+        them = "it" if self.equations == 1 else "them"
+        return f"is held by {counted(self.equations, 'equation')}, and not determined by {them}."
+
+
+@dataclass(frozen=True)
+class SliceExplanation:
+    """What holds the entries of a slice: of `looked_at` out of `entries`, how many are pinned, tied, held, free."""
+
+    where: str
+    entries: int
+    looked_at: int
+    determined: int
+    tied: int
+    held: int
+    untouched: int
+    freedom: float | None
+    rules: tuple[str, ...]
+
+    def __str__(self) -> str:
+        some = f"{counted(self.entries, 'entry')}"
+        if self.looked_at < self.entries:
+            some += f", of which {self.looked_at:,} were looked at, drawn at random"
+        lines = [f"{self.where}: {some}"]
+        for count, what in (
+            (self.determined, "determined: can take one value only"),
+            (self.tied, "tied: one number decides each together with other entries"),
+            (self.held, "held by equations, and not determined"),
+            (self.untouched, "in no rule"),
+        ):
+            if count:
+                lines.append(f"  {count:,} {what}")
+        if self.freedom is not None:
+            lines.append(f"  free: {self.freedom:.3g} on average (0 is determined, 1 is free)")
+        if self.rules:
+            lines.append(f"  by {quoted(self.rules)}")
+        return visible("\n".join(lines))
+
+
+def explain(plan: Plan, entry: str | Expression) -> Explanation | SliceExplanation:
+    """Why an entry is what it is; of a slice, what holds its entries.
+
+    `entry`: text such as `"hidden.weight[0, 1]"` or `"hidden.weight[0, :]"`, or the indexed weight itself,
+    `w.hidden.weight[0, 1]`. Time follows the description of the rules, not the size of the weights. A plan knows the
+    weights that its rules speak of: of another one, an indexed weight is answered ("in no rule") and text raises
+    UnknownWeightError. Raises ShapeError for an index that does not fit or a weight of another shape than the plan's,
+    RuleError for anything that is no entry or slice of one weight.
+    """
+    if not isinstance(plan, Plan):
+        raise RuleError(f"explain takes a plan, made with affinet.plan(rules), and not {type(plan).__name__}.")
+    if isinstance(entry, str) and _frozen(plan, entry):
+        return Explanation(entry.strip(), 0.0, None, (), 0, "", entry.strip(), (), 0, (), constants=True)
+    said = _read(plan, entry)
+    if _term(said, 0).parameter not in plan.parameters:
+        return _of_other(plan, str(said), said.size)
+    incidence = plan.incidence
+    if said.size == 1:
+        return _of_entry(plan, incidence, _column(plan, said, 0))
+    return _of_slice(plan, incidence, said)
+
+
+def _of_other(plan: Plan, said: str, size: int) -> Explanation | SliceExplanation:
+    """Of a weight that exists, its symbol says so, and that the plan does not know."""
+    if _frozen(plan, said):
+        return Explanation(said, 0.0, None, (), 0, "", said, (), 0, (), constants=True)
+    if size == 1:
+        return Explanation(said, 1.0, None, (), 0, "", said, (), 0, (), constants=False)
+    return SliceExplanation(said, size, size, 0, 0, 0, size, 1.0, ())
+
+
+def _of_entry(plan: Plan, incidence: Incidence, column: int) -> Explanation:
+    layout = plan.system.layout
+    keys = incidence.of(column)
+    shown = [incidence.equation(*key) for key in keys[:MOST_SHOWN]]
+    found = standing(plan.blocks, column, layout)
+    free, value, mates, root = 1.0 if not keys else None, None, np.array([column]), None
+    if found is not None:
+        free, value = freedom(found.block, found.place), known(found.block, found.place)
+        mates, root = class_of(found.block, found.place, layout)
+    others = mates[mates != column]
+    goal = column
+    if len(others):
+        goal = int(others[0]) if root is None or root == column else root
+    chain, rules = _reasons(incidence, column, goal, free)
+    return Explanation(
+        layout.describe(column),
+        None if free is None else min(1.0, max(0.0, free)),
+        value,
+        tuple(plan.system.rules[rule].name for rule in rules),
+        len(others),
+        named_columns(layout, others) if len(others) else "",
+        layout.describe(goal),
+        tuple(_said(plan, equation) for equation in chain),
+        len(keys),
+        tuple(_said(plan, equation) for equation in shown),
+        any(rule.size is not None for rule in plan.system.rules),
+    )
+
+
+def _reasons(
+    incidence: Incidence, column: int, goal: int, free: float | None
+) -> tuple[list[Equation], tuple[int, ...]]:
+    """The chain of ties to `goal`, and the rules that decide what no chain shows."""
+    if goal != column:
+        chain = path(incidence, column, goal)
+        component = nearby(incidence, column) if chain is None else None
+        return chain or [], relating(component, column, goal) if component is not None else ()
+    if free is None or free > HELD:
+        return [], ()
+    keys = incidence.of(column)
+    outright = {rule for rule, index in keys[:MOST_LOOKED_AT] if len(incidence.equation(rule, index).columns) == 1}
+    component = None if outright else nearby(incidence, column)
+    if component is not None:
+        return [], deciding(component, column)
+    return [], tuple(sorted(outright or {rule for rule, _ in keys}))
+
+
+def _of_slice(plan: Plan, incidence: Incidence, said: Expression) -> SliceExplanation:
+    places = _sample(said.size)
+    counts, rules, free = Counter[str](), dict[str, None](), list[float | None]()
+    for place in places.tolist():
+        column = _column(plan, said, place)
+        found, keys = standing(plan.blocks, column, plan.system.layout), incidence.of(column)
+        rules.update((plan.system.rules[rule].name, None) for rule, _ in keys)
+        if found is None:
+            counts["untouched" if not keys else "held"] += 1
+            free.append(1.0)
+            continue
+        free.append(freedom(found.block, found.place))
+        mates = class_of(found.block, found.place, plan.system.layout)[0]
+        own = free[-1]
+        kind = "determined" if own is not None and own <= HELD else "tied" if len(mates) > 1 else "held"
+        counts[kind] += 1
+    known_free = [value for value in free if value is not None]
+    mean = float(np.mean(known_free)) if len(known_free) == len(free) else None
+    return SliceExplanation(
+        str(said),
+        said.size,
+        len(places),
+        counts["determined"],
+        counts["tied"],
+        counts["held"],
+        counts["untouched"],
+        mean,
+        tuple(rules),
+    )
+
+
+def _sample(size: int) -> Integers:
+    """Places in a slice, one drawn from each of equal parts: steps of one length would meet a diagonal or a stripe."""
+    parts = min(size, MOST_LOOKED_AT)
+    bounds = [part * size // parts for part in range(parts + 1)]
+    return np.random.default_rng(0).integers(bounds[:-1], bounds[1:])
+
+
+def _read(plan: Plan, entry: str | Expression) -> Expression:
+    known_weights = {parameter.name: parameter for parameter in plan.parameters}
+    said = _parsed(entry, known_weights) if isinstance(entry, str) else entry
+    if not isinstance(said, Expression) or not said.size:
+        raise RuleError(
+            f'{entry!r:.60} is no entry of a weight. Say one as text, "hidden.weight[0, 1]", or as an indexed weight, '
+            f"w.hidden.weight[0, 1]."
+        )
+    for term in said.terms:
+        planned = known_weights.get(term.parameter.name, term.parameter)
+        if planned != term.parameter:
+            raise ShapeError(
+                f"{planned.name} has the shape {term.parameter.shape} here and {planned.shape} in this plan: it "
+                f"was made for another model. Take the symbols that its rules were said with, or plan for this model."
+            )
+    return said
+
+
+def _frozen(plan: Plan, text: str) -> bool:
+    """Whether the weight that is asked for was read as a constant: its name is left in the rules' texts alone."""
+    name = text.partition("[")[0].strip()
+    if any(parameter.name == name for parameter in plan.parameters):
+        return False
+    told = re.compile(rf"(?<![\w.]){re.escape(name)}(?![\w.]*\w)") if name else None
+    return told is not None and any(rule.size is not None and told.search(rule.text) for rule in plan.system.rules)
+
+
+def _parsed(text: str, weights: dict[str, Parameter]) -> Expression:
+    """`name` or `name[index, …]`, an index being an integer, a slice or `...`."""
+    name, bracket, rest = text.strip().partition("[")
+    if name.strip() not in weights:
+        raise UnknownWeightError(name.strip(), weights, of_plan=True)
+    whole = weight(weights[name.strip()])
+    if not bracket:
+        return whole
+    parts = [part.strip() for part in rest.rstrip().removesuffix("]").split(",")]
+    if not rest.rstrip().endswith("]") or not all(re.fullmatch(r"-?\d+|\.\.\.|(-?\d*:){1,2}-?\d*", p) for p in parts):
+        raise RuleError(
+            f"{text!r:.80} is no entry: an index holds integers and slices, as in {name}[0, 1] or {name}[0, :]."
+        )
+    return whole[tuple(_index(part) for part in parts)]
+
+
+def _index(part: str) -> object:
+    if part == "...":
+        return Ellipsis
+    if ":" in part:
+        return slice(*(int(number) if number else None for number in part.split(":")))
+    return int(part)
+
+
+def _column(plan: Plan, said: Expression, place: int) -> int:
+    term = _term(said, place)
+    return plan.system.layout.start(term.parameter) + term.offset
+
+
+def _term(said: Expression, place: int) -> Term:
+    """The one term of an entry of an indexed weight. Raises RuleError for sums and multiples."""
+    one = said[tuple(int(k) for k in np.unravel_index(place, said.shape))]
+    plain = len(one.terms) == 1 and not one.terms[0].variables and not one.terms[0].factors
+    if not plain or one.terms[0].scalar != 1.0 or np.any(one.constant):
+        raise RuleError(f"({said}) is computed from weights; explain takes entries as they are, such as w.a[0, 1].")
+    return one.terms[0]
+
+
+def _said(plan: Plan, equation: Equation) -> Said:
+    rule = plan.system.rules[equation.rule]
+    shape = rule.expression.shape
+    index = tuple(int(k) for k in np.unravel_index(equation.index, shape)) if shape else ()
+    text = ""
+    for column, value in zip(
+        equation.columns[:MOST_TERMS].tolist(), equation.values[:MOST_TERMS].tolist(), strict=True
+    ):
+        sign = ("-" if value < 0 else "") if not text else (" - " if value < 0 else " + ")
+        size = "" if abs(value) == 1.0 else f"{abs(value):.6g} * "
+        text += f"{sign}{size}{plan.system.layout.describe(column)}"
+    if len(equation.columns) > MOST_TERMS:
+        text += f" + … ({len(equation.columns):,} entries)"
+    return Said(rule.name, index, f"{text} == {equation.rhs + 0.0:.6g}", len(equation.columns))
+
+
+def _few(chain: Sequence[Said]) -> list[str]:
+    """The links of a chain, the middle of a long one left out."""
+    lines = [f"    {said}" for said in chain]
+    if len(lines) > 2 * MOST_SHOWN:
+        lines[MOST_SHOWN:-MOST_SHOWN] = [f"    … {len(lines) - 2 * MOST_SHOWN:,} more …"]
+    return lines

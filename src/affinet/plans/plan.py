@@ -1,0 +1,215 @@
+"""The plan: rules compiled into blocks, immutable, knowing no array library."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affinet.analysis.determined import determined
+from affinet.analysis.findings.collecting import Finding, findings
+from affinet.analysis.lookup.incidence import Incidence
+from affinet.analysis.lookup.naming import counted
+from affinet.analysis.summary import in_words, summary, with_findings
+from affinet.blocks.block import Block, Interval
+from affinet.errors import (
+    AffinetError,
+    NothingToTrainWarning,
+    PlanFileError,
+    TooLargeError,
+    callers_line,
+    visible,
+)
+from affinet.language.calculus.terms import Floats, Parameter
+from affinet.language.constraint import Constraint
+from affinet.language.forecast import LIMIT, limited
+from affinet.planning.compilation import compile_blocks
+from affinet.planning.contradiction import Contradiction
+from affinet.plans.backends import numba_installed, projector
+from affinet.system.magnitudes import too_far_apart
+from affinet.system.stored.description import described, system_of
+from affinet.system.stored.planfile import read_system, write_system
+from affinet.system.system import System
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Rules, and the blocks that hold them: together exact, no two on one entry. `print(plan)` is the analysis."""
+
+    system: System
+    blocks: tuple[Block, ...]
+
+    @property
+    def rows(self) -> int:
+        """Equations, redundant ones included."""
+        return self.system.equations
+
+    @property
+    def size(self) -> int:
+        """Entries touched."""
+        return sum(block.size for block in self.blocks)
+
+    @property
+    def rank(self) -> int | Interval:
+        """Independent equations; an Interval where a large irregular core left it between bounds."""
+        low, high = self._bounds()
+        return low if low == high else Interval(low, high)
+
+    @property
+    def free(self) -> int | Interval:
+        """Degrees of freedom left among the touched entries: size − rank."""
+        low, high = self._bounds()
+        return self.size - low if low == high else Interval(self.size - high, self.size - low)
+
+    @property
+    def redundant(self) -> int | Interval:
+        """Equations that follow from the others: rows − rank. They are dropped."""
+        low, high = self._bounds()
+        return self.rows - low if low == high else Interval(self.rows - high, self.rows - low)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters that the rules speak of, by name."""
+        return self.system.layout.parameters
+
+    def projector(self, like: Any) -> Any:
+        """A Projector for arrays of the kind of `like`: a model, a mapping of names to arrays, or one array.
+
+        Returns affinet.Projector for PyTorch. Raises AttachError for a kind that has no kernels.
+        """
+        return projector(self, like)
+
+    def with_constants(self, values: Mapping[str, Floats], epsilon: float) -> Plan:
+        """The plan of the same rules with some parameters read as constants. Raises InfeasibleError."""
+        return compiled(self.system.with_constants(values, epsilon)) if values else self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write what the rules say, and not how they were solved, to a safetensors file that `load` reads.
+
+        The file takes the place of what was there in one step. Raises PlanFileError where it cannot be written.
+        """
+        write_system(self.system, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, memory: int | None = None) -> Plan:
+        """The plan that was saved, planned again: the same blocks, bit for bit.
+
+        Nothing in the file is run; everything in it is checked first. `memory` is what one step of planning may take,
+        in bytes and by forecast: 512 MiB where not given, or sixteen times the file where that is more. Raises
+        PlanFileError, which says what is wrong.
+        """
+        system = read_system(path)
+        way_out = f"Where you trust the file, load it with memory={LIMIT}."
+        try:
+            with limited(Path(path).stat().st_size, way_out, most=memory):
+                return compiled(system)
+        except TooLargeError as error:
+            reason = str(error).removesuffix(error.way_out).rstrip(" .")
+            raise PlanFileError(path, f"holds rules that cannot be planned: {reason}", error.way_out) from error
+        except AffinetError as error:
+            way_out = "Save the plan again, affinet.plan(rules).save(path)."
+            raise PlanFileError(
+                path, f"holds rules that cannot be planned: {str(error).rstrip('.')}", way_out
+            ) from error
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the rules say together that nobody may have meant, the gravest first; `str` of each is its sentence.
+
+        Entries that can take one value only, entries that can no longer differ, rules that say nothing, nearly the same
+        or nearly the contrary, matrices whose columns seem misaligned; and what was not looked at. Found when first
+        asked for.
+        """
+        return findings(self.system, self.blocks)
+
+    @cached_property
+    def incidence(self) -> Incidence:
+        """Looks up the equations of an entry; what it has to read of the rules is read once."""
+        return Incidence(self.system)
+
+    def table(self) -> str:
+        """The analysis with a line for every rule, without the findings; `str(plan)` shortens it."""
+        return visible(summary(self.system, self.blocks, loops=numba_installed(), most=None))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What the rules say, as in a file; a copy in another process is planned there again, to the same bits.
+
+        Arrays as they are would lose what they share, and with it the kernels that it decides on.
+        """
+        return _planned_again, described(self.system)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
+        return self
+
+    def __str__(self) -> str:
+        table = summary(self.system, self.blocks, loops=numba_installed())
+        words = in_words(self.system, self.blocks)
+        return visible(with_findings(f"{table}\n{words}".rstrip("\n"), self.findings))
+
+    def __repr__(self) -> str:
+        equations, entries = counted(self.rows, "equation"), counted(self.size, "entry")
+        return f"<Plan: {equations}, rank {self.rank}, {entries}, {self.free} free>"
+
+    def _bounds(self) -> tuple[int, int]:
+        ranks = [block.rank for block in self.blocks]
+        low = sum(rank.low if isinstance(rank, Interval) else rank for rank in ranks)
+        return low, sum(rank.high if isinstance(rank, Interval) else rank for rank in ranks)
+
+
+def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = None) -> Plan:
+    """Compile rules into a plan.
+
+    `rules`: constraints in any order, nested lists allowed. `tolerance` replaces the precision to which the constants
+    are taken to be known (the spacing of the coarsest dtype among them), which decides what counts as redundant and
+    what as contradictory. Raises InfeasibleError naming an irreducible set of rules that contradict each other,
+    RuleError for what is no rule, ConstantError for numbers whose products or quotients leave float64. Warns
+    (NothingToTrainWarning) of weights that the rules determine wholly, though none fixes them outright.
+    """
+    return with_warnings(compiled(System.of(rules, tolerance=tolerance)))
+
+
+def with_warnings(made: Plan) -> Plan:
+    """The plan; warns (NothingToTrainWarning) of weights that its rules determine wholly, though none fixes them."""
+    for weight, entries, rules in determined(made.system, made.blocks):
+        symmetry = any(rule.text.startswith("equivariant(") for rule in rules)
+        names = [rule.name for rule in rules]
+        warnings.warn(NothingToTrainWarning(weight, entries, names, symmetry=symmetry), stacklevel=callers_line())
+    return made
+
+
+def compiled(system: System) -> Plan:
+    """The plan of a system. Raises InfeasibleError, and ConstantError where its numbers lie too far apart."""
+    try:
+        return _compiled(system)
+    except FloatingPointError:
+        raise too_far_apart((rule.name, rule.expression) for rule in system.rules) from None
+
+
+@np.errstate(over="raise", divide="raise", invalid="raise")  # what leaves float64 is no number to plan with
+def _compiled(system: System) -> Plan:
+    try:
+        return Plan(system, compile_blocks(system))
+    except Contradiction as found:
+        candidates, consequence = found.rules, found.consequence
+    from affinet.analysis.diagnosis.explaining import explain  # rules that hold together need none of it
+
+    raise explain(system, candidates, consequence, partial(_feasible, system), partial(_feasible, system))
+
+
+def _planned_again(description: Mapping[str, Any], rows: Sequence[Any]) -> Plan:
+    return compiled(system_of(description, rows))
+
+
+def _feasible(system: System, numbers: Iterable[int], tolerance: float | None = None) -> bool:
+    known = system.tolerance if tolerance is None else replace(system.tolerance, epsilon=tolerance)
+    try:
+        compile_blocks(replace(system.only(numbers), tolerance=known))
+    except Contradiction:
+        return False
+    return True

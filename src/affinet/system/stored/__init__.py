@@ -1,0 +1,1 @@
+"""Systems of rules as files: stored, checked and restored."""

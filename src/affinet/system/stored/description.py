@@ -1,0 +1,87 @@
+"""A system of rules as the description and the arrays of a file, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from affinet.language.calculus.terms import Parameter
+from affinet.system.layout import Layout
+from affinet.system.magnitudes import without_zeros
+from affinet.system.malformed import MOST, Malformed, fields, items, number, text
+from affinet.system.stored.packing import Array, Arrays, Restored
+from affinet.system.stored.restoring import restored_expression, restored_parameter, restored_values
+from affinet.system.stored.storing import stored_expression, stored_values
+from affinet.system.system import Rule, System
+from affinet.system.tolerance import Tolerance
+
+Table = dict[str, Any]
+
+
+def described(system: System) -> tuple[Table, list[Array]]:
+    """Every rule as its loop-nest terms, and the rows of numbers that its arrays are views of."""
+    arrays = Arrays()
+    numbers = {parameter: number for number, parameter in enumerate(system.layout.parameters)}
+    rules = [_rule(rule, numbers, arrays) for rule in system.rules]
+    rows, views = arrays.packed()
+    tolerance = system.tolerance
+    return {
+        "tolerance": {"epsilon": tolerance.epsilon, "factor": tolerance.factor, "frozen": tolerance.frozen},
+        "parameters": [{"name": parameter.name, "shape": [*parameter.shape]} for parameter in numbers],
+        "rules": rules,
+        "views": [view.said() for view in views],
+    }, rows
+
+
+def system_of(description: object, rows: Sequence[Array]) -> System:
+    """The system that `described` described. Raises Malformed for anything that it never says."""
+    said = fields(description, "the description", ("tolerance", "parameters", "rules", "views"))
+    arrays = Restored.of(rows, said["views"])
+    parameters = [
+        restored_parameter(value, f"parameter {k}") for k, value in enumerate(items(said["parameters"], "parameters"))
+    ]
+    names = [parameter.name for parameter in parameters]
+    if names != sorted(set(names)) or sum(max(parameter.size, 1) for parameter in parameters) > MOST:
+        raise Malformed("the parameters are not in the order of their names, or have more entries than 64 bits count")
+    rules = tuple(
+        _restored_rule(value, f"rule {k}", parameters, arrays) for k, value in enumerate(items(said["rules"], "rules"))
+    )
+    if len({rule.name for rule in rules}) < len(rules):
+        raise Malformed("two rules have one name")
+    if sum(rule.equations for rule in rules) > MOST:
+        raise Malformed("the rules have more equations than 64 bits count")
+    left = tuple(replace(rule, expression=without_zeros(rule.expression)) for rule in rules)
+    gone = _spoken_of(rules) - _spoken_of(left)
+    layout = Layout(tuple(parameter for parameter in parameters if parameter.name not in gone))
+    return System(left, layout, _tolerance(said["tolerance"]))
+
+
+def _spoken_of(rules: Iterable[Rule]) -> set[str]:
+    return {term.parameter.name for rule in rules for term in rule.expression.terms}
+
+
+def _rule(rule: Rule, numbers: dict[Parameter, int], arrays: Arrays) -> Table:
+    table: Table = {"text": rule.text, "expression": stored_expression(rule.expression, numbers, arrays)}
+    if rule.name != rule.text:
+        table["name"] = rule.name
+    if rule.size is not None:
+        table["size"] = stored_values(rule.size, arrays)
+    return table
+
+
+def _restored_rule(value: object, where: str, parameters: Sequence[Parameter], arrays: Restored) -> Rule:
+    said = fields(value, where, ("text", "expression"), ("name", "size"))
+    wording = text(said["text"], f"text of {where}")
+    expression = restored_expression(said["expression"], where, parameters, arrays)
+    size = restored_values(said["size"], f"size of {where}", expression.shape, arrays) if "size" in said else None
+    return Rule(text(said.get("name", wording), f"name of {where}"), wording, expression, size)
+
+
+def _tolerance(value: object) -> Tolerance:
+    said = fields(value, "tolerance", ("epsilon", "factor", "frozen"))
+    return Tolerance(
+        number(said["epsilon"], "epsilon of the tolerance", 1e-300, 1.0),
+        number(said["factor"], "factor of the tolerance", 1.0, 1e12),
+        number(said["frozen"], "frozen of the tolerance", 0.0, 1.0),
+    )

@@ -1,0 +1,198 @@
+"""A system of rules as a file: what the rules say, in safetensors, from which nothing is ever run.
+
+The header's metadata hold one JSON text: the version of the format, the description of the rules, and a checksum of
+it and of the tensors, which are the rows of numbers that the description's arrays are views of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from affinet._version import __version__
+from affinet.errors import PlanFileError
+from affinet.system.files import made_anew, unreadable
+from affinet.system.malformed import Malformed, fields, integer, shown
+from affinet.system.stored.description import described, system_of
+from affinet.system.stored.packing import DTYPES, Array
+from affinet.system.system import System
+
+FORMAT, VERSION, OLDEST = "affinet.plan", 2, 1
+"""Version 2 may hold masks and numbers of float32; a plan without them is written as version 1, as before."""
+LONGEST = 32 * 2**20
+"""Bytes of a description: reading one takes some twenty times as much memory. About 100,000 rules of single entries."""
+
+_CHECKED = ("version", "written_by", "description")
+_KEYS = (*_CHECKED, "checksum")
+_DAMAGED = "It is damaged or was not written by affinet: save the plan again, affinet.plan(rules).save(path)."
+
+
+def write_system(system: System, path: str | os.PathLike[str]) -> None:
+    """Put the system in place of what `path` held; at every moment that is one or the other, whole.
+
+    Raises PlanFileError for numbers that no file holds, for rules too many, and where the disk refuses.
+    """
+    path = _path(path)
+    description, rows = described(system)
+    try:
+        system_of(description, rows)
+    except Malformed as error:
+        raise PlanFileError(path, f"was not written: {_named(error, system)}", "Say the rule in other units.") from None
+    said = {"version": _version(rows), "written_by": f"affinet {__version__}", "description": description}
+    text = _dumped({**said, "checksum": _checksum(said, rows)})
+    if len(text) > LONGEST:
+        reason = f"was not written: {len(system.rules):,} rules take {len(text) / 2**20:.0f} MB to describe"
+        way_out = f"A plan holds {LONGEST >> 20} MB: say many rules of one kind as one, with arrays of indices."
+        raise PlanFileError(path, reason, way_out)
+    if not path.name:
+        raise PlanFileError(path, "names no file", "Name another place.")
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
+    try:
+        _replace(path, unfinished, {str(number): row for number, row in enumerate(rows)}, text)
+    except (OSError, SafetensorError) as error:
+        raise PlanFileError(path, f"cannot be written: {_line(error)}", "Name another place.") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_system(path: str | os.PathLike[str]) -> System:
+    """The system that `write_system` put there, bit for bit.
+
+    Everything is checked before it is used, in memory and time that follow the size of the file. Raises PlanFileError.
+    """
+    path = _path(path)
+    _check_start(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            said = _description(path, file.metadata())
+            names = set(file.keys())
+            rows = [_row(path, file, names, str(number)) for number in range(len(names))]
+    except (SafetensorError, OSError) as error:
+        raise PlanFileError(path, f"is no readable safetensors file: {_line(error)}", _DAMAGED) from None
+    try:
+        if said["checksum"] != _checksum(said, rows):
+            raise PlanFileError(path, "is not as it was written: its checksum is another", _DAMAGED)
+        return system_of(said["description"], rows)
+    except (Malformed, RecursionError) as error:
+        raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
+
+
+def _version(rows: Sequence[Array]) -> int:
+    return VERSION if any(row.dtype.name in ("float32", "uint8") for row in rows) else OLDEST
+
+
+def _named(error: Malformed, system: System) -> str:
+    """What is wrong, with the name of the rule in place of its number."""
+    return re.sub(r"\brule (\d+)", lambda found: f'rule "{system.rules[int(found[1])].name}"', str(error))
+
+
+def _path(given: object) -> Path:
+    """The path that was given. Raises PlanFileError for what is none."""
+    if not isinstance(given, str | os.PathLike):
+        raise PlanFileError(f"{given!r:.60} ({type(given).__name__})", "is no path", "Give one as text.")
+    return Path(given)
+
+
+def _replace(path: Path, unfinished: Path, tensors: dict[str, Array], text: str) -> None:
+    mode = made_anew(unfinished)
+    save_file(tensors, unfinished, metadata={FORMAT: text})  # one key: the order of several is random
+    unfinished.chmod(mode)
+    with unfinished.open("rb+") as file:
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    if os.name == "posix":  # the new name is on disk only when the folder is
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _check_start(path: Path) -> None:
+    """Raise PlanFileError for what is no file, and for a header that a plan does not have."""
+    if reason := unreadable(path, None):
+        raise PlanFileError(path, reason, "Name a file of Plan.save.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise PlanFileError(path, f"cannot be read: {_line(error)}", "Name a file of Plan.save.") from error
+    size = int.from_bytes(start, "little")
+    if len(start) < 8 or size > 2 * LONGEST:
+        reason = f"is no plan: it begins with {start!r}, not with the length of a header"
+        raise PlanFileError(path, reason, "Name a file of Plan.save; nothing else is read, and nothing is unpickled.")
+
+
+def _description(path: Path, metadata: Mapping[str, str] | None) -> Mapping[str, Any]:
+    """What the metadata say, of this version. Raises PlanFileError."""
+    text = (metadata or {}).get(FORMAT)
+    if text is None:
+        reason = "is a safetensors file without a plan, such as the weights of a model"
+        raise PlanFileError(path, reason, "Name a file of Plan.save.")
+    try:
+        said = _parsed(text)
+        version = said.get("version") if isinstance(said, dict) else None
+        if type(version) is int and not OLDEST <= version <= VERSION:
+            reason = (
+                f"is a plan of format {shown(version)}, and affinet {__version__} reads formats {OLDEST} to {VERSION}"
+            )
+            way_out = "Read it with the affinet that wrote it, or save the plan again with this one."
+            raise PlanFileError(path, reason, way_out)
+        found = fields(said, "its metadata", _KEYS)
+        integer(found["version"], "its version", OLDEST, VERSION)
+        return found
+    except Malformed as error:
+        raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
+
+
+def _row(path: Path, file: Any, names: set[str], name: str) -> Array:
+    if name not in names:
+        raise PlanFileError(path, f"holds no plan: it has no array {name!r}", _DAMAGED)
+    piece = file.get_slice(name)
+    if piece.get_dtype() not in ("F64", "I32", "I64", "F32", "U8") or len(piece.get_shape()) != 1:
+        found = f"array {name} is {piece.get_dtype()} of shape {piece.get_shape()!r:.60}"
+        raise PlanFileError(path, f"holds no plan: {found}, not one axis of {', '.join(DTYPES)}", _DAMAGED)
+    return np.array(file.get_tensor(name))
+
+
+def _parsed(text: str) -> object:
+    """The JSON in a text. Raises Malformed."""
+    if len(text) > LONGEST:
+        raise Malformed(f"its description has {len(text):,} characters, and {LONGEST:,} are read")
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"its description is no JSON: {_line(error)}") from None
+
+
+def _no_constant(name: str) -> object:
+    raise Malformed(f"its description holds {name}")
+
+
+def _dumped(value: object) -> str:
+    """JSON that is the same for the same value, whether it was made or read."""
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+
+
+def _checksum(said: Mapping[str, Any], rows: Sequence[Array]) -> str:
+    """SHA-256 of all that the metadata say, and of every row after its kind and length."""
+    digest = hashlib.sha256(_dumped({key: said[key] for key in _CHECKED}).encode())
+    for row in rows:
+        digest.update(f"\n{row.dtype.name} {row.size}\n".encode())
+        digest.update(row.data.cast("B"))
+    return digest.hexdigest()
+
+
+def _line(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:300] or type(error).__name__

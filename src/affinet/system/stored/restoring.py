@@ -1,0 +1,185 @@
+"""Expressions from the tables of a file: nothing reaches outside its parameter or its shape, whatever the file says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from affinet.language.affine import MOST_AXES, Affine, Values
+from affinet.language.calculus.marked import Marked
+from affinet.language.calculus.terms import Factor, Floats, Map, Parameter, Source, Term, Variable, spanned_bytes
+from affinet.language.expression import Expression
+from affinet.language.wording import Word
+from affinet.system.malformed import LARGEST, MOST, Malformed, fields, integer, integers, items, number, shown, text
+from affinet.system.stored.packing import Restored
+
+Reach = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class _Loop:
+    """A variable, and how far it reaches: among the entries, and along each axis that it moves along."""
+
+    variable: Variable
+    entries: Reach
+    places: dict[int, Reach]
+
+
+def restored_parameter(value: object, where: str) -> Parameter:
+    """A parameter of a file. Raises Malformed."""
+    said = fields(value, where, ("name", "shape"))
+    return Parameter(text(said["name"], f"name of {where}"), _shape(said["shape"], where))
+
+
+def restored_expression(value: object, where: str, parameters: Sequence[Parameter], arrays: Restored) -> Expression:
+    """What `stored_expression` made a table of. Raises Malformed."""
+    said = fields(value, where, ("shape", "says", "terms", "constant", "epsilon"))
+    shape = _shape(said["shape"], where)
+    terms = [
+        _TermReader(f"term {k} of {where}", shape, parameters, arrays)(term)
+        for k, term in enumerate(items(said["terms"], f"terms of {where}"))
+    ]
+    constant = restored_values(said["constant"], f"constant of {where}", shape, arrays)
+    if 0 in shape and (terms or constant != 0.0):
+        raise Malformed(f"{where} has no equations, since its shape is {shape}, and says something all the same")
+    epsilon = number(said["epsilon"], f"epsilon of {where}", 2.0**-52, 1.0)
+    return Expression(Affine(shape, tuple(terms), constant, epsilon, Word(text(said["says"], where))))
+
+
+def restored_values(value: object, where: str, shape: tuple[int, ...], arrays: Restored) -> Values:
+    """A number, or an array that has every axis of `shape`, whole or of size one. Raises Malformed."""
+    if not isinstance(value, dict):
+        return number(value, where)
+    values = _floats(value, where, arrays, ("float64", "float32"))
+    if len(values.shape) != len(shape) or any(
+        n not in (1, whole) for n, whole in zip(values.shape, shape, strict=True)
+    ):
+        raise Malformed(f"{where} has shape {values.shape}, which is not that of {shape}")
+    if spanned_bytes(values) < values.nbytes:
+        raise Malformed(f"{where} repeats its numbers")
+    return values
+
+
+def _shape(value: object, where: str) -> tuple[int, ...]:
+    shape = integers(value, f"shape of {where}")
+    if len(shape) > MOST_AXES or prod(max(n, 1) for n in shape) > MOST:
+        raise Malformed(f"{where} has {len(shape)} axes, or more entries than 64 bits can count")
+    return shape
+
+
+def _floats(value: object, where: str, arrays: Restored, dtypes: tuple[str, ...] = ("float64",)) -> Floats:
+    values = arrays.arrays[arrays.number(value, where)]
+    if values.dtype.name not in dtypes:
+        raise Malformed(f"{where} is an array of {values.dtype}, not of float64")
+    return values
+
+
+class _TermReader:
+    """Reads the terms of an expression of shape `shape`, one at a time."""
+
+    def __init__(self, where: str, shape: tuple[int, ...], parameters: Sequence[Parameter], arrays: Restored) -> None:
+        self._where, self._shape, self._parameters, self._arrays = where, shape, parameters, arrays
+
+    def __call__(self, value: object) -> Term:
+        where = self._where
+        said = fields(value, where, ("parameter", "scalar"), ("offset", "start", "variables", "factors"))
+        parameter = self._parameters[integer(said["parameter"], f"parameter of {where}", 0, len(self._parameters) - 1)]
+        offset = integer(said.get("offset", 0), f"offset of {where}")
+        start = tuple(
+            None if place is None else integer(place, f"start of {where}")
+            for place in items(said.get("start", []), f"start of {where}")
+        )
+        loops = [self._loop(loop) for loop in items(said.get("variables", []), f"variables of {where}")]
+        variables = tuple(loop.variable for loop in loops)
+        factors = [self._factor(factor, variables) for factor in items(said.get("factors", []), f"factors of {where}")]
+        scalar = number(said["scalar"], f"scalar of {where}")
+        if scalar == 0.0 or abs(scalar) * prod(largest for _, largest in factors) > LARGEST:
+            raise Malformed(f"{where} is multiplied by zero, or by numbers beyond {LARGEST:g}")
+        self._check_size(start, variables)
+        self._check_entries(parameter, offset, loops)
+        self._check_places(start, loops)
+        return Term(parameter, offset, variables, scalar, tuple(factor for factor, _ in factors), start)
+
+    def _loop(self, value: object) -> _Loop:
+        where = f"a variable of {self._where}"
+        said = fields(value, where, ("size", "source", "outputs"))
+        size = integer(said["size"], f"size of {where}", 2)
+        source, entries = self._source(said["source"], size)
+        outputs, places = [], {}
+        for pair in items(said["outputs"], f"outputs of {where}"):
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise Malformed(f"an output of {where} is {shown(pair)}, not a pair of an axis and a step")
+            axis = integer(pair[0], f"axis of {where}", 0, len(self._shape) - 1)
+            if axis in places:
+                raise Malformed(f"{where} moves twice along axis {axis}")
+            positions, places[axis] = self._map(pair[1], size)
+            if type(positions) is int and positions == 0:
+                raise Malformed(f"{where} moves by nothing along axis {axis}")
+            outputs.append((axis, positions))
+        if not outputs and type(source) is int and source == 0:
+            raise Malformed(f"{where} does not move")
+        return _Loop(Variable(size, source, tuple(outputs)), entries, places)
+
+    def _source(self, value: object, size: int) -> tuple[Source, Reach]:
+        """Where a loop reads: a step, a table, or a mask of as many Trues as the loop has points."""
+        if not isinstance(value, dict) or "mask" not in value:
+            return self._map(value, size)
+        where = f"a mask of {self._where}"
+        said = fields(value, where, ("mask", "places", "step"))
+        places, step = (
+            integer(said["places"], f"places of {where}", 1),
+            integer(said["step"], f"step of {where}", -MOST),
+        )
+        number = integer(said["mask"], f"view of {where}", 0, len(self._arrays.arrays) - 1)
+        if self._arrays.marked(number, places) != size or step == 0 or abs(step) * places > MOST:
+            raise Malformed(f"{where} has not the {size} places of its loop, or a step of {step}")
+        marked = Marked(self._arrays.arrays[number], places, size, step)
+        return marked, marked.bounds()
+
+    def _map(self, value: object, size: int) -> tuple[Map, Reach]:
+        """A step or a table, and the lowest and the highest position that it leads to."""
+        where = f"a step of {self._where}"
+        if not isinstance(value, dict):
+            step = integer(value, where, -MOST)
+            return step, (min(0, step * (size - 1)), max(0, step * (size - 1)))
+        place = self._arrays.number(value, where)
+        positions = self._arrays.arrays[place]
+        if positions.dtype.kind != "i" or positions.shape != (size,) or not positions.flags.c_contiguous:
+            raise Malformed(f"{where} is no table of {size} integers")
+        return positions, self._arrays.reach(place)
+
+    def _factor(self, value: object, variables: Sequence[Variable]) -> tuple[Factor, float]:
+        """A factor and a bound of its numbers."""
+        where = f"a factor of {self._where}"
+        said = fields(value, where, ("variables", "view"))
+        numbers = integers(said["variables"], f"variables of {where}", 0, len(variables) - 1)
+        place = {"view": said["view"]}
+        values = _floats(place, where, self._arrays)
+        if len(set(numbers)) < len(numbers) or values.shape != tuple(variables[k].size for k in numbers) or not numbers:
+            raise Malformed(f"{where} has shape {values.shape}, which is not that of its variables")
+        return Factor(numbers, values), self._arrays.largest[self._arrays.number(place, where)]
+
+    def _check_size(self, start: Sequence[int | None], variables: Sequence[Variable]) -> None:
+        if len(start) != len(self._shape):
+            raise Malformed(f"{self._where} starts on {len(start)} axes, and its rule has {len(self._shape)}")
+        if len(variables) + sum(place is None for place in start) > MOST_AXES:
+            raise Malformed(f"{self._where} has more than {MOST_AXES} loops")
+        if prod(variable.size for variable in variables) > MOST:
+            raise Malformed(f"{self._where} has more pairs than 64 bits can count")
+
+    def _check_entries(self, parameter: Parameter, offset: int, loops: Sequence[_Loop]) -> None:
+        low, high = (offset + sum(loop.entries[end] for loop in loops) for end in (0, 1))
+        if low < 0 or high >= parameter.size:
+            raise Malformed(
+                f"{self._where} reads entries {low} to {high} of {parameter.name!r:.60}, which has {parameter.size}"
+            )
+
+    def _check_places(self, start: Sequence[int | None], loops: Sequence[_Loop]) -> None:
+        for axis, (place, size) in enumerate(zip(start, self._shape, strict=True)):
+            moves = [loop.places[axis] for loop in loops if axis in loop.places]
+            if place is None and moves:
+                raise Malformed(f"{self._where} moves along axis {axis}, on which it is said to be the same everywhere")
+            low, high = ((place or 0) + sum(move[end] for move in moves) for end in (0, 1))
+            if low < 0 or high >= size:
+                raise Malformed(f"{self._where} writes places {low} to {high} of axis {axis}, which has {size}")

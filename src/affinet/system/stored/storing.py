@@ -1,0 +1,65 @@
+"""Expressions as tables of a file: numbers, names and lists; arrays are put apart and named by their number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from affinet.language.affine import Values
+from affinet.language.calculus.marked import Marked
+from affinet.language.calculus.terms import Factor, Map, Parameter, Source, Term, Variable
+from affinet.language.expression import Expression
+from affinet.system.stored.packing import Arrays
+
+Table = dict[str, Any]
+
+
+def stored_expression(expression: Expression, parameters: Mapping[Parameter, int], arrays: Arrays) -> Table:
+    """What `restored_expression` reads; `parameters` gives their numbers."""
+    return {
+        "shape": [*expression.shape],
+        "says": str(expression),
+        "terms": [_term(term, parameters, arrays) for term in expression.terms],
+        "constant": stored_values(expression.constant, arrays),
+        "epsilon": float(expression.epsilon),
+    }
+
+
+def stored_values(values: Values, arrays: Arrays) -> float | Table:
+    """A number, or an array by its number."""
+    return float(values) if isinstance(values, float) else {"view": arrays.put(values)}
+
+
+def _term(term: Term, parameters: Mapping[Parameter, int], arrays: Arrays) -> Table:
+    """Without the keys whose values are what most terms have: a rule about single entries is short."""
+    table: Table = {"parameter": parameters[term.parameter], "scalar": float(term.scalar)}
+    if term.offset:
+        table["offset"] = int(term.offset)
+    if term.start:
+        table["start"] = [None if start is None else int(start) for start in term.start]
+    if term.variables:
+        table["variables"] = [_variable(variable, arrays) for variable in term.variables]
+    if term.factors:
+        table["factors"] = [_factor(factor, arrays) for factor in term.factors]
+    return table
+
+
+def _variable(variable: Variable, arrays: Arrays) -> Table:
+    outputs = [[axis, _map(positions, arrays)] for axis, positions in variable.outputs]
+    return {"size": int(variable.size), "source": _source(variable.source, arrays), "outputs": outputs}
+
+
+def _source(source: Source, arrays: Arrays) -> int | Table:
+    if isinstance(source, Marked):
+        return {"mask": arrays.put(source.bits), "places": int(source.places), "step": int(source.step)}
+    return _map(source, arrays)
+
+
+def _map(positions: Map, arrays: Arrays) -> int | Table:
+    return positions if isinstance(positions, int) else {"view": arrays.put(np.ascontiguousarray(positions))}
+
+
+def _factor(factor: Factor, arrays: Arrays) -> Table:
+    return {"variables": [*factor.variables], "view": arrays.put(factor.values)}

@@ -1,0 +1,68 @@
+"""How far rounding may turn what a base leaves of a vector: measured by equations that are off by a known share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import affinet
+from affinet import families
+from affinet.blocks import rounding
+from affinet.blocks.block import Base, Dense, Mirror, MirroredProduct, Product, Slices
+from affinet.blocks.nearest import projected
+from affinet.language.calculus.terms import Floats
+from affinet.planning.compilation import compile_blocks
+from affinet.planning.factors.panels import single_cell
+from affinet.system.system import System
+from affinet.system.tolerance import Tolerance
+
+N, SHARE = 24, 1e-9
+W = affinet.weights({"s": (N, N)})
+DICE = np.random.default_rng(0)
+
+
+def equations(apart: float) -> Floats:
+    """Three equations that are the same but for a share `apart`."""
+    return np.ones((3, N)) + apart * np.random.default_rng(1).standard_normal((3, N))
+
+
+def nudged(matrix: Floats) -> Floats:
+    return matrix * (1.0 + SHARE * DICE.standard_normal(matrix.shape))
+
+
+def base_of(kind: type[Base], matrix: Floats) -> Base:
+    rules = {
+        Slices: [matrix @ W.s == 0],
+        Dense: [matrix @ W.s[:, 0] == 0],
+        Product: [matrix @ W.s == 0, W.s @ matrix.T == 0],
+        MirroredProduct: [families.symmetric(W.s), matrix @ W.s == 0],
+    }[kind]
+    (base,) = compile_blocks(System.of(rules), one_by_one=0)
+    base = single_cell(base) if kind is Dense and isinstance(base, Slices) else base
+    assert isinstance(base, kind)
+    return base
+
+
+@pytest.mark.parametrize("apart", [1e-2, 1e-4])
+@pytest.mark.parametrize("kind", [Slices, Dense, Product, MirroredProduct])
+def test_equations_that_are_off_by_so_much_move_no_further(
+    kind: type[Base], apart: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("affinet.planning.factors.panels.LARGE_BASIS", 0)
+    matrix = equations(apart)
+    base = base_of(kind, matrix)
+    vectors = DICE.standard_normal((5, base.size))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    moved = [projected(base_of(kind, nudged(matrix)), vectors, affine=False) for _ in range(5)]
+    off = np.max([np.linalg.norm(one - projected(base, vectors, affine=False), axis=1) for one in moved], axis=0)
+    told = rounding.unsure(base, vectors, Tolerance(epsilon=SHARE))
+    assert (off <= told).all()
+    assert (told <= 1e3 * off).all()
+
+
+def test_a_mirror_and_equations_that_are_far_apart_leave_nothing_open() -> None:
+    (mirror,) = compile_blocks(System.of(families.symmetric(W.s)), one_by_one=0)
+    assert isinstance(mirror, Mirror)
+    vectors = DICE.standard_normal((2, N * N))
+    assert rounding.unsure(mirror, vectors, Tolerance()).tolist() == [0.0, 0.0]
+    assert rounding.unsure(base_of(Slices, equations(10.0)), vectors, Tolerance()).tolist() == [0.0, 0.0]
