@@ -11,7 +11,7 @@ from affinet.analysis.lookup import incidence as incidence_module
 from affinet.analysis.lookup.incidence import Incidence
 from affinet.blocks import standing as standing_module
 from affinet.blocks.block import Dense
-from affinet.blocks.standing import class_of, columns_of, freedom, known, standing
+from affinet.blocks.standing import class_of, freedom, known, standing
 from affinet.system.system import System
 from tests.contract.building import PATHS, oracle_of, plan_of
 from tests.contract.case import Case
@@ -40,7 +40,7 @@ def test_freedom_value_and_class(case: Case, path: str) -> None:
         if found is None:
             assert tangent[column, column] > 1 - 1e-9
             continue
-        assert columns_of(found.block, np.array([found.place]), truth.layout) == [column]
+        assert found.block.entries.columns(np.array([found.place]), truth.layout) == [column]
         assert freedom(found.block, found.place) == pytest.approx(tangent[column, column], abs=1e-7)
         value = known(found.block, found.place)
         if value is not None:
@@ -105,7 +105,7 @@ def test_what_would_take_long_is_not_solved(monkeypatch: pytest.MonkeyPatch) -> 
             if freedom(block, 0) is None:
                 kinds.add(type(block).__name__)
                 entry = plan.system.layout.describe(
-                    int(columns_of(block, np.zeros(1, np.int64), plan.system.layout)[0])
+                    int(block.entries.columns(np.zeros(1, np.int64), plan.system.layout)[0])
                 )
                 assert "free:" not in str(affinet.explain(plan, entry))
     assert "Sparse" in kinds
@@ -118,7 +118,7 @@ def test_entries_behind_a_weight_of_eight_billion_are_named() -> None:
     A = draw.standard_normal((100, 20_050))
     plan = affinet.plan([families.linear([w.b.flatten()[entries], w.c], A, 1), w.a.sum(1) == 1, w.b[0, :3].sum() == 0])
     irregular = next(block for block in plan.blocks if isinstance(block, Dense))
-    found = columns_of(irregular, np.arange(irregular.size), plan.system.layout)
+    found = irregular.entries.columns(np.arange(irregular.size), plan.system.layout)
     assert set(found) >= set(8_100_000_000 + entries) | set(range(8_100_090_000, 8_100_090_050))
     assert "in 100 equations" in str(affinet.explain(plan, "c[7]"))
     assert isinstance(plan.findings, tuple)

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affinet.blocks.block import Part
 from affinet.blocks.offsets import Nest, Offsets, Table
+from affinet.blocks.places import Part
 from affinet.kernels.torch.access import Box, Gathered, cells_box
 from affinet.language.calculus.terms import Parameter
 

@@ -11,7 +11,8 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Dense, Fixed, Mirror, Pairs, Product, Slices, Sparse, Ties
+from affinet.blocks.block import Dense, Mirror, Pairs, Product, Slices, Sparse, Ties
+from affinet.blocks.fixed import Fixed
 from affinet.kernels.reference import oracle
 from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan

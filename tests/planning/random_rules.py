@@ -8,21 +8,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 import affinet
-from affinet.blocks.block import (
-    Block,
-    Bordered,
-    Dense,
-    Fixed,
-    Mirror,
-    MirroredProduct,
-    Pairs,
-    Product,
-    Slices,
-    Sparse,
-    Ties,
-    View,
-)
-from affinet.blocks.entry_sets import positions_of
+from affinet.blocks.block import Block, Bordered, Dense, Mirror, MirroredProduct, Pairs, Product, Slices, Sparse, Ties
+from affinet.blocks.entry_sets import View, positions_of
+from affinet.blocks.fixed import Fixed
 from affinet.blocks.offsets import Nest
 from affinet.kernels.reference import Oracle, oracle
 from affinet.language.evaluation import evaluate

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Dense, Fixed, Mirror, Pairs, Slices, Ties
+from affinet.blocks.block import Dense, Mirror, Pairs, Slices, Ties
+from affinet.blocks.fixed import Fixed
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.plans.plan import Plan

@@ -13,8 +13,19 @@ from torch import Tensor
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Fixed, Intervals, Masked, Pairs, Slices, View
-from affinet.blocks.entry_sets import mask_of, place_in, position_at, positions_of, set_of_mask, span_of, values_at
+from affinet.blocks.block import Pairs, Slices
+from affinet.blocks.entry_sets import (
+    Intervals,
+    Masked,
+    View,
+    mask_of,
+    place_in,
+    position_at,
+    positions_of,
+    set_of_mask,
+    span_of,
+)
+from affinet.blocks.fixed import Fixed, values_at
 from affinet.kernels.reference import Oracle
 from affinet.kernels.torch.compiled import choosing
 from affinet.language.evaluation import evaluate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import assert_never
 
 import numpy as np
 
@@ -12,18 +11,12 @@ from affinet.blocks.block import (
     Block,
     Bordered,
     Dense,
-    Fixed,
     Interval,
     Joined,
-    Mirror,
-    MirroredProduct,
     Pairs,
-    Part,
-    Product,
-    Slices,
-    Sparse,
     Ties,
 )
+from affinet.blocks.places import Part
 from affinet.language.calculus.terms import Integers, Parameter
 from affinet.planning.factors import lapack
 from affinet.system.distinct import distinct
@@ -154,27 +147,14 @@ def _counts(block: Block) -> list[tuple[str, int]]:
 
 
 def _entries(block: Block) -> list[tuple[str, int]]:
-    """How many entries of each parameter the block speaks of."""
-    match block:
-        case Slices():
-            return [(block.parameter.name, block.size)]
-        case Product() | Mirror():
-            return [(block.view.parameter.name, block.size)]
-        case MirroredProduct():
-            return [(block.mirror.view.parameter.name, block.size)]
-        case Joined():
-            return [(view.parameter.name, view.size) for view in block.members]
-        case Pairs():
-            return [(view.parameter.name, block.rank) for view in (block.first, block.second)]
-        case Fixed():
-            return [(block.parameter.name, block.size)]
-        case Ties() | Dense() | Sparse():
-            return [(part.parameter.name, part.size) for part in block.parts]
-        case Bordered():
-            loose = [(part.parameter.name, part.size) for part in block.loose]
-            return [*(pair for base in block.bases for pair in _entries(base)), *loose]
-        case _:
-            assert_never(block)
+    """How many entries of each parameter the equations of the block are about."""
+    if isinstance(block, Bordered):
+        loose = [(part.parameter.name, part.size) for part in block.loose]
+        return [*(pair for base in block.bases for pair in _entries(base)), *loose]
+    sizes = block.entries.sizes
+    if len(sizes) == 1:
+        return [(sizes[0][0].name, block.size)]
+    return [(parameter.name, size) for parameter, size in sizes]
 
 
 def _inside(parts: Iterable[Part], known: np.ndarray) -> list[tuple[str, int]]:

@@ -16,7 +16,6 @@ from affinet.blocks.block import (
     Block,
     Bordered,
     Dense,
-    Fixed,
     Interval,
     Joined,
     Mirror,
@@ -27,6 +26,7 @@ from affinet.blocks.block import (
     Sparse,
     Ties,
 )
+from affinet.blocks.fixed import Fixed
 from affinet.planning.compilation import compile_blocks, is_regular
 from affinet.system.system import System
 

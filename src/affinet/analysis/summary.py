@@ -14,7 +14,6 @@ from affinet.blocks.block import (
     Block,
     Bordered,
     Dense,
-    Fixed,
     Interval,
     Joined,
     Mirror,
@@ -25,7 +24,7 @@ from affinet.blocks.block import (
     Sparse,
     Ties,
 )
-from affinet.blocks.entry_sets import bytes_of
+from affinet.blocks.fixed import Fixed, bytes_of
 from affinet.errors import visible
 from affinet.language.calculus.terms import Integers, Parameter
 from affinet.system.system import System

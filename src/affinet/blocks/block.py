@@ -1,16 +1,17 @@
-"""The closed set of blocks: each is exact on its entries, and no two share an entry."""
+"""The closed set of blocks: each is exact on its entries, and no two share an entry; `entries` says where these lie."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from affinet.blocks.offsets import Dim, Nest, Offsets
+from affinet.blocks.entry_sets import View
+from affinet.blocks.fixed import Fixed
+from affinet.blocks.offsets import Offsets
+from affinet.blocks.places import Beside, Following, Listed, Part, Stepped, box, no_places
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 
 LARGEST_FILL = 2**25
@@ -26,55 +27,6 @@ class Interval:
 
     def __str__(self) -> str:
         return str(self.low) if self.low == self.high else f"{self.low}..{self.high}"
-
-
-@dataclass(frozen=True)
-class View:
-    """A regular box of entries of one parameter, `offset + Σ step_k i_k`; steps may be negative."""
-
-    parameter: Parameter
-    offset: int
-    dims: tuple[Dim, ...]
-
-    @property
-    def size(self) -> int:
-        return prod(size for size, _ in self.dims)
-
-    @property
-    def span(self) -> tuple[int, int]:
-        low, high = Nest(self.dims).bounds()
-        return self.offset + low, self.offset + high
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Irregular entries of one parameter, by position, in their block's own order.
-
-    `listed` is None where they are most entries of the parameter, in row-major order: all but those in `missing`.
-    """
-
-    parameter: Parameter
-    listed: Integers | None
-    missing: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    @property
-    def positions(self) -> Integers:
-        return self.listed if self.listed is not None else others(self.missing, self.parameter.size)
-
-    @property
-    def size(self) -> int:
-        return self.parameter.size - len(self.missing) if self.listed is None else len(self.listed)
-
-
-def others(numbers: Integers, bound: int) -> Integers:
-    """The numbers below `bound` that are not among the given ones, rising."""
-    left = np.ones(bound, bool)
-    left[numbers] = False
-    return np.flatnonzero(left)
-
-
-def _no_places() -> Integers:
-    return np.zeros(0, np.int64)
 
 
 def _one() -> Floats:
@@ -106,6 +58,11 @@ class Slices:
     amplified: Floats = field(default_factory=_one)
 
     @property
+    def entries(self) -> Stepped:
+        """Where its entries lie."""
+        return Stepped(self.parameter, self.offset, self.outer, self.inner)
+
+    @property
     def condition(self) -> float:
         """The largest of these, about the condition number of the equations."""
         return float(self.amplified.max(initial=1.0))
@@ -135,6 +92,11 @@ class Product:
     slices: tuple[Slices, ...]
     inner_dims: tuple[tuple[int, ...], ...]
     rank: int
+
+    @property
+    def entries(self) -> Stepped:
+        """Where its entries lie."""
+        return box(self.view)
 
     @property
     def rules(self) -> tuple[int, ...]:
@@ -173,7 +135,13 @@ class Mirror:
     sign: float
     shift: Floats
     rules: tuple[int, ...]
-    without: Integers = field(default_factory=_no_places)
+    without: Integers = field(default_factory=no_places)
+
+    @property
+    def entries(self) -> Following:
+        """Where its entries lie; one that equals itself is read, and no equation is about it."""
+        unmoved = (lambda at: self.images(at) == at) if self.sign > 0 else None
+        return Following((box(self.view),), self.without, unmoved)
 
     @property
     def condition(self) -> float:
@@ -225,6 +193,11 @@ class MirroredProduct:
     rank: int
 
     @property
+    def entries(self) -> Stepped:
+        """Where its entries lie."""
+        return self.product.entries
+
+    @property
     def condition(self) -> float:
         return self.product.condition
 
@@ -249,7 +222,14 @@ class Pairs:
     ratio: float
     shift: Floats
     rules: tuple[int, ...]
-    without: Integers = field(default_factory=_no_places)
+    without: Integers = field(default_factory=no_places)
+
+    @property
+    def entries(self) -> Following:
+        """Where its entries lie."""
+        return Following(
+            (box(self.first), box(self.second)), np.concatenate([self.without, self.without + self.first.size])
+        )
 
     @property
     def condition(self) -> float:
@@ -262,59 +242,6 @@ class Pairs:
     @property
     def rank(self) -> int:
         return self.first.size - len(self.without)
-
-
-@dataclass(frozen=True, eq=False)
-class Intervals:
-    """Runs of neighbouring positions of a parameter, `first_k <= position < last_k`, rising and apart."""
-
-    first: Integers
-    last: Integers
-
-    @cached_property
-    def before(self) -> Integers:
-        """How many positions there are before each run, and in all."""
-        return np.concatenate([[0], np.cumsum(self.last - self.first)])
-
-    @property
-    def size(self) -> int:
-        return int(self.before[-1])
-
-
-@dataclass(frozen=True, eq=False)
-class Masked:
-    """The positions at which a mask over the flat parameter is True: one byte for each entry of the parameter."""
-
-    mask: NDArray[np.bool_]
-    size: int
-
-
-EntrySet = View | Intervals | Masked
-"""Entries of one parameter without a number for each of them."""
-
-
-@dataclass(frozen=True, eq=False)
-class Fixed:
-    """Entries of one parameter with one value each.
-
-    `stored` is the value of all, or an array of values: for a view of the shape of its loops, with one place along the
-    loops that it repeats along, otherwise one for each entry, rising. Where `negated`, values are minus these: the
-    array is then the constant of the rule `w - value == 0` itself, which is not copied. Steps of a view are positive.
-    """
-
-    parameter: Parameter
-    places: EntrySet
-    stored: float | Floats
-    negated: bool
-    rules: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        return self.places.size
-
-    @property
-    def rank(self) -> int:
-        return self.places.size
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,6 +282,11 @@ class Ties:
     rules: tuple[int, ...]
 
     @property
+    def entries(self) -> Listed:
+        """Where its entries lie."""
+        return Listed(self.parts)
+
+    @property
     def size(self) -> int:
         return len(self.classes.class_of)
 
@@ -383,6 +315,11 @@ class Dense:
     condition: float = 1.0
 
     @property
+    def entries(self) -> Listed:
+        """Where its entries lie."""
+        return Listed(self.parts)
+
+    @property
     def size(self) -> int:
         return len(self.classes.class_of)
 
@@ -408,6 +345,11 @@ class Sparse:
     fill: int
     rules: tuple[int, ...]
     ambiguous: int = 0
+
+    @property
+    def entries(self) -> Listed:
+        """Where its entries lie."""
+        return Listed(self.parts)
 
     @property
     def factored(self) -> bool:
@@ -477,26 +419,15 @@ class Joined:
         assert isinstance(self.base, Product)
         return self.base.slices[self.base.inner_dims.index(axes)]
 
-    def positions(self, at: Integers) -> list[tuple[View, Integers, Integers]]:
-        """Places of the matrix by member: the view, which of `at` it has, and their places among its entries."""
-        row, column = np.divmod(at, self.columns[-1])
-        number = np.searchsorted(np.array(self.columns[1:]), column, side="right")
-        found: list[tuple[View, Integers, Integers]] = []
-        for k, view in enumerate(self.members):
-            own = np.flatnonzero(number == k)
-            width = self.columns[k + 1] - self.columns[k]
-            found.append((view, own, row[own] * width + column[own] - self.columns[k]))
-        return found
-
-    def places(self, member: int, at: Integers) -> Integers:
-        """Places of the matrix of places among the entries of a member."""
-        row, column = np.divmod(at, self.columns[member + 1] - self.columns[member])
-        return np.asarray(row * self.columns[-1] + self.columns[member] + column)
-
     @cached_property
+    def entries(self) -> Beside:
+        """Where its entries lie."""
+        return Beside(self.members, self.cells)
+
+    @property
     def columns(self) -> tuple[int, ...]:
         """The first column of the matrix that each member has, and how many columns there are in all."""
-        return tuple(int(first) for first in np.cumsum([0, *(view.size // self.cells for view in self.members)]))
+        return self.entries.bounds
 
 
 Base = Slices | Product | Mirror | MirroredProduct | Pairs | Dense | Joined
@@ -523,6 +454,11 @@ class Bordered:
     copies: Integers
     rules: tuple[int, ...]
     ambiguous: int = 0
+
+    @property
+    def entries(self) -> Following:
+        """Where its entries lie."""
+        return Following((*(base.entries for base in self.bases), Listed(self.loose)))
 
     @property
     def extra(self) -> int:

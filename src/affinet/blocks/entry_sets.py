@@ -1,16 +1,18 @@
-"""Sets of entries of one parameter: which positions they hold, and the values that fixed entries have there."""
+"""Sets of entries of one parameter that need no number for each: boxes, runs of neighbours, masks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
 from typing import assert_never
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from affinet.blocks.block import EntrySet, Fixed, Intervals, Masked, View
-from affinet.blocks.offsets import Nest, located
-from affinet.language.calculus.terms import Floats, Integers, Parameter
+from affinet.blocks.offsets import Dim, Nest, located
+from affinet.language.calculus.terms import Integers, Parameter
 from affinet.language.forecast import forecast
 
 Mask = NDArray[np.bool_]
@@ -20,6 +22,53 @@ LONG = 64
 (A loop over the mask of 9 million entries took 1.7 ms; over runs of 100 entries on average 1.9.)"""
 BLOCK = 4_096
 """Places of a mask that are counted together to find how many Trues there are before one."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A regular box of entries of one parameter, `offset + Σ step_k i_k`; steps may be negative."""
+
+    parameter: Parameter
+    offset: int
+    dims: tuple[Dim, ...]
+
+    @property
+    def size(self) -> int:
+        return prod(size for size, _ in self.dims)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        low, high = Nest(self.dims).bounds()
+        return self.offset + low, self.offset + high
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Runs of neighbouring positions of a parameter, `first_k <= position < last_k`, rising and apart."""
+
+    first: Integers
+    last: Integers
+
+    @cached_property
+    def before(self) -> Integers:
+        """How many positions there are before each run, and in all."""
+        return np.concatenate([[0], np.cumsum(self.last - self.first)])
+
+    @property
+    def size(self) -> int:
+        return int(self.before[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """The positions at which a mask over the flat parameter is True: one byte for each entry of the parameter."""
+
+    mask: NDArray[np.bool_]
+    size: int
+
+
+EntrySet = View | Intervals | Masked
+"""Entries of one parameter without a number for each of them."""
 
 
 def set_of_mask(mask: Mask) -> Intervals | Masked:
@@ -129,41 +178,6 @@ def span_of(places: EntrySet) -> tuple[int, int]:
             return int(np.argmax(places.mask)), len(places.mask) - 1 - int(np.argmax(places.mask[::-1]))
         case _:
             assert_never(places)
-
-
-def values_at(block: Fixed, at: Integers) -> Floats:
-    """The values of fixed entries at some places, in float64."""
-    if isinstance(block.stored, float):
-        return np.full(len(at), block.stored)
-    if isinstance(block.places, View):
-        index = np.unravel_index(at, tuple(size for size, _ in block.places.dims))
-        held = tuple(0 if n == 1 else i for i, n in zip(index, block.stored.shape, strict=True))
-        found = np.broadcast_to(block.stored[held], len(at)).astype(np.float64)
-    else:
-        found = block.stored[at].astype(np.float64)
-    return 0.0 - found if block.negated else found
-
-
-def values_of(block: Fixed) -> Floats:
-    """The values of all entries, in the order of the set, in float64."""
-    return values_at(block, np.arange(block.size))
-
-
-def bytes_of(block: Fixed) -> int:
-    """Memory of the places and of the values."""
-    places, stored = block.places, block.stored
-    held = 0 if isinstance(stored, float) else int(stored.nbytes)
-    if isinstance(places, Masked):
-        return held + int(places.mask.nbytes)
-    return held + (int(places.first.nbytes + places.last.nbytes) if isinstance(places, Intervals) else 0)
-
-
-def fixed_at(parameter: Parameter, positions: Integers, values: Floats, rules: tuple[int, ...]) -> Fixed:
-    """Entries at positions that rise, fixed at these values."""
-    one = len(values) and bool((values == values[0]).all())
-    return Fixed(
-        parameter, set_of_positions(positions, parameter.size), float(values[0]) if one else values, False, rules
-    )
 
 
 def _rank(mask: Mask, positions: Integers) -> Integers:

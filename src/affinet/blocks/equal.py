@@ -9,7 +9,6 @@ import numpy as np
 from scipy import sparse
 
 from affinet.blocks.block import Base, Dense, Joined, Mirror, MirroredProduct, Pairs, Product, Slices
-from affinet.blocks.places import count
 from affinet.language.calculus.terms import Floats, Integers
 
 
@@ -55,7 +54,7 @@ class _Classes:
 
 def equal_places(bases: Sequence[Base], matrix: sparse.csr_array, rhs: Floats) -> Equal:
     """From equations of one entry and of two with equal or opposite coefficients, followed through the bases."""
-    classes, first = _Classes(), np.cumsum([0, *(count(base) for base in bases)])
+    classes, first = _Classes(), np.cumsum([0, *(base.entries.count for base in bases)])
     for row in np.flatnonzero(np.diff(matrix.indptr) <= 2):
         places = matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]].tolist()
         numbers = matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]].tolist()

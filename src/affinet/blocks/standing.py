@@ -15,22 +15,18 @@ from affinet.blocks.block import (
     Block,
     Bordered,
     Dense,
-    Fixed,
     Joined,
     Mirror,
     MirroredProduct,
     Pairs,
-    Part,
     Product,
     Slices,
     Sparse,
     Ties,
-    View,
 )
-from affinet.blocks.entry_sets import place_in, position_at, values_at
 from affinet.blocks.equal import partners
+from affinet.blocks.fixed import Fixed, values_at
 from affinet.blocks.gram import gram
-from affinet.blocks.places import count, places, spans
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.system.layout import Layout
 
@@ -76,7 +72,7 @@ def freedom(block: Block, place: int) -> float | None:
         case Joined():
             return freedom(block.base, place)
         case Slices() | Product() | Mirror() | MirroredProduct() | Pairs():
-            return float(gram(block, _unit(place, count(block)))[0, 0])
+            return float(gram(block, _unit(place, block.entries.count))[0, 0])
         case _:
             assert_never(block)
 
@@ -118,8 +114,8 @@ def class_of(block: Block, place: int, layout: Layout) -> tuple[Integers, int | 
     match block:
         case Ties() | Dense() | Sparse():
             own = block.classes.class_of[place]
-            entries = columns_of(block, np.flatnonzero(block.classes.class_of == own), layout)
-            first = columns_of(block, block.classes.representative[own : own + 1].astype(np.int64), layout)
+            entries = block.entries.columns(np.flatnonzero(block.classes.class_of == own), layout)
+            first = block.entries.columns(block.classes.representative[own : own + 1].astype(np.int64), layout)
             return np.sort(entries), int(first[0])
         case Mirror():
             return _columns(block, [place, int(block.images(np.array([place]))[0])], layout), None
@@ -131,13 +127,13 @@ def class_of(block: Block, place: int, layout: Layout) -> tuple[Integers, int | 
             cell, inside = divmod(place, block.inner.size)
             root, members = _copies(block.copies, inside)
             same = [cell * block.inner.size + k for k in members]
-            return _columns(block, same, layout), int(columns_of(block, np.array(same[:1]), layout)[0])
+            return _columns(block, same, layout), int(block.entries.columns(np.array(same[:1]), layout)[0])
         case Product() | Joined():
             return _columns(block, _reached(block, place), layout), None
         case Bordered():
             root, members = _copies(block.copies, place)
             if len(members) > 1:
-                return _columns(block, members, layout), int(columns_of(block, np.array([root]), layout)[0])
+                return _columns(block, members, layout), int(block.entries.columns(np.array([root]), layout)[0])
             base, within = base_of(block, place)
             if base is not None:
                 return class_of(base, within, layout)
@@ -146,107 +142,13 @@ def class_of(block: Block, place: int, layout: Layout) -> tuple[Integers, int | 
             return _columns(block, [place], layout), None
 
 
-def columns_of(block: Block, at: Integers, layout: Layout) -> Integers:
-    """The columns of the entries at some places of a block: the inverse of its order."""
-    match block:
-        case Slices():
-            cell, within = np.divmod(at, block.inner.size)
-            start = layout.start(block.parameter) + block.offset
-            return np.asarray(start + block.outer.table()[cell] + block.inner.table()[within])
-        case Product() | Mirror():
-            return _in_view(block.view, at, layout)
-        case MirroredProduct():
-            return _in_view(block.mirror.view, at, layout)
-        case Pairs():
-            n = block.first.size
-            first, second = (_in_view(view, at % n, layout) for view in (block.first, block.second))
-            return np.where(at < n, first, second)
-        case Joined():
-            columns = np.zeros(len(at), np.int64)
-            for view, which, inside in block.positions(at):
-                columns[which] = _in_view(view, inside, layout)
-            return columns
-        case Fixed():
-            return layout.start(block.parameter) + position_at(block.places, at)
-        case Ties() | Dense() | Sparse():
-            return _in_parts(block.parts, at, layout)
-        case Bordered():
-            columns, before = np.zeros(len(at), np.int64), 0
-            for base in block.bases:
-                own = (at >= before) & (at < before + count(base))
-                columns[own] = columns_of(base, at[own] - before, layout)
-                before += count(base)
-            columns[at >= before] = _in_parts(block.loose, at[at >= before] - before, layout)
-            return columns
-        case _:
-            assert_never(block)
-
-
 def place_of(block: Block, column: int, layout: Layout) -> int:
     """The place of an entry in a block, −1 where that does not hold it."""
-    match block:
-        case Fixed():
-            position = column - layout.start(block.parameter)
-            inside = 0 <= position < block.parameter.size
-            return int(place_in(block.places, np.array([position]))[0]) if inside else -1
-        case Ties() | Dense() | Sparse():
-            return _in_some(block.parts, column, layout)
-        case Bordered():
-            before = 0
-            for base in block.bases:
-                place = place_of(base, column, layout)
-                if place >= 0:
-                    return before + place
-                before += count(base)
-            place = _in_some(block.loose, column, layout)
-            return before + place if place >= 0 else -1
-        case Slices() | Product() | Mirror() | MirroredProduct() | Pairs() | Joined():
-            for parameter, low, high in spans(block):
-                if low <= column - layout.start(parameter) <= high and layout.number(column) == layout.number(
-                    layout.start(parameter)
-                ):
-                    return int(places(block, np.array([column]), layout)[0])
-            return -1
-        case _:
-            assert_never(block)
-
-
-def _in_some(parts: Sequence[Part], column: int, layout: Layout) -> int:
-    first = 0
-    for part in parts:
-        position = column - layout.start(part.parameter)
-        if 0 <= position < part.parameter.size:
-            listed = part.missing if part.listed is None else part.listed
-            at = int(np.searchsorted(listed, position))
-            inside = at < len(listed) and int(listed[at]) == position
-            if part.listed is None and not inside:
-                return first + position - at
-            if part.listed is not None and inside:
-                return first + at
-        first += part.size
-    return -1
-
-
-def _in_parts(parts: Sequence[Part], at: Integers, layout: Layout) -> Integers:
-    found, first = np.zeros(len(at), np.int64), 0
-    for part in parts:
-        own = (at >= first) & (at < first + part.size)
-        if own.any():
-            found[own] = layout.start(part.parameter) + part.positions[at[own] - first].astype(np.int64)
-        first += part.size
-    return found
-
-
-def _in_view(view: View, at: Integers, layout: Layout) -> Integers:
-    sizes = tuple(size for size, _ in view.dims)
-    index = np.unravel_index(at, sizes) if sizes else ()
-    steps = (step * i for i, (_, step) in zip(index, view.dims, strict=True))
-    start = np.full(len(at), layout.start(view.parameter) + view.offset, np.int64)
-    return np.asarray(sum(steps, start=start))
+    return int(block.entries.find(np.array([column], np.int64), layout)[0])
 
 
 def _columns(block: Block, at: Sequence[int], layout: Layout) -> Integers:
-    return np.unique(columns_of(block, np.array(at, np.int64), layout))
+    return np.unique(block.entries.columns(np.array(at, np.int64), layout))
 
 
 def _copies(copies: Integers, place: int) -> tuple[int, list[int]]:
@@ -285,9 +187,9 @@ def _in_product(block: Product, place: int) -> float | None:
 def base_of(block: Bordered, place: int) -> tuple[Base | None, int]:
     """The base that holds a place of a bordered block, and the place there; None for an entry of no base."""
     for base in block.bases:
-        if place < count(base):
+        if place < base.entries.count:
             return base, place
-        place -= count(base)
+        place -= base.entries.count
     return None, place
 
 
@@ -320,8 +222,8 @@ def _bordered(block: Bordered, place: int) -> float | None:
         if freedom(base, within) is None:
             return None
         first = place - within
-        part = block.matrix[:, first : first + count(base)]
-        stacked = sparse.vstack([part, _unit(within, count(base))]).tocsr()
+        part = block.matrix[:, first : first + base.entries.count]
+        stacked = sparse.vstack([part, _unit(within, base.entries.count)]).tocsr()
         inner = gram(base, sparse.csr_array(stacked))
         move, own = inner[:-1, -1], float(inner[-1, -1])
     along = block.factor.T @ move

@@ -13,7 +13,7 @@ from affinet.planning.factors.panels import Panel, panel_blocks, read_panel
 from affinet.planning.overlaps.bordering import MOST_EXTRA
 from affinet.planning.overlaps.fixed_entries import FixedEntries, Others, rows_without, substituted
 from affinet.planning.overlaps.grouping import grouped
-from affinet.planning.overlaps.parting import part, spans
+from affinet.planning.overlaps.parting import part
 from affinet.planning.overlaps.settling import settled
 from affinet.planning.reading.candidates import Candidate
 from affinet.planning.reading.fixings import Fixing, read_fixings
@@ -50,7 +50,9 @@ def _blocks(fixed: FixedEntries, others: Others, system: System, one_by_one: int
     left = substituted(fixed, others, system)
     lifted, rows = lift(left.rows, system.layout)
     batches, pairs, panels = left.batches + lifted, left.pairs, left.panels
-    held = [(batch.parameter, *batch.span) for batch in batches] + [span for pair in pairs for span in spans(pair)]
+    held = [(batch.parameter, *batch.span) for batch in batches] + [
+        span for pair in pairs for span in pair.entries.spans
+    ]
     dense, crossed = panel_blocks(panels, held, rows, system, one_by_one=one_by_one)
     rows = left_of(concatenate([rows, *crossed]))
     parted = part(pairs, batches, rows, system, one_by_one=one_by_one, left_of=left_of)

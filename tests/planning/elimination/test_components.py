@@ -11,7 +11,8 @@ from scipy import sparse
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Dense, Fixed, Interval, Sparse
+from affinet.blocks.block import Dense, Interval, Sparse
+from affinet.blocks.fixed import Fixed
 
 DRAW = np.random.default_rng(3)
 COEFFICIENTS = DRAW.uniform(0.5, 2.0, (30, 4))

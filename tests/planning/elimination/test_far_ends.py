@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import affinet
-from affinet.blocks.block import Fixed
-from affinet.blocks.entry_sets import values_of
+from affinet.blocks.fixed import Fixed, values_of
 
 
 @pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")

@@ -11,7 +11,8 @@ from scipy import sparse
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Bordered, Dense, Fixed, Slices
+from affinet.blocks.block import Bordered, Dense, Slices
+from affinet.blocks.fixed import Fixed
 from affinet.kernels.reference import oracle
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.factors.implied import implied

@@ -15,7 +15,6 @@ from affinet.blocks import gram as grams
 from affinet.blocks.block import Bordered, Dense, Mirror, MirroredProduct, Pairs, Product, Slices
 from affinet.blocks.gram import gram
 from affinet.blocks.nearest import projected
-from affinet.blocks.places import count, places
 from affinet.errors import InfeasibleError, TooLargeError
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.overlaps.bordering import bordered
@@ -61,14 +60,14 @@ def test_projections_and_inner_products_of_a_base_are_the_oracles(name: str) -> 
     plan, truth = compiled(BASES[name]), oracle_of(BASES[name])
     (base,) = plan.blocks
     assert isinstance(base, Slices | Product | Mirror | MirroredProduct | Pairs | Dense)
-    every = places(base, np.arange(truth.layout.size), truth.layout)
+    every = base.entries.find(np.arange(truth.layout.size), truth.layout)
     columns = np.flatnonzero(every >= 0)
     spoken = np.flatnonzero((truth.matrix != 0).any(axis=0))
     assert np.array_equal(columns, spoken)
-    assert len(np.unique(every[columns])) == len(columns) <= count(base)
+    assert len(np.unique(every[columns])) == len(columns) <= base.entries.count
     x = np.zeros((3, truth.layout.size))
     x[:, columns] = DRAW.standard_normal((3, len(columns)))
-    read = np.zeros((3, count(base)))
+    read = np.zeros((3, base.entries.count))
     read[:, every[columns]] = x[:, columns]
     for affine in (True, False):
         wanted = x - (x @ truth.matrix.T - (truth.rhs if affine else 0.0)) @ truth.inverse.T
@@ -85,7 +84,7 @@ def test_inner_products_that_have_no_structure_are_taken_some_rows_at_a_time(mon
     assert not base.separate
     assert not base.even
     monkeypatch.setattr(grams, "AT_A_TIME", 50)
-    rows = DRAW.standard_normal((5, count(base)))
+    rows = DRAW.standard_normal((5, base.entries.count))
     found = gram(base, sparse.csr_array(rows))
     np.testing.assert_allclose(found, projected(base, rows, affine=False) @ rows.T, atol=1e-12)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Dense, Fixed, Mirror, Pairs, Ties
-from affinet.blocks.entry_sets import bytes_of
+from affinet.blocks.block import Dense, Mirror, Pairs, Ties
+from affinet.blocks.fixed import Fixed, bytes_of
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.plans.plan import Plan

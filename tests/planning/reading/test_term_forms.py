@@ -10,7 +10,9 @@ import pytest
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Fixed, Mirror, Pairs, Product, Slices, View
+from affinet.blocks.block import Mirror, Pairs, Product, Slices
+from affinet.blocks.entry_sets import View
+from affinet.blocks.fixed import Fixed
 from affinet.blocks.offsets import Nest, Table
 from affinet.blocks.regular import RowBatch
 from affinet.planning.reading.terms import read

@@ -11,7 +11,8 @@ import pytest
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Block, Fixed, Mirror, Pairs, Product, Slices, Ties
+from affinet.blocks.block import Block, Mirror, Pairs, Product, Slices, Ties
+from affinet.blocks.fixed import Fixed
 
 LARGE = {"a": (512, 768), "b": (768, 512), "s": (512, 512), "conv": (512, 256, 3, 3)}
 MIX = np.random.default_rng(0).standard_normal((3, 512))

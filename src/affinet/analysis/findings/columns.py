@@ -12,7 +12,7 @@ from affinet.analysis.findings.looking import LINEAR, Look
 from affinet.analysis.findings.order import OtherOrder, other_order
 from affinet.analysis.findings.overlooked import Overlooked
 from affinet.analysis.lookup.naming import counted, cut, named
-from affinet.blocks.block import others
+from affinet.blocks.places import others
 from affinet.language.calculus.terms import Integers, Parameter
 from affinet.system.rows import Rows
 

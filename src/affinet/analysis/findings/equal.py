@@ -13,7 +13,6 @@ from affinet.analysis.findings.looking import Group, Look
 from affinet.analysis.lookup.naming import by_rules, named_columns
 from affinet.analysis.lookup.tracing import relating
 from affinet.blocks.block import Block, Bordered, Dense, Joined, Product, Slices, Sparse, Ties
-from affinet.blocks.standing import columns_of
 from affinet.language.calculus.terms import Integers
 from affinet.system.layout import Layout
 
@@ -92,13 +91,13 @@ def _classes(block: Block, look: Look, direct: Direct | None) -> Iterator[tuple[
         case Ties() | Dense() | Sparse():
             if direct is None or block.size > MOST_COPIES:
                 return
-            columns = columns_of(block, np.arange(block.size), look.system.layout)
+            columns = block.entries.columns(np.arange(block.size), look.system.layout)
             yield from _of_classes(block, columns, direct.label(columns))
         case Slices():
-            yield from _copied(block, partial(columns_of, block, layout=look.system.layout), direct)
+            yield from _copied(block, partial(block.entries.columns, layout=look.system.layout), direct)
         case Product():
             for part in block.slices:
-                yield from _copied(part, partial(columns_of, part, layout=look.system.layout), direct)
+                yield from _copied(part, partial(part.entries.columns, layout=look.system.layout), direct)
         case Joined():
             for part in block.parts:
                 yield from _copied(part, partial(_columns_within, block, part, look.system.layout), direct)
@@ -109,7 +108,7 @@ def _classes(block: Block, look: Look, direct: Direct | None) -> Iterator[tuple[
 
 def _columns_within(block: Joined, part: Slices, layout: Layout, at: Integers) -> Integers:
     """The columns of places of slices of the matrix of a block."""
-    return columns_of(block, columns_of(part, at, Layout((block.matrix,))), layout)
+    return block.entries.columns(part.entries.columns(at, Layout((block.matrix,))), layout)
 
 
 def _of_classes(

@@ -14,7 +14,6 @@ from affinet.analysis.lookup.naming import by_rules, named_columns
 from affinet.analysis.lookup.singular import Component
 from affinet.analysis.lookup.tracing import MOST_ENTRIES, nearby
 from affinet.blocks.block import Bordered, Slices
-from affinet.blocks.standing import columns_of
 from affinet.language.calculus.terms import Floats
 from affinet.planning.factors import lapack
 from affinet.system.norms import norms_of_runs
@@ -100,7 +99,7 @@ def _of_slices(look: Look) -> Iterator[Component]:
     sliced = [block for block in large if isinstance(block, Slices) and len(block.basis) > 1]
     incidence = Incidence(look.system)
     for block in [block for block in sliced if block.inner.size <= MOST_ENTRIES][:MOST_SLICES]:
-        found = nearby(incidence, int(columns_of(block, np.zeros(1, np.int64), look.system.layout)[0]))
+        found = nearby(incidence, int(block.entries.columns(np.zeros(1, np.int64), look.system.layout)[0]))
         if found is not None:
             yield found
 

@@ -14,9 +14,9 @@ from affinet.analysis.lookup.incidence import Incidence
 from affinet.analysis.lookup.naming import by_rules, named
 from affinet.analysis.lookup.singular import Component
 from affinet.analysis.lookup.tracing import deciding, nearby
-from affinet.blocks.block import Block, Bordered, Fixed, Joined, Product, Slices
-from affinet.blocks.entry_sets import values_of
-from affinet.blocks.standing import class_of, columns_of, freedom, place_of
+from affinet.blocks.block import Block, Bordered, Joined, Product, Slices
+from affinet.blocks.fixed import Fixed, values_of
+from affinet.blocks.standing import class_of, freedom, place_of
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.system.layout import Layout
 
@@ -190,7 +190,7 @@ def _known(block: Block, layout: Layout) -> tuple[Integers, Floats]:
         case Fixed():
             if block.size > MOST_LISTED:
                 return none
-            return columns_of(block, np.arange(block.size), layout), values_of(block)
+            return block.entries.columns(np.arange(block.size), layout), values_of(block)
         case Slices():
             return _in_slices(block, layout)
         case Product():
@@ -199,7 +199,7 @@ def _known(block: Block, layout: Layout) -> tuple[Integers, Floats]:
             return columns, np.concatenate([values for _, values in parts])[first]
         case Joined():
             places, values = _known(block.base, Layout((block.matrix,)))
-            return columns_of(block, places, layout), values
+            return block.entries.columns(places, layout), values
         case Bordered():
             own = _on_border(block, layout)
             parts = [own, *(_known(base, layout) for base in block.bases)]
@@ -220,7 +220,7 @@ def _on_border(block: Bordered, layout: Layout) -> tuple[Integers, Floats]:
     free = [freedom(block, place) for place in np.setdiff1d(places, block.pinned).tolist()]
     more = np.setdiff1d(places, block.pinned)[[value is not None and value <= 1e-9 for value in free]]
     at = np.concatenate([block.pinned, more])
-    return columns_of(block, at, layout), np.concatenate([block.values, np.full(len(more), np.nan)])
+    return block.entries.columns(at, layout), np.concatenate([block.values, np.full(len(more), np.nan)])
 
 
 def _in_slices(block: Slices, layout: Layout) -> tuple[Integers, Floats]:

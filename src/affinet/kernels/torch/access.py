@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Part, View
+from affinet.blocks.entry_sets import View
 from affinet.blocks.offsets import Dim, Nest, Offsets, disjoint_sums
+from affinet.blocks.places import Part
 from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
 from affinet.kernels.torch.putting import put
 from affinet.language.calculus.terms import row_major_steps

@@ -11,7 +11,6 @@ from scipy import sparse
 from torch import Tensor
 
 from affinet.blocks.block import Base, Bordered, Mirror, MirroredProduct, Pairs
-from affinet.blocks.places import spans
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirrorKernel
@@ -38,7 +37,7 @@ class BorderedKernel:
     def __init__(
         self, block: Bordered, prepare: Callable[[Base, Mapping[str, Tensor]], Kernel], tensors: Mapping[str, Tensor]
     ) -> None:
-        spoken = [parameter.name for base in block.bases for parameter, _, _ in spans(base)]
+        spoken = [parameter.name for base in block.bases for parameter, _, _ in base.entries.spans]
         self.names = tuple(dict.fromkeys([*spoken, *(part.parameter.name for part in block.loose)]))
         device = tensors[self.names[0]].device
         self._wide = irregular_dtype(device)

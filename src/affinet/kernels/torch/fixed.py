@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from affinet.blocks.block import Fixed, Intervals, View
-from affinet.blocks.entry_sets import mask_of
+from affinet.blocks.entry_sets import Intervals, View, mask_of
+from affinet.blocks.fixed import Fixed
 from affinet.kernels.torch.access import Box, Tensors, box_of
 from affinet.kernels.torch.precision import regular_dtype
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Fixed, View
+from affinet.blocks.entry_sets import View
+from affinet.blocks.fixed import Fixed
 from affinet.kernels.torch.access import box_of
 from affinet.kernels.torch.fixed import few_runs, mask_on, stored_on
 from affinet.kernels.torch.precision import irregular_dtype, regular_dtype

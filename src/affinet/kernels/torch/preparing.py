@@ -12,7 +12,6 @@ from affinet.blocks.block import (
     Block,
     Bordered,
     Dense,
-    Fixed,
     Joined,
     Mirror,
     MirroredProduct,
@@ -22,6 +21,7 @@ from affinet.blocks.block import (
     Sparse,
     Ties,
 )
+from affinet.blocks.fixed import Fixed
 from affinet.kernels.torch.bordered import BorderedKernel
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
 from affinet.kernels.torch.compiled.choosing import compiled

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from affinet.blocks.block import Fixed
-from affinet.blocks.entry_sets import mask_of, place_in, set_of_mask, span_of, values_at
+from affinet.blocks.entry_sets import mask_of, place_in, set_of_mask, span_of
+from affinet.blocks.fixed import Fixed, values_at
 from affinet.language.affine import Values
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.planning.contradiction import Contradiction

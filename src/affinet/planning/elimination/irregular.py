@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from affinet.blocks.block import Block, Classes, Dense, Fixed, Part, Sparse, Ties, others
-from affinet.blocks.entry_sets import fixed_at
+from affinet.blocks.block import Block, Classes, Dense, Sparse, Ties
+from affinet.blocks.fixed import Fixed, fixed_at
+from affinet.blocks.places import Part, others
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.planning.contradiction import Contradiction

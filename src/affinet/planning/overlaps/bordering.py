@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from affinet.blocks.block import Base, Bordered, Part
+from affinet.blocks.block import Base, Bordered
 from affinet.blocks.equal import equal_places
-from affinet.blocks.places import count, places
+from affinet.blocks.places import Part
 from affinet.language.forecast import forecast
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.overlaps.schur import complement
@@ -31,9 +31,9 @@ def bordered(bases: Sequence[Base], rows: Rows, layout: Layout, tolerance: Toler
     forecast(f"{said} beside {len(bases):,} block{'s' * (len(bases) != 1)}", 6 * len(local))
     place, first = np.full(len(columns), -1, np.int64), 0
     for base in bases:
-        found = places(base, columns, layout)
+        found = base.entries.find(columns, layout)
         place[found >= 0] = first + found[found >= 0]
-        first += count(base)
+        first += base.entries.count
     forecast(f"solving {rows.count:,} more equations over {first:,} entries of regular rules", first, item_bytes=4)
     free = np.flatnonzero(place < 0)
     place[free] = first + np.arange(len(free))

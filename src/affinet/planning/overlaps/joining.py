@@ -13,7 +13,8 @@ from math import prod
 
 import numpy as np
 
-from affinet.blocks.block import Joined, Product, Slices, View
+from affinet.blocks.block import Joined, Product, Slices
+from affinet.blocks.entry_sets import View
 from affinet.blocks.offsets import Nest, located
 from affinet.blocks.regular import RowBatch, collapsed, shared
 from affinet.language.calculus.terms import Floats, Integers, Parameter

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from affinet.blocks.block import Product, Slices, View
+from affinet.blocks.block import Product, Slices
+from affinet.blocks.entry_sets import View
 from affinet.blocks.offsets import Dim, Nest, merged
 from affinet.blocks.regular import RowBatch, row_batch
 from affinet.planning.contradiction import Contradiction

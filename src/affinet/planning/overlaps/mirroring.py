@@ -8,7 +8,8 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from affinet.blocks.block import Mirror, MirroredProduct, Product, View
+from affinet.blocks.block import Mirror, MirroredProduct, Product
+from affinet.blocks.entry_sets import View
 from affinet.blocks.offsets import Dim, Nest
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Floats, Integers

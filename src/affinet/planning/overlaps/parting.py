@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from affinet.blocks.block import Mirror, Pairs, View
+from affinet.blocks.block import Mirror, Pairs
+from affinet.blocks.entry_sets import View
 from affinet.blocks.offsets import Nest, located, mixed_radix
+from affinet.blocks.places import Span
 from affinet.blocks.regular import RowBatch
-from affinet.language.calculus.terms import Integers, Parameter
+from affinet.language.calculus.terms import Integers
 from affinet.planning.overlaps.bordering import MOST_EXTRA
 from affinet.planning.overlaps.joining import MOST_TERMS, joins
 from affinet.planning.overlaps.mirroring import mirrored_product
@@ -19,9 +21,6 @@ from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows, concatenate, gather_rows
 from affinet.system.system import System
-
-Span = tuple[Parameter, int, int]
-
 
 MOST_APART = 2**22
 """Equations of three entries or more, times the entries that leave a mirror or pairs for them: a dense component of
@@ -59,7 +58,7 @@ def part(
     lowered = [rows, *(batch.rows(system.layout) for batch in single)]
     apart: list[Mirror | Pairs] = []
     for number, pair in enumerate(pairs):
-        others = [span for k, other in enumerate(pairs) if k != number for span in spans(other)]
+        others = [span for k, other in enumerate(pairs) if k != number for span in other.entries.spans]
         meeting = [batch for batch in batches if _meets(pair, [(batch.parameter, *batch.span)])]
         joined = None
         if _meets(pair, others):
@@ -87,7 +86,12 @@ def part(
     touched = distinct(rows.columns) if apart else rows.columns
     for pair in apart:
         left, its = _less(
-            pair, [_within(span, touched, system.layout) for span in spans(pair)], rows, system, one_by_one, left_of
+            pair,
+            [_within(span, touched, system.layout) for span in pair.entries.spans],
+            rows,
+            system,
+            one_by_one,
+            left_of,
         )
         candidates += [Candidate(system, whole=pair.rules, found=left)] if left is not None else []
         rows = concatenate([rows, its]) if its.count else rows
@@ -104,15 +108,11 @@ def _single_entries(pairs: Sequence[Mirror | Pairs], batches: list[RowBatch]) ->
     return [batch for batch in batches if not any(batch is other for other in single)], single
 
 
-def spans(pair: Mirror | Pairs) -> list[Span]:
-    """The ranges of positions that a pair lies in."""
-    views = (pair.view,) if isinstance(pair, Mirror) else (pair.first, pair.second)
-    return [(view.parameter, *view.span) for view in views]
-
-
 def _meets(pair: Mirror | Pairs, others: Sequence[Span]) -> bool:
     return any(
-        mine[0] == other[0] and mine[1] <= other[2] and other[1] <= mine[2] for mine in spans(pair) for other in others
+        mine[0] == other[0] and mine[1] <= other[2] and other[1] <= mine[2]
+        for mine in pair.entries.spans
+        for other in others
     )
 
 

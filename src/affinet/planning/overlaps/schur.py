@@ -15,7 +15,6 @@ from scipy import sparse
 from affinet.blocks.block import Base
 from affinet.blocks.gram import AT_A_TIME, gram, squared
 from affinet.blocks.nearest import projected
-from affinet.blocks.places import count
 from affinet.blocks.rounding import unsure
 from affinet.language.calculus.terms import Floats
 from affinet.language.forecast import forecast
@@ -88,7 +87,7 @@ def _beyond(
 def _unsure(bases: Sequence[Base], vectors: Floats, tolerance: Tolerance) -> Floats:
     off, first = np.zeros(len(vectors)), 0
     for base in bases:
-        last = first + count(base)
+        last = first + base.entries.count
         off += unsure(base, vectors[:, first:last], tolerance)
         first = last
     return off
@@ -123,7 +122,7 @@ def _squared(bases: Sequence[Base], even: sparse.csr_array, largest: float) -> t
 def _gram(bases: Sequence[Base], even: sparse.csr_array) -> Floats:
     found, first = np.zeros((even.shape[0],) * 2), 0
     for base in bases:
-        last = first + count(base)
+        last = first + base.entries.count
         own = even[:, first:last]
         touching = np.flatnonzero(np.diff(own.indptr))
         found[np.ix_(touching, touching)] += gram(base, own[touching])
@@ -134,7 +133,7 @@ def _gram(bases: Sequence[Base], even: sparse.csr_array) -> Floats:
 def _on_bases(bases: Sequence[Base], vectors: Floats, *, affine: bool = False) -> Floats:
     pieces, first = [], 0
     for base in bases:
-        last = first + count(base)
+        last = first + base.entries.count
         pieces.append(projected(base, vectors[:, first:last], affine=affine))
         first = last
     return np.concatenate([*pieces, vectors[:, first:]], axis=1)

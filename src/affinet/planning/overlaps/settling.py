@@ -10,7 +10,6 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from affinet.blocks.block import Base, Bordered
-from affinet.blocks.places import spans
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
 from affinet.planning.overlaps.bordering import MOST_EXTRA, bordered
@@ -165,9 +164,9 @@ def _connected(candidates: Sequence[Candidate], rows: Rows, system: System) -> l
 
 def _within(one: Candidate, columns: Integers, system: System) -> Integers:
     """Numbers of the (rising) columns in the ranges of a candidate, found without making its block."""
-    ranges = [(batch.parameter, *batch.span) for batch in one.batches] or spans(one.block)
+    ranges = [(batch.parameter, *batch.span) for batch in one.batches] or one.block.entries.spans
     if one.found is not None:
-        ranges = spans(one.found)
+        ranges = one.found.entries.spans
     within = np.zeros(len(columns), bool)
     for parameter, low, high in ranges:
         start = system.layout.start(parameter)

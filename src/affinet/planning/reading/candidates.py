@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from affinet.blocks.block import Base
-from affinet.blocks.places import places
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
 from affinet.planning.factors.panels import single_cell
@@ -53,4 +52,4 @@ class Candidate:
 
     def hit(self, columns: Integers) -> Integers:
         """Numbers of the columns that are entries of the block."""
-        return (places(self.block, columns, self.system.layout) >= 0).nonzero()[0]
+        return (self.block.entries.find(columns, self.system.layout) >= 0).nonzero()[0]

@@ -7,8 +7,8 @@ from math import prod
 
 import numpy as np
 
-from affinet.blocks.block import Fixed, Intervals, Masked, View
-from affinet.blocks.entry_sets import box_in, set_of_mask, set_of_positions
+from affinet.blocks.entry_sets import Intervals, Masked, View, box_in, set_of_mask, set_of_positions
+from affinet.blocks.fixed import Fixed
 from affinet.blocks.offsets import Nest, mixed_radix
 from affinet.language.affine import Values
 from affinet.language.calculus.marked import Marked

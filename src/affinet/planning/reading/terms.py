@@ -7,7 +7,8 @@ from math import prod
 
 import numpy as np
 
-from affinet.blocks.block import Mirror, Pairs, View
+from affinet.blocks.block import Mirror, Pairs
+from affinet.blocks.entry_sets import View
 from affinet.blocks.offsets import Dim, Nest, compress, disjoint_sums
 from affinet.blocks.regular import RowBatch, row_batch
 from affinet.language.calculus.terms import Integers, Term, Variable, lower, row_major_steps

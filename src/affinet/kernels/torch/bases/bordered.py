@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from affinet.blocks.block import Bordered
-from affinet.blocks.places import count, places
 from affinet.errors import TooLargeError
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.tied import apart, places_of, together
@@ -126,11 +125,11 @@ def _own_places(block: Bordered, bases: Sequence[Basis], sizes: list[int], layou
     for base, basis in zip(block.bases, bases, strict=True):
         for place in basis.places:
             positions = np.arange(place.size) if place.positions is None else place.positions
-            found = places(base, starts[place.name] + np.asarray(positions, np.int64), layout)
+            found = base.entries.find(starts[place.name] + np.asarray(positions, np.int64), layout)
             assert (found >= 0).all(), "a basis has an entry that its block does not read"
             own[first + found] = ends[number] + np.arange(place.size)
             number += 1
-        first += count(base)
+        first += base.entries.count
     own[first:] = ends[number] + np.arange(len(own) - first)
     return own
 

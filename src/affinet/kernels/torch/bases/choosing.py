@@ -11,7 +11,6 @@ from affinet.blocks.block import (
     Block,
     Bordered,
     Dense,
-    Fixed,
     Joined,
     Mirror,
     MirroredProduct,
@@ -21,6 +20,7 @@ from affinet.blocks.block import (
     Sparse,
     Ties,
 )
+from affinet.blocks.fixed import Fixed
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Basis, Kind
 from affinet.kernels.torch.bases.bordered import BorderedBasis

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Classes, Fixed, Mirror, Pairs, Part, Ties, View
-from affinet.blocks.entry_sets import mask_of
+from affinet.blocks.block import Classes, Mirror, Pairs, Ties
+from affinet.blocks.entry_sets import View, mask_of
+from affinet.blocks.fixed import Fixed
 from affinet.blocks.offsets import Nest
+from affinet.blocks.places import Part
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.summing import class_sums
 from affinet.language.calculus.terms import Floats, Integers

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Fixed, Intervals, Masked
+from affinet.blocks.entry_sets import Intervals, Masked
+from affinet.blocks.fixed import Fixed
 from affinet.kernels.torch.compiled.looped import WIDTHS
 
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}

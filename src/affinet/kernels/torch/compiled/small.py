@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
-from affinet.blocks.block import Block, Classes, Dense, Fixed, Mirror, Pairs, Part, Slices, Ties, View
-from affinet.blocks.entry_sets import positions_of, values_of
+from affinet.blocks.block import Block, Classes, Dense, Mirror, Pairs, Slices, Ties
+from affinet.blocks.entry_sets import View, positions_of
+from affinet.blocks.fixed import Fixed, values_of
 from affinet.blocks.offsets import Nest, Offsets, merged
+from affinet.blocks.places import Part
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.compiled import choosing
 from affinet.kernels.torch.compiled.looped import WIDTHS

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Part
+from affinet.blocks.places import Part
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.putting import put
