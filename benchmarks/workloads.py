@@ -101,7 +101,7 @@ def _transposed(shrink: int) -> Job:
 
 def _tied_columns(shrink: int) -> Job:
     """Two 600 × 200 layers whose rows and columns sum to zero; eight columns of the one equal those of the other."""
-    inputs, hidden = 200 // shrink, 600 // shrink
+    inputs, hidden, tied = 200 // shrink, 600 // shrink, max(1, 8 // shrink)
 
     def centred(w: affinet.Weights) -> list[affinet.Constraint]:
         return [layer.weight.sum(dim=axis) == 0 for layer in (w.first, w.second) for axis in (0, 1)]
@@ -109,7 +109,7 @@ def _tied_columns(shrink: int) -> Job:
     return Job(
         model=partial(networks.Twins, inputs, hidden, 10),
         batch=partial(networks.labelled, 128, inputs, 10),
-        rules=lambda w: [*centred(w), w.first.weight[:, :8] == w.second.weight[:, 8:16]],
+        rules=lambda w: [*centred(w), w.first.weight[:, :tied] == w.second.weight[:, tied : 2 * tied]],
         beside=centred,
     )
 

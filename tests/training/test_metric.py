@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, optim
 
 import affinet
-from affinet.blocks.block import Bordered, MirroredProduct, Product
+from affinet.blocks.block import Bordered, Joined, MirroredProduct, Product
 from affinet.planning.elimination import components
 from affinet.training.metric import RESISTANCE, metric_of
 from tests.contract.building import conditioning_of, oracle_of, plan_of
@@ -110,6 +110,7 @@ def test_every_block_projects_in_the_metric_as_a_dense_solve_does(case: Case, pa
     weights, metric, wanted = (tensors(part) for part in dense_answer(case.name))
     projector = plan.projector(weights)
     inside = [base for block in plan.blocks for base in (block.bases if isinstance(block, Bordered) else (block,))]
+    inside = [block.base if isinstance(block, Joined) else block for block in inside]
     if any(isinstance(block, Product | MirroredProduct) for block in inside):
         with pytest.raises(affinet.AttachError, match="do not commute"):
             projector.project_in_metric_(weights, metric)
