@@ -1,4 +1,4 @@
-"""The traps of DESIGN §1 that a training falls into without a word: each was measured, each is a test."""
+"""The traps of docs/architecture.md that a training falls into without a word: each was measured, each is a test."""
 
 from __future__ import annotations
 

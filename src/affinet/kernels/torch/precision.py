@@ -13,7 +13,8 @@ from torch import Tensor
 IMPORTED_BY = getpid()
 """The process that may have torch's threads; one that was forked from it has none of them."""
 NOISE = 32.0
-"""A projected gradient at or below this many roundoffs of what it was computed from is noise (DESIGN, trap 6)."""
+"""A projected gradient at or below this many roundoffs of what it was computed from is noise: trap 6 of
+docs/architecture.md."""
 
 
 @cache

@@ -47,8 +47,8 @@ def part(
 ) -> Parted:
     """Mirrors and pairs as blocks of their own; where they cannot be, their equations one at a time.
 
-    Sums that a mirror takes to themselves join it (DESIGN §1); a few other sums on a large one are read one by one, and
-    so are pairs that meet other pairs. Entries that irregular equations touch leave the block with their images, and so
+    Sums that a mirror takes to themselves join it; a few other sums on a large one are read one by one, and so are
+    pairs that meet other pairs. Entries that irregular equations touch leave the block with their images, and so
     do their equations, where they are few; otherwise the block is left whole, for a border. Small ones (`one_by_one`
     pairs) are read one by one then. `left_of` says what is left of equations that are read so, where others fix some of
     their entries. Raises Contradiction where a mirror and its sums disagree.
