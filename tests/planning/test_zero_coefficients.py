@@ -145,7 +145,7 @@ def test_a_plan_that_was_saved_with_terms_of_zeros_is_read_without_them(
     """As versions did that kept a term whose coefficients are all zero."""
     rules = [(MASK[[1, 0, 0]] * W.b)[1:] == W.e[1:], (MASK[[0, 0, 1]] * W.m[0, :3])[:2] == 0]
     with monkeypatch.context() as patch:
-        for module in ("system", "description"):
+        for module in ("system", "stored.description"):
             patch.setattr(f"affinet.system.{module}.without_zeros", lambda expression: expression)
         kept = affinet.plan(rules)
         kept.save(tmp_path / "plan.safetensors")
