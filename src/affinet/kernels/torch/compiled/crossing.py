@@ -145,7 +145,8 @@ class Crossing:
         gaps = np.array(np.broadcast_to(-rows.target if affine else 0.0, (count, len(rows.basis))))
         means, sizes, squares = np.zeros((count, len(rows.roots))), np.zeros((count, len(rows.roots))), np.zeros(count)
         sums = [np.zeros((blocks, box.shape[1])) for box in boxes]
-        teams = [self._team(box.size, threads) for box in boxes]
+        # Every equation about a row is one more pass over it.
+        teams = [self._team(box.size * (1 + len(rows.basis)), threads) for box in boxes]
         for box, basis, tied, own, team in zip(boxes, bases, self._tied, sums, teams, strict=True):
             self._loops.measure(box, basis, *tied, gaps, means, sizes, own, squares, team)
         known = rows.values if affine else np.zeros((1, rows.values.shape[1]))
