@@ -15,6 +15,8 @@ from affinet.kernels.torch.bases.tied import apart, together
 
 SAMPLES = 8
 """Random signs that rows are compared by. One alone shows 32 numbers of size 0.4 as less than a single 1 in a third."""
+NOISE = 2.0**-32
+"""A share of a row below this part of its largest is what rounding left of zero: factors are made in float64."""
 ROUNDS = 4
 """Where a round finds no larger row the search ends, most often after two; a bound for the rest."""
 
@@ -54,9 +56,15 @@ def farthest(basis: Basis) -> Reach | None:
             length = float(row.abs().sum())
             if found is not None and length <= found.length:
                 break
-            found = _named(basis, sizes, entry, int((row != 0.0).sum()), length)
+            found = _named(basis, sizes, entry, _followed(row), length)
             entry = int(together(basis.linear(torch.where(row < 0.0, -1.0, 1.0).double())).abs().argmax())
     return found
+
+
+def _followed(row: Tensor) -> int:
+    """How many numbers an entry follows from: shares that are rounding beside the largest are none."""
+    share = row.abs()
+    return int((share > NOISE * share.max()).sum())
 
 
 def _named(basis: Basis, sizes: list[int], entry: int, numbers: int, length: float) -> Reach:
