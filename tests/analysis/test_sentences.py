@@ -9,7 +9,8 @@ import affinet
 from affinet import families
 from affinet.analysis import sentences as module
 from affinet.analysis.sentences import sentences
-from affinet.blocks.block import Interval, Sparse
+from affinet.blocks.interval import Interval
+from affinet.blocks.sparse import Sparse
 
 pytestmark = pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")
 

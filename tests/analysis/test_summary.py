@@ -7,7 +7,7 @@ import pytest
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Interval
+from affinet.blocks.interval import Interval
 
 pytestmark = pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")  # some of these determine all
 

@@ -8,7 +8,7 @@ import pytest
 import affinet
 from affinet import families
 from affinet.analysis.summary import _bytes, bytes_a_step, describe
-from affinet.blocks.block import Bordered
+from affinet.blocks.bordered import Bordered
 
 W = affinet.weights({"a": (3, 4), "b": (4,), "s": (300, 300), "T": (300, 300)})
 

@@ -6,8 +6,9 @@ import numpy as np
 from scipy import sparse
 
 import affinet
-from affinet.blocks.block import Product, Slices
 from affinet.blocks.equal import equal_places
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
 from affinet.planning.compilation import compile_blocks
 from affinet.system.system import System
 

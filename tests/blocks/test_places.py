@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from affinet.blocks.block import Block, Bordered
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.kinds import Block
 from affinet.system.layout import Layout
 from tests.contract.building import PATHS, plan_of
 from tests.contract.cases import CASES

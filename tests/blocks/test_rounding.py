@@ -8,8 +8,13 @@ import pytest
 import affinet
 from affinet import families
 from affinet.blocks import rounding
-from affinet.blocks.block import Base, Dense, Mirror, MirroredProduct, Product, Slices
+from affinet.blocks.bases import Base
+from affinet.blocks.dense import Dense
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.nearest import projected
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.factors.panels import single_cell

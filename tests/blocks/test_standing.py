@@ -10,7 +10,7 @@ from affinet import families
 from affinet.analysis.lookup import incidence as incidence_module
 from affinet.analysis.lookup.incidence import Incidence
 from affinet.blocks import standing as standing_module
-from affinet.blocks.block import Dense
+from affinet.blocks.dense import Dense
 from affinet.blocks.standing import class_of, freedom, known, standing
 from affinet.system.system import System
 from tests.contract.building import PATHS, oracle_of, plan_of

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from affinet.blocks.block import Interval
+from affinet.blocks.interval import Interval
 from affinet.cli.screen import Screen
 from affinet.cli.summary import Outcome, RunSummary
 from affinet.cli.trainings.training import Epoch, Step

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import affinet
-from affinet.blocks.block import Bordered, Sparse
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch.sparse import SparseKernel
 from tests.contract.building import (
     DOUBLE,
@@ -171,7 +172,7 @@ def test_a_large_component_is_solved_both_ways(
     precision: Precision, solver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if solver == "conjugate gradients":
-        monkeypatch.setattr("affinet.blocks.block.LARGEST_FILL", 0)
+        monkeypatch.setattr("affinet.blocks.sparse.LARGEST_FILL", 0)
     name = "large irregular component"
     case = next(case for case in CASES if case.name == name)
     weights = tensors_of(case, "far", precision.dtype)

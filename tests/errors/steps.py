@@ -10,7 +10,7 @@ import torch
 from torch import nn, optim
 
 import affinet
-from affinet.blocks import block as blocks
+from affinet.blocks import sparse as sparse_block
 from affinet.errors import AttachError, ConvergenceWarning, GradientError
 from affinet.kernels.torch import conjugate_gradients
 from affinet.language import families
@@ -101,6 +101,6 @@ def conjugate_gradients_that_stop() -> None:
     weights = {"weight": torch.ones(90, dtype=torch.float64)}
     with pytest.MonkeyPatch.context() as patch:  # what takes thousands of equations without
         patch.setattr(components, "MOST_DENSE_ROWS", 10)
-        patch.setattr(blocks, "LARGEST_FILL", 0)
+        patch.setattr(sparse_block, "LARGEST_FILL", 0)
         patch.setattr(conjugate_gradients, "MOST_ITERATIONS", 3)
         affinet.plan(families.linear([affinet.weights(weights).weight], matrix, 1)).projector(weights).project(weights)

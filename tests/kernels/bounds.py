@@ -6,7 +6,8 @@ from math import sqrt
 
 import numpy as np
 
-from affinet.blocks.block import Block, Bordered
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.kinds import Block
 
 
 def of_cell(equations: int, entries: int, computed: float = 1.0) -> float:

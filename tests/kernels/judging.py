@@ -13,7 +13,11 @@ from scipy import sparse
 from torch import Tensor
 
 import affinet
-from affinet.blocks.block import Block, Bordered, MirroredProduct, Product, Sparse
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.kinds import Block
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.product import Product
+from affinet.blocks.sparse import Sparse
 from affinet.kernels.reference import Oracle
 from affinet.kernels.torch.precision import NOISE, regular_dtype
 from tests.kernels.bounds import of_cell, of_projection, of_repetition

@@ -12,7 +12,14 @@ from torch import Tensor
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Bordered, Dense, Mirror, MirroredProduct, Product, Slices, Sparse, Ties
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.dense import Dense
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+from affinet.blocks.sparse import Sparse
+from affinet.blocks.ties import Ties
 from affinet.errors import AttachError, TooLargeError
 from affinet.kernels.reference import oracle
 from affinet.kernels.torch.bases.basis import Basis, Kind

@@ -11,8 +11,14 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Dense, Mirror, Pairs, Product, Slices, Sparse, Ties
+from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+from affinet.blocks.sparse import Sparse
+from affinet.blocks.ties import Ties
 from affinet.kernels.reference import oracle
 from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Bordered, Dense
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.dense import Dense
 from affinet.errors import AttachError, InfeasibleError
 from affinet.kernels.reference import oracle
 from affinet.planning.compilation import compile_blocks

@@ -9,7 +9,8 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.blocks.block import MirroredProduct, Product
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.product import Product
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Kind
 from affinet.kernels.torch.bases.tied import scaled

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import affinet
-from affinet.blocks.block import Slices
+from affinet.blocks.slices import Slices
 from affinet.kernels.torch.slices import SlicesKernel
 from affinet.planning.compilation import compile_blocks
 from affinet.system.system import System

@@ -11,8 +11,8 @@ from scipy import sparse
 
 import affinet
 from affinet import families
-from affinet.blocks import block as blocks
-from affinet.blocks.block import Sparse
+from affinet.blocks import sparse as sparse_block
+from affinet.blocks.sparse import Sparse
 from affinet.kernels.reference import Oracle, oracle
 from affinet.kernels.torch import conjugate_gradients
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
@@ -68,7 +68,7 @@ def assert_agrees(plan: Plan, truth: Oracle, given: dict[str, torch.Tensor]) -> 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("largest", [0, 2**25], ids=["conjugate gradients", "factor"])
 def test_both_solvers_are_the_oracle(largest: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "LARGEST_FILL", largest)
+    monkeypatch.setattr(sparse_block, "LARGEST_FILL", largest)
     plan, given = planned(monkeypatch), weights(dtype)
     assert (solver(plan, given)._factor is None) == (largest == 0)
     assert_agrees(plan, oracle(plan.system), given)
@@ -83,7 +83,7 @@ def test_redundant_rows_that_were_not_sorted_out_are_solved_all_the_same(monkeyp
 
 
 def test_too_few_iterations_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
     monkeypatch.setattr(conjugate_gradients, "MOST_ITERATIONS", 3)
     plan, given = planned(monkeypatch), weights()
     projector = plan.projector(given)
@@ -99,7 +99,7 @@ def test_too_few_iterations_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_steps_start_from_the_last_solution(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
     plan, given = planned(monkeypatch), weights()
     projector = plan.projector(given)
     kernel = solver_of(projector, given)
@@ -114,7 +114,7 @@ def test_steps_start_from_the_last_solution(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_was_solved_before_can_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
     plan, given = planned(monkeypatch), weights()
     other = {name: x.flip(0) for name, x in given.items()}
     used, fresh = plan.projector(given), plan.projector(given)
@@ -130,7 +130,7 @@ def test_what_was_solved_before_can_be_forgotten(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_start_that_points_nowhere_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
     plan = planned(monkeypatch)
     projector, truth = plan.projector(weights()), oracle(plan.system)
     for given in (weights(), {name: torch.zeros_like(x) for name, x in weights().items()}, weights(), weights()):
@@ -139,7 +139,7 @@ def test_a_start_that_points_nowhere_does_no_harm(monkeypatch: pytest.MonkeyPatc
 
 
 def test_conjugate_gradients_stop_at_the_rounding_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
     plan, counts = planned(monkeypatch), {}
     truth = oracle(plan.system)
     for dtype in (torch.float32, torch.float64):
@@ -184,7 +184,7 @@ def test_looking_at_the_residual_now_and_then_solves_the_same(monkeypatch: pytes
 
 @pytest.mark.parametrize("largest", [0, 2**25], ids=["conjugate gradients", "factor"])
 def test_both_solvers_project_in_a_metric(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "LARGEST_FILL", largest)
+    monkeypatch.setattr(sparse_block, "LARGEST_FILL", largest)
     plan, given = planned(monkeypatch), weights()
     assert (solver(plan, given)._factor is None) == (largest == 0)
     metric = {name: 10.0 ** torch.empty_like(x).uniform_(-1, 1) for name, x in given.items()}

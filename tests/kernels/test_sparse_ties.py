@@ -9,8 +9,8 @@ from scipy import sparse
 
 import affinet
 from affinet import families
-from affinet.blocks import block as blocks
-from affinet.blocks.block import Sparse
+from affinet.blocks import sparse as sparse_block
+from affinet.blocks.sparse import Sparse
 from affinet.kernels.reference import oracle
 from affinet.kernels.torch.sparse import on_device
 from affinet.planning.elimination import components
@@ -21,7 +21,7 @@ from tests.kernels.test_sparse_kernel import planned, solver, system, weights
 @pytest.mark.parametrize("largest", [0, 2**25], ids=["conjugate gradients", "factor"])
 def test_differences_between_tied_entries_are_kept(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(components, "MOST_DENSE_ROWS", 10)
-    monkeypatch.setattr(blocks, "LARGEST_FILL", largest)
+    monkeypatch.setattr(sparse_block, "LARGEST_FILL", largest)
     w = affinet.weights({"a": (9, 5), "b": (45,)})
     rules = [families.linear([w.a, w.b], *system()), w.b[1:20:2] - w.b[0:20:2] == 2, w.a[0] + w.a[1] == 0.5]
     plan = affinet.plan(rules)
@@ -34,7 +34,7 @@ def test_differences_between_tied_entries_are_kept(largest: int, monkeypatch: py
 
 
 def test_what_conjugate_gradients_divide_by_is_the_diagonal_of_their_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
     plan, given = planned(monkeypatch), weights()
     kernel = solver(plan, given)
     assert kernel._equations is not None

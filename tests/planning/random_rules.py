@@ -8,10 +8,19 @@ import numpy as np
 from hypothesis import strategies as st
 
 import affinet
-from affinet.blocks.block import Block, Bordered, Dense, Mirror, MirroredProduct, Pairs, Product, Slices, Sparse, Ties
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.dense import Dense
 from affinet.blocks.entry_sets import View, positions_of
 from affinet.blocks.fixed import Fixed
+from affinet.blocks.kinds import Block
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.offsets import Nest
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+from affinet.blocks.sparse import Sparse
+from affinet.blocks.ties import Ties
 from affinet.kernels.reference import Oracle, oracle
 from affinet.language.evaluation import evaluate
 from affinet.plans.plan import Plan

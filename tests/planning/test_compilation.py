@@ -10,8 +10,12 @@ from hypothesis import given, settings
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Dense, Mirror, Pairs, Slices, Ties
+from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.slices import Slices
+from affinet.blocks.ties import Ties
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.plans.plan import Plan

@@ -13,7 +13,6 @@ from torch import Tensor
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Pairs, Slices
 from affinet.blocks.entry_sets import (
     Intervals,
     Masked,
@@ -26,6 +25,8 @@ from affinet.blocks.entry_sets import (
     span_of,
 )
 from affinet.blocks.fixed import Fixed, values_at
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.slices import Slices
 from affinet.kernels.reference import Oracle
 from affinet.kernels.torch.compiled import choosing
 from affinet.language.evaluation import evaluate

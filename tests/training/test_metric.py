@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, optim
 
 import affinet
-from affinet.blocks.block import Bordered, Joined, MirroredProduct, Product
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.joined import Joined
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.product import Product
 from affinet.planning.elimination import components
 from affinet.training.metric import RESISTANCE, metric_of
 from tests.contract.building import conditioning_of, oracle_of, plan_of

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import affinet
 from affinet import families
-from affinet.blocks import block as blocks
+from affinet.blocks import sparse as sparse_block
 from affinet.kernels.torch import conjugate_gradients
 from affinet.planning.elimination import components
 from affinet.training.alarms import CONSECUTIVE
@@ -188,7 +188,7 @@ def test_an_optimum_is_no_reason_to_warn(metric: Any) -> None:
 @pytest.mark.filterwarnings("ignore::affinet.errors.ConvergenceWarning")
 def test_what_a_solver_leaves_where_it_falls_short_was_written_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(components, "MOST_DENSE_ROWS", 10)
-    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
     monkeypatch.setattr(conjugate_gradients, "MOST_ITERATIONS", 4)
     model = torch.nn.Module()
     model.register_parameter("a", torch.nn.Parameter(torch.linspace(-1, 1, M, dtype=torch.float64)))

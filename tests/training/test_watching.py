@@ -16,8 +16,8 @@ from torch._dynamo.utils import counters
 
 import affinet
 from affinet import families
-from affinet.blocks import block as blocks
-from affinet.blocks.block import Sparse
+from affinet.blocks import sparse as sparse_block
+from affinet.blocks.sparse import Sparse
 from affinet.planning.elimination import components
 from affinet.training import capture
 from tests.kernels.test_sparse_kernel import M, system
@@ -106,7 +106,7 @@ def test_weights_gradients_and_optimizer_states_are_the_same_bits_when_watched(w
 def test_a_solver_that_starts_from_its_last_solution_keeps_its_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Conjugate gradients remember; the watch asks a projector of its own."""
     monkeypatch.setattr(components, "MOST_DENSE_ROWS", 10)
-    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
     ends = []
     for watched in (False, True):
         model = torch.nn.Module()

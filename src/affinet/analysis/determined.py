@@ -7,16 +7,14 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from affinet.blocks.block import (
-    Block,
-    Bordered,
-    Dense,
-    Interval,
-    Joined,
-    Pairs,
-    Ties,
-)
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.dense import Dense
+from affinet.blocks.interval import Interval
+from affinet.blocks.joined import Joined
+from affinet.blocks.kinds import Block
+from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Part
+from affinet.blocks.ties import Ties
 from affinet.language.calculus.terms import Integers, Parameter
 from affinet.planning.factors import lapack
 from affinet.system.distinct import distinct

@@ -12,21 +12,19 @@ import numpy as np
 from affinet.analysis.lookup.idle import holds_always
 from affinet.analysis.lookup.naming import counted, quoted
 from affinet.analysis.lookup.together import groups_of, rank_of
-from affinet.blocks.block import (
-    Block,
-    Bordered,
-    Dense,
-    Interval,
-    Joined,
-    Mirror,
-    MirroredProduct,
-    Pairs,
-    Product,
-    Slices,
-    Sparse,
-    Ties,
-)
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
+from affinet.blocks.interval import Interval
+from affinet.blocks.joined import Joined
+from affinet.blocks.kinds import Block
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+from affinet.blocks.sparse import Sparse
+from affinet.blocks.ties import Ties
 from affinet.planning.compilation import compile_blocks, is_regular
 from affinet.system.system import System
 

@@ -14,8 +14,15 @@ from typing import assert_never
 import numpy as np
 from scipy import sparse
 
-from affinet.blocks.block import Base, Dense, Joined, Mirror, MirroredProduct, Pairs, Product, Slices
+from affinet.blocks.bases import Base
+from affinet.blocks.dense import Dense
+from affinet.blocks.joined import Joined
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.nearest import projected
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.system.distinct import ranked
 

@@ -10,23 +10,21 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
-from affinet.blocks.block import (
-    Base,
-    Block,
-    Bordered,
-    Dense,
-    Joined,
-    Mirror,
-    MirroredProduct,
-    Pairs,
-    Product,
-    Slices,
-    Sparse,
-    Ties,
-)
+from affinet.blocks.bases import Base
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.dense import Dense
 from affinet.blocks.equal import partners
 from affinet.blocks.fixed import Fixed, values_at
 from affinet.blocks.gram import gram
+from affinet.blocks.joined import Joined
+from affinet.blocks.kinds import Block
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+from affinet.blocks.sparse import Sparse
+from affinet.blocks.ties import Ties
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.system.layout import Layout
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from affinet.blocks.block import Interval
+from affinet.blocks.interval import Interval
 
 if TYPE_CHECKING:
     from affinet.training.baking import Trainable

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from affinet.blocks.block import Block, Mirror, Pairs
+from affinet.blocks.kinds import Block
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch
 from affinet.language.expression import Expression
 from affinet.planning.contradiction import Contradiction

@@ -17,7 +17,8 @@ from affinet.analysis.findings.collecting import Finding, findings
 from affinet.analysis.lookup.incidence import Incidence
 from affinet.analysis.lookup.naming import counted
 from affinet.analysis.summary import in_words, summary, with_findings
-from affinet.blocks.block import Block, Interval
+from affinet.blocks.interval import Interval
+from affinet.blocks.kinds import Block
 from affinet.errors import (
     AffinetError,
     NothingToTrainWarning,

@@ -7,7 +7,11 @@ from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 
-from affinet.blocks.block import Block, Bordered, Joined, MirroredProduct, Product
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.joined import Joined
+from affinet.blocks.kinds import Block
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.product import Product
 from affinet.language.constraint import Constraint
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Block
+from affinet.blocks.kinds import Block
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Basis
 from affinet.kernels.torch.bases.expansion import Expansion, Kept

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 from affinet.analysis.lookup.naming import entry
-from affinet.blocks.block import Block
+from affinet.blocks.kinds import Block
 from affinet.errors import LongStepsWarning, callers_line
 from affinet.kernels.torch.bases.basis import Basis
 from affinet.kernels.torch.bases.reach import Reach, farthest

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from affinet.blocks.block import Bordered, Joined, MirroredProduct, Product
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.joined import Joined
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.product import Product
 from affinet.errors import AttachError
 from affinet.plans.plan import Plan
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Block
+from affinet.blocks.kinds import Block
 from affinet.errors import AttachError, ShapeError
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.preparing import eager

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Sparse
+from affinet.blocks.sparse import Sparse
 from affinet.errors import (
     MultipliersDivergeWarning,
     NotFiniteWarning,

@@ -15,7 +15,7 @@ from affinet.analysis.findings.overlooked import Overlooked
 from affinet.analysis.findings.pinned import Pinned
 from affinet.analysis.findings.redundant import Redundant
 from affinet.analysis.lookup import incidence
-from affinet.blocks.block import Interval
+from affinet.blocks.interval import Interval
 from affinet.kernels.reference import Oracle, oracle
 from affinet.plans.plan import Plan
 from tests.contract.building import PATHS, oracle_of, plan_of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from affinet.blocks.block import Interval
+from affinet.blocks.interval import Interval
 from affinet.cli.runs.finished import SUMMARY, read_summary, write_summary
 from affinet.cli.summary import Outcome, RunSummary
 from affinet.training.baking import Trainable

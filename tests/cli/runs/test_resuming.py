@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affinet.blocks import block as blocks
+from affinet.blocks import sparse as sparse_block
 from affinet.cli.runs import running
 from affinet.cli.runs.locking import locked
 from affinet.cli.trainings.optimizers import OPTIMIZERS
@@ -140,7 +140,7 @@ def test_dropout_and_running_means_go_on_too(affinet: Command, folder: Path, met
 def test_conjugate_gradients_go_on_too(
     affinet: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr(blocks, "LARGEST_FILL", 0)
+    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
     monkeypatch.setattr(components, "MOST_DENSE_ROWS", 2)
     monkeypatch.setattr(conjugate_gradients, "MARGIN", 2.0**12)  # solutions then differ by where they were begun
     random = np.random.default_rng(0)

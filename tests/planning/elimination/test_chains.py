@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import affinet
-from affinet.blocks.block import Ties
 from affinet.blocks.fixed import Fixed, values_of
+from affinet.blocks.ties import Ties
 
 pytestmark = pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")  # some of these determine all
 

@@ -11,8 +11,10 @@ from scipy import sparse
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Dense, Interval, Sparse
+from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
+from affinet.blocks.interval import Interval
+from affinet.blocks.sparse import Sparse
 
 DRAW = np.random.default_rng(3)
 COEFFICIENTS = DRAW.uniform(0.5, 2.0, (30, 4))

@@ -7,7 +7,8 @@ import pytest
 from scipy import sparse
 
 import affinet
-from affinet.blocks.block import Interval, Sparse
+from affinet.blocks.interval import Interval
+from affinet.blocks.sparse import Sparse
 from affinet.kernels.reference import oracle
 from affinet.planning.elimination import components, markowitz, peeling
 from affinet.planning.elimination.peeling import independent_rows

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import affinet
-from affinet.blocks.block import Dense, Slices
+from affinet.blocks.dense import Dense
 from affinet.blocks.offsets import Nest
+from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Parameter
 from affinet.planning.elimination.recognition import recognised
 from affinet.system.layout import Layout

@@ -7,7 +7,7 @@ import pytest
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Slices
+from affinet.blocks.slices import Slices
 from affinet.planning.factors import factor as module
 
 

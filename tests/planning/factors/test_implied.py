@@ -11,8 +11,10 @@ from scipy import sparse
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Bordered, Dense, Slices
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
+from affinet.blocks.slices import Slices
 from affinet.kernels.reference import oracle
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.factors.implied import implied

@@ -10,7 +10,7 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Dense
+from affinet.blocks.dense import Dense
 from affinet.kernels.reference import oracle
 from affinet.system.system import System
 

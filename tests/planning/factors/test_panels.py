@@ -10,7 +10,8 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Dense, Slices
+from affinet.blocks.dense import Dense
+from affinet.blocks.slices import Slices
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.factors.panels import read_panel

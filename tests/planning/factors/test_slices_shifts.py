@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 import affinet
-from affinet.blocks.block import Slices
+from affinet.blocks.slices import Slices
 from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import affinet
-from affinet.blocks.block import Product
+from affinet.blocks.product import Product
 from affinet.planning.compilation import compile_blocks
 from affinet.system.system import System
 from tests.kernels.bounds import of_cell

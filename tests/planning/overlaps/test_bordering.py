@@ -12,9 +12,15 @@ from scipy import sparse
 import affinet
 from affinet import families
 from affinet.blocks import gram as grams
-from affinet.blocks.block import Bordered, Dense, Mirror, MirroredProduct, Pairs, Product, Slices
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.dense import Dense
 from affinet.blocks.gram import gram
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.nearest import projected
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
 from affinet.errors import InfeasibleError, TooLargeError
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.overlaps.bordering import bordered

@@ -11,7 +11,9 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Bordered, Joined, Product
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.joined import Joined
+from affinet.blocks.product import Product
 from affinet.kernels.reference import oracle
 from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import affinet
-from affinet.blocks.block import Product
 from affinet.blocks.offsets import Nest
+from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch
 from affinet.errors import TooLargeError
 from affinet.kernels.reference import oracle

@@ -10,7 +10,7 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.blocks.block import MirroredProduct
+from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System

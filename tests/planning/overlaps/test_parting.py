@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Dense, Mirror, Pairs, Ties
+from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed, bytes_of
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.ties import Ties
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.plans.plan import Plan

@@ -7,7 +7,9 @@ import pytest
 
 import affinet
 from affinet import concat, families, stack
-from affinet.blocks.block import Product, Slices, Ties
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+from affinet.blocks.ties import Ties
 from affinet.language.evaluation import evaluate
 from affinet.planning.reading.sections import sections
 from affinet.system.system import System

@@ -10,11 +10,14 @@ import pytest
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Mirror, Pairs, Product, Slices
 from affinet.blocks.entry_sets import View
 from affinet.blocks.fixed import Fixed
+from affinet.blocks.mirror import Mirror
 from affinet.blocks.offsets import Nest, Table
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch
+from affinet.blocks.slices import Slices
 from affinet.planning.reading.terms import read
 
 SHAPES = {

@@ -11,8 +11,13 @@ import pytest
 
 import affinet
 from affinet import families
-from affinet.blocks.block import Block, Mirror, Pairs, Product, Slices, Ties
 from affinet.blocks.fixed import Fixed
+from affinet.blocks.kinds import Block
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+from affinet.blocks.ties import Ties
 
 LARGE = {"a": (512, 768), "b": (768, 512), "s": (512, 512), "conv": (512, 256, 3, 3)}
 MIX = np.random.default_rng(0).standard_normal((3, 512))

@@ -12,7 +12,14 @@ from affinet.analysis.findings.direct import Direct
 from affinet.analysis.findings.looking import Group, Look
 from affinet.analysis.lookup.naming import by_rules, named_columns
 from affinet.analysis.lookup.tracing import relating
-from affinet.blocks.block import Block, Bordered, Dense, Joined, Product, Slices, Sparse, Ties
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.dense import Dense
+from affinet.blocks.joined import Joined
+from affinet.blocks.kinds import Block
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+from affinet.blocks.sparse import Sparse
+from affinet.blocks.ties import Ties
 from affinet.language.calculus.terms import Integers
 from affinet.system.layout import Layout
 

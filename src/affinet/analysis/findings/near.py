@@ -13,7 +13,8 @@ from affinet.analysis.lookup.incidence import Incidence
 from affinet.analysis.lookup.naming import by_rules, named_columns
 from affinet.analysis.lookup.singular import Component
 from affinet.analysis.lookup.tracing import MOST_ENTRIES, nearby
-from affinet.blocks.block import Bordered, Slices
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats
 from affinet.planning.factors import lapack
 from affinet.system.norms import norms_of_runs

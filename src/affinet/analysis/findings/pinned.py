@@ -14,8 +14,12 @@ from affinet.analysis.lookup.incidence import Incidence
 from affinet.analysis.lookup.naming import by_rules, named
 from affinet.analysis.lookup.singular import Component
 from affinet.analysis.lookup.tracing import deciding, nearby
-from affinet.blocks.block import Block, Bordered, Joined, Product, Slices
+from affinet.blocks.bordered import Bordered
 from affinet.blocks.fixed import Fixed, values_of
+from affinet.blocks.joined import Joined
+from affinet.blocks.kinds import Block
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
 from affinet.blocks.standing import class_of, freedom, place_of
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.system.layout import Layout

@@ -14,7 +14,10 @@ from affinet.analysis.lookup.idle import holds_always, idle
 from affinet.analysis.lookup.naming import cut, quoted
 from affinet.analysis.lookup.singular import Component
 from affinet.analysis.lookup.together import rank_of
-from affinet.blocks.block import Block, Dense, Sparse, Ties
+from affinet.blocks.dense import Dense
+from affinet.blocks.kinds import Block
+from affinet.blocks.sparse import Sparse
+from affinet.blocks.ties import Ties
 from affinet.errors import TooLargeError
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.compilation import compile_blocks

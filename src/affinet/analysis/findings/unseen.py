@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from affinet.analysis.findings.looking import Group, Look
 from affinet.analysis.findings.overlooked import Overlooked
 from affinet.analysis.lookup.tracing import MOST_ENTRIES
-from affinet.blocks.block import Block, Bordered, Dense, Joined, Product, Slices, Sparse, Ties
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.dense import Dense
+from affinet.blocks.joined import Joined
+from affinet.blocks.kinds import Block
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+from affinet.blocks.sparse import Sparse
+from affinet.blocks.ties import Ties
 
 
 def unseen(look: Look) -> Iterator[Overlooked]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from affinet.blocks.block import Block, Interval
+from affinet.blocks.interval import Interval
+from affinet.blocks.kinds import Block
 
 
 def groups_of(rules: int, blocks: Sequence[Block]) -> list[tuple[list[int], list[Block]]]:

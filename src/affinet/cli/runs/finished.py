@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from affinet.blocks.block import Interval
+from affinet.blocks.interval import Interval
 from affinet.cli.jobs.job import Table
 from affinet.cli.runs.durable import write_text
 from affinet.cli.summary import Outcome, RunSummary

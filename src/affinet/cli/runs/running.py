@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from affinet.blocks.block import Interval
+from affinet.blocks.interval import Interval
 from affinet.cli.runs.begun import Begun
 from affinet.cli.runs.checkpoint import Checkpoint
 from affinet.cli.runs.identity import identity_of

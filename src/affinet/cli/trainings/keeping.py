@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import affinet
-from affinet.blocks.block import Interval
+from affinet.blocks.interval import Interval
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.optimizers import make_optimizer
 from affinet.cli.trainings.rules import free_numbers

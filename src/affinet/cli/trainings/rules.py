@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import affinet
-from affinet.blocks.block import Interval
+from affinet.blocks.interval import Interval
 from affinet.cli.jobs.conflicts import rule_name
 from affinet.cli.jobs.job import RuleTable
 from affinet.cli.jobs.jobfile import JobFile

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import affinet
-from affinet.blocks.block import Sparse
+from affinet.blocks.sparse import Sparse
 from affinet.cli.jobs.job import TrainTable
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.data import read_lesson

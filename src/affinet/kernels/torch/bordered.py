@@ -10,7 +10,11 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from affinet.blocks.block import Base, Bordered, Mirror, MirroredProduct, Pairs
+from affinet.blocks.bases import Base
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.pairs import Pairs
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirrorKernel

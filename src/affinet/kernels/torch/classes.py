@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Classes, Ties
+from affinet.blocks.classes import Classes
+from affinet.blocks.ties import Ties
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype, silenced
 from affinet.language.calculus.terms import Integers

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Dense, Sparse
+from affinet.blocks.dense import Dense
+from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.classes import ClassMap
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype_of, silenced

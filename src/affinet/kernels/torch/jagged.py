@@ -14,7 +14,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from affinet.blocks.block import Block, Ties
+from affinet.blocks.kinds import Block
+from affinet.blocks.ties import Ties
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.classes import TiesKernel
 from affinet.kernels.torch.kernel import Kernel

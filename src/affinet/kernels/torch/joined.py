@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Joined, Product, Slices
+from affinet.blocks.joined import Joined
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
 from affinet.kernels.torch.access import Tensors, box_of
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import regular_dtype_of

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Mirror, Pairs
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Part
 from affinet.blocks.regular import RowBatch
 from affinet.kernels.torch.access import Gathered, box_of, cells_box

@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Mirror, MirroredProduct, Pairs
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.pairs import Pairs
 from affinet.kernels.torch.access import Tensors, box_of
 from affinet.kernels.torch.precision import mean_norm, regular_dtype, silenced
 from affinet.kernels.torch.putting import put

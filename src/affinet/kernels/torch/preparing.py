@@ -7,21 +7,19 @@ from typing import assert_never
 
 from torch import Tensor
 
-from affinet.blocks.block import (
-    Base,
-    Block,
-    Bordered,
-    Dense,
-    Joined,
-    Mirror,
-    MirroredProduct,
-    Pairs,
-    Product,
-    Slices,
-    Sparse,
-    Ties,
-)
+from affinet.blocks.bases import Base
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
+from affinet.blocks.joined import Joined
+from affinet.blocks.kinds import Block
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+from affinet.blocks.sparse import Sparse
+from affinet.blocks.ties import Ties
 from affinet.kernels.torch.bordered import BorderedKernel
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
 from affinet.kernels.torch.compiled.choosing import compiled

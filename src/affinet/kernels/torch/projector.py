@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from affinet.analysis.multipliers import Multipliers, of_system, sharing
-from affinet.blocks.block import Block
+from affinet.blocks.kinds import Block
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.compiled.crossing import Crossing

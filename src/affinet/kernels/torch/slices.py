@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Product, Slices
 from affinet.blocks.places import Part
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
 from affinet.errors import AttachError
 from affinet.kernels.torch.access import Box, Gathered, Tensors, box_of, cells_box
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype, silenced

@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from affinet.blocks.block import Sparse
+from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.components import Unknowns
 from affinet.kernels.torch.conjugate_gradients import NormalEquations

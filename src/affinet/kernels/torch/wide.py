@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Dense
+from affinet.blocks.dense import Dense
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.precision import exact_matmul, mean_norm, regular_dtype_of, silenced
 

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from affinet.blocks.block import Block, Classes, Dense, Sparse, Ties
+from affinet.blocks.classes import Classes
+from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed, fixed_at
+from affinet.blocks.kinds import Block
 from affinet.blocks.places import Part, others
 from affinet.blocks.regular import RowBatch
+from affinet.blocks.sparse import Sparse
+from affinet.blocks.ties import Ties
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.elimination.components import Giant

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import structural_rank
 
-from affinet.blocks.block import Interval
+from affinet.blocks.interval import Interval
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.elimination.markowitz import sparse_basis
 from affinet.planning.elimination.private import unpeeled

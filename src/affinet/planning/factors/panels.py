@@ -8,8 +8,10 @@ from math import prod
 
 import numpy as np
 
-from affinet.blocks.block import Classes, Dense, Slices
+from affinet.blocks.classes import Classes
+from affinet.blocks.dense import Dense
 from affinet.blocks.places import Part
+from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats, Integers, Parameter, Term, spanned_bytes, table
 from affinet.language.expression import Expression
 from affinet.language.forecast import forecast

@@ -7,8 +7,8 @@ from math import sqrt
 
 import numpy as np
 
-from affinet.blocks.block import Slices
 from affinet.blocks.regular import RowBatch, shared
+from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.factors import lapack

@@ -15,8 +15,8 @@ from math import prod
 
 import numpy as np
 
-from affinet.blocks.block import Slices
 from affinet.blocks.regular import RowBatch
+from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats
 from affinet.language.forecast import forecast
 from affinet.planning.factors import lapack

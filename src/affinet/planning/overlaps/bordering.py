@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from affinet.blocks.block import Base, Bordered
+from affinet.blocks.bases import Base
+from affinet.blocks.bordered import Bordered
 from affinet.blocks.equal import equal_places
 from affinet.blocks.places import Part
 from affinet.language.forecast import forecast

@@ -8,9 +8,9 @@ from math import prod
 
 import numpy as np
 
-from affinet.blocks.block import Slices
 from affinet.blocks.nearest import off
 from affinet.blocks.regular import RowBatch
+from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats
 from affinet.language.forecast import forecast
 from affinet.system.tolerance import Tolerance

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from affinet.blocks.block import Mirror, Pairs
 from affinet.blocks.entry_sets import View, box_in, position_at
 from affinet.blocks.fixed import fixed_at
+from affinet.blocks.mirror import Mirror
 from affinet.blocks.offsets import Nest
+from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch, row_batch
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.language.forecast import forecast

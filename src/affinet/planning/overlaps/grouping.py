@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from affinet.blocks.block import Product, Slices
 from affinet.blocks.offsets import Nest, Offsets
+from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch
+from affinet.blocks.slices import Slices
 from affinet.planning.overlaps.merging import product, stacked
 from affinet.system.rows import Rows
 from affinet.system.system import System

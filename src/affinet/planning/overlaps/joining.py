@@ -13,10 +13,12 @@ from math import prod
 
 import numpy as np
 
-from affinet.blocks.block import Joined, Product, Slices
 from affinet.blocks.entry_sets import View
+from affinet.blocks.joined import Joined
 from affinet.blocks.offsets import Nest, located
+from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch, collapsed, shared
+from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.planning.factors.slices import slices_of
 from affinet.planning.overlaps.grouping import grouped

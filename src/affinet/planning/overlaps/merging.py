@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from affinet.blocks.block import Product, Slices
 from affinet.blocks.entry_sets import View
 from affinet.blocks.offsets import Dim, Nest, merged
+from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch, row_batch
+from affinet.blocks.slices import Slices
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.factors.slices import slices_of
 from affinet.planning.overlaps.agreeing import agreeing

@@ -8,9 +8,11 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from affinet.blocks.block import Mirror, MirroredProduct, Product
 from affinet.blocks.entry_sets import View
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.offsets import Dim, Nest
+from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.contradiction import Contradiction

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from affinet.blocks.block import Mirror, Pairs
 from affinet.blocks.entry_sets import View
+from affinet.blocks.mirror import Mirror
 from affinet.blocks.offsets import Nest, located, mixed_radix
+from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Span
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers

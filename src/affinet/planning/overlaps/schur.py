@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from affinet.blocks.block import Base
+from affinet.blocks.bases import Base
 from affinet.blocks.gram import AT_A_TIME, gram, squared
 from affinet.blocks.nearest import projected
 from affinet.blocks.rounding import unsure

@@ -9,7 +9,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from affinet.blocks.block import Base, Bordered
+from affinet.blocks.bases import Base
+from affinet.blocks.bordered import Bordered
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
 from affinet.planning.overlaps.bordering import MOST_EXTRA, bordered

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from affinet.blocks.block import Base
+from affinet.blocks.bases import Base
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
 from affinet.planning.factors.panels import single_cell

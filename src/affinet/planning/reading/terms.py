@@ -7,9 +7,10 @@ from math import prod
 
 import numpy as np
 
-from affinet.blocks.block import Mirror, Pairs
 from affinet.blocks.entry_sets import View
+from affinet.blocks.mirror import Mirror
 from affinet.blocks.offsets import Dim, Nest, compress, disjoint_sums
+from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch, row_batch
 from affinet.language.calculus.terms import Integers, Term, Variable, lower, row_major_steps
 from affinet.language.expression import Expression

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Bordered
+from affinet.blocks.bordered import Bordered
 from affinet.errors import TooLargeError
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.tied import apart, places_of, together

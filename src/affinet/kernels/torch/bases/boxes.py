@@ -8,8 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Joined, Mirror, MirroredProduct, Product, Slices
+from affinet.blocks.joined import Joined
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.offsets import Dim, Nest
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.folding import Folded
 from affinet.kernels.torch.bases.tied import Spread, paired

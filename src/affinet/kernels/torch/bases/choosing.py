@@ -7,20 +7,18 @@ from typing import assert_never
 
 from torch import Tensor
 
-from affinet.blocks.block import (
-    Block,
-    Bordered,
-    Dense,
-    Joined,
-    Mirror,
-    MirroredProduct,
-    Pairs,
-    Product,
-    Slices,
-    Sparse,
-    Ties,
-)
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
+from affinet.blocks.joined import Joined
+from affinet.blocks.kinds import Block
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+from affinet.blocks.sparse import Sparse
+from affinet.blocks.ties import Ties
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Basis, Kind
 from affinet.kernels.torch.bases.bordered import BorderedBasis

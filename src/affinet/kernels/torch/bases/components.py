@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Dense
+from affinet.blocks.dense import Dense
 from affinet.kernels.torch.bases.basis import Constant, Kind
 from affinet.kernels.torch.bases.tied import Spread, apart, places_of, together
 from affinet.kernels.torch.bases.transform import reflectors

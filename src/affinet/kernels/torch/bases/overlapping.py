@@ -7,7 +7,7 @@ from math import prod, sqrt
 import numpy as np
 from torch import Tensor, cat
 
-from affinet.blocks.block import Product
+from affinet.blocks.product import Product
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.boxes import along, box_place
 from affinet.kernels.torch.bases.components import Places

@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.block import Classes, Mirror, Pairs, Ties
+from affinet.blocks.classes import Classes
 from affinet.blocks.entry_sets import View, mask_of
 from affinet.blocks.fixed import Fixed
+from affinet.blocks.mirror import Mirror
 from affinet.blocks.offsets import Nest
+from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Part
+from affinet.blocks.ties import Ties
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.summing import class_sums
 from affinet.language.calculus.terms import Floats, Integers

@@ -12,7 +12,14 @@ from importlib import import_module
 
 from torch import Tensor
 
-from affinet.blocks.block import Block, Dense, Joined, Mirror, Pairs, Product, Slices, Ties
+from affinet.blocks.dense import Dense
+from affinet.blocks.joined import Joined
+from affinet.blocks.kinds import Block
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+from affinet.blocks.ties import Ties
 from affinet.errors import callers_line
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
 from affinet.kernels.torch.compiled.crossing import Crossing

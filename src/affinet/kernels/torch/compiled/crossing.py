@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from affinet.blocks.block import Joined, Product, Slices
+from affinet.blocks.joined import Joined
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
 from affinet.kernels.torch.access import Box, Tensors
 from affinet.kernels.torch.compiled.looped import fit
 from affinet.kernels.torch.joined import JoinedKernel

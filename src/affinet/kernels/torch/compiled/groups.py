@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from affinet.blocks.block import Dense
+from affinet.blocks.dense import Dense
 
 MOST_ENTRIES = 4_096
 """Entries of a group up to which one thread that stays in its cache is quicker than torch's matrix products."""

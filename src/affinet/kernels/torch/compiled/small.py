@@ -15,11 +15,17 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
-from affinet.blocks.block import Block, Classes, Dense, Mirror, Pairs, Slices, Ties
+from affinet.blocks.classes import Classes
+from affinet.blocks.dense import Dense
 from affinet.blocks.entry_sets import View, positions_of
 from affinet.blocks.fixed import Fixed, values_of
+from affinet.blocks.kinds import Block
+from affinet.blocks.mirror import Mirror
 from affinet.blocks.offsets import Nest, Offsets, merged
+from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Part
+from affinet.blocks.slices import Slices
+from affinet.blocks.ties import Ties
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.compiled import choosing
 from affinet.kernels.torch.compiled.looped import WIDTHS

@@ -8,7 +8,7 @@ from threading import local
 import numpy as np
 from scipy import sparse
 
-from affinet.blocks.block import Ties
+from affinet.blocks.ties import Ties
 
 SHARED = 2**20
 """Entries from which on sums are taken in two parts, one for each of two threads."""

@@ -1,0 +1,13 @@
+"""The kinds of blocks that other equations can stand on top of."""
+
+from __future__ import annotations
+
+from affinet.blocks.dense import Dense
+from affinet.blocks.joined import Joined
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.mirrored_product import MirroredProduct
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.product import Product
+from affinet.blocks.slices import Slices
+
+Base = Slices | Product | Mirror | MirroredProduct | Pairs | Dense | Joined
