@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 
 SPACING = float(np.finfo(np.float64).eps)
 

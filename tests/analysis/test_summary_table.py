@@ -7,7 +7,7 @@ import pytest
 
 import affinet
 from affinet import families
-from affinet.analysis.summary import _bytes, bytes_a_step, describe
+from affinet.analysis.summary import _bytes
 from affinet.blocks.bordered import Bordered
 
 W = affinet.weights({"a": (3, 4), "b": (4,), "s": (300, 300), "T": (300, 300)})
@@ -72,7 +72,7 @@ def test_long_names_and_large_numbers() -> None:
 )
 def test_blocks_in_a_few_words(rules: list[affinet.Constraint], wanted: str) -> None:
     (block,) = affinet.plan(rules).blocks
-    assert describe(block) == wanted
+    assert block.describe() == wanted
 
 
 def test_ranks_decided_close_to_the_tolerance_are_noted() -> None:
@@ -98,7 +98,7 @@ def test_bytes_of_equations_on_top_count_the_bases_twice_and_the_equations_twice
     w = affinet.weights({"a": (300, 300)})
     (block,) = affinet.plan([w.a.sum(dim=1) == 1, w.a.sum(dim=0) == 1, w.a[:2, :2].sum() == 1]).blocks
     assert isinstance(block, Bordered)
-    assert bytes_a_step(block) == 2 * 4 * 4 * 90_000 + 4 * 4 * 8
+    assert block.bytes_a_step() == 2 * 4 * 4 * 90_000 + 4 * 4 * 8
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from affinet.blocks.bordered import Bordered
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.system.layout import Layout
 from tests.contract.building import PATHS, plan_of
 from tests.contract.cases import CASES
@@ -27,7 +27,7 @@ def test_every_place_is_found_at_its_column(case: object, path: str) -> None:
     assert held.sum() == plan.size
 
 
-def _agrees(block: Block, layout: Layout) -> None:
+def _agrees(block: AnyBlock, layout: Layout) -> None:
     entries = block.entries
     columns = entries.columns(np.arange(entries.count), layout)
     found = entries.find(np.arange(layout.size), layout)

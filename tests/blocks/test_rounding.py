@@ -7,12 +7,10 @@ import pytest
 
 import affinet
 from affinet import families
-from affinet.blocks import rounding
-from affinet.blocks.bases import Base
+from affinet.blocks.bases import AnyBase
 from affinet.blocks.dense import Dense
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.mirrored_product import MirroredProduct
-from affinet.blocks.nearest import projected
 from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats
@@ -35,7 +33,7 @@ def nudged(matrix: Floats) -> Floats:
     return matrix * (1.0 + SHARE * DICE.standard_normal(matrix.shape))
 
 
-def base_of(kind: type[Base], matrix: Floats) -> Base:
+def base_of(kind: type[AnyBase], matrix: Floats) -> AnyBase:
     rules = {
         Slices: [matrix @ W.s == 0],
         Dense: [matrix @ W.s[:, 0] == 0],
@@ -51,16 +49,16 @@ def base_of(kind: type[Base], matrix: Floats) -> Base:
 @pytest.mark.parametrize("apart", [1e-2, 1e-4])
 @pytest.mark.parametrize("kind", [Slices, Dense, Product, MirroredProduct])
 def test_equations_that_are_off_by_so_much_move_no_further(
-    kind: type[Base], apart: float, monkeypatch: pytest.MonkeyPatch
+    kind: type[AnyBase], apart: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("affinet.planning.factors.panels.LARGE_BASIS", 0)
     matrix = equations(apart)
     base = base_of(kind, matrix)
     vectors = DICE.standard_normal((5, base.size))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    moved = [projected(base_of(kind, nudged(matrix)), vectors, affine=False) for _ in range(5)]
-    off = np.max([np.linalg.norm(one - projected(base, vectors, affine=False), axis=1) for one in moved], axis=0)
-    told = rounding.unsure(base, vectors, Tolerance(epsilon=SHARE))
+    moved = [base_of(kind, nudged(matrix)).projected(vectors, affine=False) for _ in range(5)]
+    off = np.max([np.linalg.norm(one - base.projected(vectors, affine=False), axis=1) for one in moved], axis=0)
+    told = base.unsure(vectors, Tolerance(epsilon=SHARE))
     assert (off <= told).all()
     assert (told <= 1e3 * off).all()
 
@@ -69,5 +67,5 @@ def test_a_mirror_and_equations_that_are_far_apart_leave_nothing_open() -> None:
     (mirror,) = compile_blocks(System.of(families.symmetric(W.s)), one_by_one=0)
     assert isinstance(mirror, Mirror)
     vectors = DICE.standard_normal((2, N * N))
-    assert rounding.unsure(mirror, vectors, Tolerance()).tolist() == [0.0, 0.0]
-    assert rounding.unsure(base_of(Slices, equations(10.0)), vectors, Tolerance()).tolist() == [0.0, 0.0]
+    assert mirror.unsure(vectors, Tolerance()).tolist() == [0.0, 0.0]
+    assert base_of(Slices, equations(10.0)).unsure(vectors, Tolerance()).tolist() == [0.0, 0.0]

@@ -9,9 +9,9 @@ import affinet
 from affinet import families
 from affinet.analysis.lookup import incidence as incidence_module
 from affinet.analysis.lookup.incidence import Incidence
-from affinet.blocks import standing as standing_module
+from affinet.blocks import product, sparse
 from affinet.blocks.dense import Dense
-from affinet.blocks.standing import class_of, freedom, known, standing
+from affinet.blocks.standing import standing
 from affinet.system.system import System
 from tests.contract.building import PATHS, oracle_of, plan_of
 from tests.contract.case import Case
@@ -41,12 +41,12 @@ def test_freedom_value_and_class(case: Case, path: str) -> None:
             assert tangent[column, column] > 1 - 1e-9
             continue
         assert found.block.entries.columns(np.array([found.place]), truth.layout) == [column]
-        assert freedom(found.block, found.place) == pytest.approx(tangent[column, column], abs=1e-7)
-        value = known(found.block, found.place)
+        assert found.block.freedom(found.place) == pytest.approx(tangent[column, column], abs=1e-7)
+        value = found.block.value(found.place)
         if value is not None:
             assert tangent[column, column] < 1e-9
             assert value == pytest.approx(point[column], abs=1e-7)
-        members, root = class_of(found.block, found.place, truth.layout)
+        members, root = found.mates(truth.layout)
         assert column in members
         assert root is None or root in members
         own = tangent[column]
@@ -96,13 +96,13 @@ def test_equations_are_found_through_every_kind_of_loop(rule: object, monkeypatc
 
 
 def test_what_would_take_long_is_not_solved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standing_module, "MOST_IN_FULL", 0)
-    monkeypatch.setattr(standing_module, "MOST_SOLVED", 0)
+    monkeypatch.setattr(product, "MOST_IN_FULL", 0)
+    monkeypatch.setattr(sparse, "MOST_SOLVED", 0)
     kinds = set()
     for case in WITH_WEIGHTS:
         plan = plan_of(case.name, "terms")
         for block in plan.blocks:
-            if freedom(block, 0) is None:
+            if block.freedom(0) is None:
                 kinds.add(type(block).__name__)
                 entry = plan.system.layout.describe(
                     int(block.entries.columns(np.zeros(1, np.int64), plan.system.layout)[0])

@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 
 from affinet.blocks.bordered import Bordered
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 
 
 def of_cell(equations: int, entries: int, computed: float = 1.0) -> float:
@@ -64,7 +64,7 @@ def of_projection(
     return 8.0 + 2.0 * sums + condition * sqrt(equations) * sqrt(entries) * 2.0**-52 / spacing
 
 
-def of_border(equations: int, entries: int, block: Block, epsilon: float) -> float:
+def of_border(equations: int, entries: int, block: AnyBlock, epsilon: float) -> float:
     """The same for a block that may be a border, of weights whose spacing is `epsilon`.
 
     A border takes the targets of its bases as they are. Each of m equations of a base being off by `of_cell`, targets

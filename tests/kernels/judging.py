@@ -14,7 +14,7 @@ from torch import Tensor
 
 import affinet
 from affinet.blocks.bordered import Bordered
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.product import Product
 from affinet.blocks.sparse import Sparse
@@ -138,7 +138,7 @@ def apart(
     return _largest_share(step, spacing * norm * (np.array(allowed) + quiet * NOISE))
 
 
-def sets_of(block: Block) -> int:
+def sets_of(block: AnyBlock) -> int:
     """How many sets of equations meet in a block; what each keeps adds up."""
     match block:
         case Bordered():

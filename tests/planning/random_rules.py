@@ -12,7 +12,7 @@ from affinet.blocks.bordered import Bordered
 from affinet.blocks.dense import Dense
 from affinet.blocks.entry_sets import View, positions_of
 from affinet.blocks.fixed import Fixed
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.offsets import Nest
@@ -113,7 +113,7 @@ def feasible(dense: Oracle) -> bool:
     return float(np.abs(gap).max(initial=0.0)) < 1e-9 * max(1.0, float(np.abs(dense.rhs).max(initial=0.0)))
 
 
-def entries_of(block: Block) -> list[tuple[str, np.ndarray]]:
+def entries_of(block: AnyBlock) -> list[tuple[str, np.ndarray]]:
     """Parameter names and positions that a block writes."""
     match block:
         case Slices():

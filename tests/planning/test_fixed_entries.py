@@ -24,7 +24,7 @@ from affinet.blocks.entry_sets import (
     set_of_mask,
     span_of,
 )
-from affinet.blocks.fixed import Fixed, values_at
+from affinet.blocks.fixed import Fixed
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.slices import Slices
 from affinet.kernels.reference import Oracle
@@ -140,7 +140,7 @@ def test_plans_are_the_oracles_and_blocks_share_no_entry(one_by_one: int, drawn:
         if isinstance(block, Fixed):
             wanted = np.linalg.lstsq(truth.matrix, truth.rhs, rcond=None)[0]
             start = truth.layout.start(block.parameter)
-            values = values_at(block, np.arange(block.size))
+            values = block.values_at(np.arange(block.size))
             assert np.allclose(values, wanted[start + positions_of(block.places)], rtol=1e-9, atol=1e-9)
 
 

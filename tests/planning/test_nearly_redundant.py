@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.system.system import System
@@ -39,7 +39,7 @@ def exact_ranks(system: System) -> tuple[int, int]:
     return of_equations, rank
 
 
-def blocks_of(system: System, one_by_one: int | None) -> tuple[Block, ...]:
+def blocks_of(system: System, one_by_one: int | None) -> tuple[AnyBlock, ...]:
     return compile_blocks(system) if one_by_one is None else compile_blocks(system, one_by_one=one_by_one)
 
 

@@ -13,8 +13,8 @@ from affinet.blocks.entry_sets import positions_of
 from affinet.language.calculus.terms import Floats, Term
 from affinet.planning.compilation import ONE_BY_ONE
 from affinet.planning.elimination.components import Batch, Giant, split
-from affinet.planning.factors import lapack
 from affinet.planning.reading.fixings import Fixing, read_fixings
+from affinet.system import lapack
 from affinet.system.norms import norms_of_rows, norms_of_runs
 from affinet.system.rows import Rows
 from affinet.system.system import Rule, System

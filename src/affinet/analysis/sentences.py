@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import assert_never
 
 import numpy as np
 
 from affinet.analysis.lookup.idle import holds_always
 from affinet.analysis.lookup.naming import counted, quoted
 from affinet.analysis.lookup.together import groups_of, rank_of
-from affinet.blocks.bordered import Bordered
-from affinet.blocks.dense import Dense
-from affinet.blocks.fixed import Fixed
+from affinet.blocks.block import Block
 from affinet.blocks.interval import Interval
-from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import Block
-from affinet.blocks.mirror import Mirror
-from affinet.blocks.mirrored_product import MirroredProduct
-from affinet.blocks.pairs import Pairs
-from affinet.blocks.product import Product
-from affinet.blocks.slices import Slices
-from affinet.blocks.sparse import Sparse
-from affinet.blocks.ties import Ties
+from affinet.blocks.tally import Alike, Tally
 from affinet.planning.compilation import compile_blocks, is_regular
 from affinet.system.system import System
 
@@ -93,58 +80,9 @@ def _fewer(rank: Interval) -> str:
     return f"{rank.low:,} to {rank.high:,} fewer free numbers"
 
 
-@dataclass
-class _Tally:
-    """What blocks do, counted kind by kind."""
-
-    fixed: int = 0
-    pairs: int = 0
-    grouped: int = 0
-    groups: int = 0
-    equations: Interval = field(default_factory=lambda: Interval(0, 0))
-    among: int = 0
-    alike: Counter[tuple[str, int, int]] = field(default_factory=Counter)
-
-    def add(self, block: Block) -> None:
-        """Count one more block."""
-        match block:
-            case Fixed():
-                self.fixed += block.size
-            case Ties():
-                sizes = np.bincount(block.classes.class_of, minlength=block.classes.count)
-                if (sizes == 2).all():
-                    self.pairs += len(sizes)
-                else:
-                    self.grouped, self.groups = self.grouped + block.size, self.groups + len(sizes)
-            case Mirror():
-                self.pairs += block.rank - (block.fixed_points if block.sign < 0 else 0)
-                self.fixed += block.fixed_points if block.sign < 0 else 0
-            case Pairs():
-                self.pairs += block.rank
-            case Slices():
-                word = "sum" if block.even else "equation"
-                self.alike[word, len(block.basis), block.inner.size] += block.outer.size
-            case Product():
-                for part in block.slices:
-                    self.add(part)
-            case MirroredProduct():
-                self.add(block.mirror)
-                self.add(block.product)
-            case Joined():
-                self.add(block.base)
-            case Dense() | Sparse() | Bordered():
-                rank = rank_of([block])
-                self.equations = Interval(self.equations.low + rank.low, self.equations.high + rank.high)
-                self.among += block.size
-            case _:
-                assert_never(block)
-
-
 def _does(blocks: Sequence[Block]) -> str:
     """What blocks do, as verbs: `ties 3 pairs of weights and keeps 4 sums of 5 weights each`."""
-    tally = _Tally()
-    for block in blocks:
-        tally.add(block)
+    tally = sum((block.tally() for block in blocks), start=Tally())
     said = []
     if tally.fixed:
         said.append(f"fixes {counted(tally.fixed, 'weight')}")
@@ -152,7 +90,7 @@ def _does(blocks: Sequence[Block]) -> str:
         said.append(f"ties {counted(tally.pairs, 'pair')} of weights")
     if tally.grouped:
         said.append(f"ties {counted(tally.grouped, 'weight')} in {counted(tally.groups, 'group')}")
-    kept = [_alike(*kind, cells) for kind, cells in tally.alike.items()]
+    kept = [_alike(form, cells) for form, cells in tally.cells.items()]
     if tally.among:
         rank = tally.equations
         number = counted(rank.low, "equation") if rank.low == rank.high else f"{rank.low:,} to {rank.high:,} equations"
@@ -162,8 +100,10 @@ def _does(blocks: Sequence[Block]) -> str:
     return " and ".join(said) or "holds for every weight"
 
 
-def _alike(word: str, equations: int, size: int, cells: int) -> str:
+def _alike(form: Alike, cells: int) -> str:
     """`4 sums of 5 weights each`, `2 equations in each of 4 groups of 5 weights`."""
+    sums, equations, size = form
+    word = "sum" if sums else "equation"
     each = " each" if cells > 1 else ""
     if equations == 1:
         return f"{counted(cells, word)} of {counted(size, 'weight')}{each}"

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import assert_never
 
 from affinet.analysis.determined import free_numbers
 from affinet.analysis.findings.overlooked import Overlooked
 from affinet.analysis.lookup.idle import holds_always
 from affinet.analysis.lookup.together import groups_of, rank_of
 from affinet.analysis.sentences import sentences
-from affinet.blocks.bordered import Bordered
-from affinet.blocks.dense import Dense
-from affinet.blocks.fixed import Fixed, bytes_of
+from affinet.blocks.block import Block
 from affinet.blocks.interval import Interval
-from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import Block
-from affinet.blocks.mirror import Mirror
-from affinet.blocks.mirrored_product import MirroredProduct
-from affinet.blocks.pairs import Pairs
-from affinet.blocks.product import Product
-from affinet.blocks.slices import Slices
-from affinet.blocks.sparse import Sparse
-from affinet.blocks.ties import Ties
+from affinet.blocks.phrases import many, solved_groups
+from affinet.blocks.resolution import Core
 from affinet.errors import visible
-from affinet.language.calculus.terms import Integers, Parameter
+from affinet.language.calculus.terms import Parameter
 from affinet.system.system import System
-
-BYTES = 4
-"""Bytes of a float32 entry: the figures for bytes a step are for float32 parameters."""
 
 COLUMNS = ("rule", "equations", "entries", "rank", "free", "bytes a step", "kept as")
 
@@ -88,67 +75,22 @@ def with_findings(table: str, findings: Sequence[object]) -> str:
     looked_for = [finding for finding in findings if not isinstance(finding, Overlooked)]
     shown = [f"  - {finding}" for finding in looked_for[:MOST_FINDINGS]]
     more = len(looked_for) - len(shown)
-    rest = [f"  … {_many(more, 'more finding', 'more findings')}: plan.findings"] if more else []
+    rest = [f"  … {many(more, 'more finding', 'more findings')}: plan.findings"] if more else []
     footnotes = [f"({finding})" for finding in findings if isinstance(finding, Overlooked)][:MOST_FINDINGS]
     below = ["", "Findings:", *shown, *rest] if shown else []
     return "\n".join([table, *below, *([""] if footnotes else []), *footnotes])
 
 
-def describe(block: Block) -> str:
-    """How a block keeps its rules, in a few words."""
-    match block:
-        case Slices():
-            n, r, cells = block.inner.size, len(block.basis), block.outer.size
-            each = " each" if cells > 1 else ""
-            return f"{_many(cells, 'group')} of {_many(n, 'entry', 'entries')}, {_many(r, 'equation')}{each}"
-        case Product():
-            return f"equations along {len(block.slices)} axes of {block.size:,} entries"
-        case Mirror():
-            opposite = "" if block.sign > 0 else ", of opposite sign"
-            pairs = block.rank - (block.fixed_points if block.sign < 0 else 0)
-            name = block.view.parameter.name
-            return f"{_many(pairs, 'pair')} mirrored within {name}{opposite}{_left_out(block.without)}"
-        case MirroredProduct():
-            return f"{describe(block.mirror)}; {describe(block.product)}"
-        case Joined():
-            names = " and ".join(dict.fromkeys(view.parameter.name for view in block.members))
-            return f"{describe(block.base)}, {names} side by side"
-        case Pairs():
-            return f"{_many(block.rank, 'pair')} of {block.first.parameter.name} and {block.second.parameter.name}"
-        case Fixed():
-            return f"{block.size:,} fixed entr{'ies' if block.size != 1 else 'y'}"
-        case Ties():
-            return f"{_many(block.size, 'entry', 'entries')} tied in {_many(block.classes.count, 'group')}"
-        case Dense():
-            k, r, _ = block.basis.shape
-            return _solved(k, r)
-        case Sparse():
-            how = "sparse factor" if block.factored else "conjugate gradients"
-            return f"{_many(block.matrix.shape[0], 'equation')}, solved together ({how})"
-        case Bordered():
-            return f"{_many(block.extra, 'equation')} on top of {'; '.join(describe(base) for base in block.bases)}"
-        case _:
-            assert_never(block)
-
-
-def _solved(groups: int, equations: int, up_to: str = "") -> str:
-    """Groups of equations that share no entry with each other."""
-    if groups == 1:
-        return f"{_many(equations, 'equation')}{', solved together' if equations > 1 else ''}"
-    if equations == 1:
-        return f"{_many(groups, 'equation')}, each by itself"
-    return f"{_many(groups, 'group')} of {up_to}{_many(equations, 'equation')}, each solved together"
-
-
 def _kept_as(blocks: list[Block]) -> str:
     """How a rule is kept, in one cell of the table; groups of several forms are counted together."""
-    dense = [block for block in blocks if isinstance(block, Dense)]
-    phrases = [describe(block) for block in blocks if not isinstance(block, Dense)]
-    if len(dense) == 1:
-        phrases.append(describe(dense[0]))
-    elif dense:
-        most = max(block.basis.shape[1] for block in dense)
-        phrases.append(_solved(sum(len(block.basis) for block in dense), most, "up to "))
+    groups = [block.resolution().groups for block in blocks]
+    grouped = [block for block, (count, _) in zip(blocks, groups, strict=True) if count]
+    phrases = [block.describe() for block, (count, _) in zip(blocks, groups, strict=True) if not count]
+    if len(grouped) == 1:
+        phrases.append(grouped[0].describe())
+    elif grouped:
+        most = max(equations for _, equations in groups)
+        phrases.append(solved_groups(sum(count for count, _ in groups), most, "up to "))
     return _cut("; ".join(dict.fromkeys(phrases)), 72)
 
 
@@ -156,42 +98,11 @@ def _nothing(system: System, rule: int) -> str:
     return "nothing: it holds for every weight" if holds_always(system, rule) else "nothing: others say it already"
 
 
-def _left_out(places: Integers) -> str:
-    return f" less {len(places):,} entr{'ies' if len(places) != 1 else 'y'}" if len(places) else ""
-
-
-def _many(count: int, word: str, words: str = "") -> str:
-    return f"{count:,} {word if count == 1 else words or word + 's'}"
-
-
-def bytes_a_step(block: Block) -> int:
-    """Bytes read and written to project one gradient and the weights, for float32 parameters."""
-    match block:
-        case Slices() | Product() | Mirror() | Pairs():
-            return 4 * BYTES * block.size
-        case MirroredProduct() | Joined():
-            return 8 * BYTES * block.size
-        case Fixed():
-            # Two writes of each entry; the places twice, and values where they differ, are read.
-            return 2 * BYTES * block.size + 2 * bytes_of(block)
-        case Ties():
-            return 4 * (BYTES + 8 + 8) * block.size
-        case Dense():
-            return 4 * (BYTES + 8 + 8) * block.size + 2 * int(block.basis.nbytes)
-        case Sparse():
-            return 4 * (BYTES + 8 + 8) * block.size + 2 * int(block.matrix.data.nbytes)
-        case Bordered():
-            # Bases are projected twice, and the extra equations are read twice.
-            return 2 * sum(bytes_a_step(base) for base in block.bases) + 4 * int(block.matrix.data.nbytes)
-        case _:
-            assert_never(block)
-
-
 def _numbers(blocks: list[Block]) -> tuple[str, str, str, str]:
     size = sum(block.size for block in blocks)
     rank = rank_of(blocks)
     free = Interval(size - rank.high, size - rank.low)
-    return f"{size:,}", _count(rank), _count(free), _bytes(sum(bytes_a_step(block) for block in blocks))
+    return f"{size:,}", _count(rank), _count(free), _bytes(sum(block.bytes_a_step() for block in blocks))
 
 
 def _totals(system: System, blocks: tuple[Block, ...]) -> str:
@@ -201,8 +112,8 @@ def _totals(system: System, blocks: tuple[Block, ...]) -> str:
     redundant = Interval(rows - high, rows - low)
     total = sum(parameter.size for parameter in system.layout.parameters)
     return (
-        f"{_many(rows, 'equation')}, rank {_count(Interval(low, high))} ({_count(redundant)} redundant) "
-        f"over {_many(size, 'entry', 'entries')}; {_count(Interval(size - high, size - low))} of these stay free. "
+        f"{many(rows, 'equation')}, rank {_count(Interval(low, high))} ({_count(redundant)} redundant) "
+        f"over {many(size, 'entry', 'entries')}; {_count(Interval(size - high, size - low))} of these stay free. "
         f"Untouched entries of the same weights: {total - size:,}."
     )
 
@@ -210,10 +121,10 @@ def _totals(system: System, blocks: tuple[Block, ...]) -> str:
 def _notes(system: System, blocks: tuple[Block, ...], loops: bool) -> list[str]:
     """What was decided close to the tolerance, or not decided at all, and what runs more slowly than it could."""
     notes = []
-    close = sum(_ambiguous(block) for block in blocks)
+    close = sum(block.ambiguous for block in blocks)
     if close:
         notes.append(
-            f"note: the rank of {_many(close, 'group')} of equations was decided close to the "
+            f"note: the rank of {many(close, 'group')} of equations was decided close to the "
             f"tolerance (constants known to {system.tolerance.epsilon:.1e}); nearly equal equations may count as one."
         )
     rank = rank_of(blocks)
@@ -223,7 +134,7 @@ def _notes(system: System, blocks: tuple[Block, ...], loops: bool) -> list[str]:
     if low != high:
         notes.append(
             "note: a large irregular core has a rank that is bounded, not known; all of its equations are kept. "
-            + "; ".join(_bounded(block) for block in blocks if isinstance(block.rank, Interval))
+            + "; ".join(_bounded(core) for block in blocks if (core := block.resolution().core) is not None)
         )
     if not loops:
         notes.append(
@@ -232,14 +143,12 @@ def _notes(system: System, blocks: tuple[Block, ...], loops: bool) -> list[str]:
     return notes
 
 
-def _bounded(block: Block) -> str:
-    """Why a rank is no number: what was peeled off is independent, and the core is too large to factor."""
-    assert isinstance(block, Sparse)
-    rows = block.matrix.shape[0]
-    low, high = block.rank_of_rows.low, block.rank_of_rows.high
+def _bounded(core: Core) -> str:
+    """Why a rank is within bounds: what was peeled off is independent, and the core is too large to factor."""
+    rows, low, high = core.equations, core.rank.low, core.rank.high
     known = "Rank, free and redundant are known up to that."
     return (
-        f"Of its {_many(rows, 'equation')} {low:,} are independent, for each owns an entry that none after it has; the "
+        f"Of its {many(rows, 'equation')} {low:,} are independent, for each owns an entry that none after it has; the "
         f"others are more than are factored, and {'all' if high == rows else f'{high - low:,}'} of them may be. {known}"
     )
 
@@ -258,7 +167,7 @@ def _free_by_weight(system: System, blocks: tuple[Block, ...]) -> list[str]:
     shown = [f"{weight.name} {_count(count)} of {weight.size:,}" for weight, count in bound[:MOST_WEIGHTS]]
     shown += [f"… ({len(bound) - MOST_WEIGHTS:,} more)"] if len(bound) > MOST_WEIGHTS else []
     others = len(free) - len(bound)
-    rest = f"; all of {_many(others, 'other weight')}" if others else ""
+    rest = f"; all of {many(others, 'other weight')}" if others else ""
     return [f"Free in each weight by itself: {', '.join(shown)}{rest}. {_added_up(free, rank_of(blocks))}"]
 
 
@@ -274,22 +183,6 @@ def _added_up(free: Mapping[Parameter, Interval], rank: Interval) -> str:
         f"That adds up to {_count(Interval(low, high))}, of which equations between weights take {_count(linked)}: "
         f"{_count(left)} of {total:,} are free at once."
     )
-
-
-def _ambiguous(block: Block) -> int:
-    match block:
-        case Slices() | Dense() | Sparse():
-            return block.ambiguous
-        case Bordered():
-            return block.ambiguous + sum(_ambiguous(base) for base in block.bases)
-        case Product():
-            return sum(part.ambiguous for part in block.slices)
-        case Joined():
-            return _ambiguous(block.base)
-        case MirroredProduct():
-            return _ambiguous(block.product)
-        case _:
-            return 0
 
 
 def _count(interval: Interval) -> str:

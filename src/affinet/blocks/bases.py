@@ -1,4 +1,4 @@
-"""The kinds of blocks that other equations can stand on top of."""
+"""The kinds of blocks that other equations can stand on top of: each is a `Base`."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from affinet.blocks.pairs import Pairs
 from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 
-Base = Slices | Product | Mirror | MirroredProduct | Pairs | Dense | Joined
+AnyBase = Slices | Product | Mirror | MirroredProduct | Pairs | Dense | Joined

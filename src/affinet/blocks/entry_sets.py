@@ -37,6 +37,11 @@ class View:
         return prod(size for size, _ in self.dims)
 
     @property
+    def bytes_held(self) -> int:
+        """Memory of tables."""
+        return 0
+
+    @property
     def span(self) -> tuple[int, int]:
         low, high = Nest(self.dims).bounds()
         return self.offset + low, self.offset + high
@@ -58,6 +63,11 @@ class Intervals:
     def size(self) -> int:
         return int(self.before[-1])
 
+    @property
+    def bytes_held(self) -> int:
+        """Memory of the runs."""
+        return int(self.first.nbytes + self.last.nbytes)
+
 
 @dataclass(frozen=True, eq=False)
 class Masked:
@@ -65,6 +75,11 @@ class Masked:
 
     mask: NDArray[np.bool_]
     size: int
+
+    @property
+    def bytes_held(self) -> int:
+        """Memory of the mask."""
+        return int(self.mask.nbytes)
 
 
 EntrySet = View | Intervals | Masked

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from affinet.blocks.entry_sets import EntrySet, Intervals, Masked, View, set_of_positions
+from affinet.blocks.copies import renumber
+from affinet.blocks.entry_sets import EntrySet, View, set_of_positions
+from affinet.blocks.interval import Interval
+from affinet.blocks.phrases import BYTES
 from affinet.blocks.places import Chosen
+from affinet.blocks.resolution import REGULAR, Resolution
+from affinet.blocks.tally import Tally
+from affinet.blocks.tied import Tied
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 
 
@@ -39,32 +46,73 @@ class Fixed:
         """Where its entries lie."""
         return Chosen(self.parameter, self.places)
 
+    @property
+    def ambiguous(self) -> int:
+        return 0
 
-def values_at(block: Fixed, at: Integers) -> Floats:
-    """The values of fixed entries at some places, in float64."""
-    if isinstance(block.stored, float):
-        return np.full(len(at), block.stored)
-    if isinstance(block.places, View):
-        index = np.unravel_index(at, tuple(size for size, _ in block.places.dims))
-        held = tuple(0 if n == 1 else i for i, n in zip(index, block.stored.shape, strict=True))
-        found = np.broadcast_to(block.stored[held], len(at)).astype(np.float64)
-    else:
-        found = block.stored[at].astype(np.float64)
-    return 0.0 - found if block.negated else found
+    def sizes(self) -> dict[Parameter, int]:
+        return {self.parameter: self.size}
 
+    def freedom(self, place: int) -> float | None:
+        return 0.0
 
-def values_of(block: Fixed) -> Floats:
-    """The values of all entries, in the order of the set, in float64."""
-    return values_at(block, np.arange(block.size))
+    def value(self, place: int) -> float | None:
+        return float(self.values_at(np.array([place]))[0])
 
+    def mates(self, place: int) -> tuple[Integers, int | None]:
+        return np.array([place], np.int64), None
 
-def bytes_of(block: Fixed) -> int:
-    """Memory of the places and of the values."""
-    places, stored = block.places, block.stored
-    held = 0 if isinstance(stored, float) else int(stored.nbytes)
-    if isinstance(places, Masked):
-        return held + int(places.mask.nbytes)
-    return held + (int(places.first.nbytes + places.last.nbytes) if isinstance(places, Intervals) else 0)
+    def determined(self, most: int) -> tuple[Integers, Floats]:
+        places = np.arange(self.size if self.size <= most else 0)
+        return places, self.values_at(places)
+
+    def tied(self, most: int) -> Iterator[Tied]:
+        return iter(())
+
+    def taken(self) -> dict[Parameter, Interval]:
+        return {self.parameter: Interval.of(self.size)}
+
+    def fixed(self) -> dict[Parameter, int]:
+        return self.sizes()
+
+    def resolution(self) -> Resolution:
+        return REGULAR
+
+    def condition_of_extra(self) -> float:
+        return 1.0
+
+    def solves_in_metric(self) -> int | None:
+        return 0
+
+    def tally(self) -> Tally:
+        return Tally(fixed=self.size)
+
+    def describe(self) -> str:
+        return f"{self.size:,} fixed entr{'ies' if self.size != 1 else 'y'}"
+
+    def bytes_a_step(self) -> int:
+        # Two writes of each entry; the places twice, and values where they differ, are read.
+        return 2 * BYTES * self.size + 2 * self.bytes_held
+
+    def renumbered(self, numbers: Mapping[int, int]) -> Fixed:
+        return replace(self, rules=renumber(self.rules, numbers))
+
+    def values_at(self, at: Integers) -> Floats:
+        """The values of the entries at some places, in float64."""
+        if isinstance(self.stored, float):
+            return np.full(len(at), self.stored)
+        if isinstance(self.places, View):
+            index = np.unravel_index(at, tuple(size for size, _ in self.places.dims))
+            held = tuple(0 if n == 1 else i for i, n in zip(index, self.stored.shape, strict=True))
+            values = np.broadcast_to(self.stored[held], len(at)).astype(np.float64)
+        else:
+            values = self.stored[at].astype(np.float64)
+        return 0.0 - values if self.negated else values
+
+    @property
+    def bytes_held(self) -> int:
+        """Memory of the places and of the values."""
+        return self.places.bytes_held + (0 if isinstance(self.stored, float) else int(self.stored.nbytes))
 
 
 def fixed_at(parameter: Parameter, positions: Integers, values: Floats, rules: tuple[int, ...]) -> Fixed:

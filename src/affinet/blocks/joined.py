@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+from scipy import sparse
+
 from affinet.blocks.entry_sets import View
-from affinet.blocks.places import Beside
+from affinet.blocks.interval import Interval
+from affinet.blocks.phrases import BYTES
+from affinet.blocks.places import Beside, entry_counts
 from affinet.blocks.product import Product
+from affinet.blocks.resolution import Resolution
 from affinet.blocks.slices import Slices
-from affinet.language.calculus.terms import Parameter
+from affinet.blocks.tally import Tally
+from affinet.blocks.tied import Tied
+from affinet.language.calculus.terms import Floats, Integers, Parameter
+from affinet.system import lapack
+from affinet.system.tolerance import Tolerance
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,3 +84,80 @@ class Joined:
     def columns(self) -> tuple[int, ...]:
         """The first column of the matrix that each member has, and how many columns there are in all."""
         return self.entries.bounds
+
+    @property
+    def ambiguous(self) -> int:
+        return self.base.ambiguous
+
+    def sizes(self) -> dict[Parameter, int]:
+        return entry_counts(self.entries)
+
+    def freedom(self, place: int) -> float | None:
+        return self.base.freedom(place)
+
+    def value(self, place: int) -> float | None:
+        return self.base.value(place)
+
+    def mates(self, place: int) -> tuple[Integers, int | None]:
+        return self.base.mates(place)
+
+    def determined(self, most: int) -> tuple[Integers, Floats]:
+        return self.base.determined(most)
+
+    def tied(self, most: int) -> Iterator[Tied]:
+        return self.base.tied(most)
+
+    def taken(self) -> dict[Parameter, Interval]:
+        """The rank less that of the equations over the columns of the other members.
+
+        Of r equations about every cell and s about every column it is `cells · r + columns · s − r · s`.
+        """
+        names = np.repeat([view.parameter.name for view in self.members], np.diff(self.columns))
+        within, across = self.within.basis, len(self.across.basis) if self.across is not None else 0
+        counts = {}
+        for parameter in self.sizes():
+            others = lapack.singular_values(within[:, names != parameter.name])
+            alone = len(within) - int((others > 1e-9).sum())
+            columns = int((names == parameter.name).sum())
+            counts[parameter] = Interval.of((self.cells - across) * alone + across * columns)
+        return counts
+
+    def fixed(self) -> dict[Parameter, int]:
+        return self.sizes() if self.rank == self.size else {}
+
+    def resolution(self) -> Resolution:
+        return self.base.resolution()
+
+    def condition_of_extra(self) -> float:
+        return 1.0
+
+    def solves_in_metric(self) -> int | None:
+        return self.base.solves_in_metric()
+
+    def tally(self) -> Tally:
+        return self.base.tally()
+
+    def describe(self) -> str:
+        names = " and ".join(dict.fromkeys(view.parameter.name for view in self.members))
+        return f"{self.base.describe()}, {names} side by side"
+
+    def bytes_a_step(self) -> int:
+        return 8 * BYTES * self.size
+
+    def renumbered(self, numbers: Mapping[int, int]) -> Joined:
+        return replace(self, base=self.base.renumbered(numbers))
+
+    def projected(self, vectors: Floats, *, affine: bool) -> Floats:
+        return self.base.projected(vectors, affine=affine)
+
+    def gram(self, rows: sparse.csr_array) -> Floats:
+        return self.base.gram(rows)
+
+    def unsure(self, vectors: Floats, tolerance: Tolerance) -> Floats:
+        return self.base.unsure(vectors, tolerance)
+
+    def partners(self, place: int) -> list[tuple[int, float]]:
+        return self.base.partners(place)
+
+    def pinned_value(self, place: int) -> float | None:
+        return self.base.pinned_value(place)

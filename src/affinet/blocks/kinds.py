@@ -14,4 +14,4 @@ from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
 
-Block = Slices | Product | Mirror | MirroredProduct | Pairs | Fixed | Ties | Dense | Sparse | Bordered | Joined
+AnyBlock = Slices | Product | Mirror | MirroredProduct | Pairs | Fixed | Ties | Dense | Sparse | Bordered | Joined

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
+from affinet.blocks.copies import renumber
 from affinet.blocks.entry_sets import View
+from affinet.blocks.gram import squared, unit_row
+from affinet.blocks.interval import Interval
+from affinet.blocks.phrases import BYTES, many, without
 from affinet.blocks.places import Following, box, no_places
-from affinet.language.calculus.terms import Floats, Integers
+from affinet.blocks.resolution import REGULAR, Resolution
+from affinet.blocks.tally import Tally
+from affinet.blocks.tied import Tied
+from affinet.language.calculus.terms import Floats, Integers, Parameter
+from affinet.system.tolerance import Tolerance
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,3 +79,97 @@ class Mirror:
         for axis, other in enumerate(self.permutation):
             image[other] = sizes[axis] - 1 - index[axis] if axis in self.flips else index[axis]
         return np.ravel_multi_index(tuple(image), sizes).astype(np.int64)
+
+    @property
+    def ambiguous(self) -> int:
+        return 0
+
+    @property
+    def _pairs(self) -> int:
+        """Pairs of different entries."""
+        return self.rank - (self.fixed_points if self.sign < 0 else 0)
+
+    def image(self, place: int) -> int:
+        """The mirror image of one place."""
+        return int(self.images(np.array([place]))[0])
+
+    def sizes(self) -> dict[Parameter, int]:
+        return {self.view.parameter: self.size}
+
+    def freedom(self, place: int) -> float | None:
+        return float(self.gram(unit_row(place, self.view.size))[0, 0])
+
+    def value(self, place: int) -> float | None:
+        if self.sign > 0 or self.image(place) != place:
+            return None
+        shift = np.broadcast_to(self.shift, [size for size, _ in self.view.dims])
+        return float(shift.reshape(-1)[place]) / 2.0
+
+    def mates(self, place: int) -> tuple[Integers, int | None]:
+        return np.array([place, self.image(place)], np.int64), None
+
+    def determined(self, most: int) -> tuple[Integers, Floats]:
+        return no_places(), np.zeros(0)
+
+    def tied(self, most: int) -> Iterator[Tied]:
+        return iter(())  # its equations tie their entries outright
+
+    def taken(self) -> dict[Parameter, Interval]:
+        return {self.view.parameter: Interval.of(self.rank)}
+
+    def fixed(self) -> dict[Parameter, int]:
+        return self.sizes() if self.rank == self.size else {}
+
+    def resolution(self) -> Resolution:
+        return REGULAR
+
+    def condition_of_extra(self) -> float:
+        return 1.0
+
+    def solves_in_metric(self) -> int | None:
+        return 0
+
+    def tally(self) -> Tally:
+        return Tally(fixed=self.rank - self._pairs, pairs=self._pairs)
+
+    def describe(self) -> str:
+        opposite = "" if self.sign > 0 else ", of opposite sign"
+        name = self.view.parameter.name
+        return f"{many(self._pairs, 'pair')} mirrored within {name}{opposite}{without(len(self.without))}"
+
+    def bytes_a_step(self) -> int:
+        return 4 * BYTES * self.size
+
+    def renumbered(self, numbers: Mapping[int, int]) -> Mirror:
+        return replace(self, rules=renumber(self.rules, numbers))
+
+    def turned(self, vectors: Floats) -> Floats:
+        """Vectors (vectors, entries) as the mirror shows them, without its sign."""
+        sizes = [size for size, _ in self.view.dims]
+        box = vectors.reshape(len(vectors), *sizes).transpose(0, *(1 + axis for axis in self.permutation))
+        return np.asarray(np.flip(box, tuple(1 + axis for axis in self.flips)).reshape(vectors.shape))
+
+    def projected(self, vectors: Floats, *, affine: bool) -> Floats:
+        both = vectors + self.sign * self.turned(vectors)
+        if affine:
+            both = both + np.broadcast_to(self.shift, [size for size, _ in self.view.dims]).ravel()
+        return np.asarray(both / 2.0)
+
+    def halved(self, rows: sparse.csr_array) -> sparse.csr_array:
+        """`rows P`: half of each row, and half of its mirror image."""
+        triples = rows.tocoo()
+        images = self.images(triples.col.astype(np.int64))
+        values, row = np.concatenate([triples.data, self.sign * triples.data]) / 2.0, np.tile(triples.row, 2)
+        return sparse.coo_array((values, (row, np.concatenate([triples.col, images]))), shape=rows.shape).tocsr()
+
+    def gram(self, rows: sparse.csr_array) -> Floats:
+        return squared(self.halved(rows))
+
+    def unsure(self, vectors: Floats, tolerance: Tolerance) -> Floats:
+        return np.zeros(len(vectors))  # no two of its equations share an entry
+
+    def partners(self, place: int) -> list[tuple[int, float]]:
+        return [] if np.any(self.shift) else [(self.image(place), self.sign)]
+
+    def pinned_value(self, place: int) -> float | None:
+        return None

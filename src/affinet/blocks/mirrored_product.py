@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
+import numpy as np
+from scipy import sparse
+
+from affinet.blocks.gram import unit_row
+from affinet.blocks.interval import Interval
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.places import Stepped
+from affinet.blocks.phrases import BYTES
+from affinet.blocks.places import Stepped, no_places
 from affinet.blocks.product import Product
+from affinet.blocks.resolution import REGULAR, Resolution
+from affinet.blocks.tally import Tally
+from affinet.blocks.tied import Tied
+from affinet.language.calculus.terms import Floats, Integers, Parameter
+from affinet.system.tolerance import Tolerance
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,3 +48,70 @@ class MirroredProduct:
     @property
     def size(self) -> int:
         return self.product.size
+
+    @property
+    def ambiguous(self) -> int:
+        return self.product.ambiguous
+
+    def sizes(self) -> dict[Parameter, int]:
+        return self.product.sizes()
+
+    def freedom(self, place: int) -> float | None:
+        if self.product.freedom(place) is None:
+            return None
+        return float(self.gram(unit_row(place, self.size))[0, 0])
+
+    def value(self, place: int) -> float | None:
+        value = self.product.value(place)
+        return self.mirror.value(place) if value is None else value
+
+    def mates(self, place: int) -> tuple[Integers, int | None]:
+        return self.mirror.mates(place)
+
+    def determined(self, most: int) -> tuple[Integers, Floats]:
+        return no_places(), np.zeros(0)
+
+    def tied(self, most: int) -> Iterator[Tied]:
+        return iter(())
+
+    def taken(self) -> dict[Parameter, Interval]:
+        return {self.product.view.parameter: Interval.of(self.rank)}
+
+    def fixed(self) -> dict[Parameter, int]:
+        return self.sizes() if self.rank == self.size else {}
+
+    def resolution(self) -> Resolution:
+        return REGULAR
+
+    def condition_of_extra(self) -> float:
+        return 1.0
+
+    def solves_in_metric(self) -> int | None:
+        return self.product.solves_in_metric()
+
+    def tally(self) -> Tally:
+        return self.mirror.tally() + self.product.tally()
+
+    def describe(self) -> str:
+        return f"{self.mirror.describe()}; {self.product.describe()}"
+
+    def bytes_a_step(self) -> int:
+        return 8 * BYTES * self.size
+
+    def renumbered(self, numbers: Mapping[int, int]) -> MirroredProduct:
+        return replace(self, mirror=self.mirror.renumbered(numbers), product=self.product.renumbered(numbers))
+
+    def projected(self, vectors: Floats, *, affine: bool) -> Floats:
+        return self.mirror.projected(self.product.projected(vectors, affine=affine), affine=affine)
+
+    def gram(self, rows: sparse.csr_array) -> Floats:
+        return self.product.gram(self.mirror.halved(rows))
+
+    def unsure(self, vectors: Floats, tolerance: Tolerance) -> Floats:
+        return self.product.unsure(vectors, tolerance)
+
+    def partners(self, place: int) -> list[tuple[int, float]]:
+        return self.mirror.partners(place)
+
+    def pinned_value(self, place: int) -> float | None:
+        return None

@@ -6,6 +6,7 @@ which parameters they lie, which columns of the layout they are, and the place o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -289,3 +290,11 @@ def searched(entries: Integers, sought: Integers) -> Integers:
     at = np.minimum(np.searchsorted(entries, sought, sorter=order), len(entries) - 1)
     at = at if order is None else order[at]
     return np.where(entries[at] == sought, at, -1)
+
+
+def entry_counts(places: Places) -> dict[Parameter, int]:
+    """How many entries of each parameter there are."""
+    counts = Counter[Parameter]()
+    for parameter, count in places.sizes:
+        counts[parameter] += count
+    return dict(counts)

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations
+from math import prod, sqrt
+
+import numpy as np
+from scipy import sparse
 
 from affinet.blocks.entry_sets import View
+from affinet.blocks.gram import Spread, gram_in_full, squared, unit_row
+from affinet.blocks.interval import Interval
+from affinet.blocks.nearest import project_cells
+from affinet.blocks.phrases import BYTES
 from affinet.blocks.places import Stepped, box
+from affinet.blocks.resolution import REGULAR, Resolution
 from affinet.blocks.slices import Slices
+from affinet.blocks.tally import Tally
+from affinet.blocks.tied import Tied
+from affinet.language.calculus.terms import Floats, Integers, Parameter
+from affinet.system.tolerance import Tolerance
+
+MOST_IN_FULL = 2**22
+"""Entries of a product without a closed form over which one direction is projected in full, to see how free it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,3 +67,148 @@ class Product:
     def even(self) -> bool:
         """Whether all are plain sums."""
         return all(part.even for part in self.slices)
+
+    @property
+    def ambiguous(self) -> int:
+        return sum(part.ambiguous for part in self.slices)
+
+    @property
+    def loops(self) -> tuple[int, ...]:
+        """The lengths of the loops of the box."""
+        return tuple(size for size, _ in self.view.dims)
+
+    def sizes(self) -> dict[Parameter, int]:
+        return {self.view.parameter: self.size}
+
+    def freedom(self, place: int) -> float | None:
+        if not (self.separate or self.even) and self.size > MOST_IN_FULL:
+            return None
+        return float(self.gram(unit_row(place, self.size))[0, 0])
+
+    def value(self, place: int) -> float | None:
+        values = (part.value(self._place_in(inner, place)) for part, inner in self._parts())
+        return next((value for value in values if value is not None), None)
+
+    def mates(self, place: int) -> tuple[Integers, int | None]:
+        """Those that equal the entry up to the sign, directly or through others."""
+        reached = [place]
+        for one in reached:
+            reached += [other for other, _ in self.partners(one) if other not in reached]
+        return np.array(reached, np.int64), None
+
+    def determined(self, most: int) -> tuple[Integers, Floats]:
+        parts = [(inner, *part.determined(most)) for part, inner in self._parts()]
+        places, first = np.unique(
+            np.concatenate([self._places_of(inner, at) for inner, at, _ in parts]), return_index=True
+        )
+        return places, np.concatenate([values for _, _, values in parts])[first]
+
+    def tied(self, most: int) -> Iterator[Tied]:
+        for part, inner in self._parts():
+            for tied in part.tied(most):
+                yield replace(tied, places=self._places_of(inner, tied.places))
+
+    def taken(self) -> dict[Parameter, Interval]:
+        return {self.view.parameter: Interval.of(self.rank)}
+
+    def fixed(self) -> dict[Parameter, int]:
+        return self.sizes() if self.rank == self.size else {}
+
+    def resolution(self) -> Resolution:
+        return replace(REGULAR, uncertain=any(len(part.basis) > 1 for part in self.slices))
+
+    def condition_of_extra(self) -> float:
+        return 1.0
+
+    def solves_in_metric(self) -> int | None:
+        return None  # the projections along different axes commute in the Euclidean metric alone
+
+    def tally(self) -> Tally:
+        return sum((part.tally() for part in self.slices), start=Tally())
+
+    def describe(self) -> str:
+        return f"equations along {len(self.slices)} axes of {self.size:,} entries"
+
+    def bytes_a_step(self) -> int:
+        return 4 * BYTES * self.size
+
+    def renumbered(self, numbers: Mapping[int, int]) -> Product:
+        return replace(self, slices=tuple(part.renumbered(numbers) for part in self.slices))
+
+    def projected(self, vectors: Floats, *, affine: bool) -> Floats:
+        x = vectors
+        for part, inner in self._parts():
+            cells, order = self._as_cells(x, inner)
+            flat, target = cells.reshape(len(x), -1, part.inner.size), part.target if affine else None
+            moved = project_cells(flat, part.basis, target)
+            x = moved.reshape(cells.shape).transpose(np.argsort(order)).reshape(x.shape)
+        return x
+
+    def gram(self, rows: sparse.csr_array) -> Floats:
+        """Of commuting projections `P = Σ_T (−1)^|T| Π_{k in T} Q_kᵀQ_k`."""
+        if not (self.separate or self.even):
+            return gram_in_full(partial(self.projected, affine=False), rows)
+        whole, total = Spread.of(rows, self.loops), squared(rows)
+        numbers = range(len(self.slices))
+        for chosen in (subset for count in numbers for subset in combinations(numbers, count + 1)):
+            total += (-1.0) ** len(chosen) * squared(self._spread(whole, chosen).matrix())
+        return total
+
+    def _spread(self, rows: Spread, chosen: tuple[int, ...]) -> Spread:
+        """Equations over the rows of the bases of some sets of slices together."""
+        if self.separate:
+            for k in chosen:
+                rows = rows.along(tuple(1 + axis for axis in self.inner_dims[k]), self.slices[k].basis)
+            return rows
+        axes = sorted({axis for k in chosen for axis in self.inner_dims[k]})
+        n = prod(self.loops[axis] for axis in axes)
+        return rows.along(tuple(1 + axis for axis in axes), np.broadcast_to(1.0 / sqrt(n), (1, n)))
+
+    def unsure(self, vectors: Floats, tolerance: Tolerance) -> Floats:
+        total = np.zeros(len(vectors))
+        for part, inner in self._parts():
+            cells, _ = self._as_cells(vectors, inner)
+            total += part.unsure_of_cells(cells.reshape(len(vectors), -1, part.inner.size), tolerance)
+        return total
+
+    def partners(self, place: int) -> list[tuple[int, float]]:
+        equal = []
+        for part, inner in self._parts():
+            found = part.partners(self._place_in(inner, place))
+            places = self._places_of(inner, np.array([at for at, _ in found], np.int64)).tolist()
+            equal += list(zip(places, (sign for _, sign in found), strict=True))
+        return equal
+
+    def pinned_value(self, place: int) -> float | None:
+        values = (part.pinned_value(self._place_in(inner, place)) for part, inner in self._parts())
+        return next((value for value in values if value is not None), None)
+
+    def _parts(self) -> Iterator[tuple[Slices, tuple[int, ...]]]:
+        return zip(self.slices, self.inner_dims, strict=True)
+
+    def _order(self, inner: tuple[int, ...]) -> tuple[int, ...]:
+        """The loops with those inside the cells last."""
+        return (*(axis for axis in range(len(self.loops)) if axis not in inner), *inner)
+
+    def _as_cells(self, vectors: Floats, inner: tuple[int, ...]) -> tuple[Floats, list[int]]:
+        """Vectors over the box with the loops inside the cells last, and the order of the axes."""
+        order = [0, *(1 + axis for axis in self._order(inner))]
+        return vectors.reshape(len(vectors), *self.loops).transpose(order), order
+
+    def _place_in(self, inner: tuple[int, ...], place: int) -> int:
+        """The place of an entry of the box in one set of slices, cell after cell."""
+        if not self.loops:
+            return 0
+        index = np.unravel_index(place, self.loops)
+        order = self._order(inner)
+        lengths = tuple(self.loops[axis] for axis in order)
+        return int(np.ravel_multi_index(tuple(index[axis] for axis in order), lengths))
+
+    def _places_of(self, inner: tuple[int, ...], places: Integers) -> Integers:
+        """The places in the box of places in one set of slices."""
+        if not self.loops:
+            return places
+        order = self._order(inner)
+        index = np.unravel_index(places, tuple(self.loops[axis] for axis in order))
+        back = np.argsort(order)
+        return np.asarray(np.ravel_multi_index(tuple(index[axis] for axis in back), self.loops), np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch
@@ -32,7 +32,7 @@ makes the plan of a small rule the same however it was said. Larger ones are rea
 
 def compile_blocks(
     system: System, *, one_by_one: int = ONE_BY_ONE, fixed_from: int = MOST_EXTRA, most_extra: int = MOST_EXTRA
-) -> tuple[Block, ...]:
+) -> tuple[AnyBlock, ...]:
     """Blocks that together hold every equation of the system. Raises Contradiction and TooLargeError.
 
     Rules of more than `one_by_one` pairs are read from their terms. Those that fix more than `fixed_from` entries are
@@ -47,7 +47,9 @@ def compile_blocks(
         raise Contradiction({*found.rules, *fixed.substituted}, found.consequence) from None
 
 
-def _blocks(fixed: FixedEntries, others: Others, system: System, one_by_one: int, most_extra: int) -> tuple[Block, ...]:
+def _blocks(
+    fixed: FixedEntries, others: Others, system: System, one_by_one: int, most_extra: int
+) -> tuple[AnyBlock, ...]:
     left_of = partial(rows_without, fixed=fixed, layout=system.layout)
     left = substituted(fixed, others, system)
     lifted, rows = lift(left.rows, system.layout)

@@ -12,7 +12,7 @@ import numpy as np
 from affinet.analysis.lookup.incidence import Equation, Incidence
 from affinet.analysis.lookup.naming import by_rules, counted, cut, named_columns, quoted
 from affinet.analysis.lookup.tracing import deciding, nearby, path, relating
-from affinet.blocks.standing import class_of, freedom, known, standing
+from affinet.blocks.standing import standing
 from affinet.errors import RuleError, ShapeError, UnknownWeightError, visible
 from affinet.language.calculus.terms import Integers, Parameter, Term
 from affinet.language.expression import Expression, weight
@@ -168,8 +168,8 @@ def _of_entry(plan: Plan, incidence: Incidence, column: int) -> Explanation:
     found = standing(plan.blocks, column, layout)
     free, value, mates, root = 1.0 if not keys else None, None, np.array([column]), None
     if found is not None:
-        free, value = freedom(found.block, found.place), known(found.block, found.place)
-        mates, root = class_of(found.block, found.place, layout)
+        free, value = found.block.freedom(found.place), found.block.value(found.place)
+        mates, root = found.mates(layout)
     others = mates[mates != column]
     goal = column
     if len(others):
@@ -219,8 +219,8 @@ def _of_slice(plan: Plan, incidence: Incidence, said: Expression) -> SliceExplan
             counts["untouched" if not keys else "held"] += 1
             free.append(1.0)
             continue
-        free.append(freedom(found.block, found.place))
-        mates = class_of(found.block, found.place, plan.system.layout)[0]
+        free.append(found.block.freedom(found.place))
+        mates = found.mates(plan.system.layout)[0]
         own = free[-1]
         kind = "determined" if own is not None and own <= HELD else "tied" if len(mates) > 1 else "held"
         counts[kind] += 1

@@ -16,9 +16,10 @@ from affinet.analysis.determined import determined
 from affinet.analysis.findings.collecting import Finding, findings
 from affinet.analysis.lookup.incidence import Incidence
 from affinet.analysis.lookup.naming import counted
+from affinet.analysis.lookup.together import rank_of
 from affinet.analysis.summary import in_words, summary, with_findings
 from affinet.blocks.interval import Interval
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.errors import (
     AffinetError,
     NothingToTrainWarning,
@@ -44,7 +45,7 @@ class Plan:
     """Rules, and the blocks that hold them: together exact, no two on one entry. `print(plan)` is the analysis."""
 
     system: System
-    blocks: tuple[Block, ...]
+    blocks: tuple[AnyBlock, ...]
 
     @property
     def rows(self) -> int:
@@ -158,9 +159,8 @@ class Plan:
         return f"<Plan: {equations}, rank {self.rank}, {entries}, {self.free} free>"
 
     def _bounds(self) -> tuple[int, int]:
-        ranks = [block.rank for block in self.blocks]
-        low = sum(rank.low if isinstance(rank, Interval) else rank for rank in ranks)
-        return low, sum(rank.high if isinstance(rank, Interval) else rank for rank in ranks)
+        rank = rank_of(self.blocks)
+        return rank.low, rank.high
 
 
 def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = None) -> Plan:

@@ -7,11 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 
-from affinet.blocks.bordered import Bordered
-from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import Block
-from affinet.blocks.mirrored_product import MirroredProduct
-from affinet.blocks.product import Product
+from affinet.blocks.kinds import AnyBlock
 from affinet.language.constraint import Constraint
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
@@ -46,7 +42,7 @@ def _kept(plan: Plan, system: System) -> Plan | None:
     if system.tolerance != plan.system.tolerance:
         return None
     same = _same_rules(plan.system, system)
-    blocks: list[Block] = []
+    blocks: list[AnyBlock] = []
     changed: list[int] = []
     old_groups = {frozenset(rules) for rules in _groups(plan.system).values()}
     for rules in _groups(system).values():
@@ -65,27 +61,9 @@ def _kept(plan: Plan, system: System) -> Plan | None:
     return Plan(system, (*blocks, *(renumbered(block, dict(enumerate(changed))) for block in fresh)))
 
 
-def renumbered(block: Block, numbers: Mapping[int, int]) -> Block:
+def renumbered(block: AnyBlock, numbers: Mapping[int, int]) -> AnyBlock:
     """The block with its rules called by other numbers; the same object where these are the numbers that they have."""
-    if all(numbers[rule] == rule for rule in block.rules):
-        return block
-    if isinstance(block, Product):
-        return _product(block, numbers)
-    if isinstance(block, Joined):
-        return replace(block, base=renumbered(block.base, numbers))  # type: ignore[arg-type]  # of the kind that it was
-    rules = tuple(sorted(numbers[rule] for rule in block.rules))
-    if isinstance(block, MirroredProduct):
-        mirror = replace(block.mirror, rules=tuple(sorted(numbers[rule] for rule in block.mirror.rules)))
-        return replace(block, mirror=mirror, product=_product(block.product, numbers))
-    if isinstance(block, Bordered):
-        bases = tuple(renumbered(base, numbers) for base in block.bases)
-        return replace(block, bases=bases, rules=rules)  # type: ignore[arg-type]  # each is of the kind that it was
-    return replace(block, rules=rules)
-
-
-def _product(block: Product, numbers: Mapping[int, int]) -> Product:
-    slices = (replace(part, rules=tuple(sorted(numbers[rule] for rule in part.rules))) for part in block.slices)
-    return replace(block, slices=tuple(slices))
+    return block if all(numbers[rule] == rule for rule in block.rules) else block.renumbered(numbers)
 
 
 def _groups(system: System) -> dict[int, list[int]]:

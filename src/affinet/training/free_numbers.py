@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Basis
 from affinet.kernels.torch.bases.expansion import Expansion, Kept
@@ -80,7 +80,7 @@ class Expanded:
     def __init__(
         self,
         expansion: Expansion,
-        blocks: Sequence[Block],
+        blocks: Sequence[AnyBlock],
         kind: str,
         forward: OneForward,
         gradients: WeightGradients,
@@ -94,7 +94,7 @@ class Expanded:
         """How weights follow from v."""
         return self._expansion.value
 
-    def blocks(self) -> list[tuple[Block, Basis]]:
+    def blocks(self) -> list[tuple[AnyBlock, Basis]]:
         """Each block of the rules, and its basis."""
         return list(zip(self._blocks.value, self.expansion.bases, strict=True))
 
@@ -199,11 +199,11 @@ class Projected:
             linked.update(*(names for _, names in blocks if names & before))
         return tuple(each for each in self.names if each in linked)
 
-    def blocks(self) -> list[tuple[Block, Basis]]:
+    def blocks(self) -> list[tuple[AnyBlock, Basis]]:
         """None: blocks are projected on, without a basis."""
         return []
 
-    def _blocks(self) -> list[tuple[Block, set[str]]]:
+    def _blocks(self) -> list[tuple[AnyBlock, set[str]]]:
         """Each block with the weights that it is about."""
         projector, tensors = self._projector.value, dict(zip(self.names, self.unprojected(), strict=True))
         kernels = projector.kernels(tensors)

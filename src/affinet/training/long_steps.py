@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 from affinet.analysis.lookup.naming import entry
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.errors import LongStepsWarning, callers_line
 from affinet.kernels.torch.bases.basis import Basis
 from affinet.kernels.torch.bases.reach import Reach, farthest
@@ -17,9 +17,9 @@ FEW = 8.0
 at which a loss diverges."""
 
 
-def warn_of_long_steps(plan: Plan, blocks: Sequence[tuple[Block, Basis]]) -> None:
+def warn_of_long_steps(plan: Plan, blocks: Sequence[tuple[AnyBlock, Basis]]) -> None:
     """Warn (LongStepsWarning) of the entry that moves farthest, where that is more than `FEW` times a free number."""
-    found: list[tuple[Reach, Block]] = []
+    found: list[tuple[Reach, AnyBlock]] = []
     for block, basis in blocks:
         reach = farthest(basis)
         if reach is not None and reach.length > FEW:

@@ -8,10 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from affinet.blocks.bordered import Bordered
-from affinet.blocks.joined import Joined
-from affinet.blocks.mirrored_product import MirroredProduct
-from affinet.blocks.product import Product
 from affinet.errors import AttachError
 from affinet.plans.plan import Plan
 
@@ -39,19 +35,15 @@ def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan)
             raise AttachError(
                 "a centered RMSprop has no metric of second moments; use centered=False or leave metric out."
             )
-    borders = [block for block in plan.blocks if isinstance(block, Bordered)]
-    bases = [base for block in plan.blocks for base in (block.bases if isinstance(block, Bordered) else (block,))]
-    inside = [
-        block.product if isinstance(block, MirroredProduct) else block.base if isinstance(block, Joined) else block
-        for block in bases
-    ]
-    products = [block for block in inside if isinstance(block, Product)]
-    if products:
+    solves = {block: block.solves_in_metric() for block in plan.blocks}
+    without = next((block for block, count in solves.items() if count is None), None)
+    if without is not None:
+        names = ", ".join(parameter.name for parameter in without.sizes())
         raise AttachError(
-            f"rules along several axes of {products[0].view.parameter.name} are projected as a product, which does not "
+            f"rules along several axes of {names} are projected as a product, which does not "
             f"commute in the optimizer's metric. Leave metric='optimizer' out for these rules."
         )
-    most = max((block.factor.shape[1] for block in borders), default=0)
+    most = max((count for count in solves.values() if count is not None), default=0)
     if most > MOST_BORDERED:
         raise AttachError(
             f"{most:,} equations on top of regular ones would be projected one by one at every step in the optimizer's "

@@ -10,7 +10,6 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from affinet.blocks.sparse import Sparse
 from affinet.errors import (
     MultipliersDivergeWarning,
     NotFiniteWarning,
@@ -226,7 +225,7 @@ class Watch:
     @property
     def _iterates(self) -> bool:
         """Whether some block is solved from the solution before, and may fall short of its rounding."""
-        return any(isinstance(block, Sparse) for block in self._sandwich.projector.plan.blocks)
+        return any(block.resolution().iterative for block in self._sandwich.projector.plan.blocks)
 
     def _projector(self) -> Projector:
         """The training's own, or one apart where a kernel starts from the solution before: that one stays its own."""

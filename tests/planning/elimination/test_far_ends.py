@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import affinet
-from affinet.blocks.fixed import Fixed, values_of
+from affinet.blocks.fixed import Fixed
 
 
 @pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")
@@ -17,4 +17,4 @@ def test_a_far_end_of_zero_makes_all_of_the_chain_zero(links: int) -> None:
     assert (plan.size, plan.free) == (links + 1, 0)
     (block,) = plan.blocks
     assert isinstance(block, Fixed)
-    assert not np.any(values_of(block))
+    assert not np.any(block.values_at(np.arange(block.size)))

@@ -7,8 +7,8 @@ import pytest
 from scipy import sparse
 
 from affinet.planning.elimination.peeling import independent_rows
-from affinet.planning.factors import lapack
 from affinet.planning.factors.factor import factor, factor_shared
+from affinet.system import lapack
 from affinet.system.tolerance import Tolerance
 from tests.kernels.bounds import of_equations
 

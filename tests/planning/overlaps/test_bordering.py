@@ -14,10 +14,8 @@ from affinet import families
 from affinet.blocks import gram as grams
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.dense import Dense
-from affinet.blocks.gram import gram
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.mirrored_product import MirroredProduct
-from affinet.blocks.nearest import projected
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
@@ -77,11 +75,11 @@ def test_projections_and_inner_products_of_a_base_are_the_oracles(name: str) -> 
     read[:, every[columns]] = x[:, columns]
     for affine in (True, False):
         wanted = x - (x @ truth.matrix.T - (truth.rhs if affine else 0.0)) @ truth.inverse.T
-        found = projected(base, read, affine=affine)
+        found = base.projected(read, affine=affine)
         np.testing.assert_allclose(found[:, every[columns]], wanted[:, columns], atol=1e-12)
     rows = read * (DRAW.random(read.shape) < 0.4)
-    wanted = projected(base, rows, affine=False) @ rows.T
-    np.testing.assert_allclose(gram(base, sparse.csr_array(rows)), wanted, atol=1e-12)
+    wanted = base.projected(rows, affine=False) @ rows.T
+    np.testing.assert_allclose(base.gram(sparse.csr_array(rows)), wanted, atol=1e-12)
 
 
 def test_inner_products_that_have_no_structure_are_taken_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,8 +89,8 @@ def test_inner_products_that_have_no_structure_are_taken_some_rows_at_a_time(mon
     assert not base.even
     monkeypatch.setattr(grams, "AT_A_TIME", 50)
     rows = DRAW.standard_normal((5, base.entries.count))
-    found = gram(base, sparse.csr_array(rows))
-    np.testing.assert_allclose(found, projected(base, rows, affine=False) @ rows.T, atol=1e-12)
+    found = base.gram(sparse.csr_array(rows))
+    np.testing.assert_allclose(found, base.projected(rows, affine=False) @ rows.T, atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-7, 3.0, 0.1, 1 / 3])

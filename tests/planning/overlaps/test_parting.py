@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import affinet
 from affinet import families
 from affinet.blocks.dense import Dense
-from affinet.blocks.fixed import Fixed, bytes_of
+from affinet.blocks.fixed import Fixed
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.ties import Ties
@@ -50,7 +50,7 @@ def test_the_description_of_a_symmetric_matrix_with_zero_diagonal_is_small() -> 
     assert isinstance(mirror, Mirror)
     assert isinstance(fixed, Fixed)
     assert (mirror.size, fixed.size, plan.rank) == (2048 * 2047, 2048, 2048 * 2047 // 2 + 2048)
-    assert mirror.without.nbytes + bytes_of(fixed) <= 3 * 8 * 2048
+    assert mirror.without.nbytes + fixed.bytes_held <= 3 * 8 * 2048
     assert "pairs mirrored within s less 2,048 entries" in str(plan)
 
 

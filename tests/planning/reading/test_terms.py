@@ -12,7 +12,7 @@ import pytest
 import affinet
 from affinet import families
 from affinet.blocks.fixed import Fixed
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.product import Product
@@ -66,7 +66,7 @@ def test_large_rules_are_regular_and_small(make: Callable[[Any], list[Any]], kin
     assert sum(held(block) for block in plan.blocks) < 100_000
 
 
-def irregular(blocks: tuple[Block, ...]) -> Iterator[Block]:
+def irregular(blocks: tuple[AnyBlock, ...]) -> Iterator[AnyBlock]:
     return (block for block in blocks if not isinstance(block, Slices | Product | Mirror | Pairs))
 
 

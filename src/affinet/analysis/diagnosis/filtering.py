@@ -7,7 +7,7 @@ import numpy as np
 from affinet.analysis.diagnosis.searching import core, evened
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.elimination.markowitz import sparse_dependencies
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 

@@ -13,7 +13,7 @@ from affinet.analysis.findings.overlooked import Overlooked
 from affinet.analysis.findings.pinned import Pinned, pinned
 from affinet.analysis.findings.redundant import Redundant, redundant
 from affinet.analysis.findings.unseen import unseen
-from affinet.blocks.kinds import Block
+from affinet.blocks.block import Block
 from affinet.system.system import System
 
 Finding = (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -12,16 +11,8 @@ from affinet.analysis.findings.direct import Direct
 from affinet.analysis.findings.looking import Group, Look
 from affinet.analysis.lookup.naming import by_rules, named_columns
 from affinet.analysis.lookup.tracing import relating
-from affinet.blocks.bordered import Bordered
-from affinet.blocks.dense import Dense
-from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import Block
-from affinet.blocks.product import Product
-from affinet.blocks.slices import Slices
-from affinet.blocks.sparse import Sparse
-from affinet.blocks.ties import Ties
+from affinet.blocks.block import Block
 from affinet.language.calculus.terms import Integers
-from affinet.system.layout import Layout
 
 MOST_COPIES = 2**18
 """Entries of one block that are looked at one by one."""
@@ -94,62 +85,23 @@ def _only_ties(look: Look, group: Group) -> bool:
 
 
 def _classes(block: Block, look: Look, direct: Direct | None) -> Iterator[tuple[Integers, str, tuple[int, ...]]]:
-    match block:
-        case Ties() | Dense() | Sparse():
-            if direct is None or block.size > MOST_COPIES:
-                return
-            columns = block.entries.columns(np.arange(block.size), look.system.layout)
-            yield from _of_classes(block, columns, direct.label(columns))
-        case Slices():
-            yield from _copied(block, partial(block.entries.columns, layout=look.system.layout), direct)
-        case Product():
-            for part in block.slices:
-                yield from _copied(part, partial(part.entries.columns, layout=look.system.layout), direct)
-        case Joined():
-            for part in block.parts:
-                yield from _copied(part, partial(_columns_within, block, part, look.system.layout), direct)
-        case Bordered():
-            for base in block.bases:
-                yield from _classes(base, look, direct)
+    """Columns, kind and rules of the classes whose entries are not all tied outright.
 
-
-def _columns_within(block: Joined, part: Slices, layout: Layout, at: Integers) -> Integers:
-    """The columns of places of slices of the matrix of a block."""
-    return block.entries.columns(part.entries.columns(at, Layout((block.matrix,))), layout)
-
-
-def _of_classes(
-    block: Ties | Dense | Sparse, columns: Integers, labels: Integers
-) -> Iterator[tuple[Integers, str, tuple[int, ...]]]:
-    """Classes whose entries have several labels."""
-    own, classes = block.classes.class_of, block.classes
-    order = np.argsort(own, kind="stable")
-    bounds = np.concatenate([np.searchsorted(own[order], np.arange(classes.count)), [len(own)]])
-    low = np.minimum.reduceat(labels[order], bounds[:-1])
-    high = np.maximum.reduceat(labels[order], bounds[:-1])
-    scale, shift = (np.broadcast_to(part, own.shape) for part in (classes.scale, classes.shift))
-    for number in np.flatnonzero(low < high):
-        members = order[bounds[number] : bounds[number + 1]]
-        yield columns[members], _how(scale[members], shift[members]), block.rules
-
-
-def _copied(
-    block: Slices, columns: Callable[[Integers], Integers], direct: Direct | None
-) -> Iterator[tuple[Integers, str, tuple[int, ...]]]:
-    """Classes of places that are the same in every cell: those of the first cell tell whether they were tied.
-
-    `columns` are those of the places of the slices.
+    Where the equations were too many to write out, `direct` is None: of equations that were eliminated one by one it is
+    then unknown which tie their entries outright, and none is reported.
     """
-    if not len(block.copies) or block.outer.size * (len(block.copies) + 1) > MOST_COPIES:
+    if direct is None and block.resolution().irregular:
         return
-    for root in np.unique(block.copies[:, 1]):
-        own = block.copies[block.copies[:, 1] == root]
-        places = np.concatenate([[root], own[:, 0]])
-        if direct is None or len(np.unique(direct.label(columns(places)))) == 1:
-            continue
-        how = "equal" if (own[:, 2] > 0).all() else "equal or opposite"
-        for cell in range(block.outer.size):
-            yield columns(cell * block.inner.size + places), how, block.rules
+    for tied in block.tied(MOST_COPIES):
+        columns = block.entries.columns(tied.places, look.system.layout)
+        linked = np.diff(tied.bounds) > 1
+        if direct is not None:
+            labels = direct.label(columns)
+            low, high = (bound.reduceat(labels, tied.bounds[:-1]) for bound in (np.minimum, np.maximum))
+            linked = low < high
+        for number in np.flatnonzero(linked):
+            members = slice(tied.bounds[number], tied.bounds[number + 1])
+            yield columns[members], _how(tied.scale[members], tied.shift[members]), tied.rules
 
 
 def _how(scale: np.ndarray, shift: np.ndarray) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from affinet.analysis.lookup.incidence import SMALL
 from affinet.analysis.lookup.singular import Component, deepened, factored, uncounted
 from affinet.analysis.lookup.together import groups_of, rank_of
-from affinet.blocks.kinds import Block
+from affinet.blocks.block import Block
 from affinet.planning.elimination.components import Giant, split
 from affinet.system.distinct import distinct
 from affinet.system.rows import Rows

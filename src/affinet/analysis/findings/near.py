@@ -13,11 +13,8 @@ from affinet.analysis.lookup.incidence import Incidence
 from affinet.analysis.lookup.naming import by_rules, named_columns
 from affinet.analysis.lookup.singular import Component
 from affinet.analysis.lookup.tracing import MOST_ENTRIES, nearby
-from affinet.blocks.bordered import Bordered
-from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats
-from affinet.planning.factors import lapack
-from affinet.system.norms import norms_of_runs
+from affinet.system import lapack
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
 LARGE = 1e4
@@ -87,19 +84,16 @@ def near(look: Look) -> Iterator[NearlyRedundant | NearlyContradictory]:
             told.add(rules)
             yield found
     for block in look.blocks:
-        if isinstance(block, Bordered) and block.factor.size:
-            norms = norms_of_runs(block.matrix.data, block.matrix.indptr)
-            sizes = lapack.singular_values(block.factor * norms[:, None])
-            if sizes[0] >= smallest_told(look.system.tolerance):
-                yield NearlyRedundant("the entries they share", float(sizes[0]), look.names(block.rules))
+        condition = block.condition_of_extra()
+        if condition >= smallest_told(look.system.tolerance):
+            yield NearlyRedundant("the entries they share", condition, look.names(block.rules))
 
 
 def _of_slices(look: Look) -> Iterator[Component]:
     """The equations of one cell of each set of large slices: all cells have the same."""
     large = [block for group in look.groups if group.rows is None for block in group.blocks]
-    sliced = [block for block in large if isinstance(block, Slices) and len(block.basis) > 1]
     incidence = Incidence(look.system)
-    for block in [block for block in sliced if block.inner.size <= MOST_ENTRIES][:MOST_SLICES]:
+    for block in [block for block in large if 0 < block.resolution().cell <= MOST_ENTRIES][:MOST_SLICES]:
         found = nearby(incidence, int(block.entries.columns(np.zeros(1, np.int64), look.system.layout)[0]))
         if found is not None:
             yield found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
@@ -14,20 +13,10 @@ from affinet.analysis.lookup.incidence import Incidence
 from affinet.analysis.lookup.naming import by_rules, named
 from affinet.analysis.lookup.singular import Component
 from affinet.analysis.lookup.tracing import deciding, nearby
-from affinet.blocks.bordered import Bordered
-from affinet.blocks.fixed import Fixed, values_of
-from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import Block
-from affinet.blocks.product import Product
-from affinet.blocks.slices import Slices
-from affinet.blocks.standing import class_of, freedom, place_of
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.system.layout import Layout
 
 MOST_LISTED = 2**20
 """Entries of one block that are looked at one by one."""
-MOST_ON_BORDER = 256
-"""Entries of equations on top of regular rules of which it is computed how free they are."""
 MOST_SOLVED = 8
 """Entries of one block of large rules of which the equations nearby are solved."""
 MOST_TRACED = 64
@@ -69,7 +58,8 @@ def pinned(look: Look, apart: frozenset[str]) -> Iterator[Pinned]:
         direct = Direct.of(group.rows) if group.rows is not None else None
         found: dict[tuple[int, tuple[int, ...]], list[tuple[Integers, Floats]]] = {}
         for block in group.blocks:
-            columns, values = _known(block, look.system.layout)
+            places, values = block.determined(MOST_LISTED)
+            columns = block.entries.columns(places, look.system.layout)
             left = ~np.isin(columns, outright)
             if direct is not None:
                 left &= ~np.isin(direct.label(columns), direct.label(outright))
@@ -185,54 +175,3 @@ def _tied(incidence: Incidence, column: int) -> list[int]:
 
 def _single(look: Look, rule: int) -> bool:
     return look.system.rules[rule].pairs <= look.system.rules[rule].equations
-
-
-def _known(block: Block, layout: Layout) -> tuple[Integers, Floats]:
-    """Columns of the entries that a block determines, and their values; at most some million of them."""
-    none = np.zeros(0, np.int64), np.zeros(0)
-    match block:
-        case Fixed():
-            if block.size > MOST_LISTED:
-                return none
-            return block.entries.columns(np.arange(block.size), layout), values_of(block)
-        case Slices():
-            return _in_slices(block, layout)
-        case Product():
-            parts = [_in_slices(part, layout) for part in block.slices]
-            columns, first = np.unique(np.concatenate([columns for columns, _ in parts]), return_index=True)
-            return columns, np.concatenate([values for _, values in parts])[first]
-        case Joined():
-            places, values = _known(block.base, Layout((block.matrix,)))
-            return block.entries.columns(places, layout), values
-        case Bordered():
-            own = _on_border(block, layout)
-            parts = [own, *(_known(base, layout) for base in block.bases)]
-            columns, values = (np.concatenate(some) for some in zip(*parts, strict=True))
-            columns, first = np.unique(columns, return_index=True)
-            return columns, values[first]
-        case _:
-            return none
-
-
-def _on_border(block: Bordered, layout: Layout) -> tuple[Integers, Floats]:
-    """Entries of the equations on top that these determine; NaN where the value is not at hand."""
-    places = np.unique(block.matrix.indices).astype(np.int64)
-    places = places if len(places) <= MOST_ON_BORDER else np.zeros(0, np.int64)
-    classes = [class_of(block, place, layout)[0].tolist() for place in places.tolist()]
-    mates = {place_of(block, column, layout) for columns in classes for column in columns}
-    places = np.array(sorted(mates | set(places.tolist())), np.int64)
-    free = [freedom(block, place) for place in np.setdiff1d(places, block.pinned).tolist()]
-    more = np.setdiff1d(places, block.pinned)[[value is not None and value <= 1e-9 for value in free]]
-    at = np.concatenate([block.pinned, more])
-    return block.entries.columns(at, layout), np.concatenate([block.values, np.full(len(more), np.nan)])
-
-
-def _in_slices(block: Slices, layout: Layout) -> tuple[Integers, Floats]:
-    full = len(block.basis) == block.inner.size
-    within = np.arange(block.inner.size) if full else block.pinned
-    if not len(within) or prod((len(within), block.outer.size)) > MOST_LISTED:
-        return np.zeros(0, np.int64), np.zeros(0)
-    start = layout.start(block.parameter) + block.offset
-    columns = start + block.outer.table()[:, None] + block.inner.table()[within]
-    values = block.target @ block.basis if full else block.values
-    return columns.ravel(), np.broadcast_to(values, columns.shape).ravel()

@@ -14,15 +14,11 @@ from affinet.analysis.lookup.idle import holds_always, idle
 from affinet.analysis.lookup.naming import cut, quoted
 from affinet.analysis.lookup.singular import Component
 from affinet.analysis.lookup.together import rank_of
-from affinet.blocks.dense import Dense
-from affinet.blocks.kinds import Block
-from affinet.blocks.sparse import Sparse
-from affinet.blocks.ties import Ties
 from affinet.errors import TooLargeError
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 
 MOST_WORK = 3e9
 """Products of numbers that all least-squares problems take at most: some seconds."""
@@ -178,7 +174,7 @@ def _of_large(look: Look, group: Group) -> Iterator[Redundant | Overlooked]:
     candidates = [rule for rule in group.rules if look.system.rules[rule].equations <= spare]
     if not candidates:
         return
-    irregular = sum(block.size for block in group.blocks if _irregular(block))
+    irregular = sum(block.size for block in group.blocks if block.resolution().irregular)
     if rank.low < rank.high or irregular > LARGEST_PLANNED or len(candidates) * len(group.rules) > MOST_PLANS:
         equations = sum(look.system.rules[rule].equations for rule in group.rules)
         yield Overlooked(look.names(group.rules), equations, "redundancy")
@@ -224,7 +220,3 @@ def _rank(look: Look, rules: Sequence[int]) -> int | None:
         return None
     rank = rank_of(blocks)
     return rank.low if rank.low == rank.high else None
-
-
-def _irregular(block: Block) -> bool:
-    return isinstance(block, Dense | Sparse | Ties)

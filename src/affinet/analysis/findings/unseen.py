@@ -1,4 +1,4 @@
-"""What is not looked for among large rules: their equations are not written out, and their blocks do not tell it."""
+"""Report which checks were skipped for rules too large to write out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from collections.abc import Iterator
 from affinet.analysis.findings.looking import Group, Look
 from affinet.analysis.findings.overlooked import Overlooked
 from affinet.analysis.lookup.tracing import MOST_ENTRIES
-from affinet.blocks.bordered import Bordered
-from affinet.blocks.dense import Dense
-from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import Block
-from affinet.blocks.product import Product
-from affinet.blocks.slices import Slices
-from affinet.blocks.sparse import Sparse
-from affinet.blocks.ties import Ties
+from affinet.blocks.resolution import Resolution
 
 
 def unseen(look: Look) -> Iterator[Overlooked]:
@@ -22,37 +15,20 @@ def unseen(look: Look) -> Iterator[Overlooked]:
     for group in look.groups:
         if group.rows is not None:
             continue
+        resolutions = [block.resolution() for block in group.blocks]
         what = []
-        if any(_may_be_near(block) for block in group.blocks):
+        if any(_may_be_near(one) for one in resolutions):
             what.append("near-redundancy")
-        if not _only_ties(look, group) and any(_has_classes(block) for block in group.blocks):
+        if not _only_ties(look, group) and any(one.irregular and one.linked for one in resolutions):
             what.append("entries made equal")
         if what:
             equations = sum(look.system.rules[rule].equations for rule in group.rules)
             yield Overlooked(look.names(group.rules), equations, " and ".join(what))
 
 
-def _may_be_near(block: Block) -> bool:
-    """Whether a block has components of several equations whose condition number nothing tells."""
-    match block:
-        case Dense():
-            return int(block.basis.shape[1]) > 1
-        case Sparse():
-            return True
-        case Slices():
-            return len(block.basis) > 1 and block.inner.size > MOST_ENTRIES
-        case Product():
-            return any(len(part.basis) > 1 for part in block.slices)
-        case Joined():
-            return _may_be_near(block.base)
-        case Bordered():
-            return any(_may_be_near(base) for base in block.bases)
-        case _:
-            return False
-
-
-def _has_classes(block: Block) -> bool:
-    return isinstance(block, Ties | Dense | Sparse) and not block.classes.plain
+def _may_be_near(resolution: Resolution) -> bool:
+    """Whether there are several equations whose condition number is not known."""
+    return resolution.uncertain or resolution.cell > MOST_ENTRIES
 
 
 def _only_ties(look: Look, group: Group) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from affinet.analysis.lookup.incidence import SMALL, Incidence
-from affinet.blocks.kinds import Block
+from affinet.blocks.block import Block
 from affinet.system.system import System
 
 MOST_LOOKED_AT = 64

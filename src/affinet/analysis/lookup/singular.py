@@ -8,7 +8,7 @@ import numpy as np
 
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.elimination.components import Batch
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 from affinet.system.distinct import distinct
 from affinet.system.norms import norms_of_rows
 from affinet.system.rows import Rows

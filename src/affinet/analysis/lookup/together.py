@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from affinet.blocks.block import Block
 from affinet.blocks.interval import Interval
-from affinet.blocks.kinds import Block
 
 
 def groups_of(rules: int, blocks: Sequence[Block]) -> list[tuple[list[int], list[Block]]]:
@@ -32,8 +32,4 @@ def groups_of(rules: int, blocks: Sequence[Block]) -> list[tuple[list[int], list
 
 def rank_of(blocks: Sequence[Block]) -> Interval:
     """Independent equations of some blocks, within bounds."""
-    ranks = [block.rank for block in blocks]
-    return Interval(
-        sum(rank.low if isinstance(rank, Interval) else rank for rank in ranks),
-        sum(rank.high if isinstance(rank, Interval) else rank for rank in ranks),
-    )
+    return sum((Interval.of(block.rank) for block in blocks), start=Interval(0, 0))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import affinet
-from affinet.blocks.sparse import Sparse
 from affinet.cli.jobs.job import TrainTable
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.data import read_lesson
@@ -58,7 +57,7 @@ def takes_settings(train: TrainTable) -> bool:
 def _surely_attached(plan: Plan) -> bool:
     """Whether float32 holds the weights nearest to any usual ones, and no iteration is needed to find them."""
     return all_between(1 / LARGE, LARGE, (rule.expression for rule in plan.system.rules)) and not any(
-        isinstance(block, Sparse) and not block.factored for block in plan.blocks
+        block.resolution().iterative for block in plan.blocks
     )
 
 

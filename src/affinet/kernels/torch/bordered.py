@@ -10,7 +10,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from affinet.blocks.bases import Base
+from affinet.blocks.bases import AnyBase
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.mirrored_product import MirroredProduct
@@ -39,7 +39,10 @@ class BorderedKernel:
     """
 
     def __init__(
-        self, block: Bordered, prepare: Callable[[Base, Mapping[str, Tensor]], Kernel], tensors: Mapping[str, Tensor]
+        self,
+        block: Bordered,
+        prepare: Callable[[AnyBase, Mapping[str, Tensor]], Kernel],
+        tensors: Mapping[str, Tensor],
     ) -> None:
         spoken = [parameter.name for base in block.bases for parameter, _, _ in base.entries.spans]
         self.names = tuple(dict.fromkeys([*spoken, *(part.parameter.name for part in block.loose)]))
@@ -183,7 +186,7 @@ def _silenced(projected: Tensor, levels: Tensor, floor: float, rms: Tensor) -> T
     return projected
 
 
-def _level(base: Base, like: Tensor) -> Callable[[Tensor], Tensor]:
+def _level(base: AnyBase, like: Tensor) -> Callable[[Tensor], Tensor]:
     """What the noise of each entry is relative to, the same for entries that a base makes equal."""
     match base:
         case Mirror():

@@ -14,7 +14,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.ties import Ties
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.classes import TiesKernel
@@ -157,7 +157,7 @@ class JaggedTies:
         )
 
 
-def jagged(block: Block, kernel: Kernel, like: Tensor) -> Kernel:
+def jagged(block: AnyBlock, kernel: Kernel, like: Tensor) -> Kernel:
     """`kernel`, or one around it that adds level by level, where a block is large, on the CPU, of equal entries."""
     if not isinstance(block, Ties) or not isinstance(kernel, TiesKernel) or len(block.parts) > 1:
         return kernel

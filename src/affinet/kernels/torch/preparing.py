@@ -7,12 +7,12 @@ from typing import assert_never
 
 from torch import Tensor
 
-from affinet.blocks.bases import Base
+from affinet.blocks.bases import AnyBase
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.pairs import Pairs
@@ -33,19 +33,19 @@ from affinet.kernels.torch.sparse import SparseKernel
 from affinet.kernels.torch.wide import WideKernel
 
 
-def prepare(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
+def prepare(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
     """The kernel of a block for parameters like `tensors` (their devices and dtypes), compiled where there is one."""
     kernel = eager(block, tensors)
     return compiled(block, kernel, tensors[kernel.names[0]])
 
 
-def _prepared_base(base: Base, tensors: Mapping[str, Tensor]) -> Kernel:
+def _prepared_base(base: AnyBase, tensors: Mapping[str, Tensor]) -> Kernel:
     """As `prepare`, and the kernel reads the entries of the base alone: equations on top count places among these."""
     kernel = eager(base, tensors)
     return compiled(base, kernel, tensors[kernel.names[0]], reads_whole_parameters=False)
 
 
-def eager(block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
+def eager(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
     """The kernel of a block made of torch's own operations, on any device."""
     match block:
         case Slices():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from affinet.analysis.multipliers import Multipliers, of_system, sharing
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.compiled.crossing import Crossing
@@ -249,7 +249,7 @@ class Projector:
         self._latest = found if not found.others else None
         return found
 
-    def _kernel(self, block: Block, tensors: Mapping[str, Tensor]) -> Kernel:
+    def _kernel(self, block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
         for kinds, kernel in self._before.get(id(block), ()):
             if all((tensors[name].device, tensors[name].dtype) == kinds[name] for name in kernel.names):
                 return kernel

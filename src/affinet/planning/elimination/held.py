@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from affinet.blocks.entry_sets import mask_of, place_in, set_of_mask, span_of
-from affinet.blocks.fixed import Fixed, values_at
+from affinet.blocks.fixed import Fixed
 from affinet.language.affine import Values
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.planning.contradiction import Contradiction
@@ -44,7 +44,7 @@ class Held:
             near = np.flatnonzero((positions >= low) & (positions <= high))
             at = place_in(block.places, positions[near])
             some, at = near[at >= 0], at[at >= 0]
-            fixed[some], values[some] = True, values_at(block, at)
+            fixed[some], values[some] = True, block.values_at(at)
             sizes[some] = _size_at(block, size, at)
         return fixed, values, sizes
 
@@ -109,7 +109,7 @@ def _kept(fixing: Fixing, left: Mask) -> Fixing:
     if positions is None:
         return replace(fixing, block=replace(block, places=places), whole=False)
     at = place_in(block.places, positions)
-    values: float | Floats = stored if isinstance(stored, float) else values_at(block, at)
+    values: float | Floats = stored if isinstance(stored, float) else block.values_at(at)
     size = fixing.size if _even(fixing.size) else _size_at(block, fixing.size, at)
     kept = replace(block, places=places, stored=values, negated=False)
     return replace(fixing, block=kept, whole=False, size=size)
@@ -126,7 +126,7 @@ def _check(fixing: Fixing, other: Fixing, both: Mask, tolerance: Tolerance) -> N
         return
     positions = np.flatnonzero(both)
     at = [place_in(one.block.places, positions) for one in (fixing, other)]
-    values = [values_at(one.block, places) for one, places in zip((fixing, other), at, strict=True)]
+    values = [one.block.values_at(places) for one, places in zip((fixing, other), at, strict=True)]
     sizes = [_size_at(one.block, one.size, places) for one, places in zip((fixing, other), at, strict=True)]
     if (np.abs(values[0] - values[1]) > tolerance.consistency(8) * np.maximum(*sizes)).any():
         raise Contradiction((*other.block.rules, *fixing.block.rules))
@@ -134,10 +134,10 @@ def _check(fixing: Fixing, other: Fixing, both: Mask, tolerance: Tolerance) -> N
 
 def _size_at(block: Fixed, size: Values | None, at: Integers) -> Floats:
     if size is None:
-        return np.abs(values_at(block, at))
+        return np.abs(block.values_at(at))
     if isinstance(size, float):
         return np.full(len(at), size)
-    return np.maximum(size[at], np.abs(values_at(block, at)))
+    return np.maximum(size[at], np.abs(block.values_at(at)))
 
 
 def _joined(fixings: list[Fixing]) -> list[Fixing]:

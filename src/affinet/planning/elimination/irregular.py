@@ -10,7 +10,7 @@ from scipy import sparse
 from affinet.blocks.classes import Classes
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed, fixed_at
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.places import Part, others
 from affinet.blocks.regular import RowBatch
 from affinet.blocks.sparse import Sparse
@@ -33,7 +33,7 @@ MOST = 8
 """Entries of which at most one in so many is missing are kept by what is missing."""
 
 
-def blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[str] = ()) -> list[Block]:
+def blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[str] = ()) -> list[AnyBlock]:
     """Blocks that hold exactly the given equations. Raises Contradiction with the rules they came from.
 
     `names` are those of the rules, for the TooLargeError of what memory cannot hold.
@@ -46,10 +46,10 @@ def blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[
         raise Contradiction(distinct(rows.rule)) from None
 
 
-def _blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[str]) -> list[Block]:
+def _blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[str]) -> list[AnyBlock]:
     reduction, pieces = pieces_of(reduce(rows, tolerance), layout, tolerance, names)
     owners = _Owners(rows, reduction)
-    blocks: list[Block] = []
+    blocks: list[AnyBlock] = []
     known = np.zeros(len(reduction.columns), bool)
     known[reduction.fixed] = True
     fixed = known[reduction.node]
@@ -131,7 +131,7 @@ def _one_if_equal(values: Floats) -> Floats:
     return values[:1].copy() if (values == values[:1]).all() else values
 
 
-def _solved(piece: Piece, reduction: Reduction, layout: Layout, tolerance: Tolerance, owners: _Owners) -> Block:
+def _solved(piece: Piece, reduction: Reduction, layout: Layout, tolerance: Tolerance, owners: _Owners) -> AnyBlock:
     component, solved = piece.component, piece.solved
     inside = np.zeros(len(reduction.columns), bool)
     inside[component.nodes.ravel()] = True

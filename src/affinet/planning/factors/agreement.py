@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 from affinet.system.tolerance import Tolerance
 
 AT_A_TIME = 2**24

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.linalg import blas
 
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.planning.factors import lapack
 from affinet.planning.factors.agreement import hold, within_rounding
+from affinet.system import lapack
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 from affinet.system.rows import Rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 

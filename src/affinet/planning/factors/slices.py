@@ -11,9 +11,9 @@ from affinet.blocks.regular import RowBatch, shared
 from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.factors import lapack
 from affinet.planning.factors.factor import factor_shared, orthonormal
 from affinet.planning.factors.implied import classes, folded, implied, independent
+from affinet.system import lapack
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import Tolerance
 

@@ -19,9 +19,9 @@ from affinet.blocks.regular import RowBatch
 from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats
 from affinet.language.forecast import forecast
-from affinet.planning.factors import lapack
 from affinet.planning.factors.slices import WELL_CONDITIONED, retargeted
 from affinet.planning.overlaps.commuting import Axes, applied, right_sides
+from affinet.system import lapack
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import Tolerance
 

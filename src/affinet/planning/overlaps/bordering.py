@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from affinet.blocks.bases import Base
+from affinet.blocks.bases import AnyBase
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.equal import equal_places
 from affinet.blocks.places import Part
@@ -22,7 +22,7 @@ MOST_EXTRA = 2_000
 """Equations that a border holds at most: S of 2,000 has 32 MB, and its eigenvectors take some seconds, once."""
 
 
-def bordered(bases: Sequence[Base], rows: Rows, layout: Layout, tolerance: Tolerance) -> Bordered:
+def bordered(bases: Sequence[AnyBase], rows: Rows, layout: Layout, tolerance: Tolerance) -> Bordered:
     """One block of bases that share no entry and of all equations in `rows`, which touch them or one another.
 
     Raises Contradiction with the rules of all where they cannot hold together, and TooLargeError.

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from affinet.blocks.nearest import off
+from affinet.blocks.nearest import project_cells
 from affinet.blocks.regular import RowBatch
 from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats
@@ -158,5 +158,5 @@ def _measured(x: Floats, part: Slices, inner: Axes, sizes: Axes) -> Floats:
     moved = np.broadcast_to(x, shape).transpose(*outer, *inner)
     cells = moved.reshape(-1, part.inner.size)
     return np.asarray(
-        (cells - off(cells, part.basis, None)).reshape(moved.shape).transpose(np.argsort((*outer, *inner)))
+        (cells - project_cells(cells, part.basis, None)).reshape(moved.shape).transpose(np.argsort((*outer, *inner)))
     )

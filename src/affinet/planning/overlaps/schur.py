@@ -12,13 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from affinet.blocks.bases import Base
-from affinet.blocks.gram import AT_A_TIME, gram, squared
-from affinet.blocks.nearest import projected
-from affinet.blocks.rounding import unsure
+from affinet.blocks.block import Base
+from affinet.blocks.gram import AT_A_TIME, squared
 from affinet.language.calculus.terms import Floats
 from affinet.language.forecast import forecast
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 from affinet.system.norms import norms_of_runs
 from affinet.system.tolerance import Tolerance
 
@@ -88,7 +86,7 @@ def _unsure(bases: Sequence[Base], vectors: Floats, tolerance: Tolerance) -> Flo
     off, first = np.zeros(len(vectors)), 0
     for base in bases:
         last = first + base.entries.count
-        off += unsure(base, vectors[:, first:last], tolerance)
+        off += base.unsure(vectors[:, first:last], tolerance)
         first = last
     return off
 
@@ -125,7 +123,7 @@ def _gram(bases: Sequence[Base], even: sparse.csr_array) -> Floats:
         last = first + base.entries.count
         own = even[:, first:last]
         touching = np.flatnonzero(np.diff(own.indptr))
-        found[np.ix_(touching, touching)] += gram(base, own[touching])
+        found[np.ix_(touching, touching)] += base.gram(own[touching])
         first = last
     return found + squared(even[:, first:])
 
@@ -134,7 +132,7 @@ def _on_bases(bases: Sequence[Base], vectors: Floats, *, affine: bool = False) -
     pieces, first = [], 0
     for base in bases:
         last = first + base.entries.count
-        pieces.append(projected(base, vectors[:, first:last], affine=affine))
+        pieces.append(base.projected(vectors[:, first:last], affine=affine))
         first = last
     return np.concatenate([*pieces, vectors[:, first:]], axis=1)
 

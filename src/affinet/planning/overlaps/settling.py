@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from affinet.blocks.bases import Base
+from affinet.blocks.bases import AnyBase
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
@@ -29,7 +29,7 @@ a fraction of a second to plan, and a step projects the other cells once, where 
 class Settled:
     """Blocks that share no entry, and the equations that none of them holds."""
 
-    blocks: tuple[Base | Bordered, ...]
+    blocks: tuple[AnyBase | Bordered, ...]
     rows: Rows
 
 

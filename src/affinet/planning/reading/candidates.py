@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from affinet.blocks.bases import Base
+from affinet.blocks.bases import AnyBase
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
 from affinet.planning.factors.panels import single_cell
@@ -21,11 +21,11 @@ class Candidate:
     system: System
     batches: tuple[RowBatch, ...] = ()
     whole: tuple[int, ...] = ()
-    found: Base | None = None
+    found: AnyBase | None = None
     extra: Rows | None = None
 
     @cached_property
-    def block(self) -> Base:
+    def block(self) -> AnyBase:
         """The block. Raises Contradiction where its equations cannot hold."""
         if self.found is not None:
             return self.found

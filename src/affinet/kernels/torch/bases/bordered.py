@@ -17,7 +17,7 @@ from affinet.kernels.torch.bases.transform import Eliminated, Reflected, Transfo
 from affinet.kernels.torch.precision import irregular_dtype
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.forecast import LIMIT
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 from affinet.system.layout import Layout
 
 COPIES = 4

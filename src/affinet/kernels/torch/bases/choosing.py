@@ -11,7 +11,7 @@ from affinet.blocks.bordered import Bordered
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.pairs import Pairs
@@ -31,7 +31,7 @@ from affinet.kernels.torch.preparing import eager
 from affinet.plans.plan import Plan
 
 
-def basis_of(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]) -> Basis:
+def basis_of(block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]) -> Basis:
     """The basis of a block. `tensors` are float64, of the plan's shapes.
 
     Raises AttachError where only a dense matrix of entries × free numbers would do, and that would be large.
@@ -68,7 +68,7 @@ def basis_of(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]
             assert_never(block)
 
 
-def _without_structure(block: Block, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]) -> Basis:
+def _without_structure(block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]) -> Basis:
     """A dense basis of a small block of any kind."""
     kernel = eager(block, tensors)
     found = from_tangents(kernel, plan.parameters, kind)

@@ -12,7 +12,7 @@ from affinet.kernels.torch.bases.tied import Spread, apart, places_of, together
 from affinet.kernels.torch.bases.transform import reflectors
 from affinet.kernels.torch.precision import exact_matmul
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 
 
 class ReflectedBatch:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.bases.transform import Transform, indices, orthonormal
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 
 
 class Folded:

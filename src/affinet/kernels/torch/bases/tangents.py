@@ -14,7 +14,7 @@ from affinet.kernels.torch.bases.tied import apart, together
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import exact_matmul
 from affinet.language.calculus.terms import Floats, Parameter
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 
 NEAR = 1e-11
 """Rows of a basis, whose entries are of size one, differ by rounding where they differ by less."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from affinet.kernels.torch.bases.basis import Constant
 from affinet.kernels.torch.precision import exact_matmul
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 
 FIRST = 1e6
 """How much larger columns look that have to be pivots."""

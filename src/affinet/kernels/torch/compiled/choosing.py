@@ -14,7 +14,7 @@ from torch import Tensor
 
 from affinet.blocks.dense import Dense
 from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import Block
+from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.product import Product
@@ -59,7 +59,7 @@ def available() -> bool:
     return True
 
 
-def compiled(block: Block, kernel: Kernel, like: Tensor, *, reads_whole_parameters: bool = True) -> Kernel:
+def compiled(block: AnyBlock, kernel: Kernel, like: Tensor, *, reads_whole_parameters: bool = True) -> Kernel:
     """`kernel`, or one around it with compiled loops where there are any for this block, device and dtype.
 
     `reads_whole_parameters` allows kernels that read a whole parameter in place of the block's entries.

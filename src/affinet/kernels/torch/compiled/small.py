@@ -18,8 +18,8 @@ from torch.nn import Parameter
 from affinet.blocks.classes import Classes
 from affinet.blocks.dense import Dense
 from affinet.blocks.entry_sets import View, positions_of
-from affinet.blocks.fixed import Fixed, values_of
-from affinet.blocks.kinds import Block
+from affinet.blocks.fixed import Fixed
+from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.offsets import Nest, Offsets, merged
 from affinet.blocks.pairs import Pairs
@@ -31,7 +31,7 @@ from affinet.kernels.torch.compiled import choosing
 from affinet.kernels.torch.compiled.looped import WIDTHS
 from affinet.kernels.torch.kernel import Kernel
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 
 MOST_ENTRIES = 8_192
 """Entries of a block up to which it is small: about where its own loop, call included, becomes as quick."""
@@ -168,7 +168,7 @@ class Together:
 
 
 def together(
-    blocks: Sequence[Block], kernels: Sequence[Kernel], tensors: Mapping[str, Tensor]
+    blocks: Sequence[AnyBlock], kernels: Sequence[Kernel], tensors: Mapping[str, Tensor]
 ) -> tuple[Together | None, tuple[Kernel, ...]]:
     """The small blocks as one call, and the kernels of all others; None and all kernels where that saves nothing."""
     named = {name: tensors[name] for kernel in kernels for name in kernel.names}
@@ -185,7 +185,7 @@ def together(
     return Together(named, small, dtype), others
 
 
-def tables_of(block: Block, names: Names, dtype: torch.dtype) -> Tables | None:
+def tables_of(block: AnyBlock, names: Names, dtype: torch.dtype) -> Tables | None:
     """The tables of a block whose parameters have these numbers; None where it is not small, or of another kind."""
     if block.size > MOST_ENTRIES:
         return None
@@ -373,7 +373,7 @@ def _twos(one: tuple[int, Integers], other: tuple[int, Integers], scale: float, 
 
 def _fixed(block: Fixed, names: Names) -> Tables:
     places = positions_of(block.places)
-    return _given(np.full(len(places), names[block.parameter.name]), places, values_of(block))
+    return _given(np.full(len(places), names[block.parameter.name]), places, block.values_at(np.arange(block.size)))
 
 
 def _given(tensors: Integers, places: Integers, values: Floats) -> Tables:

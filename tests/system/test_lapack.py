@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affinet.planning.factors import lapack
+from affinet.system import lapack
 from tests.rounding import SPACING
 
 

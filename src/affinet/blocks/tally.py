@@ -1,0 +1,44 @@
+"""What blocks do, as counts: entries fixed, tied in pairs or groups, and equations that hold of equal cells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from affinet.blocks.interval import Interval
+
+
+class Alike(NamedTuple):
+    """Cells of one form: whether their equations are plain sums, how many hold of each cell, and its entries."""
+
+    sums: bool
+    equations: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Tally:
+    """`fixed` entries, `pairs` of tied entries, `grouped` entries tied in `groups`, `cells` of each form.
+
+    `equations` without a common form hold among `among` entries.
+    """
+
+    fixed: int = 0
+    pairs: int = 0
+    grouped: int = 0
+    groups: int = 0
+    cells: Counter[Alike] = field(default_factory=Counter)
+    equations: Interval = field(default_factory=lambda: Interval(0, 0))
+    among: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.fixed + other.fixed,
+            self.pairs + other.pairs,
+            self.grouped + other.grouped,
+            self.groups + other.groups,
+            self.cells + other.cells,
+            self.equations + other.equations,
+            self.among + other.among,
+        )
