@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from affinet import families
-from tests.contract.case import Case, numbers
+from tests.contract.case import EVERY_WAY, Case, numbers
 
 TWO = {"a.weight": (3, 4), "b.weight": (4, 3)}
 MATRIX = {"a.weight": (5, 7)}
@@ -22,7 +22,7 @@ TRIPLES = sparse.csr_array(
     ),
     shape=(540, 600),
 )
-LARGE = frozenset({"large"})
+LARGE = frozenset({"large", EVERY_WAY})
 
 
 ALGEBRA = (

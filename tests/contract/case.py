@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 Shapes = Mapping[str, tuple[int, ...]]
+EVERY_WAY = "every way"
+"""The tag of a case whose kind of block few others have: it meets all combinations of path, dtype and optimizer."""
 
 
 @dataclass(frozen=True)

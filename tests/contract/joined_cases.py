@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.contract.case import Case
+from tests.contract.case import EVERY_WAY, Case
 
 PAIR = {"a.weight": (5, 7), "b.weight": (5, 4)}
 STEPS = np.arange(5.0)[:, None] / 10 + 0.2
@@ -30,6 +30,7 @@ JOINED = (
             "b.weight.sum(dim=1) == 0",
             "a.weight[:, :2] == b.weight[:, 1:3]",
         ),
+        tags=frozenset({EVERY_WAY}),
     ),
     Case(
         "columns opposite to rows but for a shift",

@@ -1,11 +1,13 @@
-"""Law 4: with SGD, projecting weights, gradient or update and optimizing `w = w0 + N v` follow one trajectory."""
+"""Law 4: with SGD, projecting weights, gradient or update and optimizing `w = w0 + N v` follow one trajectory.
+
+Every case with every kind of momentum, along one of the two paths each time: momentum is the optimizer's alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
-import pytest
 import torch
 from torch import optim
 
@@ -21,8 +23,8 @@ from tests.contract.building import (
     rules_of,
 )
 from tests.contract.case import Case
-from tests.contract.cases import CASES
 from tests.contract.running import quadratic
+from tests.contract.tables import each_row, rows
 
 STEPS = 12
 OPTIONS = {
@@ -83,12 +85,9 @@ def nearest(truth: Oracle, w: np.ndarray) -> np.ndarray:
     return w - truth.inverse @ (truth.matrix @ w - truth.rhs)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_projecting_anything_and_reparametrizing_follow_one_trajectory(
-    case: Case, path: str, options: dict[str, float]
-) -> None:
+@each_row("case, path, momentum", rows(PATHS, OPTIONS))
+def test_projecting_anything_and_reparametrizing_follow_one_trajectory(case: Case, path: str, momentum: str) -> None:
+    options = OPTIONS[momentum]
     _, truth, ours = sandwiched(case, path, options)
     h, c = quadratic(case, truth)
     start = ours[0]

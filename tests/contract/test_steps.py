@@ -1,4 +1,8 @@
-"""Laws 1, 5, 6, 7, 8 and 9: what holds after attaching and after every step, in every dtype, along both paths."""
+"""Laws 1, 5, 6, 7, 8 and 9: what holds after attaching and after every step, in every dtype, along both paths.
+
+Every case is trained in every dtype, by every optimizer and along both paths, in three runs that hold every pair of
+these (`tests/contract/tables.py`): an optimizer updates each entry by itself, and a kernel does not know which it was.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +23,16 @@ from tests.contract.building import (
 from tests.contract.case import Case
 from tests.contract.cases import CASES
 from tests.contract.running import OPTIMIZERS, Run, give_gradients, run_of, trained
+from tests.contract.tables import each_row, rows
 from tests.kernels.judging import apart, condition_of, missed
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 each_path = pytest.mark.parametrize("path", PATHS)
-each_precision = pytest.mark.parametrize("precision", PRECISIONS, ids=str)
-each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS)
+RUNS = rows(PATHS, PRECISIONS, OPTIMIZERS)
+each_run = each_row("case, path, precision, optimizer", RUNS)
 
 
-@each_case
-@each_path
-@each_precision
-@each_optimizer
+@each_run
 def test_training_keeps_the_laws(case: Case, path: str, precision: Precision, optimizer: str) -> None:
     run = run_of(case.name, str(precision), path, optimizer)
     assert_feasible(run, condition_of(run.oracle))
@@ -83,11 +85,11 @@ def test_the_table_has_ties_to_compare() -> None:
     assert sum(count > 0 for count in counts) >= 15
 
 
-@each_case
-@each_path
-@each_precision
-def test_attaching_moves_to_the_nearest_point_and_says_how_far(case: Case, path: str, precision: Precision) -> None:
-    run = run_of(case.name, str(precision), path, "SGD")
+@each_run
+def test_attaching_moves_to_the_nearest_point_and_says_how_far(
+    case: Case, path: str, precision: Precision, optimizer: str
+) -> None:
+    run = run_of(case.name, str(precision), path, optimizer)
     assert run.plan is not None
     after, wanted = plain(run.steps[0]), run.oracle.project(run.before)
     assert apart(run.plan, run.steps[0], wanted, run.before, condition=condition_of(run.oracle)) <= 1.0
@@ -96,9 +98,7 @@ def test_attaching_moves_to_the_nearest_point_and_says_how_far(case: Case, path:
         assert far == pytest.approx(float(np.linalg.norm(after[name] - run.before[name])), rel=1e-9, abs=1e-300)
 
 
-@each_case
-@each_path
-@pytest.mark.parametrize("optimizer", ["Adam", "AdamW"])
+@each_row("case, path, optimizer", rows(PATHS, ["Adam", "AdamW"]))
 def test_the_same_seed_gives_the_same_bits(case: Case, path: str, optimizer: str) -> None:
     first = run_of(case.name, "float32", path, optimizer)
     again = trained(case, torch.float32, path, OPTIMIZERS[optimizer])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from affinet import families
-from tests.contract.case import Case, numbers
+from tests.contract.case import EVERY_WAY, Case, numbers
 
 TWO = {"a.weight": (3, 4), "b.weight": (4, 3)}
 SQUARE = {"a.weight": (6, 6)}
@@ -165,6 +165,7 @@ MATRICES = (
         21,
         15,
         ("symmetric(a.weight)", "a.weight.sum(dim=1) == 1"),
+        tags=frozenset({EVERY_WAY}),
     ),
     Case(
         "symmetric with fixed entries",

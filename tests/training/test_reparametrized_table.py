@@ -1,4 +1,10 @@
-"""The laws over the contract table, reparametrized: feasible, nearest, ties to the bit, untouched, and plain again."""
+"""The laws over the contract table, reparametrized: feasible, nearest, ties to the bit, untouched, and plain again.
+
+Every case is reparametrized by every basis, in every dtype and by both paths, in three models that hold every pair of
+these (`tests/contract/tables.py`): a dtype comes after planning, and changes nothing but the last step of any basis.
+How many numbers a basis has depends on the blocks alone: every case with every basis, and by both paths. Baking reads
+neither blocks nor rules: every case is baked, with one basis in turn.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +34,13 @@ from tests.contract.building import (
 from tests.contract.case import Case
 from tests.contract.cases import CASES
 from tests.contract.running import Run, quadratic
+from tests.contract.tables import each_row, rows
 from tests.contract.test_steps import plain_ties
 
 pytestmark = pytest.mark.filterwarnings("ignore::affinet.LongStepsWarning")  # sums of many entries are trained too
 
-each_case = pytest.mark.parametrize("case", CASES, ids=str)
-each_path = pytest.mark.parametrize("path", PATHS)
-each_precision = pytest.mark.parametrize("precision", PRECISIONS, ids=str)
-each_basis = pytest.mark.parametrize("basis", ["orthonormal", "free", "projection"])
+BASES: tuple[Basis, ...] = ("orthonormal", "free", "projection")
+MODELS = rows(PATHS, PRECISIONS, BASES)
 
 
 def reparametrized(
@@ -75,10 +80,7 @@ def descend(model: torch.nn.Module, truth: Oracle, case: Case, steps: int) -> No
         optimizer.step()
 
 
-@each_case
-@each_path
-@each_precision
-@each_basis
+@each_row("case, path, precision, basis", MODELS)
 def test_training_keeps_the_laws(case: Case, path: str, precision: Precision, basis: Basis) -> None:
     before = plain(dict(model_of(case, precision.dtype).named_parameters()))
     model, handle, truth = reparametrized(case, precision, path, basis)
@@ -103,9 +105,7 @@ def test_training_keeps_the_laws(case: Case, path: str, precision: Precision, ba
         descend(model, truth, case, 2)
 
 
-@each_case
-@each_path
-@each_basis
+@each_row("case, path, basis", rows(PATHS, BASES))
 def test_free_numbers_are_those_of_the_plan(case: Case, path: str, basis: Basis) -> None:
     model, handle, truth = reparametrized(case, PRECISIONS[0], path, basis)
     before = sum(p.numel() for p in model_of(case).parameters() if p.requires_grad)
@@ -117,8 +117,7 @@ def test_free_numbers_are_those_of_the_plan(case: Case, path: str, basis: Basis)
         assert free == handle.plan.free
 
 
-@each_case
-@each_basis
+@each_row("case, basis", [(case, BASES[number % len(BASES)]) for number, case in enumerate(CASES)])
 def test_baking_gives_the_plain_module_back(case: Case, basis: Basis) -> None:
     fresh = model_of(case)
     state = {name: (x.shape, x.dtype, x.stride()) for name, x in fresh.state_dict().items()}
