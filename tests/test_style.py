@@ -62,3 +62,85 @@ def test_entries_of_the_changelog_are_short() -> None:
     assert entries
     long = [entry for entry in entries if entry.count("\n") >= LONGEST_ENTRY]
     assert not long, f"{len(long)} entries have more than {LONGEST_ENTRY} lines; say what a user notices: {long[0]}"
+
+
+BELOW_REPORTS = (
+    "language",
+    "system",
+    "blocks",
+    "planning",
+    "analysis",
+    "plans",
+    "kernels",
+    "training",
+    "report",
+    "adapters",
+)
+SHOWING_TEXT = {
+    "system/system.py": {"titled", "_named"},
+    "system/stored/description.py": {"_rule"},
+    "system/stored/origins.py": {"stored_origin"},
+    "analysis/diagnosis/explaining.py": {"explain"},
+    "analysis/diagnosis/wording.py": {"_label", "_indexed"},
+    "plans/explanation.py": {"__str__"},
+}
+"""Functions outside of `language/`, which makes the texts of rules, that read one: to show it, to store it, or to name
+a rule by it. A rule's `origin` says what made it, and nothing is decided by its text; a new function belongs here only
+if it shows the text."""
+ALLOWED_COMPARISONS = {"system/system.py": {"titled"}}
+"""Whether a rule is shown by a name of its own."""
+
+
+def reads_of_text(path: Path) -> list[tuple[str, ast.AST, ast.AST]]:
+    """The function, the node `….text` and the node around it, of every place that reads an attribute `text`."""
+    found: list[tuple[str, ast.AST, ast.AST]] = []
+
+    def visit(node: ast.AST, function: str, around: ast.AST) -> None:
+        if isinstance(node, ast.FunctionDef):
+            function = node.name
+        if isinstance(node, ast.Attribute) and node.attr == "text" and isinstance(node.ctx, ast.Load):
+            found.append((function, node, around))
+        for inner in ast.iter_child_nodes(node):
+            visit(inner, function, node)
+
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    visit(tree, "", tree)
+    return found
+
+
+def branches(node: ast.AST, around: ast.AST) -> bool:
+    """Whether a text is compared, searched, split, measured or tested where it is read."""
+    if isinstance(around, ast.Call) and node in around.args:
+        called = around.func
+        if isinstance(called, ast.Attribute):
+            return called.attr in ("match", "search", "fullmatch", "findall", "finditer", "split", "sub", "startswith")
+        return isinstance(called, ast.Name) and called.id in ("len", "bool", "any", "all", "hash")
+    if isinstance(around, ast.If | ast.While | ast.IfExp):
+        return node is around.test
+    return isinstance(around, ast.Compare | ast.Attribute | ast.Subscript | ast.UnaryOp | ast.Match | ast.For)
+
+
+BELOW = [path for folder in BELOW_REPORTS for path in sorted((ROOT / "src" / "affinet" / folder).rglob("*.py"))]
+
+
+def test_nothing_below_reports_is_decided_by_the_text_of_a_rule() -> None:
+    wrong = []
+    for path in BELOW:
+        inside = path.relative_to(ROOT / "src" / "affinet").as_posix()
+        for function, node, around in reads_of_text(path):
+            unknown = not inside.startswith("language/") and function not in SHOWING_TEXT.get(inside, ())
+            decides = branches(node, around) and function not in ALLOWED_COMPARISONS.get(inside, ())
+            if unknown or decides:
+                wrong.append(f"{inside}:{getattr(node, 'lineno', 0)} in {function or 'the module'}")
+    assert not wrong, f"the text of a rule is for showing, its origin for deciding: {', '.join(wrong)}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ['rule.text.startswith("share(")', 'rule.text == "a"', '"share(" in rule.text', "re.search(p, rule.text)",
+     "rule.text[:3]", "x if rule.text else y", "not rule.text", "len(rule.text)", "p.fullmatch(rule.text)"],
+)  # fmt: skip
+def test_a_decision_by_text_is_seen(code: str, tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(code, encoding="utf-8")
+    ((_, node, around),) = reads_of_text(tmp_path / "module.py")
+    assert branches(node, around)

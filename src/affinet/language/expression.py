@@ -40,6 +40,7 @@ from affinet.language.foreign import (
 )
 from affinet.language.indexing import index
 from affinet.language.many import one_to_one
+from affinet.language.origin import Origin, Said
 from affinet.language.wording import Method, Operation, Property, Wording, differing, say
 
 Dims: TypeAlias = int | Sequence[int] | None
@@ -54,6 +55,7 @@ class Constraint:
 
     expression: Expression
     sides: tuple[Wording, Wording]
+    origin: Origin
     said: Wording | None = None
     name: str | None = None
 
@@ -294,7 +296,7 @@ class Expression:
         else:
             right = from_constant(other if isinstance(other, Constant) else right_hand_side(other))
         difference = arithmetic.subtract(self.affine, right)
-        return Constraint(Expression(difference), (self.affine.wording, right.wording))
+        return Constraint(Expression(difference), (self.affine.wording, right.wording), Said.of(self.affine, right))
 
     def __ne__(self, other: object) -> NoReturn:
         raise _no_inequality(self, "!=")

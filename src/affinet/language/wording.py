@@ -66,13 +66,20 @@ Wording: TypeAlias = int | float | Word | Negative | Operation | Subscript | Pro
 
 
 def say(wording: Wording, longest: int = LONGEST) -> str:
-    """The text, with parentheses where Python needs them.
+    """The text, with parentheses where Python needs them."""
+    return _say(wording, 0, longest)
 
-    Iterative, since a sum written in a loop nests as deep as the loop is long.
-    """
+
+def say_operand(wording: Wording, longest: int = LONGEST) -> str:
+    """The text, in parentheses where an index could not follow it: `(a + b)`, `a.sum(dim=1)`."""
+    return _say(wording, _ATOM, longest)
+
+
+def _say(wording: Wording, level: int, longest: int) -> str:
+    """Iterative, since a sum written in a loop nests as deep as the loop is long."""
     pieces: list[str] = []
     length = 0
-    waiting: list[str | tuple[Wording, int]] = [(wording, 0)]
+    waiting: list[str | tuple[Wording, int]] = [(wording, level)]
     while waiting:
         item = waiting.pop()
         if isinstance(item, str):

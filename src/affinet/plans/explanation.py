@@ -141,20 +141,21 @@ def explain(plan: Plan, entry: str | Expression) -> Explanation | SliceExplanati
     """
     if not isinstance(plan, Plan):
         raise RuleError(f"explain takes a plan, made with affinet.plan(rules), and not {type(plan).__name__}.")
-    if isinstance(entry, str) and _frozen(plan, entry):
+    if isinstance(entry, str) and _frozen(plan, entry.partition("[")[0].strip()):
         return Explanation(entry.strip(), 0.0, None, (), 0, "", entry.strip(), (), 0, (), constants=True)
     said = _read(plan, entry)
-    if _term(said, 0).parameter not in plan.parameters:
-        return _of_other(plan, str(said), said.size)
+    parameter = _term(said, 0).parameter
+    if parameter not in plan.parameters:
+        return _of_other(str(said), said.size, frozen=_frozen(plan, parameter.name))
     incidence = plan.incidence
     if said.size == 1:
         return _of_entry(plan, incidence, _column(plan, said, 0))
     return _of_slice(plan, incidence, said)
 
 
-def _of_other(plan: Plan, said: str, size: int) -> Explanation | SliceExplanation:
+def _of_other(said: str, size: int, *, frozen: bool) -> Explanation | SliceExplanation:
     """Of a weight that exists, its symbol says so, and that the plan does not know."""
-    if _frozen(plan, said):
+    if frozen:
         return Explanation(said, 0.0, None, (), 0, "", said, (), 0, (), constants=True)
     if size == 1:
         return Explanation(said, 1.0, None, (), 0, "", said, (), 0, (), constants=False)
@@ -264,13 +265,11 @@ def _read(plan: Plan, entry: str | Expression) -> Expression:
     return said
 
 
-def _frozen(plan: Plan, text: str) -> bool:
-    """Whether the weight that is asked for was read as a constant: its name is left in the rules' texts alone."""
-    name = text.partition("[")[0].strip()
+def _frozen(plan: Plan, name: str) -> bool:
+    """Whether the weight of this name was read as a constant in every rule that is about it."""
     if any(parameter.name == name for parameter in plan.parameters):
         return False
-    told = re.compile(rf"(?<![\w.]){re.escape(name)}(?![\w.]*\w)") if name else None
-    return told is not None and any(rule.size is not None and told.search(rule.text) for rule in plan.system.rules)
+    return any(name in rule.constants for rule in plan.system.rules)
 
 
 def _parsed(text: str, weights: dict[str, Parameter]) -> Expression:

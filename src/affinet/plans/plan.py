@@ -31,6 +31,7 @@ from affinet.errors import (
 from affinet.language.calculus.terms import Floats, Parameter
 from affinet.language.constraint import Constraint
 from affinet.language.forecast import LIMIT, limited
+from affinet.language.origin import Family
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.plans.backends import numba_installed, projector
@@ -178,7 +179,7 @@ def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = 
 def with_warnings(made: Plan) -> Plan:
     """The plan; warns (NothingToTrainWarning) of weights that its rules determine wholly, though none fixes them."""
     for weight, entries, rules in determined(made.system, made.blocks):
-        symmetry = any(rule.text.startswith("equivariant(") for rule in rules)
+        symmetry = any(rule.origin == Family("equivariant") for rule in rules)
         names = [rule.name for rule in rules]
         warnings.warn(NothingToTrainWarning(weight, entries, names, symmetry=symmetry), stacklevel=callers_line())
     return made

@@ -17,6 +17,7 @@ from affinet.language.constraint import Constraint
 from affinet.language.evaluation import substitute
 from affinet.language.expression import Expression
 from affinet.language.forecast import forecast
+from affinet.language.origin import Origin
 from affinet.system.layout import Layout
 from affinet.system.magnitudes import check_numbers, without_zeros
 from affinet.system.rows import PAIR_BYTES, Rows, gather_rows
@@ -27,13 +28,21 @@ from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 class Rule:
     """One rule of the user, with the name it is reported under: it says `expression == 0`, and no term of it is zero.
 
-    `size` is the sum of the magnitudes that the expression's constant was computed from, once frozen weights went in.
+    `text` is shown and nothing else; `origin` is what made the rule. `size` is the sum of the magnitudes that the
+    expression's constant was computed from, once frozen weights, those named in `constants`, went in.
     """
 
     name: str
     text: str
     expression: Expression
+    origin: Origin
     size: Values | None = None
+    constants: tuple[str, ...] = ()
+
+    @property
+    def titled(self) -> bool:
+        """Whether it has a name apart from its text: the user's, or a number behind the text of equal rules."""
+        return self.name != self.text
 
     @property
     def equations(self) -> int:
@@ -194,7 +203,7 @@ def _named(constraints: list[Constraint]) -> tuple[Rule, ...]:
             while seen[label] > 1 and (name := f"{label} ({seen[label]})") in taken:
                 seen[label] += 1
             taken.add(name)
-        rules.append(Rule(name, constraint.text, without_zeros(constraint.expression)))
+        rules.append(Rule(name, constraint.text, without_zeros(constraint.expression), constraint.origin))
     return tuple(rules)
 
 
@@ -209,7 +218,8 @@ def _with_constants(rule: Rule, values: Mapping[str, Floats]) -> Rule:
     )
     whole = Expression(replace(rule.expression.affine, terms=positive, constant=np.abs(rule.expression.constant)))
     size = substitute(whole, {name: np.abs(value) for name, value in values.items()}).constant
-    return replace(rule, expression=substitute(rule.expression, values), size=size)
+    constants = tuple(sorted({*rule.constants, *(term.parameter.name for term in known)}))
+    return replace(rule, expression=substitute(rule.expression, values), size=size, constants=constants)
 
 
 def _layout(rules: Iterable[Rule]) -> Layout:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from affinet.analysis.diagnosis.circuit import Circuit
 from affinet.language.calculus.terms import Floats, Integers
+from affinet.language.origin import Linear, Said
+from affinet.language.wording import say
 from affinet.system.distinct import distinct
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows
@@ -98,25 +99,20 @@ def _said(system: System, rows: Rows, row: int, *, alone: bool) -> tuple[str, st
 
 def _label(rule: Rule, index: int, *, alone: bool) -> str:
     """`[3] of "rows sum to one"`, or `row 3 of A in "mine"`."""
-    who = f'"{_cut(rule.name)}"' if rule.name != rule.text else _cut(rule.text)
+    who = f'"{_cut(rule.name)}"' if rule.titled else _cut(rule.text)
     if rule.equations == 1:
         return "" if alone else who
-    if rule.text.startswith("linear(") and len(rule.expression.shape) == 1:
+    if isinstance(rule.origin, Linear) and len(rule.expression.shape) == 1:
         return f"row {index} of A" if alone else f"row {index} of A in {who}"
     return _key(rule, index) if alone else f"{_key(rule, index)} of {who}"
 
 
 def _indexed(rule: Rule, index: int) -> str:
     """`hidden.weight.sum(dim=1)[3] == 1` of a rule whose right side is one number; else nothing."""
-    left, equals, right = rule.text.partition(" == ")
-    if not equals or " == " in right or not re.fullmatch(r"-?[\d.]+(e[-+]?\d+)?", right) or left.startswith("linear("):
+    origin = rule.origin
+    if not isinstance(origin, Said) or not origin.subject or origin.number is None:
         return ""
-    if rule.equations == 1:
-        return _cut(rule.text)
-    depth = np.cumsum([(c in "([") - (c in ")]") for c in left])
-    atom = not any(c == " " and d == 0 for c, d in zip(left, depth, strict=True)) and not left.startswith("-")
-    subject = left if atom else f"({left})"
-    return f"{subject}{_key(rule, index)} == {right}" if len(subject) <= LONGEST_TEXT else ""
+    return _cut(rule.text) if rule.equations == 1 else f"{origin.subject}{_key(rule, index)} == {say(origin.number)}"
 
 
 def _key(rule: Rule, index: int) -> str:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from affinet.analysis.findings.looking import LINEAR, Look
+from affinet.analysis.findings.looking import Look
 from affinet.analysis.findings.order import OtherOrder, other_order
 from affinet.analysis.findings.overlooked import Overlooked
 from affinet.analysis.lookup.naming import counted, cut, named
 from affinet.blocks.places import others
 from affinet.language.calculus.terms import Integers, Parameter
+from affinet.language.origin import Linear
 from affinet.system.rows import Rows
 
-SPARSE = "A=sparse("
-WEIGHT = re.compile(r"[\w.]+")
-"""The name of a whole weight; other expressions have brackets or signs."""
 MOST_PAIRS = 2**21
 """Coefficients of a matrix that is looked at."""
 FEW = 10
@@ -78,16 +75,16 @@ def columns(look: Look) -> Iterator[EmptyColumns | UnreadWeights | ColumnMajor |
     """Looks at the rules of `families.linear` only."""
     late = []
     for number, rule in enumerate(look.system.rules):
-        if not rule.text.startswith(LINEAR):
+        if not isinstance(rule.origin, Linear):
             continue
         if rule.nonzeros > MOST_PAIRS or rule.pairs > 2 * MOST_PAIRS:
             late.append(number)
             continue
         rows = look.system.rows([number])
-        listed, unread = _listed(look, rule.text, rows)
+        listed, unread = _listed(look, rule.origin, rows)
         if unread and rows.count:
             yield UnreadWeights(rule.name, tuple(unread))
-        yield from _empty(look, rule.name, rows, listed, sparse=SPARSE in rule.text)
+        yield from _empty(look, rule.name, rows, listed, sparse=rule.origin.sparse)
         other = other_order(rule.name, rows, listed, look.system.layout)
         if other is not None:
             yield other
@@ -100,16 +97,15 @@ def columns(look: Look) -> Iterator[EmptyColumns | UnreadWeights | ColumnMajor |
         yield Overlooked(look.names(late), equations, "the order of columns")
 
 
-def _listed(look: Look, text: str, rows: Rows) -> tuple[list[Parameter], list[str]]:
+def _listed(look: Look, origin: Linear, rows: Rows) -> tuple[list[Parameter], list[str]]:
     """The weights that the rule lists whole and reads, and those that it does not read.
 
-    None where it lists anything else, or more than its text shows. A weight that no rule reads is not in the layout.
+    Empty where it lists parts or rearrangements of weights. A weight that no rule reads is not in the layout.
     """
-    said, found, _ = text[len(LINEAR) :].partition("], A=")
-    names = said.split(", ") if found else []
-    known = {parameter.name: parameter for parameter in look.system.layout.parameters}
-    if not all(name in known or WEIGHT.fullmatch(name) for name in names):
+    names = [name for name in origin.weights if name is not None]
+    if len(names) < len(origin.weights):
         return [], []
+    known = {parameter.name: parameter for parameter in look.system.layout.parameters}
     touched = {name for name in names if name in known and _reads(look, rows, known[name])}
     if not touched:
         return [], []

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from affinet.analysis.findings.looking import LINEAR, Look
+from affinet.analysis.findings.looking import Look
 from affinet.analysis.lookup.idle import holds_always, idle
 from affinet.analysis.lookup.naming import counted, cut
+from affinet.language.origin import Linear
 
 
 @dataclass(frozen=True)
@@ -59,5 +60,6 @@ def empty(look: Look) -> Iterator[HoldsAlways | NothingTrained]:
             continue
         lost = group.rows.rule[np.flatnonzero(group.rows.lengths == 0)]
         for number, count in zip(*np.unique(lost, return_counts=True), strict=True):
-            if look.system.rules[number].text.startswith(LINEAR):
-                yield HoldsAlways(look.system.rules[number].name, int(count), look.system.rules[number].equations)
+            rule = look.system.rules[number]
+            if isinstance(rule.origin, Linear):
+                yield HoldsAlways(rule.name, int(count), rule.equations)

@@ -13,14 +13,13 @@ from affinet.analysis.lookup.incidence import SMALL
 from affinet.analysis.lookup.singular import Component, deepened, factored, uncounted
 from affinet.analysis.lookup.together import groups_of, rank_of
 from affinet.blocks.block import Block
+from affinet.language.origin import Family, FamilyName
 from affinet.planning.elimination.components import Giant, split
 from affinet.system.distinct import distinct
 from affinet.system.rows import Rows
 from affinet.system.system import System
 
-LINEAR = "linear(["
-"""How `families.linear` says its rules: the listed weights follow."""
-MEANT = ("equivariant(", "subspace(", "share(", "powers(", "moments(")
+MEANT: frozenset[FamilyName] = frozenset(("equivariant", "subspace", "share", "moments"))
 """Families that say which set the weights lie in: what this makes zero or equal is what they are there for."""
 MOST_PAIRS = 2**21
 """(equation, entry) pairs that are written out at most, of all groups together."""
@@ -90,7 +89,8 @@ class Look:
 
     def meant(self, rules: Sequence[int]) -> bool:
         """Whether all of these rules say which set the weights lie in, and so mean what follows from it."""
-        return all(self.system.rules[rule].text.startswith(MEANT) for rule in rules)
+        origins = [self.system.rules[rule].origin for rule in rules]
+        return all(isinstance(origin, Family) and origin.name in MEANT for origin in origins)
 
     def names(self, rules: Sequence[int]) -> tuple[str, ...]:
         """What reports call some rules."""

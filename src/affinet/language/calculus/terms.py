@@ -86,6 +86,17 @@ def identity(parameter: Parameter) -> Term:
     return Term(parameter, 0, variables, 1.0, (), (0,) * len(parameter.shape))
 
 
+def is_identity(term: Term, shape: tuple[int, ...]) -> bool:
+    """Whether an expression of this shape and this one term is the whole of a parameter, entry by entry."""
+    if shape != term.parameter.shape or term.offset or term.scalar != 1.0 or term.factors or any(term.start):
+        return False
+    maps = [read for v in term.variables for read in (v.source, *(read for _, read in v.outputs))]
+    if not all(isinstance(read, int) for read in maps):
+        return False
+    plain = identity(term.parameter).variables
+    return {(v.size, v.source, v.outputs) for v in term.variables} == {(v.size, v.source, v.outputs) for v in plain}
+
+
 def row_major_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
     """How far apart neighbours along each axis lie in a row-major tensor of this shape, in entries."""
     steps, step = [], 1

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import RuleError, ShapeError
-from affinet.language.calculus.terms import Floats
-from affinet.language.constants import read_constant, read_matrix
+from affinet.language.calculus.terms import Floats, is_identity
+from affinet.language.constants import SparseMatrix, read_constant, read_matrix
 from affinet.language.expression import Constraint, Expression, concat
-from affinet.language.families.saying import said
+from affinet.language.families.saying import said, said_linear
+from affinet.language.origin import Linear
 from affinet.language.products import from_left
 from affinet.language.weight_groups import WeightGroup
 
@@ -39,7 +40,9 @@ def linear(weights: Sequence[Expression], A: Any, b: Any = 0) -> Constraint:
         )
     flat = concat([w.flatten() for w in listed])
     rule = Expression(from_left(matrix, flat.affine)) == b
-    return said(rule, "linear", *listed, listed=True, A=matrix.wording, b=rhs.wording)
+    names = tuple(_name(w) for w in listed if w.size)  # what has no entries has no columns
+    origin = Linear(names, isinstance(matrix, SparseMatrix))
+    return said_linear(rule, origin, *listed, A=matrix.wording, b=rhs.wording)
 
 
 def subspace(weights: Sequence[Expression], basis: Any, offset: Any = 0) -> Constraint:
@@ -103,6 +106,12 @@ def _listed(weights: Sequence[Expression]) -> list[Expression]:
     if not listed or not all(isinstance(w, Expression) for w in listed):
         raise RuleError("the weights of a linear rule are a list of expressions that is not empty, such as [w.a, w.b].")
     return listed
+
+
+def _name(w: Expression) -> str | None:
+    """The name of a weight that is listed as it is; None for parts, rearrangements and sums."""
+    whole = len(w.terms) == 1 and is_identity(w.terms[0], w.shape) and not np.any(w.constant)
+    return w.terms[0].parameter.name if whole else None
 
 
 def _sizes(listed: Sequence[Expression]) -> str:

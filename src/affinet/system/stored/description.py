@@ -10,6 +10,7 @@ from affinet.language.calculus.terms import Parameter
 from affinet.system.layout import Layout
 from affinet.system.magnitudes import without_zeros
 from affinet.system.malformed import MOST, Malformed, fields, items, number, text
+from affinet.system.stored.origins import ORIGIN_KEYS, restored_origin, stored_origin
 from affinet.system.stored.packing import Array, Arrays, Restored
 from affinet.system.stored.restoring import restored_expression, restored_parameter, restored_values
 from affinet.system.stored.storing import stored_expression, stored_values
@@ -63,19 +64,23 @@ def _spoken_of(rules: Iterable[Rule]) -> set[str]:
 
 def _rule(rule: Rule, numbers: dict[Parameter, int], arrays: Arrays) -> Table:
     table: Table = {"text": rule.text, "expression": stored_expression(rule.expression, numbers, arrays)}
-    if rule.name != rule.text:
+    if rule.titled:
         table["name"] = rule.name
     if rule.size is not None:
         table["size"] = stored_values(rule.size, arrays)
+    table |= stored_origin(rule, {parameter.name for parameter in numbers})
     return table
 
 
 def _restored_rule(value: object, where: str, parameters: Sequence[Parameter], arrays: Restored) -> Rule:
-    said = fields(value, where, ("text", "expression"), ("name", "size"))
+    said = fields(value, where, ("text", "expression"), ("name", "size", *ORIGIN_KEYS))
     wording = text(said["text"], f"text of {where}")
     expression = restored_expression(said["expression"], where, parameters, arrays)
     size = restored_values(said["size"], f"size of {where}", expression.shape, arrays) if "size" in said else None
-    return Rule(text(said.get("name", wording), f"name of {where}"), wording, expression, size)
+    name = text(said.get("name", wording), f"name of {where}")
+    names = {parameter.name for parameter in parameters}
+    origin, constants = restored_origin(said, where, wording, names)
+    return Rule(name, wording, expression, origin, size, constants)
 
 
 def _tolerance(value: object) -> Tolerance:

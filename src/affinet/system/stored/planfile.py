@@ -24,11 +24,13 @@ from affinet.errors import PlanFileError
 from affinet.system.files import made_anew, unreadable
 from affinet.system.malformed import Malformed, fields, integer, shown
 from affinet.system.stored.description import described, system_of
+from affinet.system.stored.origins import ORIGIN_KEYS
 from affinet.system.stored.packing import DTYPES, Array
 from affinet.system.system import System
 
-FORMAT, VERSION, OLDEST = "affinet.plan", 2, 1
-"""Version 2 may hold masks and numbers of float32; a plan without them is written as version 1, as before."""
+FORMAT, VERSION, OLDEST = "affinet.plan", 3, 1
+"""Version 2 may hold masks and numbers of float32, version 3 origins of rules and names of frozen weights; a plan is
+written in the first version that holds it."""
 LONGEST = 32 * 2**20
 """Bytes of a description: reading one takes some twenty times as much memory. About 100,000 rules of single entries."""
 
@@ -48,7 +50,7 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
         system_of(description, rows)
     except Malformed as error:
         raise PlanFileError(path, f"was not written: {_named(error, system)}", "Say the rule in other units.") from None
-    said = {"version": _version(rows), "written_by": f"affinet {__version__}", "description": description}
+    said = {"version": _version(description, rows), "written_by": f"affinet {__version__}", "description": description}
     text = _dumped({**said, "checksum": _checksum(said, rows)})
     if len(text) > LONGEST:
         reason = f"was not written: {len(system.rules):,} rules take {len(text) / 2**20:.0f} MB to describe"
@@ -87,8 +89,10 @@ def read_system(path: str | os.PathLike[str]) -> System:
         raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
 
 
-def _version(rows: Sequence[Array]) -> int:
-    return VERSION if any(row.dtype.name in ("float32", "uint8") for row in rows) else OLDEST
+def _version(description: Mapping[str, Any], rows: Sequence[Array]) -> int:
+    if any(key in rule for rule in description["rules"] for key in ORIGIN_KEYS):
+        return VERSION
+    return 2 if any(row.dtype.name in ("float32", "uint8") for row in rows) else OLDEST
 
 
 def _named(error: Malformed, system: System) -> str:

@@ -1,0 +1,119 @@
+"""The origin of a rule in a plan file: read from the rule's text where that says it, else written next to the text.
+
+Files of the first two formats hold no origins, so this is the one place that reads the text of rules. A rule whose text
+would be taken for something else (a weight may be called "equivariant(x") is written with its origin.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, get_args
+
+from affinet.language.origin import LONGEST_SUBJECT, Family, FamilyName, Linear, Origin, Said
+from affinet.language.wording import Word, say
+from affinet.system.malformed import Malformed, fields, items, shown, text
+from affinet.system.system import Rule
+
+ORIGIN_KEYS = ("origin", "constants")
+"""What only files of the third format hold."""
+
+_FAMILIES: Mapping[str, FamilyName] = {f"{name}(": name for name in get_args(FamilyName)}
+_LINEAR = "linear(["
+_NUMBER = re.compile(r"-?[\d.]+(e[-+]?\d+)?")
+_WORD = re.compile(r"(?<![\w.])[\w.]+")
+
+
+def stored_origin(rule: Rule, weights: Collection[str]) -> dict[str, Any]:
+    """What a file says of a rule's origin in addition to its text, which is nothing for most rules."""
+    table: dict[str, Any] = {}
+    if _table(rule.origin) != _table(_of_text(rule.text, weights)):
+        table["origin"] = _table(rule.origin)
+    if rule.constants:
+        table["constants"] = list(rule.constants)
+    return table
+
+
+def restored_origin(
+    said: Mapping[str, Any], where: str, wording: str, weights: Collection[str]
+) -> tuple[Origin, tuple[str, ...]]:
+    """The origin, and the names of the weights that are constants in the rule. Raises Malformed."""
+    origin = _restored(said["origin"], f"origin of {where}") if "origin" in said else _of_text(wording, weights)
+    if "constants" in said:
+        constants = [text(name, f"constant of {where}") for name in items(said["constants"], f"constants of {where}")]
+    else:
+        constants = _words(wording, weights) if "size" in said else []
+    return origin, tuple(sorted(set(constants)))
+
+
+def _table(origin: Origin) -> dict[str, Any]:
+    match origin:
+        case Said():
+            if origin.number is None or not origin.subject:
+                return {}
+            return {"left": origin.subject, "number": say(origin.number)}
+        case Linear():
+            return {"linear": list(origin.weights), "sparse": origin.sparse}
+        case Family():
+            return {"family": origin.name}
+
+
+def _restored(value: object, where: str) -> Origin:
+    said = fields(value, where, (), ("left", "number", "linear", "sparse", "family"))
+    match said:
+        case {"family": name, **rest} if not rest and isinstance(name, str) and f"{name}(" in _FAMILIES:
+            return Family(_FAMILIES[f"{name}("])
+        case {"linear": weights, "sparse": bool(sparse), **rest} if not rest:
+            named = items(weights, f"weights of {where}")
+            return Linear(tuple(None if one is None else text(one, f"weight of {where}") for one in named), sparse)
+        case {"left": left, "number": number, **rest} if not rest:
+            return Said(Word(text(left, f"left of {where}")), Word(text(number, f"number of {where}")))
+        case {**rest} if not rest:
+            return Said()
+    raise Malformed(f"{where} is {shown(dict(said))}, not that of an equation, of linear or of a family")
+
+
+def _of_text(wording: str, weights: Collection[str]) -> Origin:
+    """The origin of a rule in a file that does not hold it."""
+    if wording.startswith(_LINEAR):
+        return _linear(wording[len(_LINEAR) :], weights)
+    opening = wording[: wording.find("(") + 1]
+    return Family(_FAMILIES[opening]) if opening in _FAMILIES else _equation(wording)
+
+
+def _linear(wording: str, weights: Collection[str]) -> Linear:
+    """A text that was cut short does not show which weights it lists, and so none of them counts as listed whole."""
+    listed, closed, rest = wording.partition("], A=")
+    names = [_listed(name, weights) for name in listed.split(", ")] if closed else [None]
+    return Linear(tuple(names), rest.startswith("sparse("))
+
+
+def _listed(name: str, weights: Collection[str]) -> str | None:
+    if name in weights:
+        return name
+    plain = _WORD.fullmatch(name) and name.removesuffix(".mT").removesuffix(".T") not in weights
+    return name if plain else None
+
+
+def _equation(wording: str) -> Said:
+    left, equals, right = wording.partition(" == ")
+    if not equals or " == " in right or not _NUMBER.fullmatch(right):
+        return Said()
+    depth, atom = 0, not left.startswith("-")
+    for letter in left:
+        depth += (letter in "([") - (letter in ")]")
+        atom = atom and not (letter == " " and depth == 0)
+    subject = left if atom else f"({left})"
+    return Said(Word(subject), Word(right)) if len(subject) <= LONGEST_SUBJECT else Said()
+
+
+def _words(wording: str, weights: Collection[str]) -> list[str]:
+    """The names in a text that can be those of weights, without those of the plan: weights that are constants in it."""
+    found = []
+    for word in _WORD.finditer(wording):
+        name, behind = word[0], wording[word.end() : word.end() + 1]
+        if behind == "(":  # a function, or a method behind a name
+            name = name.rpartition(".")[0]
+        if behind != "=" and not re.fullmatch(r"[\d.]*(e\d*)?", name):
+            found.append(name.removesuffix(".T").removesuffix(".mT"))
+    return [name for name in found if name not in weights]
