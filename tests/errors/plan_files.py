@@ -201,3 +201,10 @@ def a_plan_with_a_mask_that_goes_on(folder: Path) -> None:
 @case(PlanFileError, "A mask that its rule cannot run over.", "Copy the file again, or save the plan again.")
 def a_plan_with_a_mask_of_no_step(folder: Path) -> None:
     _with_mask(folder, step=0)
+
+
+@case(PlanFileError, "A rule from a family that is not known.", "Copy the file again, or save the plan again.")
+def a_plan_with_an_origin_of_no_family(folder: Path) -> None:
+    description, rows = contents(SAVED.system)
+    description["rules"][0]["origin"] = {"family": "equivariance"}
+    affinet.Plan.load(write_plan(folder / "plan.safetensors", description, rows, version=3))
