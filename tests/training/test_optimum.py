@@ -1,10 +1,15 @@
-"""Law 3: every optimizer's limit is the optimum of the constrained problem, found by a dense KKT solve."""
+"""Law 3: every optimizer's limit is the optimum of the constrained problem, found by a dense KKT solve.
+
+Here one model under one kind of rules, each recipe with another kind; every pair of an optimizer and a kind of rules
+is in `test_every_optimizer.py`, where one run holds all kinds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -121,8 +126,7 @@ def train(
     return model.flat().detach().numpy()
 
 
-@pytest.mark.parametrize("rules", RULES)
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("recipe", "rules"), list(zip(RECIPES, cycle(RULES), strict=False)))
 def test_the_limit_is_the_constrained_optimum(recipe: str, rules: str) -> None:
     how, model = RECIPES[recipe], Twenty()
     optimizer = how.make(model.parameters())

@@ -1,7 +1,12 @@
-"""Reparametrized runs beside projected ones, and the optimum that they reach."""
+"""Reparametrized runs beside projected ones, and the optimum that they reach.
+
+All kinds of rules are trained in one run, each on its own copy of the weights: the optimizers work entry by entry and
+the loss is a sum over copies, so that each copy follows the trajectory that it would follow by itself.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -21,79 +26,84 @@ EXTRA: dict[str, Any] = {
     "symmetric_rows": lambda a, b: [a[:, :3] == a[:, :3].T, a[:, :3].sum(dim=1) == 1],
     "moments": lambda a, b: [a @ np.vander(np.arange(4.0), 2) == 1, b[0] == b[3]],
 }
-each_rules = pytest.mark.parametrize("rules", [*RULES, *EXTRA])
+ALL = (*RULES, *EXTRA)
 
 
 class Layers(torch.nn.Module):
-    """The twenty weights themselves."""
+    """The twenty weights themselves, once for each kind of rules."""
 
-    def __init__(self) -> None:
+    def __init__(self, *kinds: str) -> None:
         super().__init__()
-        self.a = torch.nn.Parameter(torch.tensor(START[:12].reshape(3, 4)))
-        self.b = torch.nn.Parameter(torch.tensor(START[12:].reshape(4, 2)))
+        self.kinds = kinds
+        first, second = torch.tensor(START).split([12, 8])
+        self.a = torch.nn.ParameterDict({kind: first.clone().view(3, 4) for kind in kinds})
+        self.b = torch.nn.ParameterDict({kind: second.clone().view(4, 2) for kind in kinds})
 
     def forward(self) -> Tensor:
-        return torch.cat([self.a.reshape(-1), self.b.reshape(-1)])
+        """A row of twenty weights for each kind of rules."""
+        flat = [layers[kind].reshape(-1) for kind in self.kinds for layers in (self.a, self.b)]
+        return torch.cat(flat).view(-1, COUNT)
 
-    def rules(self, name: str) -> list[affinet.Constraint]:
+    def rules(self) -> list[affinet.Constraint]:
         w = affinet.weights(self)
-        return (RULES.get(name) or EXTRA[name])(w.a, w.b)
+        return [r for kind in self.kinds for r in (RULES | EXTRA)[kind](w[f"a.{kind}"], w[f"b.{kind}"])]
 
 
-def loss(flat: Tensor) -> Tensor:
-    away = flat - torch.tensor(CENTRE)
-    return 0.5 * away @ torch.tensor(CURVATURE) @ away
+def loss(rows: Tensor) -> Tensor:
+    away = rows - torch.tensor(CENTRE)
+    return 0.5 * (away * (away @ torch.tensor(CURVATURE))).sum()
 
 
-def furthest(rules: str, basis: Basis, make: Any, steps: int) -> float:
-    """How far apart the weights of `project` and of `reparametrize` ever are."""
-    ours, theirs = Layers(), Layers()
+def furthest(kinds: Sequence[str], basis: Basis, make: Any, steps: int) -> dict[str, float]:
+    """How far apart the weights of `project` and of `reparametrize` ever are, for each kind of rules."""
+    ours, theirs = Layers(*kinds), Layers(*kinds)
     stock = make(ours.parameters())
-    affinet.project(ours, stock, ours.rules(rules))
-    affinet.reparametrize(theirs, theirs.rules(rules), basis=basis)
+    affinet.project(ours, stock, ours.rules())
+    affinet.reparametrize(theirs, theirs.rules(), basis=basis)
     free = make(theirs.parameters())
-    far = 0.0
+    far = torch.zeros(len(kinds), dtype=torch.float64)
     for _ in range(steps):
         for model, optimizer in ((ours, stock), (theirs, free)):
             optimizer.zero_grad()
             loss(model()).backward()
             optimizer.step()
         with torch.no_grad():
-            far = max(far, float((ours() - theirs()).abs().max()))
-    return far
+            far = torch.maximum(far, (ours() - theirs()).abs().amax(1))
+    return dict(zip(kinds, far.tolist(), strict=True))
 
 
-@each_rules
-def test_orthonormal_free_numbers_follow_the_projected_trajectory(rules: str) -> None:
+def test_orthonormal_free_numbers_follow_the_projected_trajectory() -> None:
+    """At a rate of 0.1 and a curvature of 0.4 or more, 500 steps end e²⁰ times nearer to the optimum."""
     make = partial(optim.SGD, lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1)
-    assert furthest(rules, "orthonormal", make, 2_000) <= 1e-10
+    far = furthest(ALL, "orthonormal", make, 500)
+    assert max(far.values()) <= 1e-10, far
 
 
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.3}], ids=str)
 def test_other_forms_of_momentum_do_too(options: Any) -> None:
-    assert furthest("cross_layer", "orthonormal", partial(optim.SGD, lr=0.02, **options), 300) <= 1e-10
+    (far,) = furthest(["cross_layer"], "orthonormal", partial(optim.SGD, lr=0.02, **options), 300).values()
+    assert far <= 1e-10
 
 
-@each_rules
 @pytest.mark.parametrize(
     "make",
     [partial(optim.Adam, lr=0.01), partial(optim.Adam, lr=0.01, amsgrad=True), partial(optim.RMSprop, lr=0.0005)],
     ids=["Adam", "amsgrad", "RMSprop"],
 )
-def test_projected_numbers_follow_the_sandwich_under_adam(rules: str, make: Any) -> None:
-    assert furthest(rules, "projection", make, 500) <= 1e-9
+def test_projected_numbers_follow_the_sandwich_under_adam(make: Any) -> None:
+    far = furthest(ALL, "projection", make, 500)
+    assert max(far.values()) <= 1e-9, far
 
 
 def test_free_numbers_that_are_weights_go_another_way() -> None:
     """A class of k copies moves k times as fast: the gradient is the sum."""
-    assert furthest("tie", "free", partial(optim.SGD, lr=0.02), 20) > 1e-3
+    assert furthest(["tie"], "free", partial(optim.SGD, lr=0.02), 20)["tie"] > 1e-3
 
 
-@pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("basis", ["orthonormal", "free", "projection"])
-def test_adam_reaches_the_constrained_optimum(rules: str, basis: Basis) -> None:
-    model = Layers()
-    handle = affinet.reparametrize(model, model.rules(rules), basis=basis)
+def test_adam_reaches_the_constrained_optimum(basis: Basis) -> None:
+    model = Layers(*RULES)
+    handle = affinet.reparametrize(model, model.rules(), basis=basis)
     optimizer = optim.Adam(model.parameters(), lr=0.05)
     schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, 1_500)
     for _ in range(1_500):
@@ -102,15 +112,17 @@ def test_adam_reaches_the_constrained_optimum(rules: str, basis: Basis) -> None:
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        assert float((model() - torch.tensor(optimum(rules))).abs().max()) <= 1e-7
+        found = dict(zip(RULES, model().numpy(), strict=True))
+    far = {rules: float(np.abs(weights - optimum(rules)).max()) for rules, weights in found.items()}
+    assert max(far.values()) <= 1e-7, far
     handle.bake()
     assert max(handle.violation().values()) <= 1e-13
-    assert sum(p.numel() for p in model.parameters()) == COUNT
+    assert sum(p.numel() for p in model.parameters()) == COUNT * len(RULES)
 
 
 def test_decay_of_orthonormal_free_numbers_is_that_of_the_weights() -> None:
-    model = Layers()
-    affinet.reparametrize(model, model.rules("dense"))
+    model = Layers("dense")
+    affinet.reparametrize(model, model.rules())
     optimizer = optim.SGD(model.parameters(), lr=0.1, weight_decay=0.5)
     for _ in range(2_000):
         optimizer.zero_grad()

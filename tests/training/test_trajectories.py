@@ -14,9 +14,9 @@ from torch import Tensor, optim
 import affinet
 from tests.training.problems import CENTRE, COUNT, CURVATURE, RULES, SHAPES, truth
 
-STEPS = 500
+STEPS = 200
 NEAR = 1e-9
-"""Of weights of size one, within 500 steps: what rounding of 1e-16 a step may grow to. The rates are such that the
+"""Of weights of size one, within 200 steps: what rounding of 1e-16 a step may grow to. The rates are such that the
 optimizers are on their way. Around an optimum, at a constant rate, RMSprop, Adadelta and NAdam hop about it chaotically
 (the rate times the curvature over √v grows past 2): runs that differ by a rounding part, with affinet or without."""
 PARTED = NEAR / 1000
