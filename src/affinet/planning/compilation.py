@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from affinet.blocks.kinds import AnyBlock
@@ -22,8 +23,9 @@ from affinet.planning.reading.fixings import Fixing, read_fixings
 from affinet.planning.reading.lifting import lift
 from affinet.planning.reading.sections import sections
 from affinet.planning.reading.terms import read
-from affinet.system.rows import concatenate
-from affinet.system.system import System
+from affinet.planning.refit.record import from_coefficients
+from affinet.system.rows import Rows, concatenate
+from affinet.system.system import System, coefficients
 
 ONE_BY_ONE = 65_536
 """Rules of at most this many (equation, entry) pairs are read one equation at a time: it costs a few milliseconds, and
@@ -99,7 +101,14 @@ def _read(system: System, one_by_one: int, fixed_from: int) -> tuple[list[Fixing
                 panels.append(found)
             case None:
                 irregular.append(number)
-    return fixings, Others(batches, pairs, panels, system.rows(irregular))
+    return fixings, Others(batches, pairs, panels, _rows(system, irregular))
+
+
+def _rows(system: System, numbers: list[int]) -> Rows:
+    """As `system.rows`."""
+    pattern = from_coefficients(coefficients, system.layout, *system.terms(numbers))
+    rhs, size = system.sides(numbers)
+    return replace(pattern, rhs=rhs, size=size)
 
 
 def is_regular(system: System, number: int) -> bool:

@@ -34,6 +34,8 @@ from affinet.language.forecast import LIMIT, limited
 from affinet.language.origin import Family
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
+from affinet.planning.refit.blocks import unchanged
+from affinet.planning.refit.record import Record, recorded
 from affinet.plans.backends import numba_installed, projector
 from affinet.system.magnitudes import too_far_apart
 from affinet.system.stored.description import described, system_of
@@ -47,6 +49,8 @@ class Plan:
 
     system: System
     blocks: tuple[AnyBlock, ...]
+    record: Record | None = None
+    """What its coefficients decided, for planning again with other right-hand sides; None where it was not kept."""
 
     @property
     def rows(self) -> int:
@@ -88,9 +92,14 @@ class Plan:
         """
         return projector(self, like)
 
-    def with_constants(self, values: Mapping[str, Floats], epsilon: float) -> Plan:
-        """The plan of the same rules with some parameters read as constants. Raises InfeasibleError."""
-        return compiled(self.system.with_constants(values, epsilon)) if values else self
+    def with_constants(self, values: Mapping[str, Floats], epsilon: float, before: Plan | None = None) -> Plan:
+        """The plan of the same rules with some parameters read as constants. Raises InfeasibleError.
+
+        `before` is one that was made so of other values: what coefficients decided is taken from it.
+        """
+        if not values:
+            return self
+        return compiled(self.system.with_constants(values, epsilon), before or Plan(self.system, ()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write what the rules say, and not how they were solved, to a safetensors file that `load` reads.
@@ -185,18 +194,24 @@ def with_warnings(made: Plan) -> Plan:
     return made
 
 
-def compiled(system: System) -> Plan:
-    """The plan of a system. Raises InfeasibleError, and ConstantError where its numbers lie too far apart."""
+def compiled(system: System, before: Plan | None = None) -> Plan:
+    """The plan of a system. Raises InfeasibleError, and ConstantError where its numbers lie too far apart.
+
+    `before` is a plan of the same coefficients: what these decided is taken from its record, blocks that are the same
+    are its very objects, and the new plan keeps a record too. Law: the blocks are those of planning without it.
+    """
     try:
-        return _compiled(system)
+        return _compiled(system, before)
     except FloatingPointError:
         raise too_far_apart((rule.name, rule.expression) for rule in system.rules) from None
 
 
 @np.errstate(over="raise", divide="raise", invalid="raise")  # what leaves float64 is no number to plan with
-def _compiled(system: System) -> Plan:
+def _compiled(system: System, before: Plan | None) -> Plan:
     try:
-        return Plan(system, compile_blocks(system))
+        with recorded(None if before is None else before.record or Record()) as record:
+            blocks = compile_blocks(system)
+        return Plan(system, blocks if before is None else unchanged(blocks, before.blocks), record)
     except Contradiction as found:
         candidates, consequence = found.rules, found.consequence
     from affinet.analysis.diagnosis.explaining import explain  # rules that hold together need none of it

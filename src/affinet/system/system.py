@@ -23,6 +23,9 @@ from affinet.system.magnitudes import check_numbers, without_zeros
 from affinet.system.rows import PAIR_BYTES, Rows, gather_rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
+Shapes = tuple[tuple[int, ...], ...]
+Terms = tuple[tuple[Term, ...], ...]
+
 
 @dataclass(frozen=True, eq=False)
 class Rule:
@@ -101,28 +104,27 @@ class System:
         return replace(self, rules=tuple(self.rules[k] for k in numbers))
 
     def rows(self, numbers: Iterable[int]) -> Rows:
-        """The sparse equations of some of the rules, one rule after the other.
-
-        One pass over all of them: a rule of a single equation costs no array of its own.
-        """
-        pieces, rhs, sizes, rules, first = _Triples(self.layout), [], [], [], 0
+        """The sparse equations of some of the rules, one rule after the other."""
         numbers = list(numbers)
+        rhs, size = self.sides(numbers)
+        return replace(coefficients(self.layout, *self.terms(numbers)), rhs=rhs, size=size)
+
+    def terms(self, numbers: Sequence[int]) -> tuple[tuple[int, ...], Shapes, Terms, float]:
+        """What `coefficients` reads of some of the rules. Raises TooLargeError where memory cannot hold the result."""
         self._forecast([self.rules[number] for number in numbers])
+        said = [self.rules[number].expression for number in numbers]
+        shapes, terms = (tuple(one.shape for one in said), tuple(one.terms for one in said))
+        return tuple(numbers), shapes, terms, self.tolerance.cancellation
+
+    def sides(self, numbers: Sequence[int]) -> tuple[Floats, Floats]:
+        """The right-hand sides of some of the rules, and what the rounding of each is relative to."""
+        rhs, sizes = [np.zeros(0)], [np.zeros(0)]
         for number in numbers:
-            expression, count = self.rules[number].expression, self.rules[number].equations
-            for term in expression.terms:
-                pieces.add(term, expression.shape, first)
-            rhs.append(np.broadcast_to(-np.asarray(expression.constant, np.float64), expression.shape).reshape(count))
-            size = self.rules[number].size
-            sizes.append(np.abs(rhs[-1]) if size is None else np.broadcast_to(size, expression.shape).reshape(count))
-            rules.append((number, count))
-            first += count
-        counts = np.array([count for _, count in rules], np.int64)
-        indices = np.arange(first) - np.repeat(np.cumsum(counts) - counts, counts)
-        owners = np.repeat(np.array([number for number, _ in rules], np.int64), counts)
-        right = np.concatenate([np.zeros(0), *rhs])
-        found = gather_rows(*pieces.arrays(), right, owners, indices, self.tolerance.cancellation)
-        return replace(found, size=np.concatenate([np.zeros(0), *sizes]))
+            rule, shape = self.rules[number], self.rules[number].expression.shape
+            constant = np.asarray(rule.expression.constant, np.float64)
+            rhs.append(np.broadcast_to(-constant, shape).reshape(rule.equations))
+            sizes.append(np.abs(rhs[-1]) if rule.size is None else np.broadcast_to(rule.size, shape).reshape(-1))
+        return np.concatenate(rhs), np.concatenate(sizes)
 
     @staticmethod
     def _forecast(rules: Sequence[Rule]) -> None:
@@ -133,6 +135,23 @@ class System:
             beside = f" with {len(rules) - 1:,} other rules" if len(rules) > 1 else ""
             what = f'rule "{largest}"{beside}, read one equation at a time,'
             forecast(what, sum(pairs), item_bytes=PAIR_BYTES)
+
+
+def coefficients(layout: Layout, numbers: tuple[int, ...], shapes: Shapes, terms: Terms, cancellation: float) -> Rows:
+    """The sparse equations of rules by number, each of terms of a shape, with right-hand sides of zero.
+
+    One pass over all of them: a rule of a single equation costs no array of its own.
+    """
+    pieces, counts, first = _Triples(layout), [], 0
+    for shape, own in zip(shapes, terms, strict=True):
+        for term in own:
+            pieces.add(term, shape, first)
+        counts.append(prod(shape))
+        first += counts[-1]
+    many = np.array(counts, np.int64)
+    indices = np.arange(first) - np.repeat(np.cumsum(many) - many, many)
+    owners = np.repeat(np.array(numbers, np.int64), many)
+    return gather_rows(*pieces.arrays(), np.zeros(first), owners, indices, cancellation)
 
 
 def _pairs(term: Term, shape: tuple[int, ...]) -> int:

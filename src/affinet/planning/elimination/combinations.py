@@ -9,6 +9,7 @@ import numpy as np
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.factors.agreement import mismatch
 from affinet.system import lapack
+from affinet.planning.refit.record import from_coefficients
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import Tolerance
 
@@ -40,16 +41,13 @@ def dense_circuits(
         wrong = np.flatnonzero(np.abs(rhs) > tolerance.consistency(8) * terms)
         yield from ((row[None], np.ones(1)) for row in wrong[:MOST_TRIED])
         return
-    even, safe = _even(matrix)
+    even, safe, upper, mixed, first, rest = from_coefficients(_combined, matrix, tolerance)
     rhs, terms = rhs / safe, terms / safe
-    upper, order, rank = _pivoted(even, tolerance)
-    first, rest = order[:rank], order[rank:]
     if not len(rest):
         return
-    mixed = lapack.solve_triangular(upper[:rank, :rank], upper[:rank, rank:], check_finite=False)
-    gap, size, own = mismatch(even, rhs, terms, upper[:rank, :rank], mixed, first, rest)
+    gap, size, own = mismatch(even, rhs, terms, upper, mixed, first, rest)
     wrong = np.flatnonzero(gap > tolerance.consistency(8) * size + tolerance.factored(8) * own)
-    used = np.abs(mixed) > _negligible(mixed, tolerance, len(order))
+    used = np.abs(mixed) > _negligible(mixed, tolerance, len(matrix))
     # Of as many rows the clearest contradiction first.
     by_length = np.lexsort((-(gap / np.where(size > 0, size, 1.0))[wrong], used[:, wrong].sum(axis=0)))
     for k in wrong[by_length[:MOST_TRIED]]:
@@ -59,6 +57,17 @@ def dense_circuits(
             weights = lapack.lstsq(even[chosen].T, even[rest[k]], rcond=None)[0]
         rows = np.concatenate([chosen, rest[k : k + 1]])
         yield rows, np.concatenate([-weights, [1.0]]) / safe[rows]
+
+
+def _combined(matrix: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, Floats, Floats, Integers, Integers]:
+    """Equilibrated rows and the norms; the triangle of a basis of them, combinations of it that the others are, both.
+
+    The last two are the rows of the basis and the other rows.
+    """
+    even, safe = _even(matrix)
+    upper, order, rank = _pivoted(even, tolerance)
+    mixed = lapack.solve_triangular(upper[:rank, :rank], upper[:rank, rank:], check_finite=False)
+    return even, safe, upper[:rank, :rank], mixed, order[:rank], order[rank:]
 
 
 def dense_dependencies(matrix: Floats, tolerance: Tolerance) -> Iterator[tuple[Integers, Floats]]:

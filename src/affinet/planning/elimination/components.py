@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -11,12 +11,14 @@ from scipy.sparse import csgraph
 
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.forecast import forecast
+from affinet.planning.refit.record import from_coefficients
 from affinet.system.distinct import distinct, ranked
 from affinet.system.rows import Rows
 
 MOST_DENSE_ROWS = 512
 MOST_DENSE_NUMBERS = 2**26
 """A dense factor of one component holds at most this many numbers (half a gigabyte)."""
+NO_NUMBERS = np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,15 @@ def split(core: Rows, terms: Floats, names: Sequence[str] = ()) -> list[Batch | 
     """
     if not core.count:
         return []
+    bare = replace(core, rhs=np.zeros(core.count), size=None)
+    return [
+        replace(found, rhs=core.rhs[found.rows], terms=terms[found.rows])
+        for found in from_coefficients(_split, bare, tuple(names))
+    ]
+
+
+def _split(core: Rows, names: Sequence[str]) -> list[Batch | Giant]:
+    """Components without right-hand sides."""
     nodes, local = ranked(core.columns)
     row_label, node_label, count = _labels(core, local, len(nodes))
     row_order, node_order = np.argsort(row_label, kind="stable"), np.argsort(node_label, kind="stable")
@@ -63,10 +74,10 @@ def split(core: Rows, terms: Floats, names: Sequence[str] = ()) -> list[Batch | 
         rows = row_order[row_first[members][:, None] + np.arange(size[0])]
         columns = node_order[node_first[members][:, None] + np.arange(size[1])]
         if size[0] > MOST_DENSE_ROWS or size[0] * size[1] > MOST_DENSE_NUMBERS:
-            found += [_giant(core, terms, nodes, place, local, *pair) for pair in zip(rows, columns, strict=True)]
+            found += [_giant(core, nodes, place, local, *pair) for pair in zip(rows, columns, strict=True)]
         else:
             _forecast(size, len(members), core.rule[rows[:, 0]], names)
-            found.append(_batch(core, terms, nodes, place, local, rows, columns))
+            found.append(_batch(core, nodes, place, local, rows, columns))
     return found
 
 
@@ -93,9 +104,7 @@ def _by_size(r: Integers, n: Integers) -> list[tuple[tuple[int, int], Integers]]
     return [((int(a), int(b)), np.flatnonzero(which == k)) for k, (a, b) in enumerate(sizes)]
 
 
-def _batch(
-    core: Rows, terms: Floats, nodes: Integers, place: Integers, local: Integers, rows: Integers, columns: Integers
-) -> Batch:
+def _batch(core: Rows, nodes: Integers, place: Integers, local: Integers, rows: Integers, columns: Integers) -> Batch:
     taken = core.select(rows.ravel())
     k, r = rows.shape
     matrix = np.zeros((k, r, columns.shape[1]))
@@ -103,13 +112,11 @@ def _batch(
     source = np.repeat(core.bounds[:-1][rows.ravel()] - taken.bounds[:-1], lengths) + np.arange(len(taken.columns))
     owner = taken.row_of_each()
     matrix[owner // r, owner % r, place[local[source]]] = taken.values
-    return Batch(nodes[columns], matrix, core.rhs[rows], terms[rows], rows)
+    return Batch(nodes[columns], matrix, NO_NUMBERS, NO_NUMBERS, rows)
 
 
-def _giant(
-    core: Rows, terms: Floats, nodes: Integers, place: Integers, local: Integers, rows: Integers, columns: Integers
-) -> Giant:
+def _giant(core: Rows, nodes: Integers, place: Integers, local: Integers, rows: Integers, columns: Integers) -> Giant:
     taken = core.select(rows)
     source = np.repeat(core.bounds[:-1][rows] - taken.bounds[:-1], taken.lengths) + np.arange(len(taken.columns))
     matrix = sparse.csr_array((taken.values, place[local[source]], taken.bounds), shape=(len(rows), len(columns)))
-    return Giant(nodes[columns], matrix, core.rhs[rows], terms[rows], rows)
+    return Giant(nodes[columns], matrix, NO_NUMBERS, NO_NUMBERS, rows)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
 from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.refit.record import from_coefficients
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,19 +50,40 @@ def spanning_forest(edges: Edges, nodes: int) -> Forest:
     time O((nodes + edges) · log depth).
     """
     equal = bool((edges.a == -edges.b).all()) and not edges.c.any()
-    if equal and (first := _chained(edges, nodes)) is not None:
-        return Forest(first, np.ones(1), np.zeros(1), np.zeros(1))
-    graph = sparse.csr_array((np.ones(edges.count, bool), (edges.x, edges.y)), shape=(nodes, nodes))
-    _, labels = csgraph.connected_components(graph, directed=False)
-    roots = _first_of_each(labels)
+    bare = replace(edges, c=np.zeros(edges.count), size=None)
     if equal:
-        return Forest(roots[labels], np.ones(1), np.zeros(1), np.zeros(1))
-    parent, link = tree(graph, roots, edges)
+        return Forest(from_coefficients(_first_roots, bare, nodes), np.ones(1), np.zeros(1), np.zeros(1))
+    root, parent, link = from_coefficients(_largest_roots, bare, nodes)
+    mantissa, exponent, shift, size = compounded(edges, parent, link)
+    return Forest(root, _joined(mantissa, exponent), shift, size)
+
+
+def _first_roots(edges: Edges, nodes: int) -> Integers:
+    """The root of every node, the first node of its tree."""
+    chained = _chained(edges, nodes)
+    if chained is not None:
+        return chained
+    labels = _labels(_graph(edges, nodes))
+    return _first_of_each(labels)[labels]
+
+
+def _largest_roots(edges: Edges, nodes: int) -> tuple[Integers, Integers, Integers]:
+    """The root of every node, where |scale| is largest in its tree; its parent, and the edge to it."""
+    graph = _graph(edges, nodes)
+    labels = _labels(graph)
+    parent, link = tree(graph, _first_of_each(labels), edges)
     mantissa, exponent, _, _ = compounded(edges, parent, link)
     roots = _largest_of_each(labels, mantissa, exponent)
-    parent, link = tree(graph, roots, edges)
-    mantissa, exponent, shift, size = compounded(edges, parent, link)
-    return Forest(roots[labels], _joined(mantissa, exponent), shift, size)
+    return (roots[labels], *tree(graph, roots, edges))
+
+
+def _graph(edges: Edges, nodes: int) -> sparse.csr_array:
+    return sparse.csr_array((np.ones(edges.count, bool), (edges.x, edges.y)), shape=(nodes, nodes))
+
+
+def _labels(graph: sparse.csr_array) -> Integers:
+    labels: Integers = csgraph.connected_components(graph, directed=False)[1]
+    return labels
 
 
 def _chained(edges: Edges, nodes: int) -> Integers | None:

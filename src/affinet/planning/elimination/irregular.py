@@ -20,9 +20,10 @@ from affinet.planning.contradiction import Contradiction
 from affinet.planning.elimination.components import Giant
 from affinet.planning.elimination.filling import forecast_fill
 from affinet.planning.elimination.peeling import independent_rows
-from affinet.planning.elimination.pieces import Piece, pieces_of
+from affinet.planning.elimination.pieces import Piece, entries_of, pieces_of, some_of
 from affinet.planning.elimination.reduction import Reduction, reduce
 from affinet.planning.factors.slices import slices_of
+from affinet.planning.refit.record import from_coefficients
 from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
 from affinet.system.norms import norms_of_runs
@@ -59,13 +60,18 @@ def _blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence
     for piece in pieces:
         cored[piece.component.nodes.ravel()] = True
         blocks.append(_solved(piece, reduction, layout, tolerance, owners))
-    free = ~fixed & ~cored[reduction.node]
-    tied = free & (np.bincount(reduction.node, minlength=len(free))[reduction.node] > 1)
-    if tied.any():
-        columns = np.flatnonzero(tied)
-        parts, order = _parts(reduction, columns, layout)
-        blocks.append(Ties(parts, _classes(reduction, columns[order]), owners.of(columns)))
+    columns = from_coefficients(_tied, reduction.node, known | cored)
+    if len(columns):
+        parts, classes, _ = _parts_and_classes(reduction, columns, layout)
+        blocks.append(Ties(parts, classes, owners.of(columns)))
     return blocks
+
+
+def _tied(node: Integers, taken: np.ndarray) -> Integers:
+    """Entries, rising, that share their node with another one, of the nodes that are not taken."""
+    several = np.bincount(node, minlength=len(node)) > 1
+    found: Integers = np.flatnonzero((several & ~taken)[node])
+    return found
 
 
 class _Owners:
@@ -78,17 +84,37 @@ class _Owners:
     def of(self, columns: Integers) -> tuple[int, ...]:
         if len(self._rules) == 1:
             return (int(self._rules[0]),)
-        inside = np.zeros(self._count, bool)
-        inside[columns] = True
-        rows = self._rows.row_of_each()[inside[self._place]]
-        return tuple(int(rule) for rule in distinct(self._rows.rule[rows]))
+        return from_coefficients(_owners, columns, self._count, self._place, self._rows.bounds, self._rows.rule)
 
 
-def _parts(reduction: Reduction, columns: Integers, layout: Layout) -> tuple[tuple[Part, ...], Integers]:
-    """Entries by parameter, and the order in which they then stand."""
-    pieces = layout.split(reduction.columns[columns])
-    order = np.concatenate([places for _, places, _ in pieces])
-    return tuple(_part(parameter, positions) for parameter, _, positions in pieces), order
+def _owners(columns: Integers, count: int, place: Integers, bounds: Integers, rule: Integers) -> tuple[int, ...]:
+    """The rules of the rows that hold any of the columns, of `count`; `place` is the column of every stored value."""
+    inside = np.zeros(count, bool)
+    inside[columns] = True
+    rows = np.repeat(np.arange(len(rule)), np.diff(bounds))[inside[place]]
+    return tuple(int(found) for found in distinct(rule[rows]))
+
+
+def _parts_and_classes(
+    reduction: Reduction, columns: Integers, layout: Layout
+) -> tuple[tuple[Part, ...], Classes, Integers]:
+    """The given entries by parameter, the classes that they form in that order, and the order."""
+    parts, order, grouping = from_coefficients(_grouped, reduction.columns, reduction.node, columns, layout)
+    scale, shift = _one_if_equal(some_of(reduction.scale, order)), _one_if_equal(some_of(reduction.shift, order))
+    return parts, Classes(grouping[0], scale, shift, grouping[1]), order
+
+
+def _grouped(
+    every: Integers, node: Integers, columns: Integers, layout: Layout
+) -> tuple[tuple[Part, ...], Integers, tuple[Integers, Integers]]:
+    """Entries by parameter, the order in which they then stand, the class of each and the representatives."""
+    pieces = layout.split(every[columns])
+    order = columns[np.concatenate([places for _, places, _ in pieces])]
+    parts = tuple(_part(parameter, positions) for parameter, _, positions in pieces)
+    nodes, class_of = ranked(node[order])
+    place = np.full(len(every), -1, np.int64)
+    place[order] = np.arange(len(order))
+    return parts, order, (_narrow(class_of, len(nodes)), _narrow(place[nodes], len(order)))
 
 
 def _part(parameter: Parameter, positions: Integers) -> Part:
@@ -109,19 +135,6 @@ def _fixed(reduction: Reduction, columns: Integers, layout: Layout, owners: _Own
     ]
 
 
-def _classes(reduction: Reduction, columns: Integers) -> Classes:
-    """The classes that the given entries form, in the entries' order."""
-    nodes, class_of = ranked(reduction.node[columns])
-    place = np.full(len(reduction.columns), -1, np.int64)
-    place[columns] = np.arange(len(columns))
-    return Classes(
-        _narrow(class_of, len(nodes)),
-        _one_if_equal(reduction.scale[columns]),
-        _one_if_equal(reduction.shift[columns]),
-        _narrow(place[nodes], len(columns)),
-    )
-
-
 def _narrow(numbers: Integers, bound: int) -> Integers:
     """Numbers below `bound` in four bytes where they fit."""
     return numbers.astype(np.int32) if bound < 2**31 else numbers
@@ -133,22 +146,24 @@ def _one_if_equal(values: Floats) -> Floats:
 
 def _solved(piece: Piece, reduction: Reduction, layout: Layout, tolerance: Tolerance, owners: _Owners) -> AnyBlock:
     component, solved = piece.component, piece.solved
-    inside = np.zeros(len(reduction.columns), bool)
-    inside[component.nodes.ravel()] = True
-    columns = np.flatnonzero(inside[reduction.node])
+    columns = from_coefficients(entries_of, component.nodes, reduction.node)
     rules = owners.of(columns)
     if isinstance(solved, RowBatch):
         return slices_of(solved, tolerance, rules)
-    parts, order = _parts(reduction, columns, layout)
-    classes = _classes(reduction, columns[order])
-    number = np.full(len(reduction.columns), -1, np.int64)
-    number[reduction.node[columns[order]]] = classes.class_of
-    members = number[component.nodes]
+    parts, classes, order = _parts_and_classes(reduction, columns, layout)
+    members = from_coefficients(_members, reduction.node, order, classes.class_of, component.nodes)
     if isinstance(component, Giant):
-        return _sparse(component, parts, classes, members, 1.0 / np.sqrt(classes.weight), tolerance, rules)
+        return _sparse(component, parts, classes, members, tolerance, rules)
     assert solved is not None
     condition = float(solved.condition.max())
     return Dense(parts, classes, members, solved.basis, solved.target, solved.ranks, rules, solved.ambiguous, condition)
+
+
+def _members(node: Integers, order: Integers, class_of: Integers, nodes: Integers) -> Integers:
+    """The class of each of the nodes, where the entries in `order` belong to the classes `class_of`."""
+    number = np.full(len(node), -1, np.int64)
+    number[node[order]] = class_of
+    return np.asarray(number[nodes])
 
 
 def _sparse(
@@ -156,20 +171,27 @@ def _sparse(
     parts: tuple[Part, ...],
     classes: Classes,
     members: Integers,
-    scaled: Floats,
     tolerance: Tolerance,
     rules: tuple[int, ...],
 ) -> Sparse:
-    columns = members[giant.matrix.indices]
-    values = giant.matrix.data * scaled[columns]
-    norms = norms_of_runs(values, giant.matrix.indptr)
-    values /= np.repeat(norms, np.diff(giant.matrix.indptr))
-    shape = (giant.matrix.shape[0], classes.count)
-    matrix = sparse.csr_array((values, columns, giant.matrix.indptr), shape=shape)
+    matrix, norms = from_coefficients(_equilibrated, giant.matrix, members, classes.weight)
     rhs, terms = giant.rhs / norms, giant.terms / norms
     found = independent_rows(matrix, rhs, terms, tolerance)
     if not found.consistent:
         raise Contradiction
-    matrix, rhs = matrix[found.kept], rhs[found.kept]
-    fill = forecast_fill(matrix) if found.exact else 0
+    matrix, rhs = from_coefficients(_chosen, matrix, found.kept), rhs[found.kept]
+    fill = from_coefficients(forecast_fill, matrix) if found.exact else 0
     return Sparse(parts, classes, matrix, rhs, found.rank, found.exact, fill, rules, found.ambiguous)
+
+
+def _equilibrated(matrix: sparse.csr_array, members: Integers, weight: Floats) -> tuple[sparse.csr_array, Floats]:
+    """Rows over classes of these weights, `members` the class of each column, divided by their norms; the norms."""
+    columns = members[matrix.indices]
+    values = matrix.data * (1.0 / np.sqrt(weight))[columns]
+    norms = norms_of_runs(values, matrix.indptr)
+    values /= np.repeat(norms, np.diff(matrix.indptr))
+    return sparse.csr_array((values, columns, matrix.indptr), shape=(matrix.shape[0], len(weight))), norms
+
+
+def _chosen(matrix: sparse.csr_array, rows: Integers) -> sparse.csr_array:
+    return matrix[rows]

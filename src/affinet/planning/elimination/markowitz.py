@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import sparse
 
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.elimination.combinations import affordable, dense_circuits, dense_dependencies, independent
+from affinet.planning.refit.record import from_coefficients
 from affinet.system.tolerance import Tolerance
 
 SMALL_ENOUGH = 1_000_000
@@ -53,21 +55,57 @@ def sparse_basis(
     """
     if matrix.nnz > MOST_PLANNED:
         return None
-    work = _Elimination(matrix, rhs, terms, tolerance)
-    implied = list(work.run(MOST_PLANNED))
-    if any(map(work.contradicts, implied)):
+    found = from_coefficients(_pivots, matrix, tolerance)
+    rhs, terms = found.subtracted(rhs, terms)
+    implied = found.implied
+    if (np.abs(rhs[implied]) > tolerance.consistency(8) * terms[implied]).any():
         return np.zeros(0, np.int64), False
-    left = work.left()
-    if left is None:
+    if found.dense is None:
         return None
-    rows, dense, said, size = left
-    if next(dense_circuits(dense, said, size, tolerance), None) is not None:
+    rows = found.rows
+    if next(dense_circuits(found.dense, rhs[rows], terms[rows], tolerance), None) is not None:
         return np.zeros(0, np.int64), False
+    return found.kept, True
+
+
+@dataclass(frozen=True, eq=False)
+class _Pivots:
+    """An elimination without right-hand sides.
+
+    `implied` are rows with nothing left; `rows` and `dense` what was not eliminated, None where that is too much;
+    `kept` are independent rows, rising. In each step, one after the other, `share` times row `pivot` was subtracted
+    from `row`.
+    """
+
+    implied: Integers
+    rows: Integers
+    dense: Floats | None
+    kept: Integers
+    row: Integers
+    pivot: Integers
+    share: Floats
+
+    def subtracted(self, rhs: Floats, terms: Floats) -> tuple[Floats, Floats]:
+        """Right-hand sides and their terms after all steps."""
+        sides, sizes = rhs.tolist(), terms.tolist()
+        for row, pivot, share in zip(self.row.tolist(), self.pivot.tolist(), self.share.tolist(), strict=True):
+            sides[row] -= share * sides[pivot]
+            sizes[row] += abs(share) * sizes[pivot]
+        return np.array(sides), np.array(sizes)
+
+
+def _pivots(matrix: sparse.csr_array, tolerance: Tolerance) -> _Pivots:
+    none = np.zeros(matrix.shape[0])
+    work = _Elimination(matrix, none, none, tolerance)
+    implied = np.array(list(work.run(MOST_PLANNED)), np.int64)
+    left = work.left()
+    rows, dense = (np.zeros(0, np.int64), None) if left is None else left[:2]
     dependent = np.zeros(matrix.shape[0], bool)
     dependent[implied] = True
     dependent[rows] = True
-    dependent[rows[independent(dense, tolerance)]] = False
-    return np.flatnonzero(~dependent), True
+    if dense is not None:
+        dependent[rows[independent(dense, tolerance)]] = False
+    return _Pivots(implied, rows, dense, np.flatnonzero(~dependent), *work.steps())
 
 
 def sparse_dependencies(
@@ -161,6 +199,11 @@ class _Elimination:
         size = max(map(abs, held.values()))
         kept = sorted(row for row, weight in held.items() if abs(weight) > self._drop * size)
         return np.array(kept, np.int64), np.array([held[row] for row in kept])
+
+    def steps(self) -> tuple[Integers, Integers, Floats]:
+        """Rows, pivots and shares of all that was subtracted."""
+        rows, pivots, shares = zip(*self._steps, strict=True) if self._steps else ((), (), ())
+        return np.array(rows, np.int64), np.array(pivots, np.int64), np.array(shares, np.float64)
 
     def _file(self, column: int, count: int) -> None:
         while len(self._by_count) <= count:

@@ -15,6 +15,7 @@ from affinet.planning.elimination.private import unpeeled
 from affinet.planning.elimination.residual import refuted
 from affinet.planning.factors.agreement import mismatch
 from affinet.system import lapack
+from affinet.planning.refit.record import from_coefficients
 from affinet.system.tolerance import Tolerance
 
 LARGEST_CORE = 4_000
@@ -50,25 +51,36 @@ def independent_rows(matrix: sparse.csr_array, rhs: Floats, terms: Floats, toler
     unknown of their own (the structural rank). Whether such a core can hold is asked of its least squares, which proves
     a contradiction where they converge.
     """
-    core = unpeeled(matrix)
+    core = from_coefficients(unpeeled, matrix)
     peeled = matrix.shape[0] - len(core)
     if not len(core):
         return Independence(np.arange(matrix.shape[0]), Interval(peeled, peeled), True)
-    block = matrix[core]
-    used = np.unique(block.indices)
+    block, used = from_coefficients(_block, matrix, core)
     if len(core) <= LARGEST_CORE and len(core) * len(used) <= LARGEST_CORE_NUMBERS:
-        dense = block[:, used].toarray()
+        dense = from_coefficients(_dense, block, used)
         kept, consistent, ambiguous = _independent_dense(dense, rhs[core], terms[core], tolerance)
     else:
         found = sparse_basis(block, rhs[core], terms[core], tolerance)
         if found is None:
-            bounds = Interval(peeled + _at_least(block), peeled + _at_most(block, len(used)))
+            low, high = from_coefficients(_at_least, block), from_coefficients(_at_most, block, len(used))
+            bounds = Interval(peeled + low, peeled + high)
             can_hold = not refuted(block, rhs[core], terms[core], tolerance)
             return Independence(np.arange(matrix.shape[0]), bounds, can_hold)
         kept, consistent, ambiguous = *found, 0
     rest = np.setdiff1d(np.arange(matrix.shape[0]), core, assume_unique=True)
     rank = peeled + len(kept)
     return Independence(np.sort(np.concatenate([rest, core[kept]])), Interval(rank, rank), consistent, ambiguous)
+
+
+def _block(matrix: sparse.csr_array, core: Integers) -> tuple[sparse.csr_array, Integers]:
+    """The core's equations, and the unknowns in them."""
+    block = matrix[core]
+    return block, np.unique(block.indices)
+
+
+def _dense(block: sparse.csr_array, used: Integers) -> Floats:
+    dense: Floats = block[:, used].toarray()
+    return dense
 
 
 def _at_least(core: sparse.csr_array) -> int:
@@ -91,13 +103,21 @@ def _at_most(core: sparse.csr_array, unknowns: int) -> int:
 
 
 def _independent_dense(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Integers, bool, int]:
+    upper, combination, first, rest, ambiguous = from_coefficients(_pivoted, matrix, tolerance)
+    gap, size, own = mismatch(matrix, rhs, terms, upper, combination, first, rest)
+    bound = tolerance.consistency(len(matrix)) * size + tolerance.factored(len(matrix)) * own
+    return np.sort(first), bool((gap <= bound).all()), ambiguous
+
+
+def _pivoted(matrix: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, Integers, Integers, int]:
+    """Independent rows and the others, the triangle of the first, and what combinations of them the others are.
+
+    The last number is one where the rank was decided close to the tolerance.
+    """
     upper, order = lapack.qr(matrix.T, mode="r", pivoting=True, check_finite=False)
     diagonal = np.abs(np.diagonal(upper))
     bound = tolerance.rank(*matrix.shape) * diagonal[0]
     rank = int((diagonal > bound).sum())
     ambiguous = int(((diagonal > bound * 0.25) & (diagonal < bound * 1e2)).any())
-    first, rest = order[:rank], order[rank:]
     combination = lapack.solve_triangular(upper[:rank, :rank], upper[:rank, rank : len(order)], check_finite=False)
-    gap, size, own = mismatch(matrix, rhs, terms, upper[:rank, :rank], combination, first, rest)
-    bound = tolerance.consistency(len(order)) * size + tolerance.factored(len(order)) * own
-    return np.sort(first), bool((gap <= bound).all()), ambiguous
+    return upper[:rank, :rank], combination, order[:rank], order[rank:], ambiguous

@@ -15,6 +15,7 @@ from affinet.planning.elimination.recognition import recognised
 from affinet.planning.elimination.reduction import Reduction, refined
 from affinet.planning.factors.factor import FEW_SYSTEMS, Factor, factor
 from affinet.planning.factors.implied import Implied, classes, fixing, implied, independent, remaining, tying
+from affinet.planning.refit.record import from_coefficients
 from affinet.system.layout import Layout
 from affinet.system.norms import norms_of_rows, norms_of_runs
 from affinet.system.rows import Rows, concatenate
@@ -43,7 +44,7 @@ def pieces_of(
     """
     pieces: list[Piece] = []
     for _ in range(MOST_PASSES):
-        weight: Floats = np.bincount(reduction.node, reduction.scale**2, len(reduction.columns)).astype(np.float64)
+        weight = from_coefficients(_weight, reduction.node, reduction.scale)
         components = split(reduction.core, reduction.terms, names)
         pieces = [_factored(component, reduction, weight, layout, tolerance) for component in components]
         said = [(piece, found) for piece in pieces if (found := _implied(piece, weight, tolerance)) is not None]
@@ -51,6 +52,22 @@ def pieces_of(
             break
         reduction = _without(reduction, said, weight, tolerance)
     return reduction, pieces
+
+
+def _weight(node: Integers, scale: Floats) -> Floats:
+    """`D = Σ scale²` of the entries of each node."""
+    weight: Floats = np.bincount(node, scale**2, len(node)).astype(np.float64)
+    return weight
+
+
+def _of(weight: Floats, nodes: Integers) -> Floats:
+    return weight[nodes]
+
+
+def _scaled(matrix: Floats, weight: Floats) -> Floats:
+    """Coefficients (k, r, n) of unknowns of these weights (k, n), of y = √weight z."""
+    scaled = 1.0 / np.sqrt(weight)
+    return np.asarray(matrix * scaled[:, None, :])
 
 
 def _factored(
@@ -63,9 +80,9 @@ def _factored(
         regular = recognised(columns, component.matrix, component.rhs, layout)
         if regular is not None:
             return Piece(component, regular)
-    scaled = 1.0 / np.sqrt(weight[component.nodes])
+    matrix = from_coefficients(_scaled, component.matrix, from_coefficients(_of, weight, component.nodes))
     said = reduction.norms[component.rows]
-    solved = factor(component.matrix * scaled[:, None, :], component.rhs, component.terms, tolerance, said)
+    solved = factor(matrix, component.rhs, component.terms, tolerance, said)
     if not solved.consistent.all():
         raise Contradiction
     return Piece(component, solved)
@@ -81,13 +98,25 @@ def _whole(component: Batch) -> bool:
     return component.matrix.shape[1] == 1 or bool((of <= LARGER * left).all())
 
 
+def entries_of(nodes: Integers, node: Integers) -> Integers:
+    """The entries, rising, whose `node` is one of these nodes."""
+    inside = np.zeros(len(node), bool)
+    inside[nodes.ravel()] = True
+    found: Integers = np.flatnonzero(inside[node])
+    return found
+
+
 def _untied(component: Batch, reduction: Reduction) -> bool:
     """Whether every unknown of the component is one entry as it is."""
-    inside = np.zeros(len(reduction.columns), bool)
-    inside[component.nodes.ravel()] = True
-    columns = np.flatnonzero(inside[reduction.node])
-    plain = (reduction.scale[columns] == 1.0).all() and not reduction.shift[columns].any()
-    return bool(plain) and component.nodes.size == len(columns)
+    columns = from_coefficients(entries_of, component.nodes, reduction.node)
+    if component.nodes.size != len(columns):
+        return False
+    return bool((some_of(reduction.scale, columns) == 1.0).all()) and not some_of(reduction.shift, columns).any()
+
+
+def some_of(values: Floats, places: Integers) -> Floats:
+    """The values at some places; the one that there is where all are the same number."""
+    return values[:1] if values.strides == (0,) else values[places]
 
 
 def _implied(piece: Piece, weight: Floats, tolerance: Tolerance) -> Implied | None:
@@ -96,7 +125,7 @@ def _implied(piece: Piece, weight: Floats, tolerance: Tolerance) -> Implied | No
     if not isinstance(solved, Factor) or solved.ambiguous:
         return None
     assert isinstance(piece.component, Batch)
-    rows, own = piece.component.matrix.shape[1], weight[piece.component.nodes]
+    rows, own = piece.component.matrix.shape[1], from_coefficients(_of, weight, piece.component.nodes)
     return implied(solved.basis, solved.target, own, solved.condition, rows, tolerance)
 
 

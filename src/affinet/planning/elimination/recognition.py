@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from affinet.blocks.offsets import Nest, compress
+from affinet.blocks.offsets import Nest, Offsets, compress
 from affinet.blocks.regular import RowBatch, row_batch
-from affinet.language.calculus.terms import Floats, Integers
+from affinet.language.calculus.terms import Floats, Integers, Parameter
+from affinet.planning.refit.record import from_coefficients
 from affinet.system.layout import Layout
 
 
@@ -16,6 +17,18 @@ def recognised(columns: Integers, matrix: Floats, rhs: Floats, layout: Layout) -
     Shapes: columns (k, n) of entries, matrix (k, r, n), rhs (k, r). A single component must be regular inside, several
     must lie at regular places: else a dense factor over gathered entries serves them better.
     """
+    found = from_coefficients(_regular, columns, matrix, layout)
+    if found is None:
+        return None
+    parameter, place, cells, outer, inner, shared = found
+    owner = np.zeros((1, matrix.shape[1]), np.int64)
+    return row_batch(parameter, place, outer, inner, shared, rhs[cells], owner)
+
+
+def _regular(
+    columns: Integers, matrix: Floats, layout: Layout
+) -> tuple[Parameter, int, Integers, Offsets, Integers, Floats] | None:
+    """The parameter, the first place, the order of the components, their places, those inside, and the matrix."""
     if (matrix != matrix[:1]).any():
         return None
     within = np.argsort(columns[0])
@@ -30,6 +43,5 @@ def recognised(columns: Integers, matrix: Floats, rhs: Floats, layout: Layout) -
     regular = outer if len(columns) > 1 else compress(inner)[1]
     if not isinstance(regular, Nest):
         return None
-    owner = np.zeros((1, matrix.shape[1]), np.int64)
-    place = first - layout.starts[number]
-    return row_batch(layout.parameters[number], place, outer, inner, matrix[0][:, within], rhs[cells], owner)
+    place = int(first - layout.starts[number])
+    return layout.parameters[number], place, cells, outer, inner, matrix[0][:, within]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.elimination.forest import Edges, Forest, spanning_forest
+from affinet.planning.refit.record import from_coefficients
 from affinet.system.distinct import ranked
 from affinet.system.norms import norms_of_runs
 from affinet.system.rows import Rows, gather_rows
@@ -61,11 +62,12 @@ def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
 
     Raises Contradiction. Time is linear in the entries a round.
     """
-    columns, local = ranked(rows.columns)
+    columns, local = from_coefficients(ranked, rows.columns)
     n = len(columns)
     state = _State(np.arange(n), np.ones(1), np.zeros(1), np.zeros(1), np.zeros(n, bool), np.zeros(n), np.zeros(n))
     core = Rows(rows.bounds, local, rows.values, rows.rhs, rows.rule, rows.index)
-    return _eliminated(state, core, rows.magnitude, norms_of_runs(rows.values, rows.bounds), columns, local, tolerance)
+    norms = from_coefficients(norms_of_runs, rows.values, rows.bounds)
+    return _eliminated(state, core, rows.magnitude, norms, columns, local, tolerance)
 
 
 def refined(
@@ -223,5 +225,7 @@ def _substituted(state: _State, core: Rows, terms: Floats, tolerance: Tolerance)
     terms = terms + np.bincount(row, np.maximum(magnitude, np.abs(offset)), core.count)
     left = ~known
     values = core.values[left] * scale[left]
-    fresh = gather_rows(row[left], node[left], values, rhs, core.rule, core.index, tolerance.cancellation)
-    return fresh, terms
+    triples = row[left], node[left], values
+    nothing = np.zeros(core.count)
+    fresh = from_coefficients(gather_rows, *triples, nothing, core.rule, core.index, tolerance.cancellation)
+    return replace(fresh, rhs=rhs), terms

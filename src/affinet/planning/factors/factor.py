@@ -10,6 +10,7 @@ from scipy.linalg import blas
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.factors.agreement import hold, within_rounding
 from affinet.system import lapack
+from affinet.planning.refit.record import from_coefficients
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
@@ -60,9 +61,8 @@ def factor(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance, sai
         quick = _by_gram(matrix[0], rhs[0], tolerance)
         if quick is not None:
             return quick
-    norms = norms_of_rows(matrix)
-    safe = np.where(norms > 0, norms, 1.0)
-    matrix, rhs, terms = matrix / safe[..., None], rhs / safe, terms / safe
+    matrix, norms, safe = from_coefficients(_equilibrated, matrix)
+    rhs, terms = rhs / safe, terms / safe
     k, r, n = matrix.shape
     if said is not None and r > 1 and (left := np.asarray(norms < LITTLE_LEFT * said)).any():
         return _with_little_left(
@@ -76,6 +76,13 @@ def factor(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance, sai
     return _stacked(parts, r, n)
 
 
+def _equilibrated(matrix: Floats) -> tuple[Floats, Floats, Floats]:
+    """Rows divided by their norms; the norms, and what was divided by."""
+    norms = norms_of_rows(matrix)
+    safe = np.where(norms > 0, norms, 1.0)
+    return np.asarray(matrix / safe[..., None]), norms, safe
+
+
 def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
     """Factor one matrix (r, n) for many right-hand sides (cells, r): basis (1, rank, n), target (cells, rank).
 
@@ -85,9 +92,35 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
         quick = _by_gram(matrix, rhs[0], tolerance)
         if quick is not None:
             return quick
-    norms = norms_of_rows(matrix)
-    safe = np.where(norms > 0, norms, 1.0)
-    matrix, rhs = matrix / safe[:, None], rhs / safe
+    matrix, _, safe = from_coefficients(_equilibrated, matrix)
+    rhs = rhs / safe
+    basis, lower, u, s, ambiguous, condition, chosen = from_coefficients(_shared, matrix, tolerance)
+    rank = len(s)
+    if rank == len(matrix):
+        # Independent equations contradict nothing, whatever rounding says of numbers below the normal ones.
+        can_hold = np.ones(len(rhs), bool)
+        target = _targets(matrix, basis, lower, rhs)
+        return Factor(basis[None], target, np.array([rank]), can_hold, ambiguous, condition)
+    within = rhs @ u
+    gap, target = np.abs(rhs - within @ u.T), within / s
+    consistent = within_rounding(gap, np.abs(rhs), target, tolerance)
+    if chosen is not None:
+        target = _targets(matrix[chosen], basis, lower, rhs[:, chosen])
+    if not consistent.all():
+        off = ~consistent
+        consistent[off] = hold(matrix, basis, target[off], rhs[off], np.abs(rhs[off]), tolerance)
+    return Factor(basis[None], target, np.array([rank]), consistent, ambiguous, condition)
+
+
+def _shared(
+    matrix: Floats, tolerance: Tolerance
+) -> tuple[Floats, Floats, Floats, Floats, int, Floats, Integers | None]:
+    """The factor of one equilibrated matrix, without right-hand sides.
+
+    Orthonormal rows and the triangle that they were solved for with; left singular vectors and the singular values
+    that count; one where the rank was decided close to the tolerance; the condition; and the independent rows of the
+    matrix that the triangle is of, None where it has none.
+    """
     left = None
     if matrix.size > SVD_NUMBERS and matrix.shape[0] < matrix.shape[1]:
         left, upper = lapack.qr(matrix.T, mode="economic", check_finite=False)
@@ -97,26 +130,15 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
     u, s, vt = lapack.svd(small, full_matrices=False)
     bound = tolerance.rank(*matrix.shape) * s[0]
     rank = int((s > bound).sum())
-    ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2)).any())
-    condition = s[:1] / s[max(rank, 1) - 1] if s[0] > 0 else np.ones(1)
-    within = rhs @ u[:, :rank]
+    told = int(((s > bound * 0.25) & (s < bound * 1e2)).any()), s[:1] / s[max(rank, 1) - 1] if s[0] > 0 else np.ones(1)
     if rank == len(matrix):
-        # Independent equations contradict nothing, whatever rounding says of numbers below the normal ones.
         rows, lower = orthonormal(matrix) if left is None else (left.T, small)
-        can_hold = np.ones(len(rhs), bool)
-        target = _targets(matrix, rows, lower, rhs)
-        return Factor(rows[None], target, np.array([rank]), can_hold, ambiguous, condition)
-    gap, target = np.abs(rhs - within @ u[:, :rank].T), within / s[:rank]
-    consistent = within_rounding(gap, np.abs(rhs), target, tolerance)
+        return rows, lower, u, s, *told, None
     basis = vt[:rank] if left is None else vt[:rank] @ left.T
-    if left is None and rank:
-        chosen = _independent(matrix, rank)
-        basis, lower = orthonormal(matrix[chosen])
-        target = _targets(matrix[chosen], basis, lower, rhs[:, chosen])
-    if not consistent.all():
-        off = ~consistent
-        consistent[off] = hold(matrix, basis, target[off], rhs[off], np.abs(rhs[off]), tolerance)
-    return Factor(basis[None], target, np.array([rank]), consistent, ambiguous, condition)
+    if left is not None or not rank:
+        return basis, np.zeros((0, 0)), u[:, :rank], s[:rank], *told, None
+    chosen = _independent(matrix, rank)
+    return *orthonormal(matrix[chosen]), u[:, :rank], s[:rank], *told, chosen
 
 
 def orthonormal(matrix: Floats) -> tuple[Floats, Floats]:
@@ -141,13 +163,18 @@ def _targets(matrix: Floats, rows: Floats, lower: Floats, rhs: Floats) -> Floats
     Shapes: matrix and rows (k, r, n), rhs (k, r), or (r, n) and (cells, r). Refined once, so that what rounding made
     `lower` differ by from `left` for these very rows no longer counts (Higham, Accuracy and Stability, 2nd ed., 12.3).
     """
-    turned = np.swapaxes(rows, -1, -2)
-    # `matrix @ rows⁺`: the rows are orthonormal to rounding, whose square is left out.
-    left = (matrix @ turned) @ (2.0 * np.eye(rows.shape[-2]) - rows @ turned)
+    left = from_coefficients(_left, matrix, rows)
     sides = rhs.T if matrix.ndim == 2 else rhs[..., None]
     solved = lapack.solve(lower, sides)
     solved = solved + lapack.solve(lower, sides - left @ solved)
     return np.asarray(solved.T if matrix.ndim == 2 else solved[..., 0], np.float64)
+
+
+def _left(matrix: Floats, rows: Floats) -> Floats:
+    """`matrix @ rows⁺`: the rows are orthonormal to rounding, whose square is left out."""
+    turned = np.swapaxes(rows, -1, -2)
+    left: Floats = (matrix @ turned) @ (2.0 * np.eye(rows.shape[-2]) - rows @ turned)
+    return left
 
 
 def _with_little_left(
@@ -173,18 +200,22 @@ def _by_share(
     matrix: Floats, rhs: Floats, terms: Floats, share: Floats, tolerance: Tolerance
 ) -> tuple[Floats, Floats, bool, int, float]:
     """One system of equilibrated rows, each a share of what it was: rank and contradictions are judged at that size."""
-    r, n = matrix.shape
-    sizes = lapack.singular_values(matrix * share[:, None])
-    bound = tolerance.rank(r, n) * max(float(sizes[0]), 1.0)
-    rank = int((sizes > bound).sum())
-    ambiguous = int(((sizes > bound * 0.25) & (sizes < bound * 1e2)).any())
-    chosen = _independent(matrix * share[:, None], rank)
-    rows, lower = orthonormal(matrix[chosen])
+    rows, lower, chosen, ambiguous, condition = from_coefficients(_shares, matrix, share, tolerance)
     target = _targets(matrix[chosen], rows, lower, rhs[None, chosen])[0]
     gap = np.abs(rhs - (matrix @ rows.T) @ target) * share
     size = np.maximum((terms * share).max(), np.linalg.norm(target))
+    return rows, target, bool((gap <= tolerance.consistency(len(matrix)) * size).all()), ambiguous, condition
+
+
+def _shares(matrix: Floats, share: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, Integers, int, float]:
+    """Orthonormal rows, their triangle, the independent rows; one where the rank is doubtful; the condition."""
+    sizes = lapack.singular_values(matrix * share[:, None])
+    bound = tolerance.rank(*matrix.shape) * max(float(sizes[0]), 1.0)
+    rank = int((sizes > bound).sum())
+    ambiguous = int(((sizes > bound * 0.25) & (sizes < bound * 1e2)).any())
+    chosen = _independent(matrix * share[:, None], rank)
     condition = float(sizes[0] / sizes[rank - 1]) if rank else 1.0
-    return rows, target, bool((gap <= tolerance.consistency(r) * size).all()), ambiguous, condition
+    return *orthonormal(matrix[chosen]), chosen, ambiguous, condition
 
 
 def _single(matrix: Floats, rhs: Floats, terms: Floats, norms: Floats, tolerance: Tolerance) -> Factor:
@@ -197,36 +228,68 @@ def _by_svd(
     matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance, shape: tuple[int, ...] | None = None
 ) -> Factor:
     """`shape` is that of the system the tolerance is for, where `matrix` is only its triangle."""
-    k, (r, n) = len(matrix), shape or matrix.shape[1:]
-    u, s, vt = lapack.svd(matrix, full_matrices=False)
-    bound = tolerance.rank(r, n) * s[:, :1]
-    kept = s > np.where(bound > 0, bound, 0.0)
-    ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2) & (s > 0)).any(axis=1).sum())
-    ut = np.where(kept[:, :, None], u.transpose(0, 2, 1), 0.0)
-    within = np.einsum("kqr,kr->kq", ut, rhs)
-    gap = np.abs(rhs - np.einsum("kqr,kq->kr", ut, within))
+    found = from_coefficients(_singular, matrix, tolerance, matrix.shape[1:] if shape is None else shape)
+    ranks, full, basis, kept, s = found.ranks, found.full, found.basis, found.kept, found.sizes
+    within = np.einsum("kqr,kr->kq", found.turned, rhs)
+    gap = np.abs(rhs - np.einsum("kqr,kq->kr", found.turned, within))
     target = np.divide(within, s, out=np.zeros_like(within), where=kept)
-    ranks = kept.sum(axis=1)
-    consistent = (ranks == matrix.shape[1]) | within_rounding(gap, terms, target, tolerance)
-    most = int(ranks.max(initial=0))
-    basis = np.where(kept[:, :, None], vt, 0.0)
-    full = ranks == matrix.shape[1]
+    consistent = full | within_rounding(gap, terms, target, tolerance)
     if full.any():
-        basis[full], lower = orthonormal(matrix[full])
-        target[full] = _targets(matrix[full], basis[full], lower, rhs[full])
-    for place in np.flatnonzero(~full & (ranks > 0)) if k <= FEW_SYSTEMS else ():
-        chosen = _independent(matrix[place], int(ranks[place]))
-        rows, lower = orthonormal(matrix[place, chosen])
-        basis[place, : len(rows)] = rows
-        target[place, : len(rows)] = _targets(matrix[place, chosen], rows, lower, rhs[place : place + 1, chosen])[0]
+        own = slice(None) if full.all() else full
+        target[full] = _targets(matrix[own], basis[own], found.lower, rhs[full])
+    for which, chosen, rows, lower in found.deficient:
+        target[which, : len(rows)] = _targets(matrix[which, chosen], rows, lower, rhs[which : which + 1, chosen])[0]
     for place in np.flatnonzero(~consistent) if shape is None else ():
         own, one = slice(0, int(ranks[place])), slice(place, place + 1)
         consistent[one] = hold(matrix[place], basis[place, own], target[one, own], rhs[one], terms[one], tolerance)
         if not consistent[place]:
             break
+    most = int(ranks.max(initial=0))
+    return Factor(basis[:, :most], target[:, :most], ranks, consistent, found.ambiguous, found.condition)
+
+
+@dataclass(frozen=True, eq=False)
+class _Singular:
+    """What singular values decide of a batch (k, r, n): which of them count (k, q), and orthonormal rows (k, q, n).
+
+    `turned` (k, q, r) are left singular vectors, zero where they do not count. `full` says which systems have
+    independent rows, and `lower` is the triangle of these; `deficient` are (system, independent rows, orthonormal
+    rows, triangle) of others, where they are few.
+    """
+
+    turned: Floats
+    sizes: Floats
+    kept: np.ndarray
+    ranks: Integers
+    basis: Floats
+    full: np.ndarray
+    lower: Floats
+    deficient: list[tuple[int, Integers, Floats, Floats]]
+    ambiguous: int
+    condition: Floats
+
+
+def _singular(matrix: Floats, tolerance: Tolerance, shape: tuple[int, ...]) -> _Singular:
+    k = len(matrix)
+    u, s, vt = lapack.svd(matrix, full_matrices=False)
+    bound = tolerance.rank(*shape) * s[:, :1]
+    kept = s > np.where(bound > 0, bound, 0.0)
+    ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2) & (s > 0)).any(axis=1).sum())
+    ranks = kept.sum(axis=1)
+    basis = np.where(kept[:, :, None], vt, 0.0)
+    full, lower = ranks == matrix.shape[1], np.zeros((0, 0, 0))
+    if full.any():
+        basis[full], lower = orthonormal(matrix[full])
+    deficient = []
+    for place in np.flatnonzero(~full & (ranks > 0)).tolist() if k <= FEW_SYSTEMS else ():
+        chosen = _independent(matrix[place], int(ranks[place]))
+        rows, triangle = orthonormal(matrix[place, chosen])
+        basis[place, : len(rows)] = rows
+        deficient.append((place, chosen, rows, triangle))
     last = np.take_along_axis(s, np.maximum(ranks - 1, 0)[:, None], 1)[:, 0]
     condition = np.divide(s[:, 0], last, out=np.ones(k), where=last > 0)
-    return Factor(basis[:, :most], target[:, :most], ranks, consistent, ambiguous, condition)
+    turned = np.where(kept[:, :, None], u.transpose(0, 2, 1), 0.0)
+    return _Singular(turned, s, kept, ranks, basis, full, lower, deficient, ambiguous, condition)
 
 
 def _independent(matrix: Floats, rank: int) -> Integers:
@@ -238,20 +301,26 @@ def _independent(matrix: Floats, rank: int) -> Integers:
 def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int, float]:
     """`matrixᵀ = Q R` in blocked Householder form, then the small triangle by SVD: `matrix = Rᵀ Qᵀ`."""
     if len(matrix) >= matrix.shape[1] and not rhs.any():
-        zeros = _all_zero(matrix, tolerance)
+        zeros = from_coefficients(_all_zero, matrix, tolerance)
         if zeros is not None:
             return zeros
-    q, upper = lapack.qr(matrix.T, mode="economic", check_finite=False)
+    q, upper = from_coefficients(_turned, matrix)
     inner = _by_svd(upper.T[None], rhs[None], terms[None], tolerance, shape=matrix.shape)
     rank = int(inner.ranks[0])
     told = inner.ambiguous, float(inner.condition[0])
     if rank == len(matrix):
         return q.T, lapack.solve_triangular(upper, rhs, trans="T", check_finite=False), True, *told
-    basis, target = inner.basis[0, :rank] @ q.T, inner.target[0, :rank]
+    basis, target = from_coefficients(np.matmul, inner.basis[0, :rank], q.T), inner.target[0, :rank]
     consistent = bool(inner.consistent[0]) or bool(
         hold(matrix, basis, target[None], rhs[None], terms[None], tolerance)[0]
     )
     return basis, target, consistent, *told
+
+
+def _turned(matrix: Floats) -> tuple[Floats, Floats]:
+    """Q and R of the transposed matrix."""
+    q, upper = lapack.qr(matrix.T, mode="economic", check_finite=False)
+    return q, upper
 
 
 def _all_zero(matrix: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int, float] | None:
@@ -270,7 +339,22 @@ def _all_zero(matrix: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, boo
 
 
 def _by_gram(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor | None:
-    """The factor by Cholesky of the equilibrated Gram matrix; None unless that is accurate and the rank full.
+    """The factor by Cholesky of the equilibrated Gram matrix; None unless that is accurate and the rank full."""
+    found = from_coefficients(_gram_factor, matrix, tolerance)
+    if found is None:
+        return None
+    basis, norms, lower, again, ambiguous, condition = found
+    target = lapack.solve_triangular(lower, rhs / norms, lower=True, check_finite=False)
+    if again is not None:
+        target = lapack.solve_triangular(again, target, lower=True, check_finite=False)
+    # Of full rank, whatever the right-hand sides are.
+    return Factor(basis[None], target[None], np.array([len(basis)]), np.array([True]), ambiguous, condition)
+
+
+def _gram_factor(
+    matrix: Floats, tolerance: Tolerance
+) -> tuple[Floats, Floats, Floats, Floats | None, int, Floats] | None:
+    """Orthonormal rows, the norms of the equations, the triangle of each pass, whether ambiguous, the condition.
 
     Rows are scaled through the small matrices alone, so that the large one is read twice and written once.
     """
@@ -287,14 +371,12 @@ def _by_gram(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor | None
         return None
     lower = lapack.cholesky(even)
     basis = _multiplied(_inverse(lower) / norms, np.array(matrix, order="C"))
-    target = lapack.solve_triangular(lower, rhs / norms, lower=True, check_finite=False)
+    again = None
     if squares[-1] > 100.0 * squares[0]:
-        lower = lapack.cholesky(basis @ basis.T)
-        basis = _multiplied(_inverse(lower), basis)
-        target = lapack.solve_triangular(lower, target, lower=True, check_finite=False)
-    # Of full rank, whatever the right-hand sides are.
-    ambiguous = int(sizes[0] < bound * 1e2)
-    return Factor(basis[None], target[None], np.array([r]), np.array([True]), ambiguous, sizes[-1:] / sizes[0])
+        again = lapack.cholesky(basis @ basis.T)
+        basis = _multiplied(_inverse(again), basis)
+    condition: Floats = sizes[-1:] / sizes[0]
+    return basis, np.asarray(norms), np.asarray(lower), again, int(sizes[0] < bound * 1e2), condition
 
 
 def _inverse(lower: np.ndarray) -> Floats:

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.system import lapack
+from affinet.planning.refit.record import from_coefficients
 from affinet.system.rows import Rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
@@ -60,13 +61,7 @@ def implied(
     """
     if basis.shape[1] < 2:
         return None
-    lengths = np.einsum("krn,krn->kn", basis, basis)
-    which = np.flatnonzero(lengths.max(axis=1) > 0.5 - NEAR)
-    if not len(which):
-        return None
-    candidate = _candidates(lengths[which], weight[which])
-    some = candidate.any(axis=1)
-    which, candidate = which[some], candidate[some]
+    which, candidate = from_coefficients(_looked_at, basis, weight)
     if not len(which):
         return None
     bound = np.minimum(tolerance.rank(rows, basis.shape[2]) * condition[which, None], SAME)
@@ -79,6 +74,15 @@ def implied(
     root, sign, shift = (np.concatenate(some) for some in zip(*parts, strict=True))
     said = ((sign == 0) | (root != np.arange(root.shape[1]))).any(axis=1)
     return Implied(which[said], root[said], sign[said], shift[said]) if said.any() else None
+
+
+def _looked_at(basis: Floats, weight: Floats) -> tuple[Integers, np.ndarray]:
+    """Systems of which something may be said of single unknowns, and of which unknowns of each."""
+    lengths = np.einsum("krn,krn->kn", basis, basis)
+    which = np.flatnonzero(lengths.max(axis=1) > 0.5 - NEAR)
+    candidate = _candidates(lengths[which], weight[which])
+    some = candidate.any(axis=1)
+    return which[some], candidate[some]
 
 
 def _candidates(lengths: Floats, weight: Floats) -> np.ndarray:

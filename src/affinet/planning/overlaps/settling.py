@@ -16,6 +16,7 @@ from affinet.language.calculus.terms import Integers
 from affinet.planning.overlaps.bordering import MOST_EXTRA, bordered
 from affinet.planning.overlaps.joining import joined
 from affinet.planning.reading.candidates import Candidate
+from affinet.planning.refit.record import from_coefficients
 from affinet.system.distinct import distinct, ranked
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
@@ -102,7 +103,7 @@ def _split_off(
 
     With `most`, cells of up to that many pairs; without it whatever is touched, and all of it where that is most cells.
     """
-    touched = distinct(rows.columns)
+    touched = from_coefficients(distinct, rows.columns)
     left: list[Candidate] = []
     lowered: list[Rows] = []
     for one in candidates:

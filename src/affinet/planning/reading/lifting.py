@@ -10,6 +10,7 @@ import numpy as np
 from affinet.blocks.offsets import compress
 from affinet.blocks.regular import RowBatch, row_batch
 from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.refit.record import from_coefficients
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows
 
@@ -36,7 +37,9 @@ def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
     """
     batches: list[RowBatch] = []
     left = np.ones(rows.count, bool)
-    for members in _worth_batching(rows, _repeated(rows), layout):
+    eligible = (rows.lengths >= SHORTEST) & (rows.magnitude <= CANCELLED * np.abs(rows.rhs))
+    repeated = from_coefficients(_repeated, eligible, rows.bounds, rows.columns, rows.values)
+    for members in _worth_batching(rows, repeated, layout):
         columns = rows.columns[rows.bounds[members][:, None] + np.arange(rows.lengths[members[0]])]
         values = rows.values[rows.bounds[members[0]] : rows.bounds[members[0] + 1]]
         for cells in _occurrences(columns[:, 0], layout):
@@ -47,18 +50,17 @@ def lift(rows: Rows, layout: Layout) -> tuple[list[RowBatch], Rows]:
     return batches, rows if left.all() else rows.select(np.flatnonzero(left))
 
 
-def _repeated(rows: Rows) -> list[Integers]:
-    """The rows of each pattern that two or more rows have."""
+def _repeated(eligible: np.ndarray, bounds: Integers, columns: Integers, values: Floats) -> list[Integers]:
+    """The rows of each pattern that two or more of the eligible rows have."""
     found: list[Integers] = []
-    lengths = rows.lengths
-    eligible = (lengths >= SHORTEST) & (rows.magnitude <= CANCELLED * np.abs(rows.rhs))
+    lengths = np.diff(bounds)
     for length in np.unique(lengths[eligible]):
         members = np.flatnonzero(eligible & (lengths == length))
         if len(members) < 2:
             continue
-        places = rows.bounds[members][:, None] + np.arange(length)
-        columns, values = rows.columns[places], rows.values[places]
-        found += [members[group] for group in _patterns(columns - columns[:, :1], np.ascontiguousarray(values))]
+        places = bounds[members][:, None] + np.arange(length)
+        own = columns[places]
+        found += [members[group] for group in _patterns(own - own[:, :1], np.ascontiguousarray(values[places]))]
     return found
 
 
