@@ -172,6 +172,42 @@ def test_a_frozen_weight_that_is_loaded_anew_is_the_constant_from_then_on() -> N
     assert max(handle.violation().values()) == 0.0
 
 
+def test_a_frozen_value_that_contradicts_later_is_refused_as_when_attaching() -> None:
+    model = torch.nn.ParameterDict({"w": torch.zeros(2), "f": torch.nn.Parameter(torch.ones(2), requires_grad=False)})
+    w = affinet.weights(model)
+    optimizer = optim.SGD([model["w"]], lr=0.1)
+    rules = [(w.w[0] == w.f[0]).named("first"), (w.w[0] == w.f[1]).named("second")]
+    handle = affinet.project(model, optimizer, rules)
+    with torch.no_grad():
+        model["f"][1] = 2.0
+    model["w"].grad = torch.ones(2)
+    with pytest.raises(affinet.InfeasibleError, match=r'(?s)"first".*"second".*f is frozen') as later:
+        optimizer.step()
+    handle.remove()
+    with pytest.raises(affinet.InfeasibleError) as at_first:
+        affinet.project(model, optim.SGD([model["w"]], lr=0.1), rules)
+    assert str(later.value) == str(at_first.value)
+
+
+def test_kernels_of_rules_that_no_frozen_value_enters_serve_on() -> None:
+    model = torch.nn.ParameterDict(
+        {"a": torch.zeros(8, 8), "b": torch.zeros(8), "f": torch.nn.Parameter(torch.ones(4), requires_grad=False)}
+    )
+    w = affinet.weights(model)
+    optimizer = optim.SGD([model["a"], model["b"]], lr=0.1)
+    handle = affinet.project(model, optimizer, [w.a.sum(1) == 1, w.b[:4] + 2 * w.b[4:] == w.f])
+    weights = {"a": model["a"], "b": model["b"]}
+    before = handle.projector.kernels(weights)
+    with torch.no_grad():
+        model["f"].fill_(3.0)
+    for name in ("a", "b"):
+        model[name].grad = torch.zeros_like(model[name])
+    optimizer.step()
+    after = handle.projector.kernels(weights)
+    assert [kernel.names for kernel in after if any(kernel is other for other in before)] == [("a",)]
+    assert torch.equal((model["b"][:4] + 2 * model["b"][4:]).detach(), torch.full((4,), 3.0))
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_frozen_weight_that_a_gradient_left_over_still_moves_keeps_the_rules(momentum: float) -> None:
     """As in stock training: an optimizer steps what has a gradient, whether it requires one or not."""

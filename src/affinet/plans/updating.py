@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from affinet.blocks.kinds import AnyBlock
 from affinet.language.constraint import Constraint
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
+from affinet.planning.refit.blocks import unchanged
+from affinet.planning.refit.record import Record, recorded, same
 from affinet.plans.plan import Plan, compiled, with_warnings
 from affinet.system.system import Rule, System
 from affinet.system.tolerance import DOUBLE_EPSILON
@@ -23,7 +25,9 @@ def updated(plan: Plan, rules: Iterable[Constraint] | Constraint) -> Plan:
     Weights that rules connect, directly or through others, are planned together: where all of their rules say what they
     said, whatever these are called and wherever they stand in the list, their blocks are the old objects, so that
     kernels made for these serve on; blocks whose rules have other numbers now are copies that share all arrays. A rule
-    is the same where it is the same object or is equal in every number. Raises and warns as `affinet.plan` does.
+    is the same where it is the same object or is equal in every number. Rules that were changed before and now differ
+    from then in their right-hand sides alone take what coefficients decided from the record of that planning. Raises
+    and warns as `affinet.plan` does.
     """
     system = _system(plan, rules)
     return with_warnings(_kept(plan, system) or compiled(system))
@@ -41,24 +45,25 @@ def _kept(plan: Plan, system: System) -> Plan | None:
     """The plan made of old blocks and of those of the changed rules; None where all has to be planned anew."""
     if system.tolerance != plan.system.tolerance:
         return None
-    same = _same_rules(plan.system, system)
+    earlier = _same_rules(plan.system, system)
     blocks: list[AnyBlock] = []
     changed: list[int] = []
     old_groups = {frozenset(rules) for rules in _groups(plan.system).values()}
     for rules in _groups(system).values():
-        before = frozenset(same[rule] for rule in rules if rule in same)
+        before = frozenset(earlier[rule] for rule in rules if rule in earlier)
         if len(before) == len(rules) and before in old_groups:
-            numbers = {same[rule]: rule for rule in rules}
+            numbers = {earlier[rule]: rule for rule in rules}
             blocks += [renumbered(block, numbers) for block in plan.blocks if set(block.rules) <= before]
         else:
             changed += rules
     changed.sort()
     try:
-        with np.errstate(over="raise", divide="raise", invalid="raise"):
+        with np.errstate(over="raise", divide="raise", invalid="raise"), recorded(plan.record or Record()) as record:
             fresh = compile_blocks(system.only(changed)) if changed else ()
     except (Contradiction, FloatingPointError):
         return None  # planning all of them says which
-    return Plan(system, (*blocks, *(renumbered(block, dict(enumerate(changed))) for block in fresh)))
+    numbered = (renumbered(block, dict(enumerate(changed))) for block in fresh)
+    return Plan(system, (*blocks, *unchanged(numbered, plan.blocks)), record if changed else plan.record)
 
 
 def renumbered(block: AnyBlock, numbers: Mapping[int, int]) -> AnyBlock:
@@ -103,22 +108,7 @@ def _same_rules(old: System, new: System) -> dict[int, int]:
 def _says_the_same(one: Rule, other: Rule) -> bool:
     first, second = one.expression.affine, other.expression.affine
     parts = ("shape", "terms", "constant", "epsilon")
-    return one.size is other.size and all(_equal(getattr(first, part), getattr(second, part)) for part in parts)
-
-
-def _equal(one: object, other: object) -> bool:
-    """Whether two values of the language are equal in every number."""
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return one.shape == other.shape and one.dtype == other.dtype and bool(np.array_equal(one, other))
-    if isinstance(one, tuple) and isinstance(other, tuple):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    if is_dataclass(one) and not isinstance(one, type):
-        return all(_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
-    return bool(one == other)
+    return one.size is other.size and all(same(getattr(first, part), getattr(second, part)) for part in parts)
 
 
 __all__ = ["renumbered", "updated"]

@@ -37,7 +37,8 @@ class Freezing:
     `plan` is that of all rules as they were written. Law: a parameter is a constant, at the value that it has, for as
     long as it does not require a gradient and no optimizer moves it by one that was left over. A plan is made for each
     set of frozen parameters and kept until their values change (a checkpoint is loaded), so that a training that
-    freezes one part and then the other plans twice.
+    freezes one part and then the other plans twice. New values move right-hand sides alone: what coefficients decided
+    is taken from the plan before, and kernels of blocks that no value touches serve on.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Freezing:
         frozen = tuple(version >= 0 for version in state)
         known, found = self._kept.get(frozen, (None, None))
         if found is None or known != state:
-            found = self._planned(frozen, check)
+            found = self._planned(frozen, check, found)
             self._kept[frozen] = state, found
         self._state = state
         return found
@@ -107,19 +108,21 @@ class Freezing:
             state = [-1 if moves else version for moves, version in zip(moved, state, strict=True)]
         return state
 
-    def _planned(self, constant: tuple[bool, ...], check: Check) -> Trained:
+    def _planned(self, constant: tuple[bool, ...], check: Check, before: Trained | None) -> Trained:
+        """The rules with some parameters as constants; `before` is the same with the values that they had."""
         _refuse_unfit(self._parameters)
         frozen = {name: p for (name, p), held in zip(self._parameters.items(), constant, strict=True) if held}
         values: dict[str, Floats] = {name: p.detach().to("cpu", torch.float64).numpy() for name, p in frozen.items()}
         epsilon = max((torch.finfo(p.dtype).eps for p in frozen.values()), default=0.0)
         try:
-            left = self.plan.with_constants(values, epsilon)
+            left = self.plan.with_constants(values, epsilon, None if before is None else before.projector.plan)
         except InfeasibleError as wrong:
             raise wrong.beside_frozen(sorted(frozen)) from None
         parameters = {p.name: self._parameters[p.name] for p in left.parameters}
         check(left, parameters)
         places = tuple(place for place in self._places if place.name in parameters)
-        earlier, self._earlier = self._earlier, None
+        earlier = before.projector if before is not None else self._earlier
+        self._earlier = None
         return Trained(Projector(left, parameters, before=earlier), parameters, places)
 
 

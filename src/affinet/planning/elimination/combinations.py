@@ -8,8 +8,8 @@ import numpy as np
 
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.factors.agreement import mismatch
-from affinet.system import lapack
 from affinet.planning.refit.record import from_coefficients
+from affinet.system import lapack
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import Tolerance
 

@@ -14,8 +14,8 @@ from affinet.planning.elimination.markowitz import sparse_basis
 from affinet.planning.elimination.private import unpeeled
 from affinet.planning.elimination.residual import refuted
 from affinet.planning.factors.agreement import mismatch
-from affinet.system import lapack
 from affinet.planning.refit.record import from_coefficients
+from affinet.system import lapack
 from affinet.system.tolerance import Tolerance
 
 LARGEST_CORE = 4_000

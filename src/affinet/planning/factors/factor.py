@@ -9,8 +9,8 @@ from scipy.linalg import blas
 
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.factors.agreement import hold, within_rounding
-from affinet.system import lapack
 from affinet.planning.refit.record import from_coefficients
+from affinet.system import lapack
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
@@ -371,9 +371,9 @@ def _gram_factor(
         return None
     lower = lapack.cholesky(even)
     basis = _multiplied(_inverse(lower) / norms, np.array(matrix, order="C"))
-    again = None
+    again: Floats | None = None
     if squares[-1] > 100.0 * squares[0]:
-        again = lapack.cholesky(basis @ basis.T)
+        again = np.asarray(lapack.cholesky(basis @ basis.T), np.float64)
         basis = _multiplied(_inverse(again), basis)
     condition: Floats = sizes[-1:] / sizes[0]
     return basis, np.asarray(norms), np.asarray(lower), again, int(sizes[0] < bound * 1e2), condition

@@ -8,8 +8,8 @@ import numpy as np
 from scipy import sparse
 
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.system import lapack
 from affinet.planning.refit.record import from_coefficients
+from affinet.system import lapack
 from affinet.system.rows import Rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
