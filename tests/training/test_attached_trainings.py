@@ -183,7 +183,13 @@ def test_a_frozen_value_that_contradicts_later_is_refused_as_when_attaching() ->
     model["w"].grad = torch.ones(2)
     with pytest.raises(affinet.InfeasibleError, match=r'(?s)"first".*"second".*f is frozen') as later:
         optimizer.step()
+    with torch.no_grad():
+        model["f"].fill_(3.0)
+    optimizer.step()
+    assert model["w"][0] == 3.0
     handle.remove()
+    with torch.no_grad():
+        model["f"].copy_(torch.tensor([1.0, 2.0]))
     with pytest.raises(affinet.InfeasibleError) as at_first:
         affinet.project(model, optim.SGD([model["w"]], lr=0.1), rules)
     assert str(later.value) == str(at_first.value)
