@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import affinet
-from affinet.kernels.torch.compiled import choosing
+from affinet.kernels.torch import looped
 from benchmarks.apart import tell
 from benchmarks.measuring import Call, Effort, Spread, by_turns, extra_memory, repeated, settled, traced
 from benchmarks.results import Row, outcomes
@@ -196,7 +196,7 @@ def _steps(workload: Workload, model: nn.Module, plan: affinet.Plan, setting: Se
 
 def _eager_steps(workload: Workload, model: nn.Module, plan: affinet.Plan, setting: Setting) -> Found:
     """The ratio of whole steps as it is without numba."""
-    with patch.object(choosing, "available", lambda: False):
+    with patch.object(looped, "available", lambda: False):
         figures, seconds = _steps(workload, model, plan, setting)
     return {Figure.EAGER: figures[Figure.STEP]}, {f"eager {title}": spread for title, spread in seconds.items()}
 

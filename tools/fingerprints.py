@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import typer
 
-from affinet.kernels.torch.compiled import choosing
+from affinet.kernels.torch import looped
 from tests.contract.building import PATHS, plan_of, tensors_of
 from tests.contract.cases import CASES
 
@@ -57,8 +57,8 @@ def fingerprints() -> Iterator[tuple[str, str]]:
 
 
 def _projected(case: Any, plan: Any, dtype: torch.dtype, loops: bool) -> str:
-    available = choosing.available
-    choosing.available = available if loops else lambda: False  # type: ignore[assignment]
+    available = looped.available
+    looped.available = available if loops else lambda: False  # type: ignore[assignment]
     try:
         weights, gradients = tensors_of(case, "weights", dtype), tensors_of(case, "gradients", dtype)
         projector = plan.projector(weights)
@@ -66,7 +66,7 @@ def _projected(case: Any, plan: Any, dtype: torch.dtype, loops: bool) -> str:
         projector.project_(weights, passes=2)
         projector.project_gradients_(gradients, weights, {})
     finally:
-        choosing.available = available
+        looped.available = available
     return _hash([tangent, weights, gradients])
 
 

@@ -13,7 +13,7 @@ from torch.nn.utils import prune
 
 import affinet
 from affinet.errors import AttachError, InfeasibleError, NothingTrainedWarning, TooLargeError, UnsupportedWeightError
-from affinet.kernels.torch.compiled import choosing
+from affinet.kernels.torch import looped
 from tests.errors.case import case
 
 
@@ -120,13 +120,13 @@ def a_numba_that_cannot_be_imported() -> None:
         raise ImportError("Numba needs NumPy 2.5 or less. Got NumPy 2.6.")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choosing, "import_module", refused)
-        patch.setattr(choosing, "numba_installed", lambda: True)
-        choosing.available.cache_clear()
+        patch.setattr(looped, "import_module", refused)
+        patch.setattr(looped, "numba_installed", lambda: True)
+        looped.available.cache_clear()
         try:
             project(nn.Linear(3, 2))
         finally:
-            choosing.available.cache_clear()
+            looped.available.cache_clear()
 
 
 @case(AttachError, "The weights are not initialised, or a training diverged.", "Initialise or load them first.")

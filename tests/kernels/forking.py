@@ -9,7 +9,7 @@ import sys
 import torch
 
 import affinet
-from affinet.kernels.torch.compiled import choosing
+from affinet.kernels.torch import looped
 
 LAST_RESORT = 200
 """Seconds after which a child that waits for threads that are not there is ended."""
@@ -17,7 +17,7 @@ LAST_RESORT = 200
 
 def main(loops: str) -> None:
     if loops == "torch":
-        choosing.available = lambda: False
+        looped.available = lambda: False
     torch.set_num_threads(2)
     values = {"a": torch.randn(600, 700), "b": torch.randn(900, 900), "c": torch.randn(900, 900)}
     w = affinet.weights({name: tuple(x.shape) for name, x in values.items()})

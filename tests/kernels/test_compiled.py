@@ -12,15 +12,14 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.kernels.torch.compiled import choosing, small
-from affinet.kernels.torch.compiled.groups import SmallGroups
-from affinet.kernels.torch.compiled.looped import Looped
-from affinet.kernels.torch.compiled.sums import CrossSums, EvenSums
-from affinet.kernels.torch.compiled.ties import EqualEntries
-from affinet.kernels.torch.compiled.tiles import CompiledPairs
-from affinet.kernels.torch.compiled.wide import WideRows
+from affinet.kernels.torch import looped, small_blocks
+from affinet.kernels.torch.classes import EqualEntries
+from affinet.kernels.torch.components import SmallGroups
+from affinet.kernels.torch.jagged import JaggedTies
+from affinet.kernels.torch.looped import Looped, OnArrays
 from affinet.kernels.torch.projector import Projector
-from affinet.kernels.torch.slices import SlicesKernel
+from affinet.kernels.torch.slices import CrossSums, EvenSums, SlicesKernel
+from affinet.kernels.torch.wide import WideRows
 from affinet.plans.plan import Plan
 from tests.contract.building import directions_of, plan_of, tensors_of
 from tests.contract.case import Case
@@ -36,7 +35,7 @@ DTYPES = (torch.float32, torch.float64)
 @pytest.fixture(autouse=True)
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small blocks too are projected by their own loops here; in one call: test_small.py."""
-    monkeypatch.setattr(small, "MOST_ENTRIES", -1)
+    monkeypatch.setattr(small_blocks, "MOST_ENTRIES", -1)
 
 
 @pytest.fixture
@@ -45,9 +44,9 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan, Tensors], Projecto
 
     def made(plan: Plan, like: Tensors) -> Projector:
         with monkeypatch.context() as patch:
-            patch.setattr(choosing, "available", lambda: False)
+            patch.setattr(looped, "available", lambda: False)
             projector = plan.projector(like)
-        assert not any(isinstance(k, Looped | CompiledPairs) for k in projector.kernels(like))
+        assert not any(isinstance(k, Looped) and not isinstance(k.loops, JaggedTies) for k in projector.kernels(like))
         return projector
 
     return made
@@ -55,7 +54,8 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan, Tensors], Projecto
 
 def kinds(projector: Projector, like: Tensors) -> set[type]:
     """The loop of every kernel, or its own kind where it has none."""
-    return {type(getattr(kernel, "loop", kernel)) for kernel in projector.kernels(like)}
+    loops = [kernel.loops if isinstance(kernel, Looped) else kernel for kernel in projector.kernels(like)]
+    return {type(each.loop if isinstance(each, OnArrays) else each) for each in loops}
 
 
 def assert_means(found: torch.Tensor, values: torch.Tensor, pattern: np.ndarray, spread: float = 0.0) -> None:
@@ -203,7 +203,7 @@ def test_what_is_not_finite_is_no_noise(kind: str, bad: float, eager: Callable[[
     plan = affinet.plan(rules)
     used = {p.name: like[p.name] for p in plan.parameters}
     projector = plan.projector(used)
-    assert all(isinstance(kernel, Looped | CompiledPairs) for kernel in projector.kernels(used))
+    assert all(isinstance(kernel, Looped) for kernel in projector.kernels(used))
     for either in (projector, eager(plan, used)):
         gradients = {name: values.clone() for name, values in used.items()}
         gradients["a"][3, 5] = bad
@@ -356,7 +356,7 @@ def test_without_a_runtime_loops_run_on_the_thread_that_calls_them(monkeypatch: 
 
 
 def test_numba_is_used_where_it_is_installed() -> None:
-    assert choosing.available()
+    assert looped.available()
     like = {"a": torch.randn(64, 64)}
     assert kinds(affinet.plan(affinet.weights({"a": (64, 64)}).a.sum(1) == 1).projector(like), like) == {EvenSums}
 

@@ -12,7 +12,7 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.kernels.torch.compiled import choosing
+from affinet.kernels.torch import looped
 from affinet.planning.compilation import compile_blocks
 from affinet.system.system import System
 from tests.kernels.block_kinds import draw
@@ -124,7 +124,7 @@ def test_long_sums_beside_a_giant_stray_like_a_random_walk(name: str, giant: flo
     given = {"a": torch.from_numpy(start)}
     found = plan.projector(given).project(given)
     assert missed(plan, found) <= 1.0
-    if name == "rows" and choosing.available():
+    if name == "rows" and looped.available():
         from affinet.kernels.loops import sums
 
         # Pieces are put together without loss, so that a row misses by no more than one of them would alone.

@@ -11,8 +11,7 @@ from torch import Tensor
 
 import affinet
 from affinet import families
-from affinet.kernels.torch import jagged
-from affinet.kernels.torch.compiled import choosing
+from affinet.kernels.torch import jagged, looped
 from affinet.kernels.torch.jagged import JaggedTies
 from affinet.kernels.torch.projector import Projector
 from tests.kernels.judging import apart
@@ -25,7 +24,7 @@ each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], id
 
 @pytest.fixture(autouse=True)
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "available", lambda: False)
+    monkeypatch.setattr(looped, "available", lambda: False)
     monkeypatch.setattr(jagged, "FEWEST", 0)
 
 
@@ -33,12 +32,16 @@ def both(rule: Any, like: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) ->
     """Level by level, and by scatters."""
     plan = affinet.plan(rule)
     levels = plan.projector(like)
-    assert [type(kernel) for kernel in levels.kernels(like)] == [JaggedTies]
+    assert kinds(levels, like) == [JaggedTies]
     with monkeypatch.context() as patch:
         patch.setattr(jagged, "FEWEST", 2**40)
         scatters = plan.projector(like)
-    assert JaggedTies not in {type(kernel) for kernel in scatters.kernels(like)}
+    assert JaggedTies not in kinds(scatters, like)
     return levels, scatters
+
+
+def kinds(projector: Projector, like: dict[str, Tensor]) -> list[type]:
+    return [type(getattr(kernel, "loops", kernel)) for kernel in projector.kernels(like)]
 
 
 def random(dtype: torch.dtype, seed: int = 0) -> dict[str, Tensor]:

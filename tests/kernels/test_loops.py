@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("numba")
 import torch  # its OpenMP runtime is the one that is looked for
 
-from affinet.kernels.loops import groups, openmp, sums, tiles
+from affinet.kernels.loops import equation_groups, openmp, sums, tiles
 
 TILE = tiles.TILE
 
@@ -64,7 +64,7 @@ def test_a_part_of_the_groups_changes_its_own_and_leaves_zeros_where_only_noise_
     basis = np.full((4, 1, 3), 3**-0.5)
     before = np.repeat([0.1, 0.2, 0.3, 0.7], 3) + np.tile([0.0, 1.0, 0.0], 4) * (np.arange(12) >= 6)
     x = before.copy()
-    groups.some_groups(x, places, basis, np.zeros((4, 1)), 1e-14, 1, 3)
+    equation_groups.some_groups(x, places, basis, np.zeros((4, 1)), 1e-14, 1, 3)
     assert np.array_equal(x[[0, 1, 2, 9, 10, 11]], before[[0, 1, 2, 9, 10, 11]])
     assert np.array_equal(x[3:6], np.zeros(3))  # all of it was normal: 1e-17 are left without the bound
     np.testing.assert_allclose(x[6:9], [-1 / 3, 2 / 3, -1 / 3], rtol=1e-14)

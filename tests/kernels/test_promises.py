@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from affinet.kernels.torch.compiled import choosing
+from affinet.kernels.torch import looped
 from tests.kernels.adversarial import hard
 from tests.kernels.block_kinds import KINDS, Kind, plan_of, weights
 from tests.kernels.judging import miss, moved_again
@@ -45,7 +45,7 @@ def test_rules_hold_to_what_is_promised(kind: Kind, dtype: torch.dtype, monkeypa
     limit, found = spacings[DTYPES.index(dtype)], {}
     # With compiled loops where there are some, and without.
     for way in ("compiled", "torch") if dtype.itemsize > 2 else ("torch",):
-        monkeypatch.setattr(choosing, "available", choosing.available if way == "compiled" else lambda: False)
+        monkeypatch.setattr(looped, "available", looped.available if way == "compiled" else lambda: False)
         projector = plan.projector(weights(plan, dtype))
         for name, given in hard(plan, dtype):
             found[f"{name}, {way}"] = miss(plan, projector.project(given), dtype, component=component)

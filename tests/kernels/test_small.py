@@ -12,9 +12,9 @@ from torch import Tensor
 
 import affinet
 from affinet import families
-from affinet.kernels.torch.compiled import small
-from affinet.kernels.torch.compiled.small import Together
+from affinet.kernels.torch import small_blocks
 from affinet.kernels.torch.projector import Projector
+from affinet.kernels.torch.small_blocks import Together
 from affinet.plans.plan import Plan
 from tests.contract.building import directions_of, plan_of, tensors_of
 from tests.contract.case import Case
@@ -53,7 +53,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")
 def one_by_one(plan: Plan, like: Tensors) -> Projector:
     """The projector that calls the kernel of every block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(small, "MOST_ENTRIES", -1)
+        patch.setattr(small_blocks, "MOST_ENTRIES", -1)
         projector = Projector(plan, like)
     assert projector._prepare(like).together is None
     return projector

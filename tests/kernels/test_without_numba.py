@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import affinet
-from affinet.kernels.torch.compiled import choosing
+from affinet.kernels.torch import looped
 from affinet.plans import backends
 from tests.kernels.dangerous import ROOT, ran
 
@@ -31,10 +31,10 @@ def test_a_part_of_the_contract_holds_without_numba() -> None:
 @pytest.fixture
 def asked_anew() -> Iterator[None]:
     backends.numba_installed.cache_clear()
-    choosing.available.cache_clear()
+    looped.available.cache_clear()
     yield
     backends.numba_installed.cache_clear()
-    choosing.available.cache_clear()
+    looped.available.cache_clear()
 
 
 def test_a_plan_says_nothing_of_numba_where_it_is_installed() -> None:
@@ -48,7 +48,7 @@ def test_a_numba_that_does_not_go_with_this_numpy_is_reported_once(monkeypatch: 
     def refused(name: str) -> None:
         raise ImportError("Numba needs NumPy 2.5 or less")
 
-    monkeypatch.setattr(choosing, "import_module", refused)
+    monkeypatch.setattr(looped, "import_module", refused)
     with pytest.warns(UserWarning, match=r"cannot be imported \(Numba needs NumPy 2.5 or less\)"):
-        assert not choosing.available()
-    assert not choosing.available(), "and no second warning, which would be an error here"
+        assert not looped.available()
+    assert not looped.available(), "and no second warning, which would be an error here"

@@ -28,7 +28,7 @@ from affinet.blocks.fixed import Fixed
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.slices import Slices
 from affinet.kernels.reference import Oracle
-from affinet.kernels.torch.compiled import choosing
+from affinet.kernels.torch import looped
 from affinet.language.evaluation import evaluate
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
@@ -152,7 +152,7 @@ def test_projections_are_the_oracles(dtype: torch.dtype, road: str, drawn: tuple
     rules, _ = drawn
     with pytest.MonkeyPatch.context() as patch:
         if road == "eager":
-            patch.setattr(choosing, "available", lambda: False)
+            patch.setattr(looped, "available", lambda: False)
         plan, truth = planned(rules), oracle_of(rules)
         given_ = weights_of(plan, dtype)
         before = {name: x.double().numpy() for name, x in given_.items()}
@@ -178,7 +178,7 @@ def test_fixed_entries_get_their_bits_and_others_keep_theirs(
     valued: bool, kind: str, transposed: bool, dtype: torch.dtype, road: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if road == "eager":
-        monkeypatch.setattr(choosing, "available", lambda: False)
+        monkeypatch.setattr(looped, "available", lambda: False)
     numbers = np.random.default_rng(3)
     shape = (260, 90)
     mask = {

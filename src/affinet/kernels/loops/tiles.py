@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from affinet.kernels.loops.folding import LINE, fold_mean, fold_pair
 from affinet.kernels.loops.jit import compiled
 from affinet.kernels.loops.openmp import share_out
+from affinet.kernels.loops.shuffles import LINE, fold_mean, fold_pair
 
 TILE = 64
 """Rows and columns of a tile, whose pages the processor then has at hand."""

@@ -16,7 +16,7 @@ from affinet.blocks.mirror import Mirror
 from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.pairs import Pairs
 from affinet.kernels.torch.access import Gathered, Tensors
-from affinet.kernels.torch.kernel import Kernel
+from affinet.kernels.torch.kernel import Kernel, not_in_place, without_loops
 from affinet.kernels.torch.mirrors import MirrorKernel
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.kernels.torch.putting import put
@@ -37,6 +37,9 @@ class BorderedKernel:
 
     B, S⁺, y and the entries that B touches are in float64. Bases are prepared for the dtype that all is computed in.
     """
+
+    settle = not_in_place
+    with_loops = without_loops
 
     def __init__(
         self,

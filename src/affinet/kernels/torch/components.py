@@ -1,4 +1,4 @@
-"""Components that ties and slices do not cover: many of one form, by dense factors."""
+"""Components that ties and slices do not cover: many of one form, by dense factors; and a loop over small groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from affinet.blocks.dense import Dense
 from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.classes import ClassMap
+from affinet.kernels.torch.kernel import Kernel, not_in_place
+from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype_of, silenced
+from affinet.kernels.torch.whole import Whole
+
+MOST_ENTRIES = 4_096
+"""Entries of a group up to which one thread that stays in its cache is quicker than torch's matrix products."""
 
 
 class Unknowns:
@@ -63,7 +69,10 @@ class DenseKernel:
     Rows of a basis are orthonormal in float64, so its rounding is relative to the entries, as that of slices is.
     """
 
+    settle = not_in_place
+
     def __init__(self, block: Dense, tensors: Mapping[str, Tensor]) -> None:
+        self._block = block
         device = tensors[block.parts[0].parameter.name].device
         dtype = regular_dtype_of(tensors[part.parameter.name] for part in block.parts)
         self._unknowns = Unknowns(block, block.members.ravel(), device, dtype)
@@ -72,6 +81,14 @@ class DenseKernel:
         self._shape = block.members.shape
         self._basis = torch.as_tensor(block.basis, dtype=dtype, device=device)
         self._target = torch.as_tensor(block.target, dtype=dtype, device=device)
+
+    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+        block = self._block
+        fits = like.dtype in WIDTHS and SmallGroups.fits(block) and Whole.fits(block.parts, like)
+        if not (compiled and whole and fits):
+            return self
+        loop = OnArrays(self.names[0], SmallGroups(block, like), Whole.within)
+        return Looped(Whole(self, block.parts[0], like), loop)
 
     def read(self, tensors: Tensors) -> Tensor:
         return self._unknowns.read(tensors)
@@ -120,3 +137,30 @@ class DenseKernel:
         if self._basis.shape[1] == 1:
             return self._basis[:, 0] * gap
         return torch.bmm(exact_matmul(gap)[:, None], exact_matmul(self._basis))[:, 0].to(gap.dtype)
+
+
+class SmallGroups:
+    """Groups of equations over entries as they are, of one flat parameter."""
+
+    def __init__(self, block: Dense, like: Tensor) -> None:
+        from affinet.kernels.loops import equation_groups, openmp
+
+        self._run, self._team = equation_groups.groups, openmp.team
+        kind = np.dtype(str(like.dtype).removeprefix("torch."))
+        (part,) = block.parts
+        places = part.positions[block.classes.representative[block.members]].astype(np.uint32)
+        order = np.argsort(places[:, 0])
+        self._known = places[order], block.basis[order].astype(kind)
+        self._target = block.target[order].astype(kind)
+        self._nothing = np.zeros_like(self._target)
+
+    @staticmethod
+    def fits(block: Dense) -> bool:
+        """Whether nothing is tied in groups of a size that the loop is made for."""
+        classes = block.classes
+        plain = classes.plain and bool((classes.scale == 1.0).all()) and not classes.shift.any()
+        return plain and block.members.shape[1] <= MOST_ENTRIES
+
+    def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None:
+        places, basis = self._known
+        self._run(x, places, basis, self._target if affine else self._nothing, quiet, self._team(basis.size, threads))

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from affinet.blocks.entry_sets import Intervals, View, mask_of
+from affinet.blocks.entry_sets import Intervals, Masked, View, mask_of
 from affinet.blocks.fixed import Fixed
 from affinet.kernels.torch.access import Box, Tensors, box_of
+from affinet.kernels.torch.kernel import Decay, Kernel
+from affinet.kernels.torch.looped import WIDTHS
 from affinet.kernels.torch.precision import regular_dtype
 
 FEW_RUNS = 64
 """Runs of entries up to which each is an operation of its own."""
-
-
-class Loops(Protocol):
-    """Compiled loops over the flat numbers of a parameter; False, and nothing done, for what they are not made for."""
-
-    def fill(self, flat: Tensor, value: Tensor, threads: int) -> bool: ...
-
-    def put(self, flat: Tensor, threads: int) -> bool: ...
-
-    def decay(self, flat: Tensor, weights: Tensor, rate: float, threads: int) -> bool: ...
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""By bytes of a number: what a dtype's bits are read as."""
 
 
 class FixedKernel:
@@ -34,16 +30,20 @@ class FixedKernel:
     have the entries in the order of the block: the loops of a view, else one flat row.
     """
 
-    loops: Loops | None = None
-
-    def __init__(self, block: Fixed, like: Tensor) -> None:
-        self.block, self.names = block, (block.parameter.name,)
+    def __init__(self, block: Fixed, like: Tensor, loops: FixedLoops | None = None) -> None:
+        self._block, self._loops, self.names = block, loops, (block.parameter.name,)
         self._shape = block.parameter.shape
         self._box: Box | None = box_of(block.places) if isinstance(block.places, View) else None
         self._runs = few_runs(block)
         self._device = like.device
         self._held: Tensor | None = None
         self._marks: Tensor | None = None
+
+    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+        places = self._block.places
+        if not compiled or isinstance(places, View):  # torch's own operations are as quick for a box
+            return self
+        return FixedKernel(self._block, like, FixedLoops(self._block, places))
 
     def read(self, tensors: Tensors) -> Tensor:
         tensor = tensors[self.names[0]]
@@ -74,12 +74,23 @@ class FixedKernel:
     def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         return self.tangent(x)
 
-    def settle(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
-        """Set the entries in place: to their values if `affine`, else to zero. A missing tensor stays missing."""
+    def settle(
+        self,
+        tensors: Tensors,
+        *,
+        affine: bool,
+        quiet: float = 0.0,
+        decay: Decay | None = None,
+        metric: Mapping[str, Tensor] | None = None,
+    ) -> bool:
+        """Set the entries in place: to their values if `affine`, in any metric, else to zero. True always."""
         found = tensors[self.names[0]]
         if found is None:
             return True
-        tensor, stored = found.detach(), self.block.stored
+        if decay is not None and (rate := decay.rates.get(self.names[0], 0.0)):
+            self._decay(found, decay.weights[self.names[0]], rate)
+            return True
+        tensor, stored = found.detach(), self._block.stored
         value = None
         if not affine:
             value = tensor.new_zeros(())
@@ -94,11 +105,8 @@ class FixedKernel:
         increment_version(found)
         return True
 
-    def decay(self, tensors: Tensors, weights: Tensor, rate: float) -> None:
+    def _decay(self, found: Tensor, weights: Tensor, rate: float) -> None:
         """Set gradients to `−rate · w` in place, so that the decay that the optimizer adds leaves nothing."""
-        found = tensors[self.names[0]]
-        if found is None:
-            return
         tensor, source = found.detach(), weights.detach()
         if not (tensor.is_contiguous() and source.is_contiguous()):
             self.write({self.names[0]: tensor}, self.read({self.names[0]: source}) * -rate)
@@ -109,7 +117,7 @@ class FixedKernel:
         elif self._runs is not None:
             for first, last in self._runs:
                 torch.mul(source[first:last], -rate, out=flat[first:last])
-        elif self.loops is None or not self.loops.decay(flat, source, rate, torch.get_num_threads()):
+        elif self._loops is None or not self._loops.decay(flat, source, rate, torch.get_num_threads()):
             flat.copy_(torch.where(self._mask.view(-1), source * -rate, flat))
         increment_version(found)
 
@@ -119,19 +127,19 @@ class FixedKernel:
         elif self._runs is not None:
             for first, last in self._runs:
                 flat[first:last].fill_(value)
-        elif self.loops is None or not self.loops.fill(flat, value, torch.get_num_threads()):
+        elif self._loops is None or not self._loops.fill(flat, value, torch.get_num_threads()):
             flat.masked_fill_(self._mask.view(-1), value)
 
     def _put(self, flat: Tensor) -> None:
         if self._box is not None:
-            _copied(self._values_as_stored, _boxed(self._places, flat), negated=self.block.negated)
+            _copied(self._values_as_stored, _boxed(self._places, flat), negated=self._block.negated)
         elif self._runs is not None:
             before = 0
             for first, last in self._runs:
                 part = self._values_as_stored[before : before + last - first]
-                _copied(part, flat[first:last], negated=self.block.negated)
+                _copied(part, flat[first:last], negated=self._block.negated)
                 before += last - first
-        elif self.loops is None or not self.loops.put(flat, torch.get_num_threads()):
+        elif self._loops is None or not self._loops.put(flat, torch.get_num_threads()):
             flat.masked_scatter_(self._mask.view(-1), self._values.to(flat.dtype))
 
     def _set_anywhere(self, tensor: Tensor, value: Tensor | None) -> None:
@@ -142,32 +150,98 @@ class FixedKernel:
 
     @property
     def _places(self) -> View:
-        assert isinstance(self.block.places, View)
-        return self.block.places
+        assert isinstance(self._block.places, View)
+        return self._block.places
 
     @property
     def _read_shape(self) -> tuple[int, ...]:
-        return (self.block.size,) if self._box is None else self._box.shape
+        return (self._block.size,) if self._box is None else self._box.shape
 
     @property
     def _mask(self) -> Tensor:
         """The entries as a mask of the parameter's shape."""
         if self._marks is None:
-            self._marks = mask_on(self.block, self._device).view(self._shape)
+            self._marks = mask_on(self._block, self._device).view(self._shape)
         return self._marks
 
     @property
     def _values_as_stored(self) -> Tensor:
         """The values as the block holds them, in its dtype: shared with it on the CPU."""
         if self._held is None:
-            self._held = stored_on(self.block, self._device)
+            self._held = stored_on(self._block, self._device)
         return self._held
 
     @property
     def _values(self) -> Tensor:
         """The values, in the dtype they are held in; made anew each time where the block holds minus these."""
         held = self._values_as_stored
-        return 0.0 - held if self.block.negated else held
+        return 0.0 - held if self._block.negated else held
+
+
+class FixedLoops:
+    """Compiled loops over the flat numbers of a parameter, for sets given by a mask or by runs of positions.
+
+    Each verb returns False, with nothing done, for dtypes that the loops are not made for.
+    """
+
+    def __init__(self, block: Fixed, places: Intervals | Masked) -> None:
+        from affinet.kernels.loops import masks_and_runs, openmp
+
+        self._loops, self._team = masks_and_runs, openmp.team
+        self._places, self._stored = places, block.stored
+        self._sign = -1.0 if block.negated else 1.0
+
+    def fill(self, flat: Tensor, value: Tensor, threads: int) -> bool:
+        """Set the entries to one number; False for a dtype that numbers of this many bits do not hold."""
+        kind = INTEGERS.get(flat.element_size())
+        if kind is None or not self._reaches(flat):
+            return False
+        bits = value.view(kind).numpy()[()]
+        x = flat.view(kind).numpy()
+        if isinstance(self._places, Masked):
+            self._loops.fill_masked(x, self._places.mask, bits, self._team(len(x), threads))
+        else:
+            self._loops.fill_runs(x, *self._bounds, bits, self._team(self._places.size, threads))
+        return True
+
+    def put(self, flat: Tensor, threads: int) -> bool:
+        """Set the entries to their values; False for dtypes that the loops are not compiled for."""
+        stored = self._stored
+        if isinstance(stored, float) or flat.dtype not in WIDTHS or not self._reaches(flat):
+            return False
+        x, team = flat.numpy(), self._team(self._places.size, threads)
+        if isinstance(self._places, Masked):
+            self._loops.put_masked(x, self._places.mask, stored, self._before, self._sign, team)
+        else:
+            self._loops.put_runs(x, *self._bounds, stored, self._places.before, self._sign, team)
+        return True
+
+    def decay(self, flat: Tensor, weights: Tensor, rate: float, threads: int) -> bool:
+        """Set the entries to `−rate` times the weights; False for dtypes that the loops are not compiled for."""
+        if flat.dtype not in WIDTHS or weights.dtype != flat.dtype or not self._reaches(flat):
+            return False
+        x, source, team = flat.numpy(), weights.numpy(), self._team(len(flat), threads)
+        if isinstance(self._places, Masked):
+            self._loops.scale_masked(x, self._places.mask, source, -rate, team)
+        else:
+            self._loops.scale_runs(x, *self._bounds, source, -rate, team)
+        return True
+
+    def _reaches(self, flat: Tensor) -> bool:
+        return flat.device.type == "cpu"
+
+    @property
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        assert isinstance(self._places, Intervals)
+        return self._places.first, self._places.last
+
+    @cached_property
+    def _before(self) -> np.ndarray:
+        """How many Trues there are before each block of the mask."""
+        assert isinstance(self._places, Masked)
+        starts = np.arange(0, len(self._places.mask), self._loops.BLOCK)
+        counts = np.add.reduceat(self._places.mask, starts, dtype=np.int64)
+        return np.concatenate([[0], np.cumsum(counts)[:-1]])
 
 
 def few_runs(block: Fixed) -> list[tuple[int, int]] | None:

@@ -14,12 +14,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.ties import Ties
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.classes import TiesKernel
-from affinet.kernels.torch.kernel import Kernel
-from affinet.kernels.torch.putting import put
+from affinet.kernels.torch.looped import WIDTHS
 from affinet.kernels.torch.scratch import Scratch
 
 FEWEST = 2**15
@@ -30,7 +27,7 @@ PIECE = 2**22
 """Entries that are compared with the first of their class at a time: smaller pieces gain less from the cache than two
 threads lose by waiting for one another after each operation."""
 AGREEING = 8.0
-"""Spacings that entries of a class may lie apart and count as agreeing, as in `kernels/loops/classes.py`."""
+"""Spacings that entries of a class may lie apart and count as agreeing, as in `kernels/loops/class_means.py`."""
 
 
 class _Levels(NamedTuple):
@@ -49,26 +46,27 @@ class JaggedTies:
     means: differences from the first of them are averaged, so that equal numbers have themselves as their mean.
     """
 
-    def __init__(self, kernel: TiesKernel, block: Ties, like: Tensor) -> None:
+    def __init__(self, block: Ties, like: Tensor) -> None:
         (self._part,) = block.parts
-        self.names = kernel.names
-        self._kernel, self._block, self._dtype = kernel, block, like.dtype
+        self._name = self._part.parameter.name
+        self._block, self._dtype = block, like.dtype
         self._scratch = Scratch()
 
-    def read(self, tensors: Tensors) -> Tensor:
-        tensor = tensors[self.names[0]]
-        assert tensor is not None
-        return tensor.to(self._dtype).contiguous().view(-1)
+    def on_tensors(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
+        tensor = tensors[self._name]
+        if tensor is None or tensor.dtype != self._dtype or not tensor.is_contiguous():
+            return False
+        return self.on_entries(tensor.detach().view(-1), affine=affine, quiet=quiet)
 
-    def write(self, tensors: Tensors, values: Tensor) -> None:
-        """Write the block's entries alone."""
-        tensor = tensors[self.names[0]]
-        assert tensor is not None
-        if values.data_ptr() != tensor.data_ptr() or not tensor.is_contiguous():
-            places = torch.from_numpy(self._part.positions.astype(np.int64))
-            put(tensor, places, values.index_select(0, places).to(tensor.dtype))
+    def on_entries(self, x: Tensor, *, affine: bool, quiet: float) -> bool:
+        if affine:
+            self._project(x)
+        else:
+            self._average(x, quiet)
+        return True
 
-    def project(self, x: Tensor) -> Tensor:
+    def _project(self, x: Tensor) -> None:
+        """Copy the first entry of each class where the others agree with it to rounding, else average all classes."""
         levels, apart = self._levels, 0
         first = x.index_select(0, levels.order[: levels.counts[0]])
         bits = torch.int32 if x.dtype == torch.float32 else torch.int64  # zeros of both signs are equal, and not alike
@@ -84,20 +82,10 @@ class JaggedTies:
             apart += missed
             if 16 * missed > part.numel():  # an optimizer that moves equal entries apart moves most of them
                 break
-        return self._averaged(x, 0.0) if apart else x
+        if apart:
+            self._average(x, 0.0)
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        places = torch.from_numpy(self._part.positions.astype(np.int64))
-        inside, resisting = (side.index_select(0, places).double() for side in (x, metric))
-        return x.index_copy(0, places, self._kernel.project_in_metric(inside, resisting).to(x.dtype))
-
-    def tangent(self, x: Tensor) -> Tensor:
-        return self._averaged(x, 0.0)
-
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        return self._averaged(x, floor)
-
-    def _averaged(self, x: Tensor, floor: float) -> Tensor:
+    def _average(self, x: Tensor, floor: float) -> None:
         """Every entry becomes the mean of its class, in place; means that are noise beside their class become zero."""
         levels = self._levels
         first, *others = self._gathered(x)
@@ -107,7 +95,7 @@ class JaggedTies:
         means = gaps.div_(levels.sizes).add_(first)
         if floor > 0.0:
             self._silence(x, means, 2.0 * floor)
-        return torch.index_select(means, 0, levels.class_of, out=x)
+        torch.index_select(means, 0, levels.class_of, out=x)
 
     def _silence(self, x: Tensor, means: Tensor, floor: float) -> None:
         """Zero means below `floor` root mean squares of their class; none has a larger one than the largest entry."""
@@ -157,12 +145,9 @@ class JaggedTies:
         )
 
 
-def jagged(block: AnyBlock, kernel: Kernel, like: Tensor) -> Kernel:
-    """`kernel`, or one around it that adds level by level, where a block is large, on the CPU, of equal entries."""
-    if not isinstance(block, Ties) or not isinstance(kernel, TiesKernel) or len(block.parts) > 1:
-        return kernel
+def jagged(block: Ties, like: Tensor) -> JaggedTies | None:
+    """The sums level by level of a large block of equal entries of one parameter; None where scatters are as quick."""
     classes = block.classes
     equal = bool((classes.scale == 1.0).all()) and not classes.shift.any()
     small = block.size < FEWEST or int(np.bincount(classes.class_of).max(initial=0)) > MOST_LEVELS
-    plain = like.device.type == "cpu" and like.is_contiguous() and like.dtype in (torch.float32, torch.float64)
-    return JaggedTies(kernel, block, like) if equal and plain and not small and like.numel() < 2**31 else kernel
+    return JaggedTies(block, like) if equal and not small and like.dtype in WIDTHS else None

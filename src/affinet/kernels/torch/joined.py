@@ -11,12 +11,16 @@ from affinet.blocks.joined import Joined
 from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.kernels.torch.access import Tensors, box_of
-from affinet.kernels.torch.kernel import Kernel
+from affinet.kernels.torch.crossing import crossing
+from affinet.kernels.torch.kernel import Kernel, not_in_place
+from affinet.kernels.torch.looped import WIDTHS, Looped
 from affinet.kernels.torch.precision import regular_dtype_of
 
 
 class JoinedKernel:
     """Copies the boxes into the columns of one matrix, projects that, and copies them back."""
+
+    settle = not_in_place
 
     def __init__(
         self,
@@ -24,17 +28,22 @@ class JoinedKernel:
         prepare: Callable[[Slices | Product, Mapping[str, Tensor]], Kernel],
         tensors: Mapping[str, Tensor],
     ) -> None:
-        self.boxes = [box_of(view) for view in block.members]
-        self.names = tuple(dict.fromkeys(box.name for box in self.boxes))
+        self._base = block.base
+        self._boxes = [box_of(view) for view in block.members]
+        self.names = tuple(dict.fromkeys(box.name for box in self._boxes))
         self._dtype = regular_dtype_of(tensors[name] for name in self.names)
         self._device = tensors[self.names[0]].device
         self._shape = (block.cells, block.columns[-1])
         self._columns = [slice(*ends) for ends in zip(block.columns, block.columns[1:], strict=False)]
         self._inner = prepare(block.base, {block.matrix.name: torch.empty(0, dtype=self._dtype, device=self._device)})
 
+    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+        loops = crossing(self._base, self._boxes) if compiled and like.dtype in WIDTHS else None
+        return self if loops is None else Looped(self, loops)
+
     def read(self, tensors: Tensors) -> Tensor:
         matrix = torch.empty(self._shape, dtype=self._dtype, device=self._device)
-        for box, columns in zip(self.boxes, self._columns, strict=True):
+        for box, columns in zip(self._boxes, self._columns, strict=True):
             tensor, own = tensors[box.name], matrix[:, columns]
             if tensor is None:
                 own.zero_()
@@ -43,7 +52,7 @@ class JoinedKernel:
         return matrix
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
-        for box, columns in zip(self.boxes, self._columns, strict=True):
+        for box, columns in zip(self._boxes, self._columns, strict=True):
             tensor = tensors[box.name]
             if tensor is not None:
                 box.write(tensor, values[:, columns].reshape(box.shape))

@@ -1,12 +1,22 @@
-"""What a kernel is: the projections of one block, on tensors."""
+"""The verbs of a kernel: one block on one device, and its projections on tensors."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors
+
+K = TypeVar("K")
+
+
+class Decay(NamedTuple):
+    """What an optimizer will add to gradients: λ by name, signed, and the weights that it multiplies."""
+
+    rates: Mapping[str, float]
+    weights: Mapping[str, Tensor]
 
 
 class Kernel(Protocol):
@@ -40,3 +50,43 @@ class Kernel(Protocol):
 
         What matters is the size of `x` where `P x` would be zero; tied entries are silenced together. May write to `x`.
         """
+
+    def settle(
+        self,
+        tensors: Tensors,
+        *,
+        affine: bool,
+        quiet: float = 0.0,
+        decay: Decay | None = None,
+        metric: Mapping[str, Tensor] | None = None,
+    ) -> bool:
+        """Project in place, past `read` and `write`; False, and nothing done, where this kernel or a tensor cannot.
+
+        Onto the block if `affine`, in the metric if one is given; else the tangent part, of which noise below the floor
+        `quiet` becomes zero. With `decay`, gradients g become `P(g + λ w) − λ w`.
+        """
+
+    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+        """A kernel of the same block that is quicker for tensors like this one on the CPU, or this kernel.
+
+        `compiled`: loops compiled by numba may be used. `whole`: it may read a whole parameter in place of the block's
+        entries.
+        """
+
+
+def not_in_place(
+    kernel: object,
+    tensors: Tensors,
+    *,
+    affine: bool,
+    quiet: float = 0.0,
+    decay: Decay | None = None,
+    metric: Mapping[str, Tensor] | None = None,
+) -> bool:
+    """`settle` of kernels that work on entries they have read."""
+    return False
+
+
+def without_loops(kernel: K, like: Tensor, *, compiled: bool, whole: bool) -> K:
+    """`with_loops` of kernels for which nothing quicker is known."""
+    return kernel

@@ -1,15 +1,21 @@
-"""Symmetric boxes and pairs of boxes: the mean of two views, exact to the bit."""
+"""Symmetric boxes and pairs of boxes: the mean of two views, exact to the bit; and loops over tiles of matrices."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.pairs import Pairs
-from affinet.kernels.torch.access import Tensors, box_of
+from affinet.kernels.torch.access import Box, Tensors, box_of
+from affinet.kernels.torch.kernel import Kernel, not_in_place, without_loops
+from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays, fit
 from affinet.kernels.torch.precision import mean_norm, regular_dtype, silenced
 from affinet.kernels.torch.putting import put
 from affinet.kernels.torch.scratch import Scratch
@@ -21,33 +27,37 @@ from affinet.system.distinct import distinct
 class MirrorKernel:
     """`x ↦ (x + sign · mirrored(x) + shift) / 2`: both images come from the same sum, so they agree to the bit."""
 
+    settle = not_in_place
+
     def __init__(self, block: Mirror, like: Tensor) -> None:
         self.names = (block.view.parameter.name,)
-        self.box = box_of(block.view)
+        self._box, self._block = box_of(block.view), block
         self._permutation, self._flips, self._sign = block.permutation, block.flips, block.sign
         self._shift = torch.as_tensor(np.array(block.shift), dtype=regular_dtype(like.dtype), device=like.device)
         self._affine = bool(np.any(block.shift))
         alone = [block.without, *([_fixed_points(block)] if block.sign > 0 else [])]
         self._alone = torch.as_tensor(distinct(np.concatenate(alone)), device=like.device)
-        self.others = torch.as_tensor(block.without, device=like.device)
+        self._others = torch.as_tensor(block.without, device=like.device)
         """Places of the flattened box that belong to other blocks."""
         self._scratch = Scratch()
 
-    @property
-    def transposes(self) -> bool:
-        """Whether a square matrix mirrors its own transpose, without shifts."""
-        return self._permutation == (1, 0) and not self._flips and not self._affine
+    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+        transposes = self._permutation == (1, 0) and not self._flips and not self._affine
+        if not compiled or like.dtype not in WIDTHS or not transposes:
+            return self
+        tiles = MirroredTiles(self._others.numpy(), self._sign, self._box.shape[0])
+        return Looped(self, OnArrays(self.names[0], tiles, self._box.within))
 
     def read(self, tensors: Tensors) -> Tensor:
         tensor = tensors[self.names[0]]
         assert tensor is not None
-        return self.box.read(tensor)
+        return self._box.read(tensor)
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
         """Put entries back; those that equal themselves or belong to another block keep their bits."""
         tensor = tensors[self.names[0]]
         assert tensor is not None
-        self.box.write(tensor, _keeping(values, self.box.read(tensor), self._alone))
+        self._box.write(tensor, _keeping(values, self._box.read(tensor), self._alone))
 
     def project(self, x: Tensor) -> Tensor:
         """Nearest point; may write to `x`. Entries of other blocks are left as they are."""
@@ -77,11 +87,11 @@ class MirrorKernel:
         return self._scratch.like(x, 0).copy_(self.mirrored(x))
 
     def _others_of(self, x: Tensor) -> Tensor | None:
-        return x.take(self.others) if len(self.others) else None
+        return x.take(self._others) if len(self._others) else None
 
     def _with(self, others: Tensor | None, x: Tensor) -> Tensor:
         """`x`, in place, with the entries of other blocks put back."""
-        return x if others is None else put(x, self.others, others)
+        return x if others is None else put(x, self._others, others)
 
     def difference(self, x: Tensor) -> Tensor:
         """`|x − sign · mirrored(x)|`."""
@@ -122,6 +132,9 @@ def _keeping(values: Tensor, old: Tensor, places: Tensor) -> Tensor:
 class MirroredProductKernel:
     """Sums along axes of one box and then its mirror, so that images agree to the bit; neither undoes the other."""
 
+    settle = not_in_place
+    with_loops = without_loops
+
     def __init__(self, block: MirroredProduct, like: Tensor) -> None:
         self._product = ProductKernel(block.product, like)
         self._mirror = MirrorKernel(block.mirror, like)
@@ -151,63 +164,127 @@ class MirroredProductKernel:
 class PairsKernel:
     """`first == ratio · second + shift`: both from one z, in the metric `D = 1 + ratio²`."""
 
+    settle = not_in_place
+
     def __init__(self, block: Pairs, like: Tensor) -> None:
         self.names = (block.first.parameter.name, block.second.parameter.name)
-        self.boxes = (box_of(block.first), box_of(block.second))
+        self._boxes = (box_of(block.first), box_of(block.second))
         # The side with the larger scale is z itself, so that equal and opposite entries are one number.
-        self.swapped = abs(block.ratio) > 1.0
-        ratio, shift = (1.0 / block.ratio, -block.shift / block.ratio) if self.swapped else (block.ratio, block.shift)
-        self.ratio = float(ratio)
+        self._swapped = abs(block.ratio) > 1.0
+        ratio, shift = (1.0 / block.ratio, -block.shift / block.ratio) if self._swapped else (block.ratio, block.shift)
+        self._ratio = float(ratio)
         self._shift = torch.as_tensor(np.array(shift), dtype=regular_dtype(like.dtype), device=like.device)
         self._affine = bool(np.any(shift))
         self._alone = torch.as_tensor(block.without, device=like.device)
 
-    @property
-    def multiplies(self) -> bool:
-        """Whether one matrix is a multiple of the other, without shifts and where both can be worked on in place."""
-        in_place = all(box.is_view and len(box.shape) == 2 for box in self.boxes)
-        return in_place and not self._affine and not len(self._alone)
+    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+        in_place = all(box.is_view and len(box.shape) == 2 for box in self._boxes)
+        if not compiled or like.dtype not in WIDTHS or not in_place or self._affine or len(self._alone):
+            return self
+        return Looped(self, PairedTiles(self._boxes, self._ratio, swapped=self._swapped))
 
     def read(self, tensors: Tensors) -> Tensor:
         """Both sides on a new first axis; a missing one is zero."""
         pieces = [
             None if (tensor := tensors[name]) is None else box.read(tensor)
-            for name, box in zip(self.names, self.boxes, strict=True)
+            for name, box in zip(self.names, self._boxes, strict=True)
         ]
         some = next(piece for piece in pieces if piece is not None)
         return torch.stack([torch.zeros_like(some) if piece is None else piece for piece in pieces])
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
         """Put both sides back; entries that belong to another block keep their bits."""
-        for name, box, piece in zip(self.names, self.boxes, values, strict=True):
+        for name, box, piece in zip(self.names, self._boxes, values, strict=True):
             tensor = tensors[name]
             if tensor is not None:
                 box.write(tensor, _keeping(piece, box.read(tensor), self._alone))
 
     def project(self, x: Tensor) -> Tensor:
-        scaled, plain = (x[1], x[0]) if self.swapped else (x[0], x[1])
+        scaled, plain = (x[1], x[0]) if self._swapped else (x[0], x[1])
         z = self._common(scaled - self._shift if self._affine else scaled, plain)
-        other = z * self.ratio
+        other = z * self._ratio
         other = other.add_(self._shift) if self._affine else other
-        return torch.stack([z, other] if self.swapped else [other, z])
+        return torch.stack([z, other] if self._swapped else [other, z])
 
     def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        (scaled, plain), (heavy, light) = ((y[1], y[0]) if self.swapped else (y[0], y[1]) for y in (x, metric))
-        z = heavy * self.ratio * (scaled - self._shift) + light * plain
-        z = z / (heavy * self.ratio**2 + light)
-        other = z * self.ratio + self._shift
-        return torch.stack([z, other] if self.swapped else [other, z])
+        (scaled, plain), (heavy, light) = ((y[1], y[0]) if self._swapped else (y[0], y[1]) for y in (x, metric))
+        z = heavy * self._ratio * (scaled - self._shift) + light * plain
+        z = z / (heavy * self._ratio**2 + light)
+        other = z * self._ratio + self._shift
+        return torch.stack([z, other] if self._swapped else [other, z])
 
     def tangent(self, x: Tensor) -> Tensor:
-        scaled, plain = (x[1], x[0]) if self.swapped else (x[0], x[1])
+        scaled, plain = (x[1], x[0]) if self._swapped else (x[0], x[1])
         z = self._common(scaled, plain)
-        other = z * self.ratio
-        return torch.stack([z, other] if self.swapped else [other, z])
+        other = z * self._ratio
+        return torch.stack([z, other] if self._swapped else [other, z])
 
     def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         return silenced(self.tangent(x), mean_norm(x, (0,), 2, 2.0 * floor))
 
     def _common(self, scaled: Tensor, plain: Tensor) -> Tensor:
         # As a change of `plain`, so that a pair that agrees already keeps its bits.
-        gap = torch.add(scaled, plain, alpha=-self.ratio)
-        return gap.mul_(self.ratio / (1.0 + self.ratio * self.ratio)).add_(plain)
+        gap = torch.add(scaled, plain, alpha=-self._ratio)
+        return gap.mul_(self._ratio / (1.0 + self._ratio * self._ratio)).add_(plain)
+
+
+class MirroredTiles:
+    """A square matrix and its transpose, equal or opposite; entries of other blocks are put back."""
+
+    def __init__(self, others: np.ndarray, sign: float, size: int) -> None:
+        from affinet.kernels.loops import openmp, tiles
+
+        self._run, self._team, self._sign = tiles.mirror, openmp.team, sign
+        self._others = others
+        counts = -(-size // tiles.TILE)
+        self._tiles = np.stack(np.triu_indices(counts), axis=1)
+
+    def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None:
+        # Put back here already, since `x` may be the parameter itself.
+        kept = x.reshape(-1)[self._others]
+        self._run(x, self._tiles, self._sign, quiet, self._team(x.size, threads))
+        x.reshape(-1)[self._others] = kept
+
+
+class PairedTiles:
+    """Two matrices of which one is `ratio` times the other, entry by entry, in any memory order, where they lie.
+
+    The first is the larger one if `swapped`. Nothing is shifted, so that affine or not is the same.
+    """
+
+    def __init__(self, boxes: Sequence[Box], ratio: float, *, swapped: bool) -> None:
+        from affinet.kernels.loops import openmp, tiles
+
+        self._boxes, self._ratio, self._swapped = boxes, ratio, swapped
+        self._loops, self._team = tiles, openmp.team
+
+    def on_entries(self, x: Tensor, *, affine: bool, quiet: float) -> bool:
+        """False: both sides were copied into one tensor already, where torch's own operations are as quick."""
+        return False
+
+    def on_tensors(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
+        sides = [side for box in self._boxes if (side := tensors[box.name]) is not None]
+        if len(sides) < 2 or not all(map(fit, sides)) or sides[0].dtype != sides[1].dtype:
+            return False
+        views = [box.read(side) for box, side in zip(self._boxes, sides, strict=True)]
+        plain, scaled = (view.detach().numpy() for view in (views if self._swapped else views[::-1]))
+        if not plain.flags.c_contiguous:
+            plain, scaled = plain.T, scaled.T
+        if not plain.flags.c_contiguous or not (scaled.flags.c_contiguous or scaled.T.flags.c_contiguous):
+            return False
+        threads = self._team(plain.size, torch.get_num_threads())
+        if scaled.flags.c_contiguous:
+            self._loops.multiples(scaled.reshape(-1), plain.reshape(-1), self._ratio, quiet, threads)
+        else:
+            places = tiles_of(plain.shape, self._loops.TILE)
+            self._loops.pairs(scaled.T, plain, places, self._ratio, quiet, threads)
+        for side in sides:
+            increment_version(side)
+        return True
+
+
+@cache
+def tiles_of(shape: tuple[int, int], size: int) -> np.ndarray:
+    """The places of all tiles of a matrix, in tiles."""
+    counts = [-(-extent // size) for extent in shape]
+    return np.stack([index.ravel() for index in np.indices(counts)], axis=1)

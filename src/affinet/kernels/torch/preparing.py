@@ -1,4 +1,4 @@
-"""One kernel a block: all set-up done once, at the only place that tells block kinds apart."""
+"""Prepare the kernel of each block: all set-up is done once, at the one place in `torch/` that asks for the kind."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
+from affinet.kernels.torch import looped
 from affinet.kernels.torch.bordered import BorderedKernel
 from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
-from affinet.kernels.torch.compiled.choosing import compiled
 from affinet.kernels.torch.components import DenseKernel
 from affinet.kernels.torch.fixed import FixedKernel
 from affinet.kernels.torch.joined import JoinedKernel
@@ -34,15 +34,18 @@ from affinet.kernels.torch.wide import WideKernel
 
 
 def prepare(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
-    """The kernel of a block for parameters like `tensors` (their devices and dtypes), compiled where there is one."""
-    kernel = eager(block, tensors)
-    return compiled(block, kernel, tensors[kernel.names[0]])
+    """The kernel of a block for parameters like `tensors` (their devices and dtypes), with loops where it has some."""
+    return _with_loops(eager(block, tensors), tensors, whole=True)
 
 
 def _prepared_base(base: AnyBase, tensors: Mapping[str, Tensor]) -> Kernel:
     """As `prepare`, and the kernel reads the entries of the base alone: equations on top count places among these."""
-    kernel = eager(base, tensors)
-    return compiled(base, kernel, tensors[kernel.names[0]], reads_whole_parameters=False)
+    return _with_loops(eager(base, tensors), tensors, whole=False)
+
+
+def _with_loops(kernel: Kernel, tensors: Mapping[str, Tensor], *, whole: bool) -> Kernel:
+    like, compiled = tensors[kernel.names[0]], looped.available()
+    return kernel.with_loops(like, compiled=compiled, whole=whole) if like.device.type == "cpu" else kernel
 
 
 def eager(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:

@@ -13,15 +13,11 @@ from affinet.analysis.multipliers import Multipliers, of_system, sharing
 from affinet.blocks.kinds import AnyBlock
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.compiled.crossing import Crossing
-from affinet.kernels.torch.compiled.looped import Looped
-from affinet.kernels.torch.compiled.small import Together, together
-from affinet.kernels.torch.compiled.tiles import CompiledPairs
-from affinet.kernels.torch.fixed import FixedKernel
-from affinet.kernels.torch.kernel import Kernel
+from affinet.kernels.torch.kernel import Decay, Kernel
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
 from affinet.kernels.torch.preparing import prepare
+from affinet.kernels.torch.small_blocks import Together, together
 from affinet.kernels.torch.sparse import SparseKernel
 from affinet.language.modules import parameters_of, present_weights
 from affinet.plans.plan import Plan
@@ -76,7 +72,7 @@ class Projector:
         with undisturbed(self._device(vectors)):
             copies = {name: vectors[name].detach().clone() for name in self.names}
             for kernel in self._after_small(copies, copies, affine=False):
-                if not (isinstance(kernel, FixedKernel) and kernel.settle(copies, affine=False, quiet=0.0)):
+                if not kernel.settle(copies, affine=False):
                     kernel.write(copies, kernel.tangent(kernel.read(copies)))
         return {**vectors, **copies}
 
@@ -139,7 +135,7 @@ class Projector:
         with undisturbed(self._device(weights)):
             for kernel in kernels:
                 for _ in range(passes):
-                    if skipped is None and _settled(kernel, weights, affine=True, quiet=0.0):
+                    if skipped is None and kernel.settle(weights, affine=True):
                         continue
                     x = kernel.read(weights)
                     kernel.write(weights, kernel.project(x) if skipped is None else _kept(kernel, x, skipped))
@@ -153,8 +149,7 @@ class Projector:
         """
         with undisturbed(self._device(weights)):
             for kernel in self.kernels(weights):
-                if skipped is None and isinstance(kernel, FixedKernel):
-                    kernel.settle(weights, affine=True, quiet=0.0)
+                if skipped is None and kernel.settle(weights, affine=True, metric=metric):
                     continue
                 x, resistance = kernel.read(weights), kernel.read(metric)
                 moved = kernel.project_in_metric(kernel.project_in_metric(x, resistance), resistance)
@@ -172,9 +167,10 @@ class Projector:
         `decay` holds the signed λ that the optimizer itself will add to each gradient, where it does: what it then
         uses is `P(g + λ w)`. Missing gradients stay missing; their entries count as zero and carry no decay.
         """
+        decayed = Decay(decay, weights) if decay else None
         if scale is None:
             quiet = noise_floor(self._dtype(weights))
-            kernels = self._after_small(gradients, weights, affine=False, quiet=quiet, decay=decay)
+            kernels = self._after_small(gradients, weights, affine=False, quiet=quiet, decay=decayed)
         else:
             kernels = self.kernels(weights)
         if not kernels:
@@ -183,8 +179,9 @@ class Projector:
             for kernel in kernels:
                 present = {name: gradients.get(name) for name in kernel.names}
                 floor = _floor(present)
-                if floor > 0.0 and not (not decay and _settled(kernel, present, affine=False, quiet=floor)):
-                    _project_gradient(kernel, present, weights, decay, scale, floor)
+                in_place = scale is None or decayed is None  # a decay that is scaled is only added after reading
+                if floor > 0.0 and not (in_place and kernel.settle(present, affine=False, quiet=floor, decay=decayed)):
+                    _project_gradient(kernel, present, decayed, scale, floor)
 
     def _multipliers(self, gradients: Mapping[str, Tensor]) -> Multipliers:
         flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
@@ -218,15 +215,13 @@ class Projector:
         *,
         affine: bool,
         quiet: float = 0.0,
-        decay: Mapping[str, float] | None = None,
+        decay: Decay | None = None,
         passes: int = 1,
     ) -> tuple[Kernel, ...]:
         """Have all small blocks projected in one call where the tensors allow it; the kernels that are left to run."""
 
         def settled(small: Together | None) -> bool:
-            return small is not None and small.settle(
-                tensors, affine=affine, quiet=quiet, weights=weights, decay=decay, passes=passes
-            )
+            return small is not None and small.settle(tensors, affine=affine, quiet=quiet, decay=decay, passes=passes)
 
         if self._latest is not None and settled(self._latest.together):
             return ()
@@ -320,20 +315,12 @@ def _kept(kernel: Kernel, x: Tensor, skipped: Tensor) -> Tensor:
 def _project_gradient(
     kernel: Kernel,
     gradients: Tensors,
-    weights: Mapping[str, Tensor],
-    decay: Mapping[str, float],
+    decay: Decay | None,
     scale: Tensor | None,
     floor: float,
 ) -> None:
-    if isinstance(kernel, FixedKernel) and scale is None:
-        (name,) = kernel.names
-        if rate := decay.get(name, 0.0):
-            kernel.decay(gradients, weights[name], rate)
-        else:
-            kernel.settle(gradients, affine=False, quiet=floor)
-        return
     x = kernel.read(gradients)
-    shift = _decayed(kernel, gradients, weights, decay)
+    shift = None if decay is None else _decayed(kernel, gradients, decay)
     if shift is not None and scale is not None:
         shift = shift * scale
     total = x if shift is None else x + shift
@@ -341,25 +328,15 @@ def _project_gradient(
     kernel.write(gradients, projected if shift is None else projected - shift)
 
 
-def _settled(kernel: Kernel, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
-    """Whether it was done where the entries lie, by a compiled loop or since they are of known value."""
-    return isinstance(kernel, (Looped, CompiledPairs, Crossing, FixedKernel)) and kernel.settle(
-        tensors, affine=affine, quiet=quiet
-    )
-
-
 def _floor(gradients: Tensors) -> float:
     """The floor of noise of the gradients that are there, 0 where none is."""
     return max((noise_floor(gradient.dtype) for gradient in gradients.values() if gradient is not None), default=0.0)
 
 
-def _decayed(
-    kernel: Kernel, gradients: Tensors, weights: Mapping[str, Tensor], decay: Mapping[str, float]
-) -> Tensor | None:
+def _decayed(kernel: Kernel, gradients: Tensors, decay: Decay) -> Tensor | None:
     """`λ w` of the block, zero where the gradient is missing; None where nothing is decayed."""
-    if not decay:
-        return None
-    rates = {name: decay.get(name, 0.0) if gradients[name] is not None else 0.0 for name in kernel.names}
+    weights = decay.weights
+    rates = {name: decay.rates.get(name, 0.0) if gradients[name] is not None else 0.0 for name in kernel.names}
     if not any(rates.values()):
         return None
     if len(set(rates.values())) == 1:

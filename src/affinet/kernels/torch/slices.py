@@ -1,4 +1,4 @@
-"""Slices: one small orthonormal basis applied to every cell."""
+"""Slices: one small orthonormal basis applied to every cell, and loops for cells that sum to given totals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.errors import AttachError
 from affinet.kernels.torch.access import Box, Gathered, Tensors, box_of, cells_box
+from affinet.kernels.torch.crossing import crossing
+from affinet.kernels.torch.kernel import Kernel, not_in_place
+from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype, silenced
+
+NOTHING = np.zeros(1)
+"""The totals of cells of a tangent part."""
 
 
 class Cells:
@@ -142,6 +148,8 @@ class Cells:
 class SlicesKernel:
     """Slices of one parameter."""
 
+    settle = not_in_place
+
     def __init__(self, block: Slices, like: Tensor) -> None:
         self.names = (block.parameter.name,)
         found = cells_box(self.names[0], block.offset, block.outer, block.inner, like.device)
@@ -172,20 +180,17 @@ class SlicesKernel:
         assert tensor is not None
         self._access.write(tensor, values)
 
-    def within(self, flat: np.ndarray) -> np.ndarray | None:
+    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+        totals = self._cells.totals
+        trailing = not isinstance(self._access, Gathered) and self._cells.trailing
+        if not compiled or like.dtype not in WIDTHS or totals is None or not trailing:
+            return self
+        cells = prod(self._sizes) // self._cells.count, self._cells.count
+        return Looped(self, OnArrays(self.names[0], EvenSums(cells, totals), self._within))
+
+    def _within(self, flat: np.ndarray) -> np.ndarray | None:
         """The cells where they lie in the flat parameter; None unless they lie together."""
         return None if isinstance(self._access, Gathered) else self._access.within(flat)
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """How many cells there are, and how many entries each has."""
-        return prod(self._sizes) // self._cells.count, self._cells.count
-
-    @property
-    def even_sums(self) -> Tensor | None:
-        """What each cell sums to, one number for all or one each, where its entries lie together and count alike."""
-        trailing = not isinstance(self._access, Gathered) and self._cells.trailing
-        return self._cells.totals if trailing else None
 
     def project(self, x: Tensor) -> Tensor:
         return self._cells.project(x)
@@ -203,17 +208,27 @@ class SlicesKernel:
 class ProductKernel:
     """Several sets of slices along axes of one box; each projection keeps what the others set."""
 
+    settle = not_in_place
+
     def __init__(self, block: Product, like: Tensor) -> None:
+        self._block = block
         self.names = (block.view.parameter.name,)
-        self.box = box_of(block.view)
+        self._box = box_of(block.view)
         sizes = tuple(size for size, _ in block.view.dims)
         self._parts = [
             Cells(part, sizes, inner, like) for part, inner in zip(block.slices, block.inner_dims, strict=True)
         ]
         self._axes = block.inner_dims if len(sizes) == 2 and len(block.slices) == 2 else ()
 
-    @property
-    def even_cross(self) -> tuple[Tensor, Tensor] | None:
+    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+        if not compiled or like.dtype not in WIDTHS:
+            return self
+        if both := self._totals_both_ways():
+            return Looped(self, OnArrays(self.names[0], CrossSums(both), self._box.within))
+        loops = crossing(self._block, (self._box,))
+        return self if loops is None else Looped(self, loops)
+
+    def _totals_both_ways(self) -> tuple[Tensor, Tensor] | None:
         """What rows and what columns sum to, where the rules are these two alone and all entries count alike."""
         totals = {axes: part.totals for axes, part in zip(self._axes, self._parts, strict=False)}
         rows, columns = totals.get((1,)), totals.get((0,))
@@ -222,12 +237,12 @@ class ProductKernel:
     def read(self, tensors: Tensors) -> Tensor:
         tensor = tensors[self.names[0]]
         assert tensor is not None
-        return self.box.read(tensor)
+        return self._box.read(tensor)
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
         tensor = tensors[self.names[0]]
         assert tensor is not None
-        self.box.write(tensor, values)
+        self._box.write(tensor, values)
 
     def project(self, x: Tensor) -> Tensor:
         for part in self._parts:
@@ -247,3 +262,38 @@ class ProductKernel:
     def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
         noise = torch.add(mean_norm(x, None, x.numel(), floor), x.abs(), alpha=floor)
         return silenced(self.tangent(x), noise)
+
+
+class EvenSums:
+    """Slices with one equation of equal coefficients: sum, share and silence row by row, while the row is in cache."""
+
+    def __init__(self, cells: tuple[int, int], totals: Tensor) -> None:
+        from affinet.kernels.loops import openmp, sums
+
+        self._run, self._team = sums.even_sums, openmp.team
+        self._cells, self._totals = cells, _numbers(totals)
+
+    def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None:
+        self._run(x.reshape(self._cells), self._totals if affine else NOTHING, quiet, self._team(x.size, threads))
+
+
+class CrossSums:
+    """Sums of the rows and of the columns of one matrix."""
+
+    BLOCKS = 8
+    """Parts of the rows whose column sums are added one after the other, whatever the number of threads."""
+
+    def __init__(self, totals: tuple[Tensor, Tensor]) -> None:
+        from affinet.kernels.loops import openmp, sums
+
+        self._run, self._team = sums.cross_sums, openmp.team
+        self._totals = tuple(map(_numbers, totals))
+
+    def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None:
+        totals = self._totals if affine else (NOTHING, NOTHING)
+        self._run(x, *totals, quiet, min(self.BLOCKS, len(x)), self._team(x.size, threads))
+
+
+def _numbers(totals: Tensor) -> np.ndarray:
+    numbers: np.ndarray = totals.detach().to("cpu", torch.float64).reshape(-1).numpy()
+    return numbers

@@ -18,6 +18,7 @@ from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.components import Unknowns
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
+from affinet.kernels.torch.kernel import not_in_place, without_loops
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
 
 _HEARING = Lock()
@@ -30,6 +31,9 @@ class SparseKernel:
     last solution of their kind. Bits therefore depend on the steps before, below the rounding of the weights, until
     these are forgotten.
     """
+
+    settle = not_in_place
+    with_loops = without_loops
 
     def __init__(self, block: Sparse, tensors: Mapping[str, Tensor]) -> None:
         device = tensors[block.parts[0].parameter.name].device

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from affinet.blocks.dense import Dense
 from affinet.kernels.torch.access import Gathered, Tensors
+from affinet.kernels.torch.kernel import Kernel, not_in_place
+from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import exact_matmul, mean_norm, regular_dtype_of, silenced
 
 FEWEST_NUMBERS = 2**20
@@ -29,17 +31,19 @@ class WideKernel:
     read from memory once and from the cache once; `Q y` first and `Qᵀ` after reads it all twice.
     """
 
+    settle = not_in_place
+
     def __init__(self, block: Dense, tensors: Mapping[str, Tensor]) -> None:
         dtype = regular_dtype_of(tensors[part.parameter.name] for part in block.parts)
         device = tensors[block.parts[0].parameter.name].device
         self._access = Gathered(block.parts, device, dtype=dtype)
         self.names = self._access.names
-        self.basis = torch.as_tensor(block.basis[0], dtype=dtype, device=device)
-        self.target = torch.as_tensor(block.target[0], dtype=dtype, device=device)
-        rows = len(self.basis)
+        self._basis = torch.as_tensor(block.basis[0], dtype=dtype, device=device)
+        self._target = torch.as_tensor(block.target[0], dtype=dtype, device=device)
+        rows = len(self._basis)
         if device.type == "cpu":
-            rows = max(1, BLOCK_BYTES // (self.basis.shape[1] * dtype.itemsize))
-        self._blocks = list(zip(self.basis.split(rows), self.target.split(rows), strict=True))
+            rows = max(1, BLOCK_BYTES // (self._basis.shape[1] * dtype.itemsize))
+        self._blocks = list(zip(self._basis.split(rows), self._target.split(rows), strict=True))
 
     @staticmethod
     def fits(block: Dense) -> bool:
@@ -49,6 +53,11 @@ class WideKernel:
         if not plain or len(block.members) > 1 or block.basis.size < FEWEST_NUMBERS:
             return False
         return np.array_equal(classes.representative[block.members[0]], np.arange(size))
+
+    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+        if not compiled or like.dtype not in WIDTHS:
+            return self
+        return Looped(self, OnArrays(self.names[0], WideRows(self._basis.numpy(), self._target.numpy())))
 
     def read(self, tensors: Tensors) -> Tensor:
         return self._access.read(tensors)
@@ -61,14 +70,14 @@ class WideKernel:
 
     def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         ease = metric.reciprocal()
-        system = torch.zeros(len(self.target), len(self.target), dtype=torch.float64, device=x.device)
-        gap = -self.target.double()
-        for columns, eased, y in zip(self.basis.split(CHUNK, 1), ease.split(CHUNK), x.split(CHUNK), strict=True):
+        system = torch.zeros(len(self._target), len(self._target), dtype=torch.float64, device=x.device)
+        gap = -self._target.double()
+        for columns, eased, y in zip(self._basis.split(CHUNK, 1), ease.split(CHUNK), x.split(CHUNK), strict=True):
             basis = columns.double()
             system.addmm_(basis * eased, basis.T)
             gap.addmv_(basis, y.double())
         solved = torch.linalg.solve(system, gap).to(x.dtype)
-        return x - ease * (exact_matmul(solved) @ exact_matmul(self.basis)).to(x.dtype)
+        return x - ease * (exact_matmul(solved) @ exact_matmul(self._basis)).to(x.dtype)
 
     def tangent(self, x: Tensor) -> Tensor:
         return self._moved(x, affine=False)
@@ -89,3 +98,18 @@ class WideKernel:
             gap = basis @ wide
             normal.addmv_(basis.T, gap - target if affine else gap)
         return (wide - normal).to(x.dtype)
+
+
+class WideRows:
+    """A loop over the rows of a large basis: each is read from memory once, where two matrix products read it twice."""
+
+    def __init__(self, basis: np.ndarray, target: np.ndarray) -> None:
+        from affinet.kernels.loops import basis_rows, openmp
+
+        self._run, self._team = basis_rows.wide, openmp.team
+        self._basis, self._target = basis, target
+        self._nothing = np.zeros_like(self._target)
+
+    def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None:
+        target = self._target if affine else self._nothing
+        self._run(x, self._basis, target, quiet, self._team(self._basis.size, threads))

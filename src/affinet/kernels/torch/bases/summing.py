@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.bases.basis import Constant
-from affinet.kernels.torch.compiled.choosing import available
-from affinet.kernels.torch.compiled.ties import SHARED
+from affinet.kernels.torch.classes import SHARED
+from affinet.kernels.torch.looped import available
 from affinet.kernels.torch.precision import irregular_dtype
 
 
@@ -21,11 +21,11 @@ def class_sums(x: Tensor, class_of: Constant, count: int) -> Tensor:
     """
     entries = _numbers(x)
     if entries is not None:
-        from affinet.kernels.loops import classes, openmp
+        from affinet.kernels.loops import class_means, openmp
 
         sums = np.empty((2 if len(entries) >= SHARED else 1, count))
         threads = openmp.team(len(entries), torch.get_num_threads())
-        classes.class_sums(entries, class_of.index(x, torch.int32).numpy().view(np.uint32), sums, threads)
+        class_means.class_sums(entries, class_of.index(x, torch.int32).numpy().view(np.uint32), sums, threads)
         return torch.from_numpy(sums[0]).to(x.dtype)
     wide = x.to(irregular_dtype(x.device))
     return wide.new_zeros(count).scatter_add(0, class_of.index(x, torch.int64), wide).to(x.dtype)

@@ -1,4 +1,4 @@
-"""A block's entries as places of one whole parameter, which compiled loops then work on where it lies."""
+"""A block's entries as places of one whole parameter, which loops then work on where it lies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from affinet.blocks.places import Part
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.kernel import Kernel
+from affinet.kernels.torch.kernel import Kernel, not_in_place, without_loops
 from affinet.kernels.torch.putting import put
 
 
@@ -19,6 +19,9 @@ class Whole:
 
     Writes the block's entries alone. What a loop does not do itself goes through `kernel`, which gathers the entries.
     """
+
+    settle = not_in_place
+    with_loops = without_loops
 
     def __init__(self, kernel: Kernel, part: Part, like: Tensor) -> None:
         self.names = kernel.names

@@ -13,14 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from affinet.blocks.joined import Joined
 from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.kernels.torch.access import Box, Tensors
-from affinet.kernels.torch.compiled.looped import fit
-from affinet.kernels.torch.joined import JoinedKernel
-from affinet.kernels.torch.kernel import Kernel
-from affinet.kernels.torch.slices import ProductKernel
+from affinet.kernels.torch.looped import fit
 from affinet.language.calculus.terms import Floats, Integers
 
 BLOCKS = 8
@@ -74,16 +70,12 @@ class _Rows:
 
 
 class Crossing:
-    """Projects the columns of a matrix, boxes of one or several parameters, where they lie.
+    """Loops over the columns of a matrix, boxes of one or several parameters, where they lie."""
 
-    `settle` works on whole gradients and weights; all else goes to the kernel inside.
-    """
-
-    def __init__(self, kernel: Kernel, boxes: Sequence[Box], rows: _Rows, total: Floats | None) -> None:
+    def __init__(self, boxes: Sequence[Box], rows: _Rows, total: Floats | None) -> None:
         from affinet.kernels.loops import crossed, openmp
 
-        self.names = kernel.names
-        self._kernel, self._boxes, self._loops, self._team = kernel, boxes, crossed, openmp.team
+        self._boxes, self._loops, self._team = boxes, crossed, openmp.team
         self._rows, self._total = rows, total
         widths = [prod(box.shape) // len(rows) for box in boxes]
         self._bounds = list(pairwise(np.cumsum([0, *widths]).tolist()))
@@ -93,39 +85,13 @@ class Crossing:
             self._tied.append((rows.tied[own] - [first, 0], rows.shares[own]))
         self._bases: dict[np.dtype[Any], list[np.ndarray]] = {}
 
-    @classmethod
-    def of(cls, block: Joined | Product, kernel: JoinedKernel | ProductKernel) -> Crossing | None:
-        """The loops of a block; None where they do not fit it."""
-        base = block.base if isinstance(block, Joined) else block
-        if isinstance(base, Product) and (len(base.view.dims) != 2 or set(base.inner_dims) != {(0,), (1,)}):
-            return None
-        within, across = (base, None) if isinstance(base, Slices) else _by_axis(base)
-        rows = _Rows.of(within)
-        if rows is None or (across is not None and not across.even):
-            return None
-        total = None if across is None else across.target[:, 0] * np.sign(across.basis[0, 0]) * sqrt(within.outer.size)
-        return cls(kernel, kernel.boxes if isinstance(kernel, JoinedKernel) else (kernel.box,), rows, total)
+    def on_entries(self, x: Tensor, *, affine: bool, quiet: float) -> bool:
+        """False: entries that were read into one matrix have been copied already, and products are as quick."""
+        return False
 
-    def read(self, tensors: Tensors) -> Tensor:
-        return self._kernel.read(tensors)
-
-    def write(self, tensors: Tensors, values: Tensor) -> None:
-        self._kernel.write(tensors, values)
-
-    def project(self, x: Tensor) -> Tensor:
-        return self._kernel.project(x)
-
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        return self._kernel.project_in_metric(x, metric)
-
-    def tangent(self, x: Tensor) -> Tensor:
-        return self._kernel.tangent(x)
-
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        return self._kernel.quiet_tangent(x, floor)
-
-    def settle(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
-        """Project in place; False, and nothing done, where a tensor is missing or not as the loops need it."""
+    def on_tensors(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
+        if not affine and quiet == 0.0:  # no step asks for this, and matrix products are as exact
+            return False
         sides = [tensors[box.name] for box in self._boxes]
         there = [side for side in sides if side is not None and fit(side)]
         if len(there) < len(sides) or len({side.dtype for side in there}) > 1:
@@ -181,6 +147,18 @@ class Crossing:
             whole = self._rows.basis.astype(kind)
             self._bases[kind] = [np.ascontiguousarray(whole[:, first:last]) for first, last in self._bounds]
         return self._bases[kind]
+
+
+def crossing(base: Slices | Product, boxes: Sequence[Box]) -> Crossing | None:
+    """The loops of equations about every row of boxes side by side, and sums of columns; None where they do not fit."""
+    if isinstance(base, Product) and (len(base.view.dims) != 2 or set(base.inner_dims) != {(0,), (1,)}):
+        return None
+    within, across = (base, None) if isinstance(base, Slices) else _by_axis(base)
+    rows = _Rows.of(within)
+    if rows is None or (across is not None and not across.even):
+        return None
+    total = None if across is None else across.target[:, 0] * np.sign(across.basis[0, 0]) * sqrt(within.outer.size)
+    return Crossing(boxes, rows, total)
 
 
 def _by_axis(base: Product) -> tuple[Slices, Slices]:

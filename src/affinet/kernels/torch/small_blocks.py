@@ -26,10 +26,10 @@ from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Part
 from affinet.blocks.slices import Slices
 from affinet.blocks.ties import Ties
+from affinet.kernels.torch import looped
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.compiled import choosing
-from affinet.kernels.torch.compiled.looped import WIDTHS
-from affinet.kernels.torch.kernel import Kernel
+from affinet.kernels.torch.kernel import Decay, Kernel
+from affinet.kernels.torch.looped import WIDTHS
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.system import lapack
 
@@ -45,7 +45,7 @@ Names = Mapping[str, int]
 
 @dataclass
 class Tables:
-    """Tables as `kernels/loops/small.py` reads them, of one block or of several one after the other."""
+    """Tables as `kernels/loops/tables.py` reads them, of one block or of several one after the other."""
 
     cells: Integers = field(default_factory=lambda: np.zeros((0, 5), np.int64))
     classes: Integers = field(default_factory=lambda: np.zeros((0, 2), np.int64))
@@ -89,7 +89,7 @@ class Together:
 
     def __init__(self, tensors: Mapping[str, Tensor], blocks: Iterable[Tables], dtype: torch.dtype) -> None:
         """`blocks` number the tensors as they come."""
-        from affinet.kernels.loops import small
+        from affinet.kernels.loops import tables as compiled
 
         tables = Tables()
         for block in blocks:
@@ -97,7 +97,7 @@ class Together:
         used = np.unique(np.concatenate([tables.cells[:, 0], tables.entries[:, 0]]))
         tables.cells[:, 0] = np.searchsorted(used, tables.cells[:, 0])
         tables.entries[:, 0] = np.searchsorted(used, tables.entries[:, 0])
-        self._run, self._dtype = small.small, dtype
+        self._run, self._dtype = compiled.small, dtype
         self._names = tuple(name for number, name in enumerate(tensors) if number in used)
         self._sizes = tuple(tensors[name].numel() for name in self._names)
         spans = np.concatenate([table[:, 1] - table[:, 0] for table in (tables.plain, tables.tied)])
@@ -121,15 +121,11 @@ class Together:
         tensors: Tensors,
         *,
         affine: bool,
-        quiet: float,
-        weights: Mapping[str, Tensor] | None = None,
-        decay: Mapping[str, float] | None = None,
+        quiet: float = 0.0,
+        decay: Decay | None = None,
         passes: int = 1,
     ) -> bool:
-        """Project all blocks in place; False, and nothing done, where a tensor is not as the loop needs it.
-
-        With `decay`, λ by name, gradients g become `P(g + λ w) − λ w`; a gradient that is missing carries none.
-        """
+        """As of a kernel, for all blocks together; a gradient that is missing carries no decay."""
         given = [tensors.get(name) for name in self._names]
         present = [
             torch.zeros(size, dtype=self._dtype) if tensor is None else tensor
@@ -139,13 +135,13 @@ class Together:
         if places is None:
             return False
         others, rates = places, self._no_rates
-        if decay and weights is not None:
-            decayed = self._addresses([weights[name] for name in self._names])
+        if decay is not None:
+            decayed = self._addresses([decay.weights[name] for name in self._names])
             if decayed is None:
                 return False
             pairs = zip(self._names, given, strict=True)
             others = decayed
-            rates = np.array([0.0 if tensor is None else decay.get(name, 0.0) for name, tensor in pairs])
+            rates = np.array([0.0 if tensor is None else decay.rates.get(name, 0.0) for name, tensor in pairs])
         addresses = np.array((places, others), np.int64)
         for _ in range(passes):
             self._run(self._like, addresses, rates, *self._tables, affine, quiet)
@@ -173,7 +169,7 @@ def together(
     """The small blocks as one call, and the kernels of all others; None and all kernels where that saves nothing."""
     named = {name: tensors[name] for kernel in kernels for name in kernel.names}
     kinds = {(tensor.device.type, tensor.dtype) for tensor in named.values()}
-    if not choosing.available() or len(kinds) != 1 or not kinds <= {("cpu", dtype) for dtype in WIDTHS}:
+    if not looped.available() or len(kinds) != 1 or not kinds <= {("cpu", dtype) for dtype in WIDTHS}:
         return None, tuple(kernels)
     numbers = {name: number for number, name in enumerate(named)}
     ((_, dtype),) = kinds

@@ -1,1 +1,0 @@
-"""Kernels whose projections are compiled loops, on the CPU where numba is installed."""

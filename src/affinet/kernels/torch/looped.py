@@ -1,0 +1,133 @@
+"""Kernels of which a loop does the projections that every step asks for, in place."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from affinet.errors import callers_line
+from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.kernel import Decay, Kernel, without_loops
+from affinet.plans.backends import numba_installed
+
+WIDTHS = (torch.float32, torch.float64)
+"""The dtypes that the loops are compiled for."""
+
+
+@cache
+def available() -> bool:
+    """Whether loops can be compiled; warns where numba is installed and cannot be imported."""
+    if not numba_installed():
+        return False
+    try:
+        import_module("affinet.kernels.loops.openmp")
+    except ImportError as error:
+        warnings.warn(
+            f"numba is installed and cannot be imported ({error}). Projections run on torch's own operations, which "
+            f"takes longer on the CPU; install versions of numba and NumPy that go together.",
+            stacklevel=callers_line(),
+        )
+        return False
+    return True
+
+
+class Loops(Protocol):
+    """Projects in place: onto the block if `affine`, else its tangent part; `quiet` is the floor of noise, or 0.
+
+    Both verbs return False, with nothing done, for tensors that the loops cannot take.
+    """
+
+    def on_tensors(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
+        """Project the block's entries where they lie in the parameters or gradients."""
+
+    def on_entries(self, x: Tensor, *, affine: bool, quiet: float) -> bool:
+        """Project entries as the kernel has read them."""
+
+
+class Looped:
+    """A kernel with its loops: they project what they can take, and the kernel does everything else."""
+
+    with_loops = without_loops
+
+    def __init__(self, kernel: Kernel, loops: Loops) -> None:
+        self.names = kernel.names
+        self.kernel, self.loops = kernel, loops
+
+    def read(self, tensors: Tensors) -> Tensor:
+        return self.kernel.read(tensors)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        self.kernel.write(tensors, values)
+
+    def settle(
+        self,
+        tensors: Tensors,
+        *,
+        affine: bool,
+        quiet: float = 0.0,
+        decay: Decay | None = None,
+        metric: Mapping[str, Tensor] | None = None,
+    ) -> bool:
+        plain = decay is None and metric is None
+        return plain and self.loops.on_tensors(tensors, affine=affine, quiet=quiet)
+
+    def project(self, x: Tensor) -> Tensor:
+        return x if self.loops.on_entries(x, affine=True, quiet=0.0) else self.kernel.project(x)
+
+    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self.kernel.project_in_metric(x, metric)
+
+    def tangent(self, x: Tensor) -> Tensor:
+        return x if self.loops.on_entries(x, affine=False, quiet=0.0) else self.kernel.tangent(x)
+
+    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+        return x if self.loops.on_entries(x, affine=False, quiet=floor) else self.kernel.quiet_tangent(x, floor)
+
+
+class ArrayLoop(Protocol):
+    """A compiled loop over the entries of a block as one row-major array, with a number of threads."""
+
+    def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None: ...
+
+
+Within = Callable[[np.ndarray], np.ndarray | None]
+"""The entries of a block in the flat numbers of its parameter, where they lie; None unless they lie together."""
+
+
+class OnArrays:
+    """A loop over the array of a block's entries, on one parameter in place or on the entries as they were read."""
+
+    def __init__(self, name: str, loop: ArrayLoop, within: Within | None = None) -> None:
+        """`within` is None for entries that lie anywhere: these are read first."""
+        self._name, self.loop, self._within = name, loop, within
+
+    def on_tensors(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
+        tensor = tensors[self._name]
+        if self._within is None or tensor is None or not fit(tensor):
+            return False
+        x = self._within(tensor.detach().numpy().reshape(-1))
+        if x is None:
+            return False
+        self.loop(x, torch.get_num_threads(), affine=affine, quiet=quiet)
+        increment_version(tensor)
+        return True
+
+    def on_entries(self, x: Tensor, *, affine: bool, quiet: float) -> bool:
+        if not fit(x):
+            return False
+        self.loop(x.detach().numpy(), torch.get_num_threads(), affine=affine, quiet=quiet)
+        increment_version(x)
+        return True
+
+
+def fit(x: Tensor) -> bool:
+    """Whether a loop can work on `x` where it lies."""
+    return x.dtype in WIDTHS and x.is_contiguous()
