@@ -26,8 +26,8 @@ def test_sums_stay_in_the_working_dtype(total: object, dtype: torch.dtype, worki
     kernel = SlicesKernel(block, tensors["a"])
     x = kernel.read(tensors)
     for found in (
-        kernel.project(x.clone()),
-        kernel.project_in_metric(x, torch.ones_like(x)),
-        kernel.tangent(x.clone()),
+        kernel.land(x.clone(), None)[0],
+        kernel.land_in_metric(x, torch.ones_like(x)),
+        kernel.tangent(x.clone(), None)[0],
     ):
         assert found.dtype == working

@@ -34,7 +34,8 @@ def nearest(blocks: Iterable[AnyBlock], weights: Mapping[str, Tensor]) -> dict[s
     found = {name: w.detach().to("cpu", torch.float64, copy=True) for name, w in weights.items()}
     with undisturbed(torch.device("cpu")):
         for block in blocks:
-            kernel = eager(block, found)
+            kernel, state = eager(block, found), None
             for _ in range(2):  # the second pass refines a long move
-                kernel.write(found, kernel.project(kernel.read(found)))
+                landed, state = kernel.land(kernel.read(found), state)
+                kernel.write(found, landed)
     return found

@@ -85,7 +85,7 @@ def _ties_hold(kernel: Kernel, was: Tensor, now: Tensor) -> bool:
     those that are apart by a constant differ in `now`.
     """
     draw = torch.rand(was.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).add_(0.5)
-    tangent = kernel.tangent(draw.to(was.device, was.dtype)).expand(was.shape)
+    tangent = kernel.tangent(draw.to(was.device, was.dtype), None)[0].expand(was.shape)
     along, there, here = (x.detach().to("cpu", torch.float64).numpy().ravel() for x in (tangent, now, was))
     there, here = np.sign(along) * there, np.sign(along) * here
     order = np.lexsort((there, np.abs(along)))

@@ -12,12 +12,8 @@ from torch import Tensor
 
 from affinet.blocks.bases import AnyBase
 from affinet.blocks.bordered import Bordered
-from affinet.blocks.mirror import Mirror
-from affinet.blocks.mirrored_product import MirroredProduct
-from affinet.blocks.pairs import Pairs
 from affinet.kernels.torch.access import Gathered, Tensors
-from affinet.kernels.torch.kernel import Kernel, not_in_place, without_loops
-from affinet.kernels.torch.mirrors import MirrorKernel
+from affinet.kernels.torch.kernel import Kernel, State, not_in_place, without_loops
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.kernels.torch.putting import put
 from affinet.kernels.torch.sparse import on_device
@@ -58,9 +54,6 @@ class BorderedKernel:
         self._shapes = [tuple(kernel.read(tensors).shape) for kernel in self._bases]
         self._loose = Gathered(block.loose, device, dtype=self._dtype) if block.loose else None
         self._sizes = [*map(prod, self._shapes), *([sum(part.size for part in block.loose)] if block.loose else [])]
-        self._levels = [
-            _level(base, likes[kernel.names[0]]) for base, kernel in zip(block.bases, self._bases, strict=True)
-        ]
         self._border(block, device)
 
     def read(self, tensors: Tensors) -> Tensor:
@@ -82,12 +75,12 @@ class BorderedKernel:
         if self._loose is not None:
             self._loose.write(tensors, values[-self._sizes[-1] :])
 
-    def project(self, x: Tensor) -> Tensor:
-        x = self._on_bases(x, lambda kernel, piece: kernel.project(piece))
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        x = self._on_bases(x, _landed)
         x = self._bordered(x, self._rhs)
-        return self._exact(self._on_bases(x, lambda kernel, piece: kernel.project(piece)), self._values)
+        return self._exact(self._on_bases(x, _landed), self._values), state
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         """`Π(w) = Π_A(w − D⁻¹Bᵀy)` with `S = B P_A D⁻¹Bᵀ`, all in the metric D, S on the range of its Euclidean self.
 
         Raises AttachError where a base cannot be projected in a metric.
@@ -102,18 +95,20 @@ class BorderedKernel:
         solved = self._transposed @ (self._factor @ torch.linalg.solve(system, gap))
         return self._exact(self._in_metric(x - self._spread(solved, x) * ease, metric), self._values)
 
-    def tangent(self, x: Tensor) -> Tensor:
-        x = self._on_bases(x, lambda kernel, piece: kernel.tangent(piece))
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        level, rms = (self.noise(x), mean_norm(x, None, x.numel(), floor)) if floor else (None, None)
+        x = self._on_bases(x, _tangent)
         x = self._bordered(x, None)
-        return self._exact(self._on_bases(x, lambda kernel, piece: kernel.tangent(piece)), None)
+        x = self._exact(self._on_bases(x, _tangent), None)
+        return x if level is None or rms is None else _silenced(x, level, floor, rms), state
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        levels = [level(piece) for level, piece in zip(self._levels, self._pieces(x), strict=False)]
+    def noise(self, x: Tensor) -> Tensor:
+        levels = [kernel.noise(piece) for kernel, piece in zip(self._bases, self._pieces(x), strict=True)]
         if not self._alone:
             loose = [x[-self._sizes[-1] :].abs()] if self._loose is not None else []
             levels = [torch.cat([*(level.reshape(-1) for level in levels), *loose])]
-        rms = mean_norm(x, None, x.numel(), floor)
-        return self._exact(_silenced(self.tangent(x), levels[0], floor, rms), None)
+        (level,) = levels
+        return put(level, self._members, level.take(self._representatives)) if len(self._members) else level
 
     def _border(self, block: Bordered, device: torch.device) -> None:
         """What the extra equations need: their matrix over the entries that they touch, S⁺, and what is exact."""
@@ -154,7 +149,7 @@ class BorderedKernel:
 
     def _in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         resisting = iter(self._pieces(metric))
-        return self._on_bases(x, lambda kernel, piece: kernel.project_in_metric(piece, next(resisting)))
+        return self._on_bases(x, lambda kernel, piece: kernel.land_in_metric(piece, next(resisting)))
 
     def _taken(self, x: Tensor) -> Tensor:
         return x.take(self._used).to(self._wide)
@@ -189,14 +184,10 @@ def _silenced(projected: Tensor, levels: Tensor, floor: float, rms: Tensor) -> T
     return projected
 
 
-def _level(base: AnyBase, like: Tensor) -> Callable[[Tensor], Tensor]:
-    """What the noise of each entry is relative to, the same for entries that a base makes equal."""
-    match base:
-        case Mirror():
-            return MirrorKernel(base, like).difference
-        case MirroredProduct():
-            return MirrorKernel(base.mirror, like).difference
-        case Pairs():
-            return lambda x: mean_norm(x, (0,), 2, 2.0).expand(x.shape).contiguous()
-        case _:
-            return torch.abs
+def _landed(kernel: Kernel, x: Tensor) -> Tensor:
+    """Bases keep nothing between steps."""
+    return kernel.land(x, None)[0]
+
+
+def _tangent(kernel: Kernel, x: Tensor) -> Tensor:
+    return kernel.tangent(x, None)[0]

@@ -14,7 +14,7 @@ from affinet.blocks.classes import Classes
 from affinet.blocks.ties import Ties
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.jagged import jagged
-from affinet.kernels.torch.kernel import Kernel, not_in_place
+from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype, silenced
 from affinet.kernels.torch.whole import Whole
@@ -97,20 +97,24 @@ class TiesKernel:
     def write(self, tensors: Tensors, values: Tensor) -> None:
         self._access.write(tensors, values)
 
-    def project(self, x: Tensor) -> Tensor:
-        return self._classes.expanded(self._classes.reduced(x, affine=True), affine=True)
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._classes.expanded(self._classes.reduced(x, affine=True), affine=True), state
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         return self._classes.expanded(self._classes.reduced_in_metric(x, metric)[0], affine=True)
 
-    def tangent(self, x: Tensor) -> Tensor:
-        return self._classes.expanded(self._classes.reduced(x, affine=False), affine=False)
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        reduced = self._classes.reduced(x, affine=False)
+        if floor:  # before it is spread out: the entries of a class are noise together
+            silenced(reduced, self._noise_of_classes(x).mul_(floor))
+        return self._classes.expanded(reduced, affine=False), state
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        """Silenced before it is spread out: the entries of a class are noise together."""
-        square = self._classes.summed(x.square()) / self._classes.sizes
-        quiet = silenced(self._classes.reduced(x, affine=False), square.sqrt_().mul_(2.0 * floor))
-        return self._classes.expanded(quiet, affine=False)
+    def noise(self, x: Tensor) -> Tensor:
+        """Twice the root mean square of a class."""
+        return self._noise_of_classes(x).index_select(0, self._classes.class_of)
+
+    def _noise_of_classes(self, x: Tensor) -> Tensor:
+        return (self._classes.summed(x.square()) / self._classes.sizes).sqrt_().mul_(2.0)
 
 
 class EqualTiesKernel:
@@ -142,22 +146,26 @@ class EqualTiesKernel:
     def write(self, tensors: Tensors, values: Tensor) -> None:
         self._access.write(tensors, values)
 
-    def project(self, x: Tensor) -> Tensor:
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._means(x), state
+
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        first = x[:, :1]
+        return first + ((x - first) * metric).sum(1, keepdim=True) / metric.sum(1, keepdim=True)
+
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        means = self._means(x)
+        return silenced(means, mean_norm(x, (1,), self._shape[1], 2.0 * floor)) if floor else means, state
+
+    def noise(self, x: Tensor) -> Tensor:
+        """Twice the root mean square of a class."""
+        return mean_norm(x, (1,), self._shape[1], 2.0).expand(x.shape).contiguous()
+
+    def _means(self, x: Tensor) -> Tensor:
         if self._shape[1] == 2:
             return x.mean(1, keepdim=True)
         # Differences from one of them, as above; the sum of two equal numbers is exact without.
         return x[:, :1] + (x - x[:, :1]).mean(1, keepdim=True)
-
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        first = x[:, :1]
-        return first + ((x - first) * metric).sum(1, keepdim=True) / metric.sum(1, keepdim=True)
-
-    def tangent(self, x: Tensor) -> Tensor:
-        return self.project(x)
-
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        noise = mean_norm(x, (1,), self._shape[1], 2.0 * floor)
-        return silenced(self.tangent(x), noise)
 
 
 def _unless_all(values: np.ndarray, neutral: float, dtype: torch.dtype, device: torch.device) -> Tensor | None:

@@ -12,7 +12,7 @@ from affinet.blocks.dense import Dense
 from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.classes import ClassMap
-from affinet.kernels.torch.kernel import Kernel, not_in_place
+from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.kernels.torch.whole import Whole
@@ -96,12 +96,12 @@ class DenseKernel:
     def write(self, tensors: Tensors, values: Tensor) -> None:
         self._unknowns.write(tensors, values)
 
-    def project(self, x: Tensor) -> Tensor:
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         y = self._unknowns.reduced(x, affine=True).view(self._shape)
         y = y - self._across(self._along(y) - self._target)
-        return self._unknowns.expanded(y.reshape(-1), affine=True)
+        return self._unknowns.expanded(y.reshape(-1), affine=True), state
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         y, ease = (part.view(self._shape) for part in self._unknowns.reduced_in_metric(x, metric))
         # In float64, where a metric of many orders of magnitude costs digits.
         basis, y, ease = self._basis.double(), y.double(), ease.double()
@@ -113,15 +113,18 @@ class DenseKernel:
         moved = y - ease * (solved.transpose(1, 2) @ basis)[:, 0]
         return self._unknowns.expanded(moved.reshape(-1), affine=True)
 
-    def tangent(self, x: Tensor) -> Tensor:
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        noise = None
+        if floor:
+            sizes = self._unknowns.sizes(x).view(self._shape)
+            noise = torch.add(mean_norm(sizes, (1,), self._shape[1], floor), sizes, alpha=floor)
         y = self._unknowns.reduced(x, affine=False).view(self._shape)
         y = y - self._across(self._along(y))
-        return self._unknowns.expanded(y.reshape(-1), affine=False)
+        along = self._unknowns.expanded(y.reshape(-1), affine=False)
+        return along if noise is None else silenced(along, self._unknowns.spread(noise.reshape(-1))), state
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        sizes = self._unknowns.sizes(x).view(self._shape)
-        noise = torch.add(mean_norm(sizes, (1,), self._shape[1], floor), sizes, alpha=floor)
-        return silenced(self.tangent(x), self._unknowns.spread(noise.reshape(-1)))
+    def noise(self, x: Tensor) -> Tensor:
+        return self._unknowns.spread(self._unknowns.sizes(x))
 
     def _along(self, y: Tensor) -> Tensor:
         if len(self._basis) == 1:

@@ -13,7 +13,7 @@ from torch.autograd.graph import increment_version
 from affinet.blocks.entry_sets import Intervals, Masked, View, mask_of
 from affinet.blocks.fixed import Fixed
 from affinet.kernels.torch.access import Box, Tensors, box_of
-from affinet.kernels.torch.kernel import Decay, Kernel
+from affinet.kernels.torch.kernel import Decay, Kernel, State
 from affinet.kernels.torch.looped import WIDTHS
 from affinet.kernels.torch.precision import regular_dtype
 
@@ -62,17 +62,17 @@ class FixedKernel:
         else:
             tensor.masked_scatter_(self._mask, values.expand(self._read_shape).to(tensor.dtype))
 
-    def project(self, x: Tensor) -> Tensor:
-        return self._values.to(x.dtype).expand(x.shape)
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._values.to(x.dtype).expand(x.shape), state
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        return self.project(x)
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self.land(x, None)[0]
 
-    def tangent(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        return torch.zeros_like(x), state
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        return self.tangent(x)
+    def noise(self, x: Tensor) -> Tensor:
+        return x.abs()
 
     def settle(
         self,

@@ -12,7 +12,7 @@ from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.kernels.torch.access import Tensors, box_of
 from affinet.kernels.torch.crossing import crossing
-from affinet.kernels.torch.kernel import Kernel, not_in_place
+from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped
 from affinet.kernels.torch.precision import regular_dtype_of
 
@@ -57,14 +57,14 @@ class JoinedKernel:
             if tensor is not None:
                 box.write(tensor, values[:, columns].reshape(box.shape))
 
-    def project(self, x: Tensor) -> Tensor:
-        return self._inner.project(x)
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._inner.land(x, state)
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        return self._inner.project_in_metric(x, metric)
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self._inner.land_in_metric(x, metric)
 
-    def tangent(self, x: Tensor) -> Tensor:
-        return self._inner.tangent(x)
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        return self._inner.tangent(x, state, floor=floor)
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        return self._inner.quiet_tangent(x, floor)
+    def noise(self, x: Tensor) -> Tensor:
+        return self._inner.noise(x)

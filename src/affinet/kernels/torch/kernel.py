@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors
 
 K = TypeVar("K")
+State = Any
+"""What a kernel hands back to be given to it at the next step. None before the first step, and for kinds that need
+nothing; what else it is, only the kernel knows."""
 
 
 class Decay(NamedTuple):
@@ -22,8 +25,16 @@ class Decay(NamedTuple):
 class Kernel(Protocol):
     """Projects the entries of one block, read into one working tensor.
 
-    `project` and `tangent` may write to the tensor they are given, which may share memory with the parameter, and
-    return one that broadcasts to its shape: a step then allocates little.
+    `land` and `tangent` may write to the tensor they are given, which may share memory with the parameter, and return
+    one that broadcasts to its shape: a step then allocates little.
+
+    A state is a value and never an attribute: whoever projects (`Projector`) keeps it, so that it can be dropped, and
+    so that two trainings can use one kernel. All kinds are linear today: the face of their set, the part that a step
+    stays on, is the set itself, and no verb takes one. A kind whose face depends on the weights or on its state
+    (inequalities, nonlinear equations) adds `face(at, state)`: `Projector.project_gradients_`, which has the weights,
+    makes it once a step and gives it to `tangent`, `land` and `land_in_metric`. What such a kind learns from a gradient
+    is in the state that `tangent` hands back; `multipliers` is asked of the rules (`analysis/multipliers.py`) until a
+    kind knows better.
     """
 
     @property
@@ -36,19 +47,23 @@ class Kernel(Protocol):
     def write(self, tensors: Tensors, values: Tensor) -> None:
         """Put entries back into the tensors that are there."""
 
-    def project(self, x: Tensor) -> Tensor:
-        """Nearest point that satisfies the block. Law: `project(project(x)) == project(x)` to rounding."""
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Nearest point that satisfies the block, and the next state. Law: landing again moves by rounding alone."""
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         """The feasible point nearest in `Σ metric_i dx_i²`, metric positive and of the shape of x."""
 
-    def tangent(self, x: Tensor) -> Tensor:
-        """`P x`, the part along which the block's equations stay as they are."""
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        """`P x`, the part along which the block's equations stay as they are, and the next state.
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        """`P x` with zeros where it is rounding noise: where `|P x| ≤ floor · (|x| + rms x)` in its own component.
+        With a floor, rounding noise becomes zero: `|P x| ≤ floor · (noise(x) + rms x)`, the rms that of the component.
+        """
 
-        What matters is the size of `x` where `P x` would be zero; tied entries are silenced together. May write to `x`.
+    def noise(self, x: Tensor) -> Tensor:
+        """How large each entry was that the rounding of `P x` comes from, as a new tensor of the shape of `x`.
+
+        What matters is the size of `x` where `P x` would be zero. Entries that the block makes equal have one noise, so
+        that they are silenced together.
         """
 
     def settle(

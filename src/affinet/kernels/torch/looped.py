@@ -15,7 +15,7 @@ from torch.autograd.graph import increment_version
 
 from affinet.errors import callers_line
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.kernel import Decay, Kernel, without_loops
+from affinet.kernels.torch.kernel import Decay, Kernel, State, without_loops
 from affinet.plans.backends import numba_installed
 
 WIDTHS = (torch.float32, torch.float64)
@@ -79,17 +79,19 @@ class Looped:
         plain = decay is None and metric is None
         return plain and self.loops.on_tensors(tensors, affine=affine, quiet=quiet)
 
-    def project(self, x: Tensor) -> Tensor:
-        return x if self.loops.on_entries(x, affine=True, quiet=0.0) else self.kernel.project(x)
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return (x, state) if self.loops.on_entries(x, affine=True, quiet=0.0) else self.kernel.land(x, state)
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        return self.kernel.project_in_metric(x, metric)
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self.kernel.land_in_metric(x, metric)
 
-    def tangent(self, x: Tensor) -> Tensor:
-        return x if self.loops.on_entries(x, affine=False, quiet=0.0) else self.kernel.tangent(x)
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        if self.loops.on_entries(x, affine=False, quiet=floor):
+            return x, state
+        return self.kernel.tangent(x, state, floor=floor)
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        return x if self.loops.on_entries(x, affine=False, quiet=floor) else self.kernel.quiet_tangent(x, floor)
+    def noise(self, x: Tensor) -> Tensor:
+        return self.kernel.noise(x)
 
 
 class ArrayLoop(Protocol):

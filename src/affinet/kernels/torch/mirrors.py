@@ -14,7 +14,7 @@ from affinet.blocks.mirror import Mirror
 from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.pairs import Pairs
 from affinet.kernels.torch.access import Box, Tensors, box_of
-from affinet.kernels.torch.kernel import Kernel, not_in_place, without_loops
+from affinet.kernels.torch.kernel import Kernel, State, not_in_place, without_loops
 from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays, fit
 from affinet.kernels.torch.precision import mean_norm, regular_dtype, silenced
 from affinet.kernels.torch.putting import put
@@ -59,28 +59,30 @@ class MirrorKernel:
         assert tensor is not None
         self._box.write(tensor, _keeping(values, self._box.read(tensor), self._alone))
 
-    def project(self, x: Tensor) -> Tensor:
-        """Nearest point; may write to `x`. Entries of other blocks are left as they are."""
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         others, image = self._others_of(x), self._image(x)
         both = x.add_(image, alpha=self._sign)
-        return self._with(others, (both.add_(self._shift) if self._affine else both).mul_(0.5))
+        return self._with(others, (both.add_(self._shift) if self._affine else both).mul_(0.5)), state
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         other = self.mirrored(metric)
         image = torch.add(self._shift, self.mirrored(x), alpha=self._sign)
         return (metric * x + other * image) / (metric + other)
 
-    def tangent(self, x: Tensor) -> Tensor:
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
         others, image = self._others_of(x), self._image(x)
-        return self._with(others, x.add_(image, alpha=self._sign).mul_(0.5))
-
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        # Where the sum of both is zero, their difference is twice either of them, and the same seen from both sides.
-        others, image = self._others_of(x), self._image(x)
-        noise = torch.sub(x, image, alpha=self._sign, out=self._scratch.like(x, 1)).abs_().mul_(floor)
+        noise = None
+        if floor:
+            # Where the sum of both is zero, their difference is twice either of them, and the same from both sides.
+            noise = torch.sub(x, image, alpha=self._sign, out=self._scratch.like(x, 1)).abs_().mul_(floor)
         mean = x.add_(image, alpha=self._sign).mul_(0.5)
-        faint = torch.abs(mean, out=image) < noise
-        return self._with(others, mean.masked_fill_(faint, 0.0))
+        if noise is not None:
+            mean.masked_fill_(torch.abs(mean, out=image) < noise, 0.0)
+        return self._with(others, mean), state
+
+    def noise(self, x: Tensor) -> Tensor:
+        """`|x − sign · mirrored(x)|`."""
+        return torch.sub(x, self.mirrored(x), alpha=self._sign).abs_()
 
     def _image(self, x: Tensor) -> Tensor:
         """The mirror image in a buffer. Copies of a transposed matrix go tile by tile; arithmetic on it does not."""
@@ -92,10 +94,6 @@ class MirrorKernel:
     def _with(self, others: Tensor | None, x: Tensor) -> Tensor:
         """`x`, in place, with the entries of other blocks put back."""
         return x if others is None else put(x, self._others, others)
-
-    def difference(self, x: Tensor) -> Tensor:
-        """`|x − sign · mirrored(x)|`."""
-        return torch.sub(x, self.mirrored(x), alpha=self._sign).abs_()
 
     def mirrored(self, x: Tensor) -> Tensor:
         """The same entries seen in the mirror; a view where nothing is flipped."""
@@ -146,19 +144,22 @@ class MirroredProductKernel:
     def write(self, tensors: Tensors, values: Tensor) -> None:
         self._product.write(tensors, values)
 
-    def project(self, x: Tensor) -> Tensor:
-        return self._mirror.project(self._product.project(x))
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        summed, _ = self._product.land(x, None)
+        return self._mirror.land(summed, state)
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        return self._product.project_in_metric(x, metric)
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self._product.land_in_metric(x, metric)
 
-    def tangent(self, x: Tensor) -> Tensor:
-        return self._mirror.tangent(self._product.tangent(x))
-
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
         # The same for an entry and its image, which are zero together.
-        noise = self._mirror.difference(x).mul_(floor).add_(mean_norm(x, None, x.numel(), floor))
-        return silenced(self.tangent(x), noise)
+        noise = self.noise(x).mul_(floor).add_(mean_norm(x, None, x.numel(), floor)) if floor else None
+        summed, _ = self._product.tangent(x, None)
+        along, _ = self._mirror.tangent(summed, None)
+        return along if noise is None else silenced(along, noise), state
+
+    def noise(self, x: Tensor) -> Tensor:
+        return self._mirror.noise(x)
 
 
 class PairsKernel:
@@ -199,28 +200,31 @@ class PairsKernel:
             if tensor is not None:
                 box.write(tensor, _keeping(piece, box.read(tensor), self._alone))
 
-    def project(self, x: Tensor) -> Tensor:
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         scaled, plain = (x[1], x[0]) if self._swapped else (x[0], x[1])
         z = self._common(scaled - self._shift if self._affine else scaled, plain)
         other = z * self._ratio
         other = other.add_(self._shift) if self._affine else other
-        return torch.stack([z, other] if self._swapped else [other, z])
+        return torch.stack([z, other] if self._swapped else [other, z]), state
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         (scaled, plain), (heavy, light) = ((y[1], y[0]) if self._swapped else (y[0], y[1]) for y in (x, metric))
         z = heavy * self._ratio * (scaled - self._shift) + light * plain
         z = z / (heavy * self._ratio**2 + light)
         other = z * self._ratio + self._shift
         return torch.stack([z, other] if self._swapped else [other, z])
 
-    def tangent(self, x: Tensor) -> Tensor:
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        noise = mean_norm(x, (0,), 2, 2.0 * floor) if floor else None
         scaled, plain = (x[1], x[0]) if self._swapped else (x[0], x[1])
         z = self._common(scaled, plain)
         other = z * self._ratio
-        return torch.stack([z, other] if self._swapped else [other, z])
+        along = torch.stack([z, other] if self._swapped else [other, z])
+        return along if noise is None else silenced(along, noise), state
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        return silenced(self.tangent(x), mean_norm(x, (0,), 2, 2.0 * floor))
+    def noise(self, x: Tensor) -> Tensor:
+        """Twice the root mean square of a pair."""
+        return mean_norm(x, (0,), 2, 2.0).expand(x.shape).contiguous()
 
     def _common(self, scaled: Tensor, plain: Tensor) -> Tensor:
         # As a change of `plain`, so that a pair that agrees already keeps its bits.

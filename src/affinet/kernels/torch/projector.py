@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import local
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +14,11 @@ from affinet.analysis.multipliers import Multipliers, of_system, sharing
 from affinet.blocks.kinds import AnyBlock
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.kernel import Decay, Kernel
+from affinet.kernels.torch.kernel import Decay, Kernel, State
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
 from affinet.kernels.torch.preparing import prepare
 from affinet.kernels.torch.small_blocks import Together, together
-from affinet.kernels.torch.sparse import SparseKernel
 from affinet.language.modules import parameters_of, present_weights
 from affinet.plans.plan import Plan
 
@@ -31,6 +31,24 @@ class _Prepared(NamedTuple):
     others: tuple[Kernel, ...]
 
 
+class _States(local):
+    """What kernels keep between steps, each thread its own: what another thread projects must not move the bits."""
+
+    def __init__(self) -> None:
+        self.of: dict[Kernel, State] = {}
+
+    def __reduce__(self) -> tuple[type[_States], tuple[()]]:
+        """A copy, in another process perhaps, keeps nothing yet."""
+        return _States, ()
+
+    def kept(self, kernel: Kernel, values: tuple[Tensor, State]) -> Tensor:
+        """The tensor of what a verb returned; its state is kept for the next call."""
+        tensor, state = values
+        if state is not None:
+            self.of[kernel] = state
+        return tensor
+
+
 class Projector:
     """Projects mappings of names to tensors onto the rules of a plan.
 
@@ -41,6 +59,9 @@ class Projector:
     def __init__(self, plan: Plan, like: Mapping[str, Tensor], *, before: Projector | None = None) -> None:
         """`before`: a projector whose kernels serve on for blocks that its plan holds too (`plans.updating`)."""
         self._before = {} if before is None else before._by_block()
+        self._states = _States()
+        if before is not None:
+            self._states.of.update(before._states.of)
         self.plan = plan
         self.names = tuple(parameter.name for parameter in plan.parameters)
         self._prepared: dict[tuple[Any, ...], _Prepared] = {}
@@ -52,7 +73,7 @@ class Projector:
 
     def __getstate__(self) -> dict[str, Any]:
         """The plan: kernels are set up again where a copy is used, in another process perhaps."""
-        fresh: dict[str, Any] = {"_prepared": {}, "_latest": None, "_measures": {}, "_before": {}}
+        fresh: dict[str, Any] = {"_prepared": {}, "_latest": None, "_measures": {}, "_before": {}, "_states": _States()}
         return {"plan": self.plan, "names": self.names, **fresh}
 
     def project(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Tensor]:
@@ -73,7 +94,7 @@ class Projector:
             copies = {name: vectors[name].detach().clone() for name in self.names}
             for kernel in self._after_small(copies, copies, affine=False):
                 if not kernel.settle(copies, affine=False):
-                    kernel.write(copies, kernel.tangent(kernel.read(copies)))
+                    kernel.write(copies, self._tangent(kernel, kernel.read(copies)))
         return {**vectors, **copies}
 
     def violation(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, float]:
@@ -138,7 +159,10 @@ class Projector:
                     if skipped is None and kernel.settle(weights, affine=True):
                         continue
                     x = kernel.read(weights)
-                    kernel.write(weights, kernel.project(x) if skipped is None else _kept(kernel, x, skipped))
+                    if skipped is None:
+                        kernel.write(weights, self._landed(kernel, x))
+                    else:  # decided on the device, without a look
+                        kernel.write(weights, torch.where(skipped != 0, x, self._landed(kernel, x.clone())))
 
     def project_in_metric_(
         self, weights: Mapping[str, Tensor], metric: Mapping[str, Tensor], skipped: Tensor | None = None
@@ -152,7 +176,7 @@ class Projector:
                 if skipped is None and kernel.settle(weights, affine=True, metric=metric):
                     continue
                 x, resistance = kernel.read(weights), kernel.read(metric)
-                moved = kernel.project_in_metric(kernel.project_in_metric(x, resistance), resistance)
+                moved = kernel.land_in_metric(kernel.land_in_metric(x, resistance), resistance)
                 kernel.write(weights, moved if skipped is None else torch.where(skipped != 0, x, moved))
 
     def project_gradients_(
@@ -181,7 +205,7 @@ class Projector:
                 floor = _floor(present)
                 in_place = scale is None or decayed is None  # a decay that is scaled is only added after reading
                 if floor > 0.0 and not (in_place and kernel.settle(present, affine=False, quiet=floor, decay=decayed)):
-                    _project_gradient(kernel, present, decayed, scale, floor)
+                    self._project_gradient(kernel, present, decayed, scale, floor)
 
     def _multipliers(self, gradients: Mapping[str, Tensor]) -> Multipliers:
         flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
@@ -192,9 +216,23 @@ class Projector:
 
         Law: what is projected next depends, to the bit, on nothing that was projected before.
         """
-        for kernel in (kernel for prepared in self._prepared.values() for kernel in prepared.kernels):
-            if isinstance(kernel, SparseKernel):
-                kernel.forget()
+        self._states.of.clear()
+
+    def _landed(self, kernel: Kernel, x: Tensor) -> Tensor:
+        return self._states.kept(kernel, kernel.land(x, self._states.of.get(kernel)))
+
+    def _tangent(self, kernel: Kernel, x: Tensor, floor: float = 0.0) -> Tensor:
+        return self._states.kept(kernel, kernel.tangent(x, self._states.of.get(kernel), floor=floor))
+
+    def _project_gradient(
+        self, kernel: Kernel, gradients: Tensors, decay: Decay | None, scale: Tensor | None, floor: float
+    ) -> None:
+        x = kernel.read(gradients)
+        shift = None if decay is None else _decayed(kernel, gradients, decay)
+        if shift is not None and scale is not None:
+            shift = shift * scale
+        projected = self._tangent(kernel, x if shift is None else x + shift, floor)
+        kernel.write(gradients, projected if shift is None else projected - shift)
 
     def _device(self, tensors: Mapping[str, Tensor]) -> torch.device:
         """The one device that all constrained tensors are on."""
@@ -305,27 +343,6 @@ def check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
             raise UnsupportedWeightError(
                 parameter.name, f"its dtype is {tensor.dtype}", "Rules need a real floating dtype."
             )
-
-
-def _kept(kernel: Kernel, x: Tensor, skipped: Tensor) -> Tensor:
-    """The projection of x, or x itself where the step was skipped; decided on the device, without a look."""
-    return torch.where(skipped != 0, x, kernel.project(x.clone()))
-
-
-def _project_gradient(
-    kernel: Kernel,
-    gradients: Tensors,
-    decay: Decay | None,
-    scale: Tensor | None,
-    floor: float,
-) -> None:
-    x = kernel.read(gradients)
-    shift = None if decay is None else _decayed(kernel, gradients, decay)
-    if shift is not None and scale is not None:
-        shift = shift * scale
-    total = x if shift is None else x + shift
-    projected = kernel.quiet_tangent(total, floor)
-    kernel.write(gradients, projected if shift is None else projected - shift)
 
 
 def _floor(gradients: Tensors) -> float:

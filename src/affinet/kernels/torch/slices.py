@@ -14,7 +14,7 @@ from affinet.blocks.slices import Slices
 from affinet.errors import AttachError
 from affinet.kernels.torch.access import Box, Gathered, Tensors, box_of, cells_box
 from affinet.kernels.torch.crossing import crossing
-from affinet.kernels.torch.kernel import Kernel, not_in_place
+from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype, silenced
 
@@ -63,7 +63,7 @@ class Cells:
         """What every cell sums to, where that is its one equation."""
         return self._total if self._mean else None
 
-    def project(self, x: Tensor) -> Tensor:
+    def land(self, x: Tensor) -> Tensor:
         """Nearest point of every cell; may write to `x`."""
         if self._mean:
             gap = self._summed(x)
@@ -72,7 +72,7 @@ class Cells:
         done = self._unflat(self._moved(cells, affine=True))
         return self.finished(done) if self._exact else done
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         """`x − D⁻¹Qᵀ (Q D⁻¹ Qᵀ)⁻¹ (Q x − target)` in every cell, with D the metric."""
         ease = metric.reciprocal()
         if self._mean:
@@ -86,12 +86,19 @@ class Cells:
         done = self._unflat((wide - wide_ease * (gap @ basis)).to(x.dtype))
         return self.finished(done)
 
-    def tangent(self, x: Tensor) -> Tensor:
-        """The part of every cell along which its equations stay as they are; may write to `x`."""
+    def tangent(self, x: Tensor, floor: float) -> Tensor:
+        """The part of every cell along which its equations stay as they are, less noise; may write to `x`."""
         if self._mean:
-            return x.sub_(self._summed(x), alpha=1.0 / self.count)
-        done = self._moved(self._flat(x), affine=False)
-        return self._unflat(self._copied(done.index_fill_(1, self._pinned, 0.0)) if self._exact else done)
+            # A cell of which nothing is left holds its own mean everywhere: the rms of it is the size of the mean.
+            total = self._summed(x)
+            noise = total.abs().mul_(2.0 * floor / self.count) if floor else None
+            done = x.sub_(total, alpha=1.0 / self.count)
+        else:
+            level = mean_norm(x, self._inner, self.count, floor) if floor else None
+            noise = None if level is None else level.add(self.noise(x), alpha=floor)
+            cells = self._moved(self._flat(x), affine=False)
+            done = self._unflat(self._copied(cells.index_fill_(1, self._pinned, 0.0)) if self._exact else cells)
+        return done if noise is None else silenced(done, noise)
 
     def finished(self, x: Tensor) -> Tensor:
         """Pinned entries set and equal entries copied, to the bit."""
@@ -101,16 +108,14 @@ class Cells:
         cells[:, self._pinned] = self._values.to(x.dtype)
         return self._unflat(self._copied(cells))
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        """`tangent`, with zeros where it is rounding noise; may write to `x`."""
-        if self._mean:
-            # A cell of which nothing is left holds its own mean everywhere: the rms of it is the size of the mean.
-            total = self._summed(x)
-            noise = total.abs().mul_(2.0 * floor / self.count)
-            return silenced(x.sub_(total, alpha=1.0 / self.count), noise)
-        level = mean_norm(x, self._inner, self.count, floor)
-        noise = torch.add(level, x.abs(), alpha=floor)
-        return silenced(self.tangent(x), noise)
+    def noise(self, x: Tensor) -> Tensor:
+        """The size of each entry; of entries that are equal or opposite, the size of the one that is copied."""
+        sizes = x.abs()
+        if not len(self._members):
+            return sizes
+        cells = self._flat(sizes)
+        cells[:, self._members] = cells[:, self._representatives]
+        return self._unflat(cells)
 
     def _summed(self, x: Tensor) -> Tensor:
         return x.sum(self._inner, keepdim=True)
@@ -192,17 +197,17 @@ class SlicesKernel:
         """The cells where they lie in the flat parameter; None unless they lie together."""
         return None if isinstance(self._access, Gathered) else self._access.within(flat)
 
-    def project(self, x: Tensor) -> Tensor:
-        return self._cells.project(x)
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._cells.land(x), state
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        return self._cells.project_in_metric(x, metric)
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self._cells.land_in_metric(x, metric)
 
-    def tangent(self, x: Tensor) -> Tensor:
-        return self._cells.tangent(x)
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        return self._cells.tangent(x, floor), state
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        return self._cells.quiet_tangent(x, floor)
+    def noise(self, x: Tensor) -> Tensor:
+        return self._cells.noise(x)
 
 
 class ProductKernel:
@@ -244,24 +249,26 @@ class ProductKernel:
         assert tensor is not None
         self._box.write(tensor, values)
 
-    def project(self, x: Tensor) -> Tensor:
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         for part in self._parts:
-            x = part.project(x)
+            x = part.land(x)
         for part in self._parts:
             x = part.finished(x)
-        return x
+        return x, state
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         raise AttachError("projections along several axes do not commute in the optimizer's metric. Use .project().")
 
-    def tangent(self, x: Tensor) -> Tensor:
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        noise = torch.add(mean_norm(x, None, x.numel(), floor), self.noise(x), alpha=floor) if floor else None
         for part in self._parts:
-            x = part.tangent(x)
-        return x
+            x = part.tangent(x, 0.0)
+        return x if noise is None else silenced(x, noise), state
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        noise = torch.add(mean_norm(x, None, x.numel(), floor), x.abs(), alpha=floor)
-        return silenced(self.tangent(x), noise)
+    def noise(self, x: Tensor) -> Tensor:
+        for part in self._parts:
+            x = part.noise(x)
+        return x
 
 
 class EvenSums:

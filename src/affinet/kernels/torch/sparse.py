@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from functools import cache
-from threading import Lock, local
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.components import Unknowns
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
-from affinet.kernels.torch.kernel import not_in_place, without_loops
+from affinet.kernels.torch.kernel import State, not_in_place, without_loops
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
 
 _HEARING = Lock()
@@ -28,8 +28,8 @@ class SparseKernel:
     """`y − Aᵀ (A Aᵀ)⁺ (A y − b)` in float64: by a sparse factor and one refinement, or by conjugate gradients.
 
     Gradients change little from step to step, and so do the moves of the weights: conjugate gradients start from the
-    last solution of their kind. Bits therefore depend on the steps before, below the rounding of the weights, until
-    these are forgotten.
+    last solution of their kind, which is the state. Bits therefore depend on the steps before, below the rounding of
+    the weights, until it is dropped.
     """
 
     settle = not_in_place
@@ -53,7 +53,6 @@ class SparseKernel:
             self._equations = NormalEquations(
                 self._matrix, self._transposed, squares, gram, epsilon=epsilon, independent=block.independent
             )
-        self._last = Solutions()
 
     def read(self, tensors: Tensors) -> Tensor:
         return self._unknowns.read(tensors)
@@ -61,13 +60,15 @@ class SparseKernel:
     def write(self, tensors: Tensors, values: Tensor) -> None:
         self._unknowns.write(tensors, values)
 
-    def project(self, x: Tensor) -> Tensor:
-        y = self._unknowns.reduced(x, affine=True)
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        kept = state or Solutions()
+        y, start = self._unknowns.reduced(x, affine=True), kept.land
         for _ in range(2):
-            y = y - self._transposed @ self._solved(self._matrix @ y - self._rhs, y, "project")
-        return self._unknowns.expanded(y, affine=True)
+            solved, start = self._solved(self._matrix @ y - self._rhs, y, start)
+            y = y - self._transposed @ solved
+        return self._unknowns.expanded(y, affine=True), self._state(kept._replace(land=start))
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         y, ease = self._unknowns.reduced_in_metric(x, metric)
         # Factored anew at each step where that can be: on ill-conditioned rows conjugate gradients stop far away.
         factor = None if self._rows is None else factored(self._rows, ease.numpy())
@@ -81,36 +82,39 @@ class SparseKernel:
             y = y - ease * (self._transposed @ solved)
         return self._unknowns.expanded(y, affine=True)
 
-    def tangent(self, x: Tensor) -> Tensor:
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        kept, noise = state or Solutions(), None
+        if floor:
+            sizes = self._unknowns.sizes(x)
+            noise = torch.add(mean_norm(sizes, None, sizes.numel(), floor), sizes, alpha=floor)
         y = self._unknowns.reduced(x, affine=False)
-        y = y - self._transposed @ self._solved(self._matrix @ y, y, "tangent")
-        return self._unknowns.expanded(y, affine=False)
+        solved, start = self._solved(self._matrix @ y, y, kept.tangent)
+        along = self._unknowns.expanded(y - self._transposed @ solved, affine=False)
+        if noise is not None:
+            silenced(along, self._unknowns.spread(noise))
+        return along, self._state(kept._replace(tangent=start))
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        sizes = self._unknowns.sizes(x)
-        noise = torch.add(mean_norm(sizes, None, sizes.numel(), floor), sizes, alpha=floor)
-        return silenced(self.tangent(x), self._unknowns.spread(noise))
+    def noise(self, x: Tensor) -> Tensor:
+        return self._unknowns.spread(self._unknowns.sizes(x))
 
-    def forget(self) -> None:
-        """Solve the next system from zero, as if no step had been taken."""
-        self._last.of.clear()
+    def _state(self, solutions: Solutions) -> State:
+        return None if self._equations is None else solutions
 
-    def _solved(self, gap: Tensor, y: Tensor, purpose: str) -> Tensor:
+    def _solved(self, gap: Tensor, y: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The solution, and where the next one starts."""
         if self._equations is None:
             assert self._factor is not None
-            return torch.from_numpy(self._factor.solve(gap.numpy()))
-        solved = self._equations.solve(gap, _size(y, gap), start=self._last.of.get(purpose))
+            return torch.from_numpy(self._factor.solve(gap.numpy())), None
+        solved = self._equations.solve(gap, _size(y, gap), start=start)
         # The second pass of a projection finds nothing to do where the first one reached the bound.
-        if self._equations.iterations:
-            self._last.of[purpose] = solved
-        return solved
+        return solved, solved if self._equations.iterations else start
 
 
-class Solutions(local):
-    """The last solution of every purpose, each thread its own: what another thread projects must not move the bits."""
+class Solutions(NamedTuple):
+    """The last solution of each projection: the next one of its kind starts there."""
 
-    def __init__(self) -> None:
-        self.of: dict[str, Tensor] = {}
+    land: Tensor | None = None
+    tangent: Tensor | None = None
 
 
 def _size(y: Tensor, gap: Tensor) -> float:

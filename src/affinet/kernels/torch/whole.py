@@ -10,7 +10,7 @@ from torch import Tensor
 
 from affinet.blocks.places import Part
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.kernel import Kernel, not_in_place, without_loops
+from affinet.kernels.torch.kernel import Kernel, State, not_in_place, without_loops
 from affinet.kernels.torch.putting import put
 
 
@@ -54,17 +54,19 @@ class Whole:
         else:
             put(tensor, self._places, some)
 
-    def project(self, x: Tensor) -> Tensor:
-        return self._changed(x, self._kernel.project(self._gathered(x)))
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        moved, state = self._kernel.land(self._gathered(x), state)
+        return self._changed(x, moved), state
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        return self._changed(x, self._kernel.project_in_metric(self._gathered(x), self._gathered(metric)))
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+        return self._changed(x, self._kernel.land_in_metric(self._gathered(x), self._gathered(metric)))
 
-    def tangent(self, x: Tensor) -> Tensor:
-        return self._changed(x, self._kernel.tangent(self._gathered(x)))
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        along, state = self._kernel.tangent(self._gathered(x), state, floor=floor)
+        return self._changed(x, along), state
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        return self._changed(x, self._kernel.quiet_tangent(self._gathered(x), floor))
+    def noise(self, x: Tensor) -> Tensor:
+        return self._changed(x, self._kernel.noise(self._gathered(x)))
 
     def _gathered(self, x: Tensor) -> Tensor:
         return self._kernel.read({self._name: x.view(self._shape)})

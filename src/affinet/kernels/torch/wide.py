@@ -10,7 +10,7 @@ from torch import Tensor
 
 from affinet.blocks.dense import Dense
 from affinet.kernels.torch.access import Gathered, Tensors
-from affinet.kernels.torch.kernel import Kernel, not_in_place
+from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import exact_matmul, mean_norm, regular_dtype_of, silenced
 
@@ -65,10 +65,10 @@ class WideKernel:
     def write(self, tensors: Tensors, values: Tensor) -> None:
         self._access.write(tensors, values)
 
-    def project(self, x: Tensor) -> Tensor:
-        return self._moved(x, affine=True)
+    def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._moved(x, affine=True), state
 
-    def project_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
+    def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         ease = metric.reciprocal()
         system = torch.zeros(len(self._target), len(self._target), dtype=torch.float64, device=x.device)
         gap = -self._target.double()
@@ -79,12 +79,13 @@ class WideKernel:
         solved = torch.linalg.solve(system, gap).to(x.dtype)
         return x - ease * (exact_matmul(solved) @ exact_matmul(self._basis)).to(x.dtype)
 
-    def tangent(self, x: Tensor) -> Tensor:
-        return self._moved(x, affine=False)
+    def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
+        noise = torch.add(mean_norm(x, None, x.numel(), floor), self.noise(x), alpha=floor) if floor else None
+        along = self._moved(x, affine=False)
+        return along if noise is None else silenced(along, noise), state
 
-    def quiet_tangent(self, x: Tensor, floor: float) -> Tensor:
-        noise = torch.add(mean_norm(x, None, x.numel(), floor), x.abs(), alpha=floor)
-        return silenced(self.tangent(x), noise)
+    def noise(self, x: Tensor) -> Tensor:
+        return x.abs()
 
     def _moved(self, x: Tensor, *, affine: bool) -> Tensor:
         """`x − Σ basisᵀ(basis x − target)` over all blocks.

@@ -82,7 +82,7 @@ def _tangents(kernel: Kernel, parameters: list[Parameter], places: tuple[Place, 
         for k in range(place.size):
             x = {p.name: torch.zeros(p.shape, dtype=torch.float64) for p in parameters}
             x[place.name].view(-1)[int(where[number][k])] = 1.0
-            kernel.write(x, kernel.tangent(kernel.read(x)))
+            kernel.write(x, kernel.tangent(kernel.read(x), None)[0])
             columns.append(
                 np.concatenate([x[p.name].view(-1).numpy()[at] for p, at in zip(parameters, where, strict=True)])
             )
