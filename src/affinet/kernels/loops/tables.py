@@ -47,7 +47,7 @@ def small(
 
     `like` is a number of the tensors' dtype. `addresses` (2, tensors) are those of what is projected, and of the
     weights w where there are `rates` λ: then `x = g + λ w` is projected and `P x − λ w` written. With `quiet` what is
-    noise beside its component becomes zero. The tables are described above and in `kernels/torch/compiled/small.py`;
+    noise beside its component becomes zero. The tables are described above and in `kernels/torch/small_blocks.py`;
     `most` is how many entries a component has at most.
     """
     for s in range(len(cells)):
