@@ -15,8 +15,8 @@ class Case:
     """A call that a user could make and that affinet refuses, or warns of.
 
     `provoke` takes a folder where it needs one. `cause` and `way_out` are one sentence each. What matches `foreign` in
-    the message is said by another library or depends on the machine; the page shows `…` in its place. Of several
-    errors with one cause the page shows the first; the others name a `fragment` that their message contains.
+    the message comes from another library or depends on the machine and is shown as `…`. Several cases with one cause
+    name a `fragment` that their message contains.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Case:
         return self.name.replace("_", "-")
 
     def shown(self, message: str, folder: Path) -> str:
-        """The message as the page shows it: without the folder of this run, foreign words as `…`."""
+        """The message without the folder of this run, foreign words as `…`."""
         message = message.replace(f"{folder}/", "").replace(str(folder), "RUN")
         return re.sub(self.foreign, "…", message, flags=re.DOTALL) if self.foreign else message
 
