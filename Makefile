@@ -114,6 +114,6 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp for each extra of pyproject.toml: cli, test, trainers, check, fuzz, mutation, bench.
-$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/pip
+$(VENV)/.installed-%: pyproject.toml src/affinet/_version.py $(CONSTRAINTS) | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$*]'
 	@touch $@

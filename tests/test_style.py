@@ -1,4 +1,4 @@
-"""STYLE: files, functions and entries of the changelog that have grown too long, and files named after nothing.
+"""STYLE: files, functions and entries of the changelog that have grown too long, vague file names, stale pages.
 
 One test per rule, over all files: a parametrized test per file took longer to collect than to run, and finds no more.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+
+from tools import api_page
 
 ROOT = Path(__file__).parents[1]
 LONGEST_FILE = 600
@@ -57,11 +59,18 @@ def test_every_room_is_a_package() -> None:
 
 
 def test_entries_of_the_changelog_are_short() -> None:
-    unreleased = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1]
-    entries = [entry.split("\n\n")[0].rstrip() for entry in unreleased.split("\n- ")[1:]]
+    """Of the version that is being written and of the newest one; a version just cut leaves the first section empty."""
+    sections = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    assert sections[0].startswith("[Unreleased]")
+    entries = [entry.split("\n\n")[0].rstrip() for section in sections[:2] for entry in section.split("\n- ")[1:]]
     assert entries
     long = [entry for entry in entries if entry.count("\n") >= LONGEST_ENTRY]
     assert not long, f"{len(long)} entries have more than {LONGEST_ENTRY} lines; say what a user notices: {long[0]}"
+
+
+def test_the_list_of_public_names_is_current() -> None:
+    written = api_page.PAGE.read_text(encoding="utf-8")
+    assert written == api_page.page(), "docs/api.md is stale: run `python -m tools.api_page`"
 
 
 BELOW_REPORTS = (

@@ -8,7 +8,7 @@ Each file runs in a folder of its own, made for it and thrown away, with `exampl
     ```text     what the block before it prints; `...` stands for anything
 
 A block after `<!-- not run -->` or `<!-- not compared -->` is skipped. Warnings are errors. Relative links have to lead
-somewhere.
+to a file, and to a heading where they name one.
 
     python tools/run_documents.py README.md docs/*.md docs/gallery/*.md
 """
@@ -34,7 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
     r"^(?P<skip><!-- not (run|compared) -->\n)?```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-LINK = re.compile(r"\]\((?P<target>[^)#\s:]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\((?P<target>[^)#\s:]*)(?:#(?P<anchor>[^)\s]*))?\)")
+HEADING = re.compile(r"^#+ (?P<text>.+)$", re.MULTILINE)
 SKIPPED = ("make", "pip", "git", "cd")
 
 
@@ -61,10 +62,19 @@ def blocks_of(text: str) -> list[Block]:
 
 
 def check_links(document: Path, text: str) -> None:
-    """Raise DocumentError for a relative link that leads nowhere."""
+    """Raise DocumentError for a relative link that leads to no file, or to no heading of a page."""
     for found in LINK.finditer(text):
-        if not (document.parent / found["target"]).exists():
+        target = document.parent / found["target"] if found["target"] else document
+        if not target.exists():
             raise DocumentError(f"the link {found['target']!r} leads nowhere")
+        if found["anchor"] and found["anchor"] not in anchors(target.read_text(encoding="utf-8")):
+            raise DocumentError(f"{target.name} has no heading #{found['anchor']}")
+
+
+def anchors(text: str) -> set[str]:
+    """What forges call the headings of a page: lower case, punctuation left out, a hyphen for each space."""
+    headings = (found["text"].strip().lower() for found in HEADING.finditer(text))
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
 
 
 def run_python(block: Block, document: Path, namespace: dict[str, object]) -> str:

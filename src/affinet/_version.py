@@ -1,3 +1,3 @@
-"""The version of affinet, said here and nowhere else."""
+"""The version of affinet, written here and nowhere else."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"

@@ -1,0 +1,171 @@
+"""Write docs/api.md, the list of all public names, from their signatures and docstrings.
+
+    python -m tools.api_page
+
+A test compares the page with what this writes, and every public name must stand in one section of `SECTIONS`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+
+import affinet
+from affinet import families, groups
+
+PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+
+OPENING = """\
+# All public names
+
+Each name with its signature, the first sentence of its docstring, and the page that explains it.
+`help(affinet.project)` prints the whole docstring. What is not listed here may change without notice.
+This page is written by `python -m tools.api_page`.
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Public names of one module that are explained together; without `names`, all names of the module."""
+
+    title: str
+    explained: str
+    module: ModuleType = affinet
+    names: tuple[str, ...] = ()
+
+
+SECTIONS = (
+    Section(
+        "Weights and rules",
+        "[The language](language.md)",
+        names=(
+            *("weights", "Weights", "WeightGroup", "Expression", "stack", "concat", "einsum"),
+            *("Constraint", "Rules", "parse", "families", "groups"),
+        ),
+    ),
+    Section("Families: `affinet.families`", "[Families](language.md#families)", families),
+    Section("Groups: `affinet.groups`", "[Named groups](language.md#named-groups)", groups),
+    Section(
+        "Plans",
+        "[What the rules amount to](language.md#what-the-rules-amount-to), [diagnosis](diagnosis.md), "
+        "[saving and checking](export.md)",
+        names=("plan", "Plan", "explain", "Explanation"),
+    ),
+    Section(
+        "Training",
+        "[How to choose](how-to-choose.md), [the method](theory.md), [trainers and optimizers](trainers.md)",
+        names=("project", "Handle", "reparametrize", "Reparametrization", "bake", "Projector"),
+    ),
+    Section(
+        "Watching",
+        "[Watching a run](watching.md)",
+        names=("Watch", "Observation", "Observer", "CsvLog", "TensorBoardLog"),
+    ),
+    Section(
+        "Errors and warnings: `affinet.errors`",
+        "[Errors and warnings](errors.md)",
+        names=("errors", *sorted(name for name in affinet.__all__ if name.endswith(("Error", "Warning")))),
+    ),
+    Section("Version", "[The changelog](../CHANGELOG.md)", names=("__version__",)),
+)
+
+UNPROMISED = {
+    "Constraint": {"expression", "said", "sides"},
+    "Expression": {"affine", "constant", "epsilon", "keys", "terms"},
+    "Plan": {"incidence", "system", "blocks"},
+    "Projector": {"kernels"},
+    "Watch": {"closes", "opens", "stepped", "wants_gradients"},
+}
+"""Members that other parts of affinet call, and that users have no need of."""
+
+
+MADE_BY_USERS = ("CsvLog", "TensorBoardLog", "LieElement", "SignedPermutation")
+"""Classes that users call; of the others, values are returned by functions."""
+
+
+def page() -> str:
+    """The whole page. Raises ValueError for public names that stand in no section, or in two."""
+    listed = sorted(name for section in SECTIONS if section.module is affinet for name in section.names)
+    if listed != sorted(affinet.__all__):
+        wrong = sorted({*listed} ^ {*affinet.__all__}) or [name for name in listed if listed.count(name) > 1]
+        raise ValueError(f"each public name belongs in one of SECTIONS: {', '.join(wrong)}")
+    return "\n".join([OPENING, *(line for section in SECTIONS for line in _section(section))])
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield f"## {section.title}\n"
+    yield f"Explained in {section.explained}.\n"
+    names = section.names or sorted(_public(section.module), key=str.lower)
+    values = {name: getattr(section.module, name) for name in names}
+    exceptions = [name for name, value in values.items() if inspect.isclass(value) and issubclass(value, Exception)]
+    if exceptions:
+        yield ", ".join(f"`{name}`" for name in exceptions) + ".\n"
+    plain = [name for name, value in values.items() if not inspect.isclass(value)]
+    for name in plain:
+        yield _line(name, values[name])
+    if plain:
+        yield ""
+    for name, value in values.items():
+        if inspect.isclass(value) and name not in exceptions:
+            yield f"**`{name}{_signature(value) if name in MADE_BY_USERS else ''}`**: {_sentence(value)}\n"
+            members = [*_members(value)]
+            yield from members
+            if members:
+                yield ""
+
+
+def _line(name: str, value: object) -> str:
+    signature = _signature(value) if callable(value) else ""
+    return f"- `{name}{signature}`: {_sentence(value)}"
+
+
+def _public(module: ModuleType) -> list[str]:
+    names: list[str] = module.__all__
+    return names
+
+
+def _members(kind: type) -> Iterator[str]:
+    values = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    unpromised = UNPROMISED.get(kind.__name__, set())
+    public = [name for name in values if not name.startswith("_") and name not in unpromised]
+    if public:
+        yield f"- values: {', '.join(f'`{name}`' for name in public)}"
+    for name, member in vars(kind).items():
+        if name.startswith("_") or name in unpromised or name in values:
+            continue
+        if isinstance(member, property | cached_property):
+            yield _line(f".{name}", member)
+        elif isinstance(member, classmethod | staticmethod) or callable(member):
+            yield _line(f".{name}", getattr(kind, name))
+
+
+def _signature(value: object) -> str:
+    """Names and defaults of the parameters, and the type of the result: `(rules, *, tolerance=None) -> Plan`."""
+    signature = inspect.signature(value)  # type: ignore[arg-type]
+    bare = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for name, parameter in signature.parameters.items()
+        if name != "self"
+    ]
+    shown = str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+    returned = signature.return_annotation
+    if returned in (None, inspect.Signature.empty, "Any", "None"):
+        return shown
+    return f"{shown} -> {str(returned).replace('torch.nn.', '')}"
+
+
+def _sentence(value: object) -> str:
+    """The first sentence of a docstring; of a plain value none."""
+    if isinstance(value, str):
+        return "the version of the package, as text."
+    paragraph = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z`])", paragraph, maxsplit=1)[0]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
