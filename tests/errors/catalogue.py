@@ -28,7 +28,7 @@ from tests.errors import (
     texts,
     watching,
 )
-from tests.errors.case import Case, cases_of
+from tests.errors.case import cases_of
 
 ROOMS: tuple[tuple[ModuleType, ...], ...] = (
     (naming_weights,),
