@@ -11,7 +11,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 SOURCES := src tests tools benchmarks examples
 
-.PHONY: demo test rounding processors integrations check long oldest constraints fuzz kills mutants bench bench-gpu clean
+.PHONY: demo quick test rounding processors integrations check long oldest constraints fuzz kills mutants bench bench-gpu clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-cli
@@ -23,6 +23,18 @@ PYTEST := -m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
 
 test: $(VENV)/.installed-test
 	$(ONE_THREAD) $(BIN)/python $(PYTEST)
+
+# A loop for whoever edits: one dtype of the table of rules, the language, planning, kernels and errors, in less than a
+# minute. Paths are named one by one, since importing all test files takes longer than these tests.
+QUICK := tests/contract/test_projections.py tests/contract/test_plans.py tests/system tests/test_style.py \
+	tests/language/test_expression.py tests/language/test_operations.py tests/language/test_text.py \
+	tests/language/test_mistakes.py tests/language/test_weights.py tests/language/test_terms.py \
+	tests/blocks/test_places.py tests/blocks/test_regular.py tests/blocks/test_offsets.py \
+	tests/planning/reading tests/planning/elimination tests/planning/test_compilation.py tests/plans/test_plan.py \
+	tests/kernels/test_blocks.py tests/kernels/test_small.py tests/kernels/test_projector.py \
+	tests/training/test_attaching.py tests/training/test_reparametrize.py tests/errors
+quick: $(VENV)/.installed-test
+	$(ONE_THREAD) $(BIN)/python $(PYTEST) $(QUICK) -k "not float32 and not bfloat16"
 
 # What rounding may change: kernels, factors, and the table of rules through every kernel.
 ROUNDED := tests/kernels tests/blocks tests/planning/factors tests/planning/overlaps tests/contract/test_projections.py \

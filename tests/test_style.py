@@ -6,6 +6,7 @@ One test per rule, over all files: a parametrized test per file took longer to c
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from tools import api_page
@@ -56,6 +57,14 @@ def test_files_are_named_after_what_they_do() -> None:
 def test_every_room_is_a_package() -> None:
     missing = [shown(folder) for folder in PACKAGES if not (folder / "__init__.py").is_file()]
     assert not missing, f"no __init__.py, which the import contract needs, in {', '.join(missing)}"
+
+
+def test_paths_that_the_makefile_names_are_there() -> None:
+    """`make quick` and `make rounding` name files: a renamed one must not fall out of them unseen."""
+    named = re.findall(r"tests/[\w/]+(?:\.py)?", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert len(named) > 10
+    missing = [path for path in named if not path.startswith("tests/fuzz/findings") and not (ROOT / path).exists()]
+    assert not missing, f"the Makefile names {', '.join(missing)}"
 
 
 def test_entries_of_the_changelog_are_short() -> None:

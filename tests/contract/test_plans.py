@@ -8,6 +8,7 @@ from scipy import sparse
 
 import affinet
 from affinet import families
+from affinet.system.system import System
 from tests.contract.building import PATHS, model_of, oracle_of, plan_of, reading, rules_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
@@ -100,7 +101,7 @@ def linear_rules(case: Case, *, dense: bool) -> list[affinet.Constraint]:
 
 
 def _fits(case: Case) -> bool:
-    system = plan_of(case.name, "equations").system
+    system = System.of(rules_of(case))
     return all(rule.equations * system.layout.size <= MOST_DENSE for rule in system.rules)
 
 

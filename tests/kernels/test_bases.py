@@ -31,7 +31,7 @@ from affinet.plans.plan import Plan
 from affinet.system.system import System
 from tests.contract.building import PATHS, conditioning_of, flat, plan_of
 from tests.contract.case import Case
-from tests.contract.cases import CASES
+from tests.contract.tables import each_row, rows
 from tests.kernels.bounds import of_cell
 from tests.kernels.test_blocks import CASES as BLOCKS
 from tests.kernels.test_blocks import planned
@@ -171,10 +171,9 @@ def assert_adjoint(expansion: Expansion, columns: Tensor) -> None:
     torch.testing.assert_close(torch.cat([g.new_zeros(0), *found]), columns.mT @ g, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("path", PATHS)
-@each_kind
+@each_row("case, path, kind", rows(PATHS, ["orthonormal", "free"]))
 def test_bases_of_the_table_span_what_is_free(case: Case, path: str, kind: Kind) -> None:
+    """Every case by both paths and with both kinds of basis; every kind of block with both is below."""
     assert_is_the_basis(plan_of(case.name, path), kind, 1e-13 + 64 * conditioning_of(case.name))
 
 

@@ -146,13 +146,19 @@ class Configuration:
 
 
 def configurations() -> Iterator[Configuration]:
-    """All of the table that this torch has, each with every kernel that the optimizer has for the CPU."""
+    """All of the table that this torch has, each with every kernel that the optimizer has for the CPU.
+
+    One group and two take turns over options and kernels, so that each of both meets either; where there is a single
+    kernel, both are tried with it.
+    """
     for name, several in TABLE.items():
         if not hasattr(torch.optim, name):
             continue
-        for options in several:
-            for kernel in _kernels(name, options):
-                for groups in (False, True) if name != "LBFGS" else (False,):
+        for turn, options in enumerate(several):
+            kernels = _kernels(name, options)
+            for number, kernel in enumerate(kernels):
+                in_turn = (turn + number) % 2 == 1
+                for groups in (False,) if name == "LBFGS" else (False, True) if len(kernels) == 1 else (in_turn,):
                     yield Configuration(name, options | kernel, groups)
 
 
