@@ -110,6 +110,9 @@ class Base(Block, Protocol):
     def condition(self) -> float:
         """About the condition number of the equations."""
 
+    def homogeneous(self) -> Self:
+        """The same equations with right-hand sides of zero: of the same tangent projector."""
+
     def projected(self, vectors: Floats, *, affine: bool) -> Floats:
         """The nearest points to the rows of `vectors` (vectors, entries); without `affine`, the tangent parts."""
 

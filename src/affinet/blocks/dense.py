@@ -143,6 +143,9 @@ class Dense:
     def renumbered(self, numbers: Mapping[int, int]) -> Dense:
         return replace(self, rules=renumber(self.rules, numbers))
 
+    def homogeneous(self) -> Dense:
+        return replace(self, target=np.zeros(self.target.shape))
+
     def projected(self, vectors: Floats, *, affine: bool) -> Floats:
         """As a base it is one component of entries as they are."""
         return project_cells(vectors, self.basis[0], self.target if affine else None)

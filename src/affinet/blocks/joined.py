@@ -147,6 +147,9 @@ class Joined:
     def renumbered(self, numbers: Mapping[int, int]) -> Joined:
         return replace(self, base=self.base.renumbered(numbers))
 
+    def homogeneous(self) -> Joined:
+        return replace(self, base=self.base.homogeneous())
+
     def projected(self, vectors: Floats, *, affine: bool) -> Floats:
         return self.base.projected(vectors, affine=affine)
 

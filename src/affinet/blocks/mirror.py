@@ -143,6 +143,9 @@ class Mirror:
     def renumbered(self, numbers: Mapping[int, int]) -> Mirror:
         return replace(self, rules=renumber(self.rules, numbers))
 
+    def homogeneous(self) -> Mirror:
+        return replace(self, shift=np.zeros(()))
+
     def turned(self, vectors: Floats) -> Floats:
         """Vectors (vectors, entries) as the mirror shows them, without its sign."""
         sizes = [size for size, _ in self.view.dims]

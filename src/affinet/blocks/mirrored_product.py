@@ -101,6 +101,9 @@ class MirroredProduct:
     def renumbered(self, numbers: Mapping[int, int]) -> MirroredProduct:
         return replace(self, mirror=self.mirror.renumbered(numbers), product=self.product.renumbered(numbers))
 
+    def homogeneous(self) -> MirroredProduct:
+        return replace(self, mirror=self.mirror.homogeneous(), product=self.product.homogeneous())
+
     def projected(self, vectors: Floats, *, affine: bool) -> Floats:
         return self.mirror.projected(self.product.projected(vectors, affine=affine), affine=affine)
 

@@ -106,6 +106,9 @@ class Pairs:
     def renumbered(self, numbers: Mapping[int, int]) -> Pairs:
         return replace(self, rules=renumber(self.rules, numbers))
 
+    def homogeneous(self) -> Pairs:
+        return replace(self, shift=np.zeros(()))
+
     def projected(self, vectors: Floats, *, affine: bool) -> Floats:
         first, second = np.split(vectors, 2, axis=1)
         shift = np.broadcast_to(self.shift if affine else np.zeros(()), [size for size, _ in self.first.dims]).ravel()

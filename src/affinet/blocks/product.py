@@ -135,6 +135,9 @@ class Product:
     def renumbered(self, numbers: Mapping[int, int]) -> Product:
         return replace(self, slices=tuple(part.renumbered(numbers) for part in self.slices))
 
+    def homogeneous(self) -> Product:
+        return replace(self, slices=tuple(part.homogeneous() for part in self.slices))
+
     def projected(self, vectors: Floats, *, affine: bool) -> Floats:
         x = vectors
         for part, inner in self._parts():

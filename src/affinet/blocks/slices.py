@@ -143,6 +143,9 @@ class Slices:
     def renumbered(self, numbers: Mapping[int, int]) -> Slices:
         return replace(self, rules=renumber(self.rules, numbers))
 
+    def homogeneous(self) -> Slices:
+        return replace(self, target=np.zeros((1, len(self.basis))), values=np.zeros((1, len(self.pinned))))
+
     def projected(self, vectors: Floats, *, affine: bool) -> Floats:
         cells = vectors.reshape(len(vectors), -1, self.inner.size)
         return project_cells(cells, self.basis, self.target if affine else None).reshape(vectors.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -15,6 +16,7 @@ import affinet
 from affinet.blocks.fixed import Fixed
 from affinet.language.evaluation import evaluate
 from affinet.language.expression import Expression
+from affinet.planning.refit import record
 from affinet.plans.plan import Plan, compiled
 from affinet.system import lapack
 from affinet.system.system import System
@@ -84,21 +86,38 @@ def outcome(system: System, before: Plan | None) -> tuple[str, Plan | None]:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_blocks_are_those_of_planning_anew_to_the_bit(case: Case, path: str) -> None:
-    """Right-hand sides that hold, then random ones, which contradict where equations are redundant, then such again."""
+    """Right-hand sides that hold, larger ones that cost no factor, and random ones, most of which contradict."""
     first = plan_of(case.name, path)
-    system = first.system
+    system, point = first.system, numbers(case, "right-hand sides")
     with reading(path):
         before = compiled(system, Plan(system, ()))
         assert before.record is not None
         results = [*before.record.results.values()]
         kept = bits(results)
         assert bits(before.blocks) == bits(first.blocks)
-        points = (numbers(case, "right-hand sides", step) for step in range(2))
-        for moved in (through(system, next(points)), at_random(system), through(system, next(points))):
-            said, plan = outcome(moved, before)
-            assert said == outcome(moved, None)[0]
-            before = plan or before
+        held = through(system, point)
+        larger = through(system, {name: 1.5 * values for name, values in point.items()})
+        said, plan = outcome(held, before)
+        assert said == outcome(held, None)[0]
+        before = plan or before
+        with no_factors():
+            said = outcome(larger, before)[0]
+        assert said == outcome(larger, None)[0]
+        assert outcome(at_random(system), before)[0] == outcome(at_random(system), None)[0]
     assert bits(results) == kept, "a result that was kept was written to"
+
+
+@contextmanager
+def no_factors() -> Iterator[None]:
+    """Within, whoever makes a factor fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        for routine in FACTORS:
+            patch.setattr(lapack, routine, _refused)
+        yield
+
+
+def _refused(*_: Any, **__: Any) -> Any:
+    raise AssertionError("a factor was made")
 
 
 def random_equations() -> list[affinet.Constraint]:
@@ -136,7 +155,7 @@ SYSTEMS = {made.__name__: made for made in (random_equations, one_component, den
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_a_changed_value_costs_no_factor(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_value_costs_no_factor(name: str) -> None:
     plan = affinet.plan(SYSTEMS[name]())
     draw = np.random.default_rng(5)
 
@@ -149,14 +168,25 @@ def test_a_changed_value_costs_no_factor(name: str, monkeypatch: pytest.MonkeyPa
     before = plan.with_constants(sides(), 0.0)
     changed = sides()
     anew = plan.with_constants(changed, 0.0)
-    for routine in FACTORS:
-        monkeypatch.setattr(lapack, routine, _refused)
-    again = plan.with_constants(changed, 0.0, before)
+    with no_factors():
+        again = plan.with_constants(changed, 0.0, before)
     assert bits(again.blocks) == bits(anew.blocks)
 
 
-def _refused(*_: Any, **__: Any) -> Any:
-    raise AssertionError("a factor was made")
+def test_a_record_keeps_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "MOST_KEPT", 60_000)
+    system = affinet.plan(chains()).system
+    first, second = through(system, at_zero(system)), at_random(system)
+    before = compiled(first, Plan(first, ()))
+    assert before.record is not None
+    asked = [one for some in before.record.results.values() for one in some]
+    assert any(one is None for one in asked)
+    assert any(one is not None for one in asked)
+    assert outcome(second, before)[0] == outcome(second, None)[0]
+
+
+def at_zero(system: System) -> dict[str, np.ndarray]:
+    return {parameter.name: np.zeros(parameter.shape) for parameter in system.layout.parameters}
 
 
 def test_a_frozen_value_that_contradicts_is_refused_in_the_same_words() -> None:

@@ -169,7 +169,8 @@ def _chosen(component: Batch, solved: Factor, weight: Floats, found: Implied) ->
         matrix = component.matrix[k] / np.sqrt(own)
         norms = norms_of_rows(matrix)[:, None]
         matrix /= np.where(norms > 0, norms, 1.0)
-        picked = independent(matrix, classes(root[None], sign[None], own[None]), int(solved.ranks[k] - count))
+        spread = classes(root[None], sign[None], own[None])
+        picked = from_coefficients(independent, matrix, spread, int(solved.ranks[k] - count))
         chosen.append(component.rows[k, picked])
     return np.concatenate(chosen)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.refit.record import from_coefficients
 from affinet.system import lapack
 from affinet.system.tolerance import Tolerance
 
@@ -32,8 +33,7 @@ def hold(matrix: Floats, basis: Floats, target: Floats, rhs: Floats, terms: Floa
     are the combinations of equations that cancel. Behind a system that does not hold none is looked at.
     """
     length, n = matrix.shape
-    columns = lapack.batched_qr(matrix @ basis.T)[0]
-    cancelling = np.eye(length) - columns @ columns.T
+    cancelling = from_coefficients(_cancelling, matrix, basis)
     found = np.zeros(len(rhs), bool)
     step = max(1, AT_A_TIME // n)
     for first in range(0, len(rhs), step):
@@ -45,6 +45,11 @@ def hold(matrix: Floats, basis: Floats, target: Floats, rhs: Floats, terms: Floa
         if not found[some].all():
             break
     return found
+
+
+def _cancelling(matrix: Floats, basis: Floats) -> Floats:
+    columns = lapack.batched_qr(matrix @ basis.T)[0]
+    return np.asarray(np.eye(len(matrix)) - columns @ columns.T, np.float64)
 
 
 def mismatch(

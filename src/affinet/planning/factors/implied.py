@@ -104,6 +104,23 @@ def _candidates(lengths: Floats, weight: Floats) -> np.ndarray:
 def _said(
     basis: Floats, target: Floats, weight: Floats, candidate: np.ndarray, bound: Floats, tolerance: Tolerance
 ) -> tuple[Integers, Integers, Floats]:
+    root, signs, chosen, told, rows, ease = from_coefficients(_linked, basis, weight, candidate, bound)
+    value = np.einsum("frc,fr->fc", rows, target)
+    size = np.linalg.norm(target, axis=1)[:, None] * ease
+    value = np.where(np.abs(value) > tolerance.cancellation * size, value, 0.0)
+    shift = np.zeros(root.shape)
+    np.put_along_axis(shift, chosen, np.where(told, value, 0.0), 1)
+    return root, signs, shift
+
+
+def _linked(
+    basis: Floats, weight: Floats, candidate: np.ndarray, bound: Floats
+) -> tuple[Integers, Integers, Integers, np.ndarray, Floats, Floats]:
+    """Roots and signs (f, n), and of the unknowns that were looked at (f, c) what gives a shift.
+
+    That is which they are, of which something is said, the combination (f, r, c) of the basis that says it, and
+    1 / √weight.
+    """
     f, _, n = basis.shape
     most = int(candidate.sum(axis=1).max())
     chosen = np.argsort(~candidate, axis=1, kind="stable")[:, :most]
@@ -130,15 +147,11 @@ def _said(
     tied = free & (apart <= bound) & (first != np.arange(most))
     columns = np.take_along_axis(columns, order[:, None, :], 2) * ease[:, None, :]
     minus = np.where(tied, sign, 0)[:, None, :] * np.take_along_axis(columns, first[:, None, :], 2)
-    value = np.einsum("frc,fr->fc", columns - minus, target)
-    size = np.linalg.norm(target, axis=1)[:, None] * ease
-    value = np.where(np.abs(value) > tolerance.cancellation * size, value, 0.0)
     root = np.tile(np.arange(n), (f, 1))
     np.put_along_axis(root, chosen, np.where(tied, np.take_along_axis(chosen, first, 1), chosen), 1)
-    signs, shift = np.ones((f, n), np.int64), np.zeros((f, n))
+    signs = np.ones((f, n), np.int64)
     np.put_along_axis(signs, chosen, np.where(known, 0, np.where(tied, sign, 1)), 1)
-    np.put_along_axis(shift, chosen, np.where(known | tied, value, 0.0), 1)
-    return root, signs, shift
+    return root, signs, chosen, known | tied, columns - minus, ease
 
 
 def _first_of_runs(mark: Floats, free: np.ndarray) -> Integers:
@@ -174,14 +187,21 @@ def remaining(basis: Floats, target: Floats, weight: Floats, found: Implied) -> 
     The basis over classes of equal and opposite unknowns, less the determined ones, has singular values 0 and 1 only.
     Rows of zeros where a system has fewer equations left than others.
     """
-    basis, target = basis[found.which], target[found.which]
-    spread = classes(found.root, found.sign, weight[found.which])
-    u, s, vt = lapack.svd(folded(basis, spread), full_matrices=False)
+    left, u, kept = from_coefficients(_remaining, basis, weight, found.which, found.root, found.sign)
+    right = np.where(kept, np.einsum("frq,fr->fq", u, target[found.which]), 0.0)[:, : left.shape[1]]
+    return left, right
+
+
+def _remaining(
+    basis: Floats, weight: Floats, which: Integers, root: Integers, sign: Integers
+) -> tuple[Floats, Floats, np.ndarray]:
+    """The left sides; left singular vectors, and which of them count."""
+    spread = classes(root, sign, weight[which])
+    u, s, vt = lapack.svd(folded(basis[which], spread), full_matrices=False)
     kept = s > 0.5
     most = int(kept.sum(axis=1).max())
     rows = np.where(kept[:, :most, None], folded(vt[:, :most], spread.T), 0.0)
-    right = np.where(kept, np.einsum("frq,fr->fq", u, target), 0.0)[:, :most]
-    return np.where(np.abs(rows) > ROUNDING, rows, 0.0), right
+    return np.where(np.abs(rows) > ROUNDING, rows, 0.0), u, kept
 
 
 def independent(matrix: Floats, spread: sparse.csr_array, rank: int) -> Integers:

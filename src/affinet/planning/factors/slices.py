@@ -13,6 +13,7 @@ from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.factors.factor import factor_shared, orthonormal
 from affinet.planning.factors.implied import classes, folded, implied, independent
+from affinet.planning.refit.record import from_coefficients
 from affinet.system import lapack
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import Tolerance
@@ -43,7 +44,7 @@ def slices_of(batch: RowBatch, tolerance: Tolerance, rules: tuple[int, ...] | No
         members = np.flatnonzero(~said & (exact.root != np.arange(len(said))))
         copies = np.stack([members, exact.root[members], exact.sign[members]], axis=1)
     place = (batch.parameter, batch.offset, batch.outer, batch.inner)
-    amplified = _amplified(batch.matrix, basis, float(condition[0]))
+    amplified = from_coefficients(_amplified, batch.matrix, basis, float(condition[0]))
     return Slices(*place, basis, target, pinned, values, copies, rules, ambiguous, amplified)
 
 
@@ -93,7 +94,7 @@ def _implied(basis: Floats, target: Floats, condition: Floats, rows: int, tolera
     if not any(basis.strides):
         return None
     nothing, one = np.zeros((1, len(basis))), np.ones((1, basis.shape[1]))
-    found = implied(basis[None], nothing, one, condition, rows, tolerance)
+    found = from_coefficients(implied, basis[None], nothing, one, condition, rows, tolerance)
     if found is None:
         return None
     root, sign = found.root[0], found.sign[0]
@@ -141,15 +142,28 @@ def _by_classes(matrix: Floats, rhs: Floats, rank: int, exact: _Exact, value: Fl
     A projection of equal entries then leaves them as they are, whatever else there is in their cell. Source of the rows
     of a class: Helmert, `(1, …, 1, −k) / √(k (k + 1))`.
     """
+    basis, known, first, chosen, lower = from_coefficients(_class_rows, matrix, rank, exact)
+    target = np.zeros((len(value), rank))
+    target[:, : len(known)] = value[:, known]
+    if len(chosen):
+        left = rhs[:, chosen] - value @ matrix[chosen].T
+        target[:, first:] = lapack.solve_triangular(lower, left.T, lower=True, check_finite=False).T
+    return basis, target
+
+
+def _class_rows(matrix: Floats, rank: int, exact: _Exact) -> tuple[Floats, Integers, int, Integers, Floats]:
+    """The rows; the known places, of which the first speak; the first row about classes.
+
+    And the equations that the last rows come from, with their triangle.
+    """
     n = matrix.shape[1]
     spread = classes(exact.root[None], exact.sign[None], np.ones((1, n)))
     norms = norms_of_rows(matrix)[:, None]
     even = matrix / np.where(norms > 0, norms, 1.0)
     chosen = independent(even, spread, rank - exact.count)
-    basis, target = np.zeros((rank, n)), np.zeros((len(value), rank))
+    basis, lower = np.zeros((rank, n)), np.zeros((0, 0))
     known = np.flatnonzero(exact.sign == 0)
     basis[np.arange(len(known)), known] = 1.0
-    target[:, : len(known)] = value[:, known]
     first = len(known)
     members = np.flatnonzero((exact.sign != 0) & (exact.root != np.arange(n)))
     for root in np.unique(exact.root[members]):
@@ -161,9 +175,7 @@ def _by_classes(matrix: Floats, rhs: Floats, rank: int, exact: _Exact, value: Fl
     if len(chosen):
         rows, lower = orthonormal(folded(matrix[None, chosen], spread)[0])
         basis[first:] = folded(rows[None], spread.T.tocsr())[0]
-        left = rhs[:, chosen] - value @ matrix[chosen].T
-        target[:, first:] = lapack.solve_triangular(lower, left.T, lower=True, check_finite=False).T
-    return basis, target
+    return basis, known, first, chosen, lower
 
 
 def _helmert(n: int) -> Floats:

@@ -21,6 +21,7 @@ from affinet.language.calculus.terms import Floats
 from affinet.language.forecast import forecast
 from affinet.planning.factors.slices import WELL_CONDITIONED, retargeted
 from affinet.planning.overlaps.commuting import Axes, applied, right_sides
+from affinet.planning.refit.record import from_coefficients
 from affinet.system import lapack
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import Tolerance
@@ -71,9 +72,13 @@ def _agreed(one: _Set, other: _Set, sizes: Axes, tolerance: Tolerance) -> tuple[
 
 def _directions(part: Slices, rows: RowBatch) -> tuple[Floats, Floats]:
     """Singular values (rank,) of the equilibrated equations, and the directions in the coordinates of the basis."""
-    norms = norms_of_rows(rows.matrix)[:, None]
-    _, found, turn = lapack.svd(rows.matrix @ part.basis.T / np.where(norms > 0, norms, 1.0), full_matrices=False)
-    return found, turn
+    return from_coefficients(_turned, rows.matrix, part.basis)
+
+
+def _turned(matrix: Floats, basis: Floats) -> tuple[Floats, Floats]:
+    norms = norms_of_rows(matrix)[:, None]
+    _, sizes, turn = lapack.svd(matrix @ basis.T / np.where(norms > 0, norms, 1.0), full_matrices=False)
+    return sizes, turn
 
 
 def _spread(components: Floats, basis: Floats, inner: Axes, sizes: Axes) -> Floats:

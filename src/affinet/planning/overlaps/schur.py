@@ -16,6 +16,7 @@ from affinet.blocks.block import Base
 from affinet.blocks.gram import AT_A_TIME, squared
 from affinet.language.calculus.terms import Floats
 from affinet.language.forecast import forecast
+from affinet.planning.refit.record import from_coefficients
 from affinet.system import lapack
 from affinet.system.norms import norms_of_runs
 from affinet.system.tolerance import Tolerance
@@ -50,8 +51,21 @@ def complement(
     Rows are equilibrated first. `terms` are the magnitudes that right-hand sides were computed from. Source: Golub &
     Van Loan, 4th ed., 5.4.1 (rank by singular values), Boyd & Vandenberghe, Convex Optimization, C.4 (elimination).
     """
+    even, norms = from_coefficients(_equilibrated, matrix)
+    bare = tuple(base.homogeneous() for base in bases)
+    factor, whole, ambiguous = from_coefficients(_factor, bare, even, tolerance)
+    consistent = whole or _holds(bases, even, factor, rhs / norms, terms / norms, tolerance)
+    return Complement(factor / norms[:, None], consistent, ambiguous)
+
+
+def _equilibrated(matrix: sparse.csr_array) -> tuple[sparse.csr_array, Floats]:
+    """Rows divided by their norms, and the norms."""
     norms = norms_of_runs(matrix.data, matrix.indptr)
-    even = sparse.csr_array(sparse.diags_array(1.0 / norms) @ matrix)
+    return sparse.csr_array(sparse.diags_array(1.0 / norms) @ matrix), norms
+
+
+def _factor(bases: Sequence[Base], even: sparse.csr_array, tolerance: Tolerance) -> tuple[Floats, bool, int]:
+    """The factor of equilibrated equations, whether none of them follows from others; one where that is doubtful."""
     k, n = even.shape
     # At least the largest singular value of the rows, and exactly that where they share no entry.
     largest = float(np.sqrt(np.abs(squared(even)).sum(axis=1).max()))
@@ -63,9 +77,7 @@ def complement(
         bound = max(bound, RESOLVED * largest)
     kept = _beyond(bases, even, directions, sizes, bound, tolerance)
     ambiguous = int(((sizes > 0.25 * bound) & (sizes < 1e2 * bound)).any())
-    factor = directions[:, kept] / sizes[kept]
-    consistent = bool(kept.all()) or _holds(bases, even, factor, rhs / norms, terms / norms, tolerance)
-    return Complement(factor / norms[:, None], consistent, ambiguous)
+    return directions[:, kept] / sizes[kept], bool(kept.all()), ambiguous
 
 
 def _beyond(

@@ -23,11 +23,16 @@ Result = TypeVar("Result")
 Asked = tuple[tuple[Any, ...], Any]
 
 
+MOST_KEPT = 2**31
+"""Bytes of arguments and results that a record keeps; what is asked for later is worked out anew. Of equations one by
+one it is about 200 bytes a coefficient (measured)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
     """Arguments and results of one planning, by function, in the order in which they were asked for."""
 
-    results: Mapping[Callable[..., Any], list[Asked]] = field(default_factory=dict)
+    results: Mapping[Callable[..., Any], list[Asked | None]] = field(default_factory=dict)
 
 
 class _Recording:
@@ -35,21 +40,31 @@ class _Recording:
 
     def __init__(self, before: Record) -> None:
         self._before = before.results
-        self._written: dict[Callable[..., Any], list[Asked]] = {}
+        self._written: dict[Callable[..., Any], list[Asked | None]] = {}
+        self._arrays: set[int] = set()
+        self._bytes = 0
         self.record = Record(self._written)
 
     def result(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         written = self._written.setdefault(function, [])
         earlier = self._before.get(function, ())
-        if len(written) < len(earlier) and same(earlier[len(written)][0], arguments):
-            written.append(earlier[len(written)])
-        else:
+        asked = earlier[len(written)] if len(written) < len(earlier) else None
+        if asked is None or not same(asked[0], arguments):
             token = _recording.set(None)  # nested calls would be missing where the result is looked up
             try:
-                written.append((arguments, function(*arguments)))
+                asked = arguments, function(*arguments)
             finally:
                 _recording.reset(token)
-        return written[-1][1]
+        self._bytes += sum(self._fresh(array) for array in _arrays(asked))
+        written.append(asked if self._bytes <= MOST_KEPT else None)
+        return asked[1]
+
+    def _fresh(self, array: np.ndarray) -> int:
+        """The bytes of an array that is not held yet."""
+        if id(array) in self._arrays:
+            return 0
+        self._arrays.add(id(array))
+        return array.nbytes
 
 
 _recording: ContextVar[_Recording | None] = ContextVar("_recording", default=None)
@@ -82,6 +97,22 @@ def from_coefficients(
     assert not named, "arguments that are compared are given by position"
     found: Result = running.result(function, arguments)
     return found
+
+
+def _arrays(value: object) -> Iterator[np.ndarray]:
+    """The arrays in a value; of a view the array that it is of, which is what is held."""
+    if isinstance(value, np.ndarray):
+        while isinstance(value.base, np.ndarray):
+            value = value.base
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _arrays(part)
+    elif isinstance(value, sparse.csr_array):
+        yield from (value.data, value.indices, value.indptr)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for part in fields(value):
+            yield from _arrays(getattr(value, part.name))
 
 
 def same(one: object, other: object) -> bool:
