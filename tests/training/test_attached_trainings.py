@@ -10,6 +10,9 @@ from torch import optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import affinet
+from affinet.kernels.torch import sparse
+from affinet.kernels.torch.projector import Projector
+from affinet.kernels.torch.sparse import SparseKernel
 from tests.training.test_several_optimizers import Net, backward, pair, rules_for, same, weights, worst
 
 
@@ -212,6 +215,29 @@ def test_kernels_of_rules_that_no_frozen_value_enters_serve_on() -> None:
     after = handle.projector.kernels(weights)
     assert [kernel.names for kernel in after if any(kernel is other for other in before)] == [("a",)]
     assert torch.equal((model["b"][:4] + 2 * model["b"][4:]).detach(), torch.full((4,), 3.0))
+
+
+def test_a_changed_frozen_value_makes_no_sparse_factor_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one component that is too large for a dense factor."""
+    draw = torch.Generator().manual_seed(0)
+    model = torch.nn.ParameterDict({"w": torch.randn(4_000, generator=draw, dtype=torch.float64)})
+    model["f"] = torch.nn.Parameter(torch.randn(1_800, generator=draw, dtype=torch.float64), requires_grad=False)
+    terms = torch.randint(0, 4_000, (1_800, 4), generator=draw)
+    scales = torch.randn(1_800, 4, generator=draw, dtype=torch.float64)
+    w = affinet.weights(model)
+    optimizer = optim.SGD([model["w"]], lr=0.1)
+    rule = (scales * w.w[terms]).sum(dim=1) == w.f
+    handle = affinet.project(model, optimizer, rule)
+    assert any(isinstance(kernel, SparseKernel) for kernel in handle.projector.kernels({"w": model["w"]}))
+    with torch.no_grad():
+        model["f"].normal_(generator=draw)
+    anew = affinet.plan(rule).with_constants({"f": model["f"].detach().numpy()}, torch.finfo(torch.float64).eps)
+    wanted = {"w": model["w"].detach().clone()}
+    Projector(anew, wanted).project_(wanted)
+    monkeypatch.setattr(sparse, "factored", None)
+    model["w"].grad = torch.zeros_like(model["w"])
+    optimizer.step()
+    assert torch.equal(model["w"].detach(), wanted["w"])
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import local
 from typing import Any, NamedTuple
 
@@ -58,11 +58,12 @@ class Projector:
 
     def __init__(self, plan: Plan, like: Mapping[str, Tensor], *, before: Projector | None = None) -> None:
         """`before`: a projector whose kernels serve on for blocks that its plan holds too (`plans.updating`)."""
-        self._before = {} if before is None else before._by_block()
+        self.plan = plan
+        self._before = {} if before is None else before._by_block(plan.blocks)
         self._states = _States()
         if before is not None:
-            self._states.of.update(before._states.of)
-        self.plan = plan
+            kept = {id(kernel) for some in self._before.values() for _, kernel in some}
+            self._states.of.update((kernel, state) for kernel, state in before._states.of.items() if id(kernel) in kept)
         self.names = tuple(parameter.name for parameter in plan.parameters)
         self._prepared: dict[tuple[Any, ...], _Prepared] = {}
         self._latest: _Prepared | None = None
@@ -288,12 +289,16 @@ class Projector:
                 return kernel
         return prepare(block, tensors)
 
-    def _by_block(self) -> dict[int, list[tuple[dict[str, tuple[torch.device, torch.dtype]], Kernel]]]:
-        """Kernels by the identity of their block, with the devices and dtypes that each was made for."""
+    def _by_block(
+        self, blocks: Sequence[AnyBlock]
+    ) -> dict[int, list[tuple[dict[str, tuple[torch.device, torch.dtype]], Kernel]]]:
+        """Kernels of these blocks by their identity, with the devices and dtypes that each was made for."""
+        wanted = set(map(id, blocks))
         found: dict[int, list[tuple[dict[str, tuple[torch.device, torch.dtype]], Kernel]]] = {}
         for key, prepared in self._prepared.items():
             for block, kernel in zip(self.plan.blocks, prepared.kernels, strict=True):
-                found.setdefault(id(block), []).append((dict(zip(self.names, key, strict=True)), kernel))
+                if id(block) in wanted:
+                    found.setdefault(id(block), []).append((dict(zip(self.names, key, strict=True)), kernel))
         return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from threading import Lock
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -40,12 +41,13 @@ class SparseKernel:
         self._unknowns = Unknowns(block, np.arange(block.classes.count), device)
         self.names = self._unknowns.names
         dtype = irregular_dtype(device)
-        rows = sparse.csr_array(block.matrix)
-        self._matrix, self._transposed = (on_device(m, dtype, device) for m in (rows, rows.T))
-        self._rhs = torch.as_tensor(block.rhs, dtype=dtype, device=device)
         direct = block.factored and device.type == "cpu"
+        self._coefficients = _coefficients(block.matrix, dtype, device, direct=direct)
+        self._matrix, self._transposed = self._coefficients.matrix, self._coefficients.transposed
+        self._factor = self._coefficients.factor
+        self._rhs = torch.as_tensor(block.rhs, dtype=dtype, device=device)
+        rows = sparse.csr_array(block.matrix)
         self._rows = rows if direct else None
-        self._factor = factored(rows, np.ones(rows.shape[1])) if direct else None
         self._equations: NormalEquations | None = None
         if not direct:
             squares, gram = (on_device(m, dtype, device) for m in (rows * rows, rows @ rows.T))
@@ -108,6 +110,32 @@ class SparseKernel:
         solved = self._equations.solve(gap, _size(y, gap), start=start)
         # The second pass of a projection finds nothing to do where the first one reached the bound.
         return solved, solved if self._equations.iterations else start
+
+
+class _Coefficients:
+    """The matrix of a block on a device, and its factor where it has one."""
+
+    def __init__(self, of: sparse.csr_array, dtype: torch.dtype, device: torch.device, *, direct: bool) -> None:
+        rows = sparse.csr_array(of)
+        self.of = of
+        self.matrix, self.transposed = (on_device(m, dtype, device) for m in (rows, rows.T))
+        self.factor = factored(rows, np.ones(rows.shape[1])) if direct else None
+
+
+_IN_USE: WeakValueDictionary[tuple[int, torch.dtype, torch.device, bool], _Coefficients] = WeakValueDictionary()
+"""Coefficients by the identity of their matrix, as long as a kernel holds them."""
+
+
+def _coefficients(of: sparse.csr_array, dtype: torch.dtype, device: torch.device, *, direct: bool) -> _Coefficients:
+    """Coefficients of a matrix, the very ones of a kernel that is in use where it has the same matrix.
+
+    So a kernel for other right-hand sides makes no factor again while the one before is there.
+    """
+    key = id(of), dtype, device, direct
+    held = _IN_USE.get(key)
+    if held is None or held.of is not of:
+        held = _IN_USE[key] = _Coefficients(of, dtype, device, direct=direct)
+    return held
 
 
 class Solutions(NamedTuple):
