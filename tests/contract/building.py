@@ -97,7 +97,6 @@ def reading(path: str) -> Iterator[None]:
         if path == "terms":
             few = 8  # entries that stay on top of regular rules, as up to 2,000 do in large ones
             patch.setattr("affinet.plans.plan.compile_blocks", partial(compile_blocks, one_by_one=0, fixed_from=few))
-            patch.setattr("affinet.kernels.torch.measuring.ONE_BY_ONE", 0)
         yield
 
 

@@ -136,18 +136,18 @@ def test_projecting_gradients_is_the_tangent_with_missing_ones_as_zero(case: str
 
 
 @pytest.mark.parametrize(("case", "dtype", "path"), pairwise(CASES, DTYPES, [0, 65_536]), ids=str)
-def test_violations_are_the_oracles(case: str, dtype: torch.dtype, path: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.kernels.torch.measuring.ONE_BY_ONE", path)
-    plan, given = planned(case), tensors(dtype)
+def test_violations_are_the_oracles(case: str, dtype: torch.dtype, path: int) -> None:
+    system, given = System.of(CASES[case][0]), tensors(dtype)
+    plan = Plan(system, compile_blocks(system, one_by_one=path))
     found, wanted = plan.projector(given).violation(given), oracle(plan.system).violation(plain(given))
     assert list(found) == list(wanted)
     assert list(found.values()) == pytest.approx(list(wanted.values()), rel=1e-9 if path else 1e-5, abs=1e-9)
 
 
-def test_cells_that_are_no_strided_box_are_measured_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.kernels.torch.measuring.ONE_BY_ONE", 0)
+def test_cells_that_are_no_strided_box_are_measured_too() -> None:
     w = affinet.weights({"v": (20,)})
-    plan = affinet.plan([w.v[0:5:4] + w.v[1:6:4] + 2 * w.v[6:11:4] == 1])
+    system = System.of([w.v[0:5:4] + w.v[1:6:4] + 2 * w.v[6:11:4] == 1])
+    plan = Plan(system, compile_blocks(system, one_by_one=0))
     given = {"v": torch.arange(20, dtype=torch.float64)}
     (found,) = plan.projector(given).violation(given).values()
     assert found == 4 + 5 + 2 * 10 - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 import torch
 
 import affinet
-from affinet.kernels.torch import evaluating, measuring
+from affinet.kernels.torch import evaluating
 from affinet.kernels.torch.evaluating import Value, largest_gap
 from affinet.language.evaluation import evaluate
+from affinet.planning.compilation import compile_blocks
 
 CPU = torch.device("cpu")
 DRAW = np.random.default_rng(0)
@@ -57,7 +59,7 @@ def test_other_memory_orders_and_dtypes_are_read_as_they_are() -> None:
 
 
 def test_a_weight_with_coefficient_zero_is_in_no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "ONE_BY_ONE", 0)
+    monkeypatch.setattr("affinet.plans.plan.compile_blocks", partial(compile_blocks, one_by_one=0))
     mask = np.ones((6, 5))
     mask[2, 3] = 0.0
     plan = affinet.plan(((mask * W.a).sum(dim=1) == W.b.sum(dim=0)).named("masked"))

@@ -26,7 +26,6 @@ def test_plans_of_random_rules_agree_with_the_oracle(path: str, drawn: Drawn, se
     dense = oracle_of(drawn.rules)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("affinet.plans.plan.compile_blocks", partial(compile_blocks, one_by_one=PATHS[path]))
-        patch.setattr("affinet.kernels.torch.measuring.ONE_BY_ONE", PATHS[path])
         if not feasible(dense):
             with pytest.raises(InfeasibleError):
                 affinet.plan(drawn.rules)

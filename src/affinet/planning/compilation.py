@@ -4,32 +4,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import assert_never
 
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch
-from affinet.language.expression import Expression
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.elimination.irregular import blocks_of
-from affinet.planning.factors.panels import Panel, panel_blocks, read_panel
+from affinet.planning.factors.panels import Panel, panel_blocks
+from affinet.planning.forms import ONE_BY_ONE, in_sections, read_rule
 from affinet.planning.overlaps.bordering import MOST_EXTRA
 from affinet.planning.overlaps.fixed_entries import FixedEntries, Others, rows_without, substituted
 from affinet.planning.overlaps.grouping import grouped
 from affinet.planning.overlaps.parting import part
 from affinet.planning.overlaps.settling import settled
 from affinet.planning.reading.candidates import Candidate
-from affinet.planning.reading.fixings import Fixing, read_fixings
+from affinet.planning.reading.fixings import Fixing
 from affinet.planning.reading.lifting import lift
-from affinet.planning.reading.sections import sections
 from affinet.planning.reading.terms import read
 from affinet.planning.refit.record import from_coefficients
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System, coefficients
-
-ONE_BY_ONE = 65_536
-"""Rules of at most this many (equation, entry) pairs are read one equation at a time: it costs a few milliseconds, and
-makes the plan of a small rule the same however it was said. Larger ones are read from their terms."""
 
 
 def compile_blocks(
@@ -80,27 +76,22 @@ def _read(system: System, one_by_one: int, fixed_from: int) -> tuple[list[Fixing
     batches: list[RowBatch] = []
     pairs: list[Mirror | Pairs] = []
     panels: list[Panel] = []
-    irregular, cancellation = [], system.tolerance.cancellation
-    for number, rule in enumerate(system.rules):
-        large = rule.nonzeros > one_by_one
-        if large and rule.equations > fixed_from:
-            held = read_fixings(rule, number, cancellation)
-            if held:
-                fixings += held
-                continue
-        if large and (apart := _in_sections(rule.expression, number, cancellation)):
-            batches += apart
-            continue
-        found = (read(rule.expression, number, cancellation) or read_panel(system, number)) if large else None
-        match found:
-            case RowBatch():
-                batches.append(found)
-            case Mirror() | Pairs():
-                pairs.append(found)
-            case Panel():
-                panels.append(found)
-            case None:
-                irregular.append(number)
+    irregular = []
+    for number in range(len(system.rules)):
+        reading = read_rule(system, number, one_by_one=one_by_one, fixed_from=fixed_from)
+        fixings += reading.fixings
+        if not reading.fixings and not reading.forms:
+            irregular.append(number)
+        for form in reading.forms:
+            match form:
+                case RowBatch():
+                    batches.append(form)
+                case Mirror() | Pairs():
+                    pairs.append(form)
+                case Panel():
+                    panels.append(form)
+                case _:
+                    assert_never(form)
     return fixings, Others(batches, pairs, panels, _rows(system, irregular))
 
 
@@ -114,20 +105,7 @@ def _rows(system: System, numbers: list[int]) -> Rows:
 def is_regular(system: System, number: int) -> bool:
     """Whether a large rule is read from its terms, in a time that does not grow with the weights."""
     expression, cancellation = system.rules[number].expression, system.tolerance.cancellation
-    return bool(_in_sections(expression, number, cancellation)) or read(expression, number, cancellation) is not None
-
-
-def _in_sections(expression: Expression, number: int, cancellation: float) -> list[RowBatch]:
-    """The batches of a rule of several sections, none where it has not or one of them is no batch of sums.
-
-    Ties in sections, as of a matrix rolled by one, are classes together.
-    """
-    parts = sections(expression)
-    if len(parts) < 2:
-        return []
-    found = [read(part, number, cancellation) for part in parts]
-    batches = [batch for batch in found if isinstance(batch, RowBatch) and batch.sums]
-    return batches if len(batches) == len(parts) else []
+    return bool(in_sections(expression, number, cancellation)) or read(expression, number, cancellation) is not None
 
 
 __all__ = ["ONE_BY_ONE", "compile_blocks", "is_regular"]

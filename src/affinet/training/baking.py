@@ -11,7 +11,6 @@ from torch import Tensor
 
 from affinet.errors import AttachError
 from affinet.kernels.torch.measuring import Measure
-from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
 from affinet.plans.plan import Plan
 from affinet.report.cost import CostReport, cost_report
@@ -58,16 +57,11 @@ class Reparametrization:
         self.trainable = Trainable(*trainable)
         self._model, self._trained = model, trained
         self._replacement, self._parameters, self._groups = replacement, dict(parameters), tuple(groups)
-        self._measures: dict[torch.device, Measure] = {}
+        self._measure = Measure(plan)
 
     def violation(self) -> dict[str, float]:
         """Rule name → largest absolute violation of the weights as they are now, frozen ones included."""
-        tensors = self._weights(self._parameters)
-        device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
-        if device not in self._measures:
-            self._measures[device] = Measure(self.plan.system, device)
-        with undisturbed(device):
-            return self._measures[device](tensors)
+        return self._measure(self._weights(self._parameters))
 
     @property
     def projector(self) -> Projector:

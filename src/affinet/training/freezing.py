@@ -11,7 +11,6 @@ from torch import optim
 
 from affinet.errors import AttachError, InfeasibleError, NothingTrainedWarning, UnsupportedWeightError, callers_line
 from affinet.kernels.torch.measuring import Measure
-from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
 from affinet.language.calculus.terms import Floats
 from affinet.plans.plan import Plan
@@ -55,7 +54,7 @@ class Freezing:
         self._places = places
         self._state: list[int] = []
         self._kept: dict[tuple[bool, ...], tuple[list[int], Trained]] = {}
-        self._measures: dict[torch.device, Measure] = {}
+        self._measure = Measure(plan)
 
     def changed(self, optimizers: Callable[[], Iterable[optim.Optimizer]]) -> bool:
         """Whether a parameter was frozen or thawed, or a frozen one written to, since `trained` was last asked.
@@ -69,12 +68,7 @@ class Freezing:
 
     def violation(self) -> dict[str, float]:
         """Rule name → largest absolute violation of all rules as they were said, frozen weights at their values."""
-        tensors = {name: p.detach() for name, p in self._parameters.items()}
-        device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
-        if device not in self._measures:
-            self._measures[device] = Measure(self.plan.system, device)
-        with undisturbed(device):
-            return self._measures[device](tensors)
+        return self._measure(self._parameters)
 
     def trained(self, optimizers: Iterable[optim.Optimizer], check: Check) -> Trained:
         """The rules with the parameters that are frozen now read as constants.

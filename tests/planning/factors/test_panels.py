@@ -127,8 +127,7 @@ def test_a_panel_beyond_memory_says_so_before_it_is_factored(monkeypatch: pytest
         compiled([families.linear(EVERYTHING, A, 1).named("mine")])
 
 
-def test_violations_of_panels_are_the_oracles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.kernels.torch.measuring.ONE_BY_ONE", 1)
+def test_violations_of_panels_are_the_oracles() -> None:
     rules = [families.linear(EVERYTHING, A, POINT[:5]), 3 * (A[:, :6] @ W.d) == 1]
     plan, truth = compiled(rules), oracle_of(rules)
     given = {p.name: torch.randn(p.shape, dtype=torch.float64) for p in plan.parameters}

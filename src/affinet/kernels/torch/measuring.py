@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,57 +13,91 @@ from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Part
 from affinet.blocks.regular import RowBatch
-from affinet.kernels.torch.access import Gathered, box_of, cells_box
+from affinet.kernels.torch.access import Box, Gathered, box_of, cells_box
 from affinet.kernels.torch.evaluating import Value, largest_gap
 from affinet.kernels.torch.fixed_gap import FixedGap
-from affinet.kernels.torch.mirrors import MirrorKernel
-from affinet.kernels.torch.precision import exact_matmul, irregular_dtype
+from affinet.kernels.torch.mirrors import mirrored
+from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, undisturbed
 from affinet.language.expression import Expression
-from affinet.planning.compilation import ONE_BY_ONE
-from affinet.planning.factors.panels import Panel, read_panel
-from affinet.planning.reading.fixings import read_fixings
-from affinet.planning.reading.terms import read
+from affinet.planning.factors.panels import Panel
+from affinet.planning.forms import Form, reading_of
+from affinet.plans.plan import Plan
 from affinet.system.distinct import ranked
 from affinet.system.rows import Rows
 from affinet.system.system import System
 
+Gap = Callable[[Mapping[str, Tensor]], Tensor]
+"""The largest |A w − b| of the equations of a rule, or of some of them."""
+
 
 class Measure:
-    """Largest |A w − b| of every rule, computed in float64 from the terms or the equations of the rule."""
+    """Largest |A w − b| of every rule of a plan, computed in float64 from the forms that planning read.
 
-    def __init__(self, system: System, device: torch.device) -> None:
-        self._names = [rule.name for rule in system.rules]
-        self._regular: list[tuple[int, _Regular | _Panel | FixedGap | _Terms]] = []
-        irregular = []
-        for number, rule in enumerate(system.rules):
-            large = rule.nonzeros > ONE_BY_ONE
-            fixings = read_fixings(rule, number, system.tolerance.cancellation) if large else None
-            if fixings:
-                self._regular.append((number, FixedGap(fixings, device)))
-                continue
-            panel = read_panel(system, number) if large else None
-            found = read(rule.expression, number, system.tolerance.cancellation) if large and panel is None else None
-            if panel is not None:
-                self._regular.append((number, _Panel(panel, device)))
-            elif found is None and large and Value.fits(rule.expression):
-                self._regular.append((number, _Terms(rule.expression, device)))
-            elif found is None:
-                irregular.append(number)
-            else:
-                scale = abs(rule.expression.terms[0].scalar)
-                self._regular.append((number, _Regular(found, scale, device)))
-        self._equations = _Equations(system, system.rows(irregular), device)
+    What it needs on a device is set up when tensors on that device are first measured.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._on: dict[torch.device, _OnDevice] = {}
 
     def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
         """Rule name → largest absolute violation; zero for a rule without equations, nan where a weight is."""
+        weights = {name: tensor.detach() for name, tensor in weights.items()}
+        device = next((tensor.device for tensor in weights.values()), torch.device("cpu"))
+        with undisturbed(device):
+            if device not in self._on:
+                self._on[device] = _OnDevice(self._plan.system, device)
+            return self._on[device](weights)
+
+
+class _OnDevice:
+    """The measure of all rules on one device."""
+
+    def __init__(self, system: System, device: torch.device) -> None:
+        self._names = [rule.name for rule in system.rules]
+        self._gaps: list[tuple[int, Sequence[Gap]]] = []
+        irregular = []
+        for number in range(len(system.rules)):
+            gaps = _gaps(system, number, device)
+            if gaps:
+                self._gaps.append((number, gaps))
+            else:
+                irregular.append(number)
+        self._equations = _Equations(system, system.rows(irregular), device)
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
         largest = self._equations(weights, len(self._names))
-        for number, rule in self._regular:
-            largest[number] = rule(weights)
+        for number, gaps in self._gaps:
+            found = [gap(weights) for gap in gaps]
+            largest[number] = found[0] if len(found) == 1 else torch.stack(found).amax()
         return dict(zip(self._names, largest.tolist(), strict=True))
 
 
+def _gaps(system: System, number: int, device: torch.device) -> Sequence[Gap]:
+    """How the equations of a large rule are measured; none where they are, one by one, with those of other rules."""
+    reading, expression = reading_of(system, number), system.rules[number].expression
+    if reading.fixings:
+        return [FixedGap(reading.fixings, device)]
+    if reading.forms:
+        return [_gap(form, abs(expression.terms[0].scalar), device) for form in reading.forms]
+    return [_Terms(expression, device)] if reading.large and Value.fits(expression) else []
+
+
+def _gap(form: Form, scale: float, device: torch.device) -> Gap:
+    """How a form is measured; `scale` leads from `x − ratio · y` back to what the user wrote."""
+    match form:
+        case RowBatch():
+            return _Batch(form, device)
+        case Panel():
+            return _Panel(form, device)
+        case Mirror():
+            return partial(_mirror_gap, form, scale, _numbers(form.shift, device))
+        case Pairs():
+            return partial(_pairs_gap, form, scale, _numbers(form.shift, device))
+
+
 class _Terms:
-    """One rule of many pairs that read several weights, or entries in no regular order."""
+    """One rule that is evaluated term by term: several weights, or entries in no regular order."""
 
     def __init__(self, expression: Expression, device: torch.device) -> None:
         self._value = Value(expression, device)
@@ -101,17 +136,11 @@ class _Panel:
     """One rule of dense equations; on a CPU its matrix is the user's own where that is float64."""
 
     def __init__(self, panel: Panel, device: torch.device) -> None:
-        dtype = irregular_dtype(device)
         self._pieces = [
-            (
-                Gathered((Part(piece.parameter, piece.entries),), device),
-                torch.as_tensor(piece.matrix if piece.matrix.flags.writeable else piece.matrix.copy()).to(
-                    device, dtype
-                ),
-            )
+            (Gathered((Part(piece.parameter, piece.entries),), device), _numbers(piece.matrix, device))
             for piece in panel.pieces
         ]
-        self._rhs = torch.as_tensor(np.array(panel.rhs), dtype=dtype, device=device)
+        self._rhs = _numbers(panel.rhs, device)
 
     def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
         gap = -self._rhs
@@ -120,46 +149,48 @@ class _Panel:
         return gap.abs().amax()
 
 
-class _Regular:
-    """One rule that reads regular entries; `scale` leads from `x − ratio · y` back to what the user wrote."""
+class _Batch:
+    """Equations that are one small matrix over every cell of one parameter, or a sum of equal coefficients."""
 
-    def __init__(self, form: RowBatch | Mirror | Pairs, scale: float, device: torch.device) -> None:
-        self._form = form
-        self._scale = scale
-        self._device = device
-        if isinstance(form, RowBatch):
-            found = cells_box(form.parameter.name, form.offset, form.outer, form.inner, device)
-            self._cells = 1 if found is None else found[1]
-            self._access = found[0] if found else Gathered((Part(form.parameter, form.positions().ravel()),), device)
+    def __init__(self, form: RowBatch, device: torch.device) -> None:
+        self._name, self._count, self._dtype = form.parameter.name, form.cells, irregular_dtype(device)
+        found = cells_box(self._name, form.offset, form.outer, form.inner, device)
+        self._access: Box | Gathered
+        self._access, self._cells = found or (Gathered((Part(form.parameter, form.positions().ravel()),), device), 1)
+        self._rhs = _numbers(form.rhs, device)
+        self._coefficient = float(form.matrix.flat[0])
+        self._matrix = _numbers(form.matrix, device) if any(form.matrix.strides) else None
 
     def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
-        form = self._form
-        match form:
-            case RowBatch():
-                return self._batch(form, weights[form.parameter.name])
-            case Mirror():
-                kernel = MirrorKernel(form, weights[form.view.parameter.name])
-                x = kernel.read(weights)
-                return largest_gap(x, kernel.mirrored(x), form.sign, _tensor(form.shift, x)) * self._scale
-            case Pairs():
-                first, second = (box_of(view).read(weights[view.parameter.name]) for view in (form.first, form.second))
-                return largest_gap(first, second, form.ratio, _tensor(form.shift, first)) * self._scale
-
-    def _batch(self, form: RowBatch, weight: Tensor) -> Tensor:
+        weight = weights[self._name]
         if isinstance(self._access, Gathered):
-            x = self._access.read({form.parameter.name: weight}).view(form.cells, -1)
+            x = self._access.read({self._name: weight}).view(self._count, -1)
         else:
             x = self._access.read(weight)
-        inner = tuple(range(self._cells, x.ndim))
-        dtype = irregular_dtype(self._device)
-        rhs = torch.as_tensor(np.array(form.rhs), dtype=dtype, device=self._device)
-        if not any(form.matrix.strides):
-            total = x.sum(inner, dtype=dtype).reshape(-1, 1) * float(form.matrix.flat[0])
+        if self._matrix is None:
+            total = x.sum(tuple(range(self._cells, x.ndim)), dtype=self._dtype).reshape(-1, 1) * self._coefficient
         else:
-            matrix = torch.as_tensor(np.array(form.matrix), dtype=dtype, device=self._device)
-            total = x.reshape(form.cells, -1).to(dtype) @ matrix.T
-        return (total - rhs).abs().amax()
+            total = x.reshape(self._count, -1).to(self._dtype) @ self._matrix.T
+        largest: Tensor = (total - self._rhs).abs_().amax()
+        return largest
 
 
-def _tensor(shift: np.ndarray, like: Tensor) -> Tensor:
-    return torch.as_tensor(np.array(shift), dtype=irregular_dtype(like.device), device=like.device)
+def _mirror_gap(form: Mirror, scale: float, shift: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    x = box_of(form.view).read(weights[form.view.parameter.name])
+    return largest_gap(x, mirrored(x, form.permutation, form.flips), form.sign, shift) * scale
+
+
+def _pairs_gap(form: Pairs, scale: float, shift: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    first, second = (box_of(view).read(weights[view.parameter.name]) for view in (form.first, form.second))
+    return largest_gap(first, second, form.ratio, shift) * scale
+
+
+def _numbers(array: np.ndarray, device: torch.device) -> Tensor:
+    """Numbers on a device, in float64 where it has that; on the CPU the memory of the array where torch can share it.
+
+    Axes along which an array repeats one number are held once.
+    """
+    once = array[tuple(slice(1) if step == 0 else slice(None) for step in array.strides)]
+    shareable = once.flags.writeable and all(step >= 0 for step in once.strides)
+    held = torch.as_tensor(once if shareable else np.array(once)).to(device, irregular_dtype(device))
+    return held.expand(array.shape)

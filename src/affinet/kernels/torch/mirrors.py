@@ -97,8 +97,13 @@ class MirrorKernel:
 
     def mirrored(self, x: Tensor) -> Tensor:
         """The same entries seen in the mirror; a view where nothing is flipped."""
-        turned = x.permute(self._permutation)
-        return turned.flip(self._flips) if self._flips else turned
+        return mirrored(x, self._permutation, self._flips)
+
+
+def mirrored(x: Tensor, permutation: tuple[int, ...], flips: tuple[int, ...]) -> Tensor:
+    """The entries of a box with its axes permuted and then flipped; a view where nothing is flipped."""
+    turned = x.permute(permutation)
+    return turned.flip(flips) if flips else turned
 
 
 def _fixed_points(block: Mirror) -> np.ndarray:

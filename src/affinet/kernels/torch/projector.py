@@ -67,14 +67,15 @@ class Projector:
         self.names = tuple(parameter.name for parameter in plan.parameters)
         self._prepared: dict[tuple[Any, ...], _Prepared] = {}
         self._latest: _Prepared | None = None
-        self._measures: dict[torch.device, Measure] = {}
+        self._measure = Measure(plan)
         check(plan, like)
         if not any(tensor.is_meta for tensor in like.values()):
             self.kernels(like)
 
     def __getstate__(self) -> dict[str, Any]:
         """The plan: kernels are set up again where a copy is used, in another process perhaps."""
-        fresh: dict[str, Any] = {"_prepared": {}, "_latest": None, "_measures": {}, "_before": {}, "_states": _States()}
+        fresh: dict[str, Any] = {"_prepared": {}, "_latest": None, "_before": {}, "_states": _States()}
+        fresh["_measure"] = Measure(self.plan)
         return {"plan": self.plan, "names": self.names, **fresh}
 
     def project(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Tensor]:
@@ -101,11 +102,7 @@ class Projector:
     def violation(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, float]:
         """Rule name → largest absolute violation, each in the units in which the rule was written."""
         weights = weights_of(self.plan, weights)
-        device = self._device(weights)
-        with undisturbed(device):
-            if device not in self._measures:
-                self._measures[device] = Measure(self.plan.system, device)
-            return self._measures[device]({name: weights[name].detach() for name in self.names})
+        return self._measure({name: weights[name] for name in self.names})
 
     def multipliers(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rule name → ν of the rule's shape (float64, on the CPU), with `Aᵀν` nearest to the gradients.

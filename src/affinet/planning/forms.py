@@ -1,0 +1,84 @@
+"""Read rules in the regular forms that planning and measuring work with, each rule once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from affinet.blocks.mirror import Mirror
+from affinet.blocks.pairs import Pairs
+from affinet.blocks.regular import RowBatch
+from affinet.language.expression import Expression
+from affinet.planning.factors.panels import Panel, read_panel
+from affinet.planning.overlaps.bordering import MOST_EXTRA
+from affinet.planning.reading.fixings import Fixing, read_fixings
+from affinet.planning.reading.sections import sections
+from affinet.planning.reading.terms import read
+from affinet.system.system import Rule, System
+
+ONE_BY_ONE = 65_536
+"""Rules of at most this many (equation, entry) pairs are read one equation at a time: it costs a few milliseconds, and
+makes the plan of a small rule the same however it was said. Larger ones are read from their terms."""
+
+Form = RowBatch | Mirror | Pairs | Panel
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One rule as it was read: as values of single entries, or as forms that together say it, one for each section.
+
+    A rule that has neither is read one equation at a time, as are all that are not `large`.
+    """
+
+    large: bool
+    fixings: tuple[Fixing, ...] = ()
+    forms: tuple[Form, ...] = ()
+
+
+_READ: WeakKeyDictionary[Rule, tuple[tuple[float, ...], Reading]] = WeakKeyDictionary()
+"""The last reading of every rule, with the number of the rule and the thresholds that it was read with."""
+
+
+def read_rule(system: System, number: int, *, one_by_one: int = ONE_BY_ONE, fixed_from: int = MOST_EXTRA) -> Reading:
+    """The reading of the rule of this number: from its terms where it has more than `one_by_one` pairs.
+
+    Values of single entries are read where there are more than `fixed_from` of them.
+    """
+    rule = system.rules[number]
+    asked = (number, one_by_one, fixed_from, system.tolerance.cancellation)
+    known = _READ.get(rule)
+    if known is None or known[0] != asked:
+        known = asked, _read(system, number, one_by_one, fixed_from)
+        _READ[rule] = known
+    return known[1]
+
+
+def reading_of(system: System, number: int) -> Reading:
+    """The reading that planning made of a rule, whatever the number of the rule was then; made now if there is none."""
+    known = _READ.get(system.rules[number])
+    return read_rule(system, number) if known is None else known[1]
+
+
+def in_sections(expression: Expression, number: int, cancellation: float) -> tuple[RowBatch, ...]:
+    """The batches of a rule of several sections, none where it has not or one of them is no batch of sums.
+
+    Ties in sections, as of a matrix rolled by one, are classes together.
+    """
+    parts = sections(expression)
+    if len(parts) < 2:
+        return ()
+    found = [read(part, number, cancellation) for part in parts]
+    batches = tuple(batch for batch in found if isinstance(batch, RowBatch) and batch.sums)
+    return batches if len(batches) == len(parts) else ()
+
+
+def _read(system: System, number: int, one_by_one: int, fixed_from: int) -> Reading:
+    rule, cancellation = system.rules[number], system.tolerance.cancellation
+    if rule.nonzeros <= one_by_one:
+        return Reading(large=False)
+    if rule.equations > fixed_from and (fixings := read_fixings(rule, number, cancellation)):
+        return Reading(large=True, fixings=tuple(fixings))
+    if batches := in_sections(rule.expression, number, cancellation):
+        return Reading(large=True, forms=batches)
+    form = read(rule.expression, number, cancellation) or read_panel(system, number)
+    return Reading(large=True, forms=() if form is None else (form,))
