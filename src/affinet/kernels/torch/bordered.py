@@ -16,6 +16,7 @@ from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.kernel import Kernel, State, not_in_place, without_loops
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.kernels.torch.putting import put
+from affinet.kernels.torch.small_tables import not_small
 from affinet.kernels.torch.sparse import on_device
 from affinet.system.distinct import ranked
 
@@ -36,6 +37,7 @@ class BorderedKernel:
 
     settle = not_in_place
     with_loops = without_loops
+    tables = not_small
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from affinet.kernels.torch.jagged import jagged
 from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype, silenced
+from affinet.kernels.torch.small_tables import Names, Tables, located, tied_classes
 from affinet.kernels.torch.whole import Whole
 from affinet.language.calculus.terms import Integers
 
@@ -109,6 +110,9 @@ class TiesKernel:
             silenced(reduced, self._noise_of_classes(x).mul_(floor))
         return self._classes.expanded(reduced, affine=False), state
 
+    def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
+        return _tables(self._block, names)
+
     def noise(self, x: Tensor) -> Tensor:
         """Twice the root mean square of a class."""
         return self._noise_of_classes(x).index_select(0, self._classes.class_of)
@@ -156,6 +160,9 @@ class EqualTiesKernel:
     def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
         means = self._means(x)
         return silenced(means, mean_norm(x, (1,), self._shape[1], 2.0 * floor)) if floor else means, state
+
+    def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
+        return _tables(self._block, names)
 
     def noise(self, x: Tensor) -> Tensor:
         """Twice the root mean square of a class."""
@@ -229,6 +236,17 @@ class EqualEntries:
         shape = (len(self._counts), len(class_of))
         counted = sparse.csr_array((np.ones(len(class_of), bool), (class_of, np.arange(len(class_of)))), shape=shape)
         return counted.indices.astype(np.uint32), counted.indptr.astype(np.uint32)
+
+
+def _tables(block: Ties, names: Names) -> Tables:
+    classes = block.classes
+    tensors, places = located(block.parts, names)
+    other = np.ones(block.size, bool)
+    other[classes.representative] = False
+    order = np.lexsort((other, classes.class_of))  # the representative first: its scale is 1, and its shift 0
+    ends = np.cumsum(np.bincount(classes.class_of, minlength=classes.count))
+    scale, shift = (np.broadcast_to(values, other.shape)[order] for values in (classes.scale, classes.shift))
+    return tied_classes(np.concatenate([[0], ends]), tensors[order], places[order], scale, shift)
 
 
 def _averaged(kernel: Kernel, block: Ties, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.classes import Classes
 from affinet.blocks.dense import Dense
 from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch.access import Gathered, Tensors
@@ -15,7 +16,10 @@ from affinet.kernels.torch.classes import ClassMap
 from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype_of, silenced
+from affinet.kernels.torch.small_tables import MOST_PRODUCTS, Names, Tables, located
 from affinet.kernels.torch.whole import Whole
+from affinet.language.calculus.terms import Floats
+from affinet.system import lapack
 
 MOST_ENTRIES = 4_096
 """Entries of a group up to which one thread that stays in its cache is quicker than torch's matrix products."""
@@ -123,6 +127,23 @@ class DenseKernel:
         along = self._unknowns.expanded(y.reshape(-1), affine=False)
         return along if noise is None else silenced(along, self._unknowns.spread(noise.reshape(-1))), state
 
+    def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
+        block = self._block
+        k, r, n = block.basis.shape
+        if k * r * n > MOST_PRODUCTS:
+            return None
+        basis, target, inside = block.basis, block.target, False
+        # Not for float64 weights, where its rounding would be seen: it is five times that of gaps that are nearly zero.
+        if dtype == torch.float32 and k == 1 and 2 * r > n and _as_they_are(block.classes):
+            basis, target, inside = *_complement(block), True
+        found = _components_of(block, names)
+        for components in (found.plain, found.tied):
+            components[:, 4] = np.arange(len(components)) * basis.shape[1] * n
+            components[:, 5], components[:, 10] = basis.shape[1], inside
+            components[:, 6] = basis.size + np.arange(len(components)) * target.shape[1]
+        found.numbers = np.concatenate([basis.ravel(), target.ravel()])
+        return found
+
     def noise(self, x: Tensor) -> Tensor:
         return self._unknowns.spread(self._unknowns.sizes(x))
 
@@ -167,3 +188,50 @@ class SmallGroups:
     def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None:
         places, basis = self._known
         self._run(x, places, basis, self._target if affine else self._nothing, quiet, self._team(basis.size, threads))
+
+
+def _as_they_are(classes: Classes) -> bool:
+    """Whether every entry is an unknown of its own."""
+    return classes.plain and bool((classes.scale == 1.0).all()) and not classes.shift.any()
+
+
+def _complement(block: Dense) -> tuple[Floats, Floats]:
+    """Orthonormal rows that span what the equations leave free, and the point nearest to zero, where that is less."""
+    basis = block.basis[0]
+    basis = basis[np.any(basis != 0.0, axis=1)]
+    every, _ = lapack.batched_qr(basis.T, mode="complete")
+    return every.T[None, len(basis) :], (block.basis[0].T @ block.target[0])[None]
+
+
+def _components_of(block: Dense, names: Names) -> Tables:
+    """The components of a block without its equations; entries in the order of their unknowns."""
+    members, classes = block.members, block.classes
+    (k, n), class_of, representative = members.shape, classes.class_of, classes.representative
+    tensors, places = located(block.parts, names)
+    component, local = np.empty(members.size, np.int64), np.empty(members.size, np.int64)
+    component[members.ravel()], local[members.ravel()] = np.repeat(np.arange(k), n), np.tile(np.arange(n), k)
+    order = np.lexsort((local[class_of], component[class_of]))
+    ends = np.cumsum(np.bincount(component[class_of], minlength=k))
+    starts = np.concatenate([[0], ends[:-1]])
+    place_of = np.empty(len(order), np.int64)
+    place_of[order] = np.arange(len(order))
+    chosen = representative[members.ravel()]
+    scale, shift = (np.broadcast_to(values, class_of.shape) for values in (classes.scale, classes.shift))
+    count = np.bincount(class_of, minlength=classes.count)
+    components = np.zeros((k, 11), np.int64)
+    components[:, 0], components[:, 1], components[:, 2], components[:, 3] = starts, ends, np.arange(k) * n, n
+    components[:, 9] = 1
+    none = components[:0]
+    unknowns = [
+        place_of[chosen] - np.repeat(starts, n),
+        np.sqrt(classes.weight[members.ravel()]),
+        count[members.ravel()],
+    ]
+    return Tables(
+        plain=components if _as_they_are(classes) else none,
+        tied=none if _as_they_are(classes) else components,
+        entries=np.stack([tensors[order], places[order], local[class_of[order]]], axis=1).astype(np.int64),
+        lines=np.stack([scale[order], shift[order]], axis=1),
+        unknowns=np.stack(unknowns, axis=1).astype(np.float64),
+        exact=np.zeros(2, np.int64),
+    )

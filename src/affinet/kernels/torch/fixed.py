@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from affinet.blocks.entry_sets import Intervals, Masked, View, mask_of
+from affinet.blocks.entry_sets import Intervals, Masked, View, mask_of, positions_of
 from affinet.blocks.fixed import Fixed
 from affinet.kernels.torch.access import Box, Tensors, box_of
 from affinet.kernels.torch.kernel import Decay, Kernel, State
 from affinet.kernels.torch.looped import WIDTHS
 from affinet.kernels.torch.precision import regular_dtype
+from affinet.kernels.torch.small_tables import Names, Tables, given_entries
 
 FEW_RUNS = 64
 """Runs of entries up to which each is an operation of its own."""
@@ -70,6 +71,13 @@ class FixedKernel:
 
     def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
         return torch.zeros_like(x), state
+
+    def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
+        block = self._block
+        places = positions_of(block.places)
+        return given_entries(
+            np.full(len(places), names[block.parameter.name]), places, block.values_at(np.arange(block.size))
+        )
 
     def noise(self, x: Tensor) -> Tensor:
         return x.abs()

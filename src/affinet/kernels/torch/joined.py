@@ -15,12 +15,14 @@ from affinet.kernels.torch.crossing import crossing
 from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped
 from affinet.kernels.torch.precision import regular_dtype_of
+from affinet.kernels.torch.small_tables import not_small
 
 
 class JoinedKernel:
     """Copies the boxes into the columns of one matrix, projects that, and copies them back."""
 
     settle = not_in_place
+    tables = not_small
 
     def __init__(
         self,

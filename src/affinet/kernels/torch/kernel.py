@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.small_tables import Names, Tables
 
 K = TypeVar("K")
 State = Any
@@ -86,6 +88,12 @@ class Kernel(Protocol):
 
         `compiled`: loops compiled by numba may be used. `whole`: it may read a whole parameter in place of the block's
         entries.
+        """
+
+    def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
+        """The tables of the block for the call that projects all small blocks, for tensors of these numbers and dtype.
+
+        None where the block has too many numbers, or is of a kind that the call does not project.
         """
 
 

@@ -16,6 +16,7 @@ from torch.autograd.graph import increment_version
 from affinet.errors import callers_line
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.kernel import Decay, Kernel, State, without_loops
+from affinet.kernels.torch.small_tables import Names, Tables
 from affinet.plans.backends import numba_installed
 
 WIDTHS = (torch.float32, torch.float64)
@@ -92,6 +93,9 @@ class Looped:
 
     def noise(self, x: Tensor) -> Tensor:
         return self.kernel.noise(x)
+
+    def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
+        return self.kernel.tables(names, dtype)
 
 
 class ArrayLoop(Protocol):

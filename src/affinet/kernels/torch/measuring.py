@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -94,6 +95,8 @@ def _gap(form: Form, scale: float, device: torch.device) -> Gap:
             return partial(_mirror_gap, form, scale, _numbers(form.shift, device))
         case Pairs():
             return partial(_pairs_gap, form, scale, _numbers(form.shift, device))
+        case _:
+            assert_never(form)
 
 
 class _Terms:

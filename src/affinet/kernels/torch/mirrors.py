@@ -20,6 +20,7 @@ from affinet.kernels.torch.precision import mean_norm, regular_dtype, silenced
 from affinet.kernels.torch.putting import put
 from affinet.kernels.torch.scratch import Scratch
 from affinet.kernels.torch.slices import ProductKernel
+from affinet.kernels.torch.small_tables import Names, Tables, given_entries, not_small, places_of, tied_pairs
 from affinet.language.calculus.terms import row_major_steps
 from affinet.system.distinct import distinct
 
@@ -80,6 +81,23 @@ class MirrorKernel:
             mean.masked_fill_(torch.abs(mean, out=image) < noise, 0.0)
         return self._with(others, mean), state
 
+    def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
+        block = self._block
+        """Pairs of an entry and its image, and entries that are their own opposites: half of their shift."""
+        every = np.arange(block.view.size)
+        image = block.images(every)
+        mine = np.ones(block.view.size, bool)
+        mine[block.without] = False
+        shift = np.broadcast_to(block.shift, [size for size, _ in block.view.dims]).ravel()
+        one = np.flatnonzero(mine & (every < image))
+        places = places_of(block.view)
+        tensor = names[block.view.parameter.name]
+        found = tied_pairs((tensor, places[one]), (tensor, places[image[one]]), block.sign, -block.sign * shift[one])
+        own = np.flatnonzero(mine & (every == image)) if block.sign < 0 else every[:0]
+        return (
+            found.then(given_entries(np.full(len(own), tensor), places[own], shift[own] / 2.0)) if len(own) else found
+        )
+
     def noise(self, x: Tensor) -> Tensor:
         """`|x − sign · mirrored(x)|`."""
         return torch.sub(x, self.mirrored(x), alpha=self._sign).abs_()
@@ -136,6 +154,7 @@ class MirroredProductKernel:
     """Sums along axes of one box and then its mirror, so that images agree to the bit; neither undoes the other."""
 
     settle = not_in_place
+    tables = not_small
     with_loops = without_loops
 
     def __init__(self, block: MirroredProduct, like: Tensor) -> None:
@@ -173,6 +192,7 @@ class PairsKernel:
     settle = not_in_place
 
     def __init__(self, block: Pairs, like: Tensor) -> None:
+        self._block = block
         self.names = (block.first.parameter.name, block.second.parameter.name)
         self._boxes = (box_of(block.first), box_of(block.second))
         # The side with the larger scale is z itself, so that equal and opposite entries are one number.
@@ -226,6 +246,16 @@ class PairsKernel:
         other = z * self._ratio
         along = torch.stack([z, other] if self._swapped else [other, z])
         return along if noise is None else silenced(along, noise), state
+
+    def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
+        block = self._block
+        mine = np.ones(block.first.size, bool)
+        mine[block.without] = False
+        shift = np.broadcast_to(block.shift, [size for size, _ in block.first.dims]).ravel()[mine]
+        first, second = ((names[view.parameter.name], places_of(view)[mine]) for view in (block.first, block.second))
+        if abs(block.ratio) > 1.0:
+            return tied_pairs(first, second, 1.0 / block.ratio, -shift / block.ratio)
+        return tied_pairs(second, first, block.ratio, shift)
 
     def noise(self, x: Tensor) -> Tensor:
         """Twice the root mean square of a pair."""

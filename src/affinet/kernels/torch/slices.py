@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.offsets import Nest, Offsets, merged
 from affinet.blocks.places import Part
 from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
@@ -17,6 +18,7 @@ from affinet.kernels.torch.crossing import crossing
 from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype, silenced
+from affinet.kernels.torch.small_tables import MOST_PRODUCTS, Names, Tables, not_small, plain_components
 
 NOTHING = np.zeros(1)
 """The totals of cells of a tangent part."""
@@ -156,6 +158,7 @@ class SlicesKernel:
     settle = not_in_place
 
     def __init__(self, block: Slices, like: Tensor) -> None:
+        self._block = block
         self.names = (block.parameter.name,)
         found = cells_box(self.names[0], block.offset, block.outer, block.inner, like.device)
         if found is None:
@@ -206,6 +209,32 @@ class SlicesKernel:
     def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
         return self._cells.tangent(x, floor), state
 
+    def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
+        block = self._block
+        cells, n, r = block.outer.size, block.inner.size, len(block.basis)
+        if cells * n * r > MOST_PRODUCTS:
+            return None
+        tensor = names[block.parameter.name]
+        step = _step(block.inner)
+        if block.even and step and not len(block.pinned) and not len(block.copies):
+            table = np.zeros((cells, 5), np.int64)
+            table[:, 0], table[:, 1] = tensor, block.offset + block.outer.table()
+            table[:, 2], table[:, 3] = n, step
+            table[:, 4] = np.arange(cells) if len(block.target) > 1 else 0
+            return Tables(cells=table, numbers=(block.target * np.sign(block.basis[0, 0]) * np.sqrt(n)).ravel())
+        places = block.offset + block.outer.table()[:, None] + block.inner.table()
+        exact = np.concatenate([[len(block.pinned)], block.pinned, [len(block.copies)], block.copies.ravel()])
+        components = np.zeros((cells, 11), np.int64)
+        numbers, at = [block.basis.ravel()], block.basis.size
+        for column, values, width in ((6, block.target, r), (8, block.values, len(block.pinned))):
+            numbers.append(np.asarray(values).ravel())
+            components[:, column] = at + (np.arange(cells) * width if len(values) > 1 else 0)
+            at += np.asarray(values).size
+        components[:, 5], components[:, 9] = r, 1 + len(block.pinned)
+        return plain_components(
+            np.full(cells * n, tensor), places.ravel(), n, components, np.concatenate(numbers), exact
+        )
+
     def noise(self, x: Tensor) -> Tensor:
         return self._cells.noise(x)
 
@@ -214,6 +243,7 @@ class ProductKernel:
     """Several sets of slices along axes of one box; each projection keeps what the others set."""
 
     settle = not_in_place
+    tables = not_small
 
     def __init__(self, block: Product, like: Tensor) -> None:
         self._block = block
@@ -304,3 +334,9 @@ class CrossSums:
 def _numbers(totals: Tensor) -> np.ndarray:
     numbers: np.ndarray = totals.detach().to("cpu", torch.float64).reshape(-1).numpy()
     return numbers
+
+
+def _step(inner: Offsets) -> int:
+    """By how much the entries of a cell are apart, where that is always the same and more than zero; else zero."""
+    dims = merged(inner.dims) if isinstance(inner, Nest) else ()
+    return max(0, dims[0][1]) if len(dims) == 1 else 0

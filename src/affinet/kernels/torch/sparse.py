@@ -21,6 +21,7 @@ from affinet.kernels.torch.components import Unknowns
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
 from affinet.kernels.torch.kernel import State, not_in_place, without_loops
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
+from affinet.kernels.torch.small_tables import not_small
 
 _HEARING = Lock()
 
@@ -35,6 +36,7 @@ class SparseKernel:
 
     settle = not_in_place
     with_loops = without_loops
+    tables = not_small
 
     def __init__(self, block: Sparse, tensors: Mapping[str, Tensor]) -> None:
         device = tensors[block.parts[0].parameter.name].device

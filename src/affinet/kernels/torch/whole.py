@@ -12,6 +12,7 @@ from affinet.blocks.places import Part
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.kernel import Kernel, State, not_in_place, without_loops
 from affinet.kernels.torch.putting import put
+from affinet.kernels.torch.small_tables import Names, Tables
 
 
 class Whole:
@@ -67,6 +68,9 @@ class Whole:
 
     def noise(self, x: Tensor) -> Tensor:
         return self._changed(x, self._kernel.noise(self._gathered(x)))
+
+    def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
+        return self._kernel.tables(names, dtype)
 
     def _gathered(self, x: Tensor) -> Tensor:
         return self._kernel.read({self._name: x.view(self._shape)})

@@ -13,6 +13,7 @@ from affinet.kernels.torch.access import Gathered, Tensors
 from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import exact_matmul, mean_norm, regular_dtype_of, silenced
+from affinet.kernels.torch.small_tables import not_small
 
 FEWEST_NUMBERS = 2**20
 """Numbers of a basis from which on it is held in the dtype of the weights; smaller ones stay in float64."""
@@ -32,6 +33,7 @@ class WideKernel:
     """
 
     settle = not_in_place
+    tables = not_small
 
     def __init__(self, block: Dense, tensors: Mapping[str, Tensor]) -> None:
         dtype = regular_dtype_of(tensors[part.parameter.name] for part in block.parts)
