@@ -21,9 +21,9 @@ from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Basis, Kind
-from affinet.kernels.torch.bases.bordered import BorderedBasis
+from affinet.kernels.torch.bases.bordered_basis import BorderedBasis
 from affinet.kernels.torch.bases.boxes import JoinedBasis, mirrored_product, product, slices
-from affinet.kernels.torch.bases.components import ComponentsBasis
+from affinet.kernels.torch.bases.components_basis import ComponentsBasis
 from affinet.kernels.torch.bases.overlapping import overlapping_sums
 from affinet.kernels.torch.bases.tangents import MOST_ENTRIES, from_tangents
 from affinet.kernels.torch.bases.tied import ConstantsBasis, PairsBasis, mirror, place_of_fixed, ties

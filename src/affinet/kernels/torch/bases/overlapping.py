@@ -10,7 +10,7 @@ from torch import Tensor, cat
 from affinet.blocks.product import Product
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.boxes import along, box_place
-from affinet.kernels.torch.bases.components import Places
+from affinet.kernels.torch.bases.components_basis import Places
 from affinet.kernels.torch.bases.transform import indices
 from affinet.language.calculus.terms import Integers
 
