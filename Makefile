@@ -26,7 +26,7 @@ test: $(VENV)/.installed-test
 
 # A loop for whoever edits: one dtype of the table of rules, the language, planning, kernels and errors, in less than a
 # minute. Paths are named one by one, since importing all test files takes longer than these tests.
-QUICK := tests/contract/test_projections.py tests/contract/test_plans.py tests/system tests/test_style.py \
+QUICK := tests/contract/test_projections.py tests/system tests/test_style.py \
 	tests/language/test_expression.py tests/language/test_operations.py tests/language/test_text.py \
 	tests/language/test_mistakes.py tests/language/test_weights.py tests/language/test_terms.py \
 	tests/blocks/test_places.py tests/blocks/test_regular.py tests/blocks/test_offsets.py \
