@@ -16,6 +16,7 @@ from affinet.kernels.torch.projector import Projector
 from affinet.plans.updating import updated
 from tests.planning.random_rules import SHAPES, oracle_of
 from tests.planning.random_rules import systems as drawn_rules
+from tests.planning.refit.test_refit import bits, no_factors
 
 W = affinet.weights({"a": (300, 300), "b": (300, 300), "c": (40,), "d": (40,)})
 
@@ -47,6 +48,17 @@ def test_rules_that_move_in_the_list_keep_their_numbers_right() -> None:
     (ties,) = (block for block in after.blocks if type(block).__name__ == "Ties")
     assert ties.rules == (0,)
     assert str(after.table()) == affinet.plan(kept[::-1]).table()
+
+
+def test_other_right_hand_sides_cost_no_factor_once_they_were_changed() -> None:
+    """The first update plans and records; the next ones look up what coefficients decided."""
+    draw = np.random.default_rng(7)
+    matrix, kept = draw.standard_normal((30, 40)), [W.a.sum(1) == 1]
+    sides = draw.standard_normal((3, 30))
+    first = updated(affinet.plan([matrix @ W.c == sides[0], *kept]), [matrix @ W.c == sides[1], *kept])
+    with no_factors():
+        second = updated(first, [matrix @ W.c == sides[2], *kept])
+    assert sorted(map(bits, second.blocks)) == sorted(map(bits, affinet.plan([matrix @ W.c == sides[2], *kept]).blocks))
 
 
 def test_kernels_of_the_same_blocks_serve_on() -> None:

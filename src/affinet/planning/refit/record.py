@@ -20,12 +20,20 @@ from scipy import sparse
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-Asked = tuple[tuple[Any, ...], Any]
 
 
 MOST_KEPT = 2**31
 """Bytes of arguments and results that a record keeps; what is asked for later is worked out anew. Of equations one by
 one it is about 200 bytes a coefficient (measured)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Arguments, the result, and the bytes of both that nothing asked for before holds."""
+
+    arguments: tuple[Any, ...]
+    result: Any
+    size: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +57,16 @@ class _Recording:
         written = self._written.setdefault(function, [])
         earlier = self._before.get(function, ())
         asked = earlier[len(written)] if len(written) < len(earlier) else None
-        if asked is None or not same(asked[0], arguments):
+        if asked is None or not same(asked.arguments, arguments):
             token = _recording.set(None)  # nested calls would be missing where the result is looked up
             try:
-                asked = arguments, function(*arguments)
+                result = function(*arguments)
             finally:
                 _recording.reset(token)
-        self._bytes += sum(self._fresh(array) for array in _arrays(asked))
+            asked = Asked(arguments, result, sum(self._fresh(array) for array in _arrays((arguments, result))))
+        self._bytes += asked.size
         written.append(asked if self._bytes <= MOST_KEPT else None)
-        return asked[1]
+        return asked.result
 
     def _fresh(self, array: np.ndarray) -> int:
         """The bytes of an array that is not held yet."""
