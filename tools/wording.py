@@ -83,7 +83,7 @@ VAGUE = frozenset(
 """Pronouns, participles and adverbs that name nothing: a value called so has to be looked up."""
 
 DECODED = (
-    (r"(?<!there\s)\b(?:is|are|was|were|be) no (?!longer|more|other|one\b)(?:[a-z`]+)", "'is no …': write 'is not a …'"),
+    (r"(?<!there\s)\b(?:is|are|was|were|be) no (?!longer|more|other|one\b)[a-z`]+", "'is no …': write 'is not a …'"),
     (r"\b(?:that|which|who) (?:is|are|was|were) none\b", "'that is none': repeat the noun"),
     (r"\b(?:is|are|was) none(?=[,;:.)])", "'is none': repeat the noun"),
     (r"\bnone of its\b.{0,12}entries\b", "'none of its entries'"),
