@@ -11,7 +11,7 @@ import numpy as np
 import qdldl
 from scipy import sparse
 
-from affinet.kernels.torch.sparse import factored
+from affinet.blocks.sparse import factored
 from benchmarks.results import PeerRow
 
 Solve = Callable[[np.ndarray], np.ndarray]

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 import affinet
-from affinet.kernels.reference import Oracle, oracle
 from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
 from tests.contract.case import Case
 from tests.contract.cases import CASES
+from tests.oracle import Oracle, oracle
 
 PATHS = ("equations", "terms")
 """How rules are read: one equation at a time (the default for small ones), or from their terms."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, optim
 
 import affinet
-from affinet.kernels.reference import Oracle
 from tests.contract.building import PRECISIONS, model_of, numbers, oracle_of_training, plain, reading, rules_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
+from tests.oracle import Oracle
 
 STEPS = 4
 Make = Callable[[Iterable[Tensor]], optim.Optimizer]

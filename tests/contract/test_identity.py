@@ -12,7 +12,6 @@ import torch
 from torch import optim
 
 import affinet
-from affinet.kernels.reference import Oracle
 from tests.contract.building import (
     PATHS,
     conditioning_of,
@@ -25,6 +24,7 @@ from tests.contract.building import (
 from tests.contract.case import Case
 from tests.contract.running import quadratic
 from tests.contract.tables import each_row, rows
+from tests.oracle import Oracle
 
 STEPS = 12
 OPTIONS = {

@@ -12,6 +12,8 @@ from torch import nn, optim
 from torch.nn.utils import prune
 
 import affinet
+from affinet.blocks.law import alone
+from affinet.blocks.namespace import NumPy
 from affinet.errors import AttachError, InfeasibleError, NothingTrainedWarning, TooLargeError, UnsupportedWeightError
 from affinet.kernels.torch import looped
 from tests.errors.case import case
@@ -223,6 +225,42 @@ def projecting_a_tensor() -> None:
 @case(UnsupportedWeightError, "A tensor of integers or complex numbers.", "Give floating-point tensors.")
 def a_projector_for_integers() -> None:
     affinet.plan(affinet.weights({"weight": (3,)}).weight == 0).projector({"weight": torch.zeros(3, dtype=int)})
+
+
+@case(AttachError, "An array of NumPy where arrays by name are meant.", "Give a dictionary of arrays.")
+def projecting_an_array() -> None:
+    weights = {"weight": np.zeros(3)}
+    affinet.plan(affinet.weights(weights)["weight"] == 0).projector(weights).project(np.zeros(3))
+
+
+@case(AttachError, "Arrays without one that the rules are about.", "Give all of them.")
+def projecting_without_an_array() -> None:
+    weights = {"weight": np.zeros(3)}
+    affinet.plan(affinet.weights(weights)["weight"] == 0).projector({"wieght": np.zeros(3)})
+
+
+@case(AttachError, "A list where an array is meant, or an array with a mask.", "Write `numpy.asarray(...)`.")
+def an_array_projector_for_a_list() -> None:
+    weights = {"weight": np.zeros(3)}
+    affinet.plan(affinet.weights(weights)["weight"] == 0).projector(weights).project({"weight": [0, 0, 0]})
+
+
+@case(AttachError, "An array of another shape.", "Give the weights that the rules were made from.")
+def an_array_of_another_shape() -> None:
+    weights = {"weight": np.zeros(3)}
+    affinet.plan(affinet.weights(weights)["weight"] == 0).projector(weights).project({"weight": np.zeros(4)})
+
+
+@case(UnsupportedWeightError, "An array of integers or complex numbers.", "Give floating-point arrays.")
+def an_array_projector_for_integers() -> None:
+    affinet.plan(affinet.weights({"weight": (3,)})["weight"] == 0).projector({"weight": np.zeros(3, int)})
+
+
+@case(AttachError, "Rows and columns of arrays in a metric.", "Leave the metric out.")
+def a_law_along_two_axes_in_a_metric() -> None:
+    w = affinet.weights({"weight": (5, 6)}).weight
+    (block,) = affinet.plan([w.sum(dim=1) == 0, w.sum(dim=0) == 0]).blocks
+    alone(block.law().projection.nearest_in_metric(NumPy(), np.zeros((5, 6)), np.ones((5, 6))))
 
 
 @case(AttachError, "A model spread over devices.", "Put all constrained weights on one device.")

@@ -104,3 +104,24 @@ def conjugate_gradients_that_stop() -> None:
         patch.setattr(sparse_block, "LARGEST_FILL", 0)
         patch.setattr(conjugate_gradients, "MOST_ITERATIONS", 3)
         affinet.plan(families.linear([affinet.weights(weights).weight], matrix, 1)).projector(weights).project(weights)
+
+
+@case(
+    ConvergenceWarning,
+    "Equations on NumPy arrays that nearly follow from others.",
+    "Drop them, or round their coefficients.",
+    foreign="[0-9.e-]+(?= \\(wanted)|(?<=wanted: )[0-9.e-]+",
+)
+def conjugate_gradients_on_arrays_that_stop() -> None:
+    draw = np.random.default_rng(0)
+    matrix = np.zeros((60, 90))
+    for row in matrix:
+        row[draw.choice(90, 4, replace=False)] = draw.uniform(0.5, 2, 4)
+    weights = {"weight": np.ones(90)}
+    with pytest.MonkeyPatch.context() as patch:  # what takes thousands of equations without
+        patch.setattr(components, "MOST_DENSE_ROWS", 10)
+        patch.setattr(sparse_block, "LARGEST_FILL", 0)
+        patch.setattr(sparse_block, "MOST_ITERATIONS", 3)
+        affinet.plan(families.linear([affinet.weights(weights)["weight"]], matrix, 1)).projector(weights).project(
+            weights
+        )

@@ -18,9 +18,9 @@ from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.product import Product
 from affinet.blocks.sparse import Sparse
-from affinet.kernels.reference import Oracle
 from affinet.kernels.torch.precision import NOISE, regular_dtype
 from tests.kernels.bounds import of_cell, of_projection, of_repetition
+from tests.oracle import Oracle
 
 Weights = Mapping[str, Tensor]
 Numbers = Mapping[str, Tensor | np.ndarray]

@@ -21,7 +21,6 @@ from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
 from affinet.errors import AttachError, TooLargeError
-from affinet.kernels.reference import oracle
 from affinet.kernels.torch.bases.basis import Basis, Kind
 from affinet.kernels.torch.bases.choosing import basis_of
 from affinet.kernels.torch.bases.expansion import Expansion, origin_of
@@ -35,6 +34,7 @@ from tests.contract.tables import each_row, rows
 from tests.kernels.bounds import of_cell
 from tests.kernels.test_blocks import CASES as BLOCKS
 from tests.kernels.test_blocks import planned
+from tests.oracle import oracle
 
 each_kind = pytest.mark.parametrize("kind", ["orthonormal", "free"])
 W: Any = affinet.weights(

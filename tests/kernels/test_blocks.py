@@ -23,10 +23,10 @@ from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
-from affinet.kernels.reference import oracle
 from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.oracle import oracle
 from tests.pairwise import pairwise
 
 SHAPES = {"a": (5, 6), "s": (6, 6), "t": (3, 4, 5), "b": (6,), "z": (6, 5)}

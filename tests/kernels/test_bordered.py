@@ -16,7 +16,6 @@ from affinet import families
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.dense import Dense
 from affinet.errors import AttachError, InfeasibleError
-from affinet.kernels.reference import oracle
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.plans.plan import Plan
@@ -25,6 +24,7 @@ from tests.contract.bordered_cases import BORDERED
 from tests.contract.building import oracle_of, plain, plan_of, tensors_of
 from tests.contract.case import Case
 from tests.kernels.judging import apart, condition_of, moved_again
+from tests.oracle import oracle
 from tests.planning.random_rules import feasible
 
 W: Any = affinet.weights({"a": (5, 6), "s": (6, 6), "b": (5, 6), "z": (6, 5), "c": (4,)})

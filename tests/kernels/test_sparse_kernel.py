@@ -13,13 +13,13 @@ import affinet
 from affinet import families
 from affinet.blocks import sparse as sparse_block
 from affinet.blocks.sparse import Sparse
-from affinet.kernels.reference import Oracle, oracle
 from affinet.kernels.torch import conjugate_gradients
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
 from affinet.kernels.torch.sparse import SparseKernel
 from affinet.planning.elimination import components, peeling
 from affinet.plans.plan import Plan
 from tests.kernels.judging import apart, condition_of
+from tests.oracle import Oracle, oracle
 
 N, M = 60, 90
 

@@ -11,11 +11,11 @@ import affinet
 from affinet import families
 from affinet.blocks import sparse as sparse_block
 from affinet.blocks.sparse import Sparse
-from affinet.kernels.reference import oracle
 from affinet.kernels.torch.sparse import on_device
 from affinet.planning.elimination import components
 from affinet.system.system import System
 from tests.kernels.test_sparse_kernel import planned, solver, system, weights
+from tests.oracle import oracle
 
 
 @pytest.mark.parametrize("largest", [0, 2**25], ids=["conjugate gradients", "factor"])

@@ -21,10 +21,10 @@ from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
-from affinet.kernels.reference import Oracle, oracle
 from affinet.language.evaluation import evaluate
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.oracle import Oracle, oracle
 
 SHAPES = {"a": (4, 6), "b": (6, 4), "c": (5,)}
 SCALES = st.sampled_from([1, 1, 1, -1, 2, -3])

@@ -27,13 +27,13 @@ from affinet.blocks.entry_sets import (
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.slices import Slices
-from affinet.kernels.reference import Oracle
 from affinet.kernels.torch import looped
 from affinet.language.evaluation import evaluate
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.oracle import Oracle
 from tests.planning.random_rules import feasible, oracle_of, uses
 
 SHAPES = {"a": (12, 10), "b": (10, 12), "s": (9, 9), "c": (30,)}

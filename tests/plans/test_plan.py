@@ -10,7 +10,7 @@ import torch
 
 import affinet
 from affinet.errors import AttachError, InfeasibleError
-from affinet.kernels.reference import Oracle
+from affinet.kernels.arrays import ArrayProjector
 
 W = affinet.weights({"a": (3, 4), "b": (4,), "c": (2,)})
 RULES = [W.a.sum(1) == 1, W.a[0] == W.b, W.b.sum() == 1]
@@ -58,7 +58,7 @@ def test_tensors_modules_and_arrays_find_their_kernels() -> None:
     plan = affinet.plan(RULES)
     assert isinstance(plan.projector(model), affinet.Projector)
     assert isinstance(plan.projector(dict(model.named_parameters())), affinet.Projector)
-    assert isinstance(plan.projector({"a": np.zeros((3, 4)), "b": np.zeros(4)}), Oracle)
+    assert isinstance(plan.projector({"a": np.zeros((3, 4)), "b": np.zeros(4)}), ArrayProjector)
 
 
 def test_one_tensor_is_no_mapping() -> None:
@@ -66,7 +66,7 @@ def test_one_tensor_is_no_mapping() -> None:
         affinet.plan(RULES).projector(torch.zeros(3))
 
 
-def test_the_projector_of_arrays_is_the_oracle() -> None:
+def test_the_projector_of_arrays_is_that_of_tensors() -> None:
     values = {"a": np.arange(12.0).reshape(3, 4), "b": np.ones(4)}
     plan = affinet.plan(RULES)
     truth = plan.projector(values)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from affinet.kernels.reference import Oracle
+from tests.oracle import Oracle
 
 
 def arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -15,9 +15,9 @@ from torch import nn
 
 import affinet
 from affinet import families
-from affinet.kernels.reference import Oracle, oracle
 from affinet.language.evaluation import evaluate
 from affinet.system.system import System
+from tests.oracle import Oracle, oracle
 
 SCALES = (1.0, 1.0, 1e-8, -3.0, 1e8)
 """What whole rules are multiplied by."""

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import affinet
-from affinet.kernels.reference import oracle
 from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.oracle import oracle
 
 EPS = float(np.finfo(np.float64).eps)
 SEEDS = 80

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import affinet
-from affinet.kernels.reference import Oracle
+from tests.oracle import Oracle
 from tests.properties.checking import arrays, condition, copied, laid, misses
 from tests.properties.strategies import Said, examples, said, value_of
 

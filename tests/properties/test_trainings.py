@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn, optim
 
 import affinet
-from affinet.kernels.reference import Oracle, oracle
+from tests.oracle import Oracle, oracle
 from tests.properties.checking import arrays, condition, copied, dtype_of, laid, misses, ties
 from tests.properties.strategies import Said, examples, said
 

@@ -14,8 +14,8 @@ from torch import Tensor, optim
 
 import affinet
 from affinet import families
-from affinet.kernels.reference import Oracle, oracle
 from affinet.system.system import System
+from tests.oracle import Oracle, oracle
 
 SHAPES = {"a": (3, 4), "b": (4, 2)}
 COUNT = 20

@@ -14,9 +14,9 @@ from torch import Tensor, optim
 import affinet
 from affinet import families
 from affinet.analysis import multipliers as solving
-from affinet.kernels.reference import oracle
 from affinet.planning.elimination import components
 from affinet.system.system import System
+from tests.oracle import oracle
 from tests.training.problems import CENTRE, COUNT, CURVATURE, DENSE, SHAPES
 
 NU = 1e-6

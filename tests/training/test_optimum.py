@@ -19,8 +19,8 @@ from torch import Tensor, optim
 
 import affinet
 from affinet import families
-from affinet.kernels.reference import oracle
 from affinet.system.system import System
+from tests.oracle import oracle
 
 SHAPES = {"a.weight": (3, 4), "b.weight": (4, 2)}
 DRAW = np.random.default_rng(20)

@@ -12,8 +12,8 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import affinet
 from affinet import families
-from affinet.kernels.reference import oracle
 from affinet.training.reparametrization import Basis
+from tests.oracle import oracle
 from tests.training.autoencoder import X, each_basis, made, train
 
 each_mode = pytest.mark.parametrize("leave_parametrized", [True, False])

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vjp, vmap
 
 import affinet
-from affinet.kernels.reference import oracle
 from affinet.training.reparametrization import Basis
+from tests.oracle import oracle
 from tests.training.autoencoder import Autoencoder, X, each_basis
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch, at its first jvp

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, optim
 
 import affinet
-from affinet.kernels.reference import Oracle, oracle
 from affinet.training.reparametrization import Basis
 from tests.contract.building import (
     PATHS,
@@ -36,6 +35,7 @@ from tests.contract.cases import CASES
 from tests.contract.running import Run, quadratic
 from tests.contract.tables import each_row, rows
 from tests.contract.test_steps import plain_ties
+from tests.oracle import Oracle, oracle
 
 pytestmark = pytest.mark.filterwarnings("ignore::affinet.LongStepsWarning")  # sums of many entries are trained too
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, optim
 
 import affinet
-from affinet.kernels.reference import oracle
 from affinet.system.system import System
+from tests.oracle import oracle
 
 Optimizer = optim.Optimizer
 SIZES = {"first.weight": (3, 4), "first.bias": (3,), "second.weight": (4, 3), "second.bias": (4,)}

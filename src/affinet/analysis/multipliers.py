@@ -79,6 +79,24 @@ def of_system(system: System, gradient: Floats) -> Multipliers:
     return Multipliers(np.concatenate([np.zeros(0), *values]), np.concatenate([np.zeros(0, bool), *shared]))
 
 
+def by_rule(system: System, gradient: Floats) -> dict[str, Floats]:
+    """Rule name → its multipliers, in the rule's shape."""
+    rules = system.rules
+    parts = np.split(of_system(system, gradient).values, np.cumsum([rule.equations for rule in rules])[:-1])
+    return {rule.name: part.reshape(rule.expression.shape).copy() for rule, part in zip(rules, parts, strict=False)}
+
+
+def shared_by_rule(system: System) -> dict[str, tuple[str, ...]]:
+    """Rule name → the other rules together with which it is redundant; rules that stand alone are left out."""
+    rules = system.rules
+    bounds = np.cumsum([rule.equations for rule in rules])[:-1]
+    marks = dict(enumerate(np.split(of_system(system, np.zeros(system.layout.size)).shared, bounds)))
+    some = [number for number in range(len(rules)) if marks[number].any()]
+    shared = np.concatenate([np.zeros(0, bool), *(marks[number] for number in some)])
+    groups = sharing(system.rows(some), shared)
+    return {rules[rule].name: tuple(rules[k].name for k in others) for rule, others in groups.items()}
+
+
 def _alone(system: System) -> dict[int, tuple[Fixing, float]]:
     """Large rules that fix entries of which no other rule speaks, and the coefficient that they have."""
     found: dict[int, tuple[Fixing, float]] = {}

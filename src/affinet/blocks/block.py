@@ -8,11 +8,12 @@ basis.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from scipy import sparse
 
 from affinet.blocks.interval import Interval
+from affinet.blocks.law import Law
 from affinet.blocks.places import Places
 from affinet.blocks.resolution import Resolution
 from affinet.blocks.tally import Tally
@@ -94,6 +95,9 @@ class Block(Protocol):
 
     def bytes_a_step(self) -> int:
         """Bytes read and written to project one gradient and the weights, for float32 parameters."""
+
+    def law(self) -> Law[Any, Any]:
+        """How the entries are projected, in every array library and in shards."""
 
     def renumbered(self, numbers: Mapping[int, int]) -> Self:
         """The same block whose rules have other numbers."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
 
 import numpy as np
 from scipy import sparse
@@ -13,6 +15,8 @@ from affinet.blocks.bases import AnyBase
 from affinet.blocks.copies import copies_of, renumber, value_of_place
 from affinet.blocks.gram import unit_row
 from affinet.blocks.interval import Interval
+from affinet.blocks.law import BaseProjection, Linear, Rounds, Sum, mean_square, silenced
+from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.phrases import many
 from affinet.blocks.places import Following, Listed, Part, entry_counts
 from affinet.blocks.resolution import REGULAR, Resolution
@@ -20,6 +24,7 @@ from affinet.blocks.tally import Tally
 from affinet.blocks.tied import Tied
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.system import lapack
+from affinet.system.distinct import ranked
 from affinet.system.norms import norms_of_runs
 
 MOST_ON_TOP = 256
@@ -187,3 +192,162 @@ class Bordered:
                 return base, place
             place -= base.entries.count
         return None, place
+
+    def law(self) -> Linear[Complemented]:
+        """How its entries are projected: as a single base reads them, else one flat row, base after base."""
+        return Linear(Complemented(self, tuple(base.law().projection for base in self.bases)))
+
+
+@dataclass(frozen=True, eq=False)
+class Complemented:
+    """The projection of a border: `Π(w) = Π_A(Π_A(w) − Bᵀy)`, `y = S⁺(B Π_A(w) − b)`, with Π_A that of the bases.
+
+    The rows of B are sums over those entries that they touch. `projections` are those of the bases.
+    """
+
+    block: Bordered
+    projections: tuple[BaseProjection, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.projections[0].shape if self._alone else (int(self.block.matrix.shape[1]),)
+
+    @property
+    def wide(self) -> bool:
+        """What S is conditioned by costs digits of the entries."""
+        return True
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        x = yield from self._on_bases(xp, x, lambda law, piece: law.nearest(xp, piece))
+        x = yield from self._less(xp, x, affine=True)
+        x = yield from self._on_bases(xp, x, lambda law, piece: law.nearest(xp, piece))
+        return self._exact(xp, x, affine=True)
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        noise = None
+        if floor:
+            axes = tuple(range(x.ndim))
+            rms = (yield from mean_square(xp, x, axes, int(self.block.matrix.shape[1]))) ** 0.5
+            noise = (self._noise(xp, x) + rms) * floor
+        x = yield from self._on_bases(xp, x, lambda law, piece: law.tangent(xp, piece))
+        x = yield from self._less(xp, x, affine=False)
+        x = yield from self._on_bases(xp, x, lambda law, piece: law.tangent(xp, piece))
+        x = self._exact(xp, x, affine=False)
+        return x if noise is None else self._exact(xp, silenced(xp, x, noise), affine=False)
+
+    def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        """Law: `Π(w) = Π_A(w − D⁻¹Bᵀy)`, `S = B P_A D⁻¹Bᵀ`, all in the metric D; S on the range of its Euclidean self.
+
+        Raises AttachError where a base cannot be projected in a metric.
+        """
+        ease, factor = 1.0 / metric, xp.array(self.block.factor, x)
+        across = xp.permute(factor, (1, 0))
+        origin = yield from self._in_metric(xp, x * 0.0, metric)
+        x = yield from self._in_metric(xp, x, metric)
+        products = yield Sum(self._product(xp, self._taken(xp, x)))
+        gap = xp.matmul(across, products - xp.array(self.block.rhs, x))
+        columns = []
+        for k in range(int(factor.shape[1])):
+            direction = self._spread(xp, self._transposed(xp, factor[:, k]), x) * ease
+            move = (yield from self._in_metric(xp, direction, metric)) - origin
+            columns.append(xp.matmul(across, (yield Sum(self._product(xp, self._taken(xp, move))))))
+        rank = len(columns)
+        system = xp.permute(xp.reshape(xp.concat(columns), (rank, rank)), (1, 0))
+        solved = self._transposed(xp, xp.matmul(factor, xp.solve(system, gap)))
+        x = yield from self._in_metric(xp, x - self._spread(xp, solved, x) * ease, metric)
+        return self._exact(xp, x, affine=True)
+
+    @property
+    def _alone(self) -> bool:
+        """Whether there is one base and no loose entry: then entries are worked on in its own shape."""
+        return len(self.projections) == 1 and not self.block.loose
+
+    @cached_property
+    def _bounds(self) -> tuple[int, ...]:
+        """The first entry of each base, and the first loose one."""
+        return tuple(int(first) for first in np.cumsum([0, *(prod(law.shape) for law in self.projections)]))
+
+    def _pieces(self, xp: Namespace, x: Array) -> list[Array]:
+        """The entries of each base, in its shape."""
+        if self._alone:
+            return [x]
+        ends = zip(self.projections, self._bounds, self._bounds[1:], strict=False)
+        return [xp.reshape(x[first:last], law.shape) for law, first, last in ends]
+
+    def _whole(self, xp: Namespace, pieces: list[Array], x: Array) -> Array:
+        """The pieces one after the other, and the loose entries of `x`."""
+        if self._alone:
+            return pieces[0]
+        return xp.concat([*(xp.reshape(piece, (-1,)) for piece in pieces), x[self._bounds[-1] :]])
+
+    def _on_bases(
+        self, xp: Namespace, x: Array, verb: Callable[[BaseProjection, Array], Rounds[Array]]
+    ) -> Rounds[Array]:
+        pieces = []
+        for law, piece in zip(self.projections, self._pieces(xp, x), strict=True):
+            pieces.append((yield from verb(law, piece)))
+        return self._whole(xp, pieces, x)
+
+    def _in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        resisting = iter(self._pieces(xp, metric))
+        return (yield from self._on_bases(xp, x, lambda law, piece: law.nearest_in_metric(xp, piece, next(resisting))))
+
+    def _noise(self, xp: Namespace, x: Array) -> Array:
+        pieces = zip(self.projections, self._pieces(xp, x), strict=True)
+        return self._whole(xp, [law.noise(xp, piece) for law, piece in pieces], abs(x))
+
+    def _less(self, xp: Namespace, x: Array, *, affine: bool) -> Rounds[Array]:
+        """`x − Bᵀ S⁺ (B x − b)`; without `affine`, b is zero."""
+        taken = self._taken(xp, x)
+        gap = yield Sum(self._product(xp, taken))
+        if affine:
+            gap = gap - xp.array(self.block.rhs, x)
+        factor = xp.array(self.block.factor, x)
+        solved = xp.matmul(factor, xp.matmul(xp.permute(factor, (1, 0)), gap))
+        return self._put(xp, x, self._used, taken - self._transposed(xp, solved))
+
+    def _exact(self, xp: Namespace, x: Array, *, affine: bool) -> Array:
+        """Entries of given value set, to zero for tangent vectors, and equal ones copied, to the bit."""
+        block = self.block
+        if len(block.pinned):
+            x = self._put(xp, x, block.pinned, xp.array(block.values if affine else 0.0 * block.values, x))
+        if len(block.copies):
+            members, representatives, signs = (block.copies[:, column] for column in range(3))
+            known = xp.take(self._flat(xp, x), representatives.astype(np.int64)) * xp.array(signs, x)
+            x = self._put(xp, x, members.astype(np.int64), known)
+        return x
+
+    @cached_property
+    def _rows(self) -> tuple[Integers, Integers, Integers]:
+        """The entries that the rows of B touch; and of each coefficient the row, and the place among these entries."""
+        used, local = ranked(self.block.matrix.indices)
+        rows = np.repeat(np.arange(len(self.block.rhs)), np.diff(self.block.matrix.indptr))
+        return used, rows, local
+
+    @property
+    def _used(self) -> Integers:
+        return self._rows[0]
+
+    def _flat(self, xp: Namespace, x: Array) -> Array:
+        return xp.reshape(x, (-1,))
+
+    def _put(self, xp: Namespace, x: Array, places: Integers, values: Array) -> Array:
+        return xp.reshape(xp.put(self._flat(xp, x), places, values), tuple(x.shape))
+
+    def _taken(self, xp: Namespace, x: Array) -> Array:
+        return xp.take(self._flat(xp, x), self._used)
+
+    def _spread(self, xp: Namespace, values: Array, like: Array) -> Array:
+        return self._put(xp, like * 0.0, self._used, values)
+
+    def _product(self, xp: Namespace, taken: Array) -> Array:
+        """`B x` from the entries that it touches."""
+        _, rows, local = self._rows
+        terms = xp.take(taken, local) * xp.array(self.block.matrix.data, taken)
+        return xp.segment_sum(terms, rows, len(self.block.rhs))
+
+    def _transposed(self, xp: Namespace, y: Array) -> Array:
+        """`Bᵀ y` at the entries that it touches."""
+        used, rows, local = self._rows
+        terms = xp.take(y, rows) * xp.array(self.block.matrix.data, y)
+        return xp.segment_sum(terms, local, len(used))

@@ -9,6 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
+from affinet.blocks.law import Rounds, Sum
+from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.phrases import BYTES
 from affinet.blocks.places import Part
 from affinet.blocks.tally import Tally
@@ -82,3 +84,93 @@ class Classes:
     def bytes_a_step(self) -> int:
         """Entries, their positions and their classes, for the gradient and the weights."""
         return 4 * (BYTES + 8 + 8) * len(self.class_of)
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """From entries to the free number of each class, the nearest, and back.
+
+    The mean is taken of differences from one representative: a million equal numbers have themselves as their mean,
+    which a sum of them would not. `held` are the entries that one holder of a shard has, None for all: holders first
+    add up the representatives, which one of them has and the others have zero for.
+    """
+
+    classes: Classes
+    held: Integers | None = None
+
+    @cached_property
+    def identical(self) -> bool:
+        """Whether every entry is its own class as it is, so that nothing is averaged."""
+        classes = self.classes
+        return classes.plain and bool((classes.scale == 1.0).all()) and not classes.shift.any()
+
+    def reduced(
+        self, xp: Namespace, x: Array, *, affine: bool, squares: bool = False
+    ) -> Rounds[tuple[Array, Array | None]]:
+        """One number for each class; with `squares`, the root mean square of its entries from the same round."""
+        count = self.classes.count
+        if self.identical and self.held is None:
+            z = xp.take(x, self.classes.representative)
+            return z, abs(z)
+        reference, difference = yield from self._differences(xp, x, affine=affine)
+        part = xp.segment_sum(self._scaled(xp, difference), self._class_of, count)
+        if squares:
+            part = xp.concat([part, xp.segment_sum(x * x, self._class_of, count)])
+        total = yield Sum(part)
+        z = reference + total[:count] / xp.array(self.classes.weight, x)
+        return z, (total[count:] / xp.array(self._sizes, x)) ** 0.5 if squares else None
+
+    def reduced_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[tuple[Array, Array]]:
+        """The nearest numbers in `Σ metric_i dx_i²`, and how much each resists: `Σ metric scale²`."""
+        count = self.classes.count
+        reference, difference = yield from self._differences(xp, x, affine=True)
+        scaled = self._scaled(xp, metric)
+        parts = (difference * scaled, self._scaled(xp, scaled))
+        total = yield Sum(xp.concat([xp.segment_sum(part, self._class_of, count) for part in parts]))
+        return reference + total[:count] / total[count:], total[count:]
+
+    def expanded(self, xp: Namespace, z: Array, *, affine: bool) -> Array:
+        """Every entry from its class; equal and opposite entries get the same bits."""
+        x = self._scaled(xp, xp.take(xp.hold(z), self._class_of))
+        return x + xp.array(self._shift, z) if affine and np.any(self._shift) else x
+
+    def spread(self, xp: Namespace, z: Array) -> Array:
+        """A number for each class, given to all of its entries."""
+        return xp.take(z, self._class_of)
+
+    def _differences(self, xp: Namespace, x: Array, *, affine: bool) -> Rounds[tuple[Array, Array]]:
+        """The representatives, and how far each entry is from what its class would be by them."""
+        if affine and np.any(self._shift):
+            x = x - xp.array(self._shift, x)
+        representative = self.classes.representative
+        if self.held is None:
+            reference = xp.take(x, representative)
+        else:
+            here = np.flatnonzero(np.isin(representative, self.held))
+            places = {int(entry): place for place, entry in enumerate(self.held)}
+            own = np.array([places[int(entry)] for entry in representative[here]], np.int64)
+            reference = yield Sum(xp.segment_sum(xp.take(x, own), here, self.classes.count))
+        return reference, x - self._scaled(xp, xp.take(reference, self._class_of))
+
+    def _scaled(self, xp: Namespace, x: Array) -> Array:
+        return x if (self._scale == 1.0).all() else x * xp.array(self._scale, x)
+
+    @cached_property
+    def _class_of(self) -> Integers:
+        return self.classes.class_of if self.held is None else self.classes.class_of[self.held]
+
+    @cached_property
+    def _sizes(self) -> Integers:
+        """How many entries each class has, of all holders."""
+        return np.bincount(self.classes.class_of, minlength=self.classes.count)
+
+    @property
+    def _scale(self) -> Floats:
+        return self._of_held(self.classes.scale)
+
+    @property
+    def _shift(self) -> Floats:
+        return self._of_held(self.classes.shift)
+
+    def _of_held(self, values: Floats) -> Floats:
+        return values if self.held is None or len(values) == 1 else values[self.held]

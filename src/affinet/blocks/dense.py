@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
-from affinet.blocks.classes import Classes
+from affinet.blocks.classes import Classes, Means
 from affinet.blocks.copies import renumber
 from affinet.blocks.entry_sets import Mask
 from affinet.blocks.gram import squared
 from affinet.blocks.interval import Interval
+from affinet.blocks.law import Linear, Rounds, silenced
+from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.nearest import project_cells
 from affinet.blocks.phrases import solved_groups
 from affinet.blocks.places import Listed, Part, entry_counts, no_places
@@ -163,3 +166,107 @@ class Dense:
 
     def pinned_value(self, place: int) -> float | None:
         return None
+
+    def law(self) -> Linear[Components]:
+        """How its entries are projected: one flat row, part after part."""
+        return Linear(Components(self, Means(self.classes)))
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """The projection of many small components: class means, then `y − Qᵀ(Q y − target)` in every component, and back.
+
+    A component is in the hands of one holder: no sums of shards are yielded but those of the class means.
+    """
+
+    block: Dense
+    means: Means
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.block.classes.class_of),)
+
+    @property
+    def wide(self) -> bool:
+        """Where nothing is tied, rows of the bases are orthonormal in the entries' own dtype."""
+        return not self.means.identical
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        z, _ = yield from self.means.reduced(xp, x, affine=True)
+        return self.means.expanded(xp, self._moved(xp, z, affine=True), affine=True)
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        z, sizes = yield from self.means.reduced(xp, x, affine=False, squares=floor > 0.0)
+        y = self.means.expanded(xp, self._moved(xp, z, affine=False), affine=False)
+        if not floor or sizes is None:
+            return y
+        sizes = self._members(xp, sizes)
+        rms = (xp.sum(sizes * sizes, (sizes.ndim - 1,)) * (1.0 / self.block.members.shape[1])) ** 0.5
+        return silenced(xp, y, self.means.spread(xp, self._classes(xp, (rms + sizes) * floor)))
+
+    def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        """Law: `y − D⁻¹Qᵀ (Q D⁻¹ Qᵀ)⁻¹ (Q y − target)` in every component, with D what the classes resist."""
+        z, weight = yield from self.means.reduced_in_metric(xp, x, metric)
+        y = self._members(xp, z * xp.array(self._root, x))
+        ease = self._members(xp, xp.array(self.block.classes.weight, x) / weight)
+        k, n = self.block.members.shape
+        basis = xp.array(self.block.basis, x)
+        eased = basis * xp.reshape(ease, (k, 1, n))
+        # A component of smaller rank than others has rows of zeros, which must not make its system singular.
+        empty = np.abs(self.block.basis).max(axis=2, initial=0.0) == 0.0
+        system = xp.matmul(eased, xp.permute(basis, (0, 2, 1))) + xp.array(empty[:, None] * np.eye(empty.shape[1]), x)
+        solved = xp.solve(system, self._along(xp, y) - xp.array(self.block.target, x))
+        y = y - xp.reshape(xp.matmul(xp.reshape(solved, (k, 1, basis.shape[1])), eased), (k, n))
+        return self.means.expanded(xp, self._classes(xp, y) / xp.array(self._root, x), affine=True)
+
+    def noise(self, xp: Namespace, x: Array) -> Array:
+        return abs(x)
+
+    def _moved(self, xp: Namespace, z: Array, *, affine: bool) -> Array:
+        """The numbers of the classes after the projection."""
+        root = None if self.means.identical else xp.array(self._root, z)
+        y = self._members(xp, z if root is None else z * root)
+        gap = self._along(xp, y)
+        if affine:
+            gap = gap - xp.array(self.block.target, z)
+        y = self._classes(xp, y - self._across(xp, gap))
+        return y if root is None else y / root
+
+    def _along(self, xp: Namespace, y: Array) -> Array:
+        """`Q y` (…, components, equations)."""
+        basis, lead = self.block.basis, tuple(y.shape[:-2])
+        k, r, n = basis.shape
+        if k == 1:
+            along = xp.matmul(xp.reshape(y, (*lead, n)), xp.permute(xp.array(basis[0], y), (1, 0)))
+        else:
+            transposed = xp.permute(xp.array(basis, y), (0, 2, 1))
+            along = xp.matmul(xp.reshape(y, (*lead, k, 1, n)), transposed)
+        return xp.reshape(along, (*lead, k, r))
+
+    def _across(self, xp: Namespace, gap: Array) -> Array:
+        """`Qᵀ gap` (…, components, entries)."""
+        basis, lead = self.block.basis, tuple(gap.shape[:-2])
+        k, r, n = basis.shape
+        if k == 1:
+            across = xp.matmul(xp.reshape(gap, (*lead, r)), xp.array(basis[0], gap))
+        else:
+            across = xp.matmul(xp.reshape(gap, (*lead, k, 1, r)), xp.array(basis, gap))
+        return xp.reshape(across, (*lead, k, n))
+
+    def _members(self, xp: Namespace, z: Array) -> Array:
+        """Numbers of classes as (…, components, entries)."""
+        return xp.take(z, self.block.members)
+
+    def _classes(self, xp: Namespace, y: Array) -> Array:
+        """The numbers of components, which hold every class once, by class."""
+        return xp.take(xp.reshape(y, (*y.shape[:-2], self.block.members.size)), self._order)
+
+    @cached_property
+    def _order(self) -> Integers:
+        """The place of each class among the members."""
+        return np.argsort(self.block.members.ravel())
+
+    @cached_property
+    def _root(self) -> Floats:
+        """`√D` of each class."""
+        return np.sqrt(self.block.classes.weight)

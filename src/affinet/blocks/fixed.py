@@ -10,6 +10,8 @@ import numpy as np
 from affinet.blocks.copies import renumber
 from affinet.blocks.entry_sets import EntrySet, View, set_of_positions
 from affinet.blocks.interval import Interval
+from affinet.blocks.law import Linear, Rounds
+from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.phrases import BYTES
 from affinet.blocks.places import Chosen
 from affinet.blocks.resolution import REGULAR, Resolution
@@ -114,6 +116,10 @@ class Fixed:
         """Memory of the places and of the values."""
         return self.places.bytes_held + (0 if isinstance(self.stored, float) else int(self.stored.nbytes))
 
+    def law(self) -> Linear[Known]:
+        """How its entries are projected: in the loops of a view, else one flat row, rising."""
+        return Linear(Known(self))
+
 
 def fixed_at(parameter: Parameter, positions: Integers, values: Floats, rules: tuple[int, ...]) -> Fixed:
     """Entries at positions that rise, fixed at these values."""
@@ -121,3 +127,34 @@ def fixed_at(parameter: Parameter, positions: Integers, values: Floats, rules: t
     return Fixed(
         parameter, set_of_positions(positions, parameter.size), float(values[0]) if one else values, False, rules
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """The projection of fixed entries: their values, and zero for vectors. No round: each holder knows its own."""
+
+    block: Fixed
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        places = self.block.places
+        return tuple(size for size, _ in places.dims) if isinstance(places, View) else (places.size,)
+
+    @property
+    def wide(self) -> bool:
+        """Values are rounded once, to the dtype of the entries."""
+        return False
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        yield from ()
+        stored = np.asarray(self.block.stored)
+        values = xp.array(0.0 - stored if self.block.negated else stored, x)
+        return xp.broadcast(values, tuple(x.shape))
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        yield from ()
+        return xp.broadcast(xp.array(0.0, x), tuple(x.shape))
+
+    def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        """The same in every metric."""
+        return (yield from self.nearest(xp, x))

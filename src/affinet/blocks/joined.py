@@ -11,6 +11,8 @@ from scipy import sparse
 
 from affinet.blocks.entry_sets import View
 from affinet.blocks.interval import Interval
+from affinet.blocks.law import BaseProjection, Linear, Rounds
+from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.phrases import BYTES
 from affinet.blocks.places import Beside, entry_counts
 from affinet.blocks.product import Product
@@ -164,3 +166,40 @@ class Joined:
 
     def pinned_value(self, place: int) -> float | None:
         return self.base.pinned_value(place)
+
+    def law(self) -> Linear[SideBySide]:
+        """How its entries are projected: as one matrix (cells, columns)."""
+        return Linear(SideBySide((self.cells, self.columns[-1]), self.base.law().projection))
+
+
+@dataclass(frozen=True, eq=False)
+class SideBySide:
+    """The projection of boxes side by side: that of the base on the matrix that they make up."""
+
+    shape: tuple[int, int]
+    base: BaseProjection
+
+    @property
+    def wide(self) -> bool:
+        """As the base."""
+        return self.base.wide
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        return self._matrix(xp, (yield from self.base.nearest(xp, self._read(xp, x))), x)
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        return self._matrix(xp, (yield from self.base.tangent(xp, self._read(xp, x), floor=floor)), x)
+
+    def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        """As the base; raises AttachError where that is a product."""
+        moved = yield from self.base.nearest_in_metric(xp, self._read(xp, x), self._read(xp, metric))
+        return self._matrix(xp, moved, x)
+
+    def noise(self, xp: Namespace, x: Array) -> Array:
+        return abs(x)
+
+    def _read(self, xp: Namespace, x: Array) -> Array:
+        return xp.reshape(x, (*x.shape[:-2], *self.base.shape))
+
+    def _matrix(self, xp: Namespace, y: Array, like: Array) -> Array:
+        return xp.reshape(y, tuple(like.shape))

@@ -13,12 +13,14 @@ from affinet.blocks.copies import renumber
 from affinet.blocks.entry_sets import View
 from affinet.blocks.gram import squared, unit_row
 from affinet.blocks.interval import Interval
+from affinet.blocks.law import Linear, Rounds, silenced, trailing
+from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.phrases import BYTES, many, without
 from affinet.blocks.places import Following, box, no_places
 from affinet.blocks.resolution import REGULAR, Resolution
 from affinet.blocks.tally import Tally
 from affinet.blocks.tied import Tied
-from affinet.language.calculus.terms import Floats, Integers, Parameter
+from affinet.language.calculus.terms import Floats, Integers, Parameter, row_major_steps
 from affinet.system.tolerance import Tolerance
 
 
@@ -176,3 +178,95 @@ class Mirror:
 
     def pinned_value(self, place: int) -> float | None:
         return None
+
+    def law(self) -> Linear[Reflection]:
+        """How its entries are projected: in the loops of the box."""
+        return Linear(Reflection(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Reflection:
+    """The projection of a mirror, `(x + sign · mirrored(x) + shift) / 2`: both images are one sum, equal to the bit.
+
+    Entries that equal themselves or belong to another block keep their bits.
+    """
+
+    block: Mirror
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(size for size, _ in self.block.view.dims)
+
+    @property
+    def wide(self) -> bool:
+        """The sum of two numbers is rounded once in their own dtype."""
+        return False
+
+    @cached_property
+    def alone(self) -> Integers:
+        """Places of the flat box that keep their numbers, rising."""
+        itself = _unmoved(self.block) if self.block.sign > 0 else no_places()
+        return np.unique(np.concatenate([self.block.without, itself]))
+
+    def image(self, xp: Namespace, x: Array) -> Array:
+        """The entries as they are seen in the mirror, without its sign."""
+        count, lead = len(self.shape), tuple(range(x.ndim - len(self.shape)))
+        turned = xp.permute(x, (*lead, *trailing(x, count, self.block.permutation)))
+        return xp.flip(turned, trailing(x, count, self.block.flips)) if self.block.flips else turned
+
+    def noise(self, xp: Namespace, x: Array) -> Array:
+        """`|x − sign · mirrored(x)|`: where the projection is zero, twice the size of an entry and of its image."""
+        return abs(x - self.image(xp, x) * self.block.sign)
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        yield from ()
+        both = self._both(xp, x)
+        if np.any(self.block.shift):
+            both += xp.array(self.block.shift, x)
+        return self._halved(xp, both, x)
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        yield from ()
+        y = self._halved(xp, self._both(xp, x), x)
+        if not floor:
+            return y
+        return self._kept(xp, silenced(xp, y, self.noise(xp, x) * floor), x, self.block.without)
+
+    def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        """Law: each pair becomes its mean, weighted by the metric."""
+        yield from ()
+        other, image = self.image(xp, metric), self.image(xp, x) * self.block.sign + xp.array(self.block.shift, x)
+        return self._kept(xp, xp.hold((metric * x + other * image) / (metric + other)), x, self.alone)
+
+    def _both(self, xp: Namespace, x: Array) -> Array:
+        image = self.image(xp, x)
+        return x + image if self.block.sign > 0 else x - image
+
+    def _halved(self, xp: Namespace, both: Array, x: Array) -> Array:
+        both *= 0.5
+        return self._kept(xp, xp.hold(both), x, self.alone)
+
+    def _kept(self, xp: Namespace, y: Array, x: Array, places: Integers) -> Array:
+        """`y` with the numbers of `x` at some places."""
+        if not len(places):
+            return y
+        flat = (*x.shape[: x.ndim - len(self.shape)], self.block.view.size)
+        return xp.reshape(xp.put(xp.reshape(y, flat), places, xp.take(xp.reshape(x, flat), places)), tuple(x.shape))
+
+
+def _unmoved(block: Mirror) -> Integers:
+    """Places of the flat box that are their own mirror image."""
+    sizes = tuple(size for size, _ in block.view.dims)
+    steps = row_major_steps(sizes)
+    places = np.zeros(1, np.int64)
+    for axis, other in enumerate(block.permutation):
+        n, flipped = sizes[axis], axis in block.flips
+        i = np.arange(n)
+        if other > axis:
+            reach = i * steps[axis] + (i[::-1] if flipped else i) * steps[other]
+        elif other == axis:
+            reach = (i[i == i[::-1]] if flipped else i) * steps[axis]
+        else:
+            continue
+        places = (places[:, None] + reach).ravel()
+    return places

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 from scipy import sparse
 
 from affinet.blocks.gram import unit_row
 from affinet.blocks.interval import Interval
-from affinet.blocks.mirror import Mirror
+from affinet.blocks.law import Linear, Rounds, mean_square, silenced, trailing
+from affinet.blocks.mirror import Mirror, Reflection
+from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.phrases import BYTES
 from affinet.blocks.places import Stepped, no_places
-from affinet.blocks.product import Product
+from affinet.blocks.product import Chain, Product
 from affinet.blocks.resolution import REGULAR, Resolution
 from affinet.blocks.tally import Tally
 from affinet.blocks.tied import Tied
@@ -118,3 +121,46 @@ class MirroredProduct:
 
     def pinned_value(self, place: int) -> float | None:
         return None
+
+    def law(self) -> Linear[Mirrored]:
+        """How its entries are projected: in the loops of the box."""
+        return Linear(Mirrored(Reflection(self.mirror), self.product.law().projection))
+
+
+@dataclass(frozen=True, eq=False)
+class Mirrored:
+    """The projection of a product and then of its mirror, so that images agree to the bit; neither undoes the other."""
+
+    mirror: Reflection
+    product: Chain
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.mirror.shape
+
+    @property
+    def wide(self) -> bool:
+        """As the product."""
+        return False
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        x = yield from self.product.nearest(xp, x)
+        return (yield from self.mirror.nearest(xp, x))
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        noise = None
+        if floor:
+            # The same for an entry and its image, which are zero together.
+            axes = trailing(x, len(self.shape), tuple(range(len(self.shape))))
+            rms = (yield from mean_square(xp, x, axes, prod(self.shape))) ** 0.5
+            noise = (rms + self.noise(xp, x)) * floor
+        x = yield from self.product.tangent(xp, x)
+        x = yield from self.mirror.tangent(xp, x)
+        return x if noise is None else silenced(xp, x, noise)
+
+    def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        """Raises AttachError, as the product does."""
+        return (yield from self.product.nearest_in_metric(xp, x, metric))
+
+    def noise(self, xp: Namespace, x: Array) -> Array:
+        return self.mirror.noise(xp, x)

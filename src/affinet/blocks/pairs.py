@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import sqrt
 
 import numpy as np
@@ -13,6 +14,8 @@ from affinet.blocks.copies import renumber
 from affinet.blocks.entry_sets import View
 from affinet.blocks.gram import squared, unit_row
 from affinet.blocks.interval import Interval
+from affinet.blocks.law import Linear, Rounds, ravelled, silenced
+from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.phrases import BYTES, many
 from affinet.blocks.places import Following, box, entry_counts, no_places
 from affinet.blocks.resolution import REGULAR, Resolution
@@ -133,3 +136,91 @@ class Pairs:
 
     def _partner(self, place: int) -> int:
         return (place + self.first.size) % (2 * self.first.size)
+
+    def law(self) -> Linear[Shared]:
+        """How its entries are projected: one flat row, the first box and then the second."""
+        return Linear(Shared(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """The projection of pairs: both sides are made from one number, in the metric `D = 1 + ratio²`.
+
+    That number is the side with the larger scale, so that equal and opposite entries are one number, to the bit.
+    Entries that belong to another block keep their bits.
+    """
+
+    block: Pairs
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (2 * self.block.first.size,)
+
+    @property
+    def wide(self) -> bool:
+        """The mean of two numbers is rounded to their own dtype anyway."""
+        return False
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        yield from ()
+        ratio, scaled, plain = self._sides(x)
+        if np.any(self._shift):
+            scaled = scaled - xp.array(self._shift, x)
+        return self._expanded(xp, self._common(xp, scaled - ratio * plain, plain), x, affine=True)
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        yield from ()
+        ratio, scaled, plain = self._sides(x)
+        z = self._common(xp, scaled - ratio * plain, plain)
+        if not floor:
+            return self._expanded(xp, z, x, affine=False)
+        y = silenced(xp, self._expanded(xp, z, x, affine=False), self.noise(xp, x) * floor)
+        return self._kept(xp, y, x)
+
+    def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        """Law: `z = (m₁ ratio (x₁ − shift) + m₂ x₂) / (m₁ ratio² + m₂)` with m the metric of both sides."""
+        yield from ()
+        (ratio, scaled, plain), (_, heavy, light) = self._sides(x), self._sides(metric)
+        z = heavy * ratio * (scaled - xp.array(self._shift, x)) + light * plain
+        return self._expanded(xp, xp.hold(z / (heavy * ratio**2 + light)), x, affine=True)
+
+    def noise(self, xp: Namespace, x: Array) -> Array:
+        _, scaled, plain = self._sides(x)
+        size = ((scaled * scaled + plain * plain) * 0.5) ** 0.5 * 2.0
+        return xp.concat([size, size])
+
+    @property
+    def _swapped(self) -> bool:
+        return abs(self.block.ratio) > 1.0
+
+    @cached_property
+    def _shift(self) -> Floats:
+        """What the scaled side is off by, flat."""
+        shift = -self.block.shift / self.block.ratio if self._swapped else self.block.shift
+        return ravelled(np.asarray(shift), tuple(size for size, _ in self.block.first.dims))
+
+    def _sides(self, x: Array) -> tuple[float, Array, Array]:
+        """The ratio, the side that it scales, and the other."""
+        n = self.block.first.size
+        first, second = x[..., :n], x[..., n:]
+        return (1.0 / self.block.ratio, second, first) if self._swapped else (self.block.ratio, first, second)
+
+    def _common(self, xp: Namespace, gap: Array, plain: Array) -> Array:
+        """The plain side after the projection, as a change of it: a pair that agrees keeps its bits."""
+        ratio = 1.0 / self.block.ratio if self._swapped else self.block.ratio
+        gap *= ratio / (1.0 + ratio * ratio)
+        return xp.hold(plain + gap)
+
+    def _expanded(self, xp: Namespace, z: Array, x: Array, *, affine: bool) -> Array:
+        ratio = 1.0 / self.block.ratio if self._swapped else self.block.ratio
+        other = z * ratio
+        if affine and np.any(self._shift):
+            other += xp.array(self._shift, x)
+        return self._kept(xp, xp.concat([z, other] if self._swapped else [other, z]), x)
+
+    def _kept(self, xp: Namespace, y: Array, x: Array) -> Array:
+        """`y` with the numbers of `x` where entries belong to another block."""
+        if not len(self.block.without):
+            return y
+        places = np.concatenate([self.block.without, self.block.without + self.block.first.size])
+        return xp.put(y, places, xp.take(x, places))

@@ -14,13 +14,16 @@ from scipy import sparse
 from affinet.blocks.entry_sets import View
 from affinet.blocks.gram import Spread, gram_in_full, squared, unit_row
 from affinet.blocks.interval import Interval
+from affinet.blocks.law import Linear, Rounds, mean_square, silenced, trailing
+from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.nearest import project_cells
 from affinet.blocks.phrases import BYTES
 from affinet.blocks.places import Stepped, box
 from affinet.blocks.resolution import REGULAR, Resolution
-from affinet.blocks.slices import Slices
+from affinet.blocks.slices import Cells, Slices
 from affinet.blocks.tally import Tally
 from affinet.blocks.tied import Tied
+from affinet.errors import AttachError
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.system.tolerance import Tolerance
 
@@ -215,3 +218,54 @@ class Product:
         index = np.unravel_index(places, tuple(self.loops[axis] for axis in order))
         back = np.argsort(order)
         return np.asarray(np.ravel_multi_index(tuple(index[axis] for axis in back), self.loops), np.int64)
+
+    def law(self) -> Linear[Chain]:
+        """How its entries are projected: in the loops of the box."""
+        sizes = tuple(size for size, _ in self.view.dims)
+        pairs = zip(self.slices, self.inner_dims, strict=True)
+        return Linear(Chain(sizes, tuple(Cells(part, sizes, inner) for part, inner in pairs)))
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """The projection of a product: that of each set of slices in turn, since they commute and agree.
+
+    What is copied and pinned is finished once more in the end, when all sets have moved the entries.
+    """
+
+    shape: tuple[int, ...]
+    parts: tuple[Cells, ...]
+
+    @property
+    def wide(self) -> bool:
+        """As each of its sets of slices."""
+        return False
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        for part in self.parts:
+            x = yield from part.nearest(xp, x)
+        return (yield from self._finished(xp, x, affine=True))
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        noise = None
+        if floor:
+            axes = trailing(x, len(self.shape), tuple(range(len(self.shape))))
+            rms = (yield from mean_square(xp, x, axes, prod(self.shape))) ** 0.5
+            noise = (rms + abs(x)) * floor
+        for part in self.parts:
+            x = yield from part.tangent(xp, x)
+        # Silenced first: an entry and its copies are noise together.
+        x = x if noise is None else silenced(xp, x, noise)
+        return (yield from self._finished(xp, x, affine=False))
+
+    def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        """Raises AttachError: in a metric the projections commute no longer."""
+        raise AttachError("projections along several axes do not commute in the optimizer's metric. Use .project().")
+
+    def noise(self, xp: Namespace, x: Array) -> Array:
+        return abs(x)
+
+    def _finished(self, xp: Namespace, x: Array, *, affine: bool) -> Rounds[Array]:
+        for part in self.parts:
+            x = yield from part.finished(xp, x, affine=affine)
+        return x

@@ -13,8 +13,10 @@ from scipy import sparse
 from affinet.blocks.copies import copies_of, renumber, value_of_place
 from affinet.blocks.gram import Spread, squared, unit_row
 from affinet.blocks.interval import Interval
+from affinet.blocks.law import Linear, Rounds, Sum, silenced, trailing
+from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.nearest import project_cells
-from affinet.blocks.offsets import Offsets
+from affinet.blocks.offsets import Nest, Offsets
 from affinet.blocks.phrases import BYTES, many
 from affinet.blocks.places import Stepped, no_places
 from affinet.blocks.resolution import REGULAR, Resolution
@@ -181,3 +183,181 @@ class Slices:
     def determines_all(self) -> bool:
         """Whether the equations of a cell leave none of its entries free."""
         return len(self.basis) == self.inner.size
+
+    def law(self) -> Linear[Cells]:
+        """How its entries are projected, read cell by cell: the loops over cells, then those inside a cell."""
+        outer, inner = (_sizes(part) for part in (self.outer, self.inner))
+        sizes = (*outer, *inner)
+        return Linear(Cells(self, sizes, tuple(range(len(outer), len(sizes)))))
+
+
+def _sizes(part: Offsets) -> tuple[int, ...]:
+    return tuple(size for size, _ in part.dims) if isinstance(part, Nest) else (part.size,)
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The projection of one set of slices on the axes of a box: `x − Qᵀ(Q x − target)` in every cell.
+
+    `shape` are the lengths of all axes, `inner` those axes that run inside a cell. Where all entries of a cell count
+    alike, sums are taken where the entries lie, and nothing as large as the box is made. Entries that the rules make
+    equal or opposite are copied from one of them, and pinned ones are set, so that both hold to the bit.
+
+    A holder of a shard has some cells, and of each the same entries: `held` says which.
+    """
+
+    block: Slices
+    shape: tuple[int, ...]
+    inner: tuple[int, ...]
+    shard: Shard | None = None
+
+    @property
+    def wide(self) -> bool:
+        """Rows of the basis are orthonormal, so that rounding is relative to the entries in their own dtype."""
+        return False
+
+    def held(self, cells: Integers, entries: Integers) -> Cells:
+        """The law of a holder of `entries` of each of some `cells`, as an array (cells, entries)."""
+        place = np.full(self.block.basis.shape[1], -1, np.int64)
+        place[entries] = np.arange(len(entries))
+        return Cells(self.block, (len(cells), len(entries)), (1,), Shard(cells, entries, place))
+
+    @property
+    def exact(self) -> bool:
+        """Whether some entries are pinned or copied."""
+        return bool(len(self.block.pinned) or len(self.block.copies))
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        y, _ = yield from self._moved(xp, x, affine=True)
+        return (yield from self.finished(xp, y, affine=True))
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        y, noise = yield from self._moved(xp, x, affine=False, floor=floor)
+        # Silenced first: an entry and its copies are noise together.
+        return (yield from self.finished(xp, silenced(xp, y, noise) if floor else y, affine=False))
+
+    def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        """Law: `x − D⁻¹Qᵀ (Q D⁻¹ Qᵀ)⁻¹ (Q x − target)` in every cell, with D the metric."""
+        cells, ease = (self._cells(xp, values) for values in (x, 1.0 / metric))
+        basis = xp.array(self._basis, x)
+        rows = basis.shape[0]
+        eased = xp.reshape(ease, (*ease.shape[:-1], 1, ease.shape[-1])) * basis
+        transposed = xp.permute(basis, (1, 0))
+        system = yield Sum(xp.matmul(eased, transposed))
+        gap = yield Sum(xp.matmul(cells, transposed))
+        gap = xp.solve(system, gap - xp.array(self._target, x))
+        step = xp.matmul(xp.reshape(gap, (*gap.shape[:-1], 1, rows)), eased)
+        cells -= xp.reshape(step, cells.shape)
+        return (yield from self.finished(xp, self._boxed(xp, cells, x), affine=True))
+
+    def noise(self, xp: Namespace, x: Array) -> Array:
+        return abs(x)
+
+    def finished(self, xp: Namespace, x: Array, *, affine: bool) -> Rounds[Array]:
+        """Pinned entries set, to zero for tangent vectors, and equal ones copied, to the bit."""
+        if not self.exact:
+            return x
+        cells = self._cells(xp, x)
+        pinned, values, copies = self.block.pinned, self.block.values, self.block.copies
+        if self.shard is not None:
+            pinned, values = self.shard.fixed(pinned, values)
+        if len(pinned):
+            cells = xp.put(cells, pinned, xp.array(values if affine else 0.0 * values[:1], x))
+        if len(copies):
+            members: Integers = copies[:, 0].astype(np.int64)
+            representatives, signs = copies[:, 1].astype(np.int64), copies[:, 2]
+            if self.shard is None:
+                known = xp.take(cells, representatives)
+            else:
+                known = yield Sum(self.shard.representatives(xp, cells, representatives))
+                places, chosen = self.shard.members(members)
+                known, signs, members = xp.take(known, chosen), signs[chosen], places
+            cells = xp.put(cells, members, known * xp.array(signs, x))
+        return self._boxed(xp, cells, x)
+
+    def _moved(self, xp: Namespace, x: Array, *, affine: bool, floor: float = 0.0) -> Rounds[tuple[Array, Array]]:
+        """The projection, and with a floor the size of what is rounding noise, from one round."""
+        n = self.block.basis.shape[1]
+        if self.block.even:
+            share = float(self.block.basis[0, 0])
+            total = yield Sum(xp.sum(x, trailing(x, len(self.shape), self.inner)))
+            gap = total * share
+            if affine:
+                gap = gap - xp.array(self._target_in_box, x)
+            x -= gap * share
+            # A cell of which nothing is left holds its own mean everywhere: the rms of it is the size of the mean.
+            return x, abs(total) * (2.0 * floor / n)
+        cells, basis, noise = self._cells(xp, x), xp.array(self._basis, x), None
+        gap = xp.matmul(cells, xp.permute(basis, (1, 0)))
+        if floor:
+            total = yield Sum(xp.concat([gap, xp.sum(cells * cells, (cells.ndim - 1,))]))
+            gap, squares = total[..., :-1], total[..., -1:]
+            noise = self._boxed(xp, ((squares * (1.0 / n)) ** 0.5 + abs(cells)) * floor, x)
+        else:
+            gap = yield Sum(gap)
+        if affine:
+            gap = gap - xp.array(self._target, x)
+        cells -= xp.matmul(gap, basis)
+        return self._boxed(xp, cells, x), noise
+
+    @property
+    def _basis(self) -> Floats:
+        return self.block.basis if self.shard is None else self.block.basis[:, self.shard.entries]
+
+    @property
+    def _target(self) -> Floats:
+        """By cell, or one row for all."""
+        target = self.block.target
+        return target if self.shard is None or len(target) == 1 else target[self.shard.cells]
+
+    @property
+    def _target_in_box(self) -> Floats:
+        """The one target of each cell, along the axes over cells."""
+        sizes = tuple(1 if axis in self.inner else size for axis, size in enumerate(self.shape))
+        return self._target.reshape(sizes if len(self._target) > 1 else (1,) * len(sizes))
+
+    def _order(self, x: Array) -> tuple[int, ...]:
+        """The axes of `x` with those inside cells last."""
+        outer = tuple(axis for axis in range(len(self.shape)) if axis not in self.inner)
+        return (*range(x.ndim - len(self.shape)), *trailing(x, len(self.shape), (*outer, *self.inner)))
+
+    def _cells(self, xp: Namespace, x: Array) -> Array:
+        """The entries as (…, cells, entries of a cell)."""
+        lead = tuple(x.shape[: x.ndim - len(self.shape)])
+        count = prod(self.shape[axis] for axis in self.inner)
+        cells = prod(size for axis, size in enumerate(self.shape) if axis not in self.inner)
+        return xp.reshape(xp.permute(x, self._order(x)), (*lead, cells, count))
+
+    def _boxed(self, xp: Namespace, cells: Array, like: Array) -> Array:
+        """Cells back in the axes of `like`."""
+        order = self._order(like)
+        sizes = tuple(like.shape[axis] for axis in order)
+        return xp.permute(xp.reshape(cells, sizes), tuple(int(axis) for axis in np.argsort(order)))
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Which cells, and which entries of each, one holder has; `place` leads from an entry to its place, or to −1."""
+
+    cells: Integers
+    entries: Integers
+    place: Integers
+
+    def fixed(self, pinned: Integers, values: Floats) -> tuple[Integers, Floats]:
+        """The places that are pinned here, and their values."""
+        places = self.place[pinned]
+        own = values if len(values) == 1 else values[self.cells]
+        return places[places >= 0], own[:, places >= 0]
+
+    def representatives(self, xp: Namespace, cells: Array, representatives: Integers) -> Array:
+        """The numbers to copy where they lie here, else zero: the sum over all holders is each of them to the bit."""
+        places = self.place[representatives]
+        here = np.flatnonzero(places >= 0)
+        nothing = xp.broadcast(xp.array(0.0, cells), (*cells.shape[:-1], len(places))) * 1.0
+        return xp.put(nothing, here, xp.take(cells, places[here]))
+
+    def members(self, members: Integers) -> tuple[Integers, Integers]:
+        """The places of those copies that lie here, and which of all copies these are."""
+        places = self.place[members]
+        chosen = np.flatnonzero(places >= 0)
+        return places[chosen], chosen

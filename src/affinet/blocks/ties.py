@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from affinet.blocks.classes import Classes
+from affinet.blocks.classes import Classes, Means
 from affinet.blocks.copies import renumber
 from affinet.blocks.interval import Interval
+from affinet.blocks.law import Linear, Rounds, silenced
+from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.phrases import many
 from affinet.blocks.places import Listed, Part, entry_counts, no_places
 from affinet.blocks.resolution import REGULAR, Resolution
@@ -87,3 +89,46 @@ class Ties:
 
     def renumbered(self, numbers: Mapping[int, int]) -> Ties:
         return replace(self, rules=renumber(self.rules, numbers))
+
+    def law(self) -> Linear[Averages]:
+        """How its entries are projected: one flat row, part after part."""
+        return Linear(Averages(Means(self.classes)))
+
+
+@dataclass(frozen=True, eq=False)
+class Averages:
+    """The projection of ties: every class becomes its mean, spread out again from one number.
+
+    Entries of a class are noise together, so that they are silenced before they are spread out.
+    """
+
+    means: Means
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        classes, held = self.means.classes, self.means.held
+        return (len(classes.class_of) if held is None else len(held),)
+
+    @property
+    def wide(self) -> bool:
+        """Sums over large classes keep the digits of their entries."""
+        return True
+
+    def held(self, entries: Integers) -> Averages:
+        """The law of a holder of some entries of the block."""
+        return Averages(Means(self.means.classes, entries))
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        z, _ = yield from self.means.reduced(xp, x, affine=True)
+        return self.means.expanded(xp, z, affine=True)
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        z, sizes = yield from self.means.reduced(xp, x, affine=False, squares=floor > 0.0)
+        if sizes is not None and floor:
+            z = silenced(xp, z, sizes * (2.0 * floor))
+        return self.means.expanded(xp, z, affine=False)
+
+    def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        """Law: every class becomes its mean, weighted by the metric."""
+        z, _ = yield from self.means.reduced_in_metric(xp, x, metric)
+        return self.means.expanded(xp, z, affine=True)

@@ -1,1 +1,1 @@
-"""Projections on arrays: a slow, dense reference, and one module for each array library."""
+"""Projections of a plan on arrays: a folder for each array library, and the compiled loops of the CPU."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from affinet.errors import AttachError
 
-KERNELS = {"torch": "affinet.kernels.torch", "numpy": "affinet.kernels.reference"}
+KERNELS = {"torch": "affinet.kernels.torch", "numpy": "affinet.kernels.arrays"}
 """Array library → module with a function `projector(plan, like)`.
 
 Kernels stand above the plan and are found by name, so that planning imports none of them."""

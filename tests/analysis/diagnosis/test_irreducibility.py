@@ -7,9 +7,9 @@ import pytest
 
 import affinet
 from affinet.errors import InfeasibleError
-from affinet.kernels.reference import oracle
 from affinet.language.evaluation import evaluate
 from affinet.system.system import System
+from tests.oracle import oracle
 
 W = affinet.weights({"a": (3, 4), "b": (4,)})
 LARGE = affinet.weights({"W": (4096, 11008), "b": (3,)})

@@ -18,11 +18,11 @@ from affinet.analysis.findings.pinned import Pinned
 from affinet.analysis.findings.redundant import Redundant
 from affinet.analysis.lookup import incidence
 from affinet.blocks.interval import Interval
-from affinet.kernels.reference import Oracle, oracle
 from affinet.plans.plan import Plan
 from tests.contract.building import PATHS, oracle_of, plan_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
+from tests.oracle import Oracle, oracle
 from tests.planning.random_rules import Drawn, systems
 
 pytestmark = pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")

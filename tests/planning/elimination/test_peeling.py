@@ -9,11 +9,11 @@ from scipy import sparse
 import affinet
 from affinet.blocks.interval import Interval
 from affinet.blocks.sparse import Sparse
-from affinet.kernels.reference import oracle
 from affinet.planning.elimination import components, markowitz, peeling
 from affinet.planning.elimination.peeling import independent_rows
 from affinet.plans.plan import Plan
 from affinet.system.tolerance import Tolerance
+from tests.oracle import oracle
 
 
 def scattered(seed: int, rows: int, columns: int, *, repeated: int = 0) -> sparse.csr_array:

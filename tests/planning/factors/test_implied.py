@@ -15,12 +15,12 @@ from affinet.blocks.bordered import Bordered
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.slices import Slices
-from affinet.kernels.reference import oracle
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.factors.implied import implied
 from affinet.plans.plan import Plan
 from affinet.system.system import System
 from affinet.system.tolerance import Tolerance
+from tests.oracle import oracle
 
 DRAW = np.random.default_rng(5)
 W: Any = affinet.weights({"a": (4, 5), "b": (30,)})

@@ -11,8 +11,8 @@ import torch
 import affinet
 from affinet import families
 from affinet.blocks.dense import Dense
-from affinet.kernels.reference import oracle
 from affinet.system.system import System
+from tests.oracle import oracle
 
 W: Any = affinet.weights({"a": (40,)})
 

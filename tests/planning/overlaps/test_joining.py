@@ -14,10 +14,10 @@ from affinet import families
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.joined import Joined
 from affinet.blocks.product import Product
-from affinet.kernels.reference import oracle
 from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.oracle import oracle
 
 EPS = float(np.finfo(np.float64).eps)
 

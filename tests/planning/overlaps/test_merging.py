@@ -10,13 +10,13 @@ from affinet.blocks.offsets import Nest
 from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch
 from affinet.errors import TooLargeError
-from affinet.kernels.reference import oracle
 from affinet.language.forecast import limited
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.overlaps.merging import product, stacked
 from affinet.planning.reading.terms import read
 from affinet.system.system import System
 from affinet.system.tolerance import Tolerance
+from tests.oracle import oracle
 
 W = affinet.weights({"a": (4, 6), "t": (3, 4, 5), "b": (4, 6)})
 ROWS, COLUMNS = np.arange(1.0, 5), np.array([0.5, 1, 1.5, 2, 2.5, 2.5])

@@ -8,10 +8,10 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.kernels.reference import oracle
 from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.oracle import oracle
 
 
 @pytest.mark.parametrize("shift", [0, 1])

@@ -9,20 +9,15 @@ from threading import local
 import torch
 from torch import Tensor
 
+from affinet.blocks.sparse import DEEPER, MOST_ITERATIONS, SLACK
 from affinet.errors import ConvergenceWarning, callers_line
 
-MOST_ITERATIONS = 1_000
 MARGIN = 2.0**-8
 """Residuals are brought down to this share of the rounding of the weights, or to the rounding of float64 where that is
 larger."""
-DEEPER = 2.0**-3
-"""The share of float64's rounding that residuals of independent rows are brought down to. Of dependent rows rounding
-leaves a part that no step takes away."""
 FREE_TO_LOOK = ("cpu",)
 LOOKING = 8
 """Iterations between looks at the residual on other devices, where each look waits for the device."""
-SLACK = 1e3
-"""Residuals above this many times the bound are worth a warning: the rules then hold to visibly less than rounding."""
 
 
 class NormalEquations:

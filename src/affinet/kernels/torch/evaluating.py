@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.offsets import Dim, Nest, mixed_radix
+from affinet.blocks.term_places import Strided, aligned, source, target
 from affinet.kernels.torch.precision import irregular_dtype
-from affinet.language.calculus.terms import Integers, Term, Variable, row_major_steps, table
+from affinet.language.calculus.terms import Integers, Term
 from affinet.language.expression import Expression
 
 PIECE = 2**17
@@ -61,13 +61,15 @@ class _TermValue:
         self._name, self._scalar, self._dtype = term.parameter.name, term.scalar, irregular_dtype(device)
         self._sizes = tuple(variable.size for variable in term.variables)
         self._coefficients = [
-            torch.as_tensor(_aligned(factor.variables, factor.values, self._sizes), dtype=self._dtype, device=device)
+            torch.as_tensor(
+                np.array(aligned(factor.variables, factor.values, self._sizes)), dtype=self._dtype, device=device
+            )
             for factor in term.factors
         ]
         self._summed = tuple(k for k, variable in enumerate(term.variables) if not variable.outputs)
-        self._source = _source(term, device)
+        self._source = _on_device(source(term), device)
         self._held = tuple(1 if start is None else n for start, n in zip(term.start, shape, strict=True))
-        self._target = _target(term, self._held, device)
+        self._target = _on_device(target(term, self._held), device)
 
     def add_to(self, value: Tensor, weights: Mapping[str, Tensor]) -> None:
         """Add the term to `value`, which has the expression's shape."""
@@ -107,54 +109,5 @@ class _TermValue:
         return torch.cat(pieces)
 
 
-Strided = tuple[int, tuple[int, ...], tuple[int, ...]]
-"""Offset, steps of at least zero, and the loops that run backwards."""
-
-
-def _source(term: Term, device: torch.device) -> Tensor | Strided:
-    """Where the box of loops reads: as steps, or as places one by one where a loop has a table."""
-    dims = [(variable.size, variable.source) for variable in term.variables if isinstance(variable.source, int)]
-    if len(dims) == len(term.variables):
-        return _strided(term.offset, dims)
-    places = _summed_tables(term.offset, [table(v.source, v.size) for v in term.variables])
-    return torch.as_tensor(places.ravel(), device=device)
-
-
-def _target(term: Term, held: tuple[int, ...], device: torch.device) -> Tensor | Strided:
-    """Where the loops that are left write, in the flat array of shape `held`: as steps where no two places are one."""
-    steps = row_major_steps(held)
-    offset = sum(step * (start or 0) for step, start in zip(steps, term.start, strict=True))
-    left = [variable for variable in term.variables if variable.outputs]
-    if all(isinstance(positions, int) for variable in left for _, positions in variable.outputs):
-        dims = [(v.size, sum(int(positions) * steps[axis] for axis, positions in v.outputs)) for v in left]
-        if mixed_radix(Nest(tuple(dims)), Nest(())):
-            return _strided(offset, dims)
-    places = _summed_tables(offset, [_moved(variable, steps) for variable in left])
-    return torch.as_tensor(places.ravel(), device=device)
-
-
-def _moved(variable: Variable, steps: tuple[int, ...]) -> Integers:
-    """By how much each turn of a loop moves the place that is written to."""
-    moves: Integers = np.zeros(variable.size, np.int64)
-    for axis, positions in variable.outputs:
-        moves = moves + table(positions, variable.size).astype(np.int64) * steps[axis]
-    return moves
-
-
-def _strided(offset: int, dims: list[Dim]) -> Strided:
-    low = offset + sum(step * (size - 1) for size, step in dims if step < 0)
-    return low, tuple(abs(step) for _, step in dims), tuple(k for k, (_, step) in enumerate(dims) if step < 0)
-
-
-def _summed_tables(offset: int, tables: list[Integers]) -> Integers:
-    """`offset + Σ_k tables[k][i_k]` over the box of all i."""
-    places: Integers = np.full((1,) * len(tables), offset, np.int64)
-    for k, positions in enumerate(tables):
-        places = places + np.asarray(positions, np.int64).reshape([-1 if j == k else 1 for j in range(len(tables))])
-    return places
-
-
-def _aligned(variables: tuple[int, ...], values: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
-    """Coefficients with an axis for every loop, of size one for those on which they do not depend."""
-    order = np.argsort(variables)
-    return np.array(np.transpose(values, order)).reshape([n if k in variables else 1 for k, n in enumerate(sizes)])
+def _on_device(places: Integers | Strided, device: torch.device) -> Tensor | Strided:
+    return places if isinstance(places, tuple) else torch.as_tensor(places, device=device)

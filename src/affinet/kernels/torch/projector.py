@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.analysis.multipliers import Multipliers, of_system, sharing
+from affinet.analysis.multipliers import by_rule, shared_by_rule
 from affinet.blocks.kinds import AnyBlock
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
@@ -110,13 +110,9 @@ class Projector:
         Law: ν is of smallest norm; at an optimum `ν = ∂f*/∂b` per unit of each equation as the user wrote it.
         """
         check(self.plan, gradients)
-        found = self._multipliers(gradients).values
-        shapes = [rule.expression.shape for rule in self.plan.system.rules]
-        parts = np.split(found, np.cumsum([rule.equations for rule in self.plan.system.rules])[:-1])
-        return {
-            rule.name: torch.from_numpy(part.reshape(shape).copy())
-            for rule, shape, part in zip(self.plan.system.rules, shapes, parts, strict=False)
-        }
+        flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
+        values = by_rule(self.plan.system, np.concatenate([np.zeros(0), *flat]))
+        return {name: torch.from_numpy(part) for name, part in values.items()}
 
     def stationarity(self, gradients: Mapping[str, Tensor]) -> float:
         """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules take all of the gradient, 0 for g = 0."""
@@ -130,14 +126,7 @@ class Projector:
 
     def shared_multipliers(self) -> dict[str, tuple[str, ...]]:
         """Rule name → the other rules together with which it is redundant; rules that stand alone are left out."""
-        zeros = {name: torch.zeros(p.shape) for name, p in zip(self.names, self.plan.parameters, strict=True)}
-        rules = self.plan.system.rules
-        bounds = np.cumsum([rule.equations for rule in rules])[:-1]
-        marks = dict(enumerate(np.split(self._multipliers(zeros).shared, bounds)))
-        some = [number for number in range(len(rules)) if marks[number].any()]
-        shared = np.concatenate([np.zeros(0, bool), *(marks[number] for number in some)])
-        found = sharing(self.plan.system.rows(some), shared)
-        return {rules[rule].name: tuple(rules[k].name for k in others) for rule, others in found.items()}
+        return shared_by_rule(self.plan.system)
 
     def project_(self, weights: Mapping[str, Tensor], *, passes: int = 1, skipped: Tensor | None = None) -> None:
         """Move weights to the nearest feasible point, in place.
@@ -204,10 +193,6 @@ class Projector:
                 in_place = scale is None or decayed is None  # a decay that is scaled is only added after reading
                 if floor > 0.0 and not (in_place and kernel.settle(present, affine=False, quiet=floor, decay=decayed)):
                     self._project_gradient(kernel, present, decayed, scale, floor)
-
-    def _multipliers(self, gradients: Mapping[str, Tensor]) -> Multipliers:
-        flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
-        return of_system(self.plan.system, np.concatenate([np.zeros(0), *flat]))
 
     def forget(self) -> None:
         """Drop what solvers keep from the steps before.

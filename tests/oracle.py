@@ -74,8 +74,3 @@ def oracle(system: System) -> Oracle:
     inverse = np.linalg.pinv(even, rcond=1e-12) if even.size else np.zeros(even.T.shape)
     names = tuple((rule.name, rule.equations) for rule in system.rules)
     return Oracle(system.layout, even, rhs, scale, inverse, names)
-
-
-def projector(plan: Any, like: Any) -> Oracle:
-    """The oracle as the projector for NumPy arrays: small systems only, memory grows with entries squared."""
-    return oracle(plan.system)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import affinet
-from affinet.kernels.reference import oracle
 from affinet.system.system import System
+from tests.oracle import oracle
 
 W = affinet.weights({"a": (2, 2), "b": ()})
 

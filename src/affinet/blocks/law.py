@@ -1,0 +1,176 @@
+"""A law: how the entries of a block are projected, written once for every array library and for shards of a block.
+
+Verbs of a law are generators. What has to be added up over all holders of a block is *yielded* as a `Sum`, and the
+total is sent back: where one process holds the whole block it is the number that was yielded (`alone`); holders of
+shards run in lockstep and add what all of them yield. A total belongs to all holders, so that nobody writes to it.
+
+`Projection` is what the kinds of linear equations write; `Linear` makes it a `Law`, whose further verbs serve kinds
+that learn from step to step or whose tangent space depends on the point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from affinet.blocks.namespace import Array, Namespace
+
+Made = TypeVar("Made")
+State = TypeVar("State")
+Face = TypeVar("Face")
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """Numbers that are to be added up over all holders of the block: one array of the same shape at each of them."""
+
+    numbers: Array
+
+
+Rounds = Generator[Sum, Array, Made]
+"""A verb under way: it yields what is to be added up, is sent the total, and returns its result in the end."""
+
+
+def alone(rounds: Rounds[Made]) -> Made:
+    """The result of a verb where one process holds the whole block: what is yielded is the total."""
+    try:
+        asked = next(rounds)
+        while True:
+            asked = rounds.send(asked.numbers)
+    except StopIteration as done:
+        made: Made = done.value
+        return made
+
+
+class Projection(Protocol):
+    """The projections of one block of linear equations, on its entries as an array of `shape`.
+
+    Verbs may write to the `x` they are given, and return an array of its shape and dtype. Some leading axes of vectors
+    may come before the axes of `shape` where `many` is true.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The entries in the order of the block's places, as the axes that the law works along."""
+
+    @property
+    def wide(self) -> bool:
+        """Whether entries are read in float64 where the library has it, and rounded once when they are put back."""
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        """The nearest point that satisfies the block. Law: projecting twice is projecting once, to rounding."""
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        """`P x`; with a floor, zero where `|P x| < floor · (|x| + rms x)` in its own component, which is rounding."""
+
+    def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        """The feasible point nearest in `Σ metric_i dx_i²`, metric positive and of the shape of x."""
+
+
+class BaseProjection(Projection, Protocol):
+    """The projections of a block that other equations may stand on top of."""
+
+    def noise(self, xp: Namespace, x: Array) -> Array:
+        """What rounding of `P x` is relative to, entry by entry: the same for entries that the block makes equal."""
+
+
+class Law(Protocol[State, Face]):
+    """What every block can do. State and face are values that the caller keeps: a skipped step forgets them.
+
+    The state is what a block learns over the steps (averaged multipliers of inequalities). The face is what holds at
+    the present point (the inequalities that are active there, the derivatives of nonlinear equations), one for a step.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def wide(self) -> bool: ...
+
+    def start(self, xp: Namespace, like: Array) -> State:
+        """The state before the first step."""
+
+    def face(self, xp: Namespace, at: Array, state: State) -> Rounds[Face]:
+        """The face at a point."""
+
+    def learn(self, xp: Namespace, g: Array, face: Face, state: State) -> Rounds[State]:
+        """The state after a gradient."""
+
+    def tangent(self, xp: Namespace, x: Array, face: Face, *, floor: float = 0.0) -> Rounds[Array]:
+        """The part of `x` along the face, with rounding below the floor set to zero."""
+
+    def land(self, xp: Namespace, x: Array, face: Face, state: State) -> Rounds[tuple[Array, State]]:
+        """The nearest point that satisfies the block, and the state there."""
+
+    def land_in_metric(self, xp: Namespace, x: Array, metric: Array, face: Face) -> Rounds[Array]:
+        """The point of the face nearest in `Σ metric_i dx_i²`."""
+
+    def multipliers(self, xp: Namespace, g: Array, face: Face, state: State) -> Rounds[Array]:
+        """`Aᵀν` for the multipliers ν of the block: the part of `g` that its equations take."""
+
+
+Projected = TypeVar("Projected", bound=Projection, covariant=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Generic[Projected]):
+    """The law of linear equations: no state, one face everywhere, and multipliers as the part that `P` takes away.
+
+    The multiplier of each equation as the user wrote it is made of `Aᵀν` and the rules (`analysis/multipliers.py`).
+    """
+
+    projection: Projected
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.projection.shape
+
+    @property
+    def wide(self) -> bool:
+        return self.projection.wide
+
+    def start(self, xp: Namespace, like: Array) -> None:
+        return None
+
+    def face(self, xp: Namespace, at: Array, state: None) -> Rounds[None]:
+        yield from ()
+
+    def learn(self, xp: Namespace, g: Array, face: None, state: None) -> Rounds[None]:
+        yield from ()
+
+    def tangent(self, xp: Namespace, x: Array, face: None, *, floor: float = 0.0) -> Rounds[Array]:
+        return (yield from self.projection.tangent(xp, x, floor=floor))
+
+    def land(self, xp: Namespace, x: Array, face: None, state: None) -> Rounds[tuple[Array, None]]:
+        return (yield from self.projection.nearest(xp, x)), None
+
+    def land_in_metric(self, xp: Namespace, x: Array, metric: Array, face: None) -> Rounds[Array]:
+        return (yield from self.projection.nearest_in_metric(xp, x, metric))
+
+    def multipliers(self, xp: Namespace, g: Array, face: None, state: None) -> Rounds[Array]:
+        along = yield from self.projection.tangent(xp, g * 1.0)
+        return g - along
+
+
+def silenced(xp: Namespace, projected: Array, noise: Array) -> Array:
+    """`projected` with zeros where its size is below that of the noise."""
+    return xp.where(abs(projected) < noise, xp.array(0.0, projected), projected)
+
+
+def trailing(x: Array, count: int, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Axes of the last `count` axes of `x`, as they are counted in `x`."""
+    return tuple(x.ndim - count + axis for axis in axes)
+
+
+def mean_square(xp: Namespace, x: Array, axes: tuple[int, ...], count: int) -> Rounds[Array]:
+    """The mean of the squares of `count` numbers along axes that are kept, over all holders."""
+    total = yield Sum(xp.sum(x * x, axes))
+    return total * (1.0 / max(1, count))
+
+
+def ravelled(values: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """Numbers that broadcast to a box, flat and one for each entry; one number for all stays one."""
+    return values.ravel() if values.size == 1 else np.broadcast_to(values, sizes).ravel()

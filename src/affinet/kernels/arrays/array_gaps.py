@@ -1,0 +1,111 @@
+"""How far NumPy arrays are from each rule as the user wrote it, without writing large rules out pair by pair."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from affinet.blocks.term_places import aligned, source, target
+from affinet.kernels.arrays.array_entries import Flat
+from affinet.language.calculus.terms import Floats, Term
+from affinet.language.expression import Expression
+from affinet.planning.compilation import ONE_BY_ONE
+from affinet.system.rows import Rows
+from affinet.system.system import System
+
+PIECE = 2**17
+"""Numbers computed at a time: a megabyte of float64 stays in the cache."""
+
+
+class ArrayGaps:
+    """Largest |A w − b| of every rule in float64: of large rules from their terms, of others from their equations."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._from_terms = {
+            number
+            for number, rule in enumerate(system.rules)
+            if rule.nonzeros > ONE_BY_ONE and _without_zeros(rule.expression)
+        }
+
+    def __call__(self, flat: Flat) -> dict[str, float]:
+        """Rule name → largest absolute violation; zero for a rule without equations, nan where a weight is."""
+        largest = self._of_equations(flat)
+        for number in self._from_terms:
+            gaps = _value(self._system.rules[number].expression, flat)
+            largest[number] = np.abs(gaps).max(initial=0.0)
+        names = (rule.name for rule in self._system.rules)
+        return dict(zip(names, largest.tolist(), strict=True))
+
+    def _of_equations(self, flat: Flat) -> Floats:
+        rows, largest = self._rows, np.zeros(len(self._system.rules))
+        entries = np.zeros(len(rows.columns))
+        for parameter, places, positions in self._system.layout.split(rows.columns):
+            entries[places] = flat[parameter.name][positions]
+        gaps = np.bincount(rows.row_of_each(), rows.values * entries, rows.count) - rows.rhs
+        np.maximum.at(largest, rows.rule, np.abs(gaps))
+        return largest
+
+    @cached_property
+    def _rows(self) -> Rows:
+        return self._system.rows([k for k in range(len(self._system.rules)) if k not in self._from_terms])
+
+
+def _without_zeros(expression: Expression) -> bool:
+    """Whether no coefficient is zero: a weight that is not finite is then in the rule, and makes it so."""
+    return all(bool(np.all(factor.values != 0.0)) for term in expression.terms for factor in term.factors)
+
+
+def _value(expression: Expression, flat: Flat) -> Floats:
+    """The value of an expression."""
+    value = np.array(np.broadcast_to(expression.constant, expression.shape), np.float64, order="C")
+    for term in expression.terms:
+        _add(term, value, flat[term.parameter.name])
+    return value
+
+
+def _add(term: Term, value: Floats, flat: np.ndarray) -> None:
+    """Add a term to `value`, which has the expression's shape."""
+    kept = tuple(1 if start is None else n for start, n in zip(term.start, value.shape, strict=True))
+    whole, added = value.shape == kept, _reduced(term, flat)
+    sums = value if whole else np.zeros(kept)
+    places = target(term, kept)
+    if isinstance(places, tuple):
+        offset, steps, flips = places
+        strides = tuple(step * sums.itemsize for step in steps)
+        box = as_strided(sums.reshape(-1)[offset:], added.shape, strides)
+        box += np.flip(added, flips) if flips else added
+    else:
+        np.add.at(sums.reshape(-1), places, added.reshape(-1))
+    if not whole:
+        value += sums
+
+
+def _reduced(term: Term, flat: np.ndarray) -> Floats:
+    """Entries times coefficients, summed over loops that move along no axis; some of the first loop at a time."""
+    sizes = tuple(variable.size for variable in term.variables)
+    coefficients = [aligned(factor.variables, factor.values, sizes) for factor in term.factors]
+    entries = _entries(term, flat, sizes)
+    if not sizes:
+        return np.asarray(entries.astype(np.float64) * term.scalar * prod(float(c) for c in coefficients))
+    summed = tuple(k for k, variable in enumerate(term.variables) if not variable.outputs)
+    rows, pieces = max(1, PIECE // max(1, prod(sizes[1:]))), []
+    for first in range(0, sizes[0], rows):
+        piece = entries[first : first + rows].astype(np.float64) * term.scalar
+        for values in coefficients:
+            piece *= values[first : first + rows] if len(values) > 1 else values
+        pieces.append(piece.sum(axis=summed) if summed else piece)
+    return np.asarray(np.sum(pieces, axis=0) if 0 in summed else np.concatenate(pieces))
+
+
+def _entries(term: Term, flat: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+    """The entries in the box of the loops."""
+    places = source(term)
+    if not isinstance(places, tuple):
+        return np.asarray(flat[places].reshape(sizes))
+    offset, steps, flips = places
+    view = as_strided(flat[offset:], sizes, tuple(step * flat.itemsize for step in steps))
+    return np.flip(view, flips) if flips else view

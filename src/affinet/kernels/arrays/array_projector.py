@@ -1,0 +1,149 @@
+"""A plan for NumPy arrays: projections of weights and of vectors by the laws of its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from affinet.analysis.multipliers import by_rule, shared_by_rule
+from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.law import Law, alone
+from affinet.blocks.namespace import NumPy
+from affinet.blocks.places import Places
+from affinet.errors import AttachError, UnsupportedWeightError
+from affinet.kernels.arrays.array_entries import read, write
+from affinet.kernels.arrays.array_gaps import ArrayGaps
+from affinet.plans.plan import Plan
+
+DTYPES = (np.float16, np.float32, np.float64)
+PASSES = 2
+"""Projections of weights one after the other: the second refines a long move, as for tensors."""
+
+
+class ArrayProjector:
+    """Projects mappings of names to NumPy arrays onto the rules of a plan; the verbs are those of `affinet.Projector`.
+
+    Arrays may be float16, float32 or float64. Names and shapes are those of `plan.parameters`; other names are passed
+    over. Factors are made when they are first used, and kept.
+    """
+
+    def __init__(self, plan: Plan, like: Mapping[str, np.ndarray]) -> None:
+        check(plan, like)
+        self.plan = plan
+        self.names = tuple(parameter.name for parameter in plan.parameters)
+
+    def project(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The nearest point that satisfies all rules, as new arrays of the same dtypes.
+
+        Law: idempotent to one spacing of the dtype. Entries in no rule keep their bits.
+        """
+        check(self.plan, weights)
+        copies = self._copies(weights)
+        for law, places in self._laws:
+            for _ in range(PASSES):
+                self._run(law, places, copies, affine=True)
+        return {**weights, **copies}
+
+    def tangent(self, vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """`P v`: the part of v along which the rules stay as they are, as new arrays. Law: `A P v == 0`."""
+        check(self.plan, vectors)
+        copies = self._copies(vectors)
+        for law, places in self._laws:
+            self._run(law, places, copies, affine=False)
+        return {**vectors, **copies}
+
+    def violation(self, weights: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Rule name → largest absolute violation, each in the units in which the rule was written."""
+        check(self.plan, weights)
+        flat = {name: np.ascontiguousarray(weights[name]).reshape(-1) for name in self.names}
+        with np.errstate(all="ignore"):
+            return self._gaps(flat)
+
+    def multipliers(self, gradients: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Rule name → ν of the rule's shape in float64, with `Aᵀν` nearest to the gradients.
+
+        Law: ν is of smallest norm; at an optimum `ν = ∂f*/∂b` per unit of each equation as the user wrote it.
+        """
+        check(self.plan, gradients)
+        flat = [np.asarray(gradients[name], np.float64).ravel() for name in self.names]
+        return by_rule(self.plan.system, np.concatenate([np.zeros(0), *flat]))
+
+    def stationarity(self, gradients: Mapping[str, np.ndarray]) -> float:
+        """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules take all of the gradient, 0 for g = 0."""
+        along, whole = (
+            float(np.linalg.norm([np.linalg.norm(np.asarray(vectors[name], np.float64)) for name in self.names]))
+            for vectors in (self.tangent(gradients), gradients)
+        )
+        return along / whole if whole != 0.0 else 0.0
+
+    def shared_multipliers(self) -> dict[str, tuple[str, ...]]:
+        """Rule name → the other rules together with which it is redundant; rules that stand alone are left out."""
+        return shared_by_rule(self.plan.system)
+
+    @cached_property
+    def _laws(self) -> list[tuple[Law[Any, Any], Places]]:
+        return [_law(block) for block in self.plan.blocks]
+
+    @cached_property
+    def _gaps(self) -> ArrayGaps:
+        return ArrayGaps(self.plan.system)
+
+    def _copies(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Row-major copies of the arrays of the rules, in the byte order of the machine."""
+        return {name: np.array(arrays[name], _native(arrays[name].dtype), order="C") for name in self.names}
+
+    def _run(self, law: Law[Any, Any], places: Places, copies: Mapping[str, np.ndarray], *, affine: bool) -> None:
+        """Project the entries of one block where they lie."""
+        xp, flat = NumPy(), {name: copy.reshape(-1) for name, copy in copies.items()}
+        entries = read(places, flat)
+        wide = law.wide or entries.dtype == np.float64
+        x = entries.astype(np.float64 if wide else np.float32, copy=False).reshape(law.shape)
+        with np.errstate(all="ignore"):  # what is not finite comes out as it does on tensors, without a word
+            state = law.start(xp, x)
+            face = alone(law.face(xp, x, state))
+            y = alone(law.land(xp, x, face, state))[0] if affine else alone(law.tangent(xp, x, face))
+            write(places, flat, y)
+
+
+def projector(plan: Plan, like: Any) -> ArrayProjector:
+    """The projector of a plan for a mapping of names to NumPy arrays."""
+    return ArrayProjector(plan, like)
+
+
+def check(plan: Plan, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise unless every parameter of the plan is there, of its shape and of a real floating dtype."""
+    if not isinstance(arrays, Mapping):
+        raise AttachError(
+            f"give a mapping of names to arrays, such as numpy.load of an .npz file, not {type(arrays).__name__}."
+        )
+    for parameter in plan.parameters:
+        array = arrays.get(parameter.name)
+        if array is None:
+            raise AttachError(
+                f"the rules are about {parameter.name!r} and there is no such array; there are: "
+                f"{', '.join(sorted(map(str, arrays))) or 'none'}."
+            )
+        if not isinstance(array, np.ndarray | np.generic) or isinstance(array, np.ma.MaskedArray):
+            raise AttachError(
+                f"{parameter.name!r} is {type(array).__name__}, and must be a numpy.ndarray without a mask."
+            )
+        if tuple(array.shape) != parameter.shape:
+            raise AttachError(
+                f"the rules are about {parameter.name!r} of shape {parameter.shape}, and it has shape "
+                f"{tuple(array.shape)}. Make the rules from affinet.weights of these very arrays."
+            )
+        if _native(array.dtype) not in DTYPES:
+            raise UnsupportedWeightError(
+                parameter.name, f"its dtype is {array.dtype}", "Rules need float16, float32 or float64."
+            )
+
+
+def _law(block: AnyBlock) -> tuple[Law[Any, Any], Places]:
+    return block.law(), block.entries
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype.newbyteorder("=")
