@@ -25,6 +25,7 @@ from tests.contract.building import PATHS, directions_of, numbers, plan_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
 from tests.contract.tables import each_row, rows
+from tests.contract.test_arrays import assert_ties_are_bit_equal
 from tests.kernels.bounds import of_projection
 from tests.kernels.judging import apart, sets_of
 from tests.pairwise import pairwise
@@ -104,6 +105,7 @@ def test_quiet_tangents_are_those_of_tensors(case: Case, path: str) -> None:
     plan.projector(given).project_gradients_(wanted, given, {})
     tensors = {name: torch.tensor(array) for name, array in found.items()}
     assert apart(plan, tensors, wanted, given, condition=directions_of(case.name)[0], quiet=True) <= 1.0
+    assert_ties_are_bit_equal(case, _through(plan, gradients, lambda law, x, _: law.tangent(NumPy(), x, floor=0.3)))
 
 
 @each_row("case, path", rows(PATHS))

@@ -196,7 +196,7 @@ class SideBySide:
         return self._matrix(xp, moved, x)
 
     def noise(self, xp: Namespace, x: Array) -> Array:
-        return abs(x)
+        return self._matrix(xp, self.base.noise(xp, self._read(xp, x)), x)
 
     def _read(self, xp: Namespace, x: Array) -> Array:
         return xp.reshape(x, (*x.shape[:-2], *self.base.shape))

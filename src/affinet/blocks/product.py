@@ -263,7 +263,9 @@ class Chain:
         raise AttachError("projections along several axes do not commute in the optimizer's metric. Use .project().")
 
     def noise(self, xp: Namespace, x: Array) -> Array:
-        return abs(x)
+        for part in self.parts:
+            x = part.noise(xp, x)
+        return x
 
     def _finished(self, xp: Namespace, x: Array, *, affine: bool) -> Rounds[Array]:
         for part in self.parts:

@@ -251,7 +251,12 @@ class Cells:
         return (yield from self.finished(xp, self._boxed(xp, cells, x), affine=True))
 
     def noise(self, xp: Namespace, x: Array) -> Array:
-        return abs(x)
+        sizes, copies = abs(x), self.block.copies
+        if not len(copies):
+            return sizes
+        cells = self._cells(xp, sizes)
+        known = xp.take(cells, copies[:, 1].astype(np.int64))
+        return self._boxed(xp, xp.put(cells, copies[:, 0].astype(np.int64), known), x)
 
     def finished(self, xp: Namespace, x: Array, *, affine: bool) -> Rounds[Array]:
         """Pinned entries set, to zero for tangent vectors, and equal ones copied, to the bit."""

@@ -88,7 +88,8 @@ class Plan:
     def projector(self, like: Any) -> Any:
         """A Projector for arrays of the kind of `like`: a model, a mapping of names to arrays, or one array.
 
-        Returns affinet.Projector for PyTorch. Raises AttachError for a kind that has no kernels.
+        Returns affinet.Projector for PyTorch; for NumPy arrays, a projector with the same verbs. Raises AttachError for
+        a kind that has no kernels.
         """
         return projector(self, like)
 
