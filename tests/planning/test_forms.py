@@ -13,11 +13,11 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.kernels.reference import Oracle, oracle
 from affinet.planning import forms
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.forms import reading_of
 from affinet.plans.updating import updated
+from tests.oracle import Oracle, oracle
 
 SHAPES = {"a": (9, 6), "b": (6, 9), "s": (8, 8), "c": (12,), "d": (7,), "e": (5, 7), "f": (4, 3)}
 READERS = ("read_fixings", "sections", "read", "read_panel")

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cache
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
