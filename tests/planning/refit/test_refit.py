@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 
 import affinet
@@ -23,6 +25,7 @@ from affinet.system.system import System
 from tests.contract.building import PATHS, numbers, plan_of, reading
 from tests.contract.case import Case
 from tests.contract.cases import CASES
+from tests.planning.random_rules import SHAPES, Drawn, systems
 
 FACTORS = ("batched_qr", "cholesky", "eigh", "eigvalsh", "lstsq", "null_space", "pinv", "qr", "singular_values", "svd")
 """The routines of LAPACK that factor; `solve` with small triangles is what a right-hand side costs."""
@@ -118,6 +121,27 @@ def no_factors() -> Iterator[None]:
 
 def _refused(*_: Any, **__: Any) -> Any:
     raise AssertionError("a factor was made")
+
+
+@pytest.mark.filterwarnings("ignore::affinet.NothingToTrainWarning")
+@settings(max_examples=60)
+@given(drawn=systems(), path=st.sampled_from(PATHS), seed=st.integers(0, 3))
+def test_drawn_rules_and_frozen_values_are_planned_as_anew(drawn: Drawn, path: str, seed: int) -> None:
+    """Rules of any kind; then the same rules with one of their weights frozen, at values that change."""
+    system, draw = System.of(drawn.rules), np.random.default_rng(seed)
+    if not system.layout.parameters:
+        return
+    points = [{name: draw.standard_normal(shape) for name, shape in SHAPES.items()} for _ in range(2)]
+    frozen = str(draw.choice([parameter.name for parameter in system.layout.parameters]))
+    with reading(path):
+        held, moved = (through(system, point) for point in points)
+        before = compiled(held, Plan(held, ()))
+        for changed in (moved, at_random(system)):
+            assert outcome(changed, before)[0] == outcome(changed, None)[0]
+        first, second, third = (held.with_constants({frozen: point[frozen]}, 0.0) for point in (*points, points[0]))
+        _, before = outcome(first, Plan(first, ()))
+        for changed in (second, third):
+            assert outcome(changed, before)[0] == outcome(changed, None)[0]
 
 
 def random_equations() -> list[affinet.Constraint]:
