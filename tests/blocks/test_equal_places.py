@@ -6,8 +6,8 @@ import numpy as np
 from scipy import sparse
 
 import affinet
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.equal import equal_places
-from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.planning.compilation import compile_blocks
 from affinet.system.system import System
@@ -35,7 +35,7 @@ def test_a_value_of_one_part_of_a_product_is_carried_along_ties() -> None:
     matrix = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
     system = System.of([w.a @ matrix == [1.0, 0.7], w.a.sum(0) == [1.2, 1.4, 1.4]])
     (base,) = compile_blocks(system, one_by_one=0)
-    assert isinstance(base, Product)
+    assert isinstance(base, Commuting)
     tie = np.zeros((1, 14))
     tie[0, [3, 12]] = 1.0
     found = equal_places([base], sparse.csr_array(tie), np.zeros(1))

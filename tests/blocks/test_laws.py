@@ -32,9 +32,8 @@ from tests.pairwise import pairwise
 
 KINDS = (
     "Slices",
-    "Product",
+    "Commuting",
     "Mirror",
-    "MirroredProduct",
     "Pairs",
     "Fixed",
     "Ties",
@@ -43,7 +42,7 @@ KINDS = (
     "Bordered",
     "Joined",
 )
-ALONG_SEVERAL_AXES = ("Product", "MirroredProduct")
+ALONG_SEVERAL_AXES = ("Commuting",)
 FLOOR = 1e-3
 """A floor of noise that silences some entries of random vectors."""
 
@@ -133,7 +132,7 @@ def test_projections_in_a_metric_are_those_of_tensors(case: Case, path: str) -> 
 
 def test_vectors_are_projected_many_at_a_time() -> None:
     for _, block in blocks():
-        if type(block).__name__ not in ("Slices", "Product", "Mirror", "MirroredProduct", "Pairs", "Dense", "Joined"):
+        if type(block).__name__ not in ("Slices", "Commuting", "Mirror", "Pairs", "Dense", "Joined"):
             continue
         law = block.law().projection
         if type(block).__name__ == "Dense" and law.wide:

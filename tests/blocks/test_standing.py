@@ -9,7 +9,7 @@ import affinet
 from affinet import families
 from affinet.analysis.lookup import incidence as incidence_module
 from affinet.analysis.lookup.incidence import Incidence
-from affinet.blocks import product, sparse
+from affinet.blocks import commuting, sparse
 from affinet.blocks.dense import Dense
 from affinet.blocks.standing import standing
 from affinet.system.system import System
@@ -96,7 +96,7 @@ def test_equations_are_found_through_every_kind_of_loop(rule: object, monkeypatc
 
 
 def test_what_would_take_long_is_not_solved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(product, "MOST_IN_FULL", 0)
+    monkeypatch.setattr(commuting, "MOST_IN_FULL", 0)
     monkeypatch.setattr(sparse, "MOST_SOLVED", 0)
     kinds = set()
     for case in WITH_WEIGHTS:

@@ -14,9 +14,8 @@ from torch import Tensor
 
 import affinet
 from affinet.blocks.bordered import Bordered
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.mirrored_product import MirroredProduct
-from affinet.blocks.product import Product
 from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch.precision import NOISE, regular_dtype
 from tests.kernels.bounds import of_cell, of_projection, of_repetition
@@ -143,10 +142,8 @@ def sets_of(block: AnyBlock) -> int:
     match block:
         case Bordered():
             return 1 + sum(sets_of(base) for base in block.bases)
-        case Product():
-            return len(block.slices)
-        case MirroredProduct():
-            return 1 + len(block.product.slices)
+        case Commuting():
+            return len(block.slices) + (block.mirror is not None)
         case _:
             return 1
 

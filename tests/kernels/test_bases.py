@@ -13,10 +13,9 @@ from torch import Tensor
 import affinet
 from affinet import families
 from affinet.blocks.bordered import Bordered
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.dense import Dense
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.mirrored_product import MirroredProduct
-from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
@@ -42,21 +41,21 @@ W: Any = affinet.weights(
 )
 DRAW = np.random.default_rng(5)
 MORE: dict[str, tuple[list[Any], type]] = {
-    "symmetric rows": ([families.symmetric(W.s), W.s.sum(1) == 1], MirroredProduct),
-    "skew rows": ([families.skew(W.s), W.s.sum(1) == 0], MirroredProduct),
-    "turned rows": ([W.s == W.s.flip((0, 1)), W.s.sum(1) == 2], MirroredProduct),
-    "persymmetric rows": ([W.s == W.s.T.flip((0, 1)), W.s.sum(1) == 1], MirroredProduct),
-    "flipped sums": ([W.c == W.c.flip(2), W.c.sum((1, 2)) == 1], MirroredProduct),
-    "odd flips": ([W.c == -W.c.flip(2), W.c.sum(1) == 0], MirroredProduct),
-    "odd middles": ([W.q == W.q.flip(1), np.array([1.0, 2.0, 1.0]) @ W.q == 0], MirroredProduct),
-    "doubly centred": ([W.z.sum(0) == 0, W.z.sum(1) == 0, families.symmetric(W.z)], MirroredProduct),
+    "symmetric rows": ([families.symmetric(W.s), W.s.sum(1) == 1], Commuting),
+    "skew rows": ([families.skew(W.s), W.s.sum(1) == 0], Commuting),
+    "turned rows": ([W.s == W.s.flip((0, 1)), W.s.sum(1) == 2], Commuting),
+    "persymmetric rows": ([W.s == W.s.T.flip((0, 1)), W.s.sum(1) == 1], Commuting),
+    "flipped sums": ([W.c == W.c.flip(2), W.c.sum((1, 2)) == 1], Commuting),
+    "odd flips": ([W.c == -W.c.flip(2), W.c.sum(1) == 0], Commuting),
+    "odd middles": ([W.q == W.q.flip(1), np.array([1.0, 2.0, 1.0]) @ W.q == 0], Commuting),
+    "doubly centred": ([W.z.sum(0) == 0, W.z.sum(1) == 0, families.symmetric(W.z)], Commuting),
     "moments": ([W.t @ np.vander(np.arange(5.0), 3) == 0], Slices),
     "columns with moments": ([np.vander(np.arange(4.0), 2).T @ W.t[1] == np.eye(2, 5)], Slices),
-    "a product of moments": ([W.t @ np.vander(np.arange(5.0), 2) == 0, W.t.sum(1) == 0], Product),
-    "overlapping sums": ([W.t.sum((0, 1)) == 0, W.t.sum((1, 2)) == 0], Product),
-    "overlapping sums to totals": ([W.p.sum((0, 1)) == 6, W.p.sum((1, 3)) == 8, W.p.sum((0, 3)) == 12], Product),
-    "overlapping sums of opposites": ([W.p.sum(1) == 0, W.p.sum((2, 3)) == 0, W.p.sum((0, 2)) == 0], Product),
-    "overlapping sums inside": ([W.c[:, 1:].sum((0, 1)) == 0, W.c[:, 1:].sum((1, 2)) == 0], Product),
+    "a product of moments": ([W.t @ np.vander(np.arange(5.0), 2) == 0, W.t.sum(1) == 0], Commuting),
+    "overlapping sums": ([W.t.sum((0, 1)) == 0, W.t.sum((1, 2)) == 0], Commuting),
+    "overlapping sums to totals": ([W.p.sum((0, 1)) == 6, W.p.sum((1, 3)) == 8, W.p.sum((0, 3)) == 12], Commuting),
+    "overlapping sums of opposites": ([W.p.sum(1) == 0, W.p.sum((2, 3)) == 0, W.p.sum((0, 2)) == 0], Commuting),
+    "overlapping sums inside": ([W.c[:, 1:].sum((0, 1)) == 0, W.c[:, 1:].sum((1, 2)) == 0], Commuting),
     "rows, columns, fixed entries and ties": (
         [
             W.z.sum(0) == 8,
@@ -187,7 +186,7 @@ def test_bases_of_every_kind_of_block_span_what_is_free(case: str, kind: Kind) -
 @each_kind
 def test_bases_of_mirrors_moments_and_batches_span_what_is_free(case: str, kind: Kind) -> None:
     rules, expected = MORE[case]
-    terms = expected in (Mirror, MirroredProduct, Product, Bordered)
+    terms = expected in (Mirror, Commuting, Bordered)
     system = System.of(rules)
     plan = Plan(system, compile_blocks(system, one_by_one=0 if terms else 65_536))
     assert any(isinstance(block, expected) for block in plan.blocks), [type(block) for block in plan.blocks]

@@ -15,11 +15,11 @@ import torch
 
 import affinet
 from affinet import families
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
@@ -42,12 +42,12 @@ CASES: dict[str, tuple[list[Any], type]] = {
     "every second entry": ([W.a[::2, 1::2].sum(1) == 1], Slices),
     "interleaved cells": ([affinet.concat([W.a[0], W.a[1]])[:9].reshape(3, 3).sum(0) == 1], Slices),
     "a scalar over a box": ([W.t[1:, ::2, ::3].sum() == 4], Slices),
-    "product": ([W.a.sum(1) == 0, W.a.sum(0) == 0], Product),
-    "product with matrices": ([W.a @ MATRIX.T == 0, np.arange(1.0, 6) @ W.a == 0], Product),
-    "product of three": ([W.t.sum(0) == 0, W.t.sum(1) == 0, W.t.sum(2) == 0], Product),
+    "product": ([W.a.sum(1) == 0, W.a.sum(0) == 0], Commuting),
+    "product with matrices": ([W.a @ MATRIX.T == 0, np.arange(1.0, 6) @ W.a == 0], Commuting),
+    "product of three": ([W.t.sum(0) == 0, W.t.sum(1) == 0, W.t.sum(2) == 0], Commuting),
     "fixed product": (
         [W.a == np.outer(np.arange(5.0), np.ones(6)), W.a @ MATRIX[0] == np.arange(5.0) * MATRIX[0].sum()],
-        Product,
+        Commuting,
     ),
     "symmetric": ([families.symmetric(W.s)], Mirror),
     "skew": ([families.skew(W.s)], Mirror),
@@ -75,7 +75,7 @@ DTYPES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 4e-2}
 @cache
 def planned(name: str) -> Plan:
     rules, kind = CASES[name]
-    terms = kind in (Product, Mirror, Pairs) or name in ("a scalar over a box", "a table inside cells")
+    terms = kind in (Commuting, Mirror, Pairs) or name in ("a scalar over a box", "a table inside cells")
     system = System.of(rules)
     with pytest.MonkeyPatch.context() as patch:
         if kind is Sparse:

@@ -9,8 +9,7 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.blocks.mirrored_product import MirroredProduct
-from affinet.blocks.product import Product
+from affinet.blocks.commuting import Commuting
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Kind
 from affinet.kernels.torch.bases.tied import scaled
@@ -30,7 +29,7 @@ def planned(rules: list[Any]) -> Plan:
 def test_opposites_among_overlapping_sums_are_opposite_to_the_bit(kind: Kind) -> None:
     w = affinet.weights({"p": (5, 2, 3, 7)})
     plan = planned([w.p.sum(1) == 0, w.p.sum((2, 3)) == 0, w.p.sum((0, 2)) == 0])
-    assert [type(block) for block in plan.blocks] == [Product]
+    assert [type(block) for block in plan.blocks] == [Commuting]
     expansion, _, _ = expanded(plan, kind)
     found = weights(expansion, torch.randn(expansion.free), {"p": torch.zeros(5, 2, 3, 7)})["p"]
     assert torch.equal(found[:, 0], -found[:, 1])
@@ -39,7 +38,7 @@ def test_opposites_among_overlapping_sums_are_opposite_to_the_bit(kind: Kind) ->
 def test_a_large_mirrored_product_names_the_basis_that_is_cheap() -> None:
     w = affinet.weights({"a": (40, 40)})
     plan = planned([families.symmetric(w.a).named("even"), (w.a.sum(1) == 1).named("rows")])
-    assert [type(block) for block in plan.blocks] == [MirroredProduct]
+    assert [type(block) for block in plan.blocks] == [Commuting]
     with pytest.raises(
         AttachError, match=r'a \(even, rows\) have no basis="free".*Use basis="orthonormal", or affinet'
     ):

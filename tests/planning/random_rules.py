@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 
 import affinet
 from affinet.blocks.bordered import Bordered
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.dense import Dense
 from affinet.blocks.entry_sets import View, positions_of
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.offsets import Nest
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
@@ -119,10 +118,8 @@ def entries_of(block: AnyBlock) -> list[tuple[str, np.ndarray]]:
         case Slices():
             cells = block.outer.table()[:, None] + block.inner.table()
             return [(block.parameter.name, (block.offset + cells).ravel())]
-        case Product():
+        case Commuting():
             return [(block.view.parameter.name, block.view.offset + Nest(block.view.dims).table())]
-        case MirroredProduct():
-            return entries_of(block.product)
         case Mirror():
             places = np.arange(block.view.size)
             # An entry that equals itself is kept as it is, and may belong to another block.

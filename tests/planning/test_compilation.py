@@ -68,7 +68,7 @@ def test_touching_more_than_half_of_the_cells_leaves_them_to_a_border() -> None:
     [
         ([families.symmetric(W.S)], ["Mirror"], 300 * 299 // 2),
         ([W.W == W.T], ["Pairs"], 120_000),
-        ([W.W.sum(1) == 4, W.W.sum(0) == 3], ["Product"], 699),
+        ([W.W.sum(1) == 4, W.W.sum(0) == 3], ["Commuting"], 699),
         ([W.W.sum(1) == 1, W.T.sum(0) == 1], ["Slices", "Slices"], 700),
         ([W.W[:150].sum(1) == 1, W.W[150:].sum(0) == 1], ["Slices", "Slices"], 550),
         ([W.b[:100] == W.b[100:200], W.b[200:].sum() == 1], ["Pairs", "Slices"], 101),

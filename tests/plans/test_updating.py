@@ -32,7 +32,7 @@ def test_blocks_of_other_weights_are_the_same_objects() -> None:
     before = affinet.plan([W.a[first] == 0, *kept])
     after = updated(before, [W.a[second] == 0, *kept])
     same = [block for block in after.blocks if any(block is other for other in before.blocks)]
-    assert {type(block).__name__ for block in same} == {"Product", "Ties"}
+    assert {type(block).__name__ for block in same} == {"Commuting", "Ties"}
     assert after.rank == second.sum() + 599 + 40
     assert [rule.name for rule in after.system.rules] == [
         rule.name for rule in affinet.plan([W.a[second] == 0, *kept]).system.rules

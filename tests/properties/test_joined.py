@@ -72,4 +72,4 @@ def test_projections_are_those_of_the_oracle(seed: int) -> None:
 
 def test_some_of_them_are_joined() -> None:
     kinds = {type(block).__name__ for seed in range(SEEDS) for block in drawn(seed).blocks}
-    assert {"Joined", "Product", "Bordered"} <= kinds
+    assert {"Joined", "Commuting", "Bordered"} <= kinds

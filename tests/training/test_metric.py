@@ -13,9 +13,8 @@ from torch import Tensor, optim
 
 import affinet
 from affinet.blocks.bordered import Bordered
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.joined import Joined
-from affinet.blocks.mirrored_product import MirroredProduct
-from affinet.blocks.product import Product
 from affinet.planning.elimination import components
 from affinet.training.metric import RESISTANCE, metric_of
 from tests.contract.building import conditioning_of, oracle_of, plan_of
@@ -114,7 +113,7 @@ def test_every_block_projects_in_the_metric_as_a_dense_solve_does(case: Case, pa
     projector = plan.projector(weights)
     inside = [base for block in plan.blocks for base in (block.bases if isinstance(block, Bordered) else (block,))]
     inside = [block.base if isinstance(block, Joined) else block for block in inside]
-    if any(isinstance(block, Product | MirroredProduct) for block in inside):
+    if any(isinstance(block, Commuting) for block in inside):
         with pytest.raises(affinet.AttachError, match="do not commute"):
             projector.project_in_metric_(weights, metric)
         return
@@ -130,7 +129,7 @@ def test_the_cases_above_hold_every_kind_of_block() -> None:
         for path in ("equations", "terms")
         for block in plan_of(case.name, path).blocks
     }
-    assert kinds >= {"Slices", "Product", "Mirror", "Pairs", "Fixed", "Ties", "Dense", "Bordered"}
+    assert kinds >= {"Slices", "Commuting", "Mirror", "Pairs", "Fixed", "Ties", "Dense", "Bordered"}
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.dense import Dense
 from affinet.blocks.joined import Joined
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 
-AnyBase = Slices | Product | Mirror | MirroredProduct | Pairs | Dense | Joined
+AnyBase = Slices | Commuting | Mirror | Pairs | Dense | Joined

@@ -9,13 +9,13 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.entry_sets import View
 from affinet.blocks.interval import Interval
 from affinet.blocks.law import BaseProjection, Linear, Rounds
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.phrases import BYTES
 from affinet.blocks.places import Beside, entry_counts
-from affinet.blocks.product import Product
 from affinet.blocks.resolution import Resolution
 from affinet.blocks.slices import Slices
 from affinet.blocks.tally import Tally
@@ -35,7 +35,7 @@ class Joined:
 
     members: tuple[View, ...]
     cells: int
-    base: Slices | Product
+    base: Slices | Commuting
 
     @property
     def rules(self) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ class Joined:
         return None if isinstance(self.base, Slices) else self._along((0,))
 
     def _along(self, axes: tuple[int, ...]) -> Slices:
-        assert isinstance(self.base, Product)
+        assert isinstance(self.base, Commuting)
         return self.base.slices[self.base.inner_dims.index(axes)]
 
     @cached_property

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import affinet
-from affinet.blocks.product import Product
+from affinet.blocks.commuting import Commuting
 from affinet.planning.compilation import compile_blocks
 from affinet.system.system import System
 from tests.kernels.bounds import of_cell
@@ -34,7 +34,7 @@ def test_three_sets_hold_to_rounding(matrices: tuple[np.ndarray, ...]) -> None:
     ]
     system = System.of(rules)
     blocks = compile_blocks(system, one_by_one=0)
-    assert [type(block) for block in blocks] == [Product]
+    assert [type(block) for block in blocks] == [Commuting]
     plan = affinet.Plan(system, blocks)
     given = {"w": torch.randn(3, 3, 3, dtype=torch.float64)}
     found = plan.projector(given).project(given)

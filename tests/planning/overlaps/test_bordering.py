@@ -13,11 +13,10 @@ import affinet
 from affinet import families
 from affinet.blocks import gram as grams
 from affinet.blocks.bordered import Bordered
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.dense import Dense
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.errors import InfeasibleError, TooLargeError
 from affinet.planning.compilation import compile_blocks
@@ -63,7 +62,7 @@ def compiled(rules: list[Any]) -> Plan:
 def test_projections_and_inner_products_of_a_base_are_the_oracles(name: str) -> None:
     plan, truth = compiled(BASES[name]), oracle_of(BASES[name])
     (base,) = plan.blocks
-    assert isinstance(base, Slices | Product | Mirror | MirroredProduct | Pairs | Dense)
+    assert isinstance(base, Slices | Commuting | Mirror | Pairs | Dense)
     every = base.entries.find(np.arange(truth.layout.size), truth.layout)
     columns = np.flatnonzero(every >= 0)
     spoken = np.flatnonzero((truth.matrix != 0).any(axis=0))
@@ -84,7 +83,7 @@ def test_projections_and_inner_products_of_a_base_are_the_oracles(name: str) -> 
 
 def test_inner_products_that_have_no_structure_are_taken_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     (base,) = compiled(BASES["a matrix that overlaps"]).blocks
-    assert isinstance(base, Product)
+    assert isinstance(base, Commuting)
     assert not base.separate
     assert not base.even
     monkeypatch.setattr(grams, "AT_A_TIME", 50)
@@ -129,7 +128,7 @@ def test_rows_that_nearly_follow_are_told_in_the_report() -> None:
         ([ROWS, COLUMNS, LARGE.w[3, 5] == LARGE.w[7, 8]], {"Bordered": 1}, 2 * SIZE),
         ([ROWS, COLUMNS, LARGE.w[3, 5] == LARGE.b[7]], {"Bordered": 1}, 2 * SIZE),
         ([ROWS, COLUMNS, LARGE.w[0, :1000].sum() == 0.5], {"Bordered": 1}, 2 * SIZE),
-        ([ROWS, COLUMNS, LARGE.w.sum() == SIZE], {"Product": 1}, 2 * SIZE - 1),
+        ([ROWS, COLUMNS, LARGE.w.sum() == SIZE], {"Commuting": 1}, 2 * SIZE - 1),
         ([ROWS, LARGE.w.sum() == SIZE], {"Slices": 1}, SIZE),
         ([ROWS, LARGE.w[:, :10].sum(0) == 1], {"Bordered": 1}, SIZE + 10),
         (
@@ -204,7 +203,7 @@ def test_too_many_terms_on_top_are_too_large(monkeypatch: pytest.MonkeyPatch) ->
     rules = [*BASES["rows and columns"], DRAW.standard_normal(24) @ W.a.flatten() == 1]
     system = System.of(rules)
     bases = compile_blocks(System.of(BASES["rows and columns"]), one_by_one=0)
-    assert isinstance(bases[0], Product)
+    assert isinstance(bases[0], Commuting)
     rows = system.rows([2])
     monkeypatch.setattr("affinet.language.forecast.LIMIT", 1_000)
     with pytest.raises(TooLargeError, match="1 equation with 24 terms beside 1 block"):

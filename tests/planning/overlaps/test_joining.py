@@ -12,8 +12,8 @@ import torch
 import affinet
 from affinet import families
 from affinet.blocks.bordered import Bordered
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.joined import Joined
-from affinet.blocks.product import Product
 from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
@@ -134,7 +134,7 @@ def test_other_equations_stand_on_top() -> None:
 def test_columns_of_one_matrix_are_a_product() -> None:
     w = affinet.weights({"a": (11, 12)})
     plan = planned([*centred(w.a), w.a[:, :3] == w.a[:, 5:8], w.a[:, 9] == -2 * w.a[:, 11]])
-    assert [type(block) for block in plan.blocks] == [Product]
+    assert [type(block) for block in plan.blocks] == [Commuting]
     assert_exact(plan)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import affinet
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.offsets import Nest
-from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch
 from affinet.errors import TooLargeError
 from affinet.language.forecast import limited
@@ -28,7 +28,7 @@ def batch(rule: affinet.Constraint, number: int = 0) -> RowBatch:
     return found
 
 
-def crossed(*rules: affinet.Constraint) -> Product | None:
+def crossed(*rules: affinet.Constraint) -> Commuting | None:
     return product([batch(rule, number) for number, rule in enumerate(rules)], Tolerance())
 
 

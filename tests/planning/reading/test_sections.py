@@ -7,7 +7,7 @@ import pytest
 
 import affinet
 from affinet import concat, families, stack
-from affinet.blocks.product import Product
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.slices import Slices
 from affinet.blocks.ties import Ties
 from affinet.language.evaluation import evaluate
@@ -41,7 +41,7 @@ def test_row_and_column_sums_in_one_rule_are_one_product() -> None:
     w = affinet.weights({"a": (2048, 2048)})
     plan = affinet.plan(families.doubly_centred(w.a))
     (block,) = plan.blocks
-    assert isinstance(block, Product)
+    assert isinstance(block, Commuting)
     assert plan.rank == 4095
     assert block.rules == (0,)
 
@@ -65,5 +65,5 @@ def test_a_rolled_matrix_is_tied_and_not_read_in_sections() -> None:
 def test_two_sections_are_read_without_a_number_for_each_entry() -> None:
     w = affinet.weights({"a": (100_000, 100_000)})
     (block,) = affinet.plan(concat([w.a.sum(1), w.a.sum(0)]) == 1).blocks
-    assert isinstance(block, Product)
+    assert isinstance(block, Commuting)
     assert block.size == 10**10

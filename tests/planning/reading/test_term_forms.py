@@ -10,12 +10,12 @@ import pytest
 
 import affinet
 from affinet import families
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.entry_sets import View
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.offsets import Nest, Table
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch
 from affinet.blocks.slices import Slices
 from affinet.planning.reading.terms import read
@@ -133,8 +133,8 @@ LARGE = {
     "row sums": (lambda w: [w.W.sum(1) == 1], Slices),
     "a symmetric matrix": (lambda w: [families.symmetric(w.S)], Mirror),
     "a transposed pair": (lambda w: [w.W == w.V.T], Pairs),
-    "rows and columns": (lambda w: [w.W.sum(1) == 0, w.W.sum(0) == 0], Product),
-    "kernels along three axes": (lambda w: [w.K.sum((2, 3)) == 0, w.K.sum(1) == 0, w.K.sum(0) == 0], Product),
+    "rows and columns": (lambda w: [w.W.sum(1) == 0, w.W.sum(0) == 0], Commuting),
+    "kernels along three axes": (lambda w: [w.K.sum((2, 3)) == 0, w.K.sum(1) == 0, w.K.sum(0) == 0], Commuting),
     "rows of zeros": (lambda w: [w.W[5:100] == 0], Fixed),
     "a matrix on the left": (lambda w: [LEFT @ w.W == 0], Slices),
 }

@@ -11,11 +11,11 @@ import pytest
 
 import affinet
 from affinet import families
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.blocks.ties import Ties
 
@@ -25,7 +25,7 @@ MIX = np.random.default_rng(0).standard_normal((3, 512))
 REGULAR: dict[str, tuple[Callable[[Any], list[Any]], list[type], int]] = {
     "row sums": (lambda w: [w.a.sum(dim=1) == 1], [Slices], 512),
     "column sums": (lambda w: [w.a.sum(dim=0) == 1], [Slices], 768),
-    "rows and columns": (lambda w: [w.a.sum(dim=1) == 0, w.a.sum(dim=0) == 0], [Product], 1279),
+    "rows and columns": (lambda w: [w.a.sum(dim=1) == 0, w.a.sum(dim=0) == 0], [Commuting], 1279),
     "symmetric": (lambda w: [families.symmetric(w.s)], [Mirror], 512 * 511 // 2),
     "skew": (lambda w: [families.skew(w.s)], [Mirror], 512 * 513 // 2),
     "transpose across layers": (lambda w: [w.a == w.b.T], [Pairs], 512 * 768),
@@ -37,7 +37,7 @@ REGULAR: dict[str, tuple[Callable[[Any], list[Any]], list[type], int]] = {
     "halves of rows": (lambda w: [w.a[:, :384].sum(dim=1) == w.a[:, 384:].sum(dim=1)], [Slices], 512),
     "sums along two axes": (
         lambda w: [w.conv.sum(dim=(2, 3)) == 0, w.conv.sum(dim=0) == 0],
-        [Product],
+        [Commuting],
         512 * 256 + 256 * 9 - 256,
     ),
     "equal halves": (lambda w: [w.a[:256] == w.a[256:]], [Pairs], 256 * 768),
@@ -67,7 +67,7 @@ def test_large_rules_are_regular_and_small(make: Callable[[Any], list[Any]], kin
 
 
 def irregular(blocks: tuple[AnyBlock, ...]) -> Iterator[AnyBlock]:
-    return (block for block in blocks if not isinstance(block, Slices | Product | Mirror | Pairs))
+    return (block for block in blocks if not isinstance(block, Slices | Commuting | Mirror | Pairs))
 
 
 def test_cells_that_an_irregular_rule_touches_are_split_off() -> None:
@@ -110,7 +110,7 @@ def test_matrices_on_both_sides_commute_where_they_agree() -> None:
     )
     w = affinet.weights({"a": (300, 400)})
     plan = affinet.plan([left @ w.a == left @ inside, w.a @ right == inside @ right])
-    assert [type(block) for block in plan.blocks] == [Product]
+    assert [type(block) for block in plan.blocks] == [Commuting]
     assert plan.rank == 2 * 400 + 3 * 300 - 6
     with pytest.raises(affinet.InfeasibleError, match="cannot hold together"):
         affinet.plan([left @ w.a == left @ inside, w.a @ right == inside @ right + 1])
@@ -131,6 +131,6 @@ def test_seven_billion_weights_plan_in_little_memory() -> None:
     }
     w = affinet.weights(shapes)
     plan = affinet.plan([rule for p in w for rule in (p.sum(dim=1) == 0, p.sum(dim=0) == 0)])
-    assert [type(block) for block in plan.blocks] == [Product] * 8
+    assert [type(block) for block in plan.blocks] == [Commuting] * 8
     assert plan.rank == 8 * (11008 + 4096 - 1)
     assert sum(held(block) for block in plan.blocks) < 200_000

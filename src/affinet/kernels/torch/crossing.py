@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from affinet.blocks.product import Product
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.slices import Slices
 from affinet.kernels.torch.access import Box, Tensors
 from affinet.kernels.torch.looped import fit
@@ -149,9 +149,9 @@ class Crossing:
         return self._bases[kind]
 
 
-def crossing(base: Slices | Product, boxes: Sequence[Box]) -> Crossing | None:
+def crossing(base: Slices | Commuting, boxes: Sequence[Box]) -> Crossing | None:
     """The loops of equations about every row of boxes side by side, and sums of columns; None where they do not fit."""
-    if isinstance(base, Product) and (len(base.view.dims) != 2 or set(base.inner_dims) != {(0,), (1,)}):
+    if isinstance(base, Commuting) and (len(base.view.dims) != 2 or set(base.inner_dims) != {(0,), (1,)}):
         return None
     within, across = (base, None) if isinstance(base, Slices) else _by_axis(base)
     rows = _Rows.of(within)
@@ -161,7 +161,7 @@ def crossing(base: Slices | Product, boxes: Sequence[Box]) -> Crossing | None:
     return Crossing(boxes, rows, total)
 
 
-def _by_axis(base: Product) -> tuple[Slices, Slices]:
+def _by_axis(base: Commuting) -> tuple[Slices, Slices]:
     """What is said about rows and about columns of a matrix."""
     parts = dict(zip(base.inner_dims, base.slices, strict=True))
     return parts[(1,)], parts[(0,)]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.joined import Joined
-from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.kernels.torch.access import Tensors, box_of
 from affinet.kernels.torch.crossing import crossing
@@ -27,7 +27,7 @@ class JoinedKernel:
     def __init__(
         self,
         block: Joined,
-        prepare: Callable[[Slices | Product, Mapping[str, Tensor]], Kernel],
+        prepare: Callable[[Slices | Commuting, Mapping[str, Tensor]], Kernel],
         tensors: Mapping[str, Tensor],
     ) -> None:
         self._base = block.base

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.pairs import Pairs
 from affinet.kernels.torch.access import Box, Tensors, box_of
 from affinet.kernels.torch.kernel import Kernel, State, not_in_place, without_loops
@@ -157,10 +156,9 @@ class MirroredProductKernel:
     tables = not_small
     with_loops = without_loops
 
-    def __init__(self, block: MirroredProduct, like: Tensor) -> None:
-        self._product = ProductKernel(block.product, like)
-        self._mirror = MirrorKernel(block.mirror, like)
-        self.names = self._product.names
+    def __init__(self, product: ProductKernel, mirror: MirrorKernel) -> None:
+        self._product, self._mirror = product, mirror
+        self.names = product.names
 
     def read(self, tensors: Tensors) -> Tensor:
         return self._product.read(tensors)

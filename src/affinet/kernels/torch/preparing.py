@@ -9,14 +9,13 @@ from torch import Tensor
 
 from affinet.blocks.bases import AnyBase
 from affinet.blocks.bordered import Bordered
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
@@ -53,12 +52,12 @@ def eager(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
     match block:
         case Slices():
             return SlicesKernel(block, tensors[block.parameter.name])
-        case Product():
-            return ProductKernel(block, tensors[block.view.parameter.name])
+        case Commuting():
+            like = tensors[block.view.parameter.name]
+            product = ProductKernel(block, like)
+            return product if block.mirror is None else MirroredProductKernel(product, MirrorKernel(block.mirror, like))
         case Mirror():
             return MirrorKernel(block, tensors[block.view.parameter.name])
-        case MirroredProduct():
-            return MirroredProductKernel(block, tensors[block.product.view.parameter.name])
         case Joined():
             return JoinedKernel(block, eager, tensors)
         case Pairs():

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.offsets import Nest, Offsets, merged
 from affinet.blocks.places import Part
-from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.errors import AttachError
 from affinet.kernels.torch.access import Box, Gathered, Tensors, box_of, cells_box
@@ -245,7 +245,7 @@ class ProductKernel:
     settle = not_in_place
     tables = not_small
 
-    def __init__(self, block: Product, like: Tensor) -> None:
+    def __init__(self, block: Commuting, like: Tensor) -> None:
         self._block = block
         self.names = (block.view.parameter.name,)
         self._box = box_of(block.view)

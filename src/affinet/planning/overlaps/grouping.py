@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.offsets import Nest, Offsets
-from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch
 from affinet.blocks.slices import Slices
 from affinet.planning.overlaps.merging import product, stacked
 from affinet.system.rows import Rows
 from affinet.system.system import System
 
-Products = dict[tuple[RowBatch, ...], Product | Slices]
+Products = dict[tuple[RowBatch, ...], Commuting | Slices]
 
 
 def grouped(batches: list[RowBatch], system: System) -> tuple[list[list[RowBatch]], Products, list[Rows]]:

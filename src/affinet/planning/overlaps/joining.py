@@ -13,10 +13,10 @@ from math import prod
 
 import numpy as np
 
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.entry_sets import View
 from affinet.blocks.joined import Joined
 from affinet.blocks.offsets import Nest, located
-from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch, collapsed, shared
 from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats, Integers, Parameter
@@ -204,7 +204,7 @@ def _located(boxes: Sequence[_Box], columns: Integers, system: System) -> tuple[
     return cell, place
 
 
-def _block(boxes: Sequence[_Box], repeated: _Equations, system: System) -> Joined | Product | Slices | None:
+def _block(boxes: Sequence[_Box], repeated: _Equations, system: System) -> Joined | Commuting | Slices | None:
     """The block of all equations; None where those across cells differ from box to box."""
     cells, width = boxes[0].cells, sum(box.places for box in boxes)
     if len(boxes) == 1:
@@ -220,7 +220,7 @@ def _block(boxes: Sequence[_Box], repeated: _Equations, system: System) -> Joine
     if across is None:
         return None
     if not len(across.matrix):
-        found: Product | Slices | None = slices_of(within, system.tolerance)
+        found: Commuting | Slices | None = slices_of(within, system.tolerance)
     else:
         found = product([within, across.batch(parameter, offset, inside, over)], system.tolerance)
         if found is not None and len(found.slices) < 2:

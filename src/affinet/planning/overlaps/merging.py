@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.entry_sets import View
 from affinet.blocks.offsets import Dim, Nest, merged
-from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch, row_batch
 from affinet.blocks.slices import Slices
 from affinet.planning.contradiction import Contradiction
@@ -38,7 +38,7 @@ def stacked(first: RowBatch, second: RowBatch) -> RowBatch | None:
     return row_batch(first.parameter, 0, first.outer, inner, matrix, rhs, owner)
 
 
-def product(batches: list[RowBatch], tolerance: Tolerance, also: tuple[tuple[Dim, ...], ...] = ()) -> Product | None:
+def product(batches: list[RowBatch], tolerance: Tolerance, also: tuple[tuple[Dim, ...], ...] = ()) -> Commuting | None:
     """The product of batches along loops of one full box; None unless that is what they are and they commute.
 
     `also` are other ways to loop over the box, largest step first, that its loops must be split for.
@@ -70,7 +70,7 @@ def product(batches: list[RowBatch], tolerance: Tolerance, also: tuple[tuple[Dim
             raise Contradiction(rules, _totals(view, slices[m], slices[k]))
     slices = agreeing(slices, ordered, found, sizes, tolerance)
     slices, found = _without_implied(slices, found)
-    return Product(view, slices, found, view.size - free_together(slices, found, sizes))
+    return Commuting(view, slices, found, view.size - free_together(slices, found, sizes))
 
 
 def _without_implied(

@@ -8,11 +8,10 @@ from typing import TypeVar, cast
 
 import numpy as np
 
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.entry_sets import View
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.offsets import Dim, Nest
-from affinet.blocks.product import Product
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.contradiction import Contradiction
@@ -22,7 +21,7 @@ from affinet.system.tolerance import Tolerance
 Numbers = TypeVar("Numbers", Floats, Integers)
 
 
-def mirrored_product(mirror: Mirror, batches: list[RowBatch], tolerance: Tolerance) -> MirroredProduct | None:
+def mirrored_product(mirror: Mirror, batches: list[RowBatch], tolerance: Tolerance) -> Commuting | None:
     """The batches with their mirror images as a product, and the mirror; None unless that is what they are.
 
     Law: on `x == sign · mirrored(x)` a batch and its image say the same, so both may be added. The set of points that
@@ -48,7 +47,7 @@ def mirrored_product(mirror: Mirror, batches: list[RowBatch], tolerance: Toleran
         return None
     if any(len(part.pinned) or len(part.copies) for part in found.slices):
         return None
-    return MirroredProduct(turned, found, found.size - _free(turned, found))
+    return replace(found, mirror=turned, rank=found.size - _free(turned, found))
 
 
 def _runs_over(batch: RowBatch, mirror: Mirror, loops: tuple[Dim, ...]) -> bool:
@@ -103,7 +102,7 @@ def _added(closed: list[RowBatch], one: RowBatch) -> list[RowBatch] | None:
     return [*closed, one]
 
 
-def _free(mirror: Mirror, found: Product) -> int:
+def _free(mirror: Mirror, found: Commuting) -> int:
     """Degrees of freedom: the trace of the product of both projectors, `(tr N + sign · tr(T N)) / 2`.
 
     N is a tensor product over groups of loops, which the mirror T permutes. A group that T takes to itself adds the

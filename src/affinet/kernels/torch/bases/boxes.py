@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.joined import Joined
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.offsets import Dim, Nest
-from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.folding import Folded
@@ -163,7 +162,7 @@ def slices(block: Slices, kind: Kind) -> Basis:
     return BoxBasis(place, sizes, groups, {inner: transform}, finish)
 
 
-def product(block: Product, kind: Kind) -> Basis:
+def product(block: Commuting, kind: Kind) -> Basis:
     """One complement along each group of loops."""
     sizes, groups = _product_groups(block)
     transforms = {k: _complement(part, kind) for k, part in enumerate(block.slices)}
@@ -171,20 +170,20 @@ def product(block: Product, kind: Kind) -> Basis:
     return BoxBasis(box_place(block), sizes, groups, transforms, finish)
 
 
-def mirrored_product(block: MirroredProduct) -> Basis:
+def mirrored_product(block: Commuting, reflection: Mirror) -> Basis:
     """A product whose complements fit the mirror, so that it acts on v by swapping axes and signs: orthonormal.
 
     Two groups that the mirror swaps have the same complement, carried over by the mirror; one that it takes to itself
     has one of even and odd columns.
     """
-    sizes, groups = _product_groups(block.product)
+    sizes, groups = _product_groups(block)
     shape = [prod(sizes[axis] for axis in group) for group in groups]
     transforms: dict[int, Transform] = {}
     parity = [np.ones(n) for n in shape]
     swaps = list(range(len(groups)))
     for k, group in enumerate(groups):
-        basis = block.product.slices[k].basis if k < len(block.product.slices) else np.zeros((0, shape[k]))
-        places, other = _group_image(block.mirror, group, groups)
+        basis = block.slices[k].basis if k < len(block.slices) else np.zeros((0, shape[k]))
+        places, other = _group_image(reflection, group, groups)
         swaps[k] = other
         if other < k:
             continue
@@ -198,14 +197,14 @@ def mirrored_product(block: MirroredProduct) -> Basis:
             transforms[other] = _Carried(transforms[k], places) if len(basis) else _Moved(places)
     inner = [transforms[k].free if k in transforms else n for k, n in enumerate(shape)]
     image = np.arange(prod(inner)).reshape(inner).transpose(swaps).ravel()
-    signs = np.full(prod(inner), block.mirror.sign)
+    signs = np.full(prod(inner), reflection.sign)
     for k, of in enumerate(parity):
         if swaps[k] == k:
             across = [1] * len(inner)
             across[k] = inner[k]
             signs = (signs.reshape(inner) * of[: inner[k]].reshape(across)).reshape(-1)
     inside = paired(image, signs)
-    return BoxBasis(box_place(block.product), sizes, groups, transforms, [], inside, block.mirror)
+    return BoxBasis(box_place(block), sizes, groups, transforms, [], inside, reflection)
 
 
 class _Moved:
@@ -264,14 +263,14 @@ def _loops(block: Slices) -> tuple[tuple[int, ...], tuple[Group, ...], int, tupl
     return tuple(dims[k][0] for k in order), tuple(groups), groups.index(inner), tuple(dims[k] for k in order)
 
 
-def _product_groups(block: Product) -> tuple[tuple[int, ...], tuple[Group, ...]]:
+def _product_groups(block: Commuting) -> tuple[tuple[int, ...], tuple[Group, ...]]:
     """Sizes of the loops, and groups: those of the slices first, in their order, then the loops of none."""
     sizes = tuple(size for size, _ in block.view.dims)
     summed = {axis for group in block.inner_dims for axis in group}
     return sizes, (*block.inner_dims, *((axis,) for axis in range(len(sizes)) if axis not in summed))
 
 
-def box_place(block: Product) -> Place:
+def box_place(block: Commuting) -> Place:
     """Where the entries of a product lie."""
     positions = block.view.offset + Nest(block.view.dims).table()
     return Place.of(block.view.parameter.name, positions, block.view.parameter.size)

@@ -8,14 +8,13 @@ from typing import assert_never
 from torch import Tensor
 
 from affinet.blocks.bordered import Bordered
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.mirrored_product import MirroredProduct
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.product import Product
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
@@ -39,16 +38,15 @@ def basis_of(block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tens
     match block:
         case Slices():
             return slices(block, kind)
-        case Product() if block.separate:
+        case Commuting() if block.mirror is not None:
+            fits = kind == "orthonormal" and block.separate
+            return mirrored_product(block, block.mirror) if fits else _without_structure(block, kind, plan, tensors)
+        case Commuting() if block.separate:
             return product(block, kind)
-        case Product():
+        case Commuting():
             return overlapping_sums(block, kind) or _without_structure(block, kind, plan, tensors)
         case Mirror():
             return mirror(block, kind)
-        case MirroredProduct() if kind == "orthonormal" and block.product.separate:
-            return mirrored_product(block)
-        case MirroredProduct():
-            return _without_structure(block, kind, plan, tensors)
         case Joined():
             return JoinedBasis(block, basis_of(block.base, kind, plan, tensors))
         case Pairs():

@@ -7,7 +7,7 @@ from math import prod, sqrt
 import numpy as np
 from torch import Tensor, cat
 
-from affinet.blocks.product import Product
+from affinet.blocks.commuting import Commuting
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.boxes import along, box_place
 from affinet.kernels.torch.bases.components_basis import Places
@@ -18,7 +18,7 @@ Group = tuple[int, ...]
 """Loops that the same sets sum over."""
 
 
-def overlapping_sums(block: Product, kind: Kind) -> Basis | None:
+def overlapping_sums(block: Commuting, kind: Kind) -> Basis | None:
     """The basis of plain sums; None where an equation is no plain sum.
 
     In coordinates along each loop in which the first one is the sum (up to a factor), a sum over a set of loops is the
@@ -32,7 +32,7 @@ def overlapping_sums(block: Product, kind: Kind) -> Basis | None:
 class _Sums:
     """A box in the order of its groups, which coordinates are free in it, and what is exact in it."""
 
-    def __init__(self, block: Product, pivot: int) -> None:
+    def __init__(self, block: Commuting, pivot: int) -> None:
         sizes = tuple(size for size, _ in block.view.dims)
         groups = _groups(block)
         order = tuple(axis for group in groups for axis in group)
@@ -67,7 +67,7 @@ class ReflectedSums:
     `H = I − τ u uᵀ`, `u = (1, c, …, c)`, as in `ReflectedSum`; N is their tensor product on the free coordinates.
     """
 
-    def __init__(self, block: Product) -> None:
+    def __init__(self, block: Commuting) -> None:
         self._sums = _Sums(block, 0)
         self.places, self.free = (self._sums.place,), self._sums.free.count
 
@@ -99,7 +99,7 @@ class EliminatedSums:
     `x_M = v` has the coordinates `K_MM v`, and `x_P = (K⁻¹ [K_MM v; 0])_P`.
     """
 
-    def __init__(self, block: Product) -> None:
+    def __init__(self, block: Commuting) -> None:
         self._sums = _Sums(block, -1)
         self.places, self.free = (self._sums.place,), self._sums.free.count
 
@@ -137,7 +137,7 @@ class EliminatedSums:
         return g
 
 
-def _groups(block: Product) -> tuple[Group, ...]:
+def _groups(block: Commuting) -> tuple[Group, ...]:
     """Loops by the sets that they belong to, in the order of their first."""
     found: dict[tuple[bool, ...], list[int]] = {}
     for axis in range(len(block.view.dims)):
@@ -145,7 +145,7 @@ def _groups(block: Product) -> tuple[Group, ...]:
     return tuple(tuple(group) for group in found.values())
 
 
-def _exact(block: Product, sizes: tuple[int, ...]) -> tuple[Constant, Constant] | None:
+def _exact(block: Commuting, sizes: tuple[int, ...]) -> tuple[Constant, Constant] | None:
     """Where each entry of the box comes from and with which sign, as the slices say; None where they say nothing."""
     if not any(len(part.pinned) or len(part.copies) for part in block.slices):
         return None

@@ -1,4 +1,4 @@
-"""Several sets of slices of one box whose projections commute."""
+"""Equations along several axes of one box, and mirrors of it, whose projections commute."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from affinet.blocks.entry_sets import View
 from affinet.blocks.gram import Spread, gram_in_full, squared, unit_row
 from affinet.blocks.interval import Interval
 from affinet.blocks.law import Linear, Rounds, mean_square, silenced, trailing
+from affinet.blocks.mirror import Mirror, Reflection
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.nearest import project_cells
 from affinet.blocks.phrases import BYTES
@@ -32,16 +33,19 @@ MOST_IN_FULL = 2**22
 
 
 @dataclass(frozen=True, eq=False)
-class Product:
+class Commuting:
     """Slices of one box of entries along sets of its loops, whose projections commute and agree.
 
-    `inner_dims` are the loops inside the cells of each; sets of slices may share some. `rank` is that of all together.
+    `inner_dims` are the loops inside the cells of each; sets of slices may share some. `mirror`, where there is one,
+    has the loops of the box and takes each set of slices to one of them; these copy and pin no entries then. `rank`
+    counts the independent equations of all.
     """
 
     view: View
     slices: tuple[Slices, ...]
     inner_dims: tuple[tuple[int, ...], ...]
     rank: int
+    mirror: Mirror | None = None
 
     @property
     def entries(self) -> Stepped:
@@ -50,7 +54,8 @@ class Product:
 
     @property
     def rules(self) -> tuple[int, ...]:
-        return tuple(sorted({rule for part in self.slices for rule in part.rules}))
+        mirrored = () if self.mirror is None else self.mirror.rules
+        return tuple(sorted({*mirrored, *(rule for part in self.slices for rule in part.rules)}))
 
     @property
     def size(self) -> int:
@@ -89,7 +94,8 @@ class Product:
         return float(self.gram(unit_row(place, self.size))[0, 0])
 
     def value(self, place: int) -> float | None:
-        values = (part.value(self._place_in(inner, place)) for part, inner in self._parts())
+        values = [part.value(self._place_in(inner, place)) for part, inner in self._parts()]
+        values += [] if self.mirror is None else [self.mirror.value(place)]
         return next((value for value in values if value is not None), None)
 
     def mates(self, place: int) -> tuple[Integers, int | None]:
@@ -127,19 +133,24 @@ class Product:
         return None  # the projections along different axes commute in the Euclidean metric alone
 
     def tally(self) -> Tally:
-        return sum((part.tally() for part in self.slices), start=Tally())
+        return sum(
+            (part.tally() for part in self.slices), start=Tally() if self.mirror is None else self.mirror.tally()
+        )
 
     def describe(self) -> str:
-        return f"equations along {len(self.slices)} axes of {self.size:,} entries"
+        mirrored = "" if self.mirror is None else f"{self.mirror.describe()}; "
+        return f"{mirrored}equations along {len(self.slices)} axes of {self.size:,} entries"
 
     def bytes_a_step(self) -> int:
-        return 4 * BYTES * self.size
+        return 4 * BYTES * self.size * (1 if self.mirror is None else 2)
 
-    def renumbered(self, numbers: Mapping[int, int]) -> Product:
-        return replace(self, slices=tuple(part.renumbered(numbers) for part in self.slices))
+    def renumbered(self, numbers: Mapping[int, int]) -> Commuting:
+        mirror = None if self.mirror is None else self.mirror.renumbered(numbers)
+        return replace(self, slices=tuple(part.renumbered(numbers) for part in self.slices), mirror=mirror)
 
-    def homogeneous(self) -> Product:
-        return replace(self, slices=tuple(part.homogeneous() for part in self.slices))
+    def homogeneous(self) -> Commuting:
+        mirror = None if self.mirror is None else self.mirror.homogeneous()
+        return replace(self, slices=tuple(part.homogeneous() for part in self.slices), mirror=mirror)
 
     def projected(self, vectors: Floats, *, affine: bool) -> Floats:
         x = vectors
@@ -148,12 +159,13 @@ class Product:
             flat, target = cells.reshape(len(x), -1, part.inner.size), part.target if affine else None
             moved = project_cells(flat, part.basis, target)
             x = moved.reshape(cells.shape).transpose(np.argsort(order)).reshape(x.shape)
-        return x
+        return x if self.mirror is None else self.mirror.projected(x, affine=affine)
 
     def gram(self, rows: sparse.csr_array) -> Floats:
         """Of commuting projections `P = Σ_T (−1)^|T| Π_{k in T} Q_kᵀQ_k`."""
         if not (self.separate or self.even):
             return gram_in_full(partial(self.projected, affine=False), rows)
+        rows = rows if self.mirror is None else self.mirror.halved(rows)
         whole, total = Spread.of(rows, self.loops), squared(rows)
         numbers = range(len(self.slices))
         for chosen in (subset for count in numbers for subset in combinations(numbers, count + 1)):
@@ -178,7 +190,7 @@ class Product:
         return total
 
     def partners(self, place: int) -> list[tuple[int, float]]:
-        equal = []
+        equal = [] if self.mirror is None else self.mirror.partners(place)
         for part, inner in self._parts():
             found = part.partners(self._place_in(inner, place))
             places = self._places_of(inner, np.array([at for at, _ in found], np.int64)).tolist()
@@ -219,11 +231,11 @@ class Product:
         back = np.argsort(order)
         return np.asarray(np.ravel_multi_index(tuple(index[axis] for axis in back), self.loops), np.int64)
 
-    def law(self) -> Linear[Chain]:
+    def law(self) -> Linear[Chain | Mirrored]:
         """How its entries are projected: in the loops of the box."""
-        sizes = tuple(size for size, _ in self.view.dims)
         pairs = zip(self.slices, self.inner_dims, strict=True)
-        return Linear(Chain(sizes, tuple(Cells(part, sizes, inner) for part, inner in pairs)))
+        chain = Chain(self.loops, tuple(Cells(part, self.loops, inner) for part, inner in pairs))
+        return Linear(chain if self.mirror is None else Mirrored(Reflection(self.mirror), chain))
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,3 +283,42 @@ class Chain:
         for part in self.parts:
             x = yield from part.finished(xp, x, affine=affine)
         return x
+
+
+@dataclass(frozen=True, eq=False)
+class Mirrored:
+    """The projection of a product and then of its mirror, so that images agree to the bit; neither undoes the other."""
+
+    mirror: Reflection
+    product: Chain
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.mirror.shape
+
+    @property
+    def wide(self) -> bool:
+        """As the product."""
+        return False
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        x = yield from self.product.nearest(xp, x)
+        return (yield from self.mirror.nearest(xp, x))
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        noise = None
+        if floor:
+            # The same for an entry and its image, which are zero together.
+            axes = trailing(x, len(self.shape), tuple(range(len(self.shape))))
+            rms = (yield from mean_square(xp, x, axes, prod(self.shape))) ** 0.5
+            noise = (rms + self.noise(xp, x)) * floor
+        x = yield from self.product.tangent(xp, x)
+        x = yield from self.mirror.tangent(xp, x)
+        return x if noise is None else silenced(xp, x, noise)
+
+    def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
+        """Raises AttachError, as the product does."""
+        return (yield from self.product.nearest_in_metric(xp, x, metric))
+
+    def noise(self, xp: Namespace, x: Array) -> Array:
+        return self.mirror.noise(xp, x)
