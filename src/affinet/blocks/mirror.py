@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from affinet.blocks.copies import renumber
-from affinet.blocks.entry_sets import View
+from affinet.blocks.entry_sets import Mask, View
 from affinet.blocks.gram import squared, unit_row
 from affinet.blocks.interval import Interval
 from affinet.blocks.law import Linear, Rounds, silenced, trailing
@@ -21,13 +21,16 @@ from affinet.blocks.resolution import REGULAR, Resolution
 from affinet.blocks.tally import Tally
 from affinet.blocks.tied import Tied
 from affinet.language.calculus.terms import Floats, Integers, Parameter, row_major_steps
+from affinet.system.distinct import distinct
 from affinet.system.tolerance import Tolerance
 
 
 @dataclass(frozen=True, eq=False)
 class Mirror:
-    """`x − sign · mirrored(x) == shift` where `mirrored` permutes and flips the loops of one box, twice is once.
+    """`x − sign · mirrored(x) == shift` where `mirrored` permutes and flips the loops of one box, its own inverse.
 
+    Planning reads it as it reads `Pairs`: `first == ratio · second + shift`. The two stay apart because they share no
+    formula for rank, projection or inner products: one kind of both would ask in each verb which of them it is.
     `without` are places of the flattened box, rising, with their images, that belong to another block.
     """
 
@@ -90,6 +93,39 @@ class Mirror:
     def _pairs(self) -> int:
         """Pairs of different entries."""
         return self.rank - (self.fixed_points if self.sign < 0 else 0)
+
+    @property
+    def boxes(self) -> tuple[View, ...]:
+        """The boxes that are read."""
+        return (self.view,)
+
+    @property
+    def first(self) -> View:
+        """The left side of the equations."""
+        return self.view
+
+    @property
+    def second(self) -> View:
+        """The box that the right side reads."""
+        return self.view
+
+    @property
+    def ratio(self) -> float:
+        """The factor of the right side."""
+        return self.sign
+
+    def closed(self, places: Integers) -> Integers:
+        """Places with all that an equation ties to them, rising."""
+        return distinct(np.concatenate([places, self.images(places)]))
+
+    def leading(self, places: Integers) -> Integers:
+        """Of places that are closed, one for each equation about them: the places of the left side."""
+        images = self.images(places)
+        return np.asarray(places[(places < images) | ((places == images) & (self.sign < 0))])
+
+    def reflected(self, mask: Mask) -> Mask:
+        """A mask over the right side, of the shape of the loops, at the places of the left side."""
+        return np.asarray(np.flip(np.transpose(mask, self.permutation), self.flips))
 
     def image(self, place: int) -> int:
         """The mirror image of one place."""

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from affinet.blocks.copies import renumber
-from affinet.blocks.entry_sets import View
+from affinet.blocks.entry_sets import Mask, View
 from affinet.blocks.gram import squared, unit_row
 from affinet.blocks.interval import Interval
 from affinet.blocks.law import Linear, Rounds, ravelled, silenced
@@ -61,6 +61,27 @@ class Pairs:
     @property
     def ambiguous(self) -> int:
         return 0
+
+    @property
+    def boxes(self) -> tuple[View, ...]:
+        """The boxes that are read."""
+        return self.first, self.second
+
+    def images(self, places: Integers) -> Integers:
+        """Where the right side reads what is tied to places of the left side."""
+        return places
+
+    def closed(self, places: Integers) -> Integers:
+        """Places with all that an equation ties to them, rising."""
+        return places
+
+    def leading(self, places: Integers) -> Integers:
+        """Of places that are closed, one for each equation about them: the places of the left side."""
+        return places
+
+    def reflected(self, mask: Mask) -> Mask:
+        """A mask over the right side, of the shape of the loops, at the places of the left side."""
+        return mask
 
     def sizes(self) -> dict[Parameter, int]:
         return entry_counts(self.entries)

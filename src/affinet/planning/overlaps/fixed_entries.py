@@ -149,23 +149,18 @@ def _pair_without(
     pair: Mirror | Pairs, fixed: FixedEntries, tolerance: Tolerance
 ) -> tuple[Mirror | Pairs | None, list[Fixing]]:
     """The pair without the places that are fixed on one side at least, and what that fixes on the other."""
-    first = pair.view if isinstance(pair, Mirror) else pair.first
-    second = pair.view if isinstance(pair, Mirror) else pair.second
-    ratio = pair.sign if isinstance(pair, Mirror) else pair.ratio
+    first, second, ratio = pair.first, pair.second, pair.ratio
     one, other = _fixed_places(first, fixed), _fixed_places(second, fixed)
     if one is None and other is None:
         return pair, []
     sizes = tuple(size for size, _ in first.dims)
     one, other = (np.zeros(sizes, bool) if found is None else found for found in (one, other))
-    if isinstance(pair, Mirror):
-        other = np.flip(np.transpose(other, pair.permutation), pair.flips)
-    gone = (one | other).reshape(-1)
+    gone = (one | pair.reflected(other)).reshape(-1)
     gone[pair.without] = False
     places = np.flatnonzero(gone)
     if not len(places):
         return pair, []
-    image = pair.images(places) if isinstance(pair, Mirror) else places
-    positions = position_at(first, places), position_at(second, image)
+    positions = position_at(first, places), position_at(second, pair.images(places))
     (here, x, size_x), (there, y, size_y) = (
         fixed.known(view.parameter, at) for view, at in zip((first, second), positions, strict=True)
     )

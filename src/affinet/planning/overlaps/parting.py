@@ -139,19 +139,16 @@ def _less(
     none = system.rows(())
     if not any(len(positions) for positions in hit):
         return pair, none
-    views = (pair.view,) if isinstance(pair, Mirror) else (pair.first, pair.second)
     large = 2 * pair.rank > one_by_one
     # A right-hand side of frozen weights is known to their rounding, which only the rule itself knows.
     plain = all(system.rules[rule].size is None for rule in pair.rules)
-    if not plain or not all(mixed_radix(Nest(view.dims), Nest(())) for view in views):
+    if not plain or not all(mixed_radix(Nest(view.dims), Nest(())) for view in pair.boxes):
         return (pair, none) if large else (None, left_of(system.rows(pair.rules)))
-    places = distinct(np.concatenate([_places(view, found) for view, found in zip(views, hit, strict=True)]))
-    if isinstance(pair, Mirror):
-        places = distinct(np.concatenate([places, pair.images(places)]))
-    places = np.setdiff1d(places, pair.without, assume_unique=True)
+    places = distinct(np.concatenate([_places(view, found) for view, found in zip(pair.boxes, hit, strict=True)]))
+    places = np.setdiff1d(pair.closed(places), pair.without, assume_unique=True)
     if not len(places):
         return pair, none
-    most = 2 * len(places) > views[0].size
+    most = 2 * len(places) > pair.first.size
     if most or (large and len(places) * int((rows.lengths > 2).sum()) > MOST_APART):
         return (pair, none) if large else (None, left_of(system.rows(pair.rules)))
     return replace(pair, without=distinct(np.concatenate([pair.without, places]))), _equations(
@@ -175,22 +172,15 @@ def _positions(view: View, places: Integers) -> Integers:
 
 def _equations(pair: Mirror | Pairs, places: Integers, layout: Layout) -> Rows:
     """The equations of some places: one for a place and its image, none for a place that equals itself."""
-    if isinstance(pair, Mirror):
-        image = pair.images(places)
-        said = (places < image) | ((places == image) & (pair.sign < 0))
-        places, image, ratio = places[said], image[said], pair.sign
-        first, second = _positions(pair.view, places), _positions(pair.view, image)
-        start, other = (layout.start(pair.view.parameter),) * 2
-    else:
-        first, second, ratio = _positions(pair.first, places), _positions(pair.second, places), pair.ratio
-        start, other = layout.start(pair.first.parameter), layout.start(pair.second.parameter)
+    places = pair.leading(places)
+    first, second = _positions(pair.first, places), _positions(pair.second, pair.images(places))
+    start, other = layout.start(pair.first.parameter), layout.start(pair.second.parameter)
     count = len(places)
-    box = (pair.view if isinstance(pair, Mirror) else pair.first).dims
-    shift = np.broadcast_to(pair.shift, tuple(size for size, _ in box))
+    shift = np.broadcast_to(pair.shift, tuple(size for size, _ in pair.first.dims))
     right = shift[np.unravel_index(places, shift.shape)] if shift.ndim else np.full(count, float(shift))
     order = np.concatenate([np.arange(count)] * 2)
     columns = np.concatenate([first + start, second + other])
-    values = np.repeat([1.0, -ratio], count)
+    values = np.repeat([1.0, -pair.ratio], count)
     rule, unknown = np.full(count, pair.rules[0]), np.full(count, -1)
     used, local = ranked(columns)
     found = gather_rows(order, local, values, right, rule, unknown, 0.0)
