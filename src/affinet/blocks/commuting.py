@@ -201,6 +201,12 @@ class Commuting:
         values = (part.pinned_value(self._place_in(inner, place)) for part, inner in self._parts())
         return next((value for value in values if value is not None), None)
 
+    @property
+    def rows_and_columns(self) -> tuple[Slices, Slices] | None:
+        """The equations of each row and of each column, where the box is a matrix and these are all equations."""
+        parts = dict(zip(self.inner_dims, self.slices, strict=True))
+        return (parts[(1,)], parts[(0,)]) if len(self.loops) == 2 and parts.keys() == {(0,), (1,)} else None
+
     def _parts(self) -> Iterator[tuple[Slices, tuple[int, ...]]]:
         return zip(self.slices, self.inner_dims, strict=True)
 

@@ -54,28 +54,20 @@ class Joined:
         return self.base.condition
 
     @property
-    def parts(self) -> tuple[Slices, ...]:
-        """All sets of slices of the matrix."""
-        return (self.base,) if isinstance(self.base, Slices) else self.base.slices
-
-    @property
-    def matrix(self) -> Parameter:
-        """The weight that `base` is about."""
-        return self.within.parameter
-
-    @property
     def within(self) -> Slices:
-        """What is said about every cell."""
-        return self.base if isinstance(self.base, Slices) else self._along((1,))
+        """The equations of each cell."""
+        return self._sides[0]
 
     @property
     def across(self) -> Slices | None:
-        """What is said about every column, if anything is."""
-        return None if isinstance(self.base, Slices) else self._along((0,))
+        """The equations of each column, if there are any."""
+        return self._sides[1]
 
-    def _along(self, axes: tuple[int, ...]) -> Slices:
-        assert isinstance(self.base, Commuting)
-        return self.base.slices[self.base.inner_dims.index(axes)]
+    @property
+    def _sides(self) -> tuple[Slices, Slices | None]:
+        sides = self.base.rows_and_columns
+        assert sides is not None, "the base of joined boxes is about one matrix"
+        return sides
 
     @cached_property
     def entries(self) -> Beside:

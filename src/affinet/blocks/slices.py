@@ -180,6 +180,11 @@ class Slices:
         return value_of_place(self.pinned, self.values[cell if len(self.values) > 1 else 0], within)
 
     @property
+    def rows_and_columns(self) -> tuple[Slices, None]:
+        """The equations of each cell, and none of each place over the cells."""
+        return self, None
+
+    @property
     def determines_all(self) -> bool:
         """Whether the equations of a cell leave none of its entries free."""
         return len(self.basis) == self.inner.size

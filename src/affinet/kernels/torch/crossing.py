@@ -151,17 +151,12 @@ class Crossing:
 
 def crossing(base: Slices | Commuting, boxes: Sequence[Box]) -> Crossing | None:
     """The loops of equations about every row of boxes side by side, and sums of columns; None where they do not fit."""
-    if isinstance(base, Commuting) and (len(base.view.dims) != 2 or set(base.inner_dims) != {(0,), (1,)}):
+    sides = base.rows_and_columns
+    if sides is None:
         return None
-    within, across = (base, None) if isinstance(base, Slices) else _by_axis(base)
+    within, across = sides
     rows = _Rows.of(within)
     if rows is None or (across is not None and not across.even):
         return None
     total = None if across is None else across.target[:, 0] * np.sign(across.basis[0, 0]) * sqrt(within.outer.size)
     return Crossing(boxes, rows, total)
-
-
-def _by_axis(base: Commuting) -> tuple[Slices, Slices]:
-    """What is said about rows and about columns of a matrix."""
-    parts = dict(zip(base.inner_dims, base.slices, strict=True))
-    return parts[(1,)], parts[(0,)]

@@ -37,7 +37,9 @@ class JoinedKernel:
         self._device = tensors[self.names[0]].device
         self._shape = (block.cells, block.columns[-1])
         self._columns = [slice(*ends) for ends in zip(block.columns, block.columns[1:], strict=False)]
-        self._inner = prepare(block.base, {block.matrix.name: torch.empty(0, dtype=self._dtype, device=self._device)})
+        self._inner = prepare(
+            block.base, {block.within.parameter.name: torch.empty(0, dtype=self._dtype, device=self._device)}
+        )
 
     def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
         loops = crossing(self._base, self._boxes) if compiled and like.dtype in WIDTHS else None

@@ -61,17 +61,19 @@ def basis_of(block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tens
             bases = [basis_of(base, kind, plan, tensors) for base in block.bases]
             return BorderedBasis(block, bases, kind, plan.system.layout)
         case Sparse():
-            return _without_structure(block, kind, plan, tensors)
+            return _without_structure(block, kind, plan, tensors, only_small=True)
         case _:
             assert_never(block)
 
 
-def _without_structure(block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]) -> Basis:
-    """A dense basis of a small block of any kind."""
+def _without_structure(
+    block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor], *, only_small: bool = False
+) -> Basis:
+    """A dense basis of a small block of any kind; `only_small`: no other basis is made of a large one either."""
     kernel = eager(block, tensors)
     found = from_tangents(kernel, plan.parameters, kind)
     if found is None:
-        others = 'basis="projection"' if kind == "orthonormal" or isinstance(block, Sparse) else 'basis="orthonormal"'
+        others = 'basis="projection"' if kind == "orthonormal" or only_small else 'basis="orthonormal"'
         names = ", ".join(dict.fromkeys(plan.system.rules[rule].name for rule in block.rules[:3]))
         raise AttachError(
             f'the rules on {", ".join(sorted(set(kernel.names)))} ({names}) have no basis="{kind}" that is cheaper '
