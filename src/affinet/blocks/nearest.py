@@ -1,4 +1,8 @@
-"""The projection onto dense equations that equal cells share, in NumPy: planning projects with it."""
+"""The projection onto dense equations that equal cells share, in NumPy: planning projects with it.
+
+The laws of the bases (`law()`) take as long for many vectors, but round otherwise: they also set pinned entries and
+copies, and add up along strides. Planning keeps this projection so that plans stay the same to the bit.
+"""
 
 from __future__ import annotations
 
