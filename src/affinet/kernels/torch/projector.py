@@ -41,13 +41,6 @@ class _States(local):
         """A copy, in another process perhaps, keeps nothing yet."""
         return _States, ()
 
-    def kept(self, kernel: Kernel, values: tuple[Tensor, State]) -> Tensor:
-        """The tensor of what a verb returned; its state is kept for the next call."""
-        tensor, state = values
-        if state is not None:
-            self.of[kernel] = state
-        return tensor
-
 
 class Projector:
     """Projects mappings of names to tensors onto the rules of a plan.
@@ -202,10 +195,18 @@ class Projector:
         self._states.of.clear()
 
     def _landed(self, kernel: Kernel, x: Tensor) -> Tensor:
-        return self._states.kept(kernel, kernel.land(x, self._states.of.get(kernel)))
+        states = self._states.of
+        landed, state = kernel.land(x, states.get(kernel))
+        if state is not None:
+            states[kernel] = state
+        return landed
 
     def _tangent(self, kernel: Kernel, x: Tensor, floor: float = 0.0) -> Tensor:
-        return self._states.kept(kernel, kernel.tangent(x, self._states.of.get(kernel), floor=floor))
+        states = self._states.of
+        along, state = kernel.tangent(x, states.get(kernel), floor=floor)
+        if state is not None:
+            states[kernel] = state
+        return along
 
     def _project_gradient(
         self, kernel: Kernel, gradients: Tensors, decay: Decay | None, scale: Tensor | None, floor: float
