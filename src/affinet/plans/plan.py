@@ -82,7 +82,7 @@ class Plan:
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """The parameters that the rules speak of, by name."""
+        """The parameters that the rules are about, by name."""
         return self.system.layout.parameters
 
     def projector(self, like: Any) -> Any:
