@@ -114,6 +114,11 @@ class Mirror:
         """The factor of the right side."""
         return self.sign
 
+    @property
+    def reflection(self) -> Mirror:
+        """The mirror whose projection may commute with those of sums over the box."""
+        return self
+
     def closed(self, places: Integers) -> Integers:
         """Places with all that an equation ties to them, rising."""
         return distinct(np.concatenate([places, self.images(places)]))

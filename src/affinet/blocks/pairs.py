@@ -67,6 +67,11 @@ class Pairs:
         """The boxes that are read."""
         return self.first, self.second
 
+    @property
+    def reflection(self) -> None:
+        """No mirror: the two boxes are different ones."""
+        return None
+
     def images(self, places: Integers) -> Integers:
         """Where the right side reads what is tied to places of the left side."""
         return places

@@ -65,8 +65,8 @@ def part(
         if _meets(pair, others):
             lowered.append(system.rows(pair.rules))
             continue
-        if meeting and isinstance(pair, Mirror) and not len(pair.without):
-            joined = mirrored_product(pair, meeting, system.tolerance)
+        if meeting and pair.reflection is not None and not len(pair.without):
+            joined = mirrored_product(pair.reflection, meeting, system.tolerance)
         if joined is not None:
             candidates.append(Candidate(system, tuple(meeting), pair.rules, joined))
         elif meeting:
