@@ -7,7 +7,7 @@ import pytest
 
 from affinet.analysis import multipliers as module
 from affinet.analysis.multipliers import multipliers
-from affinet.planning.elimination import components
+from affinet.system.limits import Limits
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
@@ -36,13 +36,13 @@ def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("large", [False, True])
-def test_they_are_the_smallest_of_least_squares(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(components, "MOST_DENSE_NUMBERS", 0 if large else components.MOST_DENSE_NUMBERS)
+def test_they_are_the_smallest_of_least_squares(large: bool) -> None:
+    limits = Limits(dense_numbers=0) if large else Limits()
     for seed in range(60):
         matrix, gradient = drawn(seed)
         if not len(matrix):
             continue
-        found = multipliers(rows_of(matrix), gradient, Tolerance())
+        found = multipliers(rows_of(matrix), gradient, Tolerance(), limits)
         wanted = np.linalg.lstsq(matrix.T, gradient, rcond=1e-11)[0]
         np.testing.assert_allclose(found.values, wanted, atol=1e-7 * max(1.0, np.abs(wanted).max()))
         independent = [rank(np.delete(matrix, k, 0)) < rank(matrix) for k in range(len(matrix))]
@@ -56,15 +56,14 @@ def test_equations_of_any_size_make_up_the_gradient_as_those_of_size_one_do() ->
         if not len(matrix):
             continue
         scale = 10.0 ** np.random.default_rng(seed).uniform(-120, 120, len(matrix))
-        found = multipliers(rows_of(matrix * scale[:, None]), gradient, Tolerance()).values
+        found = multipliers(rows_of(matrix * scale[:, None]), gradient, Tolerance(), Limits()).values
         wanted = matrix.T @ np.linalg.lstsq(matrix.T, gradient, rcond=1e-11)[0]
         np.testing.assert_allclose(matrix.T @ (found * scale), wanted, atol=1e-9)
 
 
-def test_a_large_component_of_any_sizes_is_solved_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(components, "MOST_DENSE_NUMBERS", 0)
+def test_a_large_component_of_any_sizes_is_solved_too() -> None:
     matrix = np.array([[1.0, 1, 0], [0, 1, 1], [1, 2, 1]]) * np.array([[1e-9], [1.0], [1e6]])
-    found = multipliers(rows_of(matrix), np.array([1.0, 3, 2]), Tolerance())
+    found = multipliers(rows_of(matrix), np.array([1.0, 3, 2]), Tolerance(), Limits(dense_numbers=0))
     assert matrix[2, 0] / matrix[0, 0] > module.APART
     assert found.shared.all()
     np.testing.assert_allclose(matrix.T @ found.values, [1.0, 3, 2], atol=1e-9)

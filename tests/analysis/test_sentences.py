@@ -101,7 +101,7 @@ def test_a_rank_within_bounds_is_told_so(monkeypatch: pytest.MonkeyPatch) -> Non
     plan = affinet.plan([W.a.sum() == W.b.sum()])
     (block,) = plan.blocks
     bounded = Sparse(
-        block.parts, block.classes, None, np.zeros(3), Interval(2, 3), False, 0, (0,)  # type: ignore[arg-type, union-attr]
+        block.parts, block.classes, None, np.zeros(3), Interval(2, 3), False, False, (0,)  # type: ignore[arg-type, union-attr]
     )  # fmt: skip
     (said,) = sentences(plan.system, (bounded,), [0])
     assert said.endswith("keeps 2 to 3 equations among 40 weights: 2 to 3 fewer free numbers.")

@@ -13,10 +13,10 @@ from affinet.blocks.dense import Dense
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats
-from affinet.planning.compilation import compile_blocks
 from affinet.planning.factors.panels import single_cell
 from affinet.system.system import System
 from affinet.system.tolerance import Tolerance
+from tests.limits import blocks_within
 
 N, SHARE = 24, 1e-9
 W = affinet.weights({"s": (N, N)})
@@ -39,18 +39,15 @@ def base_of(kind: type[AnyBase], matrix: Floats) -> AnyBase:
         Commuting: [matrix @ W.s == 0, W.s @ matrix.T == 0],
         Mirror: [families.symmetric(W.s), matrix @ W.s == 0],
     }[kind]
-    (base,) = compile_blocks(System.of(rules), one_by_one=0)
-    base = single_cell(base) if kind is Dense and isinstance(base, Slices) else base
+    (base,) = blocks_within(System.of(rules), one_by_one=0, large_basis=0)
+    base = single_cell(base, 0) if kind is Dense and isinstance(base, Slices) else base
     assert isinstance(base, Commuting) and base.mirror is not None if kind is Mirror else isinstance(base, kind)
     return base
 
 
 @pytest.mark.parametrize("apart", [1e-2, 1e-4])
 @pytest.mark.parametrize("kind", [Slices, Dense, Commuting, Mirror])
-def test_equations_that_are_off_by_so_much_move_no_further(
-    kind: type[AnyBase], apart: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("affinet.planning.factors.panels.LARGE_BASIS", 0)
+def test_equations_that_are_off_by_so_much_move_no_further(kind: type[AnyBase], apart: float) -> None:
     matrix = equations(apart)
     base = base_of(kind, matrix)
     vectors = DICE.standard_normal((5, base.size))
@@ -63,7 +60,7 @@ def test_equations_that_are_off_by_so_much_move_no_further(
 
 
 def test_a_mirror_and_equations_that_are_far_apart_leave_nothing_open() -> None:
-    (mirror,) = compile_blocks(System.of(families.symmetric(W.s)), one_by_one=0)
+    (mirror,) = blocks_within(System.of(families.symmetric(W.s)), one_by_one=0)
     assert isinstance(mirror, Mirror)
     vectors = DICE.standard_normal((2, N * N))
     assert mirror.unsure(vectors, Tolerance()).tolist() == [0.0, 0.0]

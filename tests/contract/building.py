@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from zlib import crc32
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
 import affinet
-from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
 from tests.contract.case import Case
 from tests.contract.cases import CASES
+from tests.limits import planned
 from tests.oracle import Oracle, oracle
 
 PATHS = ("equations", "terms")
@@ -90,21 +88,21 @@ def rules_of(case: Case) -> list[affinet.Constraint]:
     return case.rules(affinet.weights(model_of(case)))
 
 
-@contextmanager
-def reading(path: str) -> Iterator[None]:
-    """Everything planned inside is read along this path, re-planning and measuring included."""
-    with pytest.MonkeyPatch.context() as patch:
-        if path == "terms":
-            few = 8  # entries that stay on top of regular rules, as up to 2,000 do in large ones
-            patch.setattr("affinet.plans.plan.compile_blocks", partial(compile_blocks, one_by_one=0, fixed_from=few))
-        yield
+LIMITS: dict[str, dict[str, int]] = {
+    "equations": {},
+    "terms": {"one_by_one": 0, "fixed_from": 8},  # 8 entries stay on top of regular rules, as 2,000 do in large ones
+}
+
+
+def plan_along(path: str, rules: Iterable[affinet.Constraint]) -> Plan:
+    """The plan of rules that are read along a path, as is all that is planned again from it."""
+    return planned(rules, **LIMITS[path])
 
 
 @cache
 def plan_of(case_name: str, path: str) -> Plan:
     """The plan of a case of the table along a path."""
-    with reading(path):
-        return affinet.plan(rules_of(_named(case_name)))
+    return plan_along(path, rules_of(_named(case_name)))
 
 
 @cache

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, optim
 
 import affinet
-from tests.contract.building import PRECISIONS, model_of, numbers, oracle_of_training, plain, reading, rules_of
+from tests.contract.building import PRECISIONS, model_of, numbers, oracle_of_training, plain, plan_along, rules_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
 from tests.oracle import Oracle
@@ -52,8 +52,7 @@ def trained(case: Case, dtype: torch.dtype, path: str, make: Make) -> Run:
     model, free = model_of(case, dtype), model_of(case, dtype)
     optimizer, stock = make(model.parameters()), make(free.parameters())
     before = plain(dict(model.named_parameters()))
-    with reading(path):
-        handle = affinet.project(model, optimizer, rules_of(case))
+    handle = affinet.project(model, optimizer, plan_along(path, rules_of(case)))
     run = Run(oracle_of_training(case, handle), before, handle.moved, handle.projector.plan)
     run.steps.append(_copied(model))
     run.free.append(_copied(free))

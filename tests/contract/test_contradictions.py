@@ -10,23 +10,25 @@ import torch
 
 import affinet
 from affinet.system.system import System
-from tests.contract.building import PATHS, model_of, plain, reading, rules_of
+from tests.contract.building import PATHS, model_of, plain, plan_along, rules_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
 
 CONSTRAINED = [case for case in CASES if case.rank and "large" not in case.tags]
 
 
-def assert_irreducible(rules: Sequence[affinet.Constraint], error: affinet.InfeasibleError) -> None:
+def assert_irreducible(
+    rules: Sequence[affinet.Constraint], error: affinet.InfeasibleError, path: str = "equations"
+) -> None:
     """All named rules together contradict; without any one of them the others hold. The equations prove it."""
     named = {rule.name: rule for rule in rules}
     assert error.minimal
     assert error.rules
     chosen = [named[name] for name in error.rules]
     with pytest.raises(affinet.InfeasibleError, match="cannot hold"):
-        affinet.plan(chosen)
+        plan_along(path, chosen)
     for left_out in chosen:
-        affinet.plan([rule for rule in chosen if rule is not left_out])
+        plan_along(path, [rule for rule in chosen if rule is not left_out])
     assert {name for name, _ in error.equations} == set(error.rules)
     system = System.of(chosen)
     rows = system.rows(range(len(chosen)))
@@ -57,11 +59,10 @@ def opposed(case: Case) -> list[affinet.Constraint]:
 @pytest.mark.parametrize("path", PATHS)
 def test_a_rule_against_the_others_is_found_and_named(case: Case, path: str) -> None:
     rules = opposed(case)
-    with reading(path):
-        with pytest.raises(affinet.InfeasibleError, match="cannot hold") as found:
-            affinet.plan(rules)
-        assert "the opposite" in found.value.rules
-        assert_irreducible(rules, found.value)
+    with pytest.raises(affinet.InfeasibleError, match="cannot hold") as found:
+        plan_along(path, rules)
+    assert "the opposite" in found.value.rules
+    assert_irreducible(rules, found.value, path)
 
 
 @pytest.mark.parametrize("case", CONSTRAINED, ids=str)

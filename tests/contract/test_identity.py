@@ -18,7 +18,7 @@ from tests.contract.building import (
     directions_of,
     model_of,
     oracle_of_training,
-    reading,
+    plan_along,
     rules_of,
 )
 from tests.contract.case import Case
@@ -38,8 +38,7 @@ def sandwiched(case: Case, path: str, options: dict[str, float]) -> tuple[affine
     """The handle, the oracle of what is projected, and the trajectory under `affinet.project`."""
     model = model_of(case)
     optimizer = optim.SGD(model.parameters(), lr=0.1, **options)
-    with reading(path):
-        handle = affinet.project(model, optimizer, rules_of(case))
+    handle = affinet.project(model, optimizer, plan_along(path, rules_of(case)))
     truth = oracle_of_training(case, handle)
     names = [p.name for p in truth.layout.parameters]
     parameters = dict(model.named_parameters())

@@ -9,7 +9,7 @@ from scipy import sparse
 import affinet
 from affinet import families
 from affinet.system.system import System
-from tests.contract.building import PATHS, model_of, oracle_of, plan_of, reading, rules_of
+from tests.contract.building import PATHS, model_of, oracle_of, plan_along, plan_of, rules_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
 from tests.contract.comparing import equal_plans
@@ -75,8 +75,7 @@ def test_plans_are_made_on_the_meta_device_too(case: Case) -> None:
 @each_path
 def test_text_gives_the_same_plan(case: Case, path: str) -> None:
     weights = affinet.weights(model_of(case))
-    with reading(path):
-        said = affinet.plan([affinet.parse(text, weights) for text in case.texts])
+    said = plan_along(path, [affinet.parse(text, weights) for text in case.texts])
     assert equal_plans(said, plan_of(case.name, path)) == ""
 
 

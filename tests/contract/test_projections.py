@@ -26,8 +26,8 @@ from tests.contract.building import (
     flat,
     oracle_of,
     plain,
+    plan_along,
     plan_of,
-    reading,
     rules_of,
     tensors_of,
 )
@@ -35,6 +35,7 @@ from tests.contract.case import EVERY_WAY, Case
 from tests.contract.cases import CASES
 from tests.contract.tables import each_row, rows
 from tests.kernels.judging import apart, missed, moved_again
+from tests.limits import planned
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 each_path = pytest.mark.parametrize("path", PATHS)
@@ -128,8 +129,7 @@ def test_projecting_leaves_its_input_and_entries_in_no_rule(case: Case, path: st
 @each_dtype
 def test_violations_are_the_oracles(case: Case, path: str, precision: Precision) -> None:
     weights = tensors_of(case, "far", precision.dtype)
-    with reading(path):
-        found = plan_of(case.name, path).projector(weights).violation(weights)
+    found = plan_of(case.name, path).projector(weights).violation(weights)
     wanted = oracle_of(case.name).violation(plain(weights))
     assert list(found) == list(wanted)
     for name, value in wanted.items():
@@ -139,17 +139,14 @@ def test_violations_are_the_oracles(case: Case, path: str, precision: Precision)
 @each_case
 @each_path
 def test_the_order_of_rules_changes_the_projection_by_rounding_only(case: Case, path: str) -> None:
-    with reading(path):
-        reversed_plan = affinet.plan(rules_of(case)[::-1])
-    assert_same_projection(case, reversed_plan)
+    assert_same_projection(case, plan_along(path, rules_of(case)[::-1]))
 
 
 @each_case
 @each_path
 def test_scaling_rules_changes_the_projection_by_rounding_only(case: Case, path: str) -> None:
     scales = (1e-7, -3.0, 1e6)
-    with reading(path):
-        scaled = affinet.plan([scales[k % 3] * rule.expression == 0 for k, rule in enumerate(rules_of(case))])
+    scaled = plan_along(path, [scales[k % 3] * rule.expression == 0 for k, rule in enumerate(rules_of(case))])
     assert_same_projection(case, scaled)
 
 
@@ -157,8 +154,7 @@ def test_scaling_rules_changes_the_projection_by_rounding_only(case: Case, path:
 @each_path
 def test_saying_rules_twice_changes_the_projection_by_rounding_only(case: Case, path: str) -> None:
     rules = rules_of(case)
-    with reading(path):
-        twice = affinet.plan([*rules, *(3.0 * rule.expression == 0 for rule in rules)])
+    twice = plan_along(path, [*rules, *(3.0 * rule.expression == 0 for rule in rules)])
     assert_same_projection(case, twice)
 
 
@@ -172,15 +168,12 @@ def assert_same_projection(case: Case, plan: affinet.Plan) -> None:
 
 @each_precision
 @pytest.mark.parametrize("solver", ["factor", "conjugate gradients"])
-def test_a_large_component_is_solved_both_ways(
-    precision: Precision, solver: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if solver == "conjugate gradients":
-        monkeypatch.setattr("affinet.blocks.sparse.LARGEST_FILL", 0)
+def test_a_large_component_is_solved_both_ways(precision: Precision, solver: str) -> None:
+    limits = {} if solver == "factor" else {"largest_fill": 0}
     name = "large irregular component"
     case = next(case for case in CASES if case.name == name)
     weights = tensors_of(case, "far", precision.dtype)
-    projector, oracle = plan_of(name, "equations").projector(weights), oracle_of(name)
+    projector, oracle = planned(rules_of(case), **limits).projector(weights), oracle_of(name)
     (kernel,) = (k for k in projector.kernels(weights) if isinstance(k, SparseKernel))
     assert (kernel._factor is None) == (solver == "conjugate gradients")
     projected, before = projector.project(weights), plain(weights)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from affinet import Plan
-from tests.contract.building import PATHS, plan_of, reading
+from tests.contract.building import LIMITS, PATHS, plan_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
 from tests.contract.comparing import equal_plans
+from tests.limits import plan_within
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -18,8 +19,7 @@ from tests.contract.comparing import equal_plans
 def test_a_saved_plan_comes_back(case: Case, path: str, tmp_path: Path) -> None:
     plan = plan_of(case.name, path)
     plan.save(tmp_path / "plan")
-    with reading(path):
-        loaded = Plan.load(tmp_path / "plan")
+    loaded = plan_within(Plan.load(tmp_path / "plan").system, **LIMITS[path])
     assert equal_plans(loaded, plan) == ""
     assert str(loaded) == str(plan)
     assert [(rule.name, rule.text) for rule in loaded.system.rules] == [

@@ -17,7 +17,7 @@ from tests.contract.building import (
     Precision,
     model_of,
     plain,
-    reading,
+    plan_along,
     rules_of,
 )
 from tests.contract.case import Case
@@ -115,8 +115,7 @@ def test_parameters_and_state_keys_stay_what_they_were(case: Case, path: str) ->
         [(name, id(p), p.data_ptr(), p.stride()) for name, p in model.named_parameters()],
     )
     groups = [{**group, "params": [id(p) for p in group["params"]]} for group in optimizer.param_groups]
-    with reading(path):
-        affinet.project(model, optimizer, rules_of(case))
+    affinet.project(model, optimizer, plan_along(path, rules_of(case)))
     give_gradients(model, case, 0)
     optimizer.step()
     assert list(model.state_dict()) == keys

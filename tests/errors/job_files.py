@@ -15,9 +15,9 @@ from affinet.cli.screen import Screen
 from affinet.cli.trainings import perceptron
 from affinet.cli.trainings.preparing import Prepared, prepare
 from affinet.errors import JobError, RunError
-from affinet.planning.elimination import components
 from tests.cli.conftest import SMALL, changed
 from tests.errors.case import case
+from tests.limits import limit_every_plan
 
 MODEL = ("hidden = [5]", 'factory = "network:make"')
 SAID = ('says = "hidden1.weight[0, 1] == hidden1.weight[2, 0]"', "")
@@ -246,7 +246,7 @@ def a_network_that_fails_on_one_row(folder: Path) -> None:
 def a_job_without_a_cheap_basis(folder: Path) -> None:
     says = 'says = "hidden1.weight.flatten().diff().diff() == 0"'
     with pytest.MonkeyPatch.context() as patch:  # in place of thousands of equations
-        patch.setattr(components, "MOST_DENSE_ROWS", 2)
+        limit_every_plan(patch, dense_rows=2)
         prepared(folder, ("hidden = [5]", "hidden = [1536]"), (SAID[0], says), REPARAMETRIZED)
 
 

@@ -9,9 +9,9 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import affinet
 from affinet.errors import AttachError, ShapeError, UnsupportedWeightError
-from affinet.planning.elimination import components
 from tests.errors.attaching import zero_sums
 from tests.errors.case import case
+from tests.limits import planned
 
 
 @case(AttachError, "A basis that is none.", "Take one of those named.")
@@ -72,9 +72,7 @@ def a_parameter_of_a_list_of_layers() -> None:
 def a_basis_that_is_not_cheap() -> None:
     model = nn.Linear(3, 1024)
     rule = (affinet.weights(model).weight.flatten().diff().diff() == 0).named("straight lines")
-    with pytest.MonkeyPatch.context() as patch:  # in place of thousands of equations
-        patch.setattr(components, "MOST_DENSE_ROWS", 2)
-        affinet.reparametrize(model, rule, basis="free")
+    affinet.reparametrize(model, planned(rule, dense_rows=2), basis="free")  # in place of thousands of equations
 
 
 @case(AttachError, "A right-hand side beyond the dtype of the weights.", "Use float32 or bfloat16, or smaller numbers.")

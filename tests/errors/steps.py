@@ -10,13 +10,12 @@ import torch
 from torch import nn, optim
 
 import affinet
-from affinet.blocks import sparse as sparse_block
 from affinet.errors import AttachError, ConvergenceWarning, GradientError
 from affinet.kernels.torch import conjugate_gradients
 from affinet.language import families
-from affinet.planning.elimination import components
 from tests.errors.attaching import zero_sums
 from tests.errors.case import case
+from tests.limits import planned
 
 
 def attached(model: nn.Module, **options: Any) -> tuple[affinet.Handle, optim.Optimizer]:
@@ -100,10 +99,9 @@ def conjugate_gradients_that_stop() -> None:
         row[draw.choice(90, 4, replace=False)] = draw.uniform(0.5, 2, 4)
     weights = {"weight": torch.ones(90, dtype=torch.float64)}
     with pytest.MonkeyPatch.context() as patch:  # what takes thousands of equations without
-        patch.setattr(components, "MOST_DENSE_ROWS", 10)
-        patch.setattr(sparse_block, "LARGEST_FILL", 0)
         patch.setattr(conjugate_gradients, "MOST_ITERATIONS", 3)
-        affinet.plan(families.linear([affinet.weights(weights).weight], matrix, 1)).projector(weights).project(weights)
+        rule = families.linear([affinet.weights(weights).weight], matrix, 1)
+        planned(rule, dense_rows=10, largest_fill=0).projector(weights).project(weights)
 
 
 @case(
@@ -119,9 +117,6 @@ def conjugate_gradients_on_arrays_that_stop() -> None:
         row[draw.choice(90, 4, replace=False)] = draw.uniform(0.5, 2, 4)
     weights = {"weight": np.ones(90)}
     with pytest.MonkeyPatch.context() as patch:  # what takes thousands of equations without
-        patch.setattr(components, "MOST_DENSE_ROWS", 10)
-        patch.setattr(sparse_block, "LARGEST_FILL", 0)
-        patch.setattr(sparse_block, "MOST_ITERATIONS", 3)
-        affinet.plan(families.linear([affinet.weights(weights)["weight"]], matrix, 1)).projector(weights).project(
-            weights
-        )
+        patch.setattr("affinet.blocks.sparse.MOST_ITERATIONS", 3)
+        rule = families.linear([affinet.weights(weights)["weight"]], matrix, 1)
+        planned(rule, dense_rows=10, largest_fill=0).projector(weights).project(weights)

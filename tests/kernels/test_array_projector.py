@@ -15,9 +15,9 @@ import affinet
 from affinet import families
 from affinet.errors import AttachError, ConvergenceWarning, UnsupportedWeightError
 from affinet.kernels.arrays.array_gaps import ArrayGaps
-from affinet.planning.compilation import ONE_BY_ONE
 from affinet.system.system import System
 from tests.kernels.bounds import of_cell
+from tests.limits import planned
 from tests.oracle import oracle
 
 W: Any = affinet.weights({"a": (5, 6), "b": (6, 5)})
@@ -140,7 +140,7 @@ LARGE: dict[str, Callable[[Any], Any]] = {
 def test_large_rules_are_measured_from_their_terms(rule: Callable[[Any], Any]) -> None:
     w: Any = affinet.weights({"a": (400, 400), "b": (400, 400)})
     system = System.of([rule(w)])
-    assert system.rules[0].nonzeros > ONE_BY_ONE
+    assert system.rules[0].nonzeros > system.limits.one_by_one
     draw = np.random.default_rng(0)
     weights = {p.name: draw.standard_normal(p.size) for p in system.layout.parameters}
     flat = np.concatenate(list(weights.values()))
@@ -159,13 +159,12 @@ def test_large_rules_are_measured_from_their_terms(rule: Callable[[Any], Any]) -
 
 
 def test_conjugate_gradients_that_stop_early_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.planning.elimination.components.MOST_DENSE_ROWS", 10)
-    monkeypatch.setattr("affinet.blocks.sparse.LARGEST_FILL", 0)
     draw = np.random.default_rng(0)
     matrix = np.zeros((60, 90))
     for row in matrix:
         row[draw.choice(90, 4, replace=False)] = draw.uniform(0.5, 2, 4)
-    plan = affinet.plan(families.linear([affinet.weights({"a": (90,)})["a"]], matrix, 1))
+    rule = families.linear([affinet.weights({"a": (90,)})["a"]], matrix, 1)
+    plan = planned(rule, dense_rows=10, largest_fill=0)
     weights = {"a": np.ones(90)}
     projected = plan.projector(weights).project(weights)
     wanted = oracle(plan.system).project(weights)["a"]

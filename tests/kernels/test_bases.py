@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from affinet.kernels.torch.bases.basis import Basis, Kind
 from affinet.kernels.torch.bases.choosing import basis_of
 from affinet.kernels.torch.bases.expansion import Expansion, origin_of
 from affinet.kernels.torch.projector import Projector
-from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
 from tests.contract.building import PATHS, conditioning_of, flat, plan_of
@@ -33,6 +31,8 @@ from tests.contract.tables import each_row, rows
 from tests.kernels.bounds import of_cell
 from tests.kernels.test_blocks import CASES as BLOCKS
 from tests.kernels.test_blocks import planned
+from tests.limits import plan_within
+from tests.limits import planned as limited
 from tests.oracle import oracle
 
 each_kind = pytest.mark.parametrize("kind", ["orthonormal", "free"])
@@ -188,7 +188,7 @@ def test_bases_of_mirrors_moments_and_batches_span_what_is_free(case: str, kind:
     rules, expected = MORE[case]
     terms = expected in (Mirror, Commuting, Bordered)
     system = System.of(rules)
-    plan = Plan(system, compile_blocks(system, one_by_one=0 if terms else 65_536))
+    plan = plan_within(system, one_by_one=0 if terms else 65_536)
     assert any(isinstance(block, expected) for block in plan.blocks), [type(block) for block in plan.blocks]
     assert_is_the_basis(plan, kind, 1e-12)
 
@@ -197,7 +197,7 @@ def test_bases_of_mirrors_moments_and_batches_span_what_is_free(case: str, kind:
 @each_kind
 def test_gradients_and_their_gradients_are_those_of_differences(case: str, kind: Kind) -> None:
     system = System.of((BLOCKS.get(case) or MORE[case])[0])
-    plan = planned(case) if case in BLOCKS else Plan(system, compile_blocks(system, one_by_one=0))
+    plan = planned(case) if case in BLOCKS else plan_within(system, one_by_one=0)
     expansion, _, zeros = expanded(plan, kind)
     v = torch.randn(min(expansion.free, 400), dtype=torch.float64, requires_grad=True)
     given = {name: torch.randn_like(x, requires_grad=True) for name, x in zeros.items()}
@@ -245,7 +245,7 @@ def test_the_sum_over_a_million_equal_numbers_is_exact(dtype: torch.dtype) -> No
     n = 1_000_000
     w = affinet.weights({"v": (n,)})
     system = System.of([w.v[np.arange(1, n)] == w.v[np.zeros(n - 1, int)]])
-    expansion, _, _ = expanded(Plan(system, partial(compile_blocks, one_by_one=10**9)(system)), "free")
+    expansion, _, _ = expanded(plan_within(system, one_by_one=10**9), "free")
     v = torch.ones(1, dtype=dtype, requires_grad=True)
     expansion.weight("v", v, v.new_zeros(0), dtype).backward(torch.full((n,), 0.1, dtype=dtype))
     assert v.grad is not None
@@ -300,7 +300,7 @@ def large_bordered() -> Plan:
             np.random.default_rng(0).standard_normal((20, 12_000)) @ w.k.flatten() == w.b[:20],
         ]
     )
-    return Plan(system, compile_blocks(system, one_by_one=0))
+    return plan_within(system, one_by_one=0)
 
 
 @pytest.mark.parametrize("kind", ["orthonormal", "free"])
@@ -331,7 +331,7 @@ def test_a_few_equations_on_top_of_large_blocks_take_as_many_reflectors(kind: Ki
 def test_an_equation_of_few_entries_holds_to_their_rounding_beside_many_others() -> None:
     w = affinet.weights({"k": (300, 400), "b": (5,)})
     system = System.of([w.k.sum(0) == 0, w.k.sum(1) == 0, w.k[10, :5].sum() + w.b.sum() == 1])
-    expansion, _, _ = expanded(Plan(system, compile_blocks(system, one_by_one=0)), "orthonormal")
+    expansion, _, _ = expanded(plan_within(system, one_by_one=0), "orthonormal")
     v = torch.randn(expansion.free)
     found = weights(expansion, v, {"k": torch.zeros(300, 400), "b": torch.zeros(5)})
     terms = torch.cat([found["k"][10, :5], found["b"]]).double()
@@ -349,10 +349,10 @@ def test_a_basis_beyond_memory_says_so_before_it_is_made(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("kind", ["orthonormal", "free"])
-def test_large_blocks_without_a_cheap_basis_say_what_to_use(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.planning.elimination.components.MOST_DENSE_ROWS", 2)
+def test_large_blocks_without_a_cheap_basis_say_what_to_use(kind: Kind) -> None:
     w = affinet.weights({"v": (1_200,)})
-    plan = affinet.plan([(w.v[k] + w.v[k + 1] - 2 * w.v[k + 2] == 1).named(f"step {k}") for k in range(1_198)])
+    rules = [(w.v[k] + w.v[k + 1] - 2 * w.v[k + 2] == 1).named(f"step {k}") for k in range(1_198)]
+    plan = limited(rules, dense_rows=2)
     assert any(isinstance(block, Sparse) for block in plan.blocks)
     with pytest.raises(AttachError, match=rf'v \(step 0, step 1, step 2\) have no basis="{kind}".*basis="projection"'):
         expanded(plan, kind)

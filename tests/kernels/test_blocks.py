@@ -6,7 +6,7 @@ is found does not depend on its dtype.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,9 @@ from affinet.blocks.pairs import Pairs
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
-from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.limits import plan_within
 from tests.oracle import oracle
 from tests.pairwise import pairwise
 
@@ -77,10 +77,8 @@ def planned(name: str) -> Plan:
     rules, kind = CASES[name]
     terms = kind in (Commuting, Mirror, Pairs) or name in ("a scalar over a box", "a table inside cells")
     system = System.of(rules)
-    with pytest.MonkeyPatch.context() as patch:
-        if kind is Sparse:
-            patch.setattr("affinet.planning.elimination.components.MOST_DENSE_ROWS", 2)
-        plan = Plan(system, compile_blocks(system, one_by_one=0 if terms else 65_536))
+    limits = {"one_by_one": 0} if terms else {"dense_rows": 2} if kind is Sparse else {}
+    plan = plan_within(system, **limits)
     assert any(isinstance(block, kind) for block in plan.blocks), [type(block) for block in plan.blocks]
     return plan
 
@@ -137,8 +135,7 @@ def test_projecting_gradients_is_the_tangent_with_missing_ones_as_zero(case: str
 
 @pytest.mark.parametrize(("case", "dtype", "path"), pairwise(CASES, DTYPES, [0, 65_536]), ids=str)
 def test_violations_are_the_oracles(case: str, dtype: torch.dtype, path: int) -> None:
-    system, given = System.of(CASES[case][0]), tensors(dtype)
-    plan = Plan(system, compile_blocks(system, one_by_one=path))
+    plan, given = plan_within(System.of(CASES[case][0]), one_by_one=path), tensors(dtype)
     found, wanted = plan.projector(given).violation(given), oracle(plan.system).violation(plain(given))
     assert list(found) == list(wanted)
     assert list(found.values()) == pytest.approx(list(wanted.values()), rel=1e-9 if path else 1e-5, abs=1e-9)
@@ -146,8 +143,7 @@ def test_violations_are_the_oracles(case: str, dtype: torch.dtype, path: int) ->
 
 def test_cells_that_are_no_strided_box_are_measured_too() -> None:
     w = affinet.weights({"v": (20,)})
-    system = System.of([w.v[0:5:4] + w.v[1:6:4] + 2 * w.v[6:11:4] == 1])
-    plan = Plan(system, compile_blocks(system, one_by_one=0))
+    plan = plan_within(System.of([w.v[0:5:4] + w.v[1:6:4] + 2 * w.v[6:11:4] == 1]), one_by_one=0)
     given = {"v": torch.arange(20, dtype=torch.float64)}
     (found,) = plan.projector(given).violation(given).values()
     assert found == 4 + 5 + 2 * 10 - 1
@@ -160,7 +156,7 @@ def test_the_mean_of_a_million_equal_numbers_is_that_number(dtype: torch.dtype, 
     w = affinet.weights({"v": (n,), "u": (3,)})
     rules = [w.v[np.arange(1, n)] == w.v[np.zeros(n - 1, int)]] + ([] if equal else [w.u[0] == w.u[1]])
     system = System.of(rules)
-    plan = Plan(system, partial(compile_blocks, one_by_one=10**9)(system))
+    plan = plan_within(system, one_by_one=10**9)
     assert isinstance(plan.blocks[-1], Ties)
     value = torch.full((n,), 0.1, dtype=dtype)
     found = plan.projector({"v": value, "u": value[:3]}).project({"v": value, "u": value[:3]})

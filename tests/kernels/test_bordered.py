@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from affinet import families
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.dense import Dense
 from affinet.errors import AttachError, InfeasibleError
-from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.plans.plan import Plan
 from affinet.system.system import System
@@ -24,6 +22,7 @@ from tests.contract.bordered_cases import BORDERED
 from tests.contract.building import oracle_of, plain, plan_of, tensors_of
 from tests.contract.case import Case
 from tests.kernels.judging import apart, condition_of, moved_again
+from tests.limits import plan_within, planned
 from tests.oracle import oracle
 from tests.planning.random_rules import feasible
 
@@ -55,7 +54,7 @@ def spread(base: Any, values: np.ndarray) -> np.ndarray:
 
 def compiled(rules: list[Any]) -> Plan:
     system = System.of(rules)
-    return Plan(system, compile_blocks(system, one_by_one=0))
+    return plan_within(system, one_by_one=0)
 
 
 @st.composite
@@ -278,16 +277,16 @@ def test_boxes_are_worked_on_where_they_lie(
     assert torch.equal(weights["s"][kept], before[kept])
 
 
-def test_contradictions_on_top_name_an_irreducible_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.plans.plan.compile_blocks", partial(compile_blocks, one_by_one=0))
+def test_contradictions_on_top_name_an_irreducible_set() -> None:
     with pytest.raises(InfeasibleError, match="cannot hold") as found:
-        affinet.plan(
+        planned(
             [
                 (W.a.sum(1) == 6).named("rows"),
                 (W.a.sum(0) == 5).named("columns"),
                 (W.a[0, 0] == 1).named("entry"),
                 ((np.arange(1.0, 6)[:, None] * W.a).sum() == 91).named("weighted"),
-            ]
+            ],
+            one_by_one=0,
         )
     assert found.value.rules == ("rows", "weighted")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import affinet
 from affinet.kernels.torch import evaluating
 from affinet.kernels.torch.evaluating import Value, largest_gap
 from affinet.language.evaluation import evaluate
-from affinet.planning.compilation import compile_blocks
+from tests.limits import planned
 
 CPU = torch.device("cpu")
 DRAW = np.random.default_rng(0)
@@ -58,11 +57,10 @@ def test_other_memory_orders_and_dtypes_are_read_as_they_are() -> None:
     assert torch.equal(found, values["a"].double() - 2 * values["b"].T.double())
 
 
-def test_a_weight_with_coefficient_zero_is_in_no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.plans.plan.compile_blocks", partial(compile_blocks, one_by_one=0))
+def test_a_weight_with_coefficient_zero_is_in_no_rule() -> None:
     mask = np.ones((6, 5))
     mask[2, 3] = 0.0
-    plan = affinet.plan(((mask * W.a).sum(dim=1) == W.b.sum(dim=0)).named("masked"))
+    plan = planned(((mask * W.a).sum(dim=1) == W.b.sum(dim=0)).named("masked"), one_by_one=0)
     weights = {"a": torch.zeros(6, 5), "b": torch.zeros(5, 6)}
     weights["a"][2, 3] = torch.nan
     assert plan.projector(weights).violation(weights) == {"masked": 0.0}

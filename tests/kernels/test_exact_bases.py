@@ -13,16 +13,16 @@ from affinet.blocks.commuting import Commuting
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Kind
 from affinet.kernels.torch.bases.tied import scaled
-from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
 from tests.kernels.test_bases import expanded, weights
+from tests.limits import plan_within
 
 
 def planned(rules: list[Any]) -> Plan:
     """Planned by structure, however small the rules are."""
     system = System.of(rules)
-    return Plan(system, compile_blocks(system, one_by_one=0))
+    return plan_within(system, one_by_one=0)
 
 
 @pytest.mark.parametrize("kind", ["orthonormal", "free"])

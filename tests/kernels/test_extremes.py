@@ -13,11 +13,11 @@ import torch
 import affinet
 from affinet import families
 from affinet.kernels.torch import looped
-from affinet.planning.compilation import compile_blocks
 from affinet.system.system import System
 from tests.kernels.block_kinds import draw
 from tests.kernels.bounds import of_border, of_cell
 from tests.kernels.judging import miss, missed, sets_of
+from tests.limits import plan_within
 from tests.planning.nearly_redundant import FORMS, SYSTEMS, Rules, nearly_redundant
 from tests.rounding import another_processor
 
@@ -96,7 +96,7 @@ def test_equations_that_almost_follow_from_others_hold(form: Rules, dtype: torch
         matrix, point = nearly_redundant(seed)
         system = System.of(form(matrix, point, 0))
         with another_processor(seed) if rounded else nullcontext():
-            plan = affinet.Plan(system, compile_blocks(system, one_by_one=0))
+            plan = plan_within(system, one_by_one=0)
             given = {p.name: torch.from_numpy(draw(seed).standard_normal(p.shape)).to(dtype) for p in plan.parameters}
             off = miss(plan, plan.projector(given).project(given), dtype, component=True)
         sets = max(sets_of(block) for block in plan.blocks)

@@ -8,8 +8,8 @@ import torch
 import affinet
 from affinet.blocks.slices import Slices
 from affinet.kernels.torch.slices import SlicesKernel
-from affinet.planning.compilation import compile_blocks
 from affinet.system.system import System
+from tests.limits import blocks_within
 
 
 @pytest.mark.parametrize("total", [0, 1, range(6)], ids=["zero", "one", "one of each row"])
@@ -18,7 +18,7 @@ from affinet.system.system import System
 )
 def test_sums_stay_in_the_working_dtype(total: object, dtype: torch.dtype, working: torch.dtype) -> None:
     w = affinet.weights({"a": (6, 7)})
-    (block,) = compile_blocks(
+    (block,) = blocks_within(
         System.of(w.a.sum(1) == (list(total) if isinstance(total, range) else total)), one_by_one=0
     )
     assert isinstance(block, Slices)

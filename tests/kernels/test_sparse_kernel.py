@@ -11,14 +11,13 @@ from scipy import sparse
 
 import affinet
 from affinet import families
-from affinet.blocks import sparse as sparse_block
 from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch import conjugate_gradients
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
 from affinet.kernels.torch.sparse import SparseKernel
-from affinet.planning.elimination import components, peeling
 from affinet.plans.plan import Plan
 from tests.kernels.judging import apart, condition_of
+from tests.limits import planned as limited
 from tests.oracle import Oracle, oracle
 
 N, M = 60, 90
@@ -34,10 +33,9 @@ def system(*, redundant: bool = False) -> tuple[np.ndarray, np.ndarray]:
     return matrix, matrix @ draw.standard_normal(M)
 
 
-def planned(monkeypatch: pytest.MonkeyPatch, **options: bool) -> Plan:
-    monkeypatch.setattr(components, "MOST_DENSE_ROWS", 10)
+def planned(*, redundant: bool = False, **limits: int) -> Plan:
     w: Any = affinet.weights({"a": (9, 5), "b": (45,)})
-    plan = affinet.plan([families.linear([w.a, w.b], *system(**options))])
+    plan = limited([families.linear([w.a, w.b], *system(redundant=redundant))], dense_rows=10, **limits)
     assert any(isinstance(block, Sparse) for block in plan.blocks)
     return plan
 
@@ -67,25 +65,21 @@ def assert_agrees(plan: Plan, truth: Oracle, given: dict[str, torch.Tensor]) -> 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("largest", [0, 2**25], ids=["conjugate gradients", "factor"])
-def test_both_solvers_are_the_oracle(largest: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse_block, "LARGEST_FILL", largest)
-    plan, given = planned(monkeypatch), weights(dtype)
+def test_both_solvers_are_the_oracle(largest: int, dtype: torch.dtype) -> None:
+    plan, given = planned(largest_fill=largest), weights(dtype)
     assert (solver(plan, given)._factor is None) == (largest == 0)
     assert_agrees(plan, oracle(plan.system), given)
 
 
-def test_redundant_rows_that_were_not_sorted_out_are_solved_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peeling, "LARGEST_CORE", 3)
-    monkeypatch.setattr("affinet.planning.elimination.markowitz.MOST_PLANNED", 0)
-    plan, given = planned(monkeypatch, redundant=True), weights()
+def test_redundant_rows_that_were_not_sorted_out_are_solved_all_the_same() -> None:
+    plan, given = planned(redundant=True, largest_core=3, most_eliminated=0), weights()
     assert solver(plan, given)._factor is None
     assert_agrees(plan, oracle(plan.system), given)
 
 
 def test_too_few_iterations_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
     monkeypatch.setattr(conjugate_gradients, "MOST_ITERATIONS", 3)
-    plan, given = planned(monkeypatch), weights()
+    plan, given = planned(largest_fill=0), weights()
     projector = plan.projector(given)
     with pytest.warns(
         affinet.ConvergenceWarning, match=r"stopped after 3 iterations with a residual of .* on a component of 60 equ"
@@ -98,9 +92,8 @@ def test_too_few_iterations_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(projector.violation(moved).values()) <= 10 * told.residual
 
 
-def test_steps_start_from_the_last_solution(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
-    plan, given = planned(monkeypatch), weights()
+def test_steps_start_from_the_last_solution() -> None:
+    plan, given = planned(largest_fill=0), weights()
     projector = plan.projector(given)
     kernel = solver_of(projector, given)
     assert kernel._equations is not None
@@ -113,9 +106,8 @@ def test_steps_start_from_the_last_solution(monkeypatch: pytest.MonkeyPatch) -> 
     assert max(counts[1:]) <= counts[0] / 4
 
 
-def test_what_was_solved_before_can_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
-    plan, given = planned(monkeypatch), weights()
+def test_what_was_solved_before_can_be_forgotten() -> None:
+    plan, given = planned(largest_fill=0), weights()
     other = {name: x.flip(0) for name, x in given.items()}
     used, fresh = plan.projector(given), plan.projector(given)
     for _ in range(2):
@@ -129,18 +121,16 @@ def test_what_was_solved_before_can_be_forgotten(monkeypatch: pytest.MonkeyPatch
             assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_a_start_that_points_nowhere_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
-    plan = planned(monkeypatch)
+def test_a_start_that_points_nowhere_does_no_harm() -> None:
+    plan = planned(largest_fill=0)
     projector, truth = plan.projector(weights()), oracle(plan.system)
     for given in (weights(), {name: torch.zeros_like(x) for name, x in weights().items()}, weights(), weights()):
         found, wanted = projector.tangent(given), truth.tangent({name: x.numpy() for name, x in given.items()})
         assert all(np.allclose(found[name].numpy(), wanted[name], rtol=0, atol=1e-11) for name in wanted)
 
 
-def test_conjugate_gradients_stop_at_the_rounding_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
-    plan, counts = planned(monkeypatch), {}
+def test_conjugate_gradients_stop_at_the_rounding_of_the_weights() -> None:
+    plan, counts = planned(largest_fill=0), {}
     truth = oracle(plan.system)
     for dtype in (torch.float32, torch.float64):
         given = weights(dtype)
@@ -154,8 +144,8 @@ def test_conjugate_gradients_stop_at_the_rounding_of_the_weights(monkeypatch: py
     assert counts[torch.float32] < counts[torch.float64]
 
 
-def test_a_missing_gradient_counts_as_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, given = planned(monkeypatch), weights()
+def test_a_missing_gradient_counts_as_zero() -> None:
+    plan, given = planned(), weights()
     gradients: dict[str, torch.Tensor | None] = {"a": given["a"].clone(), "b": None}
     plan.projector(given).project_gradients_(gradients, given, {})
     wanted = oracle(plan.system).tangent({"a": given["a"].numpy(), "b": np.zeros(45)})
@@ -183,9 +173,8 @@ def test_looking_at_the_residual_now_and_then_solves_the_same(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("largest", [0, 2**25], ids=["conjugate gradients", "factor"])
-def test_both_solvers_project_in_a_metric(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse_block, "LARGEST_FILL", largest)
-    plan, given = planned(monkeypatch), weights()
+def test_both_solvers_project_in_a_metric(largest: int) -> None:
+    plan, given = planned(largest_fill=largest), weights()
     assert (solver(plan, given)._factor is None) == (largest == 0)
     metric = {name: 10.0 ** torch.empty_like(x).uniform_(-1, 1) for name, x in given.items()}
     start, size = (np.concatenate([some[name].flatten().numpy() for name in "ab"]) for some in (given, metric))

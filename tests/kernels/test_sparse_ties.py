@@ -9,22 +9,19 @@ from scipy import sparse
 
 import affinet
 from affinet import families
-from affinet.blocks import sparse as sparse_block
 from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch.sparse import on_device
-from affinet.planning.elimination import components
 from affinet.system.system import System
 from tests.kernels.test_sparse_kernel import planned, solver, system, weights
+from tests.limits import planned as limited
 from tests.oracle import oracle
 
 
 @pytest.mark.parametrize("largest", [0, 2**25], ids=["conjugate gradients", "factor"])
-def test_differences_between_tied_entries_are_kept(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(components, "MOST_DENSE_ROWS", 10)
-    monkeypatch.setattr(sparse_block, "LARGEST_FILL", largest)
+def test_differences_between_tied_entries_are_kept(largest: int) -> None:
     w = affinet.weights({"a": (9, 5), "b": (45,)})
     rules = [families.linear([w.a, w.b], *system()), w.b[1:20:2] - w.b[0:20:2] == 2, w.a[0] + w.a[1] == 0.5]
-    plan = affinet.plan(rules)
+    plan = limited(rules, dense_rows=10, largest_fill=largest)
     assert any(isinstance(block, Sparse) and np.any(block.classes.shift) for block in plan.blocks)
     given = {"a": torch.randn(9, 5, dtype=torch.float64), "b": torch.randn(45, dtype=torch.float64)}
     found = plan.projector(given).project(given)
@@ -33,9 +30,8 @@ def test_differences_between_tied_entries_are_kept(largest: int, monkeypatch: py
         np.testing.assert_allclose(found[name].numpy(), values, rtol=0, atol=1e-9)
 
 
-def test_what_conjugate_gradients_divide_by_is_the_diagonal_of_their_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
-    plan, given = planned(monkeypatch), weights()
+def test_what_conjugate_gradients_divide_by_is_the_diagonal_of_their_matrix() -> None:
+    plan, given = planned(largest_fill=0), weights()
     kernel = solver(plan, given)
     assert kernel._equations is not None
     rows = kernel._matrix.to_dense()

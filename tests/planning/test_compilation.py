@@ -16,10 +16,10 @@ from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.slices import Slices
 from affinet.blocks.ties import Ties
-from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.limits import plan_within
 from tests.planning.random_rules import Drawn, feasible, oracle_of, systems, uses
 
 W = affinet.weights({"W": (300, 400), "S": (300, 300), "T": (300, 400), "b": (400,)})
@@ -27,7 +27,7 @@ W = affinet.weights({"W": (300, 400), "S": (300, 300), "T": (300, 400), "b": (40
 
 def compiled(*rules: Any, one_by_one: int = 0) -> Plan:
     system = System.of(rules)
-    return Plan(system, compile_blocks(system, one_by_one=one_by_one))
+    return plan_within(system, one_by_one=one_by_one)
 
 
 def kinds(plan: Plan) -> list[str]:

@@ -29,10 +29,10 @@ from affinet.blocks.pairs import Pairs
 from affinet.blocks.slices import Slices
 from affinet.kernels.torch import looped
 from affinet.language.evaluation import evaluate
-from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.limits import plan_within
 from tests.oracle import Oracle
 from tests.planning.random_rules import feasible, oracle_of, uses
 
@@ -42,7 +42,7 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
 def planned(rules: list[affinet.Constraint], one_by_one: int = 0) -> Plan:
     system = System.of(rules)
-    return Plan(system, compile_blocks(system, one_by_one=one_by_one, fixed_from=0))
+    return plan_within(system, one_by_one=one_by_one, fixed_from=0)
 
 
 @st.composite

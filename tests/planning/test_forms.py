@@ -14,12 +14,13 @@ import torch
 import affinet
 from affinet import families
 from affinet.planning import forms
-from affinet.planning.compilation import compile_blocks
 from affinet.planning.forms import reading_of
 from affinet.plans.updating import updated
+from tests.limits import planned
 from tests.oracle import Oracle, oracle
 
 SHAPES = {"a": (9, 6), "b": (6, 9), "s": (8, 8), "c": (12,), "d": (7,), "e": (5, 7), "f": (4, 3)}
+FROM_TERMS = {"one_by_one": 0, "fixed_from": 0}
 READERS = ("read_fixings", "sections", "read", "read_panel")
 DRAW = np.random.default_rng(0)
 RULES: dict[str, Callable[[Any], Any]] = {
@@ -36,7 +37,7 @@ RULES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each reader was called; everything is read from its terms."""
+    """How often each reader was called."""
     counts: Counter[str] = Counter()
 
     def counted(name: str, reader: Callable[..., Any], *given: Any) -> Any:
@@ -45,8 +46,6 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     for name in READERS:
         monkeypatch.setattr(forms, name, partial(counted, name, getattr(forms, name)))
-    monkeypatch.setattr("affinet.plans.plan.compile_blocks", partial(compile_blocks, one_by_one=0, fixed_from=0))
-    monkeypatch.setattr("affinet.plans.updating.compile_blocks", partial(compile_blocks, one_by_one=0, fixed_from=0))
     return counts
 
 
@@ -54,7 +53,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 @pytest.mark.parametrize("name", RULES)
 def test_a_planned_rule_is_measured_without_reading_it(name: str, dtype: torch.dtype, read: Counter[str]) -> None:
     w: Any = affinet.weights(SHAPES)
-    plan = affinet.plan([RULES[name](w), w.a[0, 0] == 3])
+    plan = planned([RULES[name](w), w.a[0, 0] == 3], **FROM_TERMS)
     assert reading_of(plan.system, 0).large
     after_planning = Counter(read)
     assert after_planning["read_fixings"] > 0
@@ -80,7 +79,7 @@ def rounding(truth: Oracle, arrays: dict[str, np.ndarray]) -> float:
 def test_rules_that_stay_are_not_read_again_for_an_updated_plan(read: Counter[str]) -> None:
     w: Any = affinet.weights(SHAPES)
     kept, changed = w.s == w.s.T, w.e.sum(dim=0) == 1
-    plan = affinet.plan([kept, changed])
+    plan = planned([kept, changed], **FROM_TERMS)
     before = read["read"]
     new = updated(plan, [w.e.sum(dim=0) == 2, kept])
     given = {p.name: torch.zeros(p.shape) for p in new.parameters}

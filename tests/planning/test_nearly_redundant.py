@@ -12,6 +12,7 @@ from affinet.blocks.kinds import AnyBlock
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.system.system import System
+from tests.limits import blocks_within
 from tests.planning.nearly_redundant import FORMS, SYSTEMS, Rules, nearly_redundant
 
 PRIME = 2_147_483_629
@@ -40,7 +41,7 @@ def exact_ranks(system: System) -> tuple[int, int]:
 
 
 def blocks_of(system: System, one_by_one: int | None) -> tuple[AnyBlock, ...]:
-    return compile_blocks(system) if one_by_one is None else compile_blocks(system, one_by_one=one_by_one)
+    return compile_blocks(system) if one_by_one is None else blocks_within(system, one_by_one=one_by_one)
 
 
 each_way = pytest.mark.parametrize("one_by_one", [0, None], ids=["by their form", "by default"])

@@ -13,9 +13,9 @@ from scipy import sparse
 import affinet
 from affinet import families
 from affinet.errors import InfeasibleError
-from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.limits import plan_within
 
 MASK = np.array([0.0, 1.0, 1.0])
 W: Any = affinet.weights({"a": (1,), "b": (3,), "e": (3,), "m": (4, 4), "k": (2, 3)})
@@ -171,7 +171,7 @@ def test_multipliers_keep_the_shape_of_the_rule() -> None:
 def read_from_terms(*rules: Any) -> Plan:
     """The plan of large rules: their equations are not written out."""
     system = System.of(list(rules))
-    return Plan(system, compile_blocks(system, one_by_one=0))
+    return plan_within(system, one_by_one=0)
 
 
 SUM = np.array([[2.0], [0.0], [1.0]])

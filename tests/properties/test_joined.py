@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import affinet
-from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.limits import plan_within
 from tests.oracle import oracle
 
 EPS = float(np.finfo(np.float64).eps)
@@ -46,7 +46,7 @@ def drawn(seed: int) -> Plan:
             said, wanted = (of[first][:, i] - factor * of[second][:, j] for of in (symbols, values))
             rules.append(said == wanted)
     system = System.of(rules)
-    return Plan(system, compile_blocks(system, one_by_one=0, most_extra=int(draw.choice([2, 2_000]))))
+    return plan_within(system, one_by_one=0, most_extra=int(draw.choice([2, 2_000])))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -8,21 +8,21 @@ import torch
 from hypothesis import given
 
 import affinet
-from affinet.planning.compilation import ONE_BY_ONE, compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.limits import plan_within
 from tests.properties.strategies import examples
 from tests.properties.zeros import Sparse, sparse_rules
 
 EPSILON = float(np.finfo(float).eps)
 
 
-@pytest.mark.parametrize("one_by_one", [0, ONE_BY_ONE], ids=["terms", "equations"])
+@pytest.mark.parametrize("one_by_one", [0, 65_536], ids=["terms", "equations"])
 @examples(60)
 @given(drawn=sparse_rules())
 def test_a_zero_touches_nothing(one_by_one: int, drawn: Sparse) -> None:
     system = System.of(drawn.rules)
-    plan = Plan(system, compile_blocks(system, one_by_one=one_by_one))
+    plan = plan_within(system, one_by_one=one_by_one)
     sizes = np.linalg.svd(drawn.matrix, compute_uv=False) if drawn.matrix.any() else np.zeros(1)
     rank = int((sizes > 1e-9 * sizes[0]).sum())
     touched = drawn.matrix.any(axis=0)

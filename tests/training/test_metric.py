@@ -15,10 +15,10 @@ import affinet
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.commuting import Commuting
 from affinet.blocks.joined import Joined
-from affinet.planning.elimination import components
 from affinet.training.metric import RESISTANCE, metric_of
 from tests.contract.building import conditioning_of, oracle_of, plan_of
 from tests.contract.cases import CASES, Case
+from tests.limits import planned
 from tests.training.problems import RULES, Copy, Problems, distances, train
 
 RECIPES: dict[str, tuple[dict[str, Any], int, float]] = {
@@ -134,16 +134,15 @@ def test_the_cases_above_hold_every_kind_of_block() -> None:
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("redundant", [False, True])
-def test_large_components_project_in_the_metric(redundant: bool, tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_components_project_in_the_metric(redundant: bool, tied: bool) -> None:
     """By a factor where rows are independent, by conjugate gradients where they are not."""
-    monkeypatch.setattr(components, "MOST_DENSE_ROWS", 4)
     draw = np.random.default_rng(2)
     matrix = draw.standard_normal((12, 40)) * (draw.random((12, 40)) < 0.3)
     matrix = np.concatenate([matrix, matrix[:3].sum(0, keepdims=True)]) if redundant else matrix
     w = affinet.weights({"a": (40,)})
     ties = [w.a[0] == 2 * w.a[20] + 1, w.a[3] == w.a[30]] if tied else []
     rules = [affinet.families.linear([w.a], matrix, matrix @ np.linspace(-1, 1, 40)), *ties]
-    plan = affinet.plan(rules)
+    plan = planned(rules, dense_rows=4)
     assert "Sparse" in {type(block).__name__ for block in plan.blocks}
     rows = [*matrix, *([np.eye(40)[0] - 2 * np.eye(40)[20], np.eye(40)[3] - np.eye(40)[30]] if tied else [])]
     a, b = np.array(rows), np.concatenate([matrix @ np.linspace(-1, 1, 40), [1.0, 0.0] if tied else []])

@@ -14,8 +14,8 @@ from torch import Tensor, optim
 import affinet
 from affinet import families
 from affinet.analysis import multipliers as solving
-from affinet.planning.elimination import components
 from affinet.system.system import System
+from tests.limits import planned
 from tests.oracle import oracle
 from tests.training.problems import CENTRE, COUNT, CURVATURE, DENSE, SHAPES
 
@@ -64,13 +64,15 @@ def solved(rules: list[affinet.Constraint], decay: float = 0.0) -> tuple[np.ndar
     return w, float(0.5 * away @ CURVATURE @ away + 0.05 * (away**4).sum() + 0.5 * decay * w @ w)
 
 
-def attached(rules: Rules, shift: Any = 0.0, *, decay: float = 0.0) -> tuple[Two, optim.Optimizer, affinet.Handle]:
+def attached(
+    rules: Rules, shift: Any = 0.0, *, decay: float = 0.0, **limits: int
+) -> tuple[Two, optim.Optimizer, affinet.Handle]:
     """A model at the constrained optimum, after one step of no length."""
     w = affinet.weights(SHAPES)
     model = Two(solved(rules(w["a"], w["b"], shift), decay)[0])
     optimizer = optim.SGD(model.parameters(), lr=0.0, weight_decay=decay)
     w = affinet.weights(model)
-    handle = affinet.project(model, optimizer, rules(w["a"], w["b"], shift))
+    handle = affinet.project(model, optimizer, planned(rules(w["a"], w["b"], shift), **limits))
     model().backward()
     optimizer.step()
     return model, optimizer, handle
@@ -232,7 +234,7 @@ def test_large_components_are_solved_iteratively_to_the_same_multipliers(
         solves.append(matrix.shape[1])
         return lsmr(matrix, *rest, **options)
 
-    monkeypatch.setattr(components, "MOST_DENSE_ROWS", 0)
+    _, _, handle = attached(rules, 0.0, dense_rows=0)
     monkeypatch.setattr(solving, "lsmr", counted)
     iterated = handle.multipliers()
     assert solves

@@ -27,7 +27,7 @@ from tests.contract.building import (
     infeasibility,
     model_of,
     plain,
-    reading,
+    plan_along,
     rules_of,
 )
 from tests.contract.case import Case
@@ -48,9 +48,9 @@ def reparametrized(
 ) -> tuple[torch.nn.Module, affinet.Reparametrization, Oracle]:
     model = model_of(case, precision.dtype)
     frozen = {name: p.detach().double().numpy() for name, p in model.named_parameters() if not p.requires_grad}
-    with reading(path), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="nothing is left to train")
-        handle = affinet.reparametrize(model, rules_of(case), basis=basis)
+        handle = affinet.reparametrize(model, plan_along(path, rules_of(case)), basis=basis)
         used = {name: x for name, x in frozen.items() if name in {p.name for p in handle.plan.parameters}}
         truth = oracle(handle.plan.with_constants(used, precision.spacing).system)
     return model, handle, truth

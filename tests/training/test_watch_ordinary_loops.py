@@ -14,11 +14,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import affinet
 from affinet import families
-from affinet.blocks import sparse as sparse_block
 from affinet.kernels.torch import conjugate_gradients
-from affinet.planning.elimination import components
 from affinet.training.alarms import CONSECUTIVE
 from tests.kernels.test_sparse_kernel import M, system
+from tests.limits import planned
 from tests.training.test_traps import Net, backward
 from tests.training.watched import Optimizer, step, watched
 
@@ -187,13 +186,12 @@ def test_an_optimum_is_no_reason_to_warn(metric: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore::affinet.errors.ConvergenceWarning")
 def test_what_a_solver_leaves_where_it_falls_short_was_written_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(components, "MOST_DENSE_ROWS", 10)
-    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
     monkeypatch.setattr(conjugate_gradients, "MOST_ITERATIONS", 4)
     model = torch.nn.Module()
     model.register_parameter("a", torch.nn.Parameter(torch.linspace(-1, 1, M, dtype=torch.float64)))
     optimizer = optim.Adam(model.parameters(), lr=0.01)
-    handle = affinet.project(model, optimizer, [families.linear([affinet.weights(model).a], *system()).named("A")])
+    rule = families.linear([affinet.weights(model).a], *system()).named("A")
+    handle = affinet.project(model, optimizer, planned(rule, dense_rows=10, largest_fill=0))
     watch = handle.watch()
     for number in range(8):
         model.a.grad = torch.cos(torch.arange(M, dtype=torch.float64) * (1 + number / 50))

@@ -16,11 +16,10 @@ from torch._dynamo.utils import counters
 
 import affinet
 from affinet import families
-from affinet.blocks import sparse as sparse_block
 from affinet.blocks.sparse import Sparse
-from affinet.planning.elimination import components
 from affinet.training import capture
 from tests.kernels.test_sparse_kernel import M, system
+from tests.limits import planned
 from tests.training.test_traps import Failing, Net, Twice, backward, rules_for, same, weights, worst
 
 Optimizer = optim.Optimizer
@@ -103,16 +102,15 @@ def test_weights_gradients_and_optimizer_states_are_the_same_bits_when_watched(w
     assert max(worst(handle), *(max(seen.violation.values()) for seen in watch.history)) < 1e-12
 
 
-def test_a_solver_that_starts_from_its_last_solution_keeps_its_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_solver_that_starts_from_its_last_solution_keeps_its_bits() -> None:
     """Conjugate gradients remember; the watch asks a projector of its own."""
-    monkeypatch.setattr(components, "MOST_DENSE_ROWS", 10)
-    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
     ends = []
     for watched in (False, True):
         model = torch.nn.Module()
         model.register_parameter("a", torch.nn.Parameter(torch.linspace(-1, 1, M, dtype=torch.float64)))
         optimizer = optim.Adam(model.parameters(), lr=0.05)
-        handle = affinet.project(model, optimizer, [families.linear([affinet.weights(model).a], *system())])
+        rule = families.linear([affinet.weights(model).a], *system())
+        handle = affinet.project(model, optimizer, planned(rule, dense_rows=10, largest_fill=0))
         assert any(isinstance(block, Sparse) for block in handle.plan.blocks)
         if watched:
             handle.watch(every=1)

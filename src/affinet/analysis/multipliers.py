@@ -11,10 +11,10 @@ from scipy.sparse.linalg import lsmr
 from affinet.analysis.lookup.incidence import reach
 from affinet.blocks.entry_sets import positions_of
 from affinet.language.calculus.terms import Floats, Term
-from affinet.planning.compilation import ONE_BY_ONE
 from affinet.planning.elimination.components import Batch, Giant, split
 from affinet.planning.reading.fixings import Fixing, read_fixings
 from affinet.system import lapack
+from affinet.system.limits import Limits
 from affinet.system.norms import norms_of_rows, norms_of_runs
 from affinet.system.rows import Rows
 from affinet.system.system import Rule, System
@@ -39,7 +39,7 @@ class Multipliers:
     shared: np.ndarray
 
 
-def multipliers(rows: Rows, gradient: Floats, tolerance: Tolerance) -> Multipliers:
+def multipliers(rows: Rows, gradient: Floats, tolerance: Tolerance, limits: Limits) -> Multipliers:
     """Solve `min ‖ν‖ subject to ‖Aᵀν − gradient‖ minimal`, component by component.
 
     `gradient` is by column of the layout the rows were made with. Source: minimum-norm least squares through the
@@ -48,7 +48,7 @@ def multipliers(rows: Rows, gradient: Floats, tolerance: Tolerance) -> Multiplie
     values, shared = np.zeros(rows.count), np.zeros(rows.count, bool)
     used = rows.select(np.flatnonzero(rows.lengths > 0))
     places = np.flatnonzero(rows.lengths > 0)
-    for component in split(used, np.zeros(used.count)):
+    for component in split(used, np.zeros(used.count), limits):
         at = places[component.rows]
         if isinstance(component, Batch):
             values[at], shared[at] = _small(component, gradient, tolerance)
@@ -65,7 +65,7 @@ def of_system(system: System, gradient: Floats) -> Multipliers:
     alone = _alone(system)
     others = [number for number in range(len(system.rules)) if number not in alone]
     rows = system.rows(others)
-    found = multipliers(rows, gradient, system.tolerance)
+    found = multipliers(rows, gradient, system.tolerance, system.limits)
     values, shared, first = [], [], 0
     for number, rule in enumerate(system.rules):
         if number in alone:
@@ -101,7 +101,7 @@ def _alone(system: System) -> dict[int, tuple[Fixing, float]]:
     """Large rules that fix entries of which no other rule speaks, and the coefficient that they have."""
     found: dict[int, tuple[Fixing, float]] = {}
     for number, rule in enumerate(system.rules):
-        if rule.nonzeros <= ONE_BY_ONE or len(rule.expression.terms) > 1:
+        if rule.nonzeros <= system.limits.one_by_one or len(rule.expression.terms) > 1:
             continue
         names = {term.parameter.name for term in rule.expression.terms}
         others = (term for k, other in enumerate(system.rules) if k != number for term in other.expression.terms)
@@ -133,7 +133,7 @@ def sharing(rows: Rows, shared: np.ndarray) -> dict[int, list[int]]:
     if not len(marked):
         return {}
     together: dict[int, set[int]] = {}
-    for component in split(rows.select(marked), np.zeros(len(marked))):
+    for component in split(rows.select(marked), np.zeros(len(marked)), Limits()):
         for owners in rows.rule[marked[component.rows]].reshape(-1, component.rows.shape[-1]):
             found = {int(rule) for rule in owners}
             for rule in found:

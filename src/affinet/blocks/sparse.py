@@ -27,8 +27,6 @@ from affinet.language.calculus.terms import Floats, Integers, Parameter
 
 MOST_SOLVED = 2**18
 """Coefficients of a component in which one direction is solved for."""
-LARGEST_FILL = 2**25
-"""Numbers of a sparse factor up to which it is kept: a quarter of a gigabyte, twice (it comes as L and U)."""
 
 
 MOST_ITERATIONS = 1_000
@@ -44,7 +42,7 @@ class Sparse:
     """One large component: `matrix @ y == rhs`, y = √D z, rows of norm one.
 
     `independent` says that its rows are known to be linearly independent, so that `matrix @ matrix.T` can be factored;
-    `fill` is how many numbers its factor holds at most. Otherwise conjugate gradients solve the consistent system.
+    `factored` that its factor is small enough to keep. Otherwise conjugate gradients solve the consistent system.
     """
 
     parts: tuple[Part, ...]
@@ -53,7 +51,7 @@ class Sparse:
     rhs: Floats
     rank_of_rows: Interval
     independent: bool
-    fill: int
+    factored: bool
     rules: tuple[int, ...]
     ambiguous: int = 0
 
@@ -61,11 +59,6 @@ class Sparse:
     def entries(self) -> Listed:
         """Where its entries lie."""
         return Listed(self.parts)
-
-    @property
-    def factored(self) -> bool:
-        """Whether `matrix @ matrix.T` has a factor that is small enough to keep."""
-        return self.independent and self.fill <= LARGEST_FILL
 
     @property
     def size(self) -> int:

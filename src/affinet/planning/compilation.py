@@ -13,8 +13,7 @@ from affinet.blocks.regular import RowBatch
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.elimination.irregular import blocks_of
 from affinet.planning.factors.panels import Panel, panel_blocks
-from affinet.planning.forms import ONE_BY_ONE, in_sections, read_rule
-from affinet.planning.overlaps.bordering import MOST_EXTRA
+from affinet.planning.forms import in_sections, read_rule
 from affinet.planning.overlaps.fixed_entries import FixedEntries, Others, rows_without, substituted
 from affinet.planning.overlaps.grouping import grouped
 from affinet.planning.overlaps.parting import part
@@ -28,26 +27,20 @@ from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System, coefficients
 
 
-def compile_blocks(
-    system: System, *, one_by_one: int = ONE_BY_ONE, fixed_from: int = MOST_EXTRA, most_extra: int = MOST_EXTRA
-) -> tuple[AnyBlock, ...]:
+def compile_blocks(system: System) -> tuple[AnyBlock, ...]:
     """Blocks that together hold every equation of the system. Raises Contradiction and TooLargeError.
 
-    Rules of more than `one_by_one` pairs are read from their terms. Those that fix more than `fixed_from` entries are
-    substituted into the others; fewer can stand on top of regular rules, which they leave regular, as up to
-    `most_extra` other equations do.
+    `system.limits` says which rules are read from their terms, and how many equations stand on top of regular ones.
     """
-    fixings, others = _read(system, one_by_one, fixed_from)
+    fixings, others = _read(system)
     fixed = FixedEntries(fixings, system)
     try:
-        return _blocks(fixed, others, system, one_by_one, most_extra)
+        return _blocks(fixed, others, system)
     except Contradiction as found:
         raise Contradiction({*found.rules, *fixed.substituted}, found.consequence) from None
 
 
-def _blocks(
-    fixed: FixedEntries, others: Others, system: System, one_by_one: int, most_extra: int
-) -> tuple[AnyBlock, ...]:
+def _blocks(fixed: FixedEntries, others: Others, system: System) -> tuple[AnyBlock, ...]:
     left_of = partial(rows_without, fixed=fixed, layout=system.layout)
     left = substituted(fixed, others, system)
     lifted, rows = lift(left.rows, system.layout)
@@ -55,22 +48,20 @@ def _blocks(
     held = [(batch.parameter, *batch.span) for batch in batches] + [
         span for pair in pairs for span in pair.entries.spans
     ]
-    dense, crossed = panel_blocks(panels, held, rows, system, one_by_one=one_by_one)
+    dense, crossed = panel_blocks(panels, held, rows, system)
     rows = left_of(concatenate([rows, *crossed]))
-    parted = part(pairs, batches, rows, system, one_by_one=one_by_one, left_of=left_of)
+    parted = part(pairs, batches, rows, system, left_of=left_of)
     groups, products, clashing = grouped(parted.batches, system)
     regular = [Candidate(system, tuple(group), found=products.get(tuple(group))) for group in groups]
     regular += [Candidate(system, whole=block.rules, found=block) for block in dense]
     rows = concatenate([parted.rows, *clashing])
-    found = settled(
-        [*regular, *parted.candidates], rows, system, one_by_one=one_by_one, most_extra=most_extra, left_of=left_of
-    )
+    found = settled([*regular, *parted.candidates], rows, system, left_of=left_of)
     names = [rule.name for rule in system.rules]
-    alone = blocks_of(found.rows, system.layout, system.tolerance, names)
+    alone = blocks_of(found.rows, system.layout, system.tolerance, system.limits, names)
     return (*(block for one in fixed.held() for block in one.blocks), *found.blocks, *alone)
 
 
-def _read(system: System, one_by_one: int, fixed_from: int) -> tuple[list[Fixing], Others]:
+def _read(system: System) -> tuple[list[Fixing], Others]:
     """What large rules fix, and every other rule in its regular form; the equations that have none."""
     fixings: list[Fixing] = []
     batches: list[RowBatch] = []
@@ -78,7 +69,7 @@ def _read(system: System, one_by_one: int, fixed_from: int) -> tuple[list[Fixing
     panels: list[Panel] = []
     irregular = []
     for number in range(len(system.rules)):
-        reading = read_rule(system, number, one_by_one=one_by_one, fixed_from=fixed_from)
+        reading = read_rule(system, number)
         fixings += reading.fixings
         if not reading.fixings and not reading.forms:
             irregular.append(number)
@@ -108,4 +99,4 @@ def is_regular(system: System, number: int) -> bool:
     return bool(in_sections(expression, number, cancellation)) or read(expression, number, cancellation) is not None
 
 
-__all__ = ["ONE_BY_ONE", "compile_blocks", "is_regular"]
+__all__ = ["compile_blocks", "is_regular"]

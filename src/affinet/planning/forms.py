@@ -10,15 +10,10 @@ from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch
 from affinet.language.expression import Expression
 from affinet.planning.factors.panels import Panel, read_panel
-from affinet.planning.overlaps.bordering import MOST_EXTRA
 from affinet.planning.reading.fixings import Fixing, read_fixings
 from affinet.planning.reading.sections import sections
 from affinet.planning.reading.terms import read
 from affinet.system.system import Rule, System
-
-ONE_BY_ONE = 65_536
-"""Rules of at most this many (equation, entry) pairs are read one equation at a time: it costs a few milliseconds, and
-makes the plan of a small rule the same however it was said. Larger ones are read from their terms."""
 
 Form = RowBatch | Mirror | Pairs | Panel
 
@@ -39,16 +34,16 @@ _READ: WeakKeyDictionary[Rule, tuple[tuple[float, ...], Reading]] = WeakKeyDicti
 """The last reading of every rule, with the number of the rule and the thresholds that it was read with."""
 
 
-def read_rule(system: System, number: int, *, one_by_one: int = ONE_BY_ONE, fixed_from: int = MOST_EXTRA) -> Reading:
-    """The reading of the rule of this number: from its terms where it has more than `one_by_one` pairs.
+def read_rule(system: System, number: int) -> Reading:
+    """The reading of the rule of this number: from its terms where it has more than `limits.one_by_one` pairs.
 
-    Values of single entries are read where there are more than `fixed_from` of them.
+    Values of single entries are read where there are more than `limits.fixed_from` of them.
     """
     rule = system.rules[number]
-    asked = (number, one_by_one, fixed_from, system.tolerance.cancellation)
+    asked = (number, *_thresholds(system))
     known = _READ.get(rule)
     if known is None or known[0] != asked:
-        known = asked, _read(system, number, one_by_one, fixed_from)
+        known = asked, _read(system, number)
         _READ[rule] = known
     return known[1]
 
@@ -56,7 +51,7 @@ def read_rule(system: System, number: int, *, one_by_one: int = ONE_BY_ONE, fixe
 def reading_of(system: System, number: int) -> Reading:
     """The reading that planning made of a rule, whatever the number of the rule was then; made now if there is none."""
     known = _READ.get(system.rules[number])
-    return read_rule(system, number) if known is None else known[1]
+    return known[1] if known is not None and known[0][1:] == _thresholds(system) else read_rule(system, number)
 
 
 def in_sections(expression: Expression, number: int, cancellation: float) -> tuple[RowBatch, ...]:
@@ -72,11 +67,15 @@ def in_sections(expression: Expression, number: int, cancellation: float) -> tup
     return batches if len(batches) == len(parts) else ()
 
 
-def _read(system: System, number: int, one_by_one: int, fixed_from: int) -> Reading:
+def _thresholds(system: System) -> tuple[float, ...]:
+    return (system.limits.one_by_one, system.limits.fixed_from, system.tolerance.cancellation)
+
+
+def _read(system: System, number: int) -> Reading:
     rule, cancellation = system.rules[number], system.tolerance.cancellation
-    if rule.nonzeros <= one_by_one:
+    if rule.nonzeros <= system.limits.one_by_one:
         return Reading(large=False)
-    if rule.equations > fixed_from and (fixings := read_fixings(rule, number, cancellation)):
+    if rule.equations > system.limits.fixed_from and (fixings := read_fixings(rule, number, cancellation)):
         return Reading(large=True, fixings=tuple(fixings))
     if batches := in_sections(rule.expression, number, cancellation):
         return Reading(large=True, forms=batches)

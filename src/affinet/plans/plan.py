@@ -37,6 +37,7 @@ from affinet.planning.contradiction import Contradiction
 from affinet.planning.refit.blocks import unchanged
 from affinet.planning.refit.record import Record, recorded
 from affinet.plans.backends import numba_installed, projector
+from affinet.system.limits import Limits
 from affinet.system.magnitudes import too_far_apart
 from affinet.system.stored.description import described, system_of
 from affinet.system.stored.planfile import read_system, write_system
@@ -155,7 +156,7 @@ class Plan:
 
         Arrays as they are would lose what they share, and with it the kernels that it decides on.
         """
-        return _planned_again, described(self.system)
+        return _planned_again, (*described(self.system), self.system.limits)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
         return self
@@ -220,8 +221,8 @@ def _compiled(system: System, before: Plan | None) -> Plan:
     raise explain(system, candidates, consequence, partial(_feasible, system), partial(_feasible, system))
 
 
-def _planned_again(description: Mapping[str, Any], rows: Sequence[Any]) -> Plan:
-    return compiled(system_of(description, rows))
+def _planned_again(description: Mapping[str, Any], rows: Sequence[Any], limits: Limits) -> Plan:
+    return compiled(replace(system_of(description, rows), limits=limits))
 
 
 def _feasible(system: System, numbers: Iterable[int], tolerance: float | None = None) -> bool:

@@ -21,7 +21,8 @@ from affinet.system.tolerance import DOUBLE_EPSILON
 def updated(plan: Plan, rules: Iterable[Constraint] | Constraint) -> Plan:
     """The plan of `rules`, with the very blocks of `plan` where the rules about a set of weights are the same.
 
-    Law: it holds what `affinet.plan(rules, tolerance=…)` holds, with the tolerance of `plan` where that was given.
+    Law: it holds what `affinet.plan(rules, tolerance=…)` holds, with the tolerance of `plan` where that was given, and
+    is planned with the limits of `plan`.
     Weights that rules connect, directly or through others, are planned together: where all of their rules say what they
     said, whatever these are called and wherever they stand in the list, their blocks are the old objects, so that
     kernels made for these serve on; blocks whose rules have other numbers now are copies that share all arrays. A rule
@@ -34,7 +35,7 @@ def updated(plan: Plan, rules: Iterable[Constraint] | Constraint) -> Plan:
 
 
 def _system(plan: Plan, rules: Iterable[Constraint] | Constraint) -> System:
-    found = System.of(rules)
+    found = System.of(rules, limits=plan.system.limits)
     said, given = (rule.expression.epsilon for rule in plan.system.rules), plan.system.tolerance.epsilon
     if given == max([DOUBLE_EPSILON, *said]):
         return found

@@ -19,6 +19,7 @@ from affinet.language.expression import Expression
 from affinet.language.forecast import forecast
 from affinet.language.origin import Origin
 from affinet.system.layout import Layout
+from affinet.system.limits import Limits
 from affinet.system.magnitudes import check_numbers, without_zeros
 from affinet.system.rows import PAIR_BYTES, Rows, gather_rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
@@ -64,14 +65,17 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """The rules in the order the user gave them, the entries they speak of, and what counts as zero."""
+    """The rules in the order the user gave them, the entries they speak of, what counts as zero, and limits."""
 
     rules: tuple[Rule, ...]
     layout: Layout
     tolerance: Tolerance
+    limits: Limits = Limits()  # noqa: RUF009  # immutable
 
     @classmethod
-    def of(cls, rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = None) -> System:
+    def of(
+        cls, rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = None, limits: Limits | None = None
+    ) -> System:
         """Collect constraints, nested lists allowed.
 
         `tolerance` replaces the epsilon found in the constants (the coarsest of their dtypes).
@@ -86,7 +90,7 @@ class System:
             if not isinstance(tolerance, Real) or not 0.0 < tolerance < 0.1:
                 raise RuleError(f"tolerance is {tolerance!r:.60}; give a number between 0 and 0.1, such as 1e-12.")
             epsilon = tolerance
-        return cls(named, _layout(named), Tolerance(epsilon))
+        return cls(named, _layout(named), Tolerance(epsilon), limits or Limits())
 
     @property
     def equations(self) -> int:
@@ -97,7 +101,7 @@ class System:
         rules = tuple(_with_constants(rule, values) for rule in self.rules)
         touched = any(term.parameter.name in values for rule in self.rules for term in rule.expression.terms)
         tolerance = replace(self.tolerance, frozen=max(self.tolerance.frozen, epsilon)) if touched else self.tolerance
-        return System(rules, _layout(rules), tolerance)
+        return replace(self, rules=rules, layout=_layout(rules), tolerance=tolerance)
 
     def only(self, numbers: Iterable[int]) -> System:
         """The system of some of the rules."""

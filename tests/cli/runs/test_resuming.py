@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from affinet.blocks import sparse as sparse_block
 from affinet.cli.runs import running
 from affinet.cli.runs.locking import locked
 from affinet.cli.trainings.optimizers import OPTIMIZERS
 from affinet.cli.trainings.training import Epoch, Step
 from affinet.kernels.torch import conjugate_gradients
-from affinet.planning.elimination import components
 from tests.cli.conftest import SMALL, Command, changed
+from tests.limits import limit_every_plan
 
 SUMS = '[[rule]]\nname = "sums"\nsays = "hidden1.weight.sum(dim=1) == 1"\n'
 NOISY = """\
@@ -140,8 +139,7 @@ def test_dropout_and_running_means_go_on_too(affinet: Command, folder: Path, met
 def test_conjugate_gradients_go_on_too(
     affinet: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr(sparse_block, "LARGEST_FILL", 0)
-    monkeypatch.setattr(components, "MOST_DENSE_ROWS", 2)
+    limit_every_plan(monkeypatch, dense_rows=2, largest_fill=0)
     monkeypatch.setattr(conjugate_gradients, "MARGIN", 2.0**12)  # solutions then differ by where they were begun
     random = np.random.default_rng(0)
     matrix = random.normal(size=(24, 60)) * (random.random((24, 60)) < 0.1)

@@ -16,6 +16,7 @@ from affinet.cli.runs import running
 from affinet.cli.trainings.keeping import Learner
 from affinet.cli.trainings.preparing import prepare
 from tests.cli.conftest import SMALL, Command, changed, job_of
+from tests.limits import limit_every_plan
 
 SUMS = '[[rule]]\nname = "sums"\nsays = "hidden1.weight.sum(dim=1) == 1"\n'
 NAMES = ["hidden1.weight", "hidden1.bias", "output.weight", "output.bias"]
@@ -156,7 +157,7 @@ def test_rules_that_fix_everything_are_no_training(affinet: Command, folder: Pat
 def test_rules_without_a_cheap_basis_name_the_other_method(
     affinet: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("affinet.planning.elimination.components.MOST_DENSE_ROWS", 2)
+    limit_every_plan(monkeypatch, dense_rows=2)
     text = reparametrized("free", ("hidden = [5]", "hidden = [1024]"))
     steps = '[[rule]]\nname = "steps"\nsays = "hidden1.weight.reshape((3072,)).diff().diff() == 0"\n'
     told = refused(affinet, folder, text[: text.index("[[rule]]")] + steps)

@@ -15,6 +15,7 @@ from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.interval import Interval
 from affinet.blocks.sparse import Sparse
+from tests.limits import planned
 
 DRAW = np.random.default_rng(3)
 COEFFICIENTS = DRAW.uniform(0.5, 2.0, (30, 4))
@@ -60,13 +61,11 @@ def test_a_component_beyond_the_limit_stays_sparse(rows: int, kind: type) -> Non
     assert (plan.rank, plan.free) == (rows, 2)
 
 
-def test_a_core_too_large_to_factor_is_reported_as_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.planning.elimination.components.MOST_DENSE_ROWS", 4)
-    monkeypatch.setattr("affinet.planning.elimination.peeling.LARGEST_CORE", 4)
-    monkeypatch.setattr("affinet.planning.elimination.markowitz.MOST_PLANNED", 0)
+def test_a_core_too_large_to_factor_is_reported_as_an_interval() -> None:
     w = affinet.weights({"a": (9,)})
     matrix = sum((k + 1) * np.roll(np.eye(9), k, axis=1) for k in range(3))
-    plan = affinet.plan(families.linear([w.a], matrix, 1))
+    rule = families.linear([w.a], matrix, 1)
+    plan = planned(rule, dense_rows=4, largest_core=4, most_eliminated=0)
     assert isinstance(plan.rank, Interval)
     assert (plan.rank.low <= 9 <= plan.rank.high, str(plan.free)) == (True, f"0..{9 - plan.rank.low}")
     assert f"rank {plan.rank} " in str(plan)

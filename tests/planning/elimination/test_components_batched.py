@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from affinet.planning.elimination import components as module
 from affinet.planning.elimination.components import Batch, Giant, split
+from affinet.system.limits import Limits
 from affinet.system.rows import Rows
 
 
@@ -48,7 +48,7 @@ def rebuilt(found: list[Batch | Giant], shape: tuple[int, int]) -> np.ndarray:
 def test_components_are_batched_by_form(seed: int) -> None:
     draw = np.random.default_rng(seed)
     matrix = block_system(draw, [(1, 3), (2, 4), (1, 3), (2, 4), (1, 3), (3, 3)])
-    found = split(rows_of(matrix), np.ones(len(matrix)))
+    found = split(rows_of(matrix), np.ones(len(matrix)), Limits())
     assert sorted(part.matrix.shape for part in found) == [(1, 3, 3), (2, 2, 4), (3, 1, 3)]
     np.testing.assert_array_equal(rebuilt(found, matrix.shape), matrix)
 
@@ -57,24 +57,22 @@ def test_the_order_of_equations_does_not_change_the_batches() -> None:
     draw = np.random.default_rng(0)
     matrix = block_system(draw, [(2, 5)] * 4 + [(1, 3)] * 3)
     order = draw.permutation(len(matrix))
-    plain, shuffled = (split(rows_of(m), np.ones(len(m))) for m in (matrix, matrix[order]))
+    plain, shuffled = (split(rows_of(m), np.ones(len(m)), Limits()) for m in (matrix, matrix[order]))
     assert [part.matrix.shape for part in plain] == [part.matrix.shape for part in shuffled]
     np.testing.assert_array_equal(rebuilt(shuffled, matrix.shape), matrix[order])
 
 
-def test_components_beyond_a_dense_factor_stay_sparse(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_DENSE_ROWS", 2)
+def test_components_beyond_a_dense_factor_stay_sparse() -> None:
     matrix = block_system(np.random.default_rng(1), [(3, 6), (2, 5), (3, 6)])
-    found = split(rows_of(matrix), np.ones(len(matrix)))
+    found = split(rows_of(matrix), np.ones(len(matrix)), Limits(dense_rows=2))
     assert sorted(type(part).__name__ for part in found) == ["Batch", "Giant", "Giant"]
     np.testing.assert_array_equal(rebuilt(found, matrix.shape), matrix)
 
 
-def test_too_many_numbers_stay_sparse(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_DENSE_NUMBERS", 10)
-    found = split(rows_of(np.ones((2, 6))), np.ones(2))
+def test_too_many_numbers_stay_sparse() -> None:
+    found = split(rows_of(np.ones((2, 6))), np.ones(2), Limits(dense_numbers=10))
     assert [type(part) for part in found] == [Giant]
 
 
 def test_no_equations_have_no_components() -> None:
-    assert split(rows_of(np.zeros((0, 3))), np.zeros(0)) == []
+    assert split(rows_of(np.zeros((0, 3))), np.zeros(0), Limits()) == []

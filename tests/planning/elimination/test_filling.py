@@ -11,6 +11,7 @@ import affinet
 from affinet import families
 from affinet.blocks.sparse import Sparse
 from affinet.planning.elimination.filling import forecast_fill
+from tests.limits import planned
 
 DRAW = np.random.default_rng(0)
 
@@ -40,11 +41,10 @@ def test_the_forecast_of_a_band_follows_its_length() -> None:
     assert long <= 3 * 10_000
 
 
-def test_a_long_band_keeps_a_factor_and_scattered_rows_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.planning.elimination.components.MOST_DENSE_ROWS", 10)
-    monkeypatch.setattr("affinet.blocks.sparse.LARGEST_FILL", 16_000)
+def test_a_long_band_keeps_a_factor_and_scattered_rows_do_not() -> None:
     w = affinet.weights({"a": (30_002,), "b": (900,)})
-    plan = affinet.plan([families.linear([w.a[:5_002]], banded(5_000), 1), families.linear([w.b], scattered(400, 900))])
+    rules = [families.linear([w.a[:5_002]], banded(5_000), 1), families.linear([w.b], scattered(400, 900))]
+    plan = planned(rules, dense_rows=10, largest_fill=16_000)
     solved = {block.factored: block.matrix.shape[0] for block in plan.blocks if isinstance(block, Sparse)}
     assert solved[True] == 5_000
     assert solved[False] > 300

@@ -21,12 +21,12 @@ def test_a_large_core_is_eliminated_as_qr_would(small_enough: int, monkeypatch: 
     for seed in range(12):
         matrix = scattered(seed, 60, 40, repeated=15)
         rhs = matrix @ np.ones(40)
-        kept, consistent = sparse_basis(matrix, rhs, np.abs(rhs), TOLERANCE)
+        kept, consistent = sparse_basis(matrix, rhs, np.abs(rhs), TOLERANCE, 1_000_000)
         assert consistent
         assert len(kept) == np.linalg.matrix_rank(matrix.toarray()) == np.linalg.matrix_rank(matrix.toarray()[kept])
         rhs[7] += 0.5
         if np.linalg.matrix_rank(np.delete(matrix.toarray(), 7, axis=0)) == len(kept):
-            assert sparse_basis(matrix, rhs, np.abs(rhs), TOLERANCE)[1] is False
+            assert sparse_basis(matrix, rhs, np.abs(rhs), TOLERANCE, 1_000_000)[1] is False
 
 
 @pytest.mark.parametrize("small_enough", [0, 1_000_000])
@@ -51,7 +51,7 @@ def test_rows_that_fill_in_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(combinations, "MOST_WORK", 10**4)
     matrix = scattered(0, 300, 250)
     rhs = np.ones(300)
-    assert sparse_basis(matrix, rhs, rhs, TOLERANCE) is None
+    assert sparse_basis(matrix, rhs, rhs, TOLERANCE, 1_000_000) is None
     assert list(sparse_circuits(matrix, rhs, rhs, TOLERANCE)) == []
     assert sparse_dependencies(matrix, TOLERANCE, 300) is None
     work = markowitz._Elimination(matrix, rhs, rhs, TOLERANCE)

@@ -9,10 +9,11 @@ from scipy import sparse
 import affinet
 from affinet.blocks.interval import Interval
 from affinet.blocks.sparse import Sparse
-from affinet.planning.elimination import components, markowitz, peeling
 from affinet.planning.elimination.peeling import independent_rows
 from affinet.plans.plan import Plan
+from affinet.system.limits import Limits
 from affinet.system.tolerance import Tolerance
+from tests.limits import planned
 from tests.oracle import oracle
 
 
@@ -34,7 +35,7 @@ def scattered(seed: int, rows: int, columns: int, *, repeated: int = 0) -> spars
 def test_the_rank_is_numpys(seed: int, rows: int, columns: int, repeated: int) -> None:
     matrix = scattered(seed, rows, columns, repeated=repeated)
     rhs = matrix @ np.random.default_rng(seed).standard_normal(columns)
-    found = independent_rows(matrix, rhs, np.abs(rhs), Tolerance())
+    found = independent_rows(matrix, rhs, np.abs(rhs), Tolerance(), Limits())
     rank = int(np.linalg.matrix_rank(matrix.toarray()))
     assert found.rank == Interval(rank, rank)
     assert found.exact
@@ -46,27 +47,28 @@ def test_a_core_that_cannot_hold_is_found() -> None:
     matrix = scattered(0, 50, 50, repeated=10)
     rhs = matrix @ np.ones(50)
     rhs[-1] += 0.5
-    assert not independent_rows(matrix, rhs, np.abs(rhs), Tolerance()).consistent
+    assert not independent_rows(matrix, rhs, np.abs(rhs), Tolerance(), Limits()).consistent
 
 
 def test_a_chain_of_private_unknowns_leaves_no_core() -> None:
     matrix = sparse.csr_array(np.tril(np.ones((40, 40))) / np.sqrt(np.arange(1, 41))[:, None])
-    found = independent_rows(matrix, np.arange(40.0), np.arange(40.0), Tolerance())
+    found = independent_rows(matrix, np.arange(40.0), np.arange(40.0), Tolerance(), Limits())
     assert (found.rank, found.kept.tolist()) == (Interval(40, 40), list(range(40)))
 
 
-def large(monkeypatch: pytest.MonkeyPatch, largest_core: int) -> tuple[Plan, np.ndarray]:
+BOUNDED = Limits(largest_core=0, most_eliminated=0)
+
+
+def large(**limits: int) -> tuple[Plan, np.ndarray]:
     """A plan of one component that is too large for a dense factor: 50 equations, 6 of them redundant."""
-    monkeypatch.setattr(components, "MOST_DENSE_ROWS", 10)
-    monkeypatch.setattr(peeling, "LARGEST_CORE", largest_core)
     matrix = scattered(1, 50, 56, repeated=6).toarray()
     w = affinet.weights({"a": (56,)})
     rules = [matrix[:25] @ w.a == 1.0 * matrix[:25].sum(1), matrix[25:] @ w.a == 1.0 * matrix[25:].sum(1)]
-    return affinet.plan(rules), matrix
+    return planned(rules, dense_rows=10, **limits), matrix
 
 
-def test_a_core_that_can_be_factored_has_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, matrix = large(monkeypatch, 4_000)
+def test_a_core_that_can_be_factored_has_one_rank() -> None:
+    plan, matrix = large()
     (block,) = (block for block in plan.blocks if isinstance(block, Sparse))
     assert block.independent
     assert plan.rank == np.linalg.matrix_rank(matrix) == oracle(plan.system).rank == 44
@@ -74,16 +76,15 @@ def test_a_core_that_can_be_factored_has_one_rank(monkeypatch: pytest.MonkeyPatc
     assert "note:" not in str(plan)
 
 
-def test_a_large_core_that_stays_sparse_has_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, _ = large(monkeypatch, 5)
+def test_a_large_core_that_stays_sparse_has_one_rank() -> None:
+    plan, _ = large(largest_core=5)
     (block,) = (block for block in plan.blocks if isinstance(block, Sparse))
     assert block.independent
     assert (plan.rank, len(block.rhs)) == (44, 44)
 
 
-def test_a_core_too_large_to_factor_has_a_rank_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(markowitz, "MOST_PLANNED", 0)
-    plan, _ = large(monkeypatch, 5)
+def test_a_core_too_large_to_factor_has_a_rank_within_bounds() -> None:
+    plan, _ = large(largest_core=5, most_eliminated=0)
     (block,) = (block for block in plan.blocks if isinstance(block, Sparse))
     assert not block.independent
     rank, size = plan.rank, plan.size
@@ -109,24 +110,18 @@ def test_a_known_count_prints_as_one_number() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("rows", "columns", "repeated"), [(300, 400, 0), (300, 200, 0), (200, 220, 40), (90, 30, 5)])
-def test_bounds_hold_and_are_of_use(
-    seed: int, rows: int, columns: int, repeated: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(peeling, "LARGEST_CORE", 0)
-    monkeypatch.setattr(markowitz, "MOST_PLANNED", 0)
+def test_bounds_hold_and_are_of_use(seed: int, rows: int, columns: int, repeated: int) -> None:
     matrix = scattered(seed, rows, columns, repeated=repeated)
-    found = independent_rows(matrix, np.zeros(rows), np.zeros(rows), Tolerance())
+    found = independent_rows(matrix, np.zeros(rows), np.zeros(rows), Tolerance(), BOUNDED)
     rank = int(np.linalg.matrix_rank(matrix.toarray()))
     assert found.rank.low <= rank <= found.rank.high <= min(rows, columns)
     assert found.rank.low > 0.6 * rank
     assert found.exact == (rank == rows and found.rank.low == found.rank.high)
 
 
-def test_a_rank_that_both_bounds_agree_on_makes_no_rows_independent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peeling, "LARGEST_CORE", 0)
-    monkeypatch.setattr(markowitz, "MOST_PLANNED", 0)
+def test_a_rank_that_both_bounds_agree_on_makes_no_rows_independent() -> None:
     matrix = sparse.csr_array(np.kron(np.eye(3), np.ones((5, 2)) / np.sqrt(2)))
-    found = independent_rows(matrix, np.zeros(15), np.zeros(15), Tolerance())
+    found = independent_rows(matrix, np.zeros(15), np.zeros(15), Tolerance(), BOUNDED)
     assert found.rank.high == 6
     assert not found.exact
     assert len(found.kept) == 15

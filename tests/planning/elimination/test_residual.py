@@ -7,9 +7,9 @@ import pytest
 
 import affinet
 from affinet import families
-from affinet.planning.elimination import components, markowitz, peeling
 from affinet.planning.elimination.residual import refuted
 from affinet.system.tolerance import Tolerance
+from tests.limits import planned
 from tests.planning.elimination.test_peeling import scattered
 
 SHAPES = [(60, 40, 0), (50, 60, 10), (90, 30, 5), (40, 80, 0)]
@@ -32,13 +32,12 @@ def test_what_is_not_found_in_time_is_not_said(monkeypatch: pytest.MonkeyPatch) 
     assert not refuted(matrix, np.random.default_rng(0).standard_normal(60), np.ones(60), Tolerance())
 
 
-def test_contradictory_rules_of_a_large_core_do_not_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, limit in ((components, "MOST_DENSE_ROWS"), (peeling, "LARGEST_CORE"), (markowitz, "MOST_PLANNED")):
-        monkeypatch.setattr(module, limit, 0)
+def test_contradictory_rules_of_a_large_core_do_not_train() -> None:
+    limits = {"dense_rows": 0, "largest_core": 0, "most_eliminated": 0}
     A = scattered(1, 60, 40).toarray()
     w, b = affinet.weights({"w": (40,)}).w, A @ np.ones(40)
     rule = families.linear([w], A, b).named("most of it")
-    assert affinet.plan(rule).rank.high == 40
+    assert planned(rule, **limits).rank.high == 40
     with pytest.raises(affinet.InfeasibleError, match="cannot hold") as refusal:
-        affinet.plan([rule, (w.sum() == 41).named("one more")])
+        planned([rule, (w.sum() == 41).named("one more")], **limits)
     assert refusal.value.rules == ("most of it", "one more")

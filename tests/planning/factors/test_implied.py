@@ -15,11 +15,10 @@ from affinet.blocks.bordered import Bordered
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.slices import Slices
-from affinet.planning.compilation import compile_blocks
 from affinet.planning.factors.implied import implied
-from affinet.plans.plan import Plan
 from affinet.system.system import System
 from affinet.system.tolerance import Tolerance
+from tests.limits import blocks_within, plan_within
 from tests.oracle import oracle
 
 DRAW = np.random.default_rng(5)
@@ -44,7 +43,7 @@ def test_values_and_copies_hidden_in_dense_equations_are_exact(
     dtype: torch.dtype, one_by_one: int, value: float
 ) -> None:
     system = System.of(families.linear([W.a, W.b], *hidden(value)))
-    plan = Plan(system, compile_blocks(system, one_by_one=one_by_one))
+    plan = plan_within(system, one_by_one=one_by_one)
     assert plan.rank == 16
     assert {type(block) for block in plan.blocks} == ({Bordered} if one_by_one == 0 else {Fixed, Dense})
     given = {p.name: torch.tensor(DRAW.standard_normal(p.shape)).to(dtype) for p in plan.parameters}
@@ -111,7 +110,7 @@ def test_cells_share_what_their_equations_determine_together() -> None:
     matrix, totals = np.array([[1.0, 1, 1, 0], [1, 1, 1, 1], [1, 2, 1, 3]]), DRAW.standard_normal((3, 3))
     totals[1, 1] = totals[1, 0]
     system = System.of(w @ matrix.T == totals)
-    (block,) = compile_blocks(system, one_by_one=0)
+    (block,) = blocks_within(system, one_by_one=0)
     assert isinstance(block, Slices)
     assert block.pinned.tolist() == [1, 3]
     assert block.values[1, 1] == 0.0
@@ -150,6 +149,6 @@ def test_a_border_of_zeros_on_a_base_that_says_so_is_no_contradiction() -> None:
     """Zeros that a base computes are off by the rounding of its other entries."""
     matrix, rhs = hidden(0.7)
     system = System.of([families.linear([W.a, W.b], matrix, rhs), W.a[0, 3] == 0])
-    (block,) = compile_blocks(system, one_by_one=0)
+    (block,) = blocks_within(system, one_by_one=0)
     assert isinstance(block, Bordered)
     assert block.rank == 16

@@ -12,11 +12,11 @@ import affinet
 from affinet import families
 from affinet.blocks.dense import Dense
 from affinet.blocks.slices import Slices
-from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.factors.panels import read_panel
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.limits import plan_within
 from tests.planning.random_rules import oracle_of, uses
 
 W: Any = affinet.weights({"a": (4, 5), "b": (3, 4), "c": (6,), "d": (6,)})
@@ -53,9 +53,8 @@ BESIDE: dict[str, list[Any]] = {
 }
 
 
-def compiled(rules: list[Any]) -> Plan:
-    system = System.of(rules)
-    return Plan(system, compile_blocks(system, one_by_one=1))
+def compiled(rules: list[Any], **limits: int) -> Plan:
+    return plan_within(System.of(rules), one_by_one=1, **limits)
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["factored as small ones", "as large ones"])
@@ -63,10 +62,9 @@ def compiled(rules: list[Any]) -> Plan:
 def test_every_case_is_the_oracle(case: str, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if large:
         monkeypatch.setattr("affinet.planning.factors.factor.GRAM_NUMBERS", 0)
-        monkeypatch.setattr("affinet.planning.factors.panels.LARGE_BASIS", 0)
         monkeypatch.setattr("affinet.kernels.torch.wide.FEWEST_NUMBERS", 0)
     rules = PANELS.get(case) or BESIDE[case]
-    plan, truth = compiled(rules), oracle_of(rules)
+    plan, truth = compiled(rules, **({"large_basis": 0} if large else {})), oracle_of(rules)
     if case in PANELS:
         assert {type(block) for block in plan.blocks} == {Dense}
     assert (plan.rank, plan.size) == (truth.rank, int((truth.matrix != 0).any(axis=0).sum()))
@@ -108,11 +106,10 @@ def test_what_is_no_panel(rule: Any) -> None:
     assert read_panel(system, 0) is None
 
 
-def test_a_single_cell_stays_slices_while_it_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_cell_stays_slices_while_it_is_small() -> None:
     rules = [families.linear([W.a], A[:, :20], 1)]
     assert [type(block) for block in compiled(rules).blocks] == [Slices]
-    monkeypatch.setattr("affinet.planning.factors.panels.LARGE_BASIS", 0)
-    assert [type(block) for block in compiled(rules).blocks] == [Dense]
+    assert [type(block) for block in compiled(rules, large_basis=0).blocks] == [Dense]
 
 
 def test_panels_that_contradict_each_other_say_so() -> None:

@@ -11,10 +11,10 @@ import torch
 
 import affinet
 from affinet.blocks.commuting import Commuting
-from affinet.planning.compilation import compile_blocks
 from affinet.system.system import System
 from tests.kernels.bounds import of_cell
 from tests.kernels.judging import miss
+from tests.limits import blocks_within
 
 NEAR = np.array([[1e6, 1e6, 1e6], [1e6, 1e6 + 1, 1e6]])
 """Two rows that differ by a millionth: what they say apart is known to 1e-10."""
@@ -33,7 +33,7 @@ def test_three_sets_hold_to_rounding(matrices: tuple[np.ndarray, ...]) -> None:
         for order, matrix in zip(orders, matrices, strict=True)
     ]
     system = System.of(rules)
-    blocks = compile_blocks(system, one_by_one=0)
+    blocks = blocks_within(system, one_by_one=0)
     assert [type(block) for block in blocks] == [Commuting]
     plan = affinet.Plan(system, blocks)
     given = {"w": torch.randn(3, 3, 3, dtype=torch.float64)}

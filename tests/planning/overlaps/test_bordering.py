@@ -23,6 +23,7 @@ from affinet.planning.compilation import compile_blocks
 from affinet.planning.overlaps.bordering import bordered
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.limits import blocks_within, plan_within
 from tests.planning.random_rules import oracle_of
 
 SIZE = 2048
@@ -55,7 +56,7 @@ BASES: dict[str, list[Any]] = {
 
 def compiled(rules: list[Any]) -> Plan:
     system = System.of(rules)
-    return Plan(system, compile_blocks(system, one_by_one=0))
+    return plan_within(system, one_by_one=0)
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -93,7 +94,7 @@ def test_inner_products_that_have_no_structure_are_taken_some_rows_at_a_time(mon
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-7, 3.0, 0.1, 1 / 3])
-def test_the_rank_is_the_same_from_the_squares(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rank_is_the_same_from_the_squares(scale: float) -> None:
     """Rows that follow from the base and from one another, and one that nearly does."""
     near = np.ones((4, 6)) + 1e-5 * np.eye(4, 6)
     rules = [
@@ -104,8 +105,7 @@ def test_the_rank_is_the_same_from_the_squares(scale: float, monkeypatch: pytest
         (near * W.a).sum() == 24,
     ]
     exact = compiled(rules)
-    monkeypatch.setattr("affinet.planning.overlaps.schur.FEW_NUMBERS", 0)
-    squared = compiled(rules)
+    squared = plan_within(System.of(rules), one_by_one=0, few_numbers=0)
     assert exact.rank == squared.rank == oracle_of(rules).rank == 11
     one, other = exact.blocks[0], squared.blocks[0]
     assert isinstance(one, Bordered)
@@ -189,7 +189,7 @@ def test_more_equations_than_a_border_takes_are_read_one_by_one() -> None:
     rules = [*BASES["rows and columns"], W.a[0, 0] == 1, W.a[1, 1] == 2]
     assert [type(block) for block in compiled(rules).blocks] == [Bordered]
     system = System.of(rules)
-    many = Plan(system, compile_blocks(system, one_by_one=0, most_extra=1))
+    many = plan_within(system, one_by_one=0, most_extra=1)
     assert Bordered not in [type(block) for block in many.blocks]
     assert many.rank == oracle_of(rules).rank
 
@@ -202,12 +202,12 @@ def test_small_rules_are_planned_one_by_one_as_ever() -> None:
 def test_too_many_terms_on_top_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = [*BASES["rows and columns"], DRAW.standard_normal(24) @ W.a.flatten() == 1]
     system = System.of(rules)
-    bases = compile_blocks(System.of(BASES["rows and columns"]), one_by_one=0)
+    bases = blocks_within(System.of(BASES["rows and columns"]), one_by_one=0)
     assert isinstance(bases[0], Commuting)
     rows = system.rows([2])
     monkeypatch.setattr("affinet.language.forecast.LIMIT", 1_000)
     with pytest.raises(TooLargeError, match="1 equation with 24 terms beside 1 block"):
-        bordered([bases[0]], rows, system.layout, system.tolerance)
+        bordered([bases[0]], rows, system.layout, system.tolerance, system.limits)
 
 
 def test_more_entries_than_memory_holds_are_told_before_they_are_reached_for() -> None:

@@ -13,6 +13,7 @@ from affinet.planning.overlaps import grouping
 from affinet.planning.overlaps.grouping import _stack_all, grouped
 from affinet.planning.overlaps.merging import stacked
 from affinet.planning.reading.terms import read
+from affinet.system.limits import Limits
 from affinet.system.system import System
 
 
@@ -32,14 +33,14 @@ def test_only_batches_over_the_same_loops_are_compared(monkeypatch: pytest.Monke
     """Comparing every pair took nine tenths of the planning of tensors under rotations of space."""
     tried: list[tuple[RowBatch, RowBatch]] = []
 
-    def counted(first: RowBatch, second: RowBatch) -> RowBatch | None:
+    def counted(first: RowBatch, second: RowBatch, most: int) -> RowBatch | None:
         tried.append((first, second))
-        return stacked(first, second)
+        return stacked(first, second, most)
 
     monkeypatch.setattr(grouping, "stacked", counted)
     w: Any = affinet.weights({"a": (60, 4)})
     rules = [w.a[:: k + 1].sum(1) == 1 for k in range(20)] + [w.a[:: k + 1] @ np.arange(4.0) == 1 for k in range(20)]
     batches = [read(rule.expression, number, 0.0) for number, rule in enumerate(rules)]
-    _stack_all([batch for batch in batches if isinstance(batch, RowBatch)])
+    _stack_all([batch for batch in batches if isinstance(batch, RowBatch)], Limits().most_stacked)
     assert len(tried) == 20
     assert all(first.outer == second.outer for first, second in tried)

@@ -14,9 +14,9 @@ from affinet import families
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.commuting import Commuting
 from affinet.blocks.joined import Joined
-from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.limits import plan_within
 from tests.oracle import oracle
 
 EPS = float(np.finfo(np.float64).eps)
@@ -28,7 +28,7 @@ def centred(*weights: Any) -> list[affinet.Constraint]:
 
 def planned(rules: list[affinet.Constraint], **limits: int) -> Plan:
     system = System.of(rules)
-    return Plan(system, compile_blocks(system, one_by_one=0, **limits))
+    return plan_within(system, one_by_one=0, **limits)
 
 
 def assert_exact(plan: Plan, condition: float = 1.0) -> None:

@@ -14,6 +14,7 @@ from affinet.language.forecast import limited
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.overlaps.merging import product, stacked
 from affinet.planning.reading.terms import read
+from affinet.system.limits import Limits
 from affinet.system.system import System
 from affinet.system.tolerance import Tolerance
 from tests.oracle import oracle
@@ -22,14 +23,17 @@ W = affinet.weights({"a": (4, 6), "t": (3, 4, 5), "b": (4, 6)})
 ROWS, COLUMNS = np.arange(1.0, 5), np.array([0.5, 1, 1.5, 2, 2.5, 2.5])
 
 
+LIMITS = Limits()
+
+
 def batch(rule: affinet.Constraint, number: int = 0) -> RowBatch:
     found = read(rule.expression, number, 0.0)
     assert isinstance(found, RowBatch)
     return found
 
 
-def crossed(*rules: affinet.Constraint) -> Commuting | None:
-    return product([batch(rule, number) for number, rule in enumerate(rules)], Tolerance())
+def crossed(*rules: affinet.Constraint, limits: Limits = LIMITS) -> Commuting | None:
+    return product([batch(rule, number) for number, rule in enumerate(rules)], Tolerance(), limits)
 
 
 def rank(*rules: affinet.Constraint) -> int:
@@ -37,7 +41,9 @@ def rank(*rules: affinet.Constraint) -> int:
 
 
 def test_rows_over_one_loop_are_stacked() -> None:
-    both = stacked(batch(W.a.sum(1) == 1, 3), batch(W.a[:, 1:4] @ np.array([1.0, 2, 3]) == ROWS, 5))
+    both = stacked(
+        batch(W.a.sum(1) == 1, 3), batch(W.a[:, 1:4] @ np.array([1.0, 2, 3]) == ROWS, 5), LIMITS.most_stacked
+    )
     assert both is not None
     assert both.outer == Nest(((4, 6),))
     assert both.matrix.tolist() == [[1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 0, 0]]
@@ -49,12 +55,12 @@ def test_rows_over_one_loop_are_stacked() -> None:
     "other", [W.b.sum(1) == 1, W.a.sum(0) == 1, W.a[:3].sum(1) == 1], ids=["another weight", "columns", "fewer cells"]
 )
 def test_rows_over_other_loops_are_not_stacked(other: affinet.Constraint) -> None:
-    assert stacked(batch(W.a.sum(1) == 1), batch(other)) is None
+    assert stacked(batch(W.a.sum(1) == 1), batch(other), LIMITS.most_stacked) is None
 
 
 def test_stacks_whose_cells_would_meet_are_none() -> None:
     first, second = batch(W.a[:, :3].sum(1) == 1), batch(W.a.reshape(24)[2:20].sum() == 1)
-    assert stacked(first, second) is None
+    assert stacked(first, second, LIMITS.most_stacked) is None
 
 
 def test_rows_and_columns_that_agree_are_a_product() -> None:
@@ -170,11 +176,11 @@ def test_sums_that_follow_from_others_are_left_out_with_their_rules_named() -> N
     assert len(found.slices) == 2
 
 
-def test_what_commutes_is_read_off_the_matrices_where_they_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_commutes_is_read_off_the_matrices_where_they_are_small() -> None:
     rules = OVERLAPPING["a general matrix that commutes"]
     assert crossed(*rules) is not None
-    monkeypatch.setattr("affinet.planning.overlaps.commuting.MOST_JOINT", 59)
-    assert crossed(*rules) is None
+    assert crossed(*rules, limits=Limits(most_joint=60)) is not None
+    assert crossed(*rules, limits=Limits(most_joint=59)) is None
 
 
 @pytest.mark.parametrize("n", [20, 257])

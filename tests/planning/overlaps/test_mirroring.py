@@ -11,9 +11,9 @@ import torch
 import affinet
 from affinet import families
 from affinet.blocks.commuting import Commuting
-from affinet.planning.compilation import compile_blocks
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.limits import plan_within, planned
 from tests.planning.random_rules import oracle_of, uses
 
 W: Any = affinet.weights({"s": (6, 6), "t": (2, 5, 5), "k": (3, 4, 3, 3), "q": (4, 4, 2)})
@@ -50,7 +50,7 @@ OPEN: dict[str, list[Any]] = {
 
 def compiled(rules: list[Any]) -> Plan:
     system = System.of(rules)
-    return Plan(system, compile_blocks(system, one_by_one=0))
+    return plan_within(system, one_by_one=0)
 
 
 @pytest.mark.parametrize("case", [*CLOSED, *OPEN])
@@ -82,10 +82,9 @@ def test_images_are_equal_to_the_bit_although_sums_were_projected() -> None:
     assert torch.allclose(found.sum(1), torch.ones(6), atol=1e-6)
 
 
-def test_opposite_images_cannot_sum_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.plans.plan.compile_blocks", lambda system: compile_blocks(system, one_by_one=0))
+def test_opposite_images_cannot_sum_to_one() -> None:
     with pytest.raises(affinet.InfeasibleError) as wrong:
-        affinet.plan([W.t.sum(2) == 0, families.skew(W.s), W.s.sum(1) == 1])
+        planned([W.t.sum(2) == 0, families.skew(W.s), W.s.sum(1) == 1], one_by_one=0)
     assert len(wrong.value.rules) == 2
 
 

@@ -17,10 +17,10 @@ from affinet.blocks.fixed import Fixed
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.ties import Ties
-from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.plans.plan import Plan
 from affinet.system.system import System
+from tests.limits import plan_within, planned
 from tests.planning.random_rules import feasible, oracle_of, uses
 
 W: Any = affinet.weights({"s": (6, 6), "t": (2, 5, 5), "a": (4, 6), "z": (6, 4), "b": (6,)})
@@ -40,7 +40,7 @@ PAIRS = {
 def compiled(*rules: Any, one_by_one: int = 4) -> Plan:
     """Rules of more than `one_by_one` entries are read from their terms."""
     system = System.of(rules)
-    return Plan(system, compile_blocks(system, one_by_one=one_by_one))
+    return plan_within(system, one_by_one=one_by_one)
 
 
 def test_the_description_of_a_symmetric_matrix_with_zero_diagonal_is_small() -> None:
@@ -100,14 +100,9 @@ def test_what_is_left_out_and_what_stays_are_the_oracle_together(pair: str, data
     ],
     ids=["images", "diagonal of a skew matrix", "both sides", "shifted diagonal"],
 )
-def test_pins_that_the_mirror_contradicts_are_named(
-    rules: list[Any], one_by_one: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "affinet.plans.plan.compile_blocks", lambda system: compile_blocks(system, one_by_one=one_by_one)
-    )
+def test_pins_that_the_mirror_contradicts_are_named(rules: list[Any], one_by_one: int) -> None:
     with pytest.raises(affinet.InfeasibleError) as wrong:
-        affinet.plan([W.b[5] == 7, *rules])
+        planned([W.b[5] == 7, *rules], one_by_one=one_by_one)
     assert len(wrong.value.rules) == len(rules)
 
 

@@ -21,8 +21,9 @@ from affinet.language.expression import Expression
 from affinet.planning.refit import record
 from affinet.plans.plan import Plan, compiled
 from affinet.system import lapack
+from affinet.system.limits import Limits
 from affinet.system.system import System
-from tests.contract.building import PATHS, numbers, plan_of, reading
+from tests.contract.building import LIMITS, PATHS, numbers, plan_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
 from tests.planning.random_rules import SHAPES, Drawn, systems
@@ -92,21 +93,20 @@ def test_blocks_are_those_of_planning_anew_to_the_bit(case: Case, path: str) -> 
     """Right-hand sides that hold, larger ones that cost no factor, and random ones, most of which contradict."""
     first = plan_of(case.name, path)
     system, point = first.system, numbers(case, "right-hand sides")
-    with reading(path):
-        before = compiled(system, Plan(system, ()))
-        assert before.record is not None
-        results = [*before.record.results.values()]
-        kept = bits(results)
-        assert bits(before.blocks) == bits(first.blocks)
-        held = through(system, point)
-        larger = through(system, {name: 1.5 * values for name, values in point.items()})
-        said, plan = outcome(held, before)
-        assert said == outcome(held, None)[0]
-        before = plan or before
-        with no_factors():
-            said = outcome(larger, before)[0]
-        assert said == outcome(larger, None)[0]
-        assert outcome(at_random(system), before)[0] == outcome(at_random(system), None)[0]
+    before = compiled(system, Plan(system, ()))
+    assert before.record is not None
+    results = [*before.record.results.values()]
+    kept = bits(results)
+    assert bits(before.blocks) == bits(first.blocks)
+    held = through(system, point)
+    larger = through(system, {name: 1.5 * values for name, values in point.items()})
+    said, plan = outcome(held, before)
+    assert said == outcome(held, None)[0]
+    before = plan or before
+    with no_factors():
+        said = outcome(larger, before)[0]
+    assert said == outcome(larger, None)[0]
+    assert outcome(at_random(system), before)[0] == outcome(at_random(system), None)[0]
     assert bits(results) == kept, "a result that was kept was written to"
 
 
@@ -128,20 +128,19 @@ def _refused(*_: Any, **__: Any) -> Any:
 @given(drawn=systems(), path=st.sampled_from(PATHS), seed=st.integers(0, 3))
 def test_drawn_rules_and_frozen_values_are_planned_as_anew(drawn: Drawn, path: str, seed: int) -> None:
     """Rules of any kind; then the same rules with one of their weights frozen, at values that change."""
-    system, draw = System.of(drawn.rules), np.random.default_rng(seed)
+    system, draw = System.of(drawn.rules, limits=Limits(**LIMITS[path])), np.random.default_rng(seed)
     if not system.layout.parameters:
         return
     points = [{name: draw.standard_normal(shape) for name, shape in SHAPES.items()} for _ in range(2)]
     frozen = str(draw.choice([parameter.name for parameter in system.layout.parameters]))
-    with reading(path):
-        held, moved = (through(system, point) for point in points)
-        before = compiled(held, Plan(held, ()))
-        for changed in (moved, at_random(system)):
-            assert outcome(changed, before)[0] == outcome(changed, None)[0]
-        first, second, third = (held.with_constants({frozen: point[frozen]}, 0.0) for point in (*points, points[0]))
-        _, before = outcome(first, Plan(first, ()))
-        for changed in (second, third):
-            assert outcome(changed, before)[0] == outcome(changed, None)[0]
+    held, moved = (through(system, point) for point in points)
+    before = compiled(held, Plan(held, ()))
+    for changed in (moved, at_random(system)):
+        assert outcome(changed, before)[0] == outcome(changed, None)[0]
+    first, second, third = (held.with_constants({frozen: point[frozen]}, 0.0) for point in (*points, points[0]))
+    _, before = outcome(first, Plan(first, ()))
+    for changed in (second, third):
+        assert outcome(changed, before)[0] == outcome(changed, None)[0]
 
 
 def random_equations() -> list[affinet.Constraint]:

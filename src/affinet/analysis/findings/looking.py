@@ -73,7 +73,7 @@ class Look:
                 continue
             used = group.rows.select(np.flatnonzero(group.rows.lengths > 0))
             own: list[Component] = []
-            for batch in split(used, np.zeros(used.count)):
+            for batch in split(used, np.zeros(used.count), self.system.limits):
                 if isinstance(batch, Giant):
                     left |= {int(k) for k in distinct(used.rule[batch.rows])}
                     continue

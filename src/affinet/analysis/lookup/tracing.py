@@ -68,7 +68,7 @@ def nearby(incidence: Incidence, column: int) -> Component | None:
         np.array([one.index for one in equations], np.int64),
         0.0,
     )
-    (batch,) = split(rows, np.zeros(rows.count))
+    (batch,) = split(rows, np.zeros(rows.count), incidence.system.limits)
     return factored(batch, rows, incidence.system.tolerance)[0] if isinstance(batch, Batch) else None
 
 

@@ -12,7 +12,6 @@ from affinet.blocks.term_places import aligned, source, target
 from affinet.kernels.arrays.array_entries import Flat
 from affinet.language.calculus.terms import Floats, Term
 from affinet.language.expression import Expression
-from affinet.planning.compilation import ONE_BY_ONE
 from affinet.system.rows import Rows
 from affinet.system.system import System
 
@@ -28,7 +27,7 @@ class ArrayGaps:
         self._from_terms = {
             number
             for number, rule in enumerate(system.rules)
-            if rule.nonzeros > ONE_BY_ONE and _without_zeros(rule.expression)
+            if rule.nonzeros > system.limits.one_by_one and _without_zeros(rule.expression)
         }
 
     def __call__(self, flat: Flat) -> dict[str, float]:

@@ -13,11 +13,9 @@ from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.forecast import forecast
 from affinet.planning.refit.record import from_coefficients
 from affinet.system.distinct import distinct, ranked
+from affinet.system.limits import Limits
 from affinet.system.rows import Rows
 
-MOST_DENSE_ROWS = 512
-MOST_DENSE_NUMBERS = 2**26
-"""A dense factor of one component holds at most this many numbers (half a gigabyte)."""
 NO_NUMBERS = np.zeros(0)
 
 
@@ -46,7 +44,7 @@ class Giant:
     rows: Integers
 
 
-def split(core: Rows, terms: Floats, names: Sequence[str] = ()) -> list[Batch | Giant]:
+def split(core: Rows, terms: Floats, limits: Limits, names: Sequence[str] = ()) -> list[Batch | Giant]:
     """Connected components of the core, batched by (equations, unknowns) whatever order the equations came in.
 
     `names` are those of the rules, for the TooLargeError of a batch that memory cannot hold.
@@ -56,11 +54,11 @@ def split(core: Rows, terms: Floats, names: Sequence[str] = ()) -> list[Batch | 
     bare = replace(core, rhs=np.zeros(core.count), size=None)
     return [
         replace(found, rhs=core.rhs[found.rows], terms=terms[found.rows])
-        for found in from_coefficients(_split, bare, tuple(names))
+        for found in from_coefficients(_split, bare, limits, tuple(names))
     ]
 
 
-def _split(core: Rows, names: Sequence[str]) -> list[Batch | Giant]:
+def _split(core: Rows, limits: Limits, names: Sequence[str]) -> list[Batch | Giant]:
     """Components without right-hand sides."""
     nodes, local = ranked(core.columns)
     row_label, node_label, count = _labels(core, local, len(nodes))
@@ -73,7 +71,7 @@ def _split(core: Rows, names: Sequence[str]) -> list[Batch | Giant]:
     for size, members in _by_size(r, n):
         rows = row_order[row_first[members][:, None] + np.arange(size[0])]
         columns = node_order[node_first[members][:, None] + np.arange(size[1])]
-        if size[0] > MOST_DENSE_ROWS or size[0] * size[1] > MOST_DENSE_NUMBERS:
+        if size[0] > limits.dense_rows or size[0] * size[1] > limits.dense_numbers:
             found += [_giant(core, nodes, place, local, *pair) for pair in zip(rows, columns, strict=True)]
         else:
             _forecast(size, len(members), core.rule[rows[:, 0]], names)

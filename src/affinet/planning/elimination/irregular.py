@@ -26,6 +26,7 @@ from affinet.planning.factors.slices import slices_of
 from affinet.planning.refit.record import from_coefficients
 from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
+from affinet.system.limits import Limits
 from affinet.system.norms import norms_of_runs
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
@@ -34,7 +35,9 @@ MOST = 8
 """Entries of which at most one in so many is missing are kept by what is missing."""
 
 
-def blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[str] = ()) -> list[AnyBlock]:
+def blocks_of(
+    rows: Rows, layout: Layout, tolerance: Tolerance, limits: Limits, names: Sequence[str] = ()
+) -> list[AnyBlock]:
     """Blocks that hold exactly the given equations. Raises Contradiction with the rules they came from.
 
     `names` are those of the rules, for the TooLargeError of what memory cannot hold.
@@ -42,13 +45,15 @@ def blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[
     if not rows.count:
         return []
     try:
-        return _blocks_of(rows, layout, tolerance, names)
+        return _blocks_of(rows, layout, tolerance, limits, names)
     except Contradiction:
         raise Contradiction(distinct(rows.rule)) from None
 
 
-def _blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence[str]) -> list[AnyBlock]:
-    reduction, pieces = pieces_of(reduce(rows, tolerance), layout, tolerance, names)
+def _blocks_of(
+    rows: Rows, layout: Layout, tolerance: Tolerance, limits: Limits, names: Sequence[str]
+) -> list[AnyBlock]:
+    reduction, pieces = pieces_of(reduce(rows, tolerance), layout, tolerance, limits, names)
     owners = _Owners(rows, reduction)
     blocks: list[AnyBlock] = []
     known = np.zeros(len(reduction.columns), bool)
@@ -59,7 +64,7 @@ def _blocks_of(rows: Rows, layout: Layout, tolerance: Tolerance, names: Sequence
     cored = np.zeros(len(reduction.columns), bool)
     for piece in pieces:
         cored[piece.component.nodes.ravel()] = True
-        blocks.append(_solved(piece, reduction, layout, tolerance, owners))
+        blocks.append(_solved(piece, reduction, layout, tolerance, limits, owners))
     columns = from_coefficients(_tied, reduction.node, known | cored)
     if len(columns):
         parts, classes, _ = _parts_and_classes(reduction, columns, layout)
@@ -144,7 +149,9 @@ def _one_if_equal(values: Floats) -> Floats:
     return values[:1].copy() if (values == values[:1]).all() else values
 
 
-def _solved(piece: Piece, reduction: Reduction, layout: Layout, tolerance: Tolerance, owners: _Owners) -> AnyBlock:
+def _solved(
+    piece: Piece, reduction: Reduction, layout: Layout, tolerance: Tolerance, limits: Limits, owners: _Owners
+) -> AnyBlock:
     component, solved = piece.component, piece.solved
     columns = from_coefficients(entries_of, component.nodes, reduction.node)
     rules = owners.of(columns)
@@ -153,7 +160,7 @@ def _solved(piece: Piece, reduction: Reduction, layout: Layout, tolerance: Toler
     parts, classes, order = _parts_and_classes(reduction, columns, layout)
     members = from_coefficients(_members, reduction.node, order, classes.class_of, component.nodes)
     if isinstance(component, Giant):
-        return _sparse(component, parts, classes, members, tolerance, rules)
+        return _sparse(component, parts, classes, members, tolerance, limits, rules)
     assert solved is not None
     condition = float(solved.condition.max())
     return Dense(parts, classes, members, solved.basis, solved.target, solved.ranks, rules, solved.ambiguous, condition)
@@ -172,16 +179,17 @@ def _sparse(
     classes: Classes,
     members: Integers,
     tolerance: Tolerance,
+    limits: Limits,
     rules: tuple[int, ...],
 ) -> Sparse:
     matrix, norms = from_coefficients(_equilibrated, giant.matrix, members, classes.weight)
     rhs, terms = giant.rhs / norms, giant.terms / norms
-    found = independent_rows(matrix, rhs, terms, tolerance)
+    found = independent_rows(matrix, rhs, terms, tolerance, limits)
     if not found.consistent:
         raise Contradiction
     matrix, rhs = from_coefficients(_chosen, matrix, found.kept), rhs[found.kept]
-    fill = from_coefficients(forecast_fill, matrix) if found.exact else 0
-    return Sparse(parts, classes, matrix, rhs, found.rank, found.exact, fill, rules, found.ambiguous)
+    direct = found.exact and from_coefficients(forecast_fill, matrix) <= limits.largest_fill
+    return Sparse(parts, classes, matrix, rhs, found.rank, found.exact, direct, rules, found.ambiguous)
 
 
 def _equilibrated(matrix: sparse.csr_array, members: Integers, weight: Floats) -> tuple[sparse.csr_array, Floats]:

@@ -18,8 +18,6 @@ SMALL_ENOUGH = 1_000_000
 """Numbers of a dense matrix that is cheaper to factor than to eliminate from."""
 MOST_UPDATES = 6_000_000
 """Numbers that elimination may change (about one a microsecond) before it gives up: the rows have filled in."""
-MOST_PLANNED = 1_000_000
-"""As many while planning, which has another way: to bound the rank."""
 FILLING = 64
 """Numbers that the cheapest pivot may fill in, (equations − 1) · (entries − 1) of it: beyond, all rows fill in."""
 STABLE = 0.1
@@ -47,15 +45,15 @@ def sparse_circuits(
 
 
 def sparse_basis(
-    matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance
+    matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance, most: int
 ) -> tuple[Integers, bool] | None:
     """Independent rows that span all others, rising, and whether these can hold; None where the rows fill in.
 
-    Shapes and rows as in `sparse_circuits`.
+    `most` numbers may be changed. Shapes and rows as in `sparse_circuits`.
     """
-    if matrix.nnz > MOST_PLANNED:
+    if matrix.nnz > most:
         return None
-    found = from_coefficients(_pivots, matrix, tolerance)
+    found = from_coefficients(_pivots, matrix, tolerance, most)
     rhs, terms = found.subtracted(rhs, terms)
     implied = found.implied
     if (np.abs(rhs[implied]) > tolerance.consistency(8) * terms[implied]).any():
@@ -94,10 +92,10 @@ class _Pivots:
         return np.array(sides), np.array(sizes)
 
 
-def _pivots(matrix: sparse.csr_array, tolerance: Tolerance) -> _Pivots:
+def _pivots(matrix: sparse.csr_array, tolerance: Tolerance, most: int) -> _Pivots:
     none = np.zeros(matrix.shape[0])
     work = _Elimination(matrix, none, none, tolerance)
-    implied = np.array(list(work.run(MOST_PLANNED)), np.int64)
+    implied = np.array(list(work.run(most)), np.int64)
     left = work.left()
     rows, dense = (np.zeros(0, np.int64), None) if left is None else left[:2]
     dependent = np.zeros(matrix.shape[0], bool)

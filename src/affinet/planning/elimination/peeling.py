@@ -16,10 +16,9 @@ from affinet.planning.elimination.residual import refuted
 from affinet.planning.factors.agreement import mismatch
 from affinet.planning.refit.record import from_coefficients
 from affinet.system import lapack
+from affinet.system.limits import Limits
 from affinet.system.tolerance import Tolerance
 
-LARGEST_CORE = 4_000
-LARGEST_CORE_NUMBERS = 2**27
 LARGEST_MATCHED = 2**22
 """Coefficients of a core of which rows are matched with unknowns of their own, to bound its rank from above."""
 SET_ASIDE = 8
@@ -41,11 +40,13 @@ class Independence:
         return self.rank.low == self.rank.high == len(self.kept)
 
 
-def independent_rows(matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance) -> Independence:
+def independent_rows(
+    matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance, limits: Limits
+) -> Independence:
     """Which equations of one component are independent, and whether the others can hold.
 
     Law: a row with an unknown that no other row has is independent of the rest and never contradicts it; peeled
-    repeatedly, rank(matrix) = peeled + rank(core). The core, up to 4,000 rows, by QR with column pivoting; a larger one
+    repeatedly, rank(matrix) = peeled + rank(core). A small core (`limits`) by QR with column pivoting; a larger one
     by elimination as long as it stays sparse. Beyond that the rank is bounded, not guessed, and the rows are all kept:
     from below by the rows that peel off once others are set aside, from above by how many can be matched with an
     unknown of their own (the structural rank). Whether such a core can hold is asked of its least squares, which proves
@@ -56,11 +57,11 @@ def independent_rows(matrix: sparse.csr_array, rhs: Floats, terms: Floats, toler
     if not len(core):
         return Independence(np.arange(matrix.shape[0]), Interval(peeled, peeled), True)
     block, used = from_coefficients(_block, matrix, core)
-    if len(core) <= LARGEST_CORE and len(core) * len(used) <= LARGEST_CORE_NUMBERS:
+    if len(core) <= limits.largest_core and len(core) * len(used) <= limits.largest_core_numbers:
         dense = from_coefficients(_dense, block, used)
         kept, consistent, ambiguous = _independent_dense(dense, rhs[core], terms[core], tolerance)
     else:
-        found = sparse_basis(block, rhs[core], terms[core], tolerance)
+        found = sparse_basis(block, rhs[core], terms[core], tolerance, limits.most_eliminated)
         if found is None:
             low, high = from_coefficients(_at_least, block), from_coefficients(_at_most, block, len(used))
             bounds = Interval(peeled + low, peeled + high)

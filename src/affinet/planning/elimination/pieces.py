@@ -17,6 +17,7 @@ from affinet.planning.factors.factor import FEW_SYSTEMS, Factor, factor
 from affinet.planning.factors.implied import Implied, classes, fixing, implied, independent, remaining, tying
 from affinet.planning.refit.record import from_coefficients
 from affinet.system.layout import Layout
+from affinet.system.limits import Limits
 from affinet.system.norms import norms_of_rows, norms_of_runs
 from affinet.system.rows import Rows, concatenate
 from affinet.system.tolerance import Tolerance
@@ -36,7 +37,7 @@ class Piece:
 
 
 def pieces_of(
-    reduction: Reduction, layout: Layout, tolerance: Tolerance, names: Sequence[str] = ()
+    reduction: Reduction, layout: Layout, tolerance: Tolerance, limits: Limits, names: Sequence[str] = ()
 ) -> tuple[Reduction, list[Piece]]:
     """The components that are left when all that they say of single unknowns has been eliminated, factored.
 
@@ -45,7 +46,7 @@ def pieces_of(
     pieces: list[Piece] = []
     for _ in range(MOST_PASSES):
         weight = from_coefficients(_weight, reduction.node, reduction.scale)
-        components = split(reduction.core, reduction.terms, names)
+        components = split(reduction.core, reduction.terms, limits, names)
         pieces = [_factored(component, reduction, weight, layout, tolerance) for component in components]
         said = [(piece, found) for piece in pieces if (found := _implied(piece, weight, tolerance)) is not None]
         if not said:

@@ -24,8 +24,6 @@ from affinet.system.rows import Rows
 from affinet.system.system import System
 
 Span = tuple[Parameter, int, int]
-LARGE_BASIS = 2**20
-"""Numbers from which on a basis does not fit a cache."""
 MOSTLY_ZEROS = 4
 """A matrix of which less than one number in four is not zero is no panel: a sparse form is smaller."""
 
@@ -143,9 +141,9 @@ def panel_block(panels: Sequence[Panel], system: System) -> tuple[list[Dense], l
     return [block], _said_of_entries(block, found.condition, rows, system)
 
 
-def single_cell(slices: Slices) -> Slices | Dense:
+def single_cell(slices: Slices, large_basis: int) -> Slices | Dense:
     """Slices of one cell with a large basis as a dense component, whose kernel reads that once; others as they are."""
-    small = slices.outer.size > 1 or slices.basis.size < LARGE_BASIS or not any(slices.basis.strides)
+    small = slices.outer.size > 1 or slices.basis.size < large_basis or not any(slices.basis.strides)
     if small or len(slices.pinned) or len(slices.copies):
         return slices
     positions = slices.offset + slices.outer.table()[0] + slices.inner.table()
@@ -164,11 +162,11 @@ def _component(
 
 
 def panel_blocks(
-    panels: Sequence[Panel], others: Sequence[Span], rows: Rows, system: System, *, one_by_one: int
+    panels: Sequence[Panel], others: Sequence[Span], rows: Rows, system: System
 ) -> tuple[list[Dense], list[Rows]]:
     """Panels that nothing regular touches, those that share entries as one block; the others one equation at a time.
 
-    So are small ones (`one_by_one` pairs) that irregular equations touch.
+    So are small ones (`limits.one_by_one` pairs) that irregular equations touch.
     """
     found: list[Dense] = []
     lowered: list[Rows] = []
@@ -179,7 +177,7 @@ def panel_blocks(
         columns = distinct(np.concatenate([panel.columns(system.layout) for panel in cluster]))
         numbers = tuple(panel.rule for panel in cluster)
         hit = len(np.intersect1d(columns, touched, assume_unique=True)) > 0
-        small = sum(system.rules[number].nonzeros for number in numbers) <= one_by_one
+        small = sum(system.rules[number].nonzeros for number in numbers) <= system.limits.one_by_one
         if _any_within(columns, others, system.layout) or (hit and small):
             lowered.append(system.rows(numbers))
         else:

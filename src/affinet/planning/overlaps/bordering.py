@@ -15,14 +15,12 @@ from affinet.planning.contradiction import Contradiction
 from affinet.planning.overlaps.schur import complement
 from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
+from affinet.system.limits import Limits
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
-MOST_EXTRA = 2_000
-"""Equations that a border holds at most: S of 2,000 has 32 MB, and its eigenvectors take some seconds, once."""
 
-
-def bordered(bases: Sequence[AnyBase], rows: Rows, layout: Layout, tolerance: Tolerance) -> Bordered:
+def bordered(bases: Sequence[AnyBase], rows: Rows, layout: Layout, tolerance: Tolerance, limits: Limits) -> Bordered:
     """One block of bases that share no entry and of all equations in `rows`, which touch them or one another.
 
     Raises Contradiction with the rules of all where they cannot hold together, and TooLargeError.
@@ -43,7 +41,7 @@ def bordered(bases: Sequence[AnyBase], rows: Rows, layout: Layout, tolerance: To
     matrix = placed.matrix(first + len(free)).copy()  # sorted in place, and the rows are somebody else's
     matrix.sort_indices()
     rules = tuple(int(k) for k in distinct(np.array([*rows.rule, *(rule for base in bases for rule in base.rules)])))
-    solved = complement(bases, matrix, rows.rhs, rows.magnitude, tolerance)
+    solved = complement(bases, matrix, rows.rhs, rows.magnitude, tolerance, limits.few_numbers)
     if not solved.consistent:
         raise Contradiction(rules)
     equal = equal_places(bases, matrix, rows.rhs)

@@ -13,15 +13,15 @@ from affinet.blocks.regular import RowBatch
 from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats
 from affinet.language.forecast import forecast
+from affinet.system.limits import Limits
 from affinet.system.tolerance import Tolerance
-
-MOST_JOINT = 1_024
-"""Places of the loops of two general matrices up to which their projectors are multiplied to see if they commute."""
 
 Axes = tuple[int, ...]
 
 
-def commute(a: Slices, a_inner: Axes, b: Slices, b_inner: Axes, sizes: Axes, tolerance: Tolerance) -> bool:
+def commute(
+    a: Slices, a_inner: Axes, b: Slices, b_inner: Axes, sizes: Axes, tolerance: Tolerance, limits: Limits
+) -> bool:
     """Whether the tangent projectors of two sets of slices of one box commute; False where that is too large to see.
 
     Law: along disjoint loops, and for plain sums along any loops, they always do: means are means of means.
@@ -30,7 +30,7 @@ def commute(a: Slices, a_inner: Axes, b: Slices, b_inner: Axes, sizes: Axes, tol
         return True
     axes = tuple(sorted({*a_inner, *b_inner}))
     n = prod(sizes[axis] for axis in axes)
-    if n > MOST_JOINT:
+    if n > limits.most_joint:
         return False
     both = _normal(a, a_inner, axes, sizes) @ _normal(b, b_inner, axes, sizes)
     return float(np.abs(both - both.T).max()) <= tolerance.rank(n, n)

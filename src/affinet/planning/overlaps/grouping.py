@@ -26,12 +26,12 @@ def grouped(batches: list[RowBatch], system: System) -> tuple[list[list[RowBatch
     clashing: list[Rows] = []
     for cluster in _clusters(batches):
         placed: list[list[RowBatch]] = []
-        for batch in sorted(_stack_all(cluster), key=lambda b: (-b.size, -b.equations)):
+        for batch in sorted(_stack_all(cluster, system.limits.most_stacked), key=lambda b: (-b.size, -b.equations)):
             meeting = [group for group in placed if any(_share(batch, other) for other in group)]
             if not meeting:
                 placed.append([batch])
                 continue
-            found = product([*meeting[0], batch], system.tolerance) if len(meeting) == 1 else None
+            found = product([*meeting[0], batch], system.tolerance, system.limits) if len(meeting) == 1 else None
             if found is None:
                 clashing.append(batch.rows(system.layout))
             else:
@@ -56,7 +56,7 @@ def _clusters(batches: list[RowBatch]) -> list[list[RowBatch]]:
     return clusters
 
 
-def _stack_all(cluster: list[RowBatch]) -> list[RowBatch]:
+def _stack_all(cluster: list[RowBatch], most_stacked: int) -> list[RowBatch]:
     """Batches over the same loops become one, in the order they came.
 
     Only batches of equal loops are compared: of thousands of small ones, each with loops of its own, comparing every
@@ -67,7 +67,7 @@ def _stack_all(cluster: list[RowBatch]) -> list[RowBatch]:
     for batch in cluster:
         places = alike.setdefault(_loops(batch.outer), [])
         for k in places:
-            both = stacked(done[k], batch) if _share(done[k], batch) else None
+            both = stacked(done[k], batch, most_stacked) if _share(done[k], batch) else None
             if both is not None:
                 done[k] = both
                 break

@@ -22,13 +22,11 @@ from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.planning.factors.slices import slices_of
 from affinet.planning.overlaps.grouping import grouped
-from affinet.planning.overlaps.merging import MOST_STACKED, arranged, common_loops, inner_places, loops_of, product
+from affinet.planning.overlaps.merging import arranged, common_loops, inner_places, loops_of, product
 from affinet.planning.reading.candidates import Candidate
 from affinet.system.rows import Rows
 from affinet.system.system import System
 
-MOST_TERMS = 2**22
-"""(Equation, entry) pairs of the equations that tie boxes to each other; they are sorted once."""
 MOST_ORIENTATIONS = 64
 """Ways to tell cells from the places inside them that are tried: two for each box with sums along both axes."""
 LARGEST = 2**31
@@ -64,7 +62,7 @@ def joined(
     None where they are not so tied, or more than `most_left` rows would be left over. Law: the block has the solutions
     of the batches of all candidates and of the rows it takes. Raises Contradiction where these cannot hold together.
     """
-    if len(rows.columns) > MOST_TERMS or any(one.whole or one.extra is not None for one in candidates):
+    if len(rows.columns) > system.limits.most_tying or any(one.whole or one.extra is not None for one in candidates):
         return None
     if all(one.divisible is not None for one in candidates):
         return None  # cells that share no equation: components solve them as quickly
@@ -164,7 +162,8 @@ def _repeated(boxes: Sequence[_Box], rows: Rows, system: System) -> tuple[_Equat
         order = np.argsort(place[at], axis=1)
         places, values = (np.take_along_axis(part[at], order, axis=1) for part in (place, rows.values))
         found += _patterns(places, values, some, own[some], cells, width)
-    if not found or (len(found) + sum(len(b.matrix) for box in boxes for b in box.within)) * width > MOST_STACKED:
+    stacked = (len(found) + sum(len(batch.matrix) for box in boxes for batch in box.within)) * width
+    if not found or stacked > system.limits.most_stacked:
         return None
     taken = np.stack([numbers for _, numbers in found], axis=1)
     matrix = np.stack([equation for equation, _ in found])
@@ -222,7 +221,7 @@ def _block(boxes: Sequence[_Box], repeated: _Equations, system: System) -> Joine
     if not len(across.matrix):
         found: Commuting | Slices | None = slices_of(within, system.tolerance)
     else:
-        found = product([within, across.batch(parameter, offset, inside, over)], system.tolerance)
+        found = product([within, across.batch(parameter, offset, inside, over)], system.tolerance, system.limits)
         if found is not None and len(found.slices) < 2:
             return None
     if found is None or len(boxes) == 1:

@@ -16,20 +16,21 @@ from affinet.planning.contradiction import Contradiction
 from affinet.planning.factors.slices import slices_of
 from affinet.planning.overlaps.agreeing import agreeing
 from affinet.planning.overlaps.commuting import agree, agree_as_said, commute, free_together
+from affinet.system.limits import Limits
 from affinet.system.tolerance import Tolerance
 
-MOST_STACKED = 4_000_000
-"""Numbers that a stacked matrix may have."""
 
+def stacked(first: RowBatch, second: RowBatch, most_stacked: int) -> RowBatch | None:
+    """One batch that says both, where their cells run over the same loops; None where they do not.
 
-def stacked(first: RowBatch, second: RowBatch) -> RowBatch | None:
-    """One batch that says both, where their cells run over the same loops; None where they do not."""
+    None, too, for a matrix of more than `most_stacked` numbers.
+    """
     if first.parameter != second.parameter or first.outer != second.outer:
         return None
     a, b = first.offset + first.inner.table(), second.offset + second.inner.table()
     inner = np.union1d(a, b)
     r = len(first.matrix) + len(second.matrix)
-    if r * len(inner) > MOST_STACKED:
+    if r * len(inner) > most_stacked:
         return None
     matrix = np.zeros((r, len(inner)))
     matrix[: len(first.matrix), np.searchsorted(inner, a)] = first.matrix
@@ -38,7 +39,9 @@ def stacked(first: RowBatch, second: RowBatch) -> RowBatch | None:
     return row_batch(first.parameter, 0, first.outer, inner, matrix, rhs, owner)
 
 
-def product(batches: list[RowBatch], tolerance: Tolerance, also: tuple[tuple[Dim, ...], ...] = ()) -> Commuting | None:
+def product(
+    batches: list[RowBatch], tolerance: Tolerance, limits: Limits, also: tuple[tuple[Dim, ...], ...] = ()
+) -> Commuting | None:
     """The product of batches along loops of one full box; None unless that is what they are and they commute.
 
     `also` are other ways to loop over the box, largest step first, that its loops must be split for.
@@ -61,7 +64,7 @@ def product(batches: list[RowBatch], tolerance: Tolerance, also: tuple[tuple[Dim
     view = View(batches[0].parameter, batches[0].offset, dims)
     sizes = tuple(size for size, _ in dims)
     pairs = [(k, m) for k in range(len(slices)) for m in range(k)]
-    if not all(commute(slices[m], found[m], slices[k], found[k], sizes, tolerance) for k, m in pairs):
+    if not all(commute(slices[m], found[m], slices[k], found[k], sizes, tolerance, limits) for k, m in pairs):
         return None
     for k, m in pairs:
         alike = agree(slices[m], found[m], slices[k], found[k], sizes, tolerance)

@@ -16,12 +16,13 @@ from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.overlaps.merging import arranged, common_loops, inner_places, loops_of, product, stacked
+from affinet.system.limits import Limits
 from affinet.system.tolerance import Tolerance
 
 Numbers = TypeVar("Numbers", Floats, Integers)
 
 
-def mirrored_product(mirror: Mirror, batches: list[RowBatch], tolerance: Tolerance) -> Commuting | None:
+def mirrored_product(mirror: Mirror, batches: list[RowBatch], tolerance: Tolerance, limits: Limits) -> Commuting | None:
     """The batches with their mirror images as a product, and the mirror; None unless that is what they are.
 
     Law: on `x == sign · mirrored(x)` a batch and its image say the same, so both may be added. The set of points that
@@ -36,11 +37,11 @@ def mirrored_product(mirror: Mirror, batches: list[RowBatch], tolerance: Toleran
     for batch in batches:
         ordered = arranged(batch, loops, inner_places(batch, loops) or ())
         for one in (ordered, _image(ordered, turned)):
-            closed = None if closed is None else _added(closed, one)
+            closed = None if closed is None else _added(closed, one, limits.most_stacked)
     if closed is None:
         return None
     try:
-        found = product(closed, tolerance, (loops,))
+        found = product(closed, tolerance, limits, (loops,))
     except Contradiction as wrong:
         raise Contradiction({*wrong.rules, *mirror.rules}) from None
     if found is None or found.view != turned.view or not found.separate:
@@ -92,12 +93,12 @@ def _turned(values: Numbers, mirror: Mirror, axes: tuple[int, ...]) -> Numbers:
     return cast(Numbers, turned.reshape(values.shape))
 
 
-def _added(closed: list[RowBatch], one: RowBatch) -> list[RowBatch] | None:
+def _added(closed: list[RowBatch], one: RowBatch, most_stacked: int) -> list[RowBatch] | None:
     """The list with one more batch: stacked on one that runs over the same loops, left out where that says the same."""
     for k, other in enumerate(closed):
         if other.outer == one.outer:
             same = all(np.array_equal(*two) for two in ((other.matrix, one.matrix), (other.rhs, one.rhs)))
-            both = other if same else stacked(other, one)
+            both = other if same else stacked(other, one, most_stacked)
             return None if both is None else [*closed[:k], both, *closed[k + 1 :]]
     return [*closed, one]
 

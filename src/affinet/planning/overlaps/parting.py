@@ -14,18 +14,13 @@ from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Span
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
-from affinet.planning.overlaps.bordering import MOST_EXTRA
-from affinet.planning.overlaps.joining import MOST_TERMS, joins
+from affinet.planning.overlaps.joining import joins
 from affinet.planning.overlaps.mirroring import mirrored_product
 from affinet.planning.reading.candidates import Candidate
 from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows, concatenate, gather_rows
 from affinet.system.system import System
-
-MOST_APART = 2**22
-"""Equations of three entries or more, times the entries that leave a mirror or pairs for them: a dense component of
-that size has a factor of 32 MB, and a step beside it projects the others once, where a border projects all twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +38,15 @@ def part(
     rows: Rows,
     system: System,
     *,
-    one_by_one: int,
     left_of: Callable[[Rows], Rows] = lambda rows: rows,
 ) -> Parted:
     """Mirrors and pairs as blocks of their own; where they cannot be, their equations one at a time.
 
     Sums that a mirror takes to themselves join it; a few other sums on a large one are read one by one, and so are
     pairs that meet other pairs. Entries that irregular equations touch leave the block with their images, and so
-    do their equations, where they are few; otherwise the block is left whole, for a border. Small ones (`one_by_one`
-    pairs) are read one by one then. `left_of` says what is left of equations that are read so, where others fix some of
-    their entries. Raises Contradiction where a mirror and its sums disagree.
+    do their equations, where they are few; otherwise the block is left whole, for a border. Small ones
+    (`limits.one_by_one` pairs) are read one by one then. `left_of` says what is left of equations that are read so,
+    where others fix some of their entries. Raises Contradiction where a mirror and its sums disagree.
     """
     candidates: list[Candidate] = []
     batches, single = _single_entries(pairs, batches)
@@ -66,15 +60,15 @@ def part(
             lowered.append(system.rows(pair.rules))
             continue
         if meeting and pair.reflection is not None and not len(pair.without):
-            joined = mirrored_product(pair.reflection, meeting, system.tolerance)
+            joined = mirrored_product(pair.reflection, meeting, system.tolerance, system.limits)
         if joined is not None:
             candidates.append(Candidate(system, tuple(meeting), pair.rules, joined))
         elif meeting:
-            if 2 * pair.rank <= MOST_TERMS and joins(meeting, system.rows(pair.rules), system):
+            if 2 * pair.rank <= system.limits.most_tying and joins(meeting, system.rows(pair.rules), system):
                 lowered.append(system.rows(pair.rules))
                 continue
             beside = sum(batch.equations for batch in meeting)
-            if beside > min(MOST_EXTRA, pair.rank) or 2 * pair.rank <= one_by_one:
+            if beside > min(system.limits.most_extra, pair.rank) or 2 * pair.rank <= system.limits.one_by_one:
                 lowered.append(system.rows(pair.rules))
                 continue
             lowered += [batch.rows(system.layout) for batch in meeting]
@@ -91,7 +85,6 @@ def part(
             [_within(span, touched, system.layout) for span in pair.entries.spans],
             rows,
             system,
-            one_by_one,
             left_of,
         )
         candidates += [Candidate(system, whole=pair.rules, found=left)] if left is not None else []
@@ -129,7 +122,6 @@ def _less(
     hit: list[Integers],
     rows: Rows,
     system: System,
-    one_by_one: int,
     left_of: Callable[[Rows], Rows],
 ) -> tuple[Mirror | Pairs | None, Rows]:
     """The pair without the places of the given positions, and the equations of these places.
@@ -139,7 +131,7 @@ def _less(
     none = system.rows(())
     if not any(len(positions) for positions in hit):
         return pair, none
-    large = 2 * pair.rank > one_by_one
+    large = 2 * pair.rank > system.limits.one_by_one
     # A right-hand side of frozen weights is known to their rounding, which only the rule itself knows.
     plain = all(system.rules[rule].size is None for rule in pair.rules)
     if not plain or not all(mixed_radix(Nest(view.dims), Nest(())) for view in pair.boxes):
@@ -149,7 +141,7 @@ def _less(
     if not len(places):
         return pair, none
     most = 2 * len(places) > pair.first.size
-    if most or (large and len(places) * int((rows.lengths > 2).sum()) > MOST_APART):
+    if most or (large and len(places) * int((rows.lengths > 2).sum()) > system.limits.most_apart):
         return (pair, none) if large else (None, left_of(system.rows(pair.rules)))
     return replace(pair, without=distinct(np.concatenate([pair.without, places]))), _equations(
         pair, places, system.layout

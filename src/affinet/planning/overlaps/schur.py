@@ -21,8 +21,6 @@ from affinet.system import lapack
 from affinet.system.norms import norms_of_runs
 from affinet.system.tolerance import Tolerance
 
-FEW_NUMBERS = 2**20
-"""Numbers of equations, written out over all entries, up to which singular values are those of `P Bᵀ` itself."""
 SQUARED = 1e-3
 """Singular values below this share of the largest lose digits in S, which holds their squares; they are found anew."""
 RESOLVED = 1e-9
@@ -44,16 +42,22 @@ class Complement:
 
 
 def complement(
-    bases: Sequence[Base], matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance
+    bases: Sequence[Base],
+    matrix: sparse.csr_array,
+    rhs: Floats,
+    terms: Floats,
+    tolerance: Tolerance,
+    few_numbers: int,
 ) -> Complement:
     """The Schur complement of `matrix @ x == rhs`, whose columns are the entries of the bases and then loose ones.
 
-    Rows are equilibrated first. `terms` are the magnitudes that right-hand sides were computed from. Source: Golub &
+    Rows are equilibrated first. Up to `few_numbers` numbers, written out over all entries, singular values are those of
+    `P Bᵀ` itself. `terms` are the magnitudes that right-hand sides were computed from. Source: Golub &
     Van Loan, 4th ed., 5.4.1 (rank by singular values), Boyd & Vandenberghe, Convex Optimization, C.4 (elimination).
     """
     even, norms = from_coefficients(_equilibrated, matrix)
     bare = tuple(base.homogeneous() for base in bases)
-    factor, whole, ambiguous = from_coefficients(_factor, bare, even, tolerance)
+    factor, whole, ambiguous = from_coefficients(_factor, bare, even, tolerance, few_numbers)
     consistent = whole or _holds(bases, even, factor, rhs / norms, terms / norms, tolerance)
     return Complement(factor / norms[:, None], consistent, ambiguous)
 
@@ -64,13 +68,15 @@ def _equilibrated(matrix: sparse.csr_array) -> tuple[sparse.csr_array, Floats]:
     return sparse.csr_array(sparse.diags_array(1.0 / norms) @ matrix), norms
 
 
-def _factor(bases: Sequence[Base], even: sparse.csr_array, tolerance: Tolerance) -> tuple[Floats, bool, int]:
+def _factor(
+    bases: Sequence[Base], even: sparse.csr_array, tolerance: Tolerance, few_numbers: int
+) -> tuple[Floats, bool, int]:
     """The factor of equilibrated equations, whether none of them follows from others; one where that is doubtful."""
     k, n = even.shape
     # At least the largest singular value of the rows, and exactly that where they share no entry.
     largest = float(np.sqrt(np.abs(squared(even)).sum(axis=1).max()))
     bound = tolerance.rank(k, n) * largest
-    if k * n <= FEW_NUMBERS:
+    if k * n <= few_numbers:
         directions, sizes = _in_full(bases, even)
     else:
         directions, sizes = _squared(bases, even, largest)

@@ -13,17 +13,13 @@ from affinet.blocks.bases import AnyBase
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
-from affinet.planning.overlaps.bordering import MOST_EXTRA, bordered
+from affinet.planning.overlaps.bordering import bordered
 from affinet.planning.overlaps.joining import joined
 from affinet.planning.reading.candidates import Candidate
 from affinet.planning.refit.record import from_coefficients
 from affinet.system.distinct import distinct, ranked
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
-
-MOST_SPLIT = 2**20
-"""(Equation, entry) pairs of cells that are split off rather than bordered: as a component of their own they then take
-a fraction of a second to plan, and a step projects the other cells once, where a border projects all of them twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,31 +35,29 @@ def settled(
     rows: Rows,
     system: System,
     *,
-    one_by_one: int,
-    most_extra: int = MOST_EXTRA,
     left_of: Callable[[Rows], Rows] = lambda rows: rows,
 ) -> Settled:
     """Decide on every candidate, until no equation outside of the blocks touches an entry inside.
 
     Few cells of slices are split off. What is then still touched by equations is left to these where it is small
-    (`one_by_one` pairs). Where every cell has the same of these equations it is one block with them, and where they are
-    at most `most_extra` the base of a border; otherwise it is split or read one by one. `left_of` says what is left of
-    equations of whose entries other rules fix some. Raises Contradiction and TooLargeError.
+    (`limits.one_by_one` pairs). Where every cell has the same of these equations it is one block with them, and where
+    they are at most `limits.most_extra` the base of a border; otherwise it is split or read one by one. `left_of` says
+    what is left of equations of whose entries other rules fix some. Raises Contradiction and TooLargeError.
     """
-    open_ = list(candidates)
+    open_, limits = list(candidates), system.limits
     while True:
-        open_, lowered = _split_off(open_, rows, system, most=MOST_SPLIT)
+        open_, lowered = _split_off(open_, rows, system, most=limits.most_split)
         while lowered:
             rows = left_of(concatenate([rows, *lowered]))
-            open_, lowered = _split_off(open_, rows, system, most=MOST_SPLIT)
+            open_, lowered = _split_off(open_, rows, system, most=limits.most_split)
         groups = _connected(open_, rows, system)
-        small = [group for group in groups if sum(one.pairs for one in group.candidates) <= one_by_one]
-        together = _joined([group for group in groups if group not in small], rows, system, most_extra)
+        small = [group for group in groups if sum(one.pairs for one in group.candidates) <= limits.one_by_one]
+        together = _joined([group for group in groups if group not in small], rows, system)
         if together is not None:
             group, one, rows = together
             open_ = [*(other for other in open_ if not any(other is its for its in group.candidates)), one]
             continue
-        large = [group for group in groups if group in small or len(group.rows) > most_extra]
+        large = [group for group in groups if group in small or len(group.rows) > limits.most_extra]
         if not large:
             break
         given_up = [one for group in large for one in group.candidates]
@@ -75,21 +69,19 @@ def settled(
     for group in groups:
         taken[group.rows] = True
         bases = [one.block for one in group.candidates]
-        borders.append(bordered(bases, rows.select(group.rows), system.layout, system.tolerance))
+        borders.append(bordered(bases, rows.select(group.rows), system.layout, system.tolerance, limits))
     held = [one for group in groups for one in group.candidates]
     alone = [one.block for one in open_ if not any(one is other for other in held)]
     return Settled((*alone, *borders), rows.select(np.flatnonzero(~taken)) if groups else rows)
 
 
-def _joined(
-    groups: Sequence[_Group], rows: Rows, system: System, most_extra: int
-) -> tuple[_Group, Candidate, Rows] | None:
+def _joined(groups: Sequence[_Group], rows: Rows, system: System) -> tuple[_Group, Candidate, Rows] | None:
     """The first group that is one candidate together with its rows, that candidate, and all other rows.
 
     Of a group with too many rows for a border, those that a border holds may be left over.
     """
     for group in groups:
-        most_left = most_extra if len(group.rows) > most_extra else 0
+        most_left = system.limits.most_extra if len(group.rows) > system.limits.most_extra else 0
         found = joined(group.candidates, rows.select(group.rows), system, most_left=most_left)
         if found is not None:
             return group, found[0], rows.select(np.setdiff1d(np.arange(rows.count), group.rows[found[1]]))

@@ -30,7 +30,7 @@ class Candidate:
         if self.found is not None:
             return self.found
         (batch,) = self.batches
-        return single_cell(slices_of(batch, self.system.tolerance))
+        return single_cell(slices_of(batch, self.system.tolerance), self.system.limits.large_basis)
 
     @property
     def divisible(self) -> RowBatch | None:
