@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -47,6 +47,7 @@ def _kept(plan: Plan, system: System) -> Plan | None:
     if system.tolerance != plan.system.tolerance:
         return None
     earlier = _same_rules(plan.system, system)
+    system = replace(system, rules=tuple(_as_before(plan.system, system, earlier)))
     blocks: list[AnyBlock] = []
     changed: list[int] = []
     old_groups = {frozenset(rules) for rules in _groups(plan.system).values()}
@@ -65,6 +66,14 @@ def _kept(plan: Plan, system: System) -> Plan | None:
         return None  # planning all of them says which
     numbered = (renumbered(block, dict(enumerate(changed))) for block in fresh)
     return Plan(system, (*blocks, *unchanged(numbered, plan.blocks)), record if changed else plan.record)
+
+
+def _as_before(old: System, new: System, earlier: Mapping[int, int]) -> Iterator[Rule]:
+    """The new rules; those given again under their names are the old objects, so that they are not read again."""
+    for number, rule in enumerate(new.rules):
+        known = old.rules[earlier[number]] if number in earlier else rule
+        again = known.expression is rule.expression and (known.name, known.origin) == (rule.name, rule.origin)
+        yield known if again else rule
 
 
 def renumbered(block: AnyBlock, numbers: Mapping[int, int]) -> AnyBlock:
