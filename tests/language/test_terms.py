@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from affinet.language.calculus.maps import added, as_step, at_points, scaled
-from affinet.language.calculus.progressions import as_slice, meeting
+from affinet.language.calculus.maps import add_maps, as_step, at_points, scale_map
+from affinet.language.calculus.progressions import as_slice, common_indices
 from affinet.language.calculus.terms import (
     Factor,
     Parameter,
@@ -27,7 +27,7 @@ RANGES = st.builds(lambda a, s, n: range(a, a + s * n, s), st.integers(-20, 20),
 @given(RANGES, RANGES)
 def test_meeting_finds_every_equal_pair_in_the_order_of_the_second(first: range, second: range) -> None:
     truth = [(first.index(value), j) for j, value in enumerate(second) if value in first]
-    met = meeting(first, second)
+    met = common_indices(first, second)
     assert (list(zip(*met, strict=True)) if met else []) == truth
 
 
@@ -38,10 +38,10 @@ def test_a_slice_reads_the_positions_of_its_range(positions: range) -> None:
 
 def test_maps_are_steps_or_tables() -> None:
     table = np.array([2, 0, 1], np.int32)
-    assert scaled(3, 4) == 12
-    assert scaled(table, 2**31).dtype == np.int64  # type: ignore[union-attr]
-    assert added(1, 2, 3) == 3
-    np.testing.assert_array_equal(added(table, 10, 3), [2, 10, 21])
+    assert scale_map(3, 4) == 12
+    assert scale_map(table, 2**31).dtype == np.int64  # type: ignore[union-attr]
+    assert add_maps(1, 2, 3) == 3
+    np.testing.assert_array_equal(add_maps(table, 10, 3), [2, 10, 21])
     np.testing.assert_array_equal(at_points(5, table), [10, 0, 5])
     np.testing.assert_array_equal(at_points(table, np.array([2, 2])), [1, 1])
     assert as_step(np.array([3, 5, 7])) == (2, 3)

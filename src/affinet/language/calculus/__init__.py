@@ -1,1 +1,1 @@
-"""The loop-nest terms that expressions are made of, and the operations on them."""
+"""The loop-nest terms that expressions are made of, and the functions that turn one term into another."""

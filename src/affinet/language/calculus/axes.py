@@ -1,4 +1,4 @@
-"""Terms with their output axes renamed, dropped, spelled out or summed."""
+"""Rename, drop, spell out or sum the output axes of a term; every function takes a term and returns one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from affinet.language.calculus.terms import Map, Term, Variable
 
 
 def relabel(term: Term, places: Sequence[int | None], axes: int) -> Term:
-    """Axis `a` becomes axis `places[a]` of `axes` new ones; new axes without an old one are broadcast.
+    """Turn axis `a` into axis `places[a]` of `axes` new ones; new axes without an old one are broadcast.
 
-    An axis with place `None` is dropped: what moved along it is summed over. A *broadcast* axis that is summed must
-    be weighed first (see `sum_over`).
+    An axis with place `None` is dropped, and variables that moved along it are summed over. The sum over a *broadcast*
+    axis also multiplies by its size, which `sum_over` does.
     """
     start: list[int | None] = [None] * axes
     for axis, place in enumerate(places):
@@ -26,17 +26,19 @@ def relabel(term: Term, places: Sequence[int | None], axes: int) -> Term:
     return replace(term, variables=variables, start=tuple(start))
 
 
-def sum_over(term: Term, axes: Sequence[int], shape: Sequence[int], places: Sequence[int | None], left: int) -> Term:
-    """Sum over `axes` of an output of shape `shape`; the axes left go to `places`."""
+def sum_over(
+    term: Term, axes: Sequence[int], shape: Sequence[int], places: Sequence[int | None], axes_after: int
+) -> Term:
+    """Sum over `axes` of an output of shape `shape`; any other axis `a` becomes `places[a]` of `axes_after`."""
     scalar = term.scalar
     for axis in axes:
         if term.start[axis] is None:
             scalar *= shape[axis]
-    return contract(relabel(replace(term, scalar=scalar), places, left))
+    return contract(relabel(replace(term, scalar=scalar), places, axes_after))
 
 
 def spell_out(term: Term, axis: int, size: int) -> Term:
-    """The same term without broadcasting along `axis`: a variable that reads nothing new runs over it."""
+    """Replace broadcasting along `axis` by a variable of size `size` that reads the same entry at every position."""
     if term.start[axis] is not None:
         return term
     if size == 1:
@@ -46,12 +48,12 @@ def spell_out(term: Term, axis: int, size: int) -> Term:
 
 
 def set_start(term: Term, axis: int, start: int | None) -> Term:
-    """The term moved along `axis` so that it starts at `start`."""
+    """Move the term along `axis` so that it starts at `start`."""
     return replace(term, start=(*term.start[:axis], start, *term.start[axis + 1 :]))
 
 
 def place(term: Term, k: int, axis: int, positions: Map | None, start: int | None) -> Term:
-    """The term with variable `k` moving along `axis` by `positions` (None: not at all) from `start` on."""
+    """Let variable `k` move along `axis` by `positions` (None: not at all), counted from `start`."""
     variable = term.variables[k]
     outputs = tuple((a, m) for a, m in variable.outputs if a != axis)
     if positions is not None:
@@ -61,12 +63,12 @@ def place(term: Term, k: int, axis: int, positions: Map | None, start: int | Non
 
 
 def start_at(term: Term, axis: int) -> int:
-    """Where the term starts along an axis that is not broadcast."""
+    """The start of the term along an axis that is not broadcast."""
     start = term.start[axis]
     assert start is not None, "a broadcast axis has no start"
     return start
 
 
 def output_of(term: Term, k: int, axis: int) -> Map:
-    """How variable `k` moves along `axis`."""
+    """The map by which variable `k` moves along `axis`."""
     return next(m for a, m in term.variables[k].outputs if a == axis)

@@ -1,4 +1,4 @@
-"""Terms multiplied by constants: entry by entry, or by a matrix that mixes one axis."""
+"""Multiply terms by constants: entry by entry, or by a matrix that mixes one axis."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ from affinet.language.forecast import forecast
 def scale(term: Term, values: Floats, axes: Sequence[int]) -> Term:
     """`values[i_a for a in axes] · term`; `values` has the full size of each of these output axes.
 
-    A broadcast axis among them gets a variable; the coefficients become one factor, a view where maps are steps.
+    A broadcast axis among them gets a variable. The coefficients become one factor: a view of `values` where all maps
+    are steps, else a copy.
     """
     for axis, size in zip(axes, values.shape, strict=True):
         term = spell_out(term, axis, size)
-    return _with_factor(term, *_looked_up(term, values, axes))
+    return _attach_factor(term, *_look_up(term, values, axes))
 
 
 def mix(term: Term, matrix: Floats, axis: int) -> Term:
-    """`matrix @ term` along `axis`: what moved along it is summed, and a new variable runs over the matrix's rows."""
+    """`matrix @ term` along `axis`: variables on it are summed over, and a new variable runs over the matrix's rows."""
     rows = matrix.shape[0]
     if term.start[axis] is None:
         variables: tuple[int, ...] = ()
         values = matrix.sum(axis=1)
     else:
-        variables, values = _looked_up(term, matrix.T, (axis,))
+        variables, values = _look_up(term, matrix.T, (axis,))
         values = np.moveaxis(values, -1, 0)
         for k in term.variables_on(axis):
             term = place(term, k, axis, None, 0)
-    number = len(term.variables)
+    new_variable = len(term.variables)
     term = replace(term, variables=(*term.variables, Variable(rows, 0)))
-    return contract(fold(_with_factor(place(term, number, axis, 1, 0), (number, *variables), values)))
+    return contract(fold(_attach_factor(place(term, new_variable, axis, 1, 0), (new_variable, *variables), values)))
 
 
 def mix_sparse(
@@ -51,31 +52,35 @@ def mix_sparse(
     if term.start[axis] is None:
         sums: Floats = np.bincount(rows, values, shape[0]).astype(np.float64, copy=False)
         return mix(term, sums[:, None], axis)
-    found = gather_pairs(term, (axis,), (columns,))
-    if found is None:
+    gathered = gather_pairs(term, (axis,), (columns,))
+    if gathered is None:
         return None
-    k = len(found.variables) - 1
-    hits = table(output_of(found, k, axis), found.variables[k].size)
+    k = len(gathered.variables) - 1
+    hits = table(output_of(gathered, k, axis), gathered.variables[k].size)
     positions, start = as_step(narrow(rows[hits]))
-    return fold(_with_factor(place(found, k, axis, positions, start), (k,), values[hits]))
+    return fold(_attach_factor(place(gathered, k, axis, positions, start), (k,), values[hits]))
 
 
-def _with_factor(term: Term, variables: tuple[int, ...], values: Floats) -> Term:
+def _attach_factor(term: Term, variables: tuple[int, ...], values: Floats) -> Term:
     if not variables:
         return replace(term, scalar=term.scalar * float(values))
     return replace(term, factors=(*term.factors, Factor(variables, values)))
 
 
-def _looked_up(term: Term, values: Floats, axes: Sequence[int]) -> tuple[tuple[int, ...], Floats]:
-    """`values` where the term's variables stand on `axes`, as an array over those variables (and trailing axes)."""
+def _look_up(term: Term, values: Floats, axes: Sequence[int]) -> tuple[tuple[int, ...], Floats]:
+    """The variables that move along `axes`, and `values` at their positions as an array over them (and more axes)."""
     moving = [term.variables_on(axis) for axis in axes]
-    every = [k for variables in moving for k in variables]
-    if len(set(every)) < len(every) or any(len(variables) > 1 for variables in moving):
-        return _looked_up_anywhere(term, values, axes)
-    if any(not isinstance(output_of(term, ks[0], axis), int) for ks, axis in zip(moving, axes, strict=True) if ks):
-        return _looked_up_anywhere(term, values, axes)
+    all_moving = [k for variables in moving for k in variables]
+    if len(set(all_moving)) < len(all_moving) or any(len(variables) > 1 for variables in moving):
+        return _look_up_by_tables(term, values, axes)
+    if any(
+        not isinstance(output_of(term, variables[0], axis), int)
+        for variables, axis in zip(moving, axes, strict=True)
+        if variables
+    ):
+        return _look_up_by_tables(term, values, axes)
     window = tuple(_window(term, axis, size) for axis, size in zip(axes, values.shape, strict=False))
-    return tuple(every), values[window]
+    return tuple(all_moving), values[window]
 
 
 def _window(term: Term, axis: int, size: int) -> int | slice:
@@ -90,7 +95,7 @@ def _window(term: Term, axis: int, size: int) -> int | slice:
     return as_slice(range(start, start + step * count, step))
 
 
-def _looked_up_anywhere(term: Term, values: Floats, axes: Sequence[int]) -> tuple[tuple[int, ...], Floats]:
+def _look_up_by_tables(term: Term, values: Floats, axes: Sequence[int]) -> tuple[tuple[int, ...], Floats]:
     variables = sorted({k for axis in axes for k in term.variables_on(axis)})
     sizes = [term.variables[k].size for k in variables]
     forecast("the coefficients of this expression", prod(sizes) * prod(values.shape[len(axes) :]))
@@ -98,8 +103,8 @@ def _looked_up_anywhere(term: Term, values: Floats, axes: Sequence[int]) -> tupl
     for axis in axes:
         position = np.full((1,) * len(variables), start_at(term, axis), np.int64)
         for k in term.variables_on(axis):
-            along = [-1 if q == k else 1 for q in variables]
-            position = position + table(output_of(term, k, axis), term.variables[k].size).reshape(along)
+            shape = [-1 if q == k else 1 for q in variables]
+            position = position + table(output_of(term, k, axis), term.variables[k].size).reshape(shape)
         indices.append(position)
-    found = values[tuple(indices)]
-    return tuple(variables), np.broadcast_to(found, (*sizes, *values.shape[len(axes) :]))
+    coefficients = values[tuple(indices)]
+    return tuple(variables), np.broadcast_to(coefficients, (*sizes, *values.shape[len(axes) :]))

@@ -1,4 +1,4 @@
-"""Several loop variables of a term made one: strided where their steps allow, with tables as the last resort."""
+"""Merge several loop variables of a term into one: strided where their steps allow, else with tables."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from affinet.language.forecast import forecast
 
 
 def fuse(term: Term, variables: Sequence[int]) -> Term:
-    """One variable, the last, that runs over the box of `variables` (the first one slowest), with tables.
+    """Replace `variables` by one variable with tables, the last, that runs over their box (the first one slowest).
 
-    Errors: `TooLargeError` before tables are made that no machine should hold.
+    Errors: `TooLargeError` before tables beyond the memory limit are made.
     """
     if len(variables) == 1 and variables[0] == len(term.variables) - 1:
         return term
@@ -27,8 +27,8 @@ def fuse(term: Term, variables: Sequence[int]) -> Term:
 
 
 def collapse(term: Term, axis: int) -> Term:
-    """Variables that continue each other along `axis` (as the axes of a flattened tensor do) become one, strided."""
-    while (pair := _continued(term, axis)) is not None:
+    """Merge variables that continue each other along `axis`(as the axes of a flattened tensor do) into strided ones."""
+    while (pair := _continuing_pair(term, axis)) is not None:
         outer, inner = pair
         merged = replace(term.variables[inner], size=term.variables[inner].size * term.variables[outer].size)
         variables = [merged if k == inner else v for k, v in enumerate(term.variables) if k != outer]
@@ -37,18 +37,19 @@ def collapse(term: Term, axis: int) -> Term:
     return term
 
 
-def _continued(term: Term, axis: int) -> tuple[int, int] | None:
-    free = [k for k in term.variables_on(axis) if not any(k in factor.variables for factor in term.factors)]
-    plain = [k for k in free if len(term.variables[k].outputs) == 1]
-    for outer in plain:
-        for inner in plain:
+def _continuing_pair(term: Term, axis: int) -> tuple[int, int] | None:
+    """Two variables on `axis`, outer and inner, of which the outer one steps over the whole range of the inner one."""
+    unweighted = [k for k in term.variables_on(axis) if not any(k in factor.variables for factor in term.factors)]
+    on_one_axis = [k for k in unweighted if len(term.variables[k].outputs) == 1]
+    for outer in on_one_axis:
+        for inner in on_one_axis:
             if outer != inner and _continues(term.variables[outer], term.variables[inner]):
                 return outer, inner
     return None
 
 
 def _continues(outer: Variable, inner: Variable) -> bool:
-    for far, near in ((outer.source, inner.source), (outer.outputs[0][1], inner.outputs[0][1])):
-        if not isinstance(far, int) or not isinstance(near, int) or far != near * inner.size:
+    for outer_map, inner_map in ((outer.source, inner.source), (outer.outputs[0][1], inner.outputs[0][1])):
+        if not isinstance(outer_map, int) or not isinstance(inner_map, int) or outer_map != inner_map * inner.size:
             return False
     return True

@@ -1,4 +1,4 @@
-"""Arithmetic on maps: where a loop variable points, as a step or as a table."""
+"""Compute with maps, which say where a loop variable points, as a step or as a table."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from affinet.language.calculus.progressions import as_slice
 from affinet.language.calculus.terms import Integers, Map, Source, narrow, table
 
 
-def scaled(positions: Map, factor: int) -> Map:
+def scale_map(positions: Map, factor: int) -> Map:
     """`factor` times every position."""
     if isinstance(positions, int):
         return positions * factor
     return positions if factor == 1 else narrow(positions.astype(np.int64) * factor)
 
 
-def added(first: Source, second: Source, size: int) -> Map:
+def add_maps(first: Source, second: Source, size: int) -> Map:
     """The sums of two maps of one variable of size `size`."""
     if isinstance(first, int) and isinstance(second, int):
         return first + second
@@ -35,7 +35,7 @@ def at_points(positions: Source, points: Integers) -> Map:
 
 
 def at_range(positions: Source, points: range) -> tuple[Map, int]:
-    """The map of a variable that visits a range of points, and the number to add to every position."""
+    """The map of a variable that visits a range of points, and the number that is added to every position."""
     if isinstance(positions, Marked):
         if len(points) == 1:
             return 0, positions.at(points.start)
@@ -46,14 +46,14 @@ def at_range(positions: Source, points: range) -> tuple[Map, int]:
 
 
 def first_position(positions: Source) -> int:
-    """Where a map points at 0."""
+    """The position of a map at 0."""
     if isinstance(positions, Marked):
         return positions.at(0)
     return 0 if isinstance(positions, int) else int(positions[0])
 
 
 def as_step(positions: Source) -> tuple[Map, int]:
-    """The map as a step plus a base where it is an arithmetic progression, else unchanged plus 0."""
+    """A map and a number to add to it: a step where the map is an arithmetic progression, else the map and 0."""
     positions = positions.table() if isinstance(positions, Marked) else positions
     if isinstance(positions, int) or len(positions) < 2:
         return positions, 0

@@ -1,4 +1,4 @@
-"""A table that a mask gives: the places where it is True, rising, held as one bit for each place."""
+"""A table of the places where a mask is True, in rising order, stored as one bit per place of the mask."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from affinet.language.forecast import forecast
 
 RUN = 4_096
-"""Bytes of bits that are counted together to find one place: a block of them is all that is unpacked then."""
-ONES = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
+"""Bytes per block of the mask: Trues are counted per block, so that finding one place unpacks a single block."""
+BIT_COUNTS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
+"""The number of bits that are set in each byte."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,8 +44,8 @@ class Marked:
         """The positions one by one, in 32 bits where their numbers allow."""
         forecast("the positions of a mask, one by one,", self.places + 8 * self.size, item_bytes=1)
         reach = abs(self.step) * self.places
-        found = np.flatnonzero(self.mask())
-        return (found.astype(np.int32, copy=False) if reach < 2**31 else found) * self.step
+        places = np.flatnonzero(self.mask())
+        return (places.astype(np.int32, copy=False) if reach < 2**31 else places) * self.step
 
     def at(self, point: int) -> int:
         """The position of one point of the table."""
@@ -70,13 +71,13 @@ class Marked:
         return min(ends), max(ends)
 
     def _before(self) -> NDArray[np.integer]:
-        """How many Trues there are before each block of bytes, and after the last."""
+        """The number of Trues before each block of bytes, and in all blocks."""
         starts = np.arange(0, len(self.bits), RUN)
-        return np.concatenate([[0], np.cumsum(np.add.reduceat(ONES[self.bits], starts, dtype=np.int64))])
+        return np.concatenate([[0], np.cumsum(np.add.reduceat(BIT_COUNTS[self.bits], starts, dtype=np.int64))])
 
     def _rank(self, place: int) -> int:
-        """How many Trues there are before a place."""
-        whole, rest = divmod(place, 8)
-        blocks = whole // RUN
-        count = int(self._before()[blocks]) + int(ONES[self.bits[blocks * RUN : whole]].sum(dtype=np.int64))
-        return count + (int(ONES[self.bits[whole] >> (8 - rest)]) if rest else 0)
+        """The number of Trues before a place."""
+        full_bytes, bits_after = divmod(place, 8)
+        blocks = full_bytes // RUN
+        count = int(self._before()[blocks]) + int(BIT_COUNTS[self.bits[blocks * RUN : full_bytes]].sum(dtype=np.int64))
+        return count + (int(BIT_COUNTS[self.bits[full_bytes] >> (8 - bits_after)]) if bits_after else 0)

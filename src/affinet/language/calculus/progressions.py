@@ -1,14 +1,14 @@
-"""Where two arithmetic progressions hold the same numbers."""
+"""Find where two arithmetic progressions hold the same numbers."""
 
 from __future__ import annotations
 
 from math import gcd
 
 
-def meeting(first: range, second: range) -> tuple[range, range] | None:
+def common_indices(first: range, second: range) -> tuple[range, range] | None:
     """Indices into `first` and indices into `second` at which the two are equal, pair by pair.
 
-    Law: `first[i] == second[j]` for every pair, no pair is missing, `j` goes up. None where they never meet.
+    Law: `first[i] == second[j]` for every pair, no pair is missing, `j` goes up. None where no number is in both.
     Source: the Chinese remainder theorem for two congruences.
     """
     common = gcd(first.step, second.step)
@@ -19,8 +19,8 @@ def meeting(first: range, second: range) -> tuple[range, range] | None:
     stride = first.step // common * (1 if second.step > 0 else -1)
     i = gap // common * pow(first.step // common, -1, period) % period
     j = (first.start + first.step * i - second.start) // second.step
-    room = len(second) - 1 - j
-    lowest, highest = (-(j // stride), room // stride) if stride > 0 else (-(room // -stride), j // -stride)
+    last = len(second) - 1 - j
+    lowest, highest = (-(j // stride), last // stride) if stride > 0 else (-(last // -stride), j // -stride)
     lowest, highest = max(lowest, 0), min(highest, (len(first) - 1 - i) // period)
     if lowest > highest:
         return None

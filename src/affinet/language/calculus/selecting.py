@@ -1,4 +1,4 @@
-"""Terms read at chosen positions of their output axes: a range, or positions side by side on several axes."""
+"""Read a term at chosen positions of its output axes: a range, or positions side by side on several axes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from affinet.language.calculus.axes import output_of, place, relabel, set_start, start_at
 from affinet.language.calculus.fusing import fuse
 from affinet.language.calculus.maps import as_step
-from affinet.language.calculus.progressions import meeting
+from affinet.language.calculus.progressions import common_indices
 from affinet.language.calculus.restricting import fold, restrict, visit
 from affinet.language.calculus.terms import Integers, Term, Variable, narrow, table
 
 
 def cut(term: Term, axis: int, positions: range) -> Term | None:
-    """`term[…, positions, …]` along `axis`, None where nothing of the term is left.
+    """`term[…, positions, …]` along `axis`; None where the term is zero at all of them.
 
     Law: a term with one strided variable on the axis stays strided, whatever the two steps are.
     """
@@ -33,72 +33,72 @@ def cut(term: Term, axis: int, positions: range) -> Term | None:
     if not isinstance(step, int):
         return _cut_table(term, k, axis, positions)
     start = start_at(term, axis)
-    met = meeting(range(start, start + step * term.variables[k].size, step), positions)
-    if met is None:
+    common = common_indices(range(start, start + step * term.variables[k].size, step), positions)
+    if common is None:
         return None
-    mine, theirs = met
-    if len(mine) < term.variables[k].size or mine.step < 0:
-        term = restrict(term, k, mine)
-    return fold(place(term, k, axis, theirs.step, theirs.start))
+    points, places = common
+    if len(points) < term.variables[k].size or points.step < 0:
+        term = restrict(term, k, points)
+    return fold(place(term, k, axis, places.step, places.start))
 
 
 def entry(term: Term, position: Sequence[int]) -> Term | None:
-    """`term[position]` with one place for every axis, as a term without axes; None where the term is zero there."""
+    """`term[position]`, with one place for every axis, as a term without axes; None where the term is zero there."""
     if term.factors:
         return _entry_by_cuts(term, position)
-    offset, missing = term.offset, list(position)
+    offset, unread = term.offset, list(position)
     for variable in term.variables:
         if len(variable.outputs) != 1:
             return _entry_by_cuts(term, position)
         axis, step = variable.outputs[0]
         start, source = term.start[axis], variable.source
-        if type(step) is not int or type(source) is not int or start is None or missing[axis] < 0:
+        if type(step) is not int or type(source) is not int or start is None or unread[axis] < 0:
             return _entry_by_cuts(term, position)
-        point, rest = divmod(position[axis] - start, step)
-        if rest or not 0 <= point < variable.size:
+        point, remainder = divmod(position[axis] - start, step)
+        if remainder or not 0 <= point < variable.size:
             return _entry_by_cuts(term, position)
         offset += source * point
-        missing[axis] = -1
-    for wanted, start in zip(missing, term.start, strict=True):
-        if wanted >= 0 and start is not None and start != wanted:
+        unread[axis] = -1
+    for target, start in zip(unread, term.start, strict=True):
+        if target >= 0 and start is not None and start != target:
             return None
     return Term(term.parameter, offset, (), term.scalar, (), ())
 
 
 def _entry_by_cuts(term: Term, position: Sequence[int]) -> Term | None:
-    found: Term | None = term
-    for axis, wanted in enumerate(position):
-        found = None if found is None else cut(found, axis, range(wanted, wanted + 1))
-    return None if found is None else relabel(found, [None] * len(position), 0)
+    number: Term | None = term
+    for axis, target in enumerate(position):
+        number = None if number is None else cut(number, axis, range(target, target + 1))
+    return None if number is None else relabel(number, [None] * len(position), 0)
 
 
 def gather(term: Term, axes: Sequence[int], indices: Sequence[Integers]) -> Term | None:
     """`term[…, indices[0], …, indices[1], …]`, the index arrays side by side as in NumPy.
 
-    The result moves along `axes[0]`, as long as the index arrays; the other axes are left broadcast, to be dropped.
-    None where no index hits the term.
+    The result moves along `axes[0]`, which has the length of the index arrays; the other axes are broadcast, to be
+    dropped. None where no index hits the term.
     """
-    found = gather_pairs(term, axes, indices)
-    if found is None or found.start[axes[0]] is None:
-        return found
-    k = len(found.variables) - 1
-    positions, start = as_step(output_of(found, k, axes[0]))
-    found = place(found, k, axes[0], positions, start)
-    source, base = as_step(found.variables[k].source)
-    visiting = replace(found.variables[k], source=source)
-    return fold(replace(found, offset=found.offset + base, variables=(*found.variables[:k], visiting)))
+    gathered = gather_pairs(term, axes, indices)
+    if gathered is None or gathered.start[axes[0]] is None:
+        return gathered
+    k = len(gathered.variables) - 1
+    positions, start = as_step(output_of(gathered, k, axes[0]))
+    gathered = place(gathered, k, axes[0], positions, start)
+    source, base = as_step(gathered.variables[k].source)
+    visiting = replace(gathered.variables[k], source=source)
+    return fold(replace(gathered, offset=gathered.offset + base, variables=(*gathered.variables[:k], visiting)))
 
 
 def gather_pairs(term: Term, axes: Sequence[int], indices: Sequence[Integers]) -> Term | None:
-    """As `gather`, and the last variable is the one that visits the indices (size one is not folded away)."""
+    """As `gather`, where the last variable always visits the indices: a variable of size one is not folded away."""
     count = len(indices[0])
-    fixed = [(axis, index) for axis, index in zip(axes, indices, strict=True) if term.start[axis] is not None]
-    if not fixed:
+    indexed = [(axis, index) for axis, index in zip(axes, indices, strict=True) if term.start[axis] is not None]
+    if not indexed:
         return term
-    digits = _digits(term, fixed)
+    digits = _digits(term, indexed)
     if digits is None:
-        term = _fused(term, [axis for axis, _ in fixed])
-        digits = _joined(term, fixed)
+        term = _fuse_axes(term, [axis for axis, _ in indexed])
+        digits = _join(term, indexed)
     points, hits = digits
     size = count if hits is None else len(hits)
     if size == 0:
@@ -107,92 +107,94 @@ def gather_pairs(term: Term, axes: Sequence[int], indices: Sequence[Integers]) -
         term = visit(term, points)
     else:
         term = replace(term, variables=(*term.variables, Variable(size, 0)))
-    for axis, _ in fixed:
+    for axis, _ in indexed:
         term = place(term, len(term.variables) - 1, axis, None, None)
     return place(term, len(term.variables) - 1, axes[0], 1 if hits is None else narrow(hits), 0)
 
 
 def _cut_table(term: Term, k: int, axis: int, positions: range) -> Term | None:
     reached = table(output_of(term, k, axis), term.variables[k].size).astype(np.int64) + start_at(term, axis)
-    ahead = reached - positions.start
-    places = ahead // positions.step
-    kept = np.flatnonzero((ahead % positions.step == 0) & (places >= 0) & (places < len(positions)))
-    if len(kept) == 0:
+    offsets = reached - positions.start
+    places = offsets // positions.step
+    hits = np.flatnonzero((offsets % positions.step == 0) & (places >= 0) & (places < len(positions)))
+    if len(hits) == 0:
         return None
-    if len(kept) < len(reached):
-        term, places = visit(term, {k: kept}), places[kept]
+    if len(hits) < len(reached):
+        term, places = visit(term, {k: hits}), places[hits]
         k = len(term.variables) - 1
     return fold(place(term, k, axis, narrow(places), 0))
 
 
 def _digits(
-    term: Term, fixed: Sequence[tuple[int, Integers]]
+    term: Term, indexed: Sequence[tuple[int, Integers]]
 ) -> tuple[dict[int, Integers], NDArray[np.intp] | None] | None:
-    """Which point of every variable lands on each index, and which indices are hit (None: all of them).
+    """The point of every variable that lands on each index, and the indices that are hit (None: all of them).
 
-    None where the variables do not number the positions of an axis uniquely, as digits do.
+    None where the variables do not number the positions of an axis uniquely, as the digits of a number do.
     """
     points: dict[int, Integers] = {}
     hit: NDArray[np.bool_] | None = None
-    for axis, index in fixed:
-        moving = _positional(term, axis)
+    for axis, index in indexed:
+        moving = _digit_steps(term, axis)
         if moving is None:
             return None
-        start, covered = start_at(term, axis), not moving or moving[-1][0] != 1
-        rest: Integers = index if start == 0 else index.astype(np.int64) - start
+        start, may_miss = start_at(term, axis), not moving or moving[-1][0] != 1
+        remainder: Integers = index if start == 0 else index.astype(np.int64) - start
         for step, k in moving:
-            digit, rest = (rest, np.zeros(1, np.int64)) if step == 1 else (rest // step, rest % step)
+            digit, remainder = (
+                (remainder, np.zeros(1, np.int64)) if step == 1 else (remainder // step, remainder % step)
+            )
             size = term.variables[k].size
             if k in points:
-                hit = _both(hit, points[k] == digit)
+                hit = _and(hit, points[k] == digit)
             elif start or (digit.size and int(digit.max()) >= size):
-                hit = _both(hit, (digit >= 0) & (digit < size))
+                hit = _and(hit, (digit >= 0) & (digit < size))
             points[k] = digit
-        if covered:
-            hit = _both(hit, rest == 0)
+        if may_miss:
+            hit = _and(hit, remainder == 0)
     if hit is None or bool(hit.all()):
         return points, None
     hits = np.flatnonzero(hit)
     return {k: digit[hits] for k, digit in points.items()}, hits
 
 
-def _positional(term: Term, axis: int) -> list[tuple[int, int]] | None:
-    """The steps along `axis` and their variables, widest first, if each step reaches beyond all narrower ones."""
+def _digit_steps(term: Term, axis: int) -> list[tuple[int, int]] | None:
+    """The steps along `axis` with their variables, widest first; None unless each step exceeds all narrower loops."""
     moving: list[tuple[int, int]] = []
     for k in term.variables_on(axis):
         step = output_of(term, k, axis)
         if not isinstance(step, int) or step <= 0:
             return None
         moving.append((step, k))
-    reach = 0
+    highest = 0
     for step, k in sorted(moving):
-        if step <= reach:
+        if step <= highest:
             return None
-        reach += step * (term.variables[k].size - 1)
+        highest += step * (term.variables[k].size - 1)
     return sorted(moving, reverse=True)
 
 
-def _both(first: NDArray[np.bool_] | None, second: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _and(first: NDArray[np.bool_] | None, second: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return second if first is None else first & second
 
 
-def _fused(term: Term, axes: Sequence[int]) -> Term:
+def _fuse_axes(term: Term, axes: Sequence[int]) -> Term:
     return fuse(term, sorted({k for axis in axes for k in term.variables_on(axis)}))
 
 
-def _joined(term: Term, fixed: Sequence[tuple[int, Integers]]) -> tuple[dict[int, Integers], NDArray[np.intp] | None]:
+def _join(term: Term, indexed: Sequence[tuple[int, Integers]]) -> tuple[dict[int, Integers], NDArray[np.intp] | None]:
     """Every pair (point of the last variable, index) that lands on one position: a sorted join."""
     k = len(term.variables) - 1
-    variable, count = term.variables[k], len(fixed[0][1])
-    mine, theirs = np.zeros(variable.size, np.int64), np.zeros(count, np.int64)
-    for axis, index in fixed:
+    variable, count = term.variables[k], len(indexed[0][1])
+    reached_keys, wanted_keys = np.zeros(variable.size, np.int64), np.zeros(count, np.int64)
+    for axis, index in indexed:
         moving = k in term.variables_on(axis)
         reached = table(output_of(term, k, axis) if moving else 0, variable.size) + np.int64(start_at(term, axis))
         extent = max(int(reached.max()), int(index.max(initial=0))) + 1
-        mine, theirs = mine * extent + reached, theirs * extent + index
-    order = np.argsort(mine, kind="stable")
-    low = np.searchsorted(mine[order], theirs, "left")
-    found = np.searchsorted(mine[order], theirs, "right") - low
-    before = np.cumsum(found) - found
-    points = order[np.repeat(low - before, found) + np.arange(int(found.sum()))]
-    return {k: points}, np.repeat(np.arange(count), found)
+        reached_keys, wanted_keys = reached_keys * extent + reached, wanted_keys * extent + index
+    order = np.argsort(reached_keys, kind="stable")
+    first_match = np.searchsorted(reached_keys[order], wanted_keys, "left")
+    matches = np.searchsorted(reached_keys[order], wanted_keys, "right") - first_match
+    first_pair = np.cumsum(matches) - matches
+    points = order[np.repeat(first_match - first_pair, matches) + np.arange(int(matches.sum()))]
+    return {k: points}, np.repeat(np.arange(count), matches)

@@ -1,4 +1,4 @@
-"""The loop-nest term: what one weight tensor adds to an expression, said once for a whole box of entries."""
+"""The loop-nest term, which holds what one weight tensor adds to an expression, written once for a box of entries."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from affinet.language.calculus.marked import Marked
 Integers = NDArray[np.integer]
 Floats = NDArray[np.float64]
 Map = int | Integers
-"""Where a loop variable points as it runs over 0, 1, …: a step (the position is `step * i`) or a table."""
+"""The positions of a loop variable at 0, 1, …: a step (the position is `step * i`) or a table."""
 Source = Map | Marked
-"""Where a loop variable reads: as a map, or at the places of a mask."""
+"""The entries that a loop variable reads: a map, or the places of a mask."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A weight tensor as the language knows it: its name and its shape, no numbers."""
+    """A weight tensor as the language knows it: its name and its shape, without its numbers."""
 
     name: str
     shape: tuple[int, ...]
@@ -46,7 +46,7 @@ class Variable:
 class Factor:
     """Coefficients that depend on some of a term's variables: `values[i_v for v in variables]`.
 
-    `values` may be a broadcast or overlapping view (a Toeplitz matrix of n + m numbers); nobody writes to it.
+    `values` may be a broadcast or overlapping view (a Toeplitz matrix of n + m numbers), so it is never written to.
     """
 
     variables: tuple[int, ...]
@@ -71,7 +71,7 @@ class Term:
 
     @property
     def count(self) -> int:
-        """How many (equation, entry) pairs the box has, broadcast axes not counted."""
+        """The number of (equation, entry) pairs in the box, without those that broadcast axes repeat."""
         return prod(variable.size for variable in self.variables)
 
     def variables_on(self, axis: int) -> list[int]:
@@ -80,7 +80,7 @@ class Term:
 
 
 def identity(parameter: Parameter) -> Term:
-    """The term that reads the whole of `parameter`, entry by entry; an axis of size one needs no variable."""
+    """The term that reads all entries of `parameter` in place; an axis of size one needs no variable."""
     sizes = zip(parameter.shape, row_major_steps(parameter.shape), strict=True)
     variables = tuple(Variable(n, step, ((axis, 1),)) for axis, (n, step) in enumerate(sizes) if n != 1)
     return Term(parameter, 0, variables, 1.0, (), (0,) * len(parameter.shape))
@@ -98,7 +98,7 @@ def is_identity(term: Term, shape: tuple[int, ...]) -> bool:
 
 
 def row_major_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """How far apart neighbours along each axis lie in a row-major tensor of this shape, in entries."""
+    """The distance in entries between neighbours along each axis of a row-major tensor of this shape."""
     steps, step = [], 1
     for n in reversed(shape):
         steps.append(step)
@@ -107,7 +107,7 @@ def row_major_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def table(positions: Source, size: int) -> Integers:
-    """The positions of a map one by one."""
+    """The positions of a map, written out one by one."""
     if isinstance(positions, Marked):
         return positions.table()
     return np.arange(size, dtype=np.int64) * positions if isinstance(positions, int) else positions
@@ -121,7 +121,7 @@ def narrow(positions: Integers) -> Integers:
 
 
 def held_bytes(term: Term) -> int:
-    """Memory that the term's tables and coefficients hold; an overlapping view counts the numbers it spans."""
+    """The memory of the term's tables and coefficients in bytes; overlapping views count the numbers that they span."""
     total = 64
     for variable in term.variables:
         maps = (variable.source, *(positions for _, positions in variable.outputs))
@@ -130,41 +130,41 @@ def held_bytes(term: Term) -> int:
 
 
 def lower(term: Term, shape: tuple[int, ...]) -> tuple[Integers, Integers, Floats]:
-    """Rows, entries and values of a term, one triple per pair that is not zero: the form every term has.
+    """Write a term out as rows, entries and values: one triple for each pair whose coefficient is not zero.
 
     Rows are row-major positions in an expression of shape `shape`; entries are row-major positions in the parameter.
     Pairs may repeat; their values add up.
     """
     variables, start = list(term.variables), list(term.start)
-    for axis, n in enumerate(shape):
+    for axis, size in enumerate(shape):
         if start[axis] is None:
             start[axis] = 0
-            variables.append(Variable(n, 0, ((axis, 1),)))
+            variables.append(Variable(size, 0, ((axis, 1),)))
     steps, depth = row_major_steps(shape), len(variables)
     box = tuple(v.size for v in variables)
-    rows = np.full((1,) * depth, sum(step * (s or 0) for step, s in zip(steps, start, strict=True)), np.int64)
+    rows = np.full((1,) * depth, sum(step * (first or 0) for step, first in zip(steps, start, strict=True)), np.int64)
     entries = np.full((1,) * depth, term.offset, np.int64)
     values = np.full((1,) * depth, term.scalar)
     for k, variable in enumerate(variables):
-        entries = entries + _along(table(variable.source, variable.size), k, depth)
+        entries = entries + _on_axis(table(variable.source, variable.size), k, depth)
         for axis, positions in variable.outputs:
-            rows = rows + _along(table(positions, variable.size).astype(np.int64) * steps[axis], k, depth)
+            rows = rows + _on_axis(table(positions, variable.size).astype(np.int64) * steps[axis], k, depth)
     for factor in term.factors:
         order = np.argsort(factor.variables)
         sizes = [box[k] if k in factor.variables else 1 for k in range(depth)]
         values = values * np.transpose(factor.values, order).reshape(sizes)
-    flat_rows, flat_entries, flat_values = (np.broadcast_to(x, box).ravel() for x in (rows, entries, values))
+    flat_rows, flat_entries, flat_values = (np.broadcast_to(array, box).ravel() for array in (rows, entries, values))
     if not term.factors and term.scalar != 0.0:
         return flat_rows, flat_entries, flat_values
     nonzero = flat_values != 0
     return flat_rows[nonzero], flat_entries[nonzero], flat_values[nonzero]
 
 
-def _along(values: Integers, axis: int, depth: int) -> Integers:
+def _on_axis(values: Integers, axis: int, depth: int) -> Integers:
     return np.asarray(values, np.int64).reshape([-1 if k == axis else 1 for k in range(depth)])
 
 
 def spanned_bytes(values: Floats) -> int:
-    """Memory between the first and the last number of an array that may overlap itself."""
+    """The memory in bytes between the first and the last number of an array that may overlap itself."""
     span = sum(abs(step) * (n - 1) for step, n in zip(values.strides, values.shape, strict=True))
     return int(span + values.itemsize)

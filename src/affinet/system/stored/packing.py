@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from affinet.language.calculus.marked import ONES
+from affinet.language.calculus.marked import BIT_COUNTS
 from affinet.system.malformed import LARGEST, MOST, Malformed, fields, integer, integers, items
 
 Array = NDArray[Any]
@@ -103,7 +103,7 @@ class Restored:
         self._spend(bits.size)
         if size % 8 and int(bits[-1]) & (255 >> size % 8):
             raise Malformed("a mask is longer than its places")
-        return int(ONES[bits].sum(dtype=np.int64))
+        return int(BIT_COUNTS[bits].sum(dtype=np.int64))
 
     def reach(self, number: int) -> tuple[int, int]:
         """The smallest and the largest of a table of positions."""
