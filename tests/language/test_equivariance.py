@@ -216,35 +216,35 @@ def test_what_fits_no_weight() -> None:
         families.equivariant(w)
     with pytest.raises(RuleError, match="there are 2 generators in inputs and 1 in outputs"):
         families.equivariant(w, [swap, turn], [swap])
-    with pytest.raises(ShapeError, match=r"\(w\) has shape \(3, 3\), and must end with \(2, 3\): outputs acts on 2"):
+    with pytest.raises(ShapeError, match=r"\(w\) has shape \(3, 3\), and its shape must end with \(2, 3\): outputs acts on 2"):
         families.equivariant(w, [swap], [[1, 0]])
-    with pytest.raises(ShapeError, match=r"\(w\) has shape \(3,\), and must end with \(3, 3\)"):
+    with pytest.raises(ShapeError, match=r"\(w\) has shape \(3,\), and its shape must end with \(3, 3\)"):
         families.equivariant(weight(3), [swap], [swap])
     with pytest.raises(ShapeError, match=r"must end with \(4,\): outputs acts on 4"):
         families.equivariant(weight(3), outputs=[[1, 0, 2, 3]])
-    with pytest.raises(RuleError, match="equivariant is about weights"):
+    with pytest.raises(RuleError, match="equivariant takes weights"):
         families.equivariant(3, [swap], [swap])  # type: ignore[arg-type]
 
 
 def test_what_is_no_generator() -> None:
     w, swap = weight(3, 3), [1, 0, 2]
     for wrong in ([], [1, 0, 2], np.array([1, 0, 2]), 3, ["ab"], SIGNED, torch.tensor([1, 0, 2])):
-        with pytest.raises(RuleError, match="inputs is a list of generators that is not empty"):
+        with pytest.raises(RuleError, match="inputs must be a list of generators, not empty"):
             families.equivariant(w, wrong, [swap])
-    with pytest.raises(ShapeError, match=r"generator 1 of inputs, \[0, 0, 2\], is no permutation: it holds"):
+    with pytest.raises(ShapeError, match=r"generator 1 of inputs, \[0, 0, 2\], is not a permutation: that holds"):
         families.equivariant(w, [swap, [0, 0, 2]], [swap, swap])
-    with pytest.raises(ShapeError, match=r"generators of outputs have sizes \[3, 2\], and act on one space"):
+    with pytest.raises(ShapeError, match=r"generators of outputs have sizes \[3, 2\], and must have one size"):
         families.equivariant(w, [swap, swap], [swap, [1, 0]])
-    with pytest.raises(ShapeError, match=r"generator 0 of inputs has shape \(3, 2\), and is no square matrix"):
+    with pytest.raises(ShapeError, match=r"generator 0 of inputs has shape \(3, 2\), and must be a square matrix"):
         families.equivariant(w, [np.ones((3, 2))], [swap])
     for singular in (np.ones((3, 3)), scipy.sparse.csr_array(np.diag([1.0, 2, 0]))):
-        with pytest.raises(ShapeError, match=r"generator 0 of outputs is a singular matrix.*say lie_algebra=True"):
+        with pytest.raises(ShapeError, match=r"generator 0 of outputs is a singular matrix.*write lie_algebra=True"):
             families.equivariant(w, [swap], [singular])
-    with pytest.raises(RuleError, match="generator 0 of inputs is a permutation, an element of a group"):
+    with pytest.raises(RuleError, match="generator 0 of inputs is a permutation, which is an element of a group"):
         families.equivariant(w, [swap], [SO3[0]], lie_algebra=True)
     with pytest.raises(ShapeError, match=r"the signs of SignedPermutation are \[1, 2, 1\], and must be 3 numbers"):
         SignedPermutation(swap, [1, 2, 1])
-    with pytest.raises(ShapeError, match=r"the permutation of SignedPermutation, .*, is no permutation"):
+    with pytest.raises(ShapeError, match=r"the permutation of SignedPermutation, .*, is not a permutation"):
         SignedPermutation([0, 0, 1], [1, 1, 1])
     with pytest.raises(ConstantError, match="NaN or infinite"):
         families.equivariant(w, [np.full((3, 3), np.nan)], [swap])
@@ -261,9 +261,9 @@ def test_powers_and_sums_of_matrices_act_on_tensors() -> None:
     p = np.array([2, 0, 1])
     np.testing.assert_array_equal(np.eye(9)[powers(p, 2)], kronecker_power(np.eye(3)[p], 2))
     for make in (kronecker_power, kronecker_sum):
-        with pytest.raises(ShapeError, match=r"a matrix of shape \(2, 3\) is no generator: it must be square"):
+        with pytest.raises(ShapeError, match=r"a generator must be a square matrix; got shape \(2, 3\)"):
             make(np.ones((2, 3)), 2)
-        with pytest.raises(ShapeError, match="the power -1 is no integer from 0 to 64"):
+        with pytest.raises(ShapeError, match="the power must be an integer from 0 to 64; got -1"):
             make(M, -1)
         with pytest.raises(affinet.TooLargeError, match="of 30 × 30"):
             make(np.eye(30), 6)
@@ -279,9 +279,9 @@ def test_direct_sums_are_as_simple_as_their_parts() -> None:
     np.testing.assert_array_equal(direct_sum(*parts), scipy.linalg.block_diag(*(as_matrix(part) for part in parts)))
     with pytest.raises(RuleError, match="direct_sum takes one part or more"):
         direct_sum()
-    with pytest.raises(ShapeError, match="is no permutation"):
+    with pytest.raises(ShapeError, match="is not a permutation"):
         direct_sum([1, 1])
-    with pytest.raises(ShapeError, match="it must be square"):
+    with pytest.raises(ShapeError, match="must be a square matrix"):
         direct_sum(np.ones((2, 3)))
 
 

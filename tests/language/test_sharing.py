@@ -62,7 +62,7 @@ def test_marks_that_lie_far_apart() -> None:
 
 def test_what_is_no_sign() -> None:
     w = affinet.weights({"w": (2,)})["w"]
-    with pytest.raises(ShapeError, match=r"the signs for \(w\) hold 2, and a sign is -1, 0 or 1"):
+    with pytest.raises(ShapeError, match=r"the signs for \(w\) must be -1, 0 or 1; got 2"):
         families.share(w, [0, 0], [1, 2])
     with pytest.raises(ShapeError, match=r"the signs for \(w\) hold float64, and need integers: -1, 0 or 1"):
         families.share(w, [0, 0], [1.0, -1.0])

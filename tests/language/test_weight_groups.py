@@ -215,9 +215,9 @@ def test_modules_that_share_a_weight_already() -> None:
 
 
 def test_modules_that_cannot_be_tied() -> None:
-    with pytest.raises(RuleError, match=r"same names: 'head' has 'bias', and 'layers\.0' has not"):
+    with pytest.raises(RuleError, match=r"same names: 'head' has 'bias', but 'layers\.0' does not"):
         families.tie(W.layers[0], W.head)
-    with pytest.raises(RuleError, match="takes weights, or modules, and not both"):
+    with pytest.raises(RuleError, match="takes weights or modules, not a mix"):
         families.tie(W.head, W.head.weight)
     with pytest.raises(RuleError, match="takes two modules or more"):
         families.tie(W.head)

@@ -1,1 +1,1 @@
-"""What the user says: weights, affine expressions in them, rules. No algebra on equations, no torch."""
+"""The language in which users write rules: weights, affine expressions in them, equations. It imports no torch."""

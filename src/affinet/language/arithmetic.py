@@ -1,4 +1,4 @@
-"""Sums, differences, negatives, and products and quotients with constants."""
+"""Add, subtract and negate expressions; multiply and divide them by constants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from affinet.errors import ConstantError, NotAffineError
-from affinet.language.affine import Affine, Values, assemble, broadcast, combined, common_shape
+from affinet.language.affine import Affine, Values, assemble, broadcast, combine_constants, common_shape
 from affinet.language.calculus.coefficients import scale
 from affinet.language.calculus.terms import Term
 from affinet.language.wording import Negative, Operation, Wording, say
@@ -17,35 +17,35 @@ from affinet.language.wording import Negative, Operation, Wording, say
 
 def negative(affine: Affine) -> Affine:
     """`-affine`."""
-    terms = tuple(_times(term, -1.0) for term in affine.terms)
+    terms = tuple(_scale_term(term, -1.0) for term in affine.terms)
     return Affine(affine.shape, terms, -affine.constant, affine.epsilon, Negative(affine.wording))
 
 
 def add(left: Affine, right: Affine) -> Affine:
     """`left + right`, broadcast as NumPy does."""
-    return _sum(left, right, "+")
+    return _add_or_subtract(left, right, "+")
 
 
 def subtract(left: Affine, right: Affine) -> Affine:
     """`left - right`, broadcast as NumPy does."""
-    return _sum(left, right, "-")
+    return _add_or_subtract(left, right, "-")
 
 
 def multiply(left: Affine, right: Affine) -> Affine:
-    """`left * right`, one of which must be free of weights.
+    """`left * right`, one of which must be a constant.
 
-    Errors: `NotAffineError` naming both where both have weights.
+    Errors: `NotAffineError` where both have weights.
     """
     wording = Operation(left.wording, "*", right.wording)
     if left.terms and right.terms:
         raise NotAffineError.product(say(left.wording), "*", say(right.wording))
-    return _scaled(right, left, wording) if right.terms else _scaled(left, right, wording)
+    return _scale(right, left, wording) if right.terms else _scale(left, right, wording)
 
 
 def divide(left: Affine, right: Affine) -> Affine:
-    """`left / right`; `right` must be free of weights and of zeros.
+    """`left / right`; `right` must be a constant without zeros.
 
-    Errors: `NotAffineError`, `ConstantError`.
+    Errors: `NotAffineError` where `right` has weights, `ConstantError` where it has a zero.
     """
     wording = Operation(left.wording, "/", right.wording)
     if right.terms:
@@ -58,35 +58,35 @@ def divide(left: Affine, right: Affine) -> Affine:
         raise ConstantError(f"({say(wording)}) divides by zero{first}.")
     with np.errstate(all="ignore"):
         inverse = np.divide(1.0, right.constant) if divisor.size else 0.0
-    return _scaled(left, replace(right, constant=_finite(inverse, wording)), wording)
+    return _scale(left, replace(right, constant=_checked_finite(inverse, wording)), wording)
 
 
-def _sum(left: Affine, right: Affine, operator: Literal["+", "-"]) -> Affine:
+def _add_or_subtract(left: Affine, right: Affine, operator: Literal["+", "-"]) -> Affine:
     wording = Operation(left.wording, operator, right.wording)
     if left.shape != right.shape:
         shape = common_shape(left, right, wording)
         left, right = broadcast(left, shape), broadcast(right, shape)
     with np.errstate(all="ignore"):
         if operator == "+":
-            terms, constant = right.terms, combined(left.constant, right.constant, lambda x, y: x + y)
+            terms, constant = right.terms, combine_constants(left.constant, right.constant, lambda x, y: x + y)
         else:
-            terms = tuple([_times(term, -1.0) for term in right.terms])
-            constant = combined(left.constant, right.constant, lambda x, y: x - y)
+            terms = tuple([_scale_term(term, -1.0) for term in right.terms])
+            constant = combine_constants(left.constant, right.constant, lambda x, y: x - y)
     epsilon = max(left.epsilon, right.epsilon)
-    return Affine(left.shape, left.terms + terms, _finite(constant, wording), epsilon, wording)
+    return Affine(left.shape, left.terms + terms, _checked_finite(constant, wording), epsilon, wording)
 
 
-def _scaled(affine: Affine, factor: Affine, wording: Wording) -> Affine:
+def _scale(affine: Affine, factor: Affine, wording: Wording) -> Affine:
     shape = common_shape(affine, factor, wording)
     affine, factor = broadcast(affine, shape), broadcast(factor, shape)
     with np.errstate(all="ignore"):
-        constant = _finite(combined(affine.constant, factor.constant, lambda x, y: x * y), wording)
+        constant = _checked_finite(combine_constants(affine.constant, factor.constant, lambda x, y: x * y), wording)
     epsilon = max(affine.epsilon, factor.epsilon)
     if isinstance(factor.constant, float):
         number = factor.constant
-        terms = tuple(_times(term, number) for term in affine.terms)
+        terms = tuple(_scale_term(term, number) for term in affine.terms)
         for term in terms:
-            _finite(term.scalar, wording)
+            _checked_finite(term.scalar, wording)
     else:
         axes = [axis for axis, n in enumerate(factor.constant.shape) if n > 1]
         values = factor.constant.squeeze()
@@ -94,12 +94,15 @@ def _scaled(affine: Affine, factor: Affine, wording: Wording) -> Affine:
     return assemble(shape, terms, constant, epsilon, wording)
 
 
-def _times(term: Term, number: float) -> Term:
+def _scale_term(term: Term, number: float) -> Term:
     return Term(term.parameter, term.offset, term.variables, term.scalar * number, term.factors, term.start)
 
 
-def _finite(values: Values, wording: Wording) -> Values:
-    """Errors: `ConstantError` where finite constants have left the range of float64."""
+def _checked_finite(values: Values, wording: Wording) -> Values:
+    """`values`, checked to be finite.
+
+    Errors: `ConstantError` where an operation on finite constants left the range of float64.
+    """
     if isinstance(values, float):
         if math.isfinite(values):
             return values
@@ -107,4 +110,4 @@ def _finite(values: Values, wording: Wording) -> Values:
         with np.errstate(all="ignore"):
             if np.isfinite(values.sum()) or np.isfinite(values).all():
                 return values
-    raise ConstantError(f"the constants of ({say(wording)}) leave the range of float64. Scale the rule.")
+    raise ConstantError(f"the constants of ({say(wording)}) are beyond the range of float64. Scale the rule down.")

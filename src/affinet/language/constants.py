@@ -1,4 +1,4 @@
-"""Constants as users write them (numbers, lists, arrays, tensors) read as float64, with the spacing of their dtype."""
+"""Read constants as users write them (numbers, lists, arrays, tensors) as float64, with the spacing of their dtype."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.wording import Word, Wording
 
 EXACT = 2.0**-52
-"""The spacing of float64 at 1: the epsilon of everything that no coarser dtype has touched."""
+"""The spacing of float64 at 1: the epsilon of constants that never were in a coarser dtype."""
 
 _LONGEST_LIST = 6
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Constant:
-    """A finite constant: `values` is a number, or an array with as many axes as `shape`, each whole or of size one.
+    """A finite constant: `values` is a number, or an array with the axes of `shape`, each at full size or at size one.
 
     `epsilon` is the spacing at 1 of the coarsest floating dtype that the values came from.
     """
@@ -36,7 +36,7 @@ class Constant:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SparseMatrix:
-    """A finite sparse matrix: `values[k]` at row `rows[k]`, column `columns[k]`, each place once, no stored zeros."""
+    """A finite sparse matrix: `values[k]` at row `rows[k]`, column `columns[k]`; each place once, without zeros."""
 
     rows: Integers
     columns: Integers
@@ -47,7 +47,7 @@ class SparseMatrix:
 
 
 def read_constant(value: object) -> Constant:
-    """The constant that a user gave.
+    """Read a constant that a user wrote.
 
     Errors: `ConstantError` for NaN and infinities, complex numbers, text, None, sparse and `meta` tensors.
     """
@@ -57,8 +57,8 @@ def read_constant(value: object) -> Constant:
 def right_hand_side(value: object) -> Constant:
     """As `read_constant`, for `left == value`: an array may share the user's memory and stay in float32.
 
-    A rule keeps the difference of both sides, which is an array of its own; so values in float32 are held once, and in
-    as many bytes as they came. Law: all that computes with constants widens them first.
+    A rule stores the difference of both sides in a new array, so values in float32 need no copy of their own.
+    Law: every computation with constants widens them to float64 first.
     """
     return _read(value, None)
 
@@ -68,49 +68,53 @@ def _read(value: object, dtype: type[np.float64] | None) -> Constant:
         return Constant(_finite_number(value), (), EXACT, value)
     if is_sparse(value):
         raise ConstantError(
-            f"{_said_array('sparse', value)} is sparse, which is understood in `matrix @ weights` and in "
-            f"families.linear only. Write `.toarray()` (scipy) or `.to_dense()` (torch) to use all its numbers."
+            f"{_array_text('sparse', value)} is sparse; sparse matrices are allowed only in `matrix @ weights` and in "
+            f"families.linear. Write `.toarray()` (scipy) or `.to_dense()` (torch)."
         )
     array, epsilon = read_array(value)
     if array.dtype.kind not in "biuf":
-        raise ConstantError(f"{_shown(value)} is no real number or array of them: its dtype is {array.dtype}.")
+        raise ConstantError(f"{_repr_of(value)} must hold real numbers; its dtype is {array.dtype}.")
     if array.ndim == 0:
         return Constant(_finite_number(float(array)), (), epsilon, Word(str(array)))
-    whole = _unconverted(compacted(array)) if dtype is None else np.array(compacted(array), dtype=dtype)
-    _check_finite(whole, value)
-    return Constant(compacted(whole), array.shape, epsilon, word_of(array))
+    values = _as_float(compact(array)) if dtype is None else np.array(compact(array), dtype=dtype)
+    _check_finite(values, value)
+    return Constant(compact(values), array.shape, epsilon, word_of(array))
 
 
-def _unconverted(array: Any) -> Floats:
-    """The same numbers where they lie, in float32 where that holds them, else in float64."""
+def _as_float(array: Any) -> Floats:
+    """The numbers without a copy if they are in float32 or float64, else in the one of the two that holds them."""
     array = np.asarray(array)
-    narrow = array.dtype.kind == "f" and array.itemsize <= 4
-    found: Floats = array.astype(np.float32 if narrow else np.float64, copy=False)
-    return found
+    fits_float32 = array.dtype.kind == "f" and array.itemsize <= 4
+    floats: Floats = array.astype(np.float32 if fits_float32 else np.float64, copy=False)
+    return floats
 
 
 def read_matrix(value: object) -> Constant | SparseMatrix:
-    """As `read_constant`, and sparse matrices of scipy and torch stay sparse."""
+    """As `read_constant`, except that sparse matrices of scipy and torch stay sparse."""
     return _read_sparse(value) if is_sparse(value) else read_constant(value)
 
 
 def read_array(value: object) -> tuple[NDArray[Any], float]:
-    """Any array, tensor, list or number as a NumPy array of its own dtype (floats NumPy does not know: float64)."""
+    """Any array, tensor, list or number as a NumPy array of its own dtype, and the spacing of that dtype at 1.
+
+    Floating dtypes that NumPy does not have become float64.
+    Errors: `ConstantError` for anything else.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         return _read_tensor(value)
     if value is None or isinstance(value, str | bytes | dict | set) or not _array_like(value):
-        raise ConstantError(f"{_shown(value)} is no number, array or tensor.")
+        raise ConstantError(f"{_repr_of(value)} is not a number, array or tensor.")
     if isinstance(value, np.ma.MaskedArray):
         raise ConstantError(
-            f"{_said_array('masked_array', value)} is masked. Write `.filled(number)` for what is hidden."
+            f"{_array_text('masked_array', value)} is masked. Write `.filled(number)` to replace its hidden entries."
         )
     if isinstance(value, list | tuple) and torch is not None:
         value = [_read_tensor(item)[0] if isinstance(item, torch.Tensor) else item for item in value]
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ConstantError(f"{_shown(value)} is no array of numbers: {error}.") from None
+        raise ConstantError(f"{_repr_of(value)} is not an array of numbers: {error}.") from None
     if array.dtype.kind == "O":
         array = _from_objects(array, value)
     if array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
@@ -126,13 +130,13 @@ def is_sparse(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor) and value.layout is not torch.strided
 
 
-def compacted(array: NDArray[Any]) -> Any:
-    """The array with axes that only repeat (stride 0) cut to size one; a number where nothing but one is left."""
+def compact(array: NDArray[Any]) -> Any:
+    """Cut axes along which an array only repeats (stride 0) to size one; an array of one number becomes that number."""
     if array.size == 0:
         return 0.0
     window = tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)
-    small = array[window]
-    return float(small.reshape(())) if small.size == 1 else small
+    smallest = array[window]
+    return float(smallest.reshape(())) if smallest.size == 1 else smallest
 
 
 def word_of(array: NDArray[Any]) -> Word:
@@ -147,7 +151,7 @@ def _array_like(value: object) -> bool:
 
 
 def _from_objects(array: NDArray[Any], value: object) -> NDArray[Any]:
-    """Fractions and large integers; anything else inside a list is refused."""
+    """Read an array of Python objects: fractions and large integers become float64, anything else is refused."""
     if array.size and all(isinstance(item, Real) for item in array.flat):
         try:
             return array.astype(np.float64)
@@ -156,10 +160,10 @@ def _from_objects(array: NDArray[Any], value: object) -> NDArray[Any]:
                 "one of the integers in this list is larger than any float64. Divide the rule by it."
             ) from None
     if not array.ndim:
-        raise ConstantError(f"{_shown(value)} is no number, array or tensor.")
+        raise ConstantError(f"{_repr_of(value)} is not a number, array or tensor.")
     raise ConstantError(
-        f"{_shown(value)} holds things that are no numbers. To put weights together write affinet.stack([…]) "
-        f"or affinet.concat([…])."
+        f"{_repr_of(value)} holds values that are not numbers. To join weights write affinet.stack([…]) or "
+        f"affinet.concat([…])."
     )
 
 
@@ -174,12 +178,12 @@ def _read_tensor(tensor: Any) -> tuple[NDArray[Any], float]:
             f"affinet.weights(model); for a constant write .detach()."
         )
     if tensor.is_quantized:
-        raise ConstantError("a quantized tensor is no constant. Write `.dequantize()`.")
+        raise ConstantError("a quantized tensor cannot be a constant. Write `.dequantize()`.")
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     if tensor.dtype.is_floating_point:
         epsilon = max(EXACT, float(torch.finfo(tensor.dtype).eps))
-        known = tensor.dtype in (torch.float16, torch.float32, torch.float64)
-        return (tensor if known else tensor.float()).numpy(), epsilon
+        numpy_has_dtype = tensor.dtype in (torch.float16, torch.float32, torch.float64)
+        return (tensor if numpy_has_dtype else tensor.float()).numpy(), epsilon
     return tensor.numpy(), EXACT
 
 
@@ -187,14 +191,14 @@ def _read_sparse(value: Any) -> SparseMatrix:
     import scipy.sparse
 
     if not scipy.sparse.issparse(value):
-        dense, epsilon = value.to_sparse_coo().coalesce(), EXACT
-        numbers, epsilon = _read_tensor(dense.values())
-        value = scipy.sparse.coo_array((numbers, dense.indices().cpu().numpy()), shape=tuple(dense.shape))
+        coordinates, epsilon = value.to_sparse_coo().coalesce(), EXACT
+        entries, epsilon = _read_tensor(coordinates.values())
+        value = scipy.sparse.coo_array((entries, coordinates.indices().cpu().numpy()), shape=tuple(coordinates.shape))
     else:
         epsilon = read_array(value.data[:0] if value.format != "lil" else np.empty(0, value.dtype))[1]
     if value.ndim != 2 or value.dtype.kind not in "biuf":
         raise ConstantError(
-            f"{_said_array('sparse', value)} of dtype {value.dtype} is no real sparse matrix with two axes."
+            f"{_array_text('sparse', value)} of dtype {value.dtype} must be a real sparse matrix with two axes."
         )
     matrix = scipy.sparse.coo_array(value, dtype=np.float64, copy=True)
     with np.errstate(all="ignore"):
@@ -202,7 +206,7 @@ def _read_sparse(value: Any) -> SparseMatrix:
     matrix.eliminate_zeros()
     _check_finite(matrix.data, value)
     rows, columns = matrix.coords
-    return SparseMatrix(rows, columns, matrix.data, matrix.shape, epsilon, Word(_said_array("sparse", value)))
+    return SparseMatrix(rows, columns, matrix.data, matrix.shape, epsilon, Word(_array_text("sparse", value)))
 
 
 def _finite_number(value: float) -> float:
@@ -211,30 +215,30 @@ def _finite_number(value: float) -> float:
     except OverflowError:
         raise ConstantError("this integer is larger than any float64. Divide the rule by it.") from None
     if not math.isfinite(number):
-        raise ConstantError(f"{number} is no constant: the right-hand sides and factors of rules are finite numbers.")
+        raise ConstantError(f"{number} is not finite: right-hand sides and factors of rules must be finite numbers.")
     return number
 
 
-def _check_finite(values: Floats, given: object) -> None:
+def _check_finite(values: Floats, source: object) -> None:
     with np.errstate(all="ignore"):
         if np.isfinite(values.sum()):
             return
-    wrong = np.argwhere(~np.isfinite(values))
-    if len(wrong):
-        first = tuple(int(i) for i in wrong[0])
+    wrong_places = np.argwhere(~np.isfinite(values))
+    if len(wrong_places):
+        first = tuple(int(i) for i in wrong_places[0])
         place = first[0] if len(first) == 1 else first
-        many = "entry that is" if len(wrong) == 1 else "entries that are"
+        entries_text = "entry that is" if len(wrong_places) == 1 else "entries that are"
         raise ConstantError(
-            f"{_said_array('array', given)} has {len(wrong)} {many} NaN or infinite, "
-            f"the first at {place} ({values[first]}). Constants are finite."
+            f"{_array_text('array', source)} has {len(wrong_places)} {entries_text} NaN or infinite, "
+            f"the first at {place} ({values[first]}). Constants must be finite."
         )
 
 
-def _said_array(word: str, value: object) -> str:
+def _array_text(word: str, value: object) -> str:
     return f"{word}({', '.join(map(str, np.shape(getattr(value, 'shape', ())) and getattr(value, 'shape', ())))})"
 
 
-def _shown(value: object) -> str:
+def _repr_of(value: object) -> str:
     try:
         text = repr(value)
     except ValueError:  # integers beyond sys.get_int_max_str_digits()

@@ -1,4 +1,4 @@
-"""Where the rest of affinet finds `Constraint`, which is defined beside `Expression`, whose `==` makes it."""
+"""The module from which other folders import `Constraint`, which is defined next to `Expression`."""
 
 from affinet.language.expression import Constraint
 

@@ -1,4 +1,4 @@
-"""Einstein's sum over one expression and constants: diagonals, sums, products and permutations in one word."""
+"""Compute `einsum` of one expression and constants: diagonals, sums, products and permutations in one function."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from string import ascii_letters
 import numpy as np
 
 from affinet.errors import NotAffineError, ShapeError
-from affinet.language.affine import Affine, from_constant, reworded
+from affinet.language.affine import Affine, from_constant, reword
 from affinet.language.arithmetic import multiply
-from affinet.language.constants import Constant, compacted
+from affinet.language.constants import Constant, compact
 from affinet.language.forecast import forecast
 from affinet.language.rearranging import diagonal, permute, reshape
 from affinet.language.reducing import total
@@ -28,105 +28,115 @@ class Subscripts:
 
 
 def einsum(subscripts: object, operands: Sequence[Affine]) -> Affine:
-    """`numpy.einsum(subscripts, *operands)`, at most one operand of which has weights.
+    """`numpy.einsum(subscripts, *operands)`, where at most one operand has weights.
 
     Errors: `ShapeError` for subscripts that do not fit, `NotAffineError` for a product of weights.
     """
     wording = Function("einsum", (Word(f'"{subscripts}"'), *(operand.wording for operand in operands)))
     letters = _read(subscripts, operands, wording)
-    with_weights = [k for k, operand in enumerate(operands) if operand.terms]
-    if len(with_weights) > 1:
-        first, second = (say(operands[k].wording) for k in with_weights[:2])
+    weight_numbers = [k for k, operand in enumerate(operands) if operand.terms]
+    if len(weight_numbers) > 1:
+        first, second = (say(operands[k].wording) for k in weight_numbers[:2])
         raise NotAffineError.product(first, "*", second)
-    chosen = with_weights[0] if with_weights else 0
-    subject, own = _without_repeats(operands[chosen], letters.operands[chosen], wording)
-    others = [k for k in range(len(operands)) if k != chosen]
-    foreign = "".join(letters.operands[k] for k in others)
-    alone = [axis for axis, letter in enumerate(own) if letter not in letters.result and letter not in foreign]
-    subject = total(subject, tuple(alone), wording=wording) if alone else subject
-    own = "".join(letter for axis, letter in enumerate(own) if axis not in alone)
-    inner = "".join(letter for letter in own if letter not in letters.result)
+    subject_number = weight_numbers[0] if weight_numbers else 0
+    subject, subject_letters = _merge_repeated(operands[subject_number], letters.operands[subject_number], wording)
+    constant_numbers = [k for k in range(len(operands)) if k != subject_number]
+    constant_letters = "".join(letters.operands[k] for k in constant_numbers)
+    summed_axes = [
+        axis
+        for axis, letter in enumerate(subject_letters)
+        if letter not in letters.result and letter not in constant_letters
+    ]
+    subject = total(subject, tuple(summed_axes), wording=wording) if summed_axes else subject
+    subject_letters = "".join(letter for axis, letter in enumerate(subject_letters) if axis not in summed_axes)
+    inner = "".join(letter for letter in subject_letters if letter not in letters.result)
     order = letters.result + inner
-    found = _placed(subject, own, order, wording)
-    if others:
-        constant = _product([operands[k] for k in others], [letters.operands[k] for k in others], order, wording)
-        found = multiply(found, constant)
+    result = _arrange_axes(subject, subject_letters, order, wording)
+    if constant_numbers:
+        constant = _multiply_constants(
+            [operands[k] for k in constant_numbers], [letters.operands[k] for k in constant_numbers], order, wording
+        )
+        result = multiply(result, constant)
     if inner:
-        found = total(found, tuple(range(len(letters.result), len(order))), wording=wording)
-    return reworded(found, wording)
+        result = total(result, tuple(range(len(letters.result), len(order))), wording=wording)
+    return reword(result, wording)
 
 
 def dot(left: Affine, right: Affine) -> Affine:
-    """`numpy.dot`: the last axis of `left` with the last but one of `right`, or with its only one."""
+    """`numpy.dot`: sums over the last axis of `left` and the last axis but one of `right` (or its only axis)."""
     if not left.shape or not right.shape:
         return multiply(left, right)
-    ahead, behind = ascii_letters[: len(left.shape) - 1], ascii_letters[26 : 25 + len(right.shape)]
-    second = f"{behind[:-1]}z{behind[-1:]}" if behind else "z"
-    return einsum(f"{ahead}z,{second}->{ahead}{behind}", (left, right))
+    left_letters, right_letters = ascii_letters[: len(left.shape) - 1], ascii_letters[26 : 25 + len(right.shape)]
+    second = f"{right_letters[:-1]}z{right_letters[-1:]}" if right_letters else "z"
+    return einsum(f"{left_letters}z,{second}->{left_letters}{right_letters}", (left, right))
 
 
 def inner(left: Affine, right: Affine) -> Affine:
-    """`numpy.inner`: the last axes of both summed together."""
+    """`numpy.inner`: sums over the last axes of both."""
     if not left.shape or not right.shape:
         return multiply(left, right)
-    ahead, behind = ascii_letters[: len(left.shape) - 1], ascii_letters[26 : 25 + len(right.shape)]
-    return einsum(f"{ahead}z,{behind}z->{ahead}{behind}", (left, right))
+    left_letters, right_letters = ascii_letters[: len(left.shape) - 1], ascii_letters[26 : 25 + len(right.shape)]
+    return einsum(f"{left_letters}z,{right_letters}z->{left_letters}{right_letters}", (left, right))
 
 
 def outer(left: Affine, right: Affine) -> Affine:
-    """`numpy.outer`: every entry of one, flattened, times every entry of the other."""
+    """`numpy.outer`: every entry of `left`, flattened, times every entry of `right`."""
     flat = [reshape(affine, (prod(affine.shape),), affine.wording) for affine in (left, right)]
     return einsum("i,j->ij", flat)
 
 
 def _read(subscripts: object, operands: Sequence[Affine], wording: Wording) -> Subscripts:
     if not isinstance(subscripts, str):
-        raise ShapeError(f'einsum takes its subscripts first, as in einsum("ij->i", w), and not {subscripts!r:.60}.')
+        raise ShapeError(f'einsum takes its subscripts first, as in einsum("ij->i", w); got {subscripts!r:.60}.')
     text = subscripts.replace(" ", "")
-    before, arrow, after = text.partition("->")
-    given = before.split(",")
-    if len(given) != len(operands):
-        raise ShapeError(f"({say(wording)}) has subscripts for {len(given)} operands, and {len(operands)} are given.")
-    spare = [letter for letter in ascii_letters if letter not in text]
-    paired = list(zip(given, operands, strict=True))
-    dotted = [len(operand.shape) - len(own) + len("...") for own, operand in paired if "..." in own]
-    dots = "".join(spare[: max([0, *dotted])])
-    labels = tuple(_spelled(own, operand, dots, wording) for own, operand in paired)
-    counts = "".join(labels)
+    inputs, arrow, output = text.partition("->")
+    terms = inputs.split(",")
+    if len(terms) != len(operands):
+        raise ShapeError(f"({say(wording)}) has subscripts for {len(terms)} operands, but {len(operands)} operands.")
+    unused = [letter for letter in ascii_letters if letter not in text]
+    pairs = list(zip(terms, operands, strict=True))
+    dot_counts = [len(operand.shape) - len(term) + len("...") for term, operand in pairs if "..." in term]
+    dots = "".join(unused[: max([0, *dot_counts])])
+    labels = tuple(_spell_dots(term, operand, dots, wording) for term, operand in pairs)
+    all_letters = "".join(labels)
     if not arrow:
-        once = sorted({letter for letter in counts if counts.count(letter) == 1 and letter not in dots})
-        after = "..." * bool(dots) + "".join(once)
-    result = after.replace("...", dots)
-    if len(set(result)) < len(result) or not set(result) <= set(counts):
-        raise ShapeError(f"the result of ({say(wording)}) has a letter twice, or one that no operand has.")
+        single_letters = sorted(
+            {letter for letter in all_letters if all_letters.count(letter) == 1 and letter not in dots}
+        )
+        output = "..." * bool(dots) + "".join(single_letters)
+    result = output.replace("...", dots)
+    if len(set(result)) < len(result) or not set(result) <= set(all_letters):
+        raise ShapeError(f"the result of ({say(wording)}) has a letter twice, or a letter that no operand has.")
     _check_sizes(labels, operands, wording)
     return Subscripts(labels, result)
 
 
-def _spelled(given: str, operand: Affine, dots: str, wording: Wording) -> str:
-    """The letters of one operand, one for each axis; `...` are the last of `dots`, as axes are aligned at the last."""
-    plain = given.replace("...", "")
-    missing = len(operand.shape) - len(plain)
-    if not all(letter in ascii_letters for letter in plain) or given.count("...") > 1:
-        raise ShapeError(f"({say(wording)}): {given!r} holds something other than letters and one `...`.")
-    if missing < 0 or (missing and "..." not in given):
-        has = f"{say(operand.wording)} has shape {operand.shape}"
-        raise ShapeError(f"({say(wording)}): {given!r} names {len(plain)} axes, and {has}.")
-    return given.replace("...", dots[len(dots) - missing :])
+def _spell_dots(term: str, operand: Affine, dots: str, wording: Wording) -> str:
+    """The letters of one operand, one per axis; `...` becomes the last letters of `dots`, as NumPy aligns last axes."""
+    named_letters = term.replace("...", "")
+    missing = len(operand.shape) - len(named_letters)
+    if not all(letter in ascii_letters for letter in named_letters) or term.count("...") > 1:
+        raise ShapeError(f"({say(wording)}): {term!r} may hold only letters and one `...`.")
+    if missing < 0 or (missing and "..." not in term):
+        shape_text = f"{say(operand.wording)} has shape {operand.shape}"
+        raise ShapeError(f"({say(wording)}): {term!r} names {len(named_letters)} axes, but {shape_text}.")
+    return term.replace("...", dots[len(dots) - missing :])
 
 
 def _check_sizes(labels: Sequence[str], operands: Sequence[Affine], wording: Wording) -> None:
     sizes: dict[str, int] = {}
     for letters, operand in zip(labels, operands, strict=True):
         for letter, size in zip(letters, operand.shape, strict=True):
-            known = sizes.setdefault(letter, size)
-            if size != known and 1 not in (size, known):
-                raise ShapeError(f"the axes named {letter} in ({say(wording)}) have the sizes {known} and {size}.")
-            sizes[letter] = max(size, known) if 0 not in (size, known) else 0
+            size_before = sizes.setdefault(letter, size)
+            if size != size_before and 1 not in (size, size_before):
+                raise ShapeError(
+                    f"the axes named {letter} in ({say(wording)}) have the sizes {size_before} and {size}."
+                )
+            sizes[letter] = max(size, size_before) if 0 not in (size, size_before) else 0
 
 
-def _without_repeats(affine: Affine, letters: str, wording: Wording) -> tuple[Affine, str]:
-    """The expression where axes of one letter have the same position, and the letters that are left."""
+def _merge_repeated(affine: Affine, letters: str, wording: Wording) -> tuple[Affine, str]:
+    """Take the diagonal of axes that share a letter; the expression, and its letters without repeats."""
     for letter in letters:
         while letters.count(letter) > 1:
             first = letters.index(letter)
@@ -139,25 +149,27 @@ def _without_repeats(affine: Affine, letters: str, wording: Wording) -> tuple[Af
     return affine, letters
 
 
-def _placed(affine: Affine, letters: str, order: str, wording: Wording) -> Affine:
-    """The axes in the order of the letters, of size one where the expression does not have a letter."""
-    held = [letter for letter in order if letter in letters]
-    sorted_axes = permute(affine, [letters.index(letter) for letter in held], wording)
+def _arrange_axes(affine: Affine, letters: str, order: str, wording: Wording) -> Affine:
+    """Bring the axes into the order of the letters; an axis has size one where the expression lacks its letter."""
+    own_letters = [letter for letter in order if letter in letters]
+    sorted_axes = permute(affine, [letters.index(letter) for letter in own_letters], wording)
     sizes = iter(sorted_axes.shape)
     return reshape(sorted_axes, [next(sizes) if letter in letters else 1 for letter in order], wording)
 
 
-def _product(constants: Sequence[Affine], letters: Sequence[str], order: str, wording: Wording) -> Affine:
-    """The product of the constants, with the axes of `order`, summed over the letters that are not in it."""
+def _multiply_constants(constants: Sequence[Affine], letters: Sequence[str], order: str, wording: Wording) -> Affine:
+    """Multiply the constants and sum over letters that are not in `order`; the result has the axes of `order`."""
     arrays = [np.broadcast_to(constant.constant, constant.shape) for constant in constants]
-    held = "".join(letter for letter in order if any(letter in own for own in letters))
+    kept_letters = "".join(letter for letter in order if any(letter in operand_letters for operand_letters in letters))
     sizes: dict[str, int] = {}
-    for own, array in zip(letters, arrays, strict=True):
-        sizes |= {letter: max(n, sizes.get(letter, 0)) for letter, n in zip(own, array.shape, strict=True)}
-    forecast(f"the product of the constants in ({say(wording)})", prod(sizes[letter] for letter in held))
-    values = np.einsum(f"{','.join(letters)}->{held}", *arrays)
-    sizes_held = iter(values.shape)
-    shape = tuple(next(sizes_held) if letter in held else 1 for letter in order)
+    for operand_letters, array in zip(letters, arrays, strict=True):
+        sizes |= {letter: max(n, sizes.get(letter, 0)) for letter, n in zip(operand_letters, array.shape, strict=True)}
+    forecast(f"the product of the constants in ({say(wording)})", prod(sizes[letter] for letter in kept_letters))
+    values = np.einsum(f"{','.join(letters)}->{kept_letters}", *arrays)
+    kept_sizes = iter(values.shape)
+    shape = tuple(next(kept_sizes) if letter in kept_letters else 1 for letter in order)
     epsilon = max(constant.epsilon for constant in constants)
-    whole = np.asarray(values, np.float64).reshape(shape)
-    return from_constant(Constant(compacted(whole) if whole.size else 0.0, shape, epsilon, constants[0].wording))
+    values_at_shape = np.asarray(values, np.float64).reshape(shape)
+    return from_constant(
+        Constant(compact(values_at_shape) if values_at_shape.size else 0.0, shape, epsilon, constants[0].wording)
+    )

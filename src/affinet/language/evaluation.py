@@ -1,4 +1,4 @@
-"""Expressions at given weights: their value, and what is left when some weights are known."""
+"""Evaluate expressions at given weights, or replace some weights in them by constants."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from affinet.errors import ShapeError, UnknownWeightError
-from affinet.language.affine import assemble, combined
+from affinet.language.affine import assemble, combine_constants
 from affinet.language.calculus.terms import Floats, Term, lower
-from affinet.language.constants import compacted, read_constant
+from affinet.language.constants import compact, read_constant
 from affinet.language.expression import Expression
 
 
 def evaluate(expression: Expression, values: Mapping[str, ArrayLike]) -> Floats:
     """The expression's value in float64, at weights given by name.
 
-    The oracle of everything that reads terms: every term is written out pair by pair.
+    This is the oracle for all code that reads terms: every term is written out pair by pair.
     Errors: `UnknownWeightError` for a weight without a value, `ShapeError` for a value of another shape.
     """
     result = np.array(np.broadcast_to(expression.constant, expression.shape), np.float64)
@@ -27,23 +27,23 @@ def evaluate(expression: Expression, values: Mapping[str, ArrayLike]) -> Floats:
 
 
 def substitute(expression: Expression, values: Mapping[str, object]) -> Expression:
-    """The expression with the weights named in `values` replaced by these constants.
+    """Replace the weights named in `values` by these constants.
 
-    `epsilon` takes in the dtype of the values: a rule on frozen float32 weights holds to float32.
+    `epsilon` includes the spacing of the values' dtype: a rule on frozen float32 weights holds to float32.
     """
-    known = [term for term in expression.terms if term.parameter.name in values]
-    if not known:
+    known_terms = [term for term in expression.terms if term.parameter.name in values]
+    if not known_terms:
         return expression
     constant, epsilon = expression.constant, expression.epsilon
-    frozen = {name: read_constant(values[name]) for name in {term.parameter.name for term in known}}
-    for term in known:
-        given = frozen[term.parameter.name]
-        epsilon = max(epsilon, given.epsilon)
-        weights = _weights(term, {term.parameter.name: np.broadcast_to(given.values, given.shape)})
-        value = compacted(_term_value(term, expression.shape, weights))
-        constant = combined(constant, value, lambda x, y: x + y)
-    left = [term for term in expression.terms if term.parameter.name not in values]
-    return Expression(assemble(expression.shape, left, constant, epsilon, expression.affine.wording))
+    known_values = {name: read_constant(values[name]) for name in {term.parameter.name for term in known_terms}}
+    for term in known_terms:
+        known_value = known_values[term.parameter.name]
+        epsilon = max(epsilon, known_value.epsilon)
+        weights = _weights(term, {term.parameter.name: np.broadcast_to(known_value.values, known_value.shape)})
+        value = compact(_term_value(term, expression.shape, weights))
+        constant = combine_constants(constant, value, lambda x, y: x + y)
+    remaining_terms = [term for term in expression.terms if term.parameter.name not in values]
+    return Expression(assemble(expression.shape, remaining_terms, constant, epsilon, expression.affine.wording))
 
 
 def _weights(term: Term, values: Mapping[str, ArrayLike]) -> Floats:
@@ -52,14 +52,14 @@ def _weights(term: Term, values: Mapping[str, ArrayLike]) -> Floats:
         raise UnknownWeightError(name, values)
     weights = np.asarray(values[name], np.float64)
     if weights.shape != shape:
-        raise ShapeError(f"the value given for {name} has shape {weights.shape}, and the weight has {shape}.")
+        raise ShapeError(f"the value for {name} has shape {weights.shape}, and the weight has shape {shape}.")
     return weights.reshape(-1)
 
 
 def _term_value(term: Term, shape: tuple[int, ...], weights: Floats) -> Floats:
     """The term's value, with its broadcast axes at size one."""
-    held = tuple(1 if start is None else n for start, n in zip(term.start, shape, strict=True))
-    rows, entries, coefficients = lower(term, held)
-    size = int(np.prod(held, dtype=np.int64))
+    unbroadcast_shape = tuple(1 if start is None else n for start, n in zip(term.start, shape, strict=True))
+    rows, entries, coefficients = lower(term, unbroadcast_shape)
+    size = int(np.prod(unbroadcast_shape, dtype=np.int64))
     value: Floats = np.bincount(rows, coefficients * weights[entries], size).astype(np.float64, copy=False)
-    return value.reshape(held)
+    return value.reshape(unbroadcast_shape)

@@ -1,4 +1,4 @@
-"""How much memory a step may take, said before it is taken."""
+"""Refuse steps that would take too much memory, before they take it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from contextvars import ContextVar
 from affinet.errors import TooLargeError
 
 LIMIT = 4 * 2**30
-"""Bytes that one table or coefficient array may take. A rule that needs more was almost surely not meant so."""
+"""Bytes that one table or coefficient array may take. A rule that needs more is almost surely a mistake."""
 
 BACKED = 2**29
-"""Bytes that a step may take for what a small file says; of a larger one it is GROWTH times its size, up to LIMIT."""
+"""Bytes that a step may take while a small file is read; for a larger file it is GROWTH times its size, up to LIMIT."""
 GROWTH = 16
+"""Bytes that a step may take for each byte of a large file."""
 
-_WAY_OUT = "Say the rule in parts, or with slices in place of reshaped or fancy indices."
+_WAY_OUT = "Write the rule in parts, or with slices in place of reshapes and index arrays."
 _limited: ContextVar[tuple[int, str] | None] = ContextVar("_limited", default=None)
 
 
 @contextmanager
-def limited(size: int, way_out: str, *, most: int | None = None) -> Iterator[None]:
-    """Let no step within take more than `most` bytes, or than what is said by a file of `size` bytes may take.
+def limited(size: int, way_out: str, *, limit: int | None = None) -> Iterator[None]:
+    """Limit the memory of every step inside the `with` block to `most` bytes, or by the size of a file, in bytes.
 
-    `way_out` is what the error says of it, where more can be had. A few bytes from a stranger can ask for all of LIMIT.
+    A file is limited by its size because a few bytes from a stranger could ask for all of LIMIT. `way_out` is the
+    advice in the error where the limit is below LIMIT.
     """
-    most = min(LIMIT, max(BACKED, GROWTH * size) if most is None else most)
-    before = _limited.set((most, way_out if most < LIMIT else _WAY_OUT))
+    limit = min(LIMIT, max(BACKED, GROWTH * size) if limit is None else limit)
+    token = _limited.set((limit, way_out if limit < LIMIT else _WAY_OUT))
     try:
         yield
     finally:
-        _limited.reset(before)
+        _limited.reset(token)
 
 
 def forecast(what: str, size: int, *, item_bytes: int = 8) -> None:
-    """Raise `TooLargeError` when `size` items of `item_bytes` bytes go over the limit."""
-    most, way_out = _limited.get() or (LIMIT, _WAY_OUT)
-    if size * item_bytes > most:
-        raise TooLargeError(what, size * item_bytes, most, way_out)
+    """Raise `TooLargeError` where `size` items of `item_bytes` bytes exceed the limit; `what` names them."""
+    limit, way_out = _limited.get() or (LIMIT, _WAY_OUT)
+    if size * item_bytes > limit:
+        raise TooLargeError(what, size * item_bytes, limit, way_out)

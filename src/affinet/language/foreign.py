@@ -1,4 +1,4 @@
-"""What NumPy and torch offer on arrays, met on an expression: the same under our name, or an error with the reason."""
+"""Translate functions and names of NumPy and torch into methods of expressions, or into an error with the reason."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ NOT_AFFINE = frozenset((
     "tanh", "topk", "trunc", "unique", "var",
 ))
 # fmt: on
-"""Functions of arrays that no sum of weights times constants can be."""
+"""Functions of arrays that are not affine, so that expressions cannot have them."""
 
 # fmt: off
-INSTEAD = {
+ALTERNATIVES = {
     "add": "the operator +",
     "add.reduce": ".sum(dim)",
     "addmm": "a sum, C + A @ x",
@@ -61,8 +61,8 @@ INSTEAD = {
     "vstack": "affinet.concat([...], dim=0)",
     "where": "mask * x + (1 - mask) * y",
 }
-
 # fmt: on
+"""Functions and methods of arrays that expressions do not have, and what to write instead."""
 
 OPERATORS = {
     "add": ("__add__", "__radd__"),
@@ -83,14 +83,14 @@ OPERATORS = {
     "subtract": ("__sub__", "__rsub__"),
     "true_divide": ("__truediv__", "__rtruediv__"),
 }
-"""Functions that are operators: the method of the left operand, and that of the right one."""
+"""Functions that are operators: the method of the left operand, and the method of the right operand."""
 
 COMPARISONS = {"greater": ">", "greater_equal": ">=", "less": "<", "less_equal": "<=", "not_equal": "!="}
 COMPARISONS |= {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "ne": "!="}
-MIRRORED = {"greater": "less", "greater_equal": "less_equal", "less": "greater", "less_equal": "greater_equal"}
-"""What a comparison says of its right side, where NumPy calls a function with the expression there."""
+SWAPPED = {"greater": "less", "greater_equal": "less_equal", "less": "greater", "less_equal": "greater_equal"}
+"""The comparison with both sides exchanged, for functions that NumPy calls with the expression on the right."""
 
-SAME = {
+SYNONYMS = {
     "broadcast_to": "expand",
     "expand_dims": "unsqueeze",
     "moveaxis": "movedim",
@@ -99,7 +99,7 @@ SAME = {
     "swapaxes": "transpose",
     "swapdims": "transpose",
 }
-"""Functions of another name than the method that means the same. (`repeat` is NumPy's: torch has a method only.)"""
+"""Methods with the meaning of functions of another name. (`repeat` is NumPy's function: torch has only a method.)"""
 
 POSITIONAL = {
     "cumsum": 1,
@@ -124,27 +124,27 @@ POSITIONAL |= {
     "triu": 1,
 }
 POSITIONAL |= {"unsqueeze": 1}
-"""Functions that NumPy, torch and an expression share, and how many arguments after the array mean the same in all."""
+"""Functions that NumPy, torch and expressions share, and how many arguments after the array mean the same in all."""
 
-BY_NAME = ("diff", "flatten")
-"""Those whose arguments come in another order; with names they mean the same."""
+BY_KEYWORD = ("diff", "flatten")
+"""Functions whose arguments come in another order; by keyword they mean the same."""
 
-INNER = ("affine", "constant", "epsilon", "keys", "terms")
-"""What planning reads off an expression, and no operation."""
+INTERNAL = ("affine", "constant", "epsilon", "keys", "terms")
+"""Attributes that planning reads, and that errors do not list as operations."""
 
 RENAMED = {"axis1": "dim1", "axis2": "dim2", "keepdims": "keepdim", "size": "shape", "newshape": "shape"}
-"""Words of NumPy's and torch's functions for options of the methods."""
+"""Keywords of NumPy's and torch's functions, and the keywords of the methods that mean the same."""
 
 DEFAULTS = {"trace": {"axis1": 0, "axis2": 1}}
-"""What a function takes where nothing is said, and its method does not: `np.linalg.trace` does as the method."""
+"""Defaults of functions where they differ from the method's. (`np.linalg.trace` has the defaults of the method.)"""
 
-OWN_WORDS = {
+RENAMED_IN = {
     "rot90": {"axes": "dims"},
     "tile": {"reps": "dims"},
     "tril": {"k": "diagonal"},
     "triu": {"k": "diagonal"},
 }
-"""Words that mean something else in other functions."""
+"""Keywords as in `RENAMED`, for one function each, since they mean something else in others."""
 
 
 def missing(subject: object, name: str, known: Iterable[str]) -> MissingOperationError:
@@ -152,29 +152,29 @@ def missing(subject: object, name: str, known: Iterable[str]) -> MissingOperatio
     name = function_of(name)
     if name in NOT_AFFINE:
         return MissingOperationError(NotAffineError.function(name, subject).message)
-    names = sorted(each for each in known if not each.startswith("_") and each not in INNER)
+    names = sorted(attribute for attribute in known if not attribute.startswith("_") and attribute not in INTERNAL)
     if name in names:
         return MissingOperationError(
-            f"{name} of ({subject}) was given arguments that mean different things in NumPy, torch and affinet. "
+            f"{name} of ({subject}) has arguments that mean different things in NumPy, torch and affinet. "
             f"Write it as a method, as in ({subject}).{name}(…)."
         )
     fact = f"the expression ({subject}) has no {name!r}."
-    if name in INSTEAD:
-        return MissingOperationError(f"{fact} Write {INSTEAD[name]} instead.")
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
-    return MissingOperationError(f"{fact}{meant} There are: {', '.join(names)}.")
+    if name in ALTERNATIVES:
+        return MissingOperationError(f"{fact} Write {ALTERNATIVES[name]} instead.")
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    hint = f" Did you mean {matches[0]!r}?" if matches else ""
+    return MissingOperationError(f"{fact}{hint} It has: {', '.join(names)}.")
 
 
 def method_of(function: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """The method of an expression that means what `function(array, *arguments, **options)` does, with its options.
+    """The name of the method that does what `function(array, *arguments, **options)` does, and the method's options.
 
-    None where there is none, or where positional arguments mean different things in NumPy, torch and here.
+    None where there is no such method, or where positional arguments differ between NumPy, torch and affinet.
     """
-    name = SAME.get(function, function)
-    if (name not in POSITIONAL and name not in BY_NAME) or len(arguments) > POSITIONAL.get(name, 0):
+    name = SYNONYMS.get(function, function)
+    if (name not in POSITIONAL and name not in BY_KEYWORD) or len(arguments) > POSITIONAL.get(name, 0):
         return None
-    renamed = RENAMED | OWN_WORDS.get(name, {})
+    renamed = RENAMED | RENAMED_IN.get(name, {})
     return name, {renamed.get(option, option): value for option, value in options.items()}
 
 
@@ -187,27 +187,30 @@ def function_of(name: str) -> str:
 def check_arguments(
     method: Callable[..., object], subject: object, arguments: Sequence[Any], options: Mapping[str, Any]
 ) -> None:
-    """Raise MissingOperationError where the method does not take what a function of NumPy or torch was given."""
+    """Raise MissingOperationError where the method does not take the arguments of the NumPy or torch function."""
     signature = inspect.signature(method)
     try:
         signature.bind(*arguments, **options)
     except TypeError as error:
         name = method.__name__
         raise MissingOperationError(
-            f"{name} of ({subject}) cannot be called so: {error}. As a method it is "
+            f"{name} of ({subject}) cannot be called with these arguments: {error}. Write it as "
             f"({subject}).{name}({', '.join(signature.parameters)})."
         ) from None
 
 
-def one_of(function: str, **words: Any) -> Any:
-    """The value of the one word that was given, of several that mean the same; None where none was."""
-    given = {word: value for word, value in words.items() if value is not None}
-    if len(given) > 1:
-        said = " and ".join(f"{word}={value!r}" for word, value in given.items())
-        raise ShapeError(f"{function} was given {said}, which mean the same; give one of them.")
-    return next(iter(given.values()), None)
+def pick_synonym(function: str, **words: Any) -> Any:
+    """The value of the one keyword that is not None, of several that mean the same; None where all are None.
+
+    Errors: `ShapeError` where two or more are given.
+    """
+    values = {word: value for word, value in words.items() if value is not None}
+    if len(values) > 1:
+        shown = " and ".join(f"{word}={value!r}" for word, value in values.items())
+        raise ShapeError(f"{function} got {shown}, which mean the same. Give only one of them.")
+    return next(iter(values.values()), None)
 
 
-def unpacked(dims: Sequence[int | Sequence[int]]) -> Sequence[object]:
-    """`f(1, 2)` and `f((1, 2))` mean the same."""
+def unpack_dims(dims: Sequence[int | Sequence[int]]) -> Sequence[object]:
+    """The axes of a call `f(1, 2)` or `f((1, 2))`, which mean the same."""
     return dims[0] if len(dims) == 1 and isinstance(dims[0], Sequence) else dims

@@ -1,4 +1,4 @@
-"""NumPy indexing of expressions: integers, slices, `...`, `None`, masks and integer arrays, placed as NumPy does."""
+"""Index expressions as NumPy indexes arrays: by integers, slices, `...`, `None`, masks and integer arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from affinet.language.affine import Affine
 from affinet.language.calculus.selecting import entry
 from affinet.language.calculus.terms import Integers, narrow
 from affinet.language.constants import read_array, word_of
-from affinet.language.masking import masked
+from affinet.language.masking import index_by_mask
 from affinet.language.placement import Item, select
 from affinet.language.wording import Subscript, Wording, say
 
@@ -25,31 +25,31 @@ def index(affine: Affine, key: object) -> Affine:
     """
     items = key if isinstance(key, tuple) else (key,)
     if len(items) == len(affine.shape) and all(type(item) is int for item in items):
-        return _entry(affine, items)
+        return _single_entry(affine, items)
     arrays = [_as_array(affine, item) for item in items]
-    wording = Subscript(affine.wording, tuple(map(_said, items, arrays)))
-    kept = masked(affine, items, arrays, wording)
-    if kept is not None:
-        return kept
-    read = _expanded(
+    wording = Subscript(affine.wording, tuple(map(_shown_key, items, arrays)))
+    masked = index_by_mask(affine, items, arrays, wording)
+    if masked is not None:
+        return masked
+    full_items = _expand(
         affine, [item if array is None else array for item, array in zip(items, arrays, strict=True)], wording
     )
-    return select(affine, read, wording)
+    return select(affine, full_items, wording)
 
 
-def _entry(affine: Affine, key: tuple[Any, ...]) -> Affine:
-    """A single number: the fast path of rules that are written in a loop over entries."""
+def _single_entry(affine: Affine, key: tuple[Any, ...]) -> Affine:
+    """Read a single entry; this is the fast path for rules that are written in a loop over entries."""
     wording = Subscript(affine.wording, key)
     position: list[int] = []
     for item, size in zip(key, affine.shape, strict=True):
         if not -size <= item < size:
             raise _out_of_range(affine, item, len(position), wording)
         position.append(item if item >= 0 else item + size)
-    found = [entry(term, position) for term in affine.terms]
+    terms = [entry(term, position) for term in affine.terms]
     constant = affine.constant
     if not isinstance(constant, float):
         constant = float(np.broadcast_to(constant, affine.shape)[tuple(position)])
-    return Affine((), tuple([term for term in found if term is not None]), constant, affine.epsilon, wording)
+    return Affine((), tuple([term for term in terms if term is not None]), constant, affine.epsilon, wording)
 
 
 def _as_array(affine: Affine, item: object) -> NDArray[Any] | None:
@@ -58,8 +58,8 @@ def _as_array(affine: Affine, item: object) -> NDArray[Any] | None:
         return None
     if str(getattr(item, "dtype", "")) == "torch.uint8":
         raise ShapeError(
-            f"an index of {say(affine.wording)} is a tensor of uint8, which torch reads as a mask and NumPy as "
-            f"positions. Give item.bool() for a mask, item.long() for positions."
+            f"an index of {say(affine.wording)} is a tensor of uint8, which is a mask in torch and positions in NumPy. "
+            f"Give item.bool() for a mask, or item.long() for positions."
         )
     try:
         array = read_array(item)[0]
@@ -76,29 +76,29 @@ def _as_array(affine: Affine, item: object) -> NDArray[Any] | None:
     return array
 
 
-def _said(item: object, array: NDArray[Any] | None) -> object:
+def _shown_key(item: object, array: NDArray[Any] | None) -> object:
     if array is None:
         return int(item) if isinstance(item, np.integer) else item
     return int(array) if array.ndim == 0 else word_of(array)
 
 
-def _expanded(affine: Affine, items: Sequence[Any], wording: Wording) -> list[Item]:
-    """One item an axis (and one a new axis): `...` spelled out, masks as positions, everything checked."""
-    taken = sum(_axes_of(item) for item in items)
-    dots = [place for place, item in enumerate(items) if item is Ellipsis]
-    if len(dots) > 1:
-        raise ShapeError(f"({say(wording)}) has `...` twice; once says it all.")
-    if taken > len(affine.shape):
-        indices = "1 index" if taken == 1 else f"{taken} indices"
+def _expand(affine: Affine, items: Sequence[Any], wording: Wording) -> list[Item]:
+    """Write an index out as one checked item per axis, old or new: `...` becomes slices and masks become positions."""
+    axes_indexed = sum(_axes_of(item) for item in items)
+    ellipses = [place for place, item in enumerate(items) if item is Ellipsis]
+    if len(ellipses) > 1:
+        raise ShapeError(f"({say(wording)}) has `...` twice. Write it once.")
+    if axes_indexed > len(affine.shape):
+        indices = "1 index" if axes_indexed == 1 else f"{axes_indexed} indices"
         raise ShapeError(f"({say(wording)}) has {indices}, but {say(affine.wording)} has shape {affine.shape}.")
-    place = dots[0] if dots else len(items)
-    whole = [slice(None)] * (len(affine.shape) - taken)
-    read: list[Item] = []
+    place = ellipses[0] if ellipses else len(items)
+    full_slices = [slice(None)] * (len(affine.shape) - axes_indexed)
+    full_items: list[Item] = []
     axis = 0
-    for item in (*items[:place], *whole, *items[place + 1 :]):
-        read.extend(_checked(affine, item, axis, wording))
+    for item in (*items[:place], *full_slices, *items[place + 1 :]):
+        full_items.extend(_checked(affine, item, axis, wording))
         axis += _axes_of(item)
-    return read
+    return full_items
 
 
 def _axes_of(item: object) -> int:
@@ -117,7 +117,7 @@ def _checked(affine: Affine, item: Any, axis: int, wording: Wording) -> list[Ite
         covered = affine.shape[axis : axis + item.ndim]
         if item.shape != covered:
             raise ShapeError(
-                f"the mask in ({say(wording)}) has shape {item.shape}, and the axes it stands for have {covered}."
+                f"the mask in ({say(wording)}) has shape {item.shape}, and the axes that it indexes have {covered}."
             )
         return [narrow(positions) for positions in item.nonzero()]
     if isinstance(item, np.ndarray) and item.ndim:
@@ -131,10 +131,10 @@ def _checked(affine: Affine, item: Any, axis: int, wording: Wording) -> list[Ite
 def _checked_slice(item: slice, wording: Wording) -> slice:
     for part in (item.start, item.stop, item.step):
         if part is not None and not hasattr(part, "__index__"):
-            raise ShapeError(f"in ({say(wording)}) {part!r:.60} is no bound of a slice: bounds are integers.")
-    start, stop, step = (None if p is None else p.__index__() for p in (item.start, item.stop, item.step))
+            raise ShapeError(f"in ({say(wording)}) the bounds of a slice must be integers; got {part!r:.60}.")
+    start, stop, step = (None if part is None else part.__index__() for part in (item.start, item.stop, item.step))
     if step == 0:
-        raise ShapeError(f"in ({say(wording)}) a slice has step 0; write another, such as 1 or -1.")
+        raise ShapeError(f"in ({say(wording)}) a slice has step 0. Write another step, such as 1 or -1.")
     return slice(start, stop, step)
 
 
@@ -152,8 +152,8 @@ def _checked_positions(affine: Affine, item: Integers, axis: int, wording: Wordi
 
 def _no_index(affine: Affine, item: object) -> ShapeError:
     return ShapeError(
-        f"{item!r:.60} is no index of {say(affine.wording)}: an index is an integer, a slice, `...`, None, a mask or "
-        f"an array of integers."
+        f"an index of {say(affine.wording)} must be an integer, a slice, `...`, None, a mask or an array of integers; "
+        f"got {item!r:.60}."
     )
 
 

@@ -1,4 +1,4 @@
-"""A mark for values that stand for several expressions: an operator with one of them is done to each."""
+"""A marker class for values that stand for several expressions: an operator on such a value applies to each of them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Result = TypeVar("Result")
 
 
 class Many:
-    """Several expressions, each of which an operator or a family is about."""
+    """Several expressions; operators and families apply to each of them."""
 
     __slots__ = ()
 
 
-def one_to_one(operator: Callable[[Any, Any], Result]) -> Callable[[Any, Any], Result]:
-    """An operator of one expression that leaves the other operand to it where that is several."""
+def defer_to_many(operator: Callable[[Any, Any], Result]) -> Callable[[Any, Any], Result]:
+    """Let an operator of one expression return NotImplemented for an operand that is `Many`, which then takes over."""
 
     @wraps(operator)
-    def asked(subject: Any, other: Any) -> Any:
+    def operate(subject: Any, other: Any) -> Any:
         return NotImplemented if isinstance(other, Many) else operator(subject, other)
 
-    return asked
+    return operate

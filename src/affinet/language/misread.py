@@ -1,4 +1,4 @@
-"""What is wrong with a piece of syntax in the text of a rule, with the piece that it is about."""
+"""Exceptions that carry the piece of syntax that is wrong in the text of a rule, and helpers that raise them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Misread(Exception):
 
 
 class Located(Exception):
-    """An error of the language itself, and the piece of syntax that raised it."""
+    """An error of the language, such as a `ShapeError`, with the piece of syntax that raised it."""
 
     def __init__(self, node: ast.AST, error: AffinetError) -> None:
         super().__init__(str(error))
@@ -27,7 +27,7 @@ class Located(Exception):
 
 
 def attempt(node: ast.AST, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """What a function of the language returns; `Located` at `node` for what it raises."""
+    """Call a function of the language, and turn an error of it into `Located` at `node`."""
     try:
         return function(*arguments, **options)
     except AffinetError as error:
@@ -35,9 +35,9 @@ def attempt(node: ast.AST, function: Callable[..., Any], *arguments: Any, **opti
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
-    """` Did you mean x?`, or nothing where no known name is near."""
-    for one in known:
-        if one.lower() == name.lower():
-            return f" Did you mean {one}?"
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" Did you mean {near[0]}?" if near else ""
+    """The text ` Did you mean x?`, or an empty text where no known name is similar."""
+    for candidate in known:
+        if candidate.lower() == name.lower():
+            return f" Did you mean {candidate}?"
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]}?" if matches else ""

@@ -1,4 +1,4 @@
-"""Reading a torch module: which parameters it has, under which names, and which of them no rule can hold."""
+"""Read a torch module: its parameters, their names, and the parameters that cannot be constrained."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ModuleWeights:
-    """The parameters of a module.
+    """The parameters of a module by name.
 
     `parameters` maps the first name of every parameter to the object itself, in the module's order. `aliases` maps
-    every further name of a tied parameter to the first one. `refused` holds the names that cannot be constrained,
-    those of computed weights included; they are in neither of the two others.
+    every further name of a tied parameter to its first name. `refused` holds all names that cannot be constrained,
+    those of computed weights included; these are neither in `parameters` nor in `aliases`.
     """
 
     parameters: Mapping[str, torch.nn.Parameter]
@@ -31,9 +31,9 @@ class ModuleWeights:
 
 
 def read_module(module: torch.nn.Module) -> ModuleWeights:
-    """The parameters of `module`, named as if `torch.compile` and other wrappers were not there.
+    """The parameters of `module`, with names that skip `torch.compile` and other wrappers.
 
-    Errors: `AttachError` for weights that are in pieces on several processes.
+    Errors: `AttachError` for weights that are split over several processes.
     """
     first_names: dict[int, str] = {}
     parameters: dict[str, torch.nn.Parameter] = {}
@@ -48,9 +48,9 @@ def read_module(module: torch.nn.Module) -> ModuleWeights:
             else:
                 aliases[name] = canonical
         refused.update(computed_weights(path, part))
-    refused.update({name: found for name, p in parameters.items() if (found := _unfit(name, p)) is not None})
-    fit = {name: p for name, p in parameters.items() if name not in refused}
-    refused.update(_overlapping(fit))
+    refused.update({name: refusal for name, p in parameters.items() if (refusal := _refusal_of(name, p)) is not None})
+    constrainable = {name: p for name, p in parameters.items() if name not in refused}
+    refused.update(_overlapping(constrainable))
     return ModuleWeights(
         {name: p for name, p in parameters.items() if name not in refused},
         {name: canonical for name, canonical in aliases.items() if canonical not in refused and name not in refused},
@@ -71,9 +71,9 @@ def parameters_of(module: torch.nn.Module, names: Iterable[str]) -> Mapping[str,
 
 
 def present_weights(module: torch.nn.Module, names: Iterable[str]) -> Mapping[str, torch.Tensor]:
-    """The weights of `module` as they are now, by any of their names; those in `names` may be parametrized.
+    """The current weights of `module`, by any of their names; those in `names` may be parametrized.
 
-    Errors: as `parameters_of`, but for weights that a parametrization computes: these are computed.
+    Errors: as `parameters_of`, except that weights with a parametrization are computed and not refused.
     """
     from torch.nn.utils import parametrize
 
@@ -81,9 +81,9 @@ def present_weights(module: torch.nn.Module, names: Iterable[str]) -> Mapping[st
     wanted = set(names)
     for path, part in parts(module):
         if parametrize.is_parametrized(part):
-            inside = f"{path}." if path else ""
+            prefix = f"{path}." if path else ""
             keys = [key for key, _ in part.get_submodule("parametrizations").named_children()]
-            computed |= {inside + key: getattr(part, key).detach() for key in keys if inside + key in wanted}
+            computed |= {prefix + key: getattr(part, key).detach() for key in keys if prefix + key in wanted}
     read = read_module(module)
     for name in wanted - computed.keys():
         if name in read.refused:
@@ -92,20 +92,20 @@ def present_weights(module: torch.nn.Module, names: Iterable[str]) -> Mapping[st
     return {name: p.detach() for name, p in {**read.parameters, **tied}.items()} | computed
 
 
-def _unfit(name: str, parameter: torch.nn.Parameter) -> Refusal | None:
+def _refusal_of(name: str, parameter: torch.nn.Parameter) -> Refusal | None:
     import torch
     from torch.nn.parameter import is_lazy
 
     if is_lazy(parameter):
         return Refusal(
-            name, "it is lazy, its shape is not known yet", "Run the model once on an input, then ask again."
+            name, "it is lazy: its shape is not known yet", "Run the model once on an input, then ask again."
         )
     if parameter.is_complex():
         return Refusal(name, "it is complex", "Keep real and imaginary parts as two real parameters.")
     if not parameter.is_floating_point():
         return Refusal(name, f"its numbers are {parameter.dtype}", "Rules hold for floating-point weights.")
     if parameter.layout is not torch.strided:
-        return Refusal(name, f"it is sparse ({parameter.layout})", "Keep it dense, and say its zeros as rules.")
+        return Refusal(name, f"it is sparse ({parameter.layout})", "Make it dense, and write its zeros as rules.")
     if _repeats_itself(parameter):
         return Refusal(
             name, "several of its entries are one number in memory (it was expanded)", "Call .contiguous() on it first."
@@ -114,7 +114,7 @@ def _unfit(name: str, parameter: torch.nn.Parameter) -> Refusal | None:
 
 
 def _repeats_itself(parameter: torch.nn.Parameter) -> bool:
-    """Whether two entries may share memory: some stride does not reach beyond all narrower ones."""
+    """Whether two entries may share memory: some stride does not exceed the reach of all smaller strides."""
     if not parameter.numel():
         return False
     reach = 0
@@ -127,7 +127,7 @@ def _repeats_itself(parameter: torch.nn.Parameter) -> bool:
 
 
 def _overlapping(parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Refusal]:
-    """Parameters that are different objects over the same memory."""
+    """Refusals of parameters that are different objects in the same memory."""
     spans: dict[int, list[tuple[int, int, str]]] = {}
     for name, parameter in parameters.items():
         if parameter.numel() and not parameter.is_meta and parameter.untyped_storage().data_ptr():
@@ -137,16 +137,16 @@ def _overlapping(parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Refu
             spans.setdefault(parameter.untyped_storage().data_ptr(), []).append(span)
     refused = {}
     for shared in spans.values():
-        for (_, end, name), (start, _, other) in _neighbours(sorted(shared)):
+        for (_, end, name), (start, _, other) in _overlapping_pairs(sorted(shared)):
             if start < end and _share_memory(parameters[name], parameters[other]):
                 refused[name], refused[other] = _overlap(name, other), _overlap(other, name)
     return refused
 
 
-def _neighbours(
+def _overlapping_pairs(
     spans: list[tuple[int, int, str]],
 ) -> Iterator[tuple[tuple[int, int, str], tuple[int, int, str]]]:
-    """Every two spans that overlap; the spans are sorted by their start."""
+    """All pairs of spans that overlap; `spans` is sorted by start."""
     for place, span in enumerate(spans):
         for other in spans[place + 1 :]:
             if other[0] >= span[1]:
@@ -163,14 +163,17 @@ def _overlap(name: str, other: str) -> Refusal:
 
 
 def _share_memory(first: torch.nn.Parameter, second: torch.nn.Parameter) -> bool:
-    """Exact for interleaved views of one storage. The arrays stand in for the storage; nobody reads them."""
-    bytes_in_all = first.untyped_storage().nbytes()
-    ground = as_strided(np.empty(1, np.uint8), (bytes_in_all,), (1,))
+    """Whether two parameters share memory, exact also for interleaved views of one storage.
+
+    The arrays only stand in for the storage and are never read.
+    """
+    byte_count = first.untyped_storage().nbytes()
+    storage = as_strided(np.empty(1, np.uint8), (byte_count,), (1,))
     views = []
     for parameter in (first, second):
         size = parameter.element_size()
         strides = tuple(step * size for step in parameter.stride())
-        start = ground[parameter.storage_offset() * size :]
+        start = storage[parameter.storage_offset() * size :]
         views.append(as_strided(start, (*parameter.shape, size), (*strides, 1)))
     try:
         return bool(np.shares_memory(views[0], views[1], max_work=1_000_000))  # type: ignore[arg-type]  # the stub is narrow

@@ -1,4 +1,4 @@
-"""Names with stars: `*` stands for one part of a dotted name or a piece of it, `**` for any number of parts."""
+"""Match names with stars: `*` stands for one part of a dotted name or a piece of it, `**` for any number of parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def is_pattern(name: str) -> bool:
 
 
 def matching(pattern: str, names: Iterable[str]) -> list[str]:
-    """The names that the pattern stands for, in their order."""
+    """The names that match the pattern, in their order."""
     expression = _expression(pattern)
     return [name for name in names if expression.fullmatch(name)]
 

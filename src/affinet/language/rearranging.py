@@ -1,4 +1,4 @@
-"""The same entries in another arrangement: transposed, reshaped, flipped, rolled, diagonals, new axes."""
+"""Rearrange the entries of expressions: transpose, reshape, flip, roll, take diagonals, insert axes."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from math import prod
 import numpy as np
 
 from affinet.errors import ShapeError
-from affinet.language.affine import Affine, assemble, checked_axes, checked_axis, checked_integer, reworded, transform
+from affinet.language.affine import Affine, assemble, checked_axes, checked_axis, checked_integer, reword, transform
 from affinet.language.calculus.axes import relabel
 from affinet.language.calculus.diagonals import meet
 from affinet.language.calculus.progressions import as_slice
 from affinet.language.calculus.reshaping import reshape as reshape_term
 from affinet.language.calculus.selecting import cut
 from affinet.language.calculus.terms import Term
-from affinet.language.joining import concatenated
+from affinet.language.joining import join_along
 from affinet.language.wording import Wording, say
 
 
 def permute(affine: Affine, dims: Sequence[object], wording: Wording) -> Affine:
-    """The axes in another order: new axis `i` is old axis `dims[i]`."""
+    """Reorder the axes: new axis `i` is old axis `dims[i]`."""
     order = checked_axes(affine, tuple(dims), wording)
     if len(order) != len(affine.shape):
         raise ShapeError(
-            f"({say(wording)}) names axes {tuple(order)}, but {say(affine.wording)} of shape {affine.shape} "
-            f"has {len(affine.shape)}. Name every axis once."
+            f"({say(wording)}) names the axes {tuple(order)}, but {say(affine.wording)} of shape {affine.shape} "
+            f"has {len(affine.shape)} axes. Name every axis once."
         )
     places = [order.index(axis) for axis in range(len(order))]
     shape = [affine.shape[axis] for axis in order]
@@ -35,7 +35,7 @@ def permute(affine: Affine, dims: Sequence[object], wording: Wording) -> Affine:
 
 
 def swap(affine: Affine, dim0: object, dim1: object, wording: Wording) -> Affine:
-    """The axes `dim0` and `dim1` exchanged."""
+    """Exchange the axes `dim0` and `dim1`."""
     first, second = checked_axis(affine, dim0, wording), checked_axis(affine, dim1, wording)
     order = list(range(len(affine.shape)))
     order[first], order[second] = second, first
@@ -43,18 +43,18 @@ def swap(affine: Affine, dim0: object, dim1: object, wording: Wording) -> Affine
 
 
 def reshape(affine: Affine, shape: Sequence[object], wording: Wording, order: object = None) -> Affine:
-    """The same entries in another shape, row by row, or with the order "F" column by column; one size may be -1."""
-    target = _completed(affine, shape, wording)
+    """Read the entries as another shape, row by row, or with the order "F" column by column; one size may be -1."""
+    target = _complete_shape(affine, shape, wording)
     if _by_columns(order, wording):
-        turned = reshape(permute(affine, range(len(affine.shape))[::-1], wording), target[::-1], wording)
-        return permute(turned, range(len(target))[::-1], wording)
+        transposed = reshape(permute(affine, range(len(affine.shape))[::-1], wording), target[::-1], wording)
+        return permute(transposed, range(len(target))[::-1], wording)
     return transform(
         affine, target, lambda term: reshape_term(term, affine.shape, target), lambda c: c.reshape(target), wording
     )
 
 
 def flatten(affine: Affine, start_dim: object, end_dim: object, wording: Wording, order: object = None) -> Affine:
-    """The axes from `start_dim` to `end_dim` made one, the last of them running fastest; with "F" the first of them."""
+    """Merge the axes from `start_dim` to `end_dim` into one; the last of them varies fastest, with "F" the first."""
     columns = _by_columns(order, wording)
     if not affine.shape:
         return reshape(affine, (1,), wording)
@@ -62,14 +62,14 @@ def flatten(affine: Affine, start_dim: object, end_dim: object, wording: Wording
     if first > last:
         raise ShapeError(f"in ({say(wording)}) the first axis {first} comes after the last one {last}.")
     if columns:
-        turned = [*range(first), *range(first, last + 1)[::-1], *range(last + 1, len(affine.shape))]
-        affine = permute(affine, turned, wording)
+        order_by_columns = [*range(first), *range(first, last + 1)[::-1], *range(last + 1, len(affine.shape))]
+        affine = permute(affine, order_by_columns, wording)
     merged = prod(affine.shape[first : last + 1])
     return reshape(affine, (*affine.shape[:first], merged, *affine.shape[last + 1 :]), wording)
 
 
 def insert_axis(affine: Affine, axis: int) -> Affine:
-    """A new axis of size one before `axis`."""
+    """Insert a new axis of size one before `axis`."""
     places = [a if a < axis else a + 1 for a in range(len(affine.shape))]
     shape = (*affine.shape[:axis], 1, *affine.shape[axis:])
     return transform(
@@ -82,15 +82,15 @@ def insert_axis(affine: Affine, axis: int) -> Affine:
 
 
 def flip(affine: Affine, dims: object, wording: Wording) -> Affine:
-    """The order along some axes reversed."""
+    """Reverse the order along the given axes."""
     axes = checked_axes(affine, dims, wording)
     for axis in axes:
-        affine = _part(affine, axis, range(affine.shape[axis])[::-1])
-    return reworded(affine, wording)
+        affine = _slice_axis(affine, axis, range(affine.shape[axis])[::-1])
+    return reword(affine, wording)
 
 
 def roll(affine: Affine, shift: object, dim: object, wording: Wording) -> Affine:
-    """Entries moved `shift` places up along axes, those beyond the end coming in at the front."""
+    """Move entries `shift` places up along axes; those moved beyond the end come first."""
     if dim is None:
         flat = roll(reshape(affine, (-1,), wording), shift, 0, wording)
         return reshape(flat, affine.shape, wording)
@@ -98,19 +98,19 @@ def roll(affine: Affine, shift: object, dim: object, wording: Wording) -> Affine
     axes = checked_axes(affine, dim, wording)
     if len(shifts) != len(axes):
         raise ShapeError(
-            f"in ({say(wording)}) the number of shifts, {len(shifts)}, is not that of the axes, {len(axes)}."
+            f"in ({say(wording)}) there are {len(shifts)} shifts for {len(axes)} axes. Give one shift per axis."
         )
     for places, axis in zip(shifts, axes, strict=True):
-        size, moved = affine.shape[axis], checked_integer(places, wording)
-        seam = size - moved % size if size else 0
+        size, shift_of_axis = affine.shape[axis], checked_integer(places, wording)
+        seam = size - shift_of_axis % size if size else 0
         if seam != size:
-            parts = [_part(affine, axis, range(seam, size)), _part(affine, axis, range(seam))]
-            affine = concatenated(parts, axis, wording)
-    return reworded(affine, wording)
+            parts = [_slice_axis(affine, axis, range(seam, size)), _slice_axis(affine, axis, range(seam))]
+            affine = join_along(parts, axis, wording)
+    return reword(affine, wording)
 
 
 def quarter_turns(affine: Affine, turns: object, dims: object, wording: Wording) -> Affine:
-    """The plane of two axes turned by so many right angles, from the first towards the second, as `numpy.rot90`.
+    """Rotate the plane of two axes by `turns` right angles, from the first towards the second, as `numpy.rot90` does.
 
     Errors: `ShapeError` unless two different axes are named.
     """
@@ -118,19 +118,19 @@ def quarter_turns(affine: Affine, turns: object, dims: object, wording: Wording)
     if len(axes) != 2:
         raise ShapeError(f"in ({say(wording)}) a turn needs two different axes.")
     first, second = axes
-    turned = checked_integer(turns, wording) % 4
-    if turned == 1:
+    quarter_count = checked_integer(turns, wording) % 4
+    if quarter_count == 1:
         return swap(flip(affine, second, wording), first, second, wording)
-    if turned == 3:
+    if quarter_count == 3:
         return flip(swap(affine, first, second, wording), second, wording)
-    return flip(affine, axes if turned else (), wording)
+    return flip(affine, axes if quarter_count else (), wording)
 
 
 def move_axes(affine: Affine, source: object, destination: object, wording: Wording) -> Affine:
-    """The axes `source` at the places `destination`, the others in their order."""
+    """Move the axes `source` to the places `destination`; the other axes keep their order."""
     old, new = (checked_axes(affine, () if dims is None else dims, wording) for dims in (source, destination))
     if len(old) != len(new) or not old:
-        raise ShapeError(f"in ({say(wording)}) {len(old)} axes are moved to {len(new)} places; name a place for each.")
+        raise ShapeError(f"in ({say(wording)}) there are {len(new)} places for {len(old)} axes. Name a place for each.")
     order = [axis for axis in range(len(affine.shape)) if axis not in old]
     for place, axis in sorted(zip(new, old, strict=True)):
         order.insert(place, axis)
@@ -138,61 +138,63 @@ def move_axes(affine: Affine, source: object, destination: object, wording: Word
 
 
 def diagonal(affine: Affine, offset: object, dim1: object, dim2: object, wording: Wording) -> Affine:
-    """The entries at `[…, i, …, i + offset, …]`; their axis comes last."""
+    """The entries at `[…, i, …, i + offset, …]`, on a new last axis."""
     first, second = checked_axis(affine, dim1, wording), checked_axis(affine, dim2, wording)
     if first == second:
         raise ShapeError(f"in ({say(wording)}) a diagonal needs two different axes.")
     shift = checked_integer(offset, wording)
     row, column = max(-shift, 0), max(shift, 0)
     size = max(0, min(affine.shape[first] - row, affine.shape[second] - column))
-    square = _part(_part(affine, first, range(row, row + size)), second, range(column, column + size))
-    rest = [axis for axis in range(len(affine.shape)) if axis not in (first, second)]
-    places: list[int | None] = [rest.index(axis) if axis in rest else None for axis in range(len(affine.shape))]
-    places[first] = len(rest)
+    square = _slice_axis(_slice_axis(affine, first, range(row, row + size)), second, range(column, column + size))
+    other_axes = [axis for axis in range(len(affine.shape)) if axis not in (first, second)]
+    places: list[int | None] = [
+        other_axes.index(axis) if axis in other_axes else None for axis in range(len(affine.shape))
+    ]
+    places[first] = len(other_axes)
 
-    def met(term: Term) -> Term | None:
-        found = meet(term, first, second, size)
-        return None if found is None else relabel(found, places, len(rest) + 1)
+    def diagonal_of(term: Term) -> Term | None:
+        diagonal_term = meet(term, first, second, size)
+        return None if diagonal_term is None else relabel(diagonal_term, places, len(other_axes) + 1)
 
-    shape = [*(affine.shape[axis] for axis in rest), size]
-    return transform(square, shape, met, lambda c: np.diagonal(c, 0, first, second), wording)
+    shape = [*(affine.shape[axis] for axis in other_axes), size]
+    return transform(square, shape, diagonal_of, lambda c: np.diagonal(c, 0, first, second), wording)
 
 
 def difference(affine: Affine, dim: object, wording: Wording) -> tuple[Affine, Affine]:
-    """The expression without its first and without its last place along `dim`."""
+    """The expression without its first position along `dim`, and without its last."""
     axis = checked_axis(affine, dim, wording)
     size = max(affine.shape[axis], 1)
-    return _part(affine, axis, range(1, size)), _part(affine, axis, range(size - 1))
+    return _slice_axis(affine, axis, range(1, size)), _slice_axis(affine, axis, range(size - 1))
 
 
 def _by_columns(order: object, wording: Wording) -> bool:
-    """Whether NumPy's `order` says column by column. Errors: `ShapeError` for one that depends on memory."""
+    """Whether NumPy's `order` is column by column. Errors: `ShapeError` for orders that depend on memory layout."""
     if order in (None, "C"):
         return False
     if order == "F":
         return True
     raise ShapeError(
-        f'in ({say(wording)}) the order of entries is {order!r:.40}, and must be "C" (row by row) or "F" (column by '
-        f"column)."
+        f'in ({say(wording)}) the order of entries must be "C" (row by row) or "F" (column by column); '
+        f"got {order!r:.40}."
     )
 
 
-def _completed(affine: Affine, shape: Sequence[object], wording: Wording) -> tuple[int, ...]:
-    """The shape asked for with its -1 worked out, checked to hold as many entries."""
+def _complete_shape(affine: Affine, shape: Sequence[object], wording: Wording) -> tuple[int, ...]:
+    """The wanted shape with its -1 replaced by a size, checked to have the same number of entries."""
     sizes = [checked_integer(n, wording) for n in shape]
-    have, known = prod(affine.shape), prod(n for n in sizes if n != -1)
-    if sizes.count(-1) == 1 and known and have % known == 0:
-        sizes[sizes.index(-1)] = have // known
-    if min(sizes, default=0) < 0 or prod(sizes) != have:
+    entries, known_entries = prod(affine.shape), prod(n for n in sizes if n != -1)
+    if sizes.count(-1) == 1 and known_entries and entries % known_entries == 0:
+        sizes[sizes.index(-1)] = entries // known_entries
+    if min(sizes, default=0) < 0 or prod(sizes) != entries:
         raise ShapeError(
-            f"({say(wording)}) does not fit: {say(affine.wording)} of shape {affine.shape} has {have} entries. "
-            f"One size may be -1; the product of the sizes must be {have}."
+            f"({say(wording)}) does not fit: {say(affine.wording)} of shape {affine.shape} has {entries} entries. "
+            f"One size may be -1; the product of the sizes must be {entries}."
         )
     return tuple(sizes)
 
 
-def _part(affine: Affine, axis: int, positions: range) -> Affine:
-    """`affine[…, positions, …]`, wording unchanged."""
+def _slice_axis(affine: Affine, axis: int, positions: range) -> Affine:
+    """`affine[…, positions, …]` along `axis`, with unchanged wording."""
     shape = (*affine.shape[:axis], len(positions), *affine.shape[axis + 1 :])
     if not positions:
         return assemble(shape, (), 0.0, affine.epsilon, affine.wording)

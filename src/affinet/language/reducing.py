@@ -1,4 +1,4 @@
-"""Sums, means, running sums, differences, triangles and traces along axes."""
+"""Compute sums, means, running sums, differences, triangles and traces along axes of expressions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from affinet.language.affine import (
     checked_axes,
     checked_axis,
     checked_integer,
-    combined,
-    reworded,
+    combine_constants,
+    reword,
 )
 from affinet.language.arithmetic import subtract
 from affinet.language.calculus.axes import sum_over
@@ -28,64 +28,64 @@ from affinet.language.wording import Wording, say
 
 
 def total(affine: Affine, dim: object, keepdim: bool = False, wording: Wording | None = None) -> Affine:
-    """The sum over some axes (None: all), which go unless `keepdim`."""
+    """The sum over the axes `dim` (None: all), which are removed unless `keepdim`."""
     wording = affine.wording if wording is None else wording
     axes = checked_axes(affine, dim, wording)
-    left = [axis for axis in range(len(affine.shape)) if axis not in axes]
-    places = [None if axis in axes else axis if keepdim else left.index(axis) for axis in range(len(affine.shape))]
+    remaining = [axis for axis in range(len(affine.shape)) if axis not in axes]
+    places = [None if axis in axes else axis if keepdim else remaining.index(axis) for axis in range(len(affine.shape))]
     shape = tuple(1 if axis in axes else n for axis, n in enumerate(affine.shape))
     if not keepdim:
-        shape = tuple(affine.shape[axis] for axis in left)
+        shape = tuple(affine.shape[axis] for axis in remaining)
     terms = [sum_over(term, axes, affine.shape, places, len(shape)) for term in affine.terms]
-    constant = _summed_constant(affine, axes, keepdim)
+    constant = _sum_constant(affine, axes, keepdim)
     return assemble(shape, terms, constant, affine.epsilon, wording)
 
 
 def mean(affine: Affine, dim: object, keepdim: bool, wording: Wording) -> Affine:
-    """The mean over some axes (None: all).
+    """The mean over the axes `dim` (None: all).
 
-    Errors: `ShapeError` where there is nothing to take the mean of.
+    Errors: `ShapeError` for a mean of no entries.
     """
     count = prod(affine.shape[axis] for axis in checked_axes(affine, dim, wording))
     if count == 0:
         raise ShapeError(f"({say(wording)}) is a mean of no numbers: {say(affine.wording)} has shape {affine.shape}.")
-    whole = total(affine, dim, keepdim, wording)
-    terms = tuple(replace(term, scalar=term.scalar / count) for term in whole.terms)
-    return replace(whole, terms=terms, constant=whole.constant / count)
+    sums = total(affine, dim, keepdim, wording)
+    terms = tuple(replace(term, scalar=term.scalar / count) for term in sums.terms)
+    return replace(sums, terms=terms, constant=sums.constant / count)
 
 
 def running_sum(affine: Affine, dim: object, wording: Wording) -> Affine:
-    """Sums of the entries up to each place along `dim`: a product with a triangle of n + n numbers."""
+    """Sums of the entries up to each position along `dim`: a product with a triangle that stores 2n numbers."""
     axis = checked_axis(affine, dim, wording)
     size = affine.shape[axis]
     if size == 0:
-        return reworded(affine, wording)
+        return reword(affine, wording)
     terms = [mix(term, _band(size, size, 0), axis) for term in affine.terms]
     constant = affine.constant
     if not isinstance(constant, float) or constant:
-        held = np.asarray(constant, np.float64)
-        shape = held.shape or (1,) * len(affine.shape)
-        whole = tuple(size if a == axis else n for a, n in enumerate(shape))
+        constant_array = np.asarray(constant, np.float64)
+        shape = constant_array.shape or (1,) * len(affine.shape)
+        extended_shape = tuple(size if a == axis else n for a, n in enumerate(shape))
         with np.errstate(all="ignore"):  # as in `transform`
-            constant = np.cumsum(np.broadcast_to(held, whole), axis)
+            constant = np.cumsum(np.broadcast_to(constant_array, extended_shape), axis)
     return assemble(affine.shape, terms, constant, affine.epsilon, wording)
 
 
 def differences(affine: Affine, dim: object, wording: Wording) -> Affine:
     """Each entry along `dim` minus the one before it."""
-    return reworded(subtract(*difference(affine, dim, wording)), wording)
+    return reword(subtract(*difference(affine, dim, wording)), wording)
 
 
 def lower_triangle(affine: Affine, offset: object, wording: Wording) -> Affine:
-    """Entries above the diagonal `offset` of the last two axes set to zero."""
+    """Set the entries above the diagonal `offset` of the last two axes to zero."""
     rows, columns = _last_two(affine, wording)
-    return _masked(affine, _band(rows, columns, checked_integer(offset, wording)), wording)
+    return _apply_mask(affine, _band(rows, columns, checked_integer(offset, wording)), wording)
 
 
 def upper_triangle(affine: Affine, offset: object, wording: Wording) -> Affine:
-    """Entries below the diagonal `offset` of the last two axes set to zero."""
+    """Set the entries below the diagonal `offset` of the last two axes to zero."""
     rows, columns = _last_two(affine, wording)
-    return _masked(affine, _band(columns, rows, -checked_integer(offset, wording)).T, wording)
+    return _apply_mask(affine, _band(columns, rows, -checked_integer(offset, wording)).T, wording)
 
 
 def trace(affine: Affine, offset: object, dim1: object, dim2: object, wording: Wording) -> Affine:
@@ -94,7 +94,7 @@ def trace(affine: Affine, offset: object, dim1: object, dim2: object, wording: W
     return total(diagonal(affine, offset, dim1, dim2, wording), -1, wording=wording)
 
 
-def _summed_constant(affine: Affine, axes: tuple[int, ...], keepdim: bool) -> Values:
+def _sum_constant(affine: Affine, axes: tuple[int, ...], keepdim: bool) -> Values:
     constant = affine.constant
     count = prod(affine.shape[axis] for axis in axes)
     if isinstance(constant, float):
@@ -114,16 +114,18 @@ def _band(rows: int, columns: int, offset: int) -> Floats:
 
 def _last_two(affine: Affine, wording: Wording) -> tuple[int, int]:
     if len(affine.shape) < 2:
-        raise ShapeError(f"({say(wording)}) needs two axes: {say(affine.wording)} has shape {affine.shape}.")
+        raise ShapeError(f"({say(wording)}) needs two axes or more: {say(affine.wording)} has shape {affine.shape}.")
     return affine.shape[-2], affine.shape[-1]
 
 
-def _masked(affine: Affine, mask: Floats, wording: Wording) -> Affine:
-    kept = [axis for axis in (len(affine.shape) - 2, len(affine.shape) - 1) if affine.shape[axis] > 1]
+def _apply_mask(affine: Affine, mask: Floats, wording: Wording) -> Affine:
+    long_axes = [axis for axis in (len(affine.shape) - 2, len(affine.shape) - 1) if affine.shape[axis] > 1]
     if 0 in affine.shape:
-        return reworded(affine, wording)
-    terms = [scale(term, mask.squeeze(), kept) for term in affine.terms]
+        return reword(affine, wording)
+    terms = [scale(term, mask.squeeze(), long_axes) for term in affine.terms]
     constant = affine.constant
     if not isinstance(constant, float) or constant:
-        constant = combined(constant, mask.reshape((1,) * (len(affine.shape) - 2) + mask.shape), lambda x, y: x * y)
+        constant = combine_constants(
+            constant, mask.reshape((1,) * (len(affine.shape) - 2) + mask.shape), lambda x, y: x * y
+        )
     return assemble(affine.shape, terms, constant, affine.epsilon, wording)

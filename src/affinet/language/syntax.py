@@ -1,4 +1,4 @@
-"""What the text of a rule may hold, and what each piece of syntax means."""
+"""Read the syntax tree of a rule: a whitelist of what the text may hold, and what each piece of syntax means."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ FAMILIES: dict[str, Callable[..., Constraint | Rules]] = {
 }
 
 SUBJECTS: TypeAlias = Expression | WeightGroup | Weights | Modules
-"""What arithmetic with weights in it is about; of modules it says which weights there are."""
+"""Values on which arithmetic calls the language; of these, modules refuse it and list the weights they have."""
 
 SIDES = (1, 2, "inputs", "outputs")
 """The arguments of `equivariant` that may be representations."""
@@ -98,18 +98,18 @@ _LARGEST = 2**63
 
 
 def read_rule(node: ast.expr, weights: Weights) -> Constraint | Rules:
-    """The rule that a syntax tree says; of a group of weights, the rules.
+    """Read a rule from its syntax tree; a rule about a group of weights gives several.
 
-    Errors: `Misread`, `Located`.
+    Errors: `Misread` for syntax outside the language, `Located` for errors of the language.
     """
     if isinstance(node, ast.Compare):
         return _equation(node, weights)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FAMILIES:
-        rule: Constraint | Rules = _called(node, FAMILIES[node.func.id], [], weights)
+        rule: Constraint | Rules = _call_function(node, FAMILIES[node.func.id], [], weights)
         return rule
-    _read(node, weights)  # whatever is wrong inside is said first
+    _read(node, weights)  # errors inside are raised first
     raise Misread(
-        node, f"this is no rule: it has no `==`. Families that are rules by themselves: {', '.join(FAMILIES)}"
+        node, f"this is not a rule: it has no `==`. Families that are rules by themselves: {', '.join(FAMILIES)}"
     )
 
 
@@ -117,17 +117,17 @@ def _equation(node: ast.Compare, weights: Weights) -> Constraint | Rules:
     if len(node.ops) > 1:
         raise Misread(node.comparators[1], "a rule has one `==`; write `a == b == c` as two rules, or as tie(a, b, c)")
     if not isinstance(node.ops[0], ast.Eq):
-        raise Misread(node, "rules are equations with `==`; other comparisons are not there yet")
+        raise Misread(node, "rules are equations with `==`; other comparisons are not supported yet")
     left, right = _read(node.left, weights), _read(node.comparators[0], weights)
     if not isinstance(left, SUBJECTS) and not isinstance(right, SUBJECTS):
         raise Misread(node, "neither side of `==` has weights in it")
-    sides = _operand(node.left, left), _operand(node.comparators[0], right)
+    sides = _checked_operand(node.left, left), _checked_operand(node.comparators[0], right)
     rule: Constraint | Rules = attempt(node, operator.eq, *sides)
     return rule
 
 
 def _read(node: ast.AST, weights: Weights) -> Any:
-    """What a piece of syntax means: an expression, weights under a module, a number, a list, or part of an index."""
+    """Read a piece of syntax: an expression, weights under a module, a number, a list, or part of an index."""
     match node:
         case ast.Constant(value):
             return _constant(node, value)
@@ -140,9 +140,9 @@ def _read(node: ast.AST, weights: Weights) -> Any:
         case ast.Call():
             return _call(node, weights)
         case ast.UnaryOp():
-            return _signed(node, weights)
+            return _unary(node, weights)
         case ast.BinOp():
-            return _operation(node, weights)
+            return _binary(node, weights)
         case ast.List(elts=items):
             return [_read(item, weights) for item in items]
         case ast.Tuple(elts=items):
@@ -158,12 +158,12 @@ def _constant(node: ast.AST, value: object) -> object:
     if isinstance(value, int | float):
         return _number(node, value)
     raise Misread(
-        node, f'{str(value)[:40]!r} is no number: text stands in brackets only, as a name: {ROOT}["0.weight"]'
+        node, f'{str(value)[:40]!r} is not a number: text is allowed only as a name in brackets: {ROOT}["0.weight"]'
     )
 
 
 def _number(node: ast.AST, value: float) -> float:
-    """Numbers as float64 where they are too large for an index, so that no text makes integers grow."""
+    """Numbers too large for an index as float64, so that text cannot make integers grow without bound."""
     try:
         number = value if isinstance(value, int) and abs(value) < _LARGEST else float(value)
     except OverflowError:
@@ -216,29 +216,31 @@ def _call(node: ast.Call, weights: Weights) -> Any:
     if isinstance(node.func, ast.Name):
         name = node.func.id
         if name in FUNCTIONS:
-            return _called(node, FUNCTIONS[name], [], weights)
+            return _call_function(node, FUNCTIONS[name], [], weights)
         if name in GROUPS:
             raise Misread(
                 node,
-                f"{name} is a group: its spaces, such as {name}(3).T(1), stand in inputs= and outputs= of equivariant "
-                f"alone, without a list around them",
+                f"{name} is a group: its spaces, such as {name}(3).T(1), are allowed only as inputs= and outputs= of "
+                f"equivariant, without a list around them",
             )
         if name in FAMILIES:
-            raise Misread(node, f"{name}(…) is a rule by itself: it stands alone, without `==`")
+            raise Misread(node, f"{name}(…) is a rule by itself: write it alone, without `==`")
         known = [*FUNCTIONS, *FAMILIES]
-        raise Misread(node, f"there is no function {name}.{suggestion(name, known)} Functions: {', '.join(known)}")
+        raise Misread(
+            node, f"there is no function named {name}.{suggestion(name, known)} Functions: {', '.join(known)}"
+        )
     if not isinstance(node.func, ast.Attribute):
         raise Misread(node, "only methods of expressions and named functions can be called")
     subject = _read(node.func.value, weights)
     if isinstance(subject, Expression | WeightGroup) and node.func.attr in METHODS:
-        return _called(node, over_weights(METHODS[node.func.attr]), [subject], weights)
+        return _call_function(node, over_weights(METHODS[node.func.attr]), [subject], weights)
     if isinstance(subject, Weights | Modules):
         attempt(node, find if isinstance(subject, Weights) else find_in_each, subject, node.func.attr)
         raise Misread(node, "weights and modules cannot be called")
     raise Misread(node, _unknown_method(node.func.attr))
 
 
-def _called(node: ast.Call, function: Callable[..., Any], subjects: list[Any], weights: Weights) -> Any:
+def _call_function(node: ast.Call, function: Callable[..., Any], subjects: list[Any], weights: Weights) -> Any:
     for argument in node.args:
         if isinstance(argument, ast.Starred):
             raise Misread(argument, "a `*` before an argument is not part of the language")
@@ -247,7 +249,9 @@ def _called(node: ast.Call, function: Callable[..., Any], subjects: list[Any], w
         subject = positional[0] if positional else None
         positional.append(_argument(function, argument, len(positional), subject, weights))
     options: dict[str, Any] = {}
-    for keyword in sorted(node.keywords, key=lambda one: one.arg != "w"):  # how large the others may be follows from w
+    for keyword in sorted(
+        node.keywords, key=lambda keyword: keyword.arg != "w"
+    ):  # w limits the size of the other arguments
         if keyword.arg is None:
             raise Misread(keyword.value, "a `**` before an argument is not part of the language")
         subject = positional[0] if positional else options.get("w")
@@ -262,7 +266,7 @@ def _called(node: ast.Call, function: Callable[..., Any], subjects: list[Any], w
 
 
 def _argument(function: Callable[..., Any], node: ast.expr, place: int | str, subject: Any, weights: Weights) -> Any:
-    """An argument by its position or name: any value, and of some functions a text or a representation."""
+    """Read an argument by its position or name: any value, and for some functions a text or a representation."""
     if function is einsum and place == 0:
         return _text(node)
     if function.__name__ in ORDERED and isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -274,7 +278,7 @@ def _argument(function: Callable[..., Any], node: ast.expr, place: int | str, su
 
 def _longest_axis(subject: Any) -> int:
     members = subject.members if isinstance(subject, WeightGroup) else [subject]
-    return max((length for one in members if isinstance(one, Expression) for length in one.shape), default=1)
+    return max((length for member in members if isinstance(member, Expression) for length in member.shape), default=1)
 
 
 def _of_integers(key: slice) -> bool:
@@ -282,23 +286,23 @@ def _of_integers(key: slice) -> bool:
 
 
 def _text(node: ast.expr) -> str:
-    """The subscripts of einsum, the one text that is an argument."""
+    """Read the subscripts of einsum, which are text."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     raise Misread(node, 'einsum takes its subscripts first, in quotes: einsum("ij->i", …)')
 
 
-def _signed(node: ast.UnaryOp, weights: Weights) -> Any:
+def _unary(node: ast.UnaryOp, weights: Weights) -> Any:
     if not isinstance(node.op, ast.USub | ast.UAdd):
         _refuse(node)
-    operand = _operand(node.operand, _read(node.operand, weights))
+    operand = _checked_operand(node.operand, _read(node.operand, weights))
     if isinstance(operand, list):
-        raise Misread(node, "a list has no sign; write the signs inside")
+        raise Misread(node, "a list cannot have a sign; write the signs inside the list")
     return attempt(node, operator.neg if isinstance(node.op, ast.USub) else operator.pos, operand)
 
 
-def _operation(node: ast.BinOp, weights: Weights) -> Any:
-    """`a + b - c + …` nests to the left as deep as it is long, so the left spine is walked and not recursed into."""
+def _binary(node: ast.BinOp, weights: Weights) -> Any:
+    """Read `a + b - c + …` in a loop over its left operands, since it nests as deep as it is long."""
     spine: list[ast.BinOp] = []
     first: ast.expr = node
     while isinstance(first, ast.BinOp):
@@ -308,7 +312,9 @@ def _operation(node: ast.BinOp, weights: Weights) -> Any:
     for step in reversed(spine):
         if type(step.op) not in OPERATORS:
             _refuse(step)
-        value = _operate(step, _operand(step.left, value), _operand(step.right, _read(step.right, weights)))
+        value = _operate(
+            step, _checked_operand(step.left, value), _checked_operand(step.right, _read(step.right, weights))
+        )
     return value
 
 
@@ -324,8 +330,8 @@ def _operate(node: ast.BinOp, left: Any, right: Any) -> Any:
         raise Misread(node, "this divides by zero") from None
 
 
-def _operand(node: ast.AST, value: Any) -> Any:
-    """A value that arithmetic takes: an expression, weights (which then say that they are a module), number or list."""
+def _checked_operand(node: ast.AST, value: Any) -> Any:
+    """`value`, checked to be an operand: an expression, weights (which then refuse arithmetic), a number or a list."""
     if isinstance(value, SUBJECTS | list) or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
     raise Misread(node, "arithmetic takes weights, numbers and lists of numbers")
@@ -333,10 +339,10 @@ def _operand(node: ast.AST, value: Any) -> Any:
 
 def _unknown_method(name: str) -> str:
     known = [*METHODS, *PROPERTIES]
-    return f"expressions have no {name}.{suggestion(name, known)} They have: {', '.join(known)}"
+    return f"expressions have no method {name}.{suggestion(name, known)} They have: {', '.join(known)}"
 
 
-_KINDS: dict[type[ast.AST], str] = {
+_NAMES_OF_SYNTAX: dict[type[ast.AST], str] = {
     ast.Pow: "a power is not affine in the weights; `**`",
     ast.Lambda: "`lambda`",
     ast.JoinedStr: "a formatted string",
@@ -359,7 +365,9 @@ _KINDS: dict[type[ast.AST], str] = {
 
 def _refuse(node: ast.AST) -> NoReturn:
     kind: type[ast.AST] = type(node.op) if isinstance(node, ast.BinOp | ast.UnaryOp) else type(node)
-    said = _KINDS.get(kind, f"`{kind.__name__.lower()}`")
+    name = _NAMES_OF_SYNTAX.get(kind, f"`{kind.__name__.lower()}`")
     raise Misread(
-        node, f"{said} is not part of the language: numbers, weights, + - * / @, [indices], methods, stack, concat are"
+        node,
+        f"{name} is not part of the language, which has numbers, weights, + - * / @, [indices], methods, stack "
+        f"and concat",
     )

@@ -1,4 +1,4 @@
-"""Rules as text: Python's syntax for expressions, read by a whitelist and never run."""
+"""Read rules from text, which has Python's syntax for expressions, by a whitelist; the text is never run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from affinet.language.weight_groups import Rules
 from affinet.language.weights import Weights
 
 LONGEST = 100_000
-"""Characters that the text of a rule may have."""
+"""The largest number of characters in the text of a rule."""
 
-_TOO_MUCH = "the rule is nested too deep or too large to read; say it with slices and sums"
+_TOO_MUCH = "the rule is nested too deep or too large to read; write it with slices and sums"
 
 _LINE_ENDS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _FOREIGN = re.compile("[\x00\ud800-\udfff]")
@@ -24,29 +24,29 @@ _COMMENTS = re.compile("(\"[^\"\n]*\"|'[^'\n]*')|#[^\n\r]*")
 
 
 def parse(text: str, weights: Weights) -> Constraint | Rules:
-    """The rule that `text` says about `weights`: `hidden.weight.sum(dim=1) == 1`, or `symmetric(hidden.weight)`.
+    """Read a rule about `weights` from text: `hidden.weight.sum(dim=1) == 1`, or `symmetric(hidden.weight)`.
 
-    Of many weights, `w["layers.*.weight"].sum(dim=1) == 1` or `tie(layers[1], layers[2])`, `Rules`: one for each.
+    A text about many weights, `w["layers.*.weight"].sum(dim=1) == 1` or `tie(layers[1], layers[2])`, gives `Rules`.
 
     Weights are named as attributes (`layers[0].weight`) or from the root `w` (`w["0.weight"]`). The text is an
     equation with one `==`, or one call of a family; it may run over several lines.
     Errors: `ParseError` with line and column for what is not in the language. The language's own errors
-    (`UnknownWeightError`, `ShapeError`, `NotAffineError`, …) keep their type and open with line and column.
+    (`UnknownWeightError`, `ShapeError`, `NotAffineError`, …) keep their type and begin with line and column.
     """
     if not isinstance(text, str):
-        raise ParseError("", 1, 1, f"a rule is text, not {text!r:.60} ({type(text).__name__})")
+        raise ParseError("", 1, 1, f"a rule must be text; got {text!r:.60} ({type(text).__name__})")
     if not isinstance(weights, Weights):
         raise RuleError(
-            f"parse takes the text of a rule and then the weights that it speaks of, affinet.weights(model), and not "
+            f"parse takes the text of a rule and then the weights of the model, affinet.weights(model); got "
             f"{weights!r:.60} ({type(weights).__name__})."
         )
     if len(text) > LONGEST:
         raise ParseError(text[:200], 1, 1, f"the text has {len(text):,} characters, and a rule may have {LONGEST:,}")
     if foreign := _FOREIGN.search(text):
-        raise ParseError(text, *_place(text, foreign.start()), f"no rule holds the character {foreign[0]!r}")
+        raise ParseError(text, *_place(text, foreign.start()), f"a rule must not hold the character {foreign[0]!r}")
     line = _one_line(text)
     try:
-        return read_rule(_tree(text, line), weights)
+        return read_rule(_parse_line(text, line), weights)
     except Misread as misread:
         raise ParseError(text, *_place(text, _offset(line, misread.node)), misread.reason) from None
     except Located as located:
@@ -56,26 +56,26 @@ def parse(text: str, weights: Weights) -> Constraint | Rules:
 
 
 def _one_line(text: str) -> str:
-    """The text with every character in its place, and line ends and comments blank.
+    """The text with line ends and comments replaced by blanks, so that every character keeps its place.
 
-    Parentheses around the text would keep line ends too, but then `a) == (b` were a rule.
+    Parentheses around the text would allow line ends, too, but they would also make `a) == (b` a rule.
     """
-    bare = _COMMENTS.sub(lambda found: found[1] or " " * len(found[0]), text)
+    bare = _COMMENTS.sub(lambda comment_or_text: comment_or_text[1] or " " * len(comment_or_text[0]), text)
     return _LINE_ENDS.sub(" ", bare)
 
 
-def _tree(text: str, line: str) -> ast.expr:
+def _parse_line(text: str, line: str) -> ast.expr:
     if not line.strip():
         raise ParseError(text, 1, 1, "there is no rule in this text. A rule is an equation such as `a.weight == 0`")
-    ahead = len(line) - len(line.lstrip())
+    indent = len(line) - len(line.lstrip())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(line.lstrip(), mode="eval").body
     except SyntaxError as error:
         end = len(line.rstrip())
-        offset = min(ahead + error.offset - 1, end) if error.offset else end
-        raise ParseError(text, *_place(text, offset), f"this is no rule: {error.msg}. {_advice(line)}") from None
+        offset = min(indent + error.offset - 1, end) if error.offset else end
+        raise ParseError(text, *_place(text, offset), f"this is not a rule: {error.msg}. {_advice(line)}") from None
     except (RecursionError, MemoryError):
         raise ParseError(text, 1, 1, _TOO_MUCH) from None
 
@@ -87,9 +87,9 @@ def _advice(line: str) -> str:
 
 
 def _offset(line: str, node: ast.AST) -> int:
-    """Where a node begins, in characters; Python counts bytes."""
-    ahead = len(line) - len(line.lstrip())
-    return ahead + len(line.lstrip().encode()[: getattr(node, "col_offset", 0)].decode(errors="ignore"))
+    """The character at which a node begins; Python's `col_offset` counts bytes."""
+    indent = len(line) - len(line.lstrip())
+    return indent + len(line.lstrip().encode()[: getattr(node, "col_offset", 0)].decode(errors="ignore"))
 
 
 def _place(text: str, offset: int) -> tuple[int, int]:

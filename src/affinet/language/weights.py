@@ -22,9 +22,9 @@ Value = TypeVar("Value")
 def weights(source: Any) -> Weights:
     """The weights of a `torch.nn.Module`, or of a mapping from names to shapes or arrays.
 
-    Parameters that one object keeps under several names are one set of entries. Names see through `torch.compile`
-    and data-parallel wrappers. Lazy, parametrized, overlapping and complex parameters are refused when asked for.
-    Errors: `RuleError` for any other source, `ShapeError` for a shape that is none.
+    A parameter with several names is one set of entries. Names skip `torch.compile` and data-parallel wrappers. Lazy,
+    parametrized, overlapping and complex parameters are refused when they are asked for.
+    Errors: `RuleError` for any other source, `ShapeError` for values that are neither a shape nor an array.
     """
     if isinstance(source, Weights):
         return source
@@ -37,7 +37,7 @@ def weights(source: Any) -> Weights:
         return Weights({name: weight(Parameter(name, _shape(name, of))) for name, of in source.items()}, {}, {})
     raise RuleError(
         f"weights() takes a torch.nn.Module, or a mapping from names to shapes or arrays such as "
-        f'{{"weight": (3, 4)}}, and not {type(source).__name__}.'
+        f'{{"weight": (3, 4)}}; got {type(source).__name__}.'
     )
 
 
@@ -45,9 +45,9 @@ class Weights:
     """All weights, or those under one module: `w["encoder.weight"]`, `w.encoder.weight`, `w[0].weight`.
 
     `w["layers.*.weight"]` and `w.layers[1:].weight` are a `WeightGroup`. Iterating gives the weights in the order of
-    the model, a tied one once; `items()`, `keys()` and `values()` give them as a mapping does, unless a module has such
-    a name.
-    Errors: `UnknownWeightError` with near names, `UnsupportedWeightError` with the reason.
+    the model, a tied weight once; `items()`, `keys()` and `values()` give them as a mapping does, unless a module has
+    such a name.
+    Errors: `UnknownWeightError` with similar names, `UnsupportedWeightError` with the reason.
     """
 
     __slots__ = ("_aliases", "_module", "_modules", "_refused", "_symbols")
@@ -112,7 +112,7 @@ class Weights:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Modules:
-    """The weights under several modules: `w.layers[1:]`; what is asked for is asked of each.
+    """The weights under several modules: `w.layers[1:]`; an attribute or index is looked up in each module.
 
     Iterating gives the modules: `families.tie(*w.layers[1:])`.
     """
@@ -155,11 +155,11 @@ MAPPING: Mapping[str, Callable[[Weights], Any]] = {
     "keys": lambda weights: weights._symbols.keys(),
     "values": lambda weights: weights._symbols.values(),
 }
-"""Names relative to the module and their weights, a tied one once."""
+"""Methods of a mapping, from names relative to the module to their weights, a tied weight once."""
 
 
 def find(weights: Weights, name: str) -> Expression | Weights | WeightGroup | Modules:
-    """The weight of this name, or the weights under the module of this name; of a pattern all that match.
+    """The weight of this name, or the weights under the module of this name; for a pattern all that match.
 
     Errors: `UnknownWeightError`, `UnsupportedWeightError`.
     """
@@ -170,42 +170,42 @@ def find(weights: Weights, name: str) -> Expression | Weights | WeightGroup | Mo
             return names[name]
     if name in weights._refused:
         raise weights._refused[name].error()
-    under = _under(weights, name)
-    if under is None:
+    weights_under = _weights_under(weights, name)
+    if weights_under is None:
         raise UnknownWeightError(name, names_in(weights), inside=weights._module)
-    weights._modules[name] = under
-    return under
+    weights._modules[name] = weights_under
+    return weights_under
 
 
 def find_in_each(modules: Modules, name: str) -> WeightGroup | Modules:
-    """What `find` finds under each of the modules.
+    """The results of `find` for each of the modules.
 
     Errors: as `find`.
     """
-    return _all_of([find(member, name) for member in modules.members])
+    return _combine([find(member, name) for member in modules.members])
 
 
 def find_child(weights: Weights, number: int) -> Expression | Weights | WeightGroup | Modules:
-    """What the module keeps under a number, as a Sequential does; a negative one counts from the last.
+    """The child with this number, as of a Sequential; a negative number counts from the last child.
 
     Errors: `UnknownWeightError`, `UnsupportedWeightError`.
     """
-    numbers = _numbers(weights)
+    numbers = _child_numbers(weights)
     return find(weights, str(numbers[-1] + 1 + number if number < 0 and numbers else number))
 
 
 def find_children(weights: Weights, numbers: slice) -> WeightGroup | Modules:
-    """What the module keeps under the numbers of a slice; numbers of modules without weights are left out.
+    """The children with the numbers of a slice; children without weights are left out.
 
-    Errors: `UnknownWeightError` where there is none, `UnsupportedWeightError`.
+    Errors: `UnknownWeightError` where no child has weights, `UnsupportedWeightError`.
     """
-    known = _numbers(weights)
+    known = _child_numbers(weights)
     chosen = [k for k in range(known[-1] + 1 if known else 0)[numbers] if k in known]
     if not chosen:
         bounds = (numbers.start, numbers.stop, numbers.step)
-        said = ":".join("" if bound is None else str(bound) for bound in (bounds if bounds[2] else bounds[:2]))
-        raise UnknownWeightError(f"[{said}]", names_in(weights), inside=weights._module)
-    return _all_of([find(weights, str(k)) for k in chosen])
+        shown = ":".join("" if bound is None else str(bound) for bound in (bounds if bounds[2] else bounds[:2]))
+        raise UnknownWeightError(f"[{shown}]", names_in(weights), inside=weights._module)
+    return _combine([find(weights, str(k)) for k in chosen])
 
 
 def path_of(weights: Weights) -> str:
@@ -214,73 +214,75 @@ def path_of(weights: Weights) -> str:
 
 
 def relative_names(weights: Weights) -> list[str]:
-    """The names of all weights, aliases and those that cannot be constrained included."""
+    """The names of all weights, including aliases and weights that cannot be constrained."""
     return [*dict.fromkeys((*names_in(weights), *weights._refused))]
 
 
 def names_in(weights: Weights) -> list[str]:
-    """The names of all weights, aliases included, relative to the module whose weights these are."""
+    """The names of all weights, including aliases, relative to the module whose weights these are."""
     return [*weights._symbols, *weights._aliases]
 
 
-def _numbers(weights: Weights) -> list[int]:
+def _child_numbers(weights: Weights) -> list[int]:
     children = {name.partition(".")[0] for name in (*names_in(weights), *weights._refused)}
     return sorted(int(child) for child in children if child.isdecimal())
 
 
 def _find_all(weights: Weights, pattern: str) -> WeightGroup | Modules:
-    """The weights that a pattern stands for, each once; where there are none, the modules."""
+    """The weights that match a pattern, each once; if no weight matches, the modules that match."""
     named = weights._symbols | weights._aliases
-    found = matching(pattern, [*named, *(name for name in weights._refused if name not in named)])
-    for name in found:
+    matches = matching(pattern, [*named, *(name for name in weights._refused if name not in named)])
+    for name in matches:
         if name in weights._refused:
             raise weights._refused[name].error()
-    if not found:
+    if not matches:
         paths = dict.fromkeys(
             name[:end] for name in (*named, *weights._refused) for end, letter in enumerate(name) if letter == "."
         )
         modules = matching(pattern, paths)
         if not modules:
             raise UnknownWeightError(pattern, names_in(weights), inside=weights._module)
-        return _all_of([find(weights, name) for name in modules])
-    return _all_of(list({id(named[name]): named[name] for name in found}.values()))
+        return _combine([find(weights, name) for name in modules])
+    return _combine(list({id(named[name]): named[name] for name in matches}.values()))
 
 
-def _all_of(found: Sequence[Any]) -> WeightGroup | Modules:
-    """Several finds as one: a group of weights, or modules. Groups among them are taken apart."""
-    flat = [one for each in found for one in (each if isinstance(each, WeightGroup | Modules) else [each])]
-    weights = [one for one in flat if isinstance(one, Expression)]
+def _combine(results: Sequence[Any]) -> WeightGroup | Modules:
+    """Combine several results of `find` into a group of weights, or into modules; groups among them are flattened."""
+    flat = [
+        value for result in results for value in (result if isinstance(result, WeightGroup | Modules) else [result])
+    ]
+    weights = [value for value in flat if isinstance(value, Expression)]
     if len(weights) == len(flat):
         return WeightGroup(tuple(weights), tuple(map(str, weights)))
-    modules = [one for one in flat if isinstance(one, Weights)]
+    modules = [value for value in flat if isinstance(value, Weights)]
     if len(modules) < len(flat):
-        shown = ", ".join(f"{one!r:.60}" for one in flat[:4])
-        raise RuleError(f"some of these are weights and some are modules: {shown}. Ask for each by its name.")
+        shown = ", ".join(f"{value!r:.60}" for value in flat[:4])
+        raise RuleError(f"some of these are weights and some are modules: {shown}. Name each of them by itself.")
     return Modules(tuple(modules))
 
 
-def _under(weights: Weights, name: str) -> Weights | None:
+def _weights_under(weights: Weights, name: str) -> Weights | None:
     """The weights under module `name`, with names relative to it; None where there is no such module."""
-    ahead = f"{name}."
-    symbols, aliases = _within(weights._symbols, ahead), _within(weights._aliases, ahead)
-    refused = _within(weights._refused, ahead)
+    prefix = f"{name}."
+    symbols, aliases = _names_under(weights._symbols, prefix), _names_under(weights._aliases, prefix)
+    refused = _names_under(weights._refused, prefix)
     if not symbols and not aliases and not refused:
         return None
     return Weights(symbols, aliases, refused, f"{weights._module}.{name}" if weights._module else name)
 
 
-def _within(names: Mapping[str, Value], ahead: str) -> dict[str, Value]:
-    return {name.removeprefix(ahead): value for name, value in names.items() if name.startswith(ahead)}
+def _names_under(names: Mapping[str, Value], prefix: str) -> dict[str, Value]:
+    return {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
 
 
 def _shape(name: object, value: Any) -> tuple[int, ...]:
     if not isinstance(name, str) or not name.strip():
-        raise RuleError(f"{name!r:.60} is no name of a weight: names are text that is not blank.")
+        raise RuleError(f"the name of a weight must be text that is not blank; got {name!r:.60}.")
     shape = (value,) if isinstance(value, int) else getattr(value, "shape", value)
     if not isinstance(shape, tuple) or not all(
         isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape
     ):
         raise ShapeError(
-            f"the shape of {name} is {value!r:.60}, which is none: a shape is an integer or a tuple of integers."
+            f"the shape of {name} must be an integer or a tuple of integers, none negative; got {value!r:.60}."
         )
     return tuple(shape)

@@ -1,18 +1,18 @@
-"""How an expression was said: a tree that is cheap to build and becomes text only when somebody reads it."""
+"""The wording of an expression: a tree that is cheap to build, and that becomes text only when it is shown."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
 LONGEST = 600
-"""Characters after which a text is cut short; a sum of ten thousand weights is not read to its end."""
+"""Characters after which a text is cut, since the text of a sum may have ten thousand weights."""
 
 _SUM, _PRODUCT, _SIGN, _ATOM = 1, 2, 3, 4
 _LEVELS = {"==": 0, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "@": _PRODUCT}
 
 
 class Word(NamedTuple):
-    """A name, or anything else that stands for itself."""
+    """A name, or any other text that is shown as it is."""
 
     text: str
 
@@ -66,22 +66,22 @@ Wording: TypeAlias = int | float | Word | Negative | Operation | Subscript | Pro
 
 
 def say(wording: Wording, longest: int = LONGEST) -> str:
-    """The text, with parentheses where Python needs them."""
+    """The text of a wording, with parentheses where Python needs them."""
     return _say(wording, 0, longest)
 
 
 def say_operand(wording: Wording, longest: int = LONGEST) -> str:
-    """The text, in parentheses where an index could not follow it: `(a + b)`, `a.sum(dim=1)`."""
+    """The text of a wording, in parentheses where an index could not follow it: `(a + b)`, `a.sum(dim=1)`."""
     return _say(wording, _ATOM, longest)
 
 
 def _say(wording: Wording, level: int, longest: int) -> str:
-    """Iterative, since a sum written in a loop nests as deep as the loop is long."""
+    """Write the text in a loop and not by recursion: a sum that a loop wrote nests as deep as the loop is long."""
     pieces: list[str] = []
     length = 0
-    waiting: list[str | tuple[Wording, int]] = [(wording, level)]
-    while waiting:
-        item = waiting.pop()
+    pending: list[str | tuple[Wording, int]] = [(wording, level)]
+    while pending:
+        item = pending.pop()
         if isinstance(item, str):
             pieces.append(item)
             length += len(item)
@@ -89,7 +89,7 @@ def _say(wording: Wording, level: int, longest: int) -> str:
                 return "".join(pieces)[:longest] + " …"
         else:
             parts = _parts(item[0])
-            waiting.extend(reversed(parts if _level(item[0]) >= item[1] else ["(", *parts, ")"]))
+            pending.extend(reversed(parts if _level(item[0]) >= item[1] else ["(", *parts, ")"]))
     return "".join(pieces)
 
 
@@ -146,7 +146,7 @@ def _index(item: object) -> str:
 
 
 def differing(**options: tuple[object, object]) -> dict[str, object]:
-    """Options that differ from their default, of pairs of both: those that a wording shows."""
+    """The options whose value differs from its default, which a wording shows; each is given as (value, default)."""
     return {
         name: value
         for name, (value, default) in options.items()

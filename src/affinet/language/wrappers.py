@@ -1,4 +1,4 @@
-"""Modules that stand around a model: compiled, data-parallel, averaged, a trainer's. Names see through them."""
+"""Walk through the parts of a model and skip wrappers (compiled, data-parallel, averaged, a trainer's) in names."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     import torch
 
 INNER = ("_orig_mod", "_forward_module")
-"""Children by which a wrapper is known: of `torch.compile`, and of Lightning's Fabric."""
+"""Names of the child by which a wrapper is recognised: of `torch.compile`, and of Lightning's Fabric."""
 
 CLASSES = (
     ("torch.nn.parallel", "DataParallel"),
     ("torch.nn.parallel", "DistributedDataParallel"),
     ("torch.optim.swa_utils", "AveragedModel"),
 )
-"""Wrappers that keep the model under the name `module`, which any other module may use too."""
+"""Wrappers that keep the model as `module`, a name that other modules may use, too, so they are known by class."""
 
 
 def parts(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Every submodule and its path; the names that wrappers put into paths are left out.
+    """Every submodule and its path, without the names that wrappers add to paths.
 
-    Errors: `AttachError` for weights that are in pieces on several processes, before any storage is touched.
+    Errors: `AttachError` for weights that are split over several processes, before any storage is touched.
     """
     names: dict[str, str] = {}
     wrappers: set[str] = set()
@@ -44,30 +44,30 @@ def parts(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
 
 
 def _is_wrapper(part: torch.nn.Module) -> bool:
-    if any(isinstance(part._modules.get(name), _known("torch.nn", "Module")) for name in INNER):
+    if any(isinstance(part._modules.get(name), _loaded_class("torch.nn", "Module")) for name in INNER):
         return True
-    return any(isinstance(part, _known(*kind)) for kind in CLASSES)
+    return any(isinstance(part, _loaded_class(*kind)) for kind in CLASSES)
 
 
 def _refuse_pieces(path: str, part: torch.nn.Module) -> None:
-    if isinstance(part, _known("torch.distributed.fsdp", "FullyShardedDataParallel")):
+    if isinstance(part, _loaded_class("torch.distributed.fsdp", "FullyShardedDataParallel")):
         where = f"{path} is" if path else "the model is"
         raise AttachError(
-            f"{where} wrapped in FullyShardedDataParallel (FSDP1), whose parameters are flat pieces on each process: "
-            f"no rule can be about their entries. Attach the rules before wrapping and train in one process or with "
-            f"DistributedDataParallel; torch.distributed.fsdp.fully_shard, which keeps names and shapes, is what a "
-            f"later version of affinet will read."
+            f"{where} wrapped in FullyShardedDataParallel (FSDP1), whose parameters are flat pieces on each process, "
+            f"so no rule can be about their entries. Attach the rules before wrapping, and train in one process or "
+            f"with DistributedDataParallel. (torch.distributed.fsdp.fully_shard keeps names and shapes; a later "
+            f"version of affinet will support it.)"
         )
     for key, parameter in part._parameters.items():
-        if isinstance(parameter, _known("torch.distributed.tensor", "DTensor")):
+        if isinstance(parameter, _loaded_class("torch.distributed.tensor", "DTensor")):
             name = f"{path}.{key}" if path else key
             raise AttachError(
                 f"{name} is a DTensor (sharded or replicated over a device mesh by fully_shard, tensor parallelism or "
-                f"distribute_tensor), and affinet does not read these yet. Nothing was changed. Make the rules for the "
-                f"model in one process, or train with DistributedDataParallel."
+                f"distribute_tensor), which affinet does not support yet. Nothing was changed. Train in one process, "
+                f"or with DistributedDataParallel."
             )
 
 
-def _known(module: str, name: str) -> Any:
-    """A class of torch, or no class at all where nobody has loaded its module yet."""
+def _loaded_class(module: str, name: str) -> Any:
+    """A class of torch, or an empty tuple (for isinstance) where its module is not loaded."""
     return getattr(sys.modules.get(module), name, ())

@@ -121,7 +121,7 @@ class Plan:
         system = read_system(path)
         way_out = f"Where you trust the file, load it with memory={LIMIT}."
         try:
-            with limited(Path(path).stat().st_size, way_out, most=memory):
+            with limited(Path(path).stat().st_size, way_out, limit=memory):
                 return compiled(system)
         except TooLargeError as error:
             reason = str(error).removesuffix(error.way_out).rstrip(" .")

@@ -179,7 +179,7 @@ def test_a_matrix_too_large_to_look_at_is_named(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_transposed_shape_is_said_in_the_error() -> None:
     with pytest.raises(
-        affinet.ShapeError, match=r"one column an entry: a \(24\) = 24\. A\.T has that: is A transposed\?"
+        affinet.ShapeError, match=r"one per entry: a \(24\) = 24\. A\.T has that shape: is A transposed\?"
     ):
         families.linear([W.a], np.ones((24, 3)))
     with pytest.raises(affinet.ShapeError, match=r"= 24\.$"):

@@ -198,5 +198,5 @@ def test_equations_that_nearly_follow_from_one_another_agree(n: int) -> None:
 def test_right_hand_sides_that_would_not_fit_are_told_before_they_are_reached_for() -> None:
     weights = affinet.weights({"a": (600, 600)})
     rules = weights.a @ np.arange(1.0, 601) == np.ones(600), np.arange(1.0, 601) @ weights.a == np.ones(600)
-    with limited(0, "", most=2**20), pytest.raises(TooLargeError, match="equations along several axes"):
+    with limited(0, "", limit=2**20), pytest.raises(TooLargeError, match="equations along several axes"):
         crossed(*rules)

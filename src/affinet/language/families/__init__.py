@@ -1,4 +1,4 @@
-"""Rules that have a name: each is a function from weights to one `Constraint`; and what makes generators of groups."""
+"""Rules with a name, each a function from weights to one `Constraint`, and functions that make generators of groups."""
 
 from affinet.language.families.convolution import convolution
 from affinet.language.families.entries import fix, sum_to, tie, zero_mean

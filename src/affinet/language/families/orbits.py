@@ -1,4 +1,4 @@
-"""Orbits of the entries of a matrix under generators that move rows and columns, in time linear in the entries."""
+"""Compute the orbits of a matrix's entries under generators that move rows and columns, in linear time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from affinet.language.groups.elements import Moves
 
 
 def orbits(outputs: Sequence[Moves], inputs: Sequence[Moves]) -> tuple[Integers, Integers | None]:
-    """The number of the orbit of every entry of a row-major (rows, columns) matrix, and its sign there.
+    """The number of the orbit of every entry of a row-major (rows, columns) matrix, and the sign of the entry in it.
 
     Law: `w[p_out[i], p_in[j]] == s_out[i] s_in[j] w[i, j]` for every generator holds exactly for the w that are
     `sign[i, j] · z[orbit[i, j]]`. Signs are None where all are 1, and 0 on orbits that come back to themselves with
     the other sign.
     Connected components of the graph that joins each entry to its images; with signs of its double cover, in which
-    an entry and its negative are two nodes. One image table a generator is held, of four bytes an entry.
+    an entry and its negative are two nodes. Memory: one table of images per generator, with four bytes per entry.
     """
     entries = outputs[0].size * inputs[0].size
-    signed = any(one.signs is not None for one in (*outputs, *inputs))
+    signed = any(generator.signs is not None for generator in (*outputs, *inputs))
     nodes = 2 * entries if signed else entries
     forecast(f"the orbits of {entries:,} entries", nodes * len(outputs), item_bytes=24)
-    images = [_images(out, into, signed) for out, into in zip(outputs, inputs, strict=True)]
+    images = [_images(on_outputs, on_inputs, signed) for on_outputs, on_inputs in zip(outputs, inputs, strict=True)]
     labels = _components(images, nodes)
     if not signed:
         return labels, None
@@ -35,13 +35,18 @@ def orbits(outputs: Sequence[Moves], inputs: Sequence[Moves]) -> tuple[Integers,
     return orbit, sign.astype(np.int8)
 
 
-def _images(out: Moves, into: Moves, signed: bool) -> Integers:
-    """Where each node goes; the negative of an entry comes `entries` after it."""
-    image = (out.permutation.astype(np.int32)[:, None] * into.size + into.permutation.astype(np.int32)).reshape(-1)
+def _images(on_outputs: Moves, on_inputs: Moves, signed: bool) -> Integers:
+    """The node that each node moves to; the negative of an entry is the node `entries` places after it."""
+    image = (
+        on_outputs.permutation.astype(np.int32)[:, None] * on_inputs.size + on_inputs.permutation.astype(np.int32)
+    ).reshape(-1)
     if not signed:
         return image
-    ones = [np.ones(one.size, np.int64) if one.signs is None else one.signs for one in (out, into)]
-    flipped = np.multiply.outer(*ones).reshape(-1) < 0
+    signs = [
+        np.ones(generator.size, np.int64) if generator.signs is None else generator.signs
+        for generator in (on_outputs, on_inputs)
+    ]
+    flipped = np.multiply.outer(*signs).reshape(-1) < 0
     entries = len(image)
     return np.concatenate([image + entries * flipped, image + entries * ~flipped]).astype(np.int32)
 
@@ -50,9 +55,9 @@ def _components(images: Sequence[Integers], nodes: int) -> Integers:
     from scipy import sparse
     from scipy.sparse import csgraph
 
-    each = len(images)
+    generators = len(images)
     ends = np.stack(images, axis=1).reshape(-1)
-    bounds = np.arange(0, each * nodes + 1, each, dtype=np.int32)
+    bounds = np.arange(0, generators * nodes + 1, generators, dtype=np.int32)
     graph = sparse.csr_array((np.ones(len(ends), np.float64), ends, bounds), shape=(nodes, nodes))
     labels: Integers = csgraph.connected_components(graph, directed=False)[1]
     return labels

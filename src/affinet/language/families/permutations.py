@@ -1,4 +1,4 @@
-"""Permutations of the entries of tensor powers, the patterns behind equivariant rules."""
+"""Compute how a permutation moves the entries of a tensor power, which equivariant rules are made of."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from affinet.language.groups.elements import read_permutation
 
 
 def powers(permutation: Any, k: int) -> Integers:
-    """How `permutation` of n things moves the n**k entries of a row-major tensor with k axes of size n.
+    """The permutation of the n**k entries of a row-major tensor whose k axes each move by `permutation` of n things.
 
     Law: `powers(p, k)[ravel(i1, …, ik)] == ravel(p[i1], …, p[ik])`, so `w.flatten()[powers(p, 2)] == w.flatten()`
     says that the n × n matrix `w` is unchanged when its rows and columns are permuted alike.
-    Errors: `ShapeError` for what is no permutation or a negative power.
+    Errors: `ShapeError` for anything but a permutation, and for a negative power.
     """
-    moved = read_permutation(f"{permutation!r:.60}", permutation)
+    positions = read_permutation(f"{permutation!r:.60}", permutation)
     if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= 64:
-        raise ShapeError(f"the power {k!r:.60} is no integer from 0 to 64.")
-    size = int(moved.size)
+        raise ShapeError(f"the power must be an integer from 0 to 64; got {k!r:.60}.")
+    size = int(positions.size)
     forecast(f"the permutation of {size}**{k} entries", size**k)
     result = np.zeros(1, np.int64)
     for _ in range(k):
-        result = (result[:, None] * size + moved).reshape(-1)
+        result = (result[:, None] * size + positions).reshape(-1)
     return result

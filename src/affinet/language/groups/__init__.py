@@ -1,4 +1,4 @@
-"""Groups that have a name and their representations: how they act on vectors, tensors, and what is made of them."""
+"""Named groups and their representations, which say how a group acts on vectors, tensors and sums of such spaces."""
 
 from affinet.language.groups.named import GL, SL, SO, SU, C, D, Lorentz, O, ProperLorentz, S, Sp, U, Z
 from affinet.language.groups.representation import Group, Representation

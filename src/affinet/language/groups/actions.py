@@ -1,4 +1,4 @@
-"""Tensor products, direct sums and duals of one element: how it acts on larger spaces."""
+"""Compute how one element acts on larger spaces: tensor products, direct sums and duals of its matrices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from affinet.language.groups.elements import NEAR_INTEGER, Generator, Mixes, Mov
 
 
 def identity(element: Generator, size: int) -> Generator:
-    """How the element acts on `size` numbers that it leaves as they are: the identity, or 0 in a Lie algebra."""
+    """The action of the element on `size` numbers that it does not change: the identity, or 0 in a Lie algebra."""
     if element.lie:
         from scipy import sparse
 
@@ -30,18 +30,18 @@ def tensor(a: Generator, b: Generator) -> Generator:
         return Moves(permutation, np.multiply.outer(_signs(a), _signs(b)).reshape(-1) if signed else None)
     from scipy import sparse
 
-    left, right = as_sparse(a), as_sparse(b)
+    first, second = as_sparse(a), as_sparse(b)
     lie = a.lie or b.lie
-    numbers = left.nnz * b.size + right.nnz * a.size if lie else left.nnz * right.nnz
+    numbers = first.nnz * b.size + second.nnz * a.size if lie else first.nnz * second.nnz
     forecast(f"a matrix of {size:,} × {size:,} with {numbers:,} numbers", numbers, item_bytes=16)
     if lie:
         return Mixes(
-            sparse.csr_array(sparse.kron(left, _eye(b.size)) + sparse.kron(_eye(a.size), right)), size, lie=True
+            sparse.csr_array(sparse.kron(first, _eye(b.size)) + sparse.kron(_eye(a.size), second)), size, lie=True
         )
-    return Mixes(sparse.csr_array(sparse.kron(left, right, format="csr")), size)
+    return Mixes(sparse.csr_array(sparse.kron(first, second, format="csr")), size)
 
 
-def direct(a: Generator, b: Generator) -> Generator:
+def direct_sum(a: Generator, b: Generator) -> Generator:
     """`a` on the first entries and `b` on those after them."""
     if isinstance(a, Moves) and isinstance(b, Moves):
         signed = a.signs is not None or b.signs is not None
@@ -49,12 +49,12 @@ def direct(a: Generator, b: Generator) -> Generator:
         return Moves(permutation, np.concatenate([_signs(a), _signs(b)]) if signed else None)
     from scipy import sparse
 
-    whole = sparse.block_diag([as_sparse(a), as_sparse(b)], format="csr")
-    return Mixes(sparse.csr_array(whole), a.size + b.size, lie=a.lie or b.lie)
+    blocks = sparse.block_diag([as_sparse(a), as_sparse(b)], format="csr")
+    return Mixes(sparse.csr_array(blocks), a.size + b.size, lie=a.lie or b.lie)
 
 
 def dual(element: Generator) -> Generator:
-    """How the element acts on linear functionals: the transposed inverse, or `−Xᵀ` in a Lie algebra.
+    """The action of the element on linear functionals: the transposed inverse, or `−Xᵀ` in a Lie algebra.
 
     An orthogonal matrix is its own transposed inverse, and is returned as it is.
     """

@@ -1,4 +1,4 @@
-"""Elements of a Lie algebra that brackets of others make: what is invariant under the others is so under these."""
+"""Find the elements of a Lie algebra that brackets of other elements make, and that add nothing to an invariance."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from affinet.language.groups.actions import as_sparse
 from affinet.language.groups.elements import Generator
 
 MOST = 16
-"""Elements of the algebra that are followed; what is not among their combinations is kept."""
+"""The largest dimension of the span that is built; an element outside that span counts as needed."""
 DEEPEST = 3
-"""Brackets within brackets that are followed: one of that depth costs eight products with a matrix, or 16."""
+"""The deepest nesting of brackets that is computed: one of that depth costs up to 16 products with a matrix."""
 SAME = 1e-13
-"""The share of an element that is rounding: one that is off the combinations of others by more is kept."""
+"""The share of an element outside the span that counts as rounding: an element with a larger share is needed."""
 
 CLEAR = 1e-2
-"""The share from which on an element joins the span. Rounded elements make brackets that are off by rounding, and
-these in turn all matrices: what follows in that way follows with no digits."""
+"""The share outside the span from which on an element is added to it. Brackets of rounded elements have errors of
+rounding size; if these errors were added to the span, their brackets would soon span all matrices."""
 
 Word: TypeAlias = "int | tuple[Word, Word]"
 
 
-def needed(sides: Sequence[Sequence[Generator]]) -> list[int]:
-    """Numbers of the elements, rising, whose brackets and combinations make the others.
+def generating_subset(sides: Sequence[Sequence[Generator]]) -> list[int]:
+    """Numbers of elements, in rising order, whose brackets and linear combinations make all the others.
 
-    `sides[s][k]` is how element k acts on space s; a bracket acts on all of them alike, so that it is one that counts.
-    Elements are told apart by what they make of as many random vectors as there are elements, which tells apart all of
-    a space of so many dimensions but for a null set of draws: that `X V = 0` for some X of a d-dimensional space has
-    codimension m - d + 1 among the V of m columns.
+    `sides[s][k]` is the action of element k on space s; brackets are taken on all spaces at once.
+    Elements are compared by their images of MOST + 1 random vectors. These distinguish all elements of a span of MOST
+    dimensions except for a null set of draws: that `X V = 0` for some X of a d-dimensional span has codimension
+    m - d + 1 among the V of m columns.
     """
     count = len(sides[0])
     if count < 3:
@@ -40,7 +40,9 @@ def needed(sides: Sequence[Sequence[Generator]]) -> list[int]:
     draw = np.random.default_rng([20_026, count])
     vectors = [draw.uniform(-1.0, 1.0, (side[0].size, MOST + 1)) for side in sides]
     algebra = _Algebra([[as_sparse(element) for element in side] for side in sides], vectors)
-    return [k for k in range(count) if algebra.grown(k)] or [0]  # zeros say nothing, and a rule says something
+    return [k for k in range(count) if algebra.extend(k)] or [
+        0
+    ]  # of zeros alone one is kept, since a rule needs an equation
 
 
 @dataclass(eq=False)
@@ -49,39 +51,39 @@ class _Algebra:
 
     matrices: list[list[Floats]]
     vectors: list[Floats]
-    words: list[Word] = field(default_factory=list)
-    basis: list[Floats] = field(default_factory=list)
+    members: list[Word] = field(default_factory=list)
+    directions: list[Floats] = field(default_factory=list)
 
-    def grown(self, element: int) -> bool:
-        """Take an element in, with the brackets that it makes; False where it is in the span already."""
+    def extend(self, element: int) -> bool:
+        """Add an element and its brackets to the span; False where the element was in the span already."""
         share = self._take(element)
-        waiting = self._brackets(element, share)
-        while waiting and len(self.words) < MOST:
-            bracket = waiting.pop(0)
-            waiting += self._brackets(bracket, self._take(bracket))
+        pending = self._brackets(element, share)
+        while pending and len(self.members) < MOST:
+            bracket = pending.pop(0)
+            pending += self._brackets(bracket, self._take(bracket))
         return share > SAME
 
     def _brackets(self, word: Word, share: float) -> list[Word]:
-        """Those of a word that was taken in with the words before it."""
-        return [(word, other) for other in self.words[:-1]] if share > CLEAR and _depth(word) < DEEPEST else []
+        """The brackets of a word that was just added with the members before it."""
+        return [(word, other) for other in self.members[:-1]] if share > CLEAR and _depth(word) < DEEPEST else []
 
     def _take(self, word: Word) -> float:
-        """The share of a word that is outside of the span, which then has it too where that is clear."""
+        """The share of a word that lies outside the span; where the share is clear, the word is added to the span."""
         image, scale = self._image(word)
         size = float(np.linalg.norm(image))
         if size <= CLEAR * scale:  # elements that commute, but for rounding
             return 0.0
         for _ in range(2):
-            for direction in self.basis:
+            for direction in self.directions:
                 image = image - (direction @ image) * direction
-        left = float(np.linalg.norm(image))
-        if left > CLEAR * size and len(self.words) < MOST:
-            self.words.append(word)
-            self.basis.append(image / left)
-        return left / size
+        outside = float(np.linalg.norm(image))
+        if outside > CLEAR * size and len(self.members) < MOST:
+            self.members.append(word)
+            self.directions.append(image / outside)
+        return outside / size
 
     def _image(self, word: Word) -> tuple[Floats, float]:
-        """What a word makes of all vectors, end to end, and the size of the products that a bracket is left of."""
+        """The images of all vectors under a word, end to end, and the size of the products that a bracket subtracts."""
         sides = range(len(self.vectors))
         if isinstance(word, int):
             return np.concatenate([self._applied(word, k, self.vectors[k]).ravel() for k in sides]), 0.0

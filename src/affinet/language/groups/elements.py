@@ -1,4 +1,4 @@
-"""Elements of a group or of its Lie algebra as users give them: permutations, signed permutations, matrices."""
+"""Read elements of a group or of its Lie algebra as users write them: permutations, signed permutations, matrices."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.constants import Constant, SparseMatrix, is_sparse, read_array, read_matrix, word_of
 
 NEAR_INTEGER = 1e-12
-"""A matrix within this of a signed permutation is one: a quarter turn made of sines and cosines is off by 6e-17."""
+"""A matrix within this of a signed permutation counts as one: a quarter turn from sines and cosines is off by 6e-17."""
 
 MOSTLY_ZEROS, SMALLEST_SPARSE = 4, 16
-"""A matrix of which less than one number in four is not zero, and of so many rows, is held as a sparse one."""
+"""A matrix with this many rows or more, of which fewer than one number in four is not zero, is stored as sparse."""
 
-MOST_SAID = 4
-"""Generators that the text of a rule shows."""
+MOST_SHOWN = 4
+"""The largest number of generators that the text of a rule shows."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SignedPermutation:
     """`(ρ x)[i] = signs[i] · x[permutation[i]]`: the matrix `np.diag(signs) @ np.eye(n)[permutation]`.
 
-    Kept as int64 arrays of shape (n,). Errors: `ShapeError` for what is no permutation, and for signs that are not n
-    numbers 1 or -1.
+    Both become int64 arrays of shape (n,). Errors: `ShapeError` for anything but a permutation, and for signs that are
+    not n numbers 1 or -1.
     """
 
     permutation: Any
     signs: Any
 
     def __post_init__(self) -> None:
-        what = f"the permutation of SignedPermutation, {_shown(self.permutation)},"
+        what = f"the permutation of SignedPermutation, {_repr_of(self.permutation)},"
         permutation, signs = read_permutation(what, self.permutation), read_array(self.signs)[0]
         if signs.shape != permutation.shape or not (np.abs(signs) == 1).all():
             raise ShapeError(
-                f"the signs of SignedPermutation are {_shown(self.signs)}, and must be {len(permutation)} numbers that "
-                f"are 1 or -1."
+                f"the signs of SignedPermutation are {_repr_of(self.signs)}, and must be {len(permutation)} "
+                f"numbers that are 1 or -1."
             )
         object.__setattr__(self, "permutation", permutation)
         object.__setattr__(self, "signs", signs.astype(np.int64))
@@ -48,9 +48,9 @@ class SignedPermutation:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LieElement:
-    """An element X of a Lie algebra, a square matrix, in a list beside elements of a group: `exp(t X)` is in the group.
+    """An element X of a Lie algebra, a square matrix: `exp(t X)` is in the group. Lists may mix it with group elements.
 
-    A group of several parts is said so by one list, as `[LieElement(turn), SignedPermutation([0, 1], [-1, 1])]`.
+    So one list generates a group of several parts, as `[LieElement(turn), SignedPermutation([0, 1], [-1, 1])]`.
     Errors: `ShapeError` for a matrix that is not square.
     """
 
@@ -64,7 +64,7 @@ class LieElement:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Moves:
-    """A generator that moves entries: `(ρ x)[i] = signs[i] · x[permutation[i]]`; no signs: all are 1."""
+    """A generator that moves entries: `(ρ x)[i] = signs[i] · x[permutation[i]]`; without signs all are 1."""
 
     permutation: Integers
     signs: Integers | None
@@ -89,83 +89,91 @@ class Moves:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Mixes:
-    """A generator that is a matrix and no signed permutation, or (`lie`) an element of a Lie algebra."""
+    """A generator that is a matrix but not a signed permutation, or (with `lie`) an element of a Lie algebra."""
 
-    given: Any
+    array: Any
     size: int
     lie: bool = False
 
     def matrix(self) -> Any:
-        return self.given
+        return self.array
 
 
 Generator: TypeAlias = Moves | Mixes
 
 
-def read_generators(side: str, given: Any, *, lie_algebra: bool) -> list[Generator]:
-    """The generators of one side, all of one size.
+def read_generators(side: str, value: Any, *, lie_algebra: bool) -> list[Generator]:
+    """Read the generators of one side, which must be of one size.
 
-    Errors: `RuleError` for no list, an empty one, or permutations in a Lie algebra; `ShapeError` for what is no
-    permutation, a matrix that is not square or (in a group) singular, and for sizes that differ.
+    Errors: `RuleError` for anything but a list, an empty list, or permutations in a Lie algebra; `ShapeError` for wrong
+    permutations, a matrix that is not square or (in a group) is singular, and for sizes that differ.
     """
-    listed = list(given) if isinstance(given, Iterable) and not is_sparse(given) else None
-    if not listed or any(isinstance(one, Real | str) or getattr(one, "ndim", 1) == 0 for one in listed):
+    generators = list(value) if isinstance(value, Iterable) and not is_sparse(value) else None
+    if not generators or any(
+        isinstance(generator, Real | str) or getattr(generator, "ndim", 1) == 0 for generator in generators
+    ):
         raise RuleError(
-            f"{side} is a list of generators that is not empty, each a permutation such as [1, 2, 0], a "
-            f"SignedPermutation or a matrix; one alone stands in a list too: {side}=[generator]."
+            f"{side} must be a list of generators, not empty, each a permutation such as [1, 2, 0], a "
+            f"SignedPermutation or a matrix. Write a single generator as a list, too: {side}=[generator]."
         )
-    read = [_read(f"generator {k} of {side}", one, lie_algebra) for k, one in enumerate(listed)]
-    sizes = [one.size for one in read]
+    elements = [_read(f"generator {k} of {side}", generator, lie_algebra) for k, generator in enumerate(generators)]
+    sizes = [generator.size for generator in elements]
     if len(set(sizes)) > 1:
-        raise ShapeError(f"the generators of {side} have sizes {sizes}, and act on one space: the sizes must be equal.")
-    return read
+        raise ShapeError(f"the generators of {side} have sizes {sizes}, and must have one size: they act on one space.")
+    return elements
 
 
-def read_permutation(what: str, given: Any) -> Integers:
-    """A permutation of 0, …, n - 1.
+def read_permutation(what: str, value: Any) -> Integers:
+    """Read a permutation of 0, …, n - 1.
 
     Errors: `ShapeError` for anything else.
     """
-    moved = read_array(given)[0]
-    if moved.ndim != 1 or moved.dtype.kind not in "iu" or not np.array_equal(np.sort(moved), np.arange(moved.size)):
-        raise ShapeError(f"{what} is no permutation: it holds every integer from 0 to n - 1 once, as [1, 2, 0] does.")
-    return moved.astype(np.int64, copy=False)
+    permutation = read_array(value)[0]
+    if (
+        permutation.ndim != 1
+        or permutation.dtype.kind not in "iu"
+        or not np.array_equal(np.sort(permutation), np.arange(permutation.size))
+    ):
+        raise ShapeError(
+            f"{what} is not a permutation: that holds every integer from 0 to n - 1 once, as [1, 2, 0] does."
+        )
+    return permutation.astype(np.int64, copy=False)
 
 
-def read_moves(given: Any) -> Moves:
-    """A permutation or a `SignedPermutation`.
+def read_moves(value: Any) -> Moves:
+    """Read a permutation or a `SignedPermutation`.
 
-    Errors: `ShapeError` for what is no permutation.
+    Errors: `ShapeError` for anything else.
     """
-    if isinstance(given, SignedPermutation):
-        return _moves(given.permutation, given.signs)
-    return Moves(read_permutation(_shown(given), given), None)
+    if isinstance(value, SignedPermutation):
+        return _moves(value.permutation, value.signs)
+    return Moves(read_permutation(_repr_of(value), value), None)
 
 
-def _read(what: str, given: Any, lie_algebra: bool) -> Generator:
-    if isinstance(given, Moves | Mixes):
-        return given
-    if isinstance(given, LieElement):
-        return _read_matrix(what, given.matrix, lie_algebra=True)
-    matrix = is_sparse(given) or (not isinstance(given, SignedPermutation) and read_array(given)[0].ndim != 1)
-    if matrix:
-        return _read_matrix(what, given, lie_algebra)
+def _read(what: str, value: Any, lie_algebra: bool) -> Generator:
+    if isinstance(value, Moves | Mixes):
+        return value
+    if isinstance(value, LieElement):
+        return _read_matrix(what, value.matrix, lie_algebra=True)
+    is_matrix = is_sparse(value) or (not isinstance(value, SignedPermutation) and read_array(value)[0].ndim != 1)
+    if is_matrix:
+        return _read_matrix(what, value, lie_algebra)
     if lie_algebra:
         raise RuleError(
-            f"{what} is a permutation, an element of a group, and with lie_algebra all are matrices of a Lie algebra. "
-            f"For both in one rule leave lie_algebra out, and write families.LieElement(X) for those of the algebra."
+            f"{what} is a permutation, which is an element of a group, but lie_algebra=True takes only matrices of a "
+            f"Lie algebra. To mix both, leave lie_algebra out and write families.LieElement(X) for the matrices."
         )
-    if not isinstance(given, SignedPermutation):
-        return Moves(read_permutation(f"{what}, {_shown(given)},", given), None)
-    return _moves(given.permutation, given.signs)
+    if not isinstance(value, SignedPermutation):
+        return Moves(read_permutation(f"{what}, {_repr_of(value)},", value), None)
+    return _moves(value.permutation, value.signs)
 
 
-def _read_matrix(what: str, given: Any, lie_algebra: bool) -> Generator:
-    matrix = _real_matrix(what, given)
+def _read_matrix(what: str, value: Any, lie_algebra: bool) -> Generator:
+    matrix = _real_matrix(what, value)
     shape = matrix.shape
     if len(shape) != 2 or shape[0] != shape[1]:
-        raise ShapeError(f"{what} has shape {shape}, and is no square matrix or permutation.")
-    mixes = Mixes(_held(given), shape[0], lie_algebra)
+        raise ShapeError(f"{what} has shape {shape}, and must be a square matrix or a permutation.")
+    mixes = Mixes(_stored(value), shape[0], lie_algebra)
     if lie_algebra:
         return mixes
     moves = _as_moves(matrix)
@@ -173,35 +181,35 @@ def _read_matrix(what: str, given: Any, lie_algebra: bool) -> Generator:
         return moves
     if _singular(matrix):
         raise ShapeError(
-            f"{what} is a singular matrix, and every element of a group has an inverse. An element of a Lie algebra "
-            f"may be singular: say lie_algebra=True where all are, or families.LieElement(X) for this one."
+            f"{what} is a singular matrix, but every element of a group has an inverse. Elements of a Lie algebra may "
+            f"be singular: write lie_algebra=True if all are such, or families.LieElement(X) for this one."
         )
     return mixes
 
 
-def _real_matrix(what: str, given: Any) -> Constant | SparseMatrix:
-    complex_tensor = getattr(given, "is_complex", None)
-    if complex_tensor() if complex_tensor is not None else np.iscomplexobj(given):
+def _real_matrix(what: str, value: Any) -> Constant | SparseMatrix:
+    complex_tensor = getattr(value, "is_complex", None)
+    if complex_tensor() if complex_tensor is not None else np.iscomplexobj(value):
         raise ShapeError(
-            f"{what} is complex, and weights are real: families.real_blocks(matrix) is how it acts on real and "
+            f"{what} is complex, but weights are real. Write families.real_blocks(matrix), which acts on real and "
             f"imaginary parts."
         )
-    return read_matrix(given)
+    return read_matrix(value)
 
 
-def _held(given: Any) -> Any:
-    """The matrix as it was given; a float64 array of mostly zeros as a sparse matrix."""
-    array = given if hasattr(given, "T") else np.asarray(given)
+def _stored(value: Any) -> Any:
+    """The matrix in its own form, except that a float64 array of mostly zeros becomes a sparse matrix."""
+    array = value if hasattr(value, "T") else np.asarray(value)
     if not isinstance(array, np.ndarray) or array.dtype != np.float64:
         return array
     import scipy.sparse
 
-    few = MOSTLY_ZEROS * np.count_nonzero(array) < array.size
-    return scipy.sparse.csr_array(array) if few and len(array) >= SMALLEST_SPARSE else array
+    mostly_zeros = MOSTLY_ZEROS * np.count_nonzero(array) < array.size
+    return scipy.sparse.csr_array(array) if mostly_zeros and len(array) >= SMALLEST_SPARSE else array
 
 
 def _as_moves(matrix: Constant | SparseMatrix) -> Moves | None:
-    """The signed permutation that a matrix is to rounding."""
+    """The signed permutation that equals the matrix to rounding; None for any other matrix."""
     n = matrix.shape[0]
     if isinstance(matrix, SparseMatrix):
         rows, columns, values = matrix.rows, matrix.columns, matrix.values
@@ -231,18 +239,18 @@ def _singular(matrix: Constant | SparseMatrix) -> bool:
     return bool(scipy.sparse.csgraph.structural_rank(values) < matrix.shape[0])
 
 
-def _shown(given: Any) -> str:
-    text = repr(given.tolist() if isinstance(given, np.ndarray) else given)
+def _repr_of(value: Any) -> str:
+    text = repr(value.tolist() if isinstance(value, np.ndarray) else value)
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
-def said_generators(read: Sequence[Generator], *, lie_algebra: bool = False) -> str:
+def generators_text(generators: Sequence[Generator], *, lie_algebra: bool = False) -> str:
     """`[[1, 2, 0], [1, 0, 2]]`, `[array(9, 9)]`: the generators of a side in the text of a rule."""
-    words = [_word(one, lie_algebra) for one in read[:MOST_SAID]]
-    return f"[{', '.join(words)}{', …' if len(read) > MOST_SAID else ''}]"
+    texts = [_generator_text(generator, lie_algebra) for generator in generators[:MOST_SHOWN]]
+    return f"[{', '.join(texts)}{', …' if len(generators) > MOST_SHOWN else ''}]"
 
 
-def _word(generator: Generator, lie_algebra: bool) -> str:
+def _generator_text(generator: Generator, lie_algebra: bool) -> str:
     if isinstance(generator, Mixes):
         word = f"array({generator.size}, {generator.size})"
         return f"LieElement({word})" if generator.lie and not lie_algebra else word

@@ -1,4 +1,4 @@
-"""Representations of groups: how every generator acts on a space, and larger spaces made of smaller ones."""
+"""Groups and their representations, which hold how every generator acts on a space and combine to larger spaces."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from functools import reduce
 from typing import Any
 
 from affinet.errors import RuleError, ShapeError
-from affinet.language.groups.actions import as_sparse, direct, dual, identity, tensor
+from affinet.language.groups.actions import as_sparse, direct_sum, dual, identity, tensor
 from affinet.language.groups.elements import Generator, Moves, read_generators
 
 MOST_AXES = 64
+"""The largest number of axes of a tensor, as of NumPy's arrays."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Group:
-    """A group of matrices, by elements that generate it, and of its Lie algebra where it has one.
+    """A group of matrices, given by elements that generate it, of the group itself or of its Lie algebra.
 
     `generators` is a list as `families.equivariant` takes it: permutations, `SignedPermutation`, matrices, and
-    `LieElement` for elements of the Lie algebra. Elements that brackets of others make can be left out.
+    `LieElement` for elements of the Lie algebra. Brackets of elements that are listed need not be listed.
     Errors: those of `equivariant`.
     """
 
@@ -32,20 +33,18 @@ class Group:
 
     @property
     def size(self) -> int:
-        """Entries of the vectors that the group acts on."""
+        """The number of entries of the vectors that the group acts on."""
         size: int = self.generators[0].size
         return size
 
     def T(self, p: int, q: int = 0) -> Representation:
-        """Row-major tensors of p axes that turn as vectors do and q axes that turn as linear functionals do.
+        """Row-major tensors of p axes that transform as vectors and q axes that transform as linear functionals.
 
-        `T(0)` are numbers that the group leaves as they are, `T(1)` vectors, `T(1, 1)` linear maps of vectors.
+        `T(0)` are numbers that the group does not change, `T(1)` vectors, `T(1, 1)` linear maps of vectors.
         """
         for axes in (p, q):
             if isinstance(axes, bool) or not isinstance(axes, int) or not 0 <= axes <= MOST_AXES:
-                raise ShapeError(
-                    f"T({p!r:.20}, {q!r:.20}) is no space of tensors: p and q are integers from 0 to {MOST_AXES}."
-                )
+                raise ShapeError(f"T(p, q) takes integers from 0 to {MOST_AXES}; got T({p!r:.20}, {q!r:.20}).")
         text = f"{self.name}.T({p}, {q})" if q else f"{self.name}.T({p})"
         functionals = [dual(element) for element in self.generators] if q else self.generators
         actions = (
@@ -55,7 +54,7 @@ class Group:
         return Representation(text, (self,), (tuple(actions),))
 
     def named(self, name: str) -> Group:
-        """The same group under another name, beside which the first is another factor of a product."""
+        """The same group under another name, so that a product may have it twice, as two different factors."""
         return replace(self, name=name)
 
     def __str__(self) -> str:
@@ -77,86 +76,91 @@ class Representation:
 
     @property
     def size(self) -> int:
-        """Entries of a vector of the space."""
+        """The number of entries of a vector of the space."""
         return self.actions[0][0].size
 
     @property
     def matrices(self) -> tuple[Any, ...]:
-        """How each generator acts, as sparse matrices: `x → matrix @ x`."""
+        """The action of each generator as a sparse matrix: `x → matrix @ x`."""
         return tuple(as_sparse(element) for action in self.actions for element in action)
 
     @property
     def dual(self) -> Representation:
         """Linear functionals on the space: the group acts by transposed inverses, its Lie algebra by `−Xᵀ`."""
         actions = tuple(tuple(dual(element) for element in action) for action in self.actions)
-        return Representation(f"{_closed(self.text)}.dual", self.groups, actions)
+        return Representation(f"{_in_brackets(self.text)}.dual", self.groups, actions)
 
     def under(self, group: Group) -> tuple[Generator, ...]:
-        """The generators of one group on this space: the identity where the group is none of these."""
-        for own, action in zip(self.groups, self.actions, strict=True):
-            if same(own, group):
+        """The actions of one group's generators on this space: the identity if the group does not act on it."""
+        for known, action in zip(self.groups, self.actions, strict=True):
+            if same(known, group):
                 return action
         return tuple(identity(element, self.size) for element in group.generators)
 
     def __add__(self, other: object) -> Representation:
         if not isinstance(other, Representation):
             return NotImplemented
-        return _together(f"{self.text} + {other.text}", self, other, direct)
+        return _combine(f"{self.text} + {other.text}", self, other, direct_sum)
 
     def __matmul__(self, other: object) -> Representation:
         if not isinstance(other, Representation):
             return NotImplemented
-        return _together(f"{_closed(self.text)} @ {_closed(other.text)}", self, other, tensor)
+        return _combine(f"{_in_brackets(self.text)} @ {_in_brackets(other.text)}", self, other, tensor)
 
     def __rmul__(self, copies: object) -> Representation:
         if isinstance(copies, bool) or not isinstance(copies, int):
             return NotImplemented
-        return self._repeated(copies, "copies", direct, f"{copies} * {_closed(self.text)}")
+        return self._repeat(copies, "copies", direct_sum, f"{copies} * {_in_brackets(self.text)}")
 
     def __pow__(self, axes: object) -> Representation:
         if isinstance(axes, bool) or not isinstance(axes, int):
             return NotImplemented
-        return self._repeated(axes, "axes", tensor, f"{_closed(self.text)}**{axes}")
+        return self._repeat(axes, "axes", tensor, f"{_in_brackets(self.text)}**{axes}")
 
-    def _repeated(
+    def _repeat(
         self, count: int, what: str, operation: Callable[[Generator, Generator], Generator], text: str
     ) -> Representation:
         if not count >= 1:
-            raise ShapeError(f"{text} has {count} {what}, and a representation has one or more.")
-        actions = tuple(tuple(_repeated(operation, element, count) for element in action) for action in self.actions)
+            raise ShapeError(f"{text} has {count} {what}, and needs one or more.")
+        actions = tuple(tuple(_repeat(operation, element, count) for element in action) for action in self.actions)
         return Representation(text, self.groups, actions)
 
     def __str__(self) -> str:
         return self.text
 
 
-def paired(inputs: object, outputs: object) -> tuple[tuple[Generator, ...] | None, tuple[Generator, ...] | None]:
+def paired_generators(
+    inputs: object, outputs: object
+) -> tuple[tuple[Generator, ...] | None, tuple[Generator, ...] | None]:
     """The generators of both sides, in one order; None for a side that is missing.
 
-    Errors: `RuleError` where one side is no representation, or they are of different groups.
+    Errors: `RuleError` where one side is not a representation, or they are of different groups.
     """
-    given = {side: one for side, one in (("inputs", inputs), ("outputs", outputs)) if one is not None}
-    for side, one in given.items():
-        if not isinstance(one, Representation):
+    by_side = {side: value for side, value in (("inputs", inputs), ("outputs", outputs)) if value is not None}
+    for side, value in by_side.items():
+        if not isinstance(value, Representation):
             raise RuleError(
-                f"{side} is a list of generators and the other side a representation: give a representation on both "
+                f"{side} is a list of generators and the other side is a representation. Give representations on both "
                 f"sides, such as groups.SO(3).T(1), or lists on both."
             )
-    sides: list[Representation] = [one for one in given.values() if isinstance(one, Representation)]
+    sides: list[Representation] = [value for value in by_side.values() if isinstance(value, Representation)]
     groups = sides[0].groups
-    for one, (side, other) in ((sides[0], ("outputs", sides[-1])), (sides[-1], ("inputs", sides[0]))):
-        for group in one.groups:
-            if not any(same(group, own) for own in other.groups):
+    for representation, (side, other) in ((sides[0], ("outputs", sides[-1])), (sides[-1], ("inputs", sides[0]))):
+        for group in representation.groups:
+            if not any(same(group, known) for known in other.groups):
                 raise RuleError(
-                    f"{group.name} acts on {one} and not on {side}={other}, and a rule is about one group. Where it "
-                    f"does nothing, write {group.name}.T(0) @ … for that side."
+                    f"{group.name} acts on {representation} but not on {side}={other}, and both sides must be of the "
+                    f"same groups. Where it does nothing, write {group.name}.T(0) @ … for that side."
                 )
-    acting = {side: tuple(x for group in groups for x in one.under(group)) for side, one in given.items()}  # type: ignore[attr-defined]
-    return acting.get("inputs"), acting.get("outputs")
+    generators = {
+        side: tuple(element for group in groups for element in value.under(group))  # type: ignore[attr-defined]
+        for side, value in by_side.items()
+    }
+    return generators.get("inputs"), generators.get("outputs")
 
 
 def same(a: Group, b: Group) -> bool:
-    """Whether two groups have one name and the same generators."""
+    """Whether two groups have the same name and the same generators."""
     if a is b:
         return True
     if a.name != b.name or len(a.generators) != len(b.generators) or a.size != b.size:
@@ -170,29 +174,29 @@ def _equal(x: Generator, y: Generator) -> bool:
     return bool((as_sparse(x) != as_sparse(y)).nnz == 0)
 
 
-def _together(
+def _combine(
     text: str, a: Representation, b: Representation, operation: Callable[[Generator, Generator], Generator]
 ) -> Representation:
-    groups = (*a.groups, *(group for group in b.groups if not any(same(group, own) for own in a.groups)))
-    actions = (_each(operation, a.under(group), b.under(group)) for group in groups)
+    groups = (*a.groups, *(group for group in b.groups if not any(same(group, known) for known in a.groups)))
+    actions = (_map_pairs(operation, a.under(group), b.under(group)) for group in groups)
     return Representation(text, groups, tuple(actions))
 
 
-def _repeated(operation: Callable[[Generator, Generator], Generator], element: Generator, count: int) -> Generator:
-    """`count` of one element put together, by halves: a thousand copies take ten steps."""
+def _repeat(operation: Callable[[Generator, Generator], Generator], element: Generator, count: int) -> Generator:
+    """Combine `count` copies of one element, by halves: a thousand copies take ten steps."""
     if count == 1:
         return element
-    half = _repeated(operation, element, count // 2)
-    both = operation(half, half)
-    return operation(both, element) if count % 2 else both
+    half = _repeat(operation, element, count // 2)
+    doubled = operation(half, half)
+    return operation(doubled, element) if count % 2 else doubled
 
 
-def _each(
+def _map_pairs(
     operation: Callable[[Generator, Generator], Generator], left: Sequence[Generator], right: Sequence[Generator]
 ) -> tuple[Generator, ...]:
     return tuple(operation(x, y) for x, y in zip(left, right, strict=True))
 
 
-def _closed(text: str) -> str:
-    """The text in brackets where it is more than one name."""
+def _in_brackets(text: str) -> str:
+    """The text, in parentheses unless it is a single name."""
     return f"({text})" if " " in text.replace(", ", ",") else text

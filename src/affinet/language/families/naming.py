@@ -1,4 +1,4 @@
-"""Give a rule the text and the origin of its family: `symmetric(hidden.weight)` in place of the equation behind it."""
+"""Show a rule as a call of its family, `symmetric(hidden.weight)`, and record the family as the rule's origin."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from affinet.language.origin import Family, FamilyName, Linear
 from affinet.language.wording import Function
 
 
-def said(
+def named_rule(
     rule: Constraint, family: FamilyName, *subjects: Expression, listed: bool = False, **arguments: Any
 ) -> Constraint:
     """The same rule, shown as a call of `family`."""
-    return _called(rule, family, Family(family), subjects, arguments, listed=listed)
+    return _shown_as_call(rule, family, Family(family), subjects, arguments, listed=listed)
 
 
-def said_linear(rule: Constraint, origin: Linear, *subjects: Expression, **arguments: Any) -> Constraint:
+def named_linear_rule(rule: Constraint, origin: Linear, *subjects: Expression, **arguments: Any) -> Constraint:
     """The same rule, shown as a call of `linear`."""
-    return _called(rule, "linear", origin, subjects, arguments, listed=True)
+    return _shown_as_call(rule, "linear", origin, subjects, arguments, listed=True)
 
 
-def _called(
+def _shown_as_call(
     rule: Constraint,
     name: str,
     origin: Linear | Family,
@@ -33,17 +33,15 @@ def _called(
     *,
     listed: bool,
 ) -> Constraint:
-    words = tuple(subject.affine.wording for subject in subjects)
-    return replace(rule, said=Function(name, words, tuple(arguments.items()), listed=listed), origin=origin)
+    wordings = tuple(subject.affine.wording for subject in subjects)
+    return replace(rule, wording=Function(name, wordings, tuple(arguments.items()), listed=listed), origin=origin)
 
 
-def checked(family: str, w: object) -> Expression:
-    """`w`, an expression.
+def checked_expression(family: str, w: object) -> Expression:
+    """`w`, checked to be an expression.
 
     Errors: `RuleError` for anything else.
     """
     if isinstance(w, Expression):
         return w
-    raise RuleError(
-        f"{family} is about weights, such as w.hidden.weight, and not about {w!r:.60} ({type(w).__name__})."
-    )
+    raise RuleError(f"{family} takes weights, such as w.hidden.weight; got {w!r:.60} ({type(w).__name__}).")
