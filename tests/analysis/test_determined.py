@@ -48,7 +48,7 @@ def test_advice_about_groups_is_for_rules_about_groups() -> None:
         with pytest.warns(NothingToTrainWarning) as told:
             affinet.plan(rules)
         (advice[rules[0].name],) = (str(one.message).partition("Loosen")[2] for one in told)
-    assert advice[None] == " a rule, or say what is meant: families.fix."
+    assert advice[None] == " a rule, or, if this is intended, write families.fix."
     assert advice["turn"].startswith(" a rule (representations without a common part leave zero alone), or say")
 
 

@@ -14,7 +14,11 @@ from tests.errors.case import case
 from tests.errors.symbols import M, W, b
 
 
-@case(ConstantError, "Something that is no number stands beside weights.", "Write a number, a list or an array.")
+@case(
+    ConstantError,
+    "A rule with weights on one side and neither weights nor numbers on the other.",
+    "Write a number, a list or an array.",
+)
 def text_as_a_constant() -> object:
     return W == "zero"
 
@@ -49,7 +53,7 @@ def a_ragged_list() -> object:
     return M == [[1, 2, 3], [4, 5]]
 
 
-@case(ConstantError, "A list that holds weights.", "Put weights together with `affinet.stack` or `affinet.concat`.")
+@case(ConstantError, "A list that holds weights.", "Join weights with `affinet.stack` or `affinet.concat`.")
 def a_list_of_weights() -> object:
     return W[0, :3] == [b[0], 1, 2]
 
@@ -64,7 +68,7 @@ def a_tensor_without_numbers() -> object:
     return b == torch.zeros(3, device="meta")
 
 
-@case(ConstantError, "A parameter itself in place of its symbol.", "Take the symbol from `affinet.weights(model)`.")
+@case(ConstantError, "A parameter in place of its symbol.", "Take the symbol from `affinet.weights(model)`.")
 def a_parameter_as_a_constant() -> object:
     return b == torch.nn.Parameter(torch.zeros(3))
 
@@ -97,6 +101,6 @@ def constants_that_overflow() -> object:
     return (b * 1e200) * 1e200 == 0
 
 
-@case(ConstantError, "Weights where numbers are meant.", "Write a rule with `==`.", fragment="is no number, array")
+@case(ConstantError, "Weights in place of numbers.", "Write a rule with `==`.", fragment="is not a number, array")
 def weights_as_a_value() -> object:
     return families.fix(b, value=b)

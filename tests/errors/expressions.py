@@ -21,22 +21,22 @@ def a_matrix_product_of_weights() -> object:
     return M @ M
 
 
-@case(NotAffineError, "A division by weights.", "Multiply both sides of the rule by what divides.")
+@case(NotAffineError, "A division by weights.", "Multiply both sides of the rule by the divisor.")
 def division_by_weights() -> object:
     return 1 / b
 
 
-@case(NotAffineError, "A power of weights.", "Say the rule without powers.")
+@case(NotAffineError, "A power of weights.", "Write the rule without powers.")
 def a_power() -> object:
     return W**2
 
 
-@case(NotAffineError, "Weights in an exponent.", "Say the rule without powers.")
+@case(NotAffineError, "Weights in an exponent.", "Write the rule without powers.")
 def an_exponential() -> object:
     return 2**b
 
 
-@case(NotAffineError, "An absolute value.", "Say which sign is meant.")
+@case(NotAffineError, "An absolute value.", "Write the rule for one sign.")
 def an_absolute_value() -> object:
     return abs(W)
 
@@ -46,7 +46,7 @@ def floor_division() -> object:
     return W // 2
 
 
-@case(NotAffineError, "A remainder.", "Say the rule without `%`.")
+@case(NotAffineError, "A remainder.", "Write the rule without `%`.")
 def a_remainder() -> object:
     return W % 2
 
@@ -56,22 +56,22 @@ def an_inequality() -> object:
     return W != 0
 
 
-@case(RuleError, "An inequality.", "Write an equation.", fragment="is no rule: rules are equations")
+@case(RuleError, "An inequality.", "Write an equation.", fragment="is not a rule: rules are equations")
 def less() -> object:
     return W < 0
 
 
-@case(RuleError, "An inequality.", "Write an equation.", fragment="is no rule: rules are equations")
+@case(RuleError, "An inequality.", "Write an equation.", fragment="is not a rule: rules are equations")
 def less_or_equal() -> object:
     return W <= 0
 
 
-@case(RuleError, "An inequality.", "Write an equation.", fragment="is no rule: rules are equations")
+@case(RuleError, "An inequality.", "Write an equation.", fragment="is not a rule: rules are equations")
 def greater() -> object:
     return W > 0
 
 
-@case(RuleError, "An inequality.", "Write an equation.", fragment="is no rule: rules are equations")
+@case(RuleError, "An inequality.", "Write an equation.", fragment="is not a rule: rules are equations")
 def greater_or_equal() -> object:
     return W >= 0
 
@@ -86,7 +86,7 @@ def an_expression_as_a_condition() -> object:
     return not W
 
 
-@case(RuleError, "A rule was given a name that is empty or no text.", 'Write `.named("rows sum to one")`.')
+@case(RuleError, "The name of a rule is empty or not text.", 'Write `.named("rows sum to one")`.')
 def a_rule_without_a_name() -> object:
     return (W == 0).named("")
 
@@ -96,12 +96,12 @@ def a_misspelt_method() -> object:
     return W.summ()
 
 
-@case(MissingOperationError, "A method of tensors that has another name here.", "Write what is named.")
+@case(MissingOperationError, "A method of tensors that has another name here.", "Write the name in the message.")
 def a_method_of_tensors() -> object:
     return W.view(12)
 
 
-@case(MissingOperationError, "A function that no sum of weights is.", "Say the rule without it.")
+@case(MissingOperationError, "A function that is not affine.", "Write the rule without it.")
 def a_function_that_is_not_affine() -> object:
     return torch.relu(W)
 
@@ -116,17 +116,17 @@ def dim_and_axis() -> object:
     return W.sum(dim=0, axis=1)
 
 
-@case(TypeError, "A single number is no sequence.", "Use the number itself.")
+@case(TypeError, "A loop over a single number.", "Use the number itself.")
 def iterating_over_a_number() -> object:
     return list(scale)
 
 
-@case(ShapeError, "More axes than NumPy has.", "Say the rule with fewer `None`.")
+@case(ShapeError, "More axes than NumPy has.", "Write the rule with fewer `None`.")
 def too_many_axes() -> object:
     return affinet.weights({"deep": (1,) * 32}).deep[..., None]
 
 
-@case(NotAffineError, "A number was asked of weights that are not known yet.", "Take it from the model.")
+@case(NotAffineError, "A number is wanted from an expression.", "Take it from the model.")
 def an_expression_as_a_number() -> object:
     return float(b[0])  # type: ignore[arg-type]
 
@@ -136,7 +136,7 @@ def an_option_of_numpy() -> object:
     return np.sum(W, where=True)  # type: ignore[call-overload]
 
 
-@case(MissingOperationError, "A function of NumPy that no sum of weights is.", "Say the rule without it.")
+@case(MissingOperationError, "A function of NumPy that is not affine.", "Write the rule without it.")
 def a_maximum() -> object:
     return np.maximum(W, 0)  # type: ignore[call-overload]
 
@@ -146,7 +146,7 @@ def a_reduction_of_numpy() -> object:
     return np.add.reduce(W)  # type: ignore[arg-type]
 
 
-@case(RuleError, "An inequality of an array.", "Write an equation.", fragment="is no rule: rules are equations")
+@case(RuleError, "An inequality of an array.", "Write an equation.", fragment="is not a rule: rules are equations")
 def an_array_that_is_less() -> object:
     return np.ones(4) < W
 
@@ -156,7 +156,7 @@ def einsum_of_weights_and_weights() -> object:
     return affinet.einsum("ij,ij->i", W, W)
 
 
-@case(MissingOperationError, "An array of weights that are not known yet.", "Write `affinet.stack`.")
+@case(MissingOperationError, "An array of an expression.", "Write `affinet.stack`.")
 def an_array_of_an_expression() -> object:
     return np.asarray(W, dtype=float)
 
@@ -166,7 +166,7 @@ def the_length_of_an_expression() -> object:
     return len(W)
 
 
-@case(MissingOperationError, "An expression taken for a mapping.", "Write `affinet.weights(model).items()`.")
+@case(MissingOperationError, "An expression used as a mapping.", "Write `affinet.weights(model).items()`.")
 def a_dictionary_of_an_expression() -> object:
     return dict(W)
 
@@ -176,12 +176,12 @@ def an_index_of_a_group() -> object:
     return w["*.weight"][0]
 
 
-@case(ShapeError, "Two groups of different lengths.", "Take groups with equally many weights.")
+@case(ShapeError, "Two groups of different lengths.", "Take groups with the same number of weights.")
 def groups_of_different_lengths() -> object:
     return w["*.weight"] - w["*.bias"]
 
 
-@case(MissingOperationError, "Something that a group of weights has not.", "Take one of those listed.")
+@case(MissingOperationError, "An attribute that groups of weights do not have.", "Take one of those listed.")
 def the_shape_of_a_group() -> object:
     return w["*.weight"].shape
 

@@ -26,17 +26,17 @@ def a_family_of_matrices_given_a_vector() -> object:
     return families.toeplitz(b)
 
 
-@case(ShapeError, "A family of square matrices given another.", "Take a square part of it.")
+@case(ShapeError, "A family of square matrices given a matrix that is not square.", "Take a square part of it.")
 def a_family_of_square_matrices() -> object:
     return families.symmetric(W)
 
 
-@case(ShapeError, "The value of `fix` has another shape.", "Give one number, or one an entry.")
+@case(ShapeError, "The value of `fix` has another shape.", "Give one number, or one per entry.")
 def fixing_to_another_shape() -> object:
     return families.fix(W, value=[[[1]]])
 
 
-@case(RuleError, "`tie` of one thing.", "Name what it is tied to, or write `share`.")
+@case(RuleError, "`tie` of a single expression.", "Name the other, or write `share`.")
 def tying_one_thing() -> object:
     return families.tie(W)
 
@@ -56,12 +56,12 @@ def a_pattern_of_fractions() -> object:
     return families.share(b, [0.5, 0.5, 1.0])
 
 
-@case(ShapeError, "A pattern of another shape.", "Write one number an entry.")
+@case(ShapeError, "A pattern of another shape.", "Write one number per entry.")
 def a_pattern_of_another_shape() -> object:
     return families.share(b, [0, 0])
 
 
-@case(ShapeError, "A width of a band that is no integer.", "Count the diagonals.")
+@case(ShapeError, "A width of a band that is not an integer.", "Count the diagonals.")
 def a_band_of_fractions() -> object:
     return families.banded(M, 0.5, 1)
 
@@ -81,7 +81,7 @@ def blocks_that_do_not_divide() -> object:
     return families.block_diagonal(M, 2)
 
 
-@case(ShapeError, "Sizes of blocks that are none.", "Write integers or pairs of them.")
+@case(ShapeError, "Blocks that are neither a number nor sizes.", "Write integers or pairs of them.")
 def blocks_that_are_none() -> object:
     return families.block_diagonal(M, "two")
 
@@ -96,17 +96,17 @@ def moments_of_too_low_order() -> object:
     return families.moments(K, [[-1, 0, 1]] * 2, derivative=(2, 0), order=1)
 
 
-@case(RuleError, "The order of a derivative that is none.", "Write integers from 0 on.")
+@case(RuleError, "A derivative whose order is negative or not an integer.", "Write 0, 1, 2, …")
 def a_derivative_that_is_none() -> object:
     return families.moments(K, [[-1, 0, 1]] * 2, derivative=(-1, 0), order=2)
 
 
-@case(ShapeError, "Offsets that do not fit the stencil.", "Write one array an axis.")
+@case(ShapeError, "Offsets that do not fit the stencil.", "Write one array per axis.")
 def offsets_that_do_not_fit() -> object:
     return families.moments(K, [[-1, 0, 1]], derivative=(1, 0), order=2)
 
 
-@case(ShapeError, "A padding that is none.", 'Write numbers, "valid" or "same".')
+@case(ShapeError, "A padding of another kind.", 'Write numbers, "valid" or "same".')
 def a_padding_that_is_none() -> object:
     return families.convolution(W, size=(4,), kernel_size=2, padding="full")
 
@@ -116,7 +116,7 @@ def an_image_without_axes() -> object:
     return families.convolution(W, size=4, kernel_size=2)
 
 
-@case(ShapeError, "A stride, dilation or kernel that is no number.", "Write one integer, or one an axis.")
+@case(ShapeError, "A stride, dilation or kernel that is not an integer.", "Write one integer, or one per axis.")
 def a_stride_that_is_none() -> object:
     return families.convolution(W, size=(4,), kernel_size=2, stride=0)
 
@@ -131,7 +131,7 @@ def a_kernel_beyond_the_image() -> object:
     return families.convolution(W, size=(4,), kernel_size=5)
 
 
-@case(ShapeError, "A matrix that this convolution does not have.", "Check size, kernel and padding.")
+@case(ShapeError, "A weight whose shape does not fit the convolution.", "Check size, kernel and padding.")
 def a_matrix_that_is_no_convolution() -> object:
     return families.convolution(W, size=(3,), kernel_size=2)
 
@@ -146,13 +146,13 @@ def a_mask_that_fits_twice() -> object:
     return families.fix(M, where=[True, False, True])
 
 
-@case(ShapeError, "A value that fits the chosen entries and the weight.", "Give it one of the whole shapes.")
+@case(ShapeError, "A value that fits the chosen entries and the weight.", "Give a value of one of the two shapes.")
 def a_value_that_fits_twice() -> object:
     cube = affinet.weights({"cube": (3, 3, 3, 3)}).cube
     return families.fix(cube, where=(..., np.eye(3) > 0), value=np.ones((3, 3)))
 
 
-@case(RuleError, "Modules whose weights have other names.", "Tie the weights one by one.")
+@case(RuleError, "Modules whose weights have different names.", "Tie the weights one by one.")
 def tying_modules_of_other_names() -> object:
     return families.tie(w.hidden, w.out)
 
@@ -162,6 +162,6 @@ def tying_a_module_and_a_weight() -> object:
     return families.tie(w.hidden, W)
 
 
-@case(RuleError, "One module alone.", "Give two or more.")
+@case(RuleError, "A single module.", "Give two or more.")
 def tying_one_module() -> object:
     return families.tie(w.hidden)

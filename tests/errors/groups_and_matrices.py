@@ -12,37 +12,37 @@ from tests.errors.symbols import M, W, b
 TURN = [1, 2, 0]
 
 
-@case(ShapeError, "A has another number of columns than there are entries.", "Write one column an entry, in order.")
+@case(ShapeError, "The number of columns of A is not the number of entries.", "Write one column per entry, in order.")
 def a_matrix_of_another_width() -> object:
     return families.linear([W, b], np.ones((2, 12)), 0)
 
 
-@case(ShapeError, "b has another length than A has rows.", "Write one number, or one a row.")
+@case(ShapeError, "The length of b is not the number of rows of A.", "Write one number, or one per row.")
 def a_right_hand_side_of_another_length() -> object:
     return families.linear([b], np.ones((2, 3)), [1, 2, 3])
 
 
-@case(RuleError, "No weights, or something else in their place.", "Write a list such as [w.hidden.weight].")
+@case(RuleError, "The weights are missing or are not expressions.", "Write a list such as [w.hidden.weight].")
 def a_matrix_over_no_weights() -> object:
     return families.linear([], np.ones((1, 0)), 0)
 
 
-@case(ShapeError, "The basis has another number of rows than there are entries.", "Write one row an entry.")
+@case(ShapeError, "The number of rows of the basis is not the number of entries.", "Write one row per entry.")
 def a_basis_of_another_height() -> object:
     return families.subspace([b], np.ones((2, 1)))
 
 
-@case(ShapeError, "The offset has another length than there are entries.", "Write one number, or one an entry.")
+@case(ShapeError, "The length of the offset is not the number of entries.", "Write one number, or one per entry.")
 def an_offset_of_another_length() -> object:
     return families.subspace([b], np.ones((3, 1)), [1, 2])
 
 
-@case(RuleError, "Neither inputs nor outputs.", "Say what the generators do on one side at least.")
+@case(RuleError, "Neither inputs nor outputs.", "Give the generators for one side at least.")
 def equivariance_without_a_group() -> object:
     return families.equivariant(M)
 
 
-@case(RuleError, "Another number of generators on each side.", "Write the identity where one does nothing.")
+@case(RuleError, "The two sides have different numbers of generators.", "Write the identity where one does nothing.")
 def generators_without_a_partner() -> object:
     return families.equivariant(M, inputs=[TURN, TURN], outputs=[TURN])
 
@@ -52,12 +52,12 @@ def a_matrix_that_does_not_fit_the_group() -> object:
     return families.equivariant(W, inputs=[TURN], outputs=[TURN])
 
 
-@case(ShapeError, "Signs other than 1 and -1, or too few.", "Write one sign an entry.")
+@case(ShapeError, "Signs other than 1 and -1, or too few.", "Write one sign per entry.")
 def signs_that_are_none() -> object:
     return families.SignedPermutation(TURN, [1, 0, 1])
 
 
-@case(RuleError, "The generators are no list.", "Put brackets around them.")
+@case(RuleError, "The generators are not a list.", "Put brackets around them.")
 def generators_that_are_no_list() -> object:
     return families.equivariant(M, inputs=3, outputs=[TURN])
 
@@ -67,12 +67,12 @@ def generators_of_different_sizes() -> object:
     return families.equivariant(M, inputs=[TURN, [1, 0]], outputs=[TURN, TURN])
 
 
-@case(ShapeError, "Not every place once.", "Write every integer from 0 to n - 1 once.")
+@case(ShapeError, "A permutation that lacks a place or repeats it.", "Write every integer from 0 to n - 1 once.")
 def a_permutation_that_is_none() -> object:
     return families.equivariant(M, inputs=[[0, 0, 1]], outputs=[TURN])
 
 
-@case(RuleError, "A permutation where an element of a Lie algebra is meant.", "Leave `lie_algebra` out.")
+@case(RuleError, "A permutation in place of an element of a Lie algebra.", "Leave `lie_algebra` out.")
 def a_permutation_in_a_lie_algebra() -> object:
     return families.equivariant(M, inputs=[TURN], outputs=[TURN], lie_algebra=True)
 
@@ -82,7 +82,7 @@ def a_generator_that_is_not_square() -> object:
     return families.equivariant(M, inputs=[np.ones((2, 3))], outputs=[TURN])
 
 
-@case(ShapeError, "A matrix without an inverse.", "Check it, or say `lie_algebra=True`.")
+@case(ShapeError, "A matrix without an inverse.", "Check it, or write `lie_algebra=True`.")
 def a_singular_generator() -> object:
     return families.equivariant(M, inputs=[np.ones((3, 3))], outputs=[TURN])
 
@@ -92,7 +92,7 @@ def a_direct_sum_of_nothing() -> object:
     return families.direct_sum()
 
 
-@case(ShapeError, "A part that is no square matrix.", "Write a square one.")
+@case(ShapeError, "A part that is not a square matrix.", "Write a square one.")
 def a_part_that_is_not_square() -> object:
     return families.direct_sum(np.ones((2, 3)))
 
@@ -127,7 +127,7 @@ def a_lie_element_across_a_permutation() -> object:
     return families.equivariant(M, inputs=[TURN], outputs=[families.LieElement(np.zeros((3, 3)))])
 
 
-@case(RuleError, "`lie_algebra` beside a representation.", "Leave it out.")
+@case(RuleError, "`lie_algebra` together with a representation.", "Leave it out.")
 def a_representation_in_a_lie_algebra() -> object:
     return families.equivariant(M, groups.SO(3).T(1), groups.SO(3).T(1), lie_algebra=True)
 
@@ -152,7 +152,7 @@ def no_copies_of_a_representation() -> object:
     return 0 * groups.SO(3).T(1)
 
 
-@case(ShapeError, "A named group of no whole size.", "Write an integer from 1 on.")
+@case(ShapeError, "A named group whose size is not a positive integer.", "Write 1, 2, 3, …")
 def a_named_group_of_no_size() -> object:
     return groups.SO(0)
 

@@ -22,12 +22,12 @@ def weights_of_a_number() -> None:
     affinet.weights(42)
 
 
-@case(RuleError, "The mapping has a key that is no name.", "Use names such as 'hidden.weight'.")
+@case(RuleError, "The mapping has a key that is not a name.", "Use names such as 'hidden.weight'.")
 def a_weight_named_by_a_number() -> None:
     affinet.weights({3: (2, 2)})
 
 
-@case(ShapeError, "The mapping has a value that is no shape.", "Give a tuple of sizes, or an array.")
+@case(ShapeError, "The mapping has a value that is not a shape.", "Give a tuple of sizes, or an array.")
 def a_shape_of_fractions() -> None:
     affinet.weights({"hidden.weight": (2.5, 3)})
 
@@ -37,12 +37,12 @@ def a_misspelt_name() -> object:
     return w["hidden.weigth"]
 
 
-@case(UnknownWeightError, "A weight was asked for by neither name nor number.", "Write the name as text.")
+@case(UnknownWeightError, "The index of a weight is neither a name nor a number.", "Write the name as text.")
 def a_key_that_is_no_name() -> object:
     return w[None]
 
 
-@case(RuleError, "A module was used where a weight is meant.", "Name one of its weights: `.weight`, `.bias`.")
+@case(RuleError, "A module in place of a weight.", "Name one of its weights: `.weight`, `.bias`.")
 def a_module_as_a_weight() -> object:
     return w.hidden == 0
 
@@ -66,7 +66,7 @@ def an_integer_weight() -> object:
     return affinet.weights(layer).weight
 
 
-@case(UnsupportedWeightError, "The parameter is sparse.", "Keep it dense.")
+@case(UnsupportedWeightError, "The parameter is sparse.", "Make it dense.")
 def a_sparse_weight() -> object:
     layer = torch.nn.Module()
     layer.weight = torch.nn.Parameter(torch.eye(2).to_sparse())
@@ -80,7 +80,7 @@ def an_expanded_weight() -> object:
     return affinet.weights(layer).weight
 
 
-@case(UnsupportedWeightError, "Two parameters are views of one memory.", "Use one Parameter under both names.")
+@case(UnsupportedWeightError, "Two parameters share memory.", "Use one Parameter under both names.")
 def overlapping_weights() -> object:
     layer, memory = torch.nn.Module(), torch.zeros(4)
     layer.first, layer.second = torch.nn.Parameter(memory[:3]), torch.nn.Parameter(memory[1:])
@@ -105,7 +105,7 @@ def a_pruned_weight() -> object:
     return affinet.weights(prune.l1_unstructured(torch.nn.Linear(2, 2), "weight", 0.5)).weight
 
 
-@case(UnsupportedWeightError, "What the weight is computed from was named in its place.", "Remove the hook first.")
+@case(UnsupportedWeightError, "The rule names a parameter from which the weight is computed.", "Remove the hook first.")
 def what_a_pruned_weight_is_computed_from() -> object:
     return affinet.weights(prune.l1_unstructured(torch.nn.Linear(2, 2), "weight", 0.5)).weight_orig
 
@@ -117,7 +117,7 @@ def rules_on_a_pruned_weight() -> object:
     return affinet.reparametrize(prune.l1_unstructured(layer, "weight", 0.5), rule)
 
 
-@case(UnsupportedWeightError, "The module keeps a tensor under this name, and no Parameter.", "Keep a Parameter.")
+@case(UnsupportedWeightError, "The module has a tensor of this name, not a Parameter.", "Make it a Parameter.")
 def a_tensor_that_is_no_parameter() -> object:
     layer = torch.nn.Module()
     layer.weight_raw = torch.nn.Parameter(torch.ones(2))
@@ -125,7 +125,7 @@ def a_tensor_that_is_no_parameter() -> object:
     return affinet.weights(layer).weight
 
 
-@case(AttachError, "A parameter is distributed over processes.", "Make the rules for the model in one process.")
+@case(AttachError, "A parameter is distributed over processes.", "Train in one process or with DDP.")
 def a_distributed_weight() -> object:
     from torch.distributed.tensor import Replicate, distribute_tensor
 
@@ -143,17 +143,17 @@ def flat_pieces_of_weights() -> object:
         return affinet.weights(FullyShardedDataParallel(torch.nn.Linear(2, 2), device_id=torch.device("cpu")))
 
 
-@case(UnknownWeightError, "No weight has a name like this pattern.", "Take one of the names that are listed.")
+@case(UnknownWeightError, "No weight matches this pattern.", "Take one of the names that are listed.")
 def a_pattern_that_finds_nothing() -> object:
     return w["hidden.*.weight"]
 
 
-@case(UnknownWeightError, "No module has a number in this slice.", "Take a slice of the numbers that there are.")
+@case(UnknownWeightError, "No module has a number in this slice.", "Take a slice that contains a number.")
 def a_slice_that_finds_nothing() -> object:
     return affinet.weights({"layers.0.weight": (2, 2)}).layers[3:]
 
 
-@case(UnknownWeightError, "Several modules were asked for something by a number.", "Write the name of the weight.")
+@case(UnknownWeightError, "A number as an index of several modules.", "Write the name of the weight.")
 def several_modules_by_a_number() -> object:
     return affinet.weights({"layers.0.weight": (2, 2)}).layers[:][0]
 
@@ -163,14 +163,14 @@ def a_pattern_that_finds_a_lazy_weight() -> object:
     return affinet.weights(torch.nn.Sequential(torch.nn.LazyLinear(2)))["*.weight"]
 
 
-@case(RuleError, "A slice holds weights and modules.", "Ask for each by its name.")
+@case(RuleError, "A slice contains weights and modules.", "Name each by itself.")
 def weights_and_modules_at_once() -> object:
     return affinet.weights({"parts.0": (2,), "parts.1.weight": (2,)}).parts[:]
 
 
 @case(
     RuleError,
-    "Several modules were used where a weight is meant.",
+    "Several modules in place of a weight.",
     "Name one of their weights.",
     fragment="is a module",
 )

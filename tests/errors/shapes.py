@@ -19,7 +19,7 @@ def an_index_array_out_of_range() -> object:
     return W[[0, 7]]
 
 
-@case(ShapeError, "An index beyond the end, beside an array.", "Indices run from 0 to the size minus one.")
+@case(ShapeError, "An index beyond the end, next to an array.", "Indices run from 0 to the size minus one.")
 def an_index_out_of_range_beside_an_array() -> object:
     return W[[0, 1], 9]
 
@@ -36,7 +36,7 @@ def a_ragged_index() -> object:
     return W[[[0, 1], [2]]]
 
 
-@case(ShapeError, "An index that is no integer.", "Write integers.")
+@case(ShapeError, "An index that is not an integer.", "Write integers.")
 def an_index_of_text() -> object:
     return W["first"]
 
@@ -51,17 +51,17 @@ def two_ellipses() -> object:
     return W[..., 0, ...]
 
 
-@case(ShapeError, "More indices than axes.", "Give one index an axis at most.")
+@case(ShapeError, "More indices than axes.", "Give at most one index per axis.")
 def too_many_indices() -> object:
     return W[0, 0, 0]
 
 
-@case(ShapeError, "A mask of another shape.", "Give the mask the shape of the axes it stands for.")
+@case(ShapeError, "A mask of another shape.", "Give the mask the shape of the axes that it indexes.")
 def a_mask_of_another_shape() -> object:
     return W[[True, False]]
 
 
-@case(ShapeError, "A slice between numbers that are no integers.", "Write integers.")
+@case(ShapeError, "A slice whose bounds are not integers.", "Write integers.")
 def a_slice_with_fractions() -> object:
     return W[0.5:2]
 
@@ -91,7 +91,7 @@ def a_product_with_a_number() -> object:
     return 2 @ W
 
 
-@case(ShapeError, "An axis that is no integer.", "Count axes from 0, or from the end with -1.")
+@case(ShapeError, "An axis that is not an integer.", "Count axes from 0, or from the end with -1.")
 def an_axis_of_text() -> object:
     return W.sum(dim="rows")
 
@@ -116,7 +116,7 @@ def flattening_backwards() -> object:
     return W.flatten(1, 0)
 
 
-@case(ShapeError, "Another number of shifts than of axes.", "Give one shift an axis.")
+@case(ShapeError, "The numbers of shifts and of axes differ.", "Give one shift per axis.")
 def shifts_that_do_not_fit() -> object:
     return W.roll((1, 2), (0,))
 
@@ -131,12 +131,12 @@ def a_reshape_that_does_not_fit() -> object:
     return W.reshape(5, -1)
 
 
-@case(ShapeError, "The mean of nothing.", "Leave the rule out where the axis is empty.")
+@case(ShapeError, "The mean of no entries.", "Leave the rule out where the axis is empty.")
 def a_mean_of_nothing() -> object:
     return empty.mean(dim=0)
 
 
-@case(ShapeError, "A triangle of something with one axis.", "Use it on matrices.")
+@case(ShapeError, "A triangle of an expression with one axis.", "Use it on matrices.")
 def a_triangle_of_a_vector() -> object:
     return b.tril()
 
@@ -161,17 +161,17 @@ def stacking_nothing() -> object:
     return affinet.stack([])
 
 
-@case(ShapeError, "Something that is no list.", "Put brackets around the parts.")
+@case(ShapeError, "A value that is not a list.", "Put brackets around the parts.")
 def stacking_a_number() -> object:
     return affinet.stack(3)
 
 
-@case(ShapeError, "The numbers given for a weight have another shape.", "Give an array of the weight's shape.")
+@case(ShapeError, "The numbers for a weight have another shape.", "Give an array of the weight's shape.")
 def evaluating_with_another_shape() -> object:
     return evaluate(b, {"hidden.bias": [1, 2]})
 
 
-@case(UnknownWeightError, "No numbers were given for a weight.", "Give an array for each weight of the expression.")
+@case(UnknownWeightError, "The numbers for a weight are missing.", "Give an array for each weight of the expression.")
 def evaluating_without_a_weight() -> object:
     return evaluate(b, {"bias": [1, 2, 3]})
 
@@ -186,7 +186,7 @@ def einsum_of_too_few_operands() -> object:
     return affinet.einsum("ij,j->i", W)
 
 
-@case(ShapeError, "Subscripts that are no letters.", "Write a letter for each axis.")
+@case(ShapeError, "Subscripts that are not letters.", "Write a letter for each axis.")
 def einsum_with_numbers_for_letters() -> object:
     return affinet.einsum("i1->i", W)
 
@@ -216,7 +216,7 @@ def einsum_of_a_diagonal_of_one() -> object:
     return affinet.einsum("ii->i", W[:, :1])
 
 
-@case(ShapeError, "A turn about other than two axes.", "Name the two axes of the plane.")
+@case(ShapeError, "A rotation of one axis, or of three.", "Name the two axes of the plane.")
 def a_turn_about_one_axis() -> object:
     return K.rot90(1, (0,))
 
@@ -226,7 +226,7 @@ def a_move_of_axes_to_nowhere() -> object:
     return K.movedim((0, 1), 2)
 
 
-@case(ShapeError, "An axis that is longer than one repeated by `expand`.", "Use `repeat`, or the shape that it has.")
+@case(ShapeError, "`expand` repeats an axis whose size is not one.", "Use `repeat`, or the shape that it has.")
 def an_expansion_of_a_long_axis() -> object:
     return W.expand(6, 4)
 
@@ -236,17 +236,17 @@ def a_repetition_of_too_few_axes() -> object:
     return W.repeat(2)
 
 
-@case(ShapeError, "Counts that are negative or no integers.", "Give how many times each place is repeated.")
+@case(ShapeError, "Counts that are negative or not integers.", "Count how often each position is repeated.")
 def a_negative_count() -> object:
     return b.repeat_interleave(-1)
 
 
-@case(ShapeError, "Another number of counts than the axis has places.", "Give one count, or one for each place.")
+@case(ShapeError, "The number of counts is not the size of the axis.", "Give one count, or one for each position.")
 def counts_of_another_length() -> object:
     return b.repeat_interleave([1, 2], dim=0)
 
 
-@case(ShapeError, "An axis that is longer than one squeezed away.", "Take an index on it, or leave it.")
+@case(ShapeError, "`squeeze` of an axis whose size is not one.", "Take an index on it, or leave it.")
 def a_squeeze_of_a_long_axis() -> object:
     return W.squeeze(0)
 
@@ -256,8 +256,6 @@ def a_new_axis_beyond_the_last() -> object:
     return W.unsqueeze(3)
 
 
-@case(
-    ShapeError, "An order that depends on how numbers lie in memory, which weights of a rule do not say.", 'Write "F".'
-)
+@case(ShapeError, "An order that depends on the memory layout, which weights in a rule do not have.", 'Write "F".')
 def an_order_of_memory() -> object:
     return W.ravel("A")

@@ -8,22 +8,22 @@ from tests.errors.case import case
 from tests.errors.symbols import w
 
 
-@case(ParseError, "What was given is no text.", "Give the rule as text first, and the weights after it.")
+@case(ParseError, "The first argument is not text.", "Give the rule as text first, and the weights after it.")
 def a_rule_that_is_no_text() -> object:
     return affinet.parse(3, w)
 
 
-@case(RuleError, "The weights were left out, or something else is in their place.", "Give `affinet.weights(model)`.")
+@case(RuleError, "The second argument is not the weights of a model.", "Give `affinet.weights(model)`.")
 def a_text_about_a_model() -> object:
     return affinet.parse("scale == 0", {"scale": ()})
 
 
-@case(ParseError, "The text is longer than any rule.", "Say the rule with slices and sums.")
+@case(ParseError, "The text is longer than any rule.", "Write the rule with slices and sums.")
 def a_very_long_text() -> object:
     return affinet.parse("scale + " * 20_000 + "scale == 0", w)
 
 
-@case(ParseError, "A character that no text editor shows.", "Type the rule anew.")
+@case(ParseError, "A character that is invisible in editors.", "Type the rule again.")
 def an_unprintable_character() -> object:
     return affinet.parse("scale == \x00", w)
 
@@ -33,24 +33,27 @@ def an_empty_text() -> object:
     return affinet.parse("  # to do", w)
 
 
-@case(ParseError, "One `=` in place of two.", "Write `==`.", foreign="(?<=no rule: ).*(?=Equations)")
+@case(ParseError, "One `=` in place of two.", "Write `==`.", foreign="(?<=not a rule: ).*(?=Equations)")
 def one_equals_sign() -> object:
     return affinet.parse("scale = 1", w)
 
 
 @case(
-    ParseError, "A bracket is missing, or a sign too many.", "Look at the mark.", foreign="(?<=no rule: ).*(?=A rule)"
+    ParseError,
+    "A bracket is missing, or a sign too many.",
+    "Look at the mark.",
+    foreign="(?<=not a rule: ).*(?=A rule)",
 )
 def a_missing_bracket() -> object:
     return affinet.parse("hidden.bias[0 == 1", w)
 
 
-@case(ParseError, "Hundreds of brackets inside each other.", "Say the rule with slices and sums.")
+@case(ParseError, "Hundreds of brackets inside each other.", "Write the rule with slices and sums.")
 def a_rule_nested_too_deep() -> object:
     return affinet.parse("-" * 5000 + "scale == 1", w)
 
 
-@case(ParseError, "A long chain of signs.", "Say the rule with slices and sums.", fragment="nested too deep")
+@case(ParseError, "A long chain of signs.", "Write the rule with slices and sums.", fragment="nested too deep")
 def a_rule_nested_deep() -> object:
     return affinet.parse("scale == " + "-" * 700 + "1", w)
 
@@ -120,7 +123,7 @@ def an_index_of_a_number() -> object:
     return affinet.parse("hidden.bias == 3[0]", w)
 
 
-@case(ParseError, "A family on one side of `==`.", "Let it stand alone.")
+@case(ParseError, "A family on one side of `==`.", "Write it alone.")
 def a_family_inside_an_equation() -> object:
     return affinet.parse("symmetric(out.weight) == 0", w)
 
@@ -129,7 +132,7 @@ def group(text: str) -> object:
     return affinet.parse(f"equivariant(hidden.bias, outputs={text})", w)
 
 
-@case(ParseError, "A group that has no name here.", "Take one of those listed, or write its generators.")
+@case(ParseError, "A group that is not among the named groups.", "Take one of those listed, or write its generators.")
 def an_unknown_group_in_a_text() -> object:
     return group("SO3(3).T(1)")
 
@@ -169,12 +172,12 @@ def too_many_numbers_for_a_group() -> object:
     return group("SO(3, 3).T(1)")
 
 
-@case(ParseError, "A size that is no integer.", "Write an integer.")
+@case(ParseError, "A size that is not an integer.", "Write an integer.")
 def a_size_of_a_group_that_is_no_integer() -> object:
     return group("SO(3.5).T(1)")
 
 
-@case(ParseError, "A space of a group outside of `inputs` and `outputs`, or in a list.", "Let it stand there alone.")
+@case(ParseError, "A space of a group outside of `inputs` and `outputs`, or in a list.", "Write it there, alone.")
 def a_group_in_an_equation() -> object:
     return affinet.parse("SO(3).T(1) == 1", w)
 
@@ -184,7 +187,7 @@ def an_unknown_function() -> object:
     return affinet.parse("norm(scale) == 1", w)
 
 
-@case(ParseError, "Something is called that is no function.", "Remove the second brackets.")
+@case(ParseError, "A value that is not a function is called.", "Remove the second brackets.")
 def a_call_of_a_call() -> object:
     return affinet.parse("hidden.weight.sum()() == 1", w)
 
@@ -226,7 +229,7 @@ def a_text_that_divides_by_zero() -> object:
     return affinet.parse("scale == 1 / 0", w)
 
 
-@case(ParseError, "Arithmetic with something that is no number.", "Write a number or a weight.")
+@case(ParseError, "Arithmetic with a value that is not a number.", "Write a number or a weight.")
 def arithmetic_with_none() -> object:
     return affinet.parse("scale + None == 1", w)
 
@@ -236,11 +239,11 @@ def python_in_a_text() -> object:
     return affinet.parse("[x for x in scale] == 1", w)
 
 
-@case(ShapeError, "Any error of the language, met in a text.", "The way out is that of the error itself.")
+@case(ShapeError, "Any error of the language, raised by a text.", "See the error itself.")
 def an_error_inside_a_text() -> object:
     return affinet.parse("scale == 1 +\n hidden.bias[7]", w)
 
 
-@case(ParseError, "Subscripts of einsum that are no text.", "Write them first, in quotes.")
+@case(ParseError, "Subscripts of einsum that are not text.", "Write them first, in quotes.")
 def einsum_without_quotes() -> object:
     return affinet.parse("einsum(hidden.weight, 1) == 0", w)

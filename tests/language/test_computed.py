@@ -102,7 +102,7 @@ def test_a_tensor_that_a_module_sets_itself_is_no_weight() -> None:
             self.other = torch.ones(2)
 
     w: Any = affinet.weights(Scaled())
-    with pytest.raises(UnsupportedWeightError, match=r"weight cannot .* no Parameter \(weight_raw is one\)"):
+    with pytest.raises(UnsupportedWeightError, match=r"weight cannot .* not a Parameter \(weight_raw is one\)"):
         w.weight  # noqa: B018
     assert (w.weight_raw.sum() == 1).rows == 1
     with pytest.raises(UnknownWeightError, match="no weight named 'other'"):

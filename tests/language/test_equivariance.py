@@ -216,7 +216,9 @@ def test_what_fits_no_weight() -> None:
         families.equivariant(w)
     with pytest.raises(RuleError, match="there are 2 generators in inputs and 1 in outputs"):
         families.equivariant(w, [swap, turn], [swap])
-    with pytest.raises(ShapeError, match=r"\(w\) has shape \(3, 3\), and its shape must end with \(2, 3\): outputs acts on 2"):
+    with pytest.raises(
+        ShapeError, match=r"\(w\) has shape \(3, 3\), and its shape must end with \(2, 3\): outputs acts on 2"
+    ):
         families.equivariant(w, [swap], [[1, 0]])
     with pytest.raises(ShapeError, match=r"\(w\) has shape \(3,\), and its shape must end with \(3, 3\)"):
         families.equivariant(weight(3), [swap], [swap])

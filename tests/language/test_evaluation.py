@@ -23,9 +23,9 @@ def test_values_may_be_lists_tensors_and_not_finite() -> None:
 def test_missing_and_misshapen_values() -> None:
     with pytest.raises(UnknownWeightError, match="no weight named 'a'"):
         evaluate(w.a + w.b, {"b": VALUES["b"]})
-    with pytest.raises(ShapeError, match=r"the value given for b has shape \(3,\), and the weight has \(4,\)"):
+    with pytest.raises(ShapeError, match=r"the value for b has shape \(3,\), and the weight has shape \(4,\)"):
         evaluate(w.b, {"b": np.ones(3)})
-    with pytest.raises(ShapeError, match="the value given for b"):
+    with pytest.raises(ShapeError, match="the value for b"):
         substitute(w.b, {"b": np.ones(3)})
     with pytest.raises(ConstantError, match="NaN"):
         substitute(w.b, {"b": np.full(4, np.nan)})

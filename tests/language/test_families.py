@@ -64,7 +64,9 @@ def test_linear_with_a_large_sparse_matrix_stays_small() -> None:
 def test_linear_says_what_does_not_fit() -> None:
     with pytest.raises(ShapeError, match=r"A has shape \(5, 7\), and needs 8 columns.*: a \(6\) \+ b \(2\) = 8"):
         families.linear([a, b], np.ones((5, 7)))
-    with pytest.raises(ShapeError, match=r"b has shape \(4,\); with A of shape \(5, 8\) it must be a number or have shape \(5,\)"):
+    with pytest.raises(
+        ShapeError, match=r"b has shape \(4,\); with A of shape \(5, 8\) it must be a number or have shape \(5,\)"
+    ):
         families.linear([a, b], np.ones((5, 8)), np.ones(4))
     with pytest.raises(RuleError, match="a list of expressions, not empty"):
         families.linear([], np.ones((5, 8)))

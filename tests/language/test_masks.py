@@ -61,7 +61,9 @@ def test_masks_and_values(weight: str, where: Any, value: Any, full: np.ndarray,
 
 
 def test_a_mask_or_a_value_that_fits_both_ways_is_refused() -> None:
-    with pytest.raises(ShapeError, match=r"\(5, 5\) fits both the first and the last axes of \(same\).*where=\(\.\.\., mask\)"):
+    with pytest.raises(
+        ShapeError, match=r"\(5, 5\) fits both the first and the last axes of \(same\).*where=\(\.\.\., mask\)"
+    ):
         families.fix(W.same, where=CROSS)
     diagonal = np.eye(5) > 0
     with pytest.raises(ShapeError, match=r"the value of shape \(5, 5\) fits .* and \(same\) of shape \(5, 5, 5, 5\)"):

@@ -194,23 +194,26 @@ def test_a_sum_of_a_large_matrix_holds_what_the_matrix_does() -> None:
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "no text": (lambda: affinet.einsum(WEIGHTS.w, [0, 1]), "takes its subscripts first"),
-    "too few operands": (lambda: affinet.einsum("ij,j->i", WEIGHTS.w), "for 2 operands, and 1 are given"),
-    "too many letters": (lambda: affinet.einsum("ijk->i", WEIGHTS.w), r"'ijk' names 3 axes, and w has shape \(3, 4\)"),
+    "too few operands": (lambda: affinet.einsum("ij,j->i", WEIGHTS.w), "for 2 operands; got 1"),
+    "too many letters": (lambda: affinet.einsum("ijk->i", WEIGHTS.w), r"'ijk' names 3 axes, but w has shape \(3, 4\)"),
     "too few letters": (lambda: affinet.einsum("i->i", WEIGHTS.w), "'i' names 1 axes"),
-    "no letters": (lambda: affinet.einsum("i1->i", WEIGHTS.w), "something other than letters"),
-    "an unknown letter": (lambda: affinet.einsum("ij->k", WEIGHTS.w), "or one that no operand has"),
+    "no letters": (lambda: affinet.einsum("i1->i", WEIGHTS.w), "may hold only letters"),
+    "an unknown letter": (lambda: affinet.einsum("ij->k", WEIGHTS.w), "or a letter that no operand has"),
     "a letter twice": (lambda: affinet.einsum("ij->ii", WEIGHTS.w), "has a letter twice"),
     "two sizes": (lambda: affinet.einsum("ij,j->i", WEIGHTS.w, [1, 2, 3]), "axes named j in .* sizes 4 and 3"),
     "a diagonal of two sizes": (lambda: affinet.einsum("ii->i", WEIGHTS.w), "axes named i in .* sizes 3 and 4"),
-    "a squeeze": (lambda: WEIGHTS.w.squeeze(0), "axis 0 has size 3: only axes of size one can go"),
+    "a squeeze": (lambda: WEIGHTS.w.squeeze(0), "axis 0 has size 3: only axes of size one can be removed"),
     "a new axis": (lambda: WEIGHTS.w.unsqueeze(3), "stands at -3 to 2, and not at 3"),
-    "an expansion": (lambda: WEIGHTS.w.expand(4, 3), "Only axes of size one are repeated"),
-    "a smaller expansion": (lambda: WEIGHTS.w.expand(4), "Only axes of size one are repeated"),
+    "an expansion": (lambda: WEIGHTS.w.expand(4, 3), "Only axes of size one can be repeated"),
+    "a smaller expansion": (lambda: WEIGHTS.w.expand(4), "Only axes of size one can be repeated"),
     "a repetition": (lambda: WEIGHTS.w.repeat(2), "for each of its 2 axes"),
-    "negative counts": (lambda: WEIGHTS.v.repeat_interleave(-1), "takes an integer or a list of them, 0 or more"),
+    "negative counts": (lambda: WEIGHTS.v.repeat_interleave(-1), "takes an integer or a list of integers, 0 or more"),
     "counts of another length": (lambda: WEIGHTS.v.repeat_interleave([1, 2], 0), "has 2 counts, and axis 0 has size 4"),
     "a turn about one axis": (lambda: WEIGHTS.w.rot90(1, (0,)), "a turn needs two different axes"),
-    "a move to nowhere": (lambda: WEIGHTS.k.movedim((0, 1), 2), "2 axes are moved to 1 places"),
+    "a move to nowhere": (
+        lambda: WEIGHTS.k.movedim((0, 1), 2),
+        r"the numbers of axes \(2\) and of places \(1\) must be equal",
+    ),
 }
 
 
@@ -228,7 +231,7 @@ def test_products_of_weights_are_refused() -> None:
         lambda: torch.matmul(WEIGHTS.q, WEIGHTS.q),
         lambda: np.multiply(WEIGHTS.w, WEIGHTS.w),
     ):
-        with pytest.raises(NotAffineError, match="multiplies weights with weights"):
+        with pytest.raises(NotAffineError, match="multiplies weights by weights"):
             said()
 
 
@@ -258,5 +261,5 @@ def test_the_same_as_text_and_back(text: str) -> None:
 def test_subscripts_in_text_are_text() -> None:
     with pytest.raises(affinet.ParseError, match="einsum takes its subscripts first, in quotes"):
         affinet.parse("einsum(w, [1]) == 0", WEIGHTS)
-    with pytest.raises(affinet.ParseError, match="is no number: text stands in brackets only"):
+    with pytest.raises(affinet.ParseError, match="is not a number: text is allowed only as a name in brackets"):
         affinet.parse('w.dot("ij") == 0', WEIGHTS)

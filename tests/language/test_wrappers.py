@@ -73,7 +73,7 @@ def test_distributed_tensors_are_refused_before_their_storage_is_touched() -> No
         sharded = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 3))
         for placement in (Shard(0), Shard(1), Replicate()):
             sharded[1].weight = torch.nn.Parameter(distribute_tensor(torch.ones(3, 3), mesh, [placement]))
-            with pytest.raises(AttachError, match=r"^1\.weight is a DTensor .* does not read these yet"):
+            with pytest.raises(AttachError, match=r"^1\.weight is a DTensor .* does not support yet"):
                 affinet.weights(sharded)
         whole = torch.nn.Linear(4, 3)
         rule = affinet.weights(whole).weight.sum(1) == 1

@@ -142,15 +142,15 @@ def test_frozen_weights_are_said_to_be_constants() -> None:
     text = str(affinet.explain(handle.projector.plan, "bias[0]"))
     assert text.startswith("bias[0] is frozen: in this plan it is a constant, at the value it had.\n  free: 0 ")
     assert str(affinet.explain(handle.projector.plan, w.bias[0])) == text
-    with pytest.raises(affinet.UnknownWeightError, match="no rule of this plan speaks of a weight named 'ias'"):
+    with pytest.raises(affinet.UnknownWeightError, match="no rule of this plan is about a weight named 'ias'"):
         affinet.explain(handle.projector.plan, "ias[0]")
 
 
 @pytest.mark.parametrize(
     ("entry", "error", "match"),
     [
-        ("nothing[0]", affinet.UnknownWeightError, "no rule of this plan speaks of a weight named 'nothing'"),
-        ("bia[0]", affinet.UnknownWeightError, "Did you mean 'bias'.* Its rules speak of: bias"),
+        ("nothing[0]", affinet.UnknownWeightError, "no rule of this plan is about a weight named 'nothing'"),
+        ("bia[0]", affinet.UnknownWeightError, "Did you mean 'bias'.* Its rules are about: bias"),
         (2 * W.big[0, 0], affinet.errors.RuleError, "is computed from weights"),
         ("bias[9]", affinet.ShapeError, "out of range"),
         ("bias[0, 1]", affinet.ShapeError, "bias"),

@@ -15,7 +15,7 @@ from scipy import sparse
 import affinet
 from affinet import Plan, PlanFileError, families
 from affinet.analysis.findings.pinned import Pinned
-from affinet.language.origin import Family, Linear, Origin, Said
+from affinet.language.origin import Family, Linear, Origin, WrittenEquation
 from affinet.language.wording import say
 from affinet.system.stored import planfile
 from affinet.system.stored.description import described, system_of
@@ -28,9 +28,9 @@ from tests.plans.test_loading import format_of
 W = affinet.weights({"a": (4, 6), "b": (4,), "c": (3, 3), "v": (12,)})
 STEERING = ["equivariant(", "linear([a], A=", "linear([x], A=sparse(", "[3]", "(a == 1", "], A=", "share(a)", "a == 1"]
 ORIGINS: list[tuple[affinet.Constraint, Origin]] = [
-    (W.a.sum(dim=1) == 1, Said(W.a.sum(dim=1).affine.wording, 1)),
-    (W.a == 2 * W.a, Said()),
-    (W.a[0] == np.arange(6.0), Said()),
+    (W.a.sum(dim=1) == 1, WrittenEquation(W.a.sum(dim=1).affine.wording, 1)),
+    (W.a == 2 * W.a, WrittenEquation()),
+    (W.a[0] == np.arange(6.0), WrittenEquation()),
     (families.symmetric(W.c), Family("symmetric")),
     (families.linear([W.a, W.b], np.eye(28), 0), Linear(("a", "b"), sparse=False)),
     (families.linear([W.a, W.b], sparse.csr_array(np.eye(28)), 0), Linear(("a", "b"), sparse=True)),
@@ -46,7 +46,7 @@ def origins(plan: Plan) -> list[Origin]:
 
 def shown(origin: Origin) -> object:
     """An origin as a file can hold it: of an equation, its sides as texts."""
-    if isinstance(origin, Said):
+    if isinstance(origin, WrittenEquation):
         return (origin.subject, say(origin.number)) if origin.subject and origin.number is not None else ()
     return origin
 

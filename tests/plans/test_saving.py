@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import affinet
 from affinet import Plan, PlanFileError, families
-from affinet.language.origin import Said
+from affinet.language.origin import WrittenEquation
 from affinet.plans.plan import compiled
 from affinet.system.layout import Layout
 from affinet.system.stored import planfile
@@ -174,7 +174,7 @@ def test_numbers_between_those_of_a_view_may_be_anything() -> None:
 
 def test_numbers_that_no_file_holds(tmp_path: Path) -> None:
     rule = Rule(
-        "a rule", "a * 1e200 == 0", (W.a * 1e200 == 0).expression, Said()
+        "a rule", "a * 1e200 == 0", (W.a * 1e200 == 0).expression, WrittenEquation()
     )  # no plan of rules as said has such numbers
     plan = Plan(System((rule,), Layout.of(term.parameter for term in rule.expression.terms), Tolerance(2.0**-52)), ())
     with pytest.raises(

@@ -17,7 +17,7 @@ from affinet.errors import TooLargeError
 from affinet.language.affine import Affine
 from affinet.language.constants import EXACT
 from affinet.language.expression import Expression
-from affinet.language.origin import Said
+from affinet.language.origin import WrittenEquation
 from affinet.language.wording import Word
 from affinet.report import verification
 from affinet.report.verification import COARSE_ROUNDINGS, ROUNDINGS, Rounding, Verdict, Weight, verify
@@ -134,6 +134,6 @@ def test_long_sums_of_float64_keep_their_digits() -> None:
     ids=["equations", "pairs"],
 )
 def test_a_rule_too_large_to_count_is_refused_before_anything_is_read(expression: Expression, told: str) -> None:
-    system = System((Rule("large", "large", expression, Said()),), Layout(()), Tolerance(2.0**-52))
+    system = System((Rule("large", "large", expression, WrittenEquation()),), Layout(()), Tolerance(2.0**-52))
     with pytest.raises(TooLargeError, match=f'rule "large" {told}'):
         list(verify(system, lambda names: {}))

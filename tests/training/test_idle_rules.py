@@ -27,8 +27,8 @@ def test_project_names_the_rules_and_their_frozen_weights_and_goes_on() -> None:
     with pytest.warns(affinet.NothingTrainedWarning) as told:
         handle = affinet.project(model, optim.SGD(model.parameters(), lr=0.1), rules)
     assert str(told[0].message) == (
-        'the rule "first" does nothing in this training: 0.weight is frozen (requires_grad=False). Thaw it, or drop '
-        "what does nothing."
+        'the rule "first" has no effect in this training: 0.weight is frozen (requires_grad=False). Unfreeze it, or '
+        "drop the rule."
     )
     assert told[0].filename == __file__
     assert max(handle.violation().values()) < 1e-6
@@ -37,7 +37,7 @@ def test_project_names_the_rules_and_their_frozen_weights_and_goes_on() -> None:
 def test_reparametrize_does_too() -> None:
     model, rules = model_and_rules()
     model[0].weight.requires_grad_(False)
-    with pytest.warns(affinet.NothingTrainedWarning, match='the rule "first" does nothing'):
+    with pytest.warns(affinet.NothingTrainedWarning, match='the rule "first" has no effect'):
         affinet.reparametrize(model, rules)
 
 
@@ -46,7 +46,9 @@ def test_several_rules_are_told_at_once() -> None:
     w = affinet.weights(model)
     model[0].requires_grad_(False)
     nn.init.zeros_(model[0].bias)
-    with pytest.warns(affinet.NothingTrainedWarning, match=r'2 rules do \("first", "biases"\) nothing .* are frozen'):
+    with pytest.warns(
+        affinet.NothingTrainedWarning, match=r'2 rules \("first", "biases"\) have no effect .* are frozen'
+    ):
         affinet.project(model, optim.SGD(model.parameters(), lr=0.1), [*rules, (w["0.bias"] == 0).named("biases")])
 
 

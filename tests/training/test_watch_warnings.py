@@ -64,7 +64,10 @@ def test_momentum_from_a_training_without_rules_is_told() -> None:
     affinet.project(net, optimizer, rules_for(net)).watch()
     for _ in range(CONSECUTIVE - 1):
         step(net, optimizer)
-    with pytest.warns(affinet.StepUndoneWarning, match=r"momentum loaded from a training without rules.*Dearest rules"):
+    with pytest.warns(
+        affinet.StepUndoneWarning,
+        match=r"momentum that was loaded from a training without rules.*Rules with the largest multipliers",
+    ):
         step(net, optimizer)
 
 

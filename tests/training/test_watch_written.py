@@ -105,7 +105,7 @@ def test_a_write_through_data_is_found_before_a_step_that_is_looked_at() -> None
     step(net, optimizer)  # projected back, and nobody looked
     step(net, optimizer)
     unseen(net)
-    with pytest.warns(affinet.WeightsWrittenWarning, match=r"before step 3 weights were written to unseen .*\.data"):
+    with pytest.warns(affinet.WeightsWrittenWarning, match=r"before step 3 weights were written to unnoticed .*\.data"):
         step(net, optimizer)
 
 

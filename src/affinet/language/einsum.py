@@ -92,7 +92,7 @@ def _read(subscripts: object, operands: Sequence[Affine], wording: Wording) -> S
     inputs, arrow, output = text.partition("->")
     terms = inputs.split(",")
     if len(terms) != len(operands):
-        raise ShapeError(f"({say(wording)}) has subscripts for {len(terms)} operands, but {len(operands)} operands.")
+        raise ShapeError(f"({say(wording)}) has subscripts for {len(terms)} operands; got {len(operands)}.")
     unused = [letter for letter in ascii_letters if letter not in text]
     pairs = list(zip(terms, operands, strict=True))
     dot_counts = [len(operand.shape) - len(term) + len("...") for term, operand in pairs if "..." in term]

@@ -40,7 +40,7 @@ from affinet.language.foreign import (
 )
 from affinet.language.indexing import index
 from affinet.language.many import defer_to_many
-from affinet.language.origin import Origin, Said
+from affinet.language.origin import Origin, WrittenEquation
 from affinet.language.wording import Method, Operation, Property, Wording, differing, say
 
 Dims: TypeAlias = int | Sequence[int] | None
@@ -297,7 +297,9 @@ class Expression:
         else:
             right = from_constant(other if isinstance(other, Constant) else right_hand_side(other))
         difference = arithmetic.subtract(self.affine, right)
-        return Constraint(Expression(difference), (self.affine.wording, right.wording), Said.of(self.affine, right))
+        return Constraint(
+            Expression(difference), (self.affine.wording, right.wording), WrittenEquation.of(self.affine, right)
+        )
 
     def __ne__(self, other: object) -> NoReturn:
         raise _no_inequality(self, "!=")

@@ -92,7 +92,7 @@ def _group(node: ast.expr) -> Group:
             group: Group = attempt(node, GROUPS[name], *_integers(node, name, GROUPS[name]))
             return group
         case ast.Call(func=function) if name := _plain_name(function):
-            raise Misread(node, f"there is no group named {name}.{suggestion(name, GROUPS)} {known_groups()}")
+            raise Misread(node, f"there is no group {name}.{suggestion(name, GROUPS)} {known_groups()}")
         case _ if (name := _plain_name(node)) in GROUPS:
             raise Misread(node, f"{name} is a group: write {_call(name)}")
         case ast.Attribute(attr="T"):

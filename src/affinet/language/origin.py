@@ -9,7 +9,7 @@ from affinet.language.affine import Affine
 from affinet.language.wording import Wording, say_operand
 
 LONGEST_SUBJECT = 60
-"""Characters of a left side that is shown with an index behind it."""
+"""The largest number of characters of a left side that is shown with an index after it."""
 
 FamilyName: TypeAlias = Literal[
     "banded",
@@ -36,23 +36,24 @@ FamilyName: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """An equation written with `==`. Where its right side is one number, `left` and `number` are how both were written.
+class WrittenEquation:
+    """The origin of a rule that was written with `==`.
 
-    Any one of its equations can then be shown as `left[index] == number`.
+    Where the right side is a single number, `left` and `number` are the wordings of both sides, so that each of the
+    rule's equations can be shown as `left[index] == number`.
     """
 
     left: Wording | None = None
     number: Wording | None = None
 
     @classmethod
-    def of(cls, left: Affine, right: Affine) -> Said:
+    def of(cls, left: Affine, right: Affine) -> WrittenEquation:
         """The origin of `left == right`."""
         return cls(left.wording, right.wording) if right.shape == () and not right.terms else cls()
 
     @property
     def subject(self) -> str:
-        """The left side, in parentheses where an index could not follow it; empty where it is long or has no number."""
+        """The left side, in parentheses where an index could not follow; empty if it is long or `number` is None."""
         if self.left is None or self.number is None:
             return ""
         text = say_operand(self.left, LONGEST_SUBJECT)
@@ -61,9 +62,9 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """Made by `families.linear`: `weights` has the name of each listed weight, None for a part or a rearrangement.
+    """The origin of a rule of `families.linear`: `weights` are the names of the listed weights, None for expressions.
 
-    `sparse` records that the matrix was given as a sparse one, whose zero columns are no sign of a mistake.
+    `sparse` records that the matrix was sparse, so that its zero columns are not a sign of a mistake.
     """
 
     weights: tuple[str | None, ...]
@@ -72,9 +73,9 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Made by another function of `affinet.families`."""
+    """The origin of a rule of any other function of `affinet.families`."""
 
     name: FamilyName
 
 
-Origin: TypeAlias = Said | Linear | Family
+Origin: TypeAlias = WrittenEquation | Linear | Family

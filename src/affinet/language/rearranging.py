@@ -98,7 +98,7 @@ def roll(affine: Affine, shift: object, dim: object, wording: Wording) -> Affine
     axes = checked_axes(affine, dim, wording)
     if len(shifts) != len(axes):
         raise ShapeError(
-            f"in ({say(wording)}) there are {len(shifts)} shifts for {len(axes)} axes. Give one shift per axis."
+            f"in ({say(wording)}) the numbers of shifts ({len(shifts)}) and of axes ({len(axes)}) must be equal."
         )
     for places, axis in zip(shifts, axes, strict=True):
         size, shift_of_axis = affine.shape[axis], checked_integer(places, wording)
@@ -130,7 +130,9 @@ def move_axes(affine: Affine, source: object, destination: object, wording: Word
     """Move the axes `source` to the places `destination`; the other axes keep their order."""
     old, new = (checked_axes(affine, () if dims is None else dims, wording) for dims in (source, destination))
     if len(old) != len(new) or not old:
-        raise ShapeError(f"in ({say(wording)}) there are {len(new)} places for {len(old)} axes. Name a place for each.")
+        raise ShapeError(
+            f"in ({say(wording)}) the numbers of axes ({len(old)}) and of places ({len(new)}) must be equal, and not 0."
+        )
     order = [axis for axis in range(len(affine.shape)) if axis not in old]
     for place, axis in sorted(zip(new, old, strict=True)):
         order.insert(place, axis)

@@ -226,9 +226,7 @@ def _call(node: ast.Call, weights: Weights) -> Any:
         if name in FAMILIES:
             raise Misread(node, f"{name}(…) is a rule by itself: write it alone, without `==`")
         known = [*FUNCTIONS, *FAMILIES]
-        raise Misread(
-            node, f"there is no function named {name}.{suggestion(name, known)} Functions: {', '.join(known)}"
-        )
+        raise Misread(node, f"there is no function {name}.{suggestion(name, known)} Functions: {', '.join(known)}")
     if not isinstance(node.func, ast.Attribute):
         raise Misread(node, "only methods of expressions and named functions can be called")
     subject = _read(node.func.value, weights)
@@ -339,7 +337,7 @@ def _checked_operand(node: ast.AST, value: Any) -> Any:
 
 def _unknown_method(name: str) -> str:
     known = [*METHODS, *PROPERTIES]
-    return f"expressions have no method {name}.{suggestion(name, known)} They have: {', '.join(known)}"
+    return f"expressions have no {name}.{suggestion(name, known)} They have: {', '.join(known)}"
 
 
 _NAMES_OF_SYNTAX: dict[type[ast.AST], str] = {

@@ -111,7 +111,7 @@ class Freezing:
         try:
             left = self.plan.with_constants(values, epsilon, None if before is None else before.projector.plan)
         except InfeasibleError as wrong:
-            raise wrong.beside_frozen(sorted(frozen)) from None
+            raise wrong.with_frozen(sorted(frozen)) from None
         parameters = {p.name: self._parameters[p.name] for p in left.parameters}
         check(left, parameters)
         places = tuple(place for place in self._places if place.name in parameters)

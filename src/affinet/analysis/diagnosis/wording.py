@@ -8,7 +8,7 @@ import numpy as np
 
 from affinet.analysis.diagnosis.circuit import Circuit
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.language.origin import Linear, Said
+from affinet.language.origin import Linear, WrittenEquation
 from affinet.language.wording import say
 from affinet.system.distinct import distinct
 from affinet.system.layout import Layout
@@ -110,7 +110,7 @@ def _label(rule: Rule, index: int, *, alone: bool) -> str:
 def _indexed(rule: Rule, index: int) -> str:
     """`hidden.weight.sum(dim=1)[3] == 1` of a rule whose right side is one number; else nothing."""
     origin = rule.origin
-    if not isinstance(origin, Said) or not origin.subject or origin.number is None:
+    if not isinstance(origin, WrittenEquation) or not origin.subject or origin.number is None:
         return ""
     return _cut(rule.text) if rule.equations == 1 else f"{origin.subject}{_key(rule, index)} == {say(origin.number)}"
 

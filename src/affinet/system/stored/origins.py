@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
-from affinet.language.origin import LONGEST_SUBJECT, Family, FamilyName, Linear, Origin, Said
+from affinet.language.origin import LONGEST_SUBJECT, Family, FamilyName, Linear, Origin, WrittenEquation
 from affinet.language.wording import Word, say
 from affinet.system.malformed import Malformed, fields, items, shown, text
 from affinet.system.system import Rule
@@ -48,7 +48,7 @@ def restored_origin(
 
 def _table(origin: Origin) -> dict[str, Any]:
     match origin:
-        case Said():
+        case WrittenEquation():
             if origin.number is None or not origin.subject:
                 return {}
             return {"left": origin.subject, "number": say(origin.number)}
@@ -67,9 +67,9 @@ def _restored(value: object, where: str) -> Origin:
             named = items(weights, f"weights of {where}")
             return Linear(tuple(None if one is None else text(one, f"weight of {where}") for one in named), sparse)
         case {"left": left, "number": number, **rest} if not rest:
-            return Said(Word(text(left, f"left of {where}")), Word(text(number, f"number of {where}")))
+            return WrittenEquation(Word(text(left, f"left of {where}")), Word(text(number, f"number of {where}")))
         case {**rest} if not rest:
-            return Said()
+            return WrittenEquation()
     raise Malformed(f"{where} is {shown(dict(said))}, not that of an equation, of linear or of a family")
 
 
@@ -95,16 +95,16 @@ def _listed(name: str, weights: Collection[str]) -> str | None:
     return name if plain else None
 
 
-def _equation(wording: str) -> Said:
+def _equation(wording: str) -> WrittenEquation:
     left, equals, right = wording.partition(" == ")
     if not equals or " == " in right or not _NUMBER.fullmatch(right):
-        return Said()
+        return WrittenEquation()
     depth, atom = 0, not left.startswith("-")
     for letter in left:
         depth += (letter in "([") - (letter in ")]")
         atom = atom and not (letter == " " and depth == 0)
     subject = left if atom else f"({left})"
-    return Said(Word(subject), Word(right)) if len(subject) <= LONGEST_SUBJECT else Said()
+    return WrittenEquation(Word(subject), Word(right)) if len(subject) <= LONGEST_SUBJECT else WrittenEquation()
 
 
 def _words(wording: str, weights: Collection[str]) -> list[str]:
