@@ -65,8 +65,8 @@ class UnknownWeightError(AffinetError, AttributeError, LookupError):
     """A name that is not the name of a weight, or not of a weight in the rules of a plan."""
 
     def __init__(self, name: str, names: Iterable[str], *, inside: str = "", of_plan: bool = False) -> None:
-        known = sorted(names)
-        similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        known_names = sorted(names)
+        similar = difflib.get_close_matches(name, known_names, n=3, cutoff=0.5)
         place = f" under {inside!r}" if inside else ""
         message = f"there is no weight named {name!r}{place}."
         if of_plan:
@@ -76,8 +76,8 @@ class UnknownWeightError(AffinetError, AttributeError, LookupError):
         if "*" in name:
             message += " A * stands for one part of a name, ** for any number of parts."
         message += (
-            f" {'Its rules are about' if of_plan else 'There are'}: {_shortened(known)}."
-            if known
+            f" {'Its rules are about' if of_plan else 'There are'}: {_shortened(known_names)}."
+            if known_names
             else " There are no weights at all."
         )
         super().__init__(message)
@@ -97,9 +97,9 @@ class ConstantError(AffinetError, ValueError):
 class TooLargeError(AffinetError, MemoryError):
     """An expression whose tables or coefficients would take more memory than the limit."""
 
-    def __init__(self, what: str, forecast: int, limit: int, way_out: str) -> None:
+    def __init__(self, description: str, forecast: int, limit: int, way_out: str) -> None:
         needed, allowed = f"{forecast / 2**30:,.1f} GiB", f"{limit / 2**30:.3g} GiB"
-        super().__init__(f"{what} would take {needed}, and the limit is {allowed}. {way_out}")
+        super().__init__(f"{description} would take {needed}, and the limit is {allowed}. {way_out}")
         self.way_out = way_out
 
 
@@ -126,7 +126,7 @@ class NothingToTrainWarning(UserWarning):
         listed = _shortened([f'"{rule}"' for rule in rules], 5)
         super().__init__(
             visible(
-                f"nothing remains to train in {weight}: its {entries_text} can take only one value, by "
+                f"nothing is left to train in {weight}: its {entries_text} can take one value only, by "
                 f"{'the rule' if len(rules) == 1 else 'the rules'} {listed}. "
                 f"Loosen a rule{' (representations without a common part allow only zero)' if symmetry else ''}, "
                 f"or, if this is intended, write families.fix."

@@ -49,7 +49,9 @@ def test_advice_about_groups_is_for_rules_about_groups() -> None:
             affinet.plan(rules)
         (advice[rules[0].name],) = (str(one.message).partition("Loosen")[2] for one in told)
     assert advice[None] == " a rule, or, if this is intended, write families.fix."
-    assert advice["turn"].startswith(" a rule (representations without a common part leave zero alone), or say")
+    assert advice["turn"].startswith(
+        " a rule (representations without a common part allow only zero), or, if this is intended"
+    )
 
 
 def test_of_components_alike_only_the_determined_ones_count() -> None:

@@ -206,7 +206,7 @@ MISREAD: dict[str, tuple[str, int, int]] = {
     "equivariant(hidden.bias, outputs=SO(3).T(1)**0.5)": ("the power, as in a\\*\\*2, must be an integer", 1, 46),
     "equivariant(hidden.bias, outputs=SO(3.0).T(1))": ("an argument of SO must be an integer", 1, 37),
     "equivariant(hidden.bias, outputs=SO(True).T(1))": ("an argument of SO must be an integer", 1, 37),
-    "equivariant(hidden.bias, outputs=SO(3).T(2**2))": ("what SO\\(3\\).T takes must be an integer", 1, 42),
+    "equivariant(hidden.bias, outputs=SO(3).T(2**2))": ("an argument of SO\\(3\\).T must be an integer", 1, 42),
     "equivariant(hidden.bias, outputs=SO(3, 3).T(1))": ("SO: too many positional arguments. It takes \\(n\\)", 1, 34),
     "equivariant(hidden.bias, outputs=SO(m=3).T(1))": ("SO: missing a required argument: 'n'", 1, 34),
     "equivariant(hidden.bias, outputs=SO(*[3]).T(1))": ("an argument of SO must be an integer", 1, 37),

@@ -39,7 +39,7 @@ def test_decay_of_weights_that_the_rules_fix_is_told_with_the_rules() -> None:
     for _ in range(CONSECUTIVE - 1):
         once()
     with pytest.warns(
-        affinet.StepUndoneWarning, match=r"took back more than 99\.9 % .*up to step 4.*weight_decay=0.*fixed"
+        affinet.StepUndoneWarning, match=r"undid more than 99\.9 % .*up to step 4.*weight_decay=0.*fixed"
     ) as told:
         once()
     said = told[0].message

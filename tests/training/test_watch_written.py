@@ -48,7 +48,7 @@ def test_a_write_that_leaves_the_rules_is_told_with_its_weight_its_step_and_its_
     off = handle.violation()["rows"]
     assert off > 5e-4
     with pytest.warns(
-        affinet.WeightsWrittenWarning, match=r"before step 3 .*first\.weight.*\"rows\" by .*again"
+        affinet.WeightsWrittenWarning, match=r"before step 3 .*first\.weight.*\"rows\" by .*nearest point"
     ) as told:
         step(net, optimizer)
     assert len(told) == 1

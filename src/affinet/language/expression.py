@@ -381,8 +381,8 @@ class Expression:
         """Reverse the order along the given axes, along all axes by default. All keywords mean the same."""
         dims_given = pick_synonym("flip", axes=axes or None, dims=dims, dim=dim, axis=axis)
         flipped = unpack_dims(axes) if axes else dims_given
-        shown = axes if axes or dims_given is None else (dims_given,)
-        return Expression(rearranging.flip(self.affine, flipped, self._wording_of("flip", *shown)))
+        shown_dims = axes if axes or dims_given is None else (dims_given,)
+        return Expression(rearranging.flip(self.affine, flipped, self._wording_of("flip", *shown_dims)))
 
     def roll(
         self,
@@ -457,8 +457,8 @@ class Expression:
     def repeat_interleave(self, repeats: Any, dim: int | None = None, *, axis: int | None = None) -> Expression:
         """Repeat each position along `dim` the given number of times; without `dim` in the flattened array."""
         dim = pick_synonym("repeat_interleave", dim=dim, axis=axis)
-        shown = repeats if isinstance(repeats, int) else word_of(read_array(repeats)[0])
-        wording = self._wording_of("repeat_interleave", shown, **differing(dim=(dim, None)))
+        shown_repeats = repeats if isinstance(repeats, int) else word_of(read_array(repeats)[0])
+        wording = self._wording_of("repeat_interleave", shown_repeats, **differing(dim=(dim, None)))
         return Expression(repeating.repeat_each(self.affine, repeats, dim, wording))
 
     # Summing along axes

@@ -147,12 +147,12 @@ RENAMED_IN = {
 """Keywords as in `RENAMED`, for one function each, since they mean something else in others."""
 
 
-def missing(subject: object, name: str, known: Iterable[str]) -> MissingOperationError:
+def missing(subject: object, name: str, attributes: Iterable[str]) -> MissingOperationError:
     """The error for an operation that expressions do not have."""
     name = function_of(name)
     if name in NOT_AFFINE:
         return MissingOperationError(NotAffineError.function(name, subject).message)
-    names = sorted(attribute for attribute in known if not attribute.startswith("_") and attribute not in INTERNAL)
+    names = sorted(attribute for attribute in attributes if not attribute.startswith("_") and attribute not in INTERNAL)
     if name in names:
         return MissingOperationError(
             f"{name} of ({subject}) has arguments that mean different things in NumPy, torch and affinet. "
@@ -174,14 +174,14 @@ def method_of(function: str, arguments: Sequence[Any], options: Mapping[str, Any
     name = SYNONYMS.get(function, function)
     if (name not in POSITIONAL and name not in BY_KEYWORD) or len(arguments) > POSITIONAL.get(name, 0):
         return None
-    renamed = RENAMED | RENAMED_IN.get(name, {})
-    return name, {renamed.get(option, option): value for option, value in options.items()}
+    keyword_names = RENAMED | RENAMED_IN.get(name, {})
+    return name, {keyword_names.get(option, option): value for option, value in options.items()}
 
 
 def function_of(name: str) -> str:
     """The plain name of a function of NumPy or torch: `linalg_norm` is `norm`, `__eq__` is `eq`."""
-    bare = name[2:-2] if name.startswith("__") and name.endswith("__") else name
-    return bare.removeprefix("linalg_")
+    plain_name = name[2:-2] if name.startswith("__") and name.endswith("__") else name
+    return plain_name.removeprefix("linalg_")
 
 
 def check_arguments(

@@ -132,10 +132,10 @@ def _integers(node: ast.Call, name: str, function: Callable[..., object]) -> lis
     return list(arguments.args)
 
 
-def _integer(node: ast.expr, what: str) -> int:
+def _integer(node: ast.expr, description: str) -> int:
     match node:
         case ast.Constant(int(value)) if not isinstance(value, bool):
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(int(value))) if not isinstance(value, bool):
             return -value
-    raise Misread(node, f"{what} must be an integer, such as 3")
+    raise Misread(node, f"{description} must be an integer, such as 3")

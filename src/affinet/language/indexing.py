@@ -114,10 +114,11 @@ def _checked(affine: Affine, item: Any, axis: int, wording: Wording) -> list[Ite
         return [_checked_slice(item, wording)]
     size = affine.shape[axis]
     if isinstance(item, np.ndarray) and item.dtype.kind == "b":
-        covered = affine.shape[axis : axis + item.ndim]
-        if item.shape != covered:
+        indexed_shape = affine.shape[axis : axis + item.ndim]
+        if item.shape != indexed_shape:
             raise ShapeError(
-                f"the mask in ({say(wording)}) has shape {item.shape}, and the axes that it indexes have {covered}."
+                f"the mask in ({say(wording)}) has shape {item.shape}, and the axes that it indexes "
+                f"have {indexed_shape}."
             )
         return [narrow(positions) for positions in item.nonzero()]
     if isinstance(item, np.ndarray) and item.ndim:

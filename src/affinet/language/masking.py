@@ -121,8 +121,8 @@ def _visit_places(term: Term, axis: int, mask_places: _MaskPlaces) -> Term | Non
     """Read a term at the places of a mask on one axis."""
     if term.start[axis] is None:
         return term
-    moving = term.variables_on(axis)
-    k = moving[0] if len(moving) == 1 else -1
+    on_axis = term.variables_on(axis)
+    k = on_axis[0] if len(on_axis) == 1 else -1
     if (
         k < 0
         or term.start[axis] != 0

@@ -34,10 +34,10 @@ def attempt(node: ast.AST, function: Callable[..., Any], *arguments: Any, **opti
         raise Located(node, error) from None
 
 
-def suggestion(name: str, known: Collection[str]) -> str:
+def suggestion(name: str, known_names: Collection[str]) -> str:
     """The text ` Did you mean x?`, or an empty text where no known name is similar."""
-    for candidate in known:
+    for candidate in known_names:
         if candidate.lower() == name.lower():
             return f" Did you mean {candidate}?"
-    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name, known_names, n=1, cutoff=0.5)
     return f" Did you mean {matches[0]}?" if matches else ""

@@ -63,11 +63,11 @@ def parameters_of(module: torch.nn.Module, names: Iterable[str]) -> Mapping[str,
 
     Errors: as `read_module`, and `UnsupportedWeightError` where one of `names` cannot be constrained.
     """
-    read = read_module(module)
+    module_weights = read_module(module)
     for name in names:
-        if name in read.refused:
-            raise read.refused[name].error()
-    return read.parameters
+        if name in module_weights.refused:
+            raise module_weights.refused[name].error()
+    return module_weights.parameters
 
 
 def present_weights(module: torch.nn.Module, names: Iterable[str]) -> Mapping[str, torch.Tensor]:
@@ -78,18 +78,18 @@ def present_weights(module: torch.nn.Module, names: Iterable[str]) -> Mapping[st
     from torch.nn.utils import parametrize
 
     computed: dict[str, torch.Tensor] = {}
-    wanted = set(names)
+    wanted_names = set(names)
     for path, part in parts(module):
         if parametrize.is_parametrized(part):
             prefix = f"{path}." if path else ""
             keys = [key for key, _ in part.get_submodule("parametrizations").named_children()]
-            computed |= {prefix + key: getattr(part, key).detach() for key in keys if prefix + key in wanted}
-    read = read_module(module)
-    for name in wanted - computed.keys():
-        if name in read.refused:
-            raise read.refused[name].error()
-    tied = {name: read.parameters[first] for name, first in read.aliases.items()}
-    return {name: p.detach() for name, p in {**read.parameters, **tied}.items()} | computed
+            computed |= {prefix + key: getattr(part, key).detach() for key in keys if prefix + key in wanted_names}
+    module_weights = read_module(module)
+    for name in wanted_names - computed.keys():
+        if name in module_weights.refused:
+            raise module_weights.refused[name].error()
+    tied_parameters = {name: module_weights.parameters[first] for name, first in module_weights.aliases.items()}
+    return {name: p.detach() for name, p in {**module_weights.parameters, **tied_parameters}.items()} | computed
 
 
 def _refusal_of(name: str, parameter: torch.nn.Parameter) -> Refusal | None:

@@ -99,9 +99,9 @@ def _group(
     flat = []
     for axis in axes:
         array = arrays[axis]
-        aligned = (1,) * (len(broadcast_shape) - array.ndim) + array.shape
+        aligned_shape = (1,) * (len(broadcast_shape) - array.ndim) + array.shape
         forecast("the tables of this selection", prod(sizes))
-        flat.append(np.broadcast_to(array.reshape([aligned[span] for span in spans]), sizes).reshape(-1))
+        flat.append(np.broadcast_to(array.reshape([aligned_shape[span] for span in spans]), sizes).reshape(-1))
     return Group(tuple(axes), tuple(flat), tuple(spans))
 
 

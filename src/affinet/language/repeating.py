@@ -39,9 +39,11 @@ def tile(affine: Affine, repeats: Sequence[object], wording: Wording) -> Affine:
             f"repetitions, 0 or more, for each of its {len(affine.shape)} axes."
         )
     own_shape = (1,) * leading + affine.shape
-    split = reshape(affine, [size for n in own_shape for size in (1, n)], wording)
-    wide = broadcast(split, tuple(size for count, n in zip(counts, own_shape, strict=True) for size in (count, n)))
-    return reshape(wide, [count * n for count, n in zip(counts, own_shape, strict=True)], wording)
+    split_axes = reshape(affine, [size for n in own_shape for size in (1, n)], wording)
+    repeated = broadcast(
+        split_axes, tuple(size for count, n in zip(counts, own_shape, strict=True) for size in (count, n))
+    )
+    return reshape(repeated, [count * n for count, n in zip(counts, own_shape, strict=True)], wording)
 
 
 def repeat_each(affine: Affine, repeats: object, dim: object, wording: Wording) -> Affine:
@@ -60,8 +62,8 @@ def repeat_each(affine: Affine, repeats: object, dim: object, wording: Wording) 
     if counts.size == 1:
         count, n = int(counts.reshape(())), affine.shape[axis]
         before, after = affine.shape[:axis], affine.shape[axis + 1 :]
-        split = reshape(affine, (*before, n, 1, *after), wording)
-        return reshape(broadcast(split, (*before, n, count, *after)), (*before, n * count, *after), wording)
+        split_axes = reshape(affine, (*before, n, 1, *after), wording)
+        return reshape(broadcast(split_axes, (*before, n, count, *after)), (*before, n * count, *after), wording)
     places = np.repeat(np.arange(affine.shape[axis]), counts)
     full_slices = [slice(None)] * len(affine.shape)
     return select(affine, [*full_slices[:axis], places, *full_slices[axis + 1 :]], wording)
@@ -73,11 +75,11 @@ def squeeze(affine: Affine, dims: object, wording: Wording) -> Affine:
     Errors: `ShapeError` for an axis of another size.
     """
     axes = checked_axes(affine, dims, wording)
-    longer = [axis for axis in axes if affine.shape[axis] != 1]
-    if dims is not None and longer:
+    long_axes = [axis for axis in axes if affine.shape[axis] != 1]
+    if dims is not None and long_axes:
         raise ShapeError(
-            f"in ({say(wording)}) axis {longer[0]} has size {affine.shape[longer[0]]}: only axes of size one can be "
-            f"removed."
+            f"in ({say(wording)}) axis {long_axes[0]} has size {affine.shape[long_axes[0]]}: only axes of size "
+            f"one can be removed."
         )
     remaining = [n for axis, n in enumerate(affine.shape) if axis not in axes or n != 1]
     return reshape(affine, remaining, wording)

@@ -225,8 +225,10 @@ def _call(node: ast.Call, weights: Weights) -> Any:
             )
         if name in FAMILIES:
             raise Misread(node, f"{name}(…) is a rule by itself: write it alone, without `==`")
-        known = [*FUNCTIONS, *FAMILIES]
-        raise Misread(node, f"there is no function {name}.{suggestion(name, known)} Functions: {', '.join(known)}")
+        known_names = [*FUNCTIONS, *FAMILIES]
+        raise Misread(
+            node, f"there is no function {name}.{suggestion(name, known_names)} Functions: {', '.join(known_names)}"
+        )
     if not isinstance(node.func, ast.Attribute):
         raise Misread(node, "only methods of expressions and named functions can be called")
     subject = _read(node.func.value, weights)
@@ -258,8 +260,8 @@ def _call_function(node: ast.Call, function: Callable[..., Any], subjects: list[
     try:
         signature.bind(*subjects, *positional, **options)
     except TypeError as error:
-        takes = ", ".join(list(signature.parameters)[len(subjects) :])
-        raise Misread(node, f"{function.__name__}: {error}. It takes ({takes})") from None
+        parameters_text = ", ".join(list(signature.parameters)[len(subjects) :])
+        raise Misread(node, f"{function.__name__}: {error}. It takes ({parameters_text})") from None
     return attempt(node, function, *subjects, *positional, **options)
 
 
@@ -301,13 +303,13 @@ def _unary(node: ast.UnaryOp, weights: Weights) -> Any:
 
 def _binary(node: ast.BinOp, weights: Weights) -> Any:
     """Read `a + b - c + …` in a loop over its left operands, since it nests as deep as it is long."""
-    spine: list[ast.BinOp] = []
+    operations: list[ast.BinOp] = []
     first: ast.expr = node
     while isinstance(first, ast.BinOp):
-        spine.append(first)
+        operations.append(first)
         first = first.left
     value = _read(first, weights)
-    for step in reversed(spine):
+    for step in reversed(operations):
         if type(step.op) not in OPERATORS:
             _refuse(step)
         value = _operate(
@@ -336,8 +338,8 @@ def _checked_operand(node: ast.AST, value: Any) -> Any:
 
 
 def _unknown_method(name: str) -> str:
-    known = [*METHODS, *PROPERTIES]
-    return f"expressions have no {name}.{suggestion(name, known)} They have: {', '.join(known)}"
+    known_names = [*METHODS, *PROPERTIES]
+    return f"expressions have no {name}.{suggestion(name, known_names)} They have: {', '.join(known_names)}"
 
 
 _NAMES_OF_SYNTAX: dict[type[ast.AST], str] = {

@@ -60,8 +60,8 @@ def _one_line(text: str) -> str:
 
     Parentheses around the text would allow line ends, too, but they would also make `a) == (b` a rule.
     """
-    bare = _COMMENTS.sub(lambda comment_or_text: comment_or_text[1] or " " * len(comment_or_text[0]), text)
-    return _LINE_ENDS.sub(" ", bare)
+    without_comments = _COMMENTS.sub(lambda comment_or_text: comment_or_text[1] or " " * len(comment_or_text[0]), text)
+    return _LINE_ENDS.sub(" ", without_comments)
 
 
 def _parse_line(text: str, line: str) -> ast.expr:

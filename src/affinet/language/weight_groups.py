@@ -140,8 +140,8 @@ class WeightGroup(Many):
         return len(self.members)
 
     def __str__(self) -> str:
-        shown = [str(member) for member in self.members]
-        return ", ".join(shown if len(shown) <= 3 else [*shown[:2], "…", shown[-1]])
+        texts = [str(member) for member in self.members]
+        return ", ".join(texts if len(texts) <= 3 else [*texts[:2], "…", texts[-1]])
 
     def __repr__(self) -> str:
         return f"<WeightGroup of {len(self.members)}: {self}>"
@@ -153,15 +153,22 @@ class WeightGroup(Many):
         if isinstance(attribute, property) and name not in NOT_EACH:
             return _apply_to_each(attribute.__get__)(self)
         if not callable(attribute) or name in NOT_EACH:
-            raise missing(self, name, [*(known for known in dir(Expression) if known not in NOT_EACH), "shapes"])
+            raise missing(
+                self,
+                name,
+                [*(attribute_name for attribute_name in dir(Expression) if attribute_name not in NOT_EACH), "shapes"],
+            )
         return wraps(attribute)(lambda *arguments, **options: _apply_to_each(attribute)(self, *arguments, **options))
 
     def __getitem__(self, key: object) -> Any:
         if isinstance(key, int | slice | np.integer):
-            shown = f"{key.start or ''}:{'' if key.stop is None else key.stop}" if isinstance(key, slice) else f"{key}"
+            key_text = (
+                f"{key.start or ''}:{'' if key.stop is None else key.stop}" if isinstance(key, slice) else f"{key}"
+            )
             raise ShapeError(
-                f"[{shown}] of the {len(self)} weights ({self}) could mean some of the weights, or a part of each "
-                f"weight. Write [{shown}, ...] for the part of each, or list(group)[{shown}] for some of the weights."
+                f"[{key_text}] of the {len(self)} weights ({self}) could mean some of the weights, or a part of each "
+                f"weight. Write [{key_text}, ...] for the part of each, or list(group)[{key_text}] for some of the "
+                f"weights."
             )
         return _apply_to_each(Expression.__getitem__)(self, key)
 

@@ -30,11 +30,13 @@ def weights(source: Any) -> Weights:
         return source
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(source, torch.nn.Module):
-        read = read_module(source)
-        symbols = {name: weight(Parameter(name, tuple(p.shape))) for name, p in read.parameters.items()}
-        return Weights(symbols, {name: symbols[first] for name, first in read.aliases.items()}, read.refused)
+        module_weights = read_module(source)
+        symbols = {name: weight(Parameter(name, tuple(p.shape))) for name, p in module_weights.parameters.items()}
+        return Weights(
+            symbols, {name: symbols[first] for name, first in module_weights.aliases.items()}, module_weights.refused
+        )
     if isinstance(source, Mapping):
-        return Weights({name: weight(Parameter(name, _shape(name, of))) for name, of in source.items()}, {}, {})
+        return Weights({name: weight(Parameter(name, _shape(name, value))) for name, value in source.items()}, {}, {})
     raise RuleError(
         f"weights() takes a torch.nn.Module, or a mapping from names to shapes or arrays such as "
         f'{{"weight": (3, 4)}}; got {type(source).__name__}.'
@@ -199,13 +201,13 @@ def find_children(weights: Weights, numbers: slice) -> WeightGroup | Modules:
 
     Errors: `UnknownWeightError` where no child has weights, `UnsupportedWeightError`.
     """
-    known = _child_numbers(weights)
-    chosen = [k for k in range(known[-1] + 1 if known else 0)[numbers] if k in known]
-    if not chosen:
+    child_numbers = _child_numbers(weights)
+    chosen_numbers = [k for k in range(child_numbers[-1] + 1 if child_numbers else 0)[numbers] if k in child_numbers]
+    if not chosen_numbers:
         bounds = (numbers.start, numbers.stop, numbers.step)
-        shown = ":".join("" if bound is None else str(bound) for bound in (bounds if bounds[2] else bounds[:2]))
-        raise UnknownWeightError(f"[{shown}]", names_in(weights), inside=weights._module)
-    return _combine([find(weights, str(k)) for k in chosen])
+        slice_text = ":".join("" if bound is None else str(bound) for bound in (bounds if bounds[2] else bounds[:2]))
+        raise UnknownWeightError(f"[{slice_text}]", names_in(weights), inside=weights._module)
+    return _combine([find(weights, str(k)) for k in chosen_numbers])
 
 
 def path_of(weights: Weights) -> str:

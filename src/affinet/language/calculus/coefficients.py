@@ -69,27 +69,27 @@ def _attach_factor(term: Term, variables: tuple[int, ...], values: Floats) -> Te
 
 def _look_up(term: Term, values: Floats, axes: Sequence[int]) -> tuple[tuple[int, ...], Floats]:
     """The variables that move along `axes`, and `values` at their positions as an array over them (and more axes)."""
-    moving = [term.variables_on(axis) for axis in axes]
-    all_moving = [k for variables in moving for k in variables]
-    if len(set(all_moving)) < len(all_moving) or any(len(variables) > 1 for variables in moving):
+    variables_by_axis = [term.variables_on(axis) for axis in axes]
+    all_variables = [k for variables in variables_by_axis for k in variables]
+    if len(set(all_variables)) < len(all_variables) or any(len(variables) > 1 for variables in variables_by_axis):
         return _look_up_by_tables(term, values, axes)
     if any(
         not isinstance(output_of(term, variables[0], axis), int)
-        for variables, axis in zip(moving, axes, strict=True)
+        for variables, axis in zip(variables_by_axis, axes, strict=True)
         if variables
     ):
         return _look_up_by_tables(term, values, axes)
     window = tuple(_window(term, axis, size) for axis, size in zip(axes, values.shape, strict=False))
-    return tuple(all_moving), values[window]
+    return tuple(all_variables), values[window]
 
 
 def _window(term: Term, axis: int, size: int) -> int | slice:
-    start, moving = start_at(term, axis), term.variables_on(axis)
-    if not moving:
+    start, on_axis = start_at(term, axis), term.variables_on(axis)
+    if not on_axis:
         return start
-    step = output_of(term, moving[0], axis)
+    step = output_of(term, on_axis[0], axis)
     assert isinstance(step, int), "a strided variable"
-    count = term.variables[moving[0]].size
+    count = term.variables[on_axis[0]].size
     if (start, step, count) == (0, 1, size):
         return slice(None)
     return as_slice(range(start, start + step * count, step))

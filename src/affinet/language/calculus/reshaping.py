@@ -85,16 +85,16 @@ def _split(term: Term, axis: int, sizes: Sequence[int]) -> Term:
     """Split axis `axis` into the axes `axis`, `axis + 1`, … of these sizes."""
     if len(sizes) == 1:
         return term
-    wider = [a if a <= axis else a + len(sizes) - 1 for a in range(len(term.start))]
+    places_after = [a if a <= axis else a + len(sizes) - 1 for a in range(len(term.start))]
     start, axes = term.start[axis], len(term.start) + len(sizes) - 1
     if start is None:
-        return relabel(term, wider, axes)
+        return relabel(term, places_after, axes)
     steps = row_major_steps(tuple(sizes))
     refined = _refine(term, axis, steps)
     if refined is None or not _adds_without_carry(refined, axis, sizes):
         term = fuse(term, term.variables_on(axis))
-        return _unravel(relabel(term, wider, axes), axis, sizes)
-    term = relabel(refined, wider, axes)
+        return _unravel(relabel(term, places_after, axes), axis, sizes)
+    term = relabel(refined, places_after, axes)
     for place, digit in enumerate(np.unravel_index(start, sizes)):
         term = set_start(term, axis + place, int(digit))
     variables = tuple(_move_to_digit(variable, axis, steps) for variable in term.variables)

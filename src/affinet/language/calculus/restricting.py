@@ -17,16 +17,16 @@ from affinet.language.forecast import forecast
 def restrict(term: Term, k: int, points: range) -> Term:
     """Let variable `k` run over `points` of its range only, in their order; steps stay steps and tables stay tables."""
     variable, window = term.variables[k], as_slice(points)
-    source, base = at_range(variable.source, points)
+    source, source_offset = at_range(variable.source, points)
     start, outputs = list(term.start), []
     for axis, positions in variable.outputs:
-        moved, step = at_range(positions, points)
-        start[axis] = (start[axis] or 0) + step
-        outputs.append((axis, moved))
+        restricted, axis_offset = at_range(positions, points)
+        start[axis] = (start[axis] or 0) + axis_offset
+        outputs.append((axis, restricted))
     narrowed = Variable(len(points), source, tuple(outputs))
     factors = tuple(_cut_factor(factor, k, window) if k in factor.variables else factor for factor in term.factors)
     variables = (*term.variables[:k], narrowed, *term.variables[k + 1 :])
-    return replace(term, offset=term.offset + base, variables=variables, factors=factors, start=tuple(start))
+    return replace(term, offset=term.offset + source_offset, variables=variables, factors=factors, start=tuple(start))
 
 
 def visit(term: Term, points: Mapping[int, Integers]) -> Term:
@@ -82,8 +82,8 @@ def _visit_factor(factor: Factor, points: Mapping[int, Integers], new_numbers: M
     )
     indices = tuple(points[k] for k in factor.variables if k in points)
     forecast("the coefficients of this selection", prod(values.shape[: len(other_variables)]) * count)
-    chosen = values[(slice(None),) * len(other_variables) + indices]
-    return Factor((*(new_numbers[k] for k in other_variables), len(new_numbers)), chosen)
+    visited_values = values[(slice(None),) * len(other_variables) + indices]
+    return Factor((*(new_numbers[k] for k in other_variables), len(new_numbers)), visited_values)
 
 
 def _add(first: Map, second: Map, size: int) -> Map:

@@ -23,13 +23,13 @@ def cut(term: Term, axis: int, positions: range) -> Term | None:
     """
     if term.start[axis] is None:
         return term
-    moving = term.variables_on(axis)
-    if not moving:
+    on_axis = term.variables_on(axis)
+    if not on_axis:
         start = start_at(term, axis)
         return set_start(term, axis, positions.index(start)) if start in positions else None
-    if len(moving) > 1:
+    if len(on_axis) > 1:
         return gather(term, (axis,), (np.asarray(positions),))
-    k, step = moving[0], output_of(term, moving[0], axis)
+    k, step = on_axis[0], output_of(term, on_axis[0], axis)
     if not isinstance(step, int):
         return _cut_table(term, k, axis, positions)
     start = start_at(term, axis)
@@ -135,12 +135,12 @@ def _digits(
     points: dict[int, Integers] = {}
     hit: NDArray[np.bool_] | None = None
     for axis, index in indexed:
-        moving = _digit_steps(term, axis)
-        if moving is None:
+        steps_on_axis = _digit_steps(term, axis)
+        if steps_on_axis is None:
             return None
-        start, may_miss = start_at(term, axis), not moving or moving[-1][0] != 1
+        start, may_miss = start_at(term, axis), not steps_on_axis or steps_on_axis[-1][0] != 1
         remainder: Integers = index if start == 0 else index.astype(np.int64) - start
-        for step, k in moving:
+        for step, k in steps_on_axis:
             digit, remainder = (
                 (remainder, np.zeros(1, np.int64)) if step == 1 else (remainder // step, remainder % step)
             )
@@ -160,18 +160,18 @@ def _digits(
 
 def _digit_steps(term: Term, axis: int) -> list[tuple[int, int]] | None:
     """The steps along `axis` with their variables, widest first; None unless each step exceeds all narrower loops."""
-    moving: list[tuple[int, int]] = []
+    steps: list[tuple[int, int]] = []
     for k in term.variables_on(axis):
         step = output_of(term, k, axis)
         if not isinstance(step, int) or step <= 0:
             return None
-        moving.append((step, k))
+        steps.append((step, k))
     highest = 0
-    for step, k in sorted(moving):
+    for step, k in sorted(steps):
         if step <= highest:
             return None
         highest += step * (term.variables[k].size - 1)
-    return sorted(moving, reverse=True)
+    return sorted(steps, reverse=True)
 
 
 def _and(first: NDArray[np.bool_] | None, second: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -188,8 +188,10 @@ def _join(term: Term, indexed: Sequence[tuple[int, Integers]]) -> tuple[dict[int
     variable, count = term.variables[k], len(indexed[0][1])
     reached_keys, wanted_keys = np.zeros(variable.size, np.int64), np.zeros(count, np.int64)
     for axis, index in indexed:
-        moving = k in term.variables_on(axis)
-        reached = table(output_of(term, k, axis) if moving else 0, variable.size) + np.int64(start_at(term, axis))
+        moves_on_axis = k in term.variables_on(axis)
+        reached = table(output_of(term, k, axis) if moves_on_axis else 0, variable.size) + np.int64(
+            start_at(term, axis)
+        )
         extent = max(int(reached.max()), int(index.max(initial=0))) + 1
         reached_keys, wanted_keys = reached_keys * extent + reached, wanted_keys * extent + index
     order = np.argsort(reached_keys, kind="stable")

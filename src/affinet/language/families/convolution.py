@@ -91,18 +91,27 @@ def _axes(size: PerAxis, kernel: PerAxis, stride: PerAxis, padding: PerAxis | st
     columns = []
     for name, value in per_axis.items():
         values = list(value) if isinstance(value, Sequence) else [value] * count
-        least = 0 if name == "padding" else 1
-        valid = all(isinstance(n, Integral) and not isinstance(n, bool) and n >= least for n in values)
+        minimum = 0 if name == "padding" else 1
+        valid = all(isinstance(n, Integral) and not isinstance(n, bool) and n >= minimum for n in values)
         if len(values) != count or not valid:
             raise ShapeError(
-                f"{name} must be an integer that is at least {least}, or {count} of them, one per axis; "
+                f"{name} must be an integer that is at least {minimum}, or {count} of them, one per axis; "
                 f"got {value!r:.60}."
             )
         columns.append([int(n) for n in values])
     axes = []
-    for extent, taps, step, zeros, spread in zip(*columns, strict=True):
-        padding_total = spread * (taps - 1) if padding == "same" else 2 * zeros
-        axes.append(_Axis(extent, taps, step, spread, padding_total // 2, padding_total - padding_total // 2))
+    for axis_size, axis_kernel, axis_stride, axis_padding, axis_dilation in zip(*columns, strict=True):
+        padding_total = axis_dilation * (axis_kernel - 1) if padding == "same" else 2 * axis_padding
+        axes.append(
+            _Axis(
+                axis_size,
+                axis_kernel,
+                axis_stride,
+                axis_dilation,
+                padding_total // 2,
+                padding_total - padding_total // 2,
+            )
+        )
     for axis in axes:
         if padding == "same" and axis.stride != 1:
             raise ShapeError(f'padding="same" needs stride=1; got stride={stride!r:.60}. Give the padding as numbers.')

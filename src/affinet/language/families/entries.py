@@ -28,23 +28,24 @@ def fix(w: Expression, where: Any = None, value: Any = 0) -> Constraint:
     w = checked_expression("fix", w)
     constant = right_hand_side(value)
     index = _index(w, where)
-    chosen = w if index is None else w[index]
+    selection = w if index is None else w[index]
     fits_chosen, fits_weight = (
-        _broadcasts(constant.shape, chosen.shape),
+        _broadcasts(constant.shape, selection.shape),
         index is not None and _broadcasts(constant.shape, w.shape),
     )
     if fits_chosen and fits_weight and len(constant.shape) > 1:
-        shapes = f"({chosen}) of shape {chosen.shape} and ({w}) of shape {w.shape}"
+        shapes = f"({selection}) of shape {selection.shape} and ({w}) of shape {w.shape}"
         raise ShapeError(
             f"the value of shape {constant.shape} fits both {shapes}. "
-            f"Write families.fix({chosen}, value=…) for the first, or give a value of shape {w.shape} for the second."
+            f"Write families.fix({selection}, value=…) for the first, or give a value of shape {w.shape} for the "
+            f"second."
         )
     if fits_weight and not fits_chosen:
         values = np.broadcast_to(np.broadcast_to(constant.values, constant.shape), w.shape)[index]
-        constant = replace(constant, values=compact(np.asarray(values)), shape=chosen.shape)
+        constant = replace(constant, values=compact(np.asarray(values)), shape=selection.shape)
     elif not fits_chosen:
-        raise ShapeError(f"the value of shape {constant.shape} does not fit ({chosen}) of shape {chosen.shape}.")
-    return named_rule(chosen == constant, "fix", chosen, value=constant.wording)
+        raise ShapeError(f"the value of shape {constant.shape} does not fit ({selection}) of shape {selection.shape}.")
+    return named_rule(selection == constant, "fix", selection, value=constant.wording)
 
 
 def tie(*expressions: Any) -> Any:

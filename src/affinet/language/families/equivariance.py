@@ -101,10 +101,11 @@ def _check_generators(
         )
     for number, (a, b) in enumerate(zip(on_inputs or (), on_outputs or (), strict=False)):
         if a.lie != b.lie:
-            lie, not_lie = ("inputs", "outputs") if a.lie else ("outputs", "inputs")
+            lie_side, group_side = ("inputs", "outputs") if a.lie else ("outputs", "inputs")
             raise RuleError(
-                f"generator {number} is an element of a Lie algebra in {lie} and one of the group in {not_lie}. Where "
-                f"an element of the algebra does nothing, write families.LieElement(np.zeros((n, n)))."
+                f"generator {number} is an element of a Lie algebra in {lie_side} and one of the group in "
+                f"{group_side}. Where an element of the algebra does nothing, write "
+                f"families.LieElement(np.zeros((n, n)))."
             )
     sizes = tuple(side[0].size for side in (on_outputs, on_inputs) if side is not None)
     if w.shape[-len(sizes) :] != sizes:
@@ -156,5 +157,5 @@ def _matrix_residual(w: Expression, on_outputs: Generator | None, on_inputs: Gen
         return difference
     generator = on_outputs if on_outputs is not None else on_inputs
     assert generator is not None
-    moved: Expression = w @ (generator.matrix().T if on_outputs is not None else generator.matrix())
-    return moved if generator.lie else moved - w
+    transformed: Expression = w @ (generator.matrix().T if on_outputs is not None else generator.matrix())
+    return transformed if generator.lie else transformed - w

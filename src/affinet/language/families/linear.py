@@ -90,8 +90,8 @@ def _equations(basis: Floats, epsilon: float) -> Any:
     coefficients = _snap_to_integers(coefficients, max(1e-12, 8 * epsilon))
     rows, places = np.nonzero(coefficients)
     values = np.concatenate([np.ones(len(dependent)), -coefficients[rows, places]])
-    at = np.concatenate([np.arange(len(dependent)), rows]), np.concatenate([dependent, basic[places]])
-    return scipy.sparse.coo_array((values, at), shape=(len(dependent), entries))
+    coordinates = np.concatenate([np.arange(len(dependent)), rows]), np.concatenate([dependent, basic[places]])
+    return scipy.sparse.coo_array((values, coordinates), shape=(len(dependent), entries))
 
 
 def _snap_to_integers(coefficients: Floats, tolerance: float) -> Floats:

@@ -68,17 +68,17 @@ def _first_of_class(marks: Integers, nonzero: np.ndarray) -> Integers:
     return first
 
 
-def _integers(what: str, value: Any, w: Expression) -> Integers:
+def _integers(kind: str, value: Any, w: Expression) -> Integers:
     array = read_array(value)[0]
     holds_word, has_word, needs_text = (
         ("holds", "has", "needs integers: equal ones share a value")
-        if what == "pattern"
+        if kind == "pattern"
         else ("hold", "have", "need integers: -1, 0 or 1 for every entry")
     )
     if array.dtype.kind not in "iu":
-        raise ShapeError(f"the {what} for ({w}) {holds_word} {array.dtype}, and {needs_text}.")
+        raise ShapeError(f"the {kind} for ({w}) {holds_word} {array.dtype}, and {needs_text}.")
     if array.shape != w.shape:
         raise ShapeError(
-            f"the {what} {has_word} shape {array.shape}, and ({w}) has shape {w.shape}. They must be equal."
+            f"the {kind} {has_word} shape {array.shape}, and ({w}) has shape {w.shape}. They must be equal."
         )
     return array

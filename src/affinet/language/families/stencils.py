@@ -85,7 +85,9 @@ def _grid(w: Expression, offsets: Any, derivative: int | Sequence[int]) -> tuple
     """The order of the derivative and the offsets along each axis, and the spacing of their dtype."""
     on_many_axes = isinstance(derivative, Sequence) and not isinstance(derivative, str)
     degrees = tuple(derivative) if isinstance(derivative, Sequence) else (derivative,)
-    if not degrees or not all(isinstance(d, Integral) and not isinstance(d, bool) and d >= 0 for d in degrees):
+    if not degrees or not all(
+        isinstance(degree, Integral) and not isinstance(degree, bool) and degree >= 0 for degree in degrees
+    ):
         raise RuleError(f"derivative must be an integer that is at least 0, or one per axis; got {derivative!r:.60}.")
     constants = [read_constant(x) for x in (offsets if on_many_axes else [offsets])]
     shapes = tuple(x.shape for x in constants)
@@ -96,7 +98,7 @@ def _grid(w: Expression, offsets: Any, derivative: int | Sequence[int]) -> tuple
             f"({w}) has shape {w.shape}, and the offsets have {', '.join(map(str, shapes)) or 'none'}."
         )
     return (
-        tuple(int(d) for d in degrees),
+        tuple(int(degree) for degree in degrees),
         [np.broadcast_to(x.values, x.shape) for x in constants],
         max(x.epsilon for x in constants),
     )

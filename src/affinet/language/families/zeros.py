@@ -70,8 +70,8 @@ def _sizes(w: Expression, blocks: object) -> list[tuple[int, int]]:
                 f"blocks."
             )
         return [(w.shape[-2] // count, w.shape[-1] // count)] * count
-    listed = list(blocks) if isinstance(blocks, Sequence) and not isinstance(blocks, str) else []
-    sizes = [tuple(size) if isinstance(size, list | tuple) else (size, size) for size in listed]
+    size_list = list(blocks) if isinstance(blocks, Sequence) and not isinstance(blocks, str) else []
+    sizes = [tuple(size) if isinstance(size, list | tuple) else (size, size) for size in size_list]
     if not sizes or not all(len(size) == 2 and all(_is_size(n) for n in size) for size in sizes):
         raise ShapeError(
             f"blocks must be the number of blocks, or a list of their sizes such as [2, 4] or [(2, 3), (4, 1)]; "

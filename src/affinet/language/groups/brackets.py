@@ -37,8 +37,8 @@ def generating_subset(sides: Sequence[Sequence[Generator]]) -> list[int]:
     count = len(sides[0])
     if count < 3:
         return list(range(count))
-    draw = np.random.default_rng([20_026, count])
-    vectors = [draw.uniform(-1.0, 1.0, (side[0].size, MOST + 1)) for side in sides]
+    rng = np.random.default_rng([20_026, count])
+    vectors = [rng.uniform(-1.0, 1.0, (side[0].size, MOST + 1)) for side in sides]
     algebra = _Algebra([[as_sparse(element) for element in side] for side in sides], vectors)
     return [k for k in range(count) if algebra.extend(k)] or [
         0

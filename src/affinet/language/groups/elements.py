@@ -35,8 +35,8 @@ class SignedPermutation:
     signs: Any
 
     def __post_init__(self) -> None:
-        what = f"the permutation of SignedPermutation, {_repr_of(self.permutation)},"
-        permutation, signs = read_permutation(what, self.permutation), read_array(self.signs)[0]
+        description = f"the permutation of SignedPermutation, {_repr_of(self.permutation)},"
+        permutation, signs = read_permutation(description, self.permutation), read_array(self.signs)[0]
         if signs.shape != permutation.shape or not (np.abs(signs) == 1).all():
             raise ShapeError(
                 f"the signs of SignedPermutation are {_repr_of(self.signs)}, and must be {len(permutation)} "
@@ -123,7 +123,7 @@ def read_generators(side: str, value: Any, *, lie_algebra: bool) -> list[Generat
     return elements
 
 
-def read_permutation(what: str, value: Any) -> Integers:
+def read_permutation(description: str, value: Any) -> Integers:
     """Read a permutation of 0, …, n - 1.
 
     Errors: `ShapeError` for anything else.
@@ -135,7 +135,7 @@ def read_permutation(what: str, value: Any) -> Integers:
         or not np.array_equal(np.sort(permutation), np.arange(permutation.size))
     ):
         raise ShapeError(
-            f"{what} is not a permutation: that holds every integer from 0 to n - 1 once, as [1, 2, 0] does."
+            f"{description} is not a permutation: that holds every integer from 0 to n - 1 once, as [1, 2, 0] does."
         )
     return permutation.astype(np.int64, copy=False)
 
@@ -150,29 +150,29 @@ def read_moves(value: Any) -> Moves:
     return Moves(read_permutation(_repr_of(value), value), None)
 
 
-def _read(what: str, value: Any, lie_algebra: bool) -> Generator:
+def _read(description: str, value: Any, lie_algebra: bool) -> Generator:
     if isinstance(value, Moves | Mixes):
         return value
     if isinstance(value, LieElement):
-        return _read_matrix(what, value.matrix, lie_algebra=True)
+        return _read_matrix(description, value.matrix, lie_algebra=True)
     is_matrix = is_sparse(value) or (not isinstance(value, SignedPermutation) and read_array(value)[0].ndim != 1)
     if is_matrix:
-        return _read_matrix(what, value, lie_algebra)
+        return _read_matrix(description, value, lie_algebra)
     if lie_algebra:
         raise RuleError(
-            f"{what} is a permutation, which is an element of a group, but lie_algebra=True takes only matrices of a "
-            f"Lie algebra. To mix both, leave lie_algebra out and write families.LieElement(X) for the matrices."
+            f"{description} is a permutation, which is an element of a group, but lie_algebra=True takes only matrices "
+            f"of a Lie algebra. To mix both, leave lie_algebra out and write families.LieElement(X) for the matrices."
         )
     if not isinstance(value, SignedPermutation):
-        return Moves(read_permutation(f"{what}, {_repr_of(value)},", value), None)
+        return Moves(read_permutation(f"{description}, {_repr_of(value)},", value), None)
     return _moves(value.permutation, value.signs)
 
 
-def _read_matrix(what: str, value: Any, lie_algebra: bool) -> Generator:
-    matrix = _real_matrix(what, value)
+def _read_matrix(description: str, value: Any, lie_algebra: bool) -> Generator:
+    matrix = _real_matrix(description, value)
     shape = matrix.shape
     if len(shape) != 2 or shape[0] != shape[1]:
-        raise ShapeError(f"{what} has shape {shape}, and must be a square matrix or a permutation.")
+        raise ShapeError(f"{description} has shape {shape}, and must be a square matrix or a permutation.")
     mixes = Mixes(_stored(value), shape[0], lie_algebra)
     if lie_algebra:
         return mixes
@@ -181,18 +181,18 @@ def _read_matrix(what: str, value: Any, lie_algebra: bool) -> Generator:
         return moves
     if _singular(matrix):
         raise ShapeError(
-            f"{what} is a singular matrix, but every element of a group has an inverse. Elements of a Lie algebra may "
-            f"be singular: write lie_algebra=True if all are such, or families.LieElement(X) for this one."
+            f"{description} is a singular matrix, but every element of a group has an inverse. Elements of a Lie "
+            f"algebra may be singular: write lie_algebra=True if all are such, or families.LieElement(X) for this one."
         )
     return mixes
 
 
-def _real_matrix(what: str, value: Any) -> Constant | SparseMatrix:
+def _real_matrix(description: str, value: Any) -> Constant | SparseMatrix:
     complex_tensor = getattr(value, "is_complex", None)
     if complex_tensor() if complex_tensor is not None else np.iscomplexobj(value):
         raise ShapeError(
-            f"{what} is complex, but weights are real. Write families.real_blocks(matrix), which acts on real and "
-            f"imaginary parts."
+            f"{description} is complex, but weights are real. Write families.real_blocks(matrix), which acts on real "
+            f"and imaginary parts."
         )
     return read_matrix(value)
 

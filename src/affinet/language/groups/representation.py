@@ -28,8 +28,8 @@ class Group:
     generators: Any
 
     def __post_init__(self) -> None:
-        read = read_generators(f"the group {self.name}", self.generators, lie_algebra=False)
-        object.__setattr__(self, "generators", tuple(read))
+        generators = read_generators(f"the group {self.name}", self.generators, lie_algebra=False)
+        object.__setattr__(self, "generators", tuple(generators))
 
     @property
     def size(self) -> int:
@@ -92,8 +92,8 @@ class Representation:
 
     def under(self, group: Group) -> tuple[Generator, ...]:
         """The actions of one group's generators on this space: the identity if the group does not act on it."""
-        for known, action in zip(self.groups, self.actions, strict=True):
-            if same(known, group):
+        for own_group, action in zip(self.groups, self.actions, strict=True):
+            if same(own_group, group):
                 return action
         return tuple(identity(element, self.size) for element in group.generators)
 
@@ -118,10 +118,10 @@ class Representation:
         return self._repeat(axes, "axes", tensor, f"{_in_brackets(self.text)}**{axes}")
 
     def _repeat(
-        self, count: int, what: str, operation: Callable[[Generator, Generator], Generator], text: str
+        self, count: int, unit: str, operation: Callable[[Generator, Generator], Generator], text: str
     ) -> Representation:
         if not count >= 1:
-            raise ShapeError(f"{text} has {count} {what}, and needs one or more.")
+            raise ShapeError(f"{text} has {count} {unit}, and needs one or more.")
         actions = tuple(tuple(_repeat(operation, element, count) for element in action) for action in self.actions)
         return Representation(text, self.groups, actions)
 
@@ -147,7 +147,7 @@ def paired_generators(
     groups = sides[0].groups
     for representation, (side, other) in ((sides[0], ("outputs", sides[-1])), (sides[-1], ("inputs", sides[0]))):
         for group in representation.groups:
-            if not any(same(group, known) for known in other.groups):
+            if not any(same(group, other_group) for other_group in other.groups):
                 raise RuleError(
                     f"{group.name} acts on {representation} but not on {side}={other}, and both sides must be of the "
                     f"same groups. Where it does nothing, write {group.name}.T(0) @ … for that side."
@@ -177,7 +177,7 @@ def _equal(x: Generator, y: Generator) -> bool:
 def _combine(
     text: str, a: Representation, b: Representation, operation: Callable[[Generator, Generator], Generator]
 ) -> Representation:
-    groups = (*a.groups, *(group for group in b.groups if not any(same(group, known) for known in a.groups)))
+    groups = (*a.groups, *(group for group in b.groups if not any(same(group, group_of_a) for group_of_a in a.groups)))
     actions = (_map_pairs(operation, a.under(group), b.under(group)) for group in groups)
     return Representation(text, groups, tuple(actions))
 

@@ -75,9 +75,9 @@ def direct_sum(*parts: Any) -> Any:
     """
     if not parts:
         raise RuleError("direct_sum takes one part or more.")
-    lie = [isinstance(part, LieElement) for part in parts]
-    if any(lie):
-        if not all(lie):
+    are_lie = [isinstance(part, LieElement) for part in parts]
+    if any(are_lie):
+        if not all(are_lie):
             raise RuleError(
                 "some parts of direct_sum are a LieElement and some are not. Where an element of the algebra does "
                 "nothing, write families.LieElement(np.zeros((n, n)))."
@@ -174,9 +174,10 @@ def _square(matrix: Any) -> Floats:
 def _square_sparse(matrix: Any) -> Any:
     from scipy import sparse
 
-    read = read_matrix(matrix)
-    _check_square(read.shape)
-    return sparse.csr_array((read.values, (read.rows, read.columns)), shape=read.shape)  # type: ignore[union-attr]
+    sparse_matrix = read_matrix(matrix)
+    _check_square(sparse_matrix.shape)
+    places = sparse_matrix.rows, sparse_matrix.columns  # type: ignore[union-attr]
+    return sparse.csr_array((sparse_matrix.values, places), shape=sparse_matrix.shape)
 
 
 def _check_square(shape: tuple[int, ...]) -> None:
