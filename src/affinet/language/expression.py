@@ -31,6 +31,7 @@ from affinet.language.foreign import (
     DEFAULTS,
     OPERATORS,
     SWAPPED,
+    UfuncProtocol,
     check_arguments,
     function_of,
     method_of,
@@ -101,18 +102,6 @@ class Constraint:
         return f"<Constraint {self}, {self.rows} equation{'s' if self.rows != 1 else ''}>"
 
 
-class Ufuncs:
-    """The descriptor behind `__array_ufunc__`, whose value differs between the class and its instances.
-
-    NumPy's own functions look on the class and get a function: `array * w` and `np.multiply` then mean the operator,
-    and functions that are not affine raise our errors. Masked arrays and other libraries look on the expression and
-    get None, so that they leave the operator to the expression.
-    """
-
-    def __get__(self, instance: object, owner: type) -> Callable[..., Any] | None:
-        return _called_by_numpy if instance is None else None
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Expression:
     """An array that is affine in the weights: indexed, added, scaled and compared as a NumPy array is.
@@ -163,7 +152,7 @@ class Expression:
 
     # Protocols that NumPy and torch call in place of their own functions: np.sum(w), torch.sum(w), array * w
 
-    __array_ufunc__ = Ufuncs()
+    __array_ufunc__ = UfuncProtocol(lambda *arguments, **options: _called_by_numpy(*arguments, **options))
 
     def __array_function__(
         self, function: Callable[..., Any], types: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]

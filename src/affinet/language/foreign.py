@@ -147,6 +147,21 @@ RENAMED_IN = {
 """Keywords as in `RENAMED`, for one function each, since they mean something else in others."""
 
 
+class UfuncProtocol:
+    """The descriptor behind `__array_ufunc__`, whose value differs between a class and its instances.
+
+    NumPy's own functions look on the class and get a function: `array * w` and `np.multiply` then mean the operator,
+    and functions that are not affine raise our errors. Masked arrays and other libraries look on the instance and get
+    None, so that they leave the operator to it.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __get__(self, instance: object, owner: type) -> Callable[..., Any] | None:
+        return self._function if instance is None else None
+
+
 def missing(subject: object, name: str, attributes: Iterable[str]) -> MissingOperationError:
     """The error for an operation that expressions do not have."""
     name = function_of(name)

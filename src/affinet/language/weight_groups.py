@@ -11,7 +11,7 @@ import numpy as np
 
 from affinet.errors import MissingOperationError, ShapeError, TruthValueError
 from affinet.language.expression import Constraint, Expression
-from affinet.language.foreign import missing
+from affinet.language.foreign import UfuncProtocol, missing
 from affinet.language.many import Many
 
 Arguments = ParamSpec("Arguments")
@@ -107,13 +107,6 @@ def _apply_to_each(operator: Callable[..., Any]) -> Any:
     return over_weights(operator)
 
 
-class Ufuncs:
-    """The descriptor behind `__array_ufunc__`, as for expressions: a function for NumPy, None for other libraries."""
-
-    def __get__(self, instance: object, owner: type) -> Callable[..., Any] | None:
-        return _called_by_numpy if instance is None else None
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class WeightGroup(Many):
     """Several expressions, with the names of the weights that they come from: `w["layers.*.weight"]`.
@@ -125,7 +118,7 @@ class WeightGroup(Many):
     members: tuple[Expression, ...]
     labels: tuple[str, ...]
 
-    __array_ufunc__ = Ufuncs()
+    __array_ufunc__ = UfuncProtocol(lambda *arguments, **options: _called_by_numpy(*arguments, **options))
     __hash__ = None  # type: ignore[assignment]  # `==` makes rules
 
     @property
