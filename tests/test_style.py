@@ -77,6 +77,12 @@ def test_entries_of_the_changelog_are_short() -> None:
     assert not long, f"{len(long)} entries have more than {LONGEST_ENTRY} lines; say what a user notices: {long[0]}"
 
 
+def test_the_index_lists_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    missing = [page.name for page in sorted((ROOT / "docs").glob("*.md")) if f"]({page.name})" not in index]
+    assert missing == ["index.md"], f"docs/index.md does not list {', '.join(missing)}"
+
+
 def test_the_list_of_public_names_is_current() -> None:
     written = api_page.PAGE.read_text(encoding="utf-8")
     assert written == api_page.page(), "docs/api.md is stale: run `python -m tools.api_page`"
