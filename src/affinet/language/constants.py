@@ -174,7 +174,7 @@ def _read_tensor(tensor: Any) -> tuple[NDArray[Any], float]:
     if tensor.requires_grad:
         raise ConstantError(
             f"a tensor of shape {tuple(tensor.shape)} that requires gradients was given as a constant, and a rule "
-            f"would hold it at its numbers of now. For a weight of the model use its symbol from "
+            f"would fix it at its present values. For a weight of the model use its symbol from "
             f"affinet.weights(model); for a constant write .detach()."
         )
     if tensor.is_quantized:

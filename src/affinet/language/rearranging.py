@@ -116,7 +116,7 @@ def quarter_turns(affine: Affine, turns: object, dims: object, wording: Wording)
     """
     axes = checked_axes(affine, dims, wording)
     if len(axes) != 2:
-        raise ShapeError(f"in ({say(wording)}) a turn needs two different axes.")
+        raise ShapeError(f"in ({say(wording)}) a rotation needs two different axes.")
     first, second = axes
     quarter_count = checked_integer(turns, wording) % 4
     if quarter_count == 1:

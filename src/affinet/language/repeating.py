@@ -89,6 +89,6 @@ def unsqueeze(affine: Affine, dim: object, wording: Wording) -> Affine:
     """Insert a new axis of size one at place `dim` of the result."""
     axis, axes = checked_integer(dim, wording), len(affine.shape)
     if not -axes - 1 <= axis <= axes:
-        raise ShapeError(f"in ({say(wording)}) a new axis stands at -{axes + 1} to {axes}, and not at {axis}.")
+        raise ShapeError(f"in ({say(wording)}) the place of a new axis must be from -{axes + 1} to {axes}; got {axis}.")
     axis %= axes + 1
     return reshape(affine, (*affine.shape[:axis], 1, *affine.shape[axis:]), wording)

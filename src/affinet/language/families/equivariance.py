@@ -96,8 +96,8 @@ def _check_generators(
 ) -> None:
     if on_inputs is not None and on_outputs is not None and len(on_inputs) != len(on_outputs):
         raise RuleError(
-            f"there are {len(on_inputs)} generators in inputs and {len(on_outputs)} in outputs, and there must be as "
-            f"many on both sides: where an element of the group does nothing, write the identity."
+            f"there are {len(on_inputs)} generators in inputs and {len(on_outputs)} in outputs, and the numbers must "
+            f"be equal. Where an element of the group does nothing, write the identity."
         )
     for number, (a, b) in enumerate(zip(on_inputs or (), on_outputs or (), strict=False)):
         if a.lie != b.lie:

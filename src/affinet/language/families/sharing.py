@@ -79,6 +79,6 @@ def _integers(kind: str, value: Any, w: Expression) -> Integers:
         raise ShapeError(f"the {kind} for ({w}) {holds_word} {array.dtype}, and {needs_text}.")
     if array.shape != w.shape:
         raise ShapeError(
-            f"the {kind} {has_word} shape {array.shape}, and ({w}) has shape {w.shape}. They must be equal."
+            f"the {kind} {has_word} shape {array.shape}, and ({w}) has shape {w.shape}. The shapes must be equal."
         )
     return array

@@ -150,7 +150,7 @@ def paired_generators(
             if not any(same(group, other_group) for other_group in other.groups):
                 raise RuleError(
                     f"{group.name} acts on {representation} but not on {side}={other}, and both sides must be of the "
-                    f"same groups. Where it does nothing, write {group.name}.T(0) @ … for that side."
+                    f"same groups. Where {group.name} does nothing, write {group.name}.T(0) @ …"
                 )
     generators = {
         side: tuple(element for group in groups for element in value.under(group))  # type: ignore[attr-defined]
