@@ -39,11 +39,11 @@ from torch import Tensor
 
 from affinet.cli.commands import commands
 from affinet.cli.runs import checkpoint, runfolder
-from affinet.cli.runs.begun import JOB as JOB_COPY
 from affinet.cli.runs.checkpoint import Checkpoint, read_checkpoint
 from affinet.cli.runs.finished import SUMMARY
 from affinet.cli.runs.runfolder import CHECKPOINT, METRICS, MODEL, PREVIOUS
 from affinet.cli.runs.snapshot import bits
+from affinet.cli.runs.start_record import JOB as JOB_COPY
 
 JOB = """\
 [data]
@@ -358,7 +358,7 @@ def compare(run: Path, whole: Path) -> None:
         (one.snapshot.optimizer, other.snapshot.optimizer),
         (one.snapshot.random, other.snapshot.random),
     ):
-        if mine.said != theirs.said or not same(mine.tensors, theirs.tensors):
+        if mine.content != theirs.content or not same(mine.tensors, theirs.tensors):
             raise KillsError(f"{run / CHECKPOINT} has another optimizer or other random states")
     names = list(one.snapshot.network)
     if names != list(other.snapshot.network) or not same(

@@ -1,6 +1,6 @@
 """affinet trains neural networks whose weights obey linear equations.
 
-Every public name is found when it is first asked for (PEP 562): the language and planning need no torch, and
+A public name is imported at its first use (PEP 562): the language and planning do not need torch, and
 `import affinet` costs next to nothing.
 """
 
@@ -165,11 +165,11 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'affinet' has no attribute {name!r}; it has {', '.join(__all__)}")
     if name in _MODULES:
-        found: object = import_module(_MODULES[name])
-    else:  # what has no home of its own is an error
-        found = getattr(import_module(_HOMES.get(name, "affinet.errors")), name)
-    globals()[name] = found
-    return found
+        value: object = import_module(_MODULES[name])
+    else:  # every name that is not listed in _HOMES is an error or a warning
+        value = getattr(import_module(_HOMES.get(name, "affinet.errors")), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

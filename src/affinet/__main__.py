@@ -1,4 +1,4 @@
-"""`python -m affinet` is the `affinet` command."""
+"""Run the `affinet` command as `python -m affinet`."""
 
 from affinet.cli.main import app
 

@@ -68,7 +68,7 @@ def test_without_tensorboard_the_way_to_it_is_said(tmp_path: Path, monkeypatch: 
 
 
 def test_what_is_no_folder_and_no_writer_is_refused() -> None:
-    with pytest.raises(affinet.WatchError, match=r"3 \(int\) is no folder and no SummaryWriter"):
+    with pytest.raises(affinet.WatchError, match=r"3 \(int\) is neither a folder nor a SummaryWriter"):
         affinet.TensorBoardLog(3)  # type: ignore[arg-type]
 
 

@@ -275,7 +275,10 @@ def norm(inputs, outputs):
         ("wide", "line 7: the network returns shape (2, 3) for 2 rows; it must return shape (2, 2)."),
         ("text", "line 7: the network returns str for 2 rows; it must return shape (2, 2)."),
         ("raising", "line 7: the network failed on 2 rows with RuntimeError: "),
-        ("Stateful", "line 7: the state of the network holds '_extra_state', which is no tensor and cannot be saved."),
+        (
+            "Stateful",
+            "line 7: the state of the network holds '_extra_state', which is not a tensor and cannot be saved.",
+        ),
         ("norm", "the network failed on 1 row with ValueError: Expected more than 1 value per channel"),
     ],
 )

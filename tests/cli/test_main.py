@@ -16,7 +16,7 @@ from tests.cli.conftest import SMALL, Command
 def test_without_the_extra_it_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(main, "NEEDED", ("typer", "no_such_package", "nor_this_one"))
+    monkeypatch.setattr(main, "PACKAGES", ("typer", "no_such_package", "nor_this_one"))
     with pytest.raises(SystemExit, match="2"):
         main.app()
     told = capsys.readouterr().err

@@ -110,7 +110,7 @@ def test_a_comparison_that_diverged_and_a_rank_between_bounds_are_shown_as_such(
 def test_the_progress_bar_shows_the_last_loss_and_score_and_the_largest_violation() -> None:
     page = io.StringIO()
     terminal = Terminal(Screen(Console(file=page, width=100)), "accuracy")
-    with terminal.training("with rules", epochs=3, steps=9, taken=0) as see:
+    with terminal.training("with rules", epochs=3, steps=9, steps_done=0) as see:
         see(Step(loss=0.5, violation=3e-7))
         see(Epoch(number=1, loss=0.6, score=0.25, violation=3e-7))
         see(Step(loss=0.4, violation=1e-7))

@@ -174,8 +174,8 @@ def test_only_the_weights_of_the_rules_are_read(affinet: Command, saved: Path, m
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"b": None, "bb": torch.zeros(3)}, "model has no weight 'b', of which the plan speaks. Did you mean 'bb'?"),
-        ({"a": torch.zeros(3, 2)}, "a in {}/model has shape (3, 2), and the plan speaks of one of shape (2, 3)."),
+        ({"b": None, "bb": torch.zeros(3)}, "model has no weight 'b', which the plan needs. Did you mean 'bb'?"),
+        ({"a": torch.zeros(3, 2)}, "a in {}/model has shape (3, 2), and the plan needs of shape (2, 3)."),
         ({"b": torch.zeros(3, dtype=torch.int8)}, "b in {}/model is of type I8; rules are about weights of"),
     ],
     ids=["missing", "misshapen", "integers"],
@@ -194,7 +194,7 @@ def test_files_that_are_none(affinet: Command, saved: Path) -> None:
     for model, plan, told in (
         ("none", "plan", "none does not exist. Name a .safetensors file."),
         (".", "plan", "is a folder, not a file. Name a .safetensors file."),
-        ("model.pt", "plan", "model.pt is no readable safetensors file: "),
+        ("model.pt", "plan", "model.pt is not a readable safetensors file: "),
         ("plan", "model", "model is a safetensors file without a plan, such as the weights of a model."),
         ("model", "none", "none does not exist. Name a file of Plan.save."),
     ):
@@ -207,7 +207,7 @@ def test_files_that_are_none(affinet: Command, saved: Path) -> None:
 def test_a_plan_without_rules(affinet: Command, saved: Path) -> None:
     library.plan([]).save(saved / "plan")
     result = affinet("verify", saved / "model", saved / "plan")
-    assert (result.exit_code, result.stdout) == (0, "The plan has no rules, and these hold.\n")
+    assert (result.exit_code, result.stdout) == (0, "The plan has no rules, so there is nothing to check.\n")
 
 
 def test_what_trains_in_16_bits_is_judged_in_16_bits(affinet: Command, saved: Path) -> None:
@@ -241,15 +241,15 @@ def test_weights_in_several_files(affinet: Command, saved: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "told"),
     [
-        ("../1.safetensors", "puts 'a' into '../1.safetensors', which is no name of a file beside it."),
-        ("/etc/passwd", "which is no name of a file beside it."),
-        ("..\\\\1.safetensors", "which is no name of a file beside it."),
+        ("../1.safetensors", "puts 'a' into '../1.safetensors', which is not a file name in its folder."),
+        ("/etc/passwd", "which is not a file name in its folder."),
+        ("..\\\\1.safetensors", "which is not a file name in its folder."),
         ("..", "is a folder, not a file."),
-        ("", "which is no name of a file beside it."),
-        (7, "puts 'a' into 7, which is no name of a file beside it."),
+        ("", "which is not a file name in its folder."),
+        (7, "puts 'a' into 7, which is not a file name in its folder."),
         ("none.safetensors", "none.safetensors does not exist."),
         ("2.safetensors", "puts 'a' into 2.safetensors, which does not hold it."),
-        ("plan.txt", "is no readable safetensors file"),
+        ("plan.txt", "is not a readable safetensors file"),
     ],
 )
 def test_an_index_that_lies(affinet: Command, saved: Path, place: object, told: str) -> None:
@@ -262,11 +262,11 @@ def test_an_index_that_lies(affinet: Command, saved: Path, place: object, told: 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{", "is no index of weights: "),
-        ("[" * 100_000, "is no index of weights: "),
+        ("{", "is not an index of weights: "),
+        ("[" * 100_000, "is not an index of weights: "),
         ("[]", "it has no table 'weight_map' of names and files"),
         ('{"weight_map": []}', "it has no table 'weight_map' of names and files"),
-        ('{"weight_map": {}}', "has no weight 'a', of which the plan speaks."),
+        ('{"weight_map": {}}', "has no weight 'a', which the plan needs."),
     ],
 )
 def test_an_index_that_is_none(affinet: Command, saved: Path, text: str, told: str) -> None:

@@ -101,7 +101,7 @@ def a_factory_that_is_refused(folder: Path) -> None:
 @case(JobError, "Neither a job nor a run to go on with.", "Name one.")
 def no_job_at_all() -> None:
     with pytest.MonkeyPatch.context() as patch:  # which would make an exit status of it
-        patch.setattr(commands, "_statuses", lambda *_, **__: nullcontext())
+        patch.setattr(commands, "_exit_statuses", lambda *_, **__: nullcontext())
         commands.train(None, None, None)  # type: ignore[arg-type]
 
 

@@ -18,12 +18,12 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from affinet.cli.runs import runfolder
-from affinet.cli.runs.begun import BEGUN, JOB, read_begun, write_begun
 from affinet.cli.runs.checkpoint import FORMAT, read_checkpoint, write_checkpoint
 from affinet.cli.runs.resuming import resume
 from affinet.cli.runs.runfolder import CHECKPOINT, PREVIOUS
 from affinet.cli.runs.runfolder import MODEL as MODEL_FILE
 from affinet.cli.runs.running import Interrupted, run
+from affinet.cli.runs.start_record import JOB, START_RECORD, read_start_record, write_start_record
 from affinet.cli.screen import Screen
 from affinet.cli.trainings.preparing import Prepared
 from affinet.errors import RunError
@@ -59,7 +59,7 @@ def stopped(folder: Path) -> Path:
 
 
 def begun_in(place: Path, run: Path) -> None:
-    write_begun(run, read_begun(run).model_copy(update={"folder": str(place)}))
+    write_start_record(run, read_start_record(run).model_copy(update={"folder": str(place)}))
 
 
 def go_on(run: Path, given: Path | None = None) -> None:
@@ -74,14 +74,14 @@ def going_on_with_no_run(folder: Path) -> None:
 @case(RunError, "An affinet from before `--resume` made the run.", "Train anew.")
 def going_on_with_an_old_run(folder: Path) -> None:
     run = stopped(folder)
-    (run / BEGUN).unlink()
+    (run / START_RECORD).unlink()
     go_on(run)
 
 
 @case(RunError, "The file was damaged.", "Train anew.", foreign="(?<=JSON: ).*(?=\\. Name)")
 def going_on_from_a_damaged_beginning(folder: Path) -> None:
     run = stopped(folder)
-    (run / BEGUN).write_text("{")
+    (run / START_RECORD).write_text("{")
     go_on(run)
 
 

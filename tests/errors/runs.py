@@ -126,7 +126,7 @@ def quantized_weights(folder: Path) -> None:
     verified(folder, weight=torch.zeros(3, dtype=torch.int8))
 
 
-@case(TooLargeError, "A plan file of a few bytes whose rule says very many numbers.", "Say the rule in parts.")
+@case(TooLargeError, "A plan file of a few bytes whose rule says very many numbers.", "Split the rule into parts.")
 def a_rule_beyond_counting(folder: Path) -> None:
     weight = affinet.weights({"weight": (512, 512)}).weight
     rule = (np.ones((256, 512)) @ weight @ np.ones((512, 512)) == 0).named("both sides")

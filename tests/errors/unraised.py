@@ -6,7 +6,7 @@ NO_CASE = {
     "cli/files/arrays.py ": "becomes the DataError of a file that is not readable; tests/cli raises each",
     "cli/files/market.py ": "becomes the DataError of a file that is not readable; tests/cli raises each",
     "cli/files/matlab.py ": "becomes the DataError of a file that is not readable; tests/cli raises each",
-    "cli/files/matrices.py _with_right_indices: raise ValueError(f'an index": "scipy has looked; a second look costs "
+    "cli/files/matrices.py _with_checked_indices: raise ValueError(f'an index": "scipy has looked; a second look costs "
     "little, and a wrong index writes beyond memory",
     "language/expression.py Expression.__getattr__: raise AttributeError(name)": "asked for by copy and pickle",
     "language/weights.py Modules.__getattr__: raise AttributeError(name)": "asked for by copy and pickle",
@@ -14,7 +14,7 @@ NO_CASE = {
     "language/weights.py Weights.__getattr__: raise AttributeError(name)": "asked for by copy and pickle",
     "cli/commands.py affinet: raise typer.Exit": "the exit status of --version",
     "cli/commands.py verify: raise typer.Exit": "an exit status",
-    "cli/commands.py _statuses: raise typer.Exit": "exit statuses of errors that have a case",
+    "cli/commands.py _exit_statuses: raise typer.Exit": "exit statuses of errors that have a case",
     "cli/main.py app: raise SystemExit": "exit statuses",
     "training/probing.py ": "caught where an optimizer is probed: what could not be learnt is a warning of its own",
     "analysis/summary.py _bytes: raise AssertionError": "a loop that always returns",

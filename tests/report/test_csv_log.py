@@ -97,12 +97,13 @@ def test_other_columns_are_refused_and_the_file_stays_as_it_is(tmp_path: Path) -
     affinet.CsvLog(path)(observation(0))
     before = path.read_bytes()
     with pytest.raises(
-        affinet.WatchError, match=r"run\.csv has other columns .*only there \['multiplier/.*only here \[\]"
+        affinet.WatchError,
+        match=r"run\.csv has other columns .*only in the file \['multiplier/.*only in this watch \[\]",
     ):
         affinet.CsvLog(path)(observation(1, multipliers=False))
     assert path.read_bytes() == before
     path.write_text("some,other\ntable,there\n", encoding="utf-8")
-    with pytest.raises(affinet.WatchError, match=r"only there \['some', 'other'\].*Give a new file"):
+    with pytest.raises(affinet.WatchError, match=r"only in the file \['some', 'other'\].*Give a new file"):
         affinet.CsvLog(path)(observation(1))
 
 
@@ -111,7 +112,7 @@ def test_a_path_that_no_file_can_have_is_refused_when_the_log_is_made(tmp_path: 
         affinet.CsvLog(tmp_path / "nowhere" / "run.csv")
     with pytest.raises(affinet.WatchError, match=r"is a folder\. Name a file in it"):
         affinet.CsvLog(tmp_path)
-    with pytest.raises(affinet.WatchError, match=r"3 \(int\) is no path"):
+    with pytest.raises(affinet.WatchError, match=r"3 \(int\) is not a path"):
         affinet.CsvLog(3)  # type: ignore[arg-type]
 
 

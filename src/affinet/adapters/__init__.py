@@ -1,1 +1,1 @@
-"""Guests: one small file for each library that affinet meets outside of torch."""
+"""Adapters: one small file per library other than torch that affinet works with."""

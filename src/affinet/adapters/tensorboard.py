@@ -1,4 +1,4 @@
-"""Observations as curves in TensorBoard."""
+"""Draw observations as curves in TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
 
 
 class TensorBoardLog:
-    """Adds a point to each curve `affinet/…` for each observation; the names are those of `Observation.numbers()`.
+    """Adds one point per observation to each curve `affinet/…`; the names are those of `Observation.numbers()`.
 
-    Takes a folder, where a SummaryWriter is made that `close()` closes (also as a context manager), or a SummaryWriter
-    that stays the caller's. Raises WatchError for what is neither, where the package tensorboard is missing, and
-    where the folder cannot be made.
+    Takes a folder, where it makes a SummaryWriter that `close()` closes (also as a context manager), or a
+    SummaryWriter, which the caller closes. Raises WatchError for anything else, where the package tensorboard is
+    missing, and where the folder cannot be made.
     """
 
     def __init__(self, target: str | PathLike[str] | SummaryWriter) -> None:
-        self._own = isinstance(target, (str, PathLike))
-        if not self._own and not callable(getattr(target, "add_scalar", None)):
+        self._owns_writer = isinstance(target, (str, PathLike))
+        if not self._owns_writer and not callable(getattr(target, "add_scalar", None)):
             raise WatchError(
-                f"{target!r:.60} ({type(target).__name__}) is no folder and no SummaryWriter. Give the folder as text, "
-                f"or a writer of torch.utils.tensorboard."
+                f"{target!r:.60} ({type(target).__name__}) is neither a folder nor a SummaryWriter. Give the folder as "
+                f"text, or a writer of torch.utils.tensorboard."
             )
-        self._writer = _opened(fspath(target)) if isinstance(target, (str, PathLike)) else target
+        self._writer = _open_writer(fspath(target)) if isinstance(target, (str, PathLike)) else target
 
     def __call__(self, observation: Observation, /) -> None:
         """Add one point to each curve."""
-        which = f"optimizer {observation.optimizer}/" if observation.optimizer else ""
+        prefix = f"optimizer {observation.optimizer}/" if observation.optimizer else ""
         for name, number in observation.numbers().items():
-            self._writer.add_scalar(f"affinet/{which}{name}", number, observation.step)
-        if self._own:
+            self._writer.add_scalar(f"affinet/{prefix}{name}", number, observation.step)
+        if self._owns_writer:
             self._writer.flush()
 
     def close(self) -> None:
-        """Close what was opened here; a writer that was given stays open."""
-        if self._own:
+        """Close the writer that was made for a folder; a writer of the caller stays open."""
+        if self._owns_writer:
             self._writer.close()
 
     def __enter__(self) -> Self:
@@ -49,7 +49,7 @@ class TensorBoardLog:
         self.close()
 
 
-def _opened(folder: str) -> SummaryWriter:
+def _open_writer(folder: str) -> SummaryWriter:
     try:
         from torch.utils.tensorboard.writer import SummaryWriter
     except ImportError as missing:

@@ -21,30 +21,30 @@ class RulesCallback(TrainerCallback):  # type: ignore[misc]  # untyped where tra
     """Keeps rules through a training: `Trainer(..., callbacks=[RulesCallback(rules)])`.
 
     `rules` are rules, a plan, or a function of `affinet.weights(model)` that returns rules. `handle` is that of the
-    training that runs or ran last. Other keywords are those of `affinet.project`. Clipping by `max_grad_norm` is done
-    here, after the projection, as it has to be; `TrainingArguments` get their number back when the training ends.
+    current or latest training. Other keywords are those of `affinet.project`. Clipping by `max_grad_norm` is done
+    here, since it must follow the projection; `TrainingArguments` get their number back when the training ends.
     """
 
     def __init__(self, rules: Rules | Callable[[Weights], Rules], **options: Any) -> None:
         self.handle: Handle | None = None
-        self._rules, self._options, self._most = rules, options, 0.0
+        self._rules, self._options, self._max_grad_norm = rules, options, 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Attach the rules to the model and the optimizer of the trainer."""
         model, rules = kwargs["model"], self._rules
         rules = rules(weights(model)) if callable(rules) else rules
         self.handle = project(model, kwargs["optimizer"], rules, **self._options)
-        self._most, args.max_grad_norm = args.max_grad_norm or 0.0, 0.0
+        self._max_grad_norm, args.max_grad_norm = args.max_grad_norm or 0.0, 0.0
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Project the gradients, then clip what is left of them."""
+        """Project the gradients, then clip them."""
         assert self.handle is not None
-        if self._most > 0.0:
+        if self._max_grad_norm > 0.0:
             self.handle.project_gradients()
-            torch.nn.utils.clip_grad_norm_(kwargs["model"].parameters(), self._most)
+            torch.nn.utils.clip_grad_norm_(kwargs["model"].parameters(), self._max_grad_norm)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take the rules off the optimizer, whose training has ended."""
-        args.max_grad_norm = self._most
+        """Detach the rules from the optimizer, whose training has ended."""
+        args.max_grad_norm = self._max_grad_norm
         if self.handle is not None:
             self.handle.remove()

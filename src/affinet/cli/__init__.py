@@ -1,1 +1,1 @@
-"""The command line: `affinet train | check | demo`, thin over the library."""
+"""The command line: `affinet train | check | verify | demo`, a thin layer over the library."""

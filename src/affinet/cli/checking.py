@@ -1,4 +1,4 @@
-"""`affinet check`: the plan of a job's rules, what was found in it, and what it means for the network."""
+"""Run `affinet check`: show the plan of a job's rules, its findings, and how many numbers of the network stay free."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from affinet.errors import NothingToTrainWarning
 
 
 def check(job: JobFile, screen: Screen) -> None:
-    """Show the plan with its findings, and the verdict: the rules can hold together, and what they leave free.
+    """Show the plan with its findings, state that the rules can hold together, and how many numbers they leave free.
 
     Raises what `preparing.prepare` raises: InfeasibleError where the rules contradict each other.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NothingToTrainWarning)  # a finding says it
-        planned = planned_untried(job) or _tried(job)
+        warnings.simplefilter("ignore", NothingToTrainWarning)  # a finding reports it
+        planned = planned_untried(job) or _planned_after_trial(job)
     plan, numbers = planned.plan, planned.numbers
     rank, redundant, free = (
         shown_count(count) for count in (plan.rank, plan.redundant, free_numbers(numbers, plan.rank))
     )
-    found = sum(not isinstance(finding, Overlooked) for finding in plan.findings)
+    findings = sum(not isinstance(finding, Overlooked) for finding in plan.findings)
     screen.say_plan(f"{plan}\n")
     if not plan.system.rules:
         screen.say(f"The network has {counted(numbers, 'number')}. A rule is a table [[rule]] of the job.")
         return
     screen.say(f"No contradictions: {counted(plan.rows, 'equation')}, rank {rank}, redundant {redundant}.")
-    screen.say(f"{counted(found, 'finding')} to look at, above." if found else "Nothing else to look at.")
+    screen.say(f"{counted(findings, 'finding')} to look at, above." if findings else "Nothing else to look at.")
     screen.say(f"Of the network's {counted(numbers, 'number')} {free} {'is' if free == '1' else 'are'} free.")
 
 
-def _tried(job: JobFile) -> Planned:
+def _planned_after_trial(job: JobFile) -> Planned:
     """The plan after a step on throw-away copies of network and optimizer."""
     from affinet.cli.trainings.keeping import numbers_of
     from affinet.cli.trainings.preparing import make_network, prepare, seeded

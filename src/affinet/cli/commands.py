@@ -1,4 +1,4 @@
-"""The commands and their exit statuses; the heavy rooms are entered by the command that needs them."""
+"""Define the commands and their exit statuses; each command imports the slow modules that only it needs."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ commands = typer.Typer(
 JobPath = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="The weights.", show_default=False)]
 PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="A file of Plan.save, as in RUN.", show_default=False)]
-Given = Annotated[Path | None, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
-Resumed = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with the run in this folder.")]
+OptionalJobPath = Annotated[Path | None, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
+Resumed = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Resume the run in this folder.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The folder to write the run to.")]
 NoCode = Annotated[bool, typer.Option("--no-code", help="Refuse a job with a factory before it is imported.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Train for N epochs.")]
@@ -47,17 +47,16 @@ def affinet(
 
 
 @commands.command()
-def train(job: Given = None, out: Out = None, resume: Resumed = None) -> None:
+def train(job: OptionalJobPath = None, out: Out = None, resume: Resumed = None) -> None:
     """Train the network of a job under its rules, and once more without them for comparison.
 
-    RUN is runs/<name of the job> where --out is not given. It receives model.safetensors, metrics.csv, job.toml,
-    plan.safetensors, plan.txt, summary.json, and a checkpoint after each epoch. With --resume RUN a run that was
-    stopped goes on, and ends with the weights that it would have had; JOB.toml is needed only where it lies elsewhere
-    now. Exit status: 0, 1 where the rules contradict each other, 2 for anything else wrong in the job, its files or the
-    run, 130 after Ctrl-C.
+    RUN is runs/<name of the job> without --out. It receives model.safetensors, metrics.csv, job.toml, plan.safetensors,
+    plan.txt, summary.json, and a checkpoint after each epoch. With --resume RUN a stopped run is resumed, and ends with
+    the weights of an uninterrupted run; JOB.toml is needed only if it has moved. Exit status: 0, 1 where the rules
+    contradict each other, 2 for any other mistake in the job, its files or the run, 130 after Ctrl-C.
     """
     screen = Screen()
-    with _statuses(screen):
+    with _exit_statuses(screen):
         from affinet.cli.jobs.jobfile import read_job
 
         if resume is not None:
@@ -72,29 +71,29 @@ def train(job: Given = None, out: Out = None, resume: Resumed = None) -> None:
 def check(job: JobPath, no_code: NoCode = False) -> None:
     """Show the plan of a job's rules and what is suspicious in it, without training; name rules that contradict.
 
-    Exit status: 0 where the rules can hold together, whatever was found, 1 where they contradict each other, 2 for
-    anything else wrong.
+    Exit status: 0 where the rules can hold together, whatever the findings, 1 where they contradict each other, 2 for
+    any other mistake.
     """
     screen = Screen()
-    with _statuses(screen):
+    with _exit_statuses(screen):
         from affinet.cli.jobs.jobfile import read_job, refuse_code
 
-        read = read_job(job)
+        job_file = read_job(job)
         if no_code:
-            refuse_code(read)
-        from affinet.cli.checking import check as checked
+            refuse_code(job_file)
+        from affinet.cli.checking import check as show_check
 
-        checked(read, screen)
+        show_check(job_file, screen)
 
 
 @commands.command()
 def verify(model: ModelPath, plan: PlanPath) -> None:
     """Say whether the weights in a file satisfy the rules of a plan, rule by rule, to the rounding of their dtype.
 
-    Exit status: 0 where all hold, 1 where one does not, 2 for anything wrong in the files.
+    Exit status: 0 where all hold, 1 where one does not, 2 for any mistake in the files.
     """
     screen = Screen()
-    with _statuses(screen):
+    with _exit_statuses(screen):
         from affinet.cli.verifying import verify_file
 
         holds = verify_file(model, plan, screen)
@@ -106,10 +105,10 @@ def verify(model: ModelPath, plan: PlanPath) -> None:
 def demo(epochs: Epochs = None, out: Out = None) -> None:
     """Train a classifier of handwritten digits under four rules; needs no file and no network connection.
 
-    RUN is runs/demo, or runs/demo-2 and so on where that is taken. Exit status as for train.
+    RUN is runs/demo, or runs/demo-2 and so on where that exists already. Exit status as for train.
     """
     screen = Screen()
-    with _statuses(screen):
+    with _exit_statuses(screen):
         from affinet.cli import demonstration
 
         screen.say(demonstration.INTRODUCTION)
@@ -143,9 +142,9 @@ def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None) -> No
     from affinet.cli.runs.runfolder import holds_run
 
     if out is not None:
-        raise RunError(f"--out {out} begins a new run, and --resume {run} goes on with an old one. Give one of them.")
+        raise RunError(f"--out {out} starts a new run, and --resume {run} resumes an old one. Give one of them.")
     if job is not None and not holds_run(run):
-        screen.say(f"There is no run in {run} yet: beginning one.")
+        screen.say(f"There is no run in {run} yet: starting one.")
         _run(screen, read_job(job), run)
     else:
         resume(run, job, screen)
@@ -153,10 +152,10 @@ def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None) -> No
 
 
 @contextmanager
-def _statuses(screen: Screen) -> Iterator[None]:
-    """What affinet raises on purpose becomes one paragraph and an exit status; bugs keep their traceback.
+def _exit_statuses(screen: Screen) -> Iterator[None]:
+    """Turn affinet's errors into one paragraph and an exit status; bugs keep their traceback.
 
-    Warnings become one paragraph each.
+    Each warning becomes one paragraph.
     """
     try:
         with screen.warnings():

@@ -1,4 +1,4 @@
-"""`affinet demo`: the job that ships in the package, and the sentences around it."""
+"""Run `affinet demo`: the job that ships with the package, and the sentences around it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ After every single step the largest violation of any rule is measured. Then the 
 
 
 def demo_job(epochs: int | None = None) -> JobFile:
-    """The job of the demo, with another number of epochs where one is given."""
+    """The job of the demo, with another number of epochs where `epochs` is not None."""
     text = JOB.read_text(encoding="utf-8")
     if epochs is not None:
         text = re.sub(r"^epochs = \d+$", f"epochs = {epochs}", text, flags=re.MULTILINE)
@@ -37,12 +37,12 @@ def free_folder(runs: Path) -> Path:
 
 
 def copy_files(folder: Path) -> None:
-    """Put the demo's matrices beside the copy of its job, so that the copy can be changed and trained."""
+    """Put the demo's matrices into the folder of its job's copy, so that the copy can be changed and trained."""
     for matrix in MATRICES:
         shutil.copyfile(matrix, folder / matrix.name)
 
 
 def ending(folder: Path) -> str:
-    """What to do next."""
+    """A sentence about what to do next."""
     job = folder / "job.toml"
     return f"Its job file is {job}: change it, and train it with `affinet train {job} --out {folder.parent / 'mine'}`."

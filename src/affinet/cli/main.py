@@ -1,4 +1,4 @@
-"""The door of the command line: it opens only where the `cli` extra is installed."""
+"""Start the command line, or say which packages of the `cli` extra are missing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-NEEDED = ("typer", "rich", "pydantic", "polars", "sklearn", "filelock")
+PACKAGES = ("typer", "rich", "pydantic", "polars", "sklearn", "filelock")
 
-MADE_BETWEEN = (50_000, 20, 20)
-"""Thresholds of the garbage collector. A short command makes little besides modules, which live on: looking through
-them for garbage 50 times, as Python's own thresholds ask for, takes a seventh of `affinet check`."""
+GC_THRESHOLDS = (50_000, 20, 20)
+"""Thresholds of the garbage collector. A short command creates little but modules, which live until its end: searching
+them for garbage 50 times, as Python's default thresholds do, takes a seventh of `affinet check`."""
 
 
 def app() -> None:
-    """Run the `affinet` command; exit status 2 and the way out where the `cli` extra is missing, 130 on Ctrl-C."""
-    missing = missing_packages(NEEDED)
+    """Run the `affinet` command; exit status 2 where the `cli` extra is missing, 130 on Ctrl-C."""
+    missing = missing_packages(PACKAGES)
     if missing:
         sys.stderr.write(
             f"error: the affinet command needs packages that are not installed: {', '.join(missing)}. "
@@ -25,8 +25,8 @@ def app() -> None:
         )
         raise SystemExit(2)
     thresholds = gc.get_threshold()
-    gc.set_threshold(*MADE_BETWEEN)
-    atexit.register(gc.freeze)  # the process ends: nothing has to be looked through once more
+    gc.set_threshold(*GC_THRESHOLDS)
+    atexit.register(gc.freeze)  # the process ends: a last collection would be wasted time
     try:
         from affinet.cli.commands import commands
 

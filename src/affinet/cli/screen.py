@@ -1,4 +1,4 @@
-"""Plain sentences on the terminal; what users wrote is never read as markup."""
+"""Print plain sentences and tables on the terminal; text of users is never read as markup."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from affinet.errors import visible
 if TYPE_CHECKING:
     from rich.table import Table
 
-UNFOLDED = 100_000
-"""Columns in which every table fits."""
+WIDE = 100_000
+"""A width in columns that every table fits into."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Screen:
         self.results.print(Text(visible(sentence)), soft_wrap=True)
 
     def say_plan(self, plan: str) -> None:
-        """Print a plan: on a terminal the lines of its table are cut at the width, and those below end with a word."""
+        """Print a plan: a terminal cuts the lines of its table at the width, and wraps the lines below it at words."""
         if not self.results.is_terminal:
             self.say(plan)
             return
-        table, gap, rest = plan.partition("\n\n")
+        table, separator, notes = plan.partition("\n\n")
         for line in table.splitlines():
             self.results.print(Text(visible(line)), no_wrap=True, overflow="ellipsis")
-        self.results.print(Text(visible(gap[:1] + rest)))
+        self.results.print(Text(visible(separator[:1] + notes)))
 
     def complain(self, sentence: str) -> None:
         """Print plain text on the standard error."""
@@ -69,13 +69,13 @@ class Screen:
             yield
 
     def show(self, table: Table) -> None:
-        """Print a table: as wide as the terminal (or COLUMNS) at most; where neither says a width, as wide as it is.
+        """Print a table, at most as wide as the terminal or COLUMNS; without either, at its full width.
 
-        What another program reads is not to be folded at the 80 columns that rich assumes of a pipe.
+        A table that another program reads must not be folded at the 80 columns that rich assumes for a pipe.
         """
         width = self.results.width
         if not self.results.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
-            self.results.width = UNFOLDED
+            self.results.width = WIDE
         try:
             self.results.print(table)
         finally:

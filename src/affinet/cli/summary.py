@@ -1,4 +1,4 @@
-"""What a finished run came to, as plain numbers and one plain sentence."""
+"""The results of a finished run, as plain numbers and plain sentences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Outcome:
     """One training: last loss and score, largest violation, numbers trained and free to move, wall-clock seconds.
 
-    `measuring` is how many of the seconds measuring the violation after every step took.
+    `measuring` is the part of these seconds spent on measuring the violation after every step.
     """
 
     loss: float
@@ -29,10 +29,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A training under rules beside the same network, seed and data without any; `plain` is None where that diverged.
+    """A training under rules, and `plain`: the same network, seed and data without rules, None where that diverged.
 
-    Both are measured alike: `violation` is the largest of any rule after any step, and measuring is in `seconds`.
-    `trivial` is the score of an answer that knows no features.
+    Both are measured in the same way: `violation` is the largest of any rule after any step, and measuring is in
+    `seconds`. `trivial` is the score of an answer that knows no features.
     """
 
     score_name: str
@@ -42,7 +42,7 @@ class RunSummary:
     plain: Outcome | None
 
     def cost(self) -> str:
-        """What the rules cost in score, in one sentence."""
+        """How much score the rules cost, in one sentence."""
         if self.plain is None:
             return "Without the rules the same network diverged, so there is nothing to compare the score with."
         with_rules, without = self._shown(self.rules.score), self._shown(self.plain.score)
@@ -59,11 +59,11 @@ class RunSummary:
         return f"The rules cost {difference:.3f} of {self.score_name}: {scores}."
 
     def measuring(self) -> str:
-        """How much of the time was measuring and not training, in one sentence."""
-        taken = f"{self.rules.measuring:.1f} of the {self.rules.seconds:.1f} seconds with rules"
+        """How much of the time went into measuring instead of training, in one sentence."""
+        times = f"{self.rules.measuring:.1f} of the {self.rules.seconds:.1f} seconds with rules"
         if self.plain is not None:
-            taken += f", and {self.plain.measuring:.1f} of the {self.plain.seconds:.1f} without"
-        return f"Measuring the violation after every step took {taken}."
+            times += f", and {self.plain.measuring:.1f} of the {self.plain.seconds:.1f} without"
+        return f"Measuring the violation after every step took {times}."
 
     def training(self) -> str:
         """How many numbers were trained under rules, in one sentence."""

@@ -1,4 +1,4 @@
-"""`affinet verify`: do the weights in a file satisfy the rules of a plan?"""
+"""Run `affinet verify`: check whether the weights in a file satisfy the rules of a plan."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from affinet.cli.files.modelfile import opened
+from affinet.cli.files.modelfile import open_model
 from affinet.cli.screen import Screen
 from affinet.cli.words import counted
 from affinet.language.forecast import limited
@@ -20,43 +20,43 @@ from affinet.report.verification import Verdict, Weight, verify
 from affinet.system.stored.planfile import read_system
 
 WIDEST = 8
-"""Bytes of an entry in a file of weights."""
+"""Most bytes of an entry in a file of weights."""
 
 
 @dataclass(frozen=True)
-class Counted:
-    """Weights as `read` gives them, and those of them with NaN or infinities, in words."""
+class CountedWeights:
+    """The weights that `read` returns, and a sentence about each that has NaN or infinite entries."""
 
     read: Callable[[frozenset[str]], Mapping[str, Weight]]
     facts: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, names: frozenset[str]) -> Mapping[str, Weight]:
-        """These weights, looked at the first time that they are read."""
+        """The weights of these names; NaN and infinities are counted at the first reading."""
         weights = self.read(names)
         for name in sorted(weights.keys() - self.facts.keys()):
             numbers = weights[name].numbers
             counts = {"NaN": np.isnan(numbers).sum(), "infinity": np.isinf(numbers).sum()}
-            found = [f"{kind} in {count:,} of its {numbers.size:,} entries" for kind, count in counts.items() if count]
-            self.facts[name] = f"{name} holds {' and '.join(found)}." if found else ""
+            parts = [f"{kind} in {count:,} of its {numbers.size:,} entries" for kind, count in counts.items() if count]
+            self.facts[name] = f"{name} holds {' and '.join(parts)}." if parts else ""
         return weights
 
     @property
     def sentences(self) -> list[str]:
-        """One for each weight that has some."""
-        return [_plain(fact) for fact in self.facts.values() if fact]
+        """One sentence per weight with NaN or infinite entries."""
+        return [_printable(fact) for fact in self.facts.values() if fact]
 
 
 def verify_file(model: Path, plan: Path, screen: Screen) -> bool:
-    """Show how far the weights in `model` are from each rule of `plan`; whether all hold.
+    """Show how far the weights in `model` are from each rule of `plan`; return whether all rules hold.
 
-    Only the weights that the rules speak of are read, those of one rule at a time, and nothing is planned. Raises
+    Only weights that the rules use are read, one rule at a time, and nothing is planned. Raises
     PlanFileError, ModelFileError, and TooLargeError for a rule too large to be counted.
     """
     system = read_system(plan)
-    with opened(model) as file:
+    with open_model(model) as file:
         file.check(system.layout)
-        with limited(WIDEST * system.layout.size, "Say the rule in parts."):
-            weights = Counted(file.weights)
+        with limited(WIDEST * system.layout.size, "Split the rule into parts."):
+            weights = CountedWeights(file.weights)
             verdicts = list(verify(system, weights))
     if verdicts:
         screen.show(_table(verdicts))
@@ -70,19 +70,19 @@ def verify_file(model: Path, plan: Path, screen: Screen) -> bool:
 
 
 def conclusion(verdicts: list[Verdict]) -> str:
-    """What the verdicts come to, in one sentence."""
-    wrong = [verdict for verdict in verdicts if not verdict.holds]
+    """All verdicts in one sentence."""
+    broken = [verdict for verdict in verdicts if not verdict.holds]
     if not verdicts:
-        return "The plan has no rules, and these hold."
-    if not wrong:
+        return "The plan has no rules, so there is nothing to check."
+    if not broken:
         worst = max(verdict.roundings for verdict in verdicts)
         return f"The rules hold: no equation is off by more than {worst:.2g} times the rounding of the weights in it."
-    verb = "does" if len(wrong) == 1 else "do"
-    fact = f"{len(wrong)} of {counted(len(verdicts), 'rule')} {verb} not hold"
-    measured = [verdict for verdict in wrong if math.isfinite(verdict.largest)]
-    if not measured:
+    verb = "does" if len(broken) == 1 else "do"
+    fact = f"{len(broken)} of {counted(len(verdicts), 'rule')} {verb} not hold"
+    finite = [verdict for verdict in broken if math.isfinite(verdict.largest)]
+    if not finite:
         return f"{fact}, and no distance can be given."
-    bounds = " or ".join(f"{bound:g}" for bound in sorted({verdict.bound for verdict in measured}))
+    bounds = " or ".join(f"{bound:g}" for bound in sorted({verdict.bound for verdict in finite}))
     return f"{fact}: an equation is off by more than {bounds} times the rounding of the weights in it."
 
 
@@ -93,12 +93,12 @@ def _table(verdicts: list[Verdict]) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("")
     for verdict in verdicts:
-        said = "holds" if verdict.holds else "does not hold"
+        verdict_text = "holds" if verdict.holds else "does not hold"
         figures = (f"{verdict.equations:,}", f"{verdict.largest:.2g}", f"{verdict.roundings:.2g}")
-        table.add_row(Text(_plain(verdict.name)), *figures, said)
+        table.add_row(Text(_printable(verdict.name)), *figures, verdict_text)
     return table
 
 
-def _plain(name: str) -> str:
-    """A name from a file without what a terminal would obey."""
+def _printable(name: str) -> str:
+    """A name from a file, with control characters replaced: a terminal would obey them."""
     return "".join(letter if letter.isprintable() else "�" for letter in name)

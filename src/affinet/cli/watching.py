@@ -1,4 +1,4 @@
-"""A run as a person sees it in the terminal: progress bars while it lasts, a table of both trainings at its end."""
+"""Show a run in the terminal: progress bars while it lasts, a table of both trainings at its end."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ class Terminal:
     score_name: str
 
     def say(self, sentence: str) -> None:
-        """Print what has happened."""
+        """Print a sentence about the run."""
         self.screen.say(sentence)
 
     @contextmanager
-    def training(self, title: str, epochs: int, steps: int, taken: int) -> Iterator[Callable[[Step | Epoch], None]]:
+    def training(
+        self, title: str, epochs: int, steps: int, steps_done: int
+    ) -> Iterator[Callable[[Step | Epoch], None]]:
         """A progress bar with the epoch, the last loss and score, and the largest violation so far."""
         epoch, score, worst = 0, "–", 0.0
         with _bar(self.screen.results) as bar:
-            task = bar.add_task(f"{title:<13}", total=steps, completed=taken, state="")
+            task = bar.add_task(f"{title:<13}", total=steps, completed=steps_done, state="")
 
-            def see(event: Step | Epoch) -> None:
+            def show(event: Step | Epoch) -> None:
                 nonlocal epoch, score, worst
                 worst = max(worst, event.violation)
                 if isinstance(event, Epoch):
@@ -42,10 +44,10 @@ class Terminal:
                 state = f"{epoch}/{epochs} loss {event.loss:.4f} {self.score_name} {score} violation {worst:.1e}"
                 bar.update(task, advance=isinstance(event, Step), state=state)
 
-            yield see
+            yield show
 
     def compare(self, summary: RunSummary) -> None:
-        """The training under rules beside the one without, and what the rules cost."""
+        """Print the results with and without rules side by side, and what the rules cost."""
         self.screen.say("")
         self.screen.show(comparison(summary))
         self.screen.say("")
@@ -55,7 +57,7 @@ class Terminal:
 
 
 def comparison(summary: RunSummary) -> Table:
-    """A row for each of the two trainings."""
+    """A table with one row per training."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("")
     for heading in ("loss", summary.score_name, "largest violation", "free numbers", "seconds"):

@@ -1,4 +1,4 @@
-"""Small pieces of sentences that the messages of the command line share."""
+"""Build the parts of sentences that messages of the command line share."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 
-def did_you_mean(asked: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` with the nearest known names (capitals aside), or nothing where none is near."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` with the closest known names (ignoring capitals), or an empty text where none is similar."""
     names = {name.lower(): name for name in known}
-    near = (
-        [asked.lower()] if asked.lower() in names else difflib.get_close_matches(asked.lower(), names, n=2, cutoff=0.6)
+    matches = (
+        [name.lower()] if name.lower() in names else difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.6)
     )
-    return f" Did you mean {' or '.join(repr(names[key]) for key in near)}?" if near else ""
+    return f" Did you mean {' or '.join(repr(names[key]) for key in matches)}?" if matches else ""
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
-    """Names with commas between them, at most `most` of them, and how many there are where some are left out."""
+    """The first `most` names with commas between them, followed by the total where there are more."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"
 
@@ -27,5 +27,5 @@ def counted(count: int, noun: str) -> str:
 
 
 def one_paragraph(error: BaseException) -> str:
-    """What a foreign exception says, on one line; its type where it says nothing."""
+    """The message of a foreign exception on one line, or its type where the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What each rule costs: multipliers in the user's words, the dearest rule first."""
+"""Report what each rule costs: turn multipliers into changes of the loss, the most expensive rule first."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from affinet.errors import visible
 from affinet.kernels.torch.projector import Projector
 
 LOOSER = 0.01
-"""The change of right-hand sides that the report speaks of."""
+"""The change of right-hand sides that the report is about."""
 
 
 @dataclass(frozen=True)
 class RuleCost:
-    """One rule: its largest |ν|, the change of the loss when its equations are loosened by 0.01, what it shares.
+    """One rule: its largest |ν|, the change of the loss when its equations are loosened by 0.01, redundant rules.
 
-    `change` is to first order: each equation may be off by 0.01 in the direction that helps. `shared_with` names the
-    rules that say something of this one again; then only changes of all of them together are meaningful.
+    `change` is to first order: each equation may be violated by 0.01 in the direction that helps. `shared_with` names
+    the rules that repeat a part of this one; then only the sum of their changes is meaningful.
     """
 
     name: str
@@ -30,7 +30,7 @@ class RuleCost:
 
 @dataclass(frozen=True)
 class CostReport:
-    """Rules in order of what they cost, and how near the weights are to the optimum that the figures are for."""
+    """Rules in order of their cost, and how close the weights are to the optimum at which the figures hold."""
 
     rules: tuple[RuleCost, ...]
     stationarity: float
@@ -39,41 +39,42 @@ class CostReport:
         width = max([4, *(len(rule.name) for rule in self.rules)])
         lines = [f"{'rule':{width}}  largest multiplier  loosened by {LOOSER:g}, the loss would change by about"]
         lines += [
-            f"{rule.name:{width}}  {rule.largest:18.3g}  {rule.change:.3g}{_sharing(rule)}" for rule in self.rules
+            f"{rule.name:{width}}  {rule.largest:18.3g}  {rule.change:.3g}{_redundancy_note(rule)}"
+            for rule in self.rules
         ]
         if self.rules:
-            dear = self.rules[0]
+            dearest = self.rules[0]
             lines += [
                 "",
-                f"loosening {dear.name!r} by {LOOSER:g} would change the loss by about {dear.change:.3g}"
-                + (", together with the rules that it is redundant with" if dear.shared_with else ""),
+                f"loosening {dearest.name!r} by {LOOSER:g} would change the loss by about {dearest.change:.3g}"
+                + (", together with the rules that it is redundant with" if dearest.shared_with else ""),
             ]
-        lines += ["", f"stationarity ‖Pg‖/‖g‖ = {self.stationarity:.2g}{_nearness(self.stationarity)}"]
+        lines += ["", f"stationarity ‖Pg‖/‖g‖ = {self.stationarity:.2g}{_distance_note(self.stationarity)}"]
         return visible("\n".join(lines))
 
 
 def cost_report(projector: Projector, gradients: Mapping[str, Tensor], *, maximized: bool = False) -> CostReport:
     """The report for gradients of the loss (with coupled decay where there is any), by name.
 
-    Rules that are redundant together stand together, at the place of the dearest of them.
+    Rules that are redundant with each other are listed next to each other, ordered by the most expensive of them.
     """
-    found, sharing = projector.multipliers(gradients), projector.shared_multipliers()
+    multipliers, sharing = projector.multipliers(gradients), projector.shared_multipliers()
     rules = []
-    for name, values in found.items():
-        size = float(values.abs().amax()) if values.numel() else 0.0
-        better = LOOSER if maximized else -LOOSER
-        rules.append(RuleCost(name, size, better * float(values.abs().sum()), sharing.get(name, ())))
-    cost = {rule.name: abs(rule.change) for rule in rules}
-    place = {rule.name: max(cost[name] for name in (rule.name, *rule.shared_with)) for rule in rules}
-    together = {rule.name: min((rule.name, *rule.shared_with)) for rule in rules}
-    ordered = sorted(rules, key=lambda rule: (-place[rule.name], together[rule.name], -cost[rule.name]))
+    for name, values in multipliers.items():
+        largest = float(values.abs().amax()) if values.numel() else 0.0
+        improving = LOOSER if maximized else -LOOSER
+        rules.append(RuleCost(name, largest, improving * float(values.abs().sum()), sharing.get(name, ())))
+    magnitude = {rule.name: abs(rule.change) for rule in rules}
+    group_cost = {rule.name: max(magnitude[name] for name in (rule.name, *rule.shared_with)) for rule in rules}
+    group_name = {rule.name: min((rule.name, *rule.shared_with)) for rule in rules}
+    ordered = sorted(rules, key=lambda rule: (-group_cost[rule.name], group_name[rule.name], -magnitude[rule.name]))
     return CostReport(tuple(ordered), projector.stationarity(gradients))
 
 
-def _sharing(rule: RuleCost) -> str:
+def _redundancy_note(rule: RuleCost) -> str:
     names = ", ".join(rule.shared_with)
     return f"   (redundant with {names}: only changes of all together count)" if names else ""
 
 
-def _nearness(stationarity: float) -> str:
+def _distance_note(stationarity: float) -> str:
     return "" if stationarity < 0.1 else ": far from an optimum, so the figures say little yet"

@@ -1,4 +1,4 @@
-"""One step of a training under rules as plain data, and what a callback is that takes it."""
+"""An observation of one training step under rules, as plain data, and the protocol of callbacks that take it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """One step, seen after the weights were projected.
+    """One step, observed after the weights were projected.
 
-    `step` counts the steps of this optimizer, the first is 0 (or what the watch was told to begin with); `optimizer` is
-    its place in the list that was attached. `violation` is rule name → largest absolute violation, in the units of the
-    rule. `stationarity` is `‖P g‖ / ‖g‖` of the gradients that the step was given, None where it was given none.
+    `step` counts the steps of this optimizer, from 0 or from the number that the watch starts with; `optimizer` is its
+    position in the list that was attached. `violation` is rule name → largest absolute violation, in the units of the
+    rule. `stationarity` is `‖P g‖ / ‖g‖` of the gradients of the step, None where there were no gradients.
 
     `step_length` is how far the optimizer moved the constrained weights and `projection_distance` how far the
     projection then moved them (Euclidean, in the weights' units). `undone` in [0, 1] is the share of the step's squared
-    length that the projection took back: `d² / (d² + k²)`, d the projection distance and k how far the weights are from
-    where they were before the step. On weights that satisfied the rules, d² + k² is the squared step length
+    length that the projection undid: `d² / (d² + k²)`, d the projection distance and k the distance of the weights from
+    their values before the step. On weights that satisfied the rules, d² + k² is the squared step length
     (Pythagoras).
 
-    `multipliers` is rule name → ν of the rule's shape, of the same gradients; empty where nobody asked for them, NaN
-    where there were no gradients or they were not finite.
+    `multipliers` is rule name → ν of the rule's shape, of the same gradients; empty where they were not requested,
+    NaN where there were no gradients or they were not finite.
     """
 
     step: int
@@ -37,22 +37,22 @@ class Observation:
     multipliers: Mapping[str, Tensor]
 
     def numbers(self) -> dict[str, float]:
-        """Name → number, as loggers take it: `violation/RULE`, the largest |ν| of a rule as `multiplier/RULE`.
+        """Name → number, as loggers expect it: `violation/RULE`, the largest |ν| of a rule as `multiplier/RULE`.
 
         The names are the same at every step of a watch; `stationarity` is NaN where there were no gradients.
         """
-        single = {
+        scalars = {
             "stationarity": float("nan") if self.stationarity is None else self.stationarity,
             "step_length": self.step_length,
             "projection_distance": self.projection_distance,
             "undone": self.undone,
         }
-        violated = {f"violation/{rule}": size for rule, size in self.violation.items()}
-        largest = {
+        violations = {f"violation/{rule}": size for rule, size in self.violation.items()}
+        multipliers = {
             f"multiplier/{rule}": float(values.abs().amax()) if values.numel() else 0.0
             for rule, values in self.multipliers.items()
         }
-        return single | violated | largest
+        return scalars | violations | multipliers
 
 
 class Observer(Protocol):

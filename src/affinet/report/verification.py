@@ -1,4 +1,4 @@
-"""Do these weights satisfy the rules? Counted from what the rules say, equation by equation, by no kernel."""
+"""Verify weights against rules: evaluate every equation as the rules state it, without any kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_PAIRS = 2**21
 """(Equation, entry) pairs that are written out at once: some 200 MB."""
 
 MOST_COUNTED = 2**34
-"""(Equation, entry) pairs of a rule that are counted at all: minutes. A plan of a few bytes can say many more."""
+"""Most (equation, entry) pairs of a rule that are counted: minutes. A plan of a few bytes can state many more."""
 
 ROUNDINGS, COARSE_ROUNDINGS = 16.0, 2.0
 """A rule holds up to this many roundings of float32 and float64, or of 16 bits.
@@ -29,12 +29,12 @@ bits are rounded once after that.
 """
 
 COARSE = 1e-5
-"""Dtypes whose spacing at one is larger than this are coarser than what projections compute in."""
+"""Dtypes whose spacing at 1 is larger than this are coarser than what projections compute in."""
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """The spacing of a dtype at one, and its smallest step of all."""
+    """The spacing of a dtype at 1, and its smallest positive number."""
 
     spacing: float
     tiny: float
@@ -44,9 +44,9 @@ class Rounding:
 class Verdict:
     """How far weights are from one rule.
 
-    `largest` is the largest |A w − b| in the units of the rule. `roundings` is the largest |A w − b| over what one
-    rounding of everything in its equation comes to, `ε (Σ|a_j w_j| + |b|)`, ε the spacing of the weights' dtypes;
-    the rule holds where that is at most `bound`.
+    `largest` is the largest |A w − b| in the units of the rule. `roundings` is the largest |A w − b| divided by
+    the effect of one rounding of everything in its equation, `ε (Σ|a_j w_j| + |b|)`, ε the spacing of the weights'
+    dtypes; the rule holds where that is at most `bound`.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether that is rounding; NaN is not."""
+        """Whether the violation is within rounding; False for NaN."""
         return self.roundings <= self.bound
 
 
@@ -70,7 +70,7 @@ class Weight:
 
 
 def verify(system: System, weights: Callable[[frozenset[str]], Mapping[str, Weight]]) -> Iterator[Verdict]:
-    """A verdict on each rule, in the order of the rules; `weights` is asked for what one rule speaks of at a time.
+    """A verdict on each rule, in the order of the rules; `weights` is called with the names in one rule at a time.
 
     Raises TooLargeError for a rule of more equations or pairs than can be counted.
     """
@@ -85,44 +85,44 @@ def _check_size(rule: Rule) -> None:
     forecast(f'rule "{rule.name}" of {rule.equations:,} equations, checked against weights,', 4 * rule.equations)
     if (pairs := sum(term.count for term in rule.expression.terms)) > MOST_COUNTED:
         what = f'rule "{rule.name}" of {pairs:,} pairs of an equation and an entry'
-        raise TooLargeError(what, 24 * pairs, 24 * MOST_COUNTED, "Say the rule in parts.")
+        raise TooLargeError(what, 24 * pairs, 24 * MOST_COUNTED, "Split the rule into parts.")
 
 
 def _verdict(rule: Rule, weights: Mapping[str, Weight]) -> Verdict:
     shape = rule.expression.shape
     gap = np.array(np.broadcast_to(rule.expression.constant, shape), np.float64)
     coarsest = max((weight.rounding.spacing for weight in weights.values()), default=float(np.finfo(np.float64).eps))
-    allowed = coarsest * np.abs(gap)
+    rounding = coarsest * np.abs(gap)
     for term in rule.expression.terms:
-        found, rounds = _added(term, shape, weights[term.parameter.name])
-        gap += found
-        allowed += rounds
+        values, value_roundings = _term_values(term, shape, weights[term.parameter.name])
+        gap += values
+        rounding += value_roundings
     gap = np.abs(gap)
-    shares = np.where(gap == 0.0, 0.0, gap / allowed)
+    shares = np.where(gap == 0.0, 0.0, gap / rounding)
     bound = ROUNDINGS if coarsest < COARSE else COARSE_ROUNDINGS
     return Verdict(rule.name, rule.equations, float(gap.max(initial=0.0)), float(shares.max(initial=0.0)), bound)
 
 
-def _added(term: Term, shape: tuple[int, ...], weight: Weight) -> tuple[Floats, Floats]:
-    """What a term adds to every equation, and what a rounding of it comes to; broadcast axes have size one."""
-    held = tuple(1 if start is None else n for start, n in zip(term.start, shape, strict=True))
-    total, rounds = np.zeros((2, int(np.prod(held, dtype=np.int64))))
+def _term_values(term: Term, shape: tuple[int, ...], weight: Weight) -> tuple[Floats, Floats]:
+    """The values that a term adds to each equation, and the size of their rounding; broadcast axes have size 1."""
+    term_shape = tuple(1 if start is None else n for start, n in zip(term.start, shape, strict=True))
+    values, roundings = np.zeros((2, int(np.prod(term_shape, dtype=np.int64))))
     for piece in _pieces(term):
-        rows, entries, coefficients = lower(piece, held)
+        rows, entries, coefficients = lower(piece, term_shape)
         if not len(rows):
             continue
         if (np.diff(rows) < 0).any():
             order = np.argsort(rows, kind="stable")
             rows, entries, coefficients = rows[order], entries[order], coefficients[order]
         numbers = weight.numbers[entries].astype(np.float64)
-        rounded = np.abs(coefficients) * (weight.rounding.spacing * np.abs(numbers) + weight.rounding.tiny)
-        _add_up(total, rows, coefficients * numbers)
-        _add_up(rounds, rows, rounded)
-    return total.reshape(held), rounds.reshape(held)
+        rounding = np.abs(coefficients) * (weight.rounding.spacing * np.abs(numbers) + weight.rounding.tiny)
+        _add_up(values, rows, coefficients * numbers)
+        _add_up(roundings, rows, rounding)
+    return values.reshape(term_shape), roundings.reshape(term_shape)
 
 
 def _add_up(total: Floats, rows: Integers, values: Floats) -> None:
-    """Add values to their rows, which rise; NumPy sums the runs in pairs, so that long ones keep their digits."""
+    """Add values to their rows, which are sorted; NumPy sums the runs in pairs, so that long ones keep their digits."""
     first = np.flatnonzero(np.diff(rows, prepend=rows[0] - 1))
     total[rows[first]] += np.add.reduceat(values, first)
 

@@ -61,7 +61,7 @@ def test_npy(tmp_path: Path, content: bytes, told: str) -> None:
         (npz(A=npy("(1000000, 1000000)")), "announces what is not there"),
         (npz(A=npy("(2, 2)", content=bytes(32)), B=saved(1.0)), "holds 2 arrays (A, B); name one of them"),
         (npz(zipfile.ZIP_LZMA, A=saved([1.0])), "is packed in a way that NumPy does not use"),
-        (npz(A=saved([1.0]))[:-30], "it is no zip archive"),
+        (npz(A=saved([1.0]))[:-30], "it is not a zip archive"),
         (npz(format=saved(b"csr"), **INDEX | {"indices": saved([0, 900])}), "indices must be < 3"),
         (npz(format=saved(b"csr"), **INDEX | {"indices": saved([0, -1])}), "indices must be >= 0"),
         (npz(format=saved(b"csr"), **INDEX | {"indptr": saved([0, 2, 1])}), "A.npz is not a readable .npz file"),

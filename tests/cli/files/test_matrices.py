@@ -169,16 +169,16 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     {
-        "c0,c1\n1,2\n": r"line 1: 'c0' is no number",
-        "# header\n1,2\n\n3,\n": r"line 4: '' is no number",
+        "c0,c1\n1,2\n": r"line 1: 'c0' is not a number",
+        "# header\n1,2\n\n3,\n": r"line 4: '' is not a number",
         "1,2\n3\n": r"line 2: it has 1 number, and the line before has 2",
-        "1;2\n": r"line 1: '1;2' is no number",
-        "1,1_0\n": r"line 1: '1_0' is no number",
+        "1;2\n": r"line 1: '1;2' is not a number",
+        "1,1_0\n": r"line 1: '1_0' is not a number",
     }.items(),
 )
 def test_a_table_that_is_no_matrix_is_told_by_its_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "A.csv").write_text(text)
-    way_out = r"\. Write one row of numbers a line, separated by commas, without a header\."
+    way_out = r"\. Write one row of numbers per line, separated by commas, without a header\."
     with pytest.raises(DataError, match=r"A\.csv, " + said + way_out):
         read_matrix(tmp_path / "A.csv")
 

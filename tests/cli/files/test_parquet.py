@@ -43,7 +43,7 @@ def test_a_reader_that_does_not_come_back_is_ended(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its memory this way")
 def test_the_reader_has_a_limit_to_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    grabbing = "from pathlib import Path; from affinet.cli.files.parquet import _limit; _limit(1000); bytes(2**32)"
+    grabbing = "from affinet.cli.files.parquet import _limit_resources; _limit_resources(1000); bytes(2**32)"
     monkeypatch.setattr(parquet, "_PROGRAM", grabbing)
     with pytest.raises(DataError, match=r"the process that reads it failed: .*MemoryError"):
         read_parquet(written(tmp_path, pl.DataFrame({"a": [1]})))

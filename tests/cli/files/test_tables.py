@@ -159,7 +159,7 @@ def test_dates_are_no_numbers_and_no_target(tmp_path: Path) -> None:
         ("t.csv", "a,a,y\n1,2,3\n", "t.csv has more than one column 'a'; rename one of them"),
         ("t.csv", "y\n1\n2\n", "t.csv has no column besides the target 'y'"),
         ("t.parquet", "nonsense", "t.parquet is not a readable .parquet file:"),
-        ("t.xlsx", "nonsense", "t.xlsx is no table that affinet reads; it reads .csv and .parquet files"),
+        ("t.xlsx", "nonsense", "t.xlsx is not a table that affinet reads; it reads .csv and .parquet files"),
     ],
 )
 def test_a_malformed_table_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:

@@ -38,7 +38,7 @@ def learner(seed: int = 0) -> tuple[Learner, torch.Generator]:
 def path(tmp_path: Path) -> Path:
     """A checkpoint in a file."""
     progress = Progress(Epoch(7, 0.1 + 0.2, 1 / 3, 5e-324), 2e-7, 12.5, 2.5)
-    write_checkpoint(tmp_path / "a", Checkpoint(IDENTITY, progress, take(*learner())), before=tmp_path / "b")
+    write_checkpoint(tmp_path / "a", Checkpoint(IDENTITY, progress, take(*learner())), previous=tmp_path / "b")
     return tmp_path / "a"
 
 
@@ -47,7 +47,7 @@ def test_a_checkpoint_comes_back_to_the_bit(path: Path) -> None:
     expected = take(*learner())
     assert found.identity == IDENTITY
     assert found.progress == Progress(Epoch(7, 0.1 + 0.2, 1 / 3, 5e-324), 2e-7, 12.5, 2.5)
-    assert found.snapshot.optimizer.said == expected.optimizer.said
+    assert found.snapshot.optimizer.content == expected.optimizer.content
     assert list(found.snapshot.network) == sorted(expected.network)
     for name, tensor in expected.network.items():
         assert torch.equal(bits(found.snapshot.network[name]), bits(tensor)), name
@@ -67,16 +67,20 @@ def test_a_file_that_was_cut_short_or_changed_anywhere_is_found(path: Path) -> N
     whole, chance = path.read_bytes(), random.Random(0)
     for size in [0, 1, 8, 9, len(whole) - 1, *chance.sample(range(len(whole)), 40)]:
         path.write_bytes(whole[:size])
-        with pytest.raises(Damaged, match=r"is no readable checkpoint: |is not as it was written|holds no checkpoint"):
+        with pytest.raises(
+            Damaged, match=r"is not a readable checkpoint: |is not as it was written|holds no checkpoint"
+        ):
             read_checkpoint(path)
     for place in chance.sample(range(len(whole)), 150):
         changed = bytearray(whole)
         changed[place] ^= 1 << chance.randrange(8)
         path.write_bytes(changed)
-        with pytest.raises(Damaged, match=r"is no readable checkpoint|is not as it was|holds no|without a|of format"):
+        with pytest.raises(
+            Damaged, match=r"is not a readable checkpoint|is not as it was|holds no|without a|of format"
+        ):
             read_checkpoint(path)
     path.write_bytes(whole + b"more")
-    with pytest.raises(Damaged, match="is no readable checkpoint: "):
+    with pytest.raises(Damaged, match="is not a readable checkpoint: "):
         read_checkpoint(path)
 
 
@@ -150,8 +154,8 @@ def test_random_states_that_are_none_are_refused(path: Path) -> None:
     found = read_checkpoint(path).snapshot
     first, second, *others = found.random.tensors
     for tensors in ([first, second], [first[:8], second, *others], [first, second, others[0][:9], others[1]]):
-        broken = Snapshot(found.network, found.optimizer, Packed(found.random.said, tensors))
-        with pytest.raises(Malformed, match="a random state is none: "):
+        broken = Snapshot(found.network, found.optimizer, Packed(found.random.content, tensors))
+        with pytest.raises(Malformed, match="a random state is invalid: "):
             put_back(broken, *learner())
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from affinet.cli.runs.durable import put_in_place, unfinished, write_file, write_text, written_beside
+from affinet.cli.runs.durable import put_in_place, unfinished, write_file, write_neighbour, write_text
 
 
 def test_a_text_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -46,9 +46,9 @@ def test_a_writing_that_fails_leaves_what_was_there(tmp_path: Path, error: BaseE
 
 def test_what_was_there_can_be_kept(tmp_path: Path) -> None:
     for text in ("one", "two", "three"):
-        with written_beside(tmp_path / "a") as beside:
+        with write_neighbour(tmp_path / "a") as beside:
             beside.write_text(text)
-        put_in_place(tmp_path / "a", before=tmp_path / "b")
+        put_in_place(tmp_path / "a", previous=tmp_path / "b")
     assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("three", "two")
 
 

@@ -21,7 +21,7 @@ def returned(value: object) -> object:
     """What comes back of a value by way of JSON."""
     packed = pack(optimizer(value))
     other = optimizer()
-    unpack(Packed(json.loads(json.dumps(packed.said)), [tensor.clone() for tensor in packed.tensors]), other)
+    unpack(Packed(json.loads(json.dumps(packed.content)), [tensor.clone() for tensor in packed.tensors]), other)
     return other.state[other.param_groups[0]["params"][1]]["kept"]
 
 

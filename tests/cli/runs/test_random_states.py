@@ -24,7 +24,7 @@ def test_every_source_goes_on_where_it_stood() -> None:
     shuffling = torch.Generator().manual_seed(3)
     drawn(shuffling)  # an odd count of normal numbers, so that one is kept for the next call
     states = random_states(shuffling)
-    kept = Packed(json.loads(json.dumps(states.said)), [tensor.clone() for tensor in states.tensors])
+    kept = Packed(json.loads(json.dumps(states.content)), [tensor.clone() for tensor in states.tensors])
     expected = [drawn(shuffling) for _ in range(3)]
     random.seed(9)
     np.random.seed(9)  # noqa: NPY002

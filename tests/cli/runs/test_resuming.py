@@ -61,7 +61,7 @@ def stopped(affinet: Command, job: Path, *, training: int = 1, epochs: int = 2, 
         stop(patch, training=training, epochs=epochs, steps=steps)
         result = affinet("train", job, "--out", "run")
     assert result.exit_code == 130, result.output
-    assert "To go on: affinet train --resume run" in " ".join(result.stderr.split())
+    assert "To resume: affinet train --resume run" in " ".join(result.stderr.split())
 
 
 def refused(affinet: Command, *words: object) -> str:
@@ -83,7 +83,7 @@ def resumed_as_in_one_go(affinet: Command, folder: Path, text: str) -> None:
     stopped(affinet, job)
     result = affinet("train", "--resume", "run")
     assert result.exit_code == 0, result.output
-    assert "Going on after epoch 2 of 4." in result.stdout
+    assert "Resuming after epoch 2 of 4." in result.stdout
     assert "moved to the nearest" not in result.stdout
     assert_same_bits(folder / "run", folder / "whole")
 
@@ -158,7 +158,7 @@ def test_a_run_without_an_epoch_begins_from_the_first(affinet: Command, folder: 
     stopped(affinet, job, epochs=0, steps=steps)
     result = affinet("train", "--resume", "run")
     assert result.exit_code == 0, result.output
-    assert "No epoch of run was finished: beginning from the first." in result.stdout
+    assert "No epoch of run was finished: starting from the first." in result.stdout
     assert "The first weights were moved" in result.stdout
     assert_same_bits(folder / "run", folder / "whole")
 
@@ -273,7 +273,7 @@ def test_rows_of_earlier_epochs_that_were_changed_are_not_made_up(affinet: Comma
     for _ in range(2):
         told = refused(affinet, "--resume", "run")
         assert "run/metrics.csv is not as the run wrote it, and only its last row can be made again" in told
-        assert told.endswith("Put the file back, or remove it to go on without the rows of earlier epochs.")
+        assert told.endswith("Put the file back, or remove it to resume without the rows of earlier epochs.")
     path.unlink()
     assert "The rows of 2 earlier epochs are missing" in affinet("train", "--resume", "run").stdout
     path.write_bytes(before)
@@ -295,7 +295,7 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_no_bit(affinet: Command, folder
     newest = folder / "run" / "checkpoint.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])
     result = affinet("train", "--resume", "run")
-    assert "Going on from the one before, of epoch 1. " in " ".join(result.stdout.split())
+    assert "Resuming from the checkpoint before, of epoch 1. " in " ".join(result.stdout.split())
     assert_same_bits(folder / "run", folder / "whole")
 
 
@@ -326,7 +326,7 @@ def test_another_job_is_refused(affinet: Command, folder: Path) -> None:
     (folder / "run" / "job.toml").write_text(changed(("epochs = 3", "epochs = 5")) + SUMS)
     told = refused(affinet, "--resume", "run")
     assert re.search(r"run cannot go on: its job.toml changed since it was begun \(SHA-256 \w{12}… then, \w{12}…", told)
-    assert told.endswith("Put back what there was, or begin a new run with --out.")
+    assert told.endswith("Restore the former content, or start a new run with --out.")
 
 
 def test_other_data_is_refused(affinet: Command, folder: Path) -> None:
@@ -341,7 +341,7 @@ def test_other_rules_are_refused(affinet: Command, folder: Path) -> None:
     rule = '[[rule]]\nmatrix = "A.csv"\nweights = ["hidden1.weight"]\n'
     stopped(affinet, write(folder, SMALL + rule))
     (folder / "A.csv").write_text(",".join(["2"] * 15) + "\n")
-    assert "run cannot go on: what its rules say (a matrix" in refused(affinet, "--resume", "run")
+    assert "run cannot go on: the content of its rules (a matrix" in refused(affinet, "--resume", "run")
 
 
 def test_a_checkpoint_of_another_run_is_refused(affinet: Command, folder: Path) -> None:
@@ -362,7 +362,7 @@ def test_another_network_is_refused(affinet: Command, folder: Path) -> None:
 
         patch.setattr(growing, "make", lambda *sizes: _without_dropout(growing.torch, *sizes))
         told = refused(affinet, "--resume", "run")
-    assert "the network is not the one that the run was begun with: " in told
+    assert "the network is not the one that the run was started with: " in told
     assert told.count("differ in name, shape or dtype. Put its factory back as it was") == 1
 
 
@@ -400,15 +400,17 @@ def test_data_that_moved_is_told_with_the_place(affinet: Command, folder: Path) 
     (folder / "small.csv").unlink()
     told = refused(affinet, "--resume", "run")
     assert "there is no data file" in told
-    assert f"run was begun with {folder / 'job.toml'}. Where the job and its files are elsewhere now, say so: " in told
+    assert (
+        f"run was started from {folder / 'job.toml'}. If the job and its files have moved, name the new place: " in told
+    )
 
 
 def test_a_folder_without_a_run(affinet: Command, folder: Path) -> None:
     told = refused(affinet, "--resume", "run")
-    assert told == "error: run holds no run to go on with. Begin one: affinet train JOB.toml --out run"
+    assert told == "error: run does not hold a run to resume. Start one: affinet train JOB.toml --out run"
     result = affinet("train", write(folder), "--resume", "run")
     assert result.exit_code == 0, result.output
-    assert "There is no run in run yet: beginning one." in result.stdout
+    assert "There is no run in run yet: starting one." in result.stdout
     assert (folder / "run" / "summary.json").exists()
 
 
@@ -428,13 +430,13 @@ def test_another_torch_or_other_threads_are_told(affinet: Command, folder: Path)
     result = affinet("train", "--resume", "run")
     assert result.exit_code == 0, result.output
     told = " ".join(result.stdout.split())
-    assert "The run was begun with torch 1.0 on " in told
-    assert "the last digits of its weights may differ from those of a run in one go." in told
+    assert "The run was started with torch 1.0 on " in told
+    assert "the last digits of its weights may differ from those of an uninterrupted run." in told
 
 
 def test_words_that_do_not_go_together(affinet: Command, folder: Path) -> None:
     told = refused(affinet, "--resume", "run", "--out", "other")
-    assert told == "error: --out other begins a new run, and --resume run goes on with an old one. Give one of them."
+    assert told == "error: --out other starts a new run, and --resume run resumes an old one. Give one of them."
     assert refused(affinet) == ("error: there is no job to train. Name a job file, or a stopped run with --resume RUN.")
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from affinet import Plan, plan, weights
 from affinet.cli.runs import checkpoint as checkpoint_file
 from affinet.cli.runs import runfolder
-from affinet.cli.runs.begun import Begun
 from affinet.cli.runs.checkpoint import Checkpoint, write_checkpoint
 from affinet.cli.runs.identity import Identity
 from affinet.cli.runs.runfolder import (
@@ -34,6 +33,7 @@ from affinet.cli.runs.runfolder import (
     row,
 )
 from affinet.cli.runs.snapshot import take
+from affinet.cli.runs.start_record import StartRecord
 from affinet.cli.trainings.keeping import Learner
 from affinet.cli.trainings.training import Epoch, Progress
 from affinet.errors import RunError
@@ -41,13 +41,13 @@ from affinet.errors import RunError
 STATE = {"a": torch.arange(4.0)}
 PLAN = plan(weights({"a": (4,)}).a.sum() == 6)
 IDENTITY = Identity(job="1", plan="2", data="3")
-BEGUN = Begun(folder="/jobs", name="job.toml", identity=IDENTITY, torch="2", threads=1)
+START_RECORD = StartRecord(folder="/jobs", name="job.toml", identity=IDENTITY, torch="2", threads=1)
 FIRST, SECOND = Epoch(1, 0.5, 0.25, 0.0), Epoch(2, 0.1, 1.0, 1e-7)
 
 
 def begin(path: Path, job: str = "[data]\n") -> RunFolder:
     make_folder(path)
-    return begin_run(path, BEGUN, job, PLAN, "accuracy")
+    return begin_run(path, START_RECORD, job, PLAN, "accuracy")
 
 
 def after(epoch: Epoch) -> Checkpoint:
@@ -201,8 +201,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_never_takes_its_pl
     checkpoint, told = last_checkpoint(two.path)
     assert checkpoint is not None
     assert checkpoint.progress.last == FIRST
-    assert "checkpoint.safetensors is no readable checkpoint: " in told
-    assert told.endswith("Going on from the one before, of epoch 1.")
+    assert "checkpoint.safetensors is not a readable checkpoint: " in told
+    assert told.endswith("Resuming from the checkpoint before, of epoch 1.")
     assert not (two.path / PREVIOUS).exists()
     assert last_checkpoint(two.path)[1] == ""
     save(two, SECOND)
@@ -226,7 +226,7 @@ def test_a_run_without_a_checkpoint_that_can_be_read_is_refused(two: RunFolder) 
         last_checkpoint(two.path)
     for name in (CHECKPOINT, PREVIOUS):
         (two.path / name).unlink()
-    with pytest.raises(RunError, match=r"holds weights and no checkpoint\. There is nothing to go on from"):
+    with pytest.raises(RunError, match=r"holds weights but no checkpoint\. There is nothing to go on from"):
         last_checkpoint(two.path)
     (two.path / MODEL).unlink()
     assert last_checkpoint(two.path) == (None, "")
@@ -259,7 +259,7 @@ def test_the_column_of_the_score_has_its_name_and_an_older_one_gets_it(two: RunF
     two.restore(SECOND, STATE)
     assert (two.path / METRICS).read_text().startswith("epoch,loss,accuracy,largest_violation\n1,")
     (tmp_path / "other").mkdir()
-    begin_run(tmp_path / "other", BEGUN, "", PLAN, "R²")
+    begin_run(tmp_path / "other", START_RECORD, "", PLAN, "R²")
     assert (tmp_path / "other" / METRICS).read_text() == "epoch,loss,R2,largest_violation\n"
 
 
@@ -279,5 +279,5 @@ def test_a_beginning_that_was_cut_short_is_completed(tmp_path: Path) -> None:
 
 
 def test_the_first_checkpoint_has_none_before_it(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path / CHECKPOINT, after(FIRST), before=tmp_path / PREVIOUS)
+    write_checkpoint(tmp_path / CHECKPOINT, after(FIRST), previous=tmp_path / PREVIOUS)
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]

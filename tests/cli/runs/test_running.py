@@ -46,7 +46,7 @@ def test_what_a_stopped_run_left_on_disk_is_told(
 ) -> None:
     stop(monkeypatch, KeyboardInterrupt(), training=1, epochs=epochs)
     result = affinet("train", job, "--out", "run")
-    assert (result.exit_code, result.stderr) == (130, f"Interrupted. {told} To go on: affinet train --resume run\n")
+    assert (result.exit_code, result.stderr) == (130, f"Interrupted. {told} To resume: affinet train --resume run\n")
     assert len((job.parent / "run" / "metrics.csv").read_text().splitlines()) == 1 + epochs
 
 
@@ -68,7 +68,7 @@ def test_ctrl_c_during_the_comparison_leaves_a_finished_run(
     assert result.exit_code == 130
     assert result.stderr == (
         "Interrupted while training without rules for comparison; "
-        "the run with rules is finished, and all of it is in run. To go on: affinet train --resume run\n"
+        "the run with rules is finished, and all of it is in run. To resume: affinet train --resume run\n"
     )
     assert len((job.parent / "run" / "metrics.csv").read_text().splitlines()) == 4
 

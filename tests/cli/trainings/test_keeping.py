@@ -151,7 +151,7 @@ def test_rules_that_fix_everything_are_no_training(affinet: Command, folder: Pat
     fixed = "".join(f'[[rule]]\nsays = "{name} == 1"\n' for name in NAMES)
     text = reparametrized("")
     told = refused(affinet, folder, text[: text.index("[[rule]]")] + fixed)
-    assert "job.toml, line 13: the rules fix all 32 numbers of the network, so that none is left to train." in told
+    assert "job.toml, line 13: the rules fix all 32 numbers of the network, so there is nothing to train." in told
 
 
 def test_rules_without_a_cheap_basis_name_the_other_method(

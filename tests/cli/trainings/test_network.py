@@ -115,8 +115,8 @@ def test_a_factory_in_the_current_folder_is_found(
         ("god", r"has no 'god'. Did you mean 'good'\?"),
         ("raising", r":raising\(3, 2\) raised KeyError: 'no such thing'"),
         ("nothing", r":nothing\(3, 2\) returned NoneType, and must return a torch.nn.Module"),
-        ("empty", "returned a network without parameters to train; each is frozen or there is none"),
-        ("frozen", "returned a network without parameters to train; each is frozen or there is none"),
+        ("empty", "returned a network without parameters to train: it has no parameters, or all are frozen"),
+        ("frozen", "returned a network without parameters to train: it has no parameters, or all are frozen"),
         ("number", r":number is int, and must be a function \(inputs, outputs\) -> torch.nn.Module"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Matrices, tables and weights from files that nobody can trust: sizes are checked before memory is taken."""
+"""Read matrices, tables and weights from untrusted files: sizes are checked before memory is allocated."""

@@ -1,4 +1,4 @@
-"""NumPy's own files, `.npy` and `.npz`: what a header announces is held against what is there before it is read."""
+"""Read NumPy's files, `.npy` and `.npz`; the size that a header announces is compared with the file first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 from numpy.lib import format as npy_format
 
-from affinet.cli.files.unfolding import unfolds
+from affinet.cli.files.unfolding import refusal_of_size
 from affinet.cli.words import listed
 from affinet.errors import DataError
 
@@ -38,13 +38,14 @@ def read_npy(path: Path) -> Array:
         return _array(file, path.stat().st_size, path.stat().st_size)
 
 
-def read_npz(path: Path, chosen: Callable[[list[str]], str]) -> Any:
-    """An array of a `.npz` archive, or the sparse matrix that scipy put there.
+def read_npz(path: Path, choose: Callable[[list[str]], str]) -> Any:
+    """An array of a `.npz` archive, or the sparse matrix that scipy saved there.
 
-    `chosen` takes the names and says which. Raises DataError and whatever a broken archive makes zipfile raise.
+    `choose` takes the names and returns one of them. Raises DataError and whatever a broken archive makes zipfile
+    raise.
     """
     if not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is not a .npz file: it is no zip archive (pickled files are never read).")
+        raise DataError(f"{path} is not a .npz file: it is not a zip archive (pickled files are never read).")
     with zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
         if len(infos) > MOST_MEMBERS:
@@ -55,7 +56,7 @@ def read_npz(path: Path, chosen: Callable[[list[str]], str]) -> Any:
         size = path.stat().st_size
         if {"format", "shape"} <= set(members):
             return _sparse(archive, members, size)
-        return _member(archive, members[chosen(list(members))], size)
+        return _member(archive, members[choose(list(members))], size)
 
 
 def _array(file: BinaryIO, length: int, size: int) -> Array:
@@ -63,39 +64,39 @@ def _array(file: BinaryIO, length: int, size: int) -> Array:
     shape, columns_first, dtype, start = _header(file)
     if dtype.kind == "O":
         raise ValueError("it holds pickled objects, which are never read")
-    count, there = prod(shape), length - start
-    if count * dtype.itemsize != there:
+    count, available = prod(shape), length - start
+    if count * dtype.itemsize != available:
         needed = f"shape {shape!r:.80} of {dtype} takes {count * dtype.itemsize:,} bytes"
-        raise ValueError(f"its header announces what is not there: {needed}, and {there:,} follow")
-    if reason := unfolds(size, count, dtype.itemsize):
+        raise ValueError(f"its header announces what is not there: {needed}, and {available:,} follow")
+    if reason := refusal_of_size(size, count, dtype.itemsize):
         raise ValueError(f"it holds {reason}")
     numbers = np.empty(count, dtype)
-    _fill(numbers.view(np.uint8), file)
+    _fill_buffer(numbers.view(np.uint8), file)
     return numbers.reshape(shape, order="F" if columns_first else "C")
 
 
-def _fill(content: Array, file: BinaryIO) -> None:
-    """Read these bytes, in pieces, so that a compressed file is not unfolded beside them; then the file ends."""
-    for first in range(0, content.size, PIECE):
-        piece = file.read(min(PIECE, content.size - first))
-        content[first : first + len(piece)] = np.frombuffer(piece, np.uint8)
-        if len(piece) < min(PIECE, content.size - first):
-            raise ValueError(f"it announces {content.size:,} bytes of numbers and holds {first + len(piece):,}")
+def _fill_buffer(buffer: Array, file: BinaryIO) -> None:
+    """Fill `buffer` from the file in pieces, so that no second copy is unpacked; refuse a longer file."""
+    for start in range(0, buffer.size, PIECE):
+        piece = file.read(min(PIECE, buffer.size - start))
+        buffer[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+        if len(piece) < min(PIECE, buffer.size - start):
+            raise ValueError(f"it announces {buffer.size:,} bytes of numbers and holds {start + len(piece):,}")
     if file.read(1):
-        raise ValueError(f"more follows than the {content.size:,} bytes of numbers that it announces")
+        raise ValueError(f"more follows than the {buffer.size:,} bytes of numbers that it announces")
 
 
 def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, order, dtype, and where the numbers begin."""
+    """Shape, whether columns come first, dtype, and the position at which the numbers begin."""
     version = npy_format.read_magic(file)
     width = 2 if version == (1, 0) else 4
-    announced = file.read(width)
-    length = int.from_bytes(announced, "little")
-    if len(announced) < width or version not in ((1, 0), (2, 0)) or length > LONGEST_HEADER:
+    length_bytes = file.read(width)
+    length = int.from_bytes(length_bytes, "little")
+    if len(length_bytes) < width or version not in ((1, 0), (2, 0)) or length > LONGEST_HEADER:
         raise ValueError(f"its header is of version {version} and {length:,} bytes long")
-    header = io.BytesIO(announced + file.read(length))
-    read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    shape, columns_first, dtype = read(header)
+    header = io.BytesIO(length_bytes + file.read(length))
+    read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, columns_first, dtype = read_header(header)
     if len(shape) > MOST_AXES or any(n < 0 for n in shape):
         raise ValueError(f"its header announces shape {shape!r:.80}")
     return shape, columns_first, dtype, 8 + width + length
@@ -109,16 +110,16 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> Array
 
 
 def _sparse(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], size: int) -> Any:
-    """The matrix that `scipy.sparse.save_npz` put there; its indices are integers, and not yet known to be right."""
+    """The matrix that `scipy.sparse.save_npz` saved; its indices are integers, and not yet known to be valid."""
     kind = _member(archive, members["format"], size).reshape(-1)[:1].astype("U8")
     name = str(kind[0]) if len(kind) else ""
     if name not in _SPARSE:
         raise ValueError(f"its sparse format is {name!r}; read are {listed(list(_SPARSE))}")
-    needed = ("shape", "data", *_SPARSE[name])
-    missing = [part for part in needed if part not in members]
+    keys = ("shape", "data", *_SPARSE[name])
+    missing = [part for part in keys if part not in members]
     if missing:
         raise ValueError(f"a sparse matrix of format {name} lacks its {missing[0]!r}")
-    shape, data, *indices = (_member(archive, members[part], size) for part in needed)
+    shape, data, *indices = (_member(archive, members[part], size) for part in keys)
     if any(array.dtype.kind not in "iu" for array in (shape, *indices)) or shape.shape != (2,):
         raise ValueError("its shape and its indices are not whole numbers of two axes")
     axes = tuple(int(n) for n in shape)

@@ -1,7 +1,7 @@
-"""MATLAB's `.mat` files, versions 4 and 5 to 7: the numbers of one variable, and of the others nothing but the name.
+"""Read MATLAB's `.mat` files, versions 4 and 5 to 7: the numbers of one variable, and the names of the others.
 
-scipy's reader trusts a file: cells inside cells, sizes that announce more than is there, and subscripts out of range
-end the process or fill the memory. This one reads real matrices alone, and holds each size against what is there first.
+scipy's reader trusts a file: nested cells, sizes beyond the end of the file, and subscripts out of range end the
+process or fill the memory. This reader takes only real matrices, and compares each size with the file first.
 Source: MAT-File Format, The MathWorks, R2024a.
 """
 
@@ -19,13 +19,13 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import scipy.sparse
 
-from affinet.cli.files.unfolding import unfolds
+from affinet.cli.files.unfolding import refusal_of_size
 from affinet.errors import DataError
 
 Order = Literal["<", ">"]
 
 HEAD = 2**14
-"""Bytes of a variable in which its name is found: its class, its axes, and a name of at most 63 letters come before."""
+"""The first bytes of a variable, which hold its class, its axes, and a name of at most 63 letters."""
 
 MOST_VARIABLES = 10_000
 LONGEST_NAME = 1024
@@ -40,35 +40,36 @@ _TEXT_4, _SPARSE_4 = 1, 2
 
 @dataclass(frozen=True)
 class _Variable:
-    """One variable of a file; `read` takes its numbers out of it."""
+    """One variable of a file; `read` returns its numbers."""
 
     name: str
     read: Callable[[], Any]
 
 
-def read_mat(path: Path, chosen: Callable[[list[str]], str]) -> Any:
-    """A variable of a `.mat` file: an array, or a scipy.sparse array whose indices are not yet known to be right.
+def read_mat(path: Path, choose: Callable[[list[str]], str]) -> Any:
+    """A variable of a `.mat` file: an array, or a scipy.sparse array whose indices are not yet known to be valid.
 
-    `chosen` takes the names and says which. Raises DataError for version 7.3, ValueError and zlib.error for the rest.
+    `choose` takes the names and returns one of them. Raises DataError for version 7.3, ValueError and zlib.error for
+    damaged files.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(128)
-        if 0 in start[:4]:
-            found = list(_variables_4(file, size))
+        first_bytes = file.read(128)
+        if 0 in first_bytes[:4]:
+            variables = list(_variables_4(file, size))
         else:
-            found = list(_variables_5(file, size, _order_5(path, start)))
-        names = [each.name for each in found]
+            variables = list(_variables_5(file, size, _order_5(path, first_bytes)))
+        names = [variable.name for variable in variables]
         if len(set(names)) < len(names):
             raise ValueError("two of its variables have one name")
-        return found[names.index(chosen(names))].read()
+        return variables[names.index(choose(names))].read()
 
 
-def _order_5(path: Path, start: bytes) -> Order:
-    if len(start) < 128 or start[126:128] not in (b"IM", b"MI"):
+def _order_5(path: Path, first_bytes: bytes) -> Order:
+    if len(first_bytes) < 128 or first_bytes[126:128] not in (b"IM", b"MI"):
         raise ValueError("it does not begin as one")
-    order: Order = "<" if start[126:128] == b"IM" else ">"
-    version = struct.unpack_from(f"{order}H", start, 124)[0]
+    order: Order = "<" if first_bytes[126:128] == b"IM" else ">"
+    version = struct.unpack_from(f"{order}H", first_bytes, 124)[0]
     if version == 0x0200:
         way_out = f"In MATLAB, save it again with: save('{path.name}', 'A', '-v7')"
         raise DataError(f"{path} is a MATLAB v7.3 (HDF5) file, and affinet reads up to v7. {way_out}.")
@@ -82,12 +83,12 @@ def _variables_5(file: BinaryIO, size: int, order: Order) -> Iterator[_Variable]
     for _ in range(MOST_VARIABLES):
         if place == size:
             return
-        kind, length = struct.unpack(f"{order}II", _exactly(file, place, 8))
+        kind, length = struct.unpack(f"{order}II", _read_exactly(file, place, 8))
         if kind not in (_MATRIX, _COMPRESSED) or length > size - place - 8:
             raise ValueError(f"byte {place} begins an element of kind {kind} and {length:,} bytes, which is not there")
-        head = _unpacked(file, place, length, kind, HEAD)
+        head = _read_unpacked(file, place, length, kind, HEAD)
         name = _Element(head, order).name
-        if name:  # without one it is what MATLAB's functions remember
+        if name:  # a variable without a name holds the state of MATLAB's functions
             yield _Variable(name, _reader_5(file, place, length, kind, order, size))
         place += 8 + length
     raise ValueError(f"it holds more than {MOST_VARIABLES:,} variables")
@@ -95,41 +96,43 @@ def _variables_5(file: BinaryIO, size: int, order: Order) -> Iterator[_Variable]
 
 def _reader_5(file: BinaryIO, place: int, length: int, kind: int, order: Order, size: int) -> Callable[[], Any]:
     def read() -> Any:
-        head = _Element(_unpacked(file, place, length, kind, HEAD), order)
-        if reason := unfolds(size, head.announced // 8, 8):
+        head = _Element(_read_unpacked(file, place, length, kind, HEAD), order)
+        if reason := refusal_of_size(size, head.announced // 8, 8):
             raise ValueError(f"variable {head.name!r:.60} holds {reason}")
-        whole = _unpacked(file, place, length, kind, head.announced + 1)  # one more, so that a checksum is reached
-        return _Element(whole, order).numbers(size)
+        content = _read_unpacked(
+            file, place, length, kind, head.announced + 1
+        )  # one more byte, so that the checksum is read
+        return _Element(content, order).numbers(size)
 
     return read
 
 
-def _unpacked(file: BinaryIO, place: int, length: int, kind: int, most: int) -> bytes | bytearray:
-    """The first bytes of the element of a matrix, at most `most` of them, without the compression."""
+def _read_unpacked(file: BinaryIO, place: int, length: int, kind: int, limit: int) -> bytes | bytearray:
+    """The first `limit` bytes of the element of a matrix, decompressed; all of them where there are fewer."""
     if kind == _MATRIX:
-        return _exactly(file, place, min(8 + length, most))
-    stream, found, filled = zlib.decompressobj(), bytearray(most), 0
+        return _read_exactly(file, place, min(8 + length, limit))
+    stream, content, length_read = zlib.decompressobj(), bytearray(limit), 0
     file.seek(place + 8)
-    while length and filled < most and not stream.eof:
+    while length and length_read < limit and not stream.eof:
         packed = file.read(min(length, 2**16))
         if not packed:
             raise ValueError("it ends inside a variable")
         length -= len(packed)
-        piece = stream.decompress(packed, most - filled)
-        found[filled : filled + len(piece)] = piece
-        filled += len(piece)
-    if filled < most and not stream.eof:
+        piece = stream.decompress(packed, limit - length_read)
+        content[length_read : length_read + len(piece)] = piece
+        length_read += len(piece)
+    if length_read < limit and not stream.eof:
         raise ValueError("a compressed variable ends before its checksum")
-    del found[filled:]
-    return found
+    del content[length_read:]
+    return content
 
 
-def _exactly(file: BinaryIO, place: int, length: int) -> bytes:
+def _read_exactly(file: BinaryIO, place: int, length: int) -> bytes:
     file.seek(place)
-    found = file.read(length)
-    if len(found) < length:
-        raise ValueError(f"it ends at byte {place + len(found):,}, inside of a variable")
-    return found
+    content = file.read(length)
+    if len(content) < length:
+        raise ValueError(f"it ends at byte {place + len(content):,}, inside of a variable")
+    return content
 
 
 class _Element:
@@ -145,7 +148,7 @@ class _Element:
         if flags.size != 2:
             raise ValueError("a variable does not say its class")
         self._class, self._complex = int(flags[0]) & 0xFF, bool(int(flags[0]) & _COMPLEX)
-        self.shape: tuple[int, ...] = (0, 0)  # of the objects of newer MATLAB, which say none
+        self.shape: tuple[int, ...] = (0, 0)  # objects of newer MATLAB state no shape
         if self._class != _OPAQUE:
             self.shape = tuple(int(n) for n in self._next(_INT32))
         if not 2 <= len(self.shape) <= 32 or min(self.shape) < 0:
@@ -163,12 +166,12 @@ class _Element:
         if self._class == _SPARSE_CLASS:
             return self._sparse()
         count = prod(self.shape)
-        if reason := unfolds(size, count, 8):
+        if reason := refusal_of_size(size, count, 8):
             raise ValueError(f"{self.name!r:.60} holds {reason}")
-        found = self._next()
-        if found.size != count:
-            raise ValueError(f"{self.name!r:.60} has shape {self.shape!r:.80} and {found.size:,} numbers")
-        return found.reshape(self.shape, order="F")
+        values = self._next()
+        if values.size != count:
+            raise ValueError(f"{self.name!r:.60} has shape {self.shape!r:.80} and {values.size:,} numbers")
+        return values.reshape(self.shape, order="F")
 
     def _sparse(self) -> Any:
         rows, starts, values = self._next(_INT32), self._next(_INT32), self._next()
@@ -179,25 +182,25 @@ class _Element:
         return scipy.sparse.csc_array((values[:stored], rows[:stored], starts), shape=self.shape)
 
     def _tag(self) -> tuple[int, int]:
-        """The two numbers that an element begins with; what follows them is next."""
+        """The kind and the length that an element begins with; move behind them."""
         if self._place + 8 > len(self._content):
-            raise ValueError("a variable ends where a part of it begins")
-        first, second = struct.unpack_from(f"{self._order}II", self._content, self._place)
+            raise ValueError("a variable ends before one of its parts")
+        kind, length = struct.unpack_from(f"{self._order}II", self._content, self._place)
         self._place += 8
-        return first, second
+        return kind, length
 
     def _next(self, kind: int | None = None) -> Any:
-        """The numbers of the element that follows, of this kind; one of up to four bytes lies in its own tag."""
-        first, length = self._tag()
-        start, padded = self._place, -(-length // 8) * 8
-        if first >> 16:
-            first, length, start, padded = first & 0xFFFF, first >> 16, self._place - 4, 0
-        if first not in _NUMBERS or (kind is not None and first != kind) or length > len(self._content) - start:
-            raise ValueError(f"a variable has a part of kind {first} and {length:,} bytes, which is not there")
-        dtype = np.dtype(self._order + _NUMBERS[first])
+        """The numbers of the next element, of this kind; an element of up to four bytes is stored inside its tag."""
+        part_kind, length = self._tag()
+        start, padded_length = self._place, -(-length // 8) * 8
+        if part_kind >> 16:
+            part_kind, length, start, padded_length = part_kind & 0xFFFF, part_kind >> 16, self._place - 4, 0
+        if part_kind not in _NUMBERS or (kind is not None and part_kind != kind) or length > len(self._content) - start:
+            raise ValueError(f"a variable has a part of kind {part_kind} and {length:,} bytes, which is not there")
+        dtype = np.dtype(self._order + _NUMBERS[part_kind])
         if length % dtype.itemsize:
-            raise ValueError(f"a variable has a part of {length:,} bytes, which are no {dtype} numbers")
-        self._place += padded
+            raise ValueError(f"a variable has a part of {length:,} bytes, which are not {dtype} numbers")
+        self._place += padded_length
         return np.frombuffer(self._content, dtype, length // dtype.itemsize, start)
 
 
@@ -229,14 +232,14 @@ def _variables_4(file: BinaryIO, size: int) -> Iterator[_Variable]:
 
 
 def _header_4(file: BinaryIO, place: int, size: int) -> _Header4:
-    head = _exactly(file, place, 20)
+    head = _read_exactly(file, place, 20)
     order: Order = "<" if 0 <= struct.unpack("<i", head[:4])[0] <= 5000 else ">"
     kind, rows, columns, imaginary, letters = struct.unpack(f"{order}5i", head)
     code = _NUMBERS_4.get(kind // 10 % 10, "")
     known = code and kind // 100 in (0, 10) and kind % 10 <= 2
     if not known or imaginary not in (0, 1) or not 1 <= letters <= LONGEST_NAME:
-        raise ValueError(f"byte {place} begins no variable")
-    name = _exactly(file, place + 20, letters).strip(b"\0").decode("latin-1")
+        raise ValueError(f"byte {place} is not the start of a variable")
+    name = _read_exactly(file, place + 20, letters).strip(b"\0").decode("latin-1")
     dtype = np.dtype(order + code)
     header = _Header4(name, (rows, columns), dtype, kind % 10, imaginary, place + 20 + letters)
     if min(rows, columns) < 0 or header.start + header.length > size:
@@ -247,13 +250,15 @@ def _header_4(file: BinaryIO, place: int, size: int) -> _Header4:
 def _numbers_4(file: BinaryIO, header: _Header4, size: int) -> Any:
     if header.sort == _TEXT_4 or header.imaginary:
         raise ValueError(f"{header.name!r:.60} holds {'text' if header.sort == _TEXT_4 else 'complex numbers'}")
-    if reason := unfolds(size, prod(header.shape), 8):
+    if reason := refusal_of_size(size, prod(header.shape), 8):
         raise ValueError(f"{header.name!r:.60} holds {reason}")
-    found = np.frombuffer(_exactly(file, header.start, header.length), header.dtype).reshape(header.shape, order="F")
+    values = np.frombuffer(_read_exactly(file, header.start, header.length), header.dtype).reshape(
+        header.shape, order="F"
+    )
     if header.sort != _SPARSE_4:
-        return found
-    places = found[:, :2]
-    if found.shape[0] < 1 or found.shape[1] != 3 or not ((places >= 1) & (places < 2**31)).all():
+        return values
+    places = values[:, :2]
+    if values.shape[0] < 1 or values.shape[1] != 3 or not ((places >= 1) & (places < 2**31)).all():
         raise ValueError(f"{header.name!r:.60} is sparse, and its rows and columns are not counted from 1")
     rows, columns = places[:-1].astype(np.int64).T - 1
-    return scipy.sparse.coo_array((found[:-1, 2], (rows, columns)), shape=tuple(int(n) for n in places[-1]))
+    return scipy.sparse.coo_array((values[:-1, 2], (rows, columns)), shape=tuple(int(n) for n in places[-1]))

@@ -1,4 +1,4 @@
-"""Matrices and vectors from files of every common format; nothing is ever unpickled."""
+"""Read matrices and vectors from files of all common formats; nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from affinet.system.files import MISSING, unreadable
 Loader = Callable[[Path, str | None], Any]
 
 MOST_ROWS = 2**25
-"""Of a sparse matrix, each an equation: a row that holds nothing takes memory too."""
+"""Most rows of a sparse matrix, each an equation: an empty row takes memory too."""
 
 
 def read_matrix(path: Path, variable: str | None = None) -> Any:
@@ -31,12 +31,12 @@ def read_matrix(path: Path, variable: str | None = None) -> Any:
     `variable` names the array inside a `.npz` or `.mat` file that holds several. Raises DataError, which names the
     file, where it is missing, malformed, of another format, complex, not finite, or not a matrix.
     """
-    found = _read(path, variable)
-    if scipy.sparse.issparse(found):
-        return scipy.sparse.csr_array(found)
-    if found.ndim not in (1, 2):
-        raise DataError(f"{path} holds an array of shape {found.shape}; a matrix has two axes.")
-    return np.atleast_2d(found)
+    matrix = _read(path, variable)
+    if scipy.sparse.issparse(matrix):
+        return scipy.sparse.csr_array(matrix)
+    if matrix.ndim not in (1, 2):
+        raise DataError(f"{path} holds an array of shape {matrix.shape}; a matrix has two axes.")
+    return np.atleast_2d(matrix)
 
 
 def read_vector(path: Path, variable: str | None = None) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -44,13 +44,13 @@ def read_vector(path: Path, variable: str | None = None) -> np.ndarray[Any, np.d
 
     Raises DataError as `read_matrix` does.
     """
-    found = _read(path, variable)
-    if found.ndim > 1 and max(found.shape) != prod(found.shape):
-        raise DataError(f"{path} holds an array of shape {found.shape}; a right-hand side is one row or one column.")
-    if prod(found.shape) > max(MOST_ROWS, found.size):
-        raise DataError(f"{path} announces {prod(found.shape):,} numbers and stores {found.size:,}; write them all.")
-    dense = found.toarray() if scipy.sparse.issparse(found) else found
-    return np.asarray(dense, dtype=np.float64).reshape(-1)
+    array = _read(path, variable)
+    if array.ndim > 1 and max(array.shape) != prod(array.shape):
+        raise DataError(f"{path} holds an array of shape {array.shape}; a right-hand side is one row or one column.")
+    if prod(array.shape) > max(MOST_ROWS, array.size):
+        raise DataError(f"{path} announces {prod(array.shape):,} numbers and stores {array.size:,}; write them all.")
+    values = array.toarray() if scipy.sparse.issparse(array) else array
+    return np.asarray(values, dtype=np.float64).reshape(-1)
 
 
 def _read(path: Path, variable: str | None) -> Any:
@@ -79,22 +79,22 @@ def _read_csv(path: Path, variable: str | None) -> Any:
     try:
         return np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64, encoding="utf-8-sig")
     except ValueError as error:
-        wrong = _wrong_line(path) or f": {one_paragraph(error)}"
-        way_out = "Write one row of numbers a line, separated by commas, without a header."
-        raise DataError(f"{path}{wrong}. {way_out}") from None
+        mistake = _first_malformed_line(path) or f": {one_paragraph(error)}"
+        way_out = "Write one row of numbers per line, separated by commas, without a header."
+        raise DataError(f"{path}{mistake}. {way_out}") from None
 
 
-def _wrong_line(path: Path) -> str:
-    """The first line that is no row of numbers as those before it, counted from one; empty where each is."""
+def _first_malformed_line(path: Path) -> str:
+    """What is wrong with the first malformed line, with its number; an empty text where no line is malformed."""
     width = 0
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
             cells = line.partition("#")[0].rstrip("\r\n").split(",")
             if cells == [""]:
                 continue
-            bad = next((cell for cell in cells if not _is_number(cell)), None)
-            if bad is not None:
-                return f", line {number:,}: {bad.strip()[:40]!r} is no number"
+            bad_cell = next((cell for cell in cells if not _is_number(cell)), None)
+            if bad_cell is not None:
+                return f", line {number:,}: {bad_cell.strip()[:40]!r} is not a number"
             if width and len(cells) != width:
                 return f", line {number:,}: it has {counted(len(cells), 'number')}, and the line before has {width:,}"
             width = len(cells)
@@ -111,14 +111,14 @@ def _is_number(cell: str) -> bool:
 
 _LOADERS: dict[str, Loader] = {
     ".npy": lambda path, _: read_npy(path),
-    ".npz": lambda path, variable: read_npz(path, partial(_chosen, path, variable)),
+    ".npz": lambda path, variable: read_npz(path, partial(_choose_variable, path, variable)),
     ".mtx": lambda path, _: read_mtx(path),
     ".csv": _read_csv,
-    ".mat": lambda path, variable: read_mat(path, partial(_chosen, path, variable)),
+    ".mat": lambda path, variable: read_mat(path, partial(_choose_variable, path, variable)),
 }
 
 
-def _chosen(path: Path, variable: str | None, names: list[str]) -> str:
+def _choose_variable(path: Path, variable: str | None, names: list[str]) -> str:
     if variable is not None and variable not in names:
         raise DataError(f"{path} holds no {variable!r}.{did_you_mean(variable, names)} It holds: {listed(names)}.")
     if variable is None and len(names) != 1:
@@ -127,34 +127,34 @@ def _chosen(path: Path, variable: str | None, names: list[str]) -> str:
     return variable if variable is not None else names[0]
 
 
-def _finite_numbers(path: Path, found: Any) -> Any:
-    if found.dtype.kind not in "biuf":
+def _finite_numbers(path: Path, array: Any) -> Any:
+    if array.dtype.kind not in "biuf":
         kinds = {"c": "complex numbers", "O": "objects, not numbers", "U": "text, not numbers"}
-        kind = kinds.get(found.dtype.kind, f"values of type {found.dtype}, not numbers")
+        kind = kinds.get(array.dtype.kind, f"values of type {array.dtype}, not numbers")
         raise DataError(f"{path} holds {kind}; affinet takes real numbers.")
-    if scipy.sparse.issparse(found):
-        found = _with_right_indices(found)
-        values = found.data = np.asarray(found.data, np.float64)
+    if scipy.sparse.issparse(array):
+        array = _with_checked_indices(array)
+        values = array.data = np.asarray(array.data, np.float64)
     else:
-        values = found = np.asarray(found, np.float64)
+        values = array = np.asarray(array, np.float64)
     if not np.isfinite(values).all():
         count = int(np.count_nonzero(~np.isfinite(values)))
         raise DataError(f"{path} holds {count} NaN or infinite of {values.size} numbers; all must be finite.")
-    return found
+    return array
 
 
-def _with_right_indices(matrix: Any) -> Any:
-    """The matrix, its rows and columns listed; scipy's fast paths trust indices, and a file can lie."""
+def _with_checked_indices(matrix: Any) -> Any:
+    """The matrix in coordinates, its indices checked: scipy's fast code trusts them, and a file may be damaged."""
     if matrix.format in ("csr", "csc", "bsr"):
-        # scipy looks at no order where the last start is 0, and at differences of 32 bits, which can wrap round.
+        # scipy does not check the order where the last start is 0, and compares differences of 32 bits, which can wrap.
         if (matrix.indptr[1:] < matrix.indptr[:-1]).any():
-            raise ValueError("the starts of its rows or columns fall where they must rise")
+            raise ValueError("the starts of its rows or columns decrease")
         matrix.check_format(full_check=True)
     rows, columns = matrix.shape
     if rows > MOST_ROWS:
         raise ValueError(f"it announces {rows:,} rows, and at most {MOST_ROWS:,} are read; leave out those of zeros")
-    found = scipy.sparse.coo_array(matrix)
-    for indices, most in zip((found.row, found.col), (rows, columns), strict=True):
-        if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < most:
+    coordinates = scipy.sparse.coo_array(matrix)
+    for indices, size in zip((coordinates.row, coordinates.col), (rows, columns), strict=True):
+        if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < size:
             raise ValueError(f"an index lies outside of its shape {matrix.shape}")
-    return found
+    return coordinates

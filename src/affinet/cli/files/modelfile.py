@@ -1,4 +1,4 @@
-"""The weights in a safetensors file, or in several that an index lists; read one at a time, when they are asked for."""
+"""Open the weights in a safetensors file, or in the files that an index lists; each is read when it is needed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from affinet.system.layout import Layout
 from affinet.training.settling import weight_of
 
 LONGEST_INDEX = 2**25
-"""Bytes of an index: some hundred thousand weights; reading one takes some twenty times as much memory."""
+"""Most bytes of an index: some hundred thousand weights. Reading one takes some twenty times its size in memory."""
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """`path` as the user named it, and for each weight in it the open file that holds it."""
+    """`path` as the user wrote it, and for each weight in it the open file that holds it."""
 
     path: Path
     holders: Mapping[str, Any]
@@ -34,15 +34,15 @@ class ModelFile:
         for parameter in layout.parameters:
             if parameter.name not in self.holders:
                 raise ModelFileError(
-                    f"{self.path} has no weight {parameter.name!r}, of which the plan speaks."
+                    f"{self.path} has no weight {parameter.name!r}, which the plan needs."
                     f"{did_you_mean(parameter.name, self.holders)} Name the weights of the model that the plan was "
                     f"made for."
                 )
             piece = self.holders[parameter.name].get_slice(parameter.name)
             if tuple(piece.get_shape()) != parameter.shape:
                 raise ModelFileError(
-                    f"{parameter.name} in {self.path} has shape {tuple(piece.get_shape())}, and the plan speaks of one "
-                    f"of shape {parameter.shape}. Name the weights of the model that the plan was made for."
+                    f"{parameter.name} in {self.path} has shape {tuple(piece.get_shape())}, and the plan needs "
+                    f"shape {parameter.shape}. Name the weights of the model that the plan was made for."
                 )
             if piece.get_dtype() not in ("F64", "F32", "F16", "BF16"):
                 raise ModelFileError(
@@ -51,46 +51,46 @@ class ModelFile:
                 )
 
     def weights(self, names: frozenset[str]) -> Mapping[str, Weight]:
-        """These weights, read now."""
+        """Read the weights of these names."""
         return {name: weight_of(self.holders[name].get_tensor(name)) for name in names}
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[ModelFile]:
+def open_model(path: Path) -> Iterator[ModelFile]:
     """The file, or the files of an index, whose name ends in `.json`. Raises ModelFileError."""
     with ExitStack() as stack:
         try:
             if path.suffix == ".json":
-                holders = _indexed(path, stack)
+                holders = _open_index(path, stack)
             else:
-                holders = _held(path, stack)
+                holders = _open_file(path, stack)
             yield ModelFile(path, holders)
         except (SafetensorError, OSError) as error:
             raise ModelFileError(
-                f"{path} is no readable safetensors file: {one_paragraph(error)}. Save the weights with safetensors; "
-                f"files of torch.save are never read, since reading one can run code."
+                f"{path} is not a readable safetensors file: {one_paragraph(error)}. Save the weights with "
+                f"safetensors; files of torch.save are never read, since reading one can run code."
             ) from None
 
 
-def _held(path: Path, stack: ExitStack) -> dict[str, Any]:
+def _open_file(path: Path, stack: ExitStack) -> dict[str, Any]:
     if reason := unreadable(path, None):
         raise ModelFileError(f"{path} {reason}. Name a .safetensors file.")
     file = stack.enter_context(safe_open(path, framework="pt"))
     return dict.fromkeys(file.keys(), file)
 
 
-def _indexed(path: Path, stack: ExitStack) -> dict[str, Any]:
-    """What an index says, each file of it opened once; only files beside the index are, whatever it names."""
+def _open_index(path: Path, stack: ExitStack) -> dict[str, Any]:
+    """The weights that an index lists, each file opened once; only files in the folder of the index are opened."""
     files: dict[str, dict[str, Any]] = {}
     holders = {}
     for name, place in _weight_map(path).items():
         if not isinstance(place, str) or Path(place).name != place or "\\" in place or place in ("", "."):
             raise ModelFileError(
-                f"{path} puts {name!r:.60} into {place!r:.60}, which is no name of a file beside it. Name the index "
+                f"{path} puts {name!r:.60} into {place!r:.60}, which is not a file name in its folder. Name the index "
                 f"that came with the model."
             )
         if place not in files:
-            files[place] = _held(path.parent / place, stack)
+            files[place] = _open_file(path.parent / place, stack)
         if name not in files[place]:
             raise ModelFileError(f"{path} puts {name!r:.60} into {place}, which does not hold it. Fetch it again.")
         holders[name] = files[place][name]
@@ -101,10 +101,10 @@ def _weight_map(path: Path) -> dict[str, Any]:
     if reason := unreadable(path, LONGEST_INDEX):
         raise ModelFileError(f"{path} {reason}. Name a .safetensors file, or the index of several.")
     try:
-        said = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is no index of weights: {one_paragraph(error)}. It is JSON.") from None
-    found = said.get("weight_map") if isinstance(said, dict) else None
-    if not isinstance(found, dict):
-        raise ModelFileError(f"{path} is no index of weights: it has no table 'weight_map' of names and files.")
-    return found
+        raise ModelFileError(f"{path} is not an index of weights: {one_paragraph(error)}. It is JSON.") from None
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict):
+        raise ModelFileError(f"{path} is not an index of weights: it has no table 'weight_map' of names and files.")
+    return places

@@ -1,4 +1,4 @@
-"""Tables from CSV and Parquet files: numeric features and a target column, every defect named by column and row."""
+"""Read tables from CSV and Parquet files: numeric features and a target; errors name the column and the row."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from affinet.system.files import MISSING, unreadable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-BEYOND_NUMPY = ("Int128", "UInt128")
+NOT_IN_NUMPY = ("Int128", "UInt128")
 """Integers that NumPy does not have, by name, since older versions of Polars do not have them either."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows to learn from: `features` (rows, columns) in float64, one `target` a row, and where they came from.
+    """Rows to learn from: `features` (rows, columns) in float64, one `target` per row, and the name of their source.
 
-    `kind` is what the target's values are: "text", "truth values", "whole numbers" or "decimal numbers".
+    `kind` is the kind of the target's values: "text", "truth values", "whole numbers" or "decimal numbers".
     """
 
     source: str
@@ -63,7 +63,9 @@ def read_examples(path: Path, target: str, *, classes: bool = False) -> Examples
 
 def _read(path: Path) -> pl.DataFrame:
     if path.suffix.lower() not in (".csv", ".parquet"):
-        raise DataError(f"{path} is no table that affinet reads; it reads .csv and .parquet files, and sklearn:NAME.")
+        raise DataError(
+            f"{path} is not a table that affinet reads; it reads .csv and .parquet files, and sklearn:NAME."
+        )
     if reason := unreadable(path):
         if reason == MISSING:
             raise DataError(f"there is no data file {path}. Paths in a job are relative to the folder of the job file.")
@@ -72,7 +74,7 @@ def _read(path: Path) -> pl.DataFrame:
         frame = _read_csv(path) if path.suffix.lower() == ".csv" else read_parquet(path)
     except DataError:
         raise
-    except (PolarsError, PanicException, OSError, ValueError) as error:  # a panic of Rust is no Exception
+    except (PolarsError, PanicException, OSError, ValueError) as error:  # a panic of Rust is not an Exception
         raise DataError(f"{path} is not a readable {path.suffix} file: {one_paragraph(error)}.") from None
     repeated = [name for name in frame.columns if re.search(r"_duplicated_\d+$", name)]
     if repeated:
@@ -88,14 +90,14 @@ def _read_csv(path: Path) -> pl.DataFrame:
 
 
 def _refuse_other_types(path: Path, features: pl.DataFrame) -> None:
-    others = [name for name, dtype in features.schema.items() if not (dtype.is_numeric() or dtype == pl.Boolean)]
-    if not others:
+    refused = [name for name, dtype in features.schema.items() if not (dtype.is_numeric() or dtype == pl.Boolean)]
+    if not refused:
         return
-    name = others[0]
-    example = features[name].drop_nulls().head(1).to_list()
-    shown = f" (such as {str(example[0])!r})" if example else ""
+    name = refused[0]
+    examples = features[name].drop_nulls().head(1).to_list()
+    shown = f" (such as {str(examples[0])!r})" if examples else ""
     raise DataError(
-        f"{path} has features that are not numbers: {listed(others)}; {name!r} is {features[name].dtype}{shown}. "
+        f"{path} has features that are not numbers: {listed(refused)}; {name!r} is {features[name].dtype}{shown}. "
         f"Remove the columns, or write each category as a column of zeros and ones."
     )
 
@@ -105,7 +107,7 @@ def _target(path: Path, column: pl.Series) -> tuple[Array, str]:
         return column.cast(pl.String).to_numpy().astype(str), "text"
     if column.dtype == pl.Boolean:
         return column.cast(pl.String).to_numpy().astype(str), "truth values"
-    if column.dtype.is_integer() and str(column.dtype) not in BEYOND_NUMPY:
+    if column.dtype.is_integer() and str(column.dtype) not in NOT_IN_NUMPY:
         return column.to_numpy(), "whole numbers"
     if column.dtype.is_numeric():
         return column.cast(pl.Float64).to_numpy(), "decimal numbers"

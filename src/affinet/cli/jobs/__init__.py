@@ -1,1 +1,1 @@
-"""The job file: every key that a person may write, checked, and each mistake with its line."""
+"""Read and check job files; every mistake is reported with its key and its line."""

@@ -1,4 +1,4 @@
-"""Keys of a job that are right one by one and wrong together."""
+"""Find keys of a job that are valid one by one but contradict each other."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from affinet.cli.words import did_you_mean
 
 
 def conflicts(job: Job) -> Iterator[Mistake]:
-    """Every pair of keys in the job that cannot stand together, and every key that needs another one."""
-    yield from _of_data(job.data)
-    yield from _of_model(job.model)
-    yield from _of_train(job.train)
+    """A mistake for every pair of keys that exclude each other, and for every key that needs another key."""
+    yield from _conflicts_of_data(job.data)
+    yield from _conflicts_of_model(job.model)
+    yield from _conflicts_of_train(job.train)
     for index, rule in enumerate(job.rule):
-        yield from _of_rule(index, rule)
-    yield from _of_names(job.rule)
+        yield from _conflicts_of_rule(index, rule)
+    yield from _conflicts_of_names(job.rule)
 
 
 def rule_name(rule: RuleTable) -> str:
-    """The name of a rule: what the file calls it, else its text or its matrix file."""
+    """The name of a rule: its key `name`, or else its text or its matrix file."""
     return rule.name or rule.says or rule.matrix or ""
 
 
-def _of_data(data: DataTable) -> Iterator[Mistake]:
+def _conflicts_of_data(data: DataTable) -> Iterator[Mistake]:
     ready_made = data.source.startswith(READY_MADE)
     known = [READY_MADE + name for name in READY_MADE_SETS]
     if ready_made and data.source not in known:
-        fact = f"there is no ready data set {data.source!r}.{did_you_mean(data.source, known)}"
+        fact = f"there is no built-in data set {data.source!r}.{did_you_mean(data.source, known)}"
         yield Mistake(("data", "source"), f"{fact} There are: {', '.join(known)}.")
     if ready_made and data.target is not None:
         yield Mistake(("data", "target"), f"{data.source} brings its own target; remove the key 'target' of [data].")
@@ -39,7 +39,7 @@ def _of_data(data: DataTable) -> Iterator[Mistake]:
         yield Mistake(("data", "target"), fact)
 
 
-def _of_model(model: ModelTable) -> Iterator[Mistake]:
+def _conflicts_of_model(model: ModelTable) -> Iterator[Mistake]:
     if model.factory is None and model.hidden is None:
         fact = "[model] needs one of two keys: hidden = [64] for a multilayer perceptron with these hidden sizes"
         yield Mistake(("model",), f'{fact}, or factory = "package.module:function".')
@@ -50,34 +50,35 @@ def _of_model(model: ModelTable) -> Iterator[Mistake]:
                 yield Mistake(("model", name), fact)
 
 
-def _of_train(train: TrainTable) -> Iterator[Mistake]:
+def _conflicts_of_train(train: TrainTable) -> Iterator[Mistake]:
     if train.basis is not None and train.method != "reparametrize":
-        fact = f"[train] has basis = {train.basis!r}, and the method is {train.method!r}, which needs no basis"
+        fact = f"[train] has basis = {train.basis!r}, and the method is {train.method!r}, which does not use a basis"
         yield Mistake(("train", "basis"), f"{fact}; say method = \"reparametrize\", or remove 'basis'.")
 
 
-def _of_rule(index: int, rule: RuleTable) -> Iterator[Mistake]:
-    key = ("rule", index)
-    forms = 'it takes either says = "an equation", or matrix = "a file" with weights = ["names"]'
+def _conflicts_of_rule(index: int, rule: RuleTable) -> Iterator[Mistake]:
+    path = ("rule", index)
+    accepted_forms = 'it takes either says = "an equation", or matrix = "a file" with weights = ["names"]'
     if rule.says is None and rule.matrix is None:
-        yield Mistake(key, f"rule {index + 1} says nothing; {forms}.")
+        yield Mistake(path, f"rule {index + 1} is empty; {accepted_forms}.")
     elif rule.says is not None:
         for name in ("matrix", "weights", "variable", "rhs", "rhs_variable"):
             if name in rule.model_fields_set:
-                yield Mistake((*key, name), f"rule {index + 1} has both 'says' and {name!r}; {forms}.")
+                yield Mistake((*path, name), f"rule {index + 1} has both 'says' and {name!r}; {accepted_forms}.")
     elif rule.weights is None:
         fact = f"rule {index + 1} has a matrix and no 'weights': list the names whose entries its columns stand for."
-        yield Mistake(key, fact)
+        yield Mistake(path, fact)
     if rule.rhs_variable is not None and not isinstance(rule.rhs, str):
         fact = f"rule {index + 1} has 'rhs_variable', and its rhs is a number; name a .mat or .npz file in 'rhs'."
-        yield Mistake((*key, "rhs_variable"), fact)
+        yield Mistake((*path, "rhs_variable"), fact)
 
 
-def _of_names(rules: tuple[RuleTable, ...]) -> Iterator[Mistake]:
-    first: dict[str, int] = {}
+def _conflicts_of_names(rules: tuple[RuleTable, ...]) -> Iterator[Mistake]:
+    first_index: dict[str, int] = {}
     for index, rule in enumerate(rules):
         name = rule_name(rule)
-        if name and name in first:
-            fact = f"rules {first[name] + 1} and {index + 1} are both named {name!r}; give one of them another 'name'."
+        if name and name in first_index:
+            numbers = f"{first_index[name] + 1} and {index + 1}"
+            fact = f"rules {numbers} are both named {name!r}; give one of them another 'name'."
             yield Mistake(("rule", index, "name"), fact)
-        first.setdefault(name, index)
+        first_index.setdefault(name, index)

@@ -1,4 +1,4 @@
-"""The job file as a value: every key that a person may write, and what each takes."""
+"""The job file as a value: every key that a user may write, and the values that it takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Table(BaseModel):
-    """A table of the job file: unknown keys are errors, values are taken as written, nothing changes later."""
+    """A table of the job file: unknown keys are errors, values are not converted, and the table is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -32,7 +32,7 @@ class DataTable(Table):
 
 
 class ModelTable(Table):
-    """A multilayer perceptron by its hidden sizes, or the function that makes the network."""
+    """A multilayer perceptron, given by its hidden sizes, or the function that makes the network."""
 
     hidden: Annotated[tuple[Size, ...], Field(strict=False)] | None = Field(
         default=None, description="a list of whole numbers, each 1 or more, such as [64, 32]"
@@ -75,7 +75,7 @@ class RuleTable(Table):
 
 
 class Job(Table):
-    """All that a job file says."""
+    """The content of a job file."""
 
     data: DataTable = Field(description="a table, [data]")
     model: ModelTable = Field(description="a table, [model]")

@@ -1,4 +1,4 @@
-"""Reading a job file: from its text to a checked `Job`, every mistake with its key and its line."""
+"""Read a job file into a checked `Job`; every mistake is reported with its key and its line."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from affinet.errors import JobError
 from affinet.system.files import MISSING, unreadable
 
 LONGEST = 2**20
-"""Bytes of a job file."""
+"""Most bytes of a job file."""
 
 DEEPEST = 20
-"""Lists and tables inside each other."""
+"""Most levels of lists and tables inside each other."""
 
 MOST_PARTS = 1_000
-"""Parts of a dotted key; the time in which `tomllib` reads one grows with the square of them."""
+"""Most parts of a dotted key: the time in which `tomllib` reads a key grows with the square of its parts."""
 
 TOKEN = re.compile(r"""(?P<part>[\w-]++|"[^"\n]*+"|'[^'\n]*+')|(?P<dot>[ \t]*+\.[ \t]*+)|(?P<other>[ \t]++|.|\n)""")
 
 MOST_SHOWN = 20
-"""Mistakes that one error lists."""
+"""Most mistakes that one error lists."""
 
 
 @dataclass(frozen=True)
 class JobFile:
-    """A job and the file that said it, so that whatever goes wrong later can still name the key and the line."""
+    """A job and the text of its file, so that later errors can still name the key and the line."""
 
     path: Path
     text: str
@@ -47,63 +47,63 @@ class JobFile:
         return self.path.parent
 
     def mistake(self, key: KeyPath, fact: str) -> JobError:
-        """The error that says `fact` about the key at `key`."""
-        return JobError(_located(self.path.name, lines_of_keys(self.text), Mistake(key, fact)))
+        """The error that reports `fact` about the key at the path `key`."""
+        return JobError(_with_line(self.path.name, lines_of_keys(self.text), Mistake(key, fact)))
 
 
 def read_job(path: Path) -> JobFile:
-    """The job that `path` says.
+    """The job in the file `path`.
 
-    Raises JobError where the file is missing, is no TOML, or says something that no job can say.
+    Raises JobError where the file is missing, is not TOML, or is not a valid job.
     """
-    return parse_job(path, _read(path))
+    return parse_job(path, _read_text(path))
 
 
 def parse_job(path: Path, text: str) -> JobFile:
-    """The job that `text`, the content of `path`, says. Raises JobError listing every mistake in it."""
+    """The job in `text`, the content of `path`. Raises JobError, which lists all mistakes."""
     too_deep = f"{path.name} is not a job: its lists or tables are nested more than {DEEPEST} deep."
     if _has_long_key(text):
         raise JobError(too_deep)
     try:
         content = tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError, and integers that Python reads no digits of
+    except ValueError as error:  # TOMLDecodeError, or an integer with more digits than Python reads
         raise JobError(f"{path.name} is not a TOML file: {one_paragraph(error)}.") from None
     except RecursionError:
         raise JobError(too_deep) from None
-    _refuse_odd(path, content)
+    _refuse_deep_or_large(path, content)
     try:
         job = Job.model_validate(content)
     except ValidationError as error:
-        found = mistakes(error)
+        job_mistakes = mistakes(error)
     else:
-        found = list(conflicts(job))
-        if not found:
+        job_mistakes = list(conflicts(job))
+        if not job_mistakes:
             return JobFile(path, text, job)
-    raise JobError(_listed(path.name, lines_of_keys(text), found))
+    raise JobError(_list_of_mistakes(path.name, lines_of_keys(text), job_mistakes))
 
 
 def refuse_code(job: JobFile) -> None:
-    """Raise JobError where `job` names a factory, the one key that runs code of its own."""
+    """Raise JobError where `job` names a factory, the only key that runs code of the user."""
     if job.job.model.factory is not None:
         module, _, function = job.job.model.factory.partition(":")
         raise job.mistake(
             ("model", "factory"),
             f"the job would import the Python module {module!r} and call its {function!r}, which --no-code refuses. "
-            f"Say the sizes of a network, hidden = [64], or leave out --no-code where you trust that module.",
+            f"Write the sizes of a network, hidden = [64], or leave out --no-code if you trust that module.",
         )
 
 
-def _refuse_odd(path: Path, content: object) -> None:
-    """Raise JobError for values that no job holds: they would be too deep or too long to speak about."""
-    waiting = [(content, 0)]
-    while waiting:
-        value, depth = waiting.pop()
+def _refuse_deep_or_large(path: Path, content: object) -> None:
+    """Raise JobError for values that are nested too deeply, or too large to be shown in an error."""
+    pending = [(content, 0)]
+    while pending:
+        value, depth = pending.pop()
         if depth > DEEPEST:
             raise JobError(f"{path.name} is not a job: its lists or tables are nested more than {DEEPEST} deep.")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise JobError(f"{path.name} is not a job: it holds an integer of more than 64 bits.")
         if isinstance(value, dict | list):
-            waiting += [(inner, depth + 1) for inner in (value.values() if isinstance(value, dict) else value)]
+            pending += [(item, depth + 1) for item in (value.values() if isinstance(value, dict) else value)]
 
 
 def _has_long_key(text: str) -> bool:
@@ -117,7 +117,7 @@ def _has_long_key(text: str) -> bool:
     return False
 
 
-def _read(path: Path) -> str:
+def _read_text(path: Path) -> str:
     reason = unreadable(path, LONGEST)
     if reason and reason != MISSING:
         raise JobError(f"the job file {path} {reason}. Give the path of a .toml file.")
@@ -133,13 +133,15 @@ def _read(path: Path) -> str:
         raise JobError(f"{path.name} is not a TOML file: byte {error.start} is not UTF-8. Save it as UTF-8.") from None
 
 
-def _listed(name: str, lines: Mapping[KeyPath, int], found: Sequence[Mistake]) -> str:
-    """The mistakes in the order of their lines."""
-    sentences = [_located(name, lines, mistake) for mistake in sorted(found, key=lambda m: line_of(lines, m.key) or 0)]
-    left = len(sentences) - MOST_SHOWN
-    return "\n".join(sentences[:MOST_SHOWN] + ([f"… and {left:,} more mistakes"] if left > 0 else []))
+def _list_of_mistakes(name: str, lines: Mapping[KeyPath, int], job_mistakes: Sequence[Mistake]) -> str:
+    """The mistakes as text, in the order of their lines."""
+    sentences = [
+        _with_line(name, lines, mistake) for mistake in sorted(job_mistakes, key=lambda m: line_of(lines, m.key) or 0)
+    ]
+    omitted = len(sentences) - MOST_SHOWN
+    return "\n".join(sentences[:MOST_SHOWN] + ([f"… and {omitted:,} more mistakes"] if omitted > 0 else []))
 
 
-def _located(name: str, lines: Mapping[KeyPath, int], mistake: Mistake) -> str:
+def _with_line(name: str, lines: Mapping[KeyPath, int], mistake: Mistake) -> str:
     line = line_of(lines, mistake.key)
     return f"{name}, line {line}: {mistake.fact}" if line else f"{name}: {mistake.fact}"

@@ -1,4 +1,4 @@
-"""The line of a key in the text of a TOML file, which `tomllib` does not tell."""
+"""Find the line of each key in the text of a TOML file, which `tomllib` does not report."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 KeyPath = tuple[str | int, ...]
 
 DEEPEST = 8
-"""Parts of a path below its table; no key of a job lies deeper."""
+"""Most parts of a path below its table; no key of a job is deeper."""
 
 MOST_READ = 2**20
-"""Characters that are read again and again to find the end of a value of many lines; keys behind them have no line."""
+"""Most characters that are parsed to find the ends of values of several lines; keys after them have no line."""
 
 
 def line_of(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
-    """Line of the longest part of `path` that is written out; None where none is."""
+    """The line of the longest beginning of `path` that is in the file; None where the file has none of it."""
     for length in range(len(path), 0, -1):
         if path[:length] in lines:
             return lines[path[:length]]
@@ -24,18 +24,18 @@ def line_of(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
 
 
 def lines_of_keys(text: str) -> dict[KeyPath, int]:
-    """First line, from one, of every table and key of a valid TOML text; elements of arrays are counted from zero.
+    """First line, counted from 1, of every table and key of a valid TOML text; elements of arrays are counted from 0.
 
     A key inside a value of several lines is located at the first line of that value.
     Method: a TOML file is a sequence of statements (a header, or a key with its value), and each of them is valid
-    TOML by itself, so tomllib finds where each ends and nothing of TOML's grammar is repeated here.
+    TOML by itself: tomllib finds the end of each, and TOML's grammar is not repeated here.
     """
     lines: dict[KeyPath, int] = {}
     counts: dict[KeyPath, int] = {}
     table: KeyPath = ()
     for line, statement, content in _statements(text):
         if statement.lstrip().startswith("["):
-            table = _enter(content, counts)
+            table = _table_path(content, counts)
             paths = [table[:length] for length in range(1, len(table) + 1)]
         else:
             paths = [table + path for path in _paths(content)]
@@ -45,23 +45,23 @@ def lines_of_keys(text: str) -> dict[KeyPath, int]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    start, statement, left = 1, "", MOST_READ
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
+    first_line, statement, budget = 1, "", MOST_READ
+    for line_number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         statement = f"{statement}\n{line}" if statement else line
-        left -= len(statement)
-        if left < 0:
+        budget -= len(statement)
+        if budget < 0:
             return
         try:
             content = tomllib.loads(statement)
         except tomllib.TOMLDecodeError:
             continue
         if content:
-            yield start, statement, content
-        start, statement = number + 1, ""
+            yield first_line, statement, content
+        first_line, statement = line_number + 1, ""
 
 
-def _enter(header: dict[str, Any], counts: dict[KeyPath, int]) -> KeyPath:
-    """Path of the table that a header opens; `counts` holds how many tables each array of tables has so far."""
+def _table_path(header: dict[str, Any], counts: dict[KeyPath, int]) -> KeyPath:
+    """The path of the table that a header opens; `counts`, how many tables each array of tables has, is updated."""
     path: KeyPath = ()
     content: Any = header
     while content:
@@ -85,5 +85,5 @@ def _paths(content: Any, deepest: int = DEEPEST) -> Iterator[KeyPath]:
         items = enumerate(content)
     for key, value in items:
         yield (key,)
-        for rest in _paths(value, deepest - 1):
-            yield (key, *rest)
+        for tail in _paths(value, deepest - 1):
+            yield (key, *tail)

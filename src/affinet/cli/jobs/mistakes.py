@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a job, in the words of someone who wrote a file: the key, its value, what it takes."""
+"""Translate pydantic's errors about a job into sentences for the author of the file: key, value, accepted values."""
 
 from __future__ import annotations
 
@@ -24,62 +24,64 @@ class Mistake:
 
 
 def mistakes(error: ValidationError) -> list[Mistake]:
-    """One mistake a key, in the order of the file's tables; a union's several complaints are one mistake."""
-    found: dict[KeyPath, Mistake] = {}
+    """One mistake per key, in the order of the file's tables; the complaints of a union are one mistake."""
+    by_key: dict[KeyPath, Mistake] = {}
     for details in error.errors(include_url=False, include_context=False):
         mistake = _mistake(details)
-        found.setdefault(mistake.key, mistake)
-    return list(found.values())
+        by_key.setdefault(mistake.key, mistake)
+    return list(by_key.values())
 
 
 def shown_key(key: KeyPath) -> str:
-    """A key's path as text: `train.epochs`, `model.hidden[0]`, `says of rule 2` (rules are counted from one)."""
+    """A key's path as text: `train.epochs`, `model.hidden[0]`, `says of rule 2` (rules are counted from 1)."""
     match key:
         case ("rule", int(index)):
             return f"rule {index + 1}"
-        case ("rule", int(index), *rest):
-            return f"{_dotted(rest)} of rule {index + 1}"
+        case ("rule", int(index), *names):
+            return f"{_dotted(names)} of rule {index + 1}"
     return _dotted(key)
 
 
 def _mistake(details: ErrorDetails) -> Mistake:
-    key, table = _known_part(details["loc"])
+    key, table = _path_and_table(details["loc"])
     value = details["input"]
     match details["type"]:
         case "extra_forbidden":
-            return Mistake(key, _unknown(key, table))
+            return Mistake(key, _unknown_key(key, table))
         case "missing":
-            return Mistake(key, _missing(key, table))
+            return Mistake(key, _missing_key(key, table))
         case _ if key == ("rule",):
             return Mistake(key, "rules are tables opened by [[rule]], with two brackets on each side.")
-    return Mistake(key, f"{shown_key(key)} = {_shortened(value)} will not do; it takes {_takes(key, table)}.")
+    return Mistake(
+        key, f"{shown_key(key)} = {_shortened(value)} is not valid; it takes {_accepted_values(key, table)}."
+    )
 
 
-def _known_part(location: tuple[int | str, ...]) -> tuple[KeyPath, type[BaseModel]]:
-    """The path without the names that pydantic gives to the members of a union, and the table it lies in."""
+def _path_and_table(location: tuple[int | str, ...]) -> tuple[KeyPath, type[BaseModel]]:
+    """The path without pydantic's names for members of a union, and the table that the key belongs to."""
     table = TABLES.get(str(location[0]), Job) if len(location) > 1 else Job
     depth = 3 if location[0] == "rule" else 2
-    tail = tuple(part for part in location[depth:] if isinstance(part, int))
-    return (*location[:depth], *tail), table
+    indices = tuple(part for part in location[depth:] if isinstance(part, int))
+    return (*location[:depth], *indices), table
 
 
-def _unknown(key: KeyPath, table: type[BaseModel]) -> str:
-    asked, known = str(key[-1]), list(table.model_fields)
+def _unknown_key(key: KeyPath, table: type[BaseModel]) -> str:
+    name, known = str(key[-1]), list(table.model_fields)
     opening = "a job file" if table is Job else _header(key)
-    homes = [_header((name,)) for name, other in TABLES.items() if asked in other.model_fields and other is not table]
-    hint = f" It belongs to {' or '.join(homes)}." if homes else did_you_mean(asked, known)
-    return f"{opening} has no key {asked!r}.{hint} It takes: {', '.join(known)}."
+    owners = [_header((title,)) for title, other in TABLES.items() if name in other.model_fields and other is not table]
+    hint = f" It belongs to {' or '.join(owners)}." if owners else did_you_mean(name, known)
+    return f"{opening} has no key {name!r}.{hint} It takes: {', '.join(known)}."
 
 
-def _missing(key: KeyPath, table: type[BaseModel]) -> str:
+def _missing_key(key: KeyPath, table: type[BaseModel]) -> str:
     if table is Job:
         return f"the table [{key[0]}] is missing. It takes: {', '.join(TABLES[str(key[0])].model_fields)}."
-    return f"{_header(key)} lacks the key {str(key[-1])!r}, which takes {_takes(key, table)}."
+    return f"{_header(key)} lacks the key {str(key[-1])!r}, which takes {_accepted_values(key, table)}."
 
 
-def _takes(key: KeyPath, table: type[BaseModel]) -> str:
-    names = [part for part in key if part in table.model_fields]
-    return str(table.model_fields[str(names[-1])].description)
+def _accepted_values(key: KeyPath, table: type[BaseModel]) -> str:
+    known_parts = [part for part in key if part in table.model_fields]
+    return str(table.model_fields[str(known_parts[-1])].description)
 
 
 def _header(key: KeyPath) -> str:

@@ -1,1 +1,1 @@
-"""A run on disk: its folder, checkpoints and lock, and going on with one that was stopped."""
+"""Keep a run on disk: its folder, its checkpoints and its lock; and resume a stopped run."""

@@ -1,4 +1,4 @@
-"""How a run was begun: where its job and the files that it names lie, kept in the folder of the run."""
+"""Record in the folder of a run where it was started: the place of its job and of the files that the job names."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from affinet.cli.runs.durable import write_text
 from affinet.cli.runs.identity import Identity, digest_of_text, refuse_other
 from affinet.errors import RunError
 
-BEGUN, JOB = ".begun.json", "job.toml"
+START_RECORD, JOB = ".begun.json", "job.toml"
 
 
-class Begun(Table):
+class StartRecord(Table):
     """The folder that paths in the job are relative to, the job file's name there, and what the run belongs to.
 
-    `torch` and `threads` are what the bits of its weights may depend on besides.
+    The bits of its weights may also depend on `torch` and `threads`.
     """
 
     folder: str
@@ -32,60 +32,58 @@ class Begun(Table):
 
     @property
     def place(self) -> Path:
-        """Where the job file was."""
+        """The path of the job file."""
         return Path(self.folder) / self.name
 
 
-def write_begun(run: Path, begun: Begun) -> None:
-    """Keep `begun` in the folder of a run."""
-    write_text(run / BEGUN, begun.model_dump_json(indent=2) + "\n")
+def write_start_record(run: Path, record: StartRecord) -> None:
+    """Write `record` to the folder of a run."""
+    write_text(run / START_RECORD, record.model_dump_json(indent=2) + "\n")
 
 
-def read_begun(run: Path) -> Begun:
-    """What `write_begun` kept. Raises RunError where there is no run, or one that cannot be gone on with."""
+def read_start_record(run: Path) -> StartRecord:
+    """The record that `write_start_record` wrote. Raises RunError where there is no run, or it cannot be resumed."""
     if not (run / JOB).is_file():
-        raise RunError(f"{run} holds no run to go on with. Begin one: affinet train JOB.toml --out {run}")
+        raise RunError(f"{run} does not hold a run to resume. Start one: affinet train JOB.toml --out {run}")
     way_out = "Name another folder with --out and train anew."
     try:
-        return Begun.model_validate_json((run / BEGUN).read_bytes())
+        return StartRecord.model_validate_json((run / START_RECORD).read_bytes())
     except FileNotFoundError:
-        fact = (
-            f"{run} holds a job and nothing that says where it was begun ({BEGUN} is missing), as an older affinet did"
-        )
+        fact = f"{run} holds a job but no record of where it was started: an older affinet did not write {START_RECORD}"
         raise RunError(f"{fact}. {way_out}") from None
     except (OSError, ValidationError) as error:
-        raise RunError(f"{run / BEGUN} cannot be read: {_first(error)}. {way_out}") from None
+        raise RunError(f"{run / START_RECORD} cannot be read: {_first_message(error)}. {way_out}") from None
 
 
-def job_of_run(run: Path, begun: Begun, given: Path | None) -> JobFile:
-    """The job of a run, its paths relative to where it was begun, or to where the same job is `given`.
+def job_of_run(run: Path, record: StartRecord, new_path: Path | None) -> JobFile:
+    """The job of a run, its paths relative to the folder that it was started in, or to the folder of `new_path`.
 
-    Raises RunError where the copy in the run or the given job is not the one that the run was begun with, and where the
-    folder of the job is gone.
+    Raises RunError where the copy in the run or the job at `new_path` is not the job that the run was started with, and
+    where the folder of the job does not exist any more.
     """
     text = (run / JOB).read_bytes().decode("utf-8", errors="replace")
-    refuse_other(run, begun.identity, begun.identity.model_copy(update={"job": digest_of_text(text)}))
-    if given is not None:
-        job = read_job(given)
+    refuse_other(run, record.identity, record.identity.model_copy(update={"job": digest_of_text(text)}))
+    if new_path is not None:
+        job = read_job(new_path)
         if job.text != text:
-            raise RunError(f"{given} is not the job of {run}: {_difference(job.text, text)} Leave it out.")
+            raise RunError(f"{new_path} is not the job of {run}: {_difference(job.text, text)} Leave it out.")
         return job
-    if not Path(begun.folder).is_dir():
+    if not Path(record.folder).is_dir():
         raise RunError(
-            f"{run} was begun with {begun.place}, and that folder is gone. Say where the job and its files are now: "
-            f"affinet train JOB.toml --resume {run}"
+            f"{run} was started from {record.place}, and that folder does not exist any more. Name the new place "
+            f"of the job: affinet train JOB.toml --resume {run}"
         )
-    return parse_job(begun.place, text)
+    return parse_job(record.place, text)
 
 
-def _difference(given: str, kept: str) -> str:
+def _difference(new_text: str, old_text: str) -> str:
     """The first line in which two texts differ."""
-    lines = zip_longest(given.splitlines(), kept.splitlines(), fillvalue="")
-    for number, (one, other) in enumerate(lines, start=1):
-        if one != other:
-            return f"line {number} is {one!r:.80}, and was {other!r:.80}."
+    lines = zip_longest(new_text.splitlines(), old_text.splitlines(), fillvalue="")
+    for number, (new_line, old_line) in enumerate(lines, start=1):
+        if new_line != old_line:
+            return f"line {number} is {new_line!r:.80}, and was {old_line!r:.80}."
     return "its line ends differ."
 
 
-def _first(error: Exception) -> str:
+def _first_message(error: Exception) -> str:
     return str(error.errors(include_url=False)[0]["msg"]) if isinstance(error, ValidationError) else str(error)

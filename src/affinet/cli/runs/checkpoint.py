@@ -1,7 +1,8 @@
-"""A training after a finished epoch as a file: safetensors and one JSON text, from which nothing is ever run.
+"""Write and read checkpoints: a training after a finished epoch, as safetensors and one JSON text.
 
-The header's metadata hold the text: the version of the format, what is known of the training, and a checksum of that
-and of every tensor. Floats are written with the digits that give the same bits again.
+The metadata of the header hold the text: the version of the format, the description of the training, and a checksum of
+it and of every tensor. Floats are written with enough digits to give the same bits again. Nothing in the file is
+ever executed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from affinet._version import __version__
 from affinet.cli.jobs.job import Table
-from affinet.cli.runs.durable import put_in_place, written_beside
+from affinet.cli.runs.durable import put_in_place, write_neighbour
 from affinet.cli.runs.identity import Identity
 from affinet.cli.runs.packing import Packed
 from affinet.cli.runs.snapshot import Snapshot, bits
@@ -32,7 +33,7 @@ FORMAT, VERSION = "affinet.checkpoint", 1
 
 
 class Damaged(RunError):
-    """A checkpoint that is not as it was written."""
+    """A checkpoint whose content has changed since it was written."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +57,22 @@ class _Description(Table):
     last: _Epoch
     violation: float
     seconds: float
-    measuring: float = 0.0  # checkpoints of earlier versions did not say
+    measuring: float = 0.0  # missing in checkpoints of earlier versions
     optimizer: Any
     random: Any
 
 
-class _Said(Table):
+class _Envelope(Table):
     version: Literal[1]
     written_by: str
     checksum: str
     description: dict[str, Any]
 
 
-def write_checkpoint(path: Path, checkpoint: Checkpoint, *, before: Path) -> None:
-    """Put the checkpoint in place of what `path` held, which goes to `before`: one of the two is whole at every moment.
+def write_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path) -> None:
+    """Replace the checkpoint at `path`, which moves to `previous`: one of the two is complete at every moment.
 
-    The folder is left to flush. Raises OSError and SafetensorError where the disk refuses; `path` is then as it was.
+    The caller flushes the folder. Raises OSError and SafetensorError where the disk refuses; `path` is then as it was.
     """
     last = checkpoint.progress.last
     assert last is not None, "a checkpoint follows a finished epoch"
@@ -81,30 +82,30 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, *, before: Path) -> Non
         "violation": checkpoint.progress.violation,
         "seconds": checkpoint.progress.seconds,
         "measuring": checkpoint.progress.measuring,
-        "optimizer": checkpoint.snapshot.optimizer.said,
-        "random": checkpoint.snapshot.random.said,
+        "optimizer": checkpoint.snapshot.optimizer.content,
+        "random": checkpoint.snapshot.random.content,
     }
     tensors = {name: tensor.cpu().clone().contiguous() for name, tensor in _named(checkpoint.snapshot).items()}
-    said = {
+    envelope = {
         "version": VERSION,
         "written_by": f"affinet {__version__}",
         "checksum": _checksum(description, tensors),
         "description": description,
     }
-    with written_beside(path) as beside:
-        save_file(tensors, beside, metadata={FORMAT: json.dumps(said)})
-    put_in_place(path, before=before)
+    with write_neighbour(path) as neighbour:
+        save_file(tensors, neighbour, metadata={FORMAT: json.dumps(envelope)})
+    put_in_place(path, previous=previous)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint that `write_checkpoint` put there, bit for bit. Raises Damaged for anything else."""
+    """The checkpoint that `write_checkpoint` wrote, bit for bit. Raises Damaged for anything else."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(FORMAT)
-            # Copies: the file's memory is not aligned as torch's is, which can change the last bits of products.
+            # Copies: the file's memory is aligned differently from torch's, which can change the last bits of products.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (no dict)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise Damaged(f"{path} is no readable checkpoint: {one_paragraph(error)}.") from None
+        raise Damaged(f"{path} is not a readable checkpoint: {one_paragraph(error)}.") from None
     if text is None:
         raise Damaged(f"{path} is a safetensors file without a checkpoint.")
     try:
@@ -112,22 +113,24 @@ def read_checkpoint(path: Path) -> Checkpoint:
         version = content.get("version") if isinstance(content, dict) else None
         if type(version) is int and version != VERSION:
             raise Damaged(f"{path} is a checkpoint of format {version}, and affinet {__version__} reads {VERSION}.")
-        said = _Said.model_validate(content)
-        if said.checksum != _checksum(said.description, tensors):
-            raise Damaged(f"{path} is not as it was written: its checksum is another.")
-        known = _Description.model_validate(said.description)
-        return Checkpoint(known.identity, _progress(known), _snapshot(known, tensors))
+        envelope = _Envelope.model_validate(content)
+        if envelope.checksum != _checksum(envelope.description, tensors):
+            raise Damaged(f"{path} was changed after it was written: its checksum does not match.")
+        description = _Description.model_validate(envelope.description)
+        return Checkpoint(description.identity, _progress(description), _snapshot(description, tensors))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = f" ({'.'.join(map(str, first['loc']))})" if first["loc"] else ""
-        raise Damaged(f"{path} holds no checkpoint: {one_paragraph(ValueError(first['msg']))}{where}.") from None
+        details = error.errors(include_url=False)[0]
+        place = f" ({'.'.join(map(str, details['loc']))})" if details["loc"] else ""
+        raise Damaged(
+            f"{path} does not hold a checkpoint: {one_paragraph(ValueError(details['msg']))}{place}."
+        ) from None
     except (ValueError, RecursionError, KeyError) as error:
-        raise Damaged(f"{path} holds no checkpoint: {one_paragraph(error)}.") from None
+        raise Damaged(f"{path} does not hold a checkpoint: {one_paragraph(error)}.") from None
 
 
-def _progress(known: _Description) -> Progress:
-    last = Epoch(known.last.number, known.last.loss, known.last.score, known.last.violation)
-    return Progress(last, known.violation, known.seconds, known.measuring)
+def _progress(description: _Description) -> Progress:
+    last = Epoch(description.last.number, description.last.loss, description.last.score, description.last.violation)
+    return Progress(last, description.violation, description.seconds, description.measuring)
 
 
 def _named(snapshot: Snapshot) -> dict[str, Tensor]:
@@ -138,12 +141,12 @@ def _named(snapshot: Snapshot) -> dict[str, Tensor]:
     }
 
 
-def _snapshot(known: _Description, tensors: Mapping[str, Tensor]) -> Snapshot:
+def _snapshot(description: _Description, tensors: Mapping[str, Tensor]) -> Snapshot:
     network = {name.partition("/")[2]: tensor for name, tensor in tensors.items() if name.startswith("network/")}
     return Snapshot(
         network,
-        Packed(known.optimizer, _numbered(tensors, "optimizer/")),
-        Packed(known.random, _numbered(tensors, "random/")),
+        Packed(description.optimizer, _numbered(tensors, "optimizer/")),
+        Packed(description.random, _numbered(tensors, "random/")),
     )
 
 

@@ -1,4 +1,4 @@
-"""Files that are the old one or the new one, whole, at every moment: written beside, flushed to the disk, renamed."""
+"""Replace files so that the old or the new one is complete at every moment: write a neighbour, flush it, rename it."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from affinet.system.files import made_anew
 
 
 def unfinished(path: Path) -> Path:
-    """Where the new content of `path` is written before it takes its place."""
+    """The neighbour of `path` to which its new content is written before it is renamed."""
     return path.with_name(f".{path.name}.unfinished")
 
 
 @contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """The file to write to inside the block; afterwards it is on the disk, beside `path`, and nothing is replaced yet.
+def write_neighbour(path: Path) -> Iterator[Path]:
+    """Give the block a neighbour of `path` to write to; flush it to the disk afterwards. `path` is not yet replaced.
 
-    It has the mode of the umask, whoever writes it. It is removed where the block raises, which also gives a full disk
-    its room back.
+    The file gets the mode of the umask, whichever library writes it. It is removed where the block raises, which also
+    frees the space on a full disk.
     """
-    beside = unfinished(path)
+    neighbour = unfinished(path)
     try:
-        mode = made_anew(beside)
-        yield beside
-        beside.chmod(mode)
-        flush(beside)
+        mode = made_anew(neighbour)
+        yield neighbour
+        neighbour.chmod(mode)
+        flush(neighbour)
     except BaseException:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
+            neighbour.unlink(missing_ok=True)
         raise
 
 
-def put_in_place(path: Path, *, before: Path | None = None) -> None:
-    """Give `path` what was written beside it; what it held goes to `before`, where that is given.
+def put_in_place(path: Path, *, previous: Path | None = None) -> None:
+    """Give `path` what was written beside it; what it held goes to `previous`, where that is given.
 
-    Raises OSError where the disk refuses; what is at `path` is then as it was, or at `before`. The new names are on the
-    disk after `flush_folder`.
+    Raises OSError where the disk refuses; what is at `path` is then as it was, or at `previous`. The new names are on
+    the disk after `flush_folder`.
     """
     try:
-        if before is not None and path.exists():
-            path.replace(before)
+        if previous is not None and path.exists():
+            path.replace(previous)
         unfinished(path).replace(path)
     except OSError:
         with suppress(OSError):
@@ -51,30 +51,30 @@ def put_in_place(path: Path, *, before: Path | None = None) -> None:
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Put what `write` writes in place of what `path` held."""
-    with written_beside(path) as beside:
-        write(beside)
+    """Replace the content of `path` with what `write` writes."""
+    with write_neighbour(path) as neighbour:
+        write(neighbour)
     put_in_place(path)
     flush_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Put a text in place of what `path` held."""
-    write_file(path, lambda beside: beside.write_text(text, encoding="utf-8", newline=""))
+    """Replace the content of `path` with a text."""
+    write_file(path, lambda neighbour: neighbour.write_text(text, encoding="utf-8", newline=""))
 
 
 def flush(path: Path) -> None:
-    """What was written to a file is on the disk, and not in memory only."""
+    """Make sure that the content of a file is on the disk, and not only in memory."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def flush_folder(folder: Path) -> None:
-    """A new name is on the disk only when its folder is."""
+    """Make sure that new names in a folder are on the disk."""
     if os.name != "posix":
         return
-    opened = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(opened)
+        os.fsync(descriptor)
     finally:
-        os.close(opened)
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What a finished run came to, kept in its folder, so that it is told again without training again."""
+"""Write and read the results of a finished run, so that they can be shown again without training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Outcome(Table):
     numbers: int
     free_numbers: int | list[int]
     seconds: float
-    measuring_seconds: float = 0.0  # runs of earlier versions did not say
+    measuring_seconds: float = 0.0  # missing in runs of earlier versions
 
 
 class _Summary(Table):
@@ -34,34 +34,36 @@ class _Summary(Table):
     trivial_score: float
     with_rules: _Outcome
     without_rules: _Outcome | None
-    sha256: dict[str, str] = Field(default_factory=dict)  # runs of earlier versions did not say
+    sha256: dict[str, str] = Field(default_factory=dict)  # missing in runs of earlier versions
 
 
 def write_summary(run: Path, summary: RunSummary, digests: Mapping[str, str]) -> None:
-    """Keep `summary` in the folder of a run, and the digests of its other files by their names."""
-    said = _Summary(
+    """Write `summary` to the folder of a run, and the digests of its other files by their names."""
+    content = _Summary(
         score_name=summary.score_name,
         test_rows=summary.test_rows,
         trivial_score=summary.trivial,
-        with_rules=_said(summary.rules),
-        without_rules=None if summary.plain is None else _said(summary.plain),
+        with_rules=_outcome_table(summary.rules),
+        without_rules=None if summary.plain is None else _outcome_table(summary.plain),
         sha256=dict(digests),
     )
-    write_text(run / SUMMARY, said.model_dump_json(indent=2) + "\n")
+    write_text(run / SUMMARY, content.model_dump_json(indent=2) + "\n")
 
 
 def read_summary(run: Path) -> RunSummary | None:
-    """What `write_summary` kept; None where the run has not come that far, or the file is not as it was written."""
+    """The summary that `write_summary` wrote; None where the file is missing or damaged."""
     try:
-        said = _Summary.model_validate_json((run / SUMMARY).read_bytes())
-        plain = None if said.without_rules is None else _outcome(said.without_rules)
-        return RunSummary(said.score_name, said.test_rows, said.trivial_score, _outcome(said.with_rules), plain)
+        content = _Summary.model_validate_json((run / SUMMARY).read_bytes())
+        plain = None if content.without_rules is None else _read_outcome(content.without_rules)
+        return RunSummary(
+            content.score_name, content.test_rows, content.trivial_score, _read_outcome(content.with_rules), plain
+        )
     except (OSError, ValidationError, TypeError):
         return None
 
 
 def read_digests(run: Path) -> dict[str, str]:
-    """The digests that `write_summary` kept, none where there is nothing to read."""
+    """The digests that `write_summary` wrote; empty where the file is missing or damaged."""
     try:
         return _Summary.model_validate_json((run / SUMMARY).read_bytes()).sha256
     except (OSError, ValidationError):
@@ -69,7 +71,7 @@ def read_digests(run: Path) -> dict[str, str]:
 
 
 def digest_of_file(path: Path) -> str:
-    """SHA-256 of what a file holds; empty where it cannot be read."""
+    """SHA-256 of the content of a file; an empty text where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -77,7 +79,7 @@ def digest_of_file(path: Path) -> str:
         return ""
 
 
-def _said(outcome: Outcome) -> _Outcome:
+def _outcome_table(outcome: Outcome) -> _Outcome:
     free = outcome.free
     return _Outcome(
         loss=outcome.loss,
@@ -91,14 +93,14 @@ def _said(outcome: Outcome) -> _Outcome:
     )
 
 
-def _outcome(said: _Outcome) -> Outcome:
-    free = said.free_numbers
+def _read_outcome(content: _Outcome) -> Outcome:
+    free = content.free_numbers
     return Outcome(
-        said.loss,
-        said.score,
-        said.largest_violation,
-        Trainable(said.trained_numbers, said.numbers),
+        content.loss,
+        content.score,
+        content.largest_violation,
+        Trainable(content.trained_numbers, content.numbers),
         free if isinstance(free, int) else Interval(*free),
-        said.seconds,
-        said.measuring_seconds,
+        content.seconds,
+        content.measuring_seconds,
     )

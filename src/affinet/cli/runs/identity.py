@@ -1,4 +1,4 @@
-"""What a run belongs to: its job, its rules and its data, as digests, so that it goes on with no other ones."""
+"""Identify the job, the rules and the data of a run by digests, so that it is resumed only with the same ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from affinet.system.system import System
 
 
 class Identity(Table):
-    """SHA-256 of the job's text, of what the rules say, and of the rows as they are trained on."""
+    """SHA-256 of the job's text, of the rules' content, and of the rows that the training uses."""
 
     job: str
     plan: str
@@ -38,24 +38,24 @@ def digest_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def refuse_other(run: Path, was: Identity, now: Identity) -> None:
-    """Raise RunError where a run of `was` would go on with `now`."""
+def refuse_other(run: Path, stored: Identity, current: Identity) -> None:
+    """Raise RunError where a run that was started with `stored` would be resumed with `current`."""
     causes = {
         "job": "its job.toml",
-        "plan": "what its rules say (a matrix or right-hand side in a file, or the weights of the network)",
+        "plan": "the content of its rules (a matrix or right-hand side in a file, or the weights of the network)",
         "data": "its data (a file, or how the installed packages read it)",
     }
     for part, cause in causes.items():
-        before, after = getattr(was, part), getattr(now, part)
+        before, after = getattr(stored, part), getattr(current, part)
         if before != after:
             raise RunError(
-                f"{run} cannot go on: {cause} changed since it was begun (SHA-256 {before[:12]}… then, "
-                f"{after[:12]}… now). Put back what there was, or begin a new run with --out."
+                f"{run} cannot be resumed: {cause} changed since it was started (SHA-256 {before[:12]}… then, "
+                f"{after[:12]}… now). Restore the former content, or start a new run with --out."
             )
 
 
 def digest_of_rules(system: System) -> str:
-    """SHA-256 of what rules say, the same for a system and for what a file keeps of it."""
+    """SHA-256 of the content of rules, the same for a system and for its stored form."""
     description, rows = described(system)
     digest = hashlib.sha256(json.dumps(description).encode())
     for row in rows:

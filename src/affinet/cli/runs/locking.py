@@ -1,4 +1,4 @@
-"""One writer for a run: a lock that vanishes with its process, however that ends."""
+"""Lock the folder of a run for one writer; the lock vanishes with its process, however that ends."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from affinet.errors import RunError
 
 LOCK, WRITER = ".lock", ".writer"
 PATIENCE = 0.2
-"""Seconds after which whoever holds the lock has surely said who it is."""
+"""Seconds after which the process that holds the lock has certainly written its number."""
 
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """No other process has `run` locked inside the block. Raises RunError, naming that process, where one has.
+    """Lock `run` against other processes inside the block. Raises RunError, which names the other process.
 
-    The lock is the operating system's, on an open file: nothing is left to clean up after a process that was killed.
+    It is a lock of the operating system on an open file: a killed process leaves nothing to clean up.
     """
     lock = FileLock(run / LOCK, timeout=0)
     try:

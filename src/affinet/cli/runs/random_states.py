@@ -1,4 +1,4 @@
-"""Where every source of random numbers stands: torch's, the shuffling of batches, Python's and NumPy's."""
+"""Take and restore the state of every source of random numbers: torch, the shuffling of batches, Python and NumPy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from affinet.cli.runs.packing import Packed
 from affinet.system.malformed import Malformed, fields, integer, number
 
 PYTHON_VERSION = 3
-"""The version that `random.getstate` has told since Python 3.2."""
+"""The version that `random.getstate` has returned since Python 3.2."""
 
 
 def random_states(shuffling: torch.Generator) -> Packed:
-    """The states now. Networks of a factory may draw from any of them."""
+    """The current states. Networks of a factory may draw from any of them."""
     _, words, gauss = random.getstate()
-    numpy = np.random.get_state(legacy=False)  # noqa: NPY002  (the state of the global generator is what is meant)
-    said = {
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002  (the state of the global generator is needed)
+    content = {
         "python": {"gauss": gauss},
         "numpy": {
             "position": int(numpy["state"]["pos"]),
@@ -30,7 +30,7 @@ def random_states(shuffling: torch.Generator) -> Packed:
         },
     }
     return Packed(
-        said,
+        content,
         [
             torch.get_rng_state(),
             shuffling.get_state(),
@@ -42,30 +42,30 @@ def random_states(shuffling: torch.Generator) -> Packed:
 
 
 def restore_random_states(packed: Packed, shuffling: torch.Generator) -> None:
-    """Go on drawing where `packed` stood. Raises Malformed for anything that `random_states` never says."""
-    said = fields(packed.said, "the random states", ("python", "numpy"))
-    python = fields(said["python"], "Python's random state", ("gauss",))
-    numpy = fields(said["numpy"], "NumPy's random state", ("position", "has_gauss", "gauss"))
+    """Restore the states in `packed`. Raises Malformed for anything that `random_states` never writes."""
+    content = fields(packed.content, "the random states", ("python", "numpy"))
+    python = fields(content["python"], "Python's random state", ("gauss",))
+    numpy = fields(content["numpy"], "NumPy's random state", ("position", "has_gauss", "gauss"))
     try:
-        default, shuffled, words, key, *devices = packed.tensors
-        torch.set_rng_state(default)
-        shuffling.set_state(shuffled)
+        torch_state, shuffling_state, words, key, *devices = packed.tensors
+        torch.set_rng_state(torch_state)
+        shuffling.set_state(shuffling_state)
         gauss = None if python["gauss"] is None else number(python["gauss"], "Python's gauss")
         random.setstate((PYTHON_VERSION, tuple(words.tolist()), gauss))
         np.random.set_state(_numpy_state(key, numpy))  # noqa: NPY002
         for device, state in zip(range(torch.cuda.device_count()), devices, strict=False):
             torch.cuda.set_rng_state(state, device)
     except (RuntimeError, ValueError, TypeError, OverflowError) as error:
-        raise Malformed(f"a random state is none: {error}") from error
+        raise Malformed(f"a random state is invalid: {error}") from error
 
 
-def _numpy_state(key: Tensor, said: Mapping[str, Any]) -> dict[str, Any]:
+def _numpy_state(key: Tensor, description: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "bit_generator": "MT19937",
         "state": {
             "key": key.numpy().astype(np.uint32),
-            "pos": integer(said["position"], "NumPy's position", 0, len(key)),
+            "pos": integer(description["position"], "NumPy's position", 0, len(key)),
         },
-        "has_gauss": integer(said["has_gauss"], "NumPy's has_gauss", 0, 1),
-        "gauss": number(said["gauss"], "NumPy's gauss"),
+        "has_gauss": integer(description["has_gauss"], "NumPy's has_gauss", 0, 1),
+        "gauss": number(description["gauss"], "NumPy's gauss"),
     }

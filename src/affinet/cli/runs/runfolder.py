@@ -1,4 +1,4 @@
-"""The folder of a run: whatever stops the process, at any moment, it holds a finished epoch to go on from."""
+"""Write and read the folder of a run: at every moment it holds a finished epoch that the run can be resumed from."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from affinet import Plan
-from affinet.cli.runs.begun import BEGUN, JOB, Begun, write_begun
 from affinet.cli.runs.checkpoint import Checkpoint, Damaged, read_checkpoint, write_checkpoint
-from affinet.cli.runs.durable import flush, flush_folder, put_in_place, unfinished, write_text, written_beside
+from affinet.cli.runs.durable import flush, flush_folder, put_in_place, unfinished, write_neighbour, write_text
 from affinet.cli.runs.finished import SUMMARY, digest_of_file, read_digests, write_summary
 from affinet.cli.runs.identity import digest_of_rules
+from affinet.cli.runs.start_record import JOB, START_RECORD, StartRecord, write_start_record
 from affinet.cli.summary import RunSummary
 from affinet.cli.trainings.training import Epoch
 from affinet.cli.words import one_paragraph
@@ -33,41 +33,41 @@ CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensor
 NAMES = (MODEL, METRICS, JOB, PLAN, PLAN_TEXT, CHECKPOINT, PREVIOUS, SUMMARY)
 RESULTS = (MODEL, METRICS, PLAN, PLAN_TEXT)
 SCORES = {"accuracy": "accuracy", "R²": "R2"}
-"""Score → its column in metrics.csv: in letters that every program reads."""
+"""Score → its column in metrics.csv, in ASCII letters."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run that is written to; `save` is called once an epoch. `score_name` is "accuracy" or "R²"."""
+    """A run that is written to; `save` is called once per epoch. `score_name` is "accuracy" or "R²"."""
 
     path: Path
     score_name: str
 
     def save(self, checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
-        """Put a finished epoch in place of the last one: its checkpoint, its weights, its row of metrics; Ctrl-C waits.
+        """Replace the last epoch by a finished one: its checkpoint, its weights, its row of metrics; Ctrl-C waits.
 
-        The checkpoint is what decides: until it is in place, all that is read again is of the epoch before, and then
-        only names are left to change. Tensors of `state` that share memory are stored one by one, so that each name can
-        be loaded. Raises RunError where the disk refuses; the folder then holds the epoch before.
+        The checkpoint decides: until it is in place, everything that a resumed run reads is of the epoch before, and
+        afterwards only renamings remain. Tensors of `state` that share memory are stored separately, so that each name
+        can be loaded. Raises RunError where the disk refuses; the folder then holds the epoch before.
         """
         epoch = checkpoint.progress.last
-        assert epoch is not None, "what is saved is a finished epoch"
-        with _uninterrupted(), self._full_disk():
-            with written_beside(self.path / MODEL) as beside:
-                save_file(_plain(state), beside, metadata={"epoch": str(epoch.number)})
+        assert epoch is not None, "only a finished epoch is saved"
+        with _postponed_interrupts(), self._disk_errors():
+            with write_neighbour(self.path / MODEL) as neighbour:
+                save_file(_saved_tensors(state), neighbour, metadata={"epoch": str(epoch.number)})
             with self._appended(row(epoch)):
-                write_checkpoint(self.path / CHECKPOINT, checkpoint, before=self.path / PREVIOUS)
+                write_checkpoint(self.path / CHECKPOINT, checkpoint, previous=self.path / PREVIOUS)
             put_in_place(self.path / MODEL)
             flush_folder(self.path)
 
     def restore(self, epoch: Epoch, state: Mapping[str, Tensor]) -> int:
-        """Make weights and metrics those of the epoch of a checkpoint; how many earlier rows of metrics are lost.
+        """Reset weights and metrics to the epoch of a checkpoint; return how many earlier rows of metrics are lost.
 
-        Rows of later epochs and a half-written one go, since these epochs will be trained again.
+        Rows of later epochs and an incomplete row are removed, since these epochs will be trained again.
         """
-        with _uninterrupted(), self._full_disk():
-            with written_beside(self.path / MODEL) as beside:
-                save_file(_plain(state), beside, metadata={"epoch": str(epoch.number)})
+        with _postponed_interrupts(), self._disk_errors():
+            with write_neighbour(self.path / MODEL) as neighbour:
+                save_file(_saved_tensors(state), neighbour, metadata={"epoch": str(epoch.number)})
             rows = {number: line for number, line in _rows(self.path / METRICS) if number < epoch.number}
             write_text(
                 self.path / METRICS,
@@ -78,26 +78,26 @@ class RunFolder:
         return epoch.number - 1 - len(rows)
 
     def finish(self, summary: RunSummary) -> None:
-        """Keep what the run came to; one checkpoint is enough then. Raises RunError where the disk refuses."""
-        with self._full_disk():
+        """Write the results of the run, and remove the previous checkpoint. Raises RunError where the disk refuses."""
+        with self._disk_errors():
             flush(self.path / METRICS)
             write_summary(self.path, summary, _digests(self.path))
             (self.path / PREVIOUS).unlink(missing_ok=True)
 
     def contents(self) -> str:
-        """What is on disk now, in one sentence."""
+        """The content of the folder, in one sentence."""
         epochs = max((number for number, _ in _rows(self.path / METRICS)), default=0)
         if epochs == 0:
             return f"No epoch was finished, so {self.path} holds the job and the plan, and no weights."
         return f"{self.path} holds the weights and the metrics of epoch {epochs}, the last one that was finished."
 
-    def way_on(self) -> str:
-        """How the run is gone on with."""
-        return f"To go on: affinet train --resume {self.path}"
+    def resume_hint(self) -> str:
+        """The command that resumes the run, in one sentence."""
+        return f"To resume: affinet train --resume {self.path}"
 
     @contextmanager
     def _appended(self, line: str) -> Iterator[None]:
-        """`line` is at the end of the metrics from the beginning of the block, and gone again where that raises."""
+        """Append `line` to the metrics for the block, and remove it again where the block raises."""
         with (self.path / METRICS).open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
             try:
@@ -110,7 +110,7 @@ class RunFolder:
                 raise
 
     @contextmanager
-    def _full_disk(self) -> Iterator[None]:
+    def _disk_errors(self) -> Iterator[None]:
         try:
             yield
         except (OSError, SafetensorError) as error:
@@ -118,69 +118,71 @@ class RunFolder:
                 unfinished(self.path / MODEL).unlink(missing_ok=True)
             raise RunError(
                 f"{self.path} cannot be written to: {one_paragraph(error)}. Make room for about two more copies of its "
-                f"checkpoint, and go on with affinet train --resume {self.path}."
+                f"checkpoint, and resume with affinet train --resume {self.path}."
             ) from error
 
 
 def holds_run(path: Path) -> bool:
-    """Whether a run was ever begun in `path`."""
+    """Whether a run was ever started in `path`."""
     return any((path / name).exists() for name in NAMES)
 
 
 def refuse_used(path: Path) -> None:
-    """Raise RunError where `path` is a file or already holds a run: nothing is ever overwritten."""
+    """Raise RunError where `path` is a file or already holds a run, which must not be overwritten."""
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file, not a folder; name another place with --out.")
     if holds_run(path):
         raise RunError(
-            f"{path} already holds a run, which would be overwritten; name another folder with --out, or go on with "
+            f"{path} already holds a run, which would be overwritten; name another folder with --out, or resume "
             f"that run: affinet train --resume {path}"
         )
 
 
 def make_folder(path: Path) -> None:
     """Make the folder of a run. Raises RunError where the disk refuses."""
-    with _writable(path):
+    with _write_errors(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
-def begin_run(path: Path, begun: Begun, job: str, plan: Plan, score_name: str) -> RunFolder:
+def begin_run(path: Path, record: StartRecord, job: str, plan: Plan, score_name: str) -> RunFolder:
     """Put the job and its plan (also as text) into an existing folder, and no epoch yet.
 
-    There is a run to go on with from the moment that the job is there. Raises RunError as `refuse_used`.
+    The run can be resumed from the moment that the job is written. Raises RunError as `refuse_used`.
     """
     refuse_used(path)
-    with _writable(path):
-        write_begun(path, begun)
+    with _write_errors(path):
+        write_start_record(path, record)
         write_text(path / JOB, job)
     return complete_beginning(path, plan, score_name)
 
 
 def complete_beginning(path: Path, plan: Plan, score_name: str) -> RunFolder:
-    """Write what of the beginning of a run is missing, and remove what was being written when its process ended.
+    """Write the missing files of the start of a run, and remove files that were unfinished when its process ended.
 
     Raises RunError where the disk refuses.
     """
-    with _writable(path):
-        for name in (*NAMES, BEGUN):
+    with _write_errors(path):
+        for name in (*NAMES, START_RECORD):
             unfinished(path / name).unlink(missing_ok=True)
-        for left in path.glob(f".{PLAN}.*.unfinished"):
-            left.unlink(missing_ok=True)
+        for unfinished_plan in path.glob(f".{PLAN}.*.unfinished"):
+            unfinished_plan.unlink(missing_ok=True)
     complete_plan(path, plan)
-    with _writable(path):
+    with _write_errors(path):
         if not (path / CHECKPOINT).exists() and not (path / PREVIOUS).exists():
-            write_text(path / METRICS, header(score_name))  # a row may be there whose checkpoint is not
+            write_text(
+                path / METRICS, header(score_name)
+            )  # the metrics may hold a row whose checkpoint was never finished
     return RunFolder(path, score_name)
 
 
 def complete_plan(path: Path, plan: Plan) -> None:
-    """Write the files of the plan that are missing, cannot be read, or hold another one.
+    """Write the files of the plan that are missing, cannot be read, or hold another plan.
 
     Raises RunError where the disk refuses.
     """
     text = str(plan).rstrip("\n") + "\n"
-    with _writable(path):
-        if not _holds_text(path / PLAN_TEXT, text):
+    with _write_errors(path):
+        if not _has_content(path / PLAN_TEXT, text):
             write_text(path / PLAN_TEXT, text)
         if not holds_plan(path / PLAN, digest_of_rules(plan.system)):
             plan.save(path / PLAN)
@@ -195,34 +197,34 @@ def holds_plan(path: Path, digest: str) -> bool:
 
 
 def missing_results(path: Path) -> list[str]:
-    """Which files of a finished run are not there any more, of those that others read."""
+    """The names of result files of a finished run that do not exist any more."""
     return [name for name in RESULTS if not (path / name).exists()]
 
 
 def changed_results(path: Path, plan: str) -> list[str]:
-    """Which of these files are there and hold something else than the run wrote; `plan` is the digest of its rules.
+    """The names of result files that were changed after the run wrote them; `plan` is the digest of its rules.
 
-    A run of an earlier version kept no digests of its files: of these only the plan can be checked.
+    A run of an earlier version has no digests of its files: only its plan can be checked.
     """
-    kept = read_digests(path)
-    changed = {name for name in kept if name in RESULTS and digest_of_file(path / name) != kept[name]}
+    digests = read_digests(path)
+    changed = {name for name in digests if name in RESULTS and digest_of_file(path / name) != digests[name]}
     if not holds_plan(path / PLAN, plan):
         changed.add(PLAN)
     return [name for name in RESULTS if name in changed and (path / name).exists()]
 
 
-def keep_digests(path: Path, summary: RunSummary) -> None:
-    """Remember the files of a finished run as they are now. Raises RunError where the disk refuses."""
-    with _writable(path):
+def write_digests(path: Path, summary: RunSummary) -> None:
+    """Record the current files of a finished run. Raises RunError where the disk refuses."""
+    with _write_errors(path):
         write_summary(path, summary, _digests(path))
 
 
 def _digests(path: Path) -> dict[str, str]:
-    """The digests of the files that others read."""
+    """The digests of the result files."""
     return {name: digest_of_file(path / name) for name in RESULTS}
 
 
-def _holds_text(path: Path, text: str) -> bool:
+def _has_content(path: Path, text: str) -> bool:
     try:
         return path.read_bytes() == text.encode()
     except OSError:
@@ -230,10 +232,10 @@ def _holds_text(path: Path, text: str) -> bool:
 
 
 def last_checkpoint(path: Path) -> tuple[Checkpoint | None, str]:
-    """The newest checkpoint of a run that can be read, None where no epoch was finished; what is wrong, if anything.
+    """The newest readable checkpoint of a run, None where no epoch was finished; and a sentence about damage, or "".
 
-    A damaged newest checkpoint gives way to the one before. Raises RunError where that cannot be read either, or where
-    weights are there without a checkpoint.
+    A damaged newest checkpoint is replaced by the one before. Raises RunError where both cannot be read, and where
+    there are weights without a checkpoint.
     """
     reasons = []
     for name in (CHECKPOINT, PREVIOUS):
@@ -245,20 +247,20 @@ def last_checkpoint(path: Path) -> tuple[Checkpoint | None, str]:
             reasons.append(str(error))
             continue
         if name == PREVIOUS:
-            with _writable(path):
+            with _write_errors(path):
                 (path / PREVIOUS).replace(path / CHECKPOINT)
         if reasons:
             last = checkpoint.progress.last
-            reasons.append(f"Going on from the one before, of epoch {last.number if last else 0}.")
+            reasons.append(f"Resuming from the checkpoint before, of epoch {last.number if last else 0}.")
         return checkpoint, " ".join(reasons)
     if reasons or (path / MODEL).exists():
-        fact = " ".join(reasons) or f"{path} holds weights and no checkpoint."
-        raise RunError(f"{fact} There is nothing to go on from: train anew, and name another folder with --out.")
+        fact = " ".join(reasons) or f"{path} holds weights but no checkpoint."
+        raise RunError(f"{fact} The run cannot be resumed: train anew, and name another folder with --out.")
     return None, ""
 
 
 def header(score_name: str) -> str:
-    """The first line of metrics.csv. An older affinet wrote `score`; going on with its run rewrites the line."""
+    """The first line of metrics.csv. An older affinet wrote `score`; resuming its run rewrites the line."""
     return f"epoch,loss,{SCORES[score_name]},largest_violation\n"
 
 
@@ -268,7 +270,7 @@ def row(epoch: Epoch) -> str:
 
 
 def _rows(metrics: Path) -> Iterator[tuple[int, str]]:
-    """Epoch and line of every whole row."""
+    """Epoch and line of every complete row."""
     text = metrics.read_bytes().decode("utf-8", errors="replace") if metrics.is_file() else ""
     for line in text.splitlines(keepends=True):
         cells = line.rstrip("\n").split(",")
@@ -278,12 +280,12 @@ def _rows(metrics: Path) -> Iterator[tuple[int, str]]:
                 yield number, line
 
 
-def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _saved_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
 
 
 @contextmanager
-def _writable(path: Path) -> Iterator[None]:
+def _write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, PlanFileError) as error:
@@ -293,21 +295,21 @@ def _writable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C inside the block takes effect at its end; signals reach the main thread only."""
+def _postponed_interrupts() -> Iterator[None]:
+    """Postpone Ctrl-C to the end of the block; signals reach only the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    waiting: list[int] = []
+    signals: list[int] = []
 
-    def wait(number: int, frame: FrameType | None) -> None:
+    def postpone(number: int, frame: FrameType | None) -> None:
         del frame
-        waiting.append(number)
+        signals.append(number)
 
-    before = signal.signal(signal.SIGINT, wait)
+    handler = signal.signal(signal.SIGINT, postpone)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
+        signal.signal(signal.SIGINT, handler)
+    if signals:
         signal.raise_signal(signal.SIGINT)

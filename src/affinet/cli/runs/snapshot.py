@@ -1,4 +1,4 @@
-"""Everything that a training changes, taken after an epoch and put back before the next."""
+"""Take a snapshot of everything that a training changes after an epoch, and restore it before the next."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Snapshot:
 
 
 def take(learner: Learner, shuffling: torch.Generator) -> Snapshot:
-    """What `learner` and `shuffling` are now; the tensors are theirs, not copies."""
+    """The current state of `learner` and `shuffling`; the tensors are not copied."""
     return Snapshot(tensors_of(learner.network), pack(learner.optimizer), random_states(shuffling))
 
 
 def put_back(snapshot: Snapshot, learner: Learner, shuffling: torch.Generator) -> None:
-    """Make of a learner that was just made the one that `snapshot` was taken of, to the bit.
+    """Give a new learner the state of `snapshot`, to the bit.
 
-    Raises RunError where the network is another, Malformed for a snapshot that `take` never takes.
+    Raises RunError for another network, and Malformed for a snapshot that `take` never makes.
     """
     _put_back_network(snapshot.network, learner.network)
     unpack(snapshot.optimizer, learner.optimizer)
@@ -40,7 +40,7 @@ def put_back(snapshot: Snapshot, learner: Learner, shuffling: torch.Generator) -
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer, those that `state_dict` leaves out included."""
+    """All parameters and buffers, including those that `state_dict` leaves out."""
     return {name: tensor.detach() for name, tensor in (*network.named_parameters(), *network.named_buffers())}
 
 
@@ -50,32 +50,32 @@ def bits(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _put_back_network(kept: Mapping[str, Tensor], network: nn.Module) -> None:
-    held = tensors_of(network)
+def _put_back_network(stored: Mapping[str, Tensor], network: nn.Module) -> None:
+    current = tensors_of(network)
     parameters = {name for name, _ in network.named_parameters()}
-    other = sorted(
-        {name for name in parameters if name not in kept or not _alike(kept[name], held[name])}
-        | {name for name in kept if not _has_place(network, name)}
-        | {name for name in held if name not in kept}
+    different = sorted(
+        {name for name in parameters if name not in stored or not _same_shape_and_dtype(stored[name], current[name])}
+        | {name for name in stored if not _has_place(network, name)}
+        | {name for name in current if name not in stored}
     )
-    if other:
+    if different:
         raise RunError(
-            f"the network is not the one that the run was begun with: {listed(other, 4)} "
-            f"{'differs' if len(other) == 1 else 'differ'} in name, shape or dtype. Put its factory back as it was, or "
-            f"begin a new run."
+            f"the network is not the one that the run was started with: {listed(different, 4)} "
+            f"{'differs' if len(different) == 1 else 'differ'} in name, shape or dtype. Restore its factory, or "
+            f"start a new run."
         )
-    for name, tensor in kept.items():
-        if name in held and _alike(tensor, held[name]):
-            # A frozen parameter that is written to would be planned with again.
-            if not torch.equal(bits(tensor), bits(held[name])):
-                held[name].copy_(tensor)
+    for name, tensor in stored.items():
+        if name in current and _same_shape_and_dtype(tensor, current[name]):
+            # Writing to a frozen parameter would make the rules be planned again.
+            if not torch.equal(bits(tensor), bits(current[name])):
+                current[name].copy_(tensor)
         else:
             module, _, attribute = name.rpartition(".")
             setattr(network.get_submodule(module), attribute, tensor)
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype
+def _same_shape_and_dtype(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and first.dtype == second.dtype
 
 
 def _has_place(network: nn.Module, name: str) -> bool:

@@ -1,1 +1,1 @@
-"""From a job to a training: its data, network, rules and optimizer, and one epoch after the other."""
+"""Turn a job into data, a network with its rules, and trainings of it."""

@@ -1,4 +1,4 @@
-"""The data of a job: what there is to learn from it, and its rows split, scaled and ready to train on."""
+"""Read the data of a job, decide its task, and split and scale its rows for training and testing."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from affinet.cli.jobs.job import READY_MADE, DataTable
 from affinet.cli.words import counted
 from affinet.errors import DataError
 
-FEW = 20  # whole numbers with at most this many distinct values are taken for classes
+FEW = 20  # whole numbers with at most this many distinct values are treated as classes
 Task = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """Examples and what is to be learnt from them: a class number (int64) or a number of each row.
+    """Examples and the targets to learn: a class number (int64) or a number per row.
 
-    `outputs` is how many numbers a network returns a row. `decided` says in words which task it is and why.
+    `outputs` is how many numbers a network returns per row. `decided` says in words which task it is and why.
     """
 
     examples: Examples
@@ -32,7 +32,7 @@ class Lesson:
 
     @property
     def inputs(self) -> int:
-        """Features a row."""
+        """How many features a row has."""
         return int(self.examples.features.shape[1])
 
 
@@ -41,7 +41,7 @@ class Data:
     """Rows to train on and rows to test on: features (rows, inputs), scaled by the mean and spread of the train rows.
 
     Targets are class numbers (int64) for classification, and scaled like the features for regression. `outputs` is how
-    many numbers a network returns a row. `decided` says in words which task it is and why.
+    many numbers a network returns per row. `decided` says in words which task it is and why.
     """
 
     task: Task
@@ -54,7 +54,7 @@ class Data:
 
     @property
     def inputs(self) -> int:
-        """Features a row."""
+        """How many features a row has."""
         return int(self.train_features.shape[1])
 
     @property
@@ -64,7 +64,7 @@ class Data:
 
 
 def load_data(table: DataTable, folder: Path, seed: int) -> Data:
-    """The data that `table` asks for, split by `seed`, each class in its share. Raises DataError as `read_lesson`."""
+    """The data that `table` names, split by `seed`, each class in its share. Raises DataError as `read_lesson`."""
     from sklearn.model_selection import train_test_split
 
     lesson = read_lesson(table, folder)
@@ -79,9 +79,9 @@ def load_data(table: DataTable, folder: Path, seed: int) -> Data:
 
 
 def read_lesson(table: DataTable, folder: Path) -> Lesson:
-    """What there is to learn from the data that `table` names; paths are relative to `folder`.
+    """The examples that `table` names, with their task and targets; paths are relative to `folder`.
 
-    Raises DataError where it cannot be read, has too few rows, or its target cannot be learnt.
+    Raises DataError where they cannot be read, are too few, or their target cannot be learnt.
     """
     examples = _ready_made(table.source) if table.source.startswith(READY_MADE) else _from_file(table, folder)
     task, decided = _task(examples, table.task)
@@ -102,8 +102,8 @@ def _ready_made(source: str) -> Examples:
     from sklearn import datasets
 
     bunch = getattr(datasets, f"load_{source.removeprefix(READY_MADE)}")()
-    whole = bunch.target.dtype.kind in "iu"
-    kind = "whole numbers" if whole else "decimal numbers"
+    has_integers = bunch.target.dtype.kind in "iu"
+    kind = "whole numbers" if has_integers else "decimal numbers"
     return Examples(source, np.asarray(bunch.data, np.float64), bunch.target, "target", kind)
 
 
@@ -111,16 +111,16 @@ def _from_file(table: DataTable, folder: Path) -> Examples:
     return read_examples(folder / table.source, str(table.target), classes=table.task == "classification")
 
 
-def _task(examples: Examples, asked: Task | None) -> tuple[Task, str]:
-    if asked is not None:
-        return asked, f"{asked}, as the job says"
-    distinct = len(np.unique(examples.target))
-    name = f"the target {examples.target_name!r} is {examples.kind}"
+def _task(examples: Examples, task: Task | None) -> tuple[Task, str]:
+    if task is not None:
+        return task, f"{task}, as the job says"
+    distinct_count = len(np.unique(examples.target))
+    description = f"the target {examples.target_name!r} is {examples.kind}"
     if examples.kind in ("text", "truth values"):
-        return "classification", f"classification, for {name}"
-    if examples.kind == "whole numbers" and distinct <= FEW:
-        return "classification", f"classification, for {name} with {FEW} or fewer distinct values"
-    return "regression", f"regression, for {name} with {distinct:,} distinct values"
+        return "classification", f"classification, for {description}"
+    if examples.kind == "whole numbers" and distinct_count <= FEW:
+        return "classification", f"classification, for {description} with {FEW} or fewer distinct values"
+    return "regression", f"regression, for {description} with {distinct_count:,} distinct values"
 
 
 def _numbers(examples: Examples) -> Array:
@@ -143,21 +143,21 @@ def _refuse_constant(examples: Examples) -> None:
 def _refuse_few(examples: Examples, targets: Array, task: Task, test_fraction: float) -> None:
     rows = len(targets)
     test_rows = int(np.ceil(rows * test_fraction))
-    least = len(np.unique(targets)) if task == "classification" else 2
+    least_rows = len(np.unique(targets)) if task == "classification" else 2
     split = f"{counted(rows - test_rows, 'row')} to train on and {test_rows:,} to test on"
-    if min(test_rows, rows - test_rows) < least:
+    if min(test_rows, rows - test_rows) < least_rows:
         raise DataError(
             f"{examples.source} has {counted(rows, 'row')}, which test_fraction = {test_fraction} splits into {split}; "
-            f"{task} needs at least {least} in each. Add rows or change test_fraction in [data]."
+            f"{task} needs at least {least_rows} in each. Add rows or change test_fraction in [data]."
         )
     if task == "classification":
         values, counts = np.unique(examples.target, return_counts=True)
         if counts.min() < 2:
             value = str(values[counts.argmin()])
-            other = "" if examples.kind in ("text", "truth values") else ', or say task = "regression" in [data]'
+            alternative = "" if examples.kind in ("text", "truth values") else ', or say task = "regression" in [data]'
             raise DataError(
                 f"the class {value!r} of {examples.target_name!r} in {examples.source} has one row; each class needs "
-                f"two, one to train on and one to test on. Add rows or remove that one{other}."
+                f"two, one to train on and one to test on. Add rows or remove that one{alternative}."
             )
 
 

@@ -1,4 +1,4 @@
-"""How a job keeps its rules: by projecting around the optimizer, or by training only the numbers left free."""
+"""Attach the rules of a job to its network, by projecting around the optimizer or by training only free numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Learner:
-    """A network with its optimizer; `numbers` of the plain network could move without rules."""
+    """A network with its optimizer; `numbers` is how many numbers of the plain network could move without rules."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -30,10 +30,10 @@ class Learner:
 
 
 @dataclass(frozen=True)
-class Kept:
+class RuledLearner:
     """A learner whose weights obey the rules after every step.
 
-    `trained` says how many numbers the optimizer moves, `free` how many the rules leave independent. `names` are the
+    `trained` is how many numbers the optimizer moves, `free` how many stay independent under the rules. `names` are the
     keys of the plain network's state.
     """
 
@@ -45,10 +45,10 @@ class Kept:
 
     @torch.no_grad()
     def state(self) -> dict[str, Tensor]:
-        """The state that the baked network has: weights under their own names, whatever they are computed from."""
+        """The state of the baked network: weights under their original names, even where they are computed."""
         network = self.learner.network
-        held = network.state_dict()
-        return {name: held[name] if name in held else _weight(network, name) for name in self.names}
+        stored = network.state_dict()
+        return {name: stored[name] if name in stored else _weight(network, name) for name in self.names}
 
 
 def without_rules(job: JobFile, network: nn.Module) -> Learner:
@@ -56,10 +56,10 @@ def without_rules(job: JobFile, network: nn.Module) -> Learner:
     return Learner(network, make_optimizer(job, network), numbers_of(network))
 
 
-def under_rules(job: JobFile, network: nn.Module, plan: Plan) -> Kept:
-    """A network and the optimizer of the job, the rules kept by the method of the job.
+def under_rules(job: JobFile, network: nn.Module, plan: Plan) -> RuledLearner:
+    """A network and the optimizer of the job, with the rules attached by the method of the job.
 
-    Raises JobError with the line where the network cannot be reparametrized, or nothing is left to train, and as
+    Raises JobError with the line where the network cannot be reparametrized, or the rules fix all numbers, and as
     `make_optimizer`.
     """
     names, free = tuple(network.state_dict()), free_numbers(numbers_of(network), plan.rank)
@@ -68,7 +68,7 @@ def under_rules(job: JobFile, network: nn.Module, plan: Plan) -> Kept:
         case "project":
             learner = without_rules(job, network)
             handle = affinet.project(network, learner.optimizer, plan)
-            return Kept(learner, handle, Trainable(learner.numbers, learner.numbers), free, names)
+            return RuledLearner(learner, handle, Trainable(learner.numbers, learner.numbers), free, names)
         case "reparametrize":
             return _by_free_numbers(job, network, plan, free, names)
         case _:
@@ -82,17 +82,17 @@ def numbers_of(network: nn.Module) -> int:
 
 def _by_free_numbers(
     job: JobFile, network: nn.Module, plan: Plan, free: int | Interval, names: tuple[str, ...]
-) -> Kept:
+) -> RuledLearner:
     handle = _reparametrized(job, network, plan)
     trained = handle.trainable
     learner = Learner(network, make_optimizer(job, network), trained.out_of)
-    kept = Kept(learner, handle, trained, free if handle.basis == "projection" else trained.numbers, names)
+    ruled = RuledLearner(learner, handle, trained, free if handle.basis == "projection" else trained.numbers, names)
     try:
-        kept.state()
+        ruled.state()
     except (AttributeError, KeyError) as error:
         fact = "the network saves its weights under names that are not those of its attributes"
         raise job.mistake(("train", "method"), f'{fact} ({error}). Train it with method = "project".') from error
-    return kept
+    return ruled
 
 
 def _reparametrized(job: JobFile, network: nn.Module, plan: Plan) -> Reparametrization:
@@ -103,12 +103,12 @@ def _reparametrized(job: JobFile, network: nn.Module, plan: Plan) -> Reparametri
         key = "method" if train.basis is None else "basis"
         raise job.mistake(("train", key), f'{error} In a job file: method = "project".') from error
     if handle.trainable.numbers == 0:
-        fact = f"the rules fix all {handle.trainable.out_of:,} numbers of the network, so that none is left to train."
+        fact = f"the rules fix all {handle.trainable.out_of:,} numbers of the network, so there is nothing to train."
         raise job.mistake(("train", "method"), f"{fact} Loosen a rule.")
     return handle
 
 
 def _weight(network: nn.Module, name: str) -> Tensor:
     module, _, attribute = name.rpartition(".")
-    found: Tensor = getattr(network.get_submodule(module), attribute)
-    return found
+    weight: Tensor = getattr(network.get_submodule(module), attribute)
+    return weight

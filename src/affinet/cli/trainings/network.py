@@ -1,4 +1,4 @@
-"""The network of a job: a multilayer perceptron with named layers, or what the job's factory makes."""
+"""Make the network of a job: a multilayer perceptron with named layers, or the result of the job's factory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from affinet.errors import JobError
 
 
 def build_network(job: JobFile, inputs: int, outputs: int) -> nn.Module:
-    """The network that `job` asks for, with weights drawn from torch's current random state.
+    """The network that `job` describes, with weights drawn from torch's current random state.
 
     Raises JobError where the activation is unknown, the network does not fit in memory, or the factory fails.
     """
@@ -28,13 +28,13 @@ def build_network(job: JobFile, inputs: int, outputs: int) -> nn.Module:
         return _from_factory(job, job.job.model.factory, inputs, outputs)
     perceptron = perceptron_of(job, inputs, outputs)
     try:
-        return made(perceptron)
+        return make_module(perceptron)
     except (RuntimeError, MemoryError) as error:
         fact = f"a network of sizes {perceptron.sizes!r:.100} cannot be made: {one_paragraph(error)}. Make it smaller."
         raise job.mistake(("model", "hidden"), fact) from None
 
 
-def made(perceptron: Perceptron) -> nn.Sequential:
+def make_module(perceptron: Perceptron) -> nn.Sequential:
     """The perceptron as a module, with activation1, activation2, … between its layers."""
     activation: type[nn.Module] = getattr(nn, perceptron.activation)
     modules: OrderedDict[str, nn.Module] = OrderedDict()
@@ -47,53 +47,57 @@ def made(perceptron: Perceptron) -> nn.Sequential:
 
 def _from_factory(job: JobFile, name: str, inputs: int, outputs: int) -> nn.Module:
     with _importable(Path.cwd(), job.folder.resolve()):
-        factory = _found(job, name)
+        factory = _find_factory(job, name)
         call = f"{name}({inputs}, {outputs})"
         try:
             network = factory(inputs, outputs)
         except Exception as error:
-            raise _failed(job, call, f"raised {type(error).__name__}: {one_paragraph(error)}") from error
+            raise _factory_error(job, call, f"raised {type(error).__name__}: {one_paragraph(error)}") from error
     if not isinstance(network, nn.Module):
-        raise _failed(job, call, f"returned {type(network).__name__}, and must return a torch.nn.Module")
+        raise _factory_error(job, call, f"returned {type(network).__name__}, and must return a torch.nn.Module")
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise _failed(job, call, "returned a network without parameters to train; each is frozen or there is none")
+        raise _factory_error(
+            job, call, "returned a network without parameters to train: it has no parameters, or all are frozen"
+        )
     return network
 
 
-def _found(job: JobFile, name: str) -> Callable[[int, int], Any]:
+def _find_factory(job: JobFile, name: str) -> Callable[[int, int], Any]:
     module_name, _, attribute = name.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        target: Any = importlib.import_module(module_name)
     except Exception as error:
-        way_out = "It is looked for in the current folder, in the job file's folder and among the installed packages."
+        way_out = "It is searched for in the current folder, in the job file's folder and among the installed packages."
         fact = (
             f"the module {module_name!r} cannot be imported ({type(error).__name__}: {one_paragraph(error)}). {way_out}"
         )
         raise job.mistake(("model", "factory"), fact) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            near = did_you_mean(part, [each for each, value in vars(found).items() if inspect.isfunction(value)])
-            raise job.mistake(("model", "factory"), f"{module_name!r} has no {attribute!r}.{near}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise _failed(
-            job, name, f"is {type(found).__name__}, and must be a function (inputs, outputs) -> torch.nn.Module"
+        if not hasattr(target, part):
+            hint = did_you_mean(
+                part, [attribute_name for attribute_name, value in vars(target).items() if inspect.isfunction(value)]
+            )
+            raise job.mistake(("model", "factory"), f"{module_name!r} has no {attribute!r}.{hint}")
+        target = getattr(target, part)
+    if not callable(target):
+        raise _factory_error(
+            job, name, f"is {type(target).__name__}, and must be a function (inputs, outputs) -> torch.nn.Module"
         )
-    return found  # type: ignore[no-any-return]
+    return target  # type: ignore[no-any-return]
 
 
-def _failed(job: JobFile, subject: str, what: str) -> JobError:
-    return job.mistake(("model", "factory"), f"{subject} {what}.")
+def _factory_error(job: JobFile, subject: str, fact: str) -> JobError:
+    return job.mistake(("model", "factory"), f"{subject} {fact}.")
 
 
 @contextmanager
 def _importable(*folders: Path) -> Iterator[None]:
-    """`folders` come first on the path of imports inside the block, and are gone from it afterwards."""
-    added = [str(folder) for folder in folders]
-    sys.path[:0] = added
+    """Put `folders` in front of the search path of imports inside the block, and remove them afterwards."""
+    paths = [str(folder) for folder in folders]
+    sys.path[:0] = paths
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        for folder in added:
+        for folder in paths:
             sys.path.remove(folder)

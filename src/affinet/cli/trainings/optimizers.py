@@ -1,4 +1,4 @@
-"""The optimizer of a job: any of `torch.optim`, by its name and with its own options."""
+"""Make the optimizer of a job: any class of `torch.optim`, by its name and with its options."""
 
 from __future__ import annotations
 
@@ -21,39 +21,41 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 def make_optimizer(job: JobFile, network: nn.Module) -> torch.optim.Optimizer:
     """The optimizer that `job` names, over all parameters of `network`.
 
-    Raises JobError for an unknown name, an option that it does not take, a value that it refuses, and for SparseAdam.
+    Raises JobError for an unknown name, an option or a value that the optimizer refuses, and for SparseAdam.
     """
     train = job.job.train
-    kind = _kind(job)
-    options = _options(job, kind)
+    optimizer_class = _optimizer_class(job)
+    options = _options(job, optimizer_class)
     try:
-        return kind(network.parameters(), lr=train.learning_rate, **options)  # type: ignore[call-arg]
+        return optimizer_class(network.parameters(), lr=train.learning_rate, **options)  # type: ignore[call-arg]
     except Exception as error:  # noqa: BLE001  optimizers refuse values with any exception
-        raise job.mistake(_blamed(train.options), f"{train.optimizer} refuses: {one_paragraph(error)}.") from None
+        raise job.mistake(
+            _key_of_mistake(train.options), f"{train.optimizer} refuses: {one_paragraph(error)}."
+        ) from None
 
 
-def _kind(job: JobFile) -> type[torch.optim.Optimizer]:
+def _optimizer_class(job: JobFile) -> type[torch.optim.Optimizer]:
     name = job.job.train.optimizer
     if name == "SparseAdam":
         fact = "SparseAdam needs sparse gradients, which affinet cannot project; Adam takes the same options."
         raise job.mistake(("train", "optimizer"), fact)
     if name not in OPTIMIZERS:
-        known = [each for each in OPTIMIZERS if each != "SparseAdam"]
+        known = [known_name for known_name in OPTIMIZERS if known_name != "SparseAdam"]
         fact = f"torch.optim has no optimizer {name!r}.{did_you_mean(name, known)} There are: {listed(known, 20)}."
         raise job.mistake(("train", "optimizer"), fact)
     return OPTIMIZERS[name]
 
 
-def _options(job: JobFile, kind: type[torch.optim.Optimizer]) -> dict[str, Any]:
-    known = [name for name in inspect.signature(kind).parameters if name not in ("params", "lr")]
+def _options(job: JobFile, optimizer_class: type[torch.optim.Optimizer]) -> dict[str, Any]:
+    known = [name for name in inspect.signature(optimizer_class).parameters if name not in ("params", "lr")]
     for name in job.job.train.options:
         if name in known:
             continue
-        hint = " Say it as learning_rate in [train]." if name == "lr" else did_you_mean(name, known)
-        fact = f"{kind.__name__} has no option {name!r}.{hint} It takes: {listed(known, 20)}."
+        hint = " Write it as learning_rate in [train]." if name == "lr" else did_you_mean(name, known)
+        fact = f"{optimizer_class.__name__} has no option {name!r}.{hint} It takes: {listed(known, 20)}."
         raise job.mistake(("train", "options", name), fact)
-    return {name: tuple(each) if isinstance(each, list) else each for name, each in job.job.train.options.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in job.job.train.options.items()}
 
 
-def _blamed(options: dict[str, Any]) -> tuple[str, ...]:
+def _key_of_mistake(options: dict[str, Any]) -> tuple[str, ...]:
     return ("train", "options") if options else ("train", "optimizer")

@@ -1,4 +1,4 @@
-"""The built-in network as a value: its layers and their shapes, from the job and the table's columns, without torch."""
+"""Describe the built-in network without torch: its layers and shapes, from the job and the table's columns."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ACTIVATIONS = {
 """Activation as a job names it → its class in torch.nn."""
 
 MOST_NUMBERS = 2**30
-"""Of a perceptron, 4 GiB. Torch would take what a job asks for until the machine ends the process."""
+"""Most numbers of a perceptron: 4 GiB. Without a limit, torch allocates until the system ends the process."""
 
 
 @dataclass(frozen=True)
 class Perceptron:
-    """Linear layers hidden1, hidden2, …, output between the sizes, an activation (a class of torch.nn) between them."""
+    """Linear layers hidden1, hidden2, …, output between the sizes, with an activation (in torch.nn) between them."""
 
     sizes: tuple[int, ...]
     activation: str
@@ -45,10 +45,10 @@ class Perceptron:
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Name → shape of every weight, as torch.nn.Linear has them."""
-        found: dict[str, tuple[int, ...]] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         for name, (inputs, outputs) in self.layers.items():
-            found |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-        return found
+            shapes |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+        return shapes
 
     @property
     def numbers(self) -> int:
@@ -57,7 +57,7 @@ class Perceptron:
 
 
 def perceptron_of(job: JobFile, inputs: int, outputs: int) -> Perceptron:
-    """The perceptron that `job` describes. Raises JobError where the activation is unknown or it would be too large."""
+    """The perceptron that `job` describes. Raises JobError for an unknown activation and a network too large."""
     perceptron = Perceptron((inputs, *(job.job.model.hidden or ()), outputs), _activation(job))
     if perceptron.numbers > MOST_NUMBERS:
         sizes, numbers = perceptron.sizes, perceptron.numbers

@@ -1,4 +1,4 @@
-"""Everything about a job that can be found wrong before a folder is made or a step is taken."""
+"""Check everything about a job that can be checked before its folder is made and a step is taken."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job whose data is read, whose rules are planned, and whose network and optimizer were tried on a batch."""
+    """A job whose data is read, whose rules are planned, and whose network and optimizer have taken a trial step."""
 
     job: JobFile
     data: Data
@@ -43,47 +43,51 @@ def prepare(job: JobFile) -> Prepared:
     with seeded(train.seed):
         network = make_network(job, data)
         plan = affinet.plan(read_rules(job, network))
-        _try(job, data, under_rules(job, network, plan).learner)
+        _take_trial_steps(job, data, under_rules(job, network, plan).learner)
     return Prepared(job, data, plan)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers of torch begin at `seed` inside the block, and go on afterwards as if it had not been."""
+    """Seed torch's random numbers with `seed` inside the block; afterwards their earlier state is restored."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 def make_network(job: JobFile, data: Data) -> nn.Module:
-    """A new network for `data`; within `seeded`, each call in the same place makes the same one."""
+    """A new network for `data`; within `seeded`, each call at the same point makes the same network."""
     network = build_network(job, data.inputs, data.outputs)
-    _refuse_other_outputs(job, data, network)
+    _check_outputs(job, data, network)
     return network
 
 
-def _refuse_other_outputs(job: JobFile, data: Data, network: nn.Module) -> None:
-    """Run the network once, which also gives lazy layers their shapes, and check what it returns and would save."""
-    key = ("model",) if job.job.model.factory is None else ("model", "factory")
-    few = rows_for(network, data).test_features[:2]
+def _check_outputs(job: JobFile, data: Data, network: nn.Module) -> None:
+    """Run the network once, which also gives lazy layers their shapes, and check its output and its state."""
+    model_key = ("model",) if job.job.model.factory is None else ("model", "factory")
+    sample = rows_for(network, data).test_features[:2]
     network.eval()
     with torch.no_grad():
         try:
-            output = forward(network, few)
+            output = forward(network, sample)
         except RunError as error:
-            raise job.mistake(key, f"{error} It is given {data.inputs} features a row.") from error
+            raise job.mistake(model_key, f"{error} It receives {data.inputs} features per row.") from error
     network.train()
-    expected = (len(few), data.outputs)
+    expected = (len(sample), data.outputs)
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != expected:
-        found = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
-        raise job.mistake(key, f"the network returns {found} for {len(few)} rows; it must return shape {expected}.")
-    odd = [name for name, value in network.state_dict().items() if not isinstance(value, torch.Tensor)]
-    if odd:
-        raise job.mistake(key, f"the state of the network holds {odd[0]!r}, which is no tensor and cannot be saved.")
+        actual = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+        raise job.mistake(
+            model_key, f"the network returns {actual} for {len(sample)} rows; it must return shape {expected}."
+        )
+    not_tensors = [name for name, value in network.state_dict().items() if not isinstance(value, torch.Tensor)]
+    if not_tensors:
+        raise job.mistake(
+            model_key, f"the state of the network holds {not_tensors[0]!r}, which is not a tensor and cannot be saved."
+        )
 
 
-def _try(job: JobFile, data: Data, learner: Learner) -> None:
-    """Take a step on the first and on the shortest batch: some options and networks fail only then."""
+def _take_trial_steps(job: JobFile, data: Data, learner: Learner) -> None:
+    """Take a step on a full batch and on the shortest batch: some options and networks fail only then."""
     rows = rows_for(learner.network, data)
     count, size = len(rows.train_features), job.job.train.batch_size
     for length in {min(size, count), count % size or min(size, count)}:
@@ -94,10 +98,10 @@ def _try(job: JobFile, data: Data, learner: Learner) -> None:
         except AffinetError:
             raise
         except Exception as error:
-            raise _refused(job, error) from error
+            raise _failed_step(job, error) from error
 
 
-def _refused(job: JobFile, error: Exception) -> JobError:
+def _failed_step(job: JobFile, error: Exception) -> JobError:
     train = job.job.train
     key = ("train", "options") if train.options else ("train", "optimizer")
     return job.mistake(key, f"a step of {train.optimizer} fails: {one_paragraph(error)}.")

@@ -1,4 +1,4 @@
-"""The rules of a job as constraints of the library, for the weights of its network."""
+"""Turn the rules of a job into constraints of the library, for the weights of its network."""
 
 from __future__ import annotations
 
@@ -18,65 +18,65 @@ if TYPE_CHECKING:
 
 
 def read_rules(job: JobFile, network: object) -> list[Constraint]:
-    """One named constraint for each [[rule]] of `job`, in its order; of a rule on many weights, one for each of them.
+    """One named constraint per [[rule]] of `job`, in its order; a rule on several weights gives one per weight.
 
     `network` is what `affinet.weights` takes: a torch.nn.Module, or names with shapes.
 
-    Raises JobError with the line of the key: text that is no rule, unknown weights, unreadable files, wrong shapes.
+    Raises JobError with the line of the key: text that is not a rule, unknown weights, unreadable files, wrong shapes.
     """
     weights = affinet.weights(network)
-    read = [_rule(job, index, rule, weights) for index, rule in enumerate(job.job.rule)]
-    return [rule for one in read for rule in (one if isinstance(one, affinet.Rules) else [one])]
+    entries = [_named_rule(job, index, rule, weights) for index, rule in enumerate(job.job.rule)]
+    return [rule for entry in entries for rule in (entry if isinstance(entry, affinet.Rules) else [entry])]
 
 
 def free_numbers(numbers: int, rank: int | Interval) -> int | Interval:
-    """How many of the numbers of a plain network are left to choose independently under equations of this rank."""
+    """How many numbers of a plain network can be chosen independently under equations of this rank."""
     return numbers - rank if isinstance(rank, int) else Interval(numbers - rank.high, numbers - rank.low)
 
 
-def _rule(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint | Rules:
-    said = _sentence(job, index, rule, weights) if rule.says is not None else _linear(job, index, rule, weights)
-    return said.named(rule_name(rule))
+def _named_rule(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint | Rules:
+    read = _from_text if rule.says is not None else _from_matrix
+    return read(job, index, rule, weights).named(rule_name(rule))
 
 
-def _sentence(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint | Rules:
+def _from_text(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint | Rules:
     try:
         return affinet.parse(str(rule.says), weights)
     except AffinetError as error:
-        raise _wrong(job, ("rule", index, "says"), rule, error) from error
+        raise _with_rule_name(job, ("rule", index, "says"), rule, error) from error
 
 
-def _linear(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
+def _from_matrix(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
     from affinet.cli.files.matrices import read_matrix, read_vector
 
     columns = _columns(job, index, rule, weights)
-    matrix = _file(job, ("rule", index, "matrix"), rule, read_matrix, str(rule.matrix), rule.variable)
+    matrix = _read_file(job, ("rule", index, "matrix"), rule, read_matrix, str(rule.matrix), rule.variable)
     rhs: Any = rule.rhs
     if isinstance(rule.rhs, str):
-        rhs = _file(job, ("rule", index, "rhs"), rule, read_vector, rule.rhs, rule.rhs_variable)
+        rhs = _read_file(job, ("rule", index, "rhs"), rule, read_vector, rule.rhs, rule.rhs_variable)
     try:
         return affinet.families.linear(columns, matrix, rhs)
     except AffinetError as error:
-        raise _wrong(job, ("rule", index, "matrix"), rule, error) from error
+        raise _with_rule_name(job, ("rule", index, "matrix"), rule, error) from error
 
 
 def _columns(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Sequence[Expression]:
     columns: list[Expression] = []
     for position, name in enumerate(rule.weights or ()):
         try:
-            found = weights[name]
-            columns.extend(found if isinstance(found, affinet.WeightGroup) else [found])
+            weight = weights[name]
+            columns.extend(weight if isinstance(weight, affinet.WeightGroup) else [weight])
         except AffinetError as error:
-            raise _wrong(job, ("rule", index, "weights", position), rule, error) from error
+            raise _with_rule_name(job, ("rule", index, "weights", position), rule, error) from error
     return columns
 
 
-def _file(job: JobFile, key: KeyPath, rule: RuleTable, read: Any, name: str, variable: str | None) -> Any:
+def _read_file(job: JobFile, key: KeyPath, rule: RuleTable, read: Any, name: str, variable: str | None) -> Any:
     try:
         return read(job.folder / name, variable)
     except AffinetError as error:
-        raise _wrong(job, key, rule, error) from error
+        raise _with_rule_name(job, key, rule, error) from error
 
 
-def _wrong(job: JobFile, key: KeyPath, rule: RuleTable, error: AffinetError) -> AffinetError:
+def _with_rule_name(job: JobFile, key: KeyPath, rule: RuleTable, error: AffinetError) -> AffinetError:
     return job.mistake(key, f'rule "{rule_name(rule)}": {error}')

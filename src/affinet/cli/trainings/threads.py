@@ -1,4 +1,4 @@
-"""How many threads a training is given."""
+"""Choose the number of threads of a training."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import torch
 
 SMALL = 20_000_000
-"""Multiplications a pass below which a second thread gains nothing, and on a busy machine costs 20 times the time."""
+"""Multiplications per pass below which a second thread gains nothing; on a busy machine it is 20 times slower."""
 
 
 @contextmanager
 def suited_threads(multiplications: int) -> Iterator[None]:
-    """One thread inside the block for a small network, which also gives the same bits on every number of cores.
+    """Use one thread inside the block for a small network, which also gives the same bits on every number of cores.
 
-    `multiplications`: about how many a forward pass over a batch takes. A large network keeps torch's threads.
+    `multiplications` is roughly how many a forward pass over a batch takes. A large network keeps torch's threads.
     """
     threads = torch.get_num_threads()
     if multiplications < SMALL:

@@ -1,4 +1,4 @@
-"""One training of one network: an event a step, an event a finished epoch."""
+"""Train one network, and yield one event per step and one per finished epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Measure = Callable[[], Mapping[str, float]]
 
 
 class Diverged(RunError):
-    """The loss, the weights or the answers of the network became NaN or infinite."""
+    """The loss, the weights or the outputs of the network became NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Step:
 class Epoch:
     """An epoch is finished: mean loss on the train rows, score on the test rows, largest violation after any step.
 
-    `measuring` is how many seconds measuring the violation took.
+    `measuring` is the time spent on measuring the violation, in seconds.
     """
 
     number: int
@@ -48,9 +48,9 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come: its last finished epoch, the largest violation of any, seconds until then.
+    """How far a training has come: its last finished epoch, the largest violation of all epochs, and their seconds.
 
-    `measuring` is how many of these seconds measuring the violation took.
+    `measuring` is the part of these seconds spent on measuring the violation.
     """
 
     last: Epoch | None = None
@@ -64,9 +64,9 @@ class Progress:
         return 0 if self.last is None else self.last.number
 
     def after(self, epoch: Epoch, seconds: float) -> Progress:
-        """The progress once `epoch` is finished, which took so many seconds more."""
-        worst = max(self.violation, epoch.violation)
-        return Progress(epoch, worst, self.seconds + seconds, self.measuring + epoch.measuring)
+        """The progress after `epoch`, which took this many more seconds."""
+        largest = max(self.violation, epoch.violation)
+        return Progress(epoch, largest, self.seconds + seconds, self.measuring + epoch.measuring)
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ def train_epochs(
     shuffling: torch.Generator,
     finished: int = 0,
 ) -> Iterator[Step | Epoch]:
-    """Train `network` in place, from the epoch after the finished ones; `measure` tells each rule's violation.
+    """Train `network` in place, from epoch `finished` + 1 on; `measure` returns the violation of each rule.
 
-    Batches are drawn from `shuffling`. Raises Diverged once the loss, a weight, a violation or an answer is not finite,
+    Batches are drawn from `shuffling`. Raises Diverged once the loss, a weight, a violation or an output is not finite,
     and RunError where the network itself fails.
     """
     for number in range(finished + 1, train.epochs + 1):
-        total, worst, measuring = 0.0, 0.0, 0.0
+        loss_sum, largest, measuring = 0.0, 0.0, 0.0
         network.train()
         for batch in torch.split(torch.randperm(len(rows.train_features), generator=shuffling), train.batch_size):
             loss = take_step(network, optimizer, rows, batch)
@@ -116,18 +116,18 @@ def train_epochs(
             violations = measure().values()
             measuring += perf_counter() - began
             if not all(map(isfinite, (loss, *violations))):
-                raise _diverged(number)
+                raise _divergence_error(number)
             violation = max(violations, default=0.0)
-            total, worst = total + loss * len(batch), max(worst, violation)
+            loss_sum, largest = loss_sum + loss * len(batch), max(largest, violation)
             yield Step(loss, violation)
         score = score_of(network, rows)
         if not isfinite(score) or not all(bool(torch.isfinite(weight).all()) for weight in network.parameters()):
-            raise _diverged(number)
-        yield Epoch(number, total / len(rows.train_features), score, worst, measuring)
+            raise _divergence_error(number)
+        yield Epoch(number, loss_sum / len(rows.train_features), score, largest, measuring)
 
 
 def take_step(network: nn.Module, optimizer: torch.optim.Optimizer, rows: Rows, batch: Tensor) -> float:
-    """One step of `optimizer` on the train rows that `batch` lists; the loss before it."""
+    """Take one step of `optimizer` on the train rows that `batch` lists; return the loss before it."""
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -144,7 +144,7 @@ def take_step(network: nn.Module, optimizer: torch.optim.Optimizer, rows: Rows, 
 
 
 def forward(network: nn.Module, features: Tensor) -> Tensor:
-    """What `network` returns for `features`. Raises RunError where it raises: the network may be anybody's code."""
+    """The output of `network` for `features`. Raises RunError for any error: the network may be the user's code."""
     try:
         return network(features)  # type: ignore[no-any-return]
     except Exception as error:
@@ -154,7 +154,7 @@ def forward(network: nn.Module, features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def score_of(network: nn.Module, rows: Rows) -> float:
-    """Accuracy or R² on the test rows; NaN where the network returns anything that is not finite."""
+    """Accuracy or R² on the test rows; NaN where an output is not finite."""
     network.eval()
     output = forward(network, rows.test_features)
     network.train()
@@ -171,7 +171,7 @@ def score_of(network: nn.Module, rows: Rows) -> float:
 
 
 def trivial_score(rows: Rows) -> float:
-    """The score of an answer that knows no features: the most frequent class of the train rows, or their mean."""
+    """The score of an answer that ignores the features: the most frequent class of the train rows, or their mean."""
     truth = rows.test_targets
     match rows.task:
         case "classification":
@@ -192,6 +192,6 @@ def _loss(task: Task, output: Tensor, target: Tensor) -> Tensor:
             assert_never(task)
 
 
-def _diverged(epoch: int) -> Diverged:
+def _divergence_error(epoch: int) -> Diverged:
     way_out = "A smaller learning_rate in [train] is the usual way out."
     return Diverged(f"the training diverged in epoch {epoch}: the loss or the weights are no longer finite. {way_out}")

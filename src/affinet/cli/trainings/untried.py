@@ -1,4 +1,4 @@
-"""Plan the rules of a job that needs no trial: torch is not imported where its answer is known beforehand."""
+"""Plan the rules of a job without a trial step, and without torch, where the outcome of the trial is certain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from affinet import Plan
 
 LARGE = 1e6
-"""Settings up to this size, and rules whose numbers lie between its inverse and it, stay far inside float32."""
+"""Settings up to this size, and rules with numbers between its inverse and itself, stay far inside float32."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Planned:
 
 
 def planned_untried(job: JobFile) -> Planned | None:
-    """Read the data of `job` and plan its rules for the built-in network; None where only a trial can tell the rest.
+    """Read the data of `job` and plan its rules for the built-in network; None where a trial step is needed.
 
-    That is so for a factory, for free numbers instead of weights, and for settings and rules at the edge of what
-    optimizers and float32 take. Raises what `preparing.prepare` raises.
+    A trial is needed for a factory, for free numbers instead of weights, and for settings and rules near the limits of
+    optimizers and float32. Raises what `preparing.prepare` raises.
     """
     if job.job.model.factory is not None:
         return None
@@ -44,7 +44,7 @@ def planned_untried(job: JobFile) -> Planned | None:
 
 
 def takes_settings(train: TrainTable) -> bool:
-    """Whether every version of torch takes these settings of [train], on a perceptron; where not, nobody knows."""
+    """Whether every version of torch takes these settings of [train], on a perceptron; False where that is unsure."""
     options = SURELY_TAKEN.get(train.optimizer)
     return (
         options is not None
@@ -55,38 +55,44 @@ def takes_settings(train: TrainTable) -> bool:
 
 
 def _surely_attached(plan: Plan) -> bool:
-    """Whether float32 holds the weights nearest to any usual ones, and no iteration is needed to find them."""
+    """Whether the weights nearest to usual weights are inside float32, and found without iteration."""
     return all_between(1 / LARGE, LARGE, (rule.expression for rule in plan.system.rules)) and not any(
         block.resolution().iterative for block in plan.blocks
     )
 
 
-def _amount(value: object) -> bool:
+def _is_amount(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGE
 
 
-def _share(value: object) -> bool:
+def _is_share(value: object) -> bool:
     return isinstance(value, float) and 0 <= value < 1
 
 
-def _two_shares(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_share, value))
+def _are_two_shares(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_share, value))
 
 
-def _truth(value: object) -> bool:
+def _is_truth_value(value: object) -> bool:
     return isinstance(value, bool)
 
 
-_MOMENTS: dict[str, Callable[[Any], bool]] = {"betas": _two_shares, "eps": _amount, "weight_decay": _amount}
+_MOMENTS: dict[str, Callable[[Any], bool]] = {"betas": _are_two_shares, "eps": _is_amount, "weight_decay": _is_amount}
 SURELY_TAKEN: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
-    "Adam": _MOMENTS | {"amsgrad": _truth},
-    "AdamW": _MOMENTS | {"amsgrad": _truth},
+    "Adam": _MOMENTS | {"amsgrad": _is_truth_value},
+    "AdamW": _MOMENTS | {"amsgrad": _is_truth_value},
     "Adamax": _MOMENTS,
     "NAdam": _MOMENTS,
     "RAdam": _MOMENTS,
-    "SGD": {"momentum": _amount, "weight_decay": _amount},
-    "RMSprop": {"alpha": _share, "eps": _amount, "weight_decay": _amount, "momentum": _amount, "centered": _truth},
-    "Adagrad": {"lr_decay": _amount, "weight_decay": _amount, "eps": _amount},
-    "Adadelta": {"rho": _share, "weight_decay": _amount, "eps": _amount},
+    "SGD": {"momentum": _is_amount, "weight_decay": _is_amount},
+    "RMSprop": {
+        "alpha": _is_share,
+        "eps": _is_amount,
+        "weight_decay": _is_amount,
+        "momentum": _is_amount,
+        "centered": _is_truth_value,
+    },
+    "Adagrad": {"lr_decay": _is_amount, "weight_decay": _is_amount, "eps": _is_amount},
+    "Adadelta": {"rho": _is_share, "weight_decay": _is_amount, "eps": _is_amount},
 }
-"""Optimizer → option → whether it surely takes a value. What is not here is tried: that is slower, and never wrong."""
+"""Optimizer → option → whether it certainly takes a value. Everything else is tried in a step, which is slower."""
