@@ -140,7 +140,7 @@ def a_parametrization_on_top() -> None:
     parametrizations.spectral_norm(model)
 
 
-@case(AttachError, "Pruning a computed weight.", "Say the zeros as rules, or bake the model first.")
+@case(AttachError, "Pruning a computed weight.", "Write the zeros as rules, or bake the model first.")
 def pruning_a_computed_weight() -> None:
     model = nn.Linear(3, 2)
     affinet.reparametrize(model, zero_sums(model))

@@ -12,7 +12,7 @@ from torch import Tensor, optim
 
 import affinet
 from affinet import families
-from affinet.training.probing import ProbeError, couples_decay, own_weights
+from affinet.training.probing import ProbeError, couples_decay, state_weights
 from tests.training.guests import AverageFromZero, Lookahead, ScheduleFree
 
 DRAW = np.random.default_rng(4)
@@ -177,7 +177,7 @@ def test_weights_are_told_from_gradients_whatever_the_weights_are(
     before = parameter.detach().clone()
     optimizer = make([parameter])
     state = torch.get_rng_state()
-    assert own_weights(optimizer, parameter).weights == weights
+    assert state_weights(optimizer, parameter).weights == weights
     assert torch.equal(parameter, before)
     assert parameter.grad is None
     assert not optimizer.state
@@ -223,7 +223,7 @@ def test_a_probe_reaches_nothing_of_the_training_however_the_optimizer_holds_it(
         fired: list[int] = []
         optimizer.register_step_pre_hook(lambda *_, fired=fired: fired.append(1))
         parameter.grad = torch.ones_like(parameter)
-        own_weights(optimizer, parameter)
+        state_weights(optimizer, parameter)
         assert torch.equal(parameter, before)
         assert torch.equal(parameter.grad, torch.ones_like(parameter))
         assert not fired

@@ -7,7 +7,7 @@ import torch
 from torch import optim
 
 import affinet
-from affinet.training.alarms import KNOWN, LASTING, Growth
+from affinet.training.alarms import KNOWN, LASTING, MultiplierSizes
 from tests.training.test_traps import backward
 from tests.training.watched import step, watched
 
@@ -51,16 +51,16 @@ CALM = [1.0, 1.5, 0.7, 2.0] * (KNOWN // 2)
     ],
 )
 def test_multipliers_diverge_where_they_grow_far_and_stay_there(told: bool, seen: list[float]) -> None:
-    growth = Growth()
-    found = [growth.sees({"rule": size, "other": 1.0}) for size in seen]
+    growth = MultiplierSizes()
+    found = [growth.update({"rule": size, "other": 1.0}) for size in seen]
     assert any(grown is not None for grown in found) is told
     assert all(grown.rule == "rule" for grown in found if grown is not None)
 
 
 def test_multipliers_that_are_rounding_beside_others_do_not_diverge() -> None:
-    growth = Growth()
-    assert all(growth.sees({"rule": 1e-15, "other": 1.0}) is None for _ in range(20))
-    assert all(growth.sees({"rule": 1e-5, "other": 1.0}) is None for _ in range(20))
+    growth = MultiplierSizes()
+    assert all(growth.update({"rule": 1e-15, "other": 1.0}) is None for _ in range(20))
+    assert all(growth.update({"rule": 1e-5, "other": 1.0}) is None for _ in range(20))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import affinet
 from affinet import families
 from affinet.kernels.torch import conjugate_gradients
-from affinet.training.alarms import CONSECUTIVE
+from affinet.training.alarms import UNDONE_STEPS
 from tests.kernels.test_sparse_kernel import M, system
 from tests.limits import planned
 from tests.training.test_traps import Net, backward
@@ -177,7 +177,7 @@ def test_an_optimum_is_no_reason_to_warn(metric: Any) -> None:
         optimizer.zero_grad()
         (model.a - target).square().sum().backward()
         optimizer.step()
-    last, longest = watch.history[-CONSECUTIVE:], max(seen.step_length for seen in watch.history)
+    last, longest = watch.history[-UNDONE_STEPS:], max(seen.step_length for seen in watch.history)
     assert last[-1].stationarity is not None
     assert last[-1].stationarity < 1e-2
     if metric == "optimizer":

@@ -11,7 +11,7 @@ from torch import optim
 
 import affinet
 from affinet import families
-from affinet.training.alarms import CONSECUTIVE, Undoing
+from affinet.training.alarms import UNDONE_STEPS, UndoneSteps
 from affinet.training.movement import Movement
 from tests.training.test_traps import Net, rules_for
 from tests.training.watched import step, watched
@@ -36,7 +36,7 @@ def decaying(rules: Callable[[affinet.Weights], list[affinet.Constraint]]) -> Ca
 
 def test_decay_of_weights_that_the_rules_fix_is_told_with_the_rules() -> None:
     once = decaying(lambda w: [families.fix(w.weight, value=100.0).named("fixed"), (w.bias.sum() == 3).named("total")])
-    for _ in range(CONSECUTIVE - 1):
+    for _ in range(UNDONE_STEPS - 1):
         once()
     with pytest.warns(
         affinet.StepUndoneWarning, match=r"undid more than 99\.9 % .*up to step 4.*weight_decay=0.*fixed"
@@ -51,7 +51,7 @@ def test_decay_of_weights_that_the_rules_fix_is_told_with_the_rules() -> None:
 
 def test_weights_that_are_all_fixed_are_no_reason_to_warn() -> None:
     once = decaying(lambda w: [families.fix(w.weight, value=1.0), w.bias == [1.0, 2.0]])
-    for _ in range(2 * CONSECUTIVE):
+    for _ in range(2 * UNDONE_STEPS):
         once()
 
 
@@ -62,7 +62,7 @@ def test_momentum_from_a_training_without_rules_is_told() -> None:
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     optimizer.state[net.first.weight]["momentum_buffer"] += 300.0
     affinet.project(net, optimizer, rules_for(net)).watch()
-    for _ in range(CONSECUTIVE - 1):
+    for _ in range(UNDONE_STEPS - 1):
         step(net, optimizer)
     with pytest.warns(
         affinet.StepUndoneWarning,
@@ -78,9 +78,9 @@ def moves(*shares: float, length: float = 1.0) -> list[Movement]:
 @pytest.mark.parametrize(
     ("told", "seen"),
     [
-        (True, moves(*[0.995] * CONSECUTIVE)),
-        (False, moves(*[0.995] * (CONSECUTIVE - 1))),
-        (False, moves(*[0.995] * (CONSECUTIVE - 1), 0.5, *[0.995] * (CONSECUTIVE - 1))),
+        (True, moves(*[0.995] * UNDONE_STEPS)),
+        (False, moves(*[0.995] * (UNDONE_STEPS - 1))),
+        (False, moves(*[0.995] * (UNDONE_STEPS - 1), 0.5, *[0.995] * (UNDONE_STEPS - 1))),
         (False, moves(*[0.98] * 20)),
         (False, moves(0.5) + moves(*[1.0] * 20, length=0.05)),  # a training that has converged
         (False, moves(*[1.0] * 20, length=1e-9)),  # rounding
@@ -89,8 +89,8 @@ def moves(*shares: float, length: float = 1.0) -> list[Movement]:
     ],
 )
 def test_undone_steps_are_long_enough_and_in_a_row(told: bool, seen: list[Movement]) -> None:
-    undoing = Undoing()
-    found = [undoing.sees(movement) for movement in seen]
+    undoing = UndoneSteps()
+    found = [undoing.update(movement) for movement in seen]
     assert any(found) is told
 
 

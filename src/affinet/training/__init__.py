@@ -1,1 +1,1 @@
-"""Training under rules: a projection around every optimizer step, and the handle that reports on it."""
+"""Train under rules: project around every optimizer step, or compute weights from free numbers, and report on both."""

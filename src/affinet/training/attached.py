@@ -1,4 +1,4 @@
-"""Which optimizers keep rules now, and on which parameters."""
+"""Register which optimizers keep rules, and on which parameters; refuse optimizers that would break other rules."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ import torch
 from torch import optim
 
 from affinet.errors import AttachError
-from affinet.training.nesting import held_by
+from affinet.training.nesting import parameter_ids
 
 ATTACHED: WeakKeyDictionary[optim.Optimizer, tuple[ref[torch.nn.Parameter], ...]] = WeakKeyDictionary()
-"""The parameters that the rules of an optimizer constrain, by optimizer; wrappers around one count as it."""
+"""Optimizer → parameters that its rules constrain; wrappers around an optimizer are registered too."""
 
 
 def check_unattached(optimizers: Iterable[optim.Optimizer]) -> None:
     """Raise AttachError where one of the optimizers keeps rules already."""
-    if any(one in ATTACHED for one in optimizers):
+    if any(optimizer in ATTACHED for optimizer in optimizers):
         raise AttachError(
             "this optimizer already keeps rules. Give new rules to handle.update, all rules to one affinet.project "
-            "call, or take the first off with handle.remove()."
+            "call, or remove the first rules with handle.remove()."
         )
 
 
-def check_apart(
+def check_no_shared_weights(
     optimizers: Iterable[optim.Optimizer],
     constrained: Mapping[str, torch.nn.Parameter],
     model: torch.nn.Module,
 ) -> None:
-    """Raise AttachError where these or other optimizers would move weights that the others keep on rules."""
+    """Raise AttachError where one of these optimizers and another one would move the same constrained weights."""
     optimizers = tuple(optimizers)
     if _shared(optimizers, constrained):
-        gc.collect()  # an optimizer that nothing but a cycle holds (a scheduler's) does not step any more
+        gc.collect()  # an optimizer that only a reference cycle keeps alive (with its scheduler) does not step any more
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    for other, clash in _shared(optimizers, constrained):
-        listed = sorted(names.get(one, "a weight of another model") for one in clash)
+    for other, shared_ids in _shared(optimizers, constrained):
+        shared_names = sorted(names.get(parameter_id, "a weight of another model") for parameter_id in shared_ids)
         raise AttachError(
-            f"another optimizer ({type(other).__name__}) keeps rules, and both would move {', '.join(listed)}, each "
-            f"off the rules of the other. Give both optimizers and all rules to one affinet.project call, or take the "
-            f"earlier rules off with handle.remove()."
+            f"another optimizer ({type(other).__name__}) keeps rules, and both would move {', '.join(shared_names)}, "
+            f"each against the rules of the other. Give both optimizers and all rules to one affinet.project call, or "
+            f"remove the earlier rules with handle.remove()."
         )
 
 
 def attach(optimizers: Iterable[optim.Optimizer], constrained: Iterable[torch.nn.Parameter]) -> None:
-    """Remember that these optimizers keep rules over these parameters."""
-    held = tuple(ref(parameter) for parameter in constrained)
-    ATTACHED.update(dict.fromkeys(optimizers, held))
+    """Register that these optimizers keep rules on these parameters."""
+    references = tuple(ref(parameter) for parameter in constrained)
+    ATTACHED.update(dict.fromkeys(optimizers, references))
 
 
 def detach(optimizers: Iterable[optim.Optimizer]) -> None:
-    """Forget it; one that kept no rules is passed over."""
+    """Remove these optimizers from the register; those that are not in it are ignored."""
     for optimizer in optimizers:
         ATTACHED.pop(optimizer, None)
 
@@ -59,15 +59,15 @@ def detach(optimizers: Iterable[optim.Optimizer]) -> None:
 def _shared(
     optimizers: tuple[optim.Optimizer, ...], constrained: Mapping[str, torch.nn.Parameter]
 ) -> list[tuple[optim.Optimizer, set[int]]]:
-    """Other optimizers that keep rules, with the ids of parameters that one side constrains and the other moves."""
-    held = set().union(*(held_by(one) for one in optimizers))
-    ours = set(map(id, constrained.values()))
-    found = []
-    for other, kept in list(ATTACHED.items()):
-        if any(other is one for one in optimizers):
+    """Other registered optimizers, with the ids of parameters that one side constrains and the other side moves."""
+    our_moved = set().union(*(parameter_ids(optimizer) for optimizer in optimizers))
+    our_ids = set(map(id, constrained.values()))
+    conflicts = []
+    for other, references in list(ATTACHED.items()):
+        if any(other is optimizer for optimizer in optimizers):
             continue
-        theirs = {id(parameter) for one in kept if (parameter := one()) is not None}
-        clash = (theirs & held) | (ours & held_by(other))
-        if clash:
-            found.append((other, clash))
-    return found
+        their_ids = {id(parameter) for reference in references if (parameter := reference()) is not None}
+        shared_ids = (their_ids & our_moved) | (our_ids & parameter_ids(other))
+        if shared_ids:
+            conflicts.append((other, shared_ids))
+    return conflicts

@@ -1,4 +1,4 @@
-"""Checks before anything is changed: do model, optimizer and rules belong together?"""
+"""Check, before anything is changed, that model, optimizers, gradients and rules belong to each other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mappi
     for optimizer in optimizers:
         if not isinstance(optimizer, optim.Optimizer):
             raise AttachError(
-                f"{type(optimizer).__name__} is no torch.optim.Optimizer. "
+                f"{type(optimizer).__name__} is not a torch.optim.Optimizer. "
                 f"Give affinet.project the model first and then its optimizer, or a list of its optimizers."
             )
         if isinstance(optimizer, optim.SparseAdam):
@@ -35,14 +35,14 @@ def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mappi
                 "SparseAdam takes sparse gradients only, and a projected gradient is dense. Use Adam, and dense "
                 "gradients (torch.nn.Embedding(..., sparse=False))."
             )
-    held = _held(optimizers)
-    shared = [name for name, parameter in constrained.items() if held.get(id(parameter), 0) > 1]
+    holders = _count_holders(optimizers)
+    shared = [name for name, parameter in constrained.items() if holders.get(id(parameter), 0) > 1]
     if shared:
         raise AttachError(
-            f"more than one of the optimizers holds {_listed(shared)}, so that its weight decay and its step are not "
-            f"one thing. Give each parameter to one of them, or attach the optimizers in turn (handle.remove())."
+            f"more than one of the optimizers holds {_listed(shared)}, so that its weight decay and its step are "
+            f"ambiguous. Give each parameter to one of them, or attach the optimizers in turn (handle.remove())."
         )
-    missing = [name for name, parameter in constrained.items() if id(parameter) not in held]
+    missing = [name for name, parameter in constrained.items() if id(parameter) not in holders]
     if not missing:
         return
     sharded = (
@@ -63,18 +63,18 @@ def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mappi
 
 
 def places_of(model: torch.nn.Module, constrained: Mapping[str, torch.nn.Parameter]) -> tuple[Place, ...]:
-    """Where the model keeps the constrained parameters, every place of a shared one; modules are not kept alive."""
+    """Where the model holds the constrained parameters, all places of a shared one; modules are referenced weakly."""
     names = {id(parameter): name for name, parameter in constrained.items()}
     return tuple(
-        Place(names[id(held)], ref(module), attribute, held)
+        Place(names[id(parameter)], ref(module), attribute, parameter)
         for module in model.modules()
-        for attribute, held in module._parameters.items()
-        if id(held) in names and held is not None
+        for attribute, parameter in module._parameters.items()
+        if id(parameter) in names and parameter is not None
     )
 
 
 def check_places(places: tuple[Place, ...]) -> None:
-    """Raise AttachError naming a parameter that the model has since replaced by another object."""
+    """Raise AttachError, naming the parameter, where the model has replaced one by another object."""
     for place in places:
         module = place.module()
         if module is not None and module._parameters.get(place.attribute) is not place.parameter:
@@ -87,16 +87,16 @@ def check_places(places: tuple[Place, ...]) -> None:
 
 
 def check_stepped_alone(optimizer: optim.Optimizer, missing: Iterable[str], *, in_backward: bool) -> None:
-    """Raise GradientError naming gradients that another optimizer's step or the backward pass has yet to bring."""
+    """Raise GradientError, naming them, for gradients that the backward pass has not computed yet."""
     names = sorted(missing)
     if not names:
         return
-    when = "inside the backward pass" if in_backward else "before the others have gradients"
+    moment = "inside the backward pass" if in_backward else "before the others have gradients"
     raise GradientError(
-        f"{type(optimizer).__name__} steps {when}, and rules couple its weights to {_listed(names)}, whose "
-        f"gradient{'s are' if len(names) > 1 else ' is'} not there yet: a step by a part of the gradients leads to "
-        f"another point than the optimum. Step all optimizers after backward() has ended; hold weights that are not to "
-        f"move by requires_grad_(False); give a weight that is not used in this step a gradient of zeros "
+        f"{type(optimizer).__name__} steps {moment}, and rules couple its weights to {_listed(names)}, whose "
+        f"gradient{'s are' if len(names) > 1 else ' is'} not computed yet: a step with a part of the gradients leads "
+        f"to another point than the optimum. Step all optimizers after backward() has ended; freeze weights that must "
+        f"not move with requires_grad_(False); give a weight that is not used in this step a gradient of zeros "
         f"(zero_grad(set_to_none=False)); or train with affinet.reparametrize. The step was not taken."
     )
 
@@ -121,17 +121,19 @@ def check_finite_gradients(gradients: Mapping[str, Tensor | None]) -> None:
     """Raise GradientError naming the first parameter whose gradient is not finite. Waits for the device."""
     for name, gradient in gradients.items():
         if gradient is not None and not bool(torch.isfinite(gradient).all()):
-            bad = int((~torch.isfinite(gradient)).sum())
+            count = int((~torch.isfinite(gradient)).sum())
             raise GradientError(
-                f"the gradient of {name} holds {bad} number{'s' * (bad != 1)} that are not finite; the step was not "
-                f"taken. Look at the loss and the learning rate, or clip."
+                f"the gradient of {name} holds {count} number{'s' * (count != 1)} that are not finite; the step was "
+                f"not taken. Look at the loss and the learning rate, or clip."
             )
 
 
-def _held(optimizers: tuple[optim.Optimizer, ...]) -> Counter[int]:
-    """How many of the optimizers hold a parameter, by its id."""
+def _count_holders(optimizers: tuple[optim.Optimizer, ...]) -> Counter[int]:
+    """How many of the optimizers hold each parameter, by its id."""
     return Counter(
-        held for one in optimizers for held in {id(p) for group in one.param_groups for p in group["params"]}
+        parameter_id
+        for optimizer in optimizers
+        for parameter_id in {id(p) for group in optimizer.param_groups for p in group["params"]}
     )
 
 

@@ -1,4 +1,4 @@
-"""What `reparametrize` returns, and the way back to a plain module."""
+"""A handle on a reparametrized model (`Reparametrization`), and the way back to a plain module (`bake`)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from affinet.plans.plan import Plan
 from affinet.report.cost import CostReport, cost_report
 from affinet.training.free_numbers import Expanded, Projected, Weight
 from affinet.training.freezing import Trained
-from affinet.training.losses import check_callable, differentiable, gradients_apart
+from affinet.training.losses import check_callable, differentiable, without_gradients
 from affinet.training.replacing import Replacement
 from affinet.training.stale_optimizers import accept_again
 
 
 @dataclass(frozen=True)
 class Trainable:
-    """How many numbers of a model are trained, and how many were without rules."""
+    """How many numbers of a model are trained, and how many would be trained without rules."""
 
     numbers: int
     out_of: int
@@ -35,9 +35,9 @@ class Trainable:
 class Reparametrization:
     """A model whose weights are computed from free numbers. Made by `affinet.reparametrize`.
 
-    `plan` is what the user asked for; frozen parameters are constants in what is computed. `moved` says how far each
+    `plan` is the plan of the user's rules; frozen parameters are constants in the computation. `moved` is how far each
     weight was moved (Euclidean distance, in the weights' units). Copies of the model (deepcopy) are reparametrized too,
-    with numbers of their own; `affinet.bake(copy)` bakes them.
+    with separate numbers; `affinet.bake(copy)` bakes them.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Reparametrization:
         self._measure = Measure(plan)
 
     def violation(self) -> dict[str, float]:
-        """Rule name → largest absolute violation of the weights as they are now, frozen ones included."""
+        """Rule name → largest absolute violation of the present weights, including frozen ones."""
         return self._measure(self._weights(self._parameters))
 
     @property
     def projector(self) -> Projector:
-        """The projector of the rules over the weights that are computed."""
+        """The projector of the rules over the computed weights."""
         return self._trained.projector
 
     def capture(self) -> None:
@@ -73,45 +73,45 @@ class Reparametrization:
 
         Models of up to 65,536 constrained entries keep them at every backward. Call it before the forward.
         """
-        self._replacement.gradients.ask()
+        self._replacement.gradients.request()
 
     def multipliers(self) -> dict[str, Tensor]:
         """Rule name → ν of the rule's shape, from the gradients with respect to weights of the last backward calls.
 
         Law: at the optimum `∇f = Aᵀν` for `L = f − νᵀ(lhs − rhs)`, so that `ν = ∂f*/∂b` per unit added to the
         right-hand side as the user wrote it, as of `affinet.project`. f is the loss that backward ran through, added
-        up over the calls for one step; decay that an optimizer adds to free numbers is not in it. Raises AttachError
-        if nothing was kept.
+        up over the calls for one step, without decay that an optimizer adds to free numbers. Raises AttachError if no
+        gradients were kept.
         """
-        return self.projector.multipliers(self._kept())
+        return self.projector.multipliers(self._weight_gradients())
 
     def stationarity(self) -> float:
         """`‖P g‖ / ‖g‖` of the same gradients: 0 at an optimum of the constrained problem."""
-        return self.projector.stationarity(self._kept())
+        return self.projector.stationarity(self._weight_gradients())
 
     def report(self, loss_fn: Callable[[], Any] | None = None) -> CostReport:
-        """What each rule costs: rules by |ν|, with what loosening each by 0.01 would change in the loss.
+        """The cost of each rule: rules by |ν|, with the change of the loss if each were loosened by 0.01.
 
         `loss_fn` computes the loss at the present weights and returns it, or calls its backward itself; gradients of
-        the model are afterwards what they were. Without it the gradients of the last backward calls are used.
+        the model are restored afterwards. Without it the gradients of the last backward calls are used.
         """
-        return cost_report(self.projector, self._kept() if loss_fn is None else self._gradients_of(loss_fn))
+        return cost_report(self.projector, self._weight_gradients() if loss_fn is None else self._gradients_of(loss_fn))
 
     def recentre(self) -> None:
-        """With basis="projection", put u onto the rules: the weights stay as they are, but for rounding.
+        """With basis="projection", move u onto the rules; the weights do not change, except for rounding.
 
-        Adam and its like move u off the rules, which `w = Π(u)` takes away again: where u goes far, digits of w go with
-        it. Compare `layer.parametrizations.weight[0].unprojected` with `layer.weight`. Nothing recentres by itself; the
-        other bases have nothing to recentre.
+        Optimizers like Adam move u away from the rules, and `w = Π(u)` removes that part: where u is far away, w loses
+        digits. Compare `layer.parametrizations.weight[0].unprojected` with `layer.weight`. Recentring is never
+        automatic; the other bases do not need it.
         """
         for group in self._groups:
             if isinstance(group, Projected) and not self._replacement.baked:
                 group.recentre()
 
     def forget(self) -> None:
-        """Drop what solvers keep from the steps before: the next step depends on numbers, gradients and state alone.
+        """Drop what solvers keep from earlier steps: the next step then depends only on numbers, gradients and state.
 
-        For checkpoints that a training goes on from to the same bits: call it when one is written and when one is read.
+        For checkpoints from which a training resumes with the same bits: call it when writing and when reading one.
         """
         for group in self._groups:
             group.forget()
@@ -119,19 +119,19 @@ class Reparametrization:
     def bake(self) -> None:
         """Make the model plain again: feasible weights in the same Parameter objects, of the same class and names.
 
-        `state_dict` has the keys of before in their order, and the outputs are the same bits. Baking twice is no error.
-        Make the optimizer anew: the free numbers are gone, and a step of one that holds them raises AttachError. The
-        rules are kept no longer; `affinet.project` keeps them through the steps of the new one.
+        `state_dict` has its former keys in their order, and outputs keep their bits. Baking twice does nothing more.
+        Make a new optimizer: the free numbers are discarded, and a step of an optimizer that holds them raises
+        AttachError. The rules do not hold any more; `affinet.project` keeps them through the steps of a new optimizer.
         """
         numbers = self._replacement.numbers()
         self._replacement.bake()
         accept_again(self._replacement, numbers)
 
-    def _kept(self) -> dict[str, Tensor]:
+    def _weight_gradients(self) -> dict[str, Tensor]:
         return self._replacement.gradients.total(self._weights(self.projector.names))
 
     def _weights(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Weights as they are now: computed, or the parameters that they are."""
+        """The present weights: computed ones, and plain parameters."""
         computed, parameters = self._replacement.names(), self._parameters
         with torch.no_grad():
             return {
@@ -143,37 +143,37 @@ class Reparametrization:
         check_callable(loss_fn)
         if self._replacement.baked:
             raise AttachError(
-                "the model is baked, and no rule is kept on it. Ask for the report before baking, or attach the rules "
+                "the model is baked, so it has no rules any more. Call report before baking, or attach the rules "
                 "with affinet.project."
             )
         gradients = self._replacement.gradients
-        with gradients.apart(), gradients_apart(self._model.parameters()) as parameters, torch.enable_grad():
+        with gradients.separate_sum(), without_gradients(self._model.parameters()) as parameters, torch.enable_grad():
             loss = loss_fn()
             if all(parameter.grad is None for parameter in parameters):
                 differentiable(loss).backward()
             return gradients.total(self._weights(self.projector.names))
 
     def __repr__(self) -> str:
-        far = {name: distance for name, distance in self.moved.items() if distance > 0.0}
-        moved = ", ".join(f"{name} by {distance:.3g}" for name, distance in far.items()) or "nothing"
+        distances = {name: distance for name, distance in self.moved.items() if distance > 0.0}
+        moved = ", ".join(f"{name} by {distance:.3g}" for name, distance in distances.items()) or "nothing"
         state = "baked" if self._replacement.baked else self.basis
         return f"<Reparametrization ({state}): {self.trainable} trained; moved {moved}>"
 
 
 def bake(model: torch.nn.Module) -> torch.nn.Module:
-    """Make a reparametrized model plain again, without its handle: a copy, or one that was made elsewhere.
+    """Make a reparametrized model plain again without its handle, for example a copy.
 
-    Returns the model itself. Raises AttachError where nothing in it is reparametrized.
+    Returns the model itself. Raises AttachError where no weight of it is reparametrized.
     """
     if not isinstance(model, torch.nn.Module):
         raise AttachError(f"affinet.bake takes the model, a torch.nn.Module, and not {type(model).__name__}.")
-    found = list(dict.fromkeys(m.replacement for m in model.modules() if isinstance(m, Weight)))
-    if not found:
+    replacements = list(dict.fromkeys(m.replacement for m in model.modules() if isinstance(m, Weight)))
+    if not replacements:
         raise AttachError(
             "there is nothing to bake: no weight of this model is computed by affinet.reparametrize, or it is baked "
             "already."
         )
-    for replacement in found:
+    for replacement in replacements:
         numbers = replacement.numbers()
         replacement.bake()
         accept_again(replacement, numbers)

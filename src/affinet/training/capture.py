@@ -1,4 +1,4 @@
-"""The gradients of the last step as they were before they were projected: what multipliers are computed from."""
+"""Keep the gradients of the last step as they were before the projection: multipliers are computed from them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import torch
 from torch import Tensor
 
 SMALL = 2**16
-"""Up to this many constrained entries the gradients of every step are kept; more only when asked for."""
+"""Most constrained entries for which the gradients of every step are kept; beyond, only on request."""
 
 
 class Capture:
     """Copies of raw gradients, with the coupled decay that the optimizer adds: `∇f + λ w`.
 
-    Small models keep them at every step. For larger ones `ask()` before a step keeps those of that step.
+    Small models keep them at every step. For larger models `request()` before a step keeps those of the step.
     """
 
     def __init__(self, parameters: Mapping[str, torch.nn.Parameter]) -> None:
         self._parameters = parameters
         self._always = sum(parameter.numel() for parameter in parameters.values()) <= SMALL
-        self._asked = False
+        self._requested = False
         self._gradients: dict[str, Tensor] = {}
         self._rates: dict[str, float] = {}
         self._scale: Tensor | None = None
-        self.times = 0
-        """How often gradients were kept."""
+        self.captures = 0
+        """How many times gradients were kept."""
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Keep the gradients of the next step."""
-        self._asked = True
+        self._requested = True
 
     def take(
         self,
@@ -39,36 +39,41 @@ class Capture:
         *,
         wanted: bool = False,
     ) -> None:
-        """Called by the hook before it projects; `wanted` by one who watches this step."""
-        if self._always or self._asked or wanted:
-            self._asked = False
-            self.times += 1
-            last = self._gradients
+        """Keep the gradients if they are needed, before the projection; `wanted` if an observer needs them."""
+        if self._always or self._requested or wanted:
+            self._requested = False
+            self.captures += 1
+            previous = self._gradients
             self._gradients = {
-                name: _copied(g.detach() if g.requires_grad else g, last.get(name))
-                for name, g in gradients.items()
-                if g is not None
+                name: _copy_over(gradient.detach() if gradient.requires_grad else gradient, previous.get(name))
+                for name, gradient in gradients.items()
+                if gradient is not None
             }
             self._rates, self._scale = dict(rates), scale
 
     def total(self) -> dict[str, Tensor] | None:
-        """`∇f + λ w` by name in float64, unscaled, zero where a gradient was missing; None if nothing was kept."""
+        """`∇f + λ w` by name in float64, unscaled, zero where a gradient was missing; None if none were kept."""
         if not self._gradients:
             return None
         with torch.no_grad():
-            return {name: self._one(name, parameter) for name, parameter in self._parameters.items()}
+            return {name: self._total_of(name, parameter) for name, parameter in self._parameters.items()}
 
-    def _one(self, name: str, parameter: torch.nn.Parameter) -> Tensor:
+    def _total_of(self, name: str, parameter: torch.nn.Parameter) -> Tensor:
         gradient = self._gradients.get(name)
         if gradient is None:
             return torch.zeros_like(parameter, dtype=torch.float64)
-        wide = gradient.double() if self._scale is None else gradient.double() / self._scale.double()
+        widened = gradient.double() if self._scale is None else gradient.double() / self._scale.double()
         rate = self._rates.get(name, 0.0)
-        return wide + rate * parameter.double() if rate else wide
+        return widened + rate * parameter.double() if rate else widened
 
 
-def _copied(gradient: Tensor, last: Tensor | None) -> Tensor:
-    """A copy, over the last one where that is alike."""
-    if last is None or last.shape != gradient.shape or last.dtype != gradient.dtype or last.device != gradient.device:
+def _copy_over(gradient: Tensor, previous: Tensor | None) -> Tensor:
+    """A copy of a gradient, written over the previous copy where shape, dtype and device agree."""
+    if (
+        previous is None
+        or previous.shape != gradient.shape
+        or previous.dtype != gradient.dtype
+        or previous.device != gradient.device
+    ):
         return gradient.clone()
-    return last.copy_(gradient)
+    return previous.copy_(gradient)

@@ -1,4 +1,4 @@
-"""The list of parametrizations of one computed weight: how torch's own functions set it, and take it off."""
+"""Adapt one computed weight to torch's parametrize: reading, setting and removing it."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from affinet.errors import AttachError
 from affinet.training.free_numbers import Weight
 
 
-class Computed(parametrize.ParametrizationList):
+class ComputedWeight(parametrize.ParametrizationList):
     """The entry of `layer.parametrizations` for one weight: a single `Weight`.
 
-    torch's own list keeps the tensor that a weight is computed from. There is none here, and what stood in its place
-    was left behind by `remove_parametrizations` as a buffer that nothing trains. `original`, which torch asks for then,
-    is the Parameter of before, with the weight as it is now.
+    torch's own list keeps the tensor that a weight is computed from. There is no such tensor here, and
+    `remove_parametrizations` would leave an untrained buffer in its place. So `original`, which torch reads then, is
+    the former Parameter with the present weight in it.
     """
 
     def __init__(self, weight: Weight) -> None:
         super().__init__([weight], weight.like, unsafe=True)
-        self.is_tensor = True  # `right_inverse` names no tensor; from here on `original` is one
+        self.is_tensor = True  # `right_inverse` returns no tensor; from here on `original` is one
 
     @property
     def weight(self) -> Weight:
-        """What computes the weight."""
+        """The module that computes the weight."""
         return cast(Weight, self[0])
 
     @property
     def original(self) -> Tensor:  # type: ignore[override]
         """The Parameter that the weight was before `reparametrize`, with the present weight in it."""
-        found: Tensor = self.weight.replacement.given_back(self.weight.name)
-        return found
+        parameter: Tensor = self.weight.replacement.restored_parameter(self.weight.name)
+        return parameter
 
     def forward(self) -> Tensor:
         """The weight."""
-        found: Tensor = self.weight()
-        return found
+        weight: Tensor = self.weight()
+        return weight
 
     def right_inverse(self, value: Any) -> None:
         """`layer.weight = value`: the weights move to the nearest ones that satisfy the rules."""
         self.weight.assign(value)
 
     def append(self, module: torch.nn.Module) -> NoReturn:
-        """What `register_parametrization` does for a weight that has one already. Raises AttachError."""
+        """Refuse a second parametrization (`register_parametrization` calls this). Raises AttachError."""
         raise AttachError(
             f"{self.weight.name} is computed from free numbers, and {type(module).__name__} would change it "
             f"afterwards: the rules would hold for a tensor that the layer does not use. Nothing was changed. Call "
@@ -53,24 +53,24 @@ class Computed(parametrize.ParametrizationList):
         )
 
 
-def refuse_pruning(kind: type[torch.nn.Module]) -> None:
-    """Have a class that torch made for a parametrized module refuse `torch.nn.utils.prune` of a computed weight.
+def refuse_pruning(module_class: type[torch.nn.Module]) -> None:
+    """Make a class that torch built for a parametrized module refuse `torch.nn.utils.prune` of a computed weight.
 
-    Pruning registers `weight_orig` first; torch's own message there speaks of the type of an object.
+    Pruning registers `weight_orig` first; torch's own message is about the type of an object.
     """
-    if "register_parameter" in vars(kind):
+    if "register_parameter" in vars(module_class):
         return
-    whole = kind.register_parameter
+    register = module_class.register_parameter
 
     def register_parameter(self: torch.nn.Module, name: str, param: torch.nn.Parameter | None) -> None:
         lists = self._modules.get("parametrizations")
         computed = None if lists is None else lists._modules.get(name.removesuffix("_orig"))
-        if isinstance(computed, Computed) and name.endswith("_orig"):
+        if isinstance(computed, ComputedWeight) and name.endswith("_orig"):
             raise AttachError(
                 f"{computed.weight.name} is computed from free numbers by affinet.reparametrize, and pruning would "
-                f"set entries of it to zero behind the rules. Nothing was changed. Say the zeros as rules, "
+                f"set entries of it to zero behind the rules. Nothing was changed. Write the zeros as rules, "
                 f"families.fix(weight, where=~mask, value=0), or call affinet.bake(model) first."
             )
-        whole(self, name, param)
+        register(self, name, param)
 
-    kind.register_parameter = register_parameter  # type: ignore[method-assign]
+    module_class.register_parameter = register_parameter  # type: ignore[method-assign]

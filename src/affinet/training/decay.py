@@ -1,4 +1,4 @@
-"""Which optimizers couple weight decay with the gradient: the λ that they add to it after our hook has run."""
+"""Find out which optimizers add weight decay to the gradient, and the λ that they add after our hook has run."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ Decay = Literal["coupled", "decoupled"]
 
 COUPLED = ("SGD", "Adam", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "ASGD")
 DECOUPLED = ("AdamW", "Adafactor", "Muon", "LBFGS", "Rprop")
-"""By exact type: a subclass may do anything. Coupled optimizers may carry `decoupled_weight_decay` in a group, which
-then rules. LBFGS and Rprop have no decay."""
+"""By exact type: a subclass may do anything. Coupled optimizers may have `decoupled_weight_decay` in a group, which
+then decides. LBFGS and Rprop have no decay."""
 
 
-def decay_kind(optimizer: optim.Optimizer, said: Decay | None) -> Decay:
-    """Whether an optimizer's weight decay enters its gradient (`said` overrides).
+def decay_kind(optimizer: optim.Optimizer, declared: Decay | None) -> Decay:
+    """Whether an optimizer's weight decay enters its gradient (`declared` overrides).
 
-    One that is not torch.optim's own and has weight decay is asked: a copy of it runs on a few numbers. Warns where
-    that tells nothing and nothing was said.
+    An optimizer with weight decay that is not torch.optim's own is tested: a copy of it runs on a few numbers. Warns
+    where the test fails and nothing was declared.
     """
-    if said is not None:
-        if not isinstance(said, str) or said not in get_args(Decay):
-            raise AttachError(f"decay is {said!r:.60}; it is 'coupled' or 'decoupled', or left out.")
-        return said
-    kind = type(optimizer)
-    if kind.__module__.startswith("torch.optim"):
-        if kind.__name__ in COUPLED:
+    if declared is not None:
+        if not isinstance(declared, str) or declared not in get_args(Decay):
+            raise AttachError(f"decay is {declared!r:.60}; it is 'coupled' or 'decoupled', or left out.")
+        return declared
+    optimizer_class = type(optimizer)
+    if optimizer_class.__module__.startswith("torch.optim"):
+        if optimizer_class.__name__ in COUPLED:
             return "coupled"
-        if kind.__name__ in DECOUPLED:
+        if optimizer_class.__name__ in DECOUPLED:
             return "decoupled"
     if any(_rate(group) for group in optimizer.param_groups):
         try:
@@ -42,9 +42,10 @@ def decay_kind(optimizer: optim.Optimizer, said: Decay | None) -> Decay:
         except ProbeError:
             pass
         warnings.warn(
-            f"{kind.__module__}.{kind.__qualname__} has weight decay, and affinet could not learn whether it "
-            f"adds it to the gradient. Taken as decoupled (as in AdamW); say affinet.project(..., decay='coupled') if "
-            f"it adds λ·w to the gradient, or decay='decoupled' to silence this.",
+            f"{optimizer_class.__module__}.{optimizer_class.__qualname__} has weight decay, and affinet could not "
+            f"learn whether it adds it to the gradient. It is treated as decoupled (as in AdamW); write "
+            f"affinet.project(..., decay='coupled') if it adds λ·w to the gradient, or decay='decoupled' to silence "
+            f"this.",
             stacklevel=callers_line(),
         )
     return "decoupled"
@@ -53,7 +54,7 @@ def decay_kind(optimizer: optim.Optimizer, said: Decay | None) -> Decay:
 def signed_rates(optimizer: optim.Optimizer, names: Mapping[int, str]) -> dict[str, float]:
     """λ of each parameter, by name: negative where the optimizer maximizes, since it then flips the gradient first.
 
-    `names` leads from id(parameter) to its name. Read anew each step, so that schedulers may edit the groups.
+    `names` is id(parameter) → name. The groups are read at every step, so that schedulers may edit them.
     """
     rates: dict[str, float] = {}
     for group in optimizer.param_groups:
@@ -65,7 +66,7 @@ def signed_rates(optimizer: optim.Optimizer, names: Mapping[int, str]) -> dict[s
 
 
 def _couples(optimizer: optim.Optimizer) -> bool:
-    """Raises ProbeError."""
+    """Whether a copy of the optimizer adds decay to the gradient. Raises ProbeError."""
     group = next(group for group in optimizer.param_groups if _rate(group))
     return couples_decay(optimizer, group["params"][0], group)
 

@@ -1,4 +1,4 @@
-"""The modules that hold free numbers: each computes one weight of a model from them, through torch's parametrize."""
+"""Modules that hold free numbers: each computes one weight of a model from them, through torch's parametrize."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Basis
 from affinet.kernels.torch.bases.expansion import Expansion, Kept
 from affinet.kernels.torch.projector import Projector
-from affinet.training.one_forward import OneForward
+from affinet.training.forward_cache import ForwardCache
 from affinet.training.projecting import projected
-from affinet.training.setting import checked, nearest
+from affinet.training.setting import checked_value, nearest_weights
 from affinet.training.weight_gradients import WeightGradients
 
 T = TypeVar("T")
 
 
 class Shared(Generic[T]):
-    """A value that never changes, and that copies of a model therefore share."""
+    """A value that never changes, so that copies of a model share it."""
 
     def __init__(self, value: T) -> None:
         self.value = value
@@ -36,9 +36,9 @@ class Weight(torch.nn.Module):
     """Computes one weight: `model.layer.parametrizations.weight[0]`.
 
     `free` are the free numbers of a group of weights that rules couple, at the first of them; `untouched` the
-    entries of this weight that are in no rule; `unprojected` what basis="projection" trains in the weight's stead. A
-    weight that has several places keeps them at the first. `like` is an empty tensor of the weight's dtype, on its
-    device, which follows where the model is cast or moved.
+    entries of this weight that are in no rule; `unprojected` the numbers that basis="projection" trains in place of the
+    weight. A weight with several places keeps them at the first. `like` is an empty tensor of the weight's dtype on its
+    device, which is converted when the model is cast or moved.
     """
 
     like: Tensor
@@ -58,31 +58,31 @@ class Weight(torch.nn.Module):
             return self.group.weight(self.name, self.like)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
-        """What torch asks for at registration: there is no tensor of torch's own that the weight is computed from."""
+        """The tensors that torch would compute the weight from: an empty tuple, since there are no such tensors."""
         return ()
 
     def assign(self, value: Any) -> None:
-        """Move the weights of the group to the nearest feasible point to `value` here and what they are elsewhere.
+        """Set this weight to `value`, and move the weights of its group to the nearest feasible point.
 
-        Raises ShapeError or AttachError, with nothing changed, where `value` can be no value of this weight.
+        Raises ShapeError or AttachError, with nothing changed, where this weight cannot have the value `value`.
         """
         with torch.no_grad():
-            self.group.assign(self.name, checked(self.name, value, self()))
+            self.group.assign(self.name, checked_value(self.name, value, self()))
 
     def extra_repr(self) -> str:
-        """What `print(model)` says."""
-        return self.group.said(self.name)
+        """The text that `print(model)` shows."""
+        return self.group.description(self.name)
 
 
 class Expanded:
-    """Weights `w0 + N v` that share one v. No module: several reach it, and it has to have one name in the model."""
+    """Weights `w0 + N v` that share one v. Not a module, since v must have one name in a model with several weights."""
 
     def __init__(
         self,
         expansion: Expansion,
         blocks: Sequence[AnyBlock],
         kind: str,
-        forward: OneForward,
+        forward: ForwardCache,
         gradients: WeightGradients,
     ) -> None:
         self._expansion, self._blocks, self._kind, self._forward = Shared(expansion), Shared(blocks), kind, forward
@@ -91,7 +91,7 @@ class Expanded:
 
     @property
     def expansion(self) -> Expansion:
-        """How weights follow from v."""
+        """The map from v to the weights."""
         return self._expansion.value
 
     def blocks(self) -> list[tuple[AnyBlock, Basis]]:
@@ -104,56 +104,58 @@ class Expanded:
         return self.expansion.names
 
     def weight(self, name: str, like: Tensor) -> Tensor:
-        """One weight; within a forward of the model each weight and each block is computed once."""
-        v, rest = self.first[self.names[0]].free, self.first[name].untouched
+        """One weight; each weight and each block is computed once per forward of the model."""
+        free, untouched = self.first[self.names[0]].free, self.first[name].untouched
 
-        def computed() -> Tensor:
-            kept: Kept = self._forward.kept((id(self), ""), (v,), dict)
-            weight = self.expansion.weight(name, _numbers(v, like), _numbers(rest, like), like.dtype, kept)
-            return self._gradients.watched(name, weight, (v, rest))
+        def compute() -> Tensor:
+            block_cache: Kept = self._forward.cached((id(self), ""), (free,), dict)
+            weight = self.expansion.weight(
+                name, _numbers(free, like), _numbers(untouched, like), like.dtype, block_cache
+            )
+            return self._gradients.with_hook(name, weight, (free, untouched))
 
-        return self._forward.kept((id(self), name), (v, rest), computed)
+        return self._forward.cached((id(self), name), (free, untouched), compute)
 
     @torch.no_grad()
     def assign(self, name: str, value: Tensor) -> None:
-        """Set one weight, and move all of the group to the nearest feasible point."""
-        weights = {each: self.weight(each, self.first[each].like) for each in self.names} | {name: value}
-        rest = value.reshape(-1)[torch.from_numpy(self.expansion.untouched(name)).to(value.device)]
-        v = self.expansion.coordinates(nearest(self._blocks.value, weights))
-        for numbers, found in ((self.first[self.names[0]].free, v), (self.first[name].untouched, rest)):
+        """Set one weight, and move the complete group to the nearest feasible point."""
+        weights = {member: self.weight(member, self.first[member].like) for member in self.names} | {name: value}
+        untouched = value.reshape(-1)[torch.from_numpy(self.expansion.untouched(name)).to(value.device)]
+        free = self.expansion.coordinates(nearest_weights(self._blocks.value, weights))
+        for numbers, new_numbers in ((self.first[self.names[0]].free, free), (self.first[name].untouched, untouched)):
             if numbers is not None:
-                numbers.copy_(found)
+                numbers.copy_(new_numbers)
 
     def coupled(self, name: str) -> tuple[str, ...]:
         """The weights that rules couple with one, itself included."""
         return self.names
 
     def forget(self) -> None:
-        """Nothing is kept from step to step: no solver is needed for `w0 + N v`."""
+        """Do nothing: `w0 + N v` needs no solver, so nothing is kept between steps."""
 
-    def said(self, name: str) -> str:
+    def description(self, name: str) -> str:
         """A line about one weight."""
-        others = [other for other in self.names if other != name]
-        shared = f", which {', '.join(others)} share" if others else ""
-        return f"{name} from {self.expansion.free:,} free numbers ({self._kind}){shared}"
+        other_names = [other for other in self.names if other != name]
+        sharing = f", which {', '.join(other_names)} share" if other_names else ""
+        return f"{name} from {self.expansion.free:,} free numbers ({self._kind}){sharing}"
 
 
 class Projected:
     """Weights Π(u), projected together; the gradient with respect to u is P g."""
 
     def __init__(
-        self, projector: Projector, names: Sequence[str], forward: OneForward, gradients: WeightGradients
+        self, projector: Projector, names: Sequence[str], forward: ForwardCache, gradients: WeightGradients
     ) -> None:
         self._projector, self.names, self._forward = Shared(projector), tuple(names), forward
         self._gradients = gradients
         self.first: dict[str, Weight] = {}
 
     def weight(self, name: str, like: Tensor) -> Tensor:
-        """One weight; within a forward of the model all are projected once, together."""
+        """One weight; all weights are projected once per forward of the model."""
         from affinet.training.graph_breaks import outside_graphs
 
-        computed: Tensor = outside_graphs(lambda: self._weight(name))
-        return computed
+        weight: Tensor = outside_graphs(lambda: self._weight(name))
+        return weight
 
     def _weight(self, name: str) -> Tensor:
         if _exporting():
@@ -162,78 +164,83 @@ class Projected:
                 f"affinet.bake(model) first: the baked model has the same weights, and exports."
             )
         unprojected = self.unprojected()
-        found: tuple[Tensor, ...] = self._forward.kept(
+        weights: tuple[Tensor, ...] = self._forward.cached(
             (id(self), ""), unprojected, lambda: self._projected(unprojected)
         )
-        return found[self.names.index(name)]
+        return weights[self.names.index(name)]
 
     def unprojected(self) -> tuple[Tensor, ...]:
         """The u of every weight."""
-        found = tuple(self.first[name].unprojected for name in self.names)
-        return tuple(u for u in found if u is not None)
+        numbers = tuple(self.first[name].unprojected for name in self.names)
+        return tuple(u for u in numbers if u is not None)
 
     @torch.no_grad()
     def recentre(self) -> None:
-        """`u ← Π(u)`: the weights stay, but for rounding."""
+        """`u ← Π(u)`: the weights do not change, except for rounding."""
         unprojected = self.unprojected()
         for u, w in zip(unprojected, self._projected(unprojected), strict=True):
             u.copy_(w)
 
     @torch.no_grad()
     def assign(self, name: str, value: Tensor) -> None:
-        """Set one weight, and move those that rules couple with it to the nearest feasible point."""
+        """Set one weight, and move the weights that rules couple with it to the nearest feasible point."""
         unprojected = dict(zip(self.names, self.unprojected(), strict=True))
-        now = dict(zip(self.names, self._projected(tuple(unprojected.values())), strict=True))
-        linked = self.coupled(name)
-        weights = {each: now[each] for each in linked} | {name: value}
-        for each, w in nearest([block for block, names in self._blocks() if names & set(linked)], weights).items():
-            unprojected[each].copy_(w)
+        present = dict(zip(self.names, self._projected(tuple(unprojected.values())), strict=True))
+        coupled = self.coupled(name)
+        weights = {member: present[member] for member in coupled} | {name: value}
+        for member, w in nearest_weights(
+            [block for block, names in self._blocks() if names & set(coupled)], weights
+        ).items():
+            unprojected[member].copy_(w)
 
     def coupled(self, name: str) -> tuple[str, ...]:
         """The weights that rules couple with one, itself included."""
         blocks = self._blocks()
-        linked: set[str] = {name}
-        before: set[str] = set()
-        while linked != before:
-            before = set(linked)
-            linked.update(*(names for _, names in blocks if names & before))
-        return tuple(each for each in self.names if each in linked)
+        coupled: set[str] = {name}
+        previous: set[str] = set()
+        while coupled != previous:
+            previous = set(coupled)
+            coupled.update(*(names for _, names in blocks if names & previous))
+        return tuple(member for member in self.names if member in coupled)
 
     def blocks(self) -> list[tuple[AnyBlock, Basis]]:
-        """None: blocks are projected on, without a basis."""
+        """An empty list: blocks are projected onto, without a basis."""
         return []
 
     def _blocks(self) -> list[tuple[AnyBlock, set[str]]]:
-        """Each block with the weights that it is about."""
+        """Each block with the names of its weights."""
         projector, tensors = self._projector.value, dict(zip(self.names, self.unprojected(), strict=True))
         kernels = projector.kernels(tensors)
         return [(block, set(kernel.names)) for block, kernel in zip(projector.plan.blocks, kernels, strict=True)]
 
     def forget(self) -> None:
-        """Drop what solvers keep from the steps before."""
+        """Drop what solvers keep from earlier steps."""
         self._projector.value.forget()
 
-    def said(self, name: str) -> str:
+    def description(self, name: str) -> str:
         """A line about one weight."""
         return f"{name} projected from numbers of its own shape"
 
     def _projected(self, unprojected: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        found = projected(self._projector.value, self.names, unprojected)
+        weights = projected(self._projector.value, self.names, unprojected)
         return tuple(
-            self._gradients.watched(name, weight, unprojected) for name, weight in zip(self.names, found, strict=True)
+            self._gradients.with_hook(name, weight, unprojected)
+            for name, weight in zip(self.names, weights, strict=True)
         )
 
 
 def _numbers(parameter: torch.nn.Parameter | None, like: Tensor) -> Tensor:
-    """A parameter, or no numbers where there is none."""
+    """A parameter, or an empty tensor where it is None."""
     return like.new_zeros(0) if parameter is None else parameter
 
 
 def _exporting() -> bool:
-    asked = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # before torch 2.7 one could not ask
-    return bool(asked())
+    is_exporting = getattr(
+        torch.compiler, "is_exporting", torch.compiler.is_compiling
+    )  # before torch 2.7 one could not ask
+    return bool(is_exporting())
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    on = torch.is_autocast_enabled(device.type)
-    return torch.autocast(device.type, enabled=False) if on else nullcontext()
+    enabled = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if enabled else nullcontext()

@@ -1,6 +1,6 @@
 """Call a function outside the graphs of torch.compile.
 
-Importing this module imports torch._dynamo, which takes over a second: whoever needs it imports it when it is called.
+Importing this module imports torch._dynamo, which takes over a second: callers import it only where they use it.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ T = TypeVar("T")
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def outside_graphs(function: Callable[[], T]) -> T:
-    """What `function` returns; torch.compile breaks its graph here and compiles nothing inside."""
+    """Call `function` and return its result; torch.compile breaks its graph here and compiles nothing inside."""
     return function()

@@ -1,4 +1,4 @@
-"""What `project` returns: how well the rules hold, what they cost, what attaching moved, and the way off again."""
+"""A handle on attached rules: it reports how well they hold and what they cost, replaces them, and removes them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from affinet.kernels.torch.projector import Projector
 from affinet.plans.plan import Plan
 from affinet.report.cost import CostReport, cost_report
 from affinet.report.observation import Observer
-from affinet.training.attached import attach, check_apart, detach
-from affinet.training.losses import check_callable, differentiable, gradients_apart
-from affinet.training.matching import Rules, followed, matched
+from affinet.training.attached import attach, check_no_shared_weights, detach
+from affinet.training.losses import check_callable, differentiable, without_gradients
+from affinet.training.matching import Rules, follow_freezing, match_rules
 from affinet.training.sandwich import Sandwich
 from affinet.training.settling import settle
 from affinet.training.watching import Watch
@@ -26,9 +26,9 @@ from affinet.training.watching import Watch
 class Handle:
     """Rules attached to one training. Made by `affinet.project`.
 
-    `plan` is what the user asked for; frozen parameters are constants in what is projected. `moved` says how far
+    `plan` is the plan of the user's rules; frozen parameters are constants in the projection. `moved` is how far
     attaching moved each parameter (Euclidean distance, in the weights' units). Copies of the model or of the
-    optimizer carry no rules: ask `handle.attached_to(optimizer)`.
+    optimizer carry no rules: check with `handle.attached_to(optimizer)`.
     """
 
     def __init__(self, model: torch.nn.Module, plan: Plan, sandwich: Sandwich, moved: Mapping[str, float]) -> None:
@@ -43,15 +43,15 @@ class Handle:
         return self._sandwich.projector
 
     def violation(self) -> dict[str, float]:
-        """Rule name → largest absolute violation of the weights as they are now, frozen ones included."""
+        """Rule name → largest absolute violation of the present weights, including frozen ones."""
         return self._sandwich.violation()
 
     def project_gradients(self) -> None:
-        """Project the gradients now, before clipping; the step finds them projected.
+        """Project the gradients now, before clipping; the step then uses them as they are.
 
-        Clip after it, not before: `clip_grad_norm_` would spend its budget on the part that the projection takes away,
-        and `clip_grad_value_` would bend the rest. Call it when all of the gradient is there: multipliers are those of
-        the gradients that it was called with.
+        Clip after it, not before: `clip_grad_norm_` would spend its budget on the part that the projection removes, and
+        `clip_grad_value_` would change the direction of the remaining part. Call it when the gradients are complete:
+        multipliers are computed from the gradients at this call.
         """
         self._sandwich.project_gradients()
 
@@ -60,7 +60,7 @@ class Handle:
 
         Models of up to 65,536 constrained entries keep them at every step.
         """
-        self._sandwich.capture.ask()
+        self._sandwich.capture.request()
 
     def multipliers(self) -> dict[str, Tensor]:
         """Rule name → ν of the rule's shape, from the gradients of the last step that was captured.
@@ -76,85 +76,85 @@ class Handle:
         return self.projector.stationarity(self._captured())
 
     def report(self, loss_fn: Callable[[], Any] | None = None) -> CostReport:
-        """What each rule costs: rules by |ν|, with what loosening each by 0.01 would change in the loss.
+        """The cost of each rule: rules by |ν|, with the change of the loss if each were loosened by 0.01.
 
         `loss_fn` computes the loss at the present weights and returns it, or calls its backward itself; gradients of
-        the model are afterwards what they were. The coupled decay that an optimizer adds is added. Without `loss_fn`
-        the captured gradients are used. Under `maximize=True` loosening raises the objective.
+        the model are restored afterwards. The coupled decay of an optimizer is added. Without `loss_fn` the captured
+        gradients are used. Under `maximize=True` loosening raises the objective.
         """
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
         return cost_report(self.projector, gradients, maximized=self._sandwich.maximizes)
 
     def watch(self, *callbacks: Observer, every: int = 1, multipliers: bool = False, first_step: int = 0) -> Watch:
-        """Look at every `every`-th step, the first included, and hand an `Observation` to each callback.
+        """Observe every `every`-th step, including the first, and pass an `Observation` to each callback.
 
-        Without a callback observations are kept in `.history`; `.stop()` ends it. Warns, once of each kind: weights
-        that somebody wrote to between steps and left off the rules, steps that the projection takes back, gradients or
+        Without a callback the result keeps observations in `.history`; `.stop()` ends it. Warns once of each kind:
+        weights that were written to between steps and violate the rules, steps that the projection undoes, gradients or
         weights that are not finite, and with `multipliers=True` multipliers that diverge. `first_step` is the number of
-        the first step of a training that is resumed. No bit of the training changes. Raises WatchError where there is
-        nothing to watch.
+        the first step of a resumed training. The training keeps the same bits. Raises WatchError where there are no
+        steps to observe.
         """
         return Watch(self._sandwich, callbacks, every=every, multipliers=multipliers, first_step=first_step)
 
     def attached_to(self, optimizer: optim.Optimizer) -> bool:
-        """Whether this very optimizer keeps these rules; a copy (deepcopy, pickle) does not."""
+        """Whether this optimizer keeps these rules; a copy (deepcopy, pickle) does not."""
         return self._sandwich.holds(optimizer)
 
     def forget(self) -> None:
-        """Drop what solvers keep from the steps before: the next step depends on weights, gradients and state alone.
+        """Drop what solvers keep from earlier steps: the next step then depends only on weights, gradients and state.
 
-        For checkpoints that a training goes on from to the same bits: call it when one is written and when one is read.
+        For checkpoints from which a training resumes with the same bits: call it when writing and when reading one.
         """
         self.projector.forget()
 
     def update(self, rules: Rules) -> None:
-        """Keep other rules from now on: the training goes on, with the state of its optimizers as it is.
+        """Keep other rules from now on; the training continues with the state of its optimizers.
 
-        Moves the weights, and those that optimizers keep, to the nearest points that satisfy the new rules; `moved` and
-        `plan` are those of the new rules then. Raises what `affinet.project` raises for such rules, AttachError where
-        they were taken off or the model is gone; the old rules hold on then, and nothing has moved.
+        Moves the weights, and weights in the state of optimizers, to the nearest points that satisfy the new rules, and
+        sets `moved` and `plan`. Raises the errors of `affinet.project` for such rules, and AttachError where the rules
+        were removed or the model does not exist any more; the old rules stay then, and no weight has moved.
         """
         model = self._model()
         if model is None or not self._sandwich.attached:
             raise AttachError(
-                "there is no training whose rules could be replaced: the rules were taken off (handle.remove()), or "
-                "the model is gone. Attach the new rules: affinet.project(model, optimizer, rules)."
+                "there is no training whose rules could be replaced: the rules were removed (handle.remove()), or "
+                "the model does not exist any more. Attach the new rules: affinet.project(model, optimizer, rules)."
             )
-        found = matched(model, rules, earlier=self.plan)
-        compiled, used = found
+        match = match_rules(model, rules, earlier=self.plan)
+        plan, parameters = match
         optimizers = self._sandwich.nested()
-        check_apart(optimizers, used, model)
-        earlier = self._sandwich.replace(followed(model, found, earlier=self.projector))
+        check_no_shared_weights(optimizers, parameters, model)
+        earlier = self._sandwich.replace(follow_freezing(model, match, earlier=self.projector))
         try:
             moved = settle(self._sandwich.projector, self._sandwich.parameters)
         except AttachError:
             self._sandwich.replace(earlier)
             raise
-        self.plan, self.moved = compiled, moved
-        self._sandwich.settle_kept()
-        attach(optimizers, used.values())
+        self.plan, self.moved = plan, moved
+        self._sandwich.settle_state_weights()
+        attach(optimizers, parameters.values())
 
     def remove(self) -> None:
-        """Take every hook away; the weights stay where they are. Removing twice is no error."""
+        """Remove all hooks; the weights do not change. Removing twice does nothing more."""
         detach(self._sandwich.detach())
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing but the names of the rules: all that a step depends on is in the model and the optimizer."""
+        """The names of the rules only: everything that a step depends on is in the model and the optimizer."""
         return {"rules": [rule.name for rule in self.plan.system.rules]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Check that a saved handle kept the same rules. Raises AttachError naming those that differ."""
-        said = state.get("rules") if isinstance(state, Mapping) else None
-        if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
+        """Check that a saved handle had the same rules. Raises AttachError, naming the rules that differ."""
+        saved_names = state.get("rules") if isinstance(state, Mapping) else None
+        if not isinstance(saved_names, list) or not all(isinstance(name, str) for name in saved_names):
             raise AttachError(
-                f"{state!r:.60} ({type(state).__name__}) is no state of a handle. Give what "
-                f"handle.state_dict() returned."
+                f"{state!r:.60} ({type(state).__name__}) is not the state of a handle. Give the result of "
+                f"handle.state_dict()."
             )
-        mine, theirs = {rule.name for rule in self.plan.system.rules}, set(said)
-        if mine != theirs:
+        present, saved = {rule.name for rule in self.plan.system.rules}, set(saved_names)
+        if present != saved:
             raise AttachError(
-                f"the saved training kept other rules: only there {sorted(theirs - mine)}, only here "
-                f"{sorted(mine - theirs)}. Attach the same rules, or leave the handle's state out."
+                f"the saved training had other rules: only in the saved state {sorted(saved - present)}, only in this "
+                f"handle {sorted(present - saved)}. Attach the same rules, or leave the handle's state out."
             )
 
     def __reduce__(self) -> NoReturn:
@@ -164,26 +164,26 @@ class Handle:
         )
 
     def __repr__(self) -> str:
-        far = {name: distance for name, distance in self.moved.items() if distance > 0.0}
-        moved = ", ".join(f"{name} by {distance:.3g}" for name, distance in far.items()) or "nothing"
+        distances = {name: distance for name, distance in self.moved.items() if distance > 0.0}
+        moved = ", ".join(f"{name} by {distance:.3g}" for name, distance in distances.items()) or "nothing"
         equations = counted(self.plan.rows, "equation")
         state = "attached" if self._sandwich.attached else "removed"
         return f"<Handle ({state}): {equations}, {self.plan.free} free; attaching moved {moved}>"
 
     def _captured(self) -> dict[str, Tensor]:
-        total = self._sandwich.capture.total()
-        if total is None:
+        gradients = self._sandwich.capture.total()
+        if gradients is None:
             raise AttachError(
                 "no gradients were captured yet. Take a step first; for models of more than 65,536 constrained entries "
                 "call handle.capture() before it, or give handle.report(loss_fn) the loss."
             )
-        return total
+        return gradients
 
     def _gradients_of(self, loss_fn: Callable[[], Any]) -> dict[str, Tensor]:
         check_callable(loss_fn)
         constrained, model = self._sandwich.parameters, self._model()
-        others = () if model is None else model.parameters()
-        with gradients_apart([*constrained.values(), *others]) as parameters, torch.enable_grad():
+        model_parameters = () if model is None else model.parameters()
+        with without_gradients([*constrained.values(), *model_parameters]) as parameters, torch.enable_grad():
             loss = loss_fn()
             if all(parameter.grad is None for parameter in parameters):
                 differentiable(loss).backward()

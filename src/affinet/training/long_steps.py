@@ -1,4 +1,4 @@
-"""A warning where an entry follows from many free numbers, and their steps add up in it."""
+"""Warn where an entry is a sum of many free numbers, so that their steps add up in it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from affinet.kernels.torch.bases.basis import Basis
 from affinet.kernels.torch.bases.reach import Reach, farthest
 from affinet.plans.plan import Plan
 
-FEW = 8.0
-"""How much farther than a free number an entry may move. Sensible learning rates lie within a factor of ten of those
-at which a loss diverges."""
+LONGEST = 8.0
+"""How many times farther than a free number an entry may move. Sensible learning rates are within a factor of ten of
+those at which a loss diverges."""
 
 
 def warn_of_long_steps(plan: Plan, blocks: Sequence[tuple[AnyBlock, Basis]]) -> None:
-    """Warn (LongStepsWarning) of the entry that moves farthest, where that is more than `FEW` times a free number."""
-    found: list[tuple[Reach, AnyBlock]] = []
+    """Warn (LongStepsWarning) of the entry that moves farthest, if that is over `LONGEST` times as far as a number."""
+    long_reaches: list[tuple[Reach, AnyBlock]] = []
     for block, basis in blocks:
         reach = farthest(basis)
-        if reach is not None and reach.length > FEW:
-            found.append((reach, block))
-    if not found:
+        if reach is not None and reach.length > LONGEST:
+            long_reaches.append((reach, block))
+    if not long_reaches:
         return
-    reach, block = max(found, key=lambda each: each[0].length)
+    reach, block = max(long_reaches, key=lambda pair: pair[0].length)
     parameter = next(p for p in plan.parameters if p.name == reach.name)
-    rules = [plan.system.rules[rule].name for rule in block.rules]
-    where = entry(parameter, reach.position)
-    warning = LongStepsWarning(where, rules, reach.numbers, reach.length, len(found) - 1)
+    rule_names = [plan.system.rules[rule].name for rule in block.rules]
+    entry_name = entry(parameter, reach.position)
+    warning = LongStepsWarning(entry_name, rule_names, reach.numbers, reach.length, len(long_reaches) - 1)
     warnings.warn(warning, stacklevel=callers_line())

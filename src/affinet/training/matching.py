@@ -1,4 +1,4 @@
-"""Match rules with a model: the plan, and the parameters of the model that it constrains."""
+"""Match rules with a model: plan them, and find the parameters of the model that they constrain."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from affinet.training.freezing import Freezing
 Rules = Plan | Iterable[Constraint] | Constraint
 
 
-class Matched(NamedTuple):
+class Match(NamedTuple):
     """A plan, and name → parameter of the model for those in its rules."""
 
     plan: Plan
     parameters: dict[str, torch.nn.Parameter]
 
 
-def matched(model: torch.nn.Module, rules: Rules, *, earlier: Plan | None = None) -> Matched:
-    """The plan of the rules, and the parameters in them. Raises AttachError where the model has not got them.
+def match_rules(model: torch.nn.Module, rules: Rules, *, earlier: Plan | None = None) -> Match:
+    """The plan of the rules, and the parameters in them. Raises AttachError where the model does not have them.
 
-    What `earlier` holds already is not planned anew.
+    Blocks that `earlier` contains are not planned again.
     """
     if not isinstance(rules, Plan):
         rules = plan(rules) if earlier is None else updated(earlier, rules)
     parameters = parameters_of(model, [parameter.name for parameter in rules.parameters])
     check(rules, parameters)
-    return Matched(rules, {parameter.name: parameters[parameter.name] for parameter in rules.parameters})
+    return Match(rules, {parameter.name: parameters[parameter.name] for parameter in rules.parameters})
 
 
-def followed(model: torch.nn.Module, found: Matched, *, earlier: Projector | None = None) -> Freezing:
-    """What follows the parameters of a plan as they are frozen and thawed; kernels of `earlier` serve on."""
-    return Freezing(found.plan, found.parameters, places_of(model, found.parameters), earlier)
+def follow_freezing(model: torch.nn.Module, match: Match, *, earlier: Projector | None = None) -> Freezing:
+    """Follow the parameters of a plan as they are frozen and thawed; kernels of `earlier` are reused."""
+    return Freezing(match.plan, match.parameters, places_of(model, match.parameters), earlier)

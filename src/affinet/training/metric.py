@@ -15,9 +15,9 @@ Group = Mapping[str, Any]
 State = Mapping[str, Any]
 
 FLOOR = 1e-6
-"""Entries resist at least this share of what the parameter's entries resist on average."""
-MOST_BORDERED = 64
-"""Equations on top of others whose Schur complement in a metric is worth a projection each, at every step."""
+"""The least resistance of an entry, as a share of the average resistance of its parameter."""
+LARGEST_BORDER = 64
+"""Most equations of a border: its Schur complement in a metric costs one projection per equation at every step."""
 
 
 def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan) -> None:
@@ -36,45 +36,47 @@ def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan)
                 "a centered RMSprop has no metric of second moments; use centered=False or leave metric out."
             )
     solves = {block: block.solves_in_metric() for block in plan.blocks}
-    without = next((block for block, count in solves.items() if count is None), None)
-    if without is not None:
-        names = ", ".join(parameter.name for parameter in without.sizes())
+    unsupported = next((block for block, count in solves.items() if count is None), None)
+    if unsupported is not None:
+        names = ", ".join(parameter.name for parameter in unsupported.sizes())
         raise AttachError(
             f"rules along several axes of {names} are projected as a product, which does not "
             f"commute in the optimizer's metric. Leave metric='optimizer' out for these rules."
         )
-    most = max((count for count in solves.values() if count is not None), default=0)
-    if most > MOST_BORDERED:
+    border_size = max((count for count in solves.values() if count is not None), default=0)
+    if border_size > LARGEST_BORDER:
         raise AttachError(
-            f"{most:,} equations on top of regular ones would be projected one by one at every step in the optimizer's "
-            f"metric, which is for up to {MOST_BORDERED}. Leave metric='optimizer' out for these rules."
+            f"{border_size:,} equations on top of regular ones would be projected one by one at every step in the "
+            f"optimizer's metric, which is for up to {LARGEST_BORDER}. Leave metric='optimizer' out for these rules."
         )
 
 
 def metric_of(optimizers: Iterable[optim.Optimizer], parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Tensor]:
-    """`D_i / lr_i` of every entry, by name: the second moment as it was used in the last step, floored.
+    """`D_i / lr_i` of every entry, by name: the second moment of the last step, with a lower bound.
 
-    A parameter that has not been stepped yet resists evenly; one whose learning rate is 0 (a warm-up, a group held
-    still) a million times as much as the one with the largest.
+    All entries of a parameter without a step have resistance 1; a parameter whose learning rate is 0 (a warm-up, a
+    frozen group) resists a million times as much as the one with the largest rate.
     """
     names = {id(parameter): name for name, parameter in parameters.items()}
-    found: dict[str, Tensor] = {}
+    resistances: dict[str, Tensor] = {}
     rates: dict[str, float] = {}
     for optimizer in optimizers:
         resistance = RESISTANCE[type(optimizer)]
         for group in optimizer.param_groups:
             for p in group["params"]:
                 if id(p) in names and optimizer.state.get(p):
-                    found[names[id(p)]] = resistance(group, optimizer.state[p])
+                    resistances[names[id(p)]] = resistance(group, optimizer.state[p])
                     rates[names[id(p)]] = float(group["lr"])
     largest = max(rates.values(), default=0.0) or 1.0
     return {
-        name: _floored(found[name] / max(rates[name] / largest, FLOOR)) if name in found else torch.ones_like(parameter)
+        name: _with_floor(resistances[name] / max(rates[name] / largest, FLOOR))
+        if name in resistances
+        else torch.ones_like(parameter)
         for name, parameter in parameters.items()
     }
 
 
-def _floored(resistance: Tensor) -> Tensor:
+def _with_floor(resistance: Tensor) -> Tensor:
     floored = resistance.clamp_min(FLOOR * resistance.mean())
     return torch.where(floored > 0.0, floored, 1.0)
 

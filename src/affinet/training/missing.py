@@ -1,4 +1,4 @@
-"""Gradients that are missing: where rules couple a weight without one to weights with one, it takes its part."""
+"""Fill in missing gradients: a weight without a gradient gets its share where rules couple it to weights with one."""
 
 from __future__ import annotations
 
@@ -12,83 +12,84 @@ from affinet.kernels.torch.precision import regular_dtype
 from affinet.kernels.torch.projector import Projector
 
 MOST = 64
-"""Sets of missing gradients whose couplings are remembered: a mixture of experts meets many."""
+"""Most sets of missing gradients whose couplings are cached: a mixture of experts has many."""
 
 
 class Couplings:
-    """Which entries of weights without a gradient the rules couple to weights with one."""
+    """Finds the entries of weights without a gradient that rules couple to weights with one."""
 
     def __init__(self, projector: Projector, parameters: Mapping[str, torch.nn.Parameter]) -> None:
         self._projector = projector
         self._parameters = parameters
-        self._known: dict[frozenset[str], dict[str, Tensor]] = {}
+        self._cache: dict[frozenset[str], dict[str, Tensor]] = {}
 
     def of(self, missing: Iterable[str]) -> dict[str, Tensor]:
-        """Name → mask of the coupled entries, for those of the missing parameters that have any.
+        """Name → mask of the coupled entries, for the missing parameters that have coupled entries.
 
-        Law: an entry is coupled if and only if `P g` can differ from zero there where g is zero on all that is missing.
+        Law: an entry is coupled if and only if `P g` can differ from zero there where g is zero on all missing
+        parameters.
         """
-        key = frozenset(missing)
-        if key not in self._known:
-            if len(self._known) >= MOST:
-                self._known.clear()
-            self._known[key] = self._found(key)
-        return self._known[key]
+        names = frozenset(missing)
+        if names not in self._cache:
+            if len(self._cache) >= MOST:
+                self._cache.clear()
+            self._cache[names] = self._compute_masks(names)
+        return self._cache[names]
 
-    def _found(self, missing: frozenset[str]) -> dict[str, Tensor]:
-        """By the projection of random numbers: what is zero then is zero always."""
-        draw = torch.Generator().manual_seed(0)
+    def _compute_masks(self, missing: frozenset[str]) -> dict[str, Tensor]:
+        """Project random numbers: an entry of the result that is zero is zero for every gradient."""
+        generator = torch.Generator().manual_seed(0)
         vectors = {
             name: torch.zeros_like(p, dtype=regular_dtype(p.dtype))
             if name in missing
-            else torch.randn(p.shape, generator=draw).to(p.device, regular_dtype(p.dtype))
+            else torch.randn(p.shape, generator=generator).to(p.device, regular_dtype(p.dtype))
             for name, p in self._parameters.items()
         }
         tangent = self._projector.tangent(vectors)
-        # Solvers and Schur complements leave rounding where there is nothing.
+        # Solvers and Schur complements return rounding errors in place of zeros.
         masks = {name: tangent[name].abs() > max(1e-9, 64.0 * torch.finfo(tangent[name].dtype).eps) for name in missing}
         return {name: masks[name] for name in sorted(missing) if bool(masks[name].any())}
 
 
 class StandIns:
-    """Gradients that were put in the place of missing ones for one step, and taken away after it.
+    """Gradients that replace missing ones for one step, and are removed after it.
 
-    The optimizer steps with them, so that tied weights move together. Entries that are not coupled have no gradient:
-    they are put back to where they were, whatever momentum or decay would have made of a zero.
+    The optimizer steps with them, so that tied weights move equally. Entries that are not coupled have no gradient:
+    they are reset to their former values, whatever momentum or decay would have made of a zero gradient.
     """
 
     def __init__(self) -> None:
         self._gradients: dict[str, tuple[ref[torch.nn.Parameter], Tensor]] = {}
-        self._before: dict[str, tuple[Tensor, Tensor]] = {}
+        self._saved: dict[str, tuple[Tensor, Tensor]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._gradients)
 
     def put(self, name: str, parameter: torch.nn.Parameter, coupled: Tensor) -> Tensor:
-        """Give a parameter a gradient of zeros, which the projection fills; returns it."""
-        if name not in self._before and not bool(coupled.all()):
-            self._before[name] = coupled, parameter.detach().clone()
+        """Give a parameter a gradient of zeros, which the projection fills, and return it."""
+        if name not in self._saved and not bool(coupled.all()):
+            self._saved[name] = coupled, parameter.detach().clone()
         gradient = torch.zeros_like(parameter)
         parameter.grad = gradient
         self._gradients[name] = ref(parameter), gradient
         return gradient
 
-    def put_back(self, parameters: Mapping[str, torch.nn.Parameter]) -> None:
-        """After the step of the optimizer that holds these: entries without a gradient have not moved."""
+    def reset_uncoupled(self, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+        """Undo the moves of entries without a gradient, after the step of the optimizer that holds these parameters."""
         with torch.no_grad():
-            for name, (coupled, before) in self._before.items():
+            for name, (coupled, former) in self._saved.items():
                 if name in parameters:
-                    parameters[name].copy_(torch.where(coupled, parameters[name], before))
+                    parameters[name].copy_(torch.where(coupled, parameters[name], former))
 
-    def take_away(self) -> None:
-        """Gradients that were missing are missing again; before they are computed anew."""
-        for parameter, gradient in self._gradients.values():
-            held = parameter()
-            if held is not None and held.grad is gradient:
-                held.grad = None
+    def remove(self) -> None:
+        """Remove the gradients again, before the loop computes new ones."""
+        for reference, gradient in self._gradients.values():
+            parameter = reference()
+            if parameter is not None and parameter.grad is gradient:
+                parameter.grad = None
         self._gradients.clear()
 
     def close(self) -> None:
-        """After all optimizers have stepped."""
-        self.take_away()
-        self._before.clear()
+        """Remove everything, after all optimizers have stepped."""
+        self.remove()
+        self._saved.clear()

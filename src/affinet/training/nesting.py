@@ -1,4 +1,4 @@
-"""Find the optimizer that steps inside one that wraps it, and refuse wrappers whose steps no hook sees."""
+"""Find the optimizer inside its wrappers, and refuse wrappers whose steps call no hooks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from affinet.errors import AttachError
 
 @dataclass(frozen=True, eq=False)
 class Nest:
-    """An optimizer as the user gave it: `stepper` is where hooks go, `wrappers` those around it, the outermost first.
+    """An optimizer with its wrappers: `stepper` gets the hooks, `wrappers` are around it, the outermost first.
 
     The stepper is the innermost optimizer that holds the same constrained parameters. `moving` are the wrappers that
-    may move weights after it has stepped (Lookahead); the others only pass the call on. `core` is the innermost of all,
-    whose class says how weights decay: of a ZeroRedundancyOptimizer the local one, which holds a part.
+    may move weights after its step (Lookahead); other wrappers only forward the call. `core` is the innermost
+    optimizer, whose class decides how weights decay: in a ZeroRedundancyOptimizer the local one, which holds a part.
     """
 
     stepper: optim.Optimizer
@@ -26,57 +26,59 @@ class Nest:
 
     @property
     def all(self) -> tuple[optim.Optimizer, ...]:
-        """The stepper and those around it."""
+        """The stepper and its wrappers."""
         return (*self.wrappers, self.stepper)
 
     @property
     def moving(self) -> tuple[optim.Optimizer, ...]:
-        """The wrappers with state of their own."""
-        return tuple(one for one in self.wrappers if one.state is not self.stepper.state)
+        """The wrappers that have separate state."""
+        return tuple(wrapper for wrapper in self.wrappers if wrapper.state is not self.stepper.state)
 
 
 def nest(optimizer: optim.Optimizer, constrained: Iterable[int]) -> Nest:
     """The nest of an optimizer; `constrained` are the ids of the parameters in rules.
 
-    Raises AttachError, before anything is changed, where steps would pass the hooks by.
+    Raises AttachError, before anything is changed, where steps would not call the hooks.
     """
-    wanted = held_by(optimizer) & set(constrained)
+    wanted_ids = parameter_ids(optimizer) & set(constrained)
     chain = [optimizer]
-    while (inner := _inside(chain[-1])) is not None and inner not in chain:
+    while (inner := _inner_optimizer(chain[-1])) is not None and inner not in chain:
         chain.append(inner)
-    place = max(k for k, one in enumerate(chain) if wanted <= held_by(one))
-    found = Nest(chain[place], tuple(chain[:place]), chain[-1])
-    _check(found, chain)
-    return found
+    index = max(position for position, candidate in enumerate(chain) if wanted_ids <= parameter_ids(candidate))
+    nested = Nest(chain[index], tuple(chain[:index]), chain[-1])
+    _check(nested, chain)
+    return nested
 
 
-def held_by(optimizer: optim.Optimizer) -> set[int]:
+def parameter_ids(optimizer: optim.Optimizer) -> set[int]:
     """The ids of the parameters that an optimizer holds."""
     return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
-def _inside(optimizer: optim.Optimizer) -> optim.Optimizer | None:
-    """The one optimizer among the attributes, None where there is none or there are several."""
-    found = {id(value): value for value in vars(optimizer).values() if isinstance(value, optim.Optimizer)}
-    found.pop(id(optimizer), None)
-    return next(iter(found.values())) if len(found) == 1 else None
+def _inner_optimizer(optimizer: optim.Optimizer) -> optim.Optimizer | None:
+    """The optimizer among the attributes; None if there is not exactly one."""
+    inner = {id(value): value for value in vars(optimizer).values() if isinstance(value, optim.Optimizer)}
+    inner.pop(id(optimizer), None)
+    return next(iter(inner.values())) if len(inner) == 1 else None
 
 
-def _check(found: Nest, chain: list[optim.Optimizer]) -> None:
-    kind = type(found.stepper).__name__
-    if not takes_hooks(found.stepper):
+def _check(nested: Nest, chain: list[optim.Optimizer]) -> None:
+    kind = type(nested.stepper).__name__
+    if not takes_hooks(nested.stepper):
         raise AttachError(
             f"{kind} takes no step hooks: its class does not call torch.optim.Optimizer.__init__, so that the rules "
             f"would not see its steps. Call super().__init__ in it, or train with affinet.reparametrize, which needs "
             f"no hooks."
         )
-    if len(chain) == 1 and all(callable(getattr(found.stepper, verb, None)) for verb in ("first_step", "second_step")):
+    if len(chain) == 1 and all(
+        callable(getattr(nested.stepper, method, None)) for method in ("first_step", "second_step")
+    ):
         raise AttachError(
             f"{kind} moves weights in first_step and second_step, which no hook sees. Train with "
             f"affinet.reparametrize, which needs no hooks, or use one that keeps its inner optimizer as an attribute "
             f"(base_optimizer)."
         )
-    for wrapper in found.moving:
+    for wrapper in nested.moving:
         if not takes_hooks(wrapper):
             raise AttachError(
                 f"{type(wrapper).__name__} may move weights after the step of the {kind} inside it, and takes no step "
@@ -94,4 +96,4 @@ def takes_hooks(optimizer: optim.Optimizer) -> bool:
 
 
 def _nothing(*_: Any) -> None:
-    """A hook."""
+    """A hook that does nothing."""

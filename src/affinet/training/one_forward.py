@@ -1,4 +1,4 @@
-"""What is computed once within a forward of a model, and forgotten at its end."""
+"""Cache values within one forward of a model, and drop them at its end."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-class OneForward:
-    """Keeps values from a hook before a module's forward to one after it, also where that raises.
+class ForwardCache:
+    """Caches values from the start of a module's forward to its end, also where the forward raises.
 
-    A value is that of the very tensors it was computed from, as they then were, and of the autograd mode of then: a
-    checkpointed part that runs without gradients inside a forward with them does not leave its values to the rest.
-    Outside of the module's own forward nothing is kept (a part of the model that is called alone, a checkpoint that is
-    computed again, tracing), and every access computes.
+    A cached value is valid only for the same tensors at the same versions, in the same autograd mode: a checkpointed
+    part that runs without gradients does not share its values with the forward around it. Outside of the module's own
+    forward (a part of the model called by itself, a recomputed checkpoint, tracing) every access computes.
     """
 
     def __init__(self) -> None:
@@ -34,24 +33,24 @@ class OneForward:
             module.register_forward_hook(self._end, always_call=True),
         ]
 
-    def leave(self) -> None:
-        """Take the hooks away."""
+    def close(self) -> None:
+        """Remove the hooks."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
 
-    def kept(self, key: Hashable, numbers: tuple[Tensor | None, ...], compute: Callable[[], T]) -> T:
-        """What `compute` makes of `numbers`, as it was made before if that was in this forward."""
+    def cached(self, key: Hashable, numbers: tuple[Tensor | None, ...], compute: Callable[[], T]) -> T:
+        """The result of `compute`, which depends on `numbers`; taken from the cache if this forward has computed it."""
         if self._depth == 0 or torch.compiler.is_compiling():
             return compute()
-        now = (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *map(_state, numbers))
-        known = self._values.get(key)
-        if known is not None and known[0] == now:
-            found: T = known[1]
-            return found
-        made = compute()
-        self._values[key] = now, made
-        return made
+        state = (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *map(_state, numbers))
+        entry = self._values.get(key)
+        if entry is not None and entry[0] == state:
+            value: T = entry[1]
+            return value
+        value = compute()
+        self._values[key] = state, value
+        return value
 
     def _begin(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
         if torch.compiler.is_compiling():

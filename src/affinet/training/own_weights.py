@@ -1,4 +1,4 @@
-"""Keep the weights in an optimizer's state on the rules too: schedule-free points, averages, slow weights."""
+"""Project the weights in an optimizer's state too: schedule-free points, averages, slow weights."""
 
 from __future__ import annotations
 
@@ -12,28 +12,40 @@ from torch import Tensor, optim
 from affinet.errors import AttachError, callers_line
 from affinet.kernels.torch.projector import Projector
 from affinet.training.nesting import Nest
-from affinet.training.probing import ProbeError, own_weights
+from affinet.training.probing import ProbeError, state_weights
 
-SILENT = ("SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "Adafactor", "Muon")
-"""Optimizers of torch.optim whose state is made of gradients alone; they are not probed."""
+WITHOUT_STATE_WEIGHTS = (
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "RAdam",
+    "Adagrad",
+    "Adadelta",
+    "RMSprop",
+    "Adafactor",
+    "Muon",
+)
+"""Optimizers of torch.optim whose state depends only on gradients; they are not probed."""
 
 
-class KeptWeights:
-    """The state tensors that are weights, by the key under which each optimizer keeps them.
+class StateWeights:
+    """The state tensors that are weights, by their key in the optimizers.
 
     A copy, an average or a point to step from is a weight like those of the model: after every step it is moved to the
-    nearest point that satisfies the rules, jointly over all parameters. Where one parameter has none, the model's own
-    weight stands in for it.
+    nearest point that satisfies the rules, jointly over all parameters. Where the state of a parameter has no such
+    tensor, the weight of the model takes its place.
     """
 
     def __init__(self, nests: Iterable[Nest], parameters: Mapping[str, torch.nn.Parameter]) -> None:
         """Probes unknown optimizers. Raises AttachError for state that cannot be told from gradients."""
         self._places: dict[str, list[ref[optim.Optimizer]]] = {}
-        for one in nests:
-            for key in _found(one.core, parameters):
-                self._places.setdefault(key, []).append(ref(one.core))
-            for wrapper in one.moving:
-                for key in _copies(wrapper, parameters):
+        for nested in nests:
+            for key in _probed_keys(nested.core, parameters):
+                self._places.setdefault(key, []).append(ref(nested.core))
+            for wrapper in nested.moving:
+                for key in _keys_of_copies(wrapper, parameters):
                     self._places.setdefault(key, []).append(ref(wrapper))
 
     def __bool__(self) -> bool:
@@ -45,74 +57,74 @@ class KeptWeights:
         parameters: Mapping[str, torch.nn.Parameter],
         skipped: Tensor | None = None,
     ) -> None:
-        """Move them to the nearest feasible points, in place."""
+        """Move the state tensors to the nearest feasible points, in place."""
         for places in self._places.items():
-            held = _held(*places, parameters)
-            if held:
-                stand_in = {name: p.detach().clone() for name, p in parameters.items() if name not in held}
-                projector.project_({**stand_in, **held}, skipped=skipped)
+            tensors = _state_tensors(*places, parameters)
+            if tensors:
+                stand_ins = {name: p.detach().clone() for name, p in parameters.items() if name not in tensors}
+                projector.project_({**stand_ins, **tensors}, skipped=skipped)
 
 
-def _held(
+def _state_tensors(
     key: str, optimizers: list[ref[optim.Optimizer]], parameters: Mapping[str, torch.nn.Parameter]
 ) -> dict[str, Tensor]:
-    held = {}
-    for found in optimizers:
-        optimizer = found()
+    tensors = {}
+    for reference in optimizers:
+        optimizer = reference()
         if optimizer is None:
             continue
         for name, parameter in parameters.items():
-            value = optimizer.state[parameter].get(key) if parameter in optimizer.state else None
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                held[name] = value
-    return held
+            tensor = optimizer.state[parameter].get(key) if parameter in optimizer.state else None
+            if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
+                tensors[name] = tensor
+    return tensors
 
 
-def _found(optimizer: optim.Optimizer, parameters: Mapping[str, torch.nn.Parameter]) -> list[str]:
-    """Keys of weights in the state of an optimizer that steps."""
-    if type(optimizer).__module__.startswith("torch.optim") and type(optimizer).__name__ in SILENT:
+def _probed_keys(optimizer: optim.Optimizer, parameters: Mapping[str, torch.nn.Parameter]) -> list[str]:
+    """Keys of weights in the state of a stepping optimizer."""
+    if type(optimizer).__module__.startswith("torch.optim") and type(optimizer).__name__ in WITHOUT_STATE_WEIGHTS:
         return []
     weights: dict[str, None] = {}
     shares: dict[str, None] = {}
     for group in optimizer.param_groups:
-        ours = [p for p in parameters.values() if any(p is held for held in group["params"])]
-        for parameter in {p.ndim: p for p in ours}.values():
+        constrained = [p for p in parameters.values() if any(p is member for member in group["params"])]
+        for parameter in {p.ndim: p for p in constrained}.values():
             try:
-                known = own_weights(optimizer, parameter)
+                keys = state_weights(optimizer, parameter)
             except ProbeError as error:
                 _warn_unknown(optimizer, error)
                 return []
-            weights |= dict.fromkeys(known.weights)
-            shares |= dict.fromkeys(known.shares)
+            weights |= dict.fromkeys(keys.weights)
+            shares |= dict.fromkeys(keys.shares)
     if shares:
         warnings.warn(
             f"{type(optimizer).__name__} keeps an average of the weights that begins at zero (state "
-            f"{', '.join(map(repr, shares))}). It is not on the rules, nor are weights that are made of it: bring them "
-            f"there with handle.projector.project, or train with affinet.reparametrize.",
+            f"{', '.join(map(repr, shares))}). It does not satisfy the rules, nor do weights that are computed from "
+            f"it: project them with handle.projector.project, or train with affinet.reparametrize.",
             stacklevel=callers_line(),
         )
     return [*weights]
 
 
-def _copies(wrapper: optim.Optimizer, parameters: Mapping[str, torch.nn.Parameter]) -> list[str]:
-    """Keys under which a wrapper has a copy of every weight; raises AttachError for tensors that may be such."""
-    found: dict[str, list[tuple[bool, bool]]] = {}
+def _keys_of_copies(wrapper: optim.Optimizer, parameters: Mapping[str, torch.nn.Parameter]) -> list[str]:
+    """Keys at which a wrapper has a copy of every weight. Raises AttachError for tensors that may be weights."""
+    comparisons: dict[str, list[tuple[bool, bool]]] = {}
     for parameter, state in wrapper.state.items():
         if not isinstance(state, Mapping) or not isinstance(parameter, Tensor):
             continue
         for key, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.is_floating_point():
-                copied, empty = torch.equal(value, parameter), not bool(value.count_nonzero())
-                found.setdefault(key, []).append((copied, empty))
+                is_copy, is_zero = torch.equal(value, parameter), not bool(value.count_nonzero())
+                comparisons.setdefault(key, []).append((is_copy, is_zero))
     keys = []
-    for key, seen in found.items():
-        if all(empty for _, empty in seen):
+    for key, results in comparisons.items():
+        if all(is_zero for _, is_zero in results):
             continue
-        if not all(copied for copied, _ in seen):
+        if not all(is_copy for is_copy, _ in results):
             raise AttachError(
-                f"{type(wrapper).__name__} holds tensors of its own (state {key!r}) that are no copies of the weights: "
-                f"weights of an earlier time, or gradients? Call affinet.project before its state is loaded or moves "
-                f"away from the weights, right after it was made."
+                f"{type(wrapper).__name__} holds tensors of its own (state {key!r}) that are not copies of the "
+                f"weights: they may be earlier weights or gradients. Call affinet.project before its state is loaded "
+                f"or moves away from the weights, right after it was made."
             )
         keys.append(key)
     return keys
@@ -123,8 +135,8 @@ def _warn_unknown(optimizer: optim.Optimizer, error: ProbeError) -> None:
     if kind.__module__.startswith("torch.optim"):
         return
     warnings.warn(
-        f"affinet could not learn whether {kind.__module__}.{kind.__qualname__} keeps weights of its own, from which "
-        f"it makes weights of the model without a step: a copy of it on a few numbers did not step ({error}). If it "
-        f"does, train with affinet.reparametrize.",
+        f"affinet could not learn whether {kind.__module__}.{kind.__qualname__} keeps separate weights in its state, "
+        f"from which it sets weights of the model without a step: a copy of it on a few numbers did not step "
+        f"({error}). If it does, train with affinet.reparametrize.",
         stacklevel=callers_line(),
     )

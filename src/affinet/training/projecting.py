@@ -1,4 +1,4 @@
-"""`Π(u)` as a function that autograd, torch.func and forward-mode derivatives know."""
+"""Make `Π(u)` differentiable by autograd, torch.func and forward mode."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Tensors = tuple[Tensor, ...]
 
 def projected(projector: Projector, names: tuple[str, ...], unprojected: Tensors) -> Tensors:
     """The nearest feasible weights, by name; their derivative is the tangent projector."""
-    found: Tensors = _Projection.apply(projector, names, *unprojected)
-    return found
+    weights: Tensors = _Projection.apply(projector, names, *unprojected)
+    return weights
 
 
 class _Projection(torch.autograd.Function):
@@ -24,8 +24,8 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def forward(projector: Projector, names: tuple[str, ...], *unprojected: Tensor) -> Tensors:
-        found = projector.project(dict(zip(names, unprojected, strict=True)))
-        return tuple(found[name] for name in names)
+        weights = projector.project(dict(zip(names, unprojected, strict=True)))
+        return tuple(weights[name] for name in names)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -38,8 +38,8 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, _: None, __: None, *vectors: Tensor | None) -> Tensors:
-        found: Tensors = _Tangent.apply(ctx.projector, ctx.names, False, *_filled(vectors, ctx.like))
-        return found
+        tangents: Tensors = _Tangent.apply(ctx.projector, ctx.names, False, *_with_zeros(vectors, ctx.like))
+        return tangents
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], projector: Projector, names: tuple[str, ...], *x: Tensor) -> Any:
@@ -54,11 +54,11 @@ class _Tangent(torch.autograd.Function):
 
     @staticmethod
     def forward(projector: Projector, names: tuple[str, ...], quiet: bool, *vectors: Tensor) -> Tensors:
-        given = dict(zip(names, vectors, strict=True))
+        by_name = dict(zip(names, vectors, strict=True))
         if not quiet:
-            found = projector.tangent(given)
-            return tuple(found[name] for name in names)
-        copies = {name: vector.detach().clone() for name, vector in given.items()}
+            tangents = projector.tangent(by_name)
+            return tuple(tangents[name] for name in names)
+        copies = {name: vector.detach().clone() for name, vector in by_name.items()}
         projector.project_gradients_(copies, copies, {})
         return tuple(copies[name] for name in names)
 
@@ -73,32 +73,36 @@ class _Tangent(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, _: None, __: None, ___: None, *vectors: Tensor | None) -> Tensors:
-        found: Tensors = _Tangent.apply(ctx.projector, ctx.names, False, *_filled(vectors, ctx.like))
-        return found
+        tangents: Tensors = _Tangent.apply(ctx.projector, ctx.names, False, *_with_zeros(vectors, ctx.like))
+        return tangents
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], projector: Projector, names: Any, quiet: bool, *x: Tensor) -> Any:
         return _one_by_one(_Tangent, info.batch_size, in_dims[3:], (projector, names, quiet), x)
 
 
-def _filled(vectors: Sequence[Tensor | None], like: Sequence[tuple[torch.Size, torch.dtype, torch.device]]) -> Tensors:
-    """Zeros where nothing depends on what is differentiated."""
+def _with_zeros(
+    vectors: Sequence[Tensor | None], shapes: Sequence[tuple[torch.Size, torch.dtype, torch.device]]
+) -> Tensors:
+    """The vectors, with zeros for inputs that do not depend on the differentiated variable."""
     return tuple(
         torch.zeros(shape, dtype=dtype, device=device) if vector is None else vector
-        for vector, (shape, dtype, device) in zip(vectors, like, strict=True)
+        for vector, (shape, dtype, device) in zip(vectors, shapes, strict=True)
     )
 
 
 def _one_by_one(
     function: type[torch.autograd.Function],
     count: int,
-    dims: Sequence[int | None],
-    fixed: tuple[Any, ...],
+    batch_dims: Sequence[int | None],
+    constants: tuple[Any, ...],
     tensors: Sequence[Tensor],
 ) -> tuple[Tensors, tuple[int, ...]]:
-    """A batch of models, each projected alone: kernels hold constants of one model's shape."""
-    found = [
-        function.apply(*fixed, *(x if dim is None else x.select(dim, k) for x, dim in zip(tensors, dims, strict=True)))
+    """Apply a function to each model of a batch separately: kernels hold constants for the shape of one model."""
+    results = [
+        function.apply(
+            *constants, *(x if dim is None else x.select(dim, k) for x, dim in zip(tensors, batch_dims, strict=True))
+        )
         for k in range(count)
     ]
-    return tuple(torch.stack(each) for each in zip(*found, strict=True)), (0,) * len(tensors)
+    return tuple(torch.stack(outputs) for outputs in zip(*results, strict=True)), (0,) * len(tensors)

@@ -1,4 +1,4 @@
-"""`reparametrize`: fewer trainable numbers, from which the weights follow so that the rules hold whatever they are."""
+"""Replace weights by fewer trainable numbers, from which they are computed so that the rules hold (`reparametrize`)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from affinet.plans.plan import Plan, plan
 from affinet.training.attached import ATTACHED
 from affinet.training.attaching import places_of
 from affinet.training.baking import Reparametrization
+from affinet.training.forward_cache import ForwardCache
 from affinet.training.free_numbers import Expanded, Projected, Weight
 from affinet.training.freezing import Freezing, Trained
 from affinet.training.long_steps import warn_of_long_steps
-from affinet.training.one_forward import OneForward
 from affinet.training.replacing import Place, Replacement
 from affinet.training.stale_optimizers import refuse_stale
 from affinet.training.starting import Start, start_of
@@ -40,38 +40,38 @@ def reparametrize(
 ) -> Reparametrization:
     """Train only the numbers that the rules leave free; make the optimizer afterwards.
 
-    Weights become `w0 + N v`, computed through torch.nn.utils.parametrize, once in a forward of `model`. In their stead
+    Weights become `w0 + N v`, computed through torch.nn.utils.parametrize, once per forward of `model`. In their place
     `model.parameters()` has v, `encoder.parametrizations.weight.0.free`, at the first of the weights that rules couple,
-    and `….untouched`, entries in no rule, at each. Then any optimizer and any loop keeps the rules, without hooks.
-    `handle.bake()` makes the module plain again.
+    and `….untouched`, entries in no rule, at each weight. Then any optimizer and any loop keeps the rules, without
+    hooks. `handle.bake()` makes the module plain again.
 
     `basis="orthonormal"`: NᵀN = I; under SGD the weights follow the trajectory of `affinet.project`. `"free"`: each
-    free number is one of the weights, from which the others follow; its gradient is the sum over them, as in a
+    free number is one of the weights, and determines others; its gradient is the sum over all of them, as in a
     convolution: for ties, and for sums of a few entries. `"projection"`: all numbers u are kept and weights are Π(u),
-    which is `affinet.project` for every optimizer without decay; nothing is saved, and nothing is to be chosen.
+    which equals `affinet.project` for every optimizer without decay; it saves nothing, and needs no choice of a basis.
 
     The weights move to the nearest feasible point (`handle.moved`). `restore_variance` scales `N v` of every block of
-    rules so that its entries vary as much as they did before: rules take variance away from random weights. Frozen
-    parameters (`requires_grad=False`) are constants at their value now.
+    rules so that its entries vary as much as before: rules reduce the variance of random weights. Frozen
+    parameters (`requires_grad=False`) are constants at their present value.
 
-    Raises AttachError (nothing changed) where model and rules do not belong together, the model is reparametrized or
-    projected already, or no basis is cheap; InfeasibleError where rules contradict each other or the frozen weights.
-    Warns, naming the weights, where the rules leave nothing to train, of rules whose weights are all frozen
-    (NothingTrainedWarning), and of entries of a long sum under `basis="free"`, in which the steps of all others add up
-    (LongStepsWarning).
+    Raises AttachError (nothing changed) where model and rules do not belong to each other, the model is reparametrized
+    or projected already, or no basis is cheap; InfeasibleError where rules contradict each other or the frozen weights.
+    Warns, naming the weights, that the rules fix completely, of rules whose weights are all frozen
+    (NothingTrainedWarning), and of entries of a long sum under `basis="free"`, in which the steps of all other entries
+    add up (LongStepsWarning).
     """
     _check_basis(basis, restore_variance)
     _check_model(model)
-    compiled = rules if isinstance(rules, Plan) else plan(rules)
-    parameters = parameters_of(model, [parameter.name for parameter in compiled.parameters])
-    check(compiled, parameters)
-    used = {p.name: parameters[p.name] for p in compiled.parameters}
-    freezing = Freezing(compiled, used, places_of(model, used))
-    trained = freezing.trained((), _unchecked)
+    compiled_plan = rules if isinstance(rules, Plan) else plan(rules)
+    parameters = parameters_of(model, [parameter.name for parameter in compiled_plan.parameters])
+    check(compiled_plan, parameters)
+    constrained = {p.name: parameters[p.name] for p in compiled_plan.parameters}
+    freezing = Freezing(compiled_plan, constrained, places_of(model, constrained))
+    trained = freezing.trained((), _accept)
     _refuse_projected(trained.parameters)
     freezing.warn_of_idle(trained)
     gradients = WeightGradients(sum(p.numel() for p in trained.parameters.values()))
-    forward = OneForward()
+    forward = ForwardCache()
     groups = _groups(trained, basis, [name for name in parameters if name in trained.parameters], forward, gradients)
     _refuse_sparse(model, trained.parameters)
     places = _places(model, trained.parameters, {name for group in groups for name in group.names})
@@ -81,13 +81,15 @@ def reparametrize(
     replacement.replace({name: group for group in groups for name in group.names})
     _fill(groups, start)
     gradients.follow(replacement.numbers().values())
-    forward.watch(model, replacement.refuse_torn)
+    forward.watch(model, replacement.refuse_partly_plain)
     refuse_stale(replacement)
     start.warn()
     if basis == "free":
         warn_of_long_steps(trained.projector.plan, [pair for group in groups for pair in group.blocks()])
     counts = _trainable(model), numbers
-    return Reparametrization(compiled, basis, model, trained, replacement, used, start.moved, counts, groups)
+    return Reparametrization(
+        compiled_plan, basis, model, trained, replacement, constrained, start.moved, counts, groups
+    )
 
 
 def _check_basis(basis: Basis, restore_variance: bool) -> None:
@@ -95,8 +97,8 @@ def _check_basis(basis: Basis, restore_variance: bool) -> None:
         raise AttachError(f"basis is {basis!r:.60}; it is 'orthonormal', 'free' or 'projection'.")
     if restore_variance and basis == "projection":
         raise AttachError(
-            'restore_variance scales free numbers, and basis="projection" has none. Use another basis, or scale the '
-            "weights before."
+            'restore_variance scales free numbers, which basis="projection" does not have. Use another basis, or scale '
+            "the weights before."
         )
 
 
@@ -119,16 +121,16 @@ def _refuse_projected(parameters: Mapping[str, torch.nn.Parameter]) -> None:
     """Raise AttachError where an optimizer that keeps rules holds one of the parameters."""
     names = {id(parameter): name for name, parameter in parameters.items()}
     for optimizer in ATTACHED:
-        held = [names[id(p)] for group in optimizer.param_groups for p in group["params"] if id(p) in names]
-        if held:
+        names_held = [names[id(p)] for group in optimizer.param_groups for p in group["params"] if id(p) in names]
+        if names_held:
             raise AttachError(
-                f"affinet.project keeps rules on an optimizer that holds {', '.join(held[:4])}. Call handle.remove() "
-                f"on its handle, reparametrize, and make that {type(optimizer).__name__} anew."
+                f"affinet.project keeps rules on an optimizer that holds {', '.join(names_held[:4])}. Call "
+                f"handle.remove() on its handle, reparametrize, and make a new {type(optimizer).__name__}."
             )
 
 
 def _refuse_sparse(model: torch.nn.Module, parameters: Mapping[str, torch.nn.Parameter]) -> None:
-    """Raise AttachError for an embedding whose gradient would be sparse: that of what it is computed from is dense."""
+    """Raise AttachError for an embedding with sparse gradients: the numbers it is computed from have dense ones."""
     for name, reference, _, _ in places_of(model, parameters):
         module = reference()
         if isinstance(module, torch.nn.Embedding | torch.nn.EmbeddingBag) and module.sparse:
@@ -139,14 +141,14 @@ def _refuse_sparse(model: torch.nn.Module, parameters: Mapping[str, torch.nn.Par
             )
 
 
-def _unchecked(plan: Plan, parameters: dict[str, torch.nn.Parameter]) -> None:
-    """Nothing to check: there is no optimizer yet."""
+def _accept(plan: Plan, parameters: dict[str, torch.nn.Parameter]) -> None:
+    """Accept everything: there is no optimizer yet."""
 
 
 def _groups(
-    trained: Trained, basis: Basis, order: list[str], forward: OneForward, gradients: WeightGradients
+    trained: Trained, basis: Basis, order: list[str], forward: ForwardCache, gradients: WeightGradients
 ) -> list[Group]:
-    """The weights that share what they are computed from, `order` being that of the model."""
+    """The groups of weights that share trained numbers; `order` is the order of names in the model."""
     if basis == "projection":
         return _projected(trained, forward, gradients)
     return _expanded(trained, order, basis, forward, gradients)
@@ -156,64 +158,67 @@ def _expanded(
     trained: Trained,
     order: list[str],
     kind: Literal["orthonormal", "free"],
-    forward: OneForward,
+    forward: ForwardCache,
     gradients: WeightGradients,
 ) -> list[Group]:
-    """A group for each set of parameters that blocks couple, `order` being that of the model."""
-    left = trained.projector.plan
-    shapes = {p.name: p.shape for p in left.parameters}
+    """One group per set of parameters that blocks couple; `order` is the order of names in the model."""
+    plan = trained.projector.plan
+    shapes = {p.name: p.shape for p in plan.parameters}
     zeros = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
-    bases = [basis_of(block, kind, left, zeros) for block in left.blocks]
-    smallest = Projector(left, zeros).project(zeros)
+    bases = [basis_of(block, kind, plan, zeros) for block in plan.blocks]
+    smallest = Projector(plan, zeros).project(zeros)
     origin = origin_of(kind, bases, {name: smallest[name].clone() for name in shapes})
     touched = {place.name for basis in bases for place in basis.places if place.size}
-    together = _coupled(
+    coupled_names = _coupled(
         [[place.name for place in basis.places] for basis in bases], [name for name in order if name in touched]
     )
     groups: list[Group] = []
-    for names in together:
-        mine = [
+    for names in coupled_names:
+        pairs = [
             (block, basis)
-            for block, basis in zip(left.blocks, bases, strict=True)
+            for block, basis in zip(plan.blocks, bases, strict=True)
             if basis.places and basis.places[0].name in names
         ]
-        expansion = Expansion([basis for _, basis in mine], {name: shapes[name] for name in names}, origin)
-        groups.append(Expanded(expansion, [block for block, _ in mine], kind, forward, gradients))
+        expansion = Expansion([basis for _, basis in pairs], {name: shapes[name] for name in names}, origin)
+        groups.append(Expanded(expansion, [block for block, _ in pairs], kind, forward, gradients))
     return groups
 
 
-def _projected(trained: Trained, forward: OneForward, gradients: WeightGradients) -> list[Group]:
+def _projected(trained: Trained, forward: ForwardCache, gradients: WeightGradients) -> list[Group]:
     names = [p.name for p in trained.projector.plan.parameters]
     return [Projected(trained.projector, names, forward, gradients)] if names else []
 
 
 def _coupled(blocks: list[list[str]], names: list[str]) -> list[list[str]]:
-    """The names that lists of names link, in their order."""
+    """Sets of names that are linked by lists of names, in the order of `names`."""
     group = {name: {name} for name in names}
     for linked in blocks:
         merged = set().union(*(group[name] for name in linked))
         group.update(dict.fromkeys(merged, merged))
-    return [list(one) for one in dict.fromkeys(tuple(n for n in names if n in group[name]) for name in names)]
+    return [
+        list(linked_names)
+        for linked_names in dict.fromkeys(tuple(n for n in names if n in group[name]) for name in names)
+    ]
 
 
 def _places(model: torch.nn.Module, parameters: Mapping[str, torch.nn.Parameter], names: set[str]) -> list[Place]:
-    """Where the model keeps the parameters that will be computed."""
-    found = []
+    """The places in the model of the parameters that will be computed."""
+    places = []
     for name, reference, attribute, parameter in places_of(model, {name: parameters[name] for name in names}):
         module = reference()
         assert module is not None
         if isinstance(module, torch.nn.Sequential | torch.nn.ModuleList | torch.nn.ModuleDict):
             raise UnsupportedWeightError(
                 name,
-                f"it belongs to a {type(module).__name__} itself, which would take what computes it for a layer",
-                "Keep it in a module of its own, or use affinet.project.",
+                f"it belongs to a {type(module).__name__} itself, which would treat its parametrization as a layer",
+                "Move it into a separate module, or use affinet.project.",
             )
-        found.append(Place(name, module, attribute, parameter, parameter.stride()))
-    return found
+        places.append(Place(name, module, attribute, parameter, parameter.stride()))
+    return places
 
 
 def _fill(groups: Iterable[Group], start: Start) -> None:
-    """Make the parameters that are trained."""
+    """Create the trained parameters."""
     for group in groups:
         for name in group.names:
             weight = group.first[name]

@@ -1,4 +1,4 @@
-"""The sandwich: project the gradients before the optimizer sees them, let it step, project the weights after."""
+"""Register the hooks around optimizer steps: project the gradients before a step, and the weights after it."""
 
 from __future__ import annotations
 
@@ -27,90 +27,93 @@ from affinet.training.decay import Decay, decay_kind, signed_rates
 from affinet.training.freezing import Freezing, Trained
 from affinet.training.metric import check_metric, metric_of
 from affinet.training.missing import Couplings, StandIns
-from affinet.training.nesting import Nest, held_by
-from affinet.training.own_weights import KeptWeights
+from affinet.training.nesting import Nest, parameter_ids
 from affinet.training.scaling import unscale
+from affinet.training.state_weights import StateWeights
 from affinet.training.stillness import Snapshot
 
 Metric = Literal["euclidean", "optimizer"]
 
 Marks = dict[str, tuple[ref[Tensor], int]]
-"""Gradients as they were left: the tensor and its version, which grows with every write."""
+"""Name → gradient and its version, which every write raises."""
 
 
-class Onlooker(Protocol):
-    """Sees the steps of a sandwich and writes to nothing; `optimizer` is a place in the list of optimizers."""
+class StepObserver(Protocol):
+    """Observes the steps of a sandwich and writes to nothing; `optimizer` is a position in the list of optimizers."""
 
     def wants_gradients(self) -> bool:
-        """Whether the gradients of the step that comes are to be kept."""
+        """Whether the gradients of the next step must be kept."""
 
-    def opens(self, optimizer: int) -> None:
-        """Before a step: gradients and weights are as the training left them."""
+    def before_step(self, optimizer: int) -> None:
+        """Called before a step, with the gradients and weights of the training."""
 
-    def stepped(self, optimizer: int) -> None:
-        """The optimizer has moved the weights, and they are not projected yet."""
+    def before_projection(self, optimizer: int) -> None:
+        """Called between the optimizer's step and the projection."""
 
-    def closes(self, optimizer: int, skipped: Tensor | None) -> None:
-        """After the projection; `skipped` is not zero where a GradScaler skipped the step."""
+    def after_projection(self, optimizer: int, skipped: Tensor | None) -> None:
+        """Called after the projection; `skipped` is not zero where a GradScaler skipped the step."""
 
 
 class Sandwich:
     """The hooks of one or several optimizers.
 
-    `param_groups` are never written to, and a step that raises leaves nothing behind: what is remembered between hooks
-    is only which gradients are projected already, by their version.
+    `param_groups` are never written to, and a step that raises leaves no state behind: between hooks the sandwich
+    remembers only which gradients are projected already, by their version.
 
     Several optimizers: the first to step projects all gradients, since rules may couple them; the others find theirs
-    projected. Hooks that fire twice (a subclass whose `step` calls `super().step()`) find the same. Of an optimizer
-    inside another the inner one is followed, and what the outer one does to the weights after it is projected too.
+    projected. So does the second call of hooks that are called twice (a subclass whose `step` calls `super().step()`).
+    Where an optimizer contains another, hooks are on the inner one, and moves of the weights by the outer one are
+    projected too.
     """
 
     def __init__(
         self,
         freezing: Freezing,
         nests: tuple[Nest, ...],
-        kept: KeptWeights,
+        state_weights: StateWeights,
         metric: Metric,
         decay: Decay | None,
         check_finite: bool,
     ) -> None:
         self._freezing = freezing
-        optimizers = tuple(one.stepper for one in nests)
+        optimizers = tuple(nested.stepper for nested in nests)
         self._optimizers = [ref(optimizer) for optimizer in optimizers]
-        self._wrappers = [[ref(wrapper) for wrapper in one.wrappers] for one in nests]
-        self._moving = [(place, ref(wrapper)) for place, one in enumerate(nests) for wrapper in one.moving]
-        self._kept = kept
+        self._wrappers = [[ref(wrapper) for wrapper in nested.wrappers] for nested in nests]
+        self._moving_wrappers = [
+            (position, ref(wrapper)) for position, nested in enumerate(nests) for wrapper in nested.moving
+        ]
+        self._state_weights = state_weights
         self._metric = metric
         self._check_finite = check_finite
         self._removers: list[Callable[[], None]] = []
         self._projected: Marks = {}
-        self._early: Marks = {}
-        self._waiting: set[int] = set()
+        self._projected_early: Marks = {}
+        self._pending: set[int] = set()
         self._stand_ins = StandIns()
         self._snapshot: Snapshot | None = None
-        self._onlookers: tuple[Onlooker, ...] = ()
-        self._take(freezing.trained(optimizers, self._check))
+        self._observers: tuple[StepObserver, ...] = ()
+        self._use(freezing.trained(optimizers, self._check))
         self._steppers = frozenset(map(id, optimizers))
-        self._coupled = [decay_kind(one.core, decay) == "coupled" for one in nests]
+        self._coupled = [decay_kind(nested.core, decay) == "coupled" for nested in nests]
 
     @property
     def projector(self) -> Projector:
-        """The projector over the parameters that are trained now."""
+        """The projector over the parameters that are currently trained."""
         return self._trained.projector
 
     @property
     def parameters(self) -> dict[str, torch.nn.Parameter]:
-        """The constrained parameters that are trained now."""
+        """The constrained parameters that are currently trained."""
         return self._trained.parameters
 
     @property
     def trained(self) -> Trained:
-        """The rules over the parameters that are trained now."""
+        """The rules over the parameters that are currently trained."""
         return self._trained
 
     @property
     def plan(self) -> Plan:
-        """The plan of all rules, those about frozen weights included."""
+        """The plan of all rules, including rules about frozen weights."""
         return self._freezing.plan
 
     @property
@@ -120,12 +123,12 @@ class Sandwich:
 
     @property
     def in_metric(self) -> bool:
-        """Whether weights are projected in the metric of the optimizer, and gradients are not."""
+        """Whether weights are projected in the optimizer's metric, and gradients are not projected."""
         return self._metric == "optimizer"
 
     @property
     def attached(self) -> bool:
-        """Whether the hooks are on."""
+        """Whether the hooks are registered."""
         return bool(self._removers)
 
     def violation(self) -> dict[str, float]:
@@ -138,26 +141,28 @@ class Sandwich:
 
     @property
     def maximizes(self) -> bool:
-        """Whether the optimizers go up."""
-        return any(group.get("maximize") for one in self._living() for group in one.param_groups)
+        """Whether an optimizer maximizes."""
+        return any(group.get("maximize") for optimizer in self._live_optimizers() for group in optimizer.param_groups)
 
     def holds(self, optimizer: optim.Optimizer) -> bool:
-        """Whether the rules are kept through the steps of this very optimizer."""
-        return self.attached and any(one is optimizer for one in self.nested())
+        """Whether the rules are kept through the steps of this optimizer itself, not a copy."""
+        return self.attached and any(member is optimizer for member in self.nested())
 
     def attach(self) -> None:
         """Register the hooks on every optimizer."""
-        # A compiled step runs the hooks as they are: traced, they would break into a graph for every block.
-        for optimizer in self._living():
+        # A compiled step runs the hooks uncompiled: traced, they would become a separate graph for every block.
+        for optimizer in self._live_optimizers():
             self._removers.append(optimizer.register_step_pre_hook(torch.compiler.disable(self._before)).remove)
-            self._removers.append(_first(optimizer.register_step_post_hook(torch.compiler.disable(self._after))).remove)
-        for place, found in self._moving:
-            if (wrapper := found()) is not None:
-                settle = torch.compiler.disable(partial(self._after_wrapper, place))
-                self._removers.append(_first(wrapper.register_step_post_hook(settle)).remove)
+            self._removers.append(
+                _run_first(optimizer.register_step_post_hook(torch.compiler.disable(self._after))).remove
+            )
+        for position, reference in self._moving_wrappers:
+            if (wrapper := reference()) is not None:
+                hook = torch.compiler.disable(partial(self._after_wrapper, position))
+                self._removers.append(_run_first(wrapper.register_step_post_hook(hook)).remove)
 
     def detach(self) -> list[optim.Optimizer]:
-        """Take all hooks away; the optimizers that kept the rules, none the second time."""
+        """Remove all hooks; return the optimizers that kept the rules, and none if the hooks were removed before."""
         if not self._removers:
             return []
         for remove in self._removers:
@@ -166,198 +171,201 @@ class Sandwich:
         return self.nested()
 
     def nested(self) -> list[optim.Optimizer]:
-        """The optimizers with those around them."""
-        found = [*self._optimizers, *(wrapper for wrappers in self._wrappers for wrapper in wrappers)]
-        return [optimizer for one in found if (optimizer := one()) is not None]
+        """The optimizers and their wrappers."""
+        references = [*self._optimizers, *(wrapper for wrappers in self._wrappers for wrapper in wrappers)]
+        return [optimizer for reference in references if (optimizer := reference()) is not None]
 
     def replace(self, freezing: Freezing) -> Freezing:
-        """Keep other rules from the next step on; returns what followed the earlier ones.
+        """Keep other rules from the next step on; return the `Freezing` of the earlier rules.
 
-        Raises what `project` raises for such rules, and keeps the earlier ones then.
+        Raises the errors of `project` for such rules, and keeps the earlier rules then.
         """
-        trained = freezing.trained(self._living(), self._check)
+        trained = freezing.trained(self._live_optimizers(), self._check)
         earlier, self._freezing = self._freezing, freezing
         self._stand_ins.close()
-        self._waiting.clear()
-        self._take(trained)
+        self._pending.clear()
+        self._use(trained)
         return earlier
 
-    def settle_kept(self) -> None:
-        """Move the weights that optimizers keep in their state to the nearest feasible points."""
-        self._kept.project_(self.projector, self.parameters)
+    def settle_state_weights(self) -> None:
+        """Move weights in the state of optimizers to the nearest feasible points."""
+        self._state_weights.project_(self.projector, self.parameters)
 
-    def show(self, onlooker: Onlooker) -> None:
-        """Let somebody see every step from now on."""
-        self._onlookers = (*self._onlookers, onlooker)
+    def add_observer(self, observer: StepObserver) -> None:
+        """Add an observer of every later step."""
+        self._observers = (*self._observers, observer)
 
-    def hide(self, onlooker: Onlooker) -> None:
-        """Let somebody see no step any more; one who saw none is no error."""
-        self._onlookers = tuple(one for one in self._onlookers if one is not onlooker)
+    def remove_observer(self, observer: StepObserver) -> None:
+        """Remove an observer; removing one that was never added does nothing."""
+        self._observers = tuple(other for other in self._observers if other is not observer)
 
-    def shows(self, onlooker: Onlooker) -> bool:
-        """Whether somebody sees the steps."""
-        return any(one is onlooker for one in self._onlookers)
+    def has_observer(self, observer: StepObserver) -> bool:
+        """Whether this observer was added."""
+        return any(other is observer for other in self._observers)
 
     def project_gradients(self) -> None:
-        """`g ← P g` of all constrained parameters, weight decay left out; a step projects again what was changed."""
+        """`g ← P g` for all constrained parameters, without weight decay; a step repeats it if they were changed."""
         if self.in_metric:
             return
-        self._follow()
+        self._update_trained()
         gradients = self._gradients()
-        if _unwritten(self._early, gradients):
+        if _are_unchanged(self._projected_early, gradients):
             return
-        gradients = self._complete(gradients, self._early, None)
+        gradients = self._fill_missing(gradients, self._projected_early, None)
         rates = self._rates()
-        if not _same(self._early, gradients):
-            self.capture.take(gradients, rates, None, wanted=self._wanted())
+        if not _are_same_tensors(self._projected_early, gradients):
+            self.capture.take(gradients, rates, None, wanted=self._gradients_wanted())
         self.projector.project_gradients_(gradients, self.parameters, {})
-        self._early = _marks(gradients)
+        self._projected_early = _marks(gradients)
 
     def _before(
         self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Project the gradients, or have the closure do it each time it has computed them."""
-        self._follow()
-        for onlooker in self._onlookers:
-            onlooker.opens(self._place(optimizer))
+        """Project the gradients, or let the closure do so each time it has computed them."""
+        self._update_trained()
+        for observer in self._observers:
+            observer.before_step(self._position(optimizer))
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._prepare(optimizer)
             self._snapshot = Snapshot(optimizer, self.parameters)
             return None
         self._snapshot = None
-        wrapped = self._wrapped(optimizer, closure)
+        projecting_closure = self._with_projection(optimizer, closure)
         if "closure" in kwargs:
-            return args, {**kwargs, "closure": wrapped}
-        return (args[0], wrapped, *args[2:]), kwargs
+            return args, {**kwargs, "closure": projecting_closure}
+        return (args[0], projecting_closure, *args[2:]), kwargs
 
-    def _wrapped(self, optimizer: optim.Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
-        def projected() -> Any:
+    def _with_projection(self, optimizer: optim.Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
+        def projecting_closure() -> Any:
             loss = closure()
-            self._projected = {}  # whatever the versions say, these are new
+            self._projected = {}  # these are new gradients, whatever their versions
             self._prepare(optimizer)
             return loss
 
-        return projected
+        return projecting_closure
 
     def _prepare(self, optimizer: optim.Optimizer) -> None:
         gradients = self._gradients()
         # A fused optimizer under a GradScaler decides on the device whether the step is taken.
         if self._check_finite and getattr(optimizer, "found_inf", None) is None:
             check_finite_gradients(gradients)
-        early, self._early = self._early, {}
-        if _unwritten(self._projected, gradients):
+        projected_early, self._projected_early = self._projected_early, {}
+        if _are_unchanged(self._projected, gradients):
             return
         scale = self._scale(optimizer)
-        if len(self._optimizers) > 1 and unscale(one for one in self._living() if one is not optimizer):
-            # Of several optimizers a GradScaler leaves out the steps of those with an overflow, not of the others.
+        if len(self._optimizers) > 1 and unscale(other for other in self._live_optimizers() if other is not optimizer):
+            # With several optimizers a GradScaler skips the steps of those with an overflow, but not the other steps.
             check_finite_gradients(gradients)
         if not self.in_metric:
-            gradients = self._complete(gradients, early, optimizer)
+            gradients = self._fill_missing(gradients, projected_early, optimizer)
         rates = self._rates()
-        # What was projected before clipping was captured then, as it was.
-        if not _same(early, gradients):
-            self.capture.take(gradients, rates, scale, wanted=self._wanted())
+        # Gradients that were projected before clipping were captured at that time.
+        if not _are_same_tensors(projected_early, gradients):
+            self.capture.take(gradients, rates, scale, wanted=self._gradients_wanted())
         if not self.in_metric:
             self.projector.project_gradients_(gradients, self.parameters, rates, scale)
-            self._projected, self._waiting = _marks(gradients), set(self._steppers)
+            self._projected, self._pending = _marks(gradients), set(self._steppers)
 
-    def _complete(
-        self, gradients: dict[str, Tensor | None], early: Marks, optimizer: optim.Optimizer | None
+    def _fill_missing(
+        self, gradients: dict[str, Tensor | None], projected_early: Marks, optimizer: optim.Optimizer | None
     ) -> dict[str, Tensor | None]:
-        """The gradients with zeros for missing ones that rules couple to others: the projection gives them their part.
+        """The gradients, with zeros for missing ones that rules couple to others: the projection fills in their part.
 
-        Raises GradientError where `optimizer` steps and the gradient will come later, for another one.
+        Raises GradientError where `optimizer` steps before coupled gradients of other optimizers are computed.
         """
-        if self._stand_ins and not _same(early, gradients):
-            self._stand_ins.take_away()
+        if self._stand_ins and not _are_same_tensors(projected_early, gradients):
+            self._stand_ins.remove()
             gradients = self._gradients()
         if optimizer is not None and len(self._optimizers) > 1 and _in_backward():
-            others = self.parameters.keys() - self._held(optimizer)
-            check_stepped_alone(optimizer, self._couplings.of(others), in_backward=True)
+            other_names = self.parameters.keys() - self._parameters_of(optimizer)
+            check_stepped_alone(optimizer, self._couplings.of(other_names), in_backward=True)
         missing = [name for name, gradient in gradients.items() if gradient is None]
         if not missing or len(missing) == len(gradients):
             return gradients
         coupled = self._couplings.of(missing)
         if optimizer is not None and coupled:
             backward = _in_backward()
-            late = coupled.keys() if backward else coupled.keys() - self._held(optimizer)
-            check_stepped_alone(optimizer, late, in_backward=backward)
-        put = {name: self._stand_ins.put(name, self.parameters[name], mask) for name, mask in coupled.items()}
-        return {**gradients, **put}
+            late_names = coupled.keys() if backward else coupled.keys() - self._parameters_of(optimizer)
+            check_stepped_alone(optimizer, late_names, in_backward=backward)
+        stand_ins = {name: self._stand_ins.put(name, self.parameters[name], mask) for name, mask in coupled.items()}
+        return {**gradients, **stand_ins}
 
     def _after(self, optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ours = self._held(optimizer) if self._stand_ins else {}
-        self._stand_ins.put_back(ours)
+        parameters = self._parameters_of(optimizer) if self._stand_ins else {}
+        self._stand_ins.reset_uncoupled(parameters)
         skipped = getattr(optimizer, "found_inf", None)
-        onlookers = self._onlookers
-        for onlooker in onlookers:
-            onlooker.stepped(self._place(optimizer))
+        observers = self._observers
+        for observer in observers:
+            observer.before_projection(self._position(optimizer))
         snapshot, self._snapshot = self._snapshot, None
-        left = frozenset() if snapshot is None else snapshot.left()
-        if not left.issuperset(self.parameters):
-            self._settle(skipped)
-        if snapshot is not None and left and not self.in_metric:  # what is coupled in a metric changes with it
-            snapshot.put_back(left, self._couplings)
-        self._stand_ins.put_back(ours)
-        for onlooker in onlookers:
-            onlooker.closes(self._place(optimizer), skipped)
-        # What was projected counts as such until all have stepped: then anybody may write new gradients, also where no
-        # version tells (`.data`, arrays that share their memory).
-        self._waiting.discard(id(optimizer))
-        if not self._waiting:
+        unchanged = frozenset() if snapshot is None else snapshot.unchanged()
+        if not unchanged.issuperset(self.parameters):
+            self._project_weights(skipped)
+        # In a metric, the coupled entries change with the metric.
+        if snapshot is not None and unchanged and not self.in_metric:
+            snapshot.restore(unchanged, self._couplings)
+        self._stand_ins.reset_uncoupled(parameters)
+        for observer in observers:
+            observer.after_projection(self._position(optimizer), skipped)
+        # Gradients count as projected until all optimizers have stepped: afterwards new gradients may be written in a
+        # way that no version shows (`.data`, arrays that share their memory).
+        self._pending.discard(id(optimizer))
+        if not self._pending:
             self._projected = {}
             self._stand_ins.close()
 
     def _after_wrapper(
-        self, place: int, wrapper: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, position: int, wrapper: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """What a wrapper made of the weights after the step inside it is projected too."""
-        self._settle(None)
-        for onlooker in self._onlookers:
-            onlooker.closes(place, None)
+        """Project the weights after a wrapper has moved them, which it does after the step inside it."""
+        self._project_weights(None)
+        for observer in self._observers:
+            observer.after_projection(position, None)
 
-    def _settle(self, skipped: Tensor | None) -> None:
-        """Weights, and those that optimizers keep, go to the nearest feasible point."""
+    def _project_weights(self, skipped: Tensor | None) -> None:
+        """Move the weights, and weights in the state of optimizers, to the nearest feasible point."""
         if self.in_metric:
-            self.projector.project_in_metric_(self.parameters, metric_of(self._living(), self.parameters), skipped)
+            self.projector.project_in_metric_(
+                self.parameters, metric_of(self._live_optimizers(), self.parameters), skipped
+            )
         else:
             self.projector.project_(self.parameters, skipped=skipped)
-        if self._kept:
-            self._kept.project_(self.projector, self.parameters, skipped)
+        if self._state_weights:
+            self._state_weights.project_(self.projector, self.parameters, skipped)
 
-    def _follow(self) -> None:
-        """Look whether parameters were replaced, frozen or thawed since the last step."""
-        if self._freezing.changed(self._living):
-            self._take(self._freezing.trained(self._living(), self._check))
+    def _update_trained(self) -> None:
+        """Check whether parameters were replaced, frozen or thawed since the last step."""
+        if self._freezing.changed(self._live_optimizers):
+            self._use(self._freezing.trained(self._live_optimizers(), self._check))
         check_places(self._trained.places)
 
-    def _take(self, trained: Trained) -> None:
+    def _use(self, trained: Trained) -> None:
         self._trained = trained
         self._names = {id(parameter): name for name, parameter in trained.parameters.items()}
         self.capture = Capture(trained.parameters)
         self._couplings = Couplings(trained.projector, trained.parameters)
-        self._projected, self._early = {}, {}
+        self._projected, self._projected_early = {}, {}
 
     def _check(self, plan: Plan, parameters: Mapping[str, torch.nn.Parameter]) -> None:
-        optimizers = self._living()
+        optimizers = self._live_optimizers()
         check_optimizers(optimizers, parameters)
         if self._metric != "euclidean":
             check_metric(self._metric, optimizers, plan)
 
-    def _living(self) -> tuple[optim.Optimizer, ...]:
-        return tuple(one for found in self._optimizers if (one := found()) is not None)
+    def _live_optimizers(self) -> tuple[optim.Optimizer, ...]:
+        return tuple(optimizer for reference in self._optimizers if (optimizer := reference()) is not None)
 
-    def _held(self, optimizer: optim.Optimizer) -> dict[str, torch.nn.Parameter]:
-        """The constrained parameters that one of the optimizers holds."""
-        held = held_by(optimizer)
-        return {name: parameter for name, parameter in self.parameters.items() if id(parameter) in held}
+    def _parameters_of(self, optimizer: optim.Optimizer) -> dict[str, torch.nn.Parameter]:
+        """The constrained parameters of one of the optimizers."""
+        ids = parameter_ids(optimizer)
+        return {name: parameter for name, parameter in self.parameters.items() if id(parameter) in ids}
 
-    def _wanted(self) -> bool:
-        return any(onlooker.wants_gradients() for onlooker in self._onlookers)
+    def _gradients_wanted(self) -> bool:
+        return any(observer.wants_gradients() for observer in self._observers)
 
-    def _place(self, optimizer: optim.Optimizer) -> int:
-        return next(place for place, found in enumerate(self._optimizers) if found() is optimizer)
+    def _position(self, optimizer: optim.Optimizer) -> int:
+        return next(position for position, reference in enumerate(self._optimizers) if reference() is optimizer)
 
     def _gradients(self) -> dict[str, Tensor | None]:
         gradients: dict[str, Tensor | None] = {name: p.grad for name, p in self.parameters.items()}
@@ -366,14 +374,14 @@ class Sandwich:
 
     def _rates(self) -> dict[str, float]:
         rates: dict[str, float] = {}
-        for found, coupled in zip(self._optimizers, self._coupled, strict=True):
-            optimizer = found()
+        for reference, coupled in zip(self._optimizers, self._coupled, strict=True):
+            optimizer = reference()
             if coupled and optimizer is not None:
                 rates.update(signed_rates(optimizer, self._names))
         return rates
 
     def _scale(self, optimizer: optim.Optimizer) -> Tensor | None:
-        """By how much a fused optimizer's gradients are still scaled (torch.amp.GradScaler); None if they are not."""
+        """The scale of a fused optimizer's gradients (torch.amp.GradScaler); None if they are not scaled."""
         scale = getattr(optimizer, "grad_scale", None)
         if scale is not None and len(self._optimizers) > 1:
             raise GradientError(
@@ -388,18 +396,18 @@ def _marks(gradients: Mapping[str, Tensor | None]) -> Marks:
     return {name: (ref(g), g._version) for name, g in gradients.items() if g is not None}
 
 
-def _same(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
-    """Whether these very gradients were marked, written to since or not."""
-    present = {name: g for name, g in gradients.items() if g is not None}
+def _are_same_tensors(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
+    """Whether the marks are of the same gradient tensors, written to since or not."""
+    present = {name: gradient for name, gradient in gradients.items() if gradient is not None}
     if not present or present.keys() != marks.keys():
         return False
-    return all(marks[name][0]() is g for name, g in present.items())
+    return all(marks[name][0]() is gradient for name, gradient in present.items())
 
 
-def _unwritten(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
-    """Whether the gradients that are there were all marked and nobody has written to them since.
+def _are_unchanged(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
+    """Whether all present gradients were marked and have not been written to since.
 
-    Others may be missing now: a loop may clear those of an optimizer that has stepped before the next one steps.
+    Other gradients may be missing: a loop may clear those of an optimizer that has stepped before the next one steps.
     """
     present = {name: g for name, g in gradients.items() if g is not None}
     return bool(present) and all(
@@ -407,8 +415,8 @@ def _unwritten(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
     )
 
 
-def _first(handle: RemovableHandle) -> RemovableHandle:
-    """Run a hook before those that were registered earlier: they are to see weights on the rules."""
+def _run_first(handle: RemovableHandle) -> RemovableHandle:
+    """Let a hook run before hooks that were registered earlier: they must get feasible weights."""
     hooks = handle.hooks_dict_ref()
     if isinstance(hooks, OrderedDict):
         hooks.move_to_end(handle.id, last=False)
@@ -416,5 +424,5 @@ def _first(handle: RemovableHandle) -> RemovableHandle:
 
 
 def _in_backward() -> bool:
-    """Whether the backward pass is running: what torch's own module tracker asks."""
+    """Whether the backward pass is running; torch's module tracker uses the same test."""
     return bool(torch._C._current_graph_task_id() != -1)

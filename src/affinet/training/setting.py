@@ -1,4 +1,4 @@
-"""`layer.weight = value` for a weight that is computed: the checks, and the nearest weights that satisfy the rules."""
+"""Set a computed weight (`layer.weight = value`): check the value, and find the nearest weights on the rules."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.preparing import eager
 
 
-def checked(name: str, value: Any, weight: Tensor) -> Tensor:
-    """`value` as numbers that a weight can hold, without history. Raises ShapeError or AttachError."""
+def checked_value(name: str, value: Any, weight: Tensor) -> Tensor:
+    """`value` as numbers that the weight can hold, detached from autograd. Raises ShapeError or AttachError."""
     if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
         kind = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise AttachError(f"{name} was set to {kind}; give a torch.Tensor of a real floating dtype, as the weight is.")
     if value.shape != weight.shape:
         raise ShapeError(f"{name} has shape {tuple(weight.shape)} and was set to a tensor of {tuple(value.shape)}.")
-    if bad := int((~torch.isfinite(value)).sum()):
+    if count := int((~torch.isfinite(value)).sum()):
         raise AttachError(
-            f"{name} was set to a tensor with {bad} number{'s' * (bad != 1)} that are not finite; the rules would "
+            f"{name} was set to a tensor with {count} number{'s' * (count != 1)} that are not finite; the rules would "
             f"spread them. Nothing was changed."
         )
     return value.detach()
 
 
-def nearest(blocks: Iterable[AnyBlock], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def nearest_weights(blocks: Iterable[AnyBlock], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The nearest point that satisfies all blocks, in float64 on the CPU."""
-    found = {name: w.detach().to("cpu", torch.float64, copy=True) for name, w in weights.items()}
+    points = {name: w.detach().to("cpu", torch.float64, copy=True) for name, w in weights.items()}
     with undisturbed(torch.device("cpu")):
         for block in blocks:
-            kernel, state = eager(block, found), None
+            kernel, state = eager(block, points), None
             for _ in range(2):  # the second pass refines a long move
-                landed, state = kernel.land(kernel.read(found), state)
-                kernel.write(found, landed)
-    return found
+                feasible, state = kernel.land(kernel.read(points), state)
+                kernel.write(points, feasible)
+    return points

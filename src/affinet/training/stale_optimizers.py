@@ -1,7 +1,7 @@
-"""Optimizers made for another state of a model: they hold parameters that nothing is computed from.
+"""Refuse steps of optimizers that hold parameters which the model no longer uses.
 
-Those made before `reparametrize` hold weights that are now computed, those made before `bake` the numbers they were
-computed from.
+An optimizer made before `reparametrize` holds weights that are now computed, one made before `bake` holds the numbers
+that they were computed from.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from affinet.errors import AttachError
 from affinet.training.replacing import Replacement
 
 _replaced: WeakSet[Replacement] = WeakSet()
-"""Models that are reparametrized now."""
-_gone: dict[int, tuple[ref[torch.nn.Parameter], str]] = {}
-"""Numbers that baking did away with, by id, for as long as somebody holds them."""
+"""The replacements of all models that are currently reparametrized."""
+_discarded: dict[int, tuple[ref[torch.nn.Parameter], str]] = {}
+"""Numbers that baking discarded, by id, for as long as something holds a reference to them."""
 _hooks: list[Any] = []
 _checked: WeakKeyDictionary[optim.Optimizer, tuple[int, int, int, int]] = WeakKeyDictionary()
-"""How many parameters an optimizer had, and how much was known, when it was last found to be right."""
+"""Optimizer → counts of its parameters, replacements, discarded numbers and removals at its last successful check."""
 
 
 def refuse_stale(replacement: Replacement) -> None:
-    """From now on until it is baked, a step of an optimizer that holds a parameter taken out of this model raises.
+    """Until the model is baked, refuse steps of optimizers that hold a parameter taken out of this model.
 
-    No optimizer can be found from its model, hence one hook on all of them, from the first model on; an optimizer is
-    looked at once, and again when it is given more parameters.
+    A model has no reference to its optimizers, hence one hook on all optimizers from the first model on; an optimizer
+    is checked once, and again when it receives more parameters.
     """
     if not _hooks:
         _hooks.append(register_optimizer_step_pre_hook(_before_step))
@@ -39,44 +39,46 @@ def refuse_stale(replacement: Replacement) -> None:
 
 
 def accept_again(replacement: Replacement, numbers: Mapping[str, torch.nn.Parameter]) -> None:
-    """The model is baked: its parameters are its own again, and a step of an optimizer that holds `numbers` raises."""
+    """After baking, accept the parameters of the model again, and refuse steps of optimizers that hold `numbers`."""
     _replaced.discard(replacement)
     for name, parameter in numbers.items():
         key = id(parameter)
-        _gone[key] = ref(parameter, lambda _, key=key: _gone.pop(key, None)), name  # type: ignore[misc]
+        _discarded[key] = ref(parameter, lambda _, key=key: _discarded.pop(key, None)), name  # type: ignore[misc]
     _checked.clear()
 
 
 def _before_step(optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if not _replaced and not _gone:
+    if not _replaced and not _discarded:
         return
     for replacement in _replaced:
         replacement.gradients.before_step(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    now = (len(parameters), len(_replaced), len(_gone), sum(replacement.removals for replacement in _replaced))
-    if _checked.get(optimizer) == now:
+    counts = (len(parameters), len(_replaced), len(_discarded), sum(replacement.removals for replacement in _replaced))
+    if _checked.get(optimizer) == counts:
         return
     names: dict[int, str] = {}
-    left = {id(p): _gone[id(p)][1] for p in parameters if id(p) in _gone and _gone[id(p)][0]() is p}
+    discarded_names = {
+        id(p): _discarded[id(p)][1] for p in parameters if id(p) in _discarded and _discarded[id(p)][0]() is p
+    }
     for replacement in _replaced:
-        replacement.refuse_torn(parameters)
+        replacement.refuse_partly_plain(parameters)
         names |= replacement.names()
-        left |= {id(number): name for name, number in replacement.abandoned().items()}
+        discarded_names |= {id(number): name for name, number in replacement.abandoned().items()}
     kind = type(optimizer).__name__
-    anew = f"Make this optimizer anew, torch.optim.{kind}(model.parameters(), …), and its schedulers. "
-    if held := [names[id(p)] for p in parameters if id(p) in names]:
+    advice = f"Make this optimizer anew, torch.optim.{kind}(model.parameters(), …), and its schedulers. "
+    if replaced := [names[id(p)] for p in parameters if id(p) in names]:
         raise AttachError(
-            f"this {kind} was made before affinet.reparametrize: it holds {_listed(held)}, which "
-            f"{'is' if len(held) == 1 else 'are'} now computed from other numbers, and would train nothing there. "
-            f"{anew}The step was not taken."
+            f"this {kind} was made before affinet.reparametrize: it holds {_listed(replaced)}, which "
+            f"{'is' if len(replaced) == 1 else 'are'} now computed from other numbers, and would train nothing there. "
+            f"{advice}The step was not taken."
         )
-    if stale := [left[id(p)] for p in parameters if id(p) in left]:
+    if unused := [discarded_names[id(p)] for p in parameters if id(p) in discarded_names]:
         raise AttachError(
-            f"this {kind} was made before the model was baked: it holds {_listed(stale)}, from which nothing is "
-            f"computed any more. {anew}Rules are kept no longer after baking: affinet.project keeps them through the "
+            f"this {kind} was made before the model was baked: it holds {_listed(unused)}, from which nothing is "
+            f"computed any more. {advice}The rules do not hold after baking; affinet.project keeps them through the "
             f"steps of a new optimizer. The step was not taken."
         )
-    _checked[optimizer] = now
+    _checked[optimizer] = counts
 
 
 def _listed(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The first free numbers: those of the nearest feasible point, with the variance restored where asked."""
+"""Compute the first free numbers: those of the nearest feasible point, with the variance restored on request."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from affinet.training.freezing import Trained
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What training starts from.
+    """The numbers that training starts from.
 
-    `free` are free numbers by the first weight of their group, `untouched` entries in no rule and `weights` whole
-    weights by name. `moved` is how far each weight is from where it was (Euclidean), `idle` names those that no trained
-    number reaches.
+    `free` are free numbers by the first weight of their group, `untouched` entries in no rule and `weights` complete
+    weights by name. `moved` is the distance of each weight from its former value (Euclidean), `fixed` names weights
+    that do not depend on any trained number.
     """
 
     free: dict[str, Tensor]
     untouched: dict[str, Tensor]
     weights: dict[str, Tensor]
     moved: dict[str, float]
-    idle: tuple[str, ...]
+    fixed: tuple[str, ...]
 
     def warn(self) -> None:
-        """Say which weights cannot be trained any more."""
-        if self.idle:
+        """Warn of weights that cannot be trained any more."""
+        if self.fixed:
             warnings.warn(
-                f"nothing is left to train in {', '.join(self.idle)}: the rules fix every entry.",
+                f"nothing is left to train in {', '.join(self.fixed)}: the rules fix every entry.",
                 stacklevel=callers_line(),
             )
 
 
 def start_of(trained: Trained, groups: Sequence[Expanded | Projected], restore_variance: bool) -> Start:
-    """The start from the parameters as they are; raises AttachError where their dtype cannot hold it."""
-    before = {name: p.detach() for name, p in trained.parameters.items()}
-    device = next((x.device for x in before.values()), torch.device("cpu"))
-    found = Start({}, {}, {}, dict.fromkeys(before, 0.0), _idle(groups))
+    """The start from the present parameters. Raises AttachError where their dtype cannot hold it."""
+    former = {name: p.detach() for name, p in trained.parameters.items()}
+    device = next((x.device for x in former.values()), torch.device("cpu"))
+    start = Start({}, {}, {}, dict.fromkeys(former, 0.0), _fixed_weights(groups))
     with undisturbed(device):
         expansions = [group.expansion for group in groups if isinstance(group, Expanded)]
         if expansions:
-            _expanded(found, expansions, trained, before, restore_variance)
-            computed = found.weights
+            _fill_in_groups(start, expansions, trained, former, restore_variance)
+            computed = start.weights
         else:
-            found.weights.update(trained.projector.project(before))
-            computed = trained.projector.project(found.weights)
+            start.weights.update(trained.projector.project(former))
+            computed = trained.projector.project(start.weights)
         for name, w in computed.items():
             if not bool(torch.isfinite(w).all()):
                 raise AttachError(
@@ -61,55 +61,57 @@ def start_of(trained: Trained, groups: Sequence[Expanded | Projected], restore_v
                     f"right-hand side is out of its range. Nothing was changed; use a wider dtype or other right-hand "
                     f"sides."
                 )
-            found.moved[name] = float(torch.linalg.vector_norm(w.double() - before[name].double()))
-    return found
+            start.moved[name] = float(torch.linalg.vector_norm(w.double() - former[name].double()))
+    return start
 
 
-def _expanded(
-    found: Start,
+def _fill_in_groups(
+    start: Start,
     expansions: Sequence[Expansion],
     trained: Trained,
-    before: Mapping[str, Tensor],
+    former: Mapping[str, Tensor],
     restore_variance: bool,
 ) -> None:
-    """Fill in the numbers of every group, all of it in float64 until the last."""
-    wide = {name: x.to("cpu", torch.float64) for name, x in before.items()}
-    projector = Projector(trained.projector.plan, wide)
-    nearest = projector.project(wide)
-    smallest = projector.project({name: torch.zeros_like(x) for name, x in wide.items()}) if restore_variance else None
+    """Fill in the numbers of every group, computed in float64 and rounded at the end."""
+    widened = {name: x.to("cpu", torch.float64) for name, x in former.items()}
+    projector = Projector(trained.projector.plan, widened)
+    nearest = projector.project(widened)
+    smallest = (
+        projector.project({name: torch.zeros_like(x) for name, x in widened.items()}) if restore_variance else None
+    )
     for expansion in expansions:
         v = expansion.coordinates(nearest)
         if smallest is not None:
-            v = _with_variance(expansion, v, expansion.coordinates(smallest), wide)
-        _cast(found, expansion, v, before)
+            v = _restored_variance(expansion, v, expansion.coordinates(smallest), widened)
+        _fill_in_group(start, expansion, v, former)
 
 
-def _cast(found: Start, expansion: Expansion, v: Tensor, before: Mapping[str, Tensor]) -> None:
-    """The numbers of one group in the dtype and on the device of its weights."""
-    mine = [before[name] for name in expansion.names]
-    dtype = max((x.dtype for x in mine), key=lambda dtype: torch.finfo(dtype).bits)
-    free = v.to(mine[0].device, dtype)
+def _fill_in_group(start: Start, expansion: Expansion, v: Tensor, former: Mapping[str, Tensor]) -> None:
+    """Fill in the numbers of one group, in the dtype and on the device of its weights."""
+    weights = [former[name] for name in expansion.names]
+    dtype = max((x.dtype for x in weights), key=lambda dtype: torch.finfo(dtype).bits)
+    free = v.to(weights[0].device, dtype)
     expansion.prepare(free)
-    found.free[expansion.names[0]] = free
-    for name, w in zip(expansion.names, mine, strict=True):
-        rest = torch.from_numpy(expansion.untouched(name)).to(w.device)
-        found.untouched[name] = w.reshape(-1)[rest]
-        found.weights[name] = expansion.weight(name, free, found.untouched[name], w.dtype)
+    start.free[expansion.names[0]] = free
+    for name, w in zip(expansion.names, weights, strict=True):
+        untouched = torch.from_numpy(expansion.untouched(name)).to(w.device)
+        start.untouched[name] = w.reshape(-1)[untouched]
+        start.weights[name] = expansion.weight(name, free, start.untouched[name], w.dtype)
 
 
-def _with_variance(expansion: Expansion, v: Tensor, centre: Tensor, before: Mapping[str, Tensor]) -> Tensor:
-    """`centre + s (v − centre)`, s such that the entries of `N (v − centre)` vary as those of their block did before.
+def _restored_variance(expansion: Expansion, v: Tensor, centre: Tensor, former: Mapping[str, Tensor]) -> Tensor:
+    """`centre + s (v − centre)`, with s such that the entries of `N (v − centre)` vary as those of their block did.
 
-    `centre` is the smallest feasible point. A block whose entries did not vary, or do not now, is left as it is.
+    `centre` is the smallest feasible point. Blocks whose entries did not vary, or do not vary now, do not change.
     """
     scaled = v.clone()
     for (first, last), basis in zip(expansion.spans, expansion.bases, strict=True):
         if basis.free:
-            away = v[first:last] - centre[first:last]
-            wanted = _deviation([taken(before[p.name].reshape(-1), p.positions) for p in basis.places])
-            spread = _deviation(basis.linear(away))
-            if spread > 1e-12 * wanted > 0.0:
-                scaled[first:last] = centre[first:last] + wanted / spread * away
+            deviation = v[first:last] - centre[first:last]
+            former_spread = _deviation([taken(former[p.name].reshape(-1), p.positions) for p in basis.places])
+            present_spread = _deviation(basis.linear(deviation))
+            if present_spread > 1e-12 * former_spread > 0.0:
+                scaled[first:last] = centre[first:last] + former_spread / present_spread * deviation
     return scaled
 
 
@@ -117,8 +119,8 @@ def _deviation(pieces: Iterable[Tensor]) -> float:
     return float(torch.cat(list(pieces)).std(correction=0))
 
 
-def _idle(groups: Sequence[Expanded | Projected]) -> tuple[str, ...]:
-    """Weights that neither free numbers nor entries of their own reach."""
+def _fixed_weights(groups: Sequence[Expanded | Projected]) -> tuple[str, ...]:
+    """Names of weights that depend neither on free numbers nor on untouched entries."""
     return tuple(
         name
         for group in groups

@@ -1,4 +1,4 @@
-"""Steps that may move nothing: weights that they do not move keep their bits."""
+"""Restore the bits of weights that a step did not move."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from affinet.training.missing import Couplings
 
 
 class Snapshot:
-    """Before a step, the weights that it may leave where they are.
+    """Copies, made before a step, of the weights that it may leave unchanged.
 
-    Those are weights without a gradient, and all of a group whose learning rate is 0 (a warm-up begins so). Whether
-    they were left is seen after the step: an optimizer may do anything.
+    These are weights without a gradient, and all weights of a group whose learning rate is 0 (as a warm-up begins).
+    Whether they are unchanged is checked after the step, since an optimizer may do anything.
     """
 
     def __init__(self, optimizer: optim.Optimizer, parameters: Mapping[str, torch.nn.Parameter]) -> None:
-        held = {id(p) for group in optimizer.param_groups if _is_zero(group.get("lr")) for p in group["params"]}
-        self._before = {
+        resting = {id(p) for group in optimizer.param_groups if _is_zero(group.get("lr")) for p in group["params"]}
+        self._saved = {
             name: (parameter, parameter.detach().clone())
             for name, parameter in parameters.items()
-            if parameter.grad is None or id(parameter) in held
+            if parameter.grad is None or id(parameter) in resting
         }
 
-    def left(self) -> frozenset[str]:
-        """The weights of which no bit has changed since."""
-        return frozenset(name for name, (parameter, before) in self._before.items() if torch.equal(parameter, before))
+    def unchanged(self) -> frozenset[str]:
+        """The names of weights of which no bit has changed since."""
+        return frozenset(name for name, (parameter, saved) in self._saved.items() if torch.equal(parameter, saved))
 
-    def put_back(self, left: frozenset[str], couplings: Couplings) -> None:
-        """After the projection: weights that were left keep their bits, but for entries that rules couple to others.
+    def restore(self, unchanged: frozenset[str], couplings: Couplings) -> None:
+        """After the projection, restore unchanged weights, except entries that rules couple to other weights.
 
-        Law: with w feasible, `Π(w + d) = w + P d`, and `P d` is zero there.
+        Law: with w feasible, `Π(w + d) = w + P d`, and `P d` is zero at the restored entries.
         """
-        coupled = couplings.of(left)
+        masks = couplings.of(unchanged)
         with torch.no_grad():
-            for name in left:
-                parameter, before = self._before[name]
-                mask = coupled.get(name)
-                parameter.copy_(before if mask is None else torch.where(mask, parameter, before))
+            for name in unchanged:
+                parameter, saved = self._saved[name]
+                mask = masks.get(name)
+                parameter.copy_(saved if mask is None else torch.where(mask, parameter, saved))
 
 
 def _is_zero(rate: object) -> bool:
-    """Tensors on another device are not looked at: it would wait for it."""
+    """Whether a learning rate is 0. Tensors on another device count as not 0, since reading them would wait for it."""
     if isinstance(rate, Tensor):
         return rate.device.type == "cpu" and not bool(rate)
     return isinstance(rate, (int, float)) and rate == 0

@@ -1,4 +1,4 @@
-"""Gradients with respect to computed weights, kept as backward runs through them: multipliers are made of these."""
+"""Sum the gradients with respect to computed weights during backward: multipliers are computed from these sums."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from affinet.errors import AttachError
 from affinet.training.capture import SMALL
 
 UNIFORM = 1e-2
-"""Gradients that were multiplied by one number differ from that multiple by less, half precision included."""
+"""The largest relative error at which a changed gradient counts as a multiple of the former one, also in 16 bits."""
 
 
 @dataclass(eq=False)
 class _Sum:
-    """The gradients of some backward calls, added up, and the numbers whose `.grad` they have reached."""
+    """The sum of the gradients of some backward calls, and the numbers whose `.grad` they have updated."""
 
     gradients: dict[str, Tensor] = field(default_factory=dict)
-    landed: dict[int, tuple[torch.nn.Parameter, int]] = field(default_factory=dict)
+    updated: dict[int, tuple[torch.nn.Parameter, int]] = field(default_factory=dict)
     probe: _Probe | None = None
     factor: float | None = 1.0
 
     @property
-    def over(self) -> bool:
-        """Whether the numbers were stepped since, or their gradients taken away: what comes next is another sum."""
-        return any(p.grad is None or p._version != version for p, version in self.landed.values())
+    def is_complete(self) -> bool:
+        """Whether the numbers were stepped since, or their gradients removed: the next gradient begins a new sum."""
+        return any(p.grad is None or p._version != version for p, version in self.updated.values())
 
 
 @dataclass(frozen=True, eq=False)
 class _Probe:
-    """The gradient of one number as backward left it."""
+    """The gradient of one number after backward."""
 
     number: torch.nn.Parameter
     gradient: Tensor
@@ -43,34 +43,35 @@ class _Probe:
 
     @classmethod
     def of(cls, number: torch.nn.Parameter) -> _Probe | None:
-        """None where there is no gradient."""
-        g = number.grad
-        return None if g is None else cls(number, g, g.detach().clone())
+        """A probe on `number`; None where it does not have a gradient."""
+        gradient = number.grad
+        return None if gradient is None else cls(number, gradient, gradient.detach().clone())
 
     def factor(self) -> float | None:
-        """By what the gradient was multiplied since (unscaled, clipped); None where it was changed in another way."""
-        now = (self.gradient if self.number.grad is None else self.number.grad).detach()
-        if torch.equal(now, self.copy):  # versions do not tell: unscaling leaves them as they are
+        """The factor by which the gradient was multiplied since (unscaled, clipped); None for any other change."""
+        present = (self.gradient if self.number.grad is None else self.number.grad).detach()
+        if torch.equal(present, self.copy):  # versions cannot show it: unscaling does not change them
             return 1.0
-        before, after = self.copy.double(), now.double()
+        before, after = self.copy.double(), present.double()
         size = float(before.square().sum())
-        found = float((before * after).sum()) / size if size > 0.0 else 0.0
-        alike = float((after - found * before).norm()) <= UNIFORM * float(after.norm())
-        return found if found != 0.0 and alike else None
+        ratio = float((before * after).sum()) / size if size > 0.0 else 0.0
+        is_multiple = float((after - ratio * before).norm()) <= UNIFORM * float(after.norm())
+        return ratio if ratio != 0.0 and is_multiple else None
 
 
 class WeightGradients:
     """Sums of gradients with respect to computed weights, over the backward calls for one step of an optimizer.
 
-    Small models keep them at every backward, larger ones after `ask()` until the next step. A sum begins anew when the
-    numbers that weights are computed from have been stepped, or their `.grad` was set to None (`zero_grad()`). What
-    multiplies all gradients between backward and the step (`GradScaler.unscale_`, clipping by norm) multiplies the sum:
-    it is in the units of what the optimizer was given. Copies of a model have no handle to ask, and keep nothing.
+    Small models keep them at every backward, larger ones after `request()` until the next step. A new sum begins when
+    the numbers that weights are computed from have been stepped, or their `.grad` was set to None (`zero_grad()`). A
+    factor on all gradients between backward and the step (`GradScaler.unscale_`, clipping by norm) also multiplies the
+    sum, so it has the units of the gradients that the optimizer gets. Copies of a model have no handle, and keep no
+    gradients.
     """
 
     def __init__(self, entries: int) -> None:
         self._always = entries <= SMALL
-        self._asked = False
+        self._requested = False
         self._numbers: dict[int, torch.nn.Parameter] = {}
         self._hooks: list[Any] = []
         self._sum = _Sum()
@@ -80,27 +81,27 @@ class WeightGradients:
         return WeightGradients(SMALL + 1)
 
     def follow(self, numbers: Iterable[torch.nn.Parameter]) -> None:
-        """The numbers that weights are computed from."""
+        """Follow the gradients of the numbers that weights are computed from."""
         self._numbers = {id(number): number for number in numbers}
         if self._always:
             self._hook()
 
-    def leave(self) -> None:
-        """Keep nothing more."""
-        self._always = self._asked = False
+    def close(self) -> None:
+        """Stop keeping gradients, and remove the hooks."""
+        self._always = self._requested = False
         self._unhook()
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Keep the gradients of the backward calls for the next step."""
-        self._asked, self._sum, self._stepped = True, _Sum(), False
+        self._requested, self._sum, self._stepped = True, _Sum(), False
         self._hook()
 
-    def watched(self, name: str, weight: Tensor, numbers: Iterable[Tensor | None]) -> Tensor:
-        """The weight, whose gradient will be kept where that is wanted; a constant weight then takes one too."""
-        if not (self._always or self._asked) or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    def with_hook(self, name: str, weight: Tensor, numbers: Iterable[Tensor | None]) -> Tensor:
+        """The weight, with a hook that keeps its gradient where needed; a constant weight then requires a gradient."""
+        if not (self._always or self._requested) or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return weight
-        own = all(number is None or not number.numel() or id(number) in self._numbers for number in numbers)
-        if not own or torch.is_inference_mode_enabled() or not _plain(weight):
+        is_trained = all(number is None or not number.numel() or id(number) in self._numbers for number in numbers)
+        if not is_trained or torch.is_inference_mode_enabled() or not _has_memory(weight):
             return weight
         if not weight.requires_grad:
             weight = weight.detach().requires_grad_()
@@ -108,7 +109,7 @@ class WeightGradients:
         return weight
 
     def before_step(self, optimizer: optim.Optimizer) -> None:
-        """Called before every step of any optimizer: gradients are now what it is given."""
+        """Fix the factor of the sum before a step; called before every step of any optimizer."""
         probe = self._sum.probe
         if probe is None or self._stepped:
             return
@@ -116,17 +117,17 @@ class WeightGradients:
             factor, scale = probe.factor(), getattr(optimizer, "grad_scale", None)
             if factor is not None and isinstance(scale, Tensor):
                 factor /= float(scale)
-            self._sum.factor, self._stepped, self._asked = factor, True, False
+            self._sum.factor, self._stepped, self._requested = factor, True, False
             if not self._always:
                 self._unhook()
 
     def total(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`∇f` by name, in float64, zero where nothing reached a weight. Raises AttachError where nothing was kept."""
+        """`∇f` by name, in float64, zero where a weight got no gradient. Raises AttachError where none were kept."""
         if not self._sum.gradients:
             raise AttachError(
                 "no gradients of computed weights were kept yet. Run backward first; for models of more than 65,536 "
                 "constrained entries call handle.capture() before the forward, or give handle.report(loss_fn) the "
-                "loss. A compiled forward, and torch.func, keep none."
+                "loss. A compiled forward, and torch.func, keep no gradients."
             )
         probe = self._sum.probe
         factor = self._sum.factor if self._stepped or probe is None else probe.factor()
@@ -136,40 +137,42 @@ class WeightGradients:
                 "value, noise), so that multipliers cannot be computed from those of backward. Give "
                 "handle.report(loss_fn) the loss."
             )
-        kept = self._sum.gradients
+        gradients = self._sum.gradients
         return {
-            name: kept[name].double() * factor if name in kept else torch.zeros_like(weight, dtype=torch.float64)
+            name: gradients[name].double() * factor
+            if name in gradients
+            else torch.zeros_like(weight, dtype=torch.float64)
             for name, weight in like.items()
         }
 
     @contextmanager
-    def apart(self) -> Iterator[None]:
-        """Keep the gradients of what runs inside, and what was kept before as it was."""
-        before = self._sum, self._stepped, self._asked, self._always
+    def separate_sum(self) -> Iterator[None]:
+        """Keep only the gradients of the code inside the block, and restore the former sum afterwards."""
+        former = self._sum, self._stepped, self._requested, self._always
         self._sum, self._stepped, self._always = _Sum(), False, True
         try:
             yield
         finally:
-            self._sum, self._stepped, self._asked, self._always = before
+            self._sum, self._stepped, self._requested, self._always = former
 
     def _add(self, name: str, gradient: Tensor) -> None:
-        if not _plain(gradient):
+        if not _has_memory(gradient):
             return
-        if self._stepped or self._sum.over or (not self._numbers and name in self._sum.gradients):
+        if self._stepped or self._sum.is_complete or (not self._numbers and name in self._sum.gradients):
             self._sum, self._stepped = _Sum(), False
-        kept = self._sum.gradients
-        copy = gradient.detach().clone() if name not in kept else kept[name] + gradient.detach()
-        kept[name] = copy
+        gradients = self._sum.gradients
+        total = gradient.detach().clone() if name not in gradients else gradients[name] + gradient.detach()
+        gradients[name] = total
 
-    def _land(self, number: torch.nn.Parameter) -> None:
+    def _record_update(self, number: torch.nn.Parameter) -> None:
         if self._sum.gradients and not self._stepped:
-            self._sum.landed[id(number)] = number, number._version
+            self._sum.updated[id(number)] = number, number._version
             self._sum.probe = _Probe.of(number) or self._sum.probe
 
     def _hook(self) -> None:
         if not self._hooks:
             self._hooks = [
-                number.register_post_accumulate_grad_hook(self._land)
+                number.register_post_accumulate_grad_hook(self._record_update)
                 for number in self._numbers.values()
                 if number.requires_grad
             ]
@@ -180,8 +183,8 @@ class WeightGradients:
         self._hooks.clear()
 
 
-def _plain(x: Tensor) -> bool:
-    """Whether this is one tensor with memory, and none that stands for many inside a transform of torch.func."""
+def _has_memory(x: Tensor) -> bool:
+    """Whether this is a tensor with memory of its own, not a batch inside a transform of torch.func."""
     if type(x) not in (Tensor, torch.nn.Parameter):
         return False
     try:
