@@ -59,8 +59,8 @@ def test_a_run_is_never_overwritten(affinet: Command, folder: Path) -> None:
     result = affinet("train", job)
     assert result.exit_code == 2
     assert result.stderr == (
-        "error: runs/job already holds a run, which would be overwritten; name another folder with --out, or go on "
-        "with that run: affinet train --resume runs/job\n"
+        "error: runs/job already holds a run, which would be overwritten; name another folder with --out, or "
+        "resume that run: affinet train --resume runs/job\n"
     )
     assert (folder / "runs" / "job" / "metrics.csv").read_bytes() == before
 

@@ -175,7 +175,7 @@ def test_only_the_weights_of_the_rules_are_read(affinet: Command, saved: Path, m
     ("changes", "told"),
     [
         ({"b": None, "bb": torch.zeros(3)}, "model has no weight 'b', which the plan needs. Did you mean 'bb'?"),
-        ({"a": torch.zeros(3, 2)}, "a in {}/model has shape (3, 2), and the plan needs of shape (2, 3)."),
+        ({"a": torch.zeros(3, 2)}, "a in {}/model has shape (3, 2), and the plan needs shape (2, 3)."),
         ({"b": torch.zeros(3, dtype=torch.int8)}, "b in {}/model is of type I8; rules are about weights of"),
     ],
     ids=["missing", "misshapen", "integers"],

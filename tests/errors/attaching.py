@@ -60,7 +60,7 @@ def attaching_twice() -> None:
     affinet.project(kept and model, optimizer, zero_sums(model))
 
 
-@case(AttachError, "torch.optim.SparseAdam takes no dense gradients.", "Use Adam.")
+@case(AttachError, "torch.optim.SparseAdam does not take dense gradients.", "Use Adam.")
 def a_sparse_optimizer() -> None:
     model = nn.Linear(3, 2)
     affinet.project(model, optim.SparseAdam(list(model.parameters())), zero_sums(model))
@@ -79,7 +79,7 @@ def an_optimizer_of_another_model() -> None:
     affinet.project(model, optim.SGD(nn.Linear(3, 2).parameters(), lr=0.1), zero_sums(model))
 
 
-@case(AttachError, "The optimizer trains a part of what the rules couple.", "Give it the rest, or freeze the rest.")
+@case(AttachError, "The optimizer trains a part of the coupled weights.", "Give it all of them, or freeze the others.")
 def an_optimizer_of_a_part() -> None:
     model = nn.Linear(3, 3)
     w = affinet.weights(model)
@@ -114,8 +114,8 @@ def a_rule_about_a_frozen_weight() -> None:
 
 @case(
     UserWarning,
-    "NumPy was upgraded past what numba knows.",
-    "Install versions that go together, or go on without.",
+    "NumPy is newer than numba supports.",
+    "Install matching versions, or work without numba.",
 )
 def a_numba_that_cannot_be_imported() -> None:
     def refused(name: str) -> None:
@@ -156,12 +156,12 @@ def a_right_hand_side_beyond_the_dtype() -> None:
     affinet.project(model, optim.SGD(model.parameters(), lr=0.1), affinet.weights(model).bias == 1e6)
 
 
-@case(AttachError, "A metric that is none.", "Leave it out, or write 'optimizer'.")
+@case(AttachError, "An unknown metric.", "Leave it out, or write 'optimizer'.")
 def a_metric_that_is_none() -> None:
     project(nn.Linear(3, 2), metric="adam")
 
 
-@case(AttachError, "A kind of decay that is none.", "Leave it out for the optimizers of torch.")
+@case(AttachError, "An unknown kind of decay.", "Leave it out for the optimizers of torch.")
 def a_decay_that_is_none() -> None:
     project(nn.Linear(3, 2), decay="both")
 
@@ -186,7 +186,7 @@ def a_metric_along_two_axes() -> None:
     affinet.project(model, optim.Adam(model.parameters()), rules, metric="optimizer")
 
 
-@case(AttachError, "Many equations beside regular ones in the metric of the optimizer.", "Leave the metric out.")
+@case(AttachError, "Many equations on top of regular ones in the metric of the optimizer.", "Leave the metric out.")
 def a_metric_of_many_equations() -> None:
     model = nn.Linear(400, 200, bias=False)
     w = affinet.weights(model).weight
@@ -203,19 +203,19 @@ def projecting_along_two_axes_in_a_metric() -> None:
     projector.project_in_metric_(weights, {"weight": torch.ones(5, 6)})
 
 
-@case(AttachError, "A projector for something else than tensors by name.", "Give the model, or its `state_dict()`.")
+@case(AttachError, "A projector for something other than tensors by name.", "Give the model, or its `state_dict()`.")
 def a_projector_for_a_tensor() -> None:
     affinet.plan(affinet.weights({"weight": (3,)}).weight == 0).projector(torch.zeros(3))
 
 
-@case(AttachError, "Numbers that are no tensor.", "Write `torch.tensor(...)`.")
+@case(AttachError, "Numbers that are not in a tensor.", "Write `torch.tensor(...)`.")
 def a_projector_for_a_list() -> None:
     weights = {"weight": torch.zeros(3)}
     projector = affinet.plan(affinet.weights(weights).weight == 0).projector(weights)
     projector.project({"weight": [0, 0, 0]})
 
 
-@case(AttachError, "A tensor where tensors by name are meant.", "Give `model.state_dict()`, or a dictionary.")
+@case(AttachError, "A tensor in place of tensors by name.", "Give `model.state_dict()`, or a dictionary.")
 def projecting_a_tensor() -> None:
     weights = {"weight": torch.zeros(3)}
     projector = affinet.plan(affinet.weights(weights).weight == 0).projector(weights)
@@ -270,7 +270,7 @@ def weights_on_two_devices() -> None:
     affinet.plan(w.first == w.second).projector(given).project(given)
 
 
-@case(TooLargeError, "Many equations beside regular ones.", 'Write `basis="projection"`.', foreign=r"[\d.]+(?= GiB)")
+@case(TooLargeError, "Many equations on top of regular ones.", 'Write `basis="projection"`.', foreign=r"[\d.]+(?= GiB)")
 def a_basis_beyond_memory() -> None:
     import pytest
 

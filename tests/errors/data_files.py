@@ -33,7 +33,7 @@ def data_of_another_kind(folder: Path) -> None:
     load(folder, "", name="small.xlsx")
 
 
-@case(DataError, "A line has more fields than the header.", "Mend the line.", foreign="(?<=csv file: ).*")
+@case(DataError, "A line has more fields than the header.", "Correct the line.", foreign="(?<=csv file: ).*")
 def data_with_a_long_line(folder: Path) -> None:
     load(folder, "length,kind\n1,2\n3,4,5\n")
 
@@ -43,7 +43,7 @@ def damaged_data(folder: Path) -> None:
     load(folder, "not parquet", name="small.parquet")
 
 
-@case(DataError, "Two columns of one name.", "Rename one.")
+@case(DataError, "Two columns with the same name.", "Rename one.")
 def two_columns_of_one_name(folder: Path) -> None:
     load(folder, f"length,length,kind\n{ROWS}")
 
@@ -58,7 +58,7 @@ def data_without_the_target(folder: Path) -> None:
     load(folder, f"length,width,kinds\n{ROWS}")
 
 
-@case(DataError, "Nothing but the target.", "Add the features.")
+@case(DataError, "The table has no column but the target.", "Add the features.")
 def data_without_features(folder: Path) -> None:
     load(folder, "kind\nowl\ncat\n")
 
@@ -78,12 +78,12 @@ def a_missing_value_in_words(folder: Path) -> None:
     load(folder, f"length,width,kind\nnan,1,owl\n{ROWS}")
 
 
-@case(DataError, "A word among numbers.", "Mend the cell, or remove the row.")
+@case(DataError, "A word among numbers.", "Correct the cell, or remove the row.")
 def a_word_among_numbers(folder: Path) -> None:
     load(folder, f"length,width,kind\nfoo,1,owl\n{ROWS}")
 
 
-@case(DataError, "Numbers that are written as text is.", "Remove spaces and signs.")
+@case(DataError, "Numbers written like text.", "Remove spaces and signs.")
 def numbers_with_spaces(folder: Path) -> None:
     load(folder, "length,width,kind\n 1,1,owl\n 2,1,cat\n")
 
@@ -126,7 +126,7 @@ def data_beyond_squares(folder: Path) -> None:
     load(folder, f"length,width,kind\n1e300,1,owl\n{ROWS}")
 
 
-@case(DataError, "A few bytes that say very many numbers.", "Name a smaller table.", foreign="(?<=from )[0-9,]+")
+@case(DataError, "A few bytes that announce very many numbers.", "Name a smaller table.", foreign="(?<=from )[0-9,]+")
 def a_table_that_unfolds(folder: Path) -> None:
     zeros = pl.repeat(0, 17_000_000, dtype=pl.UInt8, eager=True)
     pl.DataFrame(dict.fromkeys(("length", "width", "height", "kind"), zeros)).write_parquet(folder / "small.parquet")
@@ -139,7 +139,7 @@ def a_table_that_ends_its_reader(folder: Path) -> None:
     load_data(DataTable(source="small.parquet", target="kind"), folder, 0)
 
 
-@case(DataError, "A damaged file, or a machine without time.", "Save it again, or as CSV.")
+@case(DataError, "A damaged file, or a busy machine.", "Save it again, or as CSV.")
 def a_table_that_takes_for_ever(folder: Path) -> None:
     pl.DataFrame({"length": [1.0], "kind": [1.0]}).write_parquet(folder / "small.parquet")
     with pytest.MonkeyPatch.context() as patch:  # in place of a reader that waits
@@ -147,7 +147,7 @@ def a_table_that_takes_for_ever(folder: Path) -> None:
         load_data(DataTable(source="small.parquet", target="kind"), folder, 0)
 
 
-@case(DataError, "Python does not start a second time here.", "Save the table as CSV.", foreign="(?<=failed: ).*")
+@case(DataError, "Python cannot start a second process here.", "Save the table as CSV.", foreign="(?<=failed: ).*")
 def a_table_whose_reader_does_not_start(folder: Path) -> None:
     pl.DataFrame({"length": [1.0], "kind": [1.0]}).write_parquet(folder / "small.parquet")
     with pytest.MonkeyPatch.context() as patch:

@@ -70,19 +70,19 @@ def a_job_that_is_no_toml(folder: Path) -> None:
     read_job(folder / "job.toml")
 
 
-@case(JobError, "Lists inside of lists.", "Write the job flat, as `affinet demo` shows.")
+@case(JobError, "Lists inside lists.", "Write the job flat, as `affinet demo` shows.")
 def a_deep_job(folder: Path) -> None:
     (folder / "job.toml").write_text(f"hidden = {'[' * 60}{']' * 60}")
     read_job(folder / "job.toml")
 
 
-@case(JobError, "Lists inside of lists.", "Write the job flat.", fragment="nested more than")
+@case(JobError, "Lists inside lists.", "Write the job flat.", fragment="nested more than")
 def a_very_deep_job(folder: Path) -> None:
     (folder / "job.toml").write_text(f"hidden = {'[' * 9000}{']' * 9000}")
     read_job(folder / "job.toml")
 
 
-@case(JobError, "Lists inside of lists.", "Write the job flat.", fragment="nested more than")
+@case(JobError, "Lists inside lists.", "Write the job flat.", fragment="nested more than")
 def a_job_with_a_very_long_key(folder: Path) -> None:
     (folder / "job.toml").write_text(".".join("a" * 2_000) + " = 1")
     read_job(folder / "job.toml")
@@ -98,9 +98,9 @@ def a_factory_that_is_refused(folder: Path) -> None:
     refuse_code(job(folder, MODEL))
 
 
-@case(JobError, "Neither a job nor a run to go on with.", "Name one.")
+@case(JobError, "Neither a job nor a run to resume.", "Name one.")
 def no_job_at_all() -> None:
-    with pytest.MonkeyPatch.context() as patch:  # which would make an exit status of it
+    with pytest.MonkeyPatch.context() as patch:  # which would turn it into an exit status
         patch.setattr(commands, "_exit_statuses", lambda *_, **__: nullcontext())
         commands.train(None, None, None)  # type: ignore[arg-type]
 
@@ -126,7 +126,7 @@ def a_misspelt_key(folder: Path) -> None:
     job(folder, ("epochs = 3", "epoch = 3"))
 
 
-@case(JobError, "A value that a key does not take.", "Write what it takes.")
+@case(JobError, "A value that a key does not take.", "Write one of the values it takes.")
 def a_value_that_will_not_do(folder: Path) -> None:
     job(folder, ("epochs = 3", "epochs = 0"))
 
@@ -183,7 +183,7 @@ def an_option_that_fails_in_a_step(folder: Path) -> None:
     prepared(folder, ('"Adam"', '"LBFGS"\noptions = { line_search_fn = "x" }'))
 
 
-@case(JobError, "The module of the factory is not found, or fails.", "Put it beside the job file.")
+@case(JobError, "The module of the factory is not found, or fails.", "Put it into the folder of the job file.")
 def a_factory_without_its_module(folder: Path) -> None:
     prepared(folder, ("hidden = [5]", 'factory = "no_such_module:make"'))
 
@@ -193,12 +193,14 @@ def a_factory_that_is_not_there(folder: Path) -> None:
     made(folder, "def made(inputs, outputs): ...\n")
 
 
-@case(JobError, "The factory is no function.", "Name a function of inputs and outputs.", foreign="network_[^:]*(?=:)")
+@case(
+    JobError, "The factory is not a function.", "Name a function of inputs and outputs.", foreign="network_[^:]*(?=:)"
+)
 def a_factory_that_is_no_function(folder: Path) -> None:
     made(folder, "make = 3\n")
 
 
-@case(JobError, "The factory raised an error of its own.", "Mend it.", foreign="network_[^:]*(?=:)")
+@case(JobError, "The factory raised an error.", "Correct the factory.", foreign="network_[^:]*(?=:)")
 def a_factory_that_raises(folder: Path) -> None:
     made(folder, "def make(inputs, outputs): raise ValueError('no such size')\n")
 
@@ -214,7 +216,7 @@ def a_factory_without_parameters(folder: Path) -> None:
 
 
 @case(
-    JobError, "The network takes another number of features.", "Use `inputs`.", foreign="(?<=Error: ).*(?= It is given)"
+    JobError, "The network takes another number of features.", "Use `inputs`.", foreign="(?<=Error: ).*(?= It receives)"
 )
 def a_network_of_other_inputs(folder: Path) -> None:
     made(folder, "def make(inputs, outputs): return torch.nn.Linear(inputs + 1, outputs)\n")
@@ -225,7 +227,7 @@ def a_network_of_other_outputs(folder: Path) -> None:
     made(folder, "def make(inputs, outputs): return torch.nn.Linear(inputs, outputs + 1)\n")
 
 
-@case(JobError, "The network keeps something in its state that is no tensor.", "Keep it elsewhere.")
+@case(JobError, "The network keeps something in its state that is not a tensor.", "Keep it elsewhere.")
 def a_network_with_extra_state(folder: Path) -> None:
     extra = "class Extra(torch.nn.Linear):\n    def get_extra_state(self): return {'seen': 0}\n"
     made(folder, f"{extra}    def set_extra_state(self, state): ...\nmake = Extra\n")
@@ -242,7 +244,7 @@ def a_network_that_fails_on_one_row(folder: Path) -> None:
     made(folder, f"def make(inputs, outputs): return {normed}\n", ("batch_size = 16", "batch_size = 17"), NO_RULES)
 
 
-@case(JobError, "The rules cannot be kept by training fewer numbers.", 'Write method = "project".')
+@case(JobError, "The rules do not allow training fewer numbers.", 'Write method = "project".')
 def a_job_without_a_cheap_basis(folder: Path) -> None:
     says = 'says = "hidden1.weight.flatten().diff().diff() == 0"'
     with pytest.MonkeyPatch.context() as patch:  # in place of thousands of equations
@@ -278,7 +280,7 @@ def a_job_with_a_wrong_rule(folder: Path) -> None:
     prepared(folder, (SAID[0], 'says = "hidden1.weight[9, 0] == 0"'))
 
 
-@case(JobError, "A matrix that does not fit the weights.", "Write one column an entry.")
+@case(JobError, "A matrix that does not fit the weights.", "Write one column per entry.")
 def a_job_with_a_matrix_of_another_width(folder: Path) -> None:
     np.save(folder / "A.npy", np.ones((1, 3)))
     prepared(folder, (SAID[0], 'matrix = "A.npy"\nweights = ["hidden1.bias"]'))
@@ -289,6 +291,6 @@ def a_job_with_a_matrix_over_other_weights(folder: Path) -> None:
     prepared(folder, (SAID[0], 'matrix = "A.npy"\nweights = ["hidden2.bias"]'))
 
 
-@case(JobError, "A matrix that is not there.", "Check the path: it is relative to the job file.")
+@case(JobError, "A matrix file that does not exist.", "Check the path: it is relative to the job file.")
 def a_job_without_its_matrix(folder: Path) -> None:
     prepared(folder, (SAID[0], 'matrix = "A.npy"\nweights = ["hidden1.bias"]'))

@@ -40,7 +40,7 @@ def a_weight_of_two_calls() -> None:
         attached(model, optimizer)
 
 
-@case(AttachError, "The rules were taken off before, or the model is gone.", "Attach the new rules.")
+@case(AttachError, "The rules were removed before, or the model does not exist any more.", "Attach the new rules.")
 def new_rules_for_no_training() -> None:
     model = nn.Linear(3, 2)
     optimizer = optim.SGD(model.parameters(), lr=0.1)
@@ -55,13 +55,13 @@ def an_optimizer_without_hooks() -> None:
     attached(model, HooklessOptimizer(model.parameters()))
 
 
-@case(AttachError, "An optimizer that moves weights in two passes of its own.", "Reparametrize.")
+@case(AttachError, "An optimizer that moves weights in two passes.", "Reparametrize.")
 def two_passes_without_an_inner_optimizer() -> None:
     model = nn.Linear(3, 2)
     attached(model, TwoPasses(model.parameters(), lr=0.1))
 
 
-@case(AttachError, "A wrapper that moves weights where no hook sees it.", "Reparametrize.")
+@case(AttachError, "A wrapper that moves weights without calling a hook.", "Reparametrize.")
 def a_wrapper_without_hooks() -> None:
     model = nn.Linear(3, 2)
     attached(model, Moving(optim.SGD(model.parameters(), lr=0.1)))
@@ -75,7 +75,11 @@ def a_wrapper_that_has_moved_away() -> None:
     attached(model, wrapper)
 
 
-@case(UserWarning, "An optimizer that averages weights from zero on.", "Project the average, or reparametrize.")
+@case(
+    UserWarning,
+    "An optimizer with an average of weights that begins at zero.",
+    "Project the average, or reparametrize.",
+)
 def an_average_that_begins_at_zero() -> None:
     model = nn.Linear(3, 2)
     attached(model, AverageFromZero(model.parameters(), lr=0.1))
@@ -84,7 +88,7 @@ def an_average_that_begins_at_zero() -> None:
 @case(
     UserWarning,
     "A copy of the optimizer does not step.",
-    "Reparametrize if it keeps weights of its own.",
+    "Reparametrize if its state holds weights.",
     foreign="(?<=whether )[\\w.<>]+(?=Picky)",
 )
 def an_optimizer_that_cannot_be_copied() -> None:
@@ -95,7 +99,7 @@ def an_optimizer_that_cannot_be_copied() -> None:
 @case(
     UserWarning,
     "A custom optimizer with weight decay that does not move a copy of a few numbers.",
-    "Say `decay='coupled'` or `decay='decoupled'`.",
+    "Write `decay='coupled'` or `decay='decoupled'`.",
     foreign="(?<=^)[\\w.<>]+(?=Still)",
 )
 def an_optimizer_whose_decay_is_unknown() -> None:

@@ -14,7 +14,7 @@ from tests.errors.case import case
 from tests.limits import planned
 
 
-@case(AttachError, "A basis that is none.", "Take one of those named.")
+@case(AttachError, "An unknown basis.", "Take one of the bases listed.")
 def a_basis_that_is_none() -> None:
     model = nn.Linear(3, 2)
     affinet.reparametrize(model, zero_sums(model), basis="qr")  # type: ignore[arg-type]
@@ -26,7 +26,7 @@ def restoring_the_variance_of_a_projection() -> None:
     affinet.reparametrize(model, zero_sums(model), basis="projection", restore_variance=True)
 
 
-@case(AttachError, "Something else than a model.", "Give the model first, and then the rules.")
+@case(AttachError, "Something other than a model.", "Give the model first, and then the rules.")
 def reparametrizing_what_is_no_model() -> None:
     model = nn.Linear(3, 2)
     affinet.reparametrize(zero_sums(model), model)  # type: ignore[arg-type]
@@ -53,7 +53,11 @@ def reparametrizing_inside_a_wrapper() -> None:
         affinet.reparametrize(Wrapped(model), zero_sums(model))
 
 
-@case(AttachError, "`affinet.project` keeps rules on this model.", "Remove its handle, and make a new optimizer after.")
+@case(
+    AttachError,
+    "`affinet.project` keeps rules on this model.",
+    "Remove its handle, and make a new optimizer afterwards.",
+)
 def reparametrizing_a_projected_model() -> None:
     model = nn.Linear(3, 2)
     optimizer = optim.SGD(model.parameters(), lr=0.1)
@@ -61,14 +65,14 @@ def reparametrizing_a_projected_model() -> None:
     affinet.reparametrize(model, handle.plan)
 
 
-@case(UnsupportedWeightError, "A parameter that belongs to a list of layers.", "Put it in a module of its own.")
+@case(UnsupportedWeightError, "A parameter that belongs to a list of layers.", "Put it into a separate module.")
 def a_parameter_of_a_list_of_layers() -> None:
     model = nn.Sequential(nn.Linear(3, 2))
     model.register_parameter("shift", nn.Parameter(torch.zeros(3)))
     affinet.reparametrize(model, affinet.weights(model).shift.sum() == 0)
 
 
-@case(AttachError, "Rules without a regular form, over many entries.", "Use the basis that is named.")
+@case(AttachError, "Rules without a regular form, over many entries.", "Use the basis named in the error.")
 def a_basis_that_is_not_cheap() -> None:
     model = nn.Linear(3, 1024)
     rule = (affinet.weights(model).weight.flatten().diff().diff() == 0).named("straight lines")
@@ -119,7 +123,7 @@ def setting_a_weight_to_another_shape() -> None:
     model.weight = torch.zeros(3, 2)  # type: ignore[assignment]
 
 
-@case(AttachError, "A computed weight was set to what is no tensor of real numbers.", "Give a tensor.")
+@case(AttachError, "A computed weight was set to something that is not a real tensor.", "Give a tensor.")
 def setting_a_weight_to_a_number() -> None:
     model = nn.Linear(3, 2)
     affinet.reparametrize(model, zero_sums(model))
@@ -147,7 +151,7 @@ def pruning_a_computed_weight() -> None:
     prune.l1_unstructured(model, "weight", amount=1)
 
 
-@case(AttachError, "torch took one of several coupled weights off.", "Bake the model.")
+@case(AttachError, "torch made one of several coupled weights plain.", "Bake the model.")
 def a_part_of_a_group_taken_off() -> None:
     model = nn.Linear(3, 2)
     w = affinet.weights(model)
@@ -162,7 +166,7 @@ def reparametrizing_an_embedding_with_sparse_gradients() -> None:
     affinet.reparametrize(model, affinet.weights(model)[0].weight.sum(dim=1) == 0)
 
 
-@case(AttachError, "No gradient was kept of a reparametrized model.", "Run backward, or give the loss.")
+@case(AttachError, "No gradients of a reparametrized model were kept.", "Run backward, or give the loss.")
 def multipliers_before_a_backward() -> None:
     model = nn.Linear(3, 2)
     affinet.reparametrize(model, zero_sums(model)).multipliers()
@@ -177,7 +181,7 @@ def multipliers_of_gradients_that_were_bent() -> None:
     handle.multipliers()
 
 
-@case(AttachError, "A report of a model that is baked.", "Ask before baking.")
+@case(AttachError, "A report on a baked model.", "Call it before baking.")
 def a_report_of_a_baked_model() -> None:
     model = nn.Linear(3, 2)
     handle = affinet.reparametrize(model, zero_sums(model))
@@ -185,14 +189,14 @@ def a_report_of_a_baked_model() -> None:
     handle.report(lambda: model(torch.ones(1, 3)).sum())
 
 
-@case(AttachError, "A report of what is no loss.", "Return the loss.")
+@case(AttachError, "A report on something that is not a loss.", "Return the loss.")
 def a_report_of_outputs() -> None:
     model = nn.Linear(3, 2)
     handle = affinet.reparametrize(model, zero_sums(model))
     handle.report(lambda: model(torch.ones(1, 3)))
 
 
-@case(AttachError, "A report of a loss without a gradient.", "Return the loss as it was computed.")
+@case(AttachError, "A report on a loss without a gradient.", "Return the loss as it was computed.")
 def a_report_of_a_loss_without_a_gradient() -> None:
     model = nn.Linear(3, 2)
     handle = affinet.reparametrize(model, zero_sums(model))

@@ -66,12 +66,12 @@ def go_on(run: Path, given: Path | None = None) -> None:
     resume(run, given, QUIET)
 
 
-@case(RunError, "The folder is another one.", "Name that of a run that was stopped.")
+@case(RunError, "The folder does not hold a run.", "Name the folder of a stopped run.")
 def going_on_with_no_run(folder: Path) -> None:
     go_on(folder / "run")
 
 
-@case(RunError, "An affinet from before `--resume` made the run.", "Train anew.")
+@case(RunError, "A version of affinet without `--resume` made the run.", "Train anew.")
 def going_on_with_an_old_run(folder: Path) -> None:
     run = stopped(folder)
     (run / START_RECORD).unlink()
@@ -85,14 +85,14 @@ def going_on_from_a_damaged_beginning(folder: Path) -> None:
     go_on(run)
 
 
-@case(RunError, "The copy of the job in the run was edited.", "Put it back, or begin another run with the new job.")
+@case(RunError, "The copy of the job in the run was edited.", "Restore it, or start another run with the new job.")
 def going_on_with_an_edited_job(folder: Path) -> None:
     run = stopped(folder)
     (run / JOB).write_text((run / JOB).read_text().replace("epochs = 3", "epochs = 5"))
     go_on(run)
 
 
-@case(RunError, "The table was edited since.", "Put it back, or begin another run.", foreign="(?<=SHA-256 ).*?(?=\\))")
+@case(RunError, "The table was edited since.", "Restore it, or start another run.", foreign="(?<=SHA-256 ).*?(?=\\))")
 def going_on_with_other_data(folder: Path) -> None:
     run = stopped(folder)
     table = folder / "small.csv"
@@ -100,27 +100,27 @@ def going_on_with_other_data(folder: Path) -> None:
     go_on(run)
 
 
-@case(RunError, "The job that is named beside `--resume` is another one.", "Leave it out.")
+@case(RunError, "The job named with `--resume` is not the job of the run.", "Leave it out.")
 def going_on_with_another_job(folder: Path) -> None:
     run = stopped(folder)
     go_on(run, written(folder, ("epochs = 3", "epochs = 5")))
 
 
-@case(RunError, "The folder of the job was moved or removed.", "Say where the job is now.")
+@case(RunError, "The folder of the job was moved or removed.", "Name the new place of the job.")
 def going_on_where_the_job_is_gone(folder: Path) -> None:
     run = stopped(folder)
     begun_in(folder / "gone", run)
     go_on(run)
 
 
-@case(RunError, "A file that the job names was moved or removed.", "Put it back, or say where the job is now.")
+@case(RunError, "A file that the job names was moved or removed.", "Restore it, or name the new place of the job.")
 def going_on_where_the_data_are_gone(folder: Path) -> None:
     run = stopped(folder)
     (folder / "small.csv").unlink()
     go_on(run)
 
 
-@case(RunError, "The factory makes another network than then.", "Put it back as it was.")
+@case(RunError, "The factory makes a different network now.", "Restore the factory.")
 def going_on_with_another_network(folder: Path) -> None:
     name = f"growing_{folder.name}"
     layers = "torch.nn.Linear(inputs, 5), torch.nn.Linear(5, outputs)"
@@ -132,7 +132,7 @@ def going_on_with_another_network(folder: Path) -> None:
     go_on(folder / "run")
 
 
-@case(RunError, "The checkpoint was copied from another run.", "Put its own back.")
+@case(RunError, "The checkpoint was copied from another run.", "Restore the checkpoint of the run.")
 def going_on_from_the_checkpoint_of_another_run(folder: Path) -> None:
     run = stopped(folder)
     forged(run / CHECKPOINT, lambda said: said["description"]["identity"].update(job="0" * 64))
@@ -150,7 +150,7 @@ def a_disk_that_fills_up(folder: Path) -> None:
         go_on(run)
 
 
-@case(RunError, "A setting that no file keeps: here the option `maximize = { no = true }`.", "Leave it out.")
+@case(RunError, "A setting that a file cannot store, such as the option `maximize = { no = true }`.", "Leave it out.")
 def an_optimizer_that_no_checkpoint_holds(folder: Path) -> None:
     options = "epochs = 3\noptions = { maximize = { no = true } }"
     run(prepared(folder, ("epochs = 3", options)), folder / "run", Watch())
@@ -170,14 +170,14 @@ def going_on_without_a_checkpoint(folder: Path) -> None:
     go_on(run)
 
 
-@case(RunError, "Every checkpoint was cut short.", "Train anew.", foreign="(?<=checkpoint: ).*(?=\\. There)")
+@case(RunError, "Every checkpoint was cut short.", "Train anew.", foreign="(?<=readable checkpoint: ).*(?=\\. The run)")
 def going_on_from_half_a_checkpoint(folder: Path) -> None:
     path = from_its_only_checkpoint(folder)
     path.write_bytes(path.read_bytes()[:100])
     go_on(path.parent)
 
 
-@case(RunError, "Other weights were put in its place.", "Put the checkpoint back, or train anew.")
+@case(RunError, "Other weights were put in its place.", "Restore the checkpoint, or train anew.")
 def going_on_from_weights(folder: Path) -> None:
     path = from_its_only_checkpoint(folder)
     save_file({"weight": torch.zeros(2)}, path)
@@ -208,7 +208,12 @@ def going_on_from_a_forged_checkpoint(folder: Path) -> None:
     go_on(forged(from_its_only_checkpoint(folder), lambda said: said["description"].pop("last")).parent)
 
 
-@case(RunError, "Another program wrote the file.", "Train anew.", foreign="(?<=holds no checkpoint: ).*(?=\\. There)")
+@case(
+    RunError,
+    "Another program wrote the file.",
+    "Train anew.",
+    foreign="(?<=does not hold a checkpoint: ).*(?=\\. The run)",
+)
 def going_on_from_a_checkpoint_that_is_no_json(folder: Path) -> None:
     path = from_its_only_checkpoint(folder)
     save_file({"weight": torch.zeros(2)}, path, metadata={FORMAT: "{"})
@@ -258,19 +263,19 @@ def without_numpy(folder: Path) -> None:
     path = stopped(folder) / CHECKPOINT
     found = read_checkpoint(path)
     random = replace(found.snapshot.random, tensors=found.snapshot.random.tensors[:3])
-    write_checkpoint(path, replace(found, snapshot=replace(found.snapshot, random=random)), before=folder / "before")
+    write_checkpoint(path, replace(found, snapshot=replace(found.snapshot, random=random)), previous=folder / "before")
     go_on(path.parent)
 
 
 FORGERIES: dict[str, Change] = {
-    "0 is no table": lambda said: said["optimizer"]["state"].update({"0": []}),
+    "0 is not a table": lambda said: said["optimizer"]["state"].update({"0": []}),
     "axes has the order (1,)": state(order=[1]),
     "a tensor was on the device 'moon'": state(device="moon"),
 }
 
 
 OTHERS = [
-    Case("random_states_without_numpy", RunError, *FORGED, without_numpy, fragment="a random state is none"),
+    Case("random_states_without_numpy", RunError, *FORGED, without_numpy, fragment="a random state is invalid"),
     *(
         Case(f"a_forged_training_{k}", RunError, *FORGED, partial(training, change=change), fragment=fragment)
         for k, (fragment, change) in enumerate(FORGERIES.items())

@@ -47,7 +47,7 @@ class Watch:
     def say(self, sentence: str) -> None: ...
 
     @contextmanager
-    def training(self, title: str, epochs: int, steps: int, taken: int) -> Iterator[Any]:
+    def training(self, title: str, epochs: int, steps: int, steps_done: int) -> Iterator[Any]:
         def see(event: object) -> None:
             number = event.number if isinstance(event, Epoch) else None
             if title == self.title and self.epoch in (None, number):
@@ -61,7 +61,7 @@ def a_training_that_diverges(folder: Path) -> None:
     run(prepare(job(folder, ("0.01", "1e30"), ('"Adam"', '"SGD"'))), folder / "run", Watch())
 
 
-@case(RunError, "The network answers with NaN.", "Look at what it does in eval mode.", fragment="diverged")
+@case(RunError, "The network returns NaN.", "Check its behaviour in eval mode.", fragment="diverged")
 def a_network_that_answers_nan(folder: Path) -> None:
     code = "class make(torch.nn.Linear):\n    def forward(self, x):\n        y = super().forward(x)\n"
     network = made(folder, f"{code}        return y if self.training else y + float('nan')\n", NO_RULES)
@@ -83,7 +83,7 @@ def an_interrupted_comparison(folder: Path) -> None:
     run(prepare(job(folder)), folder / "run", Watch("without rules"))
 
 
-@case(RunError, "The network's own code fails.", "Mend the network.", foreign="(?<=Error: ).*")
+@case(RunError, "The network's own code fails.", "Correct the network.", foreign="(?<=Error: ).*")
 def a_network_that_fails() -> None:
     forward(torch.nn.Linear(3, 2), torch.ones(1, 4))
 
@@ -111,12 +111,12 @@ def weights_of_torch_save(folder: Path) -> None:
     verified(folder)
 
 
-@case(ModelFileError, "The weights of another model.", "Name those that the plan was made for.")
+@case(ModelFileError, "The weights of another model.", "Name the weights that the plan was made for.")
 def weights_of_another_model(folder: Path) -> None:
     verified(folder, bias=torch.zeros(3))
 
 
-@case(ModelFileError, "The weights of a model of another size.", "Name those that the plan was made for.")
+@case(ModelFileError, "The weights of a model of another size.", "Name the weights that the plan was made for.")
 def weights_of_another_size(folder: Path) -> None:
     verified(folder, weight=torch.zeros(4))
 
@@ -126,7 +126,7 @@ def quantized_weights(folder: Path) -> None:
     verified(folder, weight=torch.zeros(3, dtype=torch.int8))
 
 
-@case(TooLargeError, "A plan file of a few bytes whose rule says very many numbers.", "Split the rule into parts.")
+@case(TooLargeError, "A plan file of a few bytes whose rule announces very many numbers.", "Split the rule into parts.")
 def a_rule_beyond_counting(folder: Path) -> None:
     weight = affinet.weights({"weight": (512, 512)}).weight
     rule = (np.ones((256, 512)) @ weight @ np.ones((512, 512)) == 0).named("both sides")
@@ -142,13 +142,13 @@ def index(folder: Path, content: str, **weights: torch.Tensor) -> None:
     verify_file(folder / "model.safetensors.index.json", folder / "plan.safetensors", Screen())
 
 
-@case(ModelFileError, "The path of an index is that of nothing.", "Give the index that came with the model.")
+@case(ModelFileError, "The path of an index leads to no file.", "Give the index that came with the model.")
 def an_index_that_does_not_exist(folder: Path) -> None:
     affinet.plan(affinet.weights({"weight": (3,)}).weight == 0).save(folder / "plan.safetensors")
     verify_file(folder / "model.safetensors.index.json", folder / "plan.safetensors", Screen())
 
 
-@case(ModelFileError, "An index that is damaged.", "Fetch it again.", foreign="(?<=weights: ).*(?= It is JSON)")
+@case(ModelFileError, "An index that is damaged.", "Fetch it again.", foreign="(?<=weights: ).*(?= An index is)")
 def an_index_that_is_no_json(folder: Path) -> None:
     index(folder, "{")
 
@@ -163,7 +163,7 @@ def an_index_that_leads_elsewhere(folder: Path) -> None:
     index(folder, '{"weight_map": {"weight": "../part.safetensors"}}')
 
 
-@case(ModelFileError, "An index and files that do not belong together.", "Fetch them again.")
+@case(ModelFileError, "An index and files that do not belong to each other.", "Fetch them again.")
 def an_index_of_other_files(folder: Path) -> None:
     index(folder, '{"weight_map": {"weight": "part.safetensors"}}', bias=torch.zeros(3))
 
@@ -179,7 +179,7 @@ def a_run_of_another_process(folder: Path) -> None:
         pass
 
 
-@case(RunError, "The folder is gone, or its disk knows no locks.", "Name another.", foreign="(?<=locked: ).*(?= Name)")
+@case(RunError, "The folder is gone, or its disk has no locks.", "Name another.", foreign="(?<=locked: ).*(?= Name)")
 def a_run_that_cannot_be_locked(folder: Path) -> None:
     (folder / "file").touch()
     with locked(folder / "file"):

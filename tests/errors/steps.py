@@ -58,7 +58,7 @@ def gradients_that_are_still_scaled() -> None:
     scaler.step(both[0])
 
 
-@case(AttachError, "The model has another Parameter object in its place.", "Attach again, with a new optimizer.")
+@case(AttachError, "The model has replaced a parameter by another object.", "Attach again, with a new optimizer.")
 def a_parameter_that_was_replaced() -> None:
     model = nn.Linear(3, 2)
     kept = attached(model)
@@ -71,12 +71,12 @@ def multipliers_before_a_step() -> None:
     attached(nn.Linear(3, 2))[0].multipliers()
 
 
-@case(AttachError, "The saved training kept other rules.", "Attach the same rules.")
+@case(AttachError, "The saved training had other rules.", "Attach the same rules.")
 def the_state_of_other_rules() -> None:
     attached(nn.Linear(3, 2))[0].load_state_dict({"rules": ["rows sum to one"]})
 
 
-@case(AttachError, "Something that is no state of a handle.", "Give what `handle.state_dict()` returned.")
+@case(AttachError, "Something that is not the state of a handle.", "Give the result of `handle.state_dict()`.")
 def a_state_that_is_none() -> None:
     attached(nn.Linear(3, 2))[0].load_state_dict(None)  # type: ignore[arg-type]
 

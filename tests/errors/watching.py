@@ -40,14 +40,14 @@ def step(model: nn.Linear, optimizer: optim.Optimizer, scale: float = 1.0) -> No
     optimizer.step()
 
 
-@case(WatchError, "A watch of rules that were taken off.", "Watch before `handle.remove()`.")
+@case(WatchError, "A watch of rules that were removed.", "Watch before `handle.remove()`.")
 def watching_what_was_removed() -> None:
     handle = watched()[2]
     handle.remove()
     handle.watch()
 
 
-@case(WatchError, "Every how many steps is no number of steps.", "Write 1 or more.")
+@case(WatchError, "`every` is not a number of steps.", "Write 1 or more.")
 def watching_every_zero_steps() -> None:
     watched(every=0)
 
@@ -75,17 +75,17 @@ def a_log_of_another_watch(folder: Path) -> None:
     step(model, optimizer)
 
 
-@case(WatchError, "The folder of the log is not there.", "Make it first.")
+@case(WatchError, "The folder of the log does not exist.", "Make it first.")
 def a_log_in_no_folder(folder: Path) -> None:
     affinet.CsvLog(folder / "nowhere" / "log.csv")
 
 
-@case(WatchError, "The path of the log is that of a folder.", "Name a file.", foreign="(?<=CsvLog\\().*(?=\\))")
+@case(WatchError, "The path of the log is a folder.", "Name a file.", foreign="(?<=CsvLog\\().*(?=\\))")
 def a_log_that_is_a_folder(folder: Path) -> None:
     affinet.CsvLog(folder)
 
 
-@case(WatchError, "A log at no path.", "Write the path as text.")
+@case(WatchError, "The path of a log is not a path.", "Write the path as text.")
 def a_log_at_no_path() -> None:
     affinet.CsvLog(3)  # type: ignore[arg-type]
 
@@ -115,7 +115,7 @@ def curves_in_a_file(folder: Path) -> None:
         affinet.TensorBoardLog(folder / "file")
 
 
-@case(WeightsWrittenWarning, "Weights were written to between two steps.", "Write the rule into what writes.")
+@case(WeightsWrittenWarning, "Weights were written to between two steps.", "Let the code that writes keep the rule.")
 def weights_that_were_written_to() -> None:
     model, optimizer, _ = watched()
     step(model, optimizer)
@@ -143,7 +143,7 @@ def steps_that_are_undone() -> None:
         step(model, optimizer)
 
 
-@case(MultipliersDivergeWarning, "The loss diverges, or two rules nearly contradict.", "Look at them.", foreign=FIGURE)
+@case(MultipliersDivergeWarning, "The loss diverges, or two rules nearly contradict.", "Check both.", foreign=FIGURE)
 def multipliers_that_diverge() -> None:
     model, optimizer, _ = watched(multipliers=True)
     for _ in range(40):

@@ -195,7 +195,7 @@ def test_an_optimizer_that_holds_some_of_the_parameters() -> None:
 
 def test_what_is_no_optimizer() -> None:
     model = model_of(a=(3,))
-    with pytest.raises(affinet.AttachError, match=r"Module is no torch\.optim\.Optimizer"):
+    with pytest.raises(affinet.AttachError, match=r"Module is not a torch\.optim\.Optimizer"):
         affinet.project(model, model, affinet.weights(model).a[0] == 0)  # type: ignore[arg-type]
 
 

@@ -14,7 +14,7 @@ import affinet
 from affinet import families
 from affinet.kernels.torch.bases.choosing import basis_of
 from affinet.kernels.torch.bases.reach import farthest
-from affinet.training.long_steps import FEW
+from affinet.training.long_steps import LONGEST
 from tests.contract.building import plan_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
@@ -83,7 +83,7 @@ def test_sums_of_a_few_entries_are_quiet(entries: int) -> None:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         affinet.reparametrize(model, rule, basis="free")
-    assert len(told) == (entries - 1 > FEW)
+    assert len(told) == (entries - 1 > LONGEST)
 
 
 @pytest.mark.parametrize("basis", ["orthonormal", "projection"])

@@ -119,7 +119,7 @@ def test_a_second_optimizer_over_a_constrained_weight_is_refused_until_the_first
         affinet.AttachError, match=r"another optimizer \(SGD\) keeps rules, and both would move weight,"
     ):
         affinet.project(net, second, w.weight[0].sum() == 3)
-    with pytest.raises(affinet.AttachError, match=r"both would move bias, weight, each off"):
+    with pytest.raises(affinet.AttachError, match=r"both would move bias, weight, each against"):
         affinet.project(net, second, w.bias.sum() == 3)  # which it holds, and which it would move
     assert torch.equal(net.flat(), before)
     handle.remove()

@@ -212,7 +212,7 @@ def test_copies_and_transforms_keep_nothing_and_baking_ends_it(basis: Basis) -> 
     assert_same(handle.multipliers(), before, 0.0)
     handle.bake()
     assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
-    with pytest.raises(affinet.AttachError, match=r"the model is baked, and no rule is kept on it. Ask for the report"):
+    with pytest.raises(affinet.AttachError, match=r"the model is baked, so it has no rules any more. Call report"):
         handle.report(lambda: loss_of(model))
 
 

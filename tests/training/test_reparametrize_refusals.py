@@ -18,7 +18,7 @@ def test_an_optimizer_made_before_is_named_at_its_first_step() -> None:
     handle = affinet.reparametrize(model, model.rules())
     model(X).sum().backward()
     before = model.hidden.bias.detach().clone()
-    message = r"this AdamW was made before affinet.reparametrize: it holds encoder.weight, .* Make this optimizer anew"
+    message = r"this AdamW was made before affinet.reparametrize: it holds encoder.weight, .* Make a new optimizer"
     for _ in range(2):
         with pytest.raises(affinet.AttachError, match=message):
             optimizer.step()
@@ -95,7 +95,7 @@ def test_bases_that_are_none_are_refused() -> None:
     model = Autoencoder()
     with pytest.raises(affinet.AttachError, match=r"basis is 'qr'; it is 'orthonormal', 'free' or 'projection'"):
         affinet.reparametrize(model, model.rules(), basis="qr")  # type: ignore[arg-type]
-    with pytest.raises(affinet.AttachError, match=r'restore_variance scales free numbers, and basis="projection" has'):
+    with pytest.raises(affinet.AttachError, match=r'restore_variance scales free numbers, which basis="projection"'):
         affinet.reparametrize(model, model.rules(), basis="projection", restore_variance=True)
     with pytest.raises(affinet.AttachError, match=r"give affinet.reparametrize a torch.nn.Module, not dict"):
         affinet.reparametrize({}, model.rules())  # type: ignore[arg-type]

@@ -145,7 +145,7 @@ def test_pruning_is_refused_and_changes_nothing() -> None:
     model, _ = made()
     copied, before = copy.deepcopy(model), model(X)
     for each in (model, copied):
-        with pytest.raises(affinet.AttachError, match=r"hidden.weight is computed .* Say the zeros as rules"):
+        with pytest.raises(affinet.AttachError, match=r"hidden.weight is computed .* Write the zeros as rules"):
             prune.l1_unstructured(each.hidden, "weight", amount=0.5)
         assert torch.equal(each(X), before)
     prune.l1_unstructured(model.hidden, "bias", amount=0.5)

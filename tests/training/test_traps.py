@@ -131,18 +131,18 @@ def unknown() -> type[Optimizer]:
     return Shy
 
 
-@pytest.mark.filterwarnings("ignore:affinet could not learn whether .* keeps weights")
+@pytest.mark.filterwarnings("ignore:affinet could not learn whether .* keeps separate weights")
 def test_an_optimizer_whose_decay_cannot_be_learnt_warns(unknown: type[Optimizer]) -> None:
     with pytest.warns(UserWarning, match=r"Shy has weight decay.*decay='coupled'.*decay='decoupled'"):
         projected(unknown, lr=0.1, weight_decay=0.1)
 
 
-@pytest.mark.filterwarnings("ignore:affinet could not learn whether .* keeps weights")
+@pytest.mark.filterwarnings("ignore:affinet could not learn whether .* keeps separate weights")
 def test_an_unknown_optimizer_without_decay_does_not_warn_of_it(unknown: type[Optimizer]) -> None:
     projected(unknown, lr=0.1)
 
 
-@pytest.mark.filterwarnings("ignore:affinet could not learn whether .* keeps weights")
+@pytest.mark.filterwarnings("ignore:affinet could not learn whether .* keeps separate weights")
 def test_decay_says_how_an_unknown_optimizer_decays(unknown: type[Optimizer]) -> None:
     ends = {}
     for said in ("coupled", "decoupled", None):

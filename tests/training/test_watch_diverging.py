@@ -7,7 +7,7 @@ import torch
 from torch import optim
 
 import affinet
-from affinet.training.alarms import KNOWN, LASTING, MultiplierSizes
+from affinet.training.alarms import DIVERGED_STEPS, FEWEST_KNOWN, MultiplierSizes
 from tests.training.test_traps import backward
 from tests.training.watched import step, watched
 
@@ -22,7 +22,7 @@ def test_multipliers_of_a_loss_that_diverges_are_told_with_the_rule() -> None:
             (net() * 1.5**number).backward()
             optimizer.step()
 
-    for _ in range(KNOWN + 2):
+    for _ in range(FEWEST_KNOWN + 2):
         step(net, optimizer)
     with pytest.warns(affinet.MultipliersDivergeWarning, match=r"multipliers of \".*\" diverge: their norm is") as told:
         diverging(60)
@@ -32,18 +32,18 @@ def test_multipliers_of_a_loss_that_diverges_are_told_with_the_rule() -> None:
     assert said.size > 1e3 * said.usual > 0.0
 
 
-CALM = [1.0, 1.5, 0.7, 2.0] * (KNOWN // 2)
+CALM = [1.0, 1.5, 0.7, 2.0] * (FEWEST_KNOWN // 2)
 
 
 @pytest.mark.parametrize(
     ("told", "seen"),
     [
-        (True, [*CALM, *[5e3] * LASTING]),
-        (True, [*CALM, *[5e3 * 2.0**k for k in range(LASTING)]]),
+        (True, [*CALM, *[5e3] * DIVERGED_STEPS]),
+        (True, [*CALM, *[5e3 * 2.0**k for k in range(DIVERGED_STEPS)]]),
         (True, [2.0**k for k in range(60)]),
         (True, [*CALM, float("inf")]),
-        (False, [*CALM, *[5e3] * (LASTING - 1), *CALM, *[5e3] * (LASTING - 1)]),  # single bad batches
-        (False, [5e3] * (KNOWN - 1)),
+        (False, [*CALM, *[5e3] * (DIVERGED_STEPS - 1), *CALM, *[5e3] * (DIVERGED_STEPS - 1)]),  # single bad batches
+        (False, [5e3] * (FEWEST_KNOWN - 1)),
         (False, [*([0.0] * 20), *CALM]),  # a layer that gets no gradient at first
         (False, [1e-6 * (k + 1) ** 2 for k in range(3000)]),  # a warm-up from nothing
         (False, [*CALM, *[1e-9] * 200, *CALM]),  # an optimum, and then other data

@@ -242,7 +242,7 @@ def test_gradients_of_large_models_are_kept_for_the_steps_that_are_looked_at(mon
         if step == 3:
             handle.project_gradients()
         optimizer.step()
-        kept.append(handle._sandwich.capture.times)
+        kept.append(handle._sandwich.capture.captures)
     assert kept == [1, 1, 1, 2, 2, 2, 3]
     assert all(seen.stationarity is not None and 0 < seen.stationarity < 1 for seen in watch.history)
 
@@ -333,7 +333,7 @@ def test_a_watch_ends_when_stopped_when_its_block_ends_and_when_the_rules_are_ta
     plainly(net, [optimizer], handle)
     assert len(longest.history) == 2
     assert not longest.active
-    with pytest.raises(affinet.WatchError, match=r"rules were taken off .*no steps to watch"):
+    with pytest.raises(affinet.WatchError, match=r"rules were removed .*no steps to watch"):
         handle.watch()
 
 
@@ -350,7 +350,7 @@ def test_what_cannot_be_called_is_no_callback() -> None:
     handle = affinet.project(net, optim.Adam(net.parameters()), rules_for(net))
     with pytest.raises(affinet.WatchError, match=r"'run\.csv' cannot be called.*affinet\.CsvLog\(path\)"):
         handle.watch("run.csv")  # type: ignore[arg-type]
-    assert handle._sandwich._onlookers == ()
+    assert handle._sandwich._observers == ()
 
 
 def test_copies_of_the_training_are_not_watched_and_nothing_keeps_it_alive() -> None:

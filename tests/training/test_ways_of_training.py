@@ -332,5 +332,5 @@ def test_the_state_of_a_handle_with_other_rules_is_refused_by_their_names() -> N
     _, _, handle = projected(optim.SGD, lr=0.02)
     net = Net()
     other = affinet.project(net, optim.SGD(net.parameters(), lr=0.02), rules_for(net)[1:])
-    with pytest.raises(affinet.AttachError, match=r"other rules: only there \['rows'\]"):
+    with pytest.raises(affinet.AttachError, match=r"other rules: only in the saved state \['rows'\]"):
         other.load_state_dict(handle.state_dict())

@@ -71,18 +71,18 @@ def verify_file(model: Path, plan: Path, screen: Screen) -> bool:
 
 def conclusion(verdicts: list[Verdict]) -> str:
     """All verdicts in one sentence."""
-    broken = [verdict for verdict in verdicts if not verdict.holds]
+    violated = [verdict for verdict in verdicts if not verdict.holds]
     if not verdicts:
         return "The plan has no rules, so there is nothing to check."
-    if not broken:
+    if not violated:
         worst = max(verdict.roundings for verdict in verdicts)
         return f"The rules hold: no equation is off by more than {worst:.2g} times the rounding of the weights in it."
-    verb = "does" if len(broken) == 1 else "do"
-    fact = f"{len(broken)} of {counted(len(verdicts), 'rule')} {verb} not hold"
-    finite = [verdict for verdict in broken if math.isfinite(verdict.largest)]
-    if not finite:
+    verb = "does" if len(violated) == 1 else "do"
+    fact = f"{len(violated)} of {counted(len(verdicts), 'rule')} {verb} not hold"
+    measured = [verdict for verdict in violated if math.isfinite(verdict.largest)]
+    if not measured:
         return f"{fact}, and no distance can be given."
-    bounds = " or ".join(f"{bound:g}" for bound in sorted({verdict.bound for verdict in finite}))
+    bounds = " or ".join(f"{bound:g}" for bound in sorted({verdict.bound for verdict in measured}))
     return f"{fact}: an equation is off by more than {bounds} times the rounding of the weights in it."
 
 

@@ -6,19 +6,21 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known_names: Iterable[str]) -> str:
     """` Did you mean 'x'?` with the closest known names (ignoring capitals), or an empty text where none is similar."""
-    names = {name.lower(): name for name in known}
+    by_lowercase = {known.lower(): known for known in known_names}
     matches = (
-        [name.lower()] if name.lower() in names else difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.6)
+        [name.lower()]
+        if name.lower() in by_lowercase
+        else difflib.get_close_matches(name.lower(), by_lowercase, n=2, cutoff=0.6)
     )
-    return f" Did you mean {' or '.join(repr(names[key]) for key in matches)}?" if matches else ""
+    return f" Did you mean {' or '.join(repr(by_lowercase[key]) for key in matches)}?" if matches else ""
 
 
-def listed(names: Sequence[str], most: int = 12) -> str:
-    """The first `most` names with commas between them, followed by the total where there are more."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"
+def listed(names: Sequence[str], limit: int = 12) -> str:
+    """The first `limit` names with commas between them, followed by the total where there are more."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown}, … ({len(names)} in all)"
 
 
 def counted(count: int, noun: str) -> str:

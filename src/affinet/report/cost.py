@@ -67,8 +67,10 @@ def cost_report(projector: Projector, gradients: Mapping[str, Tensor], *, maximi
     magnitude = {rule.name: abs(rule.change) for rule in rules}
     group_cost = {rule.name: max(magnitude[name] for name in (rule.name, *rule.shared_with)) for rule in rules}
     group_name = {rule.name: min((rule.name, *rule.shared_with)) for rule in rules}
-    ordered = sorted(rules, key=lambda rule: (-group_cost[rule.name], group_name[rule.name], -magnitude[rule.name]))
-    return CostReport(tuple(ordered), projector.stationarity(gradients))
+    ordered_rules = sorted(
+        rules, key=lambda rule: (-group_cost[rule.name], group_name[rule.name], -magnitude[rule.name])
+    )
+    return CostReport(tuple(ordered_rules), projector.stationarity(gradients))
 
 
 def _redundancy_note(rule: RuleCost) -> str:

@@ -84,8 +84,8 @@ def verify(system: System, weights: Callable[[frozenset[str]], Mapping[str, Weig
 def _check_size(rule: Rule) -> None:
     forecast(f'rule "{rule.name}" of {rule.equations:,} equations, checked against weights,', 4 * rule.equations)
     if (pairs := sum(term.count for term in rule.expression.terms)) > MOST_COUNTED:
-        what = f'rule "{rule.name}" of {pairs:,} pairs of an equation and an entry'
-        raise TooLargeError(what, 24 * pairs, 24 * MOST_COUNTED, "Split the rule into parts.")
+        subject = f'rule "{rule.name}" of {pairs:,} pairs of an equation and an entry'
+        raise TooLargeError(subject, 24 * pairs, 24 * MOST_COUNTED, "Split the rule into parts.")
 
 
 def _verdict(rule: Rule, weights: Mapping[str, Weight]) -> Verdict:

@@ -36,29 +36,30 @@ def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mappi
                 "gradients (torch.nn.Embedding(..., sparse=False))."
             )
     holders = _count_holders(optimizers)
-    shared = [name for name, parameter in constrained.items() if holders.get(id(parameter), 0) > 1]
-    if shared:
+    shared_names = [name for name, parameter in constrained.items() if holders.get(id(parameter), 0) > 1]
+    if shared_names:
         raise AttachError(
-            f"more than one of the optimizers holds {_listed(shared)}, so that its weight decay and its step are "
+            f"more than one of the optimizers holds {_listed(shared_names)}, so that its weight decay and its step are "
             f"ambiguous. Give each parameter to one of them, or attach the optimizers in turn (handle.remove())."
         )
-    missing = [name for name, parameter in constrained.items() if id(parameter) not in holders]
-    if not missing:
+    missing_names = [name for name, parameter in constrained.items() if id(parameter) not in holders]
+    if not missing_names:
         return
-    sharded = (
+    sharding_hint = (
         " The optimizer inside a ZeroRedundancyOptimizer holds a part of them: attach to the outer one."
         if torch.distributed.is_available() and torch.distributed.is_initialized()
         else ""
     )
-    if len(missing) == len(constrained):
+    if len(missing_names) == len(constrained):
         raise AttachError(
-            f"the optimizer holds none of the constrained parameters ({_listed(missing)}). Was it made from another "
-            f"model, from a copy, or before the parameters were replaced? Make it from this model's parameters."
-            f"{sharded}"
+            f"the optimizer holds none of the constrained parameters ({_listed(missing_names)}). Was it made from "
+            f"another model, from a copy, or before the parameters were replaced? Make it from this model's parameters."
+            f"{sharding_hint}"
         )
     raise AttachError(
-        f"the rules couple parameters that the optimizer does not hold: {_listed(missing)}. Give them to the "
-        f"optimizer, or freeze them (requires_grad_(False)) to make them constants at their present value.{sharded}"
+        f"the rules couple parameters that the optimizer does not hold: {_listed(missing_names)}. Give them to the "
+        f"optimizer, or freeze them (requires_grad_(False)) to make them constants at their present value."
+        f"{sharding_hint}"
     )
 
 
@@ -86,9 +87,9 @@ def check_places(places: tuple[Place, ...]) -> None:
             )
 
 
-def check_stepped_alone(optimizer: optim.Optimizer, missing: Iterable[str], *, in_backward: bool) -> None:
+def check_stepped_alone(optimizer: optim.Optimizer, missing_names: Iterable[str], *, in_backward: bool) -> None:
     """Raise GradientError, naming them, for gradients that the backward pass has not computed yet."""
-    names = sorted(missing)
+    names = sorted(missing_names)
     if not names:
         return
     moment = "inside the backward pass" if in_backward else "before the others have gradients"
@@ -137,5 +138,5 @@ def _count_holders(optimizers: tuple[optim.Optimizer, ...]) -> Counter[int]:
     )
 
 
-def _listed(names: list[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
+def _listed(names: list[str], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (f", … ({len(names)} in all)" if len(names) > limit else "")

@@ -68,7 +68,7 @@ def refuse_pruning(module_class: type[torch.nn.Module]) -> None:
         if isinstance(computed, ComputedWeight) and name.endswith("_orig"):
             raise AttachError(
                 f"{computed.weight.name} is computed from free numbers by affinet.reparametrize, and pruning would "
-                f"set entries of it to zero behind the rules. Nothing was changed. Write the zeros as rules, "
+                f"set entries of it to zero against the rules. Nothing was changed. Write the zeros as rules, "
                 f"families.fix(weight, where=~mask, value=0), or call affinet.bake(model) first."
             )
         register(self, name, param)

@@ -1,4 +1,4 @@
-"""Which parameters are trained now: frozen ones are constants, also those that are frozen or thawed after attaching."""
+"""Follow which parameters are trained: frozen ones are constants, also if they are frozen or thawed after attaching."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Check = Callable[[Plan, Parameters], None]
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The rules over the constrained parameters that are trained at one time, and where the model keeps these."""
+    """The rules over the constrained parameters that are trained at one time, and their places in the model."""
 
     projector: Projector
     parameters: Parameters
@@ -33,11 +33,11 @@ class Trained:
 class Freezing:
     """Follows `requires_grad` of the constrained parameters.
 
-    `plan` is that of all rules as they were written. Law: a parameter is a constant, at the value that it has, for as
-    long as it does not require a gradient and no optimizer moves it by one that was left over. A plan is made for each
-    set of frozen parameters and kept until their values change (a checkpoint is loaded), so that a training that
-    freezes one part and then the other plans twice. New values move right-hand sides alone: what coefficients decided
-    is taken from the plan before, and kernels of blocks that no value touches serve on.
+    `plan` is the plan of all rules as they were written. Law: a parameter is a constant, at its present value, for as
+    long as it does not require a gradient and no optimizer moves it by an old gradient. A plan is made per set of
+    frozen parameters and kept until their values change (a checkpoint is loaded), so that a training that freezes
+    alternating parts plans twice. New values change only right-hand sides: results that depend on coefficients are
+    taken from the previous plan, and kernels of blocks without a new value are reused.
     """
 
     def __init__(
@@ -47,81 +47,82 @@ class Freezing:
         places: tuple[Place, ...],
         earlier: Projector | None = None,
     ) -> None:
-        """`earlier` is a projector whose kernels serve on for blocks that the plan holds too."""
+        """`earlier` is a projector whose kernels are reused for blocks that the plan contains too."""
         self.plan = plan
         self._earlier = earlier
         self._parameters = {p.name: parameters[p.name] for p in plan.parameters}
         self._places = places
         self._state: list[int] = []
-        self._kept: dict[tuple[bool, ...], tuple[list[int], Trained]] = {}
+        self._cache: dict[tuple[bool, ...], tuple[list[int], Trained]] = {}
         self._measure = Measure(plan)
 
     def changed(self, optimizers: Callable[[], Iterable[optim.Optimizer]]) -> bool:
-        """Whether a parameter was frozen or thawed, or a frozen one written to, since `trained` was last asked.
+        """Whether a parameter was frozen or thawed, or a frozen one written to, since the last call of `trained`.
 
-        Asked at every step: nothing is built where all parameters are trained as before.
+        Called at every step: nothing is computed while all parameters are trained as before.
         """
-        for parameter, known in zip(self._parameters.values(), self._state, strict=True):
-            if not parameter.requires_grad or known >= 0:
-                return self._now(optimizers()) != self._state
+        for parameter, version in zip(self._parameters.values(), self._state, strict=True):
+            if not parameter.requires_grad or version >= 0:
+                return self._versions(optimizers()) != self._state
         return False
 
     def violation(self) -> dict[str, float]:
-        """Rule name → largest absolute violation of all rules as they were said, frozen weights at their values."""
+        """Rule name → largest absolute violation of all rules as written, with frozen weights at their values."""
         return self._measure(self._parameters)
 
     def trained(self, optimizers: Iterable[optim.Optimizer], check: Check) -> Trained:
-        """The rules with the parameters that are frozen now read as constants.
+        """The rules with the currently frozen parameters as constants.
 
-        Raises InfeasibleError where their values contradict a rule, AttachError where a value is not finite, and what
-        `check` raises where the plan or its parameters cannot be trained; the next call tries again then.
+        Raises InfeasibleError where their values contradict a rule, AttachError where a value is not finite, and the
+        errors of `check` where the plan or its parameters cannot be trained; the next call tries again then.
         """
-        state = self._now(optimizers)
-        frozen = tuple(version >= 0 for version in state)
-        known, found = self._kept.get(frozen, (None, None))
-        if found is None or known != state:
-            found = self._planned(frozen, check, found)
-            self._kept[frozen] = state, found
-        self._state = state
-        return found
+        versions = self._versions(optimizers)
+        frozen = tuple(version >= 0 for version in versions)
+        cached_versions, trained_rules = self._cache.get(frozen, (None, None))
+        if trained_rules is None or cached_versions != versions:
+            trained_rules = self._planned_with_constants(frozen, check, trained_rules)
+            self._cache[frozen] = versions, trained_rules
+        self._state = versions
+        return trained_rules
 
-    def warn_of_idle(self, trained: Trained) -> None:
-        """Warn (NothingTrainedWarning) of rules whose weights are all frozen: they do nothing, and nobody sees it."""
+    def warn_of_idle_rules(self, trained: Trained) -> None:
+        """Warn (NothingTrainedWarning) of rules without effect, since all their weights are frozen."""
         pairs = zip(self.plan.system.rules, trained.projector.plan.system.rules, strict=True)
-        idle = [said for said, left in pairs if said.expression.terms and not left.expression.terms]
-        if idle:
-            names = dict.fromkeys(term.parameter.name for rule in idle for term in rule.expression.terms)
-            warnings.warn(NothingTrainedWarning([rule.name for rule in idle], [*names]), stacklevel=callers_line())
+        idle_rules = [rule for rule, remaining in pairs if rule.expression.terms and not remaining.expression.terms]
+        if idle_rules:
+            rule_names = [rule.name for rule in idle_rules]
+            names = dict.fromkeys(term.parameter.name for rule in idle_rules for term in rule.expression.terms)
+            warnings.warn(NothingTrainedWarning(rule_names, [*names]), stacklevel=callers_line())
 
-    def _now(self, optimizers: Iterable[optim.Optimizer]) -> list[int]:
-        """The version of every frozen parameter, −1 for one that is trained."""
+    def _versions(self, optimizers: Iterable[optim.Optimizer]) -> list[int]:
+        """The version of each frozen parameter, −1 for a trained one."""
         state = [-1 if p.requires_grad else p._version for p in self._parameters.values()]
         if any(p.grad is not None for p, version in zip(self._parameters.values(), state, strict=True) if version >= 0):
-            held = {id(p) for one in optimizers for group in one.param_groups for p in group["params"]}
-            moved = [p.grad is not None and id(p) in held for p in self._parameters.values()]
-            state = [-1 if moves else version for moves, version in zip(moved, state, strict=True)]
+            held_ids = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+            is_moved = [p.grad is not None and id(p) in held_ids for p in self._parameters.values()]
+            state = [-1 if moves else version for moves, version in zip(is_moved, state, strict=True)]
         return state
 
-    def _planned(self, constant: tuple[bool, ...], check: Check, before: Trained | None) -> Trained:
-        """The rules with some parameters as constants; `before` is the same with the values that they had."""
+    def _planned_with_constants(self, is_frozen: tuple[bool, ...], check: Check, previous: Trained | None) -> Trained:
+        """The rules with some parameters as constants; `previous` is the same with the earlier values of these."""
         _refuse_unfit(self._parameters)
-        frozen = {name: p for (name, p), held in zip(self._parameters.items(), constant, strict=True) if held}
+        frozen = {name: p for (name, p), constant in zip(self._parameters.items(), is_frozen, strict=True) if constant}
         values: dict[str, Floats] = {name: p.detach().to("cpu", torch.float64).numpy() for name, p in frozen.items()}
         epsilon = max((torch.finfo(p.dtype).eps for p in frozen.values()), default=0.0)
         try:
-            left = self.plan.with_constants(values, epsilon, None if before is None else before.projector.plan)
-        except InfeasibleError as wrong:
-            raise wrong.with_frozen(sorted(frozen)) from None
-        parameters = {p.name: self._parameters[p.name] for p in left.parameters}
-        check(left, parameters)
+            plan = self.plan.with_constants(values, epsilon, None if previous is None else previous.projector.plan)
+        except InfeasibleError as error:
+            raise error.with_frozen(sorted(frozen)) from None
+        parameters = {p.name: self._parameters[p.name] for p in plan.parameters}
+        check(plan, parameters)
         places = tuple(place for place in self._places if place.name in parameters)
-        earlier = before.projector if before is not None else self._earlier
+        earlier = previous.projector if previous is not None else self._earlier
         self._earlier = None
-        return Trained(Projector(left, parameters, before=earlier), parameters, places)
+        return Trained(Projector(plan, parameters, before=earlier), parameters, places)
 
 
-def _refuse_unfit(used: Mapping[str, torch.nn.Parameter]) -> None:
-    for name, parameter in used.items():
+def _refuse_unfit(parameters: Mapping[str, torch.nn.Parameter]) -> None:
+    for name, parameter in parameters.items():
         if parameter.is_meta:
             raise UnsupportedWeightError(
                 name, "it is on the meta device and has no numbers", "Plan with it, and attach once it is materialised."
@@ -129,8 +130,8 @@ def _refuse_unfit(used: Mapping[str, torch.nn.Parameter]) -> None:
         if parameter.layout != torch.strided:
             raise UnsupportedWeightError(name, f"its layout is {parameter.layout}", "Constrain dense parameters only.")
         if not all_finite(parameter):
-            bad = int((~torch.isfinite(parameter.detach())).sum())
+            count = int((~torch.isfinite(parameter.detach())).sum())
             raise AttachError(
-                f"{name} holds {bad} number{'s' * (bad != 1)} that are not finite (NaN or infinite); projecting would "
-                f"spread them. Initialise or load the weights before attaching."
+                f"{name} holds {count} number{'s' * (count != 1)} that are not finite (NaN or infinite); projecting "
+                f"would spread them. Initialise or load the weights before attaching."
             )

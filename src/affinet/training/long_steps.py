@@ -13,8 +13,8 @@ from affinet.kernels.torch.bases.reach import Reach, farthest
 from affinet.plans.plan import Plan
 
 LONGEST = 8.0
-"""How many times farther than a free number an entry may move. Sensible learning rates are within a factor of ten of
-those at which a loss diverges."""
+"""The longest move of an entry, in moves of a free number, without a warning. Sensible learning rates are within a
+factor of ten of those at which a loss diverges."""
 
 
 def warn_of_long_steps(plan: Plan, blocks: Sequence[tuple[AnyBlock, Basis]]) -> None:

@@ -29,7 +29,7 @@ def check_callable(loss_fn: Any) -> None:
     """Raise AttachError where `loss_fn` cannot be called."""
     if not callable(loss_fn):
         raise AttachError(
-            f"loss_fn is {type(loss_fn).__name__}; give a function that computes the loss anew, such as "
+            f"loss_fn is {type(loss_fn).__name__}; give a function that computes the loss again, such as "
             f"lambda: criterion(model(inputs), targets)."
         )
 

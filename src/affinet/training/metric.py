@@ -26,9 +26,9 @@ def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan)
         raise AttachError(f"metric is {metric!r}; it is 'euclidean' or 'optimizer'.")
     for optimizer in optimizers:
         if type(optimizer) not in RESISTANCE:
-            known = ", ".join(kind.__name__ for kind in RESISTANCE)
+            known_classes = ", ".join(kind.__name__ for kind in RESISTANCE)
             raise AttachError(
-                f"{type(optimizer).__name__} has no diagonal metric. metric='optimizer' is for {known} "
+                f"{type(optimizer).__name__} has no diagonal metric. metric='optimizer' is for {known_classes} "
                 f"(RMSprop not centered); leave it out for any other."
             )
         if any(group.get("centered") for group in optimizer.param_groups):

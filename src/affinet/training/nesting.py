@@ -75,8 +75,8 @@ def _check(nested: Nest, chain: list[optim.Optimizer]) -> None:
     ):
         raise AttachError(
             f"{kind} moves weights in first_step and second_step, which no hook sees. Train with "
-            f"affinet.reparametrize, which needs no hooks, or use one that keeps its inner optimizer as an attribute "
-            f"(base_optimizer)."
+            f"affinet.reparametrize, which needs no hooks, or use a variant that keeps its inner optimizer as an "
+            f"attribute (base_optimizer)."
         )
     for wrapper in nested.moving:
         if not takes_hooks(wrapper):

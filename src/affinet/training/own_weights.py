@@ -58,8 +58,8 @@ class StateWeights:
         skipped: Tensor | None = None,
     ) -> None:
         """Move the state tensors to the nearest feasible points, in place."""
-        for places in self._places.items():
-            tensors = _state_tensors(*places, parameters)
+        for key_and_optimizers in self._places.items():
+            tensors = _state_tensors(*key_and_optimizers, parameters)
             if tensors:
                 stand_ins = {name: p.detach().clone() for name, p in parameters.items() if name not in tensors}
                 projector.project_({**stand_ins, **tensors}, skipped=skipped)

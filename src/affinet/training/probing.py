@@ -51,11 +51,11 @@ def state_weights(optimizer: optim.Optimizer, like: Tensor) -> StateKeys:
     """
     start, final_states = _start_values(like), []
     for shift in (0.0, SHIFT):
-        q, duplicate = _duplicate(optimizer, start + shift, like, lr=0.0, weight_decay=0.0)
+        probe, duplicate = _duplicate(optimizer, start + shift, like, lr=0.0, weight_decay=0.0)
         for _ in range(STEPS):
-            q.grad = torch.cos(start)
+            probe.grad = torch.cos(start)
             _step(duplicate)
-        final_states.append({key: value for key, value in duplicate.state[q].items() if _is_like(value, q)})
+        final_states.append({key: value for key, value in duplicate.state[probe].items() if _is_like(value, probe)})
     shift_shares = {
         key: (shifted - final_states[0][key]).double() / SHIFT
         for key, shifted in final_states[1].items()
@@ -81,11 +81,11 @@ def couples_decay(optimizer: optim.Optimizer, like: Tensor, group: Mapping[str, 
     start = (start * (1.0 - 2.0 * (torch.arange(len(start), device=like.device) % 2))).view(_corner(like).shape)
     has_moved = []
     for rate in (DECAY, 0.0):
-        q, duplicate = _duplicate(optimizer, start, like, lr=0.125, weight_decay=rate)
+        probe, duplicate = _duplicate(optimizer, start, like, lr=0.125, weight_decay=rate)
         for _ in range(MANY_STEPS):
-            q.grad = start * (DECAY if group.get("maximize") else -DECAY)
+            probe.grad = start * (DECAY if group.get("maximize") else -DECAY)
             _step(duplicate)
-        has_moved.append(not torch.equal(q.detach(), start))
+        has_moved.append(not torch.equal(probe.detach(), start))
     if not has_moved[1]:
         raise ProbeError(f"it does not move in {MANY_STEPS} steps")
     return not has_moved[0]
@@ -99,8 +99,8 @@ def _duplicate(
     References to a parameter of the optimizer become references to that parameter in the copy, so that the training
     is not affected. Methods that were wrapped (a scheduler wraps `step`) are those of the class again.
     """
-    q = torch.nn.Parameter(start.clone())
-    memo: dict[int, Any] = {id(p): q for group in optimizer.param_groups for p in group["params"]}
+    probe = torch.nn.Parameter(start.clone())
+    memo: dict[int, Any] = {id(p): probe for group in optimizer.param_groups for p in group["params"]}
     plain_attributes = vars(optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.0))
     duplicate = object.__new__(type(optimizer))
     memo |= {id(optimizer): duplicate, id(optimizer.state): defaultdict(dict)}
@@ -111,7 +111,7 @@ def _duplicate(
         groups = [group for group in optimizer.param_groups if any(p is like for p in group["params"])]
         groups = copy.deepcopy([{**group, "params": []} for group in groups], memo)
         for group in groups:
-            group["params"] = [q]
+            group["params"] = [probe]
             for name, number in settings.items():
                 if isinstance(group.get(name), (int, float, Tensor)):
                     group[name] = torch.full_like(group[name], number) if isinstance(group[name], Tensor) else number
@@ -127,7 +127,7 @@ def _duplicate(
             train()
     except Exception as error:
         raise ProbeError(str(error)) from error
-    return q, duplicate
+    return probe, duplicate
 
 
 def _step(duplicate: optim.Optimizer) -> None:
@@ -161,8 +161,8 @@ def _start_values(like: Tensor) -> Tensor:
     return (0.5 + numbers / 8.0).to(like.dtype).view(corner.shape)
 
 
-def _is_like(value: object, q: Tensor) -> bool:
-    return isinstance(value, Tensor) and value.shape == q.shape and value.is_floating_point()
+def _is_like(value: object, probe: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == probe.shape and value.is_floating_point()
 
 
 def _all_close(shares: Tensor, expected: float) -> bool:

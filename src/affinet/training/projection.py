@@ -54,18 +54,18 @@ def project(
     optimizers = _as_tuple(optimizer)
     if not optimizers:
         raise AttachError("there is no optimizer in the list. Give affinet.project the one that trains this model.")
-    if len({id(each) for each in optimizers}) < len(optimizers):
+    if len({id(member) for member in optimizers}) < len(optimizers):
         raise AttachError("the same optimizer is in the list twice. Give each optimizer once.")
     check_optimizers(optimizers, {})
     match = match_rules(model, rules)
     plan, parameters = match
-    nests = tuple(nest(each, map(id, parameters.values())) for each in optimizers)
-    with_wrappers = [each for nested in nests for each in nested.all]
+    nests = tuple(nest(member, map(id, parameters.values())) for member in optimizers)
+    with_wrappers = [member for nested in nests for member in nested.all]
     check_unattached(with_wrappers)
     check_no_shared_weights(with_wrappers, parameters, model)
     freezing = follow_freezing(model, match)
     sandwich = Sandwich(freezing, nests, StateWeights(nests, parameters), metric, decay, check_finite)
-    freezing.warn_of_idle(sandwich.trained)
+    freezing.warn_of_idle_rules(sandwich.trained)
     moved = settle(sandwich.projector, sandwich.parameters)
     sandwich.settle_state_weights()
     sandwich.attach()

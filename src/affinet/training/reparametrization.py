@@ -69,7 +69,7 @@ def reparametrize(
     freezing = Freezing(compiled_plan, constrained, places_of(model, constrained))
     trained = freezing.trained((), _accept)
     _refuse_projected(trained.parameters)
-    freezing.warn_of_idle(trained)
+    freezing.warn_of_idle_rules(trained)
     gradients = WeightGradients(sum(p.numel() for p in trained.parameters.values()))
     forward = ForwardCache()
     groups = _groups(trained, basis, [name for name in parameters if name in trained.parameters], forward, gradients)
@@ -112,8 +112,8 @@ def _check_model(model: torch.nn.Module) -> None:
         )
     if any(isinstance(module, torch.nn.parallel.DistributedDataParallel) for module in model.modules()):
         raise AttachError(
-            "the model is inside a DistributedDataParallel, which has made its buckets of the parameters that would be "
-            "replaced. Reparametrize first, and wrap the model then."
+            "the model is inside a DistributedDataParallel, which has built its buckets from the parameters that would "
+            "be replaced. Reparametrize first, and wrap the model then."
         )
 
 
@@ -135,8 +135,8 @@ def _refuse_sparse(model: torch.nn.Module, parameters: Mapping[str, torch.nn.Par
         module = reference()
         if isinstance(module, torch.nn.Embedding | torch.nn.EmbeddingBag) and module.sparse:
             raise AttachError(
-                f"the gradient of {name} would be sparse ({type(module).__name__}(..., sparse=True)), and that of the "
-                f"numbers that it would be computed from is dense. Use dense gradients "
+                f"the gradient of {name} would be sparse ({type(module).__name__}(..., sparse=True)), and gradients of "
+                f"the numbers that it would be computed from are dense. Use dense gradients "
                 f"(torch.nn.{type(module).__name__}(..., sparse=False)). Nothing was changed."
             )
 
@@ -168,9 +168,10 @@ def _expanded(
     bases = [basis_of(block, kind, plan, zeros) for block in plan.blocks]
     smallest = Projector(plan, zeros).project(zeros)
     origin = origin_of(kind, bases, {name: smallest[name].clone() for name in shapes})
-    touched = {place.name for basis in bases for place in basis.places if place.size}
+    constrained_names = {place.name for basis in bases for place in basis.places if place.size}
     coupled_names = _coupled(
-        [[place.name for place in basis.places] for basis in bases], [name for name in order if name in touched]
+        [[place.name for place in basis.places] for basis in bases],
+        [name for name in order if name in constrained_names],
     )
     groups: list[Group] = []
     for names in coupled_names:
@@ -192,9 +193,9 @@ def _projected(trained: Trained, forward: ForwardCache, gradients: WeightGradien
 def _coupled(blocks: list[list[str]], names: list[str]) -> list[list[str]]:
     """Sets of names that are linked by lists of names, in the order of `names`."""
     group = {name: {name} for name in names}
-    for linked in blocks:
-        merged = set().union(*(group[name] for name in linked))
-        group.update(dict.fromkeys(merged, merged))
+    for block_names in blocks:
+        merged_group = set().union(*(group[name] for name in block_names))
+        group.update(dict.fromkeys(merged_group, merged_group))
     return [
         list(linked_names)
         for linked_names in dict.fromkeys(tuple(n for n in names if n in group[name]) for name in names)

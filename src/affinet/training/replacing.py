@@ -122,9 +122,9 @@ class Replacement:
         """Numbers that no weight is computed from any more, since torch removed all parametrizations that use them."""
         if not self.removals:
             return {}
-        used = {id(number) for number in self.numbers().values()}
+        used_ids = {id(number) for number in self.numbers().values()}
         weights = [place.computed.weight for place in self.places if place.computed is not None]
-        return {name: number for name, number in _numbers(weights).items() if id(number) not in used}
+        return {name: number for name, number in _numbers(weights).items() if id(number) not in used_ids}
 
     def bake(self) -> None:
         """Put the parameters back, with the weights that were computed last. Baking twice does nothing more."""
@@ -188,5 +188,5 @@ def _reorder(module: torch.nn.Module, names: Sequence[str]) -> None:
 
 
 def _with_strides(weight: Tensor, strides: tuple[int, ...]) -> Tensor:
-    laid = torch.empty_strided(weight.shape, strides, dtype=weight.dtype, device=weight.device)
-    return laid.copy_(weight)
+    result = torch.empty_strided(weight.shape, strides, dtype=weight.dtype, device=weight.device)
+    return result.copy_(weight)

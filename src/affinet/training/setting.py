@@ -18,7 +18,7 @@ def checked_value(name: str, value: Any, weight: Tensor) -> Tensor:
     """`value` as numbers that the weight can hold, detached from autograd. Raises ShapeError or AttachError."""
     if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
         kind = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        raise AttachError(f"{name} was set to {kind}; give a torch.Tensor of a real floating dtype, as the weight is.")
+        raise AttachError(f"{name} was set to {kind}; give a torch.Tensor of a real floating dtype, like the weight.")
     if value.shape != weight.shape:
         raise ShapeError(f"{name} has shape {tuple(weight.shape)} and was set to a tensor of {tuple(value.shape)}.")
     if count := int((~torch.isfinite(value)).sum()):

@@ -91,23 +91,23 @@ def _ties_hold(kernel: Kernel, former: Tensor, moved: Tensor) -> bool:
     tangents, targets, values = (x.detach().to("cpu", torch.float64).numpy().ravel() for x in (tangent, moved, former))
     targets, values = np.sign(tangents) * targets, np.sign(tangents) * values
     order = np.lexsort((targets, np.abs(tangents)))
-    same = (np.diff(np.abs(tangents)[order]) == 0) & (np.diff(targets[order]) == 0) & (tangents[order][1:] != 0)
-    return bool((np.diff(values[order])[same] == 0).all())
+    is_tied = (np.diff(np.abs(tangents)[order]) == 0) & (np.diff(targets[order]) == 0) & (tangents[order][1:] != 0)
+    return bool((np.diff(values[order])[is_tied] == 0).all())
 
 
 def _verdicts(projector: Projector, weights: Mapping[str, Tensor]) -> Callable[[int], bool]:
     """A function that returns whether a rule, by its number, holds to rounding; each rule is checked once."""
-    known: dict[int, bool] = {}
+    verdicts: dict[int, bool] = {}
     system = projector.plan.system
 
     def holds(rule: int) -> bool:
-        if rule not in known:
+        if rule not in verdicts:
             try:
                 verdict = next(verify(system.only([rule]), lambda names: {n: weight_of(weights[n]) for n in names}))
-                known[rule] = verdict.holds
+                verdicts[rule] = verdict.holds
             except TooLargeError:
-                known[rule] = False
-        return known[rule]
+                verdicts[rule] = False
+        return verdicts[rule]
 
     return holds
 

@@ -65,7 +65,7 @@ def _before_step(optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict
         names |= replacement.names()
         discarded_names |= {id(number): name for name, number in replacement.abandoned().items()}
     kind = type(optimizer).__name__
-    advice = f"Make this optimizer anew, torch.optim.{kind}(model.parameters(), …), and its schedulers. "
+    advice = f"Make a new optimizer, torch.optim.{kind}(model.parameters(), …), and new schedulers. "
     if replaced := [names[id(p)] for p in parameters if id(p) in names]:
         raise AttachError(
             f"this {kind} was made before affinet.reparametrize: it holds {_listed(replaced)}, which "

@@ -18,11 +18,11 @@ class Snapshot:
     """
 
     def __init__(self, optimizer: optim.Optimizer, parameters: Mapping[str, torch.nn.Parameter]) -> None:
-        resting = {id(p) for group in optimizer.param_groups if _is_zero(group.get("lr")) for p in group["params"]}
+        resting_ids = {id(p) for group in optimizer.param_groups if _is_zero(group.get("lr")) for p in group["params"]}
         self._saved = {
             name: (parameter, parameter.detach().clone())
             for name, parameter in parameters.items()
-            if parameter.grad is None or id(parameter) in resting
+            if parameter.grad is None or id(parameter) in resting_ids
         }
 
     def unchanged(self) -> frozenset[str]:

@@ -120,7 +120,7 @@ def test_a_bomb_is_not_unfolded(tmp_path: Path) -> None:
         (mat(matrix(FOUR), matrix(FOUR)), "two of its variables have one name"),
         (mat(), "holds 0 arrays"),
         (b"MATLAB".ljust(124) + b"\x00\x03IM", "it is of version 3.0"),
-        (b"MATLAB".ljust(124) + b"\x00\x01XX", "it does not begin as one"),
+        (b"MATLAB".ljust(124) + b"\x00\x01XX", "it does not begin like one"),
         (struct.pack("<5i", 0, 2**31 - 1, 2**31 - 1, 0, 2) + b"A\0", "announces 2147483647 by 2147483647 numbers"),
         (struct.pack("<5i", 0, -1, -1, 0, 2) + b"A\0" + bytes(8), "announces -1 by -1 numbers"),
         (struct.pack("<5i", 0, 1, 1, 0, 2**30) + b"A\0", "byte 0 is not the start of a variable"),

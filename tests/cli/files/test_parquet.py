@@ -37,7 +37,7 @@ def test_a_file_that_ends_the_reader_does_not_end_us(tmp_path: Path) -> None:
 def test_a_reader_that_does_not_come_back_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "SECONDS", 0.5)
     monkeypatch.setattr(parquet, "_PROGRAM", "import time; time.sleep(600)")
-    with pytest.raises(DataError, match=r"it is not read within . seconds"):
+    with pytest.raises(DataError, match=r"it was not read within . seconds"):
         read_parquet(written(tmp_path, pl.DataFrame({"a": [1]})))
 
 

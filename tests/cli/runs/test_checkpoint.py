@@ -68,7 +68,7 @@ def test_a_file_that_was_cut_short_or_changed_anywhere_is_found(path: Path) -> N
     for size in [0, 1, 8, 9, len(whole) - 1, *chance.sample(range(len(whole)), 40)]:
         path.write_bytes(whole[:size])
         with pytest.raises(
-            Damaged, match=r"is not a readable checkpoint: |is not as it was written|holds no checkpoint"
+            Damaged, match=r"is not a readable checkpoint: |is not as it was written|does not hold a checkpoint"
         ):
             read_checkpoint(path)
     for place in chance.sample(range(len(whole)), 150):
@@ -76,7 +76,7 @@ def test_a_file_that_was_cut_short_or_changed_anywhere_is_found(path: Path) -> N
         changed[place] ^= 1 << chance.randrange(8)
         path.write_bytes(changed)
         with pytest.raises(
-            Damaged, match=r"is not a readable checkpoint|is not as it was|holds no|without a|of format"
+            Damaged, match=r"is not a readable checkpoint|was changed after|does not hold|without a|of format"
         ):
             read_checkpoint(path)
     path.write_bytes(whole + b"more")
@@ -87,7 +87,11 @@ def test_a_file_that_was_cut_short_or_changed_anywhere_is_found(path: Path) -> N
 def test_pickles_weights_and_nothing_are_no_checkpoints(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(2)}, tmp_path / "pickle")
     save_file({"a": torch.zeros(2)}, tmp_path / "weights")
-    for name, reason in (("pickle", "is no readable"), ("none", "is no readable"), ("weights", "without a checkpoint")):
+    for name, reason in (
+        ("pickle", "is not a readable"),
+        ("none", "is not a readable"),
+        ("weights", "without a checkpoint"),
+    ):
         with pytest.raises(Damaged, match=reason):
             read_checkpoint(tmp_path / name)
 
@@ -107,8 +111,8 @@ def forged(path: Path, change: Any) -> Path:
     ("change", "reason"),
     [
         (lambda said: said.update(version=2), "is a checkpoint of format 2, and affinet .* reads 1"),
-        (lambda said: said.update(version="1"), "holds no checkpoint: Input should be 1"),
-        (lambda said: said["description"].pop("last"), "holds no checkpoint: Field required"),
+        (lambda said: said.update(version="1"), "does not hold a checkpoint: Input should be 1"),
+        (lambda said: said["description"].pop("last"), "does not hold a checkpoint: Field required"),
         (lambda said: said["description"]["last"].update(number=0), "greater than or equal to 1"),
         (lambda said: said["description"].update(seconds="1"), "Input should be a valid number"),
         (lambda said: said["description"]["identity"].update(job=1), "Input should be a valid string"),
@@ -123,7 +127,7 @@ def test_a_forged_description_is_refused(path: Path, change: Any, reason: str) -
 @pytest.mark.parametrize("text", ["[]", "{", "1", '{"version": 1}', "[" * 100_000])
 def test_metadata_that_are_no_description_are_refused(tmp_path: Path, text: str) -> None:
     save_file({"a": torch.zeros(2)}, tmp_path / "a", metadata={FORMAT: text})
-    with pytest.raises(Damaged, match="holds no checkpoint: "):
+    with pytest.raises(Damaged, match="does not hold a checkpoint: "):
         read_checkpoint(tmp_path / "a")
 
 
@@ -133,7 +137,7 @@ def test_metadata_that_are_no_description_are_refused(tmp_path: Path, text: str)
         (lambda said: said["optimizer"].pop("settings"), "the optimizer lacks 'settings'"),
         (lambda said: said["optimizer"]["state"].update({"99": {}}), "a parameter is 99, not between 0 and 5"),
         (lambda said: said["optimizer"]["state"].update({"x": {}}), "a parameter is 'x', not an integer"),
-        (lambda said: said["optimizer"]["state"].update({"0": []}), "0 is no table"),
+        (lambda said: said["optimizer"]["state"].update({"0": []}), "0 is not a table"),
         (lambda said: said["optimizer"]["settings"].append({}), "are not those that it has"),
         (lambda said: said["optimizer"]["settings"][0].pop("lr"), "are not those that it has"),
         (lambda said: said["optimizer"]["settings"][0].update(lr={"tensor": 99}), "a tensor is 99, not between"),

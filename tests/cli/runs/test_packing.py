@@ -81,7 +81,9 @@ def test_settings_come_back() -> None:
 
 @pytest.mark.parametrize("value", [{"a": 1}, {1}, object(), b"bytes"])
 def test_what_no_optimizer_of_torch_keeps_is_refused(value: object) -> None:
-    with pytest.raises(RunError, match=rf"the optimizer keeps a {type(value).__name__}, which no checkpoint can hold"):
+    with pytest.raises(
+        RunError, match=rf"the optimizer keeps a {type(value).__name__}, which a checkpoint cannot hold"
+    ):
         pack(optimizer(value))
 
 
@@ -89,8 +91,8 @@ def test_what_no_optimizer_of_torch_keeps_is_refused(value: object) -> None:
     ("said", "reason"),
     [
         ([], "the optimizer is .*, not a table"),
-        ({"state": [], "settings": []}, "its state is no table"),
-        ({"state": {}, "settings": [[]]}, "its settings is no table"),
+        ({"state": [], "settings": []}, "its state is not a table"),
+        ({"state": {}, "settings": [[]]}, "its settings is not a table"),
         ({"state": {"0": {"a": {"run": "me"}}}, "settings": []}, "a tensor lacks 'tensor'"),
         ({"state": {"0": {"a": {"tuple": 1}}}, "settings": []}, "a tuple is 1, not a list"),
     ],

@@ -231,10 +231,10 @@ def test_a_damaged_file_of_a_finished_run_is_made_again(
     (folder / "run" / name).write_bytes(damage(before[name]))
     result = affinet("train", "--resume", "run")
     assert result.exit_code == 0, result.output
-    assert f"{name} in run is not as the run wrote it: making that again" in " ".join(result.stdout.split())
+    assert f"{name} in run is not as the run wrote it: restoring" in " ".join(result.stdout.split())
     assert _verdict(result.stdout) == _verdict(first.stdout)
     assert {path.name: path.read_bytes() for path in (folder / "run").iterdir()} == before
-    assert "making that again" not in affinet("train", "--resume", "run").stdout
+    assert "restoring" not in affinet("train", "--resume", "run").stdout
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
@@ -272,7 +272,7 @@ def test_rows_of_earlier_epochs_that_were_changed_are_not_made_up(affinet: Comma
     assert path.read_bytes() != before
     for _ in range(2):
         told = refused(affinet, "--resume", "run")
-        assert "run/metrics.csv is not as the run wrote it, and only its last row can be made again" in told
+        assert "run/metrics.csv is not as the run wrote it, and the checkpoint can restore only its last row." in told
         assert told.endswith("Put the file back, or remove it to resume without the rows of earlier epochs.")
     path.unlink()
     assert "The rows of 2 earlier epochs are missing" in affinet("train", "--resume", "run").stdout
@@ -325,7 +325,9 @@ def test_another_job_is_refused(affinet: Command, folder: Path) -> None:
     stopped(affinet, write(folder))
     (folder / "run" / "job.toml").write_text(changed(("epochs = 3", "epochs = 5")) + SUMS)
     told = refused(affinet, "--resume", "run")
-    assert re.search(r"run cannot go on: its job.toml changed since it was begun \(SHA-256 \w{12}… then, \w{12}…", told)
+    assert re.search(
+        r"run cannot be resumed: its job.toml changed since it was started \(SHA-256 \w{12}… then, \w{12}…", told
+    )
     assert told.endswith("Restore the former content, or start a new run with --out.")
 
 
@@ -333,7 +335,7 @@ def test_other_data_is_refused(affinet: Command, folder: Path) -> None:
     stopped(affinet, write(folder))
     table = folder / "small.csv"
     table.write_text(table.read_text().replace("0.1", "0.2"))
-    assert "run cannot go on: its data (a file, or how the" in refused(affinet, "--resume", "run")
+    assert "run cannot be resumed: its data (a file, or how the" in refused(affinet, "--resume", "run")
 
 
 def test_other_rules_are_refused(affinet: Command, folder: Path) -> None:
@@ -341,7 +343,7 @@ def test_other_rules_are_refused(affinet: Command, folder: Path) -> None:
     rule = '[[rule]]\nmatrix = "A.csv"\nweights = ["hidden1.weight"]\n'
     stopped(affinet, write(folder, SMALL + rule))
     (folder / "A.csv").write_text(",".join(["2"] * 15) + "\n")
-    assert "run cannot go on: the content of its rules (a matrix" in refused(affinet, "--resume", "run")
+    assert "run cannot be resumed: the content of its rules (a matrix" in refused(affinet, "--resume", "run")
 
 
 def test_a_checkpoint_of_another_run_is_refused(affinet: Command, folder: Path) -> None:
@@ -349,7 +351,7 @@ def test_a_checkpoint_of_another_run_is_refused(affinet: Command, folder: Path) 
     (folder / "run").rename(folder / "other")
     stopped(affinet, write(folder))
     shutil.copy(folder / "other" / "checkpoint.safetensors", folder / "run")
-    assert "the checkpoint in run is of a run with another job, other rules or other" in refused(
+    assert "the checkpoint in run is from a run with another job, other rules or other" in refused(
         affinet, "--resume", "run"
     )
 
@@ -363,7 +365,7 @@ def test_another_network_is_refused(affinet: Command, folder: Path) -> None:
         patch.setattr(growing, "make", lambda *sizes: _without_dropout(growing.torch, *sizes))
         told = refused(affinet, "--resume", "run")
     assert "the network is not the one that the run was started with: " in told
-    assert told.count("differ in name, shape or dtype. Put its factory back as it was") == 1
+    assert told.count("differ in name, shape or dtype. Restore its factory") == 1
 
 
 def _without_dropout(torch: Any, inputs: int, outputs: int) -> Any:
@@ -388,7 +390,10 @@ def test_a_job_that_moved_is_said_once(affinet: Command, folder: Path) -> None:
     (folder / "there").rename(folder / "here")
     (folder / "small.csv").unlink()
     told = refused(affinet, "--resume", "run")
-    assert "there/job.toml, and that folder is gone. Say where the job and its files are now: affinet train JOB" in told
+    assert (
+        "there/job.toml, and that folder does not exist any more. Name the new place of the job: affinet train JOB"
+        in told
+    )
     with pytest.MonkeyPatch.context() as patch:
         stop(patch, training=2, epochs=1)
         assert affinet("train", "here/job.toml", "--resume", "run").exit_code == 130
@@ -420,7 +425,9 @@ def test_a_run_that_was_begun_without_saying_where(affinet: Command, folder: Pat
     assert "run/.begun.json cannot be read: Invalid JSON" in refused(affinet, "--resume", "run")
     (folder / "run" / ".begun.json").unlink()
     told = refused(affinet, "--resume", "run")
-    assert "(.begun.json is missing), as an older affinet did. Name another folder with --out and train anew." in told
+    assert (
+        "where it was started: an older affinet did not write .begun.json. Name another folder with --out and" in told
+    )
 
 
 def test_another_torch_or_other_threads_are_told(affinet: Command, folder: Path) -> None:

@@ -102,7 +102,7 @@ def test_tensors_that_share_memory_are_stored_under_each_name(tmp_path: Path) ->
 def test_a_folder_that_holds_a_run_is_never_written_to(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     assert holds_run(tmp_path)
-    with pytest.raises(RunError, match=r"already holds a run.*another folder with --out, or go on.*train --resume "):
+    with pytest.raises(RunError, match=r"already holds a run.*another folder with --out, or resume.*train --resume "):
         begin(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -220,13 +220,11 @@ def test_a_process_that_ended_between_two_renames_left_the_one_before(two: RunFo
 def test_a_run_without_a_checkpoint_that_can_be_read_is_refused(two: RunFolder) -> None:
     for name in (CHECKPOINT, PREVIOUS):
         os.truncate(two.path / name, 100)
-    with pytest.raises(
-        RunError, match=r"checkpoint.safetensors is no .*previous.*There is nothing to go on from: train"
-    ):
+    with pytest.raises(RunError, match=r"checkpoint.safetensors is not .*previous.*The run cannot be resumed: train"):
         last_checkpoint(two.path)
     for name in (CHECKPOINT, PREVIOUS):
         (two.path / name).unlink()
-    with pytest.raises(RunError, match=r"holds weights but no checkpoint\. There is nothing to go on from"):
+    with pytest.raises(RunError, match=r"holds weights but no checkpoint\. The run cannot be resumed"):
         last_checkpoint(two.path)
     (two.path / MODEL).unlink()
     assert last_checkpoint(two.path) == (None, "")

@@ -68,7 +68,7 @@ def test_ctrl_c_during_the_comparison_leaves_a_finished_run(
     assert result.exit_code == 130
     assert result.stderr == (
         "Interrupted while training without rules for comparison; "
-        "the run with rules is finished, and all of it is in run. To resume: affinet train --resume run\n"
+        "the run with rules is finished, and everything is in run. To resume: affinet train --resume run\n"
     )
     assert len((job.parent / "run" / "metrics.csv").read_text().splitlines()) == 4
 

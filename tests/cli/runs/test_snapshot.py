@@ -62,12 +62,12 @@ def test_the_network_keeps_its_parameter_objects() -> None:
 
 def test_another_network_is_refused() -> None:
     with pytest.raises(
-        RunError, match=r"not the one that the run was begun with: weight differs in name, shape or dtype"
+        RunError, match=r"not the one that the run was started with: weight differs in name, shape or dtype"
     ):
         moved(learner(2), learner(3))
     without = learner()
     del without.network.hidden
     del without.network.frozen
     for one, other in ((learner(), without), (without, learner())):
-        with pytest.raises(RunError, match=r": frozen, hidden differ in name, shape or dtype. Put its factory back"):
+        with pytest.raises(RunError, match=r": frozen, hidden differ in name, shape or dtype. Restore its factory"):
             moved(one, other)

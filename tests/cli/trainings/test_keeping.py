@@ -85,7 +85,7 @@ def test_what_is_saved_is_the_baked_network(folder: Path, monkeypatch: pytest.Mo
     class Silent:
         def say(self, sentence: str) -> None: ...
 
-        def training(self, title: str, epochs: int, steps: int, taken: int) -> object:
+        def training(self, title: str, epochs: int, steps: int, steps_done: int) -> object:
             return nullcontext(lambda event: None)
 
     monkeypatch.setattr(running, "_train", watched)

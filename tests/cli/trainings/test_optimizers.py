@@ -38,7 +38,7 @@ def test_options_are_handed_on(tmp_path: Path) -> None:
             "{ weight_deacy = 1 }",
             r"line 11: Adam has no option 'weight_deacy'. Did you mean 'weight_decay'",
         ),
-        ("SGD", "{ lr = 1 }", r"SGD has no option 'lr'. Say it as learning_rate in \[train\]. It takes: momentum,"),
+        ("SGD", "{ lr = 1 }", r"SGD has no option 'lr'. Write it as learning_rate in \[train\]. It takes: momentum,"),
         ("SGD", "{ params = 1 }", "SGD has no option 'params'. It takes: momentum,"),
         ("SGD", "{ momentum = -1 }", "line 11: SGD refuses: Invalid momentum value: -1"),
         ("Adam", "{ betas = 0.5 }", "line 11: Adam refuses: "),

@@ -33,7 +33,7 @@ def read_npy(path: Path) -> Array:
     """The array in a `.npy` file. Raises DataError and ValueError."""
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
-            raise DataError(f"{path} is not a .npy file: it does not begin as one (pickled files are never read).")
+            raise DataError(f"{path} is not a .npy file: it does not begin like one (pickled files are never read).")
         file.seek(0)
         return _array(file, path.stat().st_size, path.stat().st_size)
 

@@ -67,7 +67,7 @@ def read_mat(path: Path, choose: Callable[[list[str]], str]) -> Any:
 
 def _order_5(path: Path, first_bytes: bytes) -> Order:
     if len(first_bytes) < 128 or first_bytes[126:128] not in (b"IM", b"MI"):
-        raise ValueError("it does not begin as one")
+        raise ValueError("it does not begin like one")
     order: Order = "<" if first_bytes[126:128] == b"IM" else ">"
     version = struct.unpack_from(f"{order}H", first_bytes, 124)[0]
     if version == 0x0200:
@@ -175,8 +175,8 @@ class _Element:
 
     def _sparse(self) -> Any:
         rows, starts, values = self._next(_INT32), self._next(_INT32), self._next()
-        fits = len(self.shape) == 2 and starts.size == self.shape[1] + 1
-        if not fits or not 0 <= starts[-1] <= min(rows.size, values.size):
+        parts_fit = len(self.shape) == 2 and starts.size == self.shape[1] + 1
+        if not parts_fit or not 0 <= starts[-1] <= min(rows.size, values.size):
             raise ValueError(f"{self.name!r:.60} is sparse, and its parts do not fit its shape {self.shape!r:.80}")
         stored = int(starts[-1])
         return scipy.sparse.csc_array((values[:stored], rows[:stored], starts), shape=self.shape)
@@ -234,14 +234,14 @@ def _variables_4(file: BinaryIO, size: int) -> Iterator[_Variable]:
 def _header_4(file: BinaryIO, place: int, size: int) -> _Header4:
     head = _read_exactly(file, place, 20)
     order: Order = "<" if 0 <= struct.unpack("<i", head[:4])[0] <= 5000 else ">"
-    kind, rows, columns, imaginary, letters = struct.unpack(f"{order}5i", head)
-    code = _NUMBERS_4.get(kind // 10 % 10, "")
-    known = code and kind // 100 in (0, 10) and kind % 10 <= 2
-    if not known or imaginary not in (0, 1) or not 1 <= letters <= LONGEST_NAME:
+    code, rows, columns, imaginary, letters = struct.unpack(f"{order}5i", head)
+    dtype_code = _NUMBERS_4.get(code // 10 % 10, "")
+    is_known = dtype_code and code // 100 in (0, 10) and code % 10 <= 2
+    if not is_known or imaginary not in (0, 1) or not 1 <= letters <= LONGEST_NAME:
         raise ValueError(f"byte {place} is not the start of a variable")
     name = _read_exactly(file, place + 20, letters).strip(b"\0").decode("latin-1")
-    dtype = np.dtype(order + code)
-    header = _Header4(name, (rows, columns), dtype, kind % 10, imaginary, place + 20 + letters)
+    dtype = np.dtype(order + dtype_code)
+    header = _Header4(name, (rows, columns), dtype, code % 10, imaginary, place + 20 + letters)
     if min(rows, columns) < 0 or header.start + header.length > size:
         raise ValueError(f"{name!r:.60} announces {rows} by {columns} numbers, which are not there")
     return header

@@ -152,7 +152,7 @@ def _with_checked_indices(matrix: Any) -> Any:
         matrix.check_format(full_check=True)
     rows, columns = matrix.shape
     if rows > MOST_ROWS:
-        raise ValueError(f"it announces {rows:,} rows, and at most {MOST_ROWS:,} are read; leave out those of zeros")
+        raise ValueError(f"it announces {rows:,} rows, and at most {MOST_ROWS:,} are read; leave out rows of zeros")
     coordinates = scipy.sparse.coo_array(matrix)
     for indices, size in zip((coordinates.row, coordinates.col), (rows, columns), strict=True):
         if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < size:

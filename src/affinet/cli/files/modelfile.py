@@ -103,7 +103,9 @@ def _weight_map(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is not an index of weights: {one_paragraph(error)}. It is JSON.") from None
+        raise ModelFileError(
+            f"{path} is not an index of weights: {one_paragraph(error)}. An index is a JSON file."
+        ) from None
     places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict):
         raise ModelFileError(f"{path} is not an index of weights: it has no table 'weight_map' of names and files.")

@@ -42,7 +42,7 @@ def read_parquet(path: Path) -> pl.DataFrame:
     try:
         child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        raise _unreadable(path, f"it is not read within {seconds:.0f} seconds") from None
+        raise _unreadable(path, f"it was not read within {seconds:.0f} seconds") from None
     if child.returncode == 0:
         return pl.read_ipc(io.BytesIO(child.stdout))
     if child.returncode == REFUSED:
@@ -55,8 +55,8 @@ def read_parquet(path: Path) -> pl.DataFrame:
     raise _unreadable(path, f"the process that reads it failed: {' '.join(line for line in lines[-3:] if line)}")
 
 
-def _unreadable(path: Path, why: str) -> DataError:
-    return DataError(f"{path} is not a readable .parquet file: {why}.")
+def _unreadable(path: Path, reason: str) -> DataError:
+    return DataError(f"{path} is not a readable .parquet file: {reason}.")
 
 
 def write_table(name: str) -> None:

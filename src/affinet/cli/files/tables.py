@@ -46,8 +46,10 @@ def read_examples(path: Path, target: str, *, classes: bool = False) -> Examples
     """
     frame = _read(path)
     if target not in frame.columns:
-        known = listed(frame.columns)
-        raise DataError(f"{path} has no column {target!r}.{did_you_mean(target, frame.columns)} It has: {known}.")
+        column_names = listed(frame.columns)
+        raise DataError(
+            f"{path} has no column {target!r}.{did_you_mean(target, frame.columns)} It has: {column_names}."
+        )
     features = frame.drop(target)
     if features.width == 0:
         raise DataError(f"{path} has no column besides the target {target!r}; add the features to predict it from.")
@@ -76,9 +78,9 @@ def _read(path: Path) -> pl.DataFrame:
         raise
     except (PolarsError, PanicException, OSError, ValueError) as error:  # a panic of Rust is not an Exception
         raise DataError(f"{path} is not a readable {path.suffix} file: {one_paragraph(error)}.") from None
-    repeated = [name for name in frame.columns if re.search(r"_duplicated_\d+$", name)]
-    if repeated:
-        name = re.sub(r"_duplicated_\d+$", "", repeated[0])
+    repeated_names = [name for name in frame.columns if re.search(r"_duplicated_\d+$", name)]
+    if repeated_names:
+        name = re.sub(r"_duplicated_\d+$", "", repeated_names[0])
         raise DataError(f"{path} has more than one column {name!r}; rename one of them.")
     if frame.height == 0:
         raise DataError(f"{path} has no rows below its header; affinet has nothing to learn from.")
@@ -90,14 +92,15 @@ def _read_csv(path: Path) -> pl.DataFrame:
 
 
 def _refuse_other_types(path: Path, features: pl.DataFrame) -> None:
-    refused = [name for name, dtype in features.schema.items() if not (dtype.is_numeric() or dtype == pl.Boolean)]
-    if not refused:
+    refused_names = [name for name, dtype in features.schema.items() if not (dtype.is_numeric() or dtype == pl.Boolean)]
+    if not refused_names:
         return
-    name = refused[0]
+    name = refused_names[0]
     examples = features[name].drop_nulls().head(1).to_list()
     shown = f" (such as {str(examples[0])!r})" if examples else ""
     raise DataError(
-        f"{path} has features that are not numbers: {listed(refused)}; {name!r} is {features[name].dtype}{shown}. "
+        f"{path} has features that are not numbers: {listed(refused_names)}; "
+        f"{name!r} is {features[name].dtype}{shown}. "
         f"Remove the columns, or write each category as a column of zeros and ones."
     )
 

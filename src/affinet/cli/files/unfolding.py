@@ -11,7 +11,7 @@ GROWTH = 8
 
 def refusal_of_size(size: int, numbers: int, item_bytes: int) -> str:
     """The reason to refuse so many numbers from a file of `size` bytes; an empty text where they are accepted."""
-    needed, most = numbers * max(8, item_bytes), max(MOST_UNFOLDED, GROWTH * size)
-    if needed <= most:
+    needed, limit = numbers * max(8, item_bytes), max(MOST_UNFOLDED, GROWTH * size)
+    if needed <= limit:
         return ""
-    return f"{numbers:,} numbers, which take {needed:,} bytes, and at most {most:,} are unfolded from {size:,}"
+    return f"{numbers:,} numbers, which take {needed:,} bytes, and at most {limit:,} are unfolded from {size:,}"

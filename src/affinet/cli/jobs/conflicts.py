@@ -26,10 +26,10 @@ def rule_name(rule: RuleTable) -> str:
 
 def _conflicts_of_data(data: DataTable) -> Iterator[Mistake]:
     ready_made = data.source.startswith(READY_MADE)
-    known = [READY_MADE + name for name in READY_MADE_SETS]
-    if ready_made and data.source not in known:
-        fact = f"there is no built-in data set {data.source!r}.{did_you_mean(data.source, known)}"
-        yield Mistake(("data", "source"), f"{fact} There are: {', '.join(known)}.")
+    known_sources = [READY_MADE + name for name in READY_MADE_SETS]
+    if ready_made and data.source not in known_sources:
+        fact = f"there is no built-in data set {data.source!r}.{did_you_mean(data.source, known_sources)}"
+        yield Mistake(("data", "source"), f"{fact} There are: {', '.join(known_sources)}.")
     if ready_made and data.target is not None:
         yield Mistake(("data", "target"), f"{data.source} brings its own target; remove the key 'target' of [data].")
     if ready_made and data.task is not None:

@@ -66,11 +66,11 @@ def _path_and_table(location: tuple[int | str, ...]) -> tuple[KeyPath, type[Base
 
 
 def _unknown_key(key: KeyPath, table: type[BaseModel]) -> str:
-    name, known = str(key[-1]), list(table.model_fields)
+    name, known_names = str(key[-1]), list(table.model_fields)
     opening = "a job file" if table is Job else _header(key)
     owners = [_header((title,)) for title, other in TABLES.items() if name in other.model_fields and other is not table]
-    hint = f" It belongs to {' or '.join(owners)}." if owners else did_you_mean(name, known)
-    return f"{opening} has no key {name!r}.{hint} It takes: {', '.join(known)}."
+    hint = f" It belongs to {' or '.join(owners)}." if owners else did_you_mean(name, known_names)
+    return f"{opening} has no key {name!r}.{hint} It takes: {', '.join(known_names)}."
 
 
 def _missing_key(key: KeyPath, table: type[BaseModel]) -> str:
@@ -92,6 +92,6 @@ def _dotted(parts: Any) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
 
 
-def _shortened(value: object, most: int = 60) -> str:
+def _shortened(value: object, limit: int = 60) -> str:
     text = "true" if value is True else "false" if value is False else repr(value)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -137,7 +137,7 @@ def _parameters(optimizer: Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _table(value: object, where: str) -> Mapping[str, Any]:
+def _table(value: object, subject: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise Malformed(f"{where} is not a table")
+        raise Malformed(f"{subject} is not a table")
     return value

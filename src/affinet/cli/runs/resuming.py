@@ -96,9 +96,8 @@ def _restore_files(
     checkpoint, _ = last_checkpoint(run)
     if checkpoint is None or checkpoint.progress.epochs < prepared.job.job.train.epochs:
         raise RunError(
-            f"{_damage_clause(run, missing, changed)}, and the checkpoint of the last epoch, from which they could be "
-            f"restored, is missing. "
-            f"Put one of them back, or train anew, with another --out."
+            f"{_damage_clause(run, missing, changed)}, and the checkpoint of the last epoch, needed to "
+            f"repair that, is missing. Put the files or the checkpoint back, or train anew, with another --out."
         )
     _refuse_other_run(run, record, checkpoint)
     with _malformed_errors(run):

@@ -117,7 +117,7 @@ def _train_and_compare(
         plain = _without_rules(prepared, watch)
     except KeyboardInterrupt:
         event = "Interrupted while training without rules for comparison"
-        result = f"the run with rules is finished, and all of it is in {folder.path}. {folder.resume_hint()}"
+        result = f"the run with rules is finished, and everything is in {folder.path}. {folder.resume_hint()}"
         raise Interrupted(f"{event}; {result}") from None
     except Diverged as error:
         watch.say(f"Without the rules {error}")

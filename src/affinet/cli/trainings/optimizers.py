@@ -40,19 +40,20 @@ def _optimizer_class(job: JobFile) -> type[torch.optim.Optimizer]:
         fact = "SparseAdam needs sparse gradients, which affinet cannot project; Adam takes the same options."
         raise job.mistake(("train", "optimizer"), fact)
     if name not in OPTIMIZERS:
-        known = [known_name for known_name in OPTIMIZERS if known_name != "SparseAdam"]
-        fact = f"torch.optim has no optimizer {name!r}.{did_you_mean(name, known)} There are: {listed(known, 20)}."
+        known_names = [known_name for known_name in OPTIMIZERS if known_name != "SparseAdam"]
+        hint = did_you_mean(name, known_names)
+        fact = f"torch.optim has no optimizer {name!r}.{hint} There are: {listed(known_names, 20)}."
         raise job.mistake(("train", "optimizer"), fact)
     return OPTIMIZERS[name]
 
 
 def _options(job: JobFile, optimizer_class: type[torch.optim.Optimizer]) -> dict[str, Any]:
-    known = [name for name in inspect.signature(optimizer_class).parameters if name not in ("params", "lr")]
+    known_names = [name for name in inspect.signature(optimizer_class).parameters if name not in ("params", "lr")]
     for name in job.job.train.options:
-        if name in known:
+        if name in known_names:
             continue
-        hint = " Write it as learning_rate in [train]." if name == "lr" else did_you_mean(name, known)
-        fact = f"{optimizer_class.__name__} has no option {name!r}.{hint} It takes: {listed(known, 20)}."
+        hint = " Write it as learning_rate in [train]." if name == "lr" else did_you_mean(name, known_names)
+        fact = f"{optimizer_class.__name__} has no option {name!r}.{hint} It takes: {listed(known_names, 20)}."
         raise job.mistake(("train", "options", name), fact)
     return {name: tuple(value) if isinstance(value, list) else value for name, value in job.job.train.options.items()}
 

@@ -112,9 +112,9 @@ def train_epochs(
         network.train()
         for batch in torch.split(torch.randperm(len(rows.train_features), generator=shuffling), train.batch_size):
             loss = take_step(network, optimizer, rows, batch)
-            began = perf_counter()
+            measuring_start = perf_counter()
             violations = measure().values()
-            measuring += perf_counter() - began
+            measuring += perf_counter() - measuring_start
             if not all(map(isfinite, (loss, *violations))):
                 raise _divergence_error(number)
             violation = max(violations, default=0.0)
