@@ -35,7 +35,6 @@ from typing import Any
 # A process with threads cannot be forked safely, and these start some when they are imported.
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
-from affinet.cli.runs.start_record import JOB as JOB_COPY
 from torch import Tensor
 
 from affinet.cli.commands import commands
@@ -44,6 +43,7 @@ from affinet.cli.runs.checkpoint import Checkpoint, read_checkpoint
 from affinet.cli.runs.finished import SUMMARY
 from affinet.cli.runs.runfolder import CHECKPOINT, METRICS, MODEL, PREVIOUS
 from affinet.cli.runs.snapshot import bits
+from affinet.cli.runs.start_record import JOB as JOB_COPY
 
 JOB = """\
 [data]

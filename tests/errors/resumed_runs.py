@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from affinet.cli.runs.start_record import JOB, START_RECORD, read_start_record, write_start_record
 from rich.console import Console
 from safetensors.torch import save_file
 
@@ -24,6 +23,7 @@ from affinet.cli.runs.resuming import resume
 from affinet.cli.runs.runfolder import CHECKPOINT, PREVIOUS
 from affinet.cli.runs.runfolder import MODEL as MODEL_FILE
 from affinet.cli.runs.running import Interrupted, run
+from affinet.cli.runs.start_record import JOB, START_RECORD, read_start_record, write_start_record
 from affinet.cli.screen import Screen
 from affinet.cli.trainings.preparing import Prepared
 from affinet.errors import RunError

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from affinet.cli.runs.start_record import StartRecord
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -34,6 +33,7 @@ from affinet.cli.runs.runfolder import (
     row,
 )
 from affinet.cli.runs.snapshot import take
+from affinet.cli.runs.start_record import StartRecord
 from affinet.cli.trainings.keeping import Learner
 from affinet.cli.trainings.training import Epoch, Progress
 from affinet.errors import RunError
