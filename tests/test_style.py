@@ -75,6 +75,8 @@ def test_entries_of_the_changelog_are_short() -> None:
     assert entries
     long = [entry for entry in entries if entry.count("\n") >= LONGEST_ENTRY]
     assert not long, f"{len(long)} entries have more than {LONGEST_ENTRY} lines; say what a user notices: {long[0]}"
+    twice = {entry for entry in entries if entries.count(entry) > 1}
+    assert not twice, f"a merge has left these twice: {', '.join(twice)}"
 
 
 def test_the_index_lists_every_page() -> None:
