@@ -365,7 +365,7 @@ def test_what_a_small_file_says_takes_little_memory_unless_it_is_trusted(
     assert repr(Plan.load(path, memory=2**32)) == repr(few)
     with pytest.MonkeyPatch.context() as patch:  # nobody is sent where he has been
         patch.setattr("affinet.language.forecast.LIMIT", 1_000)
-        with pytest.raises(PlanFileError, match=r"would take .* Say the rule in parts"):
+        with pytest.raises(PlanFileError, match=r"would take .* Write the rule in parts"):
             Plan.load(path, memory=2**32)
     with pytest.raises(affinet.TooLargeError, match="Say the rule in parts"), limited(0, "Say the rule in parts."):
         affinet.plan(families.linear([W.a, W.b], np.ones((30, 96)), 1))

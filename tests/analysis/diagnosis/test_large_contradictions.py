@@ -142,7 +142,7 @@ def test_a_large_dense_core_is_named_as_what_it_is(monkeypatch: pytest.MonkeyPat
     assert not error.minimal
     assert len(error.equations) > 301
     assert "and some of these may not be needed:\n" in str(error)
-    assert str(error).endswith("(The set may hold rules or equations that are not needed for the contradiction.)")
+    assert str(error).endswith("(Some of these rules or equations may not be needed for the contradiction.)")
 
 
 def test_more_equations_than_are_looked_at_leave_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
