@@ -64,6 +64,6 @@ def test_equations_of_any_size_make_up_the_gradient_as_those_of_size_one_do() ->
 def test_a_large_component_of_any_sizes_is_solved_too() -> None:
     matrix = np.array([[1.0, 1, 0], [0, 1, 1], [1, 2, 1]]) * np.array([[1e-9], [1.0], [1e6]])
     found = multipliers(rows_of(matrix), np.array([1.0, 3, 2]), Tolerance(), Limits(dense_numbers=0))
-    assert matrix[2, 0] / matrix[0, 0] > module.APART
+    assert matrix[2, 0] / matrix[0, 0] > module.MOST_SPREAD
     assert found.shared.all()
     np.testing.assert_allclose(matrix.T @ found.values, [1.0, 3, 2], atol=1e-9)

@@ -1,1 +1,1 @@
-"""A plan described for people: summaries, findings, contradictions, multipliers."""
+"""Describe a plan for people: summaries, findings, contradictions, multipliers."""

@@ -1,4 +1,4 @@
-"""Weights that rules leave nothing of to train: every entry determined, though no rule fixes the weight outright."""
+"""Find weights whose every entry is determined though no rule fixes them, and count the free numbers of each weight."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from affinet.system.system import Rule, System
 
 
 def determined(system: System, blocks: Iterable[Block]) -> Iterator[tuple[str, int, tuple[Rule, ...]]]:
-    """Name and size of every parameter whose entries can take one value only, and the rules that say so.
+    """Name and size of every parameter whose entries can take one value only, and the rules that determine it.
 
-    Less those that a rule of single entries covers wholly, such as `bias == 0`: that was meant. A parameter counts
-    where the rank of its blocks is known; time follows the number of blocks, and for small components their size.
+    Parameters fixed outright by a rule such as `bias == 0` are not reported. A parameter is reported only where the
+    rank of its blocks is known. Time grows with the number of blocks, and with the size of small components.
     """
     counts: Counter[str] = Counter()
     rules: dict[str, set[int]] = {}
@@ -25,29 +25,30 @@ def determined(system: System, blocks: Iterable[Block]) -> Iterator[tuple[str, i
             rules.setdefault(parameter.name, set()).update(block.rules)
     for parameter in system.layout.parameters:
         if parameter.size and counts[parameter.name] == parameter.size:
-            touching = [k for k in sorted(rules[parameter.name]) if _touches(system.rules[k], parameter.name)]
-            if not any(_fixes(system.rules[k], parameter.size) for k in touching):
+            touching = [k for k in sorted(rules[parameter.name]) if _reads_parameter(system.rules[k], parameter.name)]
+            if not any(_fixes_entries(system.rules[k], parameter.size) for k in touching):
                 yield parameter.name, parameter.size, tuple(system.rules[k] for k in touching)
 
 
 def free_numbers(system: System, blocks: Iterable[Block]) -> dict[Parameter, Interval]:
-    """How many numbers of each parameter can be chosen freely, the other parameters following; within bounds.
+    """Bounds on how many numbers of each parameter can be chosen freely while the other parameters follow.
 
     That is the dimension of the parameter's part of the tangent space: its entries less the independent combinations of
-    equations that speak of it alone. Exact where a block speaks of one parameter, and for pairs, ties and components of
-    which each is about one parameter; else between what is left if all equations are its own and if none is.
+    equations that read this parameter only. Exact where a block reads one parameter, and for pairs, ties and components
+    each of which reads one parameter. Otherwise the bounds assume that all equations of the block read only this
+    parameter, or none.
     """
-    found = {parameter: Interval(parameter.size, parameter.size) for parameter in system.layout.parameters}
+    free = {parameter: Interval(parameter.size, parameter.size) for parameter in system.layout.parameters}
     for block in blocks:
-        for parameter, taken in block.taken().items():
-            found[parameter] = Interval(found[parameter].low - taken.high, found[parameter].high - taken.low)
-    return found
+        for parameter, taken_count in block.taken().items():
+            free[parameter] = Interval(free[parameter].low - taken_count.high, free[parameter].high - taken_count.low)
+    return free
 
 
-def _touches(rule: Rule, name: str) -> bool:
+def _reads_parameter(rule: Rule, name: str) -> bool:
     return any(term.parameter.name == name for term in rule.expression.terms)
 
 
-def _fixes(rule: Rule, entries: int) -> bool:
-    """Whether the equations of the rule are about a single entry each, and there are no fewer than entries."""
+def _fixes_entries(rule: Rule, entries: int) -> bool:
+    """Whether each equation of the rule reads a single entry, and there are at least as many equations as entries."""
     return rule.pairs == rule.equations and rule.equations >= entries

@@ -1,4 +1,4 @@
-"""Multipliers: the combination of equations that a gradient is made of, in the units in which the user wrote them."""
+"""Compute multipliers: the combination of the user's equations that is nearest to a gradient."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from affinet.system.tolerance import Tolerance
 
 FAINT = 1e-6
 """Share of a random vector below which a row of a large component lies in no redundancy."""
-APART = 1e6
-"""Of redundant equations that differ more in size, ν is the smallest as if they differed by so much (small components),
-or of smallest size relative to its equations (large ones): there is nothing to tell which is meant."""
+MOST_SPREAD = 1e6
+"""Redundant equations whose sizes differ by more: ν is the smallest as if they differed by this factor (small
+components), or the smallest relative to the size of its equations (large ones). Either choice is valid."""
 
 
 @dataclass(frozen=True, eq=False)
 class Multipliers:
-    """`values` (equations,): the ν of smallest norm with `Aᵀν` nearest to the gradient (but see APART).
+    """`values` (equations,): the ν of smallest norm with `Aᵀν` nearest to the gradient (but see MOST_SPREAD).
 
-    `shared` (equations,) marks equations that follow from others together with which they stand: their multipliers
-    are not unique, and only sums `νᵀδb` over changes `δb` that keep the rules consistent have a meaning.
+    `shared` (equations,) marks equations that take part in a redundancy: their multipliers are not unique, and only
+    sums `νᵀδb` over changes `δb` that keep the rules consistent have a meaning.
     """
 
     values: Floats
@@ -42,7 +42,7 @@ class Multipliers:
 def multipliers(rows: Rows, gradient: Floats, tolerance: Tolerance, limits: Limits) -> Multipliers:
     """Solve `min ‖ν‖ subject to ‖Aᵀν − gradient‖ minimal`, component by component.
 
-    `gradient` is by column of the layout the rows were made with. Source: minimum-norm least squares through the
+    `gradient` has one number per column of the rows' layout. Source: minimum-norm least squares through the
     pseudo-inverse of each small component, LSMR for a large one (Fong & Saunders, SISC 2011).
     """
     values, shared = np.zeros(rows.count), np.zeros(rows.count, bool)
@@ -60,21 +60,21 @@ def multipliers(rows: Rows, gradient: Floats, tolerance: Tolerance, limits: Limi
 def of_system(system: System, gradient: Floats) -> Multipliers:
     """The multipliers of all rules, one rule after the other.
 
-    Large rules that fix entries of which no other rule speaks are told from the gradient entry by entry: `ν = g / a`.
+    For large rules that fix entries that no other rule reads, each multiplier is `ν = g / a`.
     """
-    alone = _alone(system)
-    others = [number for number in range(len(system.rules)) if number not in alone]
-    rows = system.rows(others)
-    found = multipliers(rows, gradient, system.tolerance, system.limits)
+    direct = _separate_fixings(system)
+    coupled = [number for number in range(len(system.rules)) if number not in direct]
+    rows = system.rows(coupled)
+    solved = multipliers(rows, gradient, system.tolerance, system.limits)
     values, shared, first = [], [], 0
     for number, rule in enumerate(system.rules):
-        if number in alone:
-            values.append(_of_fixing(alone[number], system, gradient))
+        if number in direct:
+            values.append(_of_fixing(direct[number], system, gradient))
             shared.append(np.zeros(rule.equations, bool))
             continue
-        own = slice(first, first + rule.equations)
-        values.append(found.values[own])
-        shared.append(found.shared[own])
+        span = slice(first, first + rule.equations)
+        values.append(solved.values[span])
+        shared.append(solved.shared[span])
         first += rule.equations
     return Multipliers(np.concatenate([np.zeros(0), *values]), np.concatenate([np.zeros(0, bool), *shared]))
 
@@ -87,30 +87,30 @@ def by_rule(system: System, gradient: Floats) -> dict[str, Floats]:
 
 
 def shared_by_rule(system: System) -> dict[str, tuple[str, ...]]:
-    """Rule name → the other rules together with which it is redundant; rules that stand alone are left out."""
+    """Rule name → the other rules with which it shares a redundancy; rules without a redundancy are left out."""
     rules = system.rules
     bounds = np.cumsum([rule.equations for rule in rules])[:-1]
     marks = dict(enumerate(np.split(of_system(system, np.zeros(system.layout.size)).shared, bounds)))
-    some = [number for number in range(len(rules)) if marks[number].any()]
-    shared = np.concatenate([np.zeros(0, bool), *(marks[number] for number in some)])
-    groups = sharing(system.rows(some), shared)
-    return {rules[rule].name: tuple(rules[k].name for k in others) for rule, others in groups.items()}
+    redundant = [number for number in range(len(rules)) if marks[number].any()]
+    shared = np.concatenate([np.zeros(0, bool), *(marks[number] for number in redundant)])
+    groups = sharing(system.rows(redundant), shared)
+    return {rules[rule].name: tuple(rules[k].name for k in partners) for rule, partners in groups.items()}
 
 
-def _alone(system: System) -> dict[int, tuple[Fixing, float]]:
-    """Large rules that fix entries of which no other rule speaks, and the coefficient that they have."""
-    found: dict[int, tuple[Fixing, float]] = {}
+def _separate_fixings(system: System) -> dict[int, tuple[Fixing, float]]:
+    """Large rules that fix entries that no other rule reads, with their coefficient."""
+    fixing_rules: dict[int, tuple[Fixing, float]] = {}
     for number, rule in enumerate(system.rules):
         if rule.nonzeros <= system.limits.one_by_one or len(rule.expression.terms) > 1:
             continue
         names = {term.parameter.name for term in rule.expression.terms}
-        others = (term for k, other in enumerate(system.rules) if k != number for term in other.expression.terms)
-        if any(term.parameter.name in names and _meets(term, rule) for term in others):
+        other_terms = (term for k, other in enumerate(system.rules) if k != number for term in other.expression.terms)
+        if any(term.parameter.name in names and _meets(term, rule) for term in other_terms):
             continue
         fixings = read_fixings(rule, number, system.tolerance.cancellation)
         if fixings is not None and len(fixings) == 1 and fixings[0].whole:
-            found[number] = fixings[0], rule.expression.terms[0].scalar
-    return found
+            fixing_rules[number] = fixings[0], rule.expression.terms[0].scalar
+    return fixing_rules
 
 
 def _meets(term: Term, rule: Rule) -> bool:
@@ -120,82 +120,85 @@ def _meets(term: Term, rule: Rule) -> bool:
 
 
 def _of_fixing(fixing: tuple[Fixing, float], system: System, gradient: Floats) -> Floats:
-    one, coefficient = fixing
-    start = system.layout.start(one.block.parameter)
-    own = gradient[start : start + one.block.parameter.size]
-    found: Floats = own[positions_of(one.block.places)] / coefficient
-    return found
+    fixed, coefficient = fixing
+    start = system.layout.start(fixed.block.parameter)
+    gradient_part = gradient[start : start + fixed.block.parameter.size]
+    solved: Floats = gradient_part[positions_of(fixed.block.places)] / coefficient
+    return solved
 
 
 def sharing(rows: Rows, shared: np.ndarray) -> dict[int, list[int]]:
-    """Rule → the other rules whose redundant equations are connected with its own."""
+    """Rule → the other rules whose redundant equations are connected with those of the rule."""
     marked = np.flatnonzero(shared)
     if not len(marked):
         return {}
-    together: dict[int, set[int]] = {}
+    partners: dict[int, set[int]] = {}
     for component in split(rows.select(marked), np.zeros(len(marked)), Limits()):
         for owners in rows.rule[marked[component.rows]].reshape(-1, component.rows.shape[-1]):
-            found = {int(rule) for rule in owners}
-            for rule in found:
-                together.setdefault(rule, set()).update(found - {rule})
-    return {rule: sorted(others) for rule, others in sorted(together.items()) if others}
+            owners_of_component = {int(rule) for rule in owners}
+            for rule in owners_of_component:
+                partners.setdefault(rule, set()).update(owners_of_component - {rule})
+    return {rule: sorted(connected) for rule, connected in sorted(partners.items()) if connected}
 
 
 def _small(component: Batch, gradient: Floats, tolerance: Tolerance) -> tuple[Floats, np.ndarray]:
-    """Of equilibrated rows, so that a rule of size 1e-20 beside one of size 1 is as much of an equation."""
-    norms, sought = norms_of_rows(component.matrix), gradient[component.nodes]
-    even = component.matrix / norms[..., None]
-    if even.shape[1] == 1:
-        return np.einsum("krn,kn->kr", even, sought) / norms, np.zeros(norms.shape, bool)
+    """Multipliers of equilibrated rows, so that a rule of size 1e-20 counts as much as one of size 1."""
+    norms, target = norms_of_rows(component.matrix), gradient[component.nodes]
+    equilibrated = component.matrix / norms[..., None]
+    if equilibrated.shape[1] == 1:
+        return np.einsum("krn,kn->kr", equilibrated, target) / norms, np.zeros(norms.shape, bool)
     u, s, vt = (
-        lapack.svd(even, full_matrices=True) if even.shape[1] > even.shape[2] else lapack.svd(even, full_matrices=False)
+        lapack.svd(equilibrated, full_matrices=True)
+        if equilibrated.shape[1] > equilibrated.shape[2]
+        else lapack.svd(equilibrated, full_matrices=False)
     )
-    kept = s > tolerance.rank(*even.shape[1:]) * s[:, :1]
-    inverse = np.divide(1.0, s, out=np.zeros_like(s), where=kept)
-    along = np.einsum("kqn,kn->kq", vt[:, : s.shape[1]], sought) * inverse
-    left = u[:, :, : s.shape[1]]
-    values = np.einsum("krq,kq->kr", left, along)
+    counted = s > tolerance.rank(*equilibrated.shape[1:]) * s[:, :1]
+    inverse = np.divide(1.0, s, out=np.zeros_like(s), where=counted)
+    coordinates = np.einsum("kqn,kn->kq", vt[:, : s.shape[1]], target) * inverse
+    output_vectors = u[:, :, : s.shape[1]]
+    values = np.einsum("krq,kq->kr", output_vectors, coordinates)
     # A row is independent of the others exactly where it lies in no left-null vector: ‖row of U over the rank‖ = 1.
-    shared = np.einsum("krq,kq->kr", left * left, kept.astype(np.float64)) < 1.0 - 1e-9
-    ranks = kept.sum(axis=1)
+    shared = np.einsum("krq,kq->kr", output_vectors * output_vectors, counted.astype(np.float64)) < 1.0 - 1e-9
+    ranks = counted.sum(axis=1)
     for rank in np.unique(ranks[shared.any(axis=1)]):
-        some = np.flatnonzero((ranks == rank) & shared.any(axis=1))
-        values[some] = _smallest(values[some], u[some][:, :, rank:] * shared[some, :, None], norms[some])
+        chosen = np.flatnonzero((ranks == rank) & shared.any(axis=1))
+        values[chosen] = _smallest(values[chosen], u[chosen][:, :, rank:] * shared[chosen, :, None], norms[chosen])
     return values / norms, shared
 
 
 def _smallest(values: Floats, null: Floats, norms: Floats) -> Floats:
-    """Multipliers (k, r) of equilibrated rows, moved along their left-null vectors (k, r, q) to where ν is smallest.
+    """Multipliers (k, r) of equilibrated rows, moved along their left-null vectors (k, r, q) to make ν smallest.
 
-    They solve the same equations wherever they are moved to; only how small ν is has to do with how far rows differ.
+    Every such move solves the same equations; the norms of the rows decide only which ν is smallest.
     """
     least = norms.min(axis=1, keepdims=True)
-    weight = np.maximum(least / norms, 1.0 / APART)
+    weight = np.maximum(least / norms, 1.0 / MOST_SPREAD)
     basis, triangle = lapack.batched_qr(null * weight[..., None])
-    along = lapack.solve(triangle, np.einsum("krq,kr->kq", basis, values * weight)[..., None])
-    found: Floats = values - np.einsum("krq,kq->kr", null, along[..., 0])
-    return found
+    shift = lapack.solve(triangle, np.einsum("krq,kr->kq", basis, values * weight)[..., None])
+    moved: Floats = values - np.einsum("krq,kq->kr", null, shift[..., 0])
+    return moved
 
 
 def _large(component: Giant, gradient: Floats) -> tuple[Floats, np.ndarray]:
-    """A random vector has a part in the left null space, and a row takes part in a redundancy where that is not zero.
+    """Multipliers of a large component, with redundant rows found by projecting a random vector on the left null space.
 
-    With probability one: the rows whose component vanishes for a random vector are those of no left-null vector.
+    A row takes part in a redundancy where that projection is not zero. With probability one, rows at which it is zero
+    are zero in every left-null vector.
     """
     scale = norms_of_runs(component.matrix.data, component.matrix.indptr)
-    even = sparse.csr_array(sparse.diags_array(1.0 / scale) @ component.matrix)
-    values = _least_squares(sparse.csr_array(even.T), gradient[component.nodes]) / scale
-    draw = np.random.default_rng(0).standard_normal(even.shape[0])
-    outside = draw - even @ _least_squares(even, draw)
+    equilibrated = sparse.csr_array(sparse.diags_array(1.0 / scale) @ component.matrix)
+    values = _least_squares(sparse.csr_array(equilibrated.T), gradient[component.nodes]) / scale
+    draw = np.random.default_rng(0).standard_normal(equilibrated.shape[0])
+    outside = draw - equilibrated @ _least_squares(equilibrated, draw)
     shared = np.abs(outside) > FAINT * np.linalg.norm(draw) / np.sqrt(len(draw))
-    # Of smallest norm is what is orthogonal to the left null space: in the range of the rows.
-    if shared.any() and (largest := scale[shared].max()) <= APART * scale[shared].min():
-        own = sparse.csr_array(component.matrix[np.flatnonzero(shared)] / largest)
-        values[shared] = own @ _least_squares(own, values[shared])
+    # The multipliers of smallest norm are orthogonal to the left null space: they lie in the range of the rows.
+    if shared.any() and (largest := scale[shared].max()) <= MOST_SPREAD * scale[shared].min():
+        redundant_rows = sparse.csr_array(component.matrix[np.flatnonzero(shared)] / largest)
+        values[shared] = redundant_rows @ _least_squares(redundant_rows, values[shared])
     return values, shared
 
 
-def _least_squares(matrix: sparse.csr_array, sought: Floats) -> Floats:
-    largest = np.abs(sought).max(initial=0.0) or 1.0  # squares of 1e200 have no float64
-    found: Floats = largest * lsmr(matrix, sought / largest, atol=1e-13, btol=1e-13, maxiter=10_000)[0]
-    return found
+def _least_squares(matrix: sparse.csr_array, target: Floats) -> Floats:
+    largest = np.abs(target).max(initial=0.0) or 1.0  # squares of 1e200 have no float64
+    solution: Floats = largest * lsmr(matrix, target / largest, atol=1e-13, btol=1e-13, maxiter=10_000)[0]
+    return solution

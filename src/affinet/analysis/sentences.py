@@ -16,51 +16,54 @@ from affinet.planning.compilation import compile_blocks, is_regular
 from affinet.system.system import System
 
 MOST_PAIRS = 2**17
-"""(Equation, entry) pairs of rules that are planned once more, each by itself: some tenths of a second."""
+"""Rules with up to this many (equation, entry) pairs in total are planned again one by one: some tenths of a second."""
 
 
 def sentences(system: System, blocks: Sequence[Block], rules: Sequence[int]) -> list[str]:
-    """A sentence for each of these rules, and one more where together they take fewer numbers than one by one.
+    """A sentence per rule, and one more if all rules together take fewer numbers than the sum of the single rules.
 
-    Rules that share blocks are planned once more, each by itself; the large ones among them are told with the others.
+    Rules that share blocks are planned once more, each by itself. The sentence for a large one counts the numbers that
+    it takes together with the rules that share entries with it.
     """
     groups = {rule: group for group in groups_of(len(system.rules), blocks) for rule in group[0]}
-    said, taken, pairs = [], Interval(0, 0), 0
+    lines, numbers_taken, pairs = [], Interval(0, 0), 0
     for rule in rules:
         sharing, members = groups[rule]
         name = quoted([system.rules[rule].name])
-        own: Sequence[Block] | None = members
+        own_blocks: Sequence[Block] | None = members
         if not members:
-            said.append(_nothing(system, rule, name))
+            lines.append(_phrase_no_effect(system, rule, name))
             continue
         if len(sharing) > 1:
-            own, pairs = _within(system, rule, pairs)
-        if own is None:
+            own_blocks, pairs = _separate_blocks(system, rule, pairs)
+        if own_blocks is None:
             equations = counted(system.rules[rule].equations, "equation")
-            said.append(f"{name} keeps {equations}; the rules that it meets take {_fewer(rank_of(members))} together.")
-            taken = Interval(0, taken.high + system.rules[rule].equations)
+            lines.append(
+                f"{name} keeps {equations}; the rules that it meets take {_phrase_fewer(rank_of(members))} together."
+            )
+            numbers_taken = Interval(0, numbers_taken.high + system.rules[rule].equations)
             continue
-        rank = rank_of(own)
-        taken = Interval(taken.low + rank.low, taken.high + rank.high)
-        said.append(f"{name} {_does(own)}: {_fewer(rank)}.")
+        rank = rank_of(own_blocks)
+        numbers_taken = Interval(numbers_taken.low + rank.low, numbers_taken.high + rank.high)
+        lines.append(f"{name} {_phrase_effect(own_blocks)}: {_phrase_fewer(rank)}.")
     total = rank_of(blocks)
-    if len(rules) == len(system.rules) and total.low == total.high < taken.low:
-        follow = taken.low - total.low
+    if len(rules) == len(system.rules) and total.low == total.high < numbers_taken.low:
+        follow = numbers_taken.low - total.low
         verb = "follows" if follow == 1 else "follow"
-        said.append(f"Together {_fewer(total)}: {counted(follow, 'equation')} of these {verb} from the others.")
-    return said
+        lines.append(f"Together {_phrase_fewer(total)}: {counted(follow, 'equation')} of these {verb} from the others.")
+    return lines
 
 
-def _within(system: System, rule: int, pairs: int) -> tuple[Sequence[Block] | None, int]:
-    """The blocks of a rule by itself, None where that takes long; and the pairs that were planned until now."""
+def _separate_blocks(system: System, rule: int, pairs: int) -> tuple[Sequence[Block] | None, int]:
+    """The blocks of a rule planned by itself, None where that takes long; and the number of pairs planned so far."""
     size = system.rules[rule].nonzeros
     if pairs + size <= MOST_PAIRS:
-        return _alone(system, rule), pairs + size
-    return (_alone(system, rule) if is_regular(system, rule) else None), pairs
+        return _planned_separately(system, rule), pairs + size
+    return (_planned_separately(system, rule) if is_regular(system, rule) else None), pairs
 
 
-def _alone(system: System, rule: int) -> Sequence[Block] | None:
-    """The blocks of a rule without the others; None where its numbers lie too far apart to plan it so."""
+def _planned_separately(system: System, rule: int) -> Sequence[Block] | None:
+    """The blocks of a rule planned without the others; None where its numbers differ too much for float64."""
     try:
         with np.errstate(over="raise", divide="raise", invalid="raise"):
             return compile_blocks(system.only([rule]))
@@ -68,39 +71,39 @@ def _alone(system: System, rule: int) -> Sequence[Block] | None:
         return None
 
 
-def _nothing(system: System, rule: int, name: str) -> str:
+def _phrase_no_effect(system: System, rule: int, name: str) -> str:
     if holds_always(system, rule):
         return f"{name} holds for every weight: no fewer free numbers."
     return f"{name} is what other rules say already: no fewer free numbers."
 
 
-def _fewer(rank: Interval) -> str:
+def _phrase_fewer(rank: Interval) -> str:
     if rank.low == rank.high:
         return f"{counted(rank.low, 'fewer free number')}" if rank.low else "no fewer free numbers"
     return f"{rank.low:,} to {rank.high:,} fewer free numbers"
 
 
-def _does(blocks: Sequence[Block]) -> str:
-    """What blocks do, as verbs: `ties 3 pairs of weights and keeps 4 sums of 5 weights each`."""
+def _phrase_effect(blocks: Sequence[Block]) -> str:
+    """The effect of blocks in verbs: `ties 3 pairs of weights and keeps 4 sums of 5 weights each`."""
     tally = sum((block.tally() for block in blocks), start=Tally())
-    said = []
+    verbs = []
     if tally.fixed:
-        said.append(f"fixes {counted(tally.fixed, 'weight')}")
+        verbs.append(f"fixes {counted(tally.fixed, 'weight')}")
     if tally.pairs:
-        said.append(f"ties {counted(tally.pairs, 'pair')} of weights")
+        verbs.append(f"ties {counted(tally.pairs, 'pair')} of weights")
     if tally.grouped:
-        said.append(f"ties {counted(tally.grouped, 'weight')} in {counted(tally.groups, 'group')}")
-    kept = [_alike(form, cells) for form, cells in tally.cells.items()]
+        verbs.append(f"ties {counted(tally.grouped, 'weight')} in {counted(tally.groups, 'group')}")
+    equations = [_phrase_cells(form, cells) for form, cells in tally.cells.items()]
     if tally.among:
         rank = tally.equations
         number = counted(rank.low, "equation") if rank.low == rank.high else f"{rank.low:,} to {rank.high:,} equations"
-        kept.append(f"{number} among {counted(tally.among, 'weight')}")
-    if kept:
-        said.append(f"keeps {' and '.join(kept)}")
-    return " and ".join(said) or "holds for every weight"
+        equations.append(f"{number} among {counted(tally.among, 'weight')}")
+    if equations:
+        verbs.append(f"keeps {' and '.join(equations)}")
+    return " and ".join(verbs) or "holds for every weight"
 
 
-def _alike(form: Alike, cells: int) -> str:
+def _phrase_cells(form: Alike, cells: int) -> str:
     """`4 sums of 5 weights each`, `2 equations in each of 4 groups of 5 weights`."""
     sums, equations, size = form
     word = "sum" if sums else "equation"

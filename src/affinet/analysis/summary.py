@@ -1,4 +1,4 @@
-"""The plan as a table that a person can read."""
+"""Write a plan as a table that a person can read."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ COLUMNS = ("rule", "equations", "entries", "rank", "free", "bytes a step", "kept
 
 
 MOST_LINES = 40
-"""Rules that a table shows before it is shortened to the first and the last ones."""
+"""A table of more rules is shortened to the first and the last ones."""
 MOST_WEIGHTS = 6
-"""Weights of which the line about free numbers speaks."""
+"""Weights that the line about free numbers names."""
 MOST_FINDINGS = 10
 
 
 def summary(system: System, blocks: tuple[Block, ...], *, loops: bool, most: int | None = MOST_LINES) -> str:
-    """One line a rule; rules that became the same blocks share the numbers of the first of them.
+    """One line per rule; rules that became the same blocks share the numbers in the line of the first of them.
 
-    Of more than `most` rules the first and the last are shown; all of them where it is None. `loops` says whether
+    Of more than `most` rules the first and the last are shown; all of them if it is None. `loops` tells whether
     compiled loops can project on the CPU.
     """
     if not system.rules:
@@ -42,11 +42,11 @@ def summary(system: System, blocks: tuple[Block, ...], *, loops: bool, most: int
     for at, (place, rule, members) in enumerate(order):
         if first <= at < len(order) - last:
             continue
-        mine = [block for block in members if rule in block.rules]
-        kept = _kept_as(mine) if mine else _nothing(system, rule)
+        rule_blocks = [block for block in members if rule in block.rules]
+        form = _form_of(rule_blocks) if rule_blocks else _nothing(system, rule)
         shared = place > 0 and at != len(order) - last
         numbers = ("",) * 4 if shared else _numbers(members)
-        lines.append((_cut(system.rules[rule].name), f"{system.rules[rule].equations:,}", *numbers, kept))
+        lines.append((_cut(system.rules[rule].name), f"{system.rules[rule].equations:,}", *numbers, form))
     table = _table(lines)
     if any(line[2] == "" for line in lines):
         table.append("(A line without numbers is counted with the line above.)")
@@ -61,27 +61,27 @@ def in_words(system: System, blocks: tuple[Block, ...], *, most: int = MOST_LINE
     order = [rule for rules, _ in groups_of(len(system.rules), blocks) for rule in rules]
     first, last = _shown(len(order), most)
     chosen = order[:first] + order[len(order) - last :] if first + last < len(order) else order
-    said = [f"  - {sentence}" for sentence in sentences(system, blocks, chosen)]
-    return "\n".join(["", "In words:", *said]) if said else ""
+    lines = [f"  - {sentence}" for sentence in sentences(system, blocks, chosen)]
+    return "\n".join(["", "In words:", *lines]) if lines else ""
 
 
 def _shown(count: int, most: int | None) -> tuple[int, int]:
-    """How many of so many lines are shown at the beginning and at the end."""
+    """How many of `count` lines are shown at the beginning and at the end."""
     return (count, 0) if most is None or count <= most else (most - most // 4, most // 4)
 
 
 def with_findings(table: str, findings: Sequence[object]) -> str:
-    """The table, and below it the first findings and how many more there are; what was not looked for is a footnote."""
+    """The table, and below it the first findings and the number of others; skipped checks are footnotes."""
     looked_for = [finding for finding in findings if not isinstance(finding, Overlooked)]
     shown = [f"  - {finding}" for finding in looked_for[:MOST_FINDINGS]]
     more = len(looked_for) - len(shown)
-    rest = [f"  … {many(more, 'more finding', 'more findings')}: plan.findings"] if more else []
+    remainder = [f"  … {many(more, 'more finding', 'more findings')}: plan.findings"] if more else []
     footnotes = [f"({finding})" for finding in findings if isinstance(finding, Overlooked)][:MOST_FINDINGS]
-    below = ["", "Findings:", *shown, *rest] if shown else []
+    below = ["", "Findings:", *shown, *remainder] if shown else []
     return "\n".join([table, *below, *([""] if footnotes else []), *footnotes])
 
 
-def _kept_as(blocks: list[Block]) -> str:
+def _form_of(blocks: list[Block]) -> str:
     """How a rule is kept, in one cell of the table; groups of several forms are counted together."""
     groups = [block.resolution().groups for block in blocks]
     grouped = [block for block, (count, _) in zip(blocks, groups, strict=True) if count]
@@ -119,7 +119,7 @@ def _totals(system: System, blocks: tuple[Block, ...]) -> str:
 
 
 def _notes(system: System, blocks: tuple[Block, ...], loops: bool) -> list[str]:
-    """What was decided close to the tolerance, or not decided at all, and what runs more slowly than it could."""
+    """Notes on ranks decided close to the tolerance or only bounded, and on a missing numba."""
     notes = []
     close = sum(block.ambiguous for block in blocks)
     if close:
@@ -144,7 +144,7 @@ def _notes(system: System, blocks: tuple[Block, ...], loops: bool) -> list[str]:
 
 
 def _bounded(core: Core) -> str:
-    """Why a rank is within bounds: what was peeled off is independent, and the core is too large to factor."""
+    """Why a rank is only bounded: the peeled equations are independent, and the core is too large to factor."""
     rows, low, high = core.equations, core.rank.low, core.rank.high
     known = "Rank, free and redundant are known up to that."
     return (
@@ -154,10 +154,10 @@ def _bounded(core: Core) -> str:
 
 
 def _free_by_weight(system: System, blocks: tuple[Block, ...]) -> list[str]:
-    """How many numbers each weight has free by itself, the fewest first, and how that adds up to those of all.
+    """The free numbers of each weight by itself, fewest first, and how they add up to the free numbers of all weights.
 
-    What is free in each weight when the others follow it, summed, is more than is free in all at once: the difference
-    are the equations that link weights.
+    The sum over weights, each free while the others follow, can exceed the free numbers of all weights at once: the
+    difference is the number of equations that link weights.
     """
     free = free_numbers(system, blocks)
     bound = [(weight, count) for weight, count in free.items() if count.low < weight.size]
@@ -166,22 +166,22 @@ def _free_by_weight(system: System, blocks: tuple[Block, ...]) -> list[str]:
     bound.sort(key=lambda item: (item[1].high / item[0].size, item[0].name))
     shown = [f"{weight.name} {_count(count)} of {weight.size:,}" for weight, count in bound[:MOST_WEIGHTS]]
     shown += [f"… ({len(bound) - MOST_WEIGHTS:,} more)"] if len(bound) > MOST_WEIGHTS else []
-    others = len(free) - len(bound)
-    rest = f"; all of {many(others, 'other weight')}" if others else ""
-    return [f"Free in each weight by itself: {', '.join(shown)}{rest}. {_added_up(free, rank_of(blocks))}"]
+    untouched = len(free) - len(bound)
+    free_note = f"; all of {many(untouched, 'other weight')}" if untouched else ""
+    return [f"Free in each weight by itself: {', '.join(shown)}{free_note}. {_added_up(free, rank_of(blocks))}"]
 
 
 def _added_up(free: Mapping[Parameter, Interval], rank: Interval) -> str:
     """The free numbers of all weights at once, from those of each by itself."""
     total = sum(weight.size for weight in free)
     low, high = sum(count.low for count in free.values()), sum(count.high for count in free.values())
-    left = Interval(total - rank.high, total - rank.low)
-    linked = Interval(max(0, low - left.high), high - left.low)
+    free_at_once = Interval(total - rank.high, total - rank.low)
+    linked = Interval(max(0, low - free_at_once.high), high - free_at_once.low)
     if linked.high == 0:
-        return f"That adds up to {_count(left)} of {total:,}."
+        return f"That adds up to {_count(free_at_once)} of {total:,}."
     return (
         f"That adds up to {_count(Interval(low, high))}, of which equations between weights take {_count(linked)}: "
-        f"{_count(left)} of {total:,} are free at once."
+        f"{_count(free_at_once)} of {total:,} are free at once."
     )
 
 
@@ -204,10 +204,11 @@ def _cut(text: str, most: int = 44) -> str:
 
 def _table(lines: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(line[k]) for line in lines) for k in range(len(COLUMNS))]
-    left = {0, len(COLUMNS) - 1}
+    left_aligned = {0, len(COLUMNS) - 1}
     shown = [
         "  ".join(
-            cell.ljust(w) if k in left else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(w) if k in left_aligned else cell.rjust(w)
+            for k, (cell, w) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     ]

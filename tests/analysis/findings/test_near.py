@@ -8,7 +8,7 @@ import pytest
 import affinet
 from affinet import families
 from affinet.analysis.findings import near
-from affinet.analysis.findings.near import NearlyContradictory, NearlyRedundant, smallest_told
+from affinet.analysis.findings.near import NearlyContradictory, NearlyRedundant, smallest_reported
 from affinet.system.tolerance import Tolerance
 
 W = affinet.weights({"a": (4, 6), "c": (8,), "s": (300, 300), "long": (200,)})
@@ -77,8 +77,8 @@ def test_ordinary_rules_are_not_told(rules: list[affinet.Constraint]) -> None:
 
 
 def test_the_bound_is_half_the_digits_of_the_constants() -> None:
-    assert smallest_told(Tolerance()) == pytest.approx(2.0**26)
-    assert smallest_told(Tolerance(epsilon=2.0**-23)) == 1e4
+    assert smallest_reported(Tolerance()) == pytest.approx(2.0**26)
+    assert smallest_reported(Tolerance(epsilon=2.0**-23)) == 1e4
 
 
 @pytest.mark.parametrize("small", [1e-6, 1e-20, 1e-300])

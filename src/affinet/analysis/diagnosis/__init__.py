@@ -1,1 +1,1 @@
-"""Rules that cannot hold together: which of them, which of their equations, and what these say."""
+"""Explain rules that contradict each other: name the rules, their equations, and what these say."""

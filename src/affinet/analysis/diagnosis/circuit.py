@@ -1,4 +1,4 @@
-"""Equations that contradict each other while any fewer of them can hold, proven by their multipliers."""
+"""A certificate that equations contradict each other: their multipliers, whose sum says `0 == gap`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
 LARGEST_DENOMINATOR = 64
-"""Multipliers are tried as fractions of whole numbers up to this one: mostly equations are added and taken off."""
+"""Multipliers are tried as fractions with denominators up to this: most equations are just added and subtracted."""
 NEARLY_WHOLE = 1e-6
 
 
@@ -21,9 +21,9 @@ NEARLY_WHOLE = 1e-6
 class Circuit:
     """`Σ multipliers · rows` says `0 == gap`: a certificate that the rows cannot hold together.
 
-    `multipliers` have no zero, and the largest is one in size; `rows` are numbers of the rows that were searched, along
-    the path where they are one (`path`). Law: where `minimal`, the rows less any one of them can hold, for their
-    multipliers are unique but for a factor: the coefficients have rank `len(rows) - 1`.
+    No multiplier is zero, and the largest has magnitude one. `rows` are row numbers in the searched rows, ordered along
+    the path if they form one (`path`). Law: if `minimal`, the rows without any one of them can hold, since their
+    multipliers are unique up to a factor: the coefficients have rank `len(rows) - 1`.
     """
 
     rows: Integers
@@ -41,24 +41,24 @@ def certified(
     if not 0.0 < largest < np.inf:
         return None
     weights = multipliers / largest
-    kept = weights != 0.0
-    chosen, weights = chosen[kept], weights[kept]
-    # A path reads from the end that was said first, anything else in the order in which it was said.
+    nonzero = weights != 0.0
+    chosen, weights = chosen[nonzero], weights[nonzero]
+    # A path starts at the end that was written first; any other circuit keeps the order in which it was written.
     order = np.arange(len(chosen))[:: 1 if chosen[0] <= chosen[-1] else -1] if path else np.argsort(chosen)
     chosen, weights = chosen[order], weights[order]
-    taken = rows.select(chosen)
-    weights = _whole(taken, weights)
-    terms = float(np.abs(weights) @ taken.magnitude)
-    if not np.isfinite(terms) or not _cancels(taken, weights, tolerance):
+    circuit_rows = rows.select(chosen)
+    weights = _as_fractions(circuit_rows, weights)
+    terms = float(np.abs(weights) @ circuit_rows.magnitude)
+    if not np.isfinite(terms) or not _cancels(circuit_rows, weights, tolerance):
         return None
-    gap = fsum(weights * taken.rhs)
+    gap = fsum(weights * circuit_rows.rhs)
     if abs(gap) <= tolerance.consistency(len(chosen)) * terms:
         return None
     return Circuit(chosen, weights if gap > 0 else -weights, abs(gap), minimal, path)
 
 
 def left_over(rows: Rows, weights: Floats) -> tuple[Floats, Floats]:
-    """What is left of every entry in the weighted sum of the rows, and the magnitudes that it was added up from."""
+    """The coefficient of every entry in the weighted sum of the rows, and the sum of its magnitudes."""
     columns, local = ranked(rows.columns)
     terms = rows.values * weights[rows.row_of_each()]
     return (
@@ -68,20 +68,20 @@ def left_over(rows: Rows, weights: Floats) -> tuple[Floats, Floats]:
 
 
 def rules_of(rows: Rows, circuit: Circuit) -> list[int]:
-    """The rules that own the equations, rising."""
+    """The numbers of the rules that the equations belong to, in ascending order."""
     return [int(rule) for rule in distinct(rows.rule[circuit.rows])]
 
 
-def _whole(rows: Rows, weights: Floats) -> Floats:
-    """The multipliers as fractions that cancel every entry to the bit, where there are such."""
+def _as_fractions(rows: Rows, weights: Floats) -> Floats:
+    """The multipliers as fractions that cancel every entry to the bit, if there are any; else unchanged."""
     for denominator in range(1, LARGEST_DENOMINATOR + 1):
         scaled = weights * denominator
-        whole = np.round(scaled)
-        if (np.abs(scaled - whole) < NEARLY_WHOLE).all() and whole.all() and not left_over(rows, whole)[0].any():
-            return whole / denominator
+        rounded = np.round(scaled)
+        if (np.abs(scaled - rounded) < NEARLY_WHOLE).all() and rounded.all() and not left_over(rows, rounded)[0].any():
+            return rounded / denominator
     return weights
 
 
 def _cancels(rows: Rows, weights: Floats, tolerance: Tolerance) -> bool:
-    left, size = left_over(rows, weights)
-    return bool((np.abs(left) <= max(1e-9, tolerance.rank(rows.count, len(left))) * size).all())
+    remainders, magnitudes = left_over(rows, weights)
+    return bool((np.abs(remainders) <= max(1e-9, tolerance.rank(rows.count, len(remainders))) * magnitudes).all())

@@ -1,4 +1,4 @@
-"""From rules that cannot hold together to the error that says which of them, by which equations, and why."""
+"""Make the error for rules that contradict each other: it names the rules, their equations, and what these say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from affinet.analysis.diagnosis.circuit import Circuit, rules_of
 from affinet.analysis.diagnosis.filtering import filtered
 from affinet.analysis.diagnosis.searching import core, find_circuit
 from affinet.analysis.diagnosis.subsets import Feasible, narrowed
-from affinet.analysis.diagnosis.wording import consequence, equations_shown, near, nearly, too_many, unproven
+from affinet.analysis.diagnosis.wording import consequence, equations_shown, nearly, nearness, too_many, unproven
 from affinet.errors import InfeasibleError, TooLargeError
 from affinet.system.rows import Rows
 from affinet.system.system import System
@@ -19,15 +19,15 @@ from affinet.system.system import System
 FeasibleTo = Callable[[Sequence[int], float], bool]
 
 MOST_WRITTEN = 8_000_000
-"""Beyond this many (equation, entry) pairs, half a gigabyte, equations are not looked at one by one."""
+"""Beyond this many (equation, entry) pairs, half a gigabyte, equations are not examined one by one."""
 MOST_DECIDED = 4_000_000
 FEWEST_DECISIONS = 64
-"""Subsets of rules are planned until they come to so many pairs, read one by one, and to so many subsets."""
+"""Subsets of rules are planned until both bounds are passed: this many pairs read one by one, and this many subsets."""
 FEW_DECISIONS = 6
 LITTLE = 1e-4
 """A gap that is a smaller share of the right-hand sides may be their rounding."""
 READ_AS_ONE = 65_536
-"""What a rule of more pairs counts for in a decision: planning reads it from its terms."""
+"""A rule of more pairs counts as this many in the cost of a decision: planning reads it from its terms."""
 
 
 def explain(
@@ -35,14 +35,14 @@ def explain(
 ) -> InfeasibleError:
     """The error for contradictory rules: an irreducible set of rules, and of their equations.
 
-    Drop any one of the rules, or of the equations, and the rest can hold; `minimal` is False where that could not be
-    reached. `feasible(rules)` decides a subset by planning it; `candidates` are known to contradict each other, and
-    `known` is what they say together where planning found that out; `feasible_to(rules, tolerance)` decides it for
-    constants that are known no better. Equations are named where the rules come to no more
-    than 8,000,000 pairs. Law: a circuit is irreducible (see `Circuit`), and so are its rules where no equation of
-    theirs beyond it is in a core; else they are filtered by what cancels, or, of too much that does, by planning.
+    Without any one of these rules, or of these equations, the others can hold; `minimal` is False where that was not
+    reached. `feasible(rules)` decides a subset by planning it. `candidates` are known to contradict each other, and
+    `known` is their consequence, if planning found one. `feasible_to(rules, tolerance)` decides a subset for constants
+    known only to that tolerance. Equations are named if the rules have at most 8,000,000 pairs. Law: a circuit is
+    irreducible (see `Circuit`), and so are its rules if none of their other equations is in a core. Otherwise rules are
+    filtered by the combinations that cancel, or by planning subsets if there are too many of these.
     """
-    rules, minimal, rows, circuit = _narrowed(system, list(candidates), feasible)
+    rules, minimal, rows, circuit = _narrow_down(system, list(candidates), feasible)
     names = [(system.rules[k].name, system.rules[k].text) for k in rules]
     if rows is None or circuit is None:
         says = known if len(rules) == len(candidates) else ""
@@ -52,7 +52,7 @@ def explain(
     equations = [(system.rules[rule].name, int(index)) for rule, index in owners]
     return InfeasibleError(
         names,
-        consequence(system, rows, circuit, len(rules)) + _nearness(system, rules, rows, circuit, feasible_to),
+        consequence(system, rows, circuit, len(rules)) + _explain_nearness(system, rules, rows, circuit, feasible_to),
         minimal=minimal and circuit.minimal,
         equations=equations,
         multipliers=circuit.multipliers.tolist(),
@@ -60,7 +60,9 @@ def explain(
     )
 
 
-def _nearness(system: System, rules: Sequence[int], rows: Rows, circuit: Circuit, feasible_to: FeasibleTo) -> str:
+def _explain_nearness(
+    system: System, rules: Sequence[int], rows: Rows, circuit: Circuit, feasible_to: FeasibleTo
+) -> str:
     size = float(np.abs(rows.rhs[circuit.rows] * circuit.multipliers).sum())
     share = abs(circuit.gap) / size if size else 1.0
     if not 0.0 < share < LITTLE:
@@ -72,37 +74,37 @@ def _nearness(system: System, rules: Sequence[int], rows: Rows, circuit: Circuit
         mends = feasible_to(rules, tolerance)
     except FloatingPointError:
         mends = False
-    return near(share, tolerance if mends else None)
+    return nearness(share, tolerance if mends else None)
 
 
-def _narrowed(
+def _narrow_down(
     system: System, candidates: list[int], feasible: Feasible
 ) -> tuple[list[int], bool, Rows | None, Circuit | None]:
-    """The rules, whether they are irreducible, their equations where these are few enough, and a circuit of all."""
-    rows, circuit = _searched(system, candidates)
+    """The rules, whether they are irreducible, their equations if these are few enough, and a circuit among them."""
+    rows, circuit = _search_circuit(system, candidates)
     by_rows = None
     if rows is not None and circuit is not None:
         candidates = rules_of(rows, circuit)
-        rows, circuit = _within(candidates, rows, circuit)
-        by_rows = candidates if _are_all(rows, circuit) else filtered(rows, system.tolerance)
+        rows, circuit = _restricted(candidates, rows, circuit)
+        by_rows = candidates if _is_only_contradiction(rows, circuit) else filtered(rows, system.tolerance)
     if by_rows is not None:
         rules, minimal = by_rows, True
     else:
         # Planning a core that was too large to factor here takes long each time.
         few = circuit is not None and not circuit.minimal
         least, most = (FEW_DECISIONS, 0) if few else (FEWEST_DECISIONS, MOST_DECIDED)
-        rules, minimal = narrowed(candidates, feasible, lambda some: _cost(system, some), most, least)
+        rules, minimal = narrowed(candidates, feasible, lambda subset: _cost(system, subset), most, least)
     if rules != candidates or rows is None:
-        rows, circuit = _searched(system, rules)
+        rows, circuit = _search_circuit(system, rules)
     if rows is not None and circuit is not None and (fewer := rules_of(rows, circuit)) != rules:
-        # Planning let a subset pass that its equations prove contradictory: the proof decides.
+        # Planning accepted a subset that its equations prove contradictory: the proof decides.
         rules = fewer
-        rows, circuit = _within(rules, rows, circuit)
-        minimal = minimal and _are_all(rows, circuit)
+        rows, circuit = _restricted(rules, rows, circuit)
+        minimal = minimal and _is_only_contradiction(rows, circuit)
     return rules, minimal, rows, circuit
 
 
-def _searched(system: System, rules: Sequence[int]) -> tuple[Rows | None, Circuit | None]:
+def _search_circuit(system: System, rules: Sequence[int]) -> tuple[Rows | None, Circuit | None]:
     if sum(max(system.rules[k].pairs, system.rules[k].equations) for k in rules) > MOST_WRITTEN:
         return None, None
     try:
@@ -112,14 +114,14 @@ def _searched(system: System, rules: Sequence[int]) -> tuple[Rows | None, Circui
     return rows, find_circuit(rows, system.tolerance)
 
 
-def _within(rules: Sequence[int], rows: Rows, circuit: Circuit) -> tuple[Rows, Circuit]:
-    """The circuit among the equations of the given rules alone, which are all that it uses."""
-    kept = np.flatnonzero(np.isin(rows.rule, rules))
-    return rows.select(kept), replace(circuit, rows=np.searchsorted(kept, circuit.rows))
+def _restricted(rules: Sequence[int], rows: Rows, circuit: Circuit) -> tuple[Rows, Circuit]:
+    """The equations of these rules, which include all that the circuit uses, and the circuit numbered among them."""
+    chosen = np.flatnonzero(np.isin(rows.rule, rules))
+    return rows.select(chosen), replace(circuit, rows=np.searchsorted(chosen, circuit.rows))
 
 
-def _are_all(rows: Rows, circuit: Circuit) -> bool:
-    """Whether every contradiction among the rows is the circuit: they are it, or the others are peeled."""
+def _is_only_contradiction(rows: Rows, circuit: Circuit) -> bool:
+    """Whether the circuit is the only contradiction: it has all rows, or all others are peeled."""
     return circuit.minimal and (len(circuit.rows) == rows.count or len(circuit.rows) == len(core(rows)))
 
 

@@ -1,4 +1,4 @@
-"""An irreducible set of rules among many, by deciding some subsets."""
+"""Find an irreducible set of contradictory rules among many by deciding subsets."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def irreducible(candidates: list[int], feasible: Feasible) -> list[int]:
     Uses O(k log(n / k)) decisions for k rules out of n (Junker, QUICKXPLAIN, AAAI 2004).
     """
 
-    def search(background: list[int], added: bool, rest: list[int]) -> list[int]:
+    def search(background: list[int], added: bool, remaining: list[int]) -> list[int]:
         if added and not feasible(background):
             return []
-        if len(rest) == 1:
-            return rest
-        half = len(rest) // 2
-        left, right = rest[:half], rest[half:]
+        if len(remaining) == 1:
+            return remaining
+        half = len(remaining) // 2
+        left, right = remaining[:half], remaining[half:]
         needed = search(background + left, bool(left), right)
         return search(background + needed, bool(needed), left) + needed
 
@@ -29,17 +29,17 @@ def irreducible(candidates: list[int], feasible: Feasible) -> list[int]:
 def narrowed(
     candidates: list[int], feasible: Feasible, cost: Callable[[Sequence[int]], int], budget: int, decisions: int
 ) -> tuple[list[int], bool]:
-    """An irreducible subset and True, or, once both bounds are passed, the smallest that was seen not to hold.
+    """An irreducible subset and True; or, once both bounds are passed, the smallest known contradictory one and False.
 
     `cost` is that of a decision; `budget` bounds their sum and `decisions` their number.
     """
-    known, spent, asked = candidates, 0, 0
+    known, spent, decided = candidates, 0, 0
 
     def decide(rules: Sequence[int]) -> bool:
-        nonlocal known, spent, asked
-        if spent > budget and asked >= decisions:
+        nonlocal known, spent, decided
+        if spent > budget and decided >= decisions:
             raise _SpentError
-        spent, asked = spent + cost(rules), asked + 1
+        spent, decided = spent + cost(rules), decided + 1
         holds = feasible(rules)
         if not holds and len(rules) < len(known):
             known = sorted(rules)

@@ -1,4 +1,4 @@
-"""A contradiction in the user's words: its equations, spelt over entries where they are short, and their sum."""
+"""Word a contradiction for users: its equations, spelt over entries where they are short, and their sum."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ MOST_LINES = 12
 """A longer list of equations shows its first and last few."""
 FIRST, LAST = 6, 3
 MOST_ENTRIES = 6
-"""An equation of more entries is said by its rule, or by some of them."""
+"""A longer equation is shown by its rule, or by its first and last entries."""
 LONGEST_TEXT = 60
 
 
 def consequence(system: System, rows: Rows, circuit: Circuit, rules: int) -> str:
     """`together they say 0 == 1 for hidden.weight[0, :].`, from the sum of the equations times their multipliers."""
     where = _place(system.layout, distinct(rows.select(circuit.rows).columns))
-    who = "it says" if rules == 1 else "together they say"
-    subject = f" for {where}" if where else ", and no weight is left in it"
-    return f"{who} 0 == {circuit.gap:.6g}{subject}."
+    subject_and_verb = "it says" if rules == 1 else "together they say"
+    about = f" for {where}" if where else ", and no weight is left in it"
+    return f"{subject_and_verb} 0 == {circuit.gap:.6g}{about}."
 
 
-def near(share: float, tolerance: float | None) -> str:
-    """How near the equations are to holding, and the tolerance at which they do where there is one."""
+def nearness(share: float, tolerance: float | None) -> str:
+    """How near the equations are to holding, and the tolerance at which they hold, if there is one."""
     if tolerance is None:
         return f" {nearly(share)}: the equations depend on each other but for rounding."
     return (
@@ -47,13 +47,13 @@ def nearly(share: float) -> str:
 
 
 def equations_shown(system: System, rows: Rows, circuit: Circuit, rules: Sequence[int]) -> str:
-    """How many equations contradict each other, and the first and last of them; nothing where the rules are they."""
-    count, whole = len(circuit.rows), sum(system.rules[k].equations for k in rules)
-    if whole == len(rules) <= MOST_LINES:
+    """How many equations contradict each other, with the first and last; empty where each rule is one equation."""
+    count, total = len(circuit.rows), sum(system.rules[k].equations for k in rules)
+    if total == len(rules) <= MOST_LINES:
         return ""
-    head = _head(count, whole, circuit, len(rules))
+    head = _head(count, total, circuit, len(rules))
     shown = list(range(count)) if count <= MOST_LINES else [*range(FIRST), *range(count - LAST, count)]
-    pairs = [_said(system, rows, int(circuit.rows[k]), alone=len(rules) == 1) for k in shown]
+    pairs = [_equation_line(system, rows, int(circuit.rows[k]), single_rule=len(rules) == 1) for k in shown]
     width = max(len(label) for label, _ in pairs)
     lines = [f"  {label}{' ' * (width - len(label))}  {text}".rstrip() for label, text in pairs]
     if count > MOST_LINES:
@@ -64,51 +64,51 @@ def equations_shown(system: System, rows: Rows, circuit: Circuit, rules: Sequenc
 def too_many(system: System, rules: Sequence[int]) -> str:
     """Why no equations are named."""
     pairs = sum(system.rules[k].pairs for k in rules)
-    who = "its equations come" if len(rules) == 1 else "their equations come"
-    return f"{who} to {pairs:,} numbers, too many to say which of them contradict each other."
+    opening = "its equations come" if len(rules) == 1 else "their equations come"
+    return f"{opening} to {pairs:,} numbers, too many to say which of them contradict each other."
 
 
 def unproven(rules: int) -> str:
-    """What it can be where no equations are found that contradict each other."""
-    who, verb = ("it", "s") if rules == 1 else ("they", "")
-    return f"{who} ask{verb} for numbers beyond float64 (1.8e308), or what is wrong is hardly more than rounding."
+    """The possible causes where no contradictory equations were found."""
+    pronoun, verb = ("it", "s") if rules == 1 else ("they", "")
+    return f"{pronoun} ask{verb} for numbers beyond float64 (1.8e308), or what is wrong is hardly more than rounding."
 
 
-def _head(count: int, whole: int, circuit: Circuit, rules: int) -> str:
+def _head(count: int, total: int, circuit: Circuit, rules: int) -> str:
     owner = "its" if rules == 1 else "their"
-    who = f"{count:,} of {owner} {whole:,} equations" if count < whole else f"{owner} {count:,} equations"
+    opening = f"{count:,} of {owner} {total:,} equations" if count < total else f"{owner} {count:,} equations"
     if count == 1:
-        return f"one of {owner} {whole:,} equations (counted from 0) cannot hold:"
-    along = " along a path of ties" if circuit.path and count > MOST_LINES else ""
+        return f"one of {owner} {total:,} equations (counted from 0) cannot hold:"
+    path = " along a path of ties" if circuit.path and count > MOST_LINES else ""
     if circuit.minimal:
-        return f"{who} (counted from 0) contradict each other{along}; without any one of these the others can hold:"
-    return f"{who} (counted from 0) contradict each other, and some of these may not be needed:"
+        return f"{opening} (counted from 0) contradict each other{path}; without any one of these the others can hold:"
+    return f"{opening} (counted from 0) contradict each other, and some of these may not be needed:"
 
 
-def _said(system: System, rows: Rows, row: int, *, alone: bool) -> tuple[str, str]:
-    """Which equation of which rule, and what it says; the only rule goes without saying."""
+def _equation_line(system: System, rows: Rows, row: int, *, single_rule: bool) -> tuple[str, str]:
+    """A label, `[3] of "my rule"`, and the equation; the label leaves out the name of the only rule."""
     rule, index = system.rules[rows.rule[row]], int(rows.index[row])
     first, last = int(rows.bounds[row]), int(rows.bounds[row + 1])
     columns, values = rows.columns[first:last], rows.values[first:last]
     indexed = _indexed(rule, index)
     long = len(columns) > MOST_ENTRIES
     spelt = indexed if long and indexed else _spelt(system.layout, columns, values, float(rows.rhs[row]))
-    label = _label(rule, index, alone=alone)
+    label = _label(rule, index, single_rule=single_rule)
     return label, "" if spelt == label else spelt
 
 
-def _label(rule: Rule, index: int, *, alone: bool) -> str:
+def _label(rule: Rule, index: int, *, single_rule: bool) -> str:
     """`[3] of "rows sum to one"`, or `row 3 of A in "mine"`."""
-    who = f'"{_cut(rule.name)}"' if rule.titled else _cut(rule.text)
+    name = f'"{_cut(rule.name)}"' if rule.titled else _cut(rule.text)
     if rule.equations == 1:
-        return "" if alone else who
+        return "" if single_rule else name
     if isinstance(rule.origin, Linear) and len(rule.expression.shape) == 1:
-        return f"row {index} of A" if alone else f"row {index} of A in {who}"
-    return _key(rule, index) if alone else f"{_key(rule, index)} of {who}"
+        return f"row {index} of A" if single_rule else f"row {index} of A in {name}"
+    return _key(rule, index) if single_rule else f"{_key(rule, index)} of {name}"
 
 
 def _indexed(rule: Rule, index: int) -> str:
-    """`hidden.weight.sum(dim=1)[3] == 1` of a rule whose right side is one number; else nothing."""
+    """`hidden.weight.sum(dim=1)[3] == 1` for a rule whose right side is one number; else empty."""
     origin = rule.origin
     if not isinstance(origin, WrittenEquation) or not origin.subject or origin.number is None:
         return ""
@@ -123,23 +123,23 @@ def _spelt(layout: Layout, columns: Integers, values: Floats, rhs: float) -> str
     """`2 * a[0] - b[1] == 3`; of a long equation its first and last entries, and how many there are."""
     count = len(columns)
     shown = list(range(count)) if count <= MOST_ENTRIES else [0, 1, 2, count - 1]
-    said = [_term(layout.describe(int(columns[k])), float(values[k]), first=k == 0) for k in shown]
+    parts = [_term(layout.describe(int(columns[k])), float(values[k]), first=k == 0) for k in shown]
     if count > MOST_ENTRIES:
-        said.insert(3, " + …")
+        parts.insert(3, " + …")
     tail = f"  ({count:,} entries)" if count > MOST_ENTRIES else ""
-    return f"{''.join(said) or '0'} == {rhs + 0.0:.6g}{tail}"
+    return f"{''.join(parts) or '0'} == {rhs + 0.0:.6g}{tail}"
 
 
 def _term(entry: str, value: float, *, first: bool) -> str:
     size = abs(value)
-    said = entry if size == 1.0 else f"{size:.6g} * {entry}"
+    product = entry if size == 1.0 else f"{size:.6g} * {entry}"
     if first:
-        return said if value > 0 else f"-{said}"
-    return f" {'+' if value > 0 else '-'} {said}"
+        return product if value > 0 else f"-{product}"
+    return f" {'+' if value > 0 else '-'} {product}"
 
 
 def _place(layout: Layout, columns: Integers) -> str:
-    """The entries that the contradiction is about: a slice of one weight where they share an index, else a few."""
+    """The entries that the contradiction is about: a slice of one weight if they share an index, else the first few."""
     if not len(columns):
         return ""
     pieces = layout.split(columns)

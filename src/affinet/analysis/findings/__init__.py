@@ -1,1 +1,1 @@
-"""What a consistent plan says that its author may not have meant: one small file for each kind of finding."""
+"""Find consequences of a plan that its author may not have meant: one small file per kind of finding."""

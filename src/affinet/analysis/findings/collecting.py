@@ -1,4 +1,4 @@
-"""All findings of a plan, the gravest kinds first."""
+"""Collect all findings of a plan, the gravest kinds first."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from affinet.analysis.findings.columns import ColumnMajor, EmptyColumns, UnreadW
 from affinet.analysis.findings.empty import HoldsAlways, NothingTrained, empty
 from affinet.analysis.findings.equal import Equal, equal
 from affinet.analysis.findings.looking import Look
-from affinet.analysis.findings.near import NearlyContradictory, NearlyRedundant, near
+from affinet.analysis.findings.near import NearlyContradictory, NearlyRedundant, nearly_dependent
 from affinet.analysis.findings.nothing_left import NothingLeft, nothing_left
 from affinet.analysis.findings.order import OtherOrder
 from affinet.analysis.findings.overlooked import Overlooked
 from affinet.analysis.findings.pinned import Pinned, pinned
 from affinet.analysis.findings.redundant import Redundant, redundant
-from affinet.analysis.findings.unseen import unseen
+from affinet.analysis.findings.unseen import skipped_checks
 from affinet.blocks.block import Block
 from affinet.system.system import System
 
@@ -50,21 +50,21 @@ _GRAVEST_FIRST: tuple[type[Finding], ...] = (
 
 
 def findings(system: System, blocks: tuple[Block, ...]) -> tuple[Finding, ...]:
-    """What the rules say together that nobody may have meant, and what was not looked at.
+    """Consequences of the rules that nobody may have meant, and the checks that were skipped.
 
-    Bounded: some seconds at most, and well below one for plans of regular rules, however large the weights are.
+    Takes some seconds at most, and well below one for plans of regular rules, however large the weights are.
     """
     look = Look(system, blocks)
-    gone = tuple(nothing_left(look))
-    apart = frozenset(finding.weight for finding in gone)
-    found: list[Finding] = [
+    fully_determined = tuple(nothing_left(look))
+    determined_names = frozenset(finding.weight for finding in fully_determined)
+    collected: list[Finding] = [
         *columns(look),
-        *gone,
-        *pinned(look, apart),
+        *fully_determined,
+        *pinned(look, determined_names),
         *equal(look),
         *empty(look),
         *redundant(look),
-        *near(look),
-        *unseen(look),
+        *nearly_dependent(look),
+        *skipped_checks(look),
     ]
-    return tuple(sorted(found, key=lambda finding: _GRAVEST_FIRST.index(type(finding))))
+    return tuple(sorted(collected, key=lambda finding: _GRAVEST_FIRST.index(type(finding))))

@@ -1,4 +1,4 @@
-"""Matrices whose columns seem to stand in another order than the entries of the weights that they were given for."""
+"""Find matrices of linear rules whose columns seem to follow another order than the entries of the listed weights."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from affinet.language.origin import Linear
 from affinet.system.rows import Rows
 
 MOST_PAIRS = 2**21
-"""Coefficients of a matrix that is looked at."""
+"""Matrices with more coefficients are not checked."""
 FEW = 10
-"""One column in so many is all zero at most, where that looks like an oversight, not like a rule about few entries."""
+"""Zero columns count as an oversight if at most one column in this many is zero; more mean a rule about few entries."""
 
 
 @dataclass(frozen=True)
 class EmptyColumns:
-    """Listed entries that the matrix of a linear rule does not read: its columns there are all zero."""
+    """Listed entries that the matrix of a linear rule does not read: their columns are all zero."""
 
     rule: str
     where: str
@@ -41,7 +41,7 @@ class EmptyColumns:
 
 @dataclass(frozen=True)
 class UnreadWeights:
-    """Weights that a linear rule lists and of which its matrix reads no entry."""
+    """Weights that a linear rule lists although its matrix reads none of their entries."""
 
     rule: str
     weights: tuple[str, ...]
@@ -56,7 +56,7 @@ class UnreadWeights:
 
 @dataclass(frozen=True)
 class ColumnMajor:
-    """A linear rule whose equations would each read a `line` of a weight, were that flattened column by column."""
+    """A linear rule each of whose equations would read a `line` of a weight, were it flattened column by column."""
 
     rule: str
     weight: str
@@ -72,7 +72,7 @@ class ColumnMajor:
 
 
 def columns(look: Look) -> Iterator[EmptyColumns | UnreadWeights | ColumnMajor | OtherOrder | Overlooked]:
-    """Looks at the rules of `families.linear` only."""
+    """Findings about the columns of rules made by `families.linear`; other rules are not checked."""
     late = []
     for number, rule in enumerate(look.system.rules):
         if not isinstance(rule.origin, Linear):
@@ -89,18 +89,18 @@ def columns(look: Look) -> Iterator[EmptyColumns | UnreadWeights | ColumnMajor |
         if other is not None:
             yield other
         for parameter in listed:
-            found = column_major(parameter, _inside(look, rows, parameter))
-            if found:
-                yield ColumnMajor(rule.name, parameter.name, parameter.shape, found)
+            line = column_major(parameter, _inside(look, rows, parameter))
+            if line:
+                yield ColumnMajor(rule.name, parameter.name, parameter.shape, line)
     if late:
         equations = sum(look.system.rules[number].equations for number in late)
         yield Overlooked(look.names(late), equations, "the order of columns")
 
 
 def _listed(look: Look, origin: Linear, rows: Rows) -> tuple[list[Parameter], list[str]]:
-    """The weights that the rule lists whole and reads, and those that it does not read.
+    """The weights that the rule lists in full and reads, and those that it lists and does not read.
 
-    Empty where it lists parts or rearrangements of weights. A weight that no rule reads is not in the layout.
+    Both are empty if it lists parts or rearrangements of weights. A weight that no rule reads is not in the layout.
     """
     names = [name for name in origin.weights if name is not None]
     if len(names) < len(origin.weights):
@@ -118,7 +118,7 @@ def _reads(look: Look, rows: Rows, parameter: Parameter) -> bool:
 
 
 def _empty(look: Look, rule: str, rows: Rows, listed: list[Parameter], *, sparse: bool) -> Iterator[EmptyColumns]:
-    """Of a dense matrix, a few columns that are all zero among many that are not."""
+    """A finding if a dense matrix has a few zero columns among many nonzero ones."""
     total = sum(parameter.size for parameter in listed)
     used = np.unique(rows.columns)
     if not rows.count or len(used) in (0, total):
@@ -135,7 +135,7 @@ def _empty(look: Look, rule: str, rows: Rows, listed: list[Parameter], *, sparse
 
 
 def _inside(look: Look, rows: Rows, parameter: Parameter) -> list[Integers]:
-    """Of every equation about two entries or more of a weight, their positions in it."""
+    """The positions that each equation reads in a weight, for equations that read two of its entries or more."""
     start = look.system.layout.start(parameter)
     inside = (rows.columns >= start) & (rows.columns < start + parameter.size)
     counts = np.bincount(rows.row_of_each()[inside], minlength=rows.count)
@@ -145,11 +145,11 @@ def _inside(look: Look, rows: Rows, parameter: Parameter) -> list[Integers]:
 
 
 def column_major(parameter: Parameter, supports: list[Integers]) -> str:
-    """What every equation reads of a weight that is flattened column by column, "" unless all read the like.
+    """The kind of line that all equations read if the weight is flattened column by column; "" if they differ.
 
-    `supports` are the positions (row-major) that equations read. Told only of a matrix (m, n) where neither of m and n
-    divides the other, so that no line of one order is a whole number of lines, or an even part, of the other; and only
-    where the lines, or the differences of neighbours along them, are all there.
+    `supports` are the positions (row-major) that equations read. Only a matrix (m, n) counts where neither of m and n
+    divides the other, so that no line of one order is a multiple or a fraction of lines of the other; and only if the
+    equations cover all lines, or all differences of neighbours along them.
     """
     if len(parameter.shape) != 2 or len(supports) < 2:
         return ""
@@ -165,8 +165,8 @@ def column_major(parameter: Parameter, supports: list[Integers]) -> str:
         "differences down its columns": list(np.stack([places[:, :-1].ravel(), places[:, 1:].ravel()], 1)),
         "differences along its rows": list(np.stack([places[:-1].ravel(), places[1:].ravel()], 1)),
     }
-    found = {tuple(support.tolist()) for support in supports}
+    supports_read = {tuple(support.tolist()) for support in supports}
     for line, sets in wanted.items():
-        if found == {tuple(sorted(int(k) for k in one)) for one in sets}:
+        if supports_read == {tuple(sorted(int(k) for k in positions)) for positions in sets}:
             return line
     return ""

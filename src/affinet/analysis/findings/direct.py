@@ -1,4 +1,4 @@
-"""What was tied outright: entries that equations of two entries lead from one to the other."""
+"""Label entries that are tied directly: those connected by equations of two entries get the same label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from affinet.system.rows import Rows
 
 @dataclass(frozen=True, eq=False)
 class Direct:
-    """Labels of entries: the same where equations of two entries lead from one to the other."""
+    """Labels of entries: two entries have the same label if equations of two entries connect them."""
 
     columns: Integers
     labels: Integers
@@ -28,7 +28,7 @@ class Direct:
         return cls(columns, csgraph.connected_components(graph, directed=False)[1])
 
     def label(self, columns: Integers) -> Integers:
-        """The label of each column, one of its own where no tie speaks of it."""
+        """The label of each column; a column that is in no tie gets a label that no other column has."""
         if not len(self.columns):
             return -1 - columns
         at = np.minimum(np.searchsorted(self.columns, columns), len(self.columns) - 1)

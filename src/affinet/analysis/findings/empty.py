@@ -1,4 +1,4 @@
-"""Rules and equations that say nothing: `0 == 0` for every weight, or about frozen weights alone."""
+"""Find rules and equations without effect: `0 == 0` for every weight, or about frozen weights only."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from affinet.analysis.findings.looking import Look
-from affinet.analysis.lookup.idle import holds_always, idle
+from affinet.analysis.lookup.idle import holds_always, rules_without_block
 from affinet.analysis.lookup.naming import counted, cut
 from affinet.language.origin import Linear
 
 
 @dataclass(frozen=True)
 class HoldsAlways:
-    """A rule that every weight satisfies; `equations` of it say `0 == 0`, out of `out_of`."""
+    """A rule of which `equations` out of `out_of` equations say `0 == 0`, so that every weight satisfies them."""
 
     rule: str
     equations: int
@@ -36,7 +36,7 @@ class HoldsAlways:
 
 @dataclass(frozen=True)
 class NothingTrained:
-    """A rule about frozen weights alone: it holds at their values, and training never touches it."""
+    """A rule about frozen weights only: it holds at their values, and training never affects it."""
 
     rule: str
 
@@ -48,8 +48,8 @@ class NothingTrained:
 
 
 def empty(look: Look) -> Iterator[HoldsAlways | NothingTrained]:
-    """Rules without a weight left in them, and rows of zeros in small matrices (`w == w.T` has such by its nature)."""
-    for number in idle(look.system, look.blocks):
+    """Rules that constrain no weight, and zero rows of small matrices (not of `w == w.T`, which has them by nature)."""
+    for number in rules_without_block(look.system, look.blocks):
         rule = look.system.rules[number]
         if rule.size is not None and not rule.expression.terms:
             yield NothingTrained(rule.name)

@@ -1,4 +1,4 @@
-"""Entries that can no longer differ, though no rule ties them: several equations do it together."""
+"""Find entries that can no longer differ though no rule ties them: several equations together make them equal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from affinet.blocks.block import Block
 from affinet.language.calculus.terms import Integers
 
 MOST_COPIES = 2**18
-"""Entries of one block that are looked at one by one."""
+"""At most this many entries of one block are examined one by one."""
 MOST_SHOWN = 6
-"""Classes of one group that are found one by one; more are counted."""
+"""Up to this many classes of one group are reported one by one; more are counted."""
 
 
 @dataclass(frozen=True)
 class Equal:
-    """`entries` entries in `classes` classes that move together; `how` says whether equal, or opposite, or in ratio."""
+    """`entries` entries in `classes` classes that move together; `how` tells whether equal, opposite or in ratio."""
 
     where: str
     entries: int
@@ -32,45 +32,46 @@ class Equal:
 
     def __str__(self) -> str:
         if self.classes == 1:
-            who = f"{self.where} can no longer differ ({self.entries:,} entries, {self.how})"
+            subject = f"{self.where} can no longer differ ({self.entries:,} entries, {self.how})"
         else:
-            some = f"{self.entries:,} entries in {self.classes:,} classes can no longer differ within their class"
-            who = f"{some}, such as {self.where} ({self.how})"
-        does, which = ("does", "it") if len(self.rules) == 1 else ("do", "one of them")
-        return f"{who}: no equation ties them, but {by_rules(self.rules)} {does}. If that is not meant, loosen {which}."
+            summary = f"{self.entries:,} entries in {self.classes:,} classes can no longer differ within their class"
+            subject = f"{summary}, such as {self.where} ({self.how})"
+        does, loosened = ("does", "it") if len(self.rules) == 1 else ("do", "one of them")
+        remedy = f"If that is not meant, loosen {loosened}."
+        return f"{subject}: no equation ties them, but {by_rules(self.rules)} {does}. {remedy}"
 
 
 def equal(look: Look) -> Iterator[Equal]:
-    """By group: classes of the blocks that the equations of two entries, followed one to the next, do not make."""
+    """One finding per class, or per group with many classes, of entries that no chain of two-entry equations ties."""
     for group in look.groups:
-        if look.meant(group.rules):
+        if look.defines_weights(group.rules):
             continue
         tied = group.rows is None and _only_ties(look, group)
         if tied:
             continue
         label = None if group.rows is None else Direct.of(group.rows)
-        found = [
+        classes = [
             (columns, how, rules) for block in group.blocks for columns, how, rules in _classes(block, look, label)
         ]
-        if not found:
+        if not classes:
             continue
-        if len(found) <= MOST_SHOWN:
-            for columns, how, rules in found:
-                yield _said(look, columns, 1, len(columns), how, _reason(look, columns, rules))
+        if len(classes) <= MOST_SHOWN:
+            for columns, how, rules in classes:
+                yield _finding(look, columns, 1, len(columns), how, _reason(look, columns, rules))
         else:
-            columns, how, rules = found[0]
-            hows = {how for _, how, _ in found}
+            columns, how, rules = classes[0]
+            hows = {how for _, how, _ in classes}
             how = hows.pop() if len(hows) == 1 else "equal, opposite or in ratio"
-            total = sum(len(columns) for columns, _, _ in found)
-            yield _said(look, columns, len(found), total, how, _reason(look, columns, rules))
+            total = sum(len(columns) for columns, _, _ in classes)
+            yield _finding(look, columns, len(classes), total, how, _reason(look, columns, rules))
 
 
-def _said(look: Look, columns: Integers, classes: int, entries: int, how: str, rules: tuple[int, ...]) -> Equal:
+def _finding(look: Look, columns: Integers, classes: int, entries: int, how: str, rules: tuple[int, ...]) -> Equal:
     return Equal(named_columns(look.system.layout, np.sort(columns)), entries, classes, how, look.names(rules))
 
 
 def _reason(look: Look, columns: Integers, rules: tuple[int, ...]) -> tuple[int, ...]:
-    """The rules that make the first two entries of a class move together, where their equations were factored."""
+    """The rules that make the first two entries of a class move together; `rules` if no factored component has both."""
     first, second = np.sort(columns)[:2].tolist()
     for component in look.components[0]:
         if np.isin([first, second], component.columns).all():
@@ -79,16 +80,16 @@ def _reason(look: Look, columns: Integers, rules: tuple[int, ...]) -> tuple[int,
 
 
 def _only_ties(look: Look, group: Group) -> bool:
-    """Whether every equation of the group is about two entries at most: what is equal then was said to be."""
+    """Whether every equation of the group reads at most two entries: then its rules state which entries are equal."""
     rules = (look.system.rules[rule] for rule in group.rules)
     return all(rule.pairs <= 2 * rule.equations for rule in rules)
 
 
 def _classes(block: Block, look: Look, direct: Direct | None) -> Iterator[tuple[Integers, str, tuple[int, ...]]]:
-    """Columns, kind and rules of the classes whose entries are not all tied outright.
+    """Columns, kind and rules of the classes whose entries are not all tied directly.
 
-    Where the equations were too many to write out, `direct` is None: of equations that were eliminated one by one it is
-    then unknown which tie their entries outright, and none is reported.
+    `direct` is None where there were too many equations to write out. For equations that were eliminated one by one it
+    is then unknown which entries are tied directly, and nothing is reported.
     """
     if direct is None and block.resolution().irregular:
         return

@@ -1,4 +1,4 @@
-"""Rules that nearly follow from one another, or nearly contradict one another."""
+"""Find rules that nearly follow from one another, or nearly contradict one another, by their condition number."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from affinet.system import lapack
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
 LARGE = 1e4
-"""No condition number below this is told of, whatever the constants are."""
+"""Condition numbers below this are never reported, whatever the constants are."""
 FAR = 1e3
-"""How many times farther than each equation alone all of them together hold."""
+"""Nearly contradictory: all equations hold more than this many times farther from zero than each by itself."""
 CONCENTRATED = 8.0
-"""Equations that the weakest combination spreads over at most, where it is a few that nearly agree."""
-ALONE = 1e2
-"""How many times worse the rules together are than the worse of them alone, where it is their being together."""
+"""The weakest combination must spread over at most this many equations to count as a few that nearly agree."""
+WORSE_THAN_SINGLE = 1e2
+"""The rules cause the bad condition jointly if it is this many times worse than that of the worst single rule."""
 
 MOST_SLICES = 16
-"""Sets of large slices of which a cell is looked at."""
+"""At most this many sets of large slices are checked, by one cell each."""
 
 
 @dataclass(frozen=True)
 class NearlyRedundant:
-    """Equations whose weakest combination is `1 / condition` of their strongest: rounding decides what it says."""
+    """Equations whose weakest combination is `1 / condition` of their strongest: rounding decides its value."""
 
     where: str
     condition: float
@@ -48,7 +48,7 @@ class NearlyRedundant:
 
 @dataclass(frozen=True)
 class NearlyContradictory:
-    """Equations that hold together only `distance` away from zero, each alone within `alone`."""
+    """Equations that all hold only at `distance` from zero, though each by itself holds within `alone`."""
 
     where: str
     distance: float
@@ -65,38 +65,38 @@ class NearlyContradictory:
         )
 
 
-def smallest_told(tolerance: Tolerance) -> float:
+def smallest_reported(tolerance: Tolerance) -> float:
     """The condition number from which rules are nearly redundant: `1 / √epsilon`, half the digits of the constants."""
     return max(LARGE, 1.0 / sqrt(tolerance.epsilon))
 
 
-def near(look: Look) -> Iterator[NearlyRedundant | NearlyContradictory]:
-    """Of factored components by their singular values, of bordered blocks by those of their Schur complement."""
-    told: set[tuple[int, ...]] = set()
+def nearly_dependent(look: Look) -> Iterator[NearlyRedundant | NearlyContradictory]:
+    """Findings for factored components, by singular values, and for bordered blocks, by their Schur complement."""
+    reported: set[tuple[int, ...]] = set()
     for component in (*look.components[0], *_of_slices(look)):
         if component.rank < 2:
             continue
         condition = float(component.sizes[0] / component.sizes[component.rank - 1])
         if condition < LARGE:
             continue
-        found = _of_component(look, component, condition)
-        if found is not None and (rules := _weakest(component)) not in told:
-            told.add(rules)
-            yield found
+        finding = _of_component(look, component, condition)
+        if finding is not None and (rules := _weakest(component)) not in reported:
+            reported.add(rules)
+            yield finding
     for block in look.blocks:
         condition = block.condition_of_extra()
-        if condition >= smallest_told(look.system.tolerance):
+        if condition >= smallest_reported(look.system.tolerance):
             yield NearlyRedundant("the entries they share", condition, look.names(block.rules))
 
 
 def _of_slices(look: Look) -> Iterator[Component]:
-    """The equations of one cell of each set of large slices: all cells have the same."""
+    """The equations of one cell of each set of large slices: all cells have the same coefficients."""
     large = [block for group in look.groups if group.rows is None for block in group.blocks]
     incidence = Incidence(look.system)
     for block in [block for block in large if 0 < block.resolution().cell <= MOST_ENTRIES][:MOST_SLICES]:
-        found = nearby(incidence, int(block.entries.columns(np.zeros(1, np.int64), look.system.layout)[0]))
-        if found is not None:
-            yield found
+        component = nearby(incidence, int(block.entries.columns(np.zeros(1, np.int64), look.system.layout)[0]))
+        if component is not None:
+            yield component
 
 
 def _of_component(look: Look, component: Component, condition: float) -> NearlyRedundant | NearlyContradictory | None:
@@ -104,42 +104,44 @@ def _of_component(look: Look, component: Component, condition: float) -> NearlyR
     weakest = component.u[:, component.rank - 1]
     strong = np.abs(weakest) > 0.1 * np.abs(weakest).max()
     where = named_columns(look.system.layout, np.sort(component.columns[(component.matrix[strong] != 0).any(axis=0)]))
-    distance, alone = _distance(component), float(np.abs(component.rhs).max())
-    few = 1.0 / float((weakest**4).sum()) <= CONCENTRATED or condition >= ALONE * _worst_alone(component, rules)
-    if few and distance > FAR * alone > 0.0:
-        return NearlyContradictory(where, distance, alone, condition, look.names(rules))
-    if condition >= smallest_told(look.system.tolerance):
+    distance, largest_rhs = _distance(component), float(np.abs(component.rhs).max())
+    few = 1.0 / float((weakest**4).sum()) <= CONCENTRATED or condition >= WORSE_THAN_SINGLE * _worst_single_rule(
+        component, rules
+    )
+    if few and distance > FAR * largest_rhs > 0.0:
+        return NearlyContradictory(where, distance, largest_rhs, condition, look.names(rules))
+    if condition >= smallest_reported(look.system.tolerance):
         return NearlyRedundant(where, condition, look.names(rules))
     return None
 
 
 def _distance(component: Component) -> float:
-    """Of the nearest solution from zero. A right-hand side along a combination counts from its rounding on."""
+    """Distance of the nearest solution from zero. Right-hand sides within rounding of a combination count as zero."""
     unit = float(np.abs(component.rhs).max())  # squares of 1e200 have no float64
     if not unit:
         return 0.0
     rhs = component.rhs / unit
-    said = component.u[:, : component.rank].T @ rhs
-    said[np.abs(said) <= 8.0 * DOUBLE_EPSILON * np.linalg.norm(rhs)] = 0.0
-    along = said / component.sizes[: component.rank]
-    largest = float(np.abs(along).max())
-    return unit * largest * float(np.linalg.norm(along / largest)) if largest else 0.0
+    targets = component.u[:, : component.rank].T @ rhs
+    targets[np.abs(targets) <= 8.0 * DOUBLE_EPSILON * np.linalg.norm(rhs)] = 0.0
+    coordinates = targets / component.sizes[: component.rank]
+    largest = float(np.abs(coordinates).max())
+    return unit * largest * float(np.linalg.norm(coordinates / largest)) if largest else 0.0
 
 
 def _weakest(component: Component) -> tuple[int, ...]:
-    """The two rules at most with the largest part in the weakest combination that counts."""
+    """At most two rules: those with the largest share in the weakest combination within the rank."""
     share = component.u[:, component.rank - 1] ** 2
     by_rule = {rule: float(share[component.rule == rule].sum()) for rule in component.rules}
     first = sorted(by_rule, key=lambda rule: (-by_rule[rule], rule))[:2]
     return tuple(sorted(rule for rule in first if by_rule[rule] > 1e-2 * by_rule[first[0]]))
 
 
-def _worst_alone(component: Component, rules: tuple[int, ...]) -> float:
-    """The larger condition number of the rules, each alone."""
+def _worst_single_rule(component: Component, rules: tuple[int, ...]) -> float:
+    """The largest condition number of any single rule."""
     return max(_condition(component.matrix[component.rule == rule]) for rule in rules)
 
 
 def _condition(matrix: Floats) -> float:
     sizes = lapack.singular_values(matrix)
-    kept = sizes[sizes > 1e-13 * sizes[0]]
-    return float(sizes[0] / kept[-1])
+    counted = sizes[sizes > 1e-13 * sizes[0]]
+    return float(sizes[0] / counted[-1])

@@ -1,4 +1,4 @@
-"""Weights of which nothing is left to train."""
+"""Find weights without a free number: the rules determine all of their entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrices whose columns fit the listed weights in another order than they were listed in."""
+"""Find matrices of linear rules whose columns fit the listed weights only in another order."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from affinet.system.layout import Layout
 from affinet.system.rows import Rows
 
 MOST_LISTED = 3
-"""Weights of which all orders are tried."""
+"""All orders of up to this many weights are tried."""
 
 
 @dataclass(frozen=True)
 class OtherOrder:
-    """A linear rule that reads whole rows or columns of its matrices if its weights are taken in another `order`."""
+    """A linear rule that reads whole rows or columns of its matrices only if its weights stand in another `order`."""
 
     rule: str
     listed: tuple[str, ...]
@@ -34,10 +34,10 @@ class OtherOrder:
 
 
 def other_order(rule: str, rows: Rows, listed: Sequence[Parameter], layout: Layout) -> OtherOrder | None:
-    """The one order of the weights in which all matrices among them are read by lines; None where the given one is.
+    """A finding if exactly one order of the weights, and not the listed one, has all matrices read by lines.
 
-    By lines: what equations read of a matrix, where it is two entries or more, is each of its rows, or each of its
-    columns, and nothing else.
+    By lines: the equations that read two entries or more of a matrix read each of its rows, or each of its columns,
+    and nothing else.
     """
     matrices = [weight for weight in listed if len(weight.shape) == 2 and min(weight.shape) > 1]
     if not 2 <= len(listed) <= MOST_LISTED or not matrices:
@@ -54,14 +54,14 @@ def other_order(rule: str, rows: Rows, listed: Sequence[Parameter], layout: Layo
 
 
 def _columns_of_the_matrix(entries: Integers, listed: Sequence[Parameter], layout: Layout) -> Integers | None:
-    """The column of A that each entry stands for; None where a weight is listed twice."""
+    """The column of A for each entry; None where a weight is listed twice."""
     if len({weight.name for weight in listed}) < len(listed):
         return None
     columns, first = np.zeros(len(entries), np.int64), 0
     for weight in listed:
         start = layout.start(weight)
-        own = (entries >= start) & (entries < start + weight.size)
-        columns[own] = entries[own] - start + first
+        inside = (entries >= start) & (entries < start + weight.size)
+        columns[inside] = entries[inside] - start + first
         first += weight.size
     return columns
 
@@ -72,8 +72,8 @@ def _by_lines(rows: Rows, columns: Integers, order: Sequence[Parameter], weight:
     inside = (columns >= first) & (columns < first + weight.size)
     counts = np.bincount(rows.row_of_each()[inside], minlength=rows.count)
     places, bounds = columns[inside] - first, np.concatenate([[0], np.cumsum(counts)])
-    found = {tuple(np.sort(places[bounds[row] : bounds[row + 1]]).tolist()) for row in np.flatnonzero(counts > 1)}
+    supports = {tuple(np.sort(places[bounds[row] : bounds[row + 1]]).tolist()) for row in np.flatnonzero(counts > 1)}
     if (counts == 1).any() or len(places) < weight.size:  # all lines together are every entry
         return False
     grid = np.arange(weight.size).reshape(weight.shape)
-    return found in ({tuple(line.tolist()) for line in grid}, {tuple(line.tolist()) for line in grid.T})
+    return supports in ({tuple(line.tolist()) for line in grid}, {tuple(line.tolist()) for line in grid.T})

@@ -1,4 +1,4 @@
-"""What was not looked at, and why: silence would read as "nothing found"."""
+"""A finding that names a check that was skipped, and why: silence would read as "nothing found"."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from affinet.analysis.lookup.naming import counted, quoted
 
 @dataclass(frozen=True)
 class Overlooked:
-    """Rules among which something was not looked for; `reason` says what and why."""
+    """Rules for which a check was skipped; `reason` names the check."""
 
     rules: tuple[str, ...]
     equations: int
     reason: str
 
     def __str__(self) -> str:
-        one = len(self.rules) == 1
+        among = "of" if len(self.rules) == 1 else "among"
         return (
-            f"Not looked for, as it would take long: {self.reason} {'of' if one else 'among'} {quoted(self.rules, 3)} "
+            f"Not looked for, as it would take long: {self.reason} {among} {quoted(self.rules, 3)} "
             f"({counted(self.equations, 'equation')}). The plan holds as it is; plan fewer of them to see."
         )

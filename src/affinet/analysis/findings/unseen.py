@@ -10,16 +10,18 @@ from affinet.analysis.lookup.tracing import MOST_ENTRIES
 from affinet.blocks.resolution import Resolution
 
 
-def unseen(look: Look) -> Iterator[Overlooked]:
-    """By group of rules too large to be written out."""
+def skipped_checks(look: Look) -> Iterator[Overlooked]:
+    """Skipped checks, one finding per group of rules too large to be written out."""
     for group in look.groups:
         if group.rows is not None:
             continue
         resolutions = [block.resolution() for block in group.blocks]
         what = []
-        if any(_may_be_near(one) for one in resolutions):
+        if any(_may_be_near(resolution) for resolution in resolutions):
             what.append("near-redundancy")
-        if not _only_ties(look, group) and any(one.irregular and one.linked for one in resolutions):
+        if not _only_ties(look, group) and any(
+            resolution.irregular and resolution.linked for resolution in resolutions
+        ):
             what.append("entries made equal")
         if what:
             equations = sum(look.system.rules[rule].equations for rule in group.rules)

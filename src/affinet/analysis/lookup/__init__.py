@@ -1,1 +1,1 @@
-"""Looking up what an entry or a rule became: its equations, its block, its class, how free it is."""
+"""Look up what became of an entry or a rule: its equations, its block, its class, how free it is."""

@@ -1,4 +1,4 @@
-"""Rules that became no block: those that hold for every weight, and those that others say already."""
+"""Find rules that no block came from: those that hold for every weight, and those that other rules imply."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from affinet.blocks.block import Block
 from affinet.system.system import System
 
 MOST_LOOKED_AT = 64
-"""Equations of a large rule that are looked at, evenly spread."""
+"""Number of equations of a large rule that are examined, evenly spread."""
 
 
-def idle(system: System, blocks: Sequence[Block]) -> list[int]:
+def rules_without_block(system: System, blocks: Sequence[Block]) -> list[int]:
     """The numbers of the rules that no block came from."""
-    held = {rule for block in blocks for rule in block.rules}
-    return [number for number in range(len(system.rules)) if number not in held]
+    compiled_rules = {rule for block in blocks for rule in block.rules}
+    return [number for number in range(len(system.rules)) if number not in compiled_rules]
 
 
 def holds_always(system: System, number: int) -> bool:
-    """Whether every equation of a rule says `0 == 0`; of a large rule's some, evenly spread, tell for all."""
+    """Whether every equation of a rule says `0 == 0`; for a large rule an evenly spread sample decides."""
     rule = system.rules[number]
     if not rule.expression.terms or not rule.equations:
         return True
     if max(rule.pairs, rule.equations) <= SMALL:
         return not system.rows([number]).lengths.any()
     incidence = Incidence(system)
-    some = np.unique(np.linspace(0, rule.equations - 1, min(rule.equations, MOST_LOOKED_AT)).astype(np.int64))
-    return not any(len(incidence.equation(number, int(index)).columns) for index in some)
+    sampled = np.unique(np.linspace(0, rule.equations - 1, min(rule.equations, MOST_LOOKED_AT)).astype(np.int64))
+    return not any(len(incidence.equation(number, int(index)).columns) for index in sampled)

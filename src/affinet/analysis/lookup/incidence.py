@@ -1,4 +1,4 @@
-"""Which equations speak of an entry, found from the loops of the terms: no rule is written out for it."""
+"""Look up the equations that read an entry, by solving the loops of the terms; large rules are not written out."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from affinet.system.system import System
 SMALL = 65_536
 """(equation, entry) pairs of a rule up to which it is written out, together with all others that are as small."""
 MOST_WRITTEN = 2**21
-"""Pairs that are written out at most, all small rules together."""
+"""At most this many pairs are written out, summed over all small rules."""
 MOST_EQUATIONS = 2**20
-"""Equations of one term that are found for one entry at most."""
+"""At most this many equations of one term are found for one entry."""
 
 
 FEW_PLACES = 8
-"""Places of a mask that are looked up one by one; more of them are read from a table of all."""
+"""Up to this many places of a mask are looked up one by one; more are read from a table of all places."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Equation:
 
 @dataclass(frozen=True, eq=False)
 class Incidence:
-    """Looks equations up by the entries they speak of, and one by one."""
+    """Looks equations up by the entries that they read, or by their number."""
 
     system: System
 
@@ -62,11 +62,11 @@ class Incidence:
         return self.system.rows(self.written)
 
     def of(self, column: int) -> list[tuple[int, int]]:
-        """(rule, equation) of every equation in which an entry has a coefficient that is not zero, in their order."""
+        """(rule, equation) of every equation in which an entry has a nonzero coefficient, sorted."""
         order, columns = self._by_column
         low, high = np.searchsorted(columns, [column, column + 1])
         rows = self._row_of_each[order[low:high]]
-        found = set(zip(self.rows.rule[rows].tolist(), self.rows.index[rows].tolist(), strict=True))
+        incident = set(zip(self.rows.rule[rows].tolist(), self.rows.index[rows].tolist(), strict=True))
         number = self.system.layout.number(column)
         parameter = self.system.layout.parameters[number]
         place = column - self.system.layout.starts[number]
@@ -75,32 +75,32 @@ class Incidence:
             hits = [equations_at(term, shape, place) for term in terms]
             index, at = ranked(np.concatenate([rows for rows, _ in hits]))
             values = np.concatenate([values for _, values in hits])
-            total, size = (np.bincount(at, some, len(index)) for some in (values, np.abs(values)))
-            kept = np.abs(total) > self.system.tolerance.cancellation * size
-            found |= {(rule, int(k)) for k in index[kept]}
-        return sorted(found)
+            total, size = (np.bincount(at, numbers, len(index)) for numbers in (values, np.abs(values)))
+            nonzero = np.abs(total) > self.system.tolerance.cancellation * size
+            incident |= {(rule, int(k)) for k in index[nonzero]}
+        return sorted(incident)
 
     def equation(self, rule: int, index: int) -> Equation:
         """One equation of one rule."""
         first = self._first_row.get(rule)
         if first is not None:
             rows = self.rows
-            own = slice(rows.bounds[first + index], rows.bounds[first + index + 1])
-            return Equation(rule, index, rows.columns[own], rows.values[own], float(rows.rhs[first + index]))
+            span = slice(rows.bounds[first + index], rows.bounds[first + index + 1])
+            return Equation(rule, index, rows.columns[span], rows.values[span], float(rows.rhs[first + index]))
         expression = self.system.rules[rule].expression
-        one = expression[tuple(int(k) for k in np.unravel_index(index, expression.shape))]
+        entry = expression[tuple(int(k) for k in np.unravel_index(index, expression.shape))]
         columns: list[Integers] = [np.zeros(0, np.int64)]
         values: list[Floats] = [np.zeros(0)]
-        for term in one.terms:
+        for term in entry.terms:
             _, entries, numbers = lower(term, ())
             columns.append(entries + self.system.layout.start(term.parameter))
             values.append(numbers)
         used, place = ranked(np.concatenate(columns))
         numbers = np.concatenate(values)
-        total, size = (np.bincount(place, some, len(used)) for some in (numbers, np.abs(numbers)))
-        kept = np.abs(total) > self.system.tolerance.cancellation * size
-        coefficients: Floats = total[kept].astype(np.float64, copy=False)
-        return Equation(rule, index, used[kept], coefficients, -float(np.asarray(one.constant).reshape(())))
+        total, size = (np.bincount(place, summands, len(used)) for summands in (numbers, np.abs(numbers)))
+        nonzero = np.abs(total) > self.system.tolerance.cancellation * size
+        coefficients: Floats = total[nonzero].astype(np.float64, copy=False)
+        return Equation(rule, index, used[nonzero], coefficients, -float(np.asarray(entry.constant).reshape(())))
 
     @cached_property
     def _first_row(self) -> dict[int, int]:
@@ -121,31 +121,31 @@ class Incidence:
 
     @cached_property
     def _large(self) -> dict[str, dict[int, list[Term]]]:
-        written, found = set(self.written), dict[str, dict[int, list[Term]]]()
+        written, terms_by_name = set(self.written), dict[str, dict[int, list[Term]]]()
         for number, rule in enumerate(self.system.rules):
             for term in rule.expression.terms if number not in written else ():
-                found.setdefault(term.parameter.name, {}).setdefault(number, []).append(term)
-        return found
+                terms_by_name.setdefault(term.parameter.name, {}).setdefault(number, []).append(term)
+        return terms_by_name
 
 
 def equations_at(term: Term, shape: tuple[int, ...], position: int) -> tuple[Integers, Floats]:
-    """The rows of an expression of this shape that a term adds an entry to, and with which coefficients.
+    """The rows of an expression of this shape to which a term adds an entry, and the coefficients there.
 
-    The loops are solved for the position one after the other, the longest reach first: a loop may stand where the
-    loops that are left can still get to the position. Time follows what is found, and the length of tables. At most
-    2**20 rows.
+    The loops are solved for the position one after the other, the longest reach first: a point of a loop counts where
+    the loops that follow can still reach the position. Time grows with the number of rows found and the length of
+    tables. Returns at most 2**20 rows.
     """
     moving = [k for k, variable in enumerate(term.variables) if _reach(variable) != (0, 0)]
     moving.sort(key=lambda k: _reach(term.variables[k])[0] - _reach(term.variables[k])[1])
-    rest, index = np.array([position - term.offset], np.int64), dict[int, Integers]()
+    remainder, index = np.array([position - term.offset], np.int64), dict[int, Integers]()
     for at, k in enumerate(moving):
         low = sum(_reach(term.variables[other])[0] for other in moving[at + 1 :])
         high = sum(_reach(term.variables[other])[1] for other in moving[at + 1 :])
-        state, points = _between(term.variables[k], rest - high, rest - low)
+        state, points = _between(term.variables[k], remainder - high, remainder - low)
         index = {other: points_of[state] for other, points_of in index.items()}
         index[k] = points
-        rest = rest[state] - _at(term.variables[k].source, points)
-    met = rest == 0
+        remainder = remainder[state] - _at(term.variables[k].source, points)
+    met = remainder == 0
     index = {k: points[met] for k, points in index.items()}
     return _rows(term, shape, index, int(met.sum()))
 
@@ -157,18 +157,18 @@ def reach(term: Term) -> tuple[int, int]:
 
 
 def _rows(term: Term, shape: tuple[int, ...], index: dict[int, Integers], count: int) -> tuple[Integers, Floats]:
-    """Rows and coefficients of some points of the loops that move; the other loops and broadcast axes run freely."""
-    still = [k for k in range(len(term.variables)) if k not in index]
+    """Rows and coefficients for given points of the loops that move; the other loops and broadcast axes run freely."""
+    free_loops = [k for k in range(len(term.variables)) if k not in index]
     repeated = [axis for axis, start in enumerate(term.start) if start is None]
-    sizes = [term.variables[k].size for k in still] + [shape[axis] for axis in repeated]
+    sizes = [term.variables[k].size for k in free_loops] + [shape[axis] for axis in repeated]
     many = prod(sizes)
     count = min(count, max(1, MOST_EQUATIONS // max(many, 1)))
     free = np.unravel_index(np.tile(np.arange(min(many, MOST_EQUATIONS)), count), sizes) if sizes else ()
     index = {k: np.repeat(points[:count], min(many, MOST_EQUATIONS)) for k, points in index.items()}
-    index |= dict(zip(still, free, strict=False))
+    index |= dict(zip(free_loops, free, strict=False))
     steps = row_major_steps(shape)
     rows = np.full(count * min(many, MOST_EQUATIONS), sum(s * (a or 0) for s, a in zip(steps, term.start, strict=True)))
-    for axis, places in zip(repeated, free[len(still) :], strict=True):
+    for axis, places in zip(repeated, free[len(free_loops) :], strict=True):
         rows = rows + steps[axis] * places
     for k, variable in enumerate(term.variables):
         for axis, positions in variable.outputs:
@@ -180,7 +180,7 @@ def _rows(term: Term, shape: tuple[int, ...], index: dict[int, Integers], count:
 
 
 def _reach(variable: Variable) -> tuple[int, int]:
-    """Lowest and highest of what a loop adds to the position."""
+    """The lowest and the highest number that a loop adds to the position."""
     if isinstance(variable.source, Marked):
         return variable.source.bounds()
     if isinstance(variable.source, int):
@@ -193,8 +193,8 @@ def _between(variable: Variable, low: Integers, high: Integers) -> tuple[Integer
     """(state, point) of every point of a loop whose source lies between the bounds of a state."""
     if len(low) == 1:
         if isinstance(variable.source, Marked):
-            found = variable.source.between(int(low[0]), int(high[0]))
-            return np.zeros(len(found), np.int64), np.asarray(found, np.int64)
+            marks = variable.source.between(int(low[0]), int(high[0]))
+            return np.zeros(len(marks), np.int64), np.asarray(marks, np.int64)
         source = table(variable.source, variable.size)
         points = np.flatnonzero((source >= low[0]) & (source <= high[0]))
         return np.zeros(len(points), np.int64), points

@@ -1,4 +1,4 @@
-"""Entries in the user's words: a slice of one weight where they are regular, else the first few and how many."""
+"""Name entries for users: a slice of one weight where they are regular, else the first few and their number."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from affinet.system.distinct import distinct
 from affinet.system.layout import Layout
 
 SHOWN = 3
-"""Entries that are named one by one where no slice says them."""
+"""Entries that are named one by one where no slice describes them."""
 LISTED = 4
-"""Positions that stand in one list index: `w[[0, 2, 5], :]`."""
+"""Most positions in one list index: `w[[0, 2, 5], :]`."""
 
 
 def named(parameter: Parameter, positions: Integers) -> str:
@@ -26,11 +26,11 @@ def named(parameter: Parameter, positions: Integers) -> str:
     if (len(positions) == parameter.size and parameter.size > 1) or not parameter.shape:
         return parameter.name
     index = np.unravel_index(positions, parameter.shape)
-    along = [distinct(places) for places in index]
-    if prod(len(places) for places in along) == len(positions):
-        said = [_axis(places, size) for places, size in zip(along, parameter.shape, strict=True)]
-        if sum(word is None or word.startswith("[") for word in said) < 2 and None not in said:
-            return f"{parameter.name}[{', '.join(str(word) for word in said)}]"
+    by_axis = [distinct(places) for places in index]
+    if prod(len(places) for places in by_axis) == len(positions):
+        indices = [_axis(places, size) for places, size in zip(by_axis, parameter.shape, strict=True)]
+        if sum(word is None or word.startswith("[") for word in indices) < 2 and None not in indices:
+            return f"{parameter.name}[{', '.join(str(word) for word in indices)}]"
     shown = [entry(parameter, int(place)) for place in positions[: SHOWN + 1]]
     if len(positions) <= SHOWN + 1:
         return ", ".join(shown)
@@ -44,13 +44,13 @@ def entry(parameter: Parameter, position: int) -> str:
 
 
 def named_columns(layout: Layout, columns: Integers, *, most: int = SHOWN) -> str:
-    """Columns of the whole system, weight by weight; of more than `most` weights the number of the others."""
+    """Columns of the system, weight by weight; the first `most` weights, and the number of the others."""
     parts = [named(parameter, positions) for parameter, _, positions in layout.split(columns)]
     return ", ".join(parts[:most]) + (f" and {len(parts) - most:,} more weights" if len(parts) > most else "")
 
 
 def quoted(names: Sequence[str], most: int = 5) -> str:
-    """`"a", "b" and "c"`; of more than `most` the first, and how many there are."""
+    """`"a", "b" and "c"`; for more than `most` names the first ones and their number."""
     shown = [f'"{cut(name)}"' for name in names[:most]]
     if len(names) > most:
         return f"{', '.join(shown)}, … ({len(names):,} rules)"
@@ -70,13 +70,13 @@ def counted(count: int, word: str, words: str = "") -> str:
 
 
 def cut(text: str, most: int = 60) -> str:
-    """One line of at most so many characters, without any that a terminal obeys: names may come from a file."""
+    """One line of at most `most` characters, without control characters: names may come from a file."""
     text = visible(" ".join(text.split()))
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _axis(places: Integers, size: int) -> str | None:
-    """How an index says these positions of an axis, rising; None where it takes a long list."""
+    """The index for these ascending positions of an axis; None where it would be a long list."""
     first, last = int(places[0]), int(places[-1])
     if len(places) == size:
         return ":" if size > 1 else "0"

@@ -1,4 +1,4 @@
-"""Equations that share entries, as they were said, with their singular values: which rules say what together."""
+"""A component that holds equations sharing entries and their singular values, to trace consequences to rules."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
 SMALLEST = 1e-100
-"""Largest number of a column below which it is not scaled up wholly: its inverse would overflow."""
+"""A column whose largest number is below this is not scaled up to one: the factor would overflow."""
 
 
 @dataclass(frozen=True, eq=False)
 class Component:
     """Equations that share entries, `matrix @ w[columns] == rhs`, every row divided by its norm.
 
-    `rule` and `index` (rows,) lead back to the user. `matrix = u · diag(sizes) · vt`, `rank` of the sizes count.
+    `rule` and `index` (rows,) are the rule of each row and its number there. `matrix = u · diag(sizes) · vt`; the first
+    `rank` sizes count as nonzero.
     """
 
     columns: Integers
@@ -44,10 +45,10 @@ class Component:
     def rules(self) -> tuple[int, ...]:
         return tuple(int(rule) for rule in distinct(self.rule))
 
-    def saying(self, combination: Floats) -> tuple[int, ...]:
+    def rules_behind(self, combination: Floats) -> tuple[int, ...]:
         """The rules of the equations that add up to a combination of entries in their row space."""
-        along = self.u[:, : self.rank] @ ((self.basis @ combination) / self.sizes[: self.rank])
-        used = np.abs(along) > 1e-7 * np.abs(along).max(initial=0.0)
+        coefficients = self.u[:, : self.rank] @ ((self.basis @ combination) / self.sizes[: self.rank])
+        used = np.abs(coefficients) > 1e-7 * np.abs(coefficients).max(initial=0.0)
         return tuple(int(rule) for rule in distinct(self.rule[used]))
 
 
@@ -64,37 +65,37 @@ def factored(batch: Batch, used: Rows, tolerance: Tolerance) -> list[Component]:
 
 
 def deepened(component: Component, extra: int) -> Component:
-    """The component with `extra` more singular values counted, those that the factorisation loses in its rounding.
+    """The component with `extra` more singular values counted, which the factorisation lost in its rounding.
 
-    A matrix of columns of very different size has small singular values that float64 cannot see beside the large ones,
-    and that are well determined (Demmel et al., Linear Algebra Appl. 299, 1999). Its pseudoinverse is found from
-    the matrix with all columns and rows scaled alike; there they are the largest, `1 / size`. Where that is
-    beyond float64 too, they are counted as the factorisation left them.
+    A matrix with columns of very different size has small singular values that float64 cannot resolve next to the large
+    ones, though they are well determined (Demmel et al., Linear Algebra Appl. 299, 1999). Its pseudoinverse is computed
+    from the matrix with all columns and rows scaled alike; there they are the largest, `1 / size`. If that is beyond
+    float64 too, they are counted with the values of the first factorisation.
     """
     rank = component.rank + extra
     rows, scaled, columns = _scaled(component.matrix)
     u, sizes, vt = lapack.svd(scaled)
     free = _free(scaled, columns, rank)
-    as_left = replace(component, sizes=np.maximum(component.sizes, SMALLEST), rank=rank)
+    unrefined = replace(component, sizes=np.maximum(component.sizes, SMALLEST), rank=rank)
     if free is None:
-        return as_left
-    said = lapack.batched_qr(u[:, :rank] / rows[:, None])[0]
+        return unrefined
+    row_space = lapack.batched_qr(u[:, :rank] / rows[:, None])[0]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         inverse = columns[:, None] * (vt[:rank].T / sizes[:rank]) @ u[:, :rank].T * rows
         inverse = inverse - free @ (free.T @ inverse)
     if not np.isfinite(inverse).all():
-        return as_left
-    left, large, right = lapack.svd(inverse @ said @ said.T, full_matrices=False)
+        return unrefined
+    input_vectors, large, output_vectors = lapack.svd(inverse @ row_space @ row_space.T, full_matrices=False)
     u, sizes, vt = component.u.copy(), component.sizes.copy(), component.vt.copy()
     more, new = slice(component.rank, rank), slice(extra - 1, None, -1)
-    u[:, more], sizes[more], vt[more] = right[new].T, 1.0 / large[new], left[:, new].T
+    u[:, more], sizes[more], vt[more] = output_vectors[new].T, 1.0 / large[new], input_vectors[:, new].T
     return replace(component, u=u, sizes=sizes, vt=vt, rank=rank)
 
 
 def _free(scaled: Floats, columns: Floats, rank: int) -> Floats | None:
-    """Orthonormal directions that the matrix `scaled / columns` does not see, None where it has not so many rows.
+    """Orthonormal directions that the matrix `scaled / columns` maps to zero; None if its rank is less than `rank`.
 
-    Each is found by elimination, as one entry and those that follow it, so that none drowns in a larger one.
+    Elimination yields each as one free entry and those that depend on it, so that small entries are not lost.
     """
     _, r, order = lapack.qr(scaled, mode="economic", pivoting=True)
     if not np.diag(r)[:rank].all():
@@ -103,19 +104,19 @@ def _free(scaled: Floats, columns: Floats, rank: int) -> Floats | None:
     free = np.zeros((len(columns), len(columns) - rank))
     free[order[:rank]], free[order[rank:]] = -np.where(np.abs(tied) > 1e-13, tied, 0.0), np.eye(len(columns) - rank)
     free *= columns[:, None]
-    found: Floats = lapack.batched_qr(free / np.abs(free).max(axis=0))[0]
-    return found
+    directions: Floats = lapack.batched_qr(free / np.abs(free).max(axis=0))[0]
+    return directions
 
 
 def uncounted(component: Component) -> Floats:
-    """Sizes, where all rows and columns are scaled alike, of the singular values that do not count."""
+    """The singular values beyond the rank, relative to the largest, with all rows and columns scaled alike."""
     sizes = lapack.singular_values(_scaled(component.matrix)[1])
     lost: Floats = sizes[component.rank :] / sizes[0]
     return lost
 
 
 def _scaled(matrix: Floats) -> tuple[Floats, Floats, Floats]:
-    """`rows, scaled, columns` with `scaled = diag(rows) · matrix · diag(columns)`: no row or column of it is small."""
+    """`rows, scaled, columns` with `scaled = diag(rows) · matrix · diag(columns)`, which has no small row or column."""
     rows, columns = np.ones(matrix.shape[0]), np.ones(matrix.shape[1])
     scaled = matrix
     for _ in range(3):

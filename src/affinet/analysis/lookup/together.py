@@ -1,4 +1,4 @@
-"""Rules that share a block, and the blocks that they became together."""
+"""Group rules that share blocks, and add up the ranks of blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from affinet.blocks.interval import Interval
 
 
 def groups_of(rules: int, blocks: Sequence[Block]) -> list[tuple[list[int], list[Block]]]:
-    """Numbers of rules that share a block, with all their blocks; in the order of the rules."""
+    """Groups of rules that share blocks, as (rule numbers, blocks), in the order of the rules."""
     leader = list(range(rules))
 
     def find(rule: int) -> int:
@@ -31,5 +31,5 @@ def groups_of(rules: int, blocks: Sequence[Block]) -> list[tuple[list[int], list
 
 
 def rank_of(blocks: Sequence[Block]) -> Interval:
-    """Independent equations of some blocks, within bounds."""
+    """Bounds on the number of independent equations of these blocks."""
     return sum((Interval.of(block.rank) for block in blocks), start=Interval(0, 0))

@@ -1,4 +1,4 @@
-"""The way from an entry to what decides it: ties followed one by one, or all equations nearby, solved."""
+"""Trace an entry to the rules that decide it: follow ties one by one, or solve all equations nearby."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from affinet.planning.elimination.components import Batch, split
 from affinet.system.rows import gather_rows
 
 MOST_VISITED = 4_000
-"""Entries that are visited on the way through ties."""
+"""At most this many entries are visited while following ties."""
 MOST_EQUATIONS, MOST_ENTRIES = 300, 1_000
-"""Equations and entries nearby that are solved together at most."""
+"""At most this many nearby equations and entries are solved together."""
 MOST_OF_ENTRY = 2_000
-"""Equations of one entry that are followed."""
+"""At most this many equations of one entry are followed."""
 
 
 def path(incidence: Incidence, start: int, goal: int) -> list[Equation] | None:
-    """The equations of two entries that lead from one entry to another, as few as there are; None where none do.
+    """The shortest chain of two-entry equations from one entry to another; None if there is no chain.
 
-    Breadth-first search; given up after some thousand entries.
+    Breadth-first search, which gives up after `MOST_VISITED` entries.
     """
     came: dict[int, tuple[int, Equation] | None] = {start: None}
-    waiting = deque([start])
-    while waiting and len(came) <= MOST_VISITED:
-        column = waiting.popleft()
+    queue = deque([start])
+    while queue and len(came) <= MOST_VISITED:
+        column = queue.popleft()
         for rule, index in incidence.of(column)[:MOST_OF_ENTRY]:
             equation = incidence.equation(rule, index)
             if len(equation.columns) != 2:
@@ -38,34 +38,34 @@ def path(incidence: Incidence, start: int, goal: int) -> list[Equation] | None:
             came[other] = (column, equation)
             if other == goal:
                 return _back(came, goal)
-            waiting.append(other)
+            queue.append(other)
     return None
 
 
 def nearby(incidence: Incidence, column: int) -> Component | None:
-    """All equations that an entry is connected with, factored; None where there are too many."""
-    seen, entries, waiting = set[tuple[int, int]](), {column}, deque([column])
+    """All equations connected with an entry, factored; None where there are too many."""
+    visited, entries, queue = set[tuple[int, int]](), {column}, deque([column])
     equations: list[Equation] = []
-    while waiting:
-        for key in incidence.of(waiting.popleft()):
-            if key in seen:
+    while queue:
+        for key in incidence.of(queue.popleft()):
+            if key in visited:
                 continue
-            seen.add(key)
+            visited.add(key)
             equations.append(incidence.equation(*key))
             fresh = set(equations[-1].columns.tolist()) - entries
             entries |= fresh
-            waiting.extend(sorted(fresh))
+            queue.extend(sorted(fresh))
             if len(equations) > MOST_EQUATIONS or len(entries) > MOST_ENTRIES:
                 return None
     if not equations:
         return None
     rows = gather_rows(
-        np.repeat(np.arange(len(equations)), [len(one.columns) for one in equations]),
-        np.concatenate([one.columns for one in equations]),
-        np.concatenate([one.values for one in equations]),
-        np.array([one.rhs for one in equations]),
-        np.array([one.rule for one in equations], np.int64),
-        np.array([one.index for one in equations], np.int64),
+        np.repeat(np.arange(len(equations)), [len(equation.columns) for equation in equations]),
+        np.concatenate([equation.columns for equation in equations]),
+        np.concatenate([equation.values for equation in equations]),
+        np.array([equation.rhs for equation in equations]),
+        np.array([equation.rule for equation in equations], np.int64),
+        np.array([equation.index for equation in equations], np.int64),
         0.0,
     )
     (batch,) = split(rows, np.zeros(rows.count), incidence.system.limits)
@@ -73,13 +73,13 @@ def nearby(incidence: Incidence, column: int) -> Component | None:
 
 
 def deciding(component: Component, column: int) -> tuple[int, ...]:
-    """The rules that determine an entry of a component: of as many singular values as it takes."""
-    one = (component.columns == column).astype(np.float64)
+    """The rules that determine an entry of a component, counting more singular values until they determine it."""
+    indicator = (component.columns == column).astype(np.float64)
     for _ in range(len(component.sizes) - component.rank):
-        if np.linalg.norm(component.basis @ one) > 1.0 - 1e-6:
+        if np.linalg.norm(component.basis @ indicator) > 1.0 - 1e-6:
             break
         component = deepened(component, 1)
-    return component.saying(one)
+    return component.rules_behind(indicator)
 
 
 def relating(component: Component, column: int, other: int) -> tuple[int, ...]:
@@ -91,14 +91,14 @@ def relating(component: Component, column: int, other: int) -> tuple[int, ...]:
         return component.rules
     combination = np.zeros(len(component.columns))
     combination[places] = 1.0, -float(tangent[0] @ tangent[1]) / size
-    return component.saying(combination)
+    return component.rules_behind(combination)
 
 
 def _back(came: dict[int, tuple[int, Equation] | None], goal: int) -> list[Equation]:
-    found: list[Equation] = []
+    equations: list[Equation] = []
     step = came[goal]
     while step is not None:
         column, equation = step
-        found.append(equation)
+        equations.append(equation)
         step = came[column]
-    return found[::-1]
+    return equations[::-1]
