@@ -108,7 +108,7 @@ def _separate_fixings(system: System) -> dict[int, tuple[Fixing, float]]:
         if any(term.parameter.name in names and _meets(term, rule) for term in other_terms):
             continue
         fixings = read_fixings(rule, number, system.tolerance.cancellation)
-        if fixings is not None and len(fixings) == 1 and fixings[0].whole:
+        if fixings is not None and len(fixings) == 1 and fixings[0].in_order:
             fixing_rules[number] = fixings[0], rule.expression.terms[0].scalar
     return fixing_rules
 

@@ -14,7 +14,7 @@ from affinet.planning.contradiction import Contradiction
 from affinet.planning.elimination.irregular import blocks_of
 from affinet.planning.factors.panels import Panel, panel_blocks
 from affinet.planning.forms import in_sections, read_rule
-from affinet.planning.overlaps.fixed_entries import FixedEntries, Others, rows_without, substituted
+from affinet.planning.overlaps.fixed_entries import FixedEntries, OtherRules, rows_without, substitute
 from affinet.planning.overlaps.grouping import grouped
 from affinet.planning.overlaps.parting import part
 from affinet.planning.overlaps.settling import settled
@@ -37,12 +37,12 @@ def compile_blocks(system: System) -> tuple[AnyBlock, ...]:
     try:
         return _blocks(fixed, others, system)
     except Contradiction as found:
-        raise Contradiction({*found.rules, *fixed.substituted}, found.consequence) from None
+        raise Contradiction({*found.rules, *fixed.rules_involved}, found.consequence) from None
 
 
-def _blocks(fixed: FixedEntries, others: Others, system: System) -> tuple[AnyBlock, ...]:
+def _blocks(fixed: FixedEntries, others: OtherRules, system: System) -> tuple[AnyBlock, ...]:
     left_of = partial(rows_without, fixed=fixed, layout=system.layout)
-    left = substituted(fixed, others, system)
+    left = substitute(fixed, others, system)
     lifted, rows = lift(left.rows, system.layout)
     batches, pairs, panels = left.batches + lifted, left.pairs, left.panels
     held = [(batch.parameter, *batch.span) for batch in batches] + [
@@ -58,10 +58,10 @@ def _blocks(fixed: FixedEntries, others: Others, system: System) -> tuple[AnyBlo
     found = settled([*regular, *parted.candidates], rows, system, left_of=left_of)
     names = [rule.name for rule in system.rules]
     alone = blocks_of(found.rows, system.layout, system.tolerance, system.limits, names)
-    return (*(block for one in fixed.held() for block in one.blocks), *found.blocks, *alone)
+    return (*(block for one in fixed.blocks() for block in one.blocks), *found.blocks, *alone)
 
 
-def _read(system: System) -> tuple[list[Fixing], Others]:
+def _read(system: System) -> tuple[list[Fixing], OtherRules]:
     """What large rules fix, and every other rule in its regular form; the equations that have none."""
     fixings: list[Fixing] = []
     batches: list[RowBatch] = []
@@ -83,7 +83,7 @@ def _read(system: System) -> tuple[list[Fixing], Others]:
                     panels.append(form)
                 case _:
                     assert_never(form)
-    return fixings, Others(batches, pairs, panels, _rows(system, irregular))
+    return fixings, OtherRules(batches, pairs, panels, _rows(system, irregular))
 
 
 def _rows(system: System, numbers: list[int]) -> Rows:

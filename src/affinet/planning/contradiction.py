@@ -1,4 +1,4 @@
-"""What planning raises when equations say `0 == r`: the rules that were looked at together, before diagnosis."""
+"""A signal that equations say `0 == r`, with the rules among which the contradiction lies, for diagnosis to explain."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable
 class Contradiction(Exception):
     """A signal from planning to diagnosis, never shown to a user.
 
-    `rules` are the numbers of rules among which the contradiction lies; none where only the caller knows them.
-    `consequence` is what they say together, where that is known without writing the equations out.
+    `rules` are the numbers of rules among which the contradiction lies; empty if only the caller knows them.
+    `consequence` is what follows from them, if that is known without expanding the equations.
     """
 
     def __init__(self, rules: Iterable[int] = (), consequence: str = "") -> None:

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 import affinet
-from affinet.planning.elimination.forest import Edges, _chained, spanning_forest
+from affinet.planning.elimination.forest import Edges, _follow_chains, spanning_forest
 
 
 def edges(x: np.ndarray, y: np.ndarray) -> Edges:
@@ -29,14 +29,14 @@ def test_first_of_every_tree(below: np.ndarray, data: st.DataObject) -> None:
     _, labels = csgraph.connected_components(graph, directed=False)
     first = np.array([np.flatnonzero(labels == label)[0] for label in labels])
     assert (spanning_forest(given_edges, nodes).root == first).all()
-    assert _chained(given_edges, nodes) is not None
+    assert _follow_chains(given_edges, nodes) is not None
 
 
 @pytest.mark.parametrize(
     ("x", "y"), [([1], [0]), ([0, 1], [2, 2]), ([0, 0], [1, 1])], ids=["upwards", "two into one", "said twice"]
 )
 def test_what_is_no_forest_of_chains_is_searched(x: list[int], y: list[int]) -> None:
-    assert _chained(edges(np.array(x), np.array(y)), 3) is None
+    assert _follow_chains(edges(np.array(x), np.array(y)), 3) is None
 
 
 @pytest.mark.parametrize("marks", [[5, -1, 5, 3, 3, 5], [10**12, 7, 10**12, -4, 7], [0], [-1, -1]])

@@ -10,7 +10,7 @@ from affinet.blocks.dense import Dense
 from affinet.blocks.offsets import Nest
 from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Parameter
-from affinet.planning.elimination.recognition import recognised
+from affinet.planning.elimination.recognition import recognise
 from affinet.system.layout import Layout
 
 LAYOUT = Layout((Parameter("a", (20,)), Parameter("b", (40,))))
@@ -20,7 +20,7 @@ MATRIX = np.array([[1.0, 2.0, 3.0], [0.0, 1.0, 1.0]])
 def test_the_same_matrix_at_regular_places() -> None:
     columns = 20 + np.array([[9, 8, 10], [1, 0, 2], [5, 4, 6]])
     rhs = np.array([[9.0, 10.0], [1.0, 2.0], [5.0, 6.0]])
-    batch = recognised(columns, np.tile(MATRIX, (3, 1, 1)), rhs, LAYOUT)
+    batch = recognise(columns, np.tile(MATRIX, (3, 1, 1)), rhs, LAYOUT)
     assert batch is not None
     assert (batch.parameter.name, batch.offset, batch.outer, batch.inner) == ("b", 0, Nest(((3, 4),)), Nest(((3, 1),)))
     np.testing.assert_array_equal(batch.matrix, MATRIX[:, [1, 0, 2]])
@@ -40,7 +40,7 @@ def test_the_same_matrix_at_regular_places() -> None:
 )
 def test_what_stays_gathered(columns: list[list[int]], matrices: list[float]) -> None:
     matrix = np.stack([scale * MATRIX for scale in matrices])
-    assert recognised(np.array(columns), matrix, np.zeros((len(columns), 2)), LAYOUT) is None
+    assert recognise(np.array(columns), matrix, np.zeros((len(columns), 2)), LAYOUT) is None
 
 
 def test_rules_said_apart_end_in_one_block() -> None:

@@ -10,7 +10,7 @@ from affinet.blocks.offsets import Nest
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Parameter
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.factors.slices import slices_of
+from affinet.planning.factors.slices import factor_slices
 from affinet.system.tolerance import Tolerance
 from tests.kernels.bounds import of_cell
 
@@ -24,19 +24,19 @@ def batch(matrix: list[list[float]], rhs: list[list[float]], cells: int = 3) -> 
 
 
 def test_pinned_places_carry_the_value_of_their_cell() -> None:
-    slices = slices_of(batch([[0, 4, 0, 0], [1, 1, 1, 1]], [[4, 1], [8, 1], [2, 1]]), Tolerance())
+    slices = factor_slices(batch([[0, 4, 0, 0], [1, 1, 1, 1]], [[4, 1], [8, 1], [2, 1]]), Tolerance())
     assert slices.pinned.tolist() == [1]
     assert slices.values.tolist() == [[1], [2], [0.5]]
     assert (slices.rank, slices.size, slices.rules) == (6, 12, (0, 1))
 
 
 def test_values_are_the_quotient_to_the_bit() -> None:
-    third = slices_of(batch([[3.0, 0], [0, 7.0]], [[0.1, 0.3]]), Tolerance())
+    third = factor_slices(batch([[3.0, 0], [0, 7.0]], [[0.1, 0.3]]), Tolerance())
     assert third.values.tolist() == [[0.1 / 3.0, 0.3 / 7.0]]
 
 
 def test_chains_of_copies_lead_to_one_representative() -> None:
-    slices = slices_of(batch([[1, -1, 0, 0, 0], [0, 2, 2, 0, 0], [0, 0, 1, -1, 0]], [[0, 0, 0]]), Tolerance())
+    slices = factor_slices(batch([[1, -1, 0, 0, 0], [0, 2, 2, 0, 0], [0, 0, 1, -1, 0]], [[0, 0, 0]]), Tolerance())
     assert sorted(slices.copies.tolist()) == [[1, 0, 1], [2, 0, -1], [3, 0, -1]]
 
 
@@ -46,12 +46,12 @@ def test_chains_of_copies_lead_to_one_representative() -> None:
     ids=["a ratio", "a shift", "three places"],
 )
 def test_what_is_no_copy(matrix: list[list[float]], rhs: list[list[float]]) -> None:
-    slices = slices_of(batch(matrix, rhs), Tolerance())
+    slices = factor_slices(batch(matrix, rhs), Tolerance())
     assert len(slices.copies) == len(slices.pinned) == 0
 
 
 def test_what_equals_a_pinned_place_is_pinned_too_and_no_copy() -> None:
-    slices = slices_of(batch([[1, -1, 0], [0, 1, 0], [1, 1, 1]], [[0, 2, 9]]), Tolerance())
+    slices = factor_slices(batch([[1, -1, 0], [0, 1, 0], [1, 1, 1]], [[0, 2, 9]]), Tolerance())
     assert slices.pinned.tolist() == [0, 1, 2]
     # Each equation to `of_cell` spacings of its size, and the condition number of the three is below 5.
     np.testing.assert_allclose(slices.values, [[2, 2, 5]], rtol=5 * of_cell(3, 3) * 2.0**-52)
@@ -59,7 +59,7 @@ def test_what_equals_a_pinned_place_is_pinned_too_and_no_copy() -> None:
 
 
 def test_one_row_of_equal_coefficients_is_one_number() -> None:
-    slices = slices_of(batch([[-2.0, -2.0, -2.0, -2.0]], [[4.0]]), Tolerance())
+    slices = factor_slices(batch([[-2.0, -2.0, -2.0, -2.0]], [[4.0]]), Tolerance())
     np.testing.assert_allclose(np.abs(slices.basis), 0.5)
     x = np.full(4, -0.5)
     np.testing.assert_allclose(slices.basis @ x, slices.target[0])
@@ -67,7 +67,7 @@ def test_one_row_of_equal_coefficients_is_one_number() -> None:
 
 def test_cells_that_cannot_hold_name_their_rules() -> None:
     with pytest.raises(Contradiction) as found:
-        slices_of(batch([[1, 1, 1], [2, 2, 2]], [[1, 2], [1, 3], [1, 2]]), Tolerance())
+        factor_slices(batch([[1, 1, 1], [2, 2, 2]], [[1, 2], [1, 3], [1, 2]]), Tolerance())
     assert found.value.rules == (0, 1)
 
 
@@ -76,7 +76,7 @@ def test_pins_and_copies_are_exact_in_single_precision() -> None:
 
     matrix = [[1, -1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 3, 0], [1, 2, 3, 4, 5]]
     weights = {"a": torch.randn(3, 5)}
-    kernel = SlicesKernel(slices_of(batch(matrix, [[0, 0, 0.7, 1]]), Tolerance()), weights["a"])
+    kernel = SlicesKernel(factor_slices(batch(matrix, [[0, 0, 0.7, 1]]), Tolerance()), weights["a"])
     kernel.write(weights, kernel.land(kernel.read(weights), None)[0])
     a = weights["a"]
     assert torch.equal(a[:, 0], a[:, 1])
@@ -86,5 +86,5 @@ def test_pins_and_copies_are_exact_in_single_precision() -> None:
 
 
 def test_a_pair_that_is_no_copy_hides_none_behind_it() -> None:
-    slices = slices_of(batch([[1, -2, 0, 0, 0], [0, 0, 1, -1, 0]], [[0, 0]]), Tolerance())
+    slices = factor_slices(batch([[1, -2, 0, 0, 0], [0, 0, 1, -1, 0]], [[0, 0]]), Tolerance())
     assert slices.copies.tolist() == [[3, 2, 1]]

@@ -12,7 +12,7 @@ from scipy.sparse import csgraph
 
 from affinet.analysis.diagnosis.circuit import Circuit, certified
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.planning.elimination.forest import Edges, compounded, tree
+from affinet.planning.elimination.forest import Edges, compound, span_tree
 from affinet.system.rows import Rows
 from affinet.system.tolerance import Tolerance
 
@@ -76,8 +76,8 @@ def _grow_forest(edges: Edges, width: int, tolerance: Tolerance) -> _Forest:
     roots = np.zeros(count, np.int64)
     roots[labels[::-1]] = np.arange(width, -1, -1)
     roots[labels[width]] = width
-    parent, link = tree(graph, roots, edges)
-    mantissa, exponent, shift, size = compounded(edges, parent, link)
+    parent, link = span_tree(graph, roots, edges)
+    mantissa, exponent, shift, size = compound(edges, parent, link)
     scale = np.ldexp(mantissa, np.clip(exponent, -2000, 1000))
     outside = np.ones(edges.count, bool)
     outside[link[link >= 0]] = False

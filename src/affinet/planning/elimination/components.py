@@ -1,4 +1,4 @@
-"""What is left after elimination, in connected components: many small ones of one form, or a large one."""
+"""Split the equations that remain after elimination into connected components: batches of small ones, or large ones."""
 
 from __future__ import annotations
 
@@ -45,76 +45,90 @@ class Giant:
 
 
 def split(core: Rows, terms: Floats, limits: Limits, names: Sequence[str] = ()) -> list[Batch | Giant]:
-    """Connected components of the core, batched by (equations, unknowns) whatever order the equations came in.
+    """Connected components of the core, batched by (equations, unknowns), whatever the order of the equations.
 
-    `names` are those of the rules, for the TooLargeError of a batch that memory cannot hold.
+    `names` are those of the rules, for the TooLargeError of a batch that does not fit in memory.
     """
     if not core.count:
         return []
-    bare = replace(core, rhs=np.zeros(core.count), size=None)
+    homogeneous = replace(core, rhs=np.zeros(core.count), size=None)
     return [
-        replace(found, rhs=core.rhs[found.rows], terms=terms[found.rows])
-        for found in from_coefficients(_split, bare, limits, tuple(names))
+        replace(component, rhs=core.rhs[component.rows], terms=terms[component.rows])
+        for component in from_coefficients(_split, homogeneous, limits, tuple(names))
     ]
 
 
 def _split(core: Rows, limits: Limits, names: Sequence[str]) -> list[Batch | Giant]:
     """Components without right-hand sides."""
-    nodes, local = ranked(core.columns)
-    row_label, node_label, count = _labels(core, local, len(nodes))
+    nodes, place_of_value = ranked(core.columns)
+    row_label, node_label, count = _label_components(core, place_of_value, len(nodes))
     row_order, node_order = np.argsort(row_label, kind="stable"), np.argsort(node_label, kind="stable")
     r, n = np.bincount(row_label, minlength=count), np.bincount(node_label, minlength=count)
     row_first, node_first = np.cumsum(r) - r, np.cumsum(n) - n
-    place = np.empty(len(nodes), np.int64)
-    place[node_order] = np.arange(len(nodes)) - np.repeat(node_first, n)
-    found: list[Batch | Giant] = []
-    for size, members in _by_size(r, n):
+    place_of_node = np.empty(len(nodes), np.int64)
+    place_of_node[node_order] = np.arange(len(nodes)) - np.repeat(node_first, n)
+    components: list[Batch | Giant] = []
+    for size, members in _group_by_size(r, n):
         rows = row_order[row_first[members][:, None] + np.arange(size[0])]
         columns = node_order[node_first[members][:, None] + np.arange(size[1])]
         if size[0] > limits.dense_rows or size[0] * size[1] > limits.dense_numbers:
-            found += [_giant(core, nodes, place, local, *pair) for pair in zip(rows, columns, strict=True)]
+            components += [
+                _make_giant(core, nodes, place_of_node, place_of_value, *pair)
+                for pair in zip(rows, columns, strict=True)
+            ]
         else:
-            _forecast(size, len(members), core.rule[rows[:, 0]], names)
-            found.append(_batch(core, nodes, place, local, rows, columns))
-    return found
+            _forecast_memory(size, len(members), core.rule[rows[:, 0]], names)
+            components.append(_make_batch(core, nodes, place_of_node, place_of_value, rows, columns))
+    return components
 
 
-def _forecast(size: tuple[int, int], count: int, rules: Integers, names: Sequence[str]) -> None:
-    said = [f'"{names[rule]}"' for rule in distinct(rules)[:3] if rule < len(names)]
-    of = f" of {', '.join(said)}" if said else ""
+def _forecast_memory(size: tuple[int, int], count: int, rules: Integers, names: Sequence[str]) -> None:
+    rule_names = [f'"{names[rule]}"' for rule in distinct(rules)[:3] if rule < len(names)]
+    origin = f" of {', '.join(rule_names)}" if rule_names else ""
     equations = f"{size[0]:,} equation{'s' * (size[0] != 1)}"
-    what = f"{count:,} components of {equations} over {size[1]:,} unknowns{of}, as dense matrices,"
-    forecast(what, count * size[0] * size[1])
+    description = f"{count:,} components of {equations} over {size[1]:,} unknowns{origin}, as dense matrices,"
+    forecast(description, count * size[0] * size[1])
 
 
-def _labels(core: Rows, local: Integers, width: int) -> tuple[Integers, Integers, int]:
-    """Component number of every row and every node: the graph joins each row to its nodes."""
+def _label_components(core: Rows, place_of_value: Integers, width: int) -> tuple[Integers, Integers, int]:
+    """Component number of every row and every node. The graph joins each row to its nodes."""
     graph = sparse.csr_array(
-        (np.ones(len(local), np.int8), (core.row_of_each(), local + core.count)), shape=(core.count + width,) * 2
+        (np.ones(len(place_of_value), np.int8), (core.row_of_each(), place_of_value + core.count)),
+        shape=(core.count + width,) * 2,
     )
     count, labels = csgraph.connected_components(graph, directed=False)
     return labels[: core.count], labels[core.count :], int(count)
 
 
-def _by_size(r: Integers, n: Integers) -> list[tuple[tuple[int, int], Integers]]:
-    sizes, which = np.unique(np.stack([r, n], 1), axis=0, return_inverse=True)
-    which = which.ravel()
-    return [((int(a), int(b)), np.flatnonzero(which == k)) for k, (a, b) in enumerate(sizes)]
+def _group_by_size(r: Integers, n: Integers) -> list[tuple[tuple[int, int], Integers]]:
+    sizes, group_of = np.unique(np.stack([r, n], 1), axis=0, return_inverse=True)
+    group_of = group_of.ravel()
+    return [((int(a), int(b)), np.flatnonzero(group_of == k)) for k, (a, b) in enumerate(sizes)]
 
 
-def _batch(core: Rows, nodes: Integers, place: Integers, local: Integers, rows: Integers, columns: Integers) -> Batch:
-    taken = core.select(rows.ravel())
+def _make_batch(
+    core: Rows, nodes: Integers, place_of_node: Integers, place_of_value: Integers, rows: Integers, columns: Integers
+) -> Batch:
+    selected = core.select(rows.ravel())
     k, r = rows.shape
     matrix = np.zeros((k, r, columns.shape[1]))
-    lengths = taken.lengths
-    source = np.repeat(core.bounds[:-1][rows.ravel()] - taken.bounds[:-1], lengths) + np.arange(len(taken.columns))
-    owner = taken.row_of_each()
-    matrix[owner // r, owner % r, place[local[source]]] = taken.values
+    lengths = selected.lengths
+    source = np.repeat(core.bounds[:-1][rows.ravel()] - selected.bounds[:-1], lengths) + np.arange(
+        len(selected.columns)
+    )
+    owner = selected.row_of_each()
+    matrix[owner // r, owner % r, place_of_node[place_of_value[source]]] = selected.values
     return Batch(nodes[columns], matrix, NO_NUMBERS, NO_NUMBERS, rows)
 
 
-def _giant(core: Rows, nodes: Integers, place: Integers, local: Integers, rows: Integers, columns: Integers) -> Giant:
-    taken = core.select(rows)
-    source = np.repeat(core.bounds[:-1][rows] - taken.bounds[:-1], taken.lengths) + np.arange(len(taken.columns))
-    matrix = sparse.csr_array((taken.values, place[local[source]], taken.bounds), shape=(len(rows), len(columns)))
+def _make_giant(
+    core: Rows, nodes: Integers, place_of_node: Integers, place_of_value: Integers, rows: Integers, columns: Integers
+) -> Giant:
+    selected = core.select(rows)
+    source = np.repeat(core.bounds[:-1][rows] - selected.bounds[:-1], selected.lengths) + np.arange(
+        len(selected.columns)
+    )
+    matrix = sparse.csr_array(
+        (selected.values, place_of_node[place_of_value[source]], selected.bounds), shape=(len(rows), len(columns))
+    )
     return Giant(nodes[columns], matrix, NO_NUMBERS, NO_NUMBERS, rows)

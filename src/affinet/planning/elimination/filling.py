@@ -1,4 +1,4 @@
-"""How large the sparse factor of a component would be, before it is made."""
+"""Forecast the size of the sparse factor of a component before it is computed."""
 
 from __future__ import annotations
 

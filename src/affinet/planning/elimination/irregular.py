@@ -22,7 +22,7 @@ from affinet.planning.elimination.filling import forecast_fill
 from affinet.planning.elimination.peeling import independent_rows
 from affinet.planning.elimination.pieces import Piece, entries_of, pieces_of, some_of
 from affinet.planning.elimination.reduction import Reduction, reduce
-from affinet.planning.factors.slices import slices_of
+from affinet.planning.factors.slices import factor_slices
 from affinet.planning.refit.record import from_coefficients
 from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
@@ -156,7 +156,7 @@ def _solved(
     columns = from_coefficients(entries_of, component.nodes, reduction.node)
     rules = owners.of(columns)
     if isinstance(solved, RowBatch):
-        return slices_of(solved, tolerance, rules)
+        return factor_slices(solved, tolerance, rules)
     parts, classes, order = _parts_and_classes(reduction, columns, layout)
     members = from_coefficients(_members, reduction.node, order, classes.class_of, component.nodes)
     if isinstance(component, Giant):

@@ -11,10 +11,18 @@ from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.elimination.components import Batch, Giant, split
-from affinet.planning.elimination.recognition import recognised
-from affinet.planning.elimination.reduction import Reduction, refined
+from affinet.planning.elimination.recognition import recognise
+from affinet.planning.elimination.reduction import Reduction, refine
 from affinet.planning.factors.factor import FEW_SYSTEMS, Factor, factor
-from affinet.planning.factors.implied import Implied, classes, fixing, implied, independent, remaining, tying
+from affinet.planning.factors.implied import (
+    Implied,
+    classes,
+    fixing_equations,
+    implied,
+    independent,
+    remaining_equations,
+    tying_equations,
+)
 from affinet.planning.refit.record import from_coefficients
 from affinet.system.layout import Layout
 from affinet.system.limits import Limits
@@ -78,7 +86,7 @@ def _factored(
         return Piece(component, None)
     if _untied(component, reduction) and _whole(component):
         columns = reduction.columns[component.nodes]
-        regular = recognised(columns, component.matrix, component.rhs, layout)
+        regular = recognise(columns, component.matrix, component.rhs, layout)
         if regular is not None:
             return Piece(component, regular)
     matrix = from_coefficients(_scaled, component.matrix, from_coefficients(_of, weight, component.nodes))
@@ -140,16 +148,16 @@ def _without(
         component, solved = piece.component, piece.solved
         assert isinstance(component, Batch)
         assert isinstance(solved, Factor)
-        nodes, taken = component.nodes[found.which], component.rows[found.which]
+        nodes, taken = component.nodes[found.systems], component.rows[found.systems]
         rule = core.rule[taken[:, 0]]
-        fixes.append(fixing(nodes, rule, found))
-        ties.append(tying(nodes, rule, found))
+        fixes.append(fixing_equations(nodes, rule, found))
+        ties.append(tying_equations(nodes, rule, found))
         kept[taken] = False
-        if len(found.which) <= FEW_SYSTEMS:
+        if len(found.systems) <= FEW_SYSTEMS:
             kept[_chosen(component, solved, weight, found)] = True
         else:
-            left, right = remaining(solved.basis, solved.target, weight[component.nodes], found)
-            size = np.broadcast_to(np.abs(solved.target[found.which]).sum(axis=1)[:, None], right.shape)
+            left, right = remaining_equations(solved.basis, solved.target, weight[component.nodes], found)
+            size = np.broadcast_to(np.abs(solved.target[found.systems]).sum(axis=1)[:, None], right.shape)
             some = np.asarray(left.any(axis=2))
             fresh.append(_spelt(nodes, left * np.sqrt(weight[nodes])[:, None, :], right, rule, some))
             fresh_terms.append(size[some])
@@ -157,13 +165,13 @@ def _without(
     rows = concatenate([core.select(left_over), *fresh])
     terms = np.concatenate([reduction.terms[left_over], *fresh_terms])
     norms = np.concatenate([reduction.norms[left_over], *(norms_of_runs(some.values, some.bounds) for some in fresh)])
-    return refined(reduction, concatenate(fixes), concatenate(ties), rows, terms, norms, tolerance)
+    return refine(reduction, concatenate(fixes), concatenate(ties), rows, terms, norms, tolerance)
 
 
 def _chosen(component: Batch, solved: Factor, weight: Floats, found: Implied) -> Integers:
     """Equations of the core that say what is left beside what is implied, as they were said."""
     chosen = [np.zeros(0, np.int64)]
-    for k, root, sign, count in zip(found.which, found.root, found.sign, found.counts, strict=True):
+    for k, root, sign, count in zip(found.systems, found.root, found.sign, found.counts, strict=True):
         if solved.ranks[k] == count:
             continue
         own = weight[component.nodes[k]]

@@ -1,4 +1,4 @@
-"""Components that turn out to be slices: one matrix over untied entries at regular places of one parameter."""
+"""Recognise components that are slices: one matrix over untied entries at regular places of one parameter."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from affinet.planning.refit.record import from_coefficients
 from affinet.system.layout import Layout
 
 
-def recognised(columns: Integers, matrix: Floats, rhs: Floats, layout: Layout) -> RowBatch | None:
-    """The batch that components of one size are, or None.
+def recognise(columns: Integers, matrix: Floats, rhs: Floats, layout: Layout) -> RowBatch | None:
+    """The batch of regular rows that equals components of one size; None if they are not regular.
 
     Shapes: columns (k, n) of entries, matrix (k, r, n), rhs (k, r). A single component must be regular inside, several
-    must lie at regular places: else a dense factor over gathered entries serves them better.
+    must lie at regular places; otherwise a dense factor over gathered entries serves them better.
     """
-    found = from_coefficients(_regular, columns, matrix, layout)
-    if found is None:
+    match = from_coefficients(_match_regular, columns, matrix, layout)
+    if match is None:
         return None
-    parameter, place, cells, outer, inner, shared = found
+    parameter, offset, cell_order, outer, inner, shared = match
     owner = np.zeros((1, matrix.shape[1]), np.int64)
-    return row_batch(parameter, place, outer, inner, shared, rhs[cells], owner)
+    return row_batch(parameter, offset, outer, inner, shared, rhs[cell_order], owner)
 
 
-def _regular(
+def _match_regular(
     columns: Integers, matrix: Floats, layout: Layout
 ) -> tuple[Parameter, int, Integers, Offsets, Integers, Floats] | None:
-    """The parameter, the first place, the order of the components, their places, those inside, and the matrix."""
+    """The parameter, the first place, the order of components, their places, the places inside each, and the matrix."""
     if (matrix != matrix[:1]).any():
         return None
     within = np.argsort(columns[0])
     columns = columns[:, within]
-    cells = np.argsort(columns[:, 0], kind="stable")
-    columns = columns[cells]
+    cell_order = np.argsort(columns[:, 0], kind="stable")
+    columns = columns[cell_order]
     inner = columns[0] - columns[0, 0]
     number, last = layout.numbers(np.array([columns.min(), columns.max()]))
     if number != last or (columns - columns[:, :1] != inner).any():
@@ -44,4 +44,4 @@ def _regular(
     if not isinstance(regular, Nest):
         return None
     place = int(first - layout.starts[number])
-    return layout.parameters[number], place, cells, outer, inner, matrix[0][:, within]
+    return layout.parameters[number], place, cell_order, outer, inner, matrix[0][:, within]

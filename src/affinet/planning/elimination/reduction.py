@@ -1,4 +1,4 @@
-"""Eliminating what is simple: entries fixed by an equation of their own, and ties, until neither is left."""
+"""Eliminate simple equations, which fix one entry or tie two, until every remaining equation has three unknowns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from affinet.system.rows import Rows, gather_rows
 from affinet.system.tolerance import Tolerance
 
 MOST_ROUNDS = 64
-"""Triangular systems give up one entry a round; after this many the core takes the rest, and is right too."""
+"""A triangular system loses one entry per round; after this many rounds the remaining equations go to the core."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +24,11 @@ class Reduction:
     """`w[columns] = scale · z[node] + shift`, where z is known at `fixed` nodes and obeys `core` elsewhere.
 
     `local` is the place in `columns` of every stored value of the rows. Nodes are numbered by a representative place
-    in `columns`. `core` speaks of nodes, has at least three entries a row unless rounds ran out, and its right-hand
-    sides are those of z; `terms` are the sums of the magnitudes these were computed from, which rounding is relative
-    to, as `size` is for `shift` and `value_size` for `value`, and `norms` those of the rows before anything was
-    substituted, which the rounding of their coefficients is relative to.
+    in `columns`. The columns of `core` are nodes; it has at least three entries per row unless the rounds ran out.
+
+    Rounding is relative to magnitudes before cancellation. `terms` (for the right-hand sides of `core`), `size` (for
+    `shift`) and `value_size` (for `value`) are the sums of the magnitudes that each was computed from. `norms` are the
+    norms of the rows of `core` before any substitution, for the rounding of their coefficients.
     """
 
     columns: Integers
@@ -58,19 +59,21 @@ class _State:
 
 
 def reduce(rows: Rows, tolerance: Tolerance) -> Reduction:
-    """Fix, tie and substitute until every equation left has three unknowns or more.
+    """Fix, tie and substitute until every remaining equation has three unknowns or more.
 
-    Raises Contradiction. Time is linear in the entries a round.
+    Raises Contradiction. Time per round is linear in the number of entries.
     """
-    columns, local = from_coefficients(ranked, rows.columns)
-    n = len(columns)
-    state = _State(np.arange(n), np.ones(1), np.zeros(1), np.zeros(1), np.zeros(n, bool), np.zeros(n), np.zeros(n))
-    core = Rows(rows.bounds, local, rows.values, rows.rhs, rows.rule, rows.index)
+    columns, place_of_value = from_coefficients(ranked, rows.columns)
+    count = len(columns)
+    state = _State(
+        np.arange(count), np.ones(1), np.zeros(1), np.zeros(1), np.zeros(count, bool), np.zeros(count), np.zeros(count)
+    )
+    core = Rows(rows.bounds, place_of_value, rows.values, rows.rhs, rows.rule, rows.index)
     norms = from_coefficients(norms_of_runs, rows.values, rows.bounds)
-    return _eliminated(state, core, rows.magnitude, norms, columns, local, tolerance)
+    return _eliminate(state, core, rows.magnitude, norms, columns, place_of_value, tolerance)
 
 
-def refined(
+def refine(
     reduction: Reduction,
     fixes: Rows,
     ties: Rows,
@@ -79,12 +82,12 @@ def refined(
     norms: Floats,
     tolerance: Tolerance,
 ) -> Reduction:
-    """The reduction with some of its nodes fixed by equations of one node, others tied by equations of two.
+    """Reduce further: fix nodes by equations of one node (`fixes`), and tie nodes by equations of two (`ties`).
 
-    `core` takes the place of its equations, as they are before that. Raises Contradiction.
+    `core` are the equations that remain, before these are substituted. Raises Contradiction.
     """
-    n = len(reduction.columns)
-    known, value, value_size = np.zeros(n, bool), np.zeros(n), np.zeros(n)
+    count = len(reduction.columns)
+    known, value, value_size = np.zeros(count, bool), np.zeros(count), np.zeros(count)
     known[reduction.fixed], value[reduction.fixed] = True, reduction.value
     value_size[reduction.fixed] = reduction.value_size
     state = _State(reduction.node, reduction.scale, reduction.shift, reduction.size, known, value, value_size)
@@ -92,21 +95,21 @@ def refined(
         _fix(state, fixes, np.arange(fixes.count), fixes.magnitude, tolerance)
     if ties.count:
         _tie(state, ties, np.arange(ties.count), ties.magnitude, tolerance)
-    core, terms = _substituted(state, core, terms, tolerance)
-    return _eliminated(state, core, terms, norms, reduction.columns, reduction.local, tolerance)
+    core, terms = _substitute(state, core, terms, tolerance)
+    return _eliminate(state, core, terms, norms, reduction.columns, reduction.local, tolerance)
 
 
-def _eliminated(
+def _eliminate(
     state: _State,
     core: Rows,
     terms: Floats,
     norms: Floats,
     columns: Integers,
-    local: Integers,
+    place_of_value: Integers,
     tolerance: Tolerance,
 ) -> Reduction:
-    n = len(columns)
-    tying = False
+    count = len(columns)
+    fixed_before = False
     for _ in range(MOST_ROUNDS):
         lengths = core.lengths
         _check_empty(core, terms, tolerance)
@@ -114,42 +117,42 @@ def _eliminated(
             break
         single, double = np.flatnonzero(lengths == 1), np.flatnonzero(lengths == 2)
         # Fixing and tying take turns: a chain of ties that hangs on a fixed end is one class, and one round.
-        if len(single) and not (tying and len(double)):
+        if len(single) and not (fixed_before and len(double)):
             _fix(state, core, single, terms, tolerance)
-            kept, tying = np.flatnonzero(lengths > 1), True
+            remaining, fixed_before = np.flatnonzero(lengths > 1), True
         else:
             changed = _tie(state, core, double, terms, tolerance)
-            kept, tying = np.flatnonzero((lengths == 1) | (lengths > 2)), False
-            if not changed and not len(kept):
-                core, terms, norms = core.select(kept), terms[kept], norms[kept]
+            remaining, fixed_before = np.flatnonzero((lengths == 1) | (lengths > 2)), False
+            if not changed and not len(remaining):
+                core, terms, norms = core.select(remaining), terms[remaining], norms[remaining]
                 break
-        core, terms = _substituted(state, core.select(kept), terms[kept], tolerance)
-        norms = norms[kept]
+        core, terms = _substitute(state, core.select(remaining), terms[remaining], tolerance)
+        norms = norms[remaining]
     return Reduction(
         columns,
-        local,
+        place_of_value,
         state.node,
-        np.broadcast_to(state.scale, (n,)),
-        np.broadcast_to(state.shift, (n,)),
+        np.broadcast_to(state.scale, (count,)),
+        np.broadcast_to(state.shift, (count,)),
         np.flatnonzero(state.known),
         state.value[state.known],
         core,
         terms,
         norms,
-        np.broadcast_to(state.size, (n,)),
+        np.broadcast_to(state.size, (count,)),
         state.value_size[state.known],
     )
 
 
 def _check_empty(core: Rows, terms: Floats, tolerance: Tolerance) -> None:
     empty = core.lengths == 0
-    wrong = empty & (np.abs(core.rhs) > tolerance.consistency(8) * terms)
-    if wrong.any():
+    contradicting = empty & (np.abs(core.rhs) > tolerance.consistency(8) * terms)
+    if contradicting.any():
         raise Contradiction
 
 
 def _fix(state: _State, core: Rows, single: Integers, terms: Floats, tolerance: Tolerance) -> None:
-    """Equations of one unknown give its value; said twice, they must agree."""
+    """Fix the unknowns of equations with one unknown. Several equations for one unknown must agree."""
     place = core.bounds[single]
     node, coefficient, rhs = core.columns[place], core.values[place], core.rhs[single]
     # At the far end of a long chain of ratios a coefficient may underflow, and then no float64 number solves it.
@@ -161,35 +164,35 @@ def _fix(state: _State, core: Rows, single: Integers, terms: Floats, tolerance: 
     state.value[node[::-1]] = value[::-1]
     np.maximum.at(state.value_size, node, size)
     state.known[node] = True
-    # Beside the largest numbers that any of these values is left of, not its own: the other may be the rounded one.
+    # Relative to the largest magnitudes behind any of these values, as either of the two may be the rounded one.
     bound = tolerance.consistency(8) * np.maximum(state.value_size[node], np.abs(value))
     if (np.abs(state.value[node] - value) > bound).any():
         raise Contradiction
 
 
 def _tie(state: _State, core: Rows, double: Integers, terms: Floats, tolerance: Tolerance) -> bool:
-    """Equations of two unknowns join their classes. True if a cycle gave a class its value."""
+    """Join the classes of the two unknowns of each equation. True if a cycle gave a class its value."""
     place = core.bounds[double]
     x, y, a, b = core.columns[place], core.columns[place + 1], core.values[place], core.values[place + 1]
     edges = Edges(x, y, a, b, core.rhs[double], terms[double])
     forest = spanning_forest(edges, len(state.node))
-    found = _close_cycles(state, edges, forest, terms[double], tolerance)
+    cycle_fixed = _close_cycles(state, edges, forest, terms[double], tolerance)
     _compose(state, forest)
-    return found
+    return cycle_fixed
 
 
 def _close_cycles(state: _State, edges: Edges, forest: Forest, terms: Floats, tolerance: Tolerance) -> bool:
-    """Edges off the tree: they repeat it, contradict it, or (a second ratio on a cycle) fix the class."""
+    """Check edges outside the tree: they repeat it, contradict it, or fix the class by a second ratio on a cycle."""
     if len(forest.scale) == 1:
         return False
-    left, right = edges.a * forest.scale[edges.x], edges.b * forest.scale[edges.y]
+    x_coefficient, y_coefficient = edges.a * forest.scale[edges.x], edges.b * forest.scale[edges.y]
     rhs = edges.c - edges.a * forest.shift[edges.x] - edges.b * forest.shift[edges.y]
     size = terms + np.abs(edges.a) * forest.size[edges.x] + np.abs(edges.b) * forest.size[edges.y]
     bound = tolerance.consistency(len(forest.root))
-    coefficient = left + right
-    # Scales that underflow have no digits left to tell a second ratio by.
+    coefficient = x_coefficient + y_coefficient
+    # Scales that underflow have too few digits to detect a second ratio.
     floor = np.finfo(np.float64).tiny * (np.abs(edges.a) + np.abs(edges.b))
-    free = np.abs(coefficient) <= np.maximum(bound * (np.abs(left) + np.abs(right)), floor)
+    free = np.abs(coefficient) <= np.maximum(bound * (np.abs(x_coefficient) + np.abs(y_coefficient)), floor)
     if (np.abs(rhs[free]) > bound * size[free]).any():
         raise Contradiction
     if free.all():
@@ -212,8 +215,8 @@ def _compose(state: _State, forest: Forest) -> None:
     state.node = forest.root[state.node]
 
 
-def _substituted(state: _State, core: Rows, terms: Floats, tolerance: Tolerance) -> tuple[Rows, Floats]:
-    """The remaining equations in the unknowns that remain."""
+def _substitute(state: _State, core: Rows, terms: Floats, tolerance: Tolerance) -> tuple[Rows, Floats]:
+    """The remaining equations over the remaining unknowns, and their terms."""
     node = state.node[core.columns]
     scale = np.broadcast_to(state.scale, state.node.shape)[core.columns]
     shift, size = (np.broadcast_to(part, state.node.shape)[core.columns] for part in (state.shift, state.size))
@@ -223,9 +226,9 @@ def _substituted(state: _State, core: Rows, terms: Floats, tolerance: Tolerance)
     rhs = core.rhs - np.bincount(row, offset, core.count)
     magnitude = np.abs(core.values) * (size + np.where(known, np.abs(scale) * state.value_size[node], 0.0))
     terms = terms + np.bincount(row, np.maximum(magnitude, np.abs(offset)), core.count)
-    left = ~known
-    values = core.values[left] * scale[left]
-    triples = row[left], node[left], values
-    nothing = np.zeros(core.count)
-    fresh = from_coefficients(gather_rows, *triples, nothing, core.rule, core.index, tolerance.cancellation)
-    return replace(fresh, rhs=rhs), terms
+    unknown = ~known
+    values = core.values[unknown] * scale[unknown]
+    triples = row[unknown], node[unknown], values
+    zeros = np.zeros(core.count)
+    substituted = from_coefficients(gather_rows, *triples, zeros, core.rule, core.index, tolerance.cancellation)
+    return replace(substituted, rhs=rhs), terms

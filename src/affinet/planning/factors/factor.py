@@ -1,4 +1,4 @@
-"""Dense factors: orthonormal rows that span the same equations, their rank, and whether they can hold."""
+"""Factor dense equations: orthonormal rows that span the same equations, their rank, and whether they can hold."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ SVD_NUMBERS = 4_096
 """Up to this many numbers a singular value decomposition costs no more than the loop around it."""
 
 FEW_SYSTEMS = 64
-"""Up to this many systems of one form are looked at one by one where that is more accurate."""
+"""Up to this many systems of one form are factored one by one where that is more accurate."""
 
 GRAM_NUMBERS = 2**20
-"""A larger matrix is tried by its Gram matrix first: four times as fast as QR (500 × 100,000: 1.7 s, QR 5 to 17 s)."""
+"""A larger matrix is factored by its Gram matrix if possible: four times as fast as QR (500 × 100,000: 1.7 s, QR 5 to
+17 s)."""
 GRAM_SPREAD = 1e5
 """Largest ratio of singular values for which `A Aᵀ` keeps ten digits of each of them, and two passes are enough for an
 orthonormal basis (CholeskyQR2: Yamamoto, Nakatsukasa, Yanagisawa and Fukaya, ETNA 2015)."""
-LITTLE_LEFT = 1e-2
-"""Rows that shrank below this share of what they were, by substitution, have lost digits that the rank may hang on."""
+SHRUNK_SHARE = 1e-2
+"""Rows that substitution shrank below this share of their size have lost digits that may decide the rank."""
 NEARLY_ORTHONORMAL = 16 * DOUBLE_EPSILON
-"""What inner products of rows may be off by, where they give the equations back more exactly for it."""
+"""Largest error of the inner products of rows that is accepted where such rows reproduce the equations more exactly."""
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
     """`basis[k] @ y == target[k]` is the same set as `matrix[k] @ y == rhs[k]`.
 
-    basis (k, r, n) has orthonormal rows, target (k, r) (zero rows beyond a component's rank), ranks (k,).
-    `consistent` (k,) says which systems can hold; `ambiguous` counts ranks decided close to the tolerance. `condition`
-    (k,) is that of the equilibrated rows, the smallest singular value being the last that counts.
+    Shapes: basis (k, r, n) with orthonormal rows, target (k, r), ranks (k,); rows beyond a system's rank are zero.
+    `consistent` (k,) marks the systems that can hold; `ambiguous` counts ranks decided close to the tolerance.
+    `condition` (k,) is the ratio of the largest singular value of the equilibrated rows to the last that counts.
     """
 
     basis: Floats
@@ -48,39 +49,43 @@ class Factor:
     condition: Floats
 
 
-def factor(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance, said: Floats | None = None) -> Factor:
+def factor(
+    matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance, original_norms: Floats | None = None
+) -> Factor:
     """Factor a batch of systems in float64.
 
-    Shapes: matrix (k, r, n), rhs and terms (k, r). `said` (k, r) are the norms that rows had before other equations
-    were substituted in them, where some may be what is left of larger ones: their rounding is relative to that. Rows
-    are equilibrated first, so that a row of size 1e-9 counts as much as any other. Source: singular values decide the
-    rank, of the matrix itself where it is small, of the triangle of its QR factorisation where it is large (Golub & Van
-    Loan, 4th ed., 5.4, 5.5, 8.6.3), and of its Gram matrix where it is larger still and far from singular.
+    Shapes: matrix (k, r, n), rhs and terms (k, r). `original_norms` (k, r) are the norms of the rows before other
+    equations were substituted in them; the rounding of rows that shrank is relative to these. Rows are equilibrated
+    first, so that a row of size 1e-9 counts as much as any other.
+
+    Source: singular values decide the rank. They are those of the matrix itself where it is small, of the triangle of
+    its QR factorisation where it is large (Golub & Van Loan, 4th ed., 5.4, 5.5, 8.6.3), and of its Gram matrix where it
+    is larger still and far from singular.
     """
     if len(matrix) == 1 and matrix.size > GRAM_NUMBERS:
-        quick = _by_gram(matrix[0], rhs[0], tolerance)
-        if quick is not None:
-            return quick
-    matrix, norms, safe = from_coefficients(_equilibrated, matrix)
-    rhs, terms = rhs / safe, terms / safe
+        factored = _factor_by_gram(matrix[0], rhs[0], tolerance)
+        if factored is not None:
+            return factored
+    matrix, norms, divisors = from_coefficients(_equilibrate, matrix)
+    rhs, terms = rhs / divisors, terms / divisors
     k, r, n = matrix.shape
-    if said is not None and r > 1 and (left := np.asarray(norms < LITTLE_LEFT * said)).any():
-        return _with_little_left(
-            matrix, rhs, terms, np.minimum(norms / said, 1.0), np.asarray(left.any(axis=1)), tolerance
+    if original_norms is not None and r > 1 and (shrunk := np.asarray(norms < SHRUNK_SHARE * original_norms)).any():
+        return _factor_shrunk(
+            matrix, rhs, terms, np.minimum(norms / original_norms, 1.0), np.asarray(shrunk.any(axis=1)), tolerance
         )
     if r == 1:
-        return _single(matrix, rhs, terms, norms, tolerance)
+        return _factor_single(matrix, rhs, terms, norms, tolerance)
     if r * n <= SVD_NUMBERS or k > FEW_SYSTEMS:
-        return _by_svd(matrix, rhs, terms, tolerance)
-    parts = [_by_qr(*system, tolerance) for system in zip(matrix, rhs, terms, strict=True)]
-    return _stacked(parts, r, n)
+        return _factor_by_svd(matrix, rhs, terms, tolerance)
+    parts = [_factor_by_qr(*system, tolerance) for system in zip(matrix, rhs, terms, strict=True)]
+    return _stack(parts, r, n)
 
 
-def _equilibrated(matrix: Floats) -> tuple[Floats, Floats, Floats]:
-    """Rows divided by their norms; the norms, and what was divided by."""
+def _equilibrate(matrix: Floats) -> tuple[Floats, Floats, Floats]:
+    """Rows divided by their norms, the norms, and the divisors (1 where a norm is 0)."""
     norms = norms_of_rows(matrix)
-    safe = np.where(norms > 0, norms, 1.0)
-    return np.asarray(matrix / safe[..., None]), norms, safe
+    divisors = np.where(norms > 0, norms, 1.0)
+    return np.asarray(matrix / divisors[..., None]), norms, divisors
 
 
 def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
@@ -89,177 +94,196 @@ def factor_shared(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor:
     `consistent` is (cells,).
     """
     if matrix.size > GRAM_NUMBERS and len(rhs) == 1:
-        quick = _by_gram(matrix, rhs[0], tolerance)
-        if quick is not None:
-            return quick
-    matrix, _, safe = from_coefficients(_equilibrated, matrix)
-    rhs = rhs / safe
-    basis, lower, u, s, ambiguous, condition, chosen = from_coefficients(_shared, matrix, tolerance)
+        factored = _factor_by_gram(matrix, rhs[0], tolerance)
+        if factored is not None:
+            return factored
+    matrix, _, divisors = from_coefficients(_equilibrate, matrix)
+    rhs = rhs / divisors
+    basis, triangle, u, s, ambiguous, condition, independent_rows = from_coefficients(
+        _factor_one_matrix, matrix, tolerance
+    )
     rank = len(s)
     if rank == len(matrix):
-        # Independent equations contradict nothing, whatever rounding says of numbers below the normal ones.
-        can_hold = np.ones(len(rhs), bool)
-        target = _targets(matrix, basis, lower, rhs)
-        return Factor(basis[None], target, np.array([rank]), can_hold, ambiguous, condition)
-    within = rhs @ u
-    gap, target = np.abs(rhs - within @ u.T), within / s
-    consistent = within_rounding(gap, np.abs(rhs), target, tolerance)
-    if chosen is not None:
-        target = _targets(matrix[chosen], basis, lower, rhs[:, chosen])
+        # Independent equations contradict nothing, even where subnormal numbers round badly.
+        consistent = np.ones(len(rhs), bool)
+        target = _solve_targets(matrix, basis, triangle, rhs)
+        return Factor(basis[None], target, np.array([rank]), consistent, ambiguous, condition)
+    components = rhs @ u
+    gaps, target = np.abs(rhs - components @ u.T), components / s
+    consistent = within_rounding(gaps, np.abs(rhs), target, tolerance)
+    if independent_rows is not None:
+        target = _solve_targets(matrix[independent_rows], basis, triangle, rhs[:, independent_rows])
     if not consistent.all():
-        off = ~consistent
-        consistent[off] = hold(matrix, basis, target[off], rhs[off], np.abs(rhs[off]), tolerance)
+        failing = ~consistent
+        consistent[failing] = hold(matrix, basis, target[failing], rhs[failing], np.abs(rhs[failing]), tolerance)
     return Factor(basis[None], target, np.array([rank]), consistent, ambiguous, condition)
 
 
-def _shared(
+def _factor_one_matrix(
     matrix: Floats, tolerance: Tolerance
 ) -> tuple[Floats, Floats, Floats, Floats, int, Floats, Integers | None]:
     """The factor of one equilibrated matrix, without right-hand sides.
 
-    Orthonormal rows and the triangle that they were solved for with; left singular vectors and the singular values
-    that count; one where the rank was decided close to the tolerance; the condition; and the independent rows of the
-    matrix that the triangle is of, None where it has none.
+    Returns orthonormal rows and the triangle with which they were computed; left singular vectors and the singular
+    values that count; 1 if the rank was decided close to the tolerance; the condition; and the independent rows of the
+    matrix that the triangle belongs to, None without a triangle.
     """
-    left = None
+    orthonormal_columns = None
     if matrix.size > SVD_NUMBERS and matrix.shape[0] < matrix.shape[1]:
-        left, upper = lapack.qr(matrix.T, mode="economic", check_finite=False)
-        small = upper.T
+        orthonormal_columns, upper = lapack.qr(matrix.T, mode="economic", check_finite=False)
+        core = upper.T
     else:
-        small = matrix
-    u, s, vt = lapack.svd(small, full_matrices=False)
+        core = matrix
+    u, s, vt = lapack.svd(core, full_matrices=False)
     bound = tolerance.rank(*matrix.shape) * s[0]
     rank = int((s > bound).sum())
-    told = int(((s > bound * 0.25) & (s < bound * 1e2)).any()), s[:1] / s[max(rank, 1) - 1] if s[0] > 0 else np.ones(1)
+    verdict = (
+        int(((s > bound * 0.25) & (s < bound * 1e2)).any()),
+        s[:1] / s[max(rank, 1) - 1] if s[0] > 0 else np.ones(1),
+    )
     if rank == len(matrix):
-        rows, lower = orthonormal(matrix) if left is None else (left.T, small)
-        return rows, lower, u, s, *told, None
-    basis = vt[:rank] if left is None else vt[:rank] @ left.T
-    if left is not None or not rank:
-        return basis, np.zeros((0, 0)), u[:, :rank], s[:rank], *told, None
-    chosen = _independent(matrix, rank)
-    return *orthonormal(matrix[chosen]), u[:, :rank], s[:rank], *told, chosen
+        rows, lower = orthonormalise(matrix) if orthonormal_columns is None else (orthonormal_columns.T, core)
+        return rows, lower, u, s, *verdict, None
+    basis = vt[:rank] if orthonormal_columns is None else vt[:rank] @ orthonormal_columns.T
+    if orthonormal_columns is not None or not rank:
+        return basis, np.zeros((0, 0)), u[:, :rank], s[:rank], *verdict, None
+    chosen = _choose_independent(matrix, rank)
+    return *orthonormalise(matrix[chosen]), u[:, :rank], s[:rank], *verdict, chosen
 
 
-def orthonormal(matrix: Floats) -> tuple[Floats, Floats]:
-    """`matrix = lower @ rows` for independent rows, of one matrix or a batch: `rows` orthonormal, `lower` triangular.
+def orthonormalise(matrix: Floats) -> tuple[Floats, Floats]:
+    """Orthonormal `rows` and a lower `triangle` with `matrix = triangle @ rows`, of one matrix or a batch.
 
-    Singular vectors span the same equations, but with their errors spread over all of them: on 8 equations over 12
-    entries a projection misses by 13 spacings of float64 with them, by less than one with these. Rows that are solved
-    for with the triangle give the equations back entry by entry (Higham, Accuracy and Stability, 2nd ed., theorem 8.5),
-    those of the QR factorisation only in norm. They are less orthonormal, which a second pass forgives, and are taken
-    where that is not much.
+    Singular vectors span the same equations, but spread their errors over all of them: on 8 equations over 12 entries a
+    projection misses by 13 spacings of float64 with them, by less than one with these rows. Rows solved for with the
+    triangle reproduce the equations entry by entry (Higham, Accuracy and Stability, 2nd ed., theorem 8.5), those of the
+    QR factorisation only in norm. Solved rows are less orthonormal, which a second pass corrects; they are returned if
+    they are orthonormal to a few roundings.
     """
-    q, upper = lapack.batched_qr(np.swapaxes(matrix, -1, -2))
-    rows, lower = np.swapaxes(q, -1, -2), np.swapaxes(upper, -1, -2)
-    solved = lapack.solve(lower, matrix)
-    off = np.abs(solved @ np.swapaxes(solved, -1, -2) - np.eye(matrix.shape[-2])).max(axis=(-1, -2), initial=0.0)
-    return np.where((off <= NEARLY_ORTHONORMAL)[..., None, None], solved, rows), lower
+    q, transposed_triangle = lapack.batched_qr(np.swapaxes(matrix, -1, -2))
+    rows, triangle = np.swapaxes(q, -1, -2), np.swapaxes(transposed_triangle, -1, -2)
+    solved = lapack.solve(triangle, matrix)
+    deviation = np.abs(solved @ np.swapaxes(solved, -1, -2) - np.eye(matrix.shape[-2])).max(axis=(-1, -2), initial=0.0)
+    return np.where((deviation <= NEARLY_ORTHONORMAL)[..., None, None], solved, rows), triangle
 
 
-def _targets(matrix: Floats, rows: Floats, lower: Floats, rhs: Floats) -> Floats:
-    """`target` with `left @ target == rhs`, where `matrix = left @ rows`: of a batch of systems, or of one.
+def _solve_targets(matrix: Floats, rows: Floats, lower: Floats, rhs: Floats) -> Floats:
+    """Targets with `left_factor @ target == rhs`, where `matrix = left_factor @ rows`.
 
-    Shapes: matrix and rows (k, r, n), rhs (k, r), or (r, n) and (cells, r). Refined once, so that what rounding made
-    `lower` differ by from `left` for these very rows no longer counts (Higham, Accuracy and Stability, 2nd ed., 12.3).
+    Shapes: matrix and rows (k, r, n), rhs (k, r); or (r, n) and (cells, r). Refined once, so that the difference
+    between `lower` and `left_factor` by rounding has no effect (Higham, Accuracy and Stability, 2nd ed., 12.3).
     """
-    left = from_coefficients(_left, matrix, rows)
+    left_factor = from_coefficients(_project_left, matrix, rows)
     sides = rhs.T if matrix.ndim == 2 else rhs[..., None]
     solved = lapack.solve(lower, sides)
-    solved = solved + lapack.solve(lower, sides - left @ solved)
+    solved = solved + lapack.solve(lower, sides - left_factor @ solved)
     return np.asarray(solved.T if matrix.ndim == 2 else solved[..., 0], np.float64)
 
 
-def _left(matrix: Floats, rows: Floats) -> Floats:
-    """`matrix @ rows⁺`: the rows are orthonormal to rounding, whose square is left out."""
+def _project_left(matrix: Floats, rows: Floats) -> Floats:
+    """`matrix @ rows⁺` for rows that are orthonormal to rounding; the square of that rounding is neglected."""
     turned = np.swapaxes(rows, -1, -2)
-    left: Floats = (matrix @ turned) @ (2.0 * np.eye(rows.shape[-2]) - rows @ turned)
-    return left
+    left_factor: Floats = (matrix @ turned) @ (2.0 * np.eye(rows.shape[-2]) - rows @ turned)
+    return left_factor
 
 
-def _with_little_left(
-    matrix: Floats, rhs: Floats, terms: Floats, share: Floats, which: np.ndarray, tolerance: Tolerance
+def _factor_shrunk(
+    matrix: Floats, rhs: Floats, terms: Floats, share: Floats, shrunk: np.ndarray, tolerance: Tolerance
 ) -> Factor:
-    """Systems of which some (`which`) have rows that are a small share (k, r) of what they were: one by one."""
+    """Factor the systems in `shrunk`, whose rows are a small share (k, r) of their original size, one by one."""
     k, r, n = matrix.shape
-    rest = factor(matrix[~which], rhs[~which], terms[~which], tolerance) if not which.all() else None
-    systems = zip(matrix[which], rhs[which], terms[which], share[which], strict=True)
-    some = _stacked([_by_share(*system, tolerance) for system in systems], r, n)
-    if rest is None:
-        return some
-    most = max(rest.basis.shape[1], some.basis.shape[1])
+    others = factor(matrix[~shrunk], rhs[~shrunk], terms[~shrunk], tolerance) if not shrunk.all() else None
+    systems = zip(matrix[shrunk], rhs[shrunk], terms[shrunk], share[shrunk], strict=True)
+    by_share = _stack([_factor_by_share(*system, tolerance) for system in systems], r, n)
+    if others is None:
+        return by_share
+    most = max(others.basis.shape[1], by_share.basis.shape[1])
     basis, target = np.zeros((k, most, n)), np.zeros((k, most))
     ranks, consistent, condition = np.zeros(k, np.int64), np.zeros(k, bool), np.ones(k)
-    for part, places in ((rest, ~which), (some, which)):
+    for part, places in ((others, ~shrunk), (by_share, shrunk)):
         basis[places, : part.basis.shape[1]], target[places, : part.target.shape[1]] = part.basis, part.target
         ranks[places], consistent[places], condition[places] = part.ranks, part.consistent, part.condition
-    return Factor(basis, target, ranks, consistent, rest.ambiguous + some.ambiguous, condition)
+    return Factor(basis, target, ranks, consistent, others.ambiguous + by_share.ambiguous, condition)
 
 
-def _by_share(
+def _factor_by_share(
     matrix: Floats, rhs: Floats, terms: Floats, share: Floats, tolerance: Tolerance
 ) -> tuple[Floats, Floats, bool, int, float]:
-    """One system of equilibrated rows, each a share of what it was: rank and contradictions are judged at that size."""
-    rows, lower, chosen, ambiguous, condition = from_coefficients(_shares, matrix, share, tolerance)
-    target = _targets(matrix[chosen], rows, lower, rhs[None, chosen])[0]
-    gap = np.abs(rhs - (matrix @ rows.T) @ target) * share
+    """Factor equilibrated rows, each a share of its original size: rank and contradictions are judged at that size."""
+    rows, triangle, independent_rows, ambiguous, condition = from_coefficients(
+        _find_rank_by_share, matrix, share, tolerance
+    )
+    target = _solve_targets(matrix[independent_rows], rows, triangle, rhs[None, independent_rows])[0]
+    gaps = np.abs(rhs - (matrix @ rows.T) @ target) * share
     size = np.maximum((terms * share).max(), np.linalg.norm(target))
-    return rows, target, bool((gap <= tolerance.consistency(len(matrix)) * size).all()), ambiguous, condition
+    return rows, target, bool((gaps <= tolerance.consistency(len(matrix)) * size).all()), ambiguous, condition
 
 
-def _shares(matrix: Floats, share: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, Integers, int, float]:
-    """Orthonormal rows, their triangle, the independent rows; one where the rank is doubtful; the condition."""
+def _find_rank_by_share(
+    matrix: Floats, share: Floats, tolerance: Tolerance
+) -> tuple[Floats, Floats, Integers, int, float]:
+    """Orthonormal rows, their triangle, the independent rows, 1 if the rank is doubtful, and the condition."""
     sizes = lapack.singular_values(matrix * share[:, None])
     bound = tolerance.rank(*matrix.shape) * max(float(sizes[0]), 1.0)
     rank = int((sizes > bound).sum())
     ambiguous = int(((sizes > bound * 0.25) & (sizes < bound * 1e2)).any())
-    chosen = _independent(matrix * share[:, None], rank)
+    chosen = _choose_independent(matrix * share[:, None], rank)
     condition = float(sizes[0] / sizes[rank - 1]) if rank else 1.0
-    return *orthonormal(matrix[chosen]), chosen, ambiguous, condition
+    return *orthonormalise(matrix[chosen]), chosen, ambiguous, condition
 
 
-def _single(matrix: Floats, rhs: Floats, terms: Floats, norms: Floats, tolerance: Tolerance) -> Factor:
+def _factor_single(matrix: Floats, rhs: Floats, terms: Floats, norms: Floats, tolerance: Tolerance) -> Factor:
     ranks = (norms[:, 0] > 0).astype(np.int64)
     consistent = (ranks == 1) | (np.abs(rhs[:, 0]) <= tolerance.consistency(1) * terms[:, 0])
     return Factor(matrix, np.where(ranks[:, None] > 0, rhs, 0.0), ranks, consistent, 0, np.ones(len(ranks)))
 
 
-def _by_svd(
+def _factor_by_svd(
     matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance, shape: tuple[int, ...] | None = None
 ) -> Factor:
-    """`shape` is that of the system the tolerance is for, where `matrix` is only its triangle."""
-    found = from_coefficients(_singular, matrix, tolerance, matrix.shape[1:] if shape is None else shape)
-    ranks, full, basis, kept, s = found.ranks, found.full, found.basis, found.kept, found.sizes
-    within = np.einsum("kqr,kr->kq", found.turned, rhs)
-    gap = np.abs(rhs - np.einsum("kqr,kq->kr", found.turned, within))
-    target = np.divide(within, s, out=np.zeros_like(within), where=kept)
-    consistent = full | within_rounding(gap, terms, target, tolerance)
+    """Factor by singular values. `shape` is the shape of the system if `matrix` is only its triangle."""
+    singular = from_coefficients(_decompose, matrix, tolerance, matrix.shape[1:] if shape is None else shape)
+    ranks, full, basis, counting, sizes = (
+        singular.ranks,
+        singular.full,
+        singular.basis,
+        singular.counting,
+        singular.sizes,
+    )
+    components = np.einsum("kqr,kr->kq", singular.left_vectors, rhs)
+    gaps = np.abs(rhs - np.einsum("kqr,kq->kr", singular.left_vectors, components))
+    target = np.divide(components, sizes, out=np.zeros_like(components), where=counting)
+    consistent = full | within_rounding(gaps, terms, target, tolerance)
     if full.any():
-        own = slice(None) if full.all() else full
-        target[full] = _targets(matrix[own], basis[own], found.lower, rhs[full])
-    for which, chosen, rows, lower in found.deficient:
-        target[which, : len(rows)] = _targets(matrix[which, chosen], rows, lower, rhs[which : which + 1, chosen])[0]
+        selected = slice(None) if full.all() else full
+        target[full] = _solve_targets(matrix[selected], basis[selected], singular.lower, rhs[full])
+    for k, chosen, rows, lower in singular.deficient:
+        (target[k, : len(rows)],) = _solve_targets(matrix[k, chosen], rows, lower, rhs[k : k + 1, chosen])
     for place in np.flatnonzero(~consistent) if shape is None else ():
-        own, one = slice(0, int(ranks[place])), slice(place, place + 1)
-        consistent[one] = hold(matrix[place], basis[place, own], target[one, own], rhs[one], terms[one], tolerance)
+        selected, system = slice(0, int(ranks[place])), slice(place, place + 1)
+        consistent[system] = hold(
+            matrix[place], basis[place, selected], target[system, selected], rhs[system], terms[system], tolerance
+        )
         if not consistent[place]:
             break
-    most = int(ranks.max(initial=0))
-    return Factor(basis[:, :most], target[:, :most], ranks, consistent, found.ambiguous, found.condition)
+    largest_rank = int(ranks.max(initial=0))
+    return Factor(
+        basis[:, :largest_rank], target[:, :largest_rank], ranks, consistent, singular.ambiguous, singular.condition
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class _Singular:
-    """What singular values decide of a batch (k, r, n): which of them count (k, q), and orthonormal rows (k, q, n).
+    """Singular values of a batch (k, r, n), which of them are `counting` (k, q), and orthonormal rows (k, q, n).
 
-    `turned` (k, q, r) are left singular vectors, zero where they do not count. `full` says which systems have
-    independent rows, and `lower` is the triangle of these; `deficient` are (system, independent rows, orthonormal
-    rows, triangle) of others, where they are few.
+    `left_vectors` (k, q, r) are left singular vectors, zero where they do not count. `full` marks systems with
+    independent rows, and `lower` is the triangle of these. `deficient` are (system, independent rows, orthonormal rows,
+    triangle) of the other systems, if they are few.
     """
 
-    turned: Floats
+    left_vectors: Floats
     sizes: Floats
-    kept: np.ndarray
+    counting: np.ndarray
     ranks: Integers
     basis: Floats
     full: np.ndarray
@@ -269,64 +293,66 @@ class _Singular:
     condition: Floats
 
 
-def _singular(matrix: Floats, tolerance: Tolerance, shape: tuple[int, ...]) -> _Singular:
+def _decompose(matrix: Floats, tolerance: Tolerance, shape: tuple[int, ...]) -> _Singular:
     k = len(matrix)
     u, s, vt = lapack.svd(matrix, full_matrices=False)
     bound = tolerance.rank(*shape) * s[:, :1]
-    kept = s > np.where(bound > 0, bound, 0.0)
+    counting = s > np.where(bound > 0, bound, 0.0)
     ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2) & (s > 0)).any(axis=1).sum())
-    ranks = kept.sum(axis=1)
-    basis = np.where(kept[:, :, None], vt, 0.0)
+    ranks = counting.sum(axis=1)
+    basis = np.where(counting[:, :, None], vt, 0.0)
     full, lower = ranks == matrix.shape[1], np.zeros((0, 0, 0))
     if full.any():
-        basis[full], lower = orthonormal(matrix[full])
+        basis[full], lower = orthonormalise(matrix[full])
     deficient = []
     for place in np.flatnonzero(~full & (ranks > 0)).tolist() if k <= FEW_SYSTEMS else ():
-        chosen = _independent(matrix[place], int(ranks[place]))
-        rows, triangle = orthonormal(matrix[place, chosen])
+        chosen = _choose_independent(matrix[place], int(ranks[place]))
+        rows, triangle = orthonormalise(matrix[place, chosen])
         basis[place, : len(rows)] = rows
         deficient.append((place, chosen, rows, triangle))
     last = np.take_along_axis(s, np.maximum(ranks - 1, 0)[:, None], 1)[:, 0]
     condition = np.divide(s[:, 0], last, out=np.ones(k), where=last > 0)
-    turned = np.where(kept[:, :, None], u.transpose(0, 2, 1), 0.0)
-    return _Singular(turned, s, kept, ranks, basis, full, lower, deficient, ambiguous, condition)
+    left_vectors = np.where(counting[:, :, None], u.transpose(0, 2, 1), 0.0)
+    return _Singular(left_vectors, s, counting, ranks, basis, full, lower, deficient, ambiguous, condition)
 
 
-def _independent(matrix: Floats, rank: int) -> Integers:
-    """Rows that span the others, the farthest from those before it first (Golub & Van Loan, 4th ed., 5.4.2)."""
+def _choose_independent(matrix: Floats, rank: int) -> Integers:
+    """Rows that span the others, by QR with column pivoting (Golub & Van Loan, 4th ed., 5.4.2)."""
     pivots = lapack.qr(matrix.T, mode="r", pivoting=True, check_finite=False)[1]
     return np.sort(pivots[:rank])
 
 
-def _by_qr(matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int, float]:
-    """`matrixᵀ = Q R` in blocked Householder form, then the small triangle by SVD: `matrix = Rᵀ Qᵀ`."""
+def _factor_by_qr(
+    matrix: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance
+) -> tuple[Floats, Floats, bool, int, float]:
+    """Factor `matrixᵀ = Q R` by blocked Householder reflections, then the small triangle by SVD: `matrix = Rᵀ Qᵀ`."""
     if len(matrix) >= matrix.shape[1] and not rhs.any():
-        zeros = from_coefficients(_all_zero, matrix, tolerance)
+        zeros = from_coefficients(_factor_all_zero, matrix, tolerance)
         if zeros is not None:
             return zeros
-    q, upper = from_coefficients(_turned, matrix)
-    inner = _by_svd(upper.T[None], rhs[None], terms[None], tolerance, shape=matrix.shape)
-    rank = int(inner.ranks[0])
-    told = inner.ambiguous, float(inner.condition[0])
+    q, triangle = from_coefficients(_factor_transposed, matrix)
+    triangle_factor = _factor_by_svd(triangle.T[None], rhs[None], terms[None], tolerance, shape=matrix.shape)
+    rank = int(triangle_factor.ranks[0])
+    verdict = triangle_factor.ambiguous, float(triangle_factor.condition[0])
     if rank == len(matrix):
-        return q.T, lapack.solve_triangular(upper, rhs, trans="T", check_finite=False), True, *told
-    basis, target = from_coefficients(np.matmul, inner.basis[0, :rank], q.T), inner.target[0, :rank]
-    consistent = bool(inner.consistent[0]) or bool(
+        return q.T, lapack.solve_triangular(triangle, rhs, trans="T", check_finite=False), True, *verdict
+    basis, target = from_coefficients(np.matmul, triangle_factor.basis[0, :rank], q.T), triangle_factor.target[0, :rank]
+    consistent = bool(triangle_factor.consistent[0]) or bool(
         hold(matrix, basis, target[None], rhs[None], terms[None], tolerance)[0]
     )
-    return basis, target, consistent, *told
+    return basis, target, consistent, *verdict
 
 
-def _turned(matrix: Floats) -> tuple[Floats, Floats]:
+def _factor_transposed(matrix: Floats) -> tuple[Floats, Floats]:
     """Q and R of the transposed matrix."""
     q, upper = lapack.qr(matrix.T, mode="economic", check_finite=False)
     return q, upper
 
 
-def _all_zero(matrix: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int, float] | None:
-    """Equations that make every entry zero: the singular values alone say so, and entries are their own basis.
+def _factor_all_zero(matrix: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, bool, int, float] | None:
+    """The factor of equations that make every entry zero: the basis is the identity, and no singular vector is needed.
 
-    None where entries stay free.
+    None if entries stay free.
     """
     width = matrix.shape[1]
     (upper,) = lapack.qr(matrix, mode="r", check_finite=False)
@@ -338,61 +364,61 @@ def _all_zero(matrix: Floats, tolerance: Tolerance) -> tuple[Floats, Floats, boo
     return np.eye(width), np.zeros(width), True, ambiguous, float(sizes[0] / sizes[-1])
 
 
-def _by_gram(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor | None:
-    """The factor by Cholesky of the equilibrated Gram matrix; None unless that is accurate and the rank full."""
-    found = from_coefficients(_gram_factor, matrix, tolerance)
-    if found is None:
+def _factor_by_gram(matrix: Floats, rhs: Floats, tolerance: Tolerance) -> Factor | None:
+    """Factor by Cholesky of the equilibrated Gram matrix; None unless that is accurate and the rank is full."""
+    gram = from_coefficients(_factor_gram, matrix, tolerance)
+    if gram is None:
         return None
-    basis, norms, lower, again, ambiguous, condition = found
-    target = lapack.solve_triangular(lower, rhs / norms, lower=True, check_finite=False)
-    if again is not None:
-        target = lapack.solve_triangular(again, target, lower=True, check_finite=False)
-    # Of full rank, whatever the right-hand sides are.
+    basis, norms, triangle, second_triangle, ambiguous, condition = gram
+    target = lapack.solve_triangular(triangle, rhs / norms, lower=True, check_finite=False)
+    if second_triangle is not None:
+        target = lapack.solve_triangular(second_triangle, target, lower=True, check_finite=False)
+    # The rank is full, so that any right-hand sides can hold.
     return Factor(basis[None], target[None], np.array([len(basis)]), np.array([True]), ambiguous, condition)
 
 
-def _gram_factor(
+def _factor_gram(
     matrix: Floats, tolerance: Tolerance
 ) -> tuple[Floats, Floats, Floats, Floats | None, int, Floats] | None:
-    """Orthonormal rows, the norms of the equations, the triangle of each pass, whether ambiguous, the condition.
+    """Orthonormal rows, the norms of the equations, the triangle of each pass, 1 if ambiguous, and the condition.
 
-    Rows are scaled through the small matrices alone, so that the large one is read twice and written once.
+    Only the small matrices are scaled, so that the large one is read twice and written once.
     """
     r, n = matrix.shape
     gram = matrix @ matrix.T
     norms = np.sqrt(np.diagonal(gram))
     if r >= n or not (norms > 1e-100).all() or not (norms < 1e100).all():
         return None
-    even = gram / norms[:, None] / norms
-    squares = lapack.eigvalsh(even)
+    equilibrated = gram / norms[:, None] / norms
+    squares = lapack.eigvalsh(equilibrated)
     sizes = np.sqrt(np.maximum(squares, 0.0))
     bound = tolerance.rank(r, n) * sizes[-1]
     if sizes[0] <= max(bound, sizes[-1] / GRAM_SPREAD):
         return None
-    lower = lapack.cholesky(even)
-    basis = _multiplied(_inverse(lower) / norms, np.array(matrix, order="C"))
-    again: Floats | None = None
+    triangle = lapack.cholesky(equilibrated)
+    basis = _multiply_in_place(_invert(triangle) / norms, np.array(matrix, order="C"))
+    second_triangle: Floats | None = None
     if squares[-1] > 100.0 * squares[0]:
-        again = np.asarray(lapack.cholesky(basis @ basis.T), np.float64)
-        basis = _multiplied(_inverse(again), basis)
+        second_triangle = np.asarray(lapack.cholesky(basis @ basis.T), np.float64)
+        basis = _multiply_in_place(_invert(second_triangle), basis)
     condition: Floats = sizes[-1:] / sizes[0]
-    return basis, np.asarray(norms), np.asarray(lower), again, int(sizes[0] < bound * 1e2), condition
+    return basis, np.asarray(norms), np.asarray(triangle), second_triangle, int(sizes[0] < bound * 1e2), condition
 
 
-def _inverse(lower: np.ndarray) -> Floats:
+def _invert(lower: np.ndarray) -> Floats:
     inverse: Floats = lapack.solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
     return inverse
 
 
-def _multiplied(lower: Floats, matrix: Floats) -> Floats:
+def _multiply_in_place(lower: Floats, matrix: Floats) -> Floats:
     """`lower @ matrix` for a lower triangle, in place: a quarter of the time of a full product."""
-    done: Floats = blas.dtrmm(1.0, lower, matrix.T, side=1, lower=1, trans_a=1, overwrite_b=1).T
-    return done
+    product: Floats = blas.dtrmm(1.0, lower, matrix.T, side=1, lower=1, trans_a=1, overwrite_b=1).T
+    return product
 
 
-def _stacked(parts: list[tuple[Floats, Floats, bool, int, float]], r: int, n: int) -> Factor:
-    most = max(len(target) for _, target, *_ in parts)
-    basis, target = np.zeros((len(parts), most, n)), np.zeros((len(parts), most))
+def _stack(parts: list[tuple[Floats, Floats, bool, int, float]], r: int, n: int) -> Factor:
+    largest_rank = max(len(target) for _, target, *_ in parts)
+    basis, target = np.zeros((len(parts), largest_rank, n)), np.zeros((len(parts), largest_rank))
     for place, (rows, values, *_) in enumerate(parts):
         basis[place, : len(rows)], target[place, : len(rows)] = rows, values
     ranks = np.array([len(values) for _, values, *_ in parts], np.int64)

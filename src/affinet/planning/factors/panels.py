@@ -17,7 +17,7 @@ from affinet.language.expression import Expression
 from affinet.language.forecast import forecast
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.factors.factor import factor
-from affinet.planning.factors.implied import fixing, implied, tying
+from affinet.planning.factors.implied import fixing_equations, implied, tying_equations
 from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows
@@ -198,7 +198,7 @@ def _said_of_entries(block: Dense, condition: Floats, rows: int, system: System)
     positions = [(system.layout.start(part.parameter), part.positions.astype(np.int64)) for part in block.parts]
     columns = np.concatenate([start + own for start, own in positions])
     rule = np.array(block.rules[:1])
-    return [said(columns[None], rule, exact) for said in (fixing, tying)]
+    return [said(columns[None], rule, exact) for said in (fixing_equations, tying_equations)]
 
 
 def _clusters(panels: Sequence[Panel], layout: Layout) -> list[list[Panel]]:

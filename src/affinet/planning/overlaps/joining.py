@@ -20,7 +20,7 @@ from affinet.blocks.offsets import Nest, located
 from affinet.blocks.regular import RowBatch, collapsed, shared
 from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats, Integers, Parameter
-from affinet.planning.factors.slices import slices_of
+from affinet.planning.factors.slices import factor_slices
 from affinet.planning.overlaps.grouping import grouped
 from affinet.planning.overlaps.merging import arranged, common_loops, inner_places, loops_of, product
 from affinet.planning.reading.candidates import Candidate
@@ -219,7 +219,7 @@ def _block(boxes: Sequence[_Box], repeated: _Equations, system: System) -> Joine
     if across is None:
         return None
     if not len(across.matrix):
-        found: Commuting | Slices | None = slices_of(within, system.tolerance)
+        found: Commuting | Slices | None = factor_slices(within, system.tolerance)
     else:
         found = product([within, across.batch(parameter, offset, inside, over)], system.tolerance, system.limits)
         if found is not None and len(found.slices) < 2:

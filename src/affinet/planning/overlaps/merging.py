@@ -13,8 +13,8 @@ from affinet.blocks.offsets import Dim, Nest, merged
 from affinet.blocks.regular import RowBatch, row_batch
 from affinet.blocks.slices import Slices
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.factors.slices import slices_of
-from affinet.planning.overlaps.agreeing import agreeing
+from affinet.planning.factors.slices import factor_slices
+from affinet.planning.overlaps.agreeing import reconcile
 from affinet.planning.overlaps.commuting import agree, agree_as_said, commute, free_together
 from affinet.system.limits import Limits
 from affinet.system.tolerance import Tolerance
@@ -60,7 +60,7 @@ def product(
         return None
     found = tuple(part for part in inner if part is not None)
     ordered = [arranged(batch, dims, part) for batch, part in zip(batches, found, strict=True)]
-    slices = tuple(slices_of(batch, tolerance) for batch in ordered)
+    slices = tuple(factor_slices(batch, tolerance) for batch in ordered)
     view = View(batches[0].parameter, batches[0].offset, dims)
     sizes = tuple(size for size, _ in dims)
     pairs = [(k, m) for k in range(len(slices)) for m in range(k)]
@@ -71,7 +71,7 @@ def product(
         if not alike and not agree_as_said(ordered[m], found[m], ordered[k], found[k], sizes, tolerance):
             rules = (rule for part in (slices[k], slices[m]) for rule in part.rules)
             raise Contradiction(rules, _totals(view, slices[m], slices[k]))
-    slices = agreeing(slices, ordered, found, sizes, tolerance)
+    slices = reconcile(slices, ordered, found, sizes, tolerance)
     slices, found = _without_implied(slices, found)
     return Commuting(view, slices, found, view.size - free_together(slices, found, sizes))
 

@@ -9,7 +9,7 @@ from affinet.blocks.bases import AnyBase
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
 from affinet.planning.factors.panels import single_cell
-from affinet.planning.factors.slices import slices_of
+from affinet.planning.factors.slices import factor_slices
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
 
@@ -30,7 +30,7 @@ class Candidate:
         if self.found is not None:
             return self.found
         (batch,) = self.batches
-        return single_cell(slices_of(batch, self.system.tolerance), self.system.limits.large_basis)
+        return single_cell(factor_slices(batch, self.system.tolerance), self.system.limits.large_basis)
 
     @property
     def divisible(self) -> RowBatch | None:

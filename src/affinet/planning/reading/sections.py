@@ -1,4 +1,4 @@
-"""A rule that says several things one after the other, such as its row sums and then its column sums, in sections."""
+"""Cut a rule that concatenates several parts, such as row sums and then column sums, into sections."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ MOST_SECTIONS = 8
 
 
 def sections(expression: Expression) -> list[Expression]:
-    """The expression cut along the first axis where no single section needs all of its terms; itself if there is none.
+    """The expression cut along the first axis where no section needs all terms; uncut if there is no such axis.
 
     Law: the sections, one after the other along that axis, are the expression.
     """
     for axis, size in enumerate(expression.shape):
-        spans = [_span(term, axis, size) for term in expression.terms]
+        spans = [_span_of(term, axis, size) for term in expression.terms]
         cuts = sorted({0, size, *(bound for span in spans for bound in span)})
         if not 2 < len(cuts) <= MOST_SECTIONS + 1:
             continue
         used = [sum(low < b and a < high for low, high in spans) for a, b in pairwise(cuts)]
         if max(used) < len(spans):
-            whole = (slice(None),) * axis
-            return [expression[(*whole, slice(a, b))] for a, b in pairwise(cuts)]
+            all_before = (slice(None),) * axis
+            return [expression[(*all_before, slice(a, b))] for a, b in pairwise(cuts)]
     return [expression]
 
 
-def _span(term: Term, axis: int, size: int) -> tuple[int, int]:
-    """From where to where along an output axis a term stands."""
+def _span_of(term: Term, axis: int, size: int) -> tuple[int, int]:
+    """The range of an output axis that a term covers."""
     start = term.start[axis]
     if start is None:
         return 0, size

@@ -1,4 +1,4 @@
-"""Keep the blocks that a change of right-hand sides left as they were, so that kernels made for them serve on."""
+"""Keep the block objects that a change of right-hand sides did not affect, so that their kernels remain in use."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from affinet.planning.refit.record import same
 
 
 def unchanged(blocks: Iterable[AnyBlock], before: Sequence[AnyBlock]) -> tuple[AnyBlock, ...]:
-    """The blocks, each that equals one of those before in every number replaced by that very object.
+    """The blocks, where each that equals one of `before` in every number is replaced by that object.
 
-    Blocks of the same rules are compared in the order in which they stand, which the same coefficients give.
+    Blocks of the same kind and rules are compared in their order, which is the same for the same coefficients.
     """
-    waiting: dict[tuple[type, tuple[int, ...]], deque[AnyBlock]] = defaultdict(deque)
+    by_kind_and_rules: dict[tuple[type, tuple[int, ...]], deque[AnyBlock]] = defaultdict(deque)
     for block in before:
-        waiting[type(block), block.rules].append(block)
-    found = []
+        by_kind_and_rules[type(block), block.rules].append(block)
+    result = []
     for block in blocks:
-        candidates = waiting[type(block), block.rules]
+        candidates = by_kind_and_rules[type(block), block.rules]
         earlier = candidates.popleft() if candidates else block
-        found.append(earlier if same(earlier, block) else block)
-    return tuple(found)
+        result.append(earlier if same(earlier, block) else block)
+    return tuple(result)
 
 
 __all__ = ["unchanged"]
