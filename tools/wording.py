@@ -86,8 +86,6 @@ DECODED = (
     (r"(?<!there\s)\b(?:is|are|was|were|be) no (?!longer|more|other|one\b)[a-z`]+", "'is no …': write 'is not a …'"),
     (r"\b(?:that|which|who) (?:is|are|was|were) (?-i:none)\b", "'that is none': repeat the noun"),
     (r"\b(?:is|are|was) (?-i:none)(?=[,;:.)])", "'is none': repeat the noun"),
-    (r"\b(?:that|which|who) (?:is|are|was|were) (?-i:none)\b", "'that is none': repeat the noun"),
-    (r"\b(?:is|are|was) (?-i:none)(?=[,;:.)])", "'is none': repeat the noun"),
     (r"\bnone of its\b.{0,12}entries\b", "'none of its entries'"),
     (r"\bwhat is left of\b", "'what is left of': 'the remaining …'"),
     (r"\bone an? (?:row|cell|axis|block|entry|rule|equation|parameter|file|kind|class|line|weight|column|step)\b",

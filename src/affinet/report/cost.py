@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import Any, Protocol
 
 from affinet.errors import visible
-from affinet.kernels.torch.projector import Projector
+from affinet.report.observation import Numbers, largest_size
 
 LOOSER = 0.01
 """The change of right-hand sides that the report is about."""
@@ -53,7 +52,20 @@ class CostReport:
         return visible("\n".join(lines))
 
 
-def cost_report(projector: Projector, gradients: Mapping[str, Tensor], *, maximized: bool = False) -> CostReport:
+class Pricing(Protocol):
+    """A projector of any array library that has the multipliers of rules."""
+
+    def multipliers(self, gradients: Mapping[str, Any]) -> Mapping[str, Numbers]:
+        """Rule name → ν of the rule's shape."""
+
+    def shared_multipliers(self) -> Mapping[str, tuple[str, ...]]:
+        """Rule name → the other rules together with which it is redundant."""
+
+    def stationarity(self, gradients: Mapping[str, Any]) -> float:
+        """`‖P g‖ / ‖g‖`."""
+
+
+def cost_report(projector: Pricing, gradients: Mapping[str, Any], *, maximized: bool = False) -> CostReport:
     """The report for gradients of the loss (with coupled decay where there is any), by name.
 
     Rules that are redundant with each other are listed next to each other, ordered by the most expensive of them.
@@ -61,9 +73,9 @@ def cost_report(projector: Projector, gradients: Mapping[str, Tensor], *, maximi
     multipliers, sharing = projector.multipliers(gradients), projector.shared_multipliers()
     rules = []
     for name, values in multipliers.items():
-        largest = float(values.abs().amax()) if values.numel() else 0.0
+        largest = largest_size(values)
         improving = LOOSER if maximized else -LOOSER
-        rules.append(RuleCost(name, largest, improving * float(values.abs().sum()), sharing.get(name, ())))
+        rules.append(RuleCost(name, largest, improving * float(abs(values).sum()), sharing.get(name, ())))
     magnitude = {rule.name: abs(rule.change) for rule in rules}
     group_cost = {rule.name: max(magnitude[name] for name in (rule.name, *rule.shared_with)) for rule in rules}
     group_name = {rule.name: min((rule.name, *rule.shared_with)) for rule in rules}

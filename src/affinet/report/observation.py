@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from torch import Tensor
+Numbers = Any
+"""An array of the library that trains, with `.shape`, `abs`, `.max()` and `.sum()`: a torch.Tensor under PyTorch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Observation:
     step_length: float
     projection_distance: float
     undone: float
-    multipliers: Mapping[str, Tensor]
+    multipliers: Mapping[str, Numbers]
 
     def numbers(self) -> dict[str, float]:
         """Name → number, as loggers expect it: `violation/RULE`, the largest |ν| of a rule as `multiplier/RULE`.
@@ -48,10 +49,7 @@ class Observation:
             "undone": self.undone,
         }
         violations = {f"violation/{rule}": size for rule, size in self.violation.items()}
-        multipliers = {
-            f"multiplier/{rule}": float(values.abs().amax()) if values.numel() else 0.0
-            for rule, values in self.multipliers.items()
-        }
+        multipliers = {f"multiplier/{rule}": largest_size(values) for rule, values in self.multipliers.items()}
         return scalars | violations | multipliers
 
 
@@ -60,3 +58,8 @@ class Observer(Protocol):
 
     def __call__(self, observation: Observation, /) -> object:
         """Take one observation; what is raised here ends the training, with the weights on the rules."""
+
+
+def largest_size(values: Numbers) -> float:
+    """The largest absolute value; 0 for an array without numbers."""
+    return 0.0 if 0 in values.shape else float(abs(values).max())
