@@ -86,7 +86,7 @@ DAMAGES: dict[str, Change] = {
     "moves twice along axis 0": variable(outputs=[[0, 1], [0, 1]]),
     "does not move": variable(source=0, outputs=[]),
     "moves by nothing along axis 0": variable(outputs=[[0, 0]]),
-    "is no table of 3 integers": variable(source={"view": 1}),
+    "is not a table of 3 integers": variable(source={"view": 1}),
     "which is not that of its variables": term(factors=[{"variables": [0, 0], "view": 1}]),
     "starts on 2 axes, and its rule has 1": term(start=[0, 0]),
     "has more than 32 loops": several(),
@@ -94,7 +94,7 @@ DAMAGES: dict[str, Change] = {
         variables=[{"size": LARGE, "source": 1, "outputs": []}] * 2, factors=[], start=[0]
     ),
     "reads entries 90 to 97": term(offset=88),
-    "on which it is said to be the same everywhere": term(start=[None]),
+    "on which it is declared constant": term(start=[None]),
     "writes places 7 to 9 of axis 0, which has 3": term(start=[7]),
     "the rules have more equations than 64 bits count": lambda said, rows: said.update(
         rules=[

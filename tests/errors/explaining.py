@@ -15,12 +15,12 @@ def explaining_what_is_no_plan() -> object:
     return affinet.explain([W == 0], "hidden.weight[0, 0]")  # type: ignore[arg-type]
 
 
-@case(RuleError, "Something that is no entry.", "Write its name and its index.")
+@case(RuleError, "Something that is not an entry.", "Write its name and its index.")
 def explaining_a_number() -> object:
     return affinet.explain(PLAN, 3)  # type: ignore[arg-type]
 
 
-@case(UnknownWeightError, "A weight that no rule of the plan speaks of.", "Name one that they speak of.")
+@case(UnknownWeightError, "A weight that no rule of the plan is about.", "Name one that a rule is about.")
 def explaining_another_weight() -> object:
     return affinet.explain(PLAN, "hidden.bias[0]")
 

@@ -16,7 +16,7 @@ SEVERAL = list(affinet.weights({"left": (30, 30), "right": (20,)}))
 LARGE = affinet.weights({"large": (300, 300)}).large
 
 
-@case(RuleError, "Something that is no rule was given as one.", "Write an equation between weights.")
+@case(RuleError, "Something that is not a rule was given as one.", "Write an equation between weights.")
 def planning_a_number() -> None:
     affinet.plan(42)
 

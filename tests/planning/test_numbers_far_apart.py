@@ -108,7 +108,7 @@ def test_the_error_names_both_ends_and_their_rules() -> None:
         affinet.plan(rules)
     told = str(caught.value)
     assert 'from 3e-305 in "smallest" to 1e+120 in "large": quotients of them leave the range of float64' in told
-    assert "write 0 for those that are as good as nothing" in told
+    assert "write 0 for those that are negligible" in told
 
 
 def test_a_rule_that_is_alone_is_named_once() -> None:

@@ -166,7 +166,7 @@ def test_numbers_between_those_of_a_view_may_be_anything() -> None:
     for view in views:
         arrays.put(view)
     rows, said = arrays.packed()
-    restored = Restored.of(rows, [view.said() for view in said])
+    restored = Restored.of(rows, [view.table() for view in said])
     for view, other in zip(views, restored.arrays, strict=True):
         assert np.array_equal(view, other)
         assert [step > 0 for step in view.strides] == [step > 0 for step in other.strides]
@@ -188,7 +188,7 @@ def test_more_rules_than_a_file_holds(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(planfile, "LONGEST", 2**20)
     w = affinet.weights({"w": (10_000,)}).w
     plan = affinet.plan([w[k] == w[k + 1] for k in range(9_999)])
-    with pytest.raises(PlanFileError, match=r"9,999 rules take \d MB to describe. A plan holds 1 MB: say many rules"):
+    with pytest.raises(PlanFileError, match=r"9,999 rules take \d MB to describe. A plan holds 1 MB: write many rules"):
         plan.save(tmp_path / "plan")
 
 

@@ -1,4 +1,4 @@
-"""From what the user gave to named rules: names, what is no rule, the tolerance, and frozen weights."""
+"""From what the user gave to named rules: names, what is not a rule, the tolerance, and frozen weights."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_rules_may_be_one_or_nested_or_generated(w: affinet.Weights) -> None:
 @pytest.mark.parametrize("given", [True, np.True_, None, 1.0, "b[0] == 1", b"b", {"a": 1}], ids=repr)
 @pytest.mark.parametrize("nested", [False, True])
 def test_what_is_no_rule_is_refused(w: affinet.Weights, given: object, nested: bool) -> None:
-    with pytest.raises(RuleError, match=rf"of type {type(given).__name__} is no rule\. A rule is an equation"):
+    with pytest.raises(RuleError, match=rf"of type {type(given).__name__} is not a rule\. A rule is an equation"):
         System.of([w.b[0] == 1, [given]] if nested else given)
 
 
 def test_an_expression_is_no_rule(w: affinet.Weights) -> None:
-    with pytest.raises(RuleError, match=r"of type Expression is no rule\. A rule is an equation between weights"):
+    with pytest.raises(RuleError, match=r"of type Expression is not a rule\. A rule is an equation between weights"):
         System.of([w.b[0] - w.b[1]])
 
 
@@ -161,7 +161,7 @@ W = affinet.weights({"a": (2, 3), "b": (3,)})
     ],
 )
 def test_numbers_whose_products_leave_float64_are_refused(make: Callable[[], Constraint]) -> None:
-    with pytest.raises(ConstantError, match=r'rule ".*" has numbers beyond 1e\+140, .* Say it in other units'):
+    with pytest.raises(ConstantError, match=r'rule ".*" has numbers beyond 1e\+140, .* Write it in other units'):
         affinet.plan(make())
 
 

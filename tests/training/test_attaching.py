@@ -234,13 +234,13 @@ def test_rules_for_another_model() -> None:
 def test_what_is_no_rule(wrong: Any) -> None:
     model = model_of(a=(3,))
     optimizer = sgd(model)
-    with pytest.raises(affinet.RuleError, match=r"is no rule\. A rule is an equation"):
+    with pytest.raises(affinet.RuleError, match=r"is not a rule\. A rule is an equation"):
         unchanged(model, optimizer, lambda: affinet.project(model, optimizer, wrong))
 
 
 def test_an_expression_is_no_rule() -> None:
     model = model_of(a=(3,))
-    with pytest.raises(affinet.RuleError, match=r"is no rule"):
+    with pytest.raises(affinet.RuleError, match=r"is not a rule"):
         affinet.plan([affinet.weights(model).a[0]])  # type: ignore[list-item]
 
 

@@ -1,1 +1,1 @@
-"""The plan as a value: compile, explain, update, save, and choose a projector for it."""
+"""Work with a plan as a value: compile, explain, update and save it, and choose a projector for it."""

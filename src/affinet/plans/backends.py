@@ -1,4 +1,4 @@
-"""The door to the kernels: which module projects arrays of which library, and whether its loops can be compiled."""
+"""Find the projector of a plan for arrays of a library, and tell whether numba can compile loops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from affinet.errors import AttachError
 KERNELS = {"torch": "affinet.kernels.torch", "numpy": "affinet.kernels.arrays"}
 """Array library → module with a function `projector(plan, like)`.
 
-Kernels stand above the plan and are found by name, so that planning imports none of them."""
+Kernels depend on plans and are imported by name, so that planning imports no kernel."""
 
 
 @cache

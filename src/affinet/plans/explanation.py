@@ -1,4 +1,4 @@
-"""Why a weight is what it is: its value or its class, the equations that make it so, and how free it is."""
+"""Explain an entry of a weight: its value or its class, the equations that decide it, and how free it is."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from affinet.language.expression import Expression, weight
 from affinet.plans.plan import Plan
 
 MOST_LOOKED_AT = 50
-"""Entries of a slice that are looked at, one at random in each equal part of it; the explanation says of how many."""
+"""Entries of a slice that are examined, one at random in each equal part; the explanation tells out of how many."""
 MOST_SHOWN = 6
-"""Equations that are shown; `Explanation.equations` says how many there are."""
+"""Equations that are shown; `Explanation.equations` is the number of all."""
 MOST_TERMS = 4
-FREE, HELD = 1.0 - 1e-9, 1e-9
+FREE, DETERMINED = 1.0 - 1e-9, 1e-9
 
 
 @dataclass(frozen=True)
-class Said:
-    """One equation in the user's words: the rule, which of its equations (its index in the rule's shape), the sum."""
+class Statement:
+    """One equation in the user's words: the rule, the index of the equation in the rule's shape, and its text."""
 
     rule: str
     index: tuple[int, ...]
@@ -42,10 +42,10 @@ class Said:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why one entry is what it is.
+    """The value, class, freedom and equations of one entry.
 
-    `freedom` is the diagonal of the tangent projector, `P_ii`: 0 determined, 1 free; None where finding it would mean
-    solving a large irregular component. `value` is that of a determined entry, `decided_by` the rules that say so.
+    `freedom` is the diagonal of the tangent projector, `P_ii`: 0 determined, 1 free; None where computing it would mean
+    solving a large irregular component. `value` is that of a determined entry, `decided_by` the rules that decide it.
     `tied_to` (`classmates` entries, the first few named) move with it; `chain` are the equations that lead to
     `representative`, the entry of its class that the others follow. `shown` are the first of its `equations`.
     """
@@ -57,9 +57,9 @@ class Explanation:
     classmates: int
     tied_to: str
     representative: str
-    chain: tuple[Said, ...]
+    chain: tuple[Statement, ...]
     equations: int
-    shown: tuple[Said, ...]
+    shown: tuple[Statement, ...]
     constants: bool
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ class Explanation:
         if self.chain:
             lines += [f"  tied to {self.representative} by:", *_few(self.chain)]
         if self.equations:
-            lines += [f"  in {counted(self.equations, 'equation')}:", *(f"    {said}" for said in self.shown)]
+            lines += [f"  in {counted(self.equations, 'equation')}:", *(f"    {statement}" for statement in self.shown)]
             if self.equations > len(self.shown):
                 lines.append(f"    … {self.equations - len(self.shown):,} more")
         if self.constants and self.equations:
@@ -86,7 +86,7 @@ class Explanation:
         by = f": {by_rules(self.decided_by)} say{'s' * (len(self.decided_by) == 1)} so" if self.decided_by else ""
         if self.value is not None:
             return f"can only be {self.value:.6g}{by}."
-        if self.freedom is not None and self.freedom <= HELD and not self.classmates:
+        if self.freedom is not None and self.freedom <= DETERMINED and not self.classmates:
             return f"can take one value only{by}."
         if self.classmates:
             return (
@@ -98,7 +98,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class SliceExplanation:
-    """What holds the entries of a slice: of `looked_at` out of `entries`, how many are pinned, tied, held, free."""
+    """How many entries of a slice, `looked_at` out of `entries`, are determined, tied, held by equations, or free."""
 
     where: str
     entries: int
@@ -111,10 +111,10 @@ class SliceExplanation:
     rules: tuple[str, ...]
 
     def __str__(self) -> str:
-        some = f"{counted(self.entries, 'entry')}"
+        summary = f"{counted(self.entries, 'entry')}"
         if self.looked_at < self.entries:
-            some += f", of which {self.looked_at:,} were looked at, drawn at random"
-        lines = [f"{self.where}: {some}"]
+            summary += f", of which {self.looked_at:,} were looked at, drawn at random"
+        lines = [f"{self.where}: {summary}"]
         for count, what in (
             (self.determined, "determined: can take one value only"),
             (self.tied, "tied: one number decides each together with other entries"),
@@ -131,62 +131,62 @@ class SliceExplanation:
 
 
 def explain(plan: Plan, entry: str | Expression) -> Explanation | SliceExplanation:
-    """Why an entry is what it is; of a slice, what holds its entries.
+    """Explain why an entry has its value or its freedom; for a slice, count what constrains its entries.
 
     `entry`: text such as `"hidden.weight[0, 1]"` or `"hidden.weight[0, :]"`, or the indexed weight itself,
-    `w.hidden.weight[0, 1]`. Time follows the description of the rules, not the size of the weights. A plan knows the
-    weights that its rules speak of: of another one, an indexed weight is answered ("in no rule") and text raises
-    UnknownWeightError. Raises ShapeError for an index that does not fit or a weight of another shape than the plan's,
-    RuleError for anything that is no entry or slice of one weight.
+    `w.hidden.weight[0, 1]`. Time grows with the description of the rules, not with the size of the weights. A plan
+    knows the weights that its rules are about: for another weight, an indexed weight is answered ("in no rule") and
+    text raises UnknownWeightError. Raises ShapeError for an index that does not fit or a weight of another shape than
+    in the plan, RuleError for anything that is not an entry or slice of one weight.
     """
     if not isinstance(plan, Plan):
         raise RuleError(f"explain takes a plan, made with affinet.plan(rules), and not {type(plan).__name__}.")
     if isinstance(entry, str) and _frozen(plan, entry.partition("[")[0].strip()):
         return Explanation(entry.strip(), 0.0, None, (), 0, "", entry.strip(), (), 0, (), constants=True)
-    said = _read(plan, entry)
-    parameter = _term(said, 0).parameter
+    expression = _read(plan, entry)
+    parameter = _term(expression, 0).parameter
     if parameter not in plan.parameters:
-        return _of_other(str(said), said.size, frozen=_frozen(plan, parameter.name))
+        return _of_other(str(expression), expression.size, frozen=_frozen(plan, parameter.name))
     incidence = plan.incidence
-    if said.size == 1:
-        return _of_entry(plan, incidence, _column(plan, said, 0))
-    return _of_slice(plan, incidence, said)
+    if expression.size == 1:
+        return _of_entry(plan, incidence, _column(plan, expression, 0))
+    return _of_slice(plan, incidence, expression)
 
 
-def _of_other(said: str, size: int, *, frozen: bool) -> Explanation | SliceExplanation:
-    """Of a weight that exists, its symbol says so, and that the plan does not know."""
+def _of_other(name: str, size: int, *, frozen: bool) -> Explanation | SliceExplanation:
+    """Explain entries of a weight that is not in the plan, though its symbol shows that it exists."""
     if frozen:
-        return Explanation(said, 0.0, None, (), 0, "", said, (), 0, (), constants=True)
+        return Explanation(name, 0.0, None, (), 0, "", name, (), 0, (), constants=True)
     if size == 1:
-        return Explanation(said, 1.0, None, (), 0, "", said, (), 0, (), constants=False)
-    return SliceExplanation(said, size, size, 0, 0, 0, size, 1.0, ())
+        return Explanation(name, 1.0, None, (), 0, "", name, (), 0, (), constants=False)
+    return SliceExplanation(name, size, size, 0, 0, 0, size, 1.0, ())
 
 
 def _of_entry(plan: Plan, incidence: Incidence, column: int) -> Explanation:
     layout = plan.system.layout
     keys = incidence.of(column)
     shown = [incidence.equation(*key) for key in keys[:MOST_SHOWN]]
-    found = standing(plan.blocks, column, layout)
+    position = standing(plan.blocks, column, layout)
     free, value, mates, root = 1.0 if not keys else None, None, np.array([column]), None
-    if found is not None:
-        free, value = found.block.freedom(found.place), found.block.value(found.place)
-        mates, root = found.mates(layout)
-    others = mates[mates != column]
+    if position is not None:
+        free, value = position.block.freedom(position.place), position.block.value(position.place)
+        mates, root = position.mates(layout)
+    companions = mates[mates != column]
     goal = column
-    if len(others):
-        goal = int(others[0]) if root is None or root == column else root
+    if len(companions):
+        goal = int(companions[0]) if root is None or root == column else root
     chain, rules = _reasons(incidence, column, goal, free)
     return Explanation(
         layout.describe(column),
         None if free is None else min(1.0, max(0.0, free)),
         value,
         tuple(plan.system.rules[rule].name for rule in rules),
-        len(others),
-        named_columns(layout, others) if len(others) else "",
+        len(companions),
+        named_columns(layout, companions) if len(companions) else "",
         layout.describe(goal),
-        tuple(_said(plan, equation) for equation in chain),
+        tuple(_statement(plan, equation) for equation in chain),
         len(keys),
-        tuple(_said(plan, equation) for equation in shown),
+        tuple(_statement(plan, equation) for equation in shown),
         any(rule.size is not None for rule in plan.system.rules),
     )
 
@@ -194,12 +194,12 @@ def _of_entry(plan: Plan, incidence: Incidence, column: int) -> Explanation:
 def _reasons(
     incidence: Incidence, column: int, goal: int, free: float | None
 ) -> tuple[list[Equation], tuple[int, ...]]:
-    """The chain of ties to `goal`, and the rules that decide what no chain shows."""
+    """The chain of ties to `goal`, and the rules that decide the entry where there is no chain."""
     if goal != column:
         chain = path(incidence, column, goal)
         component = nearby(incidence, column) if chain is None else None
         return chain or [], relating(component, column, goal) if component is not None else ()
-    if free is None or free > HELD:
+    if free is None or free > DETERMINED:
         return [], ()
     keys = incidence.of(column)
     outright = {rule for rule, index in keys[:MOST_LOOKED_AT] if len(incidence.equation(rule, index).columns) == 1}
@@ -209,27 +209,27 @@ def _reasons(
     return [], tuple(sorted(outright or {rule for rule, _ in keys}))
 
 
-def _of_slice(plan: Plan, incidence: Incidence, said: Expression) -> SliceExplanation:
-    places = _sample(said.size)
+def _of_slice(plan: Plan, incidence: Incidence, expression: Expression) -> SliceExplanation:
+    places = _sample(expression.size)
     counts, rules, free = Counter[str](), dict[str, None](), list[float | None]()
     for place in places.tolist():
-        column = _column(plan, said, place)
-        found, keys = standing(plan.blocks, column, plan.system.layout), incidence.of(column)
+        column = _column(plan, expression, place)
+        position, keys = standing(plan.blocks, column, plan.system.layout), incidence.of(column)
         rules.update((plan.system.rules[rule].name, None) for rule, _ in keys)
-        if found is None:
+        if position is None:
             counts["untouched" if not keys else "held"] += 1
             free.append(1.0)
             continue
-        free.append(found.block.freedom(found.place))
-        mates = found.mates(plan.system.layout)[0]
-        own = free[-1]
-        kind = "determined" if own is not None and own <= HELD else "tied" if len(mates) > 1 else "held"
+        free.append(position.block.freedom(position.place))
+        mates = position.mates(plan.system.layout)[0]
+        freedom = free[-1]
+        kind = "determined" if freedom is not None and freedom <= DETERMINED else "tied" if len(mates) > 1 else "held"
         counts[kind] += 1
     known_free = [value for value in free if value is not None]
     mean = float(np.mean(known_free)) if len(known_free) == len(free) else None
     return SliceExplanation(
-        str(said),
-        said.size,
+        str(expression),
+        expression.size,
         len(places),
         counts["determined"],
         counts["tied"],
@@ -241,7 +241,7 @@ def _of_slice(plan: Plan, incidence: Incidence, said: Expression) -> SliceExplan
 
 
 def _sample(size: int) -> Integers:
-    """Places in a slice, one drawn from each of equal parts: steps of one length would meet a diagonal or a stripe."""
+    """Places in a slice, one drawn at random from each equal part: equal steps could hit only a diagonal."""
     parts = min(size, MOST_LOOKED_AT)
     bounds = [part * size // parts for part in range(parts + 1)]
     return np.random.default_rng(0).integers(bounds[:-1], bounds[1:])
@@ -249,20 +249,20 @@ def _sample(size: int) -> Integers:
 
 def _read(plan: Plan, entry: str | Expression) -> Expression:
     known_weights = {parameter.name: parameter for parameter in plan.parameters}
-    said = _parsed(entry, known_weights) if isinstance(entry, str) else entry
-    if not isinstance(said, Expression) or not said.size:
+    expression = _parsed(entry, known_weights) if isinstance(entry, str) else entry
+    if not isinstance(expression, Expression) or not expression.size:
         raise RuleError(
-            f'{entry!r:.60} is no entry of a weight. Say one as text, "hidden.weight[0, 1]", or as an indexed weight, '
-            f"w.hidden.weight[0, 1]."
+            f'{entry!r:.60} is not an entry of a weight. Give one as text, "hidden.weight[0, 1]", or as an indexed '
+            f"weight, w.hidden.weight[0, 1]."
         )
-    for term in said.terms:
+    for term in expression.terms:
         planned = known_weights.get(term.parameter.name, term.parameter)
         if planned != term.parameter:
             raise ShapeError(
                 f"{planned.name} has the shape {term.parameter.shape} here and {planned.shape} in this plan: it "
-                f"was made for another model. Take the symbols that its rules were said with, or plan for this model."
+                f"was made for another model. Use the symbols that its rules were written with, or plan for this model."
             )
-    return said
+    return expression
 
 
 def _frozen(plan: Plan, name: str) -> bool:
@@ -274,18 +274,20 @@ def _frozen(plan: Plan, name: str) -> bool:
 
 def _parsed(text: str, weights: dict[str, Parameter]) -> Expression:
     """`name` or `name[index, …]`, an index being an integer, a slice or `...`."""
-    name, bracket, rest = text.strip().partition("[")
+    name, bracket, indices = text.strip().partition("[")
     if name.strip() not in weights:
         raise UnknownWeightError(name.strip(), weights, of_plan=True)
-    whole = weight(weights[name.strip()])
+    unindexed = weight(weights[name.strip()])
     if not bracket:
-        return whole
-    parts = [part.strip() for part in rest.rstrip().removesuffix("]").split(",")]
-    if not rest.rstrip().endswith("]") or not all(re.fullmatch(r"-?\d+|\.\.\.|(-?\d*:){1,2}-?\d*", p) for p in parts):
+        return unindexed
+    parts = [part.strip() for part in indices.rstrip().removesuffix("]").split(",")]
+    if not indices.rstrip().endswith("]") or not all(
+        re.fullmatch(r"-?\d+|\.\.\.|(-?\d*:){1,2}-?\d*", p) for p in parts
+    ):
         raise RuleError(
-            f"{text!r:.80} is no entry: an index holds integers and slices, as in {name}[0, 1] or {name}[0, :]."
+            f"{text!r:.80} is not an entry: an index holds integers and slices, as in {name}[0, 1] or {name}[0, :]."
         )
-    return whole[tuple(_index(part) for part in parts)]
+    return unindexed[tuple(_index(part) for part in parts)]
 
 
 def _index(part: str) -> object:
@@ -296,21 +298,23 @@ def _index(part: str) -> object:
     return int(part)
 
 
-def _column(plan: Plan, said: Expression, place: int) -> int:
-    term = _term(said, place)
+def _column(plan: Plan, expression: Expression, place: int) -> int:
+    term = _term(expression, place)
     return plan.system.layout.start(term.parameter) + term.offset
 
 
-def _term(said: Expression, place: int) -> Term:
+def _term(expression: Expression, place: int) -> Term:
     """The one term of an entry of an indexed weight. Raises RuleError for sums and multiples."""
-    one = said[tuple(int(k) for k in np.unravel_index(place, said.shape))]
-    plain = len(one.terms) == 1 and not one.terms[0].variables and not one.terms[0].factors
-    if not plain or one.terms[0].scalar != 1.0 or np.any(one.constant):
-        raise RuleError(f"({said}) is computed from weights; explain takes entries as they are, such as w.a[0, 1].")
-    return one.terms[0]
+    entry = expression[tuple(int(k) for k in np.unravel_index(place, expression.shape))]
+    plain = len(entry.terms) == 1 and not entry.terms[0].variables and not entry.terms[0].factors
+    if not plain or entry.terms[0].scalar != 1.0 or np.any(entry.constant):
+        raise RuleError(
+            f"({expression}) is computed from weights; explain takes entries as they are, such as w.a[0, 1]."
+        )
+    return entry.terms[0]
 
 
-def _said(plan: Plan, equation: Equation) -> Said:
+def _statement(plan: Plan, equation: Equation) -> Statement:
     rule = plan.system.rules[equation.rule]
     shape = rule.expression.shape
     index = tuple(int(k) for k in np.unravel_index(equation.index, shape)) if shape else ()
@@ -323,12 +327,12 @@ def _said(plan: Plan, equation: Equation) -> Said:
         text += f"{sign}{size}{plan.system.layout.describe(column)}"
     if len(equation.columns) > MOST_TERMS:
         text += f" + … ({len(equation.columns):,} entries)"
-    return Said(rule.name, index, f"{text} == {equation.rhs + 0.0:.6g}", len(equation.columns))
+    return Statement(rule.name, index, f"{text} == {equation.rhs + 0.0:.6g}", len(equation.columns))
 
 
-def _few(chain: Sequence[Said]) -> list[str]:
-    """The links of a chain, the middle of a long one left out."""
-    lines = [f"    {said}" for said in chain]
+def _few(chain: Sequence[Statement]) -> list[str]:
+    """Lines for the links of a chain, without the middle of a long chain."""
+    lines = [f"    {statement}" for statement in chain]
     if len(lines) > 2 * MOST_SHOWN:
         lines[MOST_SHOWN:-MOST_SHOWN] = [f"    … {len(lines) - 2 * MOST_SHOWN:,} more …"]
     return lines

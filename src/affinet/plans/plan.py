@@ -1,4 +1,4 @@
-"""The plan: rules compiled into blocks, immutable, knowing no array library."""
+"""Compile rules into a plan: immutable blocks that depend on no array library."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ from affinet.system.system import System
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Rules, and the blocks that hold them: together exact, no two on one entry. `print(plan)` is the analysis."""
+    """Rules, and disjoint blocks that together keep them exactly. `print(plan)` shows the analysis."""
 
     system: System
     blocks: tuple[AnyBlock, ...]
     record: Record | None = None
-    """What its coefficients decided, for planning again with other right-hand sides; None where it was not kept."""
+    """Decisions that depend on coefficients only, reused to plan other right-hand sides; None if not recorded."""
 
     @property
     def rows(self) -> int:
@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def free(self) -> int | Interval:
-        """Degrees of freedom left among the touched entries: size − rank."""
+        """Degrees of freedom that remain among the touched entries: size − rank."""
         low, high = self._bounds()
         return self.size - low if low == high else Interval(self.size - high, self.size - low)
 
@@ -97,25 +97,25 @@ class Plan:
     def with_constants(self, values: Mapping[str, Floats], epsilon: float, before: Plan | None = None) -> Plan:
         """The plan of the same rules with some parameters read as constants. Raises InfeasibleError.
 
-        `before` is one that was made so of other values: what coefficients decided is taken from it.
+        `before` is such a plan made with other values: its record of decisions is reused.
         """
         if not values:
             return self
         return compiled(self.system.with_constants(values, epsilon), before or Plan(self.system, ()))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write what the rules say, and not how they were solved, to a safetensors file that `load` reads.
+        """Write the rules, and not how they were solved, to a safetensors file that `load` reads.
 
-        The file takes the place of what was there in one step. Raises PlanFileError where it cannot be written.
+        An existing file is replaced in one step. Raises PlanFileError where the file cannot be written.
         """
         write_system(self.system, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, memory: int | None = None) -> Plan:
-        """The plan that was saved, planned again: the same blocks, bit for bit.
+        """Read a saved plan and plan its rules again: the same blocks, bit for bit.
 
-        Nothing in the file is run; everything in it is checked first. `memory` is what one step of planning may take,
-        in bytes and by forecast: 512 MiB where not given, or sixteen times the file where that is more. Raises
+        Nothing in the file is run; everything in it is checked first. `memory` bounds what one step of planning may
+        take by forecast, in bytes: by default 512 MiB, or sixteen times the size of the file if that is more. Raises
         PlanFileError, which says what is wrong.
         """
         system = read_system(path)
@@ -134,27 +134,27 @@ class Plan:
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """What the rules say together that nobody may have meant, the gravest first; `str` of each is its sentence.
+        """Consequences of the rules that may be unintended, the gravest first; `str` of each is its sentence.
 
-        Entries that can take one value only, entries that can no longer differ, rules that say nothing, nearly the same
-        or nearly the contrary, matrices whose columns seem misaligned; and what was not looked at. Found when first
-        asked for.
+        Entries that can take one value only, entries that can no longer differ, rules without effect, rules that nearly
+        repeat or contradict others, matrices whose columns seem misaligned; and checks that were skipped. Computed at
+        first access.
         """
         return findings(self.system, self.blocks)
 
     @cached_property
     def incidence(self) -> Incidence:
-        """Looks up the equations of an entry; what it has to read of the rules is read once."""
+        """Looks up the equations of an entry; the rules are read once, at first use."""
         return Incidence(self.system)
 
     def table(self) -> str:
-        """The analysis with a line for every rule, without the findings; `str(plan)` shortens it."""
+        """The analysis with a line per rule, without the findings; `str(plan)` shortens it."""
         return visible(summary(self.system, self.blocks, loops=numba_installed(), most=None))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What the rules say, as in a file; a copy in another process is planned there again, to the same bits.
+        """The rules, as in a file; a copy in another process is planned there again, to the same bits.
 
-        Arrays as they are would lose what they share, and with it the kernels that it decides on.
+        Pickled arrays would no longer share memory, and the choice of kernels depends on what they share.
         """
         return _planned_again, (*described(self.system), self.system.limits)
 
@@ -181,14 +181,14 @@ def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = 
     `rules`: constraints in any order, nested lists allowed. `tolerance` replaces the precision to which the constants
     are taken to be known (the spacing of the coarsest dtype among them), which decides what counts as redundant and
     what as contradictory. Raises InfeasibleError naming an irreducible set of rules that contradict each other,
-    RuleError for what is no rule, ConstantError for numbers whose products or quotients leave float64. Warns
-    (NothingToTrainWarning) of weights that the rules determine wholly, though none fixes them outright.
+    RuleError for values that are not rules, ConstantError for numbers whose products or quotients leave float64. Warns
+    (NothingToTrainWarning) of weights whose every entry the rules determine, though no rule fixes them outright.
     """
     return with_warnings(compiled(System.of(rules, tolerance=tolerance)))
 
 
 def with_warnings(made: Plan) -> Plan:
-    """The plan; warns (NothingToTrainWarning) of weights that its rules determine wholly, though none fixes them."""
+    """The plan; warns (NothingToTrainWarning) of weights whose every entry is determined though no rule fixes them."""
     for weight, entries, rules in determined(made.system, made.blocks):
         symmetry = any(rule.origin == Family("equivariant") for rule in rules)
         names = [rule.name for rule in rules]
@@ -197,10 +197,10 @@ def with_warnings(made: Plan) -> Plan:
 
 
 def compiled(system: System, before: Plan | None = None) -> Plan:
-    """The plan of a system. Raises InfeasibleError, and ConstantError where its numbers lie too far apart.
+    """Plan a system. Raises InfeasibleError, and ConstantError where its numbers lie too far apart.
 
-    `before` is a plan of the same coefficients: what these decided is taken from its record, blocks that are the same
-    are its very objects, and the new plan keeps a record too. Law: the blocks are those of planning without it.
+    `before` is a plan of the same coefficients: decisions are reused from its record, unchanged blocks are the same
+    objects, and the new plan has a record too. Law: the blocks equal those of planning without it.
     """
     try:
         return _compiled(system, before)
@@ -208,15 +208,15 @@ def compiled(system: System, before: Plan | None = None) -> Plan:
         raise too_far_apart((rule.name, rule.expression) for rule in system.rules) from None
 
 
-@np.errstate(over="raise", divide="raise", invalid="raise")  # what leaves float64 is no number to plan with
+@np.errstate(over="raise", divide="raise", invalid="raise")  # a number beyond float64 cannot be planned with
 def _compiled(system: System, before: Plan | None) -> Plan:
     try:
         with recorded(None if before is None else before.record or Record()) as record:
             blocks = compile_blocks(system)
         return Plan(system, blocks if before is None else unchanged(blocks, before.blocks), record)
-    except Contradiction as found:
-        candidates, consequence = found.rules, found.consequence
-    from affinet.analysis.diagnosis.explaining import explain  # rules that hold together need none of it
+    except Contradiction as contradiction:
+        candidates, consequence = contradiction.rules, contradiction.consequence
+    from affinet.analysis.diagnosis.explaining import explain  # not needed for rules that can hold
 
     raise explain(system, candidates, consequence, partial(_feasible, system), partial(_feasible, system))
 

@@ -1,4 +1,4 @@
-"""Plan new rules by keeping the blocks of those that are as they were: only weights whose rules changed are planned."""
+"""Plan new rules by reusing the blocks of unchanged rules: only weights whose rules changed are planned."""
 
 from __future__ import annotations
 
@@ -19,31 +19,30 @@ from affinet.system.tolerance import DOUBLE_EPSILON
 
 
 def updated(plan: Plan, rules: Iterable[Constraint] | Constraint) -> Plan:
-    """The plan of `rules`, with the very blocks of `plan` where the rules about a set of weights are the same.
+    """The plan of `rules`, with the same block objects as `plan` where the rules about a set of weights are the same.
 
-    Law: it holds what `affinet.plan(rules, tolerance=…)` holds, with the tolerance of `plan` where that was given, and
-    is planned with the limits of `plan`.
-    Weights that rules connect, directly or through others, are planned together: where all of their rules say what they
-    said, whatever these are called and wherever they stand in the list, their blocks are the old objects, so that
-    kernels made for these serve on; blocks whose rules have other numbers now are copies that share all arrays. A rule
-    is the same where it is the same object or is equal in every number. Rules that were changed before and now differ
-    from then in their right-hand sides alone take what coefficients decided from the record of that planning. Raises
-    and warns as `affinet.plan` does.
+    Law: it equals `affinet.plan(rules, tolerance=…)`, with the tolerance of `plan` if that was given, and is planned
+    with the limits of `plan`.
+    Weights that rules connect, directly or through others, are planned together. If all of their rules are unchanged,
+    whatever their names and order, their blocks are the old objects, so that kernels made for these can be reused;
+    blocks whose rules have new numbers are copies that share all arrays. A rule is unchanged if it is the same object
+    or equal in every number. Rules that were updated before and differ from that update only in their right-hand sides
+    reuse the record of that planning. Raises and warns as `affinet.plan` does.
     """
     system = _system(plan, rules)
-    return with_warnings(_kept(plan, system) or compiled(system))
+    return with_warnings(_updated_plan(plan, system) or compiled(system))
 
 
 def _system(plan: Plan, rules: Iterable[Constraint] | Constraint) -> System:
-    found = System.of(rules, limits=plan.system.limits)
-    said, given = (rule.expression.epsilon for rule in plan.system.rules), plan.system.tolerance.epsilon
-    if given == max([DOUBLE_EPSILON, *said]):
-        return found
-    return replace(found, tolerance=replace(found.tolerance, epsilon=given))
+    system = System.of(rules, limits=plan.system.limits)
+    epsilons, epsilon = (rule.expression.epsilon for rule in plan.system.rules), plan.system.tolerance.epsilon
+    if epsilon == max([DOUBLE_EPSILON, *epsilons]):
+        return system
+    return replace(system, tolerance=replace(system.tolerance, epsilon=epsilon))
 
 
-def _kept(plan: Plan, system: System) -> Plan | None:
-    """The plan made of old blocks and of those of the changed rules; None where all has to be planned anew."""
+def _updated_plan(plan: Plan, system: System) -> Plan | None:
+    """The plan made of old blocks and new blocks of the changed rules; None where all rules have to be planned anew."""
     if system.tolerance != plan.system.tolerance:
         return None
     earlier = _same_rules(plan.system, system)
@@ -63,26 +62,26 @@ def _kept(plan: Plan, system: System) -> Plan | None:
         with np.errstate(over="raise", divide="raise", invalid="raise"), recorded(plan.record or Record()) as record:
             fresh = compile_blocks(system.only(changed)) if changed else ()
     except (Contradiction, FloatingPointError):
-        return None  # planning all of them says which
+        return None  # planning all rules names the contradictory ones
     numbered = (renumbered(block, dict(enumerate(changed))) for block in fresh)
     return Plan(system, (*blocks, *unchanged(numbered, plan.blocks)), record if changed else plan.record)
 
 
 def _as_before(old: System, new: System, earlier: Mapping[int, int]) -> Iterator[Rule]:
-    """The new rules; those given again under their names are the old objects, so that they are not read again."""
+    """The new rules; those repeated under their old names are the old objects, so that they are not read again."""
     for number, rule in enumerate(new.rules):
         known = old.rules[earlier[number]] if number in earlier else rule
-        again = known.expression is rule.expression and (known.name, known.origin) == (rule.name, rule.origin)
-        yield known if again else rule
+        unchanged_rule = known.expression is rule.expression and (known.name, known.origin) == (rule.name, rule.origin)
+        yield known if unchanged_rule else rule
 
 
 def renumbered(block: AnyBlock, numbers: Mapping[int, int]) -> AnyBlock:
-    """The block with its rules called by other numbers; the same object where these are the numbers that they have."""
+    """The block with its rules renumbered; the same object if no number changes."""
     return block if all(numbers[rule] == rule for rule in block.rules) else block.renumbered(numbers)
 
 
 def _groups(system: System) -> dict[int, list[int]]:
-    """Rules by the first of all that speak of the same weights, directly or through others."""
+    """Groups of rules that share weights, directly or through others, by the first rule of each."""
     leader: dict[str, int] = {}
     root = list(range(len(system.rules)))
 
@@ -93,8 +92,8 @@ def _groups(system: System) -> dict[int, list[int]]:
 
     for number, rule in enumerate(system.rules):
         for term in rule.expression.terms:
-            first, own = sorted((find(leader.setdefault(term.parameter.name, number)), find(number)))
-            root[own] = first
+            first, second = sorted((find(leader.setdefault(term.parameter.name, number)), find(number)))
+            root[second] = first
     groups: dict[int, list[int]] = {}
     for number in range(len(system.rules)):
         groups.setdefault(find(number), []).append(number)
@@ -102,23 +101,23 @@ def _groups(system: System) -> dict[int, list[int]]:
 
 
 def _same_rules(old: System, new: System) -> dict[int, int]:
-    """Number of a new rule → number of an old one that says the same, each old one once."""
+    """Number of a new rule → number of an equal old rule; each old rule appears at most once."""
     by_object = {id(rule.expression): number for number, rule in enumerate(old.rules)}
-    found, taken = dict[int, int](), set[int]()
+    earlier, matched = dict[int, int](), set[int]()
     for number, rule in enumerate(new.rules):
         before = by_object.get(id(rule.expression))
         if before is None and number < len(old.rules) and _says_the_same(rule, old.rules[number]):
             before = number
-        if before is not None and before not in taken:
-            found[number] = before
-            taken.add(before)
-    return found
+        if before is not None and before not in matched:
+            earlier[number] = before
+            matched.add(before)
+    return earlier
 
 
-def _says_the_same(one: Rule, other: Rule) -> bool:
-    first, second = one.expression.affine, other.expression.affine
+def _says_the_same(rule: Rule, other: Rule) -> bool:
+    first, second = rule.expression.affine, other.expression.affine
     parts = ("shape", "terms", "constant", "epsilon")
-    return one.size is other.size and all(same(getattr(first, part), getattr(second, part)) for part in parts)
+    return rule.size is other.size and all(same(getattr(first, part), getattr(second, part)) for part in parts)
 
 
 __all__ = ["renumbered", "updated"]

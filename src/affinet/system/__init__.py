@@ -1,1 +1,1 @@
-"""All rules together: which entries they touch, their equations, and what counts as zero."""
+"""Represent all rules as one system: the entries they read, their equations, and what counts as zero."""

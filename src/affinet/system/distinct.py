@@ -1,4 +1,4 @@
-"""The distinct numbers of an array and where each stands among them, in linear time where they lie close together."""
+"""Find the distinct numbers of an array and the rank of each, in linear time where the numbers lie close together."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 from affinet.language.calculus.terms import Integers
 
 SPREAD = 8
-"""A mask over the range of the numbers is cheaper than a sort up to about this many places a number."""
+"""A mask over the range of the numbers is cheaper than a sort up to about this many places per number."""
 
 
 def distinct(numbers: Integers) -> Integers:
-    """The distinct numbers, rising.
+    """The distinct numbers in ascending order.
 
     `numpy.unique` hashes integers, which took ten times as long on a million of them (numpy 2.4).
     """
@@ -21,15 +21,15 @@ def distinct(numbers: Integers) -> Integers:
         return numbers.astype(np.int64)
     low, high = int(numbers.min()), int(numbers.max())
     if high - low <= SPREAD * len(numbers):
-        found: Integers = np.flatnonzero(_mask(numbers, low, high)) + low
-        return found
+        present: Integers = np.flatnonzero(_mask(numbers, low, high)) + low
+        return present
     ordered = np.sort(numbers)
     fresh: Integers = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
     return fresh
 
 
 def ranked(numbers: Integers) -> tuple[Integers, Integers]:
-    """The distinct numbers, rising, and the place of every number among them."""
+    """The distinct numbers in ascending order, and the place of every number among them."""
     if not len(numbers):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     if _rising(numbers):

@@ -1,4 +1,4 @@
-"""Which files are read at all: regular ones up to a stated size, since a pipe may wait and a device never ends."""
+"""Check that a path is a regular file of limited size before it is read: a pipe may wait, and a device never ends."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import stat
 from pathlib import Path
 
 MOST_BYTES = 4 * 2**30
-"""Of a matrix or a table in a file."""
+"""Largest file that is read as a matrix or a table."""
 
 MISSING = "does not exist"
 
 
 def unreadable(path: Path, most: int | None = MOST_BYTES) -> str:
-    """Why a path is not read, as what follows it in a sentence; empty for a regular file of no more bytes."""
+    """Why a path is not read, worded to follow the path; empty for a regular file of at most `most` bytes."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -31,9 +31,9 @@ def unreadable(path: Path, most: int | None = MOST_BYTES) -> str:
 
 
 def made_anew(path: Path) -> int:
-    """Make an empty file at `path`; the mode that it has, which is that of the umask. Raises OSError.
+    """Make an empty file at `path` and return its mode, which follows the umask. Raises OSError.
 
-    The umask itself can only be read by changing it, for every thread. safetensors leaves files of mode 0600.
+    The umask itself can only be read by changing it for every thread. safetensors writes files with mode 0600.
     """
     path.unlink(missing_ok=True)
     path.touch()

@@ -1,8 +1,8 @@
-"""Call LAPACK: the one place that planning and kernels take dense factors from.
+"""Call LAPACK: the only place from which planning and kernels get dense factors.
 
-Divide and conquer, by which NumPy finds singular values, does not converge for some matrices on some processors; QR
-iteration then finds them. Tests round what these functions take and give at random (`tests/rounding.py`), since
-another processor adds in another order: whoever calls LAPACK elsewhere is not tested so, and the linter refuses it.
+NumPy computes singular values by divide and conquer, which does not converge for some matrices on some processors; QR
+iteration is used then. Tests round the inputs and outputs of these functions at random (`tests/rounding.py`), since
+another processor adds in another order. Calls of LAPACK elsewhere would escape these tests, so the linter refuses them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def svd(matrix: Floats, *, full_matrices: bool = True) -> tuple[Floats, Floats, Floats]:
-    """`matrix = u @ diag(s) @ vt` of one matrix (r, n) or a batch (…, r, n), s falling.
+    """`matrix = u @ diag(s) @ vt` of one matrix (r, n) or a batch (…, r, n), s descending.
 
     Without `full_matrices` u and vt have min(r, n) columns and rows. Source: Golub & Van Loan, 4th ed., 8.6.
     """
@@ -40,13 +40,13 @@ def svd(matrix: Floats, *, full_matrices: bool = True) -> tuple[Floats, Floats, 
         return np.linalg.svd(matrix, full_matrices=full_matrices)
     except LinAlgError:
         many = matrix.reshape(-1, *matrix.shape[-2:])
-        found = [scipy.linalg.svd(one, full_matrices=full_matrices, lapack_driver="gesvd") for one in many]
-        u, s, vt = (np.stack(parts) for parts in zip(*found, strict=True))
+        factors = [scipy.linalg.svd(single, full_matrices=full_matrices, lapack_driver="gesvd") for single in many]
+        u, s, vt = (np.stack(parts) for parts in zip(*factors, strict=True))
         return tuple(part.reshape(*matrix.shape[:-2], *part.shape[1:]) for part in (u, s, vt))  # type: ignore[return-value]
 
 
 def singular_values(matrix: Floats) -> Floats:
-    """Singular values of one matrix or a batch, falling."""
+    """Singular values of one matrix or a batch, descending."""
     try:
         return np.asarray(np.linalg.svd(matrix, compute_uv=False))
     except LinAlgError:

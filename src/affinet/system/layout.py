@@ -1,4 +1,4 @@
-"""Where every entry stands: the parameters of all rules laid end to end."""
+"""Number the entries of all parameters that rules read: the columns of the system, parameters laid end to end."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from affinet.system.distinct import distinct
 
 @dataclass(frozen=True)
 class Layout:
-    """The parameters in order; entry `p` of parameter `k` is column `starts[k] + p` (64 bits: models are large)."""
+    """Parameters ordered by name; entry `p` of parameter `k` is column `starts[k] + p` (64 bits: models are large)."""
 
     parameters: tuple[Parameter, ...]
 
     @classmethod
     def of(cls, parameters: Iterable[Parameter]) -> Layout:
-        """Parameters by first appearance; one name with two shapes is an error."""
-        found: dict[str, Parameter] = {}
+        """The layout of these parameters. Raises RuleError for one name with two shapes."""
+        by_name: dict[str, Parameter] = {}
         for parameter in parameters:
-            known = found.setdefault(parameter.name, parameter)
+            known = by_name.setdefault(parameter.name, parameter)
             if known.shape != parameter.shape:
                 raise RuleError(
-                    f"the rules speak of two weights named {parameter.name!r}, of shapes {known.shape} and "
+                    f"the rules refer to two weights named {parameter.name!r}, of shapes {known.shape} and "
                     f"{parameter.shape}. Make all rules of one plan from one affinet.weights(model)."
                 )
-        return cls(tuple(found[name] for name in sorted(found)))
+        return cls(tuple(by_name[name] for name in sorted(by_name)))
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
@@ -53,15 +53,15 @@ class Layout:
         return self.starts[self._numbers[parameter.name]]
 
     def number(self, column: int) -> int:
-        """The parameter that a column lies in."""
+        """The number of the parameter that contains a column."""
         return bisect_right(self.starts, column) - 1
 
     def numbers(self, columns: Integers) -> Integers:
-        """The parameter that each column lies in."""
+        """The number of the parameter that contains each column."""
         return np.searchsorted(np.asarray(self.starts, np.int64), columns, side="right") - 1
 
     def split(self, columns: Integers) -> list[tuple[Parameter, Integers, Integers]]:
-        """Columns by parameter: (parameter, places in `columns`, positions in the parameter), only where any."""
+        """Columns by parameter: (parameter, places in `columns`, positions in the parameter), without empty parts."""
         if not len(columns):
             return []
         numbers = self.numbers(columns)

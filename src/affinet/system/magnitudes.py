@@ -1,4 +1,4 @@
-"""How large and how small the numbers of rules are: products and quotients of them are to stay within float64."""
+"""Check the magnitudes of the numbers of rules, whose products and quotients must stay within float64."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from affinet.system.malformed import LARGEST
 
 
 def check_numbers(name: str, expression: Expression) -> None:
-    """Raise ConstantError for coefficients or constants beyond LARGEST; a plan could not be saved with them either."""
+    """Raise ConstantError for coefficients or constants beyond LARGEST, which a plan file could not hold either."""
     if not all(number <= LARGEST for number in _magnitudes(expression, _largest)):
         raise ConstantError(
             f'rule "{name}" has numbers beyond {LARGEST:g}, whose products leave the range of float64. '
-            f"Say it in other units."
+            f"Write it in other units."
         )
 
 
 def without_zeros(expression: Expression) -> Expression:
-    """The expression without the terms whose coefficients are all zero: its weights are in no equation."""
-    left = tuple(term for term in expression.terms if _bound(term, _largest) != 0.0)
-    if len(left) == len(expression.terms):
+    """The expression without terms whose coefficients are all zero: no equation reads the weights of these terms."""
+    nonzero = tuple(term for term in expression.terms if _bound(term, _largest) != 0.0)
+    if len(nonzero) == len(expression.terms):
         return expression
-    return Expression(replace(expression.affine, terms=left))
+    return Expression(replace(expression.affine, terms=nonzero))
 
 
 def too_far_apart(rules: Iterable[tuple[str, Expression]]) -> ConstantError:
-    """The error for rules (name, expression) whose numbers, each of them in range, have quotients beyond float64."""
+    """The error for rules (name, expression) whose numbers are in range but have quotients beyond float64."""
     rules = list(rules)
     large = [(max(_magnitudes(expression, _largest)), name) for name, expression in rules]
     small = [(min(_magnitudes(expression, _smallest)), name) for name, expression in rules]
     (most, largest), (least, smallest) = max(large), min(small)
     if smallest == largest:
-        said = f'numbers of rule "{largest}" lie too far apart to compute with, from {least:.3g} to {most:.3g}: '
+        subject = f'numbers of rule "{largest}" lie too far apart to compute with, from {least:.3g} to {most:.3g}: '
     else:
-        said = (
+        subject = (
             f'numbers of the rules lie too far apart to compute with, from {least:.3g} in "{smallest}" to {most:.3g} '
             f'in "{largest}": '
         )
     return ConstantError(
-        f"{said}quotients of them leave the range of float64. Measure weights in units in which coefficients are of "
-        f"similar size, or write 0 for those that are as good as nothing."
+        f"{subject}quotients of them leave the range of float64. Measure weights in units in which coefficients are of "
+        f"similar size, or write 0 for those that are negligible."
     )
 
 
 def all_between(least: float, most: float, expressions: Iterable[Expression]) -> bool:
-    """Whether the magnitudes of all numbers that are not zero surely lie in this range."""
+    """Whether the magnitudes of all nonzero numbers certainly lie in this range."""
     return all(
         all(least <= size for size in _magnitudes(expression, _smallest))
         and all(size <= most for size in _magnitudes(expression, _largest))
@@ -60,7 +60,7 @@ def all_between(least: float, most: float, expressions: Iterable[Expression]) ->
 
 
 def _magnitudes(expression: Expression, of: Callable[[Floats], float]) -> Iterator[float]:
-    """A bound for its constants, and one for the coefficients of each term."""
+    """A bound for the constants of an expression, then one for the coefficients of each term."""
     yield of(np.asarray(expression.constant))
     for term in expression.terms:
         yield _bound(term, of)
@@ -81,13 +81,13 @@ def _largest(values: Floats) -> float:
 
 
 def _smallest(values: Floats) -> float:
-    """The smallest magnitude that is not zero; infinite where all are."""
+    """The smallest nonzero magnitude; infinite where all numbers are zero."""
     sizes = np.abs(_written(values))
     return float(sizes[sizes > 0].min(initial=np.inf))
 
 
 def _written(values: Floats) -> Floats:
-    """Each number once: an array that overlaps itself is read as the memory under it."""
+    """The array without repetitions: one that overlaps itself is read as its underlying memory."""
     if not values.size or (span := spanned_bytes(values)) >= values.nbytes:
         return values
     lowest = values[tuple(slice(0, 1) if step >= 0 else slice(-1, None) for step in values.strides)]

@@ -1,4 +1,4 @@
-"""Values read from a file, checked for kind and range before anything is made of them: a file is not trusted."""
+"""Check the kind and range of values read from a file before they are used: a file is not trusted."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MOST = 2**62
-"""No count, position or size in a file goes beyond this, so that none overflows 64 bits."""
+"""Largest count, position or size in a file, so that 64 bits do not overflow."""
 
 LARGEST = 1e140
-"""No number in a file goes beyond this, so that no sum of their squares overflows."""
+"""Largest number in a file, so that sums of squares do not overflow."""
 
 
 class Malformed(Exception):
-    """What a file says is no plan; the message says where and what is wrong."""
+    """The contents of a file are not a plan; the message says where and what is wrong."""
 
 
 def fields(value: object, where: str, needed: Iterable[str], optional: Iterable[str] = ()) -> Mapping[str, Any]:
-    """A table that has every key of `needed`, and no key that is in neither list. Raises Malformed."""
+    """A table that has every key of `needed`, and only keys of `needed` and `optional`. Raises Malformed."""
     needed = tuple(needed)
     if not isinstance(value, dict):
         raise Malformed(f"{where} is {shown(value)}, not a table")
@@ -69,7 +69,7 @@ def text(value: object, where: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as it stands in an error: short, whatever it is."""
+    """A short text for any value, for use in errors."""
     if isinstance(value, dict | list):
         return f"a {'table' if isinstance(value, dict) else 'list'} of {len(value)}"
     if isinstance(value, int) and abs(value) > 10**30:

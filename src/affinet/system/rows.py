@@ -1,4 +1,4 @@
-"""Equations one by one: the sparse form that irregular rules are planned in."""
+"""A sparse form of equations, row by row, in which irregular rules are planned."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PAIR_BYTES = 64
 class Rows:
     """Sparse equations `Σ_j values_j · w[columns_j] == rhs`, row `i` holding `columns[bounds[i]:bounds[i+1]]`.
 
-    `rule` and `index` lead back to the user: which rule, and which of its equations (row-major in its shape).
-    Within a row columns rise and stand once. `size` is the sum of the magnitudes that the right-hand sides were
-    computed from, where that is more than their own (frozen weights that cancel): rounding is relative to it.
+    `rule` and `index` are the rule of each row and the number of the equation in it (row-major in its shape). Columns
+    ascend within a row, without repetitions. `size` is the sum of the magnitudes from which the right-hand sides were
+    computed, if that is larger than the right-hand sides (frozen weights that cancel): rounding is relative to it.
     """
 
     bounds: Integers
@@ -33,7 +33,7 @@ class Rows:
 
     @property
     def magnitude(self) -> Floats:
-        """What the rounding of each right-hand side is relative to."""
+        """The magnitude to which the rounding of each right-hand side is relative."""
         return np.abs(self.rhs) if self.size is None else self.size
 
     @property
@@ -45,22 +45,22 @@ class Rows:
         return np.diff(self.bounds)
 
     def row_of_each(self) -> Integers:
-        """The row that every stored value belongs to."""
+        """The row of every stored value."""
         return np.repeat(np.arange(self.count), self.lengths)
 
-    def select(self, kept: Integers) -> Rows:
-        """The given rows, in the given order."""
-        lengths = self.lengths[kept]
+    def select(self, numbers: Integers) -> Rows:
+        """The numbered rows, in the order of the numbers."""
+        lengths = self.lengths[numbers]
         bounds = np.concatenate([[0], np.cumsum(lengths)])
-        places = np.repeat(self.bounds[:-1][kept] - bounds[:-1], lengths) + np.arange(bounds[-1])
+        places = np.repeat(self.bounds[:-1][numbers] - bounds[:-1], lengths) + np.arange(bounds[-1])
         return Rows(
             bounds,
             self.columns[places],
             self.values[places],
-            self.rhs[kept],
-            self.rule[kept],
-            self.index[kept],
-            None if self.size is None else self.size[kept],
+            self.rhs[numbers],
+            self.rule[numbers],
+            self.index[numbers],
+            None if self.size is None else self.size[numbers],
         )
 
     def matrix(self, width: int) -> sparse.csr_array:
@@ -71,20 +71,20 @@ class Rows:
 def gather_rows(
     row: Integers, column: Integers, value: Floats, rhs: Floats, rule: Integers, index: Integers, cancellation: float
 ) -> Rows:
-    """Rows from unordered triples; triples on one place add up, and sums that cancel count as zero."""
+    """Rows from unordered triples; triples at the same place add up, and sums that cancel count as zero."""
     width = int(column.max(initial=-1)) + 1
     shape = (len(rhs), width)
     added = sparse.coo_array((value, (row, column)), shape=shape).tocsr()
     if added.nnz < len(value):
         size = sparse.coo_array((np.abs(value), (row, column)), shape=shape).tocsr()
-        kept = np.abs(added.data) > cancellation * size.data
-        bounds = np.concatenate([[0], np.cumsum(kept)])[added.indptr]
-        return Rows(bounds, added.indices[kept].astype(np.int64), added.data[kept], rhs, rule, index)
+        nonzero = np.abs(added.data) > cancellation * size.data
+        bounds = np.concatenate([[0], np.cumsum(nonzero)])[added.indptr]
+        return Rows(bounds, added.indices[nonzero].astype(np.int64), added.data[nonzero], rhs, rule, index)
     return Rows(added.indptr.astype(np.int64), added.indices.astype(np.int64), added.data, rhs, rule, index)
 
 
 def added_up(shape: tuple[int, int], row: Integers, column: Integers, value: Floats, cancellation: float) -> Floats:
-    """As `gather_rows`, in a full matrix: triples on one place add up, and sums that cancel count as zero."""
+    """Like `gather_rows`, as a full matrix: triples at the same place add up, and sums that cancel count as zero."""
     place = row * shape[1] + column
     total = np.bincount(place, value, shape[0] * shape[1])
     if len(place) and np.bincount(place).max() > 1:

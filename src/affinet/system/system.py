@@ -1,4 +1,4 @@
-"""All rules as one system of equations `A w = b`, still said in terms and not yet in numbers."""
+"""Collect all rules into one system of equations `A w = b`, stored as loop-nest terms; rows are computed on request."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Terms = tuple[tuple[Term, ...], ...]
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """One rule of the user, with the name it is reported under: it says `expression == 0`, and no term of it is zero.
+    """One rule of the user, `expression == 0` without zero terms, and the name under which it is reported.
 
-    `text` is shown and nothing else; `origin` is what made the rule. `size` is the sum of the magnitudes that the
-    expression's constant was computed from, once frozen weights, those named in `constants`, went in.
+    `text` is only shown; `origin` tells how the rule was made. `size` is the sum of the magnitudes from which the
+    constant was computed once frozen weights, those named in `constants`, were substituted.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Rule:
 
     @property
     def titled(self) -> bool:
-        """Whether it has a name apart from its text: the user's, or a number behind the text of equal rules."""
+        """Whether the name differs from the text: a name of the user, or the text of equal rules with a number."""
         return self.name != self.text
 
     @property
@@ -54,18 +54,18 @@ class Rule:
 
     @property
     def pairs(self) -> int:
-        """How many (equation, entry) pairs its sparse form would hold, at most."""
+        """A bound on the number of (equation, entry) pairs in the sparse form."""
         return sum(_pairs(term, self.expression.shape) for term in self.expression.terms)
 
     @property
     def nonzeros(self) -> int:
-        """How many of the pairs are left without the zeros of dense coefficients: a matrix counts as full as it is."""
+        """The number of pairs without the zeros of dense coefficients: a matrix counts by its share of nonzeros."""
         return sum(int(_pairs(term, self.expression.shape) * _density(term)) for term in self.expression.terms)
 
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """The rules in the order the user gave them, the entries they speak of, what counts as zero, and limits."""
+    """The rules in the user's order, the layout of the entries that they read, the tolerance, and limits."""
 
     rules: tuple[Rule, ...]
     layout: Layout
@@ -78,7 +78,7 @@ class System:
     ) -> System:
         """Collect constraints, nested lists allowed.
 
-        `tolerance` replaces the epsilon found in the constants (the coarsest of their dtypes).
+        `tolerance` replaces the epsilon of the constants (the coarsest of their dtypes).
         Raises RuleError for anything that is not a rule, ConstantError for numbers whose products leave float64.
         """
         constraints = list(_flatten(rules))
@@ -97,31 +97,34 @@ class System:
         return sum(rule.equations for rule in self.rules)
 
     def with_constants(self, values: Mapping[str, Floats], epsilon: float) -> System:
-        """The same rules with some parameters (frozen ones) read as constants, known to `epsilon`."""
+        """The same rules with frozen parameters, those in `values`, read as constants known to `epsilon`."""
         rules = tuple(_with_constants(rule, values) for rule in self.rules)
         touched = any(term.parameter.name in values for rule in self.rules for term in rule.expression.terms)
         tolerance = replace(self.tolerance, frozen=max(self.tolerance.frozen, epsilon)) if touched else self.tolerance
         return replace(self, rules=rules, layout=_layout(rules), tolerance=tolerance)
 
     def only(self, numbers: Iterable[int]) -> System:
-        """The system of some of the rules."""
+        """The system of the numbered rules."""
         return replace(self, rules=tuple(self.rules[k] for k in numbers))
 
     def rows(self, numbers: Iterable[int]) -> Rows:
-        """The sparse equations of some of the rules, one rule after the other."""
+        """The sparse equations of the numbered rules, one rule after the other."""
         numbers = list(numbers)
         rhs, size = self.sides(numbers)
         return replace(coefficients(self.layout, *self.terms(numbers)), rhs=rhs, size=size)
 
     def terms(self, numbers: Sequence[int]) -> tuple[tuple[int, ...], Shapes, Terms, float]:
-        """What `coefficients` reads of some of the rules. Raises TooLargeError where memory cannot hold the result."""
+        """The arguments of `coefficients` for the numbered rules. Raises TooLargeError if memory is short."""
         self._forecast([self.rules[number] for number in numbers])
-        said = [self.rules[number].expression for number in numbers]
-        shapes, terms = (tuple(one.shape for one in said), tuple(one.terms for one in said))
+        expressions = [self.rules[number].expression for number in numbers]
+        shapes, terms = (
+            tuple(expression.shape for expression in expressions),
+            tuple(expression.terms for expression in expressions),
+        )
         return tuple(numbers), shapes, terms, self.tolerance.cancellation
 
     def sides(self, numbers: Sequence[int]) -> tuple[Floats, Floats]:
-        """The right-hand sides of some of the rules, and what the rounding of each is relative to."""
+        """The right-hand sides of the numbered rules, and the magnitudes to which their rounding is relative."""
         rhs, sizes = [np.zeros(0)], [np.zeros(0)]
         for number in numbers:
             rule, shape = self.rules[number], self.rules[number].expression.shape
@@ -136,19 +139,19 @@ class System:
         pairs = [max(rule.pairs, rule.equations) for rule in rules]  # an equation of no pair has a right-hand side
         if pairs:
             largest = rules[pairs.index(max(pairs))].name
-            beside = f" with {len(rules) - 1:,} other rules" if len(rules) > 1 else ""
-            what = f'rule "{largest}"{beside}, read one equation at a time,'
+            context = f" with {len(rules) - 1:,} other rules" if len(rules) > 1 else ""
+            what = f'rule "{largest}"{context}, read one equation at a time,'
             forecast(what, sum(pairs), item_bytes=PAIR_BYTES)
 
 
 def coefficients(layout: Layout, numbers: tuple[int, ...], shapes: Shapes, terms: Terms, cancellation: float) -> Rows:
-    """The sparse equations of rules by number, each of terms of a shape, with right-hand sides of zero.
+    """The sparse equations of numbered rules, each with a shape and terms; right-hand sides are zero.
 
-    One pass over all of them: a rule of a single equation costs no array of its own.
+    All rules are read in one pass, so that a rule of a single equation needs no array for itself.
     """
     pieces, counts, first = _Triples(layout), [], 0
-    for shape, own in zip(shapes, terms, strict=True):
-        for term in own:
+    for shape, rule_terms in zip(shapes, terms, strict=True):
+        for term in rule_terms:
             pieces.add(term, shape, first)
         counts.append(prod(shape))
         first += counts[-1]
@@ -163,13 +166,13 @@ def _pairs(term: Term, shape: tuple[int, ...]) -> int:
 
 
 def _density(term: Term) -> float:
-    """The share of coefficients that are not zero, of the sparsest factor; views of a few numbers count as full."""
-    held = [factor.values for factor in term.factors if spanned_bytes(factor.values) >= factor.values.nbytes]
-    return min((np.count_nonzero(values) / values.size for values in held if values.size), default=1.0)
+    """The share of nonzero coefficients in the sparsest factor; views of a few numbers count as full."""
+    arrays = [factor.values for factor in term.factors if spanned_bytes(factor.values) >= factor.values.nbytes]
+    return min((np.count_nonzero(values) / values.size for values in arrays if values.size), default=1.0)
 
 
 class _Triples:
-    """Collects (row, column, value) triples; terms without loops are kept as plain numbers until the end."""
+    """Collects (row, column, value) triples; terms without loops stay plain numbers until `arrays`."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -205,8 +208,8 @@ def _flatten(rules: object) -> Iterable[Constraint]:
         yield rules
     elif isinstance(rules, str | bytes | Mapping) or hasattr(rules, "shape") or not isinstance(rules, Iterable):
         raise RuleError(
-            f"{rules!r:.80} of type {type(rules).__name__} is no rule. A rule is an equation between weights such as "
-            f"w.hidden.weight[0, 1] == w.hidden.weight[2, 3], made with `==` from affinet.weights(model), or one of "
+            f"{rules!r:.80} of type {type(rules).__name__} is not a rule. A rule is an equation between weights such "
+            f"as w.hidden.weight[0, 1] == w.hidden.weight[2, 3], made with `==` from affinet.weights(model), or one of "
             f"affinet.families; text becomes one through affinet.parse(text, weights)."
         )
     else:
@@ -215,23 +218,23 @@ def _flatten(rules: object) -> Iterable[Constraint]:
 
 
 def _named(constraints: list[Constraint]) -> tuple[Rule, ...]:
-    """Every rule under a name of its own: the user's, else its text; repeated names are numbered."""
+    """Rules with unique names: the user's name, else the text; repeated names are numbered."""
     labels = [str(constraint.name or constraint.text) for constraint in constraints]
     repeated = {label for label, n in Counter(labels).items() if n > 1}
-    taken, seen, rules = set(labels), Counter[str](), []
+    names, counts, rules = set(labels), Counter[str](), []
     for label, constraint in zip(labels, constraints, strict=True):
         name = label
         if label in repeated:
-            seen[label] += 1
-            while seen[label] > 1 and (name := f"{label} ({seen[label]})") in taken:
-                seen[label] += 1
-            taken.add(name)
+            counts[label] += 1
+            while counts[label] > 1 and (name := f"{label} ({counts[label]})") in names:
+                counts[label] += 1
+            names.add(name)
         rules.append(Rule(name, constraint.text, without_zeros(constraint.expression), constraint.origin))
     return tuple(rules)
 
 
 def _with_constants(rule: Rule, values: Mapping[str, Floats]) -> Rule:
-    """The rule with the weights that have values read as constants, and the size of what these were added from."""
+    """The rule with the weights in `values` read as constants, and the sum of the magnitudes that these add up from."""
     known = [term for term in rule.expression.terms if term.parameter.name in values]
     if not known:
         return rule
@@ -239,8 +242,8 @@ def _with_constants(rule: Rule, values: Mapping[str, Floats]) -> Rule:
         replace(term, scalar=abs(term.scalar), factors=tuple(replace(f, values=np.abs(f.values)) for f in term.factors))
         for term in known
     )
-    whole = Expression(replace(rule.expression.affine, terms=positive, constant=np.abs(rule.expression.constant)))
-    size = substitute(whole, {name: np.abs(value) for name, value in values.items()}).constant
+    absolute = Expression(replace(rule.expression.affine, terms=positive, constant=np.abs(rule.expression.constant)))
+    size = substitute(absolute, {name: np.abs(value) for name, value in values.items()}).constant
     constants = tuple(sorted({*rule.constants, *(term.parameter.name for term in known)}))
     return replace(rule, expression=substitute(rule.expression, values), size=size, constants=constants)
 

@@ -1,4 +1,4 @@
-"""What counts as zero: the one rule by which ranks are decided and contradictions told from rounding."""
+"""A tolerance that decides what counts as zero: for ranks, and to distinguish contradictions from rounding."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ DOUBLE_EPSILON = float(np.finfo(np.float64).eps)
 class Tolerance:
     """Bounds on *equilibrated* rows (every row of A divided by its norm).
 
-    `epsilon` is the spacing at 1 of the coarsest floating dtype among the constants of the rules: equations said in
-    float32 cannot be told apart below float32's rounding. `frozen` is that of frozen weights: they are right-hand
-    sides only, so they loosen what counts as contradictory and not what counts as independent.
+    `epsilon` is the spacing at 1 of the coarsest floating dtype among the constants of the rules: equations in float32
+    cannot be distinguished below float32's rounding. `frozen` is the same for frozen weights: they occur only in
+    right-hand sides, so they loosen what counts as contradictory and not what counts as independent.
     `factor` scales all bounds; 1 is the default, larger is more forgiving.
     """
 
@@ -27,26 +27,26 @@ class Tolerance:
     def rank(self, rows: int, entries: int) -> float:
         """Singular values at or below this share of the largest count as zero.
 
-        Two sources of rounding. That of the factorisation, in float64: the usual `max(m, n) · eps` (Golub & Van Loan,
-        4th ed., 5.4.1). That of the constants as they were said: each row of norm one is off by at most `epsilon`,
-        all of them by `epsilon · √rows` in the Frobenius norm, which bounds what it moves a singular value by (Weyl).
-        A guard of 8 on both.
+        Two sources of rounding. The factorisation, in float64: the usual `max(m, n) · eps` (Golub & Van Loan, 4th ed.,
+        5.4.1). The constants as written: each row of norm one is off by at most `epsilon`, all of them by
+        `epsilon · √rows` in the Frobenius norm, which bounds the change of a singular value (Weyl). A guard factor of 8
+        on both.
         """
-        factored, said = DOUBLE_EPSILON * max(rows, entries, 2), self.epsilon * sqrt(max(rows, 2))
-        return min(0.1, 8.0 * self.factor * max(factored, said))
+        factored, constants = DOUBLE_EPSILON * max(rows, entries, 2), self.epsilon * sqrt(max(rows, 2))
+        return min(0.1, 8.0 * self.factor * max(factored, constants))
 
     def consistency(self, length: int) -> float:
-        """A combination of `length` equations that says `0 == r` holds where |r| is at most this share of its terms.
+        """A combination of `length` equations that says `0 == r` holds if |r| is at most this share of its terms.
 
         Rounding errors of `length` terms add up like a random walk, hence the square root.
         """
         return min(0.1, 64.0 * self.factor * max(self.epsilon, self.frozen) * max(8.0, sqrt(length)))
 
     def factored(self, length: int) -> float:
-        """The same of float64 alone, in which equations are factored whatever their constants are known to."""
+        """The same for float64 only, in which equations are factored whatever the precision of their constants."""
         return min(0.1, 64.0 * self.factor * DOUBLE_EPSILON * max(8.0, sqrt(length)))
 
     @property
     def cancellation(self) -> float:
-        """A coefficient that is what is left of larger ones counts as zero at or below this share of them."""
+        """A coefficient computed from larger ones that cancel counts as zero at or below this share of them."""
         return 16.0 * self.factor * self.epsilon

@@ -1,1 +1,1 @@
-"""Systems of rules as files: stored, checked and restored."""
+"""Store systems of rules in files, check files, and restore systems from them."""

@@ -1,4 +1,4 @@
-"""A system of rules as the description and the arrays of a file, and back."""
+"""Convert a system of rules to the description and the arrays of a file, and back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Table = dict[str, Any]
 
 
 def described(system: System) -> tuple[Table, list[Array]]:
-    """Every rule as its loop-nest terms, and the rows of numbers that its arrays are views of."""
+    """A description with the loop-nest terms of every rule, and the rows of numbers that its arrays are views of."""
     arrays = Arrays()
     numbers = {parameter: number for number, parameter in enumerate(system.layout.parameters)}
     rules = [_rule(rule, numbers, arrays) for rule in system.rules]
@@ -31,34 +31,34 @@ def described(system: System) -> tuple[Table, list[Array]]:
         "tolerance": {"epsilon": tolerance.epsilon, "factor": tolerance.factor, "frozen": tolerance.frozen},
         "parameters": [{"name": parameter.name, "shape": [*parameter.shape]} for parameter in numbers],
         "rules": rules,
-        "views": [view.said() for view in views],
+        "views": [view.table() for view in views],
     }, rows
 
 
 def system_of(description: object, rows: Sequence[Array]) -> System:
-    """The system that `described` described. Raises Malformed for anything that it never says."""
-    said = fields(description, "the description", ("tolerance", "parameters", "rules", "views"))
-    arrays = Restored.of(rows, said["views"])
+    """The system that `described` described. Raises Malformed for anything that it never writes."""
+    table = fields(description, "the description", ("tolerance", "parameters", "rules", "views"))
+    arrays = Restored.of(rows, table["views"])
     parameters = [
-        restored_parameter(value, f"parameter {k}") for k, value in enumerate(items(said["parameters"], "parameters"))
+        restored_parameter(value, f"parameter {k}") for k, value in enumerate(items(table["parameters"], "parameters"))
     ]
     names = [parameter.name for parameter in parameters]
     if names != sorted(set(names)) or sum(max(parameter.size, 1) for parameter in parameters) > MOST:
         raise Malformed("the parameters are not in the order of their names, or have more entries than 64 bits count")
     rules = tuple(
-        _restored_rule(value, f"rule {k}", parameters, arrays) for k, value in enumerate(items(said["rules"], "rules"))
+        _restored_rule(value, f"rule {k}", parameters, arrays) for k, value in enumerate(items(table["rules"], "rules"))
     )
     if len({rule.name for rule in rules}) < len(rules):
         raise Malformed("two rules have one name")
     if sum(rule.equations for rule in rules) > MOST:
         raise Malformed("the rules have more equations than 64 bits count")
-    left = tuple(replace(rule, expression=without_zeros(rule.expression)) for rule in rules)
-    gone = _spoken_of(rules) - _spoken_of(left)
-    layout = Layout(tuple(parameter for parameter in parameters if parameter.name not in gone))
-    return System(left, layout, _tolerance(said["tolerance"]))
+    reduced = tuple(replace(rule, expression=without_zeros(rule.expression)) for rule in rules)
+    unread = _weights_read(rules) - _weights_read(reduced)
+    layout = Layout(tuple(parameter for parameter in parameters if parameter.name not in unread))
+    return System(reduced, layout, _tolerance(table["tolerance"]))
 
 
-def _spoken_of(rules: Iterable[Rule]) -> set[str]:
+def _weights_read(rules: Iterable[Rule]) -> set[str]:
     return {term.parameter.name for rule in rules for term in rule.expression.terms}
 
 
@@ -73,20 +73,20 @@ def _rule(rule: Rule, numbers: dict[Parameter, int], arrays: Arrays) -> Table:
 
 
 def _restored_rule(value: object, where: str, parameters: Sequence[Parameter], arrays: Restored) -> Rule:
-    said = fields(value, where, ("text", "expression"), ("name", "size", *ORIGIN_KEYS))
-    wording = text(said["text"], f"text of {where}")
-    expression = restored_expression(said["expression"], where, parameters, arrays)
-    size = restored_values(said["size"], f"size of {where}", expression.shape, arrays) if "size" in said else None
-    name = text(said.get("name", wording), f"name of {where}")
+    table = fields(value, where, ("text", "expression"), ("name", "size", *ORIGIN_KEYS))
+    wording = text(table["text"], f"text of {where}")
+    expression = restored_expression(table["expression"], where, parameters, arrays)
+    size = restored_values(table["size"], f"size of {where}", expression.shape, arrays) if "size" in table else None
+    name = text(table.get("name", wording), f"name of {where}")
     names = {parameter.name for parameter in parameters}
-    origin, constants = restored_origin(said, where, wording, names)
+    origin, constants = restored_origin(table, where, wording, names)
     return Rule(name, wording, expression, origin, size, constants)
 
 
 def _tolerance(value: object) -> Tolerance:
-    said = fields(value, "tolerance", ("epsilon", "factor", "frozen"))
+    table = fields(value, "tolerance", ("epsilon", "factor", "frozen"))
     return Tolerance(
-        number(said["epsilon"], "epsilon of the tolerance", 1e-300, 1.0),
-        number(said["factor"], "factor of the tolerance", 1.0, 1e12),
-        number(said["frozen"], "frozen of the tolerance", 0.0, 1.0),
+        number(table["epsilon"], "epsilon of the tolerance", 1e-300, 1.0),
+        number(table["factor"], "factor of the tolerance", 1.0, 1e12),
+        number(table["frozen"], "frozen of the tolerance", 0.0, 1.0),
     )

@@ -1,7 +1,7 @@
-"""The origin of a rule in a plan file: read from the rule's text where that says it, else written next to the text.
+"""Store and restore the origin of a rule: inferred from the rule's text if possible, else written next to the text.
 
-Files of the first two formats hold no origins, so this is the one place that reads the text of rules. A rule whose text
-would be taken for something else (a weight may be called "equivariant(x") is written with its origin.
+Files of the first two formats hold no origins, so this is the only place that reads the text of rules. A rule whose
+text would be misread (a weight may be called "equivariant(x") is written with its origin.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from affinet.system.malformed import Malformed, fields, items, shown, text
 from affinet.system.system import Rule
 
 ORIGIN_KEYS = ("origin", "constants")
-"""What only files of the third format hold."""
+"""Keys that only files of the third format hold."""
 
 _FAMILIES: Mapping[str, FamilyName] = {f"{name}(": name for name in get_args(FamilyName)}
 _LINEAR = "linear(["
@@ -25,7 +25,7 @@ _WORD = re.compile(r"(?<![\w.])[\w.]+")
 
 
 def stored_origin(rule: Rule, weights: Collection[str]) -> dict[str, Any]:
-    """What a file says of a rule's origin in addition to its text, which is nothing for most rules."""
+    """The table of a rule's origin and constants, empty for most rules, whose text tells both."""
     table: dict[str, Any] = {}
     if _table(rule.origin) != _table(_of_text(rule.text, weights)):
         table["origin"] = _table(rule.origin)
@@ -35,14 +35,14 @@ def stored_origin(rule: Rule, weights: Collection[str]) -> dict[str, Any]:
 
 
 def restored_origin(
-    said: Mapping[str, Any], where: str, wording: str, weights: Collection[str]
+    table: Mapping[str, Any], where: str, wording: str, weights: Collection[str]
 ) -> tuple[Origin, tuple[str, ...]]:
     """The origin, and the names of the weights that are constants in the rule. Raises Malformed."""
-    origin = _restored(said["origin"], f"origin of {where}") if "origin" in said else _of_text(wording, weights)
-    if "constants" in said:
-        constants = [text(name, f"constant of {where}") for name in items(said["constants"], f"constants of {where}")]
+    origin = _restored(table["origin"], f"origin of {where}") if "origin" in table else _of_text(wording, weights)
+    if "constants" in table:
+        constants = [text(name, f"constant of {where}") for name in items(table["constants"], f"constants of {where}")]
     else:
-        constants = _words(wording, weights) if "size" in said else []
+        constants = _words(wording, weights) if "size" in table else []
     return origin, tuple(sorted(set(constants)))
 
 
@@ -59,18 +59,18 @@ def _table(origin: Origin) -> dict[str, Any]:
 
 
 def _restored(value: object, where: str) -> Origin:
-    said = fields(value, where, (), ("left", "number", "linear", "sparse", "family"))
-    match said:
-        case {"family": name, **rest} if not rest and isinstance(name, str) and f"{name}(" in _FAMILIES:
+    table = fields(value, where, (), ("left", "number", "linear", "sparse", "family"))
+    match table:
+        case {"family": name, **others} if not others and isinstance(name, str) and f"{name}(" in _FAMILIES:
             return Family(_FAMILIES[f"{name}("])
-        case {"linear": weights, "sparse": bool(sparse), **rest} if not rest:
-            named = items(weights, f"weights of {where}")
-            return Linear(tuple(None if one is None else text(one, f"weight of {where}") for one in named), sparse)
-        case {"left": left, "number": number, **rest} if not rest:
+        case {"linear": weights, "sparse": bool(sparse), **others} if not others:
+            listed = items(weights, f"weights of {where}")
+            return Linear(tuple(None if name is None else text(name, f"weight of {where}") for name in listed), sparse)
+        case {"left": left, "number": number, **others} if not others:
             return WrittenEquation(Word(text(left, f"left of {where}")), Word(text(number, f"number of {where}")))
-        case {**rest} if not rest:
+        case {**others} if not others:
             return WrittenEquation()
-    raise Malformed(f"{where} is {shown(dict(said))}, not that of an equation, of linear or of a family")
+    raise Malformed(f"{where} is {shown(dict(table))}, not that of an equation, of linear or of a family")
 
 
 def _of_text(wording: str, weights: Collection[str]) -> Origin:
@@ -82,10 +82,10 @@ def _of_text(wording: str, weights: Collection[str]) -> Origin:
 
 
 def _linear(wording: str, weights: Collection[str]) -> Linear:
-    """A text that was cut short does not show which weights it lists, and so none of them counts as listed whole."""
-    listed, closed, rest = wording.partition("], A=")
+    """The origin in a text of `linear`; a text that was cut short shows no weights, so none is listed in full."""
+    listed, closed, matrix = wording.partition("], A=")
     names = [_listed(name, weights) for name in listed.split(", ")] if closed else [None]
-    return Linear(tuple(names), rest.startswith("sparse("))
+    return Linear(tuple(names), matrix.startswith("sparse("))
 
 
 def _listed(name: str, weights: Collection[str]) -> str | None:
@@ -108,12 +108,12 @@ def _equation(wording: str) -> WrittenEquation:
 
 
 def _words(wording: str, weights: Collection[str]) -> list[str]:
-    """The names in a text that can be those of weights, without those of the plan: weights that are constants in it."""
-    found = []
+    """Names in a text that can be weights but are not in the plan: weights that are constants in the rule."""
+    names = []
     for word in _WORD.finditer(wording):
         name, behind = word[0], wording[word.end() : word.end() + 1]
         if behind == "(":  # a function, or a method behind a name
             name = name.rpartition(".")[0]
         if behind != "=" and not re.fullmatch(r"[\d.]*(e\d*)?", name):
-            found.append(name.removesuffix(".T").removesuffix(".mT"))
-    return [name for name in found if name not in weights]
+            names.append(name.removesuffix(".T").removesuffix(".mT"))
+    return [name for name in names if name not in weights]

@@ -1,4 +1,4 @@
-"""Arrays for a file: those that look at the same memory share it, so that a view of a few numbers stays one."""
+"""Pack arrays for a file: views of the same memory share it in the file, so that a view of a few numbers stays one."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from affinet.system.malformed import LARGEST, MOST, Malformed, fields, integer, 
 Array = NDArray[Any]
 DTYPES = ("float64", "int32", "int64", "float32", "uint8")
 WIDEST = 8
-"""Bytes of a number of the widest of them."""
+"""Bytes of a number of the widest dtype."""
 
 MOST_AXES = 32
-"""What every version of NumPy can hold."""
+"""Axes that every version of NumPy supports."""
 
 MOST_READ = 2**30
-"""Entries of tables that are read to check a file, at least; that is seconds."""
+"""At least this many entries of tables may be read to check a file, which takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class View:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def said(self) -> dict[str, Any]:
-        """As a table of a file."""
+    def table(self) -> dict[str, Any]:
+        """The view as a table of a file."""
         return {"row": self.row, "offset": self.offset, "shape": [*self.shape], "strides": [*self.strides]}
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Arrays that are to be stored; `put` gives the number of one, which it has once however often it is put."""
+    """Arrays to be stored; `put` returns the number of an array, always the same for the same array."""
 
     _numbers: dict[tuple[Any, ...], int] = field(default_factory=dict)
     _arrays: list[Array] = field(default_factory=list)
@@ -59,8 +59,9 @@ class Arrays:
     def packed(self) -> tuple[list[Array], list[View]]:
         """Rows of numbers, and every array as a view of one of them, in the order in which they were put.
 
-        Arrays whose memory overlaps share a row that spans them, where it is no longer than they are together. How
-        an array lies in memory is kept: sums and products round by it, and a loaded plan has the same bits.
+        Arrays whose memory overlaps share a row that spans them, if it is not longer than the sum of their lengths. The
+        memory order of an array is kept: rounding of sums and products depends on it, and a loaded plan has the same
+        bits.
         """
         pieces = [piece for group in _overlapping(self._arrays) for piece in _pieces(self._arrays, group)]
         pieces.sort(key=lambda piece: min(piece[1]))
@@ -74,22 +75,22 @@ class Arrays:
 class Restored:
     """Arrays from a file, by number. `largest` bounds the magnitudes in each.
 
-    `_left` is how many entries of tables may still be read: a small file can say many long tables that overlap.
+    `_budget` is how many entries of tables may still be read: a small file can hold many long tables that overlap.
     """
 
     arrays: tuple[Array, ...]
     largest: tuple[float, ...]
-    _left: list[int]
+    _budget: list[int]
     _reaches: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Sequence[Array], views: object) -> Restored:
-        """Windows on rows of numbers, none of which reaches beyond its row. Raises Malformed."""
+        """Windows on rows of numbers. Raises Malformed for a window that reaches beyond its row."""
         largest = [_largest(row, f"array {number}") for number, row in enumerate(rows)]
-        found = [_view(value, f"view {number}", rows) for number, value in enumerate(items(views, "views"))]
-        arrays = tuple(_window(rows[view.row], view) for view in found)
-        left = max(MOST_READ, 4 * sum(row.size for row in rows))
-        return cls(arrays, tuple(largest[view.row] for view in found), [left])
+        windows = [_view(value, f"view {number}", rows) for number, value in enumerate(items(views, "views"))]
+        arrays = tuple(_window(rows[view.row], view) for view in windows)
+        budget = max(MOST_READ, 4 * sum(row.size for row in rows))
+        return cls(arrays, tuple(largest[view.row] for view in windows), [budget])
 
     def number(self, value: object, where: str) -> int:
         """The number of an array that a table `{"view": …}` names. Raises Malformed."""
@@ -106,7 +107,7 @@ class Restored:
         return int(BIT_COUNTS[bits].sum(dtype=np.int64))
 
     def reach(self, number: int) -> tuple[int, int]:
-        """The smallest and the largest of a table of positions."""
+        """The smallest and the largest position in a table."""
         if number not in self._reaches:
             positions = self.arrays[number]
             self._spend(positions.size)
@@ -114,8 +115,8 @@ class Restored:
         return self._reaches[number]
 
     def _spend(self, entries: int) -> None:
-        self._left[0] -= entries
-        if self._left[0] < 0:
+        self._budget[0] -= entries
+        if self._budget[0] < 0:
             raise Malformed("its tables overlap so often that reading them would take too long")
 
 
@@ -128,7 +129,7 @@ def _address(array: Array) -> int:
 
 
 def _extent(array: Array) -> tuple[int, int]:
-    """The first and one after the last byte that an array looks at."""
+    """The address of the first byte of an array, and of the byte after the last."""
     reach = [step * (n - 1) for step, n in zip(array.strides, array.shape, strict=True)]
     start = _address(array)
     return start + sum(r for r in reach if r < 0), start + sum(r for r in reach if r > 0) + array.itemsize
@@ -151,7 +152,7 @@ def _overlapping(arrays: Sequence[Array]) -> list[list[int]]:
 
 
 def _pieces(arrays: Sequence[Array], group: Sequence[int]) -> list[Piece]:
-    """One row that spans the whole group, or one row for each array where the span holds more than the arrays do."""
+    """One row that spans the group, or one row per array if the span holds more numbers than the arrays."""
     extents = [_extent(arrays[k]) for k in group]
     low, high = min(low for low, _ in extents), max(high for _, high in extents)
     if high - low <= sum(_bytes_without_repetitions(arrays[k]) for k in group):
@@ -160,7 +161,7 @@ def _pieces(arrays: Sequence[Array], group: Sequence[int]) -> list[Piece]:
         row = as_strided(corner, ((high - low) // lowest.itemsize,), (lowest.itemsize,), writeable=False)
         if np.isfinite(row).all():  # numbers between those of a view may be anything
             return [(row, {k: _window_on(arrays[k], low) for k in group})]
-    return [_alone(arrays[k], k) for k in group]
+    return [_repacked(arrays[k], k) for k in group]
 
 
 def _bytes_without_repetitions(array: Array) -> int:
@@ -173,7 +174,7 @@ def _window_on(array: Array, low: int) -> Window:
     return (_address(array) - low) // size, array.shape, tuple(step // size for step in array.strides)
 
 
-def _alone(array: Array, number: int) -> Piece:
+def _repacked(array: Array, number: int) -> Piece:
     """The numbers of an array in the order in which they lie in memory, without repetitions and gaps."""
     turned = tuple(slice(None, None, -1) if step < 0 else slice(None) for step in array.strides)
     once = tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)
@@ -183,7 +184,7 @@ def _alone(array: Array, number: int) -> Piece:
 
 
 def _largest(row: Array, where: str) -> float:
-    """The largest magnitude in a row. Raises Malformed for what is no row of finite numbers."""
+    """The largest magnitude in a row. Raises Malformed for anything but a row of finite numbers."""
     if row.ndim != 1 or not row.size or row.dtype.name not in DTYPES:
         raise Malformed(f"{where} has shape {row.shape} and dtype {row.dtype}, not one axis of {', '.join(DTYPES)}")
     largest = float(max(-float(row.min()), float(row.max())))
@@ -193,11 +194,11 @@ def _largest(row: Array, where: str) -> float:
 
 
 def _view(value: object, where: str, rows: Sequence[Array]) -> View:
-    said = fields(value, where, ("row", "offset", "shape", "strides"))
-    row = integer(said["row"], f"row of {where}", 0, len(rows) - 1)
-    shape = integers(said["shape"], f"shape of {where}", 1)
-    strides = integers(said["strides"], f"strides of {where}", -MOST // WIDEST, MOST // WIDEST)
-    offset = integer(said["offset"], f"offset of {where}")
+    table = fields(value, where, ("row", "offset", "shape", "strides"))
+    row = integer(table["row"], f"row of {where}", 0, len(rows) - 1)
+    shape = integers(table["shape"], f"shape of {where}", 1)
+    strides = integers(table["strides"], f"strides of {where}", -MOST // WIDEST, MOST // WIDEST)
+    offset = integer(table["offset"], f"offset of {where}")
     if len(shape) != len(strides) or len(shape) > MOST_AXES or WIDEST * prod(shape) > MOST:
         raise Malformed(f"{where} has {len(shape)} axes and {len(strides)} strides, or more bytes than 64 bits count")
     reach = [step * (n - 1) for step, n in zip(strides, shape, strict=True)]
@@ -209,10 +210,10 @@ def _view(value: object, where: str, rows: Sequence[Array]) -> View:
 
 def _window(row: Array, view: View) -> Array:
     strides = tuple(step * row.itemsize for step in view.strides)
-    return as_strided(row[view.offset :], view.shape, strides, writeable=row.flags.writeable and _apart(view))
+    return as_strided(row[view.offset :], view.shape, strides, writeable=row.flags.writeable and _entries_differ(view))
 
 
-def _apart(view: View) -> bool:
-    """Whether the view may be written to: no two of its entries are one number."""
+def _entries_differ(view: View) -> bool:
+    """Whether no two entries of the view are the same number, so that it may be written to."""
     reach = sum(abs(step) * (n - 1) for step, n in zip(view.strides, view.shape, strict=True))
     return 0 not in view.strides and reach + 1 >= prod(view.shape)

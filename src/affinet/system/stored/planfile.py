@@ -1,7 +1,7 @@
-"""A system of rules as a file: what the rules say, in safetensors, from which nothing is ever run.
+"""Write a system of rules to a safetensors file and read it back; nothing in a file is ever run.
 
-The header's metadata hold one JSON text: the version of the format, the description of the rules, and a checksum of
-it and of the tensors, which are the rows of numbers that the description's arrays are views of.
+The metadata in the header hold one JSON text: the version of the format, the description of the rules, and a checksum
+of the description and of the tensors, the rows of numbers that the description's arrays are views of.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from affinet.system.stored.packing import DTYPES, Array
 from affinet.system.system import System
 
 FORMAT, VERSION, OLDEST = "affinet.plan", 3, 1
-"""Version 2 may hold masks and numbers of float32, version 3 origins of rules and names of frozen weights; a plan is
-written in the first version that holds it."""
+"""Version 2 may hold masks and float32 numbers, version 3 origins of rules and names of frozen weights; a plan is
+written in the oldest version that can hold it."""
 LONGEST = 32 * 2**20
-"""Bytes of a description: reading one takes some twenty times as much memory. About 100,000 rules of single entries."""
+"""Most bytes of a description, about 100,000 rules of single entries; reading takes some twenty times the memory."""
 
 _CHECKED = ("version", "written_by", "description")
 _KEYS = (*_CHECKED, "checksum")
@@ -40,21 +40,27 @@ _DAMAGED = "It is damaged or was not written by affinet: save the plan again, af
 
 
 def write_system(system: System, path: str | os.PathLike[str]) -> None:
-    """Put the system in place of what `path` held; at every moment that is one or the other, whole.
+    """Write the system to `path`; an existing file is replaced in one step, so that a reader never sees a part.
 
-    Raises PlanFileError for numbers that no file holds, for rules too many, and where the disk refuses.
+    Raises PlanFileError for numbers that a file cannot hold, for too many rules, and for errors of the disk.
     """
     path = _path(path)
     description, rows = described(system)
     try:
         system_of(description, rows)
     except Malformed as error:
-        raise PlanFileError(path, f"was not written: {_named(error, system)}", "Say the rule in other units.") from None
-    said = {"version": _version(description, rows), "written_by": f"affinet {__version__}", "description": description}
-    text = _dumped({**said, "checksum": _checksum(said, rows)})
+        raise PlanFileError(
+            path, f"was not written: {_named(error, system)}", "Write the rule in other units."
+        ) from None
+    document = {
+        "version": _version(description, rows),
+        "written_by": f"affinet {__version__}",
+        "description": description,
+    }
+    text = _dumped({**document, "checksum": _checksum(document, rows)})
     if len(text) > LONGEST:
         reason = f"was not written: {len(system.rules):,} rules take {len(text) / 2**20:.0f} MB to describe"
-        way_out = f"A plan holds {LONGEST >> 20} MB: say many rules of one kind as one, with arrays of indices."
+        way_out = f"A plan holds {LONGEST >> 20} MB: write many rules of one kind as one, with arrays of indices."
         raise PlanFileError(path, reason, way_out)
     if not path.name:
         raise PlanFileError(path, "names no file", "Name another place.")
@@ -68,23 +74,23 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
 
 
 def read_system(path: str | os.PathLike[str]) -> System:
-    """The system that `write_system` put there, bit for bit.
+    """The system that `write_system` wrote, bit for bit.
 
-    Everything is checked before it is used, in memory and time that follow the size of the file. Raises PlanFileError.
+    Everything is checked before use, in memory and time proportional to the size of the file. Raises PlanFileError.
     """
     path = _path(path)
     _check_start(path)
     try:
         with safe_open(path, framework="numpy") as file:
-            said = _description(path, file.metadata())
+            document = _description(path, file.metadata())
             names = set(file.keys())
             rows = [_row(path, file, names, str(number)) for number in range(len(names))]
     except (SafetensorError, OSError) as error:
-        raise PlanFileError(path, f"is no readable safetensors file: {_line(error)}", _DAMAGED) from None
+        raise PlanFileError(path, f"is not a readable safetensors file: {_line(error)}", _DAMAGED) from None
     try:
-        if said["checksum"] != _checksum(said, rows):
-            raise PlanFileError(path, "is not as it was written: its checksum is another", _DAMAGED)
-        return system_of(said["description"], rows)
+        if document["checksum"] != _checksum(document, rows):
+            raise PlanFileError(path, "is not as it was written: its checksum differs", _DAMAGED)
+        return system_of(document["description"], rows)
     except (Malformed, RecursionError) as error:
         raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
 
@@ -96,15 +102,15 @@ def _version(description: Mapping[str, Any], rows: Sequence[Array]) -> int:
 
 
 def _named(error: Malformed, system: System) -> str:
-    """What is wrong, with the name of the rule in place of its number."""
-    return re.sub(r"\brule (\d+)", lambda found: f'rule "{system.rules[int(found[1])].name}"', str(error))
+    """The message of an error, with the name of the rule in place of its number."""
+    return re.sub(r"\brule (\d+)", lambda match: f'rule "{system.rules[int(match[1])].name}"', str(error))
 
 
-def _path(given: object) -> Path:
-    """The path that was given. Raises PlanFileError for what is none."""
-    if not isinstance(given, str | os.PathLike):
-        raise PlanFileError(f"{given!r:.60} ({type(given).__name__})", "is no path", "Give one as text.")
-    return Path(given)
+def _path(path: object) -> Path:
+    """The argument as a Path. Raises PlanFileError for anything but text or a path."""
+    if not isinstance(path, str | os.PathLike):
+        raise PlanFileError(f"{path!r:.60} ({type(path).__name__})", "is not a path", "Give one as text.")
+    return Path(path)
 
 
 def _replace(path: Path, unfinished: Path, tensors: dict[str, Array], text: str) -> None:
@@ -123,7 +129,7 @@ def _replace(path: Path, unfinished: Path, tensors: dict[str, Array], text: str)
 
 
 def _check_start(path: Path) -> None:
-    """Raise PlanFileError for what is no file, and for a header that a plan does not have."""
+    """Raise PlanFileError for a path that is not a file, and for a header that a plan cannot have."""
     if reason := unreadable(path, None):
         raise PlanFileError(path, reason, "Name a file of Plan.save.")
     try:
@@ -133,28 +139,30 @@ def _check_start(path: Path) -> None:
         raise PlanFileError(path, f"cannot be read: {_line(error)}", "Name a file of Plan.save.") from error
     size = int.from_bytes(start, "little")
     if len(start) < 8 or size > 2 * LONGEST:
-        reason = f"is no plan: it begins with {start!r}, not with the length of a header"
-        raise PlanFileError(path, reason, "Name a file of Plan.save; nothing else is read, and nothing is unpickled.")
+        reason = f"is not a plan: it begins with {start!r}, not with the length of a header"
+        raise PlanFileError(
+            path, reason, "Name a file of Plan.save; other files are not read, and nothing is unpickled."
+        )
 
 
 def _description(path: Path, metadata: Mapping[str, str] | None) -> Mapping[str, Any]:
-    """What the metadata say, of this version. Raises PlanFileError."""
+    """The table in the metadata, with a version that this affinet reads. Raises PlanFileError."""
     text = (metadata or {}).get(FORMAT)
     if text is None:
         reason = "is a safetensors file without a plan, such as the weights of a model"
         raise PlanFileError(path, reason, "Name a file of Plan.save.")
     try:
-        said = _parsed(text)
-        version = said.get("version") if isinstance(said, dict) else None
+        document = _parsed(text)
+        version = document.get("version") if isinstance(document, dict) else None
         if type(version) is int and not OLDEST <= version <= VERSION:
             reason = (
                 f"is a plan of format {shown(version)}, and affinet {__version__} reads formats {OLDEST} to {VERSION}"
             )
             way_out = "Read it with the affinet that wrote it, or save the plan again with this one."
             raise PlanFileError(path, reason, way_out)
-        found = fields(said, "its metadata", _KEYS)
-        integer(found["version"], "its version", OLDEST, VERSION)
-        return found
+        table = fields(document, "its metadata", _KEYS)
+        integer(table["version"], "its version", OLDEST, VERSION)
+        return table
     except Malformed as error:
         raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
 
@@ -164,8 +172,8 @@ def _row(path: Path, file: Any, names: set[str], name: str) -> Array:
         raise PlanFileError(path, f"holds no plan: it has no array {name!r}", _DAMAGED)
     piece = file.get_slice(name)
     if piece.get_dtype() not in ("F64", "I32", "I64", "F32", "U8") or len(piece.get_shape()) != 1:
-        found = f"array {name} is {piece.get_dtype()} of shape {piece.get_shape()!r:.60}"
-        raise PlanFileError(path, f"holds no plan: {found}, not one axis of {', '.join(DTYPES)}", _DAMAGED)
+        problem = f"array {name} is {piece.get_dtype()} of shape {piece.get_shape()!r:.60}"
+        raise PlanFileError(path, f"holds no plan: {problem}, not one axis of {', '.join(DTYPES)}", _DAMAGED)
     return np.array(file.get_tensor(name))
 
 
@@ -176,7 +184,7 @@ def _parsed(text: str) -> object:
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"its description is no JSON: {_line(error)}") from None
+        raise Malformed(f"its description is not JSON: {_line(error)}") from None
 
 
 def _no_constant(name: str) -> object:
@@ -184,13 +192,13 @@ def _no_constant(name: str) -> object:
 
 
 def _dumped(value: object) -> str:
-    """JSON that is the same for the same value, whether it was made or read."""
+    """JSON text that is the same for equal values, whether a value was built or read."""
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
 
 
-def _checksum(said: Mapping[str, Any], rows: Sequence[Array]) -> str:
-    """SHA-256 of all that the metadata say, and of every row after its kind and length."""
-    digest = hashlib.sha256(_dumped({key: said[key] for key in _CHECKED}).encode())
+def _checksum(document: Mapping[str, Any], rows: Sequence[Array]) -> str:
+    """SHA-256 of the metadata, and of every row preceded by its dtype and length."""
+    digest = hashlib.sha256(_dumped({key: document[key] for key in _CHECKED}).encode())
     for row in rows:
         digest.update(f"\n{row.dtype.name} {row.size}\n".encode())
         digest.update(row.data.cast("B"))

@@ -1,4 +1,4 @@
-"""Expressions from the tables of a file: nothing reaches outside its parameter or its shape, whatever the file says."""
+"""Restore expressions from the tables of a file; a term that reaches outside its parameter or its shape is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Reach = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class _Loop:
-    """A variable, and how far it reaches: among the entries, and along each axis that it moves along."""
+    """A variable with its reach: among the entries, and on each axis of the rule on which it moves."""
 
     variable: Variable
     entries: Reach
@@ -28,32 +28,32 @@ class _Loop:
 
 def restored_parameter(value: object, where: str) -> Parameter:
     """A parameter of a file. Raises Malformed."""
-    said = fields(value, where, ("name", "shape"))
-    return Parameter(text(said["name"], f"name of {where}"), _shape(said["shape"], where))
+    table = fields(value, where, ("name", "shape"))
+    return Parameter(text(table["name"], f"name of {where}"), _shape(table["shape"], where))
 
 
 def restored_expression(value: object, where: str, parameters: Sequence[Parameter], arrays: Restored) -> Expression:
-    """What `stored_expression` made a table of. Raises Malformed."""
-    said = fields(value, where, ("shape", "says", "terms", "constant", "epsilon"))
-    shape = _shape(said["shape"], where)
+    """The expression that `stored_expression` wrote as a table. Raises Malformed."""
+    table = fields(value, where, ("shape", "says", "terms", "constant", "epsilon"))
+    shape = _shape(table["shape"], where)
     terms = [
         _TermReader(f"term {k} of {where}", shape, parameters, arrays)(term)
-        for k, term in enumerate(items(said["terms"], f"terms of {where}"))
+        for k, term in enumerate(items(table["terms"], f"terms of {where}"))
     ]
-    constant = restored_values(said["constant"], f"constant of {where}", shape, arrays)
+    constant = restored_values(table["constant"], f"constant of {where}", shape, arrays)
     if 0 in shape and (terms or constant != 0.0):
-        raise Malformed(f"{where} has no equations, since its shape is {shape}, and says something all the same")
-    epsilon = number(said["epsilon"], f"epsilon of {where}", 2.0**-52, 1.0)
-    return Expression(Affine(shape, tuple(terms), constant, epsilon, Word(text(said["says"], where))))
+        raise Malformed(f"{where} has no equations, since its shape is {shape}, but has terms or a constant")
+    epsilon = number(table["epsilon"], f"epsilon of {where}", 2.0**-52, 1.0)
+    return Expression(Affine(shape, tuple(terms), constant, epsilon, Word(text(table["says"], where))))
 
 
 def restored_values(value: object, where: str, shape: tuple[int, ...], arrays: Restored) -> Values:
-    """A number, or an array that has every axis of `shape`, whole or of size one. Raises Malformed."""
+    """A number, or an array with an axis of the same length or of length one per axis of `shape`. Raises Malformed."""
     if not isinstance(value, dict):
         return number(value, where)
     values = _floats(value, where, arrays, ("float64", "float32"))
     if len(values.shape) != len(shape) or any(
-        n not in (1, whole) for n, whole in zip(values.shape, shape, strict=True)
+        n not in (1, length) for n, length in zip(values.shape, shape, strict=True)
     ):
         raise Malformed(f"{where} has shape {values.shape}, which is not that of {shape}")
     if spanned_bytes(values) < values.nbytes:
@@ -83,17 +83,17 @@ class _TermReader:
 
     def __call__(self, value: object) -> Term:
         where = self._where
-        said = fields(value, where, ("parameter", "scalar"), ("offset", "start", "variables", "factors"))
-        parameter = self._parameters[integer(said["parameter"], f"parameter of {where}", 0, len(self._parameters) - 1)]
-        offset = integer(said.get("offset", 0), f"offset of {where}")
+        table = fields(value, where, ("parameter", "scalar"), ("offset", "start", "variables", "factors"))
+        parameter = self._parameters[integer(table["parameter"], f"parameter of {where}", 0, len(self._parameters) - 1)]
+        offset = integer(table.get("offset", 0), f"offset of {where}")
         start = tuple(
             None if place is None else integer(place, f"start of {where}")
-            for place in items(said.get("start", []), f"start of {where}")
+            for place in items(table.get("start", []), f"start of {where}")
         )
-        loops = [self._loop(loop) for loop in items(said.get("variables", []), f"variables of {where}")]
+        loops = [self._loop(loop) for loop in items(table.get("variables", []), f"variables of {where}")]
         variables = tuple(loop.variable for loop in loops)
-        factors = [self._factor(factor, variables) for factor in items(said.get("factors", []), f"factors of {where}")]
-        scalar = number(said["scalar"], f"scalar of {where}")
+        factors = [self._factor(factor, variables) for factor in items(table.get("factors", []), f"factors of {where}")]
+        scalar = number(table["scalar"], f"scalar of {where}")
         if scalar == 0.0 or abs(scalar) * prod(largest for _, largest in factors) > LARGEST:
             raise Malformed(f"{where} is multiplied by zero, or by numbers beyond {LARGEST:g}")
         self._check_size(start, variables)
@@ -103,11 +103,11 @@ class _TermReader:
 
     def _loop(self, value: object) -> _Loop:
         where = f"a variable of {self._where}"
-        said = fields(value, where, ("size", "source", "outputs"))
-        size = integer(said["size"], f"size of {where}", 2)
-        source, entries = self._source(said["source"], size)
+        table = fields(value, where, ("size", "source", "outputs"))
+        size = integer(table["size"], f"size of {where}", 2)
+        source, entries = self._source(table["source"], size)
         outputs, places = [], {}
-        for pair in items(said["outputs"], f"outputs of {where}"):
+        for pair in items(table["outputs"], f"outputs of {where}"):
             if not isinstance(pair, list) or len(pair) != 2:
                 raise Malformed(f"an output of {where} is {shown(pair)}, not a pair of an axis and a step")
             axis = integer(pair[0], f"axis of {where}", 0, len(self._shape) - 1)
@@ -122,23 +122,23 @@ class _TermReader:
         return _Loop(Variable(size, source, tuple(outputs)), entries, places)
 
     def _source(self, value: object, size: int) -> tuple[Source, Reach]:
-        """Where a loop reads: a step, a table, or a mask of as many Trues as the loop has points."""
+        """Where a loop reads: a step, a table, or a mask with one True per point of the loop."""
         if not isinstance(value, dict) or "mask" not in value:
             return self._map(value, size)
         where = f"a mask of {self._where}"
-        said = fields(value, where, ("mask", "places", "step"))
+        table = fields(value, where, ("mask", "places", "step"))
         places, step = (
-            integer(said["places"], f"places of {where}", 1),
-            integer(said["step"], f"step of {where}", -MOST),
+            integer(table["places"], f"places of {where}", 1),
+            integer(table["step"], f"step of {where}", -MOST),
         )
-        number = integer(said["mask"], f"view of {where}", 0, len(self._arrays.arrays) - 1)
+        number = integer(table["mask"], f"view of {where}", 0, len(self._arrays.arrays) - 1)
         if self._arrays.marked(number, places) != size or step == 0 or abs(step) * places > MOST:
-            raise Malformed(f"{where} has not the {size} places of its loop, or a step of {step}")
+            raise Malformed(f"{where} does not have the {size} places of its loop, or has a step of {step}")
         marked = Marked(self._arrays.arrays[number], places, size, step)
         return marked, marked.bounds()
 
     def _map(self, value: object, size: int) -> tuple[Map, Reach]:
-        """A step or a table, and the lowest and the highest position that it leads to."""
+        """A step or a table, and the lowest and the highest position that it reaches."""
         where = f"a step of {self._where}"
         if not isinstance(value, dict):
             step = integer(value, where, -MOST)
@@ -146,15 +146,15 @@ class _TermReader:
         place = self._arrays.number(value, where)
         positions = self._arrays.arrays[place]
         if positions.dtype.kind != "i" or positions.shape != (size,) or not positions.flags.c_contiguous:
-            raise Malformed(f"{where} is no table of {size} integers")
+            raise Malformed(f"{where} is not a table of {size} integers")
         return positions, self._arrays.reach(place)
 
     def _factor(self, value: object, variables: Sequence[Variable]) -> tuple[Factor, float]:
-        """A factor and a bound of its numbers."""
+        """A factor and a bound on the magnitudes of its numbers."""
         where = f"a factor of {self._where}"
-        said = fields(value, where, ("variables", "view"))
-        numbers = integers(said["variables"], f"variables of {where}", 0, len(variables) - 1)
-        place = {"view": said["view"]}
+        table = fields(value, where, ("variables", "view"))
+        numbers = integers(table["variables"], f"variables of {where}", 0, len(variables) - 1)
+        place = {"view": table["view"]}
         values = _floats(place, where, self._arrays)
         if len(set(numbers)) < len(numbers) or values.shape != tuple(variables[k].size for k in numbers) or not numbers:
             raise Malformed(f"{where} has shape {values.shape}, which is not that of its variables")
@@ -179,7 +179,7 @@ class _TermReader:
         for axis, (place, size) in enumerate(zip(start, self._shape, strict=True)):
             moves = [loop.places[axis] for loop in loops if axis in loop.places]
             if place is None and moves:
-                raise Malformed(f"{self._where} moves along axis {axis}, on which it is said to be the same everywhere")
+                raise Malformed(f"{self._where} moves along axis {axis}, on which it is declared constant")
             low, high = ((place or 0) + sum(move[end] for move in moves) for end in (0, 1))
             if low < 0 or high >= size:
                 raise Malformed(f"{self._where} writes places {low} to {high} of axis {axis}, which has {size}")

@@ -1,4 +1,4 @@
-"""Expressions as tables of a file: numbers, names and lists; arrays are put apart and named by their number."""
+"""Store expressions as tables of numbers, names and lists; arrays are stored separately and referred to by number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Table = dict[str, Any]
 
 
 def stored_expression(expression: Expression, parameters: Mapping[Parameter, int], arrays: Arrays) -> Table:
-    """What `restored_expression` reads; `parameters` gives their numbers."""
+    """The table that `restored_expression` reads; `parameters` maps each parameter to its number."""
     return {
         "shape": [*expression.shape],
         "says": str(expression),
@@ -33,7 +33,7 @@ def stored_values(values: Values, arrays: Arrays) -> float | Table:
 
 
 def _term(term: Term, parameters: Mapping[Parameter, int], arrays: Arrays) -> Table:
-    """Without the keys whose values are what most terms have: a rule about single entries is short."""
+    """The table of a term without keys that have their default value: a rule about single entries is short."""
     table: Table = {"parameter": parameters[term.parameter], "scalar": float(term.scalar)}
     if term.offset:
         table["offset"] = int(term.offset)
