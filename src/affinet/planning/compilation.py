@@ -1,4 +1,4 @@
-"""From a system of rules to blocks that share no entry: read, merge, settle what is irregular, solve."""
+"""Compile a system of rules to blocks that share no entry: read, merge, resolve irregular equations, solve."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.elimination.irregular import blocks_of
-from affinet.planning.factors.panels import Panel, panel_blocks
+from affinet.planning.elimination.irregular import solve_irregular
+from affinet.planning.factors.panels import Panel, make_panel_blocks
 from affinet.planning.forms import in_sections, read_rule
 from affinet.planning.overlaps.fixed_entries import FixedEntries, OtherRules, rows_without, substitute
-from affinet.planning.overlaps.grouping import grouped
-from affinet.planning.overlaps.parting import part
-from affinet.planning.overlaps.settling import settled
+from affinet.planning.overlaps.grouping import group_batches
+from affinet.planning.overlaps.parting import separate_pairs
+from affinet.planning.overlaps.settling import resolve
 from affinet.planning.reading.candidates import Candidate
 from affinet.planning.reading.fixings import Fixing
 from affinet.planning.reading.lifting import lift
@@ -32,37 +32,41 @@ def compile_blocks(system: System) -> tuple[AnyBlock, ...]:
 
     `system.limits` says which rules are read from their terms, and how many equations stand on top of regular ones.
     """
-    fixings, others = _read(system)
+    fixings, other_rules = _read_rules(system)
     fixed = FixedEntries(fixings, system)
     try:
-        return _blocks(fixed, others, system)
-    except Contradiction as found:
-        raise Contradiction({*found.rules, *fixed.rules_involved}, found.consequence) from None
+        return _compile(fixed, other_rules, system)
+    except Contradiction as contradiction:
+        raise Contradiction({*contradiction.rules, *fixed.rules_involved}, contradiction.consequence) from None
 
 
-def _blocks(fixed: FixedEntries, others: OtherRules, system: System) -> tuple[AnyBlock, ...]:
-    left_of = partial(rows_without, fixed=fixed, layout=system.layout)
-    left = substitute(fixed, others, system)
-    lifted, rows = lift(left.rows, system.layout)
-    batches, pairs, panels = left.batches + lifted, left.pairs, left.panels
-    held = [(batch.parameter, *batch.span) for batch in batches] + [
+def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tuple[AnyBlock, ...]:
+    over_free = partial(rows_without, fixed=fixed, layout=system.layout)
+    remaining = substitute(fixed, other_rules, system)
+    lifted, rows = lift(remaining.rows, system.layout)
+    batches, pairs, panels = remaining.batches + lifted, remaining.pairs, remaining.panels
+    occupied = [(batch.parameter, *batch.span) for batch in batches] + [
         span for pair in pairs for span in pair.entries.spans
     ]
-    dense, crossed = panel_blocks(panels, held, rows, system)
-    rows = left_of(concatenate([rows, *crossed]))
-    parted = part(pairs, batches, rows, system, left_of=left_of)
-    groups, products, clashing = grouped(parted.batches, system)
-    regular = [Candidate(system, tuple(group), found=products.get(tuple(group))) for group in groups]
-    regular += [Candidate(system, whole=block.rules, found=block) for block in dense]
-    rows = concatenate([parted.rows, *clashing])
-    found = settled([*regular, *parted.candidates], rows, system, left_of=left_of)
+    dense, panel_rows = make_panel_blocks(panels, occupied, rows, system)
+    rows = over_free(concatenate([rows, *panel_rows]))
+    separated = separate_pairs(pairs, batches, rows, system, over_free=over_free)
+    groups, products, clashing = group_batches(separated.batches, system)
+    regular = [Candidate(system, tuple(group), solved=products.get(tuple(group))) for group in groups]
+    regular += [Candidate(system, rules=block.rules, solved=block) for block in dense]
+    rows = concatenate([separated.rows, *clashing])
+    resolved = resolve([*regular, *separated.candidates], rows, system, over_free=over_free)
     names = [rule.name for rule in system.rules]
-    alone = blocks_of(found.rows, system.layout, system.tolerance, system.limits, names)
-    return (*(block for one in fixed.blocks() for block in one.blocks), *found.blocks, *alone)
+    irregular_blocks = solve_irregular(resolved.rows, system.layout, system.tolerance, system.limits, names)
+    return (
+        *(block for fixed_blocks in fixed.blocks() for block in fixed_blocks.blocks),
+        *resolved.blocks,
+        *irregular_blocks,
+    )
 
 
-def _read(system: System) -> tuple[list[Fixing], OtherRules]:
-    """What large rules fix, and every other rule in its regular form; the equations that have none."""
+def _read_rules(system: System) -> tuple[list[Fixing], OtherRules]:
+    """The entries that large rules fix, the other rules in their regular forms, and the equations without one."""
     fixings: list[Fixing] = []
     batches: list[RowBatch] = []
     pairs: list[Mirror | Pairs] = []
@@ -83,11 +87,11 @@ def _read(system: System) -> tuple[list[Fixing], OtherRules]:
                     panels.append(form)
                 case _:
                     assert_never(form)
-    return fixings, OtherRules(batches, pairs, panels, _rows(system, irregular))
+    return fixings, OtherRules(batches, pairs, panels, _lower(system, irregular))
 
 
-def _rows(system: System, numbers: list[int]) -> Rows:
-    """As `system.rows`."""
+def _lower(system: System, numbers: list[int]) -> Rows:
+    """`system.rows(numbers)`, with a pattern that a new planning with other right-hand sides reuses."""
     pattern = from_coefficients(coefficients, system.layout, *system.terms(numbers))
     rhs, size = system.sides(numbers)
     return replace(pattern, rhs=rhs, size=size)

@@ -1,4 +1,4 @@
-"""Read rules in the regular forms that planning and measuring work with, each rule once."""
+"""Read each rule once in one of the regular forms that planning and measuring use."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Form = RowBatch | Mirror | Pairs | Panel
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """One rule as it was read: as values of single entries, or as forms that together say it, one for each section.
+    """One rule as values of single entries (`fixings`), or as regular forms, one per section.
 
-    A rule that has neither is read one equation at a time, as are all that are not `large`.
+    A rule with neither is read one equation at a time, as are all rules that are not `large`.
     """
 
     large: bool
@@ -30,40 +30,40 @@ class Reading:
     forms: tuple[Form, ...] = ()
 
 
-_READ: WeakKeyDictionary[Rule, tuple[tuple[float, ...], Reading]] = WeakKeyDictionary()
-"""The last reading of every rule, with the number of the rule and the thresholds that it was read with."""
+_LAST_READINGS: WeakKeyDictionary[Rule, tuple[tuple[float, ...], Reading]] = WeakKeyDictionary()
+"""The last reading of every rule, with the number and the thresholds that it was read with."""
 
 
 def read_rule(system: System, number: int) -> Reading:
-    """The reading of the rule of this number: from its terms where it has more than `limits.one_by_one` pairs.
+    """The reading of the rule of this number: from its terms if it has more than `limits.one_by_one` pairs.
 
-    Values of single entries are read where there are more than `limits.fixed_from` of them.
+    Values of single entries are read if the rule fixes more than `limits.fixed_from` of them.
     """
     rule = system.rules[number]
-    asked = (number, *_thresholds(system))
-    known = _READ.get(rule)
-    if known is None or known[0] != asked:
-        known = asked, _read(system, number)
-        _READ[rule] = known
-    return known[1]
+    key = (number, *_thresholds(system))
+    stored = _LAST_READINGS.get(rule)
+    if stored is None or stored[0] != key:
+        stored = key, _read_anew(system, number)
+        _LAST_READINGS[rule] = stored
+    return stored[1]
 
 
 def reading_of(system: System, number: int) -> Reading:
-    """The reading that planning made of a rule, whatever the number of the rule was then; made now if there is none."""
-    known = _READ.get(system.rules[number])
-    return known[1] if known is not None and known[0][1:] == _thresholds(system) else read_rule(system, number)
+    """The reading that planning made of a rule under any number, or else a new reading."""
+    stored = _LAST_READINGS.get(system.rules[number])
+    return stored[1] if stored is not None and stored[0][1:] == _thresholds(system) else read_rule(system, number)
 
 
 def in_sections(expression: Expression, number: int, cancellation: float) -> tuple[RowBatch, ...]:
-    """The batches of a rule of several sections, none where it has not or one of them is no batch of sums.
+    """The batches of a rule of several sections; empty unless every section is a batch of sums.
 
-    Ties in sections, as of a matrix rolled by one, are classes together.
+    Ties in sections, as of a matrix rolled by one, form classes and are read one by one.
     """
     parts = sections(expression)
     if len(parts) < 2:
         return ()
-    found = [read(part, number, cancellation) for part in parts]
-    batches = tuple(batch for batch in found if isinstance(batch, RowBatch) and batch.sums)
+    readings = [read(part, number, cancellation) for part in parts]
+    batches = tuple(batch for batch in readings if isinstance(batch, RowBatch) and batch.sums)
     return batches if len(batches) == len(parts) else ()
 
 
@@ -71,7 +71,7 @@ def _thresholds(system: System) -> tuple[float, ...]:
     return (system.limits.one_by_one, system.limits.fixed_from, system.tolerance.cancellation)
 
 
-def _read(system: System, number: int) -> Reading:
+def _read_anew(system: System, number: int) -> Reading:
     rule, cancellation = system.rules[number], system.tolerance.cancellation
     if rule.nonzeros <= system.limits.one_by_one:
         return Reading(large=False)

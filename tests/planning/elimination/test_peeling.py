@@ -40,7 +40,7 @@ def test_the_rank_is_numpys(seed: int, rows: int, columns: int, repeated: int) -
     assert found.rank == Interval(rank, rank)
     assert found.exact
     assert found.consistent
-    assert len(found.kept) == rank == np.linalg.matrix_rank(matrix.toarray()[found.kept])
+    assert len(found.rows) == rank == np.linalg.matrix_rank(matrix.toarray()[found.rows])
 
 
 def test_a_core_that_cannot_hold_is_found() -> None:
@@ -53,7 +53,7 @@ def test_a_core_that_cannot_hold_is_found() -> None:
 def test_a_chain_of_private_unknowns_leaves_no_core() -> None:
     matrix = sparse.csr_array(np.tril(np.ones((40, 40))) / np.sqrt(np.arange(1, 41))[:, None])
     found = independent_rows(matrix, np.arange(40.0), np.arange(40.0), Tolerance(), Limits())
-    assert (found.rank, found.kept.tolist()) == (Interval(40, 40), list(range(40)))
+    assert (found.rank, found.rows.tolist()) == (Interval(40, 40), list(range(40)))
 
 
 BOUNDED = Limits(largest_core=0, most_eliminated=0)
@@ -124,4 +124,4 @@ def test_a_rank_that_both_bounds_agree_on_makes_no_rows_independent() -> None:
     found = independent_rows(matrix, np.zeros(15), np.zeros(15), Tolerance(), BOUNDED)
     assert found.rank.high == 6
     assert not found.exact
-    assert len(found.kept) == 15
+    assert len(found.rows) == 15

@@ -109,7 +109,7 @@ def test_peeling_leaves_rows_without_a_private_unknown() -> None:
     matrix = sparse.csr_array(np.array([[1.0, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 1, 1, 0]]))
     found = independent_rows(matrix, np.zeros(4), np.zeros(4), TOLERANCE, Limits())
     assert (found.rank.low, found.rank.high, found.exact, found.consistent) == (3, 3, True, True)
-    assert set(found.kept.tolist()) in ({0, 1, 2}, {0, 1, 3})
+    assert set(found.rows.tolist()) in ({0, 1, 2}, {0, 1, 3})
     wrong = independent_rows(matrix, np.array([0, 0, 0, 1.0]), np.array([0, 0, 0, 1.0]), TOLERANCE, Limits())
     assert not wrong.consistent
 
@@ -118,7 +118,7 @@ def test_a_core_too_large_to_factor_has_bounds() -> None:
     cycle = sparse.csr_array(np.eye(9) + np.roll(np.eye(9), 1, axis=1))
     bounded = independent_rows(cycle, np.zeros(9), np.zeros(9), TOLERANCE, Limits(largest_core=5, most_eliminated=0))
     assert (bounded.rank.low, bounded.rank.high, bounded.exact) == (8, 9, False)
-    assert bounded.kept.tolist() == list(range(9))
+    assert bounded.rows.tolist() == list(range(9))
 
 
 @pytest.mark.parametrize("last", [1.0, 1e-6, 0.0])

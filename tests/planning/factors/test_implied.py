@@ -15,7 +15,7 @@ from affinet.blocks.bordered import Bordered
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.slices import Slices
-from affinet.planning.factors.implied import implied
+from affinet.planning.factors.implied import find_implied
 from affinet.system.system import System
 from affinet.system.tolerance import Tolerance
 from tests.limits import blocks_within, plan_within
@@ -101,7 +101,7 @@ def test_what_is_nearly_determined_stays_free() -> None:
 
 def test_nothing_is_said_by_random_equations() -> None:
     rows = np.linalg.qr(DRAW.standard_normal((3, 9, 5)))[0].transpose(0, 2, 1)
-    assert implied(rows, np.zeros((3, 5)), np.ones((3, 9)), np.ones(3), 5, Tolerance()) is None
+    assert find_implied(rows, np.zeros((3, 5)), np.ones((3, 9)), np.ones(3), 5, Tolerance()) is None
 
 
 def test_cells_share_what_their_equations_determine_together() -> None:

@@ -206,7 +206,7 @@ def test_too_many_terms_on_top_are_too_large(monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(bases[0], Commuting)
     rows = system.rows([2])
     monkeypatch.setattr("affinet.language.forecast.LIMIT", 1_000)
-    with pytest.raises(TooLargeError, match="1 equation with 24 terms beside 1 block"):
+    with pytest.raises(TooLargeError, match="1 equation with 24 terms on top of 1 block"):
         bordered([bases[0]], rows, system.layout, system.tolerance, system.limits)
 
 

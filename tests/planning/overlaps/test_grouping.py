@@ -10,8 +10,8 @@ import pytest
 import affinet
 from affinet.blocks.regular import RowBatch
 from affinet.planning.overlaps import grouping
-from affinet.planning.overlaps.grouping import _stack_all, grouped
-from affinet.planning.overlaps.merging import stacked
+from affinet.planning.overlaps.grouping import _stack_all, group_batches
+from affinet.planning.overlaps.merging import stack
 from affinet.planning.reading.terms import read
 from affinet.system.limits import Limits
 from affinet.system.system import System
@@ -22,7 +22,7 @@ def test_what_a_third_batch_reaches_over_to_stays_regular() -> None:
     rules = [w.a[:40].sum(1) == 1, w.a[50:].sum(1) == 1, w.a[30:60].sum(0) == 1]
     batches = [read(rule.expression, number, 0.0) for number, rule in enumerate(rules)]
     system = System.of(rules)
-    groups, products, clashing = grouped([batch for batch in batches if isinstance(batch, RowBatch)], system)
+    groups, products, clashing = group_batches([batch for batch in batches if isinstance(batch, RowBatch)], system)
     assert sorted(batch.equations for group in groups for batch in group) == [40, 40]
     assert [len(group) for group in groups] == [1, 1]
     assert products == {}
@@ -35,9 +35,9 @@ def test_only_batches_over_the_same_loops_are_compared(monkeypatch: pytest.Monke
 
     def counted(first: RowBatch, second: RowBatch, most: int) -> RowBatch | None:
         tried.append((first, second))
-        return stacked(first, second, most)
+        return stack(first, second, most)
 
-    monkeypatch.setattr(grouping, "stacked", counted)
+    monkeypatch.setattr(grouping, "stack", counted)
     w: Any = affinet.weights({"a": (60, 4)})
     rules = [w.a[:: k + 1].sum(1) == 1 for k in range(20)] + [w.a[:: k + 1] @ np.arange(4.0) == 1 for k in range(20)]
     batches = [read(rule.expression, number, 0.0) for number, rule in enumerate(rules)]

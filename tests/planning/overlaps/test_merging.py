@@ -12,7 +12,7 @@ from affinet.blocks.regular import RowBatch
 from affinet.errors import TooLargeError
 from affinet.language.forecast import limited
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.overlaps.merging import product, stacked
+from affinet.planning.overlaps.merging import product, stack
 from affinet.planning.reading.terms import read
 from affinet.system.limits import Limits
 from affinet.system.system import System
@@ -41,9 +41,7 @@ def rank(*rules: affinet.Constraint) -> int:
 
 
 def test_rows_over_one_loop_are_stacked() -> None:
-    both = stacked(
-        batch(W.a.sum(1) == 1, 3), batch(W.a[:, 1:4] @ np.array([1.0, 2, 3]) == ROWS, 5), LIMITS.most_stacked
-    )
+    both = stack(batch(W.a.sum(1) == 1, 3), batch(W.a[:, 1:4] @ np.array([1.0, 2, 3]) == ROWS, 5), LIMITS.most_stacked)
     assert both is not None
     assert both.outer == Nest(((4, 6),))
     assert both.matrix.tolist() == [[1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 0, 0]]
@@ -55,12 +53,12 @@ def test_rows_over_one_loop_are_stacked() -> None:
     "other", [W.b.sum(1) == 1, W.a.sum(0) == 1, W.a[:3].sum(1) == 1], ids=["another weight", "columns", "fewer cells"]
 )
 def test_rows_over_other_loops_are_not_stacked(other: affinet.Constraint) -> None:
-    assert stacked(batch(W.a.sum(1) == 1), batch(other), LIMITS.most_stacked) is None
+    assert stack(batch(W.a.sum(1) == 1), batch(other), LIMITS.most_stacked) is None
 
 
 def test_stacks_whose_cells_would_meet_are_none() -> None:
     first, second = batch(W.a[:, :3].sum(1) == 1), batch(W.a.reshape(24)[2:20].sum() == 1)
-    assert stacked(first, second, LIMITS.most_stacked) is None
+    assert stack(first, second, LIMITS.most_stacked) is None
 
 
 def test_rows_and_columns_that_agree_are_a_product() -> None:

@@ -1,4 +1,4 @@
-"""Circuits among sparse equations: eliminated one unknown after the other, dense once few are left."""
+"""Find circuits among sparse equations: eliminate unknown by unknown, and use dense factors once few remain."""
 
 from __future__ import annotations
 
@@ -17,73 +17,73 @@ from affinet.system.tolerance import Tolerance
 SMALL_ENOUGH = 1_000_000
 """Numbers of a dense matrix that is cheaper to factor than to eliminate from."""
 MOST_UPDATES = 6_000_000
-"""Numbers that elimination may change (about one a microsecond) before it gives up: the rows have filled in."""
+"""Numbers that elimination may change (about one per microsecond) until it gives up: the rows have filled in."""
 FILLING = 64
-"""Numbers that the cheapest pivot may fill in, (equations − 1) · (entries − 1) of it: beyond, all rows fill in."""
+"""Numbers that the cheapest pivot may fill in, (equations − 1) · (entries − 1); with more, all rows fill in."""
 STABLE = 0.1
 """A pivot is at least this share of the largest number in its column, which bounds the growth of the others."""
 CHECKED = 64
-"""Pivots, or one to so many rows that are left, between two looks at whether what is left is small enough."""
+"""Pivots between two checks whether the remaining matrix is small enough; at least one per this many remaining rows."""
 
 
 def sparse_circuits(
     matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance
 ) -> Iterator[tuple[Integers, Floats]]:
-    """Rows and multipliers of contradictions, in rows of length one; nothing where they hold or fill in.
+    """Rows and multipliers of contradictions among rows of length one; nothing if the rows can hold or fill in.
 
-    Law: as in `dense_circuits`, the rows with a pivot being the basis. An unknown in the fewest equations goes first,
-    by the shortest of these (Markowitz, 1957), so that ties and paths of them never fill in.
+    Law: as in `dense_circuits`, with the rows that have a pivot as the basis. An unknown of the fewest equations is
+    eliminated first, by the shortest of these (Markowitz, 1957), so that ties and paths of ties never fill in.
     """
     work = _Elimination(matrix, rhs, terms, tolerance)
     for row in work.run(MOST_UPDATES):
         if work.contradicts(row):
-            yield work.combination(np.array([row]), np.ones(1))
-    left = work.left()
-    if left is not None:
-        for rows, weights in dense_circuits(*left[1:], tolerance):
-            yield work.combination(left[0][rows], weights)
+            yield work.combine(np.array([row]), np.ones(1))
+    remainder = work.remainder()
+    if remainder is not None:
+        for rows, weights in dense_circuits(*remainder[1:], tolerance):
+            yield work.combine(remainder[0][rows], weights)
 
 
 def sparse_basis(
-    matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance, most: int
+    matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance, most_updates: int
 ) -> tuple[Integers, bool] | None:
-    """Independent rows that span all others, rising, and whether these can hold; None where the rows fill in.
+    """Independent rows that span all others, in ascending order, and whether all can hold; None if the rows fill in.
 
-    `most` numbers may be changed. Shapes and rows as in `sparse_circuits`.
+    At most `most_updates` numbers are changed. Shapes and rows as in `sparse_circuits`.
     """
-    if matrix.nnz > most:
+    if matrix.nnz > most_updates:
         return None
-    found = from_coefficients(_pivots, matrix, tolerance, most)
-    rhs, terms = found.subtracted(rhs, terms)
-    implied = found.implied
+    pivots = from_coefficients(_find_pivots, matrix, tolerance, most_updates)
+    rhs, terms = pivots.subtract(rhs, terms)
+    implied = pivots.implied
     if (np.abs(rhs[implied]) > tolerance.consistency(8) * terms[implied]).any():
         return np.zeros(0, np.int64), False
-    if found.dense is None:
+    if pivots.dense is None:
         return None
-    rows = found.rows
-    if next(dense_circuits(found.dense, rhs[rows], terms[rows], tolerance), None) is not None:
+    rows = pivots.rows
+    if next(dense_circuits(pivots.dense, rhs[rows], terms[rows], tolerance), None) is not None:
         return np.zeros(0, np.int64), False
-    return found.kept, True
+    return pivots.basis_rows, True
 
 
 @dataclass(frozen=True, eq=False)
 class _Pivots:
     """An elimination without right-hand sides.
 
-    `implied` are rows with nothing left; `rows` and `dense` what was not eliminated, None where that is too much;
-    `kept` are independent rows, rising. In each step, one after the other, `share` times row `pivot` was subtracted
-    from `row`.
+    `implied` are rows that became empty; `rows` and `dense` are the rows not eliminated and their matrix, None if it is
+    too large; `basis_rows` are independent rows, in ascending order. Each step, in order, subtracts `share` times row
+    `pivot` from `row`.
     """
 
     implied: Integers
     rows: Integers
     dense: Floats | None
-    kept: Integers
+    basis_rows: Integers
     row: Integers
     pivot: Integers
     share: Floats
 
-    def subtracted(self, rhs: Floats, terms: Floats) -> tuple[Floats, Floats]:
+    def subtract(self, rhs: Floats, terms: Floats) -> tuple[Floats, Floats]:
         """Right-hand sides and their terms after all steps."""
         sides, sizes = rhs.tolist(), terms.tolist()
         for row, pivot, share in zip(self.row.tolist(), self.pivot.tolist(), self.share.tolist(), strict=True):
@@ -92,12 +92,12 @@ class _Pivots:
         return np.array(sides), np.array(sizes)
 
 
-def _pivots(matrix: sparse.csr_array, tolerance: Tolerance, most: int) -> _Pivots:
-    none = np.zeros(matrix.shape[0])
-    work = _Elimination(matrix, none, none, tolerance)
-    implied = np.array(list(work.run(most)), np.int64)
-    left = work.left()
-    rows, dense = (np.zeros(0, np.int64), None) if left is None else left[:2]
+def _find_pivots(matrix: sparse.csr_array, tolerance: Tolerance, most_updates: int) -> _Pivots:
+    zeros = np.zeros(matrix.shape[0])
+    work = _Elimination(matrix, zeros, zeros, tolerance)
+    implied = np.array(list(work.run(most_updates)), np.int64)
+    remainder = work.remainder()
+    rows, dense = (np.zeros(0, np.int64), None) if remainder is None else remainder[:2]
     dependent = np.zeros(matrix.shape[0], bool)
     dependent[implied] = True
     dependent[rows] = True
@@ -107,25 +107,28 @@ def _pivots(matrix: sparse.csr_array, tolerance: Tolerance, most: int) -> _Pivot
 
 
 def sparse_dependencies(
-    matrix: sparse.csr_array, tolerance: Tolerance, most: int
+    matrix: sparse.csr_array, tolerance: Tolerance, most_dependencies: int
 ) -> list[tuple[Integers, Floats]] | None:
-    """As `dense_dependencies`, of rows of length one; None where there are more than `most`, or the rows fill in."""
-    none = np.zeros(matrix.shape[0])
-    work = _Elimination(matrix, none, none, tolerance)
+    """As `dense_dependencies`, for rows of length one.
+
+    None if there are more than `most_dependencies`, or if the rows fill in.
+    """
+    zeros = np.zeros(matrix.shape[0])
+    work = _Elimination(matrix, zeros, zeros, tolerance)
     implied = list(work.run(MOST_UPDATES)) if matrix.shape[0] * matrix.shape[1] > SMALL_ENOUGH else []
-    left = work.left()
-    if left is None or len(implied) > most:
+    remainder = work.remainder()
+    if remainder is None or len(implied) > most_dependencies:
         return None
-    found = [(np.array([row]), np.ones(1)) for row in implied]
-    for rows, weights in dense_dependencies(left[1], tolerance):
-        if len(found) == most:
+    dependencies = [(np.array([row]), np.ones(1)) for row in implied]
+    for rows, weights in dense_dependencies(remainder[1], tolerance):
+        if len(dependencies) == most_dependencies:
             return None
-        found.append((left[0][rows], weights))
-    return [work.combination(rows, weights) for rows, weights in found]
+        dependencies.append((remainder[0][rows], weights))
+    return [work.combine(rows, weights) for rows, weights in dependencies]
 
 
 class _Elimination:
-    """The rows while unknowns are eliminated from them; local to `sparse_circuits`."""
+    """The rows while unknowns are eliminated from them."""
 
     def __init__(self, matrix: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance) -> None:
         bounds, columns, values = matrix.indptr.tolist(), matrix.indices.tolist(), matrix.data.tolist()
@@ -133,8 +136,8 @@ class _Elimination:
         self.rhs, self.terms = rhs.tolist(), terms.tolist()
         self._height = [1.0] * len(self.rows)
         self._owners: list[set[int]] = [set() for _ in range(matrix.shape[1])]
-        for row, held in enumerate(self.rows):
-            for column in held:
+        for row, row_values in enumerate(self.rows):
+            for column in row_values:
                 self._owners[column].add(row)
         self._by_count: list[list[int]] = []
         for column, owners in enumerate(self._owners):
@@ -144,37 +147,37 @@ class _Elimination:
         self._steps: list[tuple[int, int, float]] = []
         self._updates = 0
 
-    def run(self, most: int) -> Iterator[int]:
-        """Eliminate until a dense factor is cheaper, or rows fill in, or `most` numbers were changed.
+    def run(self, most_updates: int) -> Iterator[int]:
+        """Eliminate until a dense factor is cheaper, rows fill in, or `most_updates` numbers were changed.
 
-        Yields rows with nothing left.
+        Yields rows that have become empty.
         """
-        low = pivots = 0
-        check = CHECKED
-        while low < len(self._by_count) and self._updates < most:
-            if not self._by_count[low]:
-                low += 1
+        count = pivots = 0
+        next_check = CHECKED
+        while count < len(self._by_count) and self._updates < most_updates:
+            if not self._by_count[count]:
+                count += 1
                 continue
-            column = self._by_count[low].pop()
+            column = self._by_count[count].pop()
             owners = self._owners[column]
-            if not low or len(owners) != low:
+            if not count or len(owners) != count:
                 continue
             pivot = self._pivot(column)
-            if (low - 1) * (len(self.rows[pivot]) - 1) > FILLING:
+            if (count - 1) * (len(self.rows[pivot]) - 1) > FILLING:
                 return
             yield from self._eliminate(column, pivot)
-            low, pivots = 0, pivots + 1
-            if pivots == check:
+            count, pivots = 0, pivots + 1
+            if pivots == next_check:
                 if sum(map(bool, self.rows)) * sum(map(bool, self._owners)) <= SMALL_ENOUGH:
                     return
-                check += max(CHECKED, (len(self.rows) - pivots) // CHECKED)
+                next_check += max(CHECKED, (len(self.rows) - pivots) // CHECKED)
 
     def contradicts(self, row: int) -> bool:
-        """Whether a row with nothing left says `0 == gap` beyond rounding."""
+        """Whether an empty row says `0 == gap` beyond rounding."""
         return bool(abs(self.rhs[row]) > self._tolerance.consistency(8) * self.terms[row])
 
-    def left(self) -> tuple[Integers, Floats, Floats, Floats] | None:
-        """The rows that are not eliminated: which, their matrix, right-hand sides and terms; None where too many."""
+    def remainder(self) -> tuple[Integers, Floats, Floats, Floats] | None:
+        """The numbers, matrix, right-hand sides and terms of the rows that are not eliminated; None if too many."""
         rows = [row for row, values in enumerate(self.rows) if values]
         columns = sorted({column for row in rows for column in self.rows[row]})
         if not affordable(len(rows), len(columns)):
@@ -184,22 +187,22 @@ class _Elimination:
         for k, row in enumerate(rows):
             for column, value in self.rows[row].items():
                 dense[k, place[column]] = value
-        kept = np.array(rows, np.int64)
-        return kept, dense, np.array(self.rhs)[kept], np.array(self.terms)[kept]
+        row_numbers = np.array(rows, np.int64)
+        return row_numbers, dense, np.array(self.rhs)[row_numbers], np.array(self.terms)[row_numbers]
 
-    def combination(self, rows: Integers, weights: Floats) -> tuple[Integers, Floats]:
-        """The rows as they were, and their multipliers, that the given multiple of rows as they are stands for."""
-        held = dict(zip(rows.tolist(), weights.tolist(), strict=True))
+    def combine(self, rows: Integers, weights: Floats) -> tuple[Integers, Floats]:
+        """Original rows and multipliers whose combination equals the weighted sum of current rows."""
+        multipliers = dict(zip(rows.tolist(), weights.tolist(), strict=True))
         for row, pivot, share in reversed(self._steps):
-            weight = held.get(row)
+            weight = multipliers.get(row)
             if weight:
-                held[pivot] = held.get(pivot, 0.0) - share * weight
-        size = max(map(abs, held.values()))
-        kept = sorted(row for row, weight in held.items() if abs(weight) > self._drop * size)
-        return np.array(kept, np.int64), np.array([held[row] for row in kept])
+                multipliers[pivot] = multipliers.get(pivot, 0.0) - share * weight
+        size = max(map(abs, multipliers.values()))
+        used_rows = sorted(row for row, weight in multipliers.items() if abs(weight) > self._drop * size)
+        return np.array(used_rows, np.int64), np.array([multipliers[row] for row in used_rows])
 
     def steps(self) -> tuple[Integers, Integers, Floats]:
-        """Rows, pivots and shares of all that was subtracted."""
+        """Rows, pivots and shares of all subtractions."""
         rows, pivots, shares = zip(*self._steps, strict=True) if self._steps else ((), (), ())
         return np.array(rows, np.int64), np.array(pivots, np.int64), np.array(shares, np.float64)
 
@@ -209,41 +212,41 @@ class _Elimination:
         self._by_count[count].append(column)
 
     def _pivot(self, column: int) -> int:
-        """The shortest row of a column whose number there is not small."""
+        """The shortest of the rows whose number in a column is not small."""
         owners, rows = self._owners[column], self.rows
         least = STABLE * max(abs(rows[row][column]) for row in owners)
         return min((row for row in owners if abs(rows[row][column]) >= least), key=lambda row: (len(rows[row]), row))
 
     def _eliminate(self, column: int, pivot: int) -> Iterator[int]:
         owners, rows = self._owners[column], self.rows
-        taken = rows[pivot]
+        pivot_row = rows[pivot]
         rows[pivot] = {}
-        for other in taken:
+        for other in pivot_row:
             self._owners[other].discard(pivot)
         for row in sorted(owners):
-            share = rows[row][column] / taken[column]
+            share = rows[row][column] / pivot_row[column]
             self._steps.append((row, pivot, share))
-            self._subtract(row, taken, column, share, self._height[pivot])
+            self._subtract(row, pivot_row, column, share, self._height[pivot])
             self.rhs[row] -= share * self.rhs[pivot]
             self.terms[row] += abs(share) * self.terms[pivot]
             if not rows[row]:
                 yield row
-        for other in taken:
+        for other in pivot_row:
             if self._owners[other]:
                 self._file(other, len(self._owners[other]))
 
-    def _subtract(self, row: int, taken: dict[int, float], column: int, share: float, height: float) -> None:
-        held = self.rows[row]
+    def _subtract(self, row: int, pivot_row: dict[int, float], column: int, share: float, height: float) -> None:
+        target = self.rows[row]
         self._height[row] = max(self._height[row], abs(share) * height)
-        least = self._drop * self._height[row]
-        self._updates += len(taken)
-        for other, value in taken.items():
-            left = held.get(other, 0.0) - share * value
-            if other == column or abs(left) <= least:
-                if other in held:
-                    del held[other]
+        negligible = self._drop * self._height[row]
+        self._updates += len(pivot_row)
+        for other, value in pivot_row.items():
+            remainder = target.get(other, 0.0) - share * value
+            if other == column or abs(remainder) <= negligible:
+                if other in target:
+                    del target[other]
                     self._owners[other].discard(row)
             else:
-                if other not in held:
+                if other not in target:
                     self._owners[other].add(row)
-                held[other] = left
+                target[other] = remainder

@@ -1,4 +1,4 @@
-"""Components factored, until none of them determines an unknown or makes two equal or opposite."""
+"""Factor components, and eliminate what they imply, until none determines an unknown or makes two equal or opposite."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from affinet.planning.factors.factor import FEW_SYSTEMS, Factor, factor
 from affinet.planning.factors.implied import (
     Implied,
     classes,
+    find_implied,
     fixing_equations,
-    implied,
     independent,
     remaining_equations,
     tying_equations,
@@ -31,167 +31,170 @@ from affinet.system.rows import Rows, concatenate
 from affinet.system.tolerance import Tolerance
 
 LARGER = 8.0
-"""How many times larger the numbers may be that a right-hand side is left of."""
+"""How many times larger than a right-hand side the terms may be that it was computed from."""
 MOST_PASSES = 8
-"""What one pass takes out leaves nothing for the next but for rounding."""
+"""One pass finds everything but for rounding, so that few passes suffice."""
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Components of one form: `solved` is their factor, the slices that they are, or None for a large one."""
+    """Components of one form; `solved` is their factor, a regular batch that equals them, or None for a large one."""
 
     component: Batch | Giant
     solved: Factor | RowBatch | None
 
 
-def pieces_of(
+def factor_pieces(
     reduction: Reduction, layout: Layout, tolerance: Tolerance, limits: Limits, names: Sequence[str] = ()
 ) -> tuple[Reduction, list[Piece]]:
-    """The components that are left when all that they say of single unknowns has been eliminated, factored.
+    """Factor the components, after elimination of all single unknowns that they determine, equate or oppose.
 
-    Raises Contradiction, and TooLargeError.
+    Raises Contradiction and TooLargeError.
     """
     pieces: list[Piece] = []
     for _ in range(MOST_PASSES):
-        weight = from_coefficients(_weight, reduction.node, reduction.scale)
+        weight = from_coefficients(_node_weights, reduction.node, reduction.scale)
         components = split(reduction.core, reduction.terms, limits, names)
-        pieces = [_factored(component, reduction, weight, layout, tolerance) for component in components]
-        said = [(piece, found) for piece in pieces if (found := _implied(piece, weight, tolerance)) is not None]
-        if not said:
+        pieces = [_factor_component(component, reduction, weight, layout, tolerance) for component in components]
+        informative = [
+            (piece, facts) for piece in pieces if (facts := _find_facts(piece, weight, tolerance)) is not None
+        ]
+        if not informative:
             break
-        reduction = _without(reduction, said, weight, tolerance)
+        reduction = _eliminate_facts(reduction, informative, weight, tolerance)
     return reduction, pieces
 
 
-def _weight(node: Integers, scale: Floats) -> Floats:
+def _node_weights(node: Integers, scale: Floats) -> Floats:
     """`D = Σ scale²` of the entries of each node."""
     weight: Floats = np.bincount(node, scale**2, len(node)).astype(np.float64)
     return weight
 
 
-def _of(weight: Floats, nodes: Integers) -> Floats:
+def _take(weight: Floats, nodes: Integers) -> Floats:
     return weight[nodes]
 
 
-def _scaled(matrix: Floats, weight: Floats) -> Floats:
-    """Coefficients (k, r, n) of unknowns of these weights (k, n), of y = √weight z."""
+def _scale_columns(matrix: Floats, weight: Floats) -> Floats:
+    """Coefficients (k, r, n) over y = √weight z, from those over unknowns z of these weights (k, n)."""
     scaled = 1.0 / np.sqrt(weight)
     return np.asarray(matrix * scaled[:, None, :])
 
 
-def _factored(
+def _factor_component(
     component: Batch | Giant, reduction: Reduction, weight: Floats, layout: Layout, tolerance: Tolerance
 ) -> Piece:
     if isinstance(component, Giant):
         return Piece(component, None)
-    if _untied(component, reduction) and _whole(component):
+    if _is_untied(component, reduction) and _keeps_magnitudes(component):
         columns = reduction.columns[component.nodes]
         regular = recognise(columns, component.matrix, component.rhs, layout)
         if regular is not None:
             return Piece(component, regular)
-    matrix = from_coefficients(_scaled, component.matrix, from_coefficients(_of, weight, component.nodes))
-    said = reduction.norms[component.rows]
-    solved = factor(matrix, component.rhs, component.terms, tolerance, said)
+    matrix = from_coefficients(_scale_columns, component.matrix, from_coefficients(_take, weight, component.nodes))
+    original_norms = reduction.norms[component.rows]
+    solved = factor(matrix, component.rhs, component.terms, tolerance, original_norms)
     if not solved.consistent.all():
         raise Contradiction
     return Piece(component, solved)
 
 
-def _whole(component: Batch) -> bool:
-    """Whether right-hand sides are as large as what they are left of.
+def _keeps_magnitudes(component: Batch) -> bool:
+    """Whether right-hand sides are about as large as the terms that they were computed from.
 
-    Where they are rounding of larger numbers, a contradiction is told from it by these numbers, which batches of
-    regular rows do not carry. A single equation contradicts nothing.
+    Otherwise rounding and contradiction can be distinguished only by the size of the terms, which batches of regular
+    rows do not store. A single equation contradicts nothing.
     """
-    left, of = np.abs(component.rhs).max(axis=1), component.terms.max(axis=1)
-    return component.matrix.shape[1] == 1 or bool((of <= LARGER * left).all())
+    largest_rhs, largest_terms = np.abs(component.rhs).max(axis=1), component.terms.max(axis=1)
+    return component.matrix.shape[1] == 1 or bool((largest_terms <= LARGER * largest_rhs).all())
 
 
 def entries_of(nodes: Integers, node: Integers) -> Integers:
-    """The entries, rising, whose `node` is one of these nodes."""
+    """The entries, in ascending order, whose `node` is one of these nodes."""
     inside = np.zeros(len(node), bool)
     inside[nodes.ravel()] = True
-    found: Integers = np.flatnonzero(inside[node])
-    return found
+    entries: Integers = np.flatnonzero(inside[node])
+    return entries
 
 
-def _untied(component: Batch, reduction: Reduction) -> bool:
-    """Whether every unknown of the component is one entry as it is."""
+def _is_untied(component: Batch, reduction: Reduction) -> bool:
+    """Whether every unknown of the component is a single entry, without scale or shift."""
     columns = from_coefficients(entries_of, component.nodes, reduction.node)
     if component.nodes.size != len(columns):
         return False
-    return bool((some_of(reduction.scale, columns) == 1.0).all()) and not some_of(reduction.shift, columns).any()
+    return (
+        bool((take_values(reduction.scale, columns) == 1.0).all()) and not take_values(reduction.shift, columns).any()
+    )
 
 
-def some_of(values: Floats, places: Integers) -> Floats:
-    """The values at some places; the one that there is where all are the same number."""
+def take_values(values: Floats, places: Integers) -> Floats:
+    """The values at some places; a single value if all values are one repeated number."""
     return values[:1] if values.strides == (0,) else values[places]
 
 
-def _implied(piece: Piece, weight: Floats, tolerance: Tolerance) -> Implied | None:
-    """What components say of single unknowns; nothing where a rank is in doubt, for that would settle it."""
+def _find_facts(piece: Piece, weight: Floats, tolerance: Tolerance) -> Implied | None:
+    """Unknowns that components determine, equate or oppose; None if a rank is in doubt, as that would decide it."""
     solved = piece.solved
     if not isinstance(solved, Factor) or solved.ambiguous:
         return None
     assert isinstance(piece.component, Batch)
-    rows, own = piece.component.matrix.shape[1], from_coefficients(_of, weight, piece.component.nodes)
-    return implied(solved.basis, solved.target, own, solved.condition, rows, tolerance)
+    rows, weight_of_nodes = piece.component.matrix.shape[1], from_coefficients(_take, weight, piece.component.nodes)
+    return find_implied(solved.basis, solved.target, weight_of_nodes, solved.condition, rows, tolerance)
 
 
-def _without(
-    reduction: Reduction, said: Sequence[tuple[Piece, Implied]], weight: Floats, tolerance: Tolerance
+def _eliminate_facts(
+    reduction: Reduction, informative: Sequence[tuple[Piece, Implied]], weight: Floats, tolerance: Tolerance
 ) -> Reduction:
-    """The reduction with what is implied eliminated, and as many independent equations as then are left."""
+    """The reduction after elimination of the facts, with as many independent equations as then remain."""
     core = reduction.core
-    kept, fixes, ties, fresh, fresh_terms = np.ones(core.count, bool), [], [], [], []
-    for piece, found in said:
+    remains, fixes, ties, new_rows, new_terms = np.ones(core.count, bool), [], [], [], []
+    for piece, facts in informative:
         component, solved = piece.component, piece.solved
         assert isinstance(component, Batch)
         assert isinstance(solved, Factor)
-        nodes, taken = component.nodes[found.systems], component.rows[found.systems]
-        rule = core.rule[taken[:, 0]]
-        fixes.append(fixing_equations(nodes, rule, found))
-        ties.append(tying_equations(nodes, rule, found))
-        kept[taken] = False
-        if len(found.systems) <= FEW_SYSTEMS:
-            kept[_chosen(component, solved, weight, found)] = True
+        nodes, explained_rows = component.nodes[facts.systems], component.rows[facts.systems]
+        rules = core.rule[explained_rows[:, 0]]
+        fixes.append(fixing_equations(nodes, rules, facts))
+        ties.append(tying_equations(nodes, rules, facts))
+        remains[explained_rows] = False
+        if len(facts.systems) <= FEW_SYSTEMS:
+            remains[_choose_rows(component, solved, weight, facts)] = True
         else:
-            left, right = remaining_equations(solved.basis, solved.target, weight[component.nodes], found)
-            size = np.broadcast_to(np.abs(solved.target[found.systems]).sum(axis=1)[:, None], right.shape)
-            some = np.asarray(left.any(axis=2))
-            fresh.append(_spelt(nodes, left * np.sqrt(weight[nodes])[:, None, :], right, rule, some))
-            fresh_terms.append(size[some])
-    left_over = np.flatnonzero(kept)
-    rows = concatenate([core.select(left_over), *fresh])
-    terms = np.concatenate([reduction.terms[left_over], *fresh_terms])
-    norms = np.concatenate([reduction.norms[left_over], *(norms_of_runs(some.values, some.bounds) for some in fresh)])
+            lhs, rhs = remaining_equations(solved.basis, solved.target, weight[component.nodes], facts)
+            size = np.broadcast_to(np.abs(solved.target[facts.systems]).sum(axis=1)[:, None], rhs.shape)
+            nonzero = np.asarray(lhs.any(axis=2))
+            new_rows.append(_list_rows(nodes, lhs * np.sqrt(weight[nodes])[:, None, :], rhs, rules, nonzero))
+            new_terms.append(size[nonzero])
+    remaining = np.flatnonzero(remains)
+    rows = concatenate([core.select(remaining), *new_rows])
+    terms = np.concatenate([reduction.terms[remaining], *new_terms])
+    new_norms = (norms_of_runs(new.values, new.bounds) for new in new_rows)
+    norms = np.concatenate([reduction.norms[remaining], *new_norms])
     return refine(reduction, concatenate(fixes), concatenate(ties), rows, terms, norms, tolerance)
 
 
-def _chosen(component: Batch, solved: Factor, weight: Floats, found: Implied) -> Integers:
-    """Equations of the core that say what is left beside what is implied, as they were said."""
+def _choose_rows(component: Batch, solved: Factor, weight: Floats, facts: Implied) -> Integers:
+    """Original equations of the core that, together with the facts, imply all others."""
     chosen = [np.zeros(0, np.int64)]
-    for k, root, sign, count in zip(found.systems, found.root, found.sign, found.counts, strict=True):
+    for k, root, sign, count in zip(facts.systems, facts.root, facts.sign, facts.counts, strict=True):
         if solved.ranks[k] == count:
             continue
-        own = weight[component.nodes[k]]
-        matrix = component.matrix[k] / np.sqrt(own)
+        weights = weight[component.nodes[k]]
+        matrix = component.matrix[k] / np.sqrt(weights)
         norms = norms_of_rows(matrix)[:, None]
         matrix /= np.where(norms > 0, norms, 1.0)
-        spread = classes(root[None], sign[None], own[None])
+        spread = classes(root[None], sign[None], weights[None])
         picked = from_coefficients(independent, matrix, spread, int(solved.ranks[k] - count))
         chosen.append(component.rows[k, picked])
     return np.concatenate(chosen)
 
 
-def _spelt(nodes: Integers, left: Floats, right: Floats, rule: Integers, some: np.ndarray) -> Rows:
-    """Dense equations (f, r, n) one by one."""
-    system, row = np.nonzero(some)
-    values, columns = left[system, row], nodes[system]
+def _list_rows(nodes: Integers, lhs: Floats, rhs: Floats, rule: Integers, nonzero: np.ndarray) -> Rows:
+    """Dense equations (f, r, n) as single rows."""
+    system, row = np.nonzero(nonzero)
+    values, columns = lhs[system, row], nodes[system]
     order = np.argsort(columns, axis=1)
     values, columns = np.take_along_axis(values, order, 1), np.take_along_axis(columns, order, 1)
     used = values != 0
     bounds = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
-    return Rows(
-        bounds, columns[used], values[used], right[system, row], rule[system], np.full(len(system), -1, np.int64)
-    )
+    return Rows(bounds, columns[used], values[used], rhs[system, row], rule[system], np.full(len(system), -1, np.int64))

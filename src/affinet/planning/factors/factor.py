@@ -192,18 +192,18 @@ def _factor_shrunk(
 ) -> Factor:
     """Factor the systems in `shrunk`, whose rows are a small share (k, r) of their original size, one by one."""
     k, r, n = matrix.shape
-    others = factor(matrix[~shrunk], rhs[~shrunk], terms[~shrunk], tolerance) if not shrunk.all() else None
+    regular = factor(matrix[~shrunk], rhs[~shrunk], terms[~shrunk], tolerance) if not shrunk.all() else None
     systems = zip(matrix[shrunk], rhs[shrunk], terms[shrunk], share[shrunk], strict=True)
     by_share = _stack([_factor_by_share(*system, tolerance) for system in systems], r, n)
-    if others is None:
+    if regular is None:
         return by_share
-    most = max(others.basis.shape[1], by_share.basis.shape[1])
+    most = max(regular.basis.shape[1], by_share.basis.shape[1])
     basis, target = np.zeros((k, most, n)), np.zeros((k, most))
     ranks, consistent, condition = np.zeros(k, np.int64), np.zeros(k, bool), np.ones(k)
-    for part, places in ((others, ~shrunk), (by_share, shrunk)):
+    for part, places in ((regular, ~shrunk), (by_share, shrunk)):
         basis[places, : part.basis.shape[1]], target[places, : part.target.shape[1]] = part.basis, part.target
         ranks[places], consistent[places], condition[places] = part.ranks, part.consistent, part.condition
-    return Factor(basis, target, ranks, consistent, others.ambiguous + by_share.ambiguous, condition)
+    return Factor(basis, target, ranks, consistent, regular.ambiguous + by_share.ambiguous, condition)
 
 
 def _factor_by_share(

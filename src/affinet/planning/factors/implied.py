@@ -47,10 +47,10 @@ class Implied:
         return informative
 
 
-def implied(
+def find_implied(
     basis: Floats, target: Floats, weight: Floats, condition: Floats, rows: int, tolerance: Tolerance
 ) -> Implied | None:
-    """The unknowns `x_j` and the pairs `x_i ∓ x_j` that lie in the row spaces; None if there are none.
+    """The unknowns `x_j` and the pairs `x_i ∓ x_j` that lie in the row spaces; None without such facts.
 
     Shapes: basis (k, r, n) with orthonormal rows, zero rows allowed, and target (k, r), `basis @ y == target` with
     `y = √weight · x`, weight (k, n). With P the tangent projector, `e_j` lies in the row space where `P e_j = 0`: the

@@ -12,7 +12,7 @@ from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.factors.factor import factor_shared, orthonormalise
-from affinet.planning.factors.implied import classes, fold, implied, independent
+from affinet.planning.factors.implied import classes, find_implied, fold, independent
 from affinet.planning.refit.record import from_coefficients
 from affinet.system import lapack
 from affinet.system.norms import norms_of_rows
@@ -96,7 +96,7 @@ def _find_exact(basis: Floats, target: Floats, condition: Floats, rows: int, tol
     if not any(basis.strides):
         return None
     no_target, weights = np.zeros((1, len(basis))), np.ones((1, basis.shape[1]))
-    facts = from_coefficients(implied, basis[None], no_target, weights, condition, rows, tolerance)
+    facts = from_coefficients(find_implied, basis[None], no_target, weights, condition, rows, tolerance)
     if facts is None:
         return None
     root, sign = facts.root[0], facts.sign[0]

@@ -21,7 +21,7 @@ from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats
 from affinet.language.forecast import forecast
 from affinet.planning.factors.slices import WELL_CONDITIONED, retarget
-from affinet.planning.overlaps.commuting import Axes, applied, right_sides
+from affinet.planning.overlaps.commuting import Axes, apply_along, right_sides
 from affinet.planning.refit.record import from_coefficients
 from affinet.system import lapack
 from affinet.system.norms import norms_of_rows
@@ -61,8 +61,8 @@ def _reconcile_pair(first_set: _Set, second_set: _Set, sizes: Axes, tolerance: T
         for part, turn, inner in ((a, a_turn, a_inner), (b, b_turn, b_inner))
     )
     # What each set says of the components of both: (…, rank of a, rank of b), of length one along all these loops.
-    first_components = applied(b_basis, alpha, b_inner, sizes)
-    second_components = applied(a_basis, beta, a_inner, sizes).swapaxes(-1, -2)
+    first_components = apply_along(b_basis, alpha, b_inner, sizes)
+    second_components = apply_along(a_basis, beta, a_inner, sizes).swapaxes(-1, -2)
     best_components = np.where(a_sizes[:, None] >= b_sizes, first_components, second_components)
     alpha = alpha + _extend_over_loops(best_components - first_components, b_basis, b_inner, sizes)
     beta = beta + _extend_over_loops((best_components - second_components).swapaxes(-1, -2), a_basis, a_inner, sizes)

@@ -1,7 +1,8 @@
-"""Join boxes of one or several weights that equations tie cell by cell: side by side they are one matrix again.
+"""Join boxes of one or several weights that equations tie cell by cell: side by side they form one matrix.
 
-Sums along both axes of two matrices, and columns of the one that equal columns of the other: all of it says the same
-small system about row i of both, for every i, and the sums over i commute with that.
+An example: sums along both axes of two matrices, and columns of one matrix that equal columns of the other. The row
+sums and the ties are the same small system over row i of both matrices, for every i, and the sums over i commute with
+it.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from affinet.blocks.regular import RowBatch, collapsed, shared
 from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.planning.factors.slices import factor_slices
-from affinet.planning.overlaps.grouping import grouped
-from affinet.planning.overlaps.merging import arranged, common_loops, inner_places, loops_of, product
+from affinet.planning.overlaps.grouping import group_batches
+from affinet.planning.overlaps.merging import arrange, common_loops, inner_places, loops_of, product
 from affinet.planning.reading.candidates import Candidate
 from affinet.system.rows import Rows
 from affinet.system.system import System
 
 MOST_ORIENTATIONS = 64
-"""Ways to tell cells from the places inside them that are tried: two for each box with sums along both axes."""
+"""Combinations of orientations that are tried; each box with sums along both axes has two."""
 LARGEST = 2**31
 """Entries of all boxes together."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Box:
-    """One box seen as a matrix (cells, places): the first `loops` of `view` run over cells.
+    """One box as a matrix (cells, places): the first `loops` loops of `view` run over cells.
 
-    `within` are batches of which each equation is about one cell, `across` those of which each is about one place.
+    Each equation of the batches `within` is over one cell; each of the batches `across` is over one place.
     """
 
     view: View
@@ -54,45 +55,47 @@ class _Box:
         return prod(size for size, _ in self.view.dims[self.loops :])
 
 
-def joined(
-    candidates: Sequence[Candidate], rows: Rows, system: System, *, most_left: int
+def join(
+    candidates: Sequence[Candidate], rows: Rows, system: System, *, most_remaining: int
 ) -> tuple[Candidate, Integers] | None:
-    """The candidates as one, with the rows that every cell has alike, and the numbers of these rows.
+    """Join the candidates and the rows that are equal in every cell into one candidate; also the numbers of these rows.
 
-    None where they are not so tied, or more than `most_left` rows would be left over. Law: the block has the solutions
-    of the batches of all candidates and of the rows it takes. Raises Contradiction where these cannot hold together.
+    None if the rows do not repeat so, or more than `most_remaining` rows would remain. Law: the block has the solutions
+    of the batches of all candidates and of the rows it includes. Raises Contradiction if these cannot hold together.
     """
-    if len(rows.columns) > system.limits.most_tying or any(one.whole or one.extra is not None for one in candidates):
+    if len(rows.columns) > system.limits.most_tying:
         return None
-    if all(one.divisible is not None for one in candidates):
-        return None  # cells that share no equation: components solve them as quickly
-    ways = [list(_orientations(one.batches)) for one in candidates]
-    if prod(len(some) for some in ways) > MOST_ORIENTATIONS:
+    if any(candidate.rules or candidate.extra is not None for candidate in candidates):
         return None
-    for boxes in combinations_of(*ways):
+    if all(candidate.divisible is not None for candidate in candidates):
+        return None  # no equation connects the cells: components solve them as quickly
+    orientations = [list(_list_orientations(candidate.batches)) for candidate in candidates]
+    if prod(len(boxes) for boxes in orientations) > MOST_ORIENTATIONS:
+        return None
+    for boxes in combinations_of(*orientations):
         cells, places = boxes[0].cells, sum(box.places for box in boxes)
         if any(box.cells != cells for box in boxes) or cells < 2 or cells * places > LARGEST:
             continue
-        repeated = _repeated(boxes, rows, system)
-        if repeated is None or rows.count - len(repeated[1]) > most_left:
+        repetition = _find_repeated(boxes, rows, system)
+        if repetition is None or rows.count - len(repetition[1]) > most_remaining:
             continue
-        equations, taken = repeated
-        block = _block(boxes, equations, system)
+        equations, used_rows = repetition
+        block = _make_block(boxes, equations, system)
         if block is not None:
-            batches = tuple(batch for one in candidates for batch in one.batches)
-            return Candidate(system, batches, extra=rows.select(taken), found=block), taken
+            batches = tuple(batch for candidate in candidates for batch in candidate.batches)
+            return Candidate(system, batches, extra=rows.select(used_rows), solved=block), used_rows
     return None
 
 
-def joins(batches: list[RowBatch], rows: Rows, system: System) -> bool:
-    """Whether `joined` makes one block of the batches and of all the rows."""
-    groups, products, clashing = grouped(batches, system)
-    candidates = [Candidate(system, tuple(group), found=products.get(tuple(group))) for group in groups]
-    return not clashing and joined(candidates, rows, system, most_left=0) is not None
+def can_join(batches: list[RowBatch], rows: Rows, system: System) -> bool:
+    """Whether `join` makes one block of the batches and of all the rows."""
+    groups, products, clashing = group_batches(batches, system)
+    candidates = [Candidate(system, tuple(group), solved=products.get(tuple(group))) for group in groups]
+    return not clashing and join(candidates, rows, system, most_remaining=0) is not None
 
 
-def _orientations(batches: Sequence[RowBatch]) -> Iterator[_Box]:
-    """The box that all batches fill, with the loops of one of them, inner or outer, over cells."""
+def _list_orientations(batches: Sequence[RowBatch]) -> Iterator[_Box]:
+    """The box that all batches fill, in every orientation: the inner or the outer loops of a batch run over cells."""
     boxes = [box for box in map(loops_of, batches) if box is not None]
     if len(boxes) < len(batches) or len({(batch.parameter, batch.offset) for batch in batches}) > 1:
         return
@@ -101,25 +104,25 @@ def _orientations(batches: Sequence[RowBatch]) -> Iterator[_Box]:
     if dims is None or any(axes is None for axes in inner):
         return
     known = [axes for axes in inner if axes is not None]
-    seen: set[tuple[int, ...]] = set()
+    tried: set[tuple[int, ...]] = set()
     for axes in known:
-        rest = tuple(axis for axis in range(len(dims)) if axis not in axes)
-        for over, inside in ((rest, axes), (axes, rest)):
-            if over in seen or not over or any(own not in (over, inside) for own in known):
+        outer_axes = tuple(axis for axis in range(len(dims)) if axis not in axes)
+        for cell_axes, place_axes in ((outer_axes, axes), (axes, outer_axes)):
+            if cell_axes in tried or not cell_axes or not {*known} <= {cell_axes, place_axes}:
                 continue
-            seen.add(over)
-            ordered = [arranged(batch, dims, own) for batch, own in zip(batches, known, strict=True)]
+            tried.add(cell_axes)
+            ordered = [arrange(batch, dims, inner_axes) for batch, inner_axes in zip(batches, known, strict=True)]
             yield _Box(
-                View(batches[0].parameter, batches[0].offset, tuple(dims[axis] for axis in (*over, *inside))),
-                len(over),
-                tuple(batch for batch, own in zip(ordered, known, strict=True) if own == inside),
-                tuple(batch for batch, own in zip(ordered, known, strict=True) if own == over),
+                View(batches[0].parameter, batches[0].offset, tuple(dims[axis] for axis in (*cell_axes, *place_axes))),
+                len(cell_axes),
+                tuple(batch for batch, inner_axes in zip(ordered, known, strict=True) if inner_axes == place_axes),
+                tuple(batch for batch, inner_axes in zip(ordered, known, strict=True) if inner_axes == cell_axes),
             )
 
 
 @dataclass(frozen=True, eq=False)
 class _Equations:
-    """`matrix @ x[k] == rhs[k]` for every k of a few things alike; `owner`, like `rhs`, has the rule of each."""
+    """`matrix @ x[k] == rhs[k]` for every cell or place k; `owner` has the shape of `rhs` and holds the rules."""
 
     matrix: Floats
     rhs: Floats
@@ -127,140 +130,142 @@ class _Equations:
 
     @classmethod
     def of(cls, batches: Sequence[RowBatch], count: int, width: int) -> _Equations:
-        """What all batches say of each of `count` cells of `width` entries, which they have in one order."""
-        nothing = cls(np.zeros((0, width)), np.zeros((count, 0)), np.zeros((count, 0), np.int64))
-        return _together([nothing, *(cls(batch.matrix, batch.rhs, batch.owner) for batch in batches)], count)
+        """The equations of all batches over each of `count` cells of `width` entries; all batches order cells alike."""
+        no_equations = cls(np.zeros((0, width)), np.zeros((count, 0)), np.zeros((count, 0), np.int64))
+        return _concatenate([no_equations, *(cls(batch.matrix, batch.rhs, batch.owner) for batch in batches)], count)
 
     def batch(self, parameter: Parameter, offset: int, outer: Nest, inner: Nest) -> RowBatch:
-        """The same as a batch, what is equal for all held once."""
+        """The equations as a batch; what is equal for all cells is stored once."""
         return RowBatch(
             parameter, offset, outer, inner, shared(self.matrix), collapsed(self.rhs), collapsed(self.owner)
         )
 
 
-def _together(parts: Sequence[_Equations], count: int) -> _Equations:
+def _concatenate(parts: Sequence[_Equations], count: int) -> _Equations:
     rhs = [np.broadcast_to(part.rhs, (count, len(part.matrix))) for part in parts]
     owner = [np.broadcast_to(part.owner, (count, len(part.matrix))) for part in parts]
     matrix = np.concatenate([part.matrix for part in parts])
     return _Equations(matrix, np.concatenate(rhs, axis=1), np.concatenate(owner, axis=1))
 
 
-def _repeated(boxes: Sequence[_Box], rows: Rows, system: System) -> tuple[_Equations, Integers] | None:
-    """The rows of which each is about one cell, and which every cell has with the same coefficients; their numbers."""
+def _find_repeated(boxes: Sequence[_Box], rows: Rows, system: System) -> tuple[_Equations, Integers] | None:
+    """The rows within one cell that every cell has with the same coefficients, and their numbers."""
     cells, width = boxes[0].cells, sum(box.places for box in boxes)
-    cell, place = _located(boxes, rows.columns, system)
-    known = np.abs(rows.rhs) == rows.magnitude  # what frozen weights leave of a right-hand side is rounded otherwise
+    cell, place = _locate(boxes, rows.columns, system)
+    plain = np.abs(rows.rhs) == rows.magnitude  # right-hand sides with frozen weights are rounded relative to more
     ends = np.maximum(rows.bounds[1:] - 1, 0)
-    own = cell[np.minimum(ends, len(cell) - 1)]
-    inside = np.ones(rows.count, bool)
-    np.logical_and.at(inside, rows.row_of_each(), (cell >= 0) & (cell == np.repeat(own, rows.lengths)))
-    members = np.flatnonzero(inside & known & (rows.lengths > 0))
-    found: list[tuple[Floats, Integers]] = []
+    cell_of_row = cell[np.minimum(ends, len(cell) - 1)]
+    in_one_cell = np.ones(rows.count, bool)
+    np.logical_and.at(in_one_cell, rows.row_of_each(), (cell >= 0) & (cell == np.repeat(cell_of_row, rows.lengths)))
+    members = np.flatnonzero(in_one_cell & plain & (rows.lengths > 0))
+    equations: list[tuple[Floats, Integers]] = []
     for length in np.unique(rows.lengths[members]):
-        some = members[rows.lengths[members] == length]
-        at = rows.bounds[some][:, None] + np.arange(length)
-        order = np.argsort(place[at], axis=1)
-        places, values = (np.take_along_axis(part[at], order, axis=1) for part in (place, rows.values))
-        found += _patterns(places, values, some, own[some], cells, width)
-    stacked = (len(found) + sum(len(batch.matrix) for box in boxes for batch in box.within)) * width
-    if not found or stacked > system.limits.most_stacked:
+        rows_of_length = members[rows.lengths[members] == length]
+        values_at = rows.bounds[rows_of_length][:, None] + np.arange(length)
+        order = np.argsort(place[values_at], axis=1)
+        places, values = (np.take_along_axis(part[values_at], order, axis=1) for part in (place, rows.values))
+        equations += _find_patterns(places, values, rows_of_length, cell_of_row[rows_of_length], cells, width)
+    stacked = (len(equations) + sum(len(batch.matrix) for box in boxes for batch in box.within)) * width
+    if not equations or stacked > system.limits.most_stacked:
         return None
-    taken = np.stack([numbers for _, numbers in found], axis=1)
-    matrix = np.stack([equation for equation, _ in found])
-    return _Equations(matrix, rows.rhs[taken], rows.rule[taken]), np.sort(taken.ravel())
+    row_numbers = np.stack([numbers for _, numbers in equations], axis=1)
+    matrix = np.stack([equation for equation, _ in equations])
+    return _Equations(matrix, rows.rhs[row_numbers], rows.rule[row_numbers]), np.sort(row_numbers.ravel())
 
 
-def _patterns(
+def _find_patterns(
     places: Integers, values: Floats, rows: Integers, cell: Integers, cells: int, width: int
 ) -> Iterator[tuple[Floats, Integers]]:
-    """Equations that every cell has as often as any other, dense, with the number of the row that says it in each."""
+    """Dense equations that every cell has equally often, with the number of their row in each cell."""
     keys = np.concatenate([places.astype(np.float64), values], axis=1)
-    unique, which, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-    order = np.lexsort((cell, which.ravel()))
+    unique, pattern_of, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+    order = np.lexsort((cell, pattern_of.ravel()))
     for number, (first, count) in enumerate(zip(np.cumsum(counts) - counts, counts, strict=True)):
         members = order[first : first + count]
         if count % cells or (cell[members] != np.repeat(np.arange(cells), count // cells)).any():
             continue
         equation = np.zeros(width)
         equation[unique[number, : places.shape[1]].astype(np.int64)] = unique[number, places.shape[1] :]
-        for again in members.reshape(cells, -1).T:
-            yield equation, rows[again]
+        for repetition in members.reshape(cells, -1).T:
+            yield equation, rows[repetition]
 
 
-def _located(boxes: Sequence[_Box], columns: Integers, system: System) -> tuple[Integers, Integers]:
-    """The cell of each column and its place there among those of all boxes side by side; −1 where no box has it."""
+def _locate(boxes: Sequence[_Box], columns: Integers, system: System) -> tuple[Integers, Integers]:
+    """The cell of each column, and its place in the cell of all boxes side by side; −1 for columns in no box."""
     cell, place = np.full(len(columns), -1, np.int64), np.full(len(columns), -1, np.int64)
     first = 0
     for box in boxes:
         parameter = box.view.parameter
         position = columns - system.layout.start(parameter)
-        of_it = np.flatnonzero((position >= 0) & (position < parameter.size))
-        found = located(box.view.dims, position[of_it] - box.view.offset)
-        held = found >= 0
-        cell[of_it[held]], within = np.divmod(found[held], box.places)
-        place[of_it[held]] = first + within
+        in_parameter = np.flatnonzero((position >= 0) & (position < parameter.size))
+        place_in_box = located(box.view.dims, position[in_parameter] - box.view.offset)
+        in_box = place_in_box >= 0
+        cell[in_parameter[in_box]], place_in_cell = np.divmod(place_in_box[in_box], box.places)
+        place[in_parameter[in_box]] = first + place_in_cell
         first += box.places
     return cell, place
 
 
-def _block(boxes: Sequence[_Box], repeated: _Equations, system: System) -> Joined | Commuting | Slices | None:
-    """The block of all equations; None where those across cells differ from box to box."""
+def _make_block(boxes: Sequence[_Box], repeated: _Equations, system: System) -> Joined | Commuting | Slices | None:
+    """The block of all equations; None if the equations across cells differ between boxes."""
     cells, width = boxes[0].cells, sum(box.places for box in boxes)
     if len(boxes) == 1:
         view, loops = boxes[0].view, boxes[0].loops
         parameter, offset = view.parameter, view.offset
-        over, inside = Nest(view.dims[:loops]), Nest(view.dims[loops:])
+        cell_loops, place_loops = Nest(view.dims[:loops]), Nest(view.dims[loops:])
     else:
         name = " and ".join(dict.fromkeys(box.view.parameter.name for box in boxes))
         parameter, offset = Parameter(name, (cells, width)), 0
-        over, inside = Nest(((cells, width),)), Nest(((width, 1),))
-    within = _within(boxes, repeated).batch(parameter, offset, over, inside)
-    across = _across(boxes)
+        cell_loops, place_loops = Nest(((cells, width),)), Nest(((width, 1),))
+    within = _equations_within(boxes, repeated).batch(parameter, offset, cell_loops, place_loops)
+    across = _equations_across(boxes)
     if across is None:
         return None
     if not len(across.matrix):
-        found: Commuting | Slices | None = factor_slices(within, system.tolerance)
+        block: Commuting | Slices | None = factor_slices(within, system.tolerance)
     else:
-        found = product([within, across.batch(parameter, offset, inside, over)], system.tolerance, system.limits)
-        if found is not None and len(found.slices) < 2:
+        block = product(
+            [within, across.batch(parameter, offset, place_loops, cell_loops)], system.tolerance, system.limits
+        )
+        if block is not None and len(block.slices) < 2:
             return None
-    if found is None or len(boxes) == 1:
-        return found
-    return Joined(tuple(box.view for box in boxes), cells, found)
+    if block is None or len(boxes) == 1:
+        return block
+    return Joined(tuple(box.view for box in boxes), cells, block)
 
 
-def _within(boxes: Sequence[_Box], repeated: _Equations) -> _Equations:
-    """What is said about every cell, boxes side by side."""
+def _equations_within(boxes: Sequence[_Box], repeated: _Equations) -> _Equations:
+    """The equations of every cell, boxes side by side."""
     cells, width = boxes[0].cells, sum(box.places for box in boxes)
     parts, first = [repeated], 0
     for box in boxes:
-        own = _Equations.of(box.within, cells, box.places)
-        matrix = np.zeros((len(own.matrix), width))
-        matrix[:, first : first + box.places] = own.matrix
-        parts.append(_Equations(matrix, own.rhs, own.owner))
+        equations = _Equations.of(box.within, cells, box.places)
+        matrix = np.zeros((len(equations.matrix), width))
+        matrix[:, first : first + box.places] = equations.matrix
+        parts.append(_Equations(matrix, equations.rhs, equations.owner))
         first += box.places
-    return _together(parts, cells)
+    return _concatenate(parts, cells)
 
 
-def _across(boxes: Sequence[_Box]) -> _Equations | None:
-    """What is said about every place, which has to be the same for all boxes but for factors; None where it is not."""
+def _equations_across(boxes: Sequence[_Box]) -> _Equations | None:
+    """The equations of every place; None unless they are equal for all boxes up to factors."""
     parts = [_Equations.of(box.across, box.places, box.cells) for box in boxes]
     matrix, rhs = parts[0].matrix, []
     for part in parts:
-        factors = _factors(matrix, part.matrix)
+        factors = _find_factors(matrix, part.matrix)
         if factors is None:
             return None
         rhs.append(part.rhs * factors)
     return _Equations(matrix, np.concatenate(rhs), np.concatenate([part.owner for part in parts]))
 
 
-def _factors(one: Floats, other: Floats) -> Floats | None:
-    """By what the rows of `other` are to be multiplied to be those of `one`; None where they are none of these."""
-    if one.shape != other.shape:
+def _find_factors(first: Floats, second: Floats) -> Floats | None:
+    """The factors that turn the rows of `second` into those of `first`; None if they are not multiples."""
+    if first.shape != second.shape:
         return None
-    numbers, largest = np.arange(len(one)), np.abs(one).argmax(axis=1)
-    scale = one[numbers, largest] / np.where(other[numbers, largest] == 0.0, np.inf, other[numbers, largest])
-    return scale if np.array_equal(one, other * scale[:, None]) else None
+    numbers, largest = np.arange(len(first)), np.abs(first).argmax(axis=1)
+    scale = first[numbers, largest] / np.where(second[numbers, largest] == 0.0, np.inf, second[numbers, largest])
+    return scale if np.array_equal(first, second * scale[:, None]) else None
 
 
-__all__ = ["joined", "joins"]
+__all__ = ["can_join", "join"]

@@ -1,7 +1,8 @@
-"""The Schur complement of a few equations on bases: which of them add anything, and how far they are moved along.
+"""Factor the Schur complement of extra equations: which are independent of the bases, and their tangent parts.
 
-With P the tangent projector of the bases, `S = B P Bᵀ` is the Schur complement of the normal matrix of all equations
-together. Its null vectors are the combinations of the equations that follow from the bases: redundant or contradictory.
+With P the tangent projector of the bases and B the extra equations, `S = B P Bᵀ` is the Schur complement of the normal
+matrix of all equations. Its null vectors are combinations of extra equations that follow from the bases: they are
+redundant or contradictory.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from affinet.system.norms import norms_of_runs
 from affinet.system.tolerance import Tolerance
 
 SQUARED = 1e-3
-"""Singular values below this share of the largest lose digits in S, which holds their squares; they are found anew."""
+"""Singular values below this share of the largest lose digits in S, which has their squares, and are computed again."""
 RESOLVED = 1e-9
-"""The smallest share of the largest singular value that can be told from zero then."""
-NEAR = 100.0
-"""Directions up to so many times the bound and the condition number of the bases are looked at closely: the tolerance
-of a base goes by its own rows, which may be many more than the equations on top."""
+"""The smallest share of the largest singular value that is distinct from zero after that."""
+DOUBTFUL = 100.0
+"""Directions of up to this many times the bound and the condition number of the bases are compared with the rounding of
+the bases: their tolerance depends on their own rows, which may be many more than the extra equations."""
 GUARD = 8.0
-"""On what rounding of a base makes of right-hand sides: as the tolerance of contradictions to that of ranks."""
+"""Factor on the effect of a base's rounding on right-hand sides: the tolerance of contradictions over that of ranks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,104 +50,121 @@ def complement(
     tolerance: Tolerance,
     few_numbers: int,
 ) -> Complement:
-    """The Schur complement of `matrix @ x == rhs`, whose columns are the entries of the bases and then loose ones.
+    """The Schur complement of `matrix @ x == rhs`; the columns are the entries of the bases, then those of no base.
 
-    Rows are equilibrated first. Up to `few_numbers` numbers, written out over all entries, singular values are those of
-    `P Bᵀ` itself. `terms` are the magnitudes that right-hand sides were computed from. Source: Golub &
-    Van Loan, 4th ed., 5.4.1 (rank by singular values), Boyd & Vandenberghe, Convex Optimization, C.4 (elimination).
+    Rows are equilibrated first. If the dense matrix over all entries has at most `few_numbers` numbers, singular values
+    are those of `P Bᵀ` itself. `terms` are the magnitudes that right-hand sides were computed from. Source: Golub & Van
+    Loan, 4th ed., 5.4.1 (rank by singular values), Boyd & Vandenberghe, Convex Optimization, C.4 (elimination).
     """
-    even, norms = from_coefficients(_equilibrated, matrix)
-    bare = tuple(base.homogeneous() for base in bases)
-    factor, whole, ambiguous = from_coefficients(_factor, bare, even, tolerance, few_numbers)
-    consistent = whole or _holds(bases, even, factor, rhs / norms, terms / norms, tolerance)
+    equilibrated, norms = from_coefficients(_equilibrate, matrix)
+    homogeneous = tuple(base.homogeneous() for base in bases)
+    factor, independent, ambiguous = from_coefficients(
+        _factor_complement, homogeneous, equilibrated, tolerance, few_numbers
+    )
+    consistent = independent or _holds(bases, equilibrated, factor, rhs / norms, terms / norms, tolerance)
     return Complement(factor / norms[:, None], consistent, ambiguous)
 
 
-def _equilibrated(matrix: sparse.csr_array) -> tuple[sparse.csr_array, Floats]:
+def _equilibrate(matrix: sparse.csr_array) -> tuple[sparse.csr_array, Floats]:
     """Rows divided by their norms, and the norms."""
     norms = norms_of_runs(matrix.data, matrix.indptr)
     return sparse.csr_array(sparse.diags_array(1.0 / norms) @ matrix), norms
 
 
-def _factor(
-    bases: Sequence[Base], even: sparse.csr_array, tolerance: Tolerance, few_numbers: int
+def _factor_complement(
+    bases: Sequence[Base], equilibrated: sparse.csr_array, tolerance: Tolerance, few_numbers: int
 ) -> tuple[Floats, bool, int]:
-    """The factor of equilibrated equations, whether none of them follows from others; one where that is doubtful."""
-    k, n = even.shape
-    # At least the largest singular value of the rows, and exactly that where they share no entry.
-    largest = float(np.sqrt(np.abs(squared(even)).sum(axis=1).max()))
-    bound = tolerance.rank(k, n) * largest
-    if k * n <= few_numbers:
-        directions, sizes = _in_full(bases, even)
+    """The factor of equilibrated equations, whether all are independent, and 1 if that is doubtful."""
+    count, n = equilibrated.shape
+    # An upper bound on the largest singular value of the rows, exact if they share no entry.
+    largest = float(np.sqrt(np.abs(squared(equilibrated)).sum(axis=1).max()))
+    bound = tolerance.rank(count, n) * largest
+    if count * n <= few_numbers:
+        directions, sizes = _find_directions(bases, equilibrated)
     else:
-        directions, sizes = _squared(bases, even, largest)
+        directions, sizes = _find_directions_by_squares(bases, equilibrated, largest)
         bound = max(bound, RESOLVED * largest)
-    kept = _beyond(bases, even, directions, sizes, bound, tolerance)
+    counting = _select_counting(bases, equilibrated, directions, sizes, bound, tolerance)
     ambiguous = int(((sizes > 0.25 * bound) & (sizes < 1e2 * bound)).any())
-    return directions[:, kept] / sizes[kept], bool(kept.all()), ambiguous
+    return directions[:, counting] / sizes[counting], bool(counting.all()), ambiguous
 
 
-def _beyond(
-    bases: Sequence[Base], even: sparse.csr_array, directions: Floats, sizes: Floats, bound: float, tolerance: Tolerance
+def _select_counting(
+    bases: Sequence[Base],
+    equilibrated: sparse.csr_array,
+    directions: Floats,
+    sizes: Floats,
+    bound: float,
+    tolerance: Tolerance,
 ) -> np.ndarray:
-    """Which directions have a size that rounding cannot have made, that of the bases included."""
-    kept = sizes > bound
-    most = max((base.condition for base in bases), default=1.0)
-    near = np.flatnonzero(kept & (sizes <= NEAR * most * bound)) if most > 1.0 else ()
-    step = max(1, AT_A_TIME // even.shape[1])
-    for first in range(0, len(near), step):
-        some = near[first : first + step]
-        kept[some] = sizes[some] > bound + _unsure(bases, np.asarray(even.T @ directions[:, some]).T, tolerance)
-    return kept
+    """Which directions have sizes larger than rounding, that of the bases included."""
+    counting = sizes > bound
+    largest_condition = max((base.condition for base in bases), default=1.0)
+    doubtful = (
+        np.flatnonzero(counting & (sizes <= DOUBTFUL * largest_condition * bound)) if largest_condition > 1.0 else ()
+    )
+    step = max(1, AT_A_TIME // equilibrated.shape[1])
+    for first in range(0, len(doubtful), step):
+        chunk = doubtful[first : first + step]
+        counting[chunk] = sizes[chunk] > bound + _bound_uncertainty(
+            bases, np.asarray(equilibrated.T @ directions[:, chunk]).T, tolerance
+        )
+    return counting
 
 
-def _unsure(bases: Sequence[Base], vectors: Floats, tolerance: Tolerance) -> Floats:
-    off, first = np.zeros(len(vectors)), 0
+def _bound_uncertainty(bases: Sequence[Base], vectors: Floats, tolerance: Tolerance) -> Floats:
+    uncertainty, first = np.zeros(len(vectors)), 0
     for base in bases:
         last = first + base.entries.count
-        off += base.unsure(vectors[:, first:last], tolerance)
+        uncertainty += base.unsure(vectors[:, first:last], tolerance)
         first = last
-    return off
+    return uncertainty
 
 
-def _in_full(bases: Sequence[Base], even: sparse.csr_array) -> tuple[Floats, Floats]:
-    """Directions among the equations and the sizes of their tangent parts, by the factors of `B P`."""
-    part = _on_bases(bases, even.toarray())
-    small = part if part.shape[0] > part.shape[1] else lapack.qr(part.T, mode="r", check_finite=False)[0].T
-    directions, sizes, _ = lapack.svd(small[:, : min(part.shape)])
+def _find_directions(bases: Sequence[Base], equilibrated: sparse.csr_array) -> tuple[Floats, Floats]:
+    """Directions among the equations and the sizes of their tangent parts, by a factor of `B P`."""
+    projected = _project(bases, equilibrated.toarray())
+    compact = (
+        projected
+        if projected.shape[0] > projected.shape[1]
+        else lapack.qr(projected.T, mode="r", check_finite=False)[0].T
+    )
+    directions, sizes, _ = lapack.svd(compact[:, : min(projected.shape)])
     return directions, np.concatenate([sizes, np.zeros(len(directions) - len(sizes))])
 
 
-def _squared(bases: Sequence[Base], even: sparse.csr_array, largest: float) -> tuple[Floats, Floats]:
-    """The same from S; directions of small size are projected twice more, which leaves their own rounding alone."""
-    squares, directions = lapack.eigh(_gram(bases, even))
+def _find_directions_by_squares(
+    bases: Sequence[Base], equilibrated: sparse.csr_array, largest: float
+) -> tuple[Floats, Floats]:
+    """The same by S; directions of small size are projected twice more, so that only their own rounding remains."""
+    squares, directions = lapack.eigh(_make_gram(bases, equilibrated))
     sizes = np.sqrt(np.maximum(squares, 0.0))
     small = np.flatnonzero(sizes < SQUARED * largest)
     if len(small):
-        own = directions[:, small]
+        small_directions = directions[:, small]
         finer = np.zeros((len(small),) * 2)
-        step = max(1, AT_A_TIME // even.shape[1])
+        step = max(1, AT_A_TIME // equilibrated.shape[1])
         for first in range(0, len(small), step):
-            part = np.asarray(even.T @ own[:, first : first + step]).T
-            part = _on_bases(bases, _on_bases(bases, part))
-            finer[:, first : first + step] = own.T @ (even @ part.T)
-        squares, turned = lapack.eigh((finer + finer.T) / 2.0)
-        directions[:, small], sizes[small] = own @ turned, np.sqrt(np.maximum(squares, 0.0))
+            projected = np.asarray(equilibrated.T @ small_directions[:, first : first + step]).T
+            projected = _project(bases, _project(bases, projected))
+            finer[:, first : first + step] = small_directions.T @ (equilibrated @ projected.T)
+        squares, rotation = lapack.eigh((finer + finer.T) / 2.0)
+        directions[:, small], sizes[small] = small_directions @ rotation, np.sqrt(np.maximum(squares, 0.0))
     return directions, sizes
 
 
-def _gram(bases: Sequence[Base], even: sparse.csr_array) -> Floats:
-    found, first = np.zeros((even.shape[0],) * 2), 0
+def _make_gram(bases: Sequence[Base], equilibrated: sparse.csr_array) -> Floats:
+    gram, first = np.zeros((equilibrated.shape[0],) * 2), 0
     for base in bases:
         last = first + base.entries.count
-        own = even[:, first:last]
-        touching = np.flatnonzero(np.diff(own.indptr))
-        found[np.ix_(touching, touching)] += base.gram(own[touching])
+        coefficients = equilibrated[:, first:last]
+        touching = np.flatnonzero(np.diff(coefficients.indptr))
+        gram[np.ix_(touching, touching)] += base.gram(coefficients[touching])
         first = last
-    return found + squared(even[:, first:])
+    return gram + squared(equilibrated[:, first:])
 
 
-def _on_bases(bases: Sequence[Base], vectors: Floats, *, affine: bool = False) -> Floats:
+def _project(bases: Sequence[Base], vectors: Floats, *, affine: bool = False) -> Floats:
     pieces, first = [], 0
     for base in bases:
         last = first + base.entries.count
@@ -156,29 +174,36 @@ def _on_bases(bases: Sequence[Base], vectors: Floats, *, affine: bool = False) -
 
 
 def _holds(
-    bases: Sequence[Base], even: sparse.csr_array, factor: Floats, rhs: Floats, terms: Floats, tolerance: Tolerance
+    bases: Sequence[Base],
+    equilibrated: sparse.csr_array,
+    factor: Floats,
+    rhs: Floats,
+    terms: Floats,
+    tolerance: Tolerance,
 ) -> bool:
-    """Whether the point that satisfies the bases and the equations that count satisfies the others too.
+    """Whether the point that satisfies the bases and the independent equations satisfies the others too.
 
-    The point is refined once, as projections are: directions from the squares are those of small and of no size mixed,
-    by the rounding over the square of the small one.
+    The point is refined once, as projections are: directions by squares mix small sizes with zero sizes, by rounding
+    over the square of the small size.
     """
-    n = even.shape[1]
+    n = equilibrated.shape[1]
     forecast("a point on all rules, by which equations that follow from others are checked,", 4 * n)
-    start = _on_bases(bases, np.zeros((1, n)), affine=True)[0]
+    start = _project(bases, np.zeros((1, n)), affine=True)[0]
     move = np.zeros(n)
     for _ in range(2):
-        step = even.T @ (factor @ (factor.T @ (rhs - even @ (start + move))))
-        move = move + _on_bases(bases, step[None])[0]
-    gap = np.abs(even @ (start + move) - rhs)
-    # Rounding is relative to what was added up, which may cancel: in a row, and in the entries of the point itself.
-    size = float((terms + abs(even) @ (np.abs(start) + np.abs(move))).max())
+        step = equilibrated.T @ (factor @ (factor.T @ (rhs - equilibrated @ (start + move))))
+        move = move + _project(bases, step[None])[0]
+    gaps = np.abs(equilibrated @ (start + move) - rhs)
+    # Rounding is relative to the terms of sums, which may cancel: in a row, and in the entries of the point itself.
+    size = float((terms + abs(equilibrated) @ (np.abs(start) + np.abs(move))).max())
     size = max(size, float((np.abs(start) + np.abs(move)).max(initial=0.0)))
     bound = tolerance.consistency(n) * size
     length = float(np.linalg.norm(start + move))
-    off = np.flatnonzero(gap > bound)
+    failing = np.flatnonzero(gaps > bound)
     step = max(1, AT_A_TIME // n)
-    for some in (off[first : first + step] for first in range(0, len(off), step)):
-        if (gap[some] > bound + GUARD * length * _unsure(bases, even[some].toarray(), tolerance)).any():
+    for chunk in (failing[first : first + step] for first in range(0, len(failing), step)):
+        if (
+            gaps[chunk] > bound + GUARD * length * _bound_uncertainty(bases, equilibrated[chunk].toarray(), tolerance)
+        ).any():
             return False
     return True

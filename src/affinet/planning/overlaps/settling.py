@@ -1,4 +1,8 @@
-"""What irregular equations touch of regular rules: cells split off, a border on top, or all of it one by one."""
+"""Resolve regular blocks that share entries with irregular equations.
+
+Shared cells are split off, the extra equations become a border that a Schur complement solves, or the block is expanded
+into sparse rows.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from affinet.blocks.bordered import Bordered
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
 from affinet.planning.overlaps.bordering import bordered
-from affinet.planning.overlaps.joining import joined
+from affinet.planning.overlaps.joining import join
 from affinet.planning.reading.candidates import Candidate
 from affinet.planning.refit.record import from_coefficients
 from affinet.system.distinct import distinct, ranked
@@ -23,101 +27,108 @@ from affinet.system.system import System
 
 
 @dataclass(frozen=True, eq=False)
-class Settled:
-    """Blocks that share no entry, and the equations that none of them holds."""
+class Resolved:
+    """Blocks that share no entry, and the equations that are not part of any block."""
 
     blocks: tuple[AnyBase | Bordered, ...]
     rows: Rows
 
 
-def settled(
+def resolve(
     candidates: Sequence[Candidate],
     rows: Rows,
     system: System,
     *,
-    left_of: Callable[[Rows], Rows] = lambda rows: rows,
-) -> Settled:
-    """Decide on every candidate, until no equation outside of the blocks touches an entry inside.
+    over_free: Callable[[Rows], Rows] = lambda rows: rows,
+) -> Resolved:
+    """Resolve every candidate, so that no equation outside the blocks touches an entry inside one.
 
-    Few cells of slices are split off. What is then still touched by equations is left to these where it is small
-    (`limits.one_by_one` pairs). Where every cell has the same of these equations it is one block with them, and where
-    they are at most `limits.most_extra` the base of a border; otherwise it is split or read one by one. `left_of` says
-    what is left of equations of whose entries other rules fix some. Raises Contradiction and TooLargeError.
+    Cells of slices are split off if few are touched. A group of candidates that equations still touch is expanded into
+    rows if it is small (`limits.one_by_one` pairs). It becomes one block with these equations if they are the same in
+    every cell, and the base of a border if there are at most `limits.most_extra`; otherwise it is split or expanded.
+    `over_free` reduces equations to entries that no other rule fixes. Raises Contradiction and TooLargeError.
     """
-    open_, limits = list(candidates), system.limits
+    undecided, limits = list(candidates), system.limits
     while True:
-        open_, lowered = _split_off(open_, rows, system, most=limits.most_split)
-        while lowered:
-            rows = left_of(concatenate([rows, *lowered]))
-            open_, lowered = _split_off(open_, rows, system, most=limits.most_split)
-        groups = _connected(open_, rows, system)
-        small = [group for group in groups if sum(one.pairs for one in group.candidates) <= limits.one_by_one]
-        together = _joined([group for group in groups if group not in small], rows, system)
-        if together is not None:
-            group, one, rows = together
-            open_ = [*(other for other in open_ if not any(other is its for its in group.candidates)), one]
+        undecided, expanded = _split_cells(undecided, rows, system, most=limits.most_split)
+        while expanded:
+            rows = over_free(concatenate([rows, *expanded]))
+            undecided, expanded = _split_cells(undecided, rows, system, most=limits.most_split)
+        groups = _group_connected(undecided, rows, system)
+        small_groups = [group for group in groups if group.pairs <= limits.one_by_one]
+        merger = _join_first([group for group in groups if group not in small_groups], rows, system)
+        if merger is not None:
+            group, candidate, rows = merger
+            undecided = [*_without(undecided, group.candidates), candidate]
             continue
-        large = [group for group in groups if group in small or len(group.rows) > limits.most_extra]
+        large = [group for group in groups if group in small_groups or len(group.rows) > limits.most_extra]
         if not large:
             break
-        given_up = [one for group in large for one in group.candidates]
-        kept = [one for one in open_ if not any(one is other for other in given_up)]
-        left, lowered = _split_off(given_up, rows, system, most=None)
-        open_, rows = kept + left, left_of(concatenate([rows, *lowered]))
-    taken = np.zeros(rows.count, bool)
+        resolved = [candidate for group in large for candidate in group.candidates]
+        remaining, expanded = _split_cells(resolved, rows, system, most=None)
+        undecided = [*_without(undecided, resolved), *remaining]
+        rows = over_free(concatenate([rows, *expanded]))
+    in_border = np.zeros(rows.count, bool)
     borders = []
     for group in groups:
-        taken[group.rows] = True
-        bases = [one.block for one in group.candidates]
+        in_border[group.rows] = True
+        bases = [candidate.block for candidate in group.candidates]
         borders.append(bordered(bases, rows.select(group.rows), system.layout, system.tolerance, limits))
-    held = [one for group in groups for one in group.candidates]
-    alone = [one.block for one in open_ if not any(one is other for other in held)]
-    return Settled((*alone, *borders), rows.select(np.flatnonzero(~taken)) if groups else rows)
+    grouped = [candidate for group in groups for candidate in group.candidates]
+    untouched = [candidate.block for candidate in _without(undecided, grouped)]
+    return Resolved((*untouched, *borders), rows.select(np.flatnonzero(~in_border)) if groups else rows)
 
 
-def _joined(groups: Sequence[_Group], rows: Rows, system: System) -> tuple[_Group, Candidate, Rows] | None:
-    """The first group that is one candidate together with its rows, that candidate, and all other rows.
+def _without(candidates: Sequence[Candidate], removed: Sequence[Candidate]) -> list[Candidate]:
+    return [candidate for candidate in candidates if not any(candidate is other for other in removed)]
 
-    Of a group with too many rows for a border, those that a border holds may be left over.
+
+def _join_first(groups: Sequence[_Group], rows: Rows, system: System) -> tuple[_Group, Candidate, Rows] | None:
+    """The first group that joins its rows into one candidate, that candidate, and the rows that remain.
+
+    If a group has too many rows for a border, up to `limits.most_extra` of them may remain.
     """
     for group in groups:
-        most_left = system.limits.most_extra if len(group.rows) > system.limits.most_extra else 0
-        found = joined(group.candidates, rows.select(group.rows), system, most_left=most_left)
-        if found is not None:
-            return group, found[0], rows.select(np.setdiff1d(np.arange(rows.count), group.rows[found[1]]))
+        most_remaining = system.limits.most_extra if len(group.rows) > system.limits.most_extra else 0
+        joined_group = join(group.candidates, rows.select(group.rows), system, most_remaining=most_remaining)
+        if joined_group is not None:
+            return group, joined_group[0], rows.select(np.setdiff1d(np.arange(rows.count), group.rows[joined_group[1]]))
     return None
 
 
-def _split_off(
+def _split_cells(
     candidates: list[Candidate], rows: Rows, system: System, *, most: int | None
 ) -> tuple[list[Candidate], list[Rows]]:
-    """Candidates less the cells that the rows touch, and the equations of these cells.
+    """Candidates without the cells that the rows touch, and the equations of these cells.
 
-    With `most`, cells of up to that many pairs; without it whatever is touched, and all of it where that is most cells.
+    With `most`, only cells of at most this many pairs together are split off. Without it all touched cells are, or the
+    whole candidate if more than half of its cells are touched.
     """
     touched = from_coefficients(distinct, rows.columns)
-    left: list[Candidate] = []
-    lowered: list[Rows] = []
-    for one in candidates:
-        batch = one.divisible
+    remaining: list[Candidate] = []
+    equations: list[Rows] = []
+    for candidate in candidates:
+        batch = candidate.divisible
         if batch is None:
-            left += [one] if most is not None else []
-            lowered += [one.rows()] if most is None else []
+            remaining += [candidate] if most is not None else []
+            equations += [candidate.rows()] if most is None else []
             continue
-        hit = _cells_hit(batch, touched, system)
-        few = 2 * len(hit) <= batch.cells
-        if not len(hit) or (most is not None and not (few and len(hit) * batch.matrix.size <= most)):
-            left.append(one)
+        touched_cells = _find_touched_cells(batch, touched, system)
+        few = 2 * len(touched_cells) <= batch.cells
+        if not len(touched_cells) or (
+            most is not None and not (few and len(touched_cells) * batch.matrix.size <= most)
+        ):
+            remaining.append(candidate)
         elif few:
-            rest = batch.without(hit)
-            left += [] if rest is None else [Candidate(system, (rest,))]
-            lowered.append(batch.keep(hit).rows(system.layout))
+            untouched = batch.without(touched_cells)
+            remaining += [] if untouched is None else [Candidate(system, (untouched,))]
+            equations.append(batch.keep(touched_cells).rows(system.layout))
         else:
-            lowered.append(one.rows())
-    return left, lowered
+            equations.append(candidate.rows())
+    return remaining, equations
 
 
-def _cells_hit(batch: RowBatch, touched: Integers, system: System) -> Integers:
+def _find_touched_cells(batch: RowBatch, touched: Integers, system: System) -> Integers:
     start = system.layout.start(batch.parameter)
     low, high = batch.span
     inside = touched[np.searchsorted(touched, start + low) : np.searchsorted(touched, start + high, side="right")]
@@ -126,44 +137,49 @@ def _cells_hit(batch: RowBatch, touched: Integers, system: System) -> Integers:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Candidates and the rows that touch them or one another."""
+    """Candidates, and the rows that touch them or one another."""
 
     candidates: list[Candidate]
     rows: Integers
 
+    @property
+    def pairs(self) -> int:
+        """(Equation, entry) pairs of all candidates, read one by one."""
+        return sum(candidate.pairs for candidate in self.candidates)
 
-def _connected(candidates: Sequence[Candidate], rows: Rows, system: System) -> list[_Group]:
-    """Groups of candidates that rows touch, with the rows: through shared entries and through the candidates."""
+
+def _group_connected(candidates: Sequence[Candidate], rows: Rows, system: System) -> list[_Group]:
+    """Connected groups of candidates that rows touch, with these rows; shared entries and candidates connect rows."""
     if not rows.count or not candidates:
         return []
-    columns, local = ranked(rows.columns)
+    columns, place_of_value = ranked(rows.columns)
     node = np.arange(len(columns)) + len(candidates)
-    for k, one in enumerate(candidates):
-        within = _within(one, columns, system)
-        if len(within):
-            node[within[one.hit(columns[within])]] = k
+    for k, candidate in enumerate(candidates):
+        in_range = _find_in_ranges(candidate, columns, system)
+        if len(in_range):
+            node[in_range[candidate.find(columns[in_range])]] = k
     if (node >= len(candidates)).all():
         return []
     size = len(candidates) + len(columns) + rows.count
-    ends = rows.row_of_each() + len(candidates) + len(columns), node[local]
-    graph = sparse.coo_array((np.ones(len(local), np.int8), ends), shape=(size, size)).tocsr()
+    ends = rows.row_of_each() + len(candidates) + len(columns), node[place_of_value]
+    graph = sparse.coo_array((np.ones(len(place_of_value), np.int8), ends), shape=(size, size)).tocsr()
     _, labels = csgraph.connected_components(graph, directed=False)
-    row_label, own = labels[len(candidates) + len(columns) :], labels[: len(candidates)]
+    row_label, candidate_label = labels[len(candidates) + len(columns) :], labels[: len(candidates)]
     groups = []
-    for label in np.unique(own[np.isin(own, row_label)]):
-        members = [one for one, its in zip(candidates, own, strict=True) if its == label]
+    for label in np.unique(candidate_label[np.isin(candidate_label, row_label)]):
+        members = [candidates[k] for k in np.flatnonzero(candidate_label == label).tolist()]
         groups.append(_Group(members, np.flatnonzero(row_label == label)))
     return groups
 
 
-def _within(one: Candidate, columns: Integers, system: System) -> Integers:
-    """Numbers of the (rising) columns in the ranges of a candidate, found without making its block."""
-    ranges = [(batch.parameter, *batch.span) for batch in one.batches] or one.block.entries.spans
-    if one.found is not None:
-        ranges = one.found.entries.spans
-    within = np.zeros(len(columns), bool)
+def _find_in_ranges(candidate: Candidate, columns: Integers, system: System) -> Integers:
+    """Numbers of the (ascending) columns in the ranges of a candidate, without making its block."""
+    ranges = [(batch.parameter, *batch.span) for batch in candidate.batches] or candidate.block.entries.spans
+    if candidate.solved is not None:
+        ranges = candidate.solved.entries.spans
+    in_range = np.zeros(len(columns), bool)
     for parameter, low, high in ranges:
         start = system.layout.start(parameter)
         first, last = np.searchsorted(columns, start + low), np.searchsorted(columns, start + high, side="right")
-        within[first:last] = True
-    return np.flatnonzero(within)
+        in_range[first:last] = True
+    return np.flatnonzero(in_range)

@@ -1,4 +1,4 @@
-"""Regular rules on their way to a block: as long as nothing else touches them they are one."""
+"""A candidate block: regular rules that become one block unless another equation shares an entry with them."""
 
 from __future__ import annotations
 
@@ -16,40 +16,43 @@ from affinet.system.system import System
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """Batches, whole rules and more equations that `found` says, or slices of their own where nothing was found yet."""
+    """The equations of batches, complete rules and `extra` rows, with the block that holds them all, `solved`.
+
+    Without `solved` the candidate is a single batch, whose block is computed when it is needed.
+    """
 
     system: System
     batches: tuple[RowBatch, ...] = ()
-    whole: tuple[int, ...] = ()
-    found: AnyBase | None = None
+    rules: tuple[int, ...] = ()
+    solved: AnyBase | None = None
     extra: Rows | None = None
 
     @cached_property
     def block(self) -> AnyBase:
-        """The block. Raises Contradiction where its equations cannot hold."""
-        if self.found is not None:
-            return self.found
+        """The block. Raises Contradiction if its equations cannot hold."""
+        if self.solved is not None:
+            return self.solved
         (batch,) = self.batches
         return single_cell(factor_slices(batch, self.system.tolerance), self.system.limits.large_basis)
 
     @property
     def divisible(self) -> RowBatch | None:
-        """The batch, where some of its cells can be taken away and the others stay as they are."""
-        return self.batches[0] if self.found is None else None
+        """The batch, if cells can be removed without a change of the others; otherwise None."""
+        return self.batches[0] if self.solved is None else None
 
     @property
     def pairs(self) -> int:
-        """(Equation, entry) pairs that there would be one by one."""
-        spoken = sum(batch.size * len(batch.matrix) for batch in self.batches)
-        spoken += 0 if self.extra is None else len(self.extra.columns)
-        return spoken + sum(self.system.rules[rule].nonzeros for rule in self.whole)
+        """The number of (equation, entry) pairs of all equations."""
+        count = sum(batch.size * len(batch.matrix) for batch in self.batches)
+        count += 0 if self.extra is None else len(self.extra.columns)
+        return count + sum(self.system.rules[rule].nonzeros for rule in self.rules)
 
     def rows(self) -> Rows:
-        """The same equations one by one. Raises TooLargeError."""
-        said = [self.system.rows(self.whole)] if self.whole else []
-        said += [] if self.extra is None else [self.extra]
-        return concatenate([*said, *(batch.rows(self.system.layout) for batch in self.batches)])
+        """All equations, one by one. Raises TooLargeError."""
+        parts = [self.system.rows(self.rules)] if self.rules else []
+        parts += [] if self.extra is None else [self.extra]
+        return concatenate([*parts, *(batch.rows(self.system.layout) for batch in self.batches)])
 
-    def hit(self, columns: Integers) -> Integers:
-        """Numbers of the columns that are entries of the block."""
+    def find(self, columns: Integers) -> Integers:
+        """Indices of the columns that are entries of the block."""
         return (self.block.entries.find(columns, self.system.layout) >= 0).nonzero()[0]

@@ -14,7 +14,7 @@ from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch, row_batch
 from affinet.language.calculus.terms import Integers, Term, Variable, lower, row_major_steps
 from affinet.language.expression import Expression
-from affinet.planning.factors.panels import dense_pieces, joined
+from affinet.planning.factors.panels import dense_pieces, join_pieces
 from affinet.system.distinct import distinct, ranked
 from affinet.system.rows import added_up
 
@@ -175,7 +175,9 @@ def _make_cell(expression: Expression, shared: set[_Key], cancellation: float) -
         pieces = dense_pieces(reduced, shape)
         if pieces is None:
             return None
-        entries, matrix = joined(pieces, np.concatenate([piece.entries for piece in pieces]), cancellation, expression)
+        entries, matrix = join_pieces(
+            pieces, np.concatenate([piece.entries for piece in pieces]), cancellation, expression
+        )
         return _Cell(reduced, loops, axes, np.zeros(0, np.int64), entries, np.zeros(0), prod(shape), matrix)
     triples = [lower(term, shape) for term in reduced]
     rows, entries, values = (np.concatenate(parts) for parts in zip(*triples, strict=True))
