@@ -83,13 +83,8 @@ def separate_pairs(
     rows = over_free(concatenate(expanded))
     touched = distinct(rows.columns) if separate else rows.columns
     for pair in separate:
-        remaining, equations = _exclude_touched(
-            pair,
-            [_find_in_span(span, touched, system.layout) for span in pair.entries.spans],
-            rows,
-            system,
-            over_free,
-        )
+        touched_positions = [_find_in_span(span, touched, system.layout) for span in pair.entries.spans]
+        remaining, equations = _exclude_touched(pair, touched_positions, rows, system, over_free)
         candidates += [Candidate(system, rules=pair.rules, solved=remaining)] if remaining is not None else []
         rows = concatenate([rows, equations]) if equations.count else rows
     return Separated(candidates, batches, rows)
