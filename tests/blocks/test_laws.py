@@ -13,7 +13,7 @@ import torch
 import affinet
 from affinet.blocks.classes import Classes
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.law import Rounds, alone
+from affinet.blocks.law import Rounds, run_alone
 from affinet.blocks.namespace import NumPy
 from affinet.blocks.slices import Slices
 from affinet.blocks.ties import Ties
@@ -75,7 +75,7 @@ def test_a_law_is_the_same_in_every_array_library(kind: str, verb: str, dtype: s
         in_numpy, in_torch = [], []
         for xp, given, found in ((NumPy(), x.copy(), in_numpy), (Torch(), torch.tensor(x), in_torch)):
             try:
-                found.append(np.asarray(alone(VERBS[verb](law, xp, given))))
+                found.append(np.asarray(run_alone(VERBS[verb](law, xp, given))))
             except AttachError as error:
                 assert verb == "nearest in a metric"
                 found.append(str(error))
@@ -138,9 +138,9 @@ def test_vectors_are_projected_many_at_a_time() -> None:
         if type(block).__name__ == "Dense" and law.wide:
             continue  # its class means are taken of one vector
         x = np.random.default_rng(0).standard_normal((3, *law.shape))
-        together = alone(law.tangent(NumPy(), x.copy()))
+        together = run_alone(law.tangent(NumPy(), x.copy()))
         for one, own in zip(x, together, strict=True):
-            np.testing.assert_allclose(own, alone(law.tangent(NumPy(), one.copy())), rtol=0, atol=1e-14 * 64)
+            np.testing.assert_allclose(own, run_alone(law.tangent(NumPy(), one.copy())), rtol=0, atol=1e-14 * 64)
 
 
 def test_multipliers_are_what_the_tangent_takes_away() -> None:
@@ -148,13 +148,13 @@ def test_multipliers_are_what_the_tangent_takes_away() -> None:
         law, xp = block.law(), NumPy()
         g = np.random.default_rng(0).standard_normal(law.shape)
         state = law.start(xp, g)
-        face = alone(law.face(xp, g, state))
-        assert alone(law.learn(xp, g, face, state)) is None
-        normal = alone(law.multipliers(xp, g.copy(), face, state))
-        np.testing.assert_allclose(alone(law.tangent(xp, g.copy(), face)) + normal, g, rtol=0, atol=1e-14)
-        landed, kept = alone(law.land(xp, g.copy(), face, state))
+        face = run_alone(law.face(xp, g, state))
+        assert run_alone(law.learn(xp, g, face, state)) is None
+        normal = run_alone(law.multipliers(xp, g.copy(), face, state))
+        np.testing.assert_allclose(run_alone(law.tangent(xp, g.copy(), face)) + normal, g, rtol=0, atol=1e-14)
+        landed, kept = run_alone(law.land(xp, g.copy(), face, state))
         assert kept is None
-        again = alone(law.land_in_metric(xp, landed.copy(), np.full(law.shape, 2.0), face))
+        again = run_alone(law.land_in_metric(xp, landed.copy(), np.full(law.shape, 2.0), face))
         np.testing.assert_allclose(again, landed, rtol=0, atol=1e-13)
 
 
@@ -167,11 +167,11 @@ def test_slices_in_shards_are_the_slices() -> None:
         owners = draw.integers(0, 3, block.inner.size)  # of every cell; the fourth holder has nothing
         cells = np.array_split(np.arange(block.outer.size), 2)
         for verb in ("nearest", "tangent", "quiet tangent"):
-            whole = alone(VERBS[verb](law, NumPy(), x.reshape(law.shape).copy())).reshape(x.shape)
+            whole = run_alone(VERBS[verb](law, NumPy(), x.reshape(law.shape).copy())).reshape(x.shape)
             found = np.empty_like(x)
             for some in cells:
                 places = [np.flatnonzero(owners == k) for k in range(4)]
-                shards = [law.held(some, own) for own in places]
+                shards = [law.for_holder(some, own) for own in places]
                 given = [x[np.ix_(some, own)] for own in places]
                 outcomes, sums = lockstep([VERBS[verb](s, NumPy(), g) for s, g in zip(shards, given, strict=True)])
                 # One number for each equation of a cell; one more of a cell's norm, one for each entry that is copied.
@@ -198,8 +198,8 @@ def test_ties_in_shards_are_the_ties() -> None:
         owners = draw.integers(0, 3, block.size)
         places = [np.flatnonzero(owners == k) for k in range(4)]
         for verb in ("nearest", "tangent", "quiet tangent", "nearest in a metric"):
-            whole = alone(VERBS[verb](law, NumPy(), x.copy()))
-            shards = [VERBS[verb](law.held(own), NumPy(), x[own]) for own in places]
+            whole = run_alone(VERBS[verb](law, NumPy(), x.copy()))
+            shards = [VERBS[verb](law.for_holder(own), NumPy(), x[own]) for own in places]
             outcomes, sums = lockstep(shards)
             k = block.classes.count
             assert sums == [k, 2 * k if verb in ("quiet tangent", "nearest in a metric") else k]
@@ -219,7 +219,7 @@ def test_equal_numbers_in_shards_have_themselves_as_their_mean() -> None:
     classes = Classes(np.zeros(n, np.int64), np.ones(1), np.zeros(1), np.zeros(1, np.int64))
     law = Ties((), classes, (0,)).law().projection
     x = np.full(n, 0.1)
-    outcomes, _ = lockstep([law.held(own).nearest(NumPy(), x[own]) for own in np.array_split(np.arange(n), 3)])
+    outcomes, _ = lockstep([law.for_holder(own).nearest(NumPy(), x[own]) for own in np.array_split(np.arange(n), 3)])
     assert all((outcome == 0.1).all() for outcome in outcomes)
 
 
@@ -266,5 +266,5 @@ def _through(
         ]
         wide = law.wide or entries[0].dtype == np.float64
         x, y = (part.astype(np.float64 if wide else np.float32).reshape(law.shape) for part in entries)
-        write(block.entries, {name: array.reshape(-1) for name, array in copies.items()}, alone(verb(law, x, y)))
+        write(block.entries, {name: array.reshape(-1) for name, array in copies.items()}, run_alone(verb(law, x, y)))
     return copies

@@ -12,7 +12,7 @@ from torch import nn, optim
 from torch.nn.utils import prune
 
 import affinet
-from affinet.blocks.law import alone
+from affinet.blocks.law import run_alone
 from affinet.blocks.namespace import NumPy
 from affinet.errors import AttachError, InfeasibleError, NothingTrainedWarning, TooLargeError, UnsupportedWeightError
 from affinet.kernels.torch import looped
@@ -260,7 +260,7 @@ def an_array_projector_for_integers() -> None:
 def a_law_along_two_axes_in_a_metric() -> None:
     w = affinet.weights({"weight": (5, 6)}).weight
     (block,) = affinet.plan([w.sum(dim=1) == 0, w.sum(dim=0) == 0]).blocks
-    alone(block.law().projection.nearest_in_metric(NumPy(), np.zeros((5, 6)), np.ones((5, 6))))
+    run_alone(block.law().projection.nearest_in_metric(NumPy(), np.zeros((5, 6)), np.ones((5, 6))))
 
 
 @case(AttachError, "A model spread over devices.", "Put all constrained weights on one device.")

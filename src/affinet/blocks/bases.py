@@ -1,4 +1,4 @@
-"""The kinds of blocks that other equations can stand on top of: each is a `Base`."""
+"""The union of the block kinds that can be a base of a `Bordered` block."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The questions that every kind of block answers; a kind that lacks an answer fails the type check.
+"""The protocols of blocks: the questions that every kind of block answers.
 
-A place is the number of an entry in the order of `entries`. No verb has a default here: each kind answers all of them
-in its own file, and nothing outside asks of which kind a block is, apart from the places that make its kernel and its
-basis.
+A place is the number of an entry in the order of `entries`. No verb has a default: each kind answers all of them in
+its own file, and a kind that lacks an answer fails the type check. Nothing outside asks which kind a block is, except
+the places that make its kernel and its basis.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class Block(Protocol):
 
     @property
     def rules(self) -> tuple[int, ...]:
-        """The numbers of the rules that the equations come from, rising."""
+        """The numbers of the rules that the equations come from, in ascending order."""
 
     @property
     def entries(self) -> Places:
-        """Where the entries lie."""
+        """The places and positions of the entries."""
 
     @property
     def size(self) -> int:
-        """How many entries the equations are about."""
+        """Count of the entries in the equations."""
 
     @property
     def rank(self) -> int | Interval:
@@ -46,65 +46,65 @@ class Block(Protocol):
         """Groups of equations whose rank was decided close to the tolerance."""
 
     def sizes(self) -> Mapping[Parameter, int]:
-        """How many entries of each parameter the equations are about."""
+        """Count of the entries of each parameter in the equations."""
 
     def freedom(self, place: int) -> float | None:
-        """`P_ii`, the diagonal of the tangent projector: 0 for a determined entry, 1 for one that nothing holds.
+        """`P_ii`, the diagonal of the tangent projector: 0 for a determined entry, 1 for an unconstrained entry.
 
-        None where finding it would take a large component or product to be solved.
+        None where it could be computed only by solving a large component or product.
         """
 
     def value(self, place: int) -> float | None:
-        """The value of an entry that can take only one, where the block holds it."""
+        """The value of a determined entry, where the block stores it, else None."""
 
     def mates(self, place: int) -> tuple[Integers, int | None]:
-        """The places of the entries that one number decides together with this one, itself included.
+        """The places of the class of an entry: all entries that follow from one free number, this entry included.
 
-        Also the place of their representative, or None where the class has none.
+        Also the place of the representative of the class, or None where the class has none.
         """
 
     def determined(self, most: int) -> tuple[Integers, Floats]:
-        """Places of entries that can take only one value, and the values, NaN where a value would have to be solved.
+        """Places of the determined entries, and their values: NaN where a value is known only by solving for it.
 
-        Empty where there are more than about `most`.
+        Empty where there are more than about `most` such entries.
         """
 
     def tied(self, most: int) -> Iterator[Tied]:
-        """Classes of entries that the equations together make equal, opposite or linked; none of more than `most`."""
+        """Classes of entries that the equations together make equal, opposite or linked, each of at most `most`."""
 
     def taken(self) -> Mapping[Parameter, Interval]:
-        """How many numbers of each parameter the equations take away, whatever the other parameters are."""
+        """Independent equations that follow for each parameter alone, whatever values the other parameters take."""
 
     def fixed(self) -> Mapping[Parameter, int]:
-        """How many entries of each parameter the block determines, where its structure shows it."""
+        """Count of the entries of each parameter that the block determines, where its structure shows it."""
 
     def resolution(self) -> Resolution:
         """How the equations were resolved, which decides what analysis can still look for."""
 
     def condition_of_extra(self) -> float:
-        """The condition number of equations that stand on top of others; 1 where there are none."""
+        """The condition number of the equations on top of bases; 1 for a block without such equations."""
 
     def solves_in_metric(self) -> int | None:
-        """How many extra projections one in a diagonal metric takes; None where that metric has no projection."""
+        """Extra projections that a projection in a diagonal metric needs; None where the block has none in a metric."""
 
     def tally(self) -> Tally:
-        """What the equations do, as counts."""
+        """Counts of what the equations do: entries fixed, pairs tied, and so on."""
 
     def describe(self) -> str:
-        """How the block holds its rules, in a few words."""
+        """A few words on how the block satisfies its rules."""
 
     def bytes_a_step(self) -> int:
         """Bytes read and written to project one gradient and the weights, for float32 parameters."""
 
     def law(self) -> Law[Any, Any]:
-        """How the entries are projected, in every array library and in shards."""
+        """The law by which the entries are projected, in every array library and in shards."""
 
     def renumbered(self, numbers: Mapping[int, int]) -> Self:
-        """The same block whose rules have other numbers."""
+        """The same block with new numbers for its rules."""
 
 
 class Base(Block, Protocol):
-    """A block that other equations can stand on top of, in a `Bordered` block."""
+    """A block that can be the base of a `Bordered` block, which adds equations on top of it."""
 
     @property
     def rank(self) -> int:
@@ -115,7 +115,7 @@ class Base(Block, Protocol):
         """About the condition number of the equations."""
 
     def homogeneous(self) -> Self:
-        """The same equations with right-hand sides of zero: of the same tangent projector."""
+        """The same equations with right-hand sides of zero, which have the same tangent projector."""
 
     def projected(self, vectors: Floats, *, affine: bool) -> Floats:
         """The nearest points to the rows of `vectors` (vectors, entries); without `affine`, the tangent parts."""
@@ -126,13 +126,13 @@ class Base(Block, Protocol):
     def unsure(self, vectors: Floats, tolerance: Tolerance) -> Floats:
         """Bound on the rounding error of the tangent part of each row of `vectors` (vectors, entries), by its norm.
 
-        Rounding of equations that almost follow from one another turns the space that their rows span, along each row
-        of an orthonormal basis by the tolerance of the rank times the combination of equations that the row is (Wedin;
-        Golub & Van Loan, 4th ed., 2.5.3). What a vector has along it is off by that share.
+        Rounding of nearly dependent equations rotates the space that their rows span. Along each row of an orthonormal
+        basis the angle is the tolerance of the rank times the norm of the row's coefficients in terms of the equations
+        (Wedin; Golub & Van Loan, 4th ed., 2.5.3). The component of a vector along that row has this relative error.
         """
 
     def partners(self, place: int) -> list[tuple[int, float]]:
-        """Places that equal this one (1) or are its opposite (−1) to the bit."""
+        """Places of entries that equal this entry (1) or are its opposite (−1) to the bit."""
 
     def pinned_value(self, place: int) -> float | None:
-        """The value that projections give to the entry to the bit, if they do."""
+        """The value that every projection gives to the entry, to the bit; None where there is no such value."""

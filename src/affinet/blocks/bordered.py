@@ -1,4 +1,4 @@
-"""Other blocks and a few more equations on top of them, solved by a Schur complement."""
+"""A block that adds a few equations on top of other blocks and solves them by a Schur complement."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from affinet.system.distinct import ranked
 from affinet.system.norms import norms_of_runs
 
 MOST_ON_TOP = 256
-"""Entries of the extra equations of which it is computed how free they are."""
-HELD = 1e-9
+"""The most entries of extra equations for which the freedom of each is computed."""
+DETERMINED = 1e-9
 """The largest diagonal of the tangent projector at a determined entry."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bordered:
-    """Bases that share no entry, and a few more equations `matrix @ x == rhs` over their entries and `loose` ones.
+    """Bases that share no entry, and a few extra equations `matrix @ x == rhs` over their entries and `loose` entries.
 
-    x holds the entries of the bases one after the other, each in the order in which it is read, and then the loose
-    ones. With P the tangent projector of the bases (the identity on loose entries) and S = matrix P matrixᵀ, the
-    pseudo-inverse of S is `factor @ factor.T`, of shape (equations, rank). `pinned` are places whose value is given,
-    with `values`; `copies` are (member, representative, sign) of places that are equal or opposite: both are already
-    implied, and are made exact to the bit.
+    x holds the entries of the bases one after the other, each in its order, and then the loose entries. With P the
+    tangent projector of the bases (the identity on loose entries) and S = matrix P matrixᵀ, the pseudo-inverse of S is
+    `factor @ factor.T`, of shape (equations, rank). `pinned` are places of determined entries, and `values` their
+    values; `copies` are (member, representative, sign) of places that are equal or opposite. The equations imply both
+    already; listing them makes them exact to the bit.
     """
 
     bases: tuple[AnyBase, ...]
@@ -57,12 +57,12 @@ class Bordered:
 
     @property
     def entries(self) -> Following:
-        """Where its entries lie."""
+        """The places of its entries."""
         return Following((*(base.entries for base in self.bases), Listed(self.loose)))
 
     @property
     def extra(self) -> int:
-        """Equations beside those of the bases."""
+        """Count of the equations in addition to those of the bases."""
         return len(self.rhs)
 
     @property
@@ -81,10 +81,10 @@ class Bordered:
         return dict(counts)
 
     def freedom(self, place: int) -> float | None:
-        """`P_ii` of the base less `‖factorᵀ M P₀ e_i‖²` of the equations on top."""
+        """`P_ii` of the base minus `‖factorᵀ M P₀ e_i‖²` of the extra equations."""
         base, within = self.base_of(place)
         if base is None:
-            move, alone = self.matrix[:, [place]].toarray()[:, 0], 1.0
+            move, base_freedom = self.matrix[:, [place]].toarray()[:, 0], 1.0
         else:
             if base.freedom(within) is None:
                 return None
@@ -92,9 +92,9 @@ class Bordered:
             part = self.matrix[:, first : first + base.entries.count]
             stacked = sparse.vstack([part, unit_row(within, base.entries.count)]).tocsr()
             inner = base.gram(sparse.csr_array(stacked))
-            move, alone = inner[:-1, -1], float(inner[-1, -1])
+            move, base_freedom = inner[:-1, -1], float(inner[-1, -1])
         normal = self.factor.T @ move
-        return max(0.0, alone - float(normal @ normal))
+        return max(0.0, base_freedom - float(normal @ normal))
 
     def value(self, place: int) -> float | None:
         value = value_of_place(self.pinned, self.values, place)
@@ -113,7 +113,7 @@ class Bordered:
         return first + mates, None if representative is None else first + representative
 
     def determined(self, most: int) -> tuple[Integers, Floats]:
-        """Entries of the extra equations that these determine, and those that the bases determine."""
+        """Entries that the extra equations determine, and those that the bases determine."""
         pieces, first = [self._determined_on_top()], 0
         for base in self.bases:
             places, values = base.determined(most)
@@ -127,9 +127,9 @@ class Bordered:
         if len(touched) > MOST_ON_TOP:
             return self.pinned, self.values
         classes = [self.mates(place)[0] for place in touched.tolist()]
-        others = np.setdiff1d(np.concatenate([touched, *classes]), self.pinned)
-        freedoms = (self.freedom(place) for place in others.tolist())
-        solved = others[[free is not None and free <= HELD for free in freedoms]]
+        unpinned = np.setdiff1d(np.concatenate([touched, *classes]), self.pinned)
+        freedoms = (self.freedom(place) for place in unpinned.tolist())
+        solved = unpinned[[free is not None and free <= DETERMINED for free in freedoms]]
         return np.concatenate([self.pinned, solved]), np.concatenate([self.values, np.full(len(solved), np.nan)])
 
     def tied(self, most: int) -> Iterator[Tied]:
@@ -159,7 +159,7 @@ class Bordered:
 
     def resolution(self) -> Resolution:
         resolutions = [base.resolution() for base in self.bases]
-        return replace(REGULAR, uncertain=any(one.uncertain for one in resolutions))
+        return replace(REGULAR, uncertain=any(resolution.uncertain for resolution in resolutions))
 
     def condition_of_extra(self) -> float:
         if not self.factor.size:
@@ -186,7 +186,7 @@ class Bordered:
         return replace(self, bases=bases, rules=renumber(self.rules, numbers))
 
     def base_of(self, place: int) -> tuple[AnyBase | None, int]:
-        """The base that holds a place, and the place there; None for an entry of no base."""
+        """The base that contains a place, and the place within it; None for a loose entry."""
         for base in self.bases:
             if place < base.entries.count:
                 return base, place
@@ -194,15 +194,16 @@ class Bordered:
         return None, place
 
     def law(self) -> Linear[Complemented]:
-        """How its entries are projected: as a single base reads them, else one flat row, base after base."""
+        """The law over its entries: in the shape of a single base, else one flat row, base after base."""
         return Linear(Complemented(self, tuple(base.law().projection for base in self.bases)))
 
 
 @dataclass(frozen=True, eq=False)
 class Complemented:
-    """The projection of a border: `Π(w) = Π_A(Π_A(w) − Bᵀy)`, `y = S⁺(B Π_A(w) − b)`, with Π_A that of the bases.
+    """The projection of bases with extra equations: `Π(w) = Π_A(Π_A(w) − Bᵀy)`, `y = S⁺(B Π_A(w) − b)`.
 
-    The rows of B are sums over those entries that they touch. `projections` are those of the bases.
+    Π_A is the projection of the bases, whose laws are `projections`. The rows of B are sums over the entries with
+    coefficients.
     """
 
     block: Bordered
@@ -210,16 +211,16 @@ class Complemented:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.projections[0].shape if self._alone else (int(self.block.matrix.shape[1]),)
+        return self.projections[0].shape if self._single_base else (int(self.block.matrix.shape[1]),)
 
     @property
     def wide(self) -> bool:
-        """What S is conditioned by costs digits of the entries."""
+        """True: the condition number of S costs digits of the entries."""
         return True
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
         x = yield from self._on_bases(xp, x, lambda law, piece: law.nearest(xp, piece))
-        x = yield from self._less(xp, x, affine=True)
+        x = yield from self._corrected(xp, x, affine=True)
         x = yield from self._on_bases(xp, x, lambda law, piece: law.nearest(xp, piece))
         return self._exact(xp, x, affine=True)
 
@@ -230,13 +231,13 @@ class Complemented:
             rms = (yield from mean_square(xp, x, axes, int(self.block.matrix.shape[1]))) ** 0.5
             noise = (self._noise(xp, x) + rms) * floor
         x = yield from self._on_bases(xp, x, lambda law, piece: law.tangent(xp, piece))
-        x = yield from self._less(xp, x, affine=False)
+        x = yield from self._corrected(xp, x, affine=False)
         x = yield from self._on_bases(xp, x, lambda law, piece: law.tangent(xp, piece))
         x = self._exact(xp, x, affine=False)
         return x if noise is None else self._exact(xp, silenced(xp, x, noise), affine=False)
 
     def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
-        """Law: `Π(w) = Π_A(w − D⁻¹Bᵀy)`, `S = B P_A D⁻¹Bᵀ`, all in the metric D; S on the range of its Euclidean self.
+        """Law: `Π(w) = Π_A(w − D⁻¹Bᵀy)`, `S = B P_A D⁻¹Bᵀ` in the metric D, on the range of the Euclidean S.
 
         Raises AttachError where a base cannot be projected in a metric.
         """
@@ -244,13 +245,13 @@ class Complemented:
         across = xp.permute(factor, (1, 0))
         origin = yield from self._in_metric(xp, x * 0.0, metric)
         x = yield from self._in_metric(xp, x, metric)
-        products = yield Sum(self._product(xp, self._taken(xp, x)))
+        products = yield Sum(self._product(xp, self._touched_entries(xp, x)))
         gap = xp.matmul(across, products - xp.array(self.block.rhs, x))
         columns = []
         for k in range(int(factor.shape[1])):
             direction = self._spread(xp, self._transposed(xp, factor[:, k]), x) * ease
             move = (yield from self._in_metric(xp, direction, metric)) - origin
-            columns.append(xp.matmul(across, (yield Sum(self._product(xp, self._taken(xp, move))))))
+            columns.append(xp.matmul(across, (yield Sum(self._product(xp, self._touched_entries(xp, move))))))
         rank = len(columns)
         system = xp.permute(xp.reshape(xp.concat(columns), (rank, rank)), (1, 0))
         solved = self._transposed(xp, xp.matmul(factor, xp.solve(system, gap)))
@@ -258,25 +259,25 @@ class Complemented:
         return self._exact(xp, x, affine=True)
 
     @property
-    def _alone(self) -> bool:
-        """Whether there is one base and no loose entry: then entries are worked on in its own shape."""
+    def _single_base(self) -> bool:
+        """Whether there is one base and no loose entry, so that entries are processed in the shape of the base."""
         return len(self.projections) == 1 and not self.block.loose
 
     @cached_property
     def _bounds(self) -> tuple[int, ...]:
-        """The first entry of each base, and the first loose one."""
+        """The place of the first entry of each base, and of the first loose entry."""
         return tuple(int(first) for first in np.cumsum([0, *(prod(law.shape) for law in self.projections)]))
 
     def _pieces(self, xp: Namespace, x: Array) -> list[Array]:
-        """The entries of each base, in its shape."""
-        if self._alone:
+        """The entries of each base, in the shape of the base."""
+        if self._single_base:
             return [x]
         ends = zip(self.projections, self._bounds, self._bounds[1:], strict=False)
         return [xp.reshape(x[first:last], law.shape) for law, first, last in ends]
 
-    def _whole(self, xp: Namespace, pieces: list[Array], x: Array) -> Array:
-        """The pieces one after the other, and the loose entries of `x`."""
-        if self._alone:
+    def _assembled(self, xp: Namespace, pieces: list[Array], x: Array) -> Array:
+        """The pieces one after the other, followed by the loose entries of `x`."""
+        if self._single_base:
             return pieces[0]
         return xp.concat([*(xp.reshape(piece, (-1,)) for piece in pieces), x[self._bounds[-1] :]])
 
@@ -286,7 +287,7 @@ class Complemented:
         pieces = []
         for law, piece in zip(self.projections, self._pieces(xp, x), strict=True):
             pieces.append((yield from verb(law, piece)))
-        return self._whole(xp, pieces, x)
+        return self._assembled(xp, pieces, x)
 
     def _in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
         resisting = iter(self._pieces(xp, metric))
@@ -294,20 +295,20 @@ class Complemented:
 
     def _noise(self, xp: Namespace, x: Array) -> Array:
         pieces = zip(self.projections, self._pieces(xp, x), strict=True)
-        return self._whole(xp, [law.noise(xp, piece) for law, piece in pieces], abs(x))
+        return self._assembled(xp, [law.noise(xp, piece) for law, piece in pieces], abs(x))
 
-    def _less(self, xp: Namespace, x: Array, *, affine: bool) -> Rounds[Array]:
+    def _corrected(self, xp: Namespace, x: Array, *, affine: bool) -> Rounds[Array]:
         """`x − Bᵀ S⁺ (B x − b)`; without `affine`, b is zero."""
-        taken = self._taken(xp, x)
-        gap = yield Sum(self._product(xp, taken))
+        touched = self._touched_entries(xp, x)
+        gap = yield Sum(self._product(xp, touched))
         if affine:
             gap = gap - xp.array(self.block.rhs, x)
         factor = xp.array(self.block.factor, x)
         solved = xp.matmul(factor, xp.matmul(xp.permute(factor, (1, 0)), gap))
-        return self._put(xp, x, self._used, taken - self._transposed(xp, solved))
+        return self._put(xp, x, self._touched, touched - self._transposed(xp, solved))
 
     def _exact(self, xp: Namespace, x: Array, *, affine: bool) -> Array:
-        """Entries of given value set, to zero for tangent vectors, and equal ones copied, to the bit."""
+        """`x` with pinned entries set (to zero for tangent vectors) and equal entries copied, exact to the bit."""
         block = self.block
         if len(block.pinned):
             x = self._put(xp, x, block.pinned, xp.array(block.values if affine else 0.0 * block.values, x))
@@ -319,13 +320,13 @@ class Complemented:
 
     @cached_property
     def _rows(self) -> tuple[Integers, Integers, Integers]:
-        """The entries that the rows of B touch; and of each coefficient the row, and the place among these entries."""
+        """Entries with a coefficient in B; the row of each coefficient, and its index among those entries."""
         used, local = ranked(self.block.matrix.indices)
         rows = np.repeat(np.arange(len(self.block.rhs)), np.diff(self.block.matrix.indptr))
         return used, rows, local
 
     @property
-    def _used(self) -> Integers:
+    def _touched(self) -> Integers:
         return self._rows[0]
 
     def _flat(self, xp: Namespace, x: Array) -> Array:
@@ -334,20 +335,20 @@ class Complemented:
     def _put(self, xp: Namespace, x: Array, places: Integers, values: Array) -> Array:
         return xp.reshape(xp.put(self._flat(xp, x), places, values), tuple(x.shape))
 
-    def _taken(self, xp: Namespace, x: Array) -> Array:
-        return xp.take(self._flat(xp, x), self._used)
+    def _touched_entries(self, xp: Namespace, x: Array) -> Array:
+        return xp.take(self._flat(xp, x), self._touched)
 
     def _spread(self, xp: Namespace, values: Array, like: Array) -> Array:
-        return self._put(xp, like * 0.0, self._used, values)
+        return self._put(xp, like * 0.0, self._touched, values)
 
-    def _product(self, xp: Namespace, taken: Array) -> Array:
-        """`B x` from the entries that it touches."""
+    def _product(self, xp: Namespace, touched: Array) -> Array:
+        """`B x`, from the entries with coefficients."""
         _, rows, local = self._rows
-        terms = xp.take(taken, local) * xp.array(self.block.matrix.data, taken)
+        terms = xp.take(touched, local) * xp.array(self.block.matrix.data, touched)
         return xp.segment_sum(terms, rows, len(self.block.rhs))
 
     def _transposed(self, xp: Namespace, y: Array) -> Array:
-        """`Bᵀ y` at the entries that it touches."""
+        """`Bᵀ y`, at the entries with coefficients."""
         used, rows, local = self._rows
         terms = xp.take(y, rows) * xp.array(self.block.matrix.data, y)
         return xp.segment_sum(terms, local, len(used))

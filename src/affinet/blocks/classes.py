@@ -1,4 +1,4 @@
-"""Classes of tied entries: one free number per class."""
+"""A partition of tied entries into classes, each with one free number, and the class means that project onto it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from affinet.system.distinct import distinct
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """Tied entries: `w_i = scale_i · z[class_i] + shift_i`, one free number z a class.
+    """Tied entries: `w_i = scale_i · z[class_i] + shift_i`, with one free number z per class.
 
     `class_of`, `scale`, `shift` follow the order of the block's parts; `scale` and `shift` may be of length one
     (the same for all). `representative` is the entry of each class with scale 1 and shift 0 (the largest |scale|).
@@ -44,21 +44,21 @@ class Classes:
 
     @property
     def plain(self) -> bool:
-        """No two entries share a class: there is nothing to average."""
+        """Whether no two entries share a class, so that nothing is averaged."""
         return self.count == len(self.class_of)
 
     def share(self, place: int) -> float:
-        """`scale² / D`: how free an entry is where its class is free."""
+        """`scale² / D`: the freedom of an entry whose class is free."""
         scale = float(self.scale[place if len(self.scale) > 1 else 0])
         return scale**2 / float(self.weight[self.class_of[place]])
 
     def mates(self, place: int) -> tuple[Integers, int]:
-        """The places of the class of an entry, and that of its representative."""
+        """The places of all entries in the class of an entry, and the place of its representative."""
         number = self.class_of[place]
         return np.flatnonzero(self.class_of == number), int(self.representative[number])
 
     def tied(self, rules: tuple[int, ...], most: int) -> Iterator[Tied]:
-        """All classes, where the entries are not more than `most`."""
+        """All classes, or none where there are more than `most` entries."""
         if len(self.class_of) > most:
             return
         order = np.argsort(self.class_of, kind="stable")
@@ -67,7 +67,7 @@ class Classes:
         yield Tied(order, bounds, scale, shift, rules)
 
     def taken(self, parts: Iterable[Part]) -> dict[Parameter, int]:
-        """Entries of each parameter less the classes that it has entries in; `parts` are where the entries lie."""
+        """Entries of each parameter minus the classes with an entry of it; `parts` list the entries."""
         counts, first = Counter[Parameter](), 0
         for part in parts:
             counts[part.parameter] += part.size - len(distinct(self.class_of[first : first + part.size]))
@@ -75,41 +75,41 @@ class Classes:
         return dict(counts)
 
     def pairs_or_groups(self) -> Tally:
-        """The classes as pairs, where all of them are, otherwise as groups."""
+        """Counts of pairs where every class has two entries, otherwise counts of groups."""
         sizes = np.bincount(self.class_of, minlength=self.count)
         if (sizes == 2).all():
             return Tally(pairs=len(sizes))
         return Tally(grouped=len(self.class_of), groups=len(sizes))
 
     def bytes_a_step(self) -> int:
-        """Entries, their positions and their classes, for the gradient and the weights."""
+        """Bytes of the entries, their positions and their classes, for the gradient and the weights."""
         return 4 * (BYTES + 8 + 8) * len(self.class_of)
 
 
 @dataclass(frozen=True, eq=False)
 class Means:
-    """From entries to the free number of each class, the nearest, and back.
+    """Class means: the nearest free number of each class from its entries, and the entries from the free numbers.
 
-    The mean is taken of differences from one representative: a million equal numbers have themselves as their mean,
-    which a sum of them would not. `held` are the entries that one holder of a shard has, None for all: holders first
-    add up the representatives, which one of them has and the others have zero for.
+    The mean is computed from differences to one representative: then the mean of a million equal numbers is that
+    number, which their rounded sum would not give. `shard` lists the entries of one holder, None for all entries.
+    Holders first add up the representatives: one of them contributes the number, the others contribute zero.
     """
 
     classes: Classes
-    held: Integers | None = None
+    shard: Integers | None = None
 
     @cached_property
     def identical(self) -> bool:
-        """Whether every entry is its own class as it is, so that nothing is averaged."""
+        """Whether the free numbers are the entries themselves, so that nothing is averaged."""
         classes = self.classes
         return classes.plain and bool((classes.scale == 1.0).all()) and not classes.shift.any()
 
     def reduced(
         self, xp: Namespace, x: Array, *, affine: bool, squares: bool = False
     ) -> Rounds[tuple[Array, Array | None]]:
-        """One number for each class; with `squares`, the root mean square of its entries from the same round."""
+        """One number per class; with `squares`, also the root mean square of its entries, from the same round."""
         count = self.classes.count
-        if self.identical and self.held is None:
+        if self.identical and self.shard is None:
             z = xp.take(x, self.classes.representative)
             return z, abs(z)
         reference, difference = yield from self._differences(xp, x, affine=affine)
@@ -121,7 +121,7 @@ class Means:
         return z, (total[count:] / xp.array(self._sizes, x)) ** 0.5 if squares else None
 
     def reduced_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[tuple[Array, Array]]:
-        """The nearest numbers in `Σ metric_i dx_i²`, and how much each resists: `Σ metric scale²`."""
+        """The nearest numbers in `Σ metric_i dx_i²`, and the metric of each class: `Σ metric scale²`."""
         count = self.classes.count
         reference, difference = yield from self._differences(xp, x, affine=True)
         scaled = self._scaled(xp, metric)
@@ -130,26 +130,26 @@ class Means:
         return reference + total[:count] / total[count:], total[count:]
 
     def expanded(self, xp: Namespace, z: Array, *, affine: bool) -> Array:
-        """Every entry from its class; equal and opposite entries get the same bits."""
+        """Every entry from the number of its class; equal and opposite entries get the same bits."""
         x = self._scaled(xp, xp.take(xp.hold(z), self._class_of))
         return x + xp.array(self._shift, z) if affine and np.any(self._shift) else x
 
     def spread(self, xp: Namespace, z: Array) -> Array:
-        """A number for each class, given to all of its entries."""
+        """The number of each class, repeated for all of its entries."""
         return xp.take(z, self._class_of)
 
     def _differences(self, xp: Namespace, x: Array, *, affine: bool) -> Rounds[tuple[Array, Array]]:
-        """The representatives, and how far each entry is from what its class would be by them."""
+        """The representatives, and the difference of each entry from the value that its representative implies."""
         if affine and np.any(self._shift):
             x = x - xp.array(self._shift, x)
         representative = self.classes.representative
-        if self.held is None:
+        if self.shard is None:
             reference = xp.take(x, representative)
         else:
-            here = np.flatnonzero(np.isin(representative, self.held))
-            places = {int(entry): place for place, entry in enumerate(self.held)}
-            own = np.array([places[int(entry)] for entry in representative[here]], np.int64)
-            reference = yield Sum(xp.segment_sum(xp.take(x, own), here, self.classes.count))
+            local_classes = np.flatnonzero(np.isin(representative, self.shard))
+            places = {int(entry): place for place, entry in enumerate(self.shard)}
+            local_places = np.array([places[int(entry)] for entry in representative[local_classes]], np.int64)
+            reference = yield Sum(xp.segment_sum(xp.take(x, local_places), local_classes, self.classes.count))
         return reference, x - self._scaled(xp, xp.take(reference, self._class_of))
 
     def _scaled(self, xp: Namespace, x: Array) -> Array:
@@ -157,20 +157,20 @@ class Means:
 
     @cached_property
     def _class_of(self) -> Integers:
-        return self.classes.class_of if self.held is None else self.classes.class_of[self.held]
+        return self.classes.class_of if self.shard is None else self.classes.class_of[self.shard]
 
     @cached_property
     def _sizes(self) -> Integers:
-        """How many entries each class has, of all holders."""
+        """The number of entries in each class, over all holders."""
         return np.bincount(self.classes.class_of, minlength=self.classes.count)
 
     @property
     def _scale(self) -> Floats:
-        return self._of_held(self.classes.scale)
+        return self._in_shard(self.classes.scale)
 
     @property
     def _shift(self) -> Floats:
-        return self._of_held(self.classes.shift)
+        return self._in_shard(self.classes.shift)
 
-    def _of_held(self, values: Floats) -> Floats:
-        return values if self.held is None or len(values) == 1 else values[self.held]
+    def _in_shard(self, values: Floats) -> Floats:
+        return values if self.shard is None or len(values) == 1 else values[self.shard]

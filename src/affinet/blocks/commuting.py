@@ -1,4 +1,4 @@
-"""Equations along several axes of one box, and mirrors of it, whose projections commute."""
+"""A block of equations along several axes of one box, perhaps with a mirror of the box, whose projections commute."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.system.tolerance import Tolerance
 
 MOST_IN_FULL = 2**22
-"""Entries of a product without a closed form over which one direction is projected in full, to see how free it is."""
+"""The largest box without a closed form for which the freedom of an entry is found by projecting its unit vector."""
 
 
 @dataclass(frozen=True, eq=False)
 class Commuting:
-    """Slices of one box of entries along sets of its loops, whose projections commute and agree.
+    """Sets of slices of one box of entries, along different loops, whose projections commute and agree.
 
-    `inner_dims` are the loops inside the cells of each; sets of slices may share some. `mirror`, where there is one,
-    has the loops of the box and takes each set of slices to one of them; these copy and pin no entries then. `rank`
-    counts the independent equations of all.
+    `inner_dims` are the loops inside the cells of each set of slices; two sets may share loops. `mirror`, where it is
+    not None, has the loops of the box and maps each set of slices to one of the sets, which then copy and pin no
+    entries. `rank` counts the independent equations of all sets together.
     """
 
     view: View
@@ -49,7 +49,7 @@ class Commuting:
 
     @property
     def entries(self) -> Stepped:
-        """Where its entries lie."""
+        """The places of its entries."""
         return box(self.view)
 
     @property
@@ -67,13 +67,13 @@ class Commuting:
 
     @property
     def separate(self) -> bool:
-        """Whether no two sets of slices share a loop: the tangent projector is a tensor product."""
+        """Whether no two sets of slices share a loop, so that the tangent projector is a tensor product."""
         inside = [axis for axes in self.inner_dims for axis in axes]
         return len(set(inside)) == len(inside)
 
     @property
     def even(self) -> bool:
-        """Whether all are plain sums."""
+        """Whether all equations are plain sums."""
         return all(part.even for part in self.slices)
 
     @property
@@ -99,10 +99,10 @@ class Commuting:
         return next((value for value in values if value is not None), None)
 
     def mates(self, place: int) -> tuple[Integers, int | None]:
-        """Those that equal the entry up to the sign, directly or through others."""
+        """The entries that equal this entry up to the sign, directly or through other entries."""
         reached = [place]
-        for one in reached:
-            reached += [other for other, _ in self.partners(one) if other not in reached]
+        for member in reached:
+            reached += [other for other, _ in self.partners(member) if other not in reached]
         return np.array(reached, np.int64), None
 
     def determined(self, most: int) -> tuple[Integers, Floats]:
@@ -162,25 +162,25 @@ class Commuting:
         return x if self.mirror is None else self.mirror.projected(x, affine=affine)
 
     def gram(self, rows: sparse.csr_array) -> Floats:
-        """Of commuting projections `P = Σ_T (−1)^|T| Π_{k in T} Q_kᵀQ_k`."""
+        """From the product of commuting projections, `P = Σ_T (−1)^|T| Π_{k in T} Q_kᵀQ_k`."""
         if not (self.separate or self.even):
             return gram_in_full(partial(self.projected, affine=False), rows)
         rows = rows if self.mirror is None else self.mirror.halved(rows)
-        whole, total = Spread.of(rows, self.loops), squared(rows)
+        tensor, total = Spread.of(rows, self.loops), squared(rows)
         numbers = range(len(self.slices))
         for chosen in (subset for count in numbers for subset in combinations(numbers, count + 1)):
-            total += (-1.0) ** len(chosen) * squared(self._spread(whole, chosen).matrix())
+            total += (-1.0) ** len(chosen) * squared(self._spread(tensor, chosen).matrix())
         return total
 
     def _spread(self, rows: Spread, chosen: tuple[int, ...]) -> Spread:
-        """Equations over the rows of the bases of some sets of slices together."""
+        """The equations in the coordinates of the basis rows of the chosen sets of slices."""
         if self.separate:
             for k in chosen:
-                rows = rows.along(tuple(1 + axis for axis in self.inner_dims[k]), self.slices[k].basis)
+                rows = rows.contract(tuple(1 + axis for axis in self.inner_dims[k]), self.slices[k].basis)
             return rows
         axes = sorted({axis for k in chosen for axis in self.inner_dims[k]})
         n = prod(self.loops[axis] for axis in axes)
-        return rows.along(tuple(1 + axis for axis in axes), np.broadcast_to(1.0 / sqrt(n), (1, n)))
+        return rows.contract(tuple(1 + axis for axis in axes), np.broadcast_to(1.0 / sqrt(n), (1, n)))
 
     def unsure(self, vectors: Floats, tolerance: Tolerance) -> Floats:
         total = np.zeros(len(vectors))
@@ -192,9 +192,9 @@ class Commuting:
     def partners(self, place: int) -> list[tuple[int, float]]:
         equal = [] if self.mirror is None else self.mirror.partners(place)
         for part, inner in self._parts():
-            found = part.partners(self._place_in(inner, place))
-            places = self._places_of(inner, np.array([at for at, _ in found], np.int64)).tolist()
-            equal += list(zip(places, (sign for _, sign in found), strict=True))
+            partners = part.partners(self._place_in(inner, place))
+            places = self._places_of(inner, np.array([at for at, _ in partners], np.int64)).tolist()
+            equal += list(zip(places, (sign for _, sign in partners), strict=True))
         return equal
 
     def pinned_value(self, place: int) -> float | None:
@@ -203,7 +203,7 @@ class Commuting:
 
     @property
     def rows_and_columns(self) -> tuple[Slices, Slices] | None:
-        """The equations of each row and of each column, where the box is a matrix and these are all equations."""
+        """The equations of each row and of each column, where the box is a matrix and has no further equations."""
         parts = dict(zip(self.inner_dims, self.slices, strict=True))
         return (parts[(1,)], parts[(0,)]) if len(self.loops) == 2 and parts.keys() == {(0,), (1,)} else None
 
@@ -211,7 +211,7 @@ class Commuting:
         return zip(self.slices, self.inner_dims, strict=True)
 
     def _order(self, inner: tuple[int, ...]) -> tuple[int, ...]:
-        """The loops with those inside the cells last."""
+        """The order of the loops with those inside the cells last."""
         return (*(axis for axis in range(len(self.loops)) if axis not in inner), *inner)
 
     def _as_cells(self, vectors: Floats, inner: tuple[int, ...]) -> tuple[Floats, list[int]]:
@@ -238,7 +238,7 @@ class Commuting:
         return np.asarray(np.ravel_multi_index(tuple(index[axis] for axis in back), self.loops), np.int64)
 
     def law(self) -> Linear[Chain | Mirrored]:
-        """How its entries are projected: in the loops of the box."""
+        """The law over its entries, in the loops of the box."""
         pairs = zip(self.slices, self.inner_dims, strict=True)
         chain = Chain(self.loops, tuple(Cells(part, self.loops, inner) for part, inner in pairs))
         return Linear(chain if self.mirror is None else Mirrored(Reflection(self.mirror), chain))
@@ -246,9 +246,9 @@ class Commuting:
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """The projection of a product: that of each set of slices in turn, since they commute and agree.
+    """The projection of commuting sets of slices: each set in turn.
 
-    What is copied and pinned is finished once more in the end, when all sets have moved the entries.
+    Copied and pinned entries are set once more in the end, when all sets have moved the entries.
     """
 
     shape: tuple[int, ...]
@@ -256,7 +256,7 @@ class Chain:
 
     @property
     def wide(self) -> bool:
-        """As each of its sets of slices."""
+        """False, as for each of its sets of slices."""
         return False
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
@@ -272,12 +272,12 @@ class Chain:
             noise = (rms + abs(x)) * floor
         for part in self.parts:
             x = yield from part.tangent(xp, x)
-        # Silenced first: an entry and its copies are noise together.
+        # Silence before copying: an entry and its copies are noise together.
         x = x if noise is None else silenced(xp, x, noise)
         return (yield from self._finished(xp, x, affine=False))
 
     def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
-        """Raises AttachError: in a metric the projections commute no longer."""
+        """Raises AttachError: in a metric the projections do not commute."""
         raise AttachError("projections along several axes do not commute in the optimizer's metric. Use .project().")
 
     def noise(self, xp: Namespace, x: Array) -> Array:
@@ -293,7 +293,7 @@ class Chain:
 
 @dataclass(frozen=True, eq=False)
 class Mirrored:
-    """The projection of a product and then of its mirror, so that images agree to the bit; neither undoes the other."""
+    """The projection of a product and then of its mirror, so that images agree to the bit; the two commute."""
 
     mirror: Reflection
     product: Chain
@@ -304,7 +304,7 @@ class Mirrored:
 
     @property
     def wide(self) -> bool:
-        """As the product."""
+        """False, as for the product."""
         return False
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
@@ -314,7 +314,7 @@ class Mirrored:
     def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
         noise = None
         if floor:
-            # The same for an entry and its image, which are zero together.
+            # The noise of an entry and of its image is the same, so that both become zero.
             axes = trailing(x, len(self.shape), tuple(range(len(self.shape))))
             rms = (yield from mean_square(xp, x, axes, prod(self.shape))) ** 0.5
             noise = (rms + self.noise(xp, x)) * floor

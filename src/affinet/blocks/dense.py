@@ -1,4 +1,4 @@
-"""Many small components of equations on classes of tied entries, each with a dense basis."""
+"""A block of many small components: groups of equations on classes of tied entries, each with a dense basis."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from affinet.system import lapack
 from affinet.system.tolerance import Tolerance
 
 MOST_NUMBERS = 2**20
-"""Numbers of components of several weights that are factored to tell how many of each weight are free."""
+"""The most coefficients of components over several weights that are factored to count the rank in each weight."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """Many small components of one form: `basis_k @ y[members_k] == target_k`, y = √D z.
+    """Many small components of one shape: `basis_k @ y[members_k] == target_k`, y = √D z.
 
     `members` (k, n) numbers the classes of each component, `basis` (k, r, n) has orthonormal rows (zero rows where a
     component's rank is smaller), `target` is (k, r). `ambiguous` counts the components whose rank was decided close
@@ -52,7 +52,7 @@ class Dense:
 
     @property
     def entries(self) -> Listed:
-        """Where its entries lie."""
+        """The places of its entries."""
         return Listed(self.parts)
 
     @property
@@ -68,10 +68,10 @@ class Dense:
 
     def freedom(self, place: int) -> float | None:
         """`P_ii = scale² / D · Q_mm`, Q the tangent projector of y = √D z."""
-        which, member = np.nonzero(self.members == self.classes.class_of[place])
-        if not len(which):
+        components, member = np.nonzero(self.members == self.classes.class_of[place])
+        if not len(components):
             return self.classes.share(place)
-        normal = self.basis[which[0], :, member[0]]
+        normal = self.basis[components[0], :, member[0]]
         return self.classes.share(place) * float(1.0 - normal @ normal)
 
     def value(self, place: int) -> float | None:
@@ -87,7 +87,7 @@ class Dense:
         return self.classes.tied(self.rules, most)
 
     def taken(self) -> dict[Parameter, Interval]:
-        """Components of one parameter take their rank; of several, less the rank over the classes of the others."""
+        """The rank, for one parameter; for several, minus the rank over the classes of the other parameters."""
         if len({part.parameter for part in self.parts}) == 1:
             return {self.parts[0].parameter: Interval.of(self.rank)}
         tied = self.classes.taken(self.parts)
@@ -101,14 +101,14 @@ class Dense:
         return counts
 
     def _taken_from(self, inside: Mask) -> tuple[int, int]:
-        """Bounds on what the components take from the classes that `inside` (k, n) marks."""
+        """Bounds on the independent equations that follow for the classes marked by `inside` (k, n) alone."""
         touching = inside.any(axis=1)
         most = int(self.ranks[touching].sum())
         if int(touching.sum()) * self.basis[0].size > MOST_NUMBERS:
             return 0, most
-        others = np.where(inside[touching][:, None, :], 0.0, self.basis[touching])
-        taken = most - int((lapack.singular_values(others) > 1e-9).sum())
-        return taken, taken
+        outside = np.where(inside[touching][:, None, :], 0.0, self.basis[touching])
+        count = most - int((lapack.singular_values(outside) > 1e-9).sum())
+        return count, count
 
     def fixed(self) -> dict[Parameter, int]:
         full = self.ranks == self.members.shape[1]
@@ -150,7 +150,7 @@ class Dense:
         return replace(self, target=np.zeros(self.target.shape))
 
     def projected(self, vectors: Floats, *, affine: bool) -> Floats:
-        """As a base it is one component of entries as they are."""
+        """Of a base, which is one component of entries without ties."""
         return project_cells(vectors, self.basis[0], self.target if affine else None)
 
     def gram(self, rows: sparse.csr_array) -> Floats:
@@ -168,15 +168,15 @@ class Dense:
         return None
 
     def law(self) -> Linear[Components]:
-        """How its entries are projected: one flat row, part after part."""
+        """The law over its entries, as one flat row, part after part."""
         return Linear(Components(self, Means(self.classes)))
 
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """The projection of many small components: class means, then `y − Qᵀ(Q y − target)` in every component, and back.
+    """The projection of small components: class means, then `y − Qᵀ(Q y − target)` in every component, and back.
 
-    A component is in the hands of one holder: no sums of shards are yielded but those of the class means.
+    Each component belongs to one holder: the only sums over shards are those of the class means.
     """
 
     block: Dense
@@ -188,7 +188,7 @@ class Components:
 
     @property
     def wide(self) -> bool:
-        """Where nothing is tied, rows of the bases are orthonormal in the entries' own dtype."""
+        """Whether entries are tied; otherwise rows of the bases are orthonormal in the dtype of the entries."""
         return not self.means.identical
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
@@ -205,17 +205,17 @@ class Components:
         return silenced(xp, y, self.means.spread(xp, self._classes(xp, (rms + sizes) * floor)))
 
     def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
-        """Law: `y − D⁻¹Qᵀ (Q D⁻¹ Qᵀ)⁻¹ (Q y − target)` in every component, with D what the classes resist."""
+        """Law: `y − D⁻¹Qᵀ (Q D⁻¹ Qᵀ)⁻¹ (Q y − target)` in every component, with D the metric of the classes."""
         z, weight = yield from self.means.reduced_in_metric(xp, x, metric)
         y = self._members(xp, z * xp.array(self._root, x))
         ease = self._members(xp, xp.array(self.block.classes.weight, x) / weight)
         k, n = self.block.members.shape
         basis = xp.array(self.block.basis, x)
         eased = basis * xp.reshape(ease, (k, 1, n))
-        # A component of smaller rank than others has rows of zeros, which must not make its system singular.
+        # A component of smaller rank has rows of zeros, which must not make its system singular.
         empty = np.abs(self.block.basis).max(axis=2, initial=0.0) == 0.0
         system = xp.matmul(eased, xp.permute(basis, (0, 2, 1))) + xp.array(empty[:, None] * np.eye(empty.shape[1]), x)
-        solved = xp.solve(system, self._along(xp, y) - xp.array(self.block.target, x))
+        solved = xp.solve(system, self._products(xp, y) - xp.array(self.block.target, x))
         y = y - xp.reshape(xp.matmul(xp.reshape(solved, (k, 1, basis.shape[1])), eased), (k, n))
         return self.means.expanded(xp, self._classes(xp, y) / xp.array(self._root, x), affine=True)
 
@@ -226,24 +226,24 @@ class Components:
         """The numbers of the classes after the projection."""
         root = None if self.means.identical else xp.array(self._root, z)
         y = self._members(xp, z if root is None else z * root)
-        gap = self._along(xp, y)
+        gap = self._products(xp, y)
         if affine:
             gap = gap - xp.array(self.block.target, z)
-        y = self._classes(xp, y - self._across(xp, gap))
+        y = self._classes(xp, y - self._transposed(xp, gap))
         return y if root is None else y / root
 
-    def _along(self, xp: Namespace, y: Array) -> Array:
+    def _products(self, xp: Namespace, y: Array) -> Array:
         """`Q y` (…, components, equations)."""
         basis, lead = self.block.basis, tuple(y.shape[:-2])
         k, r, n = basis.shape
         if k == 1:
-            along = xp.matmul(xp.reshape(y, (*lead, n)), xp.permute(xp.array(basis[0], y), (1, 0)))
+            product = xp.matmul(xp.reshape(y, (*lead, n)), xp.permute(xp.array(basis[0], y), (1, 0)))
         else:
             transposed = xp.permute(xp.array(basis, y), (0, 2, 1))
-            along = xp.matmul(xp.reshape(y, (*lead, k, 1, n)), transposed)
-        return xp.reshape(along, (*lead, k, r))
+            product = xp.matmul(xp.reshape(y, (*lead, k, 1, n)), transposed)
+        return xp.reshape(product, (*lead, k, r))
 
-    def _across(self, xp: Namespace, gap: Array) -> Array:
+    def _transposed(self, xp: Namespace, gap: Array) -> Array:
         """`Qᵀ gap` (…, components, entries)."""
         basis, lead = self.block.basis, tuple(gap.shape[:-2])
         k, r, n = basis.shape
@@ -258,12 +258,12 @@ class Components:
         return xp.take(z, self.block.members)
 
     def _classes(self, xp: Namespace, y: Array) -> Array:
-        """The numbers of components, which hold every class once, by class."""
+        """The numbers of components (…, components, entries), reordered by class; every class occurs once."""
         return xp.take(xp.reshape(y, (*y.shape[:-2], self.block.members.size)), self._order)
 
     @cached_property
     def _order(self) -> Integers:
-        """The place of each class among the members."""
+        """The index of each class among the members."""
         return np.argsort(self.block.members.ravel())
 
     @cached_property

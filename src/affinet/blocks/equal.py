@@ -1,4 +1,4 @@
-"""Find entries that a bordered block forces to be equal, opposite or constant, so that kernels can set them exactly."""
+"""Finds entries that a bordered block forces to be equal, opposite or constant, so that kernels set them exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from affinet.language.calculus.terms import Floats, Integers
 
 @dataclass(frozen=True, eq=False)
 class Equal:
-    """Places with a given value, and (member, representative, sign) of those that are equal or opposite."""
+    """Places of constant entries with their values, and (member, representative, sign) of equal or opposite entries."""
 
     pinned: Integers
     values: Floats
@@ -23,7 +23,7 @@ class Equal:
 
 @dataclass(eq=False)
 class _Classes:
-    """Signed union-find over the few places that equations name; local to `equal_places`."""
+    """Signed union-find over the few places in the equations; local to `equal_places`."""
 
     root: dict[int, tuple[int, float]] = field(default_factory=dict)
     members: dict[int, list[int]] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class _Classes:
 
 
 def equal_places(bases: Sequence[Base], matrix: sparse.csr_array, rhs: Floats) -> Equal:
-    """From equations of one entry and of two with equal or opposite coefficients, followed through the bases."""
+    """Equal and constant places, from equations with one entry or two of equal size, and from copies in the bases."""
     classes, first = _Classes(), np.cumsum([0, *(base.entries.count for base in bases)])
     for row in np.flatnonzero(np.diff(matrix.indptr) <= 2):
         places = matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]].tolist()
@@ -62,23 +62,23 @@ def equal_places(bases: Sequence[Base], matrix: sparse.csr_array, rhs: Floats) -
             classes.pin(places[0], float(rhs[row]) / numbers[0])
         elif rhs[row] == 0.0 and abs(numbers[0]) == abs(numbers[1]):
             classes.join(places[0], places[1], -1.0 if numbers[0] == numbers[1] else 1.0)
-    waiting = list(classes.root)
-    while waiting:
-        place = waiting.pop()
+    unvisited = list(classes.root)
+    while unvisited:
+        place = unvisited.pop()
         k = int(np.searchsorted(first, place, side="right")) - 1
         if k == len(bases):
             continue
         for other, sign in bases[k].partners(place - int(first[k])):
             image = other + int(first[k])
-            waiting += [image] if image not in classes.root else []
+            unvisited += [image] if image not in classes.root else []
             classes.join(image, place, sign)
         value = bases[k].pinned_value(place - int(first[k]))
         if value is not None:
             classes.pin(place, value)
-    return _told(classes)
+    return _equalities(classes)
 
 
-def _told(classes: _Classes) -> Equal:
+def _equalities(classes: _Classes) -> Equal:
     pinned = [place for place, (root, _) in classes.root.items() if root in classes.value]
     values = [classes.value[classes.root[place][0]] * classes.root[place][1] for place in pinned]
     copies = [

@@ -1,4 +1,4 @@
-"""Entries of one parameter with given values."""
+"""A block of entries of one parameter that are fixed at given values."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from affinet.language.calculus.terms import Floats, Integers, Parameter
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """Entries of one parameter with one value each.
+    """Entries of one parameter, each fixed at one value.
 
-    `stored` is the value of all, or an array of values: for a view of the shape of its loops, with one place along the
-    loops that it repeats along, otherwise one for each entry, rising. Where `negated`, values are minus these: the
-    array is then the constant of the rule `w - value == 0` itself, which is not copied. Steps of a view are positive.
+    `stored` is the value of all entries, or an array of values: for a view, in the shape of its loops with length one
+    along loops where the value repeats; otherwise one value per entry, in ascending order. Where `negated`, the values
+    are `-stored`: the array is then the constant of the rule `w - value == 0` itself, which is not copied. Steps of a
+    view are positive.
     """
 
     parameter: Parameter
@@ -45,7 +46,7 @@ class Fixed:
 
     @property
     def entries(self) -> Chosen:
-        """Where its entries lie."""
+        """The places of its entries."""
         return Chosen(self.parameter, self.places)
 
     @property
@@ -93,7 +94,7 @@ class Fixed:
         return f"{self.size:,} fixed entr{'ies' if self.size != 1 else 'y'}"
 
     def bytes_a_step(self) -> int:
-        # Two writes of each entry; the places twice, and values where they differ, are read.
+        # Each entry is written twice; the places, and values where they differ, are read twice.
         return 2 * BYTES * self.size + 2 * self.bytes_held
 
     def renumbered(self, numbers: Mapping[int, int]) -> Fixed:
@@ -105,8 +106,8 @@ class Fixed:
             return np.full(len(at), self.stored)
         if isinstance(self.places, View):
             index = np.unravel_index(at, tuple(size for size, _ in self.places.dims))
-            held = tuple(0 if n == 1 else i for i, n in zip(index, self.stored.shape, strict=True))
-            values = np.broadcast_to(self.stored[held], len(at)).astype(np.float64)
+            stored_index = tuple(0 if n == 1 else i for i, n in zip(index, self.stored.shape, strict=True))
+            values = np.broadcast_to(self.stored[stored_index], len(at)).astype(np.float64)
         else:
             values = self.stored[at].astype(np.float64)
         return 0.0 - values if self.negated else values
@@ -117,21 +118,21 @@ class Fixed:
         return self.places.bytes_held + (0 if isinstance(self.stored, float) else int(self.stored.nbytes))
 
     def law(self) -> Linear[Known]:
-        """How its entries are projected: in the loops of a view, else one flat row, rising."""
+        """The law over its entries: in the loops of a view, else one flat row in ascending order."""
         return Linear(Known(self))
 
 
 def fixed_at(parameter: Parameter, positions: Integers, values: Floats, rules: tuple[int, ...]) -> Fixed:
-    """Entries at positions that rise, fixed at these values."""
-    one = len(values) and bool((values == values[0]).all())
+    """Entries at ascending positions, fixed at `values`."""
+    uniform = len(values) and bool((values == values[0]).all())
     return Fixed(
-        parameter, set_of_positions(positions, parameter.size), float(values[0]) if one else values, False, rules
+        parameter, set_of_positions(positions, parameter.size), float(values[0]) if uniform else values, False, rules
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """The projection of fixed entries: their values, and zero for vectors. No round: each holder knows its own."""
+    """The projection of fixed entries: their values, and zero for vectors. Holders need nothing from one another."""
 
     block: Fixed
 
@@ -142,7 +143,7 @@ class Known:
 
     @property
     def wide(self) -> bool:
-        """Values are rounded once, to the dtype of the entries."""
+        """False: values are rounded once, to the dtype of the entries."""
         return False
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:

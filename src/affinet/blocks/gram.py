@@ -1,7 +1,7 @@
-"""Inner products of the tangent parts of sparse equations, from the structure of a base: `B P Bᵀ`.
+"""Computes inner products of the tangent parts of sparse equations, `B P Bᵀ`, from the structure of a base.
 
-The normal projector of slices is `QᵀQ`, so that `B P Bᵀ = B Bᵀ − C Cᵀ` with C = B Qᵀ: a number for each cell that an
-equation touches in place of one for each entry.
+The normal projector of slices is `QᵀQ`, so that `B P Bᵀ = B Bᵀ − C Cᵀ` with C = B Qᵀ, which has one number per cell
+that an equation touches instead of one per entry.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from affinet.language.calculus.terms import Floats, Integers
 from affinet.system.distinct import ranked
 
 AT_A_TIME = 2**22
-"""Numbers of equations that are projected in full at a time, where a base has no simpler way."""
+"""Numbers that are projected at a time, for a base without a closed form."""
 
 
 def squared(rows: sparse.csr_array) -> Floats:
-    """`rows rowsᵀ`, in the memory of what is not zero: SciPy's transpose would take a number for each column."""
+    """`rows rowsᵀ`, in memory proportional to the nonzeros: SciPy's transpose would take one number per column."""
     used, local = ranked(rows.indices)
     small = sparse.csr_array((rows.data, local, rows.indptr), shape=(rows.shape[0], len(used)))
     return np.asarray((small @ small.T).toarray())
@@ -38,13 +38,13 @@ def gram_in_full(tangents: Callable[[Floats], Floats], rows: sparse.csr_array) -
 
 
 def unit_row(place: int, width: int) -> sparse.csr_array:
-    """The equation that reads one entry."""
+    """The equation with coefficient one at one entry."""
     return sparse.csr_array((np.ones(1), np.array([place]), np.array([0, 1])), shape=(1, width))
 
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """Sparse numbers with axes: `axes` are labels, 0 that of the equations, `sizes` their lengths."""
+    """A sparse tensor: `axes` are the labels of its axes, with 0 for the equations, and `sizes` their lengths."""
 
     axes: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -57,8 +57,8 @@ class Spread:
         index = triples.row.astype(np.int64) * rows.shape[1] + triples.col
         return cls(tuple(range(len(sizes) + 1)), (rows.shape[0], *sizes), index, triples.data)
 
-    def along(self, axes: tuple[int, ...], basis: Floats) -> Spread:
-        """`basis` applied along some axes, which one new axis of its rows stands for."""
+    def contract(self, axes: tuple[int, ...], basis: Floats) -> Spread:
+        """`basis` applied along some axes, which are replaced by one new axis over the rows of `basis`."""
         index = np.unravel_index(self.index, self.sizes)
         inner, outer = ([k for k, axis in enumerate(self.axes) if (axis in axes) == inside] for inside in (True, False))
         lengths = tuple(self.sizes[k] for k in outer)
@@ -68,7 +68,7 @@ class Spread:
             numbers = np.bincount(cell, self.values, len(cells)) * float(basis.flat[0])
         else:
             places = tuple(self.sizes[k] for k in inner)
-            place = np.zeros_like(cell)  # stays where cells are single entries and have no axis inside
+            place = np.zeros_like(cell)  # remains where cells are single entries without an axis inside
             if inner:
                 place = np.ravel_multi_index(tuple(index[k] for k in inner), places)
             within = sparse.coo_array((self.values, (cell, place)), shape=(len(cells), basis.shape[1]))
@@ -78,8 +78,8 @@ class Spread:
         return Spread(labels, (*lengths, r), fresh, np.asarray(numbers, np.float64))
 
     def matrix(self) -> sparse.csr_array:
-        """One row an equation."""
-        rest = prod(self.sizes[1:])
+        """The tensor as a matrix with one row per equation."""
+        width = prod(self.sizes[1:])
         return sparse.coo_array(
-            (self.values, (self.index // rest, self.index % rest)), shape=(self.sizes[0], rest)
+            (self.values, (self.index // width, self.index % width)), shape=(self.sizes[0], width)
         ).tocsr()

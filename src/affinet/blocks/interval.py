@@ -1,4 +1,4 @@
-"""A count that is known exactly or within bounds."""
+"""An interval that bounds a count: two equal bounds where the count is known exactly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Interval:
-    """A count that is known only within bounds: `low <= count <= high`."""
+    """Bounds on a count: `low <= count <= high`."""
 
     low: int
     high: int

@@ -1,4 +1,4 @@
-"""Boxes of several parameters side by side, with the equations of one matrix."""
+"""A block of boxes of several parameters, side by side as one matrix that carries the equations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from affinet.blocks.interval import Interval
 from affinet.blocks.law import BaseProjection, Linear, Rounds
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.phrases import BYTES
-from affinet.blocks.places import Beside, entry_counts
+from affinet.blocks.places import Adjacent, entry_counts
 from affinet.blocks.resolution import Resolution
 from affinet.blocks.slices import Slices
 from affinet.blocks.tally import Tally
@@ -27,10 +27,10 @@ from affinet.system.tolerance import Tolerance
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """Boxes of several parameters side by side as one matrix (cells, places), and the equations of that.
+    """Boxes of several parameters side by side as one matrix (cells, columns), and the equations of that matrix.
 
-    Each of `members` has its loops over cells first; its places are the columns of the matrix after those of the
-    members before it. `base` is about one weight that stands for the matrix, row-major.
+    Each of `members` has its loops over cells first; its columns in the matrix follow those of the members before it.
+    `base` holds the equations on one weight that represents the matrix, row-major.
     """
 
     members: tuple[View, ...]
@@ -60,7 +60,7 @@ class Joined:
 
     @property
     def across(self) -> Slices | None:
-        """The equations of each column, if there are any."""
+        """The equations of each column, None where columns have no equations."""
         return self._sides[1]
 
     @property
@@ -70,13 +70,13 @@ class Joined:
         return sides
 
     @cached_property
-    def entries(self) -> Beside:
-        """Where its entries lie."""
-        return Beside(self.members, self.cells)
+    def entries(self) -> Adjacent:
+        """The places of its entries."""
+        return Adjacent(self.members, self.cells)
 
     @property
     def columns(self) -> tuple[int, ...]:
-        """The first column of the matrix that each member has, and how many columns there are in all."""
+        """The first column of each member in the matrix, and the number of columns in total."""
         return self.entries.bounds
 
     @property
@@ -102,18 +102,18 @@ class Joined:
         return self.base.tied(most)
 
     def taken(self) -> dict[Parameter, Interval]:
-        """The rank less that of the equations over the columns of the other members.
+        """The rank minus the rank of the equations over the columns of the other members.
 
-        Of r equations about every cell and s about every column it is `cells · r + columns · s − r · s`.
+        With r equations per cell and s per column the rank is `cells · r + columns · s − r · s`.
         """
         names = np.repeat([view.parameter.name for view in self.members], np.diff(self.columns))
         within, across = self.within.basis, len(self.across.basis) if self.across is not None else 0
         counts = {}
         for parameter in self.sizes():
-            others = lapack.singular_values(within[:, names != parameter.name])
-            alone = len(within) - int((others > 1e-9).sum())
+            other_columns = lapack.singular_values(within[:, names != parameter.name])
+            rank_per_cell = len(within) - int((other_columns > 1e-9).sum())
             columns = int((names == parameter.name).sum())
-            counts[parameter] = Interval.of((self.cells - across) * alone + across * columns)
+            counts[parameter] = Interval.of((self.cells - across) * rank_per_cell + across * columns)
         return counts
 
     def fixed(self) -> dict[Parameter, int]:
@@ -160,20 +160,20 @@ class Joined:
         return self.base.pinned_value(place)
 
     def law(self) -> Linear[SideBySide]:
-        """How its entries are projected: as one matrix (cells, columns)."""
+        """The law over its entries, as one matrix (cells, columns)."""
         return Linear(SideBySide((self.cells, self.columns[-1]), self.base.law().projection))
 
 
 @dataclass(frozen=True, eq=False)
 class SideBySide:
-    """The projection of boxes side by side: that of the base on the matrix that they make up."""
+    """The projection of boxes side by side: the base's projection of the joined matrix."""
 
     shape: tuple[int, int]
     base: BaseProjection
 
     @property
     def wide(self) -> bool:
-        """As the base."""
+        """As for the base."""
         return self.base.wide
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
@@ -183,7 +183,7 @@ class SideBySide:
         return self._matrix(xp, (yield from self.base.tangent(xp, self._read(xp, x), floor=floor)), x)
 
     def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
-        """As the base; raises AttachError where that is a product."""
+        """As for the base; raises AttachError where the base is a product."""
         moved = yield from self.base.nearest_in_metric(xp, self._read(xp, x), self._read(xp, metric))
         return self._matrix(xp, moved, x)
 

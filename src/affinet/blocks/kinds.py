@@ -1,4 +1,4 @@
-"""The closed set of block kinds."""
+"""The union of all block kinds."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""A law: how the entries of a block are projected, written once for every array library and for shards of a block.
+"""The protocol of laws: how the entries of a block are projected, once for every array library and for shards.
 
-Verbs of a law are generators. What has to be added up over all holders of a block is *yielded* as a `Sum`, and the
-total is sent back: where one process holds the whole block it is the number that was yielded (`alone`); holders of
-shards run in lockstep and add what all of them yield. A total belongs to all holders, so that nobody writes to it.
+Verbs of a law are generators. Numbers that have to be added up over all holders of a block are *yielded* as a `Sum`,
+and the total is sent back. Where one process holds the entire block, the total is the number that was yielded
+(`run_alone`); holders of shards run in lockstep and add the numbers that all of them yield. A total is shared by all
+holders and must not be written to.
 
-`Projection` is what the kinds of linear equations write; `Linear` makes it a `Law`, whose further verbs serve kinds
-that learn from step to step or whose tangent space depends on the point.
+The kinds of linear equations implement `Projection`, and `Linear` makes it a `Law`. The further verbs of a law serve
+kinds that learn from step to step or whose tangent space depends on the point.
 """
 
 from __future__ import annotations
@@ -25,31 +26,31 @@ Face = TypeVar("Face")
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """Numbers that are to be added up over all holders of the block: one array of the same shape at each of them."""
+    """Numbers to be added up over all holders of the block: one array of the same shape from each of them."""
 
     numbers: Array
 
 
 Rounds = Generator[Sum, Array, Made]
-"""A verb under way: it yields what is to be added up, is sent the total, and returns its result in the end."""
+"""A running verb: it yields the numbers to be added up, is sent the total, and returns its result in the end."""
 
 
-def alone(rounds: Rounds[Made]) -> Made:
-    """The result of a verb where one process holds the whole block: what is yielded is the total."""
+def run_alone(rounds: Rounds[Made]) -> Made:
+    """Run a verb where one process holds the entire block, so that each yielded number is the total already."""
     try:
-        asked = next(rounds)
+        request = next(rounds)
         while True:
-            asked = rounds.send(asked.numbers)
-    except StopIteration as done:
-        made: Made = done.value
-        return made
+            request = rounds.send(request.numbers)
+    except StopIteration as stop:
+        result: Made = stop.value
+        return result
 
 
 class Projection(Protocol):
     """The projections of one block of linear equations, on its entries as an array of `shape`.
 
-    Verbs may write to the `x` they are given, and return an array of its shape and dtype. Some leading axes of vectors
-    may come before the axes of `shape` where `many` is true.
+    Verbs may write to their argument `x`, and return an array of its shape and dtype. Axes over several vectors may
+    come before the axes of `shape`.
     """
 
     @property
@@ -58,7 +59,7 @@ class Projection(Protocol):
 
     @property
     def wide(self) -> bool:
-        """Whether entries are read in float64 where the library has it, and rounded once when they are put back."""
+        """Whether entries are read in float64 where the library has it, and rounded once when they are written back."""
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
         """The nearest point that satisfies the block. Law: projecting twice is projecting once, to rounding."""
@@ -71,17 +72,17 @@ class Projection(Protocol):
 
 
 class BaseProjection(Projection, Protocol):
-    """The projections of a block that other equations may stand on top of."""
+    """The projections of a block that can be the base of other equations."""
 
     def noise(self, xp: Namespace, x: Array) -> Array:
-        """What rounding of `P x` is relative to, entry by entry: the same for entries that the block makes equal."""
+        """The size that rounding of `P x` is relative to, per entry; the same for entries that are made equal."""
 
 
 class Law(Protocol[State, Face]):
-    """What every block can do. State and face are values that the caller keeps: a skipped step forgets them.
+    """The verbs of every block. The caller stores state and face, and drops them after a skipped step.
 
-    The state is what a block learns over the steps (averaged multipliers of inequalities). The face is what holds at
-    the present point (the inequalities that are active there, the derivatives of nonlinear equations), one for a step.
+    The state is what a block learns over the steps (averaged multipliers of inequalities). The face describes the
+    present point (its active inequalities, the derivatives of nonlinear equations) and is computed once per step.
     """
 
     @property
@@ -109,7 +110,7 @@ class Law(Protocol[State, Face]):
         """The point of the face nearest in `Σ metric_i dx_i²`."""
 
     def multipliers(self, xp: Namespace, g: Array, face: Face, state: State) -> Rounds[Array]:
-        """`Aᵀν` for the multipliers ν of the block: the part of `g` that its equations take."""
+        """`Aᵀν` for the multipliers ν of the block: the part of `g` that its equations remove."""
 
 
 Projected = TypeVar("Projected", bound=Projection, covariant=True)
@@ -117,9 +118,9 @@ Projected = TypeVar("Projected", bound=Projection, covariant=True)
 
 @dataclass(frozen=True, eq=False)
 class Linear(Generic[Projected]):
-    """The law of linear equations: no state, one face everywhere, and multipliers as the part that `P` takes away.
+    """The law of linear equations: no state, the same face at every point, and multipliers from what `P` removes.
 
-    The multiplier of each equation as the user wrote it is made of `Aᵀν` and the rules (`analysis/multipliers.py`).
+    The multiplier of each equation as the user wrote it follows from `Aᵀν` and the rules (`analysis/multipliers.py`).
     """
 
     projection: Projected
@@ -151,8 +152,8 @@ class Linear(Generic[Projected]):
         return (yield from self.projection.nearest_in_metric(xp, x, metric))
 
     def multipliers(self, xp: Namespace, g: Array, face: None, state: None) -> Rounds[Array]:
-        along = yield from self.projection.tangent(xp, g * 1.0)
-        return g - along
+        tangent = yield from self.projection.tangent(xp, g * 1.0)
+        return g - tangent
 
 
 def silenced(xp: Namespace, projected: Array, noise: Array) -> Array:
@@ -166,11 +167,11 @@ def trailing(x: Array, count: int, axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def mean_square(xp: Namespace, x: Array, axes: tuple[int, ...], count: int) -> Rounds[Array]:
-    """The mean of the squares of `count` numbers along axes that are kept, over all holders."""
+    """The mean of the squares of `count` numbers over all holders, along axes that remain with length one."""
     total = yield Sum(xp.sum(x * x, axes))
     return total * (1.0 / max(1, count))
 
 
 def ravelled(values: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
-    """Numbers that broadcast to a box, flat and one for each entry; one number for all stays one."""
+    """Numbers that broadcast to a box, flattened to one per entry; a single number for all entries stays single."""
     return values.ravel() if values.size == 1 else np.broadcast_to(values, sizes).ravel()

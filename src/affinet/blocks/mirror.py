@@ -1,4 +1,4 @@
-"""A box of entries that equals its own mirror image: a transposed, flipped or permuted copy of itself."""
+"""A block that makes a box of entries equal to its own mirror image, a transposed, flipped or permuted copy of it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from affinet.system.tolerance import Tolerance
 class Mirror:
     """`x − sign · mirrored(x) == shift` where `mirrored` permutes and flips the loops of one box, its own inverse.
 
-    Planning reads it as it reads `Pairs`: `first == ratio · second + shift`. The two stay apart because they share no
-    formula for rank, projection or inner products: one kind of both would ask in each verb which of them it is.
-    `without` are places of the flattened box, rising, with their images, that belong to another block.
+    Planning reads it in the form of `Pairs`: `first == ratio · second + shift`. The two are separate kinds because
+    they share no formula for rank, projection or inner products: one kind for both would branch in each verb.
+    `without` are places of the flattened box that belong to another block, with their images, in ascending order.
     """
 
     view: View
@@ -44,7 +44,7 @@ class Mirror:
 
     @property
     def entries(self) -> Following:
-        """Where its entries lie; one that equals itself is read, and no equation is about it."""
+        """The places of its entries; an entry that is its own image is read, but is in no equation."""
         unmoved = (lambda at: self.images(at) == at) if self.sign > 0 else None
         return Following((box(self.view),), self.without, unmoved)
 
@@ -54,17 +54,17 @@ class Mirror:
 
     @property
     def size(self) -> int:
-        """Entries that the equations speak of: an entry that equals itself is left out."""
+        """Count of the entries in the equations, without those that are their own image."""
         return self.view.size - len(self.without) - (self.fixed_points if self.sign > 0 else 0)
 
     @cached_property
     def fixed_points(self) -> int:
-        """Entries of the block that are their own mirror image."""
-        count, seen = 1, set()
+        """Count of the entries of the block that are their own mirror image."""
+        count, visited = 1, set()
         for axis, other in enumerate(self.permutation):
-            if axis in seen:
+            if axis in visited:
                 continue
-            seen |= {axis, other}
+            visited |= {axis, other}
             n = self.view.dims[axis][0]
             count *= n % 2 if other == axis and axis in self.flips else n
         return count - int((self.images(self.without) == self.without).sum())
@@ -91,7 +91,7 @@ class Mirror:
 
     @property
     def _pairs(self) -> int:
-        """Pairs of different entries."""
+        """Count of the pairs of different entries."""
         return self.rank - (self.fixed_points if self.sign < 0 else 0)
 
     @property
@@ -120,11 +120,11 @@ class Mirror:
         return self
 
     def closed(self, places: Integers) -> Integers:
-        """Places with all that an equation ties to them, rising."""
+        """The places and all places tied to them, in ascending order."""
         return distinct(np.concatenate([places, self.images(places)]))
 
     def leading(self, places: Integers) -> Integers:
-        """Of places that are closed, one for each equation about them: the places of the left side."""
+        """Of a set closed under images, the place on the left side of each equation."""
         images = self.images(places)
         return np.asarray(places[(places < images) | ((places == images) & (self.sign < 0))])
 
@@ -155,7 +155,7 @@ class Mirror:
         return no_places(), np.zeros(0)
 
     def tied(self, most: int) -> Iterator[Tied]:
-        return iter(())  # its equations tie their entries outright
+        return iter(())  # `mates` answers for pairs that single equations tie
 
     def taken(self) -> dict[Parameter, Interval]:
         return {self.view.parameter: Interval.of(self.rank)}
@@ -190,7 +190,7 @@ class Mirror:
         return replace(self, shift=np.zeros(()))
 
     def turned(self, vectors: Floats) -> Floats:
-        """Vectors (vectors, entries) as the mirror shows them, without its sign."""
+        """The mirror images of vectors (vectors, entries), without the sign."""
         sizes = [size for size, _ in self.view.dims]
         box = vectors.reshape(len(vectors), *sizes).transpose(0, *(1 + axis for axis in self.permutation))
         return np.asarray(np.flip(box, tuple(1 + axis for axis in self.flips)).reshape(vectors.shape))
@@ -221,15 +221,15 @@ class Mirror:
         return None
 
     def law(self) -> Linear[Reflection]:
-        """How its entries are projected: in the loops of the box."""
+        """The law over its entries, in the loops of the box."""
         return Linear(Reflection(self))
 
 
 @dataclass(frozen=True, eq=False)
 class Reflection:
-    """The projection of a mirror, `(x + sign · mirrored(x) + shift) / 2`: both images are one sum, equal to the bit.
+    """The projection of a mirror, `(x + sign · mirrored(x) + shift) / 2`: an entry and its image are equal to the bit.
 
-    Entries that equal themselves or belong to another block keep their bits.
+    Entries that are their own image or belong to another block keep their bits.
     """
 
     block: Mirror
@@ -240,54 +240,54 @@ class Reflection:
 
     @property
     def wide(self) -> bool:
-        """The sum of two numbers is rounded once in their own dtype."""
+        """False: the sum of two numbers is rounded once, in their dtype."""
         return False
 
     @cached_property
-    def alone(self) -> Integers:
-        """Places of the flat box that keep their numbers, rising."""
+    def unmoved(self) -> Integers:
+        """Places of the flat box that keep their numbers, in ascending order."""
         itself = _unmoved(self.block) if self.block.sign > 0 else no_places()
         return np.unique(np.concatenate([self.block.without, itself]))
 
     def image(self, xp: Namespace, x: Array) -> Array:
-        """The entries as they are seen in the mirror, without its sign."""
+        """The mirror images of the entries, without the sign."""
         count, lead = len(self.shape), tuple(range(x.ndim - len(self.shape)))
         turned = xp.permute(x, (*lead, *trailing(x, count, self.block.permutation)))
         return xp.flip(turned, trailing(x, count, self.block.flips)) if self.block.flips else turned
 
     def noise(self, xp: Namespace, x: Array) -> Array:
-        """`|x − sign · mirrored(x)|`: where the projection is zero, twice the size of an entry and of its image."""
+        """`|x − sign · mirrored(x)|`: twice the size of an entry and of its image where the projection is zero."""
         return abs(x - self.image(xp, x) * self.block.sign)
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
         yield from ()
-        both = self._both(xp, x)
+        both = self._sum_with_image(xp, x)
         if np.any(self.block.shift):
             both += xp.array(self.block.shift, x)
         return self._halved(xp, both, x)
 
     def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
         yield from ()
-        y = self._halved(xp, self._both(xp, x), x)
+        y = self._halved(xp, self._sum_with_image(xp, x), x)
         if not floor:
             return y
-        return self._kept(xp, silenced(xp, y, self.noise(xp, x) * floor), x, self.block.without)
+        return self._restored(xp, silenced(xp, y, self.noise(xp, x) * floor), x, self.block.without)
 
     def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
         """Law: each pair becomes its mean, weighted by the metric."""
         yield from ()
         other, image = self.image(xp, metric), self.image(xp, x) * self.block.sign + xp.array(self.block.shift, x)
-        return self._kept(xp, xp.hold((metric * x + other * image) / (metric + other)), x, self.alone)
+        return self._restored(xp, xp.hold((metric * x + other * image) / (metric + other)), x, self.unmoved)
 
-    def _both(self, xp: Namespace, x: Array) -> Array:
+    def _sum_with_image(self, xp: Namespace, x: Array) -> Array:
         image = self.image(xp, x)
         return x + image if self.block.sign > 0 else x - image
 
     def _halved(self, xp: Namespace, both: Array, x: Array) -> Array:
         both *= 0.5
-        return self._kept(xp, xp.hold(both), x, self.alone)
+        return self._restored(xp, xp.hold(both), x, self.unmoved)
 
-    def _kept(self, xp: Namespace, y: Array, x: Array, places: Integers) -> Array:
+    def _restored(self, xp: Namespace, y: Array, x: Array, places: Integers) -> Array:
         """`y` with the numbers of `x` at some places."""
         if not len(places):
             return y

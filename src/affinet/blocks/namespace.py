@@ -1,8 +1,8 @@
-"""The array operations that laws are written in, and NumPy's way of doing them.
+"""The protocol of array operations that laws are written in, and its implementation for NumPy.
 
-Laws also use what all array libraries share: arithmetic, comparison, `abs`, `x ** 0.5`, basic slices, `.ndim`, `.shape`
-and `.dtype`. An augmented assignment (`x -= y`) changes the array in place where the library can, and makes a new one
-where it cannot.
+Laws also use operations that all array libraries share: arithmetic, comparison, `abs`, `x ** 0.5`, basic slices,
+`.ndim`, `.shape` and `.dtype`. An augmented assignment (`x -= y`) changes the array in place where the library can do
+so, and makes a new array where it cannot.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ Array = Any
 class Namespace(Protocol):
     """The operations of one array library. `axes` are counted as the library counts them, from zero.
 
-    A new library needs these methods and nothing else of affinet. `put` may write to its first argument, which is not
-    used again; everything else leaves its arguments as they are.
+    Support for another library needs only these methods. `put` may write to its first argument, which is not used
+    again; all other methods leave their arguments unchanged.
     """
 
     def array(self, values: Any, like: Array) -> Array:
-        """NumPy numbers as an array of the dtype and on the device of `like`; never written to."""
+        """NumPy numbers as an array with the dtype and device of `like`; the result is never written to."""
 
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
         """The same numbers, row-major, in another shape."""
 
     def broadcast(self, x: Array, shape: tuple[int, ...]) -> Array:
-        """The same numbers in a larger shape; never written to."""
+        """The same numbers in a larger shape; the result is never written to."""
 
     def permute(self, x: Array, axes: Sequence[int]) -> Array:
         """The axes in another order."""
 
     def flip(self, x: Array, axes: Sequence[int]) -> Array:
-        """The numbers along some axes backwards."""
+        """The numbers in reversed order along some axes."""
 
     def take(self, x: Array, places: np.ndarray) -> Array:
         """The numbers at places of the last axis, as a new array; `places` may have several axes."""
 
     def put(self, x: Array, places: np.ndarray, values: Array) -> Array:
-        """`x` with other numbers at some places of the last axis, none of which comes twice; may write to `x`."""
+        """`x` with `values` at distinct places of the last axis; may write to `x`."""
 
     def sum(self, x: Array, axes: Sequence[int]) -> Array:
-        """The sum along axes, which are kept with length one."""
+        """The sum along axes, which remain with length one."""
 
     def segment_sum(self, x: Array, segments: np.ndarray, count: int) -> Array:
-        """For flat `x`, the sum of the numbers of each segment, number k belonging to `segments[k] < count`."""
+        """For flat `x`, the sum of the numbers in each segment; number k belongs to segment `segments[k] < count`."""
 
     def matmul(self, x: Array, y: Array) -> Array:
         """Matrix products over the last two axes, in full precision."""
@@ -65,7 +65,7 @@ class Namespace(Protocol):
         """Arrays one after the other along the last axis."""
 
     def hold(self, x: Array) -> Array:
-        """`x`, computed once for all who use it: a compiler that fuses might compute it twice, rounded in two ways."""
+        """`x`, computed only once: a compiler that fuses operations might compute it twice, rounded in two ways."""
 
 
 class NumPy:

@@ -1,7 +1,7 @@
-"""The projection onto dense equations that equal cells share, in NumPy: planning projects with it.
+"""The projection in NumPy onto dense equations that many cells share, for planning.
 
-The laws of the bases (`law()`) take as long for many vectors, but round otherwise: they also set pinned entries and
-copies, and add up along strides. Planning keeps this projection so that plans stay the same to the bit.
+The laws of the bases (`law()`) are as fast for many vectors but round differently: they also set pinned entries and
+copies, and sum along strides. Planning uses this projection so that plans stay the same to the bit.
 """
 
 from __future__ import annotations

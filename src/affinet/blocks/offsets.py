@@ -1,4 +1,4 @@
-"""Sets of positions in one parameter: a nest of steps where they are regular, a table where they are not."""
+"""A set of positions in one parameter: a nest of strided loops where it is regular, a table where it is not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from affinet.language.calculus.terms import Integers, row_major_steps
 
 Dim = tuple[int, int]
-"""One loop: (size, step), in entries."""
+"""A loop: (size, step), in entries."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Nest:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Positions one by one."""
+    """Positions listed individually."""
 
     positions: Integers
 
@@ -84,35 +84,35 @@ def merged(dims: Sequence[Dim]) -> tuple[Dim, ...]:
 
 
 def compress(positions: Integers) -> tuple[int, Offsets]:
-    """The first position, and all of them relative to it: as a nest of up to four loops if they are one."""
+    """The first position, and all positions relative to it: as a nest of up to four loops if they form one."""
     first = int(positions[0])
     relative = positions.astype(np.int64, copy=False) - first
     dims: list[Dim] = []
-    rest = relative
-    while len(rest) > 1 and len(dims) < 4:
-        step = int(rest[1])
-        breaks = np.flatnonzero(np.diff(rest) != step)
-        size = int(breaks[0]) + 1 if len(breaks) else len(rest)
-        if len(rest) % size or step == 0:
+    remaining = relative
+    while len(remaining) > 1 and len(dims) < 4:
+        step = int(remaining[1])
+        breaks = np.flatnonzero(np.diff(remaining) != step)
+        size = int(breaks[0]) + 1 if len(breaks) else len(remaining)
+        if len(remaining) % size or step == 0:
             return first, _table(relative)
-        block = rest.reshape(-1, size)
+        block = remaining.reshape(-1, size)
         if (block != block[:, :1] + np.arange(size) * step).any():
             return first, _table(relative)
         dims.append((size, step))
-        rest = block[:, 0]
-    return (first, Nest(tuple(reversed(dims)))) if len(rest) == 1 else (first, _table(relative))
+        remaining = block[:, 0]
+    return (first, Nest(tuple(reversed(dims)))) if len(remaining) == 1 else (first, _table(relative))
 
 
 def disjoint_sums(outer: Offsets, inner: Offsets) -> bool:
-    """Whether all `outer + inner` positions differ: proven, or counted where the set is small."""
+    """Whether all positions `outer + inner` differ: by their steps, or by comparing them where the set is small."""
     return mixed_radix(outer, inner) or (outer.size * inner.size <= 1_000_000 and _all_differ(outer, inner))
 
 
 def mixed_radix(outer: Offsets, inner: Offsets) -> bool:
-    """Whether the loops are digits: sorted by step, every step is larger than all that the smaller loops can add up to.
+    """Whether the loops are digits: sorted by step, every step is larger than the reach of all smaller loops together.
 
-    Then positions differ, and dividing by the largest step first finds the digits of each. An irregular set counts as
-    one loop whose step is the greatest common divisor of its differences.
+    Then all positions differ, and dividing by the largest step first finds the digits of each position. An irregular
+    set counts as one loop whose step is the greatest common divisor of its differences.
     """
     digits = sorted((step, reach) for part in (outer, inner) for step, reach in _digits(part))
     reached = 0
@@ -124,16 +124,16 @@ def mixed_radix(outer: Offsets, inner: Offsets) -> bool:
 
 
 def located(dims: Sequence[Dim], positions: Integers) -> Integers:
-    """The place of each position in the row-major order of loops that are digits; −1 where none of them leads there."""
-    rest = positions - sum(step * (n - 1) for n, step in dims if step < 0)
+    """The place of each position in the row-major order of loops that are digits; −1 for a position not reached."""
+    remainder = positions - sum(step * (n - 1) for n, step in dims if step < 0)
     place = np.zeros(len(positions), np.int64)
     weights = row_major_steps(tuple(size for size, _ in dims))
     for (size, step), weight in sorted(zip(dims, weights, strict=True), key=lambda loop: -abs(loop[0][1])):
         if size > 1:
-            digit = np.clip(rest // abs(step), 0, size - 1)
-            rest = rest - digit * abs(step)
+            digit = np.clip(remainder // abs(step), 0, size - 1)
+            remainder = remainder - digit * abs(step)
             place += weight * (size - 1 - digit if step < 0 else digit)
-    return np.where(rest == 0, place, -1)
+    return np.where(remainder == 0, place, -1)
 
 
 def _digits(part: Offsets) -> list[Dim]:

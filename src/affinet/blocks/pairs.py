@@ -1,4 +1,4 @@
-"""Two boxes of entries that are tied entry by entry."""
+"""A block that ties two boxes entry by entry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from affinet.system.tolerance import Tolerance
 class Pairs:
     """`first == ratio · second + shift`, entry by entry of two boxes that share no entry.
 
-    `without` are places of the flattened boxes, rising, that belong to another block on both sides.
+    `without` are places of the flattened boxes that belong to another block on both sides, in ascending order.
     """
 
     first: View
@@ -41,7 +41,7 @@ class Pairs:
 
     @property
     def entries(self) -> Following:
-        """Where its entries lie."""
+        """The places of its entries."""
         return Following(
             (box(self.first), box(self.second)), np.concatenate([self.without, self.without + self.first.size])
         )
@@ -69,19 +69,19 @@ class Pairs:
 
     @property
     def reflection(self) -> None:
-        """No mirror: the two boxes are different ones."""
+        """None: the two boxes differ, so that there is no mirror."""
         return None
 
     def images(self, places: Integers) -> Integers:
-        """Where the right side reads what is tied to places of the left side."""
+        """The places on the right side that are tied to places of the left side: the same."""
         return places
 
     def closed(self, places: Integers) -> Integers:
-        """Places with all that an equation ties to them, rising."""
+        """The places and all places tied to them, in ascending order."""
         return places
 
     def leading(self, places: Integers) -> Integers:
-        """Of places that are closed, one for each equation about them: the places of the left side."""
+        """Of a closed set, the place on the left side of each equation."""
         return places
 
     def reflected(self, mask: Mask) -> Mask:
@@ -104,7 +104,7 @@ class Pairs:
         return no_places(), np.zeros(0)
 
     def tied(self, most: int) -> Iterator[Tied]:
-        return iter(())  # its equations tie their entries outright
+        return iter(())  # `mates` answers for pairs that single equations tie
 
     def taken(self) -> dict[Parameter, Interval]:
         sizes = self.sizes()
@@ -145,7 +145,7 @@ class Pairs:
         return np.concatenate([self.ratio * z + shift, z], axis=1)
 
     def gram(self, rows: sparse.csr_array) -> Floats:
-        """In the orthonormal coordinates `(ratio first + second) / √(1 + ratio²)` of what pairs leave free."""
+        """From the orthonormal coordinates `(ratio first + second) / √(1 + ratio²)` of the tangent space."""
         n = self.first.size
         free = (self.ratio * rows[:, :n] + rows[:, n:]) / sqrt(1.0 + self.ratio**2)
         return squared(sparse.csr_array(free))
@@ -164,15 +164,15 @@ class Pairs:
         return (place + self.first.size) % (2 * self.first.size)
 
     def law(self) -> Linear[Shared]:
-        """How its entries are projected: one flat row, the first box and then the second."""
+        """The law over its entries, as one flat row: the first box and then the second."""
         return Linear(Shared(self))
 
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """The projection of pairs: both sides are made from one number, in the metric `D = 1 + ratio²`.
+    """The projection of pairs: both sides are computed from one number, in the metric `D = 1 + ratio²`.
 
-    That number is the side with the larger scale, so that equal and opposite entries are one number, to the bit.
+    That number is the side with the larger scale, so that equal and opposite entries agree to the bit.
     Entries that belong to another block keep their bits.
     """
 
@@ -184,7 +184,7 @@ class Shared:
 
     @property
     def wide(self) -> bool:
-        """The mean of two numbers is rounded to their own dtype anyway."""
+        """False: the mean of two numbers is rounded to their dtype anyway."""
         return False
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
@@ -201,7 +201,7 @@ class Shared:
         if not floor:
             return self._expanded(xp, z, x, affine=False)
         y = silenced(xp, self._expanded(xp, z, x, affine=False), self.noise(xp, x) * floor)
-        return self._kept(xp, y, x)
+        return self._restored(xp, y, x)
 
     def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
         """Law: `z = (m₁ ratio (x₁ − shift) + m₂ x₂) / (m₁ ratio² + m₂)` with m the metric of both sides."""
@@ -221,18 +221,18 @@ class Shared:
 
     @cached_property
     def _shift(self) -> Floats:
-        """What the scaled side is off by, flat."""
+        """The shift of the scaled side, flattened."""
         shift = -self.block.shift / self.block.ratio if self._swapped else self.block.shift
         return ravelled(np.asarray(shift), tuple(size for size, _ in self.block.first.dims))
 
     def _sides(self, x: Array) -> tuple[float, Array, Array]:
-        """The ratio, the side that it scales, and the other."""
+        """The ratio, the side `ratio · plain`, and the plain side."""
         n = self.block.first.size
         first, second = x[..., :n], x[..., n:]
         return (1.0 / self.block.ratio, second, first) if self._swapped else (self.block.ratio, first, second)
 
     def _common(self, xp: Namespace, gap: Array, plain: Array) -> Array:
-        """The plain side after the projection, as a change of it: a pair that agrees keeps its bits."""
+        """The plain side after the projection, as a change of it, so that a pair that agrees keeps its bits."""
         ratio = 1.0 / self.block.ratio if self._swapped else self.block.ratio
         gap *= ratio / (1.0 + ratio * ratio)
         return xp.hold(plain + gap)
@@ -242,9 +242,9 @@ class Shared:
         other = z * ratio
         if affine and np.any(self._shift):
             other += xp.array(self._shift, x)
-        return self._kept(xp, xp.concat([z, other] if self._swapped else [other, z]), x)
+        return self._restored(xp, xp.concat([z, other] if self._swapped else [other, z]), x)
 
-    def _kept(self, xp: Namespace, y: Array, x: Array) -> Array:
+    def _restored(self, xp: Namespace, y: Array, x: Array) -> Array:
         """`y` with the numbers of `x` where entries belong to another block."""
         if not len(self.block.without):
             return y

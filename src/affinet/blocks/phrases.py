@@ -1,4 +1,4 @@
-"""Phrases that descriptions of blocks share."""
+"""Helpers for the phrases that descriptions of blocks share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Where the entries of a block lie, apart from what holds there: sets of entries, each with an order of its own.
+"""The ordered sets of entries that blocks are about, separate from their equations.
 
-A place is a number in that order. All kinds answer the same questions: how many entries are read, in which ranges of
-which parameters they lie, which columns of the layout they are, and the place of a column.
+A place is a number in the order of a set. All kinds of sets answer the same questions: how many entries are read, the
+ranges of parameters that contain them, their columns in the layout, and the place of a column.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Span = tuple[Parameter, int, int]
 
 
 def no_places() -> Integers:
-    """No places at all."""
+    """An empty array of places."""
     return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Irregular entries of one parameter, by position, in their block's own order.
+    """Irregular entries of one parameter, by position, in the order of their block.
 
-    `listed` is None where they are most entries of the parameter, in row-major order: all but those in `missing`.
+    `listed` is None for most entries of the parameter in row-major order: all except those in `missing`.
     """
 
     parameter: Parameter
@@ -42,14 +42,14 @@ class Part:
 
     @property
     def positions(self) -> Integers:
-        return self.listed if self.listed is not None else others(self.missing, self.parameter.size)
+        return self.listed if self.listed is not None else complement(self.missing, self.parameter.size)
 
     @property
     def size(self) -> int:
         return self.parameter.size - len(self.missing) if self.listed is None else len(self.listed)
 
     def find(self, positions: Integers) -> Integers:
-        """The place of each position of the parameter in the part, −1 where it is none of its entries."""
+        """The place in the part of each position of the parameter, −1 for a position outside the part."""
         if self.listed is None:
             at = np.searchsorted(self.missing, positions)
             nearest = self.missing[np.minimum(at, len(self.missing) - 1)] if len(self.missing) else positions - 1
@@ -57,11 +57,11 @@ class Part:
         return searched(self.listed, positions)
 
 
-def others(numbers: Integers, bound: int) -> Integers:
-    """The numbers below `bound` that are not among the given ones, rising."""
-    rest = np.ones(bound, bool)
-    rest[numbers] = False
-    return np.flatnonzero(rest)
+def complement(numbers: Integers, bound: int) -> Integers:
+    """The numbers below `bound` that are not in `numbers`, in ascending order."""
+    absent = np.ones(bound, bool)
+    absent[numbers] = False
+    return np.flatnonzero(absent)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +100,10 @@ class Stepped:
         positions = columns - layout.start(self.parameter)
         ((_, low, high),) = self.spans
         inside = np.flatnonzero((positions >= low) & (positions <= high))
-        found = np.full(len(columns), -1, np.int64)
+        places = np.full(len(columns), -1, np.int64)
         if len(inside):
-            found[inside] = self._located(positions[inside] - self.offset)
-        return found
+            places[inside] = self._located(positions[inside] - self.offset)
+        return places
 
     def _located(self, positions: Integers) -> Integers:
         if isinstance(self.outer, Nest) and isinstance(self.inner, Nest) and mixed_radix(self.outer, self.inner):
@@ -114,7 +114,7 @@ class Stepped:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """A set of entries of one parameter, rising."""
+    """A set of entries of one parameter, in ascending order."""
 
     parameter: Parameter
     entries: EntrySet
@@ -137,14 +137,14 @@ class Chosen:
     def find(self, columns: Integers, layout: Layout) -> Integers:
         positions = columns - layout.start(self.parameter)
         inside = (positions >= 0) & (positions < self.parameter.size)
-        found = np.full(len(columns), -1, np.int64)
-        found[inside] = place_in(self.entries, positions[inside])
-        return found
+        places = np.full(len(columns), -1, np.int64)
+        places[inside] = place_in(self.entries, positions[inside])
+        return places
 
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """Entries one by one, part after part."""
+    """Entries listed individually, part after part."""
 
     parts: tuple[Part, ...]
 
@@ -161,32 +161,32 @@ class Listed:
         return [(part.parameter, int(part.positions.min()), int(part.positions.max())) for part in self.parts]
 
     def columns(self, at: Integers, layout: Layout) -> Integers:
-        found, first = np.zeros(len(at), np.int64), 0
+        result, first = np.zeros(len(at), np.int64), 0
         for part in self.parts:
-            own = (at >= first) & (at < first + part.size)
-            if own.any():
-                found[own] = layout.start(part.parameter) + part.positions[at[own] - first].astype(np.int64)
+            mask = (at >= first) & (at < first + part.size)
+            if mask.any():
+                result[mask] = layout.start(part.parameter) + part.positions[at[mask] - first].astype(np.int64)
             first += part.size
-        return found
+        return result
 
     def find(self, columns: Integers, layout: Layout) -> Integers:
-        found, first = np.full(len(columns), -1, np.int64), 0
+        places, first = np.full(len(columns), -1, np.int64), 0
         for part in self.parts:
             positions = columns - layout.start(part.parameter)
             inside = np.flatnonzero((positions >= 0) & (positions < part.parameter.size))
             place = part.find(positions[inside])
-            held = place >= 0
-            found[inside[held]] = first + place[held]
+            hits = place >= 0
+            places[inside[hits]] = first + place[hits]
             first += part.size
-        return found
+        return places
 
 
 @dataclass(frozen=True, eq=False)
 class Following:
-    """The entries of several places, one after the other.
+    """The entries of several sets, one after the other.
 
-    `left_out` are places that are read and belong to other blocks, of pieces of one parameter each; `unmoved` tells of
-    places whether no equation is about them.
+    `left_out` are places that are read but belong to other blocks, in pieces of one parameter each; `unmoved` decides
+    for places whether they are in no equation.
     """
 
     pieces: tuple[Places, ...]
@@ -199,49 +199,49 @@ class Following:
 
     @property
     def sizes(self) -> list[tuple[Parameter, int]]:
-        found, first = [], 0
+        counts, first = [], 0
         for piece in self.pieces:
-            out = int(((self.left_out >= first) & (self.left_out < first + piece.count)).sum())
-            found += [(parameter, size - out) for parameter, size in piece.sizes] if out else piece.sizes
+            excluded = int(((self.left_out >= first) & (self.left_out < first + piece.count)).sum())
+            counts += [(parameter, size - excluded) for parameter, size in piece.sizes] if excluded else piece.sizes
             first += piece.count
-        return found
+        return counts
 
     @property
     def spans(self) -> list[Span]:
         return [span for piece in self.pieces for span in piece.spans]
 
     def columns(self, at: Integers, layout: Layout) -> Integers:
-        found, first = np.zeros(len(at), np.int64), 0
+        result, first = np.zeros(len(at), np.int64), 0
         for piece in self.pieces:
-            own = (at >= first) & (at < first + piece.count)
-            if own.any():
-                found[own] = piece.columns(at[own] - first, layout)
+            mask = (at >= first) & (at < first + piece.count)
+            if mask.any():
+                result[mask] = piece.columns(at[mask] - first, layout)
             first += piece.count
-        return found
+        return result
 
     def find(self, columns: Integers, layout: Layout) -> Integers:
-        found, first = np.full(len(columns), -1, np.int64), 0
+        places, first = np.full(len(columns), -1, np.int64), 0
         for piece in self.pieces:
             place = piece.find(columns, layout)
-            found = np.where(place >= 0, first + place, found)
+            places = np.where(place >= 0, first + place, places)
             first += piece.count
         if len(self.left_out):
-            found[np.isin(found, self.left_out)] = -1
+            places[np.isin(places, self.left_out)] = -1
         if self.unmoved is not None:
-            found[(found >= 0) & self.unmoved(np.maximum(found, 0))] = -1
-        return found
+            places[(places >= 0) & self.unmoved(np.maximum(places, 0))] = -1
+        return places
 
 
 @dataclass(frozen=True, eq=False)
-class Beside:
-    """The rows of several boxes side by side: the loops over rows come first in each, which has `rows` of them."""
+class Adjacent:
+    """Boxes side by side as one matrix, row-major: each box has `rows` rows, and its loops over rows come first."""
 
     members: tuple[View, ...]
     rows: int
 
     @cached_property
     def bounds(self) -> tuple[int, ...]:
-        """The first column of the matrix that each member has, and how many columns there are in all."""
+        """The first column of each member in the matrix, and the number of columns in total."""
         return tuple(int(first) for first in np.cumsum([0, *(view.size // self.rows for view in self.members)]))
 
     @property
@@ -258,23 +258,23 @@ class Beside:
 
     def columns(self, at: Integers, layout: Layout) -> Integers:
         row, column = np.divmod(at, self.bounds[-1])
-        found = np.zeros(len(at), np.int64)
+        result = np.zeros(len(at), np.int64)
         for view, first, last in zip(self.members, self.bounds, self.bounds[1:], strict=False):
-            own = (column >= first) & (column < last)
-            found[own] = box(view).columns(row[own] * (last - first) + column[own] - first, layout)
-        return found
+            mask = (column >= first) & (column < last)
+            result[mask] = box(view).columns(row[mask] * (last - first) + column[mask] - first, layout)
+        return result
 
     def find(self, columns: Integers, layout: Layout) -> Integers:
-        found = np.full(len(columns), -1, np.int64)
+        places = np.full(len(columns), -1, np.int64)
         for view, first, last in zip(self.members, self.bounds, self.bounds[1:], strict=False):
             row, column = np.divmod(box(view).find(columns, layout), last - first)
-            found = np.where(row >= 0, row * self.bounds[-1] + first + column, found)
-        return found
+            places = np.where(row >= 0, row * self.bounds[-1] + first + column, places)
+        return places
 
 
-Places = Stepped | Listed | Chosen | Following | Beside
-"""What all of them answer: `count` entries are read, `sizes` of which parameters, within `spans`; `columns(at, layout)`
-of some places, and `find(columns, layout)`, the place of each column, −1 where it is none of the entries."""
+Places = Stepped | Listed | Chosen | Following | Adjacent
+"""A set of entries: `count` of them are read, `sizes` per parameter, within `spans`; `columns(at, layout)` of some
+places, and `find(columns, layout)`, the place of each column, −1 for a column outside the set."""
 
 
 def box(view: View) -> Stepped:
@@ -282,18 +282,18 @@ def box(view: View) -> Stepped:
     return Stepped(view.parameter, view.offset, Nest(view.dims), Nest(()))
 
 
-def searched(entries: Integers, sought: Integers) -> Integers:
-    """The place of each number among `entries`, in any order; −1 where it is none of them."""
+def searched(entries: Integers, numbers: Integers) -> Integers:
+    """The index of each number in `entries`, which may be in any order; −1 for a number outside them."""
     if not len(entries):
-        return np.full(len(sought), -1, np.int64)
+        return np.full(len(numbers), -1, np.int64)
     order = None if (np.diff(entries) > 0).all() else np.argsort(entries)
-    at = np.minimum(np.searchsorted(entries, sought, sorter=order), len(entries) - 1)
+    at = np.minimum(np.searchsorted(entries, numbers, sorter=order), len(entries) - 1)
     at = at if order is None else order[at]
-    return np.where(entries[at] == sought, at, -1)
+    return np.where(entries[at] == numbers, at, -1)
 
 
 def entry_counts(places: Places) -> dict[Parameter, int]:
-    """How many entries of each parameter there are."""
+    """Count of the entries of each parameter."""
     counts = Counter[Parameter]()
     for parameter, count in places.sizes:
         counts[parameter] += count

@@ -1,4 +1,4 @@
-"""Regular rows: many equations that are one small matrix, repeated over slices of one parameter."""
+"""A batch of regular equations: one small matrix, repeated over slices of one parameter."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from affinet.system.rows import PAIR_BYTES, Rows, gather_rows
 class RowBatch:
     """`matrix @ w[offset + outer_c + inner] == rhs_c` for every cell `c`; cells share no entry.
 
-    `matrix` is (r, n), n = inner.size; `rhs` is (cells, r) or (1, r) where every cell has the same; `owner`, of the
-    same form, says which rule an equation came from. `matrix` may be a broadcast view, and nobody writes to it.
+    `matrix` is (r, n), n = inner.size; `rhs` is (cells, r), or (1, r) where all cells have the same; `owner`, of the
+    same form, is the number of the rule of each equation. `matrix` may be a broadcast view and is never written to.
     """
 
     parameter: Parameter
@@ -49,7 +49,7 @@ class RowBatch:
 
     @property
     def sums(self) -> bool:
-        """Whether every equation is about three entries or more."""
+        """Whether every equation has three entries or more."""
         return bool((np.count_nonzero(self.matrix, axis=1) > 2).all())
 
     @cached_property
@@ -63,7 +63,7 @@ class RowBatch:
         return self.offset + self.outer.table()[:, None] + self.inner.table()
 
     def cells_of(self, positions: Integers) -> Integers:
-        """The cells that the given positions lie in; positions outside are passed over."""
+        """The cells that contain any of the positions; positions outside all cells are ignored."""
         low, high = self.span
         inside = positions[(positions >= low) & (positions <= high)] - self.offset
         if not len(inside):
@@ -73,19 +73,19 @@ class RowBatch:
         return _searched(inside, self.outer.table(), self.inner.table())
 
     def without(self, cells: Integers) -> RowBatch | None:
-        """The batch less some cells, None if nothing is left."""
-        kept = np.setdiff1d(np.arange(self.cells), cells, assume_unique=True)
-        return self.keep(kept) if len(kept) else None
+        """The batch without some cells, None if no cell remains."""
+        remaining = np.setdiff1d(np.arange(self.cells), cells, assume_unique=True)
+        return self.keep(remaining) if len(remaining) else None
 
     def keep(self, cells: Integers) -> RowBatch:
-        """The batch of the given cells alone."""
+        """The batch of only the given cells."""
         first, outer = compress(self.outer.table()[cells])
         rhs = self.rhs if len(self.rhs) == 1 else self.rhs[cells]
         owner = self.owner if len(self.owner) == 1 else self.owner[cells]
         return replace(self, offset=self.offset + first, outer=outer, rhs=rhs, owner=owner)
 
     def rows(self, layout: Layout) -> Rows:
-        """The same equations one by one."""
+        """The same equations as sparse rows."""
         r, n = self.matrix.shape
         forecast(
             f"the {self.equations:,} equations over {self.parameter.name}, written out one by one,",
@@ -111,7 +111,7 @@ def row_batch(
     rhs: Floats,
     owner: Integers,
 ) -> RowBatch | None:
-    """A batch in canonical form: no column all zero, inner positions rising. None where cells would share entries."""
+    """A batch in canonical form: no zero column, inner positions ascending. None where cells would share entries."""
     used = np.flatnonzero(np.any(matrix != 0, axis=0)) if matrix.strides != (0, 0) else np.arange(matrix.shape[1])
     if not len(used):
         return None
@@ -131,14 +131,14 @@ def row_batch(
 
 
 def shared(matrix: Floats) -> Floats:
-    """The same matrix, held as one number where all its entries are equal."""
+    """The same matrix, stored as one number where all its entries are equal."""
     if matrix.size > 1 and matrix.strides != (0, 0) and (matrix == matrix.flat[0]).all():
         return np.broadcast_to(matrix.flat[0].copy(), matrix.shape)
     return matrix
 
 
 def collapsed(values: np.ndarray) -> np.ndarray:
-    """The same numbers, held as one row where all rows are equal."""
+    """The same numbers, stored as one row where all rows are equal."""
     if len(values) > 1 and (values.strides[0] == 0 or (values == values[:1]).all()):
         return values[:1].copy()
     return values
@@ -148,18 +148,18 @@ def _decoded(inside: Integers, outer: Nest, inner: Nest) -> Integers:
     """Cells by mixed-radix digits, the largest step first."""
     digits = [(step, size, k, True) for k, (size, step) in enumerate(outer.dims)]
     digits += [(step, size, k, False) for k, (size, step) in enumerate(inner.dims)]
-    rest, cell = inside.copy(), np.zeros(len(inside), np.int64)
+    remainder, cell = inside.copy(), np.zeros(len(inside), np.int64)
     sizes = [size for size, _ in outer.dims]
     for step, size, k, is_outer in sorted(digits, reverse=True):
-        place = np.minimum(rest // step, size - 1) if step > 0 else np.zeros_like(rest)
-        rest -= place * step
+        place = np.minimum(remainder // step, size - 1) if step > 0 else np.zeros_like(remainder)
+        remainder -= place * step
         if is_outer:
             cell += place * int(np.prod(sizes[k + 1 :], dtype=np.int64))
-    return distinct(cell[rest == 0])
+    return distinct(cell[remainder == 0])
 
 
 def _searched(inside: Integers, outer: Integers, inner: Integers) -> Integers:
-    """Cells by search: outside in where cells lie apart, inside out where they interleave, one by one otherwise."""
+    """Cells by search: among cells where they do not interleave, among inner places where those don't, else in full."""
     order = np.argsort(outer)
     cells, places = outer[order], np.sort(inner)
     if len(cells) < 2 or np.diff(cells).min() > places[-1] - places[0]:
@@ -167,9 +167,9 @@ def _searched(inside: Integers, outer: Integers, inner: Integers) -> Integers:
         return distinct(order[at[(at >= 0) & np.isin(inside - cells[at], places)]])
     if len(places) < 2 or np.diff(places).min() > cells[-1] - cells[0]:
         at = np.searchsorted(places, inside - cells[0], side="right") - 1
-        left = (inside - places[at])[at >= 0]
-        found = np.minimum(np.searchsorted(cells, left), len(cells) - 1)
-        return distinct(order[found[cells[found] == left]])
+        remainders = (inside - places[at])[at >= 0]
+        nearest = np.minimum(np.searchsorted(cells, remainders), len(cells) - 1)
+        return distinct(order[nearest[cells[nearest] == remainders]])
     every = (outer[:, None] + inner).ravel()
     sort = np.argsort(every)
     at = np.minimum(np.searchsorted(every[sort], inside), len(every) - 1)

@@ -1,4 +1,4 @@
-"""How the equations of a block were resolved: what decides which questions analysis can still ask."""
+"""A record of how the equations of a block were resolved, which decides what analysis can still ask about them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from affinet.blocks.interval import Interval
 
 @dataclass(frozen=True)
 class Core:
-    """A component too large to factor: how many equations it has, and what is known of their rank."""
+    """A component too large to factor: the number of its equations, and bounds on their rank."""
 
     equations: int
     rank: Interval
@@ -17,14 +17,14 @@ class Core:
 
 @dataclass(frozen=True)
 class Resolution:
-    """What analysis may ask of the equations of a block.
+    """How the equations of a block were resolved.
 
-    `irregular`: they were eliminated one by one, over classes of tied entries. `linked`: some class has several
-    entries. `iterative`: projections start from the solution before and stop at rounding. `uncertain`: there are
-    components of several equations whose condition number is not known. `cell`: entries of a cell whose several
-    equations all cells repeat, 0 where there is none. `groups`: how many groups of equations are solved each by itself,
-    and the most equations of one; (0, 0) where the block is not made of such groups. `core`: the component whose rank
-    is known within bounds.
+    `irregular`: they were eliminated one by one, over classes of tied entries. `linked`: there is a class with several
+    entries. `iterative`: projections start from the previous solution and stop at rounding. `uncertain`: there are
+    components of several equations whose condition number is unknown. `cell`: the number of entries of a cell, where
+    all cells repeat the same several equations, otherwise 0. `groups`: the number of groups of equations that are
+    solved separately, and the most equations of a group; (0, 0) for a block without such groups. `core`: the component
+    whose rank is known within bounds, else None.
     """
 
     irregular: bool
@@ -37,4 +37,4 @@ class Resolution:
 
 
 REGULAR = Resolution(False, False, False, False, 0, (0, 0), None)
-"""Equations that were read from their pattern, one or a few of known condition at a time."""
+"""Equations that were recognised by their pattern, in cells of a known condition number."""

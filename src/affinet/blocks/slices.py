@@ -1,4 +1,4 @@
-"""Many cells of one parameter that obey the same small set of equations, with right-hand sides of their own."""
+"""A block of many cells of one parameter that obey the same small set of equations, each with its right-hand side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.system.tolerance import Tolerance
 
 
-def _one() -> Floats:
+def _unamplified() -> Floats:
     return np.ones(1)
 
 
@@ -34,11 +34,11 @@ def _one() -> Floats:
 class Slices:
     """`basis @ w[cell] == target_c` on every cell `offset + outer_c + inner` of one parameter.
 
-    `basis` (r, n) has orthonormal rows; `target` is (cells, r) or (1, r). `pinned` are inner places whose value is
-    given, with `values` (cells | 1, pinned); `copies` are (member, representative, sign) of inner places that are
-    equal or opposite: both are already implied by the basis, and are made exact to the bit. `ambiguous` is one where
-    the rank was decided close to the tolerance. `amplified` (r,) is by how much rounding of the equilibrated equations
-    grows in each row of the basis and its target: the norm of the combination of them that the row is.
+    `basis` (r, n) has orthonormal rows; `target` is (cells, r) or (1, r). `pinned` are inner places of determined
+    entries, with `values` (cells | 1, pinned); `copies` are (member, representative, sign) of inner places that are
+    equal or opposite. The basis implies both already; listing them makes them exact to the bit. `ambiguous` is 1 where
+    the rank was decided close to the tolerance. `amplified[i]` is the factor by which rounding in the equilibrated
+    equations grows in row i of the basis and its target: the norm of the row's coefficients in terms of the equations.
     """
 
     parameter: Parameter
@@ -52,16 +52,16 @@ class Slices:
     copies: Integers
     rules: tuple[int, ...]
     ambiguous: int = 0
-    amplified: Floats = field(default_factory=_one)
+    amplified: Floats = field(default_factory=_unamplified)
 
     @property
     def entries(self) -> Stepped:
-        """Where its entries lie."""
+        """The places of its entries."""
         return Stepped(self.parameter, self.offset, self.outer, self.inner)
 
     @property
     def condition(self) -> float:
-        """The largest of these, about the condition number of the equations."""
+        """The largest `amplified`, about the condition number of the equations."""
         return float(self.amplified.max(initial=1.0))
 
     @property
@@ -74,7 +74,7 @@ class Slices:
 
     @property
     def even(self) -> bool:
-        """Whether the one equation of a cell gives all of its entries the same coefficient."""
+        """Whether a cell has one equation, with the same coefficient for all entries."""
         return len(self.basis) == 1 and not any(self.basis.strides)
 
     def sizes(self) -> dict[Parameter, int]:
@@ -154,13 +154,13 @@ class Slices:
 
     def gram(self, rows: sparse.csr_array) -> Floats:
         cells = Spread.of(rows, (self.outer.size, self.inner.size))
-        return squared(rows) - squared(cells.along((2,), self.basis).matrix())
+        return squared(rows) - squared(cells.contract((2,), self.basis).matrix())
 
     def unsure(self, vectors: Floats, tolerance: Tolerance) -> Floats:
         return self.unsure_of_cells(vectors.reshape(len(vectors), -1, self.inner.size), tolerance)
 
     def unsure_of_cells(self, cells: Floats, tolerance: Tolerance) -> Floats:
-        """`unsure` of vectors as (vectors, cells, entries of a cell); zero where equations are far from one another."""
+        """`unsure` for vectors as (vectors, cells, entries of a cell); zero for equations of condition number one."""
         if self.condition == 1.0:
             return np.zeros(len(cells))
         weighted = cells @ self.basis.T * self.amplified
@@ -171,7 +171,7 @@ class Slices:
         return [(cell * self.inner.size + k, sign) for k, sign in self.copies_within(within)]
 
     def copies_within(self, within: int) -> list[tuple[int, float]]:
-        """Inner places that are equal or opposite to one of them, with the sign."""
+        """Inner places that are equal or opposite to the inner place `within`, with the sign."""
         members = [(int(b), float(s)) for a, b, s in self.copies if a == within]
         return members + [(int(a), float(s)) for a, b, s in self.copies if b == within]
 
@@ -181,16 +181,16 @@ class Slices:
 
     @property
     def rows_and_columns(self) -> tuple[Slices, None]:
-        """The equations of each cell, and none of each place over the cells."""
+        """The equations of each cell, and None: there are no equations across cells."""
         return self, None
 
     @property
     def determines_all(self) -> bool:
-        """Whether the equations of a cell leave none of its entries free."""
+        """Whether the equations of a cell determine all entries in it."""
         return len(self.basis) == self.inner.size
 
     def law(self) -> Linear[Cells]:
-        """How its entries are projected, read cell by cell: the loops over cells, then those inside a cell."""
+        """The law over its entries, cell by cell: the loops over cells, then those inside a cell."""
         outer, inner = (_sizes(part) for part in (self.outer, self.inner))
         sizes = (*outer, *inner)
         return Linear(Cells(self, sizes, tuple(range(len(outer), len(sizes)))))
@@ -202,13 +202,13 @@ def _sizes(part: Offsets) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The projection of one set of slices on the axes of a box: `x − Qᵀ(Q x − target)` in every cell.
+    """The projection of slices on the axes of a box: `x − Qᵀ(Q x − target)` in every cell.
 
-    `shape` are the lengths of all axes, `inner` those axes that run inside a cell. Where all entries of a cell count
-    alike, sums are taken where the entries lie, and nothing as large as the box is made. Entries that the rules make
-    equal or opposite are copied from one of them, and pinned ones are set, so that both hold to the bit.
+    `shape` are the lengths of all axes, `inner` those axes that run inside a cell. Where all entries of a cell have the
+    same coefficient, sums run over the entries in place, and no array as large as the box is made. Equal or opposite
+    entries are copied from a representative, and pinned entries are set, so that both are exact to the bit.
 
-    A holder of a shard has some cells, and of each the same entries: `held` says which.
+    A holder of a shard has some cells, and the same entries of each of them: `shard` lists them.
     """
 
     block: Slices
@@ -218,10 +218,10 @@ class Cells:
 
     @property
     def wide(self) -> bool:
-        """Rows of the basis are orthonormal, so that rounding is relative to the entries in their own dtype."""
+        """False: rows of the basis are orthonormal, so that rounding is relative to the entries in their dtype."""
         return False
 
-    def held(self, cells: Integers, entries: Integers) -> Cells:
+    def for_holder(self, cells: Integers, entries: Integers) -> Cells:
         """The law of a holder of `entries` of each of some `cells`, as an array (cells, entries)."""
         place = np.full(self.block.basis.shape[1], -1, np.int64)
         place[entries] = np.arange(len(entries))
@@ -229,7 +229,7 @@ class Cells:
 
     @property
     def exact(self) -> bool:
-        """Whether some entries are pinned or copied."""
+        """Whether there are pinned or copied entries."""
         return bool(len(self.block.pinned) or len(self.block.copies))
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
@@ -238,7 +238,7 @@ class Cells:
 
     def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
         y, noise = yield from self._moved(xp, x, affine=False, floor=floor)
-        # Silenced first: an entry and its copies are noise together.
+        # Silence before copying: an entry and its copies are noise together.
         return (yield from self.finished(xp, silenced(xp, y, noise) if floor else y, affine=False))
 
     def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
@@ -264,7 +264,7 @@ class Cells:
         return self._boxed(xp, xp.put(cells, copies[:, 0].astype(np.int64), known), x)
 
     def finished(self, xp: Namespace, x: Array, *, affine: bool) -> Rounds[Array]:
-        """Pinned entries set, to zero for tangent vectors, and equal ones copied, to the bit."""
+        """`x` with pinned entries set (to zero for tangent vectors) and equal entries copied, exact to the bit."""
         if not self.exact:
             return x
         cells = self._cells(xp, x)
@@ -286,7 +286,7 @@ class Cells:
         return self._boxed(xp, cells, x)
 
     def _moved(self, xp: Namespace, x: Array, *, affine: bool, floor: float = 0.0) -> Rounds[tuple[Array, Array]]:
-        """The projection, and with a floor the size of what is rounding noise, from one round."""
+        """The projection, and with a floor the size below which numbers are rounding noise, from one round."""
         n = self.block.basis.shape[1]
         if self.block.even:
             share = float(self.block.basis[0, 0])
@@ -295,7 +295,7 @@ class Cells:
             if affine:
                 gap = gap - xp.array(self._target_in_box, x)
             x -= gap * share
-            # A cell of which nothing is left holds its own mean everywhere: the rms of it is the size of the mean.
+            # In a cell whose tangent part is zero all entries equal the mean, so that the rms is the size of the mean.
             return x, abs(total) * (2.0 * floor / n)
         cells, basis, noise = self._cells(xp, x), xp.array(self._basis, x), None
         gap = xp.matmul(cells, xp.permute(basis, (1, 0)))
@@ -316,13 +316,13 @@ class Cells:
 
     @property
     def _target(self) -> Floats:
-        """By cell, or one row for all."""
+        """The targets, one row per cell or one row for all."""
         target = self.block.target
         return target if self.shard is None or len(target) == 1 else target[self.shard.cells]
 
     @property
     def _target_in_box(self) -> Floats:
-        """The one target of each cell, along the axes over cells."""
+        """The single target of each cell, along the axes over cells."""
         sizes = tuple(1 if axis in self.inner else size for axis, size in enumerate(self.shape))
         return self._target.reshape(sizes if len(self._target) > 1 else (1,) * len(sizes))
 
@@ -347,27 +347,27 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Which cells, and which entries of each, one holder has; `place` leads from an entry to its place, or to −1."""
+    """The cells, and the entries of each cell, of one holder; `place` maps an entry to its index there, or to −1."""
 
     cells: Integers
     entries: Integers
     place: Integers
 
     def fixed(self, pinned: Integers, values: Floats) -> tuple[Integers, Floats]:
-        """The places that are pinned here, and their values."""
+        """The pinned places of this holder, and their values."""
         places = self.place[pinned]
-        own = values if len(values) == 1 else values[self.cells]
-        return places[places >= 0], own[:, places >= 0]
+        shard_values = values if len(values) == 1 else values[self.cells]
+        return places[places >= 0], shard_values[:, places >= 0]
 
     def representatives(self, xp: Namespace, cells: Array, representatives: Integers) -> Array:
-        """The numbers to copy where they lie here, else zero: the sum over all holders is each of them to the bit."""
+        """The numbers to copy, zero for entries of other holders: the sum over all holders is exact to the bit."""
         places = self.place[representatives]
-        here = np.flatnonzero(places >= 0)
+        local_places = np.flatnonzero(places >= 0)
         nothing = xp.broadcast(xp.array(0.0, cells), (*cells.shape[:-1], len(places))) * 1.0
-        return xp.put(nothing, here, xp.take(cells, places[here]))
+        return xp.put(nothing, local_places, xp.take(cells, places[local_places]))
 
     def members(self, members: Integers) -> tuple[Integers, Integers]:
-        """The places of those copies that lie here, and which of all copies these are."""
+        """The places of the copies at this holder, and their indices among all copies."""
         places = self.place[members]
         chosen = np.flatnonzero(places >= 0)
         return places[chosen], chosen

@@ -1,4 +1,4 @@
-"""One large component of equations on classes of tied entries, solved by a sparse factor or iteration."""
+"""A block of one large component: equations on classes of tied entries, solved by a sparse factor or iteration."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from affinet.errors import ConvergenceWarning, callers_line
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 
 MOST_SOLVED = 2**18
-"""Coefficients of a component in which one direction is solved for."""
+"""The most coefficients of a component for which the freedom of an entry is computed by a solve."""
 
 
 MOST_ITERATIONS = 1_000
 DEEPER = 2.0**-3
-"""The share of float64's rounding that residuals of independent rows are brought down to. Of dependent rows rounding
-leaves a part that no step takes away."""
+"""The fraction of float64's rounding that residuals of independent rows are reduced to. With dependent rows a part of
+the rounding remains that no step can remove."""
 SLACK = 1e3
-"""Residuals above this many times the bound are worth a warning: the rules then hold to visibly less than rounding."""
+"""Residuals above this multiple of the bound cause a warning: the rules are then visibly less exact than rounding."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sparse:
     """One large component: `matrix @ y == rhs`, y = √D z, rows of norm one.
 
-    `independent` says that its rows are known to be linearly independent, so that `matrix @ matrix.T` can be factored;
-    `factored` that its factor is small enough to keep. Otherwise conjugate gradients solve the consistent system.
+    `independent`: its rows are known to be linearly independent, so that `matrix @ matrix.T` can be factored;
+    `factored`: its factor is small enough to store. Otherwise conjugate gradients solve the consistent system.
     """
 
     parts: tuple[Part, ...]
@@ -57,7 +57,7 @@ class Sparse:
 
     @property
     def entries(self) -> Listed:
-        """Where its entries lie."""
+        """The places of its entries."""
         return Listed(self.parts)
 
     @property
@@ -128,7 +128,7 @@ class Sparse:
         return replace(self, rules=renumber(self.rules, numbers))
 
     def law(self) -> Linear[Solved]:
-        """How its entries are projected: one flat row, part after part."""
+        """The law over its entries, as one flat row, part after part."""
         return Linear(Solved(self, Means(self.classes)))
 
 
@@ -136,8 +136,8 @@ class Sparse:
 class Solved:
     """The projection of a large component: class means, then `y − Aᵀ (A Aᵀ)⁺ (A y − b)`, refined once, and back.
 
-    No array namespace carries a sparse factor, or iterations that stop by what they have reached. What follows the
-    class means is done on the host, by SciPy and in float64, so that a compiler that traces arrays cannot run it.
+    No array namespace has sparse factors, or iterations that stop at a residual. The steps after the class means
+    run on the host, in SciPy and float64, so that a compiler that traces arrays cannot run them.
     """
 
     block: Sparse
@@ -149,7 +149,7 @@ class Solved:
 
     @property
     def wide(self) -> bool:
-        """Equations are solved for, so that their condition number costs digits."""
+        """True: the condition number of the equations costs digits."""
         return True
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
@@ -170,7 +170,7 @@ class Solved:
         return silenced(xp, moved, self.means.spread(xp, (rms + sizes) * floor))
 
     def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
-        """Law: `y − D⁻¹Aᵀ (A D⁻¹ Aᵀ)⁺ (A y − b)`, refined once, with D what the classes resist."""
+        """Law: `y − D⁻¹Aᵀ (A D⁻¹ Aᵀ)⁺ (A y − b)`, refined once, with D the metric of the classes."""
         z, weight = yield from self.means.reduced_in_metric(xp, x, metric)
         y, ease = self._host(z) * self._root, self.block.classes.weight / self._host(weight)
         equations = NormalEquations(self.block, ease)
@@ -196,7 +196,7 @@ class Solved:
 
 
 class NormalEquations:
-    """Solve `A diag(ease) Aᵀ u = gap` for the rows of a component: by a factor where it is kept, else by iteration.
+    """Solves `A diag(ease) Aᵀ u = gap` for the rows A of a component: by a stored factor, else by iteration.
 
     Source: conjugate gradients on a consistent semidefinite system converge to the step of smallest norm (Björck,
     Numerical Methods for Least Squares Problems, 7.4).
@@ -206,13 +206,13 @@ class NormalEquations:
         rows = sparse.csr_array(block.matrix)
         self._factor = factored(rows, ease) if block.factored else None
         self._gram: Any = None if block.factored else sparse.csr_array(rows.multiply(ease[None]).tocsr() @ rows.T)
-        # Of dependent rows rounding leaves a part that no step takes away.
+        # With dependent rows a part of the rounding remains that no step can remove.
         self._relative = float(np.finfo(np.float64).eps) * (DEEPER if block.independent else 1.0)
 
     def solve(self, gap: Floats, size: float) -> Floats:
-        """The solution to rounding relative to `size`, a sum of the norms of what `gap` was computed from.
+        """The solution to rounding relative to `size`, the sum of the norms of the terms of `gap`.
 
-        Warns with `ConvergenceWarning` where iterations do not get there.
+        Warns with `ConvergenceWarning` where iterations do not reach it.
         """
         if self._factor is not None:
             solution: Floats = self._factor.solve(gap)
@@ -230,8 +230,8 @@ class NormalEquations:
 def factored(rows: sparse.csr_array, ease: Floats) -> Any:
     """The factor of `A diag(ease) Aᵀ`, rows of A independent: `.solve(b)` for vectors b.
 
-    In SuperLU's symmetric mode, without a search for pivots: the matrix is positive definite. Down to a third of the
-    time of its general mode, and two thirds of the fill.
+    SuperLU's symmetric mode needs no search for pivots, as the matrix is positive definite. It takes down to a third of
+    the time of the general mode, and two thirds of the fill.
     """
     eased = rows.multiply(ease[None]).tocsr()
     options = {"SymmetricMode": True}

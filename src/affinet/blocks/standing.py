@@ -1,4 +1,4 @@
-"""The block that holds an entry, and the place of the entry there."""
+"""Finds the block that contains an entry, and the place of the entry in it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Standing:
     place: int
 
     def mates(self, layout: Layout) -> tuple[Integers, int | None]:
-        """The columns of the entries that one number decides together with this one, rising, and their representative.
+        """The columns of the class of the entry, in ascending order, and the column of its representative.
 
-        A class of one entry is that entry alone; the representative is None where the class has none.
+        The class of a free entry is that entry; the representative is None where the class has none.
         """
         places, representative = self.block.mates(self.place)
         columns = np.unique(self.block.entries.columns(places, layout))
@@ -32,7 +32,7 @@ class Standing:
 
 
 def standing(blocks: Sequence[Block], column: int, layout: Layout) -> Standing | None:
-    """The block that holds an entry, None where no equation is about it."""
+    """The block that contains an entry, and its place there; None for an entry in no equation."""
     for block in blocks:
         place = int(block.entries.find(np.array([column], np.int64), layout)[0])
         if place >= 0:

@@ -1,4 +1,4 @@
-"""What blocks do, as counts: entries fixed, tied in pairs or groups, and equations that hold of equal cells."""
+"""A tally that counts what blocks do: entries fixed, entries tied in pairs or groups, and equations of equal cells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from affinet.blocks.interval import Interval
 
 
 class Alike(NamedTuple):
-    """Cells of one form: whether their equations are plain sums, how many hold of each cell, and its entries."""
+    """The form of a cell: whether its equations are plain sums, the number of equations, and the number of entries."""
 
     sums: bool
     equations: int
@@ -19,9 +19,9 @@ class Alike(NamedTuple):
 
 @dataclass(frozen=True)
 class Tally:
-    """`fixed` entries, `pairs` of tied entries, `grouped` entries tied in `groups`, `cells` of each form.
+    """Counts of `fixed` entries, `pairs` of tied entries, `grouped` entries tied in `groups`, and `cells` per form.
 
-    `equations` without a common form hold among `among` entries.
+    There are `equations` without a common form, over `among` entries.
     """
 
     fixed: int = 0

@@ -1,4 +1,4 @@
-"""Where the loops of a term read and write: as steps where they are regular, else as places one by one."""
+"""Computes the places that the loops of a term read and write: as steps where they are regular, else as a table."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ Strided = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
 def source(term: Term) -> Integers | Strided:
-    """Where the box of loops reads: as steps, or as places one by one where a loop has a table."""
+    """The places that the loops read: as steps, or as a table of places where a loop has a table."""
     dims = [(variable.size, variable.source) for variable in term.variables if isinstance(variable.source, int)]
     if len(dims) == len(term.variables):
         return _strided(term.offset, dims)
     return _summed_tables(term.offset, [table(v.source, v.size) for v in term.variables]).ravel()
 
 
-def target(term: Term, held: tuple[int, ...]) -> Integers | Strided:
-    """Where the loops that are left write, in the flat array of shape `held`: as steps where no two places are one."""
-    steps = row_major_steps(held)
+def target(term: Term, shape: tuple[int, ...]) -> Integers | Strided:
+    """The places that the loops with outputs write, in a flat array of this shape: as steps where all places differ."""
+    steps = row_major_steps(shape)
     offset = sum(step * (start or 0) for step, start in zip(steps, term.start, strict=True))
-    left = [variable for variable in term.variables if variable.outputs]
-    if all(isinstance(positions, int) for variable in left for _, positions in variable.outputs):
-        dims = [(v.size, sum(int(positions) * steps[axis] for axis, positions in v.outputs)) for v in left]
+    output_loops = [variable for variable in term.variables if variable.outputs]
+    if all(isinstance(positions, int) for variable in output_loops for _, positions in variable.outputs):
+        dims = [(v.size, sum(int(positions) * steps[axis] for axis, positions in v.outputs)) for v in output_loops]
         if mixed_radix(Nest(tuple(dims)), Nest(())):
             return _strided(offset, dims)
-    return _summed_tables(offset, [_moved(variable, steps) for variable in left]).ravel()
+    return _summed_tables(offset, [_moved(variable, steps) for variable in output_loops]).ravel()
 
 
 def aligned(variables: tuple[int, ...], values: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
-    """Coefficients with an axis for every loop, of size one for those on which they do not depend."""
+    """Coefficients with one axis per loop, of size one for loops that they do not depend on."""
     order = np.argsort(variables)
     return np.transpose(values, order).reshape([n if k in variables else 1 for k, n in enumerate(sizes)])
 
 
 def _moved(variable: Variable, steps: tuple[int, ...]) -> Integers:
-    """By how much each turn of a loop moves the place that is written to."""
+    """The distance that each iteration of a loop adds to the place that is written to."""
     moves: Integers = np.zeros(variable.size, np.int64)
     for axis, positions in variable.outputs:
         moves = moves + table(positions, variable.size).astype(np.int64) * steps[axis]

@@ -1,4 +1,4 @@
-"""Classes of places of a block that one number decides."""
+"""Classes of tied places of a block, each decided by one free number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from affinet.language.calculus.terms import Floats, Integers
 class Tied:
     """Class k holds `places[bounds[k]:bounds[k + 1]]`, each of which is `scale · z_k + shift`.
 
-    `scale` and `shift` follow `places`. `rules` are the numbers of the rules that say so.
+    `scale` and `shift` follow the order of `places`. `rules` are the numbers of the rules that tie them.
     """
 
     places: Integers

@@ -1,4 +1,4 @@
-"""Classes of tied entries under no other equation."""
+"""A block of tied entries that are in no other equation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from affinet.language.calculus.terms import Floats, Integers, Parameter
 
 @dataclass(frozen=True, eq=False)
 class Ties:
-    """Classes of tied entries, every class free."""
+    """Classes of tied entries, each with a free value."""
 
     parts: tuple[Part, ...]
     classes: Classes
@@ -30,7 +30,7 @@ class Ties:
 
     @property
     def entries(self) -> Listed:
-        """Where its entries lie."""
+        """The places of its entries."""
         return Listed(self.parts)
 
     @property
@@ -91,31 +91,31 @@ class Ties:
         return replace(self, rules=renumber(self.rules, numbers))
 
     def law(self) -> Linear[Averages]:
-        """How its entries are projected: one flat row, part after part."""
+        """The law over its entries, as one flat row, part after part."""
         return Linear(Averages(Means(self.classes)))
 
 
 @dataclass(frozen=True, eq=False)
 class Averages:
-    """The projection of ties: every class becomes its mean, spread out again from one number.
+    """The projection of ties: every class becomes its mean, and all entries are computed from that number.
 
-    Entries of a class are noise together, so that they are silenced before they are spread out.
+    Entries of a class are noise together, so that the number is silenced before the entries are computed from it.
     """
 
     means: Means
 
     @property
     def shape(self) -> tuple[int, ...]:
-        classes, held = self.means.classes, self.means.held
-        return (len(classes.class_of) if held is None else len(held),)
+        classes, shard = self.means.classes, self.means.shard
+        return (len(classes.class_of) if shard is None else len(shard),)
 
     @property
     def wide(self) -> bool:
-        """Sums over large classes keep the digits of their entries."""
+        """True: sums over large classes need more digits than their entries."""
         return True
 
-    def held(self, entries: Integers) -> Averages:
-        """The law of a holder of some entries of the block."""
+    def for_holder(self, entries: Integers) -> Averages:
+        """The law for the holder of some entries of the block."""
         return Averages(Means(self.means.classes, entries))
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:

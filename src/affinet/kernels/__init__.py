@@ -1,1 +1,1 @@
-"""Projections of a plan on arrays: a folder for each array library, and the compiled loops of the CPU."""
+"""Projections of a plan on arrays: one folder per array library, and the compiled loops for the CPU."""

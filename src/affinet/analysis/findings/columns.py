@@ -11,7 +11,7 @@ from affinet.analysis.findings.looking import Look
 from affinet.analysis.findings.order import OtherOrder, other_order
 from affinet.analysis.findings.overlooked import Overlooked
 from affinet.analysis.lookup.naming import counted, cut, named
-from affinet.blocks.places import others
+from affinet.blocks.places import complement
 from affinet.language.calculus.terms import Integers, Parameter
 from affinet.language.origin import Linear
 from affinet.system.rows import Rows
@@ -130,7 +130,7 @@ def _empty(look: Look, rule: str, rows: Rows, listed: list[Parameter], *, sparse
         if len(read) < parameter.size:
             missing.append((parameter, read))
     if missing and not sparse and FEW * (total - len(used)) <= total:
-        where = ", ".join(named(parameter, others(read, parameter.size)) for parameter, read in missing[:3])
+        where = ", ".join(named(parameter, complement(read, parameter.size)) for parameter, read in missing[:3])
         yield EmptyColumns(rule, where, sum(parameter.size - len(read) for parameter, read in missing), total)
 
 

@@ -1,4 +1,4 @@
-"""Read the entries of a block from flat row-major arrays, as a view where they lie regularly, and write them back."""
+"""Reads the entries of a block from flat row-major arrays, as a view where they are regular, and writes them back."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.lib.stride_tricks import as_strided
 
 from affinet.blocks.entry_sets import Intervals, Masked, View, box_in
 from affinet.blocks.offsets import Nest
-from affinet.blocks.places import Beside, Chosen, Following, Listed, Part, Places, Stepped
+from affinet.blocks.places import Adjacent, Chosen, Following, Listed, Part, Places, Stepped
 
 Flat = Mapping[str, np.ndarray]
 """The numbers of each parameter, flat and row-major."""
 
 
 def read(places: Places, flat: Flat) -> np.ndarray:
-    """The entries in the order of the places: a view of one array in its own dtype where that is possible."""
+    """The entries in the order of the places: a view of one array in its dtype where that is possible."""
     match places:
         case Stepped():
             return _of_steps(places).read(flat[places.parameter.name])
@@ -28,7 +28,7 @@ def read(places: Places, flat: Flat) -> np.ndarray:
             return _joined([_of_part(part, flat[part.parameter.name]) for part in places.parts])
         case Following():
             return _joined([read(piece, flat) for piece in _pieces(places)])
-        case Beside():
+        case Adjacent():
             pieces = [box_in(flat[view.parameter.name], view).reshape(places.rows, -1) for view in places.members]
             return np.concatenate(pieces, axis=1)
         case _:
@@ -36,7 +36,7 @@ def read(places: Places, flat: Flat) -> np.ndarray:
 
 
 def write(places: Places, flat: Flat, values: np.ndarray) -> None:
-    """Put entries back, rounded to the dtype of their array."""
+    """Write entries back, rounded to the dtype of their array."""
     match places:
         case Stepped():
             _of_steps(places).write(flat[places.parameter.name], values)
@@ -44,14 +44,14 @@ def write(places: Places, flat: Flat, values: np.ndarray) -> None:
             _put_set(places, flat[places.parameter.name], values)
         case Listed():
             sizes = [part.size for part in places.parts]
-            for part, own in zip(places.parts, _apart(values, sizes), strict=True):
-                flat[part.parameter.name][_index(part)] = own
+            for part, part_values in zip(places.parts, _split(values, sizes), strict=True):
+                flat[part.parameter.name][_index(part)] = part_values
         case Following():
             pieces = _pieces(places)
-            parts = [values] if len(pieces) == 1 else _apart(values, [piece.count for piece in pieces])
-            for piece, own in zip(pieces, parts, strict=True):
-                write(piece, flat, own)
-        case Beside():
+            parts = [values] if len(pieces) == 1 else _split(values, [piece.count for piece in pieces])
+            for piece, part_values in zip(pieces, parts, strict=True):
+                write(piece, flat, part_values)
+        case Adjacent():
             ends = zip(places.members, places.bounds, places.bounds[1:], strict=False)
             for view, first, last in ends:
                 box = box_in(flat[view.parameter.name], view)
@@ -61,7 +61,7 @@ def write(places: Places, flat: Flat, values: np.ndarray) -> None:
 
 
 def _pieces(places: Following) -> list[Places]:
-    """The places that hold any entry."""
+    """The places that contain any entry."""
     return [piece for piece in places.pieces if piece.count]
 
 
@@ -87,7 +87,7 @@ class _Box:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Cells of one parameter whose positions follow no steps, (cells, entries of a cell)."""
+    """Cells of one parameter at irregular positions, (cells, entries of a cell)."""
 
     places: Stepped
 
@@ -130,8 +130,10 @@ def _put_set(places: Chosen, flat: np.ndarray, values: np.ndarray) -> None:
             flat[places.entries.mask] = values
         case Intervals():
             runs = _runs(places.entries)
-            for (first, last), own in zip(runs, _apart(values, [last - first for first, last in runs]), strict=True):
-                flat[first:last] = own
+            for (first, last), run_values in zip(
+                runs, _split(values, [last - first for first, last in runs]), strict=True
+            ):
+                flat[first:last] = run_values
         case _:
             assert_never(places.entries)
 
@@ -151,9 +153,9 @@ def _index(part: Part) -> np.ndarray | slice:
 
 
 def _joined(pieces: list[np.ndarray]) -> np.ndarray:
-    """One piece as it is, several as one flat row."""
+    """A single piece unchanged, several pieces as one flat row."""
     return pieces[0] if len(pieces) == 1 else np.concatenate([piece.reshape(-1) for piece in pieces])
 
 
-def _apart(values: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
+def _split(values: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
     return np.split(values.reshape(-1), np.cumsum(sizes)[:-1])

@@ -1,4 +1,4 @@
-"""How far NumPy arrays are from each rule as the user wrote it, without writing large rules out pair by pair."""
+"""Measures the violation of each rule by NumPy arrays, without expanding large rules into sparse rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIECE = 2**17
 
 
 class ArrayGaps:
-    """Largest |A w − b| of every rule in float64: of large rules from their terms, of others from their equations."""
+    """Largest |A w − b| of every rule in float64: from the terms of large rules, from the equations of small rules."""
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -31,7 +31,7 @@ class ArrayGaps:
         }
 
     def __call__(self, flat: Flat) -> dict[str, float]:
-        """Rule name → largest absolute violation; zero for a rule without equations, nan where a weight is."""
+        """Rule name → largest absolute violation; zero for a rule without equations, nan where a weight is nan."""
         largest = self._of_equations(flat)
         for number in self._from_terms:
             gaps = _value(self._system.rules[number].expression, flat)
@@ -54,7 +54,7 @@ class ArrayGaps:
 
 
 def _without_zeros(expression: Expression) -> bool:
-    """Whether no coefficient is zero: a weight that is not finite is then in the rule, and makes it so."""
+    """Whether no coefficient is zero, so that a weight that is not finite makes the violation not finite."""
     return all(bool(np.all(factor.values != 0.0)) for term in expression.terms for factor in term.factors)
 
 
@@ -68,10 +68,10 @@ def _value(expression: Expression, flat: Flat) -> Floats:
 
 def _add(term: Term, value: Floats, flat: np.ndarray) -> None:
     """Add a term to `value`, which has the expression's shape."""
-    kept = tuple(1 if start is None else n for start, n in zip(term.start, value.shape, strict=True))
-    whole, added = value.shape == kept, _reduced(term, flat)
-    sums = value if whole else np.zeros(kept)
-    places = target(term, kept)
+    shape = tuple(1 if start is None else n for start, n in zip(term.start, value.shape, strict=True))
+    covers_all, added = value.shape == shape, _reduced(term, flat)
+    sums = value if covers_all else np.zeros(shape)
+    places = target(term, shape)
     if isinstance(places, tuple):
         offset, steps, flips = places
         strides = tuple(step * sums.itemsize for step in steps)
@@ -79,12 +79,12 @@ def _add(term: Term, value: Floats, flat: np.ndarray) -> None:
         box += np.flip(added, flips) if flips else added
     else:
         np.add.at(sums.reshape(-1), places, added.reshape(-1))
-    if not whole:
+    if not covers_all:
         value += sums
 
 
 def _reduced(term: Term, flat: np.ndarray) -> Floats:
-    """Entries times coefficients, summed over loops that move along no axis; some of the first loop at a time."""
+    """Entries times coefficients, summed over loops without an output axis; a piece of the first loop at a time."""
     sizes = tuple(variable.size for variable in term.variables)
     coefficients = [aligned(factor.variables, factor.values, sizes) for factor in term.factors]
     entries = _entries(term, flat, sizes)
@@ -101,7 +101,7 @@ def _reduced(term: Term, flat: np.ndarray) -> Floats:
 
 
 def _entries(term: Term, flat: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
-    """The entries in the box of the loops."""
+    """The entries that the loops read, in the shape of the loops."""
     places = source(term)
     if not isinstance(places, tuple):
         return np.asarray(flat[places].reshape(sizes))

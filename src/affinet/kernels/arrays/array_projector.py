@@ -1,4 +1,4 @@
-"""A plan for NumPy arrays: projections of weights and of vectors by the laws of its blocks."""
+"""A projector that moves NumPy arrays onto the rules of a plan, by the laws of its blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from affinet.analysis.multipliers import by_rule, shared_by_rule
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.law import Law, alone
+from affinet.blocks.law import Law, run_alone
 from affinet.blocks.namespace import NumPy
 from affinet.blocks.places import Places
 from affinet.errors import AttachError, UnsupportedWeightError
@@ -20,14 +20,14 @@ from affinet.plans.plan import Plan
 
 DTYPES = (np.float16, np.float32, np.float64)
 PASSES = 2
-"""Projections of weights one after the other: the second refines a long move, as for tensors."""
+"""Successive projections of weights: the second refines a long move, as for tensors."""
 
 
 class ArrayProjector:
     """Projects mappings of names to NumPy arrays onto the rules of a plan; the verbs are those of `affinet.Projector`.
 
-    Arrays may be float16, float32 or float64. Names and shapes are those of `plan.parameters`; other names are passed
-    over. Factors are made when they are first used, and kept.
+    Arrays may be float16, float32 or float64. Names and shapes are those of `plan.parameters`; arrays of other names
+    are returned unchanged. Factors are computed on first use and stored.
     """
 
     def __init__(self, plan: Plan, like: Mapping[str, np.ndarray]) -> None:
@@ -48,7 +48,7 @@ class ArrayProjector:
         return {**weights, **copies}
 
     def tangent(self, vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """`P v`: the part of v along which the rules stay as they are, as new arrays. Law: `A P v == 0`."""
+        """`P v`: the part of v that changes no rule, as new arrays. Law: `A P v == 0`."""
         check(self.plan, vectors)
         copies = self._copies(vectors)
         for law, places in self._laws:
@@ -56,7 +56,7 @@ class ArrayProjector:
         return {**vectors, **copies}
 
     def violation(self, weights: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Rule name → largest absolute violation, each in the units in which the rule was written."""
+        """Rule name → largest absolute violation, in the units of the rule as written."""
         check(self.plan, weights)
         flat = {name: np.ascontiguousarray(weights[name]).reshape(-1) for name in self.names}
         with np.errstate(all="ignore"):
@@ -72,15 +72,15 @@ class ArrayProjector:
         return by_rule(self.plan.system, np.concatenate([np.zeros(0), *flat]))
 
     def stationarity(self, gradients: Mapping[str, np.ndarray]) -> float:
-        """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules take all of the gradient, 0 for g = 0."""
-        along, whole = (
+        """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules remove the entire gradient, 0 for g = 0."""
+        tangent_norm, norm = (
             float(np.linalg.norm([np.linalg.norm(np.asarray(vectors[name], np.float64)) for name in self.names]))
             for vectors in (self.tangent(gradients), gradients)
         )
-        return along / whole if whole != 0.0 else 0.0
+        return tangent_norm / norm if norm != 0.0 else 0.0
 
     def shared_multipliers(self) -> dict[str, tuple[str, ...]]:
-        """Rule name → the other rules together with which it is redundant; rules that stand alone are left out."""
+        """Rule name → the other rules together with which it is redundant; independent rules are omitted."""
         return shared_by_rule(self.plan.system)
 
     @cached_property
@@ -96,15 +96,15 @@ class ArrayProjector:
         return {name: np.array(arrays[name], _native(arrays[name].dtype), order="C") for name in self.names}
 
     def _run(self, law: Law[Any, Any], places: Places, copies: Mapping[str, np.ndarray], *, affine: bool) -> None:
-        """Project the entries of one block where they lie."""
+        """Project the entries of one block in place."""
         xp, flat = NumPy(), {name: copy.reshape(-1) for name, copy in copies.items()}
         entries = read(places, flat)
         wide = law.wide or entries.dtype == np.float64
         x = entries.astype(np.float64 if wide else np.float32, copy=False).reshape(law.shape)
-        with np.errstate(all="ignore"):  # what is not finite comes out as it does on tensors, without a word
+        with np.errstate(all="ignore"):  # infinities and NaN propagate as they do for tensors, without warnings
             state = law.start(xp, x)
-            face = alone(law.face(xp, x, state))
-            y = alone(law.land(xp, x, face, state))[0] if affine else alone(law.tangent(xp, x, face))
+            face = run_alone(law.face(xp, x, state))
+            y = run_alone(law.land(xp, x, face, state))[0] if affine else run_alone(law.tangent(xp, x, face))
             write(places, flat, y)
 
 
@@ -114,7 +114,7 @@ def projector(plan: Plan, like: Any) -> ArrayProjector:
 
 
 def check(plan: Plan, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise unless every parameter of the plan is there, of its shape and of a real floating dtype."""
+    """Raise unless every parameter of the plan has an array of its shape and of a real floating dtype."""
     if not isinstance(arrays, Mapping):
         raise AttachError(
             f"give a mapping of names to arrays, such as numpy.load of an .npz file, not {type(arrays).__name__}."

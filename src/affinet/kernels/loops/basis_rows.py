@@ -1,4 +1,4 @@
-"""Many equations over many entries: each row of a large basis is read from memory once, for its gap and its share."""
+"""Projects onto many equations over many entries, reading each row of a large basis from memory only once."""
 
 # mypy: disable-error-code="untyped-decorator,misc,no-untyped-call,arg-type"
 from __future__ import annotations
@@ -11,17 +11,17 @@ from affinet.kernels.loops.jit import compiled, summing
 from affinet.kernels.loops.openmp import share_out
 
 PARTS = 4
-"""Parts of the rows whose shares are added one after the other, whatever the number of threads."""
+"""Parts of the rows, whose shares are added in order, independent of the number of threads."""
 
 
 @compiled
 def wide(
     x: np.ndarray, basis: np.ndarray, target: np.ndarray, quiet: float, threads: int
 ) -> None:  # pragma: no cover - compiled
-    """`basis @ x == target` by the nearest x, in place: rows of the basis (r, n) are orthonormal, target is (r,).
+    """Move x in place to the nearest point with `basis @ x == target`; basis (r, n) has orthonormal rows, target (r,).
 
-    The share of all rows is summed apart: added to x row by row it would be rounded to the entries as often. With
-    `quiet` entries that are noise beside x and its root mean square become zero.
+    The shares of all rows are summed separately and subtracted once: subtracting row by row would round x each time.
+    With `quiet`, entries that are noise relative to x and its root mean square become zero.
     """
     shares = np.zeros((PARTS, len(x)), x.dtype)
     if threads > 1:
@@ -44,7 +44,7 @@ def wide(
 def some_rows(
     basis: np.ndarray, target: np.ndarray, x: np.ndarray, shares: np.ndarray, first: int, last: int
 ) -> None:  # pragma: no cover
-    """Parts `first..last` of the rows, two at a time: their gaps, then what they add while they are in the cache."""
+    """Parts `first..last` of the rows, two at a time: their gaps, then their shares while they are in the cache."""
     r, n = basis.shape
     for part in range(first, last):
         mine, row, end = shares[part], r * part // PARTS, r * (part + 1) // PARTS

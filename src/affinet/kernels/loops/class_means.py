@@ -1,4 +1,4 @@
-"""Classes of equal entries: their means, or where they agree already their first entry, given back to all of them."""
+"""Makes the entries of each class equal: to their mean, or to their first entry where they agree to rounding."""
 
 # mypy: disable-error-code="untyped-decorator,misc,no-untyped-call,arg-type"
 from __future__ import annotations
@@ -11,12 +11,12 @@ from affinet.kernels.loops.jit import compiled
 from affinet.kernels.loops.openmp import share_out
 
 AGREEING = 8.0
-"""Spacings that entries of a class may lie apart and count as agreeing: stock optimizers compute the body and the tail
-of a vector in two ways."""
+"""Spacings by which entries of a class may differ and still agree: stock optimizers compute the body and the tail of a
+vector in two ways."""
 CHUNK = 2_048
 """Entries fetched at a time."""
 SAMPLED = 256
-"""Entries looked at before all: an optimizer that moves equal entries apart moves most of them."""
+"""Entries compared before all others: an optimizer that separates equal entries separates most of them."""
 
 
 @compiled
@@ -32,12 +32,12 @@ def averaged(
     quiet: float,
     threads: int,
 ) -> None:  # pragma: no cover - compiled
-    """Every entry becomes the mean of its class.
+    """Set every entry to the mean of its class.
 
-    Entry k is `x[positions[k]]`, or `x[k]` without positions, of class `class_of[k]`; the entries of class c are
-    numbers `members[starts[c]:starts[c + 1]]`. `sums` (parts, classes) and `means` (classes), which may be the first
-    of them, are scratch: the entries are added in so many parts, whatever the number of threads. With `quiet` means
-    that are noise beside their class become zero.
+    Entry k is `x[positions[k]]`, or `x[k]` without positions, and has class `class_of[k]`; the entries of class c are
+    `members[starts[c]:starts[c + 1]]`. `sums` (parts, classes) and `means` (classes), which may be `sums[0]`, are
+    scratch: the entries are added in that many parts, independent of the number of threads. With `quiet`, means that
+    are noise relative to their class become zero.
     """
     parts, largest = len(sums), np.zeros(len(sums))
     if threads > 1:
@@ -67,10 +67,10 @@ def agreed(
     values: np.ndarray,
     threads: int,
 ) -> bool:  # pragma: no cover
-    """Every entry becomes the first one of its class where they agree to rounding, else the mean of its class.
+    """Set every entry to the first entry of its class where they agree to rounding, else to the mean of its class.
 
-    `first_of[c]` is the number of the first entry of class c; `values` (classes) is scratch. False, and nothing done,
-    where many do not agree.
+    `first_of[c]` is the number of the first entry of class c; `values` (classes) is scratch. Returns False, and changes
+    nothing, where many entries do not agree.
     """
     n, apart = len(class_of), 0
     every = max(1, n // SAMPLED)
@@ -92,7 +92,7 @@ def agreed(
 
 @compiled
 def class_sums(x: np.ndarray, class_of: np.ndarray, sums: np.ndarray, threads: int) -> None:  # pragma: no cover
-    """`sums[0, c] = Σ x` over the entries of each class, added in `len(sums)` parts whatever the number of threads."""
+    """`sums[0, c] = Σ x` over the entries of each class, in `len(sums)` parts, independent of the number of threads."""
     nowhere, largest = np.zeros(0, np.uint32), np.zeros(len(sums))
     if threads > 1:
         share_out(some_sums, (x, nowhere, class_of, sums, largest), len(sums), threads)
@@ -104,20 +104,20 @@ def class_sums(x: np.ndarray, class_of: np.ndarray, sums: np.ndarray, threads: i
 
 @compiled
 def at(positions: np.ndarray, k: int) -> np.int64:  # pragma: no cover
-    """The place of entry k."""
+    """The position of entry k in x."""
     return np.int64(positions[k]) if len(positions) > 0 else np.int64(k)
 
 
 @compiled
-def differs(one: float, other: float) -> bool:  # pragma: no cover
-    """More than by rounding. NaN and infinities differ from everything, so that means carry them on."""
-    return not abs(one - other) <= AGREEING * spacing(one) * (abs(one) + abs(other))
+def differs(value: float, other: float) -> bool:  # pragma: no cover
+    """Whether two numbers differ by more than rounding. NaN and infinities always do, so that means propagate them."""
+    return not abs(value - other) <= AGREEING * spacing(value) * (abs(value) + abs(other))
 
 
 @compiled
-def spacing(one: float) -> float:  # pragma: no cover
-    """The spacing of numbers of its kind at 1, of its kind."""
-    return np.finfo(one).eps
+def spacing(like: float) -> float:  # pragma: no cover
+    """The spacing of numbers at 1, in the dtype of the argument."""
+    return np.finfo(like).eps
 
 
 @compiled
@@ -130,11 +130,11 @@ def some_sums(
     first: int,
     last: int,
 ) -> None:  # pragma: no cover
-    """Parts `first..last` of the entries: their sum by class, and the largest of their magnitudes."""
+    """Parts `first..last` of the entries: their sums by class, and their largest magnitude."""
     n, parts, everywhere = len(class_of), len(sums), len(positions) == 0
     for part in range(first, last):
         mine, most = sums[part], 0.0
-        mine[:] = -0.0  # what a zero of either sign is added to without a change
+        mine[:] = -0.0  # adding a zero of either sign then keeps its sign
         for k in range(np.uint64(n * part // parts), np.uint64(n * (part + 1) // parts)):
             value = x[k] if everywhere else x[positions[k]]
             mine[class_of[k]] += value
@@ -160,7 +160,7 @@ def some_means(
 def mend_means(
     x: np.ndarray, positions: np.ndarray, class_of: np.ndarray, counts: np.ndarray, means: np.ndarray
 ) -> None:  # pragma: no cover
-    """`means += Σ (x − means) / count`: what a sum of many equal numbers in their own precision loses."""
+    """`means += Σ (x − means) / count`: the rounding that a sum of many equal numbers in their precision loses."""
     gaps = np.zeros(len(means))
     everywhere = len(positions) == 0
     for k in range(np.uint64(len(class_of))):
@@ -180,7 +180,7 @@ def silence(
     quiet: float,
     largest: float,
 ) -> None:  # pragma: no cover
-    """Zero the means that are noise beside the root mean square of their class, which is at most `largest`."""
+    """Zero the means that are noise relative to the root mean square of their class, which is at most `largest`."""
     bound = means.dtype.type(2.0 * quiet * largest)
     for c in range(len(means)):
         if abs(means[c]) <= bound:
@@ -196,7 +196,7 @@ def silence(
 def spread(
     x: np.ndarray, positions: np.ndarray, class_of: np.ndarray, values: np.ndarray, first: int, last: int
 ) -> None:  # pragma: no cover
-    """Entries `first..last` become the number of their class."""
+    """Set entries `first..last` to the number of their class."""
     if len(positions) == 0:
         for k in range(np.uint64(first), np.uint64(last)):
             x[k] = values[class_of[k]]
@@ -224,9 +224,9 @@ def some_copies(
     first: int,
     last: int,
 ) -> None:  # pragma: no cover
-    """Entries of parts `first..last` that agree with the number of their class become that; the others are counted.
+    """Set entries of parts `first..last` that agree with the number of their class to it, and count those that do not.
 
-    A chunk at a time, which stays in the innermost cache: fetch, compare and store are vector loops of their own.
+    A chunk at a time, which stays in the innermost cache: fetch, compare and store are separate vector loops.
     """
     n, parts, everywhere = len(class_of), len(differing), len(positions) == 0
     bound, wanted = x.dtype.type(AGREEING * np.finfo(x.dtype).eps), np.empty(CHUNK, x.dtype)
@@ -263,7 +263,7 @@ def settle_rest(
     members: np.ndarray,
     starts: np.ndarray,
 ) -> None:  # pragma: no cover
-    """Classes of which an entry does not have the number of the class yet: their mean, as a change of that number."""
+    """Set classes with an entry that differs from their number to their mean, computed as a change of that number."""
     for k in range(len(class_of)):
         c = class_of[k]
         if x[at(positions, k)] != values[c]:  # NaN too

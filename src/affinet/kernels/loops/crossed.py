@@ -1,4 +1,4 @@
-"""Equations about every row of a matrix and sums of its columns, in two passes over each of the arrays it lies in."""
+"""Projects onto equations of every row and sums of the columns of a matrix, in two passes over each of its arrays."""
 
 # mypy: disable-error-code="untyped-decorator,misc,no-untyped-call,arg-type"
 from __future__ import annotations
@@ -22,11 +22,11 @@ def measure(
     squares: np.ndarray,
     threads: int,
 ) -> None:  # pragma: no cover - compiled
-    """Add what x (rows, columns) contributes to `gaps`, x basisᵀ, to sums of its columns, and to those of its squares.
+    """Add the contributions of x (rows, columns) to `gaps`, x basisᵀ, to the column sums, and to the sums of squares.
 
-    `sums` has a row for each block of rows; these are added in one order whatever the number of threads. `squares` has
-    a number for each row. `tied` (entries, 2) holds a column and its class, `shares` ± one over the size of the class;
-    `means` (rows, classes) takes the mean of each class, `sizes` that of its magnitudes.
+    `sums` has one row per block of rows; these are added in one order, independent of the number of threads. `squares`
+    has one number per row. `tied` (entries, 2) lists a column and its class, `shares` is ± one over the size of the
+    class; `means` (rows, classes) receives the mean of each class, `sizes` the mean of its magnitudes.
     """
     if threads > 1:
         share_out(some_measured, (x, basis, tied, shares, gaps, means, sizes, sums, squares), len(sums), threads)
@@ -48,10 +48,10 @@ def settle(
     levels: np.ndarray,
     threads: int,
 ) -> None:  # pragma: no cover
-    """`x −= gaps basis + columns`, and ± `values` (rows, classes) for entries of classes.
+    """`x −= gaps basis + columns`, then entries of classes become ± `values` (rows, classes).
 
-    Zero where what is left is less than the level of its row and the share `quiet` of the entry. `scratch` has a row
-    for each block.
+    An entry becomes zero where the result is less than the level of its row plus the fraction `quiet` of the entry.
+    `scratch` has one row per block.
     """
     if threads > 1:
         share_out(
@@ -78,7 +78,7 @@ def some_measured(
     first: int,
     last: int,
 ) -> None:  # pragma: no cover
-    """Blocks `first..last` of the rows. Four rows at a time add to the sums of the columns, which rounds less often."""
+    """Blocks `first..last` of the rows. Adding four rows at a time to the sums of the columns rounds less often."""
     blocks, m = len(sums), x.shape[1]
     for block in range(first, last):
         total, row, end = sums[block], len(x) * block // blocks, len(x) * (block + 1) // blocks
@@ -107,7 +107,7 @@ def some_gaps(
     first: int,
     last: int,
 ) -> None:  # pragma: no cover
-    """What rows `first..last` have along the basis, in their classes, and in squares."""
+    """The components of rows `first..last` along the basis, their class means, and their sums of squares."""
     for i in range(first, last):
         row, square = x[i], 0.0
         for j in range(len(row)):

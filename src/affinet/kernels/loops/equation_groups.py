@@ -1,4 +1,4 @@
-"""Small groups of equations over entries anywhere in a parameter, one group after the other."""
+"""Projects onto small groups of equations over entries at arbitrary places of a parameter, group after group."""
 
 # mypy: disable-error-code="untyped-decorator,misc,no-untyped-call,arg-type"
 from __future__ import annotations
@@ -15,17 +15,17 @@ from affinet.kernels.loops.jit import compiled, summing
 from affinet.kernels.loops.openmp import share_out
 
 AHEAD = 24
-"""Groups whose entries are asked for before they are needed: they come from all over memory."""
+"""The number of groups by which entries are prefetched ahead: they are scattered over memory."""
 
 
 @compiled
 def groups(
     x: np.ndarray, places: np.ndarray, basis: np.ndarray, target: np.ndarray, quiet: float, threads: int
 ) -> None:  # pragma: no cover - compiled
-    """`basis[k] @ x[places[k]] == target[k]` by the nearest entries, for every group k.
+    """Move entries to the nearest point with `basis[k] @ x[places[k]] == target[k]`, for every group k.
 
     Shapes: places (groups, n) of a flat x, each place once; basis (groups, r, n) of orthonormal rows; target
-    (groups, r). With `quiet` entries that are noise beside their group become zero.
+    (groups, r). With `quiet`, entries that are noise relative to their group become zero.
     """
     if threads > 1:
         share_out(some_groups, (x, places, basis, target, quiet), len(places), threads)
@@ -65,7 +65,7 @@ def some_groups(
 
 @intrinsic
 def fetch(typing: Any, x: Any, place: Any) -> Any:
-    """Ask for the cache line of `x[place]`, to read and to write."""
+    """Prefetch the cache line of `x[place]`, to read and to write."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, values[0]).data

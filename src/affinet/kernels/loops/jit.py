@@ -1,8 +1,9 @@
-"""How loops are compiled: without the interpreter's lock, kept in numba's cache.
+"""Compiles loops with numba: without the interpreter's lock, and cached on disk.
 
-All work in place on NumPy arrays of float32 or float64. `quiet > 0` sets to zero what is less than that share of what
-it was computed from: rounding noise of a gradient. Comparisons are written such that NaN and infinities are none.
-Indices are unsigned or come from a range: a signed one costs a test for negative numbers, and the vector instructions.
+All loops work in place on NumPy arrays of float32 or float64. With `quiet > 0` they set numbers to zero that are below
+that fraction of the numbers they were computed from, which is rounding noise of a gradient. Comparisons are written
+such that NaN and infinities never count as noise. Indices are unsigned or come from a range: a signed index costs a
+test for negative numbers, and prevents vector instructions.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import numba
 def _compiler(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
-            kept: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
-        except RuntimeError:  # an installation that cannot be written to, without a home: compiled anew each time
-            kept = numba.njit(nogil=True, error_model="numpy", **options)(function)
-        return kept
+            loop: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        except RuntimeError:  # no writable installation and no home folder: compile again in each process
+            loop = numba.njit(nogil=True, error_model="numpy", **options)(function)
+        return loop
 
     return compile_
 

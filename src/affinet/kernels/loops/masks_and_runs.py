@@ -1,6 +1,7 @@
-"""Entries of known value: set where a mask or runs of positions say, all others left as they are.
+"""Sets entries selected by a mask or by runs of positions, and leaves all other entries unchanged.
 
-What is set to one number is set by its bits, whatever the dtype: `x` is then the integers of the same width.
+Entries that get a single number are set by its bits, independent of the dtype: `x` then holds integers of the same
+width.
 """
 
 # mypy: disable-error-code="untyped-decorator,misc,no-untyped-call,arg-type"
@@ -12,7 +13,7 @@ from affinet.kernels.loops.jit import compiled
 from affinet.kernels.loops.openmp import share_out
 
 BLOCK = 4_096
-"""Places of a mask that are gone through together: before each of them it is known how many values are taken."""
+"""Positions of a mask per block: the number of values used before each block is known in advance."""
 
 
 @compiled
@@ -37,7 +38,7 @@ def fill_runs(x: np.ndarray, starts: np.ndarray, ends: np.ndarray, bits: int, th
 def put_masked(
     x: np.ndarray, mask: np.ndarray, values: np.ndarray, before: np.ndarray, sign: float, threads: int
 ) -> None:  # pragma: no cover
-    """`x[mask] = sign * values`; before block k of the mask `before[k]` values are taken."""
+    """`x[mask] = sign * values`; block k of the mask begins with value `before[k]`."""
     if threads > 1:
         share_out(some_put, (x, mask, values, before, sign), len(before), threads)
     else:
@@ -54,7 +55,7 @@ def put_runs(
     sign: float,
     threads: int,
 ) -> None:  # pragma: no cover
-    """The same for runs, of which the k-th begins with value `before[k]`."""
+    """The same for runs; run k begins with value `before[k]`."""
     if threads > 1:
         share_out(some_runs_put, (x, starts, ends, values, before, sign), len(starts), threads)
     else:
@@ -85,9 +86,9 @@ def scale_runs(
 
 @compiled
 def some_filled(x: np.ndarray, mask: np.ndarray, bits: int, first: int, last: int) -> None:  # pragma: no cover
-    """Entries `first..last`; each is written, so that the loop has no branch.
+    """Entries `first..last`; all entries are written, so that the loop has no branch.
 
-    Of slices that begin at zero: an index from a variable might be negative, which costs the vector instructions.
+    The slices begin at zero: an index from a variable might be negative, which would prevent vector instructions.
     """
     part, marks = x[first:last], mask[first:last]
     for k in range(len(part)):

@@ -1,7 +1,7 @@
-"""Square blocks of a matrix brought together with the transposed blocks of another, in registers.
+"""Combines square blocks of a matrix with transposed blocks of another matrix, in registers.
 
-A loop over entries turns a block one number at a time. Vector instructions turn as many as a cache line holds at once,
-and touch each line once; LLVM finds them only where the shuffles are spelt out.
+A loop over entries transposes a block one number at a time. Vector instructions transpose all numbers of a cache line
+at once and touch each line once; LLVM generates them only where the shuffles are written explicitly.
 """
 
 # mypy: disable-error-code="untyped-decorator,misc"
@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 LINE = 64
-"""Bytes of a row of a block: a line of the cache, and the widest vector that processors have."""
+"""Bytes of a row of a block: a cache line, and the widest vector register of processors."""
 
 
 @intrinsic
@@ -23,7 +23,7 @@ def fold_mean(typing: Any, x: Any, y: Any, at: Any, to: Any, widths: Any, factor
 
     `widths` are the lengths of rows of both; means below `faint · (|x| + |y|)` become zero. x may be y.
     """
-    return _typed(x, y, widths), _generator(x, lambda b, one, other, factor, _: _mean(b, one, other, factor))
+    return _typed(x, y, widths), _generator(x, lambda b, u, v, factor, _: _mean(b, u, v, factor))
 
 
 @intrinsic
@@ -36,16 +36,16 @@ def _typed(x: Any, y: Any, widths: Any) -> Any:
     return types.void(x, y, types.intp, types.intp, widths, x.dtype, x.dtype, x.dtype)
 
 
-def _mean(builder: Any, one: Any, other: Any, factor: Any) -> Any:
-    half = ir.Constant(one.type, [0.5] * one.type.count)
-    return builder.fmul(builder.fadd(one, builder.fmul(factor, other)), half)
+def _mean(builder: Any, x: Any, y: Any, factor: Any) -> Any:
+    half = ir.Constant(x.type, [0.5] * x.type.count)
+    return builder.fmul(builder.fadd(x, builder.fmul(factor, y)), half)
 
 
-def _nearer(builder: Any, one: Any, other: Any, factor: Any, weight: Any) -> Any:
-    return builder.fadd(one, builder.fmul(builder.fsub(other, builder.fmul(factor, one)), weight))
+def _nearer(builder: Any, x: Any, y: Any, factor: Any, weight: Any) -> Any:
+    return builder.fadd(x, builder.fmul(builder.fsub(y, builder.fmul(factor, x)), weight))
 
 
-def _generator(x: Any, together: Any) -> Any:
+def _generator(x: Any, combine: Any) -> Any:
     lanes = LINE * 8 // x.dtype.bitwidth
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -60,14 +60,14 @@ def _generator(x: Any, together: Any) -> Any:
             vector = ir.VectorType(number, lanes).as_pointer()
             rows.append([builder.bitcast(builder.gep(data, [start]), vector) for start in starts])
         align = x.dtype.bitwidth // 8
-        ones, others = ([builder.load(row, align=align) for row in side] for side in rows)
+        x_rows, y_rows = ([builder.load(row, align=align) for row in side] for side in rows)
         factor, weight, faint = (_everywhere(builder, value, lanes) for value in values[5:])
-        found = [
-            _loud(builder, together(builder, one, other, factor, weight), one, other, faint)
-            for one, other in zip(ones, _turned(builder, others), strict=True)
+        results = [
+            _loud(builder, combine(builder, x_row, y_row, factor, weight), x_row, y_row, faint)
+            for x_row, y_row in zip(x_rows, _turned(builder, y_rows), strict=True)
         ]
-        back = [builder.fmul(factor, row) for row in _turned(builder, found)]
-        for side, numbers in ((rows[1], back), (rows[0], found)):
+        back = [builder.fmul(factor, row) for row in _turned(builder, results)]
+        for side, numbers in ((rows[1], back), (rows[0], results)):
             for row, vector in zip(side, numbers, strict=True):
                 builder.store(vector, row, align=align)
         return context.get_dummy_value()
@@ -75,14 +75,14 @@ def _generator(x: Any, together: Any) -> Any:
     return generate
 
 
-def _loud(builder: Any, found: Any, one: Any, other: Any, faint: Any) -> Any:
-    """`found`, zero where it is noise; what is not finite is none."""
-    width = "f32" if found.type.element == ir.FloatType() else "f64"
-    kind = ir.FunctionType(found.type, [found.type])
-    size = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fabs.v{found.type.count}{width}")
-    noise = builder.fmul(faint, builder.fadd(builder.call(size, [one]), builder.call(size, [other])))
-    quiet = builder.fcmp_ordered("<", builder.call(size, [found]), noise)
-    return builder.select(quiet, ir.Constant(found.type, [0.0] * found.type.count), found)
+def _loud(builder: Any, result: Any, x: Any, y: Any, faint: Any) -> Any:
+    """`result`, with zero where it is noise; infinities and NaN are never noise."""
+    width = "f32" if result.type.element == ir.FloatType() else "f64"
+    kind = ir.FunctionType(result.type, [result.type])
+    size = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fabs.v{result.type.count}{width}")
+    noise = builder.fmul(faint, builder.fadd(builder.call(size, [x]), builder.call(size, [y])))
+    quiet = builder.fcmp_ordered("<", builder.call(size, [result]), noise)
+    return builder.select(quiet, ir.Constant(result.type, [0.0] * result.type.count), result)
 
 
 def _everywhere(builder: Any, value: Any, lanes: int) -> Any:
@@ -92,16 +92,16 @@ def _everywhere(builder: Any, value: Any, lanes: int) -> Any:
 
 
 def _turned(builder: Any, rows: list[Any]) -> list[Any]:
-    """The transpose of a square of vectors: in step s, places whose numbers differ in bit s change sides."""
+    """The transpose of a square of vectors: in step s, places whose indices differ in bit s are swapped."""
     rows, lanes, step = list(rows), len(rows), 1
     while step < lanes:
         low = [k if not k & step else lanes + k - step for k in range(lanes)]
         high = [k + step if not k & step else lanes + k for k in range(lanes)]
         for i in range(lanes):
             if not i & step:
-                one, other = rows[i], rows[i + step]
-                rows[i] = builder.shuffle_vector(one, other, _mask(low))
-                rows[i + step] = builder.shuffle_vector(one, other, _mask(high))
+                low_row, high_row = rows[i], rows[i + step]
+                rows[i] = builder.shuffle_vector(low_row, high_row, _mask(low))
+                rows[i + step] = builder.shuffle_vector(low_row, high_row, _mask(high))
         step *= 2
     return rows
 

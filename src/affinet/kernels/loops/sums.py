@@ -1,4 +1,4 @@
-"""Sums of rows, and of rows and columns, and what every entry takes of the gap."""
+"""Projects onto given sums of rows, or of rows and columns: every entry takes its share of the gaps."""
 
 # mypy: disable-error-code="untyped-decorator,misc,no-untyped-call,arg-type"
 from __future__ import annotations
@@ -9,12 +9,12 @@ from affinet.kernels.loops.jit import compiled, summing
 from affinet.kernels.loops.openmp import share_out
 
 PIECE = 256
-"""Numbers that are summed without a look at what rounding loses."""
+"""Numbers that are summed without compensation for rounding."""
 
 
 @compiled
 def even_sums(x: np.ndarray, totals: np.ndarray, quiet: float, threads: int) -> None:  # pragma: no cover - compiled
-    """Rows of x (rows, entries) sum to `totals` (rows or 1): every entry takes its share of the gap."""
+    """Make rows of x (rows, entries) sum to `totals` (rows or 1): every entry takes its share of the gap."""
     if threads > 1:
         share_out(some_even_sums, (x, totals, quiet), len(x), threads)
     else:
@@ -25,10 +25,10 @@ def even_sums(x: np.ndarray, totals: np.ndarray, quiet: float, threads: int) -> 
 def cross_sums(
     x: np.ndarray, row_totals: np.ndarray, column_totals: np.ndarray, quiet: float, blocks: int, threads: int
 ) -> None:  # pragma: no cover
-    """Rows and columns of x (n, m) sum to their totals (one each, or one for all): both sums, then both shares.
+    """Make rows and columns of x (n, m) sum to their totals (one each, or one for all): both sums, then both shares.
 
     With row gaps r of total R and column gaps c every entry loses `r_i/m + c_k/n − R/(n m)`, the product of the two
-    projections. Column sums are taken in `blocks` parts and added one after the other, whatever the number of threads.
+    projections. Column sums are computed in `blocks` parts and added in order, independent of the number of threads.
     """
     n, m = x.shape
     rows, parts = np.empty(n), np.zeros((blocks, m))
@@ -45,7 +45,7 @@ def cross_sums(
         for part in range(blocks):
             total += parts[part, k]
         columns[k] = (total - column_totals[k if len(column_totals) > 1 else 0] - over) / n
-    # In the dtype of x: a share is off by its own rounding, which the gap that it is a share of hides.
+    # In the dtype of x: the rounding error of a share is negligible relative to the gap.
     shares = rows.astype(x.dtype), columns.astype(x.dtype)
     if threads > 1:
         share_out(some_shares, (x, *shares, quiet), n, threads)
@@ -55,10 +55,10 @@ def cross_sums(
 
 @compiled
 def sum_of(x: np.ndarray) -> float:  # pragma: no cover
-    """The sum of x in float64, to a few roundings however long x is and however far apart its numbers are.
+    """The sum of x in float64, to a few roundings for any length and any range of magnitudes.
 
-    Pieces are summed as quickly as may be, and what is lost where these are added is added last (Neumaier 1974; Higham,
-    Accuracy and Stability, 2nd ed., 4.3). One large number beside a million small ones would else round each of them.
+    Pieces are summed quickly, and the rounding errors of adding these sums are added last (Neumaier 1974; Higham,
+    Accuracy and Stability, 2nd ed., 4.3). Otherwise one large number would round each of a million small numbers.
     """
     total, lost = 0.0, 0.0
     for start in range(0, len(x), PIECE):
@@ -83,7 +83,7 @@ def quick_sum(x: np.ndarray) -> float:  # pragma: no cover
 
 @summing
 def some_even_sums(x: np.ndarray, totals: np.ndarray, quiet: float, first: int, last: int) -> None:  # pragma: no cover
-    """Rows `first..last`, each summed and changed while it is in the cache."""
+    """Rows `first..last`; each is summed and changed while it is in the cache."""
     entries, narrow = x.shape[1], x.itemsize < 8  # float32 is added in float64
     for row in range(first, last):
         total = quick_sum(x[row]) if entries <= PIECE or narrow else sum_of(x[row])
@@ -103,9 +103,9 @@ def some_even_sums(x: np.ndarray, totals: np.ndarray, quiet: float, first: int, 
 def some_cross_sums(
     x: np.ndarray, rows: np.ndarray, parts: np.ndarray, first: int, last: int
 ) -> None:  # pragma: no cover
-    """Sums of the rows in blocks `first..last`, and what these rows add to the sums of the columns.
+    """Sums of the rows in blocks `first..last`, and the contributions of these rows to the sums of the columns.
 
-    Four rows at a time: the sums of the columns are read and written once for four numbers.
+    Four rows at a time: the sums of the columns are read and written once per four numbers.
     """
     blocks, m = len(parts), x.shape[1]
     for block in range(first, last):
@@ -137,7 +137,7 @@ def some_cross_sums(
 def some_shares(
     x: np.ndarray, rows: np.ndarray, columns: np.ndarray, quiet: float, first: int, last: int
 ) -> None:  # pragma: no cover
-    """`x[i, k] −= rows[i] + columns[k]`, zero where what is left is noise beside the three of them."""
+    """`x[i, k] −= rows[i] + columns[k]`, zero where the result is noise relative to these three numbers."""
     faint, zero = x.dtype.type(quiet), x.dtype.type(0.0)
     for i in range(first, last):
         row, share = x[i], rows[i]

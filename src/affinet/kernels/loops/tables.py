@@ -1,7 +1,7 @@
-"""All small blocks of a plan in one call: cells that sum to given totals, classes of ties, components of few entries.
+"""Projects all small blocks of a plan in one call: cells with given sums, classes of ties, components of few entries.
 
-Tensors are given by their addresses, so that one compiled function serves plans over any number of them. Everything is
-computed in float64 and rounded once. Loops are written out: a call that takes arrays costs as much as ten entries.
+Tensors are passed by their addresses, so that one compiled function serves plans over any number of tensors. Numbers
+are computed in float64 and rounded once. Loops are written inline: a call with arrays costs as much as ten entries.
 """
 
 # mypy: disable-error-code="untyped-decorator,misc,no-untyped-call,arg-type"
@@ -19,10 +19,10 @@ from affinet.kernels.loops.jit import compiled, summing
 CELLS = ("tensor", "first entry", "entries", "step", "total")
 """Columns of the table of cells: `entries` numbers of a tensor, `step` apart, sum to `numbers[total]`."""
 CLASSES = ("first", "last")
-"""Columns of the table of classes: entries `first..last` are multiples of one number, which is the first of them."""
+"""Columns of the table of classes: entries `first..last` are multiples of one number, which is the first entry."""
 COMPONENTS = ("first", "last", "unknown", "unknowns", "basis", "rows", "target", "pinned", "values", "copies", "inside")
-"""Columns of both tables of components: entries `first..last`, their unknowns, where the numbers of their equations
-begin, ranges of unknowns that are exact, and whether the basis is one of what the equations leave free."""
+"""Columns of both tables of components: entries `first..last`, their unknowns, the starts of the numbers of their
+equations, ranges of unknowns that are exact, and whether the basis spans the tangent space."""
 
 
 @compiled
@@ -43,12 +43,12 @@ def small(
     affine: bool,
     quiet: float,
 ) -> None:  # pragma: no cover - compiled
-    """Every cell, class and component becomes the nearest point of its equations, or without `affine` its tangent part.
+    """Move every cell, class and component to the nearest point of its equations, or without `affine` to `P x`.
 
-    `like` is a number of the tensors' dtype. `addresses` (2, tensors) are those of what is projected, and of the
-    weights w where there are `rates` λ: then `x = g + λ w` is projected and `P x − λ w` written. With `quiet` what is
-    noise beside its component becomes zero. The tables are described above and in `kernels/torch/small_blocks.py`;
-    `most` is how many entries a component has at most.
+    `like` is a number of the tensors' dtype. `addresses` (2, tensors) are those of the projected tensors, and of the
+    weights w where there are `rates` λ: then `x = g + λ w` is projected and `P x − λ w` is written. With `quiet`,
+    numbers that are noise relative to their component become zero. The tables are described above and in
+    `kernels/torch/small_blocks.py`; `most` is the largest number of entries of a component.
     """
     for s in range(len(cells)):
         tensor, decayed = cells[s, 0], len(rates) > 0
@@ -67,7 +67,7 @@ def small(
 def cell(
     like: float, address: int, other: int, start: int, n: int, step: int, rate: float, wanted: float, quiet: float
 ) -> None:  # pragma: no cover
-    """`n` entries from `start` on, all with one coefficient: each takes its share of what is missing."""
+    """`n` entries from `start` on, all with the same coefficient: each takes its share of the gap."""
     total, end = 0.0, start + n * step
     if rate != 0.0:
         for k in range(start, end, step):
@@ -106,9 +106,9 @@ def ties(
     affine: bool,
     quiet: float,
 ) -> None:  # pragma: no cover
-    """The entries of each class become `scale · z + shift` of one number z, which is silenced for all of them together.
+    """Set the entries of each class to `scale · z + shift` with one number z, which is silenced for all at once.
 
-    z is the first entry and a mean of differences from it: equal entries have themselves as their mean.
+    z is the first entry plus a mean of differences to it, so that the mean of equal entries is exact.
     """
     decayed, shifted = len(rates) > 0, 1.0 if affine else 0.0
     for c in range(len(classes)):
@@ -147,7 +147,7 @@ def components(
     affine: bool,
     quiet: float,
 ) -> None:  # pragma: no cover
-    """Components whose entries are unknowns of their own: projected, silenced, and what is exact set and copied."""
+    """Components whose unknowns are the entries: projected, silenced, then pinned entries set and copies made."""
     y, moved, level, decayed = np.empty(most), np.empty(most), np.empty(most), len(rates) > 0
     for c in range(len(table)):
         first, n = table[c, 0], table[c, 3]
@@ -188,7 +188,7 @@ def tied_components(
     affine: bool,
     quiet: float,
 ) -> None:  # pragma: no cover
-    """Components of classes: from entries to one number a class, as above, through the equations, and back."""
+    """Components of classes: from entries to one number per class, as above, through the equations, and back."""
     y, moved, level, x = np.empty(most), np.empty(most), np.empty(most), np.empty(most)
     decayed, shifted = len(rates) > 0, 1.0 if affine else 0.0
     for c in range(len(table)):
@@ -223,7 +223,7 @@ def tied_components(
 
 @summing
 def silence(y: np.ndarray, level: np.ndarray, n: int, quiet: float) -> None:  # pragma: no cover
-    """Zero y where it is below `quiet · (|x| + rms x)`; `level` holds the mean squares of the x that it came from."""
+    """Zero y where it is below `quiet · (|x| + rms x)`; `level` holds the mean squares of x."""
     squares = 0.0
     for u in range(n):
         squares += level[u]
@@ -244,7 +244,7 @@ def move(
     inside: int,
     affine: bool,
 ) -> None:  # pragma: no cover
-    """`y − Qᵀ(Q y − target)`, or `origin + Nᵀ(N y)` with rows N that span the rest; rows are orthonormal."""
+    """`y − Qᵀ(Q y − target)`, or `origin + Nᵀ(N y)` with rows N that span the tangent space; rows are orthonormal."""
     for u in range(n):
         moved[u] = y[u] if not inside else (numbers[target + u] if affine else 0.0)
     for q in range(rows):
@@ -261,7 +261,7 @@ def move(
 
 @intrinsic
 def load(typing: Any, like: Any, address: Any, place: Any) -> Any:
-    """Number `place` of the array of numbers like `like` that begins at an address, in float64."""
+    """The number at index `place` of the array at an address with the dtype of `like`, in float64."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         number = builder.load(_spot(context, builder, like, values), align=like.bitwidth // 8)
@@ -273,7 +273,7 @@ def load(typing: Any, like: Any, address: Any, place: Any) -> Any:
 
 @intrinsic
 def store(typing: Any, like: Any, address: Any, place: Any, value: Any) -> Any:
-    """Write a number there, rounded to the kind of `like`."""
+    """Write a number at that index, rounded to the dtype of `like`."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = context.get_value_type(like)

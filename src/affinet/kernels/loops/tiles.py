@@ -1,4 +1,4 @@
-"""A matrix and its transpose, or a multiple of another, tile by tile."""
+"""Makes a matrix equal to its transpose, or to a multiple of the transpose of another matrix, tile by tile."""
 
 # mypy: disable-error-code="untyped-decorator,misc,no-untyped-call,arg-type"
 from __future__ import annotations
@@ -10,12 +10,12 @@ from affinet.kernels.loops.openmp import share_out
 from affinet.kernels.loops.shuffles import LINE, fold_mean, fold_pair
 
 TILE = 64
-"""Rows and columns of a tile, whose pages the processor then has at hand."""
+"""Rows and columns of a tile: few enough that the processor keeps their pages in its translation buffer."""
 
 
 @compiled
 def mirror(x: np.ndarray, tiles: np.ndarray, sign: float, quiet: float, threads: int) -> None:  # pragma: no cover
-    """`x[i, k]` and `sign · x[k, i]` become their mean, over the tiles of the upper triangle of x (n, n)."""
+    """Set `x[i, k]` and `sign · x[k, i]` to their mean, over the tiles of the upper triangle of x (n, n)."""
     if threads > 1:
         share_out(some_mirrored, (x, tiles, sign, quiet), len(tiles), threads)
     else:
@@ -26,7 +26,7 @@ def mirror(x: np.ndarray, tiles: np.ndarray, sign: float, quiet: float, threads:
 def pairs(
     scaled: np.ndarray, plain: np.ndarray, tiles: np.ndarray, ratio: float, quiet: float, threads: int
 ) -> None:  # pragma: no cover
-    """`scaled == ratio · plain.T`, |ratio| ≤ 1, by the nearest such pair, over all tiles of two row-major matrices."""
+    """Move two row-major matrices to the nearest pair with `scaled == ratio · plain.T`, |ratio| ≤ 1, over all tiles."""
     if threads > 1:
         share_out(some_pairs, (scaled, plain, tiles, ratio, quiet), len(tiles), threads)
     else:
@@ -37,7 +37,7 @@ def pairs(
 def multiples(
     scaled: np.ndarray, plain: np.ndarray, ratio: float, quiet: float, threads: int
 ) -> None:  # pragma: no cover
-    """The same of flat arrays: `scaled == ratio · plain`."""
+    """The same for flat arrays: `scaled == ratio · plain`."""
     if threads > 1:
         share_out(some_multiples, (scaled, plain, ratio, quiet), len(plain), threads)
     else:

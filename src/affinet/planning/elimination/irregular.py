@@ -11,7 +11,7 @@ from affinet.blocks.classes import Classes
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed, fixed_at
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.places import Part, others
+from affinet.blocks.places import Part, complement
 from affinet.blocks.regular import RowBatch
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
@@ -129,7 +129,7 @@ def _make_part(parameter: Parameter, positions: Integers) -> Part:
     """A part of ascending positions, or of the missing positions where they are few."""
     if len(positions) * FULL_SHARE < parameter.size * (FULL_SHARE - 1):
         return Part(parameter, _narrow(positions, parameter.size))
-    return Part(parameter, None, _narrow(others(positions, parameter.size), parameter.size))
+    return Part(parameter, None, _narrow(complement(positions, parameter.size), parameter.size))
 
 
 def _make_fixed(reduction: Reduction, columns: Integers, layout: Layout, owners: _Owners) -> list[Fixed]:
