@@ -344,7 +344,7 @@ def test_an_equation_of_few_entries_holds_to_their_rounding_beside_many_others()
 def test_a_basis_beyond_memory_says_so_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = large_bordered()
     monkeypatch.setattr("affinet.kernels.torch.bases.bordered_basis.LIMIT", 2**20)
-    with pytest.raises(TooLargeError, match=r"basis of 22 equations beside 11,801 free numbers .*basis=.projection."):
+    with pytest.raises(TooLargeError, match=r"basis of 22 equations over 11,801 free numbers .*basis=.projection."):
         expanded(plan, "orthonormal")
 
 

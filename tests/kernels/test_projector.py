@@ -59,7 +59,9 @@ def test_parameters_that_need_gradients_are_no_obstacle() -> None:
 def test_a_missing_weight_is_named() -> None:
     given = weights()
     del given["b"]
-    with pytest.raises(AttachError, match="the rules speak of 'b' and there is no such tensor; there are: a, c, other"):
+    with pytest.raises(
+        AttachError, match="the rules are about 'b' and there is no such tensor; there are: a, c, other"
+    ):
         PLAN.projector(given)
     with pytest.raises(AttachError, match="there are: x"):
         PLAN.projector({"x": torch.zeros(2)})
@@ -193,5 +195,5 @@ def test_a_model_is_measured_and_projected_as_its_weights_are(
 def test_a_model_is_no_vector(verb: str) -> None:
     model = torch.nn.Linear(4, 3)
     projector = affinet.plan(affinet.weights(model).bias.sum() == 1).projector(model)
-    with pytest.raises(AttachError, match=r"one for each weight, and no Linear. .* for gradients \{name: p.grad for"):
+    with pytest.raises(AttachError, match=r"one for each weight, not a Linear.* for gradients \{name: p.grad for"):
         getattr(projector, verb)(model)

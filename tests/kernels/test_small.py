@@ -14,7 +14,7 @@ import affinet
 from affinet import families
 from affinet.kernels.torch import small_blocks
 from affinet.kernels.torch.projector import Projector
-from affinet.kernels.torch.small_blocks import Together
+from affinet.kernels.torch.small_blocks import SmallBlocks
 from affinet.plans.plan import Plan
 from tests.contract.building import directions_of, plan_of, tensors_of
 from tests.contract.case import Case
@@ -55,12 +55,12 @@ def one_by_one(plan: Plan, like: Tensors) -> Projector:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(small_blocks, "MOST_ENTRIES", -1)
         projector = Projector(plan, like)
-    assert projector._prepare(like).together is None
+    assert projector._prepare(like).small is None
     return projector
 
 
-def taken(projector: Projector, like: Tensors) -> Together:
-    found = projector._prepare(like).together
+def taken(projector: Projector, like: Tensors) -> SmallBlocks:
+    found = projector._prepare(like).small
     assert found is not None
     return found
 
@@ -98,7 +98,7 @@ def test_every_kind_of_block_is_taken(name: str, dtype: torch.dtype) -> None:
     weights = random_tensors(plan, dtype, 0)
     projector = plan.projector(weights)
     taken(projector, weights)
-    assert projector._prepare(weights).others == ()
+    assert projector._prepare(weights).remaining == ()
     assert_alike(plan, weights, random_tensors(plan, dtype, 1))
     found = projector.project(weights)
     assert moved_again(plan, found, projector.project(found)) <= 1.0
@@ -121,7 +121,7 @@ def test_blocks_of_all_kinds_in_one_plan(dtype: torch.dtype) -> None:
         ]
     )
     weights = random_tensors(plan, dtype, 2)
-    assert plan.projector(weights)._prepare(weights).others == ()
+    assert plan.projector(weights)._prepare(weights).remaining == ()
     assert_alike(plan, weights, random_tensors(plan, dtype, 3))
 
 
@@ -199,6 +199,6 @@ def test_large_blocks_keep_their_own_loops() -> None:
     plan = affinet.plan([w.a.sum(dim=1) == 1, w.c[0] == w.c[1]])
     weights = random_tensors(plan, torch.float32, 8)
     prepared = plan.projector(weights)._prepare(weights)
-    assert prepared.together is not None
-    assert len(prepared.others) == 1
+    assert prepared.small is not None
+    assert len(prepared.remaining) == 1
     assert_alike(plan, weights, random_tensors(plan, torch.float32, 9))

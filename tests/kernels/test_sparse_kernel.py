@@ -163,10 +163,10 @@ def test_looking_at_the_residual_now_and_then_solves_the_same(monkeypatch: pytes
     gap = torch.from_numpy(draw.standard_normal(40))
     once = equations.solve(gap, float(gap.norm()))
     looks = equations.iterations
-    monkeypatch.setattr(conjugate_gradients, "FREE_TO_LOOK", ())
+    monkeypatch.setattr(conjugate_gradients, "CHEAP_CHECKS", ())
     seldom = equations.solve(gap, float(gap.norm()))
-    assert equations.iterations % conjugate_gradients.LOOKING == 0
-    assert equations.iterations - looks < conjugate_gradients.LOOKING
+    assert equations.iterations % conjugate_gradients.CHECK_EVERY == 0
+    assert equations.iterations - looks < conjugate_gradients.CHECK_EVERY
     assert torch.allclose(gram @ once, gap, atol=1e-12)
     assert torch.allclose(seldom, once, atol=1e-11)
     assert torch.equal(equations.solve(torch.zeros(40, dtype=torch.float64), 1.0), torch.zeros(40, dtype=torch.float64))

@@ -86,7 +86,7 @@ def test_eight_threads_plan_at_once() -> None:
 
 def test_threads_that_set_up_sparse_matrices_leave_the_filters_of_warnings_alone() -> None:
     before = list(warnings.filters)
-    sparse._hear_that_csr_is_beta.cache_clear()
+    sparse._silence_csr_warning.cache_clear()
     plan = plan_of(next(kind for kind in KINDS if kind.name == "iterated"), SMALL)
     given = weights(plan, torch.float32)
     at_once(lambda k: plan.projector(given))

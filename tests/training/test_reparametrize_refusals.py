@@ -140,7 +140,7 @@ def test_contradictions_and_models_without_numbers_are_refused() -> None:
         model.weight[0, 0] = torch.nan
     with pytest.raises(affinet.AttachError, match="1 number that are not finite"):
         affinet.reparametrize(model, w.weight.sum() == 1)
-    with pytest.raises(affinet.AttachError, match=r"speak of 'weight' .*there is no such tensor"):
+    with pytest.raises(affinet.AttachError, match=r"about 'weight' .*there is no such tensor"):
         affinet.reparametrize(nn.ReLU(), w.weight.sum() == 1)
     assert type(model) is nn.Linear
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from affinet.blocks.kinds import AnyBlock
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Basis
-from affinet.kernels.torch.bases.expansion import Expansion, Kept
+from affinet.kernels.torch.bases.expansion import BlockEntries, Expansion
 from affinet.kernels.torch.projector import Projector
 from affinet.training.forward_cache import ForwardCache
 from affinet.training.projecting import projected
@@ -108,7 +108,7 @@ class Expanded:
         free, untouched = self.first[self.names[0]].free, self.first[name].untouched
 
         def compute() -> Tensor:
-            block_cache: Kept = self._forward.cached((id(self), ""), (free,), dict)
+            block_cache: BlockEntries = self._forward.cached((id(self), ""), (free,), dict)
             weight = self.expansion.weight(
                 name, _numbers(free, like), _numbers(untouched, like), like.dtype, block_cache
             )

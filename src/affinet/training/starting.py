@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from affinet.errors import AttachError, callers_line
-from affinet.kernels.torch.bases.expansion import Expansion, taken
+from affinet.kernels.torch.bases.expansion import Expansion, entries_at
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
 from affinet.training.free_numbers import Expanded, Projected
@@ -108,7 +108,7 @@ def _restored_variance(expansion: Expansion, v: Tensor, centre: Tensor, former: 
     for (first, last), basis in zip(expansion.spans, expansion.bases, strict=True):
         if basis.free:
             deviation = v[first:last] - centre[first:last]
-            former_spread = _deviation([taken(former[p.name].reshape(-1), p.positions) for p in basis.places])
+            former_spread = _deviation([entries_at(former[p.name].reshape(-1), p.positions) for p in basis.places])
             present_spread = _deviation(basis.linear(deviation))
             if present_spread > 1e-12 * former_spread > 0.0:
                 scaled[first:last] = centre[first:last] + former_spread / present_spread * deviation

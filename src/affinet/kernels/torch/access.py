@@ -1,4 +1,4 @@
-"""Reading the entries of a block from its parameters into one tensor, and writing them back."""
+"""Reads the entries of a block from its parameters into one tensor, and writes them back."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from affinet.kernels.torch.putting import put
 from affinet.language.calculus.terms import row_major_steps
 
 Tensors = Mapping[str, Tensor | None]
-"""Parameters or gradients by name; None is a gradient that is missing."""
+"""Parameters or gradients by name; None for a missing gradient."""
 
 
 FEW = 4_096
-"""Up to this many entries one call of `take` is quicker than the view that `index_select`, faster an entry, needs."""
+"""Entries up to which one call of `take` is faster than `index_select`, which is faster per entry but needs a view."""
 
 
 class Box:
     """A regular box of one parameter, as a strided view: nothing is copied where dtype and memory order allow.
 
-    Loops with negative steps are flipped. `select` are (axis, places) for axes of which only some places belong.
+    Loops with negative steps are flipped. `select` are (axis, places) for axes with only some places in the box.
     """
 
     def __init__(self, name: str, offset: int, dims: tuple[Dim, ...], select: dict[int, Tensor] | None = None) -> None:
@@ -46,23 +46,23 @@ class Box:
 
     @property
     def is_view(self) -> bool:
-        """Whether entries are read where they lie, for row-major tensors of a dtype that is worked in."""
+        """Whether entries are read in place, for row-major tensors in a working dtype."""
         return not self._flips and not self._select
 
     def read(self, tensor: Tensor) -> Tensor:
         """The entries in the working dtype, of shape (loops…). It may share memory with `tensor`."""
-        return self._taken(self._view(tensor.contiguous())).to(regular_dtype(tensor.dtype))
+        return self._selected(self._view(tensor.contiguous())).to(regular_dtype(tensor.dtype))
 
     def write(self, tensor: Tensor, values: Tensor) -> None:
-        """Put the entries back, rounded to the tensor's dtype; others keep their bits."""
+        """Write the entries back, rounded to the tensor's dtype; all other entries keep their bits."""
         if self._is_view(tensor, values):
             return
         flat = tensor.contiguous()
         view = self._view(flat)
         values = values.flip(self._flips) if self._flips else values
         if self._select:
-            (axis, places), *rest = self._select.items()
-            assert not rest
+            (axis, places), *further = self._select.items()
+            assert not further
             view.index_copy_(axis, places, values.to(tensor.dtype))
         else:
             view.copy_(values)
@@ -70,13 +70,13 @@ class Box:
             tensor.copy_(flat)
 
     def within(self, flat: np.ndarray) -> np.ndarray | None:
-        """The entries where they lie in the flat row-major numbers of the parameter; None unless they lie together."""
+        """The entries as a view of the flat row-major numbers of the parameter; None unless they are contiguous."""
         if not self.is_view or self._steps != self._row_major:
             return None
         return flat[self._offset : self._offset + prod(self._sizes)].reshape(self._sizes)
 
     def _is_view(self, tensor: Tensor, values: Tensor) -> bool:
-        """Whether `values` are what `read` gave out, changed in place."""
+        """Whether `values` are the view that `read` returned, changed in place."""
         place = tensor.data_ptr() + self._offset * tensor.element_size()
         return values.data_ptr() == place and values.dtype == tensor.dtype and not self._flips
 
@@ -85,7 +85,7 @@ class Box:
             return flat
         return flat.as_strided(self._sizes, self._steps, flat.storage_offset() + self._offset)
 
-    def _taken(self, view: Tensor) -> Tensor:
+    def _selected(self, view: Tensor) -> Tensor:
         for axis, places in self._select.items():
             view = view.index_select(axis, places)
         return view.flip(self._flips) if self._flips else view
@@ -102,7 +102,7 @@ class Gathered:
         dtype: torch.dtype | None = None,
         shape: tuple[int, ...] = (-1,),
     ) -> None:
-        """`order` is how the entries are read; `shape` is that in which they are."""
+        """`order` permutes the entries as they are read, and `shape` is the shape of the result."""
         self.names = tuple(part.parameter.name for part in parts)
         self._dtype = dtype or irregular_dtype(device)
         positions = [part.positions for part in parts]
@@ -116,7 +116,7 @@ class Gathered:
         self._back = None if order is None else torch.as_tensor(np.argsort(order), device=device)
 
     def read(self, tensors: Tensors) -> Tensor:
-        """The entries; those of a missing tensor are zero."""
+        """The entries; entries of a missing tensor are zero."""
         if self._few is not None and (only := tensors[self.names[0]]) is not None:
             return only.take(self._few).to(self._dtype)
         pieces = [
@@ -129,7 +129,7 @@ class Gathered:
         return (flat if self._order is None else flat.index_select(0, self._order)).view(self._shape)
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
-        """Put the entries back where there is a tensor; `values` broadcast to the shape they are read in."""
+        """Write the entries back to tensors that are present; `values` broadcast to the shape of `read`."""
         if self._few is not None and (only := tensors[self.names[0]]) is not None:
             put(only, self._few, values.expand(self._few.shape).to(only.dtype))
             return
@@ -149,10 +149,10 @@ def box_of(view: View) -> Box:
 
 
 def cells_box(name: str, offset: int, outer: Offsets, inner: Offsets, device: torch.device) -> tuple[Box, int] | None:
-    """A box over cells and what is inside them, and how many of its axes run over cells.
+    """A box over cells and the places inside them, and the number of its axes that run over cells.
 
-    Tables become an axis of regular steps of which some places are selected. None where that axis would make the
-    view overlap itself; such entries are gathered one by one.
+    Tables become an axis of regular steps with some places selected. None where that axis would make the view overlap
+    itself; such entries are gathered individually.
     """
     dims: list[Dim] = []
     select: dict[int, Tensor] = {}

@@ -1,4 +1,4 @@
-"""A few equations on top of other blocks: their projection, less what the Schur complement says, projected again."""
+"""A kernel that projects onto a few equations on top of other blocks, by a Schur complement between two projections."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from affinet.kernels.torch.sparse import on_device
 from affinet.system.distinct import ranked
 
 FEW = 65_536
-"""Entries up to which bases compute in float64 too: it costs a fraction of the calls then, and what S is conditioned by
-loses no digit of the weights."""
+"""Entries up to which bases compute in float64 too: this costs a fraction of the calls then, and the condition number
+of S costs no digit of the weights."""
 PIECE = 2**16
-"""Entries that are told from noise at a time on a CPU."""
+"""Entries that are compared with noise at a time on a CPU."""
 FULL_NUMBERS = 2**16
-"""Numbers of the extra equations up to which they are one dense matrix."""
+"""Numbers in the matrix of the extra equations up to which it is dense."""
 
 
 class BorderedKernel:
     """`Π(w) = Π_A(Π_A(w) − Bᵀy)`, `y = S⁺(B Π_A(w) − b)`, with Π_A the projections of the bases.
 
-    B, S⁺, y and the entries that B touches are in float64. Bases are prepared for the dtype that all is computed in.
+    B, S⁺, y and the entries with coefficients in B are in float64. Bases are prepared for the working dtype.
     """
 
     settle = not_in_place
@@ -45,8 +45,8 @@ class BorderedKernel:
         prepare: Callable[[AnyBase, Mapping[str, Tensor]], Kernel],
         tensors: Mapping[str, Tensor],
     ) -> None:
-        spoken = [parameter.name for base in block.bases for parameter, _, _ in base.entries.spans]
-        self.names = tuple(dict.fromkeys([*spoken, *(part.parameter.name for part in block.loose)]))
+        base_names = [parameter.name for base in block.bases for parameter, _, _ in base.entries.spans]
+        self.names = tuple(dict.fromkeys([*base_names, *(part.parameter.name for part in block.loose)]))
         device = tensors[self.names[0]].device
         self._wide = irregular_dtype(device)
         few = block.matrix.shape[1] <= FEW
@@ -59,8 +59,8 @@ class BorderedKernel:
         self._border(block, device)
 
     def read(self, tensors: Tensors) -> Tensor:
-        """The entries of the bases one after the other and the loose ones; of a single base as it reads them itself."""
-        if self._alone:
+        """The entries of the bases one after the other, then the loose entries; a single base keeps its shape."""
+        if self._single_base:
             return self._bases[0].read(tensors).to(self._dtype)
         pieces = [
             kernel.read(tensors).to(self._dtype).reshape(-1)
@@ -83,17 +83,17 @@ class BorderedKernel:
         return self._exact(self._on_bases(x, _landed), self._values), state
 
     def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        """`Π(w) = Π_A(w − D⁻¹Bᵀy)` with `S = B P_A D⁻¹Bᵀ`, all in the metric D, S on the range of its Euclidean self.
+        """`Π(w) = Π_A(w − D⁻¹Bᵀy)` with `S = B P_A D⁻¹Bᵀ` in the metric D, on the range of the Euclidean S.
 
         Raises AttachError where a base cannot be projected in a metric.
         """
         ease, nothing = metric.reciprocal(), self._in_metric(torch.zeros_like(x), metric)
         x = self._in_metric(x, metric)
-        gap = self._factor.T @ (self._matrix @ self._taken(x) - self._rhs)
+        gap = self._factor.T @ (self._matrix @ self._touched_entries(x) - self._rhs)
         system = torch.empty(len(gap), len(gap), dtype=self._wide, device=x.device)
         for k, direction in enumerate((self._transposed @ self._factor).T):
             move = self._in_metric(self._spread(direction, x) * ease, metric) - nothing
-            system[:, k] = self._factor.T @ (self._matrix @ self._taken(move))
+            system[:, k] = self._factor.T @ (self._matrix @ self._touched_entries(move))
         solved = self._transposed @ (self._factor @ torch.linalg.solve(system, gap))
         return self._exact(self._in_metric(x - self._spread(solved, x) * ease, metric), self._values)
 
@@ -106,14 +106,14 @@ class BorderedKernel:
 
     def noise(self, x: Tensor) -> Tensor:
         levels = [kernel.noise(piece) for kernel, piece in zip(self._bases, self._pieces(x), strict=True)]
-        if not self._alone:
+        if not self._single_base:
             loose = [x[-self._sizes[-1] :].abs()] if self._loose is not None else []
             levels = [torch.cat([*(level.reshape(-1) for level in levels), *loose])]
         (level,) = levels
         return put(level, self._members, level.take(self._representatives)) if len(self._members) else level
 
     def _border(self, block: Bordered, device: torch.device) -> None:
-        """What the extra equations need: their matrix over the entries that they touch, S⁺, and what is exact."""
+        """Set up the extra equations: the matrix over entries with coefficients, S⁺, and pinned and copied entries."""
         used, local = ranked(block.matrix.indices)
         rows = sparse.csr_array((block.matrix.data, local, block.matrix.indptr), shape=(len(block.rhs), len(used)))
         full = rows.shape[0] * rows.shape[1] <= FULL_NUMBERS
@@ -129,45 +129,45 @@ class BorderedKernel:
         )
         copies = torch.as_tensor(block.copies, device=device)
         self._members, self._representatives, self._signs = copies[:, 0], copies[:, 1], copies[:, 2]
-        self._used, self._pinned = (torch.as_tensor(places, device=device) for places in (used, block.pinned))
+        self._touched, self._pinned = (torch.as_tensor(places, device=device) for places in (used, block.pinned))
 
     @property
-    def _alone(self) -> bool:
-        """Whether there is one base and no entry beside it: then entries are worked on where they lie."""
+    def _single_base(self) -> bool:
+        """Whether there is one base and no loose entry, so that entries are processed in place."""
         return len(self._sizes) == 1
 
     def _pieces(self, x: Tensor) -> list[Tensor]:
-        """The entries of each base in the shape that it reads."""
-        if self._alone:
+        """The entries of each base, in the shape of the base."""
+        if self._single_base:
             return [x]
         return [piece.view(shape) for piece, shape in zip(x.split(self._sizes), self._shapes, strict=False)]
 
     def _on_bases(self, x: Tensor, verb: Callable[[Kernel, Tensor], Tensor]) -> Tensor:
-        done = [verb(kernel, piece) for kernel, piece in zip(self._bases, self._pieces(x), strict=True)]
-        if self._alone:
-            return done[0]
+        projected = [verb(kernel, piece) for kernel, piece in zip(self._bases, self._pieces(x), strict=True)]
+        if self._single_base:
+            return projected[0]
         loose = [x[-self._sizes[-1] :]] if self._loose is not None else []
-        return torch.cat([*(piece.reshape(-1) for piece in done), *loose])
+        return torch.cat([*(piece.reshape(-1) for piece in projected), *loose])
 
     def _in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         resisting = iter(self._pieces(metric))
         return self._on_bases(x, lambda kernel, piece: kernel.land_in_metric(piece, next(resisting)))
 
-    def _taken(self, x: Tensor) -> Tensor:
-        return x.take(self._used).to(self._wide)
+    def _touched_entries(self, x: Tensor) -> Tensor:
+        return x.take(self._touched).to(self._wide)
 
     def _spread(self, values: Tensor, like: Tensor) -> Tensor:
-        return put(torch.zeros_like(like), self._used, values.to(like.dtype))
+        return put(torch.zeros_like(like), self._touched, values.to(like.dtype))
 
     def _bordered(self, x: Tensor, rhs: Tensor | None) -> Tensor:
         """`x − Bᵀ S⁺ (B x − rhs)`, in place."""
-        taken = self._taken(x)
-        gap = self._matrix @ taken
+        touched = self._touched_entries(x)
+        gap = self._matrix @ touched
         solved = self._factor @ (self._factor.T @ (gap if rhs is None else gap - rhs))
-        return put(x, self._used, (taken - self._transposed @ solved).to(x.dtype))
+        return put(x, self._touched, (touched - self._transposed @ solved).to(x.dtype))
 
     def _exact(self, x: Tensor, values: Tensor | None) -> Tensor:
-        """Entries of given value set and equal ones copied, to the bit, in place; without values they are zero."""
+        """Set pinned entries (to zero without values) and copy equal entries, in place and exact to the bit."""
         if len(self._pinned):
             known = torch.zeros_like(self._values) if values is None else values
             put(x, self._pinned, known.to(x.dtype))
@@ -177,7 +177,7 @@ class BorderedKernel:
 
 
 def _silenced(projected: Tensor, levels: Tensor, floor: float, rms: Tensor) -> Tensor:
-    """`projected`, in place, with zeros where it is at most `floor · levels + rms`; piece by piece while in cache."""
+    """`projected`, in place, with zeros where it is at most `floor · levels + rms`; in pieces that stay in cache."""
     pieces = [(projected, levels)]
     if projected.device.type == "cpu" and projected.is_contiguous() and levels.is_contiguous():
         pieces = list(zip(projected.view(-1).split(PIECE), levels.view(-1).split(PIECE), strict=True))
@@ -187,7 +187,7 @@ def _silenced(projected: Tensor, levels: Tensor, floor: float, rms: Tensor) -> T
 
 
 def _landed(kernel: Kernel, x: Tensor) -> Tensor:
-    """Bases keep nothing between steps."""
+    """Project by a base, which has no state between steps."""
     return kernel.land(x, None)[0]
 
 

@@ -1,4 +1,4 @@
-"""Tied entries: from entries to one number a class, and back; and loops over classes of equal entries."""
+"""Kernels of tied entries, which reduce entries to one number per class and back, or loop over equal entries."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype, silenced
 from affinet.kernels.torch.small_tables import Names, Tables, located, tied_classes
-from affinet.kernels.torch.whole import Whole
+from affinet.kernels.torch.whole import WholeParameter
 from affinet.language.calculus.terms import Integers
 
 SHARED = 2**20
-"""Entries from which on sums are taken in two parts, one for each of two threads."""
+"""Entries from which on sums are computed in two parts, one for each of two threads."""
 SMALL_CLASS = 16
-"""Entries of a class up to which a gradient's sum keeps its dtype: rounding is then below the floor of noise."""
+"""Entries of a class up to which a gradient is summed in its dtype: rounding is then below the floor of noise."""
 
 
 class ClassMap:
     """`w_i = scale_i z[class_i] + shift_i` and its inverse in the least-squares sense, `z = D⁻¹Eᵀ(w − shift)`.
 
-    The mean is taken of differences from one representative, so that a million equal numbers have themselves as their
-    mean (a sum of them would not). `order` renumbers the classes: class `order[k]` of the block is number k here.
+    The mean is computed from differences to one representative: then the mean of a million equal numbers is that
+    number, which their rounded sum would not give. `order` renumbers the classes: class `order[k]` becomes number k.
     """
 
     def __init__(self, classes: Classes, order: Integers, device: torch.device) -> None:
@@ -46,7 +46,7 @@ class ClassMap:
         self._shift = _unless_all(classes.shift, 0.0, dtype, device)
 
     def reduced(self, x: Tensor, *, affine: bool) -> Tensor:
-        """One number a class, the nearest; `affine` takes the shifts off first."""
+        """The nearest number of each class; with `affine`, shifts are subtracted first."""
         if affine and self._shift is not None:
             x = x - self._shift
         reference = x.index_select(0, self._representative)
@@ -54,7 +54,7 @@ class ClassMap:
         return reference + self.summed(self._scaled(difference)) / self.weight
 
     def reduced_in_metric(self, x: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest number of each class in `Σ metric_i dx_i²`, and how much it then resists: `Σ metric scale²`."""
+        """The nearest number of each class in `Σ metric_i dx_i²`, and its metric: `Σ metric scale²`."""
         weight = self.summed(self._scaled(self._scaled(metric)))
         if self._shift is not None:
             x = x - self._shift
@@ -63,7 +63,7 @@ class ClassMap:
         return reference + self.summed(metric * self._scaled(difference)) / weight, weight
 
     def expanded(self, z: Tensor, *, affine: bool) -> Tensor:
-        """Every entry from its class; equal and opposite entries get the same bits."""
+        """Every entry from the number of its class; equal and opposite entries get the same bits."""
         x = self._scaled(z.index_select(0, self.class_of))
         return x + self._shift if affine and self._shift is not None else x
 
@@ -76,7 +76,7 @@ class ClassMap:
 
 
 class TiesKernel:
-    """Classes of tied entries, every class free."""
+    """Classes of tied entries, each with a free value."""
 
     settle = not_in_place
 
@@ -86,11 +86,11 @@ class TiesKernel:
         self.names = self._access.names
         self._classes = ClassMap(block.classes, np.arange(block.classes.count), device)
 
-    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
-        if compiled or not whole or not Whole.fits(self._block.parts, like):
-            return _averaged(self, self._block, like, compiled=compiled, whole=whole)
+    def with_loops(self, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
+        if compiled or not full_parameter or not WholeParameter.fits(self._block.parts, like):
+            return _averaged(self, self._block, like, compiled=compiled, full_parameter=full_parameter)
         levels = jagged(self._block, like)
-        return self if levels is None else Looped(Whole(self, self._block.parts[0], like), levels)
+        return self if levels is None else Looped(WholeParameter(self, self._block.parts[0], like), levels)
 
     def read(self, tensors: Tensors) -> Tensor:
         return self._access.read(tensors)
@@ -106,7 +106,7 @@ class TiesKernel:
 
     def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
         reduced = self._classes.reduced(x, affine=False)
-        if floor:  # before it is spread out: the entries of a class are noise together
+        if floor:  # before entries are computed from it: the entries of a class are noise together
             silenced(reduced, self._noise_of_classes(x).mul_(floor))
         return self._classes.expanded(reduced, affine=False), state
 
@@ -130,7 +130,7 @@ class EqualTiesKernel:
         self._block = block
         order = np.argsort(block.classes.class_of, kind="stable")
         self._shape = (block.classes.count, block.size // block.classes.count)
-        # The mean of two numbers is rounded once in their own dtype too.
+        # The mean of two numbers is rounded only once in their dtype too.
         dtype = regular_dtype(like.dtype) if self._shape[1] == 2 else None
         self._access = Gathered(block.parts, like.device, order, dtype, self._shape)
         self.names = self._access.names
@@ -141,8 +141,8 @@ class EqualTiesKernel:
         classes = block.classes
         return EqualEntries.fits(block) and len(np.unique(np.bincount(classes.class_of, minlength=classes.count))) == 1
 
-    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
-        return _averaged(self, self._block, like, compiled=compiled, whole=whole)
+    def with_loops(self, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
+        return _averaged(self, self._block, like, compiled=compiled, full_parameter=full_parameter)
 
     def read(self, tensors: Tensors) -> Tensor:
         return self._access.read(tensors)
@@ -171,7 +171,7 @@ class EqualTiesKernel:
     def _means(self, x: Tensor) -> Tensor:
         if self._shape[1] == 2:
             return x.mean(1, keepdim=True)
-        # Differences from one of them, as above; the sum of two equal numbers is exact without.
+        # Differences from one entry, as above; the sum of two equal numbers is exact without them.
         return x[:, :1] + (x - x[:, :1]).mean(1, keepdim=True)
 
 
@@ -182,9 +182,9 @@ def _unless_all(values: np.ndarray, neutral: float, dtype: torch.dtype, device: 
 class EqualEntries:
     """Classes of equal entries of one flat parameter.
 
-    Stock optimizers move equal entries alike up to rounding, and then a copy of one of them is all there is to do
-    after a step; means are taken where it is not. Classes are numbered as their first entries come, so that tables of
-    them are walked through and not jumped about in where a class is new.
+    Stock optimizers move equal entries alike up to rounding, and then copying one entry of each class is enough after a
+    step; elsewhere means are computed. Classes are numbered in the order of their first entries, so that their tables
+    are read in order where a class is new.
     """
 
     def __init__(self, block: Ties) -> None:
@@ -193,7 +193,7 @@ class EqualEntries:
         (part,) = block.parts
         self._loops, self._team = class_means, openmp.team
         number, count = block.classes.class_of, block.classes.count
-        if part.listed is None:  # the few that are missing are classes of their own: nothing to look up
+        if part.listed is None:  # the few missing entries become single classes, so that no positions are looked up
             every = np.empty(part.parameter.size, np.int64)
             every[part.positions] = number
             every[part.missing] = np.arange(count, count + len(part.missing))
@@ -201,7 +201,7 @@ class EqualEntries:
         class_of, self._first_of = _by_first_entry(number, count)
         self._known = np.zeros(0, np.uint32) if part.listed is None else part.listed.astype(np.uint32), class_of
         counts = np.bincount(class_of, minlength=count)
-        # A byte a class where that is enough: the means read them all.
+        # A byte per class where that is enough: the means read them all.
         self._counts = counts.astype(np.uint8 if counts.max(initial=0) < 2**8 else np.float64)
         self._parts = 2 if part.size >= SHARED else 1
         self._small = bool(self._counts.max(initial=0.0) <= SMALL_CLASS)
@@ -222,7 +222,7 @@ class EqualEntries:
         self._loops.averaged(x, *self._known, self._counts, *self._members, sums, means, quiet, threads)
 
     def _table(self, kind: type[np.generic]) -> np.ndarray:
-        """Scratch of one number a class and part, kept, each thread its own: fresh pages cost as much as a pass."""
+        """Reused scratch of one number per class and part, for each thread: fresh pages cost as much as a pass."""
         tables: dict[str, np.ndarray] = self._scratch.__dict__
         name = kind.__name__
         if name not in tables:
@@ -231,7 +231,7 @@ class EqualEntries:
 
     @cached_property
     def _members(self) -> tuple[np.ndarray, np.ndarray]:
-        """The entries of every class: their numbers by class, and where each class begins."""
+        """The numbers of the entries by class, and the start of each class among them."""
         class_of = self._known[1]
         shape = (len(self._counts), len(class_of))
         counted = sparse.csr_array((np.ones(len(class_of), bool), (class_of, np.arange(len(class_of)))), shape=shape)
@@ -249,19 +249,27 @@ def _tables(block: Ties, names: Names) -> Tables:
     return tied_classes(np.concatenate([[0], ends]), tensors[order], places[order], scale, shift)
 
 
-def _averaged(kernel: Kernel, block: Ties, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
-    """The kernel with compiled loops over a whole parameter of equal entries, or as it is."""
-    if not (compiled and whole and like.dtype in WIDTHS and EqualEntries.fits(block) and Whole.fits(block.parts, like)):
+def _averaged(kernel: Kernel, block: Ties, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
+    """The kernel with compiled loops over a full parameter of equal entries, or the kernel unchanged."""
+    if not (
+        compiled
+        and full_parameter
+        and like.dtype in WIDTHS
+        and EqualEntries.fits(block)
+        and WholeParameter.fits(block.parts, like)
+    ):
         return kernel
     name = block.parts[0].parameter.name
-    return Looped(Whole(kernel, block.parts[0], like), OnArrays(name, EqualEntries(block), Whole.within))
+    return Looped(
+        WholeParameter(kernel, block.parts[0], like), OnArrays(name, EqualEntries(block), WholeParameter.within)
+    )
 
 
 def _by_first_entry(class_of: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The class of every entry, numbered by their first entries, and the number of the first entry of each."""
+    """The class of every entry, numbered by first entries, and the number of the first entry of each class."""
     entries = np.arange(len(class_of))
     first = np.empty(count, np.int64)
-    first[class_of[::-1]] = entries[::-1]  # the last that is written is the first entry
+    first[class_of[::-1]] = entries[::-1]  # the last write of a class is its first entry
     is_first = first[class_of] == entries
     number = np.empty(count, np.uint32)
     number[class_of[is_first]] = np.arange(count)

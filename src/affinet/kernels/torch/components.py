@@ -1,4 +1,4 @@
-"""Components that ties and slices do not cover: many of one form, by dense factors; and a loop over small groups."""
+"""A kernel of many dense components, by batched products, and a compiled loop over small groups of equations."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.kernels.torch.small_tables import MOST_PRODUCTS, Names, Tables, located
-from affinet.kernels.torch.whole import Whole
+from affinet.kernels.torch.whole import WholeParameter
 from affinet.language.calculus.terms import Floats
 from affinet.system import lapack
 
 MOST_ENTRIES = 4_096
-"""Entries of a group up to which one thread that stays in its cache is quicker than torch's matrix products."""
+"""Entries of a group up to which one thread that stays in its cache is faster than torch's matrix products."""
 
 
 class Unknowns:
-    """The free numbers of a component, as y = √D z: entries where nothing is tied, one number a class where it is."""
+    """The free numbers of a component, as y = √D z: the entries, or one number per class of tied entries."""
 
     def __init__(
         self, block: Dense | Sparse, order: np.ndarray, device: torch.device, plain_dtype: torch.dtype | None = None
@@ -49,7 +49,7 @@ class Unknowns:
         return x if self._map is None else self._map.reduced(x, affine=affine) * self._map.weight.sqrt()
 
     def reduced_in_metric(self, x: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
-        """Y nearest in the metric of the entries, and how little each y resists (the inverse of its own metric)."""
+        """The y nearest in the metric of the entries, and the inverse of the metric of each y."""
         if self._map is None:
             return x, metric.reciprocal()
         z, weight = self._map.reduced_in_metric(x, metric)
@@ -63,14 +63,14 @@ class Unknowns:
         return x.abs() if self._map is None else (self._map.summed(x.square()) / self._map.sizes).sqrt_()
 
     def spread(self, values: Tensor) -> Tensor:
-        """A number for each unknown, given to all of its entries."""
+        """The number of each unknown, repeated for all of its entries."""
         return values if self._map is None else values.index_select(0, self._map.class_of)
 
 
 class DenseKernel:
-    """Many components of one form, one batched product each way: in the dtype of the weights where nothing is tied.
+    """Many components of one shape, by one batched product each way, in the dtype of untied weights.
 
-    Rows of a basis are orthonormal in float64, so its rounding is relative to the entries, as that of slices is.
+    Rows of a basis are orthonormal in float64, so that its rounding is relative to the entries, as for slices.
     """
 
     settle = not_in_place
@@ -86,13 +86,13 @@ class DenseKernel:
         self._basis = torch.as_tensor(block.basis, dtype=dtype, device=device)
         self._target = torch.as_tensor(block.target, dtype=dtype, device=device)
 
-    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+    def with_loops(self, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
         block = self._block
-        fits = like.dtype in WIDTHS and SmallGroups.fits(block) and Whole.fits(block.parts, like)
-        if not (compiled and whole and fits):
+        fits = like.dtype in WIDTHS and SmallGroups.fits(block) and WholeParameter.fits(block.parts, like)
+        if not (compiled and full_parameter and fits):
             return self
-        loop = OnArrays(self.names[0], SmallGroups(block, like), Whole.within)
-        return Looped(Whole(self, block.parts[0], like), loop)
+        loop = OnArrays(self.names[0], SmallGroups(block, like), WholeParameter.within)
+        return Looped(WholeParameter(self, block.parts[0], like), loop)
 
     def read(self, tensors: Tensors) -> Tensor:
         return self._unknowns.read(tensors)
@@ -102,15 +102,15 @@ class DenseKernel:
 
     def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         y = self._unknowns.reduced(x, affine=True).view(self._shape)
-        y = y - self._across(self._along(y) - self._target)
+        y = y - self._transposed(self._products(y) - self._target)
         return self._unknowns.expanded(y.reshape(-1), affine=True), state
 
     def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         y, ease = (part.view(self._shape) for part in self._unknowns.reduced_in_metric(x, metric))
-        # In float64, where a metric of many orders of magnitude costs digits.
+        # In float64: a metric that spans many orders of magnitude costs digits.
         basis, y, ease = self._basis.double(), y.double(), ease.double()
         system = (basis * ease[:, None, :]) @ basis.transpose(1, 2)
-        # A component of smaller rank than others of its form has rows of zeros; they must not make its system singular.
+        # A component of smaller rank has rows of zeros, which must not make its system singular.
         empty = (basis.abs().amax(2) == 0).to(y.dtype)
         gap = (basis @ y[..., None])[..., 0] - self._target
         solved = torch.linalg.solve(system + torch.diag_embed(empty), gap[..., None])
@@ -123,9 +123,9 @@ class DenseKernel:
             sizes = self._unknowns.sizes(x).view(self._shape)
             noise = torch.add(mean_norm(sizes, (1,), self._shape[1], floor), sizes, alpha=floor)
         y = self._unknowns.reduced(x, affine=False).view(self._shape)
-        y = y - self._across(self._along(y))
-        along = self._unknowns.expanded(y.reshape(-1), affine=False)
-        return along if noise is None else silenced(along, self._unknowns.spread(noise.reshape(-1))), state
+        y = y - self._transposed(self._products(y))
+        tangent = self._unknowns.expanded(y.reshape(-1), affine=False)
+        return tangent if noise is None else silenced(tangent, self._unknowns.spread(noise.reshape(-1))), state
 
     def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
         block = self._block
@@ -133,29 +133,29 @@ class DenseKernel:
         if k * r * n > MOST_PRODUCTS:
             return None
         basis, target, inside = block.basis, block.target, False
-        # Not for float64 weights, where its rounding would be seen: it is five times that of gaps that are nearly zero.
+        # Not for float64 weights, where its rounding would be visible: five times that of gaps that are nearly zero.
         if dtype == torch.float32 and k == 1 and 2 * r > n and _as_they_are(block.classes):
             basis, target, inside = *_complement(block), True
-        found = _components_of(block, names)
-        for components in (found.plain, found.tied):
+        tables = _components_of(block, names)
+        for components in (tables.plain, tables.tied):
             components[:, 4] = np.arange(len(components)) * basis.shape[1] * n
             components[:, 5], components[:, 10] = basis.shape[1], inside
             components[:, 6] = basis.size + np.arange(len(components)) * target.shape[1]
-        found.numbers = np.concatenate([basis.ravel(), target.ravel()])
-        return found
+        tables.numbers = np.concatenate([basis.ravel(), target.ravel()])
+        return tables
 
     def noise(self, x: Tensor) -> Tensor:
         return self._unknowns.spread(self._unknowns.sizes(x))
 
-    def _along(self, y: Tensor) -> Tensor:
+    def _products(self, y: Tensor) -> Tensor:
         if len(self._basis) == 1:
             return (exact_matmul(self._basis[0]) @ exact_matmul(y[0]))[None].to(y.dtype)
         if self._basis.shape[1] == 1:
-            along: Tensor = torch.linalg.vecdot(self._basis[:, 0], y)
-            return along.unsqueeze_(1)
+            product: Tensor = torch.linalg.vecdot(self._basis[:, 0], y)
+            return product.unsqueeze_(1)
         return torch.bmm(exact_matmul(self._basis), exact_matmul(y)[:, :, None])[:, :, 0].to(y.dtype)
 
-    def _across(self, gap: Tensor) -> Tensor:
+    def _transposed(self, gap: Tensor) -> Tensor:
         if len(self._basis) == 1:
             return (exact_matmul(gap[0]) @ exact_matmul(self._basis[0]))[None].to(gap.dtype)
         if self._basis.shape[1] == 1:
@@ -164,7 +164,7 @@ class DenseKernel:
 
 
 class SmallGroups:
-    """Groups of equations over entries as they are, of one flat parameter."""
+    """A loop over groups of equations between untied entries of one flat parameter."""
 
     def __init__(self, block: Dense, like: Tensor) -> None:
         from affinet.kernels.loops import equation_groups, openmp
@@ -180,7 +180,7 @@ class SmallGroups:
 
     @staticmethod
     def fits(block: Dense) -> bool:
-        """Whether nothing is tied in groups of a size that the loop is made for."""
+        """Whether no entries are tied, and groups have a size that the loop supports."""
         classes = block.classes
         plain = classes.plain and bool((classes.scale == 1.0).all()) and not classes.shift.any()
         return plain and block.members.shape[1] <= MOST_ENTRIES
@@ -191,12 +191,12 @@ class SmallGroups:
 
 
 def _as_they_are(classes: Classes) -> bool:
-    """Whether every entry is an unknown of its own."""
+    """Whether every entry is an unknown by itself."""
     return classes.plain and bool((classes.scale == 1.0).all()) and not classes.shift.any()
 
 
 def _complement(block: Dense) -> tuple[Floats, Floats]:
-    """Orthonormal rows that span what the equations leave free, and the point nearest to zero, where that is less."""
+    """Orthonormal rows that span the tangent space, and the feasible point nearest to zero."""
     basis = block.basis[0]
     basis = basis[np.any(basis != 0.0, axis=1)]
     every, _ = lapack.batched_qr(basis.T, mode="complete")

@@ -1,4 +1,4 @@
-"""Solving `A D Aᵀ u = gap` without a factor, from where the last step's solution points to."""
+"""Solves `A D Aᵀ u = gap` by conjugate gradients, starting from a multiple of the previous step's solution."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from affinet.blocks.sparse import DEEPER, MOST_ITERATIONS, SLACK
 from affinet.errors import ConvergenceWarning, callers_line
 
 MARGIN = 2.0**-8
-"""Residuals are brought down to this share of the rounding of the weights, or to the rounding of float64 where that is
-larger."""
-FREE_TO_LOOK = ("cpu",)
-LOOKING = 8
-"""Iterations between looks at the residual on other devices, where each look waits for the device."""
+"""Fraction of the rounding of the weights that residuals are reduced to, or to the rounding of float64 if larger."""
+CHEAP_CHECKS = ("cpu",)
+CHECK_EVERY = 8
+"""Iterations between checks of the residual on other devices, where each check waits for the device."""
 
 
 class NormalEquations:
@@ -44,14 +43,14 @@ class NormalEquations:
 
     @property
     def iterations(self) -> int:
-        """How many the last solution took, of this thread."""
+        """Iterations of the last solution in this thread."""
         return getattr(self._counted, "iterations", 0)
 
     def solve(self, gap: Tensor, size: float, ease: Tensor | None = None, start: Tensor | None = None) -> Tensor:
-        """Solve to rounding relative to `size`, a sum of the norms of what `gap` was computed from.
+        """Solve to rounding relative to `size`, the sum of the norms of the terms of `gap`.
 
-        `start` is a solution of some similar system: the multiple of it that is nearest is taken, which is never
-        further away than zero is. Warns with `ConvergenceWarning` where the bound is not reached.
+        `start` is the solution of a similar system: iterations begin at its best multiple, which is never further from
+        the solution than zero. Warns with `ConvergenceWarning` where the bound is not reached.
         """
         bound, u, r = (self._relative * size) ** 2, torch.zeros_like(gap), gap.clone()
         diagonal = None if ease is None else self._squares @ ease
@@ -63,7 +62,7 @@ class NormalEquations:
                 u, r = share * start, r.sub_(q, alpha=share)
         p = r.clone() if diagonal is None else r / diagonal
         rho = r @ p
-        every = 1 if gap.device.type in FREE_TO_LOOK else LOOKING
+        every = 1 if gap.device.type in CHEAP_CHECKS else CHECK_EVERY
         for iterations in range(MOST_ITERATIONS):
             self._counted.iterations = iterations
             if iterations % every == 0 and float(r @ r) <= bound:
@@ -73,13 +72,13 @@ class NormalEquations:
             u.addcmul_(step, p)
             r.addcmul_(step, q, value=-1.0)
             eased = r if diagonal is None else r / diagonal
-            fresh = r @ eased
-            p.mul_(_ratio(fresh, rho)).add_(eased)
-            rho = fresh
-        left = float(r @ r)
-        if left > SLACK**2 * bound:
+            next_rho = r @ eased
+            p.mul_(_ratio(next_rho, rho)).add_(eased)
+            rho = next_rho
+        squared_residual = float(r @ r)
+        if squared_residual > SLACK**2 * bound:
             warnings.warn(
-                ConvergenceWarning(MOST_ITERATIONS, sqrt(left), sqrt(bound), len(gap)),
+                ConvergenceWarning(MOST_ITERATIONS, sqrt(squared_residual), sqrt(bound), len(gap)),
                 stacklevel=callers_line(),
             )
         return u
@@ -89,5 +88,5 @@ class NormalEquations:
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """`above / below`, and 0 for 0/0: what is solved to the last bit stays so until somebody looks."""
+    """`above / below`, and 0 for 0/0: a system solved to the last bit stays solved until the next check."""
     return torch.where(below == 0.0, 0.0, above / below)

@@ -1,6 +1,6 @@
-"""Evaluate an expression at given weights, term by term: strided views of the weights, multiplied and summed in pieces.
+"""Evaluates an expression at given weights: strided views of the weights, multiplied and summed in pieces per term.
 
-Nothing is kept for a pair of an equation and an entry but where a term reads or writes through tables.
+Memory does not grow with the pairs of an equation and an entry, except where a term reads or writes through tables.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ PIECE = 2**17
 """Numbers computed at a time: a megabyte of float64 stays in the cache."""
 
 
-def largest_gap(one: Tensor, other: Tensor, ratio: float, shift: Tensor) -> Tensor:
-    """The largest `|one − ratio · other − shift|` in the dtype of `shift`, which broadcasts to both."""
-    if not one.ndim:
-        return (one.to(shift.dtype) - ratio * other.to(shift.dtype) - shift).abs().amax()
-    rows = max(1, PIECE // max(1, one[0].numel()))
-    shifts = shift.expand(one.shape)
+def largest_gap(first: Tensor, second: Tensor, ratio: float, shift: Tensor) -> Tensor:
+    """The largest `|first − ratio · second − shift|` in the dtype of `shift`, which broadcasts to both."""
+    if not first.ndim:
+        return (first.to(shift.dtype) - ratio * second.to(shift.dtype) - shift).abs().amax()
+    rows = max(1, PIECE // max(1, first[0].numel()))
+    shifts = shift.expand(first.shape)
     gaps = [
-        torch.sub(part.to(shift.dtype), image.to(shift.dtype), alpha=ratio).sub_(away).abs_().amax()
-        for part, image, away in zip(one.split(rows), other.split(rows), shifts.split(rows), strict=True)
+        torch.sub(part.to(shift.dtype), image.to(shift.dtype), alpha=ratio).sub_(offset).abs_().amax()
+        for part, image, offset in zip(first.split(rows), second.split(rows), shifts.split(rows), strict=True)
     ]
     return torch.stack(gaps).amax()
 
@@ -44,7 +44,7 @@ class Value:
 
     @staticmethod
     def fits(expression: Expression) -> bool:
-        """Whether no coefficient is zero: a weight that is not finite is then in the rule, and makes it so."""
+        """Whether no coefficient is zero, so that a weight that is not finite makes the violation not finite."""
         return all(bool(np.all(factor.values != 0.0)) for term in expression.terms for factor in term.factors)
 
     def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
@@ -55,7 +55,7 @@ class Value:
 
 
 class _TermValue:
-    """What one term adds."""
+    """The value of one term, added to the value of its expression."""
 
     def __init__(self, term: Term, shape: tuple[int, ...], device: torch.device) -> None:
         self._name, self._scalar, self._dtype = term.parameter.name, term.scalar, irregular_dtype(device)
@@ -68,25 +68,25 @@ class _TermValue:
         ]
         self._summed = tuple(k for k, variable in enumerate(term.variables) if not variable.outputs)
         self._source = _on_device(source(term), device)
-        self._held = tuple(1 if start is None else n for start, n in zip(term.start, shape, strict=True))
-        self._target = _on_device(target(term, self._held), device)
+        self._sums_shape = tuple(1 if start is None else n for start, n in zip(term.start, shape, strict=True))
+        self._target = _on_device(target(term, self._sums_shape), device)
 
     def add_to(self, value: Tensor, weights: Mapping[str, Tensor]) -> None:
         """Add the term to `value`, which has the expression's shape."""
         flat = weights[self._name].contiguous().view(-1)
-        found = self._reduced(self._read(flat))
-        whole = value.shape == self._held
-        held = value if whole else torch.zeros(self._held, dtype=self._dtype, device=value.device)
+        summed = self._reduced(self._read(flat))
+        covers_all = value.shape == self._sums_shape
+        sums = value if covers_all else torch.zeros(self._sums_shape, dtype=self._dtype, device=value.device)
         if isinstance(self._target, Tensor):
-            held.view(-1).index_add_(0, self._target, found.reshape(-1))
+            sums.view(-1).index_add_(0, self._target, summed.reshape(-1))
         else:
             offset, steps, flips = self._target
-            held.as_strided(found.shape, steps, offset).add_(found.flip(flips) if flips else found)
-        if not whole:
-            value += held
+            sums.as_strided(summed.shape, steps, offset).add_(summed.flip(flips) if flips else summed)
+        if not covers_all:
+            value += sums
 
     def _read(self, flat: Tensor) -> Tensor:
-        """The entries in the box of the loops."""
+        """The entries that the loops read, in the shape of the loops."""
         if isinstance(self._source, Tensor):
             return flat.index_select(0, self._source).view(self._sizes)
         offset, steps, flips = self._source
@@ -94,7 +94,7 @@ class _TermValue:
         return view.flip(flips) if flips else view
 
     def _reduced(self, entries: Tensor) -> Tensor:
-        """Entries times coefficients, summed over loops that move along no axis; some of the first loop at a time."""
+        """Entries times coefficients, summed over loops without an output axis; a piece of the first loop at a time."""
         if not self._sizes:
             return entries.to(self._dtype) * self._scalar * prod(float(c) for c in self._coefficients)
         rows = max(1, PIECE // max(1, prod(self._sizes[1:])))

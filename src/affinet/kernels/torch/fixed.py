@@ -1,4 +1,4 @@
-"""Entries of known value, where they lie: gradients are set to zero there and weights to their values, in place."""
+"""A kernel that sets fixed entries in place: weights to their values, and gradients to zero."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from affinet.kernels.torch.precision import regular_dtype
 from affinet.kernels.torch.small_tables import Names, Tables, given_entries
 
 FEW_RUNS = 64
-"""Runs of entries up to which each is an operation of its own."""
+"""Runs of entries up to which each run is a separate operation."""
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""By bytes of a number: what a dtype's bits are read as."""
+"""The integer dtype with the same bits, by bytes of a number."""
 
 
 class FixedKernel:
-    """One parameter's fixed entries.
+    """The fixed entries of one parameter.
 
-    `settle` works in place on a tensor of any dtype and memory order. `read` and `write`, for whatever else is asked,
-    have the entries in the order of the block: the loops of a view, else one flat row.
+    `settle` works in place on a tensor of any dtype and memory order. `read` and `write`, for all other verbs, use the
+    order of the block: the loops of a view, else one flat row.
     """
 
     def __init__(self, block: Fixed, like: Tensor, loops: FixedLoops | None = None) -> None:
@@ -37,12 +37,12 @@ class FixedKernel:
         self._box: Box | None = box_of(block.places) if isinstance(block.places, View) else None
         self._runs = few_runs(block)
         self._device = like.device
-        self._held: Tensor | None = None
+        self._stored: Tensor | None = None
         self._marks: Tensor | None = None
 
-    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+    def with_loops(self, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
         places = self._block.places
-        if not compiled or isinstance(places, View):  # torch's own operations are as quick for a box
+        if not compiled or isinstance(places, View):  # torch's own operations are as fast for a box
             return self
         return FixedKernel(self._block, like, FixedLoops(self._block, places))
 
@@ -91,18 +91,18 @@ class FixedKernel:
         decay: Decay | None = None,
         metric: Mapping[str, Tensor] | None = None,
     ) -> bool:
-        """Set the entries in place: to their values if `affine`, in any metric, else to zero. True always."""
-        found = tensors[self.names[0]]
-        if found is None:
+        """Set the entries in place: to their values if `affine`, in any metric, else to zero. Always returns True."""
+        original = tensors[self.names[0]]
+        if original is None:
             return True
         if decay is not None and (rate := decay.rates.get(self.names[0], 0.0)):
-            self._decay(found, decay.weights[self.names[0]], rate)
+            self._decay(original, decay.weights[self.names[0]], rate)
             return True
-        tensor, stored = found.detach(), self._block.stored
+        tensor, stored = original.detach(), self._block.stored
         value = None
         if not affine:
             value = tensor.new_zeros(())
-        elif isinstance(stored, float):  # what the dtype does not hold is infinite, and told of by whoever attaches
+        elif isinstance(stored, float):  # a value beyond the dtype becomes infinite, which attaching reports
             value = self._values_as_stored.to(tensor.dtype)
         if not tensor.is_contiguous():
             self._set_anywhere(tensor, value)
@@ -110,12 +110,12 @@ class FixedKernel:
             self._fill(tensor.view(-1), value)
         else:
             self._put(tensor.view(-1))
-        increment_version(found)
+        increment_version(original)
         return True
 
-    def _decay(self, found: Tensor, weights: Tensor, rate: float) -> None:
-        """Set gradients to `−rate · w` in place, so that the decay that the optimizer adds leaves nothing."""
-        tensor, source = found.detach(), weights.detach()
+    def _decay(self, gradient: Tensor, weights: Tensor, rate: float) -> None:
+        """Set gradients to `−rate · w` in place, so that they become zero when the optimizer adds the decay."""
+        tensor, source = gradient.detach(), weights.detach()
         if not (tensor.is_contiguous() and source.is_contiguous()):
             self.write({self.names[0]: tensor}, self.read({self.names[0]: source}) * -rate)
             return
@@ -127,7 +127,7 @@ class FixedKernel:
                 torch.mul(source[first:last], -rate, out=flat[first:last])
         elif self._loops is None or not self._loops.decay(flat, source, rate, torch.get_num_threads()):
             flat.copy_(torch.where(self._mask.view(-1), source * -rate, flat))
-        increment_version(found)
+        increment_version(gradient)
 
     def _fill(self, flat: Tensor, value: Tensor) -> None:
         if self._box is not None:
@@ -174,22 +174,22 @@ class FixedKernel:
 
     @property
     def _values_as_stored(self) -> Tensor:
-        """The values as the block holds them, in its dtype: shared with it on the CPU."""
-        if self._held is None:
-            self._held = stored_on(self._block, self._device)
-        return self._held
+        """The values as the block stores them, in its dtype; on the CPU they share its memory."""
+        if self._stored is None:
+            self._stored = stored_on(self._block, self._device)
+        return self._stored
 
     @property
     def _values(self) -> Tensor:
-        """The values, in the dtype they are held in; made anew each time where the block holds minus these."""
-        held = self._values_as_stored
-        return 0.0 - held if self._block.negated else held
+        """The values in the dtype of the block; computed on each call where the block stores the negated values."""
+        stored = self._values_as_stored
+        return 0.0 - stored if self._block.negated else stored
 
 
 class FixedLoops:
-    """Compiled loops over the flat numbers of a parameter, for sets given by a mask or by runs of positions.
+    """Compiled loops over the flat numbers of a parameter, for entries in a mask or in runs of positions.
 
-    Each verb returns False, with nothing done, for dtypes that the loops are not made for.
+    Each verb returns False, and changes nothing, for dtypes without a compiled loop.
     """
 
     def __init__(self, block: Fixed, places: Intervals | Masked) -> None:
@@ -200,7 +200,7 @@ class FixedLoops:
         self._sign = -1.0 if block.negated else 1.0
 
     def fill(self, flat: Tensor, value: Tensor, threads: int) -> bool:
-        """Set the entries to one number; False for a dtype that numbers of this many bits do not hold."""
+        """Set the entries to one number; False for a dtype without an integer dtype of the same size."""
         kind = INTEGERS.get(flat.element_size())
         if kind is None or not self._reaches(flat):
             return False
@@ -213,7 +213,7 @@ class FixedLoops:
         return True
 
     def put(self, flat: Tensor, threads: int) -> bool:
-        """Set the entries to their values; False for dtypes that the loops are not compiled for."""
+        """Set the entries to their values; False for dtypes without a compiled loop."""
         stored = self._stored
         if isinstance(stored, float) or flat.dtype not in WIDTHS or not self._reaches(flat):
             return False
@@ -225,7 +225,7 @@ class FixedLoops:
         return True
 
     def decay(self, flat: Tensor, weights: Tensor, rate: float, threads: int) -> bool:
-        """Set the entries to `−rate` times the weights; False for dtypes that the loops are not compiled for."""
+        """Set the entries to `−rate` times the weights; False for dtypes without a compiled loop."""
         if flat.dtype not in WIDTHS or weights.dtype != flat.dtype or not self._reaches(flat):
             return False
         x, source, team = flat.numpy(), weights.numpy(), self._team(len(flat), threads)
@@ -245,7 +245,7 @@ class FixedLoops:
 
     @cached_property
     def _before(self) -> np.ndarray:
-        """How many Trues there are before each block of the mask."""
+        """The number of Trues before each block of the mask."""
         assert isinstance(self._places, Masked)
         starts = np.arange(0, len(self._places.mask), self._loops.BLOCK)
         counts = np.add.reduceat(self._places.mask, starts, dtype=np.int64)
@@ -253,7 +253,7 @@ class FixedLoops:
 
 
 def few_runs(block: Fixed) -> list[tuple[int, int]] | None:
-    """The first position and the end of each run, where there are few; None for other sets."""
+    """The first position and the end of each run, where there are few runs; None for other sets."""
     if isinstance(block.places, Intervals) and len(block.places.first) <= FEW_RUNS:
         return list(zip(block.places.first.tolist(), block.places.last.tolist(), strict=True))
     return None
@@ -266,7 +266,7 @@ def _boxed(view: View, flat: Tensor) -> Tensor:
 
 
 def _copied(source: Tensor, target: Tensor, *, negated: bool) -> None:
-    """Put numbers where they belong, minus them if `negated`; zero comes out as zero of positive sign."""
+    """Copy numbers to `target`, negated if `negated`; zeros become positive zeros."""
     if negated:
         torch.sub(source.new_zeros(()), source.expand(target.shape), out=target)
     else:
@@ -274,16 +274,16 @@ def _copied(source: Tensor, target: Tensor, *, negated: bool) -> None:
 
 
 def mask_on(block: Fixed, device: torch.device) -> Tensor:
-    """The entries as a flat mask; on the CPU it is the memory of the block's own, if it has one."""
+    """The entries as a flat mask; on the CPU it shares memory with the mask of the block, if the block has one."""
     mask = mask_of(block.places, block.parameter.size)
     return torch.from_numpy(mask if mask.flags.writeable else mask.copy()).to(device)
 
 
 def stored_on(block: Fixed, device: torch.device) -> Tensor:
-    """The numbers that a block holds, in the dtype that it holds them in; its own memory on the CPU."""
+    """The stored numbers of a block, in their dtype; on the CPU they share its memory."""
     stored = block.stored
     if isinstance(stored, float):
         return torch.tensor(stored, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)
     shareable = stored.flags.writeable and all(step >= 0 for step in stored.strides)
-    held = torch.from_numpy(stored if shareable else stored.copy())
-    return held.to(device) if device.type != "mps" else held.float().to(device)
+    tensor = torch.from_numpy(stored if shareable else stored.copy())
+    return tensor.to(device) if device.type != "mps" else tensor.float().to(device)

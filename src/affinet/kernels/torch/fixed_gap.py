@@ -1,4 +1,4 @@
-"""How far entries are from the values that a large rule fixes them at, some of them at a time."""
+"""Measures the largest difference between entries and the values that a large rule fixes them at, slab by slab."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
 from affinet.planning.reading.fixings import Fixing
 
 SLAB = 2**18
-"""Entries that are looked at together: their differences stay in the cache."""
+"""Entries that are compared at a time: their differences stay in the cache."""
 
 
 class FixedGap:
@@ -23,24 +23,27 @@ class FixedGap:
 
     def __init__(self, fixings: Sequence[Fixing], device: torch.device) -> None:
         self._device = device
-        self._sets = [(one.block, one.scale, stored_on(one.block, device), _mask(one.block, device)) for one in fixings]
+        self._sets = [
+            (fixing.block, fixing.scale, stored_on(fixing.block, device), _mask(fixing.block, device))
+            for fixing in fixings
+        ]
 
     def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
         wide = irregular_dtype(self._device)
-        found = torch.zeros((), dtype=wide, device=self._device)
+        largest = torch.zeros((), dtype=wide, device=self._device)
         for block, scale, stored, mask in self._sets:
             weight = weights[block.parameter.name]
             for entries, values in _slabs(block, weight, stored, mask):
-                own = entries.to(_dtype(block, entries.dtype, wide))
-                gap = own + values if block.negated else own - values
-                found = torch.maximum(found, torch.linalg.vector_norm(gap, float("inf")).to(wide) * scale)
-        return found
+                wide_entries = entries.to(_dtype(block, entries.dtype, wide))
+                gap = wide_entries + values if block.negated else wide_entries - values
+                largest = torch.maximum(largest, torch.linalg.vector_norm(gap, float("inf")).to(wide) * scale)
+        return largest
 
 
 def _mask(block: Fixed, device: torch.device) -> Tensor | None:
-    """The mask of entries that lie neither in a box nor in a few runs."""
-    near = isinstance(block.places, View) or few_runs(block) is not None
-    return None if near else mask_on(block, device)
+    """The mask of the entries, None for a box or a few runs."""
+    regular = isinstance(block.places, View) or few_runs(block) is not None
+    return None if regular else mask_on(block, device)
 
 
 def _slabs(block: Fixed, weight: Tensor, stored: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -67,19 +70,19 @@ def _split(entries: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _of_mask(mask: Tensor, weight: Tensor, stored: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """What is not fixed counts as it should be where all have one value, and is left out where each has its own."""
+    """Entries and values by a mask: with one value for all, free entries are replaced by it, otherwise left out."""
     first = 0
-    for entries, some in zip(weight.reshape(-1).split(SLAB), mask.split(SLAB), strict=True):
+    for entries, fixed in zip(weight.reshape(-1).split(SLAB), mask.split(SLAB), strict=True):
         if not stored.ndim:
-            own = entries.to(torch.promote_types(entries.dtype, stored.dtype)) if stored.item() else entries
-            yield torch.where(some, own, stored.to(own.dtype)), stored
+            chosen = entries.to(torch.promote_types(entries.dtype, stored.dtype)) if stored.item() else entries
+            yield torch.where(fixed, chosen, stored.to(chosen.dtype)), stored
             continue
-        own = entries[some]
-        yield own, stored[first : first + len(own)]
-        first += len(own)
+        chosen = entries[fixed]
+        yield chosen, stored[first : first + len(chosen)]
+        first += len(chosen)
 
 
 def _dtype(block: Fixed, dtype: torch.dtype, wide: torch.dtype) -> torch.dtype:
-    """In which `w − value` is as exact as it can be; float64 where the one value has no float32."""
-    narrow, one = regular_dtype(dtype), block.stored
-    return narrow if not isinstance(one, float) or float(torch.tensor(one, dtype=narrow)) == one else wide
+    """The dtype in which `w − value` is exact enough; float64 where the one value is not representable in float32."""
+    narrow, stored = regular_dtype(dtype), block.stored
+    return narrow if not isinstance(stored, float) or float(torch.tensor(stored, dtype=narrow)) == stored else wide

@@ -1,4 +1,4 @@
-"""Boxes of several parameters read side by side into one matrix, and the projection of that."""
+"""A kernel that reads boxes of several parameters side by side into one matrix, and projects the matrix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from affinet.kernels.torch.small_tables import not_small
 
 
 class JoinedKernel:
-    """Copies the boxes into the columns of one matrix, projects that, and copies them back."""
+    """Copies the boxes into the columns of one matrix, projects the matrix, and copies the columns back."""
 
     settle = not_in_place
     tables = not_small
@@ -41,18 +41,18 @@ class JoinedKernel:
             block.base, {block.within.parameter.name: torch.empty(0, dtype=self._dtype, device=self._device)}
         )
 
-    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+    def with_loops(self, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
         loops = crossing(self._base, self._boxes) if compiled and like.dtype in WIDTHS else None
         return self if loops is None else Looped(self, loops)
 
     def read(self, tensors: Tensors) -> Tensor:
         matrix = torch.empty(self._shape, dtype=self._dtype, device=self._device)
         for box, columns in zip(self._boxes, self._columns, strict=True):
-            tensor, own = tensors[box.name], matrix[:, columns]
+            tensor, part = tensors[box.name], matrix[:, columns]
             if tensor is None:
-                own.zero_()
+                part.zero_()
             else:
-                own.copy_(box.read(tensor).reshape(own.shape))
+                part.copy_(box.read(tensor).reshape(part.shape))
         return matrix
 
     def write(self, tensors: Tensors, values: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The verbs of a kernel: one block on one device, and its projections on tensors."""
+"""The protocol of kernels: the projections of one block on tensors of one device."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ from affinet.kernels.torch.small_tables import Names, Tables
 
 K = TypeVar("K")
 State = Any
-"""What a kernel hands back to be given to it at the next step. None before the first step, and for kinds that need
-nothing; what else it is, only the kernel knows."""
+"""A value that a kernel returns and receives again at the next step. None before the first step, and for kinds that
+have no state; only the kernel reads it."""
 
 
 class Decay(NamedTuple):
-    """What an optimizer will add to gradients: λ by name, signed, and the weights that it multiplies."""
+    """The weight decay that an optimizer will add to gradients: signed λ by name, and the weights to multiply."""
 
     rates: Mapping[str, float]
     weights: Mapping[str, Tensor]
 
 
 class Kernel(Protocol):
-    """Projects the entries of one block, read into one working tensor.
+    """Projects the entries of one block, which are read into one working tensor.
 
-    `land` and `tangent` may write to the tensor they are given, which may share memory with the parameter, and return
-    one that broadcasts to its shape: a step then allocates little.
+    `land` and `tangent` may write to their argument, which may share memory with the parameter, and return a tensor
+    that broadcasts to its shape: a step then allocates little.
 
-    A state is a value and never an attribute: whoever projects (`Projector`) keeps it, so that it can be dropped, and
-    so that two trainings can use one kernel. All kinds are linear today: the face of their set, the part that a step
-    stays on, is the set itself, and no verb takes one. A kind whose face depends on the weights or on its state
-    (inequalities, nonlinear equations) adds `face(at, state)`: `Projector.project_gradients_`, which has the weights,
-    makes it once a step and gives it to `tangent`, `land` and `land_in_metric`. What such a kind learns from a gradient
-    is in the state that `tangent` hands back; `multipliers` is asked of the rules (`analysis/multipliers.py`) until a
-    kind knows better.
+    A state is a value and never an attribute: the `Projector` stores it, so that it can be dropped, and so that two
+    trainings can use one kernel. All kinds are linear today: the face of their set (the part that a step stays on) is
+    the set itself, and no verb takes a face. A kind whose face depends on the weights or on its state (inequalities,
+    nonlinear equations) adds `face(at, state)`: `Projector.project_gradients_`, which has the weights, computes it once
+    per step and passes it to `tangent`, `land` and `land_in_metric`. Such a kind returns what it learns from a gradient
+    in the state of `tangent`. Multipliers are computed from the rules (`analysis/multipliers.py`) for all kinds.
     """
 
     @property
@@ -47,25 +46,25 @@ class Kernel(Protocol):
         """The block's entries in the working dtype; entries of a missing tensor are zero."""
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
-        """Put entries back into the tensors that are there."""
+        """Write entries back into the tensors that are present."""
 
     def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Nearest point that satisfies the block, and the next state. Law: landing again moves by rounding alone."""
+        """Nearest point that satisfies the block, and the next state. Law: landing again moves only by rounding."""
 
     def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         """The feasible point nearest in `Σ metric_i dx_i²`, metric positive and of the shape of x."""
 
     def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
-        """`P x`, the part along which the block's equations stay as they are, and the next state.
+        """`P x`, the part of x that changes none of the block's equations, and the next state.
 
-        With a floor, rounding noise becomes zero: `|P x| ≤ floor · (noise(x) + rms x)`, the rms that of the component.
+        With a floor, rounding noise becomes zero: `|P x| ≤ floor · (noise(x) + rms x)`, with the rms of the component.
         """
 
     def noise(self, x: Tensor) -> Tensor:
-        """How large each entry was that the rounding of `P x` comes from, as a new tensor of the shape of `x`.
+        """The size that rounding of `P x` is relative to, per entry, as a new tensor of the shape of `x`.
 
-        What matters is the size of `x` where `P x` would be zero. Entries that the block makes equal have one noise, so
-        that they are silenced together.
+        It has to be the size of `x` where `P x` would be zero. Entries that the block makes equal have the same noise,
+        so that they are silenced together.
         """
 
     def settle(
@@ -77,23 +76,23 @@ class Kernel(Protocol):
         decay: Decay | None = None,
         metric: Mapping[str, Tensor] | None = None,
     ) -> bool:
-        """Project in place, past `read` and `write`; False, and nothing done, where this kernel or a tensor cannot.
+        """Project in place, without `read` and `write`; False, and no change, where kernel or tensors do not allow it.
 
-        Onto the block if `affine`, in the metric if one is given; else the tangent part, of which noise below the floor
+        Onto the block if `affine`, in the metric if it is not None; else the tangent part, where noise below the floor
         `quiet` becomes zero. With `decay`, gradients g become `P(g + λ w) − λ w`.
         """
 
-    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
-        """A kernel of the same block that is quicker for tensors like this one on the CPU, or this kernel.
+    def with_loops(self, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
+        """A kernel of the same block that is faster for tensors like this one on the CPU, or this kernel.
 
-        `compiled`: loops compiled by numba may be used. `whole`: it may read a whole parameter in place of the block's
-        entries.
+        `compiled`: it may use loops compiled by numba. `full_parameter`: it may read the full parameter instead of only
+        the block's entries.
         """
 
     def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
         """The tables of the block for the call that projects all small blocks, for tensors of these numbers and dtype.
 
-        None where the block has too many numbers, or is of a kind that the call does not project.
+        None where the block has too many numbers, or has a kind that the call does not project.
         """
 
 
@@ -106,10 +105,10 @@ def not_in_place(
     decay: Decay | None = None,
     metric: Mapping[str, Tensor] | None = None,
 ) -> bool:
-    """`settle` of kernels that work on entries they have read."""
+    """`settle` of kernels that project only entries they have read."""
     return False
 
 
-def without_loops(kernel: K, like: Tensor, *, compiled: bool, whole: bool) -> K:
-    """`with_loops` of kernels for which nothing quicker is known."""
+def without_loops(kernel: K, like: Tensor, *, compiled: bool, full_parameter: bool) -> K:
+    """`with_loops` of kernels without a faster variant."""
     return kernel

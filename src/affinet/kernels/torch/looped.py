@@ -1,4 +1,4 @@
-"""Kernels of which a loop does the projections that every step asks for, in place."""
+"""Wraps a kernel so that a loop does the projections of every step, in place."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from affinet.kernels.torch.small_tables import Names, Tables
 from affinet.plans.backends import numba_installed
 
 WIDTHS = (torch.float32, torch.float64)
-"""The dtypes that the loops are compiled for."""
+"""The dtypes with compiled loops."""
 
 
 @cache
 def available() -> bool:
-    """Whether loops can be compiled; warns where numba is installed and cannot be imported."""
+    """Whether loops can be compiled; warns where numba is installed but cannot be imported."""
     if not numba_installed():
         return False
     try:
@@ -43,18 +43,18 @@ def available() -> bool:
 class Loops(Protocol):
     """Projects in place: onto the block if `affine`, else its tangent part; `quiet` is the floor of noise, or 0.
 
-    Both verbs return False, with nothing done, for tensors that the loops cannot take.
+    Both verbs return False, and change nothing, for tensors that the loops do not support.
     """
 
     def on_tensors(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
-        """Project the block's entries where they lie in the parameters or gradients."""
+        """Project the block's entries in place in the parameters or gradients."""
 
     def on_entries(self, x: Tensor, *, affine: bool, quiet: float) -> bool:
         """Project entries as the kernel has read them."""
 
 
 class Looped:
-    """A kernel with its loops: they project what they can take, and the kernel does everything else."""
+    """A kernel with its loops: the loops project the tensors they support, and the kernel does everything else."""
 
     with_loops = without_loops
 
@@ -99,25 +99,25 @@ class Looped:
 
 
 class ArrayLoop(Protocol):
-    """A compiled loop over the entries of a block as one row-major array, with a number of threads."""
+    """A compiled loop over the entries of a block as one row-major array, on a number of threads."""
 
     def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None: ...
 
 
 Within = Callable[[np.ndarray], np.ndarray | None]
-"""The entries of a block in the flat numbers of its parameter, where they lie; None unless they lie together."""
+"""Returns the entries of a block as a view of the flat numbers of its parameter; None unless they are contiguous."""
 
 
 class OnArrays:
-    """A loop over the array of a block's entries, on one parameter in place or on the entries as they were read."""
+    """A loop over the array of a block's entries: in place in one parameter, or on entries that were read."""
 
     def __init__(self, name: str, loop: ArrayLoop, within: Within | None = None) -> None:
-        """`within` is None for entries that lie anywhere: these are read first."""
+        """`within` is None for scattered entries, which are read first."""
         self._name, self.loop, self._within = name, loop, within
 
     def on_tensors(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
         tensor = tensors[self._name]
-        if self._within is None or tensor is None or not fit(tensor):
+        if self._within is None or tensor is None or not fits_loops(tensor):
             return False
         x = self._within(tensor.detach().numpy().reshape(-1))
         if x is None:
@@ -127,13 +127,13 @@ class OnArrays:
         return True
 
     def on_entries(self, x: Tensor, *, affine: bool, quiet: float) -> bool:
-        if not fit(x):
+        if not fits_loops(x):
             return False
         self.loop(x.detach().numpy(), torch.get_num_threads(), affine=affine, quiet=quiet)
         increment_version(x)
         return True
 
 
-def fit(x: Tensor) -> bool:
-    """Whether a loop can work on `x` where it lies."""
+def fits_loops(x: Tensor) -> bool:
+    """Whether a loop can work on `x` in place."""
     return x.dtype in WIDTHS and x.is_contiguous()

@@ -1,4 +1,4 @@
-"""How far weights are from each rule as the user wrote it."""
+"""Measures the violation of each rule by weights, in the units of the rule as the user wrote it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from affinet.system.rows import Rows
 from affinet.system.system import System
 
 Gap = Callable[[Mapping[str, Tensor]], Tensor]
-"""The largest |A w − b| of the equations of a rule, or of some of them."""
+"""Returns the largest |A w − b| over the equations of a rule, or over some of them."""
 
 
 class Measure:
-    """Largest |A w − b| of every rule of a plan, computed in float64 from the forms that planning read.
+    """Largest |A w − b| of every rule of a plan, in float64, from the forms that planning recognised.
 
-    What it needs on a device is set up when tensors on that device are first measured.
+    Tensors on a device are set up when weights on that device are first measured.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -42,7 +42,7 @@ class Measure:
         self._on: dict[torch.device, _OnDevice] = {}
 
     def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
-        """Rule name → largest absolute violation; zero for a rule without equations, nan where a weight is."""
+        """Rule name → largest absolute violation; zero for a rule without equations, nan where a weight is nan."""
         weights = {name: tensor.detach() for name, tensor in weights.items()}
         device = next((tensor.device for tensor in weights.values()), torch.device("cpu"))
         with undisturbed(device):
@@ -69,13 +69,13 @@ class _OnDevice:
     def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
         largest = self._equations(weights, len(self._names))
         for number, gaps in self._gaps:
-            found = [gap(weights) for gap in gaps]
-            largest[number] = found[0] if len(found) == 1 else torch.stack(found).amax()
+            largest_gaps = [gap(weights) for gap in gaps]
+            largest[number] = largest_gaps[0] if len(largest_gaps) == 1 else torch.stack(largest_gaps).amax()
         return dict(zip(self._names, largest.tolist(), strict=True))
 
 
 def _gaps(system: System, number: int, device: torch.device) -> Sequence[Gap]:
-    """How the equations of a large rule are measured; none where they are, one by one, with those of other rules."""
+    """The gaps of a large rule; empty for a rule that is measured as sparse rows, together with other rules."""
     reading, expression = reading_of(system, number), system.rules[number].expression
     if reading.fixings:
         return [FixedGap(reading.fixings, device)]
@@ -85,7 +85,7 @@ def _gaps(system: System, number: int, device: torch.device) -> Sequence[Gap]:
 
 
 def _gap(form: Form, scale: float, device: torch.device) -> Gap:
-    """How a form is measured; `scale` leads from `x − ratio · y` back to what the user wrote."""
+    """The gap of a form; `scale` converts `x − ratio · y` to the units that the user wrote."""
     match form:
         case RowBatch():
             return _Batch(form, device)
@@ -100,7 +100,7 @@ def _gap(form: Form, scale: float, device: torch.device) -> Gap:
 
 
 class _Terms:
-    """One rule that is evaluated term by term: several weights, or entries in no regular order."""
+    """The gap of a rule that is evaluated by terms: over several weights, or entries in irregular order."""
 
     def __init__(self, expression: Expression, device: torch.device) -> None:
         self._value = Value(expression, device)
@@ -110,7 +110,7 @@ class _Terms:
 
 
 class _Equations:
-    """Equations one by one, all rules in one pass."""
+    """The gaps of sparse rows, for all their rules in one pass."""
 
     def __init__(self, system: System, rows: Rows, device: torch.device) -> None:
         columns, local = ranked(rows.columns)
@@ -136,7 +136,7 @@ class _Equations:
 
 
 class _Panel:
-    """One rule of dense equations; on a CPU its matrix is the user's own where that is float64."""
+    """The gap of a rule of dense equations; on a CPU its matrix is the user's array where that is float64."""
 
     def __init__(self, panel: Panel, device: torch.device) -> None:
         self._pieces = [
@@ -153,13 +153,13 @@ class _Panel:
 
 
 class _Batch:
-    """Equations that are one small matrix over every cell of one parameter, or a sum of equal coefficients."""
+    """The gap of one small matrix over every cell of one parameter, or of sums with equal coefficients."""
 
     def __init__(self, form: RowBatch, device: torch.device) -> None:
         self._name, self._count, self._dtype = form.parameter.name, form.cells, irregular_dtype(device)
-        found = cells_box(self._name, form.offset, form.outer, form.inner, device)
+        box = cells_box(self._name, form.offset, form.outer, form.inner, device)
         self._access: Box | Gathered
-        self._access, self._cells = found or (Gathered((Part(form.parameter, form.positions().ravel()),), device), 1)
+        self._access, self._cells = box or (Gathered((Part(form.parameter, form.positions().ravel()),), device), 1)
         self._rhs = _numbers(form.rhs, device)
         self._coefficient = float(form.matrix.flat[0])
         self._matrix = _numbers(form.matrix, device) if any(form.matrix.strides) else None
@@ -189,11 +189,11 @@ def _pairs_gap(form: Pairs, scale: float, shift: Tensor, weights: Mapping[str, T
 
 
 def _numbers(array: np.ndarray, device: torch.device) -> Tensor:
-    """Numbers on a device, in float64 where it has that; on the CPU the memory of the array where torch can share it.
+    """Numbers on a device, in float64 where it has that; on the CPU they share memory with the array where possible.
 
-    Axes along which an array repeats one number are held once.
+    Axes along which an array repeats one number are stored once.
     """
     once = array[tuple(slice(1) if step == 0 else slice(None) for step in array.strides)]
     shareable = once.flags.writeable and all(step >= 0 for step in once.strides)
-    held = torch.as_tensor(once if shareable else np.array(once)).to(device, irregular_dtype(device))
-    return held.expand(array.shape)
+    numbers = torch.as_tensor(once if shareable else np.array(once)).to(device, irregular_dtype(device))
+    return numbers.expand(array.shape)

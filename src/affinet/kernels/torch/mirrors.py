@@ -1,4 +1,4 @@
-"""Symmetric boxes and pairs of boxes: the mean of two views, exact to the bit; and loops over tiles of matrices."""
+"""Kernels of mirrors and of pairs of boxes, by the mean of two views, exact to the bit, and loops over tiles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.kernels.torch.access import Box, Tensors, box_of
 from affinet.kernels.torch.kernel import Kernel, State, not_in_place, without_loops
-from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays, fit
+from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays, fits_loops
 from affinet.kernels.torch.precision import mean_norm, regular_dtype, silenced
 from affinet.kernels.torch.putting import put
 from affinet.kernels.torch.scratch import Scratch
@@ -25,7 +25,7 @@ from affinet.system.distinct import distinct
 
 
 class MirrorKernel:
-    """`x ↦ (x + sign · mirrored(x) + shift) / 2`: both images come from the same sum, so they agree to the bit."""
+    """`x ↦ (x + sign · mirrored(x) + shift) / 2`: an entry and its image are the same sum, so they agree to the bit."""
 
     settle = not_in_place
 
@@ -35,17 +35,17 @@ class MirrorKernel:
         self._permutation, self._flips, self._sign = block.permutation, block.flips, block.sign
         self._shift = torch.as_tensor(np.array(block.shift), dtype=regular_dtype(like.dtype), device=like.device)
         self._affine = bool(np.any(block.shift))
-        alone = [block.without, *([_fixed_points(block)] if block.sign > 0 else [])]
-        self._alone = torch.as_tensor(distinct(np.concatenate(alone)), device=like.device)
-        self._others = torch.as_tensor(block.without, device=like.device)
+        unmoved = [block.without, *([_fixed_points(block)] if block.sign > 0 else [])]
+        self._unmoved = torch.as_tensor(distinct(np.concatenate(unmoved)), device=like.device)
+        self._excluded = torch.as_tensor(block.without, device=like.device)
         """Places of the flattened box that belong to other blocks."""
         self._scratch = Scratch()
 
-    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+    def with_loops(self, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
         transposes = self._permutation == (1, 0) and not self._flips and not self._affine
         if not compiled or like.dtype not in WIDTHS or not transposes:
             return self
-        tiles = MirroredTiles(self._others.numpy(), self._sign, self._box.shape[0])
+        tiles = MirroredTiles(self._excluded.numpy(), self._sign, self._box.shape[0])
         return Looped(self, OnArrays(self.names[0], tiles, self._box.within))
 
     def read(self, tensors: Tensors) -> Tensor:
@@ -54,15 +54,15 @@ class MirrorKernel:
         return self._box.read(tensor)
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
-        """Put entries back; those that equal themselves or belong to another block keep their bits."""
+        """Write entries back; those that are their own image or belong to another block keep their bits."""
         tensor = tensors[self.names[0]]
         assert tensor is not None
-        self._box.write(tensor, _keeping(values, self._box.read(tensor), self._alone))
+        self._box.write(tensor, _keeping(values, self._box.read(tensor), self._unmoved))
 
     def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        others, image = self._others_of(x), self._image(x)
+        excluded, image = self._excluded_entries(x), self._image(x)
         both = x.add_(image, alpha=self._sign)
-        return self._with(others, (both.add_(self._shift) if self._affine else both).mul_(0.5)), state
+        return self._restored(excluded, (both.add_(self._shift) if self._affine else both).mul_(0.5)), state
 
     def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         other = self.mirrored(metric)
@@ -70,31 +70,35 @@ class MirrorKernel:
         return (metric * x + other * image) / (metric + other)
 
     def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
-        others, image = self._others_of(x), self._image(x)
+        excluded, image = self._excluded_entries(x), self._image(x)
         noise = None
         if floor:
-            # Where the sum of both is zero, their difference is twice either of them, and the same from both sides.
+            # Where the sum of both is zero, their difference is twice either one, and the same from both sides.
             noise = torch.sub(x, image, alpha=self._sign, out=self._scratch.like(x, 1)).abs_().mul_(floor)
         mean = x.add_(image, alpha=self._sign).mul_(0.5)
         if noise is not None:
             mean.masked_fill_(torch.abs(mean, out=image) < noise, 0.0)
-        return self._with(others, mean), state
+        return self._restored(excluded, mean), state
 
     def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
         block = self._block
-        """Pairs of an entry and its image, and entries that are their own opposites: half of their shift."""
+        # Pairs of an entry and its image, and entries that are their own opposites, which equal half of their shift.
         every = np.arange(block.view.size)
         image = block.images(every)
-        mine = np.ones(block.view.size, bool)
-        mine[block.without] = False
+        included = np.ones(block.view.size, bool)
+        included[block.without] = False
         shift = np.broadcast_to(block.shift, [size for size, _ in block.view.dims]).ravel()
-        one = np.flatnonzero(mine & (every < image))
+        first = np.flatnonzero(included & (every < image))
         places = places_of(block.view)
         tensor = names[block.view.parameter.name]
-        found = tied_pairs((tensor, places[one]), (tensor, places[image[one]]), block.sign, -block.sign * shift[one])
-        own = np.flatnonzero(mine & (every == image)) if block.sign < 0 else every[:0]
+        pairs = tied_pairs(
+            (tensor, places[first]), (tensor, places[image[first]]), block.sign, -block.sign * shift[first]
+        )
+        fixed = np.flatnonzero(included & (every == image)) if block.sign < 0 else every[:0]
         return (
-            found.then(given_entries(np.full(len(own), tensor), places[own], shift[own] / 2.0)) if len(own) else found
+            pairs.followed_by(given_entries(np.full(len(fixed), tensor), places[fixed], shift[fixed] / 2.0))
+            if len(fixed)
+            else pairs
         )
 
     def noise(self, x: Tensor) -> Tensor:
@@ -102,18 +106,18 @@ class MirrorKernel:
         return torch.sub(x, self.mirrored(x), alpha=self._sign).abs_()
 
     def _image(self, x: Tensor) -> Tensor:
-        """The mirror image in a buffer. Copies of a transposed matrix go tile by tile; arithmetic on it does not."""
+        """The mirror image in a buffer: torch copies transposed matrices by tiles, but does not add them by tiles."""
         return self._scratch.like(x, 0).copy_(self.mirrored(x))
 
-    def _others_of(self, x: Tensor) -> Tensor | None:
-        return x.take(self._others) if len(self._others) else None
+    def _excluded_entries(self, x: Tensor) -> Tensor | None:
+        return x.take(self._excluded) if len(self._excluded) else None
 
-    def _with(self, others: Tensor | None, x: Tensor) -> Tensor:
-        """`x`, in place, with the entries of other blocks put back."""
-        return x if others is None else put(x, self._others, others)
+    def _restored(self, excluded: Tensor | None, x: Tensor) -> Tensor:
+        """`x`, in place, with the entries of other blocks restored."""
+        return x if excluded is None else put(x, self._excluded, excluded)
 
     def mirrored(self, x: Tensor) -> Tensor:
-        """The same entries seen in the mirror; a view where nothing is flipped."""
+        """The mirror images of the entries, without the sign; a view where nothing is flipped."""
         return mirrored(x, self._permutation, self._flips)
 
 
@@ -142,15 +146,15 @@ def _fixed_points(block: Mirror) -> np.ndarray:
 
 
 def _keeping(values: Tensor, old: Tensor, places: Tensor) -> Tensor:
-    """`values`, in place where they are row-major, with the old numbers at some places."""
+    """`values`, in place where they are row-major, with the numbers of `old` at some places."""
     if not len(places):
         return values
-    kept = old.reshape(-1).index_select(0, places).to(values.dtype)
-    return values.reshape(-1).index_copy_(0, places, kept).view(values.shape)
+    restored = old.reshape(-1).index_select(0, places).to(values.dtype)
+    return values.reshape(-1).index_copy_(0, places, restored).view(values.shape)
 
 
 class MirroredProductKernel:
-    """Sums along axes of one box and then its mirror, so that images agree to the bit; neither undoes the other."""
+    """Sums along axes of one box, and then its mirror, so that images agree to the bit; the two commute."""
 
     settle = not_in_place
     tables = not_small
@@ -174,18 +178,18 @@ class MirroredProductKernel:
         return self._product.land_in_metric(x, metric)
 
     def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
-        # The same for an entry and its image, which are zero together.
+        # The noise of an entry and of its image is the same, so that both become zero.
         noise = self.noise(x).mul_(floor).add_(mean_norm(x, None, x.numel(), floor)) if floor else None
         summed, _ = self._product.tangent(x, None)
-        along, _ = self._mirror.tangent(summed, None)
-        return along if noise is None else silenced(along, noise), state
+        tangent, _ = self._mirror.tangent(summed, None)
+        return tangent if noise is None else silenced(tangent, noise), state
 
     def noise(self, x: Tensor) -> Tensor:
         return self._mirror.noise(x)
 
 
 class PairsKernel:
-    """`first == ratio · second + shift`: both from one z, in the metric `D = 1 + ratio²`."""
+    """`first == ratio · second + shift`: both are computed from one z, in the metric `D = 1 + ratio²`."""
 
     settle = not_in_place
 
@@ -193,35 +197,35 @@ class PairsKernel:
         self._block = block
         self.names = (block.first.parameter.name, block.second.parameter.name)
         self._boxes = (box_of(block.first), box_of(block.second))
-        # The side with the larger scale is z itself, so that equal and opposite entries are one number.
+        # The side with the larger scale is z itself, so that equal and opposite entries agree to the bit.
         self._swapped = abs(block.ratio) > 1.0
         ratio, shift = (1.0 / block.ratio, -block.shift / block.ratio) if self._swapped else (block.ratio, block.shift)
         self._ratio = float(ratio)
         self._shift = torch.as_tensor(np.array(shift), dtype=regular_dtype(like.dtype), device=like.device)
         self._affine = bool(np.any(shift))
-        self._alone = torch.as_tensor(block.without, device=like.device)
+        self._unmoved = torch.as_tensor(block.without, device=like.device)
 
-    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+    def with_loops(self, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
         in_place = all(box.is_view and len(box.shape) == 2 for box in self._boxes)
-        if not compiled or like.dtype not in WIDTHS or not in_place or self._affine or len(self._alone):
+        if not compiled or like.dtype not in WIDTHS or not in_place or self._affine or len(self._unmoved):
             return self
         return Looped(self, PairedTiles(self._boxes, self._ratio, swapped=self._swapped))
 
     def read(self, tensors: Tensors) -> Tensor:
-        """Both sides on a new first axis; a missing one is zero."""
+        """Both sides on a new first axis; a missing side is zero."""
         pieces = [
             None if (tensor := tensors[name]) is None else box.read(tensor)
             for name, box in zip(self.names, self._boxes, strict=True)
         ]
-        some = next(piece for piece in pieces if piece is not None)
-        return torch.stack([torch.zeros_like(some) if piece is None else piece for piece in pieces])
+        like = next(piece for piece in pieces if piece is not None)
+        return torch.stack([torch.zeros_like(like) if piece is None else piece for piece in pieces])
 
     def write(self, tensors: Tensors, values: Tensor) -> None:
-        """Put both sides back; entries that belong to another block keep their bits."""
+        """Write both sides back; entries that belong to another block keep their bits."""
         for name, box, piece in zip(self.names, self._boxes, values, strict=True):
             tensor = tensors[name]
             if tensor is not None:
-                box.write(tensor, _keeping(piece, box.read(tensor), self._alone))
+                box.write(tensor, _keeping(piece, box.read(tensor), self._unmoved))
 
     def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         scaled, plain = (x[1], x[0]) if self._swapped else (x[0], x[1])
@@ -242,15 +246,17 @@ class PairsKernel:
         scaled, plain = (x[1], x[0]) if self._swapped else (x[0], x[1])
         z = self._common(scaled, plain)
         other = z * self._ratio
-        along = torch.stack([z, other] if self._swapped else [other, z])
-        return along if noise is None else silenced(along, noise), state
+        tangent = torch.stack([z, other] if self._swapped else [other, z])
+        return tangent if noise is None else silenced(tangent, noise), state
 
     def tables(self, names: Names, dtype: torch.dtype) -> Tables | None:
         block = self._block
-        mine = np.ones(block.first.size, bool)
-        mine[block.without] = False
-        shift = np.broadcast_to(block.shift, [size for size, _ in block.first.dims]).ravel()[mine]
-        first, second = ((names[view.parameter.name], places_of(view)[mine]) for view in (block.first, block.second))
+        included = np.ones(block.first.size, bool)
+        included[block.without] = False
+        shift = np.broadcast_to(block.shift, [size for size, _ in block.first.dims]).ravel()[included]
+        first, second = (
+            (names[view.parameter.name], places_of(view)[included]) for view in (block.first, block.second)
+        )
         if abs(block.ratio) > 1.0:
             return tied_pairs(first, second, 1.0 / block.ratio, -shift / block.ratio)
         return tied_pairs(second, first, block.ratio, shift)
@@ -260,33 +266,33 @@ class PairsKernel:
         return mean_norm(x, (0,), 2, 2.0).expand(x.shape).contiguous()
 
     def _common(self, scaled: Tensor, plain: Tensor) -> Tensor:
-        # As a change of `plain`, so that a pair that agrees already keeps its bits.
+        # Computed as a change of `plain`, so that a pair that agrees already keeps its bits.
         gap = torch.add(scaled, plain, alpha=-self._ratio)
         return gap.mul_(self._ratio / (1.0 + self._ratio * self._ratio)).add_(plain)
 
 
 class MirroredTiles:
-    """A square matrix and its transpose, equal or opposite; entries of other blocks are put back."""
+    """A loop that makes a square matrix and its transpose equal or opposite, and restores entries of other blocks."""
 
-    def __init__(self, others: np.ndarray, sign: float, size: int) -> None:
+    def __init__(self, excluded: np.ndarray, sign: float, size: int) -> None:
         from affinet.kernels.loops import openmp, tiles
 
         self._run, self._team, self._sign = tiles.mirror, openmp.team, sign
-        self._others = others
+        self._excluded = excluded
         counts = -(-size // tiles.TILE)
         self._tiles = np.stack(np.triu_indices(counts), axis=1)
 
     def __call__(self, x: np.ndarray, threads: int, *, affine: bool, quiet: float) -> None:
-        # Put back here already, since `x` may be the parameter itself.
-        kept = x.reshape(-1)[self._others]
+        # Restored already here, since `x` may be the parameter itself.
+        excluded = x.reshape(-1)[self._excluded]
         self._run(x, self._tiles, self._sign, quiet, self._team(x.size, threads))
-        x.reshape(-1)[self._others] = kept
+        x.reshape(-1)[self._excluded] = excluded
 
 
 class PairedTiles:
-    """Two matrices of which one is `ratio` times the other, entry by entry, in any memory order, where they lie.
+    """A loop that makes one matrix `ratio` times another, entry by entry, in place and in any memory order.
 
-    The first is the larger one if `swapped`. Nothing is shifted, so that affine or not is the same.
+    If `swapped`, the first matrix is the larger one. There is no shift, so that `affine` makes no difference.
     """
 
     def __init__(self, boxes: Sequence[Box], ratio: float, *, swapped: bool) -> None:
@@ -296,12 +302,12 @@ class PairedTiles:
         self._loops, self._team = tiles, openmp.team
 
     def on_entries(self, x: Tensor, *, affine: bool, quiet: float) -> bool:
-        """False: both sides were copied into one tensor already, where torch's own operations are as quick."""
+        """False: both sides were copied into one tensor already, where torch's own operations are as fast."""
         return False
 
     def on_tensors(self, tensors: Tensors, *, affine: bool, quiet: float) -> bool:
         sides = [side for box in self._boxes if (side := tensors[box.name]) is not None]
-        if len(sides) < 2 or not all(map(fit, sides)) or sides[0].dtype != sides[1].dtype:
+        if len(sides) < 2 or not all(map(fits_loops, sides)) or sides[0].dtype != sides[1].dtype:
             return False
         views = [box.read(side) for box, side in zip(self._boxes, sides, strict=True)]
         plain, scaled = (view.detach().numpy() for view in (views if self._swapped else views[::-1]))
@@ -322,6 +328,6 @@ class PairedTiles:
 
 @cache
 def tiles_of(shape: tuple[int, int], size: int) -> np.ndarray:
-    """The places of all tiles of a matrix, in tiles."""
+    """The row and column numbers of all tiles of a matrix."""
     counts = [-(-extent // size) for extent in shape]
     return np.stack([index.ravel() for index in np.indices(counts)], axis=1)

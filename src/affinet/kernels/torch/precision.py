@@ -1,4 +1,4 @@
-"""In which dtype a projection computes, and what of its result is rounding noise."""
+"""Chooses the dtype in which a projection computes, and decides which part of its result is rounding noise."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import torch
 from torch import Tensor
 
 IMPORTED_BY = getpid()
-"""The process that may have torch's threads; one that was forked from it has none of them."""
+"""The process that may have torch's threads; a process forked from it does not have them."""
 NOISE = 32.0
-"""A projected gradient at or below this many roundoffs of what it was computed from is noise: trap 6 of
+"""A projected gradient of at most this many roundoffs of the gradient it was computed from is noise: trap 6 of
 docs/architecture.md."""
 
 
 @cache
 def regular_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Where slices compute: in the dtype of the weights, or float32 where they are coarser."""
+    """The working dtype of slices: the dtype of the weights, or float32 for coarser dtypes."""
     return dtype if dtype in (torch.float32, torch.float64) else torch.float32
 
 
 def regular_dtype_of(tensors: Iterable[Tensor]) -> torch.dtype:
-    """Where entries of several tensors are projected together: in the widest dtype that one of them would need."""
+    """The working dtype for entries of several tensors: the widest of their working dtypes."""
     kinds = {regular_dtype(tensor.dtype) for tensor in tensors}
     return torch.float64 if torch.float64 in kinds else torch.float32
 
 
 def irregular_dtype(device: torch.device) -> torch.dtype:
-    """Where ties and components compute: float64, or float32 on a device without it."""
+    """The working dtype of ties and components: float64, or float32 on a device without it."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -38,42 +38,41 @@ def irregular_dtype(device: torch.device) -> torch.dtype:
 def noise_floor(dtype: torch.dtype) -> float:
     """`32 u`, with u the unit roundoff of a gradient's dtype, float32's for coarser ones.
 
-    A projected gradient of at most this share of `|g| + rms g` is rounding of the gradient it was computed from;
+    A projected gradient of at most this fraction of `|g| + rms g` is rounding of the gradient it was computed from;
     under Adam's eps of 1e-8 flat directions would walk on it.
 
     At a constrained optimum the gradient is normal to the rules, and its projection is rounding of about this size
-    relative to it. In 16 bits the same bound would be 12 % of the gradient, far more than a step may lose, so there
-    the noise of the backward pass is left alone.
+    relative to it. In 16 bits the same bound would be 12 % of the gradient, far more than a step may lose, so that the
+    noise of the backward pass is not removed there.
     """
     return NOISE * float(torch.finfo(regular_dtype(dtype)).eps) / 2.0
 
 
 def silenced(projected: Tensor, noise: Tensor) -> Tensor:
-    """`projected`, in place, with zeros where its size is that of the noise."""
+    """`projected`, in place, with zeros where its size is below that of the noise."""
     return projected.masked_fill_(projected.abs() < noise, 0.0)
 
 
 def mean_norm(x: Tensor, dims: tuple[int, ...] | None, count: int, factor: float) -> Tensor:
-    """`factor` times the root mean square of `count` numbers along axes that are kept, over everything for None."""
+    """`factor` times the root mean square of `count` numbers, along axes that remain, or over all axes for None."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=dims, keepdim=dims is not None)
     return norm.mul_(factor / sqrt(max(1, count)))
 
 
 def exact_matmul(x: Tensor) -> Tensor:
-    """`x` in a dtype whose matrix products are not shortened: TF32 and bfloat16 reach into float32 otherwise."""
+    """`x` in a dtype whose matrix products are exact: those of float32 may be computed in TF32 or bfloat16."""
     if x.dtype != torch.float32 or x.device.type == "mps":
         return x
-    if torch.compiler.is_compiling():  # it cannot trace the question
+    if torch.compiler.is_compiling():  # it cannot trace the check
         return x if x.device.type == "cpu" else x.double()
     return x.double() if torch.get_float32_matmul_precision() != "highest" else x
 
 
 class undisturbed:
-    """No autograd and no autocast: a projection inside somebody's context is the projection all the same.
+    """A context without autograd and autocast, so that a projection does not depend on the context of the caller.
 
-    In a forked process torch is held to one thread meanwhile: the others of its OpenMP team were left behind in the
-    parent, and an operation shared out to them would wait for ever.
-    A class, since a generator costs as much again as the two switches.
+    In a forked process torch is limited to one thread meanwhile: the other threads of its OpenMP team exist only in the
+    parent, and an operation distributed to them would wait for ever. A class, since a generator would double the cost.
     """
 
     __slots__ = ("_autocast", "_gradients", "_threads")

@@ -1,4 +1,4 @@
-"""Prepare the kernel of each block: all set-up is done once, at the one place in `torch/` that asks for the kind."""
+"""Prepares the kernel of each block: all set-up is done once, at the one place in `torch/` that branches on kinds."""
 
 from __future__ import annotations
 
@@ -33,22 +33,26 @@ from affinet.kernels.torch.wide import WideKernel
 
 
 def prepare(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
-    """The kernel of a block for parameters like `tensors` (their devices and dtypes), with loops where it has some."""
-    return _with_loops(eager(block, tensors), tensors, whole=True)
+    """The kernel of a block for parameters with the devices and dtypes of `tensors`, with loops where it has them."""
+    return _with_loops(eager(block, tensors), tensors, full_parameter=True)
 
 
 def _prepared_base(base: AnyBase, tensors: Mapping[str, Tensor]) -> Kernel:
-    """As `prepare`, and the kernel reads the entries of the base alone: equations on top count places among these."""
-    return _with_loops(eager(base, tensors), tensors, whole=False)
+    """As `prepare`, but the kernel reads only the entries of the base, whose places the extra equations refer to."""
+    return _with_loops(eager(base, tensors), tensors, full_parameter=False)
 
 
-def _with_loops(kernel: Kernel, tensors: Mapping[str, Tensor], *, whole: bool) -> Kernel:
+def _with_loops(kernel: Kernel, tensors: Mapping[str, Tensor], *, full_parameter: bool) -> Kernel:
     like, compiled = tensors[kernel.names[0]], looped.available()
-    return kernel.with_loops(like, compiled=compiled, whole=whole) if like.device.type == "cpu" else kernel
+    return (
+        kernel.with_loops(like, compiled=compiled, full_parameter=full_parameter)
+        if like.device.type == "cpu"
+        else kernel
+    )
 
 
 def eager(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
-    """The kernel of a block made of torch's own operations, on any device."""
+    """The kernel of a block from torch's own operations, on any device."""
     match block:
         case Slices():
             return SlicesKernel(block, tensors[block.parameter.name])

@@ -1,4 +1,4 @@
-"""A plan on a device: projections of weights and of vectors, in place or not."""
+"""A projector that moves tensors onto the rules of a plan: weights and vectors, in place or as copies."""
 
 from __future__ import annotations
 
@@ -18,45 +18,47 @@ from affinet.kernels.torch.kernel import Decay, Kernel, State
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
 from affinet.kernels.torch.preparing import prepare
-from affinet.kernels.torch.small_blocks import Together, together
+from affinet.kernels.torch.small_blocks import SmallBlocks, gather_small_blocks
 from affinet.language.modules import parameters_of, present_weights
 from affinet.plans.plan import Plan
 
 
 class _Prepared(NamedTuple):
-    """The kernels of all blocks, and the same as one call for the small blocks and the kernels of the others."""
+    """The kernels of all blocks; also one call for all small blocks, and the kernels of the remaining blocks."""
 
     kernels: tuple[Kernel, ...]
-    together: Together | None
-    others: tuple[Kernel, ...]
+    small: SmallBlocks | None
+    remaining: tuple[Kernel, ...]
 
 
 class _States(local):
-    """What kernels keep between steps, each thread its own: what another thread projects must not move the bits."""
+    """The states of kernels between steps, separate for each thread: other threads must not change the bits."""
 
     def __init__(self) -> None:
         self.of: dict[Kernel, State] = {}
 
     def __reduce__(self) -> tuple[type[_States], tuple[()]]:
-        """A copy, in another process perhaps, keeps nothing yet."""
+        """Copy without states, perhaps into another process."""
         return _States, ()
 
 
 class Projector:
     """Projects mappings of names to tensors onto the rules of a plan.
 
-    Tensors may be on any one device and of any real floating dtype; kernels are set up when a device or dtype is
-    first seen, and kept. Names and shapes are those of `plan.parameters`; other names are passed over.
+    Tensors may be on any one device and of any real floating dtype; kernels are set up on the first use of a device or
+    dtype, and stored. Names and shapes are those of `plan.parameters`; tensors of other names are returned unchanged.
     """
 
     def __init__(self, plan: Plan, like: Mapping[str, Tensor], *, before: Projector | None = None) -> None:
-        """`before`: a projector whose kernels serve on for blocks that its plan holds too (`plans.updating`)."""
+        """`before`: a projector whose kernels are reused for blocks that both plans contain (`plans.updating`)."""
         self.plan = plan
         self._before = {} if before is None else before._by_block(plan.blocks)
         self._states = _States()
         if before is not None:
-            kept = {id(kernel) for some in self._before.values() for _, kernel in some}
-            self._states.of.update((kernel, state) for kernel, state in before._states.of.items() if id(kernel) in kept)
+            reused = {id(kernel) for pairs in self._before.values() for _, kernel in pairs}
+            self._states.of.update(
+                (kernel, state) for kernel, state in before._states.of.items() if id(kernel) in reused
+            )
         self.names = tuple(parameter.name for parameter in plan.parameters)
         self._prepared: dict[tuple[Any, ...], _Prepared] = {}
         self._latest: _Prepared | None = None
@@ -66,13 +68,13 @@ class Projector:
             self.kernels(like)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The plan: kernels are set up again where a copy is used, in another process perhaps."""
+        """The plan without kernels: a copy, perhaps in another process, sets them up again."""
         fresh: dict[str, Any] = {"_prepared": {}, "_latest": None, "_before": {}, "_states": _States()}
         fresh["_measure"] = Measure(self.plan)
         return {"plan": self.plan, "names": self.names, **fresh}
 
     def project(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Tensor]:
-        """The nearest point that satisfies all rules, as new tensors of the same dtypes; a model is left as it is.
+        """The nearest point that satisfies all rules, as new tensors of the same dtypes; a model is not changed.
 
         Law: idempotent to one spacing of the dtype. Entries in no rule keep their bits.
         """
@@ -83,17 +85,17 @@ class Projector:
         return {**weights, **copies}
 
     def tangent(self, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`P v`: the part of v along which the rules stay as they are, as new tensors. Law: `A P v == 0`."""
+        """`P v`: the part of v that changes no rule, as new tensors. Law: `A P v == 0`."""
         check(self.plan, vectors)
         with undisturbed(self._device(vectors)):
             copies = {name: vectors[name].detach().clone() for name in self.names}
-            for kernel in self._after_small(copies, copies, affine=False):
+            for kernel in self._project_small(copies, copies, affine=False):
                 if not kernel.settle(copies, affine=False):
                     kernel.write(copies, self._tangent(kernel, kernel.read(copies)))
         return {**vectors, **copies}
 
     def violation(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, float]:
-        """Rule name → largest absolute violation, each in the units in which the rule was written."""
+        """Rule name → largest absolute violation, in the units of the rule as written."""
         weights = weights_of(self.plan, weights)
         return self._measure({name: weights[name] for name in self.names})
 
@@ -108,27 +110,27 @@ class Projector:
         return {name: torch.from_numpy(part) for name, part in values.items()}
 
     def stationarity(self, gradients: Mapping[str, Tensor]) -> float:
-        """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules take all of the gradient, 0 for g = 0."""
+        """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules remove the entire gradient, 0 for g = 0."""
         tangent = self.tangent(gradients)
         wide = irregular_dtype(self._device(gradients))
-        along, whole = (
+        tangent_norm, norm = (
             sum(float(torch.linalg.vector_norm(vectors[name].detach(), dtype=wide)) ** 2 for name in self.names) ** 0.5
             for vectors in (tangent, gradients)
         )
-        return along / whole if whole != 0.0 else 0.0
+        return tangent_norm / norm if norm != 0.0 else 0.0
 
     def shared_multipliers(self) -> dict[str, tuple[str, ...]]:
-        """Rule name → the other rules together with which it is redundant; rules that stand alone are left out."""
+        """Rule name → the other rules together with which it is redundant; independent rules are omitted."""
         return shared_by_rule(self.plan.system)
 
     def project_(self, weights: Mapping[str, Tensor], *, passes: int = 1, skipped: Tensor | None = None) -> None:
         """Move weights to the nearest feasible point, in place.
 
-        One pass is exact to rounding for weights near the set, as after a step; a second one refines a long move.
-        Where the number `skipped` is not zero (a GradScaler found an infinity) no bit is changed, without a look at it.
+        One pass is exact to rounding for weights near the set, as after a step; a second pass refines a long move.
+        Where the number `skipped` is not zero (a GradScaler found an infinity) no bit changes, decided on the device.
         """
         if skipped is None:
-            kernels = self._after_small(weights, weights, affine=True, passes=passes)
+            kernels = self._project_small(weights, weights, affine=True, passes=passes)
         else:
             kernels = self.kernels(weights)
         if not kernels:
@@ -141,15 +143,15 @@ class Projector:
                     x = kernel.read(weights)
                     if skipped is None:
                         kernel.write(weights, self._landed(kernel, x))
-                    else:  # decided on the device, without a look
+                    else:  # decided on the device, without waiting for it
                         kernel.write(weights, torch.where(skipped != 0, x, self._landed(kernel, x.clone())))
 
     def project_in_metric_(
         self, weights: Mapping[str, Tensor], metric: Mapping[str, Tensor], skipped: Tensor | None = None
     ) -> None:
-        """Move weights to the feasible point nearest in `Σ D_i dw_i²`, in place; `metric` holds the D_i > 0.
+        """Move weights to the feasible point nearest in `Σ D_i dw_i²`, in place; `metric` are the D_i > 0.
 
-        Two passes: where the D_i differ by many orders of magnitude one of them loses digits that the second finds.
+        Two passes: where the D_i differ by many orders of magnitude the first loses digits that the second recovers.
         """
         with undisturbed(self._device(weights)):
             for kernel in self.kernels(weights):
@@ -168,13 +170,13 @@ class Projector:
     ) -> None:
         """`g ← P(g + λ w) − λ w`, in place, with rounding noise set to zero.
 
-        `decay` holds the signed λ that the optimizer itself will add to each gradient, where it does: what it then
-        uses is `P(g + λ w)`. Missing gradients stay missing; their entries count as zero and carry no decay.
+        `decay` has the signed λ of the weight decay that the optimizer will add to each gradient, so that it uses
+        `P(g + λ w)`. Missing gradients stay missing; their entries count as zero and have no decay.
         """
         decayed = Decay(decay, weights) if decay else None
         if scale is None:
             quiet = noise_floor(self._dtype(weights))
-            kernels = self._after_small(gradients, weights, affine=False, quiet=quiet, decay=decayed)
+            kernels = self._project_small(gradients, weights, affine=False, quiet=quiet, decay=decayed)
         else:
             kernels = self.kernels(weights)
         if not kernels:
@@ -183,14 +185,14 @@ class Projector:
             for kernel in kernels:
                 present = {name: gradients.get(name) for name in kernel.names}
                 floor = _floor(present)
-                in_place = scale is None or decayed is None  # a decay that is scaled is only added after reading
+                in_place = scale is None or decayed is None  # a scaled decay can be added only after reading
                 if floor > 0.0 and not (in_place and kernel.settle(present, affine=False, quiet=floor, decay=decayed)):
                     self._project_gradient(kernel, present, decayed, scale, floor)
 
     def forget(self) -> None:
-        """Drop what solvers keep from the steps before.
+        """Drop the states from previous steps.
 
-        Law: what is projected next depends, to the bit, on nothing that was projected before.
+        Law: the next projection does not depend on earlier projections, to the bit.
         """
         self._states.of.clear()
 
@@ -203,10 +205,10 @@ class Projector:
 
     def _tangent(self, kernel: Kernel, x: Tensor, floor: float = 0.0) -> Tensor:
         states = self._states.of
-        along, state = kernel.tangent(x, states.get(kernel), floor=floor)
+        tangent, state = kernel.tangent(x, states.get(kernel), floor=floor)
         if state is not None:
             states[kernel] = state
-        return along
+        return tangent
 
     def _project_gradient(
         self, kernel: Kernel, gradients: Tensors, decay: Decay | None, scale: Tensor | None, floor: float
@@ -219,18 +221,18 @@ class Projector:
         kernel.write(gradients, projected if shift is None else projected - shift)
 
     def _device(self, tensors: Mapping[str, Tensor]) -> torch.device:
-        """The one device that all constrained tensors are on."""
+        """The device of all constrained tensors."""
         return tensors[self.names[0]].device if self.names else torch.device("cpu")
 
     def _dtype(self, tensors: Mapping[str, Tensor]) -> torch.dtype:
-        """The dtype of the first of the constrained tensors, which is that of all that are projected in one call."""
+        """The dtype of the first constrained tensor, which all tensors in one compiled call share."""
         return tensors[self.names[0]].dtype if self.names else torch.float32
 
     def kernels(self, tensors: Mapping[str, Tensor]) -> tuple[Kernel, ...]:
-        """The kernels for these devices and dtypes, one a block."""
+        """The kernels for these devices and dtypes, one per block."""
         return self._prepare(tensors).kernels
 
-    def _after_small(
+    def _project_small(
         self,
         tensors: Tensors,
         weights: Mapping[str, Tensor],
@@ -240,20 +242,20 @@ class Projector:
         decay: Decay | None = None,
         passes: int = 1,
     ) -> tuple[Kernel, ...]:
-        """Have all small blocks projected in one call where the tensors allow it; the kernels that are left to run."""
+        """Project all small blocks in one call where the tensors allow it; return the kernels that remain to run."""
 
-        def settled(small: Together | None) -> bool:
+        def projected(small: SmallBlocks | None) -> bool:
             return small is not None and small.settle(tensors, affine=affine, quiet=quiet, decay=decay, passes=passes)
 
-        if self._latest is not None and settled(self._latest.together):
+        if self._latest is not None and projected(self._latest.small):
             return ()
         prepared = self._prepare(weights)
-        return prepared.others if settled(prepared.together) else prepared.kernels
+        return prepared.remaining if projected(prepared.small) else prepared.kernels
 
     def _prepare(self, tensors: Mapping[str, Tensor]) -> _Prepared:
         key = tuple((tensors[name].device, tensors[name].dtype) for name in self.names)
-        found = self._prepared.get(key)
-        if found is None:
+        prepared = self._prepared.get(key)
+        if prepared is None:
             devices = {device for device, _ in key}
             if len(devices) > 1:
                 raise AttachError(
@@ -261,10 +263,10 @@ class Projector:
                     f"Rules over one model need all of its constrained weights on one device."
                 )
             kernels = tuple(self._kernel(block, tensors) for block in self.plan.blocks)
-            found = _Prepared(kernels, *together(self.plan.blocks, kernels, tensors))
-            self._prepared[key] = found
-        self._latest = found if not found.others else None
-        return found
+            prepared = _Prepared(kernels, *gather_small_blocks(self.plan.blocks, kernels, tensors))
+            self._prepared[key] = prepared
+        self._latest = prepared if not prepared.remaining else None
+        return prepared
 
     def _kernel(self, block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
         for kinds, kernel in self._before.get(id(block), ()):
@@ -275,14 +277,14 @@ class Projector:
     def _by_block(
         self, blocks: Sequence[AnyBlock]
     ) -> dict[int, list[tuple[dict[str, tuple[torch.device, torch.dtype]], Kernel]]]:
-        """Kernels of these blocks by their identity, with the devices and dtypes that each was made for."""
+        """Kernels of these blocks by the identity of the block, with the devices and dtypes of each kernel."""
         wanted = set(map(id, blocks))
-        found: dict[int, list[tuple[dict[str, tuple[torch.device, torch.dtype]], Kernel]]] = {}
+        kernels: dict[int, list[tuple[dict[str, tuple[torch.device, torch.dtype]], Kernel]]] = {}
         for key, prepared in self._prepared.items():
             for block, kernel in zip(self.plan.blocks, prepared.kernels, strict=True):
                 if id(block) in wanted:
-                    found.setdefault(id(block), []).append((dict(zip(self.names, key, strict=True)), kernel))
-        return found
+                    kernels.setdefault(id(block), []).append((dict(zip(self.names, key, strict=True)), kernel))
+        return kernels
 
 
 def projector(plan: Plan, like: Any) -> Projector:
@@ -295,7 +297,7 @@ def projector(plan: Plan, like: Any) -> Projector:
 
 
 def weights_of(plan: Plan, source: Mapping[str, Tensor] | torch.nn.Module) -> Mapping[str, Tensor]:
-    """The weights of a model, computed ones included, or a mapping as it is; checked against the plan."""
+    """The weights of a model, including computed weights, or the mapping itself; checked against the plan."""
     if isinstance(source, torch.nn.Module):
         source = present_weights(source, [parameter.name for parameter in plan.parameters])
     check(plan, source)
@@ -303,10 +305,10 @@ def weights_of(plan: Plan, source: Mapping[str, Tensor] | torch.nn.Module) -> Ma
 
 
 def check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
-    """Raise unless every parameter of the plan is there, of its shape and of a real floating dtype."""
+    """Raise unless every parameter of the plan has a tensor of its shape and of a real floating dtype."""
     if isinstance(tensors, torch.nn.Module):
         raise AttachError(
-            f"these are vectors, one for each weight, and no {type(tensors).__name__}. Give a mapping of names to "
+            f"give vectors, one for each weight, not a {type(tensors).__name__}: a mapping of names to "
             f"tensors; for gradients {{name: p.grad for name, p in model.named_parameters()}}."
         )
     if not isinstance(tensors, Mapping):
@@ -317,14 +319,14 @@ def check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
         tensor = tensors.get(parameter.name)
         if tensor is None:
             raise AttachError(
-                f"the rules speak of {parameter.name!r} and there is no such tensor; there are: "
+                f"the rules are about {parameter.name!r} and there is no such tensor; there are: "
                 f"{', '.join(sorted(tensors)) or 'none'}."
             )
         if not isinstance(tensor, Tensor):
             raise AttachError(f"{parameter.name!r} is {type(tensor).__name__}, and must be a torch.Tensor.")
         if tuple(tensor.shape) != parameter.shape:
             raise AttachError(
-                f"the rules speak of {parameter.name!r} of shape {parameter.shape}, and it has shape "
+                f"the rules are about {parameter.name!r} of shape {parameter.shape}, and it has shape "
                 f"{tuple(tensor.shape)}. Make the rules from affinet.weights of this very model."
             )
         if not tensor.dtype.is_floating_point:
@@ -334,7 +336,7 @@ def check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _floor(gradients: Tensors) -> float:
-    """The floor of noise of the gradients that are there, 0 where none is."""
+    """The floor of noise of the gradients that are present, 0 without any."""
     return max((noise_floor(gradient.dtype) for gradient in gradients.values() if gradient is not None), default=0.0)
 
 

@@ -1,4 +1,4 @@
-"""Putting numbers at places of a tensor, also where `torch.use_deterministic_algorithms(True)` refuses `put_`."""
+"""Writes numbers at places of a tensor, also where `torch.use_deterministic_algorithms(True)` refuses `put_`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def put(tensor: Tensor, places: Tensor, values: Tensor) -> Tensor:
-    """`tensor.put_(places, values)` for places of its flat row-major numbers of which none comes twice; `tensor`.
+    """`tensor.put_(places, values)` for distinct places of its flat row-major numbers; returns `tensor`.
 
-    torch refuses `put_` there, since places that come twice would race; these do not.
+    In deterministic mode torch refuses `put_`, since repeated places would race; distinct places do not.
     """
     if not torch.are_deterministic_algorithms_enabled():
         return tensor.put_(places, values)

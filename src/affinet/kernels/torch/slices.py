@@ -1,4 +1,4 @@
-"""Slices: one small orthonormal basis applied to every cell, and loops for cells that sum to given totals."""
+"""Kernels that apply one small orthonormal basis to every cell, and loops for cells with given sums."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_
 from affinet.kernels.torch.small_tables import MOST_PRODUCTS, Names, Tables, not_small, plain_components
 
 NOTHING = np.zeros(1)
-"""The totals of cells of a tangent part."""
+"""The totals of cells in a tangent part: zero."""
 
 
 class Cells:
-    """The projection of one set of slices, on a tensor whose axes are the loops.
+    """The projection of one set of slices on a tensor whose axes are the loops.
 
-    Law: with orthonormal rows Q, `x − Qᵀ(Q x − target)` is the nearest point of each cell. Where all entries of a
-    single row are equal the sum is set, every entry taking its share of what is missing, without a product.
+    Law: with orthonormal rows Q, `x − Qᵀ(Q x − target)` is the nearest point of each cell. For a single row of equal
+    numbers no product is needed: every entry takes an equal share of the gap of the sum.
     """
 
     def __init__(self, block: Slices, sizes: tuple[int, ...], inner: tuple[int, ...], like: Tensor) -> None:
@@ -37,12 +37,12 @@ class Cells:
         self._sizes = sizes
         self.count = prod(sizes[axis] for axis in inner)
         dtype, wide, device = regular_dtype(like.dtype), irregular_dtype(like.device), like.device
-        kept = [n if axis in self._outer else 1 for axis, n in enumerate(sizes)]
-        # Without an inner axis an entry is its own cell; `mean(())` would be that of all of them.
+        sizes_over_cells = [n if axis in self._outer else 1 for axis, n in enumerate(sizes)]
+        # Without an inner axis each entry is a cell; `mean(())` would be the mean of all entries.
         self._mean = bool(inner) and len(block.basis) == 1 and not any(block.basis.strides)
         if self._mean:
             total = block.target * np.sign(block.basis[0, 0]) * sqrt(self.count)
-            shape = kept if len(total) > 1 else [1] * len(sizes)
+            shape = sizes_over_cells if len(total) > 1 else [1] * len(sizes)
             self._total = torch.as_tensor(total.reshape(shape), dtype=dtype, device=device)
             self._affine = bool(np.any(total))
         else:
@@ -62,7 +62,7 @@ class Cells:
 
     @property
     def totals(self) -> Tensor | None:
-        """What every cell sums to, where that is its one equation."""
+        """The sum of every cell, where that is its only equation; else None."""
         return self._total if self._mean else None
 
     def land(self, x: Tensor) -> Tensor:
@@ -71,8 +71,8 @@ class Cells:
             gap = self._summed(x)
             return x.sub_(gap.sub_(self._total) if self._affine else gap, alpha=1.0 / self.count)
         cells = self._flat(x)
-        done = self._unflat(self._moved(cells, affine=True))
-        return self.finished(done) if self._exact else done
+        moved = self._unflat(self._moved(cells, affine=True))
+        return self.finished(moved) if self._exact else moved
 
     def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         """`x − D⁻¹Qᵀ (Q D⁻¹ Qᵀ)⁻¹ (Q x − target)` in every cell, with D the metric."""
@@ -85,25 +85,25 @@ class Cells:
         basis, target = self._factor(wide.dtype)
         system = (basis * wide_ease[:, None, :]) @ basis.T
         gap = torch.linalg.solve(system, (wide @ basis.T - target)[..., None])[..., 0]
-        done = self._unflat((wide - wide_ease * (gap @ basis)).to(x.dtype))
-        return self.finished(done)
+        moved = self._unflat((wide - wide_ease * (gap @ basis)).to(x.dtype))
+        return self.finished(moved)
 
     def tangent(self, x: Tensor, floor: float) -> Tensor:
-        """The part of every cell along which its equations stay as they are, less noise; may write to `x`."""
+        """The part of every cell that changes none of its equations, without noise; may write to `x`."""
         if self._mean:
-            # A cell of which nothing is left holds its own mean everywhere: the rms of it is the size of the mean.
+            # In a cell whose tangent part is zero all entries equal the mean, so that the rms is the size of the mean.
             total = self._summed(x)
             noise = total.abs().mul_(2.0 * floor / self.count) if floor else None
-            done = x.sub_(total, alpha=1.0 / self.count)
+            tangent = x.sub_(total, alpha=1.0 / self.count)
         else:
             level = mean_norm(x, self._inner, self.count, floor) if floor else None
             noise = None if level is None else level.add(self.noise(x), alpha=floor)
             cells = self._moved(self._flat(x), affine=False)
-            done = self._unflat(self._copied(cells.index_fill_(1, self._pinned, 0.0)) if self._exact else cells)
-        return done if noise is None else silenced(done, noise)
+            tangent = self._unflat(self._copied(cells.index_fill_(1, self._pinned, 0.0)) if self._exact else cells)
+        return tangent if noise is None else silenced(tangent, noise)
 
     def finished(self, x: Tensor) -> Tensor:
-        """Pinned entries set and equal entries copied, to the bit."""
+        """`x` with pinned entries set and equal entries copied, exact to the bit."""
         if not self._exact:
             return x
         cells = self._flat(x).clone()
@@ -111,7 +111,7 @@ class Cells:
         return self._unflat(self._copied(cells))
 
     def noise(self, x: Tensor) -> Tensor:
-        """The size of each entry; of entries that are equal or opposite, the size of the one that is copied."""
+        """The size of each entry; for equal or opposite entries, the size of their representative."""
         sizes = x.abs()
         if not len(self._members):
             return sizes
@@ -123,7 +123,7 @@ class Cells:
         return x.sum(self._inner, keepdim=True)
 
     def _factor(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Basis and target in a dtype, made when it is first asked for."""
+        """Basis and target in a dtype, computed on first use."""
         if dtype not in self._factors:
             self._factors[dtype] = (
                 torch.as_tensor(np.array(self._block.basis), dtype=dtype, device=self._device),
@@ -160,15 +160,15 @@ class SlicesKernel:
     def __init__(self, block: Slices, like: Tensor) -> None:
         self._block = block
         self.names = (block.parameter.name,)
-        found = cells_box(self.names[0], block.offset, block.outer, block.inner, like.device)
-        if found is None:
+        box = cells_box(self.names[0], block.offset, block.outer, block.inner, like.device)
+        if box is None:
             positions = (block.offset + block.outer.table()[:, None] + block.inner.table()).ravel()
             self._access: Box | Gathered = Gathered((Part(block.parameter, positions),), like.device)
             sizes: tuple[int, ...] = (block.outer.size, block.inner.size)
             cells = 1
             like = like.new_empty(0, dtype=torch.float64)
         else:
-            self._access, cells = found
+            self._access, cells = box
             sizes = self._access.shape
         self._sizes = sizes
         self._cells = Cells(block, sizes, tuple(range(cells, len(sizes))), like)
@@ -188,7 +188,7 @@ class SlicesKernel:
         assert tensor is not None
         self._access.write(tensor, values)
 
-    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+    def with_loops(self, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
         totals = self._cells.totals
         trailing = not isinstance(self._access, Gathered) and self._cells.trailing
         if not compiled or like.dtype not in WIDTHS or totals is None or not trailing:
@@ -197,7 +197,7 @@ class SlicesKernel:
         return Looped(self, OnArrays(self.names[0], EvenSums(cells, totals), self._within))
 
     def _within(self, flat: np.ndarray) -> np.ndarray | None:
-        """The cells where they lie in the flat parameter; None unless they lie together."""
+        """The cells as a view of the flat parameter; None unless they are contiguous."""
         return None if isinstance(self._access, Gathered) else self._access.within(flat)
 
     def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -240,7 +240,7 @@ class SlicesKernel:
 
 
 class ProductKernel:
-    """Several sets of slices along axes of one box; each projection keeps what the others set."""
+    """Several sets of slices along axes of one box; their projections commute."""
 
     settle = not_in_place
     tables = not_small
@@ -255,7 +255,7 @@ class ProductKernel:
         ]
         self._axes = block.inner_dims if len(sizes) == 2 and len(block.slices) == 2 else ()
 
-    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+    def with_loops(self, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
         if not compiled or like.dtype not in WIDTHS:
             return self
         if both := self._totals_both_ways():
@@ -264,7 +264,7 @@ class ProductKernel:
         return self if loops is None else Looped(self, loops)
 
     def _totals_both_ways(self) -> tuple[Tensor, Tensor] | None:
-        """What rows and what columns sum to, where the rules are these two alone and all entries count alike."""
+        """The sums of rows and of columns, where there are no further equations and all coefficients are equal."""
         totals = {axes: part.totals for axes, part in zip(self._axes, self._parts, strict=False)}
         rows, columns = totals.get((1,)), totals.get((0,))
         return None if rows is None or columns is None else (rows, columns)
@@ -302,7 +302,7 @@ class ProductKernel:
 
 
 class EvenSums:
-    """Slices with one equation of equal coefficients: sum, share and silence row by row, while the row is in cache."""
+    """A loop for cells with one equation of equal coefficients: sum, share and silence a row while it is in cache."""
 
     def __init__(self, cells: tuple[int, int], totals: Tensor) -> None:
         from affinet.kernels.loops import openmp, sums
@@ -315,10 +315,10 @@ class EvenSums:
 
 
 class CrossSums:
-    """Sums of the rows and of the columns of one matrix."""
+    """A loop for given sums of the rows and of the columns of one matrix."""
 
     BLOCKS = 8
-    """Parts of the rows whose column sums are added one after the other, whatever the number of threads."""
+    """Parts of the rows, whose column sums are added in order, independent of the number of threads."""
 
     def __init__(self, totals: tuple[Tensor, Tensor]) -> None:
         from affinet.kernels.loops import openmp, sums
@@ -337,6 +337,6 @@ def _numbers(totals: Tensor) -> np.ndarray:
 
 
 def _step(inner: Offsets) -> int:
-    """By how much the entries of a cell are apart, where that is always the same and more than zero; else zero."""
+    """The step between the entries of a cell, where it is constant and more than zero; else zero."""
     dims = merged(inner.dims) if isinstance(inner, Nest) else ()
     return max(0, dims[0][1]) if len(dims) == 1 else 0

@@ -1,4 +1,4 @@
-"""One large component: a sparse factor where it is small enough, else conjugate gradients."""
+"""A kernel of one large component, by a sparse factor where that is small enough, else by conjugate gradients."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from affinet.kernels.torch.kernel import State, not_in_place, without_loops
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.kernels.torch.small_tables import not_small
 
-_HEARING = Lock()
+_WARNING_LOCK = Lock()
 
 
 class SparseKernel:
-    """`y − Aᵀ (A Aᵀ)⁺ (A y − b)` in float64: by a sparse factor and one refinement, or by conjugate gradients.
+    """`y − Aᵀ (A Aᵀ)⁺ (A y − b)` in float64, by a sparse factor and one refinement, or by conjugate gradients.
 
     Gradients change little from step to step, and so do the moves of the weights: conjugate gradients start from the
-    last solution of their kind, which is the state. Bits therefore depend on the steps before, below the rounding of
-    the weights, until it is dropped.
+    previous solution of the same verb, which is the state. Bits therefore depend on previous steps, below the rounding
+    of the weights, until the state is dropped.
     """
 
     settle = not_in_place
@@ -64,16 +64,16 @@ class SparseKernel:
         self._unknowns.write(tensors, values)
 
     def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        kept = state or Solutions()
-        y, start = self._unknowns.reduced(x, affine=True), kept.land
+        solutions = state or Solutions()
+        y, start = self._unknowns.reduced(x, affine=True), solutions.land
         for _ in range(2):
             solved, start = self._solved(self._matrix @ y - self._rhs, y, start)
             y = y - self._transposed @ solved
-        return self._unknowns.expanded(y, affine=True), self._state(kept._replace(land=start))
+        return self._unknowns.expanded(y, affine=True), self._state(solutions._replace(land=start))
 
     def land_in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
         y, ease = self._unknowns.reduced_in_metric(x, metric)
-        # Factored anew at each step where that can be: on ill-conditioned rows conjugate gradients stop far away.
+        # Factored again at each step where possible: for ill-conditioned rows conjugate gradients stop far away.
         factor = None if self._rows is None else factored(self._rows, ease.numpy())
         for _ in range(2):
             gap = self._matrix @ y - self._rhs
@@ -86,16 +86,16 @@ class SparseKernel:
         return self._unknowns.expanded(y, affine=True)
 
     def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
-        kept, noise = state or Solutions(), None
+        solutions, noise = state or Solutions(), None
         if floor:
             sizes = self._unknowns.sizes(x)
             noise = torch.add(mean_norm(sizes, None, sizes.numel(), floor), sizes, alpha=floor)
         y = self._unknowns.reduced(x, affine=False)
-        solved, start = self._solved(self._matrix @ y, y, kept.tangent)
-        along = self._unknowns.expanded(y - self._transposed @ solved, affine=False)
+        solved, start = self._solved(self._matrix @ y, y, solutions.tangent)
+        tangent = self._unknowns.expanded(y - self._transposed @ solved, affine=False)
         if noise is not None:
-            silenced(along, self._unknowns.spread(noise))
-        return along, self._state(kept._replace(tangent=start))
+            silenced(tangent, self._unknowns.spread(noise))
+        return tangent, self._state(solutions._replace(tangent=start))
 
     def noise(self, x: Tensor) -> Tensor:
         return self._unknowns.spread(self._unknowns.sizes(x))
@@ -104,12 +104,12 @@ class SparseKernel:
         return None if self._equations is None else solutions
 
     def _solved(self, gap: Tensor, y: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The solution, and where the next one starts."""
+        """The solution, and the start of the next solution."""
         if self._equations is None:
             assert self._factor is not None
             return torch.from_numpy(self._factor.solve(gap.numpy())), None
         solved = self._equations.solve(gap, _size(y, gap), start=start)
-        # The second pass of a projection finds nothing to do where the first one reached the bound.
+        # The second pass of a projection does no iteration where the first pass reached the bound.
         return solved, solved if self._equations.iterations else start
 
 
@@ -124,23 +124,23 @@ class _Coefficients:
 
 
 _IN_USE: WeakValueDictionary[tuple[int, torch.dtype, torch.device, bool], _Coefficients] = WeakValueDictionary()
-"""Coefficients by the identity of their matrix, as long as a kernel holds them."""
+"""Coefficients by the identity of their matrix, as long as a kernel uses them."""
 
 
 def _coefficients(of: sparse.csr_array, dtype: torch.dtype, device: torch.device, *, direct: bool) -> _Coefficients:
-    """Coefficients of a matrix, the very ones of a kernel that is in use where it has the same matrix.
+    """Coefficients of a matrix, shared with other kernels in use that have the same matrix.
 
-    So a kernel for other right-hand sides makes no factor again while the one before is there.
+    So a kernel for new right-hand sides does not factor again while the previous kernel exists.
     """
     key = id(of), dtype, device, direct
-    held = _IN_USE.get(key)
-    if held is None or held.of is not of:
-        held = _IN_USE[key] = _Coefficients(of, dtype, device, direct=direct)
-    return held
+    coefficients = _IN_USE.get(key)
+    if coefficients is None or coefficients.of is not of:
+        coefficients = _IN_USE[key] = _Coefficients(of, dtype, device, direct=direct)
+    return coefficients
 
 
 class Solutions(NamedTuple):
-    """The last solution of each projection: the next one of its kind starts there."""
+    """The last solution of each verb, where the next one starts."""
 
     land: Tensor | None = None
     tangent: Tensor | None = None
@@ -151,11 +151,11 @@ def _size(y: Tensor, gap: Tensor) -> float:
 
 
 def on_device(matrix: sparse.csr_array, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A SciPy matrix as torch's, in rows."""
+    """A SciPy matrix as a torch CSR tensor."""
     rows = sparse.csr_array(matrix)
-    # MKL takes int32 as they are, and copies int64 at every product.
+    # MKL uses int32 indices directly, and copies int64 indices at every product.
     kind = np.int32 if device.type == "cpu" and max(rows.nnz, *rows.shape) < 2**31 else np.int64
-    _hear_that_csr_is_beta()
+    _silence_csr_warning()
     return torch.sparse_csr_tensor(
         torch.as_tensor(rows.indptr.astype(kind)),
         torch.as_tensor(rows.indices.astype(kind)),
@@ -163,17 +163,17 @@ def on_device(matrix: sparse.csr_array, dtype: torch.dtype, device: torch.device
         size=rows.shape,
         dtype=dtype,
         device=device,
-        check_invariants=False,  # said, because torch warns where nothing is
+        check_invariants=False,  # explicit, because torch warns about the default
     )
 
 
 @cache
-def _hear_that_csr_is_beta() -> None:
-    """Let torch say so, once a process, where nobody hears it.
+def _silence_csr_warning() -> None:
+    """Trigger torch's warning that CSR is in beta, once per process, and ignore it.
 
-    Not around each matrix: `catch_warnings` swaps what all threads share, and two at a time leave the wrong filters.
+    Not around each matrix: `catch_warnings` changes state that all threads share, and two at once leave wrong filters.
     """
-    with _HEARING, warnings.catch_warnings():
+    with _WARNING_LOCK, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
         none = torch.zeros(0, dtype=torch.int64)
         torch.sparse_csr_tensor(torch.zeros(1, dtype=torch.int64), none, none.double(), (0, 0), check_invariants=False)

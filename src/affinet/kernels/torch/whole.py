@@ -1,4 +1,4 @@
-"""A block's entries as places of one whole parameter, which loops then work on where it lies."""
+"""A kernel that reads the full parameter instead of a block's entries, so that loops work on it in place."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from affinet.kernels.torch.putting import put
 from affinet.kernels.torch.small_tables import Names, Tables
 
 
-class Whole:
-    """A kernel of entries of one parameter, read as the whole flat parameter: in place where its dtype is worked in.
+class WholeParameter:
+    """A kernel of entries of one parameter that reads the entire flat parameter, in place for working dtypes.
 
-    Writes the block's entries alone. What a loop does not do itself goes through `kernel`, which gathers the entries.
+    It writes only the block's entries. Verbs without a loop go through `kernel`, which gathers the entries.
     """
 
     settle = not_in_place
@@ -31,12 +31,12 @@ class Whole:
 
     @staticmethod
     def fits(parts: tuple[Part, ...], like: Tensor) -> bool:
-        """Whether the entries are of one contiguous parameter of fewer than 2³¹ entries."""
+        """Whether the entries belong to one contiguous parameter of fewer than 2³¹ entries."""
         return len(parts) == 1 and like.is_contiguous() and like.numel() < 2**31
 
     @staticmethod
     def within(flat: np.ndarray) -> np.ndarray:
-        """All of the parameter."""
+        """All entries of the parameter."""
         return flat
 
     def read(self, tensors: Tensors) -> Tensor:
@@ -49,11 +49,11 @@ class Whole:
         assert tensor is not None
         if values.data_ptr() == tensor.data_ptr() and tensor.is_contiguous():
             return
-        some = values.index_select(0, self._places).to(tensor.dtype)
+        entries = values.index_select(0, self._places).to(tensor.dtype)
         if tensor.is_contiguous():
-            tensor.view(-1).index_copy_(0, self._places, some)
+            tensor.view(-1).index_copy_(0, self._places, entries)
         else:
-            put(tensor, self._places, some)
+            put(tensor, self._places, entries)
 
     def land(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         moved, state = self._kernel.land(self._gathered(x), state)
@@ -63,8 +63,8 @@ class Whole:
         return self._changed(x, self._kernel.land_in_metric(self._gathered(x), self._gathered(metric)))
 
     def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
-        along, state = self._kernel.tangent(self._gathered(x), state, floor=floor)
-        return self._changed(x, along), state
+        tangent, state = self._kernel.tangent(self._gathered(x), state, floor=floor)
+        return self._changed(x, tangent), state
 
     def noise(self, x: Tensor) -> Tensor:
         return self._changed(x, self._kernel.noise(self._gathered(x)))
@@ -76,9 +76,9 @@ class Whole:
         return self._kernel.read({self._name: x.view(self._shape)})
 
     def _changed(self, x: Tensor, values: Tensor) -> Tensor:
-        done = x.clone()
-        self._kernel.write({self._name: done.view(self._shape)}, values)
-        return done
+        changed = x.clone()
+        self._kernel.write({self._name: changed.view(self._shape)}, values)
+        return changed
 
     @cached_property
     def _places(self) -> Tensor:

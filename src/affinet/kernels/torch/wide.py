@@ -1,4 +1,4 @@
-"""One component of many equations over many entries: a basis too large for float64 and for the cache."""
+"""A kernel of one component of many equations over many entries, whose basis is too large for float64 and the cache."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from affinet.kernels.torch.precision import exact_matmul, mean_norm, regular_dty
 from affinet.kernels.torch.small_tables import not_small
 
 FEWEST_NUMBERS = 2**20
-"""Numbers of a basis from which on it is held in the dtype of the weights; smaller ones stay in float64."""
+"""Numbers of a basis from which on it is stored in the dtype of the weights; smaller bases are stored in float64."""
 BLOCK_BYTES = 2 * 2**20
-"""Bytes of the rows that are taken off at a time on a CPU: 1.6 and 3.2 MB were equally fast, all rows at once took 1.3
+"""Bytes of the rows that are processed at a time on a CPU: 1.6 and 3.2 MB were equally fast, all rows at once took 1.3
 times as long (500 × 100,000 in float32)."""
 CHUNK = 8_192
-"""Entries whose share of the system in a metric is computed at a time, in float64."""
+"""Entries whose contributions to the system in a metric are computed at a time, in float64."""
 
 
 class WideKernel:
-    """`y − Qᵀ(Q y − target)` in the dtype of the weights, some rows of Q after the other.
+    """`y − Qᵀ(Q y − target)` in the dtype of the weights, one block of rows of Q at a time.
 
-    Law: rows of Q are orthonormal in float64, so each block of them gives its share of the move whatever the others
-    give, and rounding is that of the dtype relative to the entries, as small after many steps as after one. A block is
-    read from memory once and from the cache once; `Q y` first and `Qᵀ` after reads it all twice.
+    Law: rows of Q are orthonormal in float64, so that each block contributes to the move independently of the others,
+    and rounding is that of the dtype relative to the entries, as small after many steps as after one. A block is read
+    from memory once and from the cache once; computing all of `Q y` first would read Q from memory twice.
     """
 
     settle = not_in_place
@@ -49,14 +49,14 @@ class WideKernel:
 
     @staticmethod
     def fits(block: Dense) -> bool:
-        """Whether it is one large component of entries as they are, in the order of its parts."""
+        """Whether it is one large component of untied entries, in the order of its parts."""
         classes, size = block.classes, block.members.shape[1]
         plain = classes.plain and bool((classes.scale == 1.0).all()) and not classes.shift.any()
         if not plain or len(block.members) > 1 or block.basis.size < FEWEST_NUMBERS:
             return False
         return np.array_equal(classes.representative[block.members[0]], np.arange(size))
 
-    def with_loops(self, like: Tensor, *, compiled: bool, whole: bool) -> Kernel:
+    def with_loops(self, like: Tensor, *, compiled: bool, full_parameter: bool) -> Kernel:
         if not compiled or like.dtype not in WIDTHS:
             return self
         return Looped(self, OnArrays(self.names[0], WideRows(self._basis.numpy(), self._target.numpy())))
@@ -83,8 +83,8 @@ class WideKernel:
 
     def tangent(self, x: Tensor, state: State, *, floor: float = 0.0) -> tuple[Tensor, State]:
         noise = torch.add(mean_norm(x, None, x.numel(), floor), self.noise(x), alpha=floor) if floor else None
-        along = self._moved(x, affine=False)
-        return along if noise is None else silenced(along, noise), state
+        tangent = self._moved(x, affine=False)
+        return tangent if noise is None else silenced(tangent, noise), state
 
     def noise(self, x: Tensor) -> Tensor:
         return x.abs()
@@ -92,7 +92,7 @@ class WideKernel:
     def _moved(self, x: Tensor, *, affine: bool) -> Tensor:
         """`x − Σ basisᵀ(basis x − target)` over all blocks.
 
-        The sum is kept apart: added to x block by block it would be rounded to the entries a hundred times over.
+        The sum is accumulated separately: subtracting block by block would round the entries a hundred times.
         """
         wide = exact_matmul(x)
         normal = torch.zeros_like(wide)
@@ -104,7 +104,7 @@ class WideKernel:
 
 
 class WideRows:
-    """A loop over the rows of a large basis: each is read from memory once, where two matrix products read it twice."""
+    """A loop over the rows of a large basis: it reads each row from memory once, where two products read it twice."""
 
     def __init__(self, basis: np.ndarray, target: np.ndarray) -> None:
         from affinet.kernels.loops import basis_rows, openmp

@@ -1,1 +1,1 @@
-"""Blocks as the span of their free numbers, `w = w0 + N v`: one basis a kind of block."""
+"""Bases that express blocks by their free numbers, `w = w0 + N v`: one basis per kind of block."""

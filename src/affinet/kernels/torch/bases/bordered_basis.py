@@ -1,4 +1,4 @@
-"""A few equations on top of other blocks: the complement of what they say about the free numbers of these."""
+"""A basis of a bordered block: the complement of its extra equations on the free numbers of its bases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from affinet.blocks.bordered import Bordered
 from affinet.errors import TooLargeError
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
-from affinet.kernels.torch.bases.tied import apart, places_of, together
+from affinet.kernels.torch.bases.tied import join_flat, places_of, split_flat
 from affinet.kernels.torch.bases.transform import Eliminated, Reflected, Transform, indices
 from affinet.kernels.torch.precision import irregular_dtype
 from affinet.language.calculus.terms import Floats, Integers
@@ -21,14 +21,14 @@ from affinet.system import lapack
 from affinet.system.layout import Layout
 
 COPIES = 4
-"""How many matrices of extra equations × free numbers are held at one time while the basis is made."""
+"""The number of matrices of extra equations × free numbers in memory at the same time while the basis is computed."""
 
 
 class BorderedBasis:
     """`N v = N_A C v`: C is the complement of `B N_A`, the extra equations on the free numbers of the bases.
 
-    Loose entries are free numbers of their own. With orthonormal N_A the rows `Fᵀ B N_A` are orthonormal, `F Fᵀ` being
-    the pseudo-inverse of the Schur complement `B N_A N_Aᵀ Bᵀ`, and C is made of as many reflectors, O(free · extra).
+    Each loose entry is a free number. With orthonormal N_A the rows `Fᵀ B N_A` are orthonormal, where `F Fᵀ` is the
+    pseudo-inverse of the Schur complement `B N_A N_Aᵀ Bᵀ`, and C applies one reflector per row, in O(free · extra).
     """
 
     def __init__(self, block: Bordered, bases: Sequence[Basis], kind: Kind, layout: Layout) -> None:
@@ -41,14 +41,14 @@ class BorderedBasis:
         needed = 8 * COPIES * block.extra * numbers
         if needed > LIMIT:
             raise TooLargeError(
-                f"the basis of {block.extra:,} equations beside {numbers:,} free numbers",
+                f"the basis of {block.extra:,} equations over {numbers:,} free numbers",
                 needed,
                 LIMIT,
                 'Use basis="projection", or affinet.project.',
             )
-        own = _own_places(block, bases, self._sizes, layout)
-        self._finish = _finish(block, own, sum(self._sizes))
-        self._transform = self._complement(block, own, kind)
+        place_numbers = _own_places(block, bases, self._sizes, layout)
+        self._finish = _finish(block, place_numbers, sum(self._sizes))
+        self._transform = self._complement(block, place_numbers, kind)
         self.free = self._transform.free
 
     def linear(self, v: Tensor) -> tuple[Tensor, ...]:
@@ -62,7 +62,7 @@ class BorderedBasis:
         if self._finish is not None:
             source, signs = self._finish
             flat = flat.index_select(0, source.index(flat)) * signs.like(flat)
-        return apart(flat, self._sizes)
+        return split_flat(flat, self._sizes)
 
     def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
         g = self._from_bases(gradients, picking=False)
@@ -73,42 +73,42 @@ class BorderedBasis:
         return self._transform.picked(_wide(x))[0, :, 0].to(x.dtype)
 
     def _from_bases(self, entries: tuple[Tensor, ...], *, picking: bool) -> Tensor:
-        """The free numbers of the bases and the loose entries: of entries (`picked`), or of gradients (`adjoint`)."""
-        found, first = [], 0
+        """The free numbers of the bases, and the loose entries: from entries (`picked`) or gradients (`adjoint`)."""
+        numbers, first = [], 0
         for basis in self._bases:
-            mine = tuple(entries[first : first + len(basis.places)])
+            base_entries = tuple(entries[first : first + len(basis.places)])
             first += len(basis.places)
             if basis.free:
-                found.append(basis.picked(mine) if picking else basis.adjoint(mine))
-        return together((*found, *entries[first:]))
+                numbers.append(basis.picked(base_entries) if picking else basis.adjoint(base_entries))
+        return join_flat((*numbers, *entries[first:]))
 
-    def _complement(self, block: Bordered, own: Integers, kind: Kind) -> Transform:
-        rows = self._said(block, own)
+    def _complement(self, block: Bordered, place_numbers: Integers, kind: Kind) -> Transform:
+        rows = self._on_free_numbers(block, place_numbers)
         basis = block.factor.T @ rows
         if kind == "orthonormal" or not len(basis):
             return Reflected(basis)
         basis = np.ascontiguousarray(lapack.qr(basis.T, mode="economic")[0].T)
-        exact = own[np.concatenate([block.pinned, block.copies[:, 0]]).astype(np.int64)]
-        # Numbers of entries, from one on, so that each free number can be asked which entry it is.
+        exact = place_numbers[np.concatenate([block.pinned, block.copies[:, 0]]).astype(np.int64)]
+        # The number of each entry, counted from one, to find the entry of each free number.
         named = torch.arange(1.0, 1 + sum(self._sizes), dtype=torch.float64)
-        entry = self._from_bases(apart(named, self._sizes), picking=True).numpy().round().astype(np.int64) - 1
+        entry = self._from_bases(split_flat(named, self._sizes), picking=True).numpy().round().astype(np.int64) - 1
         return Eliminated(basis, np.flatnonzero(np.isin(entry, exact)))
 
-    def _said(self, block: Bordered, own: Integers) -> Floats:
-        """`B N_A`: what the extra equations say about the free numbers."""
+    def _on_free_numbers(self, block: Bordered, place_numbers: Integers) -> Floats:
+        """`B N_A`: the extra equations in terms of the free numbers."""
         rows = []
         for k in range(block.extra):
             terms = slice(block.matrix.indptr[k], block.matrix.indptr[k + 1])
             row = torch.zeros(sum(self._sizes), dtype=torch.float64)
-            row[own[block.matrix.indices[terms]]] = torch.from_numpy(block.matrix.data[terms])
-            rows.append(self._from_bases(apart(row, self._sizes), picking=False).numpy())
+            row[place_numbers[block.matrix.indices[terms]]] = torch.from_numpy(block.matrix.data[terms])
+            rows.append(self._from_bases(split_flat(row, self._sizes), picking=False).numpy())
         return np.stack(rows)
 
 
 def _wide(numbers: Tensor) -> Tensor:
-    """Numbers as one cell, in float64 where there is one: an equation of few entries is to hold to their rounding.
+    """Numbers as one cell, in float64 where available, so that an equation of few entries holds to their rounding.
 
-    In float32 it held to that of all free numbers, a hundred times as much for 600 entries beside 260,000.
+    In float32 it held to the rounding of all free numbers: a hundred times as much for 600 entries among 260,000.
     """
     return numbers.to(irregular_dtype(numbers.device))[None, :, None]
 
@@ -118,29 +118,29 @@ def _nothing(basis: Basis, like: Tensor) -> tuple[Tensor, ...]:
 
 
 def _own_places(block: Bordered, bases: Sequence[Basis], sizes: list[int], layout: Layout) -> Integers:
-    """Where each entry stands, of the order of the block, among all entries of the places; −1 where in none."""
+    """The index of each entry of the block among all entries of the places, −1 for an entry in no place."""
     starts = {parameter.name: layout.start(parameter) for parameter in layout.parameters}
-    own = np.full(block.matrix.shape[1], -1, np.int64)
+    place_numbers = np.full(block.matrix.shape[1], -1, np.int64)
     ends, number, first = list(accumulate(sizes, initial=0)), 0, 0
     for base, basis in zip(block.bases, bases, strict=True):
         for place in basis.places:
             positions = np.arange(place.size) if place.positions is None else place.positions
-            found = base.entries.find(starts[place.name] + np.asarray(positions, np.int64), layout)
-            assert (found >= 0).all(), "a basis has an entry that its block does not read"
-            own[first + found] = ends[number] + np.arange(place.size)
+            places = base.entries.find(starts[place.name] + np.asarray(positions, np.int64), layout)
+            assert (places >= 0).all(), "a basis has an entry that its block does not read"
+            place_numbers[first + places] = ends[number] + np.arange(place.size)
             number += 1
         first += base.entries.count
-    own[first:] = ends[number] + np.arange(len(own) - first)
-    return own
+    place_numbers[first:] = ends[number] + np.arange(len(place_numbers) - first)
+    return place_numbers
 
 
-def _finish(block: Bordered, own: Integers, size: int) -> tuple[Constant, Constant] | None:
-    """Where each entry comes from and with which sign; None where the block says nothing exactly."""
+def _finish(block: Bordered, place_numbers: Integers, size: int) -> tuple[Constant, Constant] | None:
+    """The source and the sign of each entry; None for a block without pinned or copied entries."""
     if not len(block.pinned) and not len(block.copies):
         return None
     source, signs = np.arange(size), np.ones(size)
-    signs[own[block.pinned.astype(np.int64)]] = 0.0
-    members, representatives = own[block.copies[:, :2].astype(np.int64)].T
+    signs[place_numbers[block.pinned.astype(np.int64)]] = 0.0
+    members, representatives = place_numbers[block.copies[:, :2].astype(np.int64)].T
     source[members] = representatives
     signs[members] = block.copies[:, 2] * signs[representatives]
     return indices(source), Constant(signs)

@@ -1,4 +1,4 @@
-"""Bases of regular boxes: slices, products of slices, and these under a mirror."""
+"""Bases of regular boxes: slices, products of slices, and mirrored products."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from affinet.kernels.torch.bases.transform import Transform, eliminated, indices
 from affinet.language.calculus.terms import Integers
 
 Group = tuple[int, ...]
-"""Loops of a box that one set of equations sums over together."""
+"""Loops of a box that one set of equations sums over."""
 
 
 class BoxBasis:
-    """Transforms along groups of loops of one box, one after the other: N is their tensor product.
+    """Transforms along groups of loops of one box, applied in sequence: N is their tensor product.
 
-    `sizes` are those of the loops, in the order in which entries lie; `groups` cover them; a group without a transform
-    is free as it is. v is the box of the groups' free numbers, flattened, or what `inside` makes of fewer numbers:
-    classes of it that a mirror ties, by √weight.
+    `sizes` are the lengths of the loops, in the order of the entries; `groups` cover the loops; in a group without a
+    transform all places are free. v is the flattened box of the groups' free numbers, or the numbers that `inside`
+    expands to that box: its classes under a mirror, scaled by √weight.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class BoxBasis:
     def linear(self, v: Tensor) -> tuple[Tensor, ...]:
         if self._inside is not None:
             spread, roots = self._inside
-            v = spread.given(v / roots.like(v))
+            v = spread.expanded(v / roots.like(v))
         x, shape = v, list(self._inner)
         for k, transform in self._transforms.items():
-            x = transform.linear(along(x, shape, k))
+            x = transform.linear(around_axis(x, shape, k))
             shape[k] = transform.size
         for finish in self._finish:
-            x = finish.finished(along(x, shape, finish.group))
+            x = finish.finished(around_axis(x, shape, finish.group))
         box = x.reshape(self._ordered).permute(self._back)
         if self._mirror is not None:
-            # They agree but for rounding: the mean of both is the same number twice.
+            # Both agree up to rounding: their mean makes them equal to the bit.
             image = box.permute(self._mirror.permutation).flip(self._mirror.flips)
             box = torch.add(box, image, alpha=self._mirror.sign) * 0.5
         return (box.reshape(-1),)
@@ -87,16 +87,16 @@ class BoxBasis:
     def _to_inside(self, flat: Tensor, *, picking: bool) -> Tensor:
         x, shape = flat.view(self._sizes).permute(self._order), list(self._shape)
         for k, transform in self._transforms.items():
-            cells = along(x, shape, k)
+            cells = around_axis(x, shape, k)
             x = transform.picked(cells) if picking else transform.adjoint(cells)
             shape[k] = transform.free
         return x.reshape(-1)
 
 
 class _Finish:
-    """What slices say exactly: places of given value, and places that equal another up to their sign.
+    """Sets the pinned and copied places of slices exactly.
 
-    The basis implies it but for rounding, so the adjoint does without.
+    The basis implies them up to rounding, so that the adjoint needs no such step.
     """
 
     def __init__(self, block: Slices, group: int) -> None:
@@ -111,16 +111,16 @@ class _Finish:
 
     @staticmethod
     def needed(block: Slices) -> bool:
-        """Whether there is anything of the kind."""
+        """Whether there are pinned or copied places."""
         return bool(len(block.pinned) or len(block.copies))
 
     def finished(self, x: Tensor) -> Tensor:
-        """The middle axis with these places set."""
+        """The numbers of x, with these places of the middle axis set."""
         return x.index_select(1, self._source.index(x)) * self._signs.like(x)[None, :, None]
 
 
 class JoinedBasis:
-    """The basis of a matrix, of which each member has some columns."""
+    """The basis of a matrix whose columns belong to several members."""
 
     def __init__(self, block: Joined, matrix: Basis) -> None:
         self._matrix, self.free = matrix, matrix.free
@@ -146,7 +146,7 @@ class JoinedBasis:
 
 
 def slices(block: Slices, kind: Kind) -> Basis:
-    """The same complement in every cell."""
+    """The basis of slices: the same complement in every cell."""
     loops = _loops(block)
     transform = _complement(block, kind)
     if loops is None:
@@ -163,7 +163,7 @@ def slices(block: Slices, kind: Kind) -> Basis:
 
 
 def product(block: Commuting, kind: Kind) -> Basis:
-    """One complement along each group of loops."""
+    """The basis of a product: one complement along each group of loops."""
     sizes, groups = _product_groups(block)
     transforms = {k: _complement(part, kind) for k, part in enumerate(block.slices)}
     finish = [_Finish(part, k) for k, part in enumerate(block.slices) if _Finish.needed(part)]
@@ -171,10 +171,10 @@ def product(block: Commuting, kind: Kind) -> Basis:
 
 
 def mirrored_product(block: Commuting, reflection: Mirror) -> Basis:
-    """A product whose complements fit the mirror, so that it acts on v by swapping axes and signs: orthonormal.
+    """The orthonormal basis of a mirrored product: the mirror acts on v by swapping axes and signs.
 
-    Two groups that the mirror swaps have the same complement, carried over by the mirror; one that it takes to itself
-    has one of even and odd columns.
+    Two groups that the mirror swaps have the same complement, mapped by the mirror; a group that it maps to itself has
+    a complement of even and odd columns.
     """
     sizes, groups = _product_groups(block)
     shape = [prod(sizes[axis] for axis in group) for group in groups]
@@ -208,7 +208,7 @@ def mirrored_product(block: Commuting, reflection: Mirror) -> Basis:
 
 
 class _Moved:
-    """Places of an axis in another order: x at `places[i]` is the i-th free number."""
+    """Permutes the places of an axis: x at `places[i]` is the i-th free number."""
 
     def __init__(self, places: Integers) -> None:
         self.size = self.free = len(places)
@@ -225,7 +225,7 @@ class _Moved:
 
 
 class _Carried:
-    """The transform of another axis, its places moved by the mirror that swaps the two."""
+    """The transform of another axis, with its places permuted by the mirror that swaps the two axes."""
 
     def __init__(self, transform: Transform, places: Integers) -> None:
         self.size, self.free = transform.size, transform.free
@@ -249,9 +249,9 @@ def _complement(block: Slices, kind: Kind) -> Transform:
 
 
 def _loops(block: Slices) -> tuple[tuple[int, ...], tuple[Group, ...], int, tuple[Dim, ...]] | None:
-    """Sizes in the order of memory, groups, which of them is summed over, and the loops; None for tables.
+    """Sizes in the order of memory, groups, the number of the group inside cells, and the loops; None for tables.
 
-    Where the loops inside a cell are neighbours in memory, groups are in the order of memory, so that nothing is moved.
+    Where the loops inside a cell are neighbours in memory, groups are in the order of memory, and no entries are moved.
     """
     if not isinstance(block.outer, Nest) or not isinstance(block.inner, Nest):
         return None
@@ -264,22 +264,22 @@ def _loops(block: Slices) -> tuple[tuple[int, ...], tuple[Group, ...], int, tupl
 
 
 def _product_groups(block: Commuting) -> tuple[tuple[int, ...], tuple[Group, ...]]:
-    """Sizes of the loops, and groups: those of the slices first, in their order, then the loops of none."""
+    """Sizes of the loops, and groups: those of the slices first, in their order, then the loops of no slices."""
     sizes = tuple(size for size, _ in block.view.dims)
     summed = {axis for group in block.inner_dims for axis in group}
     return sizes, (*block.inner_dims, *((axis,) for axis in range(len(sizes)) if axis not in summed))
 
 
 def box_place(block: Commuting) -> Place:
-    """Where the entries of a product lie."""
+    """The place of the entries of a product."""
     positions = block.view.offset + Nest(block.view.dims).table()
     return Place.of(block.view.parameter.name, positions, block.view.parameter.size)
 
 
 def _group_image(mirror: Mirror, group: Group, groups: tuple[Group, ...]) -> tuple[Integers, int]:
-    """Where the mirror takes the places of a group, numbered in the group that it takes it to, and which that is."""
+    """The mirror images of the places of a group, as places of its image group, and the number of that group."""
     images = tuple(mirror.permutation[axis] for axis in group)
-    other = next(k for k, one in enumerate(groups) if set(one) == set(images))
+    other = next(k for k, candidate in enumerate(groups) if set(candidate) == set(images))
     sizes = {axis: mirror.view.dims[axis][0] for axis in (*group, *images)}
     index = np.unravel_index(np.arange(prod(sizes[axis] for axis in group)), [sizes[axis] for axis in group])
     moved = {
@@ -291,6 +291,6 @@ def _group_image(mirror: Mirror, group: Group, groups: tuple[Group, ...]) -> tup
     return places.astype(np.int64), other
 
 
-def along(x: Tensor, shape: list[int], k: int) -> Tensor:
-    """`x` of a shape as (before, ·, after) about its k-th axis."""
+def around_axis(x: Tensor, shape: list[int], k: int) -> Tensor:
+    """`x` of a shape, reshaped to (before, ·, after) around its k-th axis."""
     return x.reshape(prod(shape[:k]), shape[k], prod(shape[k + 1 :]))

@@ -1,4 +1,4 @@
-"""The basis of a block: the one place that tells block kinds apart."""
+"""Chooses the basis of a block: the only place under `bases/` that branches on block kinds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from affinet.plans.plan import Plan
 def basis_of(block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]) -> Basis:
     """The basis of a block. `tensors` are float64, of the plan's shapes.
 
-    Raises AttachError where only a dense matrix of entries × free numbers would do, and that would be large.
+    Raises AttachError for a block whose only basis would be a large dense matrix of entries × free numbers.
     """
     match block:
         case Slices():
@@ -69,15 +69,15 @@ def basis_of(block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tens
 def _without_structure(
     block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor], *, only_small: bool = False
 ) -> Basis:
-    """A dense basis of a small block of any kind; `only_small`: no other basis is made of a large one either."""
+    """A dense basis of a small block of any kind; `only_small`: a large block has no basis of either `kind`."""
     kernel = eager(block, tensors)
-    found = from_tangents(kernel, plan.parameters, kind)
-    if found is None:
-        others = 'basis="projection"' if kind == "orthonormal" or only_small else 'basis="orthonormal"'
+    basis = from_tangents(kernel, plan.parameters, kind)
+    if basis is None:
+        alternative = 'basis="projection"' if kind == "orthonormal" or only_small else 'basis="orthonormal"'
         names = ", ".join(dict.fromkeys(plan.system.rules[rule].name for rule in block.rules[:3]))
         raise AttachError(
             f'the rules on {", ".join(sorted(set(kernel.names)))} ({names}) have no basis="{kind}" that is cheaper '
             f"than a matrix of entries × free numbers, which is made for up to {MOST_ENTRIES:,} entries; these are "
-            f"{block.size:,}. Use {others}, or affinet.project."
+            f"{block.size:,}. Use {alternative}, or affinet.project."
         )
-    return found
+    return basis

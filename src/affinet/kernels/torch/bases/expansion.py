@@ -1,4 +1,4 @@
-"""From free numbers to whole weights: `w = w0 + N v` for parameters that blocks couple, and back."""
+"""Computes weights from free numbers, `w = w0 + N v`, and back, for parameters that blocks couple."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import Tensor
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Positions
 from affinet.language.calculus.terms import Floats, Integers
 
-Kept = dict[int, tuple[Tensor, ...]]
-"""Entries of blocks that were computed already, by the number of their basis."""
+BlockEntries = dict[int, tuple[Tensor, ...]]
+"""The computed entries of blocks, by the number of their basis."""
 
 
 class Expansion:
-    """The weights of some parameters from one vector v, and from the entries that are in no rule.
+    """The weights of some parameters, from one vector v and from the entries that are in no rule.
 
-    `origin` is the point at v = 0: the smallest feasible one for `orthonormal`, the one whose free entries are zero for
-    `free`. Law: `expand(coordinates(w)) == w` for feasible w.
+    `origin` is the point at v = 0: for `orthonormal` the smallest feasible point, for `free` the point whose free
+    entries are zero. Law: expanding `coordinates(w)` gives w, for feasible w.
     """
 
     def __init__(self, bases: Sequence[Basis], shapes: Mapping[str, tuple[int, ...]], origin: Mapping[str, Floats]):
@@ -38,29 +38,31 @@ class Expansion:
         return tuple(self._assemblies)
 
     def untouched(self, name: str) -> Integers:
-        """Positions of the entries of a parameter that are in no rule, rising."""
+        """Positions of the entries of a parameter that are in no rule, in ascending order."""
         return self._assemblies[name].untouched
 
     def sources(self, name: str) -> tuple[int, ...]:
-        """The bases that entries of a parameter come from."""
+        """The numbers of the bases that determine entries of a parameter."""
         return tuple(number for number, _ in self._assemblies[name].pieces)
 
-    def weight(self, name: str, v: Tensor, rest: Tensor, dtype: torch.dtype, kept: Kept | None = None) -> Tensor:
-        """The weights of one parameter; `rest` are its untouched entries. Entries of other blocks are not computed.
+    def weight(
+        self, name: str, v: Tensor, untouched: Tensor, dtype: torch.dtype, computed: BlockEntries | None = None
+    ) -> Tensor:
+        """The weights of one parameter; `untouched` are its entries in no rule. Only their blocks are computed.
 
-        Computes in the dtype of v or float32, and rounds once. `kept` collects what several parameters share.
+        Computes in the dtype of v or float32, and rounds once. `computed` collects entries for further parameters.
         """
-        assembly, kept = self._assemblies[name], {} if kept is None else kept
+        assembly, computed = self._assemblies[name], {} if computed is None else computed
         wide = _wide(v)
         for number, _ in assembly.pieces:
-            if number not in kept:
-                kept[number] = _linear(wide[slice(*self.spans[number])], self.bases[number])
-        pieces = [kept[number][place] for number, place in assembly.pieces]
-        flat = assembly.assembled([*pieces, rest.to(wide.dtype)])
-        found = flat.view(assembly.shape)
+            if number not in computed:
+                computed[number] = _linear(wide[slice(*self.spans[number])], self.bases[number])
+        pieces = [computed[number][place] for number, place in assembly.pieces]
+        flat = assembly.assembled([*pieces, untouched.to(wide.dtype)])
+        weight = flat.view(assembly.shape)
         if name in self.origin:
-            found = found + self.origin[name].like(found)
-        return found.to(dtype)
+            weight = weight + self.origin[name].like(weight)
+        return weight.to(dtype)
 
     def coordinates(self, weights: Mapping[str, Tensor]) -> Tensor:
         """The v of feasible weights, in their dtype."""
@@ -68,16 +70,16 @@ class Expansion:
             name: (w - self.origin[name].like(w) if name in self.origin else w).reshape(-1)
             for name, w in ((name, weights[name]) for name in self._assemblies)
         }
-        found = [
-            basis.picked(tuple(taken(moved[place.name], place.positions) for place in basis.places))
+        numbers = [
+            basis.picked(tuple(entries_at(moved[place.name], place.positions) for place in basis.places))
             for basis in self.bases
             if basis.free
         ]
-        some = next(iter(moved.values()))
-        return torch.cat([some.new_zeros(0), *found])
+        like = next(iter(moved.values()))
+        return torch.cat([like.new_zeros(0), *numbers])
 
     def prepare(self, v: Tensor) -> None:
-        """Make every constant for the dtype and device of v, so that nothing is left to do in a traced call."""
+        """Cast every constant to the dtype and device of v, so that a traced call does not have to."""
         with torch.no_grad():
             wide = _wide(v.detach())
             for (first, last), basis in zip(self.spans, self.bases, strict=True):
@@ -90,22 +92,22 @@ class Expansion:
 
 
 def origin_of(kind: Kind, bases: Sequence[Basis], smallest: dict[str, Tensor]) -> dict[str, Floats]:
-    """The weights at v = 0 from the smallest feasible point, in float64: `free` takes its own part off."""
+    """The weights at v = 0, from the smallest feasible point, in float64; for `free`, minus its homogeneous part."""
     if kind == "free":
         for basis in bases:
             if basis.free:
-                entries = tuple(taken(smallest[p.name].reshape(-1), p.positions) for p in basis.places)
+                entries = tuple(entries_at(smallest[p.name].reshape(-1), p.positions) for p in basis.places)
                 moved = basis.linear(basis.picked(entries))
                 for place, entry, part in zip(basis.places, entries, moved, strict=True):
                     flat = smallest[place.name].view(-1)
-                    # What is left of 1 − (1 − u) is rounding of the point, not a number of the user's.
-                    left = torch.where((entry - part).abs() <= 8e-16 * part.abs(), 0.0, entry - part)
-                    flat[slice(None) if place.positions is None else torch.from_numpy(place.positions)] = left
+                    # A difference such as 1 − (1 − u) is rounding of the point, not a number of the user.
+                    difference = torch.where((entry - part).abs() <= 8e-16 * part.abs(), 0.0, entry - part)
+                    flat[slice(None) if place.positions is None else torch.from_numpy(place.positions)] = difference
     return {name: x.numpy() for name, x in smallest.items()}
 
 
 class _Assembly:
-    """Where the entries of one parameter come from: pieces side by side, and their place."""
+    """The sources of the entries of one parameter: pieces of bases, and their positions."""
 
     def __init__(self, name: str, shape: tuple[int, ...], bases: Sequence[Basis]) -> None:
         self.shape = shape
@@ -124,32 +126,32 @@ class _Assembly:
         positions = np.concatenate([np.zeros(0, np.int64), *where, self.untouched])
         self.sizes = [len(part) for part in (*where, self.untouched)]
         self._in_order = len(positions) == size and bool((positions == np.arange(size)).all())
-        # Entries that nothing reaches come from a zero behind the last piece.
+        # Entries without a source are read from a zero after the last piece.
         source = np.full(size, len(positions))
         source[positions] = np.arange(len(positions))
         self._complete = len(positions) == size
         self._source, self._positions = Constant(source), Constant(positions)
 
     def assembled(self, pieces: list[Tensor]) -> Tensor:
-        """All entries, flat."""
+        """All entries of the parameter, flat."""
         present = [piece for piece, size in zip(pieces, self.sizes, strict=True) if size]
         if self._in_order and len(present) == 1:
             return present[0]
         if torch.compiler.is_compiling():
             return self.gathered(*pieces)
-        found: Tensor = _Gathered.apply(self, *pieces)
-        return found
+        flat: Tensor = _Gathered.apply(self, *pieces)
+        return flat
 
     def gathered(self, *pieces: Tensor) -> Tensor:
-        """Pieces side by side, in the order of entries."""
+        """The concatenated pieces, in the order of the entries."""
         side = torch.cat(pieces if self._complete else (*pieces, pieces[0].new_zeros(1)))
         return side if self._in_order else side.index_select(0, self._source.index(side))
 
     def scattered(self, gradient: Tensor) -> tuple[Tensor, ...]:
-        """The adjoint: a gather too, since entries and places are one to one."""
+        """The adjoint of `gathered`, also a gather, since entries and pieces correspond one to one."""
         side = gradient if self._in_order else gradient.index_select(0, self._positions.index(gradient))
-        found: tuple[Tensor, ...] = side.split(self.sizes)
-        return found
+        gradients: tuple[Tensor, ...] = side.split(self.sizes)
+        return gradients
 
     def prepare(self, like: Tensor) -> None:
         self._source.index(like)
@@ -157,7 +159,7 @@ class _Assembly:
 
 
 class _Linear(torch.autograd.Function):
-    """`N v` with the adjoint of the basis as its derivative; nothing is saved, so that checkpoints may recompute it."""
+    """`N v` with the adjoint of the basis as its derivative; it saves nothing, so that checkpoints may recompute it."""
 
     generate_vmap_rule = True
 
@@ -175,12 +177,12 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, v: Tensor, _: None) -> tuple[Tensor, ...]:
-        found: tuple[Tensor, ...] = ctx.basis.linear(v)
-        return found
+        entries: tuple[Tensor, ...] = ctx.basis.linear(v)
+        return entries
 
 
 class _Gathered(torch.autograd.Function):
-    """Pieces put in place; torch's own backward of a gather would add up sums of one number each."""
+    """The assembled pieces; torch's own backward of a gather would compute sums of one number each."""
 
     generate_vmap_rule = True
 
@@ -198,29 +200,29 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, _: None, *pieces: Tensor) -> Tensor:
-        found: Tensor = ctx.assembly.gathered(*pieces)
-        return found
+        entries: Tensor = ctx.assembly.gathered(*pieces)
+        return entries
 
 
 def _linear(v: Tensor, basis: Basis) -> tuple[Tensor, ...]:
     if torch.compiler.is_compiling():
         return basis.linear(v)
-    found: tuple[Tensor, ...] = _Linear.apply(v, basis)
-    return found
+    entries: tuple[Tensor, ...] = _Linear.apply(v, basis)
+    return entries
 
 
 def _wide(v: Tensor) -> Tensor:
-    """`v` in the dtype that is computed in: as `regular_dtype`, whose cache the compiler warns about."""
+    """`v` in the working dtype, as by `regular_dtype`, whose cache the compiler warns about."""
     return v if v.dtype in (torch.float32, torch.float64) else v.float()
 
 
-def taken(flat: Tensor, positions: Positions | None) -> Tensor:
-    """Entries at positions of a flat tensor; all of them for None."""
+def entries_at(flat: Tensor, positions: Positions | None) -> Tensor:
+    """Entries at positions of a flat tensor; all entries for None."""
     return flat if positions is None else flat[torch.from_numpy(positions).to(flat.device)]
 
 
 def _narrowed(values: Floats) -> Floats:
-    """The same numbers with one place along every axis along which they do not change."""
+    """The same numbers, with length one along every axis on which they do not change."""
     for axis in range(values.ndim):
         first = values.take([0], axis) if values.shape[axis] else values
         if (values == first).all():

@@ -1,4 +1,4 @@
-"""An axis that a mirror takes onto itself: its complement in parts that are even and odd in the mirror."""
+"""A transform of an axis that a mirror maps to itself, with a complement of even and odd columns."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from affinet.system import lapack
 class Folded:
     """Orthonormal, every column even or odd under `image`, an involution of the places of the axis.
 
-    Places are turned into sums and differences of images (a rotation by 45° each); rows that the mirror takes to their
-    own span part into even and odd ones, and each part has its own complement. `parity` is +1 or −1 a column.
+    Places are rotated into sums and differences of images (by 45° each). Rows whose span the mirror preserves separate
+    into even and odd rows, and each part has its complement. `parity` is +1 or −1 per column.
     """
 
     def __init__(self, basis: Floats, image: Integers) -> None:
@@ -39,8 +39,8 @@ class Folded:
             self._parts[1].linear(x[:, self._parts[0].free :]),
         )
         sums, fixed = even[:, : self._pairs], even[:, self._pairs :]
-        apart = torch.cat([(sums + odd) / sqrt(2.0), (sums - odd) / sqrt(2.0), fixed], 1)
-        return apart.index_select(1, self._order.index(x))
+        unfolded = torch.cat([(sums + odd) / sqrt(2.0), (sums - odd) / sqrt(2.0), fixed], 1)
+        return unfolded.index_select(1, self._order.index(x))
 
     def adjoint(self, g: Tensor) -> Tensor:
         first, second, fixed = (g.index_select(1, of.index(g)) for of in (self._first, self._second, self._fixed))
@@ -53,9 +53,9 @@ class Folded:
 
 
 def _rows(basis: Floats) -> Floats:
-    """An orthonormal basis of the rows; their singular values are 0 or 1, since the mirror keeps their span."""
+    """An orthonormal basis of the rows; their singular values are 0 or 1, since the mirror preserves their span."""
     if not basis.size:
         return np.zeros((0, basis.shape[1]))
     _, sizes, rows = lapack.svd(basis, full_matrices=False)
-    found: Floats = rows[sizes > 0.5]
-    return found
+    spanning: Floats = rows[sizes > 0.5]
+    return spanning

@@ -1,4 +1,4 @@
-"""The entry of a block that moves farthest when every free number moves by one."""
+"""Finds the entry of a block that moves farthest when every free number moves by one."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.bases.basis import Basis
-from affinet.kernels.torch.bases.tied import apart, together
+from affinet.kernels.torch.bases.tied import join_flat, split_flat
 
 SAMPLES = 8
-"""Random signs that rows are compared by. One alone shows 32 numbers of size 0.4 as less than a single 1 in a third."""
+"""Random sign vectors that rows are compared by. A single one shows 32 numbers of size 0.4 as less than one number of
+size 1 in a third of all cases."""
 NOISE = 2.0**-32
-"""A share of a row below this part of its largest is what rounding left of zero: factors are made in float64."""
+"""Numbers of a row below this fraction of its largest are rounded zeros: factors are computed in float64."""
 ROUNDS = 4
-"""Where a round finds no larger row the search ends, most often after two; a bound for the rest."""
+"""The most rounds of the search. It ends when a round finds no larger row, usually after two rounds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """One entry, `position` in the weight `name`: `length = Σ_j |N_ij|` over the `numbers` that it follows from."""
+    """An entry, `position` in the weight `name`: `length = Σ_j |N_ij|` over the `numbers` that it depends on."""
 
     name: str
     position: int
@@ -32,37 +33,37 @@ class Reach:
 
 
 def farthest(basis: Basis) -> Reach | None:
-    """The row of N of largest absolute sum, or one that is nearly as large; None where nothing is free.
+    """The row of N with the largest absolute sum, or nearly the largest; None without free numbers.
 
-    Law: `length` is exactly that of the entry named, and so never more than the largest.
+    Law: `length` is exact for the returned entry, and so never more than the largest.
     Source: Hager's estimator of the norm of a matrix that is only applied (Higham 2002, 15.2). It starts from the row
-    that equal signs carry farthest, which is exact for sums, and from the one that random signs do: the mean of
-    `(N s)²` over random signs s is `Σ_j N_ij²`.
+    with the largest `N 1`, which is exact for sums, and from the row with the largest mean of `(N s)²` over random
+    signs s, which estimates `Σ_j N_ij²`.
     """
     if not basis.free:
         return None
     sizes = [place.size for place in basis.places]
-    equal = together(basis.linear(torch.ones(basis.free, dtype=torch.float64))).abs()
+    equal = join_flat(basis.linear(torch.ones(basis.free, dtype=torch.float64))).abs()
     squares = torch.zeros_like(equal)
     for signs in _random_signs(basis.free):
-        squares += together(basis.linear(signs)).square()
-    found: Reach | None = None
+        squares += join_flat(basis.linear(signs)).square()
+    longest: Reach | None = None
     for start in (equal, squares):
         entry = int(start.argmax())
         for _ in range(ROUNDS):
             unit = torch.zeros(sum(sizes), dtype=torch.float64)
             unit[entry] = 1.0
-            row = basis.adjoint(apart(unit, sizes))
+            row = basis.adjoint(split_flat(unit, sizes))
             length = float(row.abs().sum())
-            if found is not None and length <= found.length:
+            if longest is not None and length <= longest.length:
                 break
-            found = _named(basis, sizes, entry, _followed(row), length)
-            entry = int(together(basis.linear(torch.where(row < 0.0, -1.0, 1.0).double())).abs().argmax())
-    return found
+            longest = _named(basis, sizes, entry, _followed(row), length)
+            entry = int(join_flat(basis.linear(torch.where(row < 0.0, -1.0, 1.0).double())).abs().argmax())
+    return longest
 
 
 def _followed(row: Tensor) -> int:
-    """How many numbers an entry follows from: shares that are rounding beside the largest are none."""
+    """The number of free numbers that an entry depends on, not counting those that are rounding of the largest."""
     share = row.abs()
     return int((share > NOISE * share.max()).sum())
 

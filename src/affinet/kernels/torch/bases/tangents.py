@@ -1,4 +1,4 @@
-"""Any small block: a dense basis from its own tangent projector."""
+"""Computes a dense basis of any small block from its tangent projector."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.bases.basis import Constant, Kind, Place
-from affinet.kernels.torch.bases.tied import apart, together
+from affinet.kernels.torch.bases.tied import join_flat, split_flat
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import exact_matmul
 from affinet.language.calculus.terms import Floats, Parameter
 from affinet.system import lapack
 
-NEAR = 1e-11
-"""Rows of a basis, whose entries are of size one, differ by rounding where they differ by less."""
+ROUNDING = 1e-11
+"""Rows of a basis, with numbers of size one, are equal up to rounding where they differ by less."""
 MOST_ENTRIES = 1_024
-"""Entries up to which a block without structure of its own gets a dense basis: 8 MB in float64."""
+"""Entries up to which a block without usable structure gets a dense basis: 8 MB in float64."""
 
 
 class MatrixBasis:
-    """`N v` with a matrix N of one row an entry."""
+    """`N v` with a matrix N of one row per entry."""
 
     def __init__(self, places: tuple[Place, ...], matrix: Floats, inverse: Floats) -> None:
         self.places, self.free = places, matrix.shape[1]
@@ -31,20 +31,20 @@ class MatrixBasis:
         self._matrix, self._inverse = Constant(matrix), Constant(inverse)
 
     def linear(self, v: Tensor) -> tuple[Tensor, ...]:
-        return apart(_times(self._matrix, v), self._sizes)
+        return split_flat(_times(self._matrix, v), self._sizes)
 
     def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        return _times(self._matrix, together(gradients), transposed=True)
+        return _times(self._matrix, join_flat(gradients), transposed=True)
 
     def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
-        return _times(self._inverse, together(entries))
+        return _times(self._inverse, join_flat(entries))
 
 
 def from_tangents(kernel: Kernel, parameters: Iterable[Parameter], kind: Kind) -> MatrixBasis | None:
-    """The basis of whatever a kernel projects on; None where it has more entries than `MOST_ENTRIES`.
+    """The basis of the set that a kernel projects onto; None for more than `MOST_ENTRIES` entries.
 
-    The trace of the tangent projector is the number of free directions; its range is read off by QR with column
-    pivoting. For `free` the same picks the entries that carry them best.
+    The trace of the tangent projector is the number of free directions; QR with column pivoting finds its range. For
+    `free` a second one chooses the entries that serve as free numbers.
     """
     used = [parameter for parameter in parameters if parameter.name in kernel.names]
     places = _entries(kernel, used)
@@ -60,8 +60,8 @@ def from_tangents(kernel: Kernel, parameters: Iterable[Parameter], kind: Kind) -
     chosen = np.sort(order)
     matrix = lapack.solve(basis[chosen].T, basis.T).T if free else basis
     matrix[chosen] = np.eye(free)
-    # Whole numbers first, so that what equals a free entry is that entry.
-    matrix = _agreeing(np.where(np.abs(matrix - np.round(matrix)) < NEAR, np.round(matrix), matrix))
+    # Integers first, so that an entry that equals a free entry is computed as that entry.
+    matrix = _agreeing(np.where(np.abs(matrix - np.round(matrix)) < ROUNDING, np.round(matrix), matrix))
     return MatrixBasis(places, matrix, np.eye(size)[chosen])
 
 
@@ -86,19 +86,19 @@ def _tangents(kernel: Kernel, parameters: list[Parameter], places: tuple[Place, 
             columns.append(
                 np.concatenate([x[p.name].view(-1).numpy()[at] for p, at in zip(parameters, where, strict=True)])
             )
-    found = np.stack(columns, 1) if columns else np.zeros((0, 0))
-    return (found + found.T) / 2.0
+    projector = np.stack(columns, 1) if columns else np.zeros((0, 0))
+    return (projector + projector.T) / 2.0
 
 
 def _agreeing(matrix: Floats) -> Floats:
-    """Rows that are zero, equal or opposite but for rounding, made so to the bit: those of tied entries are."""
-    matrix[np.abs(matrix).max(1, initial=0.0) < NEAR] = 0.0
+    """`matrix` with rows that are zero, equal or opposite up to rounding (those of tied entries) made so to the bit."""
+    matrix[np.abs(matrix).max(1, initial=0.0) < ROUNDING] = 0.0
     marks = matrix @ np.random.default_rng(0).standard_normal(matrix.shape[1])
     order = np.argsort(np.abs(marks), kind="stable")
     for last, row in pairwise(order):
-        if abs(abs(marks[row]) - abs(marks[last])) < NEAR:
+        if abs(abs(marks[row]) - abs(marks[last])) < ROUNDING:
             sign = 1.0 if marks[row] * marks[last] > 0.0 else -1.0
-            if np.abs(matrix[row] - sign * matrix[last]).max(initial=0.0) < NEAR:
+            if np.abs(matrix[row] - sign * matrix[last]).max(initial=0.0) < ROUNDING:
                 matrix[row] = sign * matrix[last]
     return matrix
 

@@ -1,4 +1,4 @@
-"""Bases that are an index and a scale: ties, mirrors, pairs."""
+"""Bases that consist of an index and a scale: those of ties, mirrors, pairs and fixed entries."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from affinet.language.calculus.terms import Floats, Integers
 
 
 class Spread:
-    """`x_i = scale_i · z[class_i]`: from numbers a class to entries, and the sums back."""
+    """`x_i = scale_i · z[class_i]`: expands one number per class to entries, and sums entries over classes."""
 
     def __init__(self, class_of: Integers, scale: Floats, count: int, representative: Integers) -> None:
         self.size, self.count = len(class_of), count
-        alone = count == self.size and bool((class_of == np.arange(count)).all())
-        self._class_of = None if alone else Constant(class_of.astype(np.int64))
+        identical = count == self.size and bool((class_of == np.arange(count)).all())
+        self._class_of = None if identical else Constant(class_of.astype(np.int64))
         self._scale = None if (scale == 1.0).all() else Constant(scale)
         self._representative = Constant(representative.astype(np.int64))
-        kept = np.broadcast_to(scale, class_of.shape)[representative]
-        self._inverse = None if (kept == 1.0).all() else Constant(1.0 / kept)
+        representative_scale = np.broadcast_to(scale, class_of.shape)[representative]
+        self._inverse = None if (representative_scale == 1.0).all() else Constant(1.0 / representative_scale)
 
-    def given(self, z: Tensor) -> Tensor:
-        """Every entry from its class; equal and opposite entries get the same bits."""
+    def expanded(self, z: Tensor) -> Tensor:
+        """Every entry from the number of its class; equal and opposite entries get the same bits."""
         x = z if self._class_of is None else z.index_select(0, self._class_of.index(z))
         return x if self._scale is None else x * self._scale.like(x)
 
     def summed(self, g: Tensor) -> Tensor:
-        """`Σ scale_i g_i` a class."""
+        """`Σ scale_i g_i` over the entries of each class."""
         g = g if self._scale is None else g * self._scale.like(g)
         return g if self._class_of is None else class_sums(g, self._class_of, self.count)
 
     def picked(self, x: Tensor) -> Tensor:
-        """Every class from its representative."""
+        """The number of every class from its representative."""
         z = x.index_select(0, self._representative.index(x))
         return z if self._inverse is None else z * self._inverse.like(z)
 
@@ -55,7 +55,7 @@ class Spread:
 
 
 class TiedBasis:
-    """One free number a class: the representative itself (`free`), or √D times it (`orthonormal`)."""
+    """One free number per class: the representative itself (`free`), or √D times it (`orthonormal`)."""
 
     def __init__(self, places: tuple[Place, ...], spread: Spread, weight: Floats, kind: Kind) -> None:
         self.places, self._spread = places, spread
@@ -66,19 +66,19 @@ class TiedBasis:
 
     def linear(self, v: Tensor) -> tuple[Tensor, ...]:
         z = v if self._shrink is None else v * self._shrink.like(v)
-        return apart(self._spread.given(z), self._sizes)
+        return split_flat(self._spread.expanded(z), self._sizes)
 
     def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        z = self._spread.summed(together(gradients))
+        z = self._spread.summed(join_flat(gradients))
         return z if self._shrink is None else z * self._shrink.like(z)
 
     def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
-        z = self._spread.picked(together(entries))
+        z = self._spread.picked(join_flat(entries))
         return z if self._shrink is None else z / self._shrink.like(z)
 
 
 class ConstantsBasis:
-    """Entries that no free number reaches."""
+    """The basis of entries that depend on no free number."""
 
     free = 0
 
@@ -96,12 +96,12 @@ class ConstantsBasis:
 
 
 class PairsBasis:
-    """`first = ratio · second`, each a whole box: two multiples of v, without an index."""
+    """`first = ratio · second` for two boxes: two multiples of v, without an index."""
 
     def __init__(self, block: Pairs, kind: Kind) -> None:
-        kept = np.delete(np.arange(block.first.size), block.without)
-        self.places = tuple(placed(view, kept) for view in (block.first, block.second))
-        self.free = len(kept)
+        shared = np.delete(np.arange(block.first.size), block.without)
+        self.places = tuple(placed(view, shared) for view in (block.first, block.second))
+        self.free = len(shared)
         largest = max(abs(block.ratio), 1.0)
         size = sqrt(block.ratio**2 + 1.0) if kind == "orthonormal" else block.ratio if largest > 1.0 else 1.0
         self._factors = (block.ratio / size, 1.0 / size)
@@ -111,7 +111,7 @@ class PairsBasis:
         first, second = self._factors
         if first == second:
             return (scaled(v, first),) * 2
-        # Opposite entries are one number with two signs; the smaller of the two is never a quotient of rounded ones.
+        # Opposite entries are one number with two signs; the smaller entry is never a quotient of rounded numbers.
         return scaled(v, first), scaled(v, second)
 
     def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
@@ -127,7 +127,7 @@ def ties(block: Ties, kind: Kind) -> Basis:
 
 
 def mirror(block: Mirror, kind: Kind) -> Basis:
-    """One of each pair of images; entries that are their own opposite are constant, and no free number reaches them."""
+    """The basis of a mirror: one free number per pair of images; entries that are their own opposite are constant."""
     places = np.arange(block.view.size)
     image = block.images(places)
     belongs = (image != places) | (block.sign < 0.0)
@@ -140,7 +140,7 @@ def mirror(block: Mirror, kind: Kind) -> Basis:
 def paired(image: Integers, signs: Floats) -> tuple[Spread, Floats]:
     """The spread of `x_j = sign_j · x_image(j)`, and the weight of each of its classes.
 
-    `image` is an involution; where it stays and the sign is −1 the entry is zero.
+    `image` is an involution; an entry that is its own image with sign −1 is zero.
     """
     places = np.arange(len(image))
     zero = (image == places) & (signs < 0.0)
@@ -159,23 +159,23 @@ def places_of(parts: tuple[Part, ...]) -> tuple[Place, ...]:
 
 
 def place_of_fixed(block: Fixed) -> Place:
-    """The place of entries that no free number reaches: a mask, which takes a byte for each entry of the parameter."""
+    """The place of fixed entries, as a mask, which takes one byte per entry of the parameter."""
     return Place(block.parameter.name, mask_of(block.places, block.parameter.size), block.size)
 
 
-def placed(view: View, kept: Integers) -> Place:
-    """The place of some entries of a box, by their number in it."""
+def placed(view: View, places: Integers) -> Place:
+    """The place of some entries of a box, by their places in it."""
     positions = view.offset + Nest(view.dims).table()
-    return Place.of(view.parameter.name, positions[kept], view.parameter.size)
+    return Place.of(view.parameter.name, positions[places], view.parameter.size)
 
 
-def apart(flat: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
-    """A flat tensor cut into pieces."""
+def split_flat(flat: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+    """A flat tensor split into pieces."""
     return (flat,) if len(sizes) == 1 else flat.split(sizes)
 
 
-def together(pieces: tuple[Tensor, ...]) -> Tensor:
-    """Pieces side by side."""
+def join_flat(pieces: tuple[Tensor, ...]) -> Tensor:
+    """Pieces concatenated into one flat tensor."""
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 

@@ -1,4 +1,4 @@
-"""What happens along one axis of a box: from its free numbers to its entries, the same in every cell."""
+"""Transforms along one axis of a box that compute its entries from its free numbers, the same in every cell."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from affinet.kernels.torch.precision import exact_matmul
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.system import lapack
 
-FIRST = 1e6
-"""How much larger columns look that have to be pivots."""
+PIVOT_WEIGHT = 1e6
+"""Factor by which columns that must become pivots are scaled before pivoting."""
 
 
 class Transform(Protocol):
@@ -35,7 +35,7 @@ class Transform(Protocol):
 
 
 class Reflected:
-    """Orthonormal complement of r orthonormal rows by r Householder reflectors, in O(size · r) a cell.
+    """Orthonormal complement of r orthonormal rows by r Householder reflectors, in O(size · r) per cell.
 
     `Qᵀ = H R` with `H = I − V T Vᵀ`; the complement is the last size − r columns of H. A row of zeros (a component of
     smaller rank) reflects nothing, and its column of H is in the complement too: `batch` has these first.
@@ -50,23 +50,23 @@ class Reflected:
         self._triangle = Constant(triangle[0])
 
     def linear(self, x: Tensor) -> Tensor:
-        along = _times(self._triangle, _times(self._tail, x, transposed=True))
-        return torch.cat([-_times(self._head, along), x - _times(self._tail, along)], 1)
+        products = _times(self._triangle, _times(self._tail, x, transposed=True))
+        return torch.cat([-_times(self._head, products), x - _times(self._tail, products)], 1)
 
     def adjoint(self, g: Tensor) -> Tensor:
         rows = self.size - self.free
         head, tail = g[:, :rows], g[:, rows:]
-        along = _times(self._head, head, transposed=True) + _times(self._tail, tail, transposed=True)
-        return tail - _times(self._tail, _times(self._triangle, along, transposed=True))
+        products = _times(self._head, head, transposed=True) + _times(self._tail, tail, transposed=True)
+        return tail - _times(self._tail, _times(self._triangle, products, transposed=True))
 
     def picked(self, x: Tensor) -> Tensor:
         return self.adjoint(x)
 
 
 class ReflectedSum:
-    """Orthonormal complement of one row of equal numbers: a single reflector whose vector is known, in O(size).
+    """Orthonormal complement of one row of equal numbers: a single reflector with a known vector, in O(size).
 
-    `v = (1, c, …, c)` with `c = 1 / (1 + √n)` and `τ = 1 + 1 / √n`: of the two signs the one that cancels nothing.
+    `v = (1, c, …, c)` with `c = 1 / (1 + √n)` and `τ = 1 + 1 / √n`: the sign that avoids cancellation.
     """
 
     def __init__(self, size: int) -> None:
@@ -74,35 +74,35 @@ class ReflectedSum:
         self._c, self._scale = 1.0 / (1.0 + sqrt(size)), 1.0 + 1.0 / sqrt(size)
 
     def linear(self, x: Tensor) -> Tensor:
-        along = x.sum(1, keepdim=True) * (self._scale * self._c)
-        return torch.cat([-along, torch.sub(x, along, alpha=self._c)], 1)
+        product = x.sum(1, keepdim=True) * (self._scale * self._c)
+        return torch.cat([-product, torch.sub(x, product, alpha=self._c)], 1)
 
     def adjoint(self, g: Tensor) -> Tensor:
         head, tail = g[:, :1], g[:, 1:]
-        along = (head + self._c * tail.sum(1, keepdim=True)) * self._scale
-        return torch.sub(tail, along, alpha=self._c)
+        product = (head + self._c * tail.sum(1, keepdim=True)) * self._scale
+        return torch.sub(tail, product, alpha=self._c)
 
     def picked(self, x: Tensor) -> Tensor:
         return self.adjoint(x)
 
 
 class Eliminated:
-    """Entries at pivots follow from the others, which are free: `x_p = S x_f`.
+    """Entries at pivots follow from all other entries, which are free: `x_p = S x_f`.
 
-    Pivots are chosen by QR with column pivoting, so that the entries of S stay moderate; `following` are places that
-    must be among them, each of which has an equation of its own.
+    Pivots are chosen by QR with column pivoting, so that the numbers of S stay moderate; `following` are places that
+    must become pivots, each of them in a separate equation.
     """
 
     def __init__(self, basis: Floats, following: Integers) -> None:
         rows, self.size = basis.shape
         self.free = self.size - rows
         first = np.ones(self.size)
-        first[following] = FIRST
+        first[following] = PIVOT_WEIGHT
         _, order = lapack.qr(basis * first, mode="r", pivoting=True)
-        pivots, rest = np.sort(order[:rows]), np.sort(order[rows:])
-        self._follow = Constant(-lapack.solve(basis[:, pivots], basis[:, rest]) if rows else np.zeros((0, self.size)))
-        self._rest, self._pivots = Constant(rest), Constant(pivots)
-        self._order = Constant(np.argsort(np.concatenate([rest, pivots])))
+        pivots, free = np.sort(order[:rows]), np.sort(order[rows:])
+        self._follow = Constant(-lapack.solve(basis[:, pivots], basis[:, free]) if rows else np.zeros((0, self.size)))
+        self._free_places, self._pivots = Constant(free), Constant(pivots)
+        self._order = Constant(np.argsort(np.concatenate([free, pivots])))
 
     def linear(self, x: Tensor) -> Tensor:
         return torch.cat([x, _times(self._follow, x)], 1).index_select(1, self._order.index(x))
@@ -111,11 +111,11 @@ class Eliminated:
         return self.picked(g) + _times(self._follow, g.index_select(1, self._pivots.index(g)), transposed=True)
 
     def picked(self, x: Tensor) -> Tensor:
-        return x.index_select(1, self._rest.index(x))
+        return x.index_select(1, self._free_places.index(x))
 
 
 class EliminatedSum:
-    """The last entry of a sum of equal shares follows from the others, which are free."""
+    """The last entry of a plain sum follows from the preceding entries, which are free."""
 
     def __init__(self, size: int) -> None:
         self.size, self.free = size, size - 1
@@ -138,10 +138,10 @@ def reflectors(basis: Floats) -> tuple[Floats, Floats]:
     packed, scales = torch.geqrf(torch.from_numpy(np.ascontiguousarray(basis)).mT)
     factors = packed.tril(-1)[..., :rows]
     factors.diagonal(dim1=1, dim2=2).fill_(1.0)
-    # A reflector of scale 0 is the identity: without a vector it takes no part, whatever its diagonal entry.
-    idle = scales == 0.0
-    factors = torch.where(idle[:, None, :], 0.0, factors)
-    inverse = (factors.mT @ factors).triu(1) + torch.diag_embed(1.0 / torch.where(idle, 1.0, scales))
+    # A reflector of scale 0 is the identity: its vector is set to zero, so that its diagonal does not matter.
+    identity_reflectors = scales == 0.0
+    factors = torch.where(identity_reflectors[:, None, :], 0.0, factors)
+    inverse = (factors.mT @ factors).triu(1) + torch.diag_embed(1.0 / torch.where(identity_reflectors, 1.0, scales))
     identity = torch.eye(rows, dtype=torch.float64).expand(count, -1, -1)
     return factors.numpy(), torch.linalg.solve_triangular(inverse, identity, upper=True).numpy()
 
@@ -152,7 +152,7 @@ def orthonormal(basis: Floats) -> Transform:
 
 
 def eliminated(basis: Floats, following: Integers) -> Transform:
-    """The complement in which each column belongs to one entry, none of `following`."""
+    """The complement in which each free number is an entry outside `following`."""
     return EliminatedSum(basis.shape[1]) if _even(basis) and not len(following) else Eliminated(basis, following)
 
 
