@@ -140,7 +140,7 @@ def plan_of(kind: Kind, n: int) -> affinet.Plan:
     plan = affinet.plan(kind.rules(w, n))
     if not kind.iterated:
         return plan
-    blocks = [replace(block, fill=2**40) if type(block).__name__ == "Sparse" else block for block in plan.blocks]
+    blocks = [replace(block, factored=False) if type(block).__name__ == "Sparse" else block for block in plan.blocks]
     return replace(plan, blocks=tuple(blocks))
 
 
