@@ -12,6 +12,7 @@ from tests.test_style import ROOT, shown
 
 SOURCES = sorted((ROOT / "src" / "affinet").rglob("*.py"))
 KINDS = frozenset(kind.__name__ for kind in get_args(AnyBlock))
+HOMES = frozenset(kind.__module__ for kind in get_args(AnyBlock))
 REGISTERS = (
     "src/affinet/kernels/torch/bases/choosing.py",
     "src/affinet/kernels/torch/measuring.py",
@@ -23,14 +24,18 @@ REGISTERS = (
 
 def kinds_asked_for(path: Path) -> Iterator[tuple[ast.AST, bool]]:
     """Each `match` and `isinstance` on a kind of block, and whether the type checker sees that no kind lacks."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module in HOMES]
+    imported = {name.name for node in modules for name in node.names} & KINDS
+    imported |= KINDS if path.parent.name == "blocks" else set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Match):
             classes = [part.cls for case in node.cases for part in ast.walk(case) if isinstance(part, ast.MatchClass)]
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
             classes = [part for part in ast.walk(node.args[1]) if isinstance(part, ast.expr)]
         else:
             continue
-        if {ast.unparse(each).rpartition(".")[2] for each in classes} & KINDS:
+        if {ast.unparse(each).rpartition(".")[2] for each in classes} & imported:
             yield node, "assert_never" in ast.unparse(node)
 
 
