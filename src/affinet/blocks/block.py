@@ -70,7 +70,11 @@ class Block(Protocol):
         """
 
     def tied(self, most: int) -> Iterator[Tied]:
-        """Classes of entries that the equations together make equal, opposite or linked, each of at most `most`."""
+        """Classes of entries that the equations together make equal, opposite or linked; none for more than `most`.
+
+        Analysis reports those whose entries are not tied outright by equations of two entries. A kind whose equations
+        are all of two entries, such as `Pairs`, yields none.
+        """
 
     def taken(self) -> Mapping[Parameter, Interval]:
         """Independent equations that follow for each parameter alone, whatever values the other parameters take."""

@@ -228,7 +228,7 @@ class Cells:
         return Cells(self.block, (len(cells), len(entries)), (1,), Shard(cells, entries, place))
 
     @property
-    def exact(self) -> bool:
+    def has_exact_entries(self) -> bool:
         """Whether there are pinned or copied entries."""
         return bool(len(self.block.pinned) or len(self.block.copies))
 
@@ -265,7 +265,7 @@ class Cells:
 
     def finished(self, xp: Namespace, x: Array, *, affine: bool) -> Rounds[Array]:
         """`x` with pinned entries set (to zero for tangent vectors) and equal entries copied, exact to the bit."""
-        if not self.exact:
+        if not self.has_exact_entries:
             return x
         cells = self._cells(xp, x)
         pinned, values, copies = self.block.pinned, self.block.values, self.block.copies
