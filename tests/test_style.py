@@ -103,11 +103,11 @@ BELOW_REPORTS = (
     "adapters",
 )
 SHOWING_TEXT = {
-    "system/system.py": {"titled", "_named"},
-    "system/stored/description.py": {"_rule"},
+    "system/system.py": {"titled", "_name_rules"},
+    "system/stored/description.py": {"_store_rule"},
     "system/stored/origins.py": {"stored_origin"},
     "analysis/diagnosis/explaining.py": {"explain"},
-    "analysis/diagnosis/wording.py": {"_label", "_indexed"},
+    "analysis/diagnosis/wording.py": {"_label", "_indexed_text"},
     "plans/explanation.py": {"__str__"},
 }
 """Functions outside of `language/`, which makes the texts of rules, that read one: to show it, to store it, or to name

@@ -26,7 +26,7 @@ def write_plan(path: Path, description: Any, rows: list[np.ndarray], **changes: 
     """A plan file that says this, with a right checksum where none is among the `changes` of its metadata."""
     said = {"version": 1, "written_by": "a test", "description": description} | changes
     said = {"checksum": planfile._checksum(said, rows)} | said
-    metadata = {planfile.FORMAT: planfile._dumped({key: value for key, value in said.items() if value is not ...})}
+    metadata = {planfile.FORMAT: planfile._dump({key: value for key, value in said.items() if value is not ...})}
     save_file({str(number): row for number, row in enumerate(rows)}, path, metadata=metadata)
     return path
 

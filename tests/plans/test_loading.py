@@ -254,7 +254,7 @@ def test_arrays_of_other_kinds(path: Path) -> None:
 
 def test_arrays_under_other_names(path: Path) -> None:
     description, rows = contents(PLANS[4].system)
-    metadata = planfile._dumped({"version": 1, "written_by": "", "checksum": "", "description": description})
+    metadata = planfile._dump({"version": 1, "written_by": "", "checksum": "", "description": description})
     save_file({f"x{k}": row for k, row in enumerate(rows)}, path, metadata={planfile.FORMAT: metadata})
     with pytest.raises(PlanFileError, match="it has no array '0'"):
         Plan.load(path)

@@ -51,9 +51,9 @@ def multipliers(rows: Rows, gradient: Floats, tolerance: Tolerance, limits: Limi
     for component in split(used, np.zeros(used.count), limits):
         at = places[component.rows]
         if isinstance(component, Batch):
-            values[at], shared[at] = _small(component, gradient, tolerance)
+            values[at], shared[at] = _solve_small(component, gradient, tolerance)
         else:
-            values[at], shared[at] = _large(component, gradient)
+            values[at], shared[at] = _solve_large(component, gradient)
     return Multipliers(values, shared)
 
 
@@ -69,7 +69,7 @@ def of_system(system: System, gradient: Floats) -> Multipliers:
     values, shared, first = [], [], 0
     for number, rule in enumerate(system.rules):
         if number in direct:
-            values.append(_of_fixing(direct[number], system, gradient))
+            values.append(_fixing_multipliers(direct[number], system, gradient))
             shared.append(np.zeros(rule.equations, bool))
             continue
         span = slice(first, first + rule.equations)
@@ -105,7 +105,7 @@ def _separate_fixings(system: System) -> dict[int, tuple[Fixing, float]]:
             continue
         names = {term.parameter.name for term in rule.expression.terms}
         other_terms = (term for k, other in enumerate(system.rules) if k != number for term in other.expression.terms)
-        if any(term.parameter.name in names and _meets(term, rule) for term in other_terms):
+        if any(term.parameter.name in names and _overlaps(term, rule) for term in other_terms):
             continue
         fixings = read_fixings(rule, number, system.tolerance.cancellation)
         if fixings is not None and len(fixings) == 1 and fixings[0].in_order:
@@ -113,13 +113,13 @@ def _separate_fixings(system: System) -> dict[int, tuple[Fixing, float]]:
     return fixing_rules
 
 
-def _meets(term: Term, rule: Rule) -> bool:
+def _overlaps(term: Term, rule: Rule) -> bool:
     """Whether the ranges of entries that a term and a rule of one term read overlap."""
     (low, high), (least, most) = reach(term), reach(rule.expression.terms[0])
     return low <= most and least <= high
 
 
-def _of_fixing(fixing: tuple[Fixing, float], system: System, gradient: Floats) -> Floats:
+def _fixing_multipliers(fixing: tuple[Fixing, float], system: System, gradient: Floats) -> Floats:
     fixed, coefficient = fixing
     start = system.layout.start(fixed.block.parameter)
     gradient_part = gradient[start : start + fixed.block.parameter.size]
@@ -141,7 +141,7 @@ def sharing(rows: Rows, shared: np.ndarray) -> dict[int, list[int]]:
     return {rule: sorted(connected) for rule, connected in sorted(partners.items()) if connected}
 
 
-def _small(component: Batch, gradient: Floats, tolerance: Tolerance) -> tuple[Floats, np.ndarray]:
+def _solve_small(component: Batch, gradient: Floats, tolerance: Tolerance) -> tuple[Floats, np.ndarray]:
     """Multipliers of equilibrated rows, so that a rule of size 1e-20 counts as much as one of size 1."""
     norms, target = norms_of_rows(component.matrix), gradient[component.nodes]
     equilibrated = component.matrix / norms[..., None]
@@ -162,11 +162,11 @@ def _small(component: Batch, gradient: Floats, tolerance: Tolerance) -> tuple[Fl
     ranks = counted.sum(axis=1)
     for rank in np.unique(ranks[shared.any(axis=1)]):
         chosen = np.flatnonzero((ranks == rank) & shared.any(axis=1))
-        values[chosen] = _smallest(values[chosen], u[chosen][:, :, rank:] * shared[chosen, :, None], norms[chosen])
+        values[chosen] = _minimize_norm(values[chosen], u[chosen][:, :, rank:] * shared[chosen, :, None], norms[chosen])
     return values / norms, shared
 
 
-def _smallest(values: Floats, null: Floats, norms: Floats) -> Floats:
+def _minimize_norm(values: Floats, null: Floats, norms: Floats) -> Floats:
     """Multipliers (k, r) of equilibrated rows, moved along their left-null vectors (k, r, q) to make ν smallest.
 
     Every such move solves the same equations; the norms of the rows decide only which ν is smallest.
@@ -179,7 +179,7 @@ def _smallest(values: Floats, null: Floats, norms: Floats) -> Floats:
     return moved
 
 
-def _large(component: Giant, gradient: Floats) -> tuple[Floats, np.ndarray]:
+def _solve_large(component: Giant, gradient: Floats) -> tuple[Floats, np.ndarray]:
     """Multipliers of a large component, with redundant rows found by projecting a random vector on the left null space.
 
     A row takes part in a redundancy where that projection is not zero. With probability one, rows at which it is zero
@@ -187,18 +187,18 @@ def _large(component: Giant, gradient: Floats) -> tuple[Floats, np.ndarray]:
     """
     scale = norms_of_runs(component.matrix.data, component.matrix.indptr)
     equilibrated = sparse.csr_array(sparse.diags_array(1.0 / scale) @ component.matrix)
-    values = _least_squares(sparse.csr_array(equilibrated.T), gradient[component.nodes]) / scale
+    values = _solve_least_squares(sparse.csr_array(equilibrated.T), gradient[component.nodes]) / scale
     draw = np.random.default_rng(0).standard_normal(equilibrated.shape[0])
-    outside = draw - equilibrated @ _least_squares(equilibrated, draw)
+    outside = draw - equilibrated @ _solve_least_squares(equilibrated, draw)
     shared = np.abs(outside) > FAINT * np.linalg.norm(draw) / np.sqrt(len(draw))
     # The multipliers of smallest norm are orthogonal to the left null space: they lie in the range of the rows.
     if shared.any() and (largest := scale[shared].max()) <= MOST_SPREAD * scale[shared].min():
         redundant_rows = sparse.csr_array(component.matrix[np.flatnonzero(shared)] / largest)
-        values[shared] = redundant_rows @ _least_squares(redundant_rows, values[shared])
+        values[shared] = redundant_rows @ _solve_least_squares(redundant_rows, values[shared])
     return values, shared
 
 
-def _least_squares(matrix: sparse.csr_array, target: Floats) -> Floats:
+def _solve_least_squares(matrix: sparse.csr_array, target: Floats) -> Floats:
     largest = np.abs(target).max(initial=0.0) or 1.0  # squares of 1e200 have no float64
     solution: Floats = largest * lsmr(matrix, target / largest, atol=1e-13, btol=1e-13, maxiter=10_000)[0]
     return solution

@@ -37,35 +37,35 @@ def summary(system: System, blocks: tuple[Block, ...], *, loops: bool, most: int
         return "There are no rules: all weights are free."
     groups = groups_of(len(system.rules), blocks)
     order = [(place, rule, members) for rules, members in groups for place, rule in enumerate(rules)]
-    first, last = _shown(len(order), most)
+    first, last = _split_count(len(order), most)
     lines: list[tuple[str, ...]] = [COLUMNS]
     for at, (place, rule, members) in enumerate(order):
         if first <= at < len(order) - last:
             continue
         rule_blocks = [block for block in members if rule in block.rules]
-        form = _form_of(rule_blocks) if rule_blocks else _nothing(system, rule)
+        form = _phrase_form(rule_blocks) if rule_blocks else _phrase_no_effect(system, rule)
         shared = place > 0 and at != len(order) - last
-        numbers = ("",) * 4 if shared else _numbers(members)
-        lines.append((_cut(system.rules[rule].name), f"{system.rules[rule].equations:,}", *numbers, form))
-    table = _table(lines)
+        numbers = ("",) * 4 if shared else _format_numbers(members)
+        lines.append((_shorten(system.rules[rule].name), f"{system.rules[rule].equations:,}", *numbers, form))
+    table = _format_table(lines)
     if any(line[2] == "" for line in lines):
         table.append("(A line without numbers is counted with the line above.)")
     if first + last < len(order):
         table.insert(2 + first, f"… {len(order) - first - last:,} more rules: print(plan.table()) shows all")
-    below = [_totals(system, blocks), *_free_by_weight(system, blocks), *_notes(system, blocks, loops)]
+    below = [_phrase_totals(system, blocks), *_phrase_free_numbers(system, blocks), *_notes(system, blocks, loops)]
     return "\n".join([*table, "", *below])
 
 
 def in_words(system: System, blocks: tuple[Block, ...], *, most: int = MOST_LINES) -> str:
     """A plain sentence for each rule that the shortened table shows, in its order."""
     order = [rule for rules, _ in groups_of(len(system.rules), blocks) for rule in rules]
-    first, last = _shown(len(order), most)
+    first, last = _split_count(len(order), most)
     chosen = order[:first] + order[len(order) - last :] if first + last < len(order) else order
     lines = [f"  - {sentence}" for sentence in sentences(system, blocks, chosen)]
     return "\n".join(["", "In words:", *lines]) if lines else ""
 
 
-def _shown(count: int, most: int | None) -> tuple[int, int]:
+def _split_count(count: int, most: int | None) -> tuple[int, int]:
     """How many of `count` lines are shown at the beginning and at the end."""
     return (count, 0) if most is None or count <= most else (most - most // 4, most // 4)
 
@@ -81,7 +81,7 @@ def with_findings(table: str, findings: Sequence[object]) -> str:
     return "\n".join([table, *below, *([""] if footnotes else []), *footnotes])
 
 
-def _form_of(blocks: list[Block]) -> str:
+def _phrase_form(blocks: list[Block]) -> str:
     """How a rule is kept, in one cell of the table; groups of several forms are counted together."""
     groups = [block.resolution().groups for block in blocks]
     grouped = [block for block, (count, _) in zip(blocks, groups, strict=True) if count]
@@ -91,29 +91,34 @@ def _form_of(blocks: list[Block]) -> str:
     elif grouped:
         most = max(equations for _, equations in groups)
         phrases.append(solved_groups(sum(count for count, _ in groups), most, "up to "))
-    return _cut("; ".join(dict.fromkeys(phrases)), 72)
+    return _shorten("; ".join(dict.fromkeys(phrases)), 72)
 
 
-def _nothing(system: System, rule: int) -> str:
+def _phrase_no_effect(system: System, rule: int) -> str:
     return "nothing: it holds for every weight" if holds_always(system, rule) else "nothing: others say it already"
 
 
-def _numbers(blocks: list[Block]) -> tuple[str, str, str, str]:
+def _format_numbers(blocks: list[Block]) -> tuple[str, str, str, str]:
     size = sum(block.size for block in blocks)
     rank = rank_of(blocks)
     free = Interval(size - rank.high, size - rank.low)
-    return f"{size:,}", _count(rank), _count(free), _bytes(sum(block.bytes_a_step() for block in blocks))
+    return (
+        f"{size:,}",
+        _bounds(rank),
+        _bounds(free),
+        _bytes(sum(block.bytes_a_step() for block in blocks)),
+    )
 
 
-def _totals(system: System, blocks: tuple[Block, ...]) -> str:
+def _phrase_totals(system: System, blocks: tuple[Block, ...]) -> str:
     size, rank = sum(block.size for block in blocks), rank_of(blocks)
     low, high = rank.low, rank.high
     rows = system.equations
     redundant = Interval(rows - high, rows - low)
     total = sum(parameter.size for parameter in system.layout.parameters)
     return (
-        f"{many(rows, 'equation')}, rank {_count(Interval(low, high))} ({_count(redundant)} redundant) "
-        f"over {many(size, 'entry', 'entries')}; {_count(Interval(size - high, size - low))} of these stay free. "
+        f"{many(rows, 'equation')}, rank {_bounds(Interval(low, high))} ({_bounds(redundant)} redundant) "
+        f"over {many(size, 'entry', 'entries')}; {_bounds(Interval(size - high, size - low))} of these stay free. "
         f"Untouched entries of the same weights: {total - size:,}."
     )
 
@@ -134,7 +139,7 @@ def _notes(system: System, blocks: tuple[Block, ...], loops: bool) -> list[str]:
     if low != high:
         notes.append(
             "note: a large irregular core has a rank that is bounded, not known; all of its equations are kept. "
-            + "; ".join(_bounded(core) for block in blocks if (core := block.resolution().core) is not None)
+            + "; ".join(_explain_bounds(core) for block in blocks if (core := block.resolution().core) is not None)
         )
     if not loops:
         notes.append(
@@ -143,7 +148,7 @@ def _notes(system: System, blocks: tuple[Block, ...], loops: bool) -> list[str]:
     return notes
 
 
-def _bounded(core: Core) -> str:
+def _explain_bounds(core: Core) -> str:
     """Why a rank is only bounded: the peeled equations are independent, and the core is too large to factor."""
     rows, low, high = core.equations, core.rank.low, core.rank.high
     known = "Rank, free and redundant are known up to that."
@@ -153,7 +158,7 @@ def _bounded(core: Core) -> str:
     )
 
 
-def _free_by_weight(system: System, blocks: tuple[Block, ...]) -> list[str]:
+def _phrase_free_numbers(system: System, blocks: tuple[Block, ...]) -> list[str]:
     """The free numbers of each weight by itself, fewest first, and how they add up to the free numbers of all weights.
 
     The sum over weights, each free while the others follow, can exceed the free numbers of all weights at once: the
@@ -164,28 +169,28 @@ def _free_by_weight(system: System, blocks: tuple[Block, ...]) -> list[str]:
     if not bound or len(free) < 2:
         return []
     bound.sort(key=lambda item: (item[1].high / item[0].size, item[0].name))
-    shown = [f"{weight.name} {_count(count)} of {weight.size:,}" for weight, count in bound[:MOST_WEIGHTS]]
+    shown = [f"{weight.name} {_bounds(count)} of {weight.size:,}" for weight, count in bound[:MOST_WEIGHTS]]
     shown += [f"… ({len(bound) - MOST_WEIGHTS:,} more)"] if len(bound) > MOST_WEIGHTS else []
     untouched = len(free) - len(bound)
     free_note = f"; all of {many(untouched, 'other weight')}" if untouched else ""
-    return [f"Free in each weight by itself: {', '.join(shown)}{free_note}. {_added_up(free, rank_of(blocks))}"]
+    return [f"Free in each weight by itself: {', '.join(shown)}{free_note}. {_phrase_sum(free, rank_of(blocks))}"]
 
 
-def _added_up(free: Mapping[Parameter, Interval], rank: Interval) -> str:
+def _phrase_sum(free: Mapping[Parameter, Interval], rank: Interval) -> str:
     """The free numbers of all weights at once, from those of each by itself."""
     total = sum(weight.size for weight in free)
     low, high = sum(count.low for count in free.values()), sum(count.high for count in free.values())
     free_at_once = Interval(total - rank.high, total - rank.low)
     linked = Interval(max(0, low - free_at_once.high), high - free_at_once.low)
     if linked.high == 0:
-        return f"That adds up to {_count(free_at_once)} of {total:,}."
+        return f"That adds up to {_bounds(free_at_once)} of {total:,}."
     return (
-        f"That adds up to {_count(Interval(low, high))}, of which equations between weights take {_count(linked)}: "
-        f"{_count(free_at_once)} of {total:,} are free at once."
+        f"That adds up to {_bounds(Interval(low, high))}, of which equations between weights take {_bounds(linked)}: "
+        f"{_bounds(free_at_once)} of {total:,} are free at once."
     )
 
 
-def _count(interval: Interval) -> str:
+def _bounds(interval: Interval) -> str:
     return f"{interval.low:,}" if interval.low == interval.high else f"{interval.low:,}..{interval.high:,}"
 
 
@@ -197,12 +202,12 @@ def _bytes(count: int) -> str:
     raise AssertionError
 
 
-def _cut(text: str, most: int = 44) -> str:
+def _shorten(text: str, most: int = 44) -> str:
     text = visible(" ".join(text.split()))
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _table(lines: list[tuple[str, ...]]) -> list[str]:
+def _format_table(lines: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(line[k]) for line in lines) for k in range(len(COLUMNS))]
     left_aligned = {0, len(COLUMNS) - 1}
     shown = [

@@ -69,7 +69,7 @@ class Explanation:
         if self.classmates:
             lines.append(f"  moves with: {self.tied_to}")
         if self.chain:
-            lines += [f"  tied to {self.representative} by:", *_few(self.chain)]
+            lines += [f"  tied to {self.representative} by:", *_chain_lines(self.chain)]
         if self.equations:
             lines += [f"  in {counted(self.equations, 'equation')}:", *(f"    {statement}" for statement in self.shown)]
             if self.equations > len(self.shown):
@@ -141,19 +141,19 @@ def explain(plan: Plan, entry: str | Expression) -> Explanation | SliceExplanati
     """
     if not isinstance(plan, Plan):
         raise RuleError(f"explain takes a plan, made with affinet.plan(rules), and not {type(plan).__name__}.")
-    if isinstance(entry, str) and _frozen(plan, entry.partition("[")[0].strip()):
+    if isinstance(entry, str) and _is_frozen(plan, entry.partition("[")[0].strip()):
         return Explanation(entry.strip(), 0.0, None, (), 0, "", entry.strip(), (), 0, (), constants=True)
-    expression = _read(plan, entry)
-    parameter = _term(expression, 0).parameter
+    expression = _read_entry(plan, entry)
+    parameter = _entry_term(expression, 0).parameter
     if parameter not in plan.parameters:
-        return _of_other(str(expression), expression.size, frozen=_frozen(plan, parameter.name))
+        return _explain_unplanned(str(expression), expression.size, frozen=_is_frozen(plan, parameter.name))
     incidence = plan.incidence
     if expression.size == 1:
-        return _of_entry(plan, incidence, _column(plan, expression, 0))
-    return _of_slice(plan, incidence, expression)
+        return _explain_entry(plan, incidence, _column(plan, expression, 0))
+    return _explain_slice(plan, incidence, expression)
 
 
-def _of_other(name: str, size: int, *, frozen: bool) -> Explanation | SliceExplanation:
+def _explain_unplanned(name: str, size: int, *, frozen: bool) -> Explanation | SliceExplanation:
     """Explain entries of a weight that is not in the plan, though its symbol shows that it exists."""
     if frozen:
         return Explanation(name, 0.0, None, (), 0, "", name, (), 0, (), constants=True)
@@ -162,7 +162,7 @@ def _of_other(name: str, size: int, *, frozen: bool) -> Explanation | SliceExpla
     return SliceExplanation(name, size, size, 0, 0, 0, size, 1.0, ())
 
 
-def _of_entry(plan: Plan, incidence: Incidence, column: int) -> Explanation:
+def _explain_entry(plan: Plan, incidence: Incidence, column: int) -> Explanation:
     layout = plan.system.layout
     keys = incidence.of(column)
     shown = [incidence.equation(*key) for key in keys[:MOST_SHOWN]]
@@ -175,7 +175,7 @@ def _of_entry(plan: Plan, incidence: Incidence, column: int) -> Explanation:
     goal = column
     if len(companions):
         goal = int(companions[0]) if root is None or root == column else root
-    chain, rules = _reasons(incidence, column, goal, free)
+    chain, rules = _find_reasons(incidence, column, goal, free)
     return Explanation(
         layout.describe(column),
         None if free is None else min(1.0, max(0.0, free)),
@@ -184,14 +184,14 @@ def _of_entry(plan: Plan, incidence: Incidence, column: int) -> Explanation:
         len(companions),
         named_columns(layout, companions) if len(companions) else "",
         layout.describe(goal),
-        tuple(_statement(plan, equation) for equation in chain),
+        tuple(_word_equation(plan, equation) for equation in chain),
         len(keys),
-        tuple(_statement(plan, equation) for equation in shown),
+        tuple(_word_equation(plan, equation) for equation in shown),
         any(rule.size is not None for rule in plan.system.rules),
     )
 
 
-def _reasons(
+def _find_reasons(
     incidence: Incidence, column: int, goal: int, free: float | None
 ) -> tuple[list[Equation], tuple[int, ...]]:
     """The chain of ties to `goal`, and the rules that decide the entry where there is no chain."""
@@ -209,8 +209,8 @@ def _reasons(
     return [], tuple(sorted(outright or {rule for rule, _ in keys}))
 
 
-def _of_slice(plan: Plan, incidence: Incidence, expression: Expression) -> SliceExplanation:
-    places = _sample(expression.size)
+def _explain_slice(plan: Plan, incidence: Incidence, expression: Expression) -> SliceExplanation:
+    places = _sample_places(expression.size)
     counts, rules, free = Counter[str](), dict[str, None](), list[float | None]()
     for place in places.tolist():
         column = _column(plan, expression, place)
@@ -240,16 +240,16 @@ def _of_slice(plan: Plan, incidence: Incidence, expression: Expression) -> Slice
     )
 
 
-def _sample(size: int) -> Integers:
+def _sample_places(size: int) -> Integers:
     """Places in a slice, one drawn at random from each equal part: equal steps could hit only a diagonal."""
     parts = min(size, MOST_LOOKED_AT)
     bounds = [part * size // parts for part in range(parts + 1)]
     return np.random.default_rng(0).integers(bounds[:-1], bounds[1:])
 
 
-def _read(plan: Plan, entry: str | Expression) -> Expression:
+def _read_entry(plan: Plan, entry: str | Expression) -> Expression:
     known_weights = {parameter.name: parameter for parameter in plan.parameters}
-    expression = _parsed(entry, known_weights) if isinstance(entry, str) else entry
+    expression = _parse(entry, known_weights) if isinstance(entry, str) else entry
     if not isinstance(expression, Expression) or not expression.size:
         raise RuleError(
             f'{entry!r:.60} is not an entry of a weight. Give one as text, "hidden.weight[0, 1]", or as an indexed '
@@ -265,14 +265,14 @@ def _read(plan: Plan, entry: str | Expression) -> Expression:
     return expression
 
 
-def _frozen(plan: Plan, name: str) -> bool:
+def _is_frozen(plan: Plan, name: str) -> bool:
     """Whether the weight of this name was read as a constant in every rule that is about it."""
     if any(parameter.name == name for parameter in plan.parameters):
         return False
     return any(name in rule.constants for rule in plan.system.rules)
 
 
-def _parsed(text: str, weights: dict[str, Parameter]) -> Expression:
+def _parse(text: str, weights: dict[str, Parameter]) -> Expression:
     """`name` or `name[index, …]`, an index being an integer, a slice or `...`."""
     name, bracket, indices = text.strip().partition("[")
     if name.strip() not in weights:
@@ -299,11 +299,11 @@ def _index(part: str) -> object:
 
 
 def _column(plan: Plan, expression: Expression, place: int) -> int:
-    term = _term(expression, place)
+    term = _entry_term(expression, place)
     return plan.system.layout.start(term.parameter) + term.offset
 
 
-def _term(expression: Expression, place: int) -> Term:
+def _entry_term(expression: Expression, place: int) -> Term:
     """The one term of an entry of an indexed weight. Raises RuleError for sums and multiples."""
     entry = expression[tuple(int(k) for k in np.unravel_index(place, expression.shape))]
     plain = len(entry.terms) == 1 and not entry.terms[0].variables and not entry.terms[0].factors
@@ -314,7 +314,7 @@ def _term(expression: Expression, place: int) -> Term:
     return entry.terms[0]
 
 
-def _statement(plan: Plan, equation: Equation) -> Statement:
+def _word_equation(plan: Plan, equation: Equation) -> Statement:
     rule = plan.system.rules[equation.rule]
     shape = rule.expression.shape
     index = tuple(int(k) for k in np.unravel_index(equation.index, shape)) if shape else ()
@@ -330,7 +330,7 @@ def _statement(plan: Plan, equation: Equation) -> Statement:
     return Statement(rule.name, index, f"{text} == {equation.rhs + 0.0:.6g}", len(equation.columns))
 
 
-def _few(chain: Sequence[Statement]) -> list[str]:
+def _chain_lines(chain: Sequence[Statement]) -> list[str]:
     """Lines for the links of a chain, without the middle of a long chain."""
     lines = [f"    {statement}" for statement in chain]
     if len(lines) > 2 * MOST_SHOWN:

@@ -203,13 +203,13 @@ def compiled(system: System, before: Plan | None = None) -> Plan:
     objects, and the new plan has a record too. Law: the blocks equal those of planning without it.
     """
     try:
-        return _compiled(system, before)
+        return _compile(system, before)
     except FloatingPointError:
         raise too_far_apart((rule.name, rule.expression) for rule in system.rules) from None
 
 
 @np.errstate(over="raise", divide="raise", invalid="raise")  # a number beyond float64 cannot be planned with
-def _compiled(system: System, before: Plan | None) -> Plan:
+def _compile(system: System, before: Plan | None) -> Plan:
     try:
         with recorded(None if before is None else before.record or Record()) as record:
             blocks = compile_blocks(system)
@@ -218,14 +218,14 @@ def _compiled(system: System, before: Plan | None) -> Plan:
         candidates, consequence = contradiction.rules, contradiction.consequence
     from affinet.analysis.diagnosis.explaining import explain  # not needed for rules that can hold
 
-    raise explain(system, candidates, consequence, partial(_feasible, system), partial(_feasible, system))
+    raise explain(system, candidates, consequence, partial(_is_feasible, system), partial(_is_feasible, system))
 
 
 def _planned_again(description: Mapping[str, Any], rows: Sequence[Any], limits: Limits) -> Plan:
     return compiled(replace(system_of(description, rows), limits=limits))
 
 
-def _feasible(system: System, numbers: Iterable[int], tolerance: float | None = None) -> bool:
+def _is_feasible(system: System, numbers: Iterable[int], tolerance: float | None = None) -> bool:
     known = system.tolerance if tolerance is None else replace(system.tolerance, epsilon=tolerance)
     try:
         compile_blocks(replace(system.only(numbers), tolerance=known))

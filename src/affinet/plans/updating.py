@@ -29,11 +29,11 @@ def updated(plan: Plan, rules: Iterable[Constraint] | Constraint) -> Plan:
     or equal in every number. Rules that were updated before and differ from that update only in their right-hand sides
     reuse the record of that planning. Raises and warns as `affinet.plan` does.
     """
-    system = _system(plan, rules)
-    return with_warnings(_updated_plan(plan, system) or compiled(system))
+    system = _new_system(plan, rules)
+    return with_warnings(_reuse_blocks(plan, system) or compiled(system))
 
 
-def _system(plan: Plan, rules: Iterable[Constraint] | Constraint) -> System:
+def _new_system(plan: Plan, rules: Iterable[Constraint] | Constraint) -> System:
     system = System.of(rules, limits=plan.system.limits)
     epsilons, epsilon = (rule.expression.epsilon for rule in plan.system.rules), plan.system.tolerance.epsilon
     if epsilon == max([DOUBLE_EPSILON, *epsilons]):
@@ -41,16 +41,16 @@ def _system(plan: Plan, rules: Iterable[Constraint] | Constraint) -> System:
     return replace(system, tolerance=replace(system.tolerance, epsilon=epsilon))
 
 
-def _updated_plan(plan: Plan, system: System) -> Plan | None:
+def _reuse_blocks(plan: Plan, system: System) -> Plan | None:
     """The plan made of old blocks and new blocks of the changed rules; None where all rules have to be planned anew."""
     if system.tolerance != plan.system.tolerance:
         return None
-    earlier = _same_rules(plan.system, system)
-    system = replace(system, rules=tuple(_as_before(plan.system, system, earlier)))
+    earlier = _match_rules(plan.system, system)
+    system = replace(system, rules=tuple(_reuse_rules(plan.system, system, earlier)))
     blocks: list[AnyBlock] = []
     changed: list[int] = []
-    old_groups = {frozenset(rules) for rules in _groups(plan.system).values()}
-    for rules in _groups(system).values():
+    old_groups = {frozenset(rules) for rules in _group_by_weights(plan.system).values()}
+    for rules in _group_by_weights(system).values():
         before = frozenset(earlier[rule] for rule in rules if rule in earlier)
         if len(before) == len(rules) and before in old_groups:
             numbers = {earlier[rule]: rule for rule in rules}
@@ -67,7 +67,7 @@ def _updated_plan(plan: Plan, system: System) -> Plan | None:
     return Plan(system, (*blocks, *unchanged(numbered, plan.blocks)), record if changed else plan.record)
 
 
-def _as_before(old: System, new: System, earlier: Mapping[int, int]) -> Iterator[Rule]:
+def _reuse_rules(old: System, new: System, earlier: Mapping[int, int]) -> Iterator[Rule]:
     """The new rules; those repeated under their old names are the old objects, so that they are not read again."""
     for number, rule in enumerate(new.rules):
         known = old.rules[earlier[number]] if number in earlier else rule
@@ -80,7 +80,7 @@ def renumbered(block: AnyBlock, numbers: Mapping[int, int]) -> AnyBlock:
     return block if all(numbers[rule] == rule for rule in block.rules) else block.renumbered(numbers)
 
 
-def _groups(system: System) -> dict[int, list[int]]:
+def _group_by_weights(system: System) -> dict[int, list[int]]:
     """Groups of rules that share weights, directly or through others, by the first rule of each."""
     leader: dict[str, int] = {}
     root = list(range(len(system.rules)))
@@ -100,13 +100,13 @@ def _groups(system: System) -> dict[int, list[int]]:
     return groups
 
 
-def _same_rules(old: System, new: System) -> dict[int, int]:
+def _match_rules(old: System, new: System) -> dict[int, int]:
     """Number of a new rule → number of an equal old rule; each old rule appears at most once."""
     by_object = {id(rule.expression): number for number, rule in enumerate(old.rules)}
     earlier, matched = dict[int, int](), set[int]()
     for number, rule in enumerate(new.rules):
         before = by_object.get(id(rule.expression))
-        if before is None and number < len(old.rules) and _says_the_same(rule, old.rules[number]):
+        if before is None and number < len(old.rules) and _are_equal(rule, old.rules[number]):
             before = number
         if before is not None and before not in matched:
             earlier[number] = before
@@ -114,7 +114,7 @@ def _same_rules(old: System, new: System) -> dict[int, int]:
     return earlier
 
 
-def _says_the_same(rule: Rule, other: Rule) -> bool:
+def _are_equal(rule: Rule, other: Rule) -> bool:
     first, second = rule.expression.affine, other.expression.affine
     parts = ("shape", "terms", "constant", "epsilon")
     return rule.size is other.size and all(same(getattr(first, part), getattr(second, part)) for part in parts)

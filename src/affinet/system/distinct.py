@@ -17,7 +17,7 @@ def distinct(numbers: Integers) -> Integers:
     """
     if not len(numbers):
         return np.zeros(0, np.int64)
-    if _rising(numbers):
+    if _is_ascending(numbers):
         return numbers.astype(np.int64)
     low, high = int(numbers.min()), int(numbers.max())
     if high - low <= SPREAD * len(numbers):
@@ -32,7 +32,7 @@ def ranked(numbers: Integers) -> tuple[Integers, Integers]:
     """The distinct numbers in ascending order, and the place of every number among them."""
     if not len(numbers):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    if _rising(numbers):
+    if _is_ascending(numbers):
         return numbers.astype(np.int64), np.arange(len(numbers))
     low, high = int(numbers.min()), int(numbers.max())
     if high - low <= SPREAD * len(numbers):
@@ -47,7 +47,7 @@ def ranked(numbers: Integers) -> tuple[Integers, Integers]:
     return ordered[fresh], place
 
 
-def _rising(numbers: Integers) -> bool:
+def _is_ascending(numbers: Integers) -> bool:
     return bool((numbers[1:] > numbers[:-1]).all())
 
 

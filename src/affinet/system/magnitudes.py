@@ -76,17 +76,17 @@ def _bound(term: Term, of: Callable[[Floats], float]) -> float:
 
 def _largest(values: Floats) -> float:
     """The largest magnitude."""
-    values = _written(values)
+    values = _without_repetitions(values)
     return max(-float(values.min()), float(values.max())) if values.size else 0.0
 
 
 def _smallest(values: Floats) -> float:
     """The smallest nonzero magnitude; infinite where all numbers are zero."""
-    sizes = np.abs(_written(values))
+    sizes = np.abs(_without_repetitions(values))
     return float(sizes[sizes > 0].min(initial=np.inf))
 
 
-def _written(values: Floats) -> Floats:
+def _without_repetitions(values: Floats) -> Floats:
     """The array without repetitions: one that overlaps itself is read as its underlying memory."""
     if not values.size or (span := spanned_bytes(values)) >= values.nbytes:
         return values

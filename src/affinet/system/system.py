@@ -82,7 +82,7 @@ class System:
         Raises RuleError for anything that is not a rule, ConstantError for numbers whose products leave float64.
         """
         constraints = list(_flatten(rules))
-        named = _named(constraints)
+        named = _name_rules(constraints)
         for rule in named:
             check_numbers(rule.name, rule.expression)
         epsilon = max([DOUBLE_EPSILON, *(rule.expression.epsilon for rule in named)])
@@ -217,7 +217,7 @@ def _flatten(rules: object) -> Iterable[Constraint]:
             yield from _flatten(rule)
 
 
-def _named(constraints: list[Constraint]) -> tuple[Rule, ...]:
+def _name_rules(constraints: list[Constraint]) -> tuple[Rule, ...]:
     """Rules with unique names: the user's name, else the text; repeated names are numbered."""
     labels = [str(constraint.name or constraint.text) for constraint in constraints]
     repeated = {label for label, n in Counter(labels).items() if n > 1}

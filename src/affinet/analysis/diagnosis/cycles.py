@@ -46,12 +46,12 @@ def contradictory_cycle(
     ties = np.flatnonzero((lengths == 1) | (lengths == 2))
     if not len(ties):
         return None, np.arange(rows.count)
-    edges = _edges(rows, local, ties, width)
+    edges = _tie_edges(rows, local, ties, width)
     forest = _grow_forest(edges, width, tolerance)
     up, link = forest.parent.tolist(), forest.link.tolist()
     for edge in _shortest_cycles_first(forest, edges):
         path = _cycle_edges(edges, edge, up, link)
-        order, weights = _multiplied_along(edges, path, width)
+        order, weights = _cancel_along(edges, path, width)
         circuit = certified(rows, ties[order], weights, tolerance, path=True)
         if circuit is not None:
             return circuit, np.arange(0)
@@ -62,7 +62,7 @@ def contradictory_cycle(
     return None, np.flatnonzero(needed)
 
 
-def _edges(rows: Rows, local: Integers, ties: Integers, width: int) -> Edges:
+def _tie_edges(rows: Rows, local: Integers, ties: Integers, width: int) -> Edges:
     first, last = rows.bounds[ties], rows.bounds[ties + 1] - 1
     single = first == last
     x, y = local[first], np.where(single, width, local[last])
@@ -82,7 +82,7 @@ def _grow_forest(edges: Edges, width: int, tolerance: Tolerance) -> _Forest:
     outside = np.ones(edges.count, bool)
     outside[link[link >= 0]] = False
     known = labels[edges.x] == labels[width]
-    branch = _roots(np.where(parent == width, np.arange(width + 1), parent))
+    branch = _find_roots(np.where(parent == width, np.arange(width + 1), parent))
     through = known & (branch[edges.x] != branch[edges.y])
     # A chain of ratios may leave float64; edges that cannot be compared stay for the searches that follow.
     with np.errstate(invalid="ignore", over="ignore"):
@@ -93,17 +93,19 @@ def _grow_forest(edges: Edges, width: int, tolerance: Tolerance) -> _Forest:
         bound = tolerance.consistency(8)
         even = through | (np.abs(at_x + at_y) <= bound * (np.abs(at_x) + np.abs(at_y)))
         wrong, agrees = even & (gap > bound * terms), (even | known) & (gap <= bound * terms)
-    return _Forest(parent, link, _depth(parent), np.flatnonzero(outside & wrong), np.flatnonzero(outside & ~agrees))
+    return _Forest(
+        parent, link, _count_depth(parent), np.flatnonzero(outside & wrong), np.flatnonzero(outside & ~agrees)
+    )
 
 
-def _roots(parent: Integers) -> Integers:
+def _find_roots(parent: Integers) -> Integers:
     """The root that every node leads to."""
     while (parent != parent[parent]).any():
         parent = parent[parent]
     return parent
 
 
-def _depth(parent: Integers) -> Integers:
+def _count_depth(parent: Integers) -> Integers:
     """The number of edges from every node to its root."""
     depth: Integers = (parent != np.arange(len(parent))).astype(np.int64)
     while (parent != parent[parent]).any():
@@ -132,7 +134,7 @@ def _cycle_edges(edges: Edges, edge: int, up: list[int], link: list[int]) -> lis
     return [*first_trail, *reversed(second_trail), edge]
 
 
-def _multiplied_along(edges: Edges, path: list[int], known: int) -> tuple[Integers, Floats]:
+def _cancel_along(edges: Edges, path: list[int], known: int) -> tuple[Integers, Floats]:
     """The edges in order, with the multipliers that cancel every node between them; a known node is not cancelled.
 
     A path through the known node begins there. Multipliers that leave float64, as along a thousand ratios of three,

@@ -85,7 +85,7 @@ def _narrow_down(
     by_rows = None
     if rows is not None and circuit is not None:
         candidates = rules_of(rows, circuit)
-        rows, circuit = _restricted(candidates, rows, circuit)
+        rows, circuit = _restrict(candidates, rows, circuit)
         by_rows = candidates if _is_only_contradiction(rows, circuit) else filtered(rows, system.tolerance)
     if by_rows is not None:
         rules, minimal = by_rows, True
@@ -99,7 +99,7 @@ def _narrow_down(
     if rows is not None and circuit is not None and (fewer := rules_of(rows, circuit)) != rules:
         # Planning accepted a subset that its equations prove contradictory: the proof decides.
         rules = fewer
-        rows, circuit = _restricted(rules, rows, circuit)
+        rows, circuit = _restrict(rules, rows, circuit)
         minimal = minimal and _is_only_contradiction(rows, circuit)
     return rules, minimal, rows, circuit
 
@@ -114,7 +114,7 @@ def _search_circuit(system: System, rules: Sequence[int]) -> tuple[Rows | None, 
     return rows, find_circuit(rows, system.tolerance)
 
 
-def _restricted(rules: Sequence[int], rows: Rows, circuit: Circuit) -> tuple[Rows, Circuit]:
+def _restrict(rules: Sequence[int], rows: Rows, circuit: Circuit) -> tuple[Rows, Circuit]:
     """The equations of these rules, which include all that the circuit uses, and the circuit numbered among them."""
     chosen = np.flatnonzero(np.isin(rows.rule, rules))
     return rows.select(chosen), replace(circuit, rows=np.searchsorted(chosen, circuit.rows))

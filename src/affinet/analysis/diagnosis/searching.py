@@ -46,11 +46,11 @@ def find_circuit(rows: Rows, tolerance: Tolerance) -> Circuit | None:
     if not len(core_rows):
         return None
     equilibrated, rhs, terms, norms = equilibrated_core(rows, core_rows)
-    for chosen, weights in _circuits(equilibrated, rhs, terms, tolerance):
+    for chosen, weights in _find_circuits(equilibrated, rhs, terms, tolerance):
         circuit = certified(rows, core_rows[chosen], weights / norms[chosen], tolerance)
         if circuit is not None:
             return circuit
-    return _projected(rows, core_rows, equilibrated, rhs, norms, tolerance)
+    return _solve_least_squares(rows, core_rows, equilibrated, rhs, norms, tolerance)
 
 
 def equilibrated_core(rows: Rows, numbers: Integers) -> tuple[sparse.csr_array, Floats, Floats, Floats]:
@@ -71,7 +71,7 @@ def core(rows: Rows) -> Integers:
     return nonempty[unpeeled(matrix[nonempty])] if len(nonempty) < rows.count else unpeeled(matrix)
 
 
-def _circuits(
+def _find_circuits(
     equilibrated: sparse.csr_array, rhs: Floats, terms: Floats, tolerance: Tolerance
 ) -> Iterator[tuple[Integers, Floats]]:
     numbers = equilibrated.shape[0] * equilibrated.shape[1]
@@ -81,7 +81,7 @@ def _circuits(
         yield from sparse_circuits(equilibrated, rhs, terms, tolerance)
 
 
-def _projected(
+def _solve_least_squares(
     rows: Rows, core_rows: Integers, equilibrated: sparse.csr_array, rhs: Floats, norms: Floats, tolerance: Tolerance
 ) -> Circuit | None:
     """A circuit of all rows with a residual in least squares; it mostly has more rows than are needed."""

@@ -25,7 +25,7 @@ LONGEST_TEXT = 60
 
 def consequence(system: System, rows: Rows, circuit: Circuit, rules: int) -> str:
     """`together they say 0 == 1 for hidden.weight[0, :].`, from the sum of the equations times their multipliers."""
-    where = _place(system.layout, distinct(rows.select(circuit.rows).columns))
+    where = _location(system.layout, distinct(rows.select(circuit.rows).columns))
     subject_and_verb = "it says" if rules == 1 else "together they say"
     about = f" for {where}" if where else ", and no weight is left in it"
     return f"{subject_and_verb} 0 == {circuit.gap:.6g}{about}."
@@ -51,7 +51,7 @@ def equations_shown(system: System, rows: Rows, circuit: Circuit, rules: Sequenc
     count, total = len(circuit.rows), sum(system.rules[k].equations for k in rules)
     if total == len(rules) <= MOST_LINES:
         return ""
-    head = _head(count, total, circuit, len(rules))
+    head = _headline(count, total, circuit, len(rules))
     shown = list(range(count)) if count <= MOST_LINES else [*range(FIRST), *range(count - LAST, count)]
     pairs = [_equation_line(system, rows, int(circuit.rows[k]), single_rule=len(rules) == 1) for k in shown]
     width = max(len(label) for label, _ in pairs)
@@ -74,7 +74,7 @@ def unproven(rules: int) -> str:
     return f"{pronoun} ask{verb} for numbers beyond float64 (1.8e308), or what is wrong is hardly more than rounding."
 
 
-def _head(count: int, total: int, circuit: Circuit, rules: int) -> str:
+def _headline(count: int, total: int, circuit: Circuit, rules: int) -> str:
     owner = "its" if rules == 1 else "their"
     opening = f"{count:,} of {owner} {total:,} equations" if count < total else f"{owner} {count:,} equations"
     if count == 1:
@@ -90,16 +90,16 @@ def _equation_line(system: System, rows: Rows, row: int, *, single_rule: bool) -
     rule, index = system.rules[rows.rule[row]], int(rows.index[row])
     first, last = int(rows.bounds[row]), int(rows.bounds[row + 1])
     columns, values = rows.columns[first:last], rows.values[first:last]
-    indexed = _indexed(rule, index)
+    indexed = _indexed_text(rule, index)
     long = len(columns) > MOST_ENTRIES
-    spelt = indexed if long and indexed else _spelt(system.layout, columns, values, float(rows.rhs[row]))
+    spelt = indexed if long and indexed else _spell(system.layout, columns, values, float(rows.rhs[row]))
     label = _label(rule, index, single_rule=single_rule)
     return label, "" if spelt == label else spelt
 
 
 def _label(rule: Rule, index: int, *, single_rule: bool) -> str:
     """`[3] of "rows sum to one"`, or `row 3 of A in "mine"`."""
-    name = f'"{_cut(rule.name)}"' if rule.titled else _cut(rule.text)
+    name = f'"{_shorten(rule.name)}"' if rule.titled else _shorten(rule.text)
     if rule.equations == 1:
         return "" if single_rule else name
     if isinstance(rule.origin, Linear) and len(rule.expression.shape) == 1:
@@ -107,19 +107,21 @@ def _label(rule: Rule, index: int, *, single_rule: bool) -> str:
     return _key(rule, index) if single_rule else f"{_key(rule, index)} of {name}"
 
 
-def _indexed(rule: Rule, index: int) -> str:
+def _indexed_text(rule: Rule, index: int) -> str:
     """`hidden.weight.sum(dim=1)[3] == 1` for a rule whose right side is one number; else empty."""
     origin = rule.origin
     if not isinstance(origin, WrittenEquation) or not origin.subject or origin.number is None:
         return ""
-    return _cut(rule.text) if rule.equations == 1 else f"{origin.subject}{_key(rule, index)} == {say(origin.number)}"
+    return (
+        _shorten(rule.text) if rule.equations == 1 else f"{origin.subject}{_key(rule, index)} == {say(origin.number)}"
+    )
 
 
 def _key(rule: Rule, index: int) -> str:
     return f"[{', '.join(str(int(i)) for i in np.unravel_index(index, rule.expression.shape))}]"
 
 
-def _spelt(layout: Layout, columns: Integers, values: Floats, rhs: float) -> str:
+def _spell(layout: Layout, columns: Integers, values: Floats, rhs: float) -> str:
     """`2 * a[0] - b[1] == 3`; of a long equation its first and last entries, and how many there are."""
     count = len(columns)
     shown = list(range(count)) if count <= MOST_ENTRIES else [0, 1, 2, count - 1]
@@ -138,7 +140,7 @@ def _term(entry: str, value: float, *, first: bool) -> str:
     return f" {'+' if value > 0 else '-'} {product}"
 
 
-def _place(layout: Layout, columns: Integers) -> str:
+def _location(layout: Layout, columns: Integers) -> str:
     """The entries that the contradiction is about: a slice of one weight if they share an index, else the first few."""
     if not len(columns):
         return ""
@@ -155,5 +157,5 @@ def _place(layout: Layout, columns: Integers) -> str:
     return shown if len(columns) <= MOST_ENTRIES else f"{shown}, … ({len(columns)} entries)"
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"

@@ -81,15 +81,15 @@ def columns(look: Look) -> Iterator[EmptyColumns | UnreadWeights | ColumnMajor |
             late.append(number)
             continue
         rows = look.system.rows([number])
-        listed, unread = _listed(look, rule.origin, rows)
+        listed, unread = _split_listed(look, rule.origin, rows)
         if unread and rows.count:
             yield UnreadWeights(rule.name, tuple(unread))
-        yield from _empty(look, rule.name, rows, listed, sparse=rule.origin.sparse)
+        yield from _find_empty_columns(look, rule.name, rows, listed, sparse=rule.origin.sparse)
         other = other_order(rule.name, rows, listed, look.system.layout)
         if other is not None:
             yield other
         for parameter in listed:
-            line = column_major(parameter, _inside(look, rows, parameter))
+            line = column_major(parameter, _positions_read(look, rows, parameter))
             if line:
                 yield ColumnMajor(rule.name, parameter.name, parameter.shape, line)
     if late:
@@ -97,7 +97,7 @@ def columns(look: Look) -> Iterator[EmptyColumns | UnreadWeights | ColumnMajor |
         yield Overlooked(look.names(late), equations, "the order of columns")
 
 
-def _listed(look: Look, origin: Linear, rows: Rows) -> tuple[list[Parameter], list[str]]:
+def _split_listed(look: Look, origin: Linear, rows: Rows) -> tuple[list[Parameter], list[str]]:
     """The weights that the rule lists in full and reads, and those that it lists and does not read.
 
     Both are empty if it lists parts or rearrangements of weights. A weight that no rule reads is not in the layout.
@@ -117,7 +117,9 @@ def _reads(look: Look, rows: Rows, parameter: Parameter) -> bool:
     return bool(((rows.columns >= start) & (rows.columns < start + parameter.size)).any())
 
 
-def _empty(look: Look, rule: str, rows: Rows, listed: list[Parameter], *, sparse: bool) -> Iterator[EmptyColumns]:
+def _find_empty_columns(
+    look: Look, rule: str, rows: Rows, listed: list[Parameter], *, sparse: bool
+) -> Iterator[EmptyColumns]:
     """A finding if a dense matrix has a few zero columns among many nonzero ones."""
     total = sum(parameter.size for parameter in listed)
     used = np.unique(rows.columns)
@@ -134,7 +136,7 @@ def _empty(look: Look, rule: str, rows: Rows, listed: list[Parameter], *, sparse
         yield EmptyColumns(rule, where, sum(parameter.size - len(read) for parameter, read in missing), total)
 
 
-def _inside(look: Look, rows: Rows, parameter: Parameter) -> list[Integers]:
+def _positions_read(look: Look, rows: Rows, parameter: Parameter) -> list[Integers]:
     """The positions that each equation reads in a weight, for equations that read two of its entries or more."""
     start = look.system.layout.start(parameter)
     inside = (rows.columns >= start) & (rows.columns < start + parameter.size)

@@ -51,26 +51,28 @@ def equal(look: Look) -> Iterator[Equal]:
             continue
         label = None if group.rows is None else Direct.of(group.rows)
         classes = [
-            (columns, how, rules) for block in group.blocks for columns, how, rules in _classes(block, look, label)
+            (columns, how, rules)
+            for block in group.blocks
+            for columns, how, rules in _untied_classes(block, look, label)
         ]
         if not classes:
             continue
         if len(classes) <= MOST_SHOWN:
             for columns, how, rules in classes:
-                yield _finding(look, columns, 1, len(columns), how, _reason(look, columns, rules))
+                yield _make_finding(look, columns, 1, len(columns), how, _find_reason(look, columns, rules))
         else:
             columns, how, rules = classes[0]
             hows = {how for _, how, _ in classes}
             how = hows.pop() if len(hows) == 1 else "equal, opposite or in ratio"
             total = sum(len(columns) for columns, _, _ in classes)
-            yield _finding(look, columns, len(classes), total, how, _reason(look, columns, rules))
+            yield _make_finding(look, columns, len(classes), total, how, _find_reason(look, columns, rules))
 
 
-def _finding(look: Look, columns: Integers, classes: int, entries: int, how: str, rules: tuple[int, ...]) -> Equal:
+def _make_finding(look: Look, columns: Integers, classes: int, entries: int, how: str, rules: tuple[int, ...]) -> Equal:
     return Equal(named_columns(look.system.layout, np.sort(columns)), entries, classes, how, look.names(rules))
 
 
-def _reason(look: Look, columns: Integers, rules: tuple[int, ...]) -> tuple[int, ...]:
+def _find_reason(look: Look, columns: Integers, rules: tuple[int, ...]) -> tuple[int, ...]:
     """The rules that make the first two entries of a class move together; `rules` if no factored component has both."""
     first, second = np.sort(columns)[:2].tolist()
     for component in look.components[0]:
@@ -85,7 +87,7 @@ def _only_ties(look: Look, group: Group) -> bool:
     return all(rule.pairs <= 2 * rule.equations for rule in rules)
 
 
-def _classes(block: Block, look: Look, direct: Direct | None) -> Iterator[tuple[Integers, str, tuple[int, ...]]]:
+def _untied_classes(block: Block, look: Look, direct: Direct | None) -> Iterator[tuple[Integers, str, tuple[int, ...]]]:
     """Columns, kind and rules of the classes whose entries are not all tied directly.
 
     `direct` is None where there were too many equations to write out. For equations that were eliminated one by one it
@@ -102,10 +104,10 @@ def _classes(block: Block, look: Look, direct: Direct | None) -> Iterator[tuple[
             linked = low < high
         for number in np.flatnonzero(linked):
             members = slice(tied.bounds[number], tied.bounds[number + 1])
-            yield columns[members], _how(tied.scale[members], tied.shift[members]), tied.rules
+            yield columns[members], _phrase_relation(tied.scale[members], tied.shift[members]), tied.rules
 
 
-def _how(scale: np.ndarray, shift: np.ndarray) -> str:
+def _phrase_relation(scale: np.ndarray, shift: np.ndarray) -> str:
     if (shift == shift[0]).all() and (scale == scale[0]).all():
         return "equal"
     if not shift.any() and (np.abs(scale) == np.abs(scale[0])).all():

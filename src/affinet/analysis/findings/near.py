@@ -73,14 +73,14 @@ def smallest_reported(tolerance: Tolerance) -> float:
 def nearly_dependent(look: Look) -> Iterator[NearlyRedundant | NearlyContradictory]:
     """Findings for factored components, by singular values, and for bordered blocks, by their Schur complement."""
     reported: set[tuple[int, ...]] = set()
-    for component in (*look.components[0], *_of_slices(look)):
+    for component in (*look.components[0], *_slice_components(look)):
         if component.rank < 2:
             continue
         condition = float(component.sizes[0] / component.sizes[component.rank - 1])
         if condition < LARGE:
             continue
-        finding = _of_component(look, component, condition)
-        if finding is not None and (rules := _weakest(component)) not in reported:
+        finding = _judge_component(look, component, condition)
+        if finding is not None and (rules := _weakest_rules(component)) not in reported:
             reported.add(rules)
             yield finding
     for block in look.blocks:
@@ -89,7 +89,7 @@ def nearly_dependent(look: Look) -> Iterator[NearlyRedundant | NearlyContradicto
             yield NearlyRedundant("the entries they share", condition, look.names(block.rules))
 
 
-def _of_slices(look: Look) -> Iterator[Component]:
+def _slice_components(look: Look) -> Iterator[Component]:
     """The equations of one cell of each set of large slices: all cells have the same coefficients."""
     large = [block for group in look.groups if group.rows is None for block in group.blocks]
     incidence = Incidence(look.system)
@@ -99,12 +99,14 @@ def _of_slices(look: Look) -> Iterator[Component]:
             yield component
 
 
-def _of_component(look: Look, component: Component, condition: float) -> NearlyRedundant | NearlyContradictory | None:
-    rules = _weakest(component)
+def _judge_component(
+    look: Look, component: Component, condition: float
+) -> NearlyRedundant | NearlyContradictory | None:
+    rules = _weakest_rules(component)
     weakest = component.u[:, component.rank - 1]
     strong = np.abs(weakest) > 0.1 * np.abs(weakest).max()
     where = named_columns(look.system.layout, np.sort(component.columns[(component.matrix[strong] != 0).any(axis=0)]))
-    distance, largest_rhs = _distance(component), float(np.abs(component.rhs).max())
+    distance, largest_rhs = _distance_from_zero(component), float(np.abs(component.rhs).max())
     few = 1.0 / float((weakest**4).sum()) <= CONCENTRATED or condition >= WORSE_THAN_SINGLE * _worst_single_rule(
         component, rules
     )
@@ -115,7 +117,7 @@ def _of_component(look: Look, component: Component, condition: float) -> NearlyR
     return None
 
 
-def _distance(component: Component) -> float:
+def _distance_from_zero(component: Component) -> float:
     """Distance of the nearest solution from zero. Right-hand sides within rounding of a combination count as zero."""
     unit = float(np.abs(component.rhs).max())  # squares of 1e200 have no float64
     if not unit:
@@ -128,7 +130,7 @@ def _distance(component: Component) -> float:
     return unit * largest * float(np.linalg.norm(coordinates / largest)) if largest else 0.0
 
 
-def _weakest(component: Component) -> tuple[int, ...]:
+def _weakest_rules(component: Component) -> tuple[int, ...]:
     """At most two rules: those with the largest share in the weakest combination within the rank."""
     share = component.u[:, component.rank - 1] ** 2
     by_rule = {rule: float(share[component.rule == rule].sum()) for rule in component.rules}

@@ -43,10 +43,12 @@ def other_order(rule: str, rows: Rows, listed: Sequence[Parameter], layout: Layo
     if not 2 <= len(listed) <= MOST_LISTED or not matrices:
         return None
     columns = _columns_of_the_matrix(rows.columns, listed, layout)
-    if columns is None or any(_by_lines(rows, columns, listed, weight) for weight in matrices):
+    if columns is None or any(_reads_by_lines(rows, columns, listed, weight) for weight in matrices):
         return None
     fitting = [
-        order for order in permutations(listed) if all(_by_lines(rows, columns, order, weight) for weight in matrices)
+        order
+        for order in permutations(listed)
+        if all(_reads_by_lines(rows, columns, order, weight) for weight in matrices)
     ]
     if len(fitting) != 1:
         return None
@@ -66,7 +68,7 @@ def _columns_of_the_matrix(entries: Integers, listed: Sequence[Parameter], layou
     return columns
 
 
-def _by_lines(rows: Rows, columns: Integers, order: Sequence[Parameter], weight: Parameter) -> bool:
+def _reads_by_lines(rows: Rows, columns: Integers, order: Sequence[Parameter], weight: Parameter) -> bool:
     """Whether the equations read each row or each column of a weight, were A made for the weights in this order."""
     first = sum(other.size for other in order[: list(order).index(weight)])
     inside = (columns >= first) & (columns < first + weight.size)

@@ -52,9 +52,9 @@ class Pinned:
 
 def pinned(look: Look, reported_weights: frozenset[str]) -> Iterator[Pinned]:
     """Findings by block. Weights named in `reported_weights` have another finding. Rules of small groups are traced."""
-    traced, incidence = _by_column(look), Incidence(look.system)
+    traced, incidence = _determining_components(look), Incidence(look.system)
     for group in look.groups:
-        outright = None if look.defines_weights(group.rules) else _outright(look, group)
+        outright = None if look.defines_weights(group.rules) else _columns_fixed_outright(look, group)
         if outright is None:
             continue
         direct = Direct.of(group.rows) if group.rows is not None else None
@@ -68,18 +68,20 @@ def pinned(look: Look, reported_weights: frozenset[str]) -> Iterator[Pinned]:
             if group.rows is None:
                 unexplained &= ~_fixed_by_single_equation(incidence, columns)
             untraced = (
-                block.rules if group.rows is not None else _deciding(incidence, columns[unexplained], block.rules)
+                block.rules
+                if group.rows is not None
+                else _find_deciding_rules(incidence, columns[unexplained], block.rules)
             )
-            for rules, members in _causes(columns[unexplained], traced, untraced):
+            for rules, members in _group_by_cause(columns[unexplained], traced, untraced):
                 at = np.flatnonzero(unexplained)[members]
                 for parameter, positions, _ in look.system.layout.split(columns[at]):
                     if parameter.name not in reported_weights and not look.defines_weights(rules):
                         number = look.system.layout.number(int(columns[at[positions[0]]]))
                         pieces.setdefault((number, rules), []).append((columns[at[positions]], values[at[positions]]))
-        yield from _report(look, pieces)
+        yield from _report_pinned(look, pieces)
 
 
-def _report(
+def _report_pinned(
     look: Look, pinned_entries: dict[tuple[int, tuple[int, ...]], list[tuple[Integers, Floats]]]
 ) -> Iterator[Pinned]:
     for (number, rules), pieces in pinned_entries.items():
@@ -91,7 +93,7 @@ def _report(
         yield Pinned(parameter.name, where, len(np.unique(columns)), value, look.names(rules))
 
 
-def _by_column(look: Look) -> dict[int, Component]:
+def _determining_components(look: Look) -> dict[int, Component]:
     """Components that determine an entry, by that entry's column."""
     by_column = {}
     for component in look.components[0]:
@@ -103,7 +105,7 @@ def _by_column(look: Look) -> dict[int, Component]:
     return by_column
 
 
-def _causes(
+def _group_by_cause(
     columns: Integers, traced: dict[int, Component], rules: tuple[int, ...]
 ) -> Iterable[tuple[tuple[int, ...], Integers]]:
     """Places in `columns` by the rules that determine the entries there."""
@@ -121,7 +123,7 @@ def _causes(
     return [(causing, np.array(places, np.int64)) for causing, places in causes.items()]
 
 
-def _deciding(incidence: Incidence, columns: Integers, rules: tuple[int, ...]) -> tuple[int, ...]:
+def _find_deciding_rules(incidence: Incidence, columns: Integers, rules: tuple[int, ...]) -> tuple[int, ...]:
     """The rules that determine entries of a block of large rules, found from the equations near a sample of them.
 
     `rules` are those that read the block's entries. Rules about other entries can determine an entry too.
@@ -135,16 +137,16 @@ def _deciding(incidence: Incidence, columns: Integers, rules: tuple[int, ...]) -
     return tuple(sorted(decisive)) or rules
 
 
-def _outright(look: Look, group: Group) -> Integers | None:
+def _columns_fixed_outright(look: Look, group: Group) -> Integers | None:
     """Columns that are in an equation of one entry; None where all equations of the group are of one entry."""
-    if all(_single(look, rule) for rule in group.rules):
+    if all(_has_single_entries(look, rule) for rule in group.rules):
         return None
     if group.rows is not None:
         single = group.rows.select(np.flatnonzero(group.rows.lengths == 1))
         return single.columns
     chosen, total = [], 0
     for rule in group.rules:
-        if _single(look, rule) and total + look.system.rules[rule].pairs <= MOST_LISTED:
+        if _has_single_entries(look, rule) and total + look.system.rules[rule].pairs <= MOST_LISTED:
             chosen.append(rule)
             total += look.system.rules[rule].pairs
     return look.system.rows(chosen).columns
@@ -160,7 +162,7 @@ def _fixed_by_single_equation(incidence: Incidence, columns: Integers) -> np.nda
     single = np.array(
         [
             _in_single_equation(incidence, column)
-            or any(_in_single_equation(incidence, other) for other in _tied(incidence, column))
+            or any(_in_single_equation(incidence, other) for other in _tied_entries(incidence, column))
             for column in columns[sampled].tolist()
         ],
         bool,
@@ -174,11 +176,11 @@ def _in_single_equation(incidence: Incidence, column: int) -> bool:
     return any(len(incidence.equation(*key).columns) == 1 for key in incidence.of(column)[:MOST_TRACED])
 
 
-def _tied(incidence: Incidence, column: int) -> list[int]:
+def _tied_entries(incidence: Incidence, column: int) -> list[int]:
     """Entries that an equation of two entries ties to this one."""
     pairs = (incidence.equation(*key).columns for key in incidence.of(column)[:MOST_TRACED])
     return [int(pair.sum()) - column for pair in pairs if len(pair) == 2]
 
 
-def _single(look: Look, rule: int) -> bool:
+def _has_single_entries(look: Look, rule: int) -> bool:
     return look.system.rules[rule].pairs <= look.system.rules[rule].equations

@@ -47,17 +47,17 @@ class Redundant:
 
 def redundant(look: Look) -> Iterator[Redundant | Overlooked]:
     """Of rules that follow from one another the later ones are reported, so that the remaining ones imply all rules."""
-    alike = _Alike(look)
-    yield from alike.findings()
+    components = _SmallComponents(look)
+    yield from components.findings()
     for group in look.groups:
         if group.rows is None and len(group.rules) > 1:
-            yield from _of_large(look, group)
+            yield from _check_large_group(look, group)
     for rule in rules_without_block(look.system, look.blocks):
         if not holds_always(look.system, rule):
-            yield _of_idle(look, rule)
+            yield _check_dropped_rule(look, rule)
 
 
-class _Alike:
+class _SmallComponents:
     """Components of small rules from which redundant rules are removed one by one; local to `redundant`."""
 
     def __init__(self, look: Look) -> None:
@@ -80,20 +80,20 @@ class _Alike:
     def findings(self) -> Iterator[Redundant | Overlooked]:
         late = set[int]()
         for rule in sorted(self._open, reverse=True):
-            if not self._spare(rule):
+            if not self._is_spare(rule):
                 continue
-            sources = self._twins(rule)
+            sources = self._find_twins(rule)
             if sources is None and self._work > MOST_WORK:
                 late.add(rule)
                 continue
             if sources is None:
-                sources = self._sources(rule, self._removed)
+                sources = self._find_sources(rule, self._removed)
             if sources is not None:
                 self._removed.add(rule)
-                yield Redundant(self._look.names([rule])[0], self._look.names(self._fewer(rule, sources)))
-        yield from self._overlooked(late)
+                yield Redundant(self._look.names([rule])[0], self._look.names(self._drop_sources(rule, sources)))
+        yield from self._skipped_checks(late)
 
-    def _spare(self, rule: int) -> bool:
+    def _is_spare(self, rule: int) -> bool:
         """Whether planning counts at least as many redundant equations as this rule and the removed ones have."""
         removed = [rule, *self._removed]
         return all(
@@ -101,7 +101,7 @@ class _Alike:
             for component in self._of[rule]
         )
 
-    def _overlooked(self, late: set[int]) -> Iterator[Overlooked]:
+    def _skipped_checks(self, late: set[int]) -> Iterator[Overlooked]:
         """Skipped checks by group, except groups that have full rank (no rule is redundant) and consist of ties."""
         for group in self._look.groups:
             unchecked = sorted((self._skipped | late) & set(group.rules))
@@ -115,14 +115,14 @@ class _Alike:
                 equations = sum(self._look.system.rules[rule].equations for rule in unchecked)
                 yield Overlooked(self._look.names(unchecked), equations, what)
 
-    def _twins(self, rule: int) -> list[int] | None:
+    def _find_twins(self, rule: int) -> list[int] | None:
         """Rules that repeat every equation of this rule up to a factor; None if an equation is not repeated."""
         twins: set[int] = set()
         for component in self._of[rule]:
             if component.sizes[component.rank - 1] < FINE:
                 return None
             if id(component) not in self._labels:
-                self._labels[id(component)] = _labels(component.matrix)
+                self._labels[id(component)] = _label_rows(component.matrix)
             labels, of_rule = self._labels[id(component)], component.rule == rule
             remaining = np.flatnonzero(~of_rule & ~np.isin(component.rule, list(self._removed)))
             first = dict(zip(labels[remaining[::-1]].tolist(), component.rule[remaining[::-1]].tolist(), strict=True))
@@ -131,7 +131,7 @@ class _Alike:
             twins |= {int(first[label]) for label in labels[of_rule].tolist()}
         return sorted(twins)
 
-    def _sources(self, rule: int, without: set[int]) -> list[int] | None:
+    def _find_sources(self, rule: int, without: set[int]) -> list[int] | None:
         """The rules from which this rule follows, None if it does not follow."""
         sources: set[int] = set()
         for component in self._of[rule]:
@@ -152,25 +152,25 @@ class _Alike:
             sources |= {int(k) for k in component.rule[remaining][used]}
         return sorted(sources)
 
-    def _fewer(self, rule: int, sources: Sequence[int]) -> list[int]:
+    def _drop_sources(self, rule: int, sources: Sequence[int]) -> list[int]:
         """The sources without those that are not needed."""
         needed = list(sources)
         everyone = {other for component in self._of[rule] for other in component.rules}
         for other in sources if len(sources) <= MOST_OTHERS and self._work <= MOST_WORK else ():
             fewer = [k for k in needed if k != other]
-            if fewer and self._sources(rule, everyone - set(fewer) - {rule}) is not None:
+            if fewer and self._find_sources(rule, everyone - set(fewer) - {rule}) is not None:
                 needed = fewer
         return needed
 
 
-def _labels(matrix: Floats) -> Integers:
+def _label_rows(matrix: Floats) -> Integers:
     """Labels of rows: equal for rows that are equal or opposite to ten digits."""
     lead = np.take_along_axis(matrix, np.argmax(np.abs(matrix) > 1e-10, axis=1)[:, None], 1)
     labels: Integers = np.unique(np.round(matrix * np.sign(lead), 10), axis=0, return_inverse=True)[1].reshape(-1)
     return labels
 
 
-def _of_large(look: Look, group: Group) -> Iterator[Redundant | Overlooked]:
+def _check_large_group(look: Look, group: Group) -> Iterator[Redundant | Overlooked]:
     """Plan a group again without each rule: the rule is redundant if the rank stays."""
     rank = rank_of(group.blocks)
     spare = sum(look.system.rules[rule].equations for rule in group.rules) - rank.low
@@ -185,37 +185,37 @@ def _of_large(look: Look, group: Group) -> Iterator[Redundant | Overlooked]:
     alive = list(group.rules)
     for rule in reversed(candidates):
         remaining = [k for k in alive if k != rule]
-        if remaining and _rank(look, remaining) == rank.low:
+        if remaining and _plan_rank(look, remaining) == rank.low:
             alive = remaining
-            yield Redundant(look.names([rule])[0], look.names(_needed(look, rule, remaining)))
+            yield Redundant(look.names([rule])[0], look.names(_drop_unneeded(look, rule, remaining)))
 
 
-def _of_idle(look: Look, rule: int) -> Redundant | Overlooked:
+def _check_dropped_rule(look: Look, rule: int) -> Redundant | Overlooked:
     """The finding for a rule that planning dropped because rules about the same weights imply it."""
-    weights = _weights(look, rule)
-    neighbours = [group for group in look.groups if any(weights & _weights(look, k) for k in group.rules)]
+    weights = _weight_names(look, rule)
+    neighbours = [group for group in look.groups if any(weights & _weight_names(look, k) for k in group.rules)]
     candidates = sorted({k for group in neighbours for k in group.rules})
     if len(candidates) > MOST_OTHERS:
         return Overlooked(look.names([rule]), look.system.rules[rule].equations, "what says it already")
-    return Redundant(look.names([rule])[0], look.names(_needed(look, rule, candidates)))
+    return Redundant(look.names([rule])[0], look.names(_drop_unneeded(look, rule, candidates)))
 
 
-def _needed(look: Look, rule: int, candidates: list[int]) -> list[int]:
+def _drop_unneeded(look: Look, rule: int, candidates: list[int]) -> list[int]:
     """The candidates without those that are not needed to imply the rule."""
     needed = candidates
     for other in candidates if len(candidates) <= MOST_OTHERS else ():
         fewer = [k for k in needed if k != other]
-        rank = _rank(look, fewer) if fewer else None
-        if rank is not None and rank == _rank(look, [*fewer, rule]):
+        rank = _plan_rank(look, fewer) if fewer else None
+        if rank is not None and rank == _plan_rank(look, [*fewer, rule]):
             needed = fewer
     return needed
 
 
-def _weights(look: Look, rule: int) -> set[str]:
+def _weight_names(look: Look, rule: int) -> set[str]:
     return {term.parameter.name for term in look.system.rules[rule].expression.terms}
 
 
-def _rank(look: Look, rules: Sequence[int]) -> int | None:
+def _plan_rank(look: Look, rules: Sequence[int]) -> int | None:
     """The rank of these rules, None where it is not known or they cannot be planned without the others."""
     try:
         blocks = compile_blocks(replace(look.system, rules=tuple(look.system.rules[rule] for rule in rules)))

@@ -141,13 +141,13 @@ def equations_at(term: Term, shape: tuple[int, ...], position: int) -> tuple[Int
     for at, k in enumerate(moving):
         low = sum(_reach(term.variables[other])[0] for other in moving[at + 1 :])
         high = sum(_reach(term.variables[other])[1] for other in moving[at + 1 :])
-        state, points = _between(term.variables[k], remainder - high, remainder - low)
+        state, points = _points_between(term.variables[k], remainder - high, remainder - low)
         index = {other: points_of[state] for other, points_of in index.items()}
         index[k] = points
-        remainder = remainder[state] - _at(term.variables[k].source, points)
+        remainder = remainder[state] - _positions_at(term.variables[k].source, points)
     met = remainder == 0
     index = {k: points[met] for k, points in index.items()}
-    return _rows(term, shape, index, int(met.sum()))
+    return _rows_of_points(term, shape, index, int(met.sum()))
 
 
 def reach(term: Term) -> tuple[int, int]:
@@ -156,7 +156,9 @@ def reach(term: Term) -> tuple[int, int]:
     return term.offset + sum(low for low, _ in ends), term.offset + sum(high for _, high in ends)
 
 
-def _rows(term: Term, shape: tuple[int, ...], index: dict[int, Integers], count: int) -> tuple[Integers, Floats]:
+def _rows_of_points(
+    term: Term, shape: tuple[int, ...], index: dict[int, Integers], count: int
+) -> tuple[Integers, Floats]:
     """Rows and coefficients for given points of the loops that move; the other loops and broadcast axes run freely."""
     free_loops = [k for k in range(len(term.variables)) if k not in index]
     repeated = [axis for axis, start in enumerate(term.start) if start is None]
@@ -172,7 +174,7 @@ def _rows(term: Term, shape: tuple[int, ...], index: dict[int, Integers], count:
         rows = rows + steps[axis] * places
     for k, variable in enumerate(term.variables):
         for axis, positions in variable.outputs:
-            rows = rows + steps[axis] * _at(positions, index[k])
+            rows = rows + steps[axis] * _positions_at(positions, index[k])
     values = np.full(len(rows), term.scalar)
     for factor in term.factors:
         values = values * factor.values[tuple(index[k] for k in factor.variables)]
@@ -189,7 +191,7 @@ def _reach(variable: Variable) -> tuple[int, int]:
     return int(variable.source.min()), int(variable.source.max())
 
 
-def _between(variable: Variable, low: Integers, high: Integers) -> tuple[Integers, Integers]:
+def _points_between(variable: Variable, low: Integers, high: Integers) -> tuple[Integers, Integers]:
     """(state, point) of every point of a loop whose source lies between the bounds of a state."""
     if len(low) == 1:
         if isinstance(variable.source, Marked):
@@ -207,7 +209,7 @@ def _between(variable: Variable, low: Integers, high: Integers) -> tuple[Integer
     return state, order[first[state] + within]
 
 
-def _at(positions: Source, points: Integers) -> Integers:
+def _positions_at(positions: Source, points: Integers) -> Integers:
     if isinstance(positions, Marked):
         few = len(points) <= FEW_PLACES
         return np.array([positions.at(int(k)) for k in points], np.int64) if few else positions.table()[points]

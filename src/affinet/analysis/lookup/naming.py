@@ -28,7 +28,7 @@ def named(parameter: Parameter, positions: Integers) -> str:
     index = np.unravel_index(positions, parameter.shape)
     by_axis = [distinct(places) for places in index]
     if prod(len(places) for places in by_axis) == len(positions):
-        indices = [_axis(places, size) for places, size in zip(by_axis, parameter.shape, strict=True)]
+        indices = [_axis_index(places, size) for places, size in zip(by_axis, parameter.shape, strict=True)]
         if sum(word is None or word.startswith("[") for word in indices) < 2 and None not in indices:
             return f"{parameter.name}[{', '.join(str(word) for word in indices)}]"
     shown = [entry(parameter, int(place)) for place in positions[: SHOWN + 1]]
@@ -75,7 +75,7 @@ def cut(text: str, most: int = 60) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _axis(places: Integers, size: int) -> str | None:
+def _axis_index(places: Integers, size: int) -> str | None:
     """The index for these ascending positions of an axis; None where it would be a long list."""
     first, last = int(places[0]), int(places[-1])
     if len(places) == size:

@@ -73,9 +73,9 @@ def deepened(component: Component, extra: int) -> Component:
     float64 too, they are counted with the values of the first factorisation.
     """
     rank = component.rank + extra
-    rows, scaled, columns = _scaled(component.matrix)
+    rows, scaled, columns = _scale(component.matrix)
     u, sizes, vt = lapack.svd(scaled)
-    free = _free(scaled, columns, rank)
+    free = _null_directions(scaled, columns, rank)
     unrefined = replace(component, sizes=np.maximum(component.sizes, SMALLEST), rank=rank)
     if free is None:
         return unrefined
@@ -92,7 +92,7 @@ def deepened(component: Component, extra: int) -> Component:
     return replace(component, u=u, sizes=sizes, vt=vt, rank=rank)
 
 
-def _free(scaled: Floats, columns: Floats, rank: int) -> Floats | None:
+def _null_directions(scaled: Floats, columns: Floats, rank: int) -> Floats | None:
     """Orthonormal directions that the matrix `scaled / columns` maps to zero; None if its rank is less than `rank`.
 
     Elimination yields each as one free entry and those that depend on it, so that small entries are not lost.
@@ -110,12 +110,12 @@ def _free(scaled: Floats, columns: Floats, rank: int) -> Floats | None:
 
 def uncounted(component: Component) -> Floats:
     """The singular values beyond the rank, relative to the largest, with all rows and columns scaled alike."""
-    sizes = lapack.singular_values(_scaled(component.matrix)[1])
+    sizes = lapack.singular_values(_scale(component.matrix)[1])
     lost: Floats = sizes[component.rank :] / sizes[0]
     return lost
 
 
-def _scaled(matrix: Floats) -> tuple[Floats, Floats, Floats]:
+def _scale(matrix: Floats) -> tuple[Floats, Floats, Floats]:
     """`rows, scaled, columns` with `scaled = diag(rows) · matrix · diag(columns)`, which has no small row or column."""
     rows, columns = np.ones(matrix.shape[0]), np.ones(matrix.shape[1])
     scaled = matrix

@@ -24,20 +24,20 @@ def path(incidence: Incidence, start: int, goal: int) -> list[Equation] | None:
 
     Breadth-first search, which gives up after `MOST_VISITED` entries.
     """
-    came: dict[int, tuple[int, Equation] | None] = {start: None}
+    came_from: dict[int, tuple[int, Equation] | None] = {start: None}
     queue = deque([start])
-    while queue and len(came) <= MOST_VISITED:
+    while queue and len(came_from) <= MOST_VISITED:
         column = queue.popleft()
         for rule, index in incidence.of(column)[:MOST_OF_ENTRY]:
             equation = incidence.equation(rule, index)
             if len(equation.columns) != 2:
                 continue
             other = int(equation.columns.sum()) - column
-            if other in came:
+            if other in came_from:
                 continue
-            came[other] = (column, equation)
+            came_from[other] = (column, equation)
             if other == goal:
-                return _back(came, goal)
+                return _trace_back(came_from, goal)
             queue.append(other)
     return None
 
@@ -94,11 +94,11 @@ def relating(component: Component, column: int, other: int) -> tuple[int, ...]:
     return component.rules_behind(combination)
 
 
-def _back(came: dict[int, tuple[int, Equation] | None], goal: int) -> list[Equation]:
+def _trace_back(came_from: dict[int, tuple[int, Equation] | None], goal: int) -> list[Equation]:
     equations: list[Equation] = []
-    step = came[goal]
+    step = came_from[goal]
     while step is not None:
         column, equation = step
         equations.append(equation)
-        step = came[column]
+        step = came_from[column]
     return equations[::-1]

@@ -24,7 +24,7 @@ def described(system: System) -> tuple[Table, list[Array]]:
     """A description with the loop-nest terms of every rule, and the rows of numbers that its arrays are views of."""
     arrays = Arrays()
     numbers = {parameter: number for number, parameter in enumerate(system.layout.parameters)}
-    rules = [_rule(rule, numbers, arrays) for rule in system.rules]
+    rules = [_store_rule(rule, numbers, arrays) for rule in system.rules]
     rows, views = arrays.packed()
     tolerance = system.tolerance
     return {
@@ -46,7 +46,7 @@ def system_of(description: object, rows: Sequence[Array]) -> System:
     if names != sorted(set(names)) or sum(max(parameter.size, 1) for parameter in parameters) > MOST:
         raise Malformed("the parameters are not in the order of their names, or have more entries than 64 bits count")
     rules = tuple(
-        _restored_rule(value, f"rule {k}", parameters, arrays) for k, value in enumerate(items(table["rules"], "rules"))
+        _restore_rule(value, f"rule {k}", parameters, arrays) for k, value in enumerate(items(table["rules"], "rules"))
     )
     if len({rule.name for rule in rules}) < len(rules):
         raise Malformed("two rules have one name")
@@ -62,7 +62,7 @@ def _weights_read(rules: Iterable[Rule]) -> set[str]:
     return {term.parameter.name for rule in rules for term in rule.expression.terms}
 
 
-def _rule(rule: Rule, numbers: dict[Parameter, int], arrays: Arrays) -> Table:
+def _store_rule(rule: Rule, numbers: dict[Parameter, int], arrays: Arrays) -> Table:
     table: Table = {"text": rule.text, "expression": stored_expression(rule.expression, numbers, arrays)}
     if rule.titled:
         table["name"] = rule.name
@@ -72,7 +72,7 @@ def _rule(rule: Rule, numbers: dict[Parameter, int], arrays: Arrays) -> Table:
     return table
 
 
-def _restored_rule(value: object, where: str, parameters: Sequence[Parameter], arrays: Restored) -> Rule:
+def _restore_rule(value: object, where: str, parameters: Sequence[Parameter], arrays: Restored) -> Rule:
     table = fields(value, where, ("text", "expression"), ("name", "size", *ORIGIN_KEYS))
     wording = text(table["text"], f"text of {where}")
     expression = restored_expression(table["expression"], where, parameters, arrays)

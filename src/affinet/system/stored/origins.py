@@ -38,11 +38,11 @@ def restored_origin(
     table: Mapping[str, Any], where: str, wording: str, weights: Collection[str]
 ) -> tuple[Origin, tuple[str, ...]]:
     """The origin, and the names of the weights that are constants in the rule. Raises Malformed."""
-    origin = _restored(table["origin"], f"origin of {where}") if "origin" in table else _of_text(wording, weights)
+    origin = _restore(table["origin"], f"origin of {where}") if "origin" in table else _of_text(wording, weights)
     if "constants" in table:
         constants = [text(name, f"constant of {where}") for name in items(table["constants"], f"constants of {where}")]
     else:
-        constants = _words(wording, weights) if "size" in table else []
+        constants = _constant_names(wording, weights) if "size" in table else []
     return origin, tuple(sorted(set(constants)))
 
 
@@ -58,7 +58,7 @@ def _table(origin: Origin) -> dict[str, Any]:
             return {"family": origin.name}
 
 
-def _restored(value: object, where: str) -> Origin:
+def _restore(value: object, where: str) -> Origin:
     table = fields(value, where, (), ("left", "number", "linear", "sparse", "family"))
     match table:
         case {"family": name, **others} if not others and isinstance(name, str) and f"{name}(" in _FAMILIES:
@@ -84,11 +84,11 @@ def _of_text(wording: str, weights: Collection[str]) -> Origin:
 def _linear(wording: str, weights: Collection[str]) -> Linear:
     """The origin in a text of `linear`; a text that was cut short shows no weights, so none is listed in full."""
     listed, closed, matrix = wording.partition("], A=")
-    names = [_listed(name, weights) for name in listed.split(", ")] if closed else [None]
+    names = [_listed_weight(name, weights) for name in listed.split(", ")] if closed else [None]
     return Linear(tuple(names), matrix.startswith("sparse("))
 
 
-def _listed(name: str, weights: Collection[str]) -> str | None:
+def _listed_weight(name: str, weights: Collection[str]) -> str | None:
     if name in weights:
         return name
     plain = _WORD.fullmatch(name) and name.removesuffix(".mT").removesuffix(".T") not in weights
@@ -107,7 +107,7 @@ def _equation(wording: str) -> WrittenEquation:
     return WrittenEquation(Word(subject), Word(right)) if len(subject) <= LONGEST_SUBJECT else WrittenEquation()
 
 
-def _words(wording: str, weights: Collection[str]) -> list[str]:
+def _constant_names(wording: str, weights: Collection[str]) -> list[str]:
     """Names in a text that can be weights but are not in the plan: weights that are constants in the rule."""
     names = []
     for word in _WORD.finditer(wording):

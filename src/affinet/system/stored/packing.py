@@ -63,7 +63,7 @@ class Arrays:
         memory order of an array is kept: rounding of sums and products depends on it, and a loaded plan has the same
         bits.
         """
-        pieces = [piece for group in _overlapping(self._arrays) for piece in _pieces(self._arrays, group)]
+        pieces = [piece for group in _group_overlapping(self._arrays) for piece in _pack_group(self._arrays, group)]
         pieces.sort(key=lambda piece: min(piece[1]))
         views = {
             k: View(number, *window) for number, (_, windows) in enumerate(pieces) for k, window in windows.items()
@@ -87,8 +87,8 @@ class Restored:
     def of(cls, rows: Sequence[Array], views: object) -> Restored:
         """Windows on rows of numbers. Raises Malformed for a window that reaches beyond its row."""
         largest = [_largest(row, f"array {number}") for number, row in enumerate(rows)]
-        windows = [_view(value, f"view {number}", rows) for number, value in enumerate(items(views, "views"))]
-        arrays = tuple(_window(rows[view.row], view) for view in windows)
+        windows = [_read_view(value, f"view {number}", rows) for number, value in enumerate(items(views, "views"))]
+        arrays = tuple(_restore_view(rows[view.row], view) for view in windows)
         budget = max(MOST_READ, 4 * sum(row.size for row in rows))
         return cls(arrays, tuple(largest[view.row] for view in windows), [budget])
 
@@ -135,7 +135,7 @@ def _extent(array: Array) -> tuple[int, int]:
     return start + sum(r for r in reach if r < 0), start + sum(r for r in reach if r > 0) + array.itemsize
 
 
-def _overlapping(arrays: Sequence[Array]) -> list[list[int]]:
+def _group_overlapping(arrays: Sequence[Array]) -> list[list[int]]:
     """Numbers of arrays of one dtype whose memory overlaps, directly or through others."""
     extents = [_extent(array) for array in arrays]
     groups: list[list[int]] = []
@@ -151,7 +151,7 @@ def _overlapping(arrays: Sequence[Array]) -> list[list[int]]:
     return groups
 
 
-def _pieces(arrays: Sequence[Array], group: Sequence[int]) -> list[Piece]:
+def _pack_group(arrays: Sequence[Array], group: Sequence[int]) -> list[Piece]:
     """One row that spans the group, or one row per array if the span holds more numbers than the arrays."""
     extents = [_extent(arrays[k]) for k in group]
     low, high = min(low for low, _ in extents), max(high for _, high in extents)
@@ -161,7 +161,7 @@ def _pieces(arrays: Sequence[Array], group: Sequence[int]) -> list[Piece]:
         row = as_strided(corner, ((high - low) // lowest.itemsize,), (lowest.itemsize,), writeable=False)
         if np.isfinite(row).all():  # numbers between those of a view may be anything
             return [(row, {k: _window_on(arrays[k], low) for k in group})]
-    return [_repacked(arrays[k], k) for k in group]
+    return [_repack(arrays[k], k) for k in group]
 
 
 def _bytes_without_repetitions(array: Array) -> int:
@@ -174,7 +174,7 @@ def _window_on(array: Array, low: int) -> Window:
     return (_address(array) - low) // size, array.shape, tuple(step // size for step in array.strides)
 
 
-def _repacked(array: Array, number: int) -> Piece:
+def _repack(array: Array, number: int) -> Piece:
     """The numbers of an array in the order in which they lie in memory, without repetitions and gaps."""
     turned = tuple(slice(None, None, -1) if step < 0 else slice(None) for step in array.strides)
     once = tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)
@@ -193,7 +193,7 @@ def _largest(row: Array, where: str) -> float:
     return largest
 
 
-def _view(value: object, where: str, rows: Sequence[Array]) -> View:
+def _read_view(value: object, where: str, rows: Sequence[Array]) -> View:
     table = fields(value, where, ("row", "offset", "shape", "strides"))
     row = integer(table["row"], f"row of {where}", 0, len(rows) - 1)
     shape = integers(table["shape"], f"shape of {where}", 1)
@@ -208,7 +208,7 @@ def _view(value: object, where: str, rows: Sequence[Array]) -> View:
     return View(row, offset, shape, strides)
 
 
-def _window(row: Array, view: View) -> Array:
+def _restore_view(row: Array, view: View) -> Array:
     strides = tuple(step * row.itemsize for step in view.strides)
     return as_strided(row[view.offset :], view.shape, strides, writeable=row.flags.writeable and _entries_differ(view))
 

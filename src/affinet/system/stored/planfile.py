@@ -44,20 +44,20 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
 
     Raises PlanFileError for numbers that a file cannot hold, for too many rules, and for errors of the disk.
     """
-    path = _path(path)
+    path = _to_path(path)
     description, rows = described(system)
     try:
         system_of(description, rows)
     except Malformed as error:
         raise PlanFileError(
-            path, f"was not written: {_named(error, system)}", "Write the rule in other units."
+            path, f"was not written: {_name_rules_in(error, system)}", "Write the rule in other units."
         ) from None
     document = {
-        "version": _version(description, rows),
+        "version": _needed_version(description, rows),
         "written_by": f"affinet {__version__}",
         "description": description,
     }
-    text = _dumped({**document, "checksum": _checksum(document, rows)})
+    text = _dump({**document, "checksum": _checksum(document, rows)})
     if len(text) > LONGEST:
         reason = f"was not written: {len(system.rules):,} rules take {len(text) / 2**20:.0f} MB to describe"
         way_out = f"A plan holds {LONGEST >> 20} MB: write many rules of one kind as one, with arrays of indices."
@@ -68,7 +68,7 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
     try:
         _replace(path, unfinished, {str(number): row for number, row in enumerate(rows)}, text)
     except (OSError, SafetensorError) as error:
-        raise PlanFileError(path, f"cannot be written: {_line(error)}", "Name another place.") from error
+        raise PlanFileError(path, f"cannot be written: {_one_line(error)}", "Name another place.") from error
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -78,15 +78,15 @@ def read_system(path: str | os.PathLike[str]) -> System:
 
     Everything is checked before use, in memory and time proportional to the size of the file. Raises PlanFileError.
     """
-    path = _path(path)
+    path = _to_path(path)
     _check_start(path)
     try:
         with safe_open(path, framework="numpy") as file:
-            document = _description(path, file.metadata())
+            document = _read_description(path, file.metadata())
             names = set(file.keys())
-            rows = [_row(path, file, names, str(number)) for number in range(len(names))]
+            rows = [_read_row(path, file, names, str(number)) for number in range(len(names))]
     except (SafetensorError, OSError) as error:
-        raise PlanFileError(path, f"is not a readable safetensors file: {_line(error)}", _DAMAGED) from None
+        raise PlanFileError(path, f"is not a readable safetensors file: {_one_line(error)}", _DAMAGED) from None
     try:
         if document["checksum"] != _checksum(document, rows):
             raise PlanFileError(path, "is not as it was written: its checksum differs", _DAMAGED)
@@ -95,18 +95,18 @@ def read_system(path: str | os.PathLike[str]) -> System:
         raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
 
 
-def _version(description: Mapping[str, Any], rows: Sequence[Array]) -> int:
+def _needed_version(description: Mapping[str, Any], rows: Sequence[Array]) -> int:
     if any(key in rule for rule in description["rules"] for key in ORIGIN_KEYS):
         return VERSION
     return 2 if any(row.dtype.name in ("float32", "uint8") for row in rows) else OLDEST
 
 
-def _named(error: Malformed, system: System) -> str:
+def _name_rules_in(error: Malformed, system: System) -> str:
     """The message of an error, with the name of the rule in place of its number."""
     return re.sub(r"\brule (\d+)", lambda match: f'rule "{system.rules[int(match[1])].name}"', str(error))
 
 
-def _path(path: object) -> Path:
+def _to_path(path: object) -> Path:
     """The argument as a Path. Raises PlanFileError for anything but text or a path."""
     if not isinstance(path, str | os.PathLike):
         raise PlanFileError(f"{path!r:.60} ({type(path).__name__})", "is not a path", "Give one as text.")
@@ -136,7 +136,7 @@ def _check_start(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(8)
     except OSError as error:
-        raise PlanFileError(path, f"cannot be read: {_line(error)}", "Name a file of Plan.save.") from error
+        raise PlanFileError(path, f"cannot be read: {_one_line(error)}", "Name a file of Plan.save.") from error
     size = int.from_bytes(start, "little")
     if len(start) < 8 or size > 2 * LONGEST:
         reason = f"is not a plan: it begins with {start!r}, not with the length of a header"
@@ -145,14 +145,14 @@ def _check_start(path: Path) -> None:
         )
 
 
-def _description(path: Path, metadata: Mapping[str, str] | None) -> Mapping[str, Any]:
+def _read_description(path: Path, metadata: Mapping[str, str] | None) -> Mapping[str, Any]:
     """The table in the metadata, with a version that this affinet reads. Raises PlanFileError."""
     text = (metadata or {}).get(FORMAT)
     if text is None:
         reason = "is a safetensors file without a plan, such as the weights of a model"
         raise PlanFileError(path, reason, "Name a file of Plan.save.")
     try:
-        document = _parsed(text)
+        document = _parse(text)
         version = document.get("version") if isinstance(document, dict) else None
         if type(version) is int and not OLDEST <= version <= VERSION:
             reason = (
@@ -167,7 +167,7 @@ def _description(path: Path, metadata: Mapping[str, str] | None) -> Mapping[str,
         raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
 
 
-def _row(path: Path, file: Any, names: set[str], name: str) -> Array:
+def _read_row(path: Path, file: Any, names: set[str], name: str) -> Array:
     if name not in names:
         raise PlanFileError(path, f"holds no plan: it has no array {name!r}", _DAMAGED)
     piece = file.get_slice(name)
@@ -177,34 +177,34 @@ def _row(path: Path, file: Any, names: set[str], name: str) -> Array:
     return np.array(file.get_tensor(name))
 
 
-def _parsed(text: str) -> object:
+def _parse(text: str) -> object:
     """The JSON in a text. Raises Malformed."""
     if len(text) > LONGEST:
         raise Malformed(f"its description has {len(text):,} characters, and {LONGEST:,} are read")
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"its description is not JSON: {_line(error)}") from None
+        raise Malformed(f"its description is not JSON: {_one_line(error)}") from None
 
 
 def _no_constant(name: str) -> object:
     raise Malformed(f"its description holds {name}")
 
 
-def _dumped(value: object) -> str:
+def _dump(value: object) -> str:
     """JSON text that is the same for equal values, whether a value was built or read."""
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
 
 
 def _checksum(document: Mapping[str, Any], rows: Sequence[Array]) -> str:
     """SHA-256 of the metadata, and of every row preceded by its dtype and length."""
-    digest = hashlib.sha256(_dumped({key: document[key] for key in _CHECKED}).encode())
+    digest = hashlib.sha256(_dump({key: document[key] for key in _CHECKED}).encode())
     for row in rows:
         digest.update(f"\n{row.dtype.name} {row.size}\n".encode())
         digest.update(row.data.cast("B"))
     return digest.hexdigest()
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split())[:300] or type(error).__name__
