@@ -290,8 +290,8 @@ class Complemented:
         return self._assembled(xp, pieces, x)
 
     def _in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:
-        resisting = iter(self._pieces(xp, metric))
-        return (yield from self._on_bases(xp, x, lambda law, piece: law.nearest_in_metric(xp, piece, next(resisting))))
+        metrics = iter(self._pieces(xp, metric))
+        return (yield from self._on_bases(xp, x, lambda law, piece: law.nearest_in_metric(xp, piece, next(metrics))))
 
     def _noise(self, xp: Namespace, x: Array) -> Array:
         pieces = zip(self.projections, self._pieces(xp, x), strict=True)

@@ -73,9 +73,9 @@ class Spread:
                 place = np.ravel_multi_index(tuple(index[k] for k in inner), places)
             within = sparse.coo_array((self.values, (cell, place)), shape=(len(cells), basis.shape[1]))
             numbers = np.asarray(within.tocsr() @ basis.T).ravel()
-        fresh = (cells[:, None] * r + np.arange(r)).ravel()
+        new_index = (cells[:, None] * r + np.arange(r)).ravel()
         labels = (*(self.axes[k] for k in outer), max(self.axes) + 1)
-        return Spread(labels, (*lengths, r), fresh, np.asarray(numbers, np.float64))
+        return Spread(labels, (*lengths, r), new_index, np.asarray(numbers, np.float64))
 
     def matrix(self) -> sparse.csr_array:
         """The tensor as a matrix with one row per equation."""

@@ -118,8 +118,8 @@ class Sparse:
         return Tally(equations=Interval.of(self.rank), among=self.size)
 
     def describe(self) -> str:
-        how = "sparse factor" if self.factored else "conjugate gradients"
-        return f"{many(len(self.rhs), 'equation')}, solved together ({how})"
+        solver = "sparse factor" if self.factored else "conjugate gradients"
+        return f"{many(len(self.rhs), 'equation')}, solved together ({solver})"
 
     def bytes_a_step(self) -> int:
         return self.classes.bytes_a_step() + 2 * int(self.matrix.data.nbytes)

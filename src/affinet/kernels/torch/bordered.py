@@ -150,8 +150,8 @@ class BorderedKernel:
         return torch.cat([*(piece.reshape(-1) for piece in projected), *loose])
 
     def _in_metric(self, x: Tensor, metric: Tensor) -> Tensor:
-        resisting = iter(self._pieces(metric))
-        return self._on_bases(x, lambda kernel, piece: kernel.land_in_metric(piece, next(resisting)))
+        metrics = iter(self._pieces(metric))
+        return self._on_bases(x, lambda kernel, piece: kernel.land_in_metric(piece, next(metrics)))
 
     def _touched_entries(self, x: Tensor) -> Tensor:
         return x.take(self._touched).to(self._wide)

@@ -69,9 +69,9 @@ class Projector:
 
     def __getstate__(self) -> dict[str, Any]:
         """The plan without kernels: a copy, perhaps in another process, sets them up again."""
-        fresh: dict[str, Any] = {"_prepared": {}, "_latest": None, "_before": {}, "_states": _States()}
-        fresh["_measure"] = Measure(self.plan)
-        return {"plan": self.plan, "names": self.names, **fresh}
+        empty: dict[str, Any] = {"_prepared": {}, "_latest": None, "_before": {}, "_states": _States()}
+        empty["_measure"] = Measure(self.plan)
+        return {"plan": self.plan, "names": self.names, **empty}
 
     def project(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Tensor]:
         """The nearest point that satisfies all rules, as new tensors of the same dtypes; a model is not changed.
