@@ -81,7 +81,7 @@ def test_large_irregular_rules_are_not_planned_twice(monkeypatch: pytest.MonkeyP
     irregular = (W.c.sum() + W.a.sum() == 1).named("sum")
     assert told((W.c[0] == W.c[1]).named("tie"), irregular, (W.c[1] == W.c[2]).named("more")) == [
         '"tie" ties 1 pair of weights: 1 fewer free number.',
-        '"sum" keeps 1 equation; the rules that it meets take 3 fewer free numbers together.',
+        '"sum" keeps 1 equation; the rules that share entries with it take 3 fewer free numbers together.',
         '"more" ties 1 pair of weights: 1 fewer free number.',
     ]
 

@@ -39,7 +39,8 @@ def sentences(system: System, blocks: Sequence[Block], rules: Sequence[int]) -> 
         if own_blocks is None:
             equations = counted(system.rules[rule].equations, "equation")
             lines.append(
-                f"{name} keeps {equations}; the rules that it meets take {_phrase_fewer(rank_of(members))} together."
+                f"{name} keeps {equations}; the rules that share entries with it take "
+                f"{_phrase_fewer(rank_of(members))} together."
             )
             numbers_taken = Interval(0, numbers_taken.high + system.rules[rule].equations)
             continue
@@ -74,7 +75,7 @@ def _planned_separately(system: System, rule: int) -> Sequence[Block] | None:
 def _phrase_no_effect(system: System, rule: int, name: str) -> str:
     if holds_always(system, rule):
         return f"{name} holds for every weight: no fewer free numbers."
-    return f"{name} is what other rules say already: no fewer free numbers."
+    return f"{name} follows from other rules: no fewer free numbers."
 
 
 def _phrase_fewer(rank: Interval) -> str:

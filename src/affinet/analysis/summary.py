@@ -95,7 +95,7 @@ def _phrase_form(blocks: list[Block]) -> str:
 
 
 def _phrase_no_effect(system: System, rule: int) -> str:
-    return "nothing: it holds for every weight" if holds_always(system, rule) else "nothing: others say it already"
+    return "nothing: it holds for every weight" if holds_always(system, rule) else "nothing: other rules imply it"
 
 
 def _format_numbers(blocks: list[Block]) -> tuple[str, str, str, str]:

@@ -1,4 +1,4 @@
-"""The thresholds at which planning takes another road, in one value that a system carries."""
+"""Thresholds by which planning chooses between two methods, in one value that a system carries."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Limits:
     """Numbers of that dense core at most: a gigabyte."""
 
     most_eliminated: int = 1_000_000
-    """Numbers that elimination in a large core may change, about one a microsecond, before its rank is bounded."""
+    """Numbers that elimination in a large core may change, about one per microsecond, before its rank is bounded."""
 
     largest_fill: int = 2**25
     """Numbers of a sparse factor up to which it is kept: a quarter of a gigabyte, twice (it comes as L and U). A

@@ -42,7 +42,7 @@ def test_large_regular_rules_are_planned_again_without() -> None:
         Redundant("columns", ("symmetric", "rows"))
     ]
     assert found(symmetric, rows) == []
-    assert "nothing: others say it already" in str(affinet.plan([symmetric, rows, W.big.sum(dim=0) == 1]))
+    assert "nothing: other rules imply it" in str(affinet.plan([symmetric, rows, W.big.sum(dim=0) == 1]))
     again = (W.big[:, :200].sum(dim=1) == 0.5).named("left half")
     right = (W.big[:, 200:].sum(dim=1) == 0.5).named("right half")
     assert found(again, right, rows) == [Redundant("rows", ("left half", "right half"))]
