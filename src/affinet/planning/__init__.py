@@ -1,1 +1,1 @@
-"""From a system of rules to blocks: read, merge, eliminate, factor."""
+"""Compile a system of rules to blocks: read, merge, eliminate, factor."""

@@ -1,1 +1,1 @@
-"""Equations one by one: ties and fixed entries first, then connected components and their factors."""
+"""Solve single equations: eliminate ties and fixed entries, then factor the connected components."""

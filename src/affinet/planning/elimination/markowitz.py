@@ -141,7 +141,7 @@ class _Elimination:
                 self._owners[column].add(row)
         self._by_count: list[list[int]] = []
         for column, owners in enumerate(self._owners):
-            self._file(column, len(owners))
+            self._queue(column, len(owners))
         self._tolerance = tolerance
         self._drop = tolerance.rank(*matrix.shape)
         self._steps: list[tuple[int, int, float]] = []
@@ -162,7 +162,7 @@ class _Elimination:
             owners = self._owners[column]
             if not count or len(owners) != count:
                 continue
-            pivot = self._pivot(column)
+            pivot = self._choose_pivot(column)
             if (count - 1) * (len(self.rows[pivot]) - 1) > FILLING:
                 return
             yield from self._eliminate(column, pivot)
@@ -206,12 +206,12 @@ class _Elimination:
         rows, pivots, shares = zip(*self._steps, strict=True) if self._steps else ((), (), ())
         return np.array(rows, np.int64), np.array(pivots, np.int64), np.array(shares, np.float64)
 
-    def _file(self, column: int, count: int) -> None:
+    def _queue(self, column: int, count: int) -> None:
         while len(self._by_count) <= count:
             self._by_count.append([])
         self._by_count[count].append(column)
 
-    def _pivot(self, column: int) -> int:
+    def _choose_pivot(self, column: int) -> int:
         """The shortest of the rows whose number in a column is not small."""
         owners, rows = self._owners[column], self.rows
         least = STABLE * max(abs(rows[row][column]) for row in owners)
@@ -233,7 +233,7 @@ class _Elimination:
                 yield row
         for other in pivot_row:
             if self._owners[other]:
-                self._file(other, len(self._owners[other]))
+                self._queue(other, len(self._owners[other]))
 
     def _subtract(self, row: int, pivot_row: dict[int, float], column: int, share: float, height: float) -> None:
         target = self.rows[row]

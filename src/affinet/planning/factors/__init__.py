@@ -1,1 +1,1 @@
-"""From the numbers of equations to orthonormal rows: dense factors, and the blocks made straight from them."""
+"""Factor dense equations to orthonormal rows, and make the blocks that follow from these directly."""

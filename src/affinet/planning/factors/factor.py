@@ -243,16 +243,16 @@ def _factor_by_svd(
 ) -> Factor:
     """Factor by singular values. `shape` is the shape of the system if `matrix` is only its triangle."""
     singular = from_coefficients(_decompose, matrix, tolerance, matrix.shape[1:] if shape is None else shape)
-    ranks, full, basis, counting, sizes = (
+    ranks, full, basis, significant, sizes = (
         singular.ranks,
         singular.full,
         singular.basis,
-        singular.counting,
+        singular.significant,
         singular.sizes,
     )
     components = np.einsum("kqr,kr->kq", singular.left_vectors, rhs)
     gaps = np.abs(rhs - np.einsum("kqr,kq->kr", singular.left_vectors, components))
-    target = np.divide(components, sizes, out=np.zeros_like(components), where=counting)
+    target = np.divide(components, sizes, out=np.zeros_like(components), where=significant)
     consistent = full | within_rounding(gaps, terms, target, tolerance)
     if full.any():
         selected = slice(None) if full.all() else full
@@ -274,7 +274,7 @@ def _factor_by_svd(
 
 @dataclass(frozen=True, eq=False)
 class _Singular:
-    """Singular values of a batch (k, r, n), which of them are `counting` (k, q), and orthonormal rows (k, q, n).
+    """Singular values of a batch (k, r, n), which of them are `significant` (k, q), and orthonormal rows (k, q, n).
 
     `left_vectors` (k, q, r) are left singular vectors, zero where they do not count. `full` marks systems with
     independent rows, and `lower` is the triangle of these. `deficient` are (system, independent rows, orthonormal rows,
@@ -283,7 +283,7 @@ class _Singular:
 
     left_vectors: Floats
     sizes: Floats
-    counting: np.ndarray
+    significant: np.ndarray
     ranks: Integers
     basis: Floats
     full: np.ndarray
@@ -297,10 +297,10 @@ def _decompose(matrix: Floats, tolerance: Tolerance, shape: tuple[int, ...]) -> 
     k = len(matrix)
     u, s, vt = lapack.svd(matrix, full_matrices=False)
     bound = tolerance.rank(*shape) * s[:, :1]
-    counting = s > np.where(bound > 0, bound, 0.0)
+    significant = s > np.where(bound > 0, bound, 0.0)
     ambiguous = int(((s > bound * 0.25) & (s < bound * 1e2) & (s > 0)).any(axis=1).sum())
-    ranks = counting.sum(axis=1)
-    basis = np.where(counting[:, :, None], vt, 0.0)
+    ranks = significant.sum(axis=1)
+    basis = np.where(significant[:, :, None], vt, 0.0)
     full, lower = ranks == matrix.shape[1], np.zeros((0, 0, 0))
     if full.any():
         basis[full], lower = orthonormalise(matrix[full])
@@ -312,8 +312,8 @@ def _decompose(matrix: Floats, tolerance: Tolerance, shape: tuple[int, ...]) -> 
         deficient.append((place, chosen, rows, triangle))
     last = np.take_along_axis(s, np.maximum(ranks - 1, 0)[:, None], 1)[:, 0]
     condition = np.divide(s[:, 0], last, out=np.ones(k), where=last > 0)
-    left_vectors = np.where(counting[:, :, None], u.transpose(0, 2, 1), 0.0)
-    return _Singular(left_vectors, s, counting, ranks, basis, full, lower, deficient, ambiguous, condition)
+    left_vectors = np.where(significant[:, :, None], u.transpose(0, 2, 1), 0.0)
+    return _Singular(left_vectors, s, significant, ranks, basis, full, lower, deficient, ambiguous, condition)
 
 
 def _choose_independent(matrix: Floats, rank: int) -> Integers:

@@ -196,8 +196,8 @@ def remaining_equations(basis: Floats, target: Floats, weight: Floats, facts: Im
     The basis over classes of equal and opposite unknowns, without determined ones, has singular values 0 and 1 only.
     Systems with fewer remaining equations than others are filled up with rows of zeros.
     """
-    left, u, counting = from_coefficients(_factor_remaining, basis, weight, facts.systems, facts.root, facts.sign)
-    right = np.where(counting, np.einsum("frq,fr->fq", u, target[facts.systems]), 0.0)[:, : left.shape[1]]
+    left, u, significant = from_coefficients(_factor_remaining, basis, weight, facts.systems, facts.root, facts.sign)
+    right = np.where(significant, np.einsum("frq,fr->fq", u, target[facts.systems]), 0.0)[:, : left.shape[1]]
     return left, right
 
 
@@ -207,10 +207,10 @@ def _factor_remaining(
     """The left sides, the left singular vectors, and which of these count."""
     spread = classes(root, sign, weight[systems])
     u, s, vt = lapack.svd(fold(basis[systems], spread), full_matrices=False)
-    counting = s > 0.5
-    most_rows = int(counting.sum(axis=1).max())
-    rows = np.where(counting[:, :most_rows, None], fold(vt[:, :most_rows], spread.T), 0.0)
-    return np.where(np.abs(rows) > ROUNDING, rows, 0.0), u, counting
+    significant = s > 0.5
+    most_rows = int(significant.sum(axis=1).max())
+    rows = np.where(significant[:, :most_rows, None], fold(vt[:, :most_rows], spread.T), 0.0)
+    return np.where(np.abs(rows) > ROUNDING, rows, 0.0), u, significant
 
 
 def independent(matrix: Floats, spread: sparse.csr_array, rank: int) -> Integers:

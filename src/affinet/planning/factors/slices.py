@@ -92,7 +92,7 @@ class _Exact:
 
 
 def _find_exact(basis: Floats, target: Floats, condition: Floats, rows: int, tolerance: Tolerance) -> _Exact | None:
-    """Places that all equations of every cell determine, or make equal or opposite without a shift; None if none."""
+    """Places that the equations of every cell determine, or make equal or opposite without a shift; or None."""
     if not any(basis.strides):
         return None
     no_target, weights = np.zeros((1, len(basis))), np.ones((1, basis.shape[1]))

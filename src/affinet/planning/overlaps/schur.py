@@ -84,12 +84,12 @@ def _factor_complement(
     else:
         directions, sizes = _find_directions_by_squares(bases, equilibrated, largest)
         bound = max(bound, RESOLVED * largest)
-    counting = _select_counting(bases, equilibrated, directions, sizes, bound, tolerance)
+    significant = _select_significant(bases, equilibrated, directions, sizes, bound, tolerance)
     ambiguous = int(((sizes > 0.25 * bound) & (sizes < 1e2 * bound)).any())
-    return directions[:, counting] / sizes[counting], bool(counting.all()), ambiguous
+    return directions[:, significant] / sizes[significant], bool(significant.all()), ambiguous
 
 
-def _select_counting(
+def _select_significant(
     bases: Sequence[Base],
     equilibrated: sparse.csr_array,
     directions: Floats,
@@ -98,18 +98,18 @@ def _select_counting(
     tolerance: Tolerance,
 ) -> np.ndarray:
     """Which directions have sizes larger than rounding, that of the bases included."""
-    counting = sizes > bound
+    significant = sizes > bound
     largest_condition = max((base.condition for base in bases), default=1.0)
     doubtful = (
-        np.flatnonzero(counting & (sizes <= DOUBTFUL * largest_condition * bound)) if largest_condition > 1.0 else ()
+        np.flatnonzero(significant & (sizes <= DOUBTFUL * largest_condition * bound)) if largest_condition > 1.0 else ()
     )
     step = max(1, AT_A_TIME // equilibrated.shape[1])
     for first in range(0, len(doubtful), step):
         chunk = doubtful[first : first + step]
-        counting[chunk] = sizes[chunk] > bound + _bound_uncertainty(
+        significant[chunk] = sizes[chunk] > bound + _bound_uncertainty(
             bases, np.asarray(equilibrated.T @ directions[:, chunk]).T, tolerance
         )
-    return counting
+    return significant
 
 
 def _bound_uncertainty(bases: Sequence[Base], vectors: Floats, tolerance: Tolerance) -> Floats:

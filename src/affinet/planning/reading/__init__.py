@@ -1,1 +1,1 @@
-"""From what a rule says to regular rows: the terms of its expression, and patterns among equations one by one."""
+"""Read rules in regular forms: from the terms of their expressions, and from repeated patterns among equations."""

@@ -1,1 +1,1 @@
-"""Plan again with other right-hand sides: what coefficients decide is looked up."""
+"""Plan again with other right-hand sides: results that depend on coefficients alone are looked up."""

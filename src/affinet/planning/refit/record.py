@@ -63,12 +63,12 @@ class _Recording:
                 result = function(*arguments)
             finally:
                 _current_recording.reset(token)
-            answer = Answer(arguments, result, sum(self._fresh(array) for array in _arrays((arguments, result))))
+            answer = Answer(arguments, result, sum(self._new_bytes(array) for array in _arrays((arguments, result))))
         self._bytes += answer.size
         written.append(answer if self._bytes <= MOST_KEPT else None)
         return answer.result
 
-    def _fresh(self, array: np.ndarray) -> int:
+    def _new_bytes(self, array: np.ndarray) -> int:
         """The bytes of an array, 0 if it is stored already."""
         if id(array) in self._arrays:
             return 0
