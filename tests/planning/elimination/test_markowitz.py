@@ -62,5 +62,5 @@ def test_rows_that_fill_in_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None
 def test_small_pivots_are_passed_over() -> None:
     matrix = sparse.csr_array(np.array([[1e-9, 1.0, 0.0], [1.0, 1.0, 1.0], [1.0, 2.0, 1.0], [0.0, 1.0, 0.0]]))
     work = markowitz._Elimination(matrix, np.zeros(4), np.zeros(4), TOLERANCE)
-    assert work._pivot(0) == 1
-    assert work._pivot(1) == 3
+    assert work._choose_pivot(0) == 1
+    assert work._choose_pivot(1) == 3
