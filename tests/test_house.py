@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 from affinet.blocks.kinds import AnyBlock
 from tests.test_style import ROOT, shown
+from tools import wording
 
 SOURCES = sorted((ROOT / "src" / "affinet").rglob("*.py"))
 KINDS = frozenset(kind.__name__ for kind in get_args(AnyBlock))
@@ -20,6 +22,9 @@ REGISTERS = (
     "src/affinet/planning/compilation.py",
 )
 """The kernel and the basis of a kind; how a form is measured and what planning does with it, where rules were read."""
+
+MOST_VAGUE = 60
+"""Names that say nothing, of some fifteen thousand: half of them in compiled loops, and the verb `taken` of a block."""
 
 
 def kinds_asked_for(path: Path) -> Iterator[tuple[ast.AST, bool]]:
@@ -53,3 +58,23 @@ def test_every_kind_has_a_file_of_its_own() -> None:
     homes = [kind.__module__ for kind in get_args(AnyBlock)]
     assert len(set(homes)) == len(homes)
     assert all(home.startswith("affinet.blocks.") for home in homes)
+
+
+def test_no_two_files_have_one_name() -> None:
+    names = Counter(path.name for path in SOURCES if path.name != "__init__.py")
+    assert not [name for name, count in names.items() if count > 1]
+
+
+def test_names_say_what_values_are() -> None:
+    vague = list(wording.vague_names(SOURCES))
+    assert len(vague) <= MOST_VAGUE, "\n".join(map(str, vague))
+
+
+def test_no_sentence_has_to_be_decoded() -> None:
+    phrases = list(wording.decoded_sentences([*SOURCES, *wording.documents()]))
+    assert not phrases, "\n".join(map(str, phrases))
+
+
+def test_module_docstrings_say_what_the_file_holds_or_does() -> None:
+    openings = list(wording.vague_openings(SOURCES))
+    assert not openings, "\n".join(map(str, openings))

@@ -107,7 +107,7 @@ SHOWING_TEXT = {
     "system/stored/description.py": {"_store_rule"},
     "system/stored/origins.py": {"stored_origin"},
     "analysis/diagnosis/explaining.py": {"explain"},
-    "analysis/diagnosis/wording.py": {"_label", "_indexed_text"},
+    "analysis/diagnosis/contradiction_text.py": {"_label", "_indexed_text"},
     "plans/explanation.py": {"__str__"},
 }
 """Functions outside of `language/`, which makes the texts of rules, that read one: to show it, to store it, or to name

@@ -7,7 +7,7 @@ from scipy import sparse
 
 import affinet
 from affinet.blocks.commuting import Commuting
-from affinet.blocks.equal import equal_places
+from affinet.blocks.equal_places import equal_places
 from affinet.blocks.slices import Slices
 from affinet.system.system import System
 from tests.limits import blocks_within

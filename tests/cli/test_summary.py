@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from affinet.blocks.interval import Interval
+from affinet.cli.run_summary import Outcome, RunSummary
 from affinet.cli.screen import Screen
-from affinet.cli.summary import Outcome, RunSummary
 from affinet.cli.trainings.training import Epoch, Step
-from affinet.cli.watching import Terminal
+from affinet.cli.watch_lines import Terminal
 from affinet.training.baking import Trainable
 
 RULES = Outcome(

@@ -14,7 +14,7 @@ import torch
 import affinet
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.sparse import Sparse
-from affinet.kernels.torch.sparse import SparseKernel
+from affinet.kernels.torch.sparse_kernel import SparseKernel
 from tests.contract.building import (
     DOUBLE,
     PATHS,

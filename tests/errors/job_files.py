@@ -13,7 +13,7 @@ from affinet.cli import commands
 from affinet.cli.jobs.jobfile import JobFile, read_job, refuse_code
 from affinet.cli.screen import Screen
 from affinet.cli.trainings import perceptron
-from affinet.cli.trainings.preparing import Prepared, prepare
+from affinet.cli.trainings.preparation import Prepared, prepare
 from affinet.errors import JobError, RunError
 from tests.cli.conftest import SMALL, changed
 from tests.errors.case import case

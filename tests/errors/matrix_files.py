@@ -8,7 +8,7 @@ import numpy as np
 import scipy.io
 import scipy.sparse
 
-from affinet.cli.files.matrices import read_matrix, read_vector
+from affinet.cli.files.matrix_files import read_matrix, read_vector
 from affinet.errors import DataError
 from tests.errors.case import case
 

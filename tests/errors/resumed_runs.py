@@ -25,7 +25,7 @@ from affinet.cli.runs.runfolder import MODEL as MODEL_FILE
 from affinet.cli.runs.running import Interrupted, run
 from affinet.cli.runs.start_record import JOB, START_RECORD, read_start_record, write_start_record
 from affinet.cli.screen import Screen
-from affinet.cli.trainings.preparing import Prepared
+from affinet.cli.trainings.preparation import Prepared
 from affinet.errors import RunError
 from tests.cli.runs.test_checkpoint import forged
 from tests.errors.case import Case, case

@@ -16,7 +16,7 @@ from affinet.cli.runs.locking import locked
 from affinet.cli.runs.runfolder import refuse_used
 from affinet.cli.runs.running import Interrupted, run
 from affinet.cli.screen import Screen
-from affinet.cli.trainings.preparing import prepare
+from affinet.cli.trainings.preparation import prepare
 from affinet.cli.trainings.training import Epoch, forward
 from affinet.cli.verifying import verify_file
 from affinet.errors import ModelFileError, RunError, TooLargeError

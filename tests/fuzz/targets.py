@@ -17,8 +17,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import affinet
-from affinet.cli.files.matrices import read_matrix, read_vector
-from affinet.cli.files.tables import read_examples
+from affinet.cli.files.matrix_files import read_matrix, read_vector
+from affinet.cli.files.table_files import read_examples
 from affinet.cli.jobs.jobfile import read_job
 from affinet.cli.screen import Screen
 from affinet.cli.verifying import verify_file

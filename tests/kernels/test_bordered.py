@@ -128,8 +128,8 @@ def assert_nearest(plan: Plan, truth: Any, tolerance: float) -> None:
 def test_large_ones_are_projected_in_the_dtype_of_the_weights(
     case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("affinet.kernels.torch.bordered.FEW", 0)
-    monkeypatch.setattr("affinet.kernels.torch.bordered.FULL_NUMBERS", 0)
+    monkeypatch.setattr("affinet.kernels.torch.bordered_kernel.FEW", 0)
+    monkeypatch.setattr("affinet.kernels.torch.bordered_kernel.FULL_NUMBERS", 0)
     given_ = tensors_of(case, "far", dtype)
     plan, truth, before = plan_of(case.name, "terms"), oracle_of(case.name), plain(given_)
     projector = plan.projector(given_)
@@ -145,7 +145,7 @@ def test_large_ones_are_projected_in_the_dtype_of_the_weights(
 def test_ties_and_given_values_are_exact_through_the_mirror_of_a_base(
     dtype: torch.dtype, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("affinet.kernels.torch.bordered.FEW", few)
+    monkeypatch.setattr("affinet.kernels.torch.bordered_kernel.FEW", few)
     rules = [families.symmetric(W.s), W.s.sum(1) == 1, W.s[0, 1] == 0.3, W.s[2, 3] == -W.s[4, 5], W.s[1, 1] == W.c[0]]
     plan = compiled(rules)
     assert [type(block) for block in plan.blocks] == [Bordered]
@@ -186,7 +186,7 @@ def test_opposite_pairs_and_copies_in_slices_carry_ties_on() -> None:
 @pytest.mark.parametrize("name", ["rows and columns", "symmetric with rows", "opposite pairs", "dense"])
 @pytest.mark.parametrize("few", [0, 65_536])
 def test_what_is_left_of_a_normal_gradient_is_silenced(name: str, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("affinet.kernels.torch.bordered.FEW", few)
+    monkeypatch.setattr("affinet.kernels.torch.bordered_kernel.FEW", few)
     names = {"rows and columns": "a", "symmetric with rows": "s"}.get(name, "b")
     subject = W[names]
     rules = [*BASES[name], (DRAW.standard_normal(subject.shape) * subject).sum() == 1, subject[1, 2] == subject[3, 1]]
@@ -261,7 +261,7 @@ def test_products_below_have_no_metric() -> None:
 def test_boxes_are_worked_on_where_they_lie(
     box: affinet.Expression, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("affinet.kernels.torch.bordered.FEW", 0)
+    monkeypatch.setattr("affinet.kernels.torch.bordered_kernel.FEW", 0)
     rules = [box.sum(1) == box.shape[1], box.sum(0) == box.shape[0], box[0, 0] == 0.5, box[0, 1] == box[1, 0]]
     plan, truth = compiled(rules), oracle(System.of(rules))
     weights = {"s": torch.randn(6, 6, generator=torch.Generator().manual_seed(4), dtype=dtype)}

@@ -13,12 +13,12 @@ import torch
 import affinet
 from affinet import families
 from affinet.kernels.torch import looped, small_blocks
-from affinet.kernels.torch.classes import EqualEntries
-from affinet.kernels.torch.components import SmallGroups
+from affinet.kernels.torch.dense_kernel import SmallGroups
 from affinet.kernels.torch.jagged import JaggedTies
 from affinet.kernels.torch.looped import Looped, OnArrays
 from affinet.kernels.torch.projector import Projector
-from affinet.kernels.torch.slices import CrossSums, EvenSums, SlicesKernel
+from affinet.kernels.torch.slices_kernels import CrossSums, EvenSums, SlicesKernel
+from affinet.kernels.torch.tied_kernels import EqualEntries
 from affinet.kernels.torch.wide import WideRows
 from affinet.plans.plan import Plan
 from tests.contract.building import directions_of, plan_of, tensors_of

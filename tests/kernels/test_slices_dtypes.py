@@ -7,7 +7,7 @@ import torch
 
 import affinet
 from affinet.blocks.slices import Slices
-from affinet.kernels.torch.slices import SlicesKernel
+from affinet.kernels.torch.slices_kernels import SlicesKernel
 from affinet.system.system import System
 from tests.limits import blocks_within
 

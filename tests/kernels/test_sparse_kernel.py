@@ -14,7 +14,7 @@ from affinet import families
 from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch import conjugate_gradients
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
-from affinet.kernels.torch.sparse import SparseKernel
+from affinet.kernels.torch.sparse_kernel import SparseKernel
 from affinet.plans.plan import Plan
 from tests.kernels.judging import apart, condition_of
 from tests.limits import planned as limited

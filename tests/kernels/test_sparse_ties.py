@@ -10,7 +10,7 @@ from scipy import sparse
 import affinet
 from affinet import families
 from affinet.blocks.sparse import Sparse
-from affinet.kernels.torch.sparse import on_device
+from affinet.kernels.torch.sparse_kernel import on_device
 from affinet.system.system import System
 from tests.kernels.test_sparse_kernel import planned, solver, system, weights
 from tests.limits import planned as limited

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import affinet
-from affinet.kernels.torch import sparse
+from affinet.kernels.torch import sparse_kernel as sparse
 from tests.kernels.block_kinds import KINDS, Kind, draw, plan_of, weights
 from tests.kernels.test_determinism import assert_equal, every_verb
 

@@ -10,9 +10,9 @@ from torch import optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import affinet
-from affinet.kernels.torch import sparse
+from affinet.kernels.torch import sparse_kernel as sparse
 from affinet.kernels.torch.projector import Projector
-from affinet.kernels.torch.sparse import SparseKernel
+from affinet.kernels.torch.sparse_kernel import SparseKernel
 from tests.training.test_several_optimizers import Net, backward, pair, rules_for, same, weights, worst
 
 

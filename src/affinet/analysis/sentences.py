@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from affinet.analysis.lookup.entry_names import counted, quoted
 from affinet.analysis.lookup.idle import holds_always
-from affinet.analysis.lookup.naming import counted, quoted
 from affinet.analysis.lookup.together import groups_of, rank_of
 from affinet.blocks.block import Block
 from affinet.blocks.interval import Interval

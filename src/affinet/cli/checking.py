@@ -6,8 +6,8 @@ import warnings
 
 from affinet.analysis.findings.overlooked import Overlooked
 from affinet.cli.jobs.jobfile import JobFile
+from affinet.cli.run_summary import shown_count
 from affinet.cli.screen import Screen
-from affinet.cli.summary import shown_count
 from affinet.cli.trainings.rules import free_numbers
 from affinet.cli.trainings.untried import Planned, planned_untried
 from affinet.cli.words import counted
@@ -39,7 +39,7 @@ def check(job: JobFile, screen: Screen) -> None:
 def _planned_after_trial(job: JobFile) -> Planned:
     """The plan after a step on throw-away copies of network and optimizer."""
     from affinet.cli.trainings.keeping import numbers_of
-    from affinet.cli.trainings.preparing import make_network, prepare, seeded
+    from affinet.cli.trainings.preparation import make_network, prepare, seeded
 
     prepared = prepare(job)
     with seeded(job.job.train.seed):

@@ -121,8 +121,8 @@ def demo(epochs: Epochs = None, out: Out = None) -> None:
 def _run(screen: Screen, job: JobFile, out: Path) -> None:
     from affinet.cli.runs.runfolder import refuse_used
     from affinet.cli.runs.running import run
-    from affinet.cli.trainings.preparing import prepare
-    from affinet.cli.watching import Terminal
+    from affinet.cli.trainings.preparation import prepare
+    from affinet.cli.watch_lines import Terminal
 
     refuse_used(out)
     prepared = prepare(job)

@@ -17,11 +17,11 @@ from affinet.planning.forms import in_sections, read_rule
 from affinet.planning.overlaps.fixed_entries import FixedEntries, OtherRules, rows_without, substitute
 from affinet.planning.overlaps.grouping import group_batches
 from affinet.planning.overlaps.parting import separate_pairs
-from affinet.planning.overlaps.settling import resolve
+from affinet.planning.overlaps.shared_entries import resolve
 from affinet.planning.reading.candidates import Candidate
 from affinet.planning.reading.fixings import Fixing
 from affinet.planning.reading.lifting import lift
-from affinet.planning.reading.terms import read
+from affinet.planning.reading.term_patterns import read
 from affinet.planning.refit.record import from_coefficients
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System, coefficients

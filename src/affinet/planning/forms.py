@@ -12,7 +12,7 @@ from affinet.language.expression import Expression
 from affinet.planning.factors.panels import Panel, read_panel
 from affinet.planning.reading.fixings import Fixing, read_fixings
 from affinet.planning.reading.sections import sections
-from affinet.planning.reading.terms import read
+from affinet.planning.reading.term_patterns import read
 from affinet.system.system import Rule, System
 
 Form = RowBatch | Mirror | Pairs | Panel

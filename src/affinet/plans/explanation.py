@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from affinet.analysis.lookup.entry_names import by_rules, counted, cut, named_columns, quoted
 from affinet.analysis.lookup.incidence import Equation, Incidence
-from affinet.analysis.lookup.naming import by_rules, counted, cut, named_columns, quoted
 from affinet.analysis.lookup.tracing import deciding, nearby, path, relating
 from affinet.blocks.standing import standing
 from affinet.errors import RuleError, ShapeError, UnknownWeightError, visible

@@ -14,8 +14,8 @@ import numpy as np
 
 from affinet.analysis.determined import determined
 from affinet.analysis.findings.collecting import Finding, findings
+from affinet.analysis.lookup.entry_names import counted
 from affinet.analysis.lookup.incidence import Incidence
-from affinet.analysis.lookup.naming import counted
 from affinet.analysis.lookup.together import rank_of
 from affinet.analysis.summary import in_words, summary, with_findings
 from affinet.blocks.interval import Interval

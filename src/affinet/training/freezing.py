@@ -15,7 +15,7 @@ from affinet.kernels.torch.projector import Projector
 from affinet.language.calculus.terms import Floats
 from affinet.plans.plan import Plan
 from affinet.training.attaching import Place
-from affinet.training.settling import all_finite
+from affinet.training.first_move import all_finite
 
 Parameters = dict[str, torch.nn.Parameter]
 Check = Callable[[Plan, Parameters], None]

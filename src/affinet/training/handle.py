@@ -9,17 +9,17 @@ from weakref import ref
 import torch
 from torch import Tensor, optim
 
-from affinet.analysis.lookup.naming import counted
+from affinet.analysis.lookup.entry_names import counted
 from affinet.errors import AttachError
 from affinet.kernels.torch.projector import Projector
 from affinet.plans.plan import Plan
 from affinet.report.cost import CostReport, cost_report
 from affinet.report.observation import Observer
 from affinet.training.attached import attach, check_no_shared_weights, detach
+from affinet.training.first_move import settle
 from affinet.training.losses import check_callable, differentiable, without_gradients
 from affinet.training.matching import Rules, follow_freezing, match_rules
 from affinet.training.sandwich import Sandwich
-from affinet.training.settling import settle
 from affinet.training.watching import Watch
 
 

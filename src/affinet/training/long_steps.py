@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-from affinet.analysis.lookup.naming import entry
+from affinet.analysis.lookup.entry_names import entry
 from affinet.blocks.kinds import AnyBlock
 from affinet.errors import LongStepsWarning, callers_line
 from affinet.kernels.torch.bases.basis import Basis

@@ -11,11 +11,11 @@ from affinet.errors import AttachError
 from affinet.training.attached import attach, check_no_shared_weights, check_unattached
 from affinet.training.attaching import check_optimizers
 from affinet.training.decay import Decay
+from affinet.training.first_move import settle
 from affinet.training.handle import Handle
 from affinet.training.matching import Rules, follow_freezing, match_rules
 from affinet.training.nesting import nest
 from affinet.training.sandwich import Metric, Sandwich
-from affinet.training.settling import settle
 from affinet.training.state_weights import StateWeights
 
 

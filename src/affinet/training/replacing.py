@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from affinet.errors import AttachError
-from affinet.training.computed import ComputedWeight, refuse_pruning
+from affinet.training.computed_weights import ComputedWeight, refuse_pruning
 from affinet.training.forward_cache import ForwardCache
 from affinet.training.free_numbers import Expanded, Projected, Weight
 from affinet.training.weight_gradients import WeightGradients

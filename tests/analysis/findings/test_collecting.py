@@ -11,7 +11,7 @@ from hypothesis import given, settings
 import affinet
 from affinet.analysis.determined import free_numbers
 from affinet.analysis.findings import looking
-from affinet.analysis.findings.equal import Equal
+from affinet.analysis.findings.equal_entries import Equal
 from affinet.analysis.findings.nothing_left import NothingLeft
 from affinet.analysis.findings.overlooked import Overlooked
 from affinet.analysis.findings.pinned import Pinned

@@ -7,7 +7,7 @@ import pytest
 
 import affinet
 from affinet import families
-from affinet.analysis.findings.equal import Equal
+from affinet.analysis.findings.equal_entries import Equal
 
 W = affinet.weights({"a": (4, 6), "s": (4, 4), "c": (12,), "big": (400, 400)})
 

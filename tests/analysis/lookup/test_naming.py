@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from affinet.analysis.lookup.naming import by_rules, counted, cut, named, named_columns, quoted
+from affinet.analysis.lookup.entry_names import by_rules, counted, cut, named, named_columns, quoted
 from affinet.language.calculus.terms import Parameter
 from affinet.system.layout import Layout
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from affinet.cli.files import arrays
-from affinet.cli.files.matrices import read_matrix, read_vector
+from affinet.cli.files.matrix_files import read_matrix, read_vector
 from affinet.errors import DataError
 from tests.cli.hostile_files import npy, npz, saved
 

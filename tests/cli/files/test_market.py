@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from affinet.cli.files.matrices import read_matrix
+from affinet.cli.files.matrix_files import read_matrix
 from tests.cli.files.test_arrays import refusal
 
 ARRAY, COORDINATE = "%%MatrixMarket matrix array real general\n", "%%MatrixMarket matrix coordinate real general\n"

@@ -13,7 +13,7 @@ import scipy.io
 import scipy.sparse
 
 from affinet.cli.files import matlab
-from affinet.cli.files.matrices import read_matrix
+from affinet.cli.files.matrix_files import read_matrix
 from tests.cli.files.test_arrays import refusal
 from tests.cli.hostile_files import mat, matrix, part, part_unpadded
 

@@ -10,7 +10,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from affinet.cli.files.matrices import read_matrix, read_vector
+from affinet.cli.files.matrix_files import read_matrix, read_vector
 from affinet.errors import DataError
 
 A = np.array([[1.0, 0.0, -2.5], [0.0, 3.0, 0.0]])

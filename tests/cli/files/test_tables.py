@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from polars.exceptions import PanicException
 
-from affinet.cli.files.tables import read_examples
+from affinet.cli.files.table_files import read_examples
 from affinet.errors import DataError
 
 COLUMNS = {"a": [1, 2, 3], "b": [0.5, 1.5, -2.0], "c": [True, False, True], "y": ["u", "v", "u"]}

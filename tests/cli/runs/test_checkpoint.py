@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from affinet.cli.runs import checkpoint
 from affinet.cli.runs.checkpoint import FORMAT, Checkpoint, Damaged, read_checkpoint, write_checkpoint
+from affinet.cli.runs.checkpoint_packing import Packed
 from affinet.cli.runs.identity import Identity
-from affinet.cli.runs.packing import Packed
 from affinet.cli.runs.snapshot import Snapshot, bits, put_back, take
 from affinet.cli.trainings.keeping import Learner
 from affinet.cli.trainings.training import Epoch, Progress

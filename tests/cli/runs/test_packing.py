@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from affinet.cli.runs.packing import Packed, pack, unpack
+from affinet.cli.runs.checkpoint_packing import Packed, pack, unpack
 from affinet.errors import RunError
 from affinet.system.malformed import Malformed
 

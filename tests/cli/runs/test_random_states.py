@@ -6,7 +6,7 @@ import random
 import numpy as np
 import torch
 
-from affinet.cli.runs.packing import Packed
+from affinet.cli.runs.checkpoint_packing import Packed
 from affinet.cli.runs.random_states import random_states, restore_random_states
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import affinet as library
 from affinet.cli.runs import running
 from affinet.cli.trainings.keeping import Learner
-from affinet.cli.trainings.preparing import prepare
+from affinet.cli.trainings.preparation import prepare
 from tests.cli.conftest import SMALL, Command, changed, job_of
 from tests.limits import limit_every_plan
 

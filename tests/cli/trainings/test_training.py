@@ -8,7 +8,7 @@ import torch
 
 from affinet.cli.jobs.job import TrainTable
 from affinet.cli.trainings.data import Data
-from affinet.cli.trainings.preparing import seeded
+from affinet.cli.trainings.preparation import seeded
 from affinet.cli.trainings.threads import suited_threads
 from affinet.cli.trainings.training import (
     Diverged,

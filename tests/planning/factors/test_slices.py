@@ -10,7 +10,7 @@ from affinet.blocks.offsets import Nest
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Parameter
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.factors.slices import factor_slices
+from affinet.planning.factors.slice_factors import factor_slices
 from affinet.system.tolerance import Tolerance
 from tests.kernels.bounds import of_cell
 
@@ -72,7 +72,7 @@ def test_cells_that_cannot_hold_name_their_rules() -> None:
 
 
 def test_pins_and_copies_are_exact_in_single_precision() -> None:
-    from affinet.kernels.torch.slices import SlicesKernel
+    from affinet.kernels.torch.slices_kernels import SlicesKernel
 
     matrix = [[1, -1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 3, 0], [1, 2, 3, 4, 5]]
     weights = {"a": torch.randn(3, 5)}

@@ -12,7 +12,7 @@ from affinet.blocks.regular import RowBatch
 from affinet.planning.overlaps import grouping
 from affinet.planning.overlaps.grouping import _stack_all, group_batches
 from affinet.planning.overlaps.merging import stack
-from affinet.planning.reading.terms import read
+from affinet.planning.reading.term_patterns import read
 from affinet.system.limits import Limits
 from affinet.system.system import System
 

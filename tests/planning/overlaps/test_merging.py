@@ -13,7 +13,7 @@ from affinet.errors import TooLargeError
 from affinet.language.forecast import limited
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.overlaps.merging import product, stack
-from affinet.planning.reading.terms import read
+from affinet.planning.reading.term_patterns import read
 from affinet.system.limits import Limits
 from affinet.system.system import System
 from affinet.system.tolerance import Tolerance

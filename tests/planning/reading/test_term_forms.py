@@ -18,7 +18,7 @@ from affinet.blocks.offsets import Nest, Table
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch
 from affinet.blocks.slices import Slices
-from affinet.planning.reading.terms import read
+from affinet.planning.reading.term_patterns import read
 
 SHAPES = {
     "W": (4096, 11008),

@@ -8,10 +8,17 @@ from dataclasses import replace
 import numpy as np
 
 from affinet.analysis.diagnosis.circuit import Circuit, rules_of
+from affinet.analysis.diagnosis.contradiction_text import (
+    consequence,
+    equations_shown,
+    nearly,
+    nearness,
+    too_many,
+    unproven,
+)
 from affinet.analysis.diagnosis.filtering import filtered
 from affinet.analysis.diagnosis.searching import core, find_circuit
 from affinet.analysis.diagnosis.subsets import Feasible, narrowed
-from affinet.analysis.diagnosis.wording import consequence, equations_shown, nearly, nearness, too_many, unproven
 from affinet.errors import InfeasibleError, TooLargeError
 from affinet.system.rows import Rows
 from affinet.system.system import System

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from affinet.analysis.findings.columns import ColumnMajor, EmptyColumns, UnreadWeights, columns
 from affinet.analysis.findings.empty import HoldsAlways, NothingTrained, empty
-from affinet.analysis.findings.equal import Equal, equal
+from affinet.analysis.findings.equal_entries import Equal, equal
 from affinet.analysis.findings.looking import Look
 from affinet.analysis.findings.near import NearlyContradictory, NearlyRedundant, nearly_dependent
 from affinet.analysis.findings.nothing_left import NothingLeft, nothing_left

@@ -10,7 +10,7 @@ import numpy as np
 from affinet.analysis.findings.looking import Look
 from affinet.analysis.findings.order import OtherOrder, other_order
 from affinet.analysis.findings.overlooked import Overlooked
-from affinet.analysis.lookup.naming import counted, cut, named
+from affinet.analysis.lookup.entry_names import counted, cut, named
 from affinet.blocks.places import complement
 from affinet.language.calculus.terms import Integers, Parameter
 from affinet.language.origin import Linear

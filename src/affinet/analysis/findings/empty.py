@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from affinet.analysis.findings.looking import Look
+from affinet.analysis.lookup.entry_names import counted, cut
 from affinet.analysis.lookup.idle import holds_always, rules_without_block
-from affinet.analysis.lookup.naming import counted, cut
 from affinet.language.origin import Linear
 
 

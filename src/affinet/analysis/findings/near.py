@@ -9,8 +9,8 @@ from math import sqrt
 import numpy as np
 
 from affinet.analysis.findings.looking import Look
+from affinet.analysis.lookup.entry_names import by_rules, named_columns
 from affinet.analysis.lookup.incidence import Incidence
-from affinet.analysis.lookup.naming import by_rules, named_columns
 from affinet.analysis.lookup.singular import Component
 from affinet.analysis.lookup.tracing import MOST_ENTRIES, nearby
 from affinet.language.calculus.terms import Floats

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from affinet.analysis.determined import determined
 from affinet.analysis.findings.looking import Look
-from affinet.analysis.lookup.naming import by_rules
+from affinet.analysis.lookup.entry_names import by_rules
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from itertools import permutations
 
 import numpy as np
 
-from affinet.analysis.lookup.naming import cut
+from affinet.analysis.lookup.entry_names import cut
 from affinet.language.calculus.terms import Integers, Parameter
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows

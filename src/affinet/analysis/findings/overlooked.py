@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from affinet.analysis.lookup.naming import counted, quoted
+from affinet.analysis.lookup.entry_names import counted, quoted
 
 
 @dataclass(frozen=True)

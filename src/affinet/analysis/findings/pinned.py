@@ -9,8 +9,8 @@ import numpy as np
 
 from affinet.analysis.findings.direct import Direct
 from affinet.analysis.findings.looking import Group, Look
+from affinet.analysis.lookup.entry_names import by_rules, named
 from affinet.analysis.lookup.incidence import Incidence
-from affinet.analysis.lookup.naming import by_rules, named
 from affinet.analysis.lookup.singular import Component
 from affinet.analysis.lookup.tracing import deciding, nearby
 from affinet.language.calculus.terms import Floats, Integers

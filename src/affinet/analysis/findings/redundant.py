@@ -10,8 +10,8 @@ import numpy as np
 
 from affinet.analysis.findings.looking import Group, Look
 from affinet.analysis.findings.overlooked import Overlooked
+from affinet.analysis.lookup.entry_names import cut, quoted
 from affinet.analysis.lookup.idle import holds_always, rules_without_block
-from affinet.analysis.lookup.naming import cut, quoted
 from affinet.analysis.lookup.singular import Component
 from affinet.analysis.lookup.together import rank_of
 from affinet.errors import TooLargeError

@@ -16,7 +16,7 @@ from affinet.errors import ModelFileError
 from affinet.report.verification import Weight
 from affinet.system.files import unreadable
 from affinet.system.layout import Layout
-from affinet.training.settling import weight_of
+from affinet.training.first_move import weight_of
 
 LONGEST_INDEX = 2**25
 """Most bytes of an index: some hundred thousand weights. Reading one takes some twenty times its size in memory."""

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from affinet._version import __version__
 from affinet.cli.jobs.job import Table
+from affinet.cli.runs.checkpoint_packing import Packed
 from affinet.cli.runs.durable import put_in_place, write_neighbour
 from affinet.cli.runs.identity import Identity
-from affinet.cli.runs.packing import Packed
 from affinet.cli.runs.snapshot import Snapshot, bits
 from affinet.cli.trainings.training import Epoch, Progress
 from affinet.cli.words import one_paragraph

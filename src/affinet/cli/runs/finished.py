@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError
 
 from affinet.blocks.interval import Interval
 from affinet.cli.jobs.job import Table
+from affinet.cli.run_summary import Outcome, RunSummary
 from affinet.cli.runs.durable import write_text
-from affinet.cli.summary import Outcome, RunSummary
 from affinet.training.baking import Trainable
 
 SUMMARY = "summary.json"

@@ -10,7 +10,7 @@ import numpy as np
 
 from affinet.cli.jobs.job import Table
 from affinet.cli.trainings.data import Data
-from affinet.cli.trainings.preparing import Prepared
+from affinet.cli.trainings.preparation import Prepared
 from affinet.errors import RunError
 from affinet.system.stored.description import described
 from affinet.system.system import System

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from affinet.cli.jobs.jobfile import JobFile
+from affinet.cli.run_summary import RunSummary
 from affinet.cli.runs.checkpoint import Checkpoint
 from affinet.cli.runs.finished import read_summary
 from affinet.cli.runs.identity import identity_of, refuse_other
@@ -27,9 +28,8 @@ from affinet.cli.runs.runfolder import (
 from affinet.cli.runs.running import finish_run, restore_results
 from affinet.cli.runs.start_record import StartRecord, job_of_run, read_start_record, write_start_record
 from affinet.cli.screen import Screen
-from affinet.cli.summary import RunSummary
-from affinet.cli.trainings.preparing import Prepared, prepare
-from affinet.cli.watching import Terminal
+from affinet.cli.trainings.preparation import Prepared, prepare
+from affinet.cli.watch_lines import Terminal
 from affinet.cli.words import counted, listed
 from affinet.errors import DataError, JobError, RunError
 from affinet.system.malformed import Malformed

@@ -13,15 +13,15 @@ from typing import Protocol
 import torch
 
 from affinet.blocks.interval import Interval
+from affinet.cli.run_summary import Outcome, RunSummary
 from affinet.cli.runs.checkpoint import Checkpoint
 from affinet.cli.runs.identity import identity_of
 from affinet.cli.runs.locking import locked
 from affinet.cli.runs.runfolder import METRICS, RunFolder, begin_run, make_folder, refuse_used
 from affinet.cli.runs.snapshot import put_back, take
 from affinet.cli.runs.start_record import StartRecord
-from affinet.cli.summary import Outcome, RunSummary
 from affinet.cli.trainings.keeping import Learner, RuledLearner, under_rules, without_rules
-from affinet.cli.trainings.preparing import Prepared, make_network, seeded
+from affinet.cli.trainings.preparation import Prepared, make_network, seeded
 from affinet.cli.trainings.threads import suited_threads
 from affinet.cli.trainings.training import (
     Diverged,

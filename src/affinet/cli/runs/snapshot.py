@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from affinet.cli.runs.packing import Packed, pack, unpack
+from affinet.cli.runs.checkpoint_packing import Packed, pack, unpack
 from affinet.cli.runs.random_states import random_states, restore_random_states
 from affinet.cli.trainings.keeping import Learner
 from affinet.cli.words import listed

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from affinet.cli.files.tables import Array, Examples, read_examples
+from affinet.cli.files.table_files import Array, Examples, read_examples
 from affinet.cli.jobs.job import READY_MADE, DataTable
 from affinet.cli.words import counted
 from affinet.errors import DataError

@@ -47,7 +47,7 @@ def _from_text(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> C
 
 
 def _from_matrix(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
-    from affinet.cli.files.matrices import read_matrix, read_vector
+    from affinet.cli.files.matrix_files import read_matrix, read_vector
 
     columns = _columns(job, index, rule, weights)
     matrix = _read_file(job, ("rule", index, "matrix"), rule, read_matrix, str(rule.matrix), rule.variable)

@@ -10,7 +10,7 @@ from torch import Tensor
 from affinet.blocks.entry_sets import View
 from affinet.blocks.fixed import Fixed
 from affinet.kernels.torch.access import box_of
-from affinet.kernels.torch.fixed import few_runs, mask_on, stored_on
+from affinet.kernels.torch.fixed_kernel import few_runs, mask_on, stored_on
 from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
 from affinet.planning.reading.fixings import Fixing
 

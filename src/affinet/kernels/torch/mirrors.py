@@ -18,7 +18,7 @@ from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays, fits_loops
 from affinet.kernels.torch.precision import mean_norm, regular_dtype, silenced
 from affinet.kernels.torch.putting import put
 from affinet.kernels.torch.scratch import Scratch
-from affinet.kernels.torch.slices import ProductKernel
+from affinet.kernels.torch.slices_kernels import ProductKernel
 from affinet.kernels.torch.small_tables import Names, Tables, given_entries, not_small, places_of, tied_pairs
 from affinet.language.calculus.terms import row_major_steps
 from affinet.system.distinct import distinct

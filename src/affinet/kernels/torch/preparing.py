@@ -20,15 +20,15 @@ from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
 from affinet.kernels.torch import looped
-from affinet.kernels.torch.bordered import BorderedKernel
-from affinet.kernels.torch.classes import EqualTiesKernel, TiesKernel
-from affinet.kernels.torch.components import DenseKernel
-from affinet.kernels.torch.fixed import FixedKernel
-from affinet.kernels.torch.joined import JoinedKernel
+from affinet.kernels.torch.bordered_kernel import BorderedKernel
+from affinet.kernels.torch.dense_kernel import DenseKernel
+from affinet.kernels.torch.fixed_kernel import FixedKernel
+from affinet.kernels.torch.joined_kernel import JoinedKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
-from affinet.kernels.torch.slices import ProductKernel, SlicesKernel
-from affinet.kernels.torch.sparse import SparseKernel
+from affinet.kernels.torch.slices_kernels import ProductKernel, SlicesKernel
+from affinet.kernels.torch.sparse_kernel import SparseKernel
+from affinet.kernels.torch.tied_kernels import EqualTiesKernel, TiesKernel
 from affinet.kernels.torch.wide import WideKernel
 
 

@@ -22,7 +22,7 @@ from affinet.planning.elimination.filling import forecast_fill
 from affinet.planning.elimination.peeling import independent_rows
 from affinet.planning.elimination.pieces import Piece, entries_of, factor_pieces, take_values
 from affinet.planning.elimination.reduction import Reduction, reduce
-from affinet.planning.factors.slices import factor_slices
+from affinet.planning.factors.slice_factors import factor_slices
 from affinet.planning.refit.record import from_coefficients
 from affinet.system.distinct import distinct, ranked
 from affinet.system.layout import Layout

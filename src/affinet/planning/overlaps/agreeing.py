@@ -20,8 +20,8 @@ from affinet.blocks.regular import RowBatch
 from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats
 from affinet.language.forecast import forecast
-from affinet.planning.factors.slices import WELL_CONDITIONED, retarget
-from affinet.planning.overlaps.commuting import Axes, apply_along, right_sides
+from affinet.planning.factors.slice_factors import WELL_CONDITIONED, retarget
+from affinet.planning.overlaps.commutation import Axes, apply_along, right_sides
 from affinet.planning.refit.record import from_coefficients
 from affinet.system import lapack
 from affinet.system.norms import norms_of_rows

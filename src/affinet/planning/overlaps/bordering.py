@@ -8,7 +8,7 @@ import numpy as np
 
 from affinet.blocks.bases import AnyBase
 from affinet.blocks.bordered import Bordered
-from affinet.blocks.equal import equal_places
+from affinet.blocks.equal_places import equal_places
 from affinet.blocks.places import Part
 from affinet.language.forecast import forecast
 from affinet.planning.contradiction import Contradiction

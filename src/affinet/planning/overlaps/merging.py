@@ -13,9 +13,9 @@ from affinet.blocks.offsets import Dim, Nest, merged
 from affinet.blocks.regular import RowBatch, row_batch
 from affinet.blocks.slices import Slices
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.factors.slices import factor_slices
+from affinet.planning.factors.slice_factors import factor_slices
 from affinet.planning.overlaps.agreeing import reconcile
-from affinet.planning.overlaps.commuting import agree, agree_as_written, commute, count_free
+from affinet.planning.overlaps.commutation import agree, agree_as_written, commute, count_free
 from affinet.system.limits import Limits
 from affinet.system.tolerance import Tolerance
 

@@ -14,7 +14,7 @@ from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Span
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
-from affinet.planning.overlaps.joining import can_join
+from affinet.planning.overlaps.joining_boxes import can_join
 from affinet.planning.overlaps.mirroring import mirrored_product
 from affinet.planning.reading.candidates import Candidate
 from affinet.system.distinct import distinct, ranked

@@ -9,7 +9,7 @@ from affinet.blocks.bases import AnyBase
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
 from affinet.planning.factors.panels import single_cell
-from affinet.planning.factors.slices import factor_slices
+from affinet.planning.factors.slice_factors import factor_slices
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from affinet.blocks.bordered import Bordered
 from affinet.errors import TooLargeError
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
-from affinet.kernels.torch.bases.tied import join_flat, places_of, split_flat
+from affinet.kernels.torch.bases.tied_bases import join_flat, places_of, split_flat
 from affinet.kernels.torch.bases.transform import Eliminated, Reflected, Transform, indices
 from affinet.kernels.torch.precision import irregular_dtype
 from affinet.language.calculus.terms import Floats, Integers

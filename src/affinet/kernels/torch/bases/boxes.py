@@ -15,7 +15,7 @@ from affinet.blocks.offsets import Dim, Nest
 from affinet.blocks.slices import Slices
 from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
 from affinet.kernels.torch.bases.folding import Folded
-from affinet.kernels.torch.bases.tied import Spread, paired
+from affinet.kernels.torch.bases.tied_bases import Spread, paired
 from affinet.kernels.torch.bases.transform import Transform, eliminated, indices, orthonormal
 from affinet.language.calculus.terms import Integers
 

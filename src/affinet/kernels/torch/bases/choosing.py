@@ -25,7 +25,7 @@ from affinet.kernels.torch.bases.boxes import JoinedBasis, mirrored_product, pro
 from affinet.kernels.torch.bases.components_basis import ComponentsBasis
 from affinet.kernels.torch.bases.overlapping import overlapping_sums
 from affinet.kernels.torch.bases.tangents import MOST_ENTRIES, from_tangents
-from affinet.kernels.torch.bases.tied import ConstantsBasis, PairsBasis, mirror, place_of_fixed, ties
+from affinet.kernels.torch.bases.tied_bases import ConstantsBasis, PairsBasis, mirror, place_of_fixed, ties
 from affinet.kernels.torch.preparing import eager
 from affinet.plans.plan import Plan
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from affinet.blocks.dense import Dense
 from affinet.kernels.torch.bases.basis import Constant, Kind
-from affinet.kernels.torch.bases.tied import Spread, join_flat, places_of, split_flat
+from affinet.kernels.torch.bases.tied_bases import Spread, join_flat, places_of, split_flat
 from affinet.kernels.torch.bases.transform import reflectors
 from affinet.kernels.torch.precision import exact_matmul
 from affinet.language.calculus.terms import Floats, Integers

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.bases.basis import Basis
-from affinet.kernels.torch.bases.tied import join_flat, split_flat
+from affinet.kernels.torch.bases.tied_bases import join_flat, split_flat
 
 SAMPLES = 8
 """Random sign vectors that rows are compared by. A single one shows 32 numbers of size 0.4 as less than one number of

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.bases.basis import Constant
-from affinet.kernels.torch.classes import SHARED
 from affinet.kernels.torch.looped import available
 from affinet.kernels.torch.precision import irregular_dtype
+from affinet.kernels.torch.tied_kernels import SHARED
 
 
 def class_sums(x: Tensor, class_of: Constant, count: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.bases.basis import Constant, Kind, Place
-from affinet.kernels.torch.bases.tied import join_flat, split_flat
+from affinet.kernels.torch.bases.tied_bases import join_flat, split_flat
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import exact_matmul
 from affinet.language.calculus.terms import Floats, Parameter

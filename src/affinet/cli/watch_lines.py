@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from affinet.cli.run_summary import Outcome, RunSummary, shown_count, shown_score
 from affinet.cli.screen import Screen
-from affinet.cli.summary import Outcome, RunSummary, shown_count, shown_score
 from affinet.cli.trainings.training import Epoch, Step
 
 

@@ -18,7 +18,7 @@ from affinet.blocks.bordered import Bordered
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers
 from affinet.planning.overlaps.bordering import bordered
-from affinet.planning.overlaps.joining import join
+from affinet.planning.overlaps.joining_boxes import join
 from affinet.planning.reading.candidates import Candidate
 from affinet.planning.refit.record import from_coefficients
 from affinet.system.distinct import distinct, ranked

@@ -17,7 +17,7 @@ from affinet.kernels.torch.kernel import Kernel, State, not_in_place, without_lo
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.kernels.torch.putting import put
 from affinet.kernels.torch.small_tables import not_small
-from affinet.kernels.torch.sparse import on_device
+from affinet.kernels.torch.sparse_kernel import on_device
 from affinet.system.distinct import ranked
 
 FEW = 65_536

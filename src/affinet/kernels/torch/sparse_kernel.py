@@ -16,8 +16,8 @@ from torch import Tensor
 
 from affinet.blocks.sparse import Sparse, factored
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.components import Unknowns
 from affinet.kernels.torch.conjugate_gradients import NormalEquations
+from affinet.kernels.torch.dense_kernel import Unknowns
 from affinet.kernels.torch.kernel import State, not_in_place, without_loops
 from affinet.kernels.torch.precision import irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.kernels.torch.small_tables import not_small

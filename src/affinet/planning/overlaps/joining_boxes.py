@@ -21,7 +21,7 @@ from affinet.blocks.offsets import Nest, located
 from affinet.blocks.regular import RowBatch, collapsed, shared
 from affinet.blocks.slices import Slices
 from affinet.language.calculus.terms import Floats, Integers, Parameter
-from affinet.planning.factors.slices import factor_slices
+from affinet.planning.factors.slice_factors import factor_slices
 from affinet.planning.overlaps.grouping import group_batches
 from affinet.planning.overlaps.merging import arrange, common_loops, inner_places, loops_of, product
 from affinet.planning.reading.candidates import Candidate

@@ -12,11 +12,11 @@ from affinet.blocks.classes import Classes
 from affinet.blocks.dense import Dense
 from affinet.blocks.sparse import Sparse
 from affinet.kernels.torch.access import Gathered, Tensors
-from affinet.kernels.torch.classes import ClassMap
 from affinet.kernels.torch.kernel import Kernel, State, not_in_place
 from affinet.kernels.torch.looped import WIDTHS, Looped, OnArrays
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, mean_norm, regular_dtype_of, silenced
 from affinet.kernels.torch.small_tables import MOST_PRODUCTS, Names, Tables, located
+from affinet.kernels.torch.tied_kernels import ClassMap
 from affinet.kernels.torch.whole import WholeParameter
 from affinet.language.calculus.terms import Floats
 from affinet.system import lapack

@@ -9,7 +9,7 @@ import numpy as np
 
 from affinet.analysis.findings.direct import Direct
 from affinet.analysis.findings.looking import Group, Look
-from affinet.analysis.lookup.naming import by_rules, named_columns
+from affinet.analysis.lookup.entry_names import by_rules, named_columns
 from affinet.analysis.lookup.tracing import relating
 from affinet.blocks.block import Block
 from affinet.language.calculus.terms import Integers
