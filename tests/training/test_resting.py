@@ -95,7 +95,7 @@ def test_ties_that_hold_but_for_one_bit_are_made_exact(rules: str) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_attaching_again_leaves_every_case_of_the_table(case: Case) -> None:
-    model, plan = model_of(case), plan_of(case.name, "fast")
+    model, plan = model_of(case), plan_of(case.name, "equations")
     if not any(p.requires_grad for p in model.parameters()):
         pytest.skip("everything is frozen")
     optimizer = optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
