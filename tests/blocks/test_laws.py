@@ -158,6 +158,12 @@ def test_multipliers_are_what_the_tangent_takes_away() -> None:
         np.testing.assert_allclose(again, landed, rtol=0, atol=1e-13)
 
 
+def test_flags_that_a_blas_raises_are_no_warnings() -> None:
+    """Warnings are errors in tests. A product that leaves the numbers is still NaN."""
+    product = NumPy().matmul(np.full((1, 1), np.inf, np.float32), np.zeros((1, 1), np.float32))
+    assert np.isnan(product).all()
+
+
 def test_slices_in_shards_are_the_slices() -> None:
     draw, copied = np.random.default_rng(0), 0
     for _, block in of_kind("Slices"):

@@ -100,7 +100,10 @@ class NumPy:
         return np.bincount(segments, x, count).astype(x.dtype, copy=False)
 
     def matmul(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.asarray(x @ y)
+        # Some kernels of OpenBLAS compute on lanes beyond the matrix and raise the flag there, for finite matrices too
+        # (OpenBLAS issue 1924, NumPy issue 24067). A product that is NaN still is.
+        with np.errstate(invalid="ignore"):
+            return np.asarray(x @ y)
 
     def solve(self, matrix: np.ndarray, rhs: np.ndarray) -> np.ndarray:
         return np.asarray(lapack.solve(matrix, rhs[..., None])[..., 0])
