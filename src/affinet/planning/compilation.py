@@ -92,6 +92,8 @@ def _read_rules(system: System) -> tuple[list[Fixing], OtherRules]:
 
 def _lower(system: System, numbers: list[int]) -> Rows:
     """`system.rows(numbers)`, with a pattern that a new planning with other right-hand sides reuses."""
+    if not numbers:
+        return concatenate([])
     pattern = from_coefficients(coefficients, system.layout, *system.terms(numbers))
     rhs, size = system.sides(numbers)
     return replace(pattern, rhs=rhs, size=size)
