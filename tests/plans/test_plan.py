@@ -43,13 +43,20 @@ def test_a_plan_does_not_change() -> None:
 
 @pytest.mark.parametrize(
     ("like", "library"),
-    [(Strange(), "tests"), ({"a": Strange()}, "tests"), ("a", "builtins"), (None, "builtins"), ({}, "builtins")],
-    ids=["an object", "a mapping of objects", "text", "nothing", "an empty mapping"],
+    [(Strange(), "tests"), ({"a": Strange()}, "tests"), ("a", "builtins"), (None, "builtins")],
+    ids=["an object", "a mapping of objects", "text", "nothing"],
 )
 def test_a_library_without_kernels_is_refused(like: object, library: str) -> None:
     library = Strange.__module__.partition(".")[0] if library == "tests" else library
     with pytest.raises(AttachError, match=rf"there is no projector for .* of '{library}'\. Give a torch\.nn\.Module"):
         affinet.plan(RULES).projector(like)
+
+
+def test_a_refused_mapping_is_described_by_what_it_holds() -> None:
+    with pytest.raises(AttachError, match=r"for a mapping of names to list of 'builtins'\. Give a torch"):
+        affinet.plan(RULES).projector({"a": [1.0]})
+    with pytest.raises(AttachError, match=r"for an empty mapping, which does not tell the array library\. Give"):
+        affinet.plan(RULES).projector({})
 
 
 def test_tensors_modules_and_arrays_find_their_kernels() -> None:

@@ -27,7 +27,7 @@ def projector(plan: Any, like: Any) -> Any:
     library = _library(like)
     if library not in KERNELS:
         raise AttachError(
-            f"there is no projector for {type(like).__name__} of {library!r}. "
+            f"there is no projector for {_description(like, library)}. "
             f"Give a torch.nn.Module, or a mapping of names to arrays of {' or '.join(sorted(KERNELS))}."
         )
     return import_module(KERNELS[library]).projector(plan, like)
@@ -37,3 +37,12 @@ def _library(like: Any) -> str:
     sample = next(iter(like.values()), None) if isinstance(like, Mapping) else like
     families = [base.__module__.partition(".")[0] for base in type(sample).__mro__]
     return next((family for family in families if family in KERNELS), families[0])
+
+
+def _description(like: Any, library: str) -> str:
+    """`a mapping of names to list of 'builtins'`, as an error writes what it was given."""
+    if not isinstance(like, Mapping):
+        return f"{type(like).__name__} of {library!r}"
+    if not like:
+        return "an empty mapping, which does not tell the array library"
+    return f"a mapping of names to {type(next(iter(like.values()))).__name__} of {library!r}"
