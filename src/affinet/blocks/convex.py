@@ -1,0 +1,64 @@
+"""The protocol of convex sets: the projections of one block with inequalities, from which its law is made.
+
+A set lies over an array of `shape`, whose entries fall into cells: entries that no rule couples are in different cells.
+Every verb works on all cells at once. A *face* of the set is where its equations and some of its inequalities hold with
+equality; its verbs are linear.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+from affinet.blocks.namespace import Array, Namespace
+
+Face = TypeVar("Face", bound=tuple[Any, ...])
+"""A NamedTuple of arrays, such as one that marks the entries at a bound. Each array broadcasts against `norm(x)`, so
+that faces of different cells can be chosen by `where`."""
+
+
+class ConvexSet(Protocol[Face]):
+    """The projections onto `C = {A w = b, G w ≤ h}` and onto its faces. Verbs leave their arguments unchanged."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The entries in the order of the block's places, as the axes that the set works along."""
+
+    def norm(self, xp: Namespace, x: Array) -> Array:
+        """The Euclidean norm of the entries of each cell, of a shape that broadcasts to that of `x`."""
+
+    def count(self) -> int:
+        """Entries of a cell."""
+
+    def nearest(
+        self, xp: Namespace, x: Array, metric: Array | None = None, guess: Face | None = None
+    ) -> tuple[Array, Face]:
+        """The nearest point of C in `Σ metric_i dx_i²`, and the face of the inequalities with a positive multiplier.
+
+        `guess`: a face that is probably right, at which the search may start; it does not change the result beyond
+        rounding.
+        """
+
+    def onto(self, xp: Namespace, x: Array, face: Face) -> Array:
+        """The nearest point at which the equations and the inequalities of the face hold with equality."""
+
+    def along(self, xp: Namespace, x: Array, face: Face) -> Array:
+        """`P x`: the nearest vector that changes no equation, and no inequality of the face."""
+
+    def land(self, xp: Namespace, z: Array, y: Array, tau: Array, face: Face, u: float) -> tuple[Array, Array, Face]:
+        """The nearest point `w` of C to `z + τ y`, its normal vector `y' = (z + τ y − w) / τ`, and the face of `y'`.
+
+        `z` lies on `face`, `tau` > 0 has the shape of `norm(z)`, `u` is the unit roundoff of the weights. Computed as a
+        displacement, so that y' keeps its digits however small τ is:
+
+            x = argmin ½ |x − y|²  subject to  A x = 0,  G x ≤ s / τ;    w = z + τ x,  y' = y − x
+
+        The slack s = h − G z is exactly 0 on the face, and wherever |s| ≤ u · (Σ |g_j z_j| + |h|). The new face has the
+        inequalities whose multiplier in this problem is above 1e-12 times the largest of the cell.
+        """
+
+    def normal(self, xp: Namespace, w: Array, v: Array, face: Face | None, u: float) -> tuple[Array, Face]:
+        """The nearest vector to `v` in the normal cone of C at `w`, a point of C, and the face of its multipliers.
+
+        Inequalities count as active at `w` if they are of `face` or their slack is at most u · (Σ |g_j w_j| + |h|).
+        This is the limit of `land` for τ → 0.
+        """
