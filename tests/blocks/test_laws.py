@@ -20,7 +20,7 @@ from affinet.blocks.ties import Ties
 from affinet.errors import AttachError
 from affinet.kernels.arrays.array_entries import read, write
 from affinet.kernels.torch.precision import noise_floor
-from tests.blocks.torch_namespace import Torch
+from affinet.kernels.torch.torch_namespace import Torch
 from tests.contract.building import PATHS, directions_of, numbers, plan_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES

@@ -1,0 +1,81 @@
+"""The operations of array namespaces on tensors, with which laws run in torch.
+
+Constants of a block become tensors once: as long as a NumPy array exists, its tensor on a device is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import ref
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Key = tuple[int, torch.dtype, torch.device]
+
+
+class Torch:
+    """The operations of `affinet.blocks.namespace.Namespace` on tensors; none of them writes to its arguments."""
+
+    def __init__(self) -> None:
+        self._constants: dict[Key, tuple[ref[np.ndarray], Tensor]] = {}
+
+    def array(self, values: Any, like: Tensor) -> Tensor:
+        return self._constant(values, like.dtype, like.device)
+
+    def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return x.reshape(shape)
+
+    def broadcast(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return x.expand(shape)
+
+    def permute(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        return x.permute(tuple(axes))
+
+    def flip(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        return x.flip(tuple(axes))
+
+    def take(self, x: Tensor, places: np.ndarray) -> Tensor:
+        return x[..., self._constant(places, torch.int64, x.device)]
+
+    def put(self, x: Tensor, places: np.ndarray, values: Tensor) -> Tensor:
+        y = x.clone()
+        y[..., self._constant(places, torch.int64, x.device)] = values
+        return y
+
+    def sum(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        return x.sum(tuple(axes), keepdim=True) if axes else x.clone()
+
+    def segment_sum(self, x: Tensor, segments: np.ndarray, count: int) -> Tensor:
+        totals = torch.zeros(count, dtype=x.dtype, device=x.device)
+        return totals.index_add_(0, self._constant(segments, torch.int64, x.device), x)
+
+    def matmul(self, x: Tensor, y: Tensor) -> Tensor:
+        return x @ y
+
+    def solve(self, matrix: Tensor, rhs: Tensor) -> Tensor:
+        solution: Tensor = torch.linalg.solve(matrix, rhs[..., None])[..., 0]
+        return solution
+
+    def where(self, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(condition, x, y)
+
+    def concat(self, arrays: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(arrays), -1)
+
+    def hold(self, x: Tensor) -> Tensor:
+        return x
+
+    def _constant(self, values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Numbers as a tensor of their own memory; of a NumPy array that still exists, the tensor made before."""
+        if not isinstance(values, np.ndarray):
+            return torch.as_tensor(np.array(values), dtype=dtype, device=device)
+        key = id(values), dtype, device
+        known = self._constants.get(key)
+        if known is not None and known[0]() is values:
+            return known[1]
+        tensor = torch.as_tensor(np.array(values), dtype=dtype, device=device)
+        self._constants[key] = ref(values, lambda _: self._constants.pop(key, None)), tensor
+        return tensor
