@@ -90,14 +90,16 @@ class Dense:
         """The rank, for one parameter; for several, minus the rank over the classes of the other parameters."""
         if len({part.parameter for part in self.parts}) == 1:
             return {self.parts[0].parameter: Interval.of(self.rank)}
-        tied = self.classes.taken(self.parts)
+        taken_by_classes = self.classes.taken(self.parts)
         numbers = np.repeat(np.arange(len(self.parts)), [part.size for part in self.parts])
         counts = {}
         for number, part in enumerate(self.parts):
             inside = np.zeros(self.classes.count, bool)
             inside[self.classes.class_of[numbers == number]] = True
             low, high = self._taken_from(inside[self.members])
-            counts[part.parameter] = Interval(tied[part.parameter] + low, tied[part.parameter] + high)
+            counts[part.parameter] = Interval(
+                taken_by_classes[part.parameter] + low, taken_by_classes[part.parameter] + high
+            )
         return counts
 
     def _taken_from(self, inside: Mask) -> tuple[int, int]:

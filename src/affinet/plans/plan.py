@@ -190,9 +190,9 @@ def plan(rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = 
 def with_warnings(made: Plan) -> Plan:
     """The plan; warns (NothingToTrainWarning) of weights whose every entry is determined though no rule fixes them."""
     for weight, entries, rules in determined(made.system, made.blocks):
-        symmetry = any(rule.origin == Family("equivariant") for rule in rules)
+        from_symmetry = any(rule.origin == Family("equivariant") for rule in rules)
         names = [rule.name for rule in rules]
-        warnings.warn(NothingToTrainWarning(weight, entries, names, symmetry=symmetry), stacklevel=callers_line())
+        warnings.warn(NothingToTrainWarning(weight, entries, names, symmetry=from_symmetry), stacklevel=callers_line())
     return made
 
 

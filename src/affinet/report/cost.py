@@ -70,12 +70,12 @@ def cost_report(projector: Pricing, gradients: Mapping[str, Any], *, maximized: 
 
     Rules that are redundant with each other are listed next to each other, ordered by the most expensive of them.
     """
-    multipliers, sharing = projector.multipliers(gradients), projector.shared_multipliers()
+    multipliers, shared_with = projector.multipliers(gradients), projector.shared_multipliers()
     rules = []
     for name, values in multipliers.items():
         largest = largest_size(values)
         improving = LOOSER if maximized else -LOOSER
-        rules.append(RuleCost(name, largest, improving * float(abs(values).sum()), sharing.get(name, ())))
+        rules.append(RuleCost(name, largest, improving * float(abs(values).sum()), shared_with.get(name, ())))
     magnitude = {rule.name: abs(rule.change) for rule in rules}
     group_cost = {rule.name: max(magnitude[name] for name in (rule.name, *rule.shared_with)) for rule in rules}
     group_name = {rule.name: min((rule.name, *rule.shared_with)) for rule in rules}

@@ -31,10 +31,10 @@ def named(parameter: Parameter, positions: Integers) -> str:
         indices = [_axis_index(places, size) for places, size in zip(by_axis, parameter.shape, strict=True)]
         if sum(word is None or word.startswith("[") for word in indices) < 2 and None not in indices:
             return f"{parameter.name}[{', '.join(str(word) for word in indices)}]"
-    shown = [entry(parameter, int(place)) for place in positions[: SHOWN + 1]]
+    entry_names = [entry(parameter, int(place)) for place in positions[: SHOWN + 1]]
     if len(positions) <= SHOWN + 1:
-        return ", ".join(shown)
-    return f"{', '.join(shown[:SHOWN])}, … ({len(positions):,} entries)"
+        return ", ".join(entry_names)
+    return f"{', '.join(entry_names[:SHOWN])}, … ({len(positions):,} entries)"
 
 
 def entry(parameter: Parameter, position: int) -> str:

@@ -102,8 +102,8 @@ class JaggedTies:
     def _silence(self, x: Tensor, means: Tensor, floor: float) -> None:
         """Zero means below `floor` times the root mean square of their class, which is at most the largest entry."""
         levels, start = self._levels, 0
-        size = torch.abs(x, out=self._scratch.like(x, 0)).amax()
-        faint = (~(means.abs() > floor * size)).nonzero()[:, 0]
+        largest = torch.abs(x, out=self._scratch.like(x, 0)).amax()
+        faint = (~(means.abs() > floor * largest)).nonzero()[:, 0]
         squares = means.new_zeros(len(faint))
         for count in levels.counts:
             long_enough = faint[: int(torch.searchsorted(faint, count))]  # classes with an entry in this level

@@ -112,10 +112,10 @@ class Cells:
 
     def noise(self, x: Tensor) -> Tensor:
         """The size of each entry; for equal or opposite entries, the size of their representative."""
-        sizes = x.abs()
+        magnitudes = x.abs()
         if not len(self._members):
-            return sizes
-        cells = self._flat(sizes)
+            return magnitudes
+        cells = self._flat(magnitudes)
         cells[:, self._members] = cells[:, self._representatives]
         return self._unflat(cells)
 

@@ -88,9 +88,9 @@ def _equations(basis: Floats, epsilon: float) -> Any:
     basic, dependent = order[:rank], order[rank:]
     coefficients = scipy.linalg.solve_triangular(triangle[:rank, :rank], triangle[:rank, rank:]).T
     coefficients = _snap_to_integers(coefficients, max(1e-12, 8 * epsilon))
-    rows, places = np.nonzero(coefficients)
-    values = np.concatenate([np.ones(len(dependent)), -coefficients[rows, places]])
-    coordinates = np.concatenate([np.arange(len(dependent)), rows]), np.concatenate([dependent, basic[places]])
+    rows, basic_indices = np.nonzero(coefficients)
+    values = np.concatenate([np.ones(len(dependent)), -coefficients[rows, basic_indices]])
+    coordinates = np.concatenate([np.arange(len(dependent)), rows]), np.concatenate([dependent, basic[basic_indices]])
     return scipy.sparse.coo_array((values, coordinates), shape=(len(dependent), entries))
 
 

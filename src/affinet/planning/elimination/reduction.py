@@ -108,7 +108,7 @@ def _eliminate(
     place_of_value: Integers,
     tolerance: Tolerance,
 ) -> Reduction:
-    count = len(columns)
+    column_count = len(columns)
     fixed_before = False
     for _ in range(MOST_ROUNDS):
         lengths = core.lengths
@@ -132,14 +132,14 @@ def _eliminate(
         columns,
         place_of_value,
         state.node,
-        np.broadcast_to(state.scale, (count,)),
-        np.broadcast_to(state.shift, (count,)),
+        np.broadcast_to(state.scale, (column_count,)),
+        np.broadcast_to(state.shift, (column_count,)),
         np.flatnonzero(state.known),
         state.value[state.known],
         core,
         terms,
         norms,
-        np.broadcast_to(state.size, (count,)),
+        np.broadcast_to(state.size, (column_count,)),
         state.value_size[state.known],
     )
 
