@@ -45,7 +45,7 @@ SECTIONS = (
         "[The language](language.md)",
         names=(
             *("weights", "Weights", "WeightGroup", "Expression", "stack", "concat", "einsum"),
-            *("Constraint", "Rules", "parse", "families", "groups"),
+            *("Constraint", "Rules", "between", "parse", "families", "groups"),
         ),
     ),
     Section("Families: `affinet.families`", "[Families](language.md#families)", families),
@@ -75,7 +75,7 @@ SECTIONS = (
 )
 
 UNPROMISED = {
-    "Constraint": {"expression", "said", "sides"},
+    "Constraint": {"expression", "norm", "radius", "said", "sides"},
     "Expression": {"affine", "constant", "epsilon", "keys", "terms"},
     "Plan": {"incidence", "system", "blocks"},
     "Projector": {"kernels"},

@@ -46,11 +46,12 @@ if TYPE_CHECKING:
     from affinet.kernels.torch.projector import Projector as Projector
     from affinet.language import families as families
     from affinet.language import groups as groups
-    from affinet.language.expression import Constraint as Constraint
+    from affinet.language.constraint import Constraint as Constraint
     from affinet.language.expression import Expression as Expression
     from affinet.language.expression import concat as concat
     from affinet.language.expression import einsum as einsum
     from affinet.language.expression import stack as stack
+    from affinet.language.families.bounds import between as between
     from affinet.language.text import parse as parse
     from affinet.language.weight_groups import Rules as Rules
     from affinet.language.weight_groups import WeightGroup as WeightGroup
@@ -117,6 +118,7 @@ __all__ = [
     "WeightsWrittenWarning",
     "__version__",
     "bake",
+    "between",
     "concat",
     "einsum",
     "errors",
@@ -133,7 +135,7 @@ __all__ = [
 
 _MODULES = {"errors": "affinet.errors", "families": "affinet.language.families", "groups": "affinet.language.groups"}
 _HOMES = {
-    "Constraint": "affinet.language.expression",
+    "Constraint": "affinet.language.constraint",
     "CsvLog": "affinet.report.csv_log",
     "Explanation": "affinet.plans.explanation",
     "Expression": "affinet.language.expression",
@@ -149,6 +151,7 @@ _HOMES = {
     "Watch": "affinet.training.watching",
     "Weights": "affinet.language.weights",
     "bake": "affinet.training.baking",
+    "between": "affinet.language.families.bounds",
     "concat": "affinet.language.expression",
     "einsum": "affinet.language.expression",
     "explain": "affinet.plans.explanation",

@@ -48,12 +48,17 @@ class MissingOperationError(NotAffineError, AttributeError):
 
 
 class TruthValueError(AffinetError, TypeError):
-    """A rule or an expression used as a truth value, as in `if a == b` or `a == b == c`."""
+    """A rule or an expression used as a truth value, as in `if a == b`, `a == b == c` or `0 <= a <= 1`."""
 
-    def __init__(self, subject: object) -> None:
+    def __init__(self, subject: object, sense: str = "==") -> None:
+        """`sense` is the comparison of the rule, which says what was probably meant."""
+        way_out = (
+            "Write `a == b == c` as two rules, [a == b, b == c], or as families.tie(a, b, c)."
+            if sense == "=="
+            else "Write `0 <= a <= 1` as affinet.between(0, a, 1)."
+        )
         super().__init__(
-            f"({subject}) has no truth value: it is a statement about weights without values, not a test. "
-            f"Write `a == b == c` as two rules, [a == b, b == c], or as families.tie(a, b, c)."
+            f"({subject}) has no truth value: it is a statement about weights without values, not a test. {way_out}"
         )
 
 

@@ -33,6 +33,21 @@ def an_array_with_nan() -> object:
     return b == np.array([1.0, np.nan, np.inf])
 
 
+@case(ConstantError, "A bound that is NaN, or that no weight can satisfy.", "Give a number, or inf for no upper bound.")
+def a_bound_below_all_numbers() -> object:
+    return W <= -float("inf")
+
+
+@case(ConstantError, "An array of bounds with NaN or the wrong infinity.", "Give -inf where there is no lower bound.")
+def an_array_of_bounds_with_nan() -> object:
+    return b >= np.array([0.0, np.nan, -np.inf])
+
+
+@case(ConstantError, "A lower bound above the upper bound.", "Exchange the bounds.")
+def bounds_in_the_wrong_order() -> object:
+    return families.between([0, 2, 0], b, 1)
+
+
 @case(ConstantError, "An integer beyond 1e308.", "Scale the rule.")
 def an_integer_beyond_floats() -> object:
     return W == 10**400

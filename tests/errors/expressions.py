@@ -51,29 +51,24 @@ def a_remainder() -> object:
     return W % 2
 
 
-@case(RuleError, "An inequality.", "Write an equation.")
-def an_inequality() -> object:
+@case(RuleError, "`!=` between weights and numbers.", "Write `==`, `<=` or `>=`.")
+def what_is_not_equal() -> object:
     return W != 0
 
 
-@case(RuleError, "An inequality.", "Write an equation.", fragment="is not a rule: rules are equations")
+@case(RuleError, "A strict inequality.", "Write `<=`.", fragment="Write `<=`")
 def less() -> object:
     return W < 0
 
 
-@case(RuleError, "An inequality.", "Write an equation.", fragment="is not a rule: rules are equations")
-def less_or_equal() -> object:
-    return W <= 0
-
-
-@case(RuleError, "An inequality.", "Write an equation.", fragment="is not a rule: rules are equations")
+@case(RuleError, "A strict inequality.", "Write `>=`.", fragment="Write `>=`")
 def greater() -> object:
     return W > 0
 
 
-@case(RuleError, "An inequality.", "Write an equation.", fragment="is not a rule: rules are equations")
-def greater_or_equal() -> object:
-    return W >= 0
+@case(TruthValueError, "Two bounds in one comparison.", "Write `affinet.between`.")
+def a_chain_of_bounds() -> object:
+    return 0 <= W <= 1
 
 
 @case(TruthValueError, "A chain of `==`, or a rule after `if`.", "Write two rules, or `families.tie`.")
@@ -146,7 +141,7 @@ def a_reduction_of_numpy() -> object:
     return np.add.reduce(W)  # type: ignore[arg-type]
 
 
-@case(RuleError, "An inequality of an array.", "Write an equation.", fragment="is not a rule: rules are equations")
+@case(RuleError, "A strict inequality of an array.", "Write `>=`.", fragment="Write `>=`")
 def an_array_that_is_less() -> object:
     return np.ones(4) < W
 

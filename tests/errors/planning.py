@@ -21,6 +21,11 @@ def planning_a_number() -> None:
     affinet.plan(42)
 
 
+@case(RuleError, "An inequality in a plan.", "Write an equation.", fragment="is an inequality")
+def planning_an_inequality() -> None:
+    affinet.plan(b >= 0)
+
+
 @case(RuleError, "A tolerance that is none.", "Leave it out, or give a small number.")
 def a_tolerance_that_is_none() -> None:
     affinet.plan(b == 0, tolerance=-1)

@@ -68,9 +68,19 @@ def two_equations_in_a_text() -> object:
     return affinet.parse("hidden.weight[0] == hidden.weight[1] == hidden.weight[2]", w)
 
 
-@case(ParseError, "An inequality.", "Write an equation.")
-def an_inequality_in_a_text() -> object:
+@case(ParseError, "A strict inequality.", "Write `<=` or `>=`.")
+def a_strict_inequality_in_a_text() -> object:
     return affinet.parse("scale > 0", w)
+
+
+@case(ParseError, "A comparison that is not a rule.", "Write `==`, `<=` or `>=`.")
+def a_text_of_what_is_not_equal() -> object:
+    return affinet.parse("scale != 0", w)
+
+
+@case(ParseError, "Two bounds in one comparison.", "Write `between`.", fragment="as between(0, a, 1)")
+def two_bounds_in_a_text() -> object:
+    return affinet.parse("0 <= scale <= 1", w)
 
 
 @case(ParseError, "An equation between numbers.", "Name a weight on one side.")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from affinet.language.constraint import Constraint
 from affinet.language.evaluation import evaluate
-from affinet.language.expression import Constraint, Expression
+from affinet.language.expression import Expression
 from tests.language.drawn import (
     VALUES,
     W,

@@ -14,8 +14,9 @@ import torch
 from affinet.errors import AffinetError, RuleError, ShapeError, TooLargeError
 from affinet.language import families
 from affinet.language.calculus.terms import Floats, Parameter, held_bytes, lower
+from affinet.language.constraint import Constraint
 from affinet.language.evaluation import evaluate
-from affinet.language.expression import Constraint, Expression, weight
+from affinet.language.expression import Expression, weight
 
 RANDOM = np.random.default_rng(0)
 SHAPES = {"a": (2, 3), "b": (2,), "S": (4, 4), "K": (2, 3, 3)}

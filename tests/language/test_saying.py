@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from affinet.errors import RuleError, TruthValueError
-from affinet.language.expression import Constraint, Expression, concat, stack
+from affinet.language.constraint import Constraint
+from affinet.language.expression import Expression, concat, stack
 from tests.language.drawn import (
     MASK,
     PLACES,
@@ -97,9 +98,14 @@ def test_a_name_must_be_text() -> None:
         (W == 0).named(3)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("symbol", ["lt", "le", "gt", "ge", "ne"])
-def test_inequalities_are_not_there_yet(symbol: str) -> None:
-    with pytest.raises(RuleError, match="Inequalities are not supported yet"):
+@pytest.mark.parametrize(("symbol", "advice"), [("lt", "Write `<=`"), ("gt", "Write `>=`"), ("ne", "written with")])
+def test_strict_inequalities_are_refused_with_what_to_write(symbol: str, advice: str) -> None:
+    with pytest.raises(RuleError, match=advice):
         getattr(operator, symbol)(W, 1)
-    with pytest.raises(RuleError, match="Inequalities are not supported yet"):
-        getattr(operator, symbol)(np.ones(8), W)
+
+
+def test_a_strict_inequality_of_an_array_is_turned_around() -> None:
+    with pytest.raises(RuleError, match=r"\(W\) > … is not a rule.*Write `>=`"):
+        np.ones(8) < W  # noqa: B015  # the comparison raises
+    with pytest.raises(RuleError, match=r"\(W\) < … is not a rule.*Write `<=`"):
+        np.greater(np.ones(8), W)

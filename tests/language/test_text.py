@@ -44,6 +44,10 @@ H, B, L = w.hidden.weight, w.hidden.bias, w.layers[0].weight
 
 SAME: dict[str, Any] = {
     "hidden.weight[0, 1] == hidden.weight[2, -1]": H[0, 1] == H[2, -1],
+    "hidden.weight[0] <= 2 * hidden.bias - 1": H[0] <= 2 * B - 1,
+    "0 <= hidden.weight.sum(dim=1)": H.sum(dim=1) >= 0,
+    "hidden.bias >= -inf": B >= -np.inf,
+    "[1, inf, 0.5] >= hidden.bias": B <= [1, np.inf, 0.5],
     "hidden.weight.sum(dim=1) == 1": H.sum(dim=1) == 1,
     'w["0.weight"].T == 2': w["0.weight"].T == 2,
     "w[0].weight.mT == 2": w["0.weight"].mT == 2,
@@ -127,7 +131,7 @@ SAME: dict[str, Any] = {
 @pytest.mark.parametrize("text", SAME)
 def test_text_means_what_python_means(text: str) -> None:
     rule, same = parse(text, w), SAME[text]
-    assert rule.text == same.text
+    assert (rule.text, rule.sense) == (same.text, same.sense)
     assert rule.expression.shape == same.expression.shape
     np.testing.assert_array_equal(evaluate(rule.expression, VALUES), evaluate(same.expression, VALUES))
 
@@ -140,8 +144,14 @@ READABLE = [text for text, rule in SAME.items() if not re.search(r"array\(|(^|\W
 def test_what_a_rule_says_can_be_read_again(text: str) -> None:
     rule = SAME[text]
     again = parse(rule.text, w)
-    assert again.text == rule.text
+    assert (again.text, again.sense) == (rule.text, rule.sense)
     np.testing.assert_array_equal(evaluate(again.expression, VALUES), evaluate(rule.expression, VALUES))
+
+
+def test_bounds_on_both_sides_are_two_rules() -> None:
+    rules = parse("between(-1, hidden.bias, [0, 1, inf])", w)
+    assert [rule.text for rule in rules] == ["hidden.bias >= -1", "hidden.bias <= [0.0, 1.0, inf]"]
+    assert parse("inf <= 1", weights({"inf": 3})).text == "inf <= 1", "a child named inf is a weight"
 
 
 def test_a_child_named_w_hides_the_root() -> None:
@@ -154,11 +164,16 @@ MISREAD: dict[str, tuple[str, int, int]] = {
     "  # nothing": ("there is no rule in this text", 1, 1),
     "hidden.bias": ("it has no `==`", 1, 1),
     "hidden.bias = 1": ("Equations are written with `==`", 1, 13),
-    "hidden.bias == 1 == 1": ("a rule has one `==`", 1, 21),
-    "hidden.bias <= 1": ("rules are equations", 1, 1),
-    "hidden.bias != 1": ("rules are equations", 1, 1),
-    "1 == 1": ("neither side of `==` has weights in it", 1, 1),
-    "[1] == [1]": ("neither side of `==` has weights in it", 1, 1),
+    "hidden.bias == 1 == 1": ("a rule has one comparison; write `a == b == c` as two rules", 1, 21),
+    "hidden.bias < 1": ("no nearest point; write `<=`", 1, 1),
+    "hidden.bias > 1": ("no nearest point; write `>=`", 1, 1),
+    "0 <= hidden.bias <= 1": ("write `0 <= a <= 1` as between\\(0, a, 1\\)", 1, 21),
+    "hidden.bias != 1": ("rules are written with `==`, `<=` or `>=`", 1, 1),
+    "hidden.bias in [1]": ("rules are written with `==`, `<=` or `>=`", 1, 1),
+    "1 <= 2": ("neither side of the comparison has weights in it", 1, 1),
+    "inf - inf <= hidden.bias": ("this number is larger than any float64", 1, 1),
+    "1 == 1": ("neither side of the comparison has weights in it", 1, 1),
+    "[1] == [1]": ("neither side of the comparison has weights in it", 1, 1),
     "(hidden.bias == 1) == 1": ("it stands once", 1, 2),
     "hidden.bias == (hidden.bias == 1)": ("it stands once", 1, 17),
     "hidden.bias.sums() == 1": ("expressions have no sums. Did you mean sum?", 1, 1),
@@ -292,6 +307,11 @@ LOCATED: dict[str, tuple[type[AffinetError], str]] = {
     "hidden.weight @ hidden.bias == 1": (NotAffineError, "multiplies weights by weights"),
     "hidden.bias / 0 == 1": (ConstantError, "line 1, column 1: .* divides by zero"),
     "hidden.bias == [[1], [1, 2]]": (ConstantError, "is not an array of numbers"),
+    "hidden.bias >= inf": (ConstantError, "line 1, column 1: inf cannot be a bound. A lower bound must be"),
+    "inf * hidden.bias <= 1": (ConstantError, "line 1, column 1: inf is not finite"),
+    "hidden.bias == inf": (ConstantError, "line 1, column 1: inf is not finite"),
+    "hidden <= 1": (RuleError, "'hidden' is a module"),
+    "between(1, hidden.bias, 0)": (ConstantError, "line 1, column 1: the lower bound of"),
     "hidden.bias == [hidden.bias]": (ConstantError, "To join weights write affinet.stack"),
     "hidden == 1": (RuleError, "line 1, column 1: 'hidden' is a module, not a weight"),
     "1 - hidden == 1": (RuleError, "'hidden' is a module"),
@@ -353,8 +373,8 @@ def test_the_whitelist_is_what_the_documentation_lists() -> None:
     assert sorted(PROPERTIES) == ["T", "mT"]
     assert sorted(FUNCTIONS) == ["concat", "einsum", "stack"]
     rules = (
-        "banded block_diagonal circulant convolution doubly_centred equivariant fix hankel moments persymmetric "
-        "rotations share skew sum_to symmetric tie toeplitz zero_mean"
+        "banded between block_diagonal circulant convolution doubly_centred equivariant fix hankel moments "
+        "persymmetric rotations share skew sum_to symmetric tie toeplitz zero_mean"
     )
     assert " ".join(sorted(FAMILIES)) == rules
     assert sorted(GROUPS) == ["C", "D", "GL", "Lorentz", "O", "ProperLorentz", "S", "SL", "SO", "SU", "Sp", "U", "Z"]

@@ -12,6 +12,7 @@ from affinet.errors import ConstantError, NotAffineError
 from affinet.language.affine import Affine, Values, assemble, broadcast, combine_constants, common_shape
 from affinet.language.calculus.coefficients import scale
 from affinet.language.calculus.terms import Term
+from affinet.language.constants import compact
 from affinet.language.wording import Negative, Operation, Wording, say
 
 
@@ -29,6 +30,22 @@ def add(left: Affine, right: Affine) -> Affine:
 def subtract(left: Affine, right: Affine) -> Affine:
     """`left - right`, broadcast as NumPy does."""
     return _add_or_subtract(left, right, "-")
+
+
+def subtract_bound(left: Affine, bound: Affine) -> Affine:
+    """`left - bound`, where a bound without weights may have infinite entries, and so has the difference.
+
+    Errors: `ConstantError` for infinite constants of any other origin: sums of constants may leave float64 unreported.
+    """
+    _checked_finite(left.constant, left.wording)
+    infinite = np.isinf(bound.constant)
+    if bound.terms or not infinite.any():
+        return subtract(left, bound)
+    numbers, infinities = np.where(infinite, 0.0, bound.constant), np.where(infinite, bound.constant, 0.0)
+    difference = subtract(left, replace(bound, constant=compact(numbers)))
+    removed = broadcast(replace(bound, constant=compact(infinities)), difference.shape)
+    constant = combine_constants(difference.constant, removed.constant, lambda x, y: x - y)
+    return replace(difference, constant=constant)
 
 
 def multiply(left: Affine, right: Affine) -> Affine:

@@ -23,8 +23,9 @@ _LONGEST_LIST = 6
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Constant:
-    """A finite constant: `values` is a number, or an array with the axes of `shape`, each at full size or at size one.
+    """A constant: `values` is a number, or an array with the axes of `shape`, each at full size or at size one.
 
+    It is finite, except that a bound may be infinite.
     `epsilon` is the spacing at 1 of the coarsest floating dtype that the values came from.
     """
 
@@ -63,9 +64,17 @@ def right_hand_side(value: object) -> Constant:
     return _read(value, None)
 
 
-def _read(value: object, dtype: type[np.float64] | None) -> Constant:
+def read_bound(value: object, unbounded: float) -> Constant:
+    """As `right_hand_side`, for a bound: entries equal to `unbounded`, which is inf or -inf, stand for no bound.
+
+    Errors: `ConstantError` for NaN and for the other infinity, below or above which there are no weights.
+    """
+    return _read(value, None, unbounded)
+
+
+def _read(value: object, dtype: type[np.float64] | None, unbounded: float | None = None) -> Constant:
     if type(value) is int or type(value) is float:
-        return Constant(_finite_number(value), (), EXACT, value)
+        return Constant(_finite_number(value, unbounded), (), EXACT, value)
     if is_sparse(value):
         raise ConstantError(
             f"{_array_text('sparse', value)} is sparse; sparse matrices are allowed only in `matrix @ weights` and in "
@@ -75,9 +84,9 @@ def _read(value: object, dtype: type[np.float64] | None) -> Constant:
     if array.dtype.kind not in "biuf":
         raise ConstantError(f"{_repr_of(value)} must hold real numbers; its dtype is {array.dtype}.")
     if array.ndim == 0:
-        return Constant(_finite_number(float(array)), (), epsilon, Word(str(array)))
+        return Constant(_finite_number(float(array), unbounded), (), epsilon, Word(str(array)))
     values = _as_float(compact(array)) if dtype is None else np.array(compact(array), dtype=dtype)
-    _check_finite(values, value)
+    _check_finite(values, value, unbounded)
     return Constant(compact(values), array.shape, epsilon, word_of(array))
 
 
@@ -209,29 +218,39 @@ def _read_sparse(value: Any) -> SparseMatrix:
     return SparseMatrix(rows, columns, matrix.data, matrix.shape, epsilon, Word(_array_text("sparse", value)))
 
 
-def _finite_number(value: float) -> float:
+def _finite_number(value: float, unbounded: float | None = None) -> float:
     try:
         number = float(value)
     except OverflowError:
         raise ConstantError("this integer is larger than any float64. Divide the rule by it.") from None
-    if not math.isfinite(number):
+    if not math.isfinite(number) and number != unbounded:
+        if unbounded is not None:
+            raise ConstantError(f"{number} cannot be a bound. {_bounds_allowed(unbounded)}")
         raise ConstantError(f"{number} is not finite: right-hand sides and factors of rules must be finite numbers.")
     return number
 
 
-def _check_finite(values: Floats, source: object) -> None:
+def _check_finite(values: Floats, source: object, unbounded: float | None = None) -> None:
     with np.errstate(all="ignore"):
         if np.isfinite(values.sum()):
             return
-    wrong_places = np.argwhere(~np.isfinite(values))
+    finite = np.isfinite(values)
+    wrong_places = np.argwhere(~(finite if unbounded is None else finite | (values == unbounded)))
     if len(wrong_places):
         first = tuple(int(i) for i in wrong_places[0])
         place = first[0] if len(first) == 1 else first
+        fault = "NaN or infinite" if unbounded is None else f"NaN or {-unbounded}"
         entries_text = "entry that is" if len(wrong_places) == 1 else "entries that are"
         raise ConstantError(
-            f"{_array_text('array', source)} has {len(wrong_places)} {entries_text} NaN or infinite, "
-            f"the first at {place} ({values[first]}). Constants must be finite."
+            f"{_array_text('array', source)} has {len(wrong_places)} {entries_text} {fault}, "
+            f"the first at {place} ({values[first]}). "
+            f"{'Constants must be finite.' if unbounded is None else _bounds_allowed(unbounded)}"
         )
+
+
+def _bounds_allowed(unbounded: float) -> str:
+    side = "An upper" if unbounded > 0 else "A lower"
+    return f"{side} bound must be a finite number, or {unbounded} where there is no bound."
 
 
 def _array_text(word: str, value: object) -> str:

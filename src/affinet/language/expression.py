@@ -1,4 +1,4 @@
-"""The types that users work with: affine expressions in the weights, and the rules that `==` makes of them.
+"""The types that users work with: affine expressions in the weights, and the rules that comparisons make of them.
 
 The two types refer to each other, so they share a file. Their methods call functions of `Affine` in other files.
 """
@@ -21,27 +21,18 @@ from affinet.language.constants import (
     Constant,
     is_sparse,
     read_array,
+    read_bound,
     read_constant,
     read_matrix,
     right_hand_side,
     word_of,
 )
-from affinet.language.foreign import (
-    COMPARISONS,
-    DEFAULTS,
-    OPERATORS,
-    SWAPPED,
-    UfuncProtocol,
-    check_arguments,
-    function_of,
-    method_of,
-    missing,
-    pick_synonym,
-    unpack_dims,
-)
+from affinet.language.foreign import UfuncProtocol, missing, not_a_rule, pick_synonym, unpack_dims
+from affinet.language.foreign_calls import ForeignCalls
 from affinet.language.indexing import index
 from affinet.language.many import defer_to_many
 from affinet.language.origin import Origin, WrittenEquation
+from affinet.language.sense import Norm, Sense, unbounded
 from affinet.language.wording import Method, Operation, Property, Wording, differing, say
 
 Dims: TypeAlias = int | Sequence[int] | None
@@ -49,7 +40,11 @@ Dims: TypeAlias = int | Sequence[int] | None
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Constraint:
-    """A rule: `expression`, the left side minus the right side, is zero in every entry.
+    """A rule: `expression`, the left side minus the right side, is zero in every entry, or of the sign of `sense`.
+
+    With the sense `<=` all entries are at most 0, with `>=` at least 0. Where a bound is infinite, the constant of
+    `expression` is: such an entry states nothing. With a `norm`, 1 or 2, the rule is a ball: every vector along the
+    last axis of `expression` has a norm of at most `radius`, a number or an array that broadcasts to the rule's shape.
 
     Reports show its `name`, or its `text` where it has no name. `wording`, where a family sets it, replaces the
     wording of the two sides.
@@ -60,6 +55,9 @@ class Constraint:
     origin: Origin
     wording: Wording | None = None
     name: str | None = None
+    sense: Sense = "=="
+    norm: Norm | None = None
+    radius: Values = 0.0
 
     @property
     def left(self) -> str:
@@ -74,17 +72,17 @@ class Constraint:
     @property
     def text(self) -> str:
         """The rule as it was written: `hidden.weight.sum(dim=1) == 1`."""
-        return say(Operation(self.sides[0], "==", self.sides[1]) if self.wording is None else self.wording)
+        return say(Operation(self.sides[0], self.sense, self.sides[1]) if self.wording is None else self.wording)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the rule's equations."""
-        return self.expression.shape
+        """The shape of the rule's equations or inequalities; a ball has one inequality for each vector."""
+        return self.expression.shape if self.norm is None else self.expression.shape[:-1]
 
     @property
     def rows(self) -> int:
-        """The number of equations."""
-        return self.expression.size
+        """The number of equations or inequalities."""
+        return prod(self.shape)
 
     def named(self, name: str) -> Constraint:
         """The same rule under a name."""
@@ -93,13 +91,14 @@ class Constraint:
         return replace(self, name=name)
 
     def __bool__(self) -> NoReturn:
-        raise TruthValueError(self.text)
+        raise TruthValueError(self.text, self.sense)
 
     def __str__(self) -> str:
         return self.text if self.name is None else f'"{self.name}"  {self.text}'
 
     def __repr__(self) -> str:
-        return f"<Constraint {self}, {self.rows} equation{'s' if self.rows != 1 else ''}>"
+        singular, plural = ("equation", "equations") if self.sense == "==" else ("inequality", "inequalities")
+        return f"<Constraint {self}, {self.rows} {singular if self.rows == 1 else plural}>"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -152,19 +151,19 @@ class Expression:
 
     # Protocols that NumPy and torch call in place of their own functions: np.sum(w), torch.sum(w), array * w
 
-    __array_ufunc__ = UfuncProtocol(lambda *arguments, **options: _called_by_numpy(*arguments, **options))
+    __array_ufunc__ = UfuncProtocol(lambda *arguments, **options: _FUNCTIONS.called_by_numpy(*arguments, **options))
 
     def __array_function__(
         self, function: Callable[..., Any], types: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         prefix = "linalg_" if function.__module__ == "numpy.linalg" else ""  # torch has it in its names
-        return _call_in_place_of(prefix + function.__name__, args, kwargs)
+        return _FUNCTIONS.call_in_place_of(prefix + function.__name__, args, kwargs)
 
     @classmethod
     def __torch_function__(
         cls, function: Callable[..., Any], types: object, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        return _call_in_place_of(function.__name__, args, kwargs or {})
+        return _FUNCTIONS.call_in_place_of(function.__name__, args, kwargs or {})
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> Any:
         """An array of one object: SciPy then leaves `sparse @ weights` to the weights."""
@@ -277,33 +276,28 @@ class Expression:
     def __mod__(self, other: object) -> NoReturn:
         raise NotAffineError.function("a remainder", self)
 
-    # Comparisons: equations are rules, inequalities are not supported yet
+    # Comparisons are rules
 
     @defer_to_many
     def __eq__(self, other: object) -> Constraint:  # type: ignore[override]
-        if isinstance(other, Expression):
-            right = other.affine
-        else:
-            right = from_constant(other if isinstance(other, Constant) else right_hand_side(other))
-        difference = arithmetic.subtract(self.affine, right)
-        return Constraint(
-            Expression(difference), (self.affine.wording, right.wording), WrittenEquation.of(self.affine, right)
-        )
+        return _rule(self.affine, "==", other)
+
+    @defer_to_many
+    def __le__(self, other: object) -> Constraint:
+        return _rule(self.affine, "<=", other)
+
+    @defer_to_many
+    def __ge__(self, other: object) -> Constraint:
+        return _rule(self.affine, ">=", other)
 
     def __ne__(self, other: object) -> NoReturn:
-        raise _no_inequality(self, "!=")
+        raise not_a_rule(self, "!=")
 
     def __lt__(self, other: object) -> NoReturn:
-        raise _no_inequality(self, "<")
-
-    def __le__(self, other: object) -> NoReturn:
-        raise _no_inequality(self, "<=")
+        raise not_a_rule(self, "<")
 
     def __gt__(self, other: object) -> NoReturn:
-        raise _no_inequality(self, ">")
-
-    def __ge__(self, other: object) -> NoReturn:
-        raise _no_inequality(self, ">=")
+        raise not_a_rule(self, ">")
 
     def __bool__(self) -> NoReturn:
         raise TruthValueError(self)
@@ -527,46 +521,6 @@ def einsum(subscripts: str, *operands: object) -> Expression:
     return Expression(sums.einsum(subscripts, [_affine(operand) for operand in operands]))
 
 
-def _called_by_numpy(subject: Expression, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-    """Apply a ufunc of NumPy to an expression; `array += w` makes an expression of `array`."""
-    out = options.pop("out", (None,))
-    if method == "__call__" and not options and (out[0] is None or out[0] is inputs[0]):
-        return _call_in_place_of(ufunc.__name__, inputs, {})
-    name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-    raise missing(subject, name, dir(Expression))
-
-
-def _call_in_place_of(function: str, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
-    """Apply a function of NumPy or torch to an expression.
-
-    Errors: `MissingOperationError` for functions that expressions do not have.
-    """
-    name = function_of(function)
-    parts = args[0] if args and isinstance(args[0], list | tuple) else ()
-    subject: Any = next((part for part in (*args, *parts) if isinstance(part, Expression)), "these weights")
-    if name in ("cat", "concat", "concatenate", "stack") and parts and len(args) <= 2:
-        joined = stack if name == "stack" else concat
-        return joined(parts, *args[1:], **({"dim": options["axis"]} if "axis" in options else options))
-    if name in OPERATORS and not options and len(args) <= 2:
-        operator, reflected = OPERATORS[name]
-        other_operands = [arg for k, arg in enumerate(args) if k != (0 if args[0] is subject else 1)]
-        return getattr(subject, operator if args[0] is subject else reflected)(*other_operands)
-    if name in COMPARISONS:
-        raise _no_inequality(subject, COMPARISONS[name if args[0] is subject else SWAPPED.get(name, name)])
-    if name == "einsum" and not {*options} - {"optimize"}:
-        operands = args[1] if len(args) == 2 and isinstance(args[1], list | tuple) else args[1:]
-        return einsum(args[0], *operands)
-    if name in PRODUCT_FUNCTIONS and not options and len(args) == 2:
-        return PRODUCT_FUNCTIONS[name](*args)
-    if args and args[0] is subject:
-        match = method_of(name, args[1:], {**(DEFAULTS.get(function, {}) if subject.ndim > 2 else {}), **options})
-        if match is not None:
-            method = getattr(subject, match[0])
-            check_arguments(method, subject, args[1:], match[1])
-            return method(*args[1:], **match[1])
-    raise missing(subject, function, dir(Expression))
-
-
 def _dot(left: Any, right: Any) -> Expression:
     """`numpy.dot`, where one of the two may be sparse."""
     if isinstance(left, Expression) and is_sparse(right):
@@ -576,11 +530,16 @@ def _dot(left: Any, right: Any) -> Expression:
     return Expression(sums.dot(_affine(left), _affine(right)))
 
 
-PRODUCT_FUNCTIONS: Mapping[str, Callable[[Any, Any], Expression]] = {
-    "dot": _dot,
-    "inner": lambda left, right: Expression(sums.inner(_affine(left), _affine(right))),
-    "outer": lambda left, right: Expression(sums.outer(_affine(left), _affine(right))),
-}
+_FUNCTIONS: ForeignCalls = ForeignCalls(
+    Expression,
+    joining={"cat": concat, "concat": concat, "concatenate": concat, "stack": stack},
+    products={
+        "dot": _dot,
+        "inner": lambda left, right: Expression(sums.inner(_affine(left), _affine(right))),
+        "outer": lambda left, right: Expression(sums.outer(_affine(left), _affine(right))),
+    },
+    einsum=einsum,
+)
 
 
 def _affine(value: object) -> Affine:
@@ -593,8 +552,14 @@ def _parts(function: str, expressions: object) -> list[Affine]:
     return [_affine(part) for part in expressions]
 
 
-def _no_inequality(subject: object, operator: str) -> RuleError:
-    return RuleError(
-        f"({subject}) {operator} … is not a rule: rules are equations, written with `==`. Inequalities are not "
-        f"supported yet."
-    )
+def _rule(left: Affine, sense: Sense, other: object) -> Constraint:
+    """The rule that compares `left` with an expression or a constant, which may be infinite where it is a bound."""
+    if isinstance(other, Expression):
+        right = other.affine
+    elif isinstance(other, Constant):
+        right = from_constant(other)
+    else:
+        right = from_constant(right_hand_side(other) if sense == "==" else read_bound(other, unbounded(sense)))
+    difference = arithmetic.subtract(left, right) if sense == "==" else arithmetic.subtract_bound(left, right)
+    origin = WrittenEquation.of(left, right)
+    return Constraint(Expression(difference), (left.wording, right.wording), origin, sense=sense)

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from affinet.errors import MissingOperationError, NotAffineError, ShapeError
+from affinet.errors import MissingOperationError, NotAffineError, RuleError, ShapeError
 
 # fmt: off
 NOT_AFFINE = frozenset((
@@ -70,6 +70,10 @@ OPERATORS = {
     "divide": ("__truediv__", "__rtruediv__"),
     "eq": ("__eq__", "__eq__"),
     "equal": ("__eq__", "__eq__"),
+    "ge": ("__ge__", "__le__"),
+    "greater_equal": ("__ge__", "__le__"),
+    "le": ("__le__", "__ge__"),
+    "less_equal": ("__le__", "__ge__"),
     "bmm": ("__matmul__", "__rmatmul__"),
     "matmul": ("__matmul__", "__rmatmul__"),
     "mm": ("__matmul__", "__rmatmul__"),
@@ -85,9 +89,10 @@ OPERATORS = {
 }
 """Functions that are operators: the method of the left operand, and the method of the right operand."""
 
-COMPARISONS = {"greater": ">", "greater_equal": ">=", "less": "<", "less_equal": "<=", "not_equal": "!="}
-COMPARISONS |= {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "ne": "!="}
-SWAPPED = {"greater": "less", "greater_equal": "less_equal", "less": "greater", "less_equal": "greater_equal"}
+COMPARISONS = {"greater": ">", "less": "<", "not_equal": "!=", "gt": ">", "lt": "<", "ne": "!="}
+"""Comparisons that are not rules."""
+
+SWAPPED = {"greater": "less", "less": "greater", "gt": "lt", "lt": "gt"}
 """The comparison with both sides exchanged, for functions that NumPy calls with the expression on the right."""
 
 SYNONYMS = {
@@ -160,6 +165,16 @@ class UfuncProtocol:
 
     def __get__(self, instance: object, owner: type) -> Callable[..., Any] | None:
         return self._function if instance is None else None
+
+
+def not_a_rule(subject: object, operator: str) -> RuleError:
+    """The error for a comparison that makes no rule."""
+    if operator == "!=":
+        return RuleError(f"({subject}) != … is not a rule: rules are written with `==`, `<=` or `>=`.")
+    return RuleError(
+        f"({subject}) {operator} … is not a rule: among the weights of a strict inequality there is no nearest point. "
+        f"Write `{operator}=`."
+    )
 
 
 def missing(subject: object, name: str, attributes: Iterable[str]) -> MissingOperationError:

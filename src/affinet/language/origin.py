@@ -37,10 +37,10 @@ FamilyName: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class WrittenEquation:
-    """The origin of a rule that was written with `==`.
+    """The origin of a rule that was written with `==`, `<=` or `>=`; its sense is that of the rule.
 
     Where the right side is a single number, `left` and `number` are the wordings of both sides, so that each of the
-    rule's equations can be shown as `left[index] == number`.
+    rule's equations can be shown as `left[index] == number`, or with the sense of the rule.
     """
 
     left: Wording | None = None
@@ -48,7 +48,7 @@ class WrittenEquation:
 
     @classmethod
     def of(cls, left: Affine, right: Affine) -> WrittenEquation:
-        """The origin of `left == right`."""
+        """The origin of a rule that compares `left` with `right`."""
         return cls(left.wording, right.wording) if right.shape == () and not right.terms else cls()
 
     @property

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
 from affinet.language import families
-from affinet.language.expression import Constraint, Expression, concat, einsum, stack
+from affinet.language.constraint import Constraint
+from affinet.language.expression import Expression, concat, einsum, stack
 from affinet.language.group_syntax import GROUPS, is_representation, read_representation
 from affinet.language.misread import Misread, attempt, suggestion
 from affinet.language.weight_groups import Rules, WeightGroup, over_weights
@@ -26,6 +27,15 @@ OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.MatMult: operator.matmul,
 }
+
+COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.GtE: operator.ge,
+    ast.LtE: operator.le,
+}
+
+UNBOUNDED = "inf"
+"""The bound of entries that have none, unless the model has a child of that name."""
 
 PROPERTIES: dict[str, Callable[[Expression], Expression]] = {"T": lambda x: x.T, "mT": lambda x: x.mT}
 
@@ -65,6 +75,7 @@ FAMILIES: dict[str, Callable[..., Constraint | Rules]] = {
     family.__name__: family
     for family in (
         families.banded,
+        families.between,
         families.block_diagonal,
         families.circulant,
         families.convolution,
@@ -103,26 +114,37 @@ def read_rule(node: ast.expr, weights: Weights) -> Constraint | Rules:
     Errors: `Misread` for syntax outside the language, `Located` for errors of the language.
     """
     if isinstance(node, ast.Compare):
-        return _equation(node, weights)
+        return _comparison(node, weights)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FAMILIES:
         rule: Constraint | Rules = _call_function(node, FAMILIES[node.func.id], [], weights)
         return rule
     _read(node, weights)  # errors inside are raised first
     raise Misread(
-        node, f"this is not a rule: it has no `==`. Families that are rules by themselves: {', '.join(FAMILIES)}"
+        node,
+        f"this is not a rule: it has no `==`, `<=` or `>=`. "
+        f"Families that are rules by themselves: {', '.join(FAMILIES)}",
     )
 
 
-def _equation(node: ast.Compare, weights: Weights) -> Constraint | Rules:
+def _comparison(node: ast.Compare, weights: Weights) -> Constraint | Rules:
     if len(node.ops) > 1:
-        raise Misread(node.comparators[1], "a rule has one `==`; write `a == b == c` as two rules, or as tie(a, b, c)")
-    if not isinstance(node.ops[0], ast.Eq):
-        raise Misread(node, "rules are equations with `==`; other comparisons are not supported yet")
+        way_out = (
+            "write `a == b == c` as two rules, or as tie(a, b, c)"
+            if isinstance(node.ops[0], ast.Eq)
+            else "write `0 <= a <= 1` as between(0, a, 1)"
+        )
+        raise Misread(node.comparators[1], f"a rule has one comparison; {way_out}")
+    if isinstance(node.ops[0], ast.Lt | ast.Gt):
+        symbol = "<=" if isinstance(node.ops[0], ast.Lt) else ">="
+        raise Misread(node, f"among the weights of a strict inequality there is no nearest point; write `{symbol}`")
+    compare = COMPARISONS.get(type(node.ops[0]))
+    if compare is None:
+        raise Misread(node, "rules are written with `==`, `<=` or `>=`")
     left, right = _read(node.left, weights), _read(node.comparators[0], weights)
     if not isinstance(left, SUBJECTS) and not isinstance(right, SUBJECTS):
-        raise Misread(node, "neither side of `==` has weights in it")
+        raise Misread(node, "neither side of the comparison has weights in it")
     sides = _checked_operand(node.left, left), _checked_operand(node.comparators[0], right)
-    rule: Constraint | Rules = attempt(node, operator.eq, *sides)
+    rule: Constraint | Rules = attempt(node, compare, *sides)
     return rule
 
 
@@ -176,6 +198,8 @@ def _number(node: ast.AST, value: float) -> float:
 def _name(node: ast.AST, name: str, weights: Weights) -> Any:
     if name == ROOT and name not in dir(weights):
         return weights
+    if name == UNBOUNDED and name not in dir(weights):
+        return math.inf
     if (name in FAMILIES or name in FUNCTIONS) and name not in dir(weights):
         raise Misread(node, f"{name} is a function: write {name}(…)")
     return attempt(node, find, weights, name)
@@ -224,7 +248,7 @@ def _call(node: ast.Call, weights: Weights) -> Any:
                 f"equivariant, without a list around them",
             )
         if name in FAMILIES:
-            raise Misread(node, f"{name}(…) is a rule by itself: write it alone, without `==`")
+            raise Misread(node, f"{name}(…) is a rule by itself: write it alone, without a comparison")
         known_names = [*FUNCTIONS, *FAMILIES]
         raise Misread(
             node, f"there is no function {name}.{suggestion(name, known_names)} Functions: {', '.join(known_names)}"

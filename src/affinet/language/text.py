@@ -7,7 +7,7 @@ import re
 import warnings
 
 from affinet.errors import ParseError, RuleError
-from affinet.language.expression import Constraint
+from affinet.language.constraint import Constraint
 from affinet.language.misread import Located, Misread
 from affinet.language.syntax import read_rule
 from affinet.language.weight_groups import Rules

@@ -10,7 +10,8 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import numpy as np
 
 from affinet.errors import MissingOperationError, ShapeError, TruthValueError
-from affinet.language.expression import Constraint, Expression
+from affinet.language.constraint import Constraint
+from affinet.language.expression import Expression
 from affinet.language.foreign import UfuncProtocol, missing
 from affinet.language.many import Many
 
@@ -20,8 +21,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Rules:
-    """Rules that were written in one line, one for each weight of a group; `labels` are the names of these weights.
+    """Rules that were written in one line: one for each weight of a group, or those that a family consists of.
 
+    `labels` are the names of the weights, or of the parts of the family.
     Iterating gives the rules. A list of rules may also contain `Rules`.
     """
 
@@ -35,7 +37,7 @@ class Rules:
 
     @property
     def rows(self) -> int:
-        """The number of equations of all rules."""
+        """The number of equations and inequalities of all rules."""
         return sum(rule.rows for rule in self.rules)
 
     def named(self, name: str) -> Rules:
@@ -52,13 +54,15 @@ class Rules:
         return len(self.rules)
 
     def __bool__(self) -> NoReturn:
-        raise TruthValueError(self.rules[0].text if self.rules else "these rules")
+        first = self.rules[0] if self.rules else None
+        raise TruthValueError(*("these rules", "==") if first is None else (first.text, first.sense))
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.rules))
 
     def __repr__(self) -> str:
-        return f"<{len(self.rules)} Rules, {self.rows:,} equations>"
+        equations = all(rule.sense == "==" for rule in self.rules)
+        return f"<{len(self.rules)} Rules, {self.rows:,} {'equations' if equations else 'equations and inequalities'}>"
 
 
 NOT_EACH = ("affine", "constant", "epsilon", "keys", "ndim", "shape", "size", "terms")
@@ -96,11 +100,20 @@ def over_weights(function: Callable[Arguments, Result]) -> Callable[Arguments, R
 
 def gather_results(results: Sequence[Any], labels: tuple[str, ...]) -> Any:
     """Combine several results into `Rules` or a `WeightGroup`, or else a tuple."""
-    if all(isinstance(result, Constraint) for result in results):
-        return Rules(tuple(results), labels)
+    if all(isinstance(result, Constraint | Rules) for result in results):
+        gathered = [rules_of(result, label) for result, label in zip(results, labels, strict=True)]
+        rules = tuple(rule for each in gathered for rule in each)
+        return Rules(rules, tuple(label for each in gathered for label in each.labels))
     if all(isinstance(result, Expression) for result in results):
         return WeightGroup(tuple(results), labels)
     return tuple(results)
+
+
+def rules_of(result: Constraint | Rules, label: str) -> Rules:
+    """One rule under a label, or several, whose labels follow it: `hidden.weight, lower`."""
+    if isinstance(result, Constraint):
+        return Rules((result,), (label,))
+    return Rules(result.rules, tuple(f"{label}, {part}" for part in result.labels))
 
 
 def _apply_to_each(operator: Callable[..., Any]) -> Any:

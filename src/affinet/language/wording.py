@@ -8,7 +8,7 @@ LONGEST = 600
 """Characters after which a text is cut, since the text of a sum may have ten thousand weights."""
 
 _SUM, _PRODUCT, _SIGN, _ATOM = 1, 2, 3, 4
-_LEVELS = {"==": 0, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "@": _PRODUCT}
+_LEVELS = {"==": 0, "<=": 0, ">=": 0, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "@": _PRODUCT}
 
 
 class Word(NamedTuple):

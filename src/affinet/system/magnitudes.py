@@ -9,18 +9,32 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from affinet.errors import ConstantError
+from affinet.language.affine import Values
 from affinet.language.calculus.terms import Floats, Term, spanned_bytes
 from affinet.language.expression import Expression
+from affinet.language.sense import Sense, unbounded
 from affinet.system.malformed import LARGEST
 
 
-def check_numbers(name: str, expression: Expression) -> None:
-    """Raise ConstantError for coefficients or constants beyond LARGEST, which a plan file could not hold either."""
-    if not all(number <= LARGEST for number in _magnitudes(expression, _largest)):
+def check_numbers(name: str, expression: Expression, sense: Sense = "==", radius: Values = 0.0) -> None:
+    """Raise ConstantError for coefficients or constants beyond LARGEST, which a plan file could not hold either.
+
+    The constant of an inequality may be infinite where there is no bound.
+    """
+    bounded = finite_bounds(expression.constant, sense)
+    numbers = (_largest(bounded), _largest(np.asarray(radius)), *(_bound(term, _largest) for term in expression.terms))
+    if not all(number <= LARGEST for number in numbers):
         raise ConstantError(
             f'rule "{name}" has numbers beyond {LARGEST:g}, whose products leave the range of float64. '
             f"Write it in other units."
         )
+
+
+def finite_bounds(constant: Values, sense: Sense) -> Floats:
+    """The constant of a rule, with 0 for the entries that are infinite since the inequality has no bound there."""
+    values = np.asarray(constant)
+    none = values == -unbounded(sense)
+    return np.where(none, 0.0, values) if none.any() else values
 
 
 def without_zeros(expression: Expression) -> Expression:
@@ -94,4 +108,4 @@ def _without_repetitions(values: Floats) -> Floats:
     return as_strided(lowest, (span // values.itemsize,), (values.itemsize,), writeable=False)
 
 
-__all__ = ["all_between", "check_numbers", "too_far_apart", "without_zeros"]
+__all__ = ["all_between", "check_numbers", "finite_bounds", "too_far_apart", "without_zeros"]

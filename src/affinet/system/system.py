@@ -1,4 +1,4 @@
-"""Collect all rules into one system of equations `A w = b`, stored as loop-nest terms; rows are computed on request."""
+"""Collect all rules into one system `A w = b`, `G w <= h`, stored as loop-nest terms; rows are computed on request."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from affinet.language.evaluation import substitute
 from affinet.language.expression import Expression
 from affinet.language.forecast import forecast
 from affinet.language.origin import Origin
+from affinet.language.sense import Norm, Sense
 from affinet.system.layout import Layout
 from affinet.system.limits import Limits
 from affinet.system.magnitudes import check_numbers, without_zeros
@@ -32,6 +33,8 @@ Terms = tuple[tuple[Term, ...], ...]
 class Rule:
     """One rule of the user, `expression == 0` without zero terms, and the name under which it is reported.
 
+    `sense`, `norm` and `radius` are those of `Constraint`: with a `sense` of `<=` or `>=` the expression is at most or
+    at least 0, and its constant is infinite where there is no bound.
     `text` is only shown; `origin` tells how the rule was made. `size` is the sum of the magnitudes from which the
     constant was computed once frozen weights, those named in `constants`, were substituted.
     """
@@ -42,6 +45,9 @@ class Rule:
     origin: Origin
     size: Values | None = None
     constants: tuple[str, ...] = ()
+    sense: Sense = "=="
+    norm: Norm | None = None
+    radius: Values = 0.0
 
     @property
     def titled(self) -> bool:
@@ -49,8 +55,14 @@ class Rule:
         return self.name != self.text
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the rule's equations or inequalities; a ball has one inequality for each vector."""
+        return self.expression.shape if self.norm is None else self.expression.shape[:-1]
+
+    @property
     def equations(self) -> int:
-        return self.expression.size
+        """The number of equations, or of inequalities."""
+        return prod(self.shape)
 
     @property
     def pairs(self) -> int:
@@ -84,7 +96,7 @@ class System:
         constraints = list(_flatten(rules))
         named = _name_rules(constraints)
         for rule in named:
-            check_numbers(rule.name, rule.expression)
+            check_numbers(rule.name, rule.expression, rule.sense, rule.radius)
         epsilon = max([DOUBLE_EPSILON, *(rule.expression.epsilon for rule in named)])
         if tolerance is not None:
             if not isinstance(tolerance, Real) or not 0.0 < tolerance < 0.1:
@@ -94,7 +106,13 @@ class System:
 
     @property
     def equations(self) -> int:
-        return sum(rule.equations for rule in self.rules)
+        """The number of equations, without inequalities."""
+        return sum(rule.equations for rule in self.rules if rule.sense == "==")
+
+    @property
+    def inequalities(self) -> int:
+        """The number of inequalities, those without a bound included; a ball counts one for each vector."""
+        return sum(rule.equations for rule in self.rules if rule.sense != "==")
 
     def with_constants(self, values: Mapping[str, Floats], epsilon: float) -> System:
         """The same rules with frozen parameters, those in `values`, read as constants known to `epsilon`."""
@@ -209,8 +227,9 @@ def _flatten(rules: object) -> Iterable[Constraint]:
     elif isinstance(rules, str | bytes | Mapping) or hasattr(rules, "shape") or not isinstance(rules, Iterable):
         raise RuleError(
             f"{rules!r:.80} of type {type(rules).__name__} is not a rule. A rule is an equation between weights such "
-            f"as w.hidden.weight[0, 1] == w.hidden.weight[2, 3], made with `==` from affinet.weights(model), or one of "
-            f"affinet.families; text becomes one through affinet.parse(text, weights)."
+            f"as w.hidden.weight[0, 1] == w.hidden.weight[2, 3], made with `==`, `<=` or `>=` from "
+            f"affinet.weights(model), or one of affinet.families; text becomes one through affinet.parse(text, "
+            f"weights)."
         )
     else:
         for rule in rules:
@@ -229,7 +248,17 @@ def _name_rules(constraints: list[Constraint]) -> tuple[Rule, ...]:
             while counts[label] > 1 and (name := f"{label} ({counts[label]})") in names:
                 counts[label] += 1
             names.add(name)
-        rules.append(Rule(name, constraint.text, without_zeros(constraint.expression), constraint.origin))
+        rules.append(
+            Rule(
+                name,
+                constraint.text,
+                without_zeros(constraint.expression),
+                constraint.origin,
+                sense=constraint.sense,
+                norm=constraint.norm,
+                radius=constraint.radius,
+            )
+        )
     return tuple(rules)
 
 

@@ -1,5 +1,6 @@
 """Rules with a name, each a function from weights to one `Constraint`, and functions that make generators of groups."""
 
+from affinet.language.families.bounds import between
 from affinet.language.families.convolution import convolution
 from affinet.language.families.entries import fix, sum_to, tie, zero_mean
 from affinet.language.families.equivariance import equivariant
@@ -24,6 +25,7 @@ __all__ = [
     "LieElement",
     "SignedPermutation",
     "banded",
+    "between",
     "block_diagonal",
     "circulant",
     "convolution",

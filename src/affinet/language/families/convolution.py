@@ -12,7 +12,8 @@ import numpy as np
 
 from affinet.errors import ShapeError
 from affinet.language.calculus.terms import Integers
-from affinet.language.expression import Constraint, Expression
+from affinet.language.constraint import Constraint
+from affinet.language.expression import Expression
 from affinet.language.families.naming import checked_expression, named_rule
 from affinet.language.families.sharing import tie_to_first
 from affinet.language.forecast import forecast

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import NothingToTrainWarning, RuleError, ShapeError, callers_line
-from affinet.language.expression import Constraint, Expression, concat, stack
+from affinet.language.constraint import Constraint
+from affinet.language.expression import Expression, concat, stack
 from affinet.language.families.naming import checked_expression, named_rule
 from affinet.language.families.orbits import orbits
 from affinet.language.families.sharing import tie_to_first

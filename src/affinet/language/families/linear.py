@@ -11,7 +11,8 @@ import numpy as np
 from affinet.errors import RuleError, ShapeError
 from affinet.language.calculus.terms import Floats, is_identity
 from affinet.language.constants import SparseMatrix, read_constant, read_matrix
-from affinet.language.expression import Constraint, Expression, concat
+from affinet.language.constraint import Constraint
+from affinet.language.expression import Expression, concat
 from affinet.language.families.naming import named_linear_rule, named_rule
 from affinet.language.origin import Linear
 from affinet.language.products import from_left

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from affinet.errors import ShapeError
-from affinet.language.expression import Constraint, Expression, concat
+from affinet.language.constraint import Constraint
+from affinet.language.expression import Expression, concat
 from affinet.language.families.naming import checked_expression, named_rule
 from affinet.language.weight_groups import over_weights
 

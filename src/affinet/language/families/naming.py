@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from affinet.errors import RuleError
-from affinet.language.expression import Constraint, Expression
+from affinet.language.constraint import Constraint
+from affinet.language.expression import Expression
 from affinet.language.origin import Family, FamilyName, Linear
 from affinet.language.wording import Function
 

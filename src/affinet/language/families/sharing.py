@@ -9,7 +9,8 @@ import numpy as np
 from affinet.errors import ShapeError
 from affinet.language.calculus.terms import Integers
 from affinet.language.constants import read_array, word_of
-from affinet.language.expression import Constraint, Expression, concat
+from affinet.language.constraint import Constraint
+from affinet.language.expression import Expression, concat
 from affinet.language.families.naming import checked_expression, named_rule
 from affinet.language.weight_groups import over_weights
 

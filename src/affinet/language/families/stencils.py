@@ -14,7 +14,8 @@ import numpy as np
 from affinet.errors import RuleError, ShapeError
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.constants import read_constant
-from affinet.language.expression import Constraint, Expression
+from affinet.language.constraint import Constraint
+from affinet.language.expression import Expression
 from affinet.language.families.matrices import checked_matrices, checked_square
 from affinet.language.families.naming import checked_expression, named_rule
 from affinet.language.families.sharing import tie_to_first

@@ -8,7 +8,8 @@ from numbers import Integral
 from typing import TypeAlias
 
 from affinet.errors import ShapeError
-from affinet.language.expression import Constraint, Expression, concat
+from affinet.language.constraint import Constraint
+from affinet.language.expression import Expression, concat
 from affinet.language.families.matrices import checked_matrices
 from affinet.language.families.naming import named_rule
 from affinet.language.weight_groups import over_weights
