@@ -143,21 +143,6 @@ def test_vectors_are_projected_many_at_a_time() -> None:
             np.testing.assert_allclose(own, run_alone(law.tangent(NumPy(), one.copy())), rtol=0, atol=1e-14 * 64)
 
 
-def test_multipliers_are_what_the_tangent_takes_away() -> None:
-    for _, block in of_kind("Slices"):
-        law, xp = block.law(), NumPy()
-        g = np.random.default_rng(0).standard_normal(law.shape)
-        state = law.start(xp, g)
-        face = run_alone(law.face(xp, g, state))
-        assert run_alone(law.learn(xp, g, face, state)) is None
-        normal = run_alone(law.multipliers(xp, g.copy(), face, state))
-        np.testing.assert_allclose(run_alone(law.tangent(xp, g.copy(), face)) + normal, g, rtol=0, atol=1e-14)
-        landed, kept = run_alone(law.land(xp, g.copy(), face, state))
-        assert kept is None
-        again = run_alone(law.land_in_metric(xp, landed.copy(), np.full(law.shape, 2.0), face))
-        np.testing.assert_allclose(again, landed, rtol=0, atol=1e-13)
-
-
 def test_flags_that_a_blas_raises_are_no_warnings() -> None:
     """Warnings are errors in tests. A product that leaves the numbers is still NaN."""
     product = NumPy().matmul(np.full((1, 1), np.inf, np.float32), np.zeros((1, 1), np.float32))

@@ -8,7 +8,7 @@ the places that make its kernel and its basis.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from scipy import sparse
 
@@ -100,7 +100,7 @@ class Block(Protocol):
     def bytes_a_step(self) -> int:
         """Bytes read and written to project one gradient and the weights, for float32 parameters."""
 
-    def law(self) -> Law[Any, Any]:
+    def law(self) -> Law:
         """The law by which the entries are projected, in every array library and in shards."""
 
     def renumbered(self, numbers: Mapping[int, int]) -> Self:

@@ -1,27 +1,26 @@
-"""The protocol of laws: how the entries of a block are projected, once for every array library and for shards.
+"""The laws of blocks: how the entries of a block are projected, once for every array library and for shards.
 
-Verbs of a law are generators. Numbers that have to be added up over all holders of a block are *yielded* as a `Sum`,
-and the total is sent back. Where one process holds the entire block, the total is the number that was yielded
-(`run_alone`); holders of shards run in lockstep and add the numbers that all of them yield. A total is shared by all
-holders and must not be written to.
+The kinds of linear equations implement `Projection`, and `Linear` makes it a law. Its verbs are generators. Numbers
+that have to be added up over all holders of a block are *yielded* as a `Sum`, and the total is sent back. Where one
+process holds the entire block, the total is the number that was yielded (`run_alone`); holders of shards run in
+lockstep and add the numbers that all of them yield. A total is shared by all holders and must not be written to.
 
-The kinds of linear equations implement `Projection`, and `Linear` makes it a `Law`. The further verbs of a law serve
-kinds that learn from step to step or whose tangent space depends on the point.
+The kinds with inequalities implement `ConvexSet`, and `NormalMap` makes it a law, which learns from step to step. Their
+verbs run where one process holds the entire block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from affinet.blocks.namespace import Array, Namespace
+from affinet.blocks.normal_map import NormalMap
 
 Made = TypeVar("Made")
-State = TypeVar("State")
-Face = TypeVar("Face")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,49 +77,15 @@ class BaseProjection(Projection, Protocol):
         """The size that rounding of `P x` is relative to, per entry; the same for entries that are made equal."""
 
 
-class Law(Protocol[State, Face]):
-    """The verbs of every block. The caller stores state and face, and drops them after a skipped step.
-
-    The state is what a block learns over the steps (averaged multipliers of inequalities). The face describes the
-    present point (its active inequalities, the derivatives of nonlinear equations) and is computed once per step.
-    """
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def wide(self) -> bool: ...
-
-    def start(self, xp: Namespace, like: Array) -> State:
-        """The state before the first step."""
-
-    def face(self, xp: Namespace, at: Array, state: State) -> Rounds[Face]:
-        """The face at a point."""
-
-    def learn(self, xp: Namespace, g: Array, face: Face, state: State) -> Rounds[State]:
-        """The state after a gradient."""
-
-    def tangent(self, xp: Namespace, x: Array, face: Face, *, floor: float = 0.0) -> Rounds[Array]:
-        """The part of `x` along the face, with rounding below the floor set to zero."""
-
-    def land(self, xp: Namespace, x: Array, face: Face, state: State) -> Rounds[tuple[Array, State]]:
-        """The nearest point that satisfies the block, and the state there."""
-
-    def land_in_metric(self, xp: Namespace, x: Array, metric: Array, face: Face) -> Rounds[Array]:
-        """The point of the face nearest in `Σ metric_i dx_i²`."""
-
-    def multipliers(self, xp: Namespace, g: Array, face: Face, state: State) -> Rounds[Array]:
-        """`Aᵀν` for the multipliers ν of the block: the part of `g` that its equations remove."""
-
-
 Projected = TypeVar("Projected", bound=Projection, covariant=True)
 
 
 @dataclass(frozen=True, eq=False)
 class Linear(Generic[Projected]):
-    """The law of linear equations: no state, the same face at every point, and multipliers from what `P` removes.
+    """The law of linear equations: the same projections at every point and at every step.
 
-    The multiplier of each equation as the user wrote it follows from `Aᵀν` and the rules (`analysis/multipliers.py`).
+    What the tangent removes from a gradient is `Aᵀν`; the multiplier of each equation as the user wrote it follows from
+    it and the rules (`analysis/multipliers.py`).
     """
 
     projection: Projected
@@ -133,27 +98,9 @@ class Linear(Generic[Projected]):
     def wide(self) -> bool:
         return self.projection.wide
 
-    def start(self, xp: Namespace, like: Array) -> None:
-        return None
 
-    def face(self, xp: Namespace, at: Array, state: None) -> Rounds[None]:
-        yield from ()
-
-    def learn(self, xp: Namespace, g: Array, face: None, state: None) -> Rounds[None]:
-        yield from ()
-
-    def tangent(self, xp: Namespace, x: Array, face: None, *, floor: float = 0.0) -> Rounds[Array]:
-        return (yield from self.projection.tangent(xp, x, floor=floor))
-
-    def land(self, xp: Namespace, x: Array, face: None, state: None) -> Rounds[tuple[Array, None]]:
-        return (yield from self.projection.nearest(xp, x)), None
-
-    def land_in_metric(self, xp: Namespace, x: Array, metric: Array, face: None) -> Rounds[Array]:
-        return (yield from self.projection.nearest_in_metric(xp, x, metric))
-
-    def multipliers(self, xp: Namespace, g: Array, face: None, state: None) -> Rounds[Array]:
-        tangent = yield from self.projection.tangent(xp, g * 1.0)
-        return g - tangent
+Law = Linear[Any] | NormalMap[Any]
+"""The law of a block: a projection for equations, the normal-map sandwich for a convex set."""
 
 
 def silenced(xp: Namespace, projected: Array, noise: Array) -> Array:

@@ -61,6 +61,21 @@ class Namespace(Protocol):
     def where(self, condition: Array, x: Array, y: Array) -> Array:
         """`x` where the condition holds and `y` elsewhere."""
 
+    def minimum(self, x: Array, y: Array) -> Array:
+        """The smaller of two numbers, NaN where either is."""
+
+    def maximum(self, x: Array, y: Array) -> Array:
+        """The larger of two numbers, NaN where either is."""
+
+    def largest(self, x: Array, axes: Sequence[int]) -> Array:
+        """The largest number along axes, which remain with length one."""
+
+    def any(self, condition: Array) -> bool:
+        """Whether the condition holds anywhere: the loops of iterative verbs end by it."""
+
+    def spacing(self, x: Array) -> float:
+        """The distance from 1 to the next number in the dtype of `x`."""
+
     def concat(self, arrays: Sequence[Array]) -> Array:
         """Arrays one after the other along the last axis."""
 
@@ -110,6 +125,21 @@ class NumPy:
 
     def where(self, condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.where(condition, x, y)
+
+    def minimum(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.asarray(np.minimum(x, y))
+
+    def maximum(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.asarray(np.maximum(x, y))
+
+    def largest(self, x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+        return np.asarray(np.max(x, tuple(axes), keepdims=True))
+
+    def any(self, condition: np.ndarray) -> bool:
+        return bool(np.any(condition))
+
+    def spacing(self, x: np.ndarray) -> float:
+        return float(np.finfo(x.dtype).eps)
 
     def concat(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(arrays, axis=-1)

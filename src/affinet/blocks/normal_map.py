@@ -58,6 +58,11 @@ class NormalMap(Generic[Face]):
     def shape(self) -> tuple[int, ...]:
         return self.set.shape
 
+    @property
+    def wide(self) -> bool:
+        """True: entries are read in float64 where the library has it, and rounded once when they are written back."""
+        return True
+
     def start(self, xp: Namespace, g: Array, w: Array, u: float) -> Learned[Face]:
         """What is known from the first gradient: the normal part of −g at the weights (Moreau)."""
         return Learned(*self.set.normal(xp, w, -g, None, u))

@@ -10,7 +10,7 @@ import numpy as np
 
 from affinet.analysis.multipliers import by_rule, shared_by_rule
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.law import Law, run_alone
+from affinet.blocks.law import Linear, run_alone
 from affinet.blocks.namespace import NumPy
 from affinet.blocks.places import Places
 from affinet.errors import AttachError, UnsupportedWeightError
@@ -84,7 +84,7 @@ class ArrayProjector:
         return shared_by_rule(self.plan.system)
 
     @cached_property
-    def _laws(self) -> list[tuple[Law[Any, Any], Places]]:
+    def _laws(self) -> list[tuple[Linear[Any], Places]]:
         return [_law(block) for block in self.plan.blocks]
 
     @cached_property
@@ -95,17 +95,15 @@ class ArrayProjector:
         """Row-major copies of the arrays of the rules, in the byte order of the machine."""
         return {name: np.array(arrays[name], _native(arrays[name].dtype), order="C") for name in self.names}
 
-    def _run(self, law: Law[Any, Any], places: Places, copies: Mapping[str, np.ndarray], *, affine: bool) -> None:
+    def _run(self, law: Linear[Any], places: Places, copies: Mapping[str, np.ndarray], *, affine: bool) -> None:
         """Project the entries of one block in place."""
         xp, flat = NumPy(), {name: copy.reshape(-1) for name, copy in copies.items()}
         entries = read(places, flat)
         wide = law.wide or entries.dtype == np.float64
         x = entries.astype(np.float64 if wide else np.float32, copy=False).reshape(law.shape)
         with np.errstate(all="ignore"):  # infinities and NaN propagate as they do for tensors, without warnings
-            state = law.start(xp, x)
-            face = run_alone(law.face(xp, x, state))
-            y = run_alone(law.land(xp, x, face, state))[0] if affine else run_alone(law.tangent(xp, x, face))
-            write(places, flat, y)
+            verb = law.projection.nearest if affine else law.projection.tangent
+            write(places, flat, run_alone(verb(xp, x)))
 
 
 def projector(plan: Plan, like: Any) -> ArrayProjector:
@@ -141,7 +139,7 @@ def check(plan: Plan, arrays: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def _law(block: AnyBlock) -> tuple[Law[Any, Any], Places]:
+def _law(block: AnyBlock) -> tuple[Linear[Any], Places]:
     return block.law(), block.entries
 
 

@@ -62,6 +62,21 @@ class Torch:
     def where(self, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return torch.where(condition, x, y)
 
+    def minimum(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.minimum(x, y)
+
+    def maximum(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.maximum(x, y)
+
+    def largest(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        return x.amax(tuple(axes), keepdim=True)
+
+    def any(self, condition: Tensor) -> bool:
+        return bool(condition.any())
+
+    def spacing(self, x: Tensor) -> float:
+        return torch.finfo(x.dtype).eps
+
     def concat(self, arrays: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(arrays), -1)
 
