@@ -13,6 +13,7 @@ from affinet.blocks.namespace import NumPy
 from affinet.blocks.normal_map import Learned, NormalMap
 
 UNIT = 2.0**-53
+OPTIMIZERS = ("gradient descent", "Adam")
 Step = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 
 
@@ -36,6 +37,11 @@ def adam_steps(rate: float = 0.1) -> Step:
         return w - rate * schedule * first / (1.0 - 0.9**count) / root
 
     return step
+
+
+def optimizer_of(name: str, curvature: float) -> tuple[Step, int]:
+    """An optimizer, and a number of steps in which it comes to an optimum of such a curvature."""
+    return (adam_steps(), 300) if name == "Adam" else (gradient_steps(1.0 / curvature), 3000)
 
 
 def trained(

@@ -25,7 +25,7 @@ from affinet.blocks.places import Following, box
 from affinet.kernels.torch.torch_namespace import Torch
 from affinet.language.calculus.terms import Parameter
 from tests.blocks.exact_cells import ExactCell, exact_cell
-from tests.blocks.stepping import UNIT, Step, adam_steps, gradient_steps, trained
+from tests.blocks.stepping import OPTIMIZERS, UNIT, optimizer_of, trained
 
 XP = NumPy()
 EPS = float(np.finfo(float).eps)
@@ -105,7 +105,7 @@ def nearest(p: Problem, v: np.ndarray, *, guess: CutFace | None = None) -> tuple
 @pytest.mark.parametrize("scale", [1.0, 2.0**-20, 2.0**20])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_nearest_point_is_that_of_rational_numbers(kind: str, scale: float) -> None:
-    for number in range(120):
+    for number in range(60):
         p = problem(number, kind)
         p = Problem(p.v * scale, p.d, p.a, p.rhs * scale, p.lower * scale, p.upper * scale, p.equation)
         exact = p.exact()
@@ -133,7 +133,7 @@ def assert_face_of_multipliers(p: Problem, exact: ExactCell, face: CutFace) -> N
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_projecting_twice_is_projecting_once_and_never_spreads(kind: str) -> None:
-    for number in range(120):
+    for number in range(60):
         p = problem(number, kind)
         x, face = nearest(p, p.v)
         again, _ = nearest(p, x, guess=face)
@@ -147,7 +147,7 @@ def test_projecting_twice_is_projecting_once_and_never_spreads(kind: str) -> Non
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_wrong_guess_changes_only_rounding(kind: str) -> None:
-    for number in range(120):
+    for number in range(60):
         p, draw = problem(number, kind), np.random.default_rng(number)
         exact, n = p.exact(), len(p.v)
         lower = (draw.random((1, n)) < 0.5) & np.isfinite(p.lower)
@@ -174,7 +174,7 @@ def test_long_cells_with_slopes_of_all_sizes_end_at_the_row() -> None:
 def test_landing_is_the_projection_of_rational_numbers_at_every_reach(kind: str, tau: float) -> None:
     """`w = Π(z + τy)` and `y' = (z + τy − w) / τ`: in floating point this division leaves no digit of y' at 1e-12."""
     compared = 0
-    for number in range(100):
+    for number in range(60):
         p, draw = problem(number, kind), np.random.default_rng(number)
         ones = np.ones(len(p.v))
         w, face = p.convex.nearest(XP, p.v[None])
@@ -204,7 +204,7 @@ def test_landing_is_the_projection_of_rational_numbers_at_every_reach(kind: str,
         assert np.abs(normal[0] - moved).max() <= EPS * 8 * (len(y[0]) + 4) * spread**2 * size + of_room, number
         assert_normal(p, landed[0], normal[0], new)
         compared += 1
-    assert compared > 50
+    assert compared > 30
 
 
 def _slack(bound: float, z: float, at: bool) -> Fraction:
@@ -234,7 +234,7 @@ def assert_normal(p: Problem, w: np.ndarray, y: np.ndarray, face: CutFace) -> No
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_normal_part_is_that_of_nnls(kind: str) -> None:
-    for number in range(120):
+    for number in range(60):
         p, draw = problem(number, kind), np.random.default_rng(number)
         w, face = p.convex.nearest(XP, p.v[None])
         v, identity = draw.normal(size=w.shape), np.eye(len(p.v))
@@ -355,12 +355,12 @@ def regression() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("equation", [True, False])
-@pytest.mark.parametrize("name", ["gradient descent", "Adam"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_rows_on_a_simplex_are_trained_to_the_optimum(name: str, equation: bool) -> None:
     inputs, targets = regression()
     n = len(inputs)
     hessian = inputs.T @ inputs / n
-    step, steps = optimizer(name, float(np.linalg.eigvalsh(hessian)[-1]))
+    step, steps = optimizer_of(name, float(np.linalg.eigvalsh(hessian)[-1]))
     one = np.ones((1, 1))
     convex = CutBoxes((6, 8), one, one, equation, 0.0 * one, inf * one)
 
@@ -379,21 +379,17 @@ def test_rows_on_a_simplex_are_trained_to_the_optimum(name: str, equation: bool)
     assert np.abs(state.y + gradient).max() <= 1e-4 * np.abs(gradient).max()  # y averages the last ten gradients
 
 
-@pytest.mark.parametrize("name", ["gradient descent", "Adam"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_weights_that_are_not_negative_are_trained_to_the_optimum(name: str) -> None:
     inputs, targets = load_diabetes(return_X_y=True)
     inputs, targets = inputs / inputs.std(0), (targets - targets.mean()) / targets.std()
     n = len(inputs)
     hessian = inputs.T @ inputs / n
-    step, steps = optimizer(name, float(np.linalg.eigvalsh(hessian)[-1]))
+    step, steps = optimizer_of(name, float(np.linalg.eigvalsh(hessian)[-1]))
     convex = Boxes((10,), np.zeros(1), np.full(1, inf))
     w, _ = trained(convex, lambda w: hessian @ w - inputs.T @ targets / n, np.full(10, 0.1), step, steps)
     assert 0.5 * ((inputs @ w - targets) ** 2).sum() / n == pytest.approx(0.259210653594, rel=1e-9)
     np.testing.assert_allclose(w, nnls(inputs, targets)[0], rtol=0, atol=1e-5)
-
-
-def optimizer(name: str, curvature: float) -> tuple[Step, int]:
-    return (adam_steps(), 300) if name == "Adam" else (gradient_steps(1.0 / curvature), 3000)
 
 
 def cone(**changes: Any) -> Cone:

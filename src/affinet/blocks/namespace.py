@@ -40,8 +40,11 @@ class Namespace(Protocol):
     def flip(self, x: Array, axes: Sequence[int]) -> Array:
         """The numbers in reversed order along some axes."""
 
-    def take(self, x: Array, places: np.ndarray) -> Array:
-        """The numbers at places of the last axis, as a new array; `places` may have several axes."""
+    def take(self, x: Array, places: Array) -> Array:
+        """The numbers at places of the last axis, as a new array; `places` may have several axes.
+
+        `places` and `segments` are NumPy arrays of a block, or integers that the library computed.
+        """
 
     def put(self, x: Array, places: np.ndarray, values: Array) -> Array:
         """`x` with `values` at distinct places of the last axis; may write to `x`."""
@@ -49,7 +52,7 @@ class Namespace(Protocol):
     def sum(self, x: Array, axes: Sequence[int]) -> Array:
         """The sum along axes, which remain with length one."""
 
-    def segment_sum(self, x: Array, segments: np.ndarray, count: int) -> Array:
+    def segment_sum(self, x: Array, segments: Array, count: int) -> Array:
         """For flat `x`, the sum of the numbers in each segment; number k belongs to segment `segments[k] < count`."""
 
     def matmul(self, x: Array, y: Array) -> Array:
@@ -69,6 +72,12 @@ class Namespace(Protocol):
 
     def largest(self, x: Array, axes: Sequence[int]) -> Array:
         """The largest number along axes, which remain with length one."""
+
+    def running_sum(self, x: Array) -> Array:
+        """The sums of the numbers up to each one along the last axis; of marks, their integer counts."""
+
+    def running_max(self, x: Array) -> Array:
+        """The largest of the numbers up to each one along the last axis."""
 
     def any(self, condition: Array) -> bool:
         """Whether the condition holds anywhere: the loops of iterative verbs end by it."""
@@ -134,6 +143,12 @@ class NumPy:
 
     def largest(self, x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
         return np.asarray(np.max(x, tuple(axes), keepdims=True))
+
+    def running_sum(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(np.cumsum(x, axis=-1))
+
+    def running_max(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(np.maximum.accumulate(x, axis=-1))
 
     def any(self, condition: np.ndarray) -> bool:
         return bool(np.any(condition))

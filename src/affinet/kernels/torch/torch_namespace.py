@@ -37,7 +37,7 @@ class Torch:
     def flip(self, x: Tensor, axes: Sequence[int]) -> Tensor:
         return x.flip(tuple(axes))
 
-    def take(self, x: Tensor, places: np.ndarray) -> Tensor:
+    def take(self, x: Tensor, places: np.ndarray | Tensor) -> Tensor:
         return x[..., self._constant(places, torch.int64, x.device)]
 
     def put(self, x: Tensor, places: np.ndarray, values: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Torch:
     def sum(self, x: Tensor, axes: Sequence[int]) -> Tensor:
         return x.sum(tuple(axes), keepdim=True) if axes else x.clone()
 
-    def segment_sum(self, x: Tensor, segments: np.ndarray, count: int) -> Tensor:
+    def segment_sum(self, x: Tensor, segments: np.ndarray | Tensor, count: int) -> Tensor:
         totals = torch.zeros(count, dtype=x.dtype, device=x.device)
         return totals.index_add_(0, self._constant(segments, torch.int64, x.device), x)
 
@@ -71,6 +71,12 @@ class Torch:
     def largest(self, x: Tensor, axes: Sequence[int]) -> Tensor:
         return x.amax(tuple(axes), keepdim=True)
 
+    def running_sum(self, x: Tensor) -> Tensor:
+        return x.cumsum(-1)
+
+    def running_max(self, x: Tensor) -> Tensor:
+        return x.cummax(-1).values
+
     def any(self, condition: Tensor) -> bool:
         return bool(condition.any())
 
@@ -85,6 +91,8 @@ class Torch:
 
     def _constant(self, values: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Numbers as a tensor of their own memory; of a NumPy array that still exists, the tensor made before."""
+        if isinstance(values, Tensor):
+            return values
         if not isinstance(values, np.ndarray):
             return torch.as_tensor(np.array(values), dtype=dtype, device=device)
         key = id(values), dtype, device
