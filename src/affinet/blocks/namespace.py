@@ -88,6 +88,9 @@ class Namespace(Protocol):
     def concat(self, arrays: Sequence[Array]) -> Array:
         """Arrays one after the other along the last axis."""
 
+    def host(self, x: Array) -> np.ndarray:
+        """The numbers on the host in float64, for what array libraries have no operations for; not written to."""
+
     def hold(self, x: Array) -> Array:
         """`x`, computed only once: a compiler that fuses operations might compute it twice, rounded in two ways."""
 
@@ -158,6 +161,9 @@ class NumPy:
 
     def concat(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(arrays, axis=-1)
+
+    def host(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(x, np.float64)
 
     def hold(self, x: np.ndarray) -> np.ndarray:
         return x

@@ -86,6 +86,10 @@ class Torch:
     def concat(self, arrays: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(arrays), -1)
 
+    def host(self, x: Tensor) -> np.ndarray:
+        numbers: np.ndarray = x.detach().to("cpu", torch.float64).numpy()
+        return numbers
+
     def hold(self, x: Tensor) -> Tensor:
         return x
 

@@ -1,0 +1,154 @@
+"""The convex set of equations, inequalities and bounds `{A x = b, G x ≤ h, lower ≤ x ≤ upper}` in equal cells.
+
+The verbs run on the host, in NumPy and float64, and round once to the dtype of what they were given: no array library
+has searches for active constraints. A compiler that traces arrays cannot run them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from affinet.blocks.namespace import Array, Namespace
+from affinet.blocks.programs.small_cells import Sides, SmallCells
+from affinet.language.calculus.terms import Floats
+from affinet.system.norms import norms_of_rows
+
+NEGLIGIBLE = 1e-12
+"""Multipliers up to this share of the largest of the cell are zero."""
+ROUNDED = 4.0 * 2.0**-53
+"""Share of the numbers that an entry was computed from, within which it is where a bound is: a few roundings."""
+
+
+class PolyhedralFace(NamedTuple):
+    """The inequalities that hold with equality: rows (cells, m), and entries (cells, n) at a bound.
+
+    Rows of equations are not set, nor are entries whose bounds are equal.
+    """
+
+    rows: Array
+    lower: Array
+    upper: Array
+
+
+@dataclass(frozen=True, eq=False)
+class PolyhedralSet:
+    """Cells of one size: `matrix` (cells or 1, m, n), `rhs` (cells, m), `lower` and `upper` (cells, n), or infinite.
+
+    The first `equations` rows are equations, the others are `≤`.
+    """
+
+    matrix: Floats
+    rhs: Floats
+    equations: int
+    lower: Floats
+    upper: Floats
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.lower.shape
+
+    def norm(self, xp: Namespace, x: Array) -> Array:
+        return xp.sum(x * x, (1,)) ** 0.5
+
+    def count(self) -> int:
+        return int(self.lower.shape[1])
+
+    def nearest(
+        self, xp: Namespace, x: Array, metric: Array | None = None, guess: PolyhedralFace | None = None
+    ) -> tuple[Array, PolyhedralFace]:
+        weights = None if metric is None else xp.host(metric)
+        sides = self._sides(xp, guess)
+        target = xp.host(x)
+        point, multipliers, active = self._program.solve(self._rhs, self.lower, self.upper, target, sides, weights)
+        return xp.array(self._at_bounds(point, active, np.abs(target)), x), self._face(xp, multipliers, active, x)
+
+    def onto(self, xp: Namespace, x: Array, face: PolyhedralFace) -> Array:
+        sides = self._sides(xp, face)
+        return xp.array(self._program.onto(xp.host(x), sides, self._rhs, self.lower, self.upper), x)
+
+    def along(self, xp: Namespace, x: Array, face: PolyhedralFace) -> Array:
+        sides = self._sides(xp, face)
+        return xp.array(self._program.tangent(xp.host(x), sides, self._rhs, self.lower, self.upper), x)
+
+    def land(
+        self, xp: Namespace, z: Array, y: Array, tau: Array, face: PolyhedralFace, u: float
+    ) -> tuple[Array, Array, PolyhedralFace]:
+        sides = self._sides(xp, face)
+        point, vector, reach = xp.host(z), xp.host(y), xp.host(tau)
+        slack, below, above = self._slacks(point, sides, u)
+        with np.errstate(over="ignore"):
+            x, multipliers, active = self._program.solve(slack / reach, -below / reach, above / reach, vector, sides)
+        w = self._at_bounds(point + reach * x, active, np.abs(point) + reach * np.abs(vector))
+        return xp.array(w, z), xp.array(vector - x, y), self._face(xp, multipliers, active, z)
+
+    def normal(
+        self, xp: Namespace, w: Array, v: Array, face: PolyhedralFace | None, u: float
+    ) -> tuple[Array, PolyhedralFace]:
+        sides = self._sides(xp, face)
+        vector = xp.host(v)
+        slacks = self._slacks(xp.host(w), sides, u)
+        slack, below, above = (np.where(part <= 0.0, 0.0, np.inf) for part in slacks)
+        x, multipliers, active = self._program.solve(slack, -below, above, vector, sides)
+        return xp.array(vector - x, v), self._face(xp, multipliers, active, w)
+
+    def _at_bounds(self, x: Floats, active: Sides, sizes: Floats) -> Floats:
+        """Entries at an active bound, or within rounding of one, exactly there; no entry beyond a bound.
+
+        `sizes` are those of the numbers that x was computed from.
+        """
+        at, noise = active[:, self.rhs.shape[1] :], ROUNDED * (sizes + np.abs(x))
+        capped = np.where((at > 0) | (x >= self.upper - noise), self.upper, x)
+        snapped: Floats = np.where((at < 0) | (x <= self.lower + noise), self.lower, capped)
+        return snapped
+
+    def _slacks(self, point: Floats, sides: Sides, u: float) -> tuple[Floats, Floats, Floats]:
+        """`h − G z`, `z − lower` and `upper − z`: zero for equations, on the face, and within rounding of zero."""
+        m, rows = self.rhs.shape[1], self._program.rows
+        slack = self._rhs - np.matmul(rows, point[..., None])[..., 0]
+        size = np.matmul(np.abs(rows), np.abs(point)[..., None])[..., 0] + np.abs(self._rhs)
+        slack[(np.abs(slack) <= u * size) | (sides[:, :m] != 0)] = 0.0
+        slack[:, : self.equations] = 0.0
+        below, above = point - self.lower, self.upper - point
+        at = sides[:, m:]
+        for gap, bound, side in ((below, self.lower, -1), (above, self.upper, 1)):
+            touching = np.isfinite(bound) & (np.abs(gap) <= u * (np.abs(point) + np.abs(bound)))
+            gap[touching | (at == side) | (self.lower == self.upper)] = 0.0
+        return slack, below, above
+
+    def _sides(self, xp: Namespace, face: PolyhedralFace | None) -> Sides:
+        """The active constraints (cells, m + n) of a face; entries of one value are active always."""
+        cells, m = self.rhs.shape
+        sides = np.zeros((cells, m + self.lower.shape[1]), np.int8)
+        if face is not None:
+            sides[:, :m] = xp.host(face.rows)
+            sides[:, m:] = xp.host(face.upper) - xp.host(face.lower)
+        sides[:, m:][self.lower == self.upper] = 1
+        return sides
+
+    def _face(self, xp: Namespace, multipliers: Floats, active: Sides, like: Array) -> PolyhedralFace:
+        """The inequalities with a multiplier above the negligible, by what the solver found active."""
+        m = self.rhs.shape[1]
+        inequalities = multipliers.copy()
+        inequalities[:, : self.equations] = 0.0
+        inequalities[:, m:][self.lower == self.upper] = 0.0
+        positive = inequalities > NEGLIGIBLE * inequalities.max(axis=1, keepdims=True, initial=0.0)
+        parts = (positive[:, :m], positive[:, m:] & (active[:, m:] < 0), positive[:, m:] & (active[:, m:] > 0))
+        return PolyhedralFace(*(xp.array(part.astype(np.float64), like) > 0.0 for part in parts))
+
+    @cached_property
+    def _norms(self) -> Floats:
+        """Norms of the rows, 1 for rows of zeros."""
+        norms = norms_of_rows(self.matrix)
+        return np.where(norms > 0.0, norms, 1.0)
+
+    @cached_property
+    def _rhs(self) -> Floats:
+        return np.ascontiguousarray(self.rhs / self._norms)
+
+    @cached_property
+    def _program(self) -> SmallCells:
+        return SmallCells(np.ascontiguousarray(self.matrix / self._norms[..., None]), self.equations)
