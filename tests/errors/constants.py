@@ -48,6 +48,16 @@ def bounds_in_the_wrong_order() -> object:
     return families.between([0, 2, 0], b, 1)
 
 
+@case(ConstantError, "A ball without a radius.", "Give a positive radius, or write `families.fix`.")
+def a_radius_of_zero() -> object:
+    return families.l2_ball(W, [1, 0, 1], dim=1)
+
+
+@case(ConstantError, "Sums of rows and of columns with different totals.", "Scale one of them.")
+def different_totals() -> object:
+    return families.transport(W, 1, 1)
+
+
 @case(ConstantError, "An integer beyond 1e308.", "Scale the rule.")
 def an_integer_beyond_floats() -> object:
     return W == 10**400

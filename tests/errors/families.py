@@ -165,3 +165,13 @@ def tying_a_module_and_a_weight() -> object:
 @case(RuleError, "A single module.", "Give two or more.")
 def tying_one_module() -> object:
     return families.tie(w.hidden)
+
+
+@case(ShapeError, "The radii of balls do not fit the vectors.", "Give one radius, or one per vector.")
+def radii_that_do_not_fit() -> object:
+    return families.l1_ball(W, np.ones(4), dim=1)
+
+
+@case(RuleError, "A sense that rules do not have.", 'Write "==", "<=" or ">=".')
+def a_strict_linear_rule() -> object:
+    return families.linear([b], np.ones((1, 3)), sense="<")  # type: ignore[arg-type]

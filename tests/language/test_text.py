@@ -123,6 +123,14 @@ SAME: dict[str, Any] = {
     "fix(hidden.weight, where=(0, [1, 2]), value=[3, 4])": families.fix(H, where=(0, [1, 2]), value=[3, 4]),
     "fix(hidden.bias, [True, False, True])": families.fix(B, [True, False, True]),
     "share(hidden.weight, [[0, 1, 1], [1, 0, 2], [2, 2, -1]])": families.share(H, [[0, 1, 1], [1, 0, 2], [2, 2, -1]]),
+    "nonnegative(hidden.bias)": families.nonnegative(B),
+    "monotone(hidden.weight, 0, gap=[0.1, 0.2, 0.3])": families.monotone(H, 0, gap=[0.1, 0.2, 0.3]),
+    "monotone(hidden.bias, increasing=False)": families.monotone(B, increasing=False),
+    "convex(layers[0].weight, dim=1)": families.convex(L, 1),
+    "concave(hidden.weight)": families.concave(H),
+    "l1_ball(layers[0].weight, radius=[1, 2], dim=(1, 2))": families.l1_ball(L, [1, 2], (1, 2)),
+    "l2_ball(2 * hidden.weight - 1, 0.5, dim=0)": families.l2_ball(2 * H - 1, 0.5, 0),
+    "l2_ball(hidden.bias, 3)": families.l2_ball(B, 3),
     "sum_to(hidden.weight, 1, dim=0)": families.sum_to(H, 1, dim=0),
     "zero_mean(layers[0].weight)": families.zero_mean(L),
 }
@@ -131,7 +139,8 @@ SAME: dict[str, Any] = {
 @pytest.mark.parametrize("text", SAME)
 def test_text_means_what_python_means(text: str) -> None:
     rule, same = parse(text, w), SAME[text]
-    assert (rule.text, rule.sense) == (same.text, same.sense)
+    assert (rule.text, rule.sense, rule.norm) == (same.text, same.sense, same.norm)
+    np.testing.assert_array_equal(rule.radius, same.radius)
     assert rule.expression.shape == same.expression.shape
     np.testing.assert_array_equal(evaluate(rule.expression, VALUES), evaluate(same.expression, VALUES))
 
@@ -146,6 +155,29 @@ def test_what_a_rule_says_can_be_read_again(text: str) -> None:
     again = parse(rule.text, w)
     assert (again.text, again.sense) == (rule.text, rule.sense)
     np.testing.assert_array_equal(evaluate(again.expression, VALUES), evaluate(rule.expression, VALUES))
+
+
+SEVERAL: dict[str, Any] = {
+    "between(0, hidden.bias, [0.1, 0.2, 0.3])": families.between(0, B, [0.1, 0.2, 0.3]),
+    "between(-inf, hidden.weight, 1)": families.between(-np.inf, H, 1),
+    "between(hidden.bias, hidden.weight, inf)": families.between(B, H, np.inf),
+    "linf_ball(hidden.bias, [1, 2, 3])": families.linf_ball(B, [1, 2, 3]),
+    "simplex(hidden.weight, dim=1)": families.simplex(H, 1),
+    "simplex(long, (0, 1), total=3)": families.simplex(w.long, (0, 1), 3),
+    "sum_at_most(hidden.weight, 2)": families.sum_at_most(H, 2),
+    "transport(hidden.weight, [1, 2, 3], 2)": families.transport(H, [1, 2, 3], 2),
+}
+
+
+@pytest.mark.parametrize("text", SEVERAL)
+def test_families_of_several_rules_are_read(text: str) -> None:
+    rules = parse(text, w)
+    assert rules.labels == SEVERAL[text].labels
+    for rule, same in zip(rules, SEVERAL[text], strict=True):
+        again = parse(rule.text, w)
+        assert (again.text, again.sense) == (rule.text, rule.sense) == (same.text, same.sense)
+        for read in (again, rule):
+            np.testing.assert_array_equal(evaluate(read.expression, VALUES), evaluate(same.expression, VALUES))
 
 
 def test_bounds_on_both_sides_are_two_rules() -> None:
@@ -373,8 +405,9 @@ def test_the_whitelist_is_what_the_documentation_lists() -> None:
     assert sorted(PROPERTIES) == ["T", "mT"]
     assert sorted(FUNCTIONS) == ["concat", "einsum", "stack"]
     rules = (
-        "banded between block_diagonal circulant convolution doubly_centred equivariant fix hankel moments "
-        "persymmetric rotations share skew sum_to symmetric tie toeplitz zero_mean"
+        "banded between block_diagonal circulant concave convex convolution doubly_centred equivariant fix hankel "
+        "l1_ball l2_ball linf_ball moments monotone nonnegative persymmetric rotations share simplex skew sum_at_most "
+        "sum_to symmetric tie toeplitz transport zero_mean"
     )
     assert " ".join(sorted(FAMILIES)) == rules
     assert sorted(GROUPS) == ["C", "D", "GL", "Lorentz", "O", "ProperLorentz", "S", "SL", "SO", "SU", "Sp", "U", "Z"]

@@ -71,25 +71,30 @@ def verify_file(model: Path, plan: Path, screen: Screen) -> bool:
 
 def conclusion(verdicts: list[Verdict]) -> str:
     """All verdicts in one sentence."""
+    noun = _noun(verdicts)
     violated = [verdict for verdict in verdicts if not verdict.holds]
     if not verdicts:
         return "The plan has no rules, so there is nothing to check."
     if not violated:
         worst = max(verdict.roundings for verdict in verdicts)
-        return f"The rules hold: no equation is off by more than {worst:.2g} times the rounding of the weights in it."
+        return f"The rules hold: no {noun} is off by more than {worst:.2g} times the rounding of the weights in it."
     verb = "does" if len(violated) == 1 else "do"
     fact = f"{len(violated)} of {counted(len(verdicts), 'rule')} {verb} not hold"
     measured = [verdict for verdict in violated if math.isfinite(verdict.largest)]
     if not measured:
         return f"{fact}, and no distance can be given."
     bounds = " or ".join(f"{bound:g}" for bound in sorted({verdict.bound for verdict in measured}))
-    return f"{fact}: an equation is off by more than {bounds} times the rounding of the weights in it."
+    return f"{fact}: an {noun} is off by more than {bounds} times the rounding of the weights in it."
+
+
+def _noun(verdicts: list[Verdict]) -> str:
+    return "equation" if all(verdict.sense == "==" for verdict in verdicts) else "equation or inequality"
 
 
 def _table(verdicts: list[Verdict]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("rule", overflow="fold")
-    for heading in ("equations", "largest violation", "times rounding"):
+    for heading in ("equations" if _noun(verdicts) == "equation" else "rows", "largest violation", "times rounding"):
         table.add_column(heading, justify="right")
     table.add_column("")
     for verdict in verdicts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -96,6 +96,16 @@ def _as_float(array: Any) -> Floats:
     fits_float32 = array.dtype.kind == "f" and array.itemsize <= 4
     floats: Floats = array.astype(np.float32 if fits_float32 else np.float64, copy=False)
     return floats
+
+
+def negative(constant: Constant) -> Constant:
+    """`-constant`."""
+    values = compact(np.broadcast_to(np.negative(constant.values), constant.shape))
+    if isinstance(constant.wording, int | float):
+        wording: Wording = -constant.wording
+    else:
+        wording = word_of(np.broadcast_to(values, constant.shape)) if constant.shape else Word(repr(values))
+    return replace(constant, values=values, wording=wording)
 
 
 def read_matrix(value: object) -> Constant | SparseMatrix:

@@ -1,4 +1,4 @@
-"""Evaluate expressions at given weights, or replace some weights in them by constants."""
+"""Evaluate expressions and rules at given weights, or replace some weights in them by constants."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from affinet.errors import ShapeError, UnknownWeightError
-from affinet.language.affine import assemble, combine_constants
+from affinet.language.affine import Values, assemble, combine_constants
 from affinet.language.calculus.terms import Floats, Term, lower
 from affinet.language.constants import compact, read_constant
 from affinet.language.expression import Expression
+from affinet.language.sense import Norm, Sense
 
 
 def evaluate(expression: Expression, values: Mapping[str, ArrayLike]) -> Floats:
@@ -24,6 +25,21 @@ def evaluate(expression: Expression, values: Mapping[str, ArrayLike]) -> Floats:
     for term in expression.terms:
         result += _term_value(term, expression.shape, _weights(term, values))
     return result
+
+
+@np.errstate(invalid="ignore", over="ignore")  # of weights that are not finite
+def violations(value: Floats, sense: Sense, norm: Norm | None = None, radius: Values = 0.0) -> Floats:
+    """How far each equation, inequality or ball of a rule is from holding, at least 0; nan where a weight is nan.
+
+    `value` is that of the rule's expression; the result has the shape of the rule. It is |value| for an equation, the
+    part of the wrong sign for an inequality, and how much the norm exceeds `radius` for a ball.
+    """
+    if norm is not None:
+        lengths = np.abs(value).sum(axis=-1) if norm == 1 else np.linalg.norm(value, axis=-1)
+        return np.asarray(np.maximum(lengths - radius, 0.0))
+    if sense == "==":
+        return np.asarray(np.abs(value))
+    return np.asarray(np.maximum(value if sense == "<=" else -value, 0.0))
 
 
 def substitute(expression: Expression, values: Mapping[str, object]) -> Expression:

@@ -1,4 +1,4 @@
-"""Verify weights against rules: evaluate every equation as the rules state it, without any kernel."""
+"""Verify weights against rules: evaluate every equation and inequality as the rules state it, without any kernel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from affinet.errors import TooLargeError
 from affinet.language.calculus.restricting import restrict
 from affinet.language.calculus.terms import Floats, Integers, Term, lower
+from affinet.language.evaluation import violations
 from affinet.language.forecast import forecast
+from affinet.language.sense import Sense
 from affinet.system.system import Rule, System
 
 MOST_PAIRS = 2**21
@@ -44,9 +46,10 @@ class Rounding:
 class Verdict:
     """How far weights are from one rule.
 
-    `largest` is the largest |A w − b| in the units of the rule. `roundings` is the largest |A w − b| divided by
-    the effect of one rounding of everything in its equation, `ε (Σ|a_j w_j| + |b|)`, ε the spacing of the weights'
-    dtypes; the rule holds where that is at most `bound`.
+    `largest` is the largest violation in the units of the rule: |A w − b| for equations, what exceeds the bound for
+    inequalities and balls. `roundings` is the largest violation divided by the effect of one rounding of everything in
+    its equation, `ε (Σ|a_j w_j| + |b|)`, ε the spacing of the weights' dtypes; the rule holds where that is at most
+    `bound`. For a ball the effect is the norm of those in its vector, and ε times its radius.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Verdict:
     largest: float
     roundings: float
     bound: float
+    sense: Sense = "=="
 
     @property
     def holds(self) -> bool:
@@ -82,7 +86,7 @@ def verify(system: System, weights: Callable[[frozenset[str]], Mapping[str, Weig
 
 
 def _check_size(rule: Rule) -> None:
-    forecast(f'rule "{rule.name}" of {rule.equations:,} equations, checked against weights,', 4 * rule.equations)
+    forecast(f'rule "{rule.name}" of {rule.equations:,} equations, checked against weights,', 4 * rule.expression.size)
     if (pairs := sum(term.count for term in rule.expression.terms)) > MOST_COUNTED:
         subject = f'rule "{rule.name}" of {pairs:,} pairs of an equation and an entry'
         raise TooLargeError(subject, 24 * pairs, 24 * MOST_COUNTED, "Split the rule into parts.")
@@ -97,10 +101,13 @@ def _verdict(rule: Rule, weights: Mapping[str, Weight]) -> Verdict:
         values, value_roundings = _term_values(term, shape, weights[term.parameter.name])
         gap += values
         rounding += value_roundings
-    gap = np.abs(gap)
+    gap = violations(gap, rule.sense, rule.norm, rule.radius)
+    if rule.norm is not None:
+        rounding = np.linalg.norm(rounding, rule.norm, axis=-1) + coarsest * np.asarray(rule.radius)
     shares = np.where(gap == 0.0, 0.0, gap / rounding)
     bound = ROUNDINGS if coarsest < COARSE else COARSE_ROUNDINGS
-    return Verdict(rule.name, rule.equations, float(gap.max(initial=0.0)), float(shares.max(initial=0.0)), bound)
+    largest, roundings = float(gap.max(initial=0.0)), float(shares.max(initial=0.0))
+    return Verdict(rule.name, rule.equations, largest, roundings, bound, rule.sense)
 
 
 def _term_values(term: Term, shape: tuple[int, ...], weight: Weight) -> tuple[Floats, Floats]:

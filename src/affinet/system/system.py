@@ -65,6 +65,11 @@ class Rule:
         return prod(self.shape)
 
     @property
+    def sign(self) -> float:
+        """The sign of the expression where the rule is violated: 1 for `<=`, -1 for `>=`, 0 for either sign."""
+        return {"==": 0.0, "<=": 1.0, ">=": -1.0}[self.sense]
+
+    @property
     def pairs(self) -> int:
         """A bound on the number of (equation, entry) pairs in the sparse form."""
         return sum(_pairs(term, self.expression.shape) for term in self.expression.terms)

@@ -57,7 +57,7 @@ class Reparametrization:
         self.trainable = Trainable(*trainable)
         self._model, self._trained = model, trained
         self._replacement, self._parameters, self._groups = replacement, dict(parameters), tuple(groups)
-        self._measure = Measure(plan)
+        self._measure = Measure(plan.system)
 
     def violation(self) -> dict[str, float]:
         """Rule name → largest absolute violation of the present weights, including frozen ones."""

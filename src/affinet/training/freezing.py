@@ -54,7 +54,7 @@ class Freezing:
         self._places = places
         self._state: list[int] = []
         self._cache: dict[tuple[bool, ...], tuple[list[int], Trained]] = {}
-        self._measure = Measure(plan)
+        self._measure = Measure(plan.system)
 
     def changed(self, optimizers: Callable[[], Iterable[optim.Optimizer]]) -> bool:
         """Whether a parameter was frozen or thawed, or a frozen one written to, since the last call of `trained`.

@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from affinet.blocks.term_places import aligned, source, target
 from affinet.kernels.arrays.array_entries import Flat
 from affinet.language.calculus.terms import Floats, Term
+from affinet.language.evaluation import violations
 from affinet.language.expression import Expression
 from affinet.system.rows import Rows
 from affinet.system.system import System
@@ -20,22 +21,23 @@ PIECE = 2**17
 
 
 class ArrayGaps:
-    """Largest |A w − b| of every rule in float64: from the terms of large rules, from the equations of small rules."""
+    """Largest violation of every rule in float64: from the terms of large rules and balls, from the rows of others."""
 
     def __init__(self, system: System) -> None:
         self._system = system
         self._from_terms = {
             number
             for number, rule in enumerate(system.rules)
-            if rule.nonzeros > system.limits.one_by_one and _without_zeros(rule.expression)
+            if rule.norm is not None or (rule.nonzeros > system.limits.one_by_one and _without_zeros(rule.expression))
         }
 
     def __call__(self, flat: Flat) -> dict[str, float]:
         """Rule name → largest absolute violation; zero for a rule without equations, nan where a weight is nan."""
         largest = self._of_equations(flat)
         for number in self._from_terms:
-            gaps = _value(self._system.rules[number].expression, flat)
-            largest[number] = np.abs(gaps).max(initial=0.0)
+            rule = self._system.rules[number]
+            gaps = violations(_value(rule.expression, flat), rule.sense, rule.norm, rule.radius)
+            largest[number] = gaps.max(initial=0.0)
         names = (rule.name for rule in self._system.rules)
         return dict(zip(names, largest.tolist(), strict=True))
 
@@ -45,8 +47,16 @@ class ArrayGaps:
         for parameter, places, positions in self._system.layout.split(rows.columns):
             entries[places] = flat[parameter.name][positions]
         gaps = np.bincount(rows.row_of_each(), rows.values * entries, rows.count) - rows.rhs
-        np.maximum.at(largest, rows.rule, np.abs(gaps))
+        sign = self._signs[rows.rule]
+        with np.errstate(invalid="ignore"):  # of weights that are not finite
+            gaps = np.where(sign == 0.0, np.abs(gaps), np.maximum(sign * gaps, 0.0))
+            np.maximum.at(largest, rows.rule, gaps)
         return largest
+
+    @cached_property
+    def _signs(self) -> Floats:
+        """The sign of a violation of each rule; 0 where both are."""
+        return np.array([rule.sign for rule in self._system.rules])
 
     @cached_property
     def _rows(self) -> Rows:

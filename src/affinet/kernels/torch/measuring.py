@@ -19,26 +19,24 @@ from affinet.kernels.torch.evaluating import Value, largest_gap
 from affinet.kernels.torch.fixed_gap import FixedGap
 from affinet.kernels.torch.mirrors import mirrored
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, undisturbed
-from affinet.language.expression import Expression
 from affinet.planning.factors.panels import Panel
 from affinet.planning.forms import Form, reading_of
-from affinet.plans.plan import Plan
 from affinet.system.distinct import ranked
 from affinet.system.rows import Rows
-from affinet.system.system import System
+from affinet.system.system import Rule, System
 
 Gap = Callable[[Mapping[str, Tensor]], Tensor]
-"""Returns the largest |A w − b| over the equations of a rule, or over some of them."""
+"""Returns the largest violation over the equations or inequalities of a rule, or over some of them."""
 
 
 class Measure:
-    """Largest |A w − b| of every rule of a plan, in float64, from the forms that planning recognised.
+    """Largest violation of every rule, in float64: |A w − b| from the forms of equations, or what exceeds a bound.
 
     Tensors on a device are set up when weights on that device are first measured.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, system: System) -> None:
+        self._system = system
         self._on: dict[torch.device, _OnDevice] = {}
 
     def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
@@ -47,7 +45,7 @@ class Measure:
         device = next((tensor.device for tensor in weights.values()), torch.device("cpu"))
         with undisturbed(device):
             if device not in self._on:
-                self._on[device] = _OnDevice(self._plan.system, device)
+                self._on[device] = _OnDevice(self._system, device)
             return self._on[device](weights)
 
 
@@ -76,12 +74,16 @@ class _OnDevice:
 
 def _gaps(system: System, number: int, device: torch.device) -> Sequence[Gap]:
     """The gaps of a large rule; empty for a rule that is measured as sparse rows, together with other rules."""
-    reading, expression = reading_of(system, number), system.rules[number].expression
+    rule, expression = system.rules[number], system.rules[number].expression
+    if rule.sense != "==":  # forms hold the rows of equations, up to a factor of either sign
+        large = rule.nonzeros > system.limits.one_by_one and Value.fits(expression)
+        return [_Terms(rule, device)] if large or rule.norm is not None else []
+    reading = reading_of(system, number)
     if reading.fixings:
         return [FixedGap(reading.fixings, device)]
     if reading.forms:
         return [_gap(form, abs(expression.terms[0].scalar), device) for form in reading.forms]
-    return [_Terms(expression, device)] if reading.large and Value.fits(expression) else []
+    return [_Terms(rule, device)] if reading.large and Value.fits(expression) else []
 
 
 def _gap(form: Form, scale: float, device: torch.device) -> Gap:
@@ -100,13 +102,22 @@ def _gap(form: Form, scale: float, device: torch.device) -> Gap:
 
 
 class _Terms:
-    """The gap of a rule that is evaluated by terms: over several weights, or entries in irregular order."""
+    """The gap of a rule that is evaluated by terms: an inequality, or over several weights or irregular entries."""
 
-    def __init__(self, expression: Expression, device: torch.device) -> None:
-        self._value = Value(expression, device)
+    def __init__(self, rule: Rule, device: torch.device) -> None:
+        self._value, self._sign, self._norm = Value(rule.expression, device), rule.sign, rule.norm
+        self._radius = _numbers(np.asarray(rule.radius), device)
 
     def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
-        return self._value(weights).abs_().amax()
+        gaps = self._value(weights)
+        if self._norm is not None:
+            gaps = torch.linalg.vector_norm(gaps, self._norm, dim=-1) - self._radius
+        elif self._sign == 0.0:
+            gaps = gaps.abs_()
+        elif self._sign < 0.0:
+            gaps = gaps.neg_()
+        largest = gaps.amax() if gaps.numel() else gaps.new_zeros(())
+        return largest.clamp(min=0.0)
 
 
 class _Equations:
@@ -125,6 +136,8 @@ class _Equations:
         self._row = torch.as_tensor(rows.row_of_each(), device=device)
         self._rhs = torch.as_tensor(rows.rhs, dtype=dtype, device=device)
         self._rule = torch.as_tensor(rows.rule, device=device)
+        signs = np.array([rule.sign for rule in system.rules])[rows.rule]
+        self._sign = torch.as_tensor(signs, dtype=dtype, device=device) if signs.any() else None
 
     def __call__(self, weights: Mapping[str, Tensor], rules: int) -> Tensor:
         gaps = -self._rhs
@@ -132,7 +145,11 @@ class _Equations:
             entries = self._access.read(weights)
             gaps.index_add_(0, self._row, self._values * entries.index_select(0, self._columns))
         largest = torch.zeros(rules, dtype=gaps.dtype, device=gaps.device)
-        return largest.scatter_reduce_(0, self._rule, gaps.abs_(), "amax")
+        if self._sign is None:
+            gaps = gaps.abs_()
+        else:
+            gaps = torch.where(self._sign == 0.0, gaps.abs(), (self._sign * gaps).clamp(min=0.0))
+        return largest.scatter_reduce_(0, self._rule, gaps, "amax")
 
 
 class _Panel:

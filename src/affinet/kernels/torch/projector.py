@@ -62,7 +62,7 @@ class Projector:
         self.names = tuple(parameter.name for parameter in plan.parameters)
         self._prepared: dict[tuple[Any, ...], _Prepared] = {}
         self._latest: _Prepared | None = None
-        self._measure = Measure(plan)
+        self._measure = Measure(plan.system)
         check(plan, like)
         if not any(tensor.is_meta for tensor in like.values()):
             self.kernels(like)
@@ -70,7 +70,7 @@ class Projector:
     def __getstate__(self) -> dict[str, Any]:
         """The plan without kernels: a copy, perhaps in another process, sets them up again."""
         empty: dict[str, Any] = {"_prepared": {}, "_latest": None, "_before": {}, "_states": _States()}
-        empty["_measure"] = Measure(self.plan)
+        empty["_measure"] = Measure(self.plan.system)
         return {"plan": self.plan, "names": self.names, **empty}
 
     def project(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
-"""Rules with a name, each a function from weights to one `Constraint`, and functions that make generators of groups."""
+"""Rules with a name, each a function from weights to a `Constraint` or a few, and functions that make generators."""
 
-from affinet.language.families.bounds import between
+from affinet.language.families.balls import l1_ball, l2_ball
+from affinet.language.families.bounds import between, linf_ball, nonnegative
 from affinet.language.families.convolution import convolution
 from affinet.language.families.entries import fix, sum_to, tie, zero_mean
 from affinet.language.families.equivariance import equivariant
@@ -15,8 +16,10 @@ from affinet.language.families.matrices import (
     toeplitz,
 )
 from affinet.language.families.permutations import powers
+from affinet.language.families.sequences import concave, convex, monotone
 from affinet.language.families.sharing import share
 from affinet.language.families.stencils import moments, rotations
+from affinet.language.families.sums_of_nonnegative import simplex, sum_at_most, transport
 from affinet.language.families.zeros import banded, block_diagonal
 from affinet.language.groups.elements import LieElement, SignedPermutation
 from affinet.language.groups.tensors import direct_sum, dual, kronecker_power, kronecker_sum, real_blocks
@@ -28,6 +31,8 @@ __all__ = [
     "between",
     "block_diagonal",
     "circulant",
+    "concave",
+    "convex",
     "convolution",
     "direct_sum",
     "doubly_centred",
@@ -37,18 +42,26 @@ __all__ = [
     "hankel",
     "kronecker_power",
     "kronecker_sum",
+    "l1_ball",
+    "l2_ball",
     "linear",
+    "linf_ball",
     "moments",
+    "monotone",
+    "nonnegative",
     "persymmetric",
     "powers",
     "real_blocks",
     "rotations",
     "share",
+    "simplex",
     "skew",
     "subspace",
+    "sum_at_most",
     "sum_to",
     "symmetric",
     "tie",
     "toeplitz",
+    "transport",
     "zero_mean",
 ]

@@ -1,4 +1,4 @@
-"""Bounds of single entries: between two numbers or two arrays, and not negative."""
+"""Rules that bound every entry: not negative, between two bounds, or of a limited magnitude."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import ConstantError
-from affinet.language.constants import Constant, read_bound
+from affinet.language.constants import Constant, negative, read_bound, read_constant
 from affinet.language.constraint import Constraint
 from affinet.language.expression import Expression
 from affinet.language.families.naming import checked_expression
@@ -36,6 +36,43 @@ def between(lower: Any, w: Expression, upper: Any) -> Rules:
     return Rules(tuple(rules.values()), tuple(rules))
 
 
+@over_weights
+def nonnegative(w: Expression) -> Constraint:
+    """`w >= 0`."""
+    return checked_expression("nonnegative", w) >= 0
+
+
+@over_weights
+def linf_ball(w: Expression, radius: Any) -> Rules:
+    """`|w| <= radius` in every entry, as the rules `w >= -radius` and `w <= radius`.
+
+    `radius` is a number, or an array that broadcasts with `w`.
+    Errors: `ConstantError` for a radius that is not a positive number.
+    """
+    w = checked_expression("linf_ball", w)
+    high = read_radius("linf_ball", w, radius)
+    return Rules((w >= negative(high), w <= high), ("lower", "upper"))
+
+
+def read_radius(family: str, w: Expression, radius: Any) -> Constant:
+    """The radius of a ball. Raises ConstantError for entries that are not positive."""
+    constant = read_constant(radius)
+    values = np.broadcast_to(constant.values, constant.shape)
+    wrong = np.argwhere(values <= 0)
+    if len(wrong):
+        place = tuple(map(int, wrong[0]))
+        raise ConstantError(
+            f"the radius of {family} of ({w}) must be positive; it is {values[place]}{_place_text(place)}. For weights "
+            f"at 0 write families.fix."
+        )
+    return constant
+
+
+def _place_text(place: tuple[int, ...]) -> str:
+    """` at 2`, ` at (0, 1)`, or nothing for a single number."""
+    return f" at {place[0] if len(place) == 1 else place}" if place else ""
+
+
 def _check_order(w: Expression, low: Constant, high: Constant) -> None:
     """Raise ConstantError for the first entry whose lower bound is above its upper bound, if the shapes fit."""
     lower, upper = (np.broadcast_to(bound.values, bound.shape) for bound in (low, high))
@@ -46,8 +83,7 @@ def _check_order(w: Expression, low: Constant, high: Constant) -> None:
     wrong = np.argwhere(lower > upper)
     if len(wrong):
         place = tuple(map(int, wrong[0]))
-        where = f" at {place[0] if len(place) == 1 else place}" if place else ""
         raise ConstantError(
-            f"the lower bound of ({w}) is above its upper bound{where}: {lower[place]} > {upper[place]}. "
+            f"the lower bound of ({w}) is above its upper bound{_place_text(place)}: {lower[place]} > {upper[place]}. "
             f"Exchange the bounds, or loosen one."
         )

@@ -1,8 +1,9 @@
-"""Rules given by matrices: `A w = b`, or a basis of the subspace that holds the weights."""
+"""Rules given by matrices: `A w = b`, `A w <= b`, or a basis of the subspace that holds the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,21 +11,33 @@ import numpy as np
 
 from affinet.errors import RuleError, ShapeError
 from affinet.language.calculus.terms import Floats, is_identity
-from affinet.language.constants import SparseMatrix, read_constant, read_matrix
+from affinet.language.constants import SparseMatrix, read_bound, read_constant, read_matrix
 from affinet.language.constraint import Constraint
 from affinet.language.expression import Expression, concat
 from affinet.language.families.naming import named_linear_rule, named_rule
 from affinet.language.origin import Linear
 from affinet.language.products import from_left
+from affinet.language.sense import Sense, unbounded
 from affinet.language.weight_groups import WeightGroup
+from affinet.language.wording import differing
+
+COMPARED: Mapping[Sense, Callable[[Any, Any], Constraint]] = {
+    "==": operator.eq,
+    "<=": operator.le,
+    ">=": operator.ge,
+}
 
 
-def linear(weights: Sequence[Expression], A: Any, b: Any = 0) -> Constraint:
+def linear(weights: Sequence[Expression], A: Any, b: Any = 0, *, sense: Sense = "==") -> Constraint:
     """`A w = b`; `w` is the listed weights, each flattened row-major, one after the other.
 
     `A` is dense or sparse, `(rows, entries)`, or `(entries,)` for one equation; `b` is a number, or one number per row.
-    Errors: `ShapeError` where `A` does not have one column per entry, or `b` does not fit the rows.
+    With `sense="<="` the rule is `A w <= b`, with `">="` it is `A w >= b`; a row has no bound where `b` is infinite.
+    Errors: `ShapeError` where `A` does not have one column per entry, or `b` does not fit the rows, `RuleError` for
+    another sense.
     """
+    if sense not in COMPARED:
+        raise RuleError(f'the sense of a linear rule is "==", "<=" or ">="; got {sense!r:.60}.')
     parts = _as_list(weights)
     matrix = read_matrix(A)
     entries = sum(w.size for w in parts)
@@ -33,17 +46,18 @@ def linear(weights: Sequence[Expression], A: Any, b: Any = 0) -> Constraint:
         raise ShapeError(
             f"A has shape {matrix.shape}, and needs {entries} columns, one per entry: {_sizes(parts)}.{hint}"
         )
-    rhs = read_constant(b)
+    rhs = read_constant(b) if sense == "==" else read_bound(b, unbounded(sense))
     if rhs.shape not in ((), matrix.shape[:-1]):
         raise ShapeError(
             f"b has shape {rhs.shape}; with A of shape {matrix.shape} it must be a number or have shape "
             f"{matrix.shape[:-1]}."
         )
     flat = concat([w.flatten() for w in parts])
-    rule = Expression(from_left(matrix, flat.affine)) == b
+    rule = COMPARED[sense](Expression(from_left(matrix, flat.affine)), b)
     names = tuple(_name(w) for w in parts if w.size)  # a weight without entries has no columns
     origin = Linear(names, isinstance(matrix, SparseMatrix))
-    return named_linear_rule(rule, origin, *parts, A=matrix.wording, b=rhs.wording)
+    options = differing(sense=(sense, "=="))
+    return named_linear_rule(rule, origin, *parts, A=matrix.wording, b=rhs.wording, **options)
 
 
 def subspace(weights: Sequence[Expression], basis: Any, offset: Any = 0) -> Constraint:
