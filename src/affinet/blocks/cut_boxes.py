@@ -137,8 +137,8 @@ class CutBoxes:
         """`rhs − row · z`, exactly zero on a face that has the row and where it is rounding."""
         terms, rhs = xp.array(self.row, z) * z, xp.array(self.rhs, z)
         room = rhs - xp.sum(terms, (1,))
-        near = abs(room) <= u * (xp.sum(abs(terms), (1,)) + abs(rhs))
-        return xp.where(near if face is None else near | face.row, xp.array(0.0, z), room)
+        at_rounding = abs(room) <= u * (xp.sum(abs(terms), (1,)) + abs(rhs))
+        return xp.where(at_rounding if face is None else at_rounding | face.row, xp.array(0.0, z), room)
 
     def _share(self, xp: Namespace, a: Array, gap: Array, free: Array, face: CutFace) -> Array:
         """`a gap / a·a` over the free entries: what removes a gap of an active row. Zero without free entries."""
@@ -187,7 +187,7 @@ def solve(xp: Namespace, problem: Problem, guess: CutFace | None) -> Solution:
 def _start(xp: Namespace, problem: Problem, guess: CutFace | None) -> Array:
     """The multiplier with which the row holds on a face; without a guess, as if no entry were clipped."""
     v, a, slope, lower, upper, rhs, equation = problem
-    zero, one = xp.array(0.0, v), xp.array(1.0, v)
+    zero, unit = xp.array(0.0, v), xp.array(1.0, v)
     if guess is None:
         terms, squares = xp.sum(a * v, (1,)), xp.sum(a * slope + zero * v, (1,))
     else:
@@ -195,7 +195,7 @@ def _start(xp: Namespace, problem: Problem, guess: CutFace | None) -> Array:
         terms = xp.sum(a * x, (1,))
         squares = xp.sum(xp.where(guess.lower | guess.upper, zero, a * slope), (1,))
     usable = squares > 0.0
-    t = xp.where(usable, (terms - rhs) / xp.where(usable, squares, one), zero)
+    t = xp.where(usable, (terms - rhs) / xp.where(usable, squares, unit), zero)
     t = xp.where(abs(t) < np.inf, t, zero)
     return t if equation else xp.maximum(t, zero)
 
@@ -203,7 +203,7 @@ def _start(xp: Namespace, problem: Problem, guess: CutFace | None) -> Array:
 def _multiplier(xp: Namespace, problem: Problem, t: Array) -> Array:
     """The root of `a · clip(v − t slope) − β`, which falls as t grows; at least 0 for an inequality."""
     v, a, slope, lower, upper, rhs, equation = problem
-    zero, one = xp.array(0.0, t), xp.array(1.0, t)
+    zero, unit = xp.array(0.0, t), xp.array(1.0, t)
     left, right = xp.array(-np.inf, t) + zero * t, xp.array(np.inf, t) + zero * t
     rounding = xp.spacing(t) * (4.0 + v.shape[1] ** 0.5)
     for number in range(MOST):
@@ -221,7 +221,7 @@ def _multiplier(xp: Namespace, problem: Problem, t: Array) -> Array:
         left, right = xp.where(gap > 0.0, t, left), xp.where(gap < 0.0, t, right)
         squares = xp.sum(xp.where(free, a * slope, zero), (1,))
         steep = squares > 0.0
-        newton = t + gap / xp.where(steep, squares, one)
+        newton = t + gap / xp.where(steep, squares, unit)
         if xp.any(searched & ~steep):
             newton = xp.where(steep, newton, _off_plateau(xp, problem, t, gap, x))
         if not equation:

@@ -88,8 +88,8 @@ class PooledCells:
 
     def along(self, xp: Namespace, x: Array, face: PoolFace) -> Array:
         pools = _Pools.of(xp, face.links)
-        held = (face.first & pools.with_first(xp)) | (face.last & pools.with_last(xp))
-        return xp.where(held, xp.array(0.0, x), pools.means(xp, x, None))
+        fixed = (face.first & pools.with_first(xp)) | (face.last & pools.with_last(xp))
+        return xp.where(fixed, xp.array(0.0, x), pools.means(xp, x, None))
 
     def land(
         self, xp: Namespace, z: Array, y: Array, tau: Array, face: PoolFace, u: float
@@ -136,7 +136,7 @@ class PooledCells:
             abs(above) < u * (abs(last) + abs(upper)),
         )
         if face is not None:
-            at = PoolFace(*(near | marked for near, marked in zip(at, face, strict=True)))
+            at = PoolFace(*(at_rounding | marked for at_rounding, marked in zip(at, face, strict=True)))
         zero = xp.array(0.0, z)
         return xp.where(at.links, zero, slack), xp.where(at.first, zero, below), xp.where(at.last, zero, above)
 
@@ -167,10 +167,10 @@ class _Pools(NamedTuple):
 
     def means(self, xp: Namespace, x: Array, weights: Array | None) -> Array:
         """At every entry, the mean of x over its pool, once more as a change: equal numbers are their own mean."""
-        ones = xp.array(1.0, x) + 0.0 * x if weights is None else weights
-        scale = self.totals(xp, ones)
-        mean = self.totals(xp, ones * x) / scale
-        return mean + self.totals(xp, ones * (x - mean)) / scale
+        weighting = xp.array(1.0, x) + 0.0 * x if weights is None else weights
+        scale = self.totals(xp, weighting)
+        mean = self.totals(xp, weighting * x) / scale
+        return mean + self.totals(xp, weighting * (x - mean)) / scale
 
     def offsets(self, xp: Namespace, steps: Array) -> Array:
         """At every entry, the sum of the steps (cells, width − 1) from the first entry of its pool."""
