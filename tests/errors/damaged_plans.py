@@ -72,7 +72,7 @@ DAMAGES: dict[str, Change] = {
     "text of rule 0 is '', not text": rule(text=""),
     "not in the order of their names": lambda said, rows: said["parameters"].extend(said["parameters"]),
     "two rules have one name": lambda said, rows: said["rules"].extend(said["rules"]),
-    "array 0 has numbers that are not finite or beyond 1e+140": lambda said, rows: rows.insert(0, np.array([1e300])),
+    "array 0 has numbers that are NaN or beyond 1e+140": lambda said, rows: rows.insert(0, np.array([1e300])),
     "array 1 has shape (0,)": lambda said, rows: rows.__setitem__(1, np.zeros(0)),
     "view 0 has 2 axes and 1 strides": view(shape=[1, 1]),
     "view 0 reaches from 5 to 7": view(offset=5),
@@ -96,6 +96,10 @@ DAMAGES: dict[str, Change] = {
     "reads entries 90 to 97": term(offset=88),
     "on which it is declared constant": term(start=[None]),
     "writes places 7 to 9 of axis 0, which has 3": term(start=[7]),
+    "sense of rule 0 is '<', not": rule(sense="<"),
+    "rule 0 is not a ball": rule(norm=2, radius=1.0),
+    "radius of rule 0 is not positive": rule(sense="<=", norm=2, radius=-1.0),
+    "constant of rule 0 has infinite numbers": lambda said, rows: rows[2].__setitem__(0, np.inf),
     "the rules have more equations than 64 bits count": lambda said, rows: said.update(
         rules=[
             {"text": f"{k}", "expression": {**said["rules"][0]["expression"], "shape": [2**61], "constant": 0.0}}

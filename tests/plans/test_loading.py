@@ -211,11 +211,11 @@ def test_more_equations_and_entries_than_are_counted(path: Path) -> None:
         Plan.load(write_plan(path, description, rows))
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e200])
+@pytest.mark.parametrize("number", [float("nan"), 1e200])
 def test_arrays_of_finite_numbers_only(path: Path, number: float) -> None:
     description, rows = contents(PLANS[4].system)
     rows[0][0] = number
-    with pytest.raises(PlanFileError, match=r"array 0 has numbers that are not finite or beyond 1e\+140"):
+    with pytest.raises(PlanFileError, match=r"array 0 has numbers that are NaN or beyond 1e\+140"):
         Plan.load(write_plan(path, description, rows))
 
 
@@ -266,11 +266,11 @@ def test_the_checksum(path: Path) -> None:
         Plan.load(write_plan(path, description, rows, checksum="0" * 64))
 
 
-@pytest.mark.parametrize("version", [0, 4, 10**50])
+@pytest.mark.parametrize("version", [0, 5, 10**50])
 def test_another_version_says_the_way_out(path: Path, version: int) -> None:
     _, rows = contents(PLANS[0].system)
     with pytest.raises(
-        PlanFileError, match=r"is a plan of format .*, and affinet .* reads formats 1 to 3\. Read it with the"
+        PlanFileError, match=r"is a plan of format .*, and affinet .* reads formats 1 to 4\. Read it with the"
     ):
         Plan.load(write_plan(path, {"of": "the future"}, rows, version=version))
 

@@ -21,8 +21,8 @@ def check_numbers(name: str, expression: Expression, sense: Sense = "==", radius
 
     The constant of an inequality may be infinite where there is no bound.
     """
-    bounded = finite_bounds(expression.constant, sense)
-    numbers = (_largest(bounded), _largest(np.asarray(radius)), *(_bound(term, _largest) for term in expression.terms))
+    constants = (finite_bounds(expression.constant, sense), radius)
+    numbers = [_largest(np.asarray(each)) for each in constants] + [_bound(term, _largest) for term in expression.terms]
     if not all(number <= LARGEST for number in numbers):
         raise ConstantError(
             f'rule "{name}" has numbers beyond {LARGEST:g}, whose products leave the range of float64. '
@@ -30,11 +30,14 @@ def check_numbers(name: str, expression: Expression, sense: Sense = "==", radius
         )
 
 
-def finite_bounds(constant: Values, sense: Sense) -> Floats:
+def finite_bounds(constant: Values, sense: Sense) -> Values:
     """The constant of a rule, with 0 for the entries that are infinite since the inequality has no bound there."""
-    values = np.asarray(constant)
-    none = values == -unbounded(sense)
-    return np.where(none, 0.0, values) if none.any() else values
+    if sense == "==":
+        return constant
+    missing = constant == -unbounded(sense)
+    if isinstance(constant, float):
+        return 0.0 if missing else constant
+    return np.where(missing, 0.0, constant) if np.any(missing) else constant
 
 
 def without_zeros(expression: Expression) -> Expression:

@@ -21,7 +21,7 @@ from affinet.language.origin import Origin
 from affinet.language.sense import Norm, Sense
 from affinet.system.layout import Layout
 from affinet.system.limits import Limits
-from affinet.system.magnitudes import check_numbers, without_zeros
+from affinet.system.magnitudes import check_numbers, finite_bounds, without_zeros
 from affinet.system.rows import PAIR_BYTES, Rows, gather_rows
 from affinet.system.tolerance import DOUBLE_EPSILON, Tolerance
 
@@ -276,7 +276,8 @@ def _with_constants(rule: Rule, values: Mapping[str, Floats]) -> Rule:
         replace(term, scalar=abs(term.scalar), factors=tuple(replace(f, values=np.abs(f.values)) for f in term.factors))
         for term in known
     )
-    absolute = Expression(replace(rule.expression.affine, terms=positive, constant=np.abs(rule.expression.constant)))
+    constant = np.abs(finite_bounds(rule.expression.constant, rule.sense))
+    absolute = Expression(replace(rule.expression.affine, terms=positive, constant=constant))
     size = substitute(absolute, {name: np.abs(value) for name, value in values.items()}).constant
     constants = tuple(sorted({*rule.constants, *(term.parameter.name for term in known)}))
     return replace(rule, expression=substitute(rule.expression, values), size=size, constants=constants)

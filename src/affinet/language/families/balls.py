@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def _ball(family: FamilyName, norm: Norm, w: object, radius: Any, dim: Dims) -> 
     axes = checked_axes(w.affine, dim, w.affine.wording)
     other_axes = tuple(axis for axis in range(w.ndim) if axis not in axes)
     vectors = (w.permute(*other_axes, *axes) if axes != tuple(range(len(other_axes), w.ndim)) else w).reshape(
-        *(w.shape[axis] for axis in other_axes), -1 if w.size else 0
+        *(w.shape[axis] for axis in other_axes), prod(w.shape[axis] for axis in axes)
     )
     shape = vectors.shape[:-1]
     try:

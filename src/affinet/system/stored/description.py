@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from affinet.language.affine import Values
 from affinet.language.calculus.terms import Parameter
+from affinet.language.sense import Norm, Sense, unbounded
 from affinet.system.layout import Layout
 from affinet.system.magnitudes import without_zeros
-from affinet.system.malformed import MOST, Malformed, fields, items, number, text
+from affinet.system.malformed import MOST, Malformed, fields, integer, items, number, shown, text
 from affinet.system.stored.origins import ORIGIN_KEYS, restored_origin, stored_origin
 from affinet.system.stored.packing import Array, Arrays, Restored
-from affinet.system.stored.restoring import restored_expression, restored_parameter, restored_values
+from affinet.system.stored.restoring import (
+    restored_expression,
+    restored_parameter,
+    restored_radius,
+    restored_values,
+)
 from affinet.system.stored.storing import stored_expression, stored_values
 from affinet.system.system import Rule, System
 from affinet.system.tolerance import Tolerance
 
 Table = dict[str, Any]
+
+INEQUALITY_KEYS = ("sense", "norm", "radius")
+"""Keys that only files of the fourth format hold."""
 
 
 def described(system: System) -> tuple[Table, list[Array]]:
@@ -50,7 +60,7 @@ def system_of(description: object, rows: Sequence[Array]) -> System:
     )
     if len({rule.name for rule in rules}) < len(rules):
         raise Malformed("two rules have one name")
-    if sum(rule.equations for rule in rules) > MOST:
+    if sum(max(rule.equations, rule.expression.size) for rule in rules) > MOST:
         raise Malformed("the rules have more equations than 64 bits count")
     reduced = tuple(replace(rule, expression=without_zeros(rule.expression)) for rule in rules)
     unread = _weights_read(rules) - _weights_read(reduced)
@@ -66,6 +76,10 @@ def _store_rule(rule: Rule, numbers: dict[Parameter, int], arrays: Arrays) -> Ta
     table: Table = {"text": rule.text, "expression": stored_expression(rule.expression, numbers, arrays)}
     if rule.titled:
         table["name"] = rule.name
+    if rule.sense != "==":
+        table["sense"] = rule.sense
+    if rule.norm is not None:
+        table |= {"norm": rule.norm, "radius": stored_values(rule.radius, arrays)}
     if rule.size is not None:
         table["size"] = stored_values(rule.size, arrays)
     table |= stored_origin(rule, {parameter.name for parameter in numbers})
@@ -73,14 +87,37 @@ def _store_rule(rule: Rule, numbers: dict[Parameter, int], arrays: Arrays) -> Ta
 
 
 def _restore_rule(value: object, where: str, parameters: Sequence[Parameter], arrays: Restored) -> Rule:
-    table = fields(value, where, ("text", "expression"), ("name", "size", *ORIGIN_KEYS))
+    table = fields(value, where, ("text", "expression"), ("name", "size", *ORIGIN_KEYS, *INEQUALITY_KEYS))
     wording = text(table["text"], f"text of {where}")
-    expression = restored_expression(table["expression"], where, parameters, arrays)
+    sense = _sense(table.get("sense", "=="), where) if "sense" in table else "=="
+    infinite = None if sense == "==" or "norm" in table else -unbounded(sense)
+    expression = restored_expression(table["expression"], where, parameters, arrays, infinite)
+    norm, radius = _ball(table, where, sense, expression.shape, arrays)
     size = restored_values(table["size"], f"size of {where}", expression.shape, arrays) if "size" in table else None
     name = text(table.get("name", wording), f"name of {where}")
     names = {parameter.name for parameter in parameters}
-    origin, constants = restored_origin(table, where, wording, names)
-    return Rule(name, wording, expression, origin, size, constants)
+    origin, constants = restored_origin(table, where, wording, names, sense)
+    return Rule(name, wording, expression, origin, size, constants, sense, norm, radius)
+
+
+def _sense(value: object, where: str) -> Sense:
+    """The sense of an inequality; a file does not write that of an equation. Raises Malformed."""
+    match value:
+        case "<=" | ">=":
+            return value
+    raise Malformed(f'sense of {where} is {shown(value)}, not "<=" or ">="')
+
+
+def _ball(
+    table: Mapping[str, Any], where: str, sense: Sense, shape: tuple[int, ...], arrays: Restored
+) -> tuple[Norm | None, Values]:
+    """The norm and the radius of a ball, None and 0 for other rules. Raises Malformed."""
+    if "norm" not in table and "radius" not in table:
+        return None, 0.0
+    if sense != "<=" or not shape or "radius" not in table or type(table.get("norm")) is not int:
+        raise Malformed(f'{where} is not a ball, which has a norm, a radius, an axis and the sense "<="')
+    norm: Norm = 1 if integer(table["norm"], f"norm of {where}", 1, 2) == 1 else 2
+    return norm, restored_radius(table["radius"], f"radius of {where}", shape[:-1], arrays)
 
 
 def _tolerance(value: object) -> Tolerance:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
 from affinet.language.origin import LONGEST_SUBJECT, Family, FamilyName, Linear, Origin, WrittenEquation
+from affinet.language.sense import Sense
 from affinet.language.wording import Word, say
 from affinet.system.malformed import Malformed, fields, items, shown, text
 from affinet.system.system import Rule
@@ -19,6 +20,9 @@ ORIGIN_KEYS = ("origin", "constants")
 """Keys that only files of the third format hold."""
 
 _FAMILIES: Mapping[str, FamilyName] = {f"{name}(": name for name in get_args(FamilyName)}
+INEQUALITIES = ("concave", "convex", "l1_ball", "l2_ball", "monotone")
+"""Families of rules that are not equations."""
+
 _LINEAR = "linear(["
 _NUMBER = re.compile(r"-?[\d.]+(e[-+]?\d+)?")
 _WORD = re.compile(r"(?<![\w.])[\w.]+")
@@ -27,7 +31,7 @@ _WORD = re.compile(r"(?<![\w.])[\w.]+")
 def stored_origin(rule: Rule, weights: Collection[str]) -> dict[str, Any]:
     """The table of a rule's origin and constants, empty for most rules, whose text tells both."""
     table: dict[str, Any] = {}
-    if _table(rule.origin) != _table(_of_text(rule.text, weights)):
+    if _table(rule.origin) != _table(_of_text(rule.text, weights, rule.sense)):
         table["origin"] = _table(rule.origin)
     if rule.constants:
         table["constants"] = list(rule.constants)
@@ -35,10 +39,11 @@ def stored_origin(rule: Rule, weights: Collection[str]) -> dict[str, Any]:
 
 
 def restored_origin(
-    table: Mapping[str, Any], where: str, wording: str, weights: Collection[str]
+    table: Mapping[str, Any], where: str, wording: str, weights: Collection[str], sense: Sense
 ) -> tuple[Origin, tuple[str, ...]]:
     """The origin, and the names of the weights that are constants in the rule. Raises Malformed."""
-    origin = _restore(table["origin"], f"origin of {where}") if "origin" in table else _of_text(wording, weights)
+    given = "origin" in table
+    origin = _restore(table["origin"], f"origin of {where}") if given else _of_text(wording, weights, sense)
     if "constants" in table:
         constants = [text(name, f"constant of {where}") for name in items(table["constants"], f"constants of {where}")]
     else:
@@ -73,12 +78,14 @@ def _restore(value: object, where: str) -> Origin:
     raise Malformed(f"{where} is {shown(dict(table))}, not that of an equation, of linear or of a family")
 
 
-def _of_text(wording: str, weights: Collection[str]) -> Origin:
+def _of_text(wording: str, weights: Collection[str], sense: Sense) -> Origin:
     """The origin of a rule in a file that does not hold it."""
     if wording.startswith(_LINEAR):
         return _linear(wording[len(_LINEAR) :], weights)
     opening = wording[: wording.find("(") + 1]
-    return Family(_FAMILIES[opening]) if opening in _FAMILIES else _equation(wording)
+    if opening in _FAMILIES and (_FAMILIES[opening] in INEQUALITIES) == (sense != "=="):
+        return Family(_FAMILIES[opening])
+    return _equation(wording, sense)
 
 
 def _linear(wording: str, weights: Collection[str]) -> Linear:
@@ -95,9 +102,9 @@ def _listed_weight(name: str, weights: Collection[str]) -> str | None:
     return name if plain else None
 
 
-def _equation(wording: str) -> WrittenEquation:
-    left, equals, right = wording.partition(" == ")
-    if not equals or " == " in right or not _NUMBER.fullmatch(right):
+def _equation(wording: str, sense: Sense) -> WrittenEquation:
+    left, compared, right = wording.partition(f" {sense} ")
+    if not compared or f" {sense} " in right or not _NUMBER.fullmatch(right):
         return WrittenEquation()
     depth, atom = 0, not left.startswith("-")
     for letter in left:

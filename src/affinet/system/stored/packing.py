@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -73,24 +74,27 @@ class Arrays:
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """Arrays from a file, by number. `largest` bounds the magnitudes in each.
+    """Arrays from a file by number; `largest` bounds the finite magnitudes in each, `infinite` flags rows with others.
 
     `_budget` is how many entries of tables may still be read: a small file can hold many long tables that overlap.
     """
 
     arrays: tuple[Array, ...]
     largest: tuple[float, ...]
+    infinite: tuple[bool, ...]
     _budget: list[int]
-    _reaches: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _reaches: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Sequence[Array], views: object) -> Restored:
         """Windows on rows of numbers. Raises Malformed for a window that reaches beyond its row."""
-        largest = [_largest(row, f"array {number}") for number, row in enumerate(rows)]
+        sizes = [_largest(row, f"array {number}") for number, row in enumerate(rows)]
         windows = [_read_view(value, f"view {number}", rows) for number, value in enumerate(items(views, "views"))]
         arrays = tuple(_restore_view(rows[view.row], view) for view in windows)
         budget = max(MOST_READ, 4 * sum(row.size for row in rows))
-        return cls(arrays, tuple(largest[view.row] for view in windows), [budget])
+        of_views = [sizes[view.row] for view in windows]
+        largest, infinite = tuple(size for size, _ in of_views), tuple(others for _, others in of_views)
+        return cls(arrays, largest, infinite, [budget])
 
     def number(self, value: object, where: str) -> int:
         """The number of an array that a table `{"view": …}` names. Raises Malformed."""
@@ -106,12 +110,12 @@ class Restored:
             raise Malformed("a mask is longer than its places")
         return int(BIT_COUNTS[bits].sum(dtype=np.int64))
 
-    def reach(self, number: int) -> tuple[int, int]:
-        """The smallest and the largest position in a table."""
+    def reach(self, number: int) -> tuple[float, float]:
+        """The smallest and the largest number in an array."""
         if number not in self._reaches:
-            positions = self.arrays[number]
-            self._spend(positions.size)
-            self._reaches[number] = int(positions.min()), int(positions.max())
+            numbers = self.arrays[number]
+            self._spend(numbers.size)
+            self._reaches[number] = numbers.min().item(), numbers.max().item()
         return self._reaches[number]
 
     def _spend(self, entries: int) -> None:
@@ -183,14 +187,20 @@ def _repack(array: Array, number: int) -> Piece:
     return small.ravel(order="K"), {number: _window_on(view, _address(small))}
 
 
-def _largest(row: Array, where: str) -> float:
-    """The largest magnitude in a row. Raises Malformed for anything but a row of finite numbers."""
+def _largest(row: Array, where: str) -> tuple[float, bool]:
+    """The largest finite magnitude in a row, and whether it has infinite numbers, which only bounds may be.
+
+    Raises Malformed for anything but a row of numbers, and for NaN.
+    """
     if row.ndim != 1 or not row.size or row.dtype.name not in DTYPES:
         raise Malformed(f"{where} has shape {row.shape} and dtype {row.dtype}, not one axis of {', '.join(DTYPES)}")
     largest = float(max(-float(row.min()), float(row.max())))
+    infinite = largest == math.inf
+    if infinite:
+        largest = float(np.abs(row[~np.isinf(row)]).max(initial=0.0))
     if not largest <= LARGEST:
-        raise Malformed(f"{where} has numbers that are not finite or beyond {LARGEST:g}")
-    return largest
+        raise Malformed(f"{where} has numbers that are NaN or beyond {LARGEST:g}")
+    return largest, infinite
 
 
 def _read_view(value: object, where: str, rows: Sequence[Array]) -> View:

@@ -23,14 +23,14 @@ from affinet._version import __version__
 from affinet.errors import PlanFileError
 from affinet.system.files import made_anew, unreadable
 from affinet.system.malformed import Malformed, fields, integer, shown
-from affinet.system.stored.description import described, system_of
+from affinet.system.stored.description import INEQUALITY_KEYS, described, system_of
 from affinet.system.stored.origins import ORIGIN_KEYS
 from affinet.system.stored.packing import DTYPES, Array
 from affinet.system.system import System
 
-FORMAT, VERSION, OLDEST = "affinet.plan", 3, 1
-"""Version 2 may hold masks and float32 numbers, version 3 origins of rules and names of frozen weights; a plan is
-written in the oldest version that can hold it."""
+FORMAT, VERSION, OLDEST = "affinet.plan", 4, 1
+"""Version 2 may hold masks and float32 numbers, version 3 origins of rules and names of frozen weights, version 4
+inequalities; a plan is written in the oldest version that can hold it."""
 LONGEST = 32 * 2**20
 """Most bytes of a description, about 100,000 rules of single entries; reading takes some twenty times the memory."""
 
@@ -96,8 +96,11 @@ def read_system(path: str | os.PathLike[str]) -> System:
 
 
 def _needed_version(description: Mapping[str, Any], rows: Sequence[Array]) -> int:
-    if any(key in rule for rule in description["rules"] for key in ORIGIN_KEYS):
+    keys = {key for rule in description["rules"] for key in rule}
+    if not keys.isdisjoint(INEQUALITY_KEYS):
         return VERSION
+    if not keys.isdisjoint(ORIGIN_KEYS):
+        return 3
     return 2 if any(row.dtype.name in ("float32", "uint8") for row in rows) else OLDEST
 
 

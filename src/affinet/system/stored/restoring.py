@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -13,6 +14,7 @@ from affinet.language.expression import Expression
 from affinet.language.wording import Word
 from affinet.system.malformed import LARGEST, MOST, Malformed, fields, integer, integers, items, number, shown, text
 from affinet.system.stored.packing import Restored
+from affinet.system.stored.storing import UNBOUNDED
 
 Reach = tuple[int, int]
 
@@ -32,26 +34,36 @@ def restored_parameter(value: object, where: str) -> Parameter:
     return Parameter(text(table["name"], f"name of {where}"), _shape(table["shape"], where))
 
 
-def restored_expression(value: object, where: str, parameters: Sequence[Parameter], arrays: Restored) -> Expression:
-    """The expression that `stored_expression` wrote as a table. Raises Malformed."""
+def restored_expression(
+    value: object, where: str, parameters: Sequence[Parameter], arrays: Restored, infinite: float | None = None
+) -> Expression:
+    """The expression that `stored_expression` wrote as a table. Raises Malformed.
+
+    `infinite` is the infinity that its constant may hold, where the rule is an inequality.
+    """
     table = fields(value, where, ("shape", "says", "terms", "constant", "epsilon"))
     shape = _shape(table["shape"], where)
     terms = [
         _TermReader(f"term {k} of {where}", shape, parameters, arrays)(term)
         for k, term in enumerate(items(table["terms"], f"terms of {where}"))
     ]
-    constant = restored_values(table["constant"], f"constant of {where}", shape, arrays)
+    constant = restored_values(table["constant"], f"constant of {where}", shape, arrays, infinite)
     if 0 in shape and (terms or constant != 0.0):
         raise Malformed(f"{where} has no equations, since its shape is {shape}, but has terms or a constant")
     epsilon = number(table["epsilon"], f"epsilon of {where}", 2.0**-52, 1.0)
     return Expression(Affine(shape, tuple(terms), constant, epsilon, Word(text(table["says"], where))))
 
 
-def restored_values(value: object, where: str, shape: tuple[int, ...], arrays: Restored) -> Values:
-    """A number, or an array with an axis of the same length or of length one per axis of `shape`. Raises Malformed."""
+def restored_values(
+    value: object, where: str, shape: tuple[int, ...], arrays: Restored, infinite: float | None = None
+) -> Values:
+    """A number, or an array with an axis of the same length or of length one per axis of `shape`. Raises Malformed.
+
+    All are finite, except that they may be `infinite`.
+    """
     if not isinstance(value, dict):
-        return number(value, where)
-    values = _floats(value, where, arrays, ("float64", "float32"))
+        return infinite if infinite is not None and value == UNBOUNDED else number(value, where)
+    values = _floats(value, where, arrays, ("float64", "float32"), infinite)
     if len(values.shape) != len(shape) or any(
         n not in (1, length) for n, length in zip(values.shape, shape, strict=True)
     ):
@@ -68,10 +80,30 @@ def _shape(value: object, where: str) -> tuple[int, ...]:
     return shape
 
 
-def _floats(value: object, where: str, arrays: Restored, dtypes: tuple[str, ...] = ("float64",)) -> Floats:
-    values = arrays.arrays[arrays.number(value, where)]
+def restored_radius(value: object, where: str, shape: tuple[int, ...], arrays: Restored) -> Values:
+    """The radius of a ball: as `restored_values`, and positive. Raises Malformed."""
+    radius = restored_values(value, where, shape, arrays)
+    least = radius if isinstance(radius, float) else arrays.reach(arrays.number(value, where))[0]
+    if least <= 0.0 and 0 not in shape:
+        raise Malformed(f"{where} is not positive")
+    return radius
+
+
+def _floats(
+    value: object,
+    where: str,
+    arrays: Restored,
+    dtypes: tuple[str, ...] = ("float64",),
+    infinite: float | None = None,
+) -> Floats:
+    place = arrays.number(value, where)
+    values = arrays.arrays[place]
     if values.dtype.name not in dtypes:
         raise Malformed(f"{where} is an array of {values.dtype}, not of float64")
+    if arrays.infinite[place]:
+        least, most = arrays.reach(place)
+        if any(math.isinf(end) and end != infinite for end in (least, most)):
+            raise Malformed(f"{where} has infinite numbers where a rule has none")
     return values
 
 
@@ -147,7 +179,8 @@ class _TermReader:
         positions = self._arrays.arrays[place]
         if positions.dtype.kind != "i" or positions.shape != (size,) or not positions.flags.c_contiguous:
             raise Malformed(f"{where} is not a table of {size} integers")
-        return positions, self._arrays.reach(place)
+        low, high = self._arrays.reach(place)
+        return positions, (int(low), int(high))
 
     def _factor(self, value: object, variables: Sequence[Variable]) -> tuple[Factor, float]:
         """A factor and a bound on the magnitudes of its numbers."""

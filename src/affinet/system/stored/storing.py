@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from affinet.language.expression import Expression
 from affinet.system.stored.packing import Arrays
 
 Table = dict[str, Any]
+UNBOUNDED = "unbounded"
 
 
 def stored_expression(expression: Expression, parameters: Mapping[Parameter, int], arrays: Arrays) -> Table:
@@ -27,9 +29,11 @@ def stored_expression(expression: Expression, parameters: Mapping[Parameter, int
     }
 
 
-def stored_values(values: Values, arrays: Arrays) -> float | Table:
-    """A number, or an array by its number."""
-    return float(values) if isinstance(values, float) else {"view": arrays.put(values)}
+def stored_values(values: Values, arrays: Arrays) -> float | str | Table:
+    """A number, or an array by its number; JSON has no word for the infinite constant of a rule without a bound."""
+    if isinstance(values, float):
+        return UNBOUNDED if math.isinf(values) else float(values)
+    return {"view": arrays.put(values)}
 
 
 def _term(term: Term, parameters: Mapping[Parameter, int], arrays: Arrays) -> Table:
