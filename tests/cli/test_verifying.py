@@ -10,7 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import affinet as library
+from affinet import families
 from affinet.cli.files import modelfile
+from affinet.system.stored.planfile import write_system
+from affinet.system.system import System
 from tests.cli.conftest import SMALL, Command
 
 SUMS = '[[rule]]\nname = "sums"\nsays = "hidden1.weight.sum(dim=1) == 1"\n'
@@ -47,6 +50,32 @@ def test_a_finished_run_holds(affinet: Command, run: Path) -> None:
     assert lines[3][:2] + lines[3][-1:] == ["sums", "5", "holds"]
     assert float(lines[3][2]) < 1e-6
     assert result.stdout.rstrip().splitlines()[-1].startswith("The rules hold: no equation is off by more than ")
+
+
+def test_inequalities_and_balls_are_judged(affinet: Command, saved: Path) -> None:
+    w = library.weights({"a": (2, 3), "b": (3,)})
+    rules = [
+        (w.b >= 0).named("low"),
+        (w.a.sum(dim=1) <= [1, np.inf]).named("sums"),
+        families.l2_ball(w.b, 0.3).named("ball"),
+        (w.a[0] == 2 * w.b).named("tie"),
+    ]
+    write_system(System.of(rules), saved / "plan")
+    result = affinet("verify", saved / "model", saved / "plan")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0] == ["rule", "rows", "largest", "violation", "times", "rounding"]
+    figures = [[line[0], line[1], float(line[2]), line[-1]] for line in lines[2:6]]
+    length = float(np.sqrt(0.25**2 + 2 * 0.125**2))
+    assert figures[0] == ["low", "3", 0, "holds"]
+    assert figures[1] == ["sums", "2", 0, "holds"]
+    assert figures[2] == ["ball", "1", pytest.approx(length - 0.3, rel=0.05), "hold"]
+    assert figures[3] == ["tie", "3", 0, "holds"]
+    assert "1 of 4 rules does not hold: an equation or inequality is off by more than 16 times" in result.stdout
+    assert result.exit_code == 1
+    write_system(System.of(rules[:2]), saved / "plan")
+    result = affinet("verify", saved / "model", saved / "plan")
+    assert result.exit_code == 0
+    assert "The rules hold: no equation or inequality is off by more than 0 times the rounding" in result.stdout
 
 
 def test_weights_that_were_changed_do_not_hold(affinet: Command, run: Path) -> None:

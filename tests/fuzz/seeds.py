@@ -45,6 +45,11 @@ TEXTS = (
     "equivariant(layers[0].weight, inputs=SO(2).T(2), outputs=2 * SO(2).T(1).dual)",
     "equivariant(hidden1.bias, outputs=D(2).T(1) @ S(2).T(1) + groups.Z(1).T(0)**2)",
     "layers[0].weight.transpose(0, 1).mT.triu(1).diagonal()[[0, 2]] == [1, 2]",
+    "-inf <= layers[0].weight.sum(dim=1) - hidden1.bias[0]",
+    "between([0, -inf, 0, 0.5], hidden1.bias, inf)",
+    "monotone(layers[0].weight, dim=0, increasing=False, gap=1e-3)",
+    "l1_ball(layers[1].weight, radius=[1, 2], dim=(1, 2))",
+    "transport(layers[0].weight, 1, columns=1)",
 )
 RULES = (
     W.a == W.b.T,

@@ -12,6 +12,7 @@ from affinet.cli.trainings.rules import free_numbers
 from affinet.cli.trainings.untried import Planned, planned_untried
 from affinet.cli.words import counted
 from affinet.errors import NothingToTrainWarning
+from affinet.system.system import System
 
 
 def check(job: JobFile, screen: Screen) -> None:
@@ -31,9 +32,18 @@ def check(job: JobFile, screen: Screen) -> None:
     if not plan.system.rules:
         screen.say(f"The network has {counted(numbers, 'number')}. A rule is a table [[rule]] of the job.")
         return
-    screen.say(f"No contradictions: {counted(plan.rows, 'equation')}, rank {rank}, redundant {redundant}.")
+    screen.say(f"No contradictions: {_rows_text(plan.system)}, rank {rank}, redundant {redundant}.")
     screen.say(f"{counted(findings, 'finding')} to look at, above." if findings else "Nothing else to look at.")
     screen.say(f"Of the network's {counted(numbers, 'number')} {free} {'is' if free == '1' else 'are'} free.")
+
+
+def _rows_text(system: System) -> str:
+    """How many equations and inequalities the rules have."""
+    equations = counted(system.equations, "equation")
+    if not system.inequalities:
+        return equations
+    inequalities = "1 inequality" if system.inequalities == 1 else f"{system.inequalities:,} inequalities"
+    return f"{equations}, {inequalities}" if system.equations else inequalities
 
 
 def _planned_after_trial(job: JobFile) -> Planned:

@@ -142,7 +142,7 @@ def test_a_mistake_names_the_key_the_line_and_what_is_allowed(old: str, new: str
             'basis = "free"\nmethod = "project"',
             "line 13: [train] has basis = 'free', and the method is 'project'",
         ),
-        ("says = ", "# ", 'line 15: rule 1 is empty; it takes either says = "an equation", or matrix = "a file"'),
+        ("says = ", "# ", 'line 15: rule 1 is empty; it takes either says = "a rule", or matrix = "a file"'),
         ('"a tie"', '"a tie"\nmatrix = "A.npz"', "line 17: rule 1 has both 'says' and 'matrix'"),
         ('"a tie"', '"a tie"\nrhs = 0', "line 17: rule 1 has both 'says' and 'rhs'"),
         ("says = ", 'matrix = "A.npz" # ', "line 15: rule 1 has a matrix and no 'weights'"),

@@ -111,3 +111,74 @@ def test_wrong_files_and_weights_are_told_with_the_line_of_their_key(tmp_path: P
     np.save(tmp_path / "A.npy", A[:, :5])
     with pytest.raises(JobError, match=r'(?s)line 18: rule "A w = b": .*5.*17'):
         plan_of(LINEAR.replace('"b.npy"', "0"), tmp_path)
+
+
+def systems_of(text: str, folder: Path) -> list[tuple[str, str, int]]:
+    """Name, sense and rows of each rule of a job."""
+    job = job_of(text, folder)
+    return [(rule.name or "", rule.sense, rule.rows) for rule in read_rules(job, build_network(job, 3, 2))]
+
+
+INEQUALITIES = """\
+
+[[rule]]
+name = "G w <= h"
+weights = ["hidden1.weight", "output.bias"]
+matrix = "all.mat"
+variable = "G"
+sense = "<="
+rhs = "all.mat"
+rhs_variable = "h"
+"""
+
+
+@pytest.mark.parametrize("name", ["all.mat", "all.npz"])
+def test_inequalities_stand_beside_equations_in_one_file(tmp_path: Path, name: str) -> None:
+    G, h = np.ones((3, 17)), np.array([1.0, np.inf, 0.5])
+    arrays = {"A": A, "b": np.zeros(2), "G": G, "h": h}
+    scipy.io.savemat(tmp_path / "all.mat", arrays)
+    np.savez(tmp_path / "all.npz", **arrays)  # type: ignore[arg-type]
+    equations = LINEAR.replace('"A.npy"', '"all.mat"\nvariable = "A"').replace(
+        '"b.npy"', '"all.mat"\nrhs_variable = "b"'
+    )
+    text = (equations + INEQUALITIES).replace("all.mat", name)
+    assert systems_of(text, tmp_path) == [("A w = b", "==", 2), ("G w <= h", "<=", 3)]
+    job = job_of(text, tmp_path)
+    rule = read_rules(job, build_network(job, 3, 2))[1]
+    np.testing.assert_array_equal(rule.expression.constant, -h)
+    assert systems_of(text.replace("<=", ">=").replace('"h"', '"b"').replace('"G"', '"A"'), tmp_path)[1][1:] == (
+        ">=",
+        2,
+    )
+
+
+def test_bounds_that_leave_no_weights_are_told_with_their_line(tmp_path: Path) -> None:
+    text = SMALL[: SMALL.index("[[rule]]")] + INEQUALITIES
+    scipy.io.savemat(tmp_path / "all.mat", {"G": np.ones((2, 17)), "h": np.array([1.0, -np.inf])})
+    with pytest.raises(JobError, match=r'rule "G w <= h": array\(2\) has 1 entry that is NaN or -inf, the first at 1'):
+        systems_of(text, tmp_path)
+    scipy.io.savemat(tmp_path / "all.mat", {"G": np.ones((2, 17)), "h": np.array([np.nan, np.inf])})
+    with pytest.raises(JobError, match=r"holds 1 NaN of 2 numbers; all must be finite or infinite"):
+        systems_of(text, tmp_path)
+    with pytest.raises(JobError, match=r"holds 2 NaN or infinite of 2 numbers; all must be finite\."):
+        systems_of(text.replace('sense = "<="', 'sense = "=="'), tmp_path)
+
+
+def test_a_sense_is_one_of_three_and_belongs_to_a_matrix(tmp_path: Path) -> None:
+    text = SMALL[: SMALL.index("[[rule]]")] + INEQUALITIES
+    with pytest.raises(JobError, match=r'sense of rule 1 = .*<.* is not valid; it takes "==", "<=" or ">="'):
+        job_of(text.replace('"<="', '"<"'), tmp_path)
+    with pytest.raises(JobError, match="rule 1 has both 'says' and 'sense'"):
+        job_of(SMALL[: SMALL.index("[[rule]]")] + '[[rule]]\nsays = "output.bias >= 0"\nsense = ">="\n', tmp_path)
+
+
+def test_inequalities_are_sentences_too(tmp_path: Path) -> None:
+    start = SMALL[: SMALL.index("[[rule]]")]
+    says = ["0 <= hidden1.weight", "simplex(output.weight, dim=0)", "l2_ball(hidden1.weight, 1, dim=1)"]
+    text = start + "".join(f'[[rule]]\nname = "{k}"\nsays = "{sentence}"\n' for k, sentence in enumerate(says))
+    assert systems_of(text, tmp_path) == [
+        ("0", ">=", 15),
+        ("1 [nonnegative]", ">=", 10),
+        ("1 [sum]", "==", 5),
+        ("2", "<=", 5),
+    ]

@@ -39,12 +39,14 @@ def read_matrix(path: Path, variable: str | None = None) -> Any:
     return np.atleast_2d(matrix)
 
 
-def read_vector(path: Path, variable: str | None = None) -> np.ndarray[Any, np.dtype[np.float64]]:
+def read_vector(
+    path: Path, variable: str | None = None, *, bounds: bool = False
+) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The vector in `path`: float64, one axis; a matrix of one row or one column is read as a vector.
 
-    Raises DataError as `read_matrix` does.
+    With `bounds` its numbers may be infinite. Raises DataError as `read_matrix` does.
     """
-    array = _read(path, variable)
+    array = _read(path, variable, bounds=bounds)
     if array.ndim > 1 and max(array.shape) != prod(array.shape):
         raise DataError(f"{path} holds an array of shape {array.shape}; a right-hand side is one row or one column.")
     if prod(array.shape) > max(MOST_ROWS, array.size):
@@ -53,7 +55,7 @@ def read_vector(path: Path, variable: str | None = None) -> np.ndarray[Any, np.d
     return np.asarray(values, dtype=np.float64).reshape(-1)
 
 
-def _read(path: Path, variable: str | None) -> Any:
+def _read(path: Path, variable: str | None, *, bounds: bool = False) -> Any:
     suffix = path.suffix.lower()
     loader = _LOADERS.get(suffix)
     if loader is None:
@@ -67,7 +69,7 @@ def _read(path: Path, variable: str | None) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return _finite_numbers(path, loader(path, variable))
+            return _checked_numbers(path, loader(path, variable), bounds=bounds)
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001  parsers of malformed files raise nearly anything
@@ -127,7 +129,8 @@ def _choose_variable(path: Path, variable: str | None, names: list[str]) -> str:
     return variable if variable is not None else names[0]
 
 
-def _finite_numbers(path: Path, array: Any) -> Any:
+def _checked_numbers(path: Path, array: Any, *, bounds: bool) -> Any:
+    """The numbers as float64. Raises DataError for other values, for NaN, and for infinities that are not `bounds`."""
     if array.dtype.kind not in "biuf":
         kinds = {"c": "complex numbers", "O": "objects, not numbers", "U": "text, not numbers"}
         kind = kinds.get(array.dtype.kind, f"values of type {array.dtype}, not numbers")
@@ -137,9 +140,12 @@ def _finite_numbers(path: Path, array: Any) -> Any:
         values = array.data = np.asarray(array.data, np.float64)
     else:
         values = array = np.asarray(array, np.float64)
-    if not np.isfinite(values).all():
-        count = int(np.count_nonzero(~np.isfinite(values)))
-        raise DataError(f"{path} holds {count} NaN or infinite of {values.size} numbers; all must be finite.")
+    wrong = np.isnan(values) if bounds else ~np.isfinite(values)
+    if wrong.any():
+        kind, allowed = ("NaN", "finite or infinite") if bounds else ("NaN or infinite", "finite")
+        raise DataError(
+            f"{path} holds {np.count_nonzero(wrong)} {kind} of {values.size} numbers; all must be {allowed}."
+        )
     return array
 
 

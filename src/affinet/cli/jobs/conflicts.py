@@ -58,11 +58,11 @@ def _conflicts_of_train(train: TrainTable) -> Iterator[Mistake]:
 
 def _conflicts_of_rule(index: int, rule: RuleTable) -> Iterator[Mistake]:
     path = ("rule", index)
-    accepted_forms = 'it takes either says = "an equation", or matrix = "a file" with weights = ["names"]'
+    accepted_forms = 'it takes either says = "a rule", or matrix = "a file" with weights = ["names"]'
     if rule.says is None and rule.matrix is None:
         yield Mistake(path, f"rule {index + 1} is empty; {accepted_forms}.")
     elif rule.says is not None:
-        for name in ("matrix", "weights", "variable", "rhs", "rhs_variable"):
+        for name in ("matrix", "weights", "variable", "rhs", "rhs_variable", "sense"):
             if name in rule.model_fields_set:
                 yield Mistake((*path, name), f"rule {index + 1} has both 'says' and {name!r}; {accepted_forms}.")
     elif rule.weights is None:

@@ -59,16 +59,17 @@ class TrainTable(Table):
 
 
 class RuleTable(Table):
-    """One rule: a sentence (`says`), or `matrix` times the listed weights equals `rhs`."""
+    """One rule: a sentence (`says`), or `matrix` times the listed weights, compared with `rhs`."""
 
     name: Name | None = Field(default=None, description="a text")
-    says: Name | None = Field(default=None, description='an equation, such as "hidden1.weight.sum(dim=1) == 1"')
+    says: Name | None = Field(default=None, description='a rule, such as "hidden1.weight.sum(dim=1) == 1"')
     matrix: Name | None = Field(default=None, description="a .npy, .npz, .mtx, .csv or .mat file")
     variable: Name | None = Field(default=None, description="the name of the matrix inside a .npz or .mat file")
     rhs: Finite | Name = Field(default=0.0, description="a finite number, or a .npy, .npz, .mtx, .csv or .mat file")
     rhs_variable: Name | None = Field(
         default=None, description="the name of the right-hand side inside a .npz or .mat file"
     )
+    sense: Literal["==", "<=", ">="] = Field(default="==", description='"==", "<=" or ">="')
     weights: Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] | None = Field(
         default=None, description='a list of weight names, such as ["hidden1.weight", "output.weight"]'
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import affinet
@@ -53,9 +54,10 @@ def _from_matrix(job: JobFile, index: int, rule: RuleTable, weights: Weights) ->
     matrix = _read_file(job, ("rule", index, "matrix"), rule, read_matrix, str(rule.matrix), rule.variable)
     rhs: Any = rule.rhs
     if isinstance(rule.rhs, str):
-        rhs = _read_file(job, ("rule", index, "rhs"), rule, read_vector, rule.rhs, rule.rhs_variable)
+        read = read_vector if rule.sense == "==" else partial(read_vector, bounds=True)
+        rhs = _read_file(job, ("rule", index, "rhs"), rule, read, rule.rhs, rule.rhs_variable)
     try:
-        return affinet.families.linear(columns, matrix, rhs)
+        return affinet.families.linear(columns, matrix, rhs, sense=rule.sense)
     except AffinetError as error:
         raise _with_rule_name(job, ("rule", index, "matrix"), rule, error) from error
 
