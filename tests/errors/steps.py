@@ -16,6 +16,7 @@ from affinet.language import families
 from tests.errors.attaching import zero_sums
 from tests.errors.case import case
 from tests.limits import planned
+from tests.training.inequality_problems import PROBLEMS
 
 
 def attached(model: nn.Module, **options: Any) -> tuple[affinet.Handle, optim.Optimizer]:
@@ -74,6 +75,28 @@ def multipliers_before_a_step() -> None:
 @case(AttachError, "The saved training had other rules.", "Attach the same rules.")
 def the_state_of_other_rules() -> None:
     attached(nn.Linear(3, 2))[0].load_state_dict({"rules": ["rows sum to one"]})
+
+
+def attached_to_bounds() -> affinet.Handle:
+    model = PROBLEMS["rows="].model(torch.float64)
+    return affinet.project(model, optim.SGD(model.parameters(), lr=0.1), PROBLEMS["rows="].plan(model))
+
+
+@case(AttachError, "The saved training had other blocks of inequalities.", "Attach the same rules to the same model.")
+def the_state_of_other_inequalities() -> None:
+    handle = attached_to_bounds()
+    handle.load_state_dict({**handle.state_dict(), "inequalities": []})
+
+
+@case(AttachError, "The saved training had inequalities of another shape.", "Attach the same rules to the same model.")
+def the_state_of_inequalities_of_another_shape() -> None:
+    handle = attached_to_bounds()
+    handle.load_state_dict({**handle.state_dict(), "inequalities": [{"y": torch.zeros(3), "face": []}]})
+
+
+@case(AttachError, "A tangent to inequalities without the weights.", "Write `projector.tangent(vectors, at=weights)`.")
+def a_tangent_without_weights() -> None:
+    attached_to_bounds().projector.tangent({"weight": torch.zeros(6, 8)})
 
 
 @case(AttachError, "Something that is not the state of a handle.", "Give the result of `handle.state_dict()`.")

@@ -12,7 +12,8 @@ gradients finds the face is proven by J. Qiu, L. Jiang and A. Milzarek (arXiv 23
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import inf
 from typing import Generic
 
 from affinet.blocks.convex import ConvexSet, Face
@@ -39,13 +40,14 @@ class Underway(Generic[Face]):
     """A step that is being taken: `y` with the newest gradient, the face, and where and with what force it started.
 
     `force` is the larger of the norms of gradient and y in each cell. Where the step is not taken, it is dropped, and
-    the `Learned` before it stays.
+    `former` stays.
     """
 
     y: Array
     face: Face
     before: Array
     force: Array
+    former: Learned[Face]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,38 +66,60 @@ class NormalMap(Generic[Face]):
         return True
 
     def start(self, xp: Namespace, g: Array, w: Array, u: float) -> Learned[Face]:
-        """What is known from the first gradient: the normal part of −g at the weights (Moreau)."""
-        return Learned(*self.set.normal(xp, w, -g, None, u))
+        """What is known from the first gradient: the normal part of −g at the weights (Moreau).
 
-    def learn(self, xp: Namespace, g: Array, w: Array, state: Learned[Face]) -> Underway[Face]:
-        """The average with a new gradient g, which includes any weight decay that the optimizer adds."""
-        removed = self.set.along(xp, g, state.face) - g
-        y = state.y + AVERAGING * (removed - state.y)
-        strength, normal = self.set.norm(xp, g), self.set.norm(xp, y)
-        return Underway(y, state.face, w, xp.where(strength > normal, strength, normal))
+        Nothing is known in cells where it is not finite.
+        """
+        finite = xp.where(self.set.norm(xp, g) < inf, g, xp.array(0.0, g))
+        return Learned(*self.set.normal(xp, w, -finite, None, u))
 
-    def tangent(self, xp: Namespace, g: Array, face: Face, *, floor: float = 0.0) -> Array:
-        """`P g` along the face; zero where `|P g| ≤ floor · (|g| + rms g)`, with the rms of the cell."""
-        projected = self.set.along(xp, g, face)
-        if floor == 0.0:
-            return projected
+    def learn(self, xp: Namespace, g: Array, w: Array, state: Learned[Face]) -> tuple[Underway[Face], Array]:
+        """The average with a new gradient g, and `P g` along the face.
+
+        g includes any weight decay that the optimizer adds. In cells where g is not finite, y stays as it is.
+        """
+        projected = self.set.along(xp, g, state.face)
+        strength = self.set.norm(xp, g)
+        y = xp.where(strength < inf, state.y + AVERAGING * (projected - g - state.y), state.y)
+        normal = self.set.norm(xp, y)
+        force = xp.where((strength > normal) & (strength < inf), strength, normal)
+        return Underway(y, state.face, w, force, state), projected
+
+    def silenced(self, xp: Namespace, projected: Array, g: Array, floor: float) -> Array:
+        """`P g` with zeros where `|P g| ≤ floor · (|g| + rms g)`, which is rounding; the rms is that of the cell."""
         noise = floor * (abs(g) + self.set.norm(xp, g) * self.set.count() ** -0.5)
         return xp.where(abs(projected) <= noise, xp.array(0.0, projected), projected)
 
-    def land(self, xp: Namespace, stepped: Array, state: Underway[Face], u: float) -> tuple[Array, Learned[Face]]:
-        """The weights after a step, on the set, and what is known there. A cell that did not move keeps its bits."""
+    def land(
+        self, xp: Namespace, stepped: Array, state: Underway[Face], u: float, taken: Array | None = None
+    ) -> tuple[Array, Learned[Face]]:
+        """The weights after a step, on the set, and what is known there. A cell that did not move keeps its bits.
+
+        Weights that are not finite stay as they are, and what was known before the step is kept in their cells. So it
+        is everywhere where the condition `taken` is false.
+        """
         step = self.set.norm(xp, stepped - state.before)
-        moved, felt = step > 0.0, state.force > 0.0
+        moved, felt, finite = step != 0.0, state.force > 0.0, step < inf
         one = xp.array(1.0, step)
         # Without a gradient and without multipliers any τ leads to the same weights.
-        tau = xp.where(moved & felt, REACH * step / xp.where(felt, state.force, one), one)
+        tau = xp.where(moved & felt & finite, REACH * step / xp.where(felt, state.force, one), one)
         z = self.set.onto(xp, stepped, state.face)
         w, y, face = self.set.land(xp, z, state.y, tau, state.face, u)
-        y = xp.where(felt, y, xp.array(0.0, y))
-        resting, resting_face = self.set.normal(xp, state.before, state.y, state.face, u)
-        chosen = type(face)(*(xp.where(moved, new, old) for new, old in zip(face, resting_face, strict=True)))
-        return xp.where(moved, w, state.before), Learned(xp.where(moved, y, resting), chosen)
+        learned = Learned(xp.where(felt, y, xp.array(0.0, y)), face)
+        if xp.any(~moved):
+            resting = Learned(*self.set.normal(xp, state.before, state.y, state.face, u))
+            w, learned = xp.where(moved, w, state.before), chosen(xp, moved, learned, resting)
+        known = finite if taken is None else finite & taken
+        if taken is None and not xp.any(~finite):
+            return w, learned
+        return xp.where(known, w, stepped), chosen(xp, known, learned, state.former)
 
     def resettle(self, xp: Namespace, w: Array, state: Learned[Face], u: float) -> Learned[Face]:
         """What is known once weights or rules were changed from outside: the nearest normal vector at the weights."""
-        return replace(state, **dict(zip(("y", "face"), self.set.normal(xp, w, state.y, None, u), strict=True)))
+        return Learned(*self.set.normal(xp, w, state.y, None, u))
+
+
+def chosen(xp: Namespace, condition: Array, first: Learned[Face], second: Learned[Face]) -> Learned[Face]:
+    """What `first` knows in the cells where the condition holds, and what `second` knows in the others."""
+    face = (xp.where(condition, new, old) for new, old in zip(first.face, second.face, strict=True))
+    return Learned(xp.where(condition, first.y, second.y), type(first.face)(*face))

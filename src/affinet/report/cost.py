@@ -55,22 +55,24 @@ class CostReport:
 class Pricing(Protocol):
     """A projector of any array library that has the multipliers of rules."""
 
-    def multipliers(self, gradients: Mapping[str, Any]) -> Mapping[str, Numbers]:
-        """Rule name → ν of the rule's shape."""
+    def multipliers(self, gradients: Mapping[str, Any], at: Any = None) -> Mapping[str, Numbers]:
+        """Rule name → ν of the rule's shape; `at` are the weights, which multipliers of inequalities depend on."""
 
     def shared_multipliers(self) -> Mapping[str, tuple[str, ...]]:
         """Rule name → the other rules together with which it is redundant."""
 
-    def stationarity(self, gradients: Mapping[str, Any]) -> float:
+    def stationarity(self, gradients: Mapping[str, Any], at: Any = None) -> float:
         """`‖P g‖ / ‖g‖`."""
 
 
-def cost_report(projector: Pricing, gradients: Mapping[str, Any], *, maximized: bool = False) -> CostReport:
-    """The report for gradients of the loss (with coupled decay where there is any), by name.
+def cost_report(
+    projector: Pricing, gradients: Mapping[str, Any], *, at: Any = None, maximized: bool = False
+) -> CostReport:
+    """The report for gradients of the loss (with coupled decay where there is any) at some weights, by name.
 
     Rules that are redundant with each other are listed next to each other, ordered by the most expensive of them.
     """
-    multipliers, shared_with = projector.multipliers(gradients), projector.shared_multipliers()
+    multipliers, shared_with = projector.multipliers(gradients, at), projector.shared_multipliers()
     rules = []
     for name, values in multipliers.items():
         largest = largest_size(values)
@@ -82,7 +84,7 @@ def cost_report(projector: Pricing, gradients: Mapping[str, Any], *, maximized: 
     ordered_rules = sorted(
         rules, key=lambda rule: (-group_cost[rule.name], group_name[rule.name], -magnitude[rule.name])
     )
-    return CostReport(tuple(ordered_rules), projector.stationarity(gradients))
+    return CostReport(tuple(ordered_rules), projector.stationarity(gradients, at))
 
 
 def _redundancy_note(rule: RuleCost) -> str:

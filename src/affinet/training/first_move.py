@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from affinet.errors import AttachError, TooLargeError
+from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import irregular_dtype, undisturbed
 from affinet.kernels.torch.projector import Projector
@@ -62,7 +63,7 @@ def _restore_satisfied_blocks(projector: Projector, parameters: Parameters, befo
     holds = _verdicts(projector, before)
     device = next((tensor.device for tensor in before.values()), torch.device("cpu"))
     with undisturbed(device):
-        for block, kernel in zip(projector.plan.blocks, projector.kernels(parameters), strict=True):
+        for block, kernel in projector.pairs(parameters):
             if block.rank == block.size:
                 continue
             former, moved = kernel.read(before), kernel.read(parameters)
@@ -80,14 +81,16 @@ def _may_be_rounding(former: Tensor, moved: Tensor, weights: list[Tensor]) -> bo
     return bool(torch.linalg.vector_norm(moved - former) <= spacing**0.5 * torch.linalg.vector_norm(former))
 
 
-def _ties_hold(kernel: Kernel, former: Tensor, moved: Tensor) -> bool:
+def _ties_hold(kernel: Kernel | ConvexKernel, former: Tensor, moved: Tensor) -> bool:
     """Whether entries that the block makes equal or opposite have equal bits already.
 
     The projection of random numbers shows these entries: it gives them the same bits, and other entries almost never;
     entries that differ by a constant differ in `moved`.
     """
     random_numbers = torch.rand(former.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).add_(0.5)
-    tangent = kernel.tangent(random_numbers.to(former.device, former.dtype), None)[0].expand(former.shape)
+    vector = random_numbers.to(former.device, former.dtype)
+    tangent = kernel.along_at(vector, former) if isinstance(kernel, ConvexKernel) else kernel.tangent(vector, None)[0]
+    tangent = tangent.expand(former.shape)
     tangents, targets, values = (x.detach().to("cpu", torch.float64).numpy().ravel() for x in (tangent, moved, former))
     targets, values = np.sign(tangents) * targets, np.sign(tangents) * values
     order = np.lexsort((targets, np.abs(tangents)))

@@ -69,11 +69,14 @@ class Handle:
         right-hand side as the user wrote it; under coupled decay, of `f + λ/2 ‖w‖²`. Where equations are redundant the
         ν of smallest norm is given, and only sums over them are meaningful. Raises AttachError if nothing was captured.
         """
-        return self.projector.multipliers(self._captured())
+        return self.projector.multipliers(self._captured(), at=self._sandwich.parameters)
 
     def stationarity(self) -> float:
-        """`‖P g‖ / ‖g‖` of the captured gradients: 0 at an optimum of the constrained problem."""
-        return self.projector.stationarity(self._captured())
+        """`‖P g‖ / ‖g‖` of the captured gradients: 0 at an optimum of the constrained problem.
+
+        With inequalities `P g` is the distance of −g from the normal cone at the present weights.
+        """
+        return self.projector.stationarity(self._captured(), at=self._sandwich.parameters)
 
     def report(self, loss_fn: Callable[[], Any] | None = None) -> CostReport:
         """The cost of each rule: rules by |ν|, with the change of the loss if each were loosened by 0.01.
@@ -83,7 +86,7 @@ class Handle:
         gradients are used. Under `maximize=True` loosening raises the objective.
         """
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
-        return cost_report(self.projector, gradients, maximized=self._sandwich.maximizes)
+        return cost_report(self.projector, gradients, at=self._sandwich.parameters, maximized=self._sandwich.maximizes)
 
     def watch(self, *callbacks: Observer, every: int = 1, multipliers: bool = False, first_step: int = 0) -> Watch:
         """Observe every `every`-th step, including the first, and pass an `Observation` to each callback.
@@ -139,11 +142,19 @@ class Handle:
         detach(self._sandwich.detach())
 
     def state_dict(self) -> dict[str, Any]:
-        """The names of the rules only: everything that a step depends on is in the model and the optimizer."""
-        return {"rules": [rule.name for rule in self.plan.system.rules]}
+        """The names of the rules; and what was learned about inequalities, from which a training resumes bit by bit.
+
+        Everything else that a step depends on is in the model and the optimizer.
+        """
+        names = [rule.name for rule in self.plan.system.rules]
+        learning = self._sandwich.learning
+        return {"rules": names, "inequalities": learning.state()} if learning else {"rules": names}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Check that a saved handle had the same rules. Raises AttachError, naming the rules that differ."""
+        """Carry on with what a saved handle has learned about inequalities; check that it had the same rules.
+
+        Raises AttachError, naming the rules that differ.
+        """
         saved_names = state.get("rules") if isinstance(state, Mapping) else None
         if not isinstance(saved_names, list) or not all(isinstance(name, str) for name in saved_names):
             raise AttachError(
@@ -156,6 +167,8 @@ class Handle:
                 f"the saved training had other rules: only in the saved state {sorted(saved - present)}, only in this "
                 f"handle {sorted(present - saved)}. Attach the same rules, or leave the handle's state out."
             )
+        if self._sandwich.learning and "inequalities" in state:
+            self._sandwich.learning.load_state(state["inequalities"])
 
     def __reduce__(self) -> NoReturn:
         raise AttachError(

@@ -111,3 +111,12 @@ RESISTANCE: Mapping[type[optim.Optimizer], Callable[[Group, State], Tensor]] = {
     optim.RMSprop: _rmsprop,
     optim.Adagrad: _adagrad,
 }
+
+ENTRYWISE = (*RESISTANCE, optim.SGD)
+"""Optimizers, by exact type, that move each weight by its own gradients alone, and against a gradient that stays. A
+weight that is clamped to a box after their steps comes to rest at the optimum."""
+
+
+def has_entrywise_steps(optimizer: optim.Optimizer) -> bool:
+    """Whether each weight moves by its own gradients alone."""
+    return type(optimizer) in ENTRYWISE

@@ -27,7 +27,7 @@ class Couplings:
         """Name → mask of the coupled entries, for the missing parameters that have coupled entries.
 
         Law: an entry is coupled if and only if `P g` can differ from zero there where g is zero on all missing
-        parameters.
+        parameters; with inequalities, on any face.
         """
         names = frozenset(missing)
         if names not in self._cache:
@@ -45,10 +45,23 @@ class Couplings:
             else torch.randn(p.shape, generator=generator).to(p.device, regular_dtype(p.dtype))
             for name, p in self._parameters.items()
         }
-        tangent = self._projector.tangent(vectors)
+        tangent = self._projector.tangent(vectors, at=self._parameters)
         # Solvers and Schur complements return rounding errors in place of zeros.
         masks = {name: tangent[name].abs() > max(1e-9, 64.0 * torch.finfo(tangent[name].dtype).eps) for name in missing}
+        masks = self._with_cells(masks)
         return {name: masks[name] for name in sorted(missing) if bool(masks[name].any())}
+
+    def _with_cells(self, masks: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The masks with all entries that inequalities couple, whichever of these are at their bounds at present."""
+        sets = self._projector.sets(self._parameters)
+        if not sets:
+            return masks
+        present = {name: torch.full_like(p, float(name not in masks)) for name, p in self._parameters.items()}
+        coupled = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
+        with torch.no_grad():
+            for kernel in sets:
+                kernel.write(coupled, kernel.coupled(kernel.read(present)).to(kernel.dtype))
+        return {name: mask | (coupled[name] != 0.0) for name, mask in masks.items()}
 
 
 class StandIns:

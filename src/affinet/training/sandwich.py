@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, Protocol
-from weakref import ref
+from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor, optim
@@ -25,7 +25,9 @@ from affinet.training.attaching import (
 from affinet.training.capture import Capture
 from affinet.training.decay import Decay, decay_kind, signed_rates
 from affinet.training.freezing import Freezing, Trained
-from affinet.training.metric import check_metric, metric_of
+from affinet.training.gradient_terms import Added
+from affinet.training.learning import Learning
+from affinet.training.metric import check_metric, has_entrywise_steps, metric_of
 from affinet.training.missing import Couplings, StandIns
 from affinet.training.nesting import Nest, parameter_ids
 from affinet.training.scaling import unscale
@@ -91,8 +93,9 @@ class Sandwich:
         self._pending: set[int] = set()
         self._stand_ins = StandIns()
         self._snapshot: Snapshot | None = None
+        self._searching = WeakSet(nested.stepper for nested in nests if isinstance(nested.core, optim.LBFGS))
         self._observers: tuple[StepObserver, ...] = ()
-        self._use(freezing.trained(optimizers, self._check))
+        self._use(freezing.trained(optimizers, self._check), None)
         self._steppers = frozenset(map(id, optimizers))
         self._coupled = [decay_kind(nested.core, decay) == "coupled" for nested in nests]
 
@@ -150,6 +153,7 @@ class Sandwich:
 
     def attach(self) -> None:
         """Register the hooks on every optimizer."""
+        self._learning.mark()
         # A compiled step runs the hooks uncompiled: traced, they would become a separate graph for every block.
         for optimizer in self._live_optimizers():
             self._removers.append(optimizer.register_step_pre_hook(torch.compiler.disable(self._before)).remove)
@@ -184,8 +188,13 @@ class Sandwich:
         earlier, self._freezing = self._freezing, freezing
         self._stand_ins.close()
         self._pending.clear()
-        self._use(trained)
+        self._use(trained, self._learning)
         return earlier
+
+    @property
+    def learning(self) -> Learning:
+        """What the training has learned about its inequalities."""
+        return self._learning
 
     def settle_state_weights(self) -> None:
         """Move weights in the state of optimizers to the nearest feasible points."""
@@ -216,6 +225,8 @@ class Sandwich:
         if not _are_same_tensors(self._projected_early, gradients):
             self.capture.take(gradients, rates, None, wanted=self._gradients_wanted())
         self.projector.project_gradients_(gradients, self.parameters, {})
+        if self._learning:
+            self._learning.prepare_(gradients, self._added(rates, None), learn=True, feed_decay=False)
         self._projected_early = _marks(gradients)
 
     def _before(
@@ -237,15 +248,24 @@ class Sandwich:
         return (args[0], projecting_closure, *args[2:]), kwargs
 
     def _with_projection(self, optimizer: optim.Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """The closure with projected gradients; of inequalities, every point after the first is moved onto the set."""
+        evaluations = 0
+
         def projecting_closure() -> Any:
+            nonlocal evaluations
+            evaluations += 1
+            if evaluations > 1 and self._learning and not self.in_metric:
+                self._searching.add(optimizer)
+                self._learning.land_inside_()
             loss = closure()
             self._projected = {}  # these are new gradients, whatever their versions
-            self._prepare(optimizer)
+            self._prepare(optimizer, evaluations)
             return loss
 
         return projecting_closure
 
-    def _prepare(self, optimizer: optim.Optimizer) -> None:
+    def _prepare(self, optimizer: optim.Optimizer, evaluation: int = 1) -> None:
+        """Project the gradients, which belong to this evaluation of a closure."""
         gradients = self._gradients()
         # A fused optimizer under a GradScaler decides on the device whether the step is taken.
         if self._check_finite and getattr(optimizer, "found_inf", None) is None:
@@ -261,10 +281,19 @@ class Sandwich:
             gradients = self._fill_missing(gradients, projected_early, optimizer)
         rates = self._rates()
         # Gradients that were projected before clipping were captured at that time.
-        if not _are_same_tensors(projected_early, gradients):
+        is_new = not _are_same_tensors(projected_early, gradients)
+        if is_new:
             self.capture.take(gradients, rates, scale, wanted=self._gradients_wanted())
         if not self.in_metric:
             self.projector.project_gradients_(gradients, self.parameters, rates, scale)
+            if self._learning:
+                self._learning.prepare_(
+                    gradients,
+                    self._added(rates, scale),
+                    learn=is_new and evaluation == 1,
+                    search=evaluation == 1 and optimizer in self._searching,
+                    skipped=getattr(optimizer, "found_inf", None),
+                )
             self._projected, self._pending = _marks(gradients), set(self._steppers)
 
     def _fill_missing(
@@ -302,6 +331,8 @@ class Sandwich:
         unchanged = frozenset() if snapshot is None else snapshot.unchanged()
         if not unchanged.issuperset(self.parameters):
             self._project_weights(skipped)
+        if self._learning and not self.in_metric:
+            self._learning.land_(self._parameters_of(optimizer), skipped)
         # In a metric, the coupled entries change with the metric.
         if snapshot is not None and unchanged and not self.in_metric:
             snapshot.restore(unchanged, self._couplings)
@@ -310,6 +341,8 @@ class Sandwich:
             observer.after_projection(self._position(optimizer), skipped)
         # Gradients count as projected until all optimizers have stepped: afterwards new gradients may be written in a
         # way that no version shows (`.data`, arrays that share their memory).
+        if self._learning:
+            self._learning.mark()
         self._pending.discard(id(optimizer))
         if not self._pending:
             self._projected = {}
@@ -320,6 +353,8 @@ class Sandwich:
     ) -> None:
         """Project the weights after a wrapper has moved them, which it does after the step inside it."""
         self._project_weights(None)
+        if self._learning and not self.in_metric:
+            self._learning.land_(self.parameters, None)
         for observer in self._observers:
             observer.after_projection(position, None)
 
@@ -330,22 +365,42 @@ class Sandwich:
                 self.parameters, metric_of(self._live_optimizers(), self.parameters), skipped
             )
         else:
-            self.projector.project_(self.parameters, skipped=skipped)
+            self.projector.project_onto_equations_(self.parameters, skipped=skipped)
         if self._state_weights:
             self._state_weights.project_(self.projector, self.parameters, skipped)
 
     def _update_trained(self) -> None:
         """Check whether parameters were replaced, frozen or thawed since the last step."""
         if self._freezing.changed(self._live_optimizers):
-            self._use(self._freezing.trained(self._live_optimizers(), self._check))
+            self._use(self._freezing.trained(self._live_optimizers(), self._check), self._learning)
         check_places(self._trained.places)
 
-    def _use(self, trained: Trained) -> None:
+    def _use(self, trained: Trained, former: Learning | None) -> None:
+        """Keep rules over other parameters; `former` is what was learned so far."""
         self._trained = trained
         self._names = {id(parameter): name for name, parameter in trained.parameters.items()}
         self.capture = Capture(trained.parameters)
         self._couplings = Couplings(trained.projector, trained.parameters)
+        self._learning = Learning(trained.projector, trained.parameters, self._entrywise_names(), former)
         self._projected, self._projected_early = {}, {}
+
+    def _entrywise_names(self) -> frozenset[str]:
+        """The parameters that are moved entry by entry."""
+        entrywise = [optimizer for optimizer in self._live_optimizers() if has_entrywise_steps(optimizer)]
+        ids = set().union(*(parameter_ids(optimizer) for optimizer in entrywise))
+        return frozenset(name for name, parameter in self.parameters.items() if id(parameter) in ids)
+
+    def _added(self, rates: Mapping[str, float], scale: Tensor | None) -> Added:
+        """What the optimizers do to the gradients that they get."""
+        maximized = {
+            self._names[id(p)]
+            for optimizer in self._live_optimizers()
+            for group in optimizer.param_groups
+            if group.get("maximize")
+            for p in group["params"]
+            if id(p) in self._names
+        }
+        return Added(rates, frozenset(maximized), scale)
 
     def _check(self, plan: Plan, parameters: Mapping[str, torch.nn.Parameter]) -> None:
         optimizers = self._live_optimizers()

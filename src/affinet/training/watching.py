@@ -127,12 +127,12 @@ class Watch:
         return self._postponed[optimizer] or self._steps[optimizer] % self._every == 0
 
     def _observe(self, step: int, optimizer: int, movement: Movement) -> None:
-        gradients = self._gradients(optimizer)
+        gradients, parameters = self._gradients(optimizer), self._sandwich.parameters
         observation = Observation(
             step=step,
             optimizer=optimizer,
             violation=self._sandwich.violation(),
-            stationarity=None if gradients is None else self._projector().stationarity(gradients),
+            stationarity=None if gradients is None else self._projector().stationarity(gradients, at=parameters),
             step_length=movement.step,
             projection_distance=movement.projection,
             undone=movement.undone,
@@ -155,7 +155,7 @@ class Watch:
     def _observed_multipliers(self, gradients: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """The multipliers; NaN where gradients are missing or not finite, so that their names are always the same."""
         if gradients is not None and not _not_finite(gradients):
-            return self._projector().multipliers(gradients)
+            return self._projector().multipliers(gradients, at=self._sandwich.parameters)
         rules = self._sandwich.plan.system.rules
         return {r.name: torch.full(r.expression.shape, torch.nan, dtype=torch.float64) for r in rules}
 
@@ -228,7 +228,7 @@ class Watch:
         """The three rules with the largest multipliers; empty if these were not requested and are slow to compute."""
         multipliers = observation.multipliers
         if not multipliers and gradients is not None and self._sandwich.plan.size <= SMALL:
-            multipliers = self._projector().multipliers(gradients)
+            multipliers = self._projector().multipliers(gradients, at=self._sandwich.parameters)
         sizes = {rule: float(nu.abs().amax()) for rule, nu in multipliers.items() if nu.numel()}
         return sorted((rule for rule, size in sizes.items() if size > 0.0), key=lambda rule: -sizes[rule])[:3]
 

@@ -1,4 +1,4 @@
-"""The protocol of kernels: the projections of one block on tensors of one device."""
+"""The protocol of kernels of equations: the projections of one block on tensors of one device."""
 
 from __future__ import annotations
 
@@ -31,11 +31,9 @@ class Kernel(Protocol):
     that broadcasts to its shape: a step then allocates little.
 
     A state is a value and never an attribute: the `Projector` stores it, so that it can be dropped, and so that two
-    trainings can use one kernel. All kinds are linear today: the face of their set (the part that a step stays on) is
-    the set itself, and no verb takes a face. A kind whose face depends on the weights or on its state (inequalities,
-    nonlinear equations) adds `face(at, state)`: `Projector.project_gradients_`, which has the weights, computes it once
-    per step and passes it to `tangent`, `land` and `land_in_metric`. Such a kind returns what it learns from a gradient
-    in the state of `tangent`. Multipliers are computed from the rules (`analysis/multipliers.py`) for all kinds.
+    trainings can use one kernel. These kinds are linear: the face of their set (the part that a step stays on) is the
+    set itself. Blocks with inequalities have another kernel, `ConvexKernel`, whose states belong to a training.
+    Multipliers are computed from the rules (`analysis/multipliers.py`) for all kinds.
     """
 
     @property

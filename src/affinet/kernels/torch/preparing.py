@@ -15,12 +15,14 @@ from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
+from affinet.blocks.normal_map import NormalMap
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
 from affinet.kernels.torch import looped
 from affinet.kernels.torch.bordered_kernel import BorderedKernel
+from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.dense_kernel import DenseKernel
 from affinet.kernels.torch.fixed_kernel import FixedKernel
 from affinet.kernels.torch.joined_kernel import JoinedKernel
@@ -32,8 +34,11 @@ from affinet.kernels.torch.tied_kernels import EqualTiesKernel, TiesKernel
 from affinet.kernels.torch.wide import WideKernel
 
 
-def prepare(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
+def prepare(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel | ConvexKernel:
     """The kernel of a block for parameters with the devices and dtypes of `tensors`, with loops where it has them."""
+    law: object = block.law()
+    if isinstance(law, NormalMap):
+        return ConvexKernel(law, block.entries, tensors)
     return _with_loops(eager(block, tensors), tensors, full_parameter=True)
 
 

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from affinet.analysis.multipliers import by_rule, shared_by_rule
 from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.normal_map import NormalMap
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.kernel import Decay, Kernel, State
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
@@ -22,13 +24,21 @@ from affinet.kernels.torch.small_blocks import SmallBlocks, gather_small_blocks
 from affinet.language.modules import parameters_of, present_weights
 from affinet.plans.plan import Plan
 
+Kinds = dict[str, tuple[torch.device, torch.dtype]]
+"""The device and dtype of each tensor."""
+
 
 class _Prepared(NamedTuple):
-    """The kernels of all blocks; also one call for all small blocks, and the kernels of the remaining blocks."""
+    """The kernels of all blocks, in their order, and apart: those of equations and those of convex sets.
 
+    For equations also one call for all small blocks, and the kernels of the remaining blocks.
+    """
+
+    every: tuple[Kernel | ConvexKernel, ...]
     kernels: tuple[Kernel, ...]
     small: SmallBlocks | None
     remaining: tuple[Kernel, ...]
+    sets: tuple[ConvexKernel, ...]
 
 
 class _States(local):
@@ -52,6 +62,8 @@ class Projector:
     def __init__(self, plan: Plan, like: Mapping[str, Tensor], *, before: Projector | None = None) -> None:
         """`before`: a projector whose kernels are reused for blocks that both plans contain (`plans.updating`)."""
         self.plan = plan
+        self.has_inequalities = any(isinstance(block.law(), NormalMap) for block in plan.blocks)
+        """Whether some rules are inequalities, so that tangents depend on the weights."""
         self._before = {} if before is None else before._by_block(plan.blocks)
         self._states = _States()
         if before is not None:
@@ -71,7 +83,7 @@ class Projector:
         """The plan without kernels: a copy, perhaps in another process, sets them up again."""
         empty: dict[str, Any] = {"_prepared": {}, "_latest": None, "_before": {}, "_states": _States()}
         empty["_measure"] = Measure(self.plan.system)
-        return {"plan": self.plan, "names": self.names, **empty}
+        return {"plan": self.plan, "names": self.names, "has_inequalities": self.has_inequalities, **empty}
 
     def project(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Tensor]:
         """The nearest point that satisfies all rules, as new tensors of the same dtypes; a model is not changed.
@@ -84,14 +96,24 @@ class Projector:
             self.project_(copies, passes=2)
         return {**weights, **copies}
 
-    def tangent(self, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`P v`: the part of v that changes no rule, as new tensors. Law: `A P v == 0`."""
+    def tangent(
+        self, vectors: Mapping[str, Tensor], at: Mapping[str, Tensor] | torch.nn.Module | None = None
+    ) -> dict[str, Tensor]:
+        """`P v`: the part of v that changes no rule, as new tensors. Law: `A P v == 0`.
+
+        With inequalities it depends on the weights `at` which it is taken, and is the nearest direction that violates
+        no rule to first order. Raises AttachError where rules are inequalities and `at` is missing.
+        """
         check(self.plan, vectors)
+        weights = self._weights_at(at, "tangent(vectors, at=weights)")
         with undisturbed(self._device(vectors)):
             copies = {name: vectors[name].detach().clone() for name in self.names}
             for kernel in self._project_small(copies, copies, affine=False):
                 if not kernel.settle(copies, affine=False):
                     kernel.write(copies, self._tangent(kernel, kernel.read(copies)))
+            for convex in self.sets(copies):
+                v = convex.read(copies)
+                convex.write(copies, v - convex.normal(v, convex.read(weights)))
         return {**vectors, **copies}
 
     def violation(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, float]:
@@ -99,19 +121,33 @@ class Projector:
         weights = weights_of(self.plan, weights)
         return self._measure({name: weights[name] for name in self.names})
 
-    def multipliers(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def multipliers(
+        self, gradients: Mapping[str, Tensor], at: Mapping[str, Tensor] | torch.nn.Module | None = None
+    ) -> dict[str, Tensor]:
         """Rule name → ν of the rule's shape (float64, on the CPU), with `Aᵀν` nearest to the gradients.
 
-        Law: ν is of smallest norm; at an optimum `ν = ∂f*/∂b` per unit of each equation as the user wrote it.
+        Law: ν is of smallest norm; at an optimum `ν = ∂f*/∂b` per unit of each equation as the user wrote it. With
+        inequalities only the part of −g that is normal to the rules at the weights `at` has multipliers.
         """
         check(self.plan, gradients)
+        weights = self._weights_at(at, "multipliers(gradients, at=weights)")
+        if weights:
+            gradients = self._normal_part(gradients, weights)
         flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
         values = by_rule(self.plan.system, np.concatenate([np.zeros(0), *flat]))
         return {name: torch.from_numpy(part) for name, part in values.items()}
 
-    def stationarity(self, gradients: Mapping[str, Tensor]) -> float:
-        """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules remove the entire gradient, 0 for g = 0."""
-        tangent = self.tangent(gradients)
+    def stationarity(
+        self, gradients: Mapping[str, Tensor], at: Mapping[str, Tensor] | torch.nn.Module | None = None
+    ) -> float:
+        """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules remove the entire gradient, 0 for g = 0.
+
+        With inequalities `P g` is the distance of −g from the normal cone at the weights `at`, so that it is 0 only
+        where no direction that the rules allow descends.
+        """
+        check(self.plan, gradients)
+        descent = {name: -gradients[name] for name in self.names} if self.has_inequalities else gradients
+        tangent = self.tangent(descent, at)
         wide = irregular_dtype(self._device(gradients))
         tangent_norm, norm = (
             sum(float(torch.linalg.vector_norm(vectors[name].detach(), dtype=wide)) ** 2 for name in self.names) ** 0.5
@@ -129,6 +165,19 @@ class Projector:
         One pass is exact to rounding for weights near the set, as after a step; a second pass refines a long move.
         Where the number `skipped` is not zero (a GradScaler found an infinity) no bit changes, decided on the device.
         """
+        self.project_onto_equations_(weights, passes=passes, skipped=skipped)
+        sets = self.sets(weights)
+        if sets:
+            with undisturbed(self._device(weights)):
+                for convex in sets:
+                    x = convex.read(weights)
+                    landed = convex.nearest(x)
+                    convex.write(weights, landed if skipped is None else torch.where(skipped != 0, x, landed))
+
+    def project_onto_equations_(
+        self, weights: Mapping[str, Tensor], *, passes: int = 1, skipped: Tensor | None = None
+    ) -> None:
+        """As `project_`, for the blocks without inequalities."""
         if skipped is None:
             kernels = self._project_small(weights, weights, affine=True, passes=passes)
         else:
@@ -160,6 +209,10 @@ class Projector:
                 x, resistance = kernel.read(weights), kernel.read(metric)
                 moved = kernel.land_in_metric(kernel.land_in_metric(x, resistance), resistance)
                 kernel.write(weights, moved if skipped is None else torch.where(skipped != 0, x, moved))
+            for convex in self.sets(weights):
+                x = convex.read(weights)
+                moved = convex.nearest(x, convex.read(metric))
+                convex.write(weights, moved if skipped is None else torch.where(skipped != 0, x, moved))
 
     def project_gradients_(
         self,
@@ -168,7 +221,7 @@ class Projector:
         decay: Mapping[str, float],
         scale: Tensor | None = None,
     ) -> None:
-        """`g ← P(g + λ w) − λ w`, in place, with rounding noise set to zero.
+        """`g ← P(g + λ w) − λ w`, in place, with rounding noise set to zero, for the blocks without inequalities.
 
         `decay` has the signed λ of the weight decay that the optimizer will add to each gradient, so that it uses
         `P(g + λ w)`. Missing gradients stay missing; their entries count as zero and have no decay.
@@ -220,6 +273,25 @@ class Projector:
         projected = self._tangent(kernel, x if shift is None else x + shift, floor)
         kernel.write(gradients, projected if shift is None else projected - shift)
 
+    def _weights_at(self, at: Mapping[str, Tensor] | torch.nn.Module | None, call: str) -> Mapping[str, Tensor]:
+        """The weights at which tangents are taken; empty where they depend on none."""
+        if not self.has_inequalities:
+            return {}
+        if at is None:
+            raise AttachError(
+                f"some of the rules are inequalities, and which of them are at their bound depends on the weights. "
+                f"Give the weights too: {call}."
+            )
+        return weights_of(self.plan, at)
+
+    def _normal_part(self, gradients: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The gradients, with the part of −g that is normal to the sets in place of −g."""
+        copies = {name: gradients[name].detach().clone() for name in self.names}
+        with undisturbed(self._device(gradients)):
+            for convex in self.sets(copies):
+                convex.write(copies, -convex.normal(-convex.read(copies), convex.read(weights)))
+        return copies
+
     def _device(self, tensors: Mapping[str, Tensor]) -> torch.device:
         """The device of all constrained tensors."""
         return tensors[self.names[0]].device if self.names else torch.device("cpu")
@@ -229,8 +301,16 @@ class Projector:
         return tensors[self.names[0]].dtype if self.names else torch.float32
 
     def kernels(self, tensors: Mapping[str, Tensor]) -> tuple[Kernel, ...]:
-        """The kernels for these devices and dtypes, one per block."""
+        """The kernels for these devices and dtypes, one per block without inequalities."""
         return self._prepare(tensors).kernels
+
+    def sets(self, tensors: Mapping[str, Tensor]) -> tuple[ConvexKernel, ...]:
+        """The kernels for these devices and dtypes, one per block with inequalities."""
+        return self._prepare(tensors).sets if self.has_inequalities else ()
+
+    def pairs(self, tensors: Mapping[str, Tensor]) -> list[tuple[AnyBlock, Kernel | ConvexKernel]]:
+        """Each block and its kernel for these devices and dtypes."""
+        return list(zip(self.plan.blocks, self._prepare(tensors).every, strict=True))
 
     def _project_small(
         self,
@@ -262,29 +342,36 @@ class Projector:
                     f"the constrained weights lie on several devices ({', '.join(sorted(map(str, devices)))}). "
                     f"Rules over one model need all of its constrained weights on one device."
                 )
-            kernels = tuple(self._kernel(block, tensors) for block in self.plan.blocks)
-            prepared = _Prepared(kernels, *gather_small_blocks(self.plan.blocks, kernels, tensors))
+            prepared = _sorted(self.plan.blocks, [self._kernel(block, tensors) for block in self.plan.blocks], tensors)
             self._prepared[key] = prepared
         self._latest = prepared if not prepared.remaining else None
         return prepared
 
-    def _kernel(self, block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
+    def _kernel(self, block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel | ConvexKernel:
         for kinds, kernel in self._before.get(id(block), ()):
             if all((tensors[name].device, tensors[name].dtype) == kinds[name] for name in kernel.names):
                 return kernel
         return prepare(block, tensors)
 
-    def _by_block(
-        self, blocks: Sequence[AnyBlock]
-    ) -> dict[int, list[tuple[dict[str, tuple[torch.device, torch.dtype]], Kernel]]]:
+    def _by_block(self, blocks: Sequence[AnyBlock]) -> dict[int, list[tuple[Kinds, Kernel | ConvexKernel]]]:
         """Kernels of these blocks by the identity of the block, with the devices and dtypes of each kernel."""
         wanted = set(map(id, blocks))
-        kernels: dict[int, list[tuple[dict[str, tuple[torch.device, torch.dtype]], Kernel]]] = {}
+        kernels: dict[int, list[tuple[Kinds, Kernel | ConvexKernel]]] = {}
         for key, prepared in self._prepared.items():
-            for block, kernel in zip(self.plan.blocks, prepared.kernels, strict=True):
+            for block, kernel in zip(self.plan.blocks, prepared.every, strict=True):
                 if id(block) in wanted:
                     kernels.setdefault(id(block), []).append((dict(zip(self.names, key, strict=True)), kernel))
         return kernels
+
+
+def _sorted(
+    blocks: Sequence[AnyBlock], every: Sequence[Kernel | ConvexKernel], tensors: Mapping[str, Tensor]
+) -> _Prepared:
+    sets = tuple(kernel for kernel in every if isinstance(kernel, ConvexKernel))
+    pairs = [(b, kernel) for b, kernel in zip(blocks, every, strict=True) if not isinstance(kernel, ConvexKernel)]
+    kernels = tuple(kernel for _, kernel in pairs)
+    small, remaining = gather_small_blocks([block for block, _ in pairs], kernels, tensors)
+    return _Prepared(tuple(every), kernels, small, remaining, sets)
 
 
 def projector(plan: Plan, like: Any) -> Projector:

@@ -1,0 +1,223 @@
+"""Keep what a training learns about its inequalities: their averaged multipliers and the face, block by block.
+
+It belongs to one training and to no thread or plan. The hook before a step makes a step that is under way; the hook
+after it commits what was learned, once and only if the step was taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.normal_map import Learned, Underway
+from affinet.errors import AttachError
+from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.convex_kernel import ConvexKernel
+from affinet.kernels.torch.precision import undisturbed
+from affinet.kernels.torch.projector import Projector
+from affinet.training.gradient_terms import Added, GradientTerms
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _Landing:
+    """A step that is under way; `landed` once weights have landed, from where other optimizers and wrappers move on."""
+
+    step: Underway[Any]
+    landed: bool = False
+
+
+class Learning:
+    """The states of the blocks with inequalities, over the parameters that are trained at one time.
+
+    Where all steps are entrywise, weights in a box are clamped after them: the nearest point is the same in every
+    diagonal metric. Gradients of such blocks stay as they are, and nothing is learned.
+    """
+
+    def __init__(
+        self, projector: Projector, parameters: Weights, entrywise: frozenset[str], former: Learning | None = None
+    ) -> None:
+        """`entrywise` are the parameters whose steps are entrywise.
+
+        `former` is what was learned before parameters were frozen or thawed, or rules were replaced: blocks that are
+        still there, or are there again, carry on from it.
+        """
+        self._projector, self._parameters, self._entrywise = projector, parameters, entrywise
+        self._known: WeakKeyDictionary[AnyBlock, Learned[Any]] = WeakKeyDictionary()
+        self._versions: dict[str, tuple[int, int]] = {}
+        self._landings: dict[AnyBlock, _Landing] = {}
+        if former is not None:
+            self._known, self._versions = former._known, former._versions
+
+    def __bool__(self) -> bool:
+        return self._projector.has_inequalities
+
+    def prepare_(
+        self,
+        gradients: Tensors,
+        added: Added,
+        *,
+        learn: bool,
+        feed_decay: bool = True,
+        search: bool = False,
+        skipped: Tensor | None = None,
+    ) -> None:
+        """Learn from the gradients, and move them along the faces, in place; rounding noise becomes zero.
+
+        The optimizer adds its decay to what it gets, so that it is fed `P(g + λ w) − λ w`; without `feed_decay`, `P g`
+        for now. Without `learn` these gradients were learned before, or belong to a later point of a line search. With
+        `search` one starts here: its gradients are exact, so that nothing from before enters the face. Missing
+        gradients count as zero, and blocks without any gradient keep what they know. `skipped` is not zero where the
+        step will not be taken.
+        """
+        with undisturbed(self._device()):
+            for block, kernel, terms in self._with_gradients(gradients, added):
+                if learn or block not in self._landings:
+                    self._learn(block, kernel, terms, feed_decay, search, skipped)
+                else:
+                    g = terms.objective() if feed_decay else terms.plain()
+                    terms.feed(kernel.tangent(g, self._landings[block].step), feed_decay)
+
+    def land_inside_(self) -> None:
+        """Move weights onto the face and the set, in place, before a closure evaluates them again."""
+        with undisturbed(self._device()):
+            for block, kernel in self._sets():
+                landing = self._landings.get(block)
+                if landing is not None and not landing.landed:
+                    landed, known = kernel.land(kernel.read(self._parameters), landing.step, None)
+                    kernel.write(self._parameters, landed)
+                    self._landings[block] = _Landing(replace(landing.step, y=known.y, face=known.face))
+
+    def land_(self, names: Collection[str], skipped: Tensor | None) -> None:
+        """Move weights to where they land after a step of the optimizer that holds the parameters `names`.
+
+        Commits what was learned, except where the number `skipped` is not zero.
+        """
+        step_taken = None if skipped is None else (skipped == 0).all()
+        with undisturbed(self._device()):
+            for block, kernel in self._sets():
+                if not set(kernel.names).isdisjoint(names):
+                    self._land(block, kernel, step_taken)
+        self.mark()
+
+    def mark(self) -> None:
+        """Remember the present weights: where they are written to before the next step, y is fitted to them then."""
+        self._versions.update((name, (p._version, p.data_ptr())) for name, p in self._parameters.items())
+
+    def state(self) -> list[dict[str, Any] | None]:
+        """What is known of each block with inequalities, in their order; None before the first step."""
+        states = [self._known.get(block) for block, _ in self._sets()]
+        return [None if state is None else {"y": state.y, "face": list(state.face)} for state in states]
+
+    def load_state(self, states: object) -> None:
+        """Carry on from a saved state. Raises AttachError, with nothing changed, for the state of other blocks."""
+        sets = list(self._sets())
+        if not isinstance(states, list) or len(states) != len(sets):
+            raise AttachError(
+                "the saved state of the inequalities does not belong to these rules: it has another number of blocks. "
+                "Attach the same rules to the same model, or leave the handle's state out."
+            )
+        loaded = [self._loaded(kernel, state) for (_, kernel), state in zip(sets, states, strict=True)]
+        for (block, _), state in zip(sets, loaded, strict=True):
+            self._known.pop(block, None)
+            if state is not None:
+                self._known[block] = state
+        self._versions.clear()
+        self._landings.clear()
+
+    def _learn(
+        self,
+        block: AnyBlock,
+        kernel: ConvexKernel,
+        terms: GradientTerms,
+        feed_decay: bool,
+        search: bool,
+        skipped: Tensor | None,
+    ) -> None:
+        g, w = terms.objective(), kernel.read(self._parameters, copy=True)
+        state = None if search else self._state(block, kernel, w)
+        if state is None:
+            if skipped is not None and bool((skipped != 0).any()):
+                return  # nothing is known before the first step that is taken, and these gradients say nothing
+            state = kernel.start(g, w)
+        step, projected = kernel.learn(g, w, state)
+        self._landings[block] = _Landing(step)
+        if not feed_decay and terms.decays:
+            projected = kernel.tangent(terms.plain(), step)
+        terms.feed(projected, feed_decay)
+
+    def _land(self, block: AnyBlock, kernel: ConvexKernel, step_taken: Tensor | None) -> None:
+        landing = self._landings.get(block)
+        if landing is None:
+            x = kernel.read(self._parameters)
+            # Weights without a gradient keep their bits; what is written through `.data` shows in the weights alone.
+            landed = kernel.nearest(x) if self._written(kernel) else kernel.on_set(x)
+            kernel.write(self._parameters, landed if step_taken is None else torch.where(step_taken, landed, x))
+            return
+        stepped, step = kernel.read(self._parameters), landing.step
+        if landing.landed:
+            step = replace(step, before=kernel.rounded(step.before, self._parameters))
+            if torch.equal(step.before, stepped):
+                return
+        landed, known = kernel.land(stepped, step, step_taken)
+        kernel.write(self._parameters, landed)
+        self._known[block] = known
+        step = replace(step, y=known.y, face=known.face, before=landed, former=known)
+        self._landings[block] = _Landing(step, landed=True)
+
+    def _state(self, block: AnyBlock, kernel: ConvexKernel, w: Tensor) -> Learned[Any] | None:
+        """What is known of a block at the weights, fitted to them if they were written to since the last step."""
+        state = self._known.get(block)
+        if state is None:
+            return None
+        if state.y.device != w.device or state.y.dtype != w.dtype:
+            face = type(state.face)(*(part.to(w.device) for part in state.face))
+            state = Learned(state.y.to(w.device, w.dtype), face)
+        return kernel.resettle(w, state) if self._written(kernel) else state
+
+    def _written(self, kernel: ConvexKernel) -> bool:
+        """Whether weights of a block were written to since they were marked."""
+        present = {name: (self._parameters[name]._version, self._parameters[name].data_ptr()) for name in kernel.names}
+        return any(self._versions.get(name, mark) != mark for name, mark in present.items())
+
+    def _loaded(self, kernel: ConvexKernel, state: object) -> Learned[Any] | None:
+        if state is None:
+            return None
+        w = kernel.read(self._parameters)
+        like = kernel.start(torch.zeros_like(w), w)
+        face = state.get("face") if isinstance(state, Mapping) else None
+        saved = [state.get("y"), *face] if isinstance(state, Mapping) and isinstance(face, list | tuple) else []
+        expected = [like.y, *like.face]
+        parts = [part for part in saved if isinstance(part, Tensor)]
+        if [part.shape for part in parts] != [part.shape for part in expected]:
+            raise AttachError(
+                "the saved state of the inequalities does not belong to these rules: its tensors have other shapes. "
+                "Attach the same rules to the same model, or leave the handle's state out."
+            )
+        y, *marks = (part.to(other.device, other.dtype) for part, other in zip(parts, expected, strict=True))
+        return Learned(y, type(like.face)(*marks))
+
+    def _with_gradients(
+        self, gradients: Tensors, added: Added
+    ) -> Iterator[tuple[AnyBlock, ConvexKernel, GradientTerms]]:
+        """The blocks with any gradient whose weights are not just clamped."""
+        for block, kernel in self._sets():
+            present = {name: gradients.get(name) for name in kernel.names}
+            is_clamped = kernel.pointwise and self._entrywise.issuperset(kernel.names)
+            if not is_clamped and any(gradient is not None for gradient in present.values()):
+                yield block, kernel, GradientTerms(kernel, present, self._parameters, added)
+
+    def _sets(self) -> Iterator[tuple[AnyBlock, ConvexKernel]]:
+        for block, kernel in self._projector.pairs(self._parameters):
+            if isinstance(kernel, ConvexKernel):
+                yield block, kernel
+
+    def _device(self) -> torch.device:
+        return next((p.device for p in self._parameters.values()), torch.device("cpu"))
