@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,11 @@ from hypothesis.extra import numpy as arrays
 
 import affinet
 from affinet import families
-from affinet.errors import ConstantError, RuleError, ShapeError, TruthValueError
+from affinet.errors import ConstantError, RuleError, ShapeError, TooLargeError, TruthValueError
 from affinet.language.constraint import Constraint
 from affinet.language.evaluation import evaluate
 from affinet.language.weight_groups import Rules
+from affinet.system.magnitudes import all_between
 from affinet.system.system import System
 from tests.language.drawn import VALUES, W, b
 
@@ -187,3 +189,22 @@ def test_a_system_counts_equations_and_inequalities_apart() -> None:
 def test_a_plan_refuses_inequalities() -> None:
     with pytest.raises(RuleError, match='rule "not negative" is an inequality'):
         affinet.plan([W.sum(dim=1) == 1, (W >= 0).named("not negative")])
+
+
+def test_bounds_of_rows_and_columns_are_compared_without_their_pairs() -> None:
+    large = affinet.weights({"large": (10**6, 10**6)}).large
+    rows, columns = np.linspace(-2, -1, 10**6)[:, None], np.linspace(0, 1, 10**6)
+    tracemalloc.start()
+    low, high = affinet.between(rows, large, columns)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 * 10**6  # some copies of 8 MB each; a byte for each pair would be 10¹²
+    assert (low.rows, high.rows) == (10**12, 10**12)
+    with pytest.raises(TooLargeError, match=r"the bounds of \(large\) would take"):
+        affinet.between(rows + 1.5, large, columns)
+
+
+def test_a_missing_bound_counts_as_no_number_of_a_rule() -> None:
+    rule = System.of(b <= [1, np.inf, 2, 1, 1, np.inf]).rules[0]
+    assert all_between(0.5, 2, [rule.expression])
+    assert not all_between(0.5, 1.5, [rule.expression])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 import affinet
 from affinet import families
 from affinet.kernels.torch.projector import Projector
-from affinet.plans.updating import updated
+from affinet.plans.updating import _match_rules, updated
+from affinet.system.system import System
 from tests.planning.random_rules import SHAPES, oracle_of
 from tests.planning.random_rules import systems as drawn_rules
 from tests.planning.refit.test_refit import bits, no_factors
@@ -37,6 +39,17 @@ def test_blocks_of_other_weights_are_the_same_objects() -> None:
     assert [rule.name for rule in after.system.rules] == [
         rule.name for rule in affinet.plan([W.a[second] == 0, *kept]).system.rules
     ]
+
+
+def test_rules_that_compare_otherwise_are_other_rules() -> None:
+    """The expression of `w == 0` and of `w >= 0` is the same, and so is that of two balls of one vector."""
+    rules = [W.c == 0, W.c >= 0, W.c <= 0, families.l1_ball(W.c, 1), families.l2_ball(W.c, 1), families.l2_ball(W.c, 2)]
+    shared = rules[0].expression
+    for number, before in enumerate(rules):
+        for other, after in enumerate(rules):
+            for old, new in ((before, after), (replace(before, expression=shared), replace(after, expression=shared))):
+                matched = _match_rules(System.of(old), System.of(new))
+                assert matched == ({0: 0} if number == other else {}), (before, after)
 
 
 def test_rules_that_move_in_the_list_keep_their_numbers_right() -> None:

@@ -83,7 +83,7 @@ def by_rule(system: System, gradient: Floats) -> dict[str, Floats]:
     """Rule name → its multipliers, in the rule's shape."""
     rules = system.rules
     parts = np.split(of_system(system, gradient).values, np.cumsum([rule.equations for rule in rules])[:-1])
-    return {rule.name: part.reshape(rule.expression.shape).copy() for rule, part in zip(rules, parts, strict=False)}
+    return {rule.name: part.reshape(rule.shape).copy() for rule, part in zip(rules, parts, strict=False)}
 
 
 def shared_by_rule(system: System) -> dict[str, tuple[str, ...]]:

@@ -81,6 +81,8 @@ def _parse_line(text: str, line: str) -> ast.expr:
 
 
 def _advice(line: str) -> str:
+    if re.search("(?<![=<>])=[<>]|[≤≥]", line):
+        return "Inequalities are written with `<=` and `>=`"
     if re.search("(?<![=!<>:])=(?!=)", line) and "==" not in line:
         return "Equations are written with `==`"
     return "A rule is an equation such as `a.weight[0] == 1`, or a family such as `symmetric(a.weight)`"

@@ -71,8 +71,8 @@ def _reuse_rules(old: System, new: System, earlier: Mapping[int, int]) -> Iterat
     """The new rules; those repeated under their old names are the old objects, so that they are not read again."""
     for number, rule in enumerate(new.rules):
         known = old.rules[earlier[number]] if number in earlier else rule
-        unchanged_rule = known.expression is rule.expression and (known.name, known.origin) == (rule.name, rule.origin)
-        yield known if unchanged_rule else rule
+        shown = (known.name, known.origin) == (rule.name, rule.origin)
+        yield known if shown and known.expression is rule.expression and _compare_alike(rule, known) else rule
 
 
 def renumbered(block: AnyBlock, numbers: Mapping[int, int]) -> AnyBlock:
@@ -106,6 +106,8 @@ def _match_rules(old: System, new: System) -> dict[int, int]:
     earlier, matched = dict[int, int](), set[int]()
     for number, rule in enumerate(new.rules):
         before = by_object.get(id(rule.expression))
+        if before is not None and not _compare_alike(rule, old.rules[before]):
+            before = None
         if before is None and number < len(old.rules) and _are_equal(rule, old.rules[number]):
             before = number
         if before is not None and before not in matched:
@@ -117,7 +119,14 @@ def _match_rules(old: System, new: System) -> dict[int, int]:
 def _are_equal(rule: Rule, other: Rule) -> bool:
     first, second = rule.expression.affine, other.expression.affine
     parts = ("shape", "terms", "constant", "epsilon")
-    return rule.size is other.size and all(same(getattr(first, part), getattr(second, part)) for part in parts)
+    if rule.size is not other.size or not _compare_alike(rule, other):
+        return False
+    return all(same(getattr(first, part), getattr(second, part)) for part in parts)
+
+
+def _compare_alike(rule: Rule, other: Rule) -> bool:
+    """Whether two rules with equal expressions state the same about them: that they are 0, at most 0, or in a ball."""
+    return (rule.sense, rule.norm) == (other.sense, other.norm) and same(rule.radius, other.radius)
 
 
 __all__ = ["renumbered", "updated"]

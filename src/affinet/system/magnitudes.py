@@ -77,8 +77,13 @@ def all_between(least: float, most: float, expressions: Iterable[Expression]) ->
 
 
 def _magnitudes(expression: Expression, of: Callable[[Floats], float]) -> Iterator[float]:
-    """A bound for the constants of an expression, then one for the coefficients of each term."""
-    yield of(np.asarray(expression.constant))
+    """A bound for the constants of an expression, then one for the coefficients of each term.
+
+    Infinite constants of inequalities stand for no bound and do not count.
+    """
+    constants = np.asarray(expression.constant)
+    infinite = np.isinf(constants)
+    yield of(np.where(infinite, 0.0, constants) if infinite.any() else constants)
     for term in expression.terms:
         yield _bound(term, of)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from affinet.errors import RuleError
 from affinet.language.affine import Values
-from affinet.language.calculus.terms import Floats, Integers, Term, lower, spanned_bytes
+from affinet.language.calculus.terms import Floats, Integers, Term, is_identity, lower, spanned_bytes
 from affinet.language.constraint import Constraint
 from affinet.language.evaluation import substitute
 from affinet.language.expression import Expression
@@ -68,6 +68,13 @@ class Rule:
     def sign(self) -> float:
         """The sign of the expression where the rule is violated: 1 for `<=`, -1 for `>=`, 0 for either sign."""
         return {"==": 0.0, "<=": 1.0, ">=": -1.0}[self.sense]
+
+    @property
+    def bounds_weight(self) -> bool:
+        """Whether the rule bounds every entry of a weight by one number, as `w >= 0` does."""
+        terms, constant = self.expression.terms, self.expression.constant
+        number = isinstance(constant, float) and self.sense != "==" and self.norm is None
+        return number and len(terms) == 1 and is_identity(terms[0], self.expression.shape)
 
     @property
     def pairs(self) -> int:

@@ -102,7 +102,7 @@ def _label(rule: Rule, index: int, *, single_rule: bool) -> str:
     name = f'"{_shorten(rule.name)}"' if rule.titled else _shorten(rule.text)
     if rule.equations == 1:
         return "" if single_rule else name
-    if isinstance(rule.origin, Linear) and len(rule.expression.shape) == 1:
+    if isinstance(rule.origin, Linear) and len(rule.shape) == 1:
         return f"row {index} of A" if single_rule else f"row {index} of A in {name}"
     return _key(rule, index) if single_rule else f"{_key(rule, index)} of {name}"
 
@@ -112,13 +112,13 @@ def _indexed_text(rule: Rule, index: int) -> str:
     origin = rule.origin
     if not isinstance(origin, WrittenEquation) or not origin.subject or origin.number is None:
         return ""
-    return (
-        _shorten(rule.text) if rule.equations == 1 else f"{origin.subject}{_key(rule, index)} == {say(origin.number)}"
-    )
+    if rule.equations == 1:
+        return _shorten(rule.text)
+    return f"{origin.subject}{_key(rule, index)} {rule.sense} {say(origin.number)}"
 
 
 def _key(rule: Rule, index: int) -> str:
-    return f"[{', '.join(str(int(i)) for i in np.unravel_index(index, rule.expression.shape))}]"
+    return f"[{', '.join(str(int(i)) for i in np.unravel_index(index, rule.shape))}]"
 
 
 def _spell(layout: Layout, columns: Integers, values: Floats, rhs: float) -> str:

@@ -14,7 +14,7 @@ from affinet.language.calculus.terms import Floats, Term
 from affinet.language.evaluation import violations
 from affinet.language.expression import Expression
 from affinet.system.rows import Rows
-from affinet.system.system import System
+from affinet.system.system import Rule, System
 
 PIECE = 2**17
 """Numbers computed at a time: a megabyte of float64 stays in the cache."""
@@ -36,6 +36,9 @@ class ArrayGaps:
         largest = self._of_equations(flat)
         for number in self._from_terms:
             rule = self._system.rules[number]
+            if rule.bounds_weight:
+                largest[number] = _bound_gap(rule, flat[rule.expression.terms[0].parameter.name])
+                continue
             gaps = violations(_value(rule.expression, flat), rule.sense, rule.norm, rule.radius)
             largest[number] = gaps.max(initial=0.0)
         names = (rule.name for rule in self._system.rules)
@@ -61,6 +64,13 @@ class ArrayGaps:
     @cached_property
     def _rows(self) -> Rows:
         return self._system.rows([k for k in range(len(self._system.rules)) if k not in self._from_terms])
+
+
+@np.errstate(invalid="ignore")  # of weights that are not finite
+def _bound_gap(rule: Rule, entries: np.ndarray) -> float:
+    """The violation of a rule that bounds all of a weight by one number: that of its largest or smallest entry."""
+    extreme = float(entries.max() if rule.sign > 0.0 else entries.min())
+    return float(np.maximum(rule.sign * (extreme + rule.expression.constant), 0.0))
 
 
 def _without_zeros(expression: Expression) -> bool:

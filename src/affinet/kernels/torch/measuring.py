@@ -77,6 +77,8 @@ def _gaps(system: System, number: int, device: torch.device) -> Sequence[Gap]:
     rule, expression = system.rules[number], system.rules[number].expression
     if rule.sense != "==":  # forms hold the rows of equations, up to a factor of either sign
         large = rule.nonzeros > system.limits.one_by_one and Value.fits(expression)
+        if large and rule.bounds_weight:
+            return [partial(_bound_gap, expression.terms[0].parameter.name, rule.sign, float(expression.constant))]
         return [_Terms(rule, device)] if large or rule.norm is not None else []
     reading = reading_of(system, number)
     if reading.fixings:
@@ -193,6 +195,13 @@ class _Batch:
             total = x.reshape(self._count, -1).to(self._dtype) @ self._matrix.T
         largest: Tensor = (total - self._rhs).abs_().amax()
         return largest
+
+
+def _bound_gap(name: str, sign: float, constant: float, weights: Mapping[str, Tensor]) -> Tensor:
+    """The gap of a rule that bounds all of a weight by one number: that of its largest or smallest entry."""
+    weight = weights[name]
+    extreme = (weight.amax() if sign > 0.0 else weight.amin()).to(irregular_dtype(weight.device))
+    return (sign * (extreme + constant)).clamp(min=0.0)
 
 
 def _mirror_gap(form: Mirror, scale: float, shift: Tensor, weights: Mapping[str, Tensor]) -> Tensor:

@@ -11,6 +11,7 @@ from affinet.language.constants import Constant, negative, read_bound, read_cons
 from affinet.language.constraint import Constraint
 from affinet.language.expression import Expression
 from affinet.language.families.naming import checked_expression
+from affinet.language.forecast import forecast
 from affinet.language.sense import unbounded
 from affinet.language.weight_groups import Rules, over_weights
 
@@ -80,6 +81,9 @@ def _check_order(w: Expression, low: Constant, high: Constant) -> None:
         lower, upper = np.broadcast_arrays(lower, upper)
     except ValueError:
         return  # the rules broadcast with w and tell which shapes do not fit
+    if np.max(low.values, initial=-np.inf) <= np.min(high.values, initial=np.inf):
+        return  # the usual case, which needs no array of all pairs where one bound is of rows and the other of columns
+    forecast(f"the bounds of ({w})", lower.size, item_bytes=1)
     wrong = np.argwhere(lower > upper)
     if len(wrong):
         place = tuple(map(int, wrong[0]))
