@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,12 @@ from affinet import families
 from affinet.kernels.arrays.array_gaps import ArrayGaps
 from affinet.kernels.torch.measuring import Measure
 from affinet.language.evaluation import evaluate, violations
+from affinet.language.sense import Sense
 from affinet.report.verification import Rounding, Weight, verify
 from affinet.system.limits import Limits
+from affinet.system.stored.planfile import read_system, write_system
 from affinet.system.system import System
+from tests.planning.random_rules import Drawn, systems
 
 SHAPES = {"a": (4, 6), "b": (6,), "c": (4, 6)}
 a, b, c = affinet.weights(SHAPES)
@@ -71,6 +75,28 @@ def test_every_rule_is_measured_as_numpy_does(limits: Limits, seed: int, dtype: 
         for name, gap in expected(weights).items():
             # sums of at most 12 numbers below 10 in float64, in any order
             assert found[name] == pytest.approx(gap, rel=1e-13, abs=1e-13), name
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(one_by_one=0)], ids=["rows", "terms"])
+@given(drawn=systems(), senses=st.lists(st.sampled_from(["==", "<=", ">="]), min_size=8, max_size=8))
+def test_random_rules_are_measured_and_stored(
+    limits: Limits, drawn: Drawn, senses: list[Sense], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Random rules whose comparison is exchanged, at a point beside the one at which their equations hold."""
+    rules = [replace(rule, sense=senses[k % 8]) for k, rule in enumerate(drawn.rules)]
+    random = np.random.default_rng(0)
+    weights = {name: value + random.standard_normal(value.shape) for name, value in drawn.point.items()}
+    system = System.of(rules, limits=limits)
+    truth = [violations(evaluate(rule.expression, weights), rule.sense) for rule in system.rules]
+    magnitude = 1 + max(float(np.abs(evaluate(rule.expression, weights)).max(initial=0.0)) for rule in system.rules)
+    for found in measured(system, weights):
+        for rule, gaps in zip(system.rules, truth, strict=True):
+            # a row sums at most 10⁴ products: 10⁴ · 2⁻⁵³ of their magnitudes, in any order, is some 1e-12
+            assert found[rule.name] == pytest.approx(gaps.max(initial=0.0), rel=1e-9, abs=1e-11 * magnitude)
+    path = tmp_path_factory.mktemp("plans") / "plan.safetensors"
+    write_system(system, path)
+    for read, gaps in zip(read_system(path).rules, truth, strict=True):
+        np.testing.assert_array_equal(violations(evaluate(read.expression, weights), read.sense), gaps)
 
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(one_by_one=0)], ids=["rows", "terms"])

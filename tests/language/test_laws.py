@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 import affinet
 from affinet.language.calculus.terms import Floats, Parameter
-from affinet.language.evaluation import evaluate
+from affinet.language.evaluation import evaluate, violations
 from affinet.language.expression import Expression, concat, stack, weight
 
 Operation = Callable[[Any], Any]
@@ -200,6 +200,32 @@ def assert_in_normal_form(expression: Expression) -> None:
             assert start is not None or not term.variables_on(axis), "no variable moves along a broadcast axis"
         for factor in term.factors:
             assert factor.values.shape == tuple(term.variables[k].size for k in factor.variables)
+
+
+@given(st.data())
+@settings(max_examples=200)
+def test_a_chain_of_operations_is_compared_as_numpy_compares(data: Any) -> None:
+    shape = data.draw(st.sampled_from(START_SHAPES))
+    value: Any = numbers(shape, 7) / 4
+    expression: Any = weight(Parameter("x", shape))
+    weights = value
+    for _ in range(data.draw(st.integers(0, 3))):
+        _, operation = data.draw(operations(np.shape(value)))
+        try:
+            after = np.asarray(operation(value))
+        except ValueError:  # index arrays that NumPy cannot broadcast
+            continue
+        if after.size <= MOST_ENTRIES and after.ndim <= MOST_AXES:
+            expression, value = operation(expression), after
+    sense = data.draw(st.sampled_from(["<=", ">="]))
+    bound = numbers(value.shape[data.draw(st.integers(0, value.ndim)) :], data.draw(st.integers(0, 99))) / 4
+    missing = np.inf if sense == "<=" else -np.inf
+    bound = np.where(numbers(bound.shape, data.draw(st.integers(0, 99))) > 2, missing, bound)
+    rule = {"<=": lambda x, y: x <= y, ">=": lambda x, y: x >= y}[sense](expression, bound)
+    found = violations(evaluate(rule.expression, {"x": weights}), rule.sense)
+    excess = value - bound if sense == "<=" else bound - value
+    assert rule.shape == found.shape == value.shape
+    np.testing.assert_allclose(found, np.maximum(excess, 0), rtol=0, atol=1e-12 * (1 + np.abs(value).max(initial=0)))
 
 
 @given(st.data())
