@@ -1,0 +1,204 @@
+"""Compiled loops over rows with inequalities: what the sets of blocks do in NumPy, on any number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from affinet.blocks.cut_boxes import CutBoxes, CutFace
+from affinet.blocks.namespace import NumPy
+from affinet.blocks.normal_map import AVERAGING, REACH
+from affinet.blocks.pooled_cells import PooledCells, PoolFace
+from affinet.kernels.loops import chain_rows, cut_rows
+
+XP = NumPy()
+ROWS, WIDTH = 12, 37
+KINDS = ("simplex", "capped", "signs", "rows of their own")
+GAPS = ("level", "gaps")
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+"""Of infinite bounds. Whoever runs the laws on NumPy arrays silences them too."""
+
+
+def cut_boxes(kind: str, equation: bool) -> CutBoxes:
+    draw = np.random.default_rng(KINDS.index(kind))
+    shape, rows = (ROWS, WIDTH), ROWS if kind == "rows of their own" else 1
+    row, lower, upper = np.ones((1, WIDTH)), np.zeros((1, WIDTH)), np.full((1, WIDTH), inf)
+    if kind != "simplex":
+        upper = 0.05 + 0.2 * draw.random((rows, WIDTH))
+    if kind in ("signs", "rows of their own"):
+        row = draw.normal(size=(rows, WIDTH))
+        lower = -0.1 - 0.1 * draw.random((rows, WIDTH))
+    middle = np.broadcast_to(np.where(np.isfinite(upper), (lower + upper) / 2, 1.0 / WIDTH), shape)
+    return CutBoxes(shape, row, np.sum(row * middle, 1, keepdims=True), equation, lower, upper)
+
+
+def rule_of(convex: CutBoxes) -> tuple[Any, Any, tuple[np.ndarray, np.ndarray]]:
+    """The arguments of the loops."""
+    a = None if (convex.row == 1.0).all() else convex.row
+    high = None if (convex.upper == inf).all() else convex.upper
+    return a, high, (convex.rhs[:, 0], convex.lower)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("equation", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_cut_rows_are_projected_as_arrays_are(kind: str, equation: bool, dtype: str, threads: int) -> None:
+    draw, convex = np.random.default_rng(1), cut_boxes(kind, equation)
+    a, high, cell = rule_of(convex)
+    v = (0.3 * draw.normal(size=convex.shape)).astype(dtype)
+    for metric in (None, 10.0 ** draw.uniform(-1, 1, convex.shape)):
+        wanted, _ = convex.nearest(XP, v.astype(float), metric)
+        scratch, multipliers = np.empty((threads, cut_rows.SCRATCH, WIDTH)), np.empty(ROWS)
+        x = v.copy()
+        cut_rows.nearest_rows(x, metric, a, high, cell, equation, multipliers, False, scratch, threads)
+        spread = np.abs(convex.row).max() / np.abs(convex.row).min()
+        rounding = np.finfo(dtype).eps * np.abs(wanted).max() + 2**-52 * 8 * (WIDTH + 4) * spread**2
+        np.testing.assert_allclose(x, wanted, rtol=0, atol=rounding)
+        again = v.copy()  # from the multipliers that were found, and from others
+        for start in (multipliers.copy(), 3.0 * multipliers + 0.1):
+            again[:] = v
+            cut_rows.nearest_rows(again, metric, a, high, cell, equation, start, True, scratch, threads)
+            np.testing.assert_allclose(again, wanted, rtol=0, atol=rounding)
+
+
+@pytest.mark.parametrize("size", [1e-1, 1e-4, 1e-12])
+@pytest.mark.parametrize("equation", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_cut_rows_land_as_arrays_do(kind: str, equation: bool, size: float) -> None:
+    draw, convex = np.random.default_rng(2), cut_boxes(kind, equation)
+    a, high, cell = rule_of(convex)
+    before, face = convex.nearest(XP, 0.3 * draw.normal(size=convex.shape))
+    y = convex.normal(XP, before, draw.normal(size=convex.shape), face, 2.0**-53)[0]
+    y += 0.1 * draw.normal(size=convex.shape)
+    stepped = before + size * draw.normal(size=convex.shape)
+    stepped[3], stepped[5, 7] = before[3], np.nan
+    force = 0.5 + draw.random((ROWS, 1))
+    outcomes = []
+    for threads in (1, 3):
+        pushes = y, force[:, 0].copy()
+        landed = _outputs(face, CutFace)
+        flat = face.lower, face.upper, face.row[:, 0].copy()
+        scratch = np.empty((threads, cut_rows.SCRATCH, WIDTH))
+        cut_rows.landed_rows(
+            (stepped, before), pushes, flat, landed, a, high, cell, equation, REACH, 2.0**-53, scratch, threads
+        )
+        outcomes.append((*landed, pushes[1]))
+    for alone, shared in zip(*outcomes, strict=True):
+        np.testing.assert_array_equal(alone, shared)
+    w, normal, lower, upper, row, left = outcomes[0]
+    moved = np.delete(np.arange(ROWS), [3, 5])
+    assert (np.flatnonzero(left < 0.0) == [3, 5]).all()
+    np.testing.assert_array_equal(w[[3, 5]], stepped[[3, 5]])
+    np.testing.assert_array_equal(normal[[3, 5]], y[[3, 5]])
+    tau = REACH * convex.norm(XP, stepped - before) / force
+    wanted = convex.land(XP, convex.onto(XP, stepped, face), y, tau, face, 2.0**-53)
+    spread = np.abs(convex.row).max() / np.abs(convex.row).min()
+    rounding = 2**-52 * 16 * (WIDTH + 4) * spread**2 * (np.abs(wanted[1][moved]).max() + 1.0)
+    # An inequality that is not active has room, whose rounding is divided by tau.
+    rounding_of_y = rounding if equation else rounding + 2**-52 * WIDTH * spread / tau[moved].min()
+    np.testing.assert_allclose(w[moved], wanted[0][moved], rtol=0, atol=rounding)
+    np.testing.assert_allclose(normal[moved], wanted[1][moved], rtol=0, atol=rounding_of_y)
+    for marks, others in zip((lower, upper, row[:, None]), wanted[2], strict=True):
+        np.testing.assert_array_equal(marks[moved], others[moved])
+
+
+def _outputs(face: Any, kind: Callable[..., Any]) -> tuple[np.ndarray, ...]:
+    """Arrays for weights, y and the face."""
+    shape = (ROWS, WIDTH)
+    marks = (np.empty(ROWS if part.shape[1] == 1 else part.shape, bool) for part in kind(*face))
+    return np.empty(shape), np.empty(shape), *marks
+
+
+def chains(kind: str) -> PooledCells:
+    draw = np.random.default_rng(GAPS.index(kind))
+    gap = np.zeros((1, WIDTH - 1)) if kind == "level" else 0.05 * draw.random((1, WIDTH - 1))
+    return PooledCells((ROWS, WIDTH), gap, np.full((ROWS, 1), -0.5), np.full((1, 1), 0.4 + gap.sum()))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kind", GAPS)
+def test_chains_are_projected_as_arrays_are(kind: str, dtype: str, threads: int) -> None:
+    draw, convex = np.random.default_rng(1), chains(kind)
+    gap, bounds = None if kind == "level" else convex.gap, (convex.lower[:, 0], convex.upper[:, 0])
+    v = draw.normal(size=convex.shape).astype(dtype)
+    for metric in (None, 10.0 ** draw.uniform(-1, 1, convex.shape)):
+        wanted, _ = convex.nearest(XP, v.astype(float), metric)
+        x, scratch = v.copy(), np.empty((threads, chain_rows.SCRATCH, WIDTH))
+        starts = np.empty((threads, WIDTH + 1), np.int64)
+        chain_rows.nearest_chains(x, metric, gap, bounds, scratch, starts, threads)
+        size = np.abs(v).max() + convex.gap.sum()
+        np.testing.assert_allclose(x, wanted, rtol=0, atol=np.finfo(dtype).eps * size + 2**-52 * 8 * WIDTH * size)
+        assert kind == "gaps" or (np.diff(x) >= 0.0).all()
+
+
+@pytest.mark.parametrize("size", [1e-1, 1e-4, 1e-12])
+@pytest.mark.parametrize("kind", GAPS)
+def test_chains_land_as_arrays_do(kind: str, size: float) -> None:
+    draw, convex = np.random.default_rng(2), chains(kind)
+    gap, bounds = None if kind == "level" else convex.gap, (convex.lower[:, 0], convex.upper[:, 0])
+    before, face = convex.nearest(XP, draw.normal(size=convex.shape))
+    y = convex.normal(XP, before, draw.normal(size=convex.shape), face, 2.0**-53)[0]
+    y += 0.1 * draw.normal(size=convex.shape)
+    stepped = before + size * draw.normal(size=convex.shape)
+    stepped[3], stepped[5, 7] = before[3], np.nan
+    force = 0.5 + draw.random((ROWS, 1))
+    outcomes = []
+    for threads in (1, 3):
+        pushes, landed = (y, force[:, 0].copy()), _outputs(face, PoolFace)
+        flat = face.links, face.first[:, 0].copy(), face.last[:, 0].copy()
+        scratch, starts = np.empty((threads, chain_rows.SCRATCH, WIDTH)), np.empty((threads, WIDTH + 1), np.int64)
+        chain_rows.landed_chains(
+            (stepped, before), pushes, flat, landed, gap, bounds, REACH, 2.0**-53, scratch, starts, threads
+        )
+        outcomes.append((*landed, pushes[1]))
+    for alone, shared in zip(*outcomes, strict=True):
+        np.testing.assert_array_equal(alone, shared)
+    w, normal, links, first, last, left = outcomes[0]
+    moved = np.delete(np.arange(ROWS), [3, 5])
+    assert (np.flatnonzero(left < 0.0) == [3, 5]).all()
+    tau = REACH * convex.norm(XP, stepped - before) / force
+    wanted = convex.land(XP, convex.onto(XP, stepped, face), y, tau, face, 2.0**-53)
+    rounding = 2**-52 * 16 * WIDTH * (np.abs(wanted[1][moved]).max() + 1.0 + convex.gap.sum())
+    np.testing.assert_allclose(w[moved], wanted[0][moved], rtol=0, atol=rounding)
+    np.testing.assert_allclose(normal[moved], wanted[1][moved], rtol=0, atol=rounding + 2**-50 / tau[moved].min())
+    for marks, others in zip((links, first[:, None], last[:, None]), wanted[2], strict=True):
+        np.testing.assert_array_equal(marks[moved], others[moved])
+    assert kind == "gaps" or (np.diff(w[moved]) >= 0.0).all()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kind", [*KINDS, *GAPS])
+def test_what_rows_learn_is_what_arrays_learn(kind: str, dtype: str, threads: int) -> None:
+    draw = np.random.default_rng(3)
+    convex: Any = chains(kind) if kind in GAPS else cut_boxes(kind, equation=True)
+    _, face = convex.nearest(XP, 0.3 * draw.normal(size=convex.shape))
+    g, y = draw.normal(size=(2, *convex.shape)).astype(dtype)
+    g[4, 2] = np.inf
+    pending, projected, force = np.empty_like(y), np.empty_like(g), np.empty(ROWS)
+    if kind in GAPS:
+        flat = face.links, face.first[:, 0].copy(), face.last[:, 0].copy()
+        chain_rows.learned_chains(g, y, flat, AVERAGING, (pending, projected, force), threads)
+    else:
+        flat = face.lower, face.upper, face.row[:, 0].copy()
+        a, _, _ = rule_of(convex)
+        cut_rows.learned_rows(g, y, flat, a, True, AVERAGING, (pending, projected, force), threads)
+    wide = g.astype(float)
+    along = convex.along(XP, wide, face)
+    average = y + AVERAGING * (along - wide - y)
+    finite = np.delete(np.arange(ROWS), 4)
+    rounding = 4 * np.finfo(dtype).eps * np.abs(wide[finite]).max() + 2**-52 * 4 * WIDTH
+    np.testing.assert_allclose(projected[finite], along[finite], rtol=0, atol=rounding)
+    np.testing.assert_allclose(pending[finite], average[finite], rtol=0, atol=rounding)
+    np.testing.assert_array_equal(pending[4], y[4])
+    norms = np.maximum(np.linalg.norm(wide, axis=1), np.linalg.norm(average, axis=1))
+    norms[4] = np.linalg.norm(y[4].astype(float))
+    np.testing.assert_allclose(force, norms, rtol=1e-6)
