@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import assert_never
@@ -15,6 +16,7 @@ from affinet.planning.contradiction import Contradiction
 from affinet.planning.elimination.irregular import solve_irregular
 from affinet.planning.factors.panels import Panel, make_panel_blocks
 from affinet.planning.forms import in_sections, read_rule
+from affinet.planning.inequalities.separating import separate_inequalities
 from affinet.planning.overlaps.fixed_entries import FixedEntries, OtherRules, rows_without, substitute
 from affinet.planning.overlaps.grouping import group_batches
 from affinet.planning.overlaps.parting import separate_pairs
@@ -51,6 +53,7 @@ def _refuse_inequalities(system: System) -> None:
 def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tuple[AnyBlock, ...]:
     over_free = partial(rows_without, fixed=fixed, layout=system.layout)
     remaining = substitute(fixed, other_rules, system)
+    sets, remaining = _separate_inequalities(fixed, remaining, system, over_free)
     lifted, rows = lift(remaining.rows, system.layout)
     batches, pairs, panels = remaining.batches + lifted, remaining.pairs, remaining.panels
     occupied = [(batch.parameter, *batch.span) for batch in batches] + [
@@ -68,9 +71,23 @@ def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tu
     irregular_blocks = solve_irregular(resolved.rows, system.layout, system.tolerance, system.limits, names)
     return (
         *(block for fixed_blocks in fixed.blocks() for block in fixed_blocks.blocks),
+        *sets,
         *resolved.blocks,
         *irregular_blocks,
     )
+
+
+def _separate_inequalities(
+    fixed: FixedEntries, equations: OtherRules, system: System, over_free: Callable[[Rows], Rows]
+) -> tuple[list[AnyBlock], OtherRules]:
+    """The sets of the inequality rules, and the equations that share no entry with them."""
+    numbers = [number for number, rule in enumerate(system.rules) if rule.sense != "=="]
+    if not numbers:
+        return [], equations
+    lifted, rows = lift(equations.rows, system.layout)
+    equations = replace(equations, batches=equations.batches + lifted, rows=rows)
+    with_fixed = {parameter for parameter in system.layout.parameters if fixed.mask(parameter) is not None}
+    return separate_inequalities(equations, numbers, system, with_fixed=with_fixed, over_free=over_free)
 
 
 def _read_rules(system: System) -> tuple[list[Fixing], OtherRules]:
@@ -80,7 +97,7 @@ def _read_rules(system: System) -> tuple[list[Fixing], OtherRules]:
     pairs: list[Mirror | Pairs] = []
     panels: list[Panel] = []
     irregular = []
-    for number in range(len(system.rules)):
+    for number in [number for number, rule in enumerate(system.rules) if rule.sense == "=="]:
         reading = read_rule(system, number)
         fixings += reading.fixings
         if not reading.fixings and not reading.forms:

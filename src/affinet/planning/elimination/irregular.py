@@ -52,6 +52,19 @@ def solve_irregular(
 
 def _solve(rows: Rows, layout: Layout, tolerance: Tolerance, limits: Limits, names: Sequence[str]) -> list[AnyBlock]:
     reduction, pieces = factor_pieces(reduce(rows, tolerance), layout, tolerance, limits, names)
+    return make_blocks(rows, reduction, pieces, layout, tolerance, limits)
+
+
+def make_blocks(
+    rows: Rows,
+    reduction: Reduction,
+    pieces: Sequence[Piece],
+    layout: Layout,
+    tolerance: Tolerance,
+    limits: Limits,
+    elsewhere: np.ndarray | None = None,
+) -> list[AnyBlock]:
+    """The blocks of factored equations; `elsewhere` marks the nodes that belong to other blocks."""
     owners = _Owners(rows, reduction)
     blocks: list[AnyBlock] = []
     fixed_nodes = np.zeros(len(reduction.columns), bool)
@@ -59,7 +72,7 @@ def _solve(rows: Rows, layout: Layout, tolerance: Tolerance, limits: Limits, nam
     fixed = fixed_nodes[reduction.node]
     if fixed.any():
         blocks += _make_fixed(reduction, np.flatnonzero(fixed), layout, owners)
-    core_nodes = np.zeros(len(reduction.columns), bool)
+    core_nodes = np.zeros(len(reduction.columns), bool) if elsewhere is None else elsewhere.copy()
     for piece in pieces:
         core_nodes[piece.component.nodes.ravel()] = True
         blocks.append(_make_block(piece, reduction, layout, tolerance, limits, owners))

@@ -37,13 +37,34 @@ def read(expression: Expression, rule: int, cancellation: float) -> Regular | No
     return _read_pair(expression, rule) or _read_batch(expression, rule, cancellation)
 
 
+def read_shifted(expression: Expression) -> tuple[View, int, float] | None:
+    """Read `a · (w[i + 1] − w[i]) + constant` along one loop of a box: the box, the number of the loop, and a."""
+    terms = expression.terms
+    if len(terms) != 2 or terms[0].scalar != -terms[1].scalar or terms[0].parameter != terms[1].parameter:
+        return None
+    axes = [axis for axis, n in enumerate(expression.shape) if n > 1]
+    first, second = (read_view(term, axes) for term in terms)
+    if first is None or second is None or first.dims != second.dims:
+        return None
+    if any(step < 0 for _, step in first.dims):
+        return None
+    low, scalar = (first, terms[1].scalar) if first.offset < second.offset else (second, terms[0].scalar)
+    shift = abs(first.offset - second.offset)
+    along = [axis for axis, (_, step) in enumerate(first.dims) if step == shift]
+    if len(along) != 1 or len(expression.shape) != len(axes):
+        return None
+    dims = tuple((n + (axis == along[0]), step) for axis, (n, step) in enumerate(first.dims))
+    whole = View(first.parameter, low.offset, dims)
+    return (whole, along[0], scalar) if disjoint_sums(Nest(dims), Nest(())) else None
+
+
 def _read_pair(expression: Expression, rule: int) -> Mirror | Pairs | None:
     """Read `a · x − b · y == c`, with x and y two boxes of entries."""
     terms = expression.terms
     if len(terms) != 2:
         return None
     axes = [axis for axis, n in enumerate(expression.shape) if n > 1]
-    first, second = (_read_view(term, axes) for term in terms)
+    first, second = (read_view(term, axes) for term in terms)
     if first is None or second is None:
         return None
     constant = np.asarray(expression.constant, np.float64)
@@ -55,7 +76,7 @@ def _read_pair(expression: Expression, rule: int) -> Mirror | Pairs | None:
     return _read_mirror(first, second, ratio, shift, rule)
 
 
-def _read_view(term: Term, axes: list[int]) -> View | None:
+def read_view(term: Term, axes: list[int]) -> View | None:
     """The box of which a term reads one entry per output, loops in output order; None if it does not."""
     if term.factors or len(term.variables) < len(axes):
         return None

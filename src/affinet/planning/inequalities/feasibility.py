@@ -1,0 +1,155 @@
+"""Decide whether programs have a point, and find inequalities that hold with equality at every point they have."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import linprog
+
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.contradiction import Contradiction
+from affinet.planning.inequalities.programs import Programs
+from affinet.system import lapack
+from affinet.system.distinct import distinct
+from affinet.system.tolerance import Tolerance
+
+NARROW = 1e-6
+"""A largest margin below this share of the numbers of a program, as the LP solver reports it, is computed anew from the
+certificate: the solver itself holds rows to 1e-7."""
+SUPPORT = 1e-9
+"""Share of the largest multiplier of a certificate below which a multiplier is zero."""
+
+
+class NoPoint(Contradiction):
+    """A contradiction of inequality rows, `rows`, with whatever equations there are."""
+
+    def __init__(self, rows: Integers) -> None:
+        super().__init__()
+        self.rows = rows
+
+
+def implied_equations(program: Programs, tolerance: Tolerance) -> Integers:
+    """Numbers of inequality rows that hold with equality wherever the sets have points; perhaps not all of them.
+
+    Empty where the inequalities can all be strict. Raises NoPoint where a set has no point.
+    """
+    rows = [_of_bounds(program, tolerance)]
+    if not len(rows[0]) and program.height:
+        rows.append(_of_one_row(program, tolerance) if program.height == 1 else _of_many_rows(program, tolerance))
+    found = distinct(np.concatenate(rows))
+    return found[found >= 0]
+
+
+def _of_bounds(program: Programs, tolerance: Tolerance) -> Integers:
+    """Bounds that meet."""
+    both = np.isfinite(program.lower) & np.isfinite(program.upper)
+    lower, upper = program.lower[both], program.upper[both]
+    slack = tolerance.consistency(8) * (np.abs(lower) + np.abs(upper))
+    owners = np.stack([program.lower_row[both], program.upper_row[both]], axis=1)
+    if (contradicting := upper - lower < -slack).any():
+        raise NoPoint(owners[np.flatnonzero(contradicting)[0]])
+    return owners[upper - lower <= slack].ravel()
+
+
+def _of_one_row(program: Programs, tolerance: Tolerance) -> Integers:
+    """By interval arithmetic: the least and the largest value that the row has over the bounds."""
+    row, rhs = program.dense()[:, 0], program.rhs[:, 0]
+    terms = np.where(row != 0.0, row * np.where(row > 0, program.lower, program.upper), 0.0)
+    found = [_of_extreme(program, terms, rhs, np.where(row > 0, program.lower_row, program.upper_row), tolerance)]
+    if program.equations:
+        terms = np.where(row != 0.0, -row * np.where(row > 0, program.upper, program.lower), 0.0)
+        found.append(
+            _of_extreme(program, terms, -rhs, np.where(row > 0, program.upper_row, program.lower_row), tolerance)
+        )
+    return np.concatenate(found)
+
+
+def _of_extreme(program: Programs, terms: Floats, rhs: Floats, owners: Integers, tolerance: Tolerance) -> Integers:
+    """Rows that hold with equality where the least value of `Σ terms <= rhs` reaches its right-hand side."""
+    least = terms.sum(axis=1)
+    slack = tolerance.consistency(terms.shape[1]) * (np.abs(terms).sum(axis=1) + program.size[:, 0])
+    bounded = np.isfinite(least)
+    owners = np.concatenate([owners, program.rows], axis=1)
+    owners = np.where(np.concatenate([program.dense()[:, 0] != 0, np.ones((program.count, 1), bool)], 1), owners, -1)
+    if (contradicting := bounded & (rhs - least < -slack)).any():
+        raise NoPoint(owners[np.flatnonzero(contradicting)[0]])
+    return owners[bounded & (rhs - least <= slack)].ravel()
+
+
+def _of_many_rows(program: Programs, tolerance: Tolerance) -> Integers:
+    undecided = range(program.count) if sparse.issparse(program.matrix) else np.flatnonzero(~_has_interior(program))
+    found = [_of_program(program.select(np.array([cell])), tolerance) for cell in undecided]
+    return np.concatenate([np.zeros(0, np.int64), *found])
+
+
+def _has_interior(program: Programs) -> np.ndarray:
+    """Whether one of a few points is strictly inside: the middle of the bounds, or zero, moved onto the equations."""
+    matrix, count = program.dense(), program.equations
+    low, high = program.lower, program.upper
+    reach = np.maximum(1.0, np.abs(np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0))))
+    low_or, high_or = (
+        np.where(np.isfinite(low), low, high - 2 * reach),
+        np.where(np.isfinite(high), high, low + 2 * reach),
+    )
+    middle = np.where(np.isfinite(low_or) & np.isfinite(high_or), low_or / 2 + high_or / 2, 0.0)
+    inside = np.zeros(program.count, bool)
+    pseudo = lapack.pinv(matrix[:, :count]) if count else np.zeros((program.count, middle.shape[1], 0))
+    for point in (middle, np.zeros_like(middle)):
+        gap = np.einsum("kmn,kn->km", matrix[:, :count], point) - program.rhs[:, :count]
+        moved = point - np.einsum("knm,km->kn", pseudo, gap)
+        scale = np.abs(moved).max(axis=1, initial=0.0) + np.abs(program.rhs).max(axis=1, initial=0.0)
+        margin = NARROW * scale
+        slack = program.rhs[:, count:] - np.einsum("kmn,kn->km", matrix[:, count:], moved)
+        held = np.abs(np.einsum("kmn,kn->km", matrix[:, :count], moved) - program.rhs[:, :count]) <= margin[:, None]
+        inside |= (
+            (slack > margin[:, None]).all(axis=1)
+            & (moved - low > margin[:, None]).all(axis=1)
+            & (high - moved > margin[:, None]).all(axis=1)
+            & held.all(axis=1)
+        )
+    return inside
+
+
+def _of_program(program: Programs, tolerance: Tolerance) -> Integers:
+    """By the linear program `max t: A x = b, G x + t <= h`: its multipliers are a certificate (Farkas) for t <= 0."""
+    matrix = sparse.csr_array(program.matrix if sparse.issparse(program.matrix) else program.dense()[0])
+    count, width = program.equations, matrix.shape[1]
+    identity = sparse.eye_array(width, format="csr")
+    above, below = np.flatnonzero(np.isfinite(program.upper[0])), np.flatnonzero(np.isfinite(program.lower[0]))
+    sides = sparse.csr_array(sparse.vstack([matrix[count:], identity[above], -identity[below]]))
+    limits = np.concatenate([program.rhs[0, count:], program.upper[0, above], -program.lower[0, below]])
+    owners = np.concatenate([program.rows[0, count:], program.upper_row[0, above], program.lower_row[0, below]])
+    equations, values = matrix[:count], program.rhs[0, :count]
+    scale = max(np.abs(limits).max(initial=0.0), np.abs(values).max(initial=0.0)) or 1.0
+    result = linprog(
+        np.concatenate([np.zeros(width), [-1.0]]),
+        A_ub=sparse.csr_array(sparse.hstack([sides, np.ones((len(limits), 1))])),
+        b_ub=limits / scale,
+        A_eq=sparse.csr_array(sparse.hstack([equations, np.zeros((count, 1))])) if count else None,
+        b_eq=values / scale if count else None,
+        bounds=[(None, None)] * width + [(None, 1.0)],
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+    if result.status != 0 or -result.fun > NARROW:
+        return np.zeros(0, np.int64)
+    multipliers = -result.ineqlin.marginals
+    support = np.flatnonzero(multipliers > SUPPORT * multipliers.max(initial=0.0))
+    margin, size = _margin(sides[support], limits[support], equations, values)
+    threshold = tolerance.consistency(width) * size
+    if margin < -threshold:
+        raise NoPoint(owners[support])
+    return owners[support] if margin <= threshold else np.zeros(0, np.int64)
+
+
+def _margin(
+    sides: sparse.csr_array, limits: Floats, equations: sparse.csr_array, values: Floats
+) -> tuple[float, float]:
+    """`λ·h + ν·b` for the certificate `λᵀG + νᵀA = 0, Σ λ = 1`, and the sum of the magnitudes that it adds up from."""
+    stacked = np.vstack([sides.toarray(), equations.toarray()])
+    ones = np.concatenate([np.ones(len(limits)), np.zeros(len(values))])
+    system = np.vstack([stacked.T, ones])
+    target = np.concatenate([np.zeros(stacked.shape[1]), [1.0]])
+    weights = lapack.lstsq(system, target)
+    terms = weights * np.concatenate([limits, values])
+    return float(terms.sum()), float(np.abs(terms).sum())

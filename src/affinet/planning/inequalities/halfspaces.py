@@ -1,0 +1,121 @@
+"""Read inequality rules as rows `g · w <= h`, and rows of one unknown as bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.contradiction import Contradiction
+from affinet.planning.elimination.reduction import Reduction
+from affinet.system.distinct import distinct
+from affinet.system.rows import Rows, concatenate, gather_rows
+from affinet.system.system import System
+from affinet.system.tolerance import Tolerance
+
+
+def halfspaces(system: System, numbers: Sequence[int]) -> Rows:
+    """The rows of the numbered inequality rules, all as `g · w <= h`, without those whose bound is infinite."""
+    parts = []
+    for number in numbers:
+        rows = system.rows([number])
+        if system.rules[number].sense == ">=":
+            rows = replace(rows, values=-rows.values, rhs=-rows.rhs)
+        bounded = np.flatnonzero(rows.rhs < np.inf)
+        parts.append(rows if len(bounded) == rows.count else rows.select(bounded))
+    return concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Unknowns:
+    """The free numbers z of entries: `w[columns] = scale · z[node] + shift`, a node for each place in `columns`.
+
+    Nodes are numbered by a representative place in `columns`. `known` marks the nodes that equations determine, with
+    their `value`.
+    """
+
+    columns: Integers
+    node: Integers
+    scale: Floats
+    shift: Floats
+    known: np.ndarray
+    value: Floats
+
+    @classmethod
+    def of(cls, reduction: Reduction, further: Integers) -> Unknowns:
+        """The unknowns of reduced equations, and of `further` columns (ascending) that no equation reads."""
+        count, more = len(reduction.columns), len(further)
+        known, value = np.zeros(count + more, bool), np.zeros(count + more)
+        known[reduction.fixed], value[reduction.fixed] = True, reduction.value
+        return cls(
+            np.concatenate([reduction.columns, further]),
+            np.concatenate([reduction.node, np.arange(count, count + more)]),
+            np.concatenate([np.broadcast_to(reduction.scale, (count,)), np.ones(more)]),
+            np.concatenate([np.broadcast_to(reduction.shift, (count,)), np.zeros(more)]),
+            known,
+            value,
+        )
+
+    def places(self, columns: Integers) -> Integers:
+        """The place of each of these columns, all of which are among the unknowns."""
+        order = np.argsort(self.columns, kind="stable")
+        return order[np.searchsorted(self.columns, columns, sorter=order)]
+
+
+def over_unknowns(rows: Rows, unknowns: Unknowns, tolerance: Tolerance) -> tuple[Rows, Integers]:
+    """The rows over nodes, determined nodes at their values, without rows of no node; and the numbers of the rows.
+
+    Raises Contradiction where a row of no node is violated.
+    """
+    place = unknowns.places(rows.columns)
+    node = unknowns.node[place]
+    coefficient = rows.values * unknowns.scale[place]
+    known = unknowns.known[node]
+    moved = rows.values * unknowns.shift[place] + np.where(known, coefficient * unknowns.value[node], 0.0)
+    owner = rows.row_of_each()
+    size = rows.magnitude + np.bincount(owner, np.abs(moved), rows.count)
+    rhs = rows.rhs - np.bincount(owner, moved, rows.count)
+    free = ~known
+    reduced = replace(
+        gather_rows(owner[free], node[free], coefficient[free], rhs, rows.rule, rows.index, tolerance.cancellation),
+        size=size,
+    )
+    empty = reduced.lengths == 0
+    violated = np.flatnonzero(empty & (reduced.rhs < -tolerance.consistency(8) * size))
+    if len(violated):
+        raise Contradiction(distinct(rows.rule[violated]))
+    numbers = np.flatnonzero(~empty)
+    return reduced.select(numbers), numbers
+
+
+@dataclass(frozen=True, eq=False)
+class NodeBounds:
+    """`lower <= z <= upper` for every node, ±inf where there is none, and the rows of the bounds (−1 for none)."""
+
+    lower: Floats
+    upper: Floats
+    lower_row: Integers
+    upper_row: Integers
+
+    @property
+    def bounded(self) -> np.ndarray:
+        """Nodes with a bound."""
+        return np.asarray(np.isfinite(self.lower) | np.isfinite(self.upper))
+
+
+def node_bounds(rows: Rows, numbers: Integers, count: int) -> NodeBounds:
+    """The tightest bounds that rows of one node give to `count` nodes; `numbers` are those of the rows."""
+    single = np.flatnonzero(rows.lengths == 1)
+    node, coefficient = rows.columns[rows.bounds[:-1][single]], rows.values[rows.bounds[:-1][single]]
+    value, row = rows.rhs[single] / coefficient, numbers[single]
+    lower, upper = np.full(count, -np.inf), np.full(count, np.inf)
+    lower_row, upper_row = np.full(count, -1), np.full(count, -1)
+    above = np.flatnonzero(coefficient > 0)
+    above = above[np.argsort(-value[above], kind="stable")]  # of several numbers for one place the last is written
+    upper[node[above]], upper_row[node[above]] = value[above], row[above]
+    below = np.flatnonzero(coefficient < 0)
+    below = below[np.argsort(value[below], kind="stable")]
+    lower[node[below]], lower_row[node[below]] = value[below], row[below]
+    return NodeBounds(lower, upper, lower_row, upper_row)

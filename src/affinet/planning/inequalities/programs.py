@@ -1,0 +1,128 @@
+"""Split equations, inequalities and bounds over unknowns into connected programs, batched by their sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import sparse
+
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.elimination.components import Batch, Giant, split
+from affinet.planning.inequalities.halfspaces import NodeBounds
+from affinet.system.limits import Limits
+from affinet.system.norms import norms_of_runs
+from affinet.system.rows import Rows, concatenate
+
+
+@dataclass(frozen=True, eq=False)
+class Programs:
+    """`k` sets of one form: `matrix z == rhs` in the first `equations` rows, `<=` in the others, `lower <= z <= upper`.
+
+    Shapes: nodes, lower, upper (k, n); matrix (k, m, n), or one csr matrix (m, n) where k is 1; rhs and its rounding
+    magnitude `size` (k, m). `rows` (k, m) and `lower_row`, `upper_row` (k, n) are numbers of inequality rows, −1 where
+    there is none. Rows of the matrix have norm one.
+    """
+
+    nodes: Integers
+    matrix: Floats | sparse.csr_array
+    rhs: Floats
+    size: Floats
+    equations: int
+    lower: Floats
+    upper: Floats
+    rows: Integers
+    lower_row: Integers
+    upper_row: Integers
+
+    @property
+    def count(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def height(self) -> int:
+        """Equations and inequalities of each set, without bounds."""
+        return int(self.rhs.shape[1])
+
+    def dense(self) -> Floats:
+        """The matrix as (k, m, n)."""
+        return self.matrix.toarray()[None] if isinstance(self.matrix, sparse.csr_array) else self.matrix
+
+    def select(self, cells: Integers) -> Programs:
+        """Only some of the sets."""
+        if len(cells) == self.count:
+            return self
+        assert not isinstance(self.matrix, sparse.csr_array)
+        return replace(
+            self,
+            **{
+                name: getattr(self, name)[cells]
+                for name in ("nodes", "matrix", "rhs", "size", "lower", "upper", "rows", "lower_row", "upper_row")
+            },
+        )
+
+
+def programs_of(
+    core: Rows, inequalities: Rows, numbers: Integers, bounds: NodeBounds, limits: Limits, names: Sequence[str]
+) -> list[Programs]:
+    """The sets that equations (`core`) and inequalities over nodes form, those with any inequality or bound.
+
+    `numbers` are those of the inequality rows. Nodes in no row of several nodes form sets of one node each.
+    Raises TooLargeError.
+    """
+    several = np.flatnonzero(inequalities.lengths > 1)
+    joint = concatenate([core, inequalities.select(several)])
+    row_of = np.concatenate([np.full(core.count, -1), numbers[several]])
+    programs: list[Programs] = []
+    coupled = np.zeros(len(bounds.lower), bool)
+    for component in split(joint, joint.magnitude, limits, names):
+        coupled[component.nodes.ravel()] = True
+        programs += _with_bounds(component, row_of, bounds)
+    alone = np.flatnonzero(bounds.bounded & ~coupled)
+    if len(alone):
+        empty = np.zeros((len(alone), 0))
+        programs.append(
+            Programs(
+                alone[:, None], np.zeros((len(alone), 0, 1)), empty, empty, 0,
+                bounds.lower[alone, None], bounds.upper[alone, None], empty.astype(np.int64),
+                bounds.lower_row[alone, None], bounds.upper_row[alone, None],
+            )
+        )  # fmt: skip
+    return programs
+
+
+def _with_bounds(component: Batch | Giant, row_of: Integers, bounds: NodeBounds) -> list[Programs]:
+    """Programs of one component, by their number of equations; none of those without inequality and bound."""
+    if isinstance(component, Giant):
+        norms = norms_of_runs(component.matrix.data, component.matrix.indptr)
+        matrix = sparse.csr_array(sparse.diags_array(1.0 / norms) @ component.matrix)
+        whole = _program(
+            component.nodes[None], matrix, component.rhs[None], component.terms[None], norms[None],
+            row_of[component.rows][None], bounds,
+        )  # fmt: skip
+        return [whole] if whole.height > whole.equations or bounds.bounded[component.nodes].any() else []
+    rows = row_of[component.rows]
+    equations = (rows < 0).sum(axis=1)
+    limited = (equations < rows.shape[1]) | bounds.bounded[component.nodes].any(axis=1)
+    norms = np.sqrt(np.einsum("kmn,kmn->km", component.matrix, component.matrix))
+    programs = []
+    for count in np.unique(equations[limited]):
+        at = np.flatnonzero(limited & (equations == count))
+        programs.append(
+            _program(
+                component.nodes[at], component.matrix[at] / norms[at, :, None], component.rhs[at],
+                component.terms[at], norms[at], rows[at], bounds,
+            )
+        )  # fmt: skip
+    return programs
+
+
+def _program(
+    nodes: Integers, matrix: Floats | sparse.csr_array, rhs: Floats, terms: Floats, norms: Floats, rows: Integers,
+    bounds: NodeBounds,
+) -> Programs:  # fmt: skip
+    return Programs(
+        nodes, matrix, rhs / norms, terms / norms, int((rows[0] < 0).sum()), bounds.lower[nodes], bounds.upper[nodes],
+        rows, bounds.lower_row[nodes], bounds.upper_row[nodes],
+    )  # fmt: skip

@@ -1,0 +1,234 @@
+"""Make sets of large inequality rules from their terms: boxes, boxes with a sum in each cell, chains, and balls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from affinet.blocks.chain import Chain
+from affinet.blocks.cone import Cone
+from affinet.blocks.entry_sets import View
+from affinet.blocks.offsets import Nest
+from affinet.blocks.places import Chosen, Places, Stepped, box
+from affinet.blocks.regular import RowBatch
+from affinet.language.calculus.terms import Floats, Parameter
+from affinet.planning.contradiction import Contradiction
+from affinet.planning.inequalities.bounds import Bounds, intersected, read_bounds, without
+from affinet.planning.reading.term_patterns import read, read_shifted
+from affinet.system.system import System
+from affinet.system.tolerance import Tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """`w[i + 1] − w[i] >= gap[i]` along one loop of a box of entries, for all i and all other loops."""
+
+    view: View
+    axis: int
+    gap: Floats
+    decreasing: bool
+    rule: int
+
+
+@dataclass(eq=False)
+class _Readings:
+    """The large inequality rules on one parameter."""
+
+    bounds: list[Bounds] = field(default_factory=list)
+    sums: list[RowBatch] = field(default_factory=list)
+    ladders: list[Ladder] = field(default_factory=list)
+
+    @property
+    def rules(self) -> set[int]:
+        owners = [rule for each in (*self.bounds, *self.sums) for rule in each.rules]
+        return {*owners, *(ladder.rule for ladder in self.ladders)}
+
+
+Read = dict[Parameter, _Readings]
+
+
+def read_large(system: System, numbers: Sequence[int]) -> tuple[Read, list[int]]:
+    """The regular forms of inequality rules by parameter, and the rules that have none."""
+    readings: Read = {}
+    return readings, [number for number in numbers if not _read_rule(system, number, readings)]
+
+
+def _read_rule(system: System, number: int, readings: Read) -> bool:
+    rule, cancellation = system.rules[number], system.tolerance.cancellation
+    if rule.nonzeros <= system.limits.one_by_one:
+        return False
+    bounds = read_bounds(system, number)
+    if bounds is not None:
+        for each in bounds:
+            readings.setdefault(each.parameter, _Readings()).bounds.append(each)
+        return True
+    constant = np.asarray(rule.expression.constant)
+    if not np.isfinite(constant).all():
+        return False
+    sign = 1.0 if rule.sense == "<=" else -1.0
+    shifted = read_shifted(rule.expression)
+    if shifted is not None:
+        view, axis, ratio = shifted
+        # ratio · (w[i + 1] − w[i]) + constant <= 0, or >= 0
+        slope = sign * ratio
+        gap = np.broadcast_to(constant, rule.expression.shape) * (1.0 / abs(ratio)) * sign
+        ladder = Ladder(view, axis, gap, slope > 0, number)
+        readings.setdefault(view.parameter, _Readings()).ladders.append(ladder)
+        return True
+    batch = read(rule.expression, number, cancellation)
+    if isinstance(batch, RowBatch) and len(batch.matrix) == 1:
+        if sign < 0:
+            batch = RowBatch(
+                batch.parameter, batch.offset, batch.outer, batch.inner, -batch.matrix, -batch.rhs, batch.owner
+            )
+        readings.setdefault(batch.parameter, _Readings()).sums.append(batch)
+        return True
+    return False
+
+
+def make_regular(
+    readings: Read, equations: Mapping[Parameter, Sequence[RowBatch]], others: set[Parameter], tolerance: Tolerance
+) -> tuple[list[Cone | Chain], list[RowBatch], list[int]]:
+    """The sets of parameters whose rules fit one form, the batches of equations used, and the rules of the others.
+
+    `equations`: the regular equations of each parameter; `others`: parameters that further rules read. Raises
+    Contradiction.
+    """
+    sets: list[Cone | Chain] = []
+    used: list[RowBatch] = []
+    remaining: list[int] = []
+    for parameter, reading in readings.items():
+        batches = list(equations.get(parameter, ()))
+        made = None if parameter in others else _make(reading, batches, tolerance)
+        if made is None:
+            remaining += sorted(reading.rules)
+        else:
+            sets += made
+            used += batches
+    return sets, used, remaining
+
+
+def _make(reading: _Readings, batches: list[RowBatch], tolerance: Tolerance) -> list[Cone | Chain] | None:
+    bounds = intersected(reading.bounds) if reading.bounds else None
+    sums = [*((batch, True) for batch in batches), *((batch, False) for batch in reading.sums)]
+    if bounds is not None and not _is_strict(bounds.lower, bounds.upper, bounds.rules, tolerance):
+        return None
+    if not sums and not reading.ladders:
+        return [] if bounds is None else [box_of(bounds)]
+    if len(sums) == 1 and not reading.ladders and len(sums[0][0].matrix) == 1:
+        return _cone(*sums[0], bounds, tolerance)
+    if len(reading.ladders) == 1 and not sums and (bounds is None or _is_uniform(bounds)):
+        return _chain(reading.ladders[0], bounds, tolerance)
+    return None
+
+
+def box_of(bounds: Bounds) -> Cone:
+    """The set of bounds alone."""
+    places: Places = Chosen(bounds.parameter, bounds.places)
+    if isinstance(bounds.places, View) and all(step > 0 for _, step in bounds.places.dims):
+        places = box(bounds.places)
+    lower, upper = (np.reshape(np.asarray(side, np.float64), (-1, 1)) for side in (bounds.lower, bounds.upper))
+    return Cone(places, bounds.places.size, 1, None, np.zeros((1, 1)), False, lower, upper, bounds.rules)
+
+
+def _is_uniform(bounds: Bounds) -> bool:
+    return isinstance(bounds.lower, float) and isinstance(bounds.upper, float) and bounds.covers_all
+
+
+def _is_strict(lower: float | Floats, upper: float | Floats, rules: tuple[int, ...], tolerance: Tolerance) -> bool:
+    """Whether every lower bound is below the upper. Raises Contradiction where one is above."""
+    low, high = np.asarray(lower), np.asarray(upper)
+    with np.errstate(invalid="ignore"):
+        gap = high - low
+        size = tolerance.consistency(8) * np.where(np.isfinite(gap), np.abs(high) + np.abs(low), 0.0)
+    if (gap < -size).any():
+        raise Contradiction(rules)
+    return bool((gap > size).all())
+
+
+def _cone(batch: RowBatch, is_equation: bool, bounds: Bounds | None, tolerance: Tolerance) -> list[Cone | Chain] | None:
+    """Cells with a sum, and a box of the bounded entries outside them; None if a sum leaves some entry no freedom."""
+    shape = (batch.cells, batch.inner.size)
+    places = Stepped(batch.parameter, batch.offset, batch.outer, batch.inner)
+    rest: Bounds | None = None
+    if bounds is None:
+        lower, upper, rules = np.full((1, 1), -np.inf), np.full((1, 1), np.inf), batch.rules
+    elif _is_uniform(bounds):
+        lower, upper = np.full((1, 1), bounds.lower), np.full((1, 1), bounds.upper)
+        rules = tuple(sorted({*batch.rules, *bounds.rules}))
+        if batch.size < batch.parameter.size:
+            rest = without(bounds, batch.positions().ravel())
+    else:
+        positions = batch.positions()
+        lower, upper = (side[positions] for side in bounds.over_parameter())
+        rules = tuple(sorted({*batch.rules, *bounds.rules}))
+        rest = without(bounds, positions.ravel())
+    if not _leaves_room(batch.matrix, batch.rhs, is_equation, lower, upper, rules, tolerance):
+        return None
+    cone = Cone(places, *shape, batch.matrix, batch.rhs, is_equation, lower, upper, rules)
+    return [cone] if rest is None else [cone, box_of(rest)]
+
+
+def _leaves_room(
+    row: Floats, rhs: Floats, is_equation: bool, lower: Floats, upper: Floats, rules: tuple[int, ...],
+    tolerance: Tolerance,
+) -> bool:  # fmt: skip
+    """Whether `row · w <= rhs` (`==`) can hold with every bound strict. Raises Contradiction where it cannot hold."""
+    strict = True
+    for direction in (1.0, -1.0) if is_equation else (1.0,):
+        signed = direction * row
+        terms = np.where(signed != 0.0, signed * np.where(signed > 0, lower, upper), 0.0)
+        terms = np.broadcast_to(terms, (len(terms), row.shape[1]))
+        least, size = terms.sum(axis=1), np.abs(terms).sum(axis=1)
+        gap = direction * rhs[:, 0] - least
+        with np.errstate(invalid="ignore"):
+            slack = np.where(np.isfinite(least), tolerance.consistency(row.shape[1]) * (size + np.abs(rhs[:, 0])), 0.0)
+        if (gap < -slack).any():
+            raise Contradiction(rules)
+        strict = strict and bool((gap > slack).all())
+    return strict
+
+
+def _chain(ladder: Ladder, bounds: Bounds | None, tolerance: Tolerance) -> list[Cone | Chain] | None:
+    """Chains along one loop of the box; None if bounds leave some chain no room."""
+    dims = ladder.view.dims
+    size, step = dims[ladder.axis]
+    outer = tuple(dim for axis, dim in enumerate(dims) if axis != ladder.axis)
+    cells = ladder.view.size // size
+    gap = np.moveaxis(ladder.gap, ladder.axis, -1) if ladder.gap.ndim else ladder.gap
+    gap = _collapsed(np.broadcast_to(gap, (*(n for n, _ in outer), size - 1)), size - 1)
+    if ladder.decreasing:
+        gap = gap[:, ::-1]
+    offset = ladder.view.offset + ((size - 1) * step if ladder.decreasing else 0)
+    places = Stepped(ladder.view.parameter, offset, Nest(outer), Nest(((size, -step if ladder.decreasing else step),)))
+    lower, upper = (-np.inf, np.inf) if bounds is None else (bounds.lower, bounds.upper)
+    rules = (ladder.rule,) if bounds is None else tuple(sorted({ladder.rule, *bounds.rules}))
+    rest = None
+    if bounds is not None:
+        # Bounds along a chain are exact only where every gap is at least zero: else an inner entry may be the tightest.
+        if (gap < 0).any():
+            return None
+        total = np.broadcast_to(gap, (len(gap), size - 1)).sum(axis=1)
+        room = float(upper) - float(lower) - total  # type: ignore[arg-type]
+        slack = tolerance.consistency(size) * (np.abs(total) + (abs(float(upper)) if np.isfinite(room).all() else 0.0))  # type: ignore[arg-type]
+        if (room < -slack).any():
+            raise Contradiction(rules)
+        if (room <= slack).any() or (total > 0).any():
+            return None
+        if ladder.view.size < ladder.view.parameter.size:
+            rest = without(bounds, ladder.view.offset + Nest(dims).table())
+    chain = Chain(places, cells, size, gap, np.full((1, 1), lower), np.full((1, 1), upper), rules)
+    return [chain] if rest is None else [chain, box_of(rest)]
+
+
+def _collapsed(values: Floats, width: int) -> Floats:
+    """(cells, width), or one row where all are equal."""
+    if all(stride == 0 for stride, n in zip(values.strides[:-1], values.shape[:-1], strict=True) if n > 1):
+        return values[(0,) * (values.ndim - 1)].reshape(1, width)
+    rows = values.reshape(-1, width)
+    return rows[:1] if (rows == rows[:1]).all() else rows
+
+
+__all__ = ["Read", "box_of", "make_regular", "read_large"]

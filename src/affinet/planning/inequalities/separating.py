@@ -1,0 +1,122 @@
+"""Take the inequalities out of a system, with the equations that share entries with them, and make their sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.regular import RowBatch
+from affinet.language.calculus.terms import Integers, Parameter
+from affinet.planning.inequalities.balls import make_balls
+from affinet.planning.inequalities.halfspaces import halfspaces
+from affinet.planning.inequalities.regular import make_regular, read_large
+from affinet.planning.inequalities.solving import solve_with_inequalities
+from affinet.planning.overlaps.fixed_entries import OtherRules
+from affinet.system.distinct import distinct
+from affinet.system.rows import Rows, concatenate
+from affinet.system.system import System
+
+
+def separate_inequalities(
+    equations: OtherRules,
+    numbers: Sequence[int],
+    system: System,
+    *,
+    with_fixed: set[Parameter],
+    over_free: Callable[[Rows], Rows],
+) -> tuple[list[AnyBlock], OtherRules]:
+    """The sets of the numbered inequality rules, and the equations that share no entry with them.
+
+    Large rules that fit a form become sets without a number per entry; the others are read row by row. `over_free`
+    reduces rows to entries that no rule fixes; `with_fixed` are the parameters of fixed entries. Raises Contradiction,
+    RuleError and TooLargeError.
+    """
+    balls = make_balls(system, [number for number in numbers if system.rules[number].norm is not None])
+    others = [number for number in numbers if system.rules[number].norm is None]
+    readings, by_row = read_large(system, others)
+    batches: dict[Parameter, list[RowBatch]] = {}
+    for batch in equations.batches:
+        batches.setdefault(batch.parameter, []).append(batch)
+    read_elsewhere = _parameters_elsewhere(equations, by_row, system) | with_fixed
+    sets, used, remaining = make_regular(readings, batches, read_elsewhere, system.tolerance)
+    equations = OtherRules(
+        [batch for batch in equations.batches if not any(batch is other for other in used)],
+        equations.pairs, equations.panels, equations.rows,
+    )  # fmt: skip
+    rows = over_free(halfspaces(system, sorted([*by_row, *remaining])))
+    if not rows.count:
+        return [*balls, *sets], equations
+    equations, connected = _split(equations, rows.columns, system, over_free)
+    return [*balls, *sets, *solve_with_inequalities(connected, rows, system)], equations
+
+
+def _parameters_elsewhere(equations: OtherRules, by_row: Sequence[int], system: System) -> set[Parameter]:
+    """Parameters that single rows, pairs or panels read."""
+    parameters = {term.parameter for number in by_row for term in system.rules[number].expression.terms}
+    parameters |= {
+        term.parameter for rule in _rules_of_others(equations) for term in system.rules[rule].expression.terms
+    }
+    return parameters
+
+
+def _rules_of_others(equations: OtherRules) -> set[int]:
+    rules = {rule for pair in equations.pairs for rule in pair.rules} | {panel.rule for panel in equations.panels}
+    return rules | {int(rule) for rule in distinct(equations.rows.rule)}
+
+
+def _split(
+    equations: OtherRules, columns: Integers, system: System, over_free: Callable[[Rows], Rows]
+) -> tuple[OtherRules, Rows]:
+    """The equations that share no entry with the columns, directly or through others, and the rest as single rows."""
+    layout = system.layout
+    batches, pairs, panels = list(equations.batches), list(equations.pairs), list(equations.panels)
+    rows = equations.rows
+    while True:
+        connected = _connected(rows, columns)
+        touched = distinct(np.concatenate([columns, rows.select(np.flatnonzero(connected)).columns]))
+        expanded: list[Rows] = []
+        kept: list[RowBatch] = []
+        for batch in batches:
+            cells = batch.cells_of(_positions(touched, batch, system))
+            rest = batch.without(cells) if len(cells) else batch
+            kept += [] if rest is None else [rest]
+            expanded += [batch.keep(cells).rows(layout)] if len(cells) else []
+        batches = kept
+        for pair in [pair for pair in pairs if (pair.entries.find(touched, layout) >= 0).any()]:
+            pairs.remove(pair)
+            expanded.append(over_free(system.rows(pair.rules)))
+        for panel in [panel for panel in panels if np.isin(panel.columns(layout), touched).any()]:
+            panels.remove(panel)
+            expanded.append(over_free(system.rows([panel.rule])))
+        if not expanded:
+            break
+        rows = concatenate([rows, *expanded])
+    return (
+        OtherRules(batches, pairs, panels, rows.select(np.flatnonzero(~connected))),
+        rows.select(np.flatnonzero(connected)),
+    )
+
+
+def _positions(columns: Integers, batch: RowBatch, system: System) -> Integers:
+    """Those of the columns that lie in the parameter of a batch, as positions in it."""
+    start = system.layout.start(batch.parameter)
+    inside = columns[np.searchsorted(columns, start) : np.searchsorted(columns, start + batch.parameter.size)]
+    return inside - start
+
+
+def _connected(rows: Rows, columns: Integers) -> np.ndarray:
+    """Which rows share entries with the columns, directly or through other rows."""
+    if not rows.count:
+        return np.zeros(0, bool)
+    nodes, place = np.unique(rows.columns, return_inverse=True)
+    size = rows.count + len(nodes) + 1
+    inside = np.flatnonzero(np.isin(nodes, columns))
+    first = np.concatenate([rows.row_of_each(), np.full(len(inside), size - 1)])
+    second = np.concatenate([place.ravel(), inside]) + rows.count
+    graph = sparse.coo_array((np.ones(len(first), np.int8), (first, second)), shape=(size, size)).tocsr()
+    _, labels = csgraph.connected_components(graph, directed=False)
+    return np.asarray(labels[: rows.count] == labels[-1])

@@ -1,0 +1,98 @@
+"""Solve equations and inequalities one by one: ties first, then sets of what is connected, and blocks of the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from affinet.blocks.kinds import AnyBlock
+from affinet.language.calculus.terms import Integers
+from affinet.planning.contradiction import Contradiction
+from affinet.planning.elimination.irregular import make_blocks
+from affinet.planning.elimination.pieces import factor_pieces
+from affinet.planning.elimination.reduction import Reduction, reduce
+from affinet.planning.inequalities.feasibility import NoPoint, implied_equations
+from affinet.planning.inequalities.halfspaces import Unknowns, node_bounds, over_unknowns
+from affinet.planning.inequalities.programs import Programs, programs_of
+from affinet.planning.inequalities.sets import Owners, make_sets
+from affinet.system.distinct import distinct
+from affinet.system.rows import Rows, concatenate
+from affinet.system.system import System
+
+MOST_ROUNDS = 64
+"""Rounds of inequalities that turn out to be equations; each fixes or ties something that the next one builds on."""
+
+
+def solve_with_inequalities(equations: Rows, inequalities: Rows, system: System) -> list[AnyBlock]:
+    """Blocks that hold exactly these equations, and the inequalities `g · w <= h`.
+
+    Inequalities that hold with equality wherever the equations and inequalities have points become equations. Raises
+    Contradiction with the rules of a certificate where there is no point, and TooLargeError.
+    """
+    try:
+        return _solve(equations, inequalities, system)
+    except NoPoint as error:
+        rows = error.rows[error.rows >= 0]
+        raise Contradiction([*distinct(equations.rule), *distinct(inequalities.rule[rows])]) from None
+    except Contradiction as error:
+        rules = error.rules or distinct(inequalities.rule)
+        raise Contradiction([*distinct(equations.rule), *rules]) from None
+
+
+def _solve(rows: Rows, inequalities: Rows, system: System) -> list[AnyBlock]:
+    layout, tolerance, limits = system.layout, system.tolerance, system.limits
+    names = [rule.name for rule in system.rules]
+    equations, implied = rows, np.zeros(inequalities.count, bool)
+    for _ in range(MOST_ROUNDS):
+        reduction, _ = factor_pieces(reduce(equations, tolerance), layout, tolerance, limits, names)
+        unknowns = Unknowns.of(reduction, np.setdiff1d(inequalities.columns, reduction.columns))
+        over_nodes, numbers = over_unknowns(inequalities, unknowns, tolerance)
+        bounds = node_bounds(over_nodes, numbers, len(unknowns.columns))
+        core = replace(reduction.core, size=reduction.terms)
+        programs = programs_of(core, over_nodes, numbers, bounds, limits, names)
+        found = np.zeros(inequalities.count, bool)
+        for program in programs:
+            found[implied_equations(program, tolerance)] = True
+        if not (found & ~implied).any():
+            break
+        implied |= found
+        equations = concatenate([rows, inequalities.select(np.flatnonzero(implied))])
+    in_sets = np.zeros(len(unknowns.columns), bool)
+    for program in programs:
+        in_sets[program.nodes.ravel()] = True
+    blocks = _blocks_of_equations(equations, reduction, in_sets[: len(reduction.columns)], system)
+    owners = _owners(equations, inequalities, unknowns)
+    return [*blocks, *make_sets(programs, unknowns, layout, owners)]
+
+
+def _blocks_of_equations(
+    equations: Rows, reduction: Reduction, elsewhere: np.ndarray, system: System
+) -> list[AnyBlock]:
+    """The blocks of the equations that share no node with a set."""
+    if not equations.count:
+        return []
+    core = reduction.core
+    shared = np.bincount(core.row_of_each(), elsewhere[core.columns], core.count) > 0
+    remaining = np.flatnonzero(~shared)
+    reduction = replace(
+        reduction, core=core.select(remaining), terms=reduction.terms[remaining], norms=reduction.norms[remaining]
+    )
+    names = [rule.name for rule in system.rules]
+    reduction, pieces = factor_pieces(reduction, system.layout, system.tolerance, system.limits, names)
+    return make_blocks(equations, reduction, pieces, system.layout, system.tolerance, system.limits, elsewhere)
+
+
+def _owners(equations: Rows, inequalities: Rows, unknowns: Unknowns) -> Owners:
+    """The rules that read an entry of a set."""
+    every = concatenate([equations, inequalities])
+    node_of_value = unknowns.node[unknowns.places(every.columns)]
+    rule_of_value = np.repeat(every.rule, every.lengths)
+
+    def owners(program: Programs) -> tuple[int, ...]:
+        inside = np.zeros(len(unknowns.columns), bool)
+        inside[program.nodes.ravel()] = True
+        rules: Integers = distinct(rule_of_value[inside[node_of_value]])
+        return tuple(int(rule) for rule in rules)
+
+    return owners
