@@ -150,6 +150,6 @@ def _margin(
     ones = np.concatenate([np.ones(len(limits)), np.zeros(len(values))])
     system = np.vstack([stacked.T, ones])
     target = np.concatenate([np.zeros(stacked.shape[1]), [1.0]])
-    weights = lapack.lstsq(system, target)
+    weights = lapack.lstsq(system, target, rcond=None)[0]
     terms = weights * np.concatenate([limits, values])
     return float(terms.sum()), float(np.abs(terms).sum())
