@@ -11,7 +11,6 @@ from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch
-from affinet.errors import RuleError
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.elimination.irregular import solve_irregular
 from affinet.planning.factors.panels import Panel, make_panel_blocks
@@ -35,19 +34,12 @@ def compile_blocks(system: System) -> tuple[AnyBlock, ...]:
 
     `system.limits` says which rules are read from their terms, and how many equations stand on top of regular ones.
     """
-    _refuse_inequalities(system)
     fixings, other_rules = _read_rules(system)
     fixed = FixedEntries(fixings, system)
     try:
         return _compile(fixed, other_rules, system)
     except Contradiction as contradiction:
         raise Contradiction({*contradiction.rules, *fixed.rules_involved}, contradiction.consequence) from None
-
-
-def _refuse_inequalities(system: System) -> None:
-    for rule in system.rules:
-        if rule.sense != "==":
-            raise RuleError(f'rule "{rule.name}" is an inequality, and plans hold equations only.')
 
 
 def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tuple[AnyBlock, ...]:

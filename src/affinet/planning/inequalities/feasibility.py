@@ -87,11 +87,9 @@ def _has_interior(program: Programs) -> np.ndarray:
     matrix, count = program.dense(), program.equations
     low, high = program.lower, program.upper
     reach = np.maximum(1.0, np.abs(np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0))))
-    low_or, high_or = (
-        np.where(np.isfinite(low), low, high - 2 * reach),
-        np.where(np.isfinite(high), high, low + 2 * reach),
-    )
-    middle = np.where(np.isfinite(low_or) & np.isfinite(high_or), low_or / 2 + high_or / 2, 0.0)
+    bottom = np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0) - 2 * reach)
+    top = np.where(np.isfinite(high), high, np.where(np.isfinite(low), low, 0.0) + 2 * reach)
+    middle = np.where(np.isfinite(low) | np.isfinite(high), bottom / 2 + top / 2, 0.0)
     inside = np.zeros(program.count, bool)
     pseudo = lapack.pinv(matrix[:, :count]) if count else np.zeros((program.count, middle.shape[1], 0))
     for point in (middle, np.zeros_like(middle)):
