@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import affinet
+from affinet.plans.plan import compiled
+from affinet.system.limits import Limits
 from affinet.system.system import System
 from tests.planning.inequalities.dense_program import DenseProgram
 from tests.planning.inequalities.random_sets import RandomRules
@@ -55,3 +57,17 @@ def test_rules_without_a_point_are_refused_and_no_others(seed: int) -> None:
     else:
         with pytest.raises(affinet.InfeasibleError):
             affinet.plan(rules)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_both_roads_lead_to_the_same_point(seed: int) -> None:
+    generator = RandomRules(seed)
+    rules = generator.rules()
+    start = {name: 2.0 * generator.random.normal(size=value.shape) for name, value in generator.point.items()}
+    one_by_one, from_terms = (
+        compiled(System.of(rules, limits=limits)) for limits in (Limits(), Limits(one_by_one=0, fixed_from=0))
+    )
+    start = {p.name: start[p.name] for p in one_by_one.parameters}
+    first, second = (plan.projector(start).project(start) for plan in (one_by_one, from_terms))
+    for name in start:
+        np.testing.assert_allclose(first[name], second[name], atol=1e-12)

@@ -72,8 +72,16 @@ def _value(stored: float | Floats, negated: bool, places: EntrySet) -> float | F
     return -values if negated else values
 
 
-def intersected(bounds: Sequence[Bounds]) -> Bounds:
-    """The bounds of all entries of several sets of one parameter."""
+def intersected(bounds: Sequence[Bounds]) -> Bounds | None:
+    """The bounds of all entries of several sets of one parameter; None where no entry has a bound."""
+    joint = _intersected(bounds)
+    free = np.isinf(joint.lower) & np.isinf(joint.upper)
+    if free.all():
+        return None
+    return bounded(joint.parameter, *joint.over_parameter(), joint.rules) if free.any() else joint
+
+
+def _intersected(bounds: Sequence[Bounds]) -> Bounds:
     first = bounds[0]
     rules = tuple(sorted({rule for each in bounds for rule in each.rules}))
     if all(isinstance(each.places, View) and each.places == first.places for each in bounds):

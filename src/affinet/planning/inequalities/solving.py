@@ -47,14 +47,16 @@ def _solve(rows: Rows, inequalities: Rows, system: System) -> list[AnyBlock]:
     for _ in range(MOST_ROUNDS):
         reduction, _ = factor_pieces(reduce(equations, tolerance), layout, tolerance, limits, names)
         unknowns = Unknowns.of(reduction, np.setdiff1d(inequalities.columns, reduction.columns))
-        over_nodes, numbers = over_unknowns(inequalities, unknowns, tolerance)
+        proper = np.flatnonzero(~implied)
+        over_nodes, numbers = over_unknowns(inequalities.select(proper), unknowns, tolerance)
+        numbers = proper[numbers]
         bounds = node_bounds(over_nodes, numbers, len(unknowns.columns))
         core = replace(reduction.core, size=reduction.terms)
         programs = programs_of(core, over_nodes, numbers, bounds, limits, names)
         found = np.zeros(inequalities.count, bool)
         for program in programs:
             found[implied_equations(program, tolerance)] = True
-        if not (found & ~implied).any():
+        if not found.any():
             break
         implied |= found
         equations = concatenate([rows, inequalities.select(np.flatnonzero(implied))])
