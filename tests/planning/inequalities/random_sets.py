@@ -49,7 +49,9 @@ class RandomRules:
 
     def _between(self) -> list[Rule]:
         w, value = self._expression()
-        return list(_as_list(affinet.between(value - self._slack(value.shape) - 0.1, w, value + self._slack(value.shape))))
+        return list(
+            _as_list(affinet.between(value - self._slack(value.shape) - 0.1, w, value + self._slack(value.shape)))
+        )
 
     def _sums(self) -> list[Rule]:
         name = str(self.random.choice(["a", "c"]))

@@ -37,9 +37,7 @@ def test_the_nearest_point_is_the_solvers(seed: int) -> None:
 def test_every_entry_is_in_one_block(seed: int) -> None:
     generator = RandomRules(seed)
     plan = affinet.plan(generator.rules())
-    columns = [
-        block.entries.columns(np.arange(block.entries.count), plan.system.layout) for block in plan.blocks
-    ]
+    columns = [block.entries.columns(np.arange(block.entries.count), plan.system.layout) for block in plan.blocks]
     every = np.concatenate(columns)
     assert len(np.unique(every)) == len(every)
 
@@ -49,7 +47,9 @@ def test_rules_without_a_point_are_refused_and_no_others(seed: int) -> None:
     generator = RandomRules(seed)
     rules = generator.rules()
     # Move the hidden point for half of the rules, so that some systems have no point.
-    generator.point = {name: value + generator.random.choice([0.0, 1.0], p=[0.8, 0.2]) for name, value in generator.point.items()}
+    generator.point = {
+        name: value + generator.random.choice([0.0, 1.0], p=[0.8, 0.2]) for name, value in generator.point.items()
+    }
     rules += generator.rules()
     program = DenseProgram.of(System.of(rules))
     if program.has_point():

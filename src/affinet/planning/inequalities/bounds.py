@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from affinet.blocks.entry_sets import EntrySet, View, positions_of, set_of_mask
+from affinet.blocks.entry_sets import EntrySet, View, positions_of, set_of_mask, set_of_positions
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.language.forecast import forecast
 from affinet.planning.reading.fixings import read_fixings
+from affinet.system.distinct import distinct
+from affinet.system.rows import Rows
 from affinet.system.system import Rule, System
 
 
@@ -55,6 +57,17 @@ def read_bounds(system: System, number: int) -> list[Bounds] | None:
         lower, upper = (-np.inf, value) if above else (value, np.inf)
         bounds.append(Bounds(block.parameter, block.places, lower, upper, (number,)))
     return bounds
+
+
+def bounds_of_rows(parameter: Parameter, start: int, rows: Rows) -> Bounds:
+    """The bounds that rows `g · w <= h` of one entry each give to entries of a parameter that starts at a column."""
+    positions, at = np.unique(rows.columns - start, return_inverse=True)
+    lower, upper = np.full(len(positions), -np.inf), np.full(len(positions), np.inf)
+    value, above = rows.rhs / rows.values, rows.values > 0
+    np.minimum.at(upper, at[above], value[above])
+    np.maximum.at(lower, at[~above], value[~above])
+    rules = tuple(int(rule) for rule in distinct(rows.rule))
+    return Bounds(parameter, set_of_positions(positions, parameter.size), lower, upper, rules)
 
 
 def _sign(rule: Rule) -> int:

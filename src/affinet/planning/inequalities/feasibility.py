@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
+from scipy.sparse.linalg import lsmr
 
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.contradiction import Contradiction
@@ -77,35 +78,50 @@ def _of_extreme(program: Programs, terms: Floats, rhs: Floats, owners: Integers,
 
 
 def _of_many_rows(program: Programs, tolerance: Tolerance) -> Integers:
-    undecided = range(program.count) if sparse.issparse(program.matrix) else np.flatnonzero(~_has_interior(program))
+    undecided = np.flatnonzero(~_has_interior(program))
     found = [_of_program(program.select(np.array([cell])), tolerance) for cell in undecided]
     return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def _has_interior(program: Programs) -> np.ndarray:
     """Whether one of a few points is strictly inside: the middle of the bounds, or zero, moved onto the equations."""
-    matrix, count = program.dense(), program.equations
-    low, high = program.lower, program.upper
+    low, high, count = program.lower, program.upper, program.equations
     reach = np.maximum(1.0, np.abs(np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0))))
     bottom = np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0) - 2 * reach)
     top = np.where(np.isfinite(high), high, np.where(np.isfinite(low), low, 0.0) + 2 * reach)
     middle = np.where(np.isfinite(low) | np.isfinite(high), bottom / 2 + top / 2, 0.0)
     inside = np.zeros(program.count, bool)
-    pseudo = lapack.pinv(matrix[:, :count]) if count else np.zeros((program.count, middle.shape[1], 0))
     for point in (middle, np.zeros_like(middle)):
-        gap = np.einsum("kmn,kn->km", matrix[:, :count], point) - program.rhs[:, :count]
-        moved = point - np.einsum("knm,km->kn", pseudo, gap)
+        moved = _onto_equations(program, point)
         scale = np.abs(moved).max(axis=1, initial=0.0) + np.abs(program.rhs).max(axis=1, initial=0.0)
-        margin = NARROW * scale
-        slack = program.rhs[:, count:] - np.einsum("kmn,kn->km", matrix[:, count:], moved)
-        held = np.abs(np.einsum("kmn,kn->km", matrix[:, :count], moved) - program.rhs[:, :count]) <= margin[:, None]
-        inside |= (
-            (slack > margin[:, None]).all(axis=1)
-            & (moved - low > margin[:, None]).all(axis=1)
-            & (high - moved > margin[:, None]).all(axis=1)
-            & held.all(axis=1)
-        )
+        margin = NARROW * scale[:, None]
+        gap = program.rhs - _products(program, moved)
+        held, strict = np.abs(gap[:, :count]) <= margin, gap[:, count:] > margin
+        within = (moved - low > margin) & (high - moved > margin)
+        inside |= held.all(axis=1) & strict.all(axis=1) & within.all(axis=1)
     return inside
+
+
+def _products(program: Programs, points: Floats) -> Floats:
+    """The values of all rows at points (k, n)."""
+    if isinstance(program.matrix, sparse.csr_array):
+        return np.asarray(program.matrix @ points[0])[None]
+    return np.einsum("kmn,kn->km", program.matrix, points)
+
+
+def _onto_equations(program: Programs, points: Floats) -> Floats:
+    """Points (k, n) moved onto the equations, to rounding where these are well-conditioned."""
+    count = program.equations
+    if not count:
+        return points
+    gap = (_products(program, points) - program.rhs)[:, :count]
+    if isinstance(program.matrix, sparse.csr_array):
+        return points - lsmr(program.matrix[:count], gap[0], atol=1e-12, btol=1e-12)[0]
+    matrix = program.matrix[:, :count]
+    gram = matrix @ matrix.transpose(0, 2, 1)
+    weights = np.einsum("kml,kl->km", lapack.pinv(gram, rcond=1e-10, hermitian=True), gap)
+    moved: Floats = points - np.einsum("kmn,km->kn", matrix, weights)
+    return moved
 
 
 def _of_program(program: Programs, tolerance: Tolerance) -> Integers:

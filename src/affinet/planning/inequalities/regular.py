@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from affinet.blocks.places import Chosen, Places, Stepped, box
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Floats, Parameter
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.inequalities.bounds import Bounds, intersected, read_bounds, without
+from affinet.planning.inequalities.bounds import Bounds, bounds_of_rows, intersected, read_bounds, without
 from affinet.planning.reading.term_patterns import read, read_shifted
+from affinet.system.layout import Layout
+from affinet.system.rows import Rows
 from affinet.system.system import System
 from affinet.system.tolerance import Tolerance
 
@@ -34,14 +36,16 @@ class Ladder:
 
 @dataclass(eq=False)
 class _Readings:
-    """The large inequality rules on one parameter."""
+    """The large inequality rules on one parameter, and `rows` of smaller rules that bound single entries of it."""
 
     bounds: list[Bounds] = field(default_factory=list)
+    rows: list[Rows] = field(default_factory=list)
     sums: list[RowBatch] = field(default_factory=list)
     ladders: list[Ladder] = field(default_factory=list)
 
     @property
     def rules(self) -> set[int]:
+        """The large rules."""
         owners = [rule for each in (*self.bounds, *self.sums) for rule in each.rules]
         return {*owners, *(ladder.rule for ladder in self.ladders)}
 
@@ -88,10 +92,22 @@ def _read_rule(system: System, number: int, readings: Read) -> bool:
     return False
 
 
+def take_bounds(readings: Read, rows: Rows, layout: Layout) -> Rows:
+    """The rows that bound no single entry of a parameter with large rules; the others are added to its readings."""
+    single = rows.lengths == 1
+    numbers = np.full(rows.count, -1)
+    numbers[single] = layout.numbers(rows.columns[rows.bounds[:-1][single]])
+    for parameter, reading in readings.items():
+        if reading.bounds and (mine := numbers == layout.parameters.index(parameter)).any():
+            reading.rows.append(rows.select(np.flatnonzero(mine)))
+            numbers[mine] = -2
+    return rows.select(np.flatnonzero(numbers != -2))
+
+
 def make_regular(
-    readings: Read, equations: Mapping[Parameter, Sequence[RowBatch]], others: set[Parameter], tolerance: Tolerance
-) -> tuple[list[Cone | Chain], list[RowBatch], list[int]]:
-    """The sets of parameters whose rules fit one form, the batches of equations used, and the rules of the others.
+    readings: Read, equations: Mapping[Parameter, Sequence[RowBatch]], others: set[Parameter], system: System
+) -> tuple[list[Cone | Chain], list[RowBatch], list[int], list[Rows]]:
+    """The sets of parameters whose rules fit one form, and the batches of equations used; the other rules and rows.
 
     `equations`: the regular equations of each parameter; `others`: parameters that further rules read. Raises
     Contradiction.
@@ -99,15 +115,19 @@ def make_regular(
     sets: list[Cone | Chain] = []
     used: list[RowBatch] = []
     remaining: list[int] = []
+    rows: list[Rows] = []
     for parameter, reading in readings.items():
         batches = list(equations.get(parameter, ()))
-        made = None if parameter in others else _make(reading, batches, tolerance)
+        bounds = [bounds_of_rows(parameter, system.layout.start(parameter), each) for each in reading.rows]
+        both = replace(reading, bounds=reading.bounds + bounds)
+        made = None if parameter in others else _make(both, batches, system.tolerance)
         if made is None:
             remaining += sorted(reading.rules)
+            rows += reading.rows
         else:
             sets += made
             used += batches
-    return sets, used, remaining
+    return sets, used, remaining, rows
 
 
 def _make(reading: _Readings, batches: list[RowBatch], tolerance: Tolerance) -> list[Cone | Chain] | None:
@@ -231,4 +251,4 @@ def _collapsed(values: Floats, width: int) -> Floats:
     return rows[:1] if (rows == rows[:1]).all() else rows
 
 
-__all__ = ["Read", "box_of", "make_regular", "read_large"]
+__all__ = ["Read", "make_regular", "read_large", "take_bounds"]

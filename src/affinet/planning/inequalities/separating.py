@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
@@ -13,7 +14,7 @@ from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers, Parameter
 from affinet.planning.inequalities.balls import make_balls
 from affinet.planning.inequalities.halfspaces import halfspaces
-from affinet.planning.inequalities.regular import make_regular, read_large
+from affinet.planning.inequalities.regular import make_regular, read_large, take_bounds
 from affinet.planning.inequalities.solving import solve_with_inequalities
 from affinet.planning.overlaps.fixed_entries import OtherRules
 from affinet.system.distinct import distinct
@@ -38,34 +39,28 @@ def separate_inequalities(
     balls = make_balls(system, [number for number in numbers if system.rules[number].norm is not None])
     others = [number for number in numbers if system.rules[number].norm is None]
     readings, by_row = read_large(system, others)
+    rows = take_bounds(readings, over_free(halfspaces(system, by_row)), system.layout)
     batches: dict[Parameter, list[RowBatch]] = {}
     for batch in equations.batches:
         batches.setdefault(batch.parameter, []).append(batch)
-    read_elsewhere = _parameters_elsewhere(equations, by_row, system) | with_fixed
-    sets, used, remaining = make_regular(readings, batches, read_elsewhere, system.tolerance)
-    equations = OtherRules(
-        [batch for batch in equations.batches if not any(batch is other for other in used)],
-        equations.pairs, equations.panels, equations.rows,
-    )  # fmt: skip
-    rows = over_free(halfspaces(system, sorted([*by_row, *remaining])))
+    elsewhere = with_fixed | _parameters_elsewhere(equations, rows, system)
+    sets, used, remaining, bounds = make_regular(readings, batches, elsewhere, system)
+    equations = replace(
+        equations, batches=[batch for batch in equations.batches if not any(batch is other for other in used)]
+    )
+    rows = concatenate([rows, *bounds, over_free(halfspaces(system, remaining))])
     if not rows.count:
         return [*balls, *sets], equations
     equations, connected = _split(equations, rows.columns, system, over_free)
     return [*balls, *sets, *solve_with_inequalities(connected, rows, system)], equations
 
 
-def _parameters_elsewhere(equations: OtherRules, by_row: Sequence[int], system: System) -> set[Parameter]:
+def _parameters_elsewhere(equations: OtherRules, inequalities: Rows, system: System) -> set[Parameter]:
     """Parameters that single rows, pairs or panels read."""
-    parameters = {term.parameter for number in by_row for term in system.rules[number].expression.terms}
-    parameters |= {
-        term.parameter for rule in _rules_of_others(equations) for term in system.rules[rule].expression.terms
-    }
-    return parameters
-
-
-def _rules_of_others(equations: OtherRules) -> set[int]:
     rules = {rule for pair in equations.pairs for rule in pair.rules} | {panel.rule for panel in equations.panels}
-    return rules | {int(rule) for rule in distinct(equations.rows.rule)}
+    parameters = {term.parameter for rule in rules for term in system.rules[rule].expression.terms}
+    columns = np.concatenate([equations.rows.columns, inequalities.columns])
+    return parameters | {parameter for parameter, _, _ in system.layout.split(distinct(columns))}
 
 
 def _split(
