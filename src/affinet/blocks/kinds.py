@@ -1,16 +1,24 @@
-"""The union of all block kinds."""
+"""The unions of all block kinds."""
 
 from __future__ import annotations
 
+from affinet.blocks.ball import Ball
 from affinet.blocks.bordered import Bordered
+from affinet.blocks.chain import Chain
 from affinet.blocks.commuting import Commuting
+from affinet.blocks.cone import Cone
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
+from affinet.blocks.polyhedron import Polyhedron
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
 
-AnyBlock = Slices | Commuting | Mirror | Pairs | Fixed | Ties | Dense | Sparse | Bordered | Joined
+AnyLinear = Slices | Commuting | Mirror | Pairs | Fixed | Ties | Dense | Sparse | Bordered | Joined
+"""Blocks of equations alone."""
+AnySet = Cone | Chain | Ball | Polyhedron
+"""Blocks with inequalities."""
+AnyBlock = AnyLinear | AnySet

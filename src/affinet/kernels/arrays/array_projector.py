@@ -10,7 +10,7 @@ import numpy as np
 
 from affinet.analysis.multipliers import by_rule, shared_by_rule
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.law import Linear, run_alone
+from affinet.blocks.law import Law, Linear, run_alone
 from affinet.blocks.namespace import NumPy
 from affinet.blocks.places import Places
 from affinet.errors import AttachError, UnsupportedWeightError
@@ -84,7 +84,7 @@ class ArrayProjector:
         return shared_by_rule(self.plan.system)
 
     @cached_property
-    def _laws(self) -> list[tuple[Linear[Any], Places]]:
+    def _laws(self) -> list[tuple[Law, Places]]:
         return [_law(block) for block in self.plan.blocks]
 
     @cached_property
@@ -95,15 +95,23 @@ class ArrayProjector:
         """Row-major copies of the arrays of the rules, in the byte order of the machine."""
         return {name: np.array(arrays[name], _native(arrays[name].dtype), order="C") for name in self.names}
 
-    def _run(self, law: Linear[Any], places: Places, copies: Mapping[str, np.ndarray], *, affine: bool) -> None:
+    def _run(self, law: Law, places: Places, copies: Mapping[str, np.ndarray], *, affine: bool) -> None:
         """Project the entries of one block in place."""
         xp, flat = NumPy(), {name: copy.reshape(-1) for name, copy in copies.items()}
         entries = read(places, flat)
         wide = law.wide or entries.dtype == np.float64
         x = entries.astype(np.float64 if wide else np.float32, copy=False).reshape(law.shape)
         with np.errstate(all="ignore"):  # infinities and NaN propagate as they do for tensors, without warnings
-            verb = law.projection.nearest if affine else law.projection.tangent
-            write(places, flat, run_alone(verb(xp, x)))
+            write(places, flat, _projected(law, xp, x, affine=affine))
+
+
+def _projected(law: Law, xp: NumPy, x: np.ndarray, *, affine: bool) -> np.ndarray:
+    """The nearest point, or without `affine` the tangent part."""
+    if isinstance(law, Linear):
+        return np.asarray(run_alone((law.projection.nearest if affine else law.projection.tangent)(xp, x)))
+    if not affine:
+        raise AttachError("with inequalities the tangent directions depend on the weights.")
+    return np.asarray(law.set.nearest(xp, x)[0])
 
 
 def projector(plan: Plan, like: Any) -> ArrayProjector:
@@ -139,7 +147,7 @@ def check(plan: Plan, arrays: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def _law(block: AnyBlock) -> tuple[Linear[Any], Places]:
+def _law(block: AnyBlock) -> tuple[Law, Places]:
     return block.law(), block.entries
 
 

@@ -7,9 +7,12 @@ from typing import assert_never
 
 from torch import Tensor
 
+from affinet.blocks.ball import Ball
 from affinet.blocks.bases import AnyBase
 from affinet.blocks.bordered import Bordered
+from affinet.blocks.chain import Chain
 from affinet.blocks.commuting import Commuting
+from affinet.blocks.cone import Cone
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
@@ -17,9 +20,11 @@ from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.normal_map import NormalMap
 from affinet.blocks.pairs import Pairs
+from affinet.blocks.polyhedron import Polyhedron
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
+from affinet.errors import AttachError
 from affinet.kernels.torch import looped
 from affinet.kernels.torch.bordered_kernel import BorderedKernel
 from affinet.kernels.torch.convex_kernel import ConvexKernel
@@ -84,5 +89,7 @@ def eager(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
             return SparseKernel(block, tensors)
         case Bordered():
             return BorderedKernel(block, _prepared_base, tensors)
+        case Cone() | Chain() | Ball() | Polyhedron():
+            raise AttachError("torch projects no rules with inequalities yet. Give NumPy arrays.")
         case _:
             assert_never(block)

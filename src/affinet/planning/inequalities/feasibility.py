@@ -62,7 +62,8 @@ def _of_one_row(program: Programs, tolerance: Tolerance) -> Integers:
         found.append(
             _of_extreme(program, terms, -rhs, np.where(row > 0, program.upper_row, program.lower_row), tolerance)
         )
-    return np.concatenate(found)
+    rows: Integers = np.concatenate(found)
+    return rows
 
 
 def _of_extreme(program: Programs, terms: Floats, rhs: Floats, owners: Integers, tolerance: Tolerance) -> Integers:
@@ -74,13 +75,14 @@ def _of_extreme(program: Programs, terms: Floats, rhs: Floats, owners: Integers,
     owners = np.where(np.concatenate([program.dense()[:, 0] != 0, np.ones((program.count, 1), bool)], 1), owners, -1)
     if (contradicting := bounded & (rhs - least < -slack)).any():
         raise NoPoint(owners[np.flatnonzero(contradicting)[0]])
-    return owners[bounded & (rhs - least <= slack)].ravel()
+    return np.asarray(owners[bounded & (rhs - least <= slack)].ravel())
 
 
 def _of_many_rows(program: Programs, tolerance: Tolerance) -> Integers:
     undecided = np.flatnonzero(~_has_interior(program))
     found = [_of_program(program.select(np.array([cell])), tolerance) for cell in undecided]
-    return np.concatenate([np.zeros(0, np.int64), *found])
+    rows: Integers = np.concatenate([np.zeros(0, np.int64), *found])
+    return rows
 
 
 def _has_interior(program: Programs) -> np.ndarray:
@@ -106,7 +108,8 @@ def _products(program: Programs, points: Floats) -> Floats:
     """The values of all rows at points (k, n)."""
     if isinstance(program.matrix, sparse.csr_array):
         return np.asarray(program.matrix @ points[0])[None]
-    return np.einsum("kmn,kn->km", program.matrix, points)
+    products: Floats = np.einsum("kmn,kn->km", program.matrix, points)
+    return products
 
 
 def _onto_equations(program: Programs, points: Floats) -> Floats:
@@ -116,7 +119,7 @@ def _onto_equations(program: Programs, points: Floats) -> Floats:
         return points
     gap = (_products(program, points) - program.rhs)[:, :count]
     if isinstance(program.matrix, sparse.csr_array):
-        return points - lsmr(program.matrix[:count], gap[0], atol=1e-12, btol=1e-12)[0]
+        return np.asarray(points - lsmr(program.matrix[:count], gap[0], atol=1e-12, btol=1e-12)[0])
     matrix = program.matrix[:, :count]
     gram = matrix @ matrix.transpose(0, 2, 1)
     weights = np.einsum("kml,kl->km", lapack.pinv(gram, rcond=1e-10, hermitian=True), gap)

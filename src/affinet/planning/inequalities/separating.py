@@ -12,9 +12,9 @@ from scipy.sparse import csgraph
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Integers, Parameter
-from affinet.planning.inequalities.balls import make_balls
 from affinet.planning.inequalities.halfspaces import halfspaces
-from affinet.planning.inequalities.regular import make_regular, read_large, take_bounds
+from affinet.planning.inequalities.large_sets import make_regular, read_large, take_bounds
+from affinet.planning.inequalities.norm_balls import make_balls
 from affinet.planning.inequalities.solving import solve_with_inequalities
 from affinet.planning.overlaps.fixed_entries import OtherRules
 from affinet.system.distinct import distinct

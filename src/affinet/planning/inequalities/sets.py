@@ -63,7 +63,8 @@ def _cone(program: Programs, unknowns: Unknowns, layout: Layout, owners: Owners)
     lower, upper = (np.take_along_axis(side, within, axis=1) for side in (program.lower, program.upper))
     return Cone(
         _places(columns, layout),
-        *columns.shape,
+        len(columns),
+        columns.shape[1],
         None if row is None else _collapsed(row),
         _collapsed(program.rhs) if program.height else np.zeros((1, 1)),
         program.equations == 1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from affinet.planning.inequalities.sets import Owners, make_sets
 from affinet.system.distinct import distinct
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
-
-MOST_ROUNDS = 64
-"""Rounds of inequalities that turn out to be equations; each fixes or ties something that the next one builds on."""
 
 
 def solve_with_inequalities(equations: Rows, inequalities: Rows, system: System) -> list[AnyBlock]:
@@ -41,40 +38,52 @@ def solve_with_inequalities(equations: Rows, inequalities: Rows, system: System)
 
 
 def _solve(rows: Rows, inequalities: Rows, system: System) -> list[AnyBlock]:
-    layout, tolerance, limits = system.layout, system.tolerance, system.limits
-    names = [rule.name for rule in system.rules]
-    equations, implied = rows, np.zeros(inequalities.count, bool)
-    for _ in range(MOST_ROUNDS):
-        reduction, _ = factor_pieces(reduce(equations, tolerance), layout, tolerance, limits, names)
-        unknowns = Unknowns.of(reduction, np.setdiff1d(inequalities.columns, reduction.columns))
-        proper = np.flatnonzero(~implied)
-        over_nodes, numbers = over_unknowns(inequalities.select(proper), unknowns, tolerance)
-        numbers = proper[numbers]
-        bounds = node_bounds(over_nodes, numbers, len(unknowns.columns))
-        core = replace(reduction.core, size=reduction.terms)
-        programs = programs_of(core, over_nodes, numbers, bounds, limits, names)
+    implied = np.zeros(inequalities.count, bool)
+    while True:  # every round but the last makes at least one inequality an equation
+        equations = concatenate([rows, inequalities.select(np.flatnonzero(implied))])
+        reduced = _reduced(equations, inequalities, np.flatnonzero(~implied), system)
         found = np.zeros(inequalities.count, bool)
-        for program in programs:
-            found[implied_equations(program, tolerance)] = True
+        for program in reduced.programs:
+            found[implied_equations(program, system.tolerance)] = True
         if not found.any():
             break
         implied |= found
-        equations = concatenate([rows, inequalities.select(np.flatnonzero(implied))])
-    in_sets = np.zeros(len(unknowns.columns), bool)
-    for program in programs:
-        in_sets[program.nodes.ravel()] = True
-    blocks = _blocks_of_equations(equations, reduction, in_sets[: len(reduction.columns)], system)
-    owners = _owners(equations, inequalities, unknowns)
-    return [*blocks, *make_sets(programs, unknowns, layout, owners)]
+    blocks = _blocks_of_equations(equations, reduced, system)
+    owners = _owners(equations, inequalities, reduced.unknowns)
+    return [*blocks, *make_sets(reduced.programs, reduced.unknowns, system.layout, owners)]
 
 
-def _blocks_of_equations(
-    equations: Rows, reduction: Reduction, elsewhere: np.ndarray, system: System
-) -> list[AnyBlock]:
+@dataclass(frozen=True, eq=False)
+class _Reduced:
+    """Equations after elimination, and the programs of the inequalities over what is left."""
+
+    reduction: Reduction
+    unknowns: Unknowns
+    programs: list[Programs]
+
+
+def _reduced(equations: Rows, inequalities: Rows, proper: Integers, system: System) -> _Reduced:
+    """`proper` are the numbers of the inequalities that count as such. Raises Contradiction."""
+    layout, tolerance, limits = system.layout, system.tolerance, system.limits
+    names = [rule.name for rule in system.rules]
+    reduction, _ = factor_pieces(reduce(equations, tolerance), layout, tolerance, limits, names)
+    unknowns = Unknowns.of(reduction, np.setdiff1d(inequalities.columns, reduction.columns))
+    over_nodes, numbers = over_unknowns(inequalities.select(proper), unknowns, tolerance)
+    numbers = proper[numbers]
+    bounds = node_bounds(over_nodes, numbers, len(unknowns.columns))
+    core = replace(reduction.core, size=reduction.terms)
+    return _Reduced(reduction, unknowns, programs_of(core, over_nodes, numbers, bounds, limits, names))
+
+
+def _blocks_of_equations(equations: Rows, reduced: _Reduced, system: System) -> list[AnyBlock]:
     """The blocks of the equations that share no node with a set."""
     if not equations.count:
         return []
-    core = reduction.core
+    elsewhere = np.zeros(len(reduced.unknowns.columns), bool)
+    for program in reduced.programs:
+        elsewhere[program.nodes.ravel()] = True
+    reduction = reduced.reduction
+    core, elsewhere = reduction.core, elsewhere[: len(reduction.columns)]
     shared = np.bincount(core.row_of_each(), elsewhere[core.columns], core.count) > 0
     remaining = np.flatnonzero(~shared)
     reduction = replace(

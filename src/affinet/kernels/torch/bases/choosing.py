@@ -7,14 +7,18 @@ from typing import assert_never
 
 from torch import Tensor
 
+from affinet.blocks.ball import Ball
 from affinet.blocks.bordered import Bordered
+from affinet.blocks.chain import Chain
 from affinet.blocks.commuting import Commuting
+from affinet.blocks.cone import Cone
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.kinds import AnyBlock, AnyLinear
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
+from affinet.blocks.polyhedron import Polyhedron
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
@@ -62,12 +66,18 @@ def basis_of(block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tens
             return BorderedBasis(block, bases, kind, plan.system.layout)
         case Sparse():
             return _without_structure(block, kind, plan, tensors, only_small=True)
+        case Cone() | Chain() | Ball() | Polyhedron():
+            names = ", ".join(dict.fromkeys(plan.system.rules[rule].name for rule in block.rules[:3]))
+            raise AttachError(
+                f"the rules {names} hold inequalities, and no free numbers reach every point between bounds with a "
+                f"derivative that is never zero. Use affinet.project, which reaches bounds exactly."
+            )
         case _:
             assert_never(block)
 
 
 def _without_structure(
-    block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor], *, only_small: bool = False
+    block: AnyLinear, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor], *, only_small: bool = False
 ) -> Basis:
     """A dense basis of a small block of any kind; `only_small`: a large block has no basis of either `kind`."""
     kernel = eager(block, tensors)

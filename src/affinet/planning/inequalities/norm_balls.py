@@ -29,7 +29,7 @@ def _make_ball(rule: Rule, number: int) -> Ball:
     expression = rule.expression
     shape = expression.shape
     term = expression.terms[0] if len(expression.terms) == 1 else None
-    if term is None or term.factors or np.any(expression.constant) or not shape:
+    if rule.norm is None or term is None or term.factors or np.any(expression.constant) or not shape:
         raise RuleError(
             f'rule "{rule.name}" bounds the norm of an expression that is not an array of different weights. Give '
             f"weights, or slices of them, one by one."

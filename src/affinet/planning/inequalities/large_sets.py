@@ -15,7 +15,7 @@ from affinet.blocks.places import Chosen, Places, Stepped, box
 from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Floats, Parameter
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.inequalities.bounds import Bounds, bounds_of_rows, intersected, read_bounds, without
+from affinet.planning.inequalities.bounded_weights import Bounds, bounds_of_rows, intersected, read_bounds, without
 from affinet.planning.reading.term_patterns import read, read_shifted
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows
@@ -46,7 +46,8 @@ class _Readings:
     @property
     def rules(self) -> set[int]:
         """The large rules."""
-        owners = [rule for each in (*self.bounds, *self.sums) for rule in each.rules]
+        owners = [rule for bounds in self.bounds for rule in bounds.rules]
+        owners += [rule for batch in self.sums for rule in batch.rules]
         return {*owners, *(ladder.rule for ladder in self.ladders)}
 
 
@@ -231,8 +232,8 @@ def _chain(ladder: Ladder, bounds: Bounds | None, tolerance: Tolerance) -> list[
         if (gap < 0).any():
             return None
         total = np.broadcast_to(gap, (len(gap), size - 1)).sum(axis=1)
-        room = float(upper) - float(lower) - total  # type: ignore[arg-type]
-        slack = tolerance.consistency(size) * (np.abs(total) + (abs(float(upper)) if np.isfinite(room).all() else 0.0))  # type: ignore[arg-type]
+        room = float(upper) - float(lower) - total
+        slack = tolerance.consistency(size) * (np.abs(total) + (abs(float(upper)) if np.isfinite(room).all() else 0.0))
         if (room < -slack).any():
             raise Contradiction(rules)
         if (room <= slack).any() or (total > 0).any():
@@ -246,9 +247,9 @@ def _chain(ladder: Ladder, bounds: Bounds | None, tolerance: Tolerance) -> list[
 def _collapsed(values: Floats, width: int) -> Floats:
     """(cells, width), or one row where all are equal."""
     if all(stride == 0 for stride, n in zip(values.strides[:-1], values.shape[:-1], strict=True) if n > 1):
-        return values[(0,) * (values.ndim - 1)].reshape(1, width)
+        return np.asarray(values[(0,) * (values.ndim - 1)]).reshape(1, width)
     rows = values.reshape(-1, width)
-    return rows[:1] if (rows == rows[:1]).all() else rows
+    return np.asarray(rows[:1] if (rows == rows[:1]).all() else rows)
 
 
 __all__ = ["Read", "make_regular", "read_large", "take_bounds"]
