@@ -21,9 +21,54 @@ def planning_a_number() -> None:
     affinet.plan(42)
 
 
-@case(RuleError, "An inequality in a plan.", "Write an equation.", fragment="is an inequality")
-def planning_an_inequality() -> None:
-    affinet.plan(b >= 0)
+@case(RuleError, "A norm of an expression that is not an array of weights.", "Give weights, or slices of them.")
+def a_ball_of_a_sum() -> None:
+    affinet.plan(families.l2_ball(2 * b + 1, 1.0))
+
+
+@case(RuleError, "A norm of an expression that reads a weight twice.", "Give weights that differ.")
+def a_ball_of_one_weight_twice() -> None:
+    affinet.plan(families.l2_ball(b[[0, 0]], 1.0))
+
+
+@case(RuleError, "A weight of bounded norm in another rule.", "Bound other weights, or leave one of the rules out.")
+def a_ball_and_a_bound_of_one_weight() -> None:
+    affinet.plan([families.l2_ball(b, 1.0), b[0] >= 0])
+
+
+@case(InfeasibleError, "A lower bound above the upper.", "Change one of the two.")
+def bounds_that_cross() -> None:
+    affinet.plan([b >= 1, b <= 0])
+
+
+@case(InfeasibleError, "A lower bound of many weights above the upper.", "Change one of the two.")
+def bounds_of_many_weights_that_cross() -> None:
+    affinet.plan([LARGE >= 1, LARGE <= 0])
+
+
+@case(InfeasibleError, "A sum below the sum of the lower bounds.", "Change the sum or the bounds.")
+def a_sum_below_its_bounds() -> None:
+    affinet.plan([b >= 1, b.sum() <= 1])
+
+
+@case(InfeasibleError, "Sums below the sums of the lower bounds.", "Change the sums or the bounds.")
+def many_sums_below_their_bounds() -> None:
+    affinet.plan([LARGE >= 1, LARGE.sum(dim=1) == 1])
+
+
+@case(InfeasibleError, "A chain that is longer than its bounds.", "Change the gaps or the bounds.")
+def chains_beyond_their_bounds() -> None:
+    affinet.plan([LARGE.diff(dim=1) >= 1, affinet.between(0, LARGE, 1)])
+
+
+@case(InfeasibleError, "Inequalities that no weights satisfy together.", "Drop or change one of those listed.")
+def inequalities_without_a_point() -> None:
+    affinet.plan([b[0] + b[1] >= 1, b[1] + b[2] >= 1, b[0] + b[2] >= 1, b[0] + b[1] + b[2] <= 1])
+
+
+@case(InfeasibleError, "A weight that is fixed outside its bounds.", "Change the value or the bound.")
+def a_value_outside_its_bounds() -> None:
+    affinet.plan([b == 0, b >= 1])
 
 
 @case(RuleError, "A tolerance that is none.", "Leave it out, or give a small number.")

@@ -32,6 +32,12 @@ def reparametrizing_what_is_no_model() -> None:
     affinet.reparametrize(zero_sums(model), model)  # type: ignore[arg-type]
 
 
+@case(AttachError, "Rules with inequalities have no basis.", "Use `affinet.project`.")
+def reparametrizing_inequalities() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, affinet.weights(model).weight >= 0, basis="projection")
+
+
 @case(AttachError, "A second `reparametrize` of one model.", "Give all rules to one call.")
 def reparametrizing_twice() -> None:
     model = nn.Linear(3, 2)

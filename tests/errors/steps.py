@@ -99,6 +99,12 @@ def a_tangent_without_weights() -> None:
     attached_to_bounds().projector.tangent({"weight": torch.zeros(6, 8)})
 
 
+@case(AttachError, "A tangent of arrays to inequalities without the weights.", "Give `at=weights`.")
+def a_tangent_of_arrays_without_weights() -> None:
+    arrays = {"w": np.zeros(3)}
+    affinet.plan(affinet.weights(arrays).w >= 0).projector(arrays).tangent(arrays)
+
+
 @case(AttachError, "Something that is not the state of a handle.", "Give the result of `handle.state_dict()`.")
 def a_state_that_is_none() -> None:
     attached(nn.Linear(3, 2))[0].load_state_dict(None)  # type: ignore[arg-type]

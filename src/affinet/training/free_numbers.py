@@ -9,9 +9,10 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.kinds import AnyLinear
 from affinet.errors import AttachError
 from affinet.kernels.torch.bases.basis import Basis
+from affinet.kernels.torch.bases.choosing import linear_blocks
 from affinet.kernels.torch.bases.expansion import BlockEntries, Expansion
 from affinet.kernels.torch.projector import Projector
 from affinet.training.forward_cache import ForwardCache
@@ -80,7 +81,7 @@ class Expanded:
     def __init__(
         self,
         expansion: Expansion,
-        blocks: Sequence[AnyBlock],
+        blocks: Sequence[AnyLinear],
         kind: str,
         forward: ForwardCache,
         gradients: WeightGradients,
@@ -94,7 +95,7 @@ class Expanded:
         """The map from v to the weights."""
         return self._expansion.value
 
-    def blocks(self) -> list[tuple[AnyBlock, Basis]]:
+    def blocks(self) -> list[tuple[AnyLinear, Basis]]:
         """Each block of the rules, and its basis."""
         return list(zip(self._blocks.value, self.expansion.bases, strict=True))
 
@@ -203,15 +204,17 @@ class Projected:
             coupled.update(*(names for _, names in blocks if names & previous))
         return tuple(member for member in self.names if member in coupled)
 
-    def blocks(self) -> list[tuple[AnyBlock, Basis]]:
+    def blocks(self) -> list[tuple[AnyLinear, Basis]]:
         """An empty list: blocks are projected onto, without a basis."""
         return []
 
-    def _blocks(self) -> list[tuple[AnyBlock, set[str]]]:
+    def _blocks(self) -> list[tuple[AnyLinear, set[str]]]:
         """Each block with the names of its weights."""
         projector, tensors = self._projector.value, dict(zip(self.names, self.unprojected(), strict=True))
         kernels = projector.kernels(tensors)
-        return [(block, set(kernel.names)) for block, kernel in zip(projector.plan.blocks, kernels, strict=True)]
+        return [
+            (block, set(kernel.names)) for block, kernel in zip(linear_blocks(projector.plan), kernels, strict=True)
+        ]
 
     def forget(self) -> None:
         """Drop what solvers keep from earlier steps."""

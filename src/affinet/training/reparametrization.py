@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from affinet.errors import AttachError, UnsupportedWeightError
-from affinet.kernels.torch.bases.choosing import basis_of
+from affinet.kernels.torch.bases.choosing import basis_of, linear_blocks
 from affinet.kernels.torch.bases.expansion import Expansion, origin_of
 from affinet.kernels.torch.projector import Projector, check
 from affinet.language.constraint import Constraint
@@ -55,7 +55,8 @@ def reparametrize(
     parameters (`requires_grad=False`) are constants at their present value.
 
     Raises AttachError (nothing changed) where model and rules do not belong to each other, the model is reparametrized
-    or projected already, or no basis is cheap; InfeasibleError where rules contradict each other or the frozen weights.
+    or projected already, rules hold inequalities, or no basis is cheap; InfeasibleError where rules contradict each
+    other or the frozen weights.
     Warns, naming the weights, that the rules fix completely, of rules whose weights are all frozen
     (NothingTrainedWarning), and of entries of a long sum under `basis="free"`, in which the steps of all other entries
     add up (LongStepsWarning).
@@ -68,6 +69,7 @@ def reparametrize(
     constrained = {p.name: parameters[p.name] for p in compiled_plan.parameters}
     freezing = Freezing(compiled_plan, constrained, places_of(model, constrained))
     trained = freezing.trained((), _accept)
+    linear_blocks(trained.projector.plan)  # before anything changes, rules with inequalities are refused
     _refuse_projected(trained.parameters)
     freezing.warn_of_idle_rules(trained)
     gradients = WeightGradients(sum(p.numel() for p in trained.parameters.values()))
@@ -165,7 +167,7 @@ def _expanded(
     plan = trained.projector.plan
     shapes = {p.name: p.shape for p in plan.parameters}
     zeros = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
-    bases = [basis_of(block, kind, plan, zeros) for block in plan.blocks]
+    bases = [basis_of(block, kind, plan, zeros) for block in linear_blocks(plan)]
     smallest = Projector(plan, zeros).project(zeros)
     origin = origin_of(kind, bases, {name: smallest[name].clone() for name in shapes})
     constrained_names = {place.name for basis in bases for place in basis.places if place.size}
@@ -177,7 +179,7 @@ def _expanded(
     for names in coupled_names:
         pairs = [
             (block, basis)
-            for block, basis in zip(plan.blocks, bases, strict=True)
+            for block, basis in zip(linear_blocks(plan), bases, strict=True)
             if basis.places and basis.places[0].name in names
         ]
         expansion = Expansion([basis for _, basis in pairs], {name: shapes[name] for name in names}, origin)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.kinds import AnyLinear
 from affinet.errors import AttachError, ShapeError
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.preparing import eager
@@ -29,7 +29,7 @@ def checked_value(name: str, value: Any, weight: Tensor) -> Tensor:
     return value.detach()
 
 
-def nearest_weights(blocks: Iterable[AnyBlock], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def nearest_weights(blocks: Iterable[AnyLinear], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The nearest point that satisfies all blocks, in float64 on the CPU."""
     points = {name: w.detach().to("cpu", torch.float64, copy=True) for name, w in weights.items()}
     with undisturbed(torch.device("cpu")):

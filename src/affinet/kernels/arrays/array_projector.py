@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from affinet.analysis.multipliers import by_rule, shared_by_rule
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.law import Law, Linear, run_alone
+from affinet.blocks.law import Law, run_alone
 from affinet.blocks.namespace import NumPy
+from affinet.blocks.normal_map import NormalMap
 from affinet.blocks.places import Places
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.arrays.array_entries import read, write
@@ -44,15 +45,24 @@ class ArrayProjector:
         copies = self._copies(weights)
         for law, places in self._laws:
             for _ in range(PASSES):
-                self._run(law, places, copies, affine=True)
+                _run(law.set.nearest if isinstance(law, NormalMap) else law.projection.nearest, law, places, copies)
         return {**weights, **copies}
 
-    def tangent(self, vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """`P v`: the part of v that changes no rule, as new arrays. Law: `A P v == 0`."""
+    def tangent(
+        self, vectors: Mapping[str, np.ndarray], at: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """`P v`: the part of v that changes no rule, as new arrays. Law: `A P v == 0`.
+
+        With inequalities it is the nearest vector to v along which the weights `at`, or the nearest point to them that
+        satisfies the rules, can move a little without violating a rule. Raises AttachError without `at` then.
+        """
         check(self.plan, vectors)
-        copies = self._copies(vectors)
+        copies, weights = self._copies(vectors), self._weights_at(at, "tangent(vectors, at=weights)")
         for law, places in self._laws:
-            self._run(law, places, copies, affine=False)
+            if isinstance(law, NormalMap):
+                _leave_cone(law, places, copies, weights)
+            else:
+                _run(law.projection.tangent, law, places, copies)
         return {**vectors, **copies}
 
     def violation(self, weights: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -62,20 +72,31 @@ class ArrayProjector:
         with np.errstate(all="ignore"):
             return self._gaps(flat)
 
-    def multipliers(self, gradients: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def multipliers(
+        self, gradients: Mapping[str, np.ndarray], at: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
         """Rule name → ν of the rule's shape in float64, with `Aᵀν` nearest to the gradients.
 
         Law: ν is of smallest norm; at an optimum `ν = ∂f*/∂b` per unit of each equation as the user wrote it.
+        With inequalities, `at` are the weights that the gradients were taken at. Raises AttachError without them then.
         """
         check(self.plan, gradients)
+        if self._weights_at(at, "multipliers(gradients, at=weights)"):
+            descent = {name: -np.asarray(gradients[name], np.float64) for name in self.names}
+            tangent = self.tangent(descent, at)
+            gradients = {name: tangent[name] - descent[name] for name in self.names}
         flat = [np.asarray(gradients[name], np.float64).ravel() for name in self.names]
         return by_rule(self.plan.system, np.concatenate([np.zeros(0), *flat]))
 
-    def stationarity(self, gradients: Mapping[str, np.ndarray]) -> float:
-        """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules remove the entire gradient, 0 for g = 0."""
+    def stationarity(self, gradients: Mapping[str, np.ndarray], at: Mapping[str, np.ndarray] | None = None) -> float:
+        """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules remove the entire gradient, 0 for g = 0.
+
+        With inequalities, `at` are the weights that the gradients were taken at. Raises AttachError without them then.
+        """
+        descent = {name: -np.asarray(gradients[name], np.float64) for name in self.names}
         tangent_norm, norm = (
-            float(np.linalg.norm([np.linalg.norm(np.asarray(vectors[name], np.float64)) for name in self.names]))
-            for vectors in (self.tangent(gradients), gradients)
+            float(np.linalg.norm([np.linalg.norm(vectors[name]) for name in self.names]))
+            for vectors in (self.tangent({**gradients, **descent}, at), descent)
         )
         return tangent_norm / norm if norm != 0.0 else 0.0
 
@@ -95,23 +116,46 @@ class ArrayProjector:
         """Row-major copies of the arrays of the rules, in the byte order of the machine."""
         return {name: np.array(arrays[name], _native(arrays[name].dtype), order="C") for name in self.names}
 
-    def _run(self, law: Law, places: Places, copies: Mapping[str, np.ndarray], *, affine: bool) -> None:
-        """Project the entries of one block in place."""
-        xp, flat = NumPy(), {name: copy.reshape(-1) for name, copy in copies.items()}
-        entries = read(places, flat)
-        wide = law.wide or entries.dtype == np.float64
-        x = entries.astype(np.float64 if wide else np.float32, copy=False).reshape(law.shape)
-        with np.errstate(all="ignore"):  # infinities and NaN propagate as they do for tensors, without warnings
-            write(places, flat, _projected(law, xp, x, affine=affine))
+    def _weights_at(self, at: Mapping[str, np.ndarray] | None, call: str) -> Mapping[str, np.ndarray]:
+        """The weights that the active inequalities are read from; empty without inequalities."""
+        if not any(isinstance(law, NormalMap) for law, _ in self._laws):
+            return {}
+        if at is None:
+            raise AttachError(
+                f"some of the rules are inequalities, and which of them are at their bound depends on the weights. "
+                f"Give the weights too: {call}."
+            )
+        check(self.plan, at)
+        return at
 
 
-def _projected(law: Law, xp: NumPy, x: np.ndarray, *, affine: bool) -> np.ndarray:
-    """The nearest point, or without `affine` the tangent part."""
-    if isinstance(law, Linear):
-        return np.asarray(run_alone((law.projection.nearest if affine else law.projection.tangent)(xp, x)))
-    if not affine:
-        raise AttachError("with inequalities the tangent directions depend on the weights.")
-    return np.asarray(law.set.nearest(xp, x)[0])
+def _run(verb: Callable[..., Any], law: Law, places: Places, copies: Mapping[str, np.ndarray]) -> None:
+    """Project the entries of one block in place."""
+    flat = {name: copy.reshape(-1) for name, copy in copies.items()}
+    x = _entries(law, places, flat)
+    with np.errstate(all="ignore"):  # infinities and NaN propagate as they do for tensors, without warnings
+        made = verb(NumPy(), x)
+        write(places, flat, made[0] if isinstance(law, NormalMap) else run_alone(made))
+
+
+def _leave_cone(
+    law: NormalMap[Any], places: Places, copies: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]
+) -> None:
+    """Subtract from vectors, in place, their part in the normal cone of the set at the nearest point to the weights."""
+    flat = {name: copy.reshape(-1) for name, copy in copies.items()}
+    v = _entries(law, places, flat)
+    native = {name: np.array(weights[name], _native(weights[name].dtype)).reshape(-1) for name in flat}
+    u = max(float(np.finfo(native[parameter.name].dtype).eps) for parameter, _ in places.sizes) / 2.0
+    with np.errstate(all="ignore"):
+        at, _ = law.set.nearest(NumPy(), _entries(law, places, native).astype(v.dtype))
+        write(places, flat, v - law.set.normal(NumPy(), at, v, None, u)[0])
+
+
+def _entries(law: Law, places: Places, flat: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The entries of a block, in the dtype and the shape of its law."""
+    entries = read(places, flat)
+    wide = law.wide or entries.dtype == np.float64
+    return entries.astype(np.float64 if wide else np.float32, copy=False).reshape(law.shape)
 
 
 def projector(plan: Plan, like: Any) -> ArrayProjector:

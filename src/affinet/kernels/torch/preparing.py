@@ -16,15 +16,13 @@ from affinet.blocks.cone import Cone
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.kinds import AnyBlock, AnyLinear
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.normal_map import NormalMap
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.polyhedron import Polyhedron
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
-from affinet.errors import AttachError
 from affinet.kernels.torch import looped
 from affinet.kernels.torch.bordered_kernel import BorderedKernel
 from affinet.kernels.torch.convex_kernel import ConvexKernel
@@ -41,10 +39,11 @@ from affinet.kernels.torch.wide import WideKernel
 
 def prepare(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel | ConvexKernel:
     """The kernel of a block for parameters with the devices and dtypes of `tensors`, with loops where it has them."""
-    law: object = block.law()
-    if isinstance(law, NormalMap):
-        return ConvexKernel(law, block.entries, tensors)
-    return _with_loops(eager(block, tensors), tensors, full_parameter=True)
+    match block:
+        case Cone() | Chain() | Ball() | Polyhedron():
+            return ConvexKernel(block.law(), block.entries, tensors)
+        case _:
+            return _with_loops(eager(block, tensors), tensors, full_parameter=True)
 
 
 def _prepared_base(base: AnyBase, tensors: Mapping[str, Tensor]) -> Kernel:
@@ -61,7 +60,7 @@ def _with_loops(kernel: Kernel, tensors: Mapping[str, Tensor], *, full_parameter
     )
 
 
-def eager(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
+def eager(block: AnyLinear, tensors: Mapping[str, Tensor]) -> Kernel:
     """The kernel of a block from torch's own operations, on any device."""
     match block:
         case Slices():
@@ -89,7 +88,5 @@ def eager(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel:
             return SparseKernel(block, tensors)
         case Bordered():
             return BorderedKernel(block, _prepared_base, tensors)
-        case Cone() | Chain() | Ball() | Polyhedron():
-            raise AttachError("torch projects no rules with inequalities yet. Give NumPy arrays.")
         case _:
             assert_never(block)

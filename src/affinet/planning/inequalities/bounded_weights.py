@@ -32,7 +32,7 @@ class Bounds:
         return self.places.size == self.parameter.size
 
     def over_parameter(self) -> tuple[Floats, Floats]:
-        """The bounds of all entries of the parameter, infinite where there is none."""
+        """The bounds of all entries of the parameter, infinite where an entry has none."""
         forecast(f"the bounds of the entries of {self.parameter.name}", 2 * self.parameter.size)
         lower, upper = np.full(self.parameter.size, -np.inf), np.full(self.parameter.size, np.inf)
         positions = positions_of(self.places)
@@ -117,11 +117,11 @@ def bounded(parameter: Parameter, lower: Floats, upper: Floats, rules: tuple[int
 
 
 def without(bounds: Bounds, positions: Integers) -> Bounds | None:
-    """The bounds of the other entries; None if there is none."""
+    """The bounds of the other entries; None if no other entry has one."""
     lower, upper = bounds.over_parameter()
     lower[positions], upper[positions] = -np.inf, np.inf
-    rest = bounded(bounds.parameter, lower, upper, bounds.rules)
-    return rest if rest.places.size else None
+    remaining = bounded(bounds.parameter, lower, upper, bounds.rules)
+    return remaining if remaining.places.size else None
 
 
 def _number(values: float | Floats) -> float | Floats:

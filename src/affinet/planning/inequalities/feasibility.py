@@ -37,8 +37,8 @@ def implied_equations(program: Programs, tolerance: Tolerance) -> Integers:
     rows = [_of_bounds(program, tolerance)]
     if not len(rows[0]) and program.height:
         rows.append(_of_one_row(program, tolerance) if program.height == 1 else _of_many_rows(program, tolerance))
-    found = distinct(np.concatenate(rows))
-    return found[found >= 0]
+    implied = distinct(np.concatenate(rows))
+    return implied[implied >= 0]
 
 
 def _of_bounds(program: Programs, tolerance: Tolerance) -> Integers:
@@ -56,13 +56,13 @@ def _of_one_row(program: Programs, tolerance: Tolerance) -> Integers:
     """By interval arithmetic: the least and the largest value that the row has over the bounds."""
     row, rhs = program.dense()[:, 0], program.rhs[:, 0]
     terms = np.where(row != 0.0, row * np.where(row > 0, program.lower, program.upper), 0.0)
-    found = [_of_extreme(program, terms, rhs, np.where(row > 0, program.lower_row, program.upper_row), tolerance)]
+    implied = [_of_extreme(program, terms, rhs, np.where(row > 0, program.lower_row, program.upper_row), tolerance)]
     if program.equations:
         terms = np.where(row != 0.0, -row * np.where(row > 0, program.upper, program.lower), 0.0)
-        found.append(
+        implied.append(
             _of_extreme(program, terms, -rhs, np.where(row > 0, program.upper_row, program.lower_row), tolerance)
         )
-    rows: Integers = np.concatenate(found)
+    rows: Integers = np.concatenate(implied)
     return rows
 
 
@@ -72,7 +72,8 @@ def _of_extreme(program: Programs, terms: Floats, rhs: Floats, owners: Integers,
     slack = tolerance.consistency(terms.shape[1]) * (np.abs(terms).sum(axis=1) + program.size[:, 0])
     bounded = np.isfinite(least)
     owners = np.concatenate([owners, program.rows], axis=1)
-    owners = np.where(np.concatenate([program.dense()[:, 0] != 0, np.ones((program.count, 1), bool)], 1), owners, -1)
+    in_row = np.concatenate([program.dense()[:, 0] != 0, np.ones((program.count, 1), bool)], axis=1)
+    owners = np.where(in_row, owners, -1)
     if (contradicting := bounded & (rhs - least < -slack)).any():
         raise NoPoint(owners[np.flatnonzero(contradicting)[0]])
     return np.asarray(owners[bounded & (rhs - least <= slack)].ravel())
@@ -80,8 +81,8 @@ def _of_extreme(program: Programs, terms: Floats, rhs: Floats, owners: Integers,
 
 def _of_many_rows(program: Programs, tolerance: Tolerance) -> Integers:
     undecided = np.flatnonzero(~_has_interior(program))
-    found = [_of_program(program.select(np.array([cell])), tolerance) for cell in undecided]
-    rows: Integers = np.concatenate([np.zeros(0, np.int64), *found])
+    implied = [_of_program(program.select(np.array([cell])), tolerance) for cell in undecided]
+    rows: Integers = np.concatenate([np.zeros(0, np.int64), *implied])
     return rows
 
 
@@ -98,9 +99,9 @@ def _has_interior(program: Programs) -> np.ndarray:
         scale = np.abs(moved).max(axis=1, initial=0.0) + np.abs(program.rhs).max(axis=1, initial=0.0)
         margin = NARROW * scale[:, None]
         gap = program.rhs - _products(program, moved)
-        held, strict = np.abs(gap[:, :count]) <= margin, gap[:, count:] > margin
+        satisfied, strict = np.abs(gap[:, :count]) <= margin, gap[:, count:] > margin
         within = (moved - low > margin) & (high - moved > margin)
-        inside |= held.all(axis=1) & strict.all(axis=1) & within.all(axis=1)
+        inside |= satisfied.all(axis=1) & strict.all(axis=1) & within.all(axis=1)
     return inside
 
 
@@ -164,8 +165,8 @@ def _margin(
 ) -> tuple[float, float]:
     """`λ·h + ν·b` for the certificate `λᵀG + νᵀA = 0, Σ λ = 1`, and the sum of the magnitudes that it adds up from."""
     stacked = np.vstack([sides.toarray(), equations.toarray()])
-    ones = np.concatenate([np.ones(len(limits)), np.zeros(len(values))])
-    system = np.vstack([stacked.T, ones])
+    side_weights = np.concatenate([np.ones(len(limits)), np.zeros(len(values))])
+    system = np.vstack([stacked.T, side_weights])
     target = np.concatenate([np.zeros(stacked.shape[1]), [1.0]])
     weights = lapack.lstsq(system, target, rcond=None)[0]
     terms = weights * np.concatenate([limits, values])

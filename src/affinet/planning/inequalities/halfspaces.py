@@ -92,7 +92,7 @@ def over_unknowns(rows: Rows, unknowns: Unknowns, tolerance: Tolerance) -> tuple
 
 @dataclass(frozen=True, eq=False)
 class NodeBounds:
-    """`lower <= z <= upper` for every node, ±inf where there is none, and the rows of the bounds (−1 for none)."""
+    """`lower <= z <= upper` for every node, ±inf where a bound is missing, and the rows of the bounds (−1 for none)."""
 
     lower: Floats
     upper: Floats

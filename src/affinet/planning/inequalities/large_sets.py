@@ -94,23 +94,23 @@ def _read_rule(system: System, number: int, readings: Read) -> bool:
 
 
 def take_bounds(readings: Read, rows: Rows, layout: Layout) -> Rows:
-    """The rows that bound no single entry of a parameter with large rules; the others are added to its readings."""
+    """The rows that bound no single entry of a parameter with large rules; those that do are added to its readings."""
     single = rows.lengths == 1
     numbers = np.full(rows.count, -1)
     numbers[single] = layout.numbers(rows.columns[rows.bounds[:-1][single]])
     for parameter, reading in readings.items():
-        if reading.bounds and (mine := numbers == layout.parameters.index(parameter)).any():
-            reading.rows.append(rows.select(np.flatnonzero(mine)))
-            numbers[mine] = -2
+        if reading.bounds and (of_parameter := numbers == layout.parameters.index(parameter)).any():
+            reading.rows.append(rows.select(np.flatnonzero(of_parameter)))
+            numbers[of_parameter] = -2
     return rows.select(np.flatnonzero(numbers != -2))
 
 
 def make_regular(
-    readings: Read, equations: Mapping[Parameter, Sequence[RowBatch]], others: set[Parameter], system: System
+    readings: Read, equations: Mapping[Parameter, Sequence[RowBatch]], read_elsewhere: set[Parameter], system: System
 ) -> tuple[list[Cone | Chain], list[RowBatch], list[int], list[Rows]]:
     """The sets of parameters whose rules fit one form, and the batches of equations used; the other rules and rows.
 
-    `equations`: the regular equations of each parameter; `others`: parameters that further rules read. Raises
+    `equations`: the regular equations of each parameter; `read_elsewhere`: parameters that further rules read. Raises
     Contradiction.
     """
     sets: list[Cone | Chain] = []
@@ -121,7 +121,7 @@ def make_regular(
         batches = list(equations.get(parameter, ()))
         bounds = [bounds_of_rows(parameter, system.layout.start(parameter), each) for each in reading.rows]
         both = replace(reading, bounds=reading.bounds + bounds)
-        made = None if parameter in others else _make(both, batches, system.tolerance)
+        made = None if parameter in read_elsewhere else _make(both, batches, system.tolerance)
         if made is None:
             remaining += sorted(reading.rules)
             rows += reading.rows
@@ -173,23 +173,23 @@ def _cone(batch: RowBatch, is_equation: bool, bounds: Bounds | None, tolerance: 
     """Cells with a sum, and a box of the bounded entries outside them; None if a sum leaves some entry no freedom."""
     shape = (batch.cells, batch.inner.size)
     places = Stepped(batch.parameter, batch.offset, batch.outer, batch.inner)
-    rest: Bounds | None = None
+    outside: Bounds | None = None
     if bounds is None:
         lower, upper, rules = np.full((1, 1), -np.inf), np.full((1, 1), np.inf), batch.rules
     elif _is_uniform(bounds):
         lower, upper = np.full((1, 1), bounds.lower), np.full((1, 1), bounds.upper)
         rules = tuple(sorted({*batch.rules, *bounds.rules}))
         if batch.size < batch.parameter.size:
-            rest = without(bounds, batch.positions().ravel())
+            outside = without(bounds, batch.positions().ravel())
     else:
         positions = batch.positions()
         lower, upper = (side[positions] for side in bounds.over_parameter())
         rules = tuple(sorted({*batch.rules, *bounds.rules}))
-        rest = without(bounds, positions.ravel())
+        outside = without(bounds, positions.ravel())
     if not _leaves_room(batch.matrix, batch.rhs, is_equation, lower, upper, rules, tolerance):
         return None
     cone = Cone(places, *shape, batch.matrix, batch.rhs, is_equation, lower, upper, rules)
-    return [cone] if rest is None else [cone, box_of(rest)]
+    return [cone] if outside is None else [cone, box_of(outside)]
 
 
 def _leaves_room(
@@ -226,7 +226,7 @@ def _chain(ladder: Ladder, bounds: Bounds | None, tolerance: Tolerance) -> list[
     places = Stepped(ladder.view.parameter, offset, Nest(outer), Nest(((size, -step if ladder.decreasing else step),)))
     lower, upper = (-np.inf, np.inf) if bounds is None else (bounds.lower, bounds.upper)
     rules = (ladder.rule,) if bounds is None else tuple(sorted({ladder.rule, *bounds.rules}))
-    rest = None
+    outside = None
     if bounds is not None:
         # Bounds along a chain are exact only where every gap is at least zero: else an inner entry may be the tightest.
         if (gap < 0).any():
@@ -239,9 +239,9 @@ def _chain(ladder: Ladder, bounds: Bounds | None, tolerance: Tolerance) -> list[
         if (room <= slack).any() or (total > 0).any():
             return None
         if ladder.view.size < ladder.view.parameter.size:
-            rest = without(bounds, ladder.view.offset + Nest(dims).table())
+            outside = without(bounds, ladder.view.offset + Nest(dims).table())
     chain = Chain(places, cells, size, gap, np.full((1, 1), lower), np.full((1, 1), upper), rules)
-    return [chain] if rest is None else [chain, box_of(rest)]
+    return [chain] if outside is None else [chain, box_of(outside)]
 
 
 def _collapsed(values: Floats, width: int) -> Floats:

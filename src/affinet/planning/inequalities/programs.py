@@ -22,7 +22,7 @@ class Programs:
 
     Shapes: nodes, lower, upper (k, n); matrix (k, m, n), or one csr matrix (m, n) where k is 1; rhs and its rounding
     magnitude `size` (k, m). `rows` (k, m) and `lower_row`, `upper_row` (k, n) are numbers of inequality rows, −1 where
-    there is none. Rows of the matrix have norm one.
+    a row is missing. Rows of the matrix have norm one.
     """
 
     nodes: Integers
@@ -79,14 +79,14 @@ def programs_of(
     for component in split(joint, joint.magnitude, limits, names):
         coupled[component.nodes.ravel()] = True
         programs += _with_bounds(component, row_of, bounds)
-    alone = np.flatnonzero(bounds.bounded & ~coupled)
-    if len(alone):
-        empty = np.zeros((len(alone), 0))
+    single_nodes = np.flatnonzero(bounds.bounded & ~coupled)
+    if len(single_nodes):
+        empty = np.zeros((len(single_nodes), 0))
         programs.append(
             Programs(
-                alone[:, None], np.zeros((len(alone), 0, 1)), empty, empty, 0,
-                bounds.lower[alone, None], bounds.upper[alone, None], empty.astype(np.int64),
-                bounds.lower_row[alone, None], bounds.upper_row[alone, None],
+                single_nodes[:, None], np.zeros((len(single_nodes), 0, 1)), empty, empty, 0,
+                bounds.lower[single_nodes, None], bounds.upper[single_nodes, None], empty.astype(np.int64),
+                bounds.lower_row[single_nodes, None], bounds.upper_row[single_nodes, None],
             )
         )  # fmt: skip
     return programs
@@ -97,11 +97,11 @@ def _with_bounds(component: Batch | Giant, row_of: Integers, bounds: NodeBounds)
     if isinstance(component, Giant):
         norms = norms_of_runs(component.matrix.data, component.matrix.indptr)
         matrix = sparse.csr_array(sparse.diags_array(1.0 / norms) @ component.matrix)
-        whole = _program(
+        program = _program(
             component.nodes[None], matrix, component.rhs[None], component.terms[None], norms[None],
             row_of[component.rows][None], bounds,
         )  # fmt: skip
-        return [whole] if whole.height > whole.equations or bounds.bounded[component.nodes].any() else []
+        return [program] if program.height > program.equations or bounds.bounded[component.nodes].any() else []
     rows = row_of[component.rows]
     equations = (rows < 0).sum(axis=1)
     limited = (equations < rows.shape[1]) | bounds.bounded[component.nodes].any(axis=1)

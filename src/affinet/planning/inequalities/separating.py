@@ -32,13 +32,13 @@ def separate_inequalities(
 ) -> tuple[list[AnyBlock], OtherRules]:
     """The sets of the numbered inequality rules, and the equations that share no entry with them.
 
-    Large rules that fit a form become sets without a number per entry; the others are read row by row. `over_free`
+    Large rules that fit a form become sets without a number per entry; the other rules are read row by row. `over_free`
     reduces rows to entries that no rule fixes; `with_fixed` are the parameters of fixed entries. Raises Contradiction,
     RuleError and TooLargeError.
     """
     balls = make_balls(system, [number for number in numbers if system.rules[number].norm is not None])
-    others = [number for number in numbers if system.rules[number].norm is None]
-    readings, by_row = read_large(system, others)
+    linear_rules = [number for number in numbers if system.rules[number].norm is None]
+    readings, by_row = read_large(system, linear_rules)
     rows = take_bounds(readings, over_free(halfspaces(system, by_row)), system.layout)
     batches: dict[Parameter, list[RowBatch]] = {}
     for batch in equations.batches:
@@ -66,7 +66,7 @@ def _parameters_elsewhere(equations: OtherRules, inequalities: Rows, system: Sys
 def _split(
     equations: OtherRules, columns: Integers, system: System, over_free: Callable[[Rows], Rows]
 ) -> tuple[OtherRules, Rows]:
-    """The equations that share no entry with the columns, directly or through others, and the rest as single rows."""
+    """The equations that share no entry with the columns, directly or through others; all further ones as rows."""
     layout = system.layout
     batches, pairs, panels = list(equations.batches), list(equations.pairs), list(equations.panels)
     rows = equations.rows
@@ -74,13 +74,13 @@ def _split(
         connected = _connected(rows, columns)
         touched = distinct(np.concatenate([columns, rows.select(np.flatnonzero(connected)).columns]))
         expanded: list[Rows] = []
-        kept: list[RowBatch] = []
+        untouched: list[RowBatch] = []
         for batch in batches:
             cells = batch.cells_of(_positions(touched, batch, system))
-            rest = batch.without(cells) if len(cells) else batch
-            kept += [] if rest is None else [rest]
+            remaining_cells = batch.without(cells) if len(cells) else batch
+            untouched += [] if remaining_cells is None else [remaining_cells]
             expanded += [batch.keep(cells).rows(layout)] if len(cells) else []
-        batches = kept
+        batches = untouched
         for pair in [pair for pair in pairs if (pair.entries.find(touched, layout) >= 0).any()]:
             pairs.remove(pair)
             expanded.append(over_free(system.rows(pair.rules)))

@@ -42,12 +42,12 @@ def _solve(rows: Rows, inequalities: Rows, system: System) -> list[AnyBlock]:
     while True:  # every round but the last makes at least one inequality an equation
         equations = concatenate([rows, inequalities.select(np.flatnonzero(implied))])
         reduced = _reduced(equations, inequalities, np.flatnonzero(~implied), system)
-        found = np.zeros(inequalities.count, bool)
+        now_implied = np.zeros(inequalities.count, bool)
         for program in reduced.programs:
-            found[implied_equations(program, system.tolerance)] = True
-        if not found.any():
+            now_implied[implied_equations(program, system.tolerance)] = True
+        if not now_implied.any():
             break
-        implied |= found
+        implied |= now_implied
     blocks = _blocks_of_equations(equations, reduced, system)
     owners = _owners(equations, inequalities, reduced.unknowns)
     return [*blocks, *make_sets(reduced.programs, reduced.unknowns, system.layout, owners)]

@@ -50,12 +50,12 @@ def read_shifted(expression: Expression) -> tuple[View, int, float] | None:
         return None
     low, scalar = (first, terms[1].scalar) if first.offset < second.offset else (second, terms[0].scalar)
     shift = abs(first.offset - second.offset)
-    along = [axis for axis, (_, step) in enumerate(first.dims) if step == shift]
-    if len(along) != 1 or len(expression.shape) != len(axes):
+    matching = [axis for axis, (_, step) in enumerate(first.dims) if step == shift]
+    if len(matching) != 1 or len(expression.shape) != len(axes):
         return None
-    dims = tuple((n + (axis == along[0]), step) for axis, (n, step) in enumerate(first.dims))
-    whole = View(first.parameter, low.offset, dims)
-    return (whole, along[0], scalar) if disjoint_sums(Nest(dims), Nest(())) else None
+    dims = tuple((n + (axis == matching[0]), step) for axis, (n, step) in enumerate(first.dims))
+    box = View(first.parameter, low.offset, dims)
+    return (box, matching[0], scalar) if disjoint_sums(Nest(dims), Nest(())) else None
 
 
 def _read_pair(expression: Expression, rule: int) -> Mirror | Pairs | None:

@@ -15,7 +15,7 @@ from affinet.blocks.cone import Cone
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import AnyBlock, AnyLinear
+from affinet.blocks.kinds import AnyLinear
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.polyhedron import Polyhedron
@@ -34,7 +34,19 @@ from affinet.kernels.torch.preparing import eager
 from affinet.plans.plan import Plan
 
 
-def basis_of(block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]) -> Basis:
+def linear_blocks(plan: Plan) -> tuple[AnyLinear, ...]:
+    """The blocks of a plan of equations. Raises AttachError for a plan with inequalities, which have no basis."""
+    for block in plan.blocks:
+        if isinstance(block, Cone | Chain | Ball | Polyhedron):
+            names = ", ".join(dict.fromkeys(plan.system.rules[rule].name for rule in block.rules[:3]))
+            raise AttachError(
+                f"the rules {names} hold inequalities, and no free numbers reach every point between bounds with a "
+                f"derivative that is nowhere zero. Use affinet.project, which reaches bounds exactly."
+            )
+    return tuple(block for block in plan.blocks if not isinstance(block, Cone | Chain | Ball | Polyhedron))
+
+
+def basis_of(block: AnyLinear, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]) -> Basis:
     """The basis of a block. `tensors` are float64, of the plan's shapes.
 
     Raises AttachError for a block whose only basis would be a large dense matrix of entries × free numbers.
@@ -66,12 +78,6 @@ def basis_of(block: AnyBlock, kind: Kind, plan: Plan, tensors: Mapping[str, Tens
             return BorderedBasis(block, bases, kind, plan.system.layout)
         case Sparse():
             return _without_structure(block, kind, plan, tensors, only_small=True)
-        case Cone() | Chain() | Ball() | Polyhedron():
-            names = ", ".join(dict.fromkeys(plan.system.rules[rule].name for rule in block.rules[:3]))
-            raise AttachError(
-                f"the rules {names} hold inequalities, and no free numbers reach every point between bounds with a "
-                f"derivative that is never zero. Use affinet.project, which reaches bounds exactly."
-            )
         case _:
             assert_never(block)
 
