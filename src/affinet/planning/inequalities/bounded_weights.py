@@ -63,7 +63,7 @@ def bounds_of_rows(parameter: Parameter, start: int, rows: Rows) -> Bounds:
     """The bounds that rows `g · w <= h` of one entry each give to entries of a parameter that starts at a column."""
     positions, at = np.unique(rows.columns - start, return_inverse=True)
     lower, upper = np.full(len(positions), -np.inf), np.full(len(positions), np.inf)
-    value, above = rows.rhs / rows.values, rows.values > 0
+    value, above = rows.rhs / rows.values + 0.0, rows.values > 0
     np.minimum.at(upper, at[above], value[above])
     np.maximum.at(lower, at[~above], value[~above])
     rules = tuple(int(rule) for rule in distinct(rows.rule))
@@ -78,11 +78,11 @@ def _sign(rule: Rule) -> int:
 
 def _value(stored: float | Floats, negated: bool, places: EntrySet) -> float | Floats:
     if isinstance(stored, float):
-        return -stored if negated else stored
+        return (-stored if negated else stored) + 0.0  # a bound of −0 would write −0 to weights
     if isinstance(places, View):
         stored = np.broadcast_to(stored, tuple(size for size, _ in places.dims)).reshape(-1)
     values = np.asarray(stored, np.float64)
-    return -values if negated else values
+    return (-values if negated else values) + 0.0
 
 
 def intersected(bounds: Sequence[Bounds]) -> Bounds | None:

@@ -109,7 +109,7 @@ def node_bounds(rows: Rows, numbers: Integers, count: int) -> NodeBounds:
     """The tightest bounds that rows of one node give to `count` nodes; `numbers` are those of the rows."""
     single = np.flatnonzero(rows.lengths == 1)
     node, coefficient = rows.columns[rows.bounds[:-1][single]], rows.values[rows.bounds[:-1][single]]
-    value, row = rows.rhs[single] / coefficient, numbers[single]
+    value, row = rows.rhs[single] / coefficient + 0.0, numbers[single]  # a bound of −0 would write −0 to weights
     lower, upper = np.full(count, -np.inf), np.full(count, np.inf)
     lower_row, upper_row = np.full(count, -1), np.full(count, -1)
     above = np.flatnonzero(coefficient > 0)
