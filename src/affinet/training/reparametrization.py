@@ -55,8 +55,7 @@ def reparametrize(
     parameters (`requires_grad=False`) are constants at their present value.
 
     Raises AttachError (nothing changed) where model and rules do not belong to each other, the model is reparametrized
-    or projected already, rules hold inequalities, or no basis is cheap; InfeasibleError where rules contradict each
-    other or the frozen weights.
+    or projected already, rules hold inequalities, or no basis is cheap; InfeasibleError for rules that contradict.
     Warns, naming the weights, that the rules fix completely, of rules whose weights are all frozen
     (NothingTrainedWarning), and of entries of a long sum under `basis="free"`, in which the steps of all other entries
     add up (LongStepsWarning).
