@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import assert_never
+from typing import assert_never, cast
 
 from torch import Tensor
 
-from affinet.blocks.ball import Ball
 from affinet.blocks.bases import AnyBase
 from affinet.blocks.bordered import Bordered
-from affinet.blocks.chain import Chain
 from affinet.blocks.commuting import Commuting
-from affinet.blocks.cone import Cone
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyBlock, AnyLinear
 from affinet.blocks.mirror import Mirror
+from affinet.blocks.normal_map import NormalMap
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.polyhedron import Polyhedron
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
@@ -39,11 +36,10 @@ from affinet.kernels.torch.wide import WideKernel
 
 def prepare(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel | ConvexKernel:
     """The kernel of a block for parameters with the devices and dtypes of `tensors`, with loops where it has them."""
-    match block:
-        case Cone() | Chain() | Ball() | Polyhedron():
-            return ConvexKernel(block.law(), block.entries, tensors)
-        case _:
-            return _with_loops(eager(block, tensors), tensors, full_parameter=True)
+    law = block.law()
+    if isinstance(law, NormalMap):
+        return ConvexKernel(law, block.entries, tensors)
+    return _with_loops(eager(cast("AnyLinear", block), tensors), tensors, full_parameter=True)
 
 
 def _prepared_base(base: AnyBase, tensors: Mapping[str, Tensor]) -> Kernel:

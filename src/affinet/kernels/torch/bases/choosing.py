@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import assert_never
+from typing import assert_never, cast
 
 from torch import Tensor
 
-from affinet.blocks.ball import Ball
 from affinet.blocks.bordered import Bordered
-from affinet.blocks.chain import Chain
 from affinet.blocks.commuting import Commuting
-from affinet.blocks.cone import Cone
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyLinear
 from affinet.blocks.mirror import Mirror
+from affinet.blocks.normal_map import NormalMap
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.polyhedron import Polyhedron
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
@@ -37,13 +34,13 @@ from affinet.plans.plan import Plan
 def linear_blocks(plan: Plan) -> tuple[AnyLinear, ...]:
     """The blocks of a plan of equations. Raises AttachError for a plan with inequalities, which have no basis."""
     for block in plan.blocks:
-        if isinstance(block, Cone | Chain | Ball | Polyhedron):
+        if isinstance(block.law(), NormalMap):
             names = ", ".join(dict.fromkeys(plan.system.rules[rule].name for rule in block.rules[:3]))
             raise AttachError(
                 f"the rules {names} hold inequalities, and no free numbers reach every point between bounds with a "
                 f"derivative that is nowhere zero. Use affinet.project, which reaches bounds exactly."
             )
-    return tuple(block for block in plan.blocks if not isinstance(block, Cone | Chain | Ball | Polyhedron))
+    return cast("tuple[AnyLinear, ...]", plan.blocks)
 
 
 def basis_of(block: AnyLinear, kind: Kind, plan: Plan, tensors: Mapping[str, Tensor]) -> Basis:
