@@ -12,7 +12,7 @@ from math import inf, sqrt
 
 import numpy as np
 
-from affinet.kernels.loops.cut_rows import distance, length
+from affinet.kernels.loops.cut_rows import distance, length, silence
 from affinet.kernels.loops.jit import compiled
 from affinet.kernels.loops.openmp import share_out
 
@@ -81,19 +81,21 @@ def learned_chains(
     y: np.ndarray,
     face: Arrays,
     averaging: float,
+    quiet: float,
     learned: Arrays,
     threads: int,
 ) -> None:  # pragma: no cover
     """Writes what the normal map learns from g (rows, n) to the three arrays of `learned`.
 
     The first becomes the average of y with what g loses, the second the part of g along the face, and the third the
-    force: the larger norm (rows) of g and of the average. In rows where g is not finite, the average is y.
+    force: the larger norm (rows) of g and of the average. In rows where g is not finite, the average is y. Parts of g
+    become zero if they are noise, by the fraction `quiet`, relative to g and its root mean square in the row.
     """
     if threads > 1:
-        arguments = (g, y, face, averaging, learned)
+        arguments = (g, y, face, averaging, quiet, learned)
         share_out(some_learned, arguments, len(g), threads)
     else:
-        some_learned(g, y, face, averaging, learned, 0, len(g))
+        some_learned(g, y, face, averaging, quiet, learned, 0, len(g))
 
 
 @compiled
@@ -188,6 +190,7 @@ def some_learned(
     y: np.ndarray,
     face: Arrays,
     averaging: float,
+    quiet: float,
     learned: Arrays,
     first: int,
     last: int,
@@ -209,6 +212,7 @@ def some_learned(
                 projected[row, k] = level
                 pending[row, k] = known + weight * (level - entry - known) if weight > 0.0 else known
             start = end
+        silence(g[row], quiet, norm, projected[row])
         known_norm = length(pending[row])
         force[row] = max(norm, known_norm) if norm < inf else known_norm
 

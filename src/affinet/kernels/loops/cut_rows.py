@@ -86,19 +86,21 @@ def learned_rows(
     a: np.ndarray | None,
     equation: bool,
     averaging: float,
+    quiet: float,
     learned: Arrays,
     threads: int,
 ) -> None:  # pragma: no cover
     """Writes what the normal map learns from g (rows, n) to the three arrays of `learned`.
 
     The first becomes the average of y with what g loses, the second the part of g along the face, and the third the
-    force: the larger norm (rows) of g and of the average. In rows where g is not finite, the average is y.
+    force: the larger norm (rows) of g and of the average. In rows where g is not finite, the average is y. Parts of g
+    become zero if they are noise, by the fraction `quiet`, relative to g and its root mean square in the row.
     """
     if threads > 1:
-        arguments = (g, y, face, a, equation, averaging, learned)
+        arguments = (g, y, face, a, equation, averaging, quiet, learned)
         share_out(some_learned, arguments, len(g), threads)
     else:
-        some_learned(g, y, face, a, equation, averaging, learned, 0, len(g))
+        some_learned(g, y, face, a, equation, averaging, quiet, learned, 0, len(g))
 
 
 @compiled
@@ -202,6 +204,7 @@ def some_learned(
     a: np.ndarray | None,
     equation: bool,
     averaging: float,
+    quiet: float,
     learned: Arrays,
     first: int,
     last: int,
@@ -216,6 +219,7 @@ def some_learned(
             share = share_along(g[row], at_low[row], at_high[row], coefficients)
         weight = averaging if norm < inf else 0.0
         averaged(g[row], y[row], at_low[row], at_high[row], coefficients, share, weight, projected[row], pending[row])
+        silence(g[row], quiet, norm, projected[row])
         known = length(pending[row])
         force[row] = max(norm, known) if norm < inf else known
 
@@ -272,6 +276,14 @@ def averaged(
         part = 0.0 if at_low[k] or at_high[k] else entry - share * weight
         projected[k] = part
         pending[k] = known + averaging * (part - entry - known) if averaging > 0.0 else known
+
+
+@compiled
+def silence(g: np.ndarray, quiet: float, norm: float, projected: np.ndarray) -> None:  # pragma: no cover
+    """Numbers of `projected` become zero that are noise relative to g, of that norm."""
+    level = quiet * norm / sqrt(max(1, len(g)))
+    for k in range(len(g)):
+        projected[k] = 0.0 if abs(projected[k]) <= quiet * abs(g[k]) + level else projected[k]
 
 
 @summing

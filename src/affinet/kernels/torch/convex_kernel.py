@@ -13,6 +13,7 @@ from affinet.blocks.places import Places
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.place_access import access_to
 from affinet.kernels.torch.precision import NOISE, irregular_dtype
+from affinet.kernels.torch.row_loops import RowLoops
 from affinet.kernels.torch.torch_namespace import Torch
 
 COARSE_NOISE = 4.0
@@ -28,14 +29,23 @@ class ConvexKernel:
     """The convex set of one block on one device, for weights of some dtypes.
 
     Entries are read into one tensor of the shape of the set, in float64 where the device has it, and are rounded once
-    when they are written. States are values: they belong to a training, which stores them (`training/learning.py`).
+    when they are written. With loops they are read in the dtype of the weights, and the loops compute in float64.
+    States are values: they belong to a training, which stores them (`training/learning.py`).
     """
 
-    def __init__(self, law: NormalMap[Any], places: Places, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        law: NormalMap[Any],
+        places: Places,
+        tensors: Mapping[str, Tensor],
+        loops: RowLoops | None = None,
+    ) -> None:
         device = next(iter(tensors[parameter.name].device for parameter, _ in places.sizes))
         self._access = access_to(places, device)
         self.names = self._access.names
-        self._law, self._xp, self.dtype = law, Torch(), irregular_dtype(device)
+        self._law, self._xp, self._loops = law, Torch(), loops
+        self._wide = irregular_dtype(device)
+        self.dtype = self._wide if loops is None else loops.dtype
         self._u = max(float(torch.finfo(tensors[name].dtype).eps) for name in self.names) / 2.0
         self._floor = (COARSE_NOISE if self._u > COARSE else NOISE) * self._u
 
@@ -60,8 +70,9 @@ class ConvexKernel:
 
     def nearest(self, x: Tensor, metric: Tensor | None = None) -> Tensor:
         """The nearest point of the set, in `Σ metric_i dx_i²` where a metric is given."""
-        nearest: Tensor = self._law.set.nearest(self._xp, x, metric)[0]
-        return nearest
+        metric = None if metric is None else metric.to(self._wide)
+        nearest: Tensor = self._law.set.nearest(self._xp, x.to(self._wide), metric)[0]
+        return nearest.to(self.dtype)
 
     def on_set(self, w: Tensor) -> Tensor:
         """The nearest point, but w itself in cells that are on the set to rounding.
@@ -73,8 +84,9 @@ class ConvexKernel:
 
     def normal(self, v: Tensor, w: Tensor) -> Tensor:
         """The vector of the normal cone nearest to v, at the point of the set nearest to `w`."""
-        normal: Tensor = self._law.set.normal(self._xp, self.on_set(w), v, None, self._u)[0]
-        return normal
+        at = self.on_set(w).to(self._wide)
+        normal: Tensor = self._law.set.normal(self._xp, at, v.to(self._wide), None, self._u)[0]
+        return normal.to(self.dtype)
 
     def coupled(self, x: Tensor) -> Tensor:
         """A mask of the entries whose cell has another entry at which x may differ from zero."""
@@ -85,33 +97,43 @@ class ConvexKernel:
 
     def along_at(self, v: Tensor, w: Tensor) -> Tensor:
         """The part of v that changes no equation of the set, and no inequality that pushes `w` back onto it."""
+        v, w = v.to(self._wide), w.to(self._wide)
         projected: Tensor = self._law.set.along(self._xp, v, self._law.set.nearest(self._xp, w)[1])
-        return projected
+        return projected.to(self.dtype)
 
     def start(self, g: Tensor, w: Tensor) -> Learned[Any]:
         """What is known from the first gradient, at weights of the set."""
-        return self._law.start(self._xp, g, w, self._u)
+        return self._narrow(self._law.start(self._xp, g.to(self._wide), w.to(self._wide), self._u))
 
     def learn(self, g: Tensor, w: Tensor, state: Learned[Any]) -> tuple[Underway[Any], Tensor]:
         """The step that starts with this gradient, and the gradient along the face, with rounding noise set to zero."""
+        if self._loops is not None:
+            return self._loops.learn(g, w, state, self._floor)
         underway, projected = self._law.learn(self._xp, g, w, state)
         return underway, self._law.silenced(self._xp, projected, g, self._floor)
 
     def tangent(self, g: Tensor, state: Learned[Any] | Underway[Any]) -> Tensor:
         """The gradient along the face, with rounding noise set to zero."""
-        tangent: Tensor = self._law.silenced(self._xp, self.along(g, state), g, self._floor)
-        return tangent
+        wide = g.to(self._wide)
+        tangent: Tensor = self._law.silenced(self._xp, self.along(wide, state), wide, self._floor)
+        return tangent.to(self.dtype)
 
     def along(self, g: Tensor, state: Learned[Any] | Underway[Any]) -> Tensor:
         """The gradient along the face."""
-        projected: Tensor = self._law.set.along(self._xp, g, state.face)
-        return projected
+        projected: Tensor = self._law.set.along(self._xp, g.to(self._wide), state.face)
+        return projected.to(g.dtype)
 
     def land(self, stepped: Tensor, state: Underway[Any], condition: Tensor | None) -> tuple[Tensor, Learned[Any]]:
         """The weights after a step, and what is known there; both as before where the condition is false."""
+        if self._loops is not None:
+            return self._loops.land(stepped, state, self._u, condition)
         w, learned = self._law.land(self._xp, stepped, state, self._u, condition)
         return w, learned
 
     def resettle(self, w: Tensor, state: Learned[Any]) -> Learned[Any]:
         """What is known after the weights were changed from outside."""
-        return self._law.resettle(self._xp, self.on_set(w), state, self._u)
+        state = Learned(state.y.to(self._wide), state.face)
+        return self._narrow(self._law.resettle(self._xp, self.on_set(w).to(self._wide), state, self._u))
+
+    def _narrow(self, state: Learned[Any]) -> Learned[Any]:
+        return Learned(state.y.to(self.dtype), state.face)

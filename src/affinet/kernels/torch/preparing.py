@@ -28,6 +28,7 @@ from affinet.kernels.torch.fixed_kernel import FixedKernel
 from affinet.kernels.torch.joined_kernel import JoinedKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
+from affinet.kernels.torch.row_loops import row_loops
 from affinet.kernels.torch.slices_kernels import ProductKernel, SlicesKernel
 from affinet.kernels.torch.sparse_kernel import SparseKernel
 from affinet.kernels.torch.tied_kernels import EqualTiesKernel, TiesKernel
@@ -38,7 +39,8 @@ def prepare(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel | ConvexKe
     """The kernel of a block for parameters with the devices and dtypes of `tensors`, with loops where it has them."""
     law = block.law()
     if isinstance(law, NormalMap):
-        return ConvexKernel(law, block.entries, tensors)
+        names = {parameter.name for parameter, _ in block.entries.sizes}
+        return ConvexKernel(law, block.entries, tensors, row_loops(law, {name: tensors[name] for name in names}))
     return _with_loops(eager(cast("AnyLinear", block), tensors), tensors, full_parameter=True)
 
 

@@ -1,0 +1,195 @@
+"""Runs the normal map of rows with inequalities in compiled loops: cut boxes and chains, on the CPU.
+
+A step then reads and writes each of its arrays once, in the dtype of the weights. Whatever happens rarely, such as rows
+that did not move, goes through the set itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affinet.blocks.cut_boxes import CutBoxes, CutFace
+from affinet.blocks.normal_map import AVERAGING, REACH, Learned, NormalMap, Underway, chosen
+from affinet.blocks.pooled_cells import PooledCells
+from affinet.kernels.torch.looped import WIDTHS, available
+from affinet.kernels.torch.torch_namespace import Torch
+
+Learn = Callable[[np.ndarray, np.ndarray, tuple[np.ndarray, ...], float, tuple[np.ndarray, ...], int], None]
+Land = Callable[
+    [
+        tuple[np.ndarray, ...],
+        tuple[np.ndarray, ...],
+        tuple[np.ndarray, ...],
+        tuple[np.ndarray, ...],
+        float,
+        int,
+    ],
+    None,
+]
+
+
+class RowLoops:
+    """The loops of one set, over arrays (cells, width) of one dtype."""
+
+    def __init__(self, convex: CutBoxes | PooledCells, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._set, self._xp = convex, Torch()
+        self._learn, self._land = _cut_boxes(convex) if isinstance(convex, CutBoxes) else _chains(convex)
+
+    def learn(self, g: Tensor, w: Tensor, state: Learned[Any], floor: float) -> tuple[Underway[Any], Tensor]:
+        """As `NormalMap.learn`, with rounding noise of the projected gradient set to zero."""
+        g, y = g.contiguous(), state.y.to(g.dtype).contiguous()
+        pending, projected = torch.empty_like(g), torch.empty_like(g)
+        force = torch.empty(len(g), dtype=torch.float64)
+        arrays = tuple(part.numpy() for part in (pending, projected, force))
+        self._learn(g.numpy(), y.numpy(), _flat(state.face), floor, arrays, torch.get_num_threads())
+        former = Learned(y, state.face)
+        return Underway(pending, state.face, w, force[:, None], former), projected
+
+    def land(
+        self, stepped: Tensor, state: Underway[Any], u: float, condition: Tensor | None
+    ) -> tuple[Tensor, Learned[Any]]:
+        """As `NormalMap.land`."""
+        stepped, before, y = (part.contiguous() for part in (stepped, state.before, state.y))
+        w, normal = torch.empty_like(stepped), torch.empty_like(stepped)
+        face = type(state.face)(*(torch.empty_like(part) for part in state.face))
+        force = state.force.reshape(-1).clone()
+        outputs = (w.numpy(), normal.numpy(), *_flat(face))
+        pushes = y.numpy(), force.numpy()
+        threads = torch.get_num_threads()
+        self._land((stepped.numpy(), before.numpy()), pushes, _flat(state.face), outputs, u, threads)
+        learned = Learned(normal, face)
+        others = torch.nonzero(force < 0.0)[:, 0]
+        if len(others):
+            self._remain(others, stepped, state, u, w, learned)
+        if condition is None:
+            return w, learned
+        return torch.where(condition, w, stepped), chosen(self._xp, condition, learned, state.former)
+
+    def _remain(
+        self, rows: Tensor, stepped: Tensor, state: Underway[Any], u: float, w: Tensor, learned: Learned[Any]
+    ) -> None:
+        """What is known in rows that did not move by a finite step: the normal part of y at the weights.
+
+        Rows that are not finite keep what was known before the step.
+        """
+        convex, face = self._rows(rows.numpy()), type(state.face)(*(part[rows] for part in state.face))
+        before, y = state.before[rows].double(), state.y[rows].double()
+        resting = Learned(*convex.normal(self._xp, before, y, face, u))
+        former = Learned(state.former.y[rows].double(), type(face)(*(part[rows] for part in state.former.face)))
+        finite = torch.isfinite(stepped[rows]).all(1, keepdim=True)
+        known = chosen(self._xp, finite, resting, former)
+        learned.y[rows] = known.y.to(learned.y.dtype)
+        for part, marks in zip(learned.face, known.face, strict=True):
+            part[rows] = marks
+        w[rows] = torch.where(finite, state.before[rows], stepped[rows])
+
+    def _rows(self, rows: np.ndarray) -> Any:
+        """The set of some of the cells."""
+
+        def picked(values: np.ndarray) -> np.ndarray:
+            every = np.atleast_2d(values)
+            return every if len(every) == 1 else every[rows]
+
+        convex = self._set
+        shape, lower, upper = (len(rows), convex.shape[1]), picked(convex.lower), picked(convex.upper)
+        if isinstance(convex, PooledCells):
+            return replace(convex, shape=shape, gap=picked(convex.gap), lower=lower, upper=upper)
+        return replace(convex, shape=shape, row=picked(convex.row), rhs=picked(convex.rhs), lower=lower, upper=upper)
+
+
+def row_loops(law: NormalMap[Any], tensors: Mapping[str, Tensor]) -> RowLoops | None:
+    """The loops of a law for the parameters of its block; None where it has none for their dtypes and devices."""
+    dtypes, devices = ({getattr(t, kind) for t in tensors.values()} for kind in ("dtype", "device"))
+    dtype = next(iter(dtypes))
+    if len(dtypes) > 1 or dtype not in WIDTHS or any(device.type != "cpu" for device in devices):
+        return None
+    convex = law.set
+    if not isinstance(convex, CutBoxes | PooledCells) or convex.shape[1] < 2 or not available():
+        return None
+    return RowLoops(convex, dtype)
+
+
+def _flat(face: tuple[Tensor, ...]) -> tuple[np.ndarray, ...]:
+    """The marks of a face, those of a cell (cells, 1) as one axis; they share memory with it."""
+    cells = len(face[0])
+    single = (2,) if isinstance(face, CutFace) else (1, 2)
+    return tuple(
+        part.reshape(cells).numpy() if number in single else part.contiguous().numpy()
+        for number, part in enumerate(face)
+    )
+
+
+def _wide(values: np.ndarray, width: int) -> np.ndarray:
+    """Numbers that broadcast to cells, as rows of the full width."""
+    rows = np.atleast_2d(np.asarray(values, np.float64))
+    return np.ascontiguousarray(np.broadcast_to(rows, (len(rows), width)))
+
+
+def _each(values: np.ndarray) -> np.ndarray:
+    """A number for each cell, or one for all."""
+    return np.ascontiguousarray(np.atleast_2d(np.asarray(values, np.float64))[:, 0])
+
+
+def _cut_boxes(convex: CutBoxes) -> tuple[Learn, Land]:
+    from affinet.kernels.loops import cut_rows
+    from affinet.kernels.loops.openmp import team
+
+    width = convex.shape[1]
+    a = None if bool((convex.row == 1.0).all()) else _wide(convex.row, width)
+    high = None if bool((convex.upper == np.inf).all()) else _wide(convex.upper, width)
+    cell, equation = (_each(convex.rhs), _wide(convex.lower, width)), convex.equation
+
+    def learn(
+        g: np.ndarray, y: np.ndarray, face: tuple[Any, ...], floor: float, learned: tuple[Any, ...], threads: int
+    ) -> None:
+        cut_rows.learned_rows(g, y, face, a, equation, AVERAGING, floor, learned, team(g.size, threads))
+
+    def land(
+        weights: tuple[Any, ...],
+        pushes: tuple[Any, ...],
+        face: tuple[Any, ...],
+        landed: tuple[Any, ...],
+        u: float,
+        threads: int,
+    ) -> None:
+        threads = team(weights[0].size, threads)
+        scratch = np.empty((threads, cut_rows.SCRATCH, width))
+        cut_rows.landed_rows(weights, pushes, face, landed, a, high, cell, equation, REACH, u, scratch, threads)
+
+    return learn, land
+
+
+def _chains(convex: PooledCells) -> tuple[Learn, Land]:
+    from affinet.kernels.loops import chain_rows
+    from affinet.kernels.loops.openmp import team
+
+    width = convex.shape[1]
+    gap = _wide(convex.gap, width - 1) if convex.gap.any() else None
+    bounds = _each(convex.lower), _each(convex.upper)
+
+    def learn(
+        g: np.ndarray, y: np.ndarray, face: tuple[Any, ...], floor: float, learned: tuple[Any, ...], threads: int
+    ) -> None:
+        chain_rows.learned_chains(g, y, face, AVERAGING, floor, learned, team(g.size, threads))
+
+    def land(
+        weights: tuple[Any, ...],
+        pushes: tuple[Any, ...],
+        face: tuple[Any, ...],
+        landed: tuple[Any, ...],
+        u: float,
+        threads: int,
+    ) -> None:
+        threads = team(weights[0].size, threads)
+        scratch = np.empty((threads, chain_rows.SCRATCH, width))
+        starts = np.empty((threads, width + 1), np.int64)
+        chain_rows.landed_chains(weights, pushes, face, landed, gap, bounds, REACH, u, scratch, starts, threads)
+
+    return learn, land

@@ -1,0 +1,95 @@
+"""Kernels of rows with inequalities: with their compiled loops they do what they do without, step by step."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("numba")
+
+from affinet.blocks.chain import Chain
+from affinet.blocks.cone import Cone
+from affinet.blocks.entry_sets import View
+from affinet.blocks.normal_map import Learned
+from affinet.blocks.places import box
+from affinet.kernels.torch.convex_kernel import ConvexKernel
+from affinet.kernels.torch.row_loops import row_loops
+from affinet.language.calculus.terms import Parameter
+
+CELLS, WIDTH = 9, 23
+ENTRIES = box(View(Parameter("w", (CELLS, WIDTH)), 0, ((CELLS, WIDTH), (WIDTH, 1))))
+ONE = np.ones((1, 1))
+ROWS = np.random.default_rng(0).normal(size=(CELLS, WIDTH))
+BLOCKS: dict[str, Any] = {
+    "simplex": Cone(ENTRIES, CELLS, WIDTH, ONE, ONE, True, 0.0 * ONE, inf * ONE, (0,)),
+    "sum at most": Cone(ENTRIES, CELLS, WIDTH, ONE, ONE, False, 0.0 * ONE, inf * ONE, (0,)),
+    "between": Cone(ENTRIES, CELLS, WIDTH, ROWS, 0.1 * np.ones((CELLS, 1)), True, -0.2 * ONE, 0.3 * ONE, (0,)),
+    "chain": Chain(ENTRIES, CELLS, WIDTH, 0.0 * ONE, -0.5 * ONE, 0.5 * ONE, (0,)),
+    "gaps": Chain(ENTRIES, CELLS, WIDTH, 0.01 * ONE, -inf * ONE, 0.5 * np.ones((CELLS, 1)), (0,)),
+}
+
+
+def kernels(name: str, dtype: torch.dtype) -> tuple[ConvexKernel, ConvexKernel]:
+    block, tensors = BLOCKS[name], {"w": torch.zeros(CELLS, WIDTH, dtype=dtype)}
+    loops = row_loops(block.law(), tensors)
+    assert loops is not None
+    plain = ConvexKernel(block.law(), block.entries, tensors)
+    return ConvexKernel(block.law(), block.entries, tensors, loops), plain
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_steps_are_those_without_loops(name: str, dtype: torch.dtype) -> None:
+    """Ten steps; one row stands still in some of them, one becomes infinite, and one step is skipped."""
+    draw, eps = torch.Generator().manual_seed(0), torch.finfo(dtype).eps
+    looped, plain = kernels(name, dtype)
+    w = looped.nearest(torch.randn(CELLS, WIDTH, generator=draw, dtype=dtype)).to(dtype)
+    g = torch.randn(CELLS, WIDTH, generator=draw, dtype=dtype)
+    states = looped.start(g, w), plain.start(g.double(), w.double())
+    for number in range(10):
+        g = torch.randn(CELLS, WIDTH, generator=draw, dtype=dtype)
+        steps = looped.learn(g, w, states[0]), plain.learn(g.double(), w.double(), states[1])
+        close(steps[0][1], steps[1][1], 64 * eps)
+        stepped = w - 0.05 * steps[0][1]
+        if number % 3 == 1:
+            stepped[2] = w[2]
+        if number == 5:
+            stepped[4, 3] = inf
+        condition = None if number != 7 else torch.tensor(False)
+        before = w
+        found = looped.land(stepped, steps[0][0], condition), plain.land(stepped.double(), steps[1][0], condition)
+        w, states = found[0][0], (found[0][1], found[1][1])
+        assert w.dtype == states[0].y.dtype == dtype
+        close(w, found[1][0], 64 * eps)
+        # What rounds in the weights is divided by tau, ten times the step by the gradient.
+        close(states[0].y, states[1].y, 1024 * eps)
+        if number % 3 == 1:
+            assert torch.equal(w[2], before[2])
+        if number == 7:
+            assert torch.equal(w, stepped)
+        known = torch.isfinite(w).all(1)
+        for marks, others in zip(states[0].face, states[1].face, strict=True):
+            assert torch.equal(marks[known], others[known])
+        if number == 5:
+            assert torch.equal(w[4], stepped[4])
+            w = torch.where(known[:, None], w, before)
+        states = states[0], Learned(states[0].y.double(), states[0].face)  # both go on from the same
+
+
+def close(found: Tensor, wanted: Tensor, within: float) -> None:
+    finite = torch.isfinite(wanted).all(1)
+    size = 1.0 + float(wanted[finite].abs().max())
+    torch.testing.assert_close(found[finite].double(), wanted[finite].double(), rtol=0, atol=within * size)
+
+
+def test_tensors_of_other_kinds_have_no_loops() -> None:
+    law = BLOCKS["simplex"].law()
+    for other in ({"w": torch.zeros(1).bfloat16()}, {"w": torch.zeros(1), "v": torch.zeros(1).double()}):
+        assert row_loops(law, other) is None
+    bounds = Cone(ENTRIES, CELLS, WIDTH, None, ONE, True, 0.0 * ONE, inf * ONE, (0,))
+    assert row_loops(bounds.law(), {"w": torch.zeros(1)}) is None
