@@ -109,11 +109,13 @@ class TooLargeError(AffinetError, MemoryError):
 
 
 class ConvergenceWarning(RuntimeWarning):
-    """Conjugate gradients stopped before the tolerance; the rules of one component hold only to the residual."""
+    """An iteration stopped before the tolerance; the rules of one component hold only to the residual."""
 
-    def __init__(self, iterations: int, residual: float, bound: float, equations: int) -> None:
+    def __init__(
+        self, iterations: int, residual: float, bound: float, equations: int, method: str = "conjugate gradients"
+    ) -> None:
         super().__init__(
-            f"conjugate gradients stopped after {iterations:,} iterations with a residual of {residual:.2g} (wanted: "
+            f"{method} stopped after {iterations:,} iterations with a residual of {residual:.2g} (wanted: "
             f"{bound:.2g}) on a component of {equations:,} equations; its rules hold only to about that residual. "
             f"Equations that nearly follow from others make this slow: drop them, or round their coefficients."
         )

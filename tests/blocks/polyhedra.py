@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import quadprog
+from scipy import sparse
 from scipy.optimize import nnls
 
 from affinet.blocks.polyhedral_set import PolyhedralSet
@@ -21,8 +22,11 @@ class Polyhedron(NamedTuple):
     upper: np.ndarray
     inside: np.ndarray
 
-    def as_set(self) -> PolyhedralSet:
-        return PolyhedralSet(self.matrix[None], self.rhs[None], self.equations, self.lower[None], self.upper[None])
+    def as_set(self, solver: str = "small") -> PolyhedralSet:
+        """With one of the `SOLVERS`: that of small cells, or that of large ones on dense or sparse rows."""
+        matrix = sparse.csr_array(self.matrix) if solver == "sparse" else self.matrix[None]
+        most = 512 if solver == "small" else -1
+        return PolyhedralSet(matrix, self.rhs[None], self.equations, self.lower[None], self.upper[None], most)
 
     def normals(self) -> tuple[np.ndarray, np.ndarray]:
         """All inequalities as `normals x ≤ limits`, each equation as two of them, scaled to norm one."""
@@ -119,3 +123,4 @@ def _transport(dice: np.random.Generator) -> Polyhedron:
 
 
 KINDS = ("plain", "degenerate", "duplicated", "redundant", "nearly", "scaled", "simplex", "transport")
+SOLVERS = ("small", "large", "sparse")

@@ -10,6 +10,8 @@ import torch
 from torch import nn, optim
 
 import affinet
+from affinet.blocks.namespace import NumPy
+from affinet.blocks.polyhedral_set import PolyhedralSet
 from affinet.errors import AttachError, ConvergenceWarning, GradientError
 from affinet.kernels.torch import conjugate_gradients
 from affinet.language import families
@@ -149,3 +151,17 @@ def conjugate_gradients_on_arrays_that_stop() -> None:
         patch.setattr("affinet.blocks.sparse.MOST_ITERATIONS", 3)
         rule = families.linear([affinet.weights(weights)["weight"]], matrix, 1)
         planned(rule, dense_rows=10, largest_fill=0).projector(weights).project(weights)
+
+
+@case(
+    ConvergenceWarning,
+    "Rows of a large polyhedron that nearly contradict each other.",
+    "Drop one of them.",
+    foreign="[0-9.e-]+(?= \\(wanted)|(?<=wanted: )[0-9.e-]+",
+)
+def a_search_for_active_inequalities_that_stops() -> None:
+    n = 600
+    rows, far = np.zeros((1, 2, n)), np.full((1, n), np.inf)
+    rows[0, :, :500] = [[1.0], [-1.0]]
+    convex = PolyhedralSet(rows, np.array([[0.0, -1.0]]), 0, -far, far)
+    convex.nearest(NumPy(), np.ones((1, n)))

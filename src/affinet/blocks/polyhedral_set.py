@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from affinet.blocks.namespace import Array, Namespace
-from affinet.blocks.programs.small_cells import Sides, SmallCells
+from affinet.blocks.programs.large_cell import LargeCell, LargeCells
+from affinet.blocks.programs.small_cells import Program, Sides, SmallCells
 from affinet.language.calculus.terms import Floats
-from affinet.system.norms import norms_of_rows
+from affinet.system.norms import norms_of_rows, norms_of_runs
 
 NEGLIGIBLE = 1e-12
 """Multipliers up to this share of the largest of the cell are zero."""
+MOST_SMALL = 512
+"""Most entries of cells that are searched one by one: 4 MB of factors, which fit a cache."""
 ROUNDED = 4.0 * 2.0**-53
 """Share of the numbers that an entry was computed from, within which it is where a bound is: a few roundings."""
 
@@ -38,14 +42,16 @@ class PolyhedralFace(NamedTuple):
 class PolyhedralSet:
     """Cells of one size: `matrix` (cells or 1, m, n), `rhs` (cells, m), `lower` and `upper` (cells, n), or infinite.
 
+    One cell may have a csr_array (m, n) instead.
     The first `equations` rows are equations, the others are `≤`.
     """
 
-    matrix: Floats
+    matrix: Floats | Any
     rhs: Floats
     equations: int
     lower: Floats
     upper: Floats
+    most_small: int = MOST_SMALL
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,7 +69,9 @@ class PolyhedralSet:
         weights = None if metric is None else xp.host(metric)
         sides = self._sides(xp, guess)
         target = xp.host(x)
-        point, multipliers, active = self._program.solve(self._rhs, self.lower, self.upper, target, sides, weights)
+        point, multipliers, active = self._program.solve(
+            self._rhs, self.lower, self.upper, target, sides, metric=weights
+        )
         return xp.array(self._at_bounds(point, active, np.abs(target)), x), self._face(xp, multipliers, active, x)
 
     def onto(self, xp: Namespace, x: Array, face: PolyhedralFace) -> Array:
@@ -80,8 +88,13 @@ class PolyhedralSet:
         sides = self._sides(xp, face)
         point, vector, reach = xp.host(z), xp.host(y), xp.host(tau)
         slack, below, above = self._slacks(point, sides, u)
+        # Slacks that are not exactly zero are known to rounding: at a vertex of many rows they contradict the others.
+        noise = (
+            (slack != 0.0) * (2.0 * u + ROUNDED) * (np.linalg.norm(point, axis=1, keepdims=True) + np.abs(self._rhs))
+        )
         with np.errstate(over="ignore"):
-            x, multipliers, active = self._program.solve(slack / reach, -below / reach, above / reach, vector, sides)
+            limits = slack / reach, -below / reach, above / reach
+            x, multipliers, active = self._program.solve(*limits, vector, sides, blur=noise / reach)
         w = self._at_bounds(point + reach * x, active, np.abs(point) + reach * np.abs(vector))
         return xp.array(w, z), xp.array(vector - x, y), self._face(xp, multipliers, active, z)
 
@@ -107,10 +120,9 @@ class PolyhedralSet:
 
     def _slacks(self, point: Floats, sides: Sides, u: float) -> tuple[Floats, Floats, Floats]:
         """`h − G z`, `z − lower` and `upper − z`: zero for equations, on the face, and within rounding of zero."""
-        m, rows = self.rhs.shape[1], self._program.rows
-        slack = self._rhs - np.matmul(rows, point[..., None])[..., 0]
-        size = np.matmul(np.abs(rows), np.abs(point)[..., None])[..., 0] + np.abs(self._rhs)
-        slack[(np.abs(slack) <= u * size) | (sides[:, :m] != 0)] = 0.0
+        m = self.rhs.shape[1]
+        slack = self._rhs - self._program.products(point)
+        slack[self._program.rounded(point, slack, self._rhs, u) | (sides[:, :m] != 0)] = 0.0
         slack[:, : self.equations] = 0.0
         below, above = point - self.lower, self.upper - point
         at = sides[:, m:]
@@ -141,8 +153,11 @@ class PolyhedralSet:
 
     @cached_property
     def _norms(self) -> Floats:
-        """Norms of the rows, 1 for rows of zeros."""
-        norms = norms_of_rows(self.matrix)
+        """Norms of the rows (cells or 1, m), 1 for rows of zeros."""
+        if isinstance(self.matrix, sparse.csr_array):
+            norms = norms_of_runs(self.matrix.data, self.matrix.indptr)[None]
+        else:
+            norms = norms_of_rows(self.matrix)
         return np.where(norms > 0.0, norms, 1.0)
 
     @cached_property
@@ -150,5 +165,14 @@ class PolyhedralSet:
         return np.ascontiguousarray(self.rhs / self._norms)
 
     @cached_property
-    def _program(self) -> SmallCells:
-        return SmallCells(np.ascontiguousarray(self.matrix / self._norms[..., None]), self.equations)
+    def _program(self) -> Program:
+        """The solver: entries of small cells are searched one by one, large cells by Newton's method."""
+        cells, n = self.lower.shape
+        if sparse.issparse(self.matrix):
+            scale = sparse.diags_array(1.0 / self._norms[0])
+            return LargeCell(sparse.csr_array(scale @ self.matrix), self.equations)
+        rows = np.ascontiguousarray(self.matrix / self._norms[..., None])
+        if n <= self.most_small:
+            return SmallCells(rows, self.equations)
+        large = [LargeCell(each, self.equations) for each in rows]
+        return large[0] if cells == 1 else LargeCells(tuple(large if len(large) > 1 else large * cells))

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from affinet.blocks.classes import Classes, Means
 from affinet.blocks.convex import ConvexSet
@@ -19,7 +21,7 @@ from affinet.blocks.phrases import many
 from affinet.blocks.places import Listed, Part, entry_counts, no_places
 from affinet.blocks.polyhedral_set import PolyhedralFace, PolyhedralSet
 from affinet.blocks.reduced_set import ReducedSet
-from affinet.blocks.resolution import REGULAR, Resolution
+from affinet.blocks.resolution import REGULAR, Core, Resolution
 from affinet.blocks.tally import Tally
 from affinet.blocks.tied import Tied
 from affinet.language.calculus.terms import Floats, Integers, Parameter
@@ -27,18 +29,21 @@ from affinet.system import lapack
 from affinet.system.norms import norms_of_rows
 from affinet.system.tolerance import Tolerance
 
+MOST_FACTORED = 2**22
+"""Most coefficients of equations whose rank is that of singular values, which take some seconds; otherwise bounds."""
+
 
 @dataclass(frozen=True, eq=False)
 class Polyhedron:
     """Cells of one size: `matrix_k z_k = rhs_k` in the first `equations` rows, `≤` in the others, and bounds.
 
-    z_k are the free numbers of the classes k·n … k·n + n − 1. `matrix` (cells or 1, m, n), `rhs` (cells, m), `lower`
-    and `upper` (cells, n), which may be infinite.
+    z_k are the free numbers of the classes k·n … k·n + n − 1. `matrix` (cells or 1, m, n), or a csr_array (m, n) of one
+    cell, `rhs` (cells, m), `lower` and `upper` (cells, n), which may be infinite.
     """
 
     parts: tuple[Part, ...]
     classes: Classes
-    matrix: Floats
+    matrix: Any
     rhs: Floats
     equations: int
     lower: Floats
@@ -55,8 +60,9 @@ class Polyhedron:
         return len(self.classes.class_of)
 
     @property
-    def rank(self) -> int:
-        return self.size - self.classes.count + int(self._fixed.sum()) + int(self._ranks.sum())
+    def rank(self) -> int | Interval:
+        low, high = (self.size - self.classes.count + int(self._fixed.sum()) + bound for bound in self._rank_of_rows)
+        return low if low == high else Interval(low, high)
 
     @property
     def ambiguous(self) -> int:
@@ -70,8 +76,10 @@ class Polyhedron:
         cell, node = divmod(int(self.classes.class_of[place]), self.lower.shape[1])
         if self._fixed[cell, node]:
             return 0.0
-        if not self._ranks[cell]:
+        if not self.equations:
             return self.classes.share(place)
+        if not self._few_numbers:
+            return None
         basis = self._equation_factors[2][cell, : self._ranks[cell]]
         return self.classes.share(place) * float(1.0 - basis[:, node] @ basis[:, node])
 
@@ -103,8 +111,8 @@ class Polyhedron:
         sizes = self.sizes()
         if len(sizes) == 1:
             return dict.fromkeys(sizes, Interval.of(self.rank))
-        least = self.classes.taken(self.parts)
-        return {each: Interval(least[each], min(self.rank, count)) for each, count in sizes.items()}
+        least, most = self.classes.taken(self.parts), Interval.of(self.rank).high
+        return {each: Interval(least[each], min(most, count)) for each, count in sizes.items()}
 
     def fixed(self) -> dict[Parameter, int]:
         if not self._fixed.any():
@@ -118,7 +126,9 @@ class Polyhedron:
     def resolution(self) -> Resolution:
         cells, m = self.rhs.shape
         linked = not self.classes.plain
-        return replace(REGULAR, irregular=True, linked=linked, uncertain=m > 1, groups=(cells, m))
+        rank = Interval(*self._rank_of_rows)
+        core = None if rank.low == rank.high else Core(self.equations, rank)
+        return replace(REGULAR, irregular=True, linked=linked, uncertain=m > 1, groups=(cells, m), core=core)
 
     def condition_of_extra(self) -> float:
         return 1.0
@@ -138,7 +148,8 @@ class Polyhedron:
         return f"{many(cells, 'polyhedron', 'polyhedra, each')} of {listed}, solved by their active constraints"
 
     def bytes_a_step(self) -> int:
-        return self.classes.bytes_a_step() + 4 * int(self.matrix.nbytes)
+        numbers = self.matrix.data if self._sparse else self.matrix
+        return self.classes.bytes_a_step() + 4 * int(numbers.nbytes)
 
     def renumbered(self, numbers: Mapping[int, int]) -> Polyhedron:
         return replace(self, rules=renumber(self.rules, numbers))
@@ -147,7 +158,7 @@ class Polyhedron:
         """The law over its entries: without ties as cells (cells, n), otherwise as one flat row, part after part."""
         root = np.sqrt(self.classes.weight).reshape(self.lower.shape)
         # Without ties, roots are all one, and bounds keep their bits.
-        rows = self.matrix[:1] / root[:1, None] if self._alike(root) else self.matrix / root[:, None]
+        rows = self._over_roots(root)
         inner = PolyhedralSet(rows, self.rhs, self.equations, self.lower * root, self.upper * root)
         in_order = bool((self.classes.class_of == np.arange(self.size)).all())
         convex: ConvexSet[PolyhedralFace] = inner
@@ -155,10 +166,30 @@ class Polyhedron:
             convex = ReducedSet(self.classes, inner)
         return NormalMap(convex)
 
-    def _alike(self, root: Floats) -> bool:
-        """Whether all cells have the same rows: then one copy serves all of them."""
+    def _over_roots(self, root: Floats) -> Any:
+        """The rows on ẑ = √D z; one copy where all cells have the same rows."""
+        if self._sparse:
+            return sparse.csr_array(self.matrix.multiply(1.0 / root).tocsr())
         repeated = len(self.matrix) == 1 or self.matrix.strides[0] == 0
-        return repeated and bool((root == root[:1]).all())
+        if repeated and bool((root == root[:1]).all()):
+            return self.matrix[:1] / root[:1, None]
+        return self.matrix / root[:, None]
+
+    @property
+    def _sparse(self) -> bool:
+        return bool(sparse.issparse(self.matrix))
+
+    @property
+    def _few_numbers(self) -> bool:
+        """Whether the equations are few enough for singular values."""
+        return self.equations * self.lower.size <= MOST_FACTORED
+
+    @cached_property
+    def _rank_of_rows(self) -> tuple[int, int]:
+        """Bounds on the independent equations over the entries that are not fixed."""
+        if self._few_numbers:
+            return int(self._ranks.sum()), int(self._ranks.sum())
+        return 0, len(self.lower) * min(self.equations, self.lower.shape[1])
 
     @cached_property
     def _fixed(self) -> Mask:
@@ -169,7 +200,8 @@ class Polyhedron:
     def _equation_factors(self) -> tuple[Floats, Floats, Floats]:
         """The singular value decomposition of the equations of each cell, on ẑ = √D z, without fixed entries."""
         root = np.sqrt(self.classes.weight).reshape(self.lower.shape)
-        rows = self.matrix[:, : self.equations] / root[:, None]
+        rows = self._over_roots(root)
+        rows = rows[: self.equations].toarray()[None] if self._sparse else rows[:, : self.equations]
         norms = norms_of_rows(rows)
         rows = np.where(self._fixed[:, None], 0.0, rows / np.where(norms > 0.0, norms, 1.0)[..., None])
         return lapack.svd(rows, full_matrices=False)

@@ -261,6 +261,7 @@ def most_violated(
     lower: np.ndarray,
     upper: np.ndarray,
     x: np.ndarray,
+    blur: np.ndarray,
     noise: float,
     share: float,
     work: Working,
@@ -274,7 +275,7 @@ def most_violated(
         gap, sign = dot(rows[c], x) - rhs[c], 1.0
         if c < equations and gap < 0.0:
             gap, sign = -gap, -1.0
-        if gap > largest and gap > share * (noise + abs(rhs[c])):
+        if gap > largest and gap > share * (noise + abs(rhs[c])) + blur[c]:
             number, side, largest = c, sign, gap
     for i in range(n):
         if work.state[m + i] != 0:
@@ -348,6 +349,7 @@ def search(
     upper: np.ndarray,
     v: np.ndarray,
     x: np.ndarray,
+    blur: np.ndarray,
     k: int,
     work: Working,
 ) -> int:
@@ -360,7 +362,9 @@ def search(
     far, share, steps = sqrt(dot(v, v)), VIOLATED, 0
     for _ in range(8):
         while True:
-            number, side, gap = most_violated(equations, rows, rhs, lower, upper, x, far + sqrt(dot(x, x)), share, work)
+            number, side, gap = most_violated(
+                equations, rows, rhs, lower, upper, x, blur, far + sqrt(dot(x, x)), share, work
+            )
             if number < 0:
                 break
             k = enforce(equations, number, side, gap, rows, lower, upper, x, k, work)
@@ -368,7 +372,9 @@ def search(
             if steps > 20 * (m + n) + 200 and steps % 8 == 0:
                 share *= 2.0
         k = drop_negative(equations, rows, rhs, lower, upper, v, x, k, work)
-        number, side, gap = most_violated(equations, rows, rhs, lower, upper, x, far + sqrt(dot(x, x)), share, work)
+        number, side, gap = most_violated(
+            equations, rows, rhs, lower, upper, x, blur, far + sqrt(dot(x, x)), share, work
+        )
         if number < 0:
             break
     for i in range(n):
@@ -434,6 +440,7 @@ def solve_cells(
     upper: np.ndarray,
     targets: np.ndarray,
     guesses: np.ndarray,
+    blur: np.ndarray,
     x: np.ndarray,
     multipliers: np.ndarray,
     sides: np.ndarray,
@@ -442,13 +449,13 @@ def solve_cells(
     """The nearest points x (cells, n) to the targets, from guesses (cells, m + n) of the active constraints.
 
     `multipliers` and `sides` (cells, m + n) are written for the active constraints. `rows` (cells, m, n) or (1, m, n)
-    for all cells.
+    for all cells. Gaps of rows up to `blur` (cells, m) count as rounding.
     """
     for cell in range(len(targets)):
         matrix = rows[cell if len(rows) > 1 else 0]
         k = start(equations, matrix, guesses[cell], lower[cell], upper[cell], work)
         k = drop_negative(equations, matrix, rhs[cell], lower[cell], upper[cell], targets[cell], x[cell], k, work)
-        k = search(equations, matrix, rhs[cell], lower[cell], upper[cell], targets[cell], x[cell], k, work)
+        k = search(equations, matrix, rhs[cell], lower[cell], upper[cell], targets[cell], x[cell], blur[cell], k, work)
         multipliers[cell, :] = 0.0
         sides[cell, :] = 0
         for j in range(k):

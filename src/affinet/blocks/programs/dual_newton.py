@@ -1,0 +1,230 @@
+"""The nearest point of one large polyhedron, by Newton's method on the multipliers of its rows.
+
+    minimise ½ Σ (x_i − v_i)² / ease_i  subject to  rows x = rhs, rows x ≤ rhs, lower ≤ x ≤ upper
+
+For multipliers u of the rows, `x(u) = clip(v − ease · rowsᵀ u, lower, upper)` has the right multipliers of the bounds,
+however many they are. The dual function of u is concave and piecewise quadratic, and its gradient `rows x(u) − rhs` is
+the violation. Each step goes towards the best multipliers of the present piece, as far as the dual function rises; once
+the last piece is found, the step is exact. Rows that no point within reach violates are added when one does.
+
+Source: X. Li, D. Sun, K.-C. Toh, SIAM Journal on Optimization 30 (2020), for such steps on projections onto polyhedra.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from affinet.blocks.entry_sets import Mask
+from affinet.blocks.programs.gram_factor import EPSILON, GramFactor, Rows, gram_of
+from affinet.blocks.programs.small_cells import SmallCells
+from affinet.language.calculus.terms import Floats, Integers
+
+VIOLATED = 16.0 * EPSILON
+"""A row holds if its gap is at most this share of |x| + |v| + |rhs|."""
+POLISHED = 0.25
+"""Share of that noise below which a gap is not worth another step."""
+MOST_STEPS = 50
+ENOUGH = 0.3
+"""A point of the way is good enough where the slope of the dual function has fallen to this share."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Rows of norm one, the first `equations` of which are equations; right-hand sides may be infinite.
+
+    `blur` is the rounding error of the right-hand sides, `gram` the products of all rows with each other, if known.
+    """
+
+    rows: Rows
+    equations: int
+    rhs: Floats
+    lower: Floats
+    upper: Floats
+    v: Floats
+    ease: Floats
+    blur: Floats
+    gram: Floats | None = None
+    size: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", float(np.linalg.norm(self.v)))
+
+    def part(self, chosen: Integers) -> Problem:
+        """The problem with these rows alone, all equations among them."""
+        gram = None if self.gram is None else self.gram[np.ix_(chosen, chosen)]
+        bounds, limits = (self.lower, self.upper), (self.rhs[chosen], self.blur[chosen])
+        rows = self.rows[chosen]
+        return Problem(rows, self.equations, limits[0], *bounds, self.v, self.ease, limits[1], gram)
+
+    def point(self, pull: Floats) -> Floats:
+        """`x(u)` for `pull = rowsᵀ u`."""
+        return np.clip(self.v - self.ease * pull, self.lower, self.upper)
+
+    def noise(self, x: Floats) -> Floats:
+        """Gaps of rows up to this are rounding."""
+        return VIOLATED * (float(np.linalg.norm(x)) + self.size + np.abs(self.rhs)) + self.blur
+
+    def factor(self, active: Mask, free: Mask) -> GramFactor:
+        """The factor of the active rows over the free entries."""
+        if self.gram is not None and free.all():
+            gram = self.gram[np.ix_(active, active)]
+        else:
+            gram = gram_of(self.rows[active], np.where(free, self.ease, 0.0))
+        return GramFactor(gram, self.squares[active])
+
+    @cached_property
+    def squares(self) -> Floats:
+        """`Σ ease rows²` of each row."""
+        return np.asarray((self.rows * self.rows) @ self.ease)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The nearest point, the multipliers u of the rows, `pull = rowsᵀ u`, and whether all rows hold to rounding."""
+
+    x: Floats
+    u: Floats
+    pull: Floats
+    solved: bool
+
+
+def nearest(problem: Problem, rows: Mask, at_bound: Mask, bounds: Floats) -> Solution:
+    """The nearest point; the guess is that these rows are active, and these entries at these bounds."""
+    m = len(problem.rhs)
+    u = np.zeros(m)
+    chosen = np.flatnonzero(rows | (np.arange(m) < problem.equations))
+    part = problem.part(chosen)
+    x = np.where(at_bound, bounds, problem.v)
+    u[chosen] = _first_multipliers(part, x, ~at_bound)
+    pull = np.zeros(len(x))
+    for _ in range(m + 1):
+        part_u, solved = _maximised(part, u[chosen])
+        u[:] = 0.0
+        u[chosen] = part_u
+        pull = part.rows.T @ part_u
+        x = problem.point(pull)
+        violated = _violated(problem, x, chosen)
+        if not len(violated):
+            return Solution(x, u, pull, solved)
+        chosen = np.union1d(chosen, violated)
+        part = problem.part(chosen)
+    return Solution(x, u, pull, False)
+
+
+def _violated(problem: Problem, x: Floats, chosen: Integers) -> Integers:
+    """Rows outside `chosen` that x violates. A row of norm one cannot exceed the norm of x."""
+    within_reach = problem.rhs <= float(np.linalg.norm(x))
+    within_reach[chosen] = False
+    rows = np.flatnonzero(within_reach)
+    gaps = problem.rows[rows] @ x - problem.rhs[rows]
+    violated: Integers = rows[gaps > problem.noise(x)[rows]]
+    return violated
+
+
+def _first_multipliers(part: Problem, x: Floats, free: Mask) -> Floats:
+    """Those of a guess: all rows active, these entries free. Negative ones become zero."""
+    if not len(part.rhs):
+        return np.zeros(0)
+    u = part.factor(np.ones(len(part.rhs), bool), free).solve(part.rows @ x - part.rhs)
+    u[part.equations :] = np.maximum(u[part.equations :], 0.0)
+    return u
+
+
+def _maximised(part: Problem, u: Floats) -> tuple[Floats, bool]:
+    """The multipliers with the largest dual function, and whether their point holds to rounding."""
+    inequality = np.arange(len(u)) >= part.equations
+    pull, factors, polished = part.rows.T @ u, LastFactor(part), np.inf
+    for _ in range(MOST_STEPS):
+        x = part.point(pull)
+        gap = part.rows @ x - part.rhs
+        noise = part.noise(x)
+        active = ~inequality | (u > 0.0) | (gap > noise)
+        holds = bool((np.abs(gap[active]) <= noise[active]).all())
+        size = float((np.abs(gap) / noise)[active].max(initial=0.0))
+        if holds and (size <= POLISHED or size >= 0.5 * polished):
+            return u, True
+        polished = size if holds else np.inf
+        factor = factors.of(active, (x > part.lower) & (x < part.upper))
+        step = _step(factor, part, u, gap, active, inequality)
+        slope = float(gap @ step)
+        if not slope > 0.0:
+            return u, holds
+        pushed = part.rows.T @ step
+        length = _length(part, pull, pushed, float(part.rhs @ step), slope)
+        if not length > 0.0:
+            return u, holds
+        u = u + length * step
+        u[inequality] = np.maximum(u[inequality], 0.0)
+        pull = part.rows.T @ u
+    return u, False
+
+
+class LastFactor:
+    """The factor of the active rows over the free entries, kept for the next step where these are the same."""
+
+    def __init__(self, part: Problem) -> None:
+        self._part = part
+        self._key = b""
+        self._factor: GramFactor | None = None
+
+    def of(self, active: Mask, free: Mask) -> GramFactor:
+        key = active.tobytes() + free.tobytes()
+        if self._factor is None or key != self._key:
+            self._key, self._factor = key, self._part.factor(active, free)
+        return self._factor
+
+
+def _step(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active: Mask, inequality: Mask) -> Floats:
+    """To the best multipliers of the present piece: those of inequalities are nonnegative there too."""
+    step = np.zeros(len(u))
+    step[active] = factor.solve(gap[active])
+    if (active & inequality & (u + step < 0.0)).any():
+        step = _signed(factor, part, u, gap, active)
+    if float(gap @ step) > 0.0:
+        return step
+    # Uphill in any case: each multiplier by its own violation.
+    uphill = np.where(active, gap / np.maximum(part.squares, 1e-300), 0.0)
+    return np.where(inequality, np.maximum(uphill, -u), uphill)
+
+
+def _signed(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active: Mask) -> Floats:
+    """The step within nonnegative multipliers of inequalities; a multiple of a step uphill for many sparse rows.
+
+    The piece is the dual of a smaller problem: the nearest point to zero in the space of the factor.
+    """
+    step, chosen = np.zeros(len(u)), np.flatnonzero(active)
+    if factor.lower is None:
+        return step
+    norms = np.linalg.norm(factor.lower, axis=1)
+    target = -(gap[chosen] + factor.gram @ u[chosen]) * factor.scale / norms
+    far, guess = np.full((1, len(chosen)), np.inf), np.zeros((1, 2 * len(chosen)), np.int8)
+    guess[0, : len(chosen)] = u[chosen] > 0.0
+    small = SmallCells((factor.lower / norms[:, None])[None], int((chosen < part.equations).sum()))
+    _, multipliers, sides = small.solve(target[None], -far, far, np.zeros((1, len(chosen))), guess)
+    step[chosen] = (multipliers * sides)[0, : len(chosen)] * factor.scale / norms - u[chosen]
+    return step
+
+
+def _length(part: Problem, pull: Floats, pushed: Floats, level: float, slope: float) -> float:
+    """How far to go along a step: all the way, or to where the slope of the dual function has nearly vanished."""
+
+    def slope_at(length: float) -> float:
+        return float(pushed @ part.point(pull + length * pushed)) - level
+
+    low, high, at_low, at_high = 0.0, 1.0, slope, slope_at(1.0)
+    if at_high >= -1e-9 * slope:
+        return 1.0
+    for turn in range(100):
+        # The secant is exact on the last piece; halving ends the search where it creeps.
+        length = low + (high - low) * (at_low / (at_low - at_high) if turn % 3 < 2 else 0.5)
+        here = slope_at(length)
+        if 0.0 <= here <= ENOUGH * slope:
+            return length
+        if here > 0.0:
+            low, at_low = length, here
+        else:
+            high, at_high = length, here
+    return low
