@@ -59,8 +59,8 @@ def trained(
         state = law.start(xp, gradient(w), w, UNIT)
         for number in range(steps):
             g = gradient(w)
-            underway = law.learn(xp, g, w, state)
-            stepped = step(w, law.tangent(xp, g, underway.face, floor=32 * UNIT), 0.5 + 0.5 * cos(pi * number / steps))
+            underway, projected = law.learn(xp, g, w, state)
+            stepped = step(w, law.silenced(xp, projected, g, 32 * UNIT), 0.5 + 0.5 * cos(pi * number / steps))
             w, state = law.land(xp, stepped, underway, UNIT)
             visited(w, state)
     return w, state

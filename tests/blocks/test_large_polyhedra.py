@@ -80,8 +80,8 @@ def test_the_nearest_point_and_trainings_of_large_cells(name: str) -> None:
     law, target = NormalMap(convex), 1.0 + dice.standard_normal(convex.shape)
     state, w = law.start(XP, x - target, x, U), x
     for _ in range(80):
-        pending = law.learn(XP, w - target, w, state)
-        w, state = law.land(XP, w - 0.5 * law.tangent(XP, w - target, pending.face), pending, U)
+        pending, projected = law.learn(XP, w - target, w, state)
+        w, state = law.land(XP, w - 0.5 * projected, pending, U)
         assert (w >= convex.lower).all()
     expected, _ = convex.nearest(XP, target)
     assert np.linalg.norm(w - expected) <= 1e-9 * np.linalg.norm(expected)

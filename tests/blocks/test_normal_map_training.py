@@ -76,8 +76,8 @@ def train(problem: Problem, step: Step, rate: float, steps: int) -> Ended:
     violation = 0.0
     for k in range(steps):
         g = problem.gradient(w[0])[None]
-        pending = law.learn(XP, g, w, state)
-        h = law.tangent(XP, g, pending.face, floor=32 * U)
+        pending, projected = law.learn(XP, g, w, state)
+        h = law.silenced(XP, projected, g, 32 * U)
         w, state = law.land(XP, w - step(h, rate * 0.5 * (1 + cos(pi * k / steps))), pending, U)
         violation = max(violation, body.violation(w[0]))
     return Ended(w[0], state.y[0], violation)

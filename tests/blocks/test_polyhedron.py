@@ -156,3 +156,30 @@ def test_norms_over_ties_are_those_of_all_entries_of_a_cell() -> None:
     expected = np.clip(tau * np.array([8 / 3, 20.0, 2.0, 20.0, 20.0, 8 / 3, 8 / 3]), 0.0, 1.0)
     assert w == pytest.approx(expected)
     assert w + tau * y == pytest.approx(z + tau * x)
+
+
+def test_trainings_over_ties_know_each_cell_apart() -> None:
+    """Cells of tied entries of different counts: one cell rests while another moves, and both end at the optimum."""
+    class_of = np.array([0, 2, 1, 3, 2, 0, 0])
+    classes = Classes(class_of, np.ones(1), np.zeros(1), np.array([0, 2, 1, 3]))
+    rows, rhs = np.array([[[1.0, 1.0]], [[1.0, 2.0]]]), np.ones((2, 1))
+    block = Polyhedron(
+        (Part(Parameter("w", (7,)), np.arange(7)),), classes, rows, rhs, 0, np.zeros((2, 2)), np.full((2, 2), 9.0), (0,)
+    )
+    law = block.law()
+    target = np.array([3.0, -2.0, 1.0, 1.0, 4.0, 2.0, 0.5])
+    w, _ = law.set.nearest(XP, np.zeros(7))
+    still = np.isin(class_of, (0, 1))
+    state = law.start(XP, w - target, w, U)
+    for k in range(400):
+        pending, projected = law.learn(XP, w - target, w, state)
+        # The first cell waits for a hundred steps.
+        moved = w - 0.2 * np.where(still & (k < 100), 0.0, projected)
+        stepped, state = law.land(XP, moved, pending, U)
+        assert k >= 100 or (stepped[still] == w[still]).all()
+        w = stepped
+    expected, face = law.set.nearest(XP, target)
+    assert w == pytest.approx(expected, abs=1e-9)
+    assert state.y == pytest.approx(target - w, abs=1e-6)
+    assert (state.face.rows == face.rows).all()
+    assert (w[0], w[1]) == (w[5], w[4])

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from affinet.blocks.convex import choose_by_cell
 from affinet.blocks.cut_boxes import FAINT, Problem, Solution, solve
 from affinet.blocks.namespace import Array, Namespace
 from affinet.language.calculus.terms import Floats
@@ -40,6 +41,9 @@ class AbsoluteSums:
 
     def count(self) -> int:
         return self.shape[1]
+
+    def choose(self, xp: Namespace, condition: Array, first: SumFace, second: SumFace) -> SumFace:
+        return choose_by_cell(xp, condition, first, second)
 
     def nearest(
         self, xp: Namespace, x: Array, metric: Array | None = None, guess: SumFace | None = None

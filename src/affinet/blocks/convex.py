@@ -12,8 +12,7 @@ from typing import Any, Protocol, TypeVar
 from affinet.blocks.namespace import Array, Namespace
 
 Face = TypeVar("Face", bound=tuple[Any, ...])
-"""A NamedTuple of arrays, such as one that marks the entries at a bound. Each array broadcasts against `norm(x)`, so
-that faces of different cells can be chosen by `where`."""
+"""A NamedTuple of arrays, such as one that marks the entries at a bound."""
 
 
 class ConvexSet(Protocol[Face]):
@@ -28,6 +27,9 @@ class ConvexSet(Protocol[Face]):
 
     def count(self) -> int:
         """Entries of a cell."""
+
+    def choose(self, xp: Namespace, condition: Array, first: Face, second: Face) -> Face:
+        """In each cell the first face where the condition, an array like `norm(x)`, holds, and the second elsewhere."""
 
     def nearest(
         self, xp: Namespace, x: Array, metric: Array | None = None, guess: Face | None = None
@@ -62,3 +64,8 @@ class ConvexSet(Protocol[Face]):
         Inequalities count as active at `w` if they are of `face` or their slack is at most u · (Σ |g_j w_j| + |h|).
         This is the limit of `land` for τ → 0.
         """
+
+
+def choose_by_cell(xp: Namespace, condition: Array, first: Face, second: Face) -> Face:
+    """`choose` for a set whose faces have arrays that broadcast against `norm(x)`."""
+    return type(first)(*(xp.where(condition, new, old) for new, old in zip(first, second, strict=True)))

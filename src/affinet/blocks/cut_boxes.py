@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from affinet.blocks.convex import choose_by_cell
 from affinet.blocks.entry_bounds import at_bounds, clipped, slacks
 from affinet.blocks.namespace import Array, Namespace
 from affinet.language.calculus.terms import Floats
@@ -79,6 +80,9 @@ class CutBoxes:
 
     def count(self) -> int:
         return self.shape[1]
+
+    def choose(self, xp: Namespace, condition: Array, first: CutFace, second: CutFace) -> CutFace:
+        return choose_by_cell(xp, condition, first, second)
 
     def nearest(
         self, xp: Namespace, x: Array, metric: Array | None = None, guess: CutFace | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from affinet.blocks.convex import choose_by_cell
 from affinet.blocks.namespace import Array, Namespace
 from affinet.language.calculus.terms import Floats
 
@@ -32,6 +33,9 @@ class Boxes:
 
     def count(self) -> int:
         return 1
+
+    def choose(self, xp: Namespace, condition: Array, first: BoxFace, second: BoxFace) -> BoxFace:
+        return choose_by_cell(xp, condition, first, second)
 
     def nearest(
         self, xp: Namespace, x: Array, metric: Array | None = None, guess: BoxFace | None = None

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from affinet.blocks.convex import choose_by_cell
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.programs.large_cell import LargeCell, LargeCells
 from affinet.blocks.programs.small_cells import Program, Sides, SmallCells
@@ -62,6 +63,9 @@ class PolyhedralSet:
 
     def count(self) -> int:
         return int(self.lower.shape[1])
+
+    def choose(self, xp: Namespace, condition: Array, first: PolyhedralFace, second: PolyhedralFace) -> PolyhedralFace:
+        return choose_by_cell(xp, condition, first, second)
 
     def nearest(
         self, xp: Namespace, x: Array, metric: Array | None = None, guess: PolyhedralFace | None = None

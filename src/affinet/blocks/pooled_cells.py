@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from affinet.blocks.convex import choose_by_cell
 from affinet.blocks.namespace import Array, Namespace
 from affinet.language.calculus.terms import Floats
 
@@ -68,6 +69,9 @@ class PooledCells:
 
     def count(self) -> int:
         return self.shape[1]
+
+    def choose(self, xp: Namespace, condition: Array, first: PoolFace, second: PoolFace) -> PoolFace:
+        return choose_by_cell(xp, condition, first, second)
 
     def nearest(
         self, xp: Namespace, x: Array, metric: Array | None = None, guess: PoolFace | None = None

@@ -14,8 +14,8 @@ import numpy as np
 from affinet.blocks.classes import Classes, Means
 from affinet.blocks.convex import ConvexSet, Face
 from affinet.blocks.law import run_alone
-from affinet.blocks.namespace import Array, Namespace
-from affinet.language.calculus.terms import Floats
+from affinet.blocks.namespace import Array, Namespace, NumPy
+from affinet.language.calculus.terms import Floats, Integers
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,9 @@ class ReducedSet(Generic[Face]):
 
     def count(self) -> int:
         return max(1, round(self.inner.count() * len(self.classes.class_of) / self.classes.count))
+
+    def choose(self, xp: Namespace, condition: Array, first: Face, second: Face) -> Face:
+        return self.inner.choose(xp, self._of_cells(xp, condition), first, second)
 
     def nearest(
         self, xp: Namespace, x: Array, metric: Array | None = None, guess: Face | None = None
@@ -78,11 +81,21 @@ class ReducedSet(Generic[Face]):
         z = xp.reshape(x, (self.classes.count,)) / xp.array(self._root, x)
         return self._means.expanded(xp, z, affine=affine)
 
-    def _of_cells(self, xp: Namespace, tau: Array) -> Array:
+    def _of_cells(self, xp: Namespace, numbers: Array) -> Array:
         """Numbers of cells from an array like `norm`, in the shape of the inner norm."""
-        numbers = xp.reshape(xp.take(tau, self.classes.representative), self.inner.shape)
-        norms = self.inner.norm(xp, numbers)
-        return numbers[tuple(slice(0, size) for size in norms.shape)]
+        return xp.reshape(xp.take(numbers, self._first_entries), self._cells)
+
+    @cached_property
+    def _cells(self) -> tuple[int, ...]:
+        """The shape of the inner norm."""
+        shape: tuple[int, ...] = self.inner.norm(NumPy(), np.zeros(self.inner.shape)).shape
+        return shape
+
+    @cached_property
+    def _first_entries(self) -> Integers:
+        """One entry of each cell."""
+        entries = self.classes.representative.reshape(self.inner.shape)
+        return entries[tuple(slice(0, size) for size in self._cells)].ravel()
 
     @cached_property
     def _means(self) -> Means:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from affinet.blocks.convex import choose_by_cell
 from affinet.blocks.namespace import Array, Namespace
 from affinet.language.calculus.terms import Floats
 
@@ -36,6 +37,9 @@ class RoundCells:
 
     def count(self) -> int:
         return self.shape[1]
+
+    def choose(self, xp: Namespace, condition: Array, first: RoundFace, second: RoundFace) -> RoundFace:
+        return choose_by_cell(xp, condition, first, second)
 
     def nearest(
         self, xp: Namespace, x: Array, metric: Array | None = None, guess: RoundFace | None = None
