@@ -59,8 +59,8 @@ def _over_unclear(problem: Problem, fixed: Floats, free: Mask, unclear: Mask, u:
     rows = np.concatenate([triangle.T, matrix[:, unclear] * edge], axis=1)
     norms = norms_of_rows(rows)
     norms[norms == 0.0] = 1.0
-    others = ~unclear
-    rhs = (problem.rhs[chosen] - matrix[:, others] @ fixed[others]) / norms
+    clear = ~unclear
+    rhs = (problem.rhs[chosen] - matrix[:, clear] @ fixed[clear]) / norms
     target = np.concatenate([np.zeros(count), problem.v[unclear] / edge])
     anywhere = np.full(count, np.inf)
     lower = np.concatenate([-anywhere, problem.lower[unclear] / edge])

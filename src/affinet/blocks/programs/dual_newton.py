@@ -220,11 +220,11 @@ def _length(part: Problem, pull: Floats, pushed: Floats, level: float, slope: fl
     for turn in range(100):
         # The secant is exact on the last piece; halving ends the search where it creeps.
         length = low + (high - low) * (at_low / (at_low - at_high) if turn % 3 < 2 else 0.5)
-        here = slope_at(length)
-        if 0.0 <= here <= ENOUGH * slope:
+        slope_here = slope_at(length)
+        if 0.0 <= slope_here <= ENOUGH * slope:
             return length
-        if here > 0.0:
-            low, at_low = length, here
+        if slope_here > 0.0:
+            low, at_low = length, slope_here
         else:
-            high, at_high = length, here
+            high, at_high = length, slope_here
     return low

@@ -85,7 +85,7 @@ class LargeCell:
         return self._parts(face).onto(point, rhs[0])[None]
 
     def tangent(self, x: Floats, face: Sides, rhs: Floats, lower: Floats, upper: Floats) -> Floats:
-        return self._parts(face).along(x[0])[None]
+        return self._parts(face).tangent(x[0])[None]
 
     def _parts(self, face: Sides) -> FaceParts:
         """The factor of a face; that of the last face is kept, which changes no bit of it."""
@@ -190,7 +190,7 @@ class FaceParts:
         gap = float(np.abs(self._rows @ moved).max(initial=0.0))
         return gap <= RESOLVED * float(np.linalg.norm(probe))
 
-    def along(self, x: Floats) -> Floats:
+    def tangent(self, x: Floats) -> Floats:
         """The part of x that moves none of the rows, zero in the entries that are not free."""
         moved = np.where(self._free, x, 0.0)
         for _ in range(2):
