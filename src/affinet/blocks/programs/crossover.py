@@ -1,8 +1,8 @@
 """Finish a search that rounding stopped: exactly, over the few entries and rows whose part is not clear yet.
 
 Entries clearly beyond a bound stay there; entries clearly between their bounds need none. Of these free entries, the
-rows see only the coordinates of a QR factor, as many as there are rows. What is left is a small polyhedron, over these
-coordinates and the unclear entries, for the dual active set.
+rows see only the coordinates of a QR factor, one for each row. These coordinates and the unclear entries form a small
+polyhedron, which the dual active set solves.
 """
 
 from __future__ import annotations

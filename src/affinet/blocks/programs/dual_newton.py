@@ -26,6 +26,8 @@ VIOLATED = 16.0 * EPSILON
 """A row holds if its gap is at most this share of |x| + |v| + |rhs|."""
 POLISHED = 0.25
 """Share of that noise below which a gap is not worth another step."""
+MOST_SEARCHED = 512
+"""Most active rows whose signs are found exactly in every step: 4 MB of factors."""
 MOST_STEPS = 50
 ENOUGH = 0.3
 """A point of the way is good enough where the slope of the dual function has fallen to this share."""
@@ -147,8 +149,8 @@ def _maximised(part: Problem, u: Floats) -> tuple[Floats, bool]:
         if holds and (size <= POLISHED or size >= 0.5 * polished):
             return u, True
         polished = size if holds else np.inf
-        factor = factors.of(active, (x > part.lower) & (x < part.upper))
-        step = _step(factor, part, u, gap, active, inequality)
+        free = (x > part.lower) & (x < part.upper)
+        step = _step(factors.of(active, free), part, u, gap, active, free)
         slope = float(gap @ step)
         if not slope > 0.0:
             return u, holds
@@ -177,12 +179,13 @@ class LastFactor:
         return self._factor
 
 
-def _step(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active: Mask, inequality: Mask) -> Floats:
+def _step(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active: Mask, free: Mask) -> Floats:
     """To the best multipliers of the present piece: those of inequalities are nonnegative there too."""
-    step = np.zeros(len(u))
+    step, inequality = np.zeros(len(u)), np.arange(len(u)) >= part.equations
     step[active] = factor.solve(gap[active])
     if (active & inequality & (u + step < 0.0)).any():
-        step = _signed(factor, part, u, gap, active)
+        signed = _signed if factor.lower is not None and len(factor.lower) <= MOST_SEARCHED else _dropping
+        step = signed(factor, part, u, gap, active, free)
     if float(gap @ step) > 0.0:
         return step
     # Uphill in any case: each multiplier by its own violation.
@@ -190,14 +193,26 @@ def _step(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active: Mas
     return np.where(inequality, np.maximum(uphill, -u), uphill)
 
 
-def _signed(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active: Mask) -> Floats:
-    """The step within nonnegative multipliers of inequalities; a multiple of a step uphill for many sparse rows.
+def _dropping(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active: Mask, free: Mask) -> Floats:
+    """For many rows: multipliers that would become negative go to zero, until none does."""
+    step, ease = np.zeros(len(u)), np.where(free, part.ease, 0.0)
+    inequality: Mask = np.arange(len(u)) >= part.equations
+    ended: Mask = np.zeros(len(u), bool)
+    while True:
+        rows = active & ~ended
+        wanted = gap - part.rows @ (ease * (part.rows.T @ np.where(ended, step, 0.0)))
+        step[rows] = (part.factor(rows, free) if ended.any() else factor).solve(wanted[rows])
+        negative = rows & inequality & (u + step < 0.0)
+        if not negative.any():
+            return step
+        step[negative] = -u[negative]
+        ended[negative] = True
 
-    The piece is the dual of a smaller problem: the nearest point to zero in the space of the factor.
-    """
+
+def _signed(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active: Mask, _: Mask) -> Floats:
+    """Exactly: the piece is the dual of a smaller problem, the nearest point to zero in the space of the factor."""
     step, chosen = np.zeros(len(u)), np.flatnonzero(active)
-    if factor.lower is None:
-        return step
+    assert factor.lower is not None
     norms = np.linalg.norm(factor.lower, axis=1)
     target = -(gap[chosen] + factor.gram @ u[chosen]) * factor.scale / norms
     far, guess = np.full((1, len(chosen)), np.inf), np.zeros((1, 2 * len(chosen)), np.int8)

@@ -25,6 +25,8 @@ ADDED = 1e-11
 are dependent; more would need more refinements where they nearly are."""
 MOST_DENSE = 2_048
 """Most rows of a dense factor when rows are sparse: 32 MB, and a second."""
+MOST_FILLED, FILLED = 8_192, 0.05
+"""Most rows of a dense factor where this share of the products of rows is not zero: their sparse factor fills up."""
 MOST_REFINEMENTS = 30
 
 
@@ -83,4 +85,5 @@ def gram_of(rows: Rows, ease: Floats) -> Rows:
         eased = rows * np.sqrt(ease)
         return eased @ eased.T
     product = sparse.csr_array(rows.multiply(ease[None]).tocsr() @ rows.T)
-    return product.toarray() if product.shape[0] <= MOST_DENSE else product
+    m = product.shape[0]
+    return product.toarray() if m <= MOST_DENSE or (m <= MOST_FILLED and product.nnz > FILLED * m * m) else product
