@@ -108,17 +108,20 @@ class NormalMap(Generic[Face]):
         learned = Learned(xp.where(felt, y, xp.array(0.0, y)), face)
         if xp.any(~moved):
             resting = Learned(*self.set.normal(xp, state.before, state.y, state.face, u))
-            w, learned = xp.where(moved, w, state.before), self._chosen(xp, moved, learned, resting)
+            w, learned = xp.where(moved, w, state.before), chosen(xp, self.set, moved, learned, resting)
         known = finite if taken is None else finite & taken
         if taken is None and not xp.any(~finite):
             return w, learned
-        return xp.where(known, w, stepped), self._chosen(xp, known, learned, state.former)
+        return xp.where(known, w, stepped), chosen(xp, self.set, known, learned, state.former)
 
     def resettle(self, xp: Namespace, w: Array, state: Learned[Face], u: float) -> Learned[Face]:
         """What is known once weights or rules were changed from outside: the nearest normal vector at the weights."""
         return Learned(*self.set.normal(xp, w, state.y, None, u))
 
-    def _chosen(self, xp: Namespace, condition: Array, first: Learned[Face], second: Learned[Face]) -> Learned[Face]:
-        """What `first` knows in the cells where the condition holds, and what `second` knows in the others."""
-        face = self.set.choose(xp, condition, first.face, second.face)
-        return Learned(xp.where(condition, first.y, second.y), face)
+
+def chosen(
+    xp: Namespace, convex: ConvexSet[Face], condition: Array, first: Learned[Face], second: Learned[Face]
+) -> Learned[Face]:
+    """What `first` knows in the cells where the condition holds, and what `second` knows in the others."""
+    face = convex.choose(xp, condition, first.face, second.face)
+    return Learned(xp.where(condition, first.y, second.y), face)

@@ -209,7 +209,7 @@ def _dropping(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active:
         ended[negative] = True
 
 
-def _signed(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active: Mask, _: Mask) -> Floats:
+def _signed(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active: Mask, free: Mask) -> Floats:
     """Exactly: the piece is the dual of a smaller problem, the nearest point to zero in the space of the factor."""
     step, chosen = np.zeros(len(u)), np.flatnonzero(active)
     assert factor.lower is not None
@@ -218,7 +218,7 @@ def _signed(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active: M
     far, guess = np.full((1, len(chosen)), np.inf), np.zeros((1, 2 * len(chosen)), np.int8)
     guess[0, : len(chosen)] = u[chosen] > 0.0
     small = SmallCells((factor.lower / norms[:, None])[None], int((chosen < part.equations).sum()))
-    _, multipliers, sides = small.solve(target[None], -far, far, np.zeros((1, len(chosen))), guess)
+    multipliers, sides = small.solve(target[None], -far, far, np.zeros((1, len(chosen))), guess)[1:]
     step[chosen] = (multipliers * sides)[0, : len(chosen)] * factor.scale / norms - u[chosen]
     return step
 

@@ -70,7 +70,7 @@ class RowLoops:
             self._remain(others, stepped, state, u, w, learned)
         if condition is None:
             return w, learned
-        return torch.where(condition, w, stepped), chosen(self._xp, condition, learned, state.former)
+        return torch.where(condition, w, stepped), chosen(self._xp, self._set, condition, learned, state.former)
 
     def _remain(
         self, rows: Tensor, stepped: Tensor, state: Underway[Any], u: float, w: Tensor, learned: Learned[Any]
@@ -84,7 +84,7 @@ class RowLoops:
         resting = Learned(*convex.normal(self._xp, before, y, face, u))
         former = Learned(state.former.y[rows].double(), type(face)(*(part[rows] for part in state.former.face)))
         finite = torch.isfinite(stepped[rows]).all(1, keepdim=True)
-        known = chosen(self._xp, finite, resting, former)
+        known = chosen(self._xp, convex, finite, resting, former)
         learned.y[rows] = known.y.to(learned.y.dtype)
         for part, marks in zip(learned.face, known.face, strict=True):
             part[rows] = marks
