@@ -106,7 +106,7 @@ SHOWING_TEXT = {
     "system/system.py": {"titled", "_name_rules"},
     "system/stored/description.py": {"_store_rule"},
     "system/stored/origins.py": {"stored_origin"},
-    "analysis/diagnosis/explaining.py": {"explain"},
+    "analysis/diagnosis/explaining.py": {"explain", "_explain_inequalities"},
     "analysis/diagnosis/contradiction_text.py": {"_label", "_indexed_text"},
     "plans/explanation.py": {"__str__"},
 }

@@ -188,7 +188,8 @@ class InfeasibleError(AffinetError, ValueError):
     which for `families.linear` is the row of `A`), counted from 0. It is empty where the rules have too many numbers
     to look at single equations, or where rounding makes the answer uncertain. `multipliers` has a nonzero number for
     each of `equations`, the largest of size 1: the equations times these numbers add up to `0 == gap` with a nonzero
-    gap. Where `minimal` is False, `rules` and `equations` may contain some that are not needed.
+    gap. With inequalities they add up to `0 <= -gap`, multipliers of `<=` being positive and those of `>=` negative.
+    Where `minimal` is False, `rules` and `equations` may contain some that are not needed.
     """
 
     def __init__(

@@ -8,6 +8,7 @@ import pytest
 import affinet
 from affinet import families
 from affinet.analysis import sentences as module
+from affinet.analysis.equations_alone import EquationsAlone
 from affinet.analysis.sentences import sentences
 from affinet.blocks.interval import Interval
 from affinet.blocks.sparse import Sparse
@@ -19,7 +20,7 @@ W = affinet.weights({"a": (4, 5), "b": (5, 4), "c": (6,), "s": (300, 300), "t": 
 
 def told(*rules: affinet.Constraint) -> list[str]:
     plan = affinet.plan(rules)
-    return sentences(plan.system, plan.blocks, range(len(rules)))
+    return sentences(plan.system, plan.blocks, EquationsAlone(plan.system, plan.blocks), range(len(rules)))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_what_rules_take_adds_up_to_the_rank_of_the_plan() -> None:
     for _ in range(20):
         rules = [families.linear([W.a, W.c], random.integers(-1, 2, (3, 26)), 0).named(f"{k}") for k in range(3)]
         plan = affinet.plan(rules)
-        said = sentences(plan.system, plan.blocks, range(3))
+        said = sentences(plan.system, plan.blocks, EquationsAlone(plan.system, plan.blocks), range(3))
         taken = [int(line.split(": ")[1].split()[0]) for line in said[:3]]
         assert taken == [affinet.plan(rule).rank for rule in rules]
         if sum(taken) != plan.rank:
@@ -103,5 +104,5 @@ def test_a_rank_within_bounds_is_told_so(monkeypatch: pytest.MonkeyPatch) -> Non
     bounded = Sparse(
         block.parts, block.classes, None, np.zeros(3), Interval(2, 3), False, False, (0,)  # type: ignore[arg-type, union-attr]
     )  # fmt: skip
-    (said,) = sentences(plan.system, (bounded,), [0])
+    (said,) = sentences(plan.system, (bounded,), EquationsAlone(plan.system, (bounded,)), [0])
     assert said.endswith("keeps 2 to 3 equations among 40 weights: 2 to 3 fewer free numbers.")

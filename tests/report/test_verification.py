@@ -13,14 +13,15 @@ import pytest
 import torch
 
 import affinet
+from affinet.analysis import rule_values
+from affinet.analysis.rule_values import COARSE_ROUNDINGS, ROUNDINGS, Rounding, Weight
 from affinet.errors import TooLargeError
 from affinet.language.affine import Affine
 from affinet.language.constants import EXACT
 from affinet.language.expression import Expression
 from affinet.language.origin import WrittenEquation
 from affinet.language.wording import Word
-from affinet.report import verification
-from affinet.report.verification import COARSE_ROUNDINGS, ROUNDINGS, Rounding, Verdict, Weight, verify
+from affinet.report.verification import Verdict, verify
 from affinet.system.layout import Layout
 from affinet.system.system import Rule, System
 from affinet.system.tolerance import Tolerance
@@ -85,7 +86,7 @@ def test_projected_weights_hold(case: Case, precision: Precision) -> None:
 def test_pieces_add_up(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tensors_of(case, "far")
     whole = verdicts(plan_of(case.name, "equations"), weights)
-    monkeypatch.setattr(verification, "MOST_PAIRS", 7)
+    monkeypatch.setattr(rule_values, "MOST_PAIRS", 7)
     for name, verdict in verdicts(plan_of(case.name, "equations"), weights).items():
         assert verdict.largest == pytest.approx(whole[name].largest, rel=1e-12, abs=1e-13)
         assert verdict.roundings == pytest.approx(whole[name].roundings, rel=1e-9, abs=8)

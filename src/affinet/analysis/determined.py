@@ -51,4 +51,4 @@ def _reads_parameter(rule: Rule, name: str) -> bool:
 
 def _fixes_entries(rule: Rule, entries: int) -> bool:
     """Whether each equation of the rule reads a single entry, and there are at least as many equations as entries."""
-    return rule.pairs == rule.equations and rule.equations >= entries
+    return rule.sense == "==" and rule.pairs == rule.equations and rule.equations >= entries

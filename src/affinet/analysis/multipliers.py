@@ -62,14 +62,14 @@ def of_system(system: System, gradient: Floats) -> Multipliers:
 
     For large rules that fix entries that no other rule reads, each multiplier is `ν = g / a`.
     """
-    direct = _separate_fixings(system)
+    direct = separate_fixings(system)
     coupled = [number for number in range(len(system.rules)) if number not in direct]
     rows = system.rows(coupled)
     solved = multipliers(rows, gradient, system.tolerance, system.limits)
     values, shared, first = [], [], 0
     for number, rule in enumerate(system.rules):
         if number in direct:
-            values.append(_fixing_multipliers(direct[number], system, gradient))
+            values.append(fixing_multipliers(direct[number], system, gradient))
             shared.append(np.zeros(rule.equations, bool))
             continue
         span = slice(first, first + rule.equations)
@@ -97,11 +97,11 @@ def shared_by_rule(system: System) -> dict[str, tuple[str, ...]]:
     return {rules[rule].name: tuple(rules[k].name for k in partners) for rule, partners in groups.items()}
 
 
-def _separate_fixings(system: System) -> dict[int, tuple[Fixing, float]]:
-    """Large rules that fix entries that no other rule reads, with their coefficient."""
+def separate_fixings(system: System) -> dict[int, tuple[Fixing, float]]:
+    """Large equation rules that fix entries that no other rule reads, with their coefficient."""
     fixing_rules: dict[int, tuple[Fixing, float]] = {}
     for number, rule in enumerate(system.rules):
-        if rule.nonzeros <= system.limits.one_by_one or len(rule.expression.terms) > 1:
+        if rule.sense != "==" or rule.nonzeros <= system.limits.one_by_one or len(rule.expression.terms) > 1:
             continue
         names = {term.parameter.name for term in rule.expression.terms}
         other_terms = (term for k, other in enumerate(system.rules) if k != number for term in other.expression.terms)
@@ -119,7 +119,8 @@ def _overlaps(term: Term, rule: Rule) -> bool:
     return low <= most and least <= high
 
 
-def _fixing_multipliers(fixing: tuple[Fixing, float], system: System, gradient: Floats) -> Floats:
+def fixing_multipliers(fixing: tuple[Fixing, float], system: System, gradient: Floats) -> Floats:
+    """The multipliers of a rule that `separate_fixings` has found: each is `ν = g / a`."""
     fixed, coefficient = fixing
     start = system.layout.start(fixed.block.parameter)
     gradient_part = gradient[start : start + fixed.block.parameter.size]

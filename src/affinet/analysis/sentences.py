@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from affinet.analysis.equations_alone import EquationsAlone
 from affinet.analysis.lookup.entry_names import counted, quoted
 from affinet.analysis.lookup.idle import holds_always
 from affinet.analysis.lookup.together import groups_of, rank_of
@@ -13,17 +14,18 @@ from affinet.blocks.block import Block
 from affinet.blocks.interval import Interval
 from affinet.blocks.tally import Alike, Tally
 from affinet.planning.compilation import compile_blocks, is_regular
-from affinet.system.system import System
+from affinet.system.system import Rule, System
 
 MOST_PAIRS = 2**17
 """Rules with up to this many (equation, entry) pairs in total are planned again one by one: some tenths of a second."""
 
 
-def sentences(system: System, blocks: Sequence[Block], rules: Sequence[int]) -> list[str]:
+def sentences(system: System, blocks: Sequence[Block], alone: EquationsAlone, rules: Sequence[int]) -> list[str]:
     """A sentence per rule, and one more if all rules together take fewer numbers than the sum of the single rules.
 
-    Rules that share blocks are planned once more, each by itself. The sentence for a large one counts the numbers that
-    it takes together with the rules that share entries with it.
+    `alone` are the equations without the inequalities, which take no free numbers where they leave room. Rules that
+    share blocks are planned once more, each by itself. The sentence for a large one counts the numbers that it takes
+    together with the rules that share entries with it.
     """
     groups = {rule: group for group in groups_of(len(system.rules), blocks) for rule in group[0]}
     lines, numbers_taken, pairs = [], Interval(0, 0), 0
@@ -33,6 +35,9 @@ def sentences(system: System, blocks: Sequence[Block], rules: Sequence[int]) -> 
         own_blocks: Sequence[Block] | None = members
         if not members:
             lines.append(_phrase_no_effect(system, rule, name))
+            continue
+        if system.rules[rule].sense != "==":
+            lines.append(f"{name} {_phrase_inequalities(system.rules[rule])}.")
             continue
         if len(sharing) > 1:
             own_blocks, pairs = _separate_blocks(system, rule, pairs)
@@ -47,11 +52,13 @@ def sentences(system: System, blocks: Sequence[Block], rules: Sequence[int]) -> 
         rank = rank_of(own_blocks)
         numbers_taken = Interval(numbers_taken.low + rank.low, numbers_taken.high + rank.high)
         lines.append(f"{name} {_phrase_effect(own_blocks)}: {_phrase_fewer(rank)}.")
-    total = rank_of(blocks)
+    total = alone.rank
     if len(rules) == len(system.rules) and total.low == total.high < numbers_taken.low:
         follow = numbers_taken.low - total.low
         verb = "follows" if follow == 1 else "follow"
         lines.append(f"Together {_phrase_fewer(total)}: {counted(follow, 'equation')} of these {verb} from the others.")
+    if len(rules) == len(system.rules) and alone.implied.low:
+        lines.append(f"Inequalities that leave no room take {counted(alone.implied.low, 'more free number')}.")
     return lines
 
 
@@ -70,6 +77,26 @@ def _planned_separately(system: System, rule: int) -> Sequence[Block] | None:
             return compile_blocks(system.only([rule]))
     except FloatingPointError:
         return None
+
+
+def _phrase_inequalities(rule: Rule) -> str:
+    """What an inequality does, in a verb: `bounds 12 weights from below`."""
+    if rule.norm is not None:
+        vectors = f"{counted(rule.equations, 'vector')} of {counted(rule.expression.shape[-1], 'weight')}"
+        measured = "length" if rule.norm == 2 else "sum of magnitudes"
+        return f"bounds the {measured} of {vectors}{' each' if rule.equations > 1 else ''}"
+    bounded = np.broadcast_to(np.isfinite(rule.expression.constant), rule.shape)
+    count = int(np.count_nonzero(bounded))
+    if rule.pairs <= rule.equations:
+        signs = {float(np.sign(term.scalar)) if not term.factors else 0.0 for term in rule.expression.terms}
+        upper = signs == {rule.sign}
+        side = "from above" if upper else "from below" if signs == {-rule.sign} else "on one side"
+        return f"bounds {counted(count, 'weight')} {side}"
+    each = rule.pairs // rule.equations
+    among = (
+        f" of {counted(each, 'weight')}{' each' if count > 1 else ''}" if each * rule.equations == rule.pairs else ""
+    )
+    return f"keeps {counted(count, 'inequality')}{among}"
 
 
 def _phrase_no_effect(system: System, rule: int, name: str) -> str:

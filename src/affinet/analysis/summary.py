@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from affinet.analysis.determined import free_numbers
+from affinet.analysis.equations_alone import EquationsAlone
 from affinet.analysis.findings.overlooked import Overlooked
 from affinet.analysis.lookup.idle import holds_always
 from affinet.analysis.lookup.together import groups_of, rank_of
@@ -18,7 +19,8 @@ from affinet.language.calculus.terms import Parameter
 from affinet.system.system import System
 
 COLUMNS = ("rule", "equations", "entries", "rank", "free", "bytes a step", "kept as")
-
+WITH_SENSES = ("rule", "rows", *COLUMNS[2:])
+"""The columns of a plan with inequalities, whose rules have rows of a sense: `4 ==`, `40 >=`."""
 
 MOST_LINES = 40
 """A table of more rules is shortened to the first and the last ones."""
@@ -27,8 +29,12 @@ MOST_WEIGHTS = 6
 MOST_FINDINGS = 10
 
 
-def summary(system: System, blocks: tuple[Block, ...], *, loops: bool, most: int | None = MOST_LINES) -> str:
+def summary(
+    system: System, blocks: tuple[Block, ...], alone: EquationsAlone, *, loops: bool, most: int | None = MOST_LINES
+) -> str:
     """One line per rule; rules that became the same blocks share the numbers in the line of the first of them.
+
+    `alone` are the equations without the inequalities. Rank and free numbers are those of equations.
 
     Of more than `most` rules the first and the last are shown; all of them if it is None. `loops` tells whether
     compiled loops can project on the CPU.
@@ -38,7 +44,8 @@ def summary(system: System, blocks: tuple[Block, ...], *, loops: bool, most: int
     groups = groups_of(len(system.rules), blocks)
     order = [(place, rule, members) for rules, members in groups for place, rule in enumerate(rules)]
     first, last = _split_count(len(order), most)
-    lines: list[tuple[str, ...]] = [COLUMNS]
+    has_senses = bool(system.inequality_rules)
+    lines: list[tuple[str, ...]] = [WITH_SENSES if has_senses else COLUMNS]
     for at, (place, rule, members) in enumerate(order):
         if first <= at < len(order) - last:
             continue
@@ -46,22 +53,24 @@ def summary(system: System, blocks: tuple[Block, ...], *, loops: bool, most: int
         form = _phrase_form(rule_blocks) if rule_blocks else _phrase_no_effect(system, rule)
         shared = place > 0 and at != len(order) - last
         numbers = ("",) * 4 if shared else _format_numbers(members)
-        lines.append((_shorten(system.rules[rule].name), f"{system.rules[rule].equations:,}", *numbers, form))
+        rows = f"{system.rules[rule].equations:,}" + (f" {system.rules[rule].sense}" if has_senses else "")
+        lines.append((_shorten(system.rules[rule].name), rows, *numbers, form))
     table = _format_table(lines)
     if any(line[2] == "" for line in lines):
         table.append("(A line without numbers is counted with the line above.)")
     if first + last < len(order):
         table.insert(2 + first, f"… {len(order) - first - last:,} more rules: print(plan.table()) shows all")
-    below = [_phrase_totals(system, blocks), *_phrase_free_numbers(system, blocks), *_notes(system, blocks, loops)]
+    totals = _phrase_totals(system, blocks, alone)
+    below = [totals, *_phrase_free_numbers(system, blocks), *_notes(system, blocks, alone, loops)]
     return "\n".join([*table, "", *below])
 
 
-def in_words(system: System, blocks: tuple[Block, ...], *, most: int = MOST_LINES) -> str:
+def in_words(system: System, blocks: tuple[Block, ...], alone: EquationsAlone, *, most: int = MOST_LINES) -> str:
     """A plain sentence for each rule that the shortened table shows, in its order."""
     order = [rule for rules, _ in groups_of(len(system.rules), blocks) for rule in rules]
     first, last = _split_count(len(order), most)
     chosen = order[:first] + order[len(order) - last :] if first + last < len(order) else order
-    lines = [f"  - {sentence}" for sentence in sentences(system, blocks, chosen)]
+    lines = [f"  - {sentence}" for sentence in sentences(system, blocks, alone, chosen)]
     return "\n".join(["", "In words:", *lines]) if lines else ""
 
 
@@ -110,22 +119,33 @@ def _format_numbers(blocks: list[Block]) -> tuple[str, str, str, str]:
     )
 
 
-def _phrase_totals(system: System, blocks: tuple[Block, ...]) -> str:
+def _phrase_totals(system: System, blocks: tuple[Block, ...], alone: EquationsAlone) -> str:
     size, rank = sum(block.size for block in blocks), rank_of(blocks)
-    low, high = rank.low, rank.high
-    rows = system.equations
-    redundant = Interval(rows - high, rows - low)
+    free = Interval(size - rank.high, size - rank.low)
     total = sum(parameter.size for parameter in system.layout.parameters)
+    equations = (
+        f"{many(system.equations, 'equation')}, rank {_bounds(alone.rank)} ({_bounds(alone.redundant)} redundant)"
+    )
+    inequalities, within = "", ""
+    if system.inequality_rules:
+        inequalities, within = (
+            f" and {many(system.inequalities, 'inequality', 'inequalities')}",
+            " within the inequalities",
+        )
     return (
-        f"{many(rows, 'equation')}, rank {_bounds(Interval(low, high))} ({_bounds(redundant)} redundant) "
-        f"over {many(size, 'entry', 'entries')}; {_bounds(Interval(size - high, size - low))} of these stay free. "
+        f"{equations}{inequalities} over {many(size, 'entry', 'entries')}; {_bounds(free)} of these stay free{within}. "
         f"Untouched entries of the same weights: {total - size:,}."
     )
 
 
-def _notes(system: System, blocks: tuple[Block, ...], loops: bool) -> list[str]:
-    """Notes on ranks decided close to the tolerance or only bounded, and on a missing numba."""
+def _notes(system: System, blocks: tuple[Block, ...], alone: EquationsAlone, loops: bool) -> list[str]:
+    """Notes on ranks decided close to the tolerance or only bounded, on implied equations, and on a missing numba."""
     notes = []
+    if alone.implied.low:
+        notes.append(
+            f"note: some inequalities leave no room, and hold only as equations: that is the same as "
+            f"{many(alone.implied.low, 'more independent equation', 'more independent equations')}."
+        )
     close = sum(block.ambiguous for block in blocks)
     if close:
         notes.append(

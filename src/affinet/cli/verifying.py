@@ -12,11 +12,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from affinet.analysis.rule_values import Weight
 from affinet.cli.files.modelfile import open_model
 from affinet.cli.screen import Screen
 from affinet.cli.words import counted
 from affinet.language.forecast import limited
-from affinet.report.verification import Verdict, Weight, verify
+from affinet.report.verification import Verdict, verify
 from affinet.system.stored.planfile import read_system
 
 WIDEST = 8

@@ -39,7 +39,8 @@ def compile_blocks(system: System) -> tuple[AnyBlock, ...]:
     try:
         return _compile(fixed, other_rules, system)
     except Contradiction as contradiction:
-        raise Contradiction({*contradiction.rules, *fixed.rules_involved}, contradiction.consequence) from None
+        rules = {*contradiction.rules, *fixed.rules_involved}
+        raise Contradiction(rules, contradiction.consequence, entries=contradiction.entries) from None
 
 
 def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tuple[AnyBlock, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from affinet.analysis.determined import determined
+from affinet.analysis.equations_alone import EquationsAlone
 from affinet.analysis.findings.collecting import Finding, findings
 from affinet.analysis.lookup.entry_names import counted
 from affinet.analysis.lookup.incidence import Incidence
@@ -59,27 +60,35 @@ class Plan:
         return self.system.equations
 
     @property
+    def inequalities(self) -> int:
+        """Inequalities, redundant ones and those without a bound included; a ball counts one for each vector."""
+        return self.system.inequalities
+
+    @property
     def size(self) -> int:
         """Entries touched."""
         return sum(block.size for block in self.blocks)
 
     @property
     def rank(self) -> int | Interval:
-        """Independent equations; an Interval where a large irregular core left it between bounds."""
+        """Independent equations; an Interval where a large irregular core left it between bounds.
+
+        Inequalities that leave no room, such as `w <= 1` and `w >= 1`, count as the equations that follow from them.
+        """
         low, high = self._bounds()
         return low if low == high else Interval(low, high)
 
     @property
     def free(self) -> int | Interval:
-        """Degrees of freedom that remain among the touched entries: size − rank."""
+        """Degrees of freedom that remain among the touched entries, within the inequalities: size − rank."""
         low, high = self._bounds()
         return self.size - low if low == high else Interval(self.size - high, self.size - low)
 
     @property
     def redundant(self) -> int | Interval:
-        """Equations that follow from the others: rows − rank. They are dropped."""
-        low, high = self._bounds()
-        return self.rows - low if low == high else Interval(self.rows - high, self.rows - low)
+        """Equations that follow from other equations, and are dropped: rows − rank, without inequalities."""
+        redundant = self._alone.redundant
+        return redundant.low if redundant.low == redundant.high else redundant
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -140,16 +149,25 @@ class Plan:
         repeat or contradict others, matrices whose columns seem misaligned; and checks that were skipped. Computed at
         first access.
         """
-        return findings(self.system, self.blocks)
+        return findings(self.system, self.blocks, self._alone)
 
     @cached_property
     def incidence(self) -> Incidence:
         """Looks up the equations of an entry; the rules are read once, at first use."""
         return Incidence(self.system)
 
+    @cached_property
+    def inequality_incidence(self) -> Incidence:
+        """Looks up the inequalities of an entry, those of balls excepted."""
+        return Incidence(self.system, inequalities=True)
+
+    @cached_property
+    def _alone(self) -> EquationsAlone:
+        return EquationsAlone(self.system, self.blocks)
+
     def table(self) -> str:
         """The analysis with a line per rule, without the findings; `str(plan)` shortens it."""
-        return visible(summary(self.system, self.blocks, loops=numba_installed(), most=None))
+        return visible(summary(self.system, self.blocks, self._alone, loops=numba_installed(), most=None))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The rules, as in a file; a copy in another process is planned there again, to the same bits.
@@ -162,13 +180,14 @@ class Plan:
         return self
 
     def __str__(self) -> str:
-        table = summary(self.system, self.blocks, loops=numba_installed())
-        words = in_words(self.system, self.blocks)
+        table = summary(self.system, self.blocks, self._alone, loops=numba_installed())
+        words = in_words(self.system, self.blocks, self._alone)
         return visible(with_findings(f"{table}\n{words}".rstrip("\n"), self.findings))
 
     def __repr__(self) -> str:
+        inequalities = f", {counted(self.inequalities, 'inequality')}" if self.inequalities else ""
         equations, entries = counted(self.rows, "equation"), counted(self.size, "entry")
-        return f"<Plan: {equations}, rank {self.rank}, {entries}, {self.free} free>"
+        return f"<Plan: {equations}, rank {self.rank}{inequalities}, {entries}, {self.free} free>"
 
     def _bounds(self) -> tuple[int, int]:
         rank = rank_of(self.blocks)
@@ -215,10 +234,11 @@ def _compile(system: System, before: Plan | None) -> Plan:
             blocks = compile_blocks(system)
         return Plan(system, blocks if before is None else unchanged(blocks, before.blocks), record)
     except Contradiction as contradiction:
-        candidates, consequence = contradiction.rules, contradiction.consequence
+        candidates, consequence, entries = contradiction.rules, contradiction.consequence, contradiction.entries
     from affinet.analysis.diagnosis.explaining import explain  # not needed for rules that can hold
 
-    raise explain(system, candidates, consequence, partial(_is_feasible, system), partial(_is_feasible, system))
+    feasible = partial(_is_feasible, system)
+    raise explain(system, candidates, consequence, feasible, feasible, entries=entries)
 
 
 def _planned_again(description: Mapping[str, Any], rows: Sequence[Any], limits: Limits) -> Plan:

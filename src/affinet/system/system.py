@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from numbers import Real
 
@@ -125,6 +126,16 @@ class System:
     def inequalities(self) -> int:
         """The number of inequalities, those without a bound included; a ball counts one for each vector."""
         return sum(rule.equations for rule in self.rules if rule.sense != "==")
+
+    @cached_property
+    def equation_rules(self) -> tuple[int, ...]:
+        """The numbers of the rules that are equations."""
+        return tuple(number for number, rule in enumerate(self.rules) if rule.sense == "==")
+
+    @cached_property
+    def inequality_rules(self) -> tuple[int, ...]:
+        """The numbers of the rules that are inequalities, balls included."""
+        return tuple(number for number, rule in enumerate(self.rules) if rule.sense != "==")
 
     def with_constants(self, values: Mapping[str, Floats], epsilon: float) -> System:
         """The same rules with frozen parameters, those in `values`, read as constants known to `epsilon`."""

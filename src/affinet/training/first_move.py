@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.analysis.rule_values import Rounding, Weight
 from affinet.errors import AttachError, TooLargeError
 from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import irregular_dtype, undisturbed
 from affinet.kernels.torch.projector import Projector
-from affinet.report.verification import Rounding, Weight, verify
+from affinet.report.verification import verify
 
 Parameters = Mapping[str, torch.nn.Parameter]
 

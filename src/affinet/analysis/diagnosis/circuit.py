@@ -47,7 +47,7 @@ def certified(
     order = np.arange(len(chosen))[:: 1 if chosen[0] <= chosen[-1] else -1] if path else np.argsort(chosen)
     chosen, weights = chosen[order], weights[order]
     circuit_rows = rows.select(chosen)
-    weights = _as_fractions(circuit_rows, weights)
+    weights = as_fractions(circuit_rows, weights)
     terms = float(np.abs(weights) @ circuit_rows.magnitude)
     if not np.isfinite(terms) or not _cancels(circuit_rows, weights, tolerance):
         return None
@@ -72,7 +72,7 @@ def rules_of(rows: Rows, circuit: Circuit) -> list[int]:
     return [int(rule) for rule in distinct(rows.rule[circuit.rows])]
 
 
-def _as_fractions(rows: Rows, weights: Floats) -> Floats:
+def as_fractions(rows: Rows, weights: Floats) -> Floats:
     """The multipliers as fractions that cancel every entry to the bit, if there are any; else unchanged."""
     for denominator in range(1, LARGEST_DENOMINATOR + 1):
         scaled = weights * denominator

@@ -9,6 +9,7 @@ import numpy as np
 from affinet.analysis.diagnosis.circuit import Circuit
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.origin import Linear, WrittenEquation
+from affinet.language.sense import Sense
 from affinet.language.wording import say
 from affinet.system.distinct import distinct
 from affinet.system.layout import Layout
@@ -51,7 +52,8 @@ def equations_shown(system: System, rows: Rows, circuit: Circuit, rules: Sequenc
     count, total = len(circuit.rows), sum(system.rules[k].equations for k in rules)
     if total == len(rules) <= MOST_LINES:
         return ""
-    head = _headline(count, total, circuit, len(rules))
+    unit = "equations" if all(system.rules[k].sense == "==" for k in rules) else "rows"
+    head = _headline(count, total, circuit, len(rules), unit)
     shown = list(range(count)) if count <= MOST_LINES else [*range(FIRST), *range(count - LAST, count)]
     pairs = [_equation_line(system, rows, int(circuit.rows[k]), single_rule=len(rules) == 1) for k in shown]
     width = max(len(label) for label, _ in pairs)
@@ -74,11 +76,11 @@ def unproven(rules: int) -> str:
     return f"{pronoun} ask{verb} for numbers beyond float64 (1.8e308), or what is wrong is hardly more than rounding."
 
 
-def _headline(count: int, total: int, circuit: Circuit, rules: int) -> str:
+def _headline(count: int, total: int, circuit: Circuit, rules: int, unit: str) -> str:
     owner = "its" if rules == 1 else "their"
-    opening = f"{count:,} of {owner} {total:,} equations" if count < total else f"{owner} {count:,} equations"
+    opening = f"{count:,} of {owner} {total:,} {unit}" if count < total else f"{owner} {count:,} {unit}"
     if count == 1:
-        return f"one of {owner} {total:,} equations (counted from 0) cannot hold:"
+        return f"one of {owner} {total:,} {unit} (counted from 0) cannot hold:"
     path = " along a path of ties" if circuit.path and count > MOST_LINES else ""
     if circuit.minimal:
         return f"{opening} (counted from 0) contradict each other{path}; without any one of these the others can hold:"
@@ -92,7 +94,7 @@ def _equation_line(system: System, rows: Rows, row: int, *, single_rule: bool) -
     columns, values = rows.columns[first:last], rows.values[first:last]
     indexed = _indexed_text(rule, index)
     long = len(columns) > MOST_ENTRIES
-    spelt = indexed if long and indexed else _spell(system.layout, columns, values, float(rows.rhs[row]))
+    spelt = indexed if long and indexed else _spell(system.layout, columns, values, float(rows.rhs[row]), rule.sense)
     label = _label(rule, index, single_rule=single_rule)
     return label, "" if spelt == label else spelt
 
@@ -117,19 +119,33 @@ def _indexed_text(rule: Rule, index: int) -> str:
     return f"{origin.subject}{_key(rule, index)} {rule.sense} {say(origin.number)}"
 
 
+def indexed_subject(rule: Rule, index: int) -> str:
+    """`hidden.weight.sum(dim=1)[3]` for a rule with one number on the right and a short left side; else empty."""
+    origin = rule.origin
+    if not isinstance(origin, WrittenEquation) or not origin.subject or origin.left is None:
+        return ""
+    return say(origin.left) if rule.equations == 1 else f"{origin.subject}{_key(rule, index)}"
+
+
 def _key(rule: Rule, index: int) -> str:
     return f"[{', '.join(str(int(i)) for i in np.unravel_index(index, rule.shape))}]"
 
 
-def _spell(layout: Layout, columns: Integers, values: Floats, rhs: float) -> str:
-    """`2 * a[0] - b[1] == 3`; of a long equation its first and last entries, and how many there are."""
+def _spell(layout: Layout, columns: Integers, values: Floats, rhs: float, sense: Sense) -> str:
+    """`2 * a[0] - b[1] == 3`; of a long row its first and last entries, and how many there are."""
+    left, tail = spell_sum(layout, columns, values)
+    return f"{left} {sense} {rhs + 0.0:.6g}{tail}"
+
+
+def spell_sum(layout: Layout, columns: Integers, values: Floats) -> tuple[str, str]:
+    """`2 * a[0] - b[1]`; of a long sum its first and last entries, and in the second part how many there are."""
     count = len(columns)
     shown = list(range(count)) if count <= MOST_ENTRIES else [0, 1, 2, count - 1]
     parts = [_term(layout.describe(int(columns[k])), float(values[k]), first=k == 0) for k in shown]
     if count > MOST_ENTRIES:
         parts.insert(3, " + …")
     tail = f"  ({count:,} entries)" if count > MOST_ENTRIES else ""
-    return f"{''.join(parts) or '0'} == {rhs + 0.0:.6g}{tail}"
+    return "".join(parts) or "0", tail
 
 
 def _term(entry: str, value: float, *, first: bool) -> str:

@@ -16,10 +16,12 @@ from affinet.analysis.diagnosis.contradiction_text import (
     too_many,
     unproven,
 )
+from affinet.analysis.diagnosis.empty_sets import GENERAL, find_empty_set, reason
 from affinet.analysis.diagnosis.filtering import filtered
 from affinet.analysis.diagnosis.searching import core, find_circuit
 from affinet.analysis.diagnosis.subsets import Feasible, narrowed
 from affinet.errors import InfeasibleError, TooLargeError
+from affinet.language.calculus.terms import Integers, Parameter
 from affinet.system.rows import Rows
 from affinet.system.system import System
 
@@ -38,9 +40,17 @@ READ_AS_ONE = 65_536
 
 
 def explain(
-    system: System, candidates: Sequence[int], known: str, feasible: Feasible, feasible_to: FeasibleTo
+    system: System,
+    candidates: Sequence[int],
+    known: str,
+    feasible: Feasible,
+    feasible_to: FeasibleTo,
+    *,
+    entries: tuple[Parameter, Integers] | None = None,
 ) -> InfeasibleError:
     """The error for contradictory rules: an irreducible set of rules, and of their equations.
+
+    `entries` are positions in a parameter at which inequalities contradict each other, if these are known.
 
     Without any one of these rules, or of these equations, the others can hold; `minimal` is False where that was not
     reached. `feasible(rules)` decides a subset by planning it. `candidates` are known to contradict each other, and
@@ -49,6 +59,11 @@ def explain(
     irreducible (see `Circuit`), and so are its rules if none of their other equations is in a core. Otherwise rules are
     filtered by the combinations that cancel, or by planning subsets if there are too many of these.
     """
+    exact = [number for number in candidates if system.rules[number].sense == "=="]
+    if len(exact) < len(candidates):
+        if _search_circuit(system, exact)[1] is None:
+            return _explain_inequalities(system, list(candidates), entries, feasible)
+        candidates, known = exact, ""
     rules, minimal, rows, circuit = _narrow_down(system, list(candidates), feasible)
     names = [(system.rules[k].name, system.rules[k].text) for k in rules]
     if rows is None or circuit is None:
@@ -64,6 +79,29 @@ def explain(
         equations=equations,
         multipliers=circuit.multipliers.tolist(),
         shown=equations_shown(system, rows, circuit, rules),
+    )
+
+
+def _explain_inequalities(
+    system: System, candidates: list[int], entries: tuple[Parameter, Integers] | None, feasible: Feasible
+) -> InfeasibleError:
+    """The error for rules whose equations have a point, and which have none together with the inequalities."""
+    found = find_empty_set(system, candidates, entries)
+    if found is None:
+        rules, minimal = narrowed(
+            candidates, feasible, lambda subset: _cost(system, subset), MOST_DECIDED, FEWEST_DECISIONS
+        )
+        names = [(system.rules[k].name, system.rules[k].text) for k in rules]
+        return InfeasibleError(names, GENERAL if minimal and len(rules) > 1 else "", minimal=minimal)
+    names = [(system.rules[k].name, system.rules[k].text) for k in found.rules]
+    owners = zip(found.rows.rule.tolist(), found.rows.index.tolist(), strict=True)
+    return InfeasibleError(
+        names,
+        reason(system, found),
+        minimal=found.minimal,
+        equations=[(system.rules[rule].name, int(index)) for rule, index in owners],
+        multipliers=found.circuit.multipliers.tolist(),
+        shown=equations_shown(system, found.rows, found.circuit, found.rules),
     )
 
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from affinet.analysis.equations_alone import EquationsAlone
 from affinet.analysis.findings.columns import ColumnMajor, EmptyColumns, UnreadWeights, columns
 from affinet.analysis.findings.empty import HoldsAlways, NothingTrained, empty
 from affinet.analysis.findings.equal_entries import Equal, equal
+from affinet.analysis.findings.inequalities import (
+    FollowingInequalities,
+    HoldAsEquations,
+    InequalityWithoutEffect,
+    NearlyEmpty,
+    inequalities,
+)
 from affinet.analysis.findings.looking import Look
 from affinet.analysis.findings.near import NearlyContradictory, NearlyRedundant, nearly_dependent
 from affinet.analysis.findings.nothing_left import NothingLeft, nothing_left
@@ -18,46 +26,56 @@ from affinet.system.system import System
 
 Finding = (
     NearlyContradictory
+    | NearlyEmpty
     | ColumnMajor
     | OtherOrder
     | EmptyColumns
     | UnreadWeights
     | NothingLeft
     | Pinned
+    | HoldAsEquations
     | Equal
     | HoldsAlways
     | NothingTrained
+    | InequalityWithoutEffect
     | Redundant
+    | FollowingInequalities
     | NearlyRedundant
     | Overlooked
 )
 
 _GRAVEST_FIRST: tuple[type[Finding], ...] = (
     NearlyContradictory,
+    NearlyEmpty,
     ColumnMajor,
     OtherOrder,
     EmptyColumns,
     UnreadWeights,
     NothingLeft,
     Pinned,
+    HoldAsEquations,
     Equal,
     HoldsAlways,
     NothingTrained,
+    InequalityWithoutEffect,
     Redundant,
+    FollowingInequalities,
     NearlyRedundant,
     Overlooked,
 )
 
 
-def findings(system: System, blocks: tuple[Block, ...]) -> tuple[Finding, ...]:
+def findings(system: System, blocks: tuple[Block, ...], alone: EquationsAlone) -> tuple[Finding, ...]:
     """Consequences of the rules that nobody may have meant, and the checks that were skipped.
 
+    Rank, redundancy and equal entries are those of the equations, `alone`; inequalities have findings of their own.
     Takes some seconds at most, and well below one for plans of regular rules, however large the weights are.
     """
-    look = Look(system, blocks)
-    fully_determined = tuple(nothing_left(look))
+    look = Look(alone.system, alone.blocks)
+    fully_determined = tuple(nothing_left(Look(system, blocks)))
     determined_names = frozenset(finding.weight for finding in fully_determined)
     collected: list[Finding] = [
+        *(inequalities(system, blocks) if system.inequality_rules else ()),
         *columns(look),
         *fully_determined,
         *pinned(look, determined_names),

@@ -14,10 +14,11 @@ class Overlooked:
     rules: tuple[str, ...]
     equations: int
     reason: str
+    unit: str = "equation"
 
     def __str__(self) -> str:
         among = "of" if len(self.rules) == 1 else "among"
         return (
             f"Not looked for, as it would take long: {self.reason} {among} {quoted(self.rules, 3)} "
-            f"({counted(self.equations, 'equation')}). The plan holds as it is; plan fewer of them to see."
+            f"({counted(self.equations, self.unit)}). The plan holds as it is; plan fewer of them to see."
         )

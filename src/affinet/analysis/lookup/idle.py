@@ -21,9 +21,16 @@ def rules_without_block(system: System, blocks: Sequence[Block]) -> list[int]:
 
 
 def holds_always(system: System, number: int) -> bool:
-    """Whether every equation of a rule says `0 == 0`; for a large rule an evenly spread sample decides."""
+    """Whether every equation of a rule says `0 == 0`, or none of its inequalities has a bound.
+
+    For a large rule an evenly spread sample decides.
+    """
     rule = system.rules[number]
     if not rule.expression.terms or not rule.equations:
+        return True
+    if rule.norm is not None:
+        return False
+    if rule.sense != "==" and not np.isfinite(rule.expression.constant).any():
         return True
     if max(rule.pairs, rule.equations) <= SMALL:
         return not system.rows([number]).lengths.any()

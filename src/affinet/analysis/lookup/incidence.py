@@ -29,7 +29,10 @@ FEW_PLACES = 8
 
 @dataclass(frozen=True, eq=False)
 class Equation:
-    """`Σ values · w[columns] == rhs`, equation number `index` (row-major in its shape) of a rule; columns rise."""
+    """`Σ values · w[columns] == rhs`, equation number `index` (row-major in its shape) of a rule; columns rise.
+
+    Of an inequality, the sense is that of its rule.
+    """
 
     rule: int
     index: int
@@ -40,16 +43,29 @@ class Equation:
 
 @dataclass(frozen=True, eq=False)
 class Incidence:
-    """Looks equations up by the entries that they read, or by their number."""
+    """Looks equations up by the entries that they read, or by their number; `inequalities` looks up those instead.
+
+    Balls are not looked up: their vectors are no rows.
+    """
 
     system: System
+    inequalities: bool = False
+
+    @cached_property
+    def rules(self) -> tuple[int, ...]:
+        """The rules whose rows are looked up."""
+        system = self.system
+        if not self.inequalities:
+            return system.equation_rules
+        return tuple(number for number in system.inequality_rules if system.rules[number].norm is None)
 
     @cached_property
     def written(self) -> tuple[int, ...]:
         """The rules that are written out: small ones, the smallest first while they fit."""
-        pairs = [max(rule.pairs, rule.equations) for rule in self.system.rules]
+        rules = self.system.rules
+        pairs = {number: max(rules[number].pairs, rules[number].equations) for number in self.rules}
         chosen, total = [], 0
-        for number in sorted(range(len(pairs)), key=pairs.__getitem__):
+        for number in sorted(pairs, key=pairs.__getitem__):
             total += pairs[number]
             if pairs[number] > SMALL or total > MOST_WRITTEN:
                 break
@@ -122,8 +138,8 @@ class Incidence:
     @cached_property
     def _large(self) -> dict[str, dict[int, list[Term]]]:
         written, terms_by_name = set(self.written), dict[str, dict[int, list[Term]]]()
-        for number, rule in enumerate(self.system.rules):
-            for term in rule.expression.terms if number not in written else ():
+        for number in self.rules:
+            for term in self.system.rules[number].expression.terms if number not in written else ():
                 terms_by_name.setdefault(term.parameter.name, {}).setdefault(number, []).append(term)
         return terms_by_name
 

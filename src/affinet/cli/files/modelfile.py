@@ -11,9 +11,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from affinet.analysis.rule_values import Weight
 from affinet.cli.words import did_you_mean, one_paragraph
 from affinet.errors import ModelFileError
-from affinet.report.verification import Weight
 from affinet.system.files import unreadable
 from affinet.system.layout import Layout
 from affinet.training.first_move import weight_of

@@ -9,7 +9,7 @@ import numpy as np
 
 from affinet.blocks.chain import Chain
 from affinet.blocks.cone import Cone
-from affinet.blocks.entry_sets import View
+from affinet.blocks.entry_sets import View, positions_of
 from affinet.blocks.offsets import Nest
 from affinet.blocks.places import Chosen, Places, Stepped, box
 from affinet.blocks.regular import RowBatch
@@ -134,7 +134,7 @@ def make_regular(
 def _make(reading: _Readings, batches: list[RowBatch], tolerance: Tolerance) -> list[Cone | Chain] | None:
     bounds = intersected(reading.bounds) if reading.bounds else None
     sums = [*((batch, True) for batch in batches), *((batch, False) for batch in reading.sums)]
-    if bounds is not None and not _is_strict(bounds.lower, bounds.upper, bounds.rules, tolerance):
+    if bounds is not None and not _is_strict(bounds, tolerance):
         return None
     if not sums and not reading.ladders:
         return [] if bounds is None else [box_of(bounds)]
@@ -158,14 +158,15 @@ def _is_uniform(bounds: Bounds) -> bool:
     return isinstance(bounds.lower, float) and isinstance(bounds.upper, float) and bounds.covers_all
 
 
-def _is_strict(lower: float | Floats, upper: float | Floats, rules: tuple[int, ...], tolerance: Tolerance) -> bool:
+def _is_strict(bounds: Bounds, tolerance: Tolerance) -> bool:
     """Whether every lower bound is below the upper. Raises Contradiction where one is above."""
-    low, high = np.asarray(lower), np.asarray(upper)
+    low, high = np.asarray(bounds.lower), np.asarray(bounds.upper)
     with np.errstate(invalid="ignore"):
         gap = high - low
         size = tolerance.consistency(8) * np.where(np.isfinite(gap), np.abs(high) + np.abs(low), 0.0)
     if (gap < -size).any():
-        raise Contradiction(rules)
+        entry = positions_of(bounds.places)[[int(np.argmax(np.ravel(gap < -size)))]]
+        raise Contradiction(bounds.rules, entries=(bounds.parameter, entry))
     return bool((gap > size).all())
 
 
@@ -186,18 +187,17 @@ def _cone(batch: RowBatch, is_equation: bool, bounds: Bounds | None, tolerance: 
         lower, upper = (side[positions] for side in bounds.over_parameter())
         rules = tuple(sorted({*batch.rules, *bounds.rules}))
         outside = without(bounds, positions.ravel())
-    if not _leaves_room(batch.matrix, batch.rhs, is_equation, lower, upper, rules, tolerance):
+    if not _leaves_room(batch, is_equation, lower, upper, rules, tolerance):
         return None
     cone = Cone(places, *shape, batch.matrix, batch.rhs, is_equation, lower, upper, rules)
     return [cone] if outside is None else [cone, box_of(outside)]
 
 
 def _leaves_room(
-    row: Floats, rhs: Floats, is_equation: bool, lower: Floats, upper: Floats, rules: tuple[int, ...],
-    tolerance: Tolerance,
-) -> bool:  # fmt: skip
+    batch: RowBatch, is_equation: bool, lower: Floats, upper: Floats, rules: tuple[int, ...], tolerance: Tolerance
+) -> bool:
     """Whether `row · w <= rhs` (`==`) can hold with every bound strict. Raises Contradiction where it cannot hold."""
-    strict = True
+    strict, row, rhs = True, batch.matrix, batch.rhs
     for direction in (1.0, -1.0) if is_equation else (1.0,):
         signed = direction * row
         terms = np.where(signed != 0.0, signed * np.where(signed > 0, lower, upper), 0.0)
@@ -207,7 +207,8 @@ def _leaves_room(
         with np.errstate(invalid="ignore"):
             slack = np.where(np.isfinite(least), tolerance.consistency(row.shape[1]) * (size + np.abs(rhs[:, 0])), 0.0)
         if (gap < -slack).any():
-            raise Contradiction(rules)
+            cell = batch.offset + batch.outer.table()[int(np.argmax(gap < -slack))] + batch.inner.table()
+            raise Contradiction(rules, entries=(batch.parameter, cell))
         strict = strict and bool((gap > slack).all())
     return strict
 
@@ -235,7 +236,8 @@ def _chain(ladder: Ladder, bounds: Bounds | None, tolerance: Tolerance) -> list[
         room = float(upper) - float(lower) - total
         slack = tolerance.consistency(size) * (np.abs(total) + (abs(float(upper)) if np.isfinite(room).all() else 0.0))
         if (room < -slack).any():
-            raise Contradiction(rules)
+            cell = places.offset + places.outer.table()[int(np.argmax(np.ravel(room < -slack)))] + places.inner.table()
+            raise Contradiction(rules, entries=(ladder.view.parameter, np.sort(cell)))
         if (room <= slack).any() or (total > 0).any():
             return None
         if ladder.view.size < ladder.view.parameter.size:

@@ -1,0 +1,51 @@
+"""The equations of a plan without its inequalities: what rank and redundancy of equations are about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from affinet.analysis.lookup.together import rank_of
+from affinet.blocks.block import Block
+from affinet.blocks.interval import Interval
+from affinet.planning.compilation import compile_blocks
+from affinet.system.system import System
+
+
+@dataclass(frozen=True, eq=False)
+class EquationsAlone:
+    """The system of the equation rules of a plan, and their blocks, planned once more where there are inequalities."""
+
+    whole: System
+    whole_blocks: tuple[Block, ...]
+
+    @cached_property
+    def system(self) -> System:
+        if not self.whole.inequality_rules:
+            return self.whole
+        return self.whole.only(self.whole.equation_rules)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        if not self.whole.inequality_rules:
+            return self.whole_blocks
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            return tuple(compile_blocks(self.system))
+
+    @cached_property
+    def rank(self) -> Interval:
+        """Independent equations among those that are written."""
+        return rank_of(self.blocks)
+
+    @cached_property
+    def redundant(self) -> Interval:
+        """Equations that follow from other equations."""
+        return Interval(self.whole.equations - self.rank.high, self.whole.equations - self.rank.low)
+
+    @cached_property
+    def implied(self) -> Interval:
+        """Independent equations that hold because inequalities leave no room, in addition to those that are written."""
+        whole = rank_of(self.whole_blocks)
+        return Interval(max(0, whole.low - self.rank.high), max(0, whole.high - self.rank.low))
