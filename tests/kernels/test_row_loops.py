@@ -93,3 +93,19 @@ def test_tensors_of_other_kinds_have_no_loops() -> None:
         assert row_loops(law, other) is None
     bounds = Cone(ENTRIES, CELLS, WIDTH, None, ONE, True, 0.0 * ONE, inf * ONE, (0,))
     assert row_loops(bounds.law(), {"w": torch.zeros(1)}) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_bounds_alone_are_a_clamp_in_place(dtype: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(0)
+    for lower, upper in ((0.1, inf), (-inf, 0.3), (-0.1, 0.3)):
+        bounds = Cone(ENTRIES, CELLS, WIDTH, None, ONE, True, lower * ONE, upper * ONE, (0,))
+        w = torch.randn(CELLS, WIDTH, generator=draw).to(dtype)
+        wanted = w.double().clamp(lower, upper).to(dtype)
+        kernel = ConvexKernel(bounds.law(), ENTRIES, {"w": w})
+        place = w.data_ptr()
+        kernel.clamp_({"w": w})
+        assert torch.equal(w, wanted)
+        assert w.data_ptr() == place
+        kernel.clamp_({"w": w})
+        assert torch.equal(w, wanted)

@@ -155,6 +155,9 @@ class Learning:
 
     def _land(self, block: AnyBlock, kernel: ConvexKernel, step_taken: Tensor | None) -> None:
         landing = self._landings.get(block)
+        if landing is None and kernel.pointwise and step_taken is None:
+            kernel.clamp_(self._parameters)
+            return
         if landing is None:
             x = kernel.read(self._parameters)
             # Weights without a gradient keep their bits; what is written through `.data` shows in the weights alone.

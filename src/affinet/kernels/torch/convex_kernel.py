@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.entry_bounds import Boxes
 from affinet.blocks.normal_map import Learned, NormalMap, Underway
 from affinet.blocks.places import Places
 from affinet.kernels.torch.access import Tensors
@@ -44,7 +46,10 @@ class ConvexKernel:
         self._access = access_to(places, device)
         self.names = self._access.names
         self._law, self._xp, self._loops = law, Torch(), loops
-        self._wide = irregular_dtype(device)
+        dtypes = {tensors[name].dtype for name in self.names}
+        # A clamp to rounded bounds is the rounded clamp: nothing is gained by a wider dtype.
+        in_dtype = isinstance(law.set, Boxes) and len(dtypes) == 1 and dtypes <= {torch.float32, torch.float64}
+        self._wide = dtypes.pop() if in_dtype else irregular_dtype(device)
         self.dtype = self._wide if loops is None else loops.dtype
         self._u = max(float(torch.finfo(tensors[name].dtype).eps) for name in self.names) / 2.0
         self._floor = (COARSE_NOISE if self._u > COARSE else NOISE) * self._u
@@ -73,6 +78,19 @@ class ConvexKernel:
         metric = None if metric is None else metric.to(self._wide)
         nearest: Tensor = self._law.set.nearest(self._xp, x.to(self._wide), metric)[0]
         return nearest.to(self.dtype)
+
+    def clamp_(self, tensors: Mapping[str, Tensor]) -> None:
+        """Write the nearest point to the tensors, in place where they hold the entries in order. For pointwise sets."""
+        x, convex = self.read(tensors), self._law.set
+        if not isinstance(convex, Boxes):
+            self.write(tensors, self.nearest(x))
+            return
+        # As `clipped` of `blocks/entry_bounds.py`, without a pass for bounds that are nowhere finite.
+        if bool((convex.upper < np.inf).any()):
+            torch.minimum(x, self._xp.array(convex.upper, x), out=x)
+        if bool((convex.lower > -np.inf).any()):
+            torch.maximum(x, self._xp.array(convex.lower, x), out=x)
+        self.write(tensors, x)
 
     def on_set(self, w: Tensor) -> Tensor:
         """The nearest point, but w itself in cells that are on the set to rounding.
