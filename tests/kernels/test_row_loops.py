@@ -50,10 +50,12 @@ def test_steps_are_those_without_loops(name: str, dtype: torch.dtype) -> None:
     looped, plain = kernels(name, dtype)
     w = looped.nearest(torch.randn(CELLS, WIDTH, generator=draw, dtype=dtype)).to(dtype)
     g = torch.randn(CELLS, WIDTH, generator=draw, dtype=dtype)
-    states = looped.start(g, w), plain.start(g.double(), w.double())
+    # Gradients of a linear layer may be column-major, and with them all that is made from them.
+    start = looped.start(g.T.contiguous().T, w)
+    states = start, plain.start(g.double(), w.double())
     for number in range(10):
         g = torch.randn(CELLS, WIDTH, generator=draw, dtype=dtype)
-        steps = looped.learn(g, w, states[0]), plain.learn(g.double(), w.double(), states[1])
+        steps = looped.learn(g.T.contiguous().T, w, states[0]), plain.learn(g.double(), w.double(), states[1])
         close(steps[0][1], steps[1][1], 64 * eps)
         stepped = w - 0.05 * steps[0][1]
         if number % 3 == 1:

@@ -58,16 +58,16 @@ class RowLoops:
         """As `NormalMap.land`."""
         stepped, before, y = (part.contiguous() for part in (stepped, state.before, state.y))
         w, normal = torch.empty_like(stepped), torch.empty_like(stepped)
-        face = type(state.face)(*(torch.empty_like(part) for part in state.face))
+        face = type(state.face)(*(torch.empty(part.shape, dtype=part.dtype) for part in state.face))
         force = state.force.reshape(-1).clone()
         outputs = (w.numpy(), normal.numpy(), *_flat(face))
         pushes = y.numpy(), force.numpy()
         threads = torch.get_num_threads()
         self._land((stepped.numpy(), before.numpy()), pushes, _flat(state.face), outputs, u, threads)
         learned = Learned(normal, face)
-        others = torch.nonzero(force < 0.0)[:, 0]
-        if len(others):
-            self._remain(others, stepped, state, u, w, learned)
+        remaining = torch.nonzero(force < 0.0)[:, 0]
+        if len(remaining):
+            self._remain(remaining, stepped, state, u, w, learned)
         if condition is None:
             return w, learned
         return torch.where(condition, w, stepped), chosen(self._xp, self._set, condition, learned, state.former)
@@ -117,7 +117,7 @@ def row_loops(law: NormalMap[Any], tensors: Mapping[str, Tensor]) -> RowLoops | 
 
 
 def _flat(face: tuple[Tensor, ...]) -> tuple[np.ndarray, ...]:
-    """The marks of a face, those of a cell (cells, 1) as one axis; they share memory with it."""
+    """The marks of a face, those of a cell (cells, 1) as one axis; they share memory with a row-major face."""
     cells = len(face[0])
     single = (2,) if isinstance(face, CutFace) else (1, 2)
     return tuple(
