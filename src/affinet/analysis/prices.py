@@ -70,13 +70,13 @@ def prices(system: System, gradient: Floats, weights: Mapping[str, Weight]) -> P
     return Prices(values, np.concatenate([np.zeros(0, bool), *active]), shared, residual)
 
 
-def by_rule(system: System, values: Floats) -> dict[str, Floats]:
+def parts_by_rule(system: System, values: Floats) -> dict[str, Floats]:
     """Rule name → its part of numbers per row, in the rule's shape."""
     parts = np.split(values, np.cumsum([rule.equations for rule in system.rules])[:-1])
     return {rule.name: part.reshape(rule.shape).copy() for rule, part in zip(system.rules, parts, strict=False)}
 
 
-def shared_by_rule(system: System, shared: np.ndarray) -> dict[str, tuple[str, ...]]:
+def rules_that_share(system: System, shared: np.ndarray) -> dict[str, tuple[str, ...]]:
     """Rule name → the other rules whose active rows its own depend on; rules with unique prices are left out."""
     rules, marks = system.rules, list(np.split(shared, np.cumsum([rule.equations for rule in system.rules])[:-1]))
     dependent = [number for number in range(len(rules)) if marks[number].any()]

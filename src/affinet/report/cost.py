@@ -58,7 +58,7 @@ class Pricing(Protocol):
     def multipliers(self, gradients: Mapping[str, Any], at: Any = None) -> Mapping[str, Numbers]:
         """Rule name → ν of the rule's shape; `at` are the weights, which multipliers of inequalities depend on."""
 
-    def shared_multipliers(self) -> Mapping[str, tuple[str, ...]]:
+    def shared_multipliers(self, at: Any = None) -> Mapping[str, tuple[str, ...]]:
         """Rule name → the other rules together with which it is redundant."""
 
     def stationarity(self, gradients: Mapping[str, Any], at: Any = None) -> float:
@@ -72,7 +72,7 @@ def cost_report(
 
     Rules that are redundant with each other are listed next to each other, ordered by the most expensive of them.
     """
-    multipliers, shared_with = projector.multipliers(gradients, at), projector.shared_multipliers()
+    multipliers, shared_with = projector.multipliers(gradients, at), projector.shared_multipliers(at)
     rules = []
     for name, values in multipliers.items():
         largest = largest_size(values)

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.analysis.rule_values import Rounding, Weight
 from affinet.errors import AttachError, TooLargeError
 from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import irregular_dtype, undisturbed
 from affinet.kernels.torch.projector import Projector
+from affinet.kernels.torch.rounded_weights import weight_of
 from affinet.report.verification import verify
 
 Parameters = Mapping[str, torch.nn.Parameter]
@@ -114,11 +114,3 @@ def _verdicts(projector: Projector, weights: Mapping[str, Tensor]) -> Callable[[
         return verdicts[rule]
 
     return holds
-
-
-def weight_of(tensor: Tensor) -> Weight:
-    """The numbers of a tensor for `verify`, and how its dtype rounds."""
-    info = torch.finfo(tensor.dtype)
-    # Exact for 16 bits, which NumPy may not know.
-    numbers = tensor.to("cpu", torch.float64 if tensor.dtype == torch.float64 else torch.float32)
-    return Weight(numbers.reshape(-1).numpy(), Rounding(float(info.eps), float(info.smallest_normal * info.eps)))

@@ -9,6 +9,7 @@ from weakref import ref
 import torch
 from torch import Tensor, optim
 
+from affinet.analysis.active import ActiveBounds
 from affinet.analysis.lookup.entry_names import counted
 from affinet.errors import AttachError
 from affinet.kernels.torch.projector import Projector
@@ -68,15 +69,28 @@ class Handle:
         Law: at the optimum `∇f = Aᵀν` for `L = f − νᵀ(lhs − rhs)`, so that `ν = ∂f*/∂b` per unit added to the
         right-hand side as the user wrote it; under coupled decay, of `f + λ/2 ‖w‖²`. Where equations are redundant the
         ν of smallest norm is given, and only sums over them are meaningful. Raises AttachError if nothing was captured.
+
+        Of inequalities, `ν <= 0` for `<=`, `ν >= 0` for `>=` (the reverse under `maximize=True`), and 0 where they are
+        not at their bound. Rules that share entries with inequalities are priced by the gradients averaged over steps,
+        once there were steps, and the others by the last ones.
         """
-        return self.projector.multipliers(self._captured(), at=self._sandwich.parameters)
+        priced = self._sandwich.learning.averaged(self._minimized(self._captured()))
+        multipliers = self.projector.multipliers(priced, at=self._sandwich.parameters)
+        return {name: -nu for name, nu in multipliers.items()} if self._sandwich.maximizes else multipliers
+
+    def active(self) -> dict[str, ActiveBounds]:
+        """Rule name → which of its inequalities are at their bound at the present weights: `.count` and `.places`.
+
+        Frozen weights count at their values; rules that are equations are left out.
+        """
+        return self.projector.active(self._sandwich.parameters)
 
     def stationarity(self) -> float:
         """`‖P g‖ / ‖g‖` of the captured gradients: 0 at an optimum of the constrained problem.
 
         With inequalities `P g` is the distance of −g from the normal cone at the present weights.
         """
-        return self.projector.stationarity(self._captured(), at=self._sandwich.parameters)
+        return self.projector.stationarity(self._minimized(self._captured()), at=self._sandwich.parameters)
 
     def report(self, loss_fn: Callable[[], Any] | None = None) -> CostReport:
         """The cost of each rule: rules by |ν|, with the change of the loss if each were loosened by 0.01.
@@ -86,6 +100,7 @@ class Handle:
         gradients are used. Under `maximize=True` loosening raises the objective.
         """
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
+        gradients = self._minimized(gradients)
         return cost_report(self.projector, gradients, at=self._sandwich.parameters, maximized=self._sandwich.maximizes)
 
     def watch(self, *callbacks: Observer, every: int = 1, multipliers: bool = False, first_step: int = 0) -> Watch:
@@ -182,6 +197,10 @@ class Handle:
         equations = counted(self.plan.rows, "equation")
         state = "attached" if self._sandwich.attached else "removed"
         return f"<Handle ({state}): {equations}, {self.plan.free} free; attaching moved {moved}>"
+
+    def _minimized(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The gradients of what the optimizers minimize."""
+        return {name: -g for name, g in gradients.items()} if self._sandwich.maximizes else gradients
 
     def _captured(self) -> dict[str, Tensor]:
         gradients = self._sandwich.capture.total()

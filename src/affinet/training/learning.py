@@ -111,6 +111,14 @@ class Learning:
         """Remember the present weights: where they are written to before the next step, y is fitted to them then."""
         self._versions.update((name, (p._version, p.data_ptr())) for name, p in self._parameters.items())
 
+    def averaged(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gradients of what is minimized, with averaged ones, −y, for the entries whose blocks have learned."""
+        copies = {name: gradient.clone() for name, gradient in gradients.items()}
+        for block, kernel in self._sets():
+            if block in self._known:
+                kernel.write(copies, -self._known[block].y)
+        return copies
+
     def state(self) -> list[dict[str, Any] | None]:
         """What is known of each block with inequalities, in their order; None before the first step."""
         states = [self._known.get(block) for block, _ in self._sets()]

@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from affinet.analysis.rule_values import Weight
 from affinet.cli.words import did_you_mean, one_paragraph
 from affinet.errors import ModelFileError
+from affinet.kernels.torch.rounded_weights import weight_of
 from affinet.system.files import unreadable
 from affinet.system.layout import Layout
-from affinet.training.first_move import weight_of
 
 LONGEST_INDEX = 2**25
 """Most bytes of an index: some hundred thousand weights. Reading one takes some twenty times its size in memory."""

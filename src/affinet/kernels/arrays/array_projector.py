@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from affinet.analysis.active import ActiveBounds, active_bounds
 from affinet.analysis.multipliers import by_rule, shared_by_rule
+from affinet.analysis.prices import parts_by_rule, prices, rules_that_share
+from affinet.analysis.rule_values import Rounding, Weight
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.law import Law, run_alone
 from affinet.blocks.namespace import NumPy
@@ -81,12 +84,17 @@ class ArrayProjector:
         With inequalities, `at` are the weights that the gradients were taken at. Raises AttachError without them then.
         """
         check(self.plan, gradients)
-        if self._weights_at(at, "multipliers(gradients, at=weights)"):
-            descent = {name: -np.asarray(gradients[name], np.float64) for name in self.names}
-            tangent = self.tangent(descent, at)
-            gradients = {name: tangent[name] - descent[name] for name in self.names}
+        weights = self._weights_at(at, "multipliers(gradients, at=weights)")
         flat = [np.asarray(gradients[name], np.float64).ravel() for name in self.names]
-        return by_rule(self.plan.system, np.concatenate([np.zeros(0), *flat]))
+        gradient = np.concatenate([np.zeros(0), *flat])
+        if not weights:
+            return by_rule(self.plan.system, gradient)
+        return parts_by_rule(self.plan.system, prices(self.plan.system, gradient, self._numbers(weights)).values)
+
+    def active(self, weights: Mapping[str, np.ndarray]) -> dict[str, ActiveBounds]:
+        """Rule name → which of its inequalities are at their bound, to rounding; equations are left out."""
+        check(self.plan, weights)
+        return active_bounds(self.plan.system, self._numbers(weights))
 
     def stationarity(self, gradients: Mapping[str, np.ndarray], at: Mapping[str, np.ndarray] | None = None) -> float:
         """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules remove the entire gradient, 0 for g = 0.
@@ -100,9 +108,19 @@ class ArrayProjector:
         )
         return tangent_norm / norm if norm != 0.0 else 0.0
 
-    def shared_multipliers(self) -> dict[str, tuple[str, ...]]:
-        """Rule name → the other rules together with which it is redundant; independent rules are omitted."""
-        return shared_by_rule(self.plan.system)
+    def shared_multipliers(self, at: Mapping[str, np.ndarray] | None = None) -> dict[str, tuple[str, ...]]:
+        """Rule name → the other rules together with which it is redundant; independent rules are omitted.
+
+        With inequalities: the rules on which its rows at their bound depend, at the weights `at`.
+        """
+        weights = self._weights_at(at, "shared_multipliers(at=weights)")
+        if not weights:
+            return shared_by_rule(self.plan.system)
+        zero = np.zeros(self.plan.system.layout.size)
+        return rules_that_share(self.plan.system, prices(self.plan.system, zero, self._numbers(weights)).shared)
+
+    def _numbers(self, weights: Mapping[str, np.ndarray]) -> dict[str, Weight]:
+        return {name: _weight(np.asarray(weights[name])) for name in self.names}
 
     @cached_property
     def _laws(self) -> list[tuple[Law, Places]]:
@@ -197,3 +215,8 @@ def _law(block: AnyBlock) -> tuple[Law, Places]:
 
 def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("=")
+
+
+def _weight(array: np.ndarray) -> Weight:
+    info = np.finfo(array.dtype)
+    return Weight(array.reshape(-1), Rounding(float(info.eps), float(info.smallest_subnormal)))

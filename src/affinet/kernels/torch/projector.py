@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.analysis.active import ActiveBounds, active_bounds
 from affinet.analysis.multipliers import by_rule, shared_by_rule
+from affinet.analysis.prices import Prices, parts_by_rule, prices, rules_that_share
+from affinet.analysis.rule_values import Weight
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.normal_map import NormalMap
 from affinet.errors import AttachError, UnsupportedWeightError
@@ -20,6 +23,7 @@ from affinet.kernels.torch.kernel import Decay, Kernel, State
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
 from affinet.kernels.torch.preparing import prepare
+from affinet.kernels.torch.rounded_weights import weight_of
 from affinet.kernels.torch.small_blocks import SmallBlocks, gather_small_blocks
 from affinet.language.modules import parameters_of, present_weights
 from affinet.plans.plan import Plan
@@ -127,15 +131,23 @@ class Projector:
         """Rule name → ν of the rule's shape (float64, on the CPU), with `Aᵀν` nearest to the gradients.
 
         Law: ν is of smallest norm; at an optimum `ν = ∂f*/∂b` per unit of each equation as the user wrote it. With
-        inequalities only the part of −g that is normal to the rules at the weights `at` has multipliers.
+        inequalities it depends on which are at their bound at the weights `at`: their ν has the sign of what their
+        bound costs (at most 0 for `<=`, at least 0 for `>=`, 0 off the bound), and where it is not unique
+        (`shared_multipliers`) it is the price of a change in one direction only.
         """
         check(self.plan, gradients)
         weights = self._weights_at(at, "multipliers(gradients, at=weights)")
-        if weights:
-            gradients = self._normal_part(gradients, weights)
         flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
-        values = by_rule(self.plan.system, np.concatenate([np.zeros(0), *flat]))
+        gradient = np.concatenate([np.zeros(0), *flat])
+        if self.has_inequalities:
+            values = parts_by_rule(self.plan.system, self._prices(gradient, weights).values)
+        else:
+            values = by_rule(self.plan.system, gradient)
         return {name: torch.from_numpy(part) for name, part in values.items()}
+
+    def active(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, ActiveBounds]:
+        """Rule name → which of its inequalities are at their bound, to rounding; equations are left out."""
+        return active_bounds(self.plan.system, self._numbers(weights_of(self.plan, weights)))
 
     def stationarity(
         self, gradients: Mapping[str, Tensor], at: Mapping[str, Tensor] | torch.nn.Module | None = None
@@ -155,9 +167,18 @@ class Projector:
         )
         return tangent_norm / norm if norm != 0.0 else 0.0
 
-    def shared_multipliers(self) -> dict[str, tuple[str, ...]]:
-        """Rule name → the other rules together with which it is redundant; independent rules are omitted."""
-        return shared_by_rule(self.plan.system)
+    def shared_multipliers(
+        self, at: Mapping[str, Tensor] | torch.nn.Module | None = None
+    ) -> dict[str, tuple[str, ...]]:
+        """Rule name → the other rules together with which it is redundant; independent rules are omitted.
+
+        With inequalities: the rules on which its rows at their bound depend, at the weights `at`.
+        """
+        weights = self._weights_at(at, "shared_multipliers(at=weights)")
+        if not self.has_inequalities:
+            return shared_by_rule(self.plan.system)
+        prices = self._prices(np.zeros(self.plan.system.layout.size), weights)
+        return rules_that_share(self.plan.system, prices.shared)
 
     def project_(self, weights: Mapping[str, Tensor], *, passes: int = 1, skipped: Tensor | None = None) -> None:
         """Move weights to the nearest feasible point, in place.
@@ -284,13 +305,11 @@ class Projector:
             )
         return weights_of(self.plan, at)
 
-    def _normal_part(self, gradients: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The gradients, with the part of −g that is normal to the sets in place of −g."""
-        copies = {name: gradients[name].detach().clone() for name in self.names}
-        with undisturbed(self._device(gradients)):
-            for convex in self.sets(copies):
-                convex.write(copies, -convex.normal(-convex.read(copies), convex.read(weights)))
-        return copies
+    def _prices(self, gradient: np.ndarray, weights: Mapping[str, Tensor]) -> Prices:
+        return prices(self.plan.system, gradient, self._numbers(weights))
+
+    def _numbers(self, weights: Mapping[str, Tensor]) -> dict[str, Weight]:
+        return {name: weight_of(weights[name]) for name in self.names}
 
     def _device(self, tensors: Mapping[str, Tensor]) -> torch.device:
         """The device of all constrained tensors."""

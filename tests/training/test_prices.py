@@ -1,0 +1,65 @@
+"""Prices, active bounds, reports and stationarity of trainings with inequalities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import affinet
+
+CENTER = torch.tensor([3.0, 1.0, -1.0, 0.5], dtype=torch.float64)
+
+
+def trained(*, maximize: bool = False) -> affinet.Handle:
+    """`½ |w − c|²` over the simplex: w = (1, 0, 0, 0), with the gradient (−2, −1, 1, −.5)."""
+    model = torch.nn.Module()
+    model.w = torch.nn.Parameter(torch.full((4,), 0.25, dtype=torch.float64))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2, maximize=maximize)
+    w = affinet.weights(model)["w"]
+    rules = [(w >= 0).named("low"), (w.sum() == 1).named("sum")]
+    handle = affinet.project(model, optimizer, rules)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = 0.5 * ((model.w - CENTER) ** 2).sum()
+        (-loss if maximize else loss).backward()
+        optimizer.step()
+    handle.kept_alive = model, optimizer
+    return handle
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_prices_have_the_signs_of_what_bounds_cost(maximize: bool) -> None:
+    handle = trained(maximize=maximize)
+    sign = -1.0 if maximize else 1.0
+    multipliers = handle.multipliers()
+    # g = ν_sum + ν_low, ν_low = 0 at the first entry: ν_sum = −2, ν_low = g + 2. Averages over 300 steps at rest are
+    # exact but for 0.9^250.
+    np.testing.assert_allclose(multipliers["sum"], -2.0 * sign, atol=1e-7)
+    np.testing.assert_allclose(multipliers["low"], sign * np.array([0.0, 1.0, 3.0, 1.5]), atol=1e-7)
+    assert handle.stationarity() < 1e-7
+    report = handle.report()
+    assert [rule.name for rule in report.rules] == ["low", "sum"]
+    assert report.rules[0].change == pytest.approx(-0.055 * sign, abs=1e-8)
+
+
+def test_active_bounds_are_counted_and_named() -> None:
+    handle = trained()
+    active = handle.active()
+    assert set(active) == {"low"}
+    assert (active["low"].count, active["low"].places) == (3, [(1,), (2,), (3,)])
+    assert str(active["low"]) == "3 of 4 inequalities at the bound: 1, 2, 3"
+
+
+def test_projectors_of_numpy_and_torch_price_alike() -> None:
+    w = affinet.weights({"w": (4,)})["w"]
+    plan = affinet.plan([(w >= 0).named("low"), (w.sum() == 1).named("sum"), (2 * w >= 0).named("again")])
+    at, g = np.array([1.0, 0.0, 0.0, 0.0]), np.array([-2.0, -1.0, 1.0, -0.5])
+    arrays, tensors = plan.projector({"w": at}), plan.projector({"w": torch.tensor(at)})
+    expected = arrays.multipliers({"w": g}, at={"w": at})
+    for name, nu in tensors.multipliers({"w": torch.tensor(g)}, at={"w": torch.tensor(at)}).items():
+        np.testing.assert_array_equal(nu.numpy(), expected[name])
+    np.testing.assert_allclose(expected["low"] + 2 * expected["again"], [0.0, 1.0, 3.0, 1.5], atol=1e-14)
+    shared = {"low": ("again",), "again": ("low",)}
+    assert arrays.shared_multipliers({"w": at}) == tensors.shared_multipliers({"w": torch.tensor(at)}) == shared
+    assert arrays.active({"w": at})["again"].count == tensors.active({"w": torch.tensor(at)})["low"].count == 3
