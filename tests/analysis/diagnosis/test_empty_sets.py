@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -120,3 +121,13 @@ def test_the_rules_and_rows_are_irreducible_and_their_sum_proves_it(seed: int) -
         assert (multipliers * signs >= 0.0).all()
         assert multipliers @ rhs < 0.0
     assert np.linalg.matrix_rank(matrix) == len(places) - 1
+
+
+@pytest.mark.parametrize("seed", [312, 911, 2747])
+def test_bounds_that_meet_up_to_rounding_are_not_refused(seed: int) -> None:
+    """Entries that equations determine as differences of large numbers, at bounds near zero; and sums that are 0."""
+    rules = infeasible(seed)
+    assert DenseProgram.of(System.of(rules)).has_point()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", affinet.NothingToTrainWarning)  # these rules determine whole weights
+        affinet.plan(rules)

@@ -263,6 +263,7 @@ def _multipliers(program: RowProgram, rows: Integers, sides: int) -> tuple[Float
     target = np.append(np.zeros(stacked.shape[1]), 1.0)
     system = np.vstack([stacked.T, ones])
     solved: Floats = lapack.lstsq(system, target, rcond=None)[0]
+    solved[np.abs(solved) <= SUPPORT * np.abs(solved).max()] = 0.0  # rounding, which would meet large numbers
     return solved, float(np.linalg.norm(system @ solved - target))
 
 

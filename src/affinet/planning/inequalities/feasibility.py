@@ -45,7 +45,7 @@ def _of_bounds(program: Programs, tolerance: Tolerance) -> Integers:
     """Bounds that meet."""
     both = np.isfinite(program.lower) & np.isfinite(program.upper)
     lower, upper = program.lower[both], program.upper[both]
-    slack = tolerance.consistency(8) * (np.abs(lower) + np.abs(upper))
+    slack = tolerance.consistency(8) * (program.lower_size[both] + program.upper_size[both])
     owners = np.stack([program.lower_row[both], program.upper_row[both]], axis=1)
     if (contradicting := upper - lower < -slack).any():
         raise NoPoint(owners[np.flatnonzero(contradicting)[0]])
@@ -56,20 +56,24 @@ def _of_one_row(program: Programs, tolerance: Tolerance) -> Integers:
     """By interval arithmetic: the least and the largest value that the row has over the bounds."""
     row, rhs = program.dense()[:, 0], program.rhs[:, 0]
     terms = np.where(row != 0.0, row * np.where(row > 0, program.lower, program.upper), 0.0)
-    implied = [_of_extreme(program, terms, rhs, np.where(row > 0, program.lower_row, program.upper_row), tolerance)]
+    owners = np.where(row > 0, program.lower_row, program.upper_row)
+    sizes = np.abs(row) * np.where(row > 0, program.lower_size, program.upper_size)
+    implied = [_of_extreme(program, terms, sizes, rhs, owners, tolerance)]
     if program.equations:
         terms = np.where(row != 0.0, -row * np.where(row > 0, program.upper, program.lower), 0.0)
-        implied.append(
-            _of_extreme(program, terms, -rhs, np.where(row > 0, program.upper_row, program.lower_row), tolerance)
-        )
+        owners = np.where(row > 0, program.upper_row, program.lower_row)
+        sizes = np.abs(row) * np.where(row > 0, program.upper_size, program.lower_size)
+        implied.append(_of_extreme(program, terms, sizes, -rhs, owners, tolerance))
     rows: Integers = np.concatenate(implied)
     return rows
 
 
-def _of_extreme(program: Programs, terms: Floats, rhs: Floats, owners: Integers, tolerance: Tolerance) -> Integers:
+def _of_extreme(
+    program: Programs, terms: Floats, sizes: Floats, rhs: Floats, owners: Integers, tolerance: Tolerance
+) -> Integers:
     """Rows that hold with equality where the least value of `Σ terms <= rhs` reaches its right-hand side."""
     least = terms.sum(axis=1)
-    slack = tolerance.consistency(terms.shape[1]) * (np.abs(terms).sum(axis=1) + program.size[:, 0])
+    slack = tolerance.consistency(terms.shape[1]) * (sizes.sum(axis=1) + program.size[:, 0])
     bounded = np.isfinite(least)
     owners = np.concatenate([owners, program.rows], axis=1)
     in_row = np.concatenate([program.dense()[:, 0] != 0, np.ones((program.count, 1), bool)], axis=1)
@@ -138,7 +142,8 @@ def _of_program(program: Programs, tolerance: Tolerance) -> Integers:
     limits = np.concatenate([program.rhs[0, count:], program.upper[0, above], -program.lower[0, below]])
     owners = np.concatenate([program.rows[0, count:], program.upper_row[0, above], program.lower_row[0, below]])
     equations, values = matrix[:count], program.rhs[0, :count]
-    scale = max(np.abs(limits).max(initial=0.0), np.abs(values).max(initial=0.0)) or 1.0
+    sizes = np.concatenate([program.size[0, count:], program.upper_size[0, above], program.lower_size[0, below]])
+    scale = max(sizes.max(initial=0.0), program.size[0, :count].max(initial=0.0)) or 1.0
     result = linprog(
         np.concatenate([np.zeros(width), [-1.0]]),
         A_ub=sparse.csr_array(sparse.hstack([sides, np.ones((len(limits), 1))])),
@@ -153,7 +158,8 @@ def _of_program(program: Programs, tolerance: Tolerance) -> Integers:
         return np.zeros(0, np.int64)
     multipliers = -result.ineqlin.marginals
     support = np.flatnonzero(multipliers > SUPPORT * multipliers.max(initial=0.0))
-    margin, size = _margin(sides[support], limits[support], equations, values)
+    magnitudes = np.concatenate([sizes[support], program.size[0, :count]])
+    margin, size = _margin(sides[support], limits[support], equations, values, magnitudes)
     threshold = tolerance.consistency(width) * size
     if margin < -threshold:
         raise NoPoint(owners[support])
@@ -161,13 +167,14 @@ def _of_program(program: Programs, tolerance: Tolerance) -> Integers:
 
 
 def _margin(
-    sides: sparse.csr_array, limits: Floats, equations: sparse.csr_array, values: Floats
+    sides: sparse.csr_array, limits: Floats, equations: sparse.csr_array, values: Floats, magnitudes: Floats
 ) -> tuple[float, float]:
-    """`λ·h + ν·b` for the certificate `λᵀG + νᵀA = 0, Σ λ = 1`, and the sum of the magnitudes that it adds up from."""
+    """`λ·h + ν·b` for the certificate `λᵀG + νᵀA = 0, Σ λ = 1`, and the magnitudes (of h, then b) that it adds up."""
     stacked = np.vstack([sides.toarray(), equations.toarray()])
     side_weights = np.concatenate([np.ones(len(limits)), np.zeros(len(values))])
     system = np.vstack([stacked.T, side_weights])
     target = np.concatenate([np.zeros(stacked.shape[1]), [1.0]])
     weights = lapack.lstsq(system, target, rcond=None)[0]
+    weights[np.abs(weights) <= SUPPORT * np.abs(weights).max()] = 0.0  # rounding, which would meet large numbers
     terms = weights * np.concatenate([limits, values])
-    return float(terms.sum()), float(np.abs(terms).sum())
+    return float(terms.sum()), float(np.abs(weights) @ magnitudes)

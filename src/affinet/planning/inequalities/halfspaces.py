@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.elimination.reduction import Reduction
 from affinet.system.distinct import distinct
+from affinet.system.norms import norms_of_runs
 from affinet.system.rows import Rows, concatenate, gather_rows
 from affinet.system.system import System
 from affinet.system.tolerance import Tolerance
@@ -33,7 +36,7 @@ class Unknowns:
     """The free numbers z of entries: `w[columns] = scale · z[node] + shift`, a node for each place in `columns`.
 
     Nodes are numbered by a representative place in `columns`. `known` marks the nodes that equations determine, with
-    their `value`.
+    their `value`; `size` (columns,) is the magnitude that the rounding of values is relative to.
     """
 
     columns: Integers
@@ -42,10 +45,11 @@ class Unknowns:
     shift: Floats
     known: np.ndarray
     value: Floats
+    size: Floats
 
     @classmethod
-    def of(cls, reduction: Reduction, further: Integers) -> Unknowns:
-        """The unknowns of reduced equations, and of `further` columns (ascending) that no equation reads."""
+    def of(cls, reduction: Reduction, equations: Rows, further: Integers) -> Unknowns:
+        """The unknowns of reduced `equations`, and of `further` columns (ascending) that no equation reads."""
         count, more = len(reduction.columns), len(further)
         known, value = np.zeros(count + more, bool), np.zeros(count + more)
         known[reduction.fixed], value[reduction.fixed] = True, reduction.value
@@ -56,12 +60,26 @@ class Unknowns:
             np.concatenate([np.broadcast_to(reduction.shift, (count,)), np.zeros(more)]),
             known,
             value,
+            np.concatenate([_magnitudes(equations, reduction.columns), np.zeros(more)]),
         )
 
     def places(self, columns: Integers) -> Integers:
         """The place of each of these columns, all of which are among the unknowns."""
         order = np.argsort(self.columns, kind="stable")
         return order[np.searchsorted(self.columns, columns, sorter=order)]
+
+
+def _magnitudes(equations: Rows, columns: Integers) -> Floats:
+    """For each of the columns, the largest right-hand side of an equation connected with it, in rows of length one."""
+    place = np.searchsorted(columns, equations.columns)
+    count = equations.count + len(columns)
+    ends = (equations.row_of_each(), place + equations.count)
+    graph = sparse.coo_array((np.ones(len(place), np.int8), ends), shape=(count, count)).tocsr()
+    parts, labels = csgraph.connected_components(graph, directed=False)
+    norms = norms_of_runs(equations.values, equations.bounds)
+    largest = np.zeros(parts)
+    np.maximum.at(largest, labels[: equations.count], equations.magnitude / np.where(norms > 0.0, norms, 1.0))
+    return np.asarray(largest[labels[equations.count :]])
 
 
 def over_unknowns(rows: Rows, unknowns: Unknowns, tolerance: Tolerance) -> tuple[Rows, Integers]:
@@ -75,7 +93,9 @@ def over_unknowns(rows: Rows, unknowns: Unknowns, tolerance: Tolerance) -> tuple
     known = unknowns.known[node]
     moved = rows.values * unknowns.shift[place] + np.where(known, coefficient * unknowns.value[node], 0.0)
     owner = rows.row_of_each()
-    size = rows.magnitude + np.bincount(owner, np.abs(moved), rows.count)
+    # A known value may be near zero because large numbers cancel in the equations that determine it.
+    known_size = np.where(known, np.abs(rows.values) * unknowns.size[place], 0.0)
+    size = rows.magnitude + np.bincount(owner, np.abs(moved) + known_size, rows.count)
     rhs = rows.rhs - np.bincount(owner, moved, rows.count)
     free = ~known
     reduced = replace(
@@ -92,12 +112,18 @@ def over_unknowns(rows: Rows, unknowns: Unknowns, tolerance: Tolerance) -> tuple
 
 @dataclass(frozen=True, eq=False)
 class NodeBounds:
-    """`lower <= z <= upper` for every node, ±inf where a bound is missing, and the rows of the bounds (−1 for none)."""
+    """`lower <= z <= upper` for every node, ±inf where there is none, and the rows of the bounds (−1 for none).
+
+    `lower_size` and `upper_size` are the magnitudes that the rounding of the bounds is relative to: a bound that is
+    near zero may be the difference of large numbers.
+    """
 
     lower: Floats
     upper: Floats
     lower_row: Integers
     upper_row: Integers
+    lower_size: Floats
+    upper_size: Floats
 
     @property
     def bounded(self) -> np.ndarray:
@@ -118,4 +144,7 @@ def node_bounds(rows: Rows, numbers: Integers, count: int) -> NodeBounds:
     below = np.flatnonzero(coefficient < 0)
     below = below[np.argsort(value[below], kind="stable")]
     lower[node[below]], lower_row[node[below]] = value[below], row[below]
-    return NodeBounds(lower, upper, lower_row, upper_row)
+    lower_size, upper_size = np.zeros(count), np.zeros(count)
+    size = rows.magnitude[single] / np.abs(coefficient)
+    upper_size[node[above]], lower_size[node[below]] = size[above], size[below]
+    return NodeBounds(lower, upper, lower_row, upper_row, lower_size, upper_size)

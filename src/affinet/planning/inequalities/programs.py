@@ -35,6 +35,8 @@ class Programs:
     rows: Integers
     lower_row: Integers
     upper_row: Integers
+    lower_size: Floats
+    upper_size: Floats
 
     @property
     def count(self) -> int:
@@ -58,7 +60,19 @@ class Programs:
             self,
             **{
                 name: getattr(self, name)[cells]
-                for name in ("nodes", "matrix", "rhs", "size", "lower", "upper", "rows", "lower_row", "upper_row")
+                for name in (
+                    "nodes",
+                    "matrix",
+                    "rhs",
+                    "size",
+                    "lower",
+                    "upper",
+                    "rows",
+                    "lower_row",
+                    "upper_row",
+                    "lower_size",
+                    "upper_size",
+                )
             },
         )
 
@@ -87,6 +101,7 @@ def programs_of(
                 single_nodes[:, None], np.zeros((len(single_nodes), 0, 1)), empty, empty, 0,
                 bounds.lower[single_nodes, None], bounds.upper[single_nodes, None], empty.astype(np.int64),
                 bounds.lower_row[single_nodes, None], bounds.upper_row[single_nodes, None],
+                bounds.lower_size[single_nodes, None], bounds.upper_size[single_nodes, None],
             )
         )  # fmt: skip
     return programs
@@ -125,4 +140,5 @@ def _program(
     return Programs(
         nodes, matrix, rhs / norms, terms / norms, int((rows[0] < 0).sum()), bounds.lower[nodes], bounds.upper[nodes],
         rows, bounds.lower_row[nodes], bounds.upper_row[nodes],
+        bounds.lower_size[nodes], bounds.upper_size[nodes],
     )  # fmt: skip

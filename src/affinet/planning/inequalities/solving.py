@@ -67,7 +67,7 @@ def _reduced(equations: Rows, inequalities: Rows, proper: Integers, system: Syst
     layout, tolerance, limits = system.layout, system.tolerance, system.limits
     names = [rule.name for rule in system.rules]
     reduction, _ = factor_pieces(reduce(equations, tolerance), layout, tolerance, limits, names)
-    unknowns = Unknowns.of(reduction, np.setdiff1d(inequalities.columns, reduction.columns))
+    unknowns = Unknowns.of(reduction, equations, np.setdiff1d(inequalities.columns, reduction.columns))
     over_nodes, numbers = over_unknowns(inequalities.select(proper), unknowns, tolerance)
     numbers = proper[numbers]
     bounds = node_bounds(over_nodes, numbers, len(unknowns.columns))
