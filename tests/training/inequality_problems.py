@@ -117,7 +117,9 @@ OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "Rprop": lambda p: optim.Rprop(p, lr=0.1),
     "Adafactor": lambda p: optim.Adafactor(p, lr=0.1),
     "Muon": lambda p: optim.Muon(p, lr=0.1, weight_decay=0.0),
-    "LBFGS": lambda p: optim.LBFGS(p, max_iter=10, line_search_fn="strong_wolfe"),
+    "LBFGS": lambda p: optim.LBFGS(
+        p, max_iter=10, line_search_fn="strong_wolfe", tolerance_grad=1e-12, tolerance_change=1e-15
+    ),
 }
 
 

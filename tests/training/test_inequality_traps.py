@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -54,6 +55,7 @@ def is_feasible(model: Quadratic) -> bool:
 # Coupled decay
 
 
+@cache
 def decayed_optimum(decay: float) -> float:
     """The least `f + λ/2 |w|²`, by SGD, whose steps need no hook to be right: project after each."""
     model, optimizer, _ = attached(lambda p: optim.SGD(p, lr=0.05), decay="decoupled")
@@ -380,6 +382,65 @@ def test_tangents_depend_on_the_weights_and_ask_for_them() -> None:
     assert bool((tangent[corner["weight"] == 0.0] >= 0.0).all())
     # Moreau: what is removed is normal to what remains.
     assert float((tangent * (vector["weight"] - tangent)).sum(1).abs().amax()) <= 64.0 * UNIT
+
+
+def test_arrays_have_the_same_projections_as_tensors() -> None:
+    model = PROBLEMS["rows="].model(torch.float64)
+    plan, draw = PROBLEMS["rows="].plan(model), torch.Generator().manual_seed(1)
+    weights, vectors = ({"weight": torch.randn(6, 8, dtype=torch.float64, generator=draw)} for _ in range(2))
+    tensors, arrays = plan.projector(model), plan.projector({"weight": weights["weight"].numpy()})
+    in_numpy = [{name: x.numpy() for name, x in each.items()} for each in (weights, vectors)]
+    pairs = [
+        (tensors.project(weights), arrays.project(in_numpy[0])),
+        (tensors.tangent(vectors, at=weights), arrays.tangent(in_numpy[1], at=in_numpy[0])),
+    ]
+    for first, second in pairs:
+        assert float((first["weight"] - torch.from_numpy(second["weight"])).abs().amax()) <= 64.0 * UNIT
+    stationarity = tensors.stationarity(vectors, at=weights), arrays.stationarity(in_numpy[1], at=in_numpy[0])
+    assert abs(stationarity[0] - stationarity[1]) <= 64.0 * UNIT
+    prices = tensors.multipliers(vectors, weights), arrays.multipliers(in_numpy[1], in_numpy[0])
+    for name, values in prices[0].items():
+        assert float((values - torch.from_numpy(prices[1][name])).abs().amax()) <= 1e-12
+
+
+def test_frozen_weights_stand_still_and_their_rules_go_on_where_they_were() -> None:
+    model = PROBLEMS["rows="].model(torch.float64)
+    model.extra = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    optimizer, w = adam(model.parameters()), affinet.weights(model)
+    affinet.project(model, optimizer, [w.weight >= 0, w.weight.sum(dim=1) == 1, w.extra <= 0.5])
+
+    def both() -> None:
+        optimizer.zero_grad()
+        (model() + (model.extra - 1.0).square().sum()).backward()
+        optimizer.step()
+
+    for _ in range(30):
+        both()
+    before = model.weight.detach().clone()
+    model.weight.requires_grad_(False)
+    for _ in range(30):
+        both()
+    assert torch.equal(model.weight, before)
+    assert float((model.extra.detach() - 0.5).abs().amax()) <= UNIT
+    model.weight.requires_grad_(True)
+    scheduler = cosine(optimizer, 300)
+    for _ in range(300):
+        both()
+        assert is_feasible(model)
+        scheduler.step()
+    assert float(model().detach()) - PROBLEMS["rows="].best <= 1e-9
+
+
+def test_attaching_leaves_weights_on_the_set_as_they_are() -> None:
+    model, optimizer, handle = attached(adam)
+    for _ in range(30):
+        step(model, optimizer)
+    before = model.weight.detach().clone()
+    assert bool((before == 0.0).any())
+    handle.remove()
+    again = affinet.project(model, adam(model.parameters()), PROBLEMS["rows="].plan(model))
+    assert torch.equal(model.weight, before)
+    assert set(again.moved.values()) == {0.0}
 
 
 def test_equations_next_to_inequalities_keep_their_own_way() -> None:

@@ -26,6 +26,9 @@ REACH = 10.0
 """τ in units of the last step: τ |y| = 10 |step|. From 1 to 100 all values converge; below 10, weights chatter between
 many oblique inequalities."""
 
+ON_SET = 4.0
+"""Weights that were rounded once are off the set by at most one roundoff of their norm."""
+
 
 @dataclass(frozen=True, eq=False)
 class Learned(Generic[Face]):
@@ -65,13 +68,13 @@ class NormalMap(Generic[Face]):
         """True: entries are read in float64 where the library has it, and rounded once when they are written back."""
         return True
 
-    def start(self, xp: Namespace, g: Array, w: Array, u: float) -> Learned[Face]:
+    def start(self, xp: Namespace, g: Array, w: Array, u: float, face: Face | None = None) -> Learned[Face]:
         """What is known from the first gradient: the normal part of −g at the weights (Moreau).
 
-        Nothing is known in cells where it is not finite.
+        Nothing is known in cells where it is not finite. Inequalities of `face` count as active at the weights.
         """
         finite = xp.where(self.set.norm(xp, g) < inf, g, xp.array(0.0, g))
-        return Learned(*self.set.normal(xp, w, -finite, None, u))
+        return Learned(*self.set.normal(xp, w, -finite, face, u))
 
     def learn(self, xp: Namespace, g: Array, w: Array, state: Learned[Face]) -> tuple[Underway[Face], Array]:
         """The average with a new gradient g, and `P g` along the face.
@@ -113,6 +116,14 @@ class NormalMap(Generic[Face]):
         if taken is None and not xp.any(~finite):
             return w, learned
         return xp.where(known, w, stepped), chosen(xp, self.set, known, learned, state.former)
+
+    def snapped(self, xp: Namespace, w: Array, u: float) -> Array:
+        """The nearest point, but w itself in cells that are on the set to rounding.
+
+        Their entries at a bound are exactly there, while the nearest point of rounded weights may be some way off.
+        """
+        nearest = self.set.nearest(xp, w)[0]
+        return xp.where(self.set.norm(xp, nearest - w) <= ON_SET * u * self.set.norm(xp, w), w, nearest)
 
     def resettle(self, xp: Namespace, w: Array, state: Learned[Face], u: float) -> Learned[Face]:
         """What is known once weights or rules were changed from outside: the nearest normal vector at the weights."""

@@ -28,10 +28,15 @@ Weights = Mapping[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class _Landing:
-    """A step that is under way; `landed` once weights have landed, from where other optimizers and wrappers move on."""
+    """A step that is under way; `landed` once weights have landed, from where other optimizers and wrappers move on.
+
+    `point` is what is known at the point that a closure evaluates, for as long as it is evaluated: the face of a point
+    that a line search rejects has no part in the next one.
+    """
 
     step: Underway[Any]
     landed: bool = False
+    point: Learned[Any] | None = None
 
 
 class Learning:
@@ -83,7 +88,8 @@ class Learning:
                     self._learn(block, kernel, terms, feed_decay, search, skipped)
                 else:
                     g = terms.objective() if feed_decay else terms.plain()
-                    terms.feed(kernel.tangent(g, self._landings[block].step), feed_decay)
+                    landing = self._landings[block]
+                    terms.feed(kernel.tangent(g, landing.point or landing.step), feed_decay)
 
     def land_inside_(self) -> None:
         """Move weights onto the face and the set, in place, before a closure evaluates them again."""
@@ -91,9 +97,9 @@ class Learning:
             for block, kernel in self._sets():
                 landing = self._landings.get(block)
                 if landing is not None and not landing.landed:
-                    landed, known = kernel.land(kernel.read(self._parameters), landing.step, None)
+                    landed, point = kernel.land(kernel.read(self._parameters), landing.step, None)
                     kernel.write(self._parameters, landed)
-                    self._landings[block] = _Landing(replace(landing.step, y=known.y, face=known.face))
+                    self._landings[block] = replace(landing, point=point)
 
     def land_(self, names: Collection[str], skipped: Tensor | None) -> None:
         """Move weights to where they land after a step of the optimizer that holds the parameters `names`.
@@ -150,8 +156,10 @@ class Learning:
         skipped: Tensor | None,
     ) -> None:
         g, w = terms.objective(), kernel.read(self._parameters, copy=True)
-        state = None if search else self._state(block, kernel, w)
-        if state is None:
+        state = self._state(block, kernel, w)
+        if search:
+            state = kernel.start(g, w, state)
+        elif state is None:
             if skipped is not None and bool((skipped != 0).any()):
                 return  # nothing is known before the first step that is taken, and these gradients say nothing
             state = kernel.start(g, w)

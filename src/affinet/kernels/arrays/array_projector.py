@@ -165,7 +165,7 @@ def _leave_cone(
     native = {name: np.array(weights[name], _native(weights[name].dtype)).reshape(-1) for name in flat}
     u = max(float(np.finfo(native[parameter.name].dtype).eps) for parameter, _ in places.sizes) / 2.0
     with np.errstate(all="ignore"):
-        at, _ = law.set.nearest(NumPy(), _entries(law, places, native).astype(v.dtype))
+        at = law.snapped(NumPy(), _entries(law, places, native).astype(v.dtype), u)
         write(places, flat, v - law.set.normal(NumPy(), at, v, None, u)[0])
 
 

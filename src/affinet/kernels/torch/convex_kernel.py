@@ -23,8 +23,8 @@ COARSE_NOISE = 4.0
 COARSE = 1e-4
 """Dtypes whose unit roundoff is larger than this have 16 bits."""
 
-ON_SET = 4.0
-"""Weights that were rounded once are off the set by at most one roundoff of their norm."""
+SUMMED = 2.0
+"""Roundoffs of a sum of two numbers, and of the move onto it; each further number adds to the square of this."""
 
 
 class ConvexKernel:
@@ -51,8 +51,10 @@ class ConvexKernel:
         in_dtype = isinstance(law.set, Boxes) and len(dtypes) == 1 and dtypes <= {torch.float32, torch.float64}
         self._wide = dtypes.pop() if in_dtype else irregular_dtype(device)
         self.dtype = self._wide if loops is None else loops.dtype
-        self._u = max(float(torch.finfo(tensors[name].dtype).eps) for name in self.names) / 2.0
-        self._floor = (COARSE_NOISE if self._u > COARSE else NOISE) * self._u
+        u = max(float(torch.finfo(tensors[name].dtype).eps) for name in self.names) / 2.0
+        self._floor = (COARSE_NOISE if u > COARSE else NOISE) * u
+        # Weights are rounded once; sums of a cell are rounded as often as it has entries, in the wide dtype.
+        self._u = u + float(torch.finfo(irregular_dtype(device)).eps) * (SUMMED + law.set.count() ** 0.5)
 
     @property
     def pointwise(self) -> bool:
@@ -97,8 +99,8 @@ class ConvexKernel:
 
         Their entries at a bound are exactly there, while the nearest point of rounded weights may be some way off.
         """
-        nearest, norm = self.nearest(w), self._law.set.norm
-        return torch.where(norm(self._xp, nearest - w) <= ON_SET * self._u * norm(self._xp, w), w, nearest)
+        point: Tensor = self._law.snapped(self._xp, w.to(self._wide), self._u)
+        return point.to(self.dtype)
 
     def normal(self, v: Tensor, w: Tensor) -> Tensor:
         """The vector of the normal cone nearest to v, at the point of the set nearest to `w`."""
@@ -119,9 +121,10 @@ class ConvexKernel:
         projected: Tensor = self._law.set.along(self._xp, v, self._law.set.nearest(self._xp, w)[1])
         return projected.to(self.dtype)
 
-    def start(self, g: Tensor, w: Tensor) -> Learned[Any]:
-        """What is known from the first gradient, at weights of the set."""
-        return self._narrow(self._law.start(self._xp, g.to(self._wide), w.to(self._wide), self._u))
+    def start(self, g: Tensor, w: Tensor, state: Learned[Any] | None = None) -> Learned[Any]:
+        """What is known from one gradient, at weights of the set that are known to be on the face of `state`."""
+        face = None if state is None else state.face
+        return self._narrow(self._law.start(self._xp, g.to(self._wide), w.to(self._wide), self._u, face))
 
     def learn(self, g: Tensor, w: Tensor, state: Learned[Any]) -> tuple[Underway[Any], Tensor]:
         """The step that starts with this gradient, and the gradient along the face, with rounding noise set to zero."""
