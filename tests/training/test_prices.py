@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -63,3 +65,19 @@ def test_projectors_of_numpy_and_torch_price_alike() -> None:
     shared = {"low": ("again",), "again": ("low",)}
     assert arrays.shared_multipliers({"w": at}) == tensors.shared_multipliers({"w": torch.tensor(at)}) == shared
     assert arrays.active({"w": at})["again"].count == tensors.active({"w": torch.tensor(at)})["low"].count == 3
+
+
+def test_logs_have_the_number_of_active_bounds(tmp_path: Path) -> None:
+    model = torch.nn.Linear(4, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    w = affinet.weights(model)["weight"]
+    handle = affinet.project(model, optimizer, [(w >= 0).named("low"), w.sum() == 1])
+    watch = handle.watch(affinet.CsvLog(tmp_path / "log.csv"))
+    for _ in range(40):
+        optimizer.zero_grad()
+        (model.weight * torch.tensor([[1.0, 2.0, 3.0, 4.0]])).sum().backward()
+        optimizer.step()
+    watch.stop()
+    header, *_, last = (tmp_path / "log.csv").read_text().splitlines()
+    assert header.split(",")[-1] == "active/low"
+    assert last.split(",")[-1] == "3.0"

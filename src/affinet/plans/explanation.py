@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from affinet.analysis.lookup.entry_names import by_rules, counted, cut, named_columns, quoted
-from affinet.analysis.lookup.incidence import Equation, Incidence
+from affinet.analysis.lookup.incidence import Equation, Incidence, equations_at
 from affinet.analysis.lookup.tracing import deciding, nearby, path, relating
+from affinet.analysis.rule_values import Rounding, Weight, at_bound
 from affinet.blocks.standing import standing
 from affinet.errors import RuleError, ShapeError, UnknownWeightError, visible
 from affinet.language.calculus.terms import Integers, Parameter, Term
@@ -28,7 +30,7 @@ FREE, DETERMINED = 1.0 - 1e-9, 1e-9
 
 @dataclass(frozen=True)
 class Statement:
-    """One equation in the user's words: the rule, the index of the equation in the rule's shape, and its text."""
+    """One equation or inequality in the user's words: the rule, its index in the rule's shape, and its text."""
 
     rule: str
     index: tuple[int, ...]
@@ -47,7 +49,9 @@ class Explanation:
     `freedom` is the diagonal of the tangent projector, `P_ii`: 0 determined, 1 free; None where computing it would mean
     solving a large irregular component. `value` is that of a determined entry, `decided_by` the rules that decide it.
     `tied_to` (`classmates` entries, the first few named) move with it; `chain` are the equations that lead to
-    `representative`, the entry of its class that the others follow. `shown` are the first of its `equations`.
+    `representative`, the entry of its class that the others follow. `shown` are the first of its `equations`, `bounds`
+    the first of its `inequalities`. `at_bounds` says which bounds hold with equality at given weights,
+    and their prices.
     """
 
     entry: str
@@ -61,6 +65,9 @@ class Explanation:
     equations: int
     shown: tuple[Statement, ...]
     constants: bool
+    inequalities: int = 0
+    bounds: tuple[Statement, ...] = ()
+    at_bounds: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.entry} {self._verdict()}"]
@@ -74,14 +81,19 @@ class Explanation:
             lines += [f"  in {counted(self.equations, 'equation')}:", *(f"    {statement}" for statement in self.shown)]
             if self.equations > len(self.shown):
                 lines.append(f"    … {self.equations - len(self.shown):,} more")
-        if self.constants and self.equations:
+        if self.inequalities:
+            lines += [f"  in {counted(self.inequalities, 'inequality')}:", *(f"    {bound}" for bound in self.bounds)]
+            if self.inequalities > len(self.bounds):
+                lines.append(f"    … {self.inequalities - len(self.bounds):,} more")
+        lines += [f"  {standing_at}" for standing_at in self.at_bounds]
+        if self.constants and self.equations + self.inequalities:
             lines.append("  frozen weights are constants in this plan, at the values they had.")
         return visible("\n".join(lines))
 
     def _verdict(self) -> str:
-        if not self.equations and self.freedom == 0.0:
+        if not self.equations and not self.inequalities and self.freedom == 0.0:
             return "is frozen: in this plan it is a constant, at the value it had."
-        if not self.equations:
+        if not self.equations and not self.inequalities:
             return "is in no rule: nothing constrains it."
         by = f": {by_rules(self.decided_by)} say{'s' * (len(self.decided_by) == 1)} so" if self.decided_by else ""
         if self.value is not None:
@@ -92,6 +104,8 @@ class Explanation:
             return (
                 f"moves with {counted(self.classmates, 'other entry', 'other entries')}: one number decides them{by}."
             )
+        if not self.equations:
+            return f"is bounded by {counted(self.inequalities, 'inequality')}, and in no equation."
         them = "it" if self.equations == 1 else "them"
         return f"is held by {counted(self.equations, 'equation')}, and not determined by {them}."
 
@@ -109,6 +123,7 @@ class SliceExplanation:
     untouched: int
     freedom: float | None
     rules: tuple[str, ...]
+    bounded: int = 0
 
     def __str__(self) -> str:
         summary = f"{counted(self.entries, 'entry')}"
@@ -119,6 +134,7 @@ class SliceExplanation:
             (self.determined, "determined: can take one value only"),
             (self.tied, "tied: one number decides each together with other entries"),
             (self.held, "held by equations, and not determined"),
+            (self.bounded, "bounded by inequalities, and in no equation"),
             (self.untouched, "in no rule"),
         ):
             if count:
@@ -130,8 +146,17 @@ class SliceExplanation:
         return visible("\n".join(lines))
 
 
-def explain(plan: Plan, entry: str | Expression) -> Explanation | SliceExplanation:
+def explain(
+    plan: Plan,
+    entry: str | Expression,
+    *,
+    weights: Mapping[str, Any] | None = None,
+    prices: Mapping[str, Any] | None = None,
+) -> Explanation | SliceExplanation:
     """Explain why an entry has its value or its freedom; for a slice, count what constrains its entries.
+
+    `weights` (name → array) and `prices` (rule → array, as `handle.multipliers()` returns them) add, for one entry,
+    which inequalities are at their bound there and what these cost.
 
     `entry`: text such as `"hidden.weight[0, 1]"` or `"hidden.weight[0, :]"`, or the indexed weight itself,
     `w.hidden.weight[0, 1]`. Time grows with the description of the rules, not with the size of the weights. A plan
@@ -149,7 +174,7 @@ def explain(plan: Plan, entry: str | Expression) -> Explanation | SliceExplanati
         return _explain_unplanned(str(expression), expression.size, frozen=_is_frozen(plan, parameter.name))
     incidence = plan.incidence
     if expression.size == 1:
-        return _explain_entry(plan, incidence, _column(plan, expression, 0))
+        return _explain_entry(plan, incidence, _column(plan, expression, 0), weights, prices)
     return _explain_slice(plan, incidence, expression)
 
 
@@ -162,9 +187,16 @@ def _explain_unplanned(name: str, size: int, *, frozen: bool) -> Explanation | S
     return SliceExplanation(name, size, size, 0, 0, 0, size, 1.0, ())
 
 
-def _explain_entry(plan: Plan, incidence: Incidence, column: int) -> Explanation:
+def _explain_entry(
+    plan: Plan,
+    incidence: Incidence,
+    column: int,
+    weights: Mapping[str, Any] | None,
+    prices: Mapping[str, Any] | None,
+) -> Explanation:
     layout = plan.system.layout
-    keys = incidence.of(column)
+    keys, sides = incidence.of(column), plan.inequality_incidence.of(column)
+    bounds, balls = [plan.inequality_incidence.equation(*key) for key in sides[:MOST_SHOWN]], _balls(plan, column)
     shown = [incidence.equation(*key) for key in keys[:MOST_SHOWN]]
     position = standing(plan.blocks, column, layout)
     free, value, mates, root = 1.0 if not keys else None, None, np.array([column]), None
@@ -176,6 +208,8 @@ def _explain_entry(plan: Plan, incidence: Incidence, column: int) -> Explanation
     if len(companions):
         goal = int(companions[0]) if root is None or root == column else root
     chain, rules = _find_reasons(incidence, column, goal, free)
+    if not rules and not chain and position is not None and sides and free is not None and free <= DETERMINED:
+        rules = position.block.rules  # inequalities that leave no room
     return Explanation(
         layout.describe(column),
         None if free is None else min(1.0, max(0.0, free)),
@@ -188,7 +222,57 @@ def _explain_entry(plan: Plan, incidence: Incidence, column: int) -> Explanation
         len(keys),
         tuple(_word_equation(plan, equation) for equation in shown),
         any(rule.size is not None for rule in plan.system.rules),
+        len(sides) + len(balls),
+        (*(_word_equation(plan, bound) for bound in bounds), *balls),
+        () if weights is None else tuple(_standings(plan, sides[:MOST_LOOKED_AT], weights, prices or {})),
     )
+
+
+def _balls(plan: Plan, column: int) -> list[Statement]:
+    """The ball that an entry lies in, which is in no other rule."""
+    layout = plan.system.layout
+    parameter = layout.parameters[layout.number(column)]
+    statements = []
+    for rule in plan.system.rules:
+        for term in rule.expression.terms if rule.norm is not None else ():
+            if term.parameter == parameter:
+                rows, _ = equations_at(term, rule.expression.shape, column - layout.start(parameter))
+                width = rule.expression.shape[-1]
+                places = [np.unravel_index(row // width, rule.shape) for row in rows.tolist()] if rule.shape else [()]
+                statements += [
+                    Statement(rule.name, tuple(int(k) for k in place), rule.text, width)
+                    for place in (places if len(rows) else ())
+                ]
+    return statements
+
+
+def _standings(
+    plan: Plan, keys: Sequence[tuple[int, int]], weights: Mapping[str, Any], prices: Mapping[str, Any]
+) -> Iterator[str]:
+    """The inequalities at their bound: `at its lower bound 0, price 0.3`, or the rule and row of several entries."""
+    numbers = {p.name: np.asarray(weights[p.name]) for p in plan.parameters}
+    values = {name: Weight(array.reshape(-1), _rounding(array)) for name, array in numbers.items()}
+    active: dict[int, np.ndarray] = {}
+    for number, index in keys:
+        rule = plan.system.rules[number]
+        if number not in active:
+            active[number] = at_bound(rule, values).reshape(-1)
+        if not active[number][index]:
+            continue
+        row = plan.inequality_incidence.equation(number, index)
+        cost = prices.get(rule.name)
+        price = "" if cost is None else f", price {float(np.asarray(cost).reshape(-1)[index]) + 0.0:.4g}"
+        if len(row.values) == 1:
+            side = "upper" if (row.values[0] > 0) == (rule.sense == "<=") else "lower"
+            yield f"at its {side} bound {row.rhs / row.values[0] + 0.0:.6g}{price}"
+        else:
+            yield f"{_word_equation(plan, row)} is at its bound{price}"
+
+
+def _rounding(array: np.ndarray) -> Rounding:
+    dtype = array.dtype if np.issubdtype(array.dtype, np.floating) else np.dtype(np.float64)
+    info = np.finfo(dtype)
+    return Rounding(float(info.eps), float(info.smallest_subnormal))
 
 
 def _find_reasons(
@@ -215,15 +299,20 @@ def _explain_slice(plan: Plan, incidence: Incidence, expression: Expression) -> 
     for place in places.tolist():
         column = _column(plan, expression, place)
         position, keys = standing(plan.blocks, column, plan.system.layout), incidence.of(column)
-        rules.update((plan.system.rules[rule].name, None) for rule, _ in keys)
+        sides = plan.inequality_incidence.of(column)
+        balls = _balls(plan, column)
+        rules.update((plan.system.rules[rule].name, None) for rule, _ in (*keys, *sides))
+        rules.update((ball.rule, None) for ball in balls)
         if position is None:
-            counts["untouched" if not keys else "held"] += 1
+            counts["held" if keys else "bounded" if sides or balls else "untouched"] += 1
             free.append(1.0)
             continue
         free.append(position.block.freedom(position.place))
         mates = position.mates(plan.system.layout)[0]
         freedom = free[-1]
         kind = "determined" if freedom is not None and freedom <= DETERMINED else "tied" if len(mates) > 1 else "held"
+        if kind == "held" and not keys:
+            kind = "bounded"
         counts[kind] += 1
     known_free = [value for value in free if value is not None]
     mean = float(np.mean(known_free)) if len(known_free) == len(free) else None
@@ -237,6 +326,7 @@ def _explain_slice(plan: Plan, incidence: Incidence, expression: Expression) -> 
         counts["untouched"],
         mean,
         tuple(rules),
+        counts["bounded"],
     )
 
 
@@ -316,7 +406,7 @@ def _entry_term(expression: Expression, place: int) -> Term:
 
 def _word_equation(plan: Plan, equation: Equation) -> Statement:
     rule = plan.system.rules[equation.rule]
-    shape = rule.expression.shape
+    shape = rule.shape
     index = tuple(int(k) for k in np.unravel_index(equation.index, shape)) if shape else ()
     text = ""
     for column, value in zip(
@@ -327,7 +417,7 @@ def _word_equation(plan: Plan, equation: Equation) -> Statement:
         text += f"{sign}{size}{plan.system.layout.describe(column)}"
     if len(equation.columns) > MOST_TERMS:
         text += f" + … ({len(equation.columns):,} entries)"
-    return Statement(rule.name, index, f"{text} == {equation.rhs + 0.0:.6g}", len(equation.columns))
+    return Statement(rule.name, index, f"{text} {rule.sense} {equation.rhs + 0.0:.6g}", len(equation.columns))
 
 
 def _chain_lines(chain: Sequence[Statement]) -> list[str]:

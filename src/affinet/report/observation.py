@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Numbers = Any
@@ -25,7 +25,8 @@ class Observation:
     (Pythagoras).
 
     `multipliers` is rule name → ν of the rule's shape, of the same gradients; empty where they were not requested,
-    NaN where there were no gradients or they were not finite.
+    NaN where there were no gradients or they were not finite. `active` is rule name → how many of its inequalities are
+    at their bound, for the rules that are inequalities.
     """
 
     step: int
@@ -36,10 +37,12 @@ class Observation:
     projection_distance: float
     undone: float
     multipliers: Mapping[str, Numbers]
+    active: Mapping[str, int] = field(default_factory=dict)
 
     def numbers(self) -> dict[str, float]:
         """Name → number, as loggers expect it: `violation/RULE`, the largest |ν| of a rule as `multiplier/RULE`.
 
+        `active/RULE` is the number of inequalities of a rule at their bound.
         The names are the same at every step of a watch; `stationarity` is NaN where there were no gradients.
         """
         scalars = {
@@ -50,7 +53,8 @@ class Observation:
         }
         violations = {f"violation/{rule}": size for rule, size in self.violation.items()}
         multipliers = {f"multiplier/{rule}": largest_size(values) for rule, values in self.multipliers.items()}
-        return scalars | violations | multipliers
+        active = {f"active/{rule}": float(count) for rule, count in self.active.items()}
+        return scalars | violations | multipliers | active
 
 
 class Observer(Protocol):

@@ -127,16 +127,17 @@ class Watch:
         return self._postponed[optimizer] or self._steps[optimizer] % self._every == 0
 
     def _observe(self, step: int, optimizer: int, movement: Movement) -> None:
-        gradients, parameters = self._gradients(optimizer), self._sandwich.parameters
+        gradients = self._gradients(optimizer)
         observation = Observation(
             step=step,
             optimizer=optimizer,
             violation=self._sandwich.violation(),
-            stationarity=None if gradients is None else self._projector().stationarity(gradients, at=parameters),
+            stationarity=None if gradients is None else self._stationarity_of(gradients),
             step_length=movement.step,
             projection_distance=movement.projection,
             undone=movement.undone,
             multipliers=self._observed_multipliers(gradients) if self._multipliers else {},
+            active=self._count_active(),
         )
         if self._observers:
             for observer in self._observers:
@@ -152,10 +153,28 @@ class Watch:
         previous, self._last_captures[optimizer] = self._last_captures[optimizer], (capture, capture.captures)
         return None if previous == self._last_captures[optimizer] else capture.total()
 
+    def _stationarity_of(self, gradients: dict[str, Tensor]) -> float:
+        return self._projector().stationarity(self._minimized(gradients), at=self._sandwich.parameters)
+
+    def _multipliers_of(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+        multipliers = self._projector().multipliers(self._minimized(gradients), at=self._sandwich.parameters)
+        return self._minimized(multipliers)
+
+    def _minimized(self, vectors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The negative where the optimizer maximizes: which inequalities hold weights depends on the sign."""
+        return {name: -vector for name, vector in vectors.items()} if self._sandwich.maximizes else vectors
+
+    def _count_active(self) -> dict[str, int]:
+        """Rule name → how many inequalities are at their bound."""
+        if not self._projector().has_inequalities:
+            return {}
+        active = self._projector().active(self._sandwich.parameters)
+        return {name: bounds.count for name, bounds in active.items()}
+
     def _observed_multipliers(self, gradients: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """The multipliers; NaN where gradients are missing or not finite, so that their names are always the same."""
         if gradients is not None and not _not_finite(gradients):
-            return self._projector().multipliers(gradients, at=self._sandwich.parameters)
+            return self._multipliers_of(gradients)
         rules = self._sandwich.plan.system.rules
         return {r.name: torch.full(r.expression.shape, torch.nan, dtype=torch.float64) for r in rules}
 
@@ -228,7 +247,7 @@ class Watch:
         """The three rules with the largest multipliers; empty if these were not requested and are slow to compute."""
         multipliers = observation.multipliers
         if not multipliers and gradients is not None and self._sandwich.plan.size <= SMALL:
-            multipliers = self._projector().multipliers(gradients, at=self._sandwich.parameters)
+            multipliers = self._multipliers_of(gradients)
         sizes = {rule: float(nu.abs().amax()) for rule, nu in multipliers.items() if nu.numel()}
         return sorted((rule for rule, size in sizes.items() if size > 0.0), key=lambda rule: -sizes[rule])[:3]
 
