@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 import affinet
 from affinet import families
+from affinet.analysis.rule_values import Rounding, Weight
 from affinet.kernels.arrays.array_gaps import ArrayGaps
 from affinet.kernels.torch.measuring import Measure
 from affinet.language.evaluation import evaluate, violations
 from affinet.language.sense import Sense
-from affinet.report.verification import Rounding, Weight, verify
+from affinet.report.verification import verify
 from affinet.system.limits import Limits
 from affinet.system.stored.planfile import read_system, write_system
 from affinet.system.system import System
@@ -64,6 +65,16 @@ def measured(system: System, weights: Mapping[str, np.ndarray]) -> tuple[dict[st
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
     flat = {name: value.reshape(-1) for name, value in weights.items()}
     return Measure(system)(tensors), ArrayGaps(system)(flat)
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(one_by_one=0)], ids=["rows", "terms"])
+def test_rules_that_hold_have_a_positive_zero(limits: Limits) -> None:
+    rules = [x for w in (a, b) for x in (w >= 0, w <= 0, w[0] >= 0, w[0] <= 0, -1 * w >= 0, families.monotone(w))]
+    zeros = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    for violation in measured(System.of(rules, limits=limits), zeros):
+        assert {str(value) for value in violation.values()} == {"0.0"}
+    for rule in rules:
+        assert not np.signbit(violations(evaluate(rule.expression, zeros), rule.sense)).any()
 
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(one_by_one=0)], ids=["rows", "terms"])

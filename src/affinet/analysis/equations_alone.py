@@ -18,19 +18,19 @@ from affinet.system.system import System
 class EquationsAlone:
     """The system of the equation rules of a plan, and their blocks, planned once more where there are inequalities."""
 
-    whole: System
-    whole_blocks: tuple[Block, ...]
+    all_rules: System
+    all_blocks: tuple[Block, ...]
 
     @cached_property
     def system(self) -> System:
-        if not self.whole.inequality_rules:
-            return self.whole
-        return self.whole.only(self.whole.equation_rules)
+        if not self.all_rules.inequality_rules:
+            return self.all_rules
+        return self.all_rules.only(self.all_rules.equation_rules)
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        if not self.whole.inequality_rules:
-            return self.whole_blocks
+        if not self.all_rules.inequality_rules:
+            return self.all_blocks
         with np.errstate(over="raise", divide="raise", invalid="raise"):
             return tuple(compile_blocks(self.system))
 
@@ -42,10 +42,10 @@ class EquationsAlone:
     @cached_property
     def redundant(self) -> Interval:
         """Equations that follow from other equations."""
-        return Interval(self.whole.equations - self.rank.high, self.whole.equations - self.rank.low)
+        return Interval(self.all_rules.equations - self.rank.high, self.all_rules.equations - self.rank.low)
 
     @cached_property
     def implied(self) -> Interval:
         """Independent equations that hold because inequalities leave no room, in addition to those that are written."""
-        whole = rank_of(self.whole_blocks)
-        return Interval(max(0, whole.low - self.rank.high), max(0, whole.high - self.rank.low))
+        total = rank_of(self.all_blocks)
+        return Interval(max(0, total.low - self.rank.high), max(0, total.high - self.rank.low))

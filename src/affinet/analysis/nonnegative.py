@@ -43,9 +43,9 @@ def nonnegative(matrix: Floats, target: Floats) -> Floats:
             x[~trial] = 0.0
             z = _least_squares(scaled, target, trial)
         chosen, x = trial, z
-    found = np.zeros(matrix.shape[1])
-    found[nonzero] = x / lengths[nonzero]
-    return found
+    solution = np.zeros(matrix.shape[1])
+    solution[nonzero] = x / lengths[nonzero]
+    return solution
 
 
 def _least_squares(matrix: Floats, target: Floats, chosen: np.ndarray) -> Floats:

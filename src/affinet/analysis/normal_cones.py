@@ -128,21 +128,21 @@ def _solve_several_rows(
     values = np.einsum("krq,kq->kr", u[:, :, :width], np.einsum("kqn,kn->kq", vt[:, :width], target) * inverse)
     within = np.einsum("krq,kq->kr", u[:, :, :width] ** 2, counted.astype(np.float64))
     shared = within < 1.0 - DEPENDENT
-    left = target - np.einsum("krn,kr->kn", matrix, values)
+    remainder = target - np.einsum("krn,kr->kn", matrix, values)
     size = np.linalg.norm(target, axis=1)
     entries = np.zeros(absorbed.shape, bool)
     for k in range(len(matrix)):
         null = u[k][:, int(counted[k].sum()) :]
         if shared[k].any():
             entries[k] = (np.linalg.norm(matrix[k].T @ null, axis=1) > DEPENDENT) & (absorbed[k] != 0)
-        if not _has_signs(values[k], signs[k], left[k], absorbed[k], size[k]):
+        if not _has_signs(values[k], signs[k], remainder[k], absorbed[k], size[k]):
             values[k] = _solve_cell(matrix[k], target[k], absorbed[k], signs[k], null if shared[k].any() else None)
     return Solved(_signed(values, signs), shared, entries)
 
 
-def _has_signs(values: Floats, signs: Integers, left: Floats, absorbed: Integers, size: float) -> bool:
-    """Whether multipliers have their signs, and bounds absorb what is left of their entries, but for rounding."""
-    return bool((values * signs >= -ROUNDING * size).all() and (left * absorbed >= -ROUNDING * size).all())
+def _has_signs(values: Floats, signs: Integers, remainder: Floats, absorbed: Integers, size: float) -> bool:
+    """Whether multipliers have their signs, and bounds absorb the remainders of their entries, but for rounding."""
+    return bool((values * signs >= -ROUNDING * size).all() and (remainder * absorbed >= -ROUNDING * size).all())
 
 
 def _signed(values: Floats, signs: Integers) -> Floats:
@@ -169,8 +169,8 @@ def _solve_cell(matrix: Floats, target: Floats, absorbed: Integers, signs: Integ
     generated[np.linalg.norm(generated, axis=1) <= DEPENDENT] = 0.0  # rows that follow from equations, but for rounding
     weights = nonnegative(generated.T, reduced) * scale
     values[signed] = weights[: len(signed)] * signs[signed]
-    left = target - generators.T @ weights
-    values[equations] = (basis[0][:, keep] / basis[1][keep]) @ (span @ left)
+    remainder = target - generators.T @ weights
+    values[equations] = (basis[0][:, keep] / basis[1][keep]) @ (span @ remainder)
     return values if null is None else _smallest(values, matrix, target, absorbed, signs, null)
 
 
@@ -186,9 +186,9 @@ def _smallest(
     """The multipliers of smallest norm among those along `null` with the same signs: `min |c|: H c >= h`."""
     signed, bounds = np.flatnonzero(signs), np.flatnonzero(absorbed)
     least = values - null @ (null.T @ values)
-    left = target - matrix.T @ values
+    remainder = target - matrix.T @ values
     # What bounds absorb at these multipliers, and must go on absorbing with its sign.
-    absorbing = np.maximum(left[bounds] * absorbed[bounds], 0.0)
+    absorbing = np.maximum(remainder[bounds] * absorbed[bounds], 0.0)
     moved = absorbed[bounds, None] * (matrix[:, bounds].T @ null)
     start = null.T @ values
     sides = np.concatenate([signs[signed, None] * null[signed], -moved])

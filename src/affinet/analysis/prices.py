@@ -116,9 +116,9 @@ def _solve(rows: Rows, system: System, gradient: Floats) -> tuple[Floats, np.nda
     signs = np.array([SIGNS[system.rules[rule].sense] for rule in rows.rule.tolist()], np.int64)
     with_inequality = _connected_with(rows, signs != 0)
     values, shared = np.zeros(rows.count), np.zeros(rows.count, bool)
-    alone, joint = np.flatnonzero(~with_inequality), np.flatnonzero(with_inequality)
-    solved = multipliers(rows.select(alone), gradient, system.tolerance, system.limits)
-    values[alone], shared[alone] = solved.values, solved.shared
+    among_equations, joint = np.flatnonzero(~with_inequality), np.flatnonzero(with_inequality)
+    solved = multipliers(rows.select(among_equations), gradient, system.tolerance, system.limits)
+    values[among_equations], shared[among_equations] = solved.values, solved.shared
     values[joint], shared[joint] = _solve_signed(rows.select(joint), signs[joint], system, gradient)
     return values, shared
 
@@ -148,9 +148,9 @@ def _solve_signed(rows: Rows, signs: Integers, system: System, gradient: Floats)
     both, absorbed = upward & downward, upward.astype(np.int64) - downward
     dependent_entries = np.bincount(entry, minlength=len(used)) > 1
     several = np.flatnonzero(rows.lengths > 1)
-    reduced, kept = _without_entries(rows.select(several), place[_values_of(rows, several)], both)
-    for component in split(reduced.select(np.flatnonzero(kept)), np.zeros(int(kept.sum())), system.limits):
-        at = several[kept][component.rows]
+    reduced, nonempty = _without_entries(rows.select(several), place[_values_of(rows, several)], both)
+    for component in split(reduced.select(np.flatnonzero(nonempty)), np.zeros(int(nonempty.sum())), system.limits):
+        at = several[nonempty][component.rows]
         nodes = component.nodes
         target = gradient[used[nodes]]
         if isinstance(component, Batch):
@@ -159,11 +159,11 @@ def _solve_signed(rows: Rows, signs: Integers, system: System, gradient: Floats)
             solved = solve_giant(component, target, absorbed[nodes], signs[at])
         values[at], shared[at] = solved.values, solved.shared
         dependent_entries[nodes] |= solved.shared_entries
-    shared[several[~kept]] = True
+    shared[several[~nonempty]] = True
     read_by_shared = place[_values_of(rows, np.flatnonzero(shared))]
     dependent_entries[read_by_shared] |= both[read_by_shared]
-    left = gradient[used] - np.bincount(place, rows.values * values[rows.row_of_each()], len(used))
-    values[single] = _absorb(left, entry, coefficient, direction)
+    remainder = gradient[used] - np.bincount(place, rows.values * values[rows.row_of_each()], len(used))
+    values[single] = _absorb(remainder, entry, coefficient, direction)
     shared[single] = dependent_entries[entry]
     return values, shared
 
@@ -183,11 +183,11 @@ def _without_entries(rows: Rows, place: Integers, excluded: np.ndarray) -> tuple
     return reduced, np.diff(bounds) > 0
 
 
-def _absorb(left: Floats, entry: Integers, coefficient: Floats, direction: Integers) -> Floats:
-    """The prices of bounds of single entries: what is left of an entry, evenly by the bounds that can take it."""
-    usable = (direction == 0) | (direction * left[entry] > 0.0)
-    count = np.bincount(entry, usable, len(left))
-    return np.where(usable, left[entry] / (coefficient * np.maximum(count[entry], 1.0)), 0.0)
+def _absorb(remainder: Floats, entry: Integers, coefficient: Floats, direction: Integers) -> Floats:
+    """The prices of bounds of single entries: each entry's remainder, divided evenly among usable bounds."""
+    usable = (direction == 0) | (direction * remainder[entry] > 0.0)
+    count = np.bincount(entry, usable, len(remainder))
+    return np.where(usable, remainder[entry] / (coefficient * np.maximum(count[entry], 1.0)), 0.0)
 
 
 def _price_ball(

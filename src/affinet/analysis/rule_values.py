@@ -76,7 +76,7 @@ def most_roundings(weights: Mapping[str, Weight]) -> float:
 
 
 def coarsest_spacing(weights: Mapping[str, Weight]) -> float:
-    """The largest spacing of the dtypes of weights; that of float64 where there are none."""
+    """The largest spacing of the dtypes of weights; that of float64 without weights."""
     return max((weight.rounding.spacing for weight in weights.values()), default=float(np.finfo(np.float64).eps))
 
 

@@ -20,10 +20,10 @@ MOST_PAIRS = 2**17
 """Rules with up to this many (equation, entry) pairs in total are planned again one by one: some tenths of a second."""
 
 
-def sentences(system: System, blocks: Sequence[Block], alone: EquationsAlone, rules: Sequence[int]) -> list[str]:
+def sentences(system: System, blocks: Sequence[Block], equations: EquationsAlone, rules: Sequence[int]) -> list[str]:
     """A sentence per rule, and one more if all rules together take fewer numbers than the sum of the single rules.
 
-    `alone` are the equations without the inequalities, which take no free numbers where they leave room. Rules that
+    `equations` is the system without the inequalities, which take no free numbers where they leave room. Rules that
     share blocks are planned once more, each by itself. The sentence for a large one counts the numbers that it takes
     together with the rules that share entries with it.
     """
@@ -42,9 +42,9 @@ def sentences(system: System, blocks: Sequence[Block], alone: EquationsAlone, ru
         if len(sharing) > 1:
             own_blocks, pairs = _separate_blocks(system, rule, pairs)
         if own_blocks is None:
-            equations = counted(system.rules[rule].equations, "equation")
+            own_equations = counted(system.rules[rule].equations, "equation")
             lines.append(
-                f"{name} keeps {equations}; the rules that share entries with it take "
+                f"{name} keeps {own_equations}; the rules that share entries with it take "
                 f"{_phrase_fewer(rank_of(members))} together."
             )
             numbers_taken = Interval(0, numbers_taken.high + system.rules[rule].equations)
@@ -52,13 +52,13 @@ def sentences(system: System, blocks: Sequence[Block], alone: EquationsAlone, ru
         rank = rank_of(own_blocks)
         numbers_taken = Interval(numbers_taken.low + rank.low, numbers_taken.high + rank.high)
         lines.append(f"{name} {_phrase_effect(own_blocks)}: {_phrase_fewer(rank)}.")
-    total = alone.rank
+    total = equations.rank
     if len(rules) == len(system.rules) and total.low == total.high < numbers_taken.low:
         follow = numbers_taken.low - total.low
         verb = "follows" if follow == 1 else "follow"
         lines.append(f"Together {_phrase_fewer(total)}: {counted(follow, 'equation')} of these {verb} from the others.")
-    if len(rules) == len(system.rules) and alone.implied.low:
-        lines.append(f"Inequalities that leave no room take {counted(alone.implied.low, 'more free number')}.")
+    if len(rules) == len(system.rules) and equations.implied.low:
+        lines.append(f"Inequalities that leave no room take {counted(equations.implied.low, 'more free number')}.")
     return lines
 
 

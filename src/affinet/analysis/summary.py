@@ -30,11 +30,11 @@ MOST_FINDINGS = 10
 
 
 def summary(
-    system: System, blocks: tuple[Block, ...], alone: EquationsAlone, *, loops: bool, most: int | None = MOST_LINES
+    system: System, blocks: tuple[Block, ...], equations: EquationsAlone, *, loops: bool, most: int | None = MOST_LINES
 ) -> str:
     """One line per rule; rules that became the same blocks share the numbers in the line of the first of them.
 
-    `alone` are the equations without the inequalities. Rank and free numbers are those of equations.
+    `equations` is the system without the inequalities; rank and free numbers are those of it.
 
     Of more than `most` rules the first and the last are shown; all of them if it is None. `loops` tells whether
     compiled loops can project on the CPU.
@@ -60,17 +60,17 @@ def summary(
         table.append("(A line without numbers is counted with the line above.)")
     if first + last < len(order):
         table.insert(2 + first, f"… {len(order) - first - last:,} more rules: print(plan.table()) shows all")
-    totals = _phrase_totals(system, blocks, alone)
-    below = [totals, *_phrase_free_numbers(system, blocks), *_notes(system, blocks, alone, loops)]
+    totals = _phrase_totals(system, blocks, equations)
+    below = [totals, *_phrase_free_numbers(system, blocks), *_notes(system, blocks, equations, loops)]
     return "\n".join([*table, "", *below])
 
 
-def in_words(system: System, blocks: tuple[Block, ...], alone: EquationsAlone, *, most: int = MOST_LINES) -> str:
+def in_words(system: System, blocks: tuple[Block, ...], equations: EquationsAlone, *, most: int = MOST_LINES) -> str:
     """A plain sentence for each rule that the shortened table shows, in its order."""
     order = [rule for rules, _ in groups_of(len(system.rules), blocks) for rule in rules]
     first, last = _split_count(len(order), most)
     chosen = order[:first] + order[len(order) - last :] if first + last < len(order) else order
-    lines = [f"  - {sentence}" for sentence in sentences(system, blocks, alone, chosen)]
+    lines = [f"  - {sentence}" for sentence in sentences(system, blocks, equations, chosen)]
     return "\n".join(["", "In words:", *lines]) if lines else ""
 
 
@@ -119,13 +119,12 @@ def _format_numbers(blocks: list[Block]) -> tuple[str, str, str, str]:
     )
 
 
-def _phrase_totals(system: System, blocks: tuple[Block, ...], alone: EquationsAlone) -> str:
-    size, rank = sum(block.size for block in blocks), rank_of(blocks)
-    free = Interval(size - rank.high, size - rank.low)
+def _phrase_totals(system: System, blocks: tuple[Block, ...], equations: EquationsAlone) -> str:
+    size, all_rank = sum(block.size for block in blocks), rank_of(blocks)
+    free = Interval(size - all_rank.high, size - all_rank.low)
     total = sum(parameter.size for parameter in system.layout.parameters)
-    equations = (
-        f"{many(system.equations, 'equation')}, rank {_bounds(alone.rank)} ({_bounds(alone.redundant)} redundant)"
-    )
+    rank, redundant = _bounds(equations.rank), _bounds(equations.redundant)
+    written = f"{many(system.equations, 'equation')}, rank {rank} ({redundant} redundant)"
     inequalities, within = "", ""
     if system.inequality_rules:
         inequalities, within = (
@@ -133,18 +132,18 @@ def _phrase_totals(system: System, blocks: tuple[Block, ...], alone: EquationsAl
             " within the inequalities",
         )
     return (
-        f"{equations}{inequalities} over {many(size, 'entry', 'entries')}; {_bounds(free)} of these stay free{within}. "
+        f"{written}{inequalities} over {many(size, 'entry', 'entries')}; {_bounds(free)} of these stay free{within}. "
         f"Untouched entries of the same weights: {total - size:,}."
     )
 
 
-def _notes(system: System, blocks: tuple[Block, ...], alone: EquationsAlone, loops: bool) -> list[str]:
+def _notes(system: System, blocks: tuple[Block, ...], equations: EquationsAlone, loops: bool) -> list[str]:
     """Notes on ranks decided close to the tolerance or only bounded, on implied equations, and on a missing numba."""
     notes = []
-    if alone.implied.low:
+    if equations.implied.low:
         notes.append(
             f"note: some inequalities leave no room, and hold only as equations: that is the same as "
-            f"{many(alone.implied.low, 'more independent equation', 'more independent equations')}."
+            f"{many(equations.implied.low, 'more independent equation', 'more independent equations')}."
         )
     close = sum(block.ambiguous for block in blocks)
     if close:

@@ -39,7 +39,7 @@ def violations(value: Floats, sense: Sense, norm: Norm | None = None, radius: Va
         return np.asarray(np.maximum(lengths - radius, 0.0))
     if sense == "==":
         return np.asarray(np.abs(value))
-    return np.asarray(np.maximum(value if sense == "<=" else -value, 0.0))
+    return np.asarray(np.maximum(value if sense == "<=" else -value, 0.0)) + 0.0  # -0.0 + 0.0 is 0.0
 
 
 def substitute(expression: Expression, values: Mapping[str, object]) -> Expression:

@@ -87,7 +87,7 @@ class Plan:
     @property
     def redundant(self) -> int | Interval:
         """Equations that follow from other equations, and are dropped: rows − rank, without inequalities."""
-        redundant = self._alone.redundant
+        redundant = self._equations_alone.redundant
         return redundant.low if redundant.low == redundant.high else redundant
 
     @property
@@ -149,7 +149,7 @@ class Plan:
         repeat or contradict others, matrices whose columns seem misaligned; and checks that were skipped. Computed at
         first access.
         """
-        return findings(self.system, self.blocks, self._alone)
+        return findings(self.system, self.blocks, self._equations_alone)
 
     @cached_property
     def incidence(self) -> Incidence:
@@ -162,12 +162,12 @@ class Plan:
         return Incidence(self.system, inequalities=True)
 
     @cached_property
-    def _alone(self) -> EquationsAlone:
+    def _equations_alone(self) -> EquationsAlone:
         return EquationsAlone(self.system, self.blocks)
 
     def table(self) -> str:
         """The analysis with a line per rule, without the findings; `str(plan)` shortens it."""
-        return visible(summary(self.system, self.blocks, self._alone, loops=numba_installed(), most=None))
+        return visible(summary(self.system, self.blocks, self._equations_alone, loops=numba_installed(), most=None))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The rules, as in a file; a copy in another process is planned there again, to the same bits.
@@ -180,8 +180,8 @@ class Plan:
         return self
 
     def __str__(self) -> str:
-        table = summary(self.system, self.blocks, self._alone, loops=numba_installed())
-        words = in_words(self.system, self.blocks, self._alone)
+        table = summary(self.system, self.blocks, self._equations_alone, loops=numba_installed())
+        words = in_words(self.system, self.blocks, self._equations_alone)
         return visible(with_findings(f"{table}\n{words}".rstrip("\n"), self.findings))
 
     def __repr__(self) -> str:

@@ -91,7 +91,7 @@ def test_rows_that_follow_are_named_and_whole_rules_can_be_dropped() -> None:
     plan = affinet.plan([(B >= 0).named("low"), (B[2:4] >= -1).named("lower"), (B[4:] >= [1.0, -1.0]).named("mixed")])
     following = {f.rule: f for f in plan.findings if isinstance(f, FollowingInequalities)}
     assert following["lower"].count == following["lower"].out_of == 2
-    assert (following["mixed"].which, following["low"].which) == ("row 1", "row 4")
+    assert (following["mixed"].rows, following["low"].rows) == ("row 1", "row 4")
     assert "can be dropped" in str(following["lower"])
 
 

@@ -133,8 +133,8 @@ def _key(rule: Rule, index: int) -> str:
 
 def _spell(layout: Layout, columns: Integers, values: Floats, rhs: float, sense: Sense) -> str:
     """`2 * a[0] - b[1] == 3`; of a long row its first and last entries, and how many there are."""
-    left, tail = spell_sum(layout, columns, values)
-    return f"{left} {sense} {rhs + 0.0:.6g}{tail}"
+    terms, tail = spell_sum(layout, columns, values)
+    return f"{terms} {sense} {rhs + 0.0:.6g}{tail}"
 
 
 def spell_sum(layout: Layout, columns: Integers, values: Floats) -> tuple[str, str]:

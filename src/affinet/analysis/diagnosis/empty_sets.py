@@ -68,31 +68,33 @@ def find_empty_set(
         smaller = contradiction(part, system.tolerance)
         if smaller is not None:
             program, known, chosen = part, smaller, _rules_of(part, smaller)
-    found = _as_written(program, known, chosen)
-    return replace(found, minimal=len(found.rules) <= 2) if is_large else found
+    empty = _as_written(program, known, chosen)
+    return replace(empty, minimal=len(empty.rules) <= 2) if is_large else empty
 
 
-def reason(system: System, found: EmptySet) -> str:
+def reason(system: System, empty: EmptySet) -> str:
     """`the least that W.sum(dim=1)[3] can be is 4, and it must be <= 3.`, where one row shows what the others imply."""
-    rows, multipliers = found.rows, found.circuit.multipliers
+    rows, multipliers = empty.rows, empty.circuit.multipliers
     if rows.count == 1:
         return f"it says 0 {_sense(system, rows, 0)} {rows.rhs[0] + 0.0:.6g}, and no weight is left in it."
     target = _target(rows)
     first, last = int(rows.bounds[target]), int(rows.bounds[target + 1])
-    value = float(rows.rhs[target]) + found.circuit.gap / float(multipliers[target])
+    value = float(rows.rhs[target]) + empty.circuit.gap / float(multipliers[target])
     columns, values = rows.columns[first:last], rows.values[first:last]
     rule, index = system.rules[rows.rule[target]], int(rows.index[target])
     subject = indexed_subject(rule, index) if len(columns) > 1 else ""
-    left, sense = subject or "".join(spell_sum(system.layout, columns, values)), _sense(system, rows, target)
+    terms, sense = subject or "".join(spell_sum(system.layout, columns, values)), _sense(system, rows, target)
     scale = float(values[0]) if len(columns) == 1 and not subject else 1.0
     if scale != 1.0:  # a bound of a single entry is shown as that of the entry itself
-        left, sense = system.layout.describe(int(columns[0])), _turned(sense) if scale < 0 else sense
+        terms, sense = system.layout.describe(int(columns[0])), _turned(sense) if scale < 0 else sense
     implied, bound = value / scale + 0.0, float(rows.rhs[target]) / scale + 0.0
     most = (multipliers[target] < 0) == (scale > 0)
     singles = (rows.lengths == 1).all()
     if singles and rows.count == 2:
-        return f"{left} must be {_sense_of_other(system, rows, target)} {implied:.6g} and {sense} {bound:.6g}."
-    return f"the {'most' if most else 'least'} that {left} can be is {implied:.6g}, and it must be {sense} {bound:.6g}."
+        return f"{terms} must be {_sense_of_other(system, rows, target)} {implied:.6g} and {sense} {bound:.6g}."
+    return (
+        f"the {'most' if most else 'least'} that {terms} can be is {implied:.6g}, and it must be {sense} {bound:.6g}."
+    )
 
 
 def _rules_of(program: RowProgram, certificate: Certificate) -> list[int]:

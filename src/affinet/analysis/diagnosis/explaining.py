@@ -86,22 +86,22 @@ def _explain_inequalities(
     system: System, candidates: list[int], entries: tuple[Parameter, Integers] | None, feasible: Feasible
 ) -> InfeasibleError:
     """The error for rules whose equations have a point, and which have none together with the inequalities."""
-    found = find_empty_set(system, candidates, entries)
-    if found is None:
+    empty = find_empty_set(system, candidates, entries)
+    if empty is None:
         rules, minimal = narrowed(
             candidates, feasible, lambda subset: _cost(system, subset), MOST_DECIDED, FEWEST_DECISIONS
         )
         names = [(system.rules[k].name, system.rules[k].text) for k in rules]
         return InfeasibleError(names, GENERAL if minimal and len(rules) > 1 else "", minimal=minimal)
-    names = [(system.rules[k].name, system.rules[k].text) for k in found.rules]
-    owners = zip(found.rows.rule.tolist(), found.rows.index.tolist(), strict=True)
+    names = [(system.rules[k].name, system.rules[k].text) for k in empty.rules]
+    owners = zip(empty.rows.rule.tolist(), empty.rows.index.tolist(), strict=True)
     return InfeasibleError(
         names,
-        reason(system, found),
-        minimal=found.minimal,
+        reason(system, empty),
+        minimal=empty.minimal,
         equations=[(system.rules[rule].name, int(index)) for rule, index in owners],
-        multipliers=found.circuit.multipliers.tolist(),
-        shown=equations_shown(system, found.rows, found.circuit, found.rules),
+        multipliers=empty.circuit.multipliers.tolist(),
+        shown=equations_shown(system, empty.rows, empty.circuit, empty.rules),
     )
 
 

@@ -65,13 +65,13 @@ _GRAVEST_FIRST: tuple[type[Finding], ...] = (
 )
 
 
-def findings(system: System, blocks: tuple[Block, ...], alone: EquationsAlone) -> tuple[Finding, ...]:
+def findings(system: System, blocks: tuple[Block, ...], equations: EquationsAlone) -> tuple[Finding, ...]:
     """Consequences of the rules that nobody may have meant, and the checks that were skipped.
 
-    Rank, redundancy and equal entries are those of the equations, `alone`; inequalities have findings of their own.
+    Rank, redundancy and equal entries are those of `equations`; inequalities have findings of their own.
     Takes some seconds at most, and well below one for plans of regular rules, however large the weights are.
     """
-    look = Look(alone.system, alone.blocks)
+    look = Look(equations.system, equations.blocks)
     fully_determined = tuple(nothing_left(Look(system, blocks)))
     determined_names = frozenset(finding.weight for finding in fully_determined)
     collected: list[Finding] = [

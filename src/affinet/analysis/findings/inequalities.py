@@ -37,7 +37,7 @@ class HoldAsEquations:
     where: str
 
     def __str__(self) -> str:
-        parts = [f'{which} of "{cut(rule)}"' for rule, which in self.rows]
+        parts = [f'{rows} of "{cut(rule)}"' for rule, rows in self.rows]
         listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
         return (
             f"{listed} leave no room and hold only as equations, for {self.where}. "
@@ -50,18 +50,18 @@ class FollowingInequalities:
     """Inequalities of a rule, `count` out of `out_of`, that hold wherever the other rows hold."""
 
     rule: str
-    which: str
+    rows: str
     count: int
     out_of: int
 
     def __str__(self) -> str:
         if self.count == self.out_of:
-            its = "its inequality follows" if self.out_of == 1 else f"all of its {self.out_of:,} inequalities follow"
-            return f'the rule "{cut(self.rule)}" can be dropped: {its} from the other rows.'
+            follow = "its inequality follows" if self.out_of == 1 else f"all of its {self.out_of:,} inequalities follow"
+            return f'the rule "{cut(self.rule)}" can be dropped: {follow} from the other rows.'
         follow = "follows" if self.count == 1 else "follow"
         out_of = counted(self.out_of, "inequality")
         return (
-            f'{self.which} of "{cut(self.rule)}", {self.count:,} of {out_of}, {follow} from the other rows: '
+            f'{self.rows} of "{cut(self.rule)}", {self.count:,} of {out_of}, {follow} from the other rows: '
             f"dropping {'it' if self.count == 1 else 'them'} changes nothing."
         )
 
@@ -150,10 +150,10 @@ def _of_group(system: System, rules: Sequence[int]) -> Iterator[Finding]:
         following.append(rows[following_rows(part, room, system, random)])
     if following:
         rows_following = program.rows.select(np.sort(np.concatenate(following)))
-        for name, which in _named_rows(system, rows_following):
+        for name, rows_in_words in _named_rows(system, rows_following):
             rule = next(rule for rule in system.rules if rule.name == name)
             count = int((rows_following.rule == system.rules.index(rule)).sum())
-            yield FollowingInequalities(name, which, count, rule.equations)
+            yield FollowingInequalities(name, rows_in_words, count, rule.equations)
 
 
 def _nearly_empty(system: System, part: RowProgram, room: Widest) -> Iterator[NearlyEmpty]:
@@ -179,10 +179,10 @@ def _named_rows(system: System, rows: Rows) -> Iterator[tuple[str, str]]:
     """Each rule of the rows with its rows in words: `row 3`, `rows 0, 2, … (9)`, `[0, 3]`, or `the inequality`."""
     for number in np.unique(rows.rule):
         rule = system.rules[number]
-        yield rule.name, _which(rule, rows.index[rows.rule == number])
+        yield rule.name, _phrase_rows(rule, rows.index[rows.rule == number])
 
 
-def _which(rule: Rule, index: Integers) -> str:
+def _phrase_rows(rule: Rule, index: Integers) -> str:
     if rule.equations == 1:
         return "the inequality"
     if len(index) == rule.equations:

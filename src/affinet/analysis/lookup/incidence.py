@@ -45,7 +45,7 @@ class Equation:
 class Incidence:
     """Looks equations up by the entries that they read, or by their number; `inequalities` looks up those instead.
 
-    Balls are not looked up: their vectors are no rows.
+    Balls are not looked up: they have no rows.
     """
 
     system: System

@@ -190,19 +190,19 @@ def hold_as_equations(program: RowProgram, tolerance: Tolerance) -> tuple[Intege
 
     Rounds: with some of them as equations, others may have no room either.
     """
-    found = np.zeros(program.rows.count, bool)
+    as_equations = np.zeros(program.rows.count, bool)
     wide = widest(program, tolerance)
     while wide is not None and wide.margin <= wide.threshold and len(wide.support):
-        found[wide.support] = True
+        as_equations[wide.support] = True
         program = program.as_equations(wide.support)
         wide = widest(program, tolerance) if not program.is_equation.all() else None
-    return np.flatnonzero(found), wide
+    return np.flatnonzero(as_equations), wide
 
 
 def follows(program: RowProgram, number: int, tolerance: Tolerance) -> bool:
     """Whether an inequality holds wherever the other rows do."""
-    others = np.arange(program.rows.count) != number
-    sides, equations = np.flatnonzero(~program.is_equation & others), np.flatnonzero(program.is_equation)
+    other_rows = np.arange(program.rows.count) != number
+    sides, equations = np.flatnonzero(~program.is_equation & other_rows), np.flatnonzero(program.is_equation)
     scale = float(np.abs(program.rhs).max(initial=0.0)) or 1.0
     result = _solve(program, -program.matrix[[number]].toarray()[0], sides, equations, scale, with_margin=False)
     if result.status != 0:
@@ -225,9 +225,9 @@ def needed(program: RowProgram, point: Floats, rays: int, random: np.random.Gene
     first = distance.argmin(axis=1)
     nearest = distance[np.arange(rays), first]
     distance[np.arange(rays), first] = np.inf
-    alone = np.isfinite(nearest) & (distance.min(axis=1, initial=np.inf) > nearest * (1.0 + 1e-9))
+    single_hit = np.isfinite(nearest) & (distance.min(axis=1, initial=np.inf) > nearest * (1.0 + 1e-9))
     hit = np.zeros(program.rows.count, bool)
-    hit[sides[first[alone]]] = True
+    hit[sides[first[single_hit]]] = True
     return hit
 
 
@@ -259,9 +259,9 @@ def _margin(program: RowProgram, rows: Integers, sides: int) -> tuple[float, flo
 def _multipliers(program: RowProgram, rows: Integers, sides: int) -> tuple[Floats, float]:
     """The multipliers, and how far they are from leaving no entry."""
     stacked = program.matrix[rows].toarray()
-    ones = (np.arange(len(rows)) < sides).astype(np.float64)
+    summed = (np.arange(len(rows)) < sides).astype(np.float64)
     target = np.append(np.zeros(stacked.shape[1]), 1.0)
-    system = np.vstack([stacked.T, ones])
+    system = np.vstack([stacked.T, summed])
     solved: Floats = lapack.lstsq(system, target, rcond=None)[0]
     solved[np.abs(solved) <= SUPPORT * np.abs(solved).max()] = 0.0  # rounding, which would meet large numbers
     return solved, float(np.linalg.norm(system @ solved - target))
@@ -270,8 +270,8 @@ def _multipliers(program: RowProgram, rows: Integers, sides: int) -> tuple[Float
 def _supporting_equations(program: RowProgram, support: Integers, equations: Integers, marginals: Floats) -> Integers:
     """The equations of a certificate with these inequalities: those of the solver's vertex, all where it gives none."""
     used = equations[np.abs(marginals) > SUPPORT * np.abs(marginals).max(initial=0.0)]
-    off = _multipliers(program, np.concatenate([support, used]), len(support))[1]
-    return used if off <= SUPPORT else equations
+    distance = _multipliers(program, np.concatenate([support, used]), len(support))[1]
+    return used if distance <= SUPPORT else equations
 
 
 def _certificate(program: RowProgram, wide: Widest, numbers: Integers) -> Certificate:

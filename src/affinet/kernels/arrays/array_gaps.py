@@ -42,7 +42,7 @@ class ArrayGaps:
             gaps = violations(_value(rule.expression, flat), rule.sense, rule.norm, rule.radius)
             largest[number] = gaps.max(initial=0.0)
         names = (rule.name for rule in self._system.rules)
-        return dict(zip(names, largest.tolist(), strict=True))
+        return dict(zip(names, (largest + 0.0).tolist(), strict=True))  # -0.0 + 0.0 is 0.0
 
     def _of_equations(self, flat: Flat) -> Floats:
         rows, largest = self._rows, np.zeros(len(self._system.rules))

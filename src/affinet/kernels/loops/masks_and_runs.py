@@ -138,9 +138,9 @@ def some_runs_put(
     sense = values.dtype.type(sign)
     for run in range(first, last):
         part = x[starts[run] : ends[run]]
-        own = values[before[run] :]
+        numbers = values[before[run] :]
         for k in range(len(part)):
-            part[k] = zero + sense * own[k]
+            part[k] = zero + sense * numbers[k]
 
 
 @compiled
@@ -148,10 +148,10 @@ def some_scaled(
     x: np.ndarray, mask: np.ndarray, source: np.ndarray, factor: float, first: int, last: int
 ) -> None:  # pragma: no cover
     """Entries `first..last`."""
-    own = x.dtype.type(factor)
-    part, marks, given = x[first:last], mask[first:last], source[first:last]
+    scale = x.dtype.type(factor)
+    part, marks, numbers = x[first:last], mask[first:last], source[first:last]
     for k in range(len(part)):
-        part[k] = own * given[k] if marks[k] else part[k]
+        part[k] = scale * numbers[k] if marks[k] else part[k]
 
 
 @compiled
@@ -159,8 +159,8 @@ def some_runs_scaled(
     x: np.ndarray, starts: np.ndarray, ends: np.ndarray, source: np.ndarray, factor: float, first: int, last: int
 ) -> None:  # pragma: no cover
     """Runs `first..last`."""
-    own = x.dtype.type(factor)
+    scale = x.dtype.type(factor)
     for run in range(first, last):
-        part, given = x[starts[run] : ends[run]], source[starts[run] : ends[run]]
+        part, numbers = x[starts[run] : ends[run]], source[starts[run] : ends[run]]
         for k in range(len(part)):
-            part[k] = own * given[k]
+            part[k] = scale * numbers[k]

@@ -69,7 +69,7 @@ class _OnDevice:
         for number, gaps in self._gaps:
             largest_gaps = [gap(weights) for gap in gaps]
             largest[number] = largest_gaps[0] if len(largest_gaps) == 1 else torch.stack(largest_gaps).amax()
-        return dict(zip(self._names, largest.tolist(), strict=True))
+        return dict(zip(self._names, (largest + 0.0).tolist(), strict=True))  # -0.0 + 0.0 is 0.0
 
 
 def _gaps(system: System, number: int, device: torch.device) -> Sequence[Gap]:

@@ -112,7 +112,7 @@ def over_unknowns(rows: Rows, unknowns: Unknowns, tolerance: Tolerance) -> tuple
 
 @dataclass(frozen=True, eq=False)
 class NodeBounds:
-    """`lower <= z <= upper` for every node, ±inf where there is none, and the rows of the bounds (−1 for none).
+    """`lower <= z <= upper` for every node, ±inf without a bound, and the rows of the bounds (−1 without).
 
     `lower_size` and `upper_size` are the magnitudes that the rounding of the bounds is relative to: a bound that is
     near zero may be the difference of large numbers.

@@ -42,8 +42,8 @@ def restored_origin(
     table: Mapping[str, Any], where: str, wording: str, weights: Collection[str], sense: Sense
 ) -> tuple[Origin, tuple[str, ...]]:
     """The origin, and the names of the weights that are constants in the rule. Raises Malformed."""
-    given = "origin" in table
-    origin = _restore(table["origin"], f"origin of {where}") if given else _of_text(wording, weights, sense)
+    has_origin = "origin" in table
+    origin = _restore(table["origin"], f"origin of {where}") if has_origin else _of_text(wording, weights, sense)
     if "constants" in table:
         constants = [text(name, f"constant of {where}") for name in items(table["constants"], f"constants of {where}")]
     else:

@@ -93,7 +93,7 @@ class Restored:
         arrays = tuple(_restore_view(rows[view.row], view) for view in windows)
         budget = max(MOST_READ, 4 * sum(row.size for row in rows))
         of_views = [sizes[view.row] for view in windows]
-        largest, infinite = tuple(size for size, _ in of_views), tuple(others for _, others in of_views)
+        largest, infinite = tuple(size for size, _ in of_views), tuple(has_infinite for _, has_infinite in of_views)
         return cls(arrays, largest, infinite, [budget])
 
     def number(self, value: object, where: str) -> int:
