@@ -6,8 +6,8 @@ The others are least squares, whose optima Clarabel found at a tolerance of 1e-1
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -23,13 +23,17 @@ Rules = Callable[[Any], list[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Minimise `loss` over one weight `w` of `start`'s shape under `rules`; `rate` scales learning rates."""
+    """Minimise `loss` over one weight `w` of `start`'s shape under `rules`.
+
+    `rate` scales learning rates; `rates` replaces it for some optimizers.
+    """
 
     start: np.ndarray
     loss: Callable[[Tensor], Tensor]
     rules: Rules
     optimum: float
     rate: float = 1.0
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def model(self, dtype: torch.dtype = torch.float64) -> torch.nn.Module:
         """A module with the weight `w` at the start."""
@@ -65,7 +69,13 @@ def _nnls() -> Problem:
 def _nnls_badly_scaled() -> Problem:
     x, y = _diabetes()
     scale = 10.0 ** np.linspace(-1.5, 1.5, 10)
-    return Problem(np.full(10, 0.1) / scale, _least_squares(x * scale, y), lambda w: [w >= 0], 0.259210653594)
+    return Problem(
+        np.full(10, 0.1) / scale,
+        _least_squares(x * scale, y),
+        lambda w: [w >= 0],
+        0.259210653594,
+        rates={"SGD with momentum": 0.0094},
+    )
 
 
 def _nnls_with_sum() -> Problem:
@@ -108,7 +118,7 @@ def _budget() -> Problem:
     def rules(w: Any) -> list[Any]:
         return [costs @ w <= 0.5, affinet.between(-1, w, 1)]
 
-    return Problem(np.zeros(20), _least_squares(x, y), rules, 1.17025330356)
+    return Problem(np.zeros(20), _least_squares(x, y), rules, 1.17025330356, rates={"SGD with momentum": 0.11})
 
 
 def _hs86(x: Tensor) -> Tensor:
@@ -181,7 +191,11 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
         -15.0,
     ),
     "HS45": lambda: Problem(
-        np.full(5, 0.5), lambda x: 2 - x.prod() / 120, lambda w: affinet.between(0, w, [1, 2, 3, 4, 5]), 1.0
+        np.full(5, 0.5),
+        lambda x: 2 - x.prod() / 120,
+        lambda w: affinet.between(0, w, [1, 2, 3, 4, 5]),
+        1.0,
+        rates={"SGD with momentum": 100.0},
     ),
     "HS76": lambda: Problem(
         np.full(4, 0.5),
@@ -200,6 +214,7 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
         lambda x: (torch.log(x - 2) ** 2 + torch.log(10 - x) ** 2).sum() - x.prod() ** 0.2,
         lambda w: affinet.between(2.001, w, 9.999),
         -45.77846971,
+        rates={"RMSprop": 0.1},
     ),
 }  # fmt: skip
 """Name → the problem, made when it is called."""
