@@ -1,8 +1,8 @@
 """Mini-batch training of a network whose hidden rows lie on the simplex, beside projecting after each step.
 
 Digits (8 × 8), 64-32-10, batches of 64, 800 steps, a cosine schedule; the hidden rows are nonnegative and sum to 1.
-Both trainings start at the same weights and see the same batches. The KKT residual is `|w − Π(w − g)|` for the gradient g
-over all data; the zero pattern is the set of hidden weights that are exactly 0.
+Both trainings start at the same weights and see the same batches. The KKT residual is `|w − Π(w − g)|` for the gradient
+g over all data; the zero pattern is the set of hidden weights that are exactly 0.
 
     python -m benchmarks.noise
 """
@@ -49,10 +49,11 @@ def digits() -> tuple[Tensor, Tensor]:
 def train(optimizer_name: str, seed: int, *, sandwich: bool) -> Outcome:
     """One training with affinet, or with the weights projected after each step."""
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    first = nn.Linear(64, 32)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(32, 10))
     plan = affinet.plan(families.simplex(affinet.weights(model)[0].weight, dim=1))
     projector: affinet.Projector = plan.projector(model)
-    hidden = model[0].weight
+    hidden = first.weight
     hidden.data.copy_(projector.project({"0.weight": hidden.data})["0.weight"])
     optimizer = OPTIMIZERS[optimizer_name](list(model.parameters()))
     if sandwich:

@@ -34,6 +34,7 @@ class Problem:
     optimum: float
     rate: float = 1.0
     rates: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 600
 
     def model(self, dtype: torch.dtype = torch.float64) -> torch.nn.Module:
         """A module with the weight `w` at the start."""

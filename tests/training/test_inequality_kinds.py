@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, optim
 
 import affinet
+from affinet import families
 from affinet.blocks.ball import Ball
 from affinet.blocks.chain import Chain
 from affinet.blocks.classes import Classes
@@ -139,3 +140,29 @@ def test_every_kind_ends_at_its_optimum(kind: str, optimizer: str, dtype: torch.
     w, best = model.weight.detach().double().numpy(), optimum(block, model)
     # A loss that is 1e-12 above its best is 1e-6 away; in float32 the rounding of gradients decides.
     assert np.abs(w - best).max() <= (1e-5 if dtype == torch.float64 else 1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("family", ["simplex", "l2_ball", "monotone", "dense"])
+def test_a_training_at_rest_is_stationary_in_every_dtype(family: str, dtype: torch.dtype) -> None:
+    """Gradients are kept in float64; which inequalities are active is up to the rounding of the weights."""
+    draw = torch.Generator().manual_seed(0)
+    model = torch.nn.Linear(8, 4, bias=False, dtype=dtype)
+    model.weight.data = torch.randn(4, 8, generator=draw, dtype=dtype)
+    w = affinet.weights(model).weight
+    rules: dict[str, Any] = {
+        "simplex": lambda: families.simplex(w, dim=1),
+        "l2_ball": lambda: families.l2_ball(w, 0.3, dim=1),
+        "monotone": lambda: families.monotone(w, dim=1),
+        "dense": lambda: np.random.default_rng(0).normal(size=(20, 8)) @ w.T <= 0.1,
+    }
+    optimizer = optim.Adam(model.parameters(), lr=0.02)
+    handle = affinet.project(model, optimizer, rules[family]())
+    inputs, outputs = (torch.randn(200, n, generator=draw, dtype=dtype) for n in (8, 4))
+    schedule = cosine(optimizer, 600)
+    for _ in range(600):
+        optimizer.zero_grad()
+        (model(inputs) - outputs - inputs[:, :4]).square().mean().backward()
+        optimizer.step()
+        schedule.step()
+    assert handle.stationarity() <= 1e-4  # as near as Adam comes in so many steps; of one inactive bound it is near 1

@@ -106,7 +106,7 @@ class ConvexKernel:
         """The vector of the normal cone nearest to v, at the point of the set nearest to `w`."""
         at = self.on_set(w).to(self._wide)
         normal: Tensor = self._law.set.normal(self._xp, at, v.to(self._wide), None, self._u)[0]
-        return normal.to(self.dtype)
+        return normal.to(v.dtype)
 
     def coupled(self, x: Tensor) -> Tensor:
         """A mask of the entries whose cell has another entry at which x may differ from zero."""

@@ -115,9 +115,10 @@ class Projector:
             for kernel in self._project_small(copies, copies, affine=False):
                 if not kernel.settle(copies, affine=False):
                     kernel.write(copies, self._tangent(kernel, kernel.read(copies)))
-            for convex in self.sets(copies):
+            # Which inequalities are active is up to the rounding of the weights, whatever the dtype of the vectors.
+            for convex, of_weights in zip(self.sets(copies), self.sets(weights) if weights else (), strict=True):
                 v = convex.read(copies)
-                convex.write(copies, v - convex.normal(v, convex.read(weights)))
+                convex.write(copies, v - of_weights.normal(v, of_weights.read(weights)))
         return {**vectors, **copies}
 
     def violation(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, float]:
