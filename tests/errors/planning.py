@@ -249,3 +249,9 @@ def large_rules_that_fix_an_entry_apart() -> None:
 def a_symmetric_matrix_with_large_rules_that_are_not() -> None:
     counting = (LARGE == np.arange(90_000.0).reshape(300, 300)).named("counting")
     affinet.plan([families.symmetric(LARGE), counting])
+
+
+@case(InfeasibleError, "A sum over a large weight below the sum of its lower bounds.", "Change the sum or the bounds.")
+def a_sum_over_a_large_weight_below_its_bounds() -> None:
+    large = affinet.weights({"large": (400, 400)})["large"]
+    affinet.plan([large >= 1, large.sum() <= 3])
