@@ -12,6 +12,8 @@ import affinet
 from affinet import families
 from affinet.errors import InfeasibleError
 from affinet.language.constraint import Constraint
+from affinet.plans.plan import compiled
+from affinet.system.limits import Limits
 from affinet.system.system import System
 from tests.planning.inequalities.dense_program import DenseProgram
 from tests.planning.inequalities.random_sets import RandomRules
@@ -131,3 +133,18 @@ def test_bounds_that_meet_up_to_rounding_are_not_refused(seed: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", affinet.NothingToTrainWarning)  # these rules determine whole weights
         affinet.plan(rules)
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(dense_numbers=0)], ids=["batches", "one large component"])
+def test_equations_that_contradict_are_refused_beside_inequalities(limits: Limits) -> None:
+    """Equations of equal coefficients are read as cells, and large ones are sparse: both share entries with bounds."""
+    c = affinet.weights({"c": (2, 3)})["c"]
+    for rules in (
+        [c[0].sum() == 0, c[0].sum() == 3, c >= -5],
+        [c.sum(dim=1) == 0, c.sum(dim=1) == 1, c >= -5, c <= np.arange(6).reshape(2, 3) + 5],
+        [c[0, 0] + 2 * c[0, 1] + c[0, 2] == 0, 2 * c[0, 0] + 4 * c[0, 1] + 2 * c[0, 2] == 3, c >= -5],
+    ):
+        with pytest.raises(InfeasibleError) as caught:
+            compiled(System.of(rules, limits=limits))
+        assert len(caught.value.rules) == 2
+        assert "together they say 0 == " in str(caught.value)

@@ -90,6 +90,20 @@ def _find_tied(node: Integers, excluded: np.ndarray) -> Integers:
     return tied
 
 
+def check_consistent(pieces: Sequence[Piece], tolerance: Tolerance, limits: Limits) -> None:
+    """Raise Contradiction for factored equations that have no point, as making their blocks would."""
+    for piece in pieces:
+        component, solved = piece.component, piece.solved
+        if isinstance(solved, RowBatch):
+            factor_slices(solved, tolerance, ())
+        elif isinstance(component, Giant):
+            norms = norms_of_runs(component.matrix.data, component.matrix.indptr)
+            matrix = sparse.csr_array(sparse.diags_array(1.0 / norms) @ component.matrix)
+            sides, terms = component.rhs / norms, component.terms / norms
+            if not independent_rows(matrix, sides, terms, tolerance, limits).consistent:
+                raise Contradiction
+
+
 class _Owners:
     """The rules that touch the entries of each block, for reports."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from affinet.blocks.kinds import AnyBlock
 from affinet.language.calculus.terms import Integers
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.elimination.irregular import make_blocks
+from affinet.planning.elimination.irregular import check_consistent, make_blocks
 from affinet.planning.elimination.pieces import factor_pieces
 from affinet.planning.elimination.reduction import Reduction, reduce
 from affinet.planning.inequalities.feasibility import NoPoint, implied_equations
@@ -66,7 +66,8 @@ def _reduced(equations: Rows, inequalities: Rows, proper: Integers, system: Syst
     """`proper` are the numbers of the inequalities that count as such. Raises Contradiction."""
     layout, tolerance, limits = system.layout, system.tolerance, system.limits
     names = [rule.name for rule in system.rules]
-    reduction, _ = factor_pieces(reduce(equations, tolerance), layout, tolerance, limits, names)
+    reduction, pieces = factor_pieces(reduce(equations, tolerance), layout, tolerance, limits, names)
+    check_consistent(pieces, tolerance, limits)
     unknowns = Unknowns.of(reduction, equations, np.setdiff1d(inequalities.columns, reduction.columns))
     over_nodes, numbers = over_unknowns(inequalities.select(proper), unknowns, tolerance)
     numbers = proper[numbers]
