@@ -115,6 +115,26 @@ def test_muon_goes_on_to_the_bits_of_a_run_in_one_go(affinet: Command, folder: P
     resumed_as_in_one_go(affinet, folder, changed(model, ('"Adam"', '"Muon"'), FOUR) + SUMS)
 
 
+INEQUALITIES = {
+    "simplex": "simplex(hidden1.weight, 1)",
+    "bound on sums": "hidden1.weight.sum(dim=1) <= -0.5",
+    "chain": "monotone(hidden1.weight, 0)",
+    "ball": "l2_ball(hidden1.weight, 0.5, dim=1)",
+    "polyhedron": "hidden1.weight[:, 0] + hidden1.weight[:, 1] >= 0.5 + hidden1.weight[:, 2].mean()",
+    "box": "between(-0.1, hidden1.weight, 0.1)",
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind"),
+    [*((rule, "Adam") for rule in INEQUALITIES), ("box", FEW), ("chain", MOMENTUM)],
+)
+def test_what_was_learned_of_inequalities_goes_on_too(affinet: Command, folder: Path, rule: str, kind: str) -> None:
+    text = changed(('"Adam"', f'"{kind}"'), ("0.01", "0.3"), FOUR)
+    rules = f'[[rule]]\nname = "learned"\nsays = "{INEQUALITIES[rule]}"\n'
+    resumed_as_in_one_go(affinet, folder, text[: text.index("[[rule]]")] + rules)
+
+
 @pytest.mark.parametrize("basis", ["orthonormal", "free", "projection"])
 @pytest.mark.parametrize("kind", ["Adam", FEW, MOMENTUM], ids=["Adam", "LBFGS", "momentum"])
 def test_free_numbers_go_on_too(affinet: Command, folder: Path, basis: str, kind: str) -> None:

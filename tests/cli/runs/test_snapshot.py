@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from affinet.cli.runs.snapshot import put_back, take, tensors_of
-from affinet.cli.trainings.keeping import Learner
+import affinet
+from affinet import families
+from affinet.cli.runs.checkpoint_packing import Packed
+from affinet.cli.runs.snapshot import put_back, put_back_ruled, take, take_ruled, tensors_of
+from affinet.cli.trainings.keeping import Learner, RuledLearner
 from affinet.errors import RunError
+from affinet.system.malformed import Malformed
+from affinet.training.baking import Trainable
 
 
 class Odd(torch.nn.Module):
@@ -71,3 +78,48 @@ def test_another_network_is_refused() -> None:
     for one, other in ((learner(), without), (without, learner())):
         with pytest.raises(RunError, match=r": frozen, hidden differ in name, shape or dtype. Restore its factory"):
             moved(one, other)
+
+
+def ruled(*, steps: int = 0) -> RuledLearner:
+    """A network whose two weights are on a simplex, after so many steps."""
+    one = learner()
+    weight = one.network.weight
+    handle = affinet.project(one.network, one.optimizer, [families.simplex(affinet.weights(one.network).weight)])
+    for _ in range(steps):
+        weight.grad = torch.tensor([1.0, -3.0])
+        one.optimizer.step()
+    return RuledLearner(one, handle, Trainable(2, 2), 1, ("weight",))
+
+
+def test_what_was_learned_of_inequalities_comes_back() -> None:
+    one, other = ruled(steps=5), ruled()
+    assert other.handle.state_dict()["inequalities"] == [None]
+    put_back_ruled(take_ruled(one, torch.Generator()), other, torch.Generator())
+    (mine,), (theirs,) = (each.handle.state_dict()["inequalities"] for each in (one, other))
+    assert torch.equal(mine["y"], theirs["y"])
+    assert mine["y"].any()
+    assert all(torch.equal(first, second) for first, second in zip(mine["face"], theirs["face"], strict=True))
+
+
+def test_a_checkpoint_without_what_was_learned_is_read() -> None:
+    one, other = ruled(steps=5), ruled()
+    put_back_ruled(take(one.learner, torch.Generator()), other, torch.Generator())
+    assert torch.equal(one.learner.network.weight, other.learner.network.weight)
+    assert other.handle.state_dict()["inequalities"] == [None]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({}, "what was learned is a table of 0, not a list"),
+        ([1], "a block is 1, not a table"),
+        ([{"y": {"tensor": 0}}], "a block lacks 'face'"),
+        ([None, None], "another number of blocks"),
+        ([{"y": 1, "face": []}], "its tensors have other shapes"),
+        ([{"y": {"tensor": 9}, "face": []}], "a tensor is 9, not between"),
+    ],
+)
+def test_forged_multipliers_are_refused(content: object, reason: str) -> None:
+    snapshot = replace(take_ruled(ruled(), torch.Generator()), learned=Packed(content, [torch.zeros(1)]))
+    with pytest.raises(Malformed, match=reason):
+        put_back_ruled(snapshot, ruled(), torch.Generator())

@@ -60,6 +60,7 @@ class _Description(Table):
     measuring: float = 0.0  # missing in checkpoints of earlier versions
     optimizer: Any
     random: Any
+    learned: Any = None  # missing without inequalities
 
 
 class _Envelope(Table):
@@ -85,6 +86,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path) -> N
         "optimizer": checkpoint.snapshot.optimizer.content,
         "random": checkpoint.snapshot.random.content,
     }
+    if checkpoint.snapshot.learned is not None:
+        description["learned"] = checkpoint.snapshot.learned.content
     tensors = {name: tensor.cpu().clone().contiguous() for name, tensor in _named(checkpoint.snapshot).items()}
     envelope = {
         "version": VERSION,
@@ -134,10 +137,12 @@ def _progress(description: _Description) -> Progress:
 
 
 def _named(snapshot: Snapshot) -> dict[str, Tensor]:
+    learned = [] if snapshot.learned is None else snapshot.learned.tensors
     return {
         **{f"network/{name}": tensor for name, tensor in snapshot.network.items()},
         **{f"optimizer/{number}": tensor for number, tensor in enumerate(snapshot.optimizer.tensors)},
         **{f"random/{number}": tensor for number, tensor in enumerate(snapshot.random.tensors)},
+        **{f"learned/{number}": tensor for number, tensor in enumerate(learned)},
     }
 
 
@@ -147,6 +152,7 @@ def _snapshot(description: _Description, tensors: Mapping[str, Tensor]) -> Snaps
         network,
         Packed(description.optimizer, _numbered(tensors, "optimizer/")),
         Packed(description.random, _numbered(tensors, "random/")),
+        None if description.learned is None else Packed(description.learned, _numbered(tensors, "learned/")),
     )
 
 

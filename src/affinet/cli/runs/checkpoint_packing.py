@@ -1,4 +1,7 @@
-"""Turn the state of an optimizer into JSON and tensors, and back to the same bits; nothing stored is ever executed."""
+"""Turn the states of an optimizer and of a handle into JSON and tensors, and back to the same bits.
+
+Nothing that is stored is ever executed.
+"""
 
 from __future__ import annotations
 
@@ -80,6 +83,27 @@ def unpack(packed: Packed, optimizer: Optimizer) -> None:
     optimizer.state.update(state)
     for group, values in zip(optimizer.param_groups, settings, strict=True):
         group.update(values)
+
+
+def pack_learned(blocks: Sequence[Mapping[str, Any] | None]) -> Packed:
+    """What `handle.state_dict()["inequalities"]` holds: block by block the multipliers y and the face, or None."""
+    numbering = _Numbering()
+    content = [
+        None if block is None else {key: _packed(value, numbering) for key, value in block.items()} for block in blocks
+    ]
+    return Packed(content, numbering.tensors)
+
+
+def unpack_learned(packed: Packed) -> list[dict[str, Any] | None]:
+    """What `pack_learned` was given. Raises Malformed for anything that it never writes."""
+    restored: dict[int, Tensor] = {}
+    blocks: list[dict[str, Any] | None] = []
+    for content in items(packed.content, "what was learned"):
+        block = None if content is None else fields(content, "a block", ("y", "face"))
+        blocks.append(
+            None if block is None else {key: _unpacked(value, packed.tensors, restored) for key, value in block.items()}
+        )
+    return blocks
 
 
 def _packed(value: object, numbering: _Numbering) -> Any:

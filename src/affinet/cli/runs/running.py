@@ -18,7 +18,7 @@ from affinet.cli.runs.checkpoint import Checkpoint
 from affinet.cli.runs.identity import identity_of
 from affinet.cli.runs.locking import locked
 from affinet.cli.runs.runfolder import METRICS, RunFolder, begin_run, make_folder, refuse_used
-from affinet.cli.runs.snapshot import put_back, take
+from affinet.cli.runs.snapshot import put_back_ruled, take_ruled
 from affinet.cli.runs.start_record import StartRecord
 from affinet.cli.trainings.keeping import Learner, RuledLearner, under_rules, without_rules
 from affinet.cli.trainings.preparation import Prepared, make_network, seeded
@@ -138,7 +138,7 @@ def _with_rules(
 
     def save(progress: Progress) -> None:
         ruled.handle.forget()
-        folder.save(Checkpoint(identity, progress, take(ruled.learner, shuffling)), ruled.state())
+        folder.save(Checkpoint(identity, progress, take_ruled(ruled, shuffling)), ruled.state())
 
     try:
         progress = _train(
@@ -154,7 +154,7 @@ def _with_rules(
 def _restore_checkpoint(
     checkpoint: Checkpoint, ruled: RuledLearner, shuffling: torch.Generator, folder: RunFolder, watch: Watch
 ) -> None:
-    put_back(checkpoint.snapshot, ruled.learner, shuffling)
+    put_back_ruled(checkpoint.snapshot, ruled, shuffling)
     ruled.handle.forget()
     assert checkpoint.progress.last is not None, "a checkpoint follows a finished epoch"
     lost_rows = folder.restore(checkpoint.progress.last, ruled.state())

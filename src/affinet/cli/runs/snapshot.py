@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from affinet.cli.runs.checkpoint_packing import Packed, pack, unpack
+from affinet.cli.runs.checkpoint_packing import Packed, pack, pack_learned, unpack, unpack_learned
 from affinet.cli.runs.random_states import random_states, restore_random_states
-from affinet.cli.trainings.keeping import Learner
+from affinet.cli.trainings.keeping import Learner, RuledLearner
 from affinet.cli.words import listed
-from affinet.errors import RunError
+from affinet.errors import AttachError, RunError
+from affinet.system.malformed import Malformed
+from affinet.training.handle import Handle
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A network by the names of its tensors, its optimizer, and the states of random numbers."""
+    """A network by the names of its tensors, its optimizer, the states of random numbers, and what was learned.
+
+    `learned` are the multipliers and faces of blocks with inequalities; None without inequalities.
+    """
 
     network: Mapping[str, Tensor]
     optimizer: Packed
     random: Packed
+    learned: Packed | None = None
 
 
 def take(learner: Learner, shuffling: torch.Generator) -> Snapshot:
     """The current state of `learner` and `shuffling`; the tensors are not copied."""
     return Snapshot(tensors_of(learner.network), pack(learner.optimizer), random_states(shuffling))
+
+
+def take_ruled(ruled: RuledLearner, shuffling: torch.Generator) -> Snapshot:
+    """As `take`, with what the training has learned about its inequalities."""
+    learned = ruled.handle.state_dict().get("inequalities") if isinstance(ruled.handle, Handle) else None
+    return replace(take(ruled.learner, shuffling), learned=None if learned is None else pack_learned(learned))
 
 
 def put_back(snapshot: Snapshot, learner: Learner, shuffling: torch.Generator) -> None:
@@ -37,6 +49,20 @@ def put_back(snapshot: Snapshot, learner: Learner, shuffling: torch.Generator) -
     _put_back_network(snapshot.network, learner.network)
     unpack(snapshot.optimizer, learner.optimizer)
     restore_random_states(snapshot.random, shuffling)
+
+
+def put_back_ruled(snapshot: Snapshot, ruled: RuledLearner, shuffling: torch.Generator) -> None:
+    """As `put_back`, with what was learned about inequalities.
+
+    A snapshot without it belongs to a training without inequalities. Raises Malformed for that of other rules.
+    """
+    put_back(snapshot, ruled.learner, shuffling)
+    if snapshot.learned is not None and isinstance(ruled.handle, Handle):
+        try:
+            learned = unpack_learned(snapshot.learned)
+            ruled.handle.load_state_dict({**ruled.handle.state_dict(), "inequalities": learned})
+        except AttachError as error:
+            raise Malformed(str(error).rstrip(".")) from None
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
