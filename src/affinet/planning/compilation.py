@@ -79,8 +79,7 @@ def _separate_inequalities(
         return [], equations
     lifted, rows = lift(equations.rows, system.layout)
     equations = replace(equations, batches=equations.batches + lifted, rows=rows)
-    with_fixed = {parameter for parameter in system.layout.parameters if fixed.mask(parameter) is not None}
-    return separate_inequalities(equations, numbers, system, with_fixed=with_fixed, over_free=over_free)
+    return separate_inequalities(equations, numbers, system, fixed=fixed, over_free=over_free)
 
 
 def _read_rules(system: System) -> tuple[list[Fixing], OtherRules]:

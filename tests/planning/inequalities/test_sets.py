@@ -156,3 +156,16 @@ def test_bounds_of_seven_billion_weights_take_no_memory_per_weight() -> None:
     assert (cone.size, cone.lower.tolist()) == (7_000_000_000, [[0.0]])
     (cone,) = blocks_of([w.a >= 0, w.a.sum(dim=1) == 1], Limits())
     assert (cone.cells, cone.width) == (70_000, 100_000)
+
+
+def test_bounds_beside_fixed_entries_are_a_box_of_the_others() -> None:
+    w = weights(a=(300, 300))
+    mask = np.zeros((300, 300), bool)
+    mask[::2] = True
+    fixed, cone = blocks_of([affinet.families.fix(w.a, where=mask, value=0.5), w.a >= 0.25], Limits())
+    assert isinstance(fixed, Fixed)
+    assert isinstance(cone, Cone)
+    assert (fixed.size, cone.size) == (45_000, 45_000)
+    with pytest.raises(affinet.InfeasibleError) as raised:
+        affinet.plan([affinet.families.fix(w.a, where=mask, value=0.5).named("half"), (w.a >= 1).named("one")])
+    assert raised.value.rules == ("half", "one")

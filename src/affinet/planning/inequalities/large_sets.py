@@ -16,6 +16,7 @@ from affinet.blocks.regular import RowBatch
 from affinet.language.calculus.terms import Floats, Parameter
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.inequalities.bounded_weights import Bounds, bounds_of_rows, intersected, read_bounds, without
+from affinet.planning.overlaps.fixed_entries import FixedEntries
 from affinet.planning.reading.term_patterns import read, read_shifted
 from affinet.system.layout import Layout
 from affinet.system.rows import Rows
@@ -106,7 +107,11 @@ def take_bounds(readings: Read, rows: Rows, layout: Layout) -> Rows:
 
 
 def make_regular(
-    readings: Read, equations: Mapping[Parameter, Sequence[RowBatch]], read_elsewhere: set[Parameter], system: System
+    readings: Read,
+    equations: Mapping[Parameter, Sequence[RowBatch]],
+    read_elsewhere: set[Parameter],
+    fixed: FixedEntries,
+    system: System,
 ) -> tuple[list[Cone | Chain], list[RowBatch], list[int], list[Rows]]:
     """The sets of parameters whose rules fit one form, and the batches of equations used; the other rules and rows.
 
@@ -121,7 +126,7 @@ def make_regular(
         batches = list(equations.get(parameter, ()))
         bounds = [bounds_of_rows(parameter, system.layout.start(parameter), each) for each in reading.rows]
         both = replace(reading, bounds=reading.bounds + bounds)
-        made = None if parameter in read_elsewhere else _make(both, batches, system.tolerance)
+        made = None if parameter in read_elsewhere else _make(both, batches, fixed, system.tolerance)
         if made is None:
             remaining += sorted(reading.rules)
             rows += reading.rows
@@ -131,8 +136,12 @@ def make_regular(
     return sets, used, remaining, rows
 
 
-def _make(reading: _Readings, batches: list[RowBatch], tolerance: Tolerance) -> list[Cone | Chain] | None:
+def _make(
+    reading: _Readings, batches: list[RowBatch], fixed: FixedEntries, tolerance: Tolerance
+) -> list[Cone | Chain] | None:
     bounds = intersected(reading.bounds) if reading.bounds else None
+    if bounds is not None and fixed.mask(bounds.parameter) is not None:
+        bounds = _outside_fixed(bounds, fixed, tolerance)
     sums = [*((batch, True) for batch in batches), *((batch, False) for batch in reading.sums)]
     if bounds is not None and not _is_strict(bounds, tolerance):
         return None
@@ -143,6 +152,21 @@ def _make(reading: _Readings, batches: list[RowBatch], tolerance: Tolerance) -> 
     if len(reading.ladders) == 1 and not sums and (bounds is None or _is_uniform(bounds)):
         return _chain(reading.ladders[0], bounds, tolerance)
     return None
+
+
+def _outside_fixed(bounds: Bounds, fixed: FixedEntries, tolerance: Tolerance) -> Bounds | None:
+    """The bounds of the entries that no rule fixes; None if all are fixed. Raises Contradiction for a value outside."""
+    mask = fixed.mask(bounds.parameter)
+    assert mask is not None
+    fixed.read_by(bounds.parameter, bounds.rules)
+    positions = np.flatnonzero(mask)
+    _, values, sizes = fixed.known(bounds.parameter, positions)
+    lower, upper = (side[positions] for side in bounds.over_parameter())
+    with np.errstate(invalid="ignore"):  # of infinite bounds
+        slack = tolerance.consistency(8) * (np.maximum(np.abs(values), sizes) + np.abs(values))
+        if ((values < lower - slack) | (values > upper + slack)).any():
+            raise Contradiction(bounds.rules)
+    return without(bounds, positions)
 
 
 def box_of(bounds: Bounds) -> Cone:

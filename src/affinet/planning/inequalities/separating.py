@@ -16,7 +16,7 @@ from affinet.planning.inequalities.halfspaces import halfspaces
 from affinet.planning.inequalities.large_sets import make_regular, read_large, take_bounds
 from affinet.planning.inequalities.norm_balls import make_balls
 from affinet.planning.inequalities.solving import solve_with_inequalities
-from affinet.planning.overlaps.fixed_entries import OtherRules
+from affinet.planning.overlaps.fixed_entries import FixedEntries, OtherRules
 from affinet.system.distinct import distinct
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
@@ -27,14 +27,13 @@ def separate_inequalities(
     numbers: Sequence[int],
     system: System,
     *,
-    with_fixed: set[Parameter],
+    fixed: FixedEntries,
     over_free: Callable[[Rows], Rows],
 ) -> tuple[list[AnyBlock], OtherRules]:
     """The sets of the numbered inequality rules, and the equations that share no entry with them.
 
     Large rules that fit a form become sets without a number per entry; the other rules are read row by row. `over_free`
-    reduces rows to entries that no rule fixes; `with_fixed` are the parameters of fixed entries. Raises Contradiction,
-    RuleError and TooLargeError.
+    reduces rows to entries that are not `fixed`. Raises Contradiction, RuleError and TooLargeError.
     """
     balls = make_balls(system, [number for number in numbers if system.rules[number].norm is not None])
     linear_rules = [number for number in numbers if system.rules[number].norm is None]
@@ -43,8 +42,12 @@ def separate_inequalities(
     batches: dict[Parameter, list[RowBatch]] = {}
     for batch in equations.batches:
         batches.setdefault(batch.parameter, []).append(batch)
-    elsewhere = with_fixed | _parameters_elsewhere(equations, rows, system)
-    sets, used, remaining, bounds = make_regular(readings, batches, elsewhere, system)
+    elsewhere = _parameters_elsewhere(equations, rows, system)
+    # Sums and differences over entries that are fixed are read row by row.
+    elsewhere |= {
+        p for p, reading in readings.items() if fixed.mask(p) is not None and (reading.sums or reading.ladders)
+    }
+    sets, used, remaining, bounds = make_regular(readings, batches, elsewhere, fixed, system)
     equations = replace(
         equations, batches=[batch for batch in equations.batches if not any(batch is other for other in used)]
     )
