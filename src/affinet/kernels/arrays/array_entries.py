@@ -125,9 +125,10 @@ def _of_set(places: Chosen, flat: np.ndarray) -> np.ndarray:
 def _put_set(places: Chosen, flat: np.ndarray, values: np.ndarray) -> None:
     match places.entries:
         case View():
-            box_in(flat, places.entries)[...] = values
+            box = box_in(flat, places.entries)
+            box[...] = values.reshape(box.shape)
         case Masked():
-            flat[places.entries.mask] = values
+            flat[places.entries.mask] = values.reshape(-1)
         case Intervals():
             runs = _runs(places.entries)
             for (first, last), run_values in zip(
