@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import isotonic_regression
 
 pytest.importorskip("numba")
 
@@ -15,7 +16,7 @@ from affinet.blocks.cut_boxes import CutBoxes, CutFace
 from affinet.blocks.namespace import NumPy
 from affinet.blocks.normal_map import AVERAGING, REACH
 from affinet.blocks.pooled_cells import PooledCells, PoolFace
-from affinet.kernels.loops import chain_rows, cut_rows
+from affinet.kernels.loops import chain_rows, cut_rows, level_rows
 
 XP = NumPy()
 ROWS, WIDTH = 12, 37
@@ -139,6 +140,58 @@ def test_chains_are_projected_as_arrays_are(kind: str, dtype: str, threads: int)
         size = np.abs(v).max() + convex.gap.sum()
         np.testing.assert_allclose(x, wanted, rtol=0, atol=np.finfo(dtype).eps * size + 2**-52 * 8 * WIDTH * size)
         assert kind == "gaps" or (np.diff(x) >= 0.0).all()
+
+
+def level_cases(width: int) -> dict[str, np.ndarray]:
+    """Rows of every pattern of pools; their number is not a multiple of the rows that are computed at a time."""
+    draw = np.random.default_rng(width)
+    random = draw.normal(size=(2 * level_rows.LANES + 3, width))
+    rising = np.arange(width) + 3.0 * random
+    mixed = np.where(np.arange(len(random))[:, None] % 2 == 0, np.sort(random), random)
+    return {
+        "random": random,
+        "signs": np.sign(random),
+        "rising": rising,
+        "whole numbers": np.round(rising),
+        "falling": -np.sort(-random),
+        "ascending": np.sort(random),
+        "some ascending": mixed,
+        "tiny and large": random * 10.0 ** draw.uniform(-30, 30, random.shape),
+    }
+
+
+@pytest.mark.parametrize("bounds", [(-inf, inf), (-0.5, 0.4)])
+@pytest.mark.parametrize("width", [2, 3, level_rows.SPAN, level_rows.SPAN + 1, 200])
+def test_level_rows_are_isotonic_regressions(width: int, bounds: tuple[float, float]) -> None:
+    low, high = bounds
+    for case, rows in level_cases(width).items():
+        v = rows.astype(np.float32)
+        wanted = np.clip([isotonic_regression(row).x for row in v.astype(float)], low, high)
+        outcomes = []
+        for threads in (1, 3):
+            x, pools = v.copy(), np.empty((threads, level_rows.LANES, width + 2, level_rows.WORDS))
+            level_rows.nearest_levels(x, (np.array([low]), np.array([high])), pools, threads)
+            outcomes.append(x)
+        np.testing.assert_array_equal(*outcomes, err_msg=case)
+        # Sums of up to `width` numbers in float64, and one rounding to float32.
+        size = np.abs(v).max(axis=1, keepdims=True).astype(float)
+        rounding = (2.0**-24 + 2.0**-52 * 4 * width) * size + np.finfo(np.float32).smallest_subnormal
+        assert (np.abs(outcomes[0] - wanted) <= rounding).all(), case
+        assert (np.diff(outcomes[0]) >= 0.0).all(), case
+        again = outcomes[0].copy()
+        level_rows.nearest_levels(again, (np.array([low]), np.array([high])), pools, 3)
+        np.testing.assert_array_equal(again, outcomes[0], err_msg=case)
+
+
+def test_ascending_rows_keep_their_bits() -> None:
+    """Signs of zeros, numbers that cancel in sums, and ends of a row below which a part descends."""
+    row = np.array([-3e38, -1.0, -1e-45, -0.0, 0.0, -0.0, 1e-30, 2e-30, 1.0, 3e38], np.float32)
+    for v in (row, np.append(row, [2.0, 1.0]).astype(np.float32)):
+        x = np.repeat(v[None], level_rows.LANES + 1, axis=0)
+        pools = np.empty((1, level_rows.LANES, len(v) + 2, level_rows.WORDS))
+        level_rows.nearest_levels(x, (np.array([-inf]), np.array([inf])), pools, 1)
+        count = len(row) - 1 if len(v) > len(row) else len(row)
+        assert {part[:count].tobytes() for part in x} == {v[:count].tobytes()}
 
 
 @pytest.mark.parametrize("size", [1e-1, 1e-4, 1e-12])

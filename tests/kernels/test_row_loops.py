@@ -89,6 +89,20 @@ def close(found: Tensor, wanted: Tensor, within: float) -> None:
     torch.testing.assert_close(found[finite].double(), wanted[finite].double(), rtol=0, atol=within * size)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_nearest_points_are_those_without_loops(name: str, dtype: torch.dtype) -> None:
+    looped, plain = kernels(name, dtype)
+    x = torch.randn(WIDTH, CELLS, generator=torch.Generator().manual_seed(0), dtype=dtype).T
+    before = x.clone()
+    metric = 0.5 + torch.rand(CELLS, WIDTH, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    for each in (None, metric):
+        point = looped.nearest(x, each)
+        assert point.dtype == dtype
+        close(point, plain.nearest(x.double(), None if each is None else each.double()), 64 * torch.finfo(dtype).eps)
+    assert torch.equal(x, before)
+
+
 def test_tensors_of_other_kinds_have_no_loops() -> None:
     law = BLOCKS["simplex"].law()
     for other in ({"w": torch.zeros(1).bfloat16()}, {"w": torch.zeros(1), "v": torch.zeros(1).double()}):

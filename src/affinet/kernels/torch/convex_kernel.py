@@ -77,6 +77,9 @@ class ConvexKernel:
 
     def nearest(self, x: Tensor, metric: Tensor | None = None) -> Tensor:
         """The nearest point of the set, in `Σ metric_i dx_i²` where a metric is given."""
+        looped = None if self._loops is None or metric is not None else self._loops.nearest(x)
+        if looped is not None:
+            return looped
         metric = None if metric is None else metric.to(self._wide)
         nearest: Tensor = self._law.set.nearest(self._xp, x.to(self._wide), metric)[0]
         return nearest.to(self.dtype)

@@ -42,6 +42,14 @@ class RowLoops:
         self._set, self._xp = convex, Torch()
         self._learn, self._land = _cut_boxes(convex) if isinstance(convex, CutBoxes) else _chains(convex)
 
+    def nearest(self, x: Tensor) -> Tensor | None:
+        """As `ConvexSet.nearest`, the point alone; None for sets and tensors that have no loop for it."""
+        if not isinstance(self._set, PooledCells) or type(x) is not Tensor:
+            return None
+        point = x.detach().clone(memory_format=torch.contiguous_format)
+        _nearest_chains(self._set, point.numpy(), torch.get_num_threads())
+        return point
+
     def learn(self, g: Tensor, w: Tensor, state: Learned[Any], floor: float) -> tuple[Underway[Any], Tensor]:
         """As `NormalMap.learn`, with rounding noise of the projected gradient set to zero."""
         g, y = g.contiguous(), state.y.to(g.dtype).contiguous()
@@ -164,6 +172,23 @@ def _cut_boxes(convex: CutBoxes) -> tuple[Learn, Land]:
         cut_rows.landed_rows(weights, pushes, face, landed, a, high, cell, equation, REACH, u, scratch, threads)
 
     return learn, land
+
+
+def _nearest_chains(convex: PooledCells, x: np.ndarray, threads: int) -> None:
+    """Move rows in place to their nearest points."""
+    from affinet.kernels.loops import chain_rows, level_rows
+    from affinet.kernels.loops.openmp import team
+
+    threads, width = team(x.size, threads), convex.shape[1]
+    bounds = _each(convex.lower), _each(convex.upper)
+    has_gaps = bool(convex.gap.any())
+    if not has_gaps and x.dtype == np.float32:
+        pools = np.empty((threads, level_rows.LANES, width + 2, level_rows.WORDS))
+        level_rows.nearest_levels(x, bounds, pools, threads)
+        return
+    gap = _wide(convex.gap, width - 1) if has_gaps else None
+    scratch = np.empty((threads, chain_rows.SCRATCH, width))
+    chain_rows.nearest_chains(x, None, gap, bounds, scratch, np.empty((threads, width + 1), np.int64), threads)
 
 
 def _chains(convex: PooledCells) -> tuple[Learn, Land]:
