@@ -28,7 +28,6 @@ OPTIMUM = torch.tensor([0.6, 0.4, 0.0, 0.0, 0.0], dtype=torch.float64)
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], Optimizer]] = {
     "SGD, momentum 0.9": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9),
     "Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01),
-    "RMSprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.01),
 }
 
 

@@ -27,8 +27,8 @@ ADAM: Make = lambda p: optim.Adam(p, lr=0.05)  # noqa: E731
 SGD: Make = lambda p: optim.SGD(p, lr=0.1, momentum=0.9)  # noqa: E731
 BOTH = pytest.mark.parametrize("make", [ADAM, SGD], ids=["Adam", "SGD"])
 NEAR = 1e-6
-"""How near the weights come. The learning rate ends at zero as a cosine over some 1,000 steps, whose last value is 2e-6 of
-the first; Adam's steps are as long as its rate while its second moments fall with the gradients."""
+"""How near the weights come: these losses have a condition below 1e3, so that some hundred steps leave less. A clamp
+or a projection after the step ends 1e-2 away and more."""
 ROUNDING = 1e-13
 """Sums of at most a thousand float64 weights of size one: 1,000 roundings of 1.1e-16."""
 
