@@ -61,6 +61,21 @@ def test_schedule_free_optimizers_are_on_the_rules_in_both_modes(kind: str) -> N
         assert away(net, OPTIMUM) < 10.0 / 3000
 
 
+@pytest.mark.parametrize("kind", FREE)
+def test_schedule_free_optimizers_stay_on_a_simplex_in_both_modes(kind: str) -> None:
+    net = Net()
+    optimizer = FREE[kind](net.parameters())
+    handle = affinet.project(net, optimizer, [affinet.families.simplex(affinet.weights(net).weight, 1)])
+    optimizer.train()
+    for _ in range(10):
+        trained(net, optimizer, 50)
+        before = net.weight.detach().clone()
+        optimizer.eval()
+        assert max(handle.violation().values()) < FEASIBLE
+        optimizer.train()
+        assert (net.weight == before).all()
+
+
 @pytest.mark.parametrize("how", ["first_step and second_step", "closure"])
 @pytest.mark.parametrize("base", [optim.SGD, optim.Adam])
 def test_sharpness_aware_minimization(base: type[optim.Optimizer], how: str) -> None:

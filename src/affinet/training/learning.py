@@ -117,6 +117,18 @@ class Learning:
         """Remember the present weights: where they are written to before the next step, y is fitted to them then."""
         self._versions.update((name, (p._version, p.data_ptr())) for name, p in self._parameters.items())
 
+    def weights(self) -> dict[str, Tensor]:
+        """The weights in blocks with inequalities."""
+        names = {name for _, kernel in self._sets() for name in kernel.names}
+        return {name: self._parameters[name] for name in sorted(names)}
+
+    def move_onto_sets_(self) -> None:
+        """Move weights to the nearest point, in place; cells that are on their set to rounding keep their bits."""
+        with undisturbed(self._device()):
+            for _, kernel in self._sets():
+                x = kernel.read(self._parameters, copy=True)
+                kernel.write(self._parameters, kernel.on_set(x))
+
     def averaged(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Gradients of what is minimized, with averaged ones, −y, for the entries whose blocks have learned."""
         copies = {name: gradient.clone() for name, gradient in gradients.items()}

@@ -29,6 +29,7 @@ from affinet.training.gradient_terms import Added
 from affinet.training.learning import Learning
 from affinet.training.metric import check_metric, has_entrywise_steps, metric_of
 from affinet.training.missing import Couplings, StandIns
+from affinet.training.mode_changes import ModeChanges
 from affinet.training.nesting import Nest, parameter_ids
 from affinet.training.scaling import unscale
 from affinet.training.state_weights import StateWeights
@@ -93,6 +94,7 @@ class Sandwich:
         self._pending: set[int] = set()
         self._stand_ins = StandIns()
         self._snapshot: Snapshot | None = None
+        self._mode_changes = ModeChanges(lambda: self._learning)
         self._searching = WeakSet(nested.stepper for nested in nests if isinstance(nested.core, optim.LBFGS))
         self._observers: tuple[StepObserver, ...] = ()
         self._use(freezing.trained(optimizers, self._check), None)
@@ -160,6 +162,8 @@ class Sandwich:
             self._removers.append(
                 _run_first(optimizer.register_step_post_hook(torch.compiler.disable(self._after))).remove
             )
+        for optimizer in self.nested():
+            self._removers.extend(self._mode_changes.attach(optimizer))
         for position, reference in self._moving_wrappers:
             if (wrapper := reference()) is not None:
                 hook = torch.compiler.disable(partial(self._after_wrapper, position))
@@ -327,6 +331,7 @@ class Sandwich:
         observers = self._observers
         for observer in observers:
             observer.before_projection(self._position(optimizer))
+        self._mode_changes.forget()
         snapshot, self._snapshot = self._snapshot, None
         unchanged = frozenset() if snapshot is None else snapshot.unchanged()
         if not unchanged.issuperset(self.parameters):
