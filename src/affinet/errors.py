@@ -39,7 +39,8 @@ class NotAffineError(AffinetError, TypeError):
     def function(cls, name: str, subject: object) -> NotAffineError:
         return cls(
             f"{name} of ({subject}) is not affine in the weights. "
-            f"affinet takes sums of weights times constants, and equations between them."
+            f"affinet takes sums of weights times constants, equations and inequalities between them, "
+            f"and families such as l1_ball(w, radius), l2_ball(w, radius) and linf_ball(w, radius)."
         )
 
 

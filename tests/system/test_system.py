@@ -58,7 +58,9 @@ def test_what_is_no_rule_is_refused(w: affinet.Weights, given: object, nested: b
 
 
 def test_an_expression_is_no_rule(w: affinet.Weights) -> None:
-    with pytest.raises(RuleError, match=r"of type Expression is not a rule\. A rule is an equation between weights"):
+    with pytest.raises(
+        RuleError, match=r"of type Expression is not a rule\. A rule is an equation or inequality between"
+    ):
         System.of([w.b[0] - w.b[1]])
 
 

@@ -93,9 +93,9 @@ def _phrase_inequalities(rule: Rule) -> str:
         side = "from above" if upper else "from below" if signs == {-rule.sign} else "on one side"
         return f"bounds {counted(count, 'weight')} {side}"
     each = rule.pairs // rule.equations
-    among = (
-        f" of {counted(each, 'weight')}{' each' if count > 1 else ''}" if each * rule.equations == rule.pairs else ""
-    )
+    coefficients = [factor.values for term in rule.expression.terms for factor in term.factors]
+    equally_long = each * rule.equations == rule.pairs and all(np.all(values != 0) for values in coefficients)
+    among = f" of {counted(each, 'weight')}{' each' if count > 1 else ''}" if equally_long else ""
     return f"keeps {counted(count, 'inequality')}{among}"
 
 

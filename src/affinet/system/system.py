@@ -249,8 +249,8 @@ def _flatten(rules: object) -> Iterable[Constraint]:
         yield rules
     elif isinstance(rules, str | bytes | Mapping) or hasattr(rules, "shape") or not isinstance(rules, Iterable):
         raise RuleError(
-            f"{rules!r:.80} of type {type(rules).__name__} is not a rule. A rule is an equation between weights such "
-            f"as w.hidden.weight[0, 1] == w.hidden.weight[2, 3], made with `==`, `<=` or `>=` from "
+            f"{rules!r:.80} of type {type(rules).__name__} is not a rule. A rule is an equation or inequality between "
+            f"weights such as w.hidden.weight[0, 1] == w.hidden.weight[2, 3], made with `==`, `<=` or `>=` from "
             f"affinet.weights(model), or one of affinet.families; text becomes one through affinet.parse(text, "
             f"weights)."
         )

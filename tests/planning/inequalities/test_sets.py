@@ -169,3 +169,13 @@ def test_bounds_beside_fixed_entries_are_a_box_of_the_others() -> None:
     with pytest.raises(affinet.InfeasibleError) as raised:
         affinet.plan([affinet.families.fix(w.a, where=mask, value=0.5).named("half"), (w.a >= 1).named("one")])
     assert raised.value.rules == ("half", "one")
+
+
+@ROADS
+def test_balls_of_different_parts_of_one_weight_are_planned(limits: Limits) -> None:
+    w = weights(a=(2, 3))
+    first, second = blocks_of([affinet.families.l2_ball(w.a[0], 1), affinet.families.l1_ball(w.a[1], 1)], limits)
+    assert isinstance(first, Ball)
+    assert isinstance(second, Ball)
+    with pytest.raises(affinet.RuleError, match="can be in no other rule"):
+        blocks_of([affinet.families.l2_ball(w.a, 1, dim=1), affinet.families.l2_ball(w.a, 1, dim=0)], limits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def make_balls(system: System, numbers: Sequence[int]) -> list[Ball]:
     """One block per rule. Raises RuleError where other rules read its weights, or where it is not of single weights."""
     balls = [_make_ball(system.rules[number], number) for number in numbers]
     for number, ball in zip(numbers, balls, strict=True):
-        _check_alone(system, number, ball)
+        _check_alone(system, number, ball, dict(zip(numbers, balls, strict=True)))
     return balls
 
 
@@ -58,13 +58,16 @@ def _places(rule: Rule, term: Term, shape: tuple[int, ...]) -> Places:
     return Listed((Part(term.parameter, positions),))
 
 
-def _check_alone(system: System, number: int, ball: Ball) -> None:
+def _check_alone(system: System, number: int, ball: Ball, balls: Mapping[int, Ball]) -> None:
     parameter = system.rules[number].expression.terms[0].parameter
     start = system.layout.start(parameter)
     for other, rule in enumerate(system.rules):
         if other == number or all(term.parameter != parameter for term in rule.expression.terms):
             continue
-        columns = np.unique(system.rows([other]).columns)
+        if other in balls:
+            columns = balls[other].entries.columns(np.arange(balls[other].size), system.layout)
+        else:
+            columns = np.unique(system.rows([other]).columns)
         inside = columns[(columns >= start) & (columns < start + parameter.size)]
         if (ball.entries.find(inside, system.layout) >= 0).any():
             raise RuleError(
