@@ -13,7 +13,7 @@ from math import inf, sqrt
 import numpy as np
 
 from affinet.kernels.loops.cut_rows import distance, length, silence
-from affinet.kernels.loops.jit import compiled, summing
+from affinet.kernels.loops.jit import compiled
 from affinet.kernels.loops.openmp import share_out
 
 Arrays = tuple[np.ndarray, ...]
@@ -202,19 +202,27 @@ def some_learned(
         norm, start = length(g[row]), 0
         weight = averaging if norm < inf else 0.0
         while start < n:
-            end, total = start + 1, np.float64(g[row, start])
-            while end < n and links[row, end - 1]:
-                total += np.float64(g[row, end])
-                end += 1
-            level = 0.0 if (start == 0 and at_first[row]) or (end == n and at_last[row]) else total / (end - start)
-            for k in range(start, end):
-                entry, known = np.float64(g[row, k]), np.float64(y[row, k])
-                projected[row, k] = level
-                pending[row, k] = known + weight * (level - entry - known) if weight > 0.0 else known
+            end = end_of_run(links[row], start, n)
+            fixed = (start == 0 and at_first[row]) or (end == n and at_last[row])
+            level = 0.0 if fixed else mean_above(g[row, start:end], 0.0)
+            average_pool(g[row, start:end], y[row, start:end], level, weight, pending[row, start:end])
+            part = projected[row, start:end]
+            for k in range(len(part)):
+                part[k] = level
             start = end
         silence(g[row], quiet, norm, projected[row])
         known_norm = length(pending[row])
         force[row] = max(norm, known_norm) if norm < inf else known_norm
+
+
+@compiled
+def average_pool(
+    g: np.ndarray, y: np.ndarray, level: float, weight: float, pending: np.ndarray
+) -> None:  # pragma: no cover
+    """`pending` becomes the average of y with what g loses in a pool; y without weight, as g may not be finite."""
+    for k in range(len(g)):
+        known = np.float64(y[k])
+        pending[k] = known + weight * (level - np.float64(g[k]) - known) if weight > 0.0 else known
 
 
 @compiled
@@ -241,7 +249,7 @@ def pooled(
         if links is not None and start >= checked:
             checked = end_of_run(links, start, n)
             if checked - start > 1:
-                common = mean_of(y[start:checked])
+                common = mean_above(y[start:checked], 0.0)
                 if all_push(y[start:checked], common):
                     level, mass, k = common, float(checked - start), checked
         while count > 0:
@@ -268,13 +276,28 @@ def end_of_run(links: np.ndarray, start: int, n: int) -> int:  # pragma: no cove
     return end
 
 
-@summing
-def mean_of(y: np.ndarray) -> float:  # pragma: no cover
-    """The mean of some numbers."""
-    total = 0.0
-    for k in range(len(y)):
-        total += np.float64(y[k])
-    return total / len(y)
+@compiled
+def mean_above(x: np.ndarray, level: float) -> float:  # pragma: no cover
+    """The mean of `x − level`, in four sums that do not wait for one another."""
+    n, start = len(x), len(x) % 4
+    total0, total1, total2, total3 = 0.0, 0.0, 0.0, 0.0
+    for k in range(start):
+        total0 += np.float64(x[np.uint64(k)]) - level
+    for k in range(start, n, 4):
+        total0 += np.float64(x[np.uint64(k)]) - level
+        total1 += np.float64(x[np.uint64(k + 1)]) - level
+        total2 += np.float64(x[np.uint64(k + 2)]) - level
+        total3 += np.float64(x[np.uint64(k + 3)]) - level
+    return ((total0 + total1) + (total2 + total3)) / n
+
+
+@compiled
+def has_drops(drop: np.ndarray) -> bool:  # pragma: no cover
+    """Whether some number is not zero."""
+    count = 0
+    for k in range(len(drop)):
+        count += drop[k] != 0.0
+    return count > 0
 
 
 @compiled
@@ -283,7 +306,7 @@ def all_push(y: np.ndarray, mean: float) -> bool:  # pragma: no cover
     running, least = 0.0, inf
     for k in range(len(y) - 1):
         running += y[k] - mean
-        least = running if running < least else least
+        least = least if running >= least else running  # NaN stays
     return bool(least > 0.0)
 
 
@@ -302,6 +325,11 @@ def spread(
         start, end, level = starts[pool], starts[pool + 1], mean[pool]
         if end - start == 1:
             x[start] = y[start]
+            continue
+        if weights is None and (drop is None or not has_drops(drop[start : end - 1])):
+            level += mean_above(y[start:end], level)
+            for k in range(start, end):
+                x[np.uint64(k)] = level
             continue
         total, mass, offset = 0.0, 0.0, 0.0
         for k in range(start, end):
@@ -383,15 +411,15 @@ def onto_pools(
     """`z` becomes the nearest point to x whose linked entries are at their gap, and whose ends are at their bounds."""
     n, start = len(x), 0
     while start < n:
-        end, offset = start + 1, 0.0
-        offsets[start] = 0.0
-        total = np.float64(x[start])
-        while end < n and links[end - 1]:
-            if gap is not None:
-                offset += gap[end - 1]
-            offsets[end] = offset
-            total += np.float64(x[end]) - offset
-            end += 1
+        end, offset = end_of_run(links, start, n), 0.0
+        if gap is not None:
+            for k in range(start, end):
+                offsets[k] = offset
+                if k + 1 < end:
+                    offset += gap[k]
+        else:
+            for k in range(start, end):
+                offsets[np.uint64(k)] = 0.0
         if start == 0 and at_first:
             for k in range(start, end):
                 z[k] = low + offsets[k]
@@ -400,11 +428,19 @@ def onto_pools(
                 z[k] = high - (offset - offsets[k])
         elif end - start == 1:
             z[start] = x[start]
-        else:
-            level, total = total / (end - start), np.float64(0.0)
+        elif gap is None:
+            level = mean_above(x[start:end], 0.0)
+            level += mean_above(x[start:end], level)
             for k in range(start, end):
-                total += np.float64(x[k]) - offsets[k] - level
-            level += total / (end - start)
+                z[np.uint64(k)] = level
+        else:
+            total, correction = np.float64(0.0), np.float64(0.0)
+            for k in range(start, end):
+                total += np.float64(x[k]) - offsets[k]
+            level = total / (end - start)
+            for k in range(start, end):
+                correction += np.float64(x[k]) - offsets[k] - level
+            level += correction / (end - start)
             for k in range(start, end):
                 z[k] = level + offsets[k]
         start = end
