@@ -33,7 +33,7 @@ SPAN = 8
 """Entries that are written at once; those beyond the end of a pool are written again with the next one."""
 WORDS = 2
 """Numbers for each pool: its sum and its length."""
-ONE = np.uint64(1)
+STEP = np.uint64(1)
 
 
 @intrinsic(prefer_literal=False)
@@ -81,7 +81,7 @@ def some_nearest_levels(
                 pool_lanes(x[start : start + LANES], room)
             else:
                 for lane in range(count):
-                    keep(room[lane], ONE, ONE, np.float64(x[start + lane, 0]), 1.0)
+                    keep(room[lane], STEP, STEP, np.float64(x[start + lane, 0]), 1.0)
             for lane in range(count):
                 row = start + lane
                 lowest, highest = low[min(row, len(low) - 1)], high[min(row, len(high) - 1)]
@@ -99,7 +99,7 @@ def advanced(
 
     The last pool is in these numbers; `pools` has those before it.
     """
-    before, length, value = pools[top - ONE, 0], pools[top - ONE, 1], np.float64(x[k])
+    before, length, value = pools[top - STEP, 0], pools[top - STEP, 1], np.float64(x[k])
     pools[top, 0], pools[top, 1] = total, count
     merges = before * count > total * length
     joins = merges | (value * count < total)
@@ -107,7 +107,7 @@ def advanced(
     total = pick(joins, total, -0.0) + pick(merges, before, value)
     count = pick(joins, count, 0.0) + pick(merges, length, 1.0)
     back = np.uint64(merges)
-    return k + ONE - back, top + ONE - np.uint64(joins) - back, total, count
+    return k + STEP - back, top + STEP - np.uint64(joins) - back, total, count
 
 
 @compiled
@@ -116,8 +116,8 @@ def pool_lanes(x: np.ndarray, room: np.ndarray) -> None:  # pragma: no cover
     n = np.uint64(x.shape[1])
     x0, x1, x2, x3, x4, x5 = x[0], x[1], x[2], x[3], x[4], x[5]
     p0, p1, p2, p3, p4, p5 = room[0], room[1], room[2], room[3], room[4], room[5]
-    k0 = k1 = k2 = k3 = k4 = k5 = ONE
-    t0 = t1 = t2 = t3 = t4 = t5 = ONE
+    k0 = k1 = k2 = k3 = k4 = k5 = STEP
+    t0 = t1 = t2 = t3 = t4 = t5 = STEP
     s0, s1, s2 = np.float64(x0[0]), np.float64(x1[0]), np.float64(x2[0])
     s3, s4, s5 = np.float64(x3[0]), np.float64(x4[0]), np.float64(x5[0])
     c0 = c1 = c2 = c3 = c4 = c5 = 1.0
@@ -163,18 +163,18 @@ def pool_rest(x: np.ndarray, pools: np.ndarray) -> None:  # pragma: no cover
     n, k, top = np.uint64(len(x)), np.uint64(pools[-1, 0]), np.uint64(pools[-1, 1])
     total, count = pools[top, 0], pools[top, 1]
     while True:
-        while pools[top - ONE, 0] * count > total * pools[top - ONE, 1]:
-            top -= ONE
+        while pools[top - STEP, 0] * count > total * pools[top - STEP, 1]:
+            top -= STEP
             total, count = total + pools[top, 0], count + pools[top, 1]
         if k >= n:
             break
         value = np.float64(x[k])
-        k += ONE
+        k += STEP
         if value * count < total:
             total, count = total + value, count + 1.0
         else:
             pools[top, 0], pools[top, 1] = total, count
-            top, total, count = top + ONE, value, 1.0
+            top, total, count = top + STEP, value, 1.0
     keep(pools, k, top, total, count)
 
 
