@@ -166,3 +166,26 @@ def test_a_training_at_rest_is_stationary_in_every_dtype(family: str, dtype: tor
         optimizer.step()
         schedule.step()
     assert handle.stationarity() <= 1e-4  # as near as Adam comes in so many steps; of one inactive bound it is near 1
+
+
+def test_a_line_search_method_starts_anew_where_the_face_has_moved() -> None:
+    """Gradients along two faces differ by more than the curvature says: LBFGS stood still 2e-2 above the optimum."""
+    draw = np.random.default_rng(0)  # convex regression on 41 knots
+    x = draw.uniform(-1.0, 1.0, 120)
+    truth = np.maximum(np.abs(x - 0.1) - 0.3, 0.0) + 0.5 * np.maximum(x - 0.5, 0.0)
+    outputs = torch.tensor(truth + 0.15 * draw.normal(size=120))
+    inputs = (1.0 - (torch.tensor(x)[:, None] * 20.0 + 20.0 - torch.arange(41)).abs()).clamp_min(0.0)
+    model = torch.nn.Module()
+    model.heights = torch.nn.Parameter(torch.zeros(41, dtype=torch.float64))
+    optimizer = optim.LBFGS(model.parameters(), max_iter=10, line_search_fn="strong_wolfe")
+    handle = affinet.project(model, optimizer, families.convex(affinet.weights(model).heights))
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = 0.5 * (inputs @ model.heights - outputs).square().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(40):
+        optimizer.step(closure)
+    assert handle.stationarity() <= 1e-4

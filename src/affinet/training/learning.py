@@ -58,6 +58,9 @@ class Learning:
         self._known: WeakKeyDictionary[AnyBlock, Learned[Any]] = WeakKeyDictionary()
         self._versions: dict[str, tuple[int, int]] = {}
         self._landings: dict[AnyBlock, _Landing] = {}
+        self._searched: WeakKeyDictionary[AnyBlock, tuple[Tensor, ...]] = WeakKeyDictionary()
+        self.face_moved = False
+        """Whether the last line search started on another face than the one before."""
         if former is not None:
             self._known, self._versions = former._known, former._versions
 
@@ -82,6 +85,7 @@ class Learning:
         gradients count as zero, and blocks without any gradient keep what they know. `skipped` is not zero where the
         step will not be taken.
         """
+        self.face_moved = False
         with undisturbed(self._device()):
             for block, kernel, terms in self._with_gradients(gradients, added):
                 if learn or block not in self._landings:
@@ -98,6 +102,8 @@ class Learning:
                 landing = self._landings.get(block)
                 if landing is not None and not landing.landed:
                     landed, point = kernel.land(kernel.read(self._parameters), landing.step, None)
+                    if not _is_same_face(point.face, self._searched.get(block)):
+                        self._searched.pop(block, None)
                     kernel.write(self._parameters, landed)
                     self._landings[block] = replace(landing, point=point)
 
@@ -171,6 +177,8 @@ class Learning:
         state = self._state(block, kernel, w)
         if search:
             state = kernel.start(g, w, state)
+            former, self._searched[block] = self._searched.get(block), state.face
+            self.face_moved |= not _is_same_face(state.face, former)
         elif state is None:
             if skipped is not None and bool((skipped != 0).any()):
                 return  # nothing is known before the first step that is taken, and these gradients say nothing
@@ -252,3 +260,7 @@ class Learning:
 
     def _device(self) -> torch.device:
         return next((p.device for p in self._parameters.values()), torch.device("cpu"))
+
+
+def _is_same_face(face: tuple[Tensor, ...], former: tuple[Tensor, ...] | None) -> bool:
+    return former is not None and all(map(torch.equal, former, face))

@@ -298,6 +298,8 @@ class Sandwich:
                     search=evaluation == 1 and optimizer in self._searching,
                     skipped=getattr(optimizer, "found_inf", None),
                 )
+                if self._learning.face_moved:
+                    _forget_curvature(optimizer)
             self._projected, self._pending = _marks(gradients), set(self._steppers)
 
     def _fill_missing(
@@ -450,6 +452,13 @@ class Sandwich:
                 "first scaler.step; the step was not taken."
             )
         return scale if isinstance(scale, Tensor) else None
+
+
+def _forget_curvature(optimizer: optim.Optimizer) -> None:
+    """Let LBFGS start anew: a difference of gradients projected along two faces says nothing about the curvature."""
+    for state in optimizer.state.values():
+        if "old_dirs" in state:
+            state["n_iter"] = 0
 
 
 def _marks(gradients: Mapping[str, Tensor | None]) -> Marks:
