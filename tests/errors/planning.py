@@ -66,6 +66,16 @@ def inequalities_without_a_point() -> None:
     affinet.plan([b[0] + b[1] >= 1, b[1] + b[2] >= 1, b[0] + b[2] >= 1, b[0] + b[1] + b[2] <= 1])
 
 
+@case(InfeasibleError, "Weights that a mask fixes outside their bounds.", "Change the value or the bound.")
+def fixed_entries_outside_their_bounds() -> None:
+    affinet.plan([families.fix(LARGE, where=np.tri(300, dtype=bool), value=0.0), LARGE >= 1])
+
+
+@case(InfeasibleError, "Sums that contradict beside bounds.", "Drop or change one of those listed.")
+def sums_that_contradict_beside_bounds() -> None:
+    affinet.plan([W[0].sum() == 0, W[0].sum() == 3, W >= -5])
+
+
 @case(InfeasibleError, "A weight that is fixed outside its bounds.", "Change the value or the bound.")
 def a_value_outside_its_bounds() -> None:
     affinet.plan([b == 0, b >= 1])

@@ -186,11 +186,6 @@ def test_a_system_counts_equations_and_inequalities_apart() -> None:
     assert [rule.sense for rule in frozen.rules] == ["==", ">=", "<="]
 
 
-def test_a_plan_refuses_inequalities() -> None:
-    with pytest.raises(RuleError, match='rule "not negative" is an inequality'):
-        affinet.plan([W.sum(dim=1) == 1, (W >= 0).named("not negative")])
-
-
 def test_bounds_of_rows_and_columns_are_compared_without_their_pairs() -> None:
     large = affinet.weights({"large": (10**6, 10**6)}).large
     rows, columns = np.linspace(-2, -1, 10**6)[:, None], np.linspace(0, 1, 10**6)

@@ -58,9 +58,8 @@ class Learning:
         self._known: WeakKeyDictionary[AnyBlock, Learned[Any]] = WeakKeyDictionary()
         self._versions: dict[str, tuple[int, int]] = {}
         self._landings: dict[AnyBlock, _Landing] = {}
-        self._searched: WeakKeyDictionary[AnyBlock, tuple[Tensor, ...]] = WeakKeyDictionary()
         self.face_moved = False
-        """Whether the last line search started on another face than the one before."""
+        """Whether a line search started or ended on another face than the one before it."""
         if former is not None:
             self._known, self._versions = former._known, former._versions
 
@@ -102,8 +101,6 @@ class Learning:
                 landing = self._landings.get(block)
                 if landing is not None and not landing.landed:
                     landed, point = kernel.land(kernel.read(self._parameters), landing.step, None)
-                    if not _is_same_face(point.face, self._searched.get(block)):
-                        self._searched.pop(block, None)
                     kernel.write(self._parameters, landed)
                     self._landings[block] = replace(landing, point=point)
 
@@ -113,6 +110,7 @@ class Learning:
         Commits what was learned, except where the number `skipped` is not zero.
         """
         step_taken = None if skipped is None else (skipped == 0).all()
+        self.face_moved = False
         with undisturbed(self._device()):
             for block, kernel in self._sets():
                 if not set(kernel.names).isdisjoint(names):
@@ -176,9 +174,8 @@ class Learning:
         g, w = terms.objective(), kernel.read(self._parameters, copy=True)
         state = self._state(block, kernel, w)
         if search:
-            state = kernel.start(g, w, state)
-            former, self._searched[block] = self._searched.get(block), state.face
-            self.face_moved |= not _is_same_face(state.face, former)
+            former, state = state, kernel.start(g, w, state)
+            self.face_moved |= former is not None and not _is_same_face(state.face, former.face)
         elif state is None:
             if skipped is not None and bool((skipped != 0).any()):
                 return  # nothing is known before the first step that is taken, and these gradients say nothing
@@ -206,6 +203,8 @@ class Learning:
             if torch.equal(step.before, stepped):
                 return
         landed, known = kernel.land(stepped, step, step_taken)
+        if landing.point is not None:  # a closure was evaluated at several points
+            self.face_moved |= not _is_same_face(known.face, step.face)
         kernel.write(self._parameters, landed)
         self._known[block] = known
         step = replace(step, y=known.y, face=known.face, before=landed, former=known)
@@ -262,5 +261,5 @@ class Learning:
         return next((p.device for p in self._parameters.values()), torch.device("cpu"))
 
 
-def _is_same_face(face: tuple[Tensor, ...], former: tuple[Tensor, ...] | None) -> bool:
-    return former is not None and all(map(torch.equal, former, face))
+def _is_same_face(face: tuple[Tensor, ...], former: tuple[Tensor, ...]) -> bool:
+    return all(map(torch.equal, former, face))

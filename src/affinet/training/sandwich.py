@@ -340,6 +340,8 @@ class Sandwich:
             self._project_weights(skipped)
         if self._learning and not self.in_metric:
             self._learning.land_(self._parameters_of(optimizer), skipped)
+            if self._learning.face_moved:
+                _forget_curvature(optimizer)
         # In a metric, the coupled entries change with the metric.
         if snapshot is not None and unchanged and not self.in_metric:
             snapshot.restore(unchanged, self._couplings)

@@ -101,6 +101,7 @@ class ArrayProjector:
 
         With inequalities, `at` are the weights that the gradients were taken at. Raises AttachError without them then.
         """
+        check(self.plan, gradients)
         descent = {name: -np.asarray(gradients[name], np.float64) for name in self.names}
         tangent_norm, norm = (
             float(np.linalg.norm([np.linalg.norm(vectors[name]) for name in self.names]))
