@@ -68,7 +68,7 @@ def inequalities_without_a_point() -> None:
 
 @case(InfeasibleError, "Weights that a mask fixes outside their bounds.", "Change the value or the bound.")
 def fixed_entries_outside_their_bounds() -> None:
-    affinet.plan([families.fix(LARGE, where=np.tri(300, dtype=bool), value=0.0), LARGE >= 1])
+    affinet.plan([families.fix(LARGE, where=np.tri(300, k=200, dtype=bool), value=0.0), LARGE >= 1])
 
 
 @case(InfeasibleError, "Sums that contradict beside bounds.", "Drop or change one of those listed.")

@@ -18,6 +18,9 @@ NO_CASE = {
     "cli/commands.py _exit_statuses: raise typer.Exit": "exit statuses of errors that have a case",
     "cli/main.py app: raise SystemExit": "exit statuses",
     "cli/runs/snapshot.py put_back_ruled: ": "becomes the RunError of a damaged checkpoint; tests/cli/runs raises it",
+    "planning/elimination/irregular.py check_consistent: ": (
+        "more than 512 connected equations beside inequalities; the refusal is that of equations alone"
+    ),
     "planning/inequalities/feasibility.py ": "becomes the Contradiction of solving.py, which has cases",
     "training/probing.py ": "caught where an optimizer is probed: what could not be learnt is a warning of its own",
     "analysis/summary.py _bytes: raise AssertionError": "a loop that always returns",
