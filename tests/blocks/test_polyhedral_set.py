@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -169,6 +171,7 @@ def test_the_normal_part_of_a_vector(solver: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("most_small", [512, -1])
+@pytest.mark.skipif("AFFINET_ROUNDING" in os.environ, reason="factors made twice are rounded in two ways")
 def test_cells_are_projected_as_each_alone_and_may_share_rows(most_small: int) -> None:
     dice = np.random.default_rng(3)
     cells, m, n = 40, 6, 8
