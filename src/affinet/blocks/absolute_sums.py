@@ -55,6 +55,9 @@ class AbsoluteSums:
         positive = x >= 0.0
         return _signed(xp, solution.x, positive), self._face(xp, force, positive, solution)
 
+    def clipped(self, xp: Namespace, x: Array) -> Array:
+        return x
+
     def onto(self, xp: Namespace, x: Array, face: SumFace) -> Array:
         fixed, free = face.zero & face.row, ~face.zero & face.row
         z = xp.where(fixed, xp.array(0.0, x), x)

@@ -40,6 +40,12 @@ class ConvexSet(Protocol[Face]):
         rounding.
         """
 
+    def clipped(self, xp: Namespace, x: Array) -> Array:
+        """Entries moved between their own bounds, and cells that must ascend made to: numbers of any dtype can do so.
+
+        Whatever satisfies both keeps its bits, whatever the other rules.
+        """
+
     def onto(self, xp: Namespace, x: Array, face: Face) -> Array:
         """The nearest point at which the equations and the inequalities of the face hold with equality."""
 

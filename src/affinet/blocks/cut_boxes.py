@@ -93,6 +93,9 @@ class CutBoxes:
         force = x - solution.x
         return solution.x, self._face(xp, force if metric is None else metric * force, a, solution)
 
+    def clipped(self, xp: Namespace, x: Array) -> Array:
+        return clipped(xp, x, xp.array(self.lower, x), xp.array(self.upper, x))
+
     def onto(self, xp: Namespace, x: Array, face: CutFace) -> Array:
         a, rhs, lower, upper = self._numbers(xp, x)
         z = xp.where(face.lower, lower, xp.where(face.upper, upper, x))

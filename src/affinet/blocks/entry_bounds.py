@@ -43,6 +43,9 @@ class Boxes:
         lower, upper = self._bounds(xp, x)
         return clipped(xp, x, lower, upper), BoxFace(x < lower, x > upper)
 
+    def clipped(self, xp: Namespace, x: Array) -> Array:
+        return clipped(xp, x, *self._bounds(xp, x))
+
     def onto(self, xp: Namespace, x: Array, face: BoxFace) -> Array:
         lower, upper = self._bounds(xp, x)
         return xp.where(face.lower, lower, xp.where(face.upper, upper, x))

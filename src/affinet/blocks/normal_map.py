@@ -117,13 +117,15 @@ class NormalMap(Generic[Face]):
             return w, learned
         return xp.where(known, w, stepped), chosen(xp, self.set, known, learned, state.former)
 
-    def snapped(self, xp: Namespace, w: Array, u: float) -> Array:
-        """The nearest point, but w itself in cells that are on the set to rounding.
+    def snapped(self, xp: Namespace, w: Array, u: float, nearest: Array | None = None) -> Array:
+        """The nearest point, but in cells that are on the set to rounding w itself, its entries between their bounds.
 
-        Their entries at a bound are exactly there, while the nearest point of rounded weights may be some way off.
+        Law: idempotent to the bit. The nearest point of rounded weights has some entries off their bound.
         """
-        nearest = self.set.nearest(xp, w)[0]
-        return xp.where(self.set.norm(xp, nearest - w) <= ON_SET * u * self.set.norm(xp, w), w, nearest)
+        if nearest is None:
+            nearest = self.set.nearest(xp, w)[0]
+        on_set = self.set.norm(xp, nearest - w) <= ON_SET * u * self.set.norm(xp, w)
+        return xp.where(on_set, self.set.clipped(xp, w), nearest) if xp.any(on_set) else nearest
 
     def resettle(self, xp: Namespace, w: Array, state: Learned[Face], u: float) -> Learned[Face]:
         """What is known once weights or rules were changed from outside: the nearest normal vector at the weights."""

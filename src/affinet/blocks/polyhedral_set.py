@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from affinet.blocks.convex import choose_by_cell
+from affinet.blocks.entry_bounds import clipped
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.programs.large_cell import LargeCell, LargeCells
 from affinet.blocks.programs.small_cells import Program, Sides, SmallCells
@@ -77,6 +78,9 @@ class PolyhedralSet:
             self._rhs, self.lower, self.upper, target, sides, metric=weights
         )
         return xp.array(self._at_bounds(point, active, np.abs(target)), x), self._face(xp, multipliers, active, x)
+
+    def clipped(self, xp: Namespace, x: Array) -> Array:
+        return clipped(xp, x, xp.array(self.lower, x), xp.array(self.upper, x))
 
     def onto(self, xp: Namespace, x: Array, face: PolyhedralFace) -> Array:
         sides = self._sides(xp, face)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from affinet.blocks.convex import choose_by_cell
+from affinet.blocks.entry_bounds import clipped
 from affinet.blocks.namespace import Array, Namespace
 from affinet.language.calculus.terms import Floats
 
@@ -80,6 +81,13 @@ class PooledCells:
         weights = xp.array(1.0, x) + 0.0 * x if metric is None else metric
         solution = solve(xp, Problem(x, weights, -gap, lower, upper), guess)
         return self._ascending(xp, solution.x, lower, upper), face_of(xp, weights * (x - solution.x), solution)
+
+    def clipped(self, xp: Namespace, x: Array) -> Array:
+        gap, lower, upper = self._numbers(xp, x)
+        inside = clipped(xp, x, lower, upper)
+        disordered = (gap == 0.0) & (inside[:, 1:] < inside[:, :-1])
+        descends = xp.largest(xp.where(disordered, xp.array(1.0, x), xp.array(0.0, x)), (1,)) > 0.0
+        return xp.where(descends, self.nearest(xp, x)[0], inside) if xp.any(descends) else inside
 
     def onto(self, xp: Namespace, x: Array, face: PoolFace) -> Array:
         gap, lower, upper = self._numbers(xp, x)

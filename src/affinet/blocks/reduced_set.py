@@ -51,6 +51,13 @@ class ReducedSet(Generic[Face]):
             point, face = self.inner.nearest(xp, self._rooted(xp, z), weight, guess)
         return self._expanded(xp, point, affine=True), face
 
+    def clipped(self, xp: Namespace, x: Array) -> Array:
+        """Entries of a class that is not between its bounds get the bits of one number, the others keep theirs."""
+        numbers = self._reduced(xp, x, affine=True)
+        inside = self.inner.clipped(xp, numbers)
+        moved = xp.take(xp.reshape(inside != numbers, (self.classes.count,)), self.classes.class_of)
+        return xp.where(moved, self._expanded(xp, inside, affine=True), x)
+
     def onto(self, xp: Namespace, x: Array, face: Face) -> Array:
         return self._expanded(xp, self.inner.onto(xp, self._reduced(xp, x, affine=True), face), affine=True)
 

@@ -50,6 +50,9 @@ class RoundCells:
         direction = w / xp.where(outside, self.norm(xp, w), radius)
         return xp.where(outside, radius * direction, x), _face(xp, direction, outside)
 
+    def clipped(self, xp: Namespace, x: Array) -> Array:
+        return x
+
     def onto(self, xp: Namespace, x: Array, face: RoundFace) -> Array:
         """The nearest point of the sphere, where a cell stays on it."""
         norm, radius = self.norm(xp, x), xp.array(self.radius, x)

@@ -48,7 +48,10 @@ class ArrayProjector:
         copies = self._copies(weights)
         for law, places in self._laws:
             for _ in range(PASSES):
-                _run(law.set.nearest if isinstance(law, NormalMap) else law.projection.nearest, law, places, copies)
+                if isinstance(law, NormalMap):
+                    _move_onto_set(law, places, copies)
+                else:
+                    _run(law.projection.nearest, law, places, copies)
         return {**weights, **copies}
 
     def tangent(
@@ -154,7 +157,19 @@ def _run(verb: Callable[..., Any], law: Law, places: Places, copies: Mapping[str
     x = _entries(law, places, flat)
     with np.errstate(all="ignore"):  # infinities and NaN propagate as they do for tensors, without warnings
         made = verb(NumPy(), x)
-        write(places, flat, made[0] if isinstance(law, NormalMap) else run_alone(made))
+        write(places, flat, run_alone(made))
+
+
+def _move_onto_set(law: NormalMap[Any], places: Places, copies: Mapping[str, np.ndarray]) -> None:
+    """Move the entries of one block onto its set, in place; cells that are on it to rounding keep their bits."""
+    flat = {name: copy.reshape(-1) for name, copy in copies.items()}
+    with np.errstate(all="ignore"):
+        write(places, flat, law.snapped(NumPy(), _entries(law, places, flat), _roundoff(places, flat)))
+
+
+def _roundoff(places: Places, flat: Mapping[str, np.ndarray]) -> float:
+    """The unit roundoff of the coarsest array that holds entries of a block."""
+    return max(float(np.finfo(flat[parameter.name].dtype).eps) for parameter, _ in places.sizes) / 2.0
 
 
 def _leave_cone(
@@ -164,7 +179,7 @@ def _leave_cone(
     flat = {name: copy.reshape(-1) for name, copy in copies.items()}
     v = _entries(law, places, flat)
     native = {name: np.array(weights[name], _native(weights[name].dtype)).reshape(-1) for name in flat}
-    u = max(float(np.finfo(native[parameter.name].dtype).eps) for parameter, _ in places.sizes) / 2.0
+    u = _roundoff(places, native)
     with np.errstate(all="ignore"):
         at = law.snapped(NumPy(), _entries(law, places, native).astype(v.dtype), u)
         write(places, flat, v - law.set.normal(NumPy(), at, v, None, u)[0])

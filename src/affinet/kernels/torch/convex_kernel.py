@@ -12,6 +12,7 @@ from torch import Tensor
 from affinet.blocks.entry_bounds import Boxes
 from affinet.blocks.normal_map import Learned, NormalMap, Underway
 from affinet.blocks.places import Places
+from affinet.blocks.pooled_cells import PooledCells
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.place_access import access_to
 from affinet.kernels.torch.precision import NOISE, irregular_dtype
@@ -83,6 +84,15 @@ class ConvexKernel:
         metric = None if metric is None else metric.to(self._wide)
         nearest: Tensor = self._law.set.nearest(self._xp, x.to(self._wide), metric)[0]
         return nearest.to(self.dtype)
+
+    def project(self, x: Tensor) -> Tensor:
+        """The nearest point, but cells that are on the set to rounding keep their bits, within bounds."""
+        point = self.nearest(x)
+        # These are idempotent already: entries are bounds, or equal to others, and rounding keeps the order.
+        if isinstance(self._law.set, Boxes | PooledCells):
+            return point
+        projected: Tensor = self._law.snapped(self._xp, x, self._u, point)
+        return projected
 
     def clamp_(self, tensors: Mapping[str, Tensor]) -> None:
         """Write the nearest point to the tensors, in place where they hold the entries in order. For pointwise sets."""

@@ -193,7 +193,7 @@ class Projector:
             with undisturbed(self._device(weights)):
                 for convex in sets:
                     x = convex.read(weights)
-                    landed = convex.nearest(x)
+                    landed = convex.project(x)
                     convex.write(weights, landed if skipped is None else torch.where(skipped != 0, x, landed))
 
     def project_onto_equations_(
