@@ -30,12 +30,14 @@ Weights = Mapping[str, Tensor]
 class _Landing:
     """A step that is under way; `landed` once weights have landed, from where other optimizers and wrappers move on.
 
+    `written` where the weights may have been written to before it, so that cells that do not move may be off the set.
     `point` is what is known at the point that a closure evaluates, for as long as it is evaluated: the face of a point
     that a line search rejects has no part in the next one.
     """
 
     step: Underway[Any]
     landed: bool = False
+    written: bool = False
     point: Learned[Any] | None = None
 
 
@@ -172,7 +174,10 @@ class Learning:
         skipped: Tensor | None,
     ) -> None:
         g, w = terms.objective(), kernel.read(self._parameters, copy=True)
-        state = self._state(block, kernel, w)
+        state = self._state(block, w)
+        written = state is None or self._written(kernel) or self._differs(block, kernel, w)
+        if written and state is not None:
+            state = kernel.resettle(w, state)
         if search:
             former, state = state, kernel.start(g, w, state)
             self.face_moved |= former is not None and not _is_same_face(state.face, former.face)
@@ -181,7 +186,7 @@ class Learning:
                 return  # nothing is known before the first step that is taken, and these gradients say nothing
             state = kernel.start(g, w)
         step, projected = kernel.learn(g, w, state)
-        self._landings[block] = _Landing(step)
+        self._landings[block] = _Landing(step, written=written)
         if not feed_decay and terms.decays:
             projected = kernel.tangent(terms.plain(), step)
         terms.feed(projected, feed_decay)
@@ -203,6 +208,9 @@ class Learning:
             if torch.equal(step.before, stepped):
                 return
         landed, known = kernel.land(stepped, step, step_taken)
+        if landing.written and (step_taken is None or bool(step_taken)):
+            landed = kernel.on_set(landed)
+            known = kernel.resettle(landed, known)
         if landing.point is not None:  # a closure was evaluated at several points
             self.face_moved |= not _is_same_face(known.face, step.face)
         kernel.write(self._parameters, landed)
@@ -210,20 +218,29 @@ class Learning:
         step = replace(step, y=known.y, face=known.face, before=landed, former=known)
         self._landings[block] = _Landing(step, landed=True)
 
-    def _state(self, block: AnyBlock, kernel: ConvexKernel, w: Tensor) -> Learned[Any] | None:
-        """What is known of a block at the weights, fitted to them if they were written to since the last step."""
+    def _state(self, block: AnyBlock, w: Tensor) -> Learned[Any] | None:
+        """What is known of a block, in the dtype and on the device of its weights."""
         state = self._known.get(block)
         if state is None:
             return None
         if state.y.device != w.device or state.y.dtype != w.dtype:
             face = type(state.face)(*(part.to(w.device) for part in state.face))
             state = Learned(state.y.to(w.device, w.dtype), face)
-        return kernel.resettle(w, state) if self._written(kernel) else state
+        return state
 
     def _written(self, kernel: ConvexKernel) -> bool:
         """Whether weights of a block were written to since they were marked."""
         present = {name: (self._parameters[name]._version, self._parameters[name].data_ptr()) for name in kernel.names}
         return any(self._versions.get(name, mark) != mark for name, mark in present.items())
+
+    def _differs(self, block: AnyBlock, kernel: ConvexKernel, w: Tensor) -> bool:
+        """Whether weights are not where they landed: writing through `.data` raises no version."""
+        landing = self._landings.get(block)
+        return (
+            landing is not None
+            and landing.landed
+            and not torch.equal(kernel.rounded(landing.step.before, self._parameters), w)
+        )
 
     def _loaded(self, kernel: ConvexKernel, state: object) -> Learned[Any] | None:
         if state is None:
