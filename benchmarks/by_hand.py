@@ -264,6 +264,28 @@ def tie_and_rows(tied: str, one: Any, other: Any, matrix: str, total: float) -> 
     return make
 
 
+def simplex_rows(name: str, total: float) -> HandWritten:
+    """Rows with entries of at least zero that sum to `total`: by sorting each row (Held, Wolfe, Crowder 1974).
+
+    There is no gradient pass by hand: which entries stay at zero is what a landing finds.
+    """
+
+    def make(w: Tensors) -> ByHand:
+        ranks = torch.arange(1, w[name].shape[1] + 1, dtype=w[name].dtype, device=w[name].device)
+
+        def project_(w: Tensors) -> None:
+            W = w[name]
+            falling = W.sort(dim=1, descending=True).values
+            excess = falling.cumsum(1).sub_(total)
+            positive = (falling * ranks > excess).sum(1, keepdim=True)
+            threshold = excess.gather(1, positive - 1).div_(positive)
+            W.sub_(threshold).clamp_(min=0)
+
+        return ByHand(project_, lambda g: None)
+
+    return make
+
+
 def _level(x: Tensor, norm: Tensor, count: int) -> Tensor:
     """`NOISE · (|x| + rms)`, with one temporary of the size of x."""
     return x.abs().mul_(NOISE).add_(norm * (NOISE / sqrt(count)))

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 import affinet
 from affinet.kernels.torch import looped
+from affinet.training.gradient_terms import Added
+from affinet.training.learning import Learning
 from benchmarks.apart import tell
 from benchmarks.measuring import Call, Effort, Spread, by_turns, extra_memory, repeated, settled, traced
 from benchmarks.results import Row, outcomes
@@ -25,6 +27,8 @@ from benchmarks.workloads import WORKLOADS
 PLANNING = Effort(seconds=3.0, most=7)
 PASSES = Effort(seconds=2.0)
 STEPS = Effort(seconds=8.0)
+SETTLED = 40
+"""Steps of the landings that are timed, the second half of them."""
 AWAY = 1e-3
 """By how much weights are off the rules before they are projected: about one step of the optimizer."""
 
@@ -61,8 +65,11 @@ def measured(workload: Workload, setting: Setting) -> Iterator[Row]:
     if job.batch is not None:
         model.to(setting.device)
         eager = [_eager_steps] if any(target.figure is Figure.EAGER for target in workload.targets) else []
+        landing = (
+            [_landings] if any(target.figure in (Figure.LANDING, Figure.ADAM) for target in workload.targets) else []
+        )
         measuring = [_measuring] if any(target.figure is Figure.MEASURING for target in workload.targets) else []
-        for stage in (_passes, *measuring, _steps, *eager):
+        for stage in (_passes, *measuring, *landing, _steps, *eager):
             found, times = stage(workload, model, plan, setting)
             figures |= found
             seconds |= times
@@ -114,6 +121,8 @@ def _passes(workload: Workload, model: nn.Module, plan: affinet.Plan, setting: S
             by_hand and partial(by_hand.gradient_, gradients),
         ),
     ):
+        if title == "gradient" and found[0].has_inequalities:
+            continue  # their gradients are projected along a face, which a training finds
         tensors = weights if title == "project" else gradients
         sides = {"ours": ours, "copy": partial(_put, tensors, source)} | ({"by hand": hand} if hand else {})
         taken = by_turns(sides, effort, before=partial(_put, tensors, source), settle=settle)
@@ -139,6 +148,58 @@ def _measuring(workload: Workload, model: nn.Module, plan: affinet.Plan, setting
     taken = by_turns(sides, PASSES.scaled(setting.share), settle=settled(setting.device))
     ratio = taken["measuring"].median / taken["project"].median
     return {Figure.MEASURING: ratio}, {"measuring, first": first, "measuring": taken["measuring"]}
+
+
+def _landings(workload: Workload, model: nn.Module, plan: affinet.Plan, setting: Setting) -> Found:
+    """A landing, a projection of weights that a step moved off the set, code by hand for it, and torch's step itself.
+
+    The loss is half the squared distance to a random point off the set, so that a step costs no more than the
+    optimizer and the rules do. A cold projection starts from random weights.
+    """
+    job = workload.job(1)
+    names = [parameter.name for parameter in plan.parameters]
+    every = dict(model.named_parameters())
+    weights = nn.ParameterDict({name.replace(".", "_"): every[name].detach().clone() for name in names})
+    ours = {name: weights[name.replace(".", "_")] for name in names}
+    projector: affinet.Projector = plan.projector(ours)
+    targets = {name: weight.detach() + AWAY * torch.randn_like(weight) for name, weight in ours.items()}
+    projector.project_(ours)
+    learning = Learning(projector, ours, frozenset())
+    optimizer = torch.optim.AdamW(weights.parameters(), lr=AWAY / 10, fused=job.fused)
+    spent: dict[str, list[float]] = {"landing": [], "Adam step": []}
+
+    def step() -> None:
+        for name, weight in ours.items():
+            weight.grad = weight.detach() - targets[name]
+        with torch.no_grad():
+            learning.prepare_({name: weight.grad for name, weight in ours.items()}, Added({}), learn=True)
+            began = perf_counter()
+            optimizer.step()
+            stepped = perf_counter()
+            learning.land_(ours, None)
+        spent["Adam step"].append(stepped - began)
+        spent["landing"].append(perf_counter() - stepped)
+
+    for _ in range(SETTLED):
+        step()
+    moved = {name: weight.detach() + AWAY / 10 * torch.randn_like(weight) for name, weight in ours.items()}
+    random = {name: torch.randn_like(weight) for name, weight in moved.items()}
+    work = {name: weight.clone() for name, weight in moved.items()}
+    by_hand = job.by_hand(work) if job.by_hand is not None else None
+    sides: dict[str, Call] = {"ours": partial(projector.project_, work)}
+    sides |= {"by hand": partial(by_hand.project_, work)} if by_hand else {}
+    effort, settle = PASSES.scaled(setting.share), settled(setting.device)
+    near = by_turns(sides, effort, before=partial(_put, work, moved), settle=settle)
+    cold = by_turns(sides, effort, before=partial(_put, work, random), settle=settle)
+    timed = {name: Spread.of(seconds[SETTLED // 2 :]) for name, seconds in spent.items()}
+    figures = {Figure.ADAM: near["ours"].median / timed["Adam step"].median}
+    if by_hand:
+        figures[Figure.COLD] = cold["ours"].median / cold["by hand"].median
+        figures[Figure.LANDING] = timed["landing"].median / near["by hand"].median
+    named = {
+        f"{kind}, {side}": spread for kind, taken in (("near", near), ("cold", cold)) for side, spread in taken.items()
+    }
+    return figures, {**timed, **named}
 
 
 def _warm(workload: Workload) -> None:
@@ -179,6 +240,8 @@ def _steps(workload: Workload, model: nn.Module, plan: affinet.Plan, setting: Se
 
     sides = {"ruled": partial(step, ruled, optimizers[0]), "stock": partial(step, stock, optimizers[1])}
     settle = settled(setting.device)
+    for _ in range(job.settling):
+        sides["ruled"]()
     warm = by_turns(sides, Effort(1.0, least=2, most=2), settle=settle)
     block = 4 if warm["ruled"].low < 1.0 else 1
     quick = warm["ruled"].low < 0.01
@@ -208,7 +271,7 @@ def _floor(seconds: dict[str, Spread]) -> dict[str, float]:
         f"step with {side} passes": 1.0
         + sum(seconds[f"{title}, {side}"].median for title in ("project", "gradient")) / stock
         for side in ("by hand", "copy")
-        if f"project, {side}" in seconds
+        if f"gradient, {side}" in seconds
     }
 
 

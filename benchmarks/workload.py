@@ -29,6 +29,9 @@ class Figure(Enum):
     BLOCKS = "blocks", ""
     VIOLATION = "violation", ""
     MEASURING = "measuring / project", "×"
+    COLD = "cold projection / by hand", "×"
+    LANDING = "landing / by hand", "×"
+    ADAM = "projection / Adam step", "×"
 
     @property
     def title(self) -> str:
@@ -75,7 +78,8 @@ class Job:
     """One training at one size. `model()` is made on torch's default device; without `batch` it is only planned.
 
     The optimizer is AdamW, `fused` where it can be: torch's fastest makes the denominator of every ratio small. The
-    training that steps are compared with keeps the rules `beside`; where not given it keeps none.
+    training that steps are compared with keeps the rules `beside`; where not given it keeps none. `settling` steps are
+    taken before any is timed, after which inequalities rarely change between active and slack.
     """
 
     model: Callable[[], nn.Module]
@@ -85,6 +89,7 @@ class Job:
     loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy
     fused: bool = True
     beside: Rules | None = None
+    settling: int = 0
 
 
 @dataclass(frozen=True)

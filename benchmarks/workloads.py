@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,11 +22,13 @@ ROTATIONS = [np.cross(np.eye(3), axis) for axis in np.eye(3)]
 """The algebra of the rotations of space: each `X @ x` is a cross product with an axis."""
 FIXED_ROWS = (Target(Figure.PROJECT, 1.2), Target(Figure.GRADIENT, 1.2))
 MASKED = (Target(Figure.PROJECT, 1.3), Target(Figure.GRADIENT, 1.3))
+SETTLING = 60
+"""Steps after which few faces change from one step to the next."""
 LAYER = "2.weight"
 """The square layer of the perceptron."""
 
 
-def _perceptron(shrink: int, rules: Rules, hand: HandWritten) -> Job:
+def _perceptron(shrink: int, rules: Rules, hand: HandWritten | None) -> Job:
     """The MLP 784-2048-2048-10 at batch 128."""
     inputs, hidden = 784 // shrink, 2048 // shrink
     return Job(
@@ -249,6 +252,31 @@ def _rotated_tensors(shrink: int) -> Job:
     )
 
 
+def _settled(shrink: int, rules: Rules, hand: HandWritten | None = None) -> Job:
+    """Inequalities on the square layer, under AdamW as torch makes it by default."""
+    return replace(_perceptron(shrink, rules, hand), fused=False, settling=SETTLING // shrink)
+
+
+def _nonnegative(shrink: int) -> Job:
+    return _settled(shrink, lambda w: [w[LAYER] >= 0])
+
+
+def _simplex(shrink: int) -> Job:
+    return _settled(shrink, lambda w: [*families.simplex(w[LAYER], dim=1)], by_hand.simplex_rows(LAYER, 1.0))
+
+
+def _monotone(shrink: int) -> Job:
+    return _settled(shrink, lambda w: [families.monotone(w[LAYER], dim=1)])
+
+
+def _dense_inequalities(shrink: int) -> Job:
+    """About half of the inequalities are violated by the weights that the layer starts with."""
+    count, entries = 200 // shrink, 100_000 // shrink**2
+    draw = np.random.default_rng(0)
+    G, h = draw.standard_normal((count, entries)), draw.standard_normal(count)
+    return _settled(shrink, lambda w: [families.linear([w[LAYER].flatten()[:entries]], G, h, sense="<=")])
+
+
 WORKLOADS = (
     Workload(
         "rows",
@@ -326,6 +354,34 @@ WORKLOADS = (
         "500 dense equations over 100,000 weights",
         _dense,
         (Target(Figure.STEP, 1.5), Target(Figure.PLANNING, 5.0), *BY_HAND),
+    ),
+    Workload(
+        "nonnegative",
+        "2048² layer, `w >= 0`",
+        _nonnegative,
+        (Target(Figure.STEP, 1.05),),
+        longest=120.0,
+    ),
+    Workload(
+        "simplex",
+        "every row of the 2048² layer on the simplex: `w >= 0`, sums of one",
+        _simplex,
+        (Target(Figure.STEP, 1.30), Target(Figure.COLD, 0.6), Target(Figure.LANDING, 0.15)),
+        longest=120.0,
+    ),
+    Workload(
+        "monotone",
+        "every row of the 2048² layer ascending",
+        _monotone,
+        (Target(Figure.ADAM, 1.5),),
+        longest=120.0,
+    ),
+    Workload(
+        "dense-inequalities",
+        "200 dense inequalities over 100,000 weights of the 2048² layer",
+        _dense_inequalities,
+        (Target(Figure.STEP, 1.6),),
+        longest=150.0,
     ),
     Workload(
         "tied-columns",

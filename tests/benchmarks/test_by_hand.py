@@ -17,6 +17,11 @@ def named(workload: Workload) -> str:
     return workload.name
 
 
+def has_inequalities(workload: Workload) -> bool:
+    job = workload.job(SHRINK)
+    return affinet.plan(job.rules(affinet.weights(job.model()))).inequalities > 0
+
+
 @pytest.mark.parametrize("workload", RACED, ids=named)
 def test_code_by_hand_gives_the_same_projections(workload: Workload) -> None:
     job = workload.job(SHRINK)
@@ -35,7 +40,7 @@ def test_code_by_hand_gives_the_same_projections(workload: Workload) -> None:
         torch.testing.assert_close(gradients[name], ours[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("workload", RACED, ids=named)
+@pytest.mark.parametrize("workload", [workload for workload in RACED if not has_inequalities(workload)], ids=named)
 def test_code_by_hand_silences_a_normal_gradient(workload: Workload) -> None:
     job = workload.job(SHRINK)
     model = job.model()
@@ -54,4 +59,5 @@ def test_code_by_hand_silences_a_normal_gradient(workload: Workload) -> None:
 @pytest.mark.parametrize("workload", WORKLOADS, ids=named)
 def test_every_workload_plans_at_a_small_size(workload: Workload) -> None:
     job = workload.job(SHRINK)
-    assert affinet.plan(job.rules(affinet.weights(job.model()))).rows > 0
+    plan = affinet.plan(job.rules(affinet.weights(job.model())))
+    assert plan.rows + plan.inequalities > 0

@@ -244,8 +244,8 @@ def test_what_rows_learn_is_what_arrays_learn(kind: str, dtype: str, threads: in
         chain_rows.learned_chains(g, y, flat, AVERAGING, FLOOR, (pending, projected, force), threads)
     else:
         flat = face.lower, face.upper, face.row[:, 0].copy()
-        a, _, _ = rule_of(convex)
-        cut_rows.learned_rows(g, y, flat, a, True, AVERAGING, FLOOR, (pending, projected, force), threads)
+        a, high, _ = rule_of(convex)
+        cut_rows.learned_rows(g, y, flat, a, high, True, AVERAGING, FLOOR, (pending, projected, force), threads)
     wide = g.astype(float)
     along = convex.along(XP, wide, face)
     average = y + AVERAGING * (along - wide - y)

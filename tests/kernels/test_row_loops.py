@@ -55,7 +55,7 @@ def test_steps_are_those_without_loops(name: str, dtype: torch.dtype) -> None:
     states = start, plain.start(g.double(), w.double())
     for number in range(10):
         g = torch.randn(CELLS, WIDTH, generator=draw, dtype=dtype)
-        steps = looped.learn(g.T.contiguous().T, w, states[0]), plain.learn(g.double(), w.double(), states[1])
+        steps = looped.learn_(g.T.contiguous().T, w, states[0]), plain.learn_(g.double(), w.double(), states[1])
         close(steps[0][1], steps[1][1], 64 * eps)
         stepped = w - 0.05 * steps[0][1]
         if number % 3 == 1:
@@ -120,8 +120,8 @@ def test_bounds_alone_are_a_clamp_in_place(dtype: torch.dtype) -> None:
         wanted = w.double().clamp(lower, upper).to(dtype)
         kernel = ConvexKernel(bounds.law(), ENTRIES, {"w": w})
         place = w.data_ptr()
-        kernel.clamp_({"w": w})
+        kernel.project_({"w": w})
         assert torch.equal(w, wanted)
         assert w.data_ptr() == place
-        kernel.clamp_({"w": w})
+        kernel.project_({"w": w})
         assert torch.equal(w, wanted)

@@ -130,6 +130,7 @@ class PolyhedralSet:
         """`h − G z`, `z − lower` and `upper − z`: zero for equations, on the face, and within rounding of zero."""
         m = self.rhs.shape[1]
         slack = self._rhs - self._program.products(point)
+        slack[sides[:, :m] != 0] = np.inf
         slack[self._program.rounded(point, slack, self._rhs, u) | (sides[:, :m] != 0)] = 0.0
         slack[:, : self.equations] = 0.0
         below, above = point - self.lower, self.upper - point

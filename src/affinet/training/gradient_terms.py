@@ -39,20 +39,23 @@ class GradientTerms:
         return self._decay is not None
 
     def objective(self) -> Tensor:
-        """The gradient with decay, as a new tensor."""
+        """The gradient with decay; it may share memory with the gradient that the optimizer gets."""
         g = self._unscaled()
-        return (g if self._decay is None else g + self._decay) * self._signs
+        return self._signed(g if self._decay is None else g + self._decay)
 
     def plain(self) -> Tensor:
-        """The gradient without decay, as a new tensor."""
-        return self._unscaled() * self._signs
+        """The gradient without decay; it may share memory with the gradient that the optimizer gets."""
+        return self._signed(self._unscaled())
 
     def feed(self, g: Tensor, feed_decay: bool) -> None:
         """Write a gradient of what is minimized to the optimizer, without the decay that it adds itself."""
-        g = g * self._signs
+        g = self._signed(g)
         if feed_decay and self._decay is not None:
             g = g - self._decay
         self._kernel.write(self._gradients, g if self._scale is None else g * self._scale)
+
+    def _signed(self, g: Tensor) -> Tensor:
+        return g if self._signs is None else g * self._signs
 
     def _unscaled(self) -> Tensor:
         g = self._kernel.read(self._gradients)
@@ -66,11 +69,12 @@ def _weighted(kernel: ConvexKernel, weights: Mapping[str, Tensor], factors: Mapp
     return kernel.read({name: weights[name] * factor if factor else None for name, factor in factors.items()})
 
 
-def _signs(kernel: ConvexKernel, weights: Mapping[str, Tensor], maximized: frozenset[str]) -> Tensor | float:
-    """−1 for entries of maximized parameters, 1 for all others."""
-    signs = {-1.0 if name in maximized else 1.0 for name in kernel.names}
-    if len(signs) == 1:
-        return signs.pop()
+def _signs(kernel: ConvexKernel, weights: Mapping[str, Tensor], maximized: frozenset[str]) -> Tensor | float | None:
+    """−1 for entries of maximized parameters, 1 for all others; None for 1 everywhere."""
+    if maximized.isdisjoint(kernel.names):
+        return None
+    if maximized.issuperset(kernel.names):
+        return -1.0
     return kernel.read(
         {
             name: weights[name].new_full((), -1.0 if name in maximized else 1.0).expand(weights[name].shape)

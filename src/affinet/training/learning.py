@@ -173,9 +173,10 @@ class Learning:
         search: bool,
         skipped: Tensor | None,
     ) -> None:
-        g, w = terms.objective(), kernel.read(self._parameters, copy=True)
+        g = terms.objective()
+        w, differs = self._weights(block, kernel)
         state = self._state(block, w)
-        written = state is None or self._written(kernel) or self._differs(block, kernel, w)
+        written = state is None or differs or self._written(kernel)
         if written and state is not None:
             state = kernel.resettle(w, state)
         if search:
@@ -185,7 +186,7 @@ class Learning:
             if skipped is not None and bool((skipped != 0).any()):
                 return  # nothing is known before the first step that is taken, and these gradients say nothing
             state = kernel.start(g, w)
-        step, projected = kernel.learn(g, w, state)
+        step, projected = kernel.learn_(g, w, state)
         self._landings[block] = _Landing(step, written=written)
         if not feed_decay and terms.decays:
             projected = kernel.tangent(terms.plain(), step)
@@ -194,7 +195,7 @@ class Learning:
     def _land(self, block: AnyBlock, kernel: ConvexKernel, step_taken: Tensor | None) -> None:
         landing = self._landings.get(block)
         if landing is None and kernel.pointwise and step_taken is None:
-            kernel.clamp_(self._parameters)
+            kernel.project_(self._parameters)
             return
         if landing is None:
             x = kernel.read(self._parameters)
@@ -218,6 +219,20 @@ class Learning:
         step = replace(step, y=known.y, face=known.face, before=landed, former=known)
         self._landings[block] = _Landing(step, landed=True)
 
+    def _weights(self, block: AnyBlock, kernel: ConvexKernel) -> tuple[Tensor, bool]:
+        """The weights of a block in memory of their own, and whether they are not where they landed.
+
+        They are compared by their values, because writing through `.data` raises no version.
+        """
+        landing = self._landings.get(block)
+        if landing is None or not landing.landed:
+            return kernel.read(self._parameters, copy=True), False
+        landed = landing.step.before
+        if kernel.rounds_nothing and torch.equal(landed, kernel.read(self._parameters)):
+            return landed, False
+        w = kernel.read(self._parameters, copy=True)
+        return w, not torch.equal(kernel.rounded(landed, self._parameters), w)
+
     def _state(self, block: AnyBlock, w: Tensor) -> Learned[Any] | None:
         """What is known of a block, in the dtype and on the device of its weights."""
         state = self._known.get(block)
@@ -232,15 +247,6 @@ class Learning:
         """Whether weights of a block were written to since they were marked."""
         present = {name: (self._parameters[name]._version, self._parameters[name].data_ptr()) for name in kernel.names}
         return any(self._versions.get(name, mark) != mark for name, mark in present.items())
-
-    def _differs(self, block: AnyBlock, kernel: ConvexKernel, w: Tensor) -> bool:
-        """Whether weights are not where they landed: writing through `.data` raises no version."""
-        landing = self._landings.get(block)
-        return (
-            landing is not None
-            and landing.landed
-            and not torch.equal(kernel.rounded(landing.step.before, self._parameters), w)
-        )
 
     def _loaded(self, kernel: ConvexKernel, state: object) -> Learned[Any] | None:
         if state is None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
 from affinet.blocks.entry_sets import Mask
 from affinet.blocks.programs.gram_factor import EPSILON, GramFactor, Rows, gram_of
@@ -37,7 +38,8 @@ ENOUGH = 0.3
 class Problem:
     """Rows of norm one, the first `equations` of which are equations; right-hand sides may be infinite.
 
-    `blur` is the rounding error of the right-hand sides, `gram` the products of all rows with each other, if known.
+    `blur` is the rounding error of the right-hand sides, `gram` the products of all rows with each other, if known:
+    every entry then has an ease of one. `parts` keeps the rows that were chosen last, for the next problem.
     """
 
     rows: Rows
@@ -49,6 +51,7 @@ class Problem:
     ease: Floats
     blur: Floats
     gram: Floats | None = None
+    parts: dict[bytes, Rows] = field(default_factory=dict)
     size: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +61,11 @@ class Problem:
         """The problem with these rows alone, all equations among them."""
         gram = None if self.gram is None else self.gram[np.ix_(chosen, chosen)]
         bounds, limits = (self.lower, self.upper), (self.rhs[chosen], self.blur[chosen])
-        rows = self.rows[chosen]
+        key = chosen.tobytes()
+        if key not in self.parts:
+            self.parts.clear()
+            self.parts[key] = self.rows[chosen]
+        rows = self.parts[key]
         return Problem(rows, self.equations, limits[0], *bounds, self.v, self.ease, limits[1], gram)
 
     def point(self, pull: Floats) -> Floats:
@@ -80,7 +87,11 @@ class Problem:
     @cached_property
     def squares(self) -> Floats:
         """`Σ ease rows²` of each row."""
-        return np.asarray((self.rows * self.rows) @ self.ease)
+        if self.gram is not None:
+            return np.asarray(self.gram.diagonal())
+        if sparse.issparse(self.rows):
+            return np.asarray((self.rows * self.rows) @ self.ease)
+        return np.asarray(np.einsum("mn,mn,n->m", self.rows, self.rows, self.ease))
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,6 +38,7 @@ class LargeCell:
     rows: Rows
     equations: int
     _faces: dict[bytes, FaceParts] = field(default_factory=dict)
+    _chosen: dict[bytes, Rows] = field(default_factory=dict)
 
     def solve(
         self,
@@ -54,7 +55,9 @@ class LargeCell:
         ease = np.ones(n) if metric is None else 1.0 / metric[0]
         gram = self._gram if metric is None else None
         coarse = np.zeros(m) if blur is None else blur[0]
-        problem = Problem(self.rows, self.equations, rhs[0], lower[0], upper[0], targets[0], ease, coarse, gram)
+        problem = Problem(
+            self.rows, self.equations, rhs[0], lower[0], upper[0], targets[0], ease, coarse, gram, self._chosen
+        )  # fmt: skip
         at, rows = guess[0, m:], guess[0, :m] != 0
         bounds = np.where(at > 0, upper[0], np.where(at < 0, lower[0], 0.0))
         at_bound = (at != 0) & np.isfinite(bounds)

@@ -12,7 +12,7 @@ from math import inf, sqrt
 
 import numpy as np
 
-from affinet.kernels.loops.cut_rows import distance, length, silence
+from affinet.kernels.loops.cut_rows import distance, length
 from affinet.kernels.loops.jit import compiled
 from affinet.kernels.loops.openmp import share_out
 
@@ -200,19 +200,25 @@ def some_learned(
     pending, projected, force = learned
     for row in range(first, last):
         norm, start = length(g[row]), 0
-        weight = averaging if norm < inf else 0.0
+        weight, noise = averaging if norm < inf else 0.0, quiet * norm / sqrt(max(1, n))
         while start < n:
             end = end_of_run(links[row], start, n)
             fixed = (start == 0 and at_first[row]) or (end == n and at_last[row])
             level = 0.0 if fixed else mean_above(g[row, start:end], 0.0)
             average_pool(g[row, start:end], y[row, start:end], level, weight, pending[row, start:end])
-            part = projected[row, start:end]
-            for k in range(len(part)):
-                part[k] = level
+            project_pool(g[row, start:end], level, quiet, noise, projected[row, start:end])
             start = end
-        silence(g[row], quiet, norm, projected[row])
         known_norm = length(pending[row])
         force[row] = max(norm, known_norm) if norm < inf else known_norm
+
+
+@compiled
+def project_pool(
+    g: np.ndarray, level: float, quiet: float, noise: float, projected: np.ndarray
+) -> None:  # pragma: no cover
+    """The gradient along the face in a pool, zero where it is at most `quiet · |g| + noise`; it may take g's place."""
+    for k in range(len(g)):
+        projected[k] = 0.0 if abs(level) <= quiet * abs(np.float64(g[k])) + noise else level
 
 
 @compiled

@@ -14,12 +14,14 @@ import numpy as np
 
 from affinet.kernels.loops.jit import compiled, summing
 from affinet.kernels.loops.openmp import share_out
-from affinet.kernels.loops.row_roots import POLISHES, finished, first_multiplier, root
+from affinet.kernels.loops.row_roots import EPS, finished, first_multiplier, middle, polished, root
 
 Arrays = tuple[np.ndarray, ...]
 FAINT = 1e-12
-"""A multiplier below this fraction of the largest of its row is rounding."""
-SCRATCH = 6
+"""A multiplier below this fraction of the norm of those of its row is rounding."""
+LEAST_REACH = 1e-300
+"""Least tau, whose reciprocal is finite."""
+SCRATCH = 5
 """Rows of float64 numbers that one thread works in."""
 
 
@@ -68,7 +70,7 @@ def landed_rows(
     `weights` are the stepped weights and those before (rows, n), `pushes` are y (rows, n) and the force (rows), `face`
     marks entries at lower and at upper bounds (rows, n) and active inequalities (rows). Writes the weights, the new y
     and the three arrays of the new face to `landed`. Rows that did not move, or not by a finite step, are copied: the
-    force of such rows becomes −1.
+    force of such rows becomes −1. Without upper bounds, the marks of entries at them are neither read nor written.
     """
     if threads > 1:
         share_out(
@@ -84,6 +86,7 @@ def learned_rows(
     y: np.ndarray,
     face: Arrays,
     a: np.ndarray | None,
+    high: np.ndarray | None,
     equation: bool,
     averaging: float,
     quiet: float,
@@ -97,10 +100,10 @@ def learned_rows(
     become zero if they are noise, by the fraction `quiet`, relative to g and its root mean square in the row.
     """
     if threads > 1:
-        arguments = (g, y, face, a, equation, averaging, quiet, learned)
+        arguments = (g, y, face, a, high, equation, averaging, quiet, learned)
         share_out(some_learned, arguments, len(g), threads)
     else:
-        some_learned(g, y, face, a, equation, averaging, quiet, learned, 0, len(g))
+        some_learned(g, y, face, a, high, equation, averaging, quiet, learned, 0, len(g))
 
 
 @compiled
@@ -166,34 +169,59 @@ def some_landed(
     (stepped, before), (y, force), (at_low, at_high, at_row) = weights, pushes, face
     w, normal, new_low, new_high, new_row = landed
     rhs, low = cell
-    parts = len(scratch)
+    parts, rounding = len(scratch), EPS * (4.0 + sqrt(w.shape[1]))
     for part in range(first, last):
-        z, v, below, above = scratch[part, 0], scratch[part, 1], scratch[part, 2], scratch[part, 3]
-        solution, spare = scratch[part, 4], scratch[part, 5]
+        z, v, below, above, x = scratch[part, 0], scratch[part, 1], scratch[part, 2], scratch[part, 3], scratch[part, 4]
         for row in range(len(w) * part // parts, len(w) * (part + 1) // parts):
-            step = distance(stepped[row], before[row])
-            if not 0.0 < step < inf:
-                force[row] = -1.0
-                w[row], normal[row], new_row[row] = stepped[row], y[row], at_row[row]
-                new_low[row], new_high[row] = at_low[row], at_high[row]
-                continue
-            felt, at_target = force[row] > 0.0, equation or at_row[row]
-            tau = reach * step / force[row] if felt else 1.0
             lowest, target = low[min(row, len(low) - 1)], rhs[min(row, len(rhs) - 1)]
             highest = None if high is None else high[min(row, len(high) - 1)]
             weight = None if a is None else a[min(row, len(a) - 1)]
-            below_face, above_face = at_low[row], at_high[row]
-            onto_face(stepped[row], below_face, above_face, at_target, weight, target, lowest, highest, z)
-            room = 0.0 if at_target else left_room(z, weight, target, u) / tau
-            t = narrowed(z, y[row], below_face, above_face, weight, lowest, highest, tau, u, v, below, above)
+            step, total, terms, squares, pushed = on_face(
+                stepped[row], before[row], y[row], at_low[row], at_high[row], weight, lowest, highest
+            )
+            if not 0.0 < step < inf:
+                force[row] = -1.0
+                w[row], normal[row], new_row[row] = stepped[row], y[row], at_row[row]
+                new_low[row] = at_low[row]
+                if high is not None:
+                    new_high[row] = at_high[row]
+                continue
+            felt, at_target = force[row] > 0.0, equation or at_row[row]
+            tau = max(reach * step / force[row], LEAST_REACH) if felt else 1.0
+            share = (total - target) / squares if at_target and squares > 0.0 else 0.0
+            room = 0.0 if at_target else target - total
+            room = 0.0 if abs(room) <= u * (terms + abs(target)) else room / tau
+            t = pushed / squares if squares > 0.0 else 0.0
             t = t if equation else max(t, 0.0) if at_target else 0.0
-            roof = None if high is None else above
-            t = root(v, below, roof, weight, weight, room, equation, t)
-            t = finished(v, below, roof, weight, weight, room, equation, t, solution)
+            total, squares, terms, push, sum_of_w = displaced(
+                stepped[row], y[row], at_low[row], at_high[row], weight, lowest, highest, share, tau, u, t,
+                z, below, above, x,
+            )  # fmt: skip
+            gap, roof = total - room, None if high is None else above
+            if abs(gap) > rounding * (terms + abs(room)) and (equation or t > 0.0 or gap > 0.0):
+                for k in range(len(v)):
+                    v[k] = y[row, k]
+                t = root(v, below, roof, weight, weight, room, equation, t)
+                total, squares = polished(v, below, roof, weight, weight, t, x)
+                sum_of_w, push = carried(z, x, v, below, roof, weight, lowest, highest, tau, t)
             on_row = equation or t > 0.0
-            moved_to(z, solution, below, roof, weight, target, lowest, highest, tau, on_row, w[row], spare)
-            marks = new_low[row], new_high[row]
-            new_row[row] = marked(v, solution, below, roof, weight, t, felt, normal[row], marks[0], marks[1])
+            if on_row and squares > 0.0:
+                t += (total - room) / squares
+                t = t if equation else max(t, 0.0)
+            elif on_row:
+                for k in range(len(v)):
+                    v[k] = y[row, k]
+                t = middle(v, below, roof, weight, t, equation)
+                push = carried(z, x, v, below, roof, weight, lowest, highest, tau, t)[1]
+            share = (sum_of_w - target) / squares if on_row and squares > 0.0 else 0.0
+            of_row = abs(t) * (1.0 if weight is None else most_of(weight))
+            faint = FAINT * max(push, of_row)
+            carry(z, x, below, roof, weight, lowest, highest, tau, share, w[row])
+            known = 1.0 if felt else 0.0  # without any force, nothing is known of multipliers
+            mark(x, y[row], below, weight, t, faint, known, normal[row], new_low[row])
+            if high is not None:
+                mark_above(x, y[row], above, weight, t, faint, known, normal[row], new_high[row])
+            new_row[row] = t > 0.0 and of_row > faint
 
 
 @compiled
@@ -202,6 +230,7 @@ def some_learned(
     y: np.ndarray,
     face: Arrays,
     a: np.ndarray | None,
+    high: np.ndarray | None,
     equation: bool,
     averaging: float,
     quiet: float,
@@ -214,13 +243,13 @@ def some_learned(
     pending, projected, force = learned
     for row in range(first, last):
         coefficients = None if a is None else a[min(row, len(a) - 1)]
-        share, norm = 0.0, length(g[row])
-        if equation or at_row[row]:
-            share = share_along(g[row], at_low[row], at_high[row], coefficients)
-        weight = averaging if norm < inf else 0.0
-        averaged(g[row], y[row], at_low[row], at_high[row], coefficients, share, weight, projected[row], pending[row])
-        silence(g[row], quiet, norm, projected[row])
-        known = length(pending[row])
+        norm, share = norm_and_share(g[row], at_low[row], at_high[row], coefficients, high)
+        share = share if equation or at_row[row] else 0.0
+        weight, level = averaging if norm < inf else 0.0, quiet * norm / sqrt(max(1, g.shape[1]))
+        known = averaged(
+            g[row], y[row], at_low[row], at_high[row], coefficients, high, share, weight, quiet, level,
+            projected[row], pending[row],
+        )  # fmt: skip
         force[row] = max(norm, known) if norm < inf else known
 
 
@@ -244,223 +273,244 @@ def distance(x: np.ndarray, other: np.ndarray) -> float:  # pragma: no cover
 
 
 @summing
-def share_along(
-    g: np.ndarray, at_low: np.ndarray, at_high: np.ndarray, a: np.ndarray | None
-) -> float:  # pragma: no cover
-    """`a·g / a·a` over the entries at no bound; 0 without such entries."""
-    total, squares = 0.0, 0.0
+def norm_and_share(
+    g: np.ndarray, at_low: np.ndarray, at_high: np.ndarray, a: np.ndarray | None, high: np.ndarray | None
+) -> tuple[float, float]:  # pragma: no cover
+    """The Euclidean norm of g, and `a·g / a·a` over the entries at no bound; 0 without such entries."""
+    norm, total, squares = 0.0, 0.0, 0.0
     for k in range(len(g)):
-        free = 0.0 if at_low[k] or at_high[k] else 1.0
+        entry = np.float64(g[k])
+        free = 0.0 if at_low[k] else 1.0
+        if high is not None:
+            free = 0.0 if at_high[k] else free
         weight = free if a is None else free * a[k]
-        total += weight * np.float64(g[k])
+        norm += entry * entry
+        total += weight * entry
         squares += weight * weight
-    return total / squares if squares > 0.0 else 0.0
+    return sqrt(norm), total / squares if squares > 0.0 else 0.0
 
 
-@compiled
+@summing
 def averaged(
     g: np.ndarray,
     y: np.ndarray,
     at_low: np.ndarray,
     at_high: np.ndarray,
     a: np.ndarray | None,
+    high: np.ndarray | None,
     share: float,
     averaging: float,
+    quiet: float,
+    level: float,
     projected: np.ndarray,
     pending: np.ndarray,
-) -> None:  # pragma: no cover
-    """`projected = P g`, and `pending = y + averaging · (P g − g − y)`."""
+) -> float:  # pragma: no cover
+    """`pending = y + averaging · (P g − g − y)`, and `projected = P g` without noise. Returns the norm of `pending`.
+
+    Noise is what is at most `quiet · |g| + level`. `projected` may be g itself.
+    """
+    total = 0.0
     for k in range(len(g)):
         weight = 1.0 if a is None else a[k]
         entry, known = np.float64(g[k]), np.float64(y[k])
-        part = 0.0 if at_low[k] or at_high[k] else entry - share * weight
-        projected[k] = part
-        pending[k] = known + averaging * (part - entry - known) if averaging > 0.0 else known
-
-
-@compiled
-def silence(g: np.ndarray, quiet: float, norm: float, projected: np.ndarray) -> None:  # pragma: no cover
-    """Numbers of `projected` become zero that are noise relative to g, of that norm."""
-    level = quiet * norm / sqrt(max(1, len(g)))
-    for k in range(len(g)):
-        projected[k] = 0.0 if abs(projected[k]) <= quiet * abs(g[k]) + level else projected[k]
-
-
-@summing
-def onto_face(
-    x: np.ndarray,
-    at_low: np.ndarray,
-    at_high: np.ndarray,
-    at_target: bool,
-    a: np.ndarray | None,
-    target: float,
-    low: np.ndarray,
-    high: np.ndarray | None,
-    z: np.ndarray,
-) -> None:  # pragma: no cover
-    """`z` becomes the nearest point to x on the face: entries at their bounds, and the others moved onto the row."""
-    total, squares = 0.0, 0.0
-    for k in range(len(x)):
-        free = 0.0 if at_low[k] or at_high[k] else 1.0
-        value = low[k] if at_low[k] else np.float64(x[k])
+        part = 0.0 if at_low[k] else entry - share * weight
         if high is not None:
-            value = high[k] if at_high[k] else value
-        z[k] = value
-        weight = 1.0 if a is None else a[k]
-        total += weight * value
-        squares += free * weight * weight
-    if not at_target or squares <= 0.0:
-        return
-    for _ in range(POLISHES):
-        share, total = (total - target) / squares, 0.0
-        for k in range(len(x)):
-            free = 0.0 if at_low[k] or at_high[k] else 1.0
-            weight = 1.0 if a is None else a[k]
-            z[k] -= free * weight * share
-            total += weight * z[k]
+            part = 0.0 if at_high[k] else part
+        average = known + averaging * (part - entry - known) if averaging > 0.0 else known
+        projected[k] = 0.0 if abs(part) <= quiet * abs(entry) + level else part
+        pending[k] = average
+        total += average * average
+    return sqrt(total)
 
 
 @summing
-def left_room(z: np.ndarray, a: np.ndarray | None, target: float, u: float) -> float:  # pragma: no cover
-    """`target − a·z`, exactly zero where it is rounding."""
-    total, terms = 0.0, abs(target)
-    for k in range(len(z)):
-        term = z[k] if a is None else a[k] * z[k]
-        total += term
-        terms += abs(term)
-    room = target - total
-    return 0.0 if abs(room) <= u * terms else room
-
-
-@summing
-def narrowed(
-    z: np.ndarray,
+def on_face(
+    x: np.ndarray,
+    before: np.ndarray,
     y: np.ndarray,
     at_low: np.ndarray,
     at_high: np.ndarray,
     a: np.ndarray | None,
     low: np.ndarray,
     high: np.ndarray | None,
-    tau: float,
-    u: float,
-    v: np.ndarray,
-    below: np.ndarray,
-    above: np.ndarray,
-) -> float:  # pragma: no cover
-    """`v` becomes y, and `below` and `above` the slacks to the bounds by tau. Returns the multiplier of the face.
+) -> tuple[float, float, float, float, float]:  # pragma: no cover
+    """The norm of `x − before`; `a·x` and the size of its terms; `a·a` and `a·y` over the entries at no bound.
 
-    Slacks are exactly zero at the bounds of the face and where they are rounding.
+    In the sums over all entries, those of the face are at their bounds.
     """
-    total, squares = 0.0, 0.0
-    for k in range(len(z)):
-        v[k] = np.float64(y[k])
-        slack = low[k] - z[k]
-        below[k] = 0.0 if at_low[k] or abs(slack) < u * (abs(z[k]) + abs(low[k])) else slack / tau
+    norm, total, terms, squares, pushed = 0.0, 0.0, 0.0, 0.0, 0.0
+    for k in range(len(x)):
+        value = np.float64(x[k])
+        step = value - np.float64(before[k])
+        free = 0.0 if at_low[k] else 1.0
+        value = low[k] if at_low[k] else value
         if high is not None:
-            slack = high[k] - z[k]
-            above[k] = 0.0 if at_high[k] or abs(slack) < u * (abs(z[k]) + abs(high[k])) else slack / tau
-        free = 0.0 if at_low[k] or at_high[k] else 1.0
+            free = 0.0 if at_high[k] else free
+            value = high[k] if at_high[k] else value
+        term = value if a is None else a[k] * value
         weight = free if a is None else free * a[k]
-        total += weight * v[k]
+        norm += step * step
+        total += term
+        terms += abs(term)
         squares += weight * weight
-    return total / squares if squares > 0.0 else 0.0
+        pushed += weight * np.float64(y[k])
+    return sqrt(norm), total, terms, squares, pushed
 
 
-@compiled
-def moved_to(
-    z: np.ndarray,
-    x: np.ndarray,
-    below: np.ndarray,
-    above: np.ndarray | None,
+@summing
+def displaced(
+    stepped: np.ndarray,
+    y: np.ndarray,
+    at_low: np.ndarray,
+    at_high: np.ndarray,
     a: np.ndarray | None,
-    target: float,
     low: np.ndarray,
     high: np.ndarray | None,
+    share: float,
     tau: float,
-    on_row: bool,
-    w: np.ndarray,
-    landed: np.ndarray,
-) -> None:  # pragma: no cover
-    """`w` becomes `z + tau x`: exactly the bound where x is at it, and moved onto an active row once more."""
-    total, squares = carried(z, x, below, above, a, low, high, tau, landed)
-    share = (total - target) / squares if on_row and squares > 0.0 else 0.0
+    u: float,
+    t: float,
+    z: np.ndarray,
+    below: np.ndarray,
+    above: np.ndarray,
+    x: np.ndarray,
+) -> tuple[float, float, float, float, float]:  # pragma: no cover
+    """`z` becomes the nearest point on the face, `below` and `above` its slacks by tau, and `x = clip(y − t a)`.
+
+    Slacks are exactly zero at the bounds of the face and where they are rounding. Returns what `measured` does for x,
+    the norm of the multipliers of bounds, and `a·w` for `w = z + tau x`, exactly the bound where x is at it.
+    """
+    total, squares, terms, pushes, sum_of_w, rate = 0.0, 0.0, 0.0, 0.0, 0.0, 1.0 / tau
     for k in range(len(z)):
         weight = 1.0 if a is None else a[k]
-        free = x[k] > below[k]
-        if above is not None:
-            free = free and x[k] < above[k]
-        value = landed[k] - (share * weight if free else 0.0)
-        value = value if value > low[k] else low[k]
+        place = np.float64(stepped[k]) - share * weight
+        place = low[k] if at_low[k] else place
         if high is not None:
-            value = value if value < high[k] else high[k]
-        w[k] = value
+            place = high[k] if at_high[k] else place
+        z[k] = place
+        slack = low[k] - place
+        floor = 0.0 if at_low[k] or abs(slack) < u * (abs(place) + abs(low[k])) else slack * rate
+        entry = np.float64(y[k])
+        moved = entry - t * weight
+        free = 1.0 if moved > floor else 0.0
+        value = moved if moved > floor else floor
+        landed = place + tau * value if moved > floor else low[k]
+        below[k] = floor
+        if high is not None:
+            slack = high[k] - place
+            roof = 0.0 if at_high[k] or abs(slack) < u * (abs(place) + abs(high[k])) else slack * rate
+            free = free if moved < roof else 0.0
+            landed = landed if value < roof else high[k]
+            value = value if value < roof else roof
+            above[k] = roof
+        x[k] = value
+        pushes += (value - moved) * (value - moved)
+        total += weight * value
+        squares += free * weight * weight
+        terms += abs(weight) * (abs(value) + free * (abs(entry) + abs(t * weight)))
+        sum_of_w += weight * landed
+    return total, squares, terms, sqrt(pushes), sum_of_w
 
 
 @summing
 def carried(
     z: np.ndarray,
     x: np.ndarray,
+    v: np.ndarray,
     below: np.ndarray,
     above: np.ndarray | None,
     a: np.ndarray | None,
     low: np.ndarray,
     high: np.ndarray | None,
     tau: float,
-    landed: np.ndarray,
+    t: float,
 ) -> tuple[float, float]:  # pragma: no cover
-    """`landed = z + tau x`, exactly the bound where x is at it. Returns `a·landed`, and `a·a` over the others."""
-    total, squares = 0.0, 0.0
+    """`a·w` for `w = z + tau x`, exactly the bound where x is at it, and the norm of the multipliers of bounds."""
+    total, pushes = 0.0, 0.0
     for k in range(len(z)):
         weight = 1.0 if a is None else a[k]
         value = z[k] + tau * x[k]
-        free = 1.0
-        if x[k] <= below[k]:
-            value, free = low[k], 0.0
-        if above is not None and high is not None and x[k] >= above[k]:
-            value, free = high[k], 0.0
-        landed[k] = value
+        value = low[k] if x[k] <= below[k] else value
+        if above is not None and high is not None:
+            value = high[k] if x[k] >= above[k] else value
+        push = v[k] - t * weight - x[k]
+        pushes += push * push
         total += weight * value
-        squares += free * weight * weight
-    return total, squares
+    return total, sqrt(pushes)
 
 
 @compiled
-def marked(
-    v: np.ndarray,
+def carry(
+    z: np.ndarray,
     x: np.ndarray,
     below: np.ndarray,
     above: np.ndarray | None,
     a: np.ndarray | None,
+    low: np.ndarray,
+    high: np.ndarray | None,
+    tau: float,
+    share: float,
+    w: np.ndarray,
+) -> None:  # pragma: no cover
+    """`w` becomes `z + tau x`: exactly the bound where x is at it, elsewhere moved by `share` onto an active row."""
+    for k in range(len(w)):
+        weight = 1.0 if a is None else a[k]
+        value = z[k] + tau * x[k] - share * weight
+        value = value if x[k] > below[k] and value > low[k] else low[k]
+        if above is not None and high is not None:
+            value = value if x[k] < above[k] and value < high[k] else high[k]
+        w[k] = value
+
+
+@compiled
+def mark(
+    x: np.ndarray,
+    y: np.ndarray,
+    below: np.ndarray,
+    a: np.ndarray | None,
     t: float,
-    felt: bool,
+    faint: float,
+    felt: float,
     normal: np.ndarray,
     new_low: np.ndarray,
-    new_high: np.ndarray,
-) -> bool:  # pragma: no cover
-    """`normal` becomes `v − x`, from the multiplier t of the row where an entry is free; then the face of x.
+) -> None:  # pragma: no cover
+    """`normal` becomes `felt · (y − x)`, and marks the lower bounds with a multiplier above `faint`.
 
-    Returns whether the row has a multiplier of an inequality that is more than rounding. Without any force, nothing is
-    known of multipliers.
+    Where x is above its lower bound, `y − x` is that of the row, from its multiplier t.
     """
-    largest, row = 0.0, 0.0
-    for k in range(len(v)):
+    for k in range(len(x)):
         of_row = t if a is None else t * a[k]
-        pull = v[k] - x[k] - of_row
-        at_low, at_high = x[k] <= below[k], False
-        if above is not None:
-            at_high = x[k] >= above[k]
-        push = max(-pull if at_low else 0.0, pull if at_high else 0.0)
-        row = max(row, abs(of_row))
-        largest = max(largest, push)
-    faint = FAINT * max(largest, row)
-    for k in range(len(v)):
+        force = np.float64(y[k]) - x[k]
+        known = of_row if x[k] > below[k] else force
+        normal[k] = known * felt
+        new_low[k] = (x[k] <= below[k]) & (of_row - force > faint)
+
+
+@compiled
+def mark_above(
+    x: np.ndarray,
+    y: np.ndarray,
+    above: np.ndarray,
+    a: np.ndarray | None,
+    t: float,
+    faint: float,
+    felt: float,
+    normal: np.ndarray,
+    new_high: np.ndarray,
+) -> None:  # pragma: no cover
+    """As `mark`, for the entries at an upper bound."""
+    for k in range(len(x)):
         of_row = t if a is None else t * a[k]
-        force = v[k] - x[k]
-        pull = force - of_row
-        at_low, at_high = x[k] <= below[k], False
-        if above is not None:
-            at_high = x[k] >= above[k]
-        normal[k] = 0.0 if not felt else force if at_low or at_high else of_row
-        new_low[k] = at_low and -pull > faint
-        new_high[k] = at_high and pull > faint
-    return t > 0.0 and row > faint
+        force = np.float64(y[k]) - x[k]
+        if x[k] >= above[k]:
+            normal[k] = force * felt
+        new_high[k] = (x[k] >= above[k]) & (force - of_row > faint)
+
+
+@compiled
+def most_of(a: np.ndarray) -> float:  # pragma: no cover
+    """The largest absolute value."""
+    most = 0.0
+    for k in range(len(a)):
+        most = abs(a[k]) if abs(a[k]) > most else most
+    return most

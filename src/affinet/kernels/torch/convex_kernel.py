@@ -62,6 +62,11 @@ class ConvexKernel:
         """Whether no rule couples two entries, so that the nearest point is the same in every diagonal metric."""
         return self._law.set.count() == 1
 
+    @property
+    def rounds_nothing(self) -> bool:
+        """Whether entries have the dtype of the weights, so that what is written is read again."""
+        return self._loops is not None
+
     def read(self, tensors: Tensors, *, copy: bool = False) -> Tensor:
         """The entries, zero for a missing tensor; without `copy` they may share memory with a parameter."""
         return self._access.read(tensors).to(self.dtype, copy=copy).reshape(self._law.shape)
@@ -80,9 +85,8 @@ class ConvexKernel:
 
     def nearest(self, x: Tensor, metric: Tensor | None = None) -> Tensor:
         """The nearest point of the set, in `Σ metric_i dx_i²` where a metric is given."""
-        looped = None if self._loops is None or metric is not None else self._loops.nearest(x)
-        if looped is not None:
-            return looped
+        if self._loops is not None and x.dtype == self.dtype and type(x) is Tensor:
+            return self._loops.nearest_(x.clone(memory_format=torch.contiguous_format), metric)
         metric = None if metric is None else metric.to(self._wide)
         nearest: Tensor = self._law.set.nearest(self._xp, x.to(self._wide), metric)[0]
         return nearest.to(self.dtype)
@@ -96,11 +100,11 @@ class ConvexKernel:
         projected: Tensor = self._law.snapped(self._xp, x, self._u, point)
         return projected
 
-    def clamp_(self, tensors: Mapping[str, Tensor]) -> None:
-        """Write the nearest point to the tensors, in place where they hold the entries in order. For pointwise sets."""
+    def project_(self, tensors: Mapping[str, Tensor]) -> None:
+        """Write the nearest point to the tensors, in place where they hold the entries in order."""
         x, convex = self.read(tensors), self._law.set
         if not isinstance(convex, Boxes):
-            self.write(tensors, self.nearest(x))
+            self.write(tensors, self.project(x))
             return
         # As `clipped` of `blocks/entry_bounds.py`, without a pass for bounds that are nowhere finite.
         if bool((convex.upper < np.inf).any()):
@@ -141,10 +145,13 @@ class ConvexKernel:
         face = None if state is None else state.face
         return self._narrow(self._law.start(self._xp, g.to(self._wide), w.to(self._wide), self._u, face))
 
-    def learn(self, g: Tensor, w: Tensor, state: Learned[Any]) -> tuple[Underway[Any], Tensor]:
-        """The step that starts with this gradient, and the gradient along the face, with rounding noise set to zero."""
+    def learn_(self, g: Tensor, w: Tensor, state: Learned[Any]) -> tuple[Underway[Any], Tensor]:
+        """The step that starts with this gradient, and the gradient along the face, with rounding noise set to zero.
+
+        The latter may take the place of `g`.
+        """
         if self._loops is not None:
-            return self._loops.learn(g, w, state, self._floor)
+            return self._loops.learn_(g, w, state, self._floor)
         underway, projected = self._law.learn(self._xp, g, w, state)
         return underway, self._law.silenced(self._xp, projected, g, self._floor)
 

@@ -192,9 +192,11 @@ class Projector:
         if sets:
             with undisturbed(self._device(weights)):
                 for convex in sets:
-                    x = convex.read(weights)
-                    landed = convex.project(x)
-                    convex.write(weights, landed if skipped is None else torch.where(skipped != 0, x, landed))
+                    if skipped is None:
+                        convex.project_(weights)
+                    else:
+                        x = convex.read(weights)
+                        convex.write(weights, torch.where(skipped != 0, x, convex.project(x)))
 
     def project_onto_equations_(
         self, weights: Mapping[str, Tensor], *, passes: int = 1, skipped: Tensor | None = None

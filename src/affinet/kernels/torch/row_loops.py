@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from affinet.blocks.cut_boxes import CutBoxes, CutFace
 from affinet.blocks.normal_map import AVERAGING, REACH, Learned, NormalMap, Underway, chosen
@@ -20,6 +21,7 @@ from affinet.blocks.pooled_cells import PooledCells
 from affinet.kernels.torch.looped import WIDTHS, available
 from affinet.kernels.torch.torch_namespace import Torch
 
+Nearest = Callable[[np.ndarray, np.ndarray | None, int], None]
 Learn = Callable[[np.ndarray, np.ndarray, tuple[np.ndarray, ...], float, tuple[np.ndarray, ...], int], None]
 Land = Callable[
     [
@@ -40,25 +42,30 @@ class RowLoops:
     def __init__(self, convex: CutBoxes | PooledCells, dtype: torch.dtype) -> None:
         self.dtype = dtype
         self._set, self._xp = convex, Torch()
-        self._learn, self._land = _cut_boxes(convex) if isinstance(convex, CutBoxes) else _chains(convex)
+        self._no_upper = isinstance(convex, CutBoxes) and bool((convex.upper == np.inf).all())
+        self._nearest, self._learn, self._land = _cut_boxes(convex) if isinstance(convex, CutBoxes) else _chains(convex)
 
-    def nearest(self, x: Tensor) -> Tensor | None:
-        """As `ConvexSet.nearest`, the point alone; None for sets and tensors that have no loop for it."""
-        if not isinstance(self._set, PooledCells) or type(x) is not Tensor:
-            return None
-        point = x.detach().clone(memory_format=torch.contiguous_format)
-        _nearest_chains(self._set, point.numpy(), torch.get_num_threads())
-        return point
+    def nearest_(self, x: Tensor, metric: Tensor | None = None) -> Tensor:
+        """Move x to the nearest points of the set, in place where it is row-major; return them."""
+        nearest = x.detach().contiguous()
+        weights = None if metric is None else metric.detach().double().contiguous().numpy()
+        self._nearest(nearest.numpy(), weights, torch.get_num_threads())
+        increment_version(nearest)
+        return nearest
 
-    def learn(self, g: Tensor, w: Tensor, state: Learned[Any], floor: float) -> tuple[Underway[Any], Tensor]:
-        """As `NormalMap.learn`, with rounding noise of the projected gradient set to zero."""
-        g, y = g.contiguous(), state.y.to(g.dtype).contiguous()
-        pending, projected = torch.empty_like(g), torch.empty_like(g)
-        force = torch.empty(len(g), dtype=torch.float64)
-        arrays = tuple(part.numpy() for part in (pending, projected, force))
-        self._learn(g.numpy(), y.numpy(), _flat(state.face), floor, arrays, torch.get_num_threads())
+    def learn_(self, g: Tensor, w: Tensor, state: Learned[Any], floor: float) -> tuple[Underway[Any], Tensor]:
+        """As `NormalMap.learn`, with rounding noise of the projected gradient set to zero.
+
+        The projected gradient takes the place of g where g is row-major.
+        """
+        g, y = g.detach().contiguous(), state.y.to(g.dtype).contiguous()
+        pending, force = torch.empty_like(g), torch.empty(len(g), dtype=torch.float64)
+        numbers = g.numpy()
+        arrays = pending.numpy(), numbers, force.numpy()
+        self._learn(numbers, y.numpy(), _flat(state.face), floor, arrays, torch.get_num_threads())
+        increment_version(g)
         former = Learned(y, state.face)
-        return Underway(pending, state.face, w, force[:, None], former), projected
+        return Underway(pending, state.face, w, force[:, None], former), g
 
     def land(
         self, stepped: Tensor, state: Underway[Any], u: float, condition: Tensor | None
@@ -67,6 +74,8 @@ class RowLoops:
         stepped, before, y = (part.contiguous() for part in (stepped, state.before, state.y))
         w, normal = torch.empty_like(stepped), torch.empty_like(stepped)
         face = type(state.face)(*(torch.empty(part.shape, dtype=part.dtype) for part in state.face))
+        if self._no_upper:
+            face = face._replace(upper=state.face.upper)
         force = state.force.reshape(-1).clone()
         outputs = (w.numpy(), normal.numpy(), *_flat(face))
         pushes = y.numpy(), force.numpy()
@@ -145,7 +154,7 @@ def _each(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.atleast_2d(np.asarray(values, np.float64))[:, 0])
 
 
-def _cut_boxes(convex: CutBoxes) -> tuple[Learn, Land]:
+def _cut_boxes(convex: CutBoxes) -> tuple[Nearest, Learn, Land]:
     from affinet.kernels.loops import cut_rows
     from affinet.kernels.loops.openmp import team
 
@@ -154,10 +163,16 @@ def _cut_boxes(convex: CutBoxes) -> tuple[Learn, Land]:
     high = None if bool((convex.upper == np.inf).all()) else _wide(convex.upper, width)
     cell, equation = (_each(convex.rhs), _wide(convex.lower, width)), convex.equation
 
+    def nearest(x: np.ndarray, metric: np.ndarray | None, threads: int) -> None:
+        threads = team(x.size, threads)
+        scratch = np.empty((threads, cut_rows.SCRATCH, width))
+        multipliers = np.empty(len(x))
+        cut_rows.nearest_rows(x, metric, a, high, cell, equation, multipliers, False, scratch, threads)
+
     def learn(
         g: np.ndarray, y: np.ndarray, face: tuple[Any, ...], floor: float, learned: tuple[Any, ...], threads: int
     ) -> None:
-        cut_rows.learned_rows(g, y, face, a, equation, AVERAGING, floor, learned, team(g.size, threads))
+        cut_rows.learned_rows(g, y, face, a, high, equation, AVERAGING, floor, learned, team(g.size, threads))
 
     def land(
         weights: tuple[Any, ...],
@@ -171,33 +186,25 @@ def _cut_boxes(convex: CutBoxes) -> tuple[Learn, Land]:
         scratch = np.empty((threads, cut_rows.SCRATCH, width))
         cut_rows.landed_rows(weights, pushes, face, landed, a, high, cell, equation, REACH, u, scratch, threads)
 
-    return learn, land
+    return nearest, learn, land
 
 
-def _nearest_chains(convex: PooledCells, x: np.ndarray, threads: int) -> None:
-    """Move rows in place to their nearest points."""
+def _chains(convex: PooledCells) -> tuple[Nearest, Learn, Land]:
     from affinet.kernels.loops import chain_rows, level_rows
-    from affinet.kernels.loops.openmp import team
-
-    threads, width = team(x.size, threads), convex.shape[1]
-    bounds = _each(convex.lower), _each(convex.upper)
-    has_gaps = bool(convex.gap.any())
-    if not has_gaps and x.dtype == np.float32:
-        pools = np.empty((threads, level_rows.LANES, width + 2, level_rows.WORDS))
-        level_rows.nearest_levels(x, bounds, pools, threads)
-        return
-    gap = _wide(convex.gap, width - 1) if has_gaps else None
-    scratch = np.empty((threads, chain_rows.SCRATCH, width))
-    chain_rows.nearest_chains(x, None, gap, bounds, scratch, np.empty((threads, width + 1), np.int64), threads)
-
-
-def _chains(convex: PooledCells) -> tuple[Learn, Land]:
-    from affinet.kernels.loops import chain_rows
     from affinet.kernels.loops.openmp import team
 
     width = convex.shape[1]
     gap = _wide(convex.gap, width - 1) if convex.gap.any() else None
     bounds = _each(convex.lower), _each(convex.upper)
+
+    def nearest(x: np.ndarray, metric: np.ndarray | None, threads: int) -> None:
+        threads = team(x.size, threads)
+        if gap is None and metric is None and x.dtype == np.float32:
+            pools = np.empty((threads, level_rows.LANES, width + 2, level_rows.WORDS))
+            level_rows.nearest_levels(x, bounds, pools, threads)
+            return
+        scratch, starts = np.empty((threads, chain_rows.SCRATCH, width)), np.empty((threads, width + 1), np.int64)
+        chain_rows.nearest_chains(x, metric, gap, bounds, scratch, starts, threads)
 
     def learn(
         g: np.ndarray, y: np.ndarray, face: tuple[Any, ...], floor: float, learned: tuple[Any, ...], threads: int
@@ -213,8 +220,7 @@ def _chains(convex: PooledCells) -> tuple[Learn, Land]:
         threads: int,
     ) -> None:
         threads = team(weights[0].size, threads)
-        scratch = np.empty((threads, chain_rows.SCRATCH, width))
-        starts = np.empty((threads, width + 1), np.int64)
+        scratch, starts = np.empty((threads, chain_rows.SCRATCH, width)), np.empty((threads, width + 1), np.int64)
         chain_rows.landed_chains(weights, pushes, face, landed, gap, bounds, REACH, u, scratch, starts, threads)
 
-    return learn, land
+    return nearest, learn, land
