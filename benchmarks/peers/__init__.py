@@ -17,6 +17,7 @@ PEERS = {
     "cooper_lagrangian": ("cooper-optim",),
     "geotorch_symmetric": ("geotorch",),
     "sparse_solvers": ("qdldl", "cholespy"),
+    "polyhedra": ("daqp", "quadprog", "clarabel", "piqp", "osqp", "jaxopt", "cvxpy"),
 }
 """Module of this folder → the distributions that it needs (extra `bench`)."""
 LONGEST = 40.0
