@@ -1,8 +1,8 @@
 """Solvers of quadratic programs: nearest points of general polyhedra of 100 to 300 weights, one after the other.
 
 Each job is a sequence of targets that move by small steps, as the weights of a training do. All sides get the same
-rows, in float64. The tolerances of solvers that iterate are set to 1e-9 (jaxopt: 1e-6), where their default is far from the
-nearest point; notes give how far each is off the rules, and off the point of affinet.
+rows, in float64. The tolerances of solvers that iterate are set to 1e-9 (jaxopt: 1e-6), as their defaults end far from
+the nearest point; notes give how far each is off the rules, and off the point of affinet.
 """
 
 from __future__ import annotations

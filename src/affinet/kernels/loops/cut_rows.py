@@ -21,7 +21,7 @@ FAINT = 1e-12
 """A multiplier below this fraction of the norm of those of its row is rounding."""
 LEAST_REACH = 1e-300
 """Least tau, whose reciprocal is finite."""
-SCRATCH = 5
+SCRATCH = 6
 """Rows of float64 numbers that one thread works in."""
 
 
@@ -171,7 +171,8 @@ def some_landed(
     rhs, low = cell
     parts, rounding = len(scratch), EPS * (4.0 + sqrt(w.shape[1]))
     for part in range(first, last):
-        z, v, below, above, x = scratch[part, 0], scratch[part, 1], scratch[part, 2], scratch[part, 3], scratch[part, 4]
+        v, below, above = scratch[part, 0], scratch[part, 1], scratch[part, 2]
+        x, arrived, z = scratch[part, 3], scratch[part, 4], scratch[part, 5]
         for row in range(len(w) * part // parts, len(w) * (part + 1) // parts):
             lowest, target = low[min(row, len(low) - 1)], rhs[min(row, len(rhs) - 1)]
             highest = None if high is None else high[min(row, len(high) - 1)]
@@ -195,7 +196,7 @@ def some_landed(
             t = t if equation else max(t, 0.0) if at_target else 0.0
             total, squares, terms, push, sum_of_w = displaced(
                 stepped[row], y[row], at_low[row], at_high[row], weight, lowest, highest, share, tau, u, t,
-                z, below, above, x,
+                below, above, x, arrived,
             )  # fmt: skip
             gap, roof = total - room, None if high is None else above
             if abs(gap) > rounding * (terms + abs(room)) and (equation or t > 0.0 or gap > 0.0):
@@ -203,7 +204,9 @@ def some_landed(
                     v[k] = y[row, k]
                 t = root(v, below, roof, weight, weight, room, equation, t)
                 total, squares = polished(v, below, roof, weight, weight, t, x)
-                sum_of_w, push = carried(z, x, v, below, roof, weight, lowest, highest, tau, t)
+                faced(stepped[row], at_low[row], at_high[row], weight, lowest, highest, share, z)
+                sum_of_w = carried(z, x, below, roof, weight, lowest, highest, tau, arrived)
+                push = pushed_by(v, x, weight, t)
             on_row = equation or t > 0.0
             if on_row and squares > 0.0:
                 t += (total - room) / squares
@@ -212,11 +215,11 @@ def some_landed(
                 for k in range(len(v)):
                     v[k] = y[row, k]
                 t = middle(v, below, roof, weight, t, equation)
-                push = carried(z, x, v, below, roof, weight, lowest, highest, tau, t)[1]
+                push = pushed_by(v, x, weight, t)
             share = (sum_of_w - target) / squares if on_row and squares > 0.0 else 0.0
             of_row = abs(t) * (1.0 if weight is None else most_of(weight))
             faint = FAINT * max(push, of_row)
-            carry(z, x, below, roof, weight, lowest, highest, tau, share, w[row])
+            carry(arrived, x, below, roof, weight, lowest, highest, share, w[row])
             known = 1.0 if felt else 0.0  # without any force, nothing is known of multipliers
             mark(x, y[row], below, weight, t, faint, known, normal[row], new_low[row])
             if high is not None:
@@ -370,24 +373,24 @@ def displaced(
     tau: float,
     u: float,
     t: float,
-    z: np.ndarray,
     below: np.ndarray,
     above: np.ndarray,
     x: np.ndarray,
+    arrived: np.ndarray,
 ) -> tuple[float, float, float, float, float]:  # pragma: no cover
-    """`z` becomes the nearest point on the face, `below` and `above` its slacks by tau, and `x = clip(y − t a)`.
+    """For the nearest point z on the face, `below` and `above` become its slacks by tau, and `x = clip(y − t a)`.
 
-    Slacks are exactly zero at the bounds of the face and where they are rounding. Returns what `measured` does for x,
-    the norm of the multipliers of bounds, and `a·w` for `w = z + tau x`, exactly the bound where x is at it.
+    Slacks are exactly zero at the bounds of the face and where they are rounding. `arrived` becomes `z + tau x`,
+    exactly the bound where x is at it. Returns what `measured` does for x, the norm of the multipliers of bounds, and
+    `a·arrived`.
     """
     total, squares, terms, pushes, sum_of_w, rate = 0.0, 0.0, 0.0, 0.0, 0.0, 1.0 / tau
-    for k in range(len(z)):
+    for k in range(len(x)):
         weight = 1.0 if a is None else a[k]
         place = np.float64(stepped[k]) - share * weight
         place = low[k] if at_low[k] else place
         if high is not None:
             place = high[k] if at_high[k] else place
-        z[k] = place
         slack = low[k] - place
         floor = 0.0 if at_low[k] or abs(slack) < u * (abs(place) + abs(low[k])) else slack * rate
         entry = np.float64(y[k])
@@ -404,6 +407,7 @@ def displaced(
             value = value if value < roof else roof
             above[k] = roof
         x[k] = value
+        arrived[k] = landed
         pushes += (value - moved) * (value - moved)
         total += weight * value
         squares += free * weight * weight
@@ -412,50 +416,78 @@ def displaced(
     return total, squares, terms, sqrt(pushes), sum_of_w
 
 
+@compiled
+def faced(
+    x: np.ndarray,
+    at_low: np.ndarray,
+    at_high: np.ndarray,
+    a: np.ndarray | None,
+    low: np.ndarray,
+    high: np.ndarray | None,
+    share: float,
+    z: np.ndarray,
+) -> None:  # pragma: no cover
+    """`z` becomes the nearest point to x on the face, whose other entries move by `share` along the row."""
+    for k in range(len(x)):
+        place = np.float64(x[k]) - share * (1.0 if a is None else a[k])
+        place = low[k] if at_low[k] else place
+        if high is not None:
+            place = high[k] if at_high[k] else place
+        z[k] = place
+
+
 @summing
 def carried(
     z: np.ndarray,
     x: np.ndarray,
-    v: np.ndarray,
     below: np.ndarray,
     above: np.ndarray | None,
     a: np.ndarray | None,
     low: np.ndarray,
     high: np.ndarray | None,
     tau: float,
-    t: float,
-) -> tuple[float, float]:  # pragma: no cover
-    """`a·w` for `w = z + tau x`, exactly the bound where x is at it, and the norm of the multipliers of bounds."""
-    total, pushes = 0.0, 0.0
+    arrived: np.ndarray,
+) -> float:  # pragma: no cover
+    """`arrived` becomes `z + tau x`, exactly the bound where x is at it. Returns `a·arrived`."""
+    total = 0.0
     for k in range(len(z)):
-        weight = 1.0 if a is None else a[k]
         value = z[k] + tau * x[k]
         value = low[k] if x[k] <= below[k] else value
         if above is not None and high is not None:
             value = high[k] if x[k] >= above[k] else value
-        push = v[k] - t * weight - x[k]
-        pushes += push * push
-        total += weight * value
-    return total, sqrt(pushes)
+        arrived[k] = value
+        total += value if a is None else a[k] * value
+    return total
+
+
+@summing
+def pushed_by(v: np.ndarray, x: np.ndarray, a: np.ndarray | None, t: float) -> float:  # pragma: no cover
+    """The norm of the multipliers of bounds, `v − x − t a`."""
+    total = 0.0
+    for k in range(len(v)):
+        push = v[k] - x[k] - (t if a is None else t * a[k])
+        total += push * push
+    return sqrt(total)
 
 
 @compiled
 def carry(
-    z: np.ndarray,
+    arrived: np.ndarray,
     x: np.ndarray,
     below: np.ndarray,
     above: np.ndarray | None,
     a: np.ndarray | None,
     low: np.ndarray,
     high: np.ndarray | None,
-    tau: float,
     share: float,
     w: np.ndarray,
 ) -> None:  # pragma: no cover
-    """`w` becomes `z + tau x`: exactly the bound where x is at it, elsewhere moved by `share` onto an active row."""
+    """`w` becomes `arrived`, moved by `share` onto an active row where x is at no bound, and between the bounds.
+
+    A single entry at no bound is exactly what the row leaves it: `share` is computed from the same numbers.
+    """
     for k in range(len(w)):
-        weight = 1.0 if a is None else a[k]
-        value = z[k] + tau * x[k] - share * weight
+        value = arrived[k] - share * (1.0 if a is None else a[k])
         value = value if x[k] > below[k] and value > low[k] else low[k]
         if above is not None and high is not None:
             value = value if x[k] < above[k] and value < high[k] else high[k]

@@ -17,6 +17,12 @@ from affinet.system.tolerance import Tolerance
 NARROW = 1e-6
 """A largest margin below this share of the numbers of a program, as the LP solver reports it, is computed anew from the
 certificate: the solver itself holds rows to 1e-7."""
+ROOM = 1e-2
+"""Room that a point is to have to its rows and bounds, as a share of the numbers of its program."""
+PUSHES = 30
+"""Times that a point is moved to find one strictly inside; a linear program decides what they leave open."""
+MOST_PUSHED = 2**18
+"""Most products of the rows of one program with each other, whose decompositions then take seconds in all."""
 SUPPORT = 1e-9
 """Share of the largest multiplier of a certificate below which a multiplier is zero."""
 
@@ -91,8 +97,11 @@ def _of_many_rows(program: Programs, tolerance: Tolerance) -> Integers:
 
 
 def _has_interior(program: Programs) -> np.ndarray:
-    """Whether one of a few points is strictly inside: the middle of the bounds, or zero, moved onto the equations."""
-    low, high, count = program.lower, program.upper, program.equations
+    """Whether one of a few points is strictly inside.
+
+    These are the middle of the bounds and zero, moved onto the equations, and where violated rows and bounds push them.
+    """
+    low, high = program.lower, program.upper
     reach = np.maximum(1.0, np.abs(np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0))))
     bottom = np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0) - 2 * reach)
     top = np.where(np.isfinite(high), high, np.where(np.isfinite(low), low, 0.0) + 2 * reach)
@@ -100,13 +109,48 @@ def _has_interior(program: Programs) -> np.ndarray:
     inside = np.zeros(program.count, bool)
     for point in (middle, np.zeros_like(middle)):
         moved = _onto_equations(program, point)
-        scale = np.abs(moved).max(axis=1, initial=0.0) + np.abs(program.rhs).max(axis=1, initial=0.0)
-        margin = NARROW * scale[:, None]
-        gap = program.rhs - _products(program, moved)
-        satisfied, strict = np.abs(gap[:, :count]) <= margin, gap[:, count:] > margin
-        within = (moved - low > margin) & (high - moved > margin)
-        inside |= satisfied.all(axis=1) & strict.all(axis=1) & within.all(axis=1)
+        inside |= _is_strict(program, moved)
+    undecided = np.flatnonzero(~inside)
+    if len(undecided) and program.height**2 <= MOST_PUSHED:
+        part, moved = program.select(undecided), moved[undecided]
+        for _ in range(PUSHES):
+            moved = _pushed(part, moved)
+            inside[undecided] |= _is_strict(part, moved)
+            if inside.all():
+                break
     return inside
+
+
+def _is_strict(program: Programs, points: Floats) -> np.ndarray:
+    """Whether points are on the equations, and strictly inside all inequalities and bounds."""
+    scale = np.abs(points).max(axis=1, initial=0.0) + np.abs(program.rhs).max(axis=1, initial=0.0)
+    margin = NARROW * scale[:, None]
+    gap, count = program.rhs - _products(program, points), program.equations
+    satisfied, strict = np.abs(gap[:, :count]) <= margin, gap[:, count:] > margin
+    within = (points - program.lower > margin) & (program.upper - points > margin)
+    return np.asarray(satisfied.all(axis=1) & strict.all(axis=1) & within.all(axis=1))
+
+
+def _pushed(program: Programs, points: Floats) -> Floats:
+    """Points moved by the shortest way to where violated rows hold with room, and then to where bounds do."""
+    room = ROOM * (np.abs(points).max(axis=1, initial=0.0) + np.abs(program.rhs).max(axis=1, initial=0.0))[:, None]
+    gap = _products(program, points) - program.rhs
+    gap[:, program.equations :] += room
+    active = np.arange(program.height) < program.equations
+    active = active | (gap > 0.0)
+    gram = np.where(active[:, :, None] & active[:, None, :], program.gram, 0.0)
+    weights = np.einsum("kml,kl->km", lapack.pinv(gram, rcond=1e-10, hermitian=True), np.where(active, gap, 0.0))
+    moved = points - _combined(program, weights)
+    width = program.upper - program.lower
+    reach = np.minimum(room, np.where(np.isfinite(width), width, np.inf) / 4)
+    return np.asarray(np.clip(moved, program.lower + reach, program.upper - reach))
+
+
+def _combined(program: Programs, weights: Floats) -> Floats:
+    """The sums of rows times weights (k, m)."""
+    if isinstance(program.matrix, sparse.csr_array):
+        return np.asarray(program.matrix.T @ weights[0])[None]
+    return np.asarray(np.einsum("kmn,km->kn", program.matrix, weights))
 
 
 def _products(program: Programs, points: Floats) -> Floats:

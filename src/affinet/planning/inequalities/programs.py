@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
+from affinet.blocks.polyhedral_set import MOST_SMALL
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.elimination.components import Batch, Giant, split
+from affinet.planning.factors.panels import MOSTLY_ZEROS
 from affinet.planning.inequalities.halfspaces import NodeBounds
 from affinet.system.limits import Limits
 from affinet.system.norms import norms_of_runs
 from affinet.system.rows import Rows, concatenate
+
+MOST_ROWS = 2_048
+"""Most rows over few unknowns that are searched as a dense matrix, whatever is zero: 8 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +52,13 @@ class Programs:
     def height(self) -> int:
         """Equations and inequalities of each set, without bounds."""
         return int(self.rhs.shape[1])
+
+    @cached_property
+    def gram(self) -> Floats:
+        """The products of the rows of each set with each other (k, m, m)."""
+        if isinstance(self.matrix, sparse.csr_array):
+            return np.asarray((self.matrix @ self.matrix.T).toarray())[None]
+        return np.asarray(np.matmul(self.matrix, self.matrix.transpose(0, 2, 1)))
 
     def dense(self) -> Floats:
         """The matrix as (k, m, n)."""
@@ -92,7 +105,7 @@ def programs_of(
     coupled = np.zeros(len(bounds.lower), bool)
     for component in split(joint, joint.magnitude, limits, names):
         coupled[component.nodes.ravel()] = True
-        programs += _with_bounds(component, row_of, bounds)
+        programs += _with_bounds(_in_best_form(component), row_of, bounds)
     single_nodes = np.flatnonzero(bounds.bounded & ~coupled)
     if len(single_nodes):
         empty = np.zeros((len(single_nodes), 0))
@@ -105,6 +118,25 @@ def programs_of(
             )
         )  # fmt: skip
     return programs
+
+
+def _in_best_form(component: Batch | Giant) -> Batch | Giant:
+    """One large component as a sparse matrix if it is mostly zeros, and otherwise as a dense one.
+
+    A dense matrix takes less memory than the rows that it was read from, which were found to fit.
+    """
+    if isinstance(component, Batch):
+        count, height, width = component.matrix.shape
+        if count > 1 or width <= MOST_SMALL or np.count_nonzero(component.matrix) * MOSTLY_ZEROS >= height * width:
+            return component
+        matrix = sparse.csr_array(component.matrix[0])
+        return Giant(component.nodes[0], matrix, component.rhs[0], component.terms[0], component.rows[0])
+    height, width = component.matrix.shape
+    small = width <= MOST_SMALL and height <= MOST_ROWS
+    if not small and component.matrix.nnz * MOSTLY_ZEROS < height * width:
+        return component
+    dense = component.matrix.toarray()[None]
+    return Batch(component.nodes[None], dense, component.rhs[None], component.terms[None], component.rows[None])
 
 
 def _with_bounds(component: Batch | Giant, row_of: Integers, bounds: NodeBounds) -> list[Programs]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy import sparse
 
 from affinet.blocks.chain import Chain
 from affinet.blocks.classes import Classes
@@ -76,14 +77,13 @@ def _cone(program: Programs, unknowns: Unknowns, layout: Layout, owners: Owners)
 
 def _chain(program: Programs, unknowns: Unknowns, layout: Layout, owners: Owners) -> Chain | None:
     """The chains that the programs are, if each is a path `w_i <= w_j − gap` with equal bounds for all its entries."""
-    count, height, width = program.dense().shape
+    (count, width), height = program.nodes.shape, program.height
     if width != height + 1 or any((side != side[:, :1]).any() for side in (program.lower, program.upper)):
         return None
-    matrix = program.dense()
-    if ((matrix != 0).sum(axis=2) != 2).any() or np.abs(matrix.sum(axis=2)).max() > 0.0:
+    differences = _differences(program.matrix)
+    if differences is None:
         return None
-    below, above = matrix.argmax(axis=2), matrix.argmin(axis=2)  # w[below] − w[above] <= rhs
-    size = np.take_along_axis(matrix, below[..., None], 2)[..., 0]
+    below, above, size = differences
     following = np.full((count, width), -1)
     gap_after = np.zeros((count, width))
     cells = np.arange(count)[:, None]
@@ -111,6 +111,24 @@ def _chain(program: Programs, unknowns: Unknowns, layout: Layout, owners: Owners
         _places(columns[cell_order], layout), count, width, _collapsed(gap),
         _collapsed(chosen.lower[:, :1]), _collapsed(chosen.upper[:, :1]), owners(program),
     )  # fmt: skip
+
+
+def _differences(matrix: Floats | sparse.csr_array) -> tuple[Integers, Integers, Floats] | None:
+    """Of rows `size · (w[below] − w[above])`, these numbers (cells, rows); None if a row has another form."""
+    if isinstance(matrix, sparse.csr_array):
+        if (np.diff(matrix.indptr) != 2).any():
+            return None
+        values, places = matrix.data.reshape(1, -1, 2), matrix.indices.reshape(1, -1, 2).astype(np.int64)
+    else:
+        if ((matrix != 0).sum(axis=2) != 2).any():
+            return None
+        places = np.stack([matrix.argmax(axis=2), matrix.argmin(axis=2)], axis=2)
+        values = np.take_along_axis(matrix, places, axis=2)
+    if np.abs(values.sum(axis=2)).max() > 0.0:
+        return None
+    larger = values.argmax(axis=2)[..., None]
+    below, above = (np.take_along_axis(places, place, axis=2)[..., 0] for place in (larger, 1 - larger))
+    return below, above, np.take_along_axis(values, larger, axis=2)[..., 0]
 
 
 def _polyhedra(program: Programs, unknowns: Unknowns, layout: Layout, owners: Owners) -> list[Set]:
