@@ -169,16 +169,15 @@ def some_landed(
     (stepped, before), (y, force), (at_low, at_high, at_row) = weights, pushes, face
     w, normal, new_low, new_high, new_row = landed
     rhs, low = cell
-    parts, rounding = len(scratch), EPS * (4.0 + sqrt(w.shape[1]))
+    parts = len(scratch)
     for part in range(first, last):
-        v, below, above = scratch[part, 0], scratch[part, 1], scratch[part, 2]
-        x, arrived, z = scratch[part, 3], scratch[part, 4], scratch[part, 5]
         for row in range(len(w) * part // parts, len(w) * (part + 1) // parts):
             lowest, target = low[min(row, len(low) - 1)], rhs[min(row, len(rhs) - 1)]
             highest = None if high is None else high[min(row, len(high) - 1)]
             weight = None if a is None else a[min(row, len(a) - 1)]
+            marks = at_low[row], at_high[row]
             step, total, terms, squares, pushed = on_face(
-                stepped[row], before[row], y[row], at_low[row], at_high[row], weight, lowest, highest
+                stepped[row], before[row], y[row], marks[0], marks[1], weight, lowest, highest
             )
             if not 0.0 < step < inf:
                 force[row] = -1.0
@@ -187,44 +186,72 @@ def some_landed(
                 if high is not None:
                     new_high[row] = at_high[row]
                 continue
-            felt, at_target = force[row] > 0.0, equation or at_row[row]
+            sums, felt, at_target = (total, terms, squares, pushed), force[row] > 0.0, equation or at_row[row]
             tau = max(reach * step / force[row], LEAST_REACH) if felt else 1.0
-            share = (total - target) / squares if at_target and squares > 0.0 else 0.0
-            room = 0.0 if at_target else target - total
-            room = 0.0 if abs(room) <= u * (terms + abs(target)) else room / tau
-            t = pushed / squares if squares > 0.0 else 0.0
-            t = t if equation else max(t, 0.0) if at_target else 0.0
-            total, squares, terms, push, sum_of_w = displaced(
-                stepped[row], y[row], at_low[row], at_high[row], weight, lowest, highest, share, tau, u, t,
-                below, above, x, arrived,
+            outputs = w[row], normal[row], new_low[row], new_high[row]
+            new_row[row] = land_row(
+                stepped[row], y[row], marks, (bool(at_target), felt, equation), sums, (tau, target, u), weight,
+                lowest, highest, scratch[part], outputs,
             )  # fmt: skip
-            gap, roof = total - room, None if high is None else above
-            if abs(gap) > rounding * (terms + abs(room)) and (equation or t > 0.0 or gap > 0.0):
-                for k in range(len(v)):
-                    v[k] = y[row, k]
-                t = root(v, below, roof, weight, weight, room, equation, t)
-                total, squares = polished(v, below, roof, weight, weight, t, x)
-                faced(stepped[row], at_low[row], at_high[row], weight, lowest, highest, share, z)
-                sum_of_w = carried(z, x, below, roof, weight, lowest, highest, tau, arrived)
-                push = pushed_by(v, x, weight, t)
-            on_row = equation or t > 0.0
-            if on_row and squares > 0.0:
-                t += (total - room) / squares
-                t = t if equation else max(t, 0.0)
-            elif on_row:
-                for k in range(len(v)):
-                    v[k] = y[row, k]
-                t = middle(v, below, roof, weight, t, equation)
-                push = pushed_by(v, x, weight, t)
-            share = (sum_of_w - target) / squares if on_row and squares > 0.0 else 0.0
-            of_row = abs(t) * (1.0 if weight is None else most_of(weight))
-            faint = FAINT * max(push, of_row)
-            carry(arrived, x, below, roof, weight, lowest, highest, share, w[row])
-            known = 1.0 if felt else 0.0  # without any force, nothing is known of multipliers
-            mark(x, y[row], below, weight, t, faint, known, normal[row], new_low[row])
-            if high is not None:
-                mark_above(x, y[row], above, weight, t, faint, known, normal[row], new_high[row])
-            new_row[row] = t > 0.0 and of_row > faint
+
+
+@compiled
+def land_row(
+    stepped: np.ndarray,
+    y: np.ndarray,
+    marks: Arrays,
+    facts: tuple[bool, bool, bool],
+    sums: tuple[float, float, float, float],
+    numbers: tuple[float, float, float],
+    weight: np.ndarray | None,
+    low: np.ndarray,
+    high: np.ndarray | None,
+    scratch: np.ndarray,
+    outputs: Arrays,
+) -> bool:  # pragma: no cover
+    """The landing of one row; returns whether its inequality has a multiplier.
+
+    `facts`: the row is an equation or on the face; it has a force; it is an equation. `sums` are those of `on_face`.
+    """
+    (at_target, felt, equation), (total, terms, squares, pushed), (tau, target, u) = facts, sums, numbers
+    v, below, above, x, arrived, z = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5]
+    share = (total - target) / squares if at_target and squares > 0.0 else 0.0
+    room = 0.0 if at_target else target - total
+    room = 0.0 if abs(room) <= u * (terms + abs(target)) else room / tau
+    t = pushed / squares if squares > 0.0 else 0.0
+    t = t if equation else max(t, 0.0) if at_target else 0.0
+    total, squares, terms, push, sum_of_w = displaced(
+        stepped, y, marks[0], marks[1], weight, low, high, share, tau, u, t, below, above, x, arrived
+    )
+    gap, roof = total - room, None if high is None else above
+    rounding = EPS * (4.0 + sqrt(len(x))) * (terms + abs(room))
+    if abs(gap) > rounding and (equation or t > 0.0 or gap > 0.0):
+        for k in range(len(v)):
+            v[k] = y[k]
+        t = root(v, below, roof, weight, weight, room, equation, t)
+        total, squares = polished(v, below, roof, weight, weight, t, x)
+        faced(stepped, marks[0], marks[1], weight, low, high, share, z)
+        sum_of_w = carried(z, x, below, roof, weight, low, high, tau, arrived)
+        push = pushed_by(v, x, weight, t)
+    on_row = equation or t > 0.0
+    if on_row and squares > 0.0:
+        t += (total - room) / squares
+        t = t if equation else max(t, 0.0)
+    elif on_row:
+        for k in range(len(v)):
+            v[k] = y[k]
+        t = middle(v, below, roof, weight, t, equation)
+        push = pushed_by(v, x, weight, t)
+    share = (sum_of_w - target) / squares if on_row and squares > 0.0 else 0.0
+    of_row = abs(t) * (1.0 if weight is None else most_of(weight))
+    faint = FAINT * max(push, of_row)
+    w, normal, new_low, new_high = outputs
+    carry(arrived, x, below, roof, weight, low, high, share, w)
+    known = 1.0 if felt else 0.0  # without any force, nothing is known of multipliers
+    mark(x, y, below, weight, t, faint, known, normal, new_low)
+    if high is not None:
+        mark_above(x, y, above, weight, t, faint, known, normal, new_high)
+    return t > 0.0 and of_row > faint
 
 
 @compiled
