@@ -28,6 +28,11 @@ RULES: dict[str, Callable[[affinet.Expression], list[affinet.Constraint]]] = {
     "transport": lambda w: [families.transport(w, [1.25] * 64, [10.0] * 8)],
     "tied simplex": lambda w: [families.simplex(w, 1), w[:, 0] == w[:, 1]],
 }
+BESIDE_LARGE: dict[str, Callable[[affinet.Expression], list[affinet.Constraint]]] = {
+    "polyhedron": lambda w: [w[:, 0] + w[:, 1] <= 1.0, w[:, 1] + w[:, 7] >= -9.0, w[:, 0] >= -5.0],
+    "knapsack": lambda w: [w[:, 0] + w[:, 1] + 0.0001 * w[:, 7] <= 1.0, w >= -5.0],
+    "tie": lambda w: [w[:, 0] == w[:, 1], affinet.between(-5.0, w[:, 1] + w[:, 7], 60000.0), w[:, 0] >= -5.0],
+}
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
@@ -84,3 +89,18 @@ def test_an_order_holds_exactly(rule: str, dtype: torch.dtype) -> None:
     assert bool((below.diff(dim=1) < 0.0).any())
     projected = projector.project({"weight": below})["weight"]
     assert bool((projected.diff(dim=1) >= 0.0).all())
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", BESIDE_LARGE)
+def test_a_rule_holds_to_the_rounding_of_its_own_terms_beside_large_weights(name: str, dtype: torch.dtype) -> None:
+    """A large weight of the same block that is not in the rule, or hardly, does not excuse a violation."""
+    model = torch.nn.Linear(8, 4, bias=False).to(dtype)
+    projector = affinet.plan(BESIDE_LARGE[name](affinet.weights(model).weight)).projector(model)
+    w = torch.zeros(4, 8, dtype=dtype)
+    w[:, 0], w[:, 1], w[:, 7] = 0.5, 1.5, 30000.0
+    projected = projector.project({"weight": w})["weight"].double()
+    x, y, far = projected[:, 0], projected[:, 1], projected[:, 7]
+    sums = {"polyhedron": x + y - 1.0, "knapsack": x + y + 0.0001 * far - 1.0, "tie": (x - y).abs()}
+    assert float(sums[name].max()) <= 3.0 * torch.finfo(dtype).eps
+    assert torch.equal(projector.project({"weight": projected.to(dtype)})["weight"].double(), projected)

@@ -58,6 +58,10 @@ class AbsoluteSums:
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return x
 
+    def held(self, xp: Namespace, x: Array, u: float) -> Array:
+        total, radius = xp.sum(abs(x), (1,)), xp.array(self.radius, x)
+        return total - radius <= u * (total + radius)
+
     def onto(self, xp: Namespace, x: Array, face: SumFace) -> Array:
         fixed, free = face.zero & face.row, ~face.zero & face.row
         z = xp.where(fixed, xp.array(0.0, x), x)

@@ -46,6 +46,12 @@ class ConvexSet(Protocol[Face]):
         Whatever satisfies both keeps its bits, whatever the other rules.
         """
 
+    def held(self, xp: Namespace, x: Array, u: float) -> Array:
+        """Whether each rule of a cell, in the shape of `norm(x)`, is missed by at most u times the size of its terms.
+
+        Rules that `clipped` fulfils need not be looked at. Where x is not finite, the result is arbitrary.
+        """
+
     def onto(self, xp: Namespace, x: Array, face: Face) -> Array:
         """The nearest point at which the equations and the inequalities of the face hold with equality."""
 

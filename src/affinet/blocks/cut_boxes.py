@@ -96,6 +96,11 @@ class CutBoxes:
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return clipped(xp, x, xp.array(self.lower, x), xp.array(self.upper, x))
 
+    def held(self, xp: Namespace, x: Array, u: float) -> Array:
+        terms, rhs = xp.array(self.row, x) * x, xp.array(self.rhs, x)
+        excess = xp.sum(terms, (1,)) - rhs
+        return (abs(excess) if self.equation else excess) <= u * (xp.sum(abs(terms), (1,)) + abs(rhs))
+
     def onto(self, xp: Namespace, x: Array, face: CutFace) -> Array:
         a, rhs, lower, upper = self._numbers(xp, x)
         z = xp.where(face.lower, lower, xp.where(face.upper, upper, x))

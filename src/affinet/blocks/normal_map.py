@@ -12,6 +12,7 @@ gradients finds the face is proven by J. Qiu, L. Jiang and A. Milzarek (arXiv 23
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import Generic
@@ -26,8 +27,8 @@ REACH = 10.0
 """τ in units of the last step: τ |y| = 10 |step|. From 1 to 100 all values converge; below 10, weights chatter between
 many oblique inequalities."""
 
-ON_SET = 4.0
-"""Weights that were rounded once are off the set by at most one roundoff of their norm."""
+SUMMED = 2.0
+"""Roundoffs of a sum of two numbers, and of the move onto it; each further number adds to the square of this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,15 +118,25 @@ class NormalMap(Generic[Face]):
             return w, learned
         return xp.where(known, w, stepped), chosen(xp, self.set, known, learned, state.former)
 
-    def snapped(self, xp: Namespace, w: Array, u: float, nearest: Array | None = None) -> Array:
-        """The nearest point, but in cells that are on the set to rounding w itself, its entries between their bounds.
+    def roundoff(self, u: float, spacing: float) -> float:
+        """What a rule may be missed by, per size of its terms: weights are rounded once, sums as often as they grow.
+
+        `u` is the unit roundoff of the weights, `spacing` that of the numbers at 1 in which sums are computed.
+        """
+        return u + spacing * (SUMMED + self.set.count() ** 0.5)
+
+    def snapped(self, xp: Namespace, w: Array, u: float, nearest: Callable[[Array], Array] | None = None) -> Array:
+        """The nearest point, but in cells that hold to rounding w itself, its entries between their bounds.
 
         Law: idempotent to the bit. The nearest point of rounded weights has some entries off their bound.
+        Entries between their bounds are the nearest point that has them so: if the other rules hold, too, it is done.
+        `nearest` may compute nearest points in another way.
         """
-        if nearest is None:
-            nearest = self.set.nearest(xp, w)[0]
-        on_set = self.set.norm(xp, nearest - w) <= ON_SET * u * self.set.norm(xp, w)
-        return xp.where(on_set, self.set.clipped(xp, w), nearest) if xp.any(on_set) else nearest
+        inside = self.set.clipped(xp, w)
+        held = self.set.held(xp, inside, u) & (self.set.norm(xp, w) < inf)
+        if not xp.any(~held):
+            return inside
+        return xp.where(held, inside, self.set.nearest(xp, w)[0] if nearest is None else nearest(w))
 
     def resettle(self, xp: Namespace, w: Array, state: Learned[Face], u: float) -> Learned[Face]:
         """What is known once weights or rules were changed from outside: the nearest normal vector at the weights."""

@@ -53,6 +53,10 @@ class RoundCells:
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return x
 
+    def held(self, xp: Namespace, x: Array, u: float) -> Array:
+        norm, radius = self.norm(xp, x), xp.array(self.radius, x)
+        return norm - radius <= u * (norm + radius)
+
     def onto(self, xp: Namespace, x: Array, face: RoundFace) -> Array:
         """The nearest point of the sphere, where a cell stays on it."""
         norm, radius = self.norm(xp, x), xp.array(self.radius, x)

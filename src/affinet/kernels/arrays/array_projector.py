@@ -164,12 +164,13 @@ def _move_onto_set(law: NormalMap[Any], places: Places, copies: Mapping[str, np.
     """Move the entries of one block onto its set, in place; cells that are on it to rounding keep their bits."""
     flat = {name: copy.reshape(-1) for name, copy in copies.items()}
     with np.errstate(all="ignore"):
-        write(places, flat, law.snapped(NumPy(), _entries(law, places, flat), _roundoff(places, flat)))
+        write(places, flat, law.snapped(NumPy(), _entries(law, places, flat), _roundoff(law, places, flat)))
 
 
-def _roundoff(places: Places, flat: Mapping[str, np.ndarray]) -> float:
-    """The unit roundoff of the coarsest array that holds entries of a block."""
-    return max(float(np.finfo(flat[parameter.name].dtype).eps) for parameter, _ in places.sizes) / 2.0
+def _roundoff(law: NormalMap[Any], places: Places, flat: Mapping[str, np.ndarray]) -> float:
+    """The roundoff of sums of entries of a block that are stored in these arrays."""
+    coarsest = max(float(np.finfo(flat[parameter.name].dtype).eps) for parameter, _ in places.sizes)
+    return law.roundoff(coarsest / 2.0, float(np.finfo(np.float64).eps))
 
 
 def _leave_cone(
@@ -179,7 +180,7 @@ def _leave_cone(
     flat = {name: copy.reshape(-1) for name, copy in copies.items()}
     v = _entries(law, places, flat)
     native = {name: np.array(weights[name], _native(weights[name].dtype)).reshape(-1) for name in flat}
-    u = _roundoff(places, native)
+    u = _roundoff(law, places, native)
     with np.errstate(all="ignore"):
         at = law.snapped(NumPy(), _entries(law, places, native).astype(v.dtype), u)
         write(places, flat, v - law.set.normal(NumPy(), at, v, None, u)[0])

@@ -24,9 +24,6 @@ COARSE_NOISE = 4.0
 COARSE = 1e-4
 """Dtypes whose unit roundoff is larger than this have 16 bits."""
 
-SUMMED = 2.0
-"""Roundoffs of a sum of two numbers, and of the move onto it; each further number adds to the square of this."""
-
 
 class ConvexKernel:
     """The convex set of one block on one device, for weights of some dtypes.
@@ -54,8 +51,7 @@ class ConvexKernel:
         self.dtype = self._wide if loops is None else loops.dtype
         u = max(float(torch.finfo(tensors[name].dtype).eps) for name in self.names) / 2.0
         self._floor = (COARSE_NOISE if u > COARSE else NOISE) * u
-        # Weights are rounded once; sums of a cell are rounded as often as it has entries, in the wide dtype.
-        self._u = u + float(torch.finfo(irregular_dtype(device)).eps) * (SUMMED + law.set.count() ** 0.5)
+        self._u = law.roundoff(u, float(torch.finfo(irregular_dtype(device)).eps))
 
     @property
     def pointwise(self) -> bool:
@@ -93,12 +89,13 @@ class ConvexKernel:
 
     def project(self, x: Tensor) -> Tensor:
         """The nearest point, but cells that are on the set to rounding keep their bits, within bounds."""
-        point = self.nearest(x)
         # These are idempotent already: entries are bounds, or equal to others, and rounding keeps the order.
         if isinstance(self._law.set, Boxes | PooledCells):
-            return point
-        projected: Tensor = self._law.snapped(self._xp, x, self._u, point)
-        return projected
+            return self.nearest(x)
+        projected: Tensor = self._law.snapped(
+            self._xp, x.to(self._wide), self._u, lambda _: self.nearest(x).to(self._wide)
+        )
+        return projected.to(self.dtype)
 
     def project_(self, tensors: Mapping[str, Tensor]) -> None:
         """Write the nearest point to the tensors, in place where they hold the entries in order."""
