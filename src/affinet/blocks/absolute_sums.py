@@ -58,7 +58,7 @@ class AbsoluteSums:
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return x
 
-    def held(self, xp: Namespace, x: Array, u: float) -> Array:
+    def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         total, radius = xp.sum(abs(x), (1,)), xp.array(self.radius, x)
         return total - radius <= u * (total + radius)
 

@@ -46,7 +46,7 @@ class ConvexSet(Protocol[Face]):
         Whatever satisfies both keeps its bits, whatever the other rules.
         """
 
-    def held(self, xp: Namespace, x: Array, u: float) -> Array:
+    def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         """Whether each rule of a cell, in the shape of `norm(x)`, is missed by at most u times the size of its terms.
 
         Rules that `clipped` fulfils need not be looked at. Where x is not finite, the result is arbitrary.

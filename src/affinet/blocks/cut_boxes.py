@@ -96,7 +96,7 @@ class CutBoxes:
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return clipped(xp, x, xp.array(self.lower, x), xp.array(self.upper, x))
 
-    def held(self, xp: Namespace, x: Array, u: float) -> Array:
+    def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         terms, rhs = xp.array(self.row, x) * x, xp.array(self.rhs, x)
         excess = xp.sum(terms, (1,)) - rhs
         return (abs(excess) if self.equation else excess) <= u * (xp.sum(abs(terms), (1,)) + abs(rhs))

@@ -46,7 +46,7 @@ class Boxes:
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return clipped(xp, x, *self._bounds(xp, x))
 
-    def held(self, xp: Namespace, x: Array, u: float) -> Array:
+    def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         return x == x
 
     def onto(self, xp: Namespace, x: Array, face: BoxFace) -> Array:

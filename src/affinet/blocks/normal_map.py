@@ -123,7 +123,8 @@ class NormalMap(Generic[Face]):
 
         `u` is the unit roundoff of the weights, `spacing` that of the numbers at 1 in which sums are computed.
         """
-        return u + spacing * (SUMMED + self.set.count() ** 0.5)
+        roundings: float = SUMMED + self.set.count() ** 0.5
+        return u + spacing * roundings
 
     def snapped(self, xp: Namespace, w: Array, u: float, nearest: Callable[[Array], Array] | None = None) -> Array:
         """The nearest point, but in cells that hold to rounding w itself, its entries between their bounds.
@@ -133,10 +134,10 @@ class NormalMap(Generic[Face]):
         `nearest` may compute nearest points in another way.
         """
         inside = self.set.clipped(xp, w)
-        held = self.set.held(xp, inside, u) & (self.set.norm(xp, w) < inf)
-        if not xp.any(~held):
+        satisfied = self.set.satisfies(xp, inside, u) & (self.set.norm(xp, w) < inf)
+        if not xp.any(~satisfied):
             return inside
-        return xp.where(held, inside, self.set.nearest(xp, w)[0] if nearest is None else nearest(w))
+        return xp.where(satisfied, inside, self.set.nearest(xp, w)[0] if nearest is None else nearest(w))
 
     def resettle(self, xp: Namespace, w: Array, state: Learned[Face], u: float) -> Learned[Face]:
         """What is known once weights or rules were changed from outside: the nearest normal vector at the weights."""

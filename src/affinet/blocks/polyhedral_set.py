@@ -82,13 +82,13 @@ class PolyhedralSet:
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return clipped(xp, x, xp.array(self.lower, x), xp.array(self.upper, x))
 
-    def held(self, xp: Namespace, x: Array, u: float) -> Array:
+    def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         point = xp.host(x)
         slack = self._rhs - self._program.products(point)
         inside = slack >= 0.0
         inside[:, : self.equations] = False
-        held = inside | self._program.rounded(point, slack, self._rhs, u)
-        return xp.array(held.all(axis=1, keepdims=True).astype(np.float64), x) > 0.0
+        satisfied = inside | self._program.rounded(point, slack, self._rhs, u)
+        return xp.array(satisfied.all(axis=1, keepdims=True).astype(np.float64), x) > 0.0
 
     def onto(self, xp: Namespace, x: Array, face: PolyhedralFace) -> Array:
         sides = self._sides(xp, face)

@@ -89,7 +89,7 @@ class PooledCells:
         descends = xp.largest(xp.where(disordered, xp.array(1.0, x), xp.array(0.0, x)), (1,)) > 0.0
         return xp.where(descends, self.nearest(xp, x)[0], inside) if xp.any(descends) else inside
 
-    def held(self, xp: Namespace, x: Array, u: float) -> Array:
+    def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         gap, before, after = self._numbers(xp, x)[0], x[:, :-1], x[:, 1:]
         return xp.largest(gap - (after - before) - u * (abs(gap) + abs(before) + abs(after)), (1,)) <= 0.0
 

@@ -58,13 +58,13 @@ class ReducedSet(Generic[Face]):
         moved = xp.take(xp.reshape(inside != numbers, (self.classes.count,)), self.classes.class_of)
         return xp.where(moved, self._expanded(xp, inside, affine=True), x)
 
-    def held(self, xp: Namespace, x: Array, u: float) -> Array:
+    def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         numbers = self._reduced(xp, x, affine=True)
         tied = self._expanded(xp, numbers, affine=True)
-        off = abs(x - tied) > u * (abs(x) + abs(tied) + abs(xp.array(self.classes.shift, x)))
-        torn = self.norm(xp, xp.where(off, xp.array(1.0, x), xp.array(0.0, x))) > 0.0
-        held = xp.broadcast(self.inner.held(xp, numbers, u), self.inner.shape)
-        return ~torn & xp.take(xp.reshape(held, (self.classes.count,)), self.classes.class_of)
+        differs = abs(x - tied) > u * (abs(x) + abs(tied) + abs(xp.array(self.classes.shift, x)))
+        torn = self.norm(xp, xp.where(differs, xp.array(1.0, x), xp.array(0.0, x))) > 0.0
+        satisfied = xp.broadcast(self.inner.satisfies(xp, numbers, u), self.inner.shape)
+        return ~torn & xp.take(xp.reshape(satisfied, (self.classes.count,)), self.classes.class_of)
 
     def onto(self, xp: Namespace, x: Array, face: Face) -> Array:
         return self._expanded(xp, self.inner.onto(xp, self._reduced(xp, x, affine=True), face), affine=True)

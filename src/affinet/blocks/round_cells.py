@@ -53,7 +53,7 @@ class RoundCells:
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return x
 
-    def held(self, xp: Namespace, x: Array, u: float) -> Array:
+    def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         norm, radius = self.norm(xp, x), xp.array(self.radius, x)
         return norm - radius <= u * (norm + radius)
 
