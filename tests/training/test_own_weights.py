@@ -211,7 +211,7 @@ def test_a_probe_learns_of_torchs_optimizers_what_their_documentation_says_about
     parameter = torch.nn.Parameter(torch.randn(3, 4, dtype=dtype))
     options = {"maximize": True} if maximize and kind != "Muon" else {}
     optimizer = getattr(optim, kind)([parameter], lr=0.1, weight_decay=0.1, **options)
-    assert couples_decay(optimizer, parameter, optimizer.param_groups[0]) == coupled
+    assert couples_decay(optimizer, parameter, maximize=bool(options)) == coupled
 
 
 def test_a_probe_reaches_nothing_of_the_training_however_the_optimizer_holds_it() -> None:
@@ -235,4 +235,4 @@ def test_an_optimizer_that_never_moves_teaches_nothing_about_decay() -> None:
 
     parameter = torch.nn.Parameter(torch.ones(3))
     with pytest.raises(ProbeError, match="does not move"):
-        couples_decay(optimizer := Still([parameter], lr=0.1), parameter, optimizer.param_groups[0])
+        couples_decay(Still([parameter], lr=0.1), parameter)

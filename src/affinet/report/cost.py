@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,17 +66,18 @@ class Pricing(Protocol):
 
 
 def cost_report(
-    projector: Pricing, gradients: Mapping[str, Any], *, at: Any = None, maximized: bool = False
+    projector: Pricing, gradients: Mapping[str, Any], *, at: Any = None, maximized: Collection[str] = ()
 ) -> CostReport:
     """The report for gradients of the loss (with coupled decay where there is any) at some weights, by name.
 
-    Rules that are redundant with each other are listed next to each other, ordered by the most expensive of them.
+    `maximized` are the names of rules about weights that are maximized. Rules that are redundant with each other are
+    listed next to each other, ordered by the most expensive of them.
     """
     multipliers, shared_with = projector.multipliers(gradients, at), projector.shared_multipliers(at)
     rules = []
     for name, values in multipliers.items():
         largest = largest_size(values)
-        improving = LOOSER if maximized else -LOOSER
+        improving = LOOSER if name in maximized else -LOOSER
         rules.append(RuleCost(name, largest, improving * float(abs(values).sum()), shared_with.get(name, ())))
     magnitude = {rule.name: abs(rule.change) for rule in rules}
     group_cost = {rule.name: max(magnitude[name] for name in (rule.name, *rule.shared_with)) for rule in rules}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args
 
 import torch
 from torch import optim
 
 from affinet.errors import AttachError, callers_line
+from affinet.training.directions import maximizes
 from affinet.training.probing import ProbeError, couples_decay
 
 Decay = Literal["coupled", "decoupled"]
@@ -51,8 +52,8 @@ def decay_kind(optimizer: optim.Optimizer, declared: Decay | None) -> Decay:
     return "decoupled"
 
 
-def signed_rates(optimizer: optim.Optimizer, names: Mapping[int, str]) -> dict[str, float]:
-    """λ of each parameter, by name: negative where the optimizer maximizes, since it then flips the gradient first.
+def signed_rates(optimizer: optim.Optimizer, names: Mapping[int, str], maximized: Collection[str]) -> dict[str, float]:
+    """λ of each parameter, by name: negative where it is `maximized`, since the gradient is then negated first.
 
     `names` is id(parameter) → name. The groups are read at every step, so that schedulers may edit them.
     """
@@ -60,15 +61,16 @@ def signed_rates(optimizer: optim.Optimizer, names: Mapping[int, str]) -> dict[s
     for group in optimizer.param_groups:
         rate = _rate(group)
         if rate and not group.get("decoupled_weight_decay"):
-            signed = -rate if group.get("maximize") else rate
-            rates.update({names[id(p)]: signed for p in group["params"] if id(p) in names})
+            decayed = [names[id(p)] for p in group["params"] if id(p) in names]
+            rates.update({name: -rate if name in maximized else rate for name in decayed})
     return rates
 
 
 def _couples(optimizer: optim.Optimizer) -> bool:
     """Whether a copy of the optimizer adds decay to the gradient. Raises ProbeError."""
     group = next(group for group in optimizer.param_groups if _rate(group))
-    return couples_decay(optimizer, group["params"][0], group)
+    like = group["params"][0]
+    return couples_decay(optimizer, like, maximize=maximizes(optimizer, group, like))
 
 
 def _rate(group: Mapping[str, Any]) -> float:

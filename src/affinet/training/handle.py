@@ -17,6 +17,7 @@ from affinet.plans.plan import Plan
 from affinet.report.cost import CostReport, cost_report
 from affinet.report.observation import Observer
 from affinet.training.attached import attach, check_no_shared_weights, detach
+from affinet.training.directions import negated
 from affinet.training.first_move import settle
 from affinet.training.losses import check_callable, differentiable, without_gradients
 from affinet.training.matching import Rules, follow_freezing, match_rules
@@ -70,13 +71,14 @@ class Handle:
         right-hand side as the user wrote it; under coupled decay, of `f + λ/2 ‖w‖²`. Where equations are redundant the
         ν of smallest norm is given, and only sums over them are meaningful. Raises AttachError if nothing was captured.
 
-        Of inequalities, `ν <= 0` for `<=`, `ν >= 0` for `>=` (the reverse under `maximize=True`), and 0 where they are
-        not at their bound. Rules that share entries with inequalities are priced by the gradients averaged over steps,
-        once there were steps, and the others by the last ones.
+        Of inequalities, `ν <= 0` for `<=`, `ν >= 0` for `>=`, and 0 where they are not at their bound. Rules about
+        weights that are maximized, and no others, are priced by what is maximized, with the reverse signs. Rules that
+        share entries with inequalities are priced by the gradients averaged over steps, once there were steps, and the
+        others by the last ones.
         """
-        priced = self._sandwich.learning.averaged(self._minimized(self._captured()))
+        priced = self._sandwich.learning.averaged(self._sandwich.minimized(self._captured()))
         multipliers = self.projector.multipliers(priced, at=self._sandwich.parameters)
-        return {name: -nu for name, nu in multipliers.items()} if self._sandwich.maximizes else multipliers
+        return negated(multipliers, self._sandwich.maximized_rules())
 
     def active(self) -> dict[str, ActiveBounds]:
         """Rule name → which of its inequalities are at their bound at the present weights: `.count` and `.places`.
@@ -90,7 +92,7 @@ class Handle:
 
         With inequalities `P g` is the distance of −g from the normal cone at the present weights.
         """
-        return self.projector.stationarity(self._minimized(self._captured()), at=self._sandwich.parameters)
+        return self.projector.stationarity(self._sandwich.minimized(self._captured()), at=self._sandwich.parameters)
 
     def report(self, loss_fn: Callable[[], Any] | None = None) -> CostReport:
         """The cost of each rule: rules by |ν|, with the change of the loss if each were loosened by 0.01.
@@ -100,8 +102,8 @@ class Handle:
         gradients are used. Under `maximize=True` loosening raises the objective.
         """
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
-        gradients = self._minimized(gradients)
-        return cost_report(self.projector, gradients, at=self._sandwich.parameters, maximized=self._sandwich.maximizes)
+        gradients, maximized = self._sandwich.minimized(gradients), self._sandwich.maximized_rules()
+        return cost_report(self.projector, gradients, at=self._sandwich.parameters, maximized=maximized)
 
     def watch(self, *callbacks: Observer, every: int = 1, multipliers: bool = False, first_step: int = 0) -> Watch:
         """Observe every `every`-th step, including the first, and pass an `Observation` to each callback.
@@ -197,10 +199,6 @@ class Handle:
         equations = counted(self.plan.rows, "equation")
         state = "attached" if self._sandwich.attached else "removed"
         return f"<Handle ({state}): {equations}, {self.plan.free} free; attaching moved {moved}>"
-
-    def _minimized(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The gradients of what the optimizers minimize."""
-        return {name: -g for name, g in gradients.items()} if self._sandwich.maximizes else gradients
 
     def _captured(self) -> dict[str, Tensor]:
         gradients = self._sandwich.capture.total()

@@ -1,10 +1,10 @@
-"""Run a copy of an optimizer on a few numbers: does its state hold weights, does it couple decay?"""
+"""Run a copy of an optimizer on a few numbers: does its state hold weights, does it couple decay, does it ascend?"""
 
 from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -71,11 +71,12 @@ def state_weights(optimizer: optim.Optimizer, like: Tensor) -> StateKeys:
     )
 
 
-def couples_decay(optimizer: optim.Optimizer, like: Tensor, group: Mapping[str, Any]) -> bool:
+def couples_decay(optimizer: optim.Optimizer, like: Tensor, *, maximize: bool = False) -> bool:
     """Whether the optimizer adds λ w to the gradient before it does anything else with it.
 
     Law: under the gradient −λ w such an optimizer sees zero and does not move; one that shrinks the weights
-    separately, and one without decay, move. Raises ProbeError where it moves neither with nor without decay.
+    separately, and one without decay, move. With `maximize` it negates the gradient first. Raises ProbeError where it
+    moves neither with nor without decay.
     """
     start = torch.exp2(torch.arange(_corner(like).numel(), device=like.device) % 3 - 1.0).to(like.dtype)
     start = (start * (1.0 - 2.0 * (torch.arange(len(start), device=like.device) % 2))).view(_corner(like).shape)
@@ -83,12 +84,26 @@ def couples_decay(optimizer: optim.Optimizer, like: Tensor, group: Mapping[str, 
     for rate in (DECAY, 0.0):
         probe, duplicate = _duplicate(optimizer, start, like, lr=0.125, weight_decay=rate)
         for _ in range(MANY_STEPS):
-            probe.grad = start * (DECAY if group.get("maximize") else -DECAY)
+            probe.grad = start * (DECAY if maximize else -DECAY)
             _step(duplicate)
         has_moved.append(not torch.equal(probe.detach(), start))
     if not has_moved[1]:
         raise ProbeError(f"it does not move in {MANY_STEPS} steps")
     return not has_moved[0]
+
+
+def ascends(optimizer: optim.Optimizer, like: Tensor) -> bool:
+    """Whether the optimizer moves weights up a gradient that stays the same. Raises ProbeError if it moves none."""
+    start = _start_values(like)
+    gradient = torch.cos(start)
+    probe, duplicate = _duplicate(optimizer, start, like, lr=0.125, weight_decay=0.0)
+    for _ in range(MANY_STEPS):
+        probe.grad = gradient.clone()
+        _step(duplicate)
+    climb = float(((probe.detach() - start).double() * gradient.double()).sum())
+    if not climb:
+        raise ProbeError(f"it does not move in {MANY_STEPS} steps")
+    return climb > 0.0
 
 
 def _duplicate(

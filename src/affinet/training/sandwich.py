@@ -24,6 +24,7 @@ from affinet.training.attaching import (
 )
 from affinet.training.capture import Capture
 from affinet.training.decay import Decay, decay_kind, signed_rates
+from affinet.training.directions import Directions, maximized_rules, negated
 from affinet.training.freezing import Freezing, Trained
 from affinet.training.gradient_terms import Added
 from affinet.training.learning import Learning
@@ -99,6 +100,7 @@ class Sandwich:
         self._observers: tuple[StepObserver, ...] = ()
         self._use(freezing.trained(optimizers, self._check), None)
         self._steppers = frozenset(map(id, optimizers))
+        self._directions = Directions(nests, self.parameters)
         self._coupled = [decay_kind(nested.core, decay) == "coupled" for nested in nests]
 
     @property
@@ -145,9 +147,17 @@ class Sandwich:
         return self._rates().get(name, 0.0)
 
     @property
-    def maximizes(self) -> bool:
-        """Whether an optimizer maximizes."""
-        return any(group.get("maximize") for optimizer in self._live_optimizers() for group in optimizer.param_groups)
+    def maximized(self) -> frozenset[str]:
+        """The names of the trained weights whose optimizer maximizes."""
+        return self._directions.maximized(self._live_optimizers(), self._names)
+
+    def minimized(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The gradients of what the optimizers minimize: the negative ones where they maximize."""
+        return negated(gradients, self.maximized)
+
+    def maximized_rules(self) -> frozenset[str]:
+        """The names of the rules about maximized weights alone."""
+        return maximized_rules(self.projector.plan, self.maximized)
 
     def holds(self, optimizer: optim.Optimizer) -> bool:
         """Whether the rules are kept through the steps of this optimizer itself, not a copy."""
@@ -228,9 +238,10 @@ class Sandwich:
         rates = self._rates()
         if not _are_same_tensors(self._projected_early, gradients):
             self.capture.take(gradients, rates, None, wanted=self._gradients_wanted())
-        self.projector.project_gradients_(gradients, self.parameters, {})
+        self._project_gradients(gradients, {}, None)
         if self._learning:
-            self._learning.prepare_(gradients, self._added(rates, None), learn=True, feed_decay=False)
+            added = Added(rates, self.maximized)
+            self._learning.prepare_(gradients, added, learn=True, feed_decay=False)
         self._projected_early = _marks(gradients)
 
     def _before(
@@ -289,11 +300,11 @@ class Sandwich:
         if is_new:
             self.capture.take(gradients, rates, scale, wanted=self._gradients_wanted())
         if not self.in_metric:
-            self.projector.project_gradients_(gradients, self.parameters, rates, scale)
+            self._project_gradients(gradients, rates, scale)
             if self._learning:
                 self._learning.prepare_(
                     gradients,
-                    self._added(rates, scale),
+                    Added(rates, self.maximized, scale),
                     learn=is_new and evaluation == 1,
                     search=evaluation == 1 and optimizer in self._searching,
                     skipped=getattr(optimizer, "found_inf", None),
@@ -301,6 +312,26 @@ class Sandwich:
                 if self._learning.face_moved:
                     _forget_curvature(optimizer)
             self._projected, self._pending = _marks(gradients), set(self._steppers)
+
+    @torch.no_grad()
+    def _project_gradients(
+        self, gradients: dict[str, Tensor | None], rates: Mapping[str, float], scale: Tensor | None
+    ) -> None:
+        """Project gradients along the equations, as those of what is minimized.
+
+        The projection is linear: signs make a difference where some weights are maximized and others minimized.
+        """
+        maximized = self.maximized
+        opposite = [g for name, g in gradients.items() if g is not None and name in maximized]
+        if len(maximized) == len(self.parameters):
+            opposite = []
+        for g in opposite:
+            g.neg_()
+        self.projector.project_gradients_(
+            gradients, self.parameters, negated(rates, maximized) if opposite else rates, scale
+        )
+        for g in opposite:
+            g.neg_()
 
     def _fill_missing(
         self, gradients: dict[str, Tensor | None], projected_early: Marks, optimizer: optim.Optimizer | None
@@ -399,18 +430,6 @@ class Sandwich:
         ids = set().union(*(parameter_ids(optimizer) for optimizer in entrywise))
         return frozenset(name for name, parameter in self.parameters.items() if id(parameter) in ids)
 
-    def _added(self, rates: Mapping[str, float], scale: Tensor | None) -> Added:
-        """What the optimizers do to the gradients that they get."""
-        maximized = {
-            self._names[id(p)]
-            for optimizer in self._live_optimizers()
-            for group in optimizer.param_groups
-            if group.get("maximize")
-            for p in group["params"]
-            if id(p) in self._names
-        }
-        return Added(rates, frozenset(maximized), scale)
-
     def _check(self, plan: Plan, parameters: Mapping[str, torch.nn.Parameter]) -> None:
         optimizers = self._live_optimizers()
         check_optimizers(optimizers, parameters)
@@ -438,10 +457,11 @@ class Sandwich:
 
     def _rates(self) -> dict[str, float]:
         rates: dict[str, float] = {}
+        maximized = self.maximized
         for reference, coupled in zip(self._optimizers, self._coupled, strict=True):
             optimizer = reference()
             if coupled and optimizer is not None:
-                rates.update(signed_rates(optimizer, self._names))
+                rates.update(signed_rates(optimizer, self._names, maximized))
         return rates
 
     def _scale(self, optimizer: optim.Optimizer) -> Tensor | None:

@@ -23,6 +23,7 @@ from affinet.kernels.torch.projector import Projector
 from affinet.report.observation import Observation, Observer
 from affinet.training.alarms import UNDONE_STEPS, MultiplierSizes, UndoneSteps
 from affinet.training.capture import SMALL, Capture
+from affinet.training.directions import negated
 from affinet.training.freezing import Trained
 from affinet.training.movement import Footprint, Movement
 from affinet.training.sandwich import Sandwich
@@ -154,15 +155,12 @@ class Watch:
         return None if previous == self._last_captures[optimizer] else capture.total()
 
     def _stationarity_of(self, gradients: dict[str, Tensor]) -> float:
-        return self._projector().stationarity(self._minimized(gradients), at=self._sandwich.parameters)
+        return self._projector().stationarity(self._sandwich.minimized(gradients), at=self._sandwich.parameters)
 
     def _multipliers_of(self, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-        multipliers = self._projector().multipliers(self._minimized(gradients), at=self._sandwich.parameters)
-        return self._minimized(multipliers)
-
-    def _minimized(self, vectors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The negative where the optimizer maximizes: which inequalities hold weights depends on the sign."""
-        return {name: -vector for name, vector in vectors.items()} if self._sandwich.maximizes else vectors
+        gradients = self._sandwich.minimized(gradients)
+        multipliers = self._projector().multipliers(gradients, at=self._sandwich.parameters)
+        return negated(multipliers, self._sandwich.maximized_rules())
 
     def _count_active(self) -> dict[str, int]:
         """Rule name → how many inequalities are at their bound."""
