@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from affinet.errors import TooLargeError as TooLargeError
     from affinet.errors import TruthValueError as TruthValueError
     from affinet.errors import UnknownWeightError as UnknownWeightError
+    from affinet.errors import UnresolvedGapWarning as UnresolvedGapWarning
     from affinet.errors import UnsupportedWeightError as UnsupportedWeightError
     from affinet.errors import WatchError as WatchError
     from affinet.errors import WatchWarning as WatchWarning
@@ -109,6 +110,7 @@ __all__ = [
     "TooLargeError",
     "TruthValueError",
     "UnknownWeightError",
+    "UnresolvedGapWarning",
     "UnsupportedWeightError",
     "Watch",
     "WatchError",

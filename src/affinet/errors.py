@@ -108,6 +108,12 @@ class TooLargeError(AffinetError, MemoryError):
         super().__init__(f"{description} would take {needed}, and the limit is {allowed}. {way_out}")
         self.way_out = way_out
 
+    def of_rules(self, names: Sequence[str]) -> Self:
+        """The same error, its message preceded by the rules that it is about."""
+        self.message = f"{_shortened([_quoted(name) for name in names], 3)}: {self.message}"
+        self.args = (self.message,)
+        return self
+
 
 class ConvergenceWarning(RuntimeWarning):
     """An iteration stopped before the tolerance; the rules of one component hold only to the residual."""
@@ -287,6 +293,21 @@ class LongStepsWarning(UserWarning):
             f"entries."
         )
         self.entry, self.rules, self.numbers, self.length = entry, tuple(rules), numbers, length
+
+
+class UnresolvedGapWarning(UserWarning):
+    """An inequality between weights that asks for a distance smaller than the rounding of these weights."""
+
+    def __init__(self, rule: str, place: tuple[int, ...], asked: float, rounding: float, rows: int) -> None:
+        """`asked` is the distance, `rounding` that of the weights there, `rows` how many inequalities are so."""
+        where = f" in row {place[0] if len(place) == 1 else place}" if place else ""
+        more = f" (and in {rows - 1:,} more)" if rows > 1 else ""
+        super().__init__(
+            f"{_quoted(rule)} asks{where}{more} for a distance of {asked:.3g}, and the dtype of its weights rounds "
+            f"them by up to {rounding:.2g} at their present size: they can become equal, as if the rule had no gap. A "
+            f"larger gap, smaller weights or a wider dtype keep them apart."
+        )
+        self.rule, self.asked, self.rounding, self.rows = rule, asked, rounding, rows
 
 
 class WatchWarning(UserWarning):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,14 @@ from torch.nn.utils import prune
 import affinet
 from affinet.blocks.law import run_alone
 from affinet.blocks.namespace import NumPy
-from affinet.errors import AttachError, InfeasibleError, NothingTrainedWarning, TooLargeError, UnsupportedWeightError
+from affinet.errors import (
+    AttachError,
+    InfeasibleError,
+    NothingTrainedWarning,
+    TooLargeError,
+    UnresolvedGapWarning,
+    UnsupportedWeightError,
+)
 from affinet.kernels.torch import looped
 from tests.errors.case import case
 
@@ -154,6 +162,41 @@ def a_weight_that_became_sparse() -> None:
 def a_right_hand_side_beyond_the_dtype() -> None:
     model = nn.Linear(3, 2).half()
     affinet.project(model, optim.SGD(model.parameters(), lr=0.1), affinet.weights(model).bias == 1e6)
+
+
+def bounded(rule: Callable[[affinet.Expression], Any], dtype: torch.dtype = torch.float16) -> None:
+    model = nn.Linear(3, 2).to(dtype)
+    affinet.project(model, optim.SGD(model.parameters(), lr=0.1), rule(affinet.weights(model)["weight"]))
+
+
+@case(AttachError, "No number of the dtype lies between two bounds.", "Widen them, write `==`, or use float32.")
+def bounds_between_two_numbers_of_the_dtype() -> None:
+    bounded(lambda w: affinet.between(0.1000001, w, 0.1000002), torch.bfloat16)
+
+
+@case(AttachError, "A bound that is 0 in the dtype.", "Write 0 or a larger bound, or use a wider dtype.")
+def a_bound_that_vanishes() -> None:
+    bounded(lambda w: w >= 1e-9)
+
+
+@case(AttachError, "A bound beyond the dtype.", "Leave it out, take a smaller one, or use a wider dtype.")
+def a_bound_beyond_the_dtype() -> None:
+    bounded(lambda w: w <= 1e6)
+
+
+@case(AttachError, "A radius that is 0 in the dtype.", "Take a larger one, or use a wider dtype.")
+def a_radius_that_vanishes() -> None:
+    bounded(lambda w: affinet.families.l2_ball(w, 1e-9))
+
+
+@case(AttachError, "A radius that no weights of the dtype reach.", "Leave the rule out, or use a wider dtype.")
+def a_radius_beyond_the_dtype() -> None:
+    bounded(lambda w: affinet.families.l2_ball(w, 1e6))
+
+
+@case(UnresolvedGapWarning, "A gap that the dtype rounds away.", "Take a larger gap, or a wider dtype.")
+def a_gap_below_rounding() -> None:
+    bounded(lambda w: affinet.families.monotone(w, gap=1e-12), torch.float32)
 
 
 @case(AttachError, "An unknown metric.", "Leave it out, or write 'optimizer'.")

@@ -8,6 +8,7 @@ import pytest
 import affinet
 from affinet.errors import AttachError, ConstantError, InfeasibleError, NothingToTrainWarning, RuleError, TooLargeError
 from affinet.language import families
+from affinet.language.forecast import limited
 from tests.errors.case import case
 from tests.errors.symbols import M, W, b
 
@@ -90,6 +91,32 @@ def a_tolerance_that_is_none() -> None:
 def rules_of_two_models() -> None:
     other = affinet.weights({"hidden.weight": (5, 5)})["hidden.weight"]
     affinet.plan([W == 0, other == 0])
+
+
+def shared_equations() -> list[affinet.Constraint]:
+    """2,000 equations that share one weight, in a polyhedron."""
+    w = affinet.weights({"u": (2_000,), "v": (2_000,), "t": (1,)})
+    return [(w["u"] + w["v"] + w["t"][0] == 1).named("shared"), w["u"] >= 0, w["v"] >= 0, w["t"] >= 2]
+
+
+@case(TooLargeError, "Very many equations of a polyhedron that share weights.", "Drop some of them.")
+def equations_with_too_many_products() -> None:
+    with limited(0, "", limit=2**25):
+        affinet.plan(shared_equations()[:2])
+
+
+@case(TooLargeError, "Very many equations and inequalities without a point.", "Drop some of them.")
+def a_certificate_that_does_not_fit() -> None:
+    with limited(0, "", limit=50_000_000):  # more than the products of the equations take
+        affinet.plan(shared_equations())
+
+
+@case(TooLargeError, "Very many inequalities of a polyhedron are active at once.", "Drop some of them.")
+def active_rows_with_too_many_products() -> None:
+    w = affinet.weights({"w": (600,), "t": (1,)})
+    arrays = {"w": np.full(600, 9.0), "t": np.zeros(1)}
+    with limited(0, "", limit=2**21):
+        affinet.plan((w["w"] <= w["t"][0]).named("capped")).projector(arrays).project(arrays)
 
 
 @case(TooLargeError, "Rules that need more memory than any plan should.", "Say them with sums over whole axes.")

@@ -42,6 +42,9 @@ class AbsoluteSums:
     def count(self) -> int:
         return self.shape[1]
 
+    def bounds(self) -> tuple[Floats, Floats]:
+        return -self.radius, self.radius
+
     def choose(self, xp: Namespace, condition: Array, first: SumFace, second: SumFace) -> SumFace:
         return choose_by_cell(xp, condition, first, second)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar
 
 from affinet.blocks.namespace import Array, Namespace
+from affinet.language.calculus.terms import Floats
 
 Face = TypeVar("Face", bound=tuple[Any, ...])
 """A NamedTuple of arrays, such as one that marks the entries at a bound."""
@@ -27,6 +28,12 @@ class ConvexSet(Protocol[Face]):
 
     def count(self) -> int:
         """Entries of a cell."""
+
+    def bounds(self) -> tuple[Floats, Floats]:
+        """The least and the largest value that each entry may have by its own bounds, or by the radius of its ball.
+
+        They broadcast to `shape`, and are infinite where an entry has no bound of its own.
+        """
 
     def choose(self, xp: Namespace, condition: Array, first: Face, second: Face) -> Face:
         """In each cell the first face where the condition, an array like `norm(x)`, holds, and the second elsewhere."""

@@ -81,6 +81,9 @@ class CutBoxes:
     def count(self) -> int:
         return self.shape[1]
 
+    def bounds(self) -> tuple[Floats, Floats]:
+        return self.lower, self.upper
+
     def choose(self, xp: Namespace, condition: Array, first: CutFace, second: CutFace) -> CutFace:
         return choose_by_cell(xp, condition, first, second)
 

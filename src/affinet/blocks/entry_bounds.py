@@ -34,6 +34,9 @@ class Boxes:
     def count(self) -> int:
         return 1
 
+    def bounds(self) -> tuple[Floats, Floats]:
+        return self.lower, self.upper
+
     def choose(self, xp: Namespace, condition: Array, first: BoxFace, second: BoxFace) -> BoxFace:
         return choose_by_cell(xp, condition, first, second)
 

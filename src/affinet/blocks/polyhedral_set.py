@@ -65,6 +65,9 @@ class PolyhedralSet:
     def count(self) -> int:
         return int(self.lower.shape[1])
 
+    def bounds(self) -> tuple[Floats, Floats]:
+        return self.lower, self.upper
+
     def choose(self, xp: Namespace, condition: Array, first: PolyhedralFace, second: PolyhedralFace) -> PolyhedralFace:
         return choose_by_cell(xp, condition, first, second)
 

@@ -71,6 +71,9 @@ class PooledCells:
     def count(self) -> int:
         return self.shape[1]
 
+    def bounds(self) -> tuple[Floats, Floats]:
+        return self.lower, self.upper
+
     def choose(self, xp: Namespace, condition: Array, first: PoolFace, second: PoolFace) -> PoolFace:
         return choose_by_cell(xp, condition, first, second)
 

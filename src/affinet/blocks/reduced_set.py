@@ -37,6 +37,12 @@ class ReducedSet(Generic[Face]):
     def count(self) -> int:
         return max(1, round(self.inner.count() * len(self.classes.class_of) / self.classes.count))
 
+    def bounds(self) -> tuple[Floats, Floats]:
+        """Of tied entries that have opposite signs, one has the bounds of the other with the sides exchanged."""
+        sides = [np.broadcast_to(side, self.inner.shape) for side in self.inner.bounds()]
+        first, second = (self._expanded(NumPy(), side, affine=True) for side in sides)
+        return np.minimum(first, second), np.maximum(first, second)
+
     def choose(self, xp: Namespace, condition: Array, first: Face, second: Face) -> Face:
         return self.inner.choose(xp, self._of_cells(xp, condition), first, second)
 

@@ -38,6 +38,9 @@ class RoundCells:
     def count(self) -> int:
         return self.shape[1]
 
+    def bounds(self) -> tuple[Floats, Floats]:
+        return -self.radius, self.radius
+
     def choose(self, xp: Namespace, condition: Array, first: RoundFace, second: RoundFace) -> RoundFace:
         return choose_by_cell(xp, condition, first, second)
 

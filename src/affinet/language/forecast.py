@@ -35,8 +35,8 @@ def limited(size: int, way_out: str, *, limit: int | None = None) -> Iterator[No
         _limited.reset(token)
 
 
-def forecast(description: str, size: int, *, item_bytes: int = 8) -> None:
-    """Raise `TooLargeError` where `size` items of `item_bytes` bytes exceed the limit."""
-    limit, way_out = _limited.get() or (LIMIT, _WAY_OUT)
+def forecast(description: str, size: int, *, item_bytes: int = 8, way_out: str = "") -> None:
+    """Raise `TooLargeError` where `size` items of `item_bytes` bytes exceed the limit; `way_out` is other advice."""
+    limit, usual_way_out = _limited.get() or (LIMIT, _WAY_OUT)
     if size * item_bytes > limit:
-        raise TooLargeError(description, size * item_bytes, limit, way_out)
+        raise TooLargeError(description, size * item_bytes, limit, way_out or usual_way_out)

@@ -8,13 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.analysis.lookup.entry_names import by_rules
+from affinet.blocks.standing import standing
 from affinet.errors import AttachError, TooLargeError
 from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import irregular_dtype, undisturbed
 from affinet.kernels.torch.projector import Projector
 from affinet.kernels.torch.rounded_weights import weight_of
+from affinet.plans.plan import Plan
 from affinet.report.verification import verify
+from affinet.training.unresolved_gaps import warn_of_unresolved_gaps
 
 Parameters = Mapping[str, torch.nn.Parameter]
 
@@ -27,22 +31,36 @@ def settle(projector: Projector, parameters: Parameters) -> dict[str, float]:
 
     Law: a block whose rules hold to rounding is not changed by a bit, so that a training resumed from a checkpoint
     continues from the same weights. Entries that the rules make equal count as holding only if their bits are equal.
-    Raises AttachError, with the weights unchanged, where their dtype cannot hold the point.
+    Raises AttachError, with the weights unchanged, where their dtype cannot hold the point. Warns
+    (UnresolvedGapWarning) of distances that it cannot hold.
     """
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     projector.project_(parameters, passes=2)
     with torch.no_grad():
         for name, parameter in parameters.items():
             if not all_finite(parameter):
+                out_of_range = beyond_dtype(projector.plan, name, parameter)
                 for other, former in before.items():
                     parameters[other].copy_(former)
-                raise AttachError(
-                    f"the nearest point that satisfies the rules has numbers that {name} cannot hold in "
-                    f"{parameter.dtype}: a right-hand side is out of its range. Nothing was changed; use a wider dtype "
-                    f"or other right-hand sides."
-                )
+                raise out_of_range
         _restore_satisfied_blocks(projector, parameters, before)
+        warn_of_unresolved_gaps(projector.plan.system, parameters)
         return {name: _distance(parameter, before[name]) for name, parameter in parameters.items()}
+
+
+def beyond_dtype(plan: Plan, name: str, weight: Tensor) -> AttachError:
+    """The error for a nearest point with numbers beyond the dtype of a weight: it names the rules of the first one."""
+    layout = plan.system.layout
+    (parameter,) = (parameter for parameter in plan.parameters if parameter.name == name)
+    position = int((~torch.isfinite(weight.detach().reshape(-1))).nonzero()[0])
+    column = layout.start(parameter) + position
+    place = standing(plan.blocks, column, layout)
+    rules = [plan.system.rules[rule].name for rule in (() if place is None else place.block.rules)]
+    return AttachError(
+        f"the nearest point that satisfies the rules has numbers that {name} cannot hold in {weight.dtype}, at "
+        f"{layout.describe(column)} by {by_rules(rules)}: a right-hand side is out of its range, which ends at "
+        f"{torch.finfo(weight.dtype).max:.6g}. Nothing was changed; use a wider dtype or other right-hand sides."
+    )
 
 
 def all_finite(tensor: Tensor) -> bool:

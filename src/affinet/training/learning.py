@@ -17,6 +17,7 @@ from torch import Tensor
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.normal_map import Learned, Underway
 from affinet.errors import AttachError
+from affinet.kernels.naming_rules import naming_rules
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.precision import undisturbed
@@ -90,7 +91,8 @@ class Learning:
         with undisturbed(self._device()):
             for block, kernel, terms in self._with_gradients(gradients, added):
                 if learn or block not in self._landings:
-                    self._learn(block, kernel, terms, feed_decay, search, skipped)
+                    with naming_rules(self._projector.plan, block):
+                        self._learn(block, kernel, terms, feed_decay, search, skipped)
                 else:
                     g = terms.objective() if feed_decay else terms.plain()
                     landing = self._landings[block]
@@ -116,7 +118,8 @@ class Learning:
         with undisturbed(self._device()):
             for block, kernel in self._sets():
                 if not set(kernel.names).isdisjoint(names):
-                    self._land(block, kernel, step_taken)
+                    with naming_rules(self._projector.plan, block):
+                        self._land(block, kernel, step_taken)
         self.mark()
 
     def mark(self) -> None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from affinet.errors import AttachError, callers_line
+from affinet.errors import callers_line
 from affinet.kernels.torch.bases.expansion import Expansion, entries_at
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
+from affinet.training.first_move import beyond_dtype
 from affinet.training.free_numbers import Expanded, Projected
 from affinet.training.freezing import Trained
 
@@ -56,11 +57,7 @@ def start_of(trained: Trained, groups: Sequence[Expanded | Projected], restore_v
             computed = trained.projector.project(start.weights)
         for name, w in computed.items():
             if not bool(torch.isfinite(w).all()):
-                raise AttachError(
-                    f"the nearest point that satisfies the rules has numbers that {name} cannot hold in {w.dtype}: a "
-                    f"right-hand side is out of its range. Nothing was changed; use a wider dtype or other right-hand "
-                    f"sides."
-                )
+                raise beyond_dtype(trained.projector.plan, name, w)
             start.moved[name] = float(torch.linalg.vector_norm(w.double() - former[name].double()))
     return start
 

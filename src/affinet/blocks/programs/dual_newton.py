@@ -128,13 +128,19 @@ def nearest(problem: Problem, rows: Mask, at_bound: Mask, bounds: Floats) -> Sol
 
 
 def _violated(problem: Problem, x: Floats, chosen: Integers) -> Integers:
-    """Rows outside `chosen` that x violates. A row of norm one cannot exceed the norm of x."""
+    """Rows outside `chosen` that x violates; where they are more than the entries, the most violated ones.
+
+    No point needs more rows than it has entries. A row of norm one cannot exceed the norm of x.
+    """
     within_reach = problem.rhs <= float(np.linalg.norm(x))
     within_reach[chosen] = False
     rows = np.flatnonzero(within_reach)
     gaps = problem.rows[rows] @ x - problem.rhs[rows]
-    violated: Integers = rows[gaps > problem.noise(x)[rows]]
-    return violated
+    violated = np.flatnonzero(gaps > problem.noise(x)[rows])
+    if len(violated) > len(x):
+        violated = np.sort(violated[np.argpartition(-gaps[violated], len(x))[: len(x)]])
+    numbers: Integers = rows[violated]
+    return numbers
 
 
 def _first_multipliers(part: Problem, x: Floats, free: Mask) -> Floats:

@@ -14,6 +14,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from affinet.language.calculus.terms import Floats
+from affinet.language.forecast import forecast
 from affinet.system import lapack
 
 Rows = Any
@@ -28,6 +29,11 @@ MOST_DENSE = 2_048
 MOST_FILLED, FILLED = 8_192, 0.05
 """Most rows of a dense factor where this share of the products of rows is not zero: their sparse factor fills up."""
 MOST_REFINEMENTS = 30
+SPARSE_BYTES = 12
+"""Bytes of one number of a sparse matrix, with its column."""
+WAY_OUT = (
+    "Rules that share fewer weights with each other are searched apart: drop some, or write them for fewer weights."
+)
 
 
 class GramFactor:
@@ -80,10 +86,21 @@ class GramFactor:
 
 
 def gram_of(rows: Rows, ease: Floats) -> Rows:
-    """`rows diag(ease) rowsᵀ`: sparse only for many sparse rows."""
+    """`rows diag(ease) rowsᵀ`: sparse only for many sparse rows. Raises TooLargeError where it would not fit."""
+    m = rows.shape[0]
     if not sparse.issparse(rows):
+        forecast(f"the products of {m:,} active rows of one polyhedron", m * m, way_out=WAY_OUT)
         eased = rows * np.sqrt(ease)
         return eased @ eased.T
+    forecast(
+        f"the products of {m:,} active rows of one polyhedron, which share entries,", products_of(rows),
+        item_bytes=SPARSE_BYTES, way_out=WAY_OUT,
+    )  # fmt: skip
     product = sparse.csr_array(rows.multiply(ease[None]).tocsr() @ rows.T)
-    m = product.shape[0]
     return product.toarray() if m <= MOST_DENSE or (m <= MOST_FILLED and product.nnz > FILLED * m * m) else product
+
+
+def products_of(rows: sparse.csr_array) -> int:
+    """A bound on the pairs of rows that share an entry, which is exact where no two share more than one."""
+    shared = np.bincount(rows.indices, minlength=rows.shape[1]).astype(np.float64)
+    return int(min(float(shared @ shared), float(rows.shape[0]) ** 2))

@@ -20,6 +20,8 @@ from affinet.blocks.places import Places
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.arrays.array_entries import read, write
 from affinet.kernels.arrays.array_gaps import ArrayGaps
+from affinet.kernels.bounds_in_dtypes import NumberFormat, check_bounds
+from affinet.kernels.naming_rules import naming_rules
 from affinet.plans.plan import Plan
 
 DTYPES = (np.float16, np.float32, np.float64)
@@ -38,18 +40,23 @@ class ArrayProjector:
         check(plan, like)
         self.plan = plan
         self.names = tuple(parameter.name for parameter in plan.parameters)
+        self._checked_dtypes: set[tuple[np.dtype[Any], ...]] = set()
+        self._check_bounds(like)
 
     def project(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The nearest point that satisfies all rules, as new arrays of the same dtypes.
 
         Law: idempotent to one spacing of the dtype. Entries in no rule keep their bits.
+        Raises AttachError where a dtype has no number within the bounds of a weight.
         """
         check(self.plan, weights)
+        self._check_bounds(weights)
         copies = self._copies(weights)
-        for law, places in self._laws:
+        for block, (law, places) in zip(self.plan.blocks, self._laws, strict=True):
             for _ in range(PASSES):
                 if isinstance(law, NormalMap):
-                    _move_onto_set(law, places, copies)
+                    with naming_rules(self.plan, block):
+                        _move_onto_set(law, places, copies)
                 else:
                     _run(law.projection.nearest, law, places, copies)
         return {**weights, **copies}
@@ -125,6 +132,13 @@ class ArrayProjector:
 
     def _numbers(self, weights: Mapping[str, np.ndarray]) -> dict[str, Weight]:
         return {name: _weight(np.asarray(weights[name])) for name in self.names}
+
+    def _check_bounds(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Raise AttachError, once per combination of dtypes, where weights cannot be within their bounds."""
+        dtypes = tuple(_native(np.asarray(weights[name]).dtype) for name in self.names)
+        if dtypes not in self._checked_dtypes:
+            check_bounds(self.plan, {name: _format(dtype) for name, dtype in zip(self.names, dtypes, strict=True)})
+            self._checked_dtypes.add(dtypes)
 
     @cached_property
     def _laws(self) -> list[tuple[Law, Places]]:
@@ -232,6 +246,11 @@ def _law(block: AnyBlock) -> tuple[Law, Places]:
 
 def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("=")
+
+
+def _format(dtype: np.dtype[Any]) -> NumberFormat:
+    info = np.finfo(dtype)
+    return NumberFormat(dtype.name, float(info.eps), float(info.smallest_subnormal), float(info.max))
 
 
 def _weight(array: np.ndarray) -> Weight:

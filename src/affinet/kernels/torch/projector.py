@@ -17,13 +17,15 @@ from affinet.analysis.rule_values import Weight
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.normal_map import NormalMap
 from affinet.errors import AttachError, UnsupportedWeightError
+from affinet.kernels.bounds_in_dtypes import check_bounds
+from affinet.kernels.naming_rules import naming_rules
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.kernel import Decay, Kernel, State
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
 from affinet.kernels.torch.preparing import prepare
-from affinet.kernels.torch.rounded_weights import weight_of
+from affinet.kernels.torch.rounded_weights import format_of, weight_of
 from affinet.kernels.torch.small_blocks import SmallBlocks, gather_small_blocks
 from affinet.language.modules import parameters_of, present_weights
 from affinet.plans.plan import Plan
@@ -80,13 +82,15 @@ class Projector:
         self._latest: _Prepared | None = None
         self._measure = Measure(plan.system)
         check(plan, like)
+        self._checked_dtypes: set[tuple[torch.dtype, ...]] = set()
+        self._check_bounds(like)
         if not any(tensor.is_meta for tensor in like.values()):
             self.kernels(like)
 
     def __getstate__(self) -> dict[str, Any]:
         """The plan without kernels: a copy, perhaps in another process, sets them up again."""
         empty: dict[str, Any] = {"_prepared": {}, "_latest": None, "_before": {}, "_states": _States()}
-        empty["_measure"] = Measure(self.plan.system)
+        empty |= {"_measure": Measure(self.plan.system), "_checked_dtypes": set(self._checked_dtypes)}
         return {"plan": self.plan, "names": self.names, "has_inequalities": self.has_inequalities, **empty}
 
     def project(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Tensor]:
@@ -186,17 +190,21 @@ class Projector:
 
         One pass is exact to rounding for weights near the set, as after a step; a second pass refines a long move.
         Where the number `skipped` is not zero (a GradScaler found an infinity) no bit changes, decided on the device.
+        Raises AttachError, with nothing moved, where a dtype has no number within the bounds of a weight.
         """
+        self._check_bounds(weights)
         self.project_onto_equations_(weights, passes=passes, skipped=skipped)
-        sets = self.sets(weights)
-        if sets:
-            with undisturbed(self._device(weights)):
-                for convex in sets:
-                    if skipped is None:
-                        convex.project_(weights)
-                    else:
-                        x = convex.read(weights)
-                        convex.write(weights, torch.where(skipped != 0, x, convex.project(x)))
+        if not self.has_inequalities:
+            return
+        with undisturbed(self._device(weights)):
+            for block, convex in self.pairs(weights):
+                if isinstance(convex, ConvexKernel):
+                    with naming_rules(self.plan, block):
+                        if skipped is None:
+                            convex.project_(weights)
+                        else:
+                            x = convex.read(weights)
+                            convex.write(weights, torch.where(skipped != 0, x, convex.project(x)))
 
     def project_onto_equations_(
         self, weights: Mapping[str, Tensor], *, passes: int = 1, skipped: Tensor | None = None
@@ -307,6 +315,13 @@ class Projector:
                 f"Give the weights too: {call}."
             )
         return weights_of(self.plan, at)
+
+    def _check_bounds(self, weights: Mapping[str, Tensor]) -> None:
+        """Raise AttachError, once per combination of dtypes, where weights cannot be within their bounds."""
+        dtypes = tuple(weights[name].dtype for name in self.names)
+        if self.has_inequalities and dtypes not in self._checked_dtypes:
+            check_bounds(self.plan, {name: format_of(dtype) for name, dtype in zip(self.names, dtypes, strict=True)})
+            self._checked_dtypes.add(dtypes)
 
     def _prices(self, gradient: np.ndarray, weights: Mapping[str, Tensor]) -> Prices:
         return prices(self.plan.system, gradient, self._numbers(weights))

@@ -1,4 +1,4 @@
-"""Read tensors as the numbers that analysis evaluates rules at, with the rounding of their dtypes."""
+"""Read tensors as the numbers that analysis evaluates rules at, and describe the numbers of their dtypes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from affinet.analysis.rule_values import Rounding, Weight
+from affinet.kernels.bounds_in_dtypes import NumberFormat
 
 
 def weight_of(tensor: Tensor) -> Weight:
@@ -14,3 +15,9 @@ def weight_of(tensor: Tensor) -> Weight:
     # Exact for 16 bits, which NumPy may not know.
     numbers = tensor.detach().to("cpu", torch.float64 if tensor.dtype == torch.float64 else torch.float32)
     return Weight(numbers.reshape(-1).numpy(), Rounding(float(info.eps), float(info.smallest_normal * info.eps)))
+
+
+def format_of(dtype: torch.dtype) -> NumberFormat:
+    """The numbers of a dtype."""
+    info = torch.finfo(dtype)
+    return NumberFormat(str(dtype), float(info.eps), float(info.smallest_normal * info.eps), float(info.max))

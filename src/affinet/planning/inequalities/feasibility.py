@@ -7,7 +7,9 @@ from scipy import sparse
 from scipy.optimize import linprog
 from scipy.sparse.linalg import lsmr
 
+from affinet.blocks.programs.gram_factor import WAY_OUT
 from affinet.language.calculus.terms import Floats, Integers
+from affinet.language.forecast import forecast
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.inequalities.programs import Programs
 from affinet.system import lapack
@@ -214,6 +216,8 @@ def _margin(
     sides: sparse.csr_array, limits: Floats, equations: sparse.csr_array, values: Floats, magnitudes: Floats
 ) -> tuple[float, float]:
     """`λ·h + ν·b` for the certificate `λᵀG + νᵀA = 0, Σ λ = 1`, and the magnitudes (of h, then b) that it adds up."""
+    described = f"the certificate of {sides.shape[0] + len(values):,} rows over {sides.shape[1]:,} entries"
+    forecast(described, (sides.shape[0] + len(values)) * sides.shape[1], way_out=WAY_OUT)
     stacked = np.vstack([sides.toarray(), equations.toarray()])
     side_weights = np.concatenate([np.ones(len(limits)), np.zeros(len(values))])
     system = np.vstack([stacked.T, side_weights])

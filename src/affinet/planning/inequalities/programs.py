@@ -10,10 +10,14 @@ import numpy as np
 from scipy import sparse
 
 from affinet.blocks.polyhedral_set import MOST_SMALL
+from affinet.blocks.programs.gram_factor import SPARSE_BYTES, WAY_OUT, products_of
+from affinet.errors import TooLargeError
 from affinet.language.calculus.terms import Floats, Integers
+from affinet.language.forecast import forecast
 from affinet.planning.elimination.components import Batch, Giant, split
 from affinet.planning.factors.panels import MOSTLY_ZEROS
 from affinet.planning.inequalities.halfspaces import NodeBounds
+from affinet.system.distinct import distinct
 from affinet.system.limits import Limits
 from affinet.system.norms import norms_of_runs
 from affinet.system.rows import Rows, concatenate
@@ -105,7 +109,9 @@ def programs_of(
     coupled = np.zeros(len(bounds.lower), bool)
     for component in split(joint, joint.magnitude, limits, names):
         coupled[component.nodes.ravel()] = True
-        programs += _with_bounds(_in_best_form(component), row_of, bounds)
+        form = _in_best_form(component)
+        _forecast_equations(form, row_of, joint, names)
+        programs += _with_bounds(form, row_of, bounds)
     single_nodes = np.flatnonzero(bounds.bounded & ~coupled)
     if len(single_nodes):
         empty = np.zeros((len(single_nodes), 0))
@@ -118,6 +124,21 @@ def programs_of(
             )
         )  # fmt: skip
     return programs
+
+
+def _forecast_equations(component: Batch | Giant, row_of: Integers, joint: Rows, names: Sequence[str]) -> None:
+    """Raise TooLargeError where the equations alone, which are active always, take too much memory in every step."""
+    if isinstance(component, Batch):
+        return  # at most `Limits.dense_rows` of them
+    equations = np.flatnonzero(row_of[component.rows] < 0)
+    rules = [names[rule] for rule in distinct(joint.rule[component.rows])]
+    described = (
+        f"the products of {len(equations):,} equations of one polyhedron over {component.matrix.shape[1]:,} entries"
+    )
+    try:
+        forecast(described, products_of(component.matrix[equations]), item_bytes=SPARSE_BYTES, way_out=WAY_OUT)
+    except TooLargeError as error:
+        raise error.of_rules(rules) from None
 
 
 def _in_best_form(component: Batch | Giant) -> Batch | Giant:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from affinet.blocks.kinds import AnyBlock
+from affinet.errors import TooLargeError
 from affinet.language.calculus.terms import Integers
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.elimination.irregular import check_consistent, make_blocks
@@ -44,7 +45,11 @@ def _solve(rows: Rows, inequalities: Rows, system: System) -> list[AnyBlock]:
         reduced = _reduced(equations, inequalities, np.flatnonzero(~implied), system)
         now_implied = np.zeros(inequalities.count, bool)
         for program in reduced.programs:
-            now_implied[implied_equations(program, system.tolerance)] = True
+            try:
+                now_implied[implied_equations(program, system.tolerance)] = True
+            except TooLargeError as error:
+                rules = distinct(inequalities.rule[program.rows[program.rows >= 0]])
+                raise error.of_rules([system.rules[rule].name for rule in rules]) from None
         if not now_implied.any():
             break
         implied |= now_implied
