@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, optim
 
 import affinet
+from affinet import families
 
 STEPS, BATCH = 12, 8
 
@@ -28,7 +29,19 @@ class Net(torch.nn.Module):
         return decoded
 
 
-def rules_of(w: Any) -> list[affinet.Constraint]:
+KINDS = ("equations", "inequalities")
+
+
+def rules_of(w: Any, kind: str = "equations") -> list[affinet.Constraint]:
+    """Rules across layers; the inequalities are of every kind, next to an equation, and most of them bind."""
+    if kind == "inequalities":
+        return [
+            families.simplex(w.encoder.weight, dim=1),
+            families.monotone(w.decoder.bias, dim=0),
+            affinet.between(-0.1, w.encoder.bias, 0.1),
+            w.decoder.weight[:3].sum(dim=1) <= w.decoder.weight[3:].sum(dim=1) - 0.2,
+            w.decoder.weight[0, 0] == w.decoder.weight[5, 3],
+        ]
     return [w.encoder.weight == w.decoder.weight.T, w.decoder.bias.sum() == 1, w.encoder.bias[0] == -w.encoder.bias[1]]
 
 
@@ -44,11 +57,13 @@ def loss_of(net: Any, x: Tensor) -> Tensor:
     return (net(x) - x).square().mean()
 
 
-def plain(make: Callable[[Any], optim.Optimizer], *, most: float = 0.0, epochs: int = 1) -> Net:
+def plain(
+    make: Callable[[Any], optim.Optimizer], *, most: float = 0.0, epochs: int = 1, kind: str = "equations"
+) -> Net:
     """The plain loop, clipping after the projection."""
     net = Net()
     optimizer = make(net.parameters())
-    handle = affinet.project(net, optimizer, rules_of(affinet.weights(net)))
+    handle = affinet.project(net, optimizer, rules_of(affinet.weights(net), kind))
     for _ in range(epochs):
         for x in batches():
             optimizer.zero_grad()
@@ -64,9 +79,20 @@ def numbers(net: torch.nn.Module) -> Tensor:
     return torch.cat([parameter.detach().reshape(-1) for parameter in net.parameters()])
 
 
-def violation(net: torch.nn.Module) -> float:
+def violation(net: torch.nn.Module, kind: str = "equations") -> float:
     """By the definition of the rules, without affinet."""
     weights = dict(net.named_parameters())
+    if kind == "inequalities":
+        encoder, decoder = weights["encoder.weight"].detach(), weights["decoder.weight"].detach()
+        excesses = [
+            -encoder,
+            (encoder.sum(1) - 1.0).abs(),
+            -weights["decoder.bias"].detach().diff(),
+            weights["encoder.bias"].detach().abs() - 0.1,
+            decoder[:3].sum(1) - decoder[3:].sum(1) + 0.2,
+            (decoder[0, 0] - decoder[5, 3]).abs(),
+        ]
+        return max(0.0, *(float(excess.max()) for excess in excesses))
     gaps = [
         weights["encoder.weight"] - weights["decoder.weight"].T,
         weights["decoder.bias"].sum() - 1.0,

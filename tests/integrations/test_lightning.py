@@ -10,19 +10,28 @@ import torch
 from torch import Tensor, optim
 
 import affinet
-from tests.integrations.problem import BATCH, ROUNDING, Net, data, loss_of, numbers, plain, rules_of, violation
+from tests.integrations.problem import BATCH, KINDS, ROUNDING, Net, data, loss_of, numbers, plain, rules_of, violation
 
 lightning = pytest.importorskip("lightning.pytorch")
 
 
 class Module(lightning.LightningModule):  # type: ignore[name-defined, misc]
-    def __init__(self, *, manual: bool = False, late: bool = False) -> None:
+    def __init__(self, kind: str, *, manual: bool = False, late: bool = False) -> None:
         super().__init__()
+        self.kind, self.learned = kind, None
         self.net, self.automatic_optimization, self.late = Net(), not manual, late
         self.seen: list[float] = []
 
     def attach(self, optimizer: Any) -> None:
-        self.handle = affinet.project(self.net, optimizer, rules_of(affinet.weights(self.net)))
+        self.handle = affinet.project(self.net, optimizer, rules_of(affinet.weights(self.net), self.kind))
+        if self.learned is not None:
+            self.handle.load_state_dict(self.learned)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["rules"] = self.handle.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.learned = checkpoint["rules"]
 
     def configure_optimizers(self) -> optim.Optimizer:
         optimizer = optim.AdamW(self.net.parameters(), lr=0.02, weight_decay=0.1)
@@ -52,7 +61,7 @@ class Module(lightning.LightningModule):  # type: ignore[name-defined, misc]
         return None
 
     def on_train_batch_end(self, *_: Any) -> None:
-        self.seen.append(violation(self.net))
+        self.seen.append(violation(self.net, self.kind))
 
 
 def fit(module: Module, folder: Path, **options: Any) -> Module:
@@ -78,21 +87,25 @@ def adamw(parameters: Any) -> optim.Optimizer:
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("manual", [False, True])
-def test_a_training_is_the_plain_loop_to_the_bit(manual: bool, late: bool, tmp_path: Path) -> None:
-    module = fit(Module(manual=manual, late=late), tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_is_the_plain_loop_to_the_bit(kind: str, manual: bool, late: bool, tmp_path: Path) -> None:
+    module = fit(Module(kind, manual=manual, late=late), tmp_path)
     assert max(module.seen) < ROUNDING
-    assert torch.equal(numbers(module.net), numbers(plain(adamw)))
+    assert torch.equal(numbers(module.net), numbers(plain(adamw, kind=kind)))
 
 
-def test_clipping_after_the_projection_is_the_plain_loop_to_the_bit(tmp_path: Path) -> None:
-    module = fit(Module(), tmp_path, gradient_clip_val=0.05)
-    assert torch.equal(numbers(module.net), numbers(plain(adamw, most=0.05)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_clipping_after_the_projection_is_the_plain_loop_to_the_bit(kind: str, tmp_path: Path) -> None:
+    module = fit(Module(kind), tmp_path, gradient_clip_val=0.05)
+    assert torch.equal(numbers(module.net), numbers(plain(adamw, most=0.05, kind=kind)))
 
 
-def test_a_resumed_training_is_one_in_one_go_to_the_bit(tmp_path: Path) -> None:
-    whole = fit(Module(), tmp_path, max_epochs=2)
-    first = fit(Module(), tmp_path)
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_training_is_one_in_one_go_to_the_bit(kind: str, late: bool, tmp_path: Path) -> None:
+    whole = fit(Module(kind, late=late), tmp_path, max_epochs=2)
+    first = fit(Module(kind, late=late), tmp_path)
     first.saved(tmp_path / "half.ckpt")
-    second = fit(Module(), tmp_path, max_epochs=2, ckpt_path=str(tmp_path / "half.ckpt"))
+    second = fit(Module(kind, late=late), tmp_path, max_epochs=2, ckpt_path=str(tmp_path / "half.ckpt"))
     assert torch.equal(numbers(second.net), numbers(whole.net))
     assert max(second.seen) < ROUNDING

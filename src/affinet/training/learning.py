@@ -46,7 +46,8 @@ class Learning:
     """The states of the blocks with inequalities, over the parameters that are trained at one time.
 
     Where all steps are entrywise, weights in a box are clamped after them: the nearest point is the same in every
-    diagonal metric. Gradients of such blocks stay as they are, and nothing is learned.
+    diagonal metric. Gradients of such blocks stay as they are, and nothing is learned, until gradients are projected
+    before a step: what is clipped then must not contain the part that the bounds hold, and from then on they learn.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Learning:
         """
         self.face_moved = False
         with undisturbed(self._device()):
-            for block, kernel, terms in self._with_gradients(gradients, added):
+            for block, kernel, terms in self._with_gradients(gradients, added, clamp=feed_decay):
                 if learn or block not in self._landings:
                     with naming_rules(self._projector.plan, block):
                         self._learn(block, kernel, terms, feed_decay, search, skipped)
@@ -269,12 +270,13 @@ class Learning:
         return Learned(y, type(like.face)(*marks))
 
     def _with_gradients(
-        self, gradients: Tensors, added: Added
+        self, gradients: Tensors, added: Added, *, clamp: bool
     ) -> Iterator[tuple[AnyBlock, ConvexKernel, GradientTerms]]:
-        """The blocks with any gradient whose weights are not just clamped."""
+        """The blocks with any gradient, but with `clamp` not those whose weights are just clamped."""
         for block, kernel in self._sets():
             present = {name: gradients.get(name) for name in kernel.names}
-            is_clamped = kernel.pointwise and self._entrywise.issuperset(kernel.names)
+            is_entrywise = kernel.pointwise and self._entrywise.issuperset(kernel.names)
+            is_clamped = clamp and is_entrywise and block not in self._known and block not in self._landings
             if not is_clamped and any(gradient is not None for gradient in present.values()):
                 yield block, kernel, GradientTerms(kernel, present, self._parameters, added)
 
