@@ -1,4 +1,4 @@
-"""affinet trains neural networks whose weights obey linear equations.
+"""affinet trains neural networks whose weights obey linear equations and inequalities.
 
 A public name is imported at its first use (PEP 562): the language and planning do not need torch, and
 `import affinet` costs next to nothing.

@@ -7,6 +7,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Self
 
+MAGNITUDES = frozenset(("abs", "absolute", "fabs"))
+"""Functions whose bound is two inequalities, or a ball."""
+WITHOUT_MAGNITUDES = (
+    "For `abs(w) <= 1` in every entry write between(-1, w, 1), or linf_ball(w, 1); for a sum of magnitudes, "
+    "l1_ball(w, radius)."
+)
+
 
 class AffinetError(Exception):
     """The base class of all errors that affinet raises on purpose."""
@@ -37,6 +44,8 @@ class NotAffineError(AffinetError, TypeError):
 
     @classmethod
     def function(cls, name: str, subject: object) -> NotAffineError:
+        if name in MAGNITUDES:
+            return cls(f"{name} of ({subject}) is not affine in the weights. {WITHOUT_MAGNITUDES}")
         return cls(
             f"{name} of ({subject}) is not affine in the weights. "
             f"affinet takes sums of weights times constants, equations and inequalities between them, "
@@ -122,9 +131,10 @@ class ConvergenceWarning(RuntimeWarning):
         self, iterations: int, residual: float, bound: float, equations: int, method: str = "conjugate gradients"
     ) -> None:
         super().__init__(
-            f"{method} stopped after {iterations:,} iterations with a residual of {residual:.2g} (wanted: "
-            f"{bound:.2g}) on a component of {equations:,} equations; its rules hold only to about that residual. "
-            f"Equations that nearly follow from others make this slow: drop them, or round their coefficients."
+            f"{method} stopped after {counted(iterations, 'iteration')} with a residual of {residual:.2g} (wanted: "
+            f"{bound:.2g}) on a component of {counted(equations, 'equation')}; its rules hold only to about that "
+            f"residual. Equations that nearly follow from others make this slow: drop them, or round their "
+            f"coefficients."
         )
         self.iterations, self.residual, self.bound, self.equations = iterations, residual, bound, equations
 
@@ -265,6 +275,11 @@ class ModelFileError(AffinetError, ValueError):
 
 class RunError(AffinetError, RuntimeError):
     """A run folder that cannot be written to."""
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """`1 row`, `2 rows`, `1,000 entries`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def callers_line() -> int:

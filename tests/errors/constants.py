@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from affinet.errors import ConstantError
+from affinet.errors import ConstantError, RuleError
 from affinet.language import families
 from tests.errors.case import case
 from tests.errors.symbols import M, W, b
@@ -46,6 +46,11 @@ def an_array_of_bounds_with_nan() -> object:
 @case(ConstantError, "A lower bound above the upper bound.", "Exchange the bounds.")
 def bounds_in_the_wrong_order() -> object:
     return families.between([0, 2, 0], b, 1)
+
+
+@case(RuleError, "The weights in the place of a bound of `between`.", "Write `between(lower, w, upper)`.")
+def weights_in_the_place_of_a_bound() -> object:
+    return families.between(b, 0, 1)
 
 
 @case(ConstantError, "A ball without a radius.", "Give a positive radius, or write `families.fix`.")

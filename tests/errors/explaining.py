@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import affinet
-from affinet.errors import RuleError, ShapeError, UnknownWeightError
+from affinet.errors import AttachError, RuleError, ShapeError, UnknownWeightError
 from tests.errors.case import case
 from tests.errors.symbols import W, w
 
@@ -43,3 +43,10 @@ def explaining_an_index_of_text() -> object:
 @case(RuleError, "A sum or a multiple of entries.", "Ask for the entries one by one.")
 def explaining_a_sum() -> object:
     return affinet.explain(PLAN, 2 * w.hidden.weight[0, 1])
+
+
+@case(
+    AttachError, "Weights without names, to explain an entry at.", "Give the model, or a mapping of names to tensors."
+)
+def explaining_at_weights_without_names() -> object:
+    return affinet.explain(affinet.plan(W >= 0), "hidden.weight[0, 0]", weights=[1.0, 2.0])

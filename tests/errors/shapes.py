@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 import affinet
 from affinet.errors import ShapeError, UnknownWeightError
 from affinet.language.evaluation import evaluate
 from tests.errors.case import case
 from tests.errors.symbols import K, M, W, b, empty
+
+
+@case(ShapeError, "A bound of shape (m, 1) for weights of shape (m,).", "Give the bound the shape of the weights.")
+def a_bound_that_repeats_the_weights() -> object:
+    return b <= np.ones((b.size, 1))
 
 
 @case(ShapeError, "An index beyond the end of an axis.", "Indices run from 0 to the size minus one.")

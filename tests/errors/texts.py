@@ -8,6 +8,11 @@ from tests.errors.case import case
 from tests.errors.symbols import w
 
 
+@case(ParseError, "The magnitude of weights, as text.", "Write `between(-1, w, 1)`, or `l1_ball(w, radius)`.")
+def a_magnitude_as_text() -> object:
+    return affinet.parse("abs(hidden.bias) <= 1", w)
+
+
 @case(ParseError, "The first argument is not text.", "Give the rule as text first, and the weights after it.")
 def a_rule_that_is_no_text() -> object:
     return affinet.parse(3, w)

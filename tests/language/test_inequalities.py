@@ -170,7 +170,7 @@ def test_a_lower_bound_above_the_upper_is_refused_by_its_entry() -> None:
         affinet.between(1, W, 0)
     with pytest.raises(ConstantError, match="nan cannot be a bound"):
         affinet.between(0, W, np.nan)
-    with pytest.raises(RuleError, match="between takes weights"):
+    with pytest.raises(RuleError, match=r"then weights, then an upper bound: .* Got \(W\), \(0\), \(1\)"):
         affinet.between(W, 0, 1)  # type: ignore[arg-type]
 
 
@@ -203,3 +203,61 @@ def test_a_missing_bound_counts_as_no_number_of_a_rule() -> None:
     rule = System.of(b <= [1, np.inf, 2, 1, 1, np.inf]).rules[0]
     assert all_between(0.5, 2, [rule.expression])
     assert not all_between(0.5, 1.5, [rule.expression])
+
+
+@pytest.mark.parametrize("make", [
+    lambda w, bound: w <= bound,
+    lambda w, bound: w >= bound,
+    lambda w, bound: bound >= w,
+    lambda w, bound: affinet.between(bound, w, 2.0),
+    lambda w, bound: affinet.between(-1.0, w, bound),
+    lambda w, bound: families.linf_ball(w, bound),
+    lambda w, bound: 2 * w + 1 <= bound,
+])  # fmt: skip
+def test_a_bound_that_repeats_the_weights_and_is_repeated_is_refused(make: Callable[[Any, Any], Any]) -> None:
+    w = affinet.weights({"b": (5,), "W": (4, 5)})
+    with pytest.raises(ShapeError, match=r"\(5,\) and its bound has shape \(5, 1\).* shape \(5, 5\), 25 inequalities"):
+        make(w.b, np.ones((5, 1)))
+    with pytest.raises(ShapeError, match=r"W.sum\(dim=1\).* shape \(4,\) and its bound has shape \(4, 1\)"):
+        make(w.W.sum(dim=1), np.ones((4, 1)))
+    for weights, shape in ((w.W, (4, 1)), (w.W, (5,)), (w.W, (1, 5)), (w.b, (1, 5)), (w.b[:1], (5, 1)), (w.b[0], (7,))):
+        make(weights, np.ones(shape))
+
+
+def test_the_bounds_of_a_repeated_number_may_be_many() -> None:
+    w = affinet.weights({"b": (5,)}).b
+    plan = affinet.plan(w[0] <= np.arange(7.0) + 1.0)
+    assert plan.projector({"b": np.zeros(5)}).project({"b": np.full(5, 9.0)})["b"].tolist() == [1.0, 9.0, 9.0, 9.0, 9.0]
+
+
+@pytest.mark.parametrize("make", [
+    lambda w, bound: w <= bound,
+    lambda w, bound: affinet.between(-np.inf, w, bound),
+    lambda w, bound: families.linear([w], np.eye(3), bound, sense="<="),
+])  # fmt: skip
+def test_a_bound_that_is_no_number_names_its_weights(make: Callable[[Any, Any], Any]) -> None:
+    w = affinet.weights({"layer": (3,)}).layer
+    subject = r"layer|A @ w"  # families.linear bounds a product
+    with pytest.raises(ConstantError, match=rf"the upper bound of \(({subject})\): .*1 entry that is NaN.*first at 1"):
+        make(w, np.array([1.0, np.nan, 2.0]))
+    with pytest.raises(ConstantError, match=rf"the upper bound of \(({subject})\): nan cannot be a bound"):
+        make(w, float("nan"))
+
+
+@pytest.mark.parametrize("order", [("w", 0, 1), (0, 1, "w")])
+def test_between_with_its_arguments_in_another_order_shows_the_right_one(order: tuple[Any, ...]) -> None:
+    weights = affinet.weights({"layer": (3,)})
+    arguments = [weights.layer if each == "w" else each for each in order]
+    with pytest.raises(RuleError, match=r"affinet\.between\(lower, w, upper\)\. Got .*\(layer\)"):
+        affinet.between(*arguments)
+    with pytest.raises(RuleError, match="between takes weights"):
+        affinet.between(0, 1, 2)
+
+
+@pytest.mark.parametrize("magnitude", [abs, np.abs, torch.abs, lambda w: w.abs()])
+def test_the_magnitude_of_weights_leads_to_bounds_and_balls(magnitude: Callable[[Any], Any]) -> None:
+    w = affinet.weights({"layer": (3,)}).layer
+    with pytest.raises(affinet.NotAffineError, match=r"write between\(-1, w, 1\), or linf_ball.*l1_ball\(w, radius\)"):
+        magnitude(w)
+    with pytest.raises(affinet.ParseError, match=r"column 1: abs is not affine.*between\(-1, w, 1\)"):
+        affinet.parse("abs(layer) <= 1", affinet.weights({"layer": (3,)}))

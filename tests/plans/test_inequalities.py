@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import affinet
 from affinet import families
@@ -75,6 +76,43 @@ def test_an_entry_is_explained_with_its_bounds_and_their_prices() -> None:
     ball = str(affinet.explain(MIXED, "v[1, 2]"))
     assert ball.startswith("v[1, 2] is bounded by 1 inequality, and in no equation.")
     assert '"ball"[1]' in ball
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_model_or_its_tensors_serve_as_weights(dtype: torch.dtype) -> None:
+    model = torch.nn.Linear(3, 2).to(dtype)
+    w = affinet.weights(model)
+    rules = [(w.weight >= 0.1).named("low"), families.l2_ball(w.bias, 0.3).named("ball")]
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.fill_(1.0)
+    handle = affinet.project(model, torch.optim.SGD(model.parameters(), lr=0.1), rules)
+    prices = {"low": torch.full((2, 3), 0.5), "ball": torch.tensor(-2.0)}
+    for weights in (model, dict(model.named_parameters()), model.state_dict()):
+        assert "at its lower bound 0.1, price 0.5" in str(
+            affinet.explain(handle.plan, "weight[1, 2]", weights=weights, prices=prices)
+        )
+        ball = str(affinet.explain(handle.plan, "bias[0]", weights=weights, prices=prices))
+        assert "in a vector at its radius 0.3, price -2" in ball
+    listed = {name: weight.tolist() for name, weight in model.state_dict().items()}
+    if dtype == torch.float64:
+        assert "at its lower bound 0.1" in str(affinet.explain(handle.plan, "weight[1, 2]", weights=listed))
+    with torch.no_grad():
+        model.bias.zero_()
+    assert "radius 0.3, price" not in str(affinet.explain(handle.plan, "bias[0]", weights=model, prices=prices))
+    with pytest.raises(affinet.AttachError, match=r"a torch.nn.Module, or a mapping .*, and not list"):
+        affinet.explain(handle.plan, "bias[0]", weights=[1.0])
+    with pytest.raises(affinet.AttachError, match="'weight'"):
+        affinet.explain(handle.plan, "weight[1, 2]", weights={"bias": model.bias})
+
+
+def test_the_ball_of_a_vector_among_several_is_that_of_the_entry() -> None:
+    radii = np.array([1.0, 5.0])
+    plan = affinet.plan(families.l1_ball(V, radii, dim=1).named("balls"))
+    at = {"v": np.array([[0.5, -0.5, 0.0], [1.0, 1.0, 0.0]])}
+    told = [str(affinet.explain(plan, f"v[{row}, 0]", weights=at, prices={"balls": [-3.0, 0.0]})) for row in (0, 1)]
+    assert "in a vector at its radius 1, price -3" in told[0]
+    assert "at its radius" not in told[1]
 
 
 def test_a_slice_counts_entries_that_are_only_bounded() -> None:

@@ -70,6 +70,16 @@ def test_the_report_reads_as_a_table() -> None:
     assert "far from an optimum" not in lines[-1]
 
 
+def test_a_rule_that_costs_nothing_changes_the_loss_by_zero_and_not_by_minus_zero() -> None:
+    model = torch.nn.Linear(2, 1, bias=False)
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    handle = affinet.project(model, optimizer, (affinet.weights(model).weight <= 100).named("far"))
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    line = next(line for line in str(handle.report()).splitlines() if line.startswith("far"))
+    assert line.split() == ["far", "0", "0"]
+
+
 def test_a_report_far_from_an_optimum_says_so() -> None:
     model = Two()
     optimizer = optim.SGD(model.parameters(), lr=0.1)

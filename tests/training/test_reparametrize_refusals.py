@@ -138,7 +138,7 @@ def test_contradictions_and_models_without_numbers_are_refused() -> None:
         affinet.reparametrize(lazy, affinet.weights(lazy).weight == 1)
     with torch.no_grad():
         model.weight[0, 0] = torch.nan
-    with pytest.raises(affinet.AttachError, match="1 number that are not finite"):
+    with pytest.raises(affinet.AttachError, match="1 number that is not finite"):
         affinet.reparametrize(model, w.weight.sum() == 1)
     with pytest.raises(affinet.AttachError, match=r"about 'weight' .*there is no such tensor"):
         affinet.reparametrize(nn.ReLU(), w.weight.sum() == 1)

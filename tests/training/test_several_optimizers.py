@@ -278,9 +278,7 @@ def test_an_overflow_of_one_of_several_optimizers_is_refused_before_another_step
     scaler.scale(net()).backward()
     assert net.second.bias.grad is not None
     net.second.bias.grad[0] = float("inf")
-    with pytest.raises(
-        affinet.errors.GradientError, match=r"second\.bias holds 1 number that are not finite|not finite"
-    ):
+    with pytest.raises(affinet.errors.GradientError, match=r"second\.bias holds 1 number that is not finite"):
         scaler.step(both[0])
     assert same(weights(net), before)
 

@@ -20,7 +20,7 @@ WRONG, CONTRADICTION, BROKEN, INTERRUPTED = 2, 1, 1, 130
 
 commands = typer.Typer(
     name="affinet",
-    help="Train neural networks whose weights obey linear equations.",
+    help="Train neural networks whose weights obey linear equations and inequalities.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,7 +40,7 @@ Epochs = Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help
 def affinet(
     version: Annotated[bool, typer.Option("--version", help="Show the version and stop.", is_eager=True)] = False,
 ) -> None:
-    """Train neural networks whose weights obey linear equations."""
+    """Train neural networks whose weights obey linear equations and inequalities."""
     if version:
         typer.echo(f"affinet {__version__}")
         raise typer.Exit

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from affinet.errors import ConstantError
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.language.wording import Word, Wording
+from affinet.language.wording import Word, Wording, say
 
 EXACT = 2.0**-52
 """The spacing of float64 at 1: the epsilon of constants that never were in a coarser dtype."""
@@ -64,12 +64,16 @@ def right_hand_side(value: object) -> Constant:
     return _read(value, None)
 
 
-def read_bound(value: object, unbounded: float) -> Constant:
-    """As `right_hand_side`, for a bound: entries equal to `unbounded`, which is inf or -inf, stand for no bound.
+def read_bound(value: object, unbounded: float, subject: Wording) -> Constant:
+    """As `right_hand_side`, for a bound of `subject`: entries equal to `unbounded`, inf or -inf, stand for no bound.
 
-    Errors: `ConstantError` for NaN and for the other infinity, below or above which there are no weights.
+    Errors: `ConstantError`, with the subject, for NaN and for the other infinity, beyond which there are no weights.
     """
-    return _read(value, None, unbounded)
+    try:
+        return _read(value, None, unbounded)
+    except ConstantError as error:
+        side = "upper" if unbounded > 0 else "lower"
+        raise ConstantError(f"the {side} bound of ({say(subject)}): {error.message}") from None
 
 
 def _read(value: object, dtype: type[np.float64] | None, unbounded: float | None = None) -> Constant:

@@ -559,7 +559,25 @@ def _rule(left: Affine, sense: Sense, other: object) -> Constraint:
     elif isinstance(other, Constant):
         right = from_constant(other)
     else:
-        right = from_constant(right_hand_side(other) if sense == "==" else read_bound(other, unbounded(sense)))
+        bound = right_hand_side(other) if sense == "==" else read_bound(other, unbounded(sense), left.wording)
+        right = from_constant(bound)
     difference = arithmetic.subtract(left, right) if sense == "==" else arithmetic.subtract_bound(left, right)
+    if sense != "==" and not (left.terms and right.terms):
+        _check_repetition(left, right, difference.shape)
     origin = WrittenEquation.of(left, right)
     return Constraint(Expression(difference), (left.wording, right.wording), origin, sense=sense)
+
+
+def _check_repetition(left: Affine, right: Affine, shape: tuple[int, ...]) -> None:
+    """Raise ShapeError where a bound repeats the weights and is repeated itself, as shapes (m,) and (m, 1) do.
+
+    Each weight then has many bounds, of which one counts. Weights that are compared with weights are left as written.
+    """
+    weights, bound = (left, right) if left.terms else (right, left)
+    if weights.terms and prod(shape) > max(prod(weights.shape), prod(bound.shape)):
+        raise ShapeError(
+            f"({say(weights.wording)}) has shape {weights.shape} and its bound has shape {bound.shape}: together they "
+            f"have shape {shape}, {prod(shape):,} inequalities for {prod(weights.shape):,} numbers, so that all but "
+            f"one bound of each number would be without effect. Give the bound shape {weights.shape}, or a shape that "
+            f"broadcasts to it."
+        )

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from affinet.errors import ShapeError
+from affinet.errors import ShapeError, counted
 from affinet.language.affine import Affine, assemble, checked_axes, checked_axis, checked_integer, reword, transform
 from affinet.language.calculus.axes import relabel
 from affinet.language.calculus.diagonals import meet
@@ -189,8 +189,8 @@ def _complete_shape(affine: Affine, shape: Sequence[object], wording: Wording) -
         sizes[sizes.index(-1)] = entries // known_entries
     if min(sizes, default=0) < 0 or prod(sizes) != entries:
         raise ShapeError(
-            f"({say(wording)}) does not fit: {say(affine.wording)} of shape {affine.shape} has {entries} entries. "
-            f"One size may be -1; the product of the sizes must be {entries}."
+            f"({say(wording)}) does not fit: {say(affine.wording)} of shape {affine.shape} has "
+            f"{counted(entries, 'entry', 'entries')}. One size may be -1; the product of the sizes must be {entries}."
         )
     return tuple(sizes)
 

@@ -9,6 +9,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
+from affinet.errors import MAGNITUDES, WITHOUT_MAGNITUDES
 from affinet.language import families
 from affinet.language.constraint import Constraint
 from affinet.language.expression import Expression, concat, einsum, stack
@@ -260,6 +261,8 @@ def _call(node: ast.Call, weights: Weights) -> Any:
         if name in FAMILIES:
             raise Misread(node, f"{name}(…) is a rule by itself: write it alone, without a comparison")
         known_names = [*FUNCTIONS, *FAMILIES]
+        if name in MAGNITUDES:
+            raise Misread(node, f"{name} is not affine in the weights. {WITHOUT_MAGNITUDES.rstrip('.')}")
         raise Misread(
             node, f"there is no function {name}.{suggestion(name, known_names)} Functions: {', '.join(known_names)}"
         )

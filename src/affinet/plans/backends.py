@@ -8,10 +8,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
+
+from affinet.analysis.rule_values import Weight
 from affinet.errors import AttachError
 
 KERNELS = {"torch": "affinet.kernels.torch", "numpy": "affinet.kernels.arrays"}
-"""Array library → module with a function `projector(plan, like)`.
+"""Array library → module with the functions `projector(plan, like)` and `numbers_of(plan, weights)`.
 
 Kernels depend on plans and are imported by name, so that planning imports no kernel."""
 
@@ -31,6 +34,28 @@ def projector(plan: Any, like: Any) -> Any:
             f"Give a torch.nn.Module, or a mapping of names to arrays of {' or '.join(sorted(KERNELS))}."
         )
     return import_module(KERNELS[library]).projector(plan, like)
+
+
+def numbers_of(plan: Any, weights: Any) -> dict[str, Weight]:
+    """The numbers of a model, or of a mapping of names to tensors, arrays or lists, as rules are evaluated at them.
+
+    Raises AttachError where a weight of the plan is missing or has another shape.
+    """
+    library = _library(weights)
+    if library not in KERNELS and isinstance(weights, Mapping):
+        library, weights = "numpy", {name: np.asarray(weight) for name, weight in weights.items()}
+    if library == "numpy":
+        weights = {
+            name: array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
+            for name, array in weights.items()
+        }
+    if library not in KERNELS:
+        raise AttachError(
+            f"weights are a torch.nn.Module, or a mapping of names to tensors or arrays, and not "
+            f"{type(weights).__name__}."
+        )
+    numbers: dict[str, Weight] = import_module(KERNELS[library]).numbers_of(plan, weights)
+    return numbers
 
 
 def _library(like: Any) -> str:

@@ -13,12 +13,14 @@ import numpy as np
 from affinet.analysis.lookup.entry_names import by_rules, counted, cut, named_columns, quoted
 from affinet.analysis.lookup.incidence import Equation, Incidence, equations_at
 from affinet.analysis.lookup.tracing import deciding, nearby, path, relating
-from affinet.analysis.rule_values import Rounding, Weight, at_bound
+from affinet.analysis.rule_values import at_bound
 from affinet.blocks.standing import standing
 from affinet.errors import RuleError, ShapeError, UnknownWeightError, visible
 from affinet.language.calculus.terms import Integers, Parameter, Term
 from affinet.language.expression import Expression, weight
+from affinet.plans.backends import numbers_of
 from affinet.plans.plan import Plan
+from affinet.system.system import Rule
 
 MOST_LOOKED_AT = 50
 """Entries of a slice that are examined, one at random in each equal part; the explanation tells out of how many."""
@@ -150,13 +152,13 @@ def explain(
     plan: Plan,
     entry: str | Expression,
     *,
-    weights: Mapping[str, Any] | None = None,
+    weights: Any = None,
     prices: Mapping[str, Any] | None = None,
 ) -> Explanation | SliceExplanation:
     """Explain why an entry has its value or its freedom; for a slice, count what constrains its entries.
 
-    `weights` (name → array) and `prices` (rule → array, as `handle.multipliers()` returns them) add, for one entry,
-    which inequalities are at their bound there and what these cost.
+    `weights` (a model, or name → tensor or array) and `prices` (rule → array, as `handle.multipliers()` returns them)
+    add, for one entry, which inequalities are at their bound there and what these cost.
 
     `entry`: text such as `"hidden.weight[0, 1]"` or `"hidden.weight[0, :]"`, or the indexed weight itself,
     `w.hidden.weight[0, 1]`. Time grows with the description of the rules, not with the size of the weights. A plan
@@ -191,7 +193,7 @@ def _explain_entry(
     plan: Plan,
     incidence: Incidence,
     column: int,
-    weights: Mapping[str, Any] | None,
+    weights: Any,
     prices: Mapping[str, Any] | None,
 ) -> Explanation:
     layout = plan.system.layout
@@ -224,7 +226,7 @@ def _explain_entry(
         any(rule.size is not None for rule in plan.system.rules),
         len(sides) + len(balls),
         (*(_word_equation(plan, bound) for bound in bounds), *balls),
-        () if weights is None else tuple(_standings(plan, sides[:MOST_LOOKED_AT], weights, prices or {})),
+        () if weights is None else tuple(_standings(plan, sides[:MOST_LOOKED_AT], balls, weights, prices or {})),
     )
 
 
@@ -247,32 +249,39 @@ def _balls(plan: Plan, column: int) -> list[Statement]:
 
 
 def _standings(
-    plan: Plan, keys: Sequence[tuple[int, int]], weights: Mapping[str, Any], prices: Mapping[str, Any]
+    plan: Plan, keys: Sequence[tuple[int, int]], balls: Sequence[Statement], weights: Any, prices: Mapping[str, Any]
 ) -> Iterator[str]:
     """The inequalities at their bound: `at its lower bound 0, price 0.3`, or the rule and row of several entries."""
-    numbers = {p.name: np.asarray(weights[p.name]) for p in plan.parameters}
-    values = {name: Weight(array.reshape(-1), _rounding(array)) for name, array in numbers.items()}
-    active: dict[int, np.ndarray] = {}
-    for number, index in keys:
-        rule = plan.system.rules[number]
-        if number not in active:
-            active[number] = at_bound(rule, values).reshape(-1)
-        if not active[number][index]:
-            continue
-        row = plan.inequality_incidence.equation(number, index)
+    values = numbers_of(plan, weights)
+    rules = {rule.name: rule for rule in plan.system.rules}
+    active: dict[str, np.ndarray] = {}
+
+    def standing_of(rule: Rule, index: int) -> tuple[bool, str]:
+        """Whether an inequality is at its bound, and its price in words."""
+        if rule.name not in active:
+            active[rule.name] = at_bound(rule, values).reshape(-1)
         cost = prices.get(rule.name)
         price = "" if cost is None else f", price {float(np.asarray(cost).reshape(-1)[index]) + 0.0:.4g}"
+        return bool(active[rule.name][index]), price
+
+    for ball in balls:
+        rule = rules[ball.rule]
+        index = int(np.ravel_multi_index(ball.index, rule.shape)) if ball.index else 0
+        is_active, price = standing_of(rule, index)
+        if is_active:
+            radius = float(np.broadcast_to(rule.radius, rule.shape)[ball.index])
+            yield f"in a vector at its radius {radius:.6g}{price}"
+    for number, index in keys:
+        rule = plan.system.rules[number]
+        is_active, price = standing_of(rule, index)
+        if not is_active:
+            continue
+        row = plan.inequality_incidence.equation(number, index)
         if len(row.values) == 1:
             side = "upper" if (row.values[0] > 0) == (rule.sense == "<=") else "lower"
             yield f"at its {side} bound {row.rhs / row.values[0] + 0.0:.6g}{price}"
         else:
             yield f"{_word_equation(plan, row)} is at its bound{price}"
-
-
-def _rounding(array: np.ndarray) -> Rounding:
-    dtype = array.dtype if np.issubdtype(array.dtype, np.floating) else np.dtype(np.float64)
-    info = np.finfo(dtype)
-    return Rounding(float(info.eps), float(info.smallest_subnormal))
 
 
 def _find_reasons(

@@ -78,7 +78,7 @@ def cost_report(
     for name, values in multipliers.items():
         largest = largest_size(values)
         improving = LOOSER if name in maximized else -LOOSER
-        rules.append(RuleCost(name, largest, improving * float(abs(values).sum()), shared_with.get(name, ())))
+        rules.append(RuleCost(name, largest, improving * float(abs(values).sum()) + 0.0, shared_with.get(name, ())))
     magnitude = {rule.name: abs(rule.change) for rule in rules}
     group_cost = {rule.name: max(magnitude[name] for name in (rule.name, *rule.shared_with)) for rule in rules}
     group_name = {rule.name: min((rule.name, *rule.shared_with)) for rule in rules}

@@ -10,7 +10,7 @@ from weakref import ref
 import torch
 from torch import Tensor, optim
 
-from affinet.errors import AttachError, GradientError
+from affinet.errors import AttachError, GradientError, counted
 
 
 class Place(NamedTuple):
@@ -124,8 +124,8 @@ def check_finite_gradients(gradients: Mapping[str, Tensor | None]) -> None:
         if gradient is not None and not bool(torch.isfinite(gradient).all()):
             count = int((~torch.isfinite(gradient)).sum())
             raise GradientError(
-                f"the gradient of {name} holds {count} number{'s' * (count != 1)} that are not finite; the step was "
-                f"not taken. Look at the loss and the learning rate, or clip."
+                f"the gradient of {name} holds {counted(count, 'number that is', 'numbers that are')} not finite; the "
+                f"step was not taken. Look at the loss and the learning rate, or clip."
             )
 
 

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import optim
 
-from affinet.errors import AttachError, InfeasibleError, NothingTrainedWarning, UnsupportedWeightError, callers_line
+from affinet.errors import (
+    AttachError,
+    InfeasibleError,
+    NothingTrainedWarning,
+    UnsupportedWeightError,
+    callers_line,
+    counted,
+)
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.projector import Projector
 from affinet.language.calculus.terms import Floats
@@ -132,6 +139,6 @@ def _refuse_unfit(parameters: Mapping[str, torch.nn.Parameter]) -> None:
         if not all_finite(parameter):
             count = int((~torch.isfinite(parameter.detach())).sum())
             raise AttachError(
-                f"{name} holds {count} number{'s' * (count != 1)} that are not finite (NaN or infinite); projecting "
-                f"would spread them. Initialise or load the weights before attaching."
+                f"{name} holds {counted(count, 'number that is', 'numbers that are')} not finite (NaN or infinite); "
+                f"projecting would spread them. Initialise or load the weights before attaching."
             )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from affinet.blocks.kinds import AnyLinear
-from affinet.errors import AttachError, ShapeError
+from affinet.errors import AttachError, ShapeError, counted
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.preparing import eager
 
@@ -23,8 +23,8 @@ def checked_value(name: str, value: Any, weight: Tensor) -> Tensor:
         raise ShapeError(f"{name} has shape {tuple(weight.shape)} and was set to a tensor of {tuple(value.shape)}.")
     if count := int((~torch.isfinite(value)).sum()):
         raise AttachError(
-            f"{name} was set to a tensor with {count} number{'s' * (count != 1)} that are not finite; the rules would "
-            f"spread them. Nothing was changed."
+            f"{name} was set to a tensor with {counted(count, 'number that is', 'numbers that are')} not finite; the "
+            f"rules would spread them. Nothing was changed."
         )
     return value.detach()
 

@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import linprog
 
 import affinet
+from affinet.analysis.findings.all_pairs import AllPairs
 from affinet.analysis.findings.inequalities import (
     FollowingInequalities,
     HoldAsEquations,
@@ -117,3 +118,26 @@ def test_simplex_and_pure_bounds_have_no_finding() -> None:
     big = affinet.weights({"L": (300, 400)})["L"]
     assert not affinet.plan([big >= 0, big <= 1]).findings
     assert not affinet.plan([big >= 0, big.sum(dim=1) == 1]).findings
+
+
+def test_bounds_of_entries_in_order_are_no_finding() -> None:
+    """All but the first and the last bound follow, and nobody writes them one by one."""
+    order = affinet.families.monotone
+    assert not affinet.plan([order(W, dim=1), affinet.between(-1, W, 1)]).findings
+    assert not affinet.plan([order(B, increasing=False, gap=0.1), B >= 0]).findings
+    (whole,) = affinet.plan([order(B), (B[2] >= 0).named("first"), (B[3] >= 0).named("second")]).findings
+    assert "second" in str(whole)
+    (other,) = affinet.plan([(B >= 0).named("low"), B[4:] >= [1.0, 2.0]]).findings
+    assert isinstance(other, FollowingInequalities)
+    assert other.rule == "low"
+
+
+def test_weights_that_are_compared_in_all_pairs_are_told() -> None:
+    w = affinet.weights({"bias": (4,), "gain": (4, 1), "W": (4, 3)})
+    (finding,) = [f for f in affinet.plan((w.bias <= w.gain).named("order")).findings if isinstance(f, AllPairs)]
+    assert finding == AllPairs("order", ((1, 4), (4, 1)), 16)
+    assert str(finding).startswith(
+        'the rule "order" compares all pairs: weights of the shapes (1, 4) and (4, 1) make 16'
+    )
+    for rule in (w.W <= w.gain, w.bias <= w.gain[:, 0], w.bias <= w.gain[0], w.W.sum(0) >= w.bias[0], w.W.T <= w.bias):
+        assert not any(isinstance(f, AllPairs) for f in affinet.plan(rule).findings)

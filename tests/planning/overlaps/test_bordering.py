@@ -213,5 +213,5 @@ def test_too_many_terms_on_top_are_too_large(monkeypatch: pytest.MonkeyPatch) ->
 def test_more_entries_than_memory_holds_are_told_before_they_are_reached_for() -> None:
     w = affinet.weights({"a": (100_000, 100_000)})
     rules = [w.a.sum(dim=1) == 1, w.a.sum(dim=0) == 1, w.a[0, 0] == w.a[1, 1]]
-    with pytest.raises(affinet.TooLargeError, match="solving 1 more equations over 10,000,000,000 entries of regular"):
+    with pytest.raises(affinet.TooLargeError, match="solving 1 more equation over 10,000,000,000 entries of regular"):
         affinet.plan(rules)

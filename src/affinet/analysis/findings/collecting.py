@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from affinet.analysis.equations_alone import EquationsAlone
+from affinet.analysis.findings.all_pairs import AllPairs, all_pairs
 from affinet.analysis.findings.columns import ColumnMajor, EmptyColumns, UnreadWeights, columns
 from affinet.analysis.findings.empty import HoldsAlways, NothingTrained, empty
 from affinet.analysis.findings.equal_entries import Equal, equal
@@ -31,6 +32,7 @@ Finding = (
     | OtherOrder
     | EmptyColumns
     | UnreadWeights
+    | AllPairs
     | NothingLeft
     | Pinned
     | HoldAsEquations
@@ -51,6 +53,7 @@ _GRAVEST_FIRST: tuple[type[Finding], ...] = (
     OtherOrder,
     EmptyColumns,
     UnreadWeights,
+    AllPairs,
     NothingLeft,
     Pinned,
     HoldAsEquations,
@@ -77,6 +80,7 @@ def findings(system: System, blocks: tuple[Block, ...], equations: EquationsAlon
     collected: list[Finding] = [
         *(inequalities(system, blocks) if system.inequality_rules else ()),
         *columns(look),
+        *all_pairs(system),
         *fully_determined,
         *pinned(look, determined_names),
         *equal(look),

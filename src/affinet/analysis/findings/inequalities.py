@@ -150,10 +150,25 @@ def _of_group(system: System, rules: Sequence[int]) -> Iterator[Finding]:
         following.append(rows[following_rows(part, room, system, random)])
     if following:
         rows_following = program.rows.select(np.sort(np.concatenate(following)))
-        for name, rows_in_words in _named_rows(system, rows_following):
-            rule = next(rule for rule in system.rules if rule.name == name)
-            count = int((rows_following.rule == system.rules.index(rule)).sum())
-            yield FollowingInequalities(name, rows_in_words, count, rule.equations)
+        for number in np.unique(rows_following.rule):
+            rule = system.rules[number]
+            part_of_rule = rows_following.select(np.flatnonzero(rows_following.rule == number))
+            if not _is_bound_of_ordered(rule, part_of_rule, program):
+                in_words = _phrase_rows(rule, part_of_rule.index)
+                yield FollowingInequalities(rule.name, in_words, part_of_rule.count, rule.equations)
+
+
+def _is_bound_of_ordered(rule: Rule, following: Rows, program: RowProgram) -> bool:
+    """Whether the rule bounds many entries by one number, and those whose bound follows are in order with others.
+
+    Entries in order between bounds are written so: the bounds of all but the first or the last follow.
+    """
+    one_bound = rule.pairs <= rule.equations and isinstance(rule.expression.constant, float)
+    if not one_bound or following.count == rule.equations:
+        return False
+    pairs = program.rows.select(np.flatnonzero(~program.is_equation & (program.rows.lengths == 2)))
+    differences = pairs.select(np.flatnonzero(pairs.values[0::2] + pairs.values[1::2] == 0.0))
+    return bool(np.isin(following.columns, differences.columns).all())
 
 
 def _nearly_empty(system: System, part: RowProgram, room: Widest) -> Iterator[NearlyEmpty]:

@@ -72,7 +72,7 @@ def _header(file: TextIO, size: int) -> _Header:
         raise ValueError("it holds complex numbers; affinet takes real numbers")
     rows, columns, stored = (int(number or 0) for number in sizes.groups())
     if symmetry != "general" and rows != columns:
-        raise ValueError(f"it is {symmetry} and has {rows:,} rows and {columns:,} columns")
+        raise ValueError(f"it is {symmetry} and has the shape ({rows:,}, {columns:,})")
     triangle = rows * (rows - 1) // 2 if symmetry == "skew-symmetric" else rows * (rows + 1) // 2
     lines = stored if sparse else rows * columns if symmetry == "general" else triangle
     shortest_line = 4 if sparse else 2  # "1 1" or "1", and the end of the line

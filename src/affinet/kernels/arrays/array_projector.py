@@ -99,12 +99,13 @@ class ArrayProjector:
         gradient = np.concatenate([np.zeros(0), *flat])
         if not weights:
             return by_rule(self.plan.system, gradient)
-        return parts_by_rule(self.plan.system, prices(self.plan.system, gradient, self._numbers(weights)).values)
+        return parts_by_rule(
+            self.plan.system, prices(self.plan.system, gradient, numbers_of(self.plan, weights)).values
+        )
 
     def active(self, weights: Mapping[str, np.ndarray]) -> dict[str, ActiveBounds]:
         """Rule name → which of its inequalities are at their bound, to rounding; equations are left out."""
-        check(self.plan, weights)
-        return active_bounds(self.plan.system, self._numbers(weights))
+        return active_bounds(self.plan.system, numbers_of(self.plan, weights))
 
     def stationarity(self, gradients: Mapping[str, np.ndarray], at: Mapping[str, np.ndarray] | None = None) -> float:
         """`‖P g‖ / ‖g‖` over the parameters of the rules: 0 where the rules remove the entire gradient, 0 for g = 0.
@@ -128,10 +129,7 @@ class ArrayProjector:
         if not weights:
             return shared_by_rule(self.plan.system)
         zero = np.zeros(self.plan.system.layout.size)
-        return rules_that_share(self.plan.system, prices(self.plan.system, zero, self._numbers(weights)).shared)
-
-    def _numbers(self, weights: Mapping[str, np.ndarray]) -> dict[str, Weight]:
-        return {name: _weight(np.asarray(weights[name])) for name in self.names}
+        return rules_that_share(self.plan.system, prices(self.plan.system, zero, numbers_of(self.plan, weights)).shared)
 
     def _check_bounds(self, weights: Mapping[str, np.ndarray]) -> None:
         """Raise AttachError, once per combination of dtypes, where weights cannot be within their bounds."""
@@ -210,6 +208,12 @@ def _entries(law: Law, places: Places, flat: Mapping[str, np.ndarray]) -> np.nda
 def projector(plan: Plan, like: Any) -> ArrayProjector:
     """The projector of a plan for a mapping of names to NumPy arrays."""
     return ArrayProjector(plan, like)
+
+
+def numbers_of(plan: Plan, weights: Mapping[str, np.ndarray]) -> dict[str, Weight]:
+    """The weights of the rules as the numbers that rules are evaluated at."""
+    check(plan, weights)
+    return {parameter.name: _weight(np.asarray(weights[parameter.name])) for parameter in plan.parameters}
 
 
 def check(plan: Plan, arrays: Mapping[str, np.ndarray]) -> None:

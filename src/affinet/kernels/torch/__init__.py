@@ -1,5 +1,5 @@
 """Projections on PyTorch tensors."""
 
-from affinet.kernels.torch.projector import Projector, projector
+from affinet.kernels.torch.projector import Projector, numbers_of, projector
 
-__all__ = ["Projector", "projector"]
+__all__ = ["Projector", "numbers_of", "projector"]

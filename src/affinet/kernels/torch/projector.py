@@ -152,7 +152,7 @@ class Projector:
 
     def active(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, ActiveBounds]:
         """Rule name → which of its inequalities are at their bound, to rounding; equations are left out."""
-        return active_bounds(self.plan.system, self._numbers(weights_of(self.plan, weights)))
+        return active_bounds(self.plan.system, numbers_of(self.plan, weights))
 
     def stationarity(
         self, gradients: Mapping[str, Tensor], at: Mapping[str, Tensor] | torch.nn.Module | None = None
@@ -324,10 +324,7 @@ class Projector:
             self._checked_dtypes.add(dtypes)
 
     def _prices(self, gradient: np.ndarray, weights: Mapping[str, Tensor]) -> Prices:
-        return prices(self.plan.system, gradient, self._numbers(weights))
-
-    def _numbers(self, weights: Mapping[str, Tensor]) -> dict[str, Weight]:
-        return {name: weight_of(weights[name]) for name in self.names}
+        return prices(self.plan.system, gradient, numbers_of(self.plan, weights))
 
     def _device(self, tensors: Mapping[str, Tensor]) -> torch.device:
         """The device of all constrained tensors."""
@@ -418,6 +415,12 @@ def projector(plan: Plan, like: Any) -> Projector:
     if not isinstance(like, Mapping):
         raise AttachError(f"give a torch.nn.Module or a mapping of names to tensors, not {type(like).__name__}.")
     return Projector(plan, like)
+
+
+def numbers_of(plan: Plan, source: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Weight]:
+    """The weights of the rules as the numbers that rules are evaluated at."""
+    weights = weights_of(plan, source)
+    return {parameter.name: weight_of(weights[parameter.name]) for parameter in plan.parameters}
 
 
 def weights_of(plan: Plan, source: Mapping[str, Tensor] | torch.nn.Module) -> Mapping[str, Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from affinet.errors import ConstantError
+from affinet.errors import ConstantError, RuleError
 from affinet.language.constants import Constant, negative, read_bound, read_constant
 from affinet.language.constraint import Constraint
 from affinet.language.expression import Expression
@@ -22,11 +22,17 @@ def between(lower: Any, w: Expression, upper: Any) -> Rules:
 
     Bounds are numbers, arrays that broadcast with `w`, or expressions; where they are infinite there is no bound. A
     rule without any bound is left out.
-    Errors: `ConstantError` for NaN, and where a lower bound is above the upper bound.
+    Errors: `ConstantError` for NaN, and where a lower bound is above the upper bound; `RuleError` for weights in the
+    place of a bound, and a bound in theirs.
     """
+    if not isinstance(w, Expression) and any(isinstance(bound, Expression) for bound in (lower, upper)):
+        raise RuleError(
+            f"between takes a lower bound, then weights, then an upper bound: affinet.between(lower, w, upper). "
+            f"Got ({lower!s:.40}), ({w!s:.40}), ({upper!s:.40})."
+        )
     w = checked_expression("between", w)
-    low = lower if isinstance(lower, Expression) else read_bound(lower, unbounded(">="))
-    high = upper if isinstance(upper, Expression) else read_bound(upper, unbounded("<="))
+    low = lower if isinstance(lower, Expression) else read_bound(lower, unbounded(">="), w.affine.wording)
+    high = upper if isinstance(upper, Expression) else read_bound(upper, unbounded("<="), w.affine.wording)
     if isinstance(low, Constant) and isinstance(high, Constant):
         _check_order(w, low, high)
     rules: dict[str, Constraint] = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from affinet.errors import RuleError, ShapeError
+from affinet.errors import RuleError, ShapeError, counted
 from affinet.language.calculus.terms import Floats, is_identity
 from affinet.language.constants import SparseMatrix, read_bound, read_constant, read_matrix
 from affinet.language.constraint import Constraint
@@ -19,7 +19,7 @@ from affinet.language.origin import Linear
 from affinet.language.products import from_left
 from affinet.language.sense import Sense, unbounded
 from affinet.language.weight_groups import WeightGroup
-from affinet.language.wording import differing
+from affinet.language.wording import Word, differing
 
 COMPARED: Mapping[Sense, Callable[[Any, Any], Constraint]] = {
     "==": operator.eq,
@@ -44,9 +44,9 @@ def linear(weights: Sequence[Expression], A: Any, b: Any = 0, *, sense: Sense = 
     if not 1 <= len(matrix.shape) <= 2 or matrix.shape[-1] != entries:
         hint = " A.T has that shape: is A transposed?" if len(matrix.shape) == 2 and matrix.shape[0] == entries else ""
         raise ShapeError(
-            f"A has shape {matrix.shape}, and needs {entries} columns, one per entry: {_sizes(parts)}.{hint}"
+            f"A has shape {matrix.shape}, and needs {counted(entries, 'column')}, one per entry: {_sizes(parts)}.{hint}"
         )
-    rhs = read_constant(b) if sense == "==" else read_bound(b, unbounded(sense))
+    rhs = read_constant(b) if sense == "==" else read_bound(b, unbounded(sense), Word("A @ w"))
     if rhs.shape not in ((), matrix.shape[:-1]):
         raise ShapeError(
             f"b has shape {rhs.shape}; with A of shape {matrix.shape} it must be a number or have shape "
@@ -74,8 +74,8 @@ def subspace(weights: Sequence[Expression], basis: Any, offset: Any = 0) -> Cons
     entries = sum(w.size for w in parts)
     if len(spanning.shape) != 2 or spanning.shape[0] != entries:
         raise ShapeError(
-            f"the basis has shape {spanning.shape}, and needs {entries} rows, one per entry, and one column per "
-            f"direction: {_sizes(parts)}."
+            f"the basis has shape {spanning.shape}, and needs {counted(entries, 'row')}, one per entry, and one column "
+            f"per direction: {_sizes(parts)}."
         )
     if origin.shape not in ((), (entries,)):
         raise ShapeError(f"the offset has shape {origin.shape}; it must be a number or have shape {(entries,)}.")

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from affinet.errors import counted
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.forecast import forecast
 from affinet.planning.refit.record import from_coefficients
@@ -85,8 +86,8 @@ def _split(core: Rows, limits: Limits, names: Sequence[str]) -> list[Batch | Gia
 def _forecast_memory(size: tuple[int, int], count: int, rules: Integers, names: Sequence[str]) -> None:
     rule_names = [f'"{names[rule]}"' for rule in distinct(rules)[:3] if rule < len(names)]
     origin = f" of {', '.join(rule_names)}" if rule_names else ""
-    equations = f"{size[0]:,} equation{'s' * (size[0] != 1)}"
-    description = f"{count:,} components of {equations} over {size[1]:,} unknowns{origin}, as dense matrices,"
+    components = f"{counted(count, 'component')} of {counted(size[0], 'equation')}"
+    description = f"{components} over {counted(size[1], 'unknown')}{origin}, as dense matrices,"
     forecast(description, count * size[0] * size[1])
 
 

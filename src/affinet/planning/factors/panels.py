@@ -12,6 +12,7 @@ from affinet.blocks.classes import Classes
 from affinet.blocks.dense import Dense
 from affinet.blocks.places import Part
 from affinet.blocks.slices import Slices
+from affinet.errors import counted
 from affinet.language.calculus.terms import Floats, Integers, Parameter, Term, spanned_bytes, table
 from affinet.language.expression import Expression
 from affinet.language.forecast import forecast
@@ -87,7 +88,10 @@ def join_pieces(
     """
     columns, places = ranked(entries)
     rows = len(pieces[0].matrix)
-    forecast(f"the matrix of ({description}), {rows:,} equations over {len(columns):,} entries,", rows * len(columns))
+    forecast(
+        f"the matrix of ({description}), {counted(rows, 'equation')} over {len(columns):,} entries,",
+        rows * len(columns),
+    )
     if len(pieces) == 1 and np.array_equal(columns, entries):
         return columns, pieces[0].matrix
     are_distinct = len(columns) == len(entries)
@@ -118,7 +122,10 @@ def factor_panels(panels: Sequence[Panel], system: System) -> tuple[list[Dense],
     rows = sum(len(panel.rhs) for panel in panels)
     columns = distinct(np.concatenate([panel.columns(system.layout) for panel in panels]))
     names = ", ".join(f'"{system.rules[panel.rule].name}"' for panel in panels)
-    forecast(f"the dense factor of {names}, {rows:,} equations over {len(columns):,} entries,", rows * len(columns))
+    forecast(
+        f"the dense factor of {names}, {counted(rows, 'equation')} over {len(columns):,} entries,",
+        rows * len(columns),
+    )
     if len(panels) == 1:
         _, matrix = join_pieces(
             panels[0].pieces, panels[0].columns(system.layout), system.tolerance.cancellation, names

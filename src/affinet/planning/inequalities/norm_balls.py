@@ -72,5 +72,6 @@ def _check_alone(system: System, number: int, ball: Ball, balls: Mapping[int, Ba
         if (ball.entries.find(inside, system.layout) >= 0).any():
             raise RuleError(
                 f'the rules "{system.rules[number].name}" and "{rule.name}" are about the same weights, and a weight '
-                f"whose norm is bounded can be in no other rule. Bound other weights, or leave one of the rules out."
+                f"whose norm is bounded can be in no other rule. Bound other weights, or leave one of the rules out: "
+                f"linf_ball goes with any rule, and for weights that are not negative sum_at_most is the l1 ball."
             )

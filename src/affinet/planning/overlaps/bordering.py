@@ -10,6 +10,7 @@ from affinet.blocks.bases import AnyBase
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.equal_places import equal_places
 from affinet.blocks.places import Part
+from affinet.errors import counted
 from affinet.language.forecast import forecast
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.overlaps.schur import complement
@@ -33,7 +34,11 @@ def bordered(bases: Sequence[AnyBase], rows: Rows, layout: Layout, tolerance: To
         place_in_base = base.entries.find(columns, layout)
         column_places[place_in_base >= 0] = first + place_in_base[place_in_base >= 0]
         first += base.entries.count
-    forecast(f"solving {rows.count:,} more equations over {first:,} entries of regular rules", first, item_bytes=4)
+    forecast(
+        f"solving {counted(rows.count, 'more equation')} over {first:,} entries of regular rules",
+        first,
+        item_bytes=4,
+    )
     loose_columns = np.flatnonzero(column_places < 0)
     column_places[loose_columns] = first + np.arange(len(loose_columns))
     loose = tuple(Part(parameter, positions) for parameter, _, positions in layout.split(columns[loose_columns]))
