@@ -161,3 +161,28 @@ class AverageFromZero(optim.SGD):
             state = self.state[p]
             state.setdefault("average", torch.zeros_like(p)).mul_(0.9).add_(p, alpha=0.1)
         return loss
+
+
+class EightBitAdam(optim.Optimizer):
+    """Adam whose moments are kept in 8 bits, on scales by parameter, as bitsandbytes does by blocks."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                moments = [
+                    state[key].to(p.dtype) * state[f"{key}_scale"] if state else torch.zeros_like(p)
+                    for key in ("first", "root")
+                ]
+                first = moments[0].lerp(p.grad, 0.1)
+                root = (0.99 * moments[1].square() + 0.01 * p.grad.square()).sqrt()
+                for key, moment in (("first", first), ("root", root)):
+                    scale = moment.abs().max() / 127.0 + torch.finfo(p.dtype).tiny
+                    state[key], state[f"{key}_scale"] = (moment / scale).round().to(torch.int8), scale
+                p.sub_(first / (root + root.max() / 127.0 + 1e-12), alpha=group["lr"])
