@@ -37,13 +37,13 @@ class NumberFormat:
         return self.spacing <= float(np.finfo(np.float64).eps)
 
     def below(self, x: Floats) -> Floats:
-        """The largest numbers of the dtype that are at most x, −inf where there is none."""
+        """The largest numbers of the dtype that are at most x, −inf where x is below all of them."""
         step = np.maximum(np.ldexp(self.spacing, np.frexp(x)[1] - 1), self.tiny)
         down = np.where(np.isfinite(x), np.floor(x / step) * step, x)
         return np.where(down < -self.largest, -np.inf, np.minimum(down, self.largest))
 
     def above(self, x: Floats) -> Floats:
-        """The smallest numbers of the dtype that are at least x, inf where there is none."""
+        """The smallest numbers of the dtype that are at least x, inf where x is above all of them."""
         return -self.below(-x)
 
     def vanishes(self, x: Floats) -> np.ndarray:
@@ -64,7 +64,7 @@ class NumberFormat:
 def check_bounds(plan: Plan, formats: Mapping[str, NumberFormat]) -> None:
     """Raise AttachError where weights cannot be within their bounds, or a bound is 0 or infinite once it is rounded.
 
-    `formats`: the numbers of each parameter, by name. A bound that is rounded to a number next to it is no error, and
+    `formats`: the numbers of each parameter, by name. A bound that is rounded to a number next to it is allowed, and
     bounds that are equal are an equation.
     """
     for block in plan.blocks:
