@@ -313,16 +313,16 @@ class LongStepsWarning(UserWarning):
 class UnresolvedGapWarning(UserWarning):
     """An inequality between weights that asks for a distance smaller than the rounding of these weights."""
 
-    def __init__(self, rule: str, place: tuple[int, ...], asked: float, rounding: float, rows: int) -> None:
-        """`asked` is the distance, `rounding` that of the weights there, `rows` how many inequalities are so."""
+    def __init__(self, rule: str, place: tuple[int, ...], gap: float, rounding: float, rows: int) -> None:
+        """`gap` is the distance, `rounding` that of the weights there, `rows` how many inequalities are so."""
         where = f" in row {place[0] if len(place) == 1 else place}" if place else ""
         more = f" (and in {rows - 1:,} more)" if rows > 1 else ""
         super().__init__(
-            f"{_quoted(rule)} asks{where}{more} for a distance of {asked:.3g}, and the dtype of its weights rounds "
+            f"{_quoted(rule)} asks{where}{more} for a distance of {gap:.3g}, and the dtype of its weights rounds "
             f"them by up to {rounding:.2g} at their present size: they can become equal, as if the rule had no gap. A "
             f"larger gap, smaller weights or a wider dtype keep them apart."
         )
-        self.rule, self.asked, self.rounding, self.rows = rule, asked, rounding, rows
+        self.rule, self.gap, self.rounding, self.rows = rule, gap, rounding, rows
 
 
 class WatchWarning(UserWarning):

@@ -30,28 +30,28 @@ def warn_of_unresolved_gaps(system: System, weights: Mapping[str, Tensor]) -> No
     """
     unresolved = [gap for number in system.inequality_rules for gap in _unresolved(system.rules[number], weights)]
     if unresolved:
-        gap = min(unresolved, key=lambda gap: gap.asked / gap.rounding)
+        gap = min(unresolved, key=lambda gap: gap.gap / gap.rounding)
         warnings.warn(gap, stacklevel=callers_line())
 
 
 def _unresolved(rule: Rule, weights: Mapping[str, Tensor]) -> Iterator[UnresolvedGapWarning]:
-    asked = rule.sign * np.asarray(finite_bounds(rule.expression.constant, rule.sense))
-    strict = asked > 0.0
+    gaps = rule.sign * np.asarray(finite_bounds(rule.expression.constant, rule.sense))
+    strict = gaps > 0.0
     if rule.norm is not None or not strict.any() or not rule.equations < rule.pairs <= MOST_EVALUATED:
         return
     sizes = [_largest_size(term, weights[term.parameter.name]) for term in rule.expression.terms]
-    if 2.0 * asked[strict].min() > sum(sizes):
+    if 2.0 * gaps[strict].min() > sum(sizes):
         return
     numbers = {term.parameter.name: weight_of(weights[term.parameter.name]) for term in rule.expression.terms}
     _, rounding = evaluate(rule, numbers)
-    asked = np.broadcast_to(asked, rule.shape)
-    rounding = (rounding - coarsest_spacing(numbers) * np.abs(asked)) / 2.0
-    lost = np.flatnonzero((asked > 0.0) & (asked < rounding))
+    gaps = np.broadcast_to(gaps, rule.shape)
+    rounding = (rounding - coarsest_spacing(numbers) * np.abs(gaps)) / 2.0
+    lost = np.flatnonzero((gaps > 0.0) & (gaps < rounding))
     if len(lost):
-        first = int(lost[np.argmin(asked.ravel()[lost] / rounding.ravel()[lost])])
+        first = int(lost[np.argmin(gaps.ravel()[lost] / rounding.ravel()[lost])])
         place = tuple(int(k) for k in np.unravel_index(first, rule.shape)) if rule.shape else ()
         yield UnresolvedGapWarning(
-            rule.name, place, float(asked.ravel()[first]), float(rounding.ravel()[first]), len(lost)
+            rule.name, place, float(gaps.ravel()[first]), float(rounding.ravel()[first]), len(lost)
         )
 
 
