@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 import affinet
 from affinet.errors import AttachError, RuleError, ShapeError, UnknownWeightError
 from tests.errors.case import case
@@ -50,3 +52,21 @@ def explaining_a_sum() -> object:
 )
 def explaining_at_weights_without_names() -> object:
     return affinet.explain(affinet.plan(W >= 0), "hidden.weight[0, 0]", weights=[1.0, 2.0])
+
+
+def priced(rules: list[str] | None) -> object:
+    """The one-sided prices of 501 bounds that are stated twice."""
+    weights = {"w": np.zeros(501)}
+    v = affinet.weights(weights)["w"]
+    plan = affinet.plan([(v <= 0).named("once"), (2 * v <= 0).named("again")])
+    return plan.projector(weights).one_sided_multipliers(weights, weights, rules)
+
+
+@case(RuleError, "One-sided prices of very many rows that depend on each other.", "Name the rules that matter.")
+def too_many_one_sided_prices() -> object:
+    return priced(None)
+
+
+@case(RuleError, "The name of no rule.", "Take one of those listed.")
+def one_sided_prices_of_an_unknown_rule() -> object:
+    return priced(["twice"])

@@ -46,10 +46,7 @@ def prices(system: System, gradient: Floats, weights: Mapping[str, Weight]) -> P
     of the point of the cone of the rows that is nearest to the gradient. Where prices are not unique, those of smallest
     norm, inequalities counted as if their rows had length one.
     """
-    active = [
-        np.ones(rule.equations, bool) if rule.sense == "==" else at_bound(rule, weights).ravel()
-        for rule in system.rules
-    ]
+    active = _active(system, weights)
     first = np.cumsum([0, *(rule.equations for rule in system.rules)])
     values, shared = np.zeros(first[-1]), np.zeros(first[-1], bool)
     residual = gradient.astype(np.float64, copy=True)
@@ -68,6 +65,20 @@ def prices(system: System, gradient: Floats, weights: Mapping[str, Weight]) -> P
     values[at], shared[at] = _solve(rows, system, gradient)
     residual -= rows.matrix(len(gradient)).T @ values[at]
     return Prices(values, np.concatenate([np.zeros(0, bool), *active]), shared, residual)
+
+
+def rows_at_bounds(system: System, weights: Mapping[str, Weight]) -> Rows:
+    """The rows of all equations, and of the inequalities at their bounds, balls excepted."""
+    numbers = [k for k, rule in enumerate(system.rules) if rule.norm is None]
+    return _active_rows(system, numbers, _active(system, weights))
+
+
+def _active(system: System, weights: Mapping[str, Weight]) -> list[np.ndarray]:
+    """For each rule, which of its rows are equations or at their bound."""
+    return [
+        np.ones(rule.equations, bool) if rule.sense == "==" else at_bound(rule, weights).ravel()
+        for rule in system.rules
+    ]
 
 
 def parts_by_rule(system: System, values: Floats) -> dict[str, Floats]:

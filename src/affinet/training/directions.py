@@ -8,11 +8,12 @@ from weakref import WeakSet
 
 from torch import Tensor, optim
 
+from affinet.analysis.one_sided import OneSided
 from affinet.plans.plan import Plan
 from affinet.training.nesting import Nest
 from affinet.training.probing import ProbeError, ascends
 
-Signed = TypeVar("Signed", float, Tensor)
+Signed = TypeVar("Signed", float, Tensor, OneSided)
 
 
 class Directions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 from weakref import ref
 
@@ -11,6 +11,7 @@ from torch import Tensor, optim
 
 from affinet.analysis.active import ActiveBounds
 from affinet.analysis.lookup.entry_names import counted
+from affinet.analysis.one_sided import OneSided
 from affinet.errors import AttachError
 from affinet.kernels.torch.projector import Projector
 from affinet.plans.plan import Plan
@@ -79,6 +80,17 @@ class Handle:
         priced = self._sandwich.learning.averaged(self._sandwich.minimized(self._captured()))
         multipliers = self.projector.multipliers(priced, at=self._sandwich.parameters)
         return negated(multipliers, self._sandwich.maximized_rules())
+
+    def one_sided_multipliers(self, rules: Collection[str] | None = None) -> dict[str, OneSided]:
+        """Rule name → ν where right-hand sides are lowered, and where they are raised; of all rules or the named ones.
+
+        As `multipliers()`, for rows that depend on other active rows, whose prices are not unique: at a corner where
+        more bounds meet than needed, raising one of them may cost something and lowering it gain nothing. Each such row
+        takes two linear programs. Raises RuleError for a name of no rule, and for more than 1,000 such rows.
+        """
+        priced = self._sandwich.learning.averaged(self._sandwich.minimized(self._captured()))
+        sides = self.projector.one_sided_multipliers(priced, self._sandwich.parameters, rules)
+        return negated(sides, self._sandwich.maximized_rules())
 
     def active(self) -> dict[str, ActiveBounds]:
         """Rule name → which of its inequalities are at their bound at the present weights: `.count` and `.places`.

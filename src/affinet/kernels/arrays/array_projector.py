@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from affinet.analysis.active import ActiveBounds, active_bounds
 from affinet.analysis.multipliers import by_rule, shared_by_rule
+from affinet.analysis.one_sided import OneSided, one_sided_prices
 from affinet.analysis.prices import parts_by_rule, prices, rules_that_share
 from affinet.analysis.rule_values import Rounding, Weight
 from affinet.blocks.kinds import AnyBlock
@@ -102,6 +103,23 @@ class ArrayProjector:
         return parts_by_rule(
             self.plan.system, prices(self.plan.system, gradient, numbers_of(self.plan, weights)).values
         )
+
+    def one_sided_multipliers(
+        self,
+        gradients: Mapping[str, np.ndarray],
+        at: Mapping[str, np.ndarray],
+        rules: Collection[str] | None = None,
+    ) -> dict[str, OneSided]:
+        """Rule name → ν where right-hand sides are lowered, and where they are raised; of all rules or the named ones.
+
+        Law: they differ only for rows that depend on other active rows, where `multipliers` gives numbers in between.
+        Raises RuleError for a name of no rule, and for more than 1,000 such rows, each of which takes two linear
+        programs.
+        """
+        check(self.plan, gradients)
+        flat = [np.asarray(gradients[name], np.float64).ravel() for name in self.names]
+        gradient = np.concatenate([np.zeros(0), *flat])
+        return one_sided_prices(self.plan.system, gradient, numbers_of(self.plan, at), rules)
 
     def active(self, weights: Mapping[str, np.ndarray]) -> dict[str, ActiveBounds]:
         """Rule name → which of its inequalities are at their bound, to rounding; equations are left out."""

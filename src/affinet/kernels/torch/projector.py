@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from threading import local
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from affinet.analysis.active import ActiveBounds, active_bounds
 from affinet.analysis.multipliers import by_rule, shared_by_rule
+from affinet.analysis.one_sided import OneSided, one_sided_prices
 from affinet.analysis.prices import Prices, parts_by_rule, prices, rules_that_share
 from affinet.analysis.rule_values import Weight
 from affinet.blocks.kinds import AnyBlock
@@ -149,6 +150,27 @@ class Projector:
         else:
             values = by_rule(self.plan.system, gradient)
         return {name: torch.from_numpy(part) for name, part in values.items()}
+
+    def one_sided_multipliers(
+        self,
+        gradients: Mapping[str, Tensor],
+        at: Mapping[str, Tensor] | torch.nn.Module,
+        rules: Collection[str] | None = None,
+    ) -> dict[str, OneSided]:
+        """Rule name → ν where right-hand sides are lowered, and where they are raised; of all rules or the named ones.
+
+        Law: they differ only for rows that depend on other active rows, where `multipliers` gives numbers in between.
+        Raises RuleError for a name of no rule, and for more than 1,000 such rows, each of which takes two linear
+        programs.
+        """
+        check(self.plan, gradients)
+        flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
+        gradient = np.concatenate([np.zeros(0), *flat])
+        priced = one_sided_prices(self.plan.system, gradient, numbers_of(self.plan, at), rules)
+        return {
+            name: OneSided(torch.from_numpy(sides.lowered), torch.from_numpy(sides.raised))
+            for name, sides in priced.items()
+        }
 
     def active(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, ActiveBounds]:
         """Rule name → which of its inequalities are at their bound, to rounding; equations are left out."""
