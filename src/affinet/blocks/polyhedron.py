@@ -19,7 +19,8 @@ from affinet.blocks.interval import Interval
 from affinet.blocks.normal_map import NormalMap
 from affinet.blocks.phrases import many
 from affinet.blocks.places import Listed, Part, entry_counts, no_places
-from affinet.blocks.polyhedral_set import PolyhedralFace, PolyhedralSet
+from affinet.blocks.polyhedral_set import MOST_SMALL, PolyhedralFace, PolyhedralSet
+from affinet.blocks.programs.gram_factor import FILLED, products_of
 from affinet.blocks.reduced_set import ReducedSet
 from affinet.blocks.resolution import REGULAR, Core, Resolution
 from affinet.blocks.tally import Tally
@@ -128,7 +129,10 @@ class Polyhedron:
         linked = not self.classes.plain
         rank = Interval(*self._rank_of_rows)
         core = None if rank.low == rank.high else Core(self.equations, rank)
-        return replace(REGULAR, irregular=True, linked=linked, uncertain=m > 1, groups=(cells, m), core=core)
+        return replace(
+            REGULAR, irregular=True, linked=linked, uncertain=m > 1, groups=(cells, m), core=core,
+            searched=m if self._coupled else 0,
+        )  # fmt: skip
 
     def condition_of_extra(self) -> float:
         return 1.0
@@ -178,6 +182,13 @@ class Polyhedron:
     @property
     def _sparse(self) -> bool:
         return bool(sparse.issparse(self.matrix))
+
+    @cached_property
+    def _coupled(self) -> bool:
+        """Whether this is one cell most rows of which share entries with each other."""
+        if len(self.lower) > 1 or self.lower.size <= MOST_SMALL:
+            return False
+        return not self._sparse or products_of(self.matrix) > FILLED * self.rhs.size**2
 
     @property
     def _few_numbers(self) -> bool:

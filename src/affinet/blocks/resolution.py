@@ -24,7 +24,8 @@ class Resolution:
     components of several equations whose condition number is unknown. `cell`: the number of entries of a cell, where
     all cells repeat the same several equations, otherwise 0. `groups`: the number of groups of equations that are
     solved separately, and the most equations of a group; (0, 0) for a block without such groups. `core`: the component
-    whose rank is known within bounds, else None.
+    whose rank is known within bounds, else None. `searched`: the rows of one set of inequalities whose products with
+    each other are not mostly zero, so that a step may make a dense factor of them all; otherwise 0.
     """
 
     irregular: bool
@@ -34,6 +35,7 @@ class Resolution:
     cell: int
     groups: tuple[int, int]
     core: Core | None
+    searched: int = 0
 
 
 REGULAR = Resolution(False, False, False, False, 0, (0, 0), None)

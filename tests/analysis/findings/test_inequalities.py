@@ -16,6 +16,7 @@ from affinet.analysis.findings.inequalities import (
     following_rows,
     inequalities,
 )
+from affinet.analysis.findings.large_searches import LargeSearch
 from affinet.analysis.lookup.row_programs import RowProgram, hold_as_equations
 from tests.planning.inequalities.random_sets import RandomRules
 
@@ -141,3 +142,18 @@ def test_weights_that_are_compared_in_all_pairs_are_told() -> None:
     )
     for rule in (w.W <= w.gain, w.bias <= w.gain[:, 0], w.bias <= w.gain[0], w.W.sum(0) >= w.bias[0], w.W.T <= w.bias):
         assert not any(isinstance(f, AllPairs) for f in affinet.plan(rule).findings)
+
+
+def test_large_sets_whose_rows_share_weights_are_told() -> None:
+    """600 + 500 sums meet in pairs: of 1,100² products of rows half are not zero, and one step factors them all."""
+    w = affinet.weights({"plan": (600, 500), "heights": (1_500,), "few": (30, 20)})
+    plan = affinet.plan(affinet.families.transport(w["plan"], 1 / 600, 1 / 500))
+    (finding,) = [f for f in plan.findings if isinstance(f, LargeSearch)]
+    assert (finding.rows, finding.entries, len(finding.rules)) == (1_100, 300_000, 3)
+    assert "1 polyhedron of 1,100 equations and 300,000 bounds" in str(finding)
+    for rules in (
+        affinet.families.convex(w["heights"]),  # neighbours alone share weights
+        affinet.families.transport(w["few"], 1 / 30, 1 / 20),
+        affinet.families.simplex(w["plan"], dim=1),
+    ):
+        assert not any(isinstance(f, LargeSearch) for f in affinet.plan(rules).findings)

@@ -14,6 +14,7 @@ from affinet.analysis.findings.inequalities import (
     NearlyEmpty,
     inequalities,
 )
+from affinet.analysis.findings.large_searches import LargeSearch, large_searches
 from affinet.analysis.findings.looking import Look
 from affinet.analysis.findings.near import NearlyContradictory, NearlyRedundant, nearly_dependent
 from affinet.analysis.findings.nothing_left import NothingLeft, nothing_left
@@ -43,6 +44,7 @@ Finding = (
     | Redundant
     | FollowingInequalities
     | NearlyRedundant
+    | LargeSearch
     | Overlooked
 )
 
@@ -64,6 +66,7 @@ _GRAVEST_FIRST: tuple[type[Finding], ...] = (
     Redundant,
     FollowingInequalities,
     NearlyRedundant,
+    LargeSearch,
     Overlooked,
 )
 
@@ -81,6 +84,7 @@ def findings(system: System, blocks: tuple[Block, ...], equations: EquationsAlon
         *(inequalities(system, blocks) if system.inequality_rules else ()),
         *columns(look),
         *all_pairs(system),
+        *large_searches(system, blocks),
         *fully_determined,
         *pinned(look, determined_names),
         *equal(look),
