@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -12,11 +11,11 @@ from scipy.optimize import isotonic_regression
 
 pytest.importorskip("numba")
 
-from affinet.blocks.cut_boxes import CutBoxes, CutFace
+from affinet.blocks.cut_boxes import CutBoxes
 from affinet.blocks.namespace import NumPy
 from affinet.blocks.normal_map import AVERAGING, REACH
-from affinet.blocks.pooled_cells import PooledCells, PoolFace
-from affinet.kernels.loops import chain_rows, cut_rows, level_rows
+from affinet.blocks.pooled_cells import PooledCells
+from affinet.kernels.loops import chain_rows, cut_landings, cut_rows, level_rows
 
 XP = NumPy()
 ROWS, WIDTH = 12, 37
@@ -85,19 +84,17 @@ def test_cut_rows_land_as_arrays_do(kind: str, equation: bool, size: float) -> N
     force = 0.5 + draw.random((ROWS, 1))
     outcomes = []
     for threads in (1, 3):
-        pushes = y, force[:, 0].copy()
-        landed = _outputs(face, CutFace)
-        flat = face.lower, face.upper, face.row[:, 0].copy()
-        scratch = np.empty((threads, cut_rows.SCRATCH, WIDTH))
-        cut_rows.landed_rows(
-            (stepped, before), pushes, flat, landed, a, high, cell, equation, REACH, 2.0**-53, scratch, threads
-        )
-        outcomes.append((*landed, pushes[1]))
+        state = before.copy(), y.copy(), force[:, 0].copy()
+        flat = face.lower.copy(), face.upper.copy(), face.row[:, 0].copy()
+        scratch = np.empty((threads, cut_landings.SCRATCH, WIDTH))
+        cut_landings.landed_rows(stepped, state, flat, a, high, cell, equation, REACH, 2.0**-53, scratch, threads)
+        outcomes.append((*state, *flat))
     for alone, shared in zip(*outcomes, strict=True):
         np.testing.assert_array_equal(alone, shared)
-    w, normal, lower, upper, row, left = outcomes[0]
+    w, normal, left, lower, upper, row = outcomes[0]
     moved = np.delete(np.arange(ROWS), [3, 5])
     assert (np.flatnonzero(left < 0.0) == [3, 5]).all()
+    assert (left[[3, 5]] == [-1.0, -2.0]).all()
     np.testing.assert_array_equal(w[[3, 5]], stepped[[3, 5]])
     np.testing.assert_array_equal(normal[[3, 5]], y[[3, 5]])
     tau = REACH * convex.norm(XP, stepped - before) / force
@@ -110,13 +107,6 @@ def test_cut_rows_land_as_arrays_do(kind: str, equation: bool, size: float) -> N
     np.testing.assert_allclose(normal[moved], wanted[1][moved], rtol=0, atol=rounding_of_y)
     for marks, others in zip((lower, upper, row[:, None]), wanted[2], strict=True):
         np.testing.assert_array_equal(marks[moved], others[moved])
-
-
-def _outputs(face: Any, kind: Callable[..., Any]) -> tuple[np.ndarray, ...]:
-    """Arrays for weights, y and the face."""
-    shape = (ROWS, WIDTH)
-    marks = (np.empty(ROWS if part.shape[1] == 1 else part.shape, bool) for part in kind(*face))
-    return np.empty(shape), np.empty(shape), *marks
 
 
 def chains(kind: str) -> PooledCells:
@@ -207,16 +197,14 @@ def test_chains_land_as_arrays_do(kind: str, size: float) -> None:
     force = 0.5 + draw.random((ROWS, 1))
     outcomes = []
     for threads in (1, 3):
-        pushes, landed = (y, force[:, 0].copy()), _outputs(face, PoolFace)
-        flat = face.links, face.first[:, 0].copy(), face.last[:, 0].copy()
+        state = before.copy(), y.copy(), force[:, 0].copy()
+        flat = face.links.copy(), face.first[:, 0].copy(), face.last[:, 0].copy()
         scratch, starts = np.empty((threads, chain_rows.SCRATCH, WIDTH)), np.empty((threads, WIDTH + 1), np.int64)
-        chain_rows.landed_chains(
-            (stepped, before), pushes, flat, landed, gap, bounds, REACH, 2.0**-53, scratch, starts, threads
-        )
-        outcomes.append((*landed, pushes[1]))
+        chain_rows.landed_chains(stepped, state, flat, gap, bounds, REACH, 2.0**-53, scratch, starts, threads)
+        outcomes.append((*state, *flat))
     for alone, shared in zip(*outcomes, strict=True):
         np.testing.assert_array_equal(alone, shared)
-    w, normal, links, first, last, left = outcomes[0]
+    w, normal, left, links, first, last = outcomes[0]
     moved = np.delete(np.arange(ROWS), [3, 5])
     assert (np.flatnonzero(left < 0.0) == [3, 5]).all()
     tau = REACH * convex.norm(XP, stepped - before) / force
@@ -238,14 +226,14 @@ def test_what_rows_learn_is_what_arrays_learn(kind: str, dtype: str, threads: in
     _, face = convex.nearest(XP, 0.3 * draw.normal(size=convex.shape))
     g, y = draw.normal(size=(2, *convex.shape)).astype(dtype)
     g[4, 2] = np.inf
-    pending, projected, force = np.empty_like(y), np.empty_like(g), np.empty(ROWS)
+    pending, projected, force = np.empty_like(y), g.copy(), np.empty(ROWS)
     if kind in GAPS:
         flat = face.links, face.first[:, 0].copy(), face.last[:, 0].copy()
-        chain_rows.learned_chains(g, y, flat, AVERAGING, FLOOR, (pending, projected, force), threads)
+        chain_rows.learned_chains(projected, y, flat, AVERAGING, FLOOR, (pending, force), threads)
     else:
         flat = face.lower, face.upper, face.row[:, 0].copy()
         a, high, _ = rule_of(convex)
-        cut_rows.learned_rows(g, y, flat, a, high, True, AVERAGING, FLOOR, (pending, projected, force), threads)
+        cut_rows.learned_rows(projected, y, flat, a, high, True, AVERAGING, FLOOR, (pending, force), threads)
     wide = g.astype(float)
     along = convex.along(XP, wide, face)
     average = y + AVERAGING * (along - wide - y)

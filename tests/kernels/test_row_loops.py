@@ -64,7 +64,7 @@ def test_steps_are_those_without_loops(name: str, dtype: torch.dtype) -> None:
             stepped[4, 3] = inf
         condition = None if number != 7 else torch.tensor(False)
         before = w
-        found = looped.land(stepped, steps[0][0], condition), plain.land(stepped.double(), steps[1][0], condition)
+        found = looped.land_(stepped, steps[0][0], condition), plain.land_(stepped.double(), steps[1][0], condition)
         w, states = found[0][0], (found[0][1], found[1][1])
         assert w.dtype == states[0].y.dtype == dtype
         close(w, found[1][0], 64 * eps)
@@ -81,6 +81,43 @@ def test_steps_are_those_without_loops(name: str, dtype: torch.dtype) -> None:
             assert torch.equal(w[4], stepped[4])
             w = torch.where(known[:, None], w, before)
         states = states[0], Learned(states[0].y.double(), states[0].face)  # both go on from the same
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_landing_in_the_memory_of_the_step_has_the_same_bits(name: str, dtype: torch.dtype) -> None:
+    """Steps with rows that stand still and with one that becomes infinite; the other landing leaves its step alone."""
+    draw, (kernel, _) = torch.Generator().manual_seed(1), kernels(name, dtype)
+    w = kernel.nearest(torch.randn(CELLS, WIDTH, generator=draw, dtype=dtype))
+    state = kernel.start(torch.randn(CELLS, WIDTH, generator=draw, dtype=dtype), w)
+    known, place, spare = copied(state), w.clone(), None
+    for number in range(6):
+        g = torch.randn(CELLS, WIDTH, generator=draw, dtype=dtype)
+        step, projected = kernel.learn_(g.clone(), w, state)
+        former, average = known.y, spare
+        other, same = kernel.learn_(g.clone(), place, known, spare)
+        assert torch.equal(projected, same)
+        assert average is None or other.y.data_ptr() == average.data_ptr()
+        stepped = w - 0.05 * projected
+        stepped[2 + number] = w[2 + number]
+        if number == 3:
+            stepped[0, 3] = inf
+        parts = step.y.clone(), step.before.clone(), *(part.clone() for part in step.face)
+        landed, state = kernel.land_(stepped, step, None)
+        for part, unchanged in zip((step.y, step.before, *step.face), parts, strict=True):
+            assert torch.equal(part, unchanged)
+        again, known = kernel.land_(stepped, other, None, reuse=True)
+        assert again.data_ptr() == place.data_ptr()
+        assert known.y.data_ptr() == other.y.data_ptr()
+        for part, twin in zip((landed, state.y, *state.face), (again, known.y, *known.face), strict=True):
+            assert torch.equal(part, twin)
+        if number == 3:
+            landed[0] = again[0] = 1.0 / WIDTH
+        w, place, spare = landed, again, former
+
+
+def copied(state: Learned[Any]) -> Learned[Any]:
+    return Learned(state.y.clone(), type(state.face)(*(part.clone() for part in state.face)))
 
 
 def close(found: Tensor, wanted: Tensor, within: float) -> None:

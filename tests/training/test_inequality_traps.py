@@ -280,6 +280,20 @@ def test_a_training_resumes_with_the_same_bits(tmp_path: Any) -> None:
     assert same(known(handle), known(other_handle))
 
 
+def test_saved_states_and_loaded_ones_are_left_alone_by_later_steps() -> None:
+    """Compiled loops land in the memory of what was learned before."""
+    model, optimizer, handle = attached(adam)
+    for _ in range(3):
+        step(model, optimizer)
+    (saved,) = handle.state_dict()["inequalities"]
+    copies = copy.deepcopy(saved)
+    handle.load_state_dict({**handle.state_dict(), "inequalities": [saved]})
+    for _ in range(3):
+        step(model, optimizer)
+    assert not torch.equal(known(handle)[0], saved["y"])
+    assert same([saved["y"], *saved["face"]], [copies["y"], *copies["face"]])
+
+
 def test_the_state_of_other_rules_is_refused() -> None:
     _, _, handle = attached(adam)
     model, optimizer, other = attached(adam)

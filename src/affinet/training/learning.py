@@ -62,6 +62,8 @@ class Learning:
         self._known: WeakKeyDictionary[AnyBlock, Learned[Any]] = WeakKeyDictionary()
         self._versions: dict[str, tuple[int, int]] = {}
         self._landings: dict[AnyBlock, _Landing] = {}
+        self._spares: dict[AnyBlock, Tensor] = {}
+        """Memory of averages that a step replaced."""
         self.face_moved = False
         """Whether a line search started or ended on another face than the one before it."""
         if former is not None:
@@ -105,7 +107,7 @@ class Learning:
             for block, kernel in self._sets():
                 landing = self._landings.get(block)
                 if landing is not None and not landing.landed:
-                    landed, point = kernel.land(kernel.read(self._parameters), landing.step, None)
+                    landed, point = kernel.land_(kernel.read(self._parameters), landing.step, None)
                     kernel.write(self._parameters, landed)
                     self._landings[block] = replace(landing, point=point)
 
@@ -148,9 +150,12 @@ class Learning:
         return copies
 
     def state(self) -> list[dict[str, Any] | None]:
-        """What is known of each block with inequalities, in their order; None before the first step."""
+        """A copy of what is known of each block with inequalities, in their order; None before the first step."""
         states = [self._known.get(block) for block, _ in self._sets()]
-        return [None if state is None else {"y": state.y, "face": list(state.face)} for state in states]
+        return [
+            None if state is None else {"y": state.y.clone(), "face": [part.clone() for part in state.face]}
+            for state in states
+        ]
 
     def load_state(self, states: object) -> None:
         """Carry on from a saved state. Raises AttachError, with nothing changed, for the state of other blocks."""
@@ -190,7 +195,7 @@ class Learning:
             if skipped is not None and bool((skipped != 0).any()):
                 return  # nothing is known before the first step that is taken, and these gradients say nothing
             state = kernel.start(g, w)
-        step, projected = kernel.learn_(g, w, state)
+        step, projected = kernel.learn_(g, w, state, self._spares.pop(block, None))
         self._landings[block] = _Landing(step, written=written)
         if not feed_decay and terms.decays:
             projected = kernel.tangent(terms.plain(), step)
@@ -212,7 +217,11 @@ class Learning:
             step = replace(step, before=kernel.rounded(step.before, self._parameters))
             if torch.equal(step.before, stepped):
                 return
-        landed, known = kernel.land(stepped, step, step_taken)
+        # After a line search, faces before and after are compared; a step that is not taken leaves all as it was.
+        reuse = landing.point is None and step_taken is None
+        landed, known = kernel.land_(stepped, step, step_taken, reuse=reuse)
+        if reuse and kernel.rounds_nothing and step.former.y is not known.y:
+            self._spares[block] = step.former.y
         if landing.written and (step_taken is None or bool(step_taken)):
             landed = kernel.on_set(landed)
             known = kernel.resettle(landed, known)
@@ -266,7 +275,7 @@ class Learning:
                 "the saved state of the inequalities does not belong to these rules: its tensors have other shapes. "
                 "Attach the same rules to the same model, or leave the handle's state out."
             )
-        y, *marks = (part.to(other.device, other.dtype) for part, other in zip(parts, expected, strict=True))
+        y, *marks = (part.to(other.device, other.dtype, copy=True) for part, other in zip(parts, expected, strict=True))
         return Learned(y, type(like.face)(*marks))
 
     def _with_gradients(

@@ -49,10 +49,9 @@ def nearest_chains(
 
 @compiled
 def landed_chains(
-    weights: Arrays,
-    pushes: Arrays,
+    stepped: np.ndarray,
+    state: Arrays,
     face: Arrays,
-    landed: Arrays,
     gap: np.ndarray | None,
     bounds: Arrays,
     reach: float,
@@ -63,16 +62,14 @@ def landed_chains(
 ) -> None:  # pragma: no cover
     """The landing of the normal map (`blocks/normal_map.py`) for every row that moved by a finite step.
 
-    `weights` are the stepped weights and those before (rows, n), `pushes` are y (rows, n) and the force (rows), `face`
-    marks links (rows, n − 1) and ends at their bounds (rows). Writes the weights, the new y and the three arrays of the
-    new face to `landed`. Rows that did not move, or not by a finite step, are copied, with a force of −1.
+    `state` are the weights before, y (rows, n) and the force (rows); `face` marks links (rows, n − 1) and ends at their
+    bounds (rows). All become what they are after the landing, in place. Rows that did not move keep them, and their
+    force becomes −1. Rows that did not move by a finite step get the stepped weights, and the force −2.
     """
     if threads > 1:
-        share_out(
-            some_landed, (weights, pushes, face, landed, gap, bounds, reach, u, scratch, starts), threads, threads
-        )
+        share_out(some_landed, (stepped, state, face, gap, bounds, reach, u, scratch, starts), threads, threads)
     else:
-        some_landed(weights, pushes, face, landed, gap, bounds, reach, u, scratch, starts, 0, 1)
+        some_landed(stepped, state, face, gap, bounds, reach, u, scratch, starts, 0, 1)
 
 
 @compiled
@@ -85,9 +82,9 @@ def learned_chains(
     learned: Arrays,
     threads: int,
 ) -> None:  # pragma: no cover
-    """Writes what the normal map learns from g (rows, n) to the three arrays of `learned`.
+    """Writes what the normal map learns from g (rows, n) to g and to the two arrays of `learned`.
 
-    The first becomes the average of y with what g loses, the second the part of g along the face, and the third the
+    g becomes its part along the face. The first array becomes the average of y with what g loses, and the second the
     force: the larger norm (rows) of g and of the average. In rows where g is not finite, the average is y. Parts of g
     become zero if they are noise, by the fraction `quiet`, relative to g and its root mean square in the row.
     """
@@ -132,10 +129,9 @@ def some_nearest(
 
 @compiled
 def some_landed(
-    weights: Arrays,
-    pushes: Arrays,
+    stepped: np.ndarray,
+    state: Arrays,
     face: Arrays,
-    landed: Arrays,
     gap: np.ndarray | None,
     bounds: Arrays,
     reach: float,
@@ -146,18 +142,16 @@ def some_landed(
     last: int,
 ) -> None:  # pragma: no cover
     """Parts `first..last` of the rows, in as many parts as there is scratch."""
-    (stepped, before), (y, force), (links, at_first, at_last) = weights, pushes, face
-    w, normal, new_links, new_first, new_last = landed
-    low, high = bounds
+    (w, y, force), (links, at_first, at_last), (low, high) = state, face, bounds
     parts, n = len(scratch), w.shape[1]
     for part in range(first, last):
         room, pools = scratch[part], starts[part]
         for row in range(len(w) * part // parts, len(w) * (part + 1) // parts):
-            step = distance(stepped[row], before[row])
+            step = distance(stepped[row], w[row])
             if not 0.0 < step < inf:
-                force[row] = -1.0
-                w[row], normal[row], new_links[row] = stepped[row], y[row], links[row]
-                new_first[row], new_last[row] = at_first[row], at_last[row]
+                force[row] = -1.0 if step == 0.0 else -2.0
+                if step != 0.0:
+                    w[row] = stepped[row]
                 continue
             felt = force[row] > 0.0
             tau = reach * step / force[row] if felt else 1.0
@@ -173,8 +167,8 @@ def some_landed(
             count = pooled(room[Y], None, room[DROP], links[row], room, pools)
             spread(room[Y], None, room[DROP], room, pools, count)
             clipped(room[DROP], below, above, room[SOLUTION])
-            known = multipliers(room, pools, count, below, above, felt, new_links[row], normal[row])
-            new_first[row], new_last[row] = known[0], known[1]
+            known = multipliers(room, pools, count, below, above, felt, links[row], y[row])
+            at_first[row], at_last[row] = known[0], known[1]
             for k in range(n):
                 room[Y, k] = z[k] + tau * room[SOLUTION, k]
             joined = room[WEIGHT]
@@ -197,7 +191,7 @@ def some_learned(
 ) -> None:  # pragma: no cover
     """Rows `first..last`."""
     (links, at_first, at_last), n = face, g.shape[1]
-    pending, projected, force = learned
+    pending, force = learned
     for row in range(first, last):
         norm, start = length(g[row]), 0
         weight, noise = averaging if norm < inf else 0.0, quiet * norm / sqrt(max(1, n))
@@ -206,19 +200,17 @@ def some_learned(
             fixed = (start == 0 and at_first[row]) or (end == n and at_last[row])
             level = 0.0 if fixed else mean_above(g[row, start:end], 0.0)
             average_pool(g[row, start:end], y[row, start:end], level, weight, pending[row, start:end])
-            project_pool(g[row, start:end], level, quiet, noise, projected[row, start:end])
+            project_pool(g[row, start:end], level, quiet, noise)
             start = end
         known_norm = length(pending[row])
         force[row] = max(norm, known_norm) if norm < inf else known_norm
 
 
 @compiled
-def project_pool(
-    g: np.ndarray, level: float, quiet: float, noise: float, projected: np.ndarray
-) -> None:  # pragma: no cover
-    """The gradient along the face in a pool, zero where it is at most `quiet · |g| + noise`; it may take g's place."""
+def project_pool(g: np.ndarray, level: float, quiet: float, noise: float) -> None:  # pragma: no cover
+    """The gradient becomes its part along the face in a pool: zero where it is at most `quiet · |g| + noise`."""
     for k in range(len(g)):
-        projected[k] = 0.0 if abs(level) <= quiet * abs(np.float64(g[k])) + noise else level
+        g[k] = 0.0 if abs(level) <= quiet * abs(np.float64(g[k])) + noise else level
 
 
 @compiled

@@ -142,13 +142,15 @@ class ConvexKernel:
         face = None if state is None else state.face
         return self._narrow(self._law.start(self._xp, g.to(self._wide), w.to(self._wide), self._u, face))
 
-    def learn_(self, g: Tensor, w: Tensor, state: Learned[Any]) -> tuple[Underway[Any], Tensor]:
+    def learn_(
+        self, g: Tensor, w: Tensor, state: Learned[Any], spare: Tensor | None = None
+    ) -> tuple[Underway[Any], Tensor]:
         """The step that starts with this gradient, and the gradient along the face, with rounding noise set to zero.
 
-        The latter may take the place of `g`.
+        The latter may take the place of `g`, and the new average that of `spare`.
         """
         if self._loops is not None:
-            return self._loops.learn_(g, w, state, self._floor)
+            return self._loops.learn_(g, w, state, self._floor, spare)
         underway, projected = self._law.learn(self._xp, g, w, state)
         return underway, self._law.silenced(self._xp, projected, g, self._floor)
 
@@ -163,10 +165,15 @@ class ConvexKernel:
         projected: Tensor = self._law.set.along(self._xp, g.to(self._wide), state.face)
         return projected.to(g.dtype)
 
-    def land(self, stepped: Tensor, state: Underway[Any], condition: Tensor | None) -> tuple[Tensor, Learned[Any]]:
-        """The weights after a step, and what is known there; both as before where the condition is false."""
+    def land_(
+        self, stepped: Tensor, state: Underway[Any], condition: Tensor | None, *, reuse: bool = False
+    ) -> tuple[Tensor, Learned[Any]]:
+        """The weights after a step, and what is known there; both as before where the condition is false.
+
+        With `reuse` they may be in the memory of `state`, which is lost then.
+        """
         if self._loops is not None:
-            return self._loops.land(stepped, state, self._u, condition)
+            return self._loops.land_(stepped, state, self._u, condition, reuse=reuse)
         w, learned = self._law.land(self._xp, stepped, state, self._u, condition)
         return w, learned
 

@@ -23,17 +23,10 @@ from affinet.kernels.torch.torch_namespace import Torch
 
 Nearest = Callable[[np.ndarray, np.ndarray | None, int], None]
 Learn = Callable[[np.ndarray, np.ndarray, tuple[np.ndarray, ...], float, tuple[np.ndarray, ...], int], None]
-Land = Callable[
-    [
-        tuple[np.ndarray, ...],
-        tuple[np.ndarray, ...],
-        tuple[np.ndarray, ...],
-        tuple[np.ndarray, ...],
-        float,
-        int,
-    ],
-    None,
-]
+Land = Callable[[np.ndarray, tuple[np.ndarray, ...], tuple[np.ndarray, ...], float, int], None]
+
+RESTS = -1.0
+"""What loops write for the force of a row that did not move."""
 
 
 class RowLoops:
@@ -53,59 +46,55 @@ class RowLoops:
         increment_version(nearest)
         return nearest
 
-    def learn_(self, g: Tensor, w: Tensor, state: Learned[Any], floor: float) -> tuple[Underway[Any], Tensor]:
+    def learn_(
+        self, g: Tensor, w: Tensor, state: Learned[Any], floor: float, spare: Tensor | None = None
+    ) -> tuple[Underway[Any], Tensor]:
         """As `NormalMap.learn`, with rounding noise of the projected gradient set to zero.
 
-        The projected gradient takes the place of g where g is row-major.
+        The projected gradient takes the place of g where g is row-major, and the new average that of `spare`: fresh
+        pages of memory cost as much as several passes over them.
         """
         g, y = g.detach().contiguous(), state.y.to(g.dtype).contiguous()
-        pending, force = torch.empty_like(g), torch.empty(len(g), dtype=torch.float64)
-        numbers = g.numpy()
-        arrays = pending.numpy(), numbers, force.numpy()
-        self._learn(numbers, y.numpy(), _flat(state.face), floor, arrays, torch.get_num_threads())
+        pending = spare if spare is not None and _is_like(spare, g) else torch.empty_like(g)
+        force = torch.empty(len(g), dtype=torch.float64)
+        arrays = pending.numpy(), force.numpy()
+        self._learn(g.numpy(), y.numpy(), _flat(state.face), floor, arrays, torch.get_num_threads())
         increment_version(g)
         former = Learned(y, state.face)
         return Underway(pending, state.face, w, force[:, None], former), g
 
-    def land(
-        self, stepped: Tensor, state: Underway[Any], u: float, condition: Tensor | None
+    def land_(
+        self, stepped: Tensor, state: Underway[Any], u: float, condition: Tensor | None, *, reuse: bool
     ) -> tuple[Tensor, Learned[Any]]:
-        """As `NormalMap.land`."""
-        stepped, before, y = (part.contiguous() for part in (stepped, state.before, state.y))
-        w, normal = torch.empty_like(stepped), torch.empty_like(stepped)
-        face = type(state.face)(*(torch.empty(part.shape, dtype=part.dtype) for part in state.face))
-        if self._no_upper:
-            face = face._replace(upper=state.face.upper)
+        """As `NormalMap.land`; with `reuse` and without a condition, in the memory of the step that was under way."""
+        stepped, w, y = (part.contiguous() for part in (stepped, state.before, state.y))
+        face = type(state.face)(*(part.contiguous() for part in state.face))
+        if not reuse or condition is not None:
+            w, y, face = w.clone(), y.clone(), type(face)(*(part.clone() for part in face))
         force = state.force.reshape(-1).clone()
-        outputs = (w.numpy(), normal.numpy(), *_flat(face))
-        pushes = y.numpy(), force.numpy()
-        threads = torch.get_num_threads()
-        self._land((stepped.numpy(), before.numpy()), pushes, _flat(state.face), outputs, u, threads)
-        learned = Learned(normal, face)
+        arrays = w.numpy(), y.numpy(), force.numpy()
+        self._land(stepped.numpy(), arrays, _flat(face), u, torch.get_num_threads())
+        learned = Learned(y, face)
         remaining = torch.nonzero(force < 0.0)[:, 0]
         if len(remaining):
-            self._remain(remaining, stepped, state, u, w, learned)
+            self._remain(remaining, force[remaining, None] == RESTS, state, u, learned)
         if condition is None:
             return w, learned
         return torch.where(condition, w, stepped), chosen(self._xp, self._set, condition, learned, state.former)
 
-    def _remain(
-        self, rows: Tensor, stepped: Tensor, state: Underway[Any], u: float, w: Tensor, learned: Learned[Any]
-    ) -> None:
-        """What is known in rows that did not move by a finite step: the normal part of y at the weights.
+    def _remain(self, rows: Tensor, resting: Tensor, state: Underway[Any], u: float, learned: Learned[Any]) -> None:
+        """What is known in rows that did not move: the normal part of y at the weights.
 
-        Rows that are not finite keep what was known before the step.
+        The others of `rows` moved by a step that is not finite, and keep what was known before it.
         """
         convex, face = self._rows(rows.numpy()), type(state.face)(*(part[rows] for part in state.face))
         before, y = state.before[rows].double(), state.y[rows].double()
-        resting = Learned(*convex.normal(self._xp, before, y, face, u))
+        at_rest = Learned(*convex.normal(self._xp, before, y, face, u))
         former = Learned(state.former.y[rows].double(), type(face)(*(part[rows] for part in state.former.face)))
-        finite = torch.isfinite(stepped[rows]).all(1, keepdim=True)
-        known = chosen(self._xp, convex, finite, resting, former)
+        known = chosen(self._xp, convex, resting, at_rest, former)
         learned.y[rows] = known.y.to(learned.y.dtype)
         for part, marks in zip(learned.face, known.face, strict=True):
             part[rows] = marks
-        w[rows] = torch.where(finite, state.before[rows], stepped[rows])
 
     def _rows(self, rows: np.ndarray) -> Any:
         """The set of some of the cells."""
@@ -133,6 +122,11 @@ def row_loops(law: NormalMap[Any], tensors: Mapping[str, Tensor]) -> RowLoops | 
     return RowLoops(convex, dtype)
 
 
+def _is_like(spare: Tensor, g: Tensor) -> bool:
+    """Whether memory can hold numbers like those of a row-major tensor."""
+    return spare.shape == g.shape and spare.dtype == g.dtype and spare.is_contiguous()
+
+
 def _flat(face: tuple[Tensor, ...]) -> tuple[np.ndarray, ...]:
     """The marks of a face, those of a cell (cells, 1) as one axis; they share memory with a row-major face."""
     cells = len(face[0])
@@ -155,7 +149,7 @@ def _each(values: np.ndarray) -> np.ndarray:
 
 
 def _cut_boxes(convex: CutBoxes) -> tuple[Nearest, Learn, Land]:
-    from affinet.kernels.loops import cut_rows
+    from affinet.kernels.loops import cut_landings, cut_rows
     from affinet.kernels.loops.openmp import team
 
     width = convex.shape[1]
@@ -174,17 +168,10 @@ def _cut_boxes(convex: CutBoxes) -> tuple[Nearest, Learn, Land]:
     ) -> None:
         cut_rows.learned_rows(g, y, face, a, high, equation, AVERAGING, floor, learned, team(g.size, threads))
 
-    def land(
-        weights: tuple[Any, ...],
-        pushes: tuple[Any, ...],
-        face: tuple[Any, ...],
-        landed: tuple[Any, ...],
-        u: float,
-        threads: int,
-    ) -> None:
-        threads = team(weights[0].size, threads)
-        scratch = np.empty((threads, cut_rows.SCRATCH, width))
-        cut_rows.landed_rows(weights, pushes, face, landed, a, high, cell, equation, REACH, u, scratch, threads)
+    def land(stepped: np.ndarray, state: tuple[Any, ...], face: tuple[Any, ...], u: float, threads: int) -> None:
+        threads = team(stepped.size, threads)
+        scratch = np.empty((threads, cut_landings.SCRATCH, width))
+        cut_landings.landed_rows(stepped, state, face, a, high, cell, equation, REACH, u, scratch, threads)
 
     return nearest, learn, land
 
@@ -211,16 +198,9 @@ def _chains(convex: PooledCells) -> tuple[Nearest, Learn, Land]:
     ) -> None:
         chain_rows.learned_chains(g, y, face, AVERAGING, floor, learned, team(g.size, threads))
 
-    def land(
-        weights: tuple[Any, ...],
-        pushes: tuple[Any, ...],
-        face: tuple[Any, ...],
-        landed: tuple[Any, ...],
-        u: float,
-        threads: int,
-    ) -> None:
-        threads = team(weights[0].size, threads)
+    def land(stepped: np.ndarray, state: tuple[Any, ...], face: tuple[Any, ...], u: float, threads: int) -> None:
+        threads = team(stepped.size, threads)
         scratch, starts = np.empty((threads, chain_rows.SCRATCH, width)), np.empty((threads, width + 1), np.int64)
-        chain_rows.landed_chains(weights, pushes, face, landed, gap, bounds, REACH, u, scratch, starts, threads)
+        chain_rows.landed_chains(stepped, state, face, gap, bounds, REACH, u, scratch, starts, threads)
 
     return nearest, learn, land
