@@ -11,6 +11,9 @@ import numpy as np
 import torch
 
 import affinet
+from affinet import families
+from affinet.training.gradient_terms import Added
+from affinet.training.learning import Learning
 from benchmarks.measuring import Effort, by_turns, repeated
 from benchmarks.results import GrowthRow
 
@@ -43,11 +46,27 @@ def _row_sums(entries: int) -> tuple[tuple[int, ...], Said]:
     return (width, width), lambda w: [w.W.sum(dim=1) == 1]
 
 
+def _simplex_rows(entries: int) -> tuple[tuple[int, ...], Said]:
+    """Rows of a square matrix on the simplex."""
+    width = isqrt(entries)
+    return (width, width), lambda w: [*families.simplex(w.W, dim=1)]
+
+
+def _ascending_rows(entries: int) -> tuple[tuple[int, ...], Said]:
+    """Rows of a square matrix that ascend."""
+    width = isqrt(entries)
+    return (width, width), lambda w: [families.monotone(w.W, dim=1)]
+
+
 KINDS: Mapping[str, Callable[[int], tuple[tuple[int, ...], Said]]] = {
     "random ties": _ties,
     "random 4-term equations": _equations,
     "row sums": _row_sums,
+    "rows on the simplex": _simplex_rows,
+    "ascending rows": _ascending_rows,
 }
+SQUARE = {"row sums", "rows on the simplex", "ascending rows"}
+"""Kinds over a square matrix, whose size is that of its plan."""
 
 
 def measured(sizes: Iterable[int] = SIZES, share: float = 1.0) -> list[GrowthRow]:
@@ -80,9 +99,30 @@ def _at(kind: str, draw: Callable[[int], tuple[tuple[int, ...], Said]], size: in
         projector.project_gradients_(gradients, weights, {})
         projector.project_(weights)
 
+    before = partial(weights["W"].copy_, source)
+    if projector.has_inequalities:
+        step, before = (
+            _learned_step(projector, weights, gradients),
+            partial(gradients["W"].copy_, gradients["W"].clone()),
+        )
     step()
-    taken = by_turns({"step": step}, Effort(share, most=50), before=partial(weights["W"].copy_, source))
-    return GrowthRow(kind, plan.size if kind == "row sums" else size, plan.rows, planning.median, taken["step"].median)
+    taken = by_turns({"step": step}, Effort(share, most=50), before=before)
+    return GrowthRow(kind, plan.size if kind in SQUARE else size, plan.rows, planning.median, taken["step"].median)
+
+
+def _learned_step(
+    projector: affinet.Projector, weights: dict[str, torch.Tensor], gradients: dict[str, torch.Tensor]
+) -> Callable[[], None]:
+    """Both passes of a step with inequalities, around a move of the weights along the gradient."""
+    projector.project_(weights)
+    learning = Learning(projector, weights, frozenset())
+
+    def step() -> None:
+        learning.prepare_(gradients, Added({}), learn=True)
+        weights["W"].sub_(gradients["W"], alpha=1e-5)
+        learning.land_(weights, None)
+
+    return step
 
 
 def exponents(rows: Iterable[GrowthRow]) -> dict[str, tuple[float, float]]:

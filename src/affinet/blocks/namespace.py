@@ -91,6 +91,12 @@ class Namespace(Protocol):
     def host(self, x: Array) -> np.ndarray:
         """The numbers on the host in float64, for what array libraries have no operations for; not written to."""
 
+    def product(self, matrix: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """`matrix @ x` of a large matrix and a vector on the host, in float64, by the threads of the library."""
+
+    def descend(self, rows: np.ndarray, u: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`y = x − rowsᵀ u` and `rows y` on the host, as `product` computes; large rows may be read only once."""
+
     def hold(self, x: Array) -> Array:
         """`x`, computed only once: a compiler that fuses operations might compute it twice, rounded in two ways."""
 
@@ -164,6 +170,13 @@ class NumPy:
 
     def host(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(x, np.float64)
+
+    def product(self, matrix: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return self.matmul(matrix, x)
+
+    def descend(self, rows: np.ndarray, u: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        y = x - self.matmul(rows.T, u)
+        return y, self.matmul(rows, y)
 
     def hold(self, x: np.ndarray) -> np.ndarray:
         return x

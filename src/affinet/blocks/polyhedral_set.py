@@ -77,7 +77,7 @@ class PolyhedralSet:
         weights = None if metric is None else xp.host(metric)
         sides = self._sides(xp, guess)
         target = xp.host(x)
-        point, multipliers, active = self._program.solve(
+        point, multipliers, active = self._solver(xp).solve(
             self._rhs, self.lower, self.upper, target, sides, metric=weights
         )
         return xp.array(self._at_bounds(point, active, np.abs(target)), x), self._face(xp, multipliers, active, x)
@@ -87,33 +87,33 @@ class PolyhedralSet:
 
     def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         point = xp.host(x)
-        slack = self._rhs - self._program.products(point)
+        slack = self._rhs - self._solver(xp).products(point)
         inside = slack >= 0.0
         inside[:, : self.equations] = False
-        satisfied = inside | self._program.rounded(point, slack, self._rhs, u)
+        satisfied = inside | self._solver(xp).rounded(point, slack, self._rhs, u)
         return xp.array(satisfied.all(axis=1, keepdims=True).astype(np.float64), x) > 0.0
 
     def onto(self, xp: Namespace, x: Array, face: PolyhedralFace) -> Array:
         sides = self._sides(xp, face)
-        return xp.array(self._program.onto(xp.host(x), sides, self._rhs, self.lower, self.upper), x)
+        return xp.array(self._solver(xp).onto(xp.host(x), sides, self._rhs, self.lower, self.upper), x)
 
     def along(self, xp: Namespace, x: Array, face: PolyhedralFace) -> Array:
         sides = self._sides(xp, face)
-        return xp.array(self._program.tangent(xp.host(x), sides, self._rhs, self.lower, self.upper), x)
+        return xp.array(self._solver(xp).tangent(xp.host(x), sides, self._rhs, self.lower, self.upper), x)
 
     def land(
         self, xp: Namespace, z: Array, y: Array, tau: Array, face: PolyhedralFace, u: float
     ) -> tuple[Array, Array, PolyhedralFace]:
         sides = self._sides(xp, face)
         point, vector, reach = xp.host(z), xp.host(y), xp.host(tau)
-        slack, below, above = self._slacks(point, sides, u)
+        slack, below, above = self._slacks(xp, point, sides, u)
         # Slacks that are not exactly zero are known to rounding: at a vertex of many rows they contradict the others.
         noise = (
             (slack != 0.0) * (2.0 * u + ROUNDED) * (np.linalg.norm(point, axis=1, keepdims=True) + np.abs(self._rhs))
         )
         with np.errstate(over="ignore"):
             limits = slack / reach, -below / reach, above / reach
-            x, multipliers, active = self._program.solve(*limits, vector, sides, blur=noise / reach)
+            x, multipliers, active = self._solver(xp).solve(*limits, vector, sides, blur=noise / reach)
         w = self._at_bounds(point + reach * x, active, np.abs(point) + reach * np.abs(vector))
         return xp.array(w, z), xp.array(vector - x, y), self._face(xp, multipliers, active, z)
 
@@ -122,9 +122,9 @@ class PolyhedralSet:
     ) -> tuple[Array, PolyhedralFace]:
         sides = self._sides(xp, face)
         vector = xp.host(v)
-        slacks = self._slacks(xp.host(w), sides, u)
+        slacks = self._slacks(xp, xp.host(w), sides, u)
         slack, below, above = (np.where(part <= 0.0, 0.0, np.inf) for part in slacks)
-        x, multipliers, active = self._program.solve(slack, -below, above, vector, sides)
+        x, multipliers, active = self._solver(xp).solve(slack, -below, above, vector, sides)
         return xp.array(vector - x, v), self._face(xp, multipliers, active, w)
 
     def _at_bounds(self, x: Floats, active: Sides, sizes: Floats) -> Floats:
@@ -132,18 +132,23 @@ class PolyhedralSet:
 
         `sizes` are those of the numbers that x was computed from.
         """
+        if not self._has_bounds:
+            return x
         at, noise = active[:, self.rhs.shape[1] :], ROUNDED * (sizes + np.abs(x))
         capped = np.where((at > 0) | (x >= self.upper - noise), self.upper, x)
         snapped: Floats = np.where((at < 0) | (x <= self.lower + noise), self.lower, capped)
         return snapped
 
-    def _slacks(self, point: Floats, sides: Sides, u: float) -> tuple[Floats, Floats, Floats]:
+    def _slacks(self, xp: Namespace, point: Floats, sides: Sides, u: float) -> tuple[Floats, Floats, Floats]:
         """`h − G z`, `z − lower` and `upper − z`: zero for equations, on the face, and within rounding of zero."""
         m = self.rhs.shape[1]
-        slack = self._rhs - self._program.products(point)
+        slack = self._rhs - self._solver(xp).products(point)
         slack[sides[:, :m] != 0] = np.inf
-        slack[self._program.rounded(point, slack, self._rhs, u) | (sides[:, :m] != 0)] = 0.0
+        slack[self._solver(xp).rounded(point, slack, self._rhs, u) | (sides[:, :m] != 0)] = 0.0
         slack[:, : self.equations] = 0.0
+        if not self._has_bounds:
+            far = np.broadcast_to(np.inf, point.shape)
+            return slack, far, far
         below, above = point - self.lower, self.upper - point
         at = sides[:, m:]
         for gap, bound, side in ((below, self.lower, -1), (above, self.upper, 1)):
@@ -157,19 +162,34 @@ class PolyhedralSet:
         sides = np.zeros((cells, m + self.lower.shape[1]), np.int8)
         if face is not None:
             sides[:, :m] = xp.host(face.rows)
+        if face is not None and self._has_bounds:
             sides[:, m:] = xp.host(face.upper) - xp.host(face.lower)
-        sides[:, m:][self.lower == self.upper] = 1
+        if self._has_bounds:
+            sides[:, m:][self.lower == self.upper] = 1
         return sides
 
     def _face(self, xp: Namespace, multipliers: Floats, active: Sides, like: Array) -> PolyhedralFace:
         """The inequalities with a multiplier above the negligible, by what the solver found active."""
         m = self.rhs.shape[1]
-        inequalities = multipliers.copy()
+        inequalities = multipliers.copy() if self._has_bounds else multipliers[:, :m].copy()
         inequalities[:, : self.equations] = 0.0
+        if not self._has_bounds:
+            positive = inequalities > NEGLIGIBLE * inequalities.max(axis=1, keepdims=True, initial=0.0)
+            at_none = xp.array(self._zeros, like) > 0.0
+            return PolyhedralFace(xp.array(positive.astype(np.float64), like) > 0.0, at_none, at_none)
         inequalities[:, m:][self.lower == self.upper] = 0.0
         positive = inequalities > NEGLIGIBLE * inequalities.max(axis=1, keepdims=True, initial=0.0)
         parts = (positive[:, :m], positive[:, m:] & (active[:, m:] < 0), positive[:, m:] & (active[:, m:] > 0))
         return PolyhedralFace(*(xp.array(part.astype(np.float64), like) > 0.0 for part in parts))
+
+    @cached_property
+    def _has_bounds(self) -> bool:
+        """Whether any entry has a bound of its own."""
+        return bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
+
+    @cached_property
+    def _zeros(self) -> Floats:
+        return np.zeros(self.lower.shape)
 
     @cached_property
     def _norms(self) -> Floats:
@@ -183,6 +203,9 @@ class PolyhedralSet:
     @cached_property
     def _rhs(self) -> Floats:
         return np.ascontiguousarray(self.rhs / self._norms)
+
+    def _solver(self, xp: Namespace) -> Program:
+        return self._program.computing(xp)
 
     @cached_property
     def _program(self) -> Program:

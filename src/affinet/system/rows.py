@@ -72,6 +72,9 @@ def gather_rows(
     row: Integers, column: Integers, value: Floats, rhs: Floats, rule: Integers, index: Integers, cancellation: float
 ) -> Rows:
     """Rows from unordered triples; triples at the same place add up, and sums that cancel count as zero."""
+    if _is_in_order(row, column):
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(rhs)))])
+        return Rows(bounds, column.astype(np.int64), value, rhs, rule, index)
     width = int(column.max(initial=-1)) + 1
     shape = (len(rhs), width)
     added = sparse.coo_array((value, (row, column)), shape=shape).tocsr()
@@ -81,6 +84,12 @@ def gather_rows(
         bounds = np.concatenate([[0], np.cumsum(nonzero)])[added.indptr]
         return Rows(bounds, added.indices[nonzero].astype(np.int64), added.data[nonzero], rhs, rule, index)
     return Rows(added.indptr.astype(np.int64), added.indices.astype(np.int64), added.data, rhs, rule, index)
+
+
+def _is_in_order(row: Integers, column: Integers) -> bool:
+    """Whether places are row-major and distinct."""
+    follows = (row[1:] == row[:-1]) & (column[1:] > column[:-1]) | (row[1:] > row[:-1])
+    return bool(follows.all())
 
 
 def added_up(shape: tuple[int, int], row: Integers, column: Integers, value: Floats, cancellation: float) -> Floats:

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from affinet.blocks.entry_sets import Mask
 from affinet.blocks.programs.dual_newton import MOST_STEPS, VIOLATED, Problem, Solution
+from affinet.blocks.programs.row_products import length
 from affinet.blocks.programs.small_cells import SmallCells
 from affinet.errors import ConvergenceWarning, callers_line
 from affinet.language.calculus.terms import Floats
@@ -78,13 +79,16 @@ def _over_unclear(problem: Problem, fixed: Floats, free: Mask, unclear: Mask, u:
     multipliers_of_rows = np.zeros(len(problem.rhs))
     multipliers_of_rows[chosen] = (multipliers * sides)[0, : len(chosen)] / norms
     return Solution(
-        np.clip(x, problem.lower, problem.upper), multipliers_of_rows, problem.rows.T @ multipliers_of_rows, True
+        np.clip(x, problem.lower, problem.upper),
+        multipliers_of_rows,
+        problem.products.combined(multipliers_of_rows),
+        True,
     )
 
 
 def _gaps(problem: Problem, x: Floats) -> Floats:
     """By how much rows are violated."""
-    gaps = problem.rows @ x - problem.rhs
+    gaps = problem.products.times(x) - problem.rhs
     return np.concatenate([np.abs(gaps[: problem.equations]), np.maximum(gaps[problem.equations :], 0.0)])
 
 
@@ -92,6 +96,6 @@ def _holds(problem: Problem, candidate: Solution, fixed: Mask) -> bool:
     """Whether the rows hold, and the multipliers of fixed entries keep them where they are."""
     gaps = _gaps(problem, candidate.x)
     pull = problem.v - problem.ease * candidate.pull
-    noise = VIOLATED * (float(np.linalg.norm(candidate.x)) + problem.size)
+    noise = VIOLATED * (length(candidate.x) + problem.size)
     inward = np.where(candidate.x == problem.lower, pull - problem.lower, problem.upper - pull)[fixed]
     return bool((gaps <= 4.0 * problem.noise(candidate.x)).all() and inward.max(initial=0.0) <= noise)

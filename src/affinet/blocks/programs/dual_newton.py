@@ -19,7 +19,9 @@ import numpy as np
 from scipy import sparse
 
 from affinet.blocks.entry_sets import Mask
-from affinet.blocks.programs.gram_factor import EPSILON, GramFactor, Rows, gram_of
+from affinet.blocks.namespace import NumPy
+from affinet.blocks.programs.gram_factor import EPSILON, GramFactor, gram_of
+from affinet.blocks.programs.row_products import Multiply, RowProducts, Rows, length
 from affinet.blocks.programs.small_cells import SmallCells
 from affinet.language.calculus.terms import Floats, Integers
 
@@ -30,8 +32,30 @@ POLISHED = 0.25
 MOST_SEARCHED = 512
 """Most active rows whose signs are found exactly in every step: 4 MB of factors."""
 MOST_STEPS = 50
+SMALL = 0.125
+"""Multipliers whose sum is at most this share of the norm of the target do not multiply the rounding of the products
+of rows with each other to more than that of the target."""
+FEW = 0.25
+"""Share of the rows up to which these are copied for a product, instead of a product with all."""
 ENOUGH = 0.3
 """A point of the way is good enough where the slope of the dual function has fallen to this share."""
+
+
+class Chosen:
+    """Copies some of the rows, and keeps the last copy: the face of a training rarely changes."""
+
+    def __init__(self) -> None:
+        self._last: tuple[bytes, Rows] | None = None
+
+    def of(self, rows: Rows, chosen: Integers) -> Rows:
+        """`rows[chosen]`, which may be `rows` itself; not to be written to."""
+        if len(chosen) == rows.shape[0]:
+            return rows
+        key, last = chosen.tobytes(), self._last
+        if last is None or last[0] != key:
+            last = (key, rows[chosen])
+            self._last = last
+        return last[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +63,7 @@ class Problem:
     """Rows of norm one, the first `equations` of which are equations; right-hand sides may be infinite.
 
     `blur` is the rounding error of the right-hand sides, `gram` the products of all rows with each other, if known:
-    every entry then has an ease of one. `parts` keeps the rows that were chosen last, for the next problem.
+    every entry then has an ease of one. `chosen` keeps the rows that were chosen last, for the next problem.
     """
 
     rows: Rows
@@ -51,30 +75,57 @@ class Problem:
     ease: Floats
     blur: Floats
     gram: Floats | None = None
-    parts: dict[bytes, Rows] = field(default_factory=dict)
-    size: float = field(init=False)
+    chosen: Chosen = field(default_factory=lambda: Chosen())
+    multiply: Multiply = field(default_factory=NumPy)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "size", float(np.linalg.norm(self.v)))
+    @cached_property
+    def size(self) -> float:
+        """The norm of the target."""
+        return length(self.v)
+
+    @cached_property
+    def unbounded(self) -> bool:
+        """Whether no entry has a bound and the products of all rows are known: the search then needs these alone."""
+        return self.gram is not None and not np.isfinite(self.lower).any() and not np.isfinite(self.upper).any()
+
+    @cached_property
+    def image(self) -> Floats:
+        """`rows v`."""
+        return self.products.times(self.v)
+
+    @property
+    def products(self) -> RowProducts:
+        """The products of the rows with vectors."""
+        return RowProducts(self.rows, self.multiply)
 
     def part(self, chosen: Integers) -> Problem:
         """The problem with these rows alone, all equations among them."""
         gram = None if self.gram is None else self.gram[np.ix_(chosen, chosen)]
         bounds, limits = (self.lower, self.upper), (self.rhs[chosen], self.blur[chosen])
-        key = chosen.tobytes()
-        if key not in self.parts:
-            self.parts.clear()
-            self.parts[key] = self.rows[chosen]
-        rows = self.parts[key]
-        return Problem(rows, self.equations, limits[0], *bounds, self.v, self.ease, limits[1], gram)
+        rows = self.chosen.of(self.rows, chosen)
+        return Problem(
+            rows, self.equations, limits[0], *bounds, self.v, self.ease, limits[1], gram, multiply=self.multiply
+        )  # fmt: skip
 
     def point(self, pull: Floats) -> Floats:
         """`x(u)` for `pull = rowsᵀ u`."""
+        if self.unbounded:
+            return self.v - pull
         return np.clip(self.v - self.ease * pull, self.lower, self.upper)
 
     def noise(self, x: Floats) -> Floats:
         """Gaps of rows up to this are rounding."""
-        return VIOLATED * (float(np.linalg.norm(x)) + self.size + np.abs(self.rhs)) + self.blur
+        return self.noise_of(length(x))
+
+    def noise_of(self, size: float) -> Floats:
+        """As `noise`, for a point of this norm."""
+        return VIOLATED * (size + self.size + np.abs(self.rhs)) + self.blur
+
+    def curved(self, step: Floats, ease: Floats) -> Floats:
+        """`rows diag(ease) rowsᵀ step`: by how much gaps fall along a step of the multipliers."""
+        if self.unbounded and self.gram is not None:
+            return np.asarray(self.gram @ step)
+        return self.products.times(ease * self.products.combined(step))
 
     def factor(self, active: Mask, free: Mask) -> GramFactor:
         """The factor of the active rows over the free entries."""
@@ -114,10 +165,9 @@ def nearest(problem: Problem, rows: Mask, at_bound: Mask, bounds: Floats) -> Sol
     u[chosen] = _first_multipliers(part, x, ~at_bound)
     pull = np.zeros(len(x))
     for _ in range(m + 1):
-        part_u, solved = _maximised(part, u[chosen])
+        part_u, pull, solved = _maximised(part, u[chosen])
         u[:] = 0.0
         u[chosen] = part_u
-        pull = part.rows.T @ part_u
         x = problem.point(pull)
         violated = _violated(problem, x, chosen)
         if not len(violated):
@@ -132,10 +182,14 @@ def _violated(problem: Problem, x: Floats, chosen: Integers) -> Integers:
 
     No point needs more rows than it has entries. A row of norm one cannot exceed the norm of x.
     """
-    within_reach = problem.rhs <= float(np.linalg.norm(x))
+    within_reach = problem.rhs <= length(x)
     within_reach[chosen] = False
     rows = np.flatnonzero(within_reach)
-    gaps = problem.rows[rows] @ x - problem.rhs[rows]
+    if len(rows) > FEW * len(problem.rhs):
+        products = problem.products.times(x)[rows]
+    else:
+        products = RowProducts(problem.rows[rows], problem.multiply).times(x)
+    gaps = products - problem.rhs[rows]
     violated = np.flatnonzero(gaps > problem.noise(x)[rows])
     if len(violated) > len(x):
         violated = np.sort(violated[np.argpartition(-gaps[violated], len(x))[: len(x)]])
@@ -147,38 +201,90 @@ def _first_multipliers(part: Problem, x: Floats, free: Mask) -> Floats:
     """Those of a guess: all rows active, these entries free. Negative ones become zero."""
     if not len(part.rhs):
         return np.zeros(0)
-    u = part.factor(np.ones(len(part.rhs), bool), free).solve(part.rows @ x - part.rhs)
+    image = part.image if part.unbounded else part.products.times(x)
+    u = part.factor(np.ones(len(part.rhs), bool), free).solve(image - part.rhs)
     u[part.equations :] = np.maximum(u[part.equations :], 0.0)
     return u
 
 
-def _maximised(part: Problem, u: Floats) -> tuple[Floats, bool]:
+def _maximised(part: Problem, u: Floats) -> tuple[Floats, Floats, bool]:
+    """The multipliers with the largest dual function, `rowsᵀ u`, and whether their point holds to rounding."""
+    if part.unbounded:
+        u, solved = _climbed(part, u, _InRows(part))
+        if solved and np.abs(u).sum() <= SMALL * part.size:
+            return u, part.products.combined(u), True
+    space = _InEntries(part)
+    u, solved = _climbed(part, u, space)
+    return u, space.pull, solved
+
+
+def _climbed(part: Problem, u: Floats, space: _InRows | _InEntries) -> tuple[Floats, bool]:
     """The multipliers with the largest dual function, and whether their point holds to rounding."""
     inequality = np.arange(len(u)) >= part.equations
-    pull, factors, polished = part.rows.T @ u, LastFactor(part), np.inf
+    factors, polished = LastFactor(part), np.inf
     for _ in range(MOST_STEPS):
-        x = part.point(pull)
-        gap = part.rows @ x - part.rhs
-        noise = part.noise(x)
+        gap, noise, free = space.moved(u)
         active = ~inequality | (u > 0.0) | (gap > noise)
         holds = bool((np.abs(gap[active]) <= noise[active]).all())
         size = float((np.abs(gap) / noise)[active].max(initial=0.0))
         if holds and (size <= POLISHED or size >= 0.5 * polished):
             return u, True
         polished = size if holds else np.inf
-        free = (x > part.lower) & (x < part.upper)
         step = _step(factors.of(active, free), part, u, gap, active, free)
         slope = float(gap @ step)
         if not slope > 0.0:
             return u, holds
-        pushed = part.rows.T @ step
-        length = _length(part, pull, pushed, float(part.rhs @ step), slope)
-        if not length > 0.0:
+        length_of_step = space.length(step, slope)
+        if not length_of_step > 0.0:
             return u, holds
-        u = u + length * step
+        u = u + length_of_step * step
         u[inequality] = np.maximum(u[inequality], 0.0)
-        pull = part.rows.T @ u
+    space.moved(u)
     return u, False
+
+
+class _InRows:
+    """The points of multipliers where no entry has a bound, known by their products with the rows alone."""
+
+    def __init__(self, part: Problem) -> None:
+        assert part.gram is not None
+        self._part, self._gram = part, part.gram
+
+    def moved(self, u: Floats) -> tuple[Floats, Floats, Mask]:
+        """The gaps of the rows at the point of u, their rounding, and which entries are free there."""
+        part, pulled = self._part, self._gram @ u
+        square = part.size**2 - 2.0 * float(u @ part.image) + float(u @ pulled)
+        free: Mask = np.ones(len(part.v), bool)
+        return part.image - pulled - part.rhs, part.noise_of(max(square, 0.0) ** 0.5), free
+
+    def length(self, step: Floats, slope: float) -> float:
+        """How far the dual function rises along a step, at most all the way."""
+        curvature = float(step @ (self._gram @ step))
+        return 1.0 if curvature <= slope else slope / curvature
+
+
+class _InEntries:
+    """The points of multipliers, entry by entry."""
+
+    def __init__(self, part: Problem) -> None:
+        self._part, self.pull = part, np.zeros(len(part.v))
+
+    def moved(self, u: Floats) -> tuple[Floats, Floats, Mask]:
+        """As `_InRows.moved`."""
+        part = self._part
+        if part.unbounded:
+            x, products = part.products.descend(u, part.v)
+            self.pull = part.v - x
+            return products - part.rhs, part.noise(x), np.ones(len(x), bool)
+        self.pull = part.products.combined(u)
+        x = part.point(self.pull)
+        free: Mask = (x > part.lower) & (x < part.upper)
+        return part.products.times(x) - part.rhs, part.noise(x), free
+
+    def length(self, step: Floats, slope: float) -> float:
+        """How far to go along a step."""
+        part = self._part
+        return _length(part, self.pull, part.products.combined(step), float(part.rhs @ step), slope)
 
 
 class LastFactor:
@@ -217,7 +323,7 @@ def _dropping(factor: GramFactor, part: Problem, u: Floats, gap: Floats, active:
     ended: Mask = np.zeros(len(u), bool)
     while True:
         rows = active & ~ended
-        wanted = gap - part.rows @ (ease * (part.rows.T @ np.where(ended, step, 0.0)))
+        wanted = gap - part.curved(np.where(ended, step, 0.0), ease)
         step[rows] = (part.factor(rows, free) if ended.any() else factor).solve(wanted[rows])
         negative = rows & inequality & (u + step < 0.0)
         if not negative.any():

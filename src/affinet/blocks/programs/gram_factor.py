@@ -13,12 +13,10 @@ from numpy.linalg import LinAlgError
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
+from affinet.blocks.programs.row_products import Rows, length
 from affinet.language.calculus.terms import Floats
 from affinet.language.forecast import forecast
 from affinet.system import lapack
-
-Rows = Any
-"""Rows (m, n): a dense array, or a csr_array."""
 
 EPSILON = float(np.finfo(np.float64).eps)
 ADDED = 1e-11
@@ -51,13 +49,13 @@ class GramFactor:
         """The multipliers u; refined as long as the residual falls, which it does at once for independent rows."""
         u: Floats = self._solve(b)
         residual = b - self.gram @ u
-        size = float(np.linalg.norm(residual * self.scale))
+        size = length(residual * self.scale)
         for _ in range(MOST_REFINEMENTS):
-            if size <= EPSILON * float(np.linalg.norm(b * self.scale)):
+            if size <= EPSILON * length(b * self.scale):
                 break
             refined = u + self._solve(residual)
             residual = b - self.gram @ refined
-            smaller = float(np.linalg.norm(residual * self.scale))
+            smaller = length(residual * self.scale)
             if not smaller < size:
                 break
             u, size = refined, smaller

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import sparse
 
 from affinet.blocks.entry_sets import Mask
+from affinet.blocks.namespace import NumPy
 from affinet.blocks.programs.crossover import finished
-from affinet.blocks.programs.dual_newton import Problem, nearest
-from affinet.blocks.programs.gram_factor import EPSILON, GramFactor, Rows, gram_of
+from affinet.blocks.programs.dual_newton import SMALL, Chosen, Problem, nearest
+from affinet.blocks.programs.gram_factor import EPSILON, GramFactor, gram_of
+from affinet.blocks.programs.row_products import Multiply, RowProducts, Rows, length
 from affinet.blocks.programs.small_cells import Sides
 from affinet.language.calculus.terms import Floats
 from affinet.system import lapack
@@ -37,8 +38,11 @@ class LargeCell:
 
     rows: Rows
     equations: int
-    _faces: dict[bytes, FaceParts] = field(default_factory=dict)
-    _chosen: dict[bytes, Rows] = field(default_factory=dict)
+    multiply: Multiply = field(default_factory=NumPy)
+    memory: Memory = field(default_factory=lambda: Memory())
+
+    def computing(self, multiply: Multiply) -> LargeCell:
+        return replace(self, multiply=multiply)
 
     def solve(
         self,
@@ -55,15 +59,23 @@ class LargeCell:
         ease = np.ones(n) if metric is None else 1.0 / metric[0]
         gram = self._gram if metric is None else None
         coarse = np.zeros(m) if blur is None else blur[0]
+        parts = (self.memory.chosen, self.multiply)
         problem = Problem(
-            self.rows, self.equations, rhs[0], lower[0], upper[0], targets[0], ease, coarse, gram, self._chosen
+            self.rows, self.equations, rhs[0], lower[0], upper[0], targets[0], ease, coarse, gram, *parts
         )  # fmt: skip
-        at, rows = guess[0, m:], guess[0, :m] != 0
-        bounds = np.where(at > 0, upper[0], np.where(at < 0, lower[0], 0.0))
-        at_bound = (at != 0) & np.isfinite(bounds)
-        solution = nearest(problem, rows & np.isfinite(rhs[0]), at_bound, np.where(at_bound, bounds, 0.0))
+        rows = (guess[0, :m] != 0) & np.isfinite(rhs[0])
+        if problem.unbounded:
+            solution = nearest(problem, rows, np.zeros(n, bool), problem.v)
+        else:
+            at = guess[0, m:]
+            bounds = np.where(at > 0, upper[0], np.where(at < 0, lower[0], 0.0))
+            at_bound = (at != 0) & np.isfinite(bounds)
+            solution = nearest(problem, rows, at_bound, np.where(at_bound, bounds, 0.0))
         if not solution.solved:
             solution = finished(problem, solution)
+        if problem.unbounded:
+            multipliers = np.concatenate([np.abs(solution.u), np.zeros(n)])
+            return solution.x[None], multipliers[None], (multipliers != 0.0).astype(np.int8)[None]
         pull = (problem.v - solution.x) / ease - solution.pull
         clipped = (solution.x == lower[0]) | (solution.x == upper[0])
         pull = np.where(clipped, pull, 0.0)
@@ -72,11 +84,14 @@ class LargeCell:
         return solution.x[None], multipliers[None], sides.astype(np.int8)[None]
 
     def products(self, x: Floats) -> Floats:
-        return np.asarray(self.rows @ x[0])[None]
+        point, image = self.memory.image
+        if not np.array_equal(point, x[0]):
+            image = RowProducts(self.rows, self.multiply).times(x[0])
+        return image[None].copy()
 
     def rounded(self, x: Floats, slack: Floats, rhs: Floats, u: float) -> Mask:
         """Which slacks (1, m) are at most u times the size of their terms; the size of rows of norm one is bounded."""
-        small: Mask = np.abs(slack[0]) <= u * (float(np.linalg.norm(x)) + np.abs(rhs[0]))
+        small: Mask = np.abs(slack[0]) <= u * (length(x[0]) + np.abs(rhs[0]))
         rows = np.flatnonzero(small)
         sizes = np.asarray(abs(self.rows[rows]) @ np.abs(x[0])) + np.abs(rhs[0, rows])
         small[rows] = np.abs(slack[0, rows]) <= u * sizes
@@ -85,28 +100,52 @@ class LargeCell:
     def onto(self, x: Floats, face: Sides, rhs: Floats, lower: Floats, upper: Floats) -> Floats:
         at = face[0, len(rhs[0]) :]
         point = np.where(at > 0, upper[0], np.where(at < 0, lower[0], x[0]))
-        return self._parts(face).onto(point, rhs[0])[None]
+        parts, gram = self._parts(face), self._gram
+        if gram is None or not parts.plain:
+            return parts.onto(point, rhs[0], self.multiply)[None]
+        # By the products of rows with each other, one product with all rows serves the face and the slacks.
+        image = RowProducts(self.rows, self.multiply).times(point)
+        moved, multipliers = parts.moved(point, image[parts.active] - rhs[0, parts.active], self.multiply)
+        if np.abs(multipliers).sum() > SMALL * length(point):
+            return parts.onto(moved, rhs[0], self.multiply)[None]
+        self.memory.image = moved.copy(), image - gram[:, parts.active] @ multipliers
+        return moved[None]
 
     def tangent(self, x: Floats, face: Sides, rhs: Floats, lower: Floats, upper: Floats) -> Floats:
-        return self._parts(face).tangent(x[0])[None]
+        return self._parts(face).tangent(x[0], self.multiply)[None]
 
     def _parts(self, face: Sides) -> FaceParts:
         """The factor of a face; that of the last face is kept, which changes no bit of it."""
-        key = face.tobytes()
-        if key not in self._faces:
+        key, last = face.tobytes(), self.memory.face
+        if last is None or last[0] != key:
             m = self.rows.shape[0]
             active = (face[0, :m] != 0) | (np.arange(m) < self.equations)
-            parts = FaceParts(self.rows, active, face[0, m:] == 0)
-            self._faces.clear()
-            self._faces[key] = parts
-        return self._faces[key]
+            chosen, gram = self.memory.chosen.of(self.rows, np.flatnonzero(active)), self._gram
+            last = key, FaceParts(chosen, active, face[0, m:] == 0, None if gram is None else gram[active][:, active])
+            self.memory.face = last
+        return last[1]
 
-    @cached_property
+    @property
     def _gram(self) -> Floats | None:
         """The products of all rows with each other, which serve while no entry is at a bound."""
         if sparse.issparse(self.rows) or self.rows.shape[0] > MOST_GRAM:
             return None
-        return np.asarray(self.rows @ self.rows.T)
+        if self.memory.gram is None:
+            self.memory.gram = np.asarray(self.rows @ self.rows.T)
+        return self.memory.gram
+
+
+@dataclass(eq=False)
+class Memory:
+    """What is computed once for some rows, and what was computed last: each is replaced as a whole.
+
+    `image` is a point and its products with all rows.
+    """
+
+    face: tuple[bytes, FaceParts] | None = None
+    chosen: Chosen = field(default_factory=Chosen)
+    gram: Floats | None = None
+    image: tuple[Floats, Floats] = field(default_factory=lambda: (np.zeros(0), np.zeros(0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +153,9 @@ class LargeCells:
     """Several large cells of one size, one after the other."""
 
     cells: tuple[LargeCell, ...]
+
+    def computing(self, multiply: Multiply) -> LargeCells:
+        return LargeCells(tuple(cell.computing(multiply) for cell in self.cells))
 
     def solve(
         self,
@@ -158,20 +200,28 @@ class FaceParts:
     the square root of rounding.
     """
 
-    def __init__(self, rows: Rows, active: Mask, free: Mask) -> None:
-        self._active, self._free = active, free
-        chosen = rows[active]
+    def __init__(self, chosen: Rows, active: Mask, free: Mask, gram: Floats | None) -> None:
+        """`chosen` are the active rows; `gram` their products with each other over all entries, if known."""
+        self.active, self._free, all_free = active, free, bool(free.all())
         masked = free.astype(np.float64)
-        self._rows = sparse.csr_array(chosen.multiply(masked[None])) if sparse.issparse(rows) else chosen * masked
+        self._rows = chosen
+        if not all_free:
+            of_free = chosen.multiply(masked[None]) if sparse.issparse(chosen) else chosen * masked
+            self._rows = sparse.csr_array(of_free) if sparse.issparse(chosen) else of_free
         self._full = chosen
         self._basis: Floats | None = None
         self._triangle = np.zeros((0, 0))
         self._order = np.zeros(0, np.int64)
-        self._factor = self._factored(chosen) if active.any() else None
+        self._factor = self._factored(chosen, gram if all_free else None) if active.any() else None
+        self.plain = all_free and self._basis is None
+        """Whether all entries are free and the rows go by the factor of their Gram matrix."""
 
-    def _factored(self, chosen: Rows) -> GramFactor | None:
-        squares = np.asarray((chosen * chosen).sum(axis=1)).ravel()
-        factor = GramFactor(gram_of(self._rows, np.ones(chosen.shape[1])), squares)
+    def _factored(self, chosen: Rows, gram: Floats | None) -> GramFactor | None:
+        if gram is None:
+            squares = np.asarray((chosen * chosen).sum(axis=1)).ravel()
+            factor = GramFactor(gram_of(self._rows, np.ones(chosen.shape[1])), squares)
+        else:
+            factor = GramFactor(gram, gram.diagonal())
         numbers = chosen.shape[0] * chosen.shape[1]
         conditioned = factor.lower is not None and factor.lower.diagonal().min() >= CONDITIONED
         if conditioned or numbers > MOST_ORTHOGONALISED or self._resolves(factor):
@@ -191,25 +241,38 @@ class FaceParts:
         for _ in range(2):
             moved = moved - self._rows.T @ factor.solve(self._rows @ moved)
         gap = float(np.abs(self._rows @ moved).max(initial=0.0))
-        return gap <= RESOLVED * float(np.linalg.norm(probe))
+        return gap <= RESOLVED * length(probe)
 
-    def tangent(self, x: Floats) -> Floats:
+    def tangent(self, x: Floats, multiply: Multiply) -> Floats:
         """The part of x that moves none of the rows, zero in the entries that are not free."""
-        moved = np.where(self._free, x, 0.0)
-        for _ in range(2):
-            if self._basis is not None:
-                moved = moved - self._basis.T @ (self._basis @ moved)
-            elif self._factor is not None:
-                moved = moved - self._rows.T @ self._factor.solve(self._rows @ moved)
+        moved = x if self.plain else np.where(self._free, x, 0.0)
+        if self._basis is not None:
+            basis = RowProducts(self._basis, multiply)
+            for _ in range(2):
+                moved = moved - basis.combined(basis.times(moved))
+        if self._factor is not None:
+            rows = RowProducts(self._rows, multiply)
+            multipliers = self._factor.solve(rows.times(moved))
+            moved, gaps = rows.descend(multipliers, moved)
+            if np.abs(multipliers).sum() > SMALL * length(moved):
+                moved = moved - rows.combined(self._factor.solve(gaps))
         return moved
 
-    def onto(self, x: Floats, rhs: Floats) -> Floats:
+    def onto(self, x: Floats, rhs: Floats, multiply: Multiply) -> Floats:
         """The nearest point to x with the same entries where they are not free."""
-        limits = rhs[self._active]
+        limits, full = rhs[self.active], RowProducts(self._full, multiply)
         for _ in range(2):
             if self._basis is not None:
-                gap = (self._full @ x - limits)[self._order]
-                x = x - self._basis.T @ lapack.solve_triangular(self._triangle, gap, trans=1)
+                gap = (full.times(x) - limits)[self._order]
+                solved = lapack.solve_triangular(self._triangle, gap, trans=1)
+                x = x - RowProducts(self._basis, multiply).combined(solved)
             elif self._factor is not None:
-                x = x - self._rows.T @ self._factor.solve(self._full @ x - limits)
+                x = self.moved(x, full.times(x) - limits, multiply)[0]
         return x
+
+    def moved(self, x: Floats, gap: Floats, multiply: Multiply) -> tuple[Floats, Floats]:
+        """Close the gaps of the rows by their factor; also returns the multipliers of the rows."""
+        if self._factor is None:
+            return x, np.zeros(0)
+        multipliers = self._factor.solve(gap)
+        return x - RowProducts(self._rows, multiply).combined(multipliers), multipliers

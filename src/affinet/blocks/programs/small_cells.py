@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from affinet.blocks.entry_sets import Mask
+from affinet.blocks.programs.row_products import Multiply
 from affinet.language.calculus.terms import Floats
 from affinet.system.norms import norms_of_rows
 
@@ -17,6 +18,9 @@ Sides = np.ndarray
 
 class Program(Protocol):
     """A solver for cells with the same rows, of norm one, and changing targets and right-hand sides."""
+
+    def computing(self, multiply: Multiply) -> Program:
+        """The same solver, which multiplies large dense rows in this way."""
 
     def solve(
         self,
@@ -54,6 +58,9 @@ class SmallCells:
 
     rows: Floats
     equations: int
+
+    def computing(self, multiply: Multiply) -> SmallCells:
+        return self
 
     def solve(
         self,

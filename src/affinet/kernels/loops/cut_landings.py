@@ -126,9 +126,10 @@ def land_row(
     on_row = equation or t > 0.0
     searched = abs(gap) > rounding and (on_row or gap > 0.0)
     if searched or (on_row and not squares > 0.0):
-        return search_row(
+        has_multiplier: bool = search_row(
             stepped, w, y, marks, facts, numbers, weight, low, high, share, room, t, searched, known, size, scratch
         )
+        return has_multiplier
     multiplier = t
     if on_row:
         multiplier = t + gap / squares

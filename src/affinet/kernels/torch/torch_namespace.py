@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.kernels.torch.looped import available
+
 Key = tuple[int, torch.dtype, torch.device]
 
 
@@ -89,6 +91,31 @@ class Torch:
     def host(self, x: Tensor) -> np.ndarray:
         numbers: np.ndarray = x.detach().to("cpu", torch.float64).numpy()
         return numbers
+
+    def product(self, matrix: np.ndarray, x: np.ndarray) -> np.ndarray:
+        if not available():
+            return np.asarray(matrix @ x)
+        from affinet.kernels.loops import dense_products
+        from affinet.kernels.loops.openmp import team
+
+        products, threads = np.empty(len(matrix)), team(matrix.size, torch.get_num_threads())
+        if matrix.flags.c_contiguous:
+            dense_products.times(matrix, np.ascontiguousarray(x), products, threads)
+        else:
+            dense_products.combined(np.ascontiguousarray(matrix.T), np.ascontiguousarray(x), products, threads)
+        return products
+
+    def descend(self, rows: np.ndarray, u: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not available() or not rows.flags.c_contiguous:
+            y = x - self.product(rows.T, u)
+            return y, self.product(rows, y)
+        from affinet.kernels.loops import dense_products
+        from affinet.kernels.loops.openmp import team
+
+        y = np.array(x, np.float64)
+        parts = np.empty((dense_products.count_of_spans(rows), len(rows)))
+        dense_products.descend(rows, np.ascontiguousarray(u), y, parts, team(rows.size, torch.get_num_threads()))
+        return y, parts.sum(axis=0)
 
     def hold(self, x: Tensor) -> Tensor:
         return x

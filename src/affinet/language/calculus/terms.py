@@ -157,6 +157,8 @@ def lower(term: Term, shape: tuple[int, ...]) -> tuple[Integers, Integers, Float
     if not term.factors and term.scalar != 0.0:
         return flat_rows, flat_entries, flat_values
     nonzero = flat_values != 0
+    if nonzero.all():
+        return flat_rows, flat_entries, flat_values
     return flat_rows[nonzero], flat_entries[nonzero], flat_values[nonzero]
 
 

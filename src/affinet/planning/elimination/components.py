@@ -92,7 +92,18 @@ def _forecast_memory(size: tuple[int, int], count: int, rules: Integers, names: 
 
 
 def _label_components(core: Rows, place_of_value: Integers, width: int) -> tuple[Integers, Integers, int]:
-    """Component number of every row and every node. The graph joins each row to its nodes."""
+    """Component number of every row and every node. The graph joins each row to its nodes.
+
+    Where few rows have many nodes, it joins each row to the first rows that have these nodes.
+    """
+    if core.count**2 <= len(place_of_value):
+        owner, row = np.empty(width, np.int64), core.row_of_each()
+        owner[place_of_value[::-1]] = row[::-1]  # of several numbers for one place the last is written
+        pairs = distinct(row * core.count + owner[place_of_value])
+        ends = (pairs // core.count, pairs % core.count)
+        joined = sparse.csr_array((np.ones(len(pairs), np.int8), ends), shape=(core.count,) * 2)
+        count, labels = csgraph.connected_components(joined, directed=False)
+        return labels, labels[owner], int(count)
     graph = sparse.csr_array(
         (np.ones(len(place_of_value), np.int8), (core.row_of_each(), place_of_value + core.count)),
         shape=(core.count + width,) * 2,
@@ -114,6 +125,8 @@ def _make_batch(
     k, r = rows.shape
     matrix = np.zeros((k, r, columns.shape[1]))
     lengths = selected.lengths
+    if (lengths == columns.shape[1]).all():  # columns ascend within a row, and places with them
+        return Batch(nodes[columns], selected.values.reshape(matrix.shape), NO_NUMBERS, NO_NUMBERS, rows)
     source = np.repeat(core.bounds[:-1][rows.ravel()] - selected.bounds[:-1], lengths) + np.arange(
         len(selected.columns)
     )

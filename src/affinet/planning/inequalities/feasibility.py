@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
@@ -92,10 +94,26 @@ def _of_extreme(
 
 
 def _of_many_rows(program: Programs, tolerance: Tolerance) -> Integers:
-    undecided = np.flatnonzero(~_has_interior(program))
+    first, number_of = _distinct(program)
+    inside = _has_interior(program if len(first) == program.count else program.select(first))
+    undecided = np.flatnonzero(~inside[number_of])
     implied = [_of_program(program.select(np.array([cell])), tolerance) for cell in undecided]
     rows: Integers = np.concatenate([np.zeros(0, np.int64), *implied])
     return rows
+
+
+def _distinct(program: Programs) -> tuple[Integers, Integers]:
+    """The first program of each kind of equal ones, and for every program the number of its kind among these."""
+    numbers: dict[bytes, int] = {}
+    if isinstance(program.matrix, sparse.csr_array):
+        return np.zeros(1, np.int64), np.zeros(1, np.int64)
+    parts = (program.matrix, program.rhs, program.lower, program.upper)
+    keys = [
+        sha256(b"".join(np.ascontiguousarray(part[k]).data for part in parts)).digest() for k in range(program.count)
+    ]
+    number_of = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+    first: Integers = np.unique(number_of, return_index=True)[1]
+    return first, number_of
 
 
 def _has_interior(program: Programs) -> np.ndarray:
@@ -116,9 +134,9 @@ def _has_interior(program: Programs) -> np.ndarray:
     if len(undecided) and program.height**2 <= MOST_PUSHED:
         part, moved = program.select(undecided), moved[undecided]
         for _ in range(PUSHES):
-            moved = _pushed(part, moved)
+            before, moved = moved, _pushed(part, moved)
             inside[undecided] |= _is_strict(part, moved)
-            if inside.all():
+            if inside.all() or (moved == before).all():
                 break
     return inside
 
@@ -135,7 +153,8 @@ def _is_strict(program: Programs, points: Floats) -> np.ndarray:
 
 def _pushed(program: Programs, points: Floats) -> Floats:
     """Points moved by the shortest way to where violated rows hold with room, and then to where bounds do."""
-    room = ROOM * (np.abs(points).max(axis=1, initial=0.0) + np.abs(program.rhs).max(axis=1, initial=0.0))[:, None]
+    size = np.abs(points).max(axis=1, initial=0.0) + np.abs(program.rhs).max(axis=1, initial=0.0)
+    room = ROOM * np.where(size > 0.0, size, 1.0)[:, None]  # rules without any number have no size of their own
     gap = _products(program, points) - program.rhs
     gap[:, program.equations :] += room
     active = np.arange(program.height) < program.equations

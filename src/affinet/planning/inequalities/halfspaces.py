@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -17,6 +18,9 @@ from affinet.system.norms import norms_of_runs
 from affinet.system.rows import Rows, concatenate, gather_rows
 from affinet.system.system import System
 from affinet.system.tolerance import Tolerance
+
+MOST_LISTED = 2**20
+"""Most columns, from the first to the last, whose places are listed however few are asked for: 8 MB."""
 
 
 def halfspaces(system: System, numbers: Sequence[int]) -> Rows:
@@ -65,8 +69,21 @@ class Unknowns:
 
     def places(self, columns: Integers) -> Integers:
         """The place of each of these columns, all of which are among the unknowns."""
+        if not len(columns):
+            return np.zeros(0, np.int64)
         order = np.argsort(self.columns, kind="stable")
-        return order[np.searchsorted(self.columns, columns, sorter=order)]
+        low, high = int(self.columns[order[0]]), int(self.columns[order[-1]])
+        if high - low > max(len(columns), MOST_LISTED):
+            return order[np.searchsorted(self.columns, columns, sorter=order)]
+        place = np.empty(high - low + 1, np.int64)
+        place[self.columns[order] - low] = order
+        return place[columns - low]
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether every column is an unknown of its own, and none is determined."""
+        is_own = np.array_equal(self.node, np.arange(len(self.columns)))
+        return bool(is_own and not self.known.any() and (self.scale == 1.0).all() and not self.shift.any())
 
 
 def _magnitudes(equations: Rows, columns: Integers) -> Floats:
@@ -88,6 +105,8 @@ def over_unknowns(rows: Rows, unknowns: Unknowns, tolerance: Tolerance) -> tuple
     Raises Contradiction where a row of no node is violated.
     """
     place = unknowns.places(rows.columns)
+    if unknowns.plain and bool((np.diff(unknowns.columns) > 0).all()) and bool((rows.lengths > 0).all()):
+        return replace(rows, columns=place, size=rows.magnitude), np.arange(rows.count)
     node = unknowns.node[place]
     coefficient = rows.values * unknowns.scale[place]
     known = unknowns.known[node]

@@ -73,7 +73,7 @@ def _reduced(equations: Rows, inequalities: Rows, proper: Integers, system: Syst
     names = [rule.name for rule in system.rules]
     reduction, pieces = factor_pieces(reduce(equations, tolerance), layout, tolerance, limits, names)
     check_consistent(pieces, tolerance, limits)
-    unknowns = Unknowns.of(reduction, equations, np.setdiff1d(inequalities.columns, reduction.columns))
+    unknowns = Unknowns.of(reduction, equations, np.setdiff1d(distinct(inequalities.columns), reduction.columns))
     over_nodes, numbers = over_unknowns(inequalities.select(proper), unknowns, tolerance)
     numbers = proper[numbers]
     bounds = node_bounds(over_nodes, numbers, len(unknowns.columns))
