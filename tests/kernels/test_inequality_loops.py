@@ -59,14 +59,14 @@ def test_cut_rows_are_projected_as_arrays_are(kind: str, equation: bool, dtype: 
         wanted, _ = convex.nearest(XP, v.astype(float), metric)
         scratch, multipliers = np.empty((threads, cut_rows.SCRATCH, WIDTH)), np.empty(ROWS)
         x = v.copy()
-        cut_rows.nearest_rows(x, metric, a, high, cell, equation, multipliers, False, scratch, threads)
+        cut_rows.nearest_rows(x, metric, a, high, cell, equation, multipliers, False, -1.0, scratch, threads)
         spread = np.abs(convex.row).max() / np.abs(convex.row).min()
         rounding = np.finfo(dtype).eps * np.abs(wanted).max() + 2**-52 * 8 * (WIDTH + 4) * spread**2
         np.testing.assert_allclose(x, wanted, rtol=0, atol=rounding)
         again = v.copy()  # from the multipliers that were found, and from others
         for start in (multipliers.copy(), 3.0 * multipliers + 0.1):
             again[:] = v
-            cut_rows.nearest_rows(again, metric, a, high, cell, equation, start, True, scratch, threads)
+            cut_rows.nearest_rows(again, metric, a, high, cell, equation, start, True, -1.0, scratch, threads)
             np.testing.assert_allclose(again, wanted, rtol=0, atol=rounding)
 
 

@@ -140,6 +140,26 @@ def test_nearest_points_are_those_without_loops(name: str, dtype: torch.dtype) -
     assert torch.equal(x, before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["simplex", "sum at most", "between"])
+def test_projections_keep_rows_that_hold_as_they_do_without_loops(name: str, dtype: torch.dtype) -> None:
+    """Rows that hold to rounding keep their bits, rows off by a hundred roundings and rows beyond a bound do not."""
+    looped, plain = kernels(name, dtype)
+    draw, eps = torch.Generator().manual_seed(2), torch.finfo(dtype).eps
+    x = looped.nearest(torch.randn(CELLS, WIDTH, generator=draw, dtype=dtype))
+    x[1] += 0.1
+    x[2, 3] -= 0.7
+    x[3] += 100 * eps
+    x[5] = torch.where(x[5] == 0.0, -0.1 * eps, x[5])
+    point = looped.project(x)
+    close(point, plain.project(x.double()), 64 * eps)
+    for row in (0, 4, 6, 7, 8):
+        assert torch.equal(point[row], x[row])
+    for row in (1, 2):
+        assert not torch.equal(point[row], x[row])
+    assert torch.equal(looped.project(point), point)
+
+
 def test_tensors_of_other_kinds_have_no_loops() -> None:
     law = BLOCKS["simplex"].law()
     for other in ({"w": torch.zeros(1).bfloat16()}, {"w": torch.zeros(1), "v": torch.zeros(1).double()}):

@@ -31,19 +31,21 @@ def nearest_rows(
     equation: bool,
     multipliers: np.ndarray,
     warm: bool,
+    within: float,
     scratch: np.ndarray,
     threads: int,
 ) -> None:  # pragma: no cover - compiled
     """Move the rows of x (rows, n) in place to their nearest points, in `Σ metric dx²` where a metric is given.
 
-    `multipliers` (rows) receives the multiplier of each
-    row, and holds what the search starts at if it is `warm`. `scratch` is (threads, SCRATCH, n).
+    `multipliers` (rows) receives the multiplier of each row, and holds what the search starts at if it is `warm`. A row
+    that holds to `within` times the size of its terms, if its entries are moved between their bounds, is left so; none
+    is if `within` is negative. `scratch` is (threads, SCRATCH, n).
     """
     if threads > 1:
-        arguments = (x, metric, a, high, cell, equation, multipliers, warm, scratch)
+        arguments = (x, metric, a, high, cell, equation, multipliers, warm, within, scratch)
         share_out(some_nearest, arguments, threads, threads)
     else:
-        some_nearest(x, metric, a, high, cell, equation, multipliers, warm, scratch, 0, 1)
+        some_nearest(x, metric, a, high, cell, equation, multipliers, warm, within, scratch, 0, 1)
 
 
 @compiled
@@ -84,6 +86,7 @@ def some_nearest(
     equation: bool,
     multipliers: np.ndarray,
     warm: bool,
+    within: float,
     scratch: np.ndarray,
     first: int,
     last: int,
@@ -100,6 +103,14 @@ def some_nearest(
             entries = x[row]
             for k in range(n):
                 v[k] = entries[k]
+            if within >= 0.0:
+                total, terms = between(v, coefficients, below, above, solution)
+                excess = total - target
+                excess = abs(excess) if equation else excess
+                if excess <= within * (terms + abs(target)) and terms < inf:
+                    for k in range(n):
+                        entries[k] = solution[k]
+                    continue
             if metric is None:
                 slope = coefficients
                 t = multipliers[row] if warm else first_multiplier(v, coefficients, slope, target, equation)
@@ -143,6 +154,23 @@ def some_learned(
             g[row], y[row], at_low[row], at_high[row], coefficients, high, share, weight, quiet, level, pending[row]
         )
         force[row] = max(norm, known) if norm < inf else known
+
+
+@summing
+def between(
+    v: np.ndarray, a: np.ndarray | None, low: np.ndarray, high: np.ndarray | None, x: np.ndarray
+) -> tuple[float, float]:  # pragma: no cover
+    """`x` becomes v between its bounds. Returns `a·x`, and the sizes of its terms."""
+    total, terms = 0.0, 0.0
+    for k in range(len(v)):
+        value = low[k] if v[k] < low[k] else v[k]
+        if high is not None:
+            value = high[k] if value > high[k] else value
+        x[k] = value
+        term = value if a is None else a[k] * value
+        total += term
+        terms += abs(term)
+    return total, terms
 
 
 @summing

@@ -92,6 +92,8 @@ class ConvexKernel:
         # These are idempotent already: entries are bounds, or equal to others, and rounding keeps the order.
         if isinstance(self._law.set, Boxes | PooledCells):
             return self.nearest(x)
+        if self._loops is not None and x.dtype == self.dtype and type(x) is Tensor:
+            return self._loops.project_(x.clone(memory_format=torch.contiguous_format), self._u)
         projected: Tensor = self._law.snapped(
             self._xp, x.to(self._wide), self._u, lambda _: self.nearest(x).to(self._wide)
         )

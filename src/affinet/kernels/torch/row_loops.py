@@ -21,10 +21,12 @@ from affinet.blocks.pooled_cells import PooledCells
 from affinet.kernels.torch.looped import WIDTHS, available
 from affinet.kernels.torch.torch_namespace import Torch
 
-Nearest = Callable[[np.ndarray, np.ndarray | None, int], None]
+Nearest = Callable[[np.ndarray, np.ndarray | None, float, int], None]
 Learn = Callable[[np.ndarray, np.ndarray, tuple[np.ndarray, ...], float, tuple[np.ndarray, ...], int], None]
 Land = Callable[[np.ndarray, tuple[np.ndarray, ...], tuple[np.ndarray, ...], float, int], None]
 
+NOWHERE = -1.0
+"""The share of their terms within which rows are left as they are: none is."""
 RESTS = -1.0
 """What loops write for the force of a row that did not move."""
 
@@ -40,9 +42,16 @@ class RowLoops:
 
     def nearest_(self, x: Tensor, metric: Tensor | None = None) -> Tensor:
         """Move x to the nearest points of the set, in place where it is row-major; return them."""
+        return self._moved(x, metric, NOWHERE)
+
+    def project_(self, x: Tensor, u: float) -> Tensor:
+        """As `nearest_`, but rows that hold to u times the size of their terms between their bounds are left there."""
+        return self._moved(x, None, u)
+
+    def _moved(self, x: Tensor, metric: Tensor | None, within: float) -> Tensor:
         nearest = x.detach().contiguous()
         weights = None if metric is None else metric.detach().double().contiguous().numpy()
-        self._nearest(nearest.numpy(), weights, torch.get_num_threads())
+        self._nearest(nearest.numpy(), weights, within, torch.get_num_threads())
         increment_version(nearest)
         return nearest
 
@@ -157,11 +166,11 @@ def _cut_boxes(convex: CutBoxes) -> tuple[Nearest, Learn, Land]:
     high = None if bool((convex.upper == np.inf).all()) else _wide(convex.upper, width)
     cell, equation = (_each(convex.rhs), _wide(convex.lower, width)), convex.equation
 
-    def nearest(x: np.ndarray, metric: np.ndarray | None, threads: int) -> None:
+    def nearest(x: np.ndarray, metric: np.ndarray | None, within: float, threads: int) -> None:
         threads = team(x.size, threads)
         scratch = np.empty((threads, cut_rows.SCRATCH, width))
         multipliers = np.empty(len(x))
-        cut_rows.nearest_rows(x, metric, a, high, cell, equation, multipliers, False, scratch, threads)
+        cut_rows.nearest_rows(x, metric, a, high, cell, equation, multipliers, False, within, scratch, threads)
 
     def learn(
         g: np.ndarray, y: np.ndarray, face: tuple[Any, ...], floor: float, learned: tuple[Any, ...], threads: int
@@ -184,7 +193,7 @@ def _chains(convex: PooledCells) -> tuple[Nearest, Learn, Land]:
     gap = _wide(convex.gap, width - 1) if convex.gap.any() else None
     bounds = _each(convex.lower), _each(convex.upper)
 
-    def nearest(x: np.ndarray, metric: np.ndarray | None, threads: int) -> None:
+    def nearest(x: np.ndarray, metric: np.ndarray | None, within: float, threads: int) -> None:
         threads = team(x.size, threads)
         if gap is None and metric is None and x.dtype == np.float32:
             pools = np.empty((threads, level_rows.LANES, width + 2, level_rows.WORDS))
