@@ -137,6 +137,13 @@ def test_check_tells_rank_and_freedom_and_writes_nothing(affinet: Command, folde
     assert not (folder / "runs").exists()
 
 
+def test_check_counts_inequalities_and_says_that_numbers_are_free_within_them(affinet: Command, folder: Path) -> None:
+    low = '[[rule]]\nname = "low"\nsays = "hidden1.weight[2, :2] >= 0"\n'
+    result = affinet("check", write(folder, SMALL + low))
+    assert "No contradictions: 1 equation, 2 inequalities, rank 1, redundant 0." in result.stdout
+    assert "Of the network's 32 numbers 31 are free, within the inequalities." in result.stdout
+
+
 def test_check_of_a_single_equation_counts_in_the_singular(affinet: Command, folder: Path) -> None:
     result = affinet("check", write(folder, SMALL))
     assert "No contradictions: 1 equation, rank 1, redundant 0." in result.stdout

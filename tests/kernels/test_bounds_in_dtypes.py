@@ -146,3 +146,15 @@ def test_rules_that_zero_satisfies_have_no_gap_to_lose() -> None:
 def test_float64_has_every_bound() -> None:
     assert NumberFormat("float64", float(np.finfo(np.float64).eps), 5e-324, float(np.finfo(np.float64).max)).is_complete
     attached(torch.float64, lambda w: affinet.between(0.1, w, np.nextafter(0.1, 1.0) + 1e-12))
+
+
+def test_new_rules_that_the_dtype_cannot_have_leave_the_old_ones() -> None:
+    model = nn.Linear(3, 2).half()
+    weight = affinet.weights(model)["weight"]
+    optimizer = optim.Adam(model.parameters())
+    handle = affinet.project(model, optimizer, (weight >= 0).named("low"))
+    before = model.weight.detach().clone()
+    with pytest.raises(affinet.AttachError, match=r"which is 0 in torch\.float16"):
+        handle.update(weight >= 1e-9)
+    assert torch.equal(model.weight, before)
+    assert list(handle.violation()) == ["low"]

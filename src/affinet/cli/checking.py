@@ -34,7 +34,8 @@ def check(job: JobFile, screen: Screen) -> None:
         return
     screen.say(f"No contradictions: {_rows_text(plan.system)}, rank {rank}, redundant {redundant}.")
     screen.say(f"{counted(findings, 'finding')} to look at, above." if findings else "Nothing else to look at.")
-    screen.say(f"Of the network's {counted(numbers, 'number')} {free} {'is' if free == '1' else 'are'} free.")
+    within = ", within the inequalities" if plan.inequalities else ""
+    screen.say(f"Of the network's {counted(numbers, 'number')} {free} {'is' if free == '1' else 'are'} free{within}.")
 
 
 def _rows_text(system: System) -> str:
