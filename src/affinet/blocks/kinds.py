@@ -7,6 +7,7 @@ from affinet.blocks.bordered import Bordered
 from affinet.blocks.chain import Chain
 from affinet.blocks.commuting import Commuting
 from affinet.blocks.cone import Cone
+from affinet.blocks.curved import Curved
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
@@ -19,6 +20,6 @@ from affinet.blocks.ties import Ties
 
 AnyLinear = Slices | Commuting | Mirror | Pairs | Fixed | Ties | Dense | Sparse | Bordered | Joined
 """Blocks of equations alone."""
-AnySet = Cone | Chain | Ball | Polyhedron
-"""Blocks with inequalities."""
+AnySet = Cone | Chain | Ball | Polyhedron | Curved
+"""Blocks whose projections depend on the weights: those with inequalities, and nonlinear equations."""
 AnyBlock = AnyLinear | AnySet

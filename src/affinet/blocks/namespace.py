@@ -61,6 +61,21 @@ class Namespace(Protocol):
     def solve(self, matrix: Array, rhs: Array) -> Array:
         """`matrix⁻¹ rhs` for square matrices (…, r, r) and vectors (…, r)."""
 
+    def eigh(self, matrix: Array) -> tuple[Array, Array]:
+        """Eigenvalues (…, r) in ascending order, and eigenvectors (…, r, r) in columns, of symmetric matrices."""
+
+    def determinant(self, matrix: Array) -> Array:
+        """The determinants of square matrices."""
+
+    def cofactors(self, matrix: Array) -> Array:
+        """The derivatives of the determinants by the entries, of singular matrices too."""
+
+    def inverse(self, matrix: Array) -> Array:
+        """The inverses of square matrices; numbers that are not finite where there is none."""
+
+    def function(self, name: str, x: Array) -> Array:
+        """`sin`, `cos`, `tanh`, `exp` or `log` of every number."""
+
     def where(self, condition: Array, x: Array, y: Array) -> Array:
         """`x` where the condition holds and `y` elsewhere."""
 
@@ -140,6 +155,29 @@ class NumPy:
 
     def solve(self, matrix: np.ndarray, rhs: np.ndarray) -> np.ndarray:
         return np.asarray(lapack.solve(matrix, rhs[..., None])[..., 0])
+
+    def eigh(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return lapack.eigh(np.where(np.isfinite(matrix), matrix, 0.0))
+
+    def determinant(self, matrix: np.ndarray) -> np.ndarray:
+        return np.asarray(np.linalg.det(matrix))
+
+    def cofactors(self, matrix: np.ndarray) -> np.ndarray:
+        u, s, vt = lapack.svd(np.where(np.isfinite(matrix), matrix, 0.0))
+        others = np.where(np.eye(s.shape[-1], dtype=bool), 1.0, s[..., None, :]).prod(axis=-1)
+        signs = np.linalg.det(u) * np.linalg.det(vt)
+        return np.asarray(signs[..., None, None] * (u * others[..., None, :]) @ vt)
+
+    def inverse(self, matrix: np.ndarray) -> np.ndarray:
+        try:
+            return np.asarray(np.linalg.inv(matrix))
+        except np.linalg.LinAlgError:
+            singular = np.linalg.det(matrix) == 0.0
+            replaced = np.where(singular[..., None, None], np.eye(matrix.shape[-1]), matrix)
+            return np.where(singular[..., None, None], np.nan, np.linalg.inv(replaced))
+
+    def function(self, name: str, x: np.ndarray) -> np.ndarray:
+        return np.asarray(getattr(np, name)(x))
 
     def where(self, condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.where(condition, x, y)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from operator import add, is_
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from affinet.errors import ShapeError, UnknownWeightError
-from affinet.language.affine import Values, assemble, combine_constants
+from affinet.language.affine import Affine, Values, assemble, combine_constants
 from affinet.language.calculus.terms import Floats, Term, lower
 from affinet.language.constants import compact, read_constant
 from affinet.language.expression import Expression
+from affinet.language.node_values import node_value
+from affinet.language.nodes import Node, nodes_of, rebuilt
 from affinet.language.sense import Norm, Sense
 
 
@@ -21,9 +26,17 @@ def evaluate(expression: Expression, values: Mapping[str, ArrayLike]) -> Floats:
     This is the oracle for all code that reads terms: every term is written out pair by pair.
     Errors: `UnknownWeightError` for a weight without a value, `ShapeError` for a value of another shape.
     """
-    result = np.array(np.broadcast_to(expression.constant, expression.shape), np.float64)
-    for term in expression.terms:
-        result += _term_value(term, expression.shape, _weights(term, values))
+    known: dict[str, ArrayLike] = dict(values)
+    for node in nodes_of(expression.affine):
+        known[node.name] = node_value(node, [_value(operand, known) for operand in node.operands])
+    return _value(expression.affine, known)
+
+
+def _value(affine: Affine, values: Mapping[str, ArrayLike]) -> Floats:
+    """The value of an expression from those of the weights and nodes that it reads."""
+    result = np.array(np.broadcast_to(affine.constant, affine.shape), np.float64)
+    for term in affine.terms:
+        result += _term_value(term, affine.shape, _weights(term, values))
     return result
 
 
@@ -47,19 +60,46 @@ def substitute(expression: Expression, values: Mapping[str, object]) -> Expressi
 
     `epsilon` includes the spacing of the values' dtype: a rule on frozen float32 weights holds to float32.
     """
-    known_terms = [term for term in expression.terms if term.parameter.name in values]
-    if not known_terms:
-        return expression
-    constant, epsilon = expression.constant, expression.epsilon
-    known_values = {name: read_constant(values[name]) for name in {term.parameter.name for term in known_terms}}
-    for term in known_terms:
-        known_value = known_values[term.parameter.name]
-        epsilon = max(epsilon, known_value.epsilon)
-        weights = _weights(term, {term.parameter.name: np.broadcast_to(known_value.values, known_value.shape)})
-        value = compact(_term_value(term, expression.shape, weights))
-        constant = combine_constants(constant, value, lambda x, y: x + y)
-    remaining_terms = [term for term in expression.terms if term.parameter.name not in values]
-    return Expression(assemble(expression.shape, remaining_terms, constant, epsilon, expression.affine.wording))
+    return Expression(_substituted(expression.affine, values))
+
+
+def _substituted(affine: Affine, values: Mapping[str, object]) -> Affine:
+    known: dict[str, ReadConstant] = {}
+    terms: list[Term] = []
+    for term in affine.terms:
+        read = term.parameter
+        if isinstance(read, Node):
+            operands = tuple(_substituted(operand, values) for operand in read.operands)
+            if operands == read.operands:
+                terms.append(term)
+            elif any(operand.terms for operand in operands):
+                made = rebuilt(read, operands, affine.wording)
+                terms.append(replace(term, parameter=made.terms[0].parameter))
+            else:
+                numbers = node_value(read, [_value(operand, {}) for operand in operands])
+                known[read.name] = ReadConstant(numbers, max(operand.epsilon for operand in operands))
+        elif read.name in values:
+            given = read_constant(values[read.name])
+            known[read.name] = ReadConstant(np.broadcast_to(given.values, given.shape), given.epsilon)
+        else:
+            terms.append(term)
+    if not known and len(terms) == len(affine.terms) and all(map(is_, terms, affine.terms)):
+        return affine
+    constant, epsilon = affine.constant, affine.epsilon
+    for term in affine.terms:
+        if term.parameter.name in known:
+            read_value = known[term.parameter.name]
+            epsilon = max(epsilon, read_value.epsilon)
+            weights = _weights(term, {term.parameter.name: read_value.numbers})
+            constant = combine_constants(constant, compact(_term_value(term, affine.shape, weights)), add)
+    return assemble(affine.shape, terms, constant, epsilon, affine.wording)
+
+
+class ReadConstant(NamedTuple):
+    """The numbers that a weight or a node is replaced by, and the spacing at 1 of the dtype that they came from."""
+
+    numbers: Floats
+    epsilon: float
 
 
 def _weights(term: Term, values: Mapping[str, ArrayLike]) -> Floats:

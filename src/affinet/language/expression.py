@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 
 from affinet.errors import MissingOperationError, NotAffineError, RuleError, ShapeError, TruthValueError
-from affinet.language import arithmetic, joining, products, rearranging, reducing, repeating
+from affinet.language import arithmetic, joining, nonlinear, products, rearranging, reducing, repeating
 from affinet.language import einsum as sums
 from affinet.language.affine import Affine, Values, from_constant, from_parameter
 from affinet.language.calculus.terms import Parameter, Term
@@ -31,6 +31,7 @@ from affinet.language.foreign import UfuncProtocol, missing, not_a_rule, pick_sy
 from affinet.language.foreign_calls import ForeignCalls
 from affinet.language.indexing import index
 from affinet.language.many import defer_to_many
+from affinet.language.nodes import Kind
 from affinet.language.origin import Origin, WrittenEquation
 from affinet.language.sense import Norm, Sense, unbounded
 from affinet.language.wording import Method, Operation, Property, Wording, differing, say
@@ -103,9 +104,9 @@ class Constraint:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Expression:
-    """An array that is affine in the weights: indexed, added, scaled and compared as a NumPy array is.
+    """An array of sums and functions of the weights: indexed, added, multiplied and compared as a NumPy array is.
 
-    Errors: `NotAffineError` for what is not a sum of weights times constants, `ShapeError` for axes, indices and
+    Errors: `NotAffineError` for functions that no rule can have, `ShapeError` for axes, indices and
     shapes that do not fit, `ConstantError` for constants that are not finite real numbers.
     """
 
@@ -237,32 +238,36 @@ class Expression:
 
     @defer_to_many
     def __mul__(self, other: object) -> Expression:
-        return Expression(arithmetic.multiply(self.affine, _affine(other)))
+        return Expression(nonlinear.multiply(self.affine, _affine(other)))
 
     @defer_to_many
     def __rmul__(self, other: object) -> Expression:
-        return Expression(arithmetic.multiply(_affine(other), self.affine))
+        return Expression(nonlinear.multiply(_affine(other), self.affine))
 
     @defer_to_many
     def __truediv__(self, other: object) -> Expression:
-        return Expression(arithmetic.divide(self.affine, _affine(other)))
+        return Expression(nonlinear.divide(self.affine, _affine(other)))
 
     @defer_to_many
     def __rtruediv__(self, other: object) -> Expression:
-        return Expression(arithmetic.divide(_affine(other), self.affine))
+        return Expression(nonlinear.divide(_affine(other), self.affine))
 
     @defer_to_many
     def __matmul__(self, other: object) -> Expression:
         if isinstance(other, Expression):
-            raise NotAffineError.product(self, "@", other)
+            if not other.terms or not self.terms:
+                return Expression(nonlinear.matmul_by_constant(self.affine, other.affine))
+            return Expression(nonlinear.matmul(self.affine, other.affine))
         return Expression(products.from_right(self.affine, read_matrix(other)))
 
     @defer_to_many
     def __rmatmul__(self, other: object) -> Expression:
         return Expression(products.from_left(read_matrix(other), self.affine))
 
-    def __pow__(self, other: object) -> NoReturn:
-        raise NotAffineError.function("a power", self)
+    def __pow__(self, other: object) -> Expression:
+        if isinstance(other, Expression):
+            raise NotAffineError.function("a power with weights in the exponent", other)
+        return Expression(nonlinear.power(self.affine, other))
 
     def __rpow__(self, other: object) -> NoReturn:
         raise NotAffineError.function("an exponential", self)
@@ -301,6 +306,57 @@ class Expression:
 
     def __bool__(self) -> NoReturn:
         raise TruthValueError(self)
+
+    # Functions of the entries, which are not affine
+
+    def square(self) -> Expression:
+        """Every entry times itself."""
+        return Expression(nonlinear.power(self.affine, 2))
+
+    def sqrt(self) -> Expression:
+        """The square root of every entry."""
+        return self._function("sqrt")
+
+    def reciprocal(self) -> Expression:
+        """1 divided by every entry."""
+        return self._function("reciprocal")
+
+    def exp(self) -> Expression:
+        """The exponential of every entry."""
+        return self._function("exp")
+
+    def log(self) -> Expression:
+        """The natural logarithm of every entry."""
+        return self._function("log")
+
+    def sin(self) -> Expression:
+        """The sine of every entry, in radians."""
+        return self._function("sin")
+
+    def cos(self) -> Expression:
+        """The cosine of every entry, in radians."""
+        return self._function("cos")
+
+    def tanh(self) -> Expression:
+        """The hyperbolic tangent of every entry."""
+        return self._function("tanh")
+
+    def norm(
+        self, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None, keepdims: bool = False
+    ) -> Expression:
+        """The Euclidean length along `dim`, or of all entries."""
+        return Expression(nonlinear.norm(self.affine, pick_synonym("norm", dim=dim, axis=axis), keepdim or keepdims))
+
+    def det(self) -> Expression:
+        """The determinant of the matrix along the last two axes, or of each matrix of a stack."""
+        return Expression(nonlinear.determinant(self.affine))
+
+    def inverse(self) -> Expression:
+        """The inverse of the matrix along the last two axes, or of each matrix of a stack."""
+        return Expression(nonlinear.inverse(self.affine))
+
+    def _function(self, name: Kind) -> Expression:
+        return Expression(nonlinear.function(name, self.affine))
 
     # Rearranging entries
 

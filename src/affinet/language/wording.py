@@ -7,8 +7,8 @@ from typing import NamedTuple, TypeAlias
 LONGEST = 600
 """Characters after which a text is cut, since the text of a sum may have ten thousand weights."""
 
-_SUM, _PRODUCT, _SIGN, _ATOM = 1, 2, 3, 4
-_LEVELS = {"==": 0, "<=": 0, ">=": 0, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "@": _PRODUCT}
+_SUM, _PRODUCT, _SIGN, _POWER, _ATOM = 1, 2, 3, 4, 5
+_LEVELS = {"==": 0, "<=": 0, ">=": 0, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "@": _PRODUCT, "**": _POWER}
 
 
 class Word(NamedTuple):
@@ -107,6 +107,8 @@ def _parts(wording: Wording) -> list[str | tuple[Wording, int]]:
             return [text]
         case Negative(subject):
             return ["-", (subject, _SIGN)]
+        case Operation(left, "**", right):
+            return [(left, _ATOM), "**", (right, _SIGN)]
         case Operation(left, operator, right):
             level = _LEVELS[operator]
             return [(left, level), f" {operator} ", (right, level + 1)]

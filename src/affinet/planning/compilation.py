@@ -12,6 +12,7 @@ from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch
 from affinet.planning.contradiction import Contradiction
+from affinet.planning.curved.separating import check_apart, separate_curved
 from affinet.planning.elimination.irregular import solve_irregular
 from affinet.planning.factors.panels import Panel, make_panel_blocks
 from affinet.planning.forms import in_sections, read_rule
@@ -46,7 +47,9 @@ def compile_blocks(system: System) -> tuple[AnyBlock, ...]:
 def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tuple[AnyBlock, ...]:
     over_free = partial(rows_without, fixed=fixed, layout=system.layout)
     remaining = substitute(fixed, other_rules, system)
+    curved, remaining = separate_curved(remaining, system, over_free)
     sets, remaining = _separate_inequalities(fixed, remaining, system, over_free)
+    check_apart(curved, sets, system)
     lifted, rows = lift(remaining.rows, system.layout)
     batches, pairs, panels = remaining.batches + lifted, remaining.pairs, remaining.panels
     occupied = [(batch.parameter, *batch.span) for batch in batches] + [
@@ -64,6 +67,7 @@ def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tu
     irregular_blocks = solve_irregular(resolved.rows, system.layout, system.tolerance, system.limits, names)
     return (
         *(block for fixed_blocks in fixed.blocks() for block in fixed_blocks.blocks),
+        *curved,
         *sets,
         *resolved.blocks,
         *irregular_blocks,

@@ -18,6 +18,7 @@ from affinet.language.constraint import Constraint
 from affinet.language.evaluation import substitute
 from affinet.language.expression import Expression
 from affinet.language.forecast import forecast
+from affinet.language.nodes import is_curved, weights_of
 from affinet.language.origin import Origin
 from affinet.language.sense import Norm, Sense
 from affinet.system.layout import Layout
@@ -78,6 +79,11 @@ class Rule:
         return number and len(terms) == 1 and is_identity(terms[0], self.expression.shape)
 
     @property
+    def curved(self) -> bool:
+        """Whether the rule is not affine in the weights."""
+        return is_curved(self.expression.affine)
+
+    @property
     def pairs(self) -> int:
         """A bound on the number of (equation, entry) pairs in the sparse form."""
         return sum(_pairs(term, self.expression.shape) for term in self.expression.terms)
@@ -90,12 +96,17 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """The rules in the user's order, the layout of the entries that they read, the tolerance, and limits."""
+    """The rules in the user's order, the layout of the entries that they read, the tolerance, and limits.
+
+    `rules` are affine in the weights. Those that are not, the nonlinear equations, are in `curved`, numbered behind the
+    affine ones.
+    """
 
     rules: tuple[Rule, ...]
     layout: Layout
     tolerance: Tolerance
     limits: Limits = Limits()  # noqa: RUF009  # immutable
+    curved: tuple[Rule, ...] = ()
 
     @classmethod
     def of(
@@ -115,12 +126,30 @@ class System:
             if not isinstance(tolerance, Real) or not 0.0 < tolerance < 0.1:
                 raise RuleError(f"tolerance is {tolerance!r:.60}; give a number between 0 and 0.1, such as 1e-12.")
             epsilon = tolerance
-        return cls(named, _layout(named), Tolerance(epsilon), limits or Limits())
+        affine = tuple(rule for rule in named if not rule.curved)
+        curved = tuple(rule for rule in named if rule.curved)
+        for rule in curved:
+            _check_curved(rule)
+        return cls(affine, _layout(named), Tolerance(epsilon), limits or Limits(), curved)
+
+    @cached_property
+    def every(self) -> tuple[Rule, ...]:
+        """All rules by their numbers."""
+        return self.rules + self.curved
+
+    def rule(self, number: int) -> Rule:
+        """A rule by its number."""
+        return self.every[number]
+
+    @property
+    def curved_rules(self) -> range:
+        """The numbers of the nonlinear equations."""
+        return range(len(self.rules), len(self.every))
 
     @property
     def equations(self) -> int:
-        """The number of equations, without inequalities."""
-        return sum(rule.equations for rule in self.rules if rule.sense == "==")
+        """The number of equations, nonlinear ones included, without inequalities."""
+        return sum(rule.equations for rule in self.every if rule.sense == "==")
 
     @property
     def inequalities(self) -> int:
@@ -139,14 +168,19 @@ class System:
 
     def with_constants(self, values: Mapping[str, Floats], epsilon: float) -> System:
         """The same rules with frozen parameters, those in `values`, read as constants known to `epsilon`."""
+        curved = tuple(_with_constants(rule, values) for rule in self.curved)
         rules = tuple(_with_constants(rule, values) for rule in self.rules)
-        touched = any(term.parameter.name in values for rule in self.rules for term in rule.expression.terms)
+        rules += tuple(rule for rule in curved if not rule.curved)
+        curved = tuple(rule for rule in curved if rule.curved)
+        touched = any(parameter.name in values for parameter in self.layout.parameters)
         tolerance = replace(self.tolerance, frozen=max(self.tolerance.frozen, epsilon)) if touched else self.tolerance
-        return replace(self, rules=rules, layout=_layout(rules), tolerance=tolerance)
+        return replace(self, rules=rules, layout=_layout(rules + curved), tolerance=tolerance, curved=curved)
 
     def only(self, numbers: Iterable[int]) -> System:
         """The system of the numbered rules."""
-        return replace(self, rules=tuple(self.rules[k] for k in numbers))
+        chosen = [self.rule(k) for k in numbers]
+        affine, curved = (tuple(rule for rule in chosen if rule.curved is side) for side in (False, True))
+        return replace(self, rules=affine, curved=curved)
 
     def rows(self, numbers: Iterable[int]) -> Rows:
         """The sparse equations of the numbered rules, one rule after the other."""
@@ -287,6 +321,10 @@ def _name_rules(constraints: list[Constraint]) -> tuple[Rule, ...]:
 
 def _with_constants(rule: Rule, values: Mapping[str, Floats]) -> Rule:
     """The rule with the weights in `values` read as constants, and the sum of the magnitudes that these add up from."""
+    if rule.curved:
+        read = {parameter.name for parameter in weights_of([rule.expression.affine])} & values.keys()
+        constants = tuple(sorted({*rule.constants, *read}))
+        return replace(rule, expression=substitute(rule.expression, values), constants=constants) if read else rule
     known = [term for term in rule.expression.terms if term.parameter.name in values]
     if not known:
         return rule
@@ -302,4 +340,13 @@ def _with_constants(rule: Rule, values: Mapping[str, Floats]) -> Rule:
 
 
 def _layout(rules: Iterable[Rule]) -> Layout:
-    return Layout.of(term.parameter for rule in rules for term in rule.expression.terms)
+    return Layout.of(weights_of(rule.expression.affine for rule in rules))
+
+
+def _check_curved(rule: Rule) -> None:
+    """Refuse nonlinear inequalities. Raises RuleError."""
+    if rule.sense != "==":
+        raise RuleError(
+            f'rule "{rule.name}" is an inequality of weights that is not affine in them. Weights are kept on nonlinear '
+            f"equations and on affine inequalities; families.l2_ball(w, radius) bounds Euclidean lengths."
+        )

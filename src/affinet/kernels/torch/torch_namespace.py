@@ -61,6 +61,30 @@ class Torch:
         solution: Tensor = torch.linalg.solve(matrix, rhs[..., None])[..., 0]
         return solution
 
+    def eigh(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        values, vectors = torch.linalg.eigh(matrix.nan_to_num(0.0, 0.0, 0.0))
+        return values, vectors
+
+    def determinant(self, matrix: Tensor) -> Tensor:
+        determinant: Tensor = torch.linalg.det(matrix)
+        return determinant
+
+    def cofactors(self, matrix: Tensor) -> Tensor:
+        u, s, vt = torch.linalg.svd(matrix.nan_to_num(0.0, 0.0, 0.0))
+        diagonal = torch.eye(s.shape[-1], dtype=torch.bool, device=s.device)
+        others = torch.where(diagonal, 1.0, s[..., None, :]).prod(-1)
+        signs = torch.linalg.det(u) * torch.linalg.det(vt)
+        cofactors: Tensor = signs[..., None, None] * (u * others[..., None, :]) @ vt
+        return cofactors
+
+    def inverse(self, matrix: Tensor) -> Tensor:
+        inverse, failed = torch.linalg.inv_ex(matrix)
+        return torch.where(failed[..., None, None] != 0, torch.nan, inverse)
+
+    def function(self, name: str, x: Tensor) -> Tensor:
+        made: Tensor = getattr(torch, name)(x)
+        return made
+
     def where(self, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return torch.where(condition, x, y)
 

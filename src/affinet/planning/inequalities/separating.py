@@ -54,7 +54,7 @@ def separate_inequalities(
     rows = concatenate([rows, *bounds, over_free(halfspaces(system, remaining))])
     if not rows.count:
         return [*balls, *sets], equations
-    equations, connected = _split(equations, rows.columns, system, over_free)
+    equations, connected = split_connected(equations, rows.columns, system, over_free)
     return [*balls, *sets, *solve_with_inequalities(connected, rows, system)], equations
 
 
@@ -66,7 +66,7 @@ def _parameters_elsewhere(equations: OtherRules, inequalities: Rows, system: Sys
     return parameters | {parameter for parameter, _, _ in system.layout.split(distinct(columns))}
 
 
-def _split(
+def split_connected(
     equations: OtherRules, columns: Integers, system: System, over_free: Callable[[Rows], Rows]
 ) -> tuple[OtherRules, Rows]:
     """The equations that share no entry with the columns, directly or through others; all further ones as rows."""

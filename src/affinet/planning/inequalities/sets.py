@@ -63,7 +63,7 @@ def _cone(program: Programs, unknowns: Unknowns, layout: Layout, owners: Owners)
     row = np.take_along_axis(program.dense()[:, 0], within, axis=1) if program.height else None
     lower, upper = (np.take_along_axis(side, within, axis=1) for side in (program.lower, program.upper))
     return Cone(
-        _places(columns, layout),
+        places_of_cells(columns, layout),
         len(columns),
         columns.shape[1],
         None if row is None else _collapsed(row),
@@ -108,7 +108,7 @@ def _chain(program: Programs, unknowns: Unknowns, layout: Layout, owners: Owners
     gap = np.stack(gaps[:-1], axis=1)[cell_order]
     chosen = program.select(cell_order)
     return Chain(
-        _places(columns[cell_order], layout), count, width, _collapsed(gap),
+        places_of_cells(columns[cell_order], layout), count, width, _collapsed(gap),
         _collapsed(chosen.lower[:, :1]), _collapsed(chosen.upper[:, :1]), owners(program),
     )  # fmt: skip
 
@@ -164,7 +164,7 @@ def _in_order(columns: Integers) -> tuple[Integers, Integers, Integers]:
     return columns[order], order, within[order]
 
 
-def _places(columns: Integers, layout: Layout) -> Places:
+def places_of_cells(columns: Integers, layout: Layout) -> Places:
     """Cells of one parameter, as steps where the cells have one form and lie at regular places."""
     number = int(layout.numbers(columns[:1, 0])[0])
     parameter, start = layout.parameters[number], layout.starts[number]

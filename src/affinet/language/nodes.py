@@ -1,0 +1,134 @@
+"""Nodes: arrays that nonlinear functions make of weights, which expressions read like one more weight.
+
+A node has a name made from its content, so that the same function of the same expressions is one node. Every operation
+of the affine language works on nodes unchanged: `(w**2).sum(dim=1)` is a sum over the entries of the node `w**2`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from affinet.language.affine import Affine, from_constant, from_parameter, reword
+from affinet.language.calculus.marked import Marked
+from affinet.language.calculus.terms import Parameter, Source, Term
+from affinet.language.constants import Constant
+from affinet.language.wording import Wording
+
+Kind = Literal[
+    "multiply", "matmul", "power", "sin", "cos", "tanh", "exp", "log", "sqrt", "reciprocal", "det", "inverse"
+]
+ELEMENTWISE: tuple[Kind, ...] = ("sin", "cos", "tanh", "exp", "log", "sqrt", "reciprocal")
+"""Functions of one number; `multiply` and `power` work entry by entry, too."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Node(Parameter):
+    """The array `kind(operands)` of shape `shape`; `exponent` is that of a power, and 0 for other kinds.
+
+    The operands of `multiply` have the shape of the node.
+    """
+
+    kind: Kind
+    operands: tuple[Affine, ...]
+    exponent: int = 0
+
+
+def node(
+    kind: Kind, shape: tuple[int, ...], operands: tuple[Affine, ...], wording: Wording, exponent: int = 0
+) -> Affine:
+    """All entries of a node, as an expression."""
+    digest = hashlib.sha256(f"{kind} {exponent} {shape}".encode())
+    for operand in operands:
+        _add_affine(digest, operand)
+    made = Node(f"{kind}#{digest.hexdigest()[:24]}", shape, kind, operands, exponent)
+    expression = from_parameter(made)
+    epsilon = max(operand.epsilon for operand in operands)
+    return reword(Affine(shape, expression.terms, 0.0, epsilon, wording), wording)
+
+
+def rebuilt(made: Node, operands: tuple[Affine, ...], wording: Wording) -> Affine:
+    """The node with other operands of the same shapes, as an expression."""
+    return node(made.kind, made.shape, operands, wording, made.exponent)
+
+
+def nodes_of(affine: Affine) -> list[Node]:
+    """All nodes that an expression reads, each after those that it is made of."""
+    found: dict[str, Node] = {}
+
+    def visit(part: Affine) -> None:
+        for term in part.terms:
+            read = term.parameter
+            if isinstance(read, Node) and read.name not in found:
+                for operand in read.operands:
+                    visit(operand)
+                found[read.name] = read
+
+    visit(affine)
+    return list(found.values())
+
+
+def weights_of(affines: Iterable[Affine]) -> Iterator[Parameter]:
+    """The weights that expressions read, those under nodes included; some of them several times."""
+    for affine in affines:
+        for part in (affine, *(operand for each in nodes_of(affine) for operand in each.operands)):
+            yield from (term.parameter for term in part.terms if not isinstance(term.parameter, Node))
+
+
+def is_curved(affine: Affine) -> bool:
+    """Whether the expression reads a node, so that it is not affine in the weights."""
+    return any(isinstance(term.parameter, Node) for term in affine.terms)
+
+
+def ones_like(affine: Affine, wording: Wording) -> Affine:
+    """The constant 1 in the shape of an expression."""
+    return from_constant(Constant(1.0, affine.shape, affine.epsilon, wording))
+
+
+def same(first: Affine, second: Affine) -> bool:
+    """Whether two expressions are made of the same numbers."""
+    digests = hashlib.sha256(), hashlib.sha256()
+    for digest, affine in zip(digests, (first, second), strict=True):
+        _add_affine(digest, affine)
+    return digests[0].digest() == digests[1].digest()
+
+
+def _add_affine(digest: hashlib._Hash, affine: Affine) -> None:
+    digest.update(f"affine {affine.shape} {len(affine.terms)}".encode())
+    _add_array(digest, np.broadcast_to(np.asarray(affine.constant, np.float64), affine.shape))
+    for term in affine.terms:
+        _add_term(digest, term)
+
+
+def _add_term(digest: hashlib._Hash, term: Term) -> None:
+    digest.update(f"{term.parameter.name} {term.parameter.shape} {term.offset} {term.scalar!r} {term.start}".encode())
+    for variable in term.variables:
+        digest.update(f"variable {variable.size}".encode())
+        _add_source(digest, variable.source)
+        for axis, positions in variable.outputs:
+            digest.update(f"axis {axis}".encode())
+            _add_source(digest, positions)
+    for factor in term.factors:
+        digest.update(f"factor {factor.variables}".encode())
+        _add_array(digest, factor.values)
+
+
+def _add_source(digest: hashlib._Hash, source: Source) -> None:
+    if isinstance(source, int):
+        digest.update(f"step {source}".encode())
+    elif isinstance(source, Marked):
+        digest.update(f"mask {source.places} {source.step}".encode() + source.bits.tobytes())
+    else:
+        _add_array(digest, np.asarray(source, np.int64))
+
+
+def _add_array(digest: hashlib._Hash, values: np.ndarray) -> None:
+    """The numbers of an array, and nothing of how it lies in memory; an array of equal numbers counts as one."""
+    digest.update(str(values.shape).encode())
+    if values.size and not any(values.strides):
+        values = values.reshape(-1)[:1]
+    digest.update(np.ascontiguousarray(values).tobytes())

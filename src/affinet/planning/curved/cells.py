@@ -1,0 +1,181 @@
+"""Part nonlinear equations into components that share no entry, and equal components into cells of one program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from affinet.blocks.cell_programs import AffineMap, CellProgram, Step
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.curved.lowering import Lowered
+from affinet.system.distinct import distinct
+from affinet.system.rows import Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Components of one form: their program, their entries (cells, width) as columns, and the rules of all of them."""
+
+    program: CellProgram
+    columns: Integers
+    rules: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Rows that belong to components: rows of an operand, or equations."""
+
+    rows: Rows
+    component: Integers
+    """Of each row."""
+
+
+def cells_of(lowered: Lowered, weights: int) -> list[Cells]:
+    """The cells of all components. `weights` is the count of the columns that are entries of weights."""
+    live = _live(lowered)
+    component = _components(lowered, live)
+    tables = _tables(lowered, live, component)
+    nodes = np.flatnonzero(live & (component >= 0))
+    owner = component[nodes]
+    order = np.argsort(owner, kind="stable")
+    nodes, owner = nodes[order], owner[order]
+    count = int(owner.max(initial=-1)) + 1
+    first = np.searchsorted(owner, np.arange(count + 1))
+    local = np.zeros(lowered.width, np.int64)
+    local[nodes] = np.arange(len(nodes)) - first[owner]
+    widths = np.bincount(owner[nodes < weights], minlength=count)
+    found: dict[bytes, list[int]] = {}
+    for number in range(count):
+        if widths[number]:
+            found.setdefault(_signature(number, tables, local, int(widths[number])), []).append(number)
+    return [_made(np.array(numbers), lowered, tables, local, nodes, first, widths) for numbers in found.values()]
+
+
+def read_columns(lowered: Lowered, weights: int) -> Integers:
+    """The entries of weights that equations read, ascending."""
+    return np.flatnonzero(_live(lowered)[:weights])
+
+
+def _live(lowered: Lowered) -> np.ndarray:
+    """The columns that equations read, directly or through steps."""
+    live = np.zeros(lowered.width, bool)
+    live[lowered.equations.columns] = True
+    for step in reversed(lowered.steps):
+        numbers = np.flatnonzero(live[step.first : step.first + step.count])
+        if step.unit > 1 and len(numbers):  # an inverse is computed as a whole
+            numbers = np.unique(numbers // step.unit)[:, None] * step.unit + np.arange(step.unit)
+            numbers = numbers.ravel()
+            live[step.first + numbers] = True
+        for operand in step.operands:
+            live[operand.select(step.rows_of(numbers)).columns] = True
+    return live
+
+
+def _components(lowered: Lowered, live: np.ndarray) -> Integers:
+    """The component of every live column, numbered by its first column; −1 for the others."""
+    first: list[Integers] = []
+    second: list[Integers] = []
+    for step in lowered.steps:
+        numbers = np.flatnonzero(live[step.first : step.first + step.count])
+        if step.unit > 1:
+            first.append(step.first + numbers)
+            second.append(step.first + numbers // step.unit * step.unit)
+        for operand in step.operands:
+            rows = operand.select(step.rows_of(numbers))
+            made = numbers if step.kind != "det" else np.repeat(numbers, step.size**2)
+            first.append(step.first + made[rows.row_of_each()])
+            second.append(rows.columns)
+    equations = lowered.equations
+    first.append(lowered.width + equations.row_of_each())
+    second.append(equations.columns)
+    ends = np.concatenate(first), np.concatenate(second)
+    size = lowered.width + equations.count
+    graph = sparse.coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(size, size)).tocsr()
+    _, labels = csgraph.connected_components(graph, directed=False)
+    component = np.full(lowered.width, -1, np.int64)
+    columns = np.flatnonzero(live)
+    _, starts, inverse = np.unique(labels[columns], return_index=True, return_inverse=True)
+    rank = np.empty(len(starts), np.int64)
+    rank[np.argsort(starts, kind="stable")] = np.arange(len(starts))
+    component[columns] = rank[inverse]
+    return component
+
+
+def _tables(lowered: Lowered, live: np.ndarray, component: Integers) -> list[list[_Table]]:
+    """The rows of the operands of each step, live ones alone, sorted by component; and last those of the equations."""
+    tables = []
+    for step in lowered.steps:
+        numbers = np.flatnonzero(live[step.first : step.first + step.count])
+        owner = component[step.first + numbers]
+        order = np.argsort(owner, kind="stable")
+        numbers, owner = numbers[order], owner[order]
+        rows = step.rows_of(numbers)
+        owner = owner if step.kind != "det" else np.repeat(owner, step.size**2)
+        tables.append([_Table(operand.select(rows), owner) for operand in step.operands])
+    equations = lowered.equations.select(np.flatnonzero(lowered.equations.lengths > 0))
+    owner = component[equations.columns[equations.bounds[:-1]]]
+    order = np.argsort(owner, kind="stable")
+    tables.append([_Table(equations.select(order), owner[order])])
+    return tables
+
+
+def _signature(number: int, tables: list[list[_Table]], local: Integers, width: int) -> bytes:
+    """What is equal for components of one form: the columns that each of their rows reads, without coefficients."""
+    pieces = [np.array([width])]
+    for table in (each for group in tables for each in group):
+        first, last = np.searchsorted(table.component, [number, number + 1])
+        bounds = table.rows.bounds[first : last + 1]
+        columns = table.rows.columns[bounds[0] : bounds[-1]]
+        pieces += [np.array([last - first]), np.diff(bounds), local[columns]]
+    return np.concatenate(pieces).astype(np.int64).tobytes()
+
+
+def _made(
+    numbers: Integers,
+    lowered: Lowered,
+    tables: list[list[_Table]],
+    local: Integers,
+    nodes: Integers,
+    first: Integers,
+    widths: Integers,
+) -> Cells:
+    width = int(widths[numbers[0]])
+    columns = nodes[first[numbers][:, None] + np.arange(width)]
+    maps = [[_affine(table, numbers, local) for table in group] for group in tables]
+    steps = tuple(
+        Step(step.kind, step.exponent, step.size, tuple(operands))
+        for step, operands in zip(lowered.steps, maps[:-1], strict=True)
+        if operands[0].rows
+    )
+    equations = tables[-1][0]
+    rules = distinct(equations.rows.rule[np.isin(equations.component, numbers)])
+    program = CellProgram(len(numbers), width, steps, maps[-1][0])
+    return Cells(program, columns, tuple(int(rule) for rule in rules))
+
+
+def _affine(table: _Table, numbers: Integers, local: Integers) -> AffineMap:
+    """The rows of equal components as one map; coefficients that are the same in all cells are held once."""
+    starts = np.searchsorted(table.component, numbers)
+    count = int(np.searchsorted(table.component, numbers[0], side="right") - starts[0])
+    rows = table.rows.select((starts[:, None] + np.arange(count)).ravel())
+    lengths = rows.lengths[:count]
+    longest = int(lengths.max(initial=0))
+    place = np.repeat(np.arange(count) * longest, lengths) + (
+        np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    )
+    columns = np.zeros(count * longest, np.int64)
+    columns[place] = local[rows.columns[: len(place)]]
+    values = np.zeros((len(numbers), count * longest))
+    values[:, place] = rows.values.reshape(len(numbers), len(place))
+    return AffineMap(
+        columns.reshape(count, longest),
+        _once(values).reshape(-1, count, longest),
+        _once(-rows.rhs.reshape(len(numbers), count)),
+    )
+
+
+def _once(values: Floats) -> Floats:
+    return values[:1].copy() if len(values) and (values == values[0]).all() else values

@@ -1,0 +1,145 @@
+"""Write nonlinear equations out as steps over single numbers: entries, then the numbers that each node makes.
+
+Columns below the size of the layout are entries of weights. Those above are numbers that steps compute, in the order of
+the steps; a product of matrices is written out as products of numbers and their sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from affinet.blocks.cell_programs import StepKind
+from affinet.language.affine import Affine
+from affinet.language.calculus.terms import Floats, Integers, Parameter
+from affinet.language.forecast import forecast
+from affinet.language.nodes import Node, nodes_of
+from affinet.system.layout import Layout
+from affinet.system.rows import PAIR_BYTES, Rows, concatenate
+from affinet.system.system import System, coefficients
+
+OverFree = Callable[[Rows], Rows]
+
+
+@dataclass(frozen=True, eq=False)
+class LoweredStep:
+    """The numbers `kind(operands)` of the columns from `first` on; a right-hand side of an operand is minus a constant.
+
+    The matrices of `det` and `inverse` have `size` rows and columns: their entries are the rows of the operand.
+    """
+
+    kind: StepKind
+    exponent: int
+    size: int
+    first: int
+    count: int
+    operands: tuple[Rows, ...]
+
+    @property
+    def unit(self) -> int:
+        """The numbers that belong together: those of one matrix of `inverse`, otherwise one."""
+        return self.size**2 if self.kind == "inverse" else 1
+
+    def rows_of(self, numbers: Integers) -> Integers:
+        """The rows of the operands of these numbers of the step (whole matrices for `inverse`)."""
+        if self.kind == "det":
+            return np.asarray((numbers[:, None] * self.size**2 + np.arange(self.size**2)).ravel())
+        return numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """The steps, and the equations over all columns; `equations` has the linear ones that share entries, too."""
+
+    width: int
+    steps: tuple[LoweredStep, ...]
+    equations: Rows
+
+
+def lower(system: System, numbers: Sequence[int], linear: Rows, over_free: OverFree) -> Lowered:
+    """The numbered nonlinear rules and linear equations that share entries with them, over entries that are not fixed.
+
+    Raises TooLargeError.
+    """
+    expressions = [system.rule(number).expression.affine for number in numbers]
+    nodes = _all_nodes(expressions)
+    layout = _extended(system.layout, nodes)
+    lowering = _Lowering(layout, over_free, system.tolerance.cancellation)
+    steps = [step for node in nodes for step in lowering.steps(node)]
+    parts = [lowering.rows(affine, number) for affine, number in zip(expressions, numbers, strict=True)]
+    return Lowered(layout.size, tuple(steps), concatenate([linear, *parts]))
+
+
+def _all_nodes(expressions: Sequence[Affine]) -> list[Node]:
+    found: dict[str, Node] = {}
+    for expression in expressions:
+        for node in nodes_of(expression):
+            found.setdefault(node.name, node)
+    return list(found.values())
+
+
+def _extended(layout: Layout, nodes: Sequence[Node]) -> Layout:
+    """The layout, with the numbers of the nodes behind the weights; products before each product of matrices."""
+    parameters: list[Parameter] = list(layout.parameters)
+    for node in nodes:
+        if node.kind == "matmul":
+            parameters.append(_products_of(node))
+        parameters.append(node)
+    return Layout(tuple(parameters))
+
+
+def _products_of(node: Node) -> Parameter:
+    return Parameter(f"products of {node.name}", (*node.shape, node.operands[0].shape[-1]))
+
+
+class _Lowering:
+    def __init__(self, layout: Layout, over_free: OverFree, cancellation: float) -> None:
+        self._layout, self._over_free, self._cancellation = layout, over_free, cancellation
+
+    def rows(self, affine: Affine, number: int) -> Rows:
+        """One row per entry of an expression; the right-hand side is minus the constant."""
+        forecast("a nonlinear rule, read one number at a time,", _pairs(affine), item_bytes=PAIR_BYTES)
+        rows = coefficients(self._layout, (number,), (affine.shape,), (affine.terms,), self._cancellation)
+        constant = np.broadcast_to(np.asarray(affine.constant, np.float64), affine.shape).reshape(-1)
+        return self._over_free(replace(rows, rhs=-constant, size=np.abs(constant)))
+
+    def steps(self, node: Node) -> list[LoweredStep]:
+        first = self._layout.start(node)
+        if node.kind == "matmul":
+            return self._products(node, first)
+        operands = tuple(self.rows(operand, 0) for operand in node.operands)
+        size = node.operands[0].shape[-1] if node.kind in ("det", "inverse") else 0
+        return [LoweredStep(node.kind, node.exponent, size, first, node.size, operands)]
+
+    def _products(self, node: Node, first: int) -> list[LoweredStep]:
+        products = _products_of(node)
+        forecast(f"the products of {node.kind}", products.size, item_bytes=2 * PAIR_BYTES)
+        left, right = (self.rows(operand, 0) for operand in node.operands)
+        (*stack, m, inner), n = node.operands[0].shape, node.shape[-1]
+        cell, i, j, k = np.ogrid[: prod(stack), :m, :n, :inner]
+        shape = np.broadcast_shapes(cell.shape, i.shape, j.shape, k.shape)
+        of_left = np.broadcast_to((cell * m + i) * inner + k, shape).ravel()
+        of_right = np.broadcast_to((cell * inner + k) * n + j, shape).ravel()
+        start = self._layout.start(products)
+        sums = _sums(start, node.size, inner)
+        return [
+            LoweredStep("multiply", 0, 0, start, products.size, (left.select(of_left), right.select(of_right))),
+            LoweredStep("affine", 0, 0, first, node.size, (sums,)),
+        ]
+
+
+def _sums(first: int, count: int, length: int) -> Rows:
+    """Row k is the sum of the columns `first + k·length …`."""
+    zero: Floats = np.zeros(count)
+    index = np.arange(count)
+    columns = first + np.arange(count * length)
+    return Rows(
+        np.arange(count + 1) * length, columns, np.ones(count * length), zero, np.zeros(count, np.int64), index, zero
+    )
+
+
+def _pairs(affine: Affine) -> int:
+    return sum(term.count for term in affine.terms) + prod(affine.shape)

@@ -1,0 +1,111 @@
+"""Take the nonlinear equations out of a system, with the linear ones that share entries with them, and make blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from affinet.blocks.classes import Classes
+from affinet.blocks.curved import Curved
+from affinet.blocks.curved_set import CurvedSet
+from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.namespace import NumPy
+from affinet.blocks.places import Listed, Part
+from affinet.errors import RuleError
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.planning.contradiction import Contradiction
+from affinet.planning.curved.cells import Cells, cells_of, read_columns
+from affinet.planning.curved.lowering import lower
+from affinet.planning.inequalities.separating import split_connected
+from affinet.planning.inequalities.sets import places_of_cells
+from affinet.planning.overlaps.fixed_entries import OtherRules
+from affinet.system import lapack
+from affinet.system.distinct import distinct
+from affinet.system.layout import Layout
+from affinet.system.rows import Rows, concatenate
+from affinet.system.system import System
+
+PROBES = 2
+"""Random points at which the rank of each program is computed: at almost all points it is the largest."""
+RETURNED = 50
+"""Iterations in which a random point is brought onto the equations before its rank is computed."""
+MOST_PROBED = 64
+"""Cells of each form whose rank is computed; the others have the same."""
+
+
+def separate_curved(
+    equations: OtherRules, system: System, over_free: Callable[[Rows], Rows]
+) -> tuple[list[Curved], OtherRules]:
+    """The blocks of the nonlinear equations, and the linear equations that share no entry with them.
+
+    Raises Contradiction where an equation holds nowhere because all its entries are fixed, RuleError where nonlinear
+    equations share entries with inequalities, and TooLargeError.
+    """
+    numbers = list(system.curved_rules)
+    if not numbers:
+        return [], equations
+    alone = lower(system, numbers, concatenate([]), over_free)
+    columns = read_columns(alone, system.layout.size)
+    equations, connected = split_connected(equations, columns, system, over_free)
+    lowered = lower(system, numbers, connected, over_free)
+    _check_constants(lowered.equations, system)
+    return [_block(cells, system.layout) for cells in cells_of(lowered, system.layout.size)], equations
+
+
+def check_apart(curved: Sequence[Curved], sets: Sequence[AnyBlock], system: System) -> None:
+    """Refuse inequalities on entries of nonlinear equations. Raises RuleError."""
+    layout = system.layout
+    for block in curved:
+        columns = block.entries.columns(np.arange(block.size), layout)
+        for other in sets:
+            shared = np.flatnonzero(other.entries.find(columns, layout) >= 0)
+            if len(shared):
+                first, second = system.rule(block.rules[-1]).name, system.rule(other.rules[-1]).name
+                raise RuleError(
+                    f'rule "{first}" is a nonlinear equation and "{second}" an inequality, and both read '
+                    f"{layout.describe(int(columns[shared[0]]))}. Weights of nonlinear equations cannot have "
+                    f"inequalities; write the rules about different weights."
+                )
+
+
+def _check_constants(equations: Rows, system: System) -> None:
+    """Equations without entries must hold."""
+    empty = np.flatnonzero(equations.lengths == 0)
+    tolerance = system.tolerance.consistency(8)
+    violated = empty[np.abs(equations.rhs[empty]) > tolerance * equations.magnitude[empty]]
+    if len(violated):
+        raise Contradiction(distinct(equations.rule[violated]))
+
+
+def _block(cells: Cells, layout: Layout) -> Curved:
+    parameters = layout.numbers(cells.columns.ravel())
+    rank = _generic_rank(cells)
+    if (parameters == parameters[0]).all():
+        return Curved(places_of_cells(cells.columns, layout), CurvedSet(cells.program), None, rank, cells.rules)
+    pieces = layout.split(cells.columns.ravel())
+    order = np.concatenate([places for _, places, _ in pieces])
+    where: Integers = np.empty(len(order), np.int64)
+    where[order] = np.arange(len(order))
+    entries = Listed(tuple(Part(parameter, positions) for parameter, _, positions in pieces))
+    one, zero = np.ones(1), np.zeros(1)
+    return Curved(entries, CurvedSet(cells.program), Classes(order, one, zero, where), rank, cells.rules)
+
+
+def _generic_rank(cells: Cells) -> int:
+    """The rank of the derivatives at random points, on the set where one of them leads there."""
+    program, xp = cells.program, NumPy()
+    convex = CurvedSet(program)
+    ranks = np.zeros(program.cells, np.int64)
+    for probe in range(PROBES):
+        random = np.random.default_rng(probe)
+        point: Floats = random.standard_normal((program.cells, program.width))
+        with np.errstate(all="ignore"):
+            landed, found = convex.returned(xp, point, RETURNED)
+            point = np.where(found, landed, point)
+            derivatives = program.linearized(xp, point)[2]
+        norms = np.linalg.norm(derivatives, axis=2, keepdims=True)
+        rows = np.where(np.isfinite(derivatives) & (norms > 0.0), derivatives / np.where(norms > 0.0, norms, 1.0), 0.0)
+        values = lapack.svd(rows, full_matrices=False)[1]
+        ranks = np.maximum(ranks, (values > 1e-9 * np.maximum(values[:, :1], 1e-300)).sum(axis=1))
+    return int(ranks.sum())
