@@ -227,10 +227,29 @@ class InfeasibleError(AffinetError, ValueError):
         if not minimal:
             advice += " (Some of these rules or equations may not be needed for the contradiction.)"
         lines = [opening, *_listed(rules), shown, f"{consequence} {advice}" if consequence else advice]
-        super().__init__("\n".join(line for line in lines if line))
-        self.rules = tuple(name for name, _ in rules)
+        self._say("\n".join(line for line in lines if line), rules, minimal)
         self.equations = tuple(equations)
         self.multipliers = tuple(multipliers)
+
+    @classmethod
+    def not_found(cls, rules: Sequence[tuple[str, str]], where: str) -> Self:
+        """Nonlinear equations, pairs (name, text), that no weights near the present ones were found to satisfy.
+
+        `where` tells the point at which the search ended. There may be such weights elsewhere: nothing is proven.
+        """
+        error = cls(rules, "", minimal=False)
+        several = "these rules" if len(rules) > 1 else "this rule"
+        lines = [
+            f"no weights that satisfy {several} were found from the present ones:",
+            *_listed(rules),
+            f"{where} Start from other weights, or change the rules; there may be solutions elsewhere.",
+        ]
+        error._say("\n".join(lines), rules, False)
+        return error
+
+    def _say(self, message: str, rules: Sequence[tuple[str, str]], minimal: bool) -> None:
+        super().__init__(message)
+        self.rules = tuple(name for name, _ in rules)
         self.minimal = minimal
 
     def with_frozen(self, names: Sequence[str]) -> Self:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from affinet.blocks.block import Block
 from affinet.blocks.interval import Interval
 from affinet.language.calculus.terms import Parameter
+from affinet.language.nodes import weights_of
 from affinet.system.system import Rule, System
 
 
@@ -25,9 +26,9 @@ def determined(system: System, blocks: Iterable[Block]) -> Iterator[tuple[str, i
             rules.setdefault(parameter.name, set()).update(block.rules)
     for parameter in system.layout.parameters:
         if parameter.size and counts[parameter.name] == parameter.size:
-            touching = [k for k in sorted(rules[parameter.name]) if _reads_parameter(system.rules[k], parameter.name)]
-            if not any(_fixes_entries(system.rules[k], parameter.size) for k in touching):
-                yield parameter.name, parameter.size, tuple(system.rules[k] for k in touching)
+            touching = [k for k in sorted(rules[parameter.name]) if _reads_parameter(system.rule(k), parameter.name)]
+            if not any(_fixes_entries(system.rule(k), parameter.size) for k in touching):
+                yield parameter.name, parameter.size, tuple(system.rule(k) for k in touching)
 
 
 def free_numbers(system: System, blocks: Iterable[Block]) -> dict[Parameter, Interval]:
@@ -46,7 +47,7 @@ def free_numbers(system: System, blocks: Iterable[Block]) -> dict[Parameter, Int
 
 
 def _reads_parameter(rule: Rule, name: str) -> bool:
-    return any(term.parameter.name == name for term in rule.expression.terms)
+    return any(parameter.name == name for parameter in weights_of([rule.expression.affine]))
 
 
 def _fixes_entries(rule: Rule, entries: int) -> bool:

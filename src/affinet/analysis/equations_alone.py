@@ -25,7 +25,7 @@ class EquationsAlone:
     def system(self) -> System:
         if not self.all_rules.inequality_rules:
             return self.all_rules
-        return self.all_rules.only(self.all_rules.equation_rules)
+        return self.all_rules.only([*self.all_rules.equation_rules, *self.all_rules.curved_rules])
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:

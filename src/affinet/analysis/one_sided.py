@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ def one_sided_prices(
     Source: R. T. Rockafellar, Convex Analysis, Theorem 29.1 and Corollary 29.1.2.
     """
     solved = prices(system, gradient, weights)
+    system = solved.system
     first = np.cumsum([0, *(rule.equations for rule in system.rules)])
     chosen = _chosen(system, names)
     marks = [np.full(rule.equations, rule.name in chosen) for rule in system.rules]
@@ -64,7 +65,7 @@ def one_sided_prices(
     if len(at):
         rows = rows_at_bounds(system, weights)
         lowered[at], raised[at] = _ranges(rows, first[rows.rule] + rows.index, at, solved, system)
-    sides = [parts_by_rule(system, values) for values in (lowered, raised)]
+    sides = [parts_by_rule(replace(solved, values=values)) for values in (lowered, raised)]
     return {name: OneSided(*(parts[name] for parts in sides)) for name in sides[0] if name in chosen}
 
 

@@ -14,6 +14,7 @@ from affinet.analysis.normal_cones import solve_batch, solve_giant, solve_rows
 from affinet.analysis.rule_values import Weight, at_bound
 from affinet.blocks.entry_sets import positions_of
 from affinet.language.calculus.terms import Floats, Integers, lower
+from affinet.planning.curved.linearizing import linearized
 from affinet.planning.elimination.components import Batch, split
 from affinet.planning.reading.fixings import read_fixings
 from affinet.system.distinct import ranked
@@ -30,9 +31,10 @@ class Prices:
 
     `active` marks equations, and inequalities at their bound. `shared` marks rows that depend on other active rows:
     their prices are not unique, and where an inequality is among these they hold in one direction of change only.
-    `residual` (entries,) is what the rows leave of the gradient.
+    `residual` (entries,) is what the rows leave of the gradient. `system` has the linear parts of nonlinear equations.
     """
 
+    system: System
     values: Floats
     active: np.ndarray
     shared: np.ndarray
@@ -44,8 +46,10 @@ def prices(system: System, gradient: Floats, weights: Mapping[str, Weight]) -> P
 
     `gradient` has one number per column of the layout. At an optimum the residual is zero; elsewhere prices are those
     of the point of the cone of the rows that is nearest to the gradient. Where prices are not unique, those of smallest
-    norm, inequalities counted as if their rows had length one.
+    norm, inequalities counted as if their rows had length one. Those of nonlinear equations are prices of their linear
+    parts at the weights.
     """
+    system = at_weights(system, weights)
     active = _active(system, weights)
     first = np.cumsum([0, *(rule.equations for rule in system.rules)])
     values, shared = np.zeros(first[-1]), np.zeros(first[-1], bool)
@@ -64,7 +68,12 @@ def prices(system: System, gradient: Floats, weights: Mapping[str, Weight]) -> P
     at = first[rows.rule] + rows.index
     values[at], shared[at] = _solve(rows, system, gradient)
     residual -= rows.matrix(len(gradient)).T @ values[at]
-    return Prices(values, np.concatenate([np.zeros(0, bool), *active]), shared, residual)
+    return Prices(system, values, np.concatenate([np.zeros(0, bool), *active]), shared, residual)
+
+
+def at_weights(system: System, weights: Mapping[str, Weight]) -> System:
+    """The system with each nonlinear equation replaced by its linear part at the weights, which prices are about."""
+    return linearized(system, {p.name: weights[p.name].numbers.reshape(p.shape) for p in system.layout.parameters})
 
 
 def rows_at_bounds(system: System, weights: Mapping[str, Weight]) -> Rows:
@@ -81,15 +90,17 @@ def _active(system: System, weights: Mapping[str, Weight]) -> list[np.ndarray]:
     ]
 
 
-def parts_by_rule(system: System, values: Floats) -> dict[str, Floats]:
-    """Rule name → its part of numbers per row, in the rule's shape."""
-    parts = np.split(values, np.cumsum([rule.equations for rule in system.rules])[:-1])
-    return {rule.name: part.reshape(rule.shape).copy() for rule, part in zip(system.rules, parts, strict=False)}
+def parts_by_rule(solved: Prices) -> dict[str, Floats]:
+    """Rule name → its prices, in the rule's shape."""
+    rules = solved.system.rules
+    parts = np.split(solved.values, np.cumsum([rule.equations for rule in rules])[:-1])
+    return {rule.name: part.reshape(rule.shape).copy() for rule, part in zip(rules, parts, strict=False)}
 
 
-def rules_that_share(system: System, shared: np.ndarray) -> dict[str, tuple[str, ...]]:
+def rules_that_share(solved: Prices) -> dict[str, tuple[str, ...]]:
     """Rule name → the other rules whose active rows its own depend on; rules with unique prices are left out."""
-    rules, marks = system.rules, list(np.split(shared, np.cumsum([rule.equations for rule in system.rules])[:-1]))
+    system, rules = solved.system, solved.system.rules
+    marks = list(np.split(solved.shared, np.cumsum([rule.equations for rule in rules])[:-1]))
     dependent = [number for number in range(len(rules)) if marks[number].any()]
     chosen = np.concatenate([np.zeros(0, bool), *(marks[number] for number in dependent)])
     groups = sharing(system.rows(dependent), chosen)

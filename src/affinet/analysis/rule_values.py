@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 
 from affinet.language.calculus.restricting import restrict
 from affinet.language.calculus.terms import Floats, Integers, Term, lower
+from affinet.language.evaluation import evaluate as language_value
+from affinet.language.nodes import weights_of
+from affinet.planning.curved.linearizing import derivatives_at, sizes_of_terms
+from affinet.system.layout import Layout
 from affinet.system.magnitudes import finite_bounds
-from affinet.system.system import Rule
+from affinet.system.system import Rule, System
+from affinet.system.tolerance import Tolerance
 
 MOST_PAIRS = 2**21
 """(Equation, entry) pairs that are written out at once: some 200 MB."""
@@ -82,6 +87,8 @@ def coarsest_spacing(weights: Mapping[str, Weight]) -> float:
 
 def _expression_values(rule: Rule, weights: Mapping[str, Weight]) -> tuple[Floats, Floats]:
     """The value of the rule's expression in every entry, and the effect of one rounding there."""
+    if rule.curved:
+        return _curved_values(rule, weights)
     shape = rule.expression.shape
     value = np.array(np.broadcast_to(rule.expression.constant, shape), np.float64)
     bounded = np.broadcast_to(finite_bounds(rule.expression.constant, rule.sense), shape)
@@ -91,6 +98,21 @@ def _expression_values(rule: Rule, weights: Mapping[str, Weight]) -> tuple[Float
         value += values
         rounding += value_roundings
     return value, rounding
+
+
+def _curved_values(rule: Rule, weights: Mapping[str, Weight]) -> tuple[Floats, Floats]:
+    """The value of a nonlinear equation, and `ε Σ|∂c/∂w_j||w_j|` and the rounding of its own terms."""
+    system = System((), Layout.of(weights_of([rule.expression.affine])), Tolerance(), curved=(rule,))
+    parameters = system.layout.parameters
+    numbers = {p.name: np.asarray(weights[p.name].numbers, np.float64).reshape(p.shape) for p in parameters}
+    derivatives = abs(derivatives_at(system, [0], numbers))
+    one = [weights[p.name].rounding.spacing * np.abs(numbers[p.name]).ravel() for p in parameters]
+    tiny = [np.full(p.size, weights[p.name].rounding.tiny) for p in parameters]
+    rounding = derivatives @ (np.concatenate(one) + np.concatenate(tiny))
+    with np.errstate(all="ignore"):
+        sizes = sizes_of_terms(system, [0], numbers)
+        value = language_value(rule.expression, numbers)
+    return value, (rounding + coarsest_spacing(weights) * sizes).reshape(rule.shape)
 
 
 def _term_values(term: Term, shape: tuple[int, ...], weight: Weight) -> tuple[Floats, Floats]:

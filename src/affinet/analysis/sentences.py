@@ -27,44 +27,46 @@ def sentences(system: System, blocks: Sequence[Block], equations: EquationsAlone
     share blocks are planned once more, each by itself. The sentence for a large one counts the numbers that it takes
     together with the rules that share entries with it.
     """
-    groups = {rule: group for group in groups_of(len(system.rules), blocks) for rule in group[0]}
+    groups = {rule: group for group in groups_of(len(system.every), blocks) for rule in group[0]}
     lines, numbers_taken, pairs = [], Interval(0, 0), 0
     for rule in rules:
         sharing, members = groups[rule]
-        name = quoted([system.rules[rule].name])
+        name = quoted([system.rule(rule).name])
         own_blocks: Sequence[Block] | None = members
         if not members:
             lines.append(_phrase_no_effect(system, rule, name))
             continue
-        if system.rules[rule].sense != "==":
-            lines.append(f"{name} {_phrase_inequalities(system.rules[rule])}.")
+        if system.rule(rule).sense != "==":
+            lines.append(f"{name} {_phrase_inequalities(system.rule(rule))}.")
             continue
         if len(sharing) > 1:
             own_blocks, pairs = _separate_blocks(system, rule, pairs)
         if own_blocks is None:
-            own_equations = counted(system.rules[rule].equations, "equation")
+            own_equations = counted(system.rule(rule).equations, "equation")
             lines.append(
                 f"{name} keeps {own_equations}; the rules that share entries with it take "
                 f"{_phrase_fewer(rank_of(members))} together."
             )
-            numbers_taken = Interval(0, numbers_taken.high + system.rules[rule].equations)
+            numbers_taken = Interval(0, numbers_taken.high + system.rule(rule).equations)
             continue
         rank = rank_of(own_blocks)
         numbers_taken = Interval(numbers_taken.low + rank.low, numbers_taken.high + rank.high)
         lines.append(f"{name} {_phrase_effect(own_blocks)}: {_phrase_fewer(rank)}.")
     total = equations.rank
-    if len(rules) == len(system.rules) and total.low == total.high < numbers_taken.low:
+    if len(rules) == len(system.every) and total.low == total.high < numbers_taken.low:
         follow = numbers_taken.low - total.low
         verb = "follows" if follow == 1 else "follow"
         lines.append(f"Together {_phrase_fewer(total)}: {counted(follow, 'equation')} of these {verb} from the others.")
-    if len(rules) == len(system.rules) and equations.implied.low:
+    if len(rules) == len(system.every) and equations.implied.low:
         lines.append(f"Inequalities that leave no room take {counted(equations.implied.low, 'more free number')}.")
     return lines
 
 
 def _separate_blocks(system: System, rule: int, pairs: int) -> tuple[Sequence[Block] | None, int]:
     """The blocks of a rule planned by itself, None where that takes long; and the number of pairs planned so far."""
-    size = system.rules[rule].nonzeros
+    if system.rule(rule).curved:
+        return None, pairs
+    size = system.rule(rule).nonzeros
     if pairs + size <= MOST_PAIRS:
         return _planned_separately(system, rule), pairs + size
     return (_planned_separately(system, rule) if is_regular(system, rule) else None), pairs

@@ -39,9 +39,9 @@ def summary(
     Of more than `most` rules the first and the last are shown; all of them if it is None. `loops` tells whether
     compiled loops can project on the CPU.
     """
-    if not system.rules:
+    if not system.every:
         return "There are no rules: all weights are free."
-    groups = groups_of(len(system.rules), blocks)
+    groups = groups_of(len(system.every), blocks)
     order = [(place, rule, members) for rules, members in groups for place, rule in enumerate(rules)]
     first, last = _split_count(len(order), most)
     has_senses = bool(system.inequality_rules)
@@ -53,8 +53,8 @@ def summary(
         form = _phrase_form(rule_blocks) if rule_blocks else _phrase_no_effect(system, rule)
         shared = place > 0 and at != len(order) - last
         numbers = ("",) * 4 if shared else _format_numbers(members)
-        rows = f"{system.rules[rule].equations:,}" + (f" {system.rules[rule].sense}" if has_senses else "")
-        lines.append((_shorten(system.rules[rule].name), rows, *numbers, form))
+        rows = f"{system.rule(rule).equations:,}" + (f" {system.rule(rule).sense}" if has_senses else "")
+        lines.append((_shorten(system.rule(rule).name), rows, *numbers, form))
     table = _format_table(lines)
     if any(line[2] == "" for line in lines):
         table.append("(A line without numbers is counted with the line above.)")
@@ -67,7 +67,7 @@ def summary(
 
 def in_words(system: System, blocks: tuple[Block, ...], equations: EquationsAlone, *, most: int = MOST_LINES) -> str:
     """A plain sentence for each rule that the shortened table shows, in its order."""
-    order = [rule for rules, _ in groups_of(len(system.rules), blocks) for rule in rules]
+    order = [rule for rules, _ in groups_of(len(system.every), blocks) for rule in rules]
     first, last = _split_count(len(order), most)
     chosen = order[:first] + order[len(order) - last :] if first + last < len(order) else order
     lines = [f"  - {sentence}" for sentence in sentences(system, blocks, equations, chosen)]

@@ -47,8 +47,8 @@ class AffineMap:
         places, values = self._transposed(count)
         if not places.shape[1]:
             return xp.broadcast(xp.array(0.0, y), (y.shape[0], y.shape[1], count))
-        taken = xp.take(y, places) * xp.array(values[:, None], y)
-        return _reduced(xp, taken)
+        weighted = xp.take(y, places) * xp.array(values[:, None], y)
+        return _reduced(xp, weighted)
 
     def _terms(self, xp: Namespace, z: Array) -> Array:
         return xp.take(z, self.columns) * xp.array(self.values, z)
@@ -97,6 +97,11 @@ class CellProgram:
     steps: tuple[Step, ...]
     outputs: AffineMap
 
+    @property
+    def derivatives(self) -> int:
+        """Numbers in the derivatives of all equations by the entries and by the numbers of the steps."""
+        return self.cells * self.outputs.rows * (self.width + sum(step.count for step in self.steps))
+
     def values(self, xp: Namespace, w: Array) -> Array:
         """The left sides of the equations (cells, rows) at entries (cells, width)."""
         return self.outputs.apply(xp, self._numbers(xp, w)[0])
@@ -109,9 +114,9 @@ class CellProgram:
         pulled = self.outputs.pulled(xp, xp.broadcast(unit, (w.shape[0], *unit.shape[1:])), int(stages[-1]))
         for step, values, first in reversed(list(zip(self.steps, operands, stages, strict=False))):
             count = int(first)
-            here, made = pulled[..., count : count + step.count], z[:, count : count + step.count]
+            vectors, made = pulled[..., count : count + step.count], z[:, count : count + step.count]
             pulled = pulled[..., :count]
-            for operand, weighted in zip(step.operands, _pull(xp, step, values, made, here), strict=True):
+            for operand, weighted in zip(step.operands, _pull(xp, step, values, made, vectors), strict=True):
                 pulled = pulled + operand.pulled(xp, weighted, count)
         return self.outputs.apply(xp, z), self.outputs.sizes(xp, z), pulled
 
@@ -144,32 +149,32 @@ def _made(xp: Namespace, step: Step, operands: Sequence[Array]) -> Array:
     return xp.function(step.kind, first)
 
 
-def _pull(xp: Namespace, step: Step, operands: Sequence[Array], made: Array, here: Array) -> list[Array]:
+def _pull(xp: Namespace, step: Step, operands: Sequence[Array], made: Array, vectors: Array) -> list[Array]:
     """Vectors (cells, vectors, count) over the numbers of a step, pulled back to its operands."""
-    first, along = operands[0], _per_vector
+    first, spread = operands[0], _per_vector
     match step.kind:
         case "multiply":
-            return [here * along(xp, operands[1]), here * along(xp, first)]
+            return [vectors * spread(xp, operands[1]), vectors * spread(xp, first)]
         case "power":
-            return [here * along(xp, step.exponent * first ** (step.exponent - 1))]
+            return [vectors * spread(xp, step.exponent * first ** (step.exponent - 1))]
         case "det":
             cofactors = xp.cofactors(_matrices(xp, step, first))
             count = step.count
             weights = xp.reshape(cofactors, (first.shape[0], 1, count, step.size**2))
-            spread = xp.reshape(here, (*here.shape, 1)) * weights
-            return [xp.reshape(spread, (*here.shape[:2], count * step.size**2))]
+            products = xp.reshape(vectors, (*vectors.shape, 1)) * weights
+            return [xp.reshape(products, (*vectors.shape[:2], count * step.size**2))]
         case "inverse":
             square = (first.shape[0], 1, first.shape[1] // step.size**2, step.size, step.size)
             turned = xp.permute(xp.reshape(made, square), (0, 1, 2, 4, 3))
-            matrices = xp.reshape(here, (*here.shape[:2], *square[2:]))
+            matrices = xp.reshape(vectors, (*vectors.shape[:2], *square[2:]))
             pulled = -xp.matmul(xp.matmul(turned, matrices), turned)
-            return [xp.reshape(pulled, here.shape)]
+            return [xp.reshape(pulled, vectors.shape)]
         case "affine":
-            return [here]
-    return [here * along(xp, _DERIVATIVES[step.kind](xp, first, made))]
+            return [vectors]
+    return [vectors * spread(xp, DERIVATIVES[step.kind](xp, first, made))]
 
 
-_DERIVATIVES: dict[str, Callable[[Namespace, Array, Array], Array]] = {
+DERIVATIVES: dict[str, Callable[[Namespace, Array, Array], Array]] = {
     "sin": lambda xp, x, y: xp.function("cos", x),
     "cos": lambda xp, x, y: -xp.function("sin", x),
     "tanh": lambda xp, x, y: 1.0 - y * y,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from affinet.blocks.phrases import BYTES, many
 from affinet.blocks.places import Places, entry_counts, no_places
 from affinet.blocks.reduced_set import ReducedSet
 from affinet.blocks.resolution import REGULAR, Resolution
+from affinet.blocks.sphere_cells import SphereCells
+from affinet.blocks.stiefel_cells import StiefelCells
 from affinet.blocks.tally import Tally
 from affinet.blocks.tied import Tied
 from affinet.language.calculus.terms import Floats, Integers, Parameter
@@ -24,21 +27,21 @@ from affinet.language.calculus.terms import Floats, Integers, Parameter
 
 @dataclass(frozen=True, eq=False)
 class Curved:
-    """Cells whose entries satisfy the equations of `set`, one of them after the other.
+    """Cells whose entries satisfy the equations of `set`, one cell after the other.
 
     `order` says in which cell and place each entry lies where the entries are not in the order of the cells. `rank` is
     the generic one, of the derivatives at random points: at single points it may be lower.
     """
 
     entries: Places
-    set: CurvedSet
+    set: CurvedSet | SphereCells | StiefelCells
     order: Classes | None
     rank: int
     rules: tuple[int, ...]
 
     @property
     def size(self) -> int:
-        return self.set.program.cells * self.set.program.width
+        return prod(self.set.shape)
 
     @property
     def ambiguous(self) -> int:
@@ -84,15 +87,21 @@ class Curved:
         return Tally(equations=Interval(self.rank, self.rank), among=self.size)
 
     def describe(self) -> str:
-        program = self.set.program
-        equations = many(program.outputs.rows, "nonlinear equation")
-        among = many(program.width, "entry", "entries")
-        return f"{many(program.cells, 'group')} of {equations} in {among}, followed along their tangent planes"
+        cells, width = self.set.shape[0], prod(self.set.shape[1:])
+        match self.set:
+            case SphereCells():
+                return f"{many(cells, 'sphere')} in {many(width, 'entry', 'entries')}, returned to by scaling"
+            case StiefelCells(shape=(_, rows, columns), of_columns=of_columns):
+                what = "columns" if of_columns else "rows"
+                return f"{many(cells, 'matrix', 'matrices')} {rows} × {columns} with orthonormal {what}"
+        equations = many(self.set.equations, "nonlinear equation")
+        among = many(width, "entry", "entries")
+        return f"{many(cells, 'group')} of {equations} in {among}, followed along their tangent planes"
 
     def bytes_a_step(self) -> int:
-        # The gradient, the weights, the multipliers, and the derivatives and the products of each return.
-        program = self.set.program
-        return BYTES * self.size * (6 + 8 * program.outputs.rows)
+        # The gradient, the weights, the multipliers and the steps; and of a program, the derivatives of each return.
+        derivatives = 8 * self.set.equations if isinstance(self.set, CurvedSet) else 0
+        return BYTES * self.size * (10 + derivatives)
 
     def renumbered(self, numbers: Mapping[int, int]) -> Curved:
         return replace(self, rules=renumber(self.rules, numbers))

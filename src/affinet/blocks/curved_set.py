@@ -11,10 +11,14 @@ whatever the optimizer made of it (docs/theory.md). This is local: another branc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
+
+import numpy as np
 
 from affinet.blocks.cell_programs import CellProgram
 from affinet.blocks.namespace import Array, Namespace
+from affinet.language.calculus.terms import Floats
 
 TOLERANCE = 8.0
 """An equation holds within this many roundoffs of its terms and of its derivatives times the weights."""
@@ -26,6 +30,8 @@ FARTHEST = 4.0
 """A return that moves weights by more than this many lengths of the step has jumped to another part of the set."""
 RANK = 1e-13
 """Eigenvalues of the Gram matrix of rows of norm one below this share of the largest are zero: σ ratios of 3e-7."""
+KICK, KICKS = 1e-3, 4
+"""Size and number of the random moves by which a start is left from which there is no way to the set."""
 DECREASE = 1e-4
 """Share of the linear decrease of a violation that a step of the return must reach, or be halved."""
 HALVINGS = 12
@@ -54,6 +60,11 @@ class CurvedSet:
     def shape(self) -> tuple[int, ...]:
         return self.program.cells, self.program.width
 
+    @property
+    def equations(self) -> int:
+        """Equations of a cell."""
+        return self.program.outputs.rows
+
     def norm(self, xp: Namespace, x: Array) -> Array:
         return xp.sum(x * x, (1,)) ** 0.5
 
@@ -71,10 +82,27 @@ class CurvedSet:
     def nearest(
         self, xp: Namespace, x: Array, metric: Array | None = None, guess: CurvedFace | None = None
     ) -> tuple[Array, CurvedFace]:
-        """A point of the set near x, and the tangent plane there; x itself in cells from which none is found."""
-        point, found = self.returned(xp, x, 4 * RETURNS)
-        point = xp.where(found, point, x)
+        """A point of the set near x, x itself in cells from which no return arrives, and the tangent plane there."""
+        point, arrives = self.returned(xp, x, 4 * RETURNS)
+        for kick in self._kicks if xp.any(~arrives) else ():
+            away = KICK * (1.0 + self.norm(xp, x) * self.program.width**-0.5) * xp.array(kick, x)
+            kicked, arrived = self.returned(xp, x + away, 4 * RETURNS)
+            point, arrives = xp.where(arrived & ~arrives, kicked, point), arrives | arrived
+            if not xp.any(~arrives):
+                break
+        point = xp.where(arrives, point, x)
         return point, self.face(xp, point)
+
+    @property
+    def learns(self) -> bool:
+        return False
+
+    def marks(self, xp: Namespace, face: CurvedFace) -> tuple[Array, ...]:
+        return ()
+
+    @property
+    def always_found(self) -> bool:
+        return False
 
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return x
@@ -85,14 +113,16 @@ class CurvedSet:
     def onto(self, xp: Namespace, x: Array, face: CurvedFace) -> Array:
         """The point of the set to which a step from the point of the face to x leads, or that point itself."""
         move = self.along(xp, x - face.point, face)
-        result, waiting = face.point, self.norm(xp, move) > 0.0
+        result, unfinished = face.point, self.norm(xp, move) > 0.0
         for _ in range(SHORTENINGS + 1):
-            landed, found = self.returned(xp, face.point + move, RETURNS)
-            near = self.norm(xp, landed - face.point) <= FARTHEST * self.norm(xp, move) + _noise(xp, self, face.point)
-            arrived = waiting & found & near
+            landed, arrives = self.returned(xp, face.point + move, RETURNS)
+            is_near = self.norm(xp, landed - face.point) <= FARTHEST * self.norm(xp, move) + _noise(
+                xp, self, face.point
+            )
+            arrived = unfinished & arrives & is_near
             result = xp.where(arrived, landed, result)
-            waiting = waiting & ~(found & near)
-            if not xp.any(waiting):
+            unfinished = unfinished & ~(arrives & is_near)
+            if not xp.any(unfinished):
                 break
             move = 0.25 * move
         return result
@@ -107,12 +137,16 @@ class CurvedSet:
         self, xp: Namespace, z: Array, y: Array, tau: Array, face: CurvedFace, u: float
     ) -> tuple[Array, Array, CurvedFace]:
         """The point z itself, the normal part of y there, and the tangent plane there."""
-        normal, here = self.normal(xp, z, y, None, u)
-        return z, normal, here
+        return z, y, self.face(xp, z)
 
     def normal(self, xp: Namespace, w: Array, v: Array, face: CurvedFace | None, u: float) -> tuple[Array, CurvedFace]:
-        here = self.face(xp, w)
-        return v - self.along(xp, v, here), here
+        plane = self.face(xp, w)
+        return v - self.along(xp, v, plane), plane
+
+    @cached_property
+    def _kicks(self) -> tuple[Floats, ...]:
+        """Directions (1, width) away from points where the gradients vanish or depend on each other."""
+        return tuple(np.random.default_rng(k).standard_normal((1, self.program.width)) for k in range(KICKS))
 
     def face(self, xp: Namespace, w: Array) -> CurvedFace:
         """The tangent plane at a point."""
@@ -202,13 +236,13 @@ def _norms(xp: Namespace, derivatives: Array) -> Array:
 def _pseudo_inverse(xp: Namespace, rows: Array) -> Array:
     """`(rows rowsᵀ)⁺` (cells, rows, rows), without directions that the rows reach by rounding alone."""
     gram = xp.matmul(rows, xp.permute(rows, (0, 2, 1)))
-    zero, one = xp.array(0.0, gram), xp.array(1.0, gram)
+    zero, unit = xp.array(0.0, gram), xp.array(1.0, gram)
     if gram.shape[1] == 1:
         usable = gram > 0.0
-        return xp.where(usable, one / xp.where(usable, gram, one), zero)
+        return xp.where(usable, unit / xp.where(usable, gram, unit), zero)
     values, vectors = xp.eigh(gram)
     usable = values > RANK * values[:, -1:]
-    inverse = xp.where(usable, 1.0 / xp.where(usable, values, one), zero)
+    inverse = xp.where(usable, 1.0 / xp.where(usable, values, unit), zero)
     scaled = vectors * xp.reshape(inverse, (inverse.shape[0], 1, inverse.shape[1]))
     return xp.matmul(scaled, xp.permute(vectors, (0, 2, 1)))
 

@@ -71,7 +71,10 @@ class Namespace(Protocol):
         """The derivatives of the determinants by the entries, of singular matrices too."""
 
     def inverse(self, matrix: Array) -> Array:
-        """The inverses of square matrices; numbers that are not finite where there is none."""
+        """The inverses of square matrices; numbers that are not finite for singular matrices."""
+
+    def polar(self, matrix: Array) -> Array:
+        """The nearest matrices with orthonormal rows (…, r, n), r ≤ n."""
 
     def function(self, name: str, x: Array) -> Array:
         """`sin`, `cos`, `tanh`, `exp` or `log` of every number."""
@@ -164,9 +167,9 @@ class NumPy:
 
     def cofactors(self, matrix: np.ndarray) -> np.ndarray:
         u, s, vt = lapack.svd(np.where(np.isfinite(matrix), matrix, 0.0))
-        others = np.where(np.eye(s.shape[-1], dtype=bool), 1.0, s[..., None, :]).prod(axis=-1)
+        cofactor_sizes = np.where(np.eye(s.shape[-1], dtype=bool), 1.0, s[..., None, :]).prod(axis=-1)
         signs = np.linalg.det(u) * np.linalg.det(vt)
-        return np.asarray(signs[..., None, None] * (u * others[..., None, :]) @ vt)
+        return np.asarray(signs[..., None, None] * (u * cofactor_sizes[..., None, :]) @ vt)
 
     def inverse(self, matrix: np.ndarray) -> np.ndarray:
         try:
@@ -175,6 +178,10 @@ class NumPy:
             singular = np.linalg.det(matrix) == 0.0
             replaced = np.where(singular[..., None, None], np.eye(matrix.shape[-1]), matrix)
             return np.where(singular[..., None, None], np.nan, np.linalg.inv(replaced))
+
+    def polar(self, matrix: np.ndarray) -> np.ndarray:
+        u, _, vt = lapack.svd(np.where(np.isfinite(matrix), matrix, 0.0), full_matrices=False)
+        return np.asarray(u @ vt)
 
     def function(self, name: str, x: np.ndarray) -> np.ndarray:
         return np.asarray(getattr(np, name)(x))

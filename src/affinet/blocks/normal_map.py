@@ -77,6 +77,8 @@ class NormalMap(Generic[Face]):
 
         Nothing is known in cells where it is not finite. Inequalities of `face` count as active at the weights.
         """
+        if not self.set.learns:
+            return Learned(_nothing(xp, w), self.set.normal(xp, w, g, face, u)[1])
         finite = xp.where(self.set.norm(xp, g) < inf, g, xp.array(0.0, g))
         return Learned(*self.set.normal(xp, w, -finite, face, u))
 
@@ -86,6 +88,8 @@ class NormalMap(Generic[Face]):
         g includes any weight decay that the optimizer adds. In cells where g is not finite, y stays as it is.
         """
         projected = self.set.along(xp, g, state.face)
+        if not self.set.learns:
+            return Underway(state.y, state.face, w, xp.array(1.0, self.set.norm(xp, w)), state), projected
         strength = self.set.norm(xp, g)
         y = xp.where(strength < inf, state.y + AVERAGING * (projected - g - state.y), state.y)
         normal = self.set.norm(xp, y)
@@ -146,7 +150,14 @@ class NormalMap(Generic[Face]):
 
     def resettle(self, xp: Namespace, w: Array, state: Learned[Face], u: float) -> Learned[Face]:
         """What is known once weights or rules were changed from outside: the nearest normal vector at the weights."""
+        if not self.set.learns:
+            return Learned(state.y, self.set.normal(xp, w, w, None, u)[1])
         return Learned(*self.set.normal(xp, w, state.y, None, u))
+
+
+def _nothing(xp: Namespace, w: Array) -> Array:
+    """Zeros in the shape of the weights, without memory of their own where the library can repeat a number."""
+    return xp.broadcast(xp.array(0.0, w), w.shape)
 
 
 def chosen(

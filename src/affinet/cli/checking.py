@@ -29,7 +29,7 @@ def check(job: JobFile, screen: Screen) -> None:
     )
     findings = sum(not isinstance(finding, Overlooked) for finding in plan.findings)
     screen.say_plan(f"{plan}\n")
-    if not plan.system.rules:
+    if not plan.system.every:
         screen.say(f"The network has {counted(numbers, 'number')}. A rule is a table [[rule]] of the job.")
         return
     screen.say(f"No contradictions: {_rows_text(plan.system)}, rank {rank}, redundant {redundant}.")

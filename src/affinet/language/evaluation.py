@@ -1,4 +1,4 @@
-"""Evaluate expressions and rules at given weights, or replace some weights in them by constants."""
+"""Evaluate expressions and rules at constant_value weights, or replace some weights in them by constants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from affinet.language.sense import Norm, Sense
 
 
 def evaluate(expression: Expression, values: Mapping[str, ArrayLike]) -> Floats:
-    """The expression's value in float64, at weights given by name.
+    """The expression's value in float64, at weights constant_value by name.
 
     This is the oracle for all code that reads terms: every term is written out pair by pair.
     Errors: `UnknownWeightError` for a weight without a value, `ShapeError` for a value of another shape.
@@ -79,8 +79,10 @@ def _substituted(affine: Affine, values: Mapping[str, object]) -> Affine:
                 numbers = node_value(read, [_value(operand, {}) for operand in operands])
                 known[read.name] = ReadConstant(numbers, max(operand.epsilon for operand in operands))
         elif read.name in values:
-            given = read_constant(values[read.name])
-            known[read.name] = ReadConstant(np.broadcast_to(given.values, given.shape), given.epsilon)
+            constant_value = read_constant(values[read.name])
+            known[read.name] = ReadConstant(
+                np.broadcast_to(constant_value.values, constant_value.shape), constant_value.epsilon
+            )
         else:
             terms.append(term)
     if not known and len(terms) == len(affine.terms) and all(map(is_, terms, affine.terms)):

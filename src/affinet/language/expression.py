@@ -27,11 +27,11 @@ from affinet.language.constants import (
     right_hand_side,
     word_of,
 )
+from affinet.language.entry_functions import EntryFunctions
 from affinet.language.foreign import UfuncProtocol, missing, not_a_rule, pick_synonym, unpack_dims
 from affinet.language.foreign_calls import ForeignCalls
 from affinet.language.indexing import index
 from affinet.language.many import defer_to_many
-from affinet.language.nodes import Kind
 from affinet.language.origin import Origin, WrittenEquation
 from affinet.language.sense import Norm, Sense, unbounded
 from affinet.language.wording import Method, Operation, Property, Wording, differing, say
@@ -103,7 +103,7 @@ class Constraint:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Expression:
+class Expression(EntryFunctions):
     """An array of sums and functions of the weights: indexed, added, multiplied and compared as a NumPy array is.
 
     Errors: `NotAffineError` for functions that no rule can have, `ShapeError` for axes, indices and
@@ -306,57 +306,6 @@ class Expression:
 
     def __bool__(self) -> NoReturn:
         raise TruthValueError(self)
-
-    # Functions of the entries, which are not affine
-
-    def square(self) -> Expression:
-        """Every entry times itself."""
-        return Expression(nonlinear.power(self.affine, 2))
-
-    def sqrt(self) -> Expression:
-        """The square root of every entry."""
-        return self._function("sqrt")
-
-    def reciprocal(self) -> Expression:
-        """1 divided by every entry."""
-        return self._function("reciprocal")
-
-    def exp(self) -> Expression:
-        """The exponential of every entry."""
-        return self._function("exp")
-
-    def log(self) -> Expression:
-        """The natural logarithm of every entry."""
-        return self._function("log")
-
-    def sin(self) -> Expression:
-        """The sine of every entry, in radians."""
-        return self._function("sin")
-
-    def cos(self) -> Expression:
-        """The cosine of every entry, in radians."""
-        return self._function("cos")
-
-    def tanh(self) -> Expression:
-        """The hyperbolic tangent of every entry."""
-        return self._function("tanh")
-
-    def norm(
-        self, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None, keepdims: bool = False
-    ) -> Expression:
-        """The Euclidean length along `dim`, or of all entries."""
-        return Expression(nonlinear.norm(self.affine, pick_synonym("norm", dim=dim, axis=axis), keepdim or keepdims))
-
-    def det(self) -> Expression:
-        """The determinant of the matrix along the last two axes, or of each matrix of a stack."""
-        return Expression(nonlinear.determinant(self.affine))
-
-    def inverse(self) -> Expression:
-        """The inverse of the matrix along the last two axes, or of each matrix of a stack."""
-        return Expression(nonlinear.inverse(self.affine))
-
-    def _function(self, name: Kind) -> Expression:
-        return Expression(nonlinear.function(name, self.affine))
 
     # Rearranging entries
 

@@ -58,18 +58,18 @@ def rebuilt(made: Node, operands: tuple[Affine, ...], wording: Wording) -> Affin
 
 def nodes_of(affine: Affine) -> list[Node]:
     """All nodes that an expression reads, each after those that it is made of."""
-    found: dict[str, Node] = {}
+    by_name: dict[str, Node] = {}
 
     def visit(part: Affine) -> None:
         for term in part.terms:
             read = term.parameter
-            if isinstance(read, Node) and read.name not in found:
+            if isinstance(read, Node) and read.name not in by_name:
                 for operand in read.operands:
                     visit(operand)
-                found[read.name] = read
+                by_name[read.name] = read
 
     visit(affine)
-    return list(found.values())
+    return list(by_name.values())
 
 
 def weights_of(affines: Iterable[Affine]) -> Iterator[Parameter]:

@@ -12,7 +12,7 @@ from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.curved.separating import check_apart, separate_curved
+from affinet.planning.curved.curved_blocks import check_apart, separate_curved
 from affinet.planning.elimination.irregular import solve_irregular
 from affinet.planning.factors.panels import Panel, make_panel_blocks
 from affinet.planning.forms import in_sections, read_rule

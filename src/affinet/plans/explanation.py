@@ -18,6 +18,7 @@ from affinet.blocks.standing import standing
 from affinet.errors import RuleError, ShapeError, UnknownWeightError, visible
 from affinet.language.calculus.terms import Integers, Parameter, Term
 from affinet.language.expression import Expression, weight
+from affinet.planning.curved.equal_components import reads_entry
 from affinet.plans.backends import numbers_of
 from affinet.plans.plan import Plan
 from affinet.system.system import Rule
@@ -197,11 +198,12 @@ def _explain_entry(
     prices: Mapping[str, Any] | None,
 ) -> Explanation:
     layout = plan.system.layout
+    curved = _curved(plan, column)
     keys, sides = incidence.of(column), plan.inequality_incidence.of(column)
     bounds, balls = [plan.inequality_incidence.equation(*key) for key in sides[:MOST_SHOWN]], _balls(plan, column)
     shown = [incidence.equation(*key) for key in keys[:MOST_SHOWN]]
     position = standing(plan.blocks, column, layout)
-    free, value, mates, root = 1.0 if not keys else None, None, np.array([column]), None
+    free, value, mates, root = 1.0 if not keys and not curved else None, None, np.array([column]), None
     if position is not None:
         free, value = position.block.freedom(position.place), position.block.value(position.place)
         mates, root = position.mates(layout)
@@ -216,18 +218,31 @@ def _explain_entry(
         layout.describe(column),
         None if free is None else min(1.0, max(0.0, free)),
         value,
-        tuple(plan.system.rules[rule].name for rule in rules),
+        tuple(plan.system.rule(rule).name for rule in rules),
         len(companions),
         named_columns(layout, companions) if len(companions) else "",
         layout.describe(goal),
         tuple(_word_equation(plan, equation) for equation in chain),
-        len(keys),
-        tuple(_word_equation(plan, equation) for equation in shown),
-        any(rule.size is not None for rule in plan.system.rules),
+        len(keys) + len(curved),
+        (*(_word_equation(plan, equation) for equation in shown), *curved)[:MOST_SHOWN],
+        any(rule.size is not None for rule in plan.system.every),
         len(sides) + len(balls),
         (*(_word_equation(plan, bound) for bound in bounds), *balls),
         () if weights is None else tuple(_standings(plan, sides[:MOST_LOOKED_AT], balls, weights, prices or {})),
     )
+
+
+def _curved(plan: Plan, column: int) -> list[Statement]:
+    """The nonlinear rules that read an entry."""
+    if not plan.system.curved:
+        return []
+    position = standing(plan.blocks, column, plan.system.layout)
+    numbers = position.block.rules if position is not None else ()
+    return [
+        Statement(plan.system.rule(number).name, (), plan.system.rule(number).text, 0)
+        for number in numbers
+        if number in plan.system.curved_rules and (len(numbers) == 1 or reads_entry(plan.system, number, column))
+    ]
 
 
 def _balls(plan: Plan, column: int) -> list[Statement]:
@@ -309,18 +324,19 @@ def _explain_slice(plan: Plan, incidence: Incidence, expression: Expression) -> 
         column = _column(plan, expression, place)
         position, keys = standing(plan.blocks, column, plan.system.layout), incidence.of(column)
         sides = plan.inequality_incidence.of(column)
-        balls = _balls(plan, column)
+        balls, curved = _balls(plan, column), _curved(plan, column)
+        rules.update((each.rule, None) for each in curved)
         rules.update((plan.system.rules[rule].name, None) for rule, _ in (*keys, *sides))
         rules.update((ball.rule, None) for ball in balls)
         if position is None:
-            counts["held" if keys else "bounded" if sides or balls else "untouched"] += 1
+            counts["held" if keys or curved else "bounded" if sides or balls else "untouched"] += 1
             free.append(1.0)
             continue
         free.append(position.block.freedom(position.place))
         mates = position.mates(plan.system.layout)[0]
         freedom = free[-1]
         kind = "determined" if freedom is not None and freedom <= DETERMINED else "tied" if len(mates) > 1 else "held"
-        if kind == "held" and not keys:
+        if kind == "held" and not keys and not curved:
             kind = "bounded"
         counts[kind] += 1
     known_free = [value for value in free if value is not None]
@@ -368,7 +384,7 @@ def _is_frozen(plan: Plan, name: str) -> bool:
     """Whether the weight of this name was read as a constant in every rule that is about it."""
     if any(parameter.name == name for parameter in plan.parameters):
         return False
-    return any(name in rule.constants for rule in plan.system.rules)
+    return any(name in rule.constants for rule in plan.system.every)
 
 
 def _parse(text: str, weights: dict[str, Parameter]) -> Expression:

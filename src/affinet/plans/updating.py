@@ -35,7 +35,7 @@ def updated(plan: Plan, rules: Iterable[Constraint] | Constraint) -> Plan:
 
 def _new_system(plan: Plan, rules: Iterable[Constraint] | Constraint) -> System:
     system = System.of(rules, limits=plan.system.limits)
-    epsilons, epsilon = (rule.expression.epsilon for rule in plan.system.rules), plan.system.tolerance.epsilon
+    epsilons, epsilon = (rule.expression.epsilon for rule in plan.system.every), plan.system.tolerance.epsilon
     if epsilon == max([DOUBLE_EPSILON, *epsilons]):
         return system
     return replace(system, tolerance=replace(system.tolerance, epsilon=epsilon))
@@ -43,7 +43,7 @@ def _new_system(plan: Plan, rules: Iterable[Constraint] | Constraint) -> System:
 
 def _reuse_blocks(plan: Plan, system: System) -> Plan | None:
     """The plan made of old blocks and new blocks of the changed rules; None where all rules have to be planned anew."""
-    if system.tolerance != plan.system.tolerance:
+    if system.tolerance != plan.system.tolerance or system.curved or plan.system.curved:
         return None
     earlier = _match_rules(plan.system, system)
     system = replace(system, rules=tuple(_reuse_rules(plan.system, system, earlier)))

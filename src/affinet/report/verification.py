@@ -10,6 +10,7 @@ import numpy as np
 from affinet.analysis.rule_values import Weight, evaluate, most_roundings
 from affinet.errors import TooLargeError
 from affinet.language.forecast import forecast
+from affinet.language.nodes import weights_of
 from affinet.language.sense import Sense
 from affinet.system.system import Rule, System
 
@@ -45,9 +46,9 @@ def verify(system: System, weights: Callable[[frozenset[str]], Mapping[str, Weig
 
     Raises TooLargeError for a rule of more equations or pairs than can be counted.
     """
-    for rule in system.rules:
+    for rule in system.every:
         _check_size(rule)
-        names = frozenset(term.parameter.name for term in rule.expression.terms)
+        names = frozenset(parameter.name for parameter in weights_of([rule.expression.affine]))
         with np.errstate(all="ignore"):
             yield _verdict(rule, weights(names))
 

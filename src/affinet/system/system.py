@@ -137,6 +137,12 @@ class System:
         """All rules by their numbers."""
         return self.rules + self.curved
 
+    @property
+    def kinds_at_weights(self) -> str:
+        """The kinds of rules whose tangent directions depend on the weights, in words; empty without such rules."""
+        kinds = ("inequalities" if self.inequality_rules else "", "nonlinear equations" if self.curved else "")
+        return " and ".join(filter(None, kinds))
+
     def rule(self, number: int) -> Rule:
         """A rule by its number."""
         return self.every[number]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from affinet.analysis.lookup.entry_names import by_rules
 from affinet.blocks.standing import standing
-from affinet.errors import AttachError, TooLargeError
+from affinet.errors import AttachError, InfeasibleError, TooLargeError
 from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import irregular_dtype, undisturbed
@@ -43,6 +43,7 @@ def settle(projector: Projector, parameters: Parameters) -> dict[str, float]:
                 for other, former in before.items():
                     parameters[other].copy_(former)
                 raise out_of_range
+        _refuse_unreached(projector, parameters, before)
         _restore_satisfied_blocks(projector, parameters, before)
         warn_of_unresolved_gaps(projector.plan.system, parameters)
         return {name: _distance(parameter, before[name]) for name, parameter in parameters.items()}
@@ -55,11 +56,31 @@ def beyond_dtype(plan: Plan, name: str, weight: Tensor) -> AttachError:
     position = int((~torch.isfinite(weight.detach().reshape(-1))).nonzero()[0])
     column = layout.start(parameter) + position
     place = standing(plan.blocks, column, layout)
-    rules = [plan.system.rules[rule].name for rule in (() if place is None else place.block.rules)]
+    rules = [plan.system.rule(rule).name for rule in (() if place is None else place.block.rules)]
     return AttachError(
         f"the nearest point that satisfies the rules has numbers that {name} cannot hold in {weight.dtype}, at "
         f"{layout.describe(column)} by {by_rules(rules)}: a right-hand side is out of its range, which ends at "
         f"{torch.finfo(weight.dtype).max:.6g}. Nothing was changed; use a wider dtype or other right-hand sides."
+    )
+
+
+def _refuse_unreached(projector: Projector, parameters: Parameters, before: Mapping[str, Tensor]) -> None:
+    """Raise InfeasibleError, with the weights unchanged, for nonlinear equations to which no way was found."""
+    unreached = [
+        b for b, kernel in projector.pairs(parameters) if isinstance(kernel, ConvexKernel) and kernel.misses(parameters)
+    ]
+    if not unreached:
+        return
+    for name, former in before.items():
+        parameters[name].copy_(former)
+    system, violation = projector.plan.system, projector.violation(parameters)
+    numbers = sorted({number for block in unreached for number in block.rules})
+    rules = [(system.rule(number).name, system.rule(number).text) for number in numbers]
+    worst = max((name for name, _ in rules), key=lambda name: violation[name])
+    raise InfeasibleError.not_found(
+        rules,
+        f'The weights violate "{worst}" by {violation[worst]:.3g}, and from there the equations cannot be brought '
+        f"nearer to zero: their gradients vanish on the way or depend on each other. Nothing was changed.",
     )
 
 

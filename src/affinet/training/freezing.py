@@ -20,6 +20,7 @@ from affinet.errors import (
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.projector import Projector
 from affinet.language.calculus.terms import Floats
+from affinet.language.nodes import weights_of
 from affinet.plans.plan import Plan
 from affinet.training.attaching import Place
 from affinet.training.first_move import all_finite
@@ -94,11 +95,15 @@ class Freezing:
 
     def warn_of_idle_rules(self, trained: Trained) -> None:
         """Warn (NothingTrainedWarning) of rules without effect, since all their weights are frozen."""
-        pairs = zip(self.plan.system.rules, trained.projector.plan.system.rules, strict=True)
-        idle_rules = [rule for rule, remaining in pairs if rule.expression.terms and not remaining.expression.terms]
+        remaining = {rule.name: rule for rule in trained.projector.plan.system.every}
+        idle_rules = [
+            rule
+            for rule in self.plan.system.every
+            if rule.expression.terms and not remaining[rule.name].expression.terms
+        ]
         if idle_rules:
             rule_names = [rule.name for rule in idle_rules]
-            names = dict.fromkeys(term.parameter.name for rule in idle_rules for term in rule.expression.terms)
+            names = dict.fromkeys(p.name for p in weights_of(rule.expression.affine for rule in idle_rules))
             warnings.warn(NothingTrainedWarning(rule_names, [*names]), stacklevel=callers_line())
 
     def _versions(self, optimizers: Iterable[optim.Optimizer]) -> list[int]:

@@ -175,7 +175,7 @@ class Handle:
 
         Everything else that a step depends on is in the model and the optimizer.
         """
-        names = [rule.name for rule in self.plan.system.rules]
+        names = [rule.name for rule in self.plan.system.every]
         learning = self._sandwich.learning
         return {"rules": names, "inequalities": learning.state()} if learning else {"rules": names}
 
@@ -190,7 +190,7 @@ class Handle:
                 f"{state!r:.60} ({type(state).__name__}) is not the state of a handle. Give the result of "
                 f"handle.state_dict()."
             )
-        present, saved = {rule.name for rule in self.plan.system.rules}, set(saved_names)
+        present, saved = {rule.name for rule in self.plan.system.every}, set(saved_names)
         if present != saved:
             raise AttachError(
                 f"the saved training had other rules: only in the saved state {sorted(saved - present)}, only in this "

@@ -145,7 +145,7 @@ class Learning:
         """Gradients of what is minimized, with averaged ones, −y, for the entries whose blocks have learned."""
         copies = {name: gradient.clone() for name, gradient in gradients.items()}
         for block, kernel in self._sets():
-            if block in self._known:
+            if kernel.learns and block in self._known:
                 kernel.write(copies, -self._known[block].y)
         return copies
 
@@ -190,7 +190,7 @@ class Learning:
             state = kernel.resettle(w, state)
         if search:
             former, state = state, kernel.start(g, w, state)
-            self.face_moved |= former is not None and not _is_same_face(state.face, former.face)
+            self.face_moved |= former is not None and not kernel.same_face(state.face, former.face)
         elif state is None:
             if skipped is not None and bool((skipped != 0).any()):
                 return  # nothing is known before the first step that is taken, and these gradients say nothing
@@ -226,7 +226,7 @@ class Learning:
             landed = kernel.on_set(landed)
             known = kernel.resettle(landed, known)
         if landing.point is not None:  # a closure was evaluated at several points
-            self.face_moved |= not _is_same_face(known.face, step.face)
+            self.face_moved |= not kernel.same_face(known.face, step.face)
         kernel.write(self._parameters, landed)
         self._known[block] = known
         step = replace(step, y=known.y, face=known.face, before=landed, former=known)
@@ -296,7 +296,3 @@ class Learning:
 
     def _device(self) -> torch.device:
         return next((p.device for p in self._parameters.values()), torch.device("cpu"))
-
-
-def _is_same_face(face: tuple[Tensor, ...], former: tuple[Tensor, ...]) -> bool:
-    return all(map(torch.equal, former, face))

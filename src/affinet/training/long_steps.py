@@ -28,7 +28,7 @@ def warn_of_long_steps(plan: Plan, blocks: Sequence[tuple[AnyBlock, Basis]]) -> 
         return
     reach, block = max(long_reaches, key=lambda pair: pair[0].length)
     parameter = next(p for p in plan.parameters if p.name == reach.name)
-    rule_names = [plan.system.rules[rule].name for rule in block.rules]
+    rule_names = [plan.system.rule(rule).name for rule in block.rules]
     entry_name = entry(parameter, reach.position)
     warning = LongStepsWarning(entry_name, rule_names, reach.numbers, reach.length, len(long_reaches) - 1)
     warnings.warn(warning, stacklevel=callers_line())

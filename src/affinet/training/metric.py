@@ -35,6 +35,12 @@ def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan)
             raise AttachError(
                 "a centered RMSprop has no metric of second moments; use centered=False or leave metric out."
             )
+    if plan.system.curved:
+        names = ", ".join(rule.name for rule in plan.system.curved[:3])
+        raise AttachError(
+            f"the rules {names} are nonlinear equations. Returning to them in the optimizer's metric ends away from "
+            f"the optimum; leave metric='optimizer' out."
+        )
     solves = {block: block.solves_in_metric() for block in plan.blocks}
     unsupported = next((block for block, count in solves.items() if count is None), None)
     if unsupported is not None:

@@ -173,7 +173,7 @@ class Watch:
         """The multipliers; NaN where gradients are missing or not finite, so that their names are always the same."""
         if gradients is not None and not _not_finite(gradients):
             return self._multipliers_of(gradients)
-        rules = self._sandwich.plan.system.rules
+        rules = self._sandwich.plan.system.every
         return {r.name: torch.full(r.expression.shape, torch.nan, dtype=torch.float64) for r in rules}
 
     def _check_for_writes(self, optimizer: int) -> None:

@@ -23,6 +23,7 @@ from affinet.analysis.findings.overlooked import Overlooked
 from affinet.analysis.findings.pinned import Pinned, pinned
 from affinet.analysis.findings.redundant import Redundant, redundant
 from affinet.analysis.findings.unseen import skipped_checks
+from affinet.analysis.lookup.affine_part import affine_part
 from affinet.blocks.block import Block
 from affinet.system.system import System
 
@@ -77,7 +78,8 @@ def findings(system: System, blocks: tuple[Block, ...], equations: EquationsAlon
     Rank, redundancy and equal entries are those of `equations`; inequalities have findings of their own.
     Takes some seconds at most, and well below one for plans of regular rules, however large the weights are.
     """
-    look = Look(equations.system, equations.blocks)
+    look = Look(*affine_part(equations.system, equations.blocks))
+    system, blocks = affine_part(system, blocks)
     fully_determined = tuple(nothing_left(Look(system, blocks)))
     determined_names = frozenset(finding.weight for finding in fully_determined)
     collected: list[Finding] = [

@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from affinet.blocks.term_places import aligned, source, target
 from affinet.kernels.arrays.array_entries import Flat
 from affinet.language.calculus.terms import Floats, Term
-from affinet.language.evaluation import violations
+from affinet.language.evaluation import evaluate, violations
 from affinet.language.expression import Expression
 from affinet.system.rows import Rows
 from affinet.system.system import Rule, System
@@ -41,11 +41,16 @@ class ArrayGaps:
                 continue
             gaps = violations(_value(rule.expression, flat), rule.sense, rule.norm, rule.radius)
             largest[number] = gaps.max(initial=0.0)
-        names = (rule.name for rule in self._system.rules)
+        for number in self._system.curved_rules:
+            rule = self._system.rule(number)
+            shaped = {p.name: flat[p.name].reshape(p.shape) for p in self._system.layout.parameters}
+            with np.errstate(all="ignore"):
+                largest[number] = np.abs(evaluate(rule.expression, shaped)).max(initial=0.0)
+        names = (rule.name for rule in self._system.every)
         return dict(zip(names, (largest + 0.0).tolist(), strict=True))  # -0.0 + 0.0 is 0.0
 
     def _of_equations(self, flat: Flat) -> Floats:
-        rows, largest = self._rows, np.zeros(len(self._system.rules))
+        rows, largest = self._rows, np.zeros(len(self._system.every))
         entries = np.zeros(len(rows.columns))
         for parameter, places, positions in self._system.layout.split(rows.columns):
             entries[places] = flat[parameter.name][positions]

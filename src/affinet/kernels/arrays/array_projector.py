@@ -100,9 +100,7 @@ class ArrayProjector:
         gradient = np.concatenate([np.zeros(0), *flat])
         if not weights:
             return by_rule(self.plan.system, gradient)
-        return parts_by_rule(
-            self.plan.system, prices(self.plan.system, gradient, numbers_of(self.plan, weights)).values
-        )
+        return parts_by_rule(prices(self.plan.system, gradient, numbers_of(self.plan, weights)))
 
     def one_sided_multipliers(
         self,
@@ -147,7 +145,7 @@ class ArrayProjector:
         if not weights:
             return shared_by_rule(self.plan.system)
         zero = np.zeros(self.plan.system.layout.size)
-        return rules_that_share(self.plan.system, prices(self.plan.system, zero, numbers_of(self.plan, weights)).shared)
+        return rules_that_share(prices(self.plan.system, zero, numbers_of(self.plan, weights)))
 
     def _check_bounds(self, weights: Mapping[str, np.ndarray]) -> None:
         """Raise AttachError, once per combination of dtypes, where weights cannot be within their bounds."""
@@ -174,8 +172,8 @@ class ArrayProjector:
             return {}
         if at is None:
             raise AttachError(
-                f"some of the rules are inequalities, and which of them are at their bound depends on the weights. "
-                f"Give the weights too: {call}."
+                f"some of the rules are {self.plan.system.kinds_at_weights}, and what they allow depends on the "
+                f"weights. Give the weights too: {call}."
             )
         check(self.plan, at)
         return at

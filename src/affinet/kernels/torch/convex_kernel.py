@@ -13,6 +13,8 @@ from affinet.blocks.entry_bounds import Boxes
 from affinet.blocks.normal_map import Learned, NormalMap, Underway
 from affinet.blocks.places import Places
 from affinet.blocks.pooled_cells import PooledCells
+from affinet.blocks.sphere_cells import SphereCells
+from affinet.blocks.stiefel_cells import StiefelCells
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.place_access import access_to
 from affinet.kernels.torch.precision import NOISE, irregular_dtype
@@ -46,7 +48,12 @@ class ConvexKernel:
         self._law, self._xp, self._loops = law, Torch(), loops
         dtypes = {tensors[name].dtype for name in self.names}
         # A clamp to rounded bounds is the rounded clamp: nothing is gained by a wider dtype.
-        in_dtype = isinstance(law.set, Boxes) and len(dtypes) == 1 and dtypes <= {torch.float32, torch.float64}
+        # Nor by one for lengths and products of orthonormal rows, whose terms have one size.
+        in_dtype = (
+            isinstance(law.set, Boxes | SphereCells | StiefelCells)
+            and len(dtypes) == 1
+            and dtypes <= {torch.float32, torch.float64}
+        )
         self._wide = dtypes.pop() if in_dtype else irregular_dtype(device)
         self.dtype = self._wide if loops is None else loops.dtype
         u = max(float(torch.finfo(tensors[name].dtype).eps) for name in self.names) / 2.0
@@ -111,6 +118,23 @@ class ConvexKernel:
         if bool((convex.lower > -np.inf).any()):
             torch.maximum(x, self._xp.array(convex.lower, x), out=x)
         self.write(tensors, x)
+
+    @property
+    def learns(self) -> bool:
+        """Whether averaged multipliers are kept."""
+        return self._law.set.learns
+
+    def same_face(self, face: tuple[Tensor, ...], former: tuple[Tensor, ...]) -> bool:
+        """Whether the same inequalities hold with equality on two faces."""
+        marks, former_marks = (self._law.set.marks(self._xp, each) for each in (face, former))
+        return all(map(torch.equal, marks, former_marks))
+
+    def misses(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether weights that were moved to the nearest point are off the set, since none was found."""
+        if self._law.set.always_found:
+            return False
+        x = self.read(tensors).to(self._wide)
+        return not bool(self._law.set.satisfies(self._xp, x, self._u).all())
 
     def on_set(self, w: Tensor) -> Tensor:
         """The nearest point, but w itself in cells that are on the set to rounding.

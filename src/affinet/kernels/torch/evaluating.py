@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from affinet.blocks.term_places import Strided, aligned, source, target
-from affinet.kernels.torch.precision import irregular_dtype
+from affinet.kernels.torch.precision import exact_matmul, irregular_dtype
+from affinet.language.affine import Affine
 from affinet.language.calculus.terms import Integers, Term
 from affinet.language.expression import Expression
+from affinet.language.nodes import Node, nodes_of
 
 PIECE = 2**17
 """Numbers computed at a time: a megabyte of float64 stays in the cache."""
@@ -35,12 +37,13 @@ def largest_gap(first: Tensor, second: Tensor, ratio: float, shift: Tensor) -> T
 
 
 class Value:
-    """The value of an expression in float64, where the device has it."""
+    """The value of an expression in float64, where the device has it; that of its nodes is computed first."""
 
     def __init__(self, expression: Expression, device: torch.device) -> None:
-        self._shape, self._dtype = expression.shape, irregular_dtype(device)
-        self._constant = torch.as_tensor(np.array(expression.constant), dtype=self._dtype, device=device)
-        self._terms = [_TermValue(term, expression.shape, device) for term in expression.terms]
+        self._nodes = [
+            (node, [_Affine(operand, device) for operand in node.operands]) for node in nodes_of(expression.affine)
+        ]
+        self._value = _Affine(expression.affine, device)
 
     @staticmethod
     def fits(expression: Expression) -> bool:
@@ -48,10 +51,44 @@ class Value:
         return all(bool(np.all(factor.values != 0.0)) for term in expression.terms for factor in term.factors)
 
     def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
+        known = dict(weights)
+        for node, operands in self._nodes:
+            known[node.name] = _node_value(node, [operand(known) for operand in operands])
+        return self._value(known)
+
+
+class _Affine:
+    """The value of what is affine in weights and nodes."""
+
+    def __init__(self, expression: Affine, device: torch.device) -> None:
+        self._shape, self._dtype = expression.shape, irregular_dtype(device)
+        self._constant = torch.as_tensor(np.array(expression.constant), dtype=self._dtype, device=device)
+        self._terms = [_TermValue(term, expression.shape, device) for term in expression.terms]
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
         value = self._constant.expand(self._shape).clone()
         for term in self._terms:
             term.add_to(value, weights)
         return value
+
+
+def _node_value(node: Node, operands: list[Tensor]) -> Tensor:
+    first = operands[0]
+    match node.kind:
+        case "multiply":
+            return first * operands[1]
+        case "matmul":
+            return exact_matmul(first) @ operands[1]
+        case "power":
+            return first**node.exponent
+        case "det":
+            determinant: Tensor = torch.linalg.det(first)
+            return determinant
+        case "inverse":
+            inverse, failed = torch.linalg.inv_ex(first)
+            return torch.where(failed[..., None, None] != 0, torch.nan, inverse)
+    made: Tensor = getattr(torch, node.kind)(first)
+    return made
 
 
 class _TermValue:

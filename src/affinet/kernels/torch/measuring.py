@@ -53,7 +53,7 @@ class _OnDevice:
     """The measure of all rules on one device."""
 
     def __init__(self, system: System, device: torch.device) -> None:
-        self._names = [rule.name for rule in system.rules]
+        self._names = [rule.name for rule in system.every]
         self._gaps: list[tuple[int, Sequence[Gap]]] = []
         irregular = []
         for number in range(len(system.rules)):
@@ -62,6 +62,7 @@ class _OnDevice:
                 self._gaps.append((number, gaps))
             else:
                 irregular.append(number)
+        self._gaps += [(number, [_Terms(system.rule(number), device)]) for number in system.curved_rules]
         self._equations = _Equations(system, system.rows(irregular), device)
 
     def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:

@@ -146,7 +146,7 @@ class Projector:
         flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
         gradient = np.concatenate([np.zeros(0), *flat])
         if self.has_inequalities:
-            values = parts_by_rule(self.plan.system, self._prices(gradient, weights).values)
+            values = parts_by_rule(self._prices(gradient, weights))
         else:
             values = by_rule(self.plan.system, gradient)
         return {name: torch.from_numpy(part) for name, part in values.items()}
@@ -204,8 +204,7 @@ class Projector:
         weights = self._weights_at(at, "shared_multipliers(at=weights)")
         if not self.has_inequalities:
             return shared_by_rule(self.plan.system)
-        prices = self._prices(np.zeros(self.plan.system.layout.size), weights)
-        return rules_that_share(self.plan.system, prices.shared)
+        return rules_that_share(self._prices(np.zeros(self.plan.system.layout.size), weights))
 
     def project_(self, weights: Mapping[str, Tensor], *, passes: int = 1, skipped: Tensor | None = None) -> None:
         """Move weights to the nearest feasible point, in place.
@@ -333,8 +332,8 @@ class Projector:
             return {}
         if at is None:
             raise AttachError(
-                f"some of the rules are inequalities, and which of them are at their bound depends on the weights. "
-                f"Give the weights too: {call}."
+                f"some of the rules are {self.plan.system.kinds_at_weights}, and what they allow depends on the "
+                f"weights. Give the weights too: {call}."
             )
         return weights_of(self.plan, at)
 

@@ -72,14 +72,19 @@ class Torch:
     def cofactors(self, matrix: Tensor) -> Tensor:
         u, s, vt = torch.linalg.svd(matrix.nan_to_num(0.0, 0.0, 0.0))
         diagonal = torch.eye(s.shape[-1], dtype=torch.bool, device=s.device)
-        others = torch.where(diagonal, 1.0, s[..., None, :]).prod(-1)
+        sizes = torch.where(diagonal, 1.0, s[..., None, :]).prod(-1)
         signs = torch.linalg.det(u) * torch.linalg.det(vt)
-        cofactors: Tensor = signs[..., None, None] * (u * others[..., None, :]) @ vt
+        cofactors: Tensor = signs[..., None, None] * (u * sizes[..., None, :]) @ vt
         return cofactors
 
     def inverse(self, matrix: Tensor) -> Tensor:
         inverse, failed = torch.linalg.inv_ex(matrix)
         return torch.where(failed[..., None, None] != 0, torch.nan, inverse)
+
+    def polar(self, matrix: Tensor) -> Tensor:
+        u, _, vt = torch.linalg.svd(matrix.nan_to_num(0.0, 0.0, 0.0), full_matrices=False)
+        polar: Tensor = u @ vt
+        return polar
 
     def function(self, name: str, x: Tensor) -> Tensor:
         made: Tensor = getattr(torch, name)(x)

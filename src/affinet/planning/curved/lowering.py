@@ -74,11 +74,11 @@ def lower(system: System, numbers: Sequence[int], linear: Rows, over_free: OverF
 
 
 def _all_nodes(expressions: Sequence[Affine]) -> list[Node]:
-    found: dict[str, Node] = {}
+    by_name: dict[str, Node] = {}
     for expression in expressions:
         for node in nodes_of(expression):
-            found.setdefault(node.name, node)
-    return list(found.values())
+            by_name.setdefault(node.name, node)
+    return list(by_name.values())
 
 
 def _extended(layout: Layout, nodes: Sequence[Node]) -> Layout:

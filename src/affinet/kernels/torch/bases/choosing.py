@@ -35,7 +35,12 @@ def linear_blocks(plan: Plan) -> tuple[AnyLinear, ...]:
     """The blocks of a plan of equations. Raises AttachError for a plan with inequalities, which have no basis."""
     for block in plan.blocks:
         if isinstance(block.law(), NormalMap):
-            names = ", ".join(dict.fromkeys(plan.system.rules[rule].name for rule in block.rules[:3]))
+            names = ", ".join(dict.fromkeys(plan.system.rule(rule).name for rule in block.rules[:3]))
+            if plan.system.curved and not plan.system.inequality_rules:
+                raise AttachError(
+                    f"the rules {names} are nonlinear equations, and no matrix makes all their solutions from free "
+                    f"numbers. Use affinet.project, which follows them."
+                )
             raise AttachError(
                 f"the rules {names} hold inequalities, and no free numbers reach every point between bounds with a "
                 f"derivative that is nowhere zero. Use affinet.project, which reaches bounds exactly."
@@ -87,7 +92,7 @@ def _without_structure(
     basis = from_tangents(kernel, plan.parameters, kind)
     if basis is None:
         alternative = 'basis="projection"' if kind == "orthonormal" or only_small else 'basis="orthonormal"'
-        names = ", ".join(dict.fromkeys(plan.system.rules[rule].name for rule in block.rules[:3]))
+        names = ", ".join(dict.fromkeys(plan.system.rule(rule).name for rule in block.rules[:3]))
         raise AttachError(
             f'the rules on {", ".join(sorted(set(kernel.names)))} ({names}) have no basis="{kind}" that is cheaper '
             f"than a matrix of entries × free numbers, which is made for up to {MOST_ENTRIES:,} entries; these are "

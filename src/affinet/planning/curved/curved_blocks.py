@@ -14,9 +14,11 @@ from affinet.blocks.namespace import NumPy
 from affinet.blocks.places import Listed, Part
 from affinet.errors import RuleError
 from affinet.language.calculus.terms import Floats, Integers
+from affinet.language.forecast import forecast
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.curved.cells import Cells, cells_of, read_columns
+from affinet.planning.curved.equal_components import Cells, cells_of, read_columns
 from affinet.planning.curved.lowering import lower
+from affinet.planning.curved.recognizing import recognized
 from affinet.planning.inequalities.separating import split_connected
 from affinet.planning.inequalities.sets import places_of_cells
 from affinet.planning.overlaps.fixed_entries import OtherRules
@@ -26,12 +28,10 @@ from affinet.system.layout import Layout
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
 
-PROBES = 2
-"""Random points at which the rank of each program is computed: at almost all points it is the largest."""
-RETURNED = 50
-"""Iterations in which a random point is brought onto the equations before its rank is computed."""
-MOST_PROBED = 64
-"""Cells of each form whose rank is computed; the others have the same."""
+DERIVATIVE_BYTES = 40
+"""Memory for one derivative of an equation by an entry or a number of a step: some arrays of float64."""
+RETURNED = 25
+"""Iterations in which a random point is brought onto the equations before the rank there is computed."""
 
 
 def separate_curved(
@@ -42,23 +42,28 @@ def separate_curved(
     Raises Contradiction where an equation holds nowhere because all its entries are fixed, RuleError where nonlinear
     equations share entries with inequalities, and TooLargeError.
     """
-    numbers = list(system.curved_rules)
+    blocks, numbers = recognized(system, system.curved_rules)
     if not numbers:
-        return [], equations
-    alone = lower(system, numbers, concatenate([]), over_free)
-    columns = read_columns(alone, system.layout.size)
+        return blocks, equations
+    without_linear = lower(system, numbers, concatenate([]), over_free)
+    columns = read_columns(without_linear, system.layout.size)
     equations, connected = split_connected(equations, columns, system, over_free)
     lowered = lower(system, numbers, connected, over_free)
     _check_constants(lowered.equations, system)
-    return [_block(cells, system.layout) for cells in cells_of(lowered, system.layout.size)], equations
+    for cells in cells_of(lowered, system.layout.size):
+        names = ", ".join(f'"{system.rule(rule).name}"' for rule in cells.rules[:3])
+        forecast(f"the derivatives of {names}", cells.program.derivatives, item_bytes=DERIVATIVE_BYTES)
+        blocks.append(_block(cells, system.layout))
+    return blocks, equations
 
 
 def check_apart(curved: Sequence[Curved], sets: Sequence[AnyBlock], system: System) -> None:
     """Refuse inequalities on entries of nonlinear equations. Raises RuleError."""
     layout = system.layout
     for block in curved:
-        columns = block.entries.columns(np.arange(block.size), layout)
-        for other in sets:
+        neighbours = [other for other in sets if not block.sizes().keys().isdisjoint(other.sizes())]
+        columns = block.entries.columns(np.arange(block.size), layout) if neighbours else np.zeros(0, np.int64)
+        for other in neighbours:
             shared = np.flatnonzero(other.entries.find(columns, layout) >= 0)
             if len(shared):
                 first, second = system.rule(block.rules[-1]).name, system.rule(other.rules[-1]).name
@@ -88,24 +93,19 @@ def _block(cells: Cells, layout: Layout) -> Curved:
     where: Integers = np.empty(len(order), np.int64)
     where[order] = np.arange(len(order))
     entries = Listed(tuple(Part(parameter, positions) for parameter, _, positions in pieces))
-    one, zero = np.ones(1), np.zeros(1)
-    return Curved(entries, CurvedSet(cells.program), Classes(order, one, zero, where), rank, cells.rules)
+    scale, shift = np.ones(1), np.zeros(1)
+    return Curved(entries, CurvedSet(cells.program), Classes(order, scale, shift, where), rank, cells.rules)
 
 
 def _generic_rank(cells: Cells) -> int:
-    """The rank of the derivatives at random points, on the set where one of them leads there."""
+    """The rank of the derivatives at a random point, on the set where it leads there: almost everywhere the same."""
     program, xp = cells.program, NumPy()
     convex = CurvedSet(program)
-    ranks = np.zeros(program.cells, np.int64)
-    for probe in range(PROBES):
-        random = np.random.default_rng(probe)
-        point: Floats = random.standard_normal((program.cells, program.width))
-        with np.errstate(all="ignore"):
-            landed, found = convex.returned(xp, point, RETURNED)
-            point = np.where(found, landed, point)
-            derivatives = program.linearized(xp, point)[2]
+    random: Floats = np.random.default_rng(0).standard_normal((program.cells, program.width))
+    with np.errstate(all="ignore"):
+        landed, arrived = convex.returned(xp, random, RETURNED)
+        derivatives = program.linearized(xp, np.where(arrived, landed, random))[2]
         norms = np.linalg.norm(derivatives, axis=2, keepdims=True)
-        rows = np.where(np.isfinite(derivatives) & (norms > 0.0), derivatives / np.where(norms > 0.0, norms, 1.0), 0.0)
-        values = lapack.svd(rows, full_matrices=False)[1]
-        ranks = np.maximum(ranks, (values > 1e-9 * np.maximum(values[:, :1], 1e-300)).sum(axis=1))
-    return int(ranks.sum())
+        rows = derivatives / np.where(norms > 0.0, norms, 1.0)
+    values = lapack.singular_values(np.where(np.isfinite(rows), rows, 0.0))
+    return int((values > 1e-9 * np.maximum(values[:, :1], 1e-300)).sum())

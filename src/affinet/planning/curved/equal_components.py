@@ -10,9 +10,10 @@ from scipy.sparse import csgraph
 
 from affinet.blocks.cell_programs import AffineMap, CellProgram, Step
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.planning.curved.lowering import Lowered
+from affinet.planning.curved.lowering import Lowered, lower
 from affinet.system.distinct import distinct
-from affinet.system.rows import Rows
+from affinet.system.rows import Rows, concatenate
+from affinet.system.system import System
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +48,22 @@ def cells_of(lowered: Lowered, weights: int) -> list[Cells]:
     local = np.zeros(lowered.width, np.int64)
     local[nodes] = np.arange(len(nodes)) - first[owner]
     widths = np.bincount(owner[nodes < weights], minlength=count)
-    found: dict[bytes, list[int]] = {}
+    by_signature: dict[bytes, list[int]] = {}
     for number in range(count):
         if widths[number]:
-            found.setdefault(_signature(number, tables, local, int(widths[number])), []).append(number)
-    return [_made(np.array(numbers), lowered, tables, local, nodes, first, widths) for numbers in found.values()]
+            by_signature.setdefault(_signature(number, tables, local, int(widths[number])), []).append(number)
+    return [_made(np.array(numbers), lowered, tables, local, nodes, first, widths) for numbers in by_signature.values()]
 
 
 def read_columns(lowered: Lowered, weights: int) -> Integers:
     """The entries of weights that equations read, ascending."""
     return np.flatnonzero(_live(lowered)[:weights])
+
+
+def reads_entry(system: System, number: int, column: int) -> bool:
+    """Whether a nonlinear rule reads an entry of the layout."""
+    lowered = lower(system, [number], concatenate([]), lambda rows: rows)
+    return bool(_live(lowered)[column])
 
 
 def _live(lowered: Lowered) -> np.ndarray:
@@ -170,9 +177,10 @@ def _affine(table: _Table, numbers: Integers, local: Integers) -> AffineMap:
     columns[place] = local[rows.columns[: len(place)]]
     values = np.zeros((len(numbers), count * longest))
     values[:, place] = rows.values.reshape(len(numbers), len(place))
+    values = _once(values)
     return AffineMap(
         columns.reshape(count, longest),
-        _once(values).reshape(-1, count, longest),
+        values.reshape(len(values), count, longest),
         _once(-rows.rhs.reshape(len(numbers), count)),
     )
 

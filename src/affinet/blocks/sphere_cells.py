@@ -1,0 +1,107 @@
+"""The set of cells with `Σ a w² = radius²`: vectors of one length, or ellipsoids.
+
+A point returns to the set by scaling, which is the nearest point where all a are equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from affinet.blocks.convex import choose_by_cell
+from affinet.blocks.namespace import Array, Namespace
+from affinet.language.calculus.terms import Floats
+
+
+class SphereFace(NamedTuple):
+    """The point of each cell (cells, width), at which `a w` is the normal."""
+
+    point: Array
+
+
+@dataclass(frozen=True, eq=False)
+class SphereCells:
+    """`Σ a w² = radius²` in the cells of an array (cells, width); `radius` > 0 broadcasts to (cells, 1).
+
+    `coefficients` a > 0 broadcast to (1, width).
+    """
+
+    shape: tuple[int, int]
+    coefficients: Floats
+    radius: Floats
+
+    @property
+    def equations(self) -> int:
+        """Equations of a cell."""
+        return 1
+
+    def norm(self, xp: Namespace, x: Array) -> Array:
+        return xp.sum(x * x, (1,)) ** 0.5
+
+    def count(self) -> int:
+        return self.shape[1]
+
+    def choose(self, xp: Namespace, condition: Array, first: SphereFace, second: SphereFace) -> SphereFace:
+        return choose_by_cell(xp, condition, first, second)
+
+    def nearest(
+        self, xp: Namespace, x: Array, metric: Array | None = None, guess: SphereFace | None = None
+    ) -> tuple[Array, SphereFace]:
+        """The point in the direction of x; where x is zero, one with equal entries: all points are equally near."""
+        point = self._scaled(xp, x, xp.array(np.ones((1, 1)), x))
+        return point, SphereFace(point)
+
+    @property
+    def learns(self) -> bool:
+        return False
+
+    def marks(self, xp: Namespace, face: SphereFace) -> tuple[Array, ...]:
+        return ()
+
+    @property
+    def always_found(self) -> bool:
+        return True
+
+    def clipped(self, xp: Namespace, x: Array) -> Array:
+        return x
+
+    def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
+        square, radius = self._length(xp, x) ** 2, xp.array(self.radius, x)
+        # The terms, and the derivatives times the weights, which are twice the terms.
+        return abs(square - radius * radius) <= u * (3.0 * square + radius * radius)
+
+    def onto(self, xp: Namespace, x: Array, face: SphereFace) -> Array:
+        return self._scaled(xp, x, face.point)
+
+    def along(self, xp: Namespace, x: Array, face: SphereFace) -> Array:
+        return x - self._across(xp, x, face.point)
+
+    def land(
+        self, xp: Namespace, z: Array, y: Array, tau: Array, face: SphereFace, u: float
+    ) -> tuple[Array, Array, SphereFace]:
+        return z, y, self.face(xp, z)
+
+    def normal(self, xp: Namespace, w: Array, v: Array, face: SphereFace | None, u: float) -> tuple[Array, SphereFace]:
+        return self._across(xp, v, w), SphereFace(w)
+
+    def face(self, xp: Namespace, w: Array) -> SphereFace:
+        """The tangent plane at a point."""
+        return SphereFace(w)
+
+    def _across(self, xp: Namespace, x: Array, point: Array) -> Array:
+        """The part of x along the normal at a point."""
+        slope = xp.array(self.coefficients, point) * point
+        square = xp.sum(slope * slope, (1,))
+        return slope * (xp.sum(slope * x, (1,)) / xp.where(square > 0.0, square, xp.array(1.0, square)))
+
+    def _scaled(self, xp: Namespace, x: Array, otherwise: Array) -> Array:
+        """The point in the direction of x, or in another direction where x is zero."""
+        length, unit = self._length(xp, x), xp.array(1.0, x)
+        direction = xp.where(length > 0.0, x, otherwise + 0.0 * x)
+        length = xp.where(length > 0.0, length, self._length(xp, direction))
+        return direction * (xp.array(self.radius, x) / xp.where(length > 0.0, length, unit))
+
+    def _length(self, xp: Namespace, x: Array) -> Array:
+        return xp.sum(xp.array(self.coefficients, x) * x * x, (1,)) ** 0.5

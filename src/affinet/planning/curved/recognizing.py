@@ -1,0 +1,130 @@
+"""Recognise nonlinear rules of a known form: vectors of given lengths, and matrices with orthonormal rows or columns.
+
+Such a rule is read from its terms, in a time that does not grow with its entries, if no other rule reads its weights.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from affinet.blocks.curved import Curved
+from affinet.blocks.offsets import Nest
+from affinet.blocks.places import Stepped
+from affinet.blocks.regular import RowBatch
+from affinet.blocks.sphere_cells import SphereCells
+from affinet.blocks.stiefel_cells import StiefelCells
+from affinet.language.affine import Affine
+from affinet.language.arithmetic import subtract
+from affinet.language.calculus.terms import Parameter, is_identity
+from affinet.language.expression import Expression
+from affinet.language.nodes import Node, same, weights_of
+from affinet.language.rearranging import swap
+from affinet.planning.reading.term_patterns import read
+from affinet.system.layout import Layout
+from affinet.system.system import System, coefficients
+
+
+def recognized(system: System, numbers: Sequence[int]) -> tuple[list[Curved], list[int]]:
+    """The blocks of the numbered rules that have a known form, and the numbers of the others."""
+    readers = Counter(
+        name for rule in system.every for name in {parameter.name for parameter in weights_of([rule.expression.affine])}
+    )
+    blocks: list[Curved] = []
+    remaining: list[int] = []
+    for number in numbers:
+        affine = system.rule(number).expression.affine
+        is_separate = all(readers[parameter.name] == 1 for parameter in weights_of([affine]))
+        block = (_spheres(affine, number, system) or _orthonormal(affine, number, system)) if is_separate else None
+        if block is None:
+            remaining.append(number)
+        else:
+            blocks.append(block)
+    return blocks, remaining
+
+
+def _spheres(affine: Affine, number: int, system: System) -> Curved | None:
+    """`Σ a w² == r`, or the square root of such a sum, in cells of one weight."""
+    affine = _squared(affine) or affine
+    squares = affine.terms[0].parameter
+    if not isinstance(squares, Node) or squares.kind != "power" or squares.exponent != 2:
+        return None
+    parameter = _whole_weight(squares.operands[0])
+    batch = read(Expression(affine), number, system.tolerance.cancellation)
+    if parameter is None or not isinstance(batch, RowBatch) or len(batch.matrix) != 1 or batch.parameter != squares:
+        return None
+    coefficients, values = batch.matrix, batch.rhs
+    if (coefficients < 0.0).all():
+        coefficients, values = -coefficients, -values
+    if not (coefficients > 0.0).all() or not (values > 0.0).all():
+        return None
+    places = Stepped(parameter, batch.offset, batch.outer, batch.inner)
+    shape = batch.cells, batch.inner.size
+    uniform = not any(coefficients.strides) or bool((coefficients == coefficients.flat[0]).all())
+    if uniform:
+        radius = np.sqrt(values / float(coefficients.flat[0]))
+        return Curved(places, SphereCells(shape, np.ones((1, 1)), radius), None, batch.cells, (number,))
+    sphere = SphereCells(shape, np.ascontiguousarray(coefficients), np.sqrt(values))
+    return Curved(places, sphere, None, batch.cells, (number,))
+
+
+def _squared(affine: Affine) -> Affine | None:
+    """`x == c²` of the rule `sqrt(x) == c` with positive c; None for another rule."""
+    if len(affine.terms) != 1:
+        return None
+    term, constant = affine.terms[0], np.asarray(affine.constant, np.float64)
+    root = term.parameter
+    if not isinstance(root, Node) or root.kind != "sqrt" or not is_identity(replace(term, scalar=1.0), affine.shape):
+        return None
+    lengths = -constant / term.scalar
+    if not (lengths > 0.0).all():
+        return None
+    squares = lengths * lengths
+    right = replace(affine, terms=(), constant=squares if squares.ndim else float(squares))
+    return subtract(root.operands[0], right)
+
+
+def _orthonormal(affine: Affine, number: int, system: System) -> Curved | None:
+    """`W Wᵀ == I` or `Wᵀ W == I` of a matrix, or the equations on and above its diagonal."""
+    nodes = {term.parameter for term in affine.terms}
+    products = affine.terms[0].parameter
+    if len(nodes) != 1 or not isinstance(products, Node) or products.kind != "matmul" or len(products.shape) != 2:
+        return None
+    left, right = products.operands
+    if not same(swap(left, -2, -1, left.wording), right):
+        return None
+    of_rows, of_columns = _whole_weight(left), _whole_weight(right)
+    parameter = of_rows or of_columns
+    size, width = left.shape
+    if parameter is None or size > width or not _says_identity(affine, products, system):
+        return None
+    shape = (1, *parameter.shape)
+    places = Stepped(parameter, 0, Nest(()), Nest(((parameter.size, 1),)))
+    stiefel = StiefelCells((1, shape[1], shape[2]), of_columns=of_rows is None)
+    return Curved(places, stiefel, None, stiefel.equations, (number,))
+
+
+def _says_identity(affine: Affine, products: Node, system: System) -> bool:
+    """Whether each equation sets one product to its value in the identity, and each pair of rows has an equation."""
+    layout = Layout((products,))
+    rows = coefficients(layout, (0,), (affine.shape,), (affine.terms,), system.tolerance.cancellation)
+    if (rows.lengths != 1).any():
+        return False
+    size = products.shape[0]
+    first, second = np.divmod(rows.columns, size)
+    constant = np.broadcast_to(np.asarray(affine.constant, np.float64), affine.shape).reshape(-1)
+    if not (-constant == rows.values * (first == second)).all():
+        return False
+    covered = np.zeros((size, size), bool)
+    covered[np.minimum(first, second), np.maximum(first, second)] = True
+    return bool(covered[np.triu_indices(size)].all())
+
+
+def _whole_weight(affine: Affine) -> Parameter | None:
+    """The weight of which an expression is the whole, entry by entry."""
+    if len(affine.terms) != 1 or np.any(affine.constant) or isinstance(affine.terms[0].parameter, Node):
+        return None
+    return affine.terms[0].parameter if is_identity(affine.terms[0], affine.shape) else None
