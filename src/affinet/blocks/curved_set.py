@@ -71,6 +71,9 @@ class CurvedSet:
     def count(self) -> int:
         return self.program.width
 
+    def bounds(self) -> tuple[Floats, Floats]:
+        return np.full((1,), -np.inf), np.full((1,), np.inf)
+
     def choose(self, xp: Namespace, condition: Array, first: CurvedFace, second: CurvedFace) -> CurvedFace:
         by_matrix = xp.reshape(condition, (condition.shape[0], 1, 1))
         return CurvedFace(

@@ -43,6 +43,9 @@ class SphereCells:
     def count(self) -> int:
         return self.shape[1]
 
+    def bounds(self) -> tuple[Floats, Floats]:
+        return np.full((1,), -np.inf), np.full((1,), np.inf)
+
     def choose(self, xp: Namespace, condition: Array, first: SphereFace, second: SphereFace) -> SphereFace:
         return choose_by_cell(xp, condition, first, second)
 

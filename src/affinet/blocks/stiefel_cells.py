@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from affinet.blocks.namespace import Array, Namespace
+from affinet.language.calculus.terms import Floats
 
 CONVERGES = 0.9
 """Newton and Schulz's iteration converges where the norm of `X Xᵀ − I` is below 1."""
@@ -44,6 +45,9 @@ class StiefelCells:
 
     def count(self) -> int:
         return self.shape[1] * self.shape[2]
+
+    def bounds(self) -> tuple[Floats, Floats]:
+        return np.full((1,), -np.inf), np.full((1,), np.inf)
 
     def choose(self, xp: Namespace, condition: Array, first: StiefelFace, second: StiefelFace) -> StiefelFace:
         return StiefelFace(xp.where(condition, first.point, second.point))

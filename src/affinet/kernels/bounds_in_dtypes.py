@@ -83,7 +83,7 @@ def _check_entries(
     plan: Plan, block: AnyBlock, shape: tuple[int, ...], bad: np.ndarray, formats: Mapping[str, NumberFormat]
 ) -> None:
     """Raise AttachError for the first of the marked entries whose own bounds are at fault; ties may imply others."""
-    layout, rules = plan.system.layout, [plan.system.rules[number] for number in block.rules]
+    layout, rules = plan.system.layout, [plan.system.rule(number) for number in block.rules]
     marked = np.argwhere(bad)[:MOST_LOOKED_AT]
     places = np.ravel_multi_index(tuple(marked.T), shape)
     for column in block.entries.columns(np.asarray(places, np.int64), layout).tolist():
