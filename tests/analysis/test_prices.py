@@ -137,7 +137,7 @@ def test_prices_are_derivatives_of_the_optimum(seed: int) -> None:
     known = {"a": Weight(w, Rounding(1e-12, 0.0))}
     solved = prices(system, metric * (w - center), known)
     assert np.abs(solved.residual).max() <= 1e-10 * (1.0 + np.abs(center).max())
-    values, step = parts_by_rule(system, solved.values), 1e-4
+    values, step = parts_by_rule(solved), 1e-4
     for number, (rule, price) in enumerate(zip(system.rules, values.values(), strict=True)):
         assert price.shape == rule.shape
         for place in range(price.size):
@@ -162,22 +162,22 @@ def test_a_bound_stated_twice_is_shared_by_its_rules() -> None:
     w = entry()
     rules = [(w >= 0).named("one"), (2 * w >= 0).named("two"), (w <= 5).named("top")]
     system, solved = priced(rules, np.array([0.0, 0.0, 1.0, 5.0]), np.array([4.0, 1.0, 0.0, -3.0]))
-    values = parts_by_rule(system, solved.values)
+    values = parts_by_rule(solved)
     np.testing.assert_allclose(values["one"], [2.0, 0.5, 0.0, 0.0])
     np.testing.assert_allclose(values["two"], [1.0, 0.25, 0.0, 0.0])
     np.testing.assert_allclose(values["top"], [0.0, 0.0, 0.0, -3.0])
-    assert rules_that_share(system, solved.shared) == {"one": ("two",), "two": ("one",)}
+    assert rules_that_share(solved) == {"one": ("two",), "two": ("one",)}
 
 
 def test_a_vertex_with_a_bound_too_many_is_shared() -> None:
     w = entry((2,))
     rules = [(w.sum() == 1).named("sum"), (w >= 0).named("low"), (w <= 1).named("top")]
     system, solved = priced(rules, np.array([0.0, 1.0]), np.array([3.0, 1.0]))
-    values = parts_by_rule(system, solved.values)
+    values = parts_by_rule(solved)
     # Of all (sum, low, top) with sum + low = 3, sum + top = 1, low >= 0 >= top and rows of length one as
     # (sum √2, low, top), the smallest has sum = 1.
     np.testing.assert_allclose([values["sum"], values["low"][0], values["top"][1]], [1.0, 2.0, 0.0], atol=1e-12)
-    assert set(rules_that_share(system, solved.shared)) == {"sum", "low", "top"}
+    assert set(rules_that_share(solved)) == {"sum", "low", "top"}
 
 
 @pytest.mark.parametrize("seed", range(20))
