@@ -33,23 +33,16 @@ class AffinetError(Exception):
 
 
 class NotAffineError(AffinetError, TypeError):
-    """A rule or an expression that is not affine: not a sum of a constant and of weights times constants."""
-
-    @classmethod
-    def product(cls, left: object, operator: str, right: object) -> NotAffineError:
-        return cls(
-            f"({left}) {operator} ({right}) multiplies weights by weights, which is not affine. "
-            f"affinet takes sums of weights times constants: make one of the two factors a number or an array."
-        )
+    """A function of weights that rules cannot have: it is neither affine nor among the functions that they can have."""
 
     @classmethod
     def function(cls, name: str, subject: object) -> NotAffineError:
         if name in MAGNITUDES:
             return cls(f"{name} of ({subject}) is not affine in the weights. {WITHOUT_MAGNITUDES}")
         return cls(
-            f"{name} of ({subject}) is not affine in the weights. "
-            f"affinet takes sums of weights times constants, equations and inequalities between them, "
-            f"and families such as l1_ball(w, radius), l2_ball(w, radius) and linf_ball(w, radius)."
+            f"{name} of ({subject}) is not a function that rules can have. They have + - * / @, ** with an integer, "
+            f"square, sqrt, exp, log, sin, cos, tanh, reciprocal, norm, det and inverse; families such as "
+            f"l1_ball(w, radius), l2_ball(w, radius) and linf_ball(w, radius) bound norms."
         )
 
 

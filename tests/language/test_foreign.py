@@ -1,4 +1,4 @@
-"""Functions of NumPy and torch on expressions: what means the same works, what cannot be affine says so."""
+"""Functions of NumPy and torch on expressions: what means the same works, and functions that rules cannot have say so."""
 
 from __future__ import annotations
 
@@ -128,23 +128,41 @@ def test_functions_of_torch_mean_on_an_expression_what_they_mean_on_a_tensor(fun
 @pytest.mark.parametrize(
     ("said", "name"),
     [
-        (lambda: w.norm(), "norm"),
         (lambda: w.abs(), "abs"),
         (lambda: w.max(), "max"),
         (lambda: w.std(dim=0), "std"),
-        (lambda: torch.exp(w), "exp"),
         (lambda: torch.nn.functional.relu(w), "relu"),
-        (lambda: np.linalg.norm(w), "norm"),
-        (lambda: torch.linalg.norm(w), "norm"),
         (lambda: np.prod(w), "prod"),
         (lambda: np.maximum(w, 0), "maximum"),
         (lambda: np.maximum(0, w), "maximum"),
-        (lambda: np.exp(w), "exp"),
-        (lambda: np.ones(4) ** w, "power"),
+        (lambda: np.ones(4) ** w, "a power with weights in the exponent"),
+        (lambda: torch.pow(2.0, w), "a power with weights in the exponent"),
+        (lambda: np.linalg.norm(w, 2), "the spectral norm"),
+        (lambda: torch.linalg.norm(w, 2), "the spectral norm"),
+        (lambda: torch.linalg.matrix_norm(w, 2), "the spectral norm"),
+        (lambda: np.linalg.norm(w, 2, (0, 1)), "the spectral norm"),
     ],
 )
-def test_what_is_not_affine_says_so(said: Callable[[], Any], name: str) -> None:
-    with pytest.raises(NotAffineError, match=rf"^{name} of \(a\) is not affine in the weights"):
+def test_functions_that_rules_cannot_have_say_so(said: Callable[[], Any], name: str) -> None:
+    with pytest.raises(NotAffineError, match=rf"^{name} of \(a\) is not a function that rules can have"):
+        said()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda: np.linalg.norm(w, 1),
+        lambda: np.linalg.norm(w, np.inf, axis=1),
+        lambda: np.linalg.norm(w, "nuc"),
+        lambda: torch.norm(w, 1),
+        lambda: torch.norm(w, p=1, dim=1),
+        lambda: torch.linalg.vector_norm(w, 0),
+        lambda: torch.linalg.matrix_norm(w, "nuc"),
+        lambda: w.norm(3),
+    ],
+)
+def test_norms_of_other_orders_are_refused(said: Callable[[], Any]) -> None:
+    with pytest.raises(NotAffineError, match=r"^norm of \(a\) has the order .* Euclidean lengths only"):
         said()
 
 
@@ -162,7 +180,11 @@ def test_what_is_not_affine_says_so(said: Callable[[], Any], name: str) -> None:
         (lambda: torch.nn.functional.linear(torch.ones(4), w), r"Write x @ w\.T"),
         (lambda: np.vstack([w, w]), r"Write affinet\.concat"),
         (lambda: w.transpos, "Did you mean 'transpose'"),
-        (lambda: w.detach(), "It has: T, cumsum, diagonal"),
+        (lambda: w.detach(), "It has: T, cos, cumsum, det, diagonal"),
+        (lambda: np.tan(w), r"has no 'tan'\. Write x\.sin\(\) / x\.cos\(\)"),
+        (lambda: torch.sigmoid(w), r"has no 'sigmoid'\. Write 1 / "),
+        (lambda: np.linalg.matrix_power(w, 2), "Write the operator @"),
+        (lambda: torch.norm(w, dtype=torch.float32), r"norm of \(a\) cannot be called .*'dtype'"),
         (lambda: np.diff(w, 2), r"mean different things.*as in \(a\)\.diff"),
     ],
 )
@@ -221,6 +243,7 @@ def test_tensors_on_the_left_of_an_operator_still_make_expressions() -> None:
 
 
 def test_expressions_can_be_asked_copied_and_pickled() -> None:
-    assert not hasattr(w, "norm")
+    assert hasattr(w, "norm")
+    assert not hasattr(w, "abs")
     for copied in (copy.copy(w), copy.deepcopy(w), pickle.loads(pickle.dumps(w))):
         assert str(copied.sum(dim=0)) == "a.sum(dim=0)"

@@ -24,22 +24,31 @@ from tests.language.drawn import (
     parameter,
 )
 
-NOT_AFFINE: dict[str, tuple[Callable[[], object], str]] = {
-    "product": (lambda: W * W, r"\(W\) \* \(W\) multiplies weights by weights"),
-    "matmul": (lambda: W @ X, r"\(W\) @ \(X\) multiplies weights"),
-    "division": (lambda: 1 / W, "division of .1 by W. is not affine"),
-    "quotient": (lambda: W / (b[0] + 1), r"division of .W by b\[0\] \+ 1. is not affine"),
-    "power": (lambda: W**2, r"a power of \(W\) is not affine"),
-    "exponential": (lambda: 2**W, "an exponential of .W. is not affine"),
-    "abs": (lambda: abs(W), "abs of .W. is not affine"),
-    "floor": (lambda: W // 2, "floor division of .W. is not affine"),
-    "remainder": (lambda: W % 2, "a remainder of .W. is not affine"),
+NO_FUNCTION = "is not a function that rules can have"
+REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "exponential": (lambda: 2**W, f"a power with weights in the exponent of .W. {NO_FUNCTION}"),
+    "power of weights": (lambda: W**W, f"a power with weights in the exponent of .W. {NO_FUNCTION}"),
+    "cube root": (lambda: W ** (1 / 3), r"\(W\) \*\* 0.333\d*: the exponent must be an integer from -64 to 64, or 0.5"),
+    "large power": (lambda: W**65, r"\(W\) \*\* 65: the exponent must be"),
+    "large negative power": (lambda: W**-65, r"\(W\) \*\* -65: the exponent must be"),
+    "huge power": (lambda: W**10**400, "the exponent must be"),
+    "infinite power": (lambda: W**np.inf, r"\*\* inf: the exponent must be"),
+    "nan power": (lambda: W**np.nan, r"\*\* nan: the exponent must be"),
+    "true power": (lambda: W**True, r"\*\* True: the exponent must be"),
+    "powers in an array": (lambda: W ** np.array([1, 2]), r"\*\* array\(\[1, 2\]\): the exponent must be"),
+    "power of text": (lambda: W**"2", r"\*\* '2': the exponent must be"),
+    "sum of magnitudes": (lambda: W.norm(1), "norm of .W. has the order 1, and rules can have Euclidean lengths only"),
+    "largest magnitude": (lambda: W.norm(np.inf, dim=1), "norm of .W. has the order inf"),
+    "true norm": (lambda: W.norm(True), "norm of .W. has the order True"),
+    "abs": (lambda: abs(W), f"abs of .W. {NO_FUNCTION}"),
+    "floor": (lambda: W // 2, f"floor division of .W. {NO_FUNCTION}"),
+    "remainder": (lambda: W % 2, f"a remainder of .W. {NO_FUNCTION}"),
 }
 
 
-@pytest.mark.parametrize("case", NOT_AFFINE)
-def test_what_is_not_affine_is_refused(case: str) -> None:
-    mistake, message = NOT_AFFINE[case]
+@pytest.mark.parametrize("case", REFUSED)
+def test_functions_that_rules_cannot_have_are_refused(case: str) -> None:
+    mistake, message = REFUSED[case]
     with pytest.raises(NotAffineError, match=message):
         mistake()
 
@@ -53,6 +62,16 @@ SHAPE_MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "matrix on the right": (lambda: W @ M, "3 and 8 must be equal"),
     "number in a product": (lambda: 2 @ W, "does not take single numbers"),
+    "product of weights": (lambda: W * b, r"\(W \* b\) do not fit: W has shape \(6, 8\) and b has shape \(6,\)"),
+    "quotient of weights": (lambda: W / b, r"do not fit: W has shape \(6, 8\)"),
+    "matrices of weights": (lambda: X @ W, r"\(X @ W\) do not fit: .* The inner sizes 5 and 6 must be equal"),
+    "vectors of weights": (lambda: b @ W[0], r"The inner sizes 6 and 8 must be equal"),
+    "number of weights in a product": (lambda: W @ b[0], r"in \(W @ b\[0\]\) `@` does not take single numbers"),
+    "stacks of weights": (lambda: K @ K[:3], r"stacks of \(4, 3\) and \(3, 3\) matrices cannot be aligned"),
+    "determinant": (lambda: W.det(), r"det\(W\) needs square matrices along the last two axes: W has shape \(6, 8\)"),
+    "determinant of a vector": (lambda: b.det(), "needs square matrices"),
+    "inverse": (lambda: X.inverse(), r"inverse\(X\) needs square matrices"),
+    "axis of a norm": (lambda: W.norm(dim=2), r"in \(W.norm\(dim=2\)\) there is no axis 2"),
     "number as a product": (lambda: W[0, 0] @ M, "does not take single numbers"),
     "index": (lambda: W[6], r"index 6 in \(W\[6\]\) is out of range: axis 0 of W has size 6"),
     "two indices": (lambda: W[0, -9], r"index -9 in \(W\[0, -9\]\) is out of range: axis 1 of W has size 8"),

@@ -223,18 +223,6 @@ def test_what_does_not_fit(said: Callable[[], Any], message: str) -> None:
         said()
 
 
-def test_products_of_weights_are_refused() -> None:
-    for said in (
-        lambda: affinet.einsum("ij,ij->i", WEIGHTS.w, WEIGHTS.w),
-        lambda: np.dot(WEIGHTS.w, WEIGHTS.v),
-        lambda: np.outer(WEIGHTS.v, WEIGHTS.v),
-        lambda: torch.matmul(WEIGHTS.q, WEIGHTS.q),
-        lambda: np.multiply(WEIGHTS.w, WEIGHTS.w),
-    ):
-        with pytest.raises(NotAffineError, match="multiplies weights by weights"):
-            said()
-
-
 @pytest.mark.parametrize(
     "text",
     [

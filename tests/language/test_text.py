@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from affinet.errors import (
 )
 from affinet.language import families, groups
 from affinet.language.evaluation import evaluate
-from affinet.language.expression import concat, stack
+from affinet.language.expression import concat, einsum, stack
 from affinet.language.group_syntax import GROUPS
 from affinet.language.syntax import FAMILIES, FUNCTIONS, METHODS, PROPERTIES
 from affinet.language.text import LONGEST, parse
@@ -44,6 +45,24 @@ H, B, L = w.hidden.weight, w.hidden.bias, w.layers[0].weight
 
 SAME: dict[str, Any] = {
     "hidden.weight[0, 1] == hidden.weight[2, -1]": H[0, 1] == H[2, -1],
+    "hidden.weight * hidden.bias == hidden.bias**3": H * B == B**3,
+    "hidden.weight.T @ hidden.weight @ hidden.bias == -hidden.bias**2": H.T @ H @ B == -(B**2),
+    "(-hidden.bias)**-2 == 1 / (1 + hidden.bias)": (-B) ** -2 == 1 / (1 + B),
+    "hidden.bias @ hidden.bias == sqrt(2)": B @ B == math.sqrt(2),
+    "det(hidden.weight) == hidden.weight.inverse().det()": H.det() == H.inverse().det(),
+    "sin(hidden.bias) + cos(hidden.bias) * tanh(hidden.bias) == exp(log(hidden.bias**2) / 2)": (
+        np.sin(B) + np.cos(B) * np.tanh(B) == np.exp(np.log(B**2) / 2)
+    ),
+    "hidden.weight.norm(dim=1) == [1, 2**0.5, 3]": H.norm(dim=1) == [1, 2**0.5, 3],
+    "hidden.weight.norm(dim=(0, 1), keepdim=True) == 2**-1": H.norm(dim=(0, 1), keepdim=True) == 0.5,
+    "hidden.weight.norm() == exp(1)": H.norm() == math.e,
+    "sqrt(hidden.bias**2).square().sum() == reciprocal(hidden.bias[0])": np.sqrt(B**2).square().sum() == B[0].reciprocal(),
+    "hidden.bias.square().reciprocal().sqrt().exp().log().sin().cos().tanh() == exp(hidden.bias)**0.5": (
+        np.tanh(np.cos(np.sin(np.log(np.exp(np.sqrt(np.reciprocal(B**2))))))) == np.exp(B)**0.5
+    ),
+    'einsum("ij,kj->ik", hidden.weight, hidden.weight) == layers[0].weight.dot(hidden.bias)[0]': (
+        einsum("ij,kj->ik", H, H) == L.dot(B)[0]
+    ),
     "hidden.weight[0] <= 2 * hidden.bias - 1": H[0] <= 2 * B - 1,
     "0 <= hidden.weight.sum(dim=1)": H.sum(dim=1) >= 0,
     "hidden.bias >= -inf": B >= -np.inf,
@@ -266,8 +285,17 @@ MISREAD: dict[str, tuple[str, int, int]] = {
     "equivariant(hidden.bias, outputs=[SO(3).T(1)])": ("SO is a group: its spaces, .* without a list", 1, 35),
     "SO(3).T(1) == hidden.bias": ("SO is a group: its spaces", 1, 1),
     "hidden.weight.sum('F') == 0": ("'F' is not a number", 1, 19),
-    "hidden.bias ** 2 == 1": ("a power is not affine in the weights", 1, 1),
-    "2 ** 99999 == hidden.bias": ("a power is not affine", 1, 1),
+    "2 ** 99999 == hidden.bias": ("this number is larger than any float64", 1, 1),
+    "9**9**9 == hidden.bias": ("this number is larger than any float64", 1, 1),
+    "hidden.bias**9**9**9 == 1": ("this number is larger than any float64", 1, 14),
+    "(-8)**0.5 == hidden.bias": ("this power of a negative number is not a real number", 1, 1),
+    "hidden.bias == 0**-1": ("this divides by zero", 1, 16),
+    "[1, 2]**2 == hidden.bias": ("lists are constants", 1, 1),
+    "sqrt == hidden.bias": ("sqrt is a function: write sqrt", 1, 1),
+    "hidden.bias.sin == 1": ("sin is a method: write .sin", 1, 1),
+    "sin(hidden.bias, 2) == 1": ("sin: too many positional arguments. It takes \\(x\\)", 1, 1),
+    "tan(hidden.bias) == 1": ("there is no function tan. Did you mean tanh\\?", 1, 1),
+    "hidden.bias // 2 == 1": ("`floordiv` is not part of the language", 1, 1),
     "hidden.bias // 2 == 1": ("`floordiv` is not part of the language", 1, 1),
     "hidden.bias % 2 == 1": ("`mod` is not part", 1, 1),
     "hidden.bias << 2 == 1": ("`lshift` is not part", 1, 1),
@@ -337,9 +365,19 @@ LOCATED: dict[str, tuple[type[AffinetError], str]] = {
     "stack([1, [2, 3]]) == hidden.bias": (ShapeError, "must be equal"),
     "hidden.bias == [1, 2]": (ShapeError, r"line 1, column 1: .*hidden.bias has shape \(3,\)"),
     "tie(hidden.bias, hidden.weight)": (ShapeError, "line 1, column 1: tie takes equal shapes"),
-    "hidden.bias * hidden.bias == 1": (NotAffineError, "line 1, column 1: .* multiplies weights by weights"),
-    "2 == 1 / hidden.bias": (NotAffineError, "line 1, column 6: division of"),
-    "hidden.weight @ hidden.bias == 1": (NotAffineError, "multiplies weights by weights"),
+    "2 == 1 + 2**hidden.bias": (NotAffineError, "line 1, column 10: a power with weights in the exponent"),
+    "hidden.bias**hidden.bias == 1": (NotAffineError, "line 1, column 1: a power with weights in the exponent"),
+    "hidden.bias**0.3 == 1": (NotAffineError, "line 1, column 1: .* the exponent must be an integer"),
+    "hidden.bias.norm(1) == 1": (NotAffineError, "line 1, column 1: norm of .* has the order 1"),
+    "w**2 == 1": (RuleError, "the whole model is a module"),
+    "2**hidden == 1": (RuleError, "'hidden' is a module"),
+    "1 == layers[:]**2": (RuleError, "'layers.0' is a module"),
+    "det(hidden.bias) == 1": (ShapeError, "line 1, column 1: .* needs square matrices"),
+    "det(3) == hidden.bias": (RuleError, "line 1, column 1: det takes a matrix of weights; got 3"),
+    "sqrt([1]) == hidden.bias": (RuleError, "line 1, column 1: sqrt takes weights or a number; got \\[1\\]"),
+    "sqrt(-1) == hidden.bias": (ConstantError, "line 1, column 1: sqrt\\(-1\\) is not a finite number"),
+    "log(0) == hidden.bias": (ConstantError, "line 1, column 1: log\\(0\\) is not a finite number"),
+    "exp(1000) == hidden.bias": (ConstantError, "line 1, column 1: exp\\(1000\\) is not a finite number"),
     "hidden.bias / 0 == 1": (ConstantError, "line 1, column 1: .* divides by zero"),
     "hidden.bias == [[1], [1, 2]]": (ConstantError, "is not an array of numbers"),
     "hidden.bias >= inf": (ConstantError, "line 1, column 1: inf cannot be a bound. A lower bound must be"),
@@ -401,12 +439,14 @@ def test_rules_are_text() -> None:
 
 def test_the_whitelist_is_what_the_documentation_lists() -> None:
     methods = (
-        "cumsum diagonal diff dot expand flatten flip mean movedim permute ravel repeat repeat_interleave reshape roll "
-        "rot90 squeeze sum tile trace transpose tril triu unsqueeze"
+        "cos cumsum det diagonal diff dot exp expand flatten flip inverse log mean movedim norm permute ravel "
+        "reciprocal repeat repeat_interleave reshape roll rot90 sin sqrt square squeeze sum tanh tile trace transpose "
+        "tril triu unsqueeze"
     )
     assert " ".join(sorted(METHODS)) == methods
     assert sorted(PROPERTIES) == ["T", "mT"]
-    assert sorted(FUNCTIONS) == ["concat", "einsum", "stack"]
+    functions = "concat cos det einsum exp inverse log reciprocal sin sqrt stack tanh"
+    assert " ".join(sorted(FUNCTIONS)) == functions
     rules = (
         "banded between block_diagonal circulant concave convex convolution doubly_centred equivariant fix hankel "
         "l1_ball l2_ball linf_ball moments monotone nonnegative persymmetric rotations share simplex skew sum_at_most "
@@ -423,6 +463,9 @@ PIECES = st.sampled_from(
     [
         *WORDS.split(),
         "tie",
+        "sqrt",
+        ".square()",
+        "det(hidden.weight",
         "equivariant(hidden.weight, ",
         "SO(3)",
         "S(2)",

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from affinet.errors import ConstantError, NotAffineError
+from affinet.errors import ConstantError
 from affinet.language.affine import Affine, Values, assemble, broadcast, combine_constants, common_shape
 from affinet.language.calculus.coefficients import scale
 from affinet.language.calculus.terms import Term
@@ -49,24 +49,19 @@ def subtract_bound(left: Affine, bound: Affine) -> Affine:
 
 
 def multiply(left: Affine, right: Affine) -> Affine:
-    """`left * right`, one of which must be a constant.
-
-    Errors: `NotAffineError` where both have weights.
-    """
+    """`left * right`, one of which is a constant."""
+    assert not (left.terms and right.terms), "nonlinear.multiply makes products of weights"
     wording = Operation(left.wording, "*", right.wording)
-    if left.terms and right.terms:
-        raise NotAffineError.product(say(left.wording), "*", say(right.wording))
     return _scale(right, left, wording) if right.terms else _scale(left, right, wording)
 
 
 def divide(left: Affine, right: Affine) -> Affine:
-    """`left / right`; `right` must be a constant without zeros.
+    """`left / right`, which is a constant without zeros.
 
-    Errors: `NotAffineError` where `right` has weights, `ConstantError` where it has a zero.
+    Errors: `ConstantError` where it has a zero.
     """
+    assert not right.terms, "nonlinear.divide divides by weights"
     wording = Operation(left.wording, "/", right.wording)
-    if right.terms:
-        raise NotAffineError.function("division", f"{say(left.wording)} by {say(right.wording)}")
     divisor = np.broadcast_to(right.constant, right.shape)
     zeros = np.argwhere(divisor == 0)
     if len(zeros):

@@ -1,19 +1,19 @@
-"""Compute `einsum` of one expression and constants: diagonals, sums, products and permutations in one function."""
+"""Compute `einsum` of expressions and constants: diagonals, sums, products and permutations in one function."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from string import ascii_letters
 
 import numpy as np
 
-from affinet.errors import NotAffineError, ShapeError
-from affinet.language.affine import Affine, from_constant, reword
-from affinet.language.arithmetic import multiply
+from affinet.errors import ShapeError
+from affinet.language.affine import Affine, broadcast, from_constant, reword
 from affinet.language.constants import Constant, compact
 from affinet.language.forecast import forecast
+from affinet.language.nonlinear import matmul, multiply
 from affinet.language.rearranging import diagonal, permute, reshape
 from affinet.language.reducing import total
 from affinet.language.wording import Function, Word, Wording, say
@@ -28,16 +28,14 @@ class Subscripts:
 
 
 def einsum(subscripts: object, operands: Sequence[Affine]) -> Affine:
-    """`numpy.einsum(subscripts, *operands)`, where at most one operand has weights.
+    """`numpy.einsum(subscripts, *operands)`; operands with weights are multiplied first, from left to right.
 
-    Errors: `ShapeError` for subscripts that do not fit, `NotAffineError` for a product of weights.
+    Errors: `ShapeError` for subscripts that do not fit.
     """
     wording = Function("einsum", (Word(f'"{subscripts}"'), *(operand.wording for operand in operands)))
     letters = _read(subscripts, operands, wording)
+    operands, letters = _with_one_subject(operands, letters, wording)
     weight_numbers = [k for k, operand in enumerate(operands) if operand.terms]
-    if len(weight_numbers) > 1:
-        first, second = (say(operands[k].wording) for k in weight_numbers[:2])
-        raise NotAffineError.product(first, "*", second)
     subject_number = weight_numbers[0] if weight_numbers else 0
     subject, subject_letters = _merge_repeated(operands[subject_number], letters.operands[subject_number], wording)
     constant_numbers = [k for k in range(len(operands)) if k != subject_number]
@@ -133,6 +131,79 @@ def _check_sizes(labels: Sequence[str], operands: Sequence[Affine], wording: Wor
                     f"the axes named {letter} in ({say(wording)}) have the sizes {size_before} and {size}."
                 )
             sizes[letter] = max(size, size_before) if 0 not in (size, size_before) else 0
+
+
+def _with_one_subject(
+    operands: Sequence[Affine], letters: Subscripts, wording: Wording
+) -> tuple[Sequence[Affine], Subscripts]:
+    """The same sum with at most one operand that has weights, the product of those that have."""
+    weight_numbers = [k for k, operand in enumerate(operands) if operand.terms]
+    if len(weight_numbers) < 2:
+        return operands, letters
+    constant_numbers = [k for k in range(len(operands)) if k not in weight_numbers]
+    factors = [_merge_repeated(operands[k], letters.operands[k], wording) for k in weight_numbers]
+    product, labels = factors[0]
+    for number, (factor, factor_labels) in enumerate(factors[1:], 1):
+        later = "".join(other_labels for _, other_labels in factors[number + 1 :])
+        needed = letters.result + later + "".join(letters.operands[k] for k in constant_numbers)
+        product, labels = _contract(product, labels, factor, factor_labels, needed, wording)
+    remaining = [product, *(operands[k] for k in constant_numbers)]
+    return remaining, Subscripts((labels, *(letters.operands[k] for k in constant_numbers)), letters.result)
+
+
+def _contract(
+    left: Affine, left_labels: str, right: Affine, right_labels: str, needed: str, wording: Wording
+) -> tuple[Affine, str]:
+    """The product of two operands with weights, and its letters; letters that are not `needed` are summed.
+
+    Law: it is one matrix product, of a stack of matrices; a sum of products of entries where both are vectors; or a
+    product entry by entry where no letter is summed.
+    """
+    left, left_labels = _sum_letters(left, left_labels, needed + right_labels, wording)
+    right, right_labels = _sum_letters(right, right_labels, needed + left_labels, wording)
+    sizes: dict[str, int] = {}
+    for labels, operand in ((left_labels, left), (right_labels, right)):
+        for letter, size in zip(labels, operand.shape, strict=True):
+            sizes[letter] = size if sizes.get(letter, 1) == 1 else sizes[letter]
+    shared = [letter for letter in left_labels if letter in right_labels]
+    batch = "".join(letter for letter in shared if letter in needed)
+    summed = "".join(letter for letter in shared if letter not in needed)
+    left_only = "".join(letter for letter in left_labels if letter not in shared)
+    right_only = "".join(letter for letter in right_labels if letter not in shared)
+    labels = batch + left_only + right_only
+    if not summed or not (left_only or right_only):
+        order = labels + summed
+        product = multiply(
+            _expanded(_arrange_axes(left, left_labels, order, wording), order, left_labels, sizes),
+            _expanded(_arrange_axes(right, right_labels, order, wording), order, right_labels, sizes),
+        )
+        return (total(product, tuple(range(len(labels), len(order))), wording=wording) if summed else product), labels
+    rows = _as_matrices(left, left_labels, (batch, left_only, summed), sizes, wording)
+    columns = _as_matrices(right, right_labels, (batch, summed, right_only), sizes, wording)
+    return reshape(matmul(rows, columns), [sizes[letter] for letter in labels], wording), labels
+
+
+def _sum_letters(affine: Affine, labels: str, needed: str, wording: Wording) -> tuple[Affine, str]:
+    """Sum over the axes whose letters are not needed; the expression and its other letters."""
+    axes = tuple(axis for axis, letter in enumerate(labels) if letter not in needed)
+    if not axes:
+        return affine, labels
+    return total(affine, axes, wording=wording), "".join(letter for letter in labels if letter in needed)
+
+
+def _as_matrices(
+    affine: Affine, labels: str, groups: tuple[str, str, str], sizes: Mapping[str, int], wording: Wording
+) -> Affine:
+    """The expression with the axes of the letters of each group merged into one axis, the first group kept apart."""
+    order = "".join(groups)
+    full = _expanded(_arrange_axes(affine, labels, order, wording), order, labels, sizes)
+    merged = [prod(sizes[letter] for letter in group) for group in groups[1:]]
+    return reshape(full, [*(sizes[letter] for letter in groups[0]), *merged], wording)
+
+
+def _expanded(affine: Affine, order: str, labels: str, sizes: Mapping[str, int]) -> Affine:
+    """Axes of size one of letters that the operand has, repeated to the size that another operand has there."""
+    return broadcast(affine, tuple(sizes[letter] if letter in labels else 1 for letter in order))
 
 
 def _merge_repeated(affine: Affine, letters: str, wording: Wording) -> tuple[Affine, str]:

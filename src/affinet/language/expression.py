@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -27,16 +27,14 @@ from affinet.language.constants import (
     right_hand_side,
     word_of,
 )
-from affinet.language.entry_functions import EntryFunctions
 from affinet.language.foreign import UfuncProtocol, missing, not_a_rule, pick_synonym, unpack_dims
 from affinet.language.foreign_calls import ForeignCalls
 from affinet.language.indexing import index
 from affinet.language.many import defer_to_many
+from affinet.language.nonlinear_methods import Dims, NonlinearMethods
 from affinet.language.origin import Origin, WrittenEquation
 from affinet.language.sense import Norm, Sense, unbounded
 from affinet.language.wording import Method, Operation, Property, Wording, differing, say
-
-Dims: TypeAlias = int | Sequence[int] | None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -103,14 +101,12 @@ class Constraint:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Expression(EntryFunctions):
+class Expression(NonlinearMethods):
     """An array of sums and functions of the weights: indexed, added, multiplied and compared as a NumPy array is.
 
     Errors: `NotAffineError` for functions that no rule can have, `ShapeError` for axes, indices and
     shapes that do not fit, `ConstantError` for constants that are not finite real numbers.
     """
-
-    affine: Affine
 
     __hash__ = None  # type: ignore[assignment]  # `==` makes a rule, so an expression cannot be a key
 
@@ -264,13 +260,14 @@ class Expression(EntryFunctions):
     def __rmatmul__(self, other: object) -> Expression:
         return Expression(products.from_left(read_matrix(other), self.affine))
 
+    @defer_to_many
     def __pow__(self, other: object) -> Expression:
         if isinstance(other, Expression):
             raise NotAffineError.function("a power with weights in the exponent", other)
         return Expression(nonlinear.power(self.affine, other))
 
     def __rpow__(self, other: object) -> NoReturn:
-        raise NotAffineError.function("an exponential", self)
+        raise NotAffineError.function("a power with weights in the exponent", self)
 
     def __abs__(self) -> NoReturn:
         raise NotAffineError.function("abs", self)
@@ -519,9 +516,9 @@ def concat(expressions: Sequence[object], dim: int = 0) -> Expression:
 
 
 def einsum(subscripts: str, *operands: object) -> Expression:
-    """`numpy.einsum` of expressions and constants, where at most one operand has weights.
+    """`numpy.einsum` of expressions and constants.
 
-    Errors: `ShapeError` for subscripts that do not fit, `NotAffineError` for a product of weights.
+    Errors: `ShapeError` for subscripts that do not fit.
     """
     return Expression(sums.einsum(subscripts, [_affine(operand) for operand in operands]))
 

@@ -10,17 +10,15 @@ from typing import Any
 from affinet.errors import MissingOperationError, NotAffineError, RuleError, ShapeError
 
 # fmt: off
-NOT_AFFINE = frozenset((
+REFUSED = frozenset((
     "abs", "absolute", "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "bitwise_and", "bitwise_or",
-    "ceil", "clamp", "clip", "cos", "cosh", "count_nonzero", "cross", "cumprod", "det", "erf", "exp", "exp2", "expm1",
-    "floor", "floor_divide", "fmax", "fmin", "frac", "inv", "inverse", "isnan", "log", "log10", "log1p", "log2",
-    "logsumexp", "matrix_exp", "matrix_power", "max", "maximum", "median", "min", "minimum", "mod", "mode", "nansum",
-    "nonzero", "norm", "pinverse", "pow", "power", "prod", "quantile", "reciprocal", "relu", "remainder", "round",
-    "rsqrt", "sigmoid", "sign", "sin", "sinh", "softmax", "softplus", "sort", "sqrt", "square", "std", "svd", "tan",
-    "tanh", "topk", "trunc", "unique", "var",
+    "ceil", "clamp", "clip", "count_nonzero", "cross", "cumprod", "erf", "floor", "floor_divide", "fmax", "fmin",
+    "frac", "isnan", "logsumexp", "matrix_exp", "max", "maximum", "median", "min", "minimum", "mod", "mode", "nansum",
+    "nonzero", "pinverse", "prod", "quantile", "relu", "remainder", "round", "sign", "softmax", "softplus", "sort",
+    "std", "svd", "topk", "trunc", "unique", "var",
 ))
 # fmt: on
-"""Functions of arrays that are not affine, so that expressions cannot have them."""
+"""Functions of arrays that rules cannot have."""
 
 # fmt: off
 ALTERNATIVES = {
@@ -32,14 +30,23 @@ ALTERNATIVES = {
     "array_equal": "a rule with ==",
     "append": "affinet.concat([...])",
     "bmm": "the operator @",
+    "cbrt": "(x.log() / 3).exp() for positive x",
     "chunk": "slices such as [0:2]",
+    "cosh": "(x.exp() + (-x).exp()) / 2",
+    "exp2": "(x * log(2)).exp()",
     "expand_as": ".expand(*other.shape)",
+    "expm1": ".exp() - 1",
     "gather": "an index with arrays, such as [[0, 2], [1, 1]]",
     "hstack": "affinet.concat([...], dim=1)",
     "index_select": "an index with an array, such as [[0, 2]]",
     "kron": 'affinet.einsum("ij,kl->ikjl", ...).reshape(...)',
     "linear": "x @ w.T + b",
+    "log10": ".log() / log(10)",
+    "log1p": "(1 + x).log()",
+    "log2": ".log() / log(2)",
+    "logdet": ".det().log()",
     "matmul": "the operator @",
+    "matrix_power": "the operator @",
     "masked_select": "an index with a mask, such as [mask]",
     "mm": "the operator @",
     "mul": "the operator *",
@@ -48,12 +55,16 @@ ALTERNATIVES = {
     "narrow": "slices such as [0:2]",
     "numel": ".size",
     "pad": "affinet.concat([...]) with constants",
+    "rsqrt": "1 / x.sqrt()",
     "select": "an index such as [0]",
+    "sigmoid": "1 / (1 + (-x).exp())",
+    "sinh": "(x.exp() - (-x).exp()) / 2",
     "split": "slices such as [0:2]",
     "sub": "the operator -",
     "subtract": "the operator -",
     "swapaxes": ".transpose(i, j)",
     "take": "an index with an array, such as [[0, 2]]",
+    "tan": "x.sin() / x.cos()",
     "tensordot": 'affinet.einsum("ij,jk->ik", ...)',
     "t": ".T",
     "unbind": "the expression itself, which yields its rows",
@@ -83,6 +94,8 @@ OPERATORS = {
     "neg": ("__neg__", ""),
     "negative": ("__neg__", ""),
     "positive": ("__pos__", ""),
+    "pow": ("__pow__", "__rpow__"),
+    "power": ("__pow__", "__rpow__"),
     "sub": ("__sub__", "__rsub__"),
     "subtract": ("__sub__", "__rsub__"),
     "true_divide": ("__truediv__", "__rtruediv__"),
@@ -98,6 +111,7 @@ SWAPPED = {"greater": "less", "less": "greater", "gt": "lt", "lt": "gt"}
 SYNONYMS = {
     "broadcast_to": "expand",
     "expand_dims": "unsqueeze",
+    "inv": "inverse",
     "moveaxis": "movedim",
     "ravel": "flatten",
     "repeat": "repeat_interleave",
@@ -107,21 +121,31 @@ SYNONYMS = {
 """Methods with the meaning of functions of another name. (`repeat` is NumPy's function: torch has only a method.)"""
 
 POSITIONAL = {
+    "cos": 0,
     "cumsum": 1,
+    "det": 0,
     "diagonal": 1,
+    "exp": 0,
     "expand": 1,
     "flip": 1,
+    "inverse": 0,
+    "log": 0,
     "mean": 1,
     "movedim": 2,
     "permute": 1,
     "repeat_interleave": 2,
 }
 POSITIONAL |= {
+    "reciprocal": 0,
     "reshape": 1,
     "roll": 2,
     "rot90": 2,
+    "sin": 0,
+    "sqrt": 0,
+    "square": 0,
     "squeeze": 1,
     "sum": 1,
+    "tanh": 0,
     "tile": 1,
     "trace": 1,
     "transpose": 2,
@@ -130,6 +154,9 @@ POSITIONAL |= {
 }
 POSITIONAL |= {"unsqueeze": 1}
 """Functions that NumPy, torch and expressions share, and how many arguments after the array mean the same in all."""
+
+NORMS = ("matrix_norm", "norm", "vector_norm")
+"""Norms of NumPy and torch, whose arguments come in various orders."""
 
 BY_KEYWORD = ("diff", "flatten")
 """Functions whose arguments come in another order; by keyword they mean the same."""
@@ -156,7 +183,7 @@ class UfuncProtocol:
     """The descriptor behind `__array_ufunc__`, whose value differs between a class and its instances.
 
     NumPy's own functions look on the class and get a function: `array * w` and `np.multiply` then mean the operator,
-    and functions that are not affine raise our errors. Masked arrays and other libraries look on the instance and get
+    and functions that rules cannot have raise our errors. Masked arrays and other libraries look on the instance and get
     None, so that they leave the operator to it.
     """
 
@@ -180,7 +207,7 @@ def not_a_rule(subject: object, operator: str) -> RuleError:
 def missing(subject: object, name: str, attributes: Iterable[str]) -> MissingOperationError:
     """The error for an operation that expressions do not have."""
     name = function_of(name)
-    if name in NOT_AFFINE:
+    if name in REFUSED:
         return MissingOperationError(NotAffineError.function(name, subject).message)
     names = sorted(attribute for attribute in attributes if not attribute.startswith("_") and attribute not in INTERNAL)
     if name in names:
@@ -208,10 +235,32 @@ def method_of(function: str, arguments: Sequence[Any], options: Mapping[str, Any
     return name, {keyword_names.get(option, option): value for option, value in options.items()}
 
 
+def norm_options(
+    function: str, subject: object, axes: int, arguments: Sequence[Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options of the method `norm` that do what a norm of NumPy or torch does with these arguments.
+
+    Orders that make the norm of an array of `axes` axes anything but a Euclidean length are passed on, and the method
+    refuses them: for a matrix `np.linalg.norm(w, 2)` is the largest singular value, and `torch.norm(w, 2)` is not.
+    """
+    names = RENAMED | {"axis": "dim", "ord": "p"}
+    given = dict(zip(("p", "dim", "keepdim"), arguments, strict=False))
+    given |= {names.get(option, option): value for option, value in options.items()}
+    remaining = {option: value for option, value in given.items() if value is not None}
+    if function == "linalg_matrix_norm":
+        remaining.setdefault("dim", (-2, -1))
+    dim = remaining.get("dim")
+    of_vectors = function in ("norm", "linalg_vector_norm") or isinstance(dim, int) or (dim is None and axes == 1)
+    if remaining.get("p") == 2 and not of_vectors:
+        raise NotAffineError.function("the spectral norm", subject)
+    return remaining
+
+
 def function_of(name: str) -> str:
     """The plain name of a function of NumPy or torch: `linalg_norm` is `norm`, `__eq__` is `eq`."""
     plain_name = name[2:-2] if name.startswith("__") and name.endswith("__") else name
     return plain_name.removeprefix("linalg_")
+
 
 
 def check_arguments(

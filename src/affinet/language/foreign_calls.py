@@ -11,12 +11,14 @@ import numpy as np
 from affinet.language.foreign import (
     COMPARISONS,
     DEFAULTS,
+    NORMS,
     OPERATORS,
     SWAPPED,
     check_arguments,
     function_of,
     method_of,
     missing,
+    norm_options,
     not_a_rule,
 )
 
@@ -59,6 +61,10 @@ class ForeignCalls:
             return self.einsum(args[0], *operands)
         if name in self.products and not options and len(args) == 2:
             return self.products[name](*args)
+        if name in NORMS and args and args[0] is subject:
+            norm_arguments = norm_options(function, subject, subject.ndim, args[1:], options)
+            check_arguments(subject.norm, subject, (), norm_arguments)
+            return subject.norm(**norm_arguments)
         if args and args[0] is subject:
             match = method_of(name, args[1:], {**(DEFAULTS.get(function, {}) if subject.ndim > 2 else {}), **options})
             if match is not None:

@@ -57,19 +57,23 @@ def rebuilt(made: Node, operands: tuple[Affine, ...], wording: Wording) -> Affin
 
 
 def nodes_of(affine: Affine) -> list[Node]:
-    """All nodes that an expression reads, each after those that it is made of."""
-    by_name: dict[str, Node] = {}
+    """All nodes that an expression reads, each after those that it is made of.
 
-    def visit(part: Affine) -> None:
-        for term in part.terms:
-            read = term.parameter
-            if isinstance(read, Node) and read.name not in by_name:
-                for operand in read.operands:
-                    visit(operand)
-                by_name[read.name] = read
-
-    visit(affine)
-    return list(by_name.values())
+    Without recursion: a product that a loop wrote nests as deep as the loop is long.
+    """
+    listed: dict[str, Node] = {}
+    pending = [(node, False) for node in reversed(_nodes_in(affine))]
+    while pending:
+        node, operands_are_listed = pending.pop()
+        if node.name in listed:
+            continue
+        if operands_are_listed:
+            listed[node.name] = node
+            continue
+        pending.append((node, True))
+        inner = [each for operand in node.operands for each in _nodes_in(operand)]
+        pending += [(each, False) for each in reversed(inner) if each.name not in listed]
+    return list(listed.values())
 
 
 def weights_of(affines: Iterable[Affine]) -> Iterator[Parameter]:
@@ -95,6 +99,11 @@ def same(first: Affine, second: Affine) -> bool:
     for digest, affine in zip(digests, (first, second), strict=True):
         _add_affine(digest, affine)
     return digests[0].digest() == digests[1].digest()
+
+
+def _nodes_in(affine: Affine) -> list[Node]:
+    """The nodes that the terms of an expression name, without those under other nodes."""
+    return [term.parameter for term in affine.terms if isinstance(term.parameter, Node)]
 
 
 def _add_affine(digest: hashlib._Hash, affine: Affine) -> None:
@@ -127,8 +136,15 @@ def _add_source(digest: hashlib._Hash, source: Source) -> None:
 
 
 def _add_array(digest: hashlib._Hash, values: np.ndarray) -> None:
-    """The numbers of an array, and nothing of how it lies in memory; an array of equal numbers counts as one."""
+    """The shape and the numbers of an array, and nothing of how it lies in memory.
+
+    Axes along which it repeats count once, whether or not it is a view; -0.0 counts as 0.0.
+    """
     digest.update(str(values.shape).encode())
-    if values.size and not any(values.strides):
-        values = values.reshape(-1)[:1]
-    digest.update(np.ascontiguousarray(values).tobytes())
+    if values.size:
+        smallest = values[tuple(slice(0, 1) if step == 0 else slice(None) for step in values.strides)]
+        for axis, size in enumerate(smallest.shape):
+            first = smallest.take([0], axis)
+            if size > 1 and (smallest == first).all():
+                smallest = first
+        digest.update(np.ascontiguousarray(smallest + smallest.dtype.type(0)).tobytes())

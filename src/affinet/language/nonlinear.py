@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from numbers import Real
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from affinet.language.nodes import ELEMENTWISE, Kind, node, ones_like, same
 from affinet.language.products import from_left, from_right
 from affinet.language.rearranging import reshape
 from affinet.language.reducing import total
-from affinet.language.wording import Function, Method, Operation, Word, Wording, say
+from affinet.language.wording import Function, Method, Operation, Word, Wording, differing, say
 
 MOST_EXPONENT = 64
 """Larger powers of weights leave the range of float32 or vanish in it."""
@@ -89,21 +90,16 @@ def power(base: Affine, exponent: object) -> Affine:
 
     Errors: `NotAffineError` for any other exponent.
     """
-    if isinstance(exponent, float) and exponent.is_integer():
-        exponent = int(exponent)
-    shown = exponent if isinstance(exponent, int | float) else Word(f"{exponent!r:.60}")
-    wording = Operation(base.wording, "**", shown)
-    if exponent == 0.5:
-        return reword(function("sqrt", base), wording)
-    try:
-        number = operator.index(exponent)  # type: ignore[arg-type]  # anything else raises TypeError
-    except TypeError:
-        number = MOST_EXPONENT + 1
-    if isinstance(exponent, bool) or not -MOST_EXPONENT <= number <= MOST_EXPONENT:
+    number = _half_or_integer(exponent)
+    if number is None:
         raise NotAffineError(
             f"({say(base.wording)}) ** {exponent!r:.60}: the exponent must be an integer from -{MOST_EXPONENT} to "
             f"{MOST_EXPONENT}, or 0.5. Write other powers as exp(p * log(x)), for weights that stay positive."
         )
+    wording = Operation(base.wording, "**", number)
+    if number == 0.5:
+        return reword(function("sqrt", base), wording)
+    number = int(number)
     if number == 0:
         return ones_like(base, wording)
     if number < 0:
@@ -145,21 +141,39 @@ def determinant(matrix: Affine) -> Affine:
 def inverse(matrix: Affine) -> Affine:
     """The inverse of a square matrix, or of each matrix of a stack.
 
-    Errors: `ShapeError` for matrices that are not square, `NotAffineError` for constants: invert those with NumPy.
+    Errors: `ShapeError` for matrices that are not square, `ConstantError` for a constant that has no inverse.
     """
     wording = Function("inverse", (matrix.wording,))
     _check_square(matrix, wording)
-    if not matrix.terms:
-        raise NotAffineError(f"({say(wording)}) has no weights in it. Invert the array with numpy.linalg.inv.")
-    return node("inverse", matrix.shape, (matrix,), wording)
+    if matrix.terms:
+        return node("inverse", matrix.shape, (matrix,), wording)
+    try:
+        values = np.linalg.inv(np.broadcast_to(np.asarray(matrix.constant, np.float64), matrix.shape))
+    except np.linalg.LinAlgError:
+        raise ConstantError(f"({say(wording)}): this matrix of constants is singular and has no inverse.") from None
+    return from_constant(Constant(values, matrix.shape, matrix.epsilon, wording))
 
 
 def norm(vectors: Affine, dim: object, keepdim: bool) -> Affine:
     """The Euclidean length along an axis, or of all entries: the square root of a sum of squares."""
-    arguments = (("dim", dim),) if dim is not None else ()
-    wording = Method(vectors.wording, "norm", arguments)
+    options = differing(dim=(dim, None), keepdim=(keepdim, False))
+    wording = Method(vectors.wording, "norm", tuple(options.items()))
     squares = total(power(vectors, 2), dim, keepdim, wording)
     return reword(function("sqrt", squares), wording)
+
+
+def _half_or_integer(exponent: object) -> float | int | None:
+    """The exponent of a power that rules can have, and None for any other."""
+    if isinstance(exponent, bool | np.bool_):
+        return None
+    try:
+        if isinstance(exponent, Real) and not isinstance(exponent, int):
+            number = float(exponent)
+            return int(number) if number.is_integer() and abs(number) <= MOST_EXPONENT else 0.5 if number == 0.5 else None
+        whole = operator.index(exponent)  # type: ignore[arg-type]  # anything else raises TypeError
+    except (TypeError, OverflowError):
+        return None
+    return whole if abs(whole) <= MOST_EXPONENT else None
 
 
 def _check_square(matrix: Affine, wording: Wording) -> int:

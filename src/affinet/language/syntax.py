@@ -15,6 +15,7 @@ from affinet.language.constraint import Constraint
 from affinet.language.expression import Expression, concat, einsum, stack
 from affinet.language.group_syntax import GROUPS, is_representation, read_representation
 from affinet.language.misread import Misread, attempt, suggestion
+from affinet.language.numbers_in_text import of_weights_or_number, power_of_numbers
 from affinet.language.weight_groups import Rules, WeightGroup, over_weights
 from affinet.language.weights import Modules, Weights, find, find_child, find_children, find_in_each
 
@@ -27,6 +28,7 @@ OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
     ast.MatMult: operator.matmul,
+    ast.Pow: operator.pow,
 }
 
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -43,24 +45,35 @@ PROPERTIES: dict[str, Callable[[Expression], Expression]] = {"T": lambda x: x.T,
 METHODS: dict[str, Callable[..., Expression]] = {
     method.__name__: method
     for method in (
+        Expression.cos,
         Expression.cumsum,
+        Expression.det,
         Expression.diagonal,
         Expression.diff,
         Expression.dot,
+        Expression.exp,
         Expression.expand,
         Expression.flatten,
         Expression.flip,
+        Expression.inverse,
+        Expression.log,
         Expression.mean,
         Expression.movedim,
+        Expression.norm,
         Expression.permute,
         Expression.ravel,
+        Expression.reciprocal,
         Expression.repeat,
         Expression.repeat_interleave,
         Expression.reshape,
         Expression.roll,
         Expression.rot90,
+        Expression.sin,
+        Expression.sqrt,
+        Expression.square,
         Expression.squeeze,
         Expression.sum,
+        Expression.tanh,
         Expression.tile,
         Expression.trace,
         Expression.transpose,
@@ -70,7 +83,21 @@ METHODS: dict[str, Callable[..., Expression]] = {
     )
 }
 
-FUNCTIONS: dict[str, Callable[..., Expression]] = {"concat": concat, "einsum": einsum, "stack": stack}
+FUNCTIONS: dict[str, Callable[..., Any]] = {"concat": concat, "einsum": einsum, "stack": stack} | {
+    method.__name__: of_weights_or_number(method)
+    for method in (
+        Expression.cos,
+        Expression.det,
+        Expression.exp,
+        Expression.inverse,
+        Expression.log,
+        Expression.reciprocal,
+        Expression.sin,
+        Expression.sqrt,
+        Expression.tanh,
+    )
+}
+"""Functions of expressions; those of one number may also be used on plain numbers: `sqrt(2)`."""
 
 FAMILIES: dict[str, Callable[..., Constraint | Rules]] = {
     family.__name__: family
@@ -362,9 +389,13 @@ def _operate(node: ast.BinOp, left: Any, right: Any) -> Any:
     if isinstance(left, list) or isinstance(right, list) or isinstance(node.op, ast.MatMult):
         raise Misread(node, "lists are constants: they are added to, multiplied with or compared to weights only")
     try:
-        return _number(node, operate(left, right))
+        return _number(node, power_of_numbers(left, right) if isinstance(node.op, ast.Pow) else operate(left, right))
     except ZeroDivisionError:
         raise Misread(node, "this divides by zero") from None
+    except OverflowError:
+        raise Misread(node, "this number is larger than any float64") from None
+    except ValueError:
+        raise Misread(node, "this power of a negative number is not a real number") from None
 
 
 def _checked_operand(node: ast.AST, value: Any) -> Any:
@@ -380,7 +411,6 @@ def _unknown_method(name: str) -> str:
 
 
 _NAMES_OF_SYNTAX: dict[type[ast.AST], str] = {
-    ast.Pow: "a power is not affine in the weights; `**`",
     ast.Lambda: "`lambda`",
     ast.JoinedStr: "a formatted string",
     ast.NamedExpr: "`:=`",
@@ -405,6 +435,6 @@ def _refuse(node: ast.AST) -> NoReturn:
     name = _NAMES_OF_SYNTAX.get(kind, f"`{kind.__name__.lower()}`")
     raise Misread(
         node,
-        f"{name} is not part of the language, which has numbers, weights, + - * / @, [indices], methods, stack "
-        f"and concat",
+        f"{name} is not part of the language, which has numbers, weights, + - * / @ **, [indices], methods, "
+        f"functions, stack and concat",
     )

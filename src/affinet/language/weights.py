@@ -110,6 +110,7 @@ class Weights:
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _is_module
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _is_module
     __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __neg__ = __pos__ = _is_module
+    __pow__ = __rpow__ = _is_module
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -150,6 +151,7 @@ class Modules:
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _is_modules
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _is_modules
     __truediv__ = __rtruediv__ = __matmul__ = __rmatmul__ = __neg__ = __pos__ = _is_modules
+    __pow__ = __rpow__ = _is_modules
 
 
 MAPPING: Mapping[str, Callable[[Weights], Any]] = {
