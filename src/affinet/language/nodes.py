@@ -15,7 +15,7 @@ import numpy as np
 
 from affinet.language.affine import Affine, from_constant, from_parameter, reword
 from affinet.language.calculus.marked import Marked
-from affinet.language.calculus.terms import Parameter, Source, Term
+from affinet.language.calculus.terms import Parameter, Source, Term, without_repetitions
 from affinet.language.constants import Constant
 from affinet.language.wording import Wording
 
@@ -56,13 +56,13 @@ def rebuilt(made: Node, operands: tuple[Affine, ...], wording: Wording) -> Affin
     return node(made.kind, made.shape, operands, wording, made.exponent)
 
 
-def nodes_of(affine: Affine) -> list[Node]:
-    """All nodes that an expression reads, each after those that it is made of.
+def nodes_of(*affines: Affine) -> list[Node]:
+    """All nodes that expressions read, each once, and after those that it is made of.
 
     Without recursion: a product that a loop wrote nests as deep as the loop is long.
     """
     listed: dict[str, Node] = {}
-    pending = [(node, False) for node in reversed(_nodes_in(affine))]
+    pending = [(node, False) for affine in reversed(affines) for node in reversed(_nodes_in(affine))]
     while pending:
         node, operands_are_listed = pending.pop()
         if node.name in listed:
@@ -78,9 +78,9 @@ def nodes_of(affine: Affine) -> list[Node]:
 
 def weights_of(affines: Iterable[Affine]) -> Iterator[Parameter]:
     """The weights that expressions read, those under nodes included; some of them several times."""
-    for affine in affines:
-        for part in (affine, *(operand for each in nodes_of(affine) for operand in each.operands)):
-            yield from (term.parameter for term in part.terms if not isinstance(term.parameter, Node))
+    affines = list(affines)
+    for affine in (*affines, *(operand for each in nodes_of(*affines) for operand in each.operands)):
+        yield from (term.parameter for term in affine.terms if not isinstance(term.parameter, Node))
 
 
 def is_curved(affine: Affine) -> bool:
@@ -108,7 +108,7 @@ def _nodes_in(affine: Affine) -> list[Node]:
 
 def _add_affine(digest: hashlib._Hash, affine: Affine) -> None:
     digest.update(f"affine {affine.shape} {len(affine.terms)}".encode())
-    _add_array(digest, np.broadcast_to(np.asarray(affine.constant, np.float64), affine.shape))
+    _add_array(digest, np.asarray(affine.constant, np.float64))
     for term in affine.terms:
         _add_term(digest, term)
 
@@ -122,7 +122,7 @@ def _add_term(digest: hashlib._Hash, term: Term) -> None:
             digest.update(f"axis {axis}".encode())
             _add_source(digest, positions)
     for factor in term.factors:
-        digest.update(f"factor {factor.variables}".encode())
+        digest.update(f"factor {factor.variables} {factor.values.shape}".encode())
         _add_array(digest, factor.values)
 
 
@@ -136,15 +136,17 @@ def _add_source(digest: hashlib._Hash, source: Source) -> None:
 
 
 def _add_array(digest: hashlib._Hash, values: np.ndarray) -> None:
-    """The shape and the numbers of an array, and nothing of how it lies in memory.
+    """The numbers of an array, without axes along which it repeats, in memory of the size that the array takes.
 
-    Axes along which it repeats count once, whether or not it is a view; -0.0 counts as 0.0.
+    Nothing of how it lies in memory counts, unless it overlaps itself as a Toeplitz matrix does; -0.0 counts as 0.0.
     """
-    digest.update(str(values.shape).encode())
-    if values.size:
-        smallest = values[tuple(slice(0, 1) if step == 0 else slice(None) for step in values.strides)]
-        for axis, size in enumerate(smallest.shape):
-            first = smallest.take([0], axis)
-            if size > 1 and (smallest == first).all():
-                smallest = first
-        digest.update(np.ascontiguousarray(smallest + smallest.dtype.type(0)).tobytes())
+    smallest = values[tuple(slice(0, 1) if step == 0 else slice(None) for step in values.strides)]
+    numbers = without_repetitions(smallest)
+    if numbers is not smallest:
+        digest.update(f"overlapping {smallest.shape} {[step // values.itemsize for step in smallest.strides]}".encode())
+    else:
+        for axis, size in enumerate(numbers.shape):
+            first = numbers.take([0], axis) if size > 1 else numbers
+            numbers = first if size > 1 and (numbers == first).all() else numbers
+        digest.update(str(numbers.shape if numbers.size != 1 else ()).encode())
+    digest.update(np.ascontiguousarray(numbers + numbers.dtype.type(0)).tobytes())

@@ -10,6 +10,7 @@ import numpy as np
 from affinet.errors import ConstantError, NotAffineError, ShapeError
 from affinet.language import arithmetic
 from affinet.language.affine import Affine, broadcast, common_shape, from_constant, reword
+from affinet.language.calculus.terms import Floats
 from affinet.language.constants import Constant
 from affinet.language.indexing import index
 from affinet.language.nodes import ELEMENTWISE, Kind, node, ones_like, same
@@ -104,7 +105,13 @@ def power(base: Affine, exponent: object) -> Affine:
         return ones_like(base, wording)
     if number < 0:
         base, number = function("reciprocal", base), -number
-    return reword(base, wording) if number == 1 else node("power", base.shape, (base,), wording, number)
+    if number == 1:
+        return reword(base, wording)
+    if base.terms:
+        return node("power", base.shape, (base,), wording, number)
+    with np.errstate(all="ignore"):
+        values = np.asarray(base.constant, np.float64) ** number
+    return _finite_constant(values, base, wording)
 
 
 def function(name: Kind, argument: Affine) -> Affine:
@@ -118,9 +125,7 @@ def function(name: Kind, argument: Affine) -> Affine:
         return node(name, argument.shape, (argument,), wording)
     with np.errstate(all="ignore"):
         values = np.asarray(getattr(np, name)(np.asarray(argument.constant, np.float64)))
-    if not np.isfinite(values).all():
-        raise ConstantError(f"{say(wording)} of these constants is not a finite number.")
-    return from_constant(Constant(_number(values), argument.shape, argument.epsilon, wording))
+    return _finite_constant(values, argument, wording)
 
 
 def determinant(matrix: Affine) -> Affine:
@@ -160,6 +165,13 @@ def norm(vectors: Affine, dim: object, keepdim: bool) -> Affine:
     wording = Method(vectors.wording, "norm", tuple(options.items()))
     squares = total(power(vectors, 2), dim, keepdim, wording)
     return reword(function("sqrt", squares), wording)
+
+
+def _finite_constant(values: Floats, of: Affine, wording: Wording) -> Affine:
+    """A function of a constant, entry by entry, as an expression. Raises ConstantError for a number that is not finite."""
+    if not np.isfinite(values).all():
+        raise ConstantError(f"({say(wording)}) has numbers that are not finite.")
+    return from_constant(Constant(_number(values), of.shape, of.epsilon, wording))
 
 
 def _half_or_integer(exponent: object) -> float | int | None:

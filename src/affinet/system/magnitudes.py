@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from affinet.errors import ConstantError
 from affinet.language.affine import Values
-from affinet.language.calculus.terms import Floats, Term, spanned_bytes
+from affinet.language.calculus.terms import Floats, Term, without_repetitions
 from affinet.language.expression import Expression
+from affinet.language.nodes import nodes_of
 from affinet.language.sense import Sense, unbounded
 from affinet.system.malformed import LARGEST
 
@@ -19,10 +19,12 @@ from affinet.system.malformed import LARGEST
 def check_numbers(name: str, expression: Expression, sense: Sense = "==", radius: Values = 0.0) -> None:
     """Raise ConstantError for coefficients or constants beyond LARGEST, which a plan file could not hold either.
 
-    The constant of an inequality may be infinite where there is no bound.
+    The constant of an inequality may be infinite where there is no bound. Expressions under nodes are checked, too.
     """
-    constants = (finite_bounds(expression.constant, sense), radius)
-    numbers = [_largest(np.asarray(each)) for each in constants] + [_bound(term, _largest) for term in expression.terms]
+    inner = [operand for node in nodes_of(expression.affine) for operand in node.operands]
+    constants = [finite_bounds(expression.constant, sense), radius, *(operand.constant for operand in inner)]
+    terms = [*expression.terms, *(term for operand in inner for term in operand.terms)]
+    numbers = [_largest(np.asarray(each)) for each in constants] + [_bound(term, _largest) for term in terms]
     if not all(number <= LARGEST for number in numbers):
         raise ConstantError(
             f'rule "{name}" has numbers beyond {LARGEST:g}, whose products leave the range of float64. '
@@ -98,22 +100,14 @@ def _bound(term: Term, of: Callable[[Floats], float]) -> float:
 
 def _largest(values: Floats) -> float:
     """The largest magnitude."""
-    values = _without_repetitions(values)
+    values = without_repetitions(values)
     return max(-float(values.min()), float(values.max())) if values.size else 0.0
 
 
 def _smallest(values: Floats) -> float:
     """The smallest nonzero magnitude; infinite where all numbers are zero."""
-    sizes = np.abs(_without_repetitions(values))
+    sizes = np.abs(without_repetitions(values))
     return float(sizes[sizes > 0].min(initial=np.inf))
-
-
-def _without_repetitions(values: Floats) -> Floats:
-    """The array without repetitions: one that overlaps itself is read as its underlying memory."""
-    if not values.size or (span := spanned_bytes(values)) >= values.nbytes:
-        return values
-    lowest = values[tuple(slice(0, 1) if step >= 0 else slice(-1, None) for step in values.strides)]
-    return as_strided(lowest, (span // values.itemsize,), (values.itemsize,), writeable=False)
 
 
 __all__ = ["all_between", "check_numbers", "finite_bounds", "too_far_apart", "without_zeros"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from affinet.language.calculus.marked import Marked
@@ -170,3 +171,11 @@ def spanned_bytes(values: Floats) -> int:
     """The memory in bytes between the first and the last number of an array that may overlap itself."""
     span = sum(abs(step) * (n - 1) for step, n in zip(values.strides, values.shape, strict=True))
     return int(span + values.itemsize)
+
+
+def without_repetitions(values: Floats) -> Floats:
+    """The array without repetitions: one that overlaps itself is read as its underlying memory."""
+    if not values.size or (span := spanned_bytes(values)) >= values.nbytes:
+        return values
+    lowest = values[tuple(slice(0, 1) if step >= 0 else slice(-1, None) for step in values.strides)]
+    return as_strided(lowest, (span // values.itemsize,), (values.itemsize,), writeable=False)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from affinet.language.affine import Values
 from affinet.language.calculus.terms import Parameter
+from affinet.language.nodes import Node, is_curved, nodes_of, weights_of
 from affinet.language.sense import Norm, Sense, unbounded
 from affinet.system.layout import Layout
 from affinet.system.magnitudes import without_zeros
 from affinet.system.malformed import MOST, Malformed, fields, integer, items, number, shown, text
+from affinet.system.stored.node_table import restored_nodes, stored_node
 from affinet.system.stored.origins import ORIGIN_KEYS, restored_origin, stored_origin
 from affinet.system.stored.packing import Array, Arrays, Restored
 from affinet.system.stored.restoring import (
@@ -27,19 +29,27 @@ from affinet.system.tolerance import Tolerance
 Table = dict[str, Any]
 
 INEQUALITY_KEYS = ("sense", "norm", "radius")
-"""Keys that only files of the fourth format hold."""
+"""Keys of rules that only files of the fourth format or later hold."""
+
+NODES = "nodes"
+"""The key of the nodes, which only files of the fifth format hold."""
 
 
 def described(system: System) -> tuple[Table, list[Array]]:
     """A description with the loop-nest terms of every rule, and the rows of numbers that its arrays are views of."""
     arrays = Arrays()
-    numbers = {parameter: number for number, parameter in enumerate(system.layout.parameters)}
-    rules = [_store_rule(rule, numbers, arrays) for rule in system.rules]
+    weights = system.layout.parameters
+    nodes = nodes_of(*(rule.expression.affine for rule in system.every))
+    numbers = {read.name: number for number, read in enumerate((*weights, *nodes))}
+    names = {weight.name for weight in weights}
+    node_tables = [stored_node(node, numbers, arrays) for node in nodes]
+    rules = [_store_rule(rule, numbers, names, arrays) for rule in system.every]
     rows, views = arrays.packed()
     tolerance = system.tolerance
     return {
         "tolerance": {"epsilon": tolerance.epsilon, "factor": tolerance.factor, "frozen": tolerance.frozen},
-        "parameters": [{"name": parameter.name, "shape": [*parameter.shape]} for parameter in numbers],
+        "parameters": [{"name": weight.name, "shape": [*weight.shape]} for weight in weights],
+        **({NODES: node_tables} if nodes else {}),
         "rules": rules,
         "views": [view.table() for view in views],
     }, rows
@@ -47,7 +57,7 @@ def described(system: System) -> tuple[Table, list[Array]]:
 
 def system_of(description: object, rows: Sequence[Array]) -> System:
     """The system that `described` described. Raises Malformed for anything that it never writes."""
-    table = fields(description, "the description", ("tolerance", "parameters", "rules", "views"))
+    table = fields(description, "the description", ("tolerance", "parameters", "rules", "views"), (NODES,))
     arrays = Restored.of(rows, table["views"])
     parameters = [
         restored_parameter(value, f"parameter {k}") for k, value in enumerate(items(table["parameters"], "parameters"))
@@ -55,9 +65,13 @@ def system_of(description: object, rows: Sequence[Array]) -> System:
     names = [parameter.name for parameter in parameters]
     if names != sorted(set(names)) or sum(max(parameter.size, 1) for parameter in parameters) > MOST:
         raise Malformed("the parameters are not in the order of their names, or have more entries than 64 bits count")
+    nodes = restored_nodes(table[NODES], parameters, arrays) if NODES in table else []
     rules = tuple(
-        _restore_rule(value, f"rule {k}", parameters, arrays) for k, value in enumerate(items(table["rules"], "rules"))
+        _restore_rule(value, f"rule {k}", parameters, nodes, arrays)
+        for k, value in enumerate(items(table["rules"], "rules"))
     )
+    if len(nodes_of(*(rule.expression.affine for rule in rules))) < len(nodes):
+        raise Malformed("there are nodes that no rule reads")
     if len({rule.name for rule in rules}) < len(rules):
         raise Malformed("two rules have one name")
     if sum(max(rule.equations, rule.expression.size) for rule in rules) > MOST:
@@ -65,14 +79,15 @@ def system_of(description: object, rows: Sequence[Array]) -> System:
     reduced = tuple(replace(rule, expression=without_zeros(rule.expression)) for rule in rules)
     unread = _weights_read(rules) - _weights_read(reduced)
     layout = Layout(tuple(parameter for parameter in parameters if parameter.name not in unread))
-    return System(reduced, layout, _tolerance(table["tolerance"]))
+    affine, curved = (tuple(rule for rule in reduced if rule.curved is side) for side in (False, True))
+    return System(affine, layout, _tolerance(table["tolerance"]), curved=curved)
 
 
 def _weights_read(rules: Iterable[Rule]) -> set[str]:
-    return {term.parameter.name for rule in rules for term in rule.expression.terms}
+    return {weight.name for weight in weights_of(rule.expression.affine for rule in rules)}
 
 
-def _store_rule(rule: Rule, numbers: dict[Parameter, int], arrays: Arrays) -> Table:
+def _store_rule(rule: Rule, numbers: Mapping[str, int], weights: Collection[str], arrays: Arrays) -> Table:
     table: Table = {"text": rule.text, "expression": stored_expression(rule.expression, numbers, arrays)}
     if rule.titled:
         table["name"] = rule.name
@@ -82,20 +97,24 @@ def _store_rule(rule: Rule, numbers: dict[Parameter, int], arrays: Arrays) -> Ta
         table |= {"norm": rule.norm, "radius": stored_values(rule.radius, arrays)}
     if rule.size is not None:
         table["size"] = stored_values(rule.size, arrays)
-    table |= stored_origin(rule, {parameter.name for parameter in numbers})
+    table |= stored_origin(rule, weights)
     return table
 
 
-def _restore_rule(value: object, where: str, parameters: Sequence[Parameter], arrays: Restored) -> Rule:
+def _restore_rule(
+    value: object, where: str, weights: Sequence[Parameter], nodes: Sequence[Node], arrays: Restored
+) -> Rule:
     table = fields(value, where, ("text", "expression"), ("name", "size", *ORIGIN_KEYS, *INEQUALITY_KEYS))
     wording = text(table["text"], f"text of {where}")
     sense = _sense(table.get("sense", "=="), where) if "sense" in table else "=="
     infinite = None if sense == "==" or "norm" in table else -unbounded(sense)
-    expression = restored_expression(table["expression"], where, parameters, arrays, infinite)
+    expression = restored_expression(table["expression"], where, [*weights, *nodes], arrays, infinite)
+    if sense != "==" and is_curved(expression.affine):
+        raise Malformed(f"{where} is an inequality that reads nodes")
     norm, radius = _ball(table, where, sense, expression.shape, arrays)
     size = restored_values(table["size"], f"size of {where}", expression.shape, arrays) if "size" in table else None
     name = text(table.get("name", wording), f"name of {where}")
-    names = {parameter.name for parameter in parameters}
+    names = {weight.name for weight in weights}
     origin, constants = restored_origin(table, where, wording, names, sense)
     return Rule(name, wording, expression, origin, size, constants, sense, norm, radius)
 

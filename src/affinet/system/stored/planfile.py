@@ -23,14 +23,14 @@ from affinet._version import __version__
 from affinet.errors import PlanFileError
 from affinet.system.files import made_anew, unreadable
 from affinet.system.malformed import Malformed, fields, integer, shown
-from affinet.system.stored.description import INEQUALITY_KEYS, described, system_of
+from affinet.system.stored.description import INEQUALITY_KEYS, NODES, described, system_of
 from affinet.system.stored.origins import ORIGIN_KEYS
 from affinet.system.stored.packing import DTYPES, Array
 from affinet.system.system import System
 
-FORMAT, VERSION, OLDEST = "affinet.plan", 4, 1
+FORMAT, VERSION, OLDEST = "affinet.plan", 5, 1
 """Version 2 may hold masks and float32 numbers, version 3 origins of rules and names of frozen weights, version 4
-inequalities; a plan is written in the oldest version that can hold it."""
+inequalities, version 5 nonlinear equations; a plan is written in the oldest version that can hold it."""
 LONGEST = 32 * 2**20
 """Most bytes of a description, about 100,000 rules of single entries; reading takes some twenty times the memory."""
 
@@ -59,7 +59,7 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
     }
     text = _dump({**document, "checksum": _checksum(document, rows)})
     if len(text) > LONGEST:
-        reason = f"was not written: {len(system.rules):,} rules take {len(text) / 2**20:.0f} MB to describe"
+        reason = f"was not written: {len(system.every):,} rules take {len(text) / 2**20:.0f} MB to describe"
         way_out = f"A plan holds {LONGEST >> 20} MB: write many rules of one kind as one, with arrays of indices."
         raise PlanFileError(path, reason, way_out)
     if not path.name:
@@ -96,9 +96,11 @@ def read_system(path: str | os.PathLike[str]) -> System:
 
 
 def _needed_version(description: Mapping[str, Any], rows: Sequence[Array]) -> int:
+    if NODES in description:
+        return VERSION
     keys = {key for rule in description["rules"] for key in rule}
     if not keys.isdisjoint(INEQUALITY_KEYS):
-        return VERSION
+        return 4
     if not keys.isdisjoint(ORIGIN_KEYS):
         return 3
     return 2 if any(row.dtype.name in ("float32", "uint8") for row in rows) else OLDEST
@@ -106,7 +108,7 @@ def _needed_version(description: Mapping[str, Any], rows: Sequence[Array]) -> in
 
 def _name_rules_in(error: Malformed, system: System) -> str:
     """The message of an error, with the name of the rule in place of its number."""
-    return re.sub(r"\brule (\d+)", lambda match: f'rule "{system.rules[int(match[1])].name}"', str(error))
+    return re.sub(r"\brule (\d+)", lambda match: f'rule "{system.rule(int(match[1])).name}"', str(error))
 
 
 def _to_path(path: object) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 
 from affinet.language.affine import Values
 from affinet.language.calculus.marked import Marked
-from affinet.language.calculus.terms import Factor, Map, Parameter, Source, Term, Variable
+from affinet.language.calculus.terms import Factor, Map, Source, Term, Variable
 from affinet.language.expression import Expression
 from affinet.system.stored.packing import Arrays
 
@@ -18,12 +18,12 @@ Table = dict[str, Any]
 UNBOUNDED = "unbounded"
 
 
-def stored_expression(expression: Expression, parameters: Mapping[Parameter, int], arrays: Arrays) -> Table:
-    """The table that `restored_expression` reads; `parameters` maps each parameter to its number."""
+def stored_expression(expression: Expression, numbers: Mapping[str, int], arrays: Arrays) -> Table:
+    """The table that `restored_expression` reads; `numbers` maps the name of each parameter and node to its number."""
     return {
         "shape": [*expression.shape],
         "says": str(expression),
-        "terms": [_term(term, parameters, arrays) for term in expression.terms],
+        "terms": [_term(term, numbers, arrays) for term in expression.terms],
         "constant": stored_values(expression.constant, arrays),
         "epsilon": float(expression.epsilon),
     }
@@ -36,9 +36,9 @@ def stored_values(values: Values, arrays: Arrays) -> float | str | Table:
     return {"view": arrays.put(values)}
 
 
-def _term(term: Term, parameters: Mapping[Parameter, int], arrays: Arrays) -> Table:
+def _term(term: Term, numbers: Mapping[str, int], arrays: Arrays) -> Table:
     """The table of a term without keys that have their default value: a rule about single entries is short."""
-    table: Table = {"parameter": parameters[term.parameter], "scalar": float(term.scalar)}
+    table: Table = {"parameter": numbers[term.parameter.name], "scalar": float(term.scalar)}
     if term.offset:
         table["offset"] = int(term.offset)
     if term.start:
