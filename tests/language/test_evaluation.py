@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from affinet.errors import ConstantError, ShapeError, UnknownWeightError
-from affinet.language.evaluation import evaluate, substitute
+from affinet.language.evaluation import evaluate
+from affinet.language.substitution import substitute
 from affinet.language.weights import weights
 
 w = weights({"a": (3, 4), "b": (4,)})

@@ -1,4 +1,4 @@
-"""Functions of NumPy and torch on expressions: what means the same works, and functions that rules cannot have say so."""
+"""Functions of NumPy and torch on expressions: those of one meaning work, and those that rules cannot have say so."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "nan power": (lambda: W**np.nan, r"\*\* nan: the exponent must be"),
     "true power": (lambda: W**True, r"\*\* True: the exponent must be"),
     "powers in an array": (lambda: W ** np.array([1, 2]), r"\*\* array\(\[1, 2\]\): the exponent must be"),
-    "power of text": (lambda: W**"2", r"\*\* '2': the exponent must be"),
+    "power of text": (lambda: W ** "2", r"\*\* '2': the exponent must be"),
     "sum of magnitudes": (lambda: W.norm(1), "norm of .W. has the order 1, and rules can have Euclidean lengths only"),
     "largest magnitude": (lambda: W.norm(np.inf, dim=1), "norm of .W. has the order inf"),
     "true norm": (lambda: W.norm(True), "norm of .W. has the order True"),

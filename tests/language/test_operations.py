@@ -13,7 +13,7 @@ import torch
 from scipy import sparse
 
 import affinet
-from affinet.errors import NotAffineError, ShapeError
+from affinet.errors import ShapeError
 from affinet.language.evaluation import evaluate
 
 SHAPES = {"w": (3, 4), "v": (4,), "k": (2, 3, 4), "q": (3, 3), "o": (1, 3, 1), "s": ()}

@@ -56,9 +56,10 @@ SAME: dict[str, Any] = {
     "hidden.weight.norm(dim=1) == [1, 2**0.5, 3]": H.norm(dim=1) == [1, 2**0.5, 3],
     "hidden.weight.norm(dim=(0, 1), keepdim=True) == 2**-1": H.norm(dim=(0, 1), keepdim=True) == 0.5,
     "hidden.weight.norm() == exp(1)": H.norm() == math.e,
-    "sqrt(hidden.bias**2).square().sum() == reciprocal(hidden.bias[0])": np.sqrt(B**2).square().sum() == B[0].reciprocal(),
+    "sqrt(hidden.bias**2).square().sum() == reciprocal(hidden.bias[0])": np.sqrt(B**2).square().sum()
+    == B[0].reciprocal(),
     "hidden.bias.square().reciprocal().sqrt().exp().log().sin().cos().tanh() == exp(hidden.bias)**0.5": (
-        np.tanh(np.cos(np.sin(np.log(np.exp(np.sqrt(np.reciprocal(B**2))))))) == np.exp(B)**0.5
+        np.tanh(np.cos(np.sin(np.log(np.exp(np.sqrt(np.reciprocal(B**2))))))) == np.exp(B) ** 0.5
     ),
     'einsum("ij,kj->ik", hidden.weight, hidden.weight) == layers[0].weight.dot(hidden.bias)[0]': (
         einsum("ij,kj->ik", H, H) == L.dot(B)[0]
@@ -295,7 +296,6 @@ MISREAD: dict[str, tuple[str, int, int]] = {
     "hidden.bias.sin == 1": ("sin is a method: write .sin", 1, 1),
     "sin(hidden.bias, 2) == 1": ("sin: too many positional arguments. It takes \\(x\\)", 1, 1),
     "tan(hidden.bias) == 1": ("there is no function tan. Did you mean tanh\\?", 1, 1),
-    "hidden.bias // 2 == 1": ("`floordiv` is not part of the language", 1, 1),
     "hidden.bias // 2 == 1": ("`floordiv` is not part of the language", 1, 1),
     "hidden.bias % 2 == 1": ("`mod` is not part", 1, 1),
     "hidden.bias << 2 == 1": ("`lshift` is not part", 1, 1),

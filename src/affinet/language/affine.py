@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -19,6 +19,9 @@ from affinet.language.wording import Word, Wording, say
 Values: TypeAlias = float | Floats
 """A number, or an array that has every axis of its expression, at full size or at size one. An array that comes
 straight from a right-hand side may be of float32, which is exact: it is widened before anything is computed from it."""
+
+Dims: TypeAlias = int | Sequence[int] | None
+"""The axes along which a function works, as users write them; None mostly means all."""
 
 MOST_AXES = 32
 """The largest number of axes that every version of NumPy allows."""

@@ -1,22 +1,18 @@
-"""Evaluate expressions and rules at constant_value weights, or replace some weights in them by constants."""
+"""Evaluate expressions and rules at given weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from operator import add, is_
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from affinet.errors import ShapeError, UnknownWeightError
-from affinet.language.affine import Affine, Values, assemble, combine_constants
+from affinet.language.affine import Affine, Values
 from affinet.language.calculus.terms import Floats, Term, lower
-from affinet.language.constants import compact, read_constant
 from affinet.language.expression import Expression
 from affinet.language.node_values import node_value
-from affinet.language.nodes import Node, nodes_of, rebuilt
+from affinet.language.nodes import nodes_of
 from affinet.language.sense import Norm, Sense
 
 
@@ -28,15 +24,15 @@ def evaluate(expression: Expression, values: Mapping[str, ArrayLike]) -> Floats:
     """
     known: dict[str, ArrayLike] = dict(values)
     for node in nodes_of(expression.affine):
-        known[node.name] = node_value(node, [_value(operand, known) for operand in node.operands])
-    return _value(expression.affine, known)
+        known[node.name] = node_value(node, [affine_value(operand, known) for operand in node.operands])
+    return affine_value(expression.affine, known)
 
 
-def _value(affine: Affine, values: Mapping[str, ArrayLike]) -> Floats:
+def affine_value(affine: Affine, values: Mapping[str, ArrayLike]) -> Floats:
     """The value of an expression from those of the weights and nodes that it reads."""
     result = np.array(np.broadcast_to(affine.constant, affine.shape), np.float64)
     for term in affine.terms:
-        result += _term_value(term, affine.shape, _weights(term, values))
+        result += term_value(term, affine.shape, read_weights(term, values))
     return result
 
 
@@ -55,56 +51,8 @@ def violations(value: Floats, sense: Sense, norm: Norm | None = None, radius: Va
     return np.asarray(np.maximum(value if sense == "<=" else -value, 0.0)) + 0.0  # -0.0 + 0.0 is 0.0
 
 
-def substitute(expression: Expression, values: Mapping[str, object]) -> Expression:
-    """Replace the weights named in `values` by these constants.
-
-    `epsilon` includes the spacing of the values' dtype: a rule on frozen float32 weights holds to float32.
-    """
-    return Expression(_substituted(expression.affine, values))
-
-
-def _substituted(affine: Affine, values: Mapping[str, object]) -> Affine:
-    known: dict[str, ReadConstant] = {}
-    terms: list[Term] = []
-    for term in affine.terms:
-        read = term.parameter
-        if isinstance(read, Node):
-            operands = tuple(_substituted(operand, values) for operand in read.operands)
-            if operands == read.operands:
-                terms.append(term)
-            elif any(operand.terms for operand in operands):
-                made = rebuilt(read, operands, affine.wording)
-                terms.append(replace(term, parameter=made.terms[0].parameter))
-            else:
-                numbers = node_value(read, [_value(operand, {}) for operand in operands])
-                known[read.name] = ReadConstant(numbers, max(operand.epsilon for operand in operands))
-        elif read.name in values:
-            constant_value = read_constant(values[read.name])
-            known[read.name] = ReadConstant(
-                np.broadcast_to(constant_value.values, constant_value.shape), constant_value.epsilon
-            )
-        else:
-            terms.append(term)
-    if not known and len(terms) == len(affine.terms) and all(map(is_, terms, affine.terms)):
-        return affine
-    constant, epsilon = affine.constant, affine.epsilon
-    for term in affine.terms:
-        if term.parameter.name in known:
-            read_value = known[term.parameter.name]
-            epsilon = max(epsilon, read_value.epsilon)
-            weights = _weights(term, {term.parameter.name: read_value.numbers})
-            constant = combine_constants(constant, compact(_term_value(term, affine.shape, weights)), add)
-    return assemble(affine.shape, terms, constant, epsilon, affine.wording)
-
-
-class ReadConstant(NamedTuple):
-    """The numbers that a weight or a node is replaced by, and the spacing at 1 of the dtype that they came from."""
-
-    numbers: Floats
-    epsilon: float
-
-
-def _weights(term: Term, values: Mapping[str, ArrayLike]) -> Floats:
+def read_weights(term: Term, values: Mapping[str, ArrayLike]) -> Floats:
+    """The numbers of the weight or node that a term reads, in one row. Errors: as `evaluate`."""
     name, shape = term.parameter.name, term.parameter.shape
     if name not in values:
         raise UnknownWeightError(name, values)
@@ -114,7 +62,7 @@ def _weights(term: Term, values: Mapping[str, ArrayLike]) -> Floats:
     return weights.reshape(-1)
 
 
-def _term_value(term: Term, shape: tuple[int, ...], weights: Floats) -> Floats:
+def term_value(term: Term, shape: tuple[int, ...], weights: Floats) -> Floats:
     """The term's value, with its broadcast axes at size one."""
     unbroadcast_shape = tuple(1 if start is None else n for start, n in zip(term.start, shape, strict=True))
     rows, entries, coefficients = lower(term, unbroadcast_shape)

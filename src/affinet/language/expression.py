@@ -15,7 +15,7 @@ import numpy as np
 from affinet.errors import MissingOperationError, NotAffineError, RuleError, ShapeError, TruthValueError
 from affinet.language import arithmetic, joining, nonlinear, products, rearranging, reducing, repeating
 from affinet.language import einsum as sums
-from affinet.language.affine import Affine, Values, from_constant, from_parameter
+from affinet.language.affine import Affine, Dims, Values, from_constant, from_parameter
 from affinet.language.calculus.terms import Parameter, Term
 from affinet.language.constants import (
     Constant,
@@ -31,7 +31,7 @@ from affinet.language.foreign import UfuncProtocol, missing, not_a_rule, pick_sy
 from affinet.language.foreign_calls import ForeignCalls
 from affinet.language.indexing import index
 from affinet.language.many import defer_to_many
-from affinet.language.nonlinear_methods import Dims, NonlinearMethods
+from affinet.language.nonlinear_methods import NonlinearMethods
 from affinet.language.origin import Origin, WrittenEquation
 from affinet.language.sense import Norm, Sense, unbounded
 from affinet.language.wording import Method, Operation, Property, Wording, differing, say

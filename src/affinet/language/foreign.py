@@ -262,7 +262,6 @@ def function_of(name: str) -> str:
     return plain_name.removeprefix("linalg_")
 
 
-
 def check_arguments(
     method: Callable[..., object], subject: object, arguments: Sequence[Any], options: Mapping[str, Any]
 ) -> None:

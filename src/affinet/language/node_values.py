@@ -1,4 +1,4 @@
-"""The numbers of nodes, in NumPy and float64: what the functions of weights are at given weights."""
+"""Compute the numbers of nodes, in NumPy and float64, and the magnitudes to which their rounding is relative."""
 
 from __future__ import annotations
 
@@ -36,3 +36,34 @@ def node_value(node: Node, operands: list[Floats]) -> Floats:
         return np.asarray(FUNCTIONS[node.kind](operands[0]))
     except np.linalg.LinAlgError:  # the inverse of a singular matrix
         return np.full(node.shape, np.nan)
+
+
+@np.errstate(all="ignore")
+def node_size(node: Node, operands: list[Floats], value: Floats, sizes: list[Floats]) -> Floats:
+    """The magnitude to which the rounding of a node's finite `value` is relative, from those of its operands.
+
+    By first-order analysis: the derivatives' magnitudes times those of the operands, and the value's own magnitude.
+    """
+    x, size = operands[0], np.broadcast_to(sizes[0], operands[0].shape)
+    match node.kind:
+        case "multiply":
+            return np.asarray(np.abs(x) * sizes[1] + size * np.abs(operands[1]))
+        case "matmul":
+            return np.asarray(np.abs(x) @ np.broadcast_to(sizes[1], operands[1].shape) + size @ np.abs(operands[1]))
+        case "power":
+            return np.asarray(node.exponent * np.abs(x) ** (node.exponent - 1) * size)
+        case "sin" | "cos" | "tanh":
+            return np.asarray(size + np.abs(value))
+        case "exp":
+            return np.asarray(value * (1.0 + size))
+        case "log":
+            return np.asarray(size / np.abs(x) + np.abs(value))
+        case "sqrt":
+            return np.asarray(np.where(value > 0.0, 0.5 * size / value, np.sqrt(size)) + value)
+        case "reciprocal":
+            return np.asarray(size * value**2 + np.abs(value))
+        case "inverse":
+            return np.asarray(np.abs(value) @ size @ np.abs(value) + np.abs(value))
+        case "det":  # by Hadamard's bound, a column at a time, which needs no inverse of a singular matrix
+            lengths = np.linalg.norm(size, axis=-2)
+            return np.asarray(x.shape[-1] * np.prod(lengths, axis=-1))

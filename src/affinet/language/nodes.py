@@ -51,11 +51,6 @@ def node(
     return reword(Affine(shape, expression.terms, 0.0, epsilon, wording), wording)
 
 
-def rebuilt(made: Node, operands: tuple[Affine, ...], wording: Wording) -> Affine:
-    """The node with other operands of the same shapes, as an expression."""
-    return node(made.kind, made.shape, operands, wording, made.exponent)
-
-
 def nodes_of(*affines: Affine) -> list[Node]:
     """All nodes that expressions read, each once, and after those that it is made of.
 

@@ -13,11 +13,11 @@ from affinet.language.affine import Affine, broadcast, common_shape, from_consta
 from affinet.language.calculus.terms import Floats
 from affinet.language.constants import Constant
 from affinet.language.indexing import index
-from affinet.language.nodes import ELEMENTWISE, Kind, node, ones_like, same
+from affinet.language.nodes import ELEMENTWISE, Kind, Node, node, ones_like, same
 from affinet.language.products import from_left, from_right
 from affinet.language.rearranging import reshape
 from affinet.language.reducing import total
-from affinet.language.wording import Function, Method, Operation, Word, Wording, differing, say
+from affinet.language.wording import Function, Method, Operation, Wording, differing, say
 
 MOST_EXPONENT = 64
 """Larger powers of weights leave the range of float32 or vanish in it."""
@@ -159,6 +159,23 @@ def inverse(matrix: Affine) -> Affine:
     return from_constant(Constant(values, matrix.shape, matrix.epsilon, wording))
 
 
+def made_again(read: Node, operands: tuple[Affine, ...]) -> Affine:
+    """What `read` is with other operands of the same shapes, some of which have weights: affine where it can be."""
+    match read.kind:
+        case "multiply":
+            return multiply(*operands)
+        case "matmul":
+            return (matmul if all(operand.terms for operand in operands) else matmul_by_constant)(*operands)
+        case "power":
+            return power(operands[0], read.exponent)
+        case "det":
+            return determinant(operands[0])
+        case "inverse":
+            return inverse(operands[0])
+        case _:
+            return function(read.kind, operands[0])
+
+
 def norm(vectors: Affine, dim: object, keepdim: bool) -> Affine:
     """The Euclidean length along an axis, or of all entries: the square root of a sum of squares."""
     options = differing(dim=(dim, None), keepdim=(keepdim, False))
@@ -168,7 +185,7 @@ def norm(vectors: Affine, dim: object, keepdim: bool) -> Affine:
 
 
 def _finite_constant(values: Floats, of: Affine, wording: Wording) -> Affine:
-    """A function of a constant, entry by entry, as an expression. Raises ConstantError for a number that is not finite."""
+    """A function of a constant, entry by entry, as an expression. Raises ConstantError for numbers that are not finite."""
     if not np.isfinite(values).all():
         raise ConstantError(f"({say(wording)}) has numbers that are not finite.")
     return from_constant(Constant(_number(values), of.shape, of.epsilon, wording))
@@ -181,7 +198,9 @@ def _half_or_integer(exponent: object) -> float | int | None:
     try:
         if isinstance(exponent, Real) and not isinstance(exponent, int):
             number = float(exponent)
-            return int(number) if number.is_integer() and abs(number) <= MOST_EXPONENT else 0.5 if number == 0.5 else None
+            return (
+                int(number) if number.is_integer() and abs(number) <= MOST_EXPONENT else 0.5 if number == 0.5 else None
+            )
         whole = operator.index(exponent)  # type: ignore[arg-type]  # anything else raises TypeError
     except (TypeError, OverflowError):
         return None

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from affinet.errors import NotAffineError
 from affinet.language import nonlinear
-from affinet.language.affine import Affine
+from affinet.language.affine import Affine, Dims
 from affinet.language.foreign import pick_synonym
 from affinet.language.wording import say
-
-Dims = int | Sequence[int] | None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

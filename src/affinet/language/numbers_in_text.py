@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from affinet.errors import ConstantError, RuleError
@@ -41,10 +40,9 @@ def of_weights_or_number(method: Callable[..., Expression]) -> Callable[..., Any
     """
     name = method.__name__
 
-    @wraps(method)
     def call(x: object) -> Any:
         if isinstance(x, Expression | WeightGroup):
-            return over_weights(method)(x)  # type: ignore[arg-type]  # a group in place of an expression
+            return over_weights(method)(x)
         if isinstance(x, bool) or not isinstance(x, int | float) or name not in _OF_NUMBERS:
             kind = "weights or a number" if name in _OF_NUMBERS else "a matrix of weights"
             raise RuleError(f"{name} takes {kind}; got {x!r:.60} ({type(x).__name__}).")
@@ -53,5 +51,5 @@ def of_weights_or_number(method: Callable[..., Expression]) -> Callable[..., Any
         except (ValueError, OverflowError, ZeroDivisionError):
             raise ConstantError(f"{name}({x!r:.60}) is not a finite number.") from None
 
-    del call.__wrapped__  # type: ignore[attr-defined]  # its signature is that of the method, with another name
+    call.__name__ = name
     return call

@@ -83,18 +83,21 @@ METHODS: dict[str, Callable[..., Expression]] = {
     )
 }
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {"concat": concat, "einsum": einsum, "stack": stack} | {
-    method.__name__: of_weights_or_number(method)
-    for method in (
-        Expression.cos,
-        Expression.det,
-        Expression.exp,
-        Expression.inverse,
-        Expression.log,
-        Expression.reciprocal,
-        Expression.sin,
-        Expression.sqrt,
-        Expression.tanh,
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        concat,
+        einsum,
+        stack,
+        of_weights_or_number(Expression.cos),
+        of_weights_or_number(Expression.det),
+        of_weights_or_number(Expression.exp),
+        of_weights_or_number(Expression.inverse),
+        of_weights_or_number(Expression.log),
+        of_weights_or_number(Expression.reciprocal),
+        of_weights_or_number(Expression.sin),
+        of_weights_or_number(Expression.sqrt),
+        of_weights_or_number(Expression.tanh),
     )
 }
 """Functions of expressions; those of one number may also be used on plain numbers: `sqrt(2)`."""

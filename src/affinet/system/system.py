@@ -14,13 +14,14 @@ import numpy as np
 from affinet.errors import RuleError
 from affinet.language.affine import Values
 from affinet.language.calculus.terms import Floats, Integers, Term, is_identity, lower, spanned_bytes
+from affinet.language.constants import compact
 from affinet.language.constraint import Constraint
-from affinet.language.evaluation import substitute
 from affinet.language.expression import Expression
 from affinet.language.forecast import forecast
 from affinet.language.nodes import is_curved, weights_of
 from affinet.language.origin import Origin
 from affinet.language.sense import Norm, Sense
+from affinet.language.substitution import substitute, substitute_with_size
 from affinet.system.layout import Layout
 from affinet.system.limits import Limits
 from affinet.system.magnitudes import check_numbers, finite_bounds, without_zeros
@@ -328,9 +329,7 @@ def _name_rules(constraints: list[Constraint]) -> tuple[Rule, ...]:
 def _with_constants(rule: Rule, values: Mapping[str, Floats]) -> Rule:
     """The rule with the weights in `values` read as constants, and the sum of the magnitudes that these add up from."""
     if rule.curved:
-        read = {parameter.name for parameter in weights_of([rule.expression.affine])} & values.keys()
-        constants = tuple(sorted({*rule.constants, *read}))
-        return replace(rule, expression=substitute(rule.expression, values), constants=constants) if read else rule
+        return _with_constants_in_nodes(rule, values)
     known = [term for term in rule.expression.terms if term.parameter.name in values]
     if not known:
         return rule
@@ -343,6 +342,17 @@ def _with_constants(rule: Rule, values: Mapping[str, Floats]) -> Rule:
     size = substitute(absolute, {name: np.abs(value) for name, value in values.items()}).constant
     constants = tuple(sorted({*rule.constants, *(term.parameter.name for term in known)}))
     return replace(rule, expression=substitute(rule.expression, values), size=size, constants=constants)
+
+
+def _with_constants_in_nodes(rule: Rule, values: Mapping[str, Floats]) -> Rule:
+    read = {weight.name for weight in weights_of([rule.expression.affine])} & values.keys()
+    if not read:
+        return rule
+    constants = tuple(sorted({*rule.constants, *read}))
+    expression, size = substitute_with_size(rule.expression, values)
+    expression = without_zeros(expression)
+    affine_size = None if is_curved(expression.affine) else compact(size)
+    return replace(rule, expression=expression, size=affine_size, constants=constants)
 
 
 def _layout(rules: Iterable[Rule]) -> Layout:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import ShapeError
-from affinet.language.affine import checked_axes
+from affinet.language.affine import Dims, checked_axes
 from affinet.language.constants import compact
 from affinet.language.constraint import Constraint
-from affinet.language.expression import Dims, Expression
+from affinet.language.expression import Expression
 from affinet.language.families.bounds import read_radius
 from affinet.language.families.naming import checked_expression, named_rule
 from affinet.language.origin import Family, FamilyName

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import ConstantError, RuleError, ShapeError
+from affinet.language.affine import Dims
 from affinet.language.constants import compact, read_array, read_constant, right_hand_side
 from affinet.language.constraint import Constraint
-from affinet.language.expression import Dims, Expression, stack
+from affinet.language.expression import Expression, stack
 from affinet.language.families.naming import checked_expression, named_rule
 from affinet.language.weight_groups import Rules, WeightGroup, over_weights
 from affinet.language.weights import Modules, Weights, path_of, relative_names

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from affinet.errors import ConstantError
+from affinet.language.affine import Dims
 from affinet.language.calculus.terms import Floats
 from affinet.language.constants import Constant, read_constant
-from affinet.language.expression import Dims, Expression
+from affinet.language.expression import Expression
 from affinet.language.families.matrices import checked_matrices
 from affinet.language.families.naming import checked_expression
 from affinet.language.weight_groups import Rules, over_weights

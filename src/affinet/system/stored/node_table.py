@@ -77,8 +77,8 @@ def _shape(kind: Kind, shapes: tuple[Shape, ...], where: str) -> Shape:
         case "matmul", (left, right) if len(left) == len(right) >= 2 and left[:-2] == right[:-2]:
             if left[-1] == right[-2]:
                 return (*left[:-1], right[-1])
-        case ("det" | "inverse"), (square,) if len(square) >= 2 and square[-1] == square[-2]:
+        case (("det" | "inverse"), (square,)) if len(square) >= 2 and square[-1] == square[-2]:
             return square[:-2] if kind == "det" else square
-        case ("power" | "sin" | "cos" | "tanh" | "exp" | "log" | "sqrt" | "reciprocal"), (single,):
+        case (("power" | "sin" | "cos" | "tanh" | "exp" | "log" | "sqrt" | "reciprocal"), (single,)):
             return single
     raise Malformed(f"{where} is a {kind} of operands of the shapes {f'{list(shapes)}':.80}, which do not fit")
