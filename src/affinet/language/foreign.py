@@ -183,8 +183,8 @@ class UfuncProtocol:
     """The descriptor behind `__array_ufunc__`, whose value differs between a class and its instances.
 
     NumPy's own functions look on the class and get a function: `array * w` and `np.multiply` then mean the operator,
-    and functions that rules cannot have raise our errors. Masked arrays and other libraries look on the instance and get
-    None, so that they leave the operator to it.
+    and functions that rules cannot have raise our errors. Masked arrays and other libraries look on the instance and
+    get None, so that they leave the operator to it.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:

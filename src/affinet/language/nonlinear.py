@@ -185,7 +185,7 @@ def norm(vectors: Affine, dim: object, keepdim: bool) -> Affine:
 
 
 def _finite_constant(values: Floats, of: Affine, wording: Wording) -> Affine:
-    """A function of a constant, entry by entry, as an expression. Raises ConstantError for numbers that are not finite."""
+    """A function of a constant, entry by entry, as an expression. Raises ConstantError where it is not finite."""
     if not np.isfinite(values).all():
         raise ConstantError(f"({say(wording)}) has numbers that are not finite.")
     return from_constant(Constant(_number(values), of.shape, of.epsilon, wording))

@@ -45,7 +45,7 @@ def substitute_with_size(expression: Expression, values: Mapping[str, object]) -
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The numbers of a weight or node that is constant, the magnitudes for their rounding, and the epsilon of the dtype."""
+    """The numbers of a constant weight or node, the magnitudes for their rounding, and the epsilon of their dtype."""
 
     numbers: Floats
     sizes: Floats

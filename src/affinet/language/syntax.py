@@ -112,17 +112,24 @@ FAMILIES: dict[str, Callable[..., Constraint | Rules]] = {
         families.concave,
         families.convex,
         families.convolution,
+        families.determinant,
         families.doubly_centred,
+        families.equal_energy,
         families.equivariant,
         families.fix,
         families.hankel,
+        families.involution,
         families.l1_ball,
         families.l2_ball,
         families.linf_ball,
         families.moments,
         families.monotone,
         families.nonnegative,
+        families.orthogonal,
         families.persymmetric,
+        families.product,
+        families.projection_matrix,
+        families.rotation,
         families.rotations,
         families.share,
         families.simplex,
@@ -133,6 +140,8 @@ FAMILIES: dict[str, Callable[..., Constraint | Rules]] = {
         families.tie,
         families.toeplitz,
         families.transport,
+        families.unit_norm,
+        families.wavelet,
         families.zero_mean,
     )
 }
@@ -336,6 +345,8 @@ def _argument(function: Callable[..., Any], node: ast.expr, place: int | str, su
     """Read an argument by its position or name: any value, and for some functions a text or a representation."""
     if function is einsum and place == 0:
         return _text(node)
+    if function is families.orthogonal and place in (1, "of") and isinstance(node, ast.Constant):
+        return node.value
     if function.__name__ in ORDERED and isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if function is families.equivariant and place in SIDES and is_representation(node):

@@ -5,6 +5,7 @@ from affinet.language.families.bounds import between, linf_ball, nonnegative
 from affinet.language.families.convolution import convolution
 from affinet.language.families.entries import fix, sum_to, tie, zero_mean
 from affinet.language.families.equivariance import equivariant
+from affinet.language.families.lengths import equal_energy, unit_norm
 from affinet.language.families.linear import linear, subspace
 from affinet.language.families.matrices import (
     circulant,
@@ -15,11 +16,20 @@ from affinet.language.families.matrices import (
     symmetric,
     toeplitz,
 )
+from affinet.language.families.matrix_equations import (
+    determinant,
+    involution,
+    orthogonal,
+    product,
+    projection_matrix,
+    rotation,
+)
 from affinet.language.families.permutations import powers
 from affinet.language.families.sequences import concave, convex, monotone
 from affinet.language.families.sharing import share
 from affinet.language.families.stencils import moments, rotations
 from affinet.language.families.sums_of_nonnegative import simplex, sum_at_most, transport
+from affinet.language.families.wavelets import wavelet
 from affinet.language.families.zeros import banded, block_diagonal
 from affinet.language.groups.elements import LieElement, SignedPermutation
 from affinet.language.groups.tensors import direct_sum, dual, kronecker_power, kronecker_sum, real_blocks
@@ -34,12 +44,15 @@ __all__ = [
     "concave",
     "convex",
     "convolution",
+    "determinant",
     "direct_sum",
     "doubly_centred",
     "dual",
+    "equal_energy",
     "equivariant",
     "fix",
     "hankel",
+    "involution",
     "kronecker_power",
     "kronecker_sum",
     "l1_ball",
@@ -49,9 +62,13 @@ __all__ = [
     "moments",
     "monotone",
     "nonnegative",
+    "orthogonal",
     "persymmetric",
     "powers",
+    "product",
+    "projection_matrix",
     "real_blocks",
+    "rotation",
     "rotations",
     "share",
     "simplex",
@@ -63,5 +80,7 @@ __all__ = [
     "tie",
     "toeplitz",
     "transport",
+    "unit_norm",
+    "wavelet",
     "zero_mean",
 ]

@@ -61,15 +61,15 @@ def linf_ball(w: Expression, radius: Any) -> Rules:
     return Rules((w >= negative(high), w <= high), ("lower", "upper"))
 
 
-def read_radius(family: str, w: Expression, radius: Any) -> Constant:
-    """The radius of a ball. Raises ConstantError for entries that are not positive."""
+def read_radius(family: str, w: Expression, radius: Any, called: str = "radius") -> Constant:
+    """The radius of a ball or a sphere. Raises ConstantError for entries that are not positive."""
     constant = read_constant(radius)
     values = np.broadcast_to(constant.values, constant.shape)
     wrong = np.argwhere(values <= 0)
     if len(wrong):
         place = tuple(map(int, wrong[0]))
         raise ConstantError(
-            f"the radius of {family} of ({w}) must be positive; it is {values[place]}{_place_text(place)}. For weights "
+            f"the {called} of {family} of ({w}) must be positive; it is {values[place]}{_place_text(place)}. For weights "
             f"at 0 write families.fix."
         )
     return constant
