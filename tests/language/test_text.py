@@ -448,9 +448,10 @@ def test_the_whitelist_is_what_the_documentation_lists() -> None:
     functions = "concat cos det einsum exp inverse log reciprocal sin sqrt stack tanh"
     assert " ".join(sorted(FUNCTIONS)) == functions
     rules = (
-        "banded between block_diagonal circulant concave convex convolution doubly_centred equivariant fix hankel "
-        "l1_ball l2_ball linf_ball moments monotone nonnegative persymmetric rotations share simplex skew sum_at_most "
-        "sum_to symmetric tie toeplitz transport zero_mean"
+        "banded between block_diagonal circulant concave convex convolution determinant doubly_centred equal_energy "
+        "equivariant fix hankel involution l1_ball l2_ball linf_ball moments monotone nonnegative orthogonal "
+        "persymmetric product projection_matrix rotation rotations share simplex skew sum_at_most sum_to symmetric "
+        "tie toeplitz transport unit_norm wavelet zero_mean"
     )
     assert " ".join(sorted(FAMILIES)) == rules
     assert sorted(GROUPS) == ["C", "D", "GL", "Lorentz", "O", "ProperLorentz", "S", "SL", "SO", "SU", "Sp", "U", "Z"]

@@ -69,8 +69,8 @@ def read_radius(family: str, w: Expression, radius: Any, called: str = "radius")
     if len(wrong):
         place = tuple(map(int, wrong[0]))
         raise ConstantError(
-            f"the {called} of {family} of ({w}) must be positive; it is {values[place]}{_place_text(place)}. For weights "
-            f"at 0 write families.fix."
+            f"the {called} of {family} of ({w}) must be positive; it is {values[place]}{_place_text(place)}. For "
+            f"weights at 0 write families.fix."
         )
     return constant
 

@@ -36,7 +36,8 @@ def orthogonal(w: Expression, of: str = "rows") -> Constraint:
     products = w @ w.mT if of == "rows" else w.mT @ w
     first, second = np.triu_indices(count)
     rule = products[..., first, second] == (first == second).astype(np.float64)
-    return named_rule(rule, "orthogonal", w, **({} if of == "rows" else {"of": of}))
+    options: dict[str, Any] = {} if of == "rows" else {"of": of}
+    return named_rule(rule, "orthogonal", w, **options)
 
 
 @over_weights
@@ -55,7 +56,7 @@ def determinant(w: Expression, value: Any = 1.0) -> Constraint:
     """`det(w) == value`, for every matrix of a stack; `value` is a number, or one for each matrix."""
     w = checked_square("determinant", w)
     right = right_hand_side(value)
-    options = {"value": right.wording} if right.shape or right.values != 1.0 else {}
+    options: dict[str, Any] = {"value": right.wording} if right.shape or right.values != 1.0 else {}
     return named_rule(w.det() == right, "determinant", w, **options)
 
 
@@ -83,14 +84,14 @@ def involution(w: Expression) -> Constraint:
 
 @over_weights
 def projection_matrix(w: Expression) -> Rules:
-    """The rules `symmetric(w)` and `w @ w == w`, on and above the diagonal: orthogonal projections onto a subspace.
+    """The rules `symmetric(w)` and `w @ w == w`: orthogonal projections onto a subspace.
 
-    The dimension of the subspace, which is the trace, is that of the start: training cannot change it.
+    The dimension of the subspace, which is the trace, is that of the start: training cannot change it. All entries of
+    `w @ w` are in the rule: the half of them would weigh pairs of rows by where they stand, and weights that start off
+    the rule would reach it farther away.
     """
     w = checked_square("projection_matrix", w)
-    first, second = np.triu_indices(w.shape[-1])
-    rule = (w @ w)[..., first, second] == w[..., first, second]
-    return Rules((symmetric(w), named_rule(rule, "projection_matrix", w)), ("symmetric", "idempotent"))
+    return Rules((symmetric(w), named_rule(w @ w == w, "projection_matrix", w)), ("symmetric", "idempotent"))
 
 
 def _as_word(wording: Any) -> Any:

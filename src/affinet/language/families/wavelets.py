@@ -15,17 +15,16 @@ from affinet.language.weight_groups import over_weights
 
 
 @over_weights
-def wavelet(filter: Expression, moments: int = 1) -> Constraint:
-    """`filter` is the low-pass filter of orthonormal wavelets, whose first `moments` moments vanish.
+def wavelet(w: Expression, moments: int = 1) -> Constraint:
+    """The last axis of `w` holds low-pass filters of orthonormal wavelets, whose first `moments` moments vanish.
 
     The equations are those of Daubechies 1988: `Σ h_k = √2`, `Σ h_k h_(k + 2 m) = 0` for m = 1, 2, …, and
     `Σ (-1)^k k^p h_k = 0` for p < `moments`. `Σ h_k² = 1` is not among them, since it follows: with the other equations
     it says the same as the sum, and would take away a rank exactly at the solutions. Each power k^p stands in the span
     of powers of (2 k - n + 1) / (n - 1), which are all of one size. n entries leave `n / 2 - moments` of freedom.
-    Filters lie along the last axis.
     Errors: `ShapeError` for filters of odd length, and for fewer than 1 or more than n / 2 moments.
     """
-    h = checked_expression("wavelet", filter)
+    h = checked_expression("wavelet", w)
     size = h.shape[-1] if h.ndim else 0
     if size < 2 or size % 2:
         raise ShapeError(f"wavelet needs filters of even length along the last axis: ({h}) has shape {h.shape}.")
