@@ -60,6 +60,10 @@ def number(value: float) -> Change:
     return lambda said, rows: rows[1].__setitem__(0, value)
 
 
+def node(**values: Any) -> Change:
+    return lambda said, rows: said["nodes"][0].update(values)
+
+
 LARGE = 2**40
 DAMAGES: dict[str, Change] = {
     "rule 0 is None, not a table": lambda said, rows: said["rules"].__setitem__(0, None),
@@ -119,4 +123,39 @@ DAMAGES: dict[str, Change] = {
 OTHERS = [
     Case(f"a_damaged_plan_{k}", PlanFileError, CAUSE, WAY_OUT, partial(load, change), fragment=fragment)
     for k, (fragment, change) in enumerate(DAMAGES.items())
+]
+
+CURVED = affinet.plan([W[0] * W[1] == 1, W[2] ** 2 == 4])
+DAMAGED_NODES: dict[str, Change] = {
+    "kind of node 0 is 'eval', not one of": node(kind="eval"),
+    "node 0 is a power without an exponent": node(exponent=2),
+    "node 0 has an operand without weights": lambda said, rows: said["nodes"][0]["operands"][0].update(terms=[]),
+    "node 0 is a inverse of operands": node(kind="inverse"),
+    "node 0 has more entries": lambda said, rows: (
+        said["nodes"][0].update(kind="matmul"),
+        [operand.update(_tall(operand, k)) for k, operand in enumerate(said["nodes"][0]["operands"])],
+    ),
+    "node 2 is stored twice": lambda said, rows: said["nodes"].append(said["nodes"][0]),
+    "there are no nodes": lambda said, rows: (said.update(nodes=[]), said.update(rules=[])),
+    "there are nodes that no rule reads": lambda said, rows: said["rules"].pop(),
+    "rule 0 is an inequality that reads nodes": rule(sense="<="),
+}
+
+
+def _tall(operand: Any, place: int) -> dict[str, Any]:
+    """A column of 2**40 entries, or a row of them, of the first entry of the operand."""
+    shape = [LARGE, 1] if place == 0 else [1, LARGE]
+    first = {key: value for key, value in operand["terms"][0].items() if key in ("parameter", "scalar")}
+    return {"shape": shape, "constant": 0.0, "terms": [first | {"start": [None, None]}]}
+
+
+def load_curved(change: Change, folder: Path) -> None:
+    description, rows = contents(CURVED.system)
+    change(description, rows)
+    affinet.Plan.load(write_plan(folder / "plan.safetensors", description, rows, version=5))
+
+
+NODES = [
+    Case(f"damaged_nodes_{k}", PlanFileError, CAUSE, WAY_OUT, partial(load_curved, change), fragment=fragment)
+    for k, (fragment, change) in enumerate(DAMAGED_NODES.items())
 ]

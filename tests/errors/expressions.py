@@ -1,4 +1,4 @@
-"""Expressions in the weights: what is affine, and what NumPy and torch do that an expression cannot."""
+"""Expressions in the weights: functions that rules cannot have, and what NumPy does that an expression cannot."""
 
 from __future__ import annotations
 
@@ -6,34 +6,77 @@ import numpy as np
 import torch
 
 import affinet
-from affinet.errors import MissingOperationError, NotAffineError, RuleError, ShapeError, TruthValueError
+from affinet.errors import (
+    ConstantError,
+    MissingOperationError,
+    NotAffineError,
+    RuleError,
+    ShapeError,
+    TruthValueError,
+)
+from affinet.language.substitution import substitute
 from tests.errors.case import case
 from tests.errors.symbols import M, W, b, scale, w
 
 
-@case(NotAffineError, "Weights times weights.", "Make one side a constant.")
-def a_product_of_weights() -> object:
-    return W * W
-
-
-@case(NotAffineError, "A matrix of weights times a matrix of weights.", "Make one side a constant.")
-def a_matrix_product_of_weights() -> object:
-    return M @ M
-
-
-@case(NotAffineError, "A division by weights.", "Multiply both sides of the rule by the divisor.")
-def division_by_weights() -> object:
-    return 1 / b
-
-
-@case(NotAffineError, "A power of weights.", "Write the rule without powers.")
-def a_power() -> object:
-    return W**2
-
-
-@case(NotAffineError, "Weights in an exponent.", "Write the rule without powers.")
+@case(NotAffineError, "Weights in an exponent.", "Take logarithms on both sides.")
 def an_exponential() -> object:
     return 2**b
+
+
+@case(NotAffineError, "An exponent that is a weight.", "Take logarithms on both sides.", fragment="in the exponent")
+def a_power_of_weights() -> object:
+    return b**b
+
+
+@case(NotAffineError, "A power that is not whole.", "Write `exp(p * log(x))`.", fragment="the exponent must be")
+def a_power_that_is_not_whole() -> object:
+    return b**0.3
+
+
+@case(NotAffineError, "A norm of another order.", "Take a family such as `l1_ball`.", fragment="Euclidean lengths only")
+def a_sum_of_magnitudes() -> object:
+    return W.norm(1)
+
+
+@case(NotAffineError, "The spectral norm.", "Write Euclidean lengths, `.norm(dim=…)`.", fragment="the spectral norm")
+def a_spectral_norm() -> object:
+    return np.linalg.norm(W, 2)  # type: ignore[arg-type]
+
+
+@case(ShapeError, "A matrix product with a single number of weights.", "Write `*`.", fragment="write `*`")
+def a_matrix_product_with_a_number() -> object:
+    return W @ scale
+
+
+@case(ShapeError, "A matrix product of weights of other sizes.", "Transpose one of them.", fragment="inner sizes")
+def a_matrix_product_of_other_sizes() -> object:
+    return W @ b
+
+
+@case(ShapeError, "Stacks of weights of other numbers.", "Take as many matrices on both sides.", fragment="stacks of")
+def stacks_of_other_numbers() -> object:
+    return affinet.stack([M, M]) @ affinet.stack([M, M, M])
+
+
+@case(ShapeError, "A determinant or an inverse of a matrix that is not square.", "Take a square part of it.")
+def a_determinant_of_a_matrix_that_is_not_square() -> object:
+    return W.det()
+
+
+@case(ConstantError, "A function of a constant at which it has no value.", "Look at the constant.")
+def a_logarithm_of_a_negative_constant() -> object:
+    return affinet.einsum("i,->i", [-1.0, 1.0], 1.0).log()
+
+
+@case(ConstantError, "The inverse of a singular matrix of constants.", "Look at the matrix.")
+def an_inverse_of_a_singular_constant() -> object:
+    return affinet.stack([[1.0, 1.0], [1.0, 1.0]]).inverse()
+
+
+@case(ConstantError, "A function of frozen weights that has no value there.", "Train the weights, or change them.")
+def a_logarithm_of_frozen_weights() -> object:
+    return substitute(b.log(), {"hidden.bias": [-1.0, 1.0, 1.0]})
 
 
 @case(NotAffineError, "An absolute value.", "Write the rule for one sign.")
@@ -144,11 +187,6 @@ def a_reduction_of_numpy() -> object:
 @case(RuleError, "A strict inequality of an array.", "Write `>=`.", fragment="Write `>=`")
 def an_array_that_is_less() -> object:
     return np.ones(4) < W
-
-
-@case(NotAffineError, "Weights times weights, in einsum.", "Make all but one constants.", fragment="multiplies")
-def einsum_of_weights_and_weights() -> object:
-    return affinet.einsum("ij,ij->i", W, W)
 
 
 @case(MissingOperationError, "An array of an expression.", "Write `affinet.stack`.")

@@ -175,3 +175,28 @@ def radii_that_do_not_fit() -> object:
 @case(RuleError, "A sense that rules do not have.", 'Write "==", "<=" or ">=".')
 def a_strict_linear_rule() -> object:
     return families.linear([b], np.ones((1, 3)), sense="<")  # type: ignore[arg-type]
+
+
+@case(ShapeError, "Lengths of another shape.", "Give one number, or one for each vector.", fragment="of the vectors")
+def lengths_of_another_shape() -> object:
+    return families.unit_norm(W, 1, [1, 2])
+
+
+@case(ShapeError, "Neither rows nor columns.", 'Write `of="rows"` or `of="columns"`.', fragment="of='row'")
+def orthogonal_of_another_word() -> object:
+    return families.orthogonal(W, of="row")
+
+
+@case(ShapeError, "More rows than entries in each.", 'Write `of="columns"`.', fragment="to each other")
+def too_many_orthogonal_rows() -> object:
+    return families.orthogonal(W.T)
+
+
+@case(ShapeError, "A wavelet filter of odd length.", "Take an even number of entries.", fragment="even length")
+def a_wavelet_of_odd_length() -> object:
+    return families.wavelet(b)
+
+
+@case(ShapeError, "More vanishing moments than half the entries.", "Take fewer moments.", fragment="vanishing moments")
+def too_many_vanishing_moments() -> object:
+    return families.wavelet(W, 3)

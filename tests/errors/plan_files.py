@@ -85,7 +85,7 @@ def weights_as_a_plan(folder: Path) -> None:
     foreign="(?<=affinet )[0-9][^ ]*(?= reads)",
 )
 def a_plan_of_another_format(folder: Path) -> None:
-    affinet.Plan.load(write_plan(folder / "plan.safetensors", *contents(SAVED.system), version=5))
+    affinet.Plan.load(write_plan(folder / "plan.safetensors", *contents(SAVED.system), version=6))
 
 
 @case(PlanFileError, "The file was changed after it was written.", "Copy it again, or save the plan again.")

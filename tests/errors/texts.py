@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import affinet
-from affinet.errors import ParseError, RuleError, ShapeError
+from affinet.errors import ConstantError, ParseError, RuleError, ShapeError
 from tests.errors.case import case
 from tests.errors.symbols import w
 
@@ -262,3 +262,23 @@ def an_error_inside_a_text() -> object:
 @case(ParseError, "Subscripts of einsum that are not text.", "Write them first, in quotes.")
 def einsum_without_quotes() -> object:
     return affinet.parse("einsum(hidden.weight, 1) == 0", w)
+
+
+@case(ParseError, "A power beyond any float64.", "Write a smaller number.", fragment="larger than any float64")
+def a_power_without_end() -> object:
+    return affinet.parse("scale == 9**9**9", w)
+
+
+@case(ParseError, "A root of a negative number.", "Look at the sign.", fragment="not a real number")
+def a_root_of_a_negative_number() -> object:
+    return affinet.parse("scale == (-8)**0.5", w)
+
+
+@case(RuleError, "A function of something else than weights or a number.", "Look at the argument.")
+def a_function_of_a_list() -> object:
+    return affinet.parse("scale == sqrt([1])", w)
+
+
+@case(ConstantError, "A function of a number at which it has no value.", "Look at the number.")
+def a_logarithm_of_zero() -> object:
+    return affinet.parse("scale == log(0)", w)

@@ -50,6 +50,12 @@ TEXTS = (
     "monotone(layers[0].weight, dim=0, increasing=False, gap=1e-3)",
     "l1_ball(layers[1].weight, radius=[1, 2], dim=(1, 2))",
     "transport(layers[0].weight, 1, columns=1)",
+    "layers[0].weight**2 @ hidden1.bias == sqrt(2) * hidden1.bias.square().norm()",
+    "det(layers[0].weight) / (1 + hidden1.bias[0])**-3 == 2**-1 - exp(sin(hidden1.bias[1])) * log(3)",
+    'inverse(layers[0].weight)[0] == einsum("ij,j->i", layers[0].weight, hidden1.bias).tanh().cos().reciprocal()',
+    'orthogonal(hidden1.weight, of="columns")',
+    "unit_norm(layers[1].weight, dim=(1, 2), value=[1, 2, 3])",
+    "wavelet(hidden1.bias, moments=2)",
 )
 RULES = (
     W.a == W.b.T,
@@ -58,6 +64,9 @@ RULES = (
     W.a[[0, 3, 1]][:, [1, 2, 5]] == 0.25,
     W.a.cumsum(0)[-1] == np.arange(8.0) / 8,
     families.linear([W.a, W.c], np.random.default_rng(0).integers(-2, 3, (3, 53)), 1),
+    (W.a @ W.b[:, 1:] @ W.c - W.a[:, 0] * W.c[0] == 1).named("products"),
+    1 / (1 + W.c**2) == (W.c * [2.0, 1.0, 3.0, 1.0, 4.0]).sin(),
+    families.orthogonal(W.a),
 )
 
 

@@ -37,7 +37,8 @@ WORDS = (
     b"hidden1.weight", b"hidden1.bias", b"layers[0].weight", b"layers[1].weight", b"w", b'w["hidden1.weight"]', b".T",
     b".mT", b".sum(", b".sum(dim=1)", b".mean(", b".cumsum(0)", b".diagonal()", b".diff(1)", b".flatten()", b".flip(0)",
     b".permute(1, 0)", b".reshape(", b".roll(1)", b".trace()", b".transpose(0, 1)", b".tril()", b".triu(1)",
-    b"concat([", b"stack([",
+    b"concat([", b"stack([", b"det(", b"inverse(", b"exp(", b"sqrt(", b".norm(dim=1)", b".square()", b".log()", b"**2",
+    b"**-1", b"**0.5", b"orthogonal(", b"unit_norm(", b"wavelet(", b"product(",
     b"symmetric(", b"banded(", b"circulant(", b"equivariant(", b"fix(", b"share(", b"sum_to(", b"tie(",
     b"SO(3)", b"Lorentz()", b"S(2)", b".T(1)", b".dual", b"groups.", b"inputs=", b"outputs=",
     b"rotations(", b"moments(", b"convolution(", b"block_diagonal(", b"where=", b"value=", b"dim=", b"==", b"@", b"...",
@@ -120,7 +121,7 @@ def _restored(path: Path) -> object:
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, RuntimeWarning):
         return None  # no way in: the rows of a plan are read as numbers by safetensors
     try:
-        return str([rule.expression for rule in system_of(description, rows).rules])
+        return str([rule.expression for rule in system_of(description, rows).every])
     except (Malformed, RecursionError) as error:
         raise Undescribed(str(error)) from error
 
