@@ -38,7 +38,7 @@ class NotAffineError(AffinetError, TypeError):
     @classmethod
     def function(cls, name: str, subject: object) -> NotAffineError:
         if name in MAGNITUDES:
-            return cls(f"{name} of ({subject}) is not affine in the weights. {WITHOUT_MAGNITUDES}")
+            return cls(f"{name} of ({subject}) is not a function that rules can have. {WITHOUT_MAGNITUDES}")
         return cls(
             f"{name} of ({subject}) is not a function that rules can have. They have + - * / @, ** with an integer, "
             f"square, sqrt, exp, log, sin, cos, tanh, reciprocal, norm, det and inverse; families such as "

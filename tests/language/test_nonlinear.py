@@ -420,5 +420,9 @@ def test_groups_of_weights_take_the_same_functions() -> None:
 
 
 def test_what_the_table_of_functions_does_not_have_is_refused_by_name() -> None:
-    with pytest.raises(NotAffineError, match=r"^abs of \(v\) is not a function that rules can have\. They have \+ - "):
+    with pytest.raises(
+        NotAffineError, match=r"^abs of \(v\) is not a function that rules can have\. For `abs\(w\) <= 1`"
+    ):
         abs(W.v)
+    with pytest.raises(NotAffineError, match=r"^max of \(v\) is not a function that rules can have\. They have \+ - "):
+        W.v.max()

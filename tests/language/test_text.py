@@ -380,7 +380,10 @@ LOCATED: dict[str, tuple[type[AffinetError], str]] = {
     "exp(1000) == hidden.bias": (ConstantError, "line 1, column 1: exp\\(1000\\) is not a finite number"),
     "hidden.bias / 0 == 1": (ConstantError, "line 1, column 1: .* divides by zero"),
     "hidden.bias == [[1], [1, 2]]": (ConstantError, "is not an array of numbers"),
-    "hidden.bias >= inf": (ConstantError, "line 1, column 1: inf cannot be a bound. A lower bound must be"),
+    "hidden.bias >= inf": (
+        ConstantError,
+        "line 1, column 1: the lower bound of .*: inf cannot be a bound. A lower bound must be",
+    ),
     "inf * hidden.bias <= 1": (ConstantError, "line 1, column 1: inf is not finite"),
     "hidden.bias == inf": (ConstantError, "line 1, column 1: inf is not finite"),
     "hidden <= 1": (RuleError, "'hidden' is a module"),

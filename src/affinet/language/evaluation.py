@@ -17,7 +17,7 @@ from affinet.language.sense import Norm, Sense
 
 
 def evaluate(expression: Expression, values: Mapping[str, ArrayLike]) -> Floats:
-    """The expression's value in float64, at weights constant_value by name.
+    """The expression's value in float64, at weights given by name.
 
     This is the oracle for all code that reads terms: every term is written out pair by pair.
     Errors: `UnknownWeightError` for a weight without a value, `ShapeError` for a value of another shape.

@@ -27,11 +27,11 @@ from affinet.language.constants import (
     right_hand_side,
     word_of,
 )
+from affinet.language.entry_functions import EntryFunctions
 from affinet.language.foreign import UfuncProtocol, missing, not_a_rule, pick_synonym, unpack_dims
 from affinet.language.foreign_calls import ForeignCalls
 from affinet.language.indexing import index
 from affinet.language.many import defer_to_many
-from affinet.language.nonlinear_methods import NonlinearMethods
 from affinet.language.origin import Origin, WrittenEquation
 from affinet.language.sense import Norm, Sense, unbounded
 from affinet.language.wording import Method, Operation, Property, Wording, differing, say
@@ -101,7 +101,7 @@ class Constraint:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Expression(NonlinearMethods):
+class Expression(EntryFunctions):
     """An array of sums and functions of the weights: indexed, added, multiplied and compared as a NumPy array is.
 
     Errors: `NotAffineError` for functions that no rule can have, `ShapeError` for axes, indices and

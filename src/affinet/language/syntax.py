@@ -301,7 +301,7 @@ def _call(node: ast.Call, weights: Weights) -> Any:
             raise Misread(node, f"{name}(…) is a rule by itself: write it alone, without a comparison")
         known_names = [*FUNCTIONS, *FAMILIES]
         if name in MAGNITUDES:
-            raise Misread(node, f"{name} is not affine in the weights. {WITHOUT_MAGNITUDES.rstrip('.')}")
+            raise Misread(node, f"{name} is not a function that rules can have. {WITHOUT_MAGNITUDES.rstrip('.')}")
         raise Misread(
             node, f"there is no function {name}.{suggestion(name, known_names)} Functions: {', '.join(known_names)}"
         )
