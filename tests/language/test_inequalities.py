@@ -259,5 +259,7 @@ def test_the_magnitude_of_weights_leads_to_bounds_and_balls(magnitude: Callable[
     w = affinet.weights({"layer": (3,)}).layer
     with pytest.raises(affinet.NotAffineError, match=r"write between\(-1, w, 1\), or linf_ball.*l1_ball\(w, radius\)"):
         magnitude(w)
-    with pytest.raises(affinet.ParseError, match=r"column 1: abs is not affine.*between\(-1, w, 1\)"):
+    with pytest.raises(
+        affinet.ParseError, match=r"column 1: abs is not a function that rules can have.*between\(-1, w, 1\)"
+    ):
         affinet.parse("abs(layer) <= 1", affinet.weights({"layer": (3,)}))

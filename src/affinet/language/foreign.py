@@ -244,9 +244,9 @@ def norm_options(
     refuses them: for a matrix `np.linalg.norm(w, 2)` is the largest singular value, and `torch.norm(w, 2)` is not.
     """
     names = RENAMED | {"axis": "dim", "ord": "p"}
-    given = dict(zip(("p", "dim", "keepdim"), arguments, strict=False))
-    given |= {names.get(option, option): value for option, value in options.items()}
-    remaining = {option: value for option, value in given.items() if value is not None}
+    renamed = dict(zip(("p", "dim", "keepdim"), arguments, strict=False))
+    renamed |= {names.get(option, option): value for option, value in options.items()}
+    remaining = {option: value for option, value in renamed.items() if value is not None}
     if function == "linalg_matrix_norm":
         remaining.setdefault("dim", (-2, -1))
     dim = remaining.get("dim")

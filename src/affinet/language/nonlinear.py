@@ -201,10 +201,10 @@ def _half_or_integer(exponent: object) -> float | int | None:
             return (
                 int(number) if number.is_integer() and abs(number) <= MOST_EXPONENT else 0.5 if number == 0.5 else None
             )
-        whole = operator.index(exponent)  # type: ignore[arg-type]  # anything else raises TypeError
+        integer = operator.index(exponent)  # type: ignore[arg-type]  # anything else raises TypeError
     except (TypeError, OverflowError):
         return None
-    return whole if abs(whole) <= MOST_EXPONENT else None
+    return integer if abs(integer) <= MOST_EXPONENT else None
 
 
 def _check_square(matrix: Affine, wording: Wording) -> int:

@@ -24,7 +24,7 @@ _OF_NUMBERS: dict[str, Callable[[float], float]] = {
 
 
 def power_of_numbers(base: float, exponent: float) -> float:
-    """`base ** exponent`, which takes no time and no memory to speak of, however large the numbers are.
+    """`base ** exponent`, in a time and memory that do not grow with the numbers.
 
     Errors: `OverflowError`, `ZeroDivisionError`, and `ValueError` for a power that is not a real number.
     """

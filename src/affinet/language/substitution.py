@@ -119,9 +119,9 @@ class _Parts:
     def _read(self, parameter: Parameter) -> _Known | None:
         name = parameter.name
         if name not in self.known and name in self.values and not isinstance(parameter, Node):
-            given = read_constant(self.values[name])
-            numbers = np.broadcast_to(np.asarray(given.values, np.float64), given.shape)
-            self.known[name] = _Known(numbers, np.abs(numbers), given.epsilon)
+            constant = read_constant(self.values[name])
+            numbers = np.broadcast_to(np.asarray(constant.values, np.float64), constant.shape)
+            self.known[name] = _Known(numbers, np.abs(numbers), constant.epsilon)
         return self.known.get(name)
 
 
