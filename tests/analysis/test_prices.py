@@ -161,7 +161,7 @@ def priced(rules: Sequence[Constraint], w: np.ndarray, gradient: np.ndarray) -> 
 def test_a_bound_stated_twice_is_shared_by_its_rules() -> None:
     w = entry()
     rules = [(w >= 0).named("one"), (2 * w >= 0).named("two"), (w <= 5).named("top")]
-    system, solved = priced(rules, np.array([0.0, 0.0, 1.0, 5.0]), np.array([4.0, 1.0, 0.0, -3.0]))
+    _, solved = priced(rules, np.array([0.0, 0.0, 1.0, 5.0]), np.array([4.0, 1.0, 0.0, -3.0]))
     values = parts_by_rule(solved)
     np.testing.assert_allclose(values["one"], [2.0, 0.5, 0.0, 0.0])
     np.testing.assert_allclose(values["two"], [1.0, 0.25, 0.0, 0.0])
@@ -172,7 +172,7 @@ def test_a_bound_stated_twice_is_shared_by_its_rules() -> None:
 def test_a_vertex_with_a_bound_too_many_is_shared() -> None:
     w = entry((2,))
     rules = [(w.sum() == 1).named("sum"), (w >= 0).named("low"), (w <= 1).named("top")]
-    system, solved = priced(rules, np.array([0.0, 1.0]), np.array([3.0, 1.0]))
+    _, solved = priced(rules, np.array([0.0, 1.0]), np.array([3.0, 1.0]))
     values = parts_by_rule(solved)
     # Of all (sum, low, top) with sum + low = 3, sum + top = 1, low >= 0 >= top and rows of length one as
     # (sum √2, low, top), the smallest has sum = 1.

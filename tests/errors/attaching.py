@@ -336,3 +336,19 @@ def measuring_a_pruned_model() -> None:
     projector = affinet.plan(zero_sums(model)).projector(model)
     prune.l1_unstructured(model, "weight", amount=1)
     projector.violation(model)
+
+
+def unit_rows(model: nn.Module) -> Any:
+    return affinet.weights(model).weight.norm(dim=1) == 1
+
+
+@case(AttachError, "Nonlinear equations in the optimizer's metric.", "Leave the metric out.")
+def a_metric_of_nonlinear_equations() -> None:
+    model = nn.Linear(3, 2)
+    affinet.project(model, optim.Adam(model.parameters()), unit_rows(model), metric="optimizer")
+
+
+@case(InfeasibleError, "Nonlinear equations to which no way was found.", "Start from other weights.")
+def an_equation_without_solutions() -> None:
+    model = nn.Linear(3, 2)
+    affinet.project(model, optim.SGD(model.parameters(), lr=0.1), affinet.weights(model).bias ** 2 == -1)

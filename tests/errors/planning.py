@@ -292,3 +292,24 @@ def a_symmetric_matrix_with_large_rules_that_are_not() -> None:
 def a_sum_over_a_large_weight_below_its_bounds() -> None:
     large = affinet.weights({"large": (400, 400)})["large"]
     affinet.plan([large >= 1, large.sum() <= 3])
+
+
+@case(RuleError, "A nonlinear inequality.", "Write an equation, or bound lengths by l2_ball.")
+def a_nonlinear_inequality() -> None:
+    affinet.plan(b.norm() <= 1)
+
+
+@case(RuleError, "An inequality on weights of a nonlinear equation.", "Write the rules about different weights.")
+def an_inequality_on_a_sphere() -> None:
+    affinet.plan([b.norm() == 1, b >= 0])
+
+
+@case(InfeasibleError, "A nonlinear equation all of whose weights are fixed.", "Change the value or the equation.")
+def a_nonlinear_equation_of_fixed_weights() -> None:
+    large = affinet.weights({"large": (400, 400)})["large"]
+    affinet.plan([large == 2.0, large[0, 0] ** 2 == 3])
+
+
+@case(InfeasibleError, "A nonlinear equation whose weights cancel.", "Change or drop it.")
+def a_nonlinear_equation_without_weights() -> None:
+    affinet.plan(b[0] ** 2 - b[0] ** 2 == 1)

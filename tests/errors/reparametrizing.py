@@ -230,3 +230,9 @@ def exporting_a_projection() -> None:
     model = nn.Linear(3, 2)
     affinet.reparametrize(model, zero_sums(model), basis="projection")
     torch.export.export(model, (torch.ones(1, 3),), strict=False)
+
+
+@case(AttachError, "Nonlinear equations.", "Use affinet.project.")
+def reparametrizing_nonlinear_equations() -> None:
+    model = nn.Linear(3, 2)
+    affinet.reparametrize(model, affinet.weights(model).weight.norm(dim=1) == 1)

@@ -106,9 +106,9 @@ def _curved_values(rule: Rule, weights: Mapping[str, Weight]) -> tuple[Floats, F
     parameters = system.layout.parameters
     numbers = {p.name: np.asarray(weights[p.name].numbers, np.float64).reshape(p.shape) for p in parameters}
     derivatives = abs(derivatives_at(system, [0], numbers))
-    one = [weights[p.name].rounding.spacing * np.abs(numbers[p.name]).ravel() for p in parameters]
+    spacings = [weights[p.name].rounding.spacing * np.abs(numbers[p.name]).ravel() for p in parameters]
     tiny = [np.full(p.size, weights[p.name].rounding.tiny) for p in parameters]
-    rounding = derivatives @ (np.concatenate(one) + np.concatenate(tiny))
+    rounding = derivatives @ (np.concatenate(spacings) + np.concatenate(tiny))
     with np.errstate(all="ignore"):
         sizes = sizes_of_terms(system, [0], numbers)
         value = language_value(rule.expression, numbers)

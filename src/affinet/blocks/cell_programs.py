@@ -104,7 +104,11 @@ class CellProgram:
 
     def values(self, xp: Namespace, w: Array) -> Array:
         """The left sides of the equations (cells, rows) at entries (cells, width)."""
-        return self.outputs.apply(xp, self._numbers(xp, w)[0])
+        return self.outputs.apply(xp, self.numbers(xp, w))
+
+    def numbers(self, xp: Namespace, w: Array) -> Array:
+        """The entries and the numbers of all steps (cells, count)."""
+        return self._numbers(xp, w)[0]
 
     def linearized(self, xp: Namespace, w: Array) -> tuple[Array, Array, Array]:
         """Left sides (cells, rows), sizes of their terms (cells, rows), and derivatives (cells, rows, width)."""

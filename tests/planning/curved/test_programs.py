@@ -12,6 +12,7 @@ import affinet
 from affinet.blocks.curved import Curved
 from affinet.blocks.curved_set import CurvedSet
 from affinet.blocks.namespace import NumPy
+from affinet.errors import InfeasibleError
 from affinet.kernels.torch.torch_namespace import Torch
 from affinet.language.evaluation import evaluate
 from affinet.planning.curved.curved_blocks import separate_curved
@@ -143,3 +144,22 @@ def test_equal_components_are_cells_of_one_program() -> None:
 def test_shapes_are_listed() -> None:
     assert sorted(SHAPES) == ["a", "b", "c", "s"]
     assert concatenate([]).count == 0
+
+
+def test_equations_between_fixed_weights_are_judged() -> None:
+    large = affinet.weights({"large": (400, 400)}).large
+    (fixed,) = affinet.plan([large == 2.0, large[0, 0] ** 2 + large[0, 1] == 6.0]).blocks
+    assert not isinstance(fixed, Curved)
+    with pytest.raises(InfeasibleError):
+        affinet.plan([large == 2.0, large[0, 0] ** 2 == 3.0])
+
+
+def test_fixed_weights_are_constants_of_the_others() -> None:
+    w = affinet.weights({"large": (400, 400), "b": (3,)})
+    plan = affinet.plan([w.large == 2.0, w.large[0, 0] * w.b[0] ** 2 + w.b[1] == 6.0])
+    (curved,) = (block for block in plan.blocks if isinstance(block, Curved))
+    assert curved.size == 2
+    landed = plan.projector({"large": np.zeros((400, 400)), "b": np.ones(3)}).project(
+        {"large": np.zeros((400, 400)), "b": np.ones(3)}
+    )
+    assert 2.0 * landed["b"][0] ** 2 + landed["b"][1] == pytest.approx(6.0, abs=1e-14)

@@ -59,6 +59,9 @@ def explain(
     irreducible (see `Circuit`), and so are its rules if none of their other equations is in a core. Otherwise rules are
     filtered by the combinations that cancel, or by planning subsets if there are too many of these.
     """
+    if any(number in system.curved_rules for number in candidates):
+        rules, minimal = narrowed(list(candidates), feasible, len, MOST_DECIDED, FEWEST_DECISIONS)
+        return InfeasibleError([(system.rule(k).name, system.rule(k).text) for k in rules], "", minimal=minimal)
     exact = [number for number in candidates if system.rules[number].sense == "=="]
     if len(exact) < len(candidates):
         if _search_circuit(system, exact)[1] is None:

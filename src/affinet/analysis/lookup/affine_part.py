@@ -17,5 +17,5 @@ def affine_part(system: System, blocks: tuple[Block, ...]) -> tuple[System, tupl
     numbers = [number for number in range(len(system.rules)) if number not in joined]
     renumbering = {number: place for place, number in enumerate(numbers)}
     part = replace(system, rules=tuple(system.rules[number] for number in numbers), curved=())
-    kept = tuple(block.renumbered(renumbering) for block in blocks if joined.isdisjoint(block.rules))
-    return part, kept
+    remaining_blocks = tuple(block.renumbered(renumbering) for block in blocks if joined.isdisjoint(block.rules))
+    return part, remaining_blocks

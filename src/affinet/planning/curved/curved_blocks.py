@@ -51,6 +51,9 @@ def separate_curved(
     lowered = lower(system, numbers, connected, over_free)
     _check_constants(lowered.equations, system)
     for cells in cells_of(lowered, system.layout.size):
+        if not cells.program.width:
+            _check_fixed(cells, system)
+            continue
         names = ", ".join(f'"{system.rule(rule).name}"' for rule in cells.rules[:3])
         forecast(f"the derivatives of {names}", cells.program.derivatives, item_bytes=DERIVATIVE_BYTES)
         blocks.append(_block(cells, system.layout))
@@ -81,6 +84,16 @@ def _check_constants(equations: Rows, system: System) -> None:
     violated = empty[np.abs(equations.rhs[empty]) > tolerance * equations.magnitude[empty]]
     if len(violated):
         raise Contradiction(distinct(equations.rule[violated]))
+
+
+def _check_fixed(cells: Cells, system: System) -> None:
+    """Equations all of whose entries are fixed must hold."""
+    program, xp = cells.program, NumPy()
+    with np.errstate(all="ignore"):
+        numbers = program.numbers(xp, np.zeros((program.cells, 0)))
+        values, sizes = program.outputs.apply(xp, numbers), program.outputs.sizes(xp, numbers)
+    if not (np.abs(values) <= system.tolerance.consistency(8) * sizes).all():
+        raise Contradiction(cells.rules)
 
 
 def _block(cells: Cells, layout: Layout) -> Curved:

@@ -35,7 +35,10 @@ class _Table:
 
 
 def cells_of(lowered: Lowered, weights: int) -> list[Cells]:
-    """The cells of all components. `weights` is the count of the columns that are entries of weights."""
+    """The cells of all components. `weights` is the count of the columns that are entries of weights.
+
+    A component all of whose entries are fixed has cells of no width: its equations are between constants.
+    """
     live = _live(lowered)
     component = _components(lowered, live)
     tables = _tables(lowered, live, component)
@@ -50,8 +53,7 @@ def cells_of(lowered: Lowered, weights: int) -> list[Cells]:
     widths = np.bincount(owner[nodes < weights], minlength=count)
     by_signature: dict[bytes, list[int]] = {}
     for number in range(count):
-        if widths[number]:
-            by_signature.setdefault(_signature(number, tables, local, int(widths[number])), []).append(number)
+        by_signature.setdefault(_signature(number, tables, local, int(widths[number])), []).append(number)
     return [_made(np.array(numbers), lowered, tables, local, nodes, first, widths) for numbers in by_signature.values()]
 
 

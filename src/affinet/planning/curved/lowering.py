@@ -67,7 +67,7 @@ def lower(system: System, numbers: Sequence[int], linear: Rows, over_free: OverF
     expressions = [system.rule(number).expression.affine for number in numbers]
     nodes = _all_nodes(expressions)
     layout = _extended(system.layout, nodes)
-    lowering = _Lowering(layout, over_free, system.tolerance.cancellation)
+    lowering = _Lowering(layout, over_free, system.tolerance.cancellation, numbers[0])
     steps = [step for node in nodes for step in lowering.steps(node)]
     parts = [lowering.rows(affine, number) for affine, number in zip(expressions, numbers, strict=True)]
     return Lowered(layout.size, tuple(steps), concatenate([linear, *parts]))
@@ -96,8 +96,10 @@ def _products_of(node: Node) -> Parameter:
 
 
 class _Lowering:
-    def __init__(self, layout: Layout, over_free: OverFree, cancellation: float) -> None:
-        self._layout, self._over_free, self._cancellation = layout, over_free, cancellation
+    """`first` is the number of a rule, under which operands are read: several rules may share a node."""
+
+    def __init__(self, layout: Layout, over_free: OverFree, cancellation: float, first: int) -> None:
+        self._layout, self._over_free, self._cancellation, self._first = layout, over_free, cancellation, first
 
     def rows(self, affine: Affine, number: int) -> Rows:
         """One row per entry of an expression; the right-hand side is minus the constant."""
@@ -110,14 +112,14 @@ class _Lowering:
         first = self._layout.start(node)
         if node.kind == "matmul":
             return self._products(node, first)
-        operands = tuple(self.rows(operand, 0) for operand in node.operands)
+        operands = tuple(self.rows(operand, self._first) for operand in node.operands)
         size = node.operands[0].shape[-1] if node.kind in ("det", "inverse") else 0
         return [LoweredStep(node.kind, node.exponent, size, first, node.size, operands)]
 
     def _products(self, node: Node, first: int) -> list[LoweredStep]:
         products = _products_of(node)
         forecast(f"the products of {node.kind}", products.size, item_bytes=2 * PAIR_BYTES)
-        left, right = (self.rows(operand, 0) for operand in node.operands)
+        left, right = (self.rows(operand, self._first) for operand in node.operands)
         (*stack, m, inner), n = node.operands[0].shape, node.shape[-1]
         cell, i, j, k = np.ogrid[: prod(stack), :m, :n, :inner]
         shape = np.broadcast_shapes(cell.shape, i.shape, j.shape, k.shape)
