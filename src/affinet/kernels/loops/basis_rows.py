@@ -34,10 +34,10 @@ def wide(
     faint = x.dtype.type(quiet)
     level, zero = x.dtype.type(quiet * sqrt(squares / max(1, len(x)))), x.dtype.type(0.0)
     for k in range(len(x)):
-        left = x[k]
+        projected = x[k]
         for part in range(PARTS):
-            left -= shares[part, k]
-        x[k] = zero if abs(left) < level + faint * abs(x[k]) else left
+            projected -= shares[part, k]
+        x[k] = zero if abs(projected) < level + faint * abs(x[k]) else projected
 
 
 @summing
@@ -47,7 +47,7 @@ def some_rows(
     """Parts `first..last` of the rows, two at a time: their gaps, then their shares while they are in the cache."""
     r, n = basis.shape
     for part in range(first, last):
-        mine, row, end = shares[part], r * part // PARTS, r * (part + 1) // PARTS
+        share, row, end = shares[part], r * part // PARTS, r * (part + 1) // PARTS
         while row < end:
             one, other = basis[row], basis[min(row + 1, end - 1)]
             gap, gap_of_other = -np.float64(target[row]), -np.float64(target[min(row + 1, end - 1)])
@@ -56,5 +56,5 @@ def some_rows(
                 gap_of_other += np.float64(other[k]) * np.float64(x[k])
             a, b = x.dtype.type(gap), x.dtype.type(gap_of_other if row + 1 < end else 0.0)
             for k in range(n):
-                mine[k] += a * one[k] + b * other[k]
+                share[k] += a * one[k] + b * other[k]
             row += 2

@@ -133,11 +133,11 @@ def some_sums(
     """Parts `first..last` of the entries: their sums by class, and their largest magnitude."""
     n, parts, everywhere = len(class_of), len(sums), len(positions) == 0
     for part in range(first, last):
-        mine, most = sums[part], 0.0
-        mine[:] = -0.0  # adding a zero of either sign then keeps its sign
+        part_sums, most = sums[part], 0.0
+        part_sums[:] = -0.0  # adding a zero of either sign then keeps its sign
         for k in range(np.uint64(n * part // parts), np.uint64(n * (part + 1) // parts)):
             value = x[k] if everywhere else x[positions[k]]
-            mine[class_of[k]] += value
+            part_sums[class_of[k]] += value
             most = max(most, abs(value))
         largest[part] = most
 

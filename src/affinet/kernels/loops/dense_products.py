@@ -154,6 +154,6 @@ def some_descend(
     n = rows.shape[1]
     for span in range(first, last):
         start, end = n * span // len(parts), n * (span + 1) // len(parts)
-        there, place = rows[:, start:end], x[start:end]
-        add_rows(place, there, u, -1.0)
-        some_times(there, place, parts[span], 0, (len(rows) + TOGETHER - 1) // TOGETHER)
+        columns, place = rows[:, start:end], x[start:end]
+        add_rows(place, columns, u, -1.0)
+        some_times(columns, place, parts[span], 0, (len(rows) + TOGETHER - 1) // TOGETHER)

@@ -83,16 +83,16 @@ def cell(
     if rate != 0.0:
         for k in range(start, end, step):
             decay = rate * load(like, other, k)
-            left = (load(like, address, k) + decay) - share
-            store(like, address, k, (0.0 if abs(left) < noise else left) - decay)
+            projected = (load(like, address, k) + decay) - share
+            store(like, address, k, (0.0 if abs(projected) < noise else projected) - decay)
     elif step == 1:
         for k in range(start, end):
-            left = load(like, address, k) - share
-            store(like, address, k, 0.0 if abs(left) < noise else left)
+            projected = load(like, address, k) - share
+            store(like, address, k, 0.0 if abs(projected) < noise else projected)
     else:
         for k in range(start, end, step):
-            left = load(like, address, k) - share
-            store(like, address, k, 0.0 if abs(left) < noise else left)
+            projected = load(like, address, k) - share
+            store(like, address, k, 0.0 if abs(projected) < noise else projected)
 
 
 @compiled
