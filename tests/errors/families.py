@@ -200,3 +200,20 @@ def a_wavelet_of_odd_length() -> object:
 @case(ShapeError, "More vanishing moments than half the entries.", "Take fewer moments.", fragment="vanishing moments")
 def too_many_vanishing_moments() -> object:
     return families.wavelet(W, 3)
+
+
+@case(
+    ShapeError, "A table of monomials without pairs of entries and powers.", "Look at its columns.", fragment="row or"
+)
+def a_table_of_another_shape() -> object:
+    return families.polynomial([b], [[0, 1.0, 0]])
+
+
+@case(ShapeError, "A monomial of an entry that is not there.", "Count entries from 0.", fragment="the entries in the")
+def a_monomial_of_another_entry() -> object:
+    return families.polynomial([b], [[0, 1.0, 9, 1]])
+
+
+@case(ShapeError, "An equation without monomials.", "Number the equations 0, 1, 2, …", fragment="has no monomials")
+def an_equation_without_monomials() -> object:
+    return families.polynomial([b], [[1, 1.0, 0, 1], [1, 1.0, 1, 1]])

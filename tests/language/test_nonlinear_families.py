@@ -9,7 +9,7 @@ import pytest
 
 import affinet
 from affinet import families
-from affinet.errors import ConstantError, RuleError, ShapeError
+from affinet.errors import ConstantError, NotAffineError, RuleError, ShapeError
 from affinet.language.evaluation import evaluate
 from affinet.language.families.wavelets import wavelet
 from affinet.language.origin import Family
@@ -184,6 +184,31 @@ def test_groups_of_weights_give_a_rule_each() -> None:
     assert affinet.parse('unit_norm(w["layers.*.weight"], dim=1)', w).rows == 6
 
 
+def test_polynomials_come_from_a_table_of_monomials() -> None:
+    w = affinet.weights({"x": (2,), "y": (1, 2)})
+    table = [
+        [0, 2.0, 0, 2, 3, 1],  # 2 x0² y1 - x1³ + 5
+        [0, -1.0, 1, 3, 0, 0],
+        [0, 5.0, 0, 0, 0, 0],
+        [1, 0.5, 2, 1, 2, 1],  # y0² / 2 + x0 x1 - 3 / y1
+        [1, 1.0, 0, 1, 1, 1],
+        [1, -3.0, 3, -1, 99, 0],
+    ]
+    rule = families.polynomial([w.x, w.y], np.array(table))
+    assert rule.text == "polynomial([x, y], table=array(6, 6))"
+    assert rule.origin == Family("polynomial")
+    x, y = random.uniform(0.5, 2.0, 2), random.uniform(0.5, 2.0, (1, 2))
+    expected = [
+        2 * x[0] ** 2 * y[0, 1] - x[1] ** 3 + 5,
+        y[0, 0] ** 2 / 2 + x[0] * x[1] - 3 / y[0, 1],
+    ]
+    np.testing.assert_allclose(gaps(rule, {"x": x, "y": y}), expected, rtol=1e-12, atol=1e-12)
+    assert affinet.plan(families.polynomial([w.x], [[0, 1, 0, 2], [0, 1, 1, 2], [0, -1, 0, 0]])).rank == 1
+    linear = families.polynomial([w.x, w.y], [[0, 3, 0, 1], [0, -2, 2, 1]])
+    assert not affinet.plan(linear).system.curved
+    np.testing.assert_allclose(gaps(linear, {"x": x, "y": y}), [3 * x[0] - 2 * y[0, 0]], rtol=1e-12)
+
+
 MISTAKES: list[tuple[Any, type[Exception], str]] = [
     (lambda: families.unit_norm(3), RuleError, "unit_norm takes weights"),
     (
@@ -213,6 +238,18 @@ MISTAKES: list[tuple[Any, type[Exception], str]] = [
     (lambda: families.wavelet(W.d4, 3), ShapeError, "1 to 2 vanishing moments; got moments=3"),
     (lambda: families.wavelet(W.d4, 0), ShapeError, "1 to 2 vanishing moments; got moments=0"),
     (lambda: families.wavelet(W.d4, 1.5), ShapeError, "1.5 must be an integer"),
+    (lambda: families.polynomial([W.v], [[0, 1.0, 0]]), ShapeError, r"has shape \(1, 3\), and needs a row or more"),
+    (lambda: families.polynomial([W.v], [0, 1.0]), ShapeError, r"has shape \(2,\), and needs"),
+    (lambda: families.polynomial([W.v], [[0.5, 1, 0, 1]]), ShapeError, "the equations in the table .* one is 0.5"),
+    (lambda: families.polynomial([W.v], [[0, 1, 5, 1]]), ShapeError, "the entries in the table .* 0 to 4; one is 5"),
+    (
+        lambda: families.polynomial([W.v], [[0, 1, 0, 1.5]]),
+        ShapeError,
+        "the powers in the table .* integers; one is 1.5",
+    ),
+    (lambda: families.polynomial([W.v], [[0, 1, 0, 1], [2, 1, 0, 1], [2, 1, 1, 1]]), ShapeError, "equation 1 of"),
+    (lambda: families.polynomial([W.v], [[0, 1, 0, 65]]), NotAffineError, "the exponent must be an integer"),
+    (lambda: families.polynomial([3], [[0, 1, 0, 1]]), RuleError, "polynomial takes weights"),
     (lambda: families.equal_energy(W.a, None), RuleError, "equal_energy takes weights"),
 ]
 

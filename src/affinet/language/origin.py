@@ -31,6 +31,7 @@ FamilyName: TypeAlias = Literal[
     "monotone",
     "orthogonal",
     "persymmetric",
+    "polynomial",
     "product",
     "projection_matrix",
     "rotations",

@@ -25,6 +25,7 @@ from affinet.language.families.matrix_equations import (
     rotation,
 )
 from affinet.language.families.permutations import powers
+from affinet.language.families.polynomials import polynomial
 from affinet.language.families.sequences import concave, convex, monotone
 from affinet.language.families.sharing import share
 from affinet.language.families.stencils import moments, rotations
@@ -64,6 +65,7 @@ __all__ = [
     "nonnegative",
     "orthogonal",
     "persymmetric",
+    "polynomial",
     "powers",
     "product",
     "projection_matrix",
