@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -205,3 +206,65 @@ def test_freezing_makes_constants_of_the_weights_of_a_product() -> None:
             stepper.step()
             assert max(handle.violation().values()) <= 1e-14
         assert torch.equal(model[1].weight, frozen) is not thawed
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("problem", ["HS78", "least eigenvalue", "orthonormal rows"])
+def test_a_resumed_training_has_the_bits_of_an_uninterrupted_one(problem: str, dtype: torch.dtype) -> None:
+    chosen = PROBLEMS[problem]
+
+    def made() -> tuple[torch.nn.Module, optim.Optimizer, affinet.Handle]:
+        model = chosen.model(dtype)
+        stepper = optim.Adam(model.parameters(), lr=0.01)
+        return model, stepper, affinet.project(model, stepper, chosen.rules(affinet.weights(model).w))
+
+    def steps(model: torch.nn.Module, stepper: optim.Optimizer, count: int) -> None:
+        for _ in range(count):
+            stepper.zero_grad()
+            chosen.loss(model.w).backward()
+            stepper.step()
+
+    model, stepper, handle = made()
+    steps(model, stepper, 10)
+    saved = model.state_dict()["w"].clone(), copy.deepcopy(stepper.state_dict()), copy.deepcopy(handle.state_dict())
+    steps(model, stepper, 10)
+    other, again, resumed = made()
+    other.load_state_dict({"w": saved[0]})
+    again.load_state_dict(saved[1])
+    resumed.load_state_dict(saved[2])
+    steps(other, again, 10)
+    assert torch.equal(other.w, model.w)
+
+
+def test_a_skipped_step_changes_no_bit() -> None:
+    chosen = PROBLEMS["orthonormal rows"]
+    model = chosen.model(torch.float32)
+    stepper = optim.SGD(model.parameters(), lr=0.01)
+    affinet.project(model, stepper, chosen.rules(affinet.weights(model).w))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
+    before = model.w.detach().clone()
+    for _ in range(3):
+        stepper.zero_grad()
+        scaler.scale(chosen.loss(model.w) * 1e10).backward()
+        scaler.step(stepper)
+        scaler.update()
+    assert torch.equal(model.w.detach(), before)
+
+
+def test_two_optimizers_keep_a_product_of_their_layers() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3, bias=False), torch.nn.Linear(3, 4, bias=False)).double()
+    w = affinet.weights(model)
+    steppers = [optim.SGD(model[0].parameters(), lr=0.05), optim.Adam(model[1].parameters(), lr=0.02)]
+    handle = affinet.project(model, steppers, (w[1].weight @ w[0].weight)[:2, 0] == [0.3, -0.2])
+    x = torch.randn(16, 4, dtype=torch.float64)
+    for step in range(600):
+        for stepper in steppers:
+            stepper.zero_grad()
+            for group in stepper.param_groups:
+                group["lr"] = (0.05 if stepper is steppers[0] else 0.02) * (1 - step / 600)
+        (model(x) - x).square().mean().backward()
+        for stepper in steppers:
+            stepper.step()
+            assert max(handle.violation().values()) <= 1e-14
+    assert handle.stationarity() <= 1e-2

@@ -150,8 +150,11 @@ class Learning:
         return copies
 
     def state(self) -> list[dict[str, Any] | None]:
-        """A copy of what is known of each block with inequalities, in their order; None before the first step."""
-        states = [self._known.get(block) for block, _ in self._sets()]
+        """A copy of what is known of each block with inequalities, in their order; None before the first step.
+
+        Blocks that learn nothing have None too: their tangent planes follow from the weights.
+        """
+        states = [self._known.get(block) if kernel.learns else None for block, kernel in self._sets()]
         return [
             None if state is None else {"y": state.y.clone(), "face": [part.clone() for part in state.face]}
             for state in states
@@ -185,8 +188,10 @@ class Learning:
         g = terms.objective()
         w, differs = self._weights(block, kernel)
         state = self._state(block, w)
+        # A tangent plane belongs to the weights as they were before they were rounded, or when a state was saved.
+        elsewhere = not kernel.learns and (block not in self._landings or not kernel.rounds_nothing)
         written = state is None or differs or self._written(kernel)
-        if written and state is not None:
+        if (written or elsewhere) and state is not None:
             state = kernel.resettle(w, state)
         if search:
             former, state = state, kernel.start(g, w, state)

@@ -56,9 +56,10 @@ class ConvexKernel:
         )
         self._wide = dtypes.pop() if in_dtype else irregular_dtype(device)
         self.dtype = self._wide if loops is None else loops.dtype
+        self._stores_all = all(tensors[name].dtype == self.dtype for name in self.names)
         u = max(float(torch.finfo(tensors[name].dtype).eps) for name in self.names) / 2.0
         self._floor = (COARSE_NOISE if u > COARSE else NOISE) * u
-        self._u = law.roundoff(u, float(torch.finfo(irregular_dtype(device)).eps))
+        self._u = law.roundoff(u, float(torch.finfo(self._wide).eps))
 
     @property
     def pointwise(self) -> bool:
@@ -68,7 +69,7 @@ class ConvexKernel:
     @property
     def rounds_nothing(self) -> bool:
         """Whether entries have the dtype of the weights, so that what is written is read again."""
-        return self._loops is not None
+        return self._stores_all
 
     def read(self, tensors: Tensors, *, copy: bool = False) -> Tensor:
         """The entries, zero for a missing tensor; without `copy` they may share memory with a parameter."""
