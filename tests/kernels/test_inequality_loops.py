@@ -13,7 +13,7 @@ pytest.importorskip("numba")
 
 from affinet.blocks.cut_boxes import CutBoxes
 from affinet.blocks.namespace import NumPy
-from affinet.blocks.normal_map import AVERAGING, LEAST_STEP, REACH
+from affinet.blocks.normal_map import AVERAGING, REACH
 from affinet.blocks.pooled_cells import PooledCells
 from affinet.kernels.loops import chain_rows, cut_landings, cut_rows, level_rows
 
@@ -97,10 +97,8 @@ def test_cut_rows_land_as_arrays_do(kind: str, equation: bool, size: float) -> N
     assert (left[[3, 5]] == [-1.0, -2.0]).all()
     np.testing.assert_array_equal(w[[3, 5]], stepped[[3, 5]])
     np.testing.assert_array_equal(normal[[3, 5]], y[[3, 5]])
-    z = convex.onto(XP, stepped, face)
-    along = np.maximum(convex.norm(XP, z - before), LEAST_STEP * convex.norm(XP, stepped - before))
-    tau = REACH * along / force
-    wanted = convex.land(XP, z, y, tau, face, 2.0**-53)
+    tau = REACH * convex.norm(XP, stepped - before) / force
+    wanted = convex.land(XP, convex.onto(XP, stepped, face), y, tau, face, 2.0**-53)
     spread = np.abs(convex.row).max() / np.abs(convex.row).min()
     rounding = 2**-52 * 16 * (WIDTH + 4) * spread**2 * (np.abs(wanted[1][moved]).max() + 1.0)
     # An inequality that is not active has room, whose rounding is divided by tau.
@@ -209,10 +207,8 @@ def test_chains_land_as_arrays_do(kind: str, size: float) -> None:
     w, normal, left, links, first, last = outcomes[0]
     moved = np.delete(np.arange(ROWS), [3, 5])
     assert (np.flatnonzero(left < 0.0) == [3, 5]).all()
-    z = convex.onto(XP, stepped, face)
-    along = np.maximum(convex.norm(XP, z - before), LEAST_STEP * convex.norm(XP, stepped - before))
-    tau = REACH * along / force
-    wanted = convex.land(XP, z, y, tau, face, 2.0**-53)
+    tau = REACH * convex.norm(XP, stepped - before) / force
+    wanted = convex.land(XP, convex.onto(XP, stepped, face), y, tau, face, 2.0**-53)
     rounding = 2**-52 * 16 * WIDTH * (np.abs(wanted[1][moved]).max() + 1.0 + convex.gap.sum())
     np.testing.assert_allclose(w[moved], wanted[0][moved], rtol=0, atol=rounding)
     np.testing.assert_allclose(normal[moved], wanted[1][moved], rtol=0, atol=rounding + 2**-50 / tau[moved].min())

@@ -24,11 +24,8 @@ AVERAGING = 0.1
 """Weight of the newest multipliers in their average. With less, the weights chatter less under strong noise and leave
 a bound later."""
 REACH = 10.0
-"""τ in units of the last step along the face: τ |y| = 10 |step|. From 1 to 100 all values converge; below 10, weights
-chatter between many oblique inequalities. The part of a step that the face takes back does not count: the momentum of
-a former face would carry weights off a bound as far as they came to it, and back, for ever."""
-LEAST_STEP = 1e-8
-"""Least length of a step along the face, as a share of the step: its square has the rounding of a difference."""
+"""τ in units of the last step: τ |y| = 10 |step|. From 1 to 100 all values converge; below 10, weights chatter between
+many oblique inequalities."""
 
 SUMMED = 2.0
 """Roundoffs of a sum of two numbers, and of the move onto it; each further number adds to the square of this."""
@@ -111,12 +108,10 @@ class NormalMap(Generic[Face]):
         """
         step = self.set.norm(xp, stepped - state.before)
         moved, felt, finite = step != 0.0, state.force > 0.0, step < inf
-        z = self.set.onto(xp, stepped, state.face)
-        along, least = self.set.norm(xp, z - state.before), LEAST_STEP * step
-        along = xp.where(along > least, along, least)
         one = xp.array(1.0, step)
         # Without a gradient and without multipliers any τ leads to the same weights.
-        tau = xp.where(moved & felt & finite, REACH * along / xp.where(felt, state.force, one), one)
+        tau = xp.where(moved & felt & finite, REACH * step / xp.where(felt, state.force, one), one)
+        z = self.set.onto(xp, stepped, state.face)
         w, y, face = self.set.land(xp, z, state.y, tau, state.face, u)
         learned = Learned(xp.where(felt, y, xp.array(0.0, y)), face)
         if xp.any(~moved):

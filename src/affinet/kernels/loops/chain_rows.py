@@ -12,7 +12,6 @@ from math import inf, sqrt
 
 import numpy as np
 
-from affinet.blocks.normal_map import LEAST_STEP
 from affinet.kernels.loops.cut_rows import distance, length
 from affinet.kernels.loops.jit import compiled
 from affinet.kernels.loops.openmp import share_out
@@ -155,11 +154,11 @@ def some_landed(
                     w[row] = stepped[row]
                 continue
             felt = force[row] > 0.0
+            tau = reach * step / force[row] if felt else 1.0
             steps = None if gap is None else gap[min(row, len(gap) - 1)]
             lowest, highest = low[min(row, len(low) - 1)], high[min(row, len(high) - 1)]
             z = room[Z]
             onto_pools(stepped[row], links[row], at_first[row], at_last[row], steps, lowest, highest, room[SPARE], z)
-            tau = reach * max(distance(z[:n], w[row]), LEAST_STEP * step) / force[row] if felt else 1.0
             narrowed(z, links[row], steps, tau, u, room[DROP])
             for k in range(n):
                 room[Y, k] = y[row, k]

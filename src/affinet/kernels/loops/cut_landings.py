@@ -12,7 +12,6 @@ from math import inf, sqrt
 
 import numpy as np
 
-from affinet.blocks.normal_map import LEAST_STEP
 from affinet.kernels.loops.jit import compiled, summing
 from affinet.kernels.loops.openmp import share_out
 from affinet.kernels.loops.row_roots import EPS, middle, polished, root
@@ -77,7 +76,7 @@ def some_landed(
             highest = None if high is None else high[min(row, len(high) - 1)]
             weight = None if a is None else a[min(row, len(a) - 1)]
             marks = at_low[row], at_high[row]
-            step, motions, total, terms, squares, pushed = on_face(
+            step, total, terms, squares, pushed = on_face(
                 stepped[row], w[row], y[row], marks[0], marks[1], weight, lowest, highest
             )
             if not 0.0 < step < inf:
@@ -86,9 +85,7 @@ def some_landed(
                     w[row] = stepped[row]
                 continue
             sums, felt, at_target = (total, terms, squares, pushed), force[row] > 0.0, equation or at_row[row]
-            share = (total - target) / squares if at_target and squares > 0.0 else 0.0
-            along = sqrt(max(motions[0] - share * (2.0 * motions[1] - share * squares), 0.0))
-            tau = max(reach * max(along, LEAST_STEP * step) / force[row], LEAST_REACH) if felt else 1.0
+            tau = max(reach * step / force[row], LEAST_REACH) if felt else 1.0
             facts, numbers = (bool(at_target), felt, equation), (tau, target, u)
             at_row[row] = land_row(
                 stepped[row], w[row], y[row], marks, facts, sums, numbers, weight, lowest, highest, scratch[part]
@@ -200,13 +197,12 @@ def on_face(
     a: np.ndarray | None,
     low: np.ndarray,
     high: np.ndarray | None,
-) -> tuple[float, tuple[float, float], float, float, float, float]:  # pragma: no cover
-    """The norm of `d = x − before`, and `d·d` and `a·d`; `a·x` and the size of its terms; `a·a` and `a·y`.
+) -> tuple[float, float, float, float, float]:  # pragma: no cover
+    """The norm of `x − before`; `a·x` and the size of its terms; `a·a` and `a·y` over the entries at no bound.
 
-    The norm is that of x as it is. In the other sums entries of the face are at their bounds, and `a` is zero there in
-    those with d, with y and with itself.
+    In the sums over all entries, those of the face are at their bounds.
     """
-    norm, motion, through, total, terms, squares, pushed = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    norm, total, terms, squares, pushed = 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(len(x)):
         value = np.float64(x[k])
         step = value - np.float64(before[k])
@@ -218,14 +214,11 @@ def on_face(
         term = value if a is None else a[k] * value
         weight = free if a is None else free * a[k]
         norm += step * step
-        step = value - np.float64(before[k])
-        motion += step * step
-        through += weight * step
         total += term
         terms += abs(term)
         squares += weight * weight
         pushed += weight * np.float64(y[k])
-    return sqrt(norm), (motion, through), total, terms, squares, pushed
+    return sqrt(norm), total, terms, squares, pushed
 
 
 @compiled
