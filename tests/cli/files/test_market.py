@@ -33,7 +33,10 @@ ARRAY, COORDINATE = "%%MatrixMarket matrix array real general\n", "%%MatrixMarke
         (ARRAY + "2 2\n1\n2\n3\n4\n5\n", "its sizes announce 4 numbers, and 5 follow"),
         (ARRAY + "2 2\n1\n2\nthree\n4\n", "A.mtx is not a readable .mtx file"),
         (ARRAY.replace("real", "pattern") + "1 1\n1\n", "its sizes announce 1 numbers, and 1 follow"),
-        (ARRAY.replace("general", "skew-symmetric") + "1 3\n1\n2\n3\n", "it is skew-symmetric and has 1 rows and 3"),
+        (
+            ARRAY.replace("general", "skew-symmetric") + "1 3\n1\n2\n3\n",
+            "it is skew-symmetric and has the shape (1, 3)",
+        ),
         (COORDINATE + "-2 2 1\n1 1 1\n", "'-2 2 1\\n' is not a line of sizes"),
         (COORDINATE + "2 2\n1 1 1\n", "is not a line of sizes"),
         (ARRAY + "9999999999999999999999 1\n", "is not a line of sizes"),
