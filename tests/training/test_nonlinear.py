@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, optim
 
 import affinet
+from affinet import families
 from affinet.errors import AttachError, InfeasibleError, RuleError
 from tests.training.curved_problems import PROBLEMS
 
@@ -268,3 +269,16 @@ def test_two_optimizers_keep_a_product_of_their_layers() -> None:
             stepper.step()
             assert max(handle.violation().values()) <= 1e-14
     assert handle.stationarity() <= 1e-2
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("family", "size"), [(families.involution, 3), (families.projection_matrix, 6)])
+def test_equations_that_lose_rank_on_their_set_are_reached(family: Callable[..., Any], size: int, seed: int) -> None:
+    """`W² = I` and `W² = W` have fewer independent derivatives at their solutions than around them."""
+    model = torch.nn.Module()
+    start = torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    model.w = torch.nn.Parameter(start.clone())
+    stepper = optim.Adam(model.parameters(), lr=0.01)
+    handle = affinet.project(model, stepper, family(affinet.weights(model).w))
+    for _ in train(model, lambda w: (w - start).square().sum(), stepper, 20):
+        assert max(handle.violation().values()) <= 1e-13

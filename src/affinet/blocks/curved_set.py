@@ -87,9 +87,10 @@ class CurvedSet:
     ) -> tuple[Array, CurvedFace]:
         """A point of the set near x, x itself in cells from which no return arrives, and the tangent plane there."""
         point, arrives = self.returned(xp, x, 4 * RETURNS)
-        for kick in self._kicks if xp.any(~arrives) else ():
+        starts = (np.zeros((1, self.program.width)), *self._kicks)
+        for kick in starts if xp.any(~arrives) else ():
             away = KICK * (1.0 + self.norm(xp, x) * self.program.width**-0.5) * xp.array(kick, x)
-            kicked, arrived = self.returned(xp, x + away, 4 * RETURNS)
+            kicked, arrived = self.returned(xp, x + away, 4 * RETURNS, damped=True)
             point, arrives = xp.where(arrived & ~arrives, kicked, point), arrives | arrived
             if not xp.any(~arrives):
                 break
@@ -155,8 +156,13 @@ class CurvedSet:
         """The tangent plane at a point."""
         return self._plane(xp, w, self.program.linearized(xp, w)[2])[0]
 
-    def returned(self, xp: Namespace, x: Array, most: int) -> tuple[Array, Array]:
-        """The point to which Gauss and Newton's method leads from x, and a mark (cells, 1) where it holds there."""
+    def returned(self, xp: Namespace, x: Array, most: int, *, damped: bool = False) -> tuple[Array, Array]:
+        """The point to which Gauss and Newton's method leads from x, and a mark (cells, 1) where it holds there.
+
+        With damping, that of Levenberg and Marquardt in proportion to the square of the violation: near solutions at
+        which the derivatives lose rank it converges quadratically all the same (N. Yamashita, M. Fukushima, Computing
+        Supplement 15, 2001).
+        """
         u = 0.5 * xp.spacing(x)
         values, sizes, derivatives = self.program.linearized(xp, x)
         excess = self._excess(xp, values, sizes, derivatives, x, u)
@@ -165,7 +171,10 @@ class CurvedSet:
             if not xp.any(searched):
                 break
             face, norms = self._plane(xp, x, derivatives)
-            step = self._across(xp, values / norms, face)
+            scaled = values / norms
+            if damped:
+                face = face._replace(inverse=_damped_inverse(xp, face.rows, self.norm(xp, scaled), self.norm(xp, x)))
+            step = self._across(xp, scaled, face)
             x, excess, (values, sizes, derivatives) = self._shortened(
                 xp, x, step, searched, excess, (values, sizes, derivatives), u
             )
@@ -246,6 +255,17 @@ def _pseudo_inverse(xp: Namespace, rows: Array) -> Array:
     values, vectors = xp.eigh(gram)
     usable = values > RANK * values[:, -1:]
     inverse = xp.where(usable, 1.0 / xp.where(usable, values, unit), zero)
+    scaled = vectors * xp.reshape(inverse, (inverse.shape[0], 1, inverse.shape[1]))
+    return xp.matmul(scaled, xp.permute(vectors, (0, 2, 1)))
+
+
+def _damped_inverse(xp: Namespace, rows: Array, violation: Array, size: Array) -> Array:
+    """`(rows rowsᵀ + μ)⁻¹`, μ being the largest eigenvalue times the square of the violation relative to weights."""
+    values, vectors = xp.eigh(xp.matmul(rows, xp.permute(rows, (0, 2, 1))))
+    zero, unit, total = xp.array(0.0, values), xp.array(1.0, values), violation + size
+    share = violation / xp.where(total > 0.0, total, unit)
+    shifted = xp.maximum(values, zero) + (share * share + RANK) * values[:, -1:]
+    inverse = unit / xp.where(shifted > 0.0, shifted, unit)
     scaled = vectors * xp.reshape(inverse, (inverse.shape[0], 1, inverse.shape[1]))
     return xp.matmul(scaled, xp.permute(vectors, (0, 2, 1)))
 
