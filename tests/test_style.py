@@ -109,7 +109,7 @@ SHOWING_TEXT = {
     "analysis/diagnosis/explaining.py": {"explain", "_explain_inequalities"},
     "analysis/diagnosis/contradiction_text.py": {"_label", "_indexed_text"},
     "plans/explanation.py": {"__str__", "_balls", "_curved"},
-    "training/first_move.py": {"_refuse_unreached"},
+    "analysis/unreached.py": {"unreached"},
 }
 """Functions outside of `language/`, which makes the texts of rules, that read one: to show it, to store it, or to name
 a rule by it. A rule's `origin` says what made it, and nothing is decided by its text; a new function belongs here only

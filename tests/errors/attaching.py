@@ -352,3 +352,17 @@ def a_metric_of_nonlinear_equations() -> None:
 def an_equation_without_solutions() -> None:
     model = nn.Linear(3, 2)
     affinet.project(model, optim.SGD(model.parameters(), lr=0.1), affinet.weights(model).bias ** 2 == -1)
+
+
+@case(InfeasibleError, "Tensors to be projected from which no way to the equations was found.", "Start elsewhere.")
+def projecting_tensors_without_a_way() -> None:
+    plan = affinet.plan(affinet.weights({"x": (2,)}).x ** 2 == -1)
+    given = {"x": torch.ones(2)}
+    plan.projector(given).project(given)
+
+
+@case(InfeasibleError, "Arrays to be projected from which no way to the equations was found.", "Start elsewhere.")
+def projecting_arrays_without_a_way() -> None:
+    plan = affinet.plan(affinet.weights({"x": (2,)}).x ** 2 == -1)
+    given = {"x": np.ones(2)}
+    plan.projector(given).project(given)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from affinet.analysis.lookup.entry_names import by_rules
+from affinet.analysis.unreached import unreached
 from affinet.blocks.standing import standing
-from affinet.errors import AttachError, InfeasibleError, TooLargeError
+from affinet.errors import AttachError, TooLargeError
 from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import irregular_dtype, undisturbed
@@ -66,22 +67,12 @@ def beyond_dtype(plan: Plan, name: str, weight: Tensor) -> AttachError:
 
 def _refuse_unreached(projector: Projector, parameters: Parameters, before: Mapping[str, Tensor]) -> None:
     """Raise InfeasibleError, with the weights unchanged, for nonlinear equations to which no way was found."""
-    unreached = [
-        b for b, kernel in projector.pairs(parameters) if isinstance(kernel, ConvexKernel) and kernel.misses(parameters)
-    ]
-    if not unreached:
+    blocks = projector.unreached(parameters)
+    if not blocks:
         return
     for name, former in before.items():
         parameters[name].copy_(former)
-    system, violation = projector.plan.system, projector.violation(parameters)
-    numbers = sorted({number for block in unreached for number in block.rules})
-    rules = [(system.rule(number).name, system.rule(number).text) for number in numbers]
-    worst = max((name for name, _ in rules), key=lambda name: violation[name])
-    raise InfeasibleError.not_found(
-        rules,
-        f'The weights violate "{worst}" by {violation[worst]:.3g}, and from there the equations cannot be brought '
-        f"nearer to zero: their gradients vanish on the way or depend on each other. Nothing was changed.",
-    )
+    raise unreached(projector.plan.system, blocks, projector.violation(parameters))
 
 
 def all_finite(tensor: Tensor) -> bool:

@@ -13,6 +13,7 @@ from affinet.analysis.multipliers import by_rule, shared_by_rule
 from affinet.analysis.one_sided import OneSided, one_sided_prices
 from affinet.analysis.prices import parts_by_rule, prices, rules_that_share
 from affinet.analysis.rule_values import Rounding, Weight
+from affinet.analysis.unreached import unreached
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.law import Law, run_alone
 from affinet.blocks.namespace import NumPy
@@ -48,7 +49,8 @@ class ArrayProjector:
         """The nearest point that satisfies all rules, as new arrays of the same dtypes.
 
         Law: idempotent to one spacing of the dtype. Entries in no rule keep their bits.
-        Raises AttachError where a dtype has no number within the bounds of a weight.
+        Raises AttachError where a dtype has no number within the bounds of a weight, InfeasibleError where no way to
+        nonlinear equations was found.
         """
         check(self.plan, weights)
         self._check_bounds(weights)
@@ -60,6 +62,10 @@ class ArrayProjector:
                         _move_onto_set(law, places, copies)
                 else:
                     _run(law.projection.nearest, law, places, copies)
+        pairs = zip(self.plan.blocks, self._laws, strict=True)
+        blocks = [block for block, (law, places) in pairs if _misses(law, places, copies)]
+        if blocks:
+            raise unreached(self.plan.system, blocks, self.violation(weights))
         return {**weights, **copies}
 
     def tangent(
@@ -193,6 +199,16 @@ def _move_onto_set(law: NormalMap[Any], places: Places, copies: Mapping[str, np.
     flat = {name: copy.reshape(-1) for name, copy in copies.items()}
     with np.errstate(all="ignore"):
         write(places, flat, law.snapped(NumPy(), _entries(law, places, flat), _roundoff(law, places, flat)))
+
+
+def _misses(law: Law, places: Places, copies: Mapping[str, np.ndarray]) -> bool:
+    """Whether entries that were moved onto a set are off it, since no way to it was found."""
+    if not isinstance(law, NormalMap) or law.set.always_found:
+        return False
+    flat = {name: copy.reshape(-1) for name, copy in copies.items()}
+    with np.errstate(all="ignore"):
+        satisfied = law.set.satisfies(NumPy(), _entries(law, places, flat), _roundoff(law, places, flat))
+    return not bool(satisfied.all())
 
 
 def _roundoff(law: NormalMap[Any], places: Places, flat: Mapping[str, np.ndarray]) -> float:

@@ -15,6 +15,7 @@ from affinet.analysis.multipliers import by_rule, shared_by_rule
 from affinet.analysis.one_sided import OneSided, one_sided_prices
 from affinet.analysis.prices import Prices, parts_by_rule, prices, rules_that_share
 from affinet.analysis.rule_values import Weight
+from affinet.analysis.unreached import unreached
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.normal_map import NormalMap
 from affinet.errors import AttachError, UnsupportedWeightError
@@ -97,12 +98,16 @@ class Projector:
     def project(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Tensor]:
         """The nearest point that satisfies all rules, as new tensors of the same dtypes; a model is not changed.
 
-        Law: idempotent to one spacing of the dtype. Entries in no rule keep their bits.
+        Law: idempotent to one spacing of the dtype. Entries in no rule keep their bits. Raises InfeasibleError where no
+        way to nonlinear equations was found.
         """
         weights = weights_of(self.plan, weights)
         with undisturbed(self._device(weights)):
             copies = {name: weights[name].detach().clone() for name in self.names}
             self.project_(copies, passes=2)
+            blocks = self.unreached(copies)
+        if blocks:
+            raise unreached(self.plan.system, blocks, self.violation(weights))
         return {**weights, **copies}
 
     def tangent(
@@ -362,6 +367,13 @@ class Projector:
     def sets(self, tensors: Mapping[str, Tensor]) -> tuple[ConvexKernel, ...]:
         """The kernels for these devices and dtypes, one per block with inequalities."""
         return self._prepare(tensors).sets if self.has_inequalities else ()
+
+    def unreached(self, weights: Mapping[str, Tensor]) -> list[AnyBlock]:
+        """The blocks of nonlinear equations that weights, moved by `project_`, do not satisfy: no way was found."""
+        if not self.plan.system.curved:
+            return []
+        pairs = self.pairs(weights)
+        return [block for block, kernel in pairs if isinstance(kernel, ConvexKernel) and kernel.misses(weights)]
 
     def pairs(self, tensors: Mapping[str, Tensor]) -> list[tuple[AnyBlock, Kernel | ConvexKernel]]:
         """Each block and its kernel for these devices and dtypes."""
