@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from affinet.language.expression import stack as stack
     from affinet.language.families.bounds import between as between
     from affinet.language.text import parse as parse
+    from affinet.language.text import parse_lines as parse_lines
     from affinet.language.weight_groups import Rules as Rules
     from affinet.language.weight_groups import WeightGroup as WeightGroup
     from affinet.language.weights import Weights as Weights
@@ -128,6 +129,7 @@ __all__ = [
     "families",
     "groups",
     "parse",
+    "parse_lines",
     "plan",
     "project",
     "reparametrize",
@@ -158,6 +160,7 @@ _HOMES = {
     "einsum": "affinet.language.expression",
     "explain": "affinet.plans.explanation",
     "parse": "affinet.language.text",
+    "parse_lines": "affinet.language.text",
     "plan": "affinet.plans.plan",
     "project": "affinet.training.projection",
     "reparametrize": "affinet.training.reparametrization",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import affinet
-from affinet.errors import RuleError, ShapeError
+from affinet.errors import ConstantError, RuleError, ShapeError
 from affinet.language import families
 from tests.errors.case import case
 from tests.errors.symbols import K, M, W, b, w
@@ -200,6 +200,16 @@ def a_wavelet_of_odd_length() -> object:
 @case(ShapeError, "More vanishing moments than half the entries.", "Take fewer moments.", fragment="vanishing moments")
 def too_many_vanishing_moments() -> object:
     return families.wavelet(W, 3)
+
+
+@case(ShapeError, "The factor of spd has other rows.", "Give it a row per row of the matrix.", fragment="spd takes a")
+def a_factor_of_another_shape() -> object:
+    return families.spd(W[:, :3], b[:2, None])
+
+
+@case(ConstantError, "A negative floor of spd.", "Write 0 or a positive number.", fragment="the floor of spd")
+def a_negative_floor() -> object:
+    return families.spd(W[:, :3], W, floor=-1)
 
 
 @case(

@@ -294,3 +294,15 @@ def a_job_with_a_matrix_over_other_weights(folder: Path) -> None:
 @case(JobError, "A matrix file that does not exist.", "Check the path: it is relative to the job file.")
 def a_job_without_its_matrix(folder: Path) -> None:
     prepared(folder, (SAID[0], 'matrix = "A.npy"\nweights = ["hidden1.bias"]'))
+
+
+@case(JobError, "A mistake in a file of rules.", "Mend the line that is named.")
+def a_job_with_a_mistake_in_a_file_of_rules(folder: Path) -> None:
+    (folder / "rules.txt").write_text("hidden1.bias = 1")
+    prepared(folder, (SAID[0], 'sentences = "rules.txt"'))
+
+
+@case(JobError, "Polynomials in entries that the weights do not have.", "Count entries from 0, through all weights.")
+def a_job_with_polynomials_in_other_entries(folder: Path) -> None:
+    (folder / "p.csv").write_text("0, 1, 99, 2")
+    prepared(folder, (SAID[0], 'polynomials = "p.csv"\nweights = ["hidden1.bias"]'))

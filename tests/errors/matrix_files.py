@@ -9,6 +9,8 @@ import scipy.io
 import scipy.sparse
 
 from affinet.cli.files.matrix_files import read_matrix, read_vector
+from affinet.cli.files.polynomial_files import read_polynomials
+from affinet.cli.files.sentences import read_sentences
 from affinet.errors import DataError
 from tests.errors.case import case
 
@@ -115,3 +117,60 @@ def a_sparse_matrix_that_goes_back(folder: Path) -> None:
     parts = {"data": np.ones(2), "indices": np.array([0, 1]), "indptr": np.array([0, 2, 0]), "shape": np.array([2, 3])}
     np.savez(folder / "A.npz", format=np.array("csr"), **parts)
     read_matrix(folder / "A.npz")
+
+
+def save_polynomials(folder: Path, *polynomials: dict[str, object]) -> Path:
+    array = np.array([tuple(each.values()) for each in polynomials], dtype=[(name, object) for name in polynomials[0]])
+    scipy.io.savemat(folder / "p.mat", {"p": array})
+    return folder / "p.mat"
+
+
+SQUARE = {"supports": np.array([[2]]), "coef": np.array([[1.0]]), "typeCone": -1}
+
+
+@case(DataError, "No polynomial in the array.", "Write one struct per equation.")
+def an_empty_array_of_polynomials(folder: Path) -> None:
+    scipy.io.savemat(folder / "p.mat", {"p": np.empty((1, 0), dtype=[("supports", object), ("coef", object)])})
+    read_polynomials(folder / "p.mat")
+
+
+@case(DataError, "A struct that is not a polynomial.", "Name its fields supports and coef.")
+def a_polynomial_without_coefficients(folder: Path) -> None:
+    read_polynomials(save_polynomials(folder, {**SQUARE, "coef": "one"}))
+
+
+@case(DataError, "A polynomial that is an inequality.", "Write inequalities as text.")
+def a_polynomial_inequality(folder: Path) -> None:
+    read_polynomials(save_polynomials(folder, {**SQUARE, "typeCone": 1}))
+
+
+@case(DataError, "Another number of coefficients than monomials.", "Give a row of supports for each coefficient.")
+def a_polynomial_with_a_coefficient_too_many(folder: Path) -> None:
+    read_polynomials(save_polynomials(folder, {**SQUARE, "coef": np.ones((2, 1))}))
+
+
+@case(DataError, "NaN or infinity in a polynomial.", "Write finite numbers.")
+def a_polynomial_with_nan(folder: Path) -> None:
+    read_polynomials(save_polynomials(folder, {**SQUARE, "coef": np.array([[np.nan]])}))
+
+
+@case(DataError, "A few long monomials among very many short ones.", "Write them as rules of their own.")
+def polynomials_that_fill_the_memory(folder: Path) -> None:
+    short = {**SQUARE, "supports": np.ones((30_000, 1), np.uint8), "coef": np.ones((30_000, 1), np.uint8)}
+    read_polynomials(save_polynomials(folder, short, {**SQUARE, "supports": np.ones((1, 25_000), np.uint8)}))
+
+
+@case(DataError, "`sentences` names no file.", "Check the path: it is relative to the job file.")
+def sentences_that_do_not_exist(folder: Path) -> None:
+    read_sentences(folder / "rules.txt")
+
+
+@case(DataError, "`sentences` names a folder.", "Name a text file with a rule on each line.")
+def sentences_in_a_folder(folder: Path) -> None:
+    read_sentences(folder)
+
+
+@case(DataError, "A file of rules in another encoding.", "Save it as UTF-8.")
+def sentences_that_are_not_text(folder: Path) -> None:
+    (folder / "rules.txt").write_bytes(b"b == 1\xff")
+    read_sentences(folder / "rules.txt")

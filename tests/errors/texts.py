@@ -23,6 +23,11 @@ def a_text_about_a_model() -> object:
     return affinet.parse("scale == 0", {"scale": ()})
 
 
+@case(ParseError, "A text of several rules has no rule.", "Write a rule on a line.")
+def lines_without_a_rule() -> object:
+    return affinet.parse_lines("# rules\n", w)
+
+
 @case(ParseError, "The text is longer than any rule.", "Write the rule with slices and sums.")
 def a_very_long_text() -> object:
     return affinet.parse("scale + " * 20_000 + "scale == 0", w)

@@ -127,6 +127,23 @@ def _npzs() -> Iterator[bytes]:
         yield file.getvalue()
 
 
+def _structs() -> Iterator[bytes]:
+    """Systems of polynomials as arrays of structs and as cells, and one in a table."""
+    polynomial = {
+        "typeCone": -1,
+        "supports": np.array([[2, 0], [0, 2]]),
+        "coef": np.array([[1.0], [-1.0]]),
+        "name": "p",
+    }
+    kinds = [(name, float) if name == "typeCone" else (name, object) for name in polynomial]
+    array = np.array([tuple(polynomial.values())] * 2, dtype=kinds)
+    cells = np.array([{**polynomial, "supports": scipy.sparse.csc_array(np.eye(2))}, polynomial], dtype=object)
+    for content, compressed in ((array, False), (array, True), (polynomial, False), (cells, False), (A, False)):
+        file = io.BytesIO()
+        scipy.io.savemat(file, {"system": content}, do_compression=compressed)
+        yield file.getvalue()
+
+
 def _mats() -> Iterator[bytes]:
     sparse = scipy.sparse.csc_array(A)
     for content, compressed in ((A, False), (A, True), (A.astype(np.uint8), False), (sparse, False), (sparse, True)):
@@ -194,7 +211,7 @@ def _models() -> Iterator[bytes]:
 _SEEDS = {
     "text": _texts, "job": _jobs, "plan": _plans, "npz": _npzs, "mat": _mats, "npy": _npys, "mtx": _markets,
     "model": _models, "csv": _matrices_in_text, "table": _tables, "parquet": _parquets, "description": _descriptions,
-    "verify": _plans,
+    "verify": _plans, "structs": _structs,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 import affinet
 from affinet.cli.files.matrix_files import read_matrix, read_vector
+from affinet.cli.files.polynomial_files import read_polynomials
 from affinet.cli.files.table_files import read_examples
 from affinet.cli.jobs.jobfile import read_job
 from affinet.cli.screen import Screen
@@ -61,8 +62,12 @@ COMMAS = (b",", b"\n", b"\r\n", b'"', b"\t", b";", b"a", b"1.5", b"-1e5", b"nan"
 
 
 def _parse(path: Path) -> object:
-    rule = affinet.parse(path.read_bytes().decode("utf-8", "surrogateescape"), _weights())
-    return str(rule), repr(rule)
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    try:
+        return str(affinet.parse_lines(text, _weights()))
+    except AffinetError:
+        rule = affinet.parse(text, _weights())
+        return str(rule), repr(rule)
 
 
 def _job(path: Path) -> object:
@@ -84,6 +89,12 @@ def _matrix(path: Path) -> object:
     except DataError:
         return rule
     return rule
+
+
+def _polynomials(path: Path) -> object:
+    """As a rule of a job reads them: what was read must bear being used."""
+    table = read_polynomials(path)
+    return affinet.families.polynomial([affinet.weights({"w": (50,)}).w], table)
 
 
 def _table(path: Path) -> object:
@@ -194,6 +205,7 @@ TARGETS = (
     Target("plan", ".safetensors", _plan, (PlanFileError,), _tampered_plan),
     Target("npz", ".npz", _matrix, _DATA, mutations.of_npz),
     Target("mat", ".mat", _matrix, _DATA, mutations.of_mat),
+    Target("structs", ".mat", _polynomials, (*_DATA, affinet.NotAffineError), mutations.of_mat),
     Target("npy", ".npy", _matrix, _DATA, mutations.of_npy),
     Target("mtx", ".mtx", _matrix, _DATA, mutations.of_text(MARKET)),
     Target("model", ".safetensors", _verify, (ModelFileError,), mutations.of_safetensors),

@@ -267,3 +267,32 @@ def test_the_sides_of_wavelets_are_polynomials_of_one_size() -> None:
     at_zero = gaps(rule, {"long": np.zeros(40)})
     for step in np.eye(40):
         assert np.abs(gaps(rule, {"long": step}) - at_zero).max() <= 1.0 + 2.0**-50
+
+
+def test_spd_holds_a_matrix_and_its_factor() -> None:
+    weights = affinet.weights({"covariance": (4, 4), "factor": (4, 2)})
+    rules = families.spd(weights.covariance, weights.factor, floor=0.25)
+    assert [rule.text for rule in rules] == ["symmetric(covariance)", "spd(covariance, factor, floor=0.25)"]
+    plan = affinet.plan(rules)
+    assert plan.rank == 16
+    values = {"covariance": np.random.default_rng(1).normal(size=(4, 4)), "factor": np.eye(4, 2)}
+    projected = plan.projector(values).project(values)
+    covariance, factor = projected["covariance"], projected["factor"]
+    # Entries are of size 1, and returns stop at 8 roundoffs of the terms and of the derivatives times weights.
+    np.testing.assert_allclose(covariance, factor @ factor.T + 0.25 * np.eye(4), rtol=0, atol=1e-13)
+    eigenvalues = np.linalg.eigvalsh(covariance)
+    np.testing.assert_allclose(eigenvalues[:2], 0.25, rtol=0, atol=1e-13)
+
+
+def test_spd_refuses_what_does_not_fit() -> None:
+    weights = affinet.weights({"covariance": (4, 4), "factor": (3, 2)})
+    with pytest.raises(ShapeError, match=r"factor of shape \(…, 4, k\)"):
+        families.spd(weights.covariance, weights.factor)
+    with pytest.raises(ConstantError, match="the floor of spd is a number, 0 or more; got -1"):
+        families.spd(weights.covariance, weights.covariance, floor=-1)
+
+
+def test_polynomials_in_text() -> None:
+    rule = affinet.parse("polynomial([v], [[0, 1, 0, 2], [0, 1, 1, 2], [0, -1, 0, 0]])", W)
+    v = VALUES["v"]
+    np.testing.assert_allclose(gaps(rule), [v[0] ** 2 + v[1] ** 2 - 1], rtol=1e-14)

@@ -453,8 +453,8 @@ def test_the_whitelist_is_what_the_documentation_lists() -> None:
     rules = (
         "banded between block_diagonal circulant concave convex convolution determinant doubly_centred equal_energy "
         "equivariant fix hankel involution l1_ball l2_ball linf_ball moments monotone nonnegative orthogonal "
-        "persymmetric product projection_matrix rotation rotations share simplex skew sum_at_most sum_to symmetric "
-        "tie toeplitz transport unit_norm wavelet zero_mean"
+        "persymmetric polynomial product projection_matrix rotation rotations share simplex skew spd sum_at_most "
+        "sum_to symmetric tie toeplitz transport unit_norm wavelet zero_mean"
     )
     assert " ".join(sorted(FAMILIES)) == rules
     assert sorted(GROUPS) == ["C", "D", "GL", "Lorentz", "O", "ProperLorentz", "S", "SL", "SO", "SU", "Sp", "U", "Z"]

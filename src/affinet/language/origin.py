@@ -37,6 +37,7 @@ FamilyName: TypeAlias = Literal[
     "rotations",
     "share",
     "skew",
+    "spd",
     "subspace",
     "sum_to",
     "symmetric",

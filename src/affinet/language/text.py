@@ -10,12 +10,13 @@ from affinet.errors import ParseError, RuleError
 from affinet.language.constraint import Constraint
 from affinet.language.misread import Located, Misread
 from affinet.language.syntax import read_rule
-from affinet.language.weight_groups import Rules
+from affinet.language.weight_groups import Rules, rules_of
 from affinet.language.weights import Weights
 
 LONGEST = 100_000
 """The largest number of characters in the text of a rule."""
 
+NO_RULE = "there is no rule in this text. A rule is an equation such as `a.weight == 0`"
 _TOO_MUCH = "the rule is nested too deep or too large to read; write it with slices and sums"
 
 _LINE_ENDS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -33,26 +34,55 @@ def parse(text: str, weights: Weights) -> Constraint | Rules:
     Errors: `ParseError` with line and column for what is not in the language. The language's own errors
     (`UnknownWeightError`, `ShapeError`, `NotAffineError`, …) keep their type and begin with line and column.
     """
+    _check_arguments("parse", text, weights)
+    return _read(text, _one_line(text), 0, weights)
+
+
+def parse_lines(text: str, weights: Weights) -> Rules:
+    """Read a rule from each line of a text, as `parse` does; empty lines and comments after `#` are skipped.
+
+    The labels of the rules are `line 1`, `line 2`, …
+    Errors: those of `parse`, with the line in the text; `ParseError` where no line has a rule.
+    """
+    _check_arguments("parse_lines", text, weights)
+    rules: list[Rules] = []
+    start = 0
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        if (cleaned := _one_line(line)).strip():
+            rules.append(rules_of(_read(text, cleaned, start, weights), f"line {number}"))
+        start += len(line)
+    if not rules:
+        raise ParseError(text[:200], 1, 1, NO_RULE)
+    return Rules(
+        tuple(rule for each in rules for rule in each), tuple(label for each in rules for label in each.labels)
+    )
+
+
+def _check_arguments(function: str, text: object, weights: object) -> None:
     if not isinstance(text, str):
         raise ParseError("", 1, 1, f"a rule must be text; got {text!r:.60} ({type(text).__name__})")
     if not isinstance(weights, Weights):
         raise RuleError(
-            f"parse takes the text of a rule and then the weights of the model, affinet.weights(model); got "
+            f"{function} takes the text of a rule and then the weights of the model, affinet.weights(model); got "
             f"{weights!r:.60} ({type(weights).__name__})."
         )
-    if len(text) > LONGEST:
-        raise ParseError(text[:200], 1, 1, f"the text has {len(text):,} characters, and a rule may have {LONGEST:,}")
-    if foreign := _FOREIGN.search(text):
+
+
+def _read(text: str, line: str, start: int, weights: Weights) -> Constraint | Rules:
+    """The rule in `line`, which begins at a character of `text` and has neither line ends nor comments."""
+    if len(line) > LONGEST:
+        reason = f"the text has {len(line):,} characters, and a rule may have {LONGEST:,}"
+        raise ParseError(text[start : start + 200], 1, 1, reason)
+    if foreign := _FOREIGN.search(text, start, start + len(line)):
         raise ParseError(text, *_place(text, foreign.start()), f"a rule must not hold the character {foreign[0]!r}")
-    line = _one_line(text)
     try:
-        return read_rule(_parse_line(text, line), weights)
+        return read_rule(_parse_line(text, line, start), weights)
     except Misread as misread:
-        raise ParseError(text, *_place(text, _offset(line, misread.node)), misread.reason) from None
+        raise ParseError(text, *_place(text, start + _offset(line, misread.node)), misread.reason) from None
     except Located as located:
-        raise located.error.located(*_place(text, _offset(line, located.node))) from None
+        raise located.error.located(*_place(text, start + _offset(line, located.node))) from None
     except (RecursionError, MemoryError, OverflowError):
-        raise ParseError(text, 1, 1, _TOO_MUCH) from None
+        raise ParseError(text, *_place(text, start), _TOO_MUCH) from None
 
 
 def _one_line(text: str) -> str:
@@ -64,9 +94,9 @@ def _one_line(text: str) -> str:
     return _LINE_ENDS.sub(" ", without_comments)
 
 
-def _parse_line(text: str, line: str) -> ast.expr:
+def _parse_line(text: str, line: str, start: int) -> ast.expr:
     if not line.strip():
-        raise ParseError(text, 1, 1, "there is no rule in this text. A rule is an equation such as `a.weight == 0`")
+        raise ParseError(text, 1, 1, NO_RULE)
     indent = len(line) - len(line.lstrip())
     try:
         with warnings.catch_warnings():
@@ -75,9 +105,11 @@ def _parse_line(text: str, line: str) -> ast.expr:
     except SyntaxError as error:
         end = len(line.rstrip())
         offset = min(indent + error.offset - 1, end) if error.offset else end
-        raise ParseError(text, *_place(text, offset), f"this is not a rule: {error.msg}. {_advice(line)}") from None
+        raise ParseError(
+            text, *_place(text, start + offset), f"this is not a rule: {error.msg}. {_advice(line)}"
+        ) from None
     except (RecursionError, MemoryError):
-        raise ParseError(text, 1, 1, _TOO_MUCH) from None
+        raise ParseError(text, *_place(text, start), _TOO_MUCH) from None
 
 
 def _advice(line: str) -> str:

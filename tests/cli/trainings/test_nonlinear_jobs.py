@@ -58,3 +58,45 @@ def test_mistakes_in_nonlinear_rules_are_told_with_their_place(affinet: Command,
         result = affinet("check", "job.toml")
         assert result.exit_code == 2
         assert message in " ".join(result.output.split())
+
+
+def test_rules_from_files_of_sentences_and_of_polynomials(affinet: Command, folder: Path) -> None:
+    (folder / "rules.txt").write_text("# one per line\nhidden1.bias[0] * hidden1.bias[1] == 2\nhidden1.bias[2] == 1\n")
+    (folder / "system.csv").write_text("0, 1, 0, 2\n0, 1, 1, 2\n0, -2, 0, 0\n")
+    rules = """\
+[[rule]]
+name = "biases"
+sentences = "rules.txt"
+[[rule]]
+name = "circle"
+polynomials = "system.csv"
+weights = ["output.bias"]
+"""
+    (folder / "job.toml").write_text(SMALL + rules)
+    checked = affinet("check", "job.toml")
+    assert "biases [line 2]" in checked.stdout, checked.output
+    trained = affinet("train", "job.toml", "--out", "run")
+    assert trained.exit_code == 0, trained.output
+    weights = load_file(folder / "run" / "model.safetensors")
+    hidden, output = weights["hidden1.bias"].double().numpy(), weights["output.bias"].double().numpy()
+    # As above: the return stops at 8 roundoffs of the terms and of the derivatives times weights, then weights round.
+    assert hidden[0] * hidden[1] == pytest.approx(2.0, abs=64 * ROUNDING)
+    assert output @ output == pytest.approx(2.0, abs=64 * ROUNDING)
+    assert hidden[2] == 1.0
+
+
+def test_mistakes_in_files_of_rules_are_told_with_file_and_line(affinet: Command, folder: Path) -> None:
+    (folder / "rules.txt").write_text("\nhidden1.bias[0] = 2\n")
+    (folder / "system.csv").write_text("0, 1, 9, 2\n")
+    for rule, message in (
+        ('sentences = "rules.txt"', "rules.txt: line 2, column 17: this is not a rule"),
+        ('sentences = "other.txt"', "there is no file"),
+        (
+            'polynomials = "system.csv"\nweights = ["output.bias"]',
+            "the entries in the table of polynomial must be 0 to 1",
+        ),
+    ):
+        (folder / "job.toml").write_text(f"{SMALL}[[rule]]\n{rule}\n")
+        result = affinet("check", "job.toml")
+        assert result.exit_code == 2
+        assert message in " ".join(result.output.split())

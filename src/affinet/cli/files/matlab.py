@@ -1,7 +1,8 @@
-"""Read MATLAB's `.mat` files, versions 4 and 5 to 7: the numbers of one variable, and the names of the others.
+"""Read MATLAB's `.mat` files, versions 4 and 5 to 7: one variable, numbers or structs of numbers, and all names.
 
 scipy's reader trusts a file: nested cells, sizes beyond the end of the file, and subscripts out of range end the
-process or fill the memory. This reader takes only real matrices, and compares each size with the file first.
+process or fill the memory. This reader takes only real matrices, and structs and cells of structs that hold some. It
+compares each size with the file first.
 Source: MAT-File Format, The MathWorks, R2024a.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import scipy.sparse
@@ -23,6 +24,8 @@ from affinet.cli.files.unfolding import refusal_of_size
 from affinet.errors import DataError
 
 Order = Literal["<", ">"]
+Structs = list[dict[str, Any]]
+"""The fields with real numbers of each struct of an array."""
 
 HEAD = 2**14
 """The first bytes of a variable, which hold its class, its axes, and a name of at most 63 letters."""
@@ -32,6 +35,7 @@ LONGEST_NAME = 1024
 _MATRIX, _COMPRESSED, _INT32, _UINT32 = 14, 15, 5, 6
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = {1: "cells", 2: "structs", 3: "objects", 4: "text"}
+_CELLS, _STRUCTS = 1, 2
 _SPARSE_CLASS, _LAST_NUMERIC, _OPAQUE = 5, 15, 17
 _COMPLEX = 0x0800
 _NUMBERS_4 = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}
@@ -40,10 +44,11 @@ _TEXT_4, _SPARSE_4 = 1, 2
 
 @dataclass(frozen=True)
 class _Variable:
-    """One variable of a file; `read` returns its numbers."""
+    """One variable of a file; `read` returns its numbers, `read_structs` the fields of its structs."""
 
     name: str
     read: Callable[[], Any]
+    read_structs: Callable[[], Structs | None]
 
 
 def read_mat(path: Path, choose: Callable[[list[str]], str]) -> Any:
@@ -52,17 +57,30 @@ def read_mat(path: Path, choose: Callable[[list[str]], str]) -> Any:
     `choose` takes the names and returns one of them. Raises DataError for version 7.3, ValueError and zlib.error for
     damaged files.
     """
-    size = path.stat().st_size
     with path.open("rb") as file:
-        first_bytes = file.read(128)
-        if 0 in first_bytes[:4]:
-            variables = list(_variables_4(file, size))
-        else:
-            variables = list(_variables_5(file, size, _order_5(path, first_bytes)))
-        names = [variable.name for variable in variables]
-        if len(set(names)) < len(names):
-            raise ValueError("two of its variables have one name")
-        return variables[names.index(choose(names))].read()
+        return _chosen(path, file, choose).read()
+
+
+def read_structs(path: Path, choose: Callable[[list[str]], str]) -> Structs | None:
+    """A variable that is an array of structs, or of cells with one struct each; None for other variables.
+
+    Fields that hold anything but real numbers are left out. `choose` and errors are those of `read_mat`.
+    """
+    with path.open("rb") as file:
+        return _chosen(path, file, choose).read_structs()
+
+
+def _chosen(path: Path, file: BinaryIO, choose: Callable[[list[str]], str]) -> _Variable:
+    size = path.stat().st_size
+    first_bytes = file.read(128)
+    if 0 in first_bytes[:4]:
+        variables = list(_variables_4(file, size))
+    else:
+        variables = list(_variables_5(file, size, _order_5(path, first_bytes)))
+    names = [variable.name for variable in variables]
+    if len(set(names)) < len(names):
+        raise ValueError("two of its variables have one name")
+    return variables[names.index(choose(names))]
 
 
 def _order_5(path: Path, first_bytes: bytes) -> Order:
@@ -89,22 +107,26 @@ def _variables_5(file: BinaryIO, size: int, order: Order) -> Iterator[_Variable]
         head = _read_unpacked(file, place, length, kind, HEAD)
         name = _Element(head, order).name
         if name:  # a variable without a name holds the state of MATLAB's functions
-            yield _Variable(name, _reader_5(file, place, length, kind, order, size))
+            element = partial(_element_5, file, place, length, kind, order, size)
+            yield _Variable(name, partial(_numbers_of, element, size), partial(_structs_of, element, size))
         place += 8 + length
     raise ValueError(f"it holds more than {MOST_VARIABLES:,} variables")
 
 
-def _reader_5(file: BinaryIO, place: int, length: int, kind: int, order: Order, size: int) -> Callable[[], Any]:
-    def read() -> Any:
-        head = _Element(_read_unpacked(file, place, length, kind, HEAD), order)
-        if reason := refusal_of_size(size, head.announced // 8, 8):
-            raise ValueError(f"variable {head.name!r:.60} holds {reason}")
-        content = _read_unpacked(
-            file, place, length, kind, head.announced + 1
-        )  # one more byte, so that the checksum is read
-        return _Element(content, order).numbers(size)
+def _element_5(file: BinaryIO, place: int, length: int, kind: int, order: Order, size: int) -> _Element:
+    head = _Element(_read_unpacked(file, place, length, kind, HEAD), order)
+    if reason := refusal_of_size(size, head.announced // 8, 8):
+        raise ValueError(f"variable {head.name!r:.60} holds {reason}")
+    # One byte more than announced, so that the checksum is read.
+    return _Element(_read_unpacked(file, place, length, kind, head.announced + 1), order)
 
-    return read
+
+def _numbers_of(element: Callable[[], _Element], size: int) -> Any:
+    return element().numbers(size)
+
+
+def _structs_of(element: Callable[[], _Element], size: int) -> Structs | None:
+    return element().structs(size)
 
 
 def _read_unpacked(file: BinaryIO, place: int, length: int, kind: int, limit: int) -> bytes | bytearray:
@@ -173,6 +195,46 @@ class _Element:
             raise ValueError(f"{self.name!r:.60} has shape {self.shape!r:.80} and {values.size:,} numbers")
         return values.reshape(self.shape, order="F")
 
+    def structs(self, size: int) -> Structs | None:
+        """The fields of each struct, in the order of MATLAB; None where this is not an array of structs or cells."""
+        if self._class not in (_CELLS, _STRUCTS):
+            return None
+        if len(self._content) != self.announced:
+            raise ValueError(f"{self.name!r:.60} announces {self.announced:,} bytes and holds {len(self._content):,}")
+        if self._class == _CELLS:
+            cells = [self._nested() for _ in range(self._count(1))]
+            read = [cell.structs(size) if cell._class == _STRUCTS else None for cell in cells]
+            return None if None in read else [fields for each in read for fields in each or ()]
+        length = int(self._next(_INT32)[0])
+        letters = self._next(1).tobytes().decode("latin-1")
+        names = [letters[k : k + length].partition("\0")[0] for k in range(0, len(letters), max(length, 1))]
+        elements = [[self._nested() for _ in names] for _ in range(self._count(len(names)))]
+        return [
+            {name: part.numbers(size) for name, part in zip(names, each, strict=True) if part.is_real}
+            for each in elements
+        ]
+
+    def _count(self, parts: int) -> int:
+        """How many cells or structs there are, which have so many parts each. Raises ValueError where they are not."""
+        count = prod(self.shape)
+        if count and (not parts or 8 * count * parts > len(self._content)):
+            raise ValueError(f"{self.name!r:.60} has shape {self.shape!r:.80} and fewer parts")
+        return count
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it holds real numbers."""
+        return _SPARSE_CLASS <= self._class <= _LAST_NUMERIC and not self._complex
+
+    def _nested(self) -> _Element:
+        """The next element, which is a matrix; MATLAB writes an empty one without class and axes."""
+        start = self._place
+        kind, length = self._tag()
+        if kind != _MATRIX or length > len(self._content) - self._place:
+            raise ValueError(f"{self.name!r:.60} has a part of kind {kind} and {length:,} bytes, which is not there")
+        self._place += length
+        return _Element(self._content[start : self._place] if length else _EMPTY[self._order], self._order)
+
     def _sparse(self) -> Any:
         rows, starts, values = self._next(_INT32), self._next(_INT32), self._next()
         parts_fit = len(self.shape) == 2 and starts.size == self.shape[1] + 1
@@ -204,6 +266,13 @@ class _Element:
         return np.frombuffer(self._content, dtype, length // dtype.itemsize, start)
 
 
+_EMPTY: dict[Order, bytes] = {
+    order: struct.pack(f"{order}14I", _MATRIX, 48, _UINT32, 8, 6, 0, _INT32, 8, 0, 0, 1, 0, 9, 0)
+    for order in get_args(Order)
+}
+"""An empty matrix of float64: its class, its axes, no name and no numbers."""
+
+
 @dataclass(frozen=True)
 class _Header4:
     """A variable of version 4: `sort` is 0 for numbers, 1 for text, 2 for a sparse matrix, from byte `start` on."""
@@ -226,7 +295,7 @@ def _variables_4(file: BinaryIO, size: int) -> Iterator[_Variable]:
         if place == size:
             return
         header = _header_4(file, place, size)
-        yield _Variable(header.name, partial(_numbers_4, file, header, size))
+        yield _Variable(header.name, partial(_numbers_4, file, header, size), lambda: None)
         place = header.start + header.length
     raise ValueError(f"it holds more than {MOST_VARIABLES:,} variables")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -62,14 +63,25 @@ def _read(path: Path, variable: str | None, *, bounds: bool = False) -> Any:
         raise DataError(f"{path} has no format that affinet reads; it reads {listed(list(_LOADERS))} files.")
     if variable is not None and suffix not in (".npz", ".mat"):
         raise DataError(f"{path} holds one unnamed array, so {variable!r} cannot be looked up in it; name no variable.")
+    check_readable(path)
+    with refusing_malformed(path), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return _checked_numbers(path, loader(path, variable), bounds=bounds)
+
+
+def check_readable(path: Path) -> None:
+    """Raise DataError where there is no file to read."""
     if reason := unreadable(path):
         if reason == MISSING:
             raise DataError(f"there is no file {path}. Paths in a job are relative to the folder of the job file.")
-        raise DataError(f"{path} {reason}. Name a {suffix} file.")
+        raise DataError(f"{path} {reason}. Name a {path.suffix.lower()} file.")
+
+
+@contextmanager
+def refusing_malformed(path: Path) -> Iterator[None]:
+    """Raise a DataError that names the file for whatever its parser raises inside."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            return _checked_numbers(path, loader(path, variable), bounds=bounds)
+        yield
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001  parsers of malformed files raise nearly anything
@@ -113,14 +125,15 @@ def _is_number(cell: str) -> bool:
 
 _LOADERS: dict[str, Loader] = {
     ".npy": lambda path, _: read_npy(path),
-    ".npz": lambda path, variable: read_npz(path, partial(_choose_variable, path, variable)),
+    ".npz": lambda path, variable: read_npz(path, partial(choose_variable, path, variable)),
     ".mtx": lambda path, _: read_mtx(path),
     ".csv": _read_csv,
-    ".mat": lambda path, variable: read_mat(path, partial(_choose_variable, path, variable)),
+    ".mat": lambda path, variable: read_mat(path, partial(choose_variable, path, variable)),
 }
 
 
-def _choose_variable(path: Path, variable: str | None, names: list[str]) -> str:
+def choose_variable(path: Path, variable: str | None, names: list[str]) -> str:
+    """The variable to read: the one that is asked for, or the only one. Raises DataError."""
     if variable is not None and variable not in names:
         raise DataError(f"{path} holds no {variable!r}.{did_you_mean(variable, names)} It holds: {listed(names)}.")
     if variable is None and len(names) != 1:

@@ -8,6 +8,18 @@ from affinet.cli.jobs.job import READY_MADE, READY_MADE_SETS, DataTable, Job, Mo
 from affinet.cli.jobs.mistakes import Mistake
 from affinet.cli.words import did_you_mean
 
+FORMS: dict[str, tuple[str, ...]] = {
+    "says": (),
+    "sentences": (),
+    "polynomials": ("weights", "variable"),
+    "matrix": ("weights", "variable", "rhs", "rhs_variable", "sense"),
+}
+"""The keys of which a rule has exactly one, and the further keys that it may have then."""
+ACCEPTED_FORMS = (
+    'it takes one of says = "a rule", sentences = "a file", and polynomials = "a file" or matrix = "a file" with '
+    'weights = ["names"]'
+)
+
 
 def conflicts(job: Job) -> Iterator[Mistake]:
     """A mistake for every pair of keys that exclude each other, and for every key that needs another key."""
@@ -20,8 +32,8 @@ def conflicts(job: Job) -> Iterator[Mistake]:
 
 
 def rule_name(rule: RuleTable) -> str:
-    """The name of a rule: its key `name`, or else its text or its matrix file."""
-    return rule.name or rule.says or rule.matrix or ""
+    """The name of a rule: its key `name`, or else its text or its file."""
+    return rule.name or rule.says or rule.sentences or rule.polynomials or rule.matrix or ""
 
 
 def _conflicts_of_data(data: DataTable) -> Iterator[Mistake]:
@@ -58,15 +70,17 @@ def _conflicts_of_train(train: TrainTable) -> Iterator[Mistake]:
 
 def _conflicts_of_rule(index: int, rule: RuleTable) -> Iterator[Mistake]:
     path = ("rule", index)
-    accepted_forms = 'it takes either says = "a rule", or matrix = "a file" with weights = ["names"]'
-    if rule.says is None and rule.matrix is None:
-        yield Mistake(path, f"rule {index + 1} is empty; {accepted_forms}.")
-    elif rule.says is not None:
-        for name in ("matrix", "weights", "variable", "rhs", "rhs_variable", "sense"):
-            if name in rule.model_fields_set:
-                yield Mistake((*path, name), f"rule {index + 1} has both 'says' and {name!r}; {accepted_forms}.")
-    elif rule.weights is None:
-        fact = f"rule {index + 1} has a matrix and no 'weights': list the names whose entries its columns stand for."
+    forms = [name for name in FORMS if getattr(rule, name) is not None]
+    if len(forms) != 1:
+        has = f"has {' and '.join(map(repr, forms))}" if forms else "is empty"
+        yield Mistake((*path, forms[-1]) if forms else path, f"rule {index + 1} {has}; {ACCEPTED_FORMS}.")
+        return
+    accepted = FORMS[forms[0]]
+    for name in FORMS["matrix"]:
+        if name in rule.model_fields_set and name not in accepted:
+            yield Mistake((*path, name), f"rule {index + 1} has both {forms[0]!r} and {name!r}; {ACCEPTED_FORMS}.")
+    if "weights" in accepted and rule.weights is None:
+        fact = f"rule {index + 1} has {forms[0]!r} and no 'weights': list the names whose entries it is about."
         yield Mistake(path, fact)
     if rule.rhs_variable is not None and not isinstance(rule.rhs, str):
         fact = f"rule {index + 1} has 'rhs_variable', and its rhs is a number; name a .mat or .npz file in 'rhs'."

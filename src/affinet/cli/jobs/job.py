@@ -59,12 +59,18 @@ class TrainTable(Table):
 
 
 class RuleTable(Table):
-    """One rule: a sentence (`says`), or `matrix` times the listed weights, compared with `rhs`."""
+    """A sentence (`says`), a file of sentences, or a matrix or polynomials in the listed weights."""
 
     name: Name | None = Field(default=None, description="a text")
     says: Name | None = Field(default=None, description='a rule, such as "hidden1.weight.sum(dim=1) == 1"')
+    sentences: Name | None = Field(default=None, description="a text file with a rule on each line")
+    polynomials: Name | None = Field(
+        default=None, description="a .npy, .npz, .mtx, .csv or .mat file with a row per monomial"
+    )
     matrix: Name | None = Field(default=None, description="a .npy, .npz, .mtx, .csv or .mat file")
-    variable: Name | None = Field(default=None, description="the name of the matrix inside a .npz or .mat file")
+    variable: Name | None = Field(
+        default=None, description="the name of the matrix or of the polynomials inside a .npz or .mat file"
+    )
     rhs: Finite | Name = Field(default=0.0, description="a finite number, or a .npy, .npz, .mtx, .csv or .mat file")
     rhs_variable: Name | None = Field(
         default=None, description="the name of the right-hand side inside a .npz or .mat file"

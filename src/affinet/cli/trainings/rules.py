@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import affinet
 from affinet.blocks.interval import Interval
+from affinet.cli.files.matrix_files import read_matrix, read_vector
+from affinet.cli.files.polynomial_files import read_polynomials
+from affinet.cli.files.sentences import read_sentences
 from affinet.cli.jobs.conflicts import rule_name
 from affinet.cli.jobs.job import RuleTable
 from affinet.cli.jobs.jobfile import JobFile
@@ -36,8 +39,8 @@ def free_numbers(numbers: int, rank: int | Interval) -> int | Interval:
 
 
 def _named_rule(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint | Rules:
-    read = _from_text if rule.says is not None else _from_matrix
-    return read(job, index, rule, weights).named(rule_name(rule))
+    form = next(key for key in _READERS if getattr(rule, key) is not None)
+    return _READERS[form](job, index, rule, weights).named(rule_name(rule))
 
 
 def _from_text(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint | Rules:
@@ -47,9 +50,25 @@ def _from_text(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> C
         raise _with_rule_name(job, ("rule", index, "says"), rule, error) from error
 
 
-def _from_matrix(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
-    from affinet.cli.files.matrix_files import read_matrix, read_vector
+def _from_sentences(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Rules:
+    key = ("rule", index, "sentences")
+    text = _read_file(job, key, rule, lambda path, _: read_sentences(path), str(rule.sentences), None)
+    try:
+        return affinet.parse_lines(text, weights)
+    except AffinetError as error:
+        raise job.mistake(key, f'rule "{rule_name(rule)}", {rule.sentences}: {error}') from error
 
+
+def _from_polynomials(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
+    columns, key = _columns(job, index, rule, weights), ("rule", index, "polynomials")
+    table = _read_file(job, key, rule, read_polynomials, str(rule.polynomials), rule.variable)
+    try:
+        return affinet.families.polynomial(columns, table)
+    except AffinetError as error:
+        raise _with_rule_name(job, key, rule, error) from error
+
+
+def _from_matrix(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint:
     columns = _columns(job, index, rule, weights)
     matrix = _read_file(job, ("rule", index, "matrix"), rule, read_matrix, str(rule.matrix), rule.variable)
     rhs: Any = rule.rhs
@@ -60,6 +79,15 @@ def _from_matrix(job: JobFile, index: int, rule: RuleTable, weights: Weights) ->
         return affinet.families.linear(columns, matrix, rhs, sense=rule.sense)
     except AffinetError as error:
         raise _with_rule_name(job, ("rule", index, "matrix"), rule, error) from error
+
+
+_READERS: dict[str, Callable[[JobFile, int, RuleTable, Weights], Constraint | Rules]] = {
+    "says": _from_text,
+    "sentences": _from_sentences,
+    "polynomials": _from_polynomials,
+    "matrix": _from_matrix,
+}
+"""How a rule is read, by the key that it has of these."""
 
 
 def _columns(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Sequence[Expression]:

@@ -23,6 +23,7 @@ from affinet.language.families.matrix_equations import (
     product,
     projection_matrix,
     rotation,
+    spd,
 )
 from affinet.language.families.permutations import powers
 from affinet.language.families.polynomials import polynomial
@@ -75,6 +76,7 @@ __all__ = [
     "share",
     "simplex",
     "skew",
+    "spd",
     "subspace",
     "sum_at_most",
     "sum_to",

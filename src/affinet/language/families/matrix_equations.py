@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from affinet.errors import ShapeError
+from affinet.errors import ConstantError, ShapeError
 from affinet.language.constants import right_hand_side
 from affinet.language.constraint import Constraint
 from affinet.language.expression import Expression
@@ -92,6 +92,31 @@ def projection_matrix(w: Expression) -> Rules:
     """
     w = checked_square("projection_matrix", w)
     return Rules((symmetric(w), named_rule(w @ w == w, "projection_matrix", w)), ("symmetric", "idempotent"))
+
+
+@over_weights
+def spd(w: Expression, factor: Expression, floor: float = 0.0) -> Rules:
+    """`w == factor @ factor.mT + floor * I`: every matrix is symmetric, and positive definite through its factor.
+
+    `factor` (..., n, k) is another weight of the model, `w` has shape (..., n, n). No eigenvalue of `w` is below
+    `floor`. With k < n all but k of them are equal to `floor`.
+    Errors: `ShapeError` for a factor without a row for each row of `w`, `ConstantError` for a floor below zero.
+    """
+    w, factor = checked_square("spd", w), checked_matrices("spd", factor)
+    size = w.shape[-1]
+    if factor.shape[:-1] != w.shape[:-1]:
+        raise ShapeError(
+            f"spd takes a factor of shape (…, {size}, k) for ({w}) of shape {w.shape}; ({factor}) has shape "
+            f"{factor.shape}."
+        )
+    least = right_hand_side(floor)
+    if least.shape or not least.values >= 0.0:
+        raise ConstantError(f"the floor of spd is a number, 0 or more; got {floor!r:.60}.")
+    first, second = np.triu_indices(size)
+    squares = (factor @ factor.mT + float(least.values) * np.eye(size))[..., first, second]
+    options: dict[str, Any] = {"floor": least.wording} if least.values else {}
+    by_factor = named_rule(w[..., first, second] == squares, "spd", w, factor, **options)
+    return Rules((symmetric(w), by_factor), ("symmetric", "factor"))
 
 
 def _as_word(wording: Any) -> Any:
