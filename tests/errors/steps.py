@@ -165,3 +165,32 @@ def a_search_for_active_inequalities_that_stops() -> None:
     rows[0, :, :500] = [[1.0], [-1.0]]
     convex = PolyhedralSet(rows, np.array([[0.0, -1.0]]), 0, -far, far)
     convex.nearest(NumPy(), np.ones((1, n)))
+
+
+@case(AttachError, "A certificate of a loss that was differentiated already.", "Return the loss without backward.")
+def a_certificate_of_a_loss_without_a_graph() -> None:
+    model = nn.Linear(3, 2)
+    handle, kept = attached(model)
+
+    def loss_fn() -> torch.Tensor:
+        loss = model.weight.square().sum()
+        loss.backward()
+        return loss
+
+    handle.certificate(loss_fn)
+    assert kept
+
+
+@case(AttachError, "A certificate to no share of the gradient.", "Give a number between 0 and 1.")
+def a_certificate_with_a_tolerance_above_one() -> None:
+    model = nn.Linear(3, 2)
+    handle, kept = attached(model)
+    handle.certificate(lambda: model.weight.sum(), tolerance=2.0)
+    assert kept
+
+
+@case(AttachError, "A certificate after the optimizer was deleted.", "Keep the optimizer until then.")
+def a_certificate_without_an_optimizer() -> None:
+    model = nn.Linear(3, 2)
+    handle = attached(model)[0]
+    handle.certificate(lambda: model.weight.sum())

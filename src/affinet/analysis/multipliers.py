@@ -188,18 +188,19 @@ def _solve_large(component: Giant, gradient: Floats) -> tuple[Floats, np.ndarray
     """
     scale = norms_of_runs(component.matrix.data, component.matrix.indptr)
     equilibrated = sparse.csr_array(sparse.diags_array(1.0 / scale) @ component.matrix)
-    values = _solve_least_squares(sparse.csr_array(equilibrated.T), gradient[component.nodes]) / scale
+    values = solve_least_squares(sparse.csr_array(equilibrated.T), gradient[component.nodes]) / scale
     draw = np.random.default_rng(0).standard_normal(equilibrated.shape[0])
-    outside = draw - equilibrated @ _solve_least_squares(equilibrated, draw)
+    outside = draw - equilibrated @ solve_least_squares(equilibrated, draw)
     shared = np.abs(outside) > FAINT * np.linalg.norm(draw) / np.sqrt(len(draw))
     # The multipliers of smallest norm are orthogonal to the left null space: they lie in the range of the rows.
     if shared.any() and (largest := scale[shared].max()) <= MOST_SPREAD * scale[shared].min():
         redundant_rows = sparse.csr_array(component.matrix[np.flatnonzero(shared)] / largest)
-        values[shared] = redundant_rows @ _solve_least_squares(redundant_rows, values[shared])
+        values[shared] = redundant_rows @ solve_least_squares(redundant_rows, values[shared])
     return values, shared
 
 
-def _solve_least_squares(matrix: sparse.csr_array, target: Floats) -> Floats:
+def solve_least_squares(matrix: sparse.csr_array, target: Floats) -> Floats:
+    """The x of smallest norm with the least `‖matrix x − target‖`, by LSMR."""
     largest = np.abs(target).max(initial=0.0) or 1.0  # squares of 1e200 have no float64
     solution: Floats = largest * lsmr(matrix, target / largest, atol=1e-13, btol=1e-13, maxiter=10_000)[0]
     return solution

@@ -76,6 +76,15 @@ def at_weights(system: System, weights: Mapping[str, Weight]) -> System:
     return linearized(system, {p.name: weights[p.name].numbers.reshape(p.shape) for p in system.layout.parameters})
 
 
+def active_rows(solved: Prices) -> tuple[Rows, Floats]:
+    """The rows that prices belong to, equations and inequalities at their bounds, and their prices; balls excepted."""
+    system = solved.system
+    first = np.cumsum([0, *(rule.equations for rule in system.rules)])
+    active = np.split(solved.active, first[1:-1])
+    rows = _active_rows(system, [k for k, rule in enumerate(system.rules) if rule.norm is None], active)
+    return rows, solved.values[first[rows.rule] + rows.index]
+
+
 def rows_at_bounds(system: System, weights: Mapping[str, Weight]) -> Rows:
     """The rows of all equations, and of the inequalities at their bounds, balls excepted."""
     numbers = [k for k, rule in enumerate(system.rules) if rule.norm is None]

@@ -15,9 +15,11 @@ from affinet.analysis.one_sided import OneSided
 from affinet.errors import AttachError
 from affinet.kernels.torch.projector import Projector
 from affinet.plans.plan import Plan
+from affinet.report.certificate import Certificate
 from affinet.report.cost import CostReport, cost_report
 from affinet.report.observation import Observer
 from affinet.training.attached import attach, check_no_shared_weights, detach
+from affinet.training.certifying import certify
 from affinet.training.directions import negated
 from affinet.training.first_move import settle
 from affinet.training.losses import check_callable, differentiable, without_gradients
@@ -116,6 +118,22 @@ class Handle:
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
         gradients, maximized = self._sandwich.minimized(gradients), self._sandwich.maximized_rules()
         return cost_report(self.projector, gradients, at=self._sandwich.parameters, maximized=maximized)
+
+    def certificate(self, loss_fn: Callable[[], Any], *, tolerance: float = 1e-4) -> Certificate:
+        """Whether the present weights are a local minimum of the loss on the rules, by second derivatives.
+
+        `loss_fn` takes no arguments and returns the loss of all data as a tensor, without calling backward: batches and
+        dropout make another function of it. Coupled decay is added. Products with the Hessian of `f − νᵀc` are taken in
+        the dtype of the weights, with one evaluation of the loss, and everything else in float64. All weights that the
+        optimizers train count, not only those in rules. Weights are at rest where `‖P g‖ <= tolerance · ‖g‖`, or where
+        the next stationary point is closer than `tolerance · ‖w‖`; multipliers below that share of the gradient are
+        zero. `print` shows the figures and the verdict: "local minimum", "local maximum", "saddle", or "cannot tell,
+        because …". Nothing is changed: weights, gradients, buffers and random numbers are as before.
+
+        Raises AttachError for a `loss_fn` that returns no loss or calls backward.
+        """
+        model = self._model()
+        return certify(self.projector.plan, self._sandwich.objective(model), model, loss_fn, tolerance)
 
     def watch(self, *callbacks: Observer, every: int = 1, multipliers: bool = False, first_step: int = 0) -> Watch:
         """Observe every `every`-th step, including the first, and pass an `Observation` to each callback.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, optim
 from torch.utils.hooks import RemovableHandle
 
-from affinet.errors import GradientError
+from affinet.errors import AttachError, GradientError
 from affinet.kernels.torch.projector import Projector
 from affinet.plans.plan import Plan
 from affinet.training.attaching import (
@@ -32,6 +32,7 @@ from affinet.training.metric import check_metric, has_entrywise_steps, metric_of
 from affinet.training.missing import Couplings, StandIns
 from affinet.training.mode_changes import ModeChanges
 from affinet.training.nesting import Nest, parameter_ids
+from affinet.training.objective import Objective, objective_of
 from affinet.training.scaling import unscale
 from affinet.training.state_weights import StateWeights
 from affinet.training.stillness import Snapshot
@@ -150,6 +151,19 @@ class Sandwich:
     def maximized(self) -> frozenset[str]:
         """The names of the trained weights whose optimizer maximizes."""
         return self._directions.maximized(self._live_optimizers(), self._names)
+
+    def objective(self, model: torch.nn.Module | None) -> Objective:
+        """What the optimizers minimize, over all weights that they train, whether rules are about them or not.
+
+        Raises AttachError where an optimizer does not exist any more.
+        """
+        optimizers = self._live_optimizers()
+        if len(optimizers) < len(self._optimizers):
+            raise AttachError(
+                "an optimizer of this training does not exist any more, so that it is not known which weights it "
+                "trained. Call handle.certificate(loss_fn) while the optimizer exists."
+            )
+        return objective_of(self.projector.plan, self.parameters, model, optimizers, self._coupled, self._directions)
 
     def minimized(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The gradients of what the optimizers minimize: the negative ones where they maximize."""
