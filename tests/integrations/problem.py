@@ -29,11 +29,21 @@ class Net(torch.nn.Module):
         return decoded
 
 
-KINDS = ("equations", "inequalities")
+KINDS = ("equations", "inequalities", "nonlinear")
 
 
 def rules_of(w: Any, kind: str = "equations") -> list[affinet.Constraint]:
-    """Rules across layers; the inequalities are of every kind, next to an equation, and most of them bind."""
+    """Rules across layers; the inequalities are of every kind, next to an equation, and most of them bind.
+
+    The nonlinear equations are of every kind: lengths, an orthonormal matrix, and a group with a linear equation.
+    """
+    if kind == "nonlinear":
+        return [
+            families.unit_norm(w.encoder.weight, dim=1),
+            families.orthogonal(w.decoder.weight, of="columns"),
+            w.encoder.bias[0] * w.decoder.bias[0] == 0.5,
+            w.decoder.bias.sum() == 1,
+        ]
     if kind == "inequalities":
         return [
             families.simplex(w.encoder.weight, dim=1),
@@ -93,6 +103,15 @@ def violation(net: torch.nn.Module, kind: str = "equations") -> float:
             (decoder[0, 0] - decoder[5, 3]).abs(),
         ]
         return max(0.0, *(float(excess.max()) for excess in excesses))
+    if kind == "nonlinear":
+        encoder, decoder = weights["encoder.weight"].detach().double(), weights["decoder.weight"].detach().double()
+        gaps = [
+            encoder.square().sum(dim=1) - 1.0,
+            decoder.T @ decoder - torch.eye(4, dtype=torch.float64),
+            weights["encoder.bias"][0] * weights["decoder.bias"][0] - 0.5,
+            weights["decoder.bias"].sum() - 1.0,
+        ]
+        return max(float(gap.detach().abs().max()) for gap in gaps)
     gaps = [
         weights["encoder.weight"] - weights["decoder.weight"].T,
         weights["decoder.bias"].sum() - 1.0,
@@ -101,5 +120,7 @@ def violation(net: torch.nn.Module, kind: str = "equations") -> float:
     return max(float(gap.detach().abs().max()) for gap in gaps)
 
 
-ROUNDING = 8 * 2.0**-24 * 2.0
-"""A sum of six numbers below two, in float32: six roundings, and one of the result."""
+ROUNDING = 40 * 2.0**-24
+"""A sum of six numbers below two, in float32: six roundings, and one of the result. A return to nonlinear equations
+stops at eight roundoffs of their terms, which add up to two, and of derivatives times weights, which do too; then the
+weights are rounded."""
