@@ -58,16 +58,8 @@ class AbsoluteSums:
         positive = x >= 0.0
         return _signed(xp, solution.x, positive), self._face(xp, force, positive, solution)
 
-    @property
-    def learns(self) -> bool:
-        return True
-
     def marks(self, xp: Namespace, face: SumFace) -> tuple[Array, ...]:
         return face
-
-    @property
-    def always_found(self) -> bool:
-        return True
 
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return x

@@ -47,16 +47,8 @@ class ConvexSet(Protocol[Face]):
         rounding.
         """
 
-    @property
-    def learns(self) -> bool:
-        """Whether multipliers from former steps decide where weights land; they are not kept otherwise."""
-
     def marks(self, xp: Namespace, face: Face) -> tuple[Array, ...]:
         """What tells a face from another, wherever on it a point is: its inequalities that hold with equality."""
-
-    @property
-    def always_found(self) -> bool:
-        """Whether `nearest` finds a point of the set from everywhere."""
 
     def clipped(self, xp: Namespace, x: Array) -> Array:
         """Entries moved between their own bounds, and cells that must ascend made to: numbers of any dtype can do so.

@@ -9,18 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from affinet.blocks.classes import Classes
 from affinet.blocks.copies import renumber
 from affinet.blocks.curved_set import CurvedSet
 from affinet.blocks.interval import Interval
-from affinet.blocks.normal_map import NormalMap
 from affinet.blocks.phrases import BYTES, many
 from affinet.blocks.places import Places, entry_counts, no_places
-from affinet.blocks.reduced_set import ReducedSet
 from affinet.blocks.resolution import REGULAR, Resolution
 from affinet.blocks.sphere_cells import SphereCells
 from affinet.blocks.stiefel_cells import StiefelCells
 from affinet.blocks.tally import Tally
+from affinet.blocks.tangent_map import TangentMap
 from affinet.blocks.tied import Tied
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 
@@ -29,13 +27,13 @@ from affinet.language.calculus.terms import Floats, Integers, Parameter
 class Curved:
     """Cells whose entries satisfy the equations of `set`, one cell after the other.
 
-    `order` says in which cell and place each entry lies where the entries are not in the order of the cells. `rank` is
-    the generic one, of the derivatives at random points: at single points it may be lower.
+    Entry k of the cells is entry `order[k]` of the block; None where both have one order. `rank` is the generic one, of
+    the derivatives at random points: at single points it may be lower.
     """
 
     entries: Places
     set: CurvedSet | SphereCells | StiefelCells
-    order: Classes | None
+    order: Integers | None
     rank: int
     rules: tuple[int, ...]
 
@@ -106,6 +104,6 @@ class Curved:
     def renumbered(self, numbers: Mapping[int, int]) -> Curved:
         return replace(self, rules=renumber(self.rules, numbers))
 
-    def law(self) -> NormalMap[Any]:
-        """The law over its entries."""
-        return NormalMap(self.set if self.order is None else ReducedSet(self.order, self.set))
+    def law(self) -> TangentMap[Any]:
+        """The law over its entries, cell after cell."""
+        return TangentMap(self.set, self.order)

@@ -1,11 +1,8 @@
-"""The set of nonlinear equations `c(w) = 0` in equal cells, as a convex set of inequalities is one: by its projections.
+"""The set of nonlinear equations `c(w) = 0` in equal cells, by programs that compute values and derivatives of cells.
 
-The set is curved. Its face at a point is its tangent plane there, which belongs to the point: `along` projects onto it,
-and `onto` follows a step in it and returns to the set by Gauss and Newton's method, with the derivatives of each point
-that it comes to. A step from which there is no way back, or only a way that is much longer than the step, is shortened.
-
-Source of the rest points: at rest the projected step is zero, so that the gradient is a combination of the rows of J,
-whatever the optimizer made of it (docs/theory.md). This is local: another branch of the set may have a lower value.
+A step in the tangent plane is followed by a return to the set by Gauss and Newton's method, with the derivatives of
+each point that it comes to. The derivatives of the last point make the next tangent plane. A step from which there is
+no way back, or only a way that is much longer than the step, is shortened.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from affinet.blocks.cell_programs import CellProgram
+from affinet.blocks.curved_cells import Outcome
 from affinet.blocks.namespace import Array, Namespace
 from affinet.language.calculus.terms import Floats
 
@@ -36,6 +34,23 @@ DECREASE = 1e-4
 """Share of the linear decrease of a violation that a step of the return must reach, or be halved."""
 HALVINGS = 12
 """Most halvings of one step of the return."""
+SLOW, SLOW_RATIOS = (0.2, 0.5), 5
+"""So many successive ratios of violations in this range tell equations whose derivatives lose rank at the solution.
+
+Where a double root is approached, each iteration leaves ¼ of the violation, and elsewhere hardly anything."""
+
+
+class Return(NamedTuple):
+    """Where a return ended.
+
+    `point` and `derivatives` there, and marks (cells, 1): where the equations hold, and where the violation fell as it
+    does for equations that lose rank.
+    """
+
+    point: Array
+    derivatives: Array
+    arrives: Array
+    slow: Array
 
 
 class CurvedFace(NamedTuple):
@@ -71,81 +86,61 @@ class CurvedSet:
     def count(self) -> int:
         return self.program.width
 
-    def bounds(self) -> tuple[Floats, Floats]:
-        return np.full((1,), -np.inf), np.full((1,), np.inf)
-
     def choose(self, xp: Namespace, condition: Array, first: CurvedFace, second: CurvedFace) -> CurvedFace:
-        by_matrix = xp.reshape(condition, (condition.shape[0], 1, 1))
         return CurvedFace(
             xp.where(condition, first.point, second.point),
-            xp.where(by_matrix, first.rows, second.rows),
-            xp.where(by_matrix, first.inverse, second.inverse),
+            _where(xp, condition, first.rows, second.rows),
+            _where(xp, condition, first.inverse, second.inverse),
         )
-
-    def nearest(
-        self, xp: Namespace, x: Array, metric: Array | None = None, guess: CurvedFace | None = None
-    ) -> tuple[Array, CurvedFace]:
-        """A point of the set near x, x itself in cells from which no return arrives, and the tangent plane there."""
-        point, arrives = self.returned(xp, x, 4 * RETURNS)
-        starts = (np.zeros((1, self.program.width)), *self._kicks)
-        for kick in starts if xp.any(~arrives) else ():
-            away = KICK * (1.0 + self.norm(xp, x) * self.program.width**-0.5) * xp.array(kick, x)
-            kicked, arrived = self.returned(xp, x + away, 4 * RETURNS, damped=True)
-            point, arrives = xp.where(arrived & ~arrives, kicked, point), arrives | arrived
-            if not xp.any(~arrives):
-                break
-        point = xp.where(arrives, point, x)
-        return point, self.face(xp, point)
-
-    @property
-    def learns(self) -> bool:
-        return False
-
-    def marks(self, xp: Namespace, face: CurvedFace) -> tuple[Array, ...]:
-        return ()
 
     @property
     def always_found(self) -> bool:
         return False
 
-    def clipped(self, xp: Namespace, x: Array) -> Array:
-        return x
+    def nearest(self, xp: Namespace, x: Array) -> Array:
+        """A point of the set near x, x itself in cells from which no return arrives."""
+        point, _, arrives, _ = self.returned(xp, x, 4 * RETURNS)
+        starts = (np.zeros((1, self.program.width)), *self._kicks)
+        for kick in starts if xp.any(~arrives) else ():
+            away = KICK * (1.0 + self.norm(xp, x) * self.program.width**-0.5) * xp.array(kick, x)
+            kicked = self.returned(xp, x + away, 4 * RETURNS, damped=True)
+            point = xp.where(kicked.arrives & ~arrives, kicked.point, point)
+            arrives = arrives | kicked.arrives
+            if not xp.any(~arrives):
+                break
+        return xp.where(arrives, point, x)
 
     def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         return self._excess(xp, *self.program.linearized(xp, x), x, u) <= 1.0
 
-    def onto(self, xp: Namespace, x: Array, face: CurvedFace) -> Array:
-        """The point of the set to which a step from the point of the face to x leads, or that point itself."""
-        move = self.along(xp, x - face.point, face)
-        result, unfinished = face.point, self.norm(xp, move) > 0.0
-        for _ in range(SHORTENINGS + 1):
-            landed, arrives = self.returned(xp, face.point + move, RETURNS)
-            is_near = self.norm(xp, landed - face.point) <= FARTHEST * self.norm(xp, move) + _noise(
-                xp, self, face.point
+    def followed(self, xp: Namespace, x: Array, plane: CurvedFace) -> tuple[Array, CurvedFace, Outcome]:
+        move = self.along(xp, x - plane.point, plane)
+        length = self.norm(xp, move)
+        reach = FARTHEST * length + 32.0 * xp.spacing(x) * self.norm(xp, plane.point)
+        point, searched = plane.point, length > 0.0
+        derivatives, slow = None, searched & ~searched
+        shortenings = 0.0 * length
+        for attempt in range(SHORTENINGS + 1):
+            back = self.returned(xp, plane.point + move, RETURNS, searched)
+            arrived = searched & back.arrives & (self.norm(xp, back.point - plane.point) <= reach)
+            point = xp.where(arrived, back.point, point)
+            derivatives = (
+                back.derivatives if derivatives is None else _where(xp, arrived, back.derivatives, derivatives)
             )
-            arrived = unfinished & arrives & is_near
-            result = xp.where(arrived, landed, result)
-            unfinished = unfinished & ~(arrives & is_near)
-            if not xp.any(unfinished):
+            slow, searched = slow | (back.slow & arrived), searched & ~arrived
+            if not xp.any(searched):
                 break
-            move = 0.25 * move
-        return result
+            shortenings = xp.where(searched, xp.array(float(min(attempt + 1, SHORTENINGS)), shortenings), shortenings)
+            move, reach = 0.25 * move, 0.25 * reach
+        moved = (length > 0.0) & ~searched
+        landed = self.choose(xp, moved, self._plane(xp, point, derivatives)[0], plane)
+        return point, landed, Outcome(shortenings, searched, slow)
 
     def along(self, xp: Namespace, x: Array, face: CurvedFace) -> Array:
         """`P x`, applied twice: the second time removes what rounding of the first left."""
         for _ in range(2):
             x = x - self._across(xp, self._products(xp, x, face), face)
         return x
-
-    def land(
-        self, xp: Namespace, z: Array, y: Array, tau: Array, face: CurvedFace, u: float
-    ) -> tuple[Array, Array, CurvedFace]:
-        """The point z itself, the normal part of y there, and the tangent plane there."""
-        return z, y, self.face(xp, z)
-
-    def normal(self, xp: Namespace, w: Array, v: Array, face: CurvedFace | None, u: float) -> tuple[Array, CurvedFace]:
-        plane = self.face(xp, w)
-        return v - self.along(xp, v, plane), plane
 
     @cached_property
     def _kicks(self) -> tuple[Floats, ...]:
@@ -156,8 +151,10 @@ class CurvedSet:
         """The tangent plane at a point."""
         return self._plane(xp, w, self.program.linearized(xp, w)[2])[0]
 
-    def returned(self, xp: Namespace, x: Array, most: int, *, damped: bool = False) -> tuple[Array, Array]:
-        """The point to which Gauss and Newton's method leads from x, and a mark (cells, 1) where it holds there.
+    def returned(
+        self, xp: Namespace, x: Array, most: int, searched: Array | None = None, *, damped: bool = False
+    ) -> Return:
+        """The point to which Gauss and Newton's method leads from x, in the cells that are `searched`.
 
         With damping, that of Levenberg and Marquardt in proportion to the square of the violation: near solutions at
         which the derivatives lose rank it converges quadratically all the same (N. Yamashita, M. Fukushima, Computing
@@ -166,19 +163,27 @@ class CurvedSet:
         u = 0.5 * xp.spacing(x)
         values, sizes, derivatives = self.program.linearized(xp, x)
         excess = self._excess(xp, values, sizes, derivatives, x, u)
+        given_up = excess != excess if searched is None else ~searched
+        run = longest = 0.0 * excess
         for _ in range(most):
-            searched = (excess > 1.0) & (excess < float("inf"))
-            if not xp.any(searched):
+            remaining = (excess > 1.0) & (excess < float("inf")) & ~given_up
+            if not xp.any(remaining):
                 break
             face, norms = self._plane(xp, x, derivatives)
             scaled = values / norms
             if damped:
                 face = face._replace(inverse=_damped_inverse(xp, face.rows, self.norm(xp, scaled), self.norm(xp, x)))
-            step = self._across(xp, scaled, face)
-            x, excess, (values, sizes, derivatives) = self._shortened(
-                xp, x, step, searched, excess, (values, sizes, derivatives), u
+            step, before = self._across(xp, scaled, face), self.norm(xp, scaled)
+            x, moved, (values, sizes, derivatives) = self._shortened(
+                xp, x, step, remaining, (values, sizes, derivatives), u
             )
-        return x, excess <= 1.0
+            given_up = given_up | (remaining & ~moved)
+            ratio = self.norm(xp, values / norms) / xp.where(before > 0.0, before, xp.array(1.0, before))
+            alike = remaining & (ratio > SLOW[0]) & (ratio < SLOW[1])
+            run = xp.where(alike, run + 1.0, xp.array(0.0, run))
+            longest = xp.maximum(longest, run)
+            excess = self._excess(xp, values, sizes, derivatives, x, u)
+        return Return(x, derivatives, excess <= 1.0, longest >= SLOW_RATIOS)
 
     def _shortened(
         self,
@@ -186,11 +191,13 @@ class CurvedSet:
         x: Array,
         step: Array,
         searched: Array,
-        excess: Array,
         known: tuple[Array, Array, Array],
         u: float,
     ) -> tuple[Array, Array, tuple[Array, Array, Array]]:
-        """The point x − α step with the first α = 1, ½, ¼ … by which the violation falls enough; x where none does."""
+        """The point x − α step with the first α = 1, ½, ¼ … by which the violation falls enough.
+
+        A cell in which none does stays, and is not marked as moved: the gradients vanish at its point.
+        """
         share, norms = xp.where(searched, xp.array(1.0, x), xp.array(0.0, x)), _norms(xp, known[2])
         before = self.norm(xp, known[0] / norms)
         halvings = 0
@@ -205,13 +212,9 @@ class CurvedSet:
                 break
             share = xp.where(searched & ~falls, 0.5 * share, share)
         moved = searched & falls
-        by_matrix = xp.reshape(moved, (moved.shape[0], 1, 1))
         point = xp.where(moved, trial, x)
         values, sizes = (xp.where(moved, new, old) for new, old in zip(computed[:2], known[:2], strict=True))
-        derivatives = xp.where(by_matrix, computed[2], known[2])
-        new_excess = self._excess(xp, values, sizes, derivatives, point, u)
-        # A cell that no share of the step improves ends here: it is at a point where the gradients vanish.
-        return point, xp.where(searched & ~moved, xp.array(float("inf"), x), new_excess), (values, sizes, derivatives)
+        return point, moved, (values, sizes, _where(xp, moved, computed[2], known[2]))
 
     def _excess(self, xp: Namespace, values: Array, sizes: Array, derivatives: Array, x: Array, u: float) -> Array:
         """The largest violation of a cell in units of what rounding may leave; infinite where it is not a number."""
@@ -270,5 +273,6 @@ def _damped_inverse(xp: Namespace, rows: Array, violation: Array, size: Array) -
     return xp.matmul(scaled, xp.permute(vectors, (0, 2, 1)))
 
 
-def _noise(xp: Namespace, convex: CurvedSet, w: Array) -> Array:
-    return 32.0 * xp.spacing(w) * convex.norm(xp, w)
+def _where(xp: Namespace, condition: Array, first: Array, second: Array) -> Array:
+    """Matrices (cells, rows, columns) chosen by a condition on cells (cells, 1)."""
+    return xp.where(xp.reshape(condition, (condition.shape[0], 1, 1)), first, second)

@@ -96,16 +96,8 @@ class CutBoxes:
         force = x - solution.x
         return solution.x, self._face(xp, force if metric is None else metric * force, a, solution)
 
-    @property
-    def learns(self) -> bool:
-        return True
-
     def marks(self, xp: Namespace, face: CutFace) -> tuple[Array, ...]:
         return face
-
-    @property
-    def always_found(self) -> bool:
-        return True
 
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return clipped(xp, x, xp.array(self.lower, x), xp.array(self.upper, x))

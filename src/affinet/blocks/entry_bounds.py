@@ -46,16 +46,8 @@ class Boxes:
         lower, upper = self._bounds(xp, x)
         return clipped(xp, x, lower, upper), BoxFace(x < lower, x > upper)
 
-    @property
-    def learns(self) -> bool:
-        return True
-
     def marks(self, xp: Namespace, face: BoxFace) -> tuple[Array, ...]:
         return face
-
-    @property
-    def always_found(self) -> bool:
-        return True
 
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return clipped(xp, x, *self._bounds(xp, x))

@@ -5,8 +5,9 @@ that have to be added up over all holders of a block are *yielded* as a `Sum`, a
 process holds the entire block, the total is the number that was yielded (`run_alone`); holders of shards run in
 lockstep and add the numbers that all of them yield. A total is shared by all holders and must not be written to.
 
-The kinds with inequalities implement `ConvexSet`, and `NormalMap` makes it a law, which learns from step to step. Their
-verbs run where one process holds the entire block.
+The kinds with inequalities implement `ConvexSet`, and `NormalMap` makes it a law, which learns from step to step.
+Nonlinear equations implement `CurvedCells`, and `TangentMap` makes it a law. The verbs of both (`set_law.py`) run where
+one process holds the entire block.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.normal_map import NormalMap
+from affinet.blocks.tangent_map import TangentMap
 
 Made = TypeVar("Made")
 
@@ -99,8 +101,8 @@ class Linear(Generic[Projected]):
         return self.projection.wide
 
 
-Law = Linear[Any] | NormalMap[Any]
-"""The law of a block: a projection for equations, the normal-map sandwich for a convex set."""
+Law = Linear[Any] | NormalMap[Any] | TangentMap[Any]
+"""The law of a block: a projection for linear equations, and a sandwich around each step for convex and curved sets."""
 
 
 def silenced(xp: Namespace, projected: Array, noise: Array) -> Array:

@@ -13,12 +13,13 @@ gradients finds the face is proven by J. Qiu, L. Jiang and A. Milzarek (arXiv 23
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Generic
 
 from affinet.blocks.convex import ConvexSet, Face
 from affinet.blocks.namespace import Array, Namespace
+from affinet.language.calculus.terms import Integers
 
 AVERAGING = 0.1
 """Weight of the newest multipliers in their average. With less, the weights chatter less under strong noise and leave
@@ -53,6 +54,10 @@ class Underway(Generic[Face]):
     force: Array
     former: Learned[Face]
 
+    def onwards(self, w: Array, known: Learned[Face]) -> Underway[Face]:
+        """The step that starts where this one ended."""
+        return replace(self, y=known.y, face=known.face, before=w, former=known)
+
 
 @dataclass(frozen=True, eq=False)
 class NormalMap(Generic[Face]):
@@ -69,13 +74,50 @@ class NormalMap(Generic[Face]):
         """True: entries are read in float64 where the library has it, and rounded once when they are written back."""
         return True
 
+    @property
+    def order(self) -> Integers | None:
+        """None: the entries of a convex set are in the order of the block's places."""
+        return None
+
+    @property
+    def learns(self) -> bool:
+        return True
+
+    @property
+    def always_found(self) -> bool:
+        return True
+
+    def count(self) -> int:
+        return self.set.count()
+
+    def norm(self, xp: Namespace, x: Array) -> Array:
+        return self.set.norm(xp, x)
+
+    def nearest(self, xp: Namespace, x: Array, metric: Array | None = None) -> Array:
+        return self.set.nearest(xp, x, metric)[0]
+
+    def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
+        return self.set.satisfies(xp, x, u)
+
+    def along(self, xp: Namespace, x: Array, face: Face) -> Array:
+        return self.set.along(xp, x, face)
+
+    def face_at(self, xp: Namespace, w: Array) -> Face:
+        return self.set.nearest(xp, w)[1]
+
+    def same_face(self, xp: Namespace, face: Face, former: Face) -> bool:
+        """Whether the same inequalities hold with equality on two faces."""
+        marks, others = self.set.marks(xp, face), self.set.marks(xp, former)
+        return not any(xp.any(mark != other) for mark, other in zip(marks, others, strict=True))
+
+    def normal(self, xp: Namespace, w: Array, v: Array, u: float) -> Array:
+        return self.set.normal(xp, w, v, None, u)[0]
+
     def start(self, xp: Namespace, g: Array, w: Array, u: float, face: Face | None = None) -> Learned[Face]:
         """What is known from the first gradient: the normal part of −g at the weights (Moreau).
 
         Nothing is known in cells where it is not finite. Inequalities of `face` count as active at the weights.
         """
-        if not self.set.learns:
-            return Learned(_nothing(xp, w), self.set.normal(xp, w, g, face, u)[1])
         finite = xp.where(self.set.norm(xp, g) < inf, g, xp.array(0.0, g))
         return Learned(*self.set.normal(xp, w, -finite, face, u))
 
@@ -85,8 +127,6 @@ class NormalMap(Generic[Face]):
         g includes any weight decay that the optimizer adds. In cells where g is not finite, y stays as it is.
         """
         projected = self.set.along(xp, g, state.face)
-        if not self.set.learns:
-            return Underway(state.y, state.face, w, xp.array(1.0, self.set.norm(xp, w)), state), projected
         strength = self.set.norm(xp, g)
         y = xp.where(strength < inf, state.y + AVERAGING * (projected - g - state.y), state.y)
         normal = self.set.norm(xp, y)
@@ -145,14 +185,7 @@ class NormalMap(Generic[Face]):
 
     def resettle(self, xp: Namespace, w: Array, state: Learned[Face], u: float) -> Learned[Face]:
         """What is known once weights or rules were changed from outside: the nearest normal vector at the weights."""
-        if not self.set.learns:
-            return Learned(state.y, self.set.normal(xp, w, w, None, u)[1])
         return Learned(*self.set.normal(xp, w, state.y, None, u))
-
-
-def _nothing(xp: Namespace, w: Array) -> Array:
-    """Zeros in the shape of the weights, without memory of their own where the library can repeat a number."""
-    return xp.broadcast(xp.array(0.0, w), w.shape)
 
 
 def chosen(

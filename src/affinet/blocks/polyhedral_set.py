@@ -82,16 +82,8 @@ class PolyhedralSet:
         )
         return xp.array(self._at_bounds(point, active, np.abs(target)), x), self._face(xp, multipliers, active, x)
 
-    @property
-    def learns(self) -> bool:
-        return True
-
     def marks(self, xp: Namespace, face: PolyhedralFace) -> tuple[Array, ...]:
         return face
-
-    @property
-    def always_found(self) -> bool:
-        return True
 
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return clipped(xp, x, xp.array(self.lower, x), xp.array(self.upper, x))

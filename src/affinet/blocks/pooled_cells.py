@@ -85,16 +85,8 @@ class PooledCells:
         solution = solve(xp, Problem(x, weights, -gap, lower, upper), guess)
         return self._ascending(xp, solution.x, lower, upper), face_of(xp, weights * (x - solution.x), solution)
 
-    @property
-    def learns(self) -> bool:
-        return True
-
     def marks(self, xp: Namespace, face: PoolFace) -> tuple[Array, ...]:
         return face
-
-    @property
-    def always_found(self) -> bool:
-        return True
 
     def clipped(self, xp: Namespace, x: Array) -> Array:
         gap, lower, upper = self._numbers(xp, x)

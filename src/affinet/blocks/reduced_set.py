@@ -57,16 +57,8 @@ class ReducedSet(Generic[Face]):
             point, face = self.inner.nearest(xp, self._rooted(xp, z), weight, guess)
         return self._expanded(xp, point, affine=True), face
 
-    @property
-    def learns(self) -> bool:
-        return self.inner.learns
-
     def marks(self, xp: Namespace, face: Face) -> tuple[Array, ...]:
         return self.inner.marks(xp, face)
-
-    @property
-    def always_found(self) -> bool:
-        return self.inner.always_found
 
     def clipped(self, xp: Namespace, x: Array) -> Array:
         """Entries of a class that is not between its bounds get the bits of one number, the others keep theirs."""

@@ -53,16 +53,8 @@ class RoundCells:
         direction = w / xp.where(outside, self.norm(xp, w), radius)
         return xp.where(outside, radius * direction, x), _face(xp, direction, outside)
 
-    @property
-    def learns(self) -> bool:
-        return True
-
     def marks(self, xp: Namespace, face: RoundFace) -> tuple[Array, ...]:
         return (xp.largest(abs(face.radial), (1,)) > 0.0,)
-
-    @property
-    def always_found(self) -> bool:
-        return True
 
     def clipped(self, xp: Namespace, x: Array) -> Array:
         return x

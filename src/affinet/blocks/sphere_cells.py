@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from affinet.blocks.convex import choose_by_cell
 from affinet.blocks.namespace import Array, Namespace
 from affinet.language.calculus.terms import Floats
 
@@ -43,61 +42,45 @@ class SphereCells:
     def count(self) -> int:
         return self.shape[1]
 
-    def bounds(self) -> tuple[Floats, Floats]:
-        return np.full((1,), -np.inf), np.full((1,), np.inf)
-
     def choose(self, xp: Namespace, condition: Array, first: SphereFace, second: SphereFace) -> SphereFace:
-        return choose_by_cell(xp, condition, first, second)
-
-    def nearest(
-        self, xp: Namespace, x: Array, metric: Array | None = None, guess: SphereFace | None = None
-    ) -> tuple[Array, SphereFace]:
-        """The point in the direction of x; where x is zero, one with equal entries: all points are equally near."""
-        point = self._scaled(xp, x, xp.array(np.ones((1, 1)), x))
-        return point, SphereFace(point)
-
-    @property
-    def learns(self) -> bool:
-        return False
-
-    def marks(self, xp: Namespace, face: SphereFace) -> tuple[Array, ...]:
-        return ()
+        return SphereFace(xp.where(condition, first.point, second.point))
 
     @property
     def always_found(self) -> bool:
         return True
 
-    def clipped(self, xp: Namespace, x: Array) -> Array:
-        return x
+    def nearest(self, xp: Namespace, x: Array) -> Array:
+        """The point in the direction of x; where x is zero, one with equal entries: all points are equally near."""
+        return self._scaled(xp, x, xp.array(np.ones((1, 1)), x))
 
     def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         square, radius = self._length(xp, x) ** 2, xp.array(self.radius, x)
         # The terms, and the derivatives times the weights, which are twice the terms.
         return abs(square - radius * radius) <= u * (3.0 * square + radius * radius)
 
-    def onto(self, xp: Namespace, x: Array, face: SphereFace) -> Array:
-        return self._scaled(xp, x, face.point)
-
     def along(self, xp: Namespace, x: Array, face: SphereFace) -> Array:
-        return x - self._across(xp, x, face.point)
+        slope = xp.array(self.coefficients, x) * face.point
+        square = xp.sum(slope * slope, (1,))
+        return x - slope * (xp.sum(slope * x, (1,)) / xp.where(square > 0.0, square, xp.array(1.0, square)))
 
-    def land(
-        self, xp: Namespace, z: Array, y: Array, tau: Array, face: SphereFace, u: float
-    ) -> tuple[Array, Array, SphereFace]:
-        return z, y, self.face(xp, z)
+    def followed(self, xp: Namespace, x: Array, face: SphereFace) -> tuple[Array, SphereFace, None]:
+        """The point in the direction of the end of the step, with the part along the normal where all a are equal.
 
-    def normal(self, xp: Namespace, w: Array, v: Array, face: SphereFace | None, u: float) -> tuple[Array, SphereFace]:
-        return self._across(xp, v, w), SphereFace(w)
+        That part only makes the step longer or shorter there, since the normal is the direction of the point itself.
+        """
+        if not self.is_round:
+            x = face.point + self.along(xp, x - face.point, face)
+        point = self._scaled(xp, x, face.point)
+        return point, SphereFace(point), None
+
+    @property
+    def is_round(self) -> bool:
+        """Whether all coefficients are equal."""
+        return bool((self.coefficients == self.coefficients.flat[0]).all())
 
     def face(self, xp: Namespace, w: Array) -> SphereFace:
         """The tangent plane at a point."""
         return SphereFace(w)
-
-    def _across(self, xp: Namespace, x: Array, point: Array) -> Array:
-        """The part of x along the normal at a point."""
-        slope = xp.array(self.coefficients, point) * point
-        square = xp.sum(slope * slope, (1,))
-        return slope * (xp.sum(slope * x, (1,)) / xp.where(square > 0.0, square, xp.array(1.0, square)))
 
     def _scaled(self, xp: Namespace, x: Array, otherwise: Array) -> Array:
         """The point in the direction of x, or in another direction where x is zero."""

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from affinet.blocks.namespace import Array, Namespace
-from affinet.language.calculus.terms import Floats
 
 CONVERGES = 0.9
 """Newton and Schulz's iteration converges where the norm of `X Xᵀ − I` is below 1."""
@@ -46,33 +45,16 @@ class StiefelCells:
     def count(self) -> int:
         return self.shape[1] * self.shape[2]
 
-    def bounds(self) -> tuple[Floats, Floats]:
-        return np.full((1,), -np.inf), np.full((1,), np.inf)
-
     def choose(self, xp: Namespace, condition: Array, first: StiefelFace, second: StiefelFace) -> StiefelFace:
         return StiefelFace(xp.where(condition, first.point, second.point))
-
-    def nearest(
-        self, xp: Namespace, x: Array, metric: Array | None = None, guess: StiefelFace | None = None
-    ) -> tuple[Array, StiefelFace]:
-        """The polar factor. Of a matrix without full rank one of the nearest points."""
-        point = self._back(xp, self._rows(xp, x))
-        point = self._rows(xp, point)
-        return point, StiefelFace(point)
-
-    @property
-    def learns(self) -> bool:
-        return False
-
-    def marks(self, xp: Namespace, face: StiefelFace) -> tuple[Array, ...]:
-        return ()
 
     @property
     def always_found(self) -> bool:
         return True
 
-    def clipped(self, xp: Namespace, x: Array) -> Array:
-        return x
+    def nearest(self, xp: Namespace, x: Array) -> Array:
+        """The polar factor. Of a matrix without full rank one of the nearest points."""
+        return self._rows(xp, self._back(xp, self._rows(xp, x)))
 
     def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         rows = self._rows(xp, x)
@@ -80,23 +62,14 @@ class StiefelCells:
         ratio = abs(_excess(xp, rows)) - u * (3.0 * sizes + xp.array(np.eye(rows.shape[1]), x))
         return xp.largest(ratio, (1, 2)) <= 0.0
 
-    def onto(self, xp: Namespace, x: Array, face: StiefelFace) -> Array:
-        point = self._rows(xp, face.point)
-        moved = point + self._tangent(xp, self._rows(xp, x) - point, point)
-        return self._rows(xp, self._back(xp, moved))
-
     def along(self, xp: Namespace, x: Array, face: StiefelFace) -> Array:
         return self._rows(xp, self._tangent(xp, self._rows(xp, x), self._rows(xp, face.point)))
 
-    def land(
-        self, xp: Namespace, z: Array, y: Array, tau: Array, face: StiefelFace, u: float
-    ) -> tuple[Array, Array, StiefelFace]:
-        return z, y, self.face(xp, z)
-
-    def normal(
-        self, xp: Namespace, w: Array, v: Array, face: StiefelFace | None, u: float
-    ) -> tuple[Array, StiefelFace]:
-        return v - self.along(xp, v, StiefelFace(w)), StiefelFace(w)
+    def followed(self, xp: Namespace, x: Array, face: StiefelFace) -> tuple[Array, StiefelFace, None]:
+        start = self._rows(xp, face.point)
+        moved = start + self._tangent(xp, self._rows(xp, x) - start, start)
+        point = self._rows(xp, self._back(xp, moved))
+        return point, StiefelFace(point), None
 
     def face(self, xp: Namespace, w: Array) -> StiefelFace:
         """The tangent plane at a point."""

@@ -1,4 +1,4 @@
-"""Keep what a training learns about its inequalities: their averaged multipliers and the face, block by block.
+"""Keep what a training knows about its convex and curved sets, block by block: averaged multipliers, and the face.
 
 It belongs to one training and to no thread or plan. The hook before a step makes a step that is under way; the hook
 after it commits what was learned, once and only if the step was taken.
@@ -14,8 +14,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from affinet.blocks.curved_cells import Outcome
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.normal_map import Learned, Underway
+from affinet.blocks.normal_map import Learned
+from affinet.blocks.set_law import Known, Step
+from affinet.blocks.tangent_map import Tangent
 from affinet.errors import AttachError
 from affinet.kernels.naming_rules import naming_rules
 from affinet.kernels.torch.access import Tensors
@@ -36,10 +39,10 @@ class _Landing:
     that a line search rejects has no part in the next one.
     """
 
-    step: Underway[Any]
+    step: Step
     landed: bool = False
     written: bool = False
-    point: Learned[Any] | None = None
+    point: Known | None = None
 
 
 class Learning:
@@ -59,7 +62,7 @@ class Learning:
         still there, or are there again, carry on from it.
         """
         self._projector, self._parameters, self._entrywise = projector, parameters, entrywise
-        self._known: WeakKeyDictionary[AnyBlock, Learned[Any]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[AnyBlock, Known] = WeakKeyDictionary()
         self._versions: dict[str, tuple[int, int]] = {}
         self._landings: dict[AnyBlock, _Landing] = {}
         self._spares: dict[AnyBlock, Tensor] = {}
@@ -149,6 +152,16 @@ class Learning:
                 kernel.write(copies, -self._known[block].y)
         return copies
 
+    def outcomes(self) -> list[tuple[AnyBlock, Outcome]]:
+        """What happened in the last step of the blocks of nonlinear equations, without blocks whose steps were full.
+
+        The counts are tensors: reading them may wait for a device.
+        """
+        known = [(block, self._known.get(block)) for block, _ in self._sets()]
+        return [
+            (block, state.outcome) for block, state in known if isinstance(state, Tangent) and state.outcome is not None
+        ]
+
     def state(self) -> list[dict[str, Any] | None]:
         """A copy of what is known of each block with inequalities, in their order; None before the first step.
 
@@ -187,11 +200,9 @@ class Learning:
     ) -> None:
         g = terms.objective()
         w, differs = self._weights(block, kernel)
-        state = self._state(block, w)
-        # A tangent plane belongs to the weights as they were before they were rounded, or when a state was saved.
-        elsewhere = not kernel.learns and (block not in self._landings or not kernel.rounds_nothing)
+        state = self._state(block, kernel, w)
         written = state is None or differs or self._written(kernel)
-        if (written or elsewhere) and state is not None:
+        if written and state is not None:
             state = kernel.resettle(w, state)
         if search:
             former, state = state, kernel.start(g, w, state)
@@ -225,17 +236,17 @@ class Learning:
         # After a line search, faces before and after are compared; a step that is not taken leaves all as it was.
         reuse = landing.point is None and step_taken is None
         landed, known = kernel.land_(stepped, step, step_taken, reuse=reuse)
-        if reuse and kernel.rounds_nothing and step.former.y is not known.y:
+        if reuse and kernel.rounds_nothing and kernel.learns and step.former.y is not known.y:
             self._spares[block] = step.former.y
-        if landing.written and (step_taken is None or bool(step_taken)):
+        # On curved sets cells that did not move were looked at, too.
+        if landing.written and kernel.learns and (step_taken is None or bool(step_taken)):
             landed = kernel.on_set(landed)
             known = kernel.resettle(landed, known)
         if landing.point is not None:  # a closure was evaluated at several points
             self.face_moved |= not kernel.same_face(known.face, step.face)
         kernel.write(self._parameters, landed)
         self._known[block] = known
-        step = replace(step, y=known.y, face=known.face, before=landed, former=known)
-        self._landings[block] = _Landing(step, landed=True)
+        self._landings[block] = _Landing(step.onwards(landed, known), landed=True)
 
     def _weights(self, block: AnyBlock, kernel: ConvexKernel) -> tuple[Tensor, bool]:
         """The weights of a block in memory of their own, and whether they are not where they landed.
@@ -251,31 +262,26 @@ class Learning:
         w = kernel.read(self._parameters, copy=True)
         return w, not torch.equal(kernel.rounded(landed, self._parameters), w)
 
-    def _state(self, block: AnyBlock, w: Tensor) -> Learned[Any] | None:
+    def _state(self, block: AnyBlock, kernel: ConvexKernel, w: Tensor) -> Known | None:
         """What is known of a block, in the dtype and on the device of its weights."""
         state = self._known.get(block)
-        if state is None:
-            return None
-        if state.y.device != w.device or state.y.dtype != w.dtype:
-            face = type(state.face)(*(part.to(w.device) for part in state.face))
-            state = Learned(state.y.to(w.device, w.dtype), face)
-        return state
+        return None if state is None else kernel.moved(state, w)
 
     def _written(self, kernel: ConvexKernel) -> bool:
         """Whether weights of a block were written to since they were marked."""
         present = {name: (self._parameters[name]._version, self._parameters[name].data_ptr()) for name in kernel.names}
         return any(self._versions.get(name, mark) != mark for name, mark in present.items())
 
-    def _loaded(self, kernel: ConvexKernel, state: object) -> Learned[Any] | None:
+    def _loaded(self, kernel: ConvexKernel, state: object) -> Known | None:
         if state is None:
             return None
         w = kernel.read(self._parameters)
         like = kernel.start(torch.zeros_like(w), w)
         face = state.get("face") if isinstance(state, Mapping) else None
         saved = [state.get("y"), *face] if isinstance(state, Mapping) and isinstance(face, list | tuple) else []
-        expected = [like.y, *like.face]
+        expected = [like.y, *like.face] if kernel.learns else []
         parts = [part for part in saved if isinstance(part, Tensor)]
-        if [part.shape for part in parts] != [part.shape for part in expected]:
+        if not parts or [part.shape for part in parts] != [part.shape for part in expected]:
             raise AttachError(
                 "the saved state of the inequalities does not belong to these rules: its tensors have other shapes. "
                 "Attach the same rules to the same model, or leave the handle's state out."

@@ -75,7 +75,7 @@ def test_cells_compute_values_and_derivatives_of_the_rules(seed: int, xp: Any) -
         columns = block.entries.columns(np.arange(block.size), system.layout)
         if not isinstance(block.set, CurvedSet):
             continue
-        order = np.arange(block.size) if block.order is None else block.order.representative
+        order = np.arange(block.size) if block.order is None else block.order
         cells = columns[order].reshape(block.set.shape)
         entries = w[cells] if isinstance(xp, NumPy) else torch.tensor(w[cells])
         value, _, derivative = (np.asarray(part) for part in block.set.program.linearized(xp, entries))

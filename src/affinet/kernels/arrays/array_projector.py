@@ -15,10 +15,10 @@ from affinet.analysis.prices import parts_by_rule, prices, rules_that_share
 from affinet.analysis.rule_values import Rounding, Weight
 from affinet.analysis.unreached import unreached
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.law import Law, run_alone
+from affinet.blocks.law import Law, Linear, run_alone
 from affinet.blocks.namespace import NumPy
-from affinet.blocks.normal_map import NormalMap
 from affinet.blocks.places import Places
+from affinet.blocks.set_law import SetLaw
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.arrays.array_entries import read, write
 from affinet.kernels.arrays.array_gaps import ArrayGaps
@@ -57,11 +57,11 @@ class ArrayProjector:
         copies = self._copies(weights)
         for block, (law, places) in zip(self.plan.blocks, self._laws, strict=True):
             for _ in range(PASSES):
-                if isinstance(law, NormalMap):
+                if isinstance(law, Linear):
+                    _run(law.projection.nearest, law, places, copies)
+                else:
                     with naming_rules(self.plan, block):
                         _move_onto_set(law, places, copies)
-                else:
-                    _run(law.projection.nearest, law, places, copies)
         pairs = zip(self.plan.blocks, self._laws, strict=True)
         blocks = [block for block, (law, places) in pairs if _misses(law, places, copies)]
         if blocks:
@@ -79,10 +79,10 @@ class ArrayProjector:
         check(self.plan, vectors)
         copies, weights = self._copies(vectors), self._weights_at(at, "tangent(vectors, at=weights)")
         for law, places in self._laws:
-            if isinstance(law, NormalMap):
-                _leave_cone(law, places, copies, weights)
-            else:
+            if isinstance(law, Linear):
                 _run(law.projection.tangent, law, places, copies)
+            else:
+                _leave_cone(law, places, copies, weights)
         return {**vectors, **copies}
 
     def violation(self, weights: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -174,7 +174,7 @@ class ArrayProjector:
 
     def _weights_at(self, at: Mapping[str, np.ndarray] | None, call: str) -> Mapping[str, np.ndarray]:
         """The weights that the active inequalities are read from; empty without inequalities."""
-        if not any(isinstance(law, NormalMap) for law, _ in self._laws):
+        if all(isinstance(law, Linear) for law, _ in self._laws):
             return {}
         if at is None:
             raise AttachError(
@@ -194,31 +194,31 @@ def _run(verb: Callable[..., Any], law: Law, places: Places, copies: Mapping[str
         write(places, flat, run_alone(made))
 
 
-def _move_onto_set(law: NormalMap[Any], places: Places, copies: Mapping[str, np.ndarray]) -> None:
+def _move_onto_set(law: SetLaw, places: Places, copies: Mapping[str, np.ndarray]) -> None:
     """Move the entries of one block onto its set, in place; cells that are on it to rounding keep their bits."""
     flat = {name: copy.reshape(-1) for name, copy in copies.items()}
     with np.errstate(all="ignore"):
-        write(places, flat, law.snapped(NumPy(), _entries(law, places, flat), _roundoff(law, places, flat)))
+        _write(law, places, flat, law.snapped(NumPy(), _entries(law, places, flat), _roundoff(law, places, flat)))
 
 
 def _misses(law: Law, places: Places, copies: Mapping[str, np.ndarray]) -> bool:
     """Whether entries that were moved onto a set are off it, since no way to it was found."""
-    if not isinstance(law, NormalMap) or law.set.always_found:
+    if isinstance(law, Linear) or law.always_found:
         return False
     flat = {name: copy.reshape(-1) for name, copy in copies.items()}
     with np.errstate(all="ignore"):
-        satisfied = law.set.satisfies(NumPy(), _entries(law, places, flat), _roundoff(law, places, flat))
+        satisfied = law.satisfies(NumPy(), _entries(law, places, flat), _roundoff(law, places, flat))
     return not bool(satisfied.all())
 
 
-def _roundoff(law: NormalMap[Any], places: Places, flat: Mapping[str, np.ndarray]) -> float:
+def _roundoff(law: SetLaw, places: Places, flat: Mapping[str, np.ndarray]) -> float:
     """The roundoff of sums of entries of a block that are stored in these arrays."""
     coarsest = max(float(np.finfo(flat[parameter.name].dtype).eps) for parameter, _ in places.sizes)
     return law.roundoff(coarsest / 2.0, float(np.finfo(np.float64).eps))
 
 
 def _leave_cone(
-    law: NormalMap[Any], places: Places, copies: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]
+    law: SetLaw, places: Places, copies: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]
 ) -> None:
     """Subtract from vectors, in place, their part in the normal cone of the set at the nearest point to the weights."""
     flat = {name: copy.reshape(-1) for name, copy in copies.items()}
@@ -227,14 +227,25 @@ def _leave_cone(
     u = _roundoff(law, places, native)
     with np.errstate(all="ignore"):
         at = law.snapped(NumPy(), _entries(law, places, native).astype(v.dtype), u)
-        write(places, flat, v - law.set.normal(NumPy(), at, v, None, u)[0])
+        _write(law, places, flat, v - law.normal(NumPy(), at, v, u))
 
 
-def _entries(law: Law, places: Places, flat: Mapping[str, np.ndarray]) -> np.ndarray:
+def _entries(law: Law | SetLaw, places: Places, flat: Mapping[str, np.ndarray]) -> np.ndarray:
     """The entries of a block, in the dtype and the shape of its law."""
     entries = read(places, flat)
+    if not isinstance(law, Linear) and law.order is not None:
+        entries = entries[law.order]
     wide = law.wide or entries.dtype == np.float64
     return entries.astype(np.float64 if wide else np.float32, copy=False).reshape(law.shape)
+
+
+def _write(law: SetLaw, places: Places, flat: Mapping[str, np.ndarray], values: np.ndarray) -> None:
+    """Write entries in the order of a law back."""
+    if law.order is not None:
+        in_places = np.empty(values.size, values.dtype)
+        in_places[law.order] = values.reshape(-1)
+        values = in_places
+    write(places, flat, values)
 
 
 def projector(plan: Plan, like: Any) -> ArrayProjector:

@@ -1,8 +1,9 @@
-"""The kernel of a block with inequalities: the verbs of its normal map on the entries of tensors."""
+"""The kernel of a block with inequalities or nonlinear equations: the verbs of its law on the entries of tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ import torch
 from torch import Tensor
 
 from affinet.blocks.entry_bounds import Boxes
-from affinet.blocks.normal_map import Learned, NormalMap, Underway
+from affinet.blocks.normal_map import Learned, NormalMap
 from affinet.blocks.places import Places
 from affinet.blocks.pooled_cells import PooledCells
+from affinet.blocks.set_law import Known, SetLaw, Step
 from affinet.blocks.sphere_cells import SphereCells
 from affinet.blocks.stiefel_cells import StiefelCells
+from affinet.blocks.tangent_map import TangentMap
 from affinet.kernels.torch.access import Tensors
-from affinet.kernels.torch.place_access import access_to
+from affinet.kernels.torch.place_access import access_to, reordered
 from affinet.kernels.torch.precision import NOISE, irregular_dtype
 from affinet.kernels.torch.row_loops import RowLoops
 from affinet.kernels.torch.torch_namespace import Torch
@@ -28,7 +31,7 @@ COARSE = 1e-4
 
 
 class ConvexKernel:
-    """The convex set of one block on one device, for weights of some dtypes.
+    """The convex or curved set of one block on one device, for weights of some dtypes.
 
     Entries are read into one tensor of the shape of the set, in float64 where the device has it, and are rounded once
     when they are written. With loops they are read in the dtype of the weights, and the loops compute in float64.
@@ -37,20 +40,22 @@ class ConvexKernel:
 
     def __init__(
         self,
-        law: NormalMap[Any],
+        law: NormalMap[Any] | TangentMap[Any],
         places: Places,
         tensors: Mapping[str, Tensor],
         loops: RowLoops | None = None,
     ) -> None:
         device = next(iter(tensors[parameter.name].device for parameter, _ in places.sizes))
-        self._access = access_to(places, device)
+        self._access = reordered(access_to(places, device), law.order, device)
         self.names = self._access.names
-        self._law, self._xp, self._loops = law, Torch(), loops
+        self._xp, self._loops = Torch(), loops
+        self._law: SetLaw = law
+        self._set = law.set
         dtypes = {tensors[name].dtype for name in self.names}
         # A clamp to rounded bounds is the rounded clamp: nothing is gained by a wider dtype.
         # Nor by one for lengths and products of orthonormal rows, whose terms have one size.
         in_dtype = (
-            isinstance(law.set, Boxes | SphereCells | StiefelCells)
+            isinstance(self._set, Boxes | SphereCells | StiefelCells)
             and len(dtypes) == 1
             and dtypes <= {torch.float32, torch.float64}
         )
@@ -64,7 +69,7 @@ class ConvexKernel:
     @property
     def pointwise(self) -> bool:
         """Whether no rule couples two entries, so that the nearest point is the same in every diagonal metric."""
-        return self._law.set.count() == 1
+        return self._law.count() == 1
 
     @property
     def rounds_nothing(self) -> bool:
@@ -92,13 +97,13 @@ class ConvexKernel:
         if self._loops is not None and x.dtype == self.dtype and type(x) is Tensor:
             return self._loops.nearest_(x.clone(memory_format=torch.contiguous_format), metric)
         metric = None if metric is None else metric.to(self._wide)
-        nearest: Tensor = self._law.set.nearest(self._xp, x.to(self._wide), metric)[0]
+        nearest: Tensor = self._law.nearest(self._xp, x.to(self._wide), metric)
         return nearest.to(self.dtype)
 
     def project(self, x: Tensor) -> Tensor:
         """The nearest point, but cells that are on the set to rounding keep their bits, within bounds."""
         # These are idempotent already: entries are bounds, or equal to others, and rounding keeps the order.
-        if isinstance(self._law.set, Boxes | PooledCells):
+        if isinstance(self._set, Boxes | PooledCells):
             return self.nearest(x)
         if self._loops is not None and x.dtype == self.dtype and type(x) is Tensor:
             return self._loops.project_(x.clone(memory_format=torch.contiguous_format), self._u)
@@ -109,7 +114,7 @@ class ConvexKernel:
 
     def project_(self, tensors: Mapping[str, Tensor]) -> None:
         """Write the nearest point to the tensors, in place where they hold the entries in order."""
-        x, convex = self.read(tensors), self._law.set
+        x, convex = self.read(tensors), self._set
         if not isinstance(convex, Boxes):
             self.write(tensors, self.project(x))
             return
@@ -123,19 +128,18 @@ class ConvexKernel:
     @property
     def learns(self) -> bool:
         """Whether averaged multipliers are kept."""
-        return self._law.set.learns
+        return self._law.learns
 
     def same_face(self, face: tuple[Tensor, ...], former: tuple[Tensor, ...]) -> bool:
         """Whether the same inequalities hold with equality on two faces."""
-        marks, former_marks = (self._law.set.marks(self._xp, each) for each in (face, former))
-        return all(map(torch.equal, marks, former_marks))
+        return self._law.same_face(self._xp, face, former)
 
     def misses(self, tensors: Mapping[str, Tensor]) -> bool:
         """Whether weights that were moved to the nearest point are off the set, since none was found."""
-        if self._law.set.always_found:
+        if self._law.always_found:
             return False
         x = self.read(tensors).to(self._wide)
-        return not bool(self._law.set.satisfies(self._xp, x, self._u).all())
+        return not bool(self._law.satisfies(self._xp, x, self._u).all())
 
     def on_set(self, w: Tensor) -> Tensor:
         """The nearest point, but w itself in cells that are on the set to rounding.
@@ -148,30 +152,28 @@ class ConvexKernel:
     def normal(self, v: Tensor, w: Tensor) -> Tensor:
         """The vector of the normal cone nearest to v, at the point of the set nearest to `w`."""
         at = self.on_set(w).to(self._wide)
-        normal: Tensor = self._law.set.normal(self._xp, at, v.to(self._wide), None, self._u)[0]
+        normal: Tensor = self._law.normal(self._xp, at, v.to(self._wide), self._u)
         return normal.to(v.dtype)
 
     def coupled(self, x: Tensor) -> Tensor:
         """A mask of the entries whose cell has another entry at which x may differ from zero."""
         if self.pointwise:
             return torch.zeros(self._law.shape, dtype=torch.bool, device=x.device)
-        norms: Tensor = self._law.set.norm(self._xp, x)
+        norms: Tensor = self._law.norm(self._xp, x)
         return (norms > 0.0).expand(self._law.shape)
 
     def along_at(self, v: Tensor, w: Tensor) -> Tensor:
         """The part of v that changes no equation of the set, and no inequality that pushes `w` back onto it."""
         v, w = v.to(self._wide), w.to(self._wide)
-        projected: Tensor = self._law.set.along(self._xp, v, self._law.set.nearest(self._xp, w)[1])
+        projected: Tensor = self._law.along(self._xp, v, self._law.face_at(self._xp, w))
         return projected.to(self.dtype)
 
-    def start(self, g: Tensor, w: Tensor, state: Learned[Any] | None = None) -> Learned[Any]:
+    def start(self, g: Tensor, w: Tensor, state: Known | None = None) -> Known:
         """What is known from one gradient, at weights of the set that are known to be on the face of `state`."""
         face = None if state is None else state.face
         return self._narrow(self._law.start(self._xp, g.to(self._wide), w.to(self._wide), self._u, face))
 
-    def learn_(
-        self, g: Tensor, w: Tensor, state: Learned[Any], spare: Tensor | None = None
-    ) -> tuple[Underway[Any], Tensor]:
+    def learn_(self, g: Tensor, w: Tensor, state: Known, spare: Tensor | None = None) -> tuple[Step, Tensor]:
         """The step that starts with this gradient, and the gradient along the face, with rounding noise set to zero.
 
         The latter may take the place of `g`, and the new average that of `spare`.
@@ -181,20 +183,20 @@ class ConvexKernel:
         underway, projected = self._law.learn(self._xp, g, w, state)
         return underway, self._law.silenced(self._xp, projected, g, self._floor)
 
-    def tangent(self, g: Tensor, state: Learned[Any] | Underway[Any]) -> Tensor:
+    def tangent(self, g: Tensor, state: Known | Step) -> Tensor:
         """The gradient along the face, with rounding noise set to zero."""
         wide = g.to(self._wide)
         tangent: Tensor = self._law.silenced(self._xp, self.along(wide, state), wide, self._floor)
         return tangent.to(self.dtype)
 
-    def along(self, g: Tensor, state: Learned[Any] | Underway[Any]) -> Tensor:
+    def along(self, g: Tensor, state: Known | Step) -> Tensor:
         """The gradient along the face."""
-        projected: Tensor = self._law.set.along(self._xp, g.to(self._wide), state.face)
+        projected: Tensor = self._law.along(self._xp, g.to(self._wide), state.face)
         return projected.to(g.dtype)
 
     def land_(
-        self, stepped: Tensor, state: Underway[Any], condition: Tensor | None, *, reuse: bool = False
-    ) -> tuple[Tensor, Learned[Any]]:
+        self, stepped: Tensor, state: Step, condition: Tensor | None, *, reuse: bool = False
+    ) -> tuple[Tensor, Known]:
         """The weights after a step, and what is known there; both as before where the condition is false.
 
         With `reuse` they may be in the memory of `state`, which is lost then.
@@ -204,10 +206,20 @@ class ConvexKernel:
         w, learned = self._law.land(self._xp, stepped, state, self._u, condition)
         return w, learned
 
-    def resettle(self, w: Tensor, state: Learned[Any]) -> Learned[Any]:
+    def resettle(self, w: Tensor, state: Known) -> Known:
         """What is known after the weights were changed from outside."""
-        state = Learned(state.y.to(self._wide), state.face)
+        if isinstance(state, Learned):
+            state = replace(state, y=state.y.to(self._wide))
         return self._narrow(self._law.resettle(self._xp, self.on_set(w).to(self._wide), state, self._u))
 
-    def _narrow(self, state: Learned[Any]) -> Learned[Any]:
-        return Learned(state.y.to(self.dtype), state.face)
+    def moved(self, state: Known, w: Tensor) -> Known | None:
+        """What is known, in the dtype and on the device of the weights; None where it is computed from them anew."""
+        if not isinstance(state, Learned):
+            point = state.face.point
+            return state if point.device == w.device and point.dtype == self._wide else None
+        if state.y.device == w.device and state.y.dtype == w.dtype:
+            return state
+        return Learned(state.y.to(w.device, w.dtype), type(state.face)(*(part.to(w.device) for part in state.face)))
+
+    def _narrow(self, state: Known) -> Known:
+        return replace(state, y=state.y.to(self.dtype)) if isinstance(state, Learned) else state

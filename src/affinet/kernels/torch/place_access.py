@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from math import prod
 from typing import Protocol, assert_never
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from affinet.blocks.entry_sets import View, positions_of
 from affinet.blocks.places import Adjacent, Chosen, Following, Listed, Part, Places, Stepped
 from affinet.kernels.torch.access import Box, Gathered, Tensors, box_of, cells_box
+from affinet.language.calculus.terms import Integers
 
 
 class Access(Protocol):
@@ -50,6 +52,28 @@ def access_to(places: Places, device: torch.device) -> Access:
             return _Boxes(tuple(box_of(view) for view in places.members), places.rows, device)
         case _:
             assert_never(places)
+
+
+def reordered(access: Access, order: Integers | None, device: torch.device) -> Access:
+    """The access whose entry k is entry `order[k]`; the access itself without an order."""
+    return access if order is None else _Reordered(access, order, device)
+
+
+class _Reordered:
+    """Entries in another order than that of their places, as a copy."""
+
+    def __init__(self, access: Access, order: Integers, device: torch.device) -> None:
+        self.names, self._access = access.names, access
+        self._order, self._back = (
+            torch.as_tensor(order, device=device),
+            torch.as_tensor(np.argsort(order), device=device),
+        )
+
+    def read(self, tensors: Tensors) -> Tensor:
+        return self._access.read(tensors).reshape(-1).index_select(0, self._order)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        self._access.write(tensors, values.reshape(-1).index_select(0, self._back))
 
 
 class _Boxes:

@@ -14,8 +14,8 @@ from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyBlock, AnyLinear
+from affinet.blocks.law import Linear
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.normal_map import NormalMap
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
@@ -38,7 +38,7 @@ from affinet.kernels.torch.wide import WideKernel
 def prepare(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel | ConvexKernel:
     """The kernel of a block for parameters with the devices and dtypes of `tensors`, with loops where it has them."""
     law = block.law()
-    if isinstance(law, NormalMap):
+    if not isinstance(law, Linear):
         names = {parameter.name for parameter, _ in block.entries.sizes}
         return ConvexKernel(law, block.entries, tensors, row_loops(law, {name: tensors[name] for name in names}))
     return _with_loops(eager(cast("AnyLinear", block), tensors), tensors, full_parameter=True)

@@ -17,7 +17,7 @@ from affinet.analysis.prices import Prices, parts_by_rule, prices, rules_that_sh
 from affinet.analysis.rule_values import Weight
 from affinet.analysis.unreached import unreached
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.normal_map import NormalMap
+from affinet.blocks.law import Linear
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.bounds_in_dtypes import check_bounds
 from affinet.kernels.naming_rules import naming_rules
@@ -70,8 +70,8 @@ class Projector:
     def __init__(self, plan: Plan, like: Mapping[str, Tensor], *, before: Projector | None = None) -> None:
         """`before`: a projector whose kernels are reused for blocks that both plans contain (`plans.updating`)."""
         self.plan = plan
-        self.has_inequalities = any(isinstance(block.law(), NormalMap) for block in plan.blocks)
-        """Whether some rules are inequalities, so that tangents depend on the weights."""
+        self.has_inequalities = not all(isinstance(block.law(), Linear) for block in plan.blocks)
+        """Whether some rules are inequalities or nonlinear equations, so that tangents depend on the weights."""
         self._before = {} if before is None else before._by_block(plan.blocks)
         self._states = _States()
         if before is not None:

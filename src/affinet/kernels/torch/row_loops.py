@@ -18,6 +18,7 @@ from torch.autograd.graph import increment_version
 from affinet.blocks.cut_boxes import CutBoxes, CutFace
 from affinet.blocks.normal_map import AVERAGING, REACH, Learned, NormalMap, Underway, chosen
 from affinet.blocks.pooled_cells import PooledCells
+from affinet.blocks.tangent_map import TangentMap
 from affinet.kernels.torch.looped import WIDTHS, available
 from affinet.kernels.torch.torch_namespace import Torch
 
@@ -119,7 +120,7 @@ class RowLoops:
         return replace(convex, shape=shape, row=picked(convex.row), rhs=picked(convex.rhs), lower=lower, upper=upper)
 
 
-def row_loops(law: NormalMap[Any], tensors: Mapping[str, Tensor]) -> RowLoops | None:
+def row_loops(law: NormalMap[Any] | TangentMap[Any], tensors: Mapping[str, Tensor]) -> RowLoops | None:
     """The loops of a law for the parameters of its block; None where it has none for their dtypes and devices."""
     dtypes, devices = ({getattr(t, kind) for t in tensors.values()} for kind in ("dtype", "device"))
     dtype = next(iter(dtypes))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from affinet.blocks.classes import Classes
 from affinet.blocks.curved import Curved
 from affinet.blocks.curved_set import CurvedSet
 from affinet.blocks.kinds import AnyBlock
@@ -106,18 +105,17 @@ def _block(cells: Cells, layout: Layout) -> Curved:
     where: Integers = np.empty(len(order), np.int64)
     where[order] = np.arange(len(order))
     entries = Listed(tuple(Part(parameter, positions) for parameter, _, positions in pieces))
-    scale, shift = np.ones(1), np.zeros(1)
-    return Curved(entries, CurvedSet(cells.program), Classes(order, scale, shift, where), rank, cells.rules)
+    return Curved(entries, CurvedSet(cells.program), where, rank, cells.rules)
 
 
 def _generic_rank(cells: Cells) -> int:
     """The rank of the derivatives at a random point, on the set where it leads there: almost everywhere the same."""
     program, xp = cells.program, NumPy()
-    convex = CurvedSet(program)
+    cells_set = CurvedSet(program)
     random: Floats = np.random.default_rng(0).standard_normal((program.cells, program.width))
     with np.errstate(all="ignore"):
-        landed, arrived = convex.returned(xp, random, RETURNED)
-        derivatives = program.linearized(xp, np.where(arrived, landed, random))[2]
+        back = cells_set.returned(xp, random, RETURNED)
+        derivatives = program.linearized(xp, np.where(back.arrives, back.point, random))[2]
         norms = np.linalg.norm(derivatives, axis=2, keepdims=True)
         rows = derivatives / np.where(norms > 0.0, norms, 1.0)
     values = lapack.singular_values(np.where(np.isfinite(rows), rows, 0.0))

@@ -13,8 +13,8 @@ from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyLinear
+from affinet.blocks.law import Linear
 from affinet.blocks.mirror import Mirror
-from affinet.blocks.normal_map import NormalMap
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
@@ -34,7 +34,7 @@ from affinet.plans.plan import Plan
 def linear_blocks(plan: Plan) -> tuple[AnyLinear, ...]:
     """The blocks of a plan of equations. Raises AttachError for a plan with inequalities, which have no basis."""
     for block in plan.blocks:
-        if isinstance(block.law(), NormalMap):
+        if not isinstance(block.law(), Linear):
             names = ", ".join(dict.fromkeys(plan.system.rule(rule).name for rule in block.rules[:3]))
             if plan.system.curved and not plan.system.inequality_rules:
                 raise AttachError(
