@@ -64,7 +64,7 @@ class SphereCells:
         return x - slope * (xp.sum(slope * x, (1,)) / xp.where(square > 0.0, square, xp.array(1.0, square)))
 
     def followed(self, xp: Namespace, x: Array, face: SphereFace) -> tuple[Array, SphereFace, None]:
-        """The point in the direction of the end of the step, with the part along the normal where all a are equal.
+        """The point in the direction of the end of the step, with the part along the normal where all a are one.
 
         That part only makes the step longer or shorter there, since the normal is the direction of the point itself.
         """
@@ -75,8 +75,8 @@ class SphereCells:
 
     @property
     def is_round(self) -> bool:
-        """Whether all coefficients are equal."""
-        return bool((self.coefficients == self.coefficients.flat[0]).all())
+        """Whether all coefficients are one."""
+        return bool((self.coefficients == 1.0).all())
 
     def face(self, xp: Namespace, w: Array) -> SphereFace:
         """The tangent plane at a point."""

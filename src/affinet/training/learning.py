@@ -201,7 +201,7 @@ class Learning:
         g = terms.objective()
         w, differs = self._weights(block, kernel)
         state = self._state(block, kernel, w)
-        written = state is None or differs or self._written(kernel)
+        written = kernel.learns and (state is None or differs or self._written(kernel))
         if written and state is not None:
             state = kernel.resettle(w, state)
         if search:
@@ -229,7 +229,7 @@ class Learning:
             kernel.write(self._parameters, landed if step_taken is None else torch.where(step_taken, landed, x))
             return
         stepped, step = kernel.read(self._parameters), landing.step
-        if landing.landed:
+        if landing.landed and not kernel.in_place:
             step = replace(step, before=kernel.rounded(step.before, self._parameters))
             if torch.equal(step.before, stepped):
                 return
@@ -238,8 +238,7 @@ class Learning:
         landed, known = kernel.land_(stepped, step, step_taken, reuse=reuse)
         if reuse and kernel.rounds_nothing and kernel.learns and step.former.y is not known.y:
             self._spares[block] = step.former.y
-        # On curved sets cells that did not move were looked at, too.
-        if landing.written and kernel.learns and (step_taken is None or bool(step_taken)):
+        if landing.written and (step_taken is None or bool(step_taken)):
             landed = kernel.on_set(landed)
             known = kernel.resettle(landed, known)
         if landing.point is not None:  # a closure was evaluated at several points
@@ -251,8 +250,11 @@ class Learning:
     def _weights(self, block: AnyBlock, kernel: ConvexKernel) -> tuple[Tensor, bool]:
         """The weights of a block in memory of their own, and whether they are not where they landed.
 
-        They are compared by their values, because writing through `.data` raises no version.
+        They are compared by their values, because writing through `.data` raises no version. On a curved set nothing
+        follows from it: its law looks at where the weights are, and returns to the set from there.
         """
+        if not kernel.learns:
+            return kernel.read(self._parameters, copy=not kernel.in_place), False
         landing = self._landings.get(block)
         if landing is None or not landing.landed:
             return kernel.read(self._parameters, copy=True), False

@@ -22,6 +22,7 @@ from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.place_access import access_to, reordered
 from affinet.kernels.torch.precision import NOISE, irregular_dtype
 from affinet.kernels.torch.row_loops import RowLoops
+from affinet.kernels.torch.sphere_loops import SphereLoops
 from affinet.kernels.torch.torch_namespace import Torch
 
 COARSE_NOISE = 4.0
@@ -43,7 +44,7 @@ class ConvexKernel:
         law: NormalMap[Any] | TangentMap[Any],
         places: Places,
         tensors: Mapping[str, Tensor],
-        loops: RowLoops | None = None,
+        loops: RowLoops | SphereLoops | None = None,
     ) -> None:
         device = next(iter(tensors[parameter.name].device for parameter, _ in places.sizes))
         self._access = reordered(access_to(places, device), law.order, device)
@@ -70,6 +71,11 @@ class ConvexKernel:
     def pointwise(self) -> bool:
         """Whether no rule couples two entries, so that the nearest point is the same in every diagonal metric."""
         return self._law.count() == 1
+
+    @property
+    def in_place(self) -> bool:
+        """Whether weights land where they lie, from wherever a step began, so that no copy of them is needed."""
+        return self._loops is not None and self._loops.in_place
 
     @property
     def rounds_nothing(self) -> bool:
@@ -146,6 +152,8 @@ class ConvexKernel:
 
         Their entries at a bound are exactly there, while the nearest point of rounded weights may be some way off.
         """
+        if self.in_place:
+            return self.project(w)
         point: Tensor = self._law.snapped(self._xp, w.to(self._wide), self._u)
         return point.to(self.dtype)
 

@@ -18,8 +18,10 @@ from torch.autograd.graph import increment_version
 from affinet.blocks.cut_boxes import CutBoxes, CutFace
 from affinet.blocks.normal_map import AVERAGING, REACH, Learned, NormalMap, Underway, chosen
 from affinet.blocks.pooled_cells import PooledCells
+from affinet.blocks.sphere_cells import SphereCells
 from affinet.blocks.tangent_map import TangentMap
 from affinet.kernels.torch.looped import WIDTHS, available
+from affinet.kernels.torch.sphere_loops import SphereLoops
 from affinet.kernels.torch.torch_namespace import Torch
 
 Nearest = Callable[[np.ndarray, np.ndarray | None, float, int], None]
@@ -34,6 +36,8 @@ RESTS = -1.0
 
 class RowLoops:
     """The loops of one set, over arrays (cells, width) of one dtype."""
+
+    in_place = False
 
     def __init__(self, convex: CutBoxes | PooledCells, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -120,16 +124,18 @@ class RowLoops:
         return replace(convex, shape=shape, row=picked(convex.row), rhs=picked(convex.rhs), lower=lower, upper=upper)
 
 
-def row_loops(law: NormalMap[Any] | TangentMap[Any], tensors: Mapping[str, Tensor]) -> RowLoops | None:
+def row_loops(law: NormalMap[Any] | TangentMap[Any], tensors: Mapping[str, Tensor]) -> RowLoops | SphereLoops | None:
     """The loops of a law for the parameters of its block; None where it has none for their dtypes and devices."""
     dtypes, devices = ({getattr(t, kind) for t in tensors.values()} for kind in ("dtype", "device"))
     dtype = next(iter(dtypes))
-    if len(dtypes) > 1 or dtype not in WIDTHS or any(device.type != "cpu" for device in devices):
+    if len(dtypes) > 1 or any(device.type != "cpu" for device in devices):
         return None
-    convex = law.set
-    if not isinstance(convex, CutBoxes | PooledCells) or convex.shape[1] < 2 or not available():
-        return None
-    return RowLoops(convex, dtype)
+    match law.set:
+        case SphereCells() if law.set.is_round and available():
+            return SphereLoops(law.set, dtype)
+        case CutBoxes() | PooledCells() if law.set.shape[1] >= 2 and dtype in WIDTHS and available():
+            return RowLoops(law.set, dtype)
+    return None
 
 
 def _is_like(spare: Tensor, g: Tensor) -> bool:
