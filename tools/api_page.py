@@ -45,7 +45,7 @@ SECTIONS = (
         "[The language](language.md)",
         names=(
             *("weights", "Weights", "WeightGroup", "Expression", "stack", "concat", "einsum"),
-            *("Constraint", "Rules", "between", "parse", "parse_lines", "families", "groups"),
+            *("Constraint", "Rules", "between", "parse", "parse_lines", "equations", "families", "groups"),
         ),
     ),
     Section("Families: `affinet.families`", "[Families](language.md#families)", families),

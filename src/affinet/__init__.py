@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from affinet.errors import WatchWarning as WatchWarning
     from affinet.errors import WeightsWrittenWarning as WeightsWrittenWarning
     from affinet.kernels.torch.projector import Projector as Projector
+    from affinet.kernels.torch.torch_function import equations as equations
     from affinet.language import families as families
     from affinet.language import groups as groups
     from affinet.language.constraint import Constraint as Constraint
@@ -124,6 +125,7 @@ __all__ = [
     "between",
     "concat",
     "einsum",
+    "equations",
     "errors",
     "explain",
     "families",
@@ -158,6 +160,7 @@ _HOMES = {
     "between": "affinet.language.families.bounds",
     "concat": "affinet.language.expression",
     "einsum": "affinet.language.expression",
+    "equations": "affinet.kernels.torch.torch_function",
     "explain": "affinet.plans.explanation",
     "parse": "affinet.language.text",
     "parse_lines": "affinet.language.text",

@@ -135,6 +135,8 @@ DAMAGED_NODES: dict[str, Change] = {
         said["nodes"][0].update(kind="matmul"),
         [operand.update(_tall(operand, k)) for k, operand in enumerate(said["nodes"][0]["operands"])],
     ),
+    "node 0 lacks its function": node(kind="function"),
+    "node 0 is a function of other shapes": node(kind="function", function="law", shapes=[[5]], count=1),
     "node 2 is stored twice": lambda said, rows: said["nodes"].append(said["nodes"][0]),
     "there are no nodes": lambda said, rows: (said.update(nodes=[]), said.update(rules=[])),
     "there are nodes that no rule reads": lambda said, rows: said["rules"].pop(),

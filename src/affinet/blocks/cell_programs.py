@@ -16,6 +16,7 @@ import numpy as np
 from affinet.blocks.namespace import Array, Namespace
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.nodes import Kind
+from affinet.language.opaque import Opaque
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,17 +75,23 @@ StepKind = Kind | Literal["affine"]
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """Numbers `kind(operands)`; `size` is that of the matrices of `det` and `inverse`, whose entries are row-major."""
+    """Numbers `kind(operands)`; `size` is that of the matrices of `det` and `inverse`, whose entries are row-major.
+
+    A step of the kind `function` calls `opaque`; its program has one cell.
+    """
 
     kind: StepKind
     exponent: int
     size: int
     operands: tuple[AffineMap, ...]
+    opaque: Opaque | None = None
 
     @property
     def count(self) -> int:
         """The count of its numbers."""
         rows = self.operands[0].rows
+        if self.opaque is not None:
+            return self.opaque.count
         return rows // self.size**2 if self.kind == "det" else rows
 
 
@@ -113,6 +120,7 @@ class CellProgram:
     def linearized(self, xp: Namespace, w: Array) -> tuple[Array, Array, Array]:
         """Left sides (cells, rows), sizes of their terms (cells, rows), and derivatives (cells, rows, width)."""
         z, operands = self._numbers(xp, w)
+        magnitudes = abs(z)
         stages = np.cumsum([self.width, *(step.count for step in self.steps)])
         unit = xp.array(np.eye(self.outputs.rows)[None], w)
         pulled = self.outputs.pulled(xp, xp.broadcast(unit, (w.shape[0], *unit.shape[1:])), int(stages[-1]))
@@ -120,9 +128,15 @@ class CellProgram:
             count = int(first)
             vectors, made = pulled[..., count : count + step.count], z[:, count : count + step.count]
             pulled = pulled[..., :count]
-            for operand, weighted in zip(step.operands, _pull(xp, step, values, made, vectors), strict=True):
+            if step.opaque is not None:
+                _, sizes, derivatives = step.opaque.linearized(values[0][0])
+                magnitudes = xp.put(magnitudes, np.arange(count, count + step.count), sizes)
+                weighted_operands = [xp.matmul(vectors, derivatives)]
+            else:
+                weighted_operands = _pull(xp, step, values, made, vectors)
+            for operand, weighted in zip(step.operands, weighted_operands, strict=True):
                 pulled = pulled + operand.pulled(xp, weighted, count)
-        return self.outputs.apply(xp, z), self.outputs.sizes(xp, z), pulled
+        return self.outputs.apply(xp, z), self.outputs.sizes(xp, magnitudes), pulled
 
     def _numbers(self, xp: Namespace, w: Array) -> tuple[Array, list[list[Array]]]:
         """The entries and the numbers of all steps (cells, count), and the operands of each step."""
@@ -150,6 +164,9 @@ def _made(xp: Namespace, step: Step, operands: Sequence[Array]) -> Array:
             return xp.reshape(xp.inverse(_matrices(xp, step, first)), first.shape)
         case "affine":
             return first
+        case "function":
+            assert step.opaque is not None
+            return xp.reshape(step.opaque.values(first[0]), (1, step.count))
     return xp.function(step.kind, first)
 
 

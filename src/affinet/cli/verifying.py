@@ -15,7 +15,7 @@ from rich.text import Text
 from affinet.analysis.rule_values import Weight
 from affinet.cli.files.modelfile import open_model
 from affinet.cli.screen import Screen
-from affinet.cli.words import counted
+from affinet.cli.words import counted, listed
 from affinet.language.forecast import limited
 from affinet.report.verification import Verdict, verify
 from affinet.system.stored.planfile import read_system
@@ -76,6 +76,11 @@ def conclusion(verdicts: list[Verdict]) -> str:
     violated = [verdict for verdict in verdicts if not verdict.holds]
     if not verdicts:
         return "The plan has no rules, so there is nothing to check."
+    if functions := sorted({name for verdict in verdicts for name in verdict.functions}):
+        others = [verdict for verdict in verdicts if not verdict.functions]
+        unknown = counted(len(verdicts) - len(others), "rule")
+        fact = f"{unknown} cannot be verified without {listed(functions)}, which a plan file does not hold."
+        return f"{fact} {conclusion(others)}" if others else fact
     if not violated:
         worst = max(verdict.roundings for verdict in verdicts)
         return f"The rules hold: no {noun} is off by more than {worst:.2g} times the rounding of the weights in it."
@@ -99,7 +104,7 @@ def _table(verdicts: list[Verdict]) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("")
     for verdict in verdicts:
-        verdict_text = "holds" if verdict.holds else "does not hold"
+        verdict_text = "holds" if verdict.holds else "cannot be verified" if verdict.functions else "does not hold"
         figures = (f"{verdict.equations:,}", f"{verdict.largest:.2g}", f"{verdict.roundings:.2g}")
         table.add_row(Text(_printable(verdict.name)), *figures, verdict_text)
     return table

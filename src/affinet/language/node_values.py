@@ -30,6 +30,9 @@ def node_value(node: Node, operands: list[Floats]) -> Floats:
         return np.asarray(operands[0] * operands[1])
     if node.kind == "matmul":
         return np.asarray(operands[0] @ operands[1])
+    if node.kind == "function":
+        assert node.opaque is not None
+        return np.asarray(node.opaque.values(operands[0]), np.float64)
     if node.kind == "power":
         return np.asarray(operands[0] ** node.exponent)
     try:
@@ -62,6 +65,10 @@ def node_size(node: Node, operands: list[Floats], value: Floats, sizes: list[Flo
             return np.asarray(np.where(value > 0.0, 0.5 * size / value, np.sqrt(size)) + value)
         case "reciprocal":
             return np.asarray(size * value**2 + np.abs(value))
+        case "function":
+            assert node.opaque is not None
+            _, own_sizes, derivatives = node.opaque.linearized(x)
+            return np.asarray(np.abs(derivatives) @ size + own_sizes)
         case "inverse":
             return np.asarray(np.abs(value) @ size @ np.abs(value) + np.abs(value))
         case "det":  # by Hadamard's bound, a column at a time, which needs no inverse of a singular matrix

@@ -13,14 +13,28 @@ from typing import Literal
 
 import numpy as np
 
+from affinet.errors import RuleError
 from affinet.language.affine import Affine, from_constant, from_parameter, reword
 from affinet.language.calculus.marked import Marked
 from affinet.language.calculus.terms import Parameter, Source, Term, without_repetitions
 from affinet.language.constants import Constant
+from affinet.language.opaque import MissingFunction, Opaque
 from affinet.language.wording import Wording
 
 Kind = Literal[
-    "multiply", "matmul", "power", "sin", "cos", "tanh", "exp", "log", "sqrt", "reciprocal", "det", "inverse"
+    "multiply",
+    "matmul",
+    "power",
+    "sin",
+    "cos",
+    "tanh",
+    "exp",
+    "log",
+    "sqrt",
+    "reciprocal",
+    "det",
+    "inverse",
+    "function",
 ]
 ELEMENTWISE: tuple[Kind, ...] = ("sin", "cos", "tanh", "exp", "log", "sqrt", "reciprocal")
 """Functions of one number; `multiply` and `power` work entry by entry, too."""
@@ -30,22 +44,31 @@ ELEMENTWISE: tuple[Kind, ...] = ("sin", "cos", "tanh", "exp", "log", "sqrt", "re
 class Node(Parameter):
     """The array `kind(operands)` of shape `shape`; `exponent` is that of a power, and 0 for other kinds.
 
-    The operands of `multiply` have the shape of the node.
+    The operands of `multiply` have the shape of the node. The kind `function` has its function in `opaque`, and one
+    operand, all numbers that the function reads in one row.
     """
 
     kind: Kind
     operands: tuple[Affine, ...]
     exponent: int = 0
+    opaque: Opaque | None = None
 
 
 def node(
-    kind: Kind, shape: tuple[int, ...], operands: tuple[Affine, ...], wording: Wording, exponent: int = 0
+    kind: Kind,
+    shape: tuple[int, ...],
+    operands: tuple[Affine, ...],
+    wording: Wording,
+    exponent: int = 0,
+    opaque: Opaque | None = None,
 ) -> Affine:
     """All entries of a node, as an expression."""
     digest = hashlib.sha256(f"{kind} {exponent} {shape}".encode())
+    if opaque is not None:
+        digest.update(f"{opaque.name!r} {opaque.key}".encode())
     for operand in operands:
         _add_affine(digest, operand)
-    made = Node(f"{kind}#{digest.hexdigest()[:24]}", shape, kind, operands, exponent)
+    made = Node(f"{kind}#{digest.hexdigest()[:24]}", shape, kind, operands, exponent, opaque)
     expression = from_parameter(made)
     epsilon = max(operand.epsilon for operand in operands)
     return reword(Affine(shape, expression.terms, 0.0, epsilon, wording), wording)
@@ -69,6 +92,27 @@ def nodes_of(*affines: Affine) -> list[Node]:
         inner = [each for operand in node.operands for each in _nodes_in(operand)]
         pending += [(each, False) for each in reversed(inner) if each.name not in listed]
     return list(listed.values())
+
+
+def opaque_functions(affines: Iterable[Affine]) -> dict[str, Opaque]:
+    """Name → function that expressions call without the language looking into it.
+
+    Errors: `RuleError` where two of them have one name, under which a file could not tell them apart.
+    """
+    functions: dict[str, Opaque] = {}
+    for each in nodes_of(*affines):
+        if each.opaque is not None and functions.setdefault(each.opaque.name, each.opaque).key != each.opaque.key:
+            raise RuleError(
+                f"two functions of equations have the name {each.opaque.name!r}. Give one of them another: "
+                f'affinet.equations(function, weights, count=…, name="…").'
+            )
+    return functions
+
+
+def missing_functions(affines: Iterable[Affine]) -> tuple[str, ...]:
+    """The names of functions that expressions call and that were not given to the plan that was read."""
+    read = (each.opaque for each in nodes_of(*affines))
+    return tuple(sorted({opaque.name for opaque in read if isinstance(opaque, MissingFunction)}))
 
 
 def weights_of(affines: Iterable[Affine]) -> Iterator[Parameter]:

@@ -14,6 +14,7 @@ from affinet.language.calculus.terms import Floats
 from affinet.language.constants import Constant
 from affinet.language.indexing import index
 from affinet.language.nodes import ELEMENTWISE, Kind, Node, node, ones_like, same
+from affinet.language.opaque import Opaque
 from affinet.language.products import from_left, from_right
 from affinet.language.rearranging import reshape
 from affinet.language.reducing import total
@@ -172,8 +173,17 @@ def made_again(read: Node, operands: tuple[Affine, ...]) -> Affine:
             return determinant(operands[0])
         case "inverse":
             return inverse(operands[0])
+        case "function":
+            assert read.opaque is not None
+            return result_of(read.opaque, operands[0])
         case _:
             return function(read.kind, operands[0])
+
+
+def result_of(function: Opaque, numbers: Affine) -> Affine:
+    """The results (count,) of a function that the language cannot look into, of numbers (size,)."""
+    wording = Function(function.name, (numbers.wording,))
+    return node("function", (function.count,), (numbers,), wording, opaque=function)
 
 
 def norm(vectors: Affine, dim: object, keepdim: bool) -> Affine:

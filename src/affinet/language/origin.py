@@ -21,6 +21,7 @@ FamilyName: TypeAlias = Literal[
     "determinant",
     "doubly_centred",
     "equal_energy",
+    "equations",
     "equivariant",
     "fix",
     "hankel",

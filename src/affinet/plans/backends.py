@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,6 +12,7 @@ import numpy as np
 
 from affinet.analysis.rule_values import Weight
 from affinet.errors import AttachError
+from affinet.language.opaque import MissingFunction, Opaque
 
 KERNELS = {"torch": "affinet.kernels.torch", "numpy": "affinet.kernels.arrays"}
 """Array library → module with the functions `projector(plan, like)` and `numbers_of(plan, weights)`.
@@ -34,6 +35,18 @@ def projector(plan: Any, like: Any) -> Any:
             f"Give a torch.nn.Module, or a mapping of names to arrays of {' or '.join(sorted(KERNELS))}."
         )
     return import_module(KERNELS[library]).projector(plan, like)
+
+
+def function_of(
+    functions: Mapping[str, Callable[..., Any]], name: str, shapes: tuple[tuple[int, ...], ...], count: int
+) -> Opaque:
+    """The function of this name, as equations call it; one that raises when it is called where there is none."""
+    if name not in functions:
+        return MissingFunction(name, shapes, count)
+    opaque: Opaque = import_module(f"{KERNELS['torch']}.torch_function").TorchFunction(
+        functions[name], shapes, count, name
+    )
+    return opaque
 
 
 def numbers_of(plan: Any, weights: Any) -> dict[str, Weight]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -32,12 +32,14 @@ from affinet.errors import (
 from affinet.language.calculus.terms import Floats, Parameter
 from affinet.language.constraint import Constraint
 from affinet.language.forecast import LIMIT, limited
+from affinet.language.nodes import missing_functions, opaque_functions
+from affinet.language.opaque import Opaque
 from affinet.language.origin import Family
 from affinet.planning.compilation import compile_blocks
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.refit.blocks import unchanged
 from affinet.planning.refit.record import Record, recorded
-from affinet.plans.backends import numba_installed, projector
+from affinet.plans.backends import function_of, numba_installed, projector
 from affinet.system.limits import Limits
 from affinet.system.magnitudes import too_far_apart
 from affinet.system.stored.description import described, system_of
@@ -120,14 +122,25 @@ class Plan:
         write_system(self.system, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, memory: int | None = None) -> Plan:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        memory: int | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> Plan:
         """Read a saved plan and plan its rules again: the same blocks, bit for bit.
 
         Nothing in the file is run; everything in it is checked first. `memory` bounds what one step of planning may
-        take by forecast, in bytes: by default 512 MiB, or sixteen times the size of the file if that is more. Raises
+        take by forecast, in bytes: by default 512 MiB, or sixteen times the size of the file if that is more.
+        `functions` are those of `affinet.equations` by name, of which a file holds the names alone. Raises
         PlanFileError, which says what is wrong.
         """
-        system = read_system(path)
+        system = read_system(path, partial(function_of, functions or {}))
+        if missing := missing_functions(rule.expression.affine for rule in system.every):
+            given = ", ".join(f"{name!r}: function" for name in missing)
+            reason = f"has equations of {', '.join(map(repr, missing))}, functions that a file cannot hold"
+            raise PlanFileError(path, reason, f"Give them: affinet.Plan.load(path, functions={{{given}}}).")
         way_out = f"Where you trust the file, load it with memory={LIMIT}."
         try:
             with limited(Path(path).stat().st_size, way_out, limit=memory):
@@ -174,7 +187,8 @@ class Plan:
 
         Pickled arrays would no longer share memory, and the choice of kernels depends on what they share.
         """
-        return _planned_again, (*described(self.system), self.system.limits)
+        functions = opaque_functions(rule.expression.affine for rule in self.system.every)
+        return _planned_again, (*described(self.system), self.system.limits, functions)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
         return self
@@ -241,8 +255,10 @@ def _compile(system: System, before: Plan | None) -> Plan:
     raise explain(system, candidates, consequence, feasible, feasible, entries=entries)
 
 
-def _planned_again(description: Mapping[str, Any], rows: Sequence[Any], limits: Limits) -> Plan:
-    return compiled(replace(system_of(description, rows), limits=limits))
+def _planned_again(
+    description: Mapping[str, Any], rows: Sequence[Any], limits: Limits, functions: Mapping[str, Opaque]
+) -> Plan:
+    return compiled(replace(system_of(description, rows, lambda name, *_: functions[name]), limits=limits))
 
 
 def _is_feasible(system: System, numbers: Iterable[int], tolerance: float | None = None) -> bool:

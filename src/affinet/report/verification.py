@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 
 from affinet.analysis.rule_values import Weight, evaluate, most_roundings
 from affinet.errors import TooLargeError
 from affinet.language.forecast import forecast
-from affinet.language.nodes import weights_of
+from affinet.language.nodes import missing_functions, weights_of
 from affinet.language.sense import Sense
 from affinet.system.system import Rule, System
 
@@ -25,7 +26,8 @@ class Verdict:
     `largest` is the largest violation in the units of the rule: |A w − b| for equations, what exceeds the bound for
     inequalities and balls. `roundings` is the largest violation divided by the effect of one rounding of everything in
     its equation, `ε (Σ|a_j w_j| + |b|)`, ε the spacing of the weights' dtypes; the rule holds where that is at most
-    `bound`. For a ball the effect is the norm of those in its vector, and ε times its radius.
+    `bound`. Of a rule that calls functions without which it cannot be verified, `functions` has the names, and the
+    numbers are NaN. For a ball the effect is the norm of those in its vector, and ε times its radius.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Verdict:
     roundings: float
     bound: float
     sense: Sense = "=="
+    functions: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -48,6 +51,9 @@ def verify(system: System, weights: Callable[[frozenset[str]], Mapping[str, Weig
     """
     for rule in system.every:
         _check_size(rule)
+        if functions := missing_functions([rule.expression.affine]):
+            yield Verdict(rule.name, rule.equations, nan, nan, 0.0, rule.sense, functions)
+            continue
         names = frozenset(parameter.name for parameter in weights_of([rule.expression.affine]))
         with np.errstate(all="ignore"):
             yield _verdict(rule, weights(names))

@@ -81,6 +81,10 @@ def _node_value(node: Node, operands: list[Tensor]) -> Tensor:
             return exact_matmul(first) @ operands[1]
         case "power":
             return first**node.exponent
+        case "function":
+            assert node.opaque is not None
+            results: Tensor = node.opaque.values(first)
+            return results
         case "det":
             determinant: Tensor = torch.linalg.det(first)
             return determinant

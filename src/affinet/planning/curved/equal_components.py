@@ -94,7 +94,7 @@ def _components(lowered: Lowered, live: np.ndarray) -> Integers:
             second.append(step.first + numbers // step.unit * step.unit)
         for operand in step.operands:
             rows = operand.select(step.rows_of(numbers))
-            made = numbers if step.kind != "det" else np.repeat(numbers, step.size**2)
+            made = step.per_row(numbers)
             first.append(step.first + made[rows.row_of_each()])
             second.append(rows.columns)
     equations = lowered.equations
@@ -122,7 +122,7 @@ def _tables(lowered: Lowered, live: np.ndarray, component: Integers) -> list[lis
         order = np.argsort(owner, kind="stable")
         numbers, owner = numbers[order], owner[order]
         rows = step.rows_of(numbers)
-        owner = owner if step.kind != "det" else np.repeat(owner, step.size**2)
+        owner = step.per_row(owner)
         tables.append([_Table(operand.select(rows), owner) for operand in step.operands])
     equations = lowered.equations.select(np.flatnonzero(lowered.equations.lengths > 0))
     owner = component[equations.columns[equations.bounds[:-1]]]
@@ -155,7 +155,7 @@ def _made(
     columns = nodes[first[numbers][:, None] + np.arange(width)]
     maps = [[_affine(table, numbers, local) for table in group] for group in tables]
     steps = tuple(
-        Step(step.kind, step.exponent, step.size, tuple(operands))
+        Step(step.kind, step.exponent, step.size, tuple(operands), step.opaque)
         for step, operands in zip(lowered.steps, maps[:-1], strict=True)
         if operands[0].rows
     )

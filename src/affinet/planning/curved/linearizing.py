@@ -84,6 +84,10 @@ def _derivatives(step: LoweredStep, values: list[Floats]) -> tuple[Floats, list[
             cofactors, area = xp.cofactors(matrices).ravel(), step.size**2
             bounds = np.arange(len(matrices) + 1) * area
             return xp.determinant(matrices), [sparse.csr_array((cofactors, np.arange(len(first)), bounds))]
+        case "function":
+            assert step.opaque is not None
+            made, _, derivatives = step.opaque.linearized(first)
+            return made, [sparse.csr_array(derivatives)]
         case "inverse":
             inverses = xp.inverse(first.reshape(-1, step.size, step.size))
             blocks = [-np.kron(inverse, inverse.T) for inverse in inverses]

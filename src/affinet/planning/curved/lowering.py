@@ -17,6 +17,7 @@ from affinet.language.affine import Affine
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.language.forecast import forecast
 from affinet.language.nodes import Node, nodes_of
+from affinet.language.opaque import Opaque
 from affinet.system.layout import Layout
 from affinet.system.rows import PAIR_BYTES, Rows, concatenate
 from affinet.system.system import System, coefficients
@@ -28,7 +29,8 @@ OverFree = Callable[[Rows], Rows]
 class LoweredStep:
     """The numbers `kind(operands)` of the columns from `first` on; a right-hand side of an operand is minus a constant.
 
-    The matrices of `det` and `inverse` have `size` rows and columns: their entries are the rows of the operand.
+    The matrices of `det` and `inverse` have `size` rows and columns: their entries are the rows of the operand. All
+    rows of the operand are read by each number of `function`.
     """
 
     kind: StepKind
@@ -37,17 +39,28 @@ class LoweredStep:
     first: int
     count: int
     operands: tuple[Rows, ...]
+    opaque: Opaque | None = None
 
     @property
     def unit(self) -> int:
-        """The numbers that belong together: those of one matrix of `inverse`, otherwise one."""
-        return self.size**2 if self.kind == "inverse" else 1
+        """The numbers that belong together: of one matrix of `inverse`, all of `function`, otherwise one."""
+        return {"inverse": self.size**2, "function": self.count}.get(self.kind, 1)
 
     def rows_of(self, numbers: Integers) -> Integers:
-        """The rows of the operands of these numbers of the step (whole matrices for `inverse`)."""
+        """The rows of the operands of these numbers of the step (whole units)."""
         if self.kind == "det":
             return np.asarray((numbers[:, None] * self.size**2 + np.arange(self.size**2)).ravel())
+        if self.kind == "function":
+            return np.arange(self.operands[0].count if len(numbers) else 0)
         return numbers
+
+    def per_row(self, of_numbers: Integers) -> Integers:
+        """What belongs to each number of the step (one or more whole units), for each of their `rows_of`."""
+        if self.kind == "det":
+            return np.repeat(of_numbers, self.size**2)
+        if self.kind == "function":
+            return np.repeat(of_numbers[:1], self.operands[0].count)
+        return of_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +127,7 @@ class _Lowering:
             return self._products(node, first)
         operands = tuple(self.rows(operand, self._first) for operand in node.operands)
         size = node.operands[0].shape[-1] if node.kind in ("det", "inverse") else 0
-        return [LoweredStep(node.kind, node.exponent, size, first, node.size, operands)]
+        return [LoweredStep(node.kind, node.exponent, size, first, node.size, operands, node.opaque)]
 
     def _products(self, node: Node, first: int) -> list[LoweredStep]:
         products = _products_of(node)

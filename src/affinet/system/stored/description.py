@@ -8,7 +8,8 @@ from typing import Any
 
 from affinet.language.affine import Values
 from affinet.language.calculus.terms import Parameter
-from affinet.language.nodes import Node, is_curved, nodes_of, weights_of
+from affinet.language.nodes import Node, is_curved, nodes_of, opaque_functions, weights_of
+from affinet.language.opaque import FindFunction, MissingFunction
 from affinet.language.sense import Norm, Sense, unbounded
 from affinet.system.layout import Layout
 from affinet.system.magnitudes import without_zeros
@@ -36,10 +37,15 @@ NODES = "nodes"
 
 
 def described(system: System) -> tuple[Table, list[Array]]:
-    """A description with the loop-nest terms of every rule, and the rows of numbers that its arrays are views of."""
+    """A description with the loop-nest terms of every rule, and the rows of numbers that its arrays are views of.
+
+    Raises RuleError where two functions have one name.
+    """
     arrays = Arrays()
     weights = system.layout.parameters
-    nodes = nodes_of(*(rule.expression.affine for rule in system.every))
+    affines = [rule.expression.affine for rule in system.every]
+    opaque_functions(affines)
+    nodes = nodes_of(*affines)
     numbers = {read.name: number for number, read in enumerate((*weights, *nodes))}
     names = {weight.name for weight in weights}
     node_tables = [stored_node(node, numbers, arrays) for node in nodes]
@@ -55,7 +61,7 @@ def described(system: System) -> tuple[Table, list[Array]]:
     }, rows
 
 
-def system_of(description: object, rows: Sequence[Array]) -> System:
+def system_of(description: object, rows: Sequence[Array], find_function: FindFunction = MissingFunction) -> System:
     """The system that `described` described. Raises Malformed for anything that it never writes."""
     table = fields(description, "the description", ("tolerance", "parameters", "rules", "views"), (NODES,))
     arrays = Restored.of(rows, table["views"])
@@ -65,7 +71,7 @@ def system_of(description: object, rows: Sequence[Array]) -> System:
     names = [parameter.name for parameter in parameters]
     if names != sorted(set(names)) or sum(max(parameter.size, 1) for parameter in parameters) > MOST:
         raise Malformed("the parameters are not in the order of their names, or have more entries than 64 bits count")
-    nodes = restored_nodes(table[NODES], parameters, arrays) if NODES in table else []
+    nodes = restored_nodes(table[NODES], parameters, arrays, find_function) if NODES in table else []
     rules = tuple(
         _restore_rule(value, f"rule {k}", parameters, nodes, arrays)
         for k, value in enumerate(items(table["rules"], "rules"))

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from affinet._version import __version__
 from affinet.errors import PlanFileError
+from affinet.language.opaque import FindFunction, MissingFunction
 from affinet.system.files import made_anew, unreadable
 from affinet.system.malformed import Malformed, fields, integer, shown
 from affinet.system.stored.description import INEQUALITY_KEYS, NODES, described, system_of
@@ -73,8 +74,8 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def read_system(path: str | os.PathLike[str]) -> System:
-    """The system that `write_system` wrote, bit for bit.
+def read_system(path: str | os.PathLike[str], find_function: FindFunction = MissingFunction) -> System:
+    """The system that `write_system` wrote, bit for bit, with the functions that `find_function` returns by name.
 
     Everything is checked before use, in memory and time proportional to the size of the file. Raises PlanFileError.
     """
@@ -90,7 +91,7 @@ def read_system(path: str | os.PathLike[str]) -> System:
     try:
         if document["checksum"] != _checksum(document, rows):
             raise PlanFileError(path, "is not as it was written: its checksum differs", _DAMAGED)
-        return system_of(document["description"], rows)
+        return system_of(document["description"], rows, find_function)
     except (Malformed, RecursionError) as error:
         raise PlanFileError(path, f"holds no plan: {error}", _DAMAGED) from None
 
