@@ -54,15 +54,15 @@ def train(
 
 def allowed(handle: affinet.Handle, model: torch.nn.Module) -> dict[str, float]:
     """Rule name → `8 u (Σ|terms| + Σ|∂c/∂w_j||w_j|)` of its largest equation."""
-    from affinet.planning.curved.linearizing import derivatives_at, sizes_of_terms
+    from affinet.planning.curved.linearizing import sizes_and_reach
 
     system = handle.plan.system
     weights = {"w": model.w.detach().double().numpy()}
     limits = {}
     for number in system.curved_rules:
-        reach = abs(derivatives_at(system, [number], weights)) @ np.abs(weights["w"]).ravel()
+        sizes, reach = sizes_and_reach(system, [number], weights, np.abs(weights["w"]).ravel())
         u = torch.finfo(model.w.dtype).eps / 2
-        limits[system.rule(number).name] = float((8 * u * (reach + sizes_of_terms(system, [number], weights))).max())
+        limits[system.rule(number).name] = float((8 * u * (reach + sizes)).max())
     return limits
 
 

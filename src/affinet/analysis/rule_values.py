@@ -13,7 +13,7 @@ from affinet.language.calculus.restricting import restrict
 from affinet.language.calculus.terms import Floats, Integers, Term, lower
 from affinet.language.evaluation import evaluate as language_value
 from affinet.language.nodes import weights_of
-from affinet.planning.curved.linearizing import derivatives_at, sizes_of_terms
+from affinet.planning.curved.linearizing import sizes_and_reach
 from affinet.system.layout import Layout
 from affinet.system.magnitudes import finite_bounds
 from affinet.system.system import Rule, System
@@ -105,12 +105,11 @@ def _curved_values(rule: Rule, weights: Mapping[str, Weight]) -> tuple[Floats, F
     system = System((), Layout.of(weights_of([rule.expression.affine])), Tolerance(), curved=(rule,))
     parameters = system.layout.parameters
     numbers = {p.name: np.asarray(weights[p.name].numbers, np.float64).reshape(p.shape) for p in parameters}
-    derivatives = abs(derivatives_at(system, [0], numbers))
     spacings = [weights[p.name].rounding.spacing * np.abs(numbers[p.name]).ravel() for p in parameters]
     tiny = [np.full(p.size, weights[p.name].rounding.tiny) for p in parameters]
-    rounding = derivatives @ (np.concatenate(spacings) + np.concatenate(tiny))
+    spacing = np.concatenate(spacings) + np.concatenate(tiny)
+    sizes, rounding = sizes_and_reach(system, [0], numbers, spacing)
     with np.errstate(all="ignore"):
-        sizes = sizes_of_terms(system, [0], numbers)
         value = language_value(rule.expression, numbers)
     return value, (rounding + coarsest_spacing(weights) * sizes).reshape(rule.shape)
 

@@ -12,6 +12,7 @@ import numpy as np
 from affinet.blocks.copies import renumber
 from affinet.blocks.curved_set import CurvedSet
 from affinet.blocks.interval import Interval
+from affinet.blocks.large_curved_set import LargeCurvedSet
 from affinet.blocks.phrases import BYTES, many
 from affinet.blocks.places import Places, entry_counts, no_places
 from affinet.blocks.resolution import REGULAR, Resolution
@@ -32,9 +33,9 @@ class Curved:
     """
 
     entries: Places
-    set: CurvedSet | SphereCells | StiefelCells
+    set: CurvedSet | SphereCells | StiefelCells | LargeCurvedSet
     order: Integers | None
-    rank: int
+    rank: int | Interval
     rules: tuple[int, ...]
 
     @property
@@ -64,10 +65,10 @@ class Curved:
         return iter(())
 
     def taken(self) -> dict[Parameter, Interval]:
-        sizes = self.sizes()
+        sizes, rank = self.sizes(), Interval.of(self.rank)
         if len(sizes) == 1:
-            return dict.fromkeys(sizes, Interval(self.rank, self.rank))
-        return {parameter: Interval(0, min(self.rank, size)) for parameter, size in sizes.items()}
+            return dict.fromkeys(sizes, rank)
+        return {parameter: Interval(0, min(rank.high, size)) for parameter, size in sizes.items()}
 
     def fixed(self) -> dict[Parameter, int]:
         return {}
@@ -82,7 +83,7 @@ class Curved:
         return None
 
     def tally(self) -> Tally:
-        return Tally(equations=Interval(self.rank, self.rank), among=self.size)
+        return Tally(equations=Interval.of(self.rank), among=self.size)
 
     def describe(self) -> str:
         cells, width = self.set.shape[0], prod(self.set.shape[1:])
@@ -92,14 +93,24 @@ class Curved:
             case StiefelCells(shape=(_, rows, columns), of_columns=of_columns):
                 what = "columns" if of_columns else "rows"
                 return f"{many(cells, 'matrix', 'matrices')} {rows} × {columns} with orthonormal {what}"
+            case LargeCurvedSet(written=written, factors=factors):
+                how = "a factor of their derivatives" if factors else "conjugate gradients"
+                products = "" if written is not None else ", multiplied as matrices"
+                equations = many(self.set.equations, "nonlinear equation")
+                return f"{equations} in {many(width, 'entry', 'entries')}{products}, solved by {how}"
         equations = many(self.set.equations, "nonlinear equation")
         among = many(width, "entry", "entries")
         return f"{many(cells, 'group')} of {equations} in {among}, followed along their tangent planes"
 
     def bytes_a_step(self) -> int:
         # The gradient, the weights, the multipliers and the steps; and of a program, the derivatives of each return.
-        derivatives = 8 * self.set.equations if isinstance(self.set, CurvedSet) else 0
-        return BYTES * self.size * (10 + derivatives)
+        match self.set:
+            case CurvedSet(equations=equations):
+                return BYTES * self.size * (10 + 8 * equations)
+            case LargeCurvedSet(equations=equations, written=written):
+                matrix = 0 if written is None else len(written.columns)
+                return BYTES * (10 * (self.size + equations) + 4 * matrix)
+        return BYTES * self.size * 10
 
     def renumbered(self, numbers: Mapping[int, int]) -> Curved:
         return replace(self, rules=renumber(self.rules, numbers))

@@ -70,3 +70,22 @@ class Limits:
     largest_fill: int = 2**25
     """Numbers of a sparse factor up to which it is kept: a quarter of a gigabyte, twice (it comes as L and U). A
     larger component is solved by conjugate gradients."""
+
+    most_written_products: int = 4_096
+    """Products of numbers, per product of two matrices in a nonlinear equation, that are written out one by one; of
+    more, the matrices are multiplied. Matrices of 16 × 16 have that many."""
+
+    dense_curved: int = 64
+    """Nonlinear equations of a component whose derivatives are a dense matrix. Its Gram matrix is decomposed several
+    times per step, which costs the cube of this; sparse derivatives are as quick from a dozen equations on, but belong
+    to one component, while dense ones are computed for all components of one form together, on their device."""
+
+    dense_curved_cells: int = 256
+    """The same where there are many components of one size."""
+
+    dense_derivatives: int = 2**24
+    """Numbers of those dense derivatives at most, by entries and steps: 128 MB."""
+
+    most_written_derivatives: int = 2**25
+    """Products of coefficients and slopes from which the derivatives of a larger component are computed as a sparse
+    matrix: 800 MB of places and coefficients. A component with more is multiplied step by step of its program."""

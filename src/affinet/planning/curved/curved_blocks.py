@@ -8,14 +8,18 @@ import numpy as np
 
 from affinet.blocks.curved import Curved
 from affinet.blocks.curved_set import CurvedSet
+from affinet.blocks.interval import Interval
 from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.large_curved_set import LargeCurvedSet
 from affinet.blocks.namespace import NumPy
 from affinet.blocks.places import Listed, Part
+from affinet.blocks.programs.equation_program import EquationProgram
 from affinet.errors import RuleError
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.forecast import forecast
 from affinet.planning.contradiction import Contradiction
-from affinet.planning.curved.equal_components import Cells, cells_of, read_columns
+from affinet.planning.curved.equal_components import Cells, LargeComponent, cells_of, read_columns
+from affinet.planning.curved.large_components import large_rank, large_set
 from affinet.planning.curved.lowering import lower
 from affinet.planning.curved.recognizing import recognized
 from affinet.planning.inequalities.separating import split_connected
@@ -23,7 +27,6 @@ from affinet.planning.inequalities.sets import places_of_cells
 from affinet.planning.overlaps.fixed_entries import OtherRules
 from affinet.system import lapack
 from affinet.system.distinct import distinct
-from affinet.system.layout import Layout
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
 
@@ -49,13 +52,14 @@ def separate_curved(
     equations, connected = split_connected(equations, columns, system, over_free)
     lowered = lower(system, numbers, connected, over_free)
     _check_constants(lowered.equations, system)
-    for cells in cells_of(lowered, system.layout.size):
+    for cells in cells_of(lowered, system.layout.size, system.limits):
         if not cells.program.width:
             _check_fixed(cells, system)
             continue
-        names = ", ".join(f'"{system.rule(rule).name}"' for rule in cells.rules[:3])
-        forecast(f"the derivatives of {names}", cells.program.derivatives, item_bytes=DERIVATIVE_BYTES)
-        blocks.append(_block(cells, system.layout))
+        if isinstance(cells, Cells):
+            names = ", ".join(f'"{system.rule(rule).name}"' for rule in cells.rules[:3])
+            forecast(f"the derivatives of {names}", cells.program.derivatives, item_bytes=DERIVATIVE_BYTES)
+        blocks.append(_block(cells, system))
     return blocks, equations
 
 
@@ -85,27 +89,37 @@ def _check_constants(equations: Rows, system: System) -> None:
         raise Contradiction(distinct(equations.rule[violated]))
 
 
-def _check_fixed(cells: Cells, system: System) -> None:
+def _check_fixed(cells: Cells | LargeComponent, system: System) -> None:
     """Equations all of whose entries are fixed must hold."""
     program, xp = cells.program, NumPy()
     with np.errstate(all="ignore"):
-        numbers = program.numbers(xp, np.zeros((program.cells, 0)))
-        values, sizes = program.outputs.apply(xp, numbers), program.outputs.sizes(xp, numbers)
+        if isinstance(program, EquationProgram):
+            at = program.numbers(np.zeros(0))
+            values, sizes = program.values(at), program.sizes(at)
+        else:
+            numbers = program.numbers(xp, np.zeros((program.cells, 0)))
+            values, sizes = program.outputs.apply(xp, numbers), program.outputs.sizes(xp, numbers)
     if not (np.abs(values) <= system.tolerance.consistency(8) * sizes).all():
         raise Contradiction(cells.rules)
 
 
-def _block(cells: Cells, layout: Layout) -> Curved:
-    parameters = layout.numbers(cells.columns.ravel())
-    rank = _generic_rank(cells)
+def _block(cells: Cells | LargeComponent, system: System) -> Curved:
+    layout, columns = system.layout, cells.columns
+    if isinstance(cells, LargeComponent):
+        large = large_set(cells.program, system.limits)
+        curved: LargeCurvedSet | CurvedSet = large
+        rank: int | Interval = large_rank(large, system)
+    else:
+        curved, rank = CurvedSet(cells.program), _generic_rank(cells)
+    parameters = layout.numbers(columns.ravel())
     if (parameters == parameters[0]).all():
-        return Curved(places_of_cells(cells.columns, layout), CurvedSet(cells.program), None, rank, cells.rules)
-    pieces = layout.split(cells.columns.ravel())
+        return Curved(places_of_cells(np.atleast_2d(columns), layout), curved, None, rank, cells.rules)
+    pieces = layout.split(columns.ravel())
     order = np.concatenate([places for _, places, _ in pieces])
     where: Integers = np.empty(len(order), np.int64)
     where[order] = np.arange(len(order))
     entries = Listed(tuple(Part(parameter, positions) for parameter, _, positions in pieces))
-    return Curved(entries, CurvedSet(cells.program), where, rank, cells.rules)
+    return Curved(entries, curved, where, rank, cells.rules)
 
 
 def _generic_rank(cells: Cells) -> int:

@@ -1,4 +1,4 @@
-"""Part nonlinear equations into components that share no entry, and equal components into cells of one program."""
+"""Part nonlinear equations into components that share no entry, and equal small ones into cells of one program."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from affinet.blocks.cell_programs import AffineMap, CellProgram, Step
+from affinet.blocks.programs.equation_program import EquationProgram
 from affinet.language.calculus.terms import Floats, Integers
-from affinet.planning.curved.lowering import Lowered, lower
+from affinet.planning.curved.large_components import large_program
+from affinet.planning.curved.lowering import Lowered, LoweredStep, lower
 from affinet.system.distinct import distinct
+from affinet.system.limits import Limits
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
+
+MANY = 16
+"""Components of one size that are better computed together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +27,15 @@ class Cells:
     """Components of one form: their program, their entries (cells, width) as columns, and the rules of all of them."""
 
     program: CellProgram
+    columns: Integers
+    rules: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LargeComponent:
+    """One component, the program of its equations, its entries (width,) as columns, and its rules."""
+
+    program: EquationProgram
     columns: Integers
     rules: tuple[int, ...]
 
@@ -34,13 +49,20 @@ class _Table:
     """Of each row."""
 
 
-def cells_of(lowered: Lowered, weights: int) -> list[Cells]:
-    """The cells of all components. `weights` is the count of the columns that are entries of weights.
+def cells_of(lowered: Lowered, weights: int, limits: Limits) -> list[Cells | LargeComponent]:
+    """The cells of small components, and the large ones. `weights` counts the columns that are entries of weights.
 
     A component all of whose entries are fixed has cells of no width: its equations are between constants.
     """
     live = _live(lowered)
     component = _components(lowered, live)
+    large = _large(lowered, live, component, limits)
+    parts: list[Cells | LargeComponent] = [
+        _large_component(int(number), lowered, component, weights) for number in np.flatnonzero(large)
+    ]
+    if large.all():
+        return parts
+    live &= ~large[component]
     tables = _tables(lowered, live, component)
     nodes = np.flatnonzero(live & (component >= 0))
     owner = component[nodes]
@@ -53,8 +75,10 @@ def cells_of(lowered: Lowered, weights: int) -> list[Cells]:
     widths = np.bincount(owner[nodes < weights], minlength=count)
     by_signature: dict[bytes, list[int]] = {}
     for number in range(count):
-        by_signature.setdefault(_signature(number, tables, local, int(widths[number])), []).append(number)
-    return [_made(np.array(numbers), lowered, tables, local, nodes, first, widths) for numbers in by_signature.values()]
+        if first[number] < first[number + 1]:
+            by_signature.setdefault(_signature(number, tables, local, int(widths[number])), []).append(number)
+    parts += [_made(np.array(each), lowered, tables, local, nodes, first, widths) for each in by_signature.values()]
+    return parts
 
 
 def read_columns(lowered: Lowered, weights: int) -> Integers:
@@ -78,8 +102,8 @@ def _live(lowered: Lowered) -> np.ndarray:
             numbers = np.unique(numbers // step.unit)[:, None] * step.unit + np.arange(step.unit)
             numbers = numbers.ravel()
             live[step.first + numbers] = True
-        for operand in step.operands:
-            live[operand.select(step.rows_of(numbers)).columns] = True
+        for place, operand in enumerate(step.operands):
+            live[operand.select(step.rows_of(numbers, place)).columns] = True
     return live
 
 
@@ -87,8 +111,12 @@ def _components(lowered: Lowered, live: np.ndarray) -> Integers:
     """The component of every live column, numbered by its first column; −1 for the others."""
     first: list[Integers] = []
     second: list[Integers] = []
+    size = lowered.width + lowered.equations.count
     for step in lowered.steps:
         numbers = np.flatnonzero(live[step.first : step.first + step.count])
+        if step.shape is not None:
+            size = _connect_products(step, numbers, size, first, second)
+            continue
         if step.unit > 1:
             first.append(step.first + numbers)
             second.append(step.first + numbers // step.unit * step.unit)
@@ -101,7 +129,6 @@ def _components(lowered: Lowered, live: np.ndarray) -> Integers:
     first.append(lowered.width + equations.row_of_each())
     second.append(equations.columns)
     ends = np.concatenate(first), np.concatenate(second)
-    size = lowered.width + equations.count
     graph = sparse.coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(size, size)).tocsr()
     _, labels = csgraph.connected_components(graph, directed=False)
     component = np.full(lowered.width, -1, np.int64)
@@ -111,6 +138,52 @@ def _components(lowered: Lowered, live: np.ndarray) -> Integers:
     rank[np.argsort(starts, kind="stable")] = np.arange(len(starts))
     component[columns] = rank[inverse]
     return component
+
+
+def _connect_products(
+    step: LoweredStep, numbers: Integers, size: int, first: list[Integers], second: list[Integers]
+) -> int:
+    """Connect each number of a product to the two lines that it reads, and each line to its entries.
+
+    Lines are nodes from `size` on; returns the size with them.
+    """
+    assert step.shape is not None
+    for place, operand in enumerate(step.operands):
+        lines = step.shape.lines(place, numbers)
+        first.append(step.first + numbers)
+        second.append(size + lines)
+        read = np.unique(lines)
+        rows = operand.select(step.shape.entries(place, read).ravel())
+        first.append(size + np.repeat(read, step.shape.terms)[rows.row_of_each()])
+        second.append(rows.columns)
+        size += step.shape.lines_of(place)
+    return size
+
+
+def _large(lowered: Lowered, live: np.ndarray, component: Integers, limits: Limits) -> np.ndarray:
+    """Which components multiply whole matrices, or have more equations than a dense matrix of derivatives may."""
+    count = int(component.max(initial=-1)) + 1
+    equations = lowered.equations
+    owner = component[equations.columns[equations.bounds[:-1][equations.lengths > 0]]]
+    rows = np.bincount(owner, minlength=count)
+    numbers = np.bincount(component[live], minlength=count)
+    _, size, counts = np.unique(np.stack([rows, numbers]), axis=1, return_inverse=True, return_counts=True)
+    most = np.where(counts[size.ravel()] >= MANY, limits.dense_curved_cells, limits.dense_curved)
+    large: np.ndarray = (rows > most) | (rows * numbers > limits.dense_derivatives)
+    for step in lowered.steps:
+        if step.shape is not None:
+            owners = component[step.first : step.first + step.count]
+            large[owners[owners >= 0]] = True
+    return large
+
+
+def _large_component(number: int, lowered: Lowered, component: Integers, weights: int) -> LargeComponent:
+    equations = lowered.equations
+    rows = np.flatnonzero(equations.lengths > 0)
+    rows = rows[component[equations.columns[equations.bounds[rows]]] == number]
+    program = large_program(lowered, component == number, rows, weights)
+    rules = tuple(int(rule) for rule in distinct(equations.rule[rows]))
+    return LargeComponent(program, np.flatnonzero(component[:weights] == number), rules)
 
 
 def _tables(lowered: Lowered, live: np.ndarray, component: Integers) -> list[list[_Table]]:

@@ -16,12 +16,17 @@ from affinet.language.calculus.terms import Floats
 from affinet.language.constants import SparseMatrix
 from affinet.language.evaluation import evaluate
 from affinet.language.expression import Expression, weight
+from affinet.language.forecast import forecast
 from affinet.language.products import from_left
 from affinet.language.rearranging import reshape
 from affinet.language.wording import Word
+from affinet.planning.curved.large_components import large_program
 from affinet.planning.curved.lowering import LoweredStep, lower
 from affinet.system.rows import concatenate
 from affinet.system.system import Rule, System
+
+WRITTEN_BYTES = 24
+"""Memory for one derivative of a product of matrices: its place, and its value twice."""
 
 
 def linearized(system: System, weights: Mapping[str, np.ndarray]) -> System:
@@ -40,22 +45,9 @@ def linearized(system: System, weights: Mapping[str, np.ndarray]) -> System:
 
 def derivatives_at(system: System, numbers: Sequence[int], weights: Mapping[str, np.ndarray]) -> sparse.csr_array:
     """`∂c/∂w` of the equations of the numbered rules, one rule after the other, by the columns of the layout."""
-    return _evaluated(system, numbers, weights)[0]
-
-
-def sizes_of_terms(system: System, numbers: Sequence[int], weights: Mapping[str, np.ndarray]) -> Floats:
-    """The sums of the magnitudes of the terms of the equations of the numbered rules, constants included."""
-    return _evaluated(system, numbers, weights)[1]
-
-
-def _evaluated(
-    system: System, numbers: Sequence[int], weights: Mapping[str, np.ndarray]
-) -> tuple[sparse.csr_array, Floats]:
     lowered = lower(system, numbers, concatenate([]), lambda rows: rows)
-    entries = [np.asarray(weights[p.name], np.float64).reshape(-1) for p in system.layout.parameters]
-    z = np.concatenate([np.zeros(0), *entries])
-    width = len(z)
-    slope = sparse.eye_array(width, format="csr")
+    z = _entries(system, weights)
+    slope = sparse.eye_array(len(z), format="csr")
     steps = sorted(lowered.steps, key=lambda step: step.first)
     with np.errstate(all="ignore"):
         for step in steps:
@@ -65,8 +57,30 @@ def _evaluated(
             inner = sum((weights_of @ (matrix @ slope) for weights_of, matrix in zip(outer, matrices, strict=True)), 0)
             z = np.concatenate([z, made])
             slope = sparse.vstack([slope, inner], format="csr")
-    outputs = lowered.equations.matrix(len(z))
-    return sparse.csr_array(outputs @ slope), abs(outputs) @ np.abs(z) + np.abs(lowered.equations.rhs)
+    return sparse.csr_array(lowered.equations.matrix(len(z)) @ slope)
+
+
+def sizes_and_reach(
+    system: System, numbers: Sequence[int], weights: Mapping[str, np.ndarray], spacing: Floats
+) -> tuple[Floats, Floats]:
+    """The sums of the magnitudes of the terms of each equation of the numbered rules, and how far entries move it.
+
+    The sums include constants. Moves of the entries by `spacing` change an equation by `Σ_j |∂c/∂w_j| spacing_j` where
+    it reads each entry once; where it reads one in several ways, their changes are added without signs. Nothing is
+    written out, so that products of large matrices are multiplied.
+    """
+    lowered = lower(system, numbers, concatenate([]), lambda rows: rows)
+    every = np.ones(lowered.width, bool)
+    program = large_program(lowered, every, np.arange(lowered.equations.count), system.layout.size)
+    with np.errstate(all="ignore"):
+        at = program.numbers(_entries(system, weights))
+        return program.sizes(at), program.bound(at.slopes, spacing, 1)
+
+
+def _entries(system: System, weights: Mapping[str, np.ndarray]) -> Floats:
+    """The entries of all weights, in the order of the layout's columns."""
+    entries = [np.asarray(weights[p.name], np.float64).reshape(-1) for p in system.layout.parameters]
+    return np.concatenate([np.zeros(0), *entries])
 
 
 def _derivatives(step: LoweredStep, values: list[Floats]) -> tuple[Floats, list[sparse.csr_array]]:
@@ -77,6 +91,8 @@ def _derivatives(step: LoweredStep, values: list[Floats]) -> tuple[Floats, list[
             return first, [_diagonal(np.ones(len(first)))]
         case "multiply":
             return first * values[1], [_diagonal(values[1]), _diagonal(first)]
+        case "matmul":
+            return _matrix_product(step, values)
         case "power":
             return first**step.exponent, [_diagonal(step.exponent * first ** (step.exponent - 1))]
         case "det":
@@ -94,6 +110,21 @@ def _derivatives(step: LoweredStep, values: list[Floats]) -> tuple[Floats, list[
             return inverses.ravel(), [sparse.csr_array(sparse.block_diag(blocks, format="csr"))]
     made = {"sqrt": np.sqrt, "reciprocal": np.reciprocal}.get(step.kind, getattr(np, step.kind))(first)
     return made, [_diagonal(np.asarray(DERIVATIVES[step.kind](xp, first, made)))]
+
+
+def _matrix_product(step: LoweredStep, values: list[Floats]) -> tuple[Floats, list[sparse.csr_array]]:
+    shape = step.shape
+    assert shape is not None
+    forecast("the derivatives of a product of matrices", 2 * step.count * shape.terms, item_bytes=WRITTEN_BYTES)
+    numbers = np.arange(step.count)
+    places = [shape.entries(operand, shape.lines(operand, numbers)) for operand in (0, 1)]
+    factors = [value[place] for value, place in zip(values, places, strict=True)]
+    bounds = np.arange(step.count + 1) * shape.terms
+    derivatives = [
+        sparse.csr_array((factor.ravel(), place.ravel(), bounds), shape=(step.count, len(value)))
+        for factor, place, value in zip(reversed(factors), places, values, strict=True)
+    ]
+    return (factors[0] * factors[1]).sum(axis=1), derivatives
 
 
 def _diagonal(values: Floats) -> sparse.csr_array:
@@ -120,4 +151,4 @@ def _constant(rule: Rule, values: Floats) -> Affine:
     return assemble(rule.shape, (), constant, rule.expression.epsilon, Word(rule.name))
 
 
-__all__ = ["derivatives_at", "linearized", "sizes_of_terms"]
+__all__ = ["derivatives_at", "linearized", "sizes_and_reach"]

@@ -1,7 +1,7 @@
 """Write nonlinear equations out as steps over single numbers: entries, then the numbers that each node makes.
 
 Columns below the size of the layout are entries of weights. Those above are numbers that steps compute, in the order of
-the steps; a product of matrices is written out as products of numbers and their sums.
+the steps; a small product of matrices is written out as products of numbers and their sums.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from affinet.blocks.cell_programs import StepKind
+from affinet.blocks.programs.equation_program import LargeStepKind
 from affinet.language.affine import Affine
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.language.forecast import forecast
@@ -25,29 +25,60 @@ from affinet.system.system import System, coefficients
 OverFree = Callable[[Rows], Rows]
 
 
+@dataclass(frozen=True)
+class ProductShape:
+    """Products of `matrices` pairs: (rows, terms) by (terms, columns)."""
+
+    matrices: int
+    rows: int
+    terms: int
+    columns: int
+
+    def lines(self, operand: int, numbers: Integers) -> Integers:
+        """The row of the left operand, or the column of the right one, that each number of the product reads."""
+        line, column = np.divmod(numbers, self.columns)
+        return line if operand == 0 else np.asarray(line // self.rows * self.columns + column)
+
+    def lines_of(self, operand: int) -> int:
+        """The count of the lines of an operand."""
+        return self.matrices * (self.rows if operand == 0 else self.columns)
+
+    def entries(self, operand: int, lines: Integers) -> Integers:
+        """The places of the entries of lines in the operand (lines, terms)."""
+        along = np.arange(self.terms)
+        if operand == 0:
+            return np.asarray(lines[:, None] * self.terms + along)
+        matrix, column = np.divmod(lines, self.columns)
+        return np.asarray((matrix[:, None] * self.terms + along) * self.columns + column[:, None])
+
+
 @dataclass(frozen=True, eq=False)
 class LoweredStep:
     """The numbers `kind(operands)` of the columns from `first` on; a right-hand side of an operand is minus a constant.
 
     The matrices of `det` and `inverse` have `size` rows and columns: their entries are the rows of the operand. All
-    rows of the operand are read by each number of `function`.
+    rows of the operand are read by each number of `function`. Products of matrices have a `shape`.
     """
 
-    kind: StepKind
+    kind: LargeStepKind
     exponent: int
     size: int
     first: int
     count: int
     operands: tuple[Rows, ...]
     opaque: Opaque | None = None
+    shape: ProductShape | None = None
 
     @property
     def unit(self) -> int:
         """The numbers that belong together: of one matrix of `inverse`, all of `function`, otherwise one."""
         return {"inverse": self.size**2, "function": self.count}.get(self.kind, 1)
 
-    def rows_of(self, numbers: Integers) -> Integers:
-        """The rows of the operands of these numbers of the step (whole units)."""
+    def rows_of(self, numbers: Integers, operand: int = 0) -> Integers:
+        """The rows of an operand that these numbers of the step need (whole units)."""
+        if self.shape is not None:
+            lines = np.unique(self.shape.lines(operand, numbers))
+            return self.shape.entries(operand, lines).ravel()
         if self.kind == "det":
             return np.asarray((numbers[:, None] * self.size**2 + np.arange(self.size**2)).ravel())
         if self.kind == "function":
@@ -79,8 +110,9 @@ def lower(system: System, numbers: Sequence[int], linear: Rows, over_free: OverF
     """
     expressions = [system.rule(number).expression.affine for number in numbers]
     nodes = _all_nodes(expressions)
-    layout = _extended(system.layout, nodes)
-    lowering = _Lowering(layout, over_free, system.tolerance.cancellation, numbers[0])
+    most = system.limits.most_written_products
+    layout = _extended(system.layout, nodes, most)
+    lowering = _Lowering(layout, over_free, system.tolerance.cancellation, numbers[0], most)
     steps = [step for node in nodes for step in lowering.steps(node)]
     parts = [lowering.rows(affine, number) for affine, number in zip(expressions, numbers, strict=True)]
     return Lowered(layout.size, tuple(steps), concatenate([linear, *parts]))
@@ -94,14 +126,25 @@ def _all_nodes(expressions: Sequence[Affine]) -> list[Node]:
     return list(by_name.values())
 
 
-def _extended(layout: Layout, nodes: Sequence[Node]) -> Layout:
-    """The layout, with the numbers of the nodes behind the weights; products before each product of matrices."""
+def _extended(layout: Layout, nodes: Sequence[Node], most: int) -> Layout:
+    """The layout, with the numbers of the nodes behind the weights; products before those that are written out."""
     parameters: list[Parameter] = list(layout.parameters)
     for node in nodes:
-        if node.kind == "matmul":
+        if node.kind == "matmul" and not _stays_whole(node, most):
             parameters.append(_products_of(node))
         parameters.append(node)
     return Layout(tuple(parameters))
+
+
+def _shape_of(node: Node) -> ProductShape:
+    *stack, rows, terms = node.operands[0].shape
+    return ProductShape(prod(stack), rows, terms, node.shape[-1])
+
+
+def _stays_whole(node: Node, most: int) -> bool:
+    """Whether a product of two matrices has more than `most` products of numbers; vectors have few per entry."""
+    shape = _shape_of(node)
+    return min(shape.rows, shape.columns) > 1 and shape.rows * shape.terms * shape.columns > most
 
 
 def _products_of(node: Node) -> Parameter:
@@ -109,10 +152,14 @@ def _products_of(node: Node) -> Parameter:
 
 
 class _Lowering:
-    """`first` is the number of a rule, under which operands are read: several rules may share a node."""
+    """`first` is the number of a rule, under which operands are read: several rules may share a node.
 
-    def __init__(self, layout: Layout, over_free: OverFree, cancellation: float, first: int) -> None:
-        self._layout, self._over_free, self._cancellation, self._first = layout, over_free, cancellation, first
+    `most` products of numbers per matrix are written out.
+    """
+
+    def __init__(self, layout: Layout, over_free: OverFree, cancellation: float, first: int, most: int) -> None:
+        self._layout, self._over_free, self._cancellation = layout, over_free, cancellation
+        self._first, self._most = first, most
 
     def rows(self, affine: Affine, number: int) -> Rows:
         """One row per entry of an expression; the right-hand side is minus the constant."""
@@ -130,16 +177,16 @@ class _Lowering:
         return [LoweredStep(node.kind, node.exponent, size, first, node.size, operands, node.opaque)]
 
     def _products(self, node: Node, first: int) -> list[LoweredStep]:
+        left, right = (self.rows(operand, self._first) for operand in node.operands)
+        shape = _shape_of(node)
+        if _stays_whole(node, self._most):
+            return [LoweredStep("matmul", 0, 0, first, node.size, (left, right), None, shape)]
         products = _products_of(node)
         forecast(f"the products of {node.kind}", products.size, item_bytes=2 * PAIR_BYTES)
-        left, right = (self.rows(operand, self._first) for operand in node.operands)
-        (*stack, m, inner), n = node.operands[0].shape, node.shape[-1]
-        cell, i, j, k = np.ogrid[: prod(stack), :m, :n, :inner]
-        shape = np.broadcast_shapes(cell.shape, i.shape, j.shape, k.shape)
-        of_left = np.broadcast_to((cell * m + i) * inner + k, shape).ravel()
-        of_right = np.broadcast_to((cell * inner + k) * n + j, shape).ravel()
+        numbers = np.arange(node.size)
+        of_left, of_right = (shape.entries(operand, shape.lines(operand, numbers)).ravel() for operand in (0, 1))
         start = self._layout.start(products)
-        sums = _sums(start, node.size, inner)
+        sums = _sums(start, node.size, shape.terms)
         return [
             LoweredStep("multiply", 0, 0, start, products.size, (left.select(of_left), right.select(of_right))),
             LoweredStep("affine", 0, 0, first, node.size, (sums,)),
