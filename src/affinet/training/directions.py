@@ -9,6 +9,7 @@ from weakref import WeakSet
 from torch import Tensor, optim
 
 from affinet.analysis.one_sided import OneSided
+from affinet.language.nodes import weights_of
 from affinet.plans.plan import Plan
 from affinet.training.nesting import Nest
 from affinet.training.probing import ProbeError, ascends
@@ -68,5 +69,7 @@ def maximized_rules(plan: Plan, maximized: Collection[str]) -> frozenset[str]:
     """The names of the rules that are about maximized weights alone: their prices are those of what is maximized."""
     if not maximized:
         return frozenset()
-    names = {rule.name: {term.parameter.name for term in rule.expression.terms} for rule in plan.system.rules}
+    names = {
+        rule.name: {parameter.name for parameter in weights_of([rule.expression.affine])} for rule in plan.system.every
+    }
     return frozenset(rule for rule, parameters in names.items() if parameters and parameters.issubset(maximized))
