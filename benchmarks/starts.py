@@ -1,4 +1,4 @@
-"""Train Hock and Schittkowski's 18 problems from 12 starts each under `affinet.project`, and say where each comes to rest.
+"""Train Hock and Schittkowski's 18 problems from 12 starts each and show where each comes to rest.
 
 All starts of a problem, at four learning rates, are rows of one training: rows share nothing. Each has 1,500 steps with
 rates that fall along half a cosine. A start counts as arrived where the end of one of its four rows is a KKT point (the
@@ -124,7 +124,12 @@ def _reason(problem: Problem, w: Tensor, point: Point) -> str:
         return "the equations' derivatives depend on each other at the end"
     gradient = torch.func.grad(problem.loss)(w)
     nu = torch.linalg.lstsq(derivatives.T, gradient[:, None]).solution[:, 0]
-    hessian = torch.func.jacrev(torch.func.grad(lambda x: problem.loss(x) - nu @ problem.residuals(x)))(w)
+
+    def lagrangian(x: Tensor) -> Tensor:
+        value: Tensor = problem.loss(x) - nu @ problem.residuals(x)
+        return value
+
+    hessian = torch.func.jacrev(torch.func.grad(lagrangian))(w)
     basis = directions[len(sizes) :].T
     curvatures = torch.linalg.eigvalsh(basis.T @ hessian @ basis)
     figures = f"curvatures {float(curvatures[0]):.1g} to {float(curvatures[-1]):.1g}"
@@ -134,6 +139,7 @@ def _reason(problem: Problem, w: Tensor, point: Point) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Print the table of all problems."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="Adam")
     parser.add_argument("--steps", type=int, default=STEPS)

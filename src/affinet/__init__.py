@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from affinet.errors import RuleError as RuleError
     from affinet.errors import RunError as RunError
     from affinet.errors import ShapeError as ShapeError
+    from affinet.errors import ShortenedStepsWarning as ShortenedStepsWarning
+    from affinet.errors import SlowReturnWarning as SlowReturnWarning
     from affinet.errors import StepUndoneWarning as StepUndoneWarning
     from affinet.errors import TooLargeError as TooLargeError
     from affinet.errors import TruthValueError as TruthValueError
@@ -107,6 +109,8 @@ __all__ = [
     "Rules",
     "RunError",
     "ShapeError",
+    "ShortenedStepsWarning",
+    "SlowReturnWarning",
     "StepUndoneWarning",
     "TensorBoardLog",
     "TooLargeError",

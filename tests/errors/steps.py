@@ -12,7 +12,13 @@ from torch import nn, optim
 import affinet
 from affinet.blocks.namespace import NumPy
 from affinet.blocks.polyhedral_set import PolyhedralSet
-from affinet.errors import AttachError, ConvergenceWarning, GradientError
+from affinet.errors import (
+    AttachError,
+    ConvergenceWarning,
+    GradientError,
+    ShortenedStepsWarning,
+    SlowReturnWarning,
+)
 from affinet.kernels.torch import conjugate_gradients
 from affinet.language import families
 from tests.errors.attaching import zero_sums
@@ -194,3 +200,29 @@ def a_certificate_without_an_optimizer() -> None:
     model = nn.Linear(3, 2)
     handle = attached(model)[0]
     handle.certificate(lambda: model.weight.sum())
+
+
+@case(ShortenedStepsWarning, "Steps onto a cusp, or too large ones.", "Lower the rate, or look for the cusp.")
+def steps_onto_a_cusp() -> None:
+    model = nn.Module()
+    model.w = nn.Parameter(torch.tensor([1.0, 1.0], dtype=torch.float64))
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    w = affinet.weights(model).w
+    handle = affinet.project(model, optimizer, w[1] ** 2 == w[0] ** 3)
+    for _ in range(100):
+        model.w.grad = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        optimizer.step()
+    assert handle
+
+
+@case(SlowReturnWarning, "The square of an equation.", "Write the equation without the square.")
+def the_square_of_an_equation() -> None:
+    model = nn.Module()
+    model.w = nn.Parameter(torch.tensor([0.6, 0.8], dtype=torch.float64))
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    w = affinet.weights(model).w
+    handle = affinet.project(model, optimizer, (w @ w - 1) ** 2 == 0)
+    for _ in range(3):
+        model.w.grad = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        optimizer.step()
+    assert handle

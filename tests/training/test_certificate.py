@@ -143,12 +143,30 @@ def test_equations_that_lose_rank_at_the_solution_cannot_be_certified() -> None:
     assert certificate.verdict == "cannot tell"
     assert (certificate.rank, certificate.generic_rank) == (3, 4)
     assert certificate.sigma_ratio < 1e-6
-    assert "their rank is 3, and 4 at almost all points" in str(certificate)
+    assert "depend on each other at these weights (rank 3 here, 4 elsewhere)" in str(certificate)
     # The equation that follows from the others restores the rank, and the solution is a point of its own.
     model, handle = attached(start, lambda w: [*textbook(w), signs @ w == 0])
     certificate = handle.certificate(lambda: (model.w - 1).square().sum())
     assert (certificate.verdict, certificate.rank, certificate.free) == ("local minimum", 4, 0)
     assert certificate.smallest is None
+
+
+def test_equations_whose_rank_is_low_on_all_of_their_set_are_certified() -> None:
+    """`W² = I` has 9 equations of rank 5 around each solution of trace 1; there the set is smooth."""
+    start = torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64))
+    model, handle = attached(start.numpy(), families.involution)
+    certificate = handle.certificate(lambda: (model.w - start).square().sum())
+    assert certificate.verdict == "local minimum"
+    assert (certificate.rank, certificate.free) == (5, 4)
+
+
+def test_a_cusp_cannot_be_certified() -> None:
+    """Trap 10: `min x` on `y² = x³` has its optimum at 0, where no multiplier exists."""
+    model, handle = attached([0.0, 0.0], lambda w: w[1] ** 2 == w[0] ** 3)
+    certificate = handle.certificate(lambda: model.w[0])
+    assert certificate.verdict == "cannot tell"
+    assert (certificate.rank, certificate.generic_rank) == (0, 1)
+    assert "rank 0 here, 1 elsewhere" in str(certificate)
 
 
 def test_a_quadratic_that_is_indefinite_alone_and_not_along_linear_rules() -> None:

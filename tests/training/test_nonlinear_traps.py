@@ -107,7 +107,7 @@ def test_a_branch_is_not_left_and_its_end_is_a_local_minimum() -> None:
 
 
 def test_a_component_is_not_left() -> None:
-    """Trap 8: from `det = 1` the nearest orthogonal matrix is the nearest rotation, whatever a reflection would cost."""
+    """Trap 8: from `det = 1` the nearest orthogonal matrix is the nearest rotation; a reflection is nearer."""
     target = torch.diag(torch.tensor([3.0, 2.0, -1.0], dtype=torch.float64))
     model, _ = trained(np.eye(3), lambda w: w.T @ w == np.eye(3), lambda w: (w - target).square().sum(), 600)
     # det(target) < 0: of rotations the nearest has the sign of the smallest singular value turned.

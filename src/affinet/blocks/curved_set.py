@@ -28,8 +28,9 @@ FARTHEST = 4.0
 """A return that moves weights by more than this many lengths of the step has jumped to another part of the set."""
 RANK = 1e-13
 """Eigenvalues of the Gram matrix of rows of norm one below this share of the largest are zero: σ ratios of 3e-7."""
-KICK, KICKS = 1e-3, 4
-"""Size and number of the random moves by which a start is left from which there is no way to the set."""
+KICKS = (0.0, 1e-3, 1e-3, 1e-3, 1e-3, 0.1, 0.1, 1.0, 1.0)
+"""Sizes of the random moves by which a start is left from which there is no way to the set: a small one is enough where
+the gradients vanish, larger ones leave a least violation that is not zero."""
 DECREASE = 1e-4
 """Share of the linear decrease of a violation that a step of the return must reach, or be halved."""
 HALVINGS = 12
@@ -100,9 +101,8 @@ class CurvedSet:
     def nearest(self, xp: Namespace, x: Array) -> Array:
         """A point of the set near x, x itself in cells from which no return arrives."""
         point, _, arrives, _ = self.returned(xp, x, 4 * RETURNS)
-        starts = (np.zeros((1, self.program.width)), *self._kicks)
-        for kick in starts if xp.any(~arrives) else ():
-            away = KICK * (1.0 + self.norm(xp, x) * self.program.width**-0.5) * xp.array(kick, x)
+        for kick in self._kicks if xp.any(~arrives) else ():
+            away = (1.0 + self.norm(xp, x) * self.program.width**-0.5) * xp.array(kick, x)
             kicked = self.returned(xp, x + away, 4 * RETURNS, damped=True)
             point = xp.where(kicked.arrives & ~arrives, kicked.point, point)
             arrives = arrives | kicked.arrives
@@ -144,8 +144,9 @@ class CurvedSet:
 
     @cached_property
     def _kicks(self) -> tuple[Floats, ...]:
-        """Directions (1, width) away from points where the gradients vanish or depend on each other."""
-        return tuple(np.random.default_rng(k).standard_normal((1, self.program.width)) for k in range(KICKS))
+        """Moves (1, width) from where no way was found, relative to the size of the entries."""
+        draws = (np.random.default_rng(k).standard_normal((1, self.program.width)) for k in range(len(KICKS)))
+        return tuple(size * draw for size, draw in zip(KICKS, draws, strict=True))
 
     def face(self, xp: Namespace, w: Array) -> CurvedFace:
         """The tangent plane at a point."""
@@ -158,7 +159,9 @@ class CurvedSet:
 
         With damping, that of Levenberg and Marquardt in proportion to the square of the violation: near solutions at
         which the derivatives lose rank it converges quadratically all the same (N. Yamashita, M. Fukushima, Computing
-        Supplement 15, 2001).
+        Supplement 15, 2001). Without, a step is doubled after SLOW_RATIOS slow ones: at solutions at which the
+        derivatives lose rank, Newton's method goes half of the way at each step (C. T. Kelley, R. Suresh, SIAM Journal
+        on Numerical Analysis 20, 1983).
         """
         u = 0.5 * xp.spacing(x)
         values, sizes, derivatives = self.program.linearized(xp, x)
@@ -174,6 +177,8 @@ class CurvedSet:
             if damped:
                 face = face._replace(inverse=_damped_inverse(xp, face.rows, self.norm(xp, scaled), self.norm(xp, x)))
             step, before = self._across(xp, scaled, face), self.norm(xp, scaled)
+            if not damped:
+                step = xp.where(run >= SLOW_RATIOS, 2.0 * step, step)
             x, moved, (values, sizes, derivatives) = self._shortened(
                 xp, x, step, remaining, (values, sizes, derivatives), u
             )

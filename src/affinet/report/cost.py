@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from affinet.errors import visible
-from affinet.report.observation import Numbers, largest_size
+from affinet.report.observation import Numbers, StepCounts, largest_size
 
 LOOSER = 0.01
 """The change of right-hand sides that the report is about."""
@@ -29,10 +29,14 @@ class RuleCost:
 
 @dataclass(frozen=True)
 class CostReport:
-    """Rules in order of their cost, and how close the weights are to the optimum at which the figures hold."""
+    """Rules in order of their cost, and how close the weights are to the optimum at which the figures hold.
+
+    `returns` counts, for each nonlinear rule, the steps that were shortened or refused.
+    """
 
     rules: tuple[RuleCost, ...]
     stationarity: float
+    returns: Mapping[str, StepCounts] = field(default_factory=dict)
 
     def __str__(self) -> str:
         width = max([4, *(len(rule.name) for rule in self.rules)])
@@ -48,6 +52,8 @@ class CostReport:
                 f"loosening {dearest.name!r} by {LOOSER:g} would change the loss by about {dearest.change:.3g}"
                 + (", together with the rules that it is redundant with" if dearest.shared_with else ""),
             ]
+        for name, counts in self.returns.items():
+            lines += ["", f"steps under {name!r}: {_step_note(counts)}"]
         lines += ["", f"stationarity ‖Pg‖/‖g‖ = {self.stationarity:.2g}{_distance_note(self.stationarity)}"]
         return visible("\n".join(lines))
 
@@ -66,7 +72,12 @@ class Pricing(Protocol):
 
 
 def cost_report(
-    projector: Pricing, gradients: Mapping[str, Any], *, at: Any = None, maximized: Collection[str] = ()
+    projector: Pricing,
+    gradients: Mapping[str, Any],
+    *,
+    at: Any = None,
+    maximized: Collection[str] = (),
+    returns: Mapping[str, StepCounts] | None = None,
 ) -> CostReport:
     """The report for gradients of the loss (with coupled decay where there is any) at some weights, by name.
 
@@ -85,12 +96,25 @@ def cost_report(
     ordered_rules = sorted(
         rules, key=lambda rule: (-group_cost[rule.name], group_name[rule.name], -magnitude[rule.name])
     )
-    return CostReport(tuple(ordered_rules), projector.stationarity(gradients, at))
+    return CostReport(tuple(ordered_rules), projector.stationarity(gradients, at), returns or {})
 
 
 def _redundancy_note(rule: RuleCost) -> str:
     names = ", ".join(rule.shared_with)
     return f"   (redundant with {names}: only changes of all together count)" if names else ""
+
+
+def _step_note(counts: StepCounts) -> str:
+    notes = [
+        f"{number:,} {kind}"
+        for number, kind in (
+            (counts.shortened, "shortened"),
+            (counts.refused, "refused"),
+            (counts.slow, "with a slow way back to the equations"),
+        )
+        if number
+    ]
+    return f"{counts.steps:,}, of which {', '.join(notes)}" if notes else f"{counts.steps:,}, all of them in full"
 
 
 def _distance_note(stationarity: float) -> str:

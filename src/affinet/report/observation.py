@@ -10,6 +10,25 @@ Numbers = Any
 """An array of the library that trains, with `.shape`, `abs`, `.max()` and `.sum()`: a torch.Tensor under PyTorch."""
 
 
+@dataclass(frozen=True)
+class StepCounts:
+    """How many steps were taken under a nonlinear rule since it was attached, and how many of them not in full.
+
+    `shortened` steps were divided by four, once or more; `refused` ones led to no point of the equations and were not
+    taken; after `slow` ones the way back converged as it does where the equations' derivatives depend on each other. A
+    step counts where any of the groups that the equations fall into was shortened, and so on.
+    """
+
+    steps: int
+    shortened: int
+    refused: int
+    slow: int
+
+    def plus(self, steps: int, shortened: int, refused: int, slow: int) -> StepCounts:
+        """The counts with those of another block, which took the same steps."""
+        return StepCounts(max(self.steps, steps), self.shortened + shortened, self.refused + refused, self.slow + slow)
+
+
 @dataclass(frozen=True, eq=False)
 class Observation:
     """One step, observed after the weights were projected.
@@ -26,7 +45,8 @@ class Observation:
 
     `multipliers` is rule name → ν of the rule's shape, of the same gradients; empty where they were not requested,
     NaN where there were no gradients or they were not finite. `active` is rule name → how many of its inequalities are
-    at their bound, for the rules that are inequalities.
+    at their bound, for the rules that are inequalities. `returns` is rule name → how many steps were shortened or
+    refused so far, for the rules that are nonlinear.
     """
 
     step: int
@@ -38,11 +58,13 @@ class Observation:
     undone: float
     multipliers: Mapping[str, Numbers]
     active: Mapping[str, int] = field(default_factory=dict)
+    returns: Mapping[str, StepCounts] = field(default_factory=dict)
 
     def numbers(self) -> dict[str, float]:
         """Name → number, as loggers expect it: `violation/RULE`, the largest |ν| of a rule as `multiplier/RULE`.
 
-        `active/RULE` is the number of inequalities of a rule at their bound.
+        `active/RULE` is the number of inequalities of a rule at their bound; `shortened/RULE`, `refused/RULE` and
+        `slow/RULE` count the steps under a nonlinear rule so far.
         The names are the same at every step of a watch; `stationarity` is NaN where there were no gradients.
         """
         scalars = {
@@ -54,7 +76,12 @@ class Observation:
         violations = {f"violation/{rule}": size for rule, size in self.violation.items()}
         multipliers = {f"multiplier/{rule}": largest_size(values) for rule, values in self.multipliers.items()}
         active = {f"active/{rule}": float(count) for rule, count in self.active.items()}
-        return scalars | violations | multipliers | active
+        returns = {
+            f"{kind}/{rule}": float(getattr(counts, kind))
+            for rule, counts in self.returns.items()
+            for kind in ("shortened", "refused", "slow")
+        }
+        return scalars | violations | multipliers | active | returns
 
 
 class Observer(Protocol):

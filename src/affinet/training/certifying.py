@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from affinet.analysis.prices import Prices, active_rows, prices
+from affinet.analysis.prices import active_rows, prices
 from affinet.analysis.rule_values import evaluate, most_roundings
 from affinet.analysis.second_order import Curvature, curvature_along
 from affinet.analysis.tangent_space import TangentSpace, tangent_space
@@ -27,6 +28,10 @@ from affinet.training.losses import check_callable, differentiable, without_grad
 from affinet.training.objective import Objective
 
 Weights = Mapping[str, torch.nn.Parameter]
+
+SINGULAR = 1e-4
+"""Share of a second derivative along the set that dependent equations may have by rounding: ranks are decided at 3e-7,
+and the factors of a dependence are as exact as that."""
 
 
 def certify(
@@ -113,9 +118,12 @@ class _Derivatives:
 
 
 class _RuleDerivatives:
-    """Products with the Hessian of `νᵀc` of the nonlinear rules of a plan, in float64."""
+    """Products with the Hessian of `νᵀc` of the nonlinear rules of a plan, in float64.
 
-    def __init__(self, plan: Plan, solved: Prices, weights: Weights) -> None:
+    `multipliers` has ν of all rules, one after the other.
+    """
+
+    def __init__(self, plan: Plan, multipliers: Floats, weights: Weights) -> None:
         system = plan.system
         names = [parameter.name for parameter in system.layout.parameters]
         self._copies = [weights[name].detach().double().requires_grad_() for name in names]
@@ -125,7 +133,7 @@ class _RuleDerivatives:
         for number in system.curved_rules:
             rule = system.rule(number)
             values = Value(rule.expression, self._copies[0].device)(known)
-            nu = torch.as_tensor(solved.values[first[number] : first[number + 1]].reshape(rule.shape)).to(values)
+            nu = torch.as_tensor(multipliers[first[number] : first[number + 1]].reshape(rule.shape)).to(values)
             part = (values * nu).sum()
             total = part if total is None else total + part
         self._slopes: list[tuple[Tensor, int]] = []
@@ -172,9 +180,9 @@ class _Examination:
         self._check_loss()
         self._check_rules()
         self._check_balls()
-        self._check_ranks(rank, generic, every)
+        self._check_ranks(rank, generic)
         curvature = inner = None
-        if not self._derivatives.refusal and self._derivatives.finite and not self._lacks_rank(rank, generic):
+        if not self._derivatives.refusal and self._derivatives.finite and not self._is_singular:
             hessian = self._hessian()
             curvature = curvature_along(hessian, every, self._derivatives.unit_roundoff)
             inner = curvature
@@ -247,11 +255,13 @@ class _Examination:
             if rule.norm is not None and at_bound.any():
                 self._reasons.append(f'the vectors of "{rule.name}" are on the boundary of their ball, which is curved')
 
-    def _check_ranks(self, rank: int | None, generic: int | None, every: TangentSpace) -> None:
-        if self._lacks_rank(rank, generic):
+    def _check_ranks(self, rank: int | None, generic: int | None) -> None:
+        if self._is_singular:
+            ranks = "" if rank is None or generic is None else f" (rank {rank:,} here, {generic:,} elsewhere)"
             self._reasons.append(
-                f"the equations' derivatives depend on each other here: their rank is {rank:,}, and {generic:,} at "
-                f"almost all points. Multipliers may not exist; write the equations so that they keep their rank"
+                f"the equations' derivatives depend on each other at these weights{ranks}, where the set of the "
+                f"equations ends, has a corner or a cusp, or is one point. Multipliers may not exist; write the "
+                f"equations so that they keep their rank"
             )
         elif generic is not None and rank is None:
             self._reasons.append("the rank of the nonlinear equations is not computed for groups of this size")
@@ -271,8 +281,31 @@ class _Examination:
             f"{self._tolerance:g}{decayed}"
         )
 
-    def _lacks_rank(self, rank: int | None, generic: int | None) -> bool:
-        return rank is not None and generic is not None and rank < generic
+    @cached_property
+    def _is_singular(self) -> bool:
+        """Whether nonlinear equations have no smooth set here.
+
+        Where rows add up to zero with factors λ, the second derivatives of `λᵀc` along the set must be zero too, as
+        they are where the rank is that of all points of the set around. One random λ and direction decide.
+        """
+        system, chosen = self._plan.system, np.flatnonzero(self._is_equation())
+        if not system.curved:
+            return False
+        rows, random = self._rows.select(chosen), np.random.default_rng(0)
+        space, draw = self._space(self._is_equation()), random.standard_normal(rows.count)
+        vector = np.zeros(self._size)
+        vector[: self._constrained] = random.standard_normal(self._constrained)
+        vector = space.project(vector)
+        first = np.cumsum([0, *(rule.equations for rule in self._solved.system.rules)])
+
+        def turned(factors: Floats) -> Floats:
+            multipliers = np.zeros(first[-1])
+            multipliers[first[rows.rule] + rows.index] = factors
+            return _RuleDerivatives(self._plan, multipliers, self._objective.weights).times(vector)
+
+        lengths = _lengths(rows)
+        usual = float(np.linalg.norm(turned(draw / np.where(lengths > 0.0, lengths, 1.0))))
+        return float(np.linalg.norm(space.project(turned(space.dependence(draw))))) > SINGULAR * usual
 
     def _is_equation(self) -> np.ndarray:
         rules = self._solved.system.rules
@@ -281,9 +314,7 @@ class _Examination:
 
     def _pushes(self) -> np.ndarray:
         """Which rows have a multiplier that is not zero, in units of the gradient."""
-        values = self._rows.values
-        lengths = np.sqrt(np.bincount(self._rows.row_of_each(), values * values, self._rows.count))
-        return np.abs(self._prices) * lengths > max(self._tolerance * self._force, 10.0 * self._rest)
+        return np.abs(self._prices) * _lengths(self._rows) > max(self._tolerance * self._force, 10.0 * self._rest)
 
     def _space(self, chosen: np.ndarray) -> TangentSpace:
         system = self._plan.system
@@ -316,7 +347,7 @@ class _Examination:
         return float(counted[-1]) if len(counted) else 1.0
 
     def _hessian(self) -> Callable[[Floats], Floats]:
-        rules = _RuleDerivatives(self._plan, self._solved, self._objective.weights)
+        rules = _RuleDerivatives(self._plan, self._solved.values, self._objective.weights)
         return lambda vector: self._derivatives.times(vector) - rules.times(vector)
 
     def _by_name(self, direction: Floats) -> dict[str, Floats]:
@@ -340,6 +371,11 @@ def _single_derivative(loss: Tensor) -> str:
             return f"{function.__name__} is differentiable once"
         pending += [inner for inner, _ in node.next_functions]
     return ""
+
+
+def _lengths(rows: Rows) -> Floats:
+    """The norm of each row."""
+    return np.sqrt(np.bincount(rows.row_of_each(), rows.values * rows.values, rows.count))
 
 
 def _numbers(tensor: Tensor) -> Floats:

@@ -113,11 +113,15 @@ class Handle:
 
         `loss_fn` computes the loss at the present weights and returns it, or calls its backward itself; gradients of
         the model are restored afterwards. The coupled decay of an optimizer is added. Without `loss_fn` the captured
-        gradients are used. Under `maximize=True` loosening raises the objective.
+        gradients are used. Under `maximize=True` loosening raises the objective. Of nonlinear rules it counts the steps
+        that were shortened, refused, or returned from slowly since they were attached.
         """
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
         gradients, maximized = self._sandwich.minimized(gradients), self._sandwich.maximized_rules()
-        return cost_report(self.projector, gradients, at=self._sandwich.parameters, maximized=maximized)
+        returns = self._sandwich.learning.returns()
+        return cost_report(
+            self.projector, gradients, at=self._sandwich.parameters, maximized=maximized, returns=returns
+        )
 
     def certificate(self, loss_fn: Callable[[], Any], *, tolerance: float = 1e-4) -> Certificate:
         """Whether the present weights are a local minimum of the loss on the rules, by second derivatives.

@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from affinet.blocks.curved_cells import Outcome
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.normal_map import Learned
 from affinet.blocks.set_law import Known, Step
@@ -25,7 +24,9 @@ from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
+from affinet.report.observation import StepCounts
 from affinet.training.gradient_terms import Added, GradientTerms
+from affinet.training.return_counts import ReturnCounts
 
 Weights = Mapping[str, Tensor]
 
@@ -69,6 +70,7 @@ class Learning:
         """Memory of averages that a step replaced."""
         self.face_moved = False
         """Whether a line search started or ended on another face than the one before it."""
+        self._returns: ReturnCounts = ReturnCounts(None if former is None else former._returns)
         if former is not None:
             self._known, self._versions = former._known, former._versions
 
@@ -127,6 +129,7 @@ class Learning:
                     with naming_rules(self._projector.plan, block):
                         self._land(block, kernel, step_taken)
         self.mark()
+        self._returns.warn(self._projector.plan)
 
     def mark(self) -> None:
         """Remember the present weights: where they are written to before the next step, y is fitted to them then."""
@@ -152,15 +155,9 @@ class Learning:
                 kernel.write(copies, -self._known[block].y)
         return copies
 
-    def outcomes(self) -> list[tuple[AnyBlock, Outcome]]:
-        """What happened in the last step of the blocks of nonlinear equations, without blocks whose steps were full.
-
-        The counts are tensors: reading them may wait for a device.
-        """
-        known = [(block, self._known.get(block)) for block, _ in self._sets()]
-        return [
-            (block, state.outcome) for block, state in known if isinstance(state, Tangent) and state.outcome is not None
-        ]
+    def returns(self) -> dict[str, StepCounts]:
+        """Name of each nonlinear rule → how many of its steps were shortened, refused, or returned from slowly."""
+        return self._returns.by_rule(self._projector.plan)
 
     def state(self) -> list[dict[str, Any] | None]:
         """A copy of what is known of each block with inequalities, in their order; None before the first step.
@@ -245,6 +242,8 @@ class Learning:
             self.face_moved |= not kernel.same_face(known.face, step.face)
         kernel.write(self._parameters, landed)
         self._known[block] = known
+        if isinstance(known, Tangent) and (step_taken is None or bool(step_taken)):
+            self._returns.add(block, known.outcome)
         self._landings[block] = _Landing(step.onwards(landed, known), landed=True)
 
     def _weights(self, block: AnyBlock, kernel: ConvexKernel) -> tuple[Tensor, bool]:

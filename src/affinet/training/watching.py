@@ -139,6 +139,7 @@ class Watch:
             undone=movement.undone,
             multipliers=self._observed_multipliers(gradients) if self._multipliers else {},
             active=self._count_active(),
+            returns=self._sandwich.learning.returns(),
         )
         if self._observers:
             for observer in self._observers:

@@ -123,13 +123,16 @@ def _block(cells: Cells | LargeComponent, system: System) -> Curved:
 
 
 def _generic_rank(cells: Cells) -> int:
-    """The rank of the derivatives at a random point, on the set where it leads there: almost everywhere the same."""
+    """The rank of the derivatives at a random point, on the set where it leads there: almost everywhere the same.
+
+    A return that is slow ends where the rank is lower than around it: the rank is that of its start then.
+    """
     program, xp = cells.program, NumPy()
     cells_set = CurvedSet(program)
     random: Floats = np.random.default_rng(0).standard_normal((program.cells, program.width))
     with np.errstate(all="ignore"):
         back = cells_set.returned(xp, random, RETURNED)
-        derivatives = program.linearized(xp, np.where(back.arrives, back.point, random))[2]
+        derivatives = program.linearized(xp, np.where(back.arrives & ~back.slow, back.point, random))[2]
         norms = np.linalg.norm(derivatives, axis=2, keepdims=True)
         rows = derivatives / np.where(norms > 0.0, norms, 1.0)
     values = lapack.singular_values(np.where(np.isfinite(rows), rows, 0.0))
