@@ -176,6 +176,7 @@ def test_inequalities_and_metrics_are_refused() -> None:
         affinet.reparametrize(model, rules)
 
 
+@pytest.mark.filterwarnings("ignore::affinet.ShortenedStepsWarning", "ignore::affinet.SlowReturnWarning")
 def test_a_step_that_leads_nowhere_is_given_up() -> None:
     """A step onto the cusp of y² = x³, beyond which there is no point, keeps the weights on the set."""
     model, handle = attached([1.0, 1.0], lambda w: [w[1] ** 2 == w[0] ** 3])

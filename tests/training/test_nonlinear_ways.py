@@ -116,7 +116,7 @@ def test_a_compiled_step_is_a_plain_one(problem: str) -> None:
     for compiled in (False, True):
         torch._dynamo.reset()
         model = chosen.model()
-        stepper = optim.Adam(model.parameters(), lr=torch.tensor(0.01), capturable=False)
+        stepper = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
         affinet.project(model, stepper, chosen.rules(affinet.weights(model).w))
         with warnings.catch_warnings():
             # torch's own, of what it does inside an optimizer's step.
@@ -128,7 +128,7 @@ def test_a_compiled_step_is_a_plain_one(problem: str) -> None:
                 chosen.loss(model.w).backward()
                 step()
         ends.append(model.w.detach())
-    # A compiled Adam corrects its averages in another order: a few roundings per step.
+    # Compiled, SGD may fuse products and sums: a rounding per step of entries below 4.
     torch.testing.assert_close(*ends, rtol=0.0, atol=1e-13)
 
 

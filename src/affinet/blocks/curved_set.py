@@ -227,7 +227,7 @@ class CurvedSet:
         reach = xp.reshape(xp.sum(weighted, (2,)), values.shape)
         limit = TOLERANCE * u * (sizes + reach)
         zero, far = xp.array(0.0, values), xp.array(float("inf"), values)
-        ratio = xp.where(values == 0.0, zero, abs(values) / limit)
+        ratio = xp.where(values == 0.0, zero, abs(values) / xp.where(limit == 0.0, xp.array(1.0, limit), limit))
         return xp.largest(xp.where(ratio == ratio, ratio, far), (1,))
 
     def _plane(self, xp: Namespace, w: Array, derivatives: Array) -> tuple[CurvedFace, Array]:
