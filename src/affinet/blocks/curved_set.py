@@ -7,8 +7,8 @@ no way back, or only a way that is much longer than the step, is shortened.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -101,8 +101,8 @@ class CurvedSet:
     def nearest(self, xp: Namespace, x: Array) -> Array:
         """A point of the set near x, x itself in cells from which no return arrives."""
         point, _, arrives, _ = self.returned(xp, x, 4 * RETURNS)
-        for kick in self._kicks if xp.any(~arrives) else ():
-            away = (1.0 + self.norm(xp, x) * self.program.width**-0.5) * xp.array(kick, x)
+        for move in random_moves(self.program.width) if xp.any(~arrives) else ():
+            away = (1.0 + self.norm(xp, x) * self.program.width**-0.5) * xp.array(move[None], x)
             kicked = self.returned(xp, x + away, 4 * RETURNS, damped=True)
             point = xp.where(kicked.arrives & ~arrives, kicked.point, point)
             arrives = arrives | kicked.arrives
@@ -141,12 +141,6 @@ class CurvedSet:
         for _ in range(2):
             x = x - self._across(xp, self._products(xp, x, face), face)
         return x
-
-    @cached_property
-    def _kicks(self) -> tuple[Floats, ...]:
-        """Moves (1, width) from where no way was found, relative to the size of the entries."""
-        draws = (np.random.default_rng(k).standard_normal((1, self.program.width)) for k in range(len(KICKS)))
-        return tuple(size * draw for size, draw in zip(KICKS, draws, strict=True))
 
     def face(self, xp: Namespace, w: Array) -> CurvedFace:
         """The tangent plane at a point."""
@@ -245,6 +239,12 @@ class CurvedSet:
         columns = xp.reshape(values, (*values.shape, 1))
         solved = xp.reshape(xp.matmul(face.inverse, columns), (values.shape[0], 1, values.shape[1]))
         return xp.reshape(xp.matmul(solved, face.rows), (values.shape[0], face.rows.shape[2]))
+
+
+def random_moves(width: int) -> Iterator[Floats]:
+    """Moves (width,) from where no way to the set was found, relative to the size of the entries; none at first."""
+    for seed, size in enumerate(KICKS):
+        yield size * np.random.default_rng(seed).standard_normal(width)
 
 
 def _norms(xp: Namespace, derivatives: Array) -> Array:

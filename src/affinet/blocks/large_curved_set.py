@@ -7,7 +7,6 @@ host, in NumPy and float64, and round once to the dtype of what they were given.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -17,13 +16,12 @@ from affinet.blocks.curved_set import (
     DECREASE,
     FARTHEST,
     HALVINGS,
-    KICK,
-    KICKS,
     RETURNS,
     SHORTENINGS,
     SLOW,
     SLOW_RATIOS,
     TOLERANCE,
+    random_moves,
 )
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.programs.equation_program import EquationProgram
@@ -128,10 +126,10 @@ class LargeCurvedSet:
         start = xp.host(x)[0]
         with np.errstate(all="ignore"):
             way = self.returned(start, 4 * RETURNS)
-            for kick in (np.zeros(len(start)), *self._kicks):
+            for move in random_moves(len(start)) if not way.arrives else ():
                 if way.arrives:
                     break
-                away = KICK * (1.0 + length(start) * len(start) ** -0.5) * kick
+                away = (1.0 + length(start) * len(start) ** -0.5) * move
                 way = self.returned(start + away, 4 * RETURNS, damped=True)
         return xp.array(way.point[None], x) if way.arrives else x
 
@@ -156,6 +154,8 @@ class LargeCurvedSet:
             share = length(part.values) / (length(part.values) + length(x))
             used = self._factor(part) if factor is None else factor
             step = step_back(part, share * share if damped else 0.0, used)
+            if run >= SLOW_RATIOS and not damped:
+                step = 2.0 * step
             before = length(part.values)
             moved = self._shortened(x, step, part, before)
             if moved is None:
@@ -194,11 +194,6 @@ class LargeCurvedSet:
 
     def _factor(self, part: LinearPart) -> GramFactor | NoFactor:
         return factored(part) if self.factors else NoFactor()
-
-    @cached_property
-    def _kicks(self) -> tuple[Floats, ...]:
-        """Directions away from points where the gradients vanish or depend on each other."""
-        return tuple(np.random.default_rng(k).standard_normal(self.program.width) for k in range(KICKS))
 
 
 @dataclass(eq=False)
