@@ -111,11 +111,17 @@ class System:
 
     @classmethod
     def of(
-        cls, rules: Iterable[Constraint] | Constraint, *, tolerance: float | None = None, limits: Limits | None = None
+        cls,
+        rules: Iterable[Constraint] | Constraint,
+        *,
+        tolerance: float | None = None,
+        limits: Limits | None = None,
+        nonlinear_inequalities: bool = False,
     ) -> System:
         """Collect constraints, nested lists allowed.
 
-        `tolerance` replaces the epsilon of the constants (the coarsest of their dtypes).
+        `tolerance` replaces the epsilon of the constants (the coarsest of their dtypes). A system with
+        `nonlinear_inequalities` can be evaluated, but cannot be planned where it has any.
         Raises RuleError for anything that is not a rule, ConstantError for numbers whose products leave float64.
         """
         constraints = list(_flatten(rules))
@@ -129,8 +135,9 @@ class System:
             epsilon = tolerance
         affine = tuple(rule for rule in named if not rule.curved)
         curved = tuple(rule for rule in named if rule.curved)
-        for rule in curved:
-            _check_curved(rule)
+        if not nonlinear_inequalities:
+            for rule in curved:
+                _check_curved(rule)
         return cls(affine, _layout(named), Tolerance(epsilon), limits or Limits(), curved)
 
     @cached_property
@@ -161,7 +168,7 @@ class System:
     @property
     def inequalities(self) -> int:
         """The number of inequalities, those without a bound included; a ball counts one for each vector."""
-        return sum(rule.equations for rule in self.rules if rule.sense != "==")
+        return sum(rule.equations for rule in self.every if rule.sense != "==")
 
     @cached_property
     def equation_rules(self) -> tuple[int, ...]:
@@ -364,5 +371,6 @@ def _check_curved(rule: Rule) -> None:
     if rule.sense != "==":
         raise RuleError(
             f'rule "{rule.name}" is an inequality of weights that is not affine in them. Weights are kept on nonlinear '
-            f"equations and on affine inequalities; families.l2_ball(w, radius) bounds Euclidean lengths."
+            f"equations and on affine inequalities; families.l2_ball(w, radius) bounds Euclidean lengths. "
+            f"affinet.lagrange(model, optimizer, rules) trains towards any inequality."
         )

@@ -53,7 +53,7 @@ class Value:
     def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
         known = dict(weights)
         for node, operands in self._nodes:
-            known[node.name] = _node_value(node, [operand(known) for operand in operands])
+            known[node.name] = node_value(node, [operand(known) for operand in operands])
         return self._value(known)
 
 
@@ -72,7 +72,8 @@ class _Affine:
         return value
 
 
-def _node_value(node: Node, operands: list[Tensor]) -> Tensor:
+def node_value(node: Node, operands: list[Tensor]) -> Tensor:
+    """The numbers of a node from those of its operands; nan where it has none."""
     first = operands[0]
     match node.kind:
         case "multiply":

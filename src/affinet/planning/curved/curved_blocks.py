@@ -76,7 +76,8 @@ def check_apart(curved: Sequence[Curved], sets: Sequence[AnyBlock], system: Syst
                 raise RuleError(
                     f'rule "{first}" is a nonlinear equation and "{second}" an inequality, and both read '
                     f"{layout.describe(int(columns[shared[0]]))}. Weights of nonlinear equations cannot have "
-                    f"inequalities; write the rules about different weights."
+                    f"inequalities; write the rules about different weights, or train towards them with "
+                    f"affinet.lagrange(model, optimizer, rules)."
                 )
 
 
