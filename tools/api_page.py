@@ -62,6 +62,11 @@ SECTIONS = (
         names=("project", "Handle", "reparametrize", "Reparametrization", "bake", "Projector"),
     ),
     Section(
+        "Training towards rules",
+        "[Multipliers](multipliers.md)",
+        names=("lagrange", "LagrangeHandle", "LagrangeWatch", "expectation", "ExpectedRule"),
+    ),
+    Section(
         "Watching",
         "[Watching a run](watching.md)",
         names=("Watch", "Observation", "Observer", "CsvLog", "TensorBoardLog"),
@@ -79,6 +84,8 @@ UNPROMISED = {
     "Expression": {"affine", "constant", "epsilon", "keys", "terms"},
     "Plan": {"incidence", "system", "blocks"},
     "Projector": {"kernels"},
+    "ExpectedRule": {"bound", "function", "sense"},
+    "LagrangeWatch": {"after_projection", "before_projection", "before_step", "wants_gradients"},
     "Watch": {"closes", "opens", "stepped", "wants_gradients"},
 }
 """Members that other parts of affinet call, and that users have no need of."""

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from affinet.language import families as families
     from affinet.language import groups as groups
     from affinet.language.constraint import Constraint as Constraint
+    from affinet.language.expectations import ExpectedRule as ExpectedRule
+    from affinet.language.expectations import expectation as expectation
     from affinet.language.expression import Expression as Expression
     from affinet.language.expression import concat as concat
     from affinet.language.expression import einsum as einsum
@@ -69,6 +71,9 @@ if TYPE_CHECKING:
     from affinet.report.csv_log import CsvLog as CsvLog
     from affinet.report.observation import Observation as Observation
     from affinet.report.observation import Observer as Observer
+    from affinet.training.augmented.attaching_terms import lagrange as lagrange
+    from affinet.training.augmented.lagrange_handle import LagrangeHandle as LagrangeHandle
+    from affinet.training.augmented.lagrange_watch import LagrangeWatch as LagrangeWatch
     from affinet.training.baking import Reparametrization as Reparametrization
     from affinet.training.baking import bake as bake
     from affinet.training.handle import Handle as Handle
@@ -84,12 +89,15 @@ __all__ = [
     "ConvergenceWarning",
     "CsvLog",
     "DataError",
+    "ExpectedRule",
     "Explanation",
     "Expression",
     "GradientError",
     "Handle",
     "InfeasibleError",
     "JobError",
+    "LagrangeHandle",
+    "LagrangeWatch",
     "LongStepsWarning",
     "MissingOperationError",
     "ModelFileError",
@@ -131,9 +139,11 @@ __all__ = [
     "einsum",
     "equations",
     "errors",
+    "expectation",
     "explain",
     "families",
     "groups",
+    "lagrange",
     "parse",
     "parse_lines",
     "plan",
@@ -147,9 +157,12 @@ _MODULES = {"errors": "affinet.errors", "families": "affinet.language.families",
 _HOMES = {
     "Constraint": "affinet.language.constraint",
     "CsvLog": "affinet.report.csv_log",
+    "ExpectedRule": "affinet.language.expectations",
     "Explanation": "affinet.plans.explanation",
     "Expression": "affinet.language.expression",
     "Handle": "affinet.training.handle",
+    "LagrangeHandle": "affinet.training.augmented.lagrange_handle",
+    "LagrangeWatch": "affinet.training.augmented.lagrange_watch",
     "Observation": "affinet.report.observation",
     "Observer": "affinet.report.observation",
     "Plan": "affinet.plans.plan",
@@ -165,7 +178,9 @@ _HOMES = {
     "concat": "affinet.language.expression",
     "einsum": "affinet.language.expression",
     "equations": "affinet.kernels.torch.torch_function",
+    "expectation": "affinet.language.expectations",
     "explain": "affinet.plans.explanation",
+    "lagrange": "affinet.training.augmented.attaching_terms",
     "parse": "affinet.language.text",
     "parse_lines": "affinet.language.text",
     "plan": "affinet.plans.plan",

@@ -159,6 +159,16 @@ def test_functions_of_several_weights_and_senses() -> None:
     check_curved(System.of(rules, nonlinear_inequalities=True), drawn(shapes))
 
 
+def test_functions_of_torch() -> None:
+    shapes = {"a": (3, 3), "b": (3,)}
+    a, b = affinet.weights(shapes)
+
+    def function(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.stack([(x @ y).sin().sum(), x.trace() * y[0]])
+
+    check_curved(System.of([affinet.equations(function, [a, b], count=2), b.sum() == 1]), drawn(shapes))
+
+
 def test_norms_without_repeated_paths_are_exact() -> None:
     shapes = {"a": (5, 5), "b": (5,)}
     a, b = affinet.weights(shapes)

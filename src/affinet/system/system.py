@@ -16,6 +16,7 @@ from affinet.language.affine import Values
 from affinet.language.calculus.terms import Floats, Integers, Term, is_identity, lower, spanned_bytes
 from affinet.language.constants import compact
 from affinet.language.constraint import Constraint
+from affinet.language.expectations import Expectation, ExpectedRule
 from affinet.language.expression import Expression
 from affinet.language.forecast import forecast
 from affinet.language.nodes import is_curved, weights_of
@@ -295,6 +296,12 @@ class _Triples:
 def _flatten(rules: object) -> Iterable[Constraint]:
     if isinstance(rules, Constraint):
         yield rules
+    elif isinstance(rules, ExpectedRule | Expectation):
+        shown = f'"{rules.name}"' if isinstance(rules, ExpectedRule) else "an expectation"
+        raise RuleError(
+            f"{shown} is about an expected value over the data, which no projection of weights can hold. Train towards "
+            f"it with affinet.lagrange(model, optimizer, rules)."
+        )
     elif isinstance(rules, str | bytes | Mapping) or hasattr(rules, "shape") or not isinstance(rules, Iterable):
         raise RuleError(
             f"{rules!r:.80} of type {type(rules).__name__} is not a rule. A rule is an equation or inequality between "

@@ -22,13 +22,24 @@ class Place(NamedTuple):
     parameter: torch.nn.Parameter
 
 
+def listed_optimizers(optimizer: optim.Optimizer | Iterable[optim.Optimizer]) -> tuple[optim.Optimizer, ...]:
+    """The optimizers that were given. Raises AttachError for none, for one given twice, and for other values."""
+    optimizers = tuple(optimizer) if isinstance(optimizer, Iterable) else (optimizer,)
+    if not optimizers:
+        raise AttachError("there is no optimizer in the list. Give the one that trains this model.")
+    if len({id(member) for member in optimizers}) < len(optimizers):
+        raise AttachError("the same optimizer is in the list twice. Give each optimizer once.")
+    check_optimizers(optimizers, {})
+    return optimizers
+
+
 def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mapping[str, torch.nn.Parameter]) -> None:
     """Raise AttachError unless these optimizers can be projected and together hold the constrained parameters."""
     for optimizer in optimizers:
         if not isinstance(optimizer, optim.Optimizer):
             raise AttachError(
                 f"{type(optimizer).__name__} is not a torch.optim.Optimizer. "
-                f"Give affinet.project the model first and then its optimizer, or a list of its optimizers."
+                f"Give the model first and then its optimizer, or a list of its optimizers."
             )
         if isinstance(optimizer, optim.SparseAdam):
             raise AttachError(

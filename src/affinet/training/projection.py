@@ -9,7 +9,7 @@ from torch import optim
 
 from affinet.errors import AttachError
 from affinet.training.attached import attach, check_no_shared_weights, check_unattached
-from affinet.training.attaching import check_optimizers
+from affinet.training.attaching import listed_optimizers
 from affinet.training.decay import Decay
 from affinet.training.first_move import settle
 from affinet.training.handle import Handle
@@ -51,12 +51,7 @@ def project(
             f"affinet.project takes the model first, then its optimizer, then the rules; {type(model).__name__} is "
             f"not a torch.nn.Module."
         )
-    optimizers = _as_tuple(optimizer)
-    if not optimizers:
-        raise AttachError("there is no optimizer in the list. Give affinet.project the one that trains this model.")
-    if len({id(member) for member in optimizers}) < len(optimizers):
-        raise AttachError("the same optimizer is in the list twice. Give each optimizer once.")
-    check_optimizers(optimizers, {})
+    optimizers = listed_optimizers(optimizer)
     match = match_rules(model, rules)
     plan, parameters = match
     nests = tuple(nest(member, map(id, parameters.values())) for member in optimizers)
@@ -71,7 +66,3 @@ def project(
     sandwich.attach()
     attach(with_wrappers, parameters.values())
     return Handle(model, plan, sandwich, moved)
-
-
-def _as_tuple(optimizer: optim.Optimizer | Iterable[optim.Optimizer]) -> tuple[optim.Optimizer, ...]:
-    return tuple(optimizer) if isinstance(optimizer, Iterable) else (optimizer,)

@@ -184,14 +184,14 @@ class Sandwich:
         for optimizer in self._live_optimizers():
             self._removers.append(optimizer.register_step_pre_hook(torch.compiler.disable(self._before)).remove)
             self._removers.append(
-                _run_first(optimizer.register_step_post_hook(torch.compiler.disable(self._after))).remove
+                run_first(optimizer.register_step_post_hook(torch.compiler.disable(self._after))).remove
             )
         for optimizer in self.nested():
             self._removers.extend(self._mode_changes.attach(optimizer))
         for position, reference in self._moving_wrappers:
             if (wrapper := reference()) is not None:
                 hook = torch.compiler.disable(partial(self._after_wrapper, position))
-                self._removers.append(_run_first(wrapper.register_step_post_hook(hook)).remove)
+                self._removers.append(run_first(wrapper.register_step_post_hook(hook)).remove)
 
     def detach(self) -> list[optim.Optimizer]:
         """Remove all hooks; return the optimizers that kept the rules, and none if the hooks were removed before."""
@@ -324,7 +324,7 @@ class Sandwich:
                     skipped=getattr(optimizer, "found_inf", None),
                 )
                 if self._learning.face_moved:
-                    _forget_curvature(optimizer)
+                    forget_curvature(optimizer)
             self._projected, self._pending = _marks(gradients), set(self._steppers)
 
     @torch.no_grad()
@@ -386,7 +386,7 @@ class Sandwich:
         if self._learning and not self.in_metric:
             self._learning.land_(self._parameters_of(optimizer), skipped)
             if self._learning.face_moved:
-                _forget_curvature(optimizer)
+                forget_curvature(optimizer)
         # In a metric, the coupled entries change with the metric.
         if snapshot is not None and unchanged and not self.in_metric:
             snapshot.restore(unchanged, self._couplings)
@@ -490,7 +490,7 @@ class Sandwich:
         return scale if isinstance(scale, Tensor) else None
 
 
-def _forget_curvature(optimizer: optim.Optimizer) -> None:
+def forget_curvature(optimizer: optim.Optimizer) -> None:
     """Let LBFGS start anew: a difference of gradients projected along two faces says nothing about the curvature."""
     for state in optimizer.state.values():
         if "old_dirs" in state:
@@ -520,7 +520,7 @@ def _are_unchanged(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool
     )
 
 
-def _run_first(handle: RemovableHandle) -> RemovableHandle:
+def run_first(handle: RemovableHandle) -> RemovableHandle:
     """Let a hook run before hooks that were registered earlier: they must get feasible weights."""
     hooks = handle.hooks_dict_ref()
     if isinstance(hooks, OrderedDict):

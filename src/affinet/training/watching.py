@@ -49,7 +49,7 @@ class Watch:
         multipliers: bool,
         first_step: int,
     ) -> None:
-        _check(sandwich, observers, every, first_step)
+        check_watch(sandwich.attached, observers, every, first_step)
         self._sandwich, self._observers = sandwich, observers
         self._every, self._multipliers = every, multipliers
         self._history: list[Observation] = []
@@ -172,7 +172,7 @@ class Watch:
 
     def _observed_multipliers(self, gradients: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """The multipliers; NaN where gradients are missing or not finite, so that their names are always the same."""
-        if gradients is not None and not _not_finite(gradients):
+        if gradients is not None and not not_finite(gradients):
             return self._multipliers_of(gradients)
         rules = self._sandwich.plan.system.every
         return {r.name: torch.full(r.expression.shape, torch.nan, dtype=torch.float64) for r in rules}
@@ -211,9 +211,9 @@ class Watch:
     ) -> None:
         """Warn of problems that this observation and the earlier ones show."""
         if not movement.finite or not isfinite(observation.stationarity or 0.0):
-            not_finite = _not_finite(gradients or {}), _not_finite(self._sandwich.parameters)
-            if any(not_finite):  # otherwise only squares overflowed
-                self._warn(NotFiniteWarning, lambda: NotFiniteWarning(observation.step, *not_finite))
+            places = not_finite(gradients or {}), not_finite(self._sandwich.parameters)
+            if any(places):  # otherwise only squares overflowed
+                self._warn(NotFiniteWarning, lambda: NotFiniteWarning(observation.step, *places))
             return
         if self._undone_steps[observation.optimizer].update(movement) and self._should_move():
             self._warn(
@@ -270,9 +270,9 @@ class Watch:
         return self._separate_projector[1]
 
 
-def _check(sandwich: Sandwich, observers: tuple[Observer, ...], every: int, first_step: int) -> None:
+def check_watch(attached: bool, observers: tuple[Observer, ...], every: int, first_step: int) -> None:
     """Raise WatchError for a watch that cannot start."""
-    if not sandwich.attached:
+    if not attached:
         raise WatchError("the rules were removed (handle.remove()), so there are no steps to watch.")
     for name, number, smallest in (("every", every, 1), ("first_step", first_step, 0)):
         if isinstance(number, bool) or not isinstance(number, int) or number < smallest:
@@ -285,7 +285,7 @@ def _check(sandwich: Sandwich, observers: tuple[Observer, ...], every: int, firs
             )
 
 
-def _not_finite(tensors: dict[str, Tensor] | dict[str, torch.nn.Parameter]) -> list[str]:
+def not_finite(tensors: dict[str, Tensor] | dict[str, torch.nn.Parameter]) -> list[str]:
     """The names of tensors that hold NaN or infinities; waits for the device once."""
     if not tensors:
         return []

@@ -85,8 +85,8 @@ def mistake_in(*changes: tuple[str, str]) -> str:
         ("batch_size = 16", "seed = -1", "line 13: train.seed = -1 is not valid; it takes a whole number from 0"),
         (
             "batch_size = 16",
-            'method = "lagrange"',
-            'line 13: train.method = \'lagrange\' is not valid; it takes "project" or "reparametrize".',
+            'method = "penalty"',
+            'line 13: train.method = \'penalty\' is not valid; it takes "project", "reparametrize" or "lagrange".',
         ),
         (
             "batch_size = 16",

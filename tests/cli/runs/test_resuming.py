@@ -135,6 +135,12 @@ def test_what_was_learned_of_inequalities_goes_on_too(affinet: Command, folder: 
     resumed_as_in_one_go(affinet, folder, text[: text.index("[[rule]]")] + rules)
 
 
+@pytest.mark.parametrize("kind", ["Adam", FEW], ids=["Adam", "LBFGS"])
+def test_an_augmented_lagrangian_goes_on_too(affinet: Command, folder: Path, kind: str) -> None:
+    changes = ("batch_size", 'method = "lagrange"\nbatch_size'), ('"Adam"', f'"{kind}"'), FOUR
+    resumed_as_in_one_go(affinet, folder, changed(*changes) + SUMS)
+
+
 @pytest.mark.parametrize("basis", ["orthonormal", "free", "projection"])
 @pytest.mark.parametrize("kind", ["Adam", FEW, MOMENTUM], ids=["Adam", "LBFGS", "momentum"])
 def test_free_numbers_go_on_too(affinet: Command, folder: Path, basis: str, kind: str) -> None:

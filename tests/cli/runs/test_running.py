@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,3 +80,13 @@ def test_a_comparison_that_diverges_fails_nothing(affinet: Command, job: Path, m
     assert result.exit_code == 0, result.output
     assert "Without the rules the training diverged." in result.stdout
     assert "nothing to compare the score with" in result.stdout
+
+
+def test_an_augmented_lagrangian_ends_on_the_rules(affinet: Command, job: Path) -> None:
+    job.write_text(SMALL.replace("batch_size", 'method = "lagrange"\nbatch_size'))
+    result = affinet("train", job, "--out", "run")
+    assert result.exit_code == 0, result.stderr
+    assert "An augmented Lagrangian approaches the rules: they were violated by up to" in result.output
+    assert affinet("verify", "run/model.safetensors", "run/plan.safetensors").exit_code == 0
+    summary = json.loads((job.parent / "run" / "summary.json").read_text())
+    assert summary["with_rules"]["largest_violation"] < 1e-6

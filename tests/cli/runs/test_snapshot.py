@@ -123,3 +123,40 @@ def test_forged_multipliers_are_refused(content: object, reason: str) -> None:
     snapshot = replace(take_ruled(ruled(), torch.Generator()), learned=Packed(content, [torch.zeros(1)]))
     with pytest.raises(Malformed, match=reason):
         put_back_ruled(snapshot, ruled(), torch.Generator())
+
+
+def approaching(steps: int = 0) -> RuledLearner:
+    one = learner()
+    weight = one.network.weight
+    handle = affinet.lagrange(one.network, one.optimizer, [affinet.weights(one.network).weight.sum() == 1])
+    for _ in range(steps):
+        weight.grad = torch.tensor([1.0, -3.0])
+        one.optimizer.step()
+    return RuledLearner(one, handle, Trainable(2, 2), 1, ("weight",))
+
+
+def test_multipliers_of_an_augmented_lagrangian_come_back() -> None:
+    one, other = approaching(steps=5), approaching()
+    put_back_ruled(take_ruled(one, torch.Generator()), other, torch.Generator())
+    (mine,), (theirs,) = (each.handle.multipliers().values() for each in (one, other))
+    assert torch.equal(mine, theirs)
+    assert mine.any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"steps": "many"}, "their number is another"),
+        ({"multipliers": None}, "their number is another"),
+        ({"penalty": "large"}, "its penalty or the learning rates"),
+        ({"largest_rates": [0.1, 0.2]}, "its penalty or the learning rates"),
+        ({"multipliers": {"tensor": 9}}, "a tensor is 9, not between"),
+        ({"other": 1}, "other"),
+    ],
+)
+def test_forged_multipliers_of_an_augmented_lagrangian_are_refused(changes: dict[str, object], reason: str) -> None:
+    snapshot = take_ruled(approaching(steps=2), torch.Generator())
+    assert snapshot.learned is not None
+    forged = Packed({**snapshot.learned.content, **changes}, snapshot.learned.tensors)
+    with pytest.raises(Malformed, match=reason):
+        put_back_ruled(replace(snapshot, learned=forged), approaching(), torch.Generator())

@@ -49,7 +49,9 @@ class TrainTable(Table):
     optimizer: Name = Field(default="AdamW", description='the name of an optimizer of torch.optim, such as "AdamW"')
     learning_rate: Finite = Field(default=1e-3, gt=0, description="a finite number above 0")
     options: dict[str, Any] = Field(default={}, description="a table of options, such as { weight_decay = 0.01 }")
-    method: Literal["project", "reparametrize"] = Field(default="project", description='"project" or "reparametrize"')
+    method: Literal["project", "reparametrize", "lagrange"] = Field(
+        default="project", description='"project", "reparametrize" or "lagrange"'
+    )
     basis: Literal["orthonormal", "free", "projection"] | None = Field(
         default=None, description='"orthonormal", "free" or "projection"'
     )

@@ -106,6 +106,18 @@ def unpack_learned(packed: Packed) -> list[dict[str, Any] | None]:
     return blocks
 
 
+def pack_table(table: Mapping[str, Any]) -> Packed:
+    """Numbers and tensors by name."""
+    numbering = _Numbering()
+    return Packed({key: _packed(value, numbering) for key, value in table.items()}, numbering.tensors)
+
+
+def unpack_table(packed: Packed, keys: Sequence[str]) -> dict[str, Any]:
+    """What `pack_table` was given, under these keys. Raises Malformed for anything that it never writes."""
+    content, restored = fields(packed.content, "what was learned", tuple(keys)), dict[int, Tensor]()
+    return {key: _unpacked(value, packed.tensors, restored) for key, value in content.items()}
+
+
 def _packed(value: object, numbering: _Numbering) -> Any:
     match value:
         case None | bool() | int() | float() | str():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -35,6 +36,7 @@ from affinet.cli.trainings.training import (
 )
 from affinet.cli.words import counted
 from affinet.errors import AffinetError, RunError
+from affinet.training.augmented.lagrange_handle import LagrangeHandle
 from affinet.training.baking import Trainable
 
 ShowEvent = Callable[[Step | Epoch], None]
@@ -140,15 +142,21 @@ def _with_rules(
         ruled.handle.forget()
         folder.save(Checkpoint(identity, progress, take_ruled(ruled, shuffling)), ruled.state())
 
+    handle = ruled.handle
+    end = handle.finish if isinstance(handle, LagrangeHandle) else None
     try:
         progress = _train(
-            prepared, ruled.learner, watch, "with rules", ruled.handle.violation, save, shuffling, progress
+            prepared, ruled.learner, watch, "with rules", handle.violation, save, shuffling, progress, end
         )
     except KeyboardInterrupt:
         raise Interrupted(f"Interrupted. {folder.contents()} {folder.resume_hint()}") from None
     except AffinetError as error:
         raise RunError(f"{error} {folder.contents()}") from error
-    return _outcome(progress, ruled.trained, ruled.free)
+    if end is None:
+        return _outcome(progress, ruled.trained, ruled.free)
+    last = max(handle.violation().values(), default=0.0)
+    watch.say(_end_sentence(progress.violation, last))
+    return replace(_outcome(progress, ruled.trained, ruled.free), violation=last)
 
 
 def _restore_checkpoint(
@@ -189,8 +197,9 @@ def _train(
     save: SaveEpoch,
     shuffling: torch.Generator,
     progress: Progress,
+    end: Callable[[], object] | None = None,
 ) -> Progress:
-    """Train to the last epoch of the job and return the progress; `save` is called after each epoch."""
+    """Train to the last epoch of the job and return the progress; `save` is called after each epoch, `end` once."""
     train, rows = prepared.job.job.train, rows_for(learner.network, prepared.data)
     steps = ceil(len(rows.train_features) / train.batch_size)
     start = perf_counter()
@@ -200,7 +209,9 @@ def _train(
     ):
         if progress.last is not None:
             show(progress.last)
-        for event in train_epochs(learner.network, learner.optimizer, rows, train, measure, shuffling, progress.epochs):
+        for event in train_epochs(
+            learner.network, learner.optimizer, rows, train, measure, shuffling, progress.epochs, end
+        ):
             if isinstance(event, Epoch):
                 progress = progress.after(event, perf_counter() - start)
                 start = perf_counter()
@@ -211,6 +222,13 @@ def _train(
 
 def _discard(_progress: Progress) -> None:
     """Save nothing: the training without rules is only a comparison."""
+
+
+def _end_sentence(largest: float, last: float) -> str:
+    return (
+        f"An augmented Lagrangian approaches the rules: they were violated by up to {largest:.2g} on the way. At the "
+        f"end the weights were moved onto them, and violate them by {last:.2g}."
+    )
 
 
 def _moves_sentence(distances: Mapping[str, float]) -> str:

@@ -8,20 +8,33 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from affinet.cli.runs.checkpoint_packing import Packed, pack, pack_learned, unpack, unpack_learned
+from affinet.cli.runs.checkpoint_packing import (
+    Packed,
+    pack,
+    pack_learned,
+    pack_table,
+    unpack,
+    unpack_learned,
+    unpack_table,
+)
 from affinet.cli.runs.random_states import random_states, restore_random_states
 from affinet.cli.trainings.keeping import Learner, RuledLearner
 from affinet.cli.words import listed
 from affinet.errors import AttachError, RunError
 from affinet.system.malformed import Malformed
+from affinet.training.augmented.lagrange_handle import LagrangeHandle
 from affinet.training.handle import Handle
+
+LAGRANGE_NUMBERS = ("penalty", "size", "largest_rates")
+"""What the state of a handle of `affinet.lagrange` holds in addition to that of its rules about weights."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A network by the names of its tensors, its optimizer, the states of random numbers, and what was learned.
 
-    `learned` are the multipliers and faces of blocks with inequalities; None without inequalities.
+    `learned` are the multipliers and faces of blocks with inequalities, or what an augmented Lagrangian keeps; None
+    where nothing is learned.
     """
 
     network: Mapping[str, Tensor]
@@ -36,9 +49,8 @@ def take(learner: Learner, shuffling: torch.Generator) -> Snapshot:
 
 
 def take_ruled(ruled: RuledLearner, shuffling: torch.Generator) -> Snapshot:
-    """As `take`, with what the training has learned about its inequalities."""
-    learned = ruled.handle.state_dict().get("inequalities") if isinstance(ruled.handle, Handle) else None
-    return replace(take(ruled.learner, shuffling), learned=None if learned is None else pack_learned(learned))
+    """As `take`, with what the training has learned about its rules."""
+    return replace(take(ruled.learner, shuffling), learned=_learned_by(ruled.handle))
 
 
 def put_back(snapshot: Snapshot, learner: Learner, shuffling: torch.Generator) -> None:
@@ -52,17 +64,34 @@ def put_back(snapshot: Snapshot, learner: Learner, shuffling: torch.Generator) -
 
 
 def put_back_ruled(snapshot: Snapshot, ruled: RuledLearner, shuffling: torch.Generator) -> None:
-    """As `put_back`, with what was learned about inequalities.
+    """As `put_back`, with what was learned about the rules.
 
-    A snapshot without it belongs to a training without inequalities. Raises Malformed for that of other rules.
+    A snapshot without it belongs to a training that learns nothing. Raises Malformed for that of other rules.
     """
     put_back(snapshot, ruled.learner, shuffling)
-    if snapshot.learned is not None and isinstance(ruled.handle, Handle):
-        try:
+    if snapshot.learned is None:
+        return
+    handle = ruled.handle
+    try:
+        if isinstance(handle, Handle):
             learned = unpack_learned(snapshot.learned)
-            ruled.handle.load_state_dict({**ruled.handle.state_dict(), "inequalities": learned})
-        except AttachError as error:
-            raise Malformed(str(error).rstrip(".")) from None
+            handle.load_state_dict({**handle.state_dict(), "inequalities": learned})
+        elif isinstance(handle, LagrangeHandle):
+            state = handle.state_dict()
+            table = unpack_table(snapshot.learned, (*LAGRANGE_NUMBERS, *state["weights"]))
+            numbers = {name: table.pop(name) for name in LAGRANGE_NUMBERS}
+            handle.load_state_dict({**state, **numbers, "weights": table})
+    except AttachError as error:
+        raise Malformed(str(error).rstrip(".")) from None
+
+
+def _learned_by(handle: object) -> Packed | None:
+    """What a handle has learned: y and the faces of inequalities, or the multipliers of an augmented Lagrangian."""
+    if isinstance(handle, LagrangeHandle):
+        state = handle.state_dict()
+        return pack_table({**{name: state[name] for name in LAGRANGE_NUMBERS}, **state["weights"]})
+    learned = handle.state_dict().get("inequalities") if isinstance(handle, Handle) else None
+    return None if learned is None else pack_learned(learned)
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:

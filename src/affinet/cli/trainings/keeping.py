@@ -1,4 +1,4 @@
-"""Attach the rules of a job to its network, by projecting around the optimizer or by training only free numbers."""
+"""Attach the rules of a job to its network, by the method that the job names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from affinet.errors import AttachError, TooLargeError
 from affinet.training.baking import Trainable
 
 if TYPE_CHECKING:
-    from affinet import Handle, Plan, Reparametrization
+    from affinet import Handle, LagrangeHandle, Plan, Reparametrization
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Learner:
 
 @dataclass(frozen=True)
 class RuledLearner:
-    """A learner whose weights obey the rules after every step.
+    """A learner whose weights obey the rules after every step, or at the end with an augmented Lagrangian.
 
     `trained` is how many numbers the optimizer moves, `free` how many stay independent under the rules. `names` are the
     keys of the plain network's state.
     """
 
     learner: Learner
-    handle: Handle | Reparametrization
+    handle: Handle | Reparametrization | LagrangeHandle
     trained: Trainable
     free: int | Interval
     names: tuple[str, ...]
@@ -69,6 +69,10 @@ def under_rules(job: JobFile, network: nn.Module, plan: Plan) -> RuledLearner:
             learner = without_rules(job, network)
             handle = affinet.project(network, learner.optimizer, plan)
             return RuledLearner(learner, handle, Trainable(learner.numbers, learner.numbers), free, names)
+        case "lagrange":
+            learner = without_rules(job, network)
+            approaching = affinet.lagrange(network, learner.optimizer, plan)
+            return RuledLearner(learner, approaching, Trainable(learner.numbers, learner.numbers), free, names)
         case "reparametrize":
             return _by_free_numbers(job, network, plan, free, names)
         case _:

@@ -101,9 +101,11 @@ def train_epochs(
     measure: Measure,
     shuffling: torch.Generator,
     finished: int = 0,
+    end: Callable[[], object] | None = None,
 ) -> Iterator[Step | Epoch]:
     """Train `network` in place, from epoch `finished` + 1 on; `measure` returns the violation of each rule.
 
+    `end` is called after the last step, before the score.
     Batches are drawn from `shuffling`. Raises Diverged once the loss, a weight, a violation or an output is not finite,
     and RunError where the network itself fails.
     """
@@ -120,6 +122,8 @@ def train_epochs(
             violation = max(violations, default=0.0)
             loss_sum, largest = loss_sum + loss * len(batch), max(largest, violation)
             yield Step(loss, violation)
+        if end is not None and number == train.epochs:
+            end()
         score = score_of(network, rows)
         if not isfinite(score) or not all(bool(torch.isfinite(weight).all()) for weight in network.parameters()):
             raise _divergence_error(number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from threading import local
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undist
 from affinet.kernels.torch.preparing import prepare
 from affinet.kernels.torch.rounded_weights import format_of, weight_of
 from affinet.kernels.torch.small_blocks import SmallBlocks, gather_small_blocks
+from affinet.language.calculus.terms import Parameter
 from affinet.language.modules import parameters_of, present_weights
 from affinet.plans.plan import Plan
 
@@ -466,6 +467,11 @@ def weights_of(plan: Plan, source: Mapping[str, Tensor] | torch.nn.Module) -> Ma
 
 def check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
     """Raise unless every parameter of the plan has a tensor of its shape and of a real floating dtype."""
+    check_tensors(plan.parameters, tensors)
+
+
+def check_tensors(parameters: Iterable[Parameter], tensors: Mapping[str, Tensor]) -> None:
+    """Raise unless each parameter has a tensor of its shape and of a real floating dtype."""
     if isinstance(tensors, torch.nn.Module):
         raise AttachError(
             f"give vectors, one for each weight, not a {type(tensors).__name__}: a mapping of names to "
@@ -475,7 +481,7 @@ def check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
         raise AttachError(
             f"give a mapping of names to tensors, such as model.state_dict(), not {type(tensors).__name__}."
         )
-    for parameter in plan.parameters:
+    for parameter in parameters:
         tensor = tensors.get(parameter.name)
         if tensor is None:
             raise AttachError(

@@ -232,6 +232,10 @@ def _norm_slope(x: Tensor, norm: Norm) -> Tensor:
 
 def _pulled(node: Node, operands: list[Tensor], y: Tensor) -> tuple[Tensor, ...]:
     """The transposed derivatives of a node, times y: a tensor for each operand."""
+    if node.kind == "multiply":
+        return y * operands[1], y * operands[0]
+    if node.kind == "power":
+        return (y * (node.exponent * operands[0] ** (node.exponent - 1)),)
     with torch.enable_grad():
         leaves = [operand.detach().requires_grad_() for operand in operands]
         value = node_value(node, leaves)
@@ -248,6 +252,10 @@ def _squared_slopes(node: Node, operands: list[Tensor], squares: list[Tensor]) -
         case "inverse":
             inverse = node_value(node, operands).square()
             return inverse @ squares[0] @ inverse
+        case "function":
+            assert node.opaque is not None
+            derivatives: Tensor = node.opaque.linearized(operands[0])[2]
+            return derivatives.square() @ squares[0]
     (slopes,) = _pulled(node, operands, torch.ones(node.shape, dtype=operands[0].dtype, device=operands[0].device))
     squared = slopes.square() * squares[0]
     return squared.sum((-2, -1)) if node.kind == "det" else squared

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from math import prod
 from string import ascii_letters
 
 import numpy as np
@@ -85,11 +87,14 @@ class _TermMap:
         self._sums_shape = tuple(1 if start is None else n for start, n in zip(term.start, shape, strict=True))
         where = target(term, self._sums_shape)
         self._target: Tensor | Strided = where if isinstance(where, tuple) else torch.as_tensor(where, device=device)
+        product = partial(_Product, sizes=self._sizes, dtype=self._dtype)
+        self._forward = product(self._read, self._written, self._scalar, self._factors)
+        self._backward = product(self._written, self._read, self._scalar, self._factors)
 
     def add_to(self, value: Tensor, entries: Tensor, *, squared: bool) -> None:
         """Add the term at these entries to a value of the expression's shape; `squared` squares all coefficients."""
         flat = entries.detach().contiguous().view(-1)
-        made = self._product(self._take(flat), self._read, self._written, squared=squared)
+        made = (self._squared() if squared else self._forward)(self._take(flat))
         covers_all = value.shape == self._sums_shape
         sums = value if covers_all else torch.zeros(self._sums_shape, dtype=self._dtype, device=value.device)
         if isinstance(self._target, Tensor):
@@ -110,7 +115,7 @@ class _TermMap:
             offset, steps, flips = self._target
             taken = flat.as_strided(written_sizes, steps, flat.storage_offset() + offset)
             taken = taken.flip(flips) if flips else taken
-        made = self._product(taken, self._written, self._read, squared=False)
+        made = self._backward(taken)
         if isinstance(self._source, Tensor):
             into.view(-1).index_add_(0, self._source, made.reshape(-1).to(into.dtype))
             return
@@ -122,6 +127,11 @@ class _TermMap:
             places = torch.arange(into.numel(), device=into.device).as_strided(made.shape, steps, offset)
             into.view(-1).index_add_(0, places.reshape(-1), made.reshape(-1).to(into.dtype))
 
+    def _squared(self) -> _Product:
+        """The map with squared coefficients."""
+        factors = [(loops, values.square()) for loops, values in self._factors]
+        return _Product(self._read, self._written, self._scalar**2, factors, self._sizes, self._dtype)
+
     def _take(self, flat: Tensor) -> Tensor:
         """The entries that are read, with an axis for each loop in `_read`."""
         if isinstance(self._source, Tensor):
@@ -130,35 +140,45 @@ class _TermMap:
         view = flat.as_strided([self._sizes[k] for k in self._read], steps, flat.storage_offset() + offset)
         return view.flip(flips) if flips else view
 
-    def _product(self, x: Tensor, loops: tuple[int, ...], to: tuple[int, ...], *, squared: bool) -> Tensor:
-        """`scalar Σ x ∏ factors` over all loops but those in `to`, with the axes of these in their order."""
-        scalar, factors = self._scalar, self._factors
-        if squared:
-            scalar, factors = scalar * scalar, [(loops_of, values.square()) for loops_of, values in factors]
+
+class _Product:
+    """`scalar Σ x ∏ factors` over all loops but those in `to`, with the axes of these in their order.
+
+    `x` has an axis for each loop in `loops`; `sizes` are those of all loops.
+    """
+
+    def __init__(
+        self,
+        loops: tuple[int, ...],
+        to: tuple[int, ...],
+        scalar: float,
+        factors: list[tuple[tuple[int, ...], Tensor]],
+        sizes: tuple[int, ...],
+        dtype: torch.dtype,
+    ) -> None:
         known = {*loops, *(k for loops_of, _ in factors for k in loops_of)}
-        for k in range(len(self._sizes)):
-            if k not in known and k not in to:
-                scalar *= self._sizes[k]
+        repeated = prod(size for k, size in enumerate(sizes) if k not in known and k not in to)
         present = tuple(k for k in to if k in known)
-        if factors:
-            made = torch.einsum(
-                ",".join([_letters(loops), *(_letters(loops_of) for loops_of, _ in factors)])
-                + "->"
-                + _letters(present),
-                x.to(self._dtype),
-                *(values for _, values in factors),
-            )
+        self._scalar, self._factors, self._dtype = scalar * repeated, [values for _, values in factors], dtype
+        inputs = ",".join(map(_letters, (loops, *(loops_of for loops_of, _ in factors))))
+        self._subscripts = f"{inputs}->{_letters(present)}"
+        self._summed = tuple(axis for axis, k in enumerate(loops) if k not in to)
+        kept = [k for k in loops if k in to]
+        order = [] if factors else [kept.index(k) for k in present]
+        self._order = None if order == sorted(order) else order
+        self._new_axes = tuple(axis for axis, k in enumerate(to) if k not in known)
+        self._sizes = tuple(sizes[k] for k in to)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._factors:
+            made = torch.einsum(self._subscripts, x.to(self._dtype), *self._factors)
         else:
-            summed = tuple(axis for axis, k in enumerate(loops) if k not in to)
-            made = x.sum(summed, dtype=self._dtype) if summed else x.to(self._dtype)
-            kept = [k for k in loops if k in to]
-            made = made.permute([kept.index(k) for k in present])
-        if present != to:
-            for axis, k in enumerate(to):
-                if k not in known:
-                    made = made.unsqueeze(axis)
-            made = made.expand([self._sizes[k] for k in to])
-        return made if scalar == 1.0 else made * scalar
+            made = x.sum(self._summed, dtype=self._dtype) if self._summed else x.to(self._dtype)
+            made = made if self._order is None else made.permute(self._order)
+        for axis in self._new_axes:
+            made = made.unsqueeze(axis)
+        made = made.expand(self._sizes) if self._new_axes else made
+        return made if self._scalar == 1.0 else made * self._scalar
 
 
 def _letters(loops: tuple[int, ...]) -> str:

@@ -1,0 +1,183 @@
+"""A handle on rules that an augmented Lagrangian trains towards: how well they hold, their prices, the final return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from torch import Tensor, optim
+
+from affinet.errors import AttachError
+from affinet.plans.plan import Plan
+from affinet.report.cost import CostReport, cost_report
+from affinet.report.observation import Observer
+from affinet.training.attached import detach
+from affinet.training.augmented.feasible import Feasible
+from affinet.training.augmented.lagrange_watch import LagrangeWatch
+from affinet.training.augmented.lagrangian import Lagrangian
+
+
+class LagrangeHandle:
+    """Rules that one training approaches. Made by `affinet.lagrange`.
+
+    `plan` is that of the rules which a plan can hold, None without any: training starts on it, and `finish` ends on it.
+    `moved` is how far attaching moved each parameter (Euclidean distance, in the weights' units). Copies of the model
+    or of the optimizer carry no rules: check with `handle.attached_to(optimizer)`.
+    """
+
+    def __init__(self, lagrangian: Lagrangian, feasible: Feasible, moved: Mapping[str, float]) -> None:
+        self._lagrangian, self._feasible = lagrangian, feasible
+        self.moved = dict(moved)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan of the rules that a plan can hold exactly."""
+        return self._feasible.plan
+
+    @property
+    def penalty(self) -> float:
+        """ρ, which the first gradients decide: a rule of derivatives J has the penalty `ρ / (2 ‖J‖²) c²`."""
+        return self._lagrangian.penalty
+
+    def terms(self, *batch: Any) -> Tensor:
+        """The terms of the rules about expected values, for a batch: add them to the loss before its backward.
+
+        The functions of these rules get the arguments. Averages are updated; under `torch.no_grad()` nothing is.
+        Raises GradientError where a function returns something else than finite numbers per sample.
+        """
+        return self._lagrangian.terms(batch)
+
+    def violation(self) -> dict[str, float]:
+        """Rule name → largest absolute violation of the present weights; of an expected value, of its average.
+
+        nan for an expected value before the first sample that counts.
+        """
+        return self._lagrangian.violation()
+
+    def multipliers(self) -> dict[str, Tensor]:
+        """Rule name → ν of the rule's shape, as learned so far.
+
+        Law: at the optimum `∇f = Jᵀν`, with J the derivatives of the left sides, so that `ν = ∂f*/∂b` per unit added to
+        the right-hand side as the user wrote it; under coupled decay, of `f + λ/2 ‖w‖²`. Of inequalities, `ν <= 0` for
+        `<=`, `ν >= 0` for `>=`. Rules about weights that are maximized, and no others, have the reverse signs.
+        """
+        return self._lagrangian.multipliers()
+
+    def capture(self) -> None:
+        """Keep the gradients of the next step for `stationarity()` and `report()`; small models keep them always."""
+        self._lagrangian.capture.request()
+
+    def stationarity(self) -> float:
+        """`‖∇f − Jᵀν‖ / ‖∇f‖` of the gradients of the last step that was captured, with the present multipliers."""
+        gradients = self._lagrangian.capture.total()
+        if gradients is None:
+            raise AttachError(
+                "no gradients were captured yet. Take a step first; for models of more than 65,536 constrained entries "
+                "call handle.capture() before it."
+            )
+        residual, size = self._lagrangian.residual_gradient(gradients)
+        return residual / size if size else 0.0
+
+    def report(self) -> CostReport:
+        """The cost of each rule: rules by |ν|, with the change of the loss if each were loosened by 0.01."""
+        return cost_report(_Learned(self), {})
+
+    def watch(
+        self, *callbacks: Observer, every: int = 1, multipliers: bool = False, first_step: int = 0
+    ) -> LagrangeWatch:
+        """Observe every `every`-th step, including the first, and pass an `Observation` to each callback.
+
+        Without a callback the result keeps observations in `.history`; `.stop()` ends it. Nothing is projected, so the
+        distance of the projection is 0. Raises WatchError where there are no steps to observe.
+        """
+        return LagrangeWatch(self._lagrangian, callbacks, every=every, multipliers=multipliers, first_step=first_step)
+
+    def finish(self, *, partial: bool = False) -> dict[str, float]:
+        """Move the weights to the nearest point that satisfies the rules exactly; return the distance by weight.
+
+        Training may go on from there. Raises AttachError, with nothing moved, where there are rules that a plan cannot
+        hold: `partial=True` moves onto the others. Raises InfeasibleError where no way to nonlinear equations is found.
+        """
+        violation = self.violation()
+        others = self._feasible.left_out(list(violation))
+        if others and not partial:
+            listed = ", ".join(f'"{name}" (violated by {violation[name]:.3g})' for name in others)
+            reason = f" ({self._feasible.reason.rstrip('.')})" if self._feasible.reason else ""
+            raise AttachError(
+                f"weights cannot be moved onto {listed}: they are rules about expected values, or rules that no plan "
+                f"holds exactly{reason}. Train on until their violation is small enough; handle.finish(partial=True) "
+                f"moves the weights onto the other rules."
+            )
+        return self._feasible.settle()
+
+    def forget(self) -> None:
+        """Drop what solvers keep from an earlier `finish`; for checkpoints from which a training resumes bit by bit."""
+        self._feasible.forget()
+
+    def attached_to(self, optimizer: optim.Optimizer) -> bool:
+        """Whether the steps of this optimizer get the terms of these rules; those of a copy do not."""
+        return self._lagrangian.holds(optimizer)
+
+    def remove(self) -> None:
+        """Remove all hooks; the weights do not change. Removing twice does nothing more."""
+        detach(self._lagrangian.detach())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The names of the rules, the multipliers and averages: from these a training resumes bit by bit."""
+        return {"rules": self._names(), **self._lagrangian.state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Carry on from a saved state; check that it had the same rules.
+
+        Weights are not part of it: load those of the model after attaching, or attach with `feasible_start=False`.
+        Raises AttachError, naming the rules that differ.
+        """
+        saved_names = state.get("rules") if isinstance(state, Mapping) else None
+        keys = {"penalty", "size", "seen", "largest_rates", "weights", "expectations"}
+        if not isinstance(saved_names, list) or not keys <= state.keys():
+            raise AttachError(
+                f"{state!r:.60} ({type(state).__name__}) is not the state of a handle of affinet.lagrange. Give the "
+                f"result of handle.state_dict()."
+            )
+        present, saved = set(self._names()), set(saved_names)
+        if present != saved:
+            raise AttachError(
+                f"the saved training had other rules: only in the saved state {sorted(saved - present)}, only in this "
+                f"handle {sorted(present - saved)}. Attach the same rules, or leave the handle's state out."
+            )
+        self._lagrangian.load_state(state)
+
+    def __reduce__(self) -> NoReturn:
+        raise AttachError(
+            "a handle belongs to its optimizer in this process, and cannot be copied or pickled. Copy the model and "
+            "the optimizer, attach the rules again with affinet.lagrange, and load handle.state_dict()."
+        )
+
+    def __repr__(self) -> str:
+        others = self._feasible.left_out(self._names())
+        state = "attached" if self._lagrangian.attached else "removed"
+        exact = "finish() makes all exact" if not others else f"finish() cannot make {len(others)} of them exact"
+        return f"<LagrangeHandle ({state}): {len(self._names())} rules, {exact}>"
+
+    def _names(self) -> list[str]:
+        system, expected = self._lagrangian.system, self._lagrangian.expected_terms
+        return [*(rule.name for rule in system.every), *expected.names]
+
+
+class _Learned:
+    """The learned multipliers as a report reads them."""
+
+    def __init__(self, handle: LagrangeHandle) -> None:
+        self._handle = handle
+
+    def multipliers(self, gradients: Mapping[str, Any], at: Any = None) -> Mapping[str, Tensor]:
+        return self._handle.multipliers()
+
+    def shared_multipliers(self, at: Any = None) -> Mapping[str, tuple[str, ...]]:
+        return {}
+
+    def stationarity(self, gradients: Mapping[str, Any], at: Any = None) -> float:
+        return self._handle.stationarity()
+
+
+__all__: Sequence[str] = ["LagrangeHandle"]
