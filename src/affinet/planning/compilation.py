@@ -47,7 +47,7 @@ def compile_blocks(system: System) -> tuple[AnyBlock, ...]:
 def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tuple[AnyBlock, ...]:
     over_free = partial(rows_without, fixed=fixed, layout=system.layout)
     remaining = substitute(fixed, other_rules, system)
-    curved, remaining = separate_curved(remaining, system, over_free)
+    curved, remaining = separate_curved(remaining, system, fixed, over_free)
     sets, remaining = _separate_inequalities(fixed, remaining, system, over_free)
     check_apart(curved, sets, system)
     lifted, rows = lift(remaining.rows, system.layout)

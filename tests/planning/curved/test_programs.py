@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from affinet.kernels.torch.torch_namespace import Torch
 from affinet.language.evaluation import evaluate
 from affinet.planning.curved.curved_blocks import separate_curved
 from affinet.planning.curved.linearizing import derivatives_at, linearized
-from affinet.planning.overlaps.fixed_entries import OtherRules
+from affinet.planning.overlaps.fixed_entries import FixedEntries, OtherRules, rows_without
 from affinet.system.rows import concatenate
 from affinet.system.system import System
 from tests.planning.curved.random_equations import SHAPES, RandomEquations
@@ -66,7 +67,9 @@ def test_cells_compute_values_and_derivatives_of_the_rules(seed: int, xp: Any) -
     }
     system = System.of(generator.rules())
     linear = system.rows(range(len(system.rules)))
-    blocks, others = separate_curved(OtherRules([], [], [], linear), system, lambda rows: rows)
+    fixed = FixedEntries([], system)
+    over_free = partial(rows_without, fixed=fixed, layout=system.layout)
+    blocks, others = separate_curved(OtherRules([], [], [], linear), system, fixed, over_free)
     rows = linearized(system, point).rows(range(len(system.every)))
     w = flat({parameter.name: point[parameter.name] for parameter in system.layout.parameters})
     expected, values = rows.matrix(len(w)).toarray(), []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from affinet.blocks.curved import Curved
 from affinet.blocks.curved_set import CurvedSet
+from affinet.blocks.fixed import fixed_at
 from affinet.blocks.interval import Interval
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.large_curved_set import LargeCurvedSet
@@ -24,9 +26,11 @@ from affinet.planning.curved.lowering import lower
 from affinet.planning.curved.recognizing import recognized
 from affinet.planning.inequalities.separating import split_connected
 from affinet.planning.inequalities.sets import places_of_cells
-from affinet.planning.overlaps.fixed_entries import OtherRules
+from affinet.planning.overlaps.fixed_entries import FixedEntries, OtherRules
+from affinet.planning.reading.fixings import Fixing
 from affinet.system import lapack
 from affinet.system.distinct import distinct
+from affinet.system.layout import Layout
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import System
 
@@ -37,19 +41,18 @@ RETURNED = 25
 
 
 def separate_curved(
-    equations: OtherRules, system: System, over_free: Callable[[Rows], Rows]
+    equations: OtherRules, system: System, fixed: FixedEntries, over_free: Callable[[Rows], Rows]
 ) -> tuple[list[Curved], OtherRules]:
     """The blocks of the nonlinear equations, and the linear equations that share no entry with them.
 
-    Raises Contradiction where an equation holds nowhere because all its entries are fixed, RuleError where nonlinear
-    equations share entries with inequalities, and TooLargeError.
+    Entries that single equations fix are constants of the nonlinear ones, and are added to `fixed`. Raises
+    Contradiction where an equation holds nowhere because all its entries are fixed, RuleError where nonlinear equations
+    share entries with inequalities, and TooLargeError.
     """
     blocks, numbers = recognized(system, system.curved_rules)
     if not numbers:
         return blocks, equations
-    without_linear = lower(system, numbers, concatenate([]), over_free)
-    columns = read_columns(without_linear, system.layout.size)
-    equations, connected = split_connected(equations, columns, system, over_free)
+    equations, connected = _connected(equations, numbers, system, fixed, over_free)
     lowered = lower(system, numbers, connected, over_free)
     _check_constants(lowered.equations, system)
     for cells in cells_of(lowered, system.layout.size, system.limits):
@@ -61,6 +64,43 @@ def separate_curved(
             forecast(f"the derivatives of {names}", cells.program.derivatives, item_bytes=DERIVATIVE_BYTES)
         blocks.append(_block(cells, system))
     return blocks, equations
+
+
+def _connected(
+    equations: OtherRules,
+    numbers: Sequence[int],
+    system: System,
+    fixed: FixedEntries,
+    over_free: Callable[[Rows], Rows],
+) -> tuple[OtherRules, Rows]:
+    """The equations that share no entry with nonlinear ones, and those that do, without the ones that fix an entry."""
+    while True:
+        without_linear = lower(system, numbers, concatenate([]), over_free)
+        columns = read_columns(without_linear, system.layout.size)
+        apart, connected = split_connected(equations, columns, system, over_free)
+        fixes = connected.lengths == 1
+        if not fixes.any():
+            return apart, connected
+        for fixing in _fixings(connected.select(np.flatnonzero(fixes)), system.layout):
+            fixed.fix(fixing)
+        others = over_free(connected.select(np.flatnonzero(~fixes)))
+        equations = replace(apart, rows=concatenate([over_free(apart.rows), others]))
+
+
+def _fixings(rows: Rows, layout: Layout) -> list[Fixing]:
+    """What equations in one entry each fix it at: each rule's entries together, unless it fixes one twice."""
+    fixings: list[Fixing] = []
+    for parameter, places, positions in layout.split(rows.columns):
+        rules = rows.rule[places]
+        order = np.lexsort((positions, rules))
+        rule, position = rules[order], positions[order]
+        ends = np.flatnonzero((np.diff(rule) != 0) | (np.diff(position) == 0)) + 1
+        for part in np.split(order, ends):
+            taken, coefficients = places[part], rows.values[places[part]]
+            values, sizes = rows.rhs[taken] / coefficients, rows.magnitude[taken] / np.abs(coefficients)
+            block = fixed_at(parameter, positions[part], values + 0.0, (int(rules[part[0]]),))
+            fixings.append(Fixing(block, 1.0, in_order=False, size=sizes))
+    return fixings
 
 
 def check_apart(curved: Sequence[Curved], sets: Sequence[AnyBlock], system: System) -> None:

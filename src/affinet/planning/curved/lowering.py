@@ -16,7 +16,8 @@ from affinet.blocks.programs.equation_program import LargeStepKind
 from affinet.language.affine import Affine
 from affinet.language.calculus.terms import Floats, Integers, Parameter
 from affinet.language.forecast import forecast
-from affinet.language.nodes import Node, nodes_of
+from affinet.language.node_values import node_value
+from affinet.language.nodes import ELEMENTWISE, Node, nodes_of
 from affinet.language.opaque import Opaque
 from affinet.system.layout import Layout
 from affinet.system.rows import PAIR_BYTES, Rows, concatenate
@@ -160,13 +161,15 @@ class _Lowering:
     def __init__(self, layout: Layout, over_free: OverFree, cancellation: float, first: int, most: int) -> None:
         self._layout, self._over_free, self._cancellation = layout, over_free, cancellation
         self._first, self._most = first, most
+        self._constant = np.zeros(layout.size, bool)
+        self._values = np.zeros(layout.size)
 
     def rows(self, affine: Affine, number: int) -> Rows:
         """One row per entry of an expression; the right-hand side is minus the constant."""
         forecast("a nonlinear rule, read one number at a time,", _pairs(affine), item_bytes=PAIR_BYTES)
         rows = coefficients(self._layout, (number,), (affine.shape,), (affine.terms,), self._cancellation)
         constant = np.broadcast_to(np.asarray(affine.constant, np.float64), affine.shape).reshape(-1)
-        return self._over_free(replace(rows, rhs=-constant, size=np.abs(constant)))
+        return self._over_variable(self._over_free(replace(rows, rhs=-constant, size=np.abs(constant))))
 
     def steps(self, node: Node) -> list[LoweredStep]:
         first = self._layout.start(node)
@@ -174,7 +177,28 @@ class _Lowering:
             return self._products(node, first)
         operands = tuple(self.rows(operand, self._first) for operand in node.operands)
         size = node.operands[0].shape[-1] if node.kind in ("det", "inverse") else 0
+        if node.kind in ("multiply", "power", *ELEMENTWISE):
+            self._note_constants(node, first, operands)
         return [LoweredStep(node.kind, node.exponent, size, first, node.size, operands, node.opaque)]
+
+    def _note_constants(self, node: Node, first: int, operands: tuple[Rows, ...]) -> None:
+        """Note the numbers of a node that are made of fixed entries alone: without them more cells have one form."""
+        places = np.flatnonzero(np.all([operand.lengths == 0 for operand in operands], axis=0))
+        if len(places):
+            values = node_value(node, [-operand.rhs[places] for operand in operands])
+            places, values = places[np.isfinite(values)], values[np.isfinite(values)]
+            self._constant[first + places], self._values[first + places] = True, values
+
+    def _over_variable(self, rows: Rows) -> Rows:
+        """The rows over what is not constant; constants move to the right-hand sides."""
+        known = self._constant[rows.columns]
+        if not known.any():
+            return rows
+        row, parts = rows.row_of_each(), rows.values[known] * self._values[rows.columns[known]]
+        rhs = rows.rhs - np.bincount(row[known], parts, rows.count)
+        size = rows.magnitude + np.bincount(row[known], np.abs(parts), rows.count)
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(row[~known], minlength=rows.count))])
+        return Rows(bounds, rows.columns[~known], rows.values[~known], rhs, rows.rule, rows.index, size)
 
     def _products(self, node: Node, first: int) -> list[LoweredStep]:
         left, right = (self.rows(operand, self._first) for operand in node.operands)
