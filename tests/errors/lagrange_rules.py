@@ -54,6 +54,13 @@ def a_penalty_below_zero() -> None:
     attached(zero_sums, penalty=-1.0)
 
 
+@case(AttachError, "A rule has no finite value at the first weights.", "Start from other weights.")
+def a_logarithm_of_a_negative_weight_under_lagrange() -> None:
+    model = nn.Module()
+    model.w = nn.Parameter(torch.tensor([-1.0, 2.0]))
+    affinet.lagrange(model, optim.SGD(model.parameters(), lr=0.1), affinet.weights(model).w.log() <= 0)
+
+
 @case(RuleError, "An expectation that is not compared with anything.", "Compare it with a number.")
 def an_expectation_alone() -> None:
     model = nn.Linear(3, 2)

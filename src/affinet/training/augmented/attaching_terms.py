@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import isfinite
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -89,9 +90,21 @@ def lagrange(
         system, parameters, expected, nests, places, penalty=float(penalty), dual_rate=float(dual_rate), decay=decay
     )
     moved = feasible.start() if feasible_start else {}
+    _check_values(lagrangian)
     lagrangian.attach()
     attach(with_wrappers, parameters.values())
     return LagrangeHandle(lagrangian, feasible, dict.fromkeys(parameters, 0.0) | moved)
+
+
+def _check_values(lagrangian: Lagrangian) -> None:
+    """Raise AttachError for a rule without a finite value at the present weights, whose gradients would be nan."""
+    violation = lagrangian.violation()
+    valueless = [rule.name for rule in lagrangian.system.every if not isfinite(violation[rule.name])]
+    if valueless:
+        raise AttachError(
+            f'at the present weights "{valueless[0]}" has no finite value: a logarithm or root of a negative number, a '
+            f"division by zero, or a number that is too large. Start from other weights."
+        )
 
 
 def _separate(rules: AnyRules) -> tuple[Plan | list[Constraint], list[ExpectedRule]]:
