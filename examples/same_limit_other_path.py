@@ -57,8 +57,9 @@ def trained(attach: Callable[[nn.Module], tuple[torch.optim.Optimizer, object]])
 
 def rule(model: nn.Module) -> affinet.Constraint:
     """The line."""
-    w = affinet.weights(model).w
-    return w[0] + 2 * w[1] == 2
+    w = affinet.weights(model)["w"]
+    line: affinet.Constraint = w[0] + 2 * w[1] == 2
+    return line
 
 
 def by_project(model: nn.Module) -> tuple[torch.optim.Optimizer, object]:

@@ -65,9 +65,7 @@ def lagrange(
             f"affinet.lagrange takes the model first, then its optimizer, then the rules; {type(model).__name__} is "
             f"not a torch.nn.Module."
         )
-    for name, number in (("penalty", penalty), ("dual_rate", dual_rate)):
-        if isinstance(number, bool) or not isinstance(number, Real) or not 0.0 < number < float("inf"):
-            raise AttachError(f"{name} is {number!r:.60}; give a number above 0.")
+    _check_numbers(penalty=penalty, dual_rate=dual_rate)
     optimizers = listed_optimizers(optimizer)
     about_weights, expected = _separate(rules)
     if isinstance(about_weights, Plan):
@@ -94,6 +92,13 @@ def lagrange(
     lagrangian.attach()
     attach(with_wrappers, parameters.values())
     return LagrangeHandle(lagrangian, feasible, dict.fromkeys(parameters, 0.0) | moved)
+
+
+def _check_numbers(**numbers: object) -> None:
+    """Raise AttachError for an option that is not a number above 0."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, Real) or not 0.0 < float(number) < float("inf"):
+            raise AttachError(f"{name} is {number!r:.60}; give a number above 0.")
 
 
 def _check_values(lagrangian: Lagrangian) -> None:
