@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -155,6 +156,17 @@ def test_equations_without_solutions_are_refused_and_change_nothing(start: list[
     with pytest.raises(InfeasibleError, match=r"no weights that satisfy this rule were found from the present ones"):
         affinet.project(model, optim.SGD(model.parameters(), lr=0.1), [affinet.weights(model).w ** 2 == -1])
     assert model.w.detach().tolist() == start
+
+
+def test_a_refusal_has_the_point_of_the_least_violation_and_its_gradient() -> None:
+    with pytest.raises(
+        InfeasibleError, match=r"near them is 1, with a gradient of \S+, at w\[0\] = \S+\. Nothing"
+    ) as refused:
+        attached([2.0], lambda w: [w**2 == -1])
+    numbers = re.search(r"a gradient of (\S+), at w\[0\] = (\S+)\. Nothing", str(refused.value))
+    assert numbers is not None
+    # Where x² + 1 is least its gradient 2x (x² + 1) vanishes; the search stops where both are small.
+    assert all(abs(float(number)) <= 1e-3 for number in numbers.groups())
 
 
 def test_a_function_without_a_value_at_the_weights_is_refused() -> None:

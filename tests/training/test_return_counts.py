@@ -69,6 +69,8 @@ def test_the_textbook_equations_of_a_wavelet_are_reached() -> None:
     expected = np.array([1 + root, 3 + root, 3 - root, 1 - root]) / (4 * 2**0.5)
     np.testing.assert_allclose(model.w.detach().numpy(), expected, rtol=0, atol=1e-8)
     assert max(handle.violation().values()) <= 1e-15
+    assert handle.report(lambda: model.w.sum()).ranks == (3, 4)
+    assert "have rank 3 at these weights, and 4 at almost all points" in str(handle.report(lambda: model.w.sum()))
 
 
 def test_full_steps_are_counted_as_such_and_warn_of_nothing() -> None:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
+
+import numpy as np
+from scipy.optimize import least_squares
 
 from affinet.blocks.block import Block
 from affinet.errors import InfeasibleError
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.language.evaluation import evaluate
+from affinet.planning.curved.linearizing import linearized
 from affinet.system.system import System
 
+SEARCHED = 2**18
+"""Derivatives of the equations up to which the least violation is searched for, to show where it is."""
+SHOWN = 4
+"""Entries of that point that are shown."""
 
-def unreached(system: System, blocks: Iterable[Block], violation: Mapping[str, float]) -> InfeasibleError:
+
+def unreached(
+    system: System, blocks: Sequence[Block], violation: Mapping[str, float], weights: Mapping[str, np.ndarray]
+) -> InfeasibleError:
     """The error for the rules of these blocks, with the largest violation (rule name → number) at the weights."""
     numbers = sorted({number for block in blocks for number in block.rules})
     rules = [(system.rule(number).name, system.rule(number).text) for number in numbers]
@@ -22,8 +35,48 @@ def unreached(system: System, blocks: Iterable[Block], violation: Mapping[str, f
             f"by zero, or a number that is too large. Nothing was changed.",
         )
     worst = max((name for name, _ in rules), key=lambda name: violation[name])
+    columns = np.unique(np.concatenate([b.entries.columns(np.arange(b.size), system.layout) for b in blocks]))
     return InfeasibleError.not_found(
         rules,
         f'The weights violate "{worst}" by {violation[worst]:.3g}, and from there the equations cannot be brought '
-        f"nearer to zero: their gradients vanish on the way or depend on each other. Nothing was changed.",
+        f"nearer to zero: their gradients vanish on the way or depend on each other."
+        f"{_least_violation(system.only(numbers), columns, weights)} Nothing was changed.",
+    )
+
+
+def _least_violation(system: System, columns: Integers, weights: Mapping[str, np.ndarray]) -> str:
+    """Where the sum of the squared equations is least near the weights, in words; empty where it is not computed.
+
+    Source: the trust-region method of SciPy's `least_squares` (Branch, Coleman, Li, SIAM J. Sci. Comput. 21, 1999).
+    """
+    layout = system.layout
+    start = np.concatenate([np.asarray(weights[p.name], np.float64).ravel() for p in layout.parameters])
+    equations = sum(rule.equations for rule in system.every)
+
+    def at(x: Floats) -> dict[str, np.ndarray]:
+        moved = start.copy()
+        moved[columns] = x
+        return {p.name: moved[first : first + p.size].reshape(p.shape) for p, first in places}
+
+    def sides(x: Floats) -> Floats:
+        return np.concatenate([evaluate(rule.expression, at(x)).ravel() for rule in system.every])
+
+    def slopes(x: Floats) -> Floats:
+        lines = linearized(system, at(x))
+        dense: Floats = lines.rows(range(len(lines.rules))).matrix(layout.size).toarray()[:, columns]
+        return dense
+
+    places = list(zip(layout.parameters, layout.starts, strict=True))
+    with np.errstate(all="ignore"):
+        if equations * layout.size > SEARCHED:
+            return ""
+        try:
+            end = least_squares(sides, start[columns], slopes, xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=100)
+        except ValueError:  # the search came to where a function has no value
+            return ""
+    entries = [f"{layout.describe(int(column))} = {x:.3g}" for column, x in zip(columns, end.x, strict=True)]
+    more = f" and {len(entries) - SHOWN:,} more" if len(entries) > SHOWN else ""
+    return (
+        f" The least violation near them is {np.abs(end.fun).max():.3g}, with a gradient of "
+        f"{np.linalg.norm(end.grad):.2g}, at {', '.join(entries[:SHOWN])}{more}."
     )

@@ -31,12 +31,14 @@ class RuleCost:
 class CostReport:
     """Rules in order of their cost, and how close the weights are to the optimum at which the figures hold.
 
-    `returns` counts, for each nonlinear rule, the steps that were shortened or refused.
+    `returns` counts, for each nonlinear rule, the steps that were shortened or refused. `ranks`
+    are those of the nonlinear equations at the weights and at almost all points; None where they are not known.
     """
 
     rules: tuple[RuleCost, ...]
     stationarity: float
     returns: Mapping[str, StepCounts] = field(default_factory=dict)
+    ranks: tuple[int | None, int | None] = (None, None)
 
     def __str__(self) -> str:
         width = max([4, *(len(rule.name) for rule in self.rules)])
@@ -54,6 +56,10 @@ class CostReport:
             ]
         for name, counts in self.returns.items():
             lines += ["", f"steps under {name!r}: {_step_note(counts)}"]
+        rank, generic = self.ranks
+        if rank is not None and generic is not None and rank < generic:
+            ranks = f"rank {rank:,} at these weights, and {generic:,} at almost all points"
+            lines += ["", f"the nonlinear equations have {ranks}: their multipliers may not exist or not be unique"]
         lines += ["", f"stationarity ‖Pg‖/‖g‖ = {self.stationarity:.2g}{_distance_note(self.stationarity)}"]
         return visible("\n".join(lines))
 
@@ -78,6 +84,7 @@ def cost_report(
     at: Any = None,
     maximized: Collection[str] = (),
     returns: Mapping[str, StepCounts] | None = None,
+    ranks: tuple[int | None, int | None] = (None, None),
 ) -> CostReport:
     """The report for gradients of the loss (with coupled decay where there is any) at some weights, by name.
 
@@ -96,7 +103,7 @@ def cost_report(
     ordered_rules = sorted(
         rules, key=lambda rule: (-group_cost[rule.name], group_name[rule.name], -magnitude[rule.name])
     )
-    return CostReport(tuple(ordered_rules), projector.stationarity(gradients, at), returns or {})
+    return CostReport(tuple(ordered_rules), projector.stationarity(gradients, at), returns or {}, ranks)
 
 
 def _redundancy_note(rule: RuleCost) -> str:

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from affinet.analysis.prices import active_rows, prices
+from affinet.analysis.ranks_here import ranks_here
 from affinet.analysis.rule_values import evaluate, most_roundings
 from affinet.analysis.second_order import Curvature, curvature_along
 from affinet.analysis.tangent_space import TangentSpace, tangent_space
-from affinet.blocks.interval import Interval
 from affinet.errors import AttachError
 from affinet.kernels.torch.evaluating import Value
 from affinet.kernels.torch.projector import numbers_of
@@ -176,7 +176,7 @@ class _Examination:
         equations = self._is_equation()
         weak = ~equations & ~self._pushes()
         every = self._space(np.ones(self._rows.count, bool))
-        rank, generic = self._ranks(equations)
+        rank, generic = ranks_here(self._plan.system, self._plan.blocks, self._numbers)
         self._check_loss()
         self._check_rules()
         self._check_balls()
@@ -320,19 +320,6 @@ class _Examination:
         system = self._plan.system
         rows: Rows = self._rows.select(np.flatnonzero(chosen))
         return tangent_space(rows, self._size, system.curved_rules, system.tolerance, system.limits)
-
-    def _ranks(self, equations: np.ndarray) -> tuple[int | None, int | None]:
-        """The rank here and the generic rank of the blocks of nonlinear equations; None without such blocks."""
-        system = self._plan.system
-        curved = [block for block in self._plan.blocks if not set(block.rules).isdisjoint(system.curved_rules)]
-        if not curved:
-            return None, None
-        inside = np.zeros(self._constrained, bool)
-        for block in curved:
-            inside[block.entries.columns(np.arange(block.size), system.layout)] = True
-        owner = self._rows.row_of_each()[inside[self._rows.columns]]
-        among = np.bincount(owner, minlength=self._rows.count) > 0
-        return self._space(among & equations).rank, sum(Interval.of(block.rank).low for block in curved)
 
     def _sigma_ratio(self, space: TangentSpace) -> float:
         """Of as many singular values as there are independent rows at almost all points."""

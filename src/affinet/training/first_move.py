@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from affinet.analysis.lookup.entry_names import by_rules
-from affinet.analysis.unreached import unreached
 from affinet.blocks.standing import standing
 from affinet.errors import AttachError, TooLargeError
 from affinet.kernels.torch.convex_kernel import ConvexKernel
@@ -72,7 +71,7 @@ def _refuse_unreached(projector: Projector, parameters: Parameters, before: Mapp
         return
     for name, former in before.items():
         parameters[name].copy_(former)
-    raise unreached(projector.plan.system, blocks, projector.violation(parameters))
+    raise projector.not_found(blocks, parameters)
 
 
 def all_finite(tensor: Tensor) -> bool:

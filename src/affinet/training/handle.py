@@ -12,13 +12,15 @@ from torch import Tensor, optim
 from affinet.analysis.active import ActiveBounds
 from affinet.analysis.lookup.entry_names import counted
 from affinet.analysis.one_sided import OneSided
+from affinet.analysis.ranks_here import ranks_here
 from affinet.errors import AttachError
-from affinet.kernels.torch.projector import Projector
+from affinet.kernels.torch.projector import Projector, numbers_of
 from affinet.plans.plan import Plan
 from affinet.report.certificate import Certificate
 from affinet.report.cost import CostReport, cost_report
 from affinet.report.observation import Observer
 from affinet.training.attached import attach, check_no_shared_weights, detach
+from affinet.training.capture import SMALL
 from affinet.training.certifying import certify
 from affinet.training.directions import negated
 from affinet.training.first_move import settle
@@ -114,14 +116,15 @@ class Handle:
         `loss_fn` computes the loss at the present weights and returns it, or calls its backward itself; gradients of
         the model are restored afterwards. The coupled decay of an optimizer is added. Without `loss_fn` the captured
         gradients are used. Under `maximize=True` loosening raises the objective. Of nonlinear rules it counts the steps
-        that were shortened, refused, or returned from slowly since they were attached.
+        that were shortened, refused, or returned from slowly since they were attached, and compares their rank at the
+        weights with that at almost all points.
         """
         gradients = self._captured() if loss_fn is None else self._gradients_of(loss_fn)
         gradients, maximized = self._sandwich.minimized(gradients), self._sandwich.maximized_rules()
+        plan, weights = self.projector.plan, self._sandwich.parameters
+        ranks = ranks_here(plan.system, plan.blocks, numbers_of(plan, weights)) if plan.size <= SMALL else (None, None)
         returns = self._sandwich.learning.returns()
-        return cost_report(
-            self.projector, gradients, at=self._sandwich.parameters, maximized=maximized, returns=returns
-        )
+        return cost_report(self.projector, gradients, at=weights, maximized=maximized, returns=returns, ranks=ranks)
 
     def certificate(self, loss_fn: Callable[[], Any], *, tolerance: float = 1e-4) -> Certificate:
         """Whether the present weights are a local minimum of the loss on the rules, by second derivatives.

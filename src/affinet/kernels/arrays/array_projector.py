@@ -65,7 +65,7 @@ class ArrayProjector:
         pairs = zip(self.plan.blocks, self._laws, strict=True)
         blocks = [block for block, (law, places) in pairs if _misses(law, places, copies)]
         if blocks:
-            raise unreached(self.plan.system, blocks, self.violation(weights))
+            raise unreached(self.plan.system, blocks, self.violation(weights), weights)
         return {**weights, **copies}
 
     def tangent(

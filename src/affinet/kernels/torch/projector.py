@@ -18,7 +18,7 @@ from affinet.analysis.rule_values import Weight
 from affinet.analysis.unreached import unreached
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.law import Linear
-from affinet.errors import AttachError, UnsupportedWeightError
+from affinet.errors import AttachError, InfeasibleError, UnsupportedWeightError
 from affinet.kernels.bounds_in_dtypes import check_bounds
 from affinet.kernels.naming_rules import naming_rules
 from affinet.kernels.torch.access import Tensors
@@ -108,7 +108,7 @@ class Projector:
             self.project_(copies, passes=2)
             blocks = self.unreached(copies)
         if blocks:
-            raise unreached(self.plan.system, blocks, self.violation(weights))
+            raise self.not_found(blocks, weights)
         return {**weights, **copies}
 
     def tangent(
@@ -375,6 +375,11 @@ class Projector:
             return []
         pairs = self.pairs(weights)
         return [block for block, kernel in pairs if isinstance(kernel, ConvexKernel) and kernel.misses(weights)]
+
+    def not_found(self, blocks: Sequence[AnyBlock], weights: Mapping[str, Tensor]) -> InfeasibleError:
+        """The error for blocks that were not reached from weights."""
+        numbers = {name: weights[name].detach().double().cpu().numpy() for name in self.names}
+        return unreached(self.plan.system, blocks, self.violation(weights), numbers)
 
     def pairs(self, tensors: Mapping[str, Tensor]) -> list[tuple[AnyBlock, Kernel | ConvexKernel]]:
         """Each block and its kernel for these devices and dtypes."""
