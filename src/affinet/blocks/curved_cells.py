@@ -58,6 +58,9 @@ class CurvedCells(Protocol[Plane]):
     def count(self) -> int:
         """Entries of a cell."""
 
+    def terms(self) -> int:
+        """About how many numbers are added up in an equation."""
+
     def choose(self, xp: Namespace, condition: Array, first: Plane, second: Plane) -> Plane:
         """In each cell the first plane where the condition, an array like `norm(x)`, holds, or else the second."""
 

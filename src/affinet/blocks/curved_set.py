@@ -87,6 +87,9 @@ class CurvedSet:
     def count(self) -> int:
         return self.program.width
 
+    def terms(self) -> int:
+        return self.program.width
+
     def choose(self, xp: Namespace, condition: Array, first: CurvedFace, second: CurvedFace) -> CurvedFace:
         return CurvedFace(
             xp.where(condition, first.point, second.point),

@@ -42,6 +42,9 @@ class SphereCells:
     def count(self) -> int:
         return self.shape[1]
 
+    def terms(self) -> int:
+        return self.shape[1]
+
     def choose(self, xp: Namespace, condition: Array, first: SphereFace, second: SphereFace) -> SphereFace:
         return SphereFace(xp.where(condition, first.point, second.point))
 

@@ -19,6 +19,8 @@ from affinet.language.calculus.terms import Integers
 
 SUMMED = 2.0
 """Roundoffs of a sum of two numbers, and of the return; each further number adds to the square of this."""
+SINGLE = 1e-10
+"""Spacings above this are those of float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +143,12 @@ class TangentMap(Generic[Plane]):
         return xp.where(known, w, stepped), Tangent(self.set.choose(xp, known, plane, state.former.face), outcome)
 
     def roundoff(self, u: float, spacing: float) -> float:
-        """What an equation may be missed by, per size of its terms: weights are rounded once, sums as they grow."""
-        roundings: float = SUMMED + self.set.count() ** 0.5
+        """What an equation may be missed by, per size of its terms: weights are rounded once, sums as they grow.
+
+        Sums of float32 do not count as growing: it is weights of float32 that are computed so, and an equation of them
+        may be missed by no more because it is long.
+        """
+        roundings: float = SUMMED + (0.0 if spacing > SINGLE else self.set.terms() ** 0.5)
         return u + spacing * roundings
 
     def resettle(self, xp: Namespace, w: Array, state: Tangent[Plane], u: float) -> Tangent[Plane]:

@@ -20,7 +20,7 @@ from affinet.blocks.stiefel_cells import StiefelCells
 from affinet.blocks.tangent_map import TangentMap
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.place_access import access_to, reordered
-from affinet.kernels.torch.precision import NOISE, irregular_dtype
+from affinet.kernels.torch.precision import NOISE, irregular_dtype, regular_dtype
 from affinet.kernels.torch.row_loops import RowLoops
 from affinet.kernels.torch.sphere_loops import SphereLoops
 from affinet.kernels.torch.torch_namespace import Torch
@@ -53,19 +53,13 @@ class ConvexKernel:
         self._law: SetLaw = law
         self._set = law.set
         dtypes = {tensors[name].dtype for name in self.names}
-        # A clamp to rounded bounds is the rounded clamp: nothing is gained by a wider dtype.
-        # Nor by one for lengths and products of orthonormal rows, whose terms have one size.
-        in_dtype = (
-            isinstance(self._set, Boxes | SphereCells | StiefelCells)
-            and len(dtypes) == 1
-            and dtypes <= {torch.float32, torch.float64}
-        )
-        self._wide = dtypes.pop() if in_dtype else irregular_dtype(device)
+        self._wide = _computed_in(law, dtypes, device)
         self.dtype = self._wide if loops is None else loops.dtype
         self._stores_all = all(tensors[name].dtype == self.dtype for name in self.names)
         u = max(float(torch.finfo(tensors[name].dtype).eps) for name in self.names) / 2.0
         self._floor = (COARSE_NOISE if u > COARSE else NOISE) * u
-        self._u = law.roundoff(u, float(torch.finfo(self._wide).eps))
+        sums = torch.float64 if self.in_place else self._wide
+        self._u = law.roundoff(u, float(torch.finfo(sums).eps))
 
     @property
     def pointwise(self) -> bool:
@@ -231,3 +225,16 @@ class ConvexKernel:
 
     def _narrow(self, state: Known) -> Known:
         return replace(state, y=state.y.to(self.dtype)) if isinstance(state, Learned) else state
+
+
+def _computed_in(law: SetLaw, dtypes: set[torch.dtype], device: torch.device) -> torch.dtype:
+    """The dtype in which a law is computed for weights of these dtypes."""
+    dtype = next(iter(dtypes))
+    match law:
+        # A clamp to rounded bounds is the rounded clamp: nothing is gained by a wider dtype.
+        case NormalMap(set=Boxes()) if dtypes <= {torch.float32, torch.float64} and len(dtypes) == 1:
+            return dtype
+        # Nor is it for lengths and products of orthonormal rows, whose terms have one size.
+        case TangentMap(set=SphereCells() | StiefelCells()) if len(dtypes) == 1:
+            return regular_dtype(dtype)
+    return irregular_dtype(device)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.looped import available
+from affinet.kernels.torch.precision import exact_matmul
 
 Key = tuple[int, torch.dtype, torch.device]
 
@@ -55,7 +56,7 @@ class Torch:
         return totals.index_add_(0, self._constant(segments, torch.int64, x.device), x)
 
     def matmul(self, x: Tensor, y: Tensor) -> Tensor:
-        return x @ y
+        return (exact_matmul(x) @ exact_matmul(y)).to(x.dtype)
 
     def solve(self, matrix: Tensor, rhs: Tensor) -> Tensor:
         solution: Tensor = torch.linalg.solve(matrix, rhs[..., None])[..., 0]
