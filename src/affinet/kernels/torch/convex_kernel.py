@@ -19,6 +19,7 @@ from affinet.blocks.sphere_cells import SphereCells
 from affinet.blocks.stiefel_cells import StiefelCells
 from affinet.blocks.tangent_map import TangentMap
 from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.curved_loops import CurvedLoops
 from affinet.kernels.torch.place_access import access_to, reordered
 from affinet.kernels.torch.precision import NOISE, irregular_dtype, regular_dtype
 from affinet.kernels.torch.row_loops import RowLoops
@@ -44,7 +45,7 @@ class ConvexKernel:
         law: NormalMap[Any] | TangentMap[Any],
         places: Places,
         tensors: Mapping[str, Tensor],
-        loops: RowLoops | SphereLoops | None = None,
+        loops: RowLoops | SphereLoops | CurvedLoops | None = None,
     ) -> None:
         device = next(iter(tensors[parameter.name].device for parameter, _ in places.sizes))
         self._access = reordered(access_to(places, device), law.order, device)
@@ -172,6 +173,8 @@ class ConvexKernel:
 
     def start(self, g: Tensor, w: Tensor, state: Known | None = None) -> Known:
         """What is known from one gradient, at weights of the set that are known to be on the face of `state`."""
+        if isinstance(self._loops, CurvedLoops):
+            return self._loops.start(w)
         face = None if state is None else state.face
         return self._narrow(self._law.start(self._xp, g.to(self._wide), w.to(self._wide), self._u, face))
 
@@ -193,7 +196,8 @@ class ConvexKernel:
 
     def along(self, g: Tensor, state: Known | Step) -> Tensor:
         """The gradient along the face."""
-        projected: Tensor = self._law.along(self._xp, g.to(self._wide), state.face)
+        face = self._loops.completed(state.face) if isinstance(self._loops, CurvedLoops) else state.face
+        projected: Tensor = self._law.along(self._xp, g.to(self._wide), face)
         return projected.to(g.dtype)
 
     def land_(
@@ -218,7 +222,7 @@ class ConvexKernel:
         """What is known, in the dtype and on the device of the weights; None where it is computed from them anew."""
         if not isinstance(state, Learned):
             point = state.face.point
-            return state if point.device == w.device and point.dtype == self._wide else None
+            return state if point.device == w.device and point.dtype == self.dtype else None
         if state.y.device == w.device and state.y.dtype == w.dtype:
             return state
         return Learned(state.y.to(w.device, w.dtype), type(state.face)(*(part.to(w.device) for part in state.face)))

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from affinet.blocks.curved_set import CurvedSet
 from affinet.blocks.cut_boxes import CutBoxes, CutFace
 from affinet.blocks.normal_map import AVERAGING, REACH, Learned, NormalMap, Underway, chosen
 from affinet.blocks.pooled_cells import PooledCells
 from affinet.blocks.sphere_cells import SphereCells
 from affinet.blocks.tangent_map import TangentMap
+from affinet.kernels.torch.curved_loops import CurvedLoops, fits
 from affinet.kernels.torch.looped import WIDTHS, available
 from affinet.kernels.torch.sphere_loops import SphereLoops
 from affinet.kernels.torch.torch_namespace import Torch
@@ -124,13 +126,17 @@ class RowLoops:
         return replace(convex, shape=shape, row=picked(convex.row), rhs=picked(convex.rhs), lower=lower, upper=upper)
 
 
-def row_loops(law: NormalMap[Any] | TangentMap[Any], tensors: Mapping[str, Tensor]) -> RowLoops | SphereLoops | None:
+def row_loops(
+    law: NormalMap[Any] | TangentMap[Any], tensors: Mapping[str, Tensor]
+) -> RowLoops | SphereLoops | CurvedLoops | None:
     """The loops of a law for the parameters of its block; None where it has none for their dtypes and devices."""
     dtypes, devices = ({getattr(t, kind) for t in tensors.values()} for kind in ("dtype", "device"))
     dtype = next(iter(dtypes))
     if len(dtypes) > 1 or any(device.type != "cpu" for device in devices):
         return None
     match law.set:
+        case CurvedSet() if available() and fits(law.set):
+            return CurvedLoops(law.set)
         case SphereCells() if law.set.is_round and available():
             return SphereLoops(law.set, dtype)
         case CutBoxes() | PooledCells() if law.set.shape[1] >= 2 and dtype in WIDTHS and available():
