@@ -83,6 +83,9 @@ class LargeCurvedSet:
     def count(self) -> int:
         return self.program.width
 
+    def terms(self) -> int:
+        return self.program.width
+
     def choose(self, xp: Namespace, condition: Array, first: LargePlane, second: LargePlane) -> LargePlane:
         chosen: LargePlane = choose_each(xp, condition, first, second)
         return chosen

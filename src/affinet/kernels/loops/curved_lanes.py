@@ -92,9 +92,7 @@ def some_cells(
                 for k in range(width):
                     z[k] = start[k]
                 sum_squares(x, sums[0])
-            arrive(
-                lands, program, z, saved, pulled, rows, inverse, sums[2:], vectors[2 * width :], cells, state, limits
-            )
+            arrive(lands, program, z, saved, pulled, rows, inverse, sums[2:], step, cells, state, limits)
             if not lands:
                 project(x, rows, inverse, sums[2:])
                 if len(rows) > 1:  # the second time removes what the inverse of a Gram matrix left

@@ -153,11 +153,11 @@ class CurvedLoops:
 
 def fits(curved: CurvedSet) -> bool:
     """Whether loops can take the cells of a set."""
-    from affinet.kernels.loops.program_lanes import LARGEST_MATRIX
+    from affinet.kernels.loops.program_lanes import KINDS, LARGEST_MATRIX
 
     program = curved.program
     numbers = program.width + sum(step.count for step in program.steps)
-    if program.cells * program.width < WORTH:
+    if program.cells * program.width < WORTH or any(step.kind not in KINDS for step in program.steps):
         return False
     is_small = curved.equations <= MOST_EQUATIONS and curved.equations * program.width <= MOST_DERIVATIVES
     sizes = [step.size for step in program.steps if step.kind in ("det", "inverse")]
