@@ -16,6 +16,7 @@ PEERS = {
     "escnn_cyclic": ("escnn",),
     "cooper_lagrangian": ("cooper-optim",),
     "geotorch_symmetric": ("geotorch",),
+    "manifolds": ("geotorch", "geoopt"),
     "sparse_solvers": ("qdldl", "cholespy"),
     "polyhedra": ("daqp", "quadprog", "clarabel", "piqp", "osqp", "jaxopt", "cvxpy"),
 }
