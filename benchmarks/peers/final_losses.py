@@ -1,4 +1,4 @@
-"""`python -m benchmarks.final_losses`: the loss that a small classifier reaches with orthonormal or normalised rows.
+"""`python -m benchmarks.peers.final_losses`: the loss that a small classifier reaches with orthonormal or normalised rows.
 
 Each way trains the digits of scikit-learn with the same number of steps, batches and seeds, at each of a few learning
 rates, and its best rate counts. Steps are equal and not times: those are in `benchmarks/peers/manifolds.py`.
@@ -57,7 +57,7 @@ def with_parametrization(register: Callable[[nn.Module], object]) -> Make:
 def with_geoopt(rate: float) -> Made:
     """Riemannian Adam on geoopt's Euclidean Stiefel manifold."""
     model = network()
-    start = nn.init.orthogonal_(model[2].weight.detach())
+    start = nn.init.orthogonal_(model[2].get_parameter("weight").detach())
     model[2].weight = geoopt.ManifoldParameter(start, manifold=geoopt.EuclideanStiefel())
     return model, geoopt.optim.RiemannianAdam(model.parameters(), lr=rate)
 
@@ -65,26 +65,22 @@ def with_geoopt(rate: float) -> Made:
 def weight_norm(layer: nn.Module) -> None:
     """Weight normalisation by torch with lengths of one, which are not trained."""
     nn.utils.parametrizations.weight_norm(layer, "weight", dim=0)
-    layer.parametrizations.weight.original0.requires_grad_(False).fill_(1.0)
-
-
-class Normalised(torch.optim.Adam):
-    """The usual recipe: step, then divide by the lengths."""
-
-    def step(self, closure: Callable[[], float] | None = None) -> None:
-        """A step, and the division."""
-        super().step(closure)
-        weight = self.param_groups[0]["params"][2]
-        with torch.no_grad():
-            weight.div_(weight.norm(dim=1, keepdim=True))
+    layer.get_parameter("parametrizations.weight.original0").requires_grad_(False).fill_(1.0)
 
 
 def normalised_by_hand(rate: float) -> Made:
     """Adam, followed by a division by the lengths."""
     model = network()
-    with torch.no_grad():
-        model[2].weight.div_(model[2].weight.norm(dim=1, keepdim=True))
-    return model, Normalised(model.parameters(), lr=rate)
+    weight = model[2].get_parameter("weight")
+
+    def divide(*_: object) -> None:
+        with torch.no_grad():
+            weight.div_(weight.norm(dim=1, keepdim=True))
+
+    divide()
+    stepper = torch.optim.Adam(model.parameters(), lr=rate)
+    stepper.register_step_post_hook(divide)
+    return model, stepper
 
 
 WAYS: dict[str, dict[str, Make]] = {
