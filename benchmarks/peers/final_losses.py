@@ -1,6 +1,6 @@
-"""`python -m benchmarks.peers.final_losses`: the loss that a small classifier reaches with orthonormal or normalised rows.
+"""The losses that a small classifier reaches with orthonormal or normalised rows, beside other libraries.
 
-Each way trains the digits of scikit-learn with the same number of steps, batches and seeds, at each of a few learning
+`python -m benchmarks.peers.final_losses` prints them. Each way starts at the same orthogonal matrix and trains the digits of scikit-learn with the same number of steps, batches and seeds, at each of a few learning
 rates, and its best rate counts. Steps are equal and not times: those are in `benchmarks/peers/manifolds.py`.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import affinet
 from affinet import families
 
-STEPS, BATCH, SEEDS, RATES = 300, 128, range(5), (3e-3, 1e-2)
+STEPS, BATCH, SEEDS, RATES = 300, 128, range(5), (3e-3, 1e-2, 3e-2, 0.1)
 HIDDEN = 48
 Made = tuple[nn.Sequential, torch.optim.Optimizer]
 Make = Callable[[float], Made]
@@ -28,7 +28,9 @@ Make = Callable[[float], Made]
 
 def network() -> nn.Sequential:
     """The square layer that the rules are about is the second one."""
-    return nn.Sequential(nn.Linear(64, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 10))
+    square = nn.Linear(HIDDEN, HIDDEN)
+    nn.init.orthogonal_(square.weight)
+    return nn.Sequential(nn.Linear(64, HIDDEN), nn.Tanh(), square, nn.Tanh(), nn.Linear(HIDDEN, 10))
 
 
 def with_affinet(rule: Callable[[affinet.Expression], affinet.Constraint]) -> Make:
@@ -57,9 +59,16 @@ def with_parametrization(register: Callable[[nn.Module], object]) -> Make:
 def with_geoopt(rate: float) -> Made:
     """Riemannian Adam on geoopt's Euclidean Stiefel manifold."""
     model = network()
-    start = nn.init.orthogonal_(model[2].get_parameter("weight").detach())
+    start = model[2].get_parameter("weight").detach()
     model[2].weight = geoopt.ManifoldParameter(start, manifold=geoopt.EuclideanStiefel())
     return model, geoopt.optim.RiemannianAdam(model.parameters(), lr=rate)
+
+
+def geotorch_orthogonal(layer: nn.Module) -> None:
+    """Its own start is another one."""
+    start = layer.get_parameter("weight").detach().clone()
+    geotorch.orthogonal(layer, "weight")
+    layer.weight = start
 
 
 def weight_norm(layer: nn.Module) -> None:
@@ -86,7 +95,7 @@ def normalised_by_hand(rate: float) -> Made:
 WAYS: dict[str, dict[str, Make]] = {
     "orthonormal rows": {
         "affinet": with_affinet(lambda w: families.orthogonal(w, of="rows")),
-        "geotorch": with_parametrization(lambda layer: geotorch.orthogonal(layer, "weight")),
+        "geotorch": with_parametrization(geotorch_orthogonal),
         "geoopt": with_geoopt,
         "torch's orthogonal": with_parametrization(lambda layer: nn.utils.parametrizations.orthogonal(layer, "weight")),
     },
