@@ -1,7 +1,8 @@
 """The losses that a small classifier reaches with orthonormal or normalised rows, beside other libraries.
 
-`python -m benchmarks.peers.final_losses` prints them. Each way starts at the same orthogonal matrix and trains the digits of scikit-learn with the same number of steps, batches and seeds, at each of a few learning
-rates, and its best rate counts. Steps are equal and not times: those are in `benchmarks/peers/manifolds.py`.
+`python -m benchmarks.peers.final_losses` prints them. Each way starts at the same orthogonal matrix and trains the
+digits of scikit-learn with the same number of steps, batches and seeds, at each of a few learning rates, and its best
+rate counts. Steps are equal and not times: those are in `benchmarks/peers/manifolds.py`.
 """
 
 from __future__ import annotations
