@@ -98,28 +98,55 @@ def some_cells(
                 if len(rows) > 1:  # the second time removes what the inverse of a Gram matrix left
                     project(x, rows, inverse, sums[2:])
                 write_face(face, cells, rows, inverse)
-            for lane in range(min(lanes, count - block * lanes)):
-                cell = cells[lane]
-                if lands:
-                    far = 0.0
-                    for k in range(width):
-                        far += (z[k, lane] - start[k, lane]) ** 2
-                    reach = FARTHEST * sqrt(sums[0, lane]) + ROUNDING * limits[0] * sqrt(sums[1, lane])
-                    arrived = state[lane] == 1 and sqrt(far) <= reach
-                    face[2][cell] = 0 if arrived or state[lane] == 4 else 1
-                    if arrived:
-                        for k in range(width):
-                            arrays[2][cell, k] = z[k, lane]
-                    elif state[lane] == 4:
-                        for k in range(width):
-                            arrays[2][cell, k] = start[k, lane]
-                    continue
-                face[2][cell] = state[lane]
-                if state[lane] == 0:
-                    level = limits[0] * sqrt(sums[0, lane] / width)
-                    for k in range(width):
-                        entry = abs(arrays[0][cell, k])
-                        arrays[2][cell, k] = 0.0 if abs(x[k, lane]) <= limits[0] * entry + level else x[k, lane]
+            inside = min(lanes, count - block * lanes)
+            if lands:
+                write_landed(z, start, sums, cells[:inside], state, limits[0], face[2], arrays[2])
+            else:
+                write_projected(x, sums[0], cells[:inside], state, limits[0], face[2], arrays[0], arrays[2])
+
+
+@compiled
+def write_landed(
+    z: np.ndarray,
+    start: np.ndarray,
+    sums: np.ndarray,
+    cells: np.ndarray,
+    state: np.ndarray,
+    u: float,
+    marks: np.ndarray,
+    out: np.ndarray,
+) -> None:  # pragma: no cover
+    """Write the cells that arrived near their start, and those that rest; mark the others."""
+    for lane in range(len(cells)):
+        cell, far = cells[lane], 0.0
+        for k in range(len(start)):
+            far += (z[k, lane] - start[k, lane]) ** 2
+        reach = FARTHEST * sqrt(sums[0, lane]) + ROUNDING * u * sqrt(sums[1, lane])
+        arrived = state[lane] == 1 and sqrt(far) <= reach
+        marks[cell] = 0 if arrived or state[lane] == 4 else 1
+        if marks[cell] == 0:
+            for k in range(len(start)):
+                out[cell, k] = z[k, lane] if arrived else start[k, lane]
+
+
+@compiled
+def write_projected(
+    x: np.ndarray,
+    squares: np.ndarray,
+    cells: np.ndarray,
+    state: np.ndarray,
+    quiet: float,
+    marks: np.ndarray,
+    g: np.ndarray,
+    out: np.ndarray,
+) -> None:  # pragma: no cover
+    """Write projected gradients without their noise; mark the cells that were given up."""
+    for lane in range(len(cells)):
+        cell, level = cells[lane], quiet * sqrt(squares[lane] / len(x))
+        marks[cell] = state[lane]
+        if state[lane] == 0:
+            for k in range(len(x)):
+                out[cell, k] = 0.0 if abs(x[k, lane]) <= quiet * abs(g[cell, k]) + level else x[k, lane]
 
 
 @compiled
@@ -204,13 +231,7 @@ def arrive(
             values_and_sizes(program, z, values, sizes, cells)
             norms[:] = 1.0
             measure(z, rows, norms, values, sizes, limits[0], excess, work[0])
-            for lane in range(len(state)):
-                if state[lane] == 3:
-                    state[lane] = 4 if excess[lane] <= limits[1] else 2
-                elif excess[lane] <= 1.0:
-                    state[lane] = 1
-                elif not excess[lane] < inf:
-                    state[lane] = 2
+            judge_start(excess, limits[1], state)
         if not any_searched(state):
             return
         normalize(rows, norms, work[0])
@@ -231,15 +252,34 @@ def arrive(
         evaluate(program, z, saved, cells)
         values_and_sizes(program, z, values, sizes, cells)
         measure(z, rows, norms, values, sizes, limits[0], excess, work[0])
-        for lane in range(len(state)):
-            if state[lane] != 0:
-                continue
+        judge(values, norms, former, excess, correction == CORRECTIONS, state)
+
+
+@compiled
+def judge_start(excess: np.ndarray, rest: float, state: np.ndarray) -> None:  # pragma: no cover
+    """Which lanes hold already, which rest well enough, and which have no finite values."""
+    for lane in range(len(state)):
+        if state[lane] == 3:
+            state[lane] = 4 if excess[lane] <= rest else 2
+        elif excess[lane] <= 1.0:
+            state[lane] = 1
+        elif not excess[lane] < inf:
+            state[lane] = 2
+
+
+@compiled
+def judge(
+    values: np.ndarray, norms: np.ndarray, former: np.ndarray, excess: np.ndarray, is_last: bool, state: np.ndarray
+) -> None:  # pragma: no cover
+    """Which of the searched lanes hold after a correction, and which it did not help enough."""
+    for lane in range(len(state)):
+        if state[lane] == 0:
             after = 0.0
-            for i in range(count):
+            for i in range(len(values)):
                 after += (values[i, lane] / norms[i, lane]) ** 2
             if excess[lane] <= 1.0:
                 state[lane] = 1
-            elif correction == CORRECTIONS or not sqrt(after) <= (1.0 - DECREASE) * sqrt(former[lane]):
+            elif is_last or not sqrt(after) <= (1.0 - DECREASE) * sqrt(former[lane]):
                 state[lane] = 2
 
 
