@@ -299,9 +299,15 @@ def a_nonlinear_inequality() -> None:
     affinet.plan(b.norm() <= 1)
 
 
-@case(RuleError, "An inequality on weights of a nonlinear equation.", "Write the rules about different weights.")
-def an_inequality_on_a_sphere() -> None:
-    affinet.plan([b.norm() == 1, b >= 0])
+@case(RuleError, "A ball on weights of a nonlinear equation.", "Write the rules about different weights.")
+def a_ball_on_a_sphere() -> None:
+    affinet.plan([b.norm() == 1, families.l2_ball(b, 1.0)])
+
+
+@case(RuleError, "Many inequalities on the weights of a nonlinear equation.", "Train towards them by multipliers.")
+def many_inequalities_on_a_sphere() -> None:
+    large = affinet.weights({"large": (400, 400)})["large"]
+    affinet.plan([(large**2).sum() == 1, large.sum(dim=0) <= 1])
 
 
 @case(InfeasibleError, "A nonlinear equation all of whose weights are fixed.", "Change the value or the equation.")

@@ -178,7 +178,7 @@ def test_inequalities_and_metrics_are_refused() -> None:
     with pytest.raises(RuleError, match=r"is an inequality of weights that is not affine"):
         attached([1.0, 2.0], lambda w: [w.norm() <= 1])
     with pytest.raises(RuleError, match=r"both read w\[0\]"):
-        attached([1.0, 2.0], lambda w: [w.norm() == 1, w >= 0])
+        attached([1.0, 2.0], lambda w: [w.norm() == 1, families.l2_ball(w, 1.0)])
     model = torch.nn.Module()
     model.w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
     rules = [affinet.weights(model).w.norm() == 1]

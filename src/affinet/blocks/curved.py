@@ -13,6 +13,8 @@ from affinet.blocks.copies import renumber
 from affinet.blocks.curved_set import CurvedSet
 from affinet.blocks.interval import Interval
 from affinet.blocks.large_curved_set import LargeCurvedSet
+from affinet.blocks.mixed_map import MixedMap
+from affinet.blocks.mixed_set import MixedSet
 from affinet.blocks.phrases import BYTES, many
 from affinet.blocks.places import Places, entry_counts, no_places
 from affinet.blocks.resolution import REGULAR, Resolution
@@ -33,7 +35,7 @@ class Curved:
     """
 
     entries: Places
-    set: CurvedSet | SphereCells | StiefelCells | LargeCurvedSet
+    set: CurvedSet | SphereCells | StiefelCells | LargeCurvedSet | MixedSet
     order: Integers | None
     rank: int | Interval
     rules: tuple[int, ...]
@@ -98,6 +100,11 @@ class Curved:
                 products = "" if written is not None else ", multiplied as matrices"
                 equations = many(self.set.equations, "nonlinear equation")
                 return f"{equations} in {many(width, 'entry', 'entries')}{products}, solved by {how}"
+            case MixedSet(lower=lower, upper=upper, rhs=rhs):
+                bounds = int(np.isfinite(lower).sum() + np.isfinite(upper).sum())
+                inequalities = many(rhs.size + bounds, "inequality", "inequalities")
+                equations = many(cells * self.set.equations, "equation")
+                return f"{equations}, some nonlinear, with {inequalities}, by the polyhedra of moves from the weights"
         equations = many(self.set.equations, "nonlinear equation")
         among = many(width, "entry", "entries")
         return f"{many(cells, 'group')} of {equations} in {among}, followed along their tangent planes"
@@ -115,6 +122,8 @@ class Curved:
     def renumbered(self, numbers: Mapping[int, int]) -> Curved:
         return replace(self, rules=renumber(self.rules, numbers))
 
-    def law(self) -> TangentMap[Any]:
+    def law(self) -> TangentMap[Any] | MixedMap:
         """The law over its entries, cell after cell."""
+        if isinstance(self.set, MixedSet):
+            return MixedMap(self.set, self.order)
         return TangentMap(self.set, self.order)

@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from affinet.blocks.mixed_map import MixedMap
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.normal_map import NormalMap
 from affinet.blocks.tangent_map import TangentMap
@@ -101,7 +102,7 @@ class Linear(Generic[Projected]):
         return self.projection.wide
 
 
-Law = Linear[Any] | NormalMap[Any] | TangentMap[Any]
+Law = Linear[Any] | NormalMap[Any] | TangentMap[Any] | MixedMap
 """The law of a block: a projection for linear equations, and a sandwich around each step for convex and curved sets."""
 
 

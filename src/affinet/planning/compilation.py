@@ -13,6 +13,7 @@ from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.curved.curved_blocks import check_apart, separate_curved
+from affinet.planning.curved.mixed_components import Neighbours
 from affinet.planning.elimination.irregular import solve_irregular
 from affinet.planning.factors.panels import Panel, make_panel_blocks
 from affinet.planning.forms import in_sections, read_rule
@@ -47,8 +48,8 @@ def compile_blocks(system: System) -> tuple[AnyBlock, ...]:
 def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tuple[AnyBlock, ...]:
     over_free = partial(rows_without, fixed=fixed, layout=system.layout)
     remaining = substitute(fixed, other_rules, system)
-    curved, remaining = separate_curved(remaining, system, fixed, over_free)
-    sets, remaining = _separate_inequalities(fixed, remaining, system, over_free)
+    curved, near = separate_curved(remaining, system, fixed, over_free)
+    sets, remaining = _separate_inequalities(fixed, near, system, over_free)
     check_apart(curved, sets, system)
     lifted, rows = lift(remaining.rows, system.layout)
     batches, pairs, panels = remaining.batches + lifted, remaining.pairs, remaining.panels
@@ -75,15 +76,16 @@ def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tu
 
 
 def _separate_inequalities(
-    fixed: FixedEntries, equations: OtherRules, system: System, over_free: Callable[[Rows], Rows]
+    fixed: FixedEntries, near: Neighbours, system: System, over_free: Callable[[Rows], Rows]
 ) -> tuple[list[AnyBlock], OtherRules]:
     """The sets of the inequality rules, and the equations that share no entry with them."""
-    numbers = [number for number, rule in enumerate(system.rules) if rule.sense != "=="]
-    if not numbers:
+    equations = near.equations
+    numbers = [k for k, rule in enumerate(system.rules) if rule.sense != "==" and k not in near.numbers]
+    if not numbers and not near.others.count:
         return [], equations
     lifted, rows = lift(equations.rows, system.layout)
     equations = replace(equations, batches=equations.batches + lifted, rows=rows)
-    return separate_inequalities(equations, numbers, system, fixed=fixed, over_free=over_free)
+    return separate_inequalities(equations, numbers, system, fixed=fixed, over_free=over_free, further=near.others)
 
 
 def _read_rules(system: System) -> tuple[list[Fixing], OtherRules]:

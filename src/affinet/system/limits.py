@@ -89,3 +89,7 @@ class Limits:
     most_written_derivatives: int = 2**25
     """Products of coefficients and slopes from which the derivatives of a larger component are computed as a sparse
     matrix: 800 MB of places and coefficients. A component with more is multiplied step by step of its program."""
+
+    most_mixed: int = 2**18
+    """Coefficients of the equations and inequalities of a component with nonlinear equations: a step solves a quadratic
+    program over them, and decomposes the derivatives in each return."""

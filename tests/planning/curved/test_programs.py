@@ -69,7 +69,8 @@ def test_cells_compute_values_and_derivatives_of_the_rules(seed: int, xp: Any) -
     linear = system.rows(range(len(system.rules)))
     fixed = FixedEntries([], system)
     over_free = partial(rows_without, fixed=fixed, layout=system.layout)
-    blocks, others = separate_curved(OtherRules([], [], [], linear), system, fixed, over_free)
+    blocks, near = separate_curved(OtherRules([], [], [], linear), system, fixed, over_free)
+    others = near.equations
     rows = linearized(system, point).rows(range(len(system.every)))
     w = flat({parameter.name: point[parameter.name] for parameter in system.layout.parameters})
     expected, values = rows.matrix(len(w)).toarray(), []

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from affinet.blocks.entry_bounds import Boxes
+from affinet.blocks.mixed_map import MixedMap
 from affinet.blocks.normal_map import Learned, NormalMap
 from affinet.blocks.places import Places
 from affinet.blocks.pooled_cells import PooledCells
@@ -42,7 +43,7 @@ class ConvexKernel:
 
     def __init__(
         self,
-        law: NormalMap[Any] | TangentMap[Any],
+        law: NormalMap[Any] | TangentMap[Any] | MixedMap,
         places: Places,
         tensors: Mapping[str, Tensor],
         loops: RowLoops | SphereLoops | CurvedLoops | None = None,

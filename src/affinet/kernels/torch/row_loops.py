@@ -17,6 +17,7 @@ from torch.autograd.graph import increment_version
 
 from affinet.blocks.curved_set import CurvedSet
 from affinet.blocks.cut_boxes import CutBoxes, CutFace
+from affinet.blocks.mixed_map import MixedMap
 from affinet.blocks.normal_map import AVERAGING, REACH, Learned, NormalMap, Underway, chosen
 from affinet.blocks.pooled_cells import PooledCells
 from affinet.blocks.sphere_cells import SphereCells
@@ -127,7 +128,7 @@ class RowLoops:
 
 
 def row_loops(
-    law: NormalMap[Any] | TangentMap[Any], tensors: Mapping[str, Tensor]
+    law: NormalMap[Any] | TangentMap[Any] | MixedMap, tensors: Mapping[str, Tensor]
 ) -> RowLoops | SphereLoops | CurvedLoops | None:
     """The loops of a law for the parameters of its block; None where it has none for their dtypes and devices."""
     dtypes, devices = ({getattr(t, kind) for t in tensors.values()} for kind in ("dtype", "device"))

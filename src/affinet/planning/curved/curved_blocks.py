@@ -13,6 +13,7 @@ from affinet.blocks.fixed import fixed_at
 from affinet.blocks.interval import Interval
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.large_curved_set import LargeCurvedSet
+from affinet.blocks.mixed_set import MixedSet
 from affinet.blocks.namespace import NumPy
 from affinet.blocks.places import Listed, Part
 from affinet.blocks.programs.equation_program import EquationProgram
@@ -23,8 +24,8 @@ from affinet.planning.contradiction import Contradiction
 from affinet.planning.curved.equal_components import Cells, LargeComponent, cells_of, read_columns
 from affinet.planning.curved.large_components import large_rank, large_set
 from affinet.planning.curved.lowering import lower
+from affinet.planning.curved.mixed_components import MixedComponent, Neighbours, mixed_sets, neighbours
 from affinet.planning.curved.recognizing import recognized
-from affinet.planning.inequalities.separating import split_connected
 from affinet.planning.inequalities.sets import places_of_cells
 from affinet.planning.overlaps.fixed_entries import FixedEntries, OtherRules
 from affinet.planning.reading.fixings import Fixing
@@ -42,20 +43,25 @@ RETURNED = 25
 
 def separate_curved(
     equations: OtherRules, system: System, fixed: FixedEntries, over_free: Callable[[Rows], Rows]
-) -> tuple[list[Curved], OtherRules]:
-    """The blocks of the nonlinear equations, and the linear equations that share no entry with them.
+) -> tuple[list[Curved], Neighbours]:
+    """The blocks of the nonlinear equations, and the linear rules that share entries with them, or do not.
 
     Entries that single equations fix are constants of the nonlinear ones, and are added to `fixed`. Raises
     Contradiction where an equation holds nowhere because all its entries are fixed, RuleError where nonlinear equations
-    share entries with inequalities, and TooLargeError.
+    share entries with too many inequalities, and TooLargeError.
     """
     blocks, numbers = recognized(system, system.curved_rules)
     if not numbers:
-        return blocks, equations
-    equations, connected = _connected(equations, numbers, system, fixed, over_free)
-    lowered = lower(system, numbers, connected, over_free)
+        return blocks, Neighbours(equations, concatenate([]), (), concatenate([]), concatenate([]))
+    near = _neighbours(equations, numbers, system, fixed, over_free)
+    lowered = replace(lower(system, numbers, near.connected, over_free), inequalities=near.inequalities)
     _check_constants(lowered.equations, system)
-    for cells in cells_of(lowered, system.layout.size, system.limits):
+    parts = cells_of(lowered, system.layout.size, system.limits)
+    for mixed, rank, entries, rules in mixed_sets([part for part in parts if isinstance(part, MixedComponent)], system):
+        blocks.append(_placed(entries, mixed, rank, rules, system))
+    for cells in parts:
+        if isinstance(cells, MixedComponent):
+            continue
         if not cells.program.width:
             _check_fixed(cells, system)
             continue
@@ -63,27 +69,28 @@ def separate_curved(
             names = ", ".join(f'"{system.rule(rule).name}"' for rule in cells.rules[:3])
             forecast(f"the derivatives of {names}", cells.program.derivatives, item_bytes=DERIVATIVE_BYTES)
         blocks.append(_block(cells, system))
-    return blocks, equations
+    return blocks, near
 
 
-def _connected(
+def _neighbours(
     equations: OtherRules,
     numbers: Sequence[int],
     system: System,
     fixed: FixedEntries,
     over_free: Callable[[Rows], Rows],
-) -> tuple[OtherRules, Rows]:
-    """The equations that share no entry with nonlinear ones, and those that do, without the ones that fix an entry."""
+) -> Neighbours:
+    """The linear rules that share entries with nonlinear ones, or do not, without equations that fix an entry."""
     while True:
         without_linear = lower(system, numbers, concatenate([]), over_free)
         columns = read_columns(without_linear, system.layout.size)
-        apart, connected = split_connected(equations, columns, system, over_free)
-        fixes = connected.lengths == 1
+        near = neighbours(equations, columns, system, over_free)
+        fixes = near.connected.lengths == 1
         if not fixes.any():
-            return apart, connected
-        for fixing in _fixings(connected.select(np.flatnonzero(fixes)), system.layout):
+            return near
+        for fixing in _fixings(near.connected.select(np.flatnonzero(fixes)), system.layout):
             fixed.fix(fixing)
-        others = over_free(connected.select(np.flatnonzero(~fixes)))
+        others = over_free(near.connected.select(np.flatnonzero(~fixes)))
+        apart = near.equations
         equations = replace(apart, rows=concatenate([over_free(apart.rows), others]))
 
 
@@ -104,19 +111,20 @@ def _fixings(rows: Rows, layout: Layout) -> list[Fixing]:
 
 
 def check_apart(curved: Sequence[Curved], sets: Sequence[AnyBlock], system: System) -> None:
-    """Refuse inequalities on entries of nonlinear equations. Raises RuleError."""
+    """Refuse balls on entries of nonlinear equations. Raises RuleError."""
     layout = system.layout
     for block in curved:
-        neighbours = [other for other in sets if not block.sizes().keys().isdisjoint(other.sizes())]
-        columns = block.entries.columns(np.arange(block.size), layout) if neighbours else np.zeros(0, np.int64)
-        for other in neighbours:
+        near = [other for other in sets if not block.sizes().keys().isdisjoint(other.sizes())]
+        columns = block.entries.columns(np.arange(block.size), layout) if near else np.zeros(0, np.int64)
+        for other in near:
             shared = np.flatnonzero(other.entries.find(columns, layout) >= 0)
             if len(shared):
-                first, second = system.rule(block.rules[-1]).name, system.rule(other.rules[-1]).name
+                first = next(system.rule(rule).name for rule in block.rules if system.rule(rule).curved)
+                second = system.rule(other.rules[-1]).name
                 raise RuleError(
-                    f'rule "{first}" is a nonlinear equation and "{second}" an inequality, and both read '
-                    f"{layout.describe(int(columns[shared[0]]))}. Weights of nonlinear equations cannot have "
-                    f"inequalities; write the rules about different weights, or train towards them with "
+                    f'rule "{first}" is a nonlinear equation and "{second}" bounds a norm, and both read '
+                    f"{layout.describe(int(columns[shared[0]]))}. Weights of nonlinear equations may have affine "
+                    f"inequalities alone; write the rules about different weights, or train towards them with "
                     f"affinet.lagrange(model, optimizer, rules)."
                 )
 
@@ -145,22 +153,30 @@ def _check_fixed(cells: Cells | LargeComponent, system: System) -> None:
 
 
 def _block(cells: Cells | LargeComponent, system: System) -> Curved:
-    layout, columns = system.layout, cells.columns
     if isinstance(cells, LargeComponent):
         large = large_set(cells.program, system.limits)
-        curved: LargeCurvedSet | CurvedSet = large
-        rank: int | Interval = large_rank(large, system)
-    else:
-        curved, rank = CurvedSet(cells.program), _generic_rank(cells)
+        return _placed(cells.columns[None], large, large_rank(large, system), cells.rules, system)
+    return _placed(cells.columns, CurvedSet(cells.program), _generic_rank(cells), cells.rules, system)
+
+
+def _placed(
+    columns: Integers,
+    curved: CurvedSet | LargeCurvedSet | MixedSet,
+    rank: int | Interval,
+    rules: tuple[int, ...],
+    system: System,
+) -> Curved:
+    """The block of a set over the entries `columns` (cells, n)."""
+    layout = system.layout
     parameters = layout.numbers(columns.ravel())
     if (parameters == parameters[0]).all():
-        return Curved(places_of_cells(np.atleast_2d(columns), layout), curved, None, rank, cells.rules)
+        return Curved(places_of_cells(columns, layout), curved, None, rank, rules)
     pieces = layout.split(columns.ravel())
     order = np.concatenate([places for _, places, _ in pieces])
     where: Integers = np.empty(len(order), np.int64)
     where[order] = np.arange(len(order))
     entries = Listed(tuple(Part(parameter, positions) for parameter, _, positions in pieces))
-    return Curved(entries, curved, where, rank, cells.rules)
+    return Curved(entries, curved, where, rank, rules)
 
 
 def _generic_rank(cells: Cells) -> int:

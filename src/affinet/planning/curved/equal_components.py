@@ -13,6 +13,7 @@ from affinet.blocks.programs.equation_program import EquationProgram
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.curved.large_components import large_program
 from affinet.planning.curved.lowering import Lowered, LoweredStep, lower
+from affinet.planning.curved.mixed_components import MixedComponent, mixed_component
 from affinet.system.distinct import distinct
 from affinet.system.limits import Limits
 from affinet.system.rows import Rows, concatenate
@@ -49,20 +50,24 @@ class _Table:
     """Of each row."""
 
 
-def cells_of(lowered: Lowered, weights: int, limits: Limits) -> list[Cells | LargeComponent]:
-    """The cells of small components, and the large ones. `weights` counts the columns that are entries of weights.
+def cells_of(lowered: Lowered, weights: int, limits: Limits) -> list[Cells | LargeComponent | MixedComponent]:
+    """The cells of small components, the large ones, and those with inequalities.
 
-    A component all of whose entries are fixed has cells of no width: its equations are between constants.
+    `weights` counts the columns that are entries of weights. A component all of whose entries are fixed has cells of no
+    width: its equations are between constants.
     """
     live = _live(lowered)
     component = _components(lowered, live)
     large = _large(lowered, live, component, limits)
-    parts: list[Cells | LargeComponent] = [
-        _large_component(int(number), lowered, component, weights) for number in np.flatnonzero(large)
-    ]
-    if large.all():
+    mixed = np.zeros(len(large), bool)
+    mixed[component[lowered.inequalities.columns]] = True
+    parts: list[Cells | LargeComponent | MixedComponent] = []
+    for place in np.flatnonzero(large | mixed).tolist():
+        each = _large_component(place, lowered, component, weights)
+        parts.append(_with_inequalities(each, lowered) if mixed[place] else each)
+    if (large | mixed).all():
         return parts
-    live &= ~large[component]
+    live &= ~(large | mixed)[component]
     tables = _tables(lowered, live, component)
     nodes = np.flatnonzero(live & (component >= 0))
     owner = component[nodes]
@@ -95,7 +100,7 @@ def reads_entry(system: System, number: int, column: int) -> bool:
 def _live(lowered: Lowered) -> np.ndarray:
     """The columns that equations read, directly or through steps."""
     live = np.zeros(lowered.width, bool)
-    live[lowered.equations.columns] = True
+    live[lowered.equations.columns] = live[lowered.inequalities.columns] = True
     for step in reversed(lowered.steps):
         numbers = np.flatnonzero(live[step.first : step.first + step.count])
         if step.unit > 1 and len(numbers):  # an inverse is computed as a whole
@@ -111,7 +116,7 @@ def _components(lowered: Lowered, live: np.ndarray) -> Integers:
     """The component of every live column, numbered by its first column; −1 for the others."""
     first: list[Integers] = []
     second: list[Integers] = []
-    size = lowered.width + lowered.equations.count
+    size = lowered.width + lowered.equations.count + lowered.inequalities.count
     for step in lowered.steps:
         numbers = np.flatnonzero(live[step.first : step.first + step.count])
         if step.shape is not None:
@@ -128,6 +133,8 @@ def _components(lowered: Lowered, live: np.ndarray) -> Integers:
     equations = lowered.equations
     first.append(lowered.width + equations.row_of_each())
     second.append(equations.columns)
+    first.append(lowered.width + equations.count + lowered.inequalities.row_of_each())
+    second.append(lowered.inequalities.columns)
     ends = np.concatenate(first), np.concatenate(second)
     graph = sparse.coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(size, size)).tocsr()
     _, labels = csgraph.connected_components(graph, directed=False)
@@ -184,6 +191,12 @@ def _large_component(number: int, lowered: Lowered, component: Integers, weights
     program = large_program(lowered, component == number, rows, weights)
     rules = tuple(int(rule) for rule in distinct(equations.rule[rows]))
     return LargeComponent(program, np.flatnonzero(component[:weights] == number), rules)
+
+
+def _with_inequalities(part: LargeComponent, lowered: Lowered) -> MixedComponent:
+    rows = lowered.inequalities
+    rows = rows.select(np.flatnonzero(np.isin(rows.columns[rows.bounds[:-1]], part.columns)))
+    return mixed_component(part.program, rows, part.columns, [*part.rules, *map(int, distinct(rows.rule))])
 
 
 def _tables(lowered: Lowered, live: np.ndarray, component: Integers) -> list[list[_Table]]:

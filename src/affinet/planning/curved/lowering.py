@@ -7,7 +7,7 @@ the steps; a small product of matrices is written out as products of numbers and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -97,11 +97,15 @@ class LoweredStep:
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """The steps, and the equations over all columns; `equations` has the linear ones that share entries, too."""
+    """The steps, and the equations over all columns; `equations` has the linear ones that share entries, too.
+
+    `inequalities` are rows `g · w ≤ h` over entries, which belong to the components of equations.
+    """
 
     width: int
     steps: tuple[LoweredStep, ...]
     equations: Rows
+    inequalities: Rows = field(default_factory=lambda: concatenate([]))
 
 
 def lower(system: System, numbers: Sequence[int], linear: Rows, over_free: OverFree) -> Lowered:

@@ -29,11 +29,13 @@ def separate_inequalities(
     *,
     fixed: FixedEntries,
     over_free: Callable[[Rows], Rows],
+    further: Rows,
 ) -> tuple[list[AnyBlock], OtherRules]:
     """The sets of the numbered inequality rules, and the equations that share no entry with them.
 
     Large rules that fit a form become sets without a number per entry; the other rules are read row by row. `over_free`
-    reduces rows to entries that are not `fixed`. Raises Contradiction, RuleError and TooLargeError.
+    reduces rows to entries that are not `fixed`. `further` are rows of other inequality rules.
+    Raises Contradiction, RuleError and TooLargeError.
     """
     balls = make_balls(system, [number for number in numbers if system.rules[number].norm is not None])
     linear_rules = [number for number in numbers if system.rules[number].norm is None]
@@ -51,7 +53,7 @@ def separate_inequalities(
     equations = replace(
         equations, batches=[batch for batch in equations.batches if not any(batch is other for other in used)]
     )
-    rows = concatenate([rows, *bounds, over_free(halfspaces(system, remaining))])
+    rows = concatenate([further, rows, *bounds, over_free(halfspaces(system, remaining))])
     if not rows.count:
         return [*balls, *sets], equations
     equations, connected = split_connected(equations, rows.columns, system, over_free)
@@ -74,7 +76,7 @@ def split_connected(
     batches, pairs, panels = list(equations.batches), list(equations.pairs), list(equations.panels)
     rows = equations.rows
     while True:
-        connected = _connected(rows, columns)
+        connected = connected_rows(rows, columns)
         touched = distinct(np.concatenate([columns, rows.select(np.flatnonzero(connected)).columns]))
         expanded: list[Rows] = []
         untouched: list[RowBatch] = []
@@ -106,7 +108,7 @@ def _positions(columns: Integers, batch: RowBatch, system: System) -> Integers:
     return inside - start
 
 
-def _connected(rows: Rows, columns: Integers) -> np.ndarray:
+def connected_rows(rows: Rows, columns: Integers) -> np.ndarray:
     """Which rows share entries with the columns, directly or through other rows."""
     if not rows.count:
         return np.zeros(0, bool)
