@@ -107,7 +107,7 @@ class Curved:
                 return f"{equations}, some nonlinear, with {inequalities}, by the polyhedra of moves from the weights"
         equations = many(self.set.equations, "nonlinear equation")
         among = many(width, "entry", "entries")
-        return f"{many(cells, 'group')} of {equations} in {among}, followed along their tangent planes"
+        return f"{many(cells, 'group')} of {equations} in {among}, by tangent planes"
 
     def bytes_a_step(self) -> int:
         # The gradient, the weights, the multipliers and the steps; and of a program, the derivatives of each return.
