@@ -25,7 +25,7 @@ from affinet.system.malformed import Malformed
 from affinet.training.augmented.lagrange_handle import LagrangeHandle
 from affinet.training.handle import Handle
 
-LAGRANGE_NUMBERS = ("penalty", "size", "largest_rates")
+LAGRANGE_NUMBERS = ("penalty", "size", "measured", "largest_rates")
 """What the state of a handle of `affinet.lagrange` holds in addition to that of its rules about weights."""
 
 

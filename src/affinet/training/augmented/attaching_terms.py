@@ -51,7 +51,8 @@ def lagrange(
 
     Each step adds to the gradients those of `νᵀc + ½ Σ ρ_i c_i²`, and moves the multipliers by `dual_rate · ρ_i c_i`
     (an inequality's stay at least 0). `ρ_i = ρ / ‖J_i‖²`, with J_i the derivatives of an equation, and
-    `ρ = penalty · ‖g‖ / max(1, ‖w‖)` from the first gradients g. The defaults are for Adam and its relatives; SGD
+    `ρ = penalty · ‖g‖ / max(1, ‖w‖)` from the largest gradient of the first ten steps (from the first gradient with
+    expected values). The defaults are for Adam and its relatives; SGD
     wants a smaller penalty, such as 3. LBFGS minimises anew in each step, and moves the multipliers by ρ_i c_i.
 
     Training starts at the nearest point of the rules that a plan can hold (`feasible_start=False`: at the present

@@ -133,7 +133,7 @@ class LagrangeHandle:
         Raises AttachError, naming the rules that differ.
         """
         saved_names = state.get("rules") if isinstance(state, Mapping) else None
-        keys = {"penalty", "size", "seen", "largest_rates", "weights", "expectations"}
+        keys = {"penalty", "size", "measured", "seen", "largest_rates", "weights", "expectations"}
         if not isinstance(saved_names, list) or not keys <= state.keys():
             raise AttachError(
                 f"{state!r:.60} ({type(state).__name__}) is not the state of a handle of affinet.lagrange. Give the "

@@ -27,6 +27,8 @@ from affinet.training.scaling import unscale
 
 Parameters = Mapping[str, torch.nn.Parameter]
 
+MEASURED = 10
+"""Steps, per optimizer, of whose gradients the largest decides on ρ."""
 REACH = 0.1
 """The reach of penalties of expected values, relative to `max(1, ‖w‖)` at the first step."""
 
@@ -35,7 +37,7 @@ class Lagrangian:
     """The terms of all rules, and the hooks of one or several optimizers.
 
     Each optimizer gets, before its step, the gradients of the terms by its own weights; after the step its gradients
-    are again those of the loss, to the bit. The first gradients decide how large penalties are:
+    are again those of the loss, to the bit. The largest of the first ten gradients decides how large penalties are:
     `ρ = penalty ‖g‖ / max(1, ‖w‖)`, which makes training indifferent to the scale of the loss.
     """
 
@@ -59,6 +61,7 @@ class Lagrangian:
         self._factor, self._dual_rate = penalty, dual_rate
         self._penalty: float | None = None
         self._size = 1.0
+        self._measured = 0
         self._measure = Measure(system)
         self.weight_terms = WeightTerms(system, self._all)
         self.expected_terms = ExpectedTerms(expected, self._trained)
@@ -128,12 +131,12 @@ class Lagrangian:
 
     def multipliers(self) -> dict[str, Tensor]:
         """Rule name → ν, with the dual step that is due; reversed for rules about maximized weights alone."""
-        self.weight_terms.settle(self.penalty)
+        self.weight_terms.settle()
         return negated({**self.weight_terms.multipliers(), **self.expected_terms.multipliers()}, self._reversed())
 
     def residual_gradient(self, gradients: Mapping[str, Tensor]) -> tuple[float, float]:
         """`‖∇f + Jᵀλ‖` and `‖∇f‖`, for gradients of the loss with the terms of its expectations."""
-        self.weight_terms.settle(self.penalty)
+        self.weight_terms.settle()
         gradients = negated(gradients, self._maximized())
         normal = self.weight_terms.normal(frozenset(self.parameters))
         squares = [
@@ -160,6 +163,7 @@ class Lagrangian:
         return {
             "penalty": self._penalty,
             "size": self._size,
+            "measured": self._measured,
             "seen": self._seen_calls,
             "largest_rates": list(self._largest_rates),
             "weights": self.weight_terms.state(),
@@ -172,14 +176,15 @@ class Lagrangian:
         numbers = [state["size"], *(rates if isinstance(rates, list) else [None])]
         numbers += [] if state["penalty"] is None else [state["penalty"]]
         fits = all(isinstance(number, float) for number in numbers) and len(rates) == len(self._optimizers)
-        if not fits or not isinstance(state["seen"], int):
+        if not fits or not isinstance(state["seen"], int) or not isinstance(state["measured"], int):
             raise AttachError(
                 "the saved state does not belong to this training: its penalty or the learning rates of its optimizers "
                 "are missing. Attach the same rules to the same optimizers, or leave the handle's state out."
             )
         self.weight_terms.load_state(state["weights"])
         self.expected_terms.load_state(state["expectations"])
-        self._penalty, self._size, self._seen_calls = state["penalty"], state["size"], state["seen"]
+        self._penalty, self._size, self._measured = state["penalty"], state["size"], state["measured"]
+        self._seen_calls = state["seen"]
         self._largest_rates = list(state["largest_rates"])
 
     def _before(
@@ -234,13 +239,14 @@ class Lagrangian:
         self._check_expectations(optimizer)
         scale = getattr(optimizer, "grad_scale", None)
         scale = scale if isinstance(scale, Tensor) else None
-        self._find_penalty(optimizer, scale)
+        if evaluation == 1 or self._penalty is None:
+            self._find_penalty(optimizer, scale)
         rates, wanted = self._rates(), any(observer.wants_gradients() for observer in self._observers)
         self.capture.take({n: p.grad for n, p in self.parameters.items()}, rates, scale, wanted=wanted)
         if not self.weight_terms:
             self._added[id(optimizer)] = []
             return None
-        point = self.weight_terms.begin_step(self.penalty) if evaluation == 1 else self.weight_terms.point()
+        point = self.weight_terms.begin_step() if evaluation == 1 else self.weight_terms.point()
         constrained = frozenset(name for name in own if name in self._all)
         additions, value = self.weight_terms.gradients(point, self.penalty, constrained)
         maximized = self._maximized()
@@ -264,7 +270,7 @@ class Lagrangian:
             rate: float | Tensor = (1.0 if searching else self._dual_rate) / len(self._optimizers)
             if skipped is not None:
                 rate = torch.where(skipped != 0, 0.0, rate)
-            self.weight_terms.stepped(rate)
+            self.weight_terms.stepped(rate * self.penalty)
             share = 1.0 if searching else self._share(optimizer)
             self.expected_terms.stepped(self._strength(line_search=searching), share * rate)
             self._seen_calls = self.expected_terms.calls
@@ -295,8 +301,13 @@ class Lagrangian:
         return not self.expected_terms.held and self.expected_terms.calls == self._seen_calls
 
     def _find_penalty(self, optimizer: optim.Optimizer, scale: Tensor | None) -> None:
-        """Let the first gradients that are not zero decide on ρ."""
-        if self._penalty is not None:
+        """Let the largest of the first gradients decide on ρ.
+
+        One gradient alone may be that of a loss which is flat on the rules and falls steeply off them.
+        """
+        # With expectations, later gradients contain their terms.
+        most = 1 if self.expected_terms else MEASURED * len(self._optimizers)
+        if self._measured >= most:
             return
         parameters = self.parameters
         if len(self._optimizers) > 1:
@@ -309,8 +320,10 @@ class Lagrangian:
         gradient = sqrt(float(torch.stack(norms).sum())) if norms else 0.0
         weights = [p.detach().double().square().sum() for p in parameters.values()]
         if 0.0 < gradient < float("inf"):
-            self._size = max(1.0, sqrt(float(torch.stack(weights).sum())))
-            self._penalty = self._factor * gradient / self._size
+            if self._penalty is None:
+                self._size = max(1.0, sqrt(float(torch.stack(weights).sum())))
+            self._penalty = max(self._penalty or 0.0, self._factor * gradient / self._size)
+            self._measured += 1
 
     def _strength(self, *, line_search: bool = False) -> Strength:
         """How strong the terms of expectations are; a line search minimises them as they are, without a reach."""

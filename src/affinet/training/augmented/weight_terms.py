@@ -46,11 +46,11 @@ class WeightTerms:
     def __bool__(self) -> bool:
         return bool(len(self._multipliers))
 
-    def begin_step(self, penalty: float) -> Linearized:
+    def begin_step(self) -> Linearized:
         """The rules at the present weights, after the dual step that is due there, for a new step."""
         with undisturbed(self._multipliers.device):
             point = self._residuals.at(self._weights())
-            self._take_due_step(point, penalty)
+            self._take_due_step(point)
             if self._steps % REFRESH == 0:
                 trained = frozenset(name for name, parameter in self._parameters.items() if parameter.requires_grad)
                 norms = point.squared_norms(trained)
@@ -83,16 +83,16 @@ class WeightTerms:
             return self._transposed(self.point(), self._multipliers, names)
 
     def stepped(self, rate: float | Tensor) -> None:
-        """Note that the optimizer has stepped: the dual step at the new weights has this rate."""
+        """Note that the optimizer has stepped: the dual step at the new weights has this rate, ρ included."""
         device = self._multipliers.device
         rate = torch.as_tensor(rate, dtype=self._multipliers.dtype, device=device)
         self._due = rate if self._due is None else self._due + rate
 
-    def settle(self, penalty: float) -> None:
+    def settle(self) -> None:
         """Take the dual step that is due, at the present weights."""
         if self._due is not None and self:
             with undisturbed(self._multipliers.device):
-                self._take_due_step(self._residuals.at(self._weights()), penalty)
+                self._take_due_step(self._residuals.at(self._weights()))
 
     def multipliers(self) -> dict[str, Tensor]:
         """Rule name → ν = ∂f*/∂rhs as written, in the rule's shape, in float64 on the CPU."""
@@ -129,10 +129,10 @@ class WeightTerms:
         self._due = None if due is None else due.to(like.device, like.dtype, copy=True)
         self._steps = steps
 
-    def _take_due_step(self, point: Linearized, penalty: float) -> None:
+    def _take_due_step(self, point: Linearized) -> None:
         if self._due is None:
             return
-        moved = self._multipliers + self._due * self._penalties(penalty) * point.value
+        moved = self._multipliers + self._penalties(1.0) * self._due * point.value
         self._multipliers = torch.where(self._one_sided, moved.clamp(min=0.0), moved)
         self._due = None
 
