@@ -348,6 +348,14 @@ def a_metric_of_nonlinear_equations() -> None:
     affinet.project(model, optim.Adam(model.parameters()), unit_rows(model), metric="optimizer")
 
 
+@case(InfeasibleError, "An equation that has no value at the weights.", "Start where it has one.")
+def weights_without_a_logarithm() -> None:
+    model = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(model.bias, -1.0)
+    rule = affinet.weights(model).bias.log().sum() == 0
+    affinet.project(model, torch.optim.SGD(model.parameters(), lr=0.1), rule)
+
+
 @case(InfeasibleError, "Nonlinear equations to which no way was found.", "Start from other weights.")
 def an_equation_without_solutions() -> None:
     model = nn.Linear(3, 2)

@@ -10,7 +10,7 @@ import scipy.sparse
 
 from affinet.cli.files.matrix_files import read_matrix, read_vector
 from affinet.cli.files.polynomial_files import read_polynomials
-from affinet.cli.files.sentences import read_sentences
+from affinet.cli.files.rule_lines import read_sentences
 from affinet.errors import DataError
 from tests.errors.case import case
 

@@ -10,7 +10,7 @@ import affinet
 from affinet.blocks.interval import Interval
 from affinet.cli.files.matrix_files import read_matrix, read_vector
 from affinet.cli.files.polynomial_files import read_polynomials
-from affinet.cli.files.sentences import read_sentences
+from affinet.cli.files.rule_lines import read_sentences
 from affinet.cli.jobs.conflicts import rule_name
 from affinet.cli.jobs.job import RuleTable
 from affinet.cli.jobs.jobfile import JobFile
