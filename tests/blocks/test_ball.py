@@ -145,7 +145,7 @@ def test_the_normal_part_of_the_l1_ball_is_that_of_nnls() -> None:
         multipliers = nnls(normals.T, v[0])[0] if len(normals) else np.zeros(0)
         y, new = p.sums.normal(XP, w, v, face, 8 * UNIT)
         np.testing.assert_allclose(y[0], multipliers @ normals, rtol=0, atol=1e-12 * np.linalg.norm(v))
-        np.testing.assert_allclose(p.sums.along(XP, v, new), v - y, rtol=0, atol=1e-12 * np.linalg.norm(v))
+        np.testing.assert_allclose(p.sums.tangent_part(XP, v, new), v - y, rtol=0, atol=1e-12 * np.linalg.norm(v))
         z = p.sums.onto(XP, w + 0.1 * v, new)
         if new.row.any():
             assert abs((np.where(new.positive, 1, -1) * z)[~new.zero].sum() - p.radius) <= 1e-14 * n
@@ -186,7 +186,7 @@ def test_landing_on_the_l2_ball_keeps_the_digits_of_the_multiplier(tau: float) -
         p, draw = problem(number), np.random.default_rng(number)
         w, _ = p.round.nearest(XP, p.x[None])
         y, face = p.round.normal(XP, w, draw.normal(size=w.shape), None, 4 * len(p.x) * UNIT)
-        step = p.round.along(XP, min(tau, 1e-3) * draw.normal(size=w.shape), face)
+        step = p.round.tangent_part(XP, min(tau, 1e-3) * draw.normal(size=w.shape), face)
         assert abs((face.radial * step).sum()) <= 4 * EPS * len(p.x) * np.abs(step).sum()
         z = p.round.onto(XP, w + step, face)
         landed, normal, new = p.round.land(XP, z, y, np.full((1, 1), tau), face, UNIT)

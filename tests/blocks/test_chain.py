@@ -204,7 +204,7 @@ def test_the_normal_part_is_that_of_nnls(kind: str) -> None:
         multipliers = nnls(normals.T, v[0])[0] if len(normals) else np.zeros(0)
         y, new = p.convex.normal(XP, w, v, face, 8 * UNIT)
         np.testing.assert_allclose(y[0], multipliers @ normals, rtol=0, atol=1e-12 * np.linalg.norm(v))
-        np.testing.assert_allclose(p.convex.along(XP, v, new), v - y, rtol=0, atol=1e-12 * np.linalg.norm(v))
+        np.testing.assert_allclose(p.convex.tangent_part(XP, v, new), v - y, rtol=0, atol=1e-12 * np.linalg.norm(v))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -217,7 +217,7 @@ def test_the_verbs_of_a_face_are_its_projections(kind: str) -> None:
         rhs = np.concatenate([[-p.lower], -p.gap, [p.upper]])[marks]
         tangent = g - np.linalg.pinv(rows) @ (rows @ g) if len(rows) else g
         nearest = g - np.linalg.pinv(rows) @ (rows @ g - rhs) if len(rows) else g
-        np.testing.assert_allclose(p.convex.along(XP, g[None], face)[0], tangent, rtol=0, atol=1e-13)
+        np.testing.assert_allclose(p.convex.tangent_part(XP, g[None], face)[0], tangent, rtol=0, atol=1e-13)
         np.testing.assert_allclose(p.convex.onto(XP, g[None], face)[0], nearest, rtol=0, atol=1e-13 * (1 + p.gap.sum()))
 
 

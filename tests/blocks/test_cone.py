@@ -248,7 +248,7 @@ def test_the_normal_part_is_that_of_nnls(kind: str) -> None:
         y, new = p.convex.normal(XP, w, v, face, 8 * UNIT)
         np.testing.assert_allclose(y[0], multipliers @ normals, rtol=0, atol=1e-12 * np.linalg.norm(v))
         # What is left of v is along the face: the Moreau decomposition.
-        np.testing.assert_allclose(p.convex.along(XP, v, new), v - y, rtol=0, atol=1e-12 * np.linalg.norm(v))
+        np.testing.assert_allclose(p.convex.tangent_part(XP, v, new), v - y, rtol=0, atol=1e-12 * np.linalg.norm(v))
 
 
 def test_a_vertex_is_the_face_of_a_normal_inside_its_cone() -> None:
@@ -259,7 +259,7 @@ def test_a_vertex_is_the_face_of_a_normal_inside_its_cone() -> None:
     np.testing.assert_array_equal(y, v)
     np.testing.assert_array_equal(face.upper, [[True, True, False]])
     np.testing.assert_array_equal(face.lower, [[False, False, True]])
-    np.testing.assert_array_equal(convex.along(XP, v, face), np.zeros((1, 3)))
+    np.testing.assert_array_equal(convex.tangent_part(XP, v, face), np.zeros((1, 3)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -271,10 +271,10 @@ def test_the_verbs_of_a_face_are_its_projections(kind: str) -> None:
         rows = np.concatenate([fixed, p.a[None]]) if p.equation or face.row[0, 0] else fixed
         g, spread = draw.normal(size=p.v.shape), np.abs(p.a).max() / np.abs(p.a).min()
         tangent = g - np.linalg.pinv(rows) @ (rows @ g) if len(rows) else g
-        np.testing.assert_allclose(p.convex.along(XP, g[None], face)[0], tangent, rtol=0, atol=1e-14 * spread**2 * 20)
+        np.testing.assert_allclose(p.convex.tangent_part(XP, g[None], face)[0], tangent, rtol=0, atol=1e-14 * spread**2 * 20)
         z = p.convex.onto(XP, g[None], face)[0]
         assert (z == np.where(face.lower[0], p.lower, np.where(face.upper[0], p.upper, z))).all()
-        np.testing.assert_allclose(p.convex.along(XP, (z - g)[None], face)[0], 0, rtol=0, atol=1e-13 * spread**2 * 20)
+        np.testing.assert_allclose(p.convex.tangent_part(XP, (z - g)[None], face)[0], 0, rtol=0, atol=1e-13 * spread**2 * 20)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -323,7 +323,7 @@ def test_bounds_alone_are_a_clamp_whose_forces_keep_their_digits() -> None:
         np.testing.assert_allclose(force.ravel(), exact, rtol=4 * EPS, atol=4 * EPS * np.abs(y).max())
     normal, at = convex.normal(XP, w, y, None, UNIT)
     np.testing.assert_array_equal(normal, np.where((w == lower) & (y < 0) | (w == upper) & (y > 0), y, 0.0))
-    np.testing.assert_array_equal(convex.along(XP, y, at), np.where(normal != 0.0, 0.0, y))
+    np.testing.assert_array_equal(convex.tangent_part(XP, y, at), np.where(normal != 0.0, 0.0, y))
     np.testing.assert_array_equal(convex.onto(XP, v, face), w)
     np.testing.assert_array_equal(convex.norm(XP, v), np.abs(v))
 

@@ -95,12 +95,12 @@ def test_a_face_is_factored_once_and_its_copy_changes_no_bit() -> None:
     x = dice.standard_normal(convex.shape)
     _, face = convex.nearest(XP, x)
     _, other = convex.nearest(XP, -x)
-    first = convex.along(XP, x, face)
-    assert (convex.along(XP, x, face) == first).all()
-    convex.along(XP, x, other)
+    first = convex.tangent_part(XP, x, face)
+    assert (convex.tangent_part(XP, x, face) == first).all()
+    convex.tangent_part(XP, x, other)
     again = dense_rows(np.random.default_rng(3), nonnegative=True)
-    assert (convex.along(XP, x, face) == first).all()
-    assert (again.along(XP, x, face) == first).all()
+    assert (convex.tangent_part(XP, x, face) == first).all()
+    assert (again.tangent_part(XP, x, face) == first).all()
 
 
 def test_rows_that_differ_by_little_are_all_met() -> None:
@@ -116,7 +116,7 @@ def test_rows_that_differ_by_little_are_all_met() -> None:
     x, face = convex.nearest(XP, v)
     gaps = (rows @ x[0] - rhs) / np.linalg.norm(rows, axis=1)
     assert np.abs(gaps).max() <= 1e-14 * (np.linalg.norm(v) + np.linalg.norm(x))
-    p = convex.along(XP, v, face)
+    p = convex.tangent_part(XP, v, face)
     assert np.abs(rows @ p[0]).max() <= 1e-13 * np.linalg.norm(rows[0]) * np.linalg.norm(v)
 
 

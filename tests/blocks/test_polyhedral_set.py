@@ -97,7 +97,7 @@ def test_the_face_of_a_point_is_where_it_lies(solver: str, kind: str) -> None:
         x, face = convex.nearest(XP, v)
         size = 1.0 + np.linalg.norm(v)
         assert np.linalg.norm(convex.onto(XP, v, face) - x) <= MULTIPLIED * size
-        assert np.linalg.norm(convex.along(XP, v - x, face)) <= MULTIPLIED * size
+        assert np.linalg.norm(convex.tangent_part(XP, v - x, face)) <= MULTIPLIED * size
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -110,9 +110,9 @@ def test_projections_along_a_face(solver: str, kind: str) -> None:
         rows = (dice.random((1, m)) < 0.3) & (np.arange(m) >= k)
         face = PolyhedralFace(rows, (at < 0) & np.isfinite(body.lower), (at > 0) & np.isfinite(body.upper))
         x, y = dice.standard_normal((2, 1, n))
-        p, q = convex.along(XP, x, face), convex.along(XP, y, face)
+        p, q = convex.tangent_part(XP, x, face), convex.tangent_part(XP, y, face)
         assert abs(np.vdot(p, y) - np.vdot(x, q)) <= ROUNDING * n
-        assert np.linalg.norm(convex.along(XP, p, face) - p) <= ROUNDING
+        assert np.linalg.norm(convex.tangent_part(XP, p, face) - p) <= ROUNDING
         active = body.matrix[rows[0] | (np.arange(m) < k)]
         moved = active @ p[0] / np.linalg.norm(active, axis=1)
         assert np.abs(moved).max(initial=0.0) <= (1e-9 if kind == "nearly" else ROUNDING)
@@ -167,7 +167,7 @@ def test_the_normal_part_of_a_vector(solver: str, kind: str) -> None:
             expected = nearest_in_cone(body.active(w[0], 1e-11), v[0])
             assert np.linalg.norm(normal[0] - expected) <= 1e-8 * np.linalg.norm(v)
             # Its face carries it: what is along the face is at a right angle.
-            assert np.linalg.norm(convex.along(XP, normal, found)) <= (1e-5 if kind == "nearly" else MULTIPLIED)
+            assert np.linalg.norm(convex.tangent_part(XP, normal, found)) <= (1e-5 if kind == "nearly" else MULTIPLIED)
 
 
 @pytest.mark.parametrize("most_small", [512, -1])

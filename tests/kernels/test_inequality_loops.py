@@ -235,7 +235,7 @@ def test_what_rows_learn_is_what_arrays_learn(kind: str, dtype: str, threads: in
         a, high, _ = rule_of(convex)
         cut_rows.learned_rows(projected, y, flat, a, high, True, AVERAGING, FLOOR, (pending, force), threads)
     wide = g.astype(float)
-    along = convex.along(XP, wide, face)
+    along = convex.tangent_part(XP, wide, face)
     average = y + AVERAGING * (along - wide - y)
     finite = np.delete(np.arange(ROWS), 4)
     rounding = 4 * np.finfo(dtype).eps * np.abs(wide[finite]).max() + 2**-52 * 4 * WIDTH

@@ -86,12 +86,12 @@ def _written_out(hessian: _Measured, space: TangentSpace, unit_roundoff: float) 
 
 
 def _by_lanczos(hessian: _Measured, space: TangentSpace, unit_roundoff: float) -> Curvature:
-    def along(vector: Floats) -> Floats:
+    def tangent_part(vector: Floats) -> Floats:
         tangent = space.project(vector.ravel())
         return space.project(hessian(tangent))
 
     start = space.project(np.random.default_rng(0).standard_normal(space.size))
-    largest, _, _ = _extreme(along, start, "LA", ROUGH)
+    largest, _, _ = _extreme(tangent_part, start, "LA", ROUGH)
     if not hessian.largest:
         return Curvature(0.0, 0.0, start / float(np.linalg.norm(start)), 0.0)
     shift = max(largest, 0.0) + 0.1 * hessian.largest

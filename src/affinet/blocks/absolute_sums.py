@@ -75,7 +75,7 @@ class AbsoluteSums:
             z = z - self._share(xp, z, xp.array(self.radius, x), free, face.positive)
         return z
 
-    def along(self, xp: Namespace, x: Array, face: SumFace) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, face: SumFace) -> Array:
         zero = xp.array(0.0, x)
         inside = xp.where(face.zero & face.row, zero, x)
         return inside - self._share(xp, inside, zero, ~face.zero & face.row, face.positive)

@@ -65,7 +65,7 @@ class ConvexSet(Protocol[Face]):
     def onto(self, xp: Namespace, x: Array, face: Face) -> Array:
         """The nearest point at which the equations and the inequalities of the face hold with equality."""
 
-    def along(self, xp: Namespace, x: Array, face: Face) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, face: Face) -> Array:
         """`P x`: the nearest vector that changes no equation, and no inequality of the face."""
 
     def land(self, xp: Namespace, z: Array, y: Array, tau: Array, face: Face, u: float) -> tuple[Array, Array, Face]:

@@ -67,7 +67,7 @@ class CurvedCells(Protocol[Plane]):
     def face(self, xp: Namespace, w: Array) -> Plane:
         """The tangent plane at a point. Law: the bits of a cell follow from the numbers of that cell alone."""
 
-    def along(self, xp: Namespace, x: Array, plane: Plane) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, plane: Plane) -> Array:
         """`P x`: the nearest vector in the tangent plane."""
 
     def followed(self, xp: Namespace, x: Array, plane: Plane) -> tuple[Array, Plane, Outcome | None]:

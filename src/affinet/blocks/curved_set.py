@@ -117,7 +117,7 @@ class CurvedSet:
         return self._excess(xp, *self.program.linearized(xp, x), x, u) <= 1.0
 
     def followed(self, xp: Namespace, x: Array, plane: CurvedFace) -> tuple[Array, CurvedFace, Outcome]:
-        move = self.along(xp, x - plane.point, plane)
+        move = self.tangent_part(xp, x - plane.point, plane)
         length = self.norm(xp, move)
         reach = FARTHEST * length + 32.0 * xp.spacing(x) * self.norm(xp, plane.point)
         point, searched = plane.point, length > 0.0
@@ -139,7 +139,7 @@ class CurvedSet:
         landed = self.choose(xp, moved, self._plane(xp, point, derivatives)[0], plane)
         return point, landed, Outcome(shortenings, searched, slow)
 
-    def along(self, xp: Namespace, x: Array, face: CurvedFace) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, face: CurvedFace) -> Array:
         """`P x`, applied twice: the second time removes what rounding of the first left."""
         for _ in range(2):
             x = x - self._across(xp, self._products(xp, x, face), face)

@@ -115,7 +115,7 @@ class CutBoxes:
             z = z - self._share(xp, a, xp.sum(a * z, (1,)) - rhs, free, face)
         return z
 
-    def along(self, xp: Namespace, x: Array, face: CutFace) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, face: CutFace) -> Array:
         a, free = xp.array(self.row, x), ~(face.lower | face.upper)
         inside = xp.where(free, x, xp.array(0.0, x))
         return inside - self._share(xp, a, xp.sum(a * inside, (1,)), free, face)

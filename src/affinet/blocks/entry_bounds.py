@@ -59,7 +59,7 @@ class Boxes:
         lower, upper = self._bounds(xp, x)
         return xp.where(face.lower, lower, xp.where(face.upper, upper, x))
 
-    def along(self, xp: Namespace, x: Array, face: BoxFace) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, face: BoxFace) -> Array:
         return xp.where(face.lower | face.upper, xp.array(0.0, x), x)
 
     def land(

@@ -93,7 +93,7 @@ class LargeCurvedSet:
     def face(self, xp: Namespace, w: Array) -> LargePlane:
         return LargePlane(w)
 
-    def along(self, xp: Namespace, x: Array, plane: LargePlane) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, plane: LargePlane) -> Array:
         part, factor = self._linear_at(xp.host(plane.point)[0])
         with np.errstate(all="ignore"):
             return xp.array(projected(part, xp.host(x)[0], factor)[None], x)

@@ -85,8 +85,8 @@ class MixedMap:
             return inside
         return xp.where(satisfied, inside, self.nearest(xp, w) if nearest is None else nearest(w))
 
-    def along(self, xp: Namespace, x: Array, face: MixedFace) -> Array:
-        return self._at(xp, face.point).set.along(xp, x, face.marks)
+    def tangent_part(self, xp: Namespace, x: Array, face: MixedFace) -> Array:
+        return self._at(xp, face.point).set.tangent_part(xp, x, face.marks)
 
     def face_at(self, xp: Namespace, w: Array) -> MixedFace:
         point = self.nearest(xp, w)

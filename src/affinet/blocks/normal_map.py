@@ -99,8 +99,8 @@ class NormalMap(Generic[Face]):
     def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         return self.set.satisfies(xp, x, u)
 
-    def along(self, xp: Namespace, x: Array, face: Face) -> Array:
-        return self.set.along(xp, x, face)
+    def tangent_part(self, xp: Namespace, x: Array, face: Face) -> Array:
+        return self.set.tangent_part(xp, x, face)
 
     def face_at(self, xp: Namespace, w: Array) -> Face:
         return self.set.nearest(xp, w)[1]
@@ -126,7 +126,7 @@ class NormalMap(Generic[Face]):
 
         g includes any weight decay that the optimizer adds. In cells where g is not finite, y stays as it is.
         """
-        projected = self.set.along(xp, g, state.face)
+        projected = self.set.tangent_part(xp, g, state.face)
         strength = self.set.norm(xp, g)
         y = xp.where(strength < inf, state.y + AVERAGING * (projected - g - state.y), state.y)
         normal = self.set.norm(xp, y)

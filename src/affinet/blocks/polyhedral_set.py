@@ -100,7 +100,7 @@ class PolyhedralSet:
         sides = self._sides(xp, face)
         return xp.array(self._solver(xp).onto(xp.host(x), sides, self._rhs, self.lower, self.upper), x)
 
-    def along(self, xp: Namespace, x: Array, face: PolyhedralFace) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, face: PolyhedralFace) -> Array:
         sides = self._sides(xp, face)
         return xp.array(self._solver(xp).tangent(xp.host(x), sides, self._rhs, self.lower, self.upper), x)
 

@@ -108,7 +108,7 @@ class PooledCells:
         level = xp.where(face.last & pools.with_last(xp), from_upper, level + offset)
         return xp.where(face.first & pools.with_first(xp), lower + offset, level)
 
-    def along(self, xp: Namespace, x: Array, face: PoolFace) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, face: PoolFace) -> Array:
         pools = _Pools.of(xp, face.links)
         fixed = (face.first & pools.with_first(xp)) | (face.last & pools.with_last(xp))
         return xp.where(fixed, xp.array(0.0, x), pools.means(xp, x, None))

@@ -78,8 +78,8 @@ class ReducedSet(Generic[Face]):
     def onto(self, xp: Namespace, x: Array, face: Face) -> Array:
         return self._expanded(xp, self.inner.onto(xp, self._reduced(xp, x, affine=True), face), affine=True)
 
-    def along(self, xp: Namespace, x: Array, face: Face) -> Array:
-        return self._expanded(xp, self.inner.along(xp, self._reduced(xp, x, affine=False), face), affine=False)
+    def tangent_part(self, xp: Namespace, x: Array, face: Face) -> Array:
+        return self._expanded(xp, self.inner.tangent_part(xp, self._reduced(xp, x, affine=False), face), affine=False)
 
     def land(self, xp: Namespace, z: Array, y: Array, tau: Array, face: Face, u: float) -> tuple[Array, Array, Face]:
         numbers, pull = self._reduced(xp, z, affine=True), self._reduced(xp, y, affine=False)

@@ -1,6 +1,6 @@
 """A convex set of cells whose Euclidean norm is at most a radius: the l2 ball.
 
-The set is curved, so that its faces are too: a face is the sphere, and its tangent plane at a point is `along`. A step
+The set is curved, so that its faces are too: a face is the sphere, and its tangent plane at a point is `tangent_part`. A step
 in this plane leaves the sphere to the second order in its length; `onto` brings it back by scaling. The multiplier, a
 multiple of the normal at the old point, becomes the same multiple of the normal at the new point: a change of the same
 order. At rest nothing moves, so that the point satisfies the KKT conditions exactly.
@@ -69,7 +69,7 @@ class RoundCells:
         scaled = (xp.largest(abs(face.radial), (1,)) > 0.0) & (norm > 0.0)
         return x * xp.where(scaled, radius / xp.where(scaled, norm, radius), xp.array(1.0, norm))
 
-    def along(self, xp: Namespace, x: Array, face: RoundFace) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, face: RoundFace) -> Array:
         """The part in the tangent plane of the sphere, where a cell stays on it."""
         return x - face.radial * xp.sum(face.radial * x, (1,))
 

@@ -61,7 +61,7 @@ class SetLaw(Protocol):
         `nearest` may compute nearest points in another way.
         """
 
-    def along(self, xp: Namespace, x: Array, face: Any) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, face: Any) -> Array:
         """`P x` along the face of a state."""
 
     def face_at(self, xp: Namespace, w: Array) -> Any:

@@ -61,7 +61,7 @@ class SphereCells:
         # The terms, and the derivatives times the weights, which are twice the terms.
         return abs(square - radius * radius) <= u * (3.0 * square + radius * radius)
 
-    def along(self, xp: Namespace, x: Array, face: SphereFace) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, face: SphereFace) -> Array:
         slope = xp.array(self.coefficients, x) * face.point
         square = xp.sum(slope * slope, (1,))
         return x - slope * (xp.sum(slope * x, (1,)) / xp.where(square > 0.0, square, xp.array(1.0, square)))
@@ -72,7 +72,7 @@ class SphereCells:
         That part only makes the step longer or shorter there, since the normal is the direction of the point itself.
         """
         if not self.is_round:
-            x = face.point + self.along(xp, x - face.point, face)
+            x = face.point + self.tangent_part(xp, x - face.point, face)
         point = self._scaled(xp, x, face.point)
         return point, SphereFace(point), None
 

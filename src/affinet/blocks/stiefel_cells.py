@@ -68,7 +68,7 @@ class StiefelCells:
         limit = u * xp.where(self._diagonal(xp, x), 3.0 * sizes + 1.0, 3.0 * sizes)
         return xp.largest(abs(self._excess(xp, rows)) - limit, (1, 2)) <= 0.0
 
-    def along(self, xp: Namespace, x: Array, face: StiefelFace) -> Array:
+    def tangent_part(self, xp: Namespace, x: Array, face: StiefelFace) -> Array:
         return self._rows(xp, self._tangent(xp, self._rows(xp, x), self._rows(xp, face.point)))
 
     def followed(self, xp: Namespace, x: Array, face: StiefelFace) -> tuple[Array, StiefelFace, None]:

@@ -91,8 +91,8 @@ class TangentMap(Generic[Plane]):
             return w
         return xp.where(satisfied, w, self.set.nearest(xp, w) if nearest is None else nearest(w))
 
-    def along(self, xp: Namespace, x: Array, face: Plane) -> Array:
-        return self.set.along(xp, x, face)
+    def tangent_part(self, xp: Namespace, x: Array, face: Plane) -> Array:
+        return self.set.tangent_part(xp, x, face)
 
     def face_at(self, xp: Namespace, w: Array) -> Plane:
         return self.set.face(xp, self.set.nearest(xp, w))
@@ -102,7 +102,7 @@ class TangentMap(Generic[Plane]):
         return True
 
     def normal(self, xp: Namespace, w: Array, v: Array, u: float) -> Array:
-        return v - self.set.along(xp, v, self.set.face(xp, w))
+        return v - self.set.tangent_part(xp, v, self.set.face(xp, w))
 
     def start(self, xp: Namespace, g: Array, w: Array, u: float, face: Plane | None = None) -> Tangent[Plane]:
         """The tangent plane at the weights; that of a state may belong to weights before they were rounded."""
@@ -113,7 +113,7 @@ class TangentMap(Generic[Plane]):
         point = state.face.point
         if point is not w and xp.any(point != w):
             state = replace(state, face=self.set.face(xp, w))
-        return Following(state.face, w, state), self.set.along(xp, g, state.face)
+        return Following(state.face, w, state), self.set.tangent_part(xp, g, state.face)
 
     def silenced(self, xp: Namespace, projected: Array, g: Array, floor: float) -> Array:
         """`P g` with zeros where `|P g| ≤ floor · (|g| + rms g)`, which is rounding; the rms is that of the cell."""

@@ -66,8 +66,8 @@ def scaled_columns(w: np.ndarray, radius: np.ndarray, within: float, threads: in
 def some_tangent_rows(g: np.ndarray, w: np.ndarray, quiet: float, first: int, last: int) -> None:  # pragma: no cover
     """Rows `first..last`, each summed and changed while it is in the cache."""
     for row in range(first, last):
-        along, squares, norm = products(g[row], w[row])
-        remove(g[row], w[row], share(along, squares), quiet, quiet * sqrt(norm / max(1, g.shape[1])))
+        inner, squares, norm = products(g[row], w[row])
+        remove(g[row], w[row], share(inner, squares), quiet, quiet * sqrt(norm / max(1, g.shape[1])))
 
 
 @summing
@@ -75,7 +75,7 @@ def some_tangent_columns(
     g: np.ndarray, w: np.ndarray, sums: np.ndarray, quiet: float, first: int, last: int
 ) -> None:  # pragma: no cover
     """Columns `first..last`, row by row."""
-    along, squares, norm = sums[0], sums[1], sums[2]
+    inner, squares, norm = sums[0], sums[1], sums[2]
     for row in range(len(g)):
         for k in range(first, last):
             entry, point = np.float64(g[row, k]), np.float64(w[row, k])
@@ -132,22 +132,22 @@ def some_scaled_columns(
 @summing
 def products(g: np.ndarray, w: np.ndarray) -> tuple[float, float, float]:  # pragma: no cover
     """`g·w`, `w·w` and `g·g`."""
-    along, squares, norm = 0.0, 0.0, 0.0
+    inner, squares, norm = 0.0, 0.0, 0.0
     for k in range(len(g)):
         entry, point = np.float64(g[k]), np.float64(w[k])
-        along += entry * point
+        inner += entry * point
         squares += point * point
         norm += entry * entry
-    return along, squares, norm
+    return inner, squares, norm
 
 
 @summing
 def remove(g: np.ndarray, w: np.ndarray, part: float, quiet: float, level: float) -> None:  # pragma: no cover
     """`g − part · w`, in place, zero where it is at most `quiet · |g| + level`."""
     # In the dtype of g: what the rounding of a product adds is far below the noise.
-    along, faint, least, zero = g.dtype.type(part), g.dtype.type(quiet), g.dtype.type(level), g.dtype.type(0.0)
+    share, faint, least, zero = g.dtype.type(part), g.dtype.type(quiet), g.dtype.type(level), g.dtype.type(0.0)
     for k in range(len(g)):
-        projected = g[k] - along * w[k]
+        projected = g[k] - share * w[k]
         g[k] = zero if abs(projected) <= faint * abs(g[k]) + least else projected
 
 
@@ -168,9 +168,9 @@ def multiply(w: np.ndarray, factor: float) -> None:  # pragma: no cover
 
 
 @compiled
-def share(along: float, squares: float) -> float:  # pragma: no cover
+def share(inner: float, squares: float) -> float:  # pragma: no cover
     """`g·w / w·w`, 0 where w is zero."""
-    return along / squares if squares > 0.0 else 0.0
+    return inner / squares if squares > 0.0 else 0.0
 
 
 @compiled

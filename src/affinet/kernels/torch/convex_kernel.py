@@ -169,7 +169,7 @@ class ConvexKernel:
     def along_at(self, v: Tensor, w: Tensor) -> Tensor:
         """The part of v that changes no equation of the set, and no inequality that pushes `w` back onto it."""
         v, w = v.to(self._wide), w.to(self._wide)
-        projected: Tensor = self._law.along(self._xp, v, self._law.face_at(self._xp, w))
+        projected: Tensor = self._law.tangent_part(self._xp, v, self._law.face_at(self._xp, w))
         return projected.to(self.dtype)
 
     def start(self, g: Tensor, w: Tensor, state: Known | None = None) -> Known:
@@ -192,13 +192,13 @@ class ConvexKernel:
     def tangent(self, g: Tensor, state: Known | Step) -> Tensor:
         """The gradient along the face, with rounding noise set to zero."""
         wide = g.to(self._wide)
-        tangent: Tensor = self._law.silenced(self._xp, self.along(wide, state), wide, self._floor)
+        tangent: Tensor = self._law.silenced(self._xp, self.tangent_part(wide, state), wide, self._floor)
         return tangent.to(self.dtype)
 
-    def along(self, g: Tensor, state: Known | Step) -> Tensor:
+    def tangent_part(self, g: Tensor, state: Known | Step) -> Tensor:
         """The gradient along the face."""
         face = self._loops.completed(state.face) if isinstance(self._loops, CurvedLoops) else state.face
-        projected: Tensor = self._law.along(self._xp, g.to(self._wide), face)
+        projected: Tensor = self._law.tangent_part(self._xp, g.to(self._wide), face)
         return projected.to(g.dtype)
 
     def land_(

@@ -46,11 +46,11 @@ class ProductShape:
 
     def entries(self, operand: int, lines: Integers) -> Integers:
         """The places of the entries of lines in the operand (lines, terms)."""
-        along = np.arange(self.terms)
+        terms = np.arange(self.terms)
         if operand == 0:
-            return np.asarray(lines[:, None] * self.terms + along)
+            return np.asarray(lines[:, None] * self.terms + terms)
         matrix, column = np.divmod(lines, self.columns)
-        return np.asarray((matrix[:, None] * self.terms + along) * self.columns + column[:, None])
+        return np.asarray((matrix[:, None] * self.terms + terms) * self.columns + column[:, None])
 
 
 @dataclass(frozen=True, eq=False)
