@@ -24,8 +24,7 @@ REGISTERS = (
 """The kernel and the basis of a kind; how a form is measured and what planning does with it, where rules were read."""
 
 MOST_VAGUE = 64
-"""Names that say nothing, of some fifteen thousand: half of them in compiled loops, the verb `taken` of a block and
-`along` of a convex set."""
+"""Names that say nothing, half of them in compiled loops and the verb `taken` of a block."""
 
 
 def kinds_asked_for(path: Path) -> Iterator[tuple[ast.AST, bool]]:

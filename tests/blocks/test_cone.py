@@ -271,10 +271,14 @@ def test_the_verbs_of_a_face_are_its_projections(kind: str) -> None:
         rows = np.concatenate([fixed, p.a[None]]) if p.equation or face.row[0, 0] else fixed
         g, spread = draw.normal(size=p.v.shape), np.abs(p.a).max() / np.abs(p.a).min()
         tangent = g - np.linalg.pinv(rows) @ (rows @ g) if len(rows) else g
-        np.testing.assert_allclose(p.convex.tangent_part(XP, g[None], face)[0], tangent, rtol=0, atol=1e-14 * spread**2 * 20)
+        np.testing.assert_allclose(
+            p.convex.tangent_part(XP, g[None], face)[0], tangent, rtol=0, atol=1e-14 * spread**2 * 20
+        )
         z = p.convex.onto(XP, g[None], face)[0]
         assert (z == np.where(face.lower[0], p.lower, np.where(face.upper[0], p.upper, z))).all()
-        np.testing.assert_allclose(p.convex.tangent_part(XP, (z - g)[None], face)[0], 0, rtol=0, atol=1e-13 * spread**2 * 20)
+        np.testing.assert_allclose(
+            p.convex.tangent_part(XP, (z - g)[None], face)[0], 0, rtol=0, atol=1e-13 * spread**2 * 20
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -166,3 +166,45 @@ def test_steps_on_ellipsoids_are_taken_in_their_plane() -> None:
     normal = np.array([[1.0, 9.0]]) * point
     landed, _, _ = sphere.followed(NumPy(), point + 0.1 * normal, sphere.face(NumPy(), point))
     assert landed == pytest.approx(point, abs=4 * U)
+
+
+@pytest.mark.parametrize("rate", [1e160, 1e300])
+@pytest.mark.parametrize("kind", ["orthonormal", "lengths and sums", "cubics"])
+def test_steps_beyond_the_range_of_the_numbers_are_refused(kind: str, rate: float) -> None:
+    """The squares of such a step are infinite: the weights stay where they were, on the rules."""
+    rules = {
+        "orthonormal": lambda w: [w @ w.T == np.eye(3)],
+        "lengths and sums": lambda w: [(w**2).sum(dim=1) == 1, w.sum(dim=1) == 0],
+        "cubics": lambda w: [(w**3).sum(dim=1) == 1],
+    }[kind]
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 3, bias=False, dtype=torch.float64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    handle = affinet.project(model, optimizer, rules(affinet.weights(model).weight))
+    before = model.weight.detach().clone()
+    (model.weight * torch.arange(12.0).view(3, 4) ** 2).sum().backward()
+    optimizer.step()
+    assert torch.equal(model.weight, before)
+    assert sum(counts.refused for counts in handle.report().returns.values()) > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lbfgs_without_a_line_search_keeps_matrices_orthonormal(seed: int) -> None:
+    """Its steps grew beyond all bounds, and the weights became NaN without a word."""
+    torch.manual_seed(seed)
+    model = torch.nn.Linear(4, 3, bias=False, dtype=torch.float64)
+    target, weighting = torch.randn(3, 4, dtype=torch.float64), torch.arange(1.0, 13.0).reshape(3, 4)
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5)
+    affinet.project(model, optimizer, affinet.families.orthogonal(affinet.weights(model).weight))
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = ((model.weight - target) ** 2 * weighting).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(7):
+        optimizer.step(closure)
+        # Sums of four products below one: the return stops at 8 roundoffs of them and of their derivatives.
+        product = model.weight.detach() @ model.weight.detach().T
+        torch.testing.assert_close(product, torch.eye(3, dtype=torch.float64), rtol=0, atol=24 * 4 * 2.0**-53)

@@ -38,7 +38,7 @@ class Curvature:
     largest: float
     direction: Floats
     rounding: float
-    found: bool = True
+    converged: bool = True
 
 
 def curvature_along(hessian: Products, space: TangentSpace, unit_roundoff: float) -> Curvature | None:
@@ -100,19 +100,19 @@ def _by_lanczos(hessian: _Measured, space: TangentSpace, unit_roundoff: float) -
         tangent = space.project(vector.ravel())
         return space.project(hessian(tangent)) - shift * tangent
 
-    value, direction, found = _extreme(shifted, start, "SA", LANCZOS_TOLERANCE)
+    value, direction, converged = _extreme(shifted, start, "SA", LANCZOS_TOLERANCE)
     direction = space.project(direction)
     length = float(np.linalg.norm(direction)) or 1.0
     smallest = value + shift
     rounding = hessian.rounding(space.size, unit_roundoff) + LANCZOS_TOLERANCE * abs(value)
-    return Curvature(smallest, max(largest, smallest), direction / length, rounding, found)
+    return Curvature(smallest, max(largest, smallest), direction / length, rounding, converged)
 
 
-def _extreme(operator: Products, start: Floats, which: str, tolerance: float) -> tuple[float, Floats, bool]:
+def _extreme(operator: Products, start: Floats, end: str, tolerance: float) -> tuple[float, Floats, bool]:
     """An extreme eigenvalue of a symmetric operator and its vector; the best estimate where Lanczos does not end."""
     matrix = LinearOperator((len(start), len(start)), matvec=operator, dtype=np.float64)
     try:
-        values, vectors = eigsh(matrix, k=1, which=which, v0=start, tol=tolerance, maxiter=LANCZOS_RESTARTS)
+        values, vectors = eigsh(matrix, k=1, end=end, v0=start, tol=tolerance, maxiter=LANCZOS_RESTARTS)
     except ArpackNoConvergence:
         quotient = float(start @ operator(start)) / max(float(start @ start), np.finfo(np.float64).tiny)
         return quotient, start, False

@@ -35,6 +35,9 @@ DECREASE = 1e-4
 """Share of the linear decrease of a violation that a step of the return must reach, or be halved."""
 HALVINGS = 12
 """Most halvings of one step of the return."""
+NEAR_SET = 0.05
+"""Share of its terms, and of its derivatives times the weights, below which a violation is near the set: far from it
+Newton's method goes half of the way at each step, whatever the rank."""
 SLOW, SLOW_RATIOS = (0.2, 0.5), 5
 """So many successive ratios of violations in this range tell equations whose derivatives lose rank at the solution.
 
@@ -181,7 +184,7 @@ class CurvedSet:
             )
             given_up = given_up | (remaining & ~moved)
             ratio = self.norm(xp, values / norms) / xp.where(before > 0.0, before, xp.array(1.0, before))
-            alike = remaining & (ratio > SLOW[0]) & (ratio < SLOW[1])
+            alike = remaining & (ratio > SLOW[0]) & (ratio < SLOW[1]) & (excess * (TOLERANCE * u) < NEAR_SET)
             run = xp.where(alike, run + 1.0, xp.array(0.0, run))
             longest = xp.maximum(longest, run)
             excess = self._excess(xp, values, sizes, derivatives, x, u)

@@ -16,6 +16,7 @@ from affinet.blocks.curved_set import (
     DECREASE,
     FARTHEST,
     HALVINGS,
+    NEAR_SET,
     RETURNS,
     SHORTENINGS,
     SLOW,
@@ -165,7 +166,8 @@ class LargeCurvedSet:
                 break
             x, new = moved
             ratio = length(new.values * (new.norms / part.norms)) / before
-            run = run + 1 if SLOW[0] < ratio < SLOW[1] else 0
+            is_near = excess * (TOLERANCE * UNIT) < NEAR_SET
+            run = run + 1 if SLOW[0] < ratio < SLOW[1] and is_near else 0
             part, longest = new, max(longest, run)
         return Way(x, part, part.excess(TOLERANCE * UNIT) <= 1.0, longest >= SLOW_RATIOS)
 

@@ -141,15 +141,15 @@ class MixedMap:
         result = xp.array(w, stepped)
         carried = self._at(xp, result).set.normal(xp, 0.0 * result, known.y, known.face, u)
         new = self._known(result, Learned(*carried))
-        kept = finite if taken is None else finite & taken
+        landed_cells = finite if taken is None else finite & taken
         if taken is None and not xp.any(~finite):
             return result, new
         former = state.former
         face = MixedFace(
-            xp.where(kept, new.face.point, former.face.point),
-            *(xp.where(kept, n, o) for n, o in zip(new.face.marks, former.face.marks, strict=True)),
+            xp.where(landed_cells, new.face.point, former.face.point),
+            *(xp.where(landed_cells, n, o) for n, o in zip(new.face.marks, former.face.marks, strict=True)),
         )
-        return xp.where(kept, result, stepped), Learned(xp.where(kept, new.y, former.y), face)
+        return xp.where(landed_cells, result, stepped), Learned(xp.where(landed_cells, new.y, former.y), face)
 
     def roundoff(self, u: float, spacing: float) -> float:
         roundings: float = SUMMED + self.count() ** 0.5

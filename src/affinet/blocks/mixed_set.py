@@ -91,8 +91,8 @@ class MixedSet:
             x = np.where(below, self.lower[cell], np.where(above, self.upper[cell], x))
             part, gap, size = self._at(cell, x)
             active |= gap > TOLERANCE * UNIT * size
-            off = np.abs(gap[active]) > TOLERANCE * UNIT * size[active]
-            if part.excess(TOLERANCE * UNIT) <= 1.0 and not off.any():
+            is_violated = np.abs(gap[active]) > TOLERANCE * UNIT * size[active]
+            if part.excess(TOLERANCE * UNIT) <= 1.0 and not is_violated.any():
                 return x, True
             step = self._step(cell, part, gap, active, ~(below | above))
             if not np.isfinite(step).all():
@@ -107,9 +107,9 @@ class MixedSet:
         for cell, start in enumerate(points):
             for move in random_moves(len(start)):
                 away = (1.0 + length(start) * len(start) ** -0.5) * move
-                found, arrives = self._reached(cell, start + away)
+                candidate, arrives = self._reached(cell, start + away)
                 if arrives:
-                    result[cell] = found
+                    result[cell] = candidate
                     break
         return result
 

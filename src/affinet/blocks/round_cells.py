@@ -1,6 +1,6 @@
 """A convex set of cells whose Euclidean norm is at most a radius: the l2 ball.
 
-The set is curved, so that its faces are too: a face is the sphere, and its tangent plane at a point is `tangent_part`. A step
+The set is curved, so that its faces are too: a face is the sphere, and `tangent_part` is that of its plane. A step
 in this plane leaves the sphere to the second order in its length; `onto` brings it back by scaling. The multiplier, a
 multiple of the normal at the old point, becomes the same multiple of the normal at the new point: a change of the same
 order. At rest nothing moves, so that the point satisfies the KKT conditions exactly.

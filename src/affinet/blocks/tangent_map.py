@@ -126,11 +126,17 @@ class TangentMap(Generic[Plane]):
         """The weights after a step, on the set, and the plane there.
 
         Cells that do not move or are refused keep their bits, unless they were off the set: then they are moved onto
-        it. Weights that are not finite stay as they are, and so do all where the condition `taken` is false.
+        it. So do those whose step, or whose way back, leaves the range of the numbers. Weights that are not finite stay
+        as they are, and so do all where the condition `taken` is false.
         """
         step = self.set.norm(xp, stepped - state.before)
         finite, resting = step < inf, step == 0.0
         w, plane, outcome = self.set.followed(xp, stepped, state.face)
+        lost = ~finite | ~(self.set.norm(xp, w) < inf)
+        if xp.any(lost):
+            numbers = xp.where(stepped - stepped == 0.0, xp.array(0.0, stepped), xp.array(1.0, stepped))
+            finite = self.set.norm(xp, numbers) == 0.0
+            outcome = _refusing(xp, outcome, lost & finite, step)
         if outcome is not None:
             resting = resting | outcome.refused
         if xp.any(resting):
@@ -153,3 +159,11 @@ class TangentMap(Generic[Plane]):
 
     def resettle(self, xp: Namespace, w: Array, state: Tangent[Plane], u: float) -> Tangent[Plane]:
         return Tangent(self.set.face(xp, w))
+
+
+def _refusing(xp: Namespace, outcome: Outcome | None, refused: Array, like: Array) -> Outcome:
+    """What happened, and that further cells are refused."""
+    if outcome is None:
+        zeros = xp.where(refused, xp.array(0.0, like), xp.array(0.0, like))
+        return Outcome(zeros, refused, refused & ~refused)
+    return outcome._replace(refused=outcome.refused | refused)

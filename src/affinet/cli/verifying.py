@@ -77,10 +77,10 @@ def conclusion(verdicts: list[Verdict]) -> str:
     if not verdicts:
         return "The plan has no rules, so there is nothing to check."
     if functions := sorted({name for verdict in verdicts for name in verdict.functions}):
-        others = [verdict for verdict in verdicts if not verdict.functions]
-        unknown = counted(len(verdicts) - len(others), "rule")
+        verifiable = [verdict for verdict in verdicts if not verdict.functions]
+        unknown = counted(len(verdicts) - len(verifiable), "rule")
         fact = f"{unknown} cannot be verified without {listed(functions)}, which a plan file does not hold."
-        return f"{fact} {conclusion(others)}" if others else fact
+        return f"{fact} {conclusion(verifiable)}" if verifiable else fact
     if not violated:
         worst = max(verdict.roundings for verdict in verdicts)
         return f"The rules hold: no {noun} is off by more than {worst:.2g} times the rounding of the weights in it."

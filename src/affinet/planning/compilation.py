@@ -48,8 +48,8 @@ def compile_blocks(system: System) -> tuple[AnyBlock, ...]:
 def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tuple[AnyBlock, ...]:
     over_free = partial(rows_without, fixed=fixed, layout=system.layout)
     remaining = substitute(fixed, other_rules, system)
-    curved, near = separate_curved(remaining, system, fixed, over_free)
-    sets, remaining = _separate_inequalities(fixed, near, system, over_free)
+    curved, neighbours = separate_curved(remaining, system, fixed, over_free)
+    sets, remaining = _separate_inequalities(fixed, neighbours, system, over_free)
     check_apart(curved, sets, system)
     lifted, rows = lift(remaining.rows, system.layout)
     batches, pairs, panels = remaining.batches + lifted, remaining.pairs, remaining.panels
@@ -76,16 +76,18 @@ def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tu
 
 
 def _separate_inequalities(
-    fixed: FixedEntries, near: Neighbours, system: System, over_free: Callable[[Rows], Rows]
+    fixed: FixedEntries, neighbours: Neighbours, system: System, over_free: Callable[[Rows], Rows]
 ) -> tuple[list[AnyBlock], OtherRules]:
     """The sets of the inequality rules, and the equations that share no entry with them."""
-    equations = near.equations
-    numbers = [k for k, rule in enumerate(system.rules) if rule.sense != "==" and k not in near.numbers]
-    if not numbers and not near.others.count:
+    equations = neighbours.equations
+    numbers = [k for k, rule in enumerate(system.rules) if rule.sense != "==" and k not in neighbours.numbers]
+    if not numbers and not neighbours.unshared.count:
         return [], equations
     lifted, rows = lift(equations.rows, system.layout)
     equations = replace(equations, batches=equations.batches + lifted, rows=rows)
-    return separate_inequalities(equations, numbers, system, fixed=fixed, over_free=over_free, further=near.others)
+    return separate_inequalities(
+        equations, numbers, system, fixed=fixed, over_free=over_free, further=neighbours.unshared
+    )
 
 
 def _read_rules(system: System) -> tuple[list[Fixing], OtherRules]:

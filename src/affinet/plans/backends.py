@@ -40,7 +40,7 @@ def projector(plan: Any, like: Any) -> Any:
 def function_of(
     functions: Mapping[str, Callable[..., Any]], name: str, shapes: tuple[tuple[int, ...], ...], count: int
 ) -> Opaque:
-    """The function of this name, as equations call it; one that raises when it is called where there is none."""
+    """The function of this name, as equations call it; if it was not given, one that raises when it is called."""
     if name not in functions:
         return MissingFunction(name, shapes, count)
     opaque: Opaque = import_module(f"{KERNELS['torch']}.torch_function").TorchFunction(

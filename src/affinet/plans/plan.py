@@ -138,9 +138,9 @@ class Plan:
         """
         system = read_system(path, partial(function_of, functions or {}))
         if missing := missing_functions(rule.expression.affine for rule in system.every):
-            given = ", ".join(f"{name!r}: function" for name in missing)
+            arguments = ", ".join(f"{name!r}: function" for name in missing)
             reason = f"has equations of {', '.join(map(repr, missing))}, functions that a file cannot hold"
-            raise PlanFileError(path, reason, f"Give them: affinet.Plan.load(path, functions={{{given}}}).")
+            raise PlanFileError(path, reason, f"Give them: affinet.Plan.load(path, functions={{{arguments}}}).")
         way_out = f"Where you trust the file, load it with memory={LIMIT}."
         try:
             with limited(Path(path).stat().st_size, way_out, limit=memory):

@@ -211,12 +211,12 @@ class _Examination:
         """`inner` is the curvature where inequalities without a force are dropped, which leaves a larger space."""
         if self._reasons:
             return "cannot tell"
-        if inner is None or (inner.found and inner.smallest > inner.rounding):
+        if inner is None or (inner.converged and inner.smallest > inner.rounding):
             return "local minimum"
         if curvature is not None and curvature.smallest < -curvature.rounding:
             is_maximum = curvature.largest < -curvature.rounding and not at_bound
             return "local maximum" if is_maximum and every.free else "saddle"
-        if not inner.found:
+        if not inner.converged:
             reason = "Lanczos iterations did not find the smallest curvature"
         elif weak and inner.smallest < -inner.rounding:
             reason = (
@@ -346,13 +346,13 @@ class _Examination:
 def _single_derivative(loss: Tensor) -> str:
     """The name of a function in the graph of a loss whose derivative torch takes for a constant; empty without one."""
     wrapper = once_differentiable(lambda ctx: None).__code__
-    seen: set[Any] = set()
+    counted: set[Any] = set()
     pending = [loss.grad_fn]
     while pending:
         node = pending.pop()
-        if node is None or node in seen:
+        if node is None or node in counted:
             continue
-        seen.add(node)
+        counted.add(node)
         function: Any = getattr(node, "_forward_cls", None)
         if getattr(getattr(function, "backward", None), "__code__", None) is wrapper:
             return f"{function.__name__} is differentiable once"

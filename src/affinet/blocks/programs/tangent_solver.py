@@ -40,7 +40,7 @@ LARGEST = 3e6
 whose derivatives are rounding: the dense road drops σ ratios below 3e-7 alike (`RANK` of `blocks/curved_set.py`)."""
 PATIENCE = 50
 """Iterations without half the residual before conjugate gradients start anew from where they are."""
-NEAR, FEW = 1e-12, 5
+NEGLIGIBLE, FEW = 1e-12, 5
 """Share of `|g|` below which residuals are near rounding, and the iterations without half the residual after which they
 are rounding where there is a factor: combinations of equations that depend on each other grow from then on."""
 MOST = 5_000
@@ -86,7 +86,7 @@ def projected(part: LinearPart, g: Floats, factor: GramFactor | NoFactor, accura
         start, since = best, 0
         z = p = factor.solve(t)
         product = float(t @ z)
-        while best > goal and iterations < MOST and since < (PATIENCE if best > NEAR * size else few):
+        while best > goal and iterations < MOST and since < (PATIENCE if best > NEGLIGIBLE * size else few):
             q = part.transposed(p)
             square = float(q @ q)
             if not product * length(p) < LARGEST * size * square:
@@ -100,7 +100,7 @@ def projected(part: LinearPart, g: Floats, factor: GramFactor | NoFactor, accura
             since = 0 if remaining < 0.5 * best else since + 1
             if remaining < best:
                 best, nearest = remaining, h
-        if not NEAR * size < best < 0.5 * start:
+        if not NEGLIGIBLE * size < best < 0.5 * start:
             break
         h = nearest
         t = part.times(h)

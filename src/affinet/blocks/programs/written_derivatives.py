@@ -70,9 +70,9 @@ class _Slopes:
         """For each pair of one of these numbers and an entry of its slope: which number, the entry and the place."""
         lengths = np.diff(self.bounds)[numbers]
         first = np.cumsum(lengths) - lengths
-        which = np.repeat(np.arange(len(numbers)), lengths)
-        at = np.repeat(self.bounds[:-1][numbers] - first, lengths) + np.arange(len(which))
-        return which, self.columns[at], self.places[at]
+        place_of_each = np.repeat(np.arange(len(numbers)), lengths)
+        at = np.repeat(self.bounds[:-1][numbers] - first, lengths) + np.arange(len(place_of_each))
+        return place_of_each, self.columns[at], self.places[at]
 
     def added(self, rows: Integers, columns: Integers, count: int) -> _Slopes:
         """With the slopes of `count` further numbers: values in the order of rows, at these columns."""
@@ -97,8 +97,16 @@ def written_out(program: EquationProgram, most: int) -> WrittenDerivatives | Non
             total += int(np.diff(slopes.bounds)[column].sum())
             if total > most:
                 return None
-            which, entry, place = slopes.of(column)
-            parts.append((_number(step, row[which]), entry, coefficient[which], first + row[which], place))
+            place_of_each, entry, place = slopes.of(column)
+            parts.append(
+                (
+                    _number(step, row[place_of_each]),
+                    entry,
+                    coefficient[place_of_each],
+                    first + row[place_of_each],
+                    place,
+                )
+            )
             first += operand.matrix.shape[0]
         gather, rows, entries = _gathered(*(np.concatenate(part) for part in zip(*parts, strict=True)), width=width)
         gathers.append(gather)
@@ -106,9 +114,9 @@ def written_out(program: EquationProgram, most: int) -> WrittenDerivatives | Non
     row, column, coefficient = _triples(program.outputs.matrix)
     if total + int(np.diff(slopes.bounds)[column].sum()) > most:
         return None
-    which, entry, place = slopes.of(column)
-    zeros = np.zeros(len(which), np.int64)
-    outputs, rows, entries = _gathered(row[which], entry, coefficient[which], zeros, place, width=width)
+    place_of_each, entry, place = slopes.of(column)
+    zeros = np.zeros(len(place_of_each), np.int64)
+    outputs, rows, entries = _gathered(row[place_of_each], entry, coefficient[place_of_each], zeros, place, width=width)
     bounds = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=program.equations))])
     index = np.int32 if len(entries) < 2**31 else np.int64
     shape = program.equations, width

@@ -256,11 +256,11 @@ def arrive(
 
 
 @compiled
-def judge_start(excess: np.ndarray, rest: float, state: np.ndarray) -> None:  # pragma: no cover
+def judge_start(excess: np.ndarray, resting_below: float, state: np.ndarray) -> None:  # pragma: no cover
     """Which lanes hold already, which rest well enough, and which have no finite values."""
     for lane in range(len(state)):
         if state[lane] == 3:
-            state[lane] = 4 if excess[lane] <= rest else 2
+            state[lane] = 4 if excess[lane] <= resting_below else 2
         elif excess[lane] <= 1.0:
             state[lane] = 1
         elif not excess[lane] < inf:
@@ -426,8 +426,8 @@ def measure(
         for k in range(rows.shape[1]):
             size_added(rows[i, k], z[k], work)
         for lane in range(len(excess)):
-            missed, limit = abs(values[i, lane]), u * (sizes[i, lane] + norms[i, lane] * work[lane])
-            ratio = 0.0 if missed == 0.0 else missed / limit
+            violation, limit = abs(values[i, lane]), u * (sizes[i, lane] + norms[i, lane] * work[lane])
+            ratio = 0.0 if violation == 0.0 else violation / limit
             if not ratio <= excess[lane]:
                 excess[lane] = ratio if ratio == ratio else inf
 

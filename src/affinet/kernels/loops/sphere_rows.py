@@ -79,16 +79,16 @@ def some_tangent_columns(
     for row in range(len(g)):
         for k in range(first, last):
             entry, point = np.float64(g[row, k]), np.float64(w[row, k])
-            along[k] += entry * point
+            inner[k] += entry * point
             squares[k] += point * point
             norm[k] += entry * entry
     for k in range(first, last):
-        along[k] = share(along[k], squares[k])
+        inner[k] = share(inner[k], squares[k])
         norm[k] = quiet * sqrt(norm[k] / max(1, len(g)))
     for row in range(len(g)):
         for k in range(first, last):
             entry = np.float64(g[row, k])
-            part = entry - along[k] * np.float64(w[row, k])
+            part = entry - inner[k] * np.float64(w[row, k])
             g[row, k] = 0.0 if abs(part) <= quiet * abs(entry) + norm[k] else part
 
 

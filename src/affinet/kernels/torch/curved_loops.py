@@ -130,17 +130,17 @@ class CurvedLoops:
         self, cells: np.ndarray, g: Tensor, w: Tensor, floor: float, rows: Tensor, inverse: Tensor
     ) -> None:
         """Project the gradients of cells that the loops left out."""
-        law, at = TangentMap(_some(self._set, cells)), torch.from_numpy(cells)
-        some, start = g[at], w[at]
-        step, projected = law.learn(self._xp, some, start, law.start(self._xp, some, start, 0.0))
-        g[at] = law.silenced(self._xp, projected, some, floor)
+        law, at = TangentMap(_set_of(self._set, cells)), torch.from_numpy(cells)
+        gradients, start = g[at], w[at]
+        step, projected = law.learn(self._xp, gradients, start, law.start(self._xp, gradients, start, 0.0))
+        g[at] = law.silenced(self._xp, projected, gradients, floor)
         rows[at], inverse[at] = step.face.rows, step.face.inverse
 
     def _land_others(
         self, cells: np.ndarray, stepped: Tensor, before: Tensor, plane: CurvedFace, u: float, landed: Tensor
     ) -> Outcome:
         """Follow the steps of cells that the loops left out."""
-        law, at = TangentMap(_some(self._set, cells)), torch.from_numpy(cells)
+        law, at = TangentMap(_set_of(self._set, cells)), torch.from_numpy(cells)
         face = CurvedFace(before[at], plane.rows[at], plane.inverse[at])
         landed[at], known = law.land(self._xp, stepped[at], Following(face, before[at], Tangent(face)), u)
         outcome = []
@@ -164,17 +164,17 @@ def fits(curved: CurvedSet) -> bool:
     return is_small and numbers <= MOST_NUMBERS and all(size <= LARGEST_MATRIX for size in sizes)
 
 
-def _some(curved: CurvedSet, cells: np.ndarray) -> CurvedSet:
+def _set_of(curved: CurvedSet, cells: np.ndarray) -> CurvedSet:
     """The set of some of the cells."""
 
-    def picked(one: AffineMap) -> AffineMap:
-        values = one.values if len(one.values) == 1 else one.values[cells]
-        constant = one.constant if len(one.constant) == 1 else one.constant[cells]
-        return AffineMap(one.columns, values, constant)
+    def map_of(affine: AffineMap) -> AffineMap:
+        values = affine.values if len(affine.values) == 1 else affine.values[cells]
+        constant = affine.constant if len(affine.constant) == 1 else affine.constant[cells]
+        return AffineMap(affine.columns, values, constant)
 
     program = curved.program
-    steps = tuple(replace(step, operands=tuple(map(picked, step.operands))) for step in program.steps)
-    return CurvedSet(replace(program, cells=len(cells), steps=steps, outputs=picked(program.outputs)))
+    steps = tuple(replace(step, operands=tuple(map(map_of, step.operands))) for step in program.steps)
+    return CurvedSet(replace(program, cells=len(cells), steps=steps, outputs=map_of(program.outputs)))
 
 
 def _tables(program: CellProgram) -> tuple[tuple[np.ndarray, ...], int]:
@@ -186,23 +186,23 @@ def _tables(program: CellProgram) -> tuple[tuple[np.ndarray, ...], int]:
     coefficients: list[np.ndarray] = []
     constants: list[np.ndarray] = []
 
-    def added(one: AffineMap) -> int:
+    def append(affine: AffineMap) -> int:
         ends = [sum(map(len, parts)) for parts in (columns, coefficients, constants)]
-        by_cell = len(one.values) > 1, len(one.constant) > 1
-        maps.append((one.rows, one.columns.shape[1], ends[0], ends[1], by_cell[0], ends[2], by_cell[1]))
-        for parts, numbers in ((columns, one.columns), (coefficients, one.values), (constants, one.constant)):
+        by_cell = len(affine.values) > 1, len(affine.constant) > 1
+        maps.append((affine.rows, affine.columns.shape[1], ends[0], ends[1], by_cell[0], ends[2], by_cell[1]))
+        for parts, numbers in ((columns, affine.columns), (coefficients, affine.values), (constants, affine.constant)):
             parts.append(np.ascontiguousarray(numbers).ravel())
         return len(maps) - 1
 
     first, saved = program.width, 0
     for step in program.steps:
-        numbers = [added(operand) for operand in step.operands]
+        numbers = [append(operand) for operand in step.operands]
         stored = [saved, saved + step.operands[0].rows]
         saved += sum(operand.rows for operand in step.operands)
         maps_of, places_of = (numbers[0], numbers[-1]), stored
         steps.append((KINDS[step.kind], step.exponent, step.size, first, step.count, *maps_of, *places_of))
         first += step.count
-    added(program.outputs)
+    append(program.outputs)
     tables = np.array(steps, np.int64).reshape(-1, STEP_FIELDS), np.array(maps, np.int64).reshape(-1, MAP_FIELDS)
     joined = (
         np.concatenate([np.zeros(0, np.int64), *columns]),

@@ -187,8 +187,8 @@ class _SparseRows:
 
     def squared_norms(self, names: frozenset[str]) -> Tensor:
         """The squared norms of the rows by the entries of the named weights."""
-        ones = [self.rhs.new_full((len(places),), float(name in names)) for name, places in self.pieces]
-        return self._times(ones, self.values.square())
+        indicators = [self.rhs.new_full((len(places),), float(name in names)) for name, places in self.pieces]
+        return self._times(indicators, self.values.square())
 
     def _times(self, entries: list[Tensor], values: Tensor) -> Tensor:
         total = torch.zeros_like(self.rhs)

@@ -110,12 +110,12 @@ class _TermMap:
         sums = y.sum(self._broadcast, keepdim=True) if self._broadcast else y
         flat, written_sizes = sums.contiguous().view(-1), [self._sizes[k] for k in self._written]
         if isinstance(self._target, Tensor):
-            taken = flat.index_select(0, self._target).view(written_sizes)
+            values_read = flat.index_select(0, self._target).view(written_sizes)
         else:
             offset, steps, flips = self._target
-            taken = flat.as_strided(written_sizes, steps, flat.storage_offset() + offset)
-            taken = taken.flip(flips) if flips else taken
-        made = self._backward(taken)
+            values_read = flat.as_strided(written_sizes, steps, flat.storage_offset() + offset)
+            values_read = values_read.flip(flips) if flips else values_read
+        made = self._backward(values_read)
         if isinstance(self._source, Tensor):
             into.view(-1).index_add_(0, self._source, made.reshape(-1).to(into.dtype))
             return
@@ -163,8 +163,8 @@ class _Product:
         inputs = ",".join(map(_letters, (loops, *(loops_of for loops_of, _ in factors))))
         self._subscripts = f"{inputs}->{_letters(present)}"
         self._summed = tuple(axis for axis, k in enumerate(loops) if k not in to)
-        kept = [k for k in loops if k in to]
-        order = [] if factors else [kept.index(k) for k in present]
+        summed_loops = [k for k in loops if k in to]
+        order = [] if factors else [summed_loops.index(k) for k in present]
         self._order = None if order == sorted(order) else order
         self._new_axes = tuple(axis for axis, k in enumerate(to) if k not in known)
         self._sizes = tuple(sizes[k] for k in to)

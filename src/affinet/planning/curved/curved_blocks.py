@@ -53,8 +53,8 @@ def separate_curved(
     blocks, numbers = recognized(system, system.curved_rules)
     if not numbers:
         return blocks, Neighbours(equations, concatenate([]), (), concatenate([]), concatenate([]))
-    near = _neighbours(equations, numbers, system, fixed, over_free)
-    lowered = replace(lower(system, numbers, near.connected, over_free), inequalities=near.inequalities)
+    meeting = _neighbours(equations, numbers, system, fixed, over_free)
+    lowered = replace(lower(system, numbers, meeting.connected, over_free), inequalities=meeting.inequalities)
     _check_constants(lowered.equations, system)
     parts = cells_of(lowered, system.layout.size, system.limits)
     for mixed, rank, entries, rules in mixed_sets([part for part in parts if isinstance(part, MixedComponent)], system):
@@ -69,7 +69,7 @@ def separate_curved(
             names = ", ".join(f'"{system.rule(rule).name}"' for rule in cells.rules[:3])
             forecast(f"the derivatives of {names}", cells.program.derivatives, item_bytes=DERIVATIVE_BYTES)
         blocks.append(_block(cells, system))
-    return blocks, near
+    return blocks, meeting
 
 
 def _neighbours(
@@ -83,15 +83,15 @@ def _neighbours(
     while True:
         without_linear = lower(system, numbers, concatenate([]), over_free)
         columns = read_columns(without_linear, system.layout.size)
-        near = neighbours(equations, columns, system, over_free)
-        fixes = near.connected.lengths == 1
+        meeting = neighbours(equations, columns, system, over_free)
+        fixes = meeting.connected.lengths == 1
         if not fixes.any():
-            return near
-        for fixing in _fixings(near.connected.select(np.flatnonzero(fixes)), system.layout):
+            return meeting
+        for fixing in _fixings(meeting.connected.select(np.flatnonzero(fixes)), system.layout):
             fixed.fix(fixing)
-        others = over_free(near.connected.select(np.flatnonzero(~fixes)))
-        apart = near.equations
-        equations = replace(apart, rows=concatenate([over_free(apart.rows), others]))
+        others = over_free(meeting.connected.select(np.flatnonzero(~fixes)))
+        unconnected = meeting.equations
+        equations = replace(unconnected, rows=concatenate([over_free(unconnected.rows), others]))
 
 
 def _fixings(rows: Rows, layout: Layout) -> list[Fixing]:
@@ -103,8 +103,8 @@ def _fixings(rows: Rows, layout: Layout) -> list[Fixing]:
         rule, position = rules[order], positions[order]
         ends = np.flatnonzero((np.diff(rule) != 0) | (np.diff(position) == 0)) + 1
         for part in np.split(order, ends):
-            taken, coefficients = places[part], rows.values[places[part]]
-            values, sizes = rows.rhs[taken] / coefficients, rows.magnitude[taken] / np.abs(coefficients)
+            at, coefficients = places[part], rows.values[places[part]]
+            values, sizes = rows.rhs[at] / coefficients, rows.magnitude[at] / np.abs(coefficients)
             block = fixed_at(parameter, positions[part], values + 0.0, (int(rules[part[0]]),))
             fixings.append(Fixing(block, 1.0, in_order=False, size=sizes))
     return fixings
@@ -114,9 +114,9 @@ def check_apart(curved: Sequence[Curved], sets: Sequence[AnyBlock], system: Syst
     """Refuse balls on entries of nonlinear equations. Raises RuleError."""
     layout = system.layout
     for block in curved:
-        near = [other for other in sets if not block.sizes().keys().isdisjoint(other.sizes())]
-        columns = block.entries.columns(np.arange(block.size), layout) if near else np.zeros(0, np.int64)
-        for other in near:
+        meeting = [other for other in sets if not block.sizes().keys().isdisjoint(other.sizes())]
+        columns = block.entries.columns(np.arange(block.size), layout) if meeting else np.zeros(0, np.int64)
+        for other in meeting:
             shared = np.flatnonzero(other.entries.find(columns, layout) >= 0)
             if len(shared):
                 first = next(system.rule(rule).name for rule in block.rules if system.rule(rule).curved)

@@ -34,7 +34,7 @@ class Neighbours:
     connected: Rows
     numbers: tuple[int, ...]
     inequalities: Rows
-    others: Rows
+    unshared: Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,22 +63,22 @@ def neighbours(
     candidates = [k for k, rule in enumerate(system.rules) if rule.sense != "==" and rule.norm is None]
     read: dict[int, Rows] = {}
     while True:
-        near = {system.layout.parameters[number] for number in np.unique(system.layout.numbers(columns))}
+        touched = {system.layout.parameters[number] for number in np.unique(system.layout.numbers(columns))}
         for number in candidates:
             parameters = {term.parameter for term in system.rules[number].expression.terms}
-            if number not in read and not near.isdisjoint(parameters):
+            if number not in read and not touched.isdisjoint(parameters):
                 read[number] = over_free(halfspaces(system, [number]))
         shares = {number: connected_rows(rows, columns) for number, rows in read.items()}
         chosen = concatenate([rows.select(np.flatnonzero(shares[number])) for number, rows in read.items()])
         grown = distinct(np.concatenate([columns, chosen.columns]))
-        apart, connected = split_connected(equations, grown, system, over_free)
+        unconnected, connected = split_connected(equations, grown, system, over_free)
         grown = distinct(np.concatenate([grown, connected.columns]))
         if len(grown) == len(columns):
             break
         columns = grown
     numbers = tuple(number for number, shared in shares.items() if shared.any())
-    others = concatenate([read[number].select(np.flatnonzero(~shares[number])) for number in numbers])
-    return Neighbours(apart, connected, numbers, chosen, others)
+    unshared = concatenate([read[number].select(np.flatnonzero(~shares[number])) for number in numbers])
+    return Neighbours(unconnected, connected, numbers, chosen, unshared)
 
 
 def mixed_component(

@@ -1,7 +1,7 @@
 """The multipliers and penalties of rules about expected values, and their terms of the loss.
 
 With s the sum over the samples of a batch that count, and n their number, the expected value is `E[s] / E[n]`: both
-are averaged over batches, so that a batch without such a sample is no special case, and no ratio of two small numbers.
+are averaged over batches, so that a batch without such a sample adds two zeros, instead of a ratio of small numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from affinet.errors import AttachError, GradientError
 from affinet.language.expectations import ExpectedRule
-from affinet.training.augmented.weight_terms import KEPT, REFRESH
+from affinet.training.augmented.weight_terms import MEMORY, REFRESH
 
 AVERAGED = 0.1
 """The weight of the present batch in the averages from which violations are computed."""
@@ -256,7 +256,7 @@ class _ExpectedTerm:
         gradients = torch.autograd.grad((signs * mean).sum(), parameters, retain_graph=True, allow_unused=True)
         squares = [gradient.detach().double().square().sum() for gradient in gradients if gradient is not None]
         norm = float(torch.stack(squares).sum()) / mean.numel() if squares else 0.0
-        self._squared_norm = KEPT * self._squared_norm + (1.0 - KEPT) * norm if self._squared_norm else norm
+        self._squared_norm = MEMORY * self._squared_norm + (1.0 - MEMORY) * norm if self._squared_norm else norm
 
     def _penalty(self, penalty: float) -> float:
         return penalty / self._squared_norm if self._squared_norm else 0.0

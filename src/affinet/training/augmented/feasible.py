@@ -18,7 +18,7 @@ Keep = Callable[[Constraint], bool]
 
 
 class Feasible:
-    """The largest of a few parts of the rules that a plan can hold exactly; `plan` is None where there is none.
+    """The largest of a few parts of the rules that a plan can hold exactly; `plan` is None where it can hold no part.
 
     The parts are all rules, those without nonlinear inequalities, without any inequalities on nonlinear rules, and the
     linear ones. `reason` is why the first could not be planned.
@@ -32,8 +32,8 @@ class Feasible:
 
     def left_out(self, names: Sequence[str]) -> list[str]:
         """Those of the named rules that the plan does not have."""
-        kept = set() if self.plan is None else {rule.name for rule in self.plan.system.every}
-        return [name for name in names if name not in kept]
+        planned = set() if self.plan is None else {rule.name for rule in self.plan.system.every}
+        return [name for name in names if name not in planned]
 
     def settle(self) -> dict[str, float]:
         """Move the weights to the nearest point of the plan; return the distance by weight.

@@ -99,9 +99,9 @@ class LagrangeHandle:
         hold: `partial=True` moves onto the others. Raises InfeasibleError where no way to nonlinear equations is found.
         """
         violation = self.violation()
-        others = self._feasible.left_out(list(violation))
-        if others and not partial:
-            listed = ", ".join(f'"{name}" (violated by {violation[name]:.3g})' for name in others)
+        unplanned = self._feasible.left_out(list(violation))
+        if unplanned and not partial:
+            listed = ", ".join(f'"{name}" (violated by {violation[name]:.3g})' for name in unplanned)
             reason = f" ({self._feasible.reason.rstrip('.')})" if self._feasible.reason else ""
             raise AttachError(
                 f"weights cannot be moved onto {listed}: they are rules about expected values, or rules that no plan "
@@ -154,9 +154,9 @@ class LagrangeHandle:
         )
 
     def __repr__(self) -> str:
-        others = self._feasible.left_out(self._names())
+        unplanned = self._feasible.left_out(self._names())
         state = "attached" if self._lagrangian.attached else "removed"
-        exact = "finish() makes all exact" if not others else f"finish() cannot make {len(others)} of them exact"
+        exact = "finish() makes all exact" if not unplanned else f"finish() cannot make {len(unplanned)} of them exact"
         return f"<LagrangeHandle ({state}): {len(self._names())} rules, {exact}>"
 
     def _names(self) -> list[str]:

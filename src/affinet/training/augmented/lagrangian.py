@@ -65,7 +65,7 @@ class Lagrangian:
         self._measure = Measure(system)
         self.weight_terms = WeightTerms(system, self._all)
         self.expected_terms = ExpectedTerms(expected, self._trained)
-        self._scope = self._all if not expected else {**self._all, **self._others()}
+        self._scope = self._all if not expected else {**self._all, **self._parameters_elsewhere()}
         self._names = {id(parameter): name for name, parameter in self._scope.items()}
         self._directions = Directions(nests, self._scope)
         self.capture = Capture(self._scope)
@@ -230,8 +230,8 @@ class Lagrangian:
 
         `evaluation` counts those of a closure: from one to the next, multipliers and penalties do not change.
         """
-        own = self._parameters_of(optimizer)
-        check_gradients({name: parameter.grad for name, parameter in own.items()})
+        of_optimizer = self._parameters_of(optimizer)
+        check_gradients({name: parameter.grad for name, parameter in of_optimizer.items()})
         if all(p.grad is None for group in optimizer.param_groups for p in group["params"]):
             return None  # a step without gradients moves nothing
         if _are_unchanged(self._added.get(id(optimizer))):
@@ -247,11 +247,11 @@ class Lagrangian:
             self._added[id(optimizer)] = []
             return None
         point = self.weight_terms.begin_step() if evaluation == 1 else self.weight_terms.point()
-        constrained = frozenset(name for name in own if name in self._all)
+        constrained = frozenset(name for name in of_optimizer if name in self._all)
         additions, value = self.weight_terms.gradients(point, self.penalty, constrained)
         maximized = self._maximized()
         self._added[id(optimizer)] = [
-            _Addition.to(own[name], -addition if name in maximized else addition, scale)
+            _Addition.to(of_optimizer[name], -addition if name in maximized else addition, scale)
             for name, addition in additions.items()
         ]
         return value
@@ -359,7 +359,7 @@ class Lagrangian:
         ids = parameter_ids(optimizer)
         return {name: parameter for name, parameter in self.parameters.items() if id(parameter) in ids}
 
-    def _others(self) -> dict[str, torch.nn.Parameter]:
+    def _parameters_elsewhere(self) -> dict[str, torch.nn.Parameter]:
         """The parameters of the optimizers that no rule names, under numbers."""
         known = {id(parameter) for parameter in self._all.values()}
         listed = [p for optimizer in self._live() for group in optimizer.param_groups for p in group["params"]]

@@ -20,7 +20,7 @@ from affinet.system.system import System
 
 REFRESH = 10
 """Steps between measurements of the rows' norms."""
-KEPT = 0.9
+MEMORY = 0.9
 """The share of the earlier average in a new average of squared norms."""
 
 
@@ -54,7 +54,7 @@ class WeightTerms:
             if self._steps % REFRESH == 0:
                 trained = frozenset(name for name, parameter in self._parameters.items() if parameter.requires_grad)
                 norms = point.squared_norms(trained)
-                mixed = KEPT * self._squared_norms + (1.0 - KEPT) * norms
+                mixed = MEMORY * self._squared_norms + (1.0 - MEMORY) * norms
                 self._squared_norms = torch.where(self._squared_norms > 0.0, mixed, norms)
             self._steps += 1
             return point
