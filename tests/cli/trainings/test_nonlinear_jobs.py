@@ -47,6 +47,17 @@ def test_a_job_with_nonlinear_rules_trains_and_its_weights_are_verified(affinet:
     assert "The rules hold" in verified.stdout
 
 
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_nonlinear_rules_without_a_solution_are_found_before_training(
+    command: str, affinet: Command, folder: Path
+) -> None:
+    for says in ("hidden1.bias**2 == -1", "exp(output.bias) == -1"):
+        (folder / "job.toml").write_text(f'{SMALL}[[rule]]\nsays = "{says}"\n')
+        result = affinet(command, "job.toml", *(() if command == "check" else ("--out", "run")))
+        assert result.exit_code == 1
+        assert "no weights that satisfy these rules were found" in " ".join(result.output.split())
+
+
 def test_mistakes_in_nonlinear_rules_are_told_with_their_place(affinet: Command, folder: Path) -> None:
     for says, message in (
         ("2**hidden1.bias == 1", "a power with weights in the exponent"),

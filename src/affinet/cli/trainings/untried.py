@@ -32,8 +32,8 @@ class Planned:
 def planned_untried(job: JobFile) -> Planned | None:
     """Read the data of `job` and plan its rules for the built-in network; None where a trial step is needed.
 
-    A trial is needed for a factory, for free numbers instead of weights, and for settings and rules near the limits of
-    optimizers and float32. Raises what `preparing.prepare` raises.
+    A trial is needed for a factory, for free numbers instead of weights, for nonlinear equations, and for settings and
+    rules near the limits of optimizers and float32. Raises what `preparing.prepare` raises.
     """
     if job.job.model.factory is not None:
         return None
@@ -55,9 +55,14 @@ def takes_settings(train: TrainTable) -> bool:
 
 
 def _surely_attached(plan: Plan) -> bool:
-    """Whether the weights nearest to usual weights are inside float32, and found without iteration."""
-    return all_between(1 / LARGE, LARGE, (rule.expression for rule in plan.system.rules)) and not any(
-        block.resolution().iterative for block in plan.blocks
+    """Whether the weights nearest to usual weights are inside float32, and found without iteration.
+
+    Whether weights satisfy nonlinear equations shows only where they are looked for.
+    """
+    return (
+        not plan.system.curved
+        and all_between(1 / LARGE, LARGE, (rule.expression for rule in plan.system.rules))
+        and not any(block.resolution().iterative for block in plan.blocks)
     )
 
 
