@@ -55,7 +55,7 @@ def test_nonlinear_rules_without_a_solution_are_found_before_training(
         (folder / "job.toml").write_text(f'{SMALL}[[rule]]\nsays = "{says}"\n')
         result = affinet(command, "job.toml", *(() if command == "check" else ("--out", "run")))
         assert result.exit_code == 1
-        assert "no weights that satisfy these rules were found" in " ".join(result.output.split())
+        assert "no weights that satisfy this rule were found" in " ".join(result.output.split())
 
 
 def test_mistakes_in_nonlinear_rules_are_told_with_their_place(affinet: Command, folder: Path) -> None:
