@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from affinet.errors import GradientError as GradientError
     from affinet.errors import InfeasibleError as InfeasibleError
     from affinet.errors import JobError as JobError
+    from affinet.errors import LeftOutWarning as LeftOutWarning
     from affinet.errors import LongStepsWarning as LongStepsWarning
     from affinet.errors import MissingOperationError as MissingOperationError
     from affinet.errors import ModelFileError as ModelFileError
@@ -98,6 +99,7 @@ __all__ = [
     "JobError",
     "LagrangeHandle",
     "LagrangeWatch",
+    "LeftOutWarning",
     "LongStepsWarning",
     "MissingOperationError",
     "ModelFileError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 MAGNITUDES = frozenset(("abs", "absolute", "fabs"))
@@ -367,6 +367,22 @@ class UnresolvedGapWarning(UserWarning):
             f"larger gap, smaller weights or a wider dtype keep them apart."
         )
         self.rule, self.gap, self.rounding, self.rows = rule, gap, rounding, rows
+
+
+class LeftOutWarning(UserWarning):
+    """Rules that no plan holds are violated where `handle.finish(partial=True)` moved the weights."""
+
+    def __init__(self, violated: Mapping[str, float], reason: str) -> None:
+        super().__init__(
+            f"the weights were moved onto the rules that a plan holds, and violate {named_violations(violated)}"
+            f"{f': {reason}' if reason else ''}. Train on until that is small enough."
+        )
+        self.violated = dict(violated)
+
+
+def named_violations(violated: Mapping[str, float]) -> str:
+    """The names of rules with their violations, for a sentence."""
+    return ", ".join(f"{_quoted(name)} (violated by {size:.3g})" for name, size in violated.items())
 
 
 class WatchWarning(UserWarning):

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn, optim
 
 import affinet
-from affinet.errors import AttachError, ConstantError, GradientError, NotFiniteWarning, RuleError, TruthValueError
+from affinet.errors import (
+    AttachError,
+    ConstantError,
+    GradientError,
+    LeftOutWarning,
+    NotFiniteWarning,
+    RuleError,
+    TruthValueError,
+)
 from tests.errors.case import case
 
 
@@ -106,6 +114,21 @@ def stationarity_before_a_step() -> None:
 @case(AttachError, "Some rules cannot be held by any plan.", "Train on, or finish(partial=True).")
 def finishing_what_no_plan_holds() -> None:
     attached(zero_sums, lambda w: (w.norm() <= 0.1).named("short"))[2].finish()
+
+
+@case(LeftOutWarning, "Rules that no plan holds are violated at the end.", "Train on, or live with it.")
+def finishing_a_part() -> None:
+    attached(zero_sums, lambda w: (w.norm() <= 0.1).named("short"))[2].finish(partial=True)
+
+
+@case(GradientError, "A violated rule has no finite derivatives at the weights.", "Start from other weights.")
+def a_root_at_zero_under_lagrange() -> None:
+    model = nn.Module()
+    model.w = nn.Parameter(torch.tensor([0.0, 4.0]))
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    affinet.lagrange(model, optimizer, affinet.weights(model).w.sqrt().sum() <= 1)
+    model.w.sum().backward()
+    optimizer.step()
 
 
 @case(AttachError, "A handle was copied or pickled.", "Attach the rules to the copy, and load the state.")

@@ -19,11 +19,11 @@ from affinet.cli.screen import Screen
 from affinet.cli.trainings.preparation import prepare
 from affinet.cli.trainings.training import Epoch, forward
 from affinet.cli.verifying import verify_file
-from affinet.errors import ModelFileError, RunError, TooLargeError
+from affinet.errors import InfeasibleError, ModelFileError, RunError, TooLargeError
 from affinet.system.stored.planfile import write_system
 from affinet.system.system import System
 from tests.errors.case import case
-from tests.errors.job_files import NO_RULES, job, made
+from tests.errors.job_files import NO_RULES, SAID, job, made
 
 
 @case(RunError, "--out names a file.", "Name a folder.")
@@ -59,6 +59,17 @@ class Watch:
 @case(RunError, "The learning rate is too large, or the data are not scaled.", "Lower learning_rate.")
 def a_training_that_diverges(folder: Path) -> None:
     run(prepare(job(folder, ("0.01", "1e30"), ('"Adam"', '"SGD"'))), folder / "run", Watch())
+
+
+@case(
+    InfeasibleError,
+    "No weights that satisfy the rules were found from the last weights of an augmented Lagrangian.",
+    "Start from another seed, or change the rules.",
+    foreign="(?<=violated by ).*?(?=\\))",
+)
+def a_training_that_does_not_reach_the_rules(folder: Path) -> None:
+    says, method = 'says = "hidden1.weight[0, 0]**2 == -1"', 'epochs = 3\nmethod = "lagrange"'
+    run(prepare(job(folder, (SAID[0], says), ("epochs = 3", method))), folder / "run", Watch())
 
 
 @case(RunError, "The network returns NaN.", "Check its behaviour in eval mode.", fragment="diverged")

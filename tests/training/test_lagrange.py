@@ -12,7 +12,7 @@ from torch import Tensor, nn, optim
 
 import affinet
 from affinet import families
-from affinet.errors import AttachError, InfeasibleError
+from affinet.errors import AttachError, InfeasibleError, LeftOutWarning
 from tests.training.curved_problems import PROBLEMS as CURVED
 from tests.training.published_problems import PROBLEMS, Problem
 
@@ -484,15 +484,19 @@ def test_what_no_plan_holds_is_approached_and_named() -> None:
     optimizer = optim.Adam(model.parameters(), lr=0.03)
     handle = affinet.lagrange(model, optimizer, rules)
     assert handle.plan is not None
-    assert [rule.name for rule in handle.plan.system.every] == ["circle"]
+    assert [rule.name for rule in handle.plan.system.every] == ["bound", "circle"]
     train(model, optimizer, lambda w: -w[0], 1500)
     # the largest x with x² + y² = 1 and x y <= 0.3, for y >= 0.8: y = √((1 + √(1 − 0.36)) / 2) = √0.9
     expected = torch.tensor([0.1**0.5, 0.9**0.5], dtype=torch.float64)
     torch.testing.assert_close(model.w.detach(), expected, atol=1e-6, rtol=0)
-    with pytest.raises(AttachError, match=r'weights cannot be moved onto "bound" \(violated by .*, "product"'):
+    with torch.no_grad():
+        model.w.copy_(torch.tensor([0.5, 0.9]))  # its nearest point on the circle has the product 0.42
+    with pytest.raises(AttachError, match=r'weights cannot be moved onto "product" \(violated by 0.125\)'):
         handle.finish()
-    handle.finish(partial=True)
+    with pytest.warns(LeftOutWarning, match='violate "product"'):
+        handle.finish(partial=True)
     assert handle.violation()["circle"] < 1e-15
+    assert handle.violation()["bound"] == 0.0
 
 
 def test_a_start_without_a_way_to_the_rules_stays() -> None:

@@ -20,8 +20,9 @@ def check_unattached(optimizers: Iterable[optim.Optimizer]) -> None:
     """Raise AttachError where one of the optimizers keeps rules already."""
     if any(optimizer in ATTACHED for optimizer in optimizers):
         raise AttachError(
-            "this optimizer already keeps rules. Give new rules to handle.update, all rules to one affinet.project "
-            "call, or remove the first rules with handle.remove()."
+            "this optimizer already keeps rules. An optimizer takes one call, of affinet.project or of "
+            "affinet.lagrange, not of both: give all rules to one call, change those of affinet.project with "
+            "handle.update, or remove the first rules with handle.remove()."
         )
 
 
@@ -39,8 +40,8 @@ def check_no_shared_weights(
         shared_names = sorted(names.get(parameter_id, "a weight of another model") for parameter_id in shared_ids)
         raise AttachError(
             f"another optimizer ({type(other).__name__}) keeps rules, and both would move {', '.join(shared_names)}, "
-            f"each against the rules of the other. Give both optimizers and all rules to one affinet.project call, or "
-            f"remove the earlier rules with handle.remove()."
+            f"each against the rules of the other. Give both optimizers and all rules to one call (of "
+            f"affinet.project or of affinet.lagrange), or remove the earlier rules with handle.remove()."
         )
 
 

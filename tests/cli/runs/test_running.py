@@ -90,3 +90,42 @@ def test_an_augmented_lagrangian_ends_on_the_rules(affinet: Command, job: Path) 
     assert affinet("verify", "run/model.safetensors", "run/plan.safetensors").exit_code == 0
     summary = json.loads((job.parent / "run" / "summary.json").read_text())
     assert summary["with_rules"]["largest_violation"] < 1e-6
+
+
+IMPOSSIBLE = """
+[[rule]]
+name = "orthogonal"
+says = 'orthogonal(hidden1.weight, of="columns")'
+
+[[rule]]
+name = "sum"
+says = "hidden1.weight.sum() == 99"
+"""
+
+
+def test_weights_without_a_way_to_the_rules_are_saved(affinet: Command, job: Path) -> None:
+    job.write_text(SMALL.replace("batch_size", 'method = "lagrange"\nbatch_size') + IMPOSSIBLE)
+    result = affinet("train", job, "--out", "run")
+    assert result.exit_code == 1, result.output
+    assert "No weights that satisfy the rules were found from the first ones" in result.output
+    assert "satisfy the rules already" not in result.output
+    assert '"sum" (violated by ' in result.stderr
+    assert "run holds the weights and the metrics of epoch 3, the last one that was finished." in result.stderr
+    assert (job.parent / "run" / "model.safetensors").exists()
+    resumed = affinet("train", "--resume", "run")
+    assert resumed.exit_code == 1, resumed.output
+    assert '"sum" (violated by ' in resumed.stderr
+
+
+def test_a_rule_that_no_plan_holds_is_refused_with_its_line(affinet: Command, job: Path) -> None:
+    rule = """
+[[rule]]
+name = "short rows"
+says = "(hidden1.weight**2).sum(dim=1) <= 1"
+"""
+    job.write_text(SMALL.replace("batch_size", 'method = "lagrange"\nbatch_size') + rule)
+    for command in (("check", job), ("train", job, "--out", "run")):
+        result = affinet(*command)
+        assert result.exit_code == 2
+        assert "a job takes only rules that a plan can hold" in result.stderr
+        assert "line 22" in result.stderr

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from math import ceil
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -35,9 +35,12 @@ from affinet.cli.trainings.training import (
     trivial_score,
 )
 from affinet.cli.words import counted
-from affinet.errors import AffinetError, RunError
+from affinet.errors import AffinetError, InfeasibleError, RunError, named_violations
 from affinet.training.augmented.lagrange_handle import LagrangeHandle
 from affinet.training.baking import Trainable
+
+if TYPE_CHECKING:
+    from affinet import Handle, Reparametrization
 
 ShowEvent = Callable[[Step | Epoch], None]
 SaveEpoch = Callable[[Progress], None]
@@ -66,7 +69,7 @@ def run(prepared: Prepared, out: Path, watch: Watch) -> RunSummary:
     refuse_used(out)
     with seeded(prepared.job.job.train.seed):
         ruled = _ruled_learner(prepared)
-        watch.say(_moves_sentence(ruled.handle.moved))
+        watch.say(_start_sentence(ruled.handle))
         make_folder(out)
         with locked(out):
             folder = begin_run(
@@ -84,7 +87,7 @@ def finish_run(prepared: Prepared, folder: RunFolder, checkpoint: Checkpoint | N
     with seeded(prepared.job.job.train.seed):
         ruled = _ruled_learner(prepared)
         if checkpoint is None:
-            watch.say(_moves_sentence(ruled.handle.moved))
+            watch.say(_start_sentence(ruled.handle))
         return _train_and_compare(prepared, ruled, folder, watch, checkpoint)
 
 
@@ -143,7 +146,7 @@ def _with_rules(
         folder.save(Checkpoint(identity, progress, take_ruled(ruled, shuffling)), ruled.state())
 
     handle = ruled.handle
-    end = handle.finish if isinstance(handle, LagrangeHandle) else None
+    end = partial(_finish_if_possible, handle) if isinstance(handle, LagrangeHandle) else None
     try:
         progress = _train(
             prepared, ruled.learner, watch, "with rules", handle.violation, save, shuffling, progress, end
@@ -152,8 +155,9 @@ def _with_rules(
         raise Interrupted(f"Interrupted. {folder.contents()} {folder.resume_hint()}") from None
     except AffinetError as error:
         raise RunError(f"{error} {folder.contents()}") from error
-    if end is None:
+    if not isinstance(handle, LagrangeHandle):
         return _outcome(progress, ruled.trained, ruled.free)
+    _check_end(handle, folder)
     last = max(handle.violation().values(), default=0.0)
     watch.say(_end_sentence(progress.violation, last))
     return replace(_outcome(progress, ruled.trained, ruled.free), violation=last)
@@ -231,8 +235,29 @@ def _end_sentence(largest: float, last: float) -> str:
     )
 
 
-def _moves_sentence(distances: Mapping[str, float]) -> str:
-    moves = [f"{name} by {distance:.3g}" for name, distance in distances.items() if distance > 0]
+def _start_sentence(handle: Handle | Reparametrization | LagrangeHandle) -> str:
+    if isinstance(handle, LagrangeHandle) and not handle.started_feasible:
+        return (
+            "No weights that satisfy the rules were found from the first ones, so that nothing was moved: training "
+            "starts at these, and approaches the rules."
+        )
+    moves = [f"{name} by {distance:.3g}" for name, distance in handle.moved.items() if distance > 0]
     if not moves:
         return "The first weights satisfy the rules already; nothing was moved."
     return f"The first weights were moved to the nearest ones that satisfy the rules: {', '.join(moves)}."
+
+
+def _finish_if_possible(handle: LagrangeHandle) -> None:
+    """Move weights onto the rules; where no way is found they stay, so that the last epoch is saved all the same."""
+    with suppress(InfeasibleError):
+        handle.finish()
+
+
+def _check_end(handle: LagrangeHandle, folder: RunFolder) -> None:
+    """Raise InfeasibleError where the last weights violate rules."""
+    violated = handle.violated()
+    if violated:
+        assert handle.plan is not None, "a job takes only rules that a plan can hold"
+        rules = [(rule.name, rule.text) for rule in handle.plan.system.every if rule.name in violated]
+        where = f"These are the weights at the end of the training, which violate {named_violations(violated)}."
+        raise InfeasibleError.not_found(rules, f"{where} {folder.contents()}")

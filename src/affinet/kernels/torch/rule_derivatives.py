@@ -24,6 +24,9 @@ from affinet.system.system import Rule, System
 
 Tensors = Mapping[str, Tensor]
 
+JOINED = ("matmul", "det", "inverse", "function")
+"""The kinds of nodes whose numbers read several numbers of an operand; those of other kinds read one of each."""
+
 
 class Residuals:
     """`c(w)`: for all rules in one row, `left − right`, and `right − left` for rules with `>=`.
@@ -231,7 +234,14 @@ def _norm_slope(x: Tensor, norm: Norm) -> Tensor:
 
 
 def _pulled(node: Node, operands: list[Tensor], y: Tensor) -> tuple[Tensor, ...]:
-    """The transposed derivatives of a node, times y: a tensor for each operand."""
+    """The transposed derivatives of a node, times y: a tensor for each operand. 0 times any derivative is 0."""
+    pulled = _multiplied(node, operands, y)
+    if node.kind in JOINED:
+        return pulled if bool(y.any()) else tuple(torch.zeros_like(part) for part in pulled)
+    return tuple(torch.where(y == 0.0, 0.0, part) for part in pulled)
+
+
+def _multiplied(node: Node, operands: list[Tensor], y: Tensor) -> tuple[Tensor, ...]:
     if node.kind == "multiply":
         return y * operands[1], y * operands[0]
     if node.kind == "power":

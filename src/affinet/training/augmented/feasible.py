@@ -21,11 +21,13 @@ class Feasible:
     """The largest of a few parts of the rules that a plan can hold exactly; `plan` is None where it can hold no part.
 
     The parts are all rules, those without nonlinear inequalities, without any inequalities on nonlinear rules, and the
-    linear ones. `reason` is why the first could not be planned.
+    linear ones. `reason` is why the first could not be planned. `found` is False where `start` found no
+    way to the plan.
     """
 
     def __init__(self, model: torch.nn.Module, rules: Sequence[Constraint] | Plan) -> None:
         self.plan, self.reason = _planned(rules)
+        self.found = True
         self._freezing: Freezing | None = None
         if self.plan is not None:
             self._freezing = follow_freezing(model, match_rules(model, self.plan))
@@ -54,7 +56,7 @@ class Feasible:
         try:
             return settle(trained.projector, trained.parameters)
         except InfeasibleError as error:
-            self.reason = str(error)
+            self.reason, self.found = str(error), False
             return {}
 
     def forget(self) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
+import torch
 from torch import Tensor, optim
 
-from affinet.errors import AttachError
+from affinet.errors import AttachError, LeftOutWarning, TooLargeError, callers_line, named_violations
+from affinet.kernels.torch.rounded_weights import weight_of
 from affinet.plans.plan import Plan
 from affinet.report.cost import CostReport, cost_report
 from affinet.report.observation import Observer
+from affinet.report.verification import verify
 from affinet.training.attached import detach
 from affinet.training.augmented.feasible import Feasible
 from affinet.training.augmented.lagrange_watch import LagrangeWatch
@@ -33,6 +37,11 @@ class LagrangeHandle:
     def plan(self) -> Plan | None:
         """The plan of the rules that a plan can hold exactly."""
         return self._feasible.plan
+
+    @property
+    def started_feasible(self) -> bool:
+        """Whether training starts at weights that satisfy the rules of `plan`, so far as it was asked to."""
+        return self._feasible.found
 
     @property
     def penalty(self) -> float:
@@ -95,20 +104,47 @@ class LagrangeHandle:
     def finish(self, *, partial: bool = False) -> dict[str, float]:
         """Move the weights to the nearest point that satisfies the rules exactly; return the distance by weight.
 
-        Training may go on from there. Raises AttachError, with nothing moved, where there are rules that a plan cannot
-        hold: `partial=True` moves onto the others. Raises InfeasibleError where no way to nonlinear equations is found.
+        Training may go on from there. Raises AttachError, with nothing moved, where rules that a plan cannot hold would
+        be violated there beyond rounding; `partial=True` moves all the same, and warns of them (LeftOutWarning). Raises
+        InfeasibleError where no way to nonlinear equations is found.
         """
-        violation = self.violation()
-        unplanned = self._feasible.left_out(list(violation))
-        if unplanned and not partial:
-            listed = ", ".join(f'"{name}" (violated by {violation[name]:.3g})' for name in unplanned)
-            reason = f" ({self._feasible.reason.rstrip('.')})" if self._feasible.reason else ""
+        parameters = self._lagrangian.parameters
+        before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        moved = self._feasible.settle()
+        unplanned = self.violated(self._feasible.left_out(self._names()))
+        reason = self._feasible.reason.rstrip(".")
+        if unplanned and partial:
+            warnings.warn(LeftOutWarning(unplanned, reason), stacklevel=callers_line())
+        elif unplanned:
+            with torch.no_grad():
+                for name, former in before.items():
+                    parameters[name].copy_(former)
             raise AttachError(
-                f"weights cannot be moved onto {listed}: they are rules about expected values, or rules that no plan "
-                f"holds exactly{reason}. Train on until their violation is small enough; handle.finish(partial=True) "
-                f"moves the weights onto the other rules."
+                f"weights cannot be moved onto {named_violations(unplanned)}: they are rules about expected values, or "
+                f"rules that no plan holds exactly{f' ({reason})' if reason else ''}. Train on until their violation "
+                f"is small enough; handle.finish(partial=True) moves the weights onto the other rules."
             )
-        return self._feasible.settle()
+        return moved
+
+    def violated(self, names: Collection[str] | None = None) -> dict[str, float]:
+        """Rule name → violation, of the rules, or of those named, that are violated beyond rounding.
+
+        Rules about expected values of which nothing is known yet count as violated, by nan.
+        """
+        names = self._names() if names is None else names
+        violation = self.violation()
+        doubtful = {name for name in names if not violation[name] <= 0.0}
+        return {name: violation[name] for name in names if name in doubtful and not self._holds(name)}
+
+    def _holds(self, name: str) -> bool:
+        """Whether a rule about weights holds within rounding."""
+        system, weights = self._lagrangian.system, self._lagrangian.every_parameter
+        numbers = [k for k, rule in enumerate(system.every) if rule.name == name]
+        try:
+            verdicts = list(verify(system.only(numbers), lambda names: {n: weight_of(weights[n]) for n in names}))
+        except TooLargeError:
+            return False
+        return bool(verdicts) and all(verdict.holds for verdict in verdicts)
 
     def forget(self) -> None:
         """Drop what solvers keep from an earlier `finish`; for checkpoints from which a training resumes bit by bit."""

@@ -92,6 +92,11 @@ class Lagrangian:
         return {name: parameter for name, parameter in self._scope.items() if parameter.requires_grad}
 
     @property
+    def every_parameter(self) -> dict[str, torch.nn.Parameter]:
+        """All weights that rules are about, frozen ones included."""
+        return dict(self._all)
+
+    @property
     def penalty(self) -> float:
         """ρ; 1 before there was a gradient."""
         return 1.0 if self._penalty is None else self._penalty
