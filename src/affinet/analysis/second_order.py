@@ -112,7 +112,7 @@ def _extreme(operator: Products, start: Floats, end: str, tolerance: float) -> t
     """An extreme eigenvalue of a symmetric operator and its vector; the best estimate where Lanczos does not end."""
     matrix = LinearOperator((len(start), len(start)), matvec=operator, dtype=np.float64)
     try:
-        values, vectors = eigsh(matrix, k=1, end=end, v0=start, tol=tolerance, maxiter=LANCZOS_RESTARTS)
+        values, vectors = eigsh(matrix, k=1, which=end, v0=start, tol=tolerance, maxiter=LANCZOS_RESTARTS)
     except ArpackNoConvergence:
         quotient = float(start @ operator(start)) / max(float(start @ start), np.finfo(np.float64).tiny)
         return quotient, start, False

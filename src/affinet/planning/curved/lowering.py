@@ -165,8 +165,7 @@ class _Lowering:
     def __init__(self, layout: Layout, over_free: OverFree, cancellation: float, first: int, most: int) -> None:
         self._layout, self._over_free, self._cancellation = layout, over_free, cancellation
         self._first, self._most = first, most
-        self._constant = np.zeros(layout.size, bool)
-        self._values = np.zeros(layout.size)
+        self._constants: tuple[Integers, Floats] = np.zeros(0, np.int64), np.zeros(0)
 
     def rows(self, affine: Affine, number: int) -> Rows:
         """One row per entry of an expression; the right-hand side is minus the constant."""
@@ -191,14 +190,17 @@ class _Lowering:
         if len(places):
             values = node_value(node, [-operand.rhs[places] for operand in operands])
             places, values = places[np.isfinite(values)], values[np.isfinite(values)]
-            self._constant[first + places], self._values[first + places] = True, values
+            columns, former = self._constants
+            self._constants = np.concatenate([columns, first + places]), np.concatenate([former, values])
 
     def _over_variable(self, rows: Rows) -> Rows:
         """The rows over what is not constant; constants move to the right-hand sides."""
-        known = self._constant[rows.columns]
+        columns, values = self._constants  # ascending, since nodes are written out in the order of their columns
+        places = np.minimum(np.searchsorted(columns, rows.columns), max(len(columns) - 1, 0))
+        known = columns[places] == rows.columns if len(columns) else np.zeros(len(rows.columns), bool)
         if not known.any():
             return rows
-        row, parts = rows.row_of_each(), rows.values[known] * self._values[rows.columns[known]]
+        row, parts = rows.row_of_each(), rows.values[known] * values[places[known]]
         rhs = rows.rhs - np.bincount(row[known], parts, rows.count)
         size = rows.magnitude + np.bincount(row[known], np.abs(parts), rows.count)
         bounds = np.concatenate([[0], np.cumsum(np.bincount(row[~known], minlength=rows.count))])
