@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,7 @@ def started(xp: Any, name: str) -> tuple[TangentMap[Any], Any]:
     return law, w
 
 
+@pytest.mark.skipif("AFFINET_ROUNDING" in os.environ, reason="factors of equal matrices are rounded in two ways")
 @pytest.mark.parametrize("xp", SPACES, ids=["numpy", "torch"])
 @pytest.mark.parametrize("name", RULES)
 def test_the_plane_of_arrival_has_the_bits_of_the_plane_at_the_point(name: str, xp: Any) -> None:
