@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import affinet
-from affinet import families, groups
+from affinet import families, groups, scipy
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 
@@ -76,12 +76,14 @@ SECTIONS = (
         "[Errors and warnings](errors.md)",
         names=("errors", *sorted(name for name in affinet.__all__ if name.endswith(("Error", "Warning")))),
     ),
+    Section("SciPy: `affinet.scipy`", "[SciPy and MATLAB](scipy.md)", scipy),
     Section("Version", "[The changelog](../CHANGELOG.md)", names=("__version__",)),
 )
 
 UNPROMISED = {
     "Constraint": {"expression", "norm", "radius", "said", "sides"},
     "Expression": {"affine", "constant", "epsilon", "keys", "terms"},
+    "PlanConstraints": {"form", "order"},
     "Plan": {"incidence", "system", "blocks"},
     "Projector": {"kernels"},
     "ExpectedRule": {"bound", "function", "sense"},

@@ -156,6 +156,8 @@ __all__ = [
 ]
 
 _MODULES = {"errors": "affinet.errors", "families": "affinet.language.families", "groups": "affinet.language.groups"}
+_LIBRARIES = frozenset({"scipy"})
+"""Modules with the names for users of another library, such as `affinet.scipy`, imported at their first use."""
 _HOMES = {
     "Constraint": "affinet.language.constraint",
     "CsvLog": "affinet.report.csv_log",
@@ -194,6 +196,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name in _LIBRARIES:
+        return import_module(f"affinet.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'affinet' has no attribute {name!r}; it has {', '.join(__all__)}")
     if name in _MODULES:
