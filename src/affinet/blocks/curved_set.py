@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +55,39 @@ class Return(NamedTuple):
     point: Array
     derivatives: Array
     arrives: Array
+    slow: Array
+
+
+class _Way(NamedTuple):
+    """A return: the point, values, sizes and derivatives there, its excess, and marks of cells that go no further.
+
+    `run` counts the last slow ratios, `longest` the most in a row.
+    """
+
+    point: Array
+    linear: tuple[Array, Array, Array]
+    excess: Array
+    given_up: Array
+    run: Array
+    longest: Array
+
+
+class _Trial(NamedTuple):
+    """A share of a step, the point there, values, sizes and derivatives, and marks of cells that fall enough there."""
+
+    share: Array
+    point: Array
+    linear: tuple[Array, Array, Array]
+    falls: Array
+
+
+class _Attempts(NamedTuple):
+    """Points and derivatives of the cells that arrived, marks of those that did not yet, and what happened so far."""
+
+    point: Array
+    derivatives: Array
+    searched: Array
+    shortenings: Array
     slow: Array
 
 
@@ -106,14 +140,15 @@ class CurvedSet:
 
     def nearest(self, xp: Namespace, x: Array) -> Array:
         """A point of the set near x, x itself in cells from which no return arrives."""
-        point, _, arrives, _ = self.returned(xp, x, 4 * RETURNS)
-        for move in random_moves(self.program.width) if xp.any(~arrives) else ():
-            away = (1.0 + self.norm(xp, x) * self.program.width**-0.5) * xp.array(move[None], x)
-            kicked = self.returned(xp, x + away, 4 * RETURNS, damped=True)
-            point = xp.where(kicked.arrives & ~arrives, kicked.point, point)
-            arrives = arrives | kicked.arrives
-            if not xp.any(~arrives):
-                break
+        arrived = self.returned(xp, x, 4 * RETURNS)
+        size, moves = 1.0 + self.norm(xp, x) * self.program.width**-0.5, xp.array(self._moves, x)
+
+        def kicked(number: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+            point, arrives = state
+            way = self.returned(xp, x + size * moves[number], 4 * RETURNS, damped=True)
+            return xp.where(way.arrives & ~arrives, way.point, point), arrives | way.arrives
+
+        point, arrives = xp.loop((arrived.point, arrived.arrives), lambda state: ~state[1], kicked, len(KICKS))
         return xp.where(arrives, point, x)
 
     def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
@@ -123,24 +158,27 @@ class CurvedSet:
         move = self.tangent_part(xp, x - plane.point, plane)
         length = self.norm(xp, move)
         reach = FARTHEST * length + 32.0 * xp.spacing(x) * self.norm(xp, plane.point)
-        point, searched = plane.point, length > 0.0
-        derivatives, slow = None, searched & ~searched
-        shortenings = 0.0 * length
-        for attempt in range(SHORTENINGS + 1):
-            back = self.returned(xp, plane.point + move, RETURNS, searched)
-            arrived = searched & back.arrives & (self.norm(xp, back.point - plane.point) <= reach)
-            point = xp.where(arrived, back.point, point)
-            derivatives = (
-                back.derivatives if derivatives is None else _where(xp, arrived, back.derivatives, derivatives)
+
+        def attempt(number: int, state: _Attempts) -> _Attempts:
+            share = xp.array(4.0, x) ** (-number)
+            back = self.returned(xp, plane.point + share * move, RETURNS, state.searched)
+            near = self.norm(xp, back.point - plane.point) <= share * reach
+            arrived = state.searched & back.arrives & near
+            return _Attempts(
+                xp.where(arrived, back.point, state.point),
+                _where(xp, arrived, back.derivatives, state.derivatives),
+                state.searched & ~arrived,
+                xp.where(state.searched, xp.array(1.0, length) * number, state.shortenings),
+                state.slow | (back.slow & arrived),
             )
-            slow, searched = slow | (back.slow & arrived), searched & ~arrived
-            if not xp.any(searched):
-                break
-            shortenings = xp.where(searched, xp.array(float(min(attempt + 1, SHORTENINGS)), shortenings), shortenings)
-            move, reach = 0.25 * move, 0.25 * reach
-        moved = (length > 0.0) & ~searched
+
+        start = _Attempts(plane.point, plane.rows, length > 0.0, 0.0 * length, length != length)
+        point, derivatives, refused, shortenings, slow = xp.loop(
+            start, lambda state: state.searched, attempt, SHORTENINGS + 1
+        )
+        moved = (length > 0.0) & ~refused
         landed = self.choose(xp, moved, self._plane(xp, point, derivatives)[0], plane)
-        return point, landed, Outcome(shortenings, searched, slow)
+        return point, landed, Outcome(shortenings, refused, slow)
 
     def tangent_part(self, xp: Namespace, x: Array, face: CurvedFace) -> Array:
         """`P x`, applied twice: the second time removes what rounding of the first left."""
@@ -164,31 +202,41 @@ class CurvedSet:
         on Numerical Analysis 20, 1983).
         """
         u = 0.5 * xp.spacing(x)
-        values, sizes, derivatives = self.program.linearized(xp, x)
-        excess = self._excess(xp, values, sizes, derivatives, x, u)
+        linear = self.program.linearized(xp, x)
+        excess = self._excess(xp, *linear, x, u)
         given_up = excess != excess if searched is None else ~searched
-        run = longest = 0.0 * excess
-        for _ in range(most):
-            remaining = (excess > 1.0) & (excess < float("inf")) & ~given_up
-            if not xp.any(remaining):
-                break
-            face, norms = self._plane(xp, x, derivatives)
+
+        def remaining(way: _Way) -> Array:
+            return (way.excess > 1.0) & (way.excess < float("inf")) & ~way.given_up
+
+        def advance(_: int, way: _Way) -> _Way:
+            values, _sizes, derivatives = way.linear
+            face, norms = self._plane(xp, way.point, derivatives)
             scaled = values / norms
+            before = self.norm(xp, scaled)
             if damped:
-                face = face._replace(inverse=_damped_inverse(xp, face.rows, self.norm(xp, scaled), self.norm(xp, x)))
-            step, before = self._across(xp, scaled, face), self.norm(xp, scaled)
+                damping = _damped_inverse(xp, face.rows, before, self.norm(xp, way.point))
+                face = face._replace(inverse=damping)
+            step = self._across(xp, scaled, face)
             if not damped:
-                step = xp.where(run >= SLOW_RATIOS, 2.0 * step, step)
-            x, moved, (values, sizes, derivatives) = self._shortened(
-                xp, x, step, remaining, (values, sizes, derivatives), u
+                step = xp.where(way.run >= SLOW_RATIOS, 2.0 * step, step)
+            left = remaining(way)
+            point, moved, linear = self._shortened(xp, way.point, step, left, way.linear, u)
+            ratio = self.norm(xp, linear[0] / norms) / xp.where(before > 0.0, before, xp.array(1.0, before))
+            alike = left & (ratio > SLOW[0]) & (ratio < SLOW[1]) & (way.excess * (TOLERANCE * u) < NEAR_SET)
+            run = xp.where(alike, way.run + 1.0, xp.array(0.0, way.run))
+            return _Way(
+                point,
+                linear,
+                self._excess(xp, *linear, point, u),
+                way.given_up | (left & ~moved),
+                run,
+                xp.maximum(way.longest, run),
             )
-            given_up = given_up | (remaining & ~moved)
-            ratio = self.norm(xp, values / norms) / xp.where(before > 0.0, before, xp.array(1.0, before))
-            alike = remaining & (ratio > SLOW[0]) & (ratio < SLOW[1]) & (excess * (TOLERANCE * u) < NEAR_SET)
-            run = xp.where(alike, run + 1.0, xp.array(0.0, run))
-            longest = xp.maximum(longest, run)
-            excess = self._excess(xp, values, sizes, derivatives, x, u)
-        return Return(x, derivatives, excess <= 1.0, longest >= SLOW_RATIOS)
+
+        none = xp.where(given_up, xp.array(0.0, excess), xp.array(0.0, excess))
+        way = xp.loop(_Way(x, linear, excess, given_up, none, none), remaining, advance, most)
+        return Return(way.point, way.linear[2], way.excess <= 1.0, way.longest >= SLOW_RATIOS)
 
     def _shortened(
         self,
@@ -203,23 +251,29 @@ class CurvedSet:
 
         A cell in which none does stays, and is not marked as moved: the gradients vanish at its point.
         """
-        share, norms = xp.where(searched, xp.array(1.0, x), xp.array(0.0, x)), _norms(xp, known[2])
+        norms = _norms(xp, known[2])
         before = self.norm(xp, known[0] / norms)
-        halvings = 0
-        while True:
-            trial = x - share * step
-            computed = self.program.linearized(xp, trial)
-            after = self.norm(xp, computed[0] / norms)
-            falls = after <= (1.0 - DECREASE * share) * before
-            falls = falls | (self._excess(xp, *computed, trial, u) <= 1.0)
-            halvings += 1
-            if halvings > HALVINGS or not xp.any(searched & ~falls):
-                break
-            share = xp.where(searched & ~falls, 0.5 * share, share)
-        moved = searched & falls
-        point = xp.where(moved, trial, x)
-        values, sizes = (xp.where(moved, new, old) for new, old in zip(computed[:2], known[:2], strict=True))
-        return point, moved, (values, sizes, _where(xp, moved, computed[2], known[2]))
+
+        def tried(share: Array) -> _Trial:
+            point = x - share * step
+            linear = self.program.linearized(xp, point)
+            falls = self.norm(xp, linear[0] / norms) <= (1.0 - DECREASE * share) * before
+            return _Trial(share, point, linear, falls | (self._excess(xp, *linear, point, u) <= 1.0))
+
+        def halved(_: int, trial: _Trial) -> _Trial:
+            return tried(xp.where(searched & ~trial.falls, 0.5 * trial.share, trial.share))
+
+        full = xp.where(searched, xp.array(1.0, before), xp.array(0.0, before))
+        trial = xp.loop(tried(full), lambda trial: searched & ~trial.falls, halved, HALVINGS)
+        moved = searched & trial.falls
+        point = xp.where(moved, trial.point, x)
+        values, sizes = (xp.where(moved, new, old) for new, old in zip(trial.linear[:2], known[:2], strict=True))
+        return point, moved, (values, sizes, _where(xp, moved, trial.linear[2], known[2]))
+
+    @cached_property
+    def _moves(self) -> Floats:
+        """All random moves (moves, width)."""
+        return np.stack(list(random_moves(self.program.width)))
 
     def _excess(self, xp: Namespace, values: Array, sizes: Array, derivatives: Array, x: Array, u: float) -> Array:
         """The largest violation of a cell in units of what rounding may leave; infinite where it is not a number."""

@@ -197,9 +197,9 @@ def solve(xp: Namespace, problem: Problem, guess: CutFace | None) -> Solution:
     if not problem.equation:
         t = xp.maximum(t, xp.array(0.0, t))
     vertex = ~(squares > 0.0) if problem.equation else ~(squares > 0.0) & (t > 0.0)
-    if xp.any(vertex):
-        t = xp.where(vertex, _middle(xp, problem, t, at_lower, at_upper), t)
-    return Solution(x, t, at_lower, at_upper)
+    known = t
+    middle = xp.either(vertex, lambda: _middle(xp, problem, known, at_lower, at_upper), lambda: known)
+    return Solution(x, xp.where(vertex, middle, t), at_lower, at_upper)
 
 
 def _start(xp: Namespace, problem: Problem, guess: CutFace | None) -> Array:
@@ -220,39 +220,56 @@ def _start(xp: Namespace, problem: Problem, guess: CutFace | None) -> Array:
 
 def _multiplier(xp: Namespace, problem: Problem, t: Array) -> Array:
     """The root of `a · clip(v − t slope) − β`, which falls as t grows; at least 0 for an inequality."""
+    zero = xp.array(0.0, t)
+    width = problem.v.shape[1]
+    rounding = xp.spacing(t) * (4.0 + width**0.5)
+    everywhere = t == t
+    search = _Search(t, xp.array(-np.inf, t) + zero * t, xp.array(np.inf, t) + zero * t, everywhere | ~everywhere)
+    return xp.loop(
+        search,
+        lambda state: state.searched,
+        lambda number, state: _narrowed(xp, problem, rounding, number, state),
+        MOST,
+    ).t
+
+
+class _Search(NamedTuple):
+    """The multiplier of each cell, the bracket of its root, and marks of the cells that are still searched."""
+
+    t: Array
+    left: Array
+    right: Array
+    searched: Array
+
+
+def _narrowed(xp: Namespace, problem: Problem, rounding: float, number: int, search: _Search) -> _Search:
+    """A step of Newton's method where it stays inside the bracket, or its middle."""
     v, a, slope, lower, upper, rhs, equation = problem
+    t, left, right, _ = search
     zero, unit = xp.array(0.0, t), xp.array(1.0, t)
-    left, right = xp.array(-np.inf, t) + zero * t, xp.array(np.inf, t) + zero * t
-    rounding = xp.spacing(t) * (4.0 + v.shape[1] ** 0.5)
-    for number in range(MOST):
-        shift = t * slope
-        x = clipped(xp, v - shift, lower, upper)
-        free = (x > lower) & (x < upper)
-        gap = xp.sum(a * x, (1,)) - rhs
-        terms = xp.sum(abs(a) * (abs(x) + xp.where(free, abs(v) + abs(shift), zero)), (1,)) + abs(rhs)
-        ends = abs(gap) <= rounding * terms
-        if not equation:
-            ends = ends | ((t <= 0.0) & (gap <= 0.0))
-        searched = ~ends & (gap == gap)
-        if not xp.any(searched):
-            break
-        left, right = xp.where(gap > 0.0, t, left), xp.where(gap < 0.0, t, right)
-        squares = xp.sum(xp.where(free, a * slope, zero), (1,))
-        steep = squares > 0.0
-        newton = t + gap / xp.where(steep, squares, unit)
-        if xp.any(searched & ~steep):
-            newton = xp.where(steep, newton, _off_plateau(xp, problem, t, gap, x))
-        if not equation:
-            newton = xp.where(left < 0.0, xp.maximum(newton, zero), newton)
-        bracketed = (left > -np.inf) & (right < np.inf)
-        middle = xp.where(bracketed, 0.5 * left + 0.5 * right, t)
-        inside = (newton > left) & (newton < right) & (~bracketed if number % 4 == 3 else newton == newton)
-        proposed = xp.where(inside, newton, middle)
-        searched = searched & (proposed != t)
-        if not xp.any(searched):
-            break
-        t = xp.where(searched, proposed, t)
-    return t
+    shift = t * slope
+    x = clipped(xp, v - shift, lower, upper)
+    free = (x > lower) & (x < upper)
+    gap = xp.sum(a * x, (1,)) - rhs
+    terms = xp.sum(abs(a) * (abs(x) + xp.where(free, abs(v) + abs(shift), zero)), (1,)) + abs(rhs)
+    ends = abs(gap) <= rounding * terms
+    if not equation:
+        ends = ends | ((t <= 0.0) & (gap <= 0.0))
+    searched = ~ends & (gap == gap)
+    left, right = xp.where(gap > 0.0, t, left), xp.where(gap < 0.0, t, right)
+    squares = xp.sum(xp.where(free, a * slope, zero), (1,))
+    steep = squares > 0.0
+    newton = t + gap / xp.where(steep, squares, unit)
+    off = xp.either(searched & ~steep, lambda: _off_plateau(xp, problem, t, gap, x), lambda: t)
+    newton = xp.where(steep, newton, off)
+    if not equation:
+        newton = xp.where(left < 0.0, xp.maximum(newton, zero), newton)
+    bracketed = (left > -np.inf) & (right < np.inf)
+    middle = xp.where(bracketed, 0.5 * left + 0.5 * right, t)
+    inside = (newton > left) & (newton < right) & (~bracketed | (number % 4 != 3))
+    proposed = xp.where(inside, newton, middle)
+    searched = searched & (proposed != t)
+    return _Search(xp.where(searched, proposed, t), left, right, searched)
 
 
 def _breakpoints(xp: Namespace, problem: Problem, at_lower: Array, at_upper: Array) -> tuple[Array, Array, Array]:

@@ -7,8 +7,8 @@ so, and makes a new array where it cannot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from affinet.system import lapack
 
 Array = Any
 """An array of the namespace's library."""
+State = TypeVar("State")
+"""A value made of arrays: an array, or a tuple of such values."""
 
 
 class Namespace(Protocol):
@@ -98,7 +100,21 @@ class Namespace(Protocol):
         """The largest of the numbers up to each one along the last axis."""
 
     def any(self, condition: Array) -> bool:
-        """Whether the condition holds anywhere: the loops of iterative verbs end by it."""
+        """Whether the condition may hold anywhere, so that what depends on it has to be computed.
+
+        A library that traces arrays does not know, and says True: results must not depend on it.
+        """
+
+    def loop(
+        self, state: State, going: Callable[[State], Array], advance: Callable[[int, State], State], most: int
+    ) -> State:
+        """`state = advance(number, state)` for number 0, 1, … as long as `going(state)` holds anywhere, `most` times.
+
+        States have arrays of the same shapes and dtypes. A library that traces arrays gives `number` as an array.
+        """
+
+    def either(self, condition: Array, first: Callable[[], State], second: Callable[[], State]) -> State:
+        """`first()` where the condition holds anywhere, `second()` elsewhere; only one of them is computed."""
 
     def spacing(self, x: Array) -> float:
         """The distance from 1 to the next number in the dtype of `x`."""
@@ -206,6 +222,17 @@ class NumPy:
 
     def any(self, condition: np.ndarray) -> bool:
         return bool(np.any(condition))
+
+    def loop(
+        self, state: State, going: Callable[[State], np.ndarray], advance: Callable[[int, State], State], most: int
+    ) -> State:
+        number = 0
+        while number < most and np.any(going(state)):
+            number, state = number + 1, advance(number, state)
+        return state
+
+    def either(self, condition: np.ndarray, first: Callable[[], State], second: Callable[[], State]) -> State:
+        return first() if np.any(condition) else second()
 
     def spacing(self, x: np.ndarray) -> float:
         return float(np.finfo(x.dtype).eps)

@@ -155,7 +155,13 @@ class NormalMap(Generic[Face]):
         w, y, face = self.set.land(xp, z, state.y, tau, state.face, u)
         learned = Learned(xp.where(felt, y, xp.array(0.0, y)), face)
         if xp.any(~moved):
-            resting = Learned(*self.set.normal(xp, state.before, state.y, state.face, u))
+            resting = Learned(
+                *xp.either(
+                    ~moved,
+                    lambda: self.set.normal(xp, state.before, state.y, state.face, u),
+                    lambda: (state.y, state.face),
+                )
+            )
             w, learned = xp.where(moved, w, state.before), chosen(xp, self.set, moved, learned, resting)
         known = finite if taken is None else finite & taken
         if taken is None and not xp.any(~finite):
@@ -181,7 +187,11 @@ class NormalMap(Generic[Face]):
         satisfied = self.set.satisfies(xp, inside, u) & (self.set.norm(xp, w) < inf)
         if not xp.any(~satisfied):
             return inside
-        return xp.where(satisfied, inside, self.set.nearest(xp, w)[0] if nearest is None else nearest(w))
+
+        def onto() -> Array:
+            return self.set.nearest(xp, w)[0] if nearest is None else nearest(w)
+
+        return xp.where(satisfied, inside, xp.either(~satisfied, onto, lambda: inside))
 
     def resettle(self, xp: Namespace, w: Array, state: Learned[Face], u: float) -> Learned[Face]:
         """What is known once weights or rules were changed from outside: the nearest normal vector at the weights."""

@@ -93,7 +93,7 @@ class PooledCells:
         inside = clipped(xp, x, lower, upper)
         disordered = (gap == 0.0) & (inside[:, 1:] < inside[:, :-1])
         descends = xp.largest(xp.where(disordered, xp.array(1.0, x), xp.array(0.0, x)), (1,)) > 0.0
-        return xp.where(descends, self.nearest(xp, x)[0], inside) if xp.any(descends) else inside
+        return xp.where(descends, xp.either(descends, lambda: self.nearest(xp, x)[0], lambda: inside), inside)
 
     def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
         gap, before, after = self._numbers(xp, x)[0], x[:, :-1], x[:, 1:]
@@ -214,15 +214,18 @@ class _Pools(NamedTuple):
 def solve(xp: Namespace, problem: Problem, guess: PoolFace | None) -> Solution:
     """Solve the problem in every cell. `guess` is a face that is probably right; its valid pools are merged at once."""
     y, d, drop, low, high = problem
-    joined = _valid(xp, problem, guess.links) if guess is not None else drop != drop
-    while True:
+
+    def pooled(joined: Array) -> tuple[Array, Array, Array]:
+        """Links inside pools, the nearest point with these pools, and the links that it violates."""
         pools = _Pools.of(xp, joined)
         offset = pools.offsets(xp, -drop)
         x = pools.means(xp, y - offset, d) + offset
-        violated = ~joined & (x[:, 1:] < x[:, :-1] - drop)
-        if not xp.any(violated):
-            break
-        joined = joined | violated
+        return joined, x, ~joined & (x[:, 1:] < x[:, :-1] - drop)
+
+    start = _valid(xp, problem, guess.links) if guess is not None else drop != drop
+    joined, x, _ = xp.loop(
+        pooled(start), lambda state: state[2], lambda _, state: pooled(state[0] | state[2]), drop.shape[1]
+    )
     cells = x.shape[0]
     nothing = xp.broadcast(xp.array(0.0, x), (cells, 1))
     least = low - xp.concat([nothing, xp.running_sum(drop)])

@@ -113,16 +113,20 @@ class RoundCells:
         """
         radius, t = xp.array(self.radius, x), xp.sum(0.0 * x, (1,))
         enough = 1.0 + 4.0 * xp.spacing(x)
-        for _ in range(MOST):
+
+        def scaled(t: Array) -> tuple[Array, Array]:
             w = x * (metric / (metric + t))
+            return t, w
+
+        def advance(_: int, state: tuple[Array, Array]) -> tuple[Array, Array]:
+            t, w = state
             norm = self.norm(xp, w)
             searched = norm > enough * radius
-            if not xp.any(searched):
-                break
             fall = xp.sum(w * w / (metric + t), (1,))
             step = (norm / radius - 1.0) * norm * norm / xp.where(searched, fall, radius)
-            t = xp.where(searched, t + step, t)
-        return x * (metric / (metric + t))
+            return scaled(xp.where(searched, t + step, t))
+
+        return xp.loop(scaled(t), lambda state: self.norm(xp, state[1]) > enough * radius, advance, MOST)[1]
 
 
 def _face(xp: Namespace, direction: Array, at_radius: Array) -> RoundFace:

@@ -89,7 +89,11 @@ class TangentMap(Generic[Plane]):
         satisfied = self.set.satisfies(xp, w, u) & (self.set.norm(xp, w) < inf)
         if not xp.any(~satisfied):
             return w
-        return xp.where(satisfied, w, self.set.nearest(xp, w) if nearest is None else nearest(w))
+
+        def onto() -> Array:
+            return self.set.nearest(xp, w) if nearest is None else nearest(w)
+
+        return xp.where(satisfied, w, xp.either(~satisfied, onto, lambda: w))
 
     def tangent_part(self, xp: Namespace, x: Array, face: Plane) -> Array:
         return self.set.tangent_part(xp, x, face)
@@ -112,7 +116,8 @@ class TangentMap(Generic[Plane]):
         """The step from w, and `P g` along the plane there: the one of the state where it belongs to w."""
         point = state.face.point
         if point is not w and xp.any(point != w):
-            state = replace(state, face=self.set.face(xp, w))
+            known = state.face
+            state = replace(state, face=xp.either(point != w, lambda: self.set.face(xp, w), lambda: known))
         return Following(state.face, w, state), self.set.tangent_part(xp, g, state.face)
 
     def silenced(self, xp: Namespace, projected: Array, g: Array, floor: float) -> Array:
@@ -140,9 +145,11 @@ class TangentMap(Generic[Plane]):
         if outcome is not None:
             resting = resting | outcome.refused
         if xp.any(resting):
-            w = xp.where(resting, self.snapped(xp, state.before, u), w)
+            snapped = xp.either(resting, lambda: self.snapped(xp, state.before, u), lambda: state.before)
+            w = xp.where(resting, snapped, w)
             if xp.any(w != plane.point):
-                plane = self.set.face(xp, w)
+                known_plane, point = plane, w
+                plane = xp.either(w != plane.point, lambda: self.set.face(xp, point), lambda: known_plane)
         known = finite if taken is None else finite & taken
         if taken is None and not xp.any(~finite):
             return w, Tangent(plane, outcome)

@@ -5,8 +5,8 @@ Constants of a block become tensors once: as long as a NumPy array exists, its t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 from weakref import ref
 
 import numpy as np
@@ -17,6 +17,7 @@ from affinet.kernels.torch.looped import available
 from affinet.kernels.torch.precision import exact_matmul
 
 Key = tuple[int, torch.dtype, torch.device]
+State = TypeVar("State")
 
 
 class Torch:
@@ -111,6 +112,17 @@ class Torch:
 
     def any(self, condition: Tensor) -> bool:
         return bool(condition.any())
+
+    def loop(
+        self, state: State, going: Callable[[State], Tensor], advance: Callable[[int, State], State], most: int
+    ) -> State:
+        number = 0
+        while number < most and bool(going(state).any()):
+            number, state = number + 1, advance(number, state)
+        return state
+
+    def either(self, condition: Tensor, first: Callable[[], State], second: Callable[[], State]) -> State:
+        return first() if bool(condition.any()) else second()
 
     def spacing(self, x: Tensor) -> float:
         return torch.finfo(x.dtype).eps
