@@ -350,7 +350,7 @@ def test_what_cannot_be_called_is_no_callback() -> None:
     handle = affinet.project(net, optim.Adam(net.parameters()), rules_for(net))
     with pytest.raises(affinet.WatchError, match=r"'run\.csv' cannot be called.*affinet\.CsvLog\(path\)"):
         handle.watch("run.csv")  # type: ignore[arg-type]
-    assert handle._sandwich._observers == ()
+    assert handle._sandwich.hooked.observers == ()
 
 
 def test_copies_of_the_training_are_not_watched_and_nothing_keeps_it_alive() -> None:

@@ -155,7 +155,7 @@ class Handle:
 
     def attached_to(self, optimizer: optim.Optimizer) -> bool:
         """Whether this optimizer keeps these rules; a copy (deepcopy, pickle) does not."""
-        return self._sandwich.holds(optimizer)
+        return self._sandwich.hooked.holds(optimizer)
 
     def forget(self) -> None:
         """Drop what solvers keep from earlier steps: the next step then depends only on weights, gradients and state.
@@ -172,14 +172,14 @@ class Handle:
         were removed or the model does not exist any more; the old rules stay then, and no weight has moved.
         """
         model = self._model()
-        if model is None or not self._sandwich.attached:
+        if model is None or not self._sandwich.hooked.attached:
             raise AttachError(
                 "there is no training whose rules could be replaced: the rules were removed (handle.remove()), or "
                 "the model does not exist any more. Attach the new rules: affinet.project(model, optimizer, rules)."
             )
         match = match_rules(model, rules, earlier=self.plan)
         plan, parameters = match
-        optimizers = self._sandwich.nested()
+        optimizers = self._sandwich.hooked.nested()
         check_no_shared_weights(optimizers, parameters, model)
         earlier = self._sandwich.replace(follow_freezing(model, match, earlier=self.projector))
         try:
@@ -193,7 +193,7 @@ class Handle:
 
     def remove(self) -> None:
         """Remove all hooks; the weights do not change. Removing twice does nothing more."""
-        detach(self._sandwich.detach())
+        detach(self._sandwich.hooked.detach())
 
     def state_dict(self) -> dict[str, Any]:
         """The names of the rules; and what was learned about inequalities, from which a training resumes bit by bit.
@@ -234,7 +234,7 @@ class Handle:
         distances = {name: distance for name, distance in self.moved.items() if distance > 0.0}
         moved = ", ".join(f"{name} by {distance:.3g}" for name, distance in distances.items()) or "nothing"
         equations = counted(self.plan.rows, "equation")
-        state = "attached" if self._sandwich.attached else "removed"
+        state = "attached" if self._sandwich.hooked.attached else "removed"
         return f"<Handle ({state}): {equations}, {self.plan.free} free; attaching moved {moved}>"
 
     def _captured(self) -> dict[str, Tensor]:

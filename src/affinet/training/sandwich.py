@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor, optim
-from torch.utils.hooks import RemovableHandle
 
 from affinet.errors import AttachError, GradientError
 from affinet.kernels.torch.projector import Projector
@@ -27,6 +25,7 @@ from affinet.training.decay import Decay, decay_kind, signed_rates
 from affinet.training.directions import Directions, maximized_rules, negated
 from affinet.training.freezing import Freezing, Trained
 from affinet.training.gradient_terms import Added
+from affinet.training.hooked_optimizers import HookedOptimizers, run_first
 from affinet.training.learning import Learning
 from affinet.training.metric import check_metric, has_entrywise_steps, metric_of
 from affinet.training.missing import Couplings, StandIns
@@ -35,28 +34,13 @@ from affinet.training.nesting import Nest, parameter_ids
 from affinet.training.objective import Objective, objective_of
 from affinet.training.scaling import unscale
 from affinet.training.state_weights import StateWeights
+from affinet.training.step_start import StepStart, forget_curvature, undone_if_refused
 from affinet.training.stillness import Snapshot
 
 Metric = Literal["euclidean", "optimizer"]
 
 Marks = dict[str, tuple[ref[Tensor], int]]
 """Name → gradient and its version, which every write raises."""
-
-
-class StepObserver(Protocol):
-    """Observes the steps of a sandwich and writes to nothing; `optimizer` is a position in the list of optimizers."""
-
-    def wants_gradients(self) -> bool:
-        """Whether the gradients of the next step must be kept."""
-
-    def before_step(self, optimizer: int) -> None:
-        """Called before a step, with the gradients and weights of the training."""
-
-    def before_projection(self, optimizer: int) -> None:
-        """Called between the optimizer's step and the projection."""
-
-    def after_projection(self, optimizer: int, skipped: Tensor | None) -> None:
-        """Called after the projection; `skipped` is not zero where a GradScaler skipped the step."""
 
 
 class Sandwich:
@@ -82,15 +66,13 @@ class Sandwich:
     ) -> None:
         self._freezing = freezing
         optimizers = tuple(nested.stepper for nested in nests)
-        self._optimizers = [ref(optimizer) for optimizer in optimizers]
-        self._wrappers = [[ref(wrapper) for wrapper in nested.wrappers] for nested in nests]
+        self.hooked = HookedOptimizers(nests)
         self._moving_wrappers = [
             (position, ref(wrapper)) for position, nested in enumerate(nests) for wrapper in nested.moving
         ]
         self._state_weights = state_weights
         self._metric = metric
         self._check_finite = check_finite
-        self._removers: list[Callable[[], None]] = []
         self._projected: Marks = {}
         self._projected_early: Marks = {}
         self._pending: set[int] = set()
@@ -98,7 +80,6 @@ class Sandwich:
         self._snapshot: Snapshot | None = None
         self._mode_changes = ModeChanges(lambda: self._learning)
         self._searching = WeakSet(nested.stepper for nested in nests if isinstance(nested.core, optim.LBFGS))
-        self._observers: tuple[StepObserver, ...] = ()
         self._use(freezing.trained(optimizers, self._check), None)
         self._steppers = frozenset(map(id, optimizers))
         self._directions = Directions(nests, self.parameters)
@@ -125,19 +106,9 @@ class Sandwich:
         return self._freezing.plan
 
     @property
-    def optimizers(self) -> int:
-        """How many optimizers were attached."""
-        return len(self._optimizers)
-
-    @property
     def in_metric(self) -> bool:
         """Whether weights are projected in the optimizer's metric, and gradients are not projected."""
         return self._metric == "optimizer"
-
-    @property
-    def attached(self) -> bool:
-        """Whether the hooks are registered."""
-        return bool(self._removers)
 
     def violation(self) -> dict[str, float]:
         """Rule name → largest absolute violation of all rules, frozen weights at their values."""
@@ -150,15 +121,15 @@ class Sandwich:
     @property
     def maximized(self) -> frozenset[str]:
         """The names of the trained weights whose optimizer maximizes."""
-        return self._directions.maximized(self._live_optimizers(), self._names)
+        return self._directions.maximized(self.hooked.live(), self._names)
 
     def objective(self, model: torch.nn.Module | None) -> Objective:
         """What the optimizers minimize, over all weights that they train, whether rules are about them or not.
 
         Raises AttachError where an optimizer does not exist any more.
         """
-        optimizers = self._live_optimizers()
-        if len(optimizers) < len(self._optimizers):
+        optimizers = self.hooked.live()
+        if len(optimizers) < len(self.hooked):
             raise AttachError(
                 "an optimizer of this training does not exist any more, so that it is not known which weights it "
                 "trained. Call handle.certificate(loss_fn) while the optimizer exists."
@@ -173,46 +144,24 @@ class Sandwich:
         """The names of the rules about maximized weights alone."""
         return maximized_rules(self.projector.plan, self.maximized)
 
-    def holds(self, optimizer: optim.Optimizer) -> bool:
-        """Whether the rules are kept through the steps of this optimizer itself, not a copy."""
-        return self.attached and any(member is optimizer for member in self.nested())
-
     def attach(self) -> None:
         """Register the hooks on every optimizer."""
         self._learning.mark()
-        # A compiled step runs the hooks uncompiled: traced, they would become a separate graph for every block.
-        for optimizer in self._live_optimizers():
-            self._removers.append(optimizer.register_step_pre_hook(torch.compiler.disable(self._before)).remove)
-            self._removers.append(
-                run_first(optimizer.register_step_post_hook(torch.compiler.disable(self._after))).remove
-            )
-        for optimizer in self.nested():
-            self._removers.extend(self._mode_changes.attach(optimizer))
+        self.hooked.attach(self._before, self._after)
+        for optimizer in self.hooked.nested():
+            for remove in self._mode_changes.attach(optimizer):
+                self.hooked.add(remove)
         for position, reference in self._moving_wrappers:
             if (wrapper := reference()) is not None:
                 hook = torch.compiler.disable(partial(self._after_wrapper, position))
-                self._removers.append(run_first(wrapper.register_step_post_hook(hook)).remove)
-
-    def detach(self) -> list[optim.Optimizer]:
-        """Remove all hooks; return the optimizers that kept the rules, and none if the hooks were removed before."""
-        if not self._removers:
-            return []
-        for remove in self._removers:
-            remove()
-        self._removers.clear()
-        return self.nested()
-
-    def nested(self) -> list[optim.Optimizer]:
-        """The optimizers and their wrappers."""
-        references = [*self._optimizers, *(wrapper for wrappers in self._wrappers for wrapper in wrappers)]
-        return [optimizer for reference in references if (optimizer := reference()) is not None]
+                self.hooked.add(run_first(wrapper.register_step_post_hook(hook)).remove)
 
     def replace(self, freezing: Freezing) -> Freezing:
         """Keep other rules from the next step on; return the `Freezing` of the earlier rules.
 
         Raises the errors of `project` for such rules, and keeps the earlier rules then.
         """
-        trained = freezing.trained(self._live_optimizers(), self._check)
+        trained = freezing.trained(self.hooked.live(), self._check)
         earlier, self._freezing = self._freezing, freezing
         self._stand_ins.close()
         self._pending.clear()
@@ -228,18 +177,6 @@ class Sandwich:
         """Move weights in the state of optimizers to the nearest feasible points."""
         self._state_weights.project_(self.projector, self.parameters)
 
-    def add_observer(self, observer: StepObserver) -> None:
-        """Add an observer of every later step."""
-        self._observers = (*self._observers, observer)
-
-    def remove_observer(self, observer: StepObserver) -> None:
-        """Remove an observer; removing one that was never added does nothing."""
-        self._observers = tuple(other for other in self._observers if other is not observer)
-
-    def has_observer(self, observer: StepObserver) -> bool:
-        """Whether this observer was added."""
-        return any(other is observer for other in self._observers)
-
     def project_gradients(self) -> None:
         """`g ← P g` for all constrained parameters, without weight decay; a step repeats it if they were changed."""
         if self.in_metric:
@@ -251,7 +188,7 @@ class Sandwich:
         gradients = self._fill_missing(gradients, self._projected_early, None)
         rates = self._rates()
         if not _are_same_tensors(self._projected_early, gradients):
-            self.capture.take(gradients, rates, None, wanted=self._gradients_wanted())
+            self.capture.take(gradients, rates, None, wanted=self.hooked.gradients_wanted())
         self._project_gradients(gradients, {}, None)
         if self._learning:
             added = Added(rates, self.maximized)
@@ -263,8 +200,8 @@ class Sandwich:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Project the gradients, or let the closure do so each time it has computed them."""
         self._update_trained()
-        for observer in self._observers:
-            observer.before_step(self._position(optimizer))
+        for observer in self.hooked.observers:
+            observer.before_step(self.hooked.position(optimizer))
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._prepare(optimizer)
@@ -279,16 +216,18 @@ class Sandwich:
     def _with_projection(self, optimizer: optim.Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
         """The closure with projected gradients; of inequalities, every point after the first is moved onto the set."""
         evaluations = 0
+        start = StepStart(optimizer) if optimizer in self._searching else None
 
         def projecting_closure() -> Any:
             nonlocal evaluations
             evaluations += 1
-            if evaluations > 1 and self._learning and not self.in_metric:
-                self._searching.add(optimizer)
-                self._learning.land_inside_()
-            loss = closure()
-            self._projected = {}  # these are new gradients, whatever their versions
-            self._prepare(optimizer, evaluations)
+            with undone_if_refused(start):
+                if evaluations > 1 and self._learning and not self.in_metric:
+                    self._searching.add(optimizer)
+                    self._learning.land_inside_()
+                loss = closure()
+                self._projected = {}  # these are new gradients, whatever their versions
+                self._prepare(optimizer, evaluations)
             return loss
 
         return projecting_closure
@@ -303,7 +242,7 @@ class Sandwich:
         if _are_unchanged(self._projected, gradients):
             return
         scale = self._scale(optimizer)
-        if len(self._optimizers) > 1 and unscale(other for other in self._live_optimizers() if other is not optimizer):
+        if len(self.hooked) > 1 and unscale(other for other in self.hooked.live() if other is not optimizer):
             # With several optimizers a GradScaler skips the steps of those with an overflow, but not the other steps.
             check_finite_gradients(gradients)
         if not self.in_metric:
@@ -312,7 +251,7 @@ class Sandwich:
         # Gradients that were projected before clipping were captured at that time.
         is_new = not _are_same_tensors(projected_early, gradients)
         if is_new:
-            self.capture.take(gradients, rates, scale, wanted=self._gradients_wanted())
+            self.capture.take(gradients, rates, scale, wanted=self.hooked.gradients_wanted())
         if not self.in_metric:
             self._project_gradients(gradients, rates, scale)
             if self._learning:
@@ -357,7 +296,7 @@ class Sandwich:
         if self._stand_ins and not _are_same_tensors(projected_early, gradients):
             self._stand_ins.remove()
             gradients = self._gradients()
-        if optimizer is not None and len(self._optimizers) > 1 and _in_backward():
+        if optimizer is not None and len(self.hooked) > 1 and _in_backward():
             other_names = self.parameters.keys() - self._parameters_of(optimizer)
             check_stepped_alone(optimizer, self._couplings.of(other_names), in_backward=True)
         missing = [name for name, gradient in gradients.items() if gradient is None]
@@ -375,9 +314,9 @@ class Sandwich:
         parameters = self._parameters_of(optimizer) if self._stand_ins else {}
         self._stand_ins.reset_uncoupled(parameters)
         skipped = getattr(optimizer, "found_inf", None)
-        observers = self._observers
+        observers = self.hooked.observers
         for observer in observers:
-            observer.before_projection(self._position(optimizer))
+            observer.before_projection(self.hooked.position(optimizer))
         self._mode_changes.forget()
         snapshot, self._snapshot = self._snapshot, None
         unchanged = frozenset() if snapshot is None else snapshot.unchanged()
@@ -392,7 +331,7 @@ class Sandwich:
             snapshot.restore(unchanged, self._couplings)
         self._stand_ins.reset_uncoupled(parameters)
         for observer in observers:
-            observer.after_projection(self._position(optimizer), skipped)
+            observer.after_projection(self.hooked.position(optimizer), skipped)
         # Gradients count as projected until all optimizers have stepped: afterwards new gradients may be written in a
         # way that no version shows (`.data`, arrays that share their memory).
         if self._learning:
@@ -409,15 +348,13 @@ class Sandwich:
         self._project_weights(None)
         if self._learning and not self.in_metric:
             self._learning.land_(self.parameters, None)
-        for observer in self._observers:
+        for observer in self.hooked.observers:
             observer.after_projection(position, None)
 
     def _project_weights(self, skipped: Tensor | None) -> None:
         """Move the weights, and weights in the state of optimizers, to the nearest feasible point."""
         if self.in_metric:
-            self.projector.project_in_metric_(
-                self.parameters, metric_of(self._live_optimizers(), self.parameters), skipped
-            )
+            self.projector.project_in_metric_(self.parameters, metric_of(self.hooked.live(), self.parameters), skipped)
         else:
             self.projector.project_onto_equations_(self.parameters, skipped=skipped)
         if self._state_weights:
@@ -425,8 +362,8 @@ class Sandwich:
 
     def _update_trained(self) -> None:
         """Check whether parameters were replaced, frozen or thawed since the last step."""
-        if self._freezing.changed(self._live_optimizers):
-            self._use(self._freezing.trained(self._live_optimizers(), self._check), self._learning)
+        if self._freezing.changed(self.hooked.live):
+            self._use(self._freezing.trained(self.hooked.live(), self._check), self._learning)
         check_places(self._trained.places)
 
     def _use(self, trained: Trained, former: Learning | None) -> None:
@@ -440,29 +377,20 @@ class Sandwich:
 
     def _entrywise_names(self) -> frozenset[str]:
         """The parameters that are moved entry by entry."""
-        entrywise = [optimizer for optimizer in self._live_optimizers() if has_entrywise_steps(optimizer)]
+        entrywise = [optimizer for optimizer in self.hooked.live() if has_entrywise_steps(optimizer)]
         ids = set().union(*(parameter_ids(optimizer) for optimizer in entrywise))
         return frozenset(name for name, parameter in self.parameters.items() if id(parameter) in ids)
 
     def _check(self, plan: Plan, parameters: Mapping[str, torch.nn.Parameter]) -> None:
-        optimizers = self._live_optimizers()
+        optimizers = self.hooked.live()
         check_optimizers(optimizers, parameters)
         if self._metric != "euclidean":
             check_metric(self._metric, optimizers, plan)
-
-    def _live_optimizers(self) -> tuple[optim.Optimizer, ...]:
-        return tuple(optimizer for reference in self._optimizers if (optimizer := reference()) is not None)
 
     def _parameters_of(self, optimizer: optim.Optimizer) -> dict[str, torch.nn.Parameter]:
         """The constrained parameters of one of the optimizers."""
         ids = parameter_ids(optimizer)
         return {name: parameter for name, parameter in self.parameters.items() if id(parameter) in ids}
-
-    def _gradients_wanted(self) -> bool:
-        return any(observer.wants_gradients() for observer in self._observers)
-
-    def _position(self, optimizer: optim.Optimizer) -> int:
-        return next(position for position, reference in enumerate(self._optimizers) if reference() is optimizer)
 
     def _gradients(self) -> dict[str, Tensor | None]:
         gradients: dict[str, Tensor | None] = {name: p.grad for name, p in self.parameters.items()}
@@ -472,8 +400,7 @@ class Sandwich:
     def _rates(self) -> dict[str, float]:
         rates: dict[str, float] = {}
         maximized = self.maximized
-        for reference, coupled in zip(self._optimizers, self._coupled, strict=True):
-            optimizer = reference()
+        for optimizer, coupled in zip(self.hooked.listed(), self._coupled, strict=True):
             if coupled and optimizer is not None:
                 rates.update(signed_rates(optimizer, self._names, maximized))
         return rates
@@ -481,20 +408,13 @@ class Sandwich:
     def _scale(self, optimizer: optim.Optimizer) -> Tensor | None:
         """The scale of a fused optimizer's gradients (torch.amp.GradScaler); None if they are not scaled."""
         scale = getattr(optimizer, "grad_scale", None)
-        if scale is not None and len(self._optimizers) > 1:
+        if scale is not None and len(self.hooked) > 1:
             raise GradientError(
                 "the gradients of one of several optimizers are still scaled by a GradScaler, and rules may couple "
                 "them with gradients that are not. Call scaler.unscale_(optimizer) for every optimizer before the "
                 "first scaler.step; the step was not taken."
             )
         return scale if isinstance(scale, Tensor) else None
-
-
-def forget_curvature(optimizer: optim.Optimizer) -> None:
-    """Let LBFGS start anew: a difference of gradients projected along two faces says nothing about the curvature."""
-    for state in optimizer.state.values():
-        if "old_dirs" in state:
-            state["n_iter"] = 0
 
 
 def _marks(gradients: Mapping[str, Tensor | None]) -> Marks:
@@ -518,14 +438,6 @@ def _are_unchanged(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool
     return bool(present) and all(
         name in marks and marks[name][0]() is g and marks[name][1] == g._version for name, g in present.items()
     )
-
-
-def run_first(handle: RemovableHandle) -> RemovableHandle:
-    """Let a hook run before hooks that were registered earlier: they must get feasible weights."""
-    hooks = handle.hooks_dict_ref()
-    if isinstance(hooks, OrderedDict):
-        hooks.move_to_end(handle.id, last=False)
-    return handle
 
 
 def _in_backward() -> bool:

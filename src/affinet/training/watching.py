@@ -49,11 +49,11 @@ class Watch:
         multipliers: bool,
         first_step: int,
     ) -> None:
-        check_watch(sandwich.attached, observers, every, first_step)
+        check_watch(sandwich.hooked.attached, observers, every, first_step)
         self._sandwich, self._observers = sandwich, observers
         self._every, self._multipliers = every, multipliers
         self._history: list[Observation] = []
-        count = sandwich.optimizers
+        count = len(sandwich.hooked)
         self._steps, self._postponed = [first_step] * count, [False] * count
         self._last_captures: list[tuple[Capture, int] | None] = [None] * count
         self._undone_steps, self._multiplier_sizes = [UndoneSteps() for _ in range(count)], MultiplierSizes()
@@ -63,7 +63,7 @@ class Watch:
         self._footprint: Footprint | None = None
         self._separate_projector: tuple[Trained, Projector] | None = None
         self._mark()
-        sandwich.add_observer(self)
+        sandwich.hooked.add_observer(self)
 
     @property
     def history(self) -> tuple[Observation, ...]:
@@ -73,11 +73,11 @@ class Watch:
     @property
     def active(self) -> bool:
         """Whether the watch still observes steps."""
-        return self._sandwich.attached and self._sandwich.has_observer(self)
+        return self._sandwich.hooked.attached and self._sandwich.hooked.has_observer(self)
 
     def stop(self) -> None:
         """Stop observing; stopping twice does nothing more."""
-        self._sandwich.remove_observer(self)
+        self._sandwich.hooked.remove_observer(self)
 
     def __enter__(self) -> Self:
         return self

@@ -152,11 +152,11 @@ class LagrangeHandle:
 
     def attached_to(self, optimizer: optim.Optimizer) -> bool:
         """Whether the steps of this optimizer get the terms of these rules; those of a copy do not."""
-        return self._lagrangian.holds(optimizer)
+        return self._lagrangian.hooked.holds(optimizer)
 
     def remove(self) -> None:
         """Remove all hooks; the weights do not change. Removing twice does nothing more."""
-        detach(self._lagrangian.detach())
+        detach(self._lagrangian.hooked.detach())
 
     def state_dict(self) -> dict[str, Any]:
         """The names of the rules, the multipliers and averages: from these a training resumes bit by bit."""
@@ -191,7 +191,7 @@ class LagrangeHandle:
 
     def __repr__(self) -> str:
         unplanned = self._feasible.left_out(self._names())
-        state = "attached" if self._lagrangian.attached else "removed"
+        state = "attached" if self._lagrangian.hooked.attached else "removed"
         exact = "finish() makes all exact" if not unplanned else f"finish() cannot make {len(unplanned)} of them exact"
         return f"<LagrangeHandle ({state}): {len(self._names())} rules, {exact}>"
 

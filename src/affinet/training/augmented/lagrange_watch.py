@@ -29,17 +29,17 @@ class LagrangeWatch:
         multipliers: bool,
         first_step: int,
     ) -> None:
-        check_watch(lagrangian.attached, observers, every, first_step)
+        check_watch(lagrangian.hooked.attached, observers, every, first_step)
         self._lagrangian, self._observers = lagrangian, observers
         self._every, self._multipliers = every, multipliers
         self._history: list[Observation] = []
-        self._steps = [first_step] * lagrangian.optimizers
-        self._postponed = [False] * lagrangian.optimizers
+        self._steps = [first_step] * len(lagrangian.hooked)
+        self._postponed = [False] * len(lagrangian.hooked)
         self._open: int | None = None
         self._footprint: Footprint | None = None
         self._captures = -1
         self._warned = False
-        lagrangian.add_observer(self)
+        lagrangian.hooked.add_observer(self)
 
     @property
     def history(self) -> tuple[Observation, ...]:
@@ -49,11 +49,11 @@ class LagrangeWatch:
     @property
     def active(self) -> bool:
         """Whether the watch still observes steps."""
-        return self._lagrangian.attached and self._lagrangian.has_observer(self)
+        return self._lagrangian.hooked.attached and self._lagrangian.hooked.has_observer(self)
 
     def stop(self) -> None:
         """Stop observing; stopping twice does nothing more."""
-        self._lagrangian.remove_observer(self)
+        self._lagrangian.hooked.remove_observer(self)
 
     def __enter__(self) -> Self:
         return self

@@ -21,9 +21,10 @@ from affinet.training.augmented.weight_terms import WeightTerms
 from affinet.training.capture import Capture
 from affinet.training.decay import Decay, decay_kind, signed_rates
 from affinet.training.directions import Directions, negated
+from affinet.training.hooked_optimizers import HookedOptimizers
 from affinet.training.nesting import Nest, parameter_ids
-from affinet.training.sandwich import StepObserver, forget_curvature, run_first
 from affinet.training.scaling import unscale
+from affinet.training.step_start import StepStart, forget_curvature, undone_if_refused
 
 Parameters = Mapping[str, torch.nn.Parameter]
 
@@ -54,8 +55,7 @@ class Lagrangian:
         decay: Decay | None,
     ) -> None:
         self.system, self._all, self._places = system, dict(parameters), places
-        self._optimizers = [ref(nested.stepper) for nested in nests]
-        self._wrappers = [ref(wrapper) for nested in nests for wrapper in nested.wrappers]
+        self.hooked = HookedOptimizers(nests)
         self._line_searching = {id(nested.stepper) for nested in nests if isinstance(nested.core, optim.LBFGS)}
         self._coupled = [decay_kind(nested.core, decay) == "coupled" for nested in nests]
         self._factor, self._dual_rate = penalty, dual_rate
@@ -69,22 +69,10 @@ class Lagrangian:
         self._names = {id(parameter): name for name, parameter in self._scope.items()}
         self._directions = Directions(nests, self._scope)
         self.capture = Capture(self._scope)
-        self._largest_rates = [0.0] * len(self._optimizers)
-        self._removers: list[Callable[[], None]] = []
+        self._largest_rates = [0.0] * len(self.hooked)
         self._added: dict[int, list[_Addition]] = {}
         self._seen_calls = 0
         self._last_maximized: frozenset[str] = frozenset()
-        self._observers: tuple[StepObserver, ...] = ()
-
-    @property
-    def attached(self) -> bool:
-        """Whether the hooks are registered."""
-        return bool(self._removers)
-
-    @property
-    def optimizers(self) -> int:
-        """How many optimizers were attached."""
-        return len(self._optimizers)
 
     @property
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -103,28 +91,7 @@ class Lagrangian:
 
     def attach(self) -> None:
         """Register the hooks on every optimizer."""
-        for optimizer in self._live():
-            self._removers.append(optimizer.register_step_pre_hook(torch.compiler.disable(self._before)).remove)
-            hook = optimizer.register_step_post_hook(torch.compiler.disable(self._after))
-            self._removers.append(run_first(hook).remove)
-
-    def detach(self) -> list[optim.Optimizer]:
-        """Remove all hooks; return the optimizers that had them, and none if they were removed before."""
-        if not self._removers:
-            return []
-        for remove in self._removers:
-            remove()
-        self._removers.clear()
-        return self.nested()
-
-    def nested(self) -> list[optim.Optimizer]:
-        """The optimizers and their wrappers."""
-        references = (*self._optimizers, *self._wrappers)
-        return [optimizer for reference in references if (optimizer := reference()) is not None]
-
-    def holds(self, optimizer: optim.Optimizer) -> bool:
-        """Whether the steps of this optimizer itself, not of a copy, get the terms."""
-        return self.attached and any(member is optimizer for member in self.nested())
+        self.hooked.attach(self._before, self._after)
 
     def terms(self, batch: tuple[Any, ...]) -> Tensor:
         """The terms of the expectations for a batch, to be added to its loss."""
@@ -151,18 +118,6 @@ class Lagrangian:
         sizes = [gradient.double().square().sum() for gradient in gradients.values()]
         return tuple(sqrt(float(torch.stack(parts).sum())) if parts else 0.0 for parts in (squares, sizes))  # type: ignore[return-value]
 
-    def add_observer(self, observer: StepObserver) -> None:
-        """Add an observer of every later step."""
-        self._observers = (*self._observers, observer)
-
-    def remove_observer(self, observer: StepObserver) -> None:
-        """Remove an observer; removing one that was never added does nothing."""
-        self._observers = tuple(other for other in self._observers if other is not observer)
-
-    def has_observer(self, observer: StepObserver) -> bool:
-        """Whether this observer was added."""
-        return any(other is observer for other in self._observers)
-
     def state(self) -> dict[str, Any]:
         """A copy of all that later steps depend on, beyond the model and the optimizers."""
         return {
@@ -180,7 +135,7 @@ class Lagrangian:
         rates = state["largest_rates"]
         numbers = [state["size"], *(rates if isinstance(rates, list) else [None])]
         numbers += [] if state["penalty"] is None else [state["penalty"]]
-        fits = all(isinstance(number, float) for number in numbers) and len(rates) == len(self._optimizers)
+        fits = all(isinstance(number, float) for number in numbers) and len(rates) == len(self.hooked)
         if not fits or not isinstance(state["seen"], int) or not isinstance(state["measured"], int):
             raise AttachError(
                 "the saved state does not belong to this training: its penalty or the learning rates of its optimizers "
@@ -197,8 +152,9 @@ class Lagrangian:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Add the terms to the gradients, or let the closure do so each time it has computed them."""
         check_places(self._places)
-        for observer in self._observers:
-            observer.before_step(self._position(optimizer))
+        self.expected_terms.held, self.expected_terms.searched = False, None  # after a step that raised
+        for observer in self.hooked.observers:
+            observer.before_step(self.hooked.position(optimizer))
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._add_terms(optimizer)
@@ -216,13 +172,15 @@ class Lagrangian:
         """The closure with the gradients of the terms, and with their value where it returns its loss."""
 
         evaluations = 0
+        start = StepStart(optimizer) if id(optimizer) in self._line_searching else None
 
         def adding_closure() -> Any:
             nonlocal evaluations
             evaluations += 1
-            loss = closure()
-            self._added.pop(id(optimizer), None)  # these are new gradients, whatever their versions
-            value = self._add_terms(optimizer, evaluations)
+            with undone_if_refused(start):
+                loss = closure()
+                self._added.pop(id(optimizer), None)  # these are new gradients, whatever their versions
+                value = self._add_terms(optimizer, evaluations)
             self.expected_terms.held = True  # a line search compares values of one function
             if value is None or loss is None:
                 return loss
@@ -246,7 +204,7 @@ class Lagrangian:
         scale = scale if isinstance(scale, Tensor) else None
         if evaluation == 1 or self._penalty is None:
             self._find_penalty(optimizer, scale)
-        rates, wanted = self._rates(), any(observer.wants_gradients() for observer in self._observers)
+        rates, wanted = self._rates(), self.hooked.gradients_wanted()
         self.capture.take({n: p.grad for n, p in self.parameters.items()}, rates, scale, wanted=wanted)
         if not self.weight_terms:
             self._added[id(optimizer)] = []
@@ -266,25 +224,25 @@ class Lagrangian:
         self.expected_terms.held, self.expected_terms.searched = False, None
         added = self._added.pop(id(optimizer), None)
         skipped = getattr(optimizer, "found_inf", None)
-        for observer in self._observers:
-            observer.before_projection(self._position(optimizer))
+        for observer in self.hooked.observers:
+            observer.before_projection(self.hooked.position(optimizer))
         if added is not None:
             for addition in added:
                 addition.remove()
             searching = id(optimizer) in self._line_searching
-            rate: float | Tensor = (1.0 if searching else self._dual_rate) / len(self._optimizers)
+            rate: float | Tensor = (1.0 if searching else self._dual_rate) / len(self.hooked)
             if skipped is not None:
                 rate = torch.where(skipped != 0, 0.0, rate)
             self.weight_terms.stepped(rate * self.penalty)
             share = 1.0 if searching else self._share(optimizer)
             self.expected_terms.stepped(self._strength(line_search=searching), share * rate)
             self._seen_calls = self.expected_terms.calls
-        for observer in self._observers:
-            observer.after_projection(self._position(optimizer), skipped)
+        for observer in self.hooked.observers:
+            observer.after_projection(self.hooked.position(optimizer), skipped)
 
     def _share(self, optimizer: optim.Optimizer) -> float:
         """The learning rate by its largest so far: averaged violations fall to 0 no faster than weights can move."""
-        position = self._position(optimizer)
+        position = self.hooked.position(optimizer)
         rates = [group["lr"] for group in optimizer.param_groups if "lr" in group]
         present = max((float(rate) for rate in rates), default=0.0)
         self._largest_rates[position] = max(self._largest_rates[position], present)
@@ -294,7 +252,7 @@ class Lagrangian:
     def _check_expectations(self, optimizer: optim.Optimizer) -> None:
         """Raise GradientError where the loss of this step cannot contain the terms of the expectations."""
         never = self.expected_terms.calls == 0
-        if self.expected_terms and (never or (len(self._optimizers) == 1 and self._is_stale())):
+        if self.expected_terms and (never or (len(self.hooked) == 1 and self._is_stale())):
             names = ", ".join(f'"{name}"' for name in self.expected_terms.names)
             raise GradientError(
                 f"{type(optimizer).__name__} steps, and the terms of {names} were not computed for this step. Add "
@@ -311,14 +269,14 @@ class Lagrangian:
         One gradient alone may be that of a loss which is flat on the rules and falls steeply off them.
         """
         # With expectations, later gradients contain their terms.
-        most = 1 if self.expected_terms else MEASURED * len(self._optimizers)
+        most = 1 if self.expected_terms else MEASURED * len(self.hooked)
         if self._measured >= most:
             return
         parameters = self.parameters
-        if len(self._optimizers) > 1:
+        if len(self.hooked) > 1:
             if scale is not None:  # those of the other optimizers may be scaled or not
                 parameters = self._parameters_of(optimizer)
-            unscale(other for other in self._live() if other is not optimizer)
+            unscale(other for other in self.hooked.live() if other is not optimizer)
         norms = [p.grad.detach().double().square().sum() for p in parameters.values() if p.grad is not None]
         if scale is not None:
             norms = [norm / scale.double().square() for norm in norms]
@@ -337,16 +295,15 @@ class Lagrangian:
     def _rates(self) -> dict[str, float]:
         rates: dict[str, float] = {}
         maximized = self._maximized()
-        for reference, coupled in zip(self._optimizers, self._coupled, strict=True):
-            optimizer = reference()
+        for optimizer, coupled in zip(self.hooked.listed(), self._coupled, strict=True):
             if coupled and optimizer is not None:
                 rates.update(signed_rates(optimizer, self._names, maximized))
         return rates
 
     def _maximized(self) -> frozenset[str]:
         """The names of the weights that move up; as it was last known, once an optimizer does not exist any more."""
-        live = self._live()
-        if len(live) == len(self._optimizers):
+        live = self.hooked.live()
+        if len(live) == len(self.hooked):
             self._last_maximized = self._directions.maximized(live, self._names)
         return self._last_maximized
 
@@ -367,17 +324,11 @@ class Lagrangian:
     def _parameters_elsewhere(self) -> dict[str, torch.nn.Parameter]:
         """The parameters of the optimizers that no rule names, under numbers."""
         known = {id(parameter) for parameter in self._all.values()}
-        listed = [p for optimizer in self._live() for group in optimizer.param_groups for p in group["params"]]
+        listed = [p for optimizer in self.hooked.live() for group in optimizer.param_groups for p in group["params"]]
         return {f"parameter {k}": p for k, p in enumerate(listed) if id(p) not in known}
 
     def _trained(self) -> list[torch.nn.Parameter]:
         return list(self.parameters.values())
-
-    def _live(self) -> tuple[optim.Optimizer, ...]:
-        return tuple(optimizer for reference in self._optimizers if (optimizer := reference()) is not None)
-
-    def _position(self, optimizer: optim.Optimizer) -> int:
-        return next(position for position, reference in enumerate(self._optimizers) if reference() is optimizer)
 
 
 class _Addition:
