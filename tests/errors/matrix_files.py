@@ -160,6 +160,18 @@ def polynomials_that_fill_the_memory(folder: Path) -> None:
     read_polynomials(save_polynomials(folder, short, {**SQUARE, "supports": np.ones((1, 25_000), np.uint8)}))
 
 
+@case(DataError, "A cell of a polynomial that is not a number.", "Correct the line that is named.")
+def a_polynomial_with_a_word(folder: Path) -> None:
+    (folder / "p.csv").write_text("0,1,0,2\n0,one\n")
+    read_polynomials(folder / "p.csv")
+
+
+@case(DataError, "An entry without its power in a line of a polynomial.", "Write the power, or leave the entry out.")
+def a_monomial_without_a_power(folder: Path) -> None:
+    (folder / "p.csv").write_text("0,1,0,2\n0,1,3\n")
+    read_polynomials(folder / "p.csv")
+
+
 @case(DataError, "`sentences` names no file.", "Check the path: it is relative to the job file.")
 def sentences_that_do_not_exist(folder: Path) -> None:
     read_sentences(folder / "rules.txt")

@@ -249,6 +249,21 @@ def a_text_that_divides_by_zero() -> object:
     return affinet.parse("scale == 1 / 0", w)
 
 
+@case(RuleError, "An identity matrix without a number of rows.", "Write a whole number, 1 or more.")
+def an_identity_of_no_rows() -> object:
+    return affinet.parse("out.weight == eye(0)", w)
+
+
+@case(ParseError, "A sum or product of identity matrices.", "Multiply one with a number.")
+def a_sum_of_identities() -> object:
+    return affinet.parse("out.weight == eye(3) + eye(3)", w)
+
+
+@case(ParseError, "An identity matrix divided by zero.", "Divide by another number.", fragment="divides by zero")
+def an_identity_divided_by_zero() -> object:
+    return affinet.parse("out.weight == eye(3) / 0", w)
+
+
 @case(ParseError, "Arithmetic with a value that is not a number.", "Write a number or a weight.")
 def arithmetic_with_none() -> object:
     return affinet.parse("scale + None == 1", w)

@@ -20,6 +20,7 @@ from affinet.errors import (
     ParseError,
     RuleError,
     ShapeError,
+    TooLargeError,
     UnknownWeightError,
 )
 from affinet.language import families, groups
@@ -49,6 +50,9 @@ SAME: dict[str, Any] = {
     "hidden.weight.T @ hidden.weight @ hidden.bias == -hidden.bias**2": H.T @ H @ B == -(B**2),
     "(-hidden.bias)**-2 == 1 / (1 + hidden.bias)": (-B) ** -2 == 1 / (1 + B),
     "hidden.bias @ hidden.bias == sqrt(2)": B @ B == math.sqrt(2),
+    "hidden.weight @ hidden.weight == eye(3)": H @ H == np.eye(3),
+    "hidden.weight @ hidden.weight - 2 * eye(3) / 4 == -eye(3)": H @ H - np.eye(3) / 2 == -np.eye(3),
+    "eye(3) @ hidden.bias == 0": np.eye(3) @ B == 0,
     "det(hidden.weight) == hidden.weight.inverse().det()": H.det() == H.inverse().det(),
     "sin(hidden.bias) + cos(hidden.bias) * tanh(hidden.bias) == exp(log(hidden.bias**2) / 2)": (
         np.sin(B) + np.cos(B) * np.tanh(B) == np.exp(np.log(B**2) / 2)
@@ -376,6 +380,8 @@ LOCATED: dict[str, tuple[type[AffinetError], str]] = {
     "det(3) == hidden.bias": (RuleError, "line 1, column 1: det takes a matrix of weights; got 3"),
     "sqrt([1]) == hidden.bias": (RuleError, "line 1, column 1: sqrt takes weights or a number; got \\[1\\]"),
     "sqrt(-1) == hidden.bias": (ConstantError, "line 1, column 1: sqrt\\(-1\\) is not a finite number"),
+    "eye(3.0) == hidden.weight": (RuleError, "line 1, column 1: eye takes the number of its rows, 1 or more; got 3.0"),
+    "eye(10**6) == hidden.weight": (TooLargeError, "line 1, column 1: eye\\(1,000,000\\) would take"),
     "log(0) == hidden.bias": (ConstantError, "line 1, column 1: log\\(0\\) is not a finite number"),
     "exp(1000) == hidden.bias": (ConstantError, "line 1, column 1: exp\\(1000\\) is not a finite number"),
     "hidden.bias / 0 == 1": (ConstantError, "line 1, column 1: .* divides by zero"),
@@ -448,7 +454,7 @@ def test_the_whitelist_is_what_the_documentation_lists() -> None:
     )
     assert " ".join(sorted(METHODS)) == methods
     assert sorted(PROPERTIES) == ["T", "mT"]
-    functions = "concat cos det einsum exp inverse log reciprocal sin sqrt stack tanh"
+    functions = "concat cos det einsum exp eye inverse log reciprocal sin sqrt stack tanh"
     assert " ".join(sorted(FUNCTIONS)) == functions
     rules = (
         "banded between block_diagonal circulant concave convex convolution determinant doubly_centred equal_energy "

@@ -1,4 +1,4 @@
-"""Compute powers and functions of the plain numbers in the text of a rule, such as `sqrt(2)` and `2**-3`."""
+"""Compute the constants in the text of a rule: powers and functions of numbers, as `2**-3`, and identity matrices."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from affinet.errors import ConstantError, RuleError
+from affinet.language.calculus.terms import Floats
 from affinet.language.expression import Expression
+from affinet.language.forecast import forecast
 from affinet.language.weight_groups import WeightGroup, over_weights
 
 LARGEST_INTEGER = 2**63
@@ -31,6 +35,14 @@ def power_of_numbers(base: float, exponent: float) -> float:
     power = math.pow(base, exponent) if base or exponent >= 0 else 1.0 / base
     integers = isinstance(base, int) and isinstance(exponent, int) and exponent >= 0
     return base**exponent if integers and abs(power) < LARGEST_INTEGER else power
+
+
+def eye(n: int) -> Floats:
+    """The identity matrix of n rows. Errors: `RuleError` for what is not a number of rows, `TooLargeError`."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise RuleError(f"eye takes the number of its rows, 1 or more; got {n!r:.60} ({type(n).__name__}).")
+    forecast(f"eye({n:,})", n * n, way_out='Write orthogonal(x, of="rows") for x @ x.T == eye(n).')
+    return np.eye(n)
 
 
 def of_weights_or_number(method: Callable[..., Expression]) -> Callable[..., Any]:

@@ -9,13 +9,15 @@ import operator
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
+import numpy as np
+
 from affinet.errors import MAGNITUDES, WITHOUT_MAGNITUDES
 from affinet.language import families
 from affinet.language.constraint import Constraint
 from affinet.language.expression import Expression, concat, einsum, stack
 from affinet.language.group_syntax import GROUPS, is_representation, read_representation
 from affinet.language.misread import Misread, attempt, suggestion
-from affinet.language.numbers_in_text import of_weights_or_number, power_of_numbers
+from affinet.language.numbers_in_text import eye, of_weights_or_number, power_of_numbers
 from affinet.language.weight_groups import Rules, WeightGroup, over_weights
 from affinet.language.weights import Modules, Weights, find, find_child, find_children, find_in_each
 
@@ -88,6 +90,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     for function in (
         concat,
         einsum,
+        eye,
         stack,
         of_weights_or_number(Expression.cos),
         of_weights_or_number(Expression.det),
@@ -402,6 +405,8 @@ def _operate(node: ast.BinOp, left: Any, right: Any) -> Any:
     operate = OPERATORS[type(node.op)]
     if isinstance(left, SUBJECTS) or isinstance(right, SUBJECTS):
         return attempt(node, operate, left, right)
+    if isinstance(left, np.ndarray) or isinstance(right, np.ndarray):
+        return _operate_on_matrix(node, left, right)
     if isinstance(left, list) or isinstance(right, list) or isinstance(node.op, ast.MatMult):
         raise Misread(node, "lists are constants: they are added to, multiplied with or compared to weights only")
     try:
@@ -414,9 +419,22 @@ def _operate(node: ast.BinOp, left: Any, right: Any) -> Any:
         raise Misread(node, "this power of a negative number is not a real number") from None
 
 
+def _operate_on_matrix(node: ast.BinOp, left: Any, right: Any) -> Any:
+    """A multiple of an identity matrix."""
+    numbers = [side for side in (left, right) if not isinstance(side, np.ndarray)]
+    scaled = isinstance(node.op, ast.Mult) or (isinstance(node.op, ast.Div) and isinstance(left, np.ndarray))
+    if not scaled or not numbers or isinstance(numbers[0], list):
+        raise Misread(node, "an identity matrix is multiplied with numbers, and added to or compared with weights")
+    if isinstance(node.op, ast.Div) and not right:
+        raise Misread(node, "this divides by zero")
+    return OPERATORS[type(node.op)](left, right)
+
+
 def _checked_operand(node: ast.AST, value: Any) -> Any:
-    """`value`, checked to be an operand: an expression, weights (which then refuse arithmetic), a number or a list."""
-    if isinstance(value, SUBJECTS | list) or (isinstance(value, int | float) and not isinstance(value, bool)):
+    """`value`, checked to be an operand: an expression, weights (which then refuse arithmetic), or a constant."""
+    if isinstance(value, SUBJECTS | list | np.ndarray) or (
+        isinstance(value, int | float) and not isinstance(value, bool)
+    ):
         return value
     raise Misread(node, "arithmetic takes weights, numbers and lists of numbers")
 

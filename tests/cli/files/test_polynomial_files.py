@@ -51,6 +51,30 @@ def test_structs_of_matlab_become_the_polynomials_that_they_say(
     assert x * y == pytest.approx(2.0 * z**3, abs=1e-13)
 
 
+def test_lines_of_a_csv_file_may_differ_in_length(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("0, 1, 0, 2  # x squared\n\n0, -1\n1, 2, 0, 1, 1, 3\n1, -0.5\n")
+    expected = [[0, 1, 0, 2, 0, 0], [0, -1, 0, 0, 0, 0], [1, 2, 0, 1, 1, 3], [1, -0.5, 0, 0, 0, 0]]
+    np.testing.assert_array_equal(read_polynomials(path), expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0,1,0,2\n0,1,3\n", "line 2: it has 3 numbers. A monomial has an even number"),
+        ("0,1,0,2\n0,x\n", "line 2: 'x' is not a number"),
+        ("0,1,0,2\n0,nan\n", "holds 1 NaN or infinite of 2 numbers"),
+        ("0,1,,2\n", "line 1: '' is not a number"),
+    ],
+)
+def test_malformed_lines_of_polynomials_are_told(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_polynomials(path)
+    assert message in str(caught.value)
+
+
 def test_one_struct_and_sparse_supports_are_read(tmp_path: Path) -> None:
     path = tmp_path / "one.mat"
     scipy.io.savemat(path, {"p": {"supports": scipy.sparse.csc_array(np.diag([2.0, 3.0])), "coef": [1.0, -4.0]}})

@@ -22,6 +22,7 @@ from affinet.system.files import MISSING, unreadable
 
 Loader = Callable[[Path, str | None], Any]
 
+_ROWS = "Write one row of numbers per line, separated by commas, without a header."
 MOST_ROWS = 2**25
 """Most rows of a sparse matrix, each an equation: an empty row takes memory too."""
 
@@ -88,14 +89,42 @@ def refusing_malformed(path: Path) -> Iterator[None]:
         raise DataError(f"{path} is not a readable {path.suffix} file: {one_paragraph(error)}.") from None
 
 
+def read_lines_of_numbers(path: Path) -> list[tuple[int, np.ndarray[Any, np.dtype[np.float64]]]]:
+    """The number of each line of a `.csv` file that is not empty, from 1, and its numbers: lines may differ in length.
+
+    Raises DataError as `read_matrix` does.
+    """
+    check_readable(path)
+    rows = []
+    with refusing_malformed(path), path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            cells = _cells(line)
+            if mistake := _bad_cell(number, cells):
+                raise DataError(f"{path}{mistake}. {_ROWS}")
+            if cells:
+                rows.append((number, _checked_numbers(path, np.array(cells, np.float64), bounds=False)))
+    return rows
+
+
 def _read_csv(path: Path, variable: str | None) -> Any:
     del variable
     try:
         return np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64, encoding="utf-8-sig")
     except ValueError as error:
         mistake = _first_malformed_line(path) or f": {one_paragraph(error)}"
-        way_out = "Write one row of numbers per line, separated by commas, without a header."
-        raise DataError(f"{path}{mistake}. {way_out}") from None
+        raise DataError(f"{path}{mistake}. {_ROWS}") from None
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a line, without its comment; none where nothing else is in it."""
+    text = line.partition("#")[0].strip()
+    return text.split(",") if text else []
+
+
+def _bad_cell(number: int, cells: list[str]) -> str:
+    """What is wrong with a line of this number; an empty text where all cells are numbers."""
+    bad_cell = next((cell for cell in cells if not _is_number(cell)), None)
+    return "" if bad_cell is None else f", line {number:,}: {bad_cell.strip()[:40]!r} is not a number"
 
 
 def _first_malformed_line(path: Path) -> str:
@@ -103,12 +132,11 @@ def _first_malformed_line(path: Path) -> str:
     width = 0
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
-            cells = line.partition("#")[0].rstrip("\r\n").split(",")
-            if cells == [""]:
+            cells = _cells(line)
+            if not cells:
                 continue
-            bad_cell = next((cell for cell in cells if not _is_number(cell)), None)
-            if bad_cell is not None:
-                return f", line {number:,}: {bad_cell.strip()[:40]!r} is not a number"
+            if mistake := _bad_cell(number, cells):
+                return mistake
             if width and len(cells) != width:
                 return f", line {number:,}: it has {counted(len(cells), 'number')}, and the line before has {width:,}"
             width = len(cells)

@@ -11,9 +11,15 @@ import numpy as np
 import scipy.sparse
 
 from affinet.cli.files.matlab import read_structs
-from affinet.cli.files.matrix_files import check_readable, choose_variable, read_matrix, refusing_malformed
+from affinet.cli.files.matrix_files import (
+    check_readable,
+    choose_variable,
+    read_lines_of_numbers,
+    read_matrix,
+    refusing_malformed,
+)
 from affinet.cli.files.unfolding import refusal_of_size
-from affinet.cli.words import listed
+from affinet.cli.words import counted, listed
 from affinet.errors import DataError
 from affinet.language.calculus.terms import Floats
 
@@ -24,10 +30,14 @@ EQUATION = -1
 def read_polynomials(path: Path, variable: str | None = None) -> Any:
     """The table of `families.polynomial` in `path`: a matrix, or in `.mat` files an array of structs or of cells.
 
+    Lines of a `.csv` file may be of different lengths: short monomials are filled up with zeros.
+
     Each struct is a polynomial with `supports`, the power of each entry (monomials, entries), and `coef`, a number for
     each monomial. Source of the format: SparsePOP (Waki, Kim, Kojima, Muramatsu, Sugimoto, ACM TOMS 35, 2008).
     Raises DataError as `read_matrix` does, and where the fields do not fit.
     """
+    if path.suffix.lower() == ".csv" and variable is None:
+        return _table_of_lines(path)
     if path.suffix.lower() == ".mat":
         check_readable(path)
         with refusing_malformed(path):
@@ -48,6 +58,23 @@ def _table(path: Path, structs: Sequence[Mapping[str, Any]]) -> Floats:
         for exponents, coefficient in zip(powers, coefficients, strict=True):
             factors = np.flatnonzero(exponents)
             rows.append([number, coefficient, *np.column_stack([factors, exponents[factors]]).ravel()])
+    return _filled(path, rows)
+
+
+def _table_of_lines(path: Path) -> Floats:
+    """A row per line, with a pair of numbers for each factor."""
+    rows = read_lines_of_numbers(path)
+    for number, values in rows:
+        if len(values) % 2:
+            raise DataError(
+                f"{path}, line {number:,}: it has {counted(len(values), 'number')}. A monomial has an even number of "
+                f"them: its equation, its coefficient, and pairs of an entry and its power."
+            )
+    return _filled(path, [values for _, values in rows])
+
+
+def _filled(path: Path, rows: Sequence[Sequence[float] | Floats]) -> Floats:
+    """Rows of different lengths as a table, filled up with zeros. Raises DataError where it takes too much memory."""
     width = max(map(len, rows), default=2)
     if reason := refusal_of_size(path.stat().st_size, width * len(rows), 8):
         raise DataError(

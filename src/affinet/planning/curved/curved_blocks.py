@@ -39,6 +39,8 @@ DERIVATIVE_BYTES = 40
 """Memory for one derivative of an equation by an entry or a number of a step: some arrays of float64."""
 RETURNED = 25
 """Iterations in which a random point is brought onto the equations before the rank there is computed."""
+STARTS = 2
+"""Random points from which the generic rank is computed."""
 
 
 def separate_curved(
@@ -179,18 +181,28 @@ def _placed(
     return Curved(entries, curved, where, rank, rules)
 
 
-def _generic_rank(cells: Cells) -> int:
-    """The rank of the derivatives at a random point, on the set where it leads there: almost everywhere the same.
+def _generic_rank(cells: Cells) -> int | Interval:
+    """The rank of the derivatives at two random points of the set: almost everywhere the same, except on branches.
 
-    A return that is slow ends where the rank is lower than around it: the rank is that of its start then.
+    A set of several branches may have another rank on each: where the two points tell different ones, the rank is known
+    within these bounds. A return that is slow ends where the rank is lower than around it: then the rank is that of its
+    start.
     """
+    ranks = [_ranks_from(cells, seed) for seed in range(STARTS)]
+    low, high = int(np.minimum.reduce(ranks).sum()), int(np.maximum.reduce(ranks).sum())
+    return low if low == high else Interval(low, high)
+
+
+def _ranks_from(cells: Cells, seed: int) -> Integers:
+    """The rank in each cell at the point to which a random one leads."""
     program, xp = cells.program, NumPy()
     cells_set = CurvedSet(program)
-    random: Floats = np.random.default_rng(0).standard_normal((program.cells, program.width))
+    random: Floats = np.random.default_rng(seed).standard_normal((program.cells, program.width))
     with np.errstate(all="ignore"):
         back = cells_set.returned(xp, random, RETURNED)
         derivatives = program.linearized(xp, np.where(back.arrives & ~back.slow, back.point, random))[2]
         norms = np.linalg.norm(derivatives, axis=2, keepdims=True)
         rows = derivatives / np.where(norms > 0.0, norms, 1.0)
     values = lapack.singular_values(np.where(np.isfinite(rows), rows, 0.0))
-    return int((values > 1e-9 * np.maximum(values[:, :1], 1e-300)).sum())
+    ranks: Integers = (values > 1e-9 * np.maximum(values[:, :1], 1e-300)).sum(axis=1)
+    return ranks
