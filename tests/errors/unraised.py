@@ -5,8 +5,8 @@ from __future__ import annotations
 NO_CASE = {
     "cli/files/arrays.py ": "becomes the DataError of a file that is not readable; tests/cli raises each",
     "cli/files/market.py ": "becomes the DataError of a file that is not readable; tests/cli raises each",
-    "cli/files/matlab.py ": "becomes the DataError of a file that is not readable; tests/cli raises each",
-    "cli/files/matrix_files.py _with_checked_indices: raise ValueError(f'an index": (
+    "system/matlab.py ": "becomes the DataError of a file that is not readable; tests/cli raises each",
+    "system/sparse_checks.py with_checked_indices: raise ValueError(f'an index": (
         "scipy has looked; a second look costs little, and a wrong index writes beyond memory"
     ),
     "language/expression.py Expression.__getattr__: raise AttributeError(name)": "asked for by copy and pickle",

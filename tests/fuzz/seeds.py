@@ -160,6 +160,23 @@ def _mats() -> Iterator[bytes]:
     yield b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n" + bytes(64)
 
 
+def _matlab_plans() -> Iterator[bytes]:
+    """Plans as affinet writes them, compressed, and matrices with the least that MATLAB has to say of them."""
+    path = Path(CORPUS / "unfinished.mat")
+    rules = [*RULES[:3], affinet.between(-1, W.c, [1, 2, 3, 4, np.inf]), W.a.sum(0) >= -8]
+    for order in ("row-major", "column-major"):
+        affinet.plan(rules).to_mat(path, column_order=order)
+        yield path.read_bytes()
+    content = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+    path.unlink()
+    structs = np.array([[("w", np.array([[3.0]]))]], [("name", "O"), ("shape", "O")])
+    least = {"weights": structs, "column_order": "row-major", "A": A, "b": np.array([[1.0, 2.0]]), "lb": np.zeros(3)}
+    for each, compressed in ((content, True), (least, False), (least, True)):
+        file = io.BytesIO()
+        scipy.io.savemat(file, each, do_compression=compressed)
+        yield file.getvalue()
+
+
 def _markets() -> Iterator[bytes]:
     yield b"%%MatrixMarket matrix array real general\n% a comment\n2 3\n1\n0\n0\n3\n-2.5\n0\n"
     yield b"%%MatrixMarket matrix coordinate real general\n2 3 3\n1 1 1.0\n2 2 3e0\n1 3 -2.5\n"
@@ -211,7 +228,7 @@ def _models() -> Iterator[bytes]:
 _SEEDS = {
     "text": _texts, "job": _jobs, "plan": _plans, "npz": _npzs, "mat": _mats, "npy": _npys, "mtx": _markets,
     "model": _models, "csv": _matrices_in_text, "table": _tables, "parquet": _parquets, "description": _descriptions,
-    "verify": _plans, "structs": _structs,
+    "verify": _plans, "structs": _structs, "equations": _matlab_plans,
 }  # fmt: skip
 
 if __name__ == "__main__":

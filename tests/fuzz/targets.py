@@ -113,6 +113,10 @@ def _plan(path: Path) -> object:
     return str(affinet.Plan.load(path))
 
 
+def _matlab_plan(path: Path) -> object:
+    return str(affinet.Plan.from_mat(path))
+
+
 SAFETENSORS = {
     name: np.dtype(name)
     for name in ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -206,6 +210,7 @@ TARGETS = (
     Target("npz", ".npz", _matrix, _DATA, mutations.of_npz),
     Target("mat", ".mat", _matrix, _DATA, mutations.of_mat),
     Target("structs", ".mat", _polynomials, (*_DATA, affinet.NotAffineError), mutations.of_mat),
+    Target("equations", ".mat", _matlab_plan, (PlanFileError,), mutations.of_mat),
     Target("npy", ".npy", _matrix, _DATA, mutations.of_npy),
     Target("mtx", ".mtx", _matrix, _DATA, mutations.of_text(MARKET)),
     Target("model", ".safetensors", _verify, (ModelFileError,), mutations.of_safetensors),

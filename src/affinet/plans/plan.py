@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +39,8 @@ from affinet.planning.contradiction import Contradiction
 from affinet.planning.refit.blocks import unchanged
 from affinet.planning.refit.record import Record, recorded
 from affinet.plans.backends import function_of, numba_installed, projector
+from affinet.plans.matlab_plan import ColumnOrder, read_mat, write_mat
+from affinet.system.files import plan_path
 from affinet.system.limits import Limits
 from affinet.system.magnitudes import too_far_apart
 from affinet.system.stored.description import described, system_of
@@ -141,18 +142,25 @@ class Plan:
             arguments = ", ".join(f"{name!r}: function" for name in missing)
             reason = f"has equations of {', '.join(map(repr, missing))}, functions that a file cannot hold"
             raise PlanFileError(path, reason, f"Give them: affinet.Plan.load(path, functions={{{arguments}}}).")
-        way_out = f"Where you trust the file, load it with memory={LIMIT}."
-        try:
-            with limited(Path(path).stat().st_size, way_out, limit=memory):
-                return compiled(system)
-        except TooLargeError as error:
-            reason = str(error).removesuffix(error.way_out).rstrip(" .")
-            raise PlanFileError(path, f"holds rules that cannot be planned: {reason}", error.way_out) from error
-        except AffinetError as error:
-            way_out = "Save the plan again, affinet.plan(rules).save(path)."
-            raise PlanFileError(
-                path, f"holds rules that cannot be planned: {str(error).rstrip('.')}", way_out
-            ) from error
+        return _compiled_from(path, lambda: system, memory, "Save the plan again, affinet.plan(rules).save(path).")
+
+    def to_mat(self, path: str | os.PathLike[str], *, column_order: ColumnOrder = "row-major") -> None:
+        """Write linear rules to a MATLAB file: sparse A, b, G, h of `A w = b`, `G w <= h`, and bounds lb, ub.
+
+        w holds the weights by name, each flattened row-major, or with "column-major" as MATLAB's `W(:)` flattens it;
+        the struct array `weights` in the file has their names and shapes. An existing file is replaced in one step.
+        Raises PlanFileError for rules that are not linear, and where the file cannot be written.
+        """
+        write_mat(self.system, path, column_order)
+
+    @classmethod
+    def from_mat(cls, path: str | os.PathLike[str], *, memory: int | None = None) -> Plan:
+        """Plan the rules in a file of `to_mat`, or in a MATLAB file with the same variables.
+
+        The set of weights that satisfies the rules is that of the plan that was written, to rounding. Bounds become
+        rules of their own. `memory` is that of `load`. Raises PlanFileError, which says what is wrong.
+        """
+        return _compiled_from(path, lambda: System.of(read_mat(path)), memory, "Correct the matrices in the file.")
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
@@ -239,6 +247,23 @@ def compiled(system: System, before: Plan | None = None) -> Plan:
         return _compile(system, before)
     except FloatingPointError:
         raise too_far_apart((rule.name, rule.expression) for rule in system.rules) from None
+
+
+def _compiled_from(path: str | os.PathLike[str], read: Callable[[], System], memory: int | None, way_out: str) -> Plan:
+    """Plan the system in a file, within `memory` or a limit by the size of the file. Raises PlanFileError."""
+    file = plan_path(path)
+    size = file.stat().st_size if file.is_file() else 0  # where there is no file, `read` says so
+    trusted = f"Where you trust the file, load it with memory={LIMIT}."
+    try:
+        with limited(size, trusted, limit=memory):
+            return compiled(read())
+    except PlanFileError:
+        raise
+    except TooLargeError as error:
+        reason = str(error).removesuffix(error.way_out).rstrip(" .")
+        raise PlanFileError(path, f"holds rules that cannot be planned: {reason}", error.way_out) from error
+    except AffinetError as error:
+        raise PlanFileError(path, f"holds rules that cannot be planned: {str(error).rstrip('.')}", way_out) from error
 
 
 @np.errstate(over="raise", divide="raise", invalid="raise")  # a number beyond float64 cannot be planned with

@@ -84,7 +84,7 @@ def test_npz(tmp_path: Path, content: bytes, told: str) -> None:
 def test_a_bomb_is_not_unfolded(tmp_path: Path) -> None:
     """A few kilobytes that say 64 MB of zeros, over a limit of 32 MB; then an announced size that lies about it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("affinet.cli.files.unfolding.MOST_UNFOLDED", 2**25)
+        patch.setattr("affinet.system.unfolding.MOST_UNFOLDED", 2**25)
         told = refusal(tmp_path, "A.npz", npz(A=npy("(8388608,)", content=bytes(2**26))))
     assert "it holds 8,388,608 numbers, which take 67,108,864 bytes, and at most 33,554,432 are unfolded from" in told
     lying = bytearray(npz(A=npy("(4096, 4096)", "'<f4'", bytes(2**26))))
@@ -95,7 +95,7 @@ def test_a_bomb_is_not_unfolded(tmp_path: Path) -> None:
 
 def test_whole_numbers_that_grow_eightfold_count_as_what_they_become(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("affinet.cli.files.unfolding.MOST_UNFOLDED", 2**20)
+        patch.setattr("affinet.system.unfolding.MOST_UNFOLDED", 2**20)
         assert "2,000,000 numbers, which take 16,000,000 bytes" in refusal(
             tmp_path, "A.npz", npz(A=saved(np.zeros(2_000_000, np.int8)))
         )

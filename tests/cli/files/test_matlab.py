@@ -12,8 +12,8 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from affinet.cli.files import matlab
 from affinet.cli.files.matrix_files import read_matrix
+from affinet.system import matlab
 from tests.cli.files.test_arrays import refusal
 from tests.cli.hostile_files import mat, matrix, part, part_unpadded
 
@@ -107,7 +107,7 @@ def test_hostile_variables(tmp_path: Path, element: bytes, told: str, compressed
 def test_a_bomb_is_not_unfolded(tmp_path: Path) -> None:
     content = mat(matrix(part(9, bytes(2**26)), dims=(2**23, 1)), compressed=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("affinet.cli.files.unfolding.MOST_UNFOLDED", 2**25)
+        patch.setattr("affinet.system.unfolding.MOST_UNFOLDED", 2**25)
         assert "and at most 33,554,432 are unfolded from" in refusal(tmp_path, "A.mat", content)
 
 

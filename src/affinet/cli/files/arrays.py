@@ -13,9 +13,9 @@ import numpy as np
 import scipy.sparse
 from numpy.lib import format as npy_format
 
-from affinet.cli.files.unfolding import refusal_of_size
 from affinet.cli.words import listed
 from affinet.errors import DataError
+from affinet.system.unfolding import refusal_of_size
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 import scipy.sparse
 
-from affinet.cli.files.unfolding import refusal_of_size
+from affinet.system.unfolding import refusal_of_size
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -15,16 +15,15 @@ import scipy.sparse
 
 from affinet.cli.files.arrays import read_npy, read_npz
 from affinet.cli.files.market import read_mtx
-from affinet.cli.files.matlab import read_mat
 from affinet.cli.words import counted, did_you_mean, listed, one_paragraph
 from affinet.errors import DataError
 from affinet.system.files import MISSING, unreadable
+from affinet.system.matlab import read_mat
+from affinet.system.sparse_checks import MOST_ROWS, with_checked_indices
 
 Loader = Callable[[Path, str | None], Any]
 
 _ROWS = "Write one row of numbers per line, separated by commas, without a header."
-MOST_ROWS = 2**25
-"""Most rows of a sparse matrix, each an equation: an empty row takes memory too."""
 
 
 def read_matrix(path: Path, variable: str | None = None) -> Any:
@@ -177,7 +176,7 @@ def _checked_numbers(path: Path, array: Any, *, bounds: bool) -> Any:
         kind = kinds.get(array.dtype.kind, f"values of type {array.dtype}, not numbers")
         raise DataError(f"{path} holds {kind}; affinet takes real numbers.")
     if scipy.sparse.issparse(array):
-        array = _with_checked_indices(array)
+        array = with_checked_indices(array)
         values = array.data = np.asarray(array.data, np.float64)
     else:
         values = array = np.asarray(array, np.float64)
@@ -188,20 +187,3 @@ def _checked_numbers(path: Path, array: Any, *, bounds: bool) -> Any:
             f"{path} holds {np.count_nonzero(wrong)} {kind} of {values.size} numbers; all must be {allowed}."
         )
     return array
-
-
-def _with_checked_indices(matrix: Any) -> Any:
-    """The matrix in coordinates, its indices checked: scipy's fast code trusts them, and a file may be damaged."""
-    if matrix.format in ("csr", "csc", "bsr"):
-        # scipy does not check the order where the last start is 0, and compares differences of 32 bits, which can wrap.
-        if (matrix.indptr[1:] < matrix.indptr[:-1]).any():
-            raise ValueError("the starts of its rows or columns decrease")
-        matrix.check_format(full_check=True)
-    rows, columns = matrix.shape
-    if rows > MOST_ROWS:
-        raise ValueError(f"it announces {rows:,} rows, and at most {MOST_ROWS:,} are read; leave out rows of zeros")
-    coordinates = scipy.sparse.coo_array(matrix)
-    for indices, size in zip((coordinates.row, coordinates.col), (rows, columns), strict=True):
-        if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < size:
-            raise ValueError(f"an index lies outside of its shape {matrix.shape}")
-    return coordinates

@@ -15,9 +15,9 @@ from typing import NoReturn
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from affinet.cli.files.unfolding import MOST_UNFOLDED, refusal_of_size
 from affinet.cli.words import one_paragraph
 from affinet.errors import DataError
+from affinet.system.unfolding import MOST_UNFOLDED, refusal_of_size
 
 SECONDS = 60.0
 """The shortest limit of time for a file, in seconds by the clock and of the processor."""

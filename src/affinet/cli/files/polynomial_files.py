@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from affinet.cli.files.matlab import read_structs
 from affinet.cli.files.matrix_files import (
     check_readable,
     choose_variable,
@@ -18,10 +17,11 @@ from affinet.cli.files.matrix_files import (
     read_matrix,
     refusing_malformed,
 )
-from affinet.cli.files.unfolding import refusal_of_size
 from affinet.cli.words import counted, listed
 from affinet.errors import DataError
 from affinet.language.calculus.terms import Floats
+from affinet.system.matlab import read_structs
+from affinet.system.unfolding import refusal_of_size
 
 EQUATION = -1
 """The type of an equation in SparsePOP's format; 1 is an inequality."""

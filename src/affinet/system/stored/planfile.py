@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from safetensors.numpy import save_file
 from affinet._version import __version__
 from affinet.errors import PlanFileError
 from affinet.language.opaque import FindFunction, MissingFunction
-from affinet.system.files import made_anew, unreadable
+from affinet.system.files import plan_path, replace_file, unreadable
 from affinet.system.malformed import Malformed, fields, integer, shown
 from affinet.system.stored.description import INEQUALITY_KEYS, NODES, described, system_of
 from affinet.system.stored.origins import ORIGIN_KEYS
@@ -45,7 +44,7 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
 
     Raises PlanFileError for numbers that a file cannot hold, for too many rules, and for errors of the disk.
     """
-    path = _to_path(path)
+    path = plan_path(path)
     description, rows = described(system)
     try:
         system_of(description, rows)
@@ -63,15 +62,12 @@ def write_system(system: System, path: str | os.PathLike[str]) -> None:
         reason = f"was not written: {len(system.every):,} rules take {len(text) / 2**20:.0f} MB to describe"
         way_out = f"A plan holds {LONGEST >> 20} MB: write many rules of one kind as one, with arrays of indices."
         raise PlanFileError(path, reason, way_out)
-    if not path.name:
-        raise PlanFileError(path, "names no file", "Name another place.")
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
+    tensors = {str(number): row for number, row in enumerate(rows)}
     try:
-        _replace(path, unfinished, {str(number): row for number, row in enumerate(rows)}, text)
+        # One key of metadata, since the order of several is random.
+        replace_file(path, lambda unfinished: save_file(tensors, unfinished, metadata={FORMAT: text}))
     except (OSError, SafetensorError) as error:
         raise PlanFileError(path, f"cannot be written: {_one_line(error)}", "Name another place.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_system(path: str | os.PathLike[str], find_function: FindFunction = MissingFunction) -> System:
@@ -79,7 +75,7 @@ def read_system(path: str | os.PathLike[str], find_function: FindFunction = Miss
 
     Everything is checked before use, in memory and time proportional to the size of the file. Raises PlanFileError.
     """
-    path = _to_path(path)
+    path = plan_path(path)
     _check_start(path)
     try:
         with safe_open(path, framework="numpy") as file:
@@ -110,28 +106,6 @@ def _needed_version(description: Mapping[str, Any], rows: Sequence[Array]) -> in
 def _name_rules_in(error: Malformed, system: System) -> str:
     """The message of an error, with the name of the rule in place of its number."""
     return re.sub(r"\brule (\d+)", lambda match: f'rule "{system.rule(int(match[1])).name}"', str(error))
-
-
-def _to_path(path: object) -> Path:
-    """The argument as a Path. Raises PlanFileError for anything but text or a path."""
-    if not isinstance(path, str | os.PathLike):
-        raise PlanFileError(f"{path!r:.60} ({type(path).__name__})", "is not a path", "Give one as text.")
-    return Path(path)
-
-
-def _replace(path: Path, unfinished: Path, tensors: dict[str, Array], text: str) -> None:
-    mode = made_anew(unfinished)
-    save_file(tensors, unfinished, metadata={FORMAT: text})  # one key: the order of several is random
-    unfinished.chmod(mode)
-    with unfinished.open("rb+") as file:
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    if os.name == "posix":  # the new name is on disk only when the folder is
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _check_start(path: Path) -> None:

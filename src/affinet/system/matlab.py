@@ -1,8 +1,8 @@
-"""Read MATLAB's `.mat` files, versions 4 and 5 to 7: one variable, numbers or structs of numbers, and all names.
+"""Read MATLAB's `.mat` files, versions 4 and 5 to 7: variables that are numbers, structs of numbers or text, and names.
 
 scipy's reader trusts a file: nested cells, sizes beyond the end of the file, and subscripts out of range end the
-process or fill the memory. This reader takes only real matrices, and structs and cells of structs that hold some. It
-compares each size with the file first.
+process or fill the memory. This reader takes only real matrices, text of a single line, and structs and cells of
+structs that hold some. It compares each size with the file first.
 Source: MAT-File Format, The MathWorks, R2024a.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -20,8 +21,8 @@ from typing import Any, BinaryIO, Literal, get_args
 import numpy as np
 import scipy.sparse
 
-from affinet.cli.files.unfolding import refusal_of_size
 from affinet.errors import DataError
+from affinet.system.unfolding import refusal_of_size
 
 Order = Literal["<", ">"]
 Structs = list[dict[str, Any]]
@@ -35,7 +36,8 @@ LONGEST_NAME = 1024
 _MATRIX, _COMPRESSED, _INT32, _UINT32 = 14, 15, 5, 6
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = {1: "cells", 2: "structs", 3: "objects", 4: "text"}
-_CELLS, _STRUCTS = 1, 2
+_CELLS, _STRUCTS, _TEXT = 1, 2, 4
+_ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 _SPARSE_CLASS, _LAST_NUMERIC, _OPAQUE = 5, 15, 17
 _COMPLEX = 0x0800
 _NUMBERS_4 = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}
@@ -43,12 +45,17 @@ _TEXT_4, _SPARSE_4 = 1, 2
 
 
 @dataclass(frozen=True)
-class _Variable:
-    """One variable of a file; `read` returns its numbers, `read_structs` the fields of its structs."""
+class Variable:
+    """A variable of a file; `read` returns its numbers, `read_structs` the fields of its structs, `read_text` its text.
+
+    Each raises ValueError and zlib.error for damaged files, and for a variable of another kind; only `read_structs`
+    returns None for it. `read_structs(texts=True)` also has the fields that hold text.
+    """
 
     name: str
     read: Callable[[], Any]
-    read_structs: Callable[[], Structs | None]
+    read_structs: Callable[..., Structs | None]
+    read_text: Callable[[], str]
 
 
 def read_mat(path: Path, choose: Callable[[list[str]], str]) -> Any:
@@ -57,8 +64,8 @@ def read_mat(path: Path, choose: Callable[[list[str]], str]) -> Any:
     `choose` takes the names and returns one of them. Raises DataError for version 7.3, ValueError and zlib.error for
     damaged files.
     """
-    with path.open("rb") as file:
-        return _chosen(path, file, choose).read()
+    with open_mat(path) as variables:
+        return variables[choose(list(variables))].read()
 
 
 def read_structs(path: Path, choose: Callable[[list[str]], str]) -> Structs | None:
@@ -66,21 +73,24 @@ def read_structs(path: Path, choose: Callable[[list[str]], str]) -> Structs | No
 
     Fields that hold anything but real numbers are left out. `choose` and errors are those of `read_mat`.
     """
-    with path.open("rb") as file:
-        return _chosen(path, file, choose).read_structs()
+    with open_mat(path) as variables:
+        return variables[choose(list(variables))].read_structs()
 
 
-def _chosen(path: Path, file: BinaryIO, choose: Callable[[list[str]], str]) -> _Variable:
+@contextmanager
+def open_mat(path: Path) -> Iterator[dict[str, Variable]]:
+    """The variables of a file by name, which can be read while it is open. Errors are those of `read_mat`."""
     size = path.stat().st_size
-    first_bytes = file.read(128)
-    if 0 in first_bytes[:4]:
-        variables = list(_variables_4(file, size))
-    else:
-        variables = list(_variables_5(file, size, _order_5(path, first_bytes)))
-    names = [variable.name for variable in variables]
-    if len(set(names)) < len(names):
-        raise ValueError("two of its variables have one name")
-    return variables[names.index(choose(names))]
+    with path.open("rb") as file:
+        first_bytes = file.read(128)
+        if 0 in first_bytes[:4]:
+            variables = list(_variables_4(file, size))
+        else:
+            variables = list(_variables_5(file, size, _order_5(path, first_bytes)))
+        by_name = {variable.name: variable for variable in variables}
+        if len(by_name) < len(variables):
+            raise ValueError("two of its variables have one name")
+        yield by_name
 
 
 def _order_5(path: Path, first_bytes: bytes) -> Order:
@@ -96,7 +106,7 @@ def _order_5(path: Path, first_bytes: bytes) -> Order:
     return order
 
 
-def _variables_5(file: BinaryIO, size: int, order: Order) -> Iterator[_Variable]:
+def _variables_5(file: BinaryIO, size: int, order: Order) -> Iterator[Variable]:
     place = 128
     for _ in range(MOST_VARIABLES):
         if place == size:
@@ -108,7 +118,12 @@ def _variables_5(file: BinaryIO, size: int, order: Order) -> Iterator[_Variable]
         name = _Element(head, order).name
         if name:  # a variable without a name holds the state of MATLAB's functions
             element = partial(_element_5, file, place, length, kind, order, size)
-            yield _Variable(name, partial(_numbers_of, element, size), partial(_structs_of, element, size))
+            yield Variable(
+                name,
+                partial(_numbers_of, element, size),
+                partial(_structs_of, element, size),
+                partial(_text_of, element),
+            )
         place += 8 + length
     raise ValueError(f"it holds more than {MOST_VARIABLES:,} variables")
 
@@ -125,8 +140,12 @@ def _numbers_of(element: Callable[[], _Element], size: int) -> Any:
     return element().numbers(size)
 
 
-def _structs_of(element: Callable[[], _Element], size: int) -> Structs | None:
-    return element().structs(size)
+def _structs_of(element: Callable[[], _Element], size: int, *, texts: bool = False) -> Structs | None:
+    return element().structs(size, texts=texts)
+
+
+def _text_of(element: Callable[[], _Element]) -> str:
+    return element().line_of_text()
 
 
 def _read_unpacked(file: BinaryIO, place: int, length: int, kind: int, limit: int) -> bytes | bytearray:
@@ -195,22 +214,42 @@ class _Element:
             raise ValueError(f"{self.name!r:.60} has shape {self.shape!r:.80} and {values.size:,} numbers")
         return values.reshape(self.shape, order="F")
 
-    def structs(self, size: int) -> Structs | None:
-        """The fields of each struct, in the order of MATLAB; None where this is not an array of structs or cells."""
+    def line_of_text(self) -> str:
+        """The text. Raises ValueError for other classes, and for text of several lines."""
+        count = prod(self.shape)
+        if self._class != _TEXT or (count and self.shape[0] != 1):
+            raise ValueError(f"{self.name!r:.60} is not text of a single line")
+        if not count:
+            return ""
+        kind, start, length = self._part()
+        if kind not in _ENCODINGS:
+            raise ValueError(f"{self.name!r:.60} has text of kind {kind}")
+        suffix = "" if kind in (1, 2, 16) else {"<": "-le", ">": "-be"}[self._order]
+        return bytes(self._content[start : start + length]).decode(_ENCODINGS[kind] + suffix)
+
+    def structs(self, size: int, *, texts: bool = False) -> Structs | None:
+        """The fields of each struct, in the order of MATLAB; None where this is not an array of structs or cells.
+
+        Fields that do not hold real numbers, or with `texts` text, are left out.
+        """
         if self._class not in (_CELLS, _STRUCTS):
             return None
         if len(self._content) != self.announced:
             raise ValueError(f"{self.name!r:.60} announces {self.announced:,} bytes and holds {len(self._content):,}")
         if self._class == _CELLS:
             cells = [self._nested() for _ in range(self._count(1))]
-            read = [cell.structs(size) if cell._class == _STRUCTS else None for cell in cells]
+            read = [cell.structs(size, texts=texts) if cell._class == _STRUCTS else None for cell in cells]
             return None if None in read else [fields for each in read for fields in each or ()]
         length = int(self._next(_INT32)[0])
         letters = self._next(1).tobytes().decode("latin-1")
         names = [letters[k : k + length].partition("\0")[0] for k in range(0, len(letters), max(length, 1))]
         elements = [[self._nested() for _ in names] for _ in range(self._count(len(names)))]
         return [
-            {name: part.numbers(size) for name, part in zip(names, each, strict=True) if part.is_real}
+            {
+                name: part.numbers(size) if part.is_real else part.line_of_text()
+                for name, part in zip(names, each, strict=True)
+                if part.is_real or (texts and part.is_text)
+            }
             for each in elements
         ]
 
@@ -225,6 +264,11 @@ class _Element:
     def is_real(self) -> bool:
         """Whether it holds real numbers."""
         return _SPARSE_CLASS <= self._class <= _LAST_NUMERIC and not self._complex
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it holds text."""
+        return self._class == _TEXT
 
     def _nested(self) -> _Element:
         """The next element, which is a matrix; MATLAB writes an empty one without class and axes."""
@@ -252,18 +296,25 @@ class _Element:
         return kind, length
 
     def _next(self, kind: int | None = None) -> Any:
-        """The numbers of the next element, of this kind; an element of up to four bytes is stored inside its tag."""
-        part_kind, length = self._tag()
-        start, padded_length = self._place, -(-length // 8) * 8
-        if part_kind >> 16:
-            part_kind, length, start, padded_length = part_kind & 0xFFFF, part_kind >> 16, self._place - 4, 0
-        if part_kind not in _NUMBERS or (kind is not None and part_kind != kind) or length > len(self._content) - start:
+        """The numbers of the next element, of this kind."""
+        part_kind, start, length = self._part()
+        if part_kind not in _NUMBERS or (kind is not None and part_kind != kind):
             raise ValueError(f"a variable has a part of kind {part_kind} and {length:,} bytes, which is not there")
         dtype = np.dtype(self._order + _NUMBERS[part_kind])
         if length % dtype.itemsize:
             raise ValueError(f"a variable has a part of {length:,} bytes, which are not {dtype} numbers")
-        self._place += padded_length
         return np.frombuffer(self._content, dtype, length // dtype.itemsize, start)
+
+    def _part(self) -> tuple[int, int, int]:
+        """The kind, start and length of the next element, which is inside its tag if short; move behind it."""
+        kind, length = self._tag()
+        start, padded_length = self._place, -(-length // 8) * 8
+        if kind >> 16:
+            kind, length, start, padded_length = kind & 0xFFFF, kind >> 16, self._place - 4, 0
+        if length > len(self._content) - start:
+            raise ValueError(f"a variable has a part of kind {kind} and {length:,} bytes, which is not there")
+        self._place += padded_length
+        return kind, start, length
 
 
 _EMPTY: dict[Order, bytes] = {
@@ -289,15 +340,24 @@ class _Header4:
         return prod(self.shape) * self.dtype.itemsize * (1 + self.imaginary)
 
 
-def _variables_4(file: BinaryIO, size: int) -> Iterator[_Variable]:
+def _variables_4(file: BinaryIO, size: int) -> Iterator[Variable]:
     place = 0
     for _ in range(MOST_VARIABLES):
         if place == size:
             return
         header = _header_4(file, place, size)
-        yield _Variable(header.name, partial(_numbers_4, file, header, size), lambda: None)
+        yield Variable(header.name, partial(_numbers_4, file, header, size), _no_structs, _no_text)
         place = header.start + header.length
     raise ValueError(f"it holds more than {MOST_VARIABLES:,} variables")
+
+
+def _no_structs(*, texts: bool = False) -> None:
+    """Files of version 4 have numbers and text only."""
+    del texts
+
+
+def _no_text() -> str:
+    raise ValueError("text of version 4 is not read")
 
 
 def _header_4(file: BinaryIO, place: int, size: int) -> _Header4:
