@@ -23,8 +23,8 @@ State = TypeVar("State")
 class Namespace(Protocol):
     """The operations of one array library. `axes` are counted as the library counts them, from zero.
 
-    Support for another library needs only these methods. `put` may write to its first argument, which is not used
-    again; all other methods leave their arguments unchanged.
+    Support for another library needs only these methods. `put` and `add_diagonal` may write to their first argument,
+    which is not used again; all other methods leave their arguments unchanged.
     """
 
     def array(self, values: Any, like: Array) -> Array:
@@ -59,6 +59,15 @@ class Namespace(Protocol):
 
     def matmul(self, x: Array, y: Array) -> Array:
         """Matrix products over the last two axes, in full precision."""
+
+    def mirrored_product(self, x: Array, y: Array, sign: float) -> Array:
+        """`x yᵀ` (…, r, r), of which the caller knows that it is `sign` times its own transpose, ±1."""
+
+    def mirrored_part(self, x: Array, sign: float) -> Array:
+        """`½ (x + sign xᵀ)` of square matrices."""
+
+    def add_diagonal(self, x: Array, value: float) -> Array:
+        """`x` with a value added to the diagonals of square matrices; may write to `x`."""
 
     def solve(self, matrix: Array, rhs: Array) -> Array:
         """`matrix⁻¹ rhs` for square matrices (…, r, r) and vectors (…, r)."""
@@ -171,6 +180,17 @@ class NumPy:
         # (OpenBLAS issue 1924, NumPy issue 24067). A product that is NaN still is.
         with np.errstate(invalid="ignore"):
             return np.asarray(x @ y)
+
+    def mirrored_product(self, x: np.ndarray, y: np.ndarray, sign: float) -> np.ndarray:
+        return self.matmul(x, y.swapaxes(-2, -1))
+
+    def mirrored_part(self, x: np.ndarray, sign: float) -> np.ndarray:
+        return np.asarray(0.5 * (x + sign * x.swapaxes(-2, -1)))
+
+    def add_diagonal(self, x: np.ndarray, value: float) -> np.ndarray:
+        places = np.arange(x.shape[-1])
+        x[..., places, places] += value
+        return x
 
     def solve(self, matrix: np.ndarray, rhs: np.ndarray) -> np.ndarray:
         return np.asarray(lapack.solve(matrix, rhs[..., None])[..., 0])

@@ -122,7 +122,9 @@ class TangentMap(Generic[Plane]):
 
     def silenced(self, xp: Namespace, projected: Array, g: Array, floor: float) -> Array:
         """`P g` with zeros where `|P g| ≤ floor · (|g| + rms g)`, which is rounding; the rms is that of the cell."""
-        noise = floor * (abs(g) + self.set.norm(xp, g) * self.set.count() ** -0.5)
+        noise = abs(g)
+        noise += self.set.norm(xp, g) * self.set.count() ** -0.5
+        noise *= floor
         return xp.where(abs(projected) <= noise, xp.array(0.0, projected), projected)
 
     def land(

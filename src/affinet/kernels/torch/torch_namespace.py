@@ -18,10 +18,13 @@ from affinet.kernels.torch.precision import exact_matmul
 
 Key = tuple[int, torch.dtype, torch.device]
 State = TypeVar("State")
+UNDIVIDED = 256
+"""Rows of a mirrored product that is computed as a whole. Of 1024 rows, dividing it saves a third of the time; of 256
+it saves a sixth, and of 128 nothing."""
 
 
 class Torch:
-    """The operations of `affinet.blocks.namespace.Namespace` on tensors; none of them writes to its arguments."""
+    """The operations of `affinet.blocks.namespace.Namespace` on tensors; only `add_diagonal` writes to its argument."""
 
     def __init__(self) -> None:
         self._constants: dict[Key, tuple[ref[np.ndarray], Tensor]] = {}
@@ -58,6 +61,31 @@ class Torch:
 
     def matmul(self, x: Tensor, y: Tensor) -> Tensor:
         return (exact_matmul(x) @ exact_matmul(y)).to(x.dtype)
+
+    def mirrored_product(self, x: Tensor, y: Tensor, sign: float) -> Tensor:
+        if x.shape[-2] <= UNDIVIDED or x.device.type != "cpu":
+            return self.matmul(x, y.mT)
+        if x.ndim == 3 and len(x) == 1:  # torch turns single matrices in a quarter of the time
+            return self.mirrored_product(x[0], y[0], sign)[None]
+        half = x.shape[-2] // 2
+        low, high = (slice(None, half), slice(half, None))
+        below = self.matmul(x[..., high, :], y[..., low, :].mT)
+        first, last = (self.mirrored_product(x[..., part, :], y[..., part, :], sign) for part in (low, high))
+        above = below.mT.contiguous()
+        return torch.cat([torch.cat([first, above if sign > 0.0 else -above], -1), torch.cat([below, last], -1)], -2)
+
+    def mirrored_part(self, x: Tensor, sign: float) -> Tensor:
+        if x.ndim == 3 and len(x) == 1:
+            return self.mirrored_part(x[0], sign)[None]
+        turned = x.mT.clone(memory_format=torch.contiguous_format)
+        turned *= sign
+        turned += x
+        turned *= 0.5
+        return turned
+
+    def add_diagonal(self, x: Tensor, value: float) -> Tensor:
+        x.diagonal(dim1=-2, dim2=-1).add_(value)
+        return x
 
     def solve(self, matrix: Tensor, rhs: Tensor) -> Tensor:
         solution: Tensor = torch.linalg.solve(matrix, rhs[..., None])[..., 0]
