@@ -8,22 +8,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
 from affinet.blocks.curved import Curved
-from affinet.blocks.offsets import Nest
+from affinet.blocks.entry_sets import View
+from affinet.blocks.offsets import Dim, Nest, merged
 from affinet.blocks.places import Stepped
 from affinet.blocks.regular import RowBatch
 from affinet.blocks.sphere_cells import SphereCells
 from affinet.blocks.stiefel_cells import StiefelCells
 from affinet.language.affine import Affine
 from affinet.language.arithmetic import subtract
-from affinet.language.calculus.terms import Parameter, is_identity
+from affinet.language.calculus.terms import is_identity, row_major_steps
 from affinet.language.expression import Expression
 from affinet.language.nodes import Node, same, weights_of
 from affinet.language.rearranging import swap
-from affinet.planning.reading.term_patterns import read
+from affinet.planning.reading.term_patterns import read, read_view
 from affinet.system.layout import Layout
 from affinet.system.system import System, coefficients
 
@@ -47,21 +49,21 @@ def recognized(system: System, numbers: Sequence[int]) -> tuple[list[Curved], li
 
 
 def _spheres(affine: Affine, number: int, system: System) -> Curved | None:
-    """`Σ a w² == r`, or the square root of such a sum, in cells of one weight."""
+    """`Σ a w² == r`, or the square root of such a sum, in cells of one weight or of a box of its entries."""
     affine = _squared(affine) or affine
     squares = affine.terms[0].parameter
     if not isinstance(squares, Node) or squares.kind != "power" or squares.exponent != 2:
         return None
-    parameter = _whole_weight(squares.operands[0])
+    box = _box(squares.operands[0])
     batch = read(Expression(affine), number, system.tolerance.cancellation)
-    if parameter is None or not isinstance(batch, RowBatch) or len(batch.matrix) != 1 or batch.parameter != squares:
+    if box is None or not isinstance(batch, RowBatch) or len(batch.matrix) != 1 or batch.parameter != squares:
         return None
+    places = _places_in(box, squares.shape, batch)
     coefficients, values = batch.matrix, batch.rhs
     if (coefficients < 0.0).all():
         coefficients, values = -coefficients, -values
-    if not (coefficients > 0.0).all() or not (values > 0.0).all():
+    if places is None or not (coefficients > 0.0).all() or not (values > 0.0).all():
         return None
-    places = Stepped(parameter, batch.offset, batch.outer, batch.inner)
     shape = batch.cells, batch.inner.size
     uniform = not any(coefficients.strides) or bool((coefficients == coefficients.flat[0]).all())
     if uniform:
@@ -88,7 +90,7 @@ def _squared(affine: Affine) -> Affine | None:
 
 
 def _orthonormal(affine: Affine, number: int, system: System) -> Curved | None:
-    """`W Wᵀ == I` or `Wᵀ W == I` of a matrix, or the equations on and above its diagonal."""
+    """`W Wᵀ == I` or `Wᵀ W == I` of a matrix or a box of it, or the equations on and above its diagonal."""
     nodes = {term.parameter for term in affine.terms}
     products = affine.terms[0].parameter
     if len(nodes) != 1 or not isinstance(products, Node) or products.kind != "matmul" or len(products.shape) != 2:
@@ -96,13 +98,13 @@ def _orthonormal(affine: Affine, number: int, system: System) -> Curved | None:
     left, right = products.operands
     if not same(swap(left, -2, -1, left.wording), right):
         return None
-    of_rows, of_columns = _whole_weight(left), _whole_weight(right)
-    parameter = of_rows or of_columns
+    of_rows, of_columns = _box(left), _box(right)
+    box = of_rows or of_columns
     size, width = left.shape
-    if parameter is None or size > width or not _says_identity(affine, products, system):
+    if box is None or size > width or not _says_identity(affine, products, system):
         return None
-    shape = (1, *parameter.shape)
-    places = Stepped(parameter, 0, Nest(()), Nest(((parameter.size, 1),)))
+    shape = (1, *(left.shape if of_rows is not None else right.shape))
+    places = Stepped(box.parameter, box.offset, Nest(()), Nest(merged(box.dims)))
     stiefel = StiefelCells((1, shape[1], shape[2]), of_columns=of_rows is None)
     return Curved(places, stiefel, None, stiefel.equations, (number,))
 
@@ -123,8 +125,63 @@ def _says_identity(affine: Affine, products: Node, system: System) -> bool:
     return bool(covered[np.triu_indices(size)].all())
 
 
-def _whole_weight(affine: Affine) -> Parameter | None:
-    """The weight of which an expression is the whole, entry by entry."""
+def _box(affine: Affine) -> View | None:
+    """The box of entries of one weight of which an expression is made, entry by entry and in ascending order."""
     if len(affine.terms) != 1 or np.any(affine.constant) or isinstance(affine.terms[0].parameter, Node):
         return None
-    return affine.terms[0].parameter if is_identity(affine.terms[0], affine.shape) else None
+    term = affine.terms[0]
+    box = read_view(term, [axis for axis, n in enumerate(affine.shape) if n > 1])
+    if box is None or term.scalar != 1.0 or any(step <= 0 for _, step in box.dims):
+        return None
+    reaches = [(size - 1) * step for size, step in box.dims]
+    is_ascending = all(step > sum(reaches[k + 1 :]) for k, (_, step) in enumerate(box.dims))
+    return box if is_ascending else None
+
+
+def _places_in(box: View, shape: tuple[int, ...], batch: RowBatch) -> Stepped | None:
+    """The places in a weight of the cells of a node of this shape, whose entries are those of the box."""
+    axes = [(size, near) for size, near in zip(shape, row_major_steps(shape), strict=True) if size > 1]
+    steps = [step for _, step in box.dims]
+    if batch.inner.size * batch.cells == prod(shape) and box.dims == tuple(axes):
+        return Stepped(box.parameter, box.offset + batch.offset, batch.outer, batch.inner)
+    if not isinstance(batch.outer, Nest) or not isinstance(batch.inner, Nest):
+        return None
+    ends = [batch.offset // near % size for size, near in axes]
+    offset = box.offset + sum(end * step for end, step in zip(ends, steps, strict=True))
+    nests = []
+    for nest in (batch.outer, batch.inner):
+        dims: list[Dim] = []
+        for count, stride in nest.dims:
+            loops = _split(count, stride, axes)
+            if loops is None:
+                return None
+            for axis, size, move in loops:
+                dims.append((size, move * steps[axis]))
+                ends[axis] += (size - 1) * move
+        nests.append(Nest(merged(dims)))
+    is_inside = all(end < size for end, (size, _) in zip(ends, axes, strict=True))
+    return Stepped(box.parameter, offset, *nests) if is_inside else None
+
+
+def _split(count: int, stride: int, axes: Sequence[Dim]) -> list[tuple[int, int, int]] | None:
+    """A loop over a row-major array as loops of (axis, size, move) along its axes, the last one fastest.
+
+    Loops end inside their axes only if they begin there, which is for the caller to test. None where the loop is no
+    sequence of whole axes.
+    """
+    loops: list[tuple[int, int, int]] = []
+    for axis in reversed(range(len(axes))):
+        size, near = axes[axis]
+        move, remainder = divmod(stride, near)
+        if count == 1 or remainder or move <= 0:
+            break
+        if move >= size:
+            continue
+        if (count - 1) * move < size:
+            return [(axis, count, move), *loops]
+        whole = size // move
+        if size % move or count % whole:
+            return None
+        loops.insert(0, (axis, whole, move))
+        count, stride = count // whole, near * size
+    return loops if count == 1 else None
