@@ -94,6 +94,30 @@ def test_squares_beyond_the_range_are_added_up(size: float, dim: int) -> None:
     assert torch.allclose(landed, torch.full(shape, shape[dim] ** -0.5, dtype=torch.float64), rtol=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("size", "length"),
+    [(1e-30, 1.0), (1e-22, 1.0), (1.0, 1.0), (1e22, 1.0), (1e30, 1.0), (1.0, 1e-25), (1e-25, 1e-25), (1e25, 1e25)],
+)
+def test_squares_beyond_the_range_of_float32(size: float, length: float) -> None:
+    """Sums in the dtype of the weights would lose these; gradients are tangent and lengths hold all the same."""
+    model = torch.nn.Module()
+    random = torch.randn(5, 1500, generator=torch.Generator().manual_seed(1))
+    model.w = torch.nn.Parameter(random * (length / 1500**0.5))
+    stepper = optim.SGD(model.parameters(), lr=0.01 * length / size)
+    affinet.project(model, stepper, families.unit_norm(affinet.weights(model).w, dim=1, value=length))
+    gradient = torch.randn(5, 1500, generator=torch.Generator().manual_seed(2)) + 100.0 * random
+    for _ in range(2):
+        before = model.w.detach().double() / length
+        model.w.grad = gradient * size
+        stepper.step()
+        g, exact = model.w.grad.double() / size, gradient.double()
+        tangent = exact - (exact * before).sum(1, keepdim=True) * before
+        # Entries of the sizes of 100 and their roots, summed in float32 by vectors: a share of a few roundoffs of the
+        # gradient is left along the row, and each entry is rounded twice; noise below 32 roundoffs becomes zero.
+        assert (g - tangent).abs().max() <= 40 * 2**-24 * (exact.abs().max() + exact.square().mean().sqrt())
+        assert abs((model.w.detach().double() / length).norm(dim=1) - 1.0).max() <= 8 * 2**-24
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", RULES)
 def test_projecting_twice_changes_no_bit(name: str, dtype: torch.dtype) -> None:

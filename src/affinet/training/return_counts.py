@@ -69,7 +69,7 @@ class ReturnCounts:
         """Warn once per block of runs of IN_SEQUENCE shortened or refused steps, and of slow returns."""
         for block in plan.blocks:
             count = self._counts.get(block)
-            if count is None:
+            if count is None or not (count.longest or count.slow):
                 continue
             names = [plan.system.rule(number).name for number in block.rules]
             if count.longest >= IN_SEQUENCE and not count.warned_of_run:
