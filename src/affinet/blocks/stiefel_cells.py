@@ -30,6 +30,8 @@ THIRD = 1.0 / 8.0
 THIRD_OF_FOUR = 0.5 - 0.125**0.5
 FOURTH_OF_FOUR = THIRD_OF_FOUR - 0.125
 """The coefficients of Ω³ and Ω⁴ with which the terms of R up to Ω⁴ have `R Rᵀ − I` a multiple of Ω⁸: t² is `FOURTH`."""
+LONG = 2.0
+"""Length of a row of Ω above which R is not computed, since its powers may leave the range of the numbers."""
 NEAR = 0.03
 """Size of the term of Ω⁴ above which R is not used: it may turn by more than a radian, where its terms alternate."""
 
@@ -113,62 +115,96 @@ class StiefelCells:
         """
         goal = 0.25 * xp.spacing(step)
         turn = xp.mirrored_part(xp.matmul(step, _turned(xp, start)), -1.0)
-        length, series = _longest_row(xp, turn), turn
-        square = xp.mirrored_product(turn, turn, 1.0)  # −Ω²
-        # Entries of R Rᵀ − I, which is a product of two equal powers of Ω, by the norms of their rows.
-        missed = 0.25 * _longest_row(xp, square) ** 2
-        if _is_above(xp, missed, goal):
-            cube = xp.mirrored_product(turn, square, -1.0)  # −Ω³
-            missed = (THIRD * _longest_row(xp, cube)) ** 2
-            if _is_above(xp, missed, goal):
-                fourth = xp.mirrored_product(square, square, 1.0)
-                fourth *= FOURTH_OF_FOUR
-                missed = _longest_row(xp, fourth) ** 2
-                if _is_above(xp, self.norm(xp, fourth), NEAR):
-                    return self._back(xp, start + xp.matmul(turn, start))
-                cube *= THIRD_OF_FOUR
-                series += fourth
-            else:
-                cube *= THIRD
-            series -= cube
-        square *= 0.5
-        series -= square
+        length = _longest_row(xp, turn)
+        series, missed, size = xp.either(
+            _is_above(length, LONG), lambda: (turn, length, length), lambda: self._rotation(xp, turn, goal)
+        )
+        is_far = _is_above(size, NEAR)
+        series = xp.either(is_far, lambda: turn, lambda: series)
         excess = self._excess(xp, start)
         drift = _longest_row(xp, excess)
-        is_near = not _is_above(xp, drift * (length + drift), 4.0 * goal)
-        if is_near:
-            excess *= 0.5
-            series -= excess
+        # What the correction of the start misses, by the norms of the rows of its factors.
+        is_off = _is_above(drift * (length + drift), 4.0 * goal)
+        series = xp.either(is_off, lambda: series, lambda: series - 0.5 * excess)
         landed = xp.matmul(series, start)
         landed += start
-        return landed if is_near and not _is_above(xp, missed, goal) else self._back(xp, landed)
+        return xp.either(is_far | is_off | _is_above(missed, goal), lambda: self._back(xp, landed), lambda: landed)
+
+    def _rotation(self, xp: Namespace, turn: Array, goal: float) -> tuple[Array, Array, Array]:
+        """`R − I` by the powers of Ω, a bound for the entries of `R Rᵀ − I`, and the size of the term of Ω⁴.
+
+        `R Rᵀ − I` is the product of two equal powers of Ω: entries are bounded by the norms of the rows of the power.
+        """
+        square = xp.mirrored_product(turn, turn, 1.0)  # −Ω²
+        short = (0.5 * _longest_row(xp, square)) ** 2
+
+        def by_two() -> tuple[Array, Array, Array]:
+            series = -0.5 * square
+            series += turn
+            return series, short, 0.0 * short
+
+        def by_more() -> tuple[Array, Array, Array]:
+            cube = xp.mirrored_product(turn, square, -1.0)  # −Ω³
+            missed = (THIRD * _longest_row(xp, cube)) ** 2
+            series = by_two()[0]
+
+            def by_three() -> tuple[Array, Array, Array]:
+                return series - THIRD * cube, missed, 0.0 * missed
+
+            def by_four() -> tuple[Array, Array, Array]:
+                fourth = FOURTH_OF_FOUR * xp.mirrored_product(square, square, 1.0)
+                rotated = series - THIRD_OF_FOUR * cube
+                rotated += fourth
+                return rotated, _longest_row(xp, fourth) ** 2, self.norm(xp, fourth)
+
+            return xp.either(_is_above(missed, goal), by_four, by_three)
+
+        return xp.either(_is_above(short, goal), by_more, by_two)
 
     def _back(self, xp: Namespace, x: Array) -> Array:
         """The nearest matrices with orthonormal rows; numbers that are not finite stay."""
         excess = self._excess(xp, x)
         size = self.norm(xp, excess)
-        if _is_above(xp, size, CONVERGES):  # the root of the norm of E² is a closer bound
-            size = xp.minimum(size, self.norm(xp, xp.mirrored_product(excess, excess, 1.0)) ** 0.5)
-        far = (size > CONVERGES) & (size < float("inf"))
-        if xp.any(far):
-            x = xp.where(far, xp.polar(x), x)
-            excess = self._excess(xp, x)
+
+        def closer() -> Array:
+            """A closer bound of the largest eigenvalue: the root of the norm of E²."""
+            return xp.minimum(size, self.norm(xp, xp.mirrored_product(excess, excess, 1.0)) ** 0.5)
+
+        far = _is_above(xp.either(_is_above(size, CONVERGES), closer, lambda: size), CONVERGES)
+
+        def by_values() -> tuple[Array, Array]:
+            polar = xp.where(far, xp.polar(x), x)
+            return polar, self._excess(xp, polar)
+
+        x, excess = xp.either(far, by_values, lambda: (x, excess))
         goal = 0.25 * xp.spacing(x)
-        for _ in range(MOST):
-            # Entries of E² and E³, by the norms of the rows of the factors.
+        State = tuple[Array, Array, Array]
+
+        def advance(_: int, state: State) -> State:
+            """The next matrices, E there, and a bound of its entries: by the norms of the rows of the factors."""
+            x, excess, _bound = state
             longest = _longest_row(xp, excess)
-            if not _is_above(xp, longest**2, goal):
-                return x - 0.5 * xp.matmul(excess, x)
-            square = xp.mirrored_product(excess, excess, 1.0)
-            missed = longest * _longest_row(xp, square)
-            square *= 0.375
-            excess *= 0.5
-            excess -= square
-            x = x - xp.matmul(excess, x)
-            if not _is_above(xp, missed, goal):
-                break
-            excess = self._excess(xp, x)
-        return x
+
+            def by_one() -> State:
+                return x - 0.5 * xp.matmul(excess, x), excess, 0.0 * longest
+
+            def by_two() -> State:
+                square = xp.mirrored_product(excess, excess, 1.0)
+                missed = longest * _longest_row(xp, square)
+                series = 0.5 * excess
+                series -= 0.375 * square
+                moved = x - xp.matmul(series, x)
+                return (
+                    moved,
+                    xp.either(_is_above(missed, goal), lambda: self._excess(xp, moved), lambda: excess),
+                    missed,
+                )
+
+            return xp.either(_is_above(longest**2, goal), by_two, by_one)
+
+        longest = _longest_row(xp, excess)
+        every = xp.where(longest < 0.0, longest, xp.array(1.0, longest))
+        return xp.loop((x, excess, every), lambda state: _is_above(state[2], goal), advance, MOST)[0]
 
     def _excess(self, xp: Namespace, x: Array) -> Array:
         """`X Xᵀ − I`."""
@@ -194,6 +230,6 @@ def _longest_row(xp: Namespace, x: Array) -> Array:
     return xp.largest(xp.sum(x * x, (2,)), (1, 2)) ** 0.5
 
 
-def _is_above(xp: Namespace, x: Array, limit: float) -> bool:
-    """Whether a number is above the limit, and finite."""
-    return xp.any((x > limit) & (x < float("inf")))
+def _is_above(x: Array, limit: float) -> Array:
+    """Where a number is above the limit, and finite."""
+    return (x > limit) & (x < float("inf"))

@@ -147,7 +147,8 @@ def products(g: np.ndarray, w: np.ndarray) -> tuple[float, float, float]:  # pra
         norm += part[2]
     if FAINT < squares < STRONG and FAINT < norm < STRONG:
         return inner, squares, norm
-    return wide_products(g, w)
+    wide: tuple[float, float, float] = wide_products(g, w)
+    return wide
 
 
 @summing
