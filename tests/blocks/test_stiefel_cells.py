@@ -136,7 +136,7 @@ def test_a_square_matrix_turns_along_the_step(angle: float, of_columns: bool, li
     assert abs(landed @ landed.T - np.eye(6)).max() <= 50 * np.finfo(float).eps
 
 
-@pytest.mark.parametrize("angle", [1.5, 3.0, 1e3, 1e60])
+@pytest.mark.parametrize("angle", [1.5, 3.0, 1e3, 1e30])
 def test_a_square_matrix_lands_on_the_set_after_a_step_beyond_any_series(angle: float) -> None:
     """Where the terms of the rotation alternate, the end of the step has a nearest point all the same."""
     random = np.random.default_rng(7)
