@@ -252,6 +252,14 @@ def a_job_without_a_cheap_basis(folder: Path) -> None:
         prepared(folder, ("hidden = [5]", "hidden = [1536]"), (SAID[0], says), REPARAMETRIZED)
 
 
+@case(JobError, "No plan has room for rules of so many weights.", 'Write method = "lagrange".')
+def a_job_with_rules_without_a_plan(folder: Path) -> None:
+    rules = 'says = "unit_norm(hidden1.weight, dim=1)"\n\n[[rule]]\nsays = "hidden1.weight >= 0"'
+    with pytest.MonkeyPatch.context() as patch:  # in place of thousands of weights
+        limit_every_plan(patch, most_mixed=0)
+        prepared(folder, (SAID[0], rules))
+
+
 @case(JobError, "The rules fix every number of the network.", "Loosen a rule.")
 def a_job_with_nothing_to_train(folder: Path) -> None:
     names = ("hidden1.weight", "hidden1.bias", "output.weight", "output.bias")

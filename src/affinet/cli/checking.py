@@ -10,7 +10,7 @@ from affinet.cli.run_summary import shown_count
 from affinet.cli.screen import Screen
 from affinet.cli.trainings.rules import free_numbers
 from affinet.cli.trainings.untried import Planned, planned_untried
-from affinet.cli.words import counted
+from affinet.cli.words import counted, listed
 from affinet.errors import NothingToTrainWarning
 from affinet.system.system import System
 
@@ -23,14 +23,19 @@ def check(job: JobFile, screen: Screen) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NothingToTrainWarning)  # a finding reports it
         planned = planned_untried(job) or _planned_after_trial(job)
-    plan, numbers = planned.plan, planned.numbers
+    rules, numbers = planned.rules, planned.numbers
+    plan = rules.plan
     rank, redundant, free = (
         shown_count(count) for count in (plan.rank, plan.redundant, free_numbers(numbers, plan.rank))
     )
     findings = sum(not isinstance(finding, Overlooked) for finding in plan.findings)
-    screen.say_plan(f"{plan}\n")
-    if not plan.system.every:
+    screen.say_plan(f"{rules}\n")
+    if not rules.system.every:
         screen.say(f"The network has {counted(numbers, 'number')}. A rule is a table [[rule]] of the job.")
+        return
+    if rules.left_out:
+        screen.say(f"Training approaches {listed([repr(name) for name in rules.left_out], 4)} alone, without a plan.")
+    if not plan.system.every:
         return
     screen.say(f"No contradictions: {_rows_text(plan.system)}, rank {rank}, redundant {redundant}.")
     screen.say(f"{counted(findings, 'finding')} to look at, above." if findings else "Nothing else to look at.")
@@ -54,4 +59,4 @@ def _planned_after_trial(job: JobFile) -> Planned:
 
     prepared = prepare(job)
     with seeded(job.job.train.seed):
-        return Planned(prepared.plan, numbers_of(make_network(job, prepared.data)))
+        return Planned(prepared.rules, numbers_of(make_network(job, prepared.data)))

@@ -130,7 +130,7 @@ def _run(screen: Screen, job: JobFile, out: Path) -> None:
     rows = f"{len(data.train_targets):,} rows to train on, {len(data.test_targets):,} to test on"
     screen.say(f"Data: {rows}; {data.decided}.")
     screen.say("")
-    screen.say_plan(f"{prepared.plan}\n")
+    screen.say_plan(f"{prepared.rules}\n")
     terminal = Terminal(screen, data.score_name)
     terminal.compare(run(prepared, out, terminal))
     screen.say(f"Everything is in {out}.")

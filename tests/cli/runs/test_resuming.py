@@ -141,6 +141,15 @@ def test_an_augmented_lagrangian_goes_on_too(affinet: Command, folder: Path, kin
     resumed_as_in_one_go(affinet, folder, changed(*changes) + SUMS)
 
 
+def test_rules_without_a_plan_go_on_too(affinet: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_every_plan(monkeypatch, most_mixed=0)
+    text = changed(("batch_size", 'method = "lagrange"\nbatch_size'), FOUR)
+    lengths = '[[rule]]\nname = "lengths"\nsays = "unit_norm(hidden1.weight, dim=1)"\n'
+    signs = '[[rule]]\nname = "signs"\nsays = "hidden1.weight >= 0"\n'
+    resumed_as_in_one_go(affinet, folder, text[: text.index("[[rule]]")] + lengths + signs)
+    assert "1 rule without a plan" in (folder / "run" / "plan.txt").read_text()
+
+
 @pytest.mark.parametrize("basis", ["orthonormal", "free", "projection"])
 @pytest.mark.parametrize("kind", ["Adam", FEW, MOMENTUM], ids=["Adam", "LBFGS", "momentum"])
 def test_free_numbers_go_on_too(affinet: Command, folder: Path, basis: str, kind: str) -> None:

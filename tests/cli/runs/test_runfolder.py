@@ -35,11 +35,14 @@ from affinet.cli.runs.runfolder import (
 from affinet.cli.runs.snapshot import take
 from affinet.cli.runs.start_record import StartRecord
 from affinet.cli.trainings.keeping import Learner
+from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.training import Epoch, Progress
 from affinet.errors import RunError
 
 STATE = {"a": torch.arange(4.0)}
-PLAN = plan(weights({"a": (4,)}).a.sum() == 6)
+RULE = weights({"a": (4,)}).a.sum() == 6
+PLAN = plan(RULE)
+RULES = PlannedRules((RULE,), PLAN.system, PLAN)
 IDENTITY = Identity(job="1", plan="2", data="3")
 START_RECORD = StartRecord(folder="/jobs", name="job.toml", identity=IDENTITY, torch="2", threads=1)
 FIRST, SECOND = Epoch(1, 0.5, 0.25, 0.0), Epoch(2, 0.1, 1.0, 1e-7)
@@ -47,7 +50,7 @@ FIRST, SECOND = Epoch(1, 0.5, 0.25, 0.0), Epoch(2, 0.1, 1.0, 1e-7)
 
 def begin(path: Path, job: str = "[data]\n") -> RunFolder:
     make_folder(path)
-    return begin_run(path, START_RECORD, job, PLAN, "accuracy")
+    return begin_run(path, START_RECORD, job, RULES, "accuracy")
 
 
 def after(epoch: Epoch) -> Checkpoint:
@@ -257,7 +260,7 @@ def test_the_column_of_the_score_has_its_name_and_an_older_one_gets_it(two: RunF
     two.restore(SECOND, STATE)
     assert (two.path / METRICS).read_text().startswith("epoch,loss,accuracy,largest_violation\n1,")
     (tmp_path / "other").mkdir()
-    begin_run(tmp_path / "other", START_RECORD, "", PLAN, "R²")
+    begin_run(tmp_path / "other", START_RECORD, "", RULES, "R²")
     assert (tmp_path / "other" / METRICS).read_text() == "epoch,loss,R2,largest_violation\n"
 
 
@@ -269,7 +272,7 @@ def test_a_beginning_that_was_cut_short_is_completed(tmp_path: Path) -> None:
     for path in left:
         path.write_text("half")
     (run / METRICS).write_text("epoch,loss,accuracy,largest_violation\n1,0.5,0.25,0.0\n")
-    complete_beginning(run, PLAN, "accuracy")
+    complete_beginning(run, RULES, "accuracy")
     assert not any(path.exists() for path in left)
     assert (run / "plan.txt").read_text() == f"{PLAN}\n"
     assert str(Plan.load(run / "plan.safetensors")) == str(PLAN)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 import pytest
 
 from affinet.cli.runs import running
+from affinet.cli.trainings import planned_rules
 from affinet.cli.trainings.training import Diverged, Epoch, Step
 from affinet.errors import GradientError
 from tests.cli.conftest import SMALL, Command
+from tests.limits import limit_every_plan
 
 
 def stop(monkeypatch: pytest.MonkeyPatch, error: BaseException, *, training: int, epochs: int) -> None:
@@ -101,6 +104,65 @@ says = 'orthogonal(hidden1.weight, of="columns")'
 name = "sum"
 says = "hidden1.weight.sum() == 99"
 """
+
+
+SIGNED_ROWS = """
+[[rule]]
+name = "lengths"
+says = "unit_norm(hidden1.weight, dim=1)"
+
+[[rule]]
+name = "signs"
+says = "hidden1.weight >= 0"
+"""
+"""Nonlinear equations and inequalities on the same weights, which a plan without room for mixed sets cannot hold."""
+
+
+def test_rules_without_a_plan_are_approached(affinet: Command, job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_every_plan(monkeypatch, most_mixed=0)
+    job.write_text(SMALL.replace("batch_size", 'method = "lagrange"\nbatch_size') + SIGNED_ROWS)
+    checked = affinet("check", job)
+    assert checked.exit_code == 0, checked.stderr
+    assert "1 rule without a plan (the rules" in " ".join(checked.stdout.split())
+    assert "Training approaches 'signs' alone, without a plan." in checked.stdout
+    result = affinet("train", job, "--out", "run")
+    assert result.exit_code == 0, result.stderr
+    shown = " ".join(result.stdout.split())
+    assert "At the end the weights were moved onto those that a plan holds" in shown
+    violated = re.search(r'No plan holds "signs" \(violated by (.*?)\): training only approaches such rules', shown)
+    assert violated is not None
+    assert "affinet.lagrange" not in result.output
+    summary = json.loads((job.parent / "run" / "summary.json").read_text())
+    assert summary["with_rules"]["largest_violation"] == pytest.approx(float(violated[1]), rel=5e-3)
+    # The file has both rules: the lengths hold to rounding, and the signs are told with their violation.
+    verified = affinet("verify", "run/model.safetensors", "run/plan.safetensors")
+    assert verified.exit_code == (1 if float(violated[1]) > 0 else 0)
+    assert "signs" in verified.stdout
+    assert "lengths" in verified.stdout
+    assert "1 rule without a plan" in (job.parent / "run" / "plan.txt").read_text()
+
+
+def test_rules_none_of_which_has_a_plan_are_approached(
+    affinet: Command, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planned_rules, "plan_of_largest_part", lambda rules: (None, "nothing can be planned"))
+    job.write_text(SMALL.replace("batch_size", 'method = "lagrange"\nbatch_size') + SIGNED_ROWS)
+    assert affinet("check", job).exit_code == 0
+    result = affinet("train", job, "--out", "run")
+    assert result.exit_code == 0, result.stderr
+    assert "3 rules without a plan (nothing can be planned)" in result.stdout
+    assert affinet("train", "--resume", "run").exit_code == 0
+
+
+def test_rules_that_no_plan_holds_are_refused_naming_the_method(
+    affinet: Command, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_every_plan(monkeypatch, most_mixed=0)
+    job.write_text(SMALL + SIGNED_ROWS)
+    for command in (("check", job), ("train", job, "--out", "run")):
+        result = affinet(*command)
+        assert result.exit_code == 2
+        assert 'In a job file: method = "lagrange".' in " ".join(result.stderr.split())
 
 
 def test_weights_without_a_way_to_the_rules_are_saved(affinet: Command, job: Path) -> None:

@@ -103,7 +103,7 @@ def test_a_plan_without_a_trial_is_the_plan_with_one(
     job = job_of(text, folder)
     planned, tried = planned_untried(job), prepare(job)
     assert planned is not None
-    assert str(planned.plan) == str(tried.plan)
+    assert str(planned.rules) == str(tried.rules)
     quick = affinet("check", "job.toml").stdout
     monkeypatch.setattr(checking, "planned_untried", lambda _: None)
     assert affinet("check", "job.toml").stdout == quick

@@ -28,7 +28,7 @@ def identity_of(prepared: Prepared) -> Identity:
     """The digests of a job with its files."""
     return Identity(
         job=digest_of_text(prepared.job.text),
-        plan=digest_of_rules(prepared.plan.system),
+        plan=digest_of_rules(prepared.rules.system),
         data=_digest_of_data(prepared.data),
     )
 

@@ -69,7 +69,7 @@ def _finish(run: Path, record: StartRecord, prepared: Prepared, screen: Screen) 
             screen.say(sentence)
     if checkpoint is not None:
         _refuse_other_run(run, record, checkpoint)
-    folder = complete_beginning(run, prepared.plan, prepared.data.score_name)
+    folder = complete_beginning(run, prepared.rules, prepared.data.score_name)
     with _malformed_errors(run):
         return finish_run(prepared, folder, checkpoint, Terminal(screen, prepared.data.score_name))
 
@@ -90,7 +90,7 @@ def _restore_files(
 ) -> None:
     """Write the plan from the rules, and weights and metrics from the checkpoint of the last epoch."""
     missing, changed = files
-    complete_plan(run, prepared.plan)
+    complete_plan(run, prepared.rules)
     if not {MODEL, METRICS} & {*missing, *changed}:
         return
     checkpoint, _ = last_checkpoint(run)

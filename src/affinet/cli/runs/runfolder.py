@@ -15,17 +15,17 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from affinet import Plan
 from affinet.cli.run_summary import RunSummary
 from affinet.cli.runs.checkpoint import Checkpoint, Damaged, read_checkpoint, write_checkpoint
 from affinet.cli.runs.durable import flush, flush_folder, put_in_place, unfinished, write_neighbour, write_text
 from affinet.cli.runs.finished import SUMMARY, digest_of_file, read_digests, write_summary
 from affinet.cli.runs.identity import digest_of_rules
 from affinet.cli.runs.start_record import JOB, START_RECORD, StartRecord, write_start_record
+from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.training import Epoch
 from affinet.cli.words import one_paragraph
 from affinet.errors import PlanFileError, RunError
-from affinet.system.stored.planfile import read_system
+from affinet.system.stored.planfile import read_system, write_system
 
 MODEL, METRICS = "model.safetensors", "metrics.csv"
 PLAN, PLAN_TEXT = "plan.safetensors", "plan.txt"
@@ -144,7 +144,7 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def begin_run(path: Path, record: StartRecord, job: str, plan: Plan, score_name: str) -> RunFolder:
+def begin_run(path: Path, record: StartRecord, job: str, rules: PlannedRules, score_name: str) -> RunFolder:
     """Put the job and its plan (also as text) into an existing folder, and no epoch yet.
 
     The run can be resumed from the moment that the job is written. Raises RunError as `refuse_used`.
@@ -153,10 +153,10 @@ def begin_run(path: Path, record: StartRecord, job: str, plan: Plan, score_name:
     with _write_errors(path):
         write_start_record(path, record)
         write_text(path / JOB, job)
-    return complete_beginning(path, plan, score_name)
+    return complete_beginning(path, rules, score_name)
 
 
-def complete_beginning(path: Path, plan: Plan, score_name: str) -> RunFolder:
+def complete_beginning(path: Path, rules: PlannedRules, score_name: str) -> RunFolder:
     """Write the missing files of the start of a run, and remove files that were unfinished when its process ended.
 
     Raises RunError where the disk refuses.
@@ -166,7 +166,7 @@ def complete_beginning(path: Path, plan: Plan, score_name: str) -> RunFolder:
             unfinished(path / name).unlink(missing_ok=True)
         for unfinished_plan in path.glob(f".{PLAN}.*.unfinished"):
             unfinished_plan.unlink(missing_ok=True)
-    complete_plan(path, plan)
+    complete_plan(path, rules)
     with _write_errors(path):
         if not (path / CHECKPOINT).exists() and not (path / PREVIOUS).exists():
             write_text(
@@ -175,17 +175,19 @@ def complete_beginning(path: Path, plan: Plan, score_name: str) -> RunFolder:
     return RunFolder(path, score_name)
 
 
-def complete_plan(path: Path, plan: Plan) -> None:
+def complete_plan(path: Path, rules: PlannedRules) -> None:
     """Write the files of the plan that are missing, cannot be read, or hold another plan.
+
+    The file has all rules, those without a plan too, so that all can be verified.
 
     Raises RunError where the disk refuses.
     """
-    text = str(plan).rstrip("\n") + "\n"
+    text = str(rules).rstrip("\n") + "\n"
     with _write_errors(path):
         if not _has_content(path / PLAN_TEXT, text):
             write_text(path / PLAN_TEXT, text)
-        if not holds_plan(path / PLAN, digest_of_rules(plan.system)):
-            plan.save(path / PLAN)
+        if not holds_plan(path / PLAN, digest_of_rules(rules.system)):
+            write_system(rules.system, path / PLAN)
 
 
 def holds_plan(path: Path, digest: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ from affinet.cli.runs.runfolder import METRICS, RunFolder, begin_run, make_folde
 from affinet.cli.runs.snapshot import put_back_ruled, take_ruled
 from affinet.cli.runs.start_record import StartRecord
 from affinet.cli.trainings.keeping import Learner, RuledLearner, under_rules, without_rules
+from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.preparation import Prepared, make_network, seeded
 from affinet.cli.trainings.threads import suited_threads
 from affinet.cli.trainings.training import (
@@ -35,7 +37,8 @@ from affinet.cli.trainings.training import (
     trivial_score,
 )
 from affinet.cli.words import counted
-from affinet.errors import AffinetError, InfeasibleError, RunError, named_violations
+from affinet.errors import AffinetError, InfeasibleError, LeftOutWarning, RunError, named_violations
+from affinet.kernels.torch import measuring
 from affinet.training.augmented.lagrange_handle import LagrangeHandle
 from affinet.training.baking import Trainable
 
@@ -73,7 +76,7 @@ def run(prepared: Prepared, out: Path, watch: Watch) -> RunSummary:
         make_folder(out)
         with locked(out):
             folder = begin_run(
-                out, new_start_record(prepared), prepared.job.text, prepared.plan, prepared.data.score_name
+                out, new_start_record(prepared), prepared.job.text, prepared.rules, prepared.data.score_name
             )
             return _train_and_compare(prepared, ruled, folder, watch, None)
 
@@ -110,7 +113,7 @@ def new_start_record(prepared: Prepared) -> StartRecord:
 
 
 def _ruled_learner(prepared: Prepared) -> RuledLearner:
-    return under_rules(prepared.job, make_network(prepared.job, prepared.data), prepared.plan)
+    return under_rules(prepared.job, make_network(prepared.job, prepared.data), prepared.rules)
 
 
 def _train_and_compare(
@@ -157,9 +160,10 @@ def _with_rules(
         raise RunError(f"{error} {folder.contents()}") from error
     if not isinstance(handle, LagrangeHandle):
         return _outcome(progress, ruled.trained, ruled.free)
-    _check_end(handle, folder)
-    last = max(handle.violation().values(), default=0.0)
-    watch.say(_end_sentence(progress.violation, last))
+    _check_end(handle, prepared.rules, folder)
+    violation = handle.violation()
+    last = max(violation.values(), default=0.0)
+    watch.say(_end_sentence(progress.violation, violation, prepared.rules))
     return replace(_outcome(progress, ruled.trained, ruled.free), violation=last)
 
 
@@ -179,8 +183,7 @@ def _without_rules(prepared: Prepared, watch: Watch) -> Outcome:
     with seeded(seed):
         learner = without_rules(prepared.job, make_network(prepared.job, prepared.data))
         weights = dict(learner.network.named_parameters())
-        projector = prepared.plan.projector(learner.network)
-        measure = partial(projector.violation, weights)
+        measure = partial(measuring.Measure(prepared.rules.system), weights)
         shuffling = torch.Generator().manual_seed(seed)
         progress = _train(prepared, learner, watch, "without rules", measure, _discard, shuffling, Progress())
     return _outcome(progress, Trainable(learner.numbers, learner.numbers), learner.numbers)
@@ -228,11 +231,16 @@ def _discard(_progress: Progress) -> None:
     """Save nothing: the training without rules is only a comparison."""
 
 
-def _end_sentence(largest: float, last: float) -> str:
-    return (
-        f"An augmented Lagrangian approaches the rules: they were violated by up to {largest:.2g} on the way. At the "
-        f"end the weights were moved onto them, and violate them by {last:.2g}."
-    )
+def _end_sentence(largest: float, violation: Mapping[str, float], rules: PlannedRules) -> str:
+    held = max((violation[rule.name] for rule in rules.plan.system.every), default=0.0)
+    approached = {name: violation[name] for name in rules.left_out}
+    sentence = f"An augmented Lagrangian approaches the rules: they were violated by up to {largest:.2g} on the way."
+    if rules.plan.system.every:
+        onto = "them" if not approached else "those that a plan holds"
+        sentence += f" At the end the weights were moved onto {onto}, and violate them by {held:.2g}."
+    if approached:
+        sentence += f" No plan holds {named_violations(approached)}: training only approaches such rules."
+    return sentence
 
 
 def _start_sentence(handle: Handle | Reparametrization | LagrangeHandle) -> str:
@@ -248,16 +256,20 @@ def _start_sentence(handle: Handle | Reparametrization | LagrangeHandle) -> str:
 
 
 def _finish_if_possible(handle: LagrangeHandle) -> None:
-    """Move weights onto the rules; where no way is found they stay, so that the last epoch is saved all the same."""
-    with suppress(InfeasibleError):
-        handle.finish()
+    """Move weights onto the rules; where no way is found they stay, so that the last epoch is saved all the same.
+
+    How much the rules without a plan are violated is told at the end.
+    """
+    with suppress(InfeasibleError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeftOutWarning)
+        handle.finish(partial=True)
 
 
-def _check_end(handle: LagrangeHandle, folder: RunFolder) -> None:
-    """Raise InfeasibleError where the last weights violate rules."""
-    violated = handle.violated()
+def _check_end(handle: LagrangeHandle, planned: PlannedRules, folder: RunFolder) -> None:
+    """Raise InfeasibleError where the last weights violate rules that a plan holds."""
+    held = planned.plan.system.every
+    violated = handle.violated([rule.name for rule in held])
     if violated:
-        assert handle.plan is not None, "a job takes only rules that a plan can hold"
-        rules = [(rule.name, rule.text) for rule in handle.plan.system.every if rule.name in violated]
+        rules = [(rule.name, rule.text) for rule in held if rule.name in violated]
         where = f"These are the weights at the end of the training, which violate {named_violations(violated)}."
         raise InfeasibleError.not_found(rules, f"{where} {folder.contents()}")

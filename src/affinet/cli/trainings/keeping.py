@@ -12,6 +12,7 @@ import affinet
 from affinet.blocks.interval import Interval
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.optimizers import make_optimizer
+from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.rules import free_numbers
 from affinet.errors import AttachError, TooLargeError
 from affinet.training.baking import Trainable
@@ -56,12 +57,13 @@ def without_rules(job: JobFile, network: nn.Module) -> Learner:
     return Learner(network, make_optimizer(job, network), numbers_of(network))
 
 
-def under_rules(job: JobFile, network: nn.Module, plan: Plan) -> RuledLearner:
+def under_rules(job: JobFile, network: nn.Module, rules: PlannedRules) -> RuledLearner:
     """A network and the optimizer of the job, with the rules attached by the method of the job.
 
     Raises JobError with the line where the network cannot be reparametrized, or the rules fix all numbers, and as
     `make_optimizer`.
     """
+    plan = rules.plan
     names, free = tuple(network.state_dict()), free_numbers(numbers_of(network), plan.rank)
     method = job.job.train.method
     match method:
@@ -71,7 +73,7 @@ def under_rules(job: JobFile, network: nn.Module, plan: Plan) -> RuledLearner:
             return RuledLearner(learner, handle, Trainable(learner.numbers, learner.numbers), free, names)
         case "lagrange":
             learner = without_rules(job, network)
-            approaching = affinet.lagrange(network, learner.optimizer, plan)
+            approaching = affinet.lagrange(network, learner.optimizer, rules.rules if rules.left_out else plan)
             return RuledLearner(learner, approaching, Trainable(learner.numbers, learner.numbers), free, names)
         case "reparametrize":
             return _by_free_numbers(job, network, plan, free, names)

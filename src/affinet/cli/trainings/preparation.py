@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-import affinet
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.data import Data, load_data
 from affinet.cli.trainings.keeping import Learner, under_rules
 from affinet.cli.trainings.network import build_network
-from affinet.cli.trainings.rules import read_rules
+from affinet.cli.trainings.planned_rules import PlannedRules, plan_rules
 from affinet.cli.trainings.training import forward, rows_for, take_step
 from affinet.cli.words import one_paragraph
 from affinet.errors import AffinetError, JobError, RunError
@@ -30,7 +29,12 @@ class Prepared:
 
     job: JobFile
     data: Data
-    plan: Plan
+    rules: PlannedRules
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the rules that a plan can hold."""
+        return self.rules.plan
 
 
 def prepare(job: JobFile) -> Prepared:
@@ -42,9 +46,9 @@ def prepare(job: JobFile) -> Prepared:
     data = load_data(job.job.data, job.folder, train.seed)
     with seeded(train.seed):
         network = make_network(job, data)
-        plan = affinet.plan(read_rules(job, network))
-        _take_trial_steps(job, data, under_rules(job, network, plan).learner)
-    return Prepared(job, data, plan)
+        rules = plan_rules(job, network)
+        _take_trial_steps(job, data, under_rules(job, network, rules).learner)
+    return Prepared(job, data, rules)
 
 
 @contextmanager

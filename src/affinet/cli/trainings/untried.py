@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import affinet
 from affinet.cli.jobs.job import TrainTable
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.data import read_lesson
 from affinet.cli.trainings.perceptron import perceptron_of
-from affinet.cli.trainings.rules import read_rules
+from affinet.cli.trainings.planned_rules import PlannedRules, plan_rules
 from affinet.system.magnitudes import all_between
 
 if TYPE_CHECKING:
@@ -23,9 +22,9 @@ LARGE = 1e6
 
 @dataclass(frozen=True)
 class Planned:
-    """The plan of a job's rules, and how many numbers its network holds."""
+    """The rules of a job with their plan, and how many numbers its network holds."""
 
-    plan: Plan
+    rules: PlannedRules
     numbers: int
 
 
@@ -35,12 +34,12 @@ def planned_untried(job: JobFile) -> Planned | None:
     A trial is needed for a factory, for free numbers instead of weights, for nonlinear equations, and for settings and
     rules near the limits of optimizers and float32. Raises what `preparing.prepare` raises.
     """
-    if job.job.model.factory is not None:
+    if job.job.model.factory is not None or job.job.train.method == "lagrange":
         return None
     lesson = read_lesson(job.job.data, job.folder)
     network = perceptron_of(job, lesson.inputs, lesson.outputs)
-    plan = affinet.plan(read_rules(job, network.shapes))
-    return Planned(plan, network.numbers) if takes_settings(job.job.train) and _surely_attached(plan) else None
+    rules = plan_rules(job, network.shapes)
+    return Planned(rules, network.numbers) if takes_settings(job.job.train) and _surely_attached(rules.plan) else None
 
 
 def takes_settings(train: TrainTable) -> bool:
