@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from affinet.analysis.isolated import is_isolated
 from affinet.analysis.lookup.entry_names import by_rules, counted, cut, named_columns, quoted
 from affinet.analysis.lookup.incidence import Equation, Incidence, equations_at
 from affinet.analysis.lookup.tracing import deciding, nearby, path, relating
@@ -54,7 +55,7 @@ class Explanation:
     `tied_to` (`classmates` entries, the first few named) move with it; `chain` are the equations that lead to
     `representative`, the entry of its class that the others follow. `shown` are the first of its `equations`, `bounds`
     the first of its `inequalities`. `at_bounds` says which bounds hold with equality at given weights,
-    and their prices.
+    and their prices. `isolated` entries can take only values apart from each other under nonlinear equations.
     """
 
     entry: str
@@ -71,6 +72,7 @@ class Explanation:
     inequalities: int = 0
     bounds: tuple[Statement, ...] = ()
     at_bounds: tuple[str, ...] = ()
+    isolated: bool = False
 
     def __str__(self) -> str:
         lines = [f"{self.entry} {self._verdict()}"]
@@ -101,6 +103,8 @@ class Explanation:
         by = f": {by_rules(self.decided_by)} say{'s' * (len(self.decided_by) == 1)} so" if self.decided_by else ""
         if self.value is not None:
             return f"can only be {self.value:.6g}{by}."
+        if self.isolated:
+            return "can take isolated values only: along its equations it cannot move."
         if self.freedom is not None and self.freedom <= DETERMINED and not self.classmates:
             return f"can take one value only{by}."
         if self.classmates:
@@ -229,6 +233,7 @@ def _explain_entry(
         len(sides) + len(balls),
         (*(_word_equation(plan, bound) for bound in bounds), *balls),
         () if weights is None else tuple(_standings(plan, sides[:MOST_LOOKED_AT], balls, weights, prices or {})),
+        isolated=bool(curved) and position is not None and is_isolated(position.block, position.place),
     )
 
 
