@@ -75,29 +75,29 @@ def trained(
     dual_rate: float,
 ) -> Point:
     """The end of one run."""
-    model, handle = _alone(problem, start, scale, rate, penalty, dual_rate, STEPS)
+    w, handle = _alone(problem, start, scale, rate, penalty, dual_rate, STEPS)
     with suppress(AffinetError):  # without a way to the rules the point stays where it is, and is no KKT point
         handle.finish()
-    return problem.check(model.w)
+    return problem.check(w)
 
 
 def _alone(
     problem: Problem, start: Tensor, scale: float, rate: float, penalty: float, dual_rate: float, steps: int
-) -> tuple[nn.Module, affinet.LagrangeHandle]:
-    """The model and its handle after steps of a run of STEPS."""
-    model = nn.Module()
-    model.w = nn.Parameter(start.clone())
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+) -> tuple[nn.Parameter, affinet.LagrangeHandle]:
+    """The weight and its handle after steps of a run of STEPS."""
+    model, w = nn.Module(), nn.Parameter(start.clone())
+    model.w = w
+    optimizer = torch.optim.Adam([w], lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     handle = affinet.lagrange(
         model, optimizer, problem.rules(affinet.weights(model).w), penalty=penalty, dual_rate=dual_rate
     )
     for _ in range(steps):
         optimizer.zero_grad()
-        (scale * problem.loss(model.w)).backward()
+        (scale * problem.loss(w)).backward()
         optimizer.step()
         schedule.step()
-    return model, handle
+    return w, handle
 
 
 class _Rows(nn.Module):
@@ -115,7 +115,7 @@ def trained_together(
     beginnings, penalties = torch.zeros(len(rates), *starts.shape).to(starts), torch.ones(len(rates), len(starts))
     for k, rate in enumerate(rates):
         for s, start in enumerate(starts):
-            beginnings[k, s] = _alone(problem, start, scale, rate, penalty, dual_rate, 0)[0].w.detach()
+            beginnings[k, s] = _alone(problem, start, scale, rate, penalty, dual_rate, 0)[0].detach()
             penalties[k, s] = _alone(problem, start, scale, rate, penalty, dual_rate, PROBED)[1].penalty
     model, factors = _Rows(beginnings), scale / penalties.to(starts)
     groups = [{"params": [w], "lr": rate} for w, rate in zip(model.rows, rates, strict=True)]
@@ -142,11 +142,11 @@ def trained_together(
 
 def _settled(problem: Problem, w: Tensor) -> Tensor:
     """The nearest point of the rules, w itself where no way there is found."""
-    model = nn.Module()
-    model.w = nn.Parameter(w.detach().clone())
+    model, moved = nn.Module(), nn.Parameter(w.detach().clone())
+    model.w = moved
     with suppress(AffinetError):
-        affinet.project(model, torch.optim.SGD(model.parameters(), lr=0.0), problem.rules(affinet.weights(model).w))
-    return model.w.detach()
+        affinet.project(model, torch.optim.SGD([moved], lr=0.0), problem.rules(affinet.weights(model).w))
+    return moved.detach()
 
 
 if __name__ == "__main__":

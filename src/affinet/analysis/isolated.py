@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from affinet.blocks.block import Block
 from affinet.blocks.curved import Curved
+from affinet.blocks.curved_cells import CurvedCells
 from affinet.blocks.mixed_set import MixedSet
 from affinet.blocks.namespace import NumPy
 
@@ -27,7 +30,8 @@ def is_isolated(block: Block, place: int) -> bool:
     """
     if not isinstance(block, Curved) or isinstance(block.set, MixedSet) or block.size > MOST:
         return False
-    curved, xp = block.set, NumPy()
+    curved: CurvedCells[Any] = block.set
+    xp = NumPy()
     at = place if block.order is None else int(np.flatnonzero(block.order == place)[0])
     unit = np.zeros(block.size)
     unit[at] = 1.0
