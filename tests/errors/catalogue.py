@@ -31,6 +31,7 @@ from tests.errors import (
     steps,
     texts,
     watching,
+    weight_files,
 )
 from tests.errors.case import cases_of
 
@@ -59,6 +60,7 @@ ROOMS: tuple[tuple[ModuleType, ...], ...] = (
     (matrix_files,),
     (runs,),
     (resumed_runs,),
+    (weight_files,),
 )
 CASES = [case for room in ROOMS for module in room for case in cases_of(module)]
 

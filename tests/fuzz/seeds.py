@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from tests.cli.jobs.test_jobfile import FROM_THE_README
 from tests.fuzz.target import CORPUS
 from tests.fuzz.targets import NAMED
 
+WEIGHTS = Path(__file__).parents[1] / "cli" / "files" / "weights"
+"""Files that Keras and Flax wrote."""
 A = np.array([[1.0, 0.0, -2.5], [0.0, 3.0, 0.0]])
 W = affinet.weights({"a": (6, 8), "b": (8, 6), "c": (5,)})
 TEXTS = (
@@ -225,10 +228,20 @@ def _models() -> Iterator[bytes]:
     yield struct.pack("<Q", len(header)) + header + bytes(18)
 
 
+def _flax() -> Iterator[bytes]:
+    yield from (path.read_bytes() for path in sorted(WEIGHTS.glob("*.msgpack")))
+
+
+def _keras() -> Iterator[bytes]:
+    yield (WEIGHTS / "functional.weights.h5").read_bytes()
+    with zipfile.ZipFile(WEIGHTS / "sequential.keras") as archive:
+        yield archive.read("model.weights.h5")
+
+
 _SEEDS = {
     "text": _texts, "job": _jobs, "plan": _plans, "npz": _npzs, "mat": _mats, "npy": _npys, "mtx": _markets,
     "model": _models, "csv": _matrices_in_text, "table": _tables, "parquet": _parquets, "description": _descriptions,
-    "verify": _plans, "structs": _structs, "equations": _matlab_plans,
+    "verify": _plans, "structs": _structs, "equations": _matlab_plans, "flax": _flax, "keras": _keras,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import json
 import shutil
 import tempfile
 from functools import cache
+from math import prod
 from pathlib import Path
 from random import Random
 
@@ -18,7 +19,9 @@ from safetensors.numpy import save_file
 
 import affinet
 from affinet.cli.files.matrix_files import read_matrix, read_vector
+from affinet.cli.files.modelfile import open_model
 from affinet.cli.files.polynomial_files import read_polynomials
+from affinet.cli.files.stored_weight import TYPES
 from affinet.cli.files.table_files import read_examples
 from affinet.cli.jobs.jobfile import read_job
 from affinet.cli.screen import Screen
@@ -103,6 +106,16 @@ def _table(path: Path) -> object:
 
 def _verify(path: Path) -> object:
     return verify_file(path, _plan_file(), Screen(Console(file=io.StringIO()), Console(file=io.StringIO())))
+
+
+def _weights_of_model(path: Path) -> object:
+    """All weights of a file, as `affinet verify` reads those of a plan."""
+    with open_model(path) as model:
+        known = {name: each for name, each in model.stored.items() if each.kind in TYPES.values()}
+        for name, each in known.items():
+            if prod(each.shape) < 2**20:  # a plan has the shape, and memory for it, before a weight is read
+                model.weights(frozenset([name]))
+        return sorted(known)
 
 
 def _judged(path: Path) -> object:
@@ -214,6 +227,8 @@ TARGETS = (
     Target("npy", ".npy", _matrix, _DATA, mutations.of_npy),
     Target("mtx", ".mtx", _matrix, _DATA, mutations.of_text(MARKET)),
     Target("model", ".safetensors", _verify, (ModelFileError,), mutations.of_safetensors),
+    Target("flax", ".msgpack", _weights_of_model, (ModelFileError,), mutations.of_bytes),
+    Target("keras", ".weights.h5", _weights_of_model, (ModelFileError,), mutations.of_bytes, changes=30),
     Target("verify", ".safetensors", _judged, (PlanFileError, ModelFileError, affinet.TooLargeError), _tampered_plan),
     Target("csv", ".csv", _matrix, _DATA, mutations.of_text(COMMAS)),
     Target("table", ".csv", _table, (DataError,), mutations.of_text(COMMAS)),

@@ -27,7 +27,10 @@ commands = typer.Typer(
 )
 
 JobPath = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
-ModelPath = Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="The weights.", show_default=False)]
+ModelPath = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="A file of weights.", show_default=False),
+]
 PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="A file of Plan.save, as in RUN.", show_default=False)]
 OptionalJobPath = Annotated[Path | None, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
 Resumed = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Resume the run in this folder.")]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import scipy.sparse
@@ -44,6 +45,33 @@ def read_npz(path: Path, choose: Callable[[list[str]], str]) -> Any:
     `choose` takes the names and returns one of them. Raises DataError and whatever a broken archive makes zipfile
     raise.
     """
+    with _open_npz(path) as (archive, members):
+        size = path.stat().st_size
+        if {"format", "shape"} <= set(members):
+            return _sparse(archive, members, size)
+        return _member(archive, members[choose(list(members))], size)
+
+
+def describe_npz(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """The shape and dtype of each array of a `.npz` archive, by its name. Errors are those of `read_npz`."""
+    with _open_npz(path) as (archive, members):
+        described = {}
+        for name, info in members.items():
+            with _open_member(archive, info) as file:
+                shape, _, dtype, _ = _header(file)  # type: ignore[arg-type]
+                described[name] = (shape, dtype)
+        return described
+
+
+def read_npz_array(path: Path, name: str) -> Array:
+    """The array of this name in a `.npz` archive. Errors are those of `read_npz`."""
+    with _open_npz(path) as (archive, members):
+        return _member(archive, members[name], path.stat().st_size)
+
+
+@contextmanager
+def _open_npz(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """The archive and its members by the names of their arrays."""
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is not a .npz file: it is not a zip archive (pickled files are never read).")
     with zipfile.ZipFile(path) as archive:
@@ -53,10 +81,7 @@ def read_npz(path: Path, choose: Callable[[list[str]], str]) -> Any:
         members = {info.filename.removesuffix(".npy"): info for info in infos}
         if len(members) < len(infos):
             raise ValueError("two of its members have one name")
-        size = path.stat().st_size
-        if {"format", "shape"} <= set(members):
-            return _sparse(archive, members, size)
-        return _member(archive, members[choose(list(members))], size)
+        yield archive, members
 
 
 def _array(file: BinaryIO, length: int, size: int) -> Array:
@@ -103,10 +128,14 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> Array:
+    with _open_member(archive, info) as file:
+        return _array(file, info.file_size, size)  # type: ignore[arg-type]
+
+
+def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"its member {info.filename!r:.60} is packed in a way that NumPy does not use")
-    with archive.open(info) as file:
-        return _array(file, info.file_size, size)  # type: ignore[arg-type]
+    return archive.open(info)
 
 
 def _sparse(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], size: int) -> Any:

@@ -15,6 +15,7 @@ from typing import NoReturn
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
+from affinet.cli.files.process_limits import limit_resources
 from affinet.cli.words import one_paragraph
 from affinet.errors import DataError
 from affinet.system.unfolding import MOST_UNFOLDED, refusal_of_size
@@ -83,20 +84,8 @@ def _exit_with(status: int, reason: str) -> NoReturn:
 
 
 def _limit_resources(size: int) -> None:
-    """Limit memory and time of the process to the need of a file of `size` bytes; Windows has no such limits."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    seconds, memory = int(SECONDS + size / BYTES_PER_SECOND), 3 * MOST_UNFOLDED + 24 * size
-    for resource_kind, value in (
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_DATA, memory),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        highest = resource.getrlimit(resource_kind)[1]
-        value = value if highest == resource.RLIM_INFINITY else min(value, highest)
-        resource.setrlimit(resource_kind, (value, value))
+    """Limit memory and time of the process to the need of a file of `size` bytes."""
+    limit_resources(int(SECONDS + size / BYTES_PER_SECOND), 3 * MOST_UNFOLDED + 24 * size)
 
 
 __all__ = ["read_parquet", "write_table"]
