@@ -226,7 +226,7 @@ class InfeasibleError(AffinetError, ValueError):
 
     @classmethod
     def not_found(cls, rules: Sequence[tuple[str, str]], where: str) -> Self:
-        """Nonlinear equations, pairs (name, text), that no weights near the present ones were found to satisfy.
+        """Nonlinear rules, pairs (name, text), that no weights near the present ones were found to satisfy.
 
         `where` tells the point at which the search ended. There may be such weights elsewhere: nothing is proven.
         """
@@ -323,29 +323,30 @@ class LongStepsWarning(UserWarning):
 
 
 class ShortenedStepsWarning(UserWarning):
-    """Many steps in sequence did not lead to a point of nonlinear equations, and were shortened or not taken."""
+    """Many steps in sequence did not lead to a point of nonlinear rules, and were shortened or not taken."""
 
     def __init__(self, rules: Sequence[str], times: int, refused: bool) -> None:
         names = _shortened([_quoted(rule) for rule in rules], 3)
         last = ", the last one to nothing" if refused else ""
         super().__init__(
-            f"the last {times} steps under {names} led to weights from which there is no way back to the equations "
+            f"the last {times} steps under {names} led to weights from which there is no way back to the rules "
             f"nearby, and were shortened{last}. The learning rate may be too large for how strongly "
-            f"the equations curve. Or the weights are at a point where the set of the equations ends or has a cusp, "
-            f"such as y**2 == x**3 at 0: no multipliers exist there, and no training comes to rest. "
-            f"handle.report() counts such steps; handle.certificate(loss_fn) says whether the equations keep their "
-            f"rank at the weights."
+            f"the rules curve. Or the weights are at a point where the set of the rules ends or has a cusp, "
+            f"such as y**2 == x**3 at 0, or where the gradient of an inequality vanishes at its bound: no multipliers "
+            f"exist there, and no training comes to rest; affinet.lagrange(model, optimizer, rules) trains towards "
+            f"such rules. handle.report() counts such steps; handle.certificate(loss_fn) says whether the equations "
+            f"keep their rank at the weights."
         )
         self.rules, self.times, self.refused = tuple(rules), times, refused
 
 
 class SlowReturnWarning(UserWarning):
-    """The way back to nonlinear equations converges as it does where their derivatives depend on each other."""
+    """The way back to nonlinear rules converges as it does where their derivatives depend on each other."""
 
     def __init__(self, rules: Sequence[str]) -> None:
         names = _shortened([_quoted(rule) for rule in rules], 3)
         super().__init__(
-            f"the way back to {names} converges slowly: the equations' derivatives depend on each other at the "
+            f"the way back to {names} converges slowly: the rules' derivatives depend on each other at the "
             f"solution, or vanish there, as those of (w @ w - 1)**2 == 0 do. The rules hold, but their multipliers are "
             f"not unique or do not exist, and weights near the solution are known to half their digits only. Write "
             f"the equations so that they keep their rank: without the square, or with the equation that follows from "

@@ -140,7 +140,7 @@ DAMAGED_NODES: dict[str, Change] = {
     "node 2 is stored twice": lambda said, rows: said["nodes"].append(said["nodes"][0]),
     "there are no nodes": lambda said, rows: (said.update(nodes=[]), said.update(rules=[])),
     "there are nodes that no rule reads": lambda said, rows: said["rules"].pop(),
-    "rule 0 is an inequality that reads nodes": rule(sense="<="),
+    "rule 0 is a ball that reads nodes": rule(sense="<=", norm=2, radius=1.0),
 }
 
 

@@ -288,11 +288,6 @@ def a_job_with_a_wrong_rule(folder: Path) -> None:
     prepared(folder, (SAID[0], 'says = "hidden1.weight[9, 0] == 0"'))
 
 
-@case(JobError, "No plan can hold an inequality that is not affine.", "Call affinet.lagrange in Python.")
-def a_job_with_a_nonlinear_inequality(folder: Path) -> None:
-    prepared(folder, (SAID[0], 'says = "(hidden1.weight**2).sum(dim=1) <= 1"'))
-
-
 @case(JobError, "A matrix that does not fit the weights.", "Write one column per entry.")
 def a_job_with_a_matrix_of_another_width(folder: Path) -> None:
     np.save(folder / "A.npy", np.ones((1, 3)))

@@ -294,9 +294,9 @@ def a_sum_over_a_large_weight_below_its_bounds() -> None:
     affinet.plan([large >= 1, large.sum() <= 3])
 
 
-@case(RuleError, "A nonlinear inequality.", "Write an equation, or bound lengths by l2_ball.")
-def a_nonlinear_inequality() -> None:
-    affinet.plan(b.norm() <= 1)
+@case(RuleError, "A ball of an expression that is not affine.", "Bound the sum of its squares.")
+def a_ball_of_squares() -> None:
+    affinet.plan(families.l2_ball(b**2, 1.0))
 
 
 @case(RuleError, "A ball on weights of a nonlinear equation.", "Write the rules about different weights.")

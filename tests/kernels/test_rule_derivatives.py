@@ -156,7 +156,7 @@ def test_functions_of_several_weights_and_senses() -> None:
         a[1] @ a <= 3,
         (b[0] ** 3 * a[0, 0] + 1) ** 2 >= 1,
     ]
-    check_curved(System.of(rules, nonlinear_inequalities=True), drawn(shapes))
+    check_curved(System.of(rules), drawn(shapes))
 
 
 def test_functions_of_torch() -> None:

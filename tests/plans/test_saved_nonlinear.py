@@ -175,8 +175,7 @@ DAMAGES: list[tuple[Change, str]] = [
     (term_of_node(1, parameter=2), "parameter of term 0 of operand 0 of node 1 is 2, not between 0 and 1"),
     (term_of_node(1, offset=4), "reads entries 4 to 7 of 'power#"),
     (lambda said: said["rules"].pop(), "there are nodes that no rule reads"),
-    (lambda said: said["rules"][0].update(sense="<="), "rule 0 is an inequality that reads nodes"),
-    (lambda said: said["rules"][0].update(sense="<=", norm=2, radius=1.0), "rule 0 is an inequality that reads nodes"),
+    (lambda said: said["rules"][0].update(sense="<=", norm=2, radius=1.0), "rule 0 is a ball that reads nodes"),
 ]  # fmt: skip
 
 

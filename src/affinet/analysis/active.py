@@ -48,5 +48,5 @@ def active_bounds(system: System, weights: Mapping[str, Weight]) -> dict[str, Ac
     Counted by what is left to the bound, not by which multipliers are positive: at a vertex with more bounds than
     needed, the latter change from step to step although the weights do not move.
     """
-    rules = [system.rules[number] for number in system.inequality_rules]
+    rules = [rule for rule in system.every if rule.sense != "=="]
     return {rule.name: ActiveBounds(at_bound(rule, weights)) for rule in rules}

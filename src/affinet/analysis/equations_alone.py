@@ -23,13 +23,14 @@ class EquationsAlone:
 
     @cached_property
     def system(self) -> System:
-        if not self.all_rules.inequality_rules:
+        rules = self.all_rules.every
+        if not self.all_rules.has_inequalities:
             return self.all_rules
-        return self.all_rules.only([*self.all_rules.equation_rules, *self.all_rules.curved_rules])
+        return self.all_rules.only([number for number, rule in enumerate(rules) if rule.sense == "=="])
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        if not self.all_rules.inequality_rules:
+        if not self.all_rules.has_inequalities:
             return self.all_blocks
         with np.errstate(over="raise", divide="raise", invalid="raise"):
             return tuple(compile_blocks(self.system))

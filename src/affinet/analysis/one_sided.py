@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 from scipy.sparse import csgraph
 
-from affinet.analysis.prices import SIGNS, Prices, parts_by_rule, prices, rows_at_bounds
+from affinet.analysis.prices import SIGNS, Prices, active_rows, parts_by_rule, prices
 from affinet.analysis.rule_values import Weight
 from affinet.errors import RuleError
 from affinet.language.calculus.terms import Floats, Integers
@@ -63,7 +63,7 @@ def one_sided_prices(
             f"{MOST_PRICED:,} are priced. Name fewer rules, as in rules=[name]."
         )
     if len(at):
-        rows = rows_at_bounds(system, weights)
+        rows = active_rows(solved)[0]
         lowered[at], raised[at] = _ranges(rows, first[rows.rule] + rows.index, at, solved, system)
     sides = [parts_by_rule(replace(solved, values=values)) for values in (lowered, raised)]
     return {name: OneSided(*(parts[name] for parts in sides)) for name in sides[0] if name in chosen}

@@ -31,7 +31,7 @@ class Prices:
 
     `active` marks equations, and inequalities at their bound. `shared` marks rows that depend on other active rows:
     their prices are not unique, and where an inequality is among these they hold in one direction of change only.
-    `residual` (entries,) is what the rows leave of the gradient. `system` has the linear parts of nonlinear equations.
+    `residual` (entries,) is what the rows leave of the gradient. `system` has the linear parts of nonlinear rules.
     """
 
     system: System
@@ -46,11 +46,11 @@ def prices(system: System, gradient: Floats, weights: Mapping[str, Weight]) -> P
 
     `gradient` has one number per column of the layout. At an optimum the residual is zero; elsewhere prices are those
     of the point of the cone of the rows that is nearest to the gradient. Where prices are not unique, those of smallest
-    norm, inequalities counted as if their rows had length one. Those of nonlinear equations are prices of their linear
-    parts at the weights.
+    norm, inequalities counted as if their rows had length one. Nonlinear rules have the prices of their linear parts at
+    the weights.
     """
-    system = at_weights(system, weights)
     active = _active(system, weights)
+    system = at_weights(system, weights)
     first = np.cumsum([0, *(rule.equations for rule in system.rules)])
     values, shared = np.zeros(first[-1]), np.zeros(first[-1], bool)
     residual = gradient.astype(np.float64, copy=True)
@@ -72,7 +72,7 @@ def prices(system: System, gradient: Floats, weights: Mapping[str, Weight]) -> P
 
 
 def at_weights(system: System, weights: Mapping[str, Weight]) -> System:
-    """The system with each nonlinear equation replaced by its linear part at the weights, which prices are about."""
+    """The system with each nonlinear rule replaced by its linear part at the weights, which prices are about."""
     return linearized(system, {p.name: weights[p.name].numbers.reshape(p.shape) for p in system.layout.parameters})
 
 
@@ -85,17 +85,11 @@ def active_rows(solved: Prices) -> tuple[Rows, Floats]:
     return rows, solved.values[first[rows.rule] + rows.index]
 
 
-def rows_at_bounds(system: System, weights: Mapping[str, Weight]) -> Rows:
-    """The rows of all equations, and of the inequalities at their bounds, balls excepted."""
-    numbers = [k for k, rule in enumerate(system.rules) if rule.norm is None]
-    return _active_rows(system, numbers, _active(system, weights))
-
-
 def _active(system: System, weights: Mapping[str, Weight]) -> list[np.ndarray]:
     """For each rule, which of its rows are equations or at their bound."""
     return [
         np.ones(rule.equations, bool) if rule.sense == "==" else at_bound(rule, weights).ravel()
-        for rule in system.rules
+        for rule in system.every
     ]
 
 

@@ -101,7 +101,7 @@ def _expression_values(rule: Rule, weights: Mapping[str, Weight]) -> tuple[Float
 
 
 def _curved_values(rule: Rule, weights: Mapping[str, Weight]) -> tuple[Floats, Floats]:
-    """The value of a nonlinear equation, and `ε Σ|∂c/∂w_j||w_j|` and the rounding of its own terms."""
+    """The value of a nonlinear rule, and `ε Σ|∂c/∂w_j||w_j|` and the rounding of its own terms."""
     system = System((), Layout.of(weights_of([rule.expression.affine])), Tolerance(), curved=(rule,))
     parameters = system.layout.parameters
     numbers = {p.name: np.asarray(weights[p.name].numbers, np.float64).reshape(p.shape) for p in parameters}

@@ -89,6 +89,8 @@ def _phrase_inequalities(rule: Rule) -> str:
         return f"bounds the {measured} of {vectors}{' each' if rule.equations > 1 else ''}"
     bounded = np.broadcast_to(np.isfinite(rule.expression.constant), rule.shape)
     count = int(np.count_nonzero(bounded))
+    if rule.curved:
+        return f"keeps {counted(count, 'nonlinear inequality', 'nonlinear inequalities')}"
     if rule.pairs <= rule.equations:
         signs = {float(np.sign(term.scalar)) if not term.factors else 0.0 for term in rule.expression.terms}
         upper = signs == {rule.sign}

@@ -44,7 +44,7 @@ def summary(
     groups = groups_of(len(system.every), blocks)
     order = [(place, rule, members) for rules, members in groups for place, rule in enumerate(rules)]
     first, last = _split_count(len(order), most)
-    has_senses = bool(system.inequality_rules)
+    has_senses = system.has_inequalities
     lines: list[tuple[str, ...]] = [WITH_SENSES if has_senses else COLUMNS]
     for at, (place, rule, members) in enumerate(order):
         if first <= at < len(order) - last:
@@ -126,7 +126,7 @@ def _phrase_totals(system: System, blocks: tuple[Block, ...], equations: Equatio
     rank, redundant = _bounds(equations.rank), _bounds(equations.redundant)
     written = f"{many(system.equations, 'equation')}, rank {rank} ({redundant} redundant)"
     inequalities, within = "", ""
-    if system.inequality_rules:
+    if system.has_inequalities:
         inequalities, within = (
             f" and {many(system.inequalities, 'inequality', 'inequalities')}",
             " within the inequalities",

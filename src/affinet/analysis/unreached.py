@@ -1,4 +1,4 @@
-"""The error for nonlinear equations to which no way was found from given weights."""
+"""The error for nonlinear rules to which no way was found from given weights."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ def unreached(
     columns = np.unique(np.concatenate([b.entries.columns(np.arange(b.size), system.layout) for b in blocks]))
     return InfeasibleError.not_found(
         rules,
-        f'The weights violate "{worst}" by {violation[worst]:.3g}, and from there the equations cannot be brought '
-        f"nearer to zero: their gradients vanish on the way or depend on each other."
-        f"{_least_violation(system.only(numbers), columns, weights)} Nothing was changed.",
+        f'The weights violate "{worst}" by {violation[worst]:.3g}, and from there the violation cannot be made '
+        f"smaller: the gradients of the rules vanish on the way or depend on each other."
+        f"{_least_violation(system.only(numbers), columns, weights)} Nothing was changed. "
+        f"affinet.lagrange(model, optimizer, rules, feasible_start=False) trains towards rules from any weights.",
     )
 
 
 def _least_violation(system: System, columns: Integers, weights: Mapping[str, np.ndarray]) -> str:
-    """Where the sum of the squared equations is least near the weights, in words; empty where it is not computed.
+    """Where the sum of the squared violations is least near the weights, in words; empty where it is not computed.
 
     Source: the trust-region method of SciPy's `least_squares` (Branch, Coleman, Li, SIAM J. Sci. Comput. 21, 1999).
     """
@@ -58,20 +59,25 @@ def _least_violation(system: System, columns: Integers, weights: Mapping[str, np
         moved[columns] = x
         return {p.name: moved[first : first + p.size].reshape(p.shape) for p, first in places}
 
-    def sides(x: Floats) -> Floats:
+    def values(x: Floats) -> Floats:
         return np.concatenate([evaluate(rule.expression, at(x)).ravel() for rule in system.every])
+
+    def beyond(x: Floats) -> Floats:
+        return np.where(signs == 0.0, values(x), np.maximum(signs * values(x), 0.0))
 
     def slopes(x: Floats) -> Floats:
         lines = linearized(system, at(x))
         dense: Floats = lines.rows(range(len(lines.rules))).matrix(layout.size).toarray()[:, columns]
-        return dense
+        counts = np.where(signs == 0.0, 1.0, signs * (signs * values(x) > 0.0))
+        return np.asarray(counts[:, None] * dense)
 
+    signs = np.concatenate([np.zeros(0), *(np.full(rule.equations, rule.sign) for rule in system.every)])
     places = list(zip(layout.parameters, layout.starts, strict=True))
     with np.errstate(all="ignore"):
         if equations * layout.size > SEARCHED:
             return ""
         try:
-            end = least_squares(sides, start[columns], slopes, xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=100)
+            end = least_squares(beyond, start[columns], slopes, xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=100)
         except ValueError:  # the search came to where a function has no value
             return ""
     entries = [f"{layout.describe(int(column))} = {x:.3g}" for column, x in zip(columns, end.x, strict=True)]

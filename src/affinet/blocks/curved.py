@@ -100,11 +100,11 @@ class Curved:
                 products = "" if written is not None else ", multiplied as matrices"
                 equations = many(self.set.equations, "nonlinear equation")
                 return f"{equations} in {many(width, 'entry', 'entries')}{products}, solved by {how}"
-            case MixedSet(lower=lower, upper=upper, rhs=rhs):
+            case MixedSet(lower=lower, upper=upper, rhs=rhs, inequalities=nonlinear):
                 bounds = int(np.isfinite(lower).sum() + np.isfinite(upper).sum())
-                inequalities = many(rhs.size + bounds, "inequality", "inequalities")
-                equations = many(cells * self.set.equations, "equation")
-                return f"{equations}, some nonlinear, with {inequalities}, by the polyhedra of moves from the weights"
+                inequalities = many(rhs.size + bounds + cells * nonlinear, "inequality", "inequalities")
+                equations = many(cells * self.set.equations, "equation") + " and " if self.set.equations else ""
+                return f"{equations}{inequalities}, some nonlinear, by the polyhedra of moves from the weights"
         equations = many(self.set.equations, "nonlinear equation")
         among = many(width, "entry", "entries")
         return f"{many(cells, 'group')} of {equations} in {among}, by tangent planes"

@@ -1,4 +1,4 @@
-"""The law of nonlinear equations and inequalities on the same weights: the normal map over linear parts at the weights.
+"""The law of nonlinear equations together with inequalities, and of nonlinear ones: the normal map over linear parts.
 
 What is known between two steps is that of `NormalMap`, averaged multipliers and a face, with the point to which they
 belong. A step lands on the polyhedron of moves from there, and returns to the equations; then what is known is carried
@@ -8,12 +8,13 @@ to the polyhedron of the new point. At rest nothing moves, so that the weights s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from affinet.blocks.curved_cells import Outcome
 from affinet.blocks.curved_set import FARTHEST, SHORTENINGS
 from affinet.blocks.mixed_set import MixedSet
 from affinet.blocks.namespace import Array, Namespace
@@ -126,21 +127,20 @@ class MixedMap:
         move = stepped - state.before
         finite = self.norm(xp, move) < inf
         move = xp.where(finite, move, 0.0 * state.before)
-        w, unfinished = before.copy(), np.ones(len(before), bool)
+        w, tally = before.copy(), _Tally.of(len(before))
         known = self._inner(state.former)
         for _ in range(SHORTENINGS + 1):
             landed, learned = law.land(xp, move, inner, u)
-            points, arrived = self._returned(xp.host(landed), learned.face, before, unfinished, xp)
+            points, arrived = self._returned(xp.host(landed), learned.face, before, tally, xp)
             w[arrived] = points[arrived]
-            unfinished &= ~arrived
             fits = xp.array(arrived.astype(np.float64)[:, None], stepped) > 0.0
             known = _chosen(xp, fits, learned, known)
-            if not unfinished.any():
+            if not tally.searched.any():
                 break
             move = 0.25 * move
         result = xp.array(w, stepped)
         carried = self._at(xp, result).set.normal(xp, 0.0 * result, known.y, known.face, u)
-        new = self._known(result, Learned(*carried))
+        new = replace(self._known(result, Learned(*carried)), outcome=tally.outcome(xp, stepped))
         landed_cells = finite if taken is None else finite & taken
         if taken is None and not xp.any(~finite):
             return result, new
@@ -149,7 +149,8 @@ class MixedMap:
             xp.where(landed_cells, new.face.point, former.face.point),
             *(xp.where(landed_cells, n, o) for n, o in zip(new.face.marks, former.face.marks, strict=True)),
         )
-        return xp.where(landed_cells, result, stepped), Learned(xp.where(landed_cells, new.y, former.y), face)
+        y = xp.where(landed_cells, new.y, former.y)
+        return xp.where(landed_cells, result, stepped), Learned(y, face, new.outcome)
 
     def roundoff(self, u: float, spacing: float) -> float:
         roundings: float = SUMMED + self.count() ** 0.5
@@ -159,21 +160,24 @@ class MixedMap:
         return self._known(w, self._at(xp, w).resettle(xp, 0.0 * w, self._inner(state), u))
 
     def _returned(
-        self, moves: Floats, face: PolyhedralFace, before: Floats, searched: np.ndarray, xp: Namespace
+        self, moves: Floats, face: PolyhedralFace, before: Floats, tally: _Tally, xp: Namespace
     ) -> tuple[Floats, np.ndarray]:
         """The points of the set to which moves lead, and the cells that arrive near the end of their move."""
         rows = xp.host(face.rows)[:, self.set.equations :] > 0.0
         sides = xp.host(face.upper) - xp.host(face.lower)
         points, arrived = before.copy(), np.zeros(len(before), bool)
-        for cell in np.flatnonzero(searched).tolist():
+        for cell in np.flatnonzero(tally.searched).tolist():
             size = float(np.linalg.norm(moves[cell]))
             if size == 0.0:
                 arrived[cell] = True
                 continue
-            point, arrives = self.set.returned(cell, before[cell] + moves[cell], rows[cell], sides[cell])
+            back = self.set.returned(cell, before[cell] + moves[cell], rows[cell], sides[cell])
             reach = FARTHEST * size + 64.0 * 2.0**-52 * float(np.linalg.norm(before[cell]))
-            if arrives and float(np.linalg.norm(point - before[cell])) <= reach:
-                points[cell], arrived[cell] = point, True
+            if back.arrives and float(np.linalg.norm(back.point - before[cell])) <= reach:
+                points[cell], arrived[cell] = back.point, True
+                tally.slow[cell] |= back.slow
+        tally.searched[arrived] = False
+        tally.shortenings[tally.searched] = np.minimum(tally.shortenings[tally.searched] + 1.0, SHORTENINGS)
         return points, arrived
 
     def _at(self, xp: Namespace, point: Array) -> NormalMap[PolyhedralFace]:
@@ -185,6 +189,26 @@ class MixedMap:
 
     def _inner(self, state: Learned[MixedFace]) -> Learned[PolyhedralFace]:
         return Learned(state.y, state.face.marks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tally:
+    """What happened on the way of each cell (cells,): see `Outcome`; `searched` marks those that did not arrive yet."""
+
+    shortenings: Floats
+    searched: np.ndarray
+    slow: np.ndarray
+
+    @classmethod
+    def of(cls, cells: int) -> _Tally:
+        return cls(np.zeros(cells), np.ones(cells, bool), np.zeros(cells, bool))
+
+    def outcome(self, xp: Namespace, like: Array) -> Outcome | None:
+        if not (self.shortenings.any() or self.slow.any()):
+            return None
+        parts = (part.astype(np.float64)[:, None] for part in (self.shortenings, self.searched, self.slow))
+        shortenings, refused, slow = (xp.array(part, like) for part in parts)
+        return Outcome(shortenings, refused > 0.0, slow > 0.0)
 
 
 def _chosen(xp: Namespace, condition: Array, first: Learned[Any], second: Learned[Any]) -> Learned[Any]:

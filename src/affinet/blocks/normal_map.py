@@ -18,6 +18,7 @@ from math import inf
 from typing import Generic
 
 from affinet.blocks.convex import ConvexSet, Face
+from affinet.blocks.curved_cells import Outcome
 from affinet.blocks.namespace import Array, Namespace
 from affinet.language.calculus.terms import Integers
 
@@ -34,10 +35,14 @@ SUMMED = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Learned(Generic[Face]):
-    """`y`, a normal vector of the set at the weights, in units of gradients; and the face of its multipliers."""
+    """`y`, a normal vector of the set at the weights, in units of gradients; and the face of its multipliers.
+
+    `outcome` tells how weights came onto a curved set; None on convex ones, and where all steps were full.
+    """
 
     y: Array
     face: Face
+    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True, eq=False)

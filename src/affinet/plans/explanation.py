@@ -202,7 +202,7 @@ def _explain_entry(
     prices: Mapping[str, Any] | None,
 ) -> Explanation:
     layout = plan.system.layout
-    curved = _curved(plan, column)
+    curved, curved_sides = _curved(plan, column)
     keys, sides = incidence.of(column), plan.inequality_incidence.of(column)
     bounds, balls = [plan.inequality_incidence.equation(*key) for key in sides[:MOST_SHOWN]], _balls(plan, column)
     shown = [incidence.equation(*key) for key in keys[:MOST_SHOWN]]
@@ -230,24 +230,31 @@ def _explain_entry(
         len(keys) + len(curved),
         (*(_word_equation(plan, equation) for equation in shown), *curved)[:MOST_SHOWN],
         any(rule.size is not None for rule in plan.system.every),
-        len(sides) + len(balls),
-        (*(_word_equation(plan, bound) for bound in bounds), *balls),
-        () if weights is None else tuple(_standings(plan, sides[:MOST_LOOKED_AT], balls, weights, prices or {})),
+        len(sides) + len(balls) + len(curved_sides),
+        (*(_word_equation(plan, bound) for bound in bounds), *balls, *curved_sides)[:MOST_SHOWN],
+        ()
+        if weights is None
+        else tuple(_standings(plan, sides[:MOST_LOOKED_AT], balls, curved_sides, weights, prices or {})),
         isolated=bool(curved) and position is not None and is_isolated(position.block, position.place),
     )
 
 
-def _curved(plan: Plan, column: int) -> list[Statement]:
-    """The nonlinear rules that read an entry."""
+def _curved(plan: Plan, column: int) -> tuple[list[Statement], list[Statement]]:
+    """The nonlinear rules that read an entry: equations, and inequalities."""
     if not plan.system.curved:
-        return []
+        return [], []
     position = standing(plan.blocks, column, plan.system.layout)
     numbers = position.block.rules if position is not None else ()
-    return [
-        Statement(plan.system.rule(number).name, (), plan.system.rule(number).text, 0)
+    rules = [
+        plan.system.rule(number)
         for number in numbers
         if number in plan.system.curved_rules and (len(numbers) == 1 or reads_entry(plan.system, number, column))
     ]
+    equations, sides = (
+        [Statement(rule.name, (), rule.text, 0) for rule in rules if (rule.sense == "==") is exact]
+        for exact in (True, False)
+    )
+    return equations, sides
 
 
 def _balls(plan: Plan, column: int) -> list[Statement]:
@@ -269,11 +276,19 @@ def _balls(plan: Plan, column: int) -> list[Statement]:
 
 
 def _standings(
-    plan: Plan, keys: Sequence[tuple[int, int]], balls: Sequence[Statement], weights: Any, prices: Mapping[str, Any]
+    plan: Plan,
+    keys: Sequence[tuple[int, int]],
+    balls: Sequence[Statement],
+    curved: Sequence[Statement],
+    weights: Any,
+    prices: Mapping[str, Any],
 ) -> Iterator[str]:
-    """The inequalities at their bound: `at its lower bound 0, price 0.3`, or the rule and row of several entries."""
+    """The inequalities at their bound: `at its lower bound 0, price 0.3`, or the rule and row of several entries.
+
+    `curved` are nonlinear rules; of one with several inequalities those at their bound are counted.
+    """
     values = numbers_of(plan, weights)
-    rules = {rule.name: rule for rule in plan.system.rules}
+    rules = {rule.name: rule for rule in plan.system.every}
     active: dict[str, np.ndarray] = {}
 
     def standing_of(rule: Rule, index: int) -> tuple[bool, str]:
@@ -302,6 +317,13 @@ def _standings(
             yield f"at its {side} bound {row.rhs / row.values[0] + 0.0:.6g}{price}"
         else:
             yield f"{_word_equation(plan, row)} is at its bound{price}"
+    for statement in curved:
+        rule = rules[statement.rule]
+        is_active, price = standing_of(rule, 0)
+        if rule.equations == 1 and is_active:
+            yield f"{statement} is at its bound{price}"
+        elif rule.equations > 1 and (count := int(np.count_nonzero(active[rule.name]))):
+            yield f"{statement}: {count:,} of {counted(rule.equations, 'inequality')} at the bound"
 
 
 def _find_reasons(
@@ -329,12 +351,12 @@ def _explain_slice(plan: Plan, incidence: Incidence, expression: Expression) -> 
         column = _column(plan, expression, place)
         position, keys = standing(plan.blocks, column, plan.system.layout), incidence.of(column)
         sides = plan.inequality_incidence.of(column)
-        balls, curved = _balls(plan, column), _curved(plan, column)
-        rules.update((each.rule, None) for each in curved)
+        balls, (curved, curved_sides) = _balls(plan, column), _curved(plan, column)
+        rules.update((each.rule, None) for each in (*curved, *curved_sides))
         rules.update((plan.system.rules[rule].name, None) for rule, _ in (*keys, *sides))
         rules.update((ball.rule, None) for ball in balls)
         if position is None:
-            counts["held" if keys or curved else "bounded" if sides or balls else "untouched"] += 1
+            counts["held" if keys or curved else "bounded" if sides or balls or curved_sides else "untouched"] += 1
             free.append(1.0)
             continue
         free.append(position.block.freedom(position.place))

@@ -100,8 +100,8 @@ class Rule:
 class System:
     """The rules in the user's order, the layout of the entries that they read, the tolerance, and limits.
 
-    `rules` are affine in the weights. Those that are not, the nonlinear equations, are in `curved`, numbered behind the
-    affine ones.
+    `rules` are affine in the weights. Those that are not, equations and inequalities, are in `curved`, numbered behind
+    the affine ones.
     """
 
     rules: tuple[Rule, ...]
@@ -117,12 +117,10 @@ class System:
         *,
         tolerance: float | None = None,
         limits: Limits | None = None,
-        nonlinear_inequalities: bool = False,
     ) -> System:
         """Collect constraints, nested lists allowed.
 
-        `tolerance` replaces the epsilon of the constants (the coarsest of their dtypes). A system with
-        `nonlinear_inequalities` can be evaluated, but cannot be planned where it has any.
+        `tolerance` replaces the epsilon of the constants (the coarsest of their dtypes).
         Raises RuleError for anything that is not a rule, ConstantError for numbers whose products leave float64.
         """
         constraints = list(_flatten(rules))
@@ -134,11 +132,10 @@ class System:
             if not isinstance(tolerance, Real) or not 0.0 < tolerance < 0.1:
                 raise RuleError(f"tolerance is {tolerance!r:.60}; give a number between 0 and 0.1, such as 1e-12.")
             epsilon = tolerance
+        for rule in named:
+            _check_ball(rule)
         affine = tuple(rule for rule in named if not rule.curved)
         curved = tuple(rule for rule in named if rule.curved)
-        if not nonlinear_inequalities:
-            for rule in curved:
-                _check_curved(rule)
         return cls(affine, _layout(named), Tolerance(epsilon), limits or Limits(), curved)
 
     @cached_property
@@ -149,7 +146,8 @@ class System:
     @property
     def kinds_at_weights(self) -> str:
         """The kinds of rules whose tangent directions depend on the weights, in words; empty without such rules."""
-        kinds = ("inequalities" if self.inequality_rules else "", "nonlinear equations" if self.curved else "")
+        has_equations = any(rule.sense == "==" for rule in self.curved)
+        kinds = ("inequalities" if self.has_inequalities else "", "nonlinear equations" if has_equations else "")
         return " and ".join(filter(None, kinds))
 
     def rule(self, number: int) -> Rule:
@@ -158,7 +156,7 @@ class System:
 
     @property
     def curved_rules(self) -> range:
-        """The numbers of the nonlinear equations."""
+        """The numbers of the nonlinear rules."""
         return range(len(self.rules), len(self.every))
 
     @property
@@ -172,13 +170,18 @@ class System:
         return sum(rule.equations for rule in self.every if rule.sense != "==")
 
     @cached_property
+    def has_inequalities(self) -> bool:
+        """Whether any rule is an inequality."""
+        return any(rule.sense != "==" for rule in self.every)
+
+    @cached_property
     def equation_rules(self) -> tuple[int, ...]:
-        """The numbers of the rules that are equations."""
+        """The numbers of the affine rules that are equations."""
         return tuple(number for number, rule in enumerate(self.rules) if rule.sense == "==")
 
     @cached_property
     def inequality_rules(self) -> tuple[int, ...]:
-        """The numbers of the rules that are inequalities, balls included."""
+        """The numbers of the affine rules that are inequalities, balls included."""
         return tuple(number for number, rule in enumerate(self.rules) if rule.sense != "==")
 
     def with_constants(self, values: Mapping[str, Floats], epsilon: float) -> System:
@@ -373,11 +376,10 @@ def _layout(rules: Iterable[Rule]) -> Layout:
     return Layout.of(weights_of(rule.expression.affine for rule in rules))
 
 
-def _check_curved(rule: Rule) -> None:
-    """Refuse nonlinear inequalities. Raises RuleError."""
-    if rule.sense != "==":
+def _check_ball(rule: Rule) -> None:
+    """Refuse balls of expressions that are not affine. Raises RuleError."""
+    if rule.norm is not None and rule.curved:
         raise RuleError(
-            f'rule "{rule.name}" is an inequality of weights that is not affine in them. Weights are kept on nonlinear '
-            f"equations and on affine inequalities; families.l2_ball(w, radius) bounds Euclidean lengths. "
-            f"affinet.lagrange(model, optimizer, rules) trains towards any inequality."
+            f'rule "{rule.name}" bounds the norm of an expression x that is not affine in the weights. A Euclidean '
+            f"norm is bounded by (x * x).sum() <= radius**2."
         )

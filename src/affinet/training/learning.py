@@ -17,7 +17,6 @@ from torch import Tensor
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.normal_map import Learned
 from affinet.blocks.set_law import Known, Step
-from affinet.blocks.tangent_map import Tangent
 from affinet.errors import AttachError
 from affinet.kernels.naming_rules import naming_rules
 from affinet.kernels.torch.access import Tensors
@@ -242,7 +241,7 @@ class Learning:
             self.face_moved |= not kernel.same_face(known.face, step.face)
         kernel.write(self._parameters, landed)
         self._known[block] = known
-        if isinstance(known, Tangent) and (step_taken is None or bool(step_taken)):
+        if kernel.is_curved and (step_taken is None or bool(step_taken)):
             self._returns.add(block, known.outcome)
         self._landings[block] = _Landing(step.onwards(landed, known), landed=True)
 

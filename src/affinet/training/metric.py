@@ -38,7 +38,7 @@ def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan)
     if plan.system.curved:
         names = ", ".join(rule.name for rule in plan.system.curved[:3])
         raise AttachError(
-            f"the rules {names} are nonlinear equations. Returning to them in the optimizer's metric ends away from "
+            f"the rules {names} are nonlinear. Returning to them in the optimizer's metric ends away from "
             f"the optimum; leave metric='optimizer' out."
         )
     solves = {block: block.solves_in_metric() for block in plan.blocks}

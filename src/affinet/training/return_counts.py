@@ -15,6 +15,7 @@ from torch import Tensor
 
 from affinet.blocks.curved_cells import Outcome
 from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.normal_map import NormalMap
 from affinet.errors import ShortenedStepsWarning, SlowReturnWarning, callers_line
 from affinet.plans.plan import Plan
 from affinet.report.observation import StepCounts
@@ -85,6 +86,8 @@ class ReturnCounts:
         counts: dict[str, StepCounts] = {}
         curved = plan.system.curved_rules
         for block in plan.blocks:
+            if isinstance(block.law(), NormalMap):  # the nearest point of a convex set is always found
+                continue
             for number in block.rules:
                 if number in curved:
                     count, name = self._counts.get(block, _Count()), plan.system.rule(number).name

@@ -22,6 +22,9 @@ class Derivatives(Protocol):
     def transposed(self, y: Floats) -> Floats:
         """`Jᵀ y`."""
 
+    def dense(self) -> Floats:
+        """J itself."""
+
 
 @dataclass(frozen=True, eq=False)
 class LinearPart:
@@ -48,6 +51,10 @@ class LinearPart:
     def transposed(self, y: Floats) -> Floats:
         return self.derivatives.transposed(y)
 
+    def dense(self) -> Floats:
+        """J as an array (equations, entries)."""
+        return self.derivatives.dense()
+
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
@@ -60,6 +67,9 @@ class Matrix:
 
     def transposed(self, y: Floats) -> Floats:
         return np.asarray(self.matrix.T @ y)
+
+    def dense(self) -> Floats:
+        return np.asarray(self.matrix.toarray())
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +85,10 @@ class Products:
 
     def transposed(self, y: Floats) -> Floats:
         return self.program.transposed(self.slopes, y / self.norms)
+
+    def dense(self) -> Floats:
+        rows = [self.transposed(unit) for unit in np.eye(self.program.equations)]
+        return np.array(rows).reshape(self.program.equations, self.program.width)
 
 
 def linear_part(program: EquationProgram, written: WrittenDerivatives | None, x: Floats) -> LinearPart:

@@ -16,7 +16,6 @@ from affinet.cli.jobs.job import RuleTable
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.jobs.locate import KeyPath
 from affinet.errors import AffinetError
-from affinet.language.nodes import is_curved
 
 if TYPE_CHECKING:
     from affinet import Constraint, Expression, Rules, Weights
@@ -41,16 +40,7 @@ def free_numbers(numbers: int, rank: int | Interval) -> int | Interval:
 
 def _named_rule(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint | Rules:
     form = next(key for key in _READERS if getattr(rule, key) is not None)
-    read = _READERS[form](job, index, rule, weights).named(rule_name(rule))
-    for each in read if isinstance(read, affinet.Rules) else [read]:
-        if each.sense != "==" and is_curved(each.expression.affine):
-            raise job.mistake(
-                ("rule", index, form),
-                f'rule "{rule_name(rule)}" is an inequality that is not affine in the weights, and a job takes only '
-                f"rules that a plan can hold, whatever its method: nonlinear equations, affine equations and "
-                f"inequalities, and balls such as l2_ball(w, radius). In Python affinet.lagrange takes others too.",
-            )
-    return read
+    return _READERS[form](job, index, rule, weights).named(rule_name(rule))
 
 
 def _from_text(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Constraint | Rules:

@@ -45,7 +45,7 @@ class ArrayGaps:
             rule = self._system.rule(number)
             shaped = {p.name: flat[p.name].reshape(p.shape) for p in self._system.layout.parameters}
             with np.errstate(all="ignore"):
-                largest[number] = np.abs(evaluate(rule.expression, shaped)).max(initial=0.0)
+                largest[number] = violations(evaluate(rule.expression, shaped), rule.sense).max(initial=0.0)
         names = (rule.name for rule in self._system.every)
         return dict(zip(names, (largest + 0.0).tolist(), strict=True))  # -0.0 + 0.0 is 0.0
 

@@ -69,6 +69,11 @@ class ConvexKernel:
         return self._law.count() == 1
 
     @property
+    def is_curved(self) -> bool:
+        """Whether a step is followed by a way back to the set, which may be slow, or not be found."""
+        return not isinstance(self._law, NormalMap)
+
+    @property
     def in_place(self) -> bool:
         """Whether weights land where they lie, from wherever a step began, so that no copy of them is needed."""
         return self._loops is not None and self._loops.in_place

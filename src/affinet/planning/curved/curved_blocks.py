@@ -1,4 +1,4 @@
-"""Take the nonlinear equations out of a system, with the linear ones that share entries with them, and make blocks."""
+"""Take the nonlinear rules out of a system, with the linear ones that share entries with them, and make blocks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from affinet.blocks.ball import Ball
 from affinet.blocks.curved import Curved
 from affinet.blocks.curved_set import CurvedSet
 from affinet.blocks.fixed import fixed_at
@@ -23,7 +24,7 @@ from affinet.language.forecast import forecast
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.curved.equal_components import Cells, LargeComponent, cells_of, read_columns
 from affinet.planning.curved.large_components import large_rank, large_set
-from affinet.planning.curved.lowering import lower
+from affinet.planning.curved.lowering import Lowered, lower
 from affinet.planning.curved.mixed_components import MixedComponent, Neighbours, mixed_sets, neighbours
 from affinet.planning.curved.recognizing import recognized
 from affinet.planning.inequalities.sets import places_of_cells
@@ -45,8 +46,8 @@ STARTS = 2
 
 def separate_curved(
     equations: OtherRules, system: System, fixed: FixedEntries, over_free: Callable[[Rows], Rows]
-) -> tuple[list[Curved], Neighbours]:
-    """The blocks of the nonlinear equations, and the linear rules that share entries with them, or do not.
+) -> tuple[list[Curved | Ball], Neighbours]:
+    """The blocks of the nonlinear rules, and the linear rules that share entries with them, or do not.
 
     Entries that single equations fix are constants of the nonlinear ones, and are added to `fixed`. Raises
     Contradiction where an equation holds nowhere because all its entries are fixed, RuleError where nonlinear equations
@@ -56,16 +57,18 @@ def separate_curved(
     if not numbers:
         return blocks, Neighbours(equations, concatenate([]), (), concatenate([]), concatenate([]))
     meeting = _neighbours(equations, numbers, system, fixed, over_free)
-    lowered = replace(lower(system, numbers, meeting.connected, over_free), inequalities=meeting.inequalities)
-    _check_constants(lowered.equations, system)
+    lowered = lower(system, numbers, meeting.connected, over_free).turned(system)
+    lowered = replace(lowered, inequalities=meeting.inequalities)
+    _check_constants(lowered, system)
     parts = cells_of(lowered, system.layout.size, system.limits)
-    for mixed, rank, entries, rules in mixed_sets([part for part in parts if isinstance(part, MixedComponent)], system):
+    mixed_parts = [part for part in parts if isinstance(part, MixedComponent) and part.program.width]
+    for mixed, rank, entries, rules in mixed_sets(mixed_parts, system):
         blocks.append(_placed(entries, mixed, rank, rules, system))
     for cells in parts:
-        if isinstance(cells, MixedComponent):
-            continue
         if not cells.program.width:
             _check_fixed(cells, system)
+            continue
+        if isinstance(cells, MixedComponent):
             continue
         if isinstance(cells, Cells):
             names = ", ".join(f'"{system.rule(rule).name}"' for rule in cells.rules[:3])
@@ -112,7 +115,7 @@ def _fixings(rows: Rows, layout: Layout) -> list[Fixing]:
     return fixings
 
 
-def check_apart(curved: Sequence[Curved], sets: Sequence[AnyBlock], system: System) -> None:
+def check_apart(curved: Sequence[Curved | Ball], sets: Sequence[AnyBlock], system: System) -> None:
     """Refuse balls on entries of nonlinear equations. Raises RuleError."""
     layout = system.layout
     for block in curved:
@@ -124,33 +127,36 @@ def check_apart(curved: Sequence[Curved], sets: Sequence[AnyBlock], system: Syst
                 first = next(system.rule(rule).name for rule in block.rules if system.rule(rule).curved)
                 second = system.rule(other.rules[-1]).name
                 raise RuleError(
-                    f'rule "{first}" is a nonlinear equation and "{second}" bounds a norm, and both read '
-                    f"{layout.describe(int(columns[shared[0]]))}. Weights of nonlinear equations may have affine "
-                    f"inequalities alone; write the rules about different weights, or train towards them with "
-                    f"affinet.lagrange(model, optimizer, rules)."
+                    f'rule "{first}" is nonlinear and "{second}" bounds a norm, and both read '
+                    f"{layout.describe(int(columns[shared[0]]))}. Bound the sum of the squares "
+                    f"instead, or train towards the rules with affinet.lagrange(model, optimizer, rules)."
                 )
 
 
-def _check_constants(equations: Rows, system: System) -> None:
-    """Equations without entries must hold."""
+def _check_constants(lowered: Lowered, system: System) -> None:
+    """Equations and inequalities without entries must hold."""
+    equations = lowered.equations
     empty = np.flatnonzero(equations.lengths == 0)
-    tolerance = system.tolerance.consistency(8)
-    violated = empty[np.abs(equations.rhs[empty]) > tolerance * equations.magnitude[empty]]
+    beyond = np.where(lowered.sided[empty], -equations.rhs[empty], np.abs(equations.rhs[empty]))
+    violated = empty[beyond > system.tolerance.consistency(8) * equations.magnitude[empty]]
     if len(violated):
         raise Contradiction(distinct(equations.rule[violated]))
 
 
-def _check_fixed(cells: Cells | LargeComponent, system: System) -> None:
-    """Equations all of whose entries are fixed must hold."""
-    program, xp = cells.program, NumPy()
+def _check_fixed(cells: Cells | LargeComponent | MixedComponent, system: System) -> None:
+    """Equations and inequalities all of whose entries are fixed must hold."""
+    program, xp, sided = cells.program, NumPy(), 0
     with np.errstate(all="ignore"):
         if isinstance(program, EquationProgram):
             at = program.numbers(np.zeros(0))
             values, sizes = program.values(at), program.sizes(at)
+            sided = cells.sided if isinstance(cells, MixedComponent) else 0
         else:
             numbers = program.numbers(xp, np.zeros((program.cells, 0)))
             values, sizes = program.outputs.apply(xp, numbers), program.outputs.sizes(xp, numbers)
-    if not (np.abs(values) <= system.tolerance.consistency(8) * sizes).all():
+    is_sided = np.arange(values.shape[-1]) >= values.shape[-1] - sided
+    beyond = np.where(is_sided, values, np.abs(values))
+    if not (beyond <= system.tolerance.consistency(8) * sizes).all():
         raise Contradiction(cells.rules)
 
 

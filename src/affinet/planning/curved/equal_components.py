@@ -61,10 +61,13 @@ def cells_of(lowered: Lowered, weights: int, limits: Limits) -> list[Cells | Lar
     large = _large(lowered, live, component, limits)
     mixed = np.zeros(len(large), bool)
     mixed[component[lowered.inequalities.columns]] = True
+    sided = lowered.equations.select(np.flatnonzero(lowered.sided))
+    mixed[component[sided.columns]] = True
     parts: list[Cells | LargeComponent | MixedComponent] = []
     for place in np.flatnonzero(large | mixed).tolist():
-        each = _large_component(place, lowered, component, weights)
-        parts.append(_with_inequalities(each, lowered) if mixed[place] else each)
+        rows = _rows_of(place, lowered, component)
+        each = _large_component(place, rows, lowered, component, weights)
+        parts.append(_with_inequalities(each, lowered, lowered.sided[rows]) if mixed[place] else each)
     if (large | mixed).all():
         return parts
     live &= ~(large | mixed)[component]
@@ -184,19 +187,27 @@ def _large(lowered: Lowered, live: np.ndarray, component: Integers, limits: Limi
     return large
 
 
-def _large_component(number: int, lowered: Lowered, component: Integers, weights: int) -> LargeComponent:
+def _rows_of(number: int, lowered: Lowered, component: Integers) -> Integers:
+    """The rows of a component: equations, and then nonlinear inequalities."""
     equations = lowered.equations
     rows = np.flatnonzero(equations.lengths > 0)
     rows = rows[component[equations.columns[equations.bounds[rows]]] == number]
+    return np.concatenate([rows[~lowered.sided[rows]], rows[lowered.sided[rows]]])
+
+
+def _large_component(
+    number: int, rows: Integers, lowered: Lowered, component: Integers, weights: int
+) -> LargeComponent:
     program = large_program(lowered, component == number, rows, weights)
-    rules = tuple(int(rule) for rule in distinct(equations.rule[rows]))
+    rules = tuple(int(rule) for rule in distinct(lowered.equations.rule[rows]))
     return LargeComponent(program, np.flatnonzero(component[:weights] == number), rules)
 
 
-def _with_inequalities(part: LargeComponent, lowered: Lowered) -> MixedComponent:
+def _with_inequalities(part: LargeComponent, lowered: Lowered, sided: np.ndarray) -> MixedComponent:
     rows = lowered.inequalities
     rows = rows.select(np.flatnonzero(np.isin(rows.columns[rows.bounds[:-1]], part.columns)))
-    return mixed_component(part.program, rows, part.columns, [*part.rules, *map(int, distinct(rows.rule))])
+    rules = [*part.rules, *map(int, distinct(rows.rule))]
+    return mixed_component(part.program, int(sided.sum()), rows, part.columns, rules)
 
 
 def _tables(lowered: Lowered, live: np.ndarray, component: Integers) -> list[list[_Table]]:

@@ -1,4 +1,4 @@
-"""The derivatives of nonlinear equations at given weights, as sparse rows, and the system of linear rules they make."""
+"""The derivatives of nonlinear rules at given weights, as sparse rows, and the system of linear rules they make."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WRITTEN_BYTES = 24
 
 
 def linearized(system: System, weights: Mapping[str, np.ndarray]) -> System:
-    """The system in which each nonlinear equation is replaced by its linear part at the weights, numbered as before."""
+    """The system in which each nonlinear rule is replaced by its linear part at the weights, numbered as before."""
     if not system.curved:
         return system
     numbers = list(system.curved_rules)
@@ -132,8 +132,9 @@ def _diagonal(values: Floats) -> sparse.csr_array:
 
 
 def _linear_rule(system: System, rule: Rule, derivatives: sparse.csr_array, weights: Mapping[str, np.ndarray]) -> Rule:
-    """The rule `c(w₀) + J (w − w₀) == 0` in the shape of a nonlinear one."""
-    wording, total = Word(rule.name), _constant(rule, evaluate(rule.expression, weights))
+    """The rule `c(w₀) + J (w − w₀) == 0` in the shape of a nonlinear one, and in its sense."""
+    wording, total = Word(rule.name), _constant(rule, np.zeros(rule.shape))
+    values = evaluate(rule.expression, weights)  # infinite where an inequality has no bound
     for parameter, start in zip(system.layout.parameters, system.layout.starts, strict=True):
         part = derivatives[:, start : start + parameter.size].tocoo()
         if not part.nnz:
@@ -142,8 +143,8 @@ def _linear_rule(system: System, rule: Rule, derivatives: sparse.csr_array, weig
         flat = reshape(weight(parameter).affine, (parameter.size,), wording)
         moved = reshape(from_left(matrix, flat), rule.shape, wording)
         at = (part @ np.asarray(weights[parameter.name], np.float64).reshape(-1)).reshape(rule.shape)
-        total = add(total, replace(moved, constant=-at if rule.shape else -float(at)))
-    return replace(rule, expression=Expression(total))
+        total, values = add(total, moved), values - at
+    return replace(rule, expression=Expression(replace(total, constant=values if rule.shape else float(values))))
 
 
 def _constant(rule: Rule, values: Floats) -> Affine:

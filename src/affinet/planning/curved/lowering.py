@@ -99,13 +99,24 @@ class LoweredStep:
 class Lowered:
     """The steps, and the equations over all columns; `equations` has the linear ones that share entries, too.
 
-    `inequalities` are rows `g · w ≤ h` over entries, which belong to the components of equations.
+    `sided` marks those of them that are inequalities `≤`, in a system whose nonlinear ones were turned so. The rows
+    `inequalities`, `g · w ≤ h` over entries, belong to the components of equations.
     """
 
     width: int
     steps: tuple[LoweredStep, ...]
     equations: Rows
+    sided: np.ndarray
     inequalities: Rows = field(default_factory=lambda: concatenate([]))
+
+    def turned(self, system: System) -> Lowered:
+        """With inequalities `≥` as `≤`, and without those whose bound is infinite."""
+        rows = self.equations
+        signs = np.array([rule.sign for rule in system.every])[rows.rule]
+        sides = np.where(signs < 0.0, -1.0, 1.0)
+        turned = replace(rows, values=rows.values * sides[rows.row_of_each()], rhs=rows.rhs * sides)
+        kept = np.flatnonzero((signs == 0.0) | (turned.rhs < np.inf))
+        return replace(self, equations=turned.select(kept), sided=signs[kept] != 0.0)
 
 
 def lower(system: System, numbers: Sequence[int], linear: Rows, over_free: OverFree) -> Lowered:
@@ -120,7 +131,8 @@ def lower(system: System, numbers: Sequence[int], linear: Rows, over_free: OverF
     lowering = _Lowering(layout, over_free, system.tolerance.cancellation, numbers[0], most)
     steps = [step for node in nodes for step in lowering.steps(node)]
     parts = [lowering.rows(affine, number) for affine, number in zip(expressions, numbers, strict=True)]
-    return Lowered(layout.size, tuple(steps), concatenate([linear, *parts]))
+    equations = concatenate([linear, *parts])
+    return Lowered(layout.size, tuple(steps), equations, np.zeros(equations.count, bool))
 
 
 def _all_nodes(expressions: Sequence[Affine]) -> list[Node]:

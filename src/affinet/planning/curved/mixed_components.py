@@ -1,4 +1,4 @@
-"""Join affine inequalities with the nonlinear equations whose entries they read, and make sets of such components."""
+"""Join affine inequalities with the nonlinear rules whose entries they read, and make sets of such components."""
 
 from __future__ import annotations
 
@@ -39,9 +39,13 @@ class Neighbours:
 
 @dataclass(frozen=True, eq=False)
 class MixedComponent:
-    """Equations and inequalities of one component over its entries `columns` (n,): `matrix x ≤ rhs`, and bounds."""
+    """Equations and inequalities of one component over its entries `columns` (n,): `matrix x ≤ rhs`, and bounds.
+
+    The last `sided` outputs of the program are nonlinear inequalities.
+    """
 
     program: EquationProgram
+    sided: int
     matrix: sparse.csr_array
     rhs: Floats
     lower: Floats
@@ -50,10 +54,10 @@ class MixedComponent:
     rules: tuple[int, ...]
 
     @property
-    def form(self) -> tuple[int, int, int]:
-        """What is equal for components that are cells of one set."""
+    def form(self) -> tuple[int, int, int, int]:
+        """What is equal for components that are cells of one set: equations, inequalities of both kinds, entries."""
         inequalities, width = self.matrix.shape
-        return self.program.equations, inequalities, width
+        return self.program.equations - self.sided, self.sided, inequalities, width
 
 
 def neighbours(
@@ -82,9 +86,12 @@ def neighbours(
 
 
 def mixed_component(
-    program: EquationProgram, inequalities: Rows, columns: Integers, rules: Sequence[int]
+    program: EquationProgram, sided: int, inequalities: Rows, columns: Integers, rules: Sequence[int]
 ) -> MixedComponent:
-    """The component of a program over the entries `columns`, with these inequalities; rows of one entry are bounds."""
+    """The component of a program over the entries `columns`, with these inequalities; rows of one entry are bounds.
+
+    The last `sided` outputs of the program are inequalities, too.
+    """
     single = inequalities.lengths == 1
     lower, upper = np.full(len(columns), -np.inf), np.full(len(columns), np.inf)
     bounds = inequalities.select(np.flatnonzero(single))
@@ -94,7 +101,7 @@ def mixed_component(
     np.maximum.at(lower, at[~above], values[~above])
     rows = inequalities.select(np.flatnonzero(~single))
     within = replace(rows, columns=np.searchsorted(columns, rows.columns))
-    return MixedComponent(program, within.matrix(len(columns)), rows.rhs, lower, upper, columns, tuple(rules))
+    return MixedComponent(program, sided, within.matrix(len(columns)), rows.rhs, lower, upper, columns, tuple(rules))
 
 
 def mixed_sets(
@@ -104,14 +111,15 @@ def mixed_sets(
 
     Raises RuleError for components that are too large.
     """
-    by_form: dict[tuple[int, int, int], list[MixedComponent]] = {}
+    by_form: dict[tuple[int, int, int, int], list[MixedComponent]] = {}
     for component in components:
-        equations, inequalities, width = component.form
+        equations, sided, affine, width = component.form
+        inequalities = sided + affine
         if (equations + inequalities) * width > system.limits.most_mixed:
             names = ", ".join(f'"{system.rule(rule).name}"' for rule in component.rules[:3])
             raise RuleError(
-                f"the rules {names} are {equations:,} equations, some of them nonlinear, and {inequalities:,} "
-                f"inequalities that share {width:,} weights, and only smaller groups are kept at every step. "
+                f"the rules {names} are {equations:,} equations and {inequalities:,} inequalities, some of them "
+                f"nonlinear, that share {width:,} weights, and only smaller groups are kept at every step. "
                 f"affinet.lagrange(model, optimizer, rules) trains towards any equations and inequalities."
             )
         by_form.setdefault(component.form, []).append(component)
@@ -121,15 +129,16 @@ def mixed_sets(
 def _made(cells: Sequence[MixedComponent]) -> tuple[MixedSet, int, Integers, tuple[int, ...]]:
     matrix, rhs = np.stack([cell.matrix.toarray() for cell in cells]), np.stack([cell.rhs for cell in cells])
     lower, upper = np.stack([cell.lower for cell in cells]), np.stack([cell.upper for cell in cells])
-    mixed = MixedSet(tuple(cell.program for cell in cells), matrix, rhs, lower, upper)
+    mixed = MixedSet(tuple(cell.program for cell in cells), matrix, rhs, lower, upper, cells[0].sided)
     rules = distinct(np.array([rule for cell in cells for rule in cell.rules]))
     columns = np.stack([cell.columns for cell in cells])
-    return mixed, sum(_rank(cell.program) for cell in cells), columns, tuple(int(rule) for rule in rules)
+    return mixed, sum(_rank(cell) for cell in cells), columns, tuple(int(rule) for rule in rules)
 
 
-def _rank(program: EquationProgram) -> int:
-    """The rank of the derivatives at a random point: almost everywhere the same."""
+def _rank(cell: MixedComponent) -> int:
+    """The rank of the derivatives of the equations at a random point: almost everywhere the same."""
+    program = cell.program
     part = linear_part(program, None, np.random.default_rng(0).standard_normal(program.width))
-    rows = np.array([part.transposed(unit) for unit in np.eye(program.equations)])
+    rows = part.dense()[: program.equations - cell.sided]
     values = lapack.singular_values(np.where(np.isfinite(rows), rows, 0.0))
     return int((values > 1e-9 * values.max(initial=0.0)).sum())

@@ -1,4 +1,4 @@
-"""Recognise nonlinear rules of a known form: vectors of given lengths, and matrices with orthonormal rows or columns.
+"""Recognise nonlinear rules of a known form: vectors of given or bounded lengths, and orthonormal rows or columns.
 
 Such a rule is read from its terms, in a time that does not grow with its entries, if no other rule reads its weights.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 
+from affinet.blocks.ball import Ball
 from affinet.blocks.curved import Curved
 from affinet.blocks.entry_sets import View
 from affinet.blocks.offsets import Dim, Nest, merged
@@ -21,26 +22,26 @@ from affinet.blocks.sphere_cells import SphereCells
 from affinet.blocks.stiefel_cells import StiefelCells
 from affinet.language.affine import Affine
 from affinet.language.arithmetic import subtract
-from affinet.language.calculus.terms import is_identity, row_major_steps
+from affinet.language.calculus.terms import Floats, is_identity, row_major_steps
 from affinet.language.expression import Expression
 from affinet.language.nodes import Node, same, weights_of
 from affinet.language.rearranging import swap
 from affinet.planning.reading.term_patterns import read, read_view
 from affinet.system.layout import Layout
-from affinet.system.system import System, coefficients
+from affinet.system.system import Rule, System, coefficients
 
 
-def recognized(system: System, numbers: Sequence[int]) -> tuple[list[Curved], list[int]]:
+def recognized(system: System, numbers: Sequence[int]) -> tuple[list[Curved | Ball], list[int]]:
     """The blocks of the numbered rules that have a known form, and the numbers of the others."""
     readers = Counter(
         name for rule in system.every for name in {parameter.name for parameter in weights_of([rule.expression.affine])}
     )
-    blocks: list[Curved] = []
+    blocks: list[Curved | Ball] = []
     remaining: list[int] = []
     for number in numbers:
-        affine = system.rule(number).expression.affine
-        is_separate = all(readers[parameter.name] == 1 for parameter in weights_of([affine]))
-        block = (_spheres(affine, number, system) or _orthonormal(affine, number, system)) if is_separate else None
+        rule = system.rule(number)
+        is_separate = all(readers[parameter.name] == 1 for parameter in weights_of([rule.expression.affine]))
+        block = _block(rule, number, system) if is_separate else None
         if block is None:
             remaining.append(number)
         else:
@@ -48,9 +49,53 @@ def recognized(system: System, numbers: Sequence[int]) -> tuple[list[Curved], li
     return blocks, remaining
 
 
-def _spheres(affine: Affine, number: int, system: System) -> Curved | None:
+def _block(rule: Rule, number: int, system: System) -> Curved | Ball | None:
+    affine = rule.expression.affine
+    squares = _squares(affine, number, system)
+    if rule.sense != "==":
+        return None if squares is None else squares.balls(number, rule.sign)
+    return _orthonormal(affine, number, system) if squares is None else squares.spheres(number)
+
+
+@dataclass(frozen=True, eq=False)
+class _Squares:
+    """`Σ a w²` and `r` with positive a and r, in cells of one weight.
+
+    The rule states `side · (Σ a w² − r)`.
+    """
+
+    entries: Stepped
+    shape: tuple[int, int]
+    coefficients: Floats
+    values: Floats
+    side: float
+
+    def spheres(self, number: int) -> Curved:
+        if self._is_uniform:
+            sphere = SphereCells(self.shape, np.ones((1, 1)), self._radius)
+        else:
+            sphere = SphereCells(self.shape, np.ascontiguousarray(self.coefficients), np.sqrt(self.values))
+        return Curved(self.entries, sphere, None, self.shape[0], (number,))
+
+    def balls(self, number: int, sign: float) -> Ball | None:
+        """The balls of a rule that is violated where its expression has this sign; None for ellipsoids."""
+        if not self._is_uniform or sign * self.side < 0.0 or not np.isfinite(self.values).all():
+            return None
+        return Ball(self.entries, *self.shape, 2, self._radius, (number,))
+
+    @property
+    def _is_uniform(self) -> bool:
+        coefficients = self.coefficients
+        return not any(coefficients.strides) or bool((coefficients == coefficients.flat[0]).all())
+
+    @property
+    def _radius(self) -> Floats:
+        return np.asarray(np.sqrt(self.values / float(self.coefficients.flat[0])))
+
+
+def _squares(affine: Affine, number: int, system: System) -> _Squares | None:
     """`Σ a w² == r`, or the square root of such a sum, in cells of one weight or of a box of its entries."""
-    affine = _squared(affine) or affine
+    root_side, affine = _squared(affine) or (1.0, affine)
     squares = affine.terms[0].parameter
     if not isinstance(squares, Node) or squares.kind != "power" or squares.exponent != 2:
         return None
@@ -59,22 +104,16 @@ def _spheres(affine: Affine, number: int, system: System) -> Curved | None:
     if box is None or not isinstance(batch, RowBatch) or len(batch.matrix) != 1 or batch.parameter != squares:
         return None
     places = _places_in(box, squares.shape, batch)
-    coefficients, values = batch.matrix, batch.rhs
+    coefficients, values, side = batch.matrix, batch.rhs, root_side
     if (coefficients < 0.0).all():
-        coefficients, values = -coefficients, -values
+        coefficients, values, side = -coefficients, -values, -side
     if places is None or not (coefficients > 0.0).all() or not (values > 0.0).all():
         return None
-    shape = batch.cells, batch.inner.size
-    uniform = not any(coefficients.strides) or bool((coefficients == coefficients.flat[0]).all())
-    if uniform:
-        radius = np.sqrt(values / float(coefficients.flat[0]))
-        return Curved(places, SphereCells(shape, np.ones((1, 1)), radius), None, batch.cells, (number,))
-    sphere = SphereCells(shape, np.ascontiguousarray(coefficients), np.sqrt(values))
-    return Curved(places, sphere, None, batch.cells, (number,))
+    return _Squares(places, (batch.cells, batch.inner.size), coefficients, values, side)
 
 
-def _squared(affine: Affine) -> Affine | None:
-    """`x == c²` of the rule `sqrt(x) == c` with positive c; None for another rule."""
+def _squared(affine: Affine) -> tuple[float, Affine] | None:
+    """The sign of a and `x == c²` of the rule `a sqrt(x) == a c` with positive c; None for another rule."""
     if len(affine.terms) != 1:
         return None
     term, constant = affine.terms[0], np.asarray(affine.constant, np.float64)
@@ -86,7 +125,7 @@ def _squared(affine: Affine) -> Affine | None:
         return None
     squares = lengths * lengths
     right = replace(affine, terms=(), constant=squares if squares.ndim else float(squares))
-    return subtract(root.operands[0], right)
+    return float(np.sign(term.scalar)), subtract(root.operands[0], right)
 
 
 def _orthonormal(affine: Affine, number: int, system: System) -> Curved | None:

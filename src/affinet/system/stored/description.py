@@ -115,8 +115,8 @@ def _restore_rule(
     sense = _sense(table.get("sense", "=="), where) if "sense" in table else "=="
     infinite = None if sense == "==" or "norm" in table else -unbounded(sense)
     expression = restored_expression(table["expression"], where, [*weights, *nodes], arrays, infinite)
-    if sense != "==" and is_curved(expression.affine):
-        raise Malformed(f"{where} is an inequality that reads nodes")
+    if "norm" in table and is_curved(expression.affine):
+        raise Malformed(f"{where} is a ball that reads nodes")
     norm, radius = _ball(table, where, sense, expression.shape, arrays)
     size = restored_values(table["size"], f"size of {where}", expression.shape, arrays) if "size" in table else None
     name = text(table.get("name", wording), f"name of {where}")

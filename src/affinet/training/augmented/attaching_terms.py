@@ -45,7 +45,7 @@ def lagrange(
 ) -> LagrangeHandle:
     """Train towards rules by an augmented Lagrangian, without projections; the training loop does not change.
 
-    For rules that need not, or cannot, hold exactly at each step: nonlinear inequalities, systems too large to factor,
+    For rules that need not, or cannot, hold exactly at each step: systems too large to factor,
     and expected values over the data (`affinet.expectation`, whose terms the loop adds: `loss + handle.terms(...)`).
     Its limit is that of `affinet.project`, the optimum of the constrained problem; on the way the rules are violated.
 
@@ -72,7 +72,7 @@ def lagrange(
     if isinstance(about_weights, Plan):
         system = about_weights.system
     else:
-        system = System.of(about_weights, nonlinear_inequalities=True)
+        system = System.of(about_weights)
         about_weights = _with_names(about_weights, system)
     names = [parameter.name for parameter in system.layout.parameters]
     every = parameters_of(model, names)

@@ -36,7 +36,7 @@ def linear_blocks(plan: Plan) -> tuple[AnyLinear, ...]:
     for block in plan.blocks:
         if not isinstance(block.law(), Linear):
             names = ", ".join(dict.fromkeys(plan.system.rule(rule).name for rule in block.rules[:3]))
-            if plan.system.curved and not plan.system.inequality_rules:
+            if plan.system.curved and not plan.system.has_inequalities:
                 raise AttachError(
                     f"the rules {names} are nonlinear equations, and no matrix makes all their solutions from free "
                     f"numbers. Use affinet.project, which follows them."
