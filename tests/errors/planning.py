@@ -24,17 +24,17 @@ def planning_a_number() -> None:
 
 @case(RuleError, "A norm of an expression that is not an array of weights.", "Give weights, or slices of them.")
 def a_ball_of_a_sum() -> None:
-    affinet.plan(families.l2_ball(2 * b + 1, 1.0))
+    affinet.plan(families.l1_ball(2 * b + 1, 1.0))
 
 
 @case(RuleError, "A norm of an expression that reads a weight twice.", "Give weights that differ.")
 def a_ball_of_one_weight_twice() -> None:
-    affinet.plan(families.l2_ball(b[[0, 0]], 1.0))
+    affinet.plan(families.l1_ball(b[[0, 0]], 1.0))
 
 
 @case(RuleError, "A weight of bounded norm in another rule.", "Bound other weights, or leave one of the rules out.")
 def a_ball_and_a_bound_of_one_weight() -> None:
-    affinet.plan([families.l2_ball(b, 1.0), b[0] >= 0])
+    affinet.plan([families.l1_ball(b, 1.0), b[0] >= 0])
 
 
 @case(InfeasibleError, "A lower bound above the upper.", "Change one of the two.")
@@ -301,7 +301,7 @@ def a_ball_of_squares() -> None:
 
 @case(RuleError, "A ball on weights of a nonlinear equation.", "Write the rules about different weights.")
 def a_ball_on_a_sphere() -> None:
-    affinet.plan([b.norm() == 1, families.l2_ball(b, 1.0)])
+    affinet.plan([b.norm() == 1, families.l1_ball(b, 1.0)])
 
 
 @case(RuleError, "Many inequalities on the weights of a nonlinear equation.", "Train towards them by multipliers.")

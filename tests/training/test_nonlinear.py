@@ -176,7 +176,7 @@ def test_a_function_without_a_value_at_the_weights_is_refused() -> None:
 
 def test_balls_of_the_same_weights_and_metrics_are_refused() -> None:
     with pytest.raises(RuleError, match=r"both read w\[0\]"):
-        attached([1.0, 2.0], lambda w: [w.norm() == 1, families.l2_ball(w, 1.0)])
+        attached([1.0, 2.0], lambda w: [w.norm() == 1, families.l1_ball(w, 1.0)])
     model = torch.nn.Module()
     model.w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
     rules = [affinet.weights(model).w.norm() == 1]

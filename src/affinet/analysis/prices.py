@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -14,10 +14,14 @@ from affinet.analysis.normal_cones import solve_batch, solve_giant, solve_rows
 from affinet.analysis.rule_values import Weight, at_bound
 from affinet.blocks.entry_sets import positions_of
 from affinet.language.calculus.terms import Floats, Integers, lower
+from affinet.language.evaluation import evaluate
+from affinet.language.expression import Expression
+from affinet.planning.curved.joined_balls import joined_balls
 from affinet.planning.curved.linearizing import linearized
 from affinet.planning.elimination.components import Batch, split
 from affinet.planning.reading.fixings import read_fixings
 from affinet.system.distinct import ranked
+from affinet.system.magnitudes import without_zeros
 from affinet.system.rows import Rows, concatenate
 from affinet.system.system import Rule, System
 
@@ -73,7 +77,20 @@ def prices(system: System, gradient: Floats, weights: Mapping[str, Weight]) -> P
 
 def at_weights(system: System, weights: Mapping[str, Weight]) -> System:
     """The system with each nonlinear rule replaced by its linear part at the weights, which prices are about."""
-    return linearized(system, {p.name: weights[p.name].numbers.reshape(p.shape) for p in system.layout.parameters})
+    numbers = {p.name: weights[p.name].numbers.reshape(p.shape) for p in system.layout.parameters}
+    joined = joined_balls(system)
+    rules = (_length_at(rule, numbers) if k in joined else rule for k, rule in enumerate(system.rules))
+    return linearized(replace(system, rules=tuple(rules)) if joined else system, numbers)
+
+
+def _length_at(rule: Rule, weights: Mapping[str, np.ndarray]) -> Rule:
+    """The rule `x₀ · x / |x₀| <= radius` of one that bounds the length of x, x₀ being its value at the weights."""
+    at = evaluate(rule.expression, weights)
+    length = np.linalg.norm(at, axis=-1, keepdims=True)
+    slope = np.divide(at, length, out=np.zeros_like(at), where=length > 0.0)
+    radius = np.broadcast_to(np.asarray(rule.radius, np.float64), rule.shape)
+    along = (rule.expression * slope).sum(dim=-1) - radius
+    return replace(rule, expression=Expression(without_zeros(along).affine), norm=None, radius=0.0)
 
 
 def active_rows(solved: Prices) -> tuple[Rows, Floats]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 
 import numpy as np
@@ -12,7 +13,9 @@ from affinet.blocks.block import Block
 from affinet.errors import InfeasibleError
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.evaluation import evaluate
+from affinet.language.expression import Expression
 from affinet.planning.curved.linearizing import linearized
+from affinet.planning.curved.lowering import squared_length
 from affinet.system.system import System
 
 SEARCHED = 2**18
@@ -40,9 +43,21 @@ def unreached(
         rules,
         f'The weights violate "{worst}" by {violation[worst]:.3g}, and from there the violation cannot be made '
         f"smaller: the gradients of the rules vanish on the way or depend on each other."
-        f"{_least_violation(system.only(numbers), columns, weights)} Nothing was changed. "
+        f"{_least_violation(_with_squares(system, numbers), columns, weights)} Nothing was changed. "
         f"affinet.lagrange(model, optimizer, rules, feasible_start=False) trains towards rules from any weights.",
     )
+
+
+def _with_squares(system: System, numbers: Sequence[int]) -> System:
+    """The numbered rules, those that bound lengths as nonlinear inequalities."""
+    part = system.only(numbers)
+    balls = [
+        replace(rule, expression=Expression(squared_length(rule)), norm=None, radius=0.0)
+        for rule in part.rules
+        if rule.norm is not None
+    ]
+    others = tuple(rule for rule in part.rules if rule.norm is None)
+    return replace(part, rules=others, curved=(*part.curved, *balls))
 
 
 def _least_violation(system: System, columns: Integers, weights: Mapping[str, np.ndarray]) -> str:

@@ -106,6 +106,11 @@ Law = Linear[Any] | NormalMap[Any] | TangentMap[Any] | MixedMap
 """The law of a block: a projection for linear equations, and a sandwich around each step for convex and curved sets."""
 
 
+def is_curved(law: Law) -> bool:
+    """Whether the law is one of nonlinear rules, whose nearest points may not be found."""
+    return isinstance(law, TangentMap | MixedMap)
+
+
 def silenced(xp: Namespace, projected: Array, noise: Array) -> Array:
     """`projected` with zeros where its size is below that of the noise."""
     return xp.where(abs(projected) < noise, xp.array(0.0, projected), projected)

@@ -88,7 +88,7 @@ def _check_entries(
     places = np.ravel_multi_index(tuple(marked.T), shape)
     for column in block.entries.columns(np.asarray(places, np.int64), layout).tolist():
         numbers = formats[layout.parameters[layout.number(column)].name]
-        balls = (_errors_of_radius(rule, numbers) for rule in rules if rule.norm is not None)
+        balls = (_errors_of_radius(rule, numbers) for rule in rules if rule.norm and len(rule.expression.terms) == 1)
         for error in chain(*balls, _errors_of_entry(plan, column, numbers)):
             raise error
 

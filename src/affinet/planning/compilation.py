@@ -13,6 +13,7 @@ from affinet.blocks.pairs import Pairs
 from affinet.blocks.regular import RowBatch
 from affinet.planning.contradiction import Contradiction
 from affinet.planning.curved.curved_blocks import check_apart, separate_curved
+from affinet.planning.curved.joined_balls import joined_balls
 from affinet.planning.curved.mixed_components import Neighbours
 from affinet.planning.elimination.irregular import solve_irregular
 from affinet.planning.factors.panels import Panel, make_panel_blocks
@@ -48,8 +49,9 @@ def compile_blocks(system: System) -> tuple[AnyBlock, ...]:
 def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tuple[AnyBlock, ...]:
     over_free = partial(rows_without, fixed=fixed, layout=system.layout)
     remaining = substitute(fixed, other_rules, system)
-    curved, neighbours = separate_curved(remaining, system, fixed, over_free)
-    sets, remaining = _separate_inequalities(fixed, neighbours, system, over_free)
+    joined = joined_balls(system)
+    curved, neighbours = separate_curved(remaining, system, fixed, over_free, joined)
+    sets, remaining = _separate_inequalities(fixed, neighbours, system, over_free, joined)
     check_apart(curved, sets, system)
     lifted, rows = lift(remaining.rows, system.layout)
     batches, pairs, panels = remaining.batches + lifted, remaining.pairs, remaining.panels
@@ -76,11 +78,20 @@ def _compile(fixed: FixedEntries, other_rules: OtherRules, system: System) -> tu
 
 
 def _separate_inequalities(
-    fixed: FixedEntries, neighbours: Neighbours, system: System, over_free: Callable[[Rows], Rows]
+    fixed: FixedEntries,
+    neighbours: Neighbours,
+    system: System,
+    over_free: Callable[[Rows], Rows],
+    joined: tuple[int, ...],
 ) -> tuple[list[AnyBlock], OtherRules]:
-    """The sets of the inequality rules, and the equations that share no entry with them."""
+    """The sets of the inequality rules, and the equations that share no entry with them.
+
+    Rules that are `joined` with nonlinear ones have none.
+    """
     equations = neighbours.equations
-    numbers = [k for k, rule in enumerate(system.rules) if rule.sense != "==" and k not in neighbours.numbers]
+    numbers = [
+        k for k, rule in enumerate(system.rules) if rule.sense != "==" and k not in (*neighbours.numbers, *joined)
+    ]
     if not numbers and not neighbours.unshared.count:
         return [], equations
     lifted, rows = lift(equations.rows, system.layout)

@@ -258,7 +258,7 @@ def _curved(plan: Plan, column: int) -> tuple[list[Statement], list[Statement]]:
 
 
 def _balls(plan: Plan, column: int) -> list[Statement]:
-    """The ball that an entry lies in, which is in no other rule."""
+    """The balls that an entry lies in."""
     layout = plan.system.layout
     parameter = layout.parameters[layout.number(column)]
     statements = []

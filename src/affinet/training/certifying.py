@@ -21,6 +21,7 @@ from affinet.errors import AttachError
 from affinet.kernels.torch.evaluating import Value
 from affinet.kernels.torch.projector import numbers_of
 from affinet.language.calculus.terms import Floats
+from affinet.planning.curved.joined_balls import joined_balls
 from affinet.plans.plan import Plan
 from affinet.report.certificate import Certificate, Verdict
 from affinet.system.rows import Rows
@@ -130,9 +131,11 @@ class _RuleDerivatives:
         known = dict(zip(names, self._copies, strict=True))
         first = np.cumsum([0, *(rule.equations for rule in system.every)])
         total: Tensor | None = None
-        for number in system.curved_rules:
+        for number in (*joined_balls(system), *system.curved_rules):
             rule = system.rule(number)
             values = Value(rule.expression, self._copies[0].device)(known)
+            if rule.norm is not None:
+                values = torch.linalg.vector_norm(values, rule.norm, dim=-1)
             nu = torch.as_tensor(multipliers[first[number] : first[number + 1]].reshape(rule.shape)).to(values)
             part = (values * nu).sum()
             total = part if total is None else total + part

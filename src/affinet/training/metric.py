@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
+from affinet.blocks.law import is_curved
 from affinet.errors import AttachError
 from affinet.plans.plan import Plan
 
@@ -35,8 +36,9 @@ def check_metric(metric: str, optimizers: Iterable[optim.Optimizer], plan: Plan)
             raise AttachError(
                 "a centered RMSprop has no metric of second moments; use centered=False or leave metric out."
             )
-    if plan.system.curved:
-        names = ", ".join(rule.name for rule in plan.system.curved[:3])
+    curved = [number for block in plan.blocks if is_curved(block.law()) for number in block.rules]
+    if curved or plan.system.curved:
+        names = ", ".join(plan.system.rule(number).name for number in (curved or plan.system.curved_rules)[:3])
         raise AttachError(
             f"the rules {names} are nonlinear. Returning to them in the optimizer's metric ends away from "
             f"the optimum; leave metric='optimizer' out."

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from affinet.blocks.curved_cells import Outcome
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.normal_map import NormalMap
+from affinet.blocks.law import is_curved
 from affinet.errors import ShortenedStepsWarning, SlowReturnWarning, callers_line
 from affinet.plans.plan import Plan
 from affinet.report.observation import StepCounts
@@ -86,10 +86,10 @@ class ReturnCounts:
         counts: dict[str, StepCounts] = {}
         curved = plan.system.curved_rules
         for block in plan.blocks:
-            if isinstance(block.law(), NormalMap):  # the nearest point of a convex set is always found
+            if not is_curved(block.law()):  # the nearest point of a convex set is always found
                 continue
             for number in block.rules:
-                if number in curved:
+                if number in curved or plan.system.rule(number).norm is not None:
                     count, name = self._counts.get(block, _Count()), plan.system.rule(number).name
                     counts[name] = counts.get(name, StepCounts(0, 0, 0, 0)).plus(
                         count.steps, count.shortened, count.refused, count.slow

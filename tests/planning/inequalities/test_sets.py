@@ -178,4 +178,4 @@ def test_balls_of_different_parts_of_one_weight_are_planned(limits: Limits) -> N
     assert isinstance(first, Ball)
     assert isinstance(second, Ball)
     with pytest.raises(affinet.RuleError, match="can be in no other rule"):
-        blocks_of([affinet.families.l2_ball(w.a, 1, dim=1), affinet.families.l2_ball(w.a, 1, dim=0)], limits)
+        blocks_of([affinet.families.l2_ball(w.a, 1, dim=1), affinet.families.l1_ball(w.a, 1, dim=0)], limits)

@@ -25,13 +25,15 @@ def holds_always(system: System, number: int) -> bool:
 
     For a large rule an evenly spread sample decides.
     """
-    rule = system.rules[number]
+    rule = system.rule(number)
     if not rule.expression.terms or not rule.equations:
         return True
     if rule.norm is not None:
         return False
     if rule.sense != "==" and not np.isfinite(rule.expression.constant).any():
         return True
+    if rule.curved:
+        return False
     if max(rule.pairs, rule.equations) <= SMALL:
         return not system.rows([number]).lengths.any()
     incidence = Incidence(system)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from affinet.blocks.law import is_curved
 from affinet.cli.jobs.job import TrainTable
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.data import read_lesson
@@ -60,6 +61,7 @@ def _surely_attached(plan: Plan) -> bool:
     """
     return (
         not plan.system.curved
+        and not any(is_curved(block.law()) for block in plan.blocks)
         and all_between(1 / LARGE, LARGE, (rule.expression for rule in plan.system.rules))
         and not any(block.resolution().iterative for block in plan.blocks)
     )

@@ -17,7 +17,7 @@ from affinet.analysis.prices import Prices, parts_by_rule, prices, rules_that_sh
 from affinet.analysis.rule_values import Weight
 from affinet.analysis.unreached import unreached
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.law import Linear
+from affinet.blocks.law import Linear, is_curved
 from affinet.errors import AttachError, InfeasibleError, UnsupportedWeightError
 from affinet.kernels.bounds_in_dtypes import check_bounds
 from affinet.kernels.naming_rules import naming_rules
@@ -370,8 +370,8 @@ class Projector:
         return self._prepare(tensors).sets if self.has_inequalities else ()
 
     def unreached(self, weights: Mapping[str, Tensor]) -> list[AnyBlock]:
-        """The blocks of nonlinear equations that weights, moved by `project_`, do not satisfy: no way was found."""
-        if not self.plan.system.curved:
+        """The blocks of nonlinear rules that weights, moved by `project_`, do not satisfy: no way was found."""
+        if not any(is_curved(block.law()) for block in self.plan.blocks):
             return []
         pairs = self.pairs(weights)
         return [block for block, kernel in pairs if isinstance(kernel, ConvexKernel) and kernel.misses(weights)]

@@ -45,15 +45,21 @@ STARTS = 2
 
 
 def separate_curved(
-    equations: OtherRules, system: System, fixed: FixedEntries, over_free: Callable[[Rows], Rows]
+    equations: OtherRules,
+    system: System,
+    fixed: FixedEntries,
+    over_free: Callable[[Rows], Rows],
+    joined: Sequence[int] = (),
 ) -> tuple[list[Curved | Ball], Neighbours]:
     """The blocks of the nonlinear rules, and the linear rules that share entries with them, or do not.
 
+    `joined` are rules that bound lengths, and are nonlinear inequalities.
     Entries that single equations fix are constants of the nonlinear ones, and are added to `fixed`. Raises
     Contradiction where an equation holds nowhere because all its entries are fixed, RuleError where nonlinear equations
     share entries with too many inequalities, and TooLargeError.
     """
     blocks, numbers = recognized(system, system.curved_rules)
+    numbers += joined
     if not numbers:
         return blocks, Neighbours(equations, concatenate([]), (), concatenate([]), concatenate([]))
     meeting = _neighbours(equations, numbers, system, fixed, over_free)
@@ -116,7 +122,7 @@ def _fixings(rows: Rows, layout: Layout) -> list[Fixing]:
 
 
 def check_apart(curved: Sequence[Curved | Ball], sets: Sequence[AnyBlock], system: System) -> None:
-    """Refuse balls on entries of nonlinear equations. Raises RuleError."""
+    """Refuse l1 balls on entries of nonlinear rules. Raises RuleError."""
     layout = system.layout
     for block in curved:
         meeting = [other for other in sets if not block.sizes().keys().isdisjoint(other.sizes())]
@@ -127,9 +133,9 @@ def check_apart(curved: Sequence[Curved | Ball], sets: Sequence[AnyBlock], syste
                 first = next(system.rule(rule).name for rule in block.rules if system.rule(rule).curved)
                 second = system.rule(other.rules[-1]).name
                 raise RuleError(
-                    f'rule "{first}" is nonlinear and "{second}" bounds a norm, and both read '
-                    f"{layout.describe(int(columns[shared[0]]))}. Bound the sum of the squares "
-                    f"instead, or train towards the rules with affinet.lagrange(model, optimizer, rules)."
+                    f'rule "{first}" is nonlinear and "{second}" bounds a sum of magnitudes, and both read '
+                    f"{layout.describe(int(columns[shared[0]]))}. Train towards the rules "
+                    f"with affinet.lagrange(model, optimizer, rules), or bound lengths by families.l2_ball instead."
                 )
 
 

@@ -21,7 +21,7 @@ from affinet.language.nodes import ELEMENTWISE, Node, nodes_of
 from affinet.language.opaque import Opaque
 from affinet.system.layout import Layout
 from affinet.system.rows import PAIR_BYTES, Rows, concatenate
-from affinet.system.system import System, coefficients
+from affinet.system.system import Rule, System, coefficients
 
 OverFree = Callable[[Rows], Rows]
 
@@ -122,9 +122,11 @@ class Lowered:
 def lower(system: System, numbers: Sequence[int], linear: Rows, over_free: OverFree) -> Lowered:
     """The numbered nonlinear rules and linear equations that share entries with them, over entries that are not fixed.
 
+    Rules that bound lengths are read as those that bound squares of lengths.
+
     Raises TooLargeError.
     """
-    expressions = [system.rule(number).expression.affine for number in numbers]
+    expressions = [squared_length(rule) if rule.norm else rule.expression.affine for rule in map(system.rule, numbers)]
     nodes = _all_nodes(expressions)
     most = system.limits.most_written_products
     layout = _extended(system.layout, nodes, most)
@@ -133,6 +135,12 @@ def lower(system: System, numbers: Sequence[int], linear: Rows, over_free: OverF
     parts = [lowering.rows(affine, number) for affine, number in zip(expressions, numbers, strict=True)]
     equations = concatenate([linear, *parts])
     return Lowered(layout.size, tuple(steps), equations, np.zeros(equations.count, bool))
+
+
+def squared_length(rule: Rule) -> Affine:
+    """`Σ x² − radius²` of a rule that bounds the length of x along its last axis."""
+    radius = np.broadcast_to(np.asarray(rule.radius, np.float64), rule.shape)
+    return ((rule.expression**2).sum(dim=-1) - radius**2).affine
 
 
 def _all_nodes(expressions: Sequence[Affine]) -> list[Node]:

@@ -1,8 +1,8 @@
-"""Make balls of the rules that bound a norm; a weight in a ball is in no other rule."""
+"""Make balls of the rules that bound a norm of weights that no other rule reads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -10,37 +10,55 @@ from affinet.blocks.ball import Ball
 from affinet.blocks.offsets import Nest
 from affinet.blocks.places import Listed, Part, Places, Stepped
 from affinet.errors import RuleError
-from affinet.language.calculus.terms import Term, lower
+from affinet.language.calculus.terms import Integers, Term, lower
 from affinet.language.forecast import forecast
 from affinet.planning.reading.term_patterns import read_view
 from affinet.system.rows import PAIR_BYTES
-from affinet.system.system import Rule, System
+from affinet.system.system import Rule, System, coefficients
 
 
 def make_balls(system: System, numbers: Sequence[int]) -> list[Ball]:
     """One block per rule. Raises RuleError where other rules read its weights, or where it is not of single weights."""
-    balls = [_make_ball(system.rules[number], number) for number in numbers]
-    for number, ball in zip(numbers, balls, strict=True):
-        _check_alone(system, number, ball, dict(zip(numbers, balls, strict=True)))
+    balls = []
+    for number in numbers:
+        rule = system.rules[number]
+        entries = entries_of(rule)
+        if entries is None:
+            raise RuleError(
+                f'rule "{rule.name}" bounds the sum of magnitudes of an expression that is not an array of different '
+                f"weights. Give weights, or slices of them that differ, one by one."
+            )
+        other = read_by(system, number, entries, others_about(system, number))
+        if other is not None:
+            raise RuleError(
+                f'the rules "{rule.name}" and "{other}" are about the same weights, and a weight whose sum of '
+                f"magnitudes is bounded can be in no other rule. Bound other weights, or leave one of the rules out: "
+                f"linf_ball and l2_ball go with any rule, and for weights that are not negative sum_at_most is the l1 "
+                f"ball."
+            )
+        balls.append(_made(rule, entries, number))
     return balls
 
 
-def _make_ball(rule: Rule, number: int) -> Ball:
-    expression = rule.expression
-    shape = expression.shape
-    term = expression.terms[0] if len(expression.terms) == 1 else None
-    if rule.norm is None or term is None or term.factors or np.any(expression.constant) or not shape:
-        raise RuleError(
-            f'rule "{rule.name}" bounds the norm of an expression that is not an array of different weights. Give '
-            f"weights, or slices of them, one by one."
-        )
+def _made(rule: Rule, entries: Places, number: int) -> Ball:
+    shape, (term,) = rule.expression.shape, rule.expression.terms
+    assert rule.norm is not None
     cells, width = int(np.prod(shape[:-1], dtype=int)), shape[-1]
     radius = np.reshape(np.broadcast_to(rule.radius, shape[:-1]), (cells, 1)) / abs(term.scalar)
     radius = radius[:1] if (radius == radius[:1]).all() else radius
-    return Ball(_places(rule, term, shape), cells, width, rule.norm, np.asarray(radius, np.float64), (number,))
+    return Ball(entries, cells, width, rule.norm, np.asarray(radius, np.float64), (number,))
 
 
-def _places(rule: Rule, term: Term, shape: tuple[int, ...]) -> Places:
+def entries_of(rule: Rule) -> Places | None:
+    """The weights whose norm is bounded, vector after vector; None where the rule reads no array of different ones."""
+    expression = rule.expression
+    term = expression.terms[0] if len(expression.terms) == 1 else None
+    if term is None or term.factors or np.any(expression.constant) or not expression.shape:
+        return None
+    return _places(rule, term, expression.shape)
+
+
+def _places(rule: Rule, term: Term, shape: tuple[int, ...]) -> Places | None:
     axes = [axis for axis, n in enumerate(shape) if n > 1]
     view = read_view(term, axes)
     if view is not None and all(step > 0 for _, step in view.dims):
@@ -51,27 +69,27 @@ def _places(rule: Rule, term: Term, shape: tuple[int, ...]) -> Places:
     rows, positions, _ = lower(term, shape)
     positions = positions[np.argsort(rows, kind="stable")]
     if len(positions) != np.prod(shape) or len(np.unique(positions)) != len(positions):
-        raise RuleError(
-            f'rule "{rule.name}" bounds the norm of an expression that reads a weight several times. Give weights, or '
-            f"slices of them, that differ."
-        )
+        return None
     return Listed((Part(term.parameter, positions),))
 
 
-def _check_alone(system: System, number: int, ball: Ball, balls: Mapping[int, Ball]) -> None:
+def read_by(system: System, number: int, entries: Places, rules: Iterable[tuple[Rule, Integers]]) -> str | None:
+    """The name of the first of the rules, which read these columns, that reads an entry of a ball; None without one."""
     parameter = system.rules[number].expression.terms[0].parameter
     start = system.layout.start(parameter)
+    for rule, columns in rules:
+        inside = columns[(columns >= start) & (columns < start + parameter.size)]
+        if (entries.find(inside, system.layout) >= 0).any():
+            return rule.name
+    return None
+
+
+def others_about(system: System, number: int) -> Iterator[tuple[Rule, Integers]]:
+    """The other affine rules about the weight of a rule that reads one, and the columns that they read."""
+    parameter = system.rules[number].expression.terms[0].parameter
     for other, rule in enumerate(system.rules):
         if other == number or all(term.parameter != parameter for term in rule.expression.terms):
             continue
-        if other in balls:
-            columns = balls[other].entries.columns(np.arange(balls[other].size), system.layout)
-        else:
-            columns = np.unique(system.rows([other]).columns)
-        inside = columns[(columns >= start) & (columns < start + parameter.size)]
-        if (ball.entries.find(inside, system.layout) >= 0).any():
-            raise RuleError(
-                f'the rules "{system.rules[number].name}" and "{rule.name}" are about the same weights, and a weight '
-                f"whose norm is bounded can be in no other rule. Bound other weights, or leave one of the rules out: "
-                f"linf_ball goes with any rule, and for weights that are not negative sum_at_most is the l1 ball."
-            )
+        shape, terms = rule.expression.shape, rule.expression.terms
+        rows = coefficients(system.layout, (other,), (shape,), (terms,), system.tolerance.cancellation)
+        yield rule, np.unique(rows.columns)
