@@ -275,3 +275,28 @@ def test_a_basis_that_takes_too_much_memory_is_refused_before() -> None:
     w = affinet.weights({"w": (50_000,)}).w
     made = affinet.scipy.linear_constraints(affinet.plan([w.sum() == 1]))
     assert "affinet.project, which needs no basis" in refusal(made.null_space)
+
+
+def test_nonlinear_inequalities_keep_their_sides() -> None:
+    """Hock and Schittkowski's problem 43, written with both senses; its least value is −44."""
+    w = affinet.weights({"w": (4,)}).w
+    rules = [
+        8 - w @ w - w[0] + w[1] - w[2] + w[3] >= 0,
+        w @ w + w[1] ** 2 + w[3] ** 2 - w[0] - w[3] <= 10,
+        2 * w[0] ** 2 + w[1] ** 2 + w[2] ** 2 + 2 * w[0] - w[1] - w[3] <= 5,
+        w[:2] * w[2:] <= np.array([np.inf, 100.0]),
+    ]
+    made = affinet.scipy.linear_constraints(affinet.plan(rules))
+    assert sum(len(constraint.fun(np.zeros(4))) for constraint in made.nonlinear) == 4
+    found = minimize(
+        lambda x: x @ x + x[2] ** 2 - 5 * x[0] - 5 * x[1] - 21 * x[2] + 7 * x[3],
+        np.zeros(4), method="SLSQP", constraints=made.constraints, options={"ftol": 1e-12},
+    )  # fmt: skip
+    assert found.fun == pytest.approx(-44.0, abs=1e-6)
+
+
+def test_balls_of_affine_expressions_keep_their_constants() -> None:
+    w = affinet.weights({"w": (2,)}).w
+    made = affinet.scipy.linear_constraints(affinet.plan([affinet.families.l2_ball(w - 3, 1.0)]))
+    found = minimize(lambda x: x @ x, np.ones(2), method="SLSQP", constraints=made.constraints, options={"ftol": 1e-12})
+    assert np.allclose(found.x, 3.0 - np.sqrt(0.5), atol=1e-6)

@@ -1,8 +1,8 @@
-"""Write nonlinear equations and Euclidean balls as functions with derivatives, for scipy.optimize."""
+"""Write nonlinear rules and Euclidean balls as functions with derivatives, for scipy.optimize."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -13,12 +13,15 @@ from affinet.adapters.weight_vector import WeightVector
 from affinet.errors import RuleError
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.evaluation import evaluate
+from affinet.language.sense import Sense
 from affinet.planning.curved.linearizing import derivatives_at
 from affinet.system.norms import norms_of_runs
 from affinet.system.system import Rule, System, coefficients
 
 Constraints: TypeAlias = Sequence[NonlinearConstraint]
 
+SIDES: Mapping[Sense, tuple[float, float]] = {"==": (0.0, 0.0), "<=": (-np.inf, 0.0), ">=": (0.0, np.inf)}
+"""What the left side minus the right side of a rule may be."""
 EQUAL = 1e-10
 """Two equations, scaled to derivatives of norm one, that differ by less at a random point are one equation."""
 
@@ -36,12 +39,15 @@ def smooth_constraints(system: System, order: WeightVector) -> Constraints:
                 f"the solvers of scipy.optimize need them. Train with affinet.project, or write each weight as a "
                 f"difference p - q of two weights that are not negative and bound (p + q).sum()."
             )
-    equations = [_curved_constraint(system, order)] if system.curved else []
-    return [*equations, *(_ball_constraint(system, rule, order) for rule in balls)]
+    by_sense = {sense: [k for k in system.curved_rules if system.rule(k).sense == sense] for sense in SIDES}
+    curved = [_curved_constraint(system, numbers, order, sense) for sense, numbers in by_sense.items() if numbers]
+    return [*curved, *(_ball_constraint(system, rule, order) for rule in balls)]
 
 
-def _curved_constraint(system: System, order: WeightVector) -> NonlinearConstraint:
-    numbers = list(system.curved_rules)
+def _curved_constraint(
+    system: System, numbers: Sequence[int], order: WeightVector, sense: Sense
+) -> NonlinearConstraint:
+    """The numbered rules, all of one sense; inequalities whose bound is infinite are left out."""
     rules = [system.rule(number) for number in numbers]
 
     def every_value(x: Floats) -> Floats:
@@ -53,15 +59,19 @@ def _curved_constraint(system: System, order: WeightVector) -> NonlinearConstrai
         moved = (rows.data, order.columns[rows.indices], rows.indptr)
         return sparse.csr_array(moved, shape=(rows.shape[0], order.size))
 
-    distinct = _distinct_equations(every_value, every_derivative, order.size)
+    if sense == "==":
+        chosen = _distinct_equations(every_value, every_derivative, order.size)
+    else:
+        bounds = [np.broadcast_to(rule.expression.constant, rule.shape).reshape(-1) for rule in rules]
+        chosen = np.flatnonzero(np.isfinite(np.concatenate(bounds)))
 
     def values(x: Floats) -> Floats:
-        return np.asarray(every_value(x)[distinct])
+        return np.asarray(every_value(x)[chosen])
 
     def derivatives(x: Floats) -> sparse.csr_array:
-        return sparse.csr_array(every_derivative(x)[distinct])
+        return sparse.csr_array(every_derivative(x)[chosen])
 
-    return NonlinearConstraint(values, 0.0, 0.0, derivatives)
+    return NonlinearConstraint(values, *SIDES[sense], derivatives)
 
 
 def _distinct_equations(
@@ -94,12 +104,13 @@ def _ball_constraint(system: System, rule: Rule, order: WeightVector) -> Nonline
     cells = np.repeat(np.arange(rule.equations), shape[-1])
     ones = np.ones(len(cells))
     sums = sparse.csr_array((ones, (cells, np.arange(len(cells)))), shape=(rule.equations, len(cells)))
+    constant = np.broadcast_to(rule.expression.constant, shape).reshape(-1).astype(np.float64)
     squares = np.square(np.broadcast_to(rule.radius, rule.shape).reshape(-1).astype(np.float64))
 
     def values(x: Floats) -> Floats:
-        return np.asarray(sums @ np.square(matrix @ x))
+        return np.asarray(sums @ np.square(matrix @ x + constant))
 
     def derivatives(x: Floats) -> sparse.csr_array:
-        return sparse.csr_array(sums @ (sparse.diags_array(2.0 * (matrix @ x)) @ matrix))
+        return sparse.csr_array(sums @ (sparse.diags_array(2.0 * (matrix @ x + constant)) @ matrix))
 
     return NonlinearConstraint(values, -np.inf, squares, derivatives)
