@@ -102,6 +102,9 @@ DAMAGES: dict[str, Change] = {
     "writes places 7 to 9 of axis 0, which has 3": term(start=[7]),
     "sense of rule 0 is '<', not": rule(sense="<"),
     "rule 0 is not a ball": rule(norm=2, radius=1.0),
+    "matrix of rule 0 has other entries than its expression": rule(
+        sense="<=", norm="spectral", radius=1.0, matrix=[2, 2]
+    ),
     "radius of rule 0 is not positive": rule(sense="<=", norm=2, radius=-1.0),
     "constant of rule 0 has infinite numbers": lambda said, rows: rows[2].__setitem__(0, np.inf),
     "the rules have more equations than 64 bits count": lambda said, rows: said.update(

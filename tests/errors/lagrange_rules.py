@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn, optim
 
 import affinet
+from affinet import families
 from affinet.errors import (
     AttachError,
     ConstantError,
@@ -113,12 +114,12 @@ def stationarity_before_a_step() -> None:
 
 @case(AttachError, "Some rules cannot be held by any plan.", "Train on, or finish(partial=True).")
 def finishing_what_no_plan_holds() -> None:
-    attached(zero_sums, lambda w: (w.norm() <= 0.1).named("short"))[2].finish()
+    attached(zero_sums, lambda w: families.l1_ball(w, 0.1).named("short"))[2].finish()
 
 
 @case(LeftOutWarning, "Rules that no plan holds are violated at the end.", "Train on, or live with it.")
 def finishing_a_part() -> None:
-    attached(zero_sums, lambda w: (w.norm() <= 0.1).named("short"))[2].finish(partial=True)
+    attached(zero_sums, lambda w: families.l1_ball(w, 0.1).named("short"))[2].finish(partial=True)
 
 
 @case(GradientError, "A violated rule has no finite derivatives at the weights.", "Start from other weights.")

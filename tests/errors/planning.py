@@ -304,6 +304,12 @@ def a_ball_on_a_sphere() -> None:
     affinet.plan([b.norm() == 1, families.l1_ball(b, 1.0)])
 
 
+@case(RuleError, "Bounded singular values of weights in another rule.", "Leave one of the rules out.")
+def a_spectrum_and_a_bound_of_one_weight() -> None:
+    wide = affinet.weights({"wide": (2, 3)})["wide"]
+    affinet.plan([families.spectral_norm(wide, 1.0), wide[0] >= 0])
+
+
 @case(RuleError, "Many inequalities on the weights of a nonlinear equation.", "Train towards them by multipliers.")
 def many_inequalities_on_a_sphere() -> None:
     large = affinet.weights({"large": (400, 400)})["large"]

@@ -21,6 +21,12 @@ def a_sum_of_magnitudes_for_a_solver() -> None:
     affinet.scipy.linear_constraints(affinet.plan(families.l1_ball(w, 1.0)))
 
 
+@case(RuleError, "Bounded singular values have no derivatives where two are equal.", "Train with `affinet.project`.")
+def a_spectrum_for_a_solver() -> None:
+    w = affinet.weights({"w": (2, 3)}).w
+    affinet.scipy.linear_constraints(affinet.plan(families.spectral_norm(w, 1.0)))
+
+
 @case(RuleError, "A linear program with a nonlinear equation.", "Use `minimize`.")
 def a_linear_program_with_a_nonlinear_equation() -> None:
     w = affinet.weights({"w": (3,)}).w

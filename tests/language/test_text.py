@@ -155,6 +155,8 @@ SAME: dict[str, Any] = {
     "l1_ball(layers[0].weight, radius=[1, 2], dim=(1, 2))": families.l1_ball(L, [1, 2], (1, 2)),
     "l2_ball(2 * hidden.weight - 1, 0.5, dim=0)": families.l2_ball(2 * H - 1, 0.5, 0),
     "l2_ball(hidden.bias, 3)": families.l2_ball(B, 3),
+    "spectral_norm(2 * hidden.weight, 3)": families.spectral_norm(2 * H, 3),
+    "psd(hidden.weight[:2, :2])": families.psd(H[:2, :2]),
     "sum_to(hidden.weight, 1, dim=0)": families.sum_to(H, 1, dim=0),
     "zero_mean(layers[0].weight)": families.zero_mean(L),
 }
@@ -459,8 +461,8 @@ def test_the_whitelist_is_what_the_documentation_lists() -> None:
     rules = (
         "banded between block_diagonal circulant concave convex convolution determinant doubly_centred equal_energy "
         "equivariant fix hankel involution l1_ball l2_ball linf_ball moments monotone nonnegative orthogonal "
-        "persymmetric polynomial product projection_matrix rotation rotations share simplex skew spd sum_at_most "
-        "sum_to symmetric tie toeplitz transport unit_norm wavelet zero_mean"
+        "persymmetric polynomial product projection_matrix psd rotation rotations share simplex skew spd spectral_norm "
+        "sum_at_most sum_to symmetric tie toeplitz transport unit_norm wavelet zero_mean"
     )
     assert " ".join(sorted(FAMILIES)) == rules
     assert sorted(GROUPS) == ["C", "D", "GL", "Lorentz", "O", "ProperLorentz", "S", "SL", "SO", "SU", "Sp", "U", "Z"]

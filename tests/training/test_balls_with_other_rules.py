@@ -161,9 +161,11 @@ def test_a_frozen_part_of_a_ball_is_a_constant() -> None:
 
 def test_sums_of_magnitudes_with_other_rules_are_refused() -> None:
     v = affinet.weights({"v": (5,)}).v
-    with pytest.raises(RuleError, match=r"a weight whose sum of magnitudes is bounded can be in no other rule"):
+    with pytest.raises(
+        RuleError, match=r"a weight whose sum of magnitudes or spectrum is bounded can be in no other rule"
+    ):
         affinet.plan([families.l1_ball(v, 2.0), v.sum() == 1])
-    with pytest.raises(RuleError, match=r"is nonlinear and .* bounds a sum of magnitudes"):
+    with pytest.raises(RuleError, match=r"is nonlinear and .* bounds a norm"):
         affinet.plan([families.l1_ball(v, 2.0), v @ v == 1])
 
 

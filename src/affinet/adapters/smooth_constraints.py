@@ -13,7 +13,7 @@ from affinet.adapters.weight_vector import WeightVector
 from affinet.errors import RuleError
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.evaluation import evaluate
-from affinet.language.sense import Sense
+from affinet.language.sense import Sense, Spectrum
 from affinet.planning.curved.linearizing import derivatives_at
 from affinet.system.norms import norms_of_runs
 from affinet.system.system import Rule, System, coefficients
@@ -33,6 +33,11 @@ def smooth_constraints(system: System, order: WeightVector) -> Constraints:
     """
     balls = [rule for rule in system.rules if rule.norm is not None]
     for rule in balls:
+        if isinstance(rule.norm, Spectrum):
+            raise RuleError(
+                f'rule "{rule.name}" bounds a spectrum, which has no derivatives where two values are equal, and the '
+                f"solvers of scipy.optimize need them. Train with affinet.project."
+            )
         if rule.norm == 1:
             raise RuleError(
                 f'rule "{rule.name}" bounds a sum of magnitudes, which has no derivatives where a weight is zero, and '

@@ -9,13 +9,15 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from affinet.analysis.matrix_prices import price_matrix
 from affinet.analysis.multipliers import fixing_multipliers, multipliers, separate_fixings, sharing
 from affinet.analysis.normal_cones import solve_batch, solve_giant, solve_rows
-from affinet.analysis.rule_values import Weight, at_bound
+from affinet.analysis.rule_values import Weight, at_bound, coarsest_spacing, most_roundings
 from affinet.blocks.entry_sets import positions_of
 from affinet.language.calculus.terms import Floats, Integers, lower
 from affinet.language.evaluation import evaluate
 from affinet.language.expression import Expression
+from affinet.language.sense import Spectrum
 from affinet.planning.curved.joined_balls import joined_balls
 from affinet.planning.curved.linearizing import linearized
 from affinet.planning.elimination.components import Batch, split
@@ -242,10 +244,21 @@ def _price_ball(
     """
     (term,) = rule.expression.terms
     row, position, _ = lower(term, rule.expression.shape)
-    positions = position[np.argsort(row, kind="stable")].reshape(-1, rule.expression.shape[-1])[active]
+    positions = position[np.argsort(row, kind="stable")].reshape(-1, rule.expression.shape[-1])
+    values = np.zeros(rule.equations)
+    if isinstance(rule.norm, Spectrum):
+        start = system.layout.start(term.parameter)
+        numbers, spread = weights[term.parameter.name].numbers, most_roundings(weights) * coarsest_spacing(weights)
+        radii = np.broadcast_to(np.asarray(rule.radius, np.float64), rule.shape).ravel() / abs(term.scalar)
+        for k, places in enumerate(positions):
+            w, g = numbers[places].astype(np.float64), gradient[start + places]
+            values_k, residual[start + places] = price_matrix(rule.norm, w, g, float(radii[k]), spread)
+            values[k] = values_k / abs(term.scalar)
+        return values
+    positions = positions[active]
     w = weights[term.parameter.name].numbers[positions].astype(np.float64)
     columns = system.layout.start(term.parameter) + positions
-    g, values, size = gradient[columns], np.zeros(rule.equations), abs(term.scalar)
+    g, size = gradient[columns], abs(term.scalar)
     if rule.norm == 2:
         length = np.linalg.norm(w, axis=1, keepdims=True)
         slope = np.divide(w, length, out=np.zeros_like(w), where=length > 0.0)

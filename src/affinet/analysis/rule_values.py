@@ -13,6 +13,7 @@ from affinet.language.calculus.restricting import restrict
 from affinet.language.calculus.terms import Floats, Integers, Term, lower
 from affinet.language.evaluation import evaluate as language_value
 from affinet.language.nodes import weights_of
+from affinet.language.sense import lengths
 from affinet.planning.curved.linearizing import sizes_and_reach
 from affinet.system.layout import Layout
 from affinet.system.magnitudes import finite_bounds
@@ -60,9 +61,9 @@ def evaluate(rule: Rule, weights: Mapping[str, Weight]) -> tuple[Floats, Floats]
     if rule.norm is None:
         return {"==": np.abs(value), "<=": value, ">=": -value}[rule.sense], rounding
     radius = np.broadcast_to(np.asarray(rule.radius, np.float64), rule.shape)
-    length = np.linalg.norm(value, rule.norm, axis=-1)
-    # The norm changes by at most the norm of the changes.
-    return length - radius, np.linalg.norm(rounding, rule.norm, axis=-1) + coarsest_spacing(weights) * radius
+    # The norm changes by at most the norm of the changes, those of matrices by their Euclidean norm.
+    change = lengths(rounding, 1 if rule.norm == 1 else 2)
+    return lengths(value, rule.norm) - radius, change + coarsest_spacing(weights) * radius
 
 
 def at_bound(rule: Rule, weights: Mapping[str, Weight]) -> np.ndarray:

@@ -13,6 +13,7 @@ from affinet.analysis.lookup.together import groups_of, rank_of
 from affinet.blocks.block import Block
 from affinet.blocks.interval import Interval
 from affinet.blocks.tally import Alike, Tally
+from affinet.language.sense import Spectrum
 from affinet.planning.compilation import compile_blocks, is_regular
 from affinet.system.system import Rule, System
 
@@ -83,6 +84,11 @@ def _planned_separately(system: System, rule: int) -> Sequence[Block] | None:
 
 def _phrase_inequalities(rule: Rule) -> str:
     """What an inequality does, in a verb: `bounds 12 weights from below`."""
+    if isinstance(rule.norm, Spectrum):
+        matrices = f"{counted(rule.equations, 'matrix', 'matrices')} of {rule.norm.rows} by {rule.norm.columns} weights"
+        if rule.norm.kind == "negative":
+            return f"keeps {matrices} positive semidefinite"
+        return f"bounds the singular values of {matrices}"
     if rule.norm is not None:
         vectors = f"{counted(rule.equations, 'vector')} of {counted(rule.expression.shape[-1], 'weight')}"
         measured = "length" if rule.norm == 2 else "sum of magnitudes"

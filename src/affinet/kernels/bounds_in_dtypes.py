@@ -88,7 +88,11 @@ def _check_entries(
     places = np.ravel_multi_index(tuple(marked.T), shape)
     for column in block.entries.columns(np.asarray(places, np.int64), layout).tolist():
         numbers = formats[layout.parameters[layout.number(column)].name]
-        balls = (_errors_of_radius(rule, numbers) for rule in rules if rule.norm and len(rule.expression.terms) == 1)
+        balls = (
+            _errors_of_radius(rule, numbers)
+            for rule in rules
+            if rule.norm in (1, 2) and len(rule.expression.terms) == 1
+        )
         for error in chain(*balls, _errors_of_entry(plan, column, numbers)):
             raise error
 
@@ -141,7 +145,7 @@ def _errors_of_bound(
 def _errors_of_radius(rule: Rule, numbers: NumberFormat) -> Iterator[AttachError]:
     """What is wrong with a radius: that it leaves only zeros, or that numbers of the dtype cannot reach it."""
     radius, width = np.asarray(rule.radius), int(rule.expression.shape[-1])
-    size, norm = abs(rule.expression.terms[0].scalar), float(rule.norm or 1)
+    size, norm = abs(rule.expression.terms[0].scalar), 2.0 if rule.norm == 2 else 1.0
     small, large, largest = float(radius.min()), float(radius.max()), numbers.largest * width ** (1.0 / norm)
     if numbers.vanishes(np.array(small / size)):
         yield AttachError(

@@ -13,7 +13,7 @@ from affinet.language.calculus.terms import Floats, Term, lower
 from affinet.language.expression import Expression
 from affinet.language.node_values import node_value
 from affinet.language.nodes import nodes_of
-from affinet.language.sense import Norm, Sense
+from affinet.language.sense import Norm, Sense, lengths
 
 
 def evaluate(expression: Expression, values: Mapping[str, ArrayLike]) -> Floats:
@@ -44,8 +44,7 @@ def violations(value: Floats, sense: Sense, norm: Norm | None = None, radius: Va
     part of the wrong sign for an inequality, and how much the norm exceeds `radius` for a ball.
     """
     if norm is not None:
-        lengths = np.abs(value).sum(axis=-1) if norm == 1 else np.linalg.norm(value, axis=-1)
-        return np.asarray(np.maximum(lengths - radius, 0.0))
+        return np.asarray(np.maximum(lengths(value, norm) - radius, 0.0))
     if sense == "==":
         return np.asarray(np.abs(value))
     return np.asarray(np.maximum(value if sense == "<=" else -value, 0.0)) + 0.0  # -0.0 + 0.0 is 0.0

@@ -42,7 +42,7 @@ class Constraint:
     """A rule: `expression`, the left side minus the right side, is zero in every entry, or of the sign of `sense`.
 
     With the sense `<=` all entries are at most 0, with `>=` at least 0. Where a bound is infinite, the constant of
-    `expression` is: such an entry states nothing. With a `norm`, 1 or 2, the rule is a ball: every vector along the
+    `expression` is: such an entry states nothing. With a `norm` the rule is a ball: every vector along the
     last axis of `expression` has a norm of at most `radius`, a number or an array that broadcasts to the rule's shape.
 
     Reports show its `name`, or its `text` where it has no name. `wording`, where a family sets it, replaces the

@@ -19,6 +19,7 @@ from affinet.blocks.standing import standing
 from affinet.errors import RuleError, ShapeError, UnknownWeightError, visible
 from affinet.language.calculus.terms import Integers, Parameter, Term
 from affinet.language.expression import Expression, weight
+from affinet.language.sense import Spectrum
 from affinet.planning.curved.equal_components import reads_entry
 from affinet.plans.backends import numbers_of
 from affinet.plans.plan import Plan
@@ -305,7 +306,8 @@ def _standings(
         is_active, price = standing_of(rule, index)
         if is_active:
             radius = float(np.broadcast_to(rule.radius, rule.shape)[ball.index])
-            yield f"in a vector at its radius {radius:.6g}{price}"
+            what = "matrix at its bound" if isinstance(rule.norm, Spectrum) else "vector at its radius"
+            yield f"in a {what} {radius:.6g}{price}"
     for number, index in keys:
         rule = plan.system.rules[number]
         is_active, price = standing_of(rule, index)

@@ -135,7 +135,7 @@ class _RuleDerivatives:
             rule = system.rule(number)
             values = Value(rule.expression, self._copies[0].device)(known)
             if rule.norm is not None:
-                values = torch.linalg.vector_norm(values, rule.norm, dim=-1)
+                values = torch.linalg.vector_norm(values, dim=-1)
             nu = torch.as_tensor(multipliers[first[number] : first[number + 1]].reshape(rule.shape)).to(values)
             part = (values * nu).sum()
             total = part if total is None else total + part
@@ -256,7 +256,7 @@ class _Examination:
             at_bound = self._solved.active[first : first + rule.equations]
             first += rule.equations
             if rule.norm is not None and at_bound.any():
-                self._reasons.append(f'the vectors of "{rule.name}" are on the boundary of their ball, which is curved')
+                self._reasons.append(f'"{rule.name}" is at its bound, and the boundary of its ball or cone is curved')
 
     def _check_ranks(self, rank: int | None, generic: int | None) -> None:
         if self._is_singular:

@@ -17,6 +17,7 @@ from affinet.blocks.regular import RowBatch
 from affinet.kernels.torch.access import Box, Gathered, box_of, cells_box
 from affinet.kernels.torch.evaluating import Value, largest_gap
 from affinet.kernels.torch.fixed_gap import FixedGap
+from affinet.kernels.torch.matrix_norms import lengths
 from affinet.kernels.torch.mirrors import mirrored
 from affinet.kernels.torch.precision import exact_matmul, irregular_dtype, undisturbed
 from affinet.planning.factors.panels import Panel
@@ -114,7 +115,7 @@ class _Terms:
     def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
         gaps = self._value(weights)
         if self._norm is not None:
-            gaps = torch.linalg.vector_norm(gaps, self._norm, dim=-1) - self._radius
+            gaps = lengths(gaps, self._norm) - self._radius
         elif self._sign == 0.0:
             gaps = gaps.abs_()
         elif self._sign < 0.0:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.evaluating import node_value
+from affinet.kernels.torch.matrix_norms import lengths
+from affinet.kernels.torch.matrix_norms import slope as norm_slope
 from affinet.kernels.torch.precision import irregular_dtype
 from affinet.kernels.torch.term_adjoints import AffineMap
 from affinet.language.nodes import Node, nodes_of
-from affinet.language.sense import Norm
 from affinet.system.distinct import ranked
 from affinet.system.rows import Rows
 from affinet.system.system import Rule, System
@@ -111,7 +112,7 @@ class _Terms:
         inner = self.outputs.value(known)
         if self.bounded is not None:
             inner = torch.where(self.bounded, inner, 0.0)
-        value = inner if self.norm is None else torch.linalg.vector_norm(inner, self.norm, dim=-1) - self.radius
+        value = inner if self.norm is None else lengths(inner, self.norm) - self.radius
         return _TermsAt(self, weights, operands, inner, value)
 
 
@@ -160,7 +161,7 @@ class _TermsAt:
 
     def _slope(self) -> Tensor | None:
         """The derivative of the norm of a ball; None for a rule without one."""
-        return None if self.rule.norm is None else _norm_slope(self.inner, self.rule.norm)
+        return None if self.rule.norm is None else norm_slope(self.inner, self.rule.norm)
 
 
 class _SparseRows:
@@ -223,14 +224,6 @@ class _RowsAt:
 def _is_small(rule: Rule, system: System) -> bool:
     """Whether a rule is affine and as small as those that planning writes out one by one."""
     return rule.nonzeros <= system.limits.one_by_one
-
-
-def _norm_slope(x: Tensor, norm: Norm) -> Tensor:
-    """The derivative of the norm along the last axis; 0 at 0."""
-    if norm == 1:
-        return torch.sign(x)
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x / torch.where(length > 0.0, length, 1.0)
 
 
 def _pulled(node: Node, operands: list[Tensor], y: Tensor) -> tuple[Tensor, ...]:

@@ -1,6 +1,6 @@
 """Rules with a name, each a function from weights to a `Constraint` or a few, and functions that make generators."""
 
-from affinet.language.families.balls import l1_ball, l2_ball
+from affinet.language.families.balls import l1_ball, l2_ball, psd, spectral_norm
 from affinet.language.families.bounds import between, linf_ball, nonnegative
 from affinet.language.families.convolution import convolution
 from affinet.language.families.entries import fix, sum_to, tie, zero_mean
@@ -70,6 +70,7 @@ __all__ = [
     "powers",
     "product",
     "projection_matrix",
+    "psd",
     "real_blocks",
     "rotation",
     "rotations",
@@ -77,6 +78,7 @@ __all__ = [
     "simplex",
     "skew",
     "spd",
+    "spectral_norm",
     "subspace",
     "sum_at_most",
     "sum_to",

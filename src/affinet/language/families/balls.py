@@ -1,4 +1,4 @@
-"""Rules that the vectors along some axes have a limited norm: the sum of magnitudes, or the Euclidean length."""
+"""Rules that bound the norms of vectors along some axes, the largest singular values of matrices, or eigenvalues."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from affinet.errors import ShapeError
 from affinet.language.affine import Dims, checked_axes
-from affinet.language.constants import compact
+from affinet.language.constants import Constant, compact, read_constant
 from affinet.language.constraint import Constraint
 from affinet.language.expression import Expression
 from affinet.language.families.bounds import read_radius
+from affinet.language.families.matrices import checked_matrices, checked_square
 from affinet.language.families.naming import checked_expression, named_rule
 from affinet.language.origin import Family, FamilyName
-from affinet.language.sense import Norm
+from affinet.language.sense import Norm, Spectrum
 from affinet.language.weight_groups import over_weights
 
 
@@ -40,6 +41,33 @@ def l2_ball(w: Expression, radius: Any, dim: Dims = None) -> Constraint:
     return _ball("l2_ball", 2, w, radius, dim)
 
 
+@over_weights
+def spectral_norm(w: Expression, bound: Any) -> Constraint:
+    """The largest singular value of every matrix is at most `bound`: of the last two axes, one inequality per matrix.
+
+    `bound` is a number, or an array that broadcasts to the other axes. A weight in it can be in no other rule.
+    Errors: `ConstantError` for a bound that is not a positive number, `ShapeError` where there are no matrices.
+    """
+    w = checked_matrices("spectral_norm", w)
+    limit = read_radius("spectral_norm", w, bound, "bound")
+    rows, columns = w.shape[-2:]
+    rule = _measured("spectral_norm", Spectrum("spectral", rows, columns), _laid_out(w), w, limit)
+    return named_rule(rule, "spectral_norm", w, bound=limit.wording)
+
+
+@over_weights
+def psd(w: Expression) -> Constraint:
+    """Every matrix is symmetric and positive semidefinite: no eigenvalue is below 0; one inequality per matrix.
+
+    A weight in it can be in no other rule. `spd` keeps eigenvalues above a floor, by a factor, under other rules too.
+    Errors: `ShapeError` where the matrices are not square.
+    """
+    w = checked_square("psd", w)
+    rows = w.shape[-1]
+    rule = _measured("psd", Spectrum("negative", rows, rows), _laid_out(w), w, read_constant(0.0))
+    return named_rule(rule, "psd", w)
+
+
 def _ball(family: FamilyName, norm: Norm, w: object, radius: Any, dim: Dims) -> Constraint:
     w = checked_expression(family, w)
     limit = read_radius(family, w, radius)
@@ -48,16 +76,29 @@ def _ball(family: FamilyName, norm: Norm, w: object, radius: Any, dim: Dims) -> 
     vectors = (w.permute(*other_axes, *axes) if axes != tuple(range(len(other_axes), w.ndim)) else w).reshape(
         *(w.shape[axis] for axis in other_axes), prod(w.shape[axis] for axis in axes)
     )
+    rule = _measured(family, norm, vectors, w, limit)
+    options: dict[str, Any] = {} if dim is None else {"dim": dim}
+    return named_rule(rule, family, w, radius=limit.wording, **options)
+
+
+def _laid_out(w: Expression) -> Expression:
+    """The matrices of the last two axes, each laid end to end."""
+    return w.reshape(*w.shape[:-2], w.shape[-2] * w.shape[-1])
+
+
+def _measured(family: FamilyName, norm: Norm, vectors: Expression, w: Expression, limit: Constant) -> Constraint:
+    """The rule that the norm of every vector along the last axis is at most the limit."""
     shape = vectors.shape[:-1]
     try:
         values = np.broadcast_to(np.broadcast_to(limit.values, limit.shape), shape)
     except ValueError:
+        what = "bound" if family == "spectral_norm" else "radius"
         raise ShapeError(
-            f"the radius of {family} has shape {limit.shape}, and must broadcast to the shape {shape} of the vectors "
-            f"of ({w})."
+            f"the {what} of {family} has shape {limit.shape}, and must broadcast to the shape {shape} of the "
+            f"{'matrices' if isinstance(norm, Spectrum) else 'vectors'} of ({w})."
         ) from None
     affine = replace(vectors.affine, epsilon=max(w.epsilon, limit.epsilon))
-    rule = Constraint(
+    return Constraint(
         Expression(affine),
         (w.affine.wording, limit.wording),
         Family(family),
@@ -65,5 +106,3 @@ def _ball(family: FamilyName, norm: Norm, w: object, radius: Any, dim: Dims) -> 
         norm=norm,
         radius=compact(values),
     )
-    options: dict[str, Any] = {} if dim is None else {"dim": dim}
-    return named_rule(rule, family, w, radius=limit.wording, **options)

@@ -133,7 +133,7 @@ def check_apart(curved: Sequence[Curved | Ball], sets: Sequence[AnyBlock], syste
                 first = next(system.rule(rule).name for rule in block.rules if system.rule(rule).curved)
                 second = system.rule(other.rules[-1]).name
                 raise RuleError(
-                    f'rule "{first}" is nonlinear and "{second}" bounds a sum of magnitudes, and both read '
+                    f'rule "{first}" is nonlinear and "{second}" bounds a norm, and both read '
                     f"{layout.describe(int(columns[shared[0]]))}. Train towards the rules "
                     f"with affinet.lagrange(model, optimizer, rules), or bound lengths by families.l2_ball instead."
                 )

@@ -12,6 +12,7 @@ from affinet.blocks.places import Listed, Part, Places, Stepped
 from affinet.errors import RuleError
 from affinet.language.calculus.terms import Integers, Term, lower
 from affinet.language.forecast import forecast
+from affinet.language.sense import Spectrum
 from affinet.planning.reading.term_patterns import read_view
 from affinet.system.rows import PAIR_BYTES
 from affinet.system.system import Rule, System, coefficients
@@ -25,16 +26,17 @@ def make_balls(system: System, numbers: Sequence[int]) -> list[Ball]:
         entries = entries_of(rule)
         if entries is None:
             raise RuleError(
-                f'rule "{rule.name}" bounds the sum of magnitudes of an expression that is not an array of different '
-                f"weights. Give weights, or slices of them that differ, one by one."
+                f'rule "{rule.name}" bounds a norm of an expression that is not an array of different weights. Give '
+                f"weights, or slices of them that differ, one by one."
             )
         other = read_by(system, number, entries, others_about(system, number))
         if other is not None:
             raise RuleError(
                 f'the rules "{rule.name}" and "{other}" are about the same weights, and a weight whose sum of '
-                f"magnitudes is bounded can be in no other rule. Bound other weights, or leave one of the rules out: "
-                f"linf_ball and l2_ball go with any rule, and for weights that are not negative sum_at_most is the l1 "
-                f"ball."
+                f"magnitudes or spectrum is bounded can be in no other rule. Bound other weights, leave one of the "
+                f"rules out, or train towards them with affinet.lagrange(model, optimizer, rules): linf_ball and "
+                f"l2_ball go with any rule, for weights that are not negative sum_at_most is the l1 ball, and spd goes "
+                f"with equations."
             )
         balls.append(_made(rule, entries, number))
     return balls
@@ -54,6 +56,8 @@ def entries_of(rule: Rule) -> Places | None:
     expression = rule.expression
     term = expression.terms[0] if len(expression.terms) == 1 else None
     if term is None or term.factors or np.any(expression.constant) or not expression.shape:
+        return None
+    if isinstance(rule.norm, Spectrum) and rule.norm.kind == "negative" and term.scalar < 0.0:
         return None
     return _places(rule, term, expression.shape)
 

@@ -6,11 +6,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from affinet.language.affine import Values
 from affinet.language.calculus.terms import Parameter
 from affinet.language.nodes import Node, is_curved, nodes_of, opaque_functions, weights_of
 from affinet.language.opaque import FindFunction, MissingFunction
-from affinet.language.sense import Norm, Sense, unbounded
+from affinet.language.sense import Norm, Sense, Spectrum, unbounded
 from affinet.system.layout import Layout
 from affinet.system.magnitudes import without_zeros
 from affinet.system.malformed import MOST, Malformed, fields, integer, items, number, shown, text
@@ -29,7 +31,7 @@ from affinet.system.tolerance import Tolerance
 
 Table = dict[str, Any]
 
-INEQUALITY_KEYS = ("sense", "norm", "radius")
+INEQUALITY_KEYS = ("sense", "norm", "radius", "matrix")
 """Keys of rules that only files of the fourth format or later hold."""
 
 NODES = "nodes"
@@ -100,7 +102,11 @@ def _store_rule(rule: Rule, numbers: Mapping[str, int], weights: Collection[str]
     if rule.sense != "==":
         table["sense"] = rule.sense
     if rule.norm is not None:
-        table |= {"norm": rule.norm, "radius": stored_values(rule.radius, arrays)}
+        table["radius"] = stored_values(rule.radius, arrays)
+        if isinstance(rule.norm, Spectrum):
+            table |= {"norm": rule.norm.kind, "matrix": [rule.norm.rows, rule.norm.columns]}
+        else:
+            table["norm"] = rule.norm
     if rule.size is not None:
         table["size"] = stored_values(rule.size, arrays)
     table |= stored_origin(rule, weights)
@@ -137,12 +143,36 @@ def _ball(
     table: Mapping[str, Any], where: str, sense: Sense, shape: tuple[int, ...], arrays: Restored
 ) -> tuple[Norm | None, Values]:
     """The norm and the radius of a ball, None and 0 for other rules. Raises Malformed."""
-    if "norm" not in table and "radius" not in table:
+    if not {"norm", "radius", "matrix"}.intersection(table):
         return None, 0.0
-    if sense != "<=" or not shape or "radius" not in table or type(table.get("norm")) is not int:
+    is_matrix = table.get("norm") in ("spectral", "negative")
+    if (
+        sense != "<="
+        or not shape
+        or "radius" not in table
+        or not (is_matrix or type(table.get("norm")) is int)
+        or is_matrix != ("matrix" in table)
+    ):
         raise Malformed(f'{where} is not a ball, which has a norm, a radius, an axis and the sense "<="')
-    norm: Norm = 1 if integer(table["norm"], f"norm of {where}", 1, 2) == 1 else 2
-    return norm, restored_radius(table["radius"], f"radius of {where}", shape[:-1], arrays)
+    norm: Norm
+    is_cone = table["norm"] == "negative"
+    radius = restored_radius(table["radius"], f"radius of {where}", shape[:-1], arrays, zero=is_cone)
+    if is_matrix:
+        norm = _spectrum(table, where, shape, radius)
+    else:
+        norm = 1 if integer(table["norm"], f"norm of {where}", 1, 2) == 1 else 2
+    return norm, radius
+
+
+def _spectrum(table: Mapping[str, Any], where: str, shape: tuple[int, ...], radius: Values) -> Spectrum:
+    """The measure of matrices. Raises Malformed."""
+    sizes = items(table["matrix"], f"matrix of {where}")
+    kind = table["norm"]
+    rows, columns = (integer(size, f"matrix of {where}", 0, MOST) for size in (*sizes, -1, -1)[:2])
+    is_cone = kind == "negative"
+    if len(sizes) != 2 or rows * columns != shape[-1] or (is_cone and (rows != columns or np.any(radius))):
+        raise Malformed(f"matrix of {where} has other entries than its expression, or a radius that it has not")
+    return Spectrum(kind, rows, columns)
 
 
 def _tolerance(value: object) -> Tolerance:

@@ -20,7 +20,7 @@ ORIGIN_KEYS = ("origin", "constants")
 """Keys that only files of the third format hold."""
 
 _FAMILIES: Mapping[str, FamilyName] = {f"{name}(": name for name in get_args(FamilyName)}
-INEQUALITIES = ("concave", "convex", "l1_ball", "l2_ball", "monotone")
+INEQUALITIES = ("concave", "convex", "l1_ball", "l2_ball", "monotone", "psd", "spectral_norm")
 """Families of rules that are not equations."""
 
 _LINEAR = "linear(["

@@ -80,11 +80,13 @@ def _shape(value: object, where: str) -> tuple[int, ...]:
     return shape
 
 
-def restored_radius(value: object, where: str, shape: tuple[int, ...], arrays: Restored) -> Values:
-    """The radius of a ball: as `restored_values`, and positive. Raises Malformed."""
+def restored_radius(
+    value: object, where: str, shape: tuple[int, ...], arrays: Restored, *, zero: bool = False
+) -> Values:
+    """The radius of a ball: as `restored_values`, and positive, or with `zero` not negative. Raises Malformed."""
     radius = restored_values(value, where, shape, arrays)
     least = radius if isinstance(radius, float) else arrays.reach(arrays.number(value, where))[0]
-    if least <= 0.0 and 0 not in shape:
+    if (least < 0.0 if zero else least <= 0.0) and 0 not in shape:
         raise Malformed(f"{where} is not positive")
     return radius
 
