@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch.nn.utils import prune
 
@@ -25,6 +26,11 @@ def weights_of_a_number() -> None:
 @case(RuleError, "The mapping has a key that is not a name.", "Use names such as 'hidden.weight'.")
 def a_weight_named_by_a_number() -> None:
     affinet.weights({3: (2, 2)})
+
+
+@case(RuleError, "Two arrays of a tree have one name.", "Rename one of the keys.")
+def two_arrays_of_one_name() -> None:
+    affinet.weights({"hidden": {"weight": np.ones(2)}, "hidden.weight": np.ones(2)})
 
 
 @case(ShapeError, "The mapping has a value that is not a shape.", "Give a tuple of sizes, or an array.")

@@ -25,6 +25,8 @@ NO_CASE = {
         "more than 512 connected equations beside inequalities; the refusal is that of equations alone"
     ),
     "planning/inequalities/feasibility.py ": "becomes the Contradiction of solving.py, which has cases",
+    "kernels/jax/": "where JAX is installed; tests/integrations raises each",
+    "adapters/optax_projection.py ": "where JAX is installed; tests/integrations raises each",
     "kernels/naming_rules.py ": "raises again what a case shows: contextlib takes the line out of the traceback",
     "training/probing.py ": "caught where an optimizer is probed: what could not be learnt is a warning of its own",
     "analysis/summary.py _bytes: raise AssertionError": "a loop that always returns",

@@ -74,7 +74,7 @@ def test_shapes_of_a_mapping_are_checked(shape: Any) -> None:
 
 
 def test_other_sources_are_refused() -> None:
-    with pytest.raises(RuleError, match=r"weights\(\) takes a torch.nn.Module, or a mapping .*; got int"):
+    with pytest.raises(RuleError, match=r"weights\(\) takes a torch.nn.Module, a tree .*, or a mapping .*; got int"):
         weights(3)
     with pytest.raises(RuleError, match="the name of a weight must be text"):
         weights({"": 3})

@@ -162,8 +162,8 @@ class CurvedSet:
         def attempt(number: int, state: _Attempts) -> _Attempts:
             share = xp.array(4.0, x) ** (-number)
             back = self.returned(xp, plane.point + share * move, RETURNS, state.searched)
-            near = self.norm(xp, back.point - plane.point) <= share * reach
-            arrived = state.searched & back.arrives & near
+            distance = self.norm(xp, back.point - plane.point)
+            arrived = state.searched & back.arrives & (distance <= share * reach)
             return _Attempts(
                 xp.where(arrived, back.point, state.point),
                 _where(xp, arrived, back.derivatives, state.derivatives),
@@ -220,16 +220,16 @@ class CurvedSet:
             step = self._across(xp, scaled, face)
             if not damped:
                 step = xp.where(way.run >= SLOW_RATIOS, 2.0 * step, step)
-            left = remaining(way)
-            point, moved, linear = self._shortened(xp, way.point, step, left, way.linear, u)
+            searched = remaining(way)
+            point, moved, linear = self._shortened(xp, way.point, step, searched, way.linear, u)
             ratio = self.norm(xp, linear[0] / norms) / xp.where(before > 0.0, before, xp.array(1.0, before))
-            alike = left & (ratio > SLOW[0]) & (ratio < SLOW[1]) & (way.excess * (TOLERANCE * u) < NEAR_SET)
+            alike = searched & (ratio > SLOW[0]) & (ratio < SLOW[1]) & (way.excess * (TOLERANCE * u) < NEAR_SET)
             run = xp.where(alike, way.run + 1.0, xp.array(0.0, way.run))
             return _Way(
                 point,
                 linear,
                 self._excess(xp, *linear, point, u),
-                way.given_up | (left & ~moved),
+                way.given_up | (searched & ~moved),
                 run,
                 xp.maximum(way.longest, run),
             )

@@ -260,8 +260,8 @@ def _narrowed(xp: Namespace, problem: Problem, rounding: float, number: int, sea
     squares = xp.sum(xp.where(free, a * slope, zero), (1,))
     steep = squares > 0.0
     newton = t + gap / xp.where(steep, squares, unit)
-    off = xp.either(searched & ~steep, lambda: _off_plateau(xp, problem, t, gap, x), lambda: t)
-    newton = xp.where(steep, newton, off)
+    onward = xp.either(searched & ~steep, lambda: _off_plateau(xp, problem, t, gap, x), lambda: t)
+    newton = xp.where(steep, newton, onward)
     if not equation:
         newton = xp.where(left < 0.0, xp.maximum(newton, zero), newton)
     bracketed = (left > -np.inf) & (right < np.inf)

@@ -14,14 +14,17 @@ from affinet.language.computed import Refusal
 from affinet.language.expression import Expression, weight
 from affinet.language.modules import read_module
 from affinet.language.patterns import is_pattern, matching
+from affinet.language.trees import arrays_of, is_tree, refusal_of
 from affinet.language.weight_groups import WeightGroup
 
 Value = TypeVar("Value")
 
 
 def weights(source: Any) -> Weights:
-    """The weights of a `torch.nn.Module`, or of a mapping from names to shapes or arrays.
+    """The weights of a `torch.nn.Module`, of a tree of JAX arrays, or of a mapping from names to shapes or arrays.
 
+    The names in a tree are the keys on the way to an array, joined by dots: `dense.kernel`, `layers.0.weight`; the key
+    `params` and the attribute `value` of Flax are left out.
     A parameter with several names is one set of entries. Names skip `torch.compile` and data-parallel wrappers. Lazy,
     parametrized, overlapping and complex parameters are refused when they are asked for.
     Errors: `RuleError` for any other source, `ShapeError` for values that are neither a shape nor an array.
@@ -35,10 +38,12 @@ def weights(source: Any) -> Weights:
         return Weights(
             symbols, {name: symbols[first] for name, first in module_weights.aliases.items()}, module_weights.refused
         )
+    if is_tree(source):
+        return _weights_of_tree(source)
     if isinstance(source, Mapping):
         return Weights({name: weight(Parameter(name, _shape(name, value))) for name, value in source.items()}, {}, {})
     raise RuleError(
-        f"weights() takes a torch.nn.Module, or a mapping from names to shapes or arrays such as "
+        f"weights() takes a torch.nn.Module, a tree of JAX arrays, or a mapping from names to shapes or arrays such as "
         f'{{"weight": (3, 4)}}; got {type(source).__name__}.'
     )
 
@@ -277,6 +282,18 @@ def _weights_under(weights: Weights, name: str) -> Weights | None:
 
 def _names_under(names: Mapping[str, Value], prefix: str) -> dict[str, Value]:
     return {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
+
+
+def _weights_of_tree(tree: Any) -> Weights:
+    symbols: dict[str, Expression] = {}
+    refused: dict[str, Refusal] = {}
+    for name, leaf in arrays_of(tree).items():
+        refusal = refusal_of(name, leaf)
+        if refusal is None:
+            symbols[name] = weight(Parameter(name, tuple(leaf.shape)))
+        else:
+            refused[name] = refusal
+    return Weights(symbols, {}, refused)
 
 
 def _shape(name: object, value: Any) -> tuple[int, ...]:

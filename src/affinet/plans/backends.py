@@ -13,8 +13,9 @@ import numpy as np
 from affinet.analysis.rule_values import Weight
 from affinet.errors import AttachError
 from affinet.language.opaque import MissingFunction, Opaque
+from affinet.language.trees import is_tree
 
-KERNELS = {"torch": "affinet.kernels.torch", "numpy": "affinet.kernels.arrays"}
+KERNELS = {"torch": "affinet.kernels.torch", "numpy": "affinet.kernels.arrays", "jax": "affinet.kernels.jax"}
 """Array library → module with the functions `projector(plan, like)` and `numbers_of(plan, weights)`.
 
 Kernels depend on plans and are imported by name, so that planning imports no kernel."""
@@ -32,7 +33,8 @@ def projector(plan: Any, like: Any) -> Any:
     if library not in KERNELS:
         raise AttachError(
             f"there is no projector for {_description(like, library)}. "
-            f"Give a torch.nn.Module, or a mapping of names to arrays of {' or '.join(sorted(KERNELS))}."
+            f"Give a torch.nn.Module, a tree of JAX arrays, or a mapping of names to arrays of "
+            f"{' or '.join(sorted(KERNELS))}."
         )
     return import_module(KERNELS[library]).projector(plan, like)
 
@@ -64,7 +66,7 @@ def numbers_of(plan: Any, weights: Any) -> dict[str, Weight]:
         }
     if library not in KERNELS:
         raise AttachError(
-            f"weights are a torch.nn.Module, or a mapping of names to tensors or arrays, and not "
+            f"weights are a torch.nn.Module, a tree of JAX arrays, or a mapping of names to tensors or arrays, and not "
             f"{type(weights).__name__}."
         )
     numbers: dict[str, Weight] = import_module(KERNELS[library]).numbers_of(plan, weights)
@@ -72,8 +74,10 @@ def numbers_of(plan: Any, weights: Any) -> dict[str, Weight]:
 
 
 def _library(like: Any) -> str:
+    if is_tree(like):
+        return "jax"
     sample = next(iter(like.values()), None) if isinstance(like, Mapping) else like
-    families = [base.__module__.partition(".")[0] for base in type(sample).__mro__]
+    families = [base.__module__.partition(".")[0].removesuffix("lib") for base in type(sample).__mro__]
     return next((family for family in families if family in KERNELS), families[0])
 
 

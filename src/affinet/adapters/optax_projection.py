@@ -1,0 +1,244 @@
+"""An optimizer of Optax whose steps obey the rules of a plan: the tangent sandwich as a gradient transformation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from affinet.errors import AttachError
+from affinet.kernels.jax.block_law import EquationsLaw, WeightsLaw, eps_of
+from affinet.kernels.jax.tree_projector import TreeProjector
+from affinet.plans.plan import Plan
+
+SAME = 4.0
+"""Roundings of a weight and of its last move within which weights are the ones that the last step made."""
+
+
+class Counts(NamedTuple):
+    """Cells of nonlinear equations, added up over all steps: steps shortened, steps refused, and slow returns."""
+
+    shortened: Array
+    refused: Array
+    slow: Array
+
+
+class SetState(NamedTuple):
+    """What is known of one block with inequalities or nonlinear equations between two steps.
+
+    `known` are averaged multipliers and the face, or the tangent plane. `landed` are the entries on the set after the
+    last step, `moved` the size of its largest move, and `started` whether there was a step.
+    """
+
+    known: Any
+    landed: Array
+    moved: Array
+    started: Array
+
+
+class ProjectState(NamedTuple):
+    """The state of the optimizer inside, and what is known of the blocks that are not linear."""
+
+    inner: optax.OptState
+    sets: tuple[SetState, ...]
+    counts: Counts
+
+
+class _Underway(NamedTuple):
+    """A step of one block that is being taken, from the entries `start`."""
+
+    law: WeightsLaw
+    start: Array
+    step: Any
+    u: float
+
+
+def project(plan: Plan, inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """The optimizer `inner`, whose steps end on the rules of a plan and at their optimum.
+
+    Gradients are projected before `inner` sees them, and what it makes of them ends on the rules: equations, with
+    inequalities and nonlinear equations as well. Weights that are not on the rules are moved onto them by the first
+    step. What stands outside acts before or after this:
+
+    - Last in a chain: updates that are changed after it leave the rules.
+    - Decay that is added to the gradient stands outside, before it (`chain(add_decayed_weights(1e-4),
+      project(plan, adam(1e-3)))`); decay of the weights, as in `adamw`, stands inside.
+    - Clipping by value stands inside, before the optimizer (`project(plan, chain(clip(1.0), adam(1e-3)))`): outside it
+      keeps the part that the rules remove. Clipping by the global norm may stand on either side.
+    - `optax.MultiSteps`, `optax.apply_if_finite` and `optax.inject_hyperparams` may stand on either side.
+      `optax.contrib.schedule_free` stands inside: the weights that it keeps are projected, too.
+
+    Raises AttachError without `params`, and where the tree lacks arrays of the rules.
+    """
+    sandwich = _Sandwich(TreeProjector(plan), optax.with_extra_args_support(inner))
+    return optax.GradientTransformationExtraArgs(sandwich.init, sandwich.update)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sandwich:
+    """The two functions of the transformation."""
+
+    projector: TreeProjector
+    inner: optax.GradientTransformationExtraArgs
+
+    def init(self, params: optax.Params) -> ProjectState:
+        """The state before the first step; the optimizer inside starts at the nearest weights on the rules."""
+        placed = self.projector.project(params)
+        arrays = self.projector.arrays(placed)
+        states = tuple(_unknown(law, law.read(arrays)) for law in self._sets)
+        return ProjectState(self.inner.init(placed), states, Counts(*jnp.zeros((3, 1), jnp.int32)))
+
+    def update(
+        self, updates: optax.Updates, state: ProjectState, params: optax.Params | None = None, **extra: Any
+    ) -> tuple[optax.Updates, ProjectState]:
+        """What is added to the weights, and the next state. Raises AttachError without `params`."""
+        if params is None:
+            raise AttachError(
+                "affinet.optax.project moves weights onto the rules and needs them: call "
+                "optimizer.update(gradients, state, params)."
+            )
+        projector = self.projector
+        weights, gradients = projector.arrays(params), _gradients(projector, updates)
+        starts, underway = dict(weights), []
+        for law, known in zip(self._sets, state.sets, strict=True):
+            step, gradients = _prepared(law, gradients, weights, known)
+            underway.append(step)
+            starts = law.write(starts, step.start)
+        for equations in self._equations:
+            tangent = equations.tangent(equations.read(gradients), floor=equations.floor(gradients))
+            gradients = equations.write(gradients, tangent)
+        projected = projector.replaced(updates, gradients)
+        moves, inner_state = self.inner.update(
+            projected, state.inner, projector.replaced(params, starts), **_on_rules(projector, projected, extra)
+        )
+        steps = _gradients(projector, moves)
+        landed = {name: (starts[name] + steps[name]).astype(starts[name].dtype) for name in starts}
+        for equations in self._equations:
+            landed = equations.write(landed, equations.nearest(equations.read(landed)))
+        states, counts = [], state.counts
+        for step in underway:
+            landed, known, counts = _landed(step, landed, steps, counts)
+            states.append(known)
+        # One value for each weight, not one for each use: weights that rules tie get the same bits.
+        landed = lax.optimization_barrier(landed)
+        made = projector.replaced(moves, {name: landed[name] - weights[name] for name in landed})
+        return made, ProjectState(_with_weights_on_rules(projector, inner_state), tuple(states), counts)
+
+    @cached_property
+    def _equations(self) -> tuple[EquationsLaw, ...]:
+        return tuple(law for law in self.projector.laws if isinstance(law, EquationsLaw))
+
+    @cached_property
+    def _sets(self) -> tuple[WeightsLaw, ...]:
+        return tuple(law for law in self.projector.laws if isinstance(law, WeightsLaw))
+
+
+def _gradients(projector: TreeProjector, updates: optax.Updates) -> dict[str, Array]:
+    """The gradients of the rules by name. Raises AttachError for those that a mask removed."""
+    try:
+        return projector.arrays(updates)
+    except AttachError as error:
+        masked = any(isinstance(leaf, optax.MaskedNode) for leaf in jax.tree.leaves(updates, is_leaf=_is_masked))
+        if not masked:
+            raise
+        raise AttachError(
+            f"{error} A mask (optax.masked, optax.multi_transform) removed gradients before affinet.optax.project. Put "
+            f"the mask inside, project(plan, masked(…)), or leave these weights out of the rules."
+        ) from None
+
+
+def _is_masked(leaf: Any) -> bool:
+    return isinstance(leaf, optax.MaskedNode)
+
+
+def _unknown(law: WeightsLaw, landed: Array) -> SetState:
+    """The state before the first step, which knows nothing."""
+    known = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), law.known_like(landed))
+    return SetState(known, landed, jnp.zeros((), landed.dtype), jnp.zeros((), bool))
+
+
+def _prepared(
+    law: WeightsLaw, gradients: Mapping[str, Array], weights: Mapping[str, Array], state: SetState
+) -> tuple[_Underway, dict[str, Array]]:
+    """The step that starts at the weights, and the gradients along the rules.
+
+    Weights that are those of the last step, to rounding of the update, are where they landed: `p + (w − p)` rounds.
+    """
+    u, w = law.roundoff(weights), law.read(weights)
+    g = law.read(gradients).astype(w.dtype)
+    rounding = max(eps_of(weights[name].dtype) for name in law.parameters)
+    same = abs(w - state.landed) <= SAME * rounding * (abs(state.landed) + state.moved)
+    unchanged = jnp.all(same) & state.started
+
+    def former() -> tuple[Array, Any]:
+        return state.landed, state.known
+
+    def anew() -> tuple[Array, Any]:
+        placed = law.snapped(w, u)
+        return placed, lax.cond(
+            state.started, lambda: law.resettle(placed, state.known, u), lambda: law.start(g, placed, u)
+        )
+
+    start, known = lax.cond(unchanged, former, anew)
+    step, tangent = law.learn(g, start, known, law.floor(gradients))
+    return _Underway(law, start, step, u), law.write(gradients, tangent)
+
+
+def _landed(
+    underway: _Underway, arrays: Mapping[str, Array], steps: Mapping[str, Array], counts: Counts
+) -> tuple[dict[str, Array], SetState, Counts]:
+    """The arrays with the entries of a block on its set after a step, and what is known there."""
+    law, start = underway.law, underway.start
+    stepped = start + law.read(steps).astype(start.dtype)
+    w, known, outcome = law.land(stepped, underway.step, underway.u)
+    written = law.write(arrays, w)
+    landed = law.read(written)
+    size = jnp.max(abs(landed - start), initial=0.0)
+    moved = jnp.where(size == size, size, 0.0).astype(start.dtype)
+    happened = (outcome.shortenings > 0.0, outcome.refused, outcome.slow)
+    added = [(count + jnp.sum(cells).astype(jnp.int32)) for count, cells in zip(counts, happened, strict=True)]
+    return written, SetState(known, landed, moved, jnp.ones((), bool)), Counts(*added)
+
+
+def _on_rules(projector: TreeProjector, projected: optax.Updates, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The extra arguments of a line search: the gradient along the rules, and values at the nearest points of them."""
+    adapted = dict(extra)
+    if "grad" in extra:
+        adapted["grad"] = projected
+    if "value_fn" in extra:
+        adapted["value_fn"] = _at_nearest(projector, extra["value_fn"])
+    return adapted
+
+
+def _at_nearest(projector: TreeProjector, value_fn: Callable[..., Any]) -> Callable[..., Any]:
+    onto = jax.custom_vjp(projector.project)
+
+    def forward(params: optax.Params) -> tuple[optax.Params, optax.Params]:
+        projected = projector.project(params)
+        return projected, projected
+
+    def backward(projected: optax.Params, vectors: optax.Updates) -> tuple[optax.Updates]:
+        return (projector.tangent_part(vectors, projected),)
+
+    onto.defvjp(forward, backward)
+
+    def value_on_rules(params: optax.Params, *args: Any, **kwargs: Any) -> Any:
+        return value_fn(onto(params), *args, **kwargs)
+
+    return value_on_rules
+
+
+def _with_weights_on_rules(projector: TreeProjector, state: optax.OptState) -> optax.OptState:
+    """The state with the weights that schedule-free optimizers keep moved onto the rules."""
+    kind = optax.contrib.ScheduleFreeState
+
+    def moved(part: Any) -> Any:
+        return part._replace(z=projector.project(part.z)) if isinstance(part, kind) else part
+
+    return jax.tree.map(moved, state, is_leaf=lambda part: isinstance(part, kind))

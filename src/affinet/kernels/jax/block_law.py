@@ -1,0 +1,242 @@
+"""The law of one block on JAX arrays: traced where its verbs can be, and called back on the host where they cannot.
+
+Laws that search on the host (polyhedra, sparse factors, equations by functions) run there in NumPy, in float64. Their
+arrays are of the dtype that JAX computes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from affinet.blocks.curved_cells import Outcome
+from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.law import Linear, run_alone
+from affinet.blocks.namespace import NumPy
+from affinet.blocks.normal_map import Learned, Underway
+from affinet.blocks.places import Places
+from affinet.blocks.set_law import SetLaw
+from affinet.blocks.tangent_map import Following, Tangent
+from affinet.kernels.jax.jax_entries import Arrays, read, write
+from affinet.kernels.jax.jax_namespace import HostNumbersError, Jax
+
+NOISE = 32.0
+"""As for tensors: a projected gradient of at most this many roundoffs of its own size is rounding."""
+COARSE_NOISE, COARSE = 4.0, 1e-4
+"""The same for sets of weights of 16 bits, whose unit roundoff is above `COARSE`."""
+
+Made = TypeVar("Made")
+
+for state in (Learned, Underway, Tangent, Following):
+    jax.tree_util.register_dataclass(state)
+
+
+class _Entries:
+    """The entries of a block, read in the shape of its law, and how a verb of the law is run."""
+
+    order: Any = None
+    """Entry k of the law is entry `order[k]` of the places; None where they have one order."""
+    shape: tuple[int, ...]
+
+    def __init__(self, places: Places, *, wide: bool) -> None:
+        self._places, self._wide = places, wide
+        self.parameters = tuple(dict.fromkeys(parameter.name for parameter, _ in places.sizes))
+
+    def read(self, arrays: Arrays) -> Array:
+        """The entries in the shape of the law, in the dtype in which it is computed."""
+        entries = read(self._places, arrays).astype(self.dtype(arrays))
+        return (entries if self.order is None else entries.reshape(-1)[self.order]).reshape(self.shape)
+
+    def write(self, arrays: Arrays, values: Array) -> dict[str, Array]:
+        """The arrays with these entries, rounded to the dtype of each array."""
+        in_places = values if self.order is None else values.reshape(-1)[np.argsort(self.order)]
+        return write(self._places, arrays, in_places)
+
+    def dtype(self, arrays: Arrays) -> Any:
+        """The dtype in which the law is computed: float64 where the law or the arrays ask for it and JAX has it."""
+        if self._wide:
+            return jax.dtypes.canonicalize_dtype(np.float64)
+        return jnp.result_type(jnp.float32, *(arrays[name].dtype for name in self.parameters))
+
+    def unit(self, arrays: Arrays) -> float:
+        """The unit roundoff of the coarsest of the arrays."""
+        return max(eps_of(arrays[name].dtype) for name in self.parameters) / 2.0
+
+    @cached_property
+    def on_host(self) -> bool:
+        """Whether the verbs ask for numbers on the host."""
+        try:
+            jax.eval_shape(lambda x: self._nearest(Jax(), x), like(self.shape, np.float32))
+        except (HostNumbersError, jax.errors.TracerArrayConversionError):
+            return True
+        return False
+
+    def _nearest(self, xp: Any, x: Array) -> Array:
+        raise NotImplementedError
+
+    def _ran(self, verb: Callable[..., Made], *arrays: Any, made_like: Made) -> Made:
+        """The result of a verb, which has the shapes and dtypes of `made_like`."""
+        if not self.on_host:
+            return verb(Jax(), *arrays)
+        shapes = jax.tree.map(lambda x: like(np.shape(x), x.dtype), made_like)
+
+        def call(*arrays: Any) -> Any:
+            with np.errstate(all="ignore"):  # as for tensors: infinities and NaN propagate without warnings
+                made = verb(NumPy(), *jax.tree.map(np.array, arrays))
+            return jax.tree.map(lambda x, to: np.broadcast_to(np.asarray(x, to.dtype), to.shape), made, shapes)
+
+        result: Made = jax.pure_callback(call, shapes, *arrays, vmap_method="sequential")
+        return result
+
+
+class EquationsLaw(_Entries):
+    """The verbs of a block of linear equations."""
+
+    def __init__(self, law: Linear[Any], places: Places) -> None:
+        super().__init__(places, wide=law.wide)
+        self._projection, self.shape = law.projection, law.shape
+
+    def nearest(self, x: Array) -> Array:
+        """The nearest point that satisfies the equations."""
+        return self._ran(self._nearest, x, made_like=x)
+
+    def tangent(self, x: Array, *, floor: float = 0.0) -> Array:
+        """`P x`, with zeros where it is rounding relative to `floor`."""
+        return self._ran(lambda xp, x: run_alone(self._projection.tangent(xp, x, floor=floor)), x, made_like=x)
+
+    def floor(self, arrays: Arrays) -> float:
+        """The share of a gradient below which its projection is rounding; for weights of 16 bits that of float32."""
+        return NOISE * min(self.unit(arrays), eps_of(np.float32) / 2.0)
+
+    def _nearest(self, xp: Any, x: Array) -> Array:
+        nearest: Array = run_alone(self._projection.nearest(xp, x))
+        return nearest
+
+
+class WeightsLaw(_Entries):
+    """The verbs of a block whose projections depend on the weights: inequalities, and nonlinear equations."""
+
+    def __init__(self, law: SetLaw, places: Places) -> None:
+        super().__init__(places, wide=law.wide)
+        self._law, self.shape, self.order = law, law.shape, law.order
+
+    @property
+    def always_found(self) -> bool:
+        """Whether a point of the set is found from everywhere."""
+        return self._law.always_found
+
+    def snapped(self, w: Array, u: float) -> Array:
+        """The nearest point, but w itself in cells that satisfy their rules to rounding."""
+        return self._ran(lambda xp, w: self._law.snapped(xp, w, u), w, made_like=w)
+
+    def satisfies(self, w: Array, u: float) -> Array:
+        """Whether all cells satisfy their rules to rounding."""
+        norms = self._norms_like(w)
+        satisfied = self._ran(lambda xp, w: self._law.satisfies(xp, w, u), w, made_like=like(norms.shape, bool))
+        return jnp.all(satisfied) & jnp.all(w - w == 0.0)
+
+    def normal(self, w: Array, v: Array, u: float) -> Array:
+        """The nearest vector to v in the normal cone at the nearest point to w."""
+
+        def normal(xp: Any, w: Array, v: Array) -> Array:
+            return self._law.normal(xp, self._law.snapped(xp, w, u), v, u)
+
+        return self._ran(normal, w, v, made_like=v)
+
+    def tangent_part(self, w: Array, v: Array) -> Array:
+        """The part of v that changes no equation, and no inequality that is active at w."""
+
+        def tangent_part(xp: Any, w: Array, v: Array) -> Array:
+            return self._law.tangent_part(xp, v, self._law.face_at(xp, w))
+
+        return self._ran(tangent_part, w, v, made_like=v)
+
+    def start(self, g: Array, w: Array, u: float) -> Any:
+        """What is known from the first gradient at weights of the set."""
+        return self._ran(lambda xp, g, w: self._law.start(xp, g, w, u), g, w, made_like=self.known_like(w))
+
+    def resettle(self, w: Array, known: Any, u: float) -> Any:
+        """What is known after the weights were changed from outside."""
+        return self._ran(lambda xp, w, known: self._law.resettle(xp, w, known, u), w, known, made_like=known)
+
+    def learn(self, g: Array, w: Array, known: Any, floor: float) -> tuple[Any, Array]:
+        """The step that starts with a gradient, and the gradient along the face without rounding noise."""
+
+        def learned(xp: Any, g: Array, w: Array, known: Any) -> tuple[Any, Array]:
+            step, projected = self._law.learn(xp, g, w, known)
+            return step, self._law.silenced(xp, projected, g, floor)
+
+        return self._ran(learned, g, w, known, made_like=(self._step_like(known, w), g))
+
+    def land(self, stepped: Array, step: Any, u: float) -> tuple[Array, Any, Outcome]:
+        """The weights after a step, what is known there, and what happened on the way."""
+
+        def landed(xp: Any, stepped: Array, step: Any) -> tuple[Array, Any, Outcome]:
+            w, known = self._law.land(xp, stepped, step, u)
+            outcome = known.outcome if isinstance(known, Tangent) else None
+            if outcome is None:
+                none = 0.0 * self._law.norm(xp, stepped)
+                outcome = Outcome(none, none > 0.0, none > 0.0)
+            return w, Tangent(known.face) if isinstance(known, Tangent) else known, outcome
+
+        norms = self._norms_like(stepped)
+        marks = like(norms.shape, bool)
+        return self._ran(landed, stepped, step, made_like=(stepped, step.former, Outcome(norms, marks, marks)))
+
+    def roundoff(self, arrays: Arrays) -> float:
+        """What a rule may be missed by, per size of its terms."""
+        sums = np.float64 if self.on_host else self.dtype(arrays)
+        return self._law.roundoff(self.unit(arrays), eps_of(sums))
+
+    def floor(self, arrays: Arrays) -> float:
+        """The share of a gradient below which its projection is rounding."""
+        unit = self.unit(arrays)
+        return (COARSE_NOISE if unit > COARSE else NOISE) * unit
+
+    def known_like(self, w: Any) -> Any:
+        """The shapes and dtypes of what is known between two steps."""
+
+        def typed(shape: Any) -> Any:
+            return like(shape.shape, w.dtype if np.issubdtype(shape.dtype, np.floating) else shape.dtype)
+
+        return jax.tree.map(typed, self._known_shapes)
+
+    def _nearest(self, xp: Any, x: Array) -> Array:
+        return self._law.nearest(xp, x)
+
+    def _step_like(self, known: Any, w: Array) -> Any:
+        if isinstance(known, Tangent):
+            return Following(known.face, w, known)
+        return Underway(known.y, known.face, w, self._norms_like(w), known)
+
+    def _norms_like(self, w: Array) -> Any:
+        return jax.eval_shape(lambda w: self._law.norm(Jax(), w), w)
+
+    @cached_property
+    def _known_shapes(self) -> Any:
+        zeros = np.zeros(self.shape)
+        with np.errstate(all="ignore"):
+            known = self._law.start(NumPy(), zeros, zeros, 2.0**-53)
+        return jax.tree.map(lambda x: like(np.shape(x), x.dtype), known)
+
+
+def law_of(block: AnyBlock) -> EquationsLaw | WeightsLaw:
+    """The verbs of a block on JAX arrays; all are functions without state."""
+    law = block.law()
+    return EquationsLaw(law, block.entries) if isinstance(law, Linear) else WeightsLaw(law, block.entries)
+
+
+def eps_of(dtype: Any) -> float:
+    """The distance from 1 to the next number."""
+    return float(jnp.finfo(dtype).eps)
+
+
+def like(shape: tuple[int, ...], dtype: Any) -> Any:
+    """The shape and dtype of an array without its numbers."""
+    return jax.ShapeDtypeStruct(shape, dtype)

@@ -1,0 +1,198 @@
+"""Reads the entries of a block from arrays in their own shapes, and makes arrays with new entries.
+
+Regular entries are read by reshaping, slicing and permuting axes, so that arrays that are split over devices stay so.
+Others are read at indices along the axes of the array: at indices into a flat array, all devices would need all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from typing import assert_never
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from affinet.blocks.entry_sets import View, positions_of
+from affinet.blocks.offsets import Dim, Nest
+from affinet.blocks.places import Adjacent, Chosen, Following, Listed, Part, Places, Stepped
+
+Arrays = Mapping[str, Array]
+
+
+def read(places: Places, arrays: Arrays) -> Array:
+    """The entries in the order of the places, of any shape with as many numbers."""
+    match places:
+        case Stepped():
+            return _of_positions_or_box(places, arrays[places.parameter.name])
+        case Chosen():
+            return _of_set(places, arrays[places.parameter.name])
+        case Listed():
+            return _joined([_of_part(part, arrays[part.parameter.name]) for part in places.parts])
+        case Following():
+            return _joined([read(piece, arrays) for piece in _pieces(places)])
+        case Adjacent():
+            pieces = [_of_view(view, arrays[view.parameter.name]).reshape(places.rows, -1) for view in places.members]
+            return jnp.concatenate(pieces, axis=1)
+        case _:
+            assert_never(places)
+
+
+def write(places: Places, arrays: Arrays, values: Array) -> dict[str, Array]:
+    """The arrays with these entries, rounded to the dtype of each array."""
+    written = dict(arrays)
+    match places:
+        case Stepped():
+            name = places.parameter.name
+            written[name] = _with_stepped(places, arrays[name], values)
+        case Chosen():
+            name = places.parameter.name
+            written[name] = _with_set(places, arrays[name], values)
+        case Listed():
+            parts = _split(values, [part.size for part in places.parts])
+            for part, numbers in zip(places.parts, parts, strict=True):
+                name = part.parameter.name
+                written[name] = _with_part(part, written[name], numbers)
+        case Following():
+            pieces = _pieces(places)
+            for piece, numbers in zip(pieces, _split(values, [piece.count for piece in pieces]), strict=True):
+                written = write(piece, written, numbers)
+        case Adjacent():
+            matrix = values.reshape(places.rows, -1)
+            for view, first, last in zip(places.members, places.bounds, places.bounds[1:], strict=False):
+                name = view.parameter.name
+                written[name] = _with_view(view, written[name], matrix[:, first:last])
+        case _:
+            assert_never(places)
+    return written
+
+
+def _pieces(places: Following) -> list[Places]:
+    """The places that contain any entry."""
+    return [piece for piece in places.pieces if piece.count]
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A strided box of an array as axes: the array reshaped to `radices`, sliced, flipped, and its axes permuted."""
+
+    radices: tuple[int, ...]
+    starts: tuple[int, ...]
+    sizes: tuple[int, ...]
+    flipped: tuple[int, ...]
+    order: tuple[int, ...]
+
+    def read(self, x: Array) -> Array:
+        axes = x.reshape(self.radices)
+        if self.sizes != self.radices:
+            axes = lax.dynamic_slice(axes, self.starts, self.sizes)
+        return (jnp.flip(axes, self.flipped) if self.flipped else axes).transpose(self.order)
+
+    def write(self, x: Array, values: Array) -> Array:
+        box = values.astype(x.dtype).reshape(tuple(self.sizes[axis] for axis in self.order))
+        box = box.transpose(tuple(int(axis) for axis in np.argsort(self.order)))
+        if self.flipped:
+            box = jnp.flip(box, self.flipped)
+        if self.sizes != self.radices:
+            box = lax.dynamic_update_slice(x.reshape(self.radices), box, self.starts)
+        return box.reshape(x.shape)
+
+
+def _box(offset: int, dims: tuple[Dim, ...], size: int) -> _Box | None:
+    """Loops over positions below `size` as axes; None where their steps do not nest."""
+    first = offset + sum(step * (count - 1) for count, step in dims if step < 0)
+    loops = sorted(((abs(step), count, number) for number, (count, step) in enumerate(dims)), reverse=True)
+    steps = [step for step, _, _ in loops] + [1] * (not loops or loops[-1][0] != 1)
+    if any(step == 0 for step in steps) or size % steps[0] or any(a % b for a, b in pairwise(steps)):
+        return None
+    outer = [size, *steps[:-1]]
+    radices = tuple(a // b for a, b in zip(outer, steps, strict=True))
+    starts = tuple(int(k) for k in np.unravel_index(first, radices)) if first < size else None
+    counts = tuple(count for _, count, _ in loops) + (1,) * (len(steps) - len(loops))
+    if starts is None or any(k + count > radix for k, count, radix in zip(starts, counts, radices, strict=True)):
+        return None
+    places = {number: axis for axis, (_, _, number) in enumerate(loops)}
+    order = (*(places[number] for number in range(len(dims))), *range(len(loops), len(steps)))
+    flipped = tuple(places[number] for number, (_, step) in enumerate(dims) if step < 0)
+    return _Box(radices, starts, counts, flipped, order)
+
+
+def _box_of_steps(places: Stepped) -> _Box | None:
+    if isinstance(places.outer, Nest) and isinstance(places.inner, Nest):
+        return _box(places.offset, (*places.outer.dims, *places.inner.dims), places.parameter.size)
+    return None
+
+
+def _of_positions_or_box(places: Stepped, x: Array) -> Array:
+    box = _box_of_steps(places)
+    return _at(x, _positions(places)) if box is None else box.read(x)
+
+
+def _with_stepped(places: Stepped, x: Array, values: Array) -> Array:
+    box = _box_of_steps(places)
+    return _put(x, _positions(places), values) if box is None else box.write(x, values)
+
+
+def _positions(places: Stepped) -> np.ndarray:
+    return np.asarray(places.offset + places.outer.table()[:, None] + places.inner.table()).ravel()
+
+
+def _of_view(view: View, x: Array) -> Array:
+    box = _box(view.offset, view.dims, prod(x.shape))
+    return _at(x, positions_of(view)) if box is None else box.read(x)
+
+
+def _with_view(view: View, x: Array, values: Array) -> Array:
+    box = _box(view.offset, view.dims, prod(x.shape))
+    return _put(x, positions_of(view), values) if box is None else box.write(x, values)
+
+
+def _of_set(places: Chosen, x: Array) -> Array:
+    return _of_view(places.entries, x) if isinstance(places.entries, View) else _at(x, positions_of(places.entries))
+
+
+def _with_set(places: Chosen, x: Array, values: Array) -> Array:
+    if isinstance(places.entries, View):
+        return _with_view(places.entries, x, values)
+    return _put(x, positions_of(places.entries), values)
+
+
+def _of_part(part: Part, x: Array) -> Array:
+    return x if _is_whole(part) else _at(x, part.positions)
+
+
+def _with_part(part: Part, x: Array, values: Array) -> Array:
+    return values.astype(x.dtype).reshape(x.shape) if _is_whole(part) else _put(x, part.positions, values)
+
+
+def _is_whole(part: Part) -> bool:
+    return part.listed is None and not len(part.missing)
+
+
+def _at(x: Array, positions: np.ndarray) -> Array:
+    if not x.ndim:
+        return x.reshape(1)
+    return x.at[_indices(x, positions)].get(mode="promise_in_bounds", unique_indices=True)
+
+
+def _put(x: Array, positions: np.ndarray, values: Array) -> Array:
+    numbers = values.astype(x.dtype).reshape(-1)
+    if not x.ndim:
+        return numbers.reshape(())
+    return x.at[_indices(x, positions)].set(numbers, mode="promise_in_bounds", unique_indices=True)
+
+
+def _indices(x: Array, positions: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(index.astype(np.int32) for index in np.unravel_index(positions, x.shape))
+
+
+def _joined(pieces: list[Array]) -> Array:
+    """A single piece unchanged, several pieces as one flat row."""
+    return pieces[0] if len(pieces) == 1 else jnp.concatenate([piece.reshape(-1) for piece in pieces])
+
+
+def _split(values: Array, sizes: list[int]) -> list[Array]:
+    return jnp.split(values.reshape(-1), np.cumsum(sizes)[:-1].tolist())
