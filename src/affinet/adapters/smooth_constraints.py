@@ -107,8 +107,8 @@ def _ball_constraint(system: System, rule: Rule, order: WeightVector) -> Nonline
     rows = coefficients(system.layout, (0,), (shape,), (rule.expression.terms,), system.tolerance.cancellation)
     matrix = sparse.csr_array((rows.values, order.columns[rows.columns], rows.bounds), shape=(rows.count, order.size))
     cells = np.repeat(np.arange(rule.equations), shape[-1])
-    ones = np.ones(len(cells))
-    sums = sparse.csr_array((ones, (cells, np.arange(len(cells)))), shape=(rule.equations, len(cells)))
+    added = np.ones(len(cells))
+    sums = sparse.csr_array((added, (cells, np.arange(len(cells)))), shape=(rule.equations, len(cells)))
     constant = np.broadcast_to(rule.expression.constant, shape).reshape(-1).astype(np.float64)
     squares = np.square(np.broadcast_to(rule.radius, rule.shape).reshape(-1).astype(np.float64))
 

@@ -68,8 +68,8 @@ def independent_equations(rows: Rows, system: System) -> Rows:
     for component in split(rows, rows.magnitude, system.limits, [rule.name for rule in system.every]):
         if isinstance(component, Giant):
             matrix = _equilibrated(component.matrix)
-            found = independent_rows(matrix, component.rhs, component.terms, system.tolerance, system.limits)
-            chosen.append(component.rows[found.rows])
+            basis = independent_rows(matrix, component.rhs, component.terms, system.tolerance, system.limits)
+            chosen.append(component.rows[basis.rows])
             continue
         full = _full_rank(component.matrix, system.tolerance.rank)
         chosen.append(component.rows[full].ravel())

@@ -110,14 +110,14 @@ def _member(path: Path, stack: ExitStack) -> Any:
 def _weights_of_layer(path: Path, h5py: Any, groups: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
     """The weights of the layer under these keys, by their names; without those whose names are not known."""
     group = groups["/".join([*keys, "vars"])]
-    own = {key: group[key] for key in group if isinstance(group.get(key, getlink=True), h5py.HardLink)}
-    datasets = {key: item for key, item in own.items() if isinstance(item, h5py.Dataset)}
+    linked = {key: group[key] for key in group if isinstance(group.get(key, getlink=True), h5py.HardLink)}
+    datasets = {key: item for key, item in linked.items() if isinstance(item, h5py.Dataset)}
     around = ["/".join([*keys[:depth], "vars"]) for depth in range(len(keys) + 1)]
     names = [groups[name].attrs.get("name") for name in around if name in groups]
     if datasets and not all(isinstance(name, str) for name in names):
         raise ModelFileError(f"{path} does not name its layers, as files of older versions of Keras. Write {BY_NAME}.")
     places = _places(keys, {key: tuple(item.shape) for key, item in datasets.items()})
-    return {"/".join([*names, name]): _own(path, datasets[key]) for name, key in places.items()}
+    return {"/".join([*names, name]): _inner(path, datasets[key]) for name, key in places.items()}
 
 
 def _places(keys: list[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
@@ -134,7 +134,7 @@ def _places(keys: list[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
     return {name: place for name, place in places.items() if place in shapes}
 
 
-def _own(path: Path, item: Any) -> Any:
+def _inner(path: Path, item: Any) -> Any:
     """The data set, whose numbers are in the file itself. Raises ModelFileError."""
     if item.is_virtual or item.external:
         raise ModelFileError(f"{path} has numbers in other files. Save the model again with model.save.")

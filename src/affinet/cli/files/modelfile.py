@@ -72,9 +72,9 @@ class ModelFile:
     def _find(self, name: str) -> StoredWeight:
         """The weight of this name, in the whole model, or the only one whose name ends so. Raises ModelFileError."""
         roots = {known.partition(self.separator)[0] for known in self.stored} if self.separator else set[str]()
-        for whole in (name, *(f"{root}{self.separator}{name}" for root in roots if len(roots) == 1)):
-            if whole in self.stored:
-                return self.stored[whole]
+        for full_name in (name, *(f"{root}{self.separator}{name}" for root in roots if len(roots) == 1)):
+            if full_name in self.stored:
+                return self.stored[full_name]
         ending = [known for known in self.stored if self.separator and known.endswith(self.separator + name)]
         if len(ending) == 1:
             return self.stored[ending[0]]
