@@ -12,9 +12,9 @@ from math import inf, sqrt
 
 import numpy as np
 
-from affinet.kernels.loops.jit import compiled, summing
+from affinet.kernels.loops.jit import compiled, inside, summing_inside
 from affinet.kernels.loops.openmp import share_out
-from affinet.kernels.loops.program_lanes import differentiate, evaluate, product, scaled_sum, values_and_sizes
+from affinet.kernels.loops.program_lanes import copy_row, differentiate, evaluate, product, scaled_sum, values_and_sizes
 
 Arrays = tuple[np.ndarray, ...]
 PIVOT = 1e-7
@@ -58,7 +58,7 @@ def follow_cells(
         some_cells(lands, arrays, program, limits, face, scratch, blocks, 0, 1)
 
 
-@compiled
+@inside
 def some_cells(
     lands: bool,
     arrays: Arrays,
@@ -90,7 +90,7 @@ def some_cells(
                 take_step(x, start, rows, inverse, sums, state, z)
             else:
                 for k in range(width):
-                    z[k] = start[k]
+                    copy_row(start[k], z[k])
                 sum_squares(x, sums[0])
             arrive(lands, program, z, saved, pulled, rows, inverse, sums[2:], step, cells, state, limits)
             if not lands:
@@ -105,7 +105,7 @@ def some_cells(
                 write_projected(x, sums[0], cells[:inside], state, limits[0], face[2], arrays[0], arrays[2])
 
 
-@compiled
+@inside
 def write_landed(
     z: np.ndarray,
     start: np.ndarray,
@@ -129,7 +129,7 @@ def write_landed(
                 out[cell, k] = z[k, lane] if arrived else start[k, lane]
 
 
-@compiled
+@inside
 def write_projected(
     x: np.ndarray,
     squares: np.ndarray,
@@ -149,7 +149,7 @@ def write_projected(
                 out[cell, k] = 0.0 if abs(x[k, lane]) <= quiet * abs(g[cell, k]) + level else x[k, lane]
 
 
-@compiled
+@inside
 def take_step(
     x: np.ndarray,
     start: np.ndarray,
@@ -174,11 +174,11 @@ def take_step(
     sum_squares(x, sums[0])
     sum_squares(start, sums[1])
     for k in range(len(x)):
-        z[k] = start[k]
+        copy_row(start[k], z[k])
         scaled_sum(z[k], 1.0, x[k])
 
 
-@compiled
+@inside
 def read_face(face: Arrays, cells: np.ndarray, rows: np.ndarray, inverse: np.ndarray) -> None:  # pragma: no cover
     """The planes of some cells as rows of lanes."""
     for lane in range(len(cells)):
@@ -189,7 +189,7 @@ def read_face(face: Arrays, cells: np.ndarray, rows: np.ndarray, inverse: np.nda
                 inverse[i, k, lane] = face[1][cells[lane], i, k]
 
 
-@compiled
+@inside
 def write_face(face: Arrays, cells: np.ndarray, rows: np.ndarray, inverse: np.ndarray) -> None:  # pragma: no cover
     """The planes of some cells from rows of lanes."""
     for lane in range(len(cells)):
@@ -200,7 +200,7 @@ def write_face(face: Arrays, cells: np.ndarray, rows: np.ndarray, inverse: np.nd
                 face[1][cells[lane], i, k] = inverse[i, k, lane]
 
 
-@compiled
+@inside
 def arrive(
     lands: bool,
     program: Arrays,
@@ -255,7 +255,7 @@ def arrive(
         judge(values, norms, former, excess, correction == CORRECTIONS, state)
 
 
-@compiled
+@inside
 def judge_start(excess: np.ndarray, resting_below: float, state: np.ndarray) -> None:  # pragma: no cover
     """Which lanes hold already, which rest well enough, and which have no finite values."""
     for lane in range(len(state)):
@@ -267,7 +267,7 @@ def judge_start(excess: np.ndarray, resting_below: float, state: np.ndarray) -> 
             state[lane] = 2
 
 
-@compiled
+@inside
 def judge(
     values: np.ndarray, norms: np.ndarray, former: np.ndarray, excess: np.ndarray, is_last: bool, state: np.ndarray
 ) -> None:  # pragma: no cover
@@ -283,7 +283,7 @@ def judge(
                 state[lane] = 2
 
 
-@compiled
+@inside
 def any_searched(state: np.ndarray) -> bool:  # pragma: no cover
     """Whether a lane is searched."""
     count = 0
@@ -292,7 +292,7 @@ def any_searched(state: np.ndarray) -> bool:  # pragma: no cover
     return count > 0
 
 
-@compiled
+@inside
 def read_cells(x: np.ndarray, cells: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover
     """Entries of cells as rows of lanes."""
     for lane in range(len(cells)):
@@ -300,7 +300,7 @@ def read_cells(x: np.ndarray, cells: np.ndarray, out: np.ndarray) -> None:  # pr
             out[k, lane] = x[cells[lane], k]
 
 
-@summing
+@summing_inside
 def sum_squares(x: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover
     """The sums of squares of each lane."""
     out[:] = 0.0
@@ -309,7 +309,7 @@ def sum_squares(x: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover
             out[lane] += x[k, lane] * x[k, lane]
 
 
-@compiled
+@inside
 def normalize(rows: np.ndarray, norms: np.ndarray, work: np.ndarray) -> None:  # pragma: no cover
     """Rows (rows, width, lanes) of norm one, in place; `norms` receives their norms, 1 for rows of zeros."""
     for i in range(len(rows)):
@@ -319,7 +319,7 @@ def normalize(rows: np.ndarray, norms: np.ndarray, work: np.ndarray) -> None:  #
             product(rows[i, k], work, rows[i, k])
 
 
-@summing
+@summing_inside
 def inverted(squares: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover
     """The roots of squares, in place, and their inverses; both are 1 where a square is zero."""
     for lane in range(len(out)):
@@ -327,7 +327,7 @@ def inverted(squares: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover
         out[lane] = 1.0 / squares[lane]
 
 
-@summing
+@summing_inside
 def invert_gram(rows: np.ndarray, inverse: np.ndarray, state: np.ndarray, work: np.ndarray) -> None:  # pragma: no cover
     """`(rows rowsᵀ)⁻¹` (rows, rows, lanes) by elimination; searched lanes with a small pivot are given up.
 
@@ -337,7 +337,8 @@ def invert_gram(rows: np.ndarray, inverse: np.ndarray, state: np.ndarray, work: 
     for i in range(count):
         for j in range(i + 1):
             multiply_sum(rows[i], rows[j], inverse[i, j])
-            inverse[j, i] = inverse[i, j]
+            if i != j:
+                copy_row(inverse[i, j], inverse[j, i])
     least[:] = inf
     for p in range(count):
         for lane in range(len(least)):
@@ -359,7 +360,7 @@ def invert_gram(rows: np.ndarray, inverse: np.ndarray, state: np.ndarray, work: 
             state[lane] = 2
 
 
-@summing
+@summing_inside
 def multiply_sum(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover
     """`Σ_k x_k y_k` in each lane."""
     out[:] = 0.0
@@ -368,14 +369,14 @@ def multiply_sum(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:  # prag
             out[lane] += x[k, lane] * y[k, lane]
 
 
-@summing
+@summing_inside
 def product_added(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover
     """`out += x y` in each lane."""
     for lane in range(len(out)):
         out[lane] += x[lane] * y[lane]
 
 
-@compiled
+@inside
 def project(x: np.ndarray, rows: np.ndarray, inverse: np.ndarray, work: np.ndarray) -> None:  # pragma: no cover
     """`x − rowsᵀ (rows rowsᵀ)⁻¹ rows x`, in place; `work` has two rows of lanes more than there are equations."""
     count = len(rows)
@@ -385,7 +386,7 @@ def project(x: np.ndarray, rows: np.ndarray, inverse: np.ndarray, work: np.ndarr
     add_across(work[:count], rows, inverse, x, work[count])
 
 
-@compiled
+@inside
 def add_across(
     values: np.ndarray, rows: np.ndarray, inverse: np.ndarray, out: np.ndarray, work: np.ndarray
 ) -> None:  # pragma: no cover
@@ -398,14 +399,14 @@ def add_across(
             product_added(work, rows[i, k], out[k])
 
 
-@summing
+@summing_inside
 def negate(x: np.ndarray) -> None:  # pragma: no cover
     """`−x`, in place."""
     for lane in range(len(x)):
         x[lane] = -x[lane]
 
 
-@compiled
+@inside
 def measure(
     z: np.ndarray,
     rows: np.ndarray,
@@ -432,7 +433,7 @@ def measure(
                 excess[lane] = ratio if ratio == ratio else inf
 
 
-@summing
+@summing_inside
 def size_added(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover
     """`out += |x y|` in each lane."""
     for lane in range(len(out)):

@@ -16,7 +16,7 @@ from math import cos, exp, log, sin, sqrt, tanh
 
 import numpy as np
 
-from affinet.kernels.loops.jit import compiled, summing
+from affinet.kernels.loops.jit import inside, summing_inside
 
 Arrays = tuple[np.ndarray, ...]
 MULTIPLY, POWER, SQRT, RECIPROCAL, AFFINE, SIN, COS, TANH, EXP, LOG, DET, INVERSE = range(12)
@@ -40,7 +40,7 @@ LARGEST_MATRIX = 3
 STEP_FIELDS, MAP_FIELDS = 9, 7
 
 
-@compiled
+@inside
 def evaluate(program: Arrays, z: np.ndarray, saved: np.ndarray, cells: np.ndarray) -> None:  # pragma: no cover
     """Compute the numbers of all steps from the entries, which are the first rows of z."""
     steps = program[0]
@@ -64,7 +64,7 @@ def evaluate(program: Arrays, z: np.ndarray, saved: np.ndarray, cells: np.ndarra
                 apply(kind, exponent, saved[save_a + r], z[first + r])
 
 
-@compiled
+@inside
 def values_and_sizes(
     program: Arrays, z: np.ndarray, values: np.ndarray, sizes: np.ndarray, cells: np.ndarray
 ) -> None:  # pragma: no cover
@@ -86,7 +86,7 @@ def values_and_sizes(
                 scaled_size(sizes[r], coefficients[at], source)
 
 
-@compiled
+@inside
 def differentiate(
     program: Arrays, z: np.ndarray, saved: np.ndarray, pulled: np.ndarray, derivatives: np.ndarray, cells: np.ndarray
 ) -> None:  # pragma: no cover
@@ -127,10 +127,11 @@ def differentiate(
                     slope(kind, exponent, saved[save_a + r], z[first + r], scratch)
                     product(scratch, vector, scratch)
                     spread(program, map_a, r, scratch, pulled, cells)
-        derivatives[row] = pulled[: derivatives.shape[1]]
+        for k in range(derivatives.shape[1]):
+            copy_row(pulled[k], derivatives[row, k])
 
 
-@compiled
+@inside
 def combine(
     program: Arrays, number: int, z: np.ndarray, out: np.ndarray, place: int, cells: np.ndarray
 ) -> None:  # pragma: no cover
@@ -149,7 +150,7 @@ def combine(
                 scaled_sum(target, coefficients[at], source)
 
 
-@compiled
+@inside
 def spread(
     program: Arrays, number: int, row: int, vector: np.ndarray, pulled: np.ndarray, cells: np.ndarray
 ) -> None:  # pragma: no cover
@@ -165,7 +166,14 @@ def spread(
             scaled_sum(target, coefficients[at], vector)
 
 
-@compiled
+@inside
+def copy_row(source: np.ndarray, target: np.ndarray) -> None:  # pragma: no cover
+    """`target = source`. An assignment of arrays takes 12 s more to compile, for the text of its error alone."""
+    for lane in range(len(target)):
+        target[lane] = source[lane]
+
+
+@inside
 def fill(
     constants: np.ndarray, first: int, row: int, rows: int, by_cell: int, cells: np.ndarray, out: np.ndarray
 ) -> None:  # pragma: no cover
@@ -177,35 +185,35 @@ def fill(
         out[:] = constants[first + row]
 
 
-@summing
+@summing_inside
 def magnitudes(x: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover
     """The sizes of numbers."""
     for lane in range(len(out)):
         out[lane] = abs(x[lane])
 
 
-@summing
+@summing_inside
 def scaled_size(target: np.ndarray, factor: float, source: np.ndarray) -> None:  # pragma: no cover
     """`target += |factor · source|`."""
     for lane in range(len(target)):
         target[lane] += abs(factor * source[lane])
 
 
-@summing
+@summing_inside
 def scaled_sum(target: np.ndarray, factor: float, source: np.ndarray) -> None:  # pragma: no cover
     """`target += factor · source`."""
     for lane in range(len(target)):
         target[lane] += factor * source[lane]
 
 
-@summing
+@summing_inside
 def product(first: np.ndarray, second: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover
     """The products of two rows, which may be written over one of them."""
     for lane in range(len(out)):
         out[lane] = first[lane] * second[lane]
 
 
-@compiled
+@inside
 def apply(kind: int, exponent: int, x: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover
     """A function of one number."""
     for lane in range(len(out)):
@@ -230,7 +238,7 @@ def apply(kind: int, exponent: int, x: np.ndarray, out: np.ndarray) -> None:  # 
             out[lane] = value
 
 
-@compiled
+@inside
 def slope(kind: int, exponent: int, x: np.ndarray, made: np.ndarray, out: np.ndarray) -> None:  # pragma: no cover
     """The derivative of a function of one number, from the number and the value."""
     for lane in range(len(out)):
@@ -255,7 +263,7 @@ def slope(kind: int, exponent: int, x: np.ndarray, made: np.ndarray, out: np.nda
             out[lane] = 1.0
 
 
-@compiled
+@inside
 def power(x: float, exponent: int) -> float:  # pragma: no cover
     """`x ** exponent` by squarings."""
     result, base, remaining = 1.0, x, abs(exponent)
@@ -267,7 +275,7 @@ def power(x: float, exponent: int) -> float:  # pragma: no cover
     return result if exponent >= 0 else 1.0 / result
 
 
-@compiled
+@inside
 def determinant(a: np.ndarray, size: int, out: np.ndarray) -> None:  # pragma: no cover
     """Of matrices (size², lanes)."""
     for lane in range(len(out)):
@@ -282,7 +290,7 @@ def determinant(a: np.ndarray, size: int, out: np.ndarray) -> None:  # pragma: n
             out[lane] = a[0, lane] * first + a[1, lane] * second + a[2, lane] * third
 
 
-@compiled
+@inside
 def cofactor(a: np.ndarray, size: int, entry: int, out: np.ndarray) -> None:  # pragma: no cover
     """The derivative of the determinant by one entry."""
     i, j = entry // size, entry % size
@@ -296,7 +304,7 @@ def cofactor(a: np.ndarray, size: int, entry: int, out: np.ndarray) -> None:  # 
             out[lane] = a[above + left, lane] * a[below + right, lane] - a[above + right, lane] * a[below + left, lane]
 
 
-@compiled
+@inside
 def invert(a: np.ndarray, size: int, out: np.ndarray) -> None:  # pragma: no cover
     """The inverses of matrices (size², lanes), by their cofactors."""
     for entry in range(size * size):
@@ -310,7 +318,7 @@ def invert(a: np.ndarray, size: int, out: np.ndarray) -> None:  # pragma: no cov
             out[entry, lane] /= total
 
 
-@compiled
+@inside
 def pull_inverse(
     inverse: np.ndarray, vector: np.ndarray, size: int, entry: int, out: np.ndarray
 ) -> None:  # pragma: no cover

@@ -27,9 +27,9 @@ WORKED_IN = 2**15
 """Numbers that a thread works in, which stay in the cache next to the core."""
 MOST_EQUATIONS, MOST_DERIVATIVES, MOST_NUMBERS = 12, 1024, 4096
 """The largest cells that loops take: elimination without pivots, and derivatives that stay in the cache."""
-WORTH = 128
-"""Fewest entries for which loops are used: to compile them takes up to half a minute, once on a machine, and a step of
-so few entries takes 2 ms without them."""
+WORTH = 24
+"""Fewest entries for which loops are used: to compile them takes up to half a minute, once on a machine. A step takes
+0.4 ms with them, and 4 ms without them."""
 COARSE = 1e-12
 """Unit roundoffs above this are those of weights that are rounded after they were computed in float64."""
 
@@ -66,8 +66,6 @@ class CurvedLoops:
         self, g: Tensor, w: Tensor, state: Any, floor: float, spare: Tensor | None = None
     ) -> tuple[Following[CurvedFace], Tensor]:
         """As `TangentMap.learn`, with rounding noise of the projected gradient set to zero, in the place of g."""
-        from affinet.kernels.loops.curved_lanes import follow_cells
-
         g, w = g.detach().contiguous(), w.detach().contiguous()
         cells, width, count = *self._set.shape, self._set.equations
         rows = torch.empty(cells, count, width, dtype=torch.float64)
@@ -75,7 +73,8 @@ class CurvedLoops:
         marks = np.zeros(cells, np.uint8)
         threads, scratch = self._scratch()
         face = rows.numpy(), inverse.numpy(), marks
-        follow_cells(False, (g.numpy(), w.numpy(), g.numpy()), self._program, (floor, 0.0), face, scratch, threads)
+        arrays = g.numpy(), w.numpy(), g.numpy()
+        self._follow(False, arrays, (floor, 0.0), face, scratch, threads)
         increment_version(g)
         if marks.any():
             self._learn_others(np.flatnonzero(marks), g, w, floor, rows, inverse)
@@ -86,8 +85,6 @@ class CurvedLoops:
         self, stepped: Tensor, state: Following[CurvedFace], u: float, condition: Tensor | None, *, reuse: bool
     ) -> tuple[Tensor, Tangent[CurvedFace]]:
         """As `TangentMap.land`; the face that is returned holds the point alone, and no plane."""
-        from affinet.kernels.loops.curved_lanes import follow_cells
-
         if condition is not None and not bool(condition):
             return stepped, state.former
         stepped, before = stepped.detach().contiguous(), state.before.detach().contiguous()
@@ -98,11 +95,27 @@ class CurvedLoops:
         # Weights that are rounded need no more digits than they have; the tolerance is for what rounding adds.
         unit = u if u > COARSE else TOLERANCE * 0.5 * torch.finfo(torch.float64).eps
         arrays, limits = (stepped.numpy(), before.numpy(), landed.numpy()), (unit, TOLERANCE * u / unit)
-        follow_cells(True, arrays, self._program, limits, face, scratch, threads)
+        self._follow(True, arrays, limits, face, scratch, threads)
         outcome = None
         if marks.any():
             outcome = self._land_others(np.flatnonzero(marks), stepped, before, plane, u, landed)
         return landed, replace(self.start(landed), outcome=outcome)
+
+    def _follow(
+        self,
+        lands: bool,
+        arrays: tuple[np.ndarray, ...],
+        limits: tuple[float, float],
+        face: tuple[np.ndarray, ...],
+        scratch: tuple[np.ndarray, ...],
+        threads: int,
+    ) -> None:
+        """The loop before a step, or after it where it `lands`."""
+        from affinet.kernels.loops.curved_lanes import follow_cells
+        from affinet.kernels.loops.jit import logged_compilation
+
+        with logged_compilation(follow_cells, "small groups of nonlinear equations"):
+            follow_cells(lands, arrays, self._program, limits, face, scratch, threads)
 
     def completed(self, face: CurvedFace) -> CurvedFace:
         """The planes at the point of a face that may hold the point alone."""
