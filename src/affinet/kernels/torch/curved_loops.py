@@ -27,9 +27,9 @@ WORKED_IN = 2**15
 """Numbers that a thread works in, which stay in the cache next to the core."""
 MOST_EQUATIONS, MOST_DERIVATIVES, MOST_NUMBERS = 12, 1024, 4096
 """The largest cells that loops take: elimination without pivots, and derivatives that stay in the cache."""
-WORTH = 24
-"""Fewest entries for which loops are used: to compile them takes up to half a minute, once on a machine. A step takes
-0.4 ms with them, and 4 ms without them."""
+WORTH, WORTH_TOGETHER, SEVERAL = 128, 24, 4
+"""Fewest entries for which loops are used, and fewest in `SEVERAL` cells or more: to compile them takes up to half a
+minute, once on a machine. A step of 4 cells of 6 entries takes 0.5 ms with them, and 4 ms without them."""
 COARSE = 1e-12
 """Unit roundoffs above this are those of weights that are rounded after they were computed in float64."""
 
@@ -170,7 +170,8 @@ def fits(curved: CurvedSet) -> bool:
 
     program = curved.program
     numbers = program.width + sum(step.count for step in program.steps)
-    if program.cells * program.width < WORTH or any(step.kind not in KINDS for step in program.steps):
+    least = WORTH_TOGETHER if program.cells >= SEVERAL else WORTH
+    if program.cells * program.width < least or any(step.kind not in KINDS for step in program.steps):
         return False
     is_small = curved.equations <= MOST_EQUATIONS and curved.equations * program.width <= MOST_DERIVATIVES
     sizes = [step.size for step in program.steps if step.kind in ("det", "inverse")]
