@@ -38,7 +38,7 @@ class StandardForm:
 
 
 def standard_form(system: System) -> StandardForm:
-    """The standard form of the rules that are linear, balls and nonlinear equations left out.
+    """The standard form of the rules that are linear, without the others.
 
     Raises TooLargeError where a rule has too many coefficients to be written out.
     """
@@ -58,7 +58,7 @@ def standard_form(system: System) -> StandardForm:
 
 
 def other_rules(system: System) -> list[Rule]:
-    """The rules that a standard form leaves out: balls and nonlinear equations."""
+    """The rules that a standard form leaves out: those that are not linear."""
     return [rule for rule in system.every if rule.norm is not None or rule.curved]
 
 

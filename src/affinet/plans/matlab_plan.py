@@ -103,8 +103,7 @@ def _check_writable(system: System, path: Path, order: str) -> None:
         reason = f"was not written: column_order is {order!r:.60}"
         raise PlanFileError(path, reason, 'Write "row-major", as NumPy does, or "column-major", as MATLAB does.')
     if nonlinear := other_rules(system):
-        kind = "bounds a norm" if nonlinear[0].norm is not None else "is a nonlinear equation"
-        reason = f'was not written: rule "{nonlinear[0].name}" {kind}, and A w = b, G w <= h cannot say it'
+        reason = f'was not written: rule "{nonlinear[0].name}" is not linear, and A w = b, G w <= h cannot say it'
         raise PlanFileError(path, reason, "Keep the plan with plan.save(path), or leave the rule out.")
 
 
