@@ -13,6 +13,7 @@ from torch import Tensor, nn, optim
 import affinet
 from affinet import families
 from affinet.errors import AttachError, InfeasibleError, LeftOutWarning
+from tests.limits import limit_every_plan
 from tests.training.curved_problems import PROBLEMS as CURVED
 from tests.training.published_problems import PROBLEMS, Problem
 
@@ -475,8 +476,9 @@ def test_the_first_weights_are_the_nearest_that_satisfy_the_rules() -> None:
     assert model.w.tolist() == [2.0, 2.0]
 
 
-def test_what_no_plan_holds_is_approached_and_named() -> None:
-    """A disc with a bound on the same weights, and a nonlinear inequality: `project` refuses both."""
+def test_what_no_plan_holds_is_approached_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disc with a bound on the same weights, and a nonlinear inequality, of more coefficients than a plan takes."""
+    limit_every_plan(monkeypatch, most_mixed=3)
     model = nn.Module()
     model.w = nn.Parameter(torch.tensor([1.0, 0.5], dtype=torch.float64))
     w = affinet.weights(model).w

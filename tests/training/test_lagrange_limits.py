@@ -11,6 +11,7 @@ from torch import nn, optim
 
 import affinet
 from affinet.errors import AttachError, GradientError, LeftOutWarning
+from tests.limits import limit_every_plan
 
 
 def model_at(*numbers: float) -> Any:
@@ -95,7 +96,8 @@ def test_a_rule_without_finite_derivatives_is_refused_before_weights_move(
     assert torch.equal(model.w.detach(), seen[-1])
 
 
-def test_finish_takes_rules_that_hold_although_no_plan_has_them() -> None:
+def test_finish_takes_rules_that_hold_although_no_plan_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_every_plan(monkeypatch, most_mixed=0)
     model = model_at(3.0, 4.0)
     w = affinet.weights(model).w
     rules = [(w.sum() == 1).named("sum"), (w.norm() <= 5).named("length")]
@@ -107,8 +109,9 @@ def test_finish_takes_rules_that_hold_although_no_plan_has_them() -> None:
     assert model.w.tolist() == [0.0, 1.0]
 
 
-def test_finish_moves_nothing_where_the_move_breaks_another_rule() -> None:
+def test_finish_moves_nothing_where_the_move_breaks_another_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """(0, 1) satisfies the product, and the nearest point with sum 3, (1, 2), does not: 2 > 1."""
+    limit_every_plan(monkeypatch, most_mixed=0)
     model = model_at(0.0, 1.0)
     w = affinet.weights(model).w
     rules = [(w.sum() == 3).named("sum"), (w[0] * w[1] <= 1).named("product")]
