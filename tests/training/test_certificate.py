@@ -223,7 +223,7 @@ def test_vectors_on_the_boundary_of_a_ball_are_told() -> None:
     model, handle = attached([1.0, 0.0], lambda w: families.l2_ball(w, 1.0))
     certificate = handle.certificate(lambda: (model.w - torch.tensor([2.0, 0.0])).square().sum())
     assert certificate.verdict == "cannot tell"
-    assert "on the boundary of their ball" in str(certificate)
+    assert "the boundary of its ball or cone is curved" in str(certificate)
 
 
 def test_a_flat_direction_leaves_the_verdict_open() -> None:

@@ -17,15 +17,15 @@ def price_matrix(norm: Spectrum, w: Floats, g: Floats, radius: float, spread: fl
     price is minus the trace of Y. `spread` times the size of the matrix is within rounding of a bound.
     """
     matrix, slope = w.reshape(norm.rows, norm.columns), g.reshape(norm.rows, norm.columns)
-    near = spread * (float(np.linalg.norm(matrix)) + radius)
+    rounding = spread * (float(np.linalg.norm(matrix)) + radius)
     if norm.kind == "spectral":
         u, s, vt = lapack.svd(matrix, full_matrices=False)
-        at = np.abs(s - radius) <= near
+        at = np.abs(s - radius) <= rounding
         left, right, sign = u[:, at], vt[at].T, -1.0
     else:
         matrix, slope = 0.5 * (matrix + matrix.T), 0.5 * (slope + slope.T)
         e, q = lapack.eigh(matrix)
-        left = right = q[:, np.abs(e) <= near]
+        left = right = q[:, np.abs(e) <= rounding]
         sign = 1.0
     factors = left.T @ slope @ right
     y, r = lapack.eigh(0.5 * sign * (factors + factors.T))

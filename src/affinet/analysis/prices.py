@@ -91,8 +91,8 @@ def _length_at(rule: Rule, weights: Mapping[str, np.ndarray]) -> Rule:
     length = np.linalg.norm(at, axis=-1, keepdims=True)
     slope = np.divide(at, length, out=np.zeros_like(at), where=length > 0.0)
     radius = np.broadcast_to(np.asarray(rule.radius, np.float64), rule.shape)
-    along = (rule.expression * slope).sum(dim=-1) - radius
-    return replace(rule, expression=Expression(without_zeros(along).affine), norm=None, radius=0.0)
+    gap = (rule.expression * slope).sum(dim=-1) - radius
+    return replace(rule, expression=Expression(without_zeros(gap).affine), norm=None, radius=0.0)
 
 
 def active_rows(solved: Prices) -> tuple[Rows, Floats]:

@@ -56,8 +56,8 @@ def _with_squares(system: System, numbers: Sequence[int]) -> System:
         for rule in part.rules
         if rule.norm is not None
     ]
-    others = tuple(rule for rule in part.rules if rule.norm is None)
-    return replace(part, rules=others, curved=(*part.curved, *balls))
+    affine = tuple(rule for rule in part.rules if rule.norm is None)
+    return replace(part, rules=affine, curved=(*part.curved, *balls))
 
 
 def _least_violation(system: System, columns: Integers, weights: Mapping[str, np.ndarray]) -> str:

@@ -121,8 +121,8 @@ class MixedSet:
             distance = length(gaps.values[used])
             if not (np.abs(gaps.values[used]) > far[used]).any() and np.isfinite(gaps.values).all():
                 return Back(x, True, longest >= SLOW_RATIOS)
-            near = (np.abs(gaps.values[used]) <= NEAR_SET * gaps.sizes[used]).all()
-            alike = near and SLOW[0] * before < distance < SLOW[1] * before
+            is_near = (np.abs(gaps.values[used]) <= NEAR_SET * gaps.sizes[used]).all()
+            alike = is_near and SLOW[0] * before < distance < SLOW[1] * before
             run = run + 1 if alike else 0
             before, longest = distance, max(run, longest)
             step = self._step(gaps, used, ~(below | above))

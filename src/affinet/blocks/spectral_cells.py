@@ -77,16 +77,16 @@ class SpectralBall:
         return x - face.left @ _symmetric(face.left.T @ x @ face.right) @ face.right.T
 
     def land(self, z: Floats, y: Floats, tau: float, face: Vectors, u: float) -> Landed:
-        p, s, q, on, off = self._parted(z, face)
+        p, s, q, on, outside = self._parted(z, face)
         turned = _aligned(p[:, on].T @ face.left + q[:, on].T @ face.right)
         factors = _symmetric(turned @ _symmetric(face.left.T @ y @ face.right) @ turned.T)
         e, r = lapack.eigh(factors)
-        beyond = s[off] - self.bound
+        beyond = s[outside] - self.bound
         beyond[np.abs(beyond) <= u * (np.linalg.norm(z) + self.bound)] = 0.0
-        left = np.concatenate([p[:, on] @ r, p[:, off]], axis=1)
-        right = np.concatenate([q[:, on] @ r, q[:, off]], axis=1)
+        left = np.concatenate([p[:, on] @ r, p[:, outside]], axis=1)
+        right = np.concatenate([q[:, on] @ r, q[:, outside]], axis=1)
         inside = np.clip(self.bound + tau * e, 0.0, self.bound)
-        values = np.concatenate([inside, np.where(beyond >= 0.0, self.bound, s[off])])
+        values = np.concatenate([inside, np.where(beyond >= 0.0, self.bound, s[outside])])
         multipliers = np.concatenate([np.maximum(e, 0.0), np.maximum(beyond, 0.0) / tau])
         return _landed((left * values) @ right.T, left, right, multipliers)
 
@@ -187,8 +187,8 @@ class SpectralCells:
         self, xp: Namespace, x: Array, metric: Array | None = None, guess: SpectralFace | None = None
     ) -> tuple[Array, SpectralFace]:
         """No metric is used, which `affinet.project` refuses."""
-        found = [each.project(matrix) for each, matrix in zip(self.sets, self._matrices(xp, x), strict=True)]
-        return self._array(xp, [point for point, _ in found], x), self._face(xp, [face for _, face in found], x)
+        results = [each.project(matrix) for each, matrix in zip(self.sets, self._matrices(xp, x), strict=True)]
+        return self._array(xp, [point for point, _ in results], x), self._face(xp, [face for _, face in results], x)
 
     def marks(self, xp: Namespace, face: SpectralFace) -> tuple[Array, ...]:
         """How many values are at the bound: the vectors turn along a face."""
@@ -201,11 +201,11 @@ class SpectralCells:
         return self._array(xp, moved, x)
 
     def satisfies(self, xp: Namespace, x: Array, u: float) -> Array:
-        held = []
+        satisfied = []
         for each, matrix in zip(self.sets, self._matrices(xp, x), strict=True):
             size = np.linalg.norm(matrix) + (each.bound if isinstance(each, SpectralBall) else 0.0)
-            held.append(bool(np.isfinite(size)) and each.beyond(matrix) <= u * size)
-        return xp.array(np.array(held, np.float64)[:, None], x) > 0.0
+            satisfied.append(bool(np.isfinite(size)) and each.beyond(matrix) <= u * size)
+        return xp.array(np.array(satisfied, np.float64)[:, None], x) > 0.0
 
     def onto(self, xp: Namespace, x: Array, face: SpectralFace) -> Array:
         triples = zip(self.sets, self._matrices(xp, x), self._vectors(xp, face), strict=True)
@@ -242,11 +242,11 @@ class SpectralCells:
         none = Vectors(np.zeros((self.rows, 0)), np.zeros((self.columns, 0)))
         vectors = [none] * len(self.sets) if face is None else self._vectors(xp, face)
         parts = zip(self.sets, self._matrices(xp, w), self._matrices(xp, v), vectors, strict=True)
-        found = [
+        results = [
             each.normal(at, vector, known, u) if np.isfinite(at).all() else (0.0 * vector, none)
             for each, at, vector, known in parts
         ]
-        return self._array(xp, [part for part, _ in found], v), self._face(xp, [part for _, part in found], w)
+        return self._array(xp, [part for part, _ in results], v), self._face(xp, [part for _, part in results], w)
 
     def _matrices(self, xp: Namespace, x: Array) -> Floats:
         return np.asarray(xp.host(x), np.float64).reshape(-1, self.rows, self.columns)

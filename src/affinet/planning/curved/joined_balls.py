@@ -23,12 +23,12 @@ def joined_balls(system: System) -> tuple[int, ...]:
         if rule.norm != 2 or not rule.equations:
             continue
         entries = entries_of(rule)
-        if entries is None or read_by(system, number, entries, _others(system, number)) is not None:
+        if entries is None or read_by(system, number, entries, _rules_about(system, number)) is not None:
             joined.append(number)
     return tuple(joined)
 
 
-def _others(system: System, number: int) -> Iterator[tuple[Rule, Integers]]:
+def _rules_about(system: System, number: int) -> Iterator[tuple[Rule, Integers]]:
     yield from others_about(system, number)
     yield from _nonlinear_about(system, system.rules[number].expression.terms[0].parameter)
 

@@ -115,8 +115,8 @@ class Lowered:
         signs = np.array([rule.sign for rule in system.every])[rows.rule]
         sides = np.where(signs < 0.0, -1.0, 1.0)
         turned = replace(rows, values=rows.values * sides[rows.row_of_each()], rhs=rows.rhs * sides)
-        kept = np.flatnonzero((signs == 0.0) | (turned.rhs < np.inf))
-        return replace(self, equations=turned.select(kept), sided=signs[kept] != 0.0)
+        bounded = np.flatnonzero((signs == 0.0) | (turned.rhs < np.inf))
+        return replace(self, equations=turned.select(bounded), sided=signs[bounded] != 0.0)
 
 
 def lower(system: System, numbers: Sequence[int], linear: Rows, over_free: OverFree) -> Lowered:
