@@ -143,3 +143,18 @@ def test_a_certificate_after_lagrange_is_made_by_project() -> None:
     approach(model, optimizer, 100)
     certificate = projected.certificate(lambda: (model.w - 2.0).square().sum())
     assert certificate.verdict == "local minimum"
+
+
+def test_what_no_plan_holds_is_told_without_advice_to_use_lagrange(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_every_plan(monkeypatch, most_mixed=0)
+    model = model_at(0.6, -0.8)
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    w = affinet.weights(model).w
+    handle = affinet.lagrange(model, optimizer, [(w @ w == 1).named("length"), (w >= 0).named("signs")])
+    approach(model, optimizer, 2)
+    with pytest.raises(AttachError, match=r'"signs" \(violated by') as caught:
+        handle.finish()
+    assert "affinet.lagrange" not in str(caught.value)
+    with pytest.warns(LeftOutWarning) as warned:
+        handle.finish(partial=True)
+    assert "affinet.lagrange" not in str(warned[0].message)
