@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from affinet.blocks.block import Block
-from affinet.blocks.curved import Curved
 from affinet.blocks.curved_cells import CurvedCells
-from affinet.blocks.mixed_set import MixedSet
 from affinet.blocks.namespace import NumPy
+from affinet.blocks.tangent_map import TangentMap
 
 STARTS = 2
 """Random points from which the set is looked for."""
@@ -28,11 +27,12 @@ def is_isolated(block: Block, place: int) -> bool:
     the set, and holds at almost all points of its branches there; False where no such point is found, and for large
     blocks and those with inequalities.
     """
-    if not isinstance(block, Curved) or isinstance(block.set, MixedSet) or block.size > MOST:
+    law = block.law()
+    if not isinstance(law, TangentMap) or block.size > MOST:
         return False
-    curved: CurvedCells[Any] = block.set
+    curved: CurvedCells[Any] = law.set
     xp = NumPy()
-    at = place if block.order is None else int(np.flatnonzero(block.order == place)[0])
+    at = place if law.order is None else int(np.flatnonzero(law.order == place)[0])
     unit = np.zeros(block.size)
     unit[at] = 1.0
     cell = at // (block.size // max(1, curved.shape[0]))

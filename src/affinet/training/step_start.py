@@ -41,7 +41,7 @@ def undone_if_refused(start: StepStart | None) -> Iterator[None]:
 
 
 def forget_curvature(optimizer: optim.Optimizer) -> None:
-    """Let LBFGS start anew: differences of gradients of two functions, or along two faces, are no curvature."""
+    """Let LBFGS start anew: differences of gradients of two functions, or along two faces, tell nothing of it."""
     for state in optimizer.state.values():
         if "func_evals" in state:  # set by its first step, even where that was refused
             state["n_iter"] = 0

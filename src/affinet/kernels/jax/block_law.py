@@ -7,6 +7,7 @@ arrays are of the dtype that JAX computes in.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -179,11 +180,11 @@ class WeightsLaw(_Entries):
 
         def landed(xp: Any, stepped: Array, step: Any) -> tuple[Array, Any, Outcome]:
             w, known = self._law.land(xp, stepped, step, u)
-            outcome = known.outcome if isinstance(known, Tangent) else None
+            outcome = known.outcome
             if outcome is None:
                 none = 0.0 * self._law.norm(xp, stepped)
                 outcome = Outcome(none, none > 0.0, none > 0.0)
-            return w, Tangent(known.face) if isinstance(known, Tangent) else known, outcome
+            return w, replace(known, outcome=None), outcome
 
         norms = self._norms_like(stepped)
         marks = like(norms.shape, bool)
