@@ -13,8 +13,9 @@ import optax
 from jax import Array, lax
 
 from affinet.errors import AttachError
-from affinet.kernels.jax.block_law import EquationsLaw, WeightsLaw, eps_of
+from affinet.kernels.jax.jax_library import JAX
 from affinet.kernels.jax.tree_projector import TreeProjector
+from affinet.kernels.traced.block_law import EquationsLaw, WeightsLaw
 from affinet.plans.plan import Plan
 
 SAME = 4.0
@@ -172,7 +173,7 @@ def _prepared(
     """
     u, w = law.roundoff(weights), law.read(weights)
     g = law.read(gradients).astype(w.dtype)
-    rounding = max(eps_of(weights[name].dtype) for name in law.parameters)
+    rounding = max(JAX.eps(weights[name].dtype) for name in law.parameters)
     same = abs(w - state.landed) <= SAME * rounding * (abs(state.landed) + state.moved)
     unchanged = jnp.all(same) & state.started
 

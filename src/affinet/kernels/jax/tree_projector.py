@@ -19,7 +19,8 @@ from affinet.errors import AttachError, UnknownWeightError
 from affinet.kernels.arrays.array_gaps import ArrayGaps
 from affinet.kernels.arrays.array_projector import ArrayProjector
 from affinet.kernels.bounds_in_dtypes import NumberFormat, check_bounds
-from affinet.kernels.jax.block_law import EquationsLaw, WeightsLaw, eps_of, law_of, like
+from affinet.kernels.jax.jax_library import JAX
+from affinet.kernels.traced.block_law import EquationsLaw, WeightsLaw, law_of
 from affinet.language.trees import named_leaves, refusal_of
 from affinet.plans.plan import Plan
 
@@ -37,7 +38,7 @@ class TreeProjector:
     def __init__(self, plan: Plan, tree: Any = None) -> None:
         self.plan = plan
         self.names = tuple(parameter.name for parameter in plan.parameters)
-        self.laws = tuple(law_of(block) for block in plan.blocks)
+        self.laws = tuple(law_of(JAX, block) for block in plan.blocks)
         self._checked_dtypes: set[tuple[Any, ...]] = set()
         self._project_arrays = jax.jit(self._projected)
         if tree is not None:
@@ -102,7 +103,7 @@ class TreeProjector:
                 gaps = self._gaps({n: _numpy(x).reshape(-1) for n, x in zip(self.names, arrays, strict=True)})
             return np.array([gaps[name] for name in names], dtype)
 
-        shape = like((len(names),), dtype)
+        shape = jax.ShapeDtypeStruct((len(names),), dtype)
         values = jax.pure_callback(measured, shape, *(arrays[n] for n in self.names), vmap_method="sequential")
         return {name: values[number] for number, name in enumerate(names)}
 
@@ -113,7 +114,7 @@ class TreeProjector:
         With inequalities, `at` are the weights that the gradients were taken at. Raises AttachError without them then.
         """
         gs, weights = self.arrays(gradients), self._weights_at(at, "multipliers(gradients, at=weights)")
-        shapes = {rule.name: like(rule.shape, _wide()) for rule in self.plan.system.every}
+        shapes = {rule.name: jax.ShapeDtypeStruct(rule.shape, _wide()) for rule in self.plan.system.every}
 
         def priced(gs: Any, weights: Any) -> dict[str, np.ndarray]:
             values = self._on_arrays.multipliers(_numpy_each(gs), _numpy_each(weights) or None)
@@ -237,7 +238,7 @@ def numbers_of(plan: Plan, weights: Any) -> dict[str, Weight]:
     numbers = {}
     for name, x in TreeProjector(plan, weights).arrays(weights).items():
         info = jnp.finfo(x.dtype)
-        numbers[name] = Weight(_numpy(x).reshape(-1), Rounding(eps_of(x.dtype), float(info.smallest_subnormal)))
+        numbers[name] = Weight(_numpy(x).reshape(-1), Rounding(JAX.eps(x.dtype), float(info.smallest_subnormal)))
     return numbers
 
 
@@ -258,4 +259,4 @@ def _wide() -> Any:
 
 def _format(dtype: Any) -> NumberFormat:
     info = jnp.finfo(dtype)
-    return NumberFormat(str(dtype), eps_of(dtype), float(info.smallest_subnormal), float(info.max))
+    return NumberFormat(str(dtype), JAX.eps(dtype), float(info.smallest_subnormal), float(info.max))

@@ -12,59 +12,60 @@ from itertools import pairwise
 from math import prod
 from typing import assert_never
 
-import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
 
 from affinet.blocks.entry_sets import View, positions_of
+from affinet.blocks.namespace import Array
 from affinet.blocks.offsets import Dim, Nest
 from affinet.blocks.places import Adjacent, Chosen, Following, Listed, Part, Places, Stepped
+from affinet.kernels.traced.library import Library
 
 Arrays = Mapping[str, Array]
 
 
-def read(places: Places, arrays: Arrays) -> Array:
+def read(library: Library, places: Places, arrays: Arrays) -> Array:
     """The entries in the order of the places, of any shape with as many numbers."""
     match places:
         case Stepped():
-            return _of_positions_or_box(places, arrays[places.parameter.name])
+            return _of_positions_or_box(library, places, arrays[places.parameter.name])
         case Chosen():
-            return _of_set(places, arrays[places.parameter.name])
+            return _of_set(library, places, arrays[places.parameter.name])
         case Listed():
-            return _joined([_of_part(part, arrays[part.parameter.name]) for part in places.parts])
+            return _joined(library, [_of_part(library, part, arrays[part.parameter.name]) for part in places.parts])
         case Following():
-            return _joined([read(piece, arrays) for piece in _pieces(places)])
+            return _joined(library, [read(library, piece, arrays) for piece in _pieces(places)])
         case Adjacent():
-            pieces = [_of_view(view, arrays[view.parameter.name]).reshape(places.rows, -1) for view in places.members]
-            return jnp.concatenate(pieces, axis=1)
+            shape = (places.rows, -1)
+            views = [_of_view(library, view, arrays[view.parameter.name]) for view in places.members]
+            return library.xp.concat([library.xp.reshape(view, shape) for view in views])
         case _:
             assert_never(places)
 
 
-def write(places: Places, arrays: Arrays, values: Array) -> dict[str, Array]:
+def write(library: Library, places: Places, arrays: Arrays, values: Array) -> dict[str, Array]:
     """The arrays with these entries, rounded to the dtype of each array."""
     written = dict(arrays)
     match places:
         case Stepped():
             name = places.parameter.name
-            written[name] = _with_stepped(places, arrays[name], values)
+            written[name] = _with_stepped(library, places, arrays[name], values)
         case Chosen():
             name = places.parameter.name
-            written[name] = _with_set(places, arrays[name], values)
+            written[name] = _with_set(library, places, arrays[name], values)
         case Listed():
-            parts = _split(values, [part.size for part in places.parts])
+            parts = _split(library, values, [part.size for part in places.parts])
             for part, numbers in zip(places.parts, parts, strict=True):
                 name = part.parameter.name
-                written[name] = _with_part(part, written[name], numbers)
+                written[name] = _with_part(library, part, written[name], numbers)
         case Following():
             pieces = _pieces(places)
-            for piece, numbers in zip(pieces, _split(values, [piece.count for piece in pieces]), strict=True):
-                written = write(piece, written, numbers)
+            for piece, numbers in zip(pieces, _split(library, values, [piece.count for piece in pieces]), strict=True):
+                written = write(library, piece, written, numbers)
         case Adjacent():
-            matrix = values.reshape(places.rows, -1)
+            matrix = library.xp.reshape(values, (places.rows, -1))
             for view, first, last in zip(places.members, places.bounds, places.bounds[1:], strict=False):
                 name = view.parameter.name
-                written[name] = _with_view(view, written[name], matrix[:, first:last])
+                written[name] = _with_view(library, view, written[name], matrix[:, first:last])
         case _:
             assert_never(places)
     return written
@@ -85,20 +86,21 @@ class _Box:
     flipped: tuple[int, ...]
     order: tuple[int, ...]
 
-    def read(self, x: Array) -> Array:
-        axes = x.reshape(self.radices)
+    def read(self, library: Library, x: Array) -> Array:
+        axes = library.xp.reshape(x, self.radices)
         if self.sizes != self.radices:
-            axes = lax.dynamic_slice(axes, self.starts, self.sizes)
-        return (jnp.flip(axes, self.flipped) if self.flipped else axes).transpose(self.order)
+            axes = library.slice(axes, self.starts, self.sizes)
+        return library.xp.permute(library.xp.flip(axes, self.flipped) if self.flipped else axes, self.order)
 
-    def write(self, x: Array, values: Array) -> Array:
-        box = values.astype(x.dtype).reshape(tuple(self.sizes[axis] for axis in self.order))
-        box = box.transpose(tuple(int(axis) for axis in np.argsort(self.order)))
+    def write(self, library: Library, x: Array, values: Array) -> Array:
+        xp = library.xp
+        box = xp.reshape(library.cast(values, x.dtype), tuple(self.sizes[axis] for axis in self.order))
+        box = xp.permute(box, tuple(int(axis) for axis in np.argsort(self.order)))
         if self.flipped:
-            box = jnp.flip(box, self.flipped)
+            box = xp.flip(box, self.flipped)
         if self.sizes != self.radices:
-            box = lax.dynamic_update_slice(x.reshape(self.radices), box, self.starts)
-        return box.reshape(x.shape)
+            box = library.with_slice(xp.reshape(x, self.radices), self.starts, box)
+        return xp.reshape(box, tuple(x.shape))
 
 
 def _box(offset: int, dims: tuple[Dim, ...], size: int) -> _Box | None:
@@ -126,73 +128,65 @@ def _box_of_steps(places: Stepped) -> _Box | None:
     return None
 
 
-def _of_positions_or_box(places: Stepped, x: Array) -> Array:
+def _of_positions_or_box(library: Library, places: Stepped, x: Array) -> Array:
     box = _box_of_steps(places)
-    return _at(x, _positions(places)) if box is None else box.read(x)
+    return library.at(x, _positions(places)) if box is None else box.read(library, x)
 
 
-def _with_stepped(places: Stepped, x: Array, values: Array) -> Array:
+def _with_stepped(library: Library, places: Stepped, x: Array, values: Array) -> Array:
     box = _box_of_steps(places)
-    return _put(x, _positions(places), values) if box is None else box.write(x, values)
+    return _put(library, x, _positions(places), values) if box is None else box.write(library, x, values)
 
 
 def _positions(places: Stepped) -> np.ndarray:
     return np.asarray(places.offset + places.outer.table()[:, None] + places.inner.table()).ravel()
 
 
-def _of_view(view: View, x: Array) -> Array:
+def _of_view(library: Library, view: View, x: Array) -> Array:
     box = _box(view.offset, view.dims, prod(x.shape))
-    return _at(x, positions_of(view)) if box is None else box.read(x)
+    return library.at(x, positions_of(view)) if box is None else box.read(library, x)
 
 
-def _with_view(view: View, x: Array, values: Array) -> Array:
+def _with_view(library: Library, view: View, x: Array, values: Array) -> Array:
     box = _box(view.offset, view.dims, prod(x.shape))
-    return _put(x, positions_of(view), values) if box is None else box.write(x, values)
+    return _put(library, x, positions_of(view), values) if box is None else box.write(library, x, values)
 
 
-def _of_set(places: Chosen, x: Array) -> Array:
-    return _of_view(places.entries, x) if isinstance(places.entries, View) else _at(x, positions_of(places.entries))
-
-
-def _with_set(places: Chosen, x: Array, values: Array) -> Array:
+def _of_set(library: Library, places: Chosen, x: Array) -> Array:
     if isinstance(places.entries, View):
-        return _with_view(places.entries, x, values)
-    return _put(x, positions_of(places.entries), values)
+        return _of_view(library, places.entries, x)
+    return library.at(x, positions_of(places.entries))
 
 
-def _of_part(part: Part, x: Array) -> Array:
-    return x if _is_whole(part) else _at(x, part.positions)
+def _with_set(library: Library, places: Chosen, x: Array, values: Array) -> Array:
+    if isinstance(places.entries, View):
+        return _with_view(library, places.entries, x, values)
+    return _put(library, x, positions_of(places.entries), values)
 
 
-def _with_part(part: Part, x: Array, values: Array) -> Array:
-    return values.astype(x.dtype).reshape(x.shape) if _is_whole(part) else _put(x, part.positions, values)
+def _of_part(library: Library, part: Part, x: Array) -> Array:
+    return x if _is_whole(part) else library.at(x, part.positions)
+
+
+def _with_part(library: Library, part: Part, x: Array, values: Array) -> Array:
+    if _is_whole(part):
+        return library.xp.reshape(library.cast(values, x.dtype), tuple(x.shape))
+    return _put(library, x, part.positions, values)
 
 
 def _is_whole(part: Part) -> bool:
     return part.listed is None and not len(part.missing)
 
 
-def _at(x: Array, positions: np.ndarray) -> Array:
-    if not x.ndim:
-        return x.reshape(1)
-    return x.at[_indices(x, positions)].get(mode="promise_in_bounds", unique_indices=True)
+def _put(library: Library, x: Array, positions: np.ndarray, values: Array) -> Array:
+    return library.put(x, positions, library.xp.reshape(library.cast(values, x.dtype), (-1,)))
 
 
-def _put(x: Array, positions: np.ndarray, values: Array) -> Array:
-    numbers = values.astype(x.dtype).reshape(-1)
-    if not x.ndim:
-        return numbers.reshape(())
-    return x.at[_indices(x, positions)].set(numbers, mode="promise_in_bounds", unique_indices=True)
-
-
-def _indices(x: Array, positions: np.ndarray) -> tuple[np.ndarray, ...]:
-    return tuple(index.astype(np.int32) for index in np.unravel_index(positions, x.shape))
-
-
-def _joined(pieces: list[Array]) -> Array:
+def _joined(library: Library, pieces: list[Array]) -> Array:
     """A single piece unchanged, several pieces as one flat row."""
-    return pieces[0] if len(pieces) == 1 else jnp.concatenate([piece.reshape(-1) for piece in pieces])
+    return pieces[0] if len(pieces) == 1 else library.xp.concat([library.xp.reshape(piece, (-1,)) for piece in pieces])
 
 
-def _split(values: Array, sizes: list[int]) -> list[Array]:
-    return jnp.split(values.reshape(-1), np.cumsum(sizes)[:-1].tolist())
+def _split(library: Library, values: Array, sizes: list[int]) -> list[Array]:
+    row, ends = library.xp.reshape(values, (-1,)), np.cumsum([0, *sizes]).tolist()
+    return [row[first:last] for first, last in pairwise(ends)]

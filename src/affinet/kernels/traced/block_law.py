@@ -1,7 +1,7 @@
-"""The law of one block on JAX arrays: traced where its verbs can be, and called back on the host where they cannot.
+"""The law of one block on arrays of a library: traced where its verbs can be, and called on the host where they cannot.
 
 Laws that search on the host (polyhedra, sparse factors, equations by functions) run there in NumPy, in float64. Their
-arrays are of the dtype that JAX computes in.
+arrays are of the dtype that the library computes in.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from affinet.blocks.curved_cells import Outcome
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.law import Linear, run_alone
-from affinet.blocks.namespace import NumPy
-from affinet.blocks.normal_map import Learned, Underway
+from affinet.blocks.namespace import Array, Namespace, NumPy
+from affinet.blocks.normal_map import Underway
 from affinet.blocks.places import Places
 from affinet.blocks.set_law import SetLaw
 from affinet.blocks.tangent_map import Following, Tangent
-from affinet.kernels.jax.jax_entries import Arrays, read, write
-from affinet.kernels.jax.jax_namespace import HostNumbersError, Jax
+from affinet.kernels.traced.entries import Arrays, read, write
+from affinet.kernels.traced.library import DType, Library, Like
 
 NOISE = 32.0
 """As for tensors: a projected gradient of at most this many roundoffs of its own size is rounding."""
@@ -33,9 +30,6 @@ COARSE_NOISE, COARSE = 4.0, 1e-4
 """The same for sets of weights of 16 bits, whose unit roundoff is above `COARSE`."""
 
 Made = TypeVar("Made")
-
-for state in (Learned, Underway, Tangent, Following):
-    jax.tree_util.register_dataclass(state)
 
 
 class _Entries:
@@ -45,62 +39,56 @@ class _Entries:
     """Entry k of the law is entry `order[k]` of the places; None where they have one order."""
     shape: tuple[int, ...]
 
-    def __init__(self, places: Places, *, wide: bool) -> None:
-        self._places, self._wide = places, wide
+    def __init__(self, library: Library, places: Places, *, wide: bool) -> None:
+        self._library, self._places, self._wide = library, places, wide
         self.parameters = tuple(dict.fromkeys(parameter.name for parameter, _ in places.sizes))
 
     def read(self, arrays: Arrays) -> Array:
         """The entries in the shape of the law, in the dtype in which it is computed."""
-        entries = read(self._places, arrays).astype(self.dtype(arrays))
-        return (entries if self.order is None else entries.reshape(-1)[self.order]).reshape(self.shape)
+        xp = self._library.xp
+        entries = self._library.cast(read(self._library, self._places, arrays), self.dtype(arrays))
+        if self.order is not None:
+            entries = xp.take(xp.reshape(entries, (-1,)), self.order)
+        return xp.reshape(entries, self.shape)
 
     def write(self, arrays: Arrays, values: Array) -> dict[str, Array]:
         """The arrays with these entries, rounded to the dtype of each array."""
-        in_places = values if self.order is None else values.reshape(-1)[np.argsort(self.order)]
-        return write(self._places, arrays, in_places)
+        xp = self._library.xp
+        in_places = values if self.order is None else xp.take(xp.reshape(values, (-1,)), np.argsort(self.order))
+        return write(self._library, self._places, arrays, in_places)
 
-    def dtype(self, arrays: Arrays) -> Any:
-        """The dtype in which the law is computed: float64 where the law or the arrays ask for it and JAX has it."""
+    def dtype(self, arrays: Arrays) -> DType:
+        """The dtype in which the law is computed: float64 where the law or the arrays ask for it and there is one."""
         if self._wide:
-            return jax.dtypes.canonicalize_dtype(np.float64)
-        return jnp.result_type(jnp.float32, *(arrays[name].dtype for name in self.parameters))
+            return self._library.dtype("float64")
+        return self._library.widest([arrays[name].dtype for name in self.parameters])
 
     def unit(self, arrays: Arrays) -> float:
         """The unit roundoff of the coarsest of the arrays."""
-        return max(eps_of(arrays[name].dtype) for name in self.parameters) / 2.0
+        return max(self._library.eps(arrays[name].dtype) for name in self.parameters) / 2.0
 
     @cached_property
     def on_host(self) -> bool:
         """Whether the verbs ask for numbers on the host."""
-        try:
-            jax.eval_shape(lambda x: self._nearest(Jax(), x), like(self.shape, np.float32))
-        except (HostNumbersError, jax.errors.TracerArrayConversionError):
-            return True
-        return False
+        return self._library.asks_host(self._nearest, self.shape)
 
-    def _nearest(self, xp: Any, x: Array) -> Array:
+    def _nearest(self, xp: Namespace, x: Array) -> Array:
         raise NotImplementedError
 
     def _ran(self, verb: Callable[..., Made], *arrays: Any, made_like: Made) -> Made:
         """The result of a verb, which has the shapes and dtypes of `made_like`."""
         if not self.on_host:
-            return verb(Jax(), *arrays)
-        shapes = jax.tree.map(lambda x: like(np.shape(x), x.dtype), made_like)
-
-        def call(*arrays: Any) -> Any:
-            with np.errstate(all="ignore"):  # as for tensors: infinities and NaN propagate without warnings
-                made = verb(NumPy(), *jax.tree.map(np.array, arrays))
-            return jax.tree.map(lambda x, to: np.broadcast_to(np.asarray(x, to.dtype), to.shape), made, shapes)
-
-        result: Made = jax.pure_callback(call, shapes, *arrays, vmap_method="sequential")
+            return verb(self._library.xp, *arrays)
+        shapes = self._library.map(lambda x: Like(tuple(x.shape), x.dtype), made_like)
+        result: Made = self._library.called(verb, shapes, *arrays)
         return result
 
 
 class EquationsLaw(_Entries):
     """The verbs of a block of linear equations."""
 
-    def __init__(self, law: Linear[Any], places: Places) -> None:
-        super().__init__(places, wide=law.wide)
+    def __init__(self, library: Library, law: Linear[Any], places: Places) -> None:
+        super().__init__(library, places, wide=law.wide)
         self._projection, self.shape = law.projection, law.shape
 
     def nearest(self, x: Array) -> Array:
@@ -113,9 +101,9 @@ class EquationsLaw(_Entries):
 
     def floor(self, arrays: Arrays) -> float:
         """The share of a gradient below which its projection is rounding; for weights of 16 bits that of float32."""
-        return NOISE * min(self.unit(arrays), eps_of(np.float32) / 2.0)
+        return NOISE * min(self.unit(arrays), float(np.finfo(np.float32).eps) / 2.0)
 
-    def _nearest(self, xp: Any, x: Array) -> Array:
+    def _nearest(self, xp: Namespace, x: Array) -> Array:
         nearest: Array = run_alone(self._projection.nearest(xp, x))
         return nearest
 
@@ -123,8 +111,8 @@ class EquationsLaw(_Entries):
 class WeightsLaw(_Entries):
     """The verbs of a block whose projections depend on the weights: inequalities, and nonlinear equations."""
 
-    def __init__(self, law: SetLaw, places: Places) -> None:
-        super().__init__(places, wide=law.wide)
+    def __init__(self, library: Library, law: SetLaw, places: Places) -> None:
+        super().__init__(library, places, wide=law.wide)
         self._law, self.shape, self.order = law, law.shape, law.order
 
     @property
@@ -138,14 +126,14 @@ class WeightsLaw(_Entries):
 
     def satisfies(self, w: Array, u: float) -> Array:
         """Whether all cells satisfy their rules to rounding."""
-        norms = self._norms_like(w)
-        satisfied = self._ran(lambda xp, w: self._law.satisfies(xp, w, u), w, made_like=like(norms.shape, bool))
-        return jnp.all(satisfied) & jnp.all(w - w == 0.0)
+        marks = Like(self._norms_shape, self._library.dtype("bool"))
+        satisfied = self._ran(lambda xp, w: self._law.satisfies(xp, w, u), w, made_like=marks)
+        return self._library.all(satisfied) & self._library.all(w - w == 0.0)
 
     def normal(self, w: Array, v: Array, u: float) -> Array:
         """The nearest vector to v in the normal cone at the nearest point to w."""
 
-        def normal(xp: Any, w: Array, v: Array) -> Array:
+        def normal(xp: Namespace, w: Array, v: Array) -> Array:
             return self._law.normal(xp, self._law.snapped(xp, w, u), v, u)
 
         return self._ran(normal, w, v, made_like=v)
@@ -153,7 +141,7 @@ class WeightsLaw(_Entries):
     def tangent_part(self, w: Array, v: Array) -> Array:
         """The part of v that changes no equation, and no inequality that is active at w."""
 
-        def tangent_part(xp: Any, w: Array, v: Array) -> Array:
+        def tangent_part(xp: Namespace, w: Array, v: Array) -> Array:
             return self._law.tangent_part(xp, v, self._law.face_at(xp, w))
 
         return self._ran(tangent_part, w, v, made_like=v)
@@ -169,7 +157,7 @@ class WeightsLaw(_Entries):
     def learn(self, g: Array, w: Array, known: Any, floor: float) -> tuple[Any, Array]:
         """The step that starts with a gradient, and the gradient along the face without rounding noise."""
 
-        def learned(xp: Any, g: Array, w: Array, known: Any) -> tuple[Any, Array]:
+        def learned(xp: Namespace, g: Array, w: Array, known: Any) -> tuple[Any, Array]:
             step, projected = self._law.learn(xp, g, w, known)
             return step, self._law.silenced(xp, projected, g, floor)
 
@@ -178,7 +166,7 @@ class WeightsLaw(_Entries):
     def land(self, stepped: Array, step: Any, u: float) -> tuple[Array, Any, Outcome]:
         """The weights after a step, what is known there, and what happened on the way."""
 
-        def landed(xp: Any, stepped: Array, step: Any) -> tuple[Array, Any, Outcome]:
+        def landed(xp: Namespace, stepped: Array, step: Any) -> tuple[Array, Any, Outcome]:
             w, known = self._law.land(xp, stepped, step, u)
             outcome = known.outcome
             if outcome is None:
@@ -186,14 +174,14 @@ class WeightsLaw(_Entries):
                 outcome = Outcome(none, none > 0.0, none > 0.0)
             return w, replace(known, outcome=None), outcome
 
-        norms = self._norms_like(stepped)
-        marks = like(norms.shape, bool)
+        norms = Like(self._norms_shape, stepped.dtype)
+        marks = Like(self._norms_shape, self._library.dtype("bool"))
         return self._ran(landed, stepped, step, made_like=(stepped, step.former, Outcome(norms, marks, marks)))
 
     def roundoff(self, arrays: Arrays) -> float:
         """What a rule may be missed by, per size of its terms."""
-        sums = np.float64 if self.on_host else self.dtype(arrays)
-        return self._law.roundoff(self.unit(arrays), eps_of(sums))
+        sums = float(np.finfo(np.float64).eps) if self.on_host else self._library.eps(self.dtype(arrays))
+        return self._law.roundoff(self.unit(arrays), sums)
 
     def floor(self, arrays: Arrays) -> float:
         """The share of a gradient below which its projection is rounding."""
@@ -203,41 +191,34 @@ class WeightsLaw(_Entries):
     def known_like(self, w: Any) -> Any:
         """The shapes and dtypes of what is known between two steps."""
 
-        def typed(shape: Any) -> Any:
-            return like(shape.shape, w.dtype if np.issubdtype(shape.dtype, np.floating) else shape.dtype)
+        def typed(x: Any) -> Like:
+            return Like(x.shape, w.dtype if np.issubdtype(x.dtype, np.floating) else self._library.dtype(str(x.dtype)))
 
-        return jax.tree.map(typed, self._known_shapes)
+        return self._library.map(typed, self._known_shapes)
 
-    def _nearest(self, xp: Any, x: Array) -> Array:
+    def _nearest(self, xp: Namespace, x: Array) -> Array:
         return self._law.nearest(xp, x)
 
     def _step_like(self, known: Any, w: Array) -> Any:
         if isinstance(known, Tangent):
             return Following(known.face, w, known)
-        return Underway(known.y, known.face, w, self._norms_like(w), known)
+        return Underway(known.y, known.face, w, Like(self._norms_shape, w.dtype), known)
 
-    def _norms_like(self, w: Array) -> Any:
-        return jax.eval_shape(lambda w: self._law.norm(Jax(), w), w)
+    @cached_property
+    def _norms_shape(self) -> tuple[int, ...]:
+        return tuple(np.shape(self._law.norm(NumPy(), np.zeros(self.shape))))
 
     @cached_property
     def _known_shapes(self) -> Any:
         zeros = np.zeros(self.shape)
         with np.errstate(all="ignore"):
             known = self._law.start(NumPy(), zeros, zeros, 2.0**-53)
-        return jax.tree.map(lambda x: like(np.shape(x), x.dtype), known)
+        return self._library.map(lambda x: Like(np.shape(x), np.asarray(x).dtype), known)
 
 
-def law_of(block: AnyBlock) -> EquationsLaw | WeightsLaw:
-    """The verbs of a block on JAX arrays; all are functions without state."""
+def law_of(library: Library, block: AnyBlock) -> EquationsLaw | WeightsLaw:
+    """The verbs of a block on arrays of a library; all are functions without state."""
     law = block.law()
-    return EquationsLaw(law, block.entries) if isinstance(law, Linear) else WeightsLaw(law, block.entries)
-
-
-def eps_of(dtype: Any) -> float:
-    """The distance from 1 to the next number."""
-    return float(jnp.finfo(dtype).eps)
-
-
-def like(shape: tuple[int, ...], dtype: Any) -> Any:
-    """The shape and dtype of an array without its numbers."""
-    return jax.ShapeDtypeStruct(shape, dtype)
+    if isinstance(law, Linear):
+        return EquationsLaw(library, law, block.entries)
+    return WeightsLaw(library, law, block.entries)
