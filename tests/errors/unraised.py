@@ -26,6 +26,7 @@ NO_CASE = {
     ),
     "planning/inequalities/feasibility.py ": "becomes the Contradiction of solving.py, which has cases",
     "kernels/jax/": "where JAX is installed; tests/integrations raises each",
+    "kernels/traced/block_law.py _Entries._nearest: ": "both kinds of laws have the verb",
     "adapters/optax_projection.py ": "where JAX is installed; tests/integrations raises each",
     "kernels/naming_rules.py ": "raises again what a case shows: contextlib takes the line out of the traceback",
     "training/probing.py ": "caught where an optimizer is probed: what could not be learnt is a warning of its own",
