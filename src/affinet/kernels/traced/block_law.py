@@ -21,7 +21,7 @@ from affinet.blocks.normal_map import Underway
 from affinet.blocks.places import Places
 from affinet.blocks.set_law import SetLaw
 from affinet.blocks.tangent_map import Following, Tangent
-from affinet.kernels.traced.entries import Arrays, read, write
+from affinet.kernels.traced.traced_entries import Arrays, read, write
 from affinet.kernels.traced.library import DType, Library, Like
 
 NOISE = 32.0
