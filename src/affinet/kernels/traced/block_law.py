@@ -21,8 +21,8 @@ from affinet.blocks.normal_map import Underway
 from affinet.blocks.places import Places
 from affinet.blocks.set_law import SetLaw
 from affinet.blocks.tangent_map import Following, Tangent
-from affinet.kernels.traced.traced_entries import Arrays, read, write
 from affinet.kernels.traced.library import DType, Library, Like
+from affinet.kernels.traced.traced_entries import Arrays, read, write
 
 NOISE = 32.0
 """As for tensors: a projected gradient of at most this many roundoffs of its own size is rounding."""
