@@ -14,6 +14,7 @@ import pytest
 import affinet
 import affinet.optax
 from affinet import families
+from tests.integrations.jax_precision import x64
 
 STEPS = 1500
 RULES: dict[str, Callable[[Any], list[Any]]] = {
@@ -33,7 +34,7 @@ RULES: dict[str, Callable[[Any], list[Any]]] = {
 @pytest.mark.parametrize("name", RULES)
 def test_adam_ends_at_the_constrained_optimum(name: str) -> None:
     random = np.random.default_rng(0)
-    with jax.enable_x64(True):
+    with x64():
         shapes = {"a": {"kernel": (6, 5)}, "b": [(5,), (4, 4)]}
         params, targets = (_filled(shapes, random) for _ in range(2))
         weights = jax.tree.map(lambda x: jnp.asarray(random.uniform(0.2, 4.0, x.shape)), params)

@@ -90,6 +90,7 @@ class _Sandwich:
 
     def init(self, params: optax.Params) -> ProjectState:
         """The state before the first step; the optimizer inside starts at the nearest weights on the rules."""
+        _arrays(self.projector, params)
         placed = self.projector.project(params)
         arrays = self.projector.arrays(placed)
         states = tuple(_unknown(law, law.read(arrays)) for law in self._sets)
@@ -105,7 +106,7 @@ class _Sandwich:
                 "optimizer.update(gradients, state, params)."
             )
         projector = self.projector
-        weights, gradients = projector.arrays(params), _gradients(projector, updates)
+        weights, gradients = _arrays(projector, params), _arrays(projector, updates)
         starts, underway = dict(weights), []
         for law, known in zip(self._sets, state.sets, strict=True):
             step, gradients = _prepared(law, gradients, weights, known)
@@ -118,7 +119,7 @@ class _Sandwich:
         moves, inner_state = self.inner.update(
             projected, state.inner, projector.replaced(params, starts), **_on_rules(projector, projected, extra)
         )
-        steps = _gradients(projector, moves)
+        steps = _arrays(projector, moves)
         landed = {name: (starts[name] + steps[name]).astype(starts[name].dtype) for name in starts}
         for equations in self._equations:
             landed = equations.write(landed, equations.nearest(equations.read(landed)))
@@ -126,8 +127,6 @@ class _Sandwich:
         for step in underway:
             landed, known, counts = _landed(step, landed, steps, counts)
             states.append(known)
-        # One value for each weight, not one for each use: weights that rules tie get the same bits.
-        landed = lax.optimization_barrier(landed)
         made = projector.replaced(moves, {name: landed[name] - weights[name] for name in landed})
         return made, ProjectState(_with_weights_on_rules(projector, inner_state), tuple(states), counts)
 
@@ -140,16 +139,16 @@ class _Sandwich:
         return tuple(law for law in self.projector.laws if isinstance(law, WeightsLaw))
 
 
-def _gradients(projector: TreeProjector, updates: optax.Updates) -> dict[str, Array]:
-    """The gradients of the rules by name. Raises AttachError for those that a mask removed."""
+def _arrays(projector: TreeProjector, tree: Any) -> dict[str, Array]:
+    """The weights or gradients of the rules by name. Raises AttachError for those that a mask removed."""
     try:
-        return projector.arrays(updates)
+        return projector.arrays(tree)
     except AttachError as error:
-        masked = any(isinstance(leaf, optax.MaskedNode) for leaf in jax.tree.leaves(updates, is_leaf=_is_masked))
+        masked = any(isinstance(leaf, optax.MaskedNode) for leaf in jax.tree.leaves(tree, is_leaf=_is_masked))
         if not masked:
             raise
         raise AttachError(
-            f"{error} A mask (optax.masked, optax.multi_transform) removed gradients before affinet.optax.project. Put "
+            f"{error} A mask (optax.masked, optax.multi_transform) removed weights before affinet.optax.project. Put "
             f"the mask inside, project(plan, masked(…)), or leave these weights out of the rules."
         ) from None
 

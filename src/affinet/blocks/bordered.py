@@ -314,6 +314,7 @@ class Complemented:
             x = self._put(xp, x, block.pinned, xp.array(block.values if affine else 0.0 * block.values, x))
         if len(block.copies):
             members, representatives, signs = (block.copies[:, column] for column in range(3))
+            x = xp.hold(x)
             known = xp.take(self._flat(xp, x), representatives.astype(np.int64)) * xp.array(signs, x)
             x = self._put(xp, x, members.astype(np.int64), known)
         return x

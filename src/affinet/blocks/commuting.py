@@ -309,17 +309,18 @@ class Mirrored:
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
         x = yield from self.product.nearest(xp, x)
-        return (yield from self.mirror.nearest(xp, x))
+        return (yield from self.mirror.nearest(xp, xp.hold(x)))
 
     def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
         noise = None
         if floor:
+            x = xp.hold(x)
             # The noise of an entry and of its image is the same, so that both become zero.
             axes = trailing(x, len(self.shape), tuple(range(len(self.shape))))
             rms = (yield from mean_square(xp, x, axes, prod(self.shape))) ** 0.5
             noise = (rms + self.noise(xp, x)) * floor
         x = yield from self.product.tangent(xp, x)
-        x = yield from self.mirror.tangent(xp, x)
+        x = yield from self.mirror.tangent(xp, xp.hold(x))
         return x if noise is None else silenced(xp, x, noise)
 
     def nearest_in_metric(self, xp: Namespace, x: Array, metric: Array) -> Rounds[Array]:

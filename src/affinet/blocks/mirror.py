@@ -268,6 +268,7 @@ class Reflection:
 
     def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
         yield from ()
+        x = xp.hold(x) if floor else x
         y = self._halved(xp, self._sum_with_image(xp, x), x)
         if not floor:
             return y

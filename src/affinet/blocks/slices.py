@@ -277,6 +277,7 @@ class Cells:
             members: Integers = copies[:, 0].astype(np.int64)
             representatives, signs = copies[:, 1].astype(np.int64), copies[:, 2]
             if self.shard is None:
+                cells = xp.hold(cells)
                 known = xp.take(cells, representatives)
             else:
                 known = yield Sum(self.shard.representatives(xp, cells, representatives))

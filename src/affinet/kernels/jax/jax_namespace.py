@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array, lax
 
 State = TypeVar("State")
+Held = TypeVar("Held")
 
 
 class HostNumbersError(Exception):
@@ -143,8 +144,42 @@ class Jax:
         raise HostNumbersError
 
     def hold(self, x: Array) -> Array:
-        same: Array = lax.optimization_barrier(x)
+        same: Array = held(x)
         return same
+
+
+@jax.custom_jvp  # type: ignore[untyped-decorator]
+def held(arrays: Held) -> Held:
+    """The same arrays, each computed only once and stored.
+
+    XLA drops optimization barriers on CPUs before it fuses operations, and computes an entry anew for each of its uses:
+    with multiplications that are rounded in one use, and part of a fused multiply-add in another. The result of a loop
+    is stored. This one never runs, which XLA cannot know.
+    """
+    leaves = [x for x in jax.tree.leaves(arrays) if x.size and jnp.issubdtype(x.dtype, jnp.floating)]
+    if not leaves:
+        return arrays
+    never = lax.slice(leaves[0], (0,) * leaves[0].ndim, (1,) * leaves[0].ndim).reshape(()) * 0.0 > 1.0
+    same: Held = lax.platform_dependent(never, arrays, cpu=_through_loop, default=_through_barrier)
+    return same
+
+
+@held.defjvp  # type: ignore[untyped-decorator]
+def _held_derivative(primals: tuple[Held], tangents: tuple[Held]) -> tuple[Held, Held]:
+    return held(*primals), tangents[0]
+
+
+def _through_loop(never: Array, arrays: Held) -> Held:
+    state = (never, arrays)
+    made: Held = lax.while_loop(
+        lambda state: state[0], lambda state: (~state[0], jax.tree.map(jnp.zeros_like, state[1])), state
+    )[1]
+    return made
+
+
+def _through_barrier(never: Array, arrays: Held) -> Held:
+    same: Held = lax.optimization_barrier(arrays)
+    return same
 
 
 def _finite(matrix: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -104,7 +104,7 @@ class TreeProjector:
             return np.array([gaps[name] for name in names], dtype)
 
         shape = jax.ShapeDtypeStruct((len(names),), dtype)
-        values = jax.pure_callback(measured, shape, *(arrays[n] for n in self.names), vmap_method="sequential")
+        values = _on_host(measured, shape, *(arrays[n] for n in self.names))
         return {name: values[number] for number, name in enumerate(names)}
 
     def multipliers(self, gradients: Any, at: Any = None) -> dict[str, Array]:
@@ -120,7 +120,7 @@ class TreeProjector:
             values = self._on_arrays.multipliers(_numpy_each(gs), _numpy_each(weights) or None)
             return {name: np.asarray(values[name], shape.dtype).reshape(shape.shape) for name, shape in shapes.items()}
 
-        prices: dict[str, Array] = jax.pure_callback(priced, shapes, gs, weights, vmap_method="sequential")
+        prices: dict[str, Array] = _on_host(priced, shapes, gs, weights)
         return prices
 
     def stationarity(self, gradients: Any, at: Any = None) -> Array:
@@ -161,6 +161,11 @@ class TreeProjector:
                 raise AttachError(f"the rules are about an array that the tree does not have: {hint}")
             if (refusal := refusal_of(parameter.name, leaf)) is not None:
                 raise refusal.error()
+            if (canonical := jax.dtypes.canonicalize_dtype(leaf.dtype)) != leaf.dtype:
+                raise AttachError(
+                    f"{parameter.name!r} is of dtype {leaf.dtype}, and JAX would compute in {canonical}. Call "
+                    f"jax.config.update('jax_enable_x64', True) first, or make the array {canonical}."
+                )
             if tuple(leaf.shape) != parameter.shape:
                 raise AttachError(
                     f"the rules are about {parameter.name!r} of shape {parameter.shape}, and it has shape "
@@ -240,6 +245,13 @@ def numbers_of(plan: Plan, weights: Any) -> dict[str, Weight]:
         info = jnp.finfo(x.dtype)
         numbers[name] = Weight(_numpy(x).reshape(-1), Rounding(JAX.eps(x.dtype), float(info.smallest_subnormal)))
     return numbers
+
+
+def _on_host(function: Callable[..., Any], shapes: Any, *arrays: Any) -> Any:
+    """The result of a function of NumPy arrays: called at once where the numbers are known, else when they are."""
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays)):
+        return jax.pure_callback(function, shapes, *arrays, vmap_method="sequential")
+    return jax.tree.map(jnp.asarray, function(*arrays))
 
 
 def _numpy(x: Any) -> np.ndarray:

@@ -1,0 +1,81 @@
+"""A process of four devices that takes steps on sharded arrays and writes what it finds as JSON.
+
+XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m tests.integrations.sharded_steps
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import affinet
+import affinet.optax
+
+N = 256
+ROWS, COLUMNS = P("x", None), P(None, "x")
+Tree = dict[str, Any]
+RULES: dict[str, tuple[Callable[[Any], Any], P]] = {
+    "sums along the devices": (lambda w: [w.a.sum(dim=0) == 1.0], ROWS),
+    "sums on each device": (lambda w: [w.a.sum(dim=1) == 1.0], ROWS),
+    "sums both ways": (lambda w: [w.a.sum(dim=1) == 1.0, w.a.sum(dim=0) == 1.0], COLUMNS),
+    "tied matrices": (lambda w: [w.a == w.b], ROWS),
+    "four tied entries": (lambda w: [w.a[0, 0] == w.a[63, 5], w.a[17, 3] == -w.b[40, 9]], ROWS),
+    "a small dense rule": (lambda w: [w.a[3, 5] + 2 * w.a[60, 7] - w.b[33, 1] == 1.0], ROWS),
+    "bounds": (lambda w: [w.a >= -0.5], ROWS),
+}
+
+
+def main() -> None:
+    """Write, for each rule, the distance from the same steps on one device and the largest array that is gathered."""
+    mesh = Mesh(np.array(jax.devices()), ("x",))
+    random = np.random.default_rng(0)
+    tree = {name: jnp.asarray(random.normal(size=(N, N)), jnp.float32) for name in ("a", "b")}
+    gradients = {name: jnp.asarray(random.normal(size=(N, N)), jnp.float32) for name in ("a", "b")}
+    found = {}
+    for name, (rules, spec) in RULES.items():
+        plan = affinet.plan(rules(affinet.weights(tree)))
+        optimizer = affinet.optax.project(plan, optax.adam(0.05))
+
+        def step(tree: Tree, state: Any, gradients: Tree, optimizer: Any = optimizer) -> Any:
+            updates, state = optimizer.update(gradients, state, tree)
+            return optax.apply_updates(tree, updates), state
+
+        sharding = NamedSharding(mesh, spec)
+        sharded, sharded_gradients = (jax.device_put(x, sharding) for x in (tree, gradients))
+        state = jax.tree.map(
+            lambda x, sharding=sharding: jax.device_put(x, sharding if x.shape == (N, N) else NamedSharding(mesh, P())),
+            optimizer.init(tree),
+        )
+        compiled = jax.jit(step).lower(sharded, state, sharded_gradients).compile()
+        one, several = (tree, optimizer.init(tree)), (sharded, state)
+        alone, together = jax.jit(step), jax.jit(step)
+        for _ in range(3):
+            one = alone(*one, gradients)
+            several = together(*several, sharded_gradients)
+        found[name] = {
+            "apart": max(float(np.abs(np.asarray(one[0][k]) - np.asarray(several[0][k])).max()) for k in tree),
+            "gathered": gathered(compiled.as_text()),
+            "split": all(x.sharding.spec == spec for x in several[0].values()),
+            "gap": max(float(gap) for gap in plan.projector(tree).violation(several[0]).values()),
+        }
+    json.dump(found, sys.stdout)
+
+
+def gathered(program: str) -> int:
+    """The entries of the largest array that the devices of a compiled program gather or exchange."""
+    shapes = re.findall(r"= \(?\w+\[([\d,]*)\][^=]*? (?:all-gather|all-to-all)(?:-start)?\(", program)
+    return max((int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes), default=0)
+
+
+if __name__ == "__main__":
+    main()
