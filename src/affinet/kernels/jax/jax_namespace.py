@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array, lax
 
 State = TypeVar("State")
-Held = TypeVar("Held")
+Arrays = TypeVar("Arrays")
 
 
 class HostNumbersError(Exception):
@@ -144,12 +144,12 @@ class Jax:
         raise HostNumbersError
 
     def hold(self, x: Array) -> Array:
-        same: Array = held(x)
+        same: Array = computed_once(x)
         return same
 
 
 @jax.custom_jvp  # type: ignore[untyped-decorator]
-def held(arrays: Held) -> Held:
+def computed_once(arrays: Arrays) -> Arrays:
     """The same arrays, each computed only once and stored.
 
     XLA drops optimization barriers on CPUs before it fuses operations, and computes an entry anew for each of its uses:
@@ -160,25 +160,25 @@ def held(arrays: Held) -> Held:
     if not leaves:
         return arrays
     never = lax.slice(leaves[0], (0,) * leaves[0].ndim, (1,) * leaves[0].ndim).reshape(()) * 0.0 > 1.0
-    same: Held = lax.platform_dependent(never, arrays, cpu=_through_loop, default=_through_barrier)
+    same: Arrays = lax.platform_dependent(never, arrays, cpu=_through_loop, default=_through_barrier)
     return same
 
 
-@held.defjvp  # type: ignore[untyped-decorator]
-def _held_derivative(primals: tuple[Held], tangents: tuple[Held]) -> tuple[Held, Held]:
-    return held(*primals), tangents[0]
+@computed_once.defjvp  # type: ignore[untyped-decorator]
+def _derivative_of_computed_once(primals: tuple[Arrays], tangents: tuple[Arrays]) -> tuple[Arrays, Arrays]:
+    return computed_once(*primals), tangents[0]
 
 
-def _through_loop(never: Array, arrays: Held) -> Held:
+def _through_loop(never: Array, arrays: Arrays) -> Arrays:
     state = (never, arrays)
-    made: Held = lax.while_loop(
+    made: Arrays = lax.while_loop(
         lambda state: state[0], lambda state: (~state[0], jax.tree.map(jnp.zeros_like, state[1])), state
     )[1]
     return made
 
 
-def _through_barrier(never: Array, arrays: Held) -> Held:
-    same: Held = lax.optimization_barrier(arrays)
+def _through_barrier(never: Array, arrays: Arrays) -> Arrays:
+    same: Arrays = lax.optimization_barrier(arrays)
     return same
 
 
