@@ -156,7 +156,7 @@ __all__ = [
 ]
 
 _MODULES = {"errors": "affinet.errors", "families": "affinet.language.families", "groups": "affinet.language.groups"}
-_LIBRARIES = frozenset({"optax", "scipy"})
+_LIBRARIES = frozenset({"keras", "optax", "scipy"})
 """Modules with the names for users of another library, such as `affinet.scipy`, imported at their first use."""
 _HOMES = {
     "Constraint": "affinet.language.constraint",

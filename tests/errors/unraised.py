@@ -25,6 +25,8 @@ NO_CASE = {
         "more than 512 connected equations beside inequalities; the refusal is that of equations alone"
     ),
     "planning/inequalities/feasibility.py ": "becomes the Contradiction of solving.py, which has cases",
+    "adapters/keras_": "where Keras is installed; tests/integrations raises each",
+    "kernels/tensorflow/": "asks whether a law runs in a graph; tests/integrations trains with laws that do not",
     "kernels/jax/": "where JAX is installed; tests/integrations raises each",
     "kernels/traced/block_law.py _Entries._nearest: ": "both kinds of laws have the verb",
     "adapters/optax_projection.py ": "where JAX is installed; tests/integrations raises each",

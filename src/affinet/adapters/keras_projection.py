@@ -1,0 +1,213 @@
+"""An optimizer of Keras whose steps obey the rules of a plan: it wraps another one, as LossScaleOptimizer does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+from affinet.adapters.keras_steps import Sandwich, described, flat
+from affinet.adapters.keras_variables import checked_variables, numbers
+from affinet.errors import AttachError
+from affinet.language.constraint import Constraint
+from affinet.plans.plan import Plan, plan
+
+PLAN_FILE = "plan.safetensors"
+
+
+def project(model: Any, optimizer: Any, rules: Plan | Constraint | Iterable[Constraint]) -> Project:
+    """The optimizer for `model.compile`, whose steps end on the rules and at their optimum.
+
+    Moves the weights of the model to the nearest point that satisfies the rules. `optimizer` is one of Keras, or its
+    name; clipping, decoupled decay, `use_ema` and `gradient_accumulation_steps` are options of it. Build the model
+    before, and give each model an optimizer of its own.
+    Raises AttachError for a model without weights, for weights that are missing, not trainable or have a constraint,
+    and for an optimizer that was built before; InfeasibleError for rules that cannot hold.
+    """
+    inner = keras.optimizers.get(optimizer)
+    if isinstance(inner, keras.optimizers.LossScaleOptimizer | Project):
+        raise AttachError(
+            f"{type(inner).__name__} cannot be inside of affinet.keras.project. Give the optimizer that it wraps: for "
+            f"mixed precision, keras.optimizers.LossScaleOptimizer(affinet.keras.project(model, optimizer, rules))."
+        )
+    if inner.built:
+        raise AttachError(
+            f"the optimizer {inner.name!r} was built before, so that it belongs to another training. Make a new one "
+            f"for this model."
+        )
+    made = rules if isinstance(rules, Plan) else plan([rules] if isinstance(rules, Constraint) else list(rules))
+    variables = checked_variables(model, made)
+    arrays = numbers(variables)
+    placed = made.projector(arrays).project(arrays)
+    for name, variable in variables.items():
+        variable.assign(placed[name])
+    projecting = Project(inner)
+    projecting.follow(made, model, variables)
+    return projecting
+
+
+@dataclass
+class _Ruled:
+    """What the trackers of Keras and TensorFlow leave alone: the rules, and which variables they are about."""
+
+    sandwich: Sandwich | None = None
+    indices: tuple[int, ...] = ()
+    shapes: tuple[tuple[tuple[int, ...], str], ...] = ()
+    states: tuple[Any, ...] = ()
+
+
+@keras.saving.register_keras_serializable("affinet")
+class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
+    """An optimizer inside of which another one takes the steps; `affinet.keras.project` makes it.
+
+    `.keras` files hold the plan and what is known of inequalities from step to step. Options such as the learning rate
+    are those of `inner_optimizer`.
+    """
+
+    def __init__(
+        self,
+        inner_optimizer: Any,
+        indices: Sequence[int] = (),
+        states: Sequence[tuple[Sequence[int], str]] = (),
+        name: str | None = None,
+    ) -> None:
+        super().__init__(learning_rate=0.0, name=name)
+        self.inner_optimizer = inner_optimizer
+        self._ruled = _Ruled(None, tuple(indices), tuple((tuple(shape), dtype) for shape, dtype in states))
+
+    def follow(self, made: Plan, model: Any, variables: dict[str, Any]) -> None:
+        """Obey a plan whose weights are these variables of the model, and build both optimizers."""
+        sandwich = Sandwich(made)
+        trainable = [v.path for v in model.trainable_variables]
+        likes = sandwich.likes({name: ops.convert_to_tensor(v) for name, v in variables.items()})
+        shapes = tuple((tuple(shape), dtype) for shape, dtype in described(sandwich.library, likes))
+        indices = tuple(trainable.index(variables[name].path) for name in sandwich.names)
+        self._ruled = _Ruled(sandwich, indices, shapes)
+        if keras.backend.backend() == "tensorflow" and sandwich.asks_host:
+            model.supports_jit = False  # XLA of TensorFlow calls no function on the host
+        self.build(model.trainable_variables)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan whose rules the steps obey."""
+        return self._sandwich.plan
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Make the variables of both optimizers."""
+        if self.built:
+            return
+        self._ruled.states = tuple(
+            self.add_variable(shape, initializer="zeros", dtype=dtype, name=f"state_{number}")
+            for number, (shape, dtype) in enumerate(self._ruled.shapes)
+        )
+        self.inner_optimizer.build(variables)
+        super().build(variables)
+
+    @property
+    def variables(self) -> list[Any]:
+        return [*self._variables, *self.inner_optimizer.variables]
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
+        """Project the gradients, take the step of the inner optimizer, and move the weights onto the rules."""
+        if not self.built:
+            self.build(list(trainable_variables or ()))
+        step_variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        sandwich, gradients, variables = self._sandwich, list(grads), list(step_variables)
+        places = self._places(variables)
+        ruled = {name: variables[place] for name, place in places.items()}
+        weights = {name: _value(v) for name, v in ruled.items()}
+        slopes = {
+            name: ops.zeros_like(weights[name]) if gradients[place] is None else _value(gradients[place])
+            for name, place in places.items()
+        }
+        states = sandwich.states_of([_value(v) for v in self._ruled.states], weights)
+        projected, starts, underway = sandwich.prepared(slopes, weights, states)
+        for name, place in places.items():
+            gradients[place] = projected[name]
+            if underway:
+                self.assign(ruled[name], starts[name])
+        self.inner_optimizer.apply(gradients, None if trainable_variables is None else variables)
+        landed, next_states = sandwich.landed({name: _value(v) for name, v in ruled.items()}, underway)
+        for name, variable in ruled.items():
+            self.assign(variable, landed[name])
+        for variable, value in zip(self._ruled.states, flat(next_states), strict=True):
+            variable.assign(value)
+
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """As the inner optimizer; the averages of `use_ema` are moved onto the rules."""
+        self.inner_optimizer.finalize_variable_values(var_list)
+        if self.inner_optimizer.use_ema:
+            variables = list(var_list)
+            ruled = {name: variables[place] for name, place in self._places(variables).items()}
+            placed = self._sandwich.placed({name: _value(v) for name, v in ruled.items()})
+            for name, variable in ruled.items():
+                variable.assign(placed[name])
+
+    def scale_loss(self, loss: Any) -> Any:
+        return self.inner_optimizer.scale_loss(loss)
+
+    @property
+    def learning_rate(self) -> Any:
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        self.inner_optimizer.learning_rate = learning_rate
+
+    @property
+    def iterations(self) -> Any:
+        return self.inner_optimizer.iterations
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs; the plan itself is among the assets of a `.keras` file."""
+        return {
+            "name": self.name,
+            "inner_optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
+            "indices": list(self._ruled.indices),
+            "states": [[list(shape), dtype] for shape, dtype in self._ruled.shapes],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Project:
+        inner = keras.saving.deserialize_keras_object(config.pop("inner_optimizer"), custom_objects=custom_objects)
+        return cls(inner, **config)
+
+    def save_assets(self, inner_path: str) -> None:
+        """Write the plan into a folder of a `.keras` file."""
+        self.plan.save(Path(inner_path) / PLAN_FILE)
+
+    def load_assets(self, inner_path: str) -> None:
+        """Read the plan from a folder of a `.keras` file."""
+        self._ruled.sandwich = Sandwich(Plan.load(Path(inner_path) / PLAN_FILE))
+
+    @property
+    def _sandwich(self) -> Sandwich:
+        if self._ruled.sandwich is None:
+            raise AttachError(
+                f"the optimizer {self.name!r} has no rules: it was made from a configuration, which does not hold "
+                f"them. Load the `.keras` file of the model, or call affinet.keras.project."
+            )
+        return self._ruled.sandwich
+
+    def _places(self, variables: Sequence[Any]) -> dict[str, int]:
+        """Name → number of its variable among those that a step is about."""
+        at = {self._var_key(v): number for number, v in enumerate(variables)}
+        places = {}
+        for name, index in zip(self._sandwich.names, self._ruled.indices, strict=True):
+            place = at.get(self._var_key(self._trainable_variables[index]))
+            if place is None:
+                raise AttachError(
+                    f"the rules are about {name!r}, and the step is not: its layer is not trainable any more, or the "
+                    f"optimizer is used with another model. Call affinet.keras.project for the model as it is now."
+                )
+            places[name] = place
+        return places
+
+
+def _value(x: Any) -> Any:
+    """The numbers of a variable or tensor, which no gradient is taken of."""
+    return ops.stop_gradient(ops.convert_to_tensor(x))

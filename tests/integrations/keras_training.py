@@ -1,0 +1,265 @@
+"""Train quadratics under rules in Keras, in a process with one backend, and print what came of it as JSON.
+
+Run as `python -m tests.integrations.keras_training BACKEND`. The loss is `½ Σ d_i (w_ij − t_ij)²` in float64, so that
+the optimum under linear equations is one linear solve, that under bounds is the larger of target and bound, and that of
+rows of length one is the target divided by its length.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["KERAS_BACKEND"] = BACKEND = sys.argv[1]
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import affinet
+import affinet.keras
+from affinet import families
+
+STEPS, SHORT = 500, 160
+RANDOM = np.random.default_rng(0)
+ROOTS = np.sqrt(12.0 * RANDOM.uniform(0.5, 2.0, 6)).astype(np.float32).astype(np.float64)[:, None]
+D = ROOTS[:, 0] ** 2 / 12.0
+X = np.diag(ROOTS[:, 0])
+DRAWN = {f"{layer}/kernel": RANDOM.normal(size=(6, 4)) for layer in "abc"}
+DRAWN["b/kernel"] *= 1.5 / np.linalg.norm(DRAWN["b/kernel"], axis=1, keepdims=True)  # on spheres the curvature is 1.5 d
+Y = {name: (ROOTS * t).astype(np.float32).astype(np.float64) for name, t in DRAWN.items()}
+"""Inputs and outputs are numbers of float32, which loaders of data may round them to."""
+TARGETS = {name: y / ROOTS for name, y in Y.items()}
+G = RANDOM.normal(size=(3, 48))
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "SGD": lambda **options: keras.optimizers.SGD(0.5, **options),
+    "Adam": lambda **options: keras.optimizers.Adam(decaying(0.05), **options),
+    "RMSprop": lambda **options: keras.optimizers.RMSprop(decaying(0.01), **options),
+    "AdamW": lambda **options: keras.optimizers.AdamW(decaying(0.05), weight_decay=0.0, **options),
+    "Nadam": lambda **options: keras.optimizers.Nadam(decaying(0.05), **options),
+    "Lion": lambda **options: keras.optimizers.Lion(decaying(0.01), **options),
+}
+
+
+def decaying(rate: float) -> Any:
+    return keras.optimizers.schedules.CosineDecay(rate, STEPS)
+
+
+def model_of() -> Any:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, [keras.layers.Dense(4, use_bias=False, name=name)(inputs) for name in "abc"])
+
+
+def equations(w: Any) -> list[Any]:
+    a, b, c = (w[name] for name in TARGETS)
+    return [a.sum(dim=0) == 1.0, b[0] == 2 * b[1], families.linear([a, c], G, np.ones(3))]
+
+
+def sets(w: Any) -> list[Any]:
+    a, b, c = (w[name] for name in TARGETS)
+    return [a >= 0.1, families.unit_norm(b, 1), c @ np.arange(4.0) <= 1.0, np.ones(6) @ c <= 0.3]
+
+
+def fit(model: Any, steps: int = STEPS, **options: Any) -> None:
+    x, y = np.tile(X, (steps, 1)), [np.tile(outputs, (steps, 1)) for outputs in Y.values()]
+    model.fit(x, y, batch_size=6, shuffle=False, verbose=0, **options)
+
+
+def trained(optimizer: Any, rules: Callable[[Any], list[Any]] | None, steps: int = STEPS) -> Any:
+    model = model_of()
+    if rules is not None:
+        optimizer = affinet.keras.project(model, optimizer, rules(affinet.keras.weights(model)))
+    model.compile(optimizer, loss=["mse"] * 3)
+    fit(model, steps)
+    return model
+
+
+def weights_of(model: Any) -> dict[str, np.ndarray]:
+    kernels = [np.asarray(keras.ops.convert_to_numpy(v), np.float64) for v in model.trainable_variables]
+    return dict(zip(TARGETS, kernels, strict=True))
+
+
+def rows() -> tuple[np.ndarray, np.ndarray]:
+    """The equations `A w = b` of `equations`, with a, b and c one after the other, written by hand."""
+    sums = [np.concatenate([np.tile(unit, 6), np.zeros(48)]) for unit in np.eye(4)]
+    ties = [np.concatenate([np.zeros(24), unit, -2 * unit, np.zeros(40)]) for unit in np.eye(4)]
+    dense = [np.concatenate([row[:24], np.zeros(24), row[24:]]) for row in G]
+    return np.array([*sums, *ties, *dense]), np.array([1.0] * 4 + [0.0] * 4 + [1.0] * 3)
+
+
+def optimum() -> np.ndarray:
+    """The weights of smallest loss under the equations: `w = t − D⁻¹ Aᵀ ν` with `A w = b`."""
+    matrix, b = rows()
+    t, inverse = np.concatenate([target.ravel() for target in TARGETS.values()]), np.tile(np.repeat(1 / D, 4), 3)
+    return t - inverse * (matrix.T @ np.linalg.solve((matrix * inverse) @ matrix.T, matrix @ t - b))
+
+
+def distance(model: Any, point: np.ndarray) -> float:
+    return float(np.abs(np.concatenate([w.ravel() for w in weights_of(model).values()]) - point).max())
+
+
+def violation(model: Any) -> float:
+    matrix, b = rows()
+    return float(np.abs(matrix @ np.concatenate([w.ravel() for w in weights_of(model).values()]) - b).max())
+
+
+def optima() -> dict[str, Any]:
+    """Optimizer → distance from the optimum, that of the same optimizer without rules from its own, and violation."""
+    free, found = np.concatenate([target.ravel() for target in TARGETS.values()]), {}
+    for name, make in OPTIMIZERS.items():
+        steps = SHORT if name == "SGD" else STEPS
+        model, plain = trained(make(), equations, steps), trained(make(), None, steps)
+        found[name] = distance(model, optimum()), distance(plain, free), violation(model)
+    return found
+
+
+def options() -> dict[str, Any]:
+    """Option of SGD → distance from the optimum and violation; averages of weights have no optimum to compare with."""
+    found = {}
+    for name, chosen in {
+        "clipnorm": {"clipnorm": 1.0},
+        "gradient_accumulation_steps": {"gradient_accumulation_steps": 2},
+        "use_ema": {"use_ema": True, "ema_momentum": 0.8},
+    }.items():
+        model = trained(OPTIMIZERS["SGD"](**chosen), equations, 2 * SHORT)
+        found[name] = distance(model, optimum()), violation(model)
+    return found
+
+
+def on_sets() -> dict[str, float]:
+    """Distances from the optimum under bounds and unit lengths; violation and stationarity of half-spaces."""
+    model = trained(OPTIMIZERS["SGD"](), sets, SHORT)
+    w, c = weights_of(model), TARGETS["c/kernel"]
+    a, b = np.maximum(TARGETS["a/kernel"], 0.1), TARGETS["b/kernel"]
+    from scipy.optimize import minimize
+
+    limits = [
+        {"type": "ineq", "fun": lambda x: 1.0 - x.reshape(6, 4) @ np.arange(4.0)},
+        {"type": "ineq", "fun": lambda x: 0.3 - x.reshape(6, 4).sum(0)},
+    ]
+    scaled = D[:, None]
+    solved = minimize(
+        lambda x: (
+            float((scaled * (x.reshape(6, 4) - c) ** 2).sum() / 2),
+            (scaled * (x.reshape(6, 4) - c)).ravel(),
+        ),
+        np.zeros(24),
+        jac=True,
+        method="SLSQP",
+        constraints=limits,
+        options={"ftol": 1e-15, "maxiter": 500},
+    )
+    kernel = w["c/kernel"]
+    return {
+        "bounds": float(np.abs(w["a/kernel"] - a).max()),
+        "unit rows": float(np.abs(w["b/kernel"] - b / np.linalg.norm(b, axis=1, keepdims=True)).max()),
+        "half-spaces": float(np.abs(kernel - solved.x.reshape(6, 4)).max()),
+        "beyond": float(max((kernel @ np.arange(4.0) - 1.0).max(), (kernel.sum(0) - 0.3).max())),
+    }
+
+
+def resumed() -> dict[str, float]:
+    """Differences between a training, and one that went on from its `.keras` file, with equations and with sets."""
+    found = {}
+    for name, rules in {"equations": equations, "sets": sets}.items():
+        straight = trained(OPTIMIZERS["Adam"](), rules, 10)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.keras"
+            straight.save(file)
+            loaded = keras.models.load_model(file)
+        if BACKEND == "tensorflow":
+            loaded.jit_compile = straight.jit_compile
+        fit(straight, 10)
+        fit(loaded, 10)
+        ends = [np.concatenate([w.ravel() for w in weights_of(model).values()]) for model in (straight, loaded)]
+        found[name] = float(np.abs(ends[0] - ends[1]).max())
+    return found
+
+
+def logged() -> dict[str, Any]:
+    """What a callback logs of a training, and what `verify` says of the model."""
+    model = model_of()
+    optimizer = affinet.keras.project(model, "sgd", equations(affinet.keras.weights(model)))
+    model.compile(optimizer, loss=["mse"] * 3)
+    history = model.fit(X, [*Y.values()], epochs=2, verbose=0, callbacks=[affinet.keras.RuleLog()])
+    violations = affinet.keras.verify(model, optimizer.plan)
+    return {"logged": history.history["violation"], "verified": max(violations.values()), "by hand": violation(model)}
+
+
+def refusals() -> dict[str, str]:
+    """Case → the message with which it is refused."""
+    refused: dict[str, str] = {}
+
+    def case(name: str, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except (affinet.AffinetError, ValueError) as error:
+            refused[name] = str(error)
+
+    def sums(model: Any) -> list[Any]:
+        return [affinet.keras.weights(model)["a/kernel"].sum(dim=0) == 1.0]
+
+    model = model_of()
+    case("not built", lambda: affinet.keras.weights(keras.Sequential([keras.layers.Dense(3)])))
+    case(
+        "unknown", lambda: affinet.keras.project(model, "adam", affinet.weights({"a/kernle": (6, 4)})["a/kernle"] == 0)
+    )
+    case("shape", lambda: affinet.keras.project(model, "adam", affinet.weights({"a/kernel": (3, 4)})["a/kernel"] == 0))
+    used = OPTIMIZERS["SGD"]()
+    affinet.keras.project(model, used, sums(model))
+    case("used", lambda: affinet.keras.project(model, used, sums(model)))
+    scaling = keras.optimizers.LossScaleOptimizer(OPTIMIZERS["SGD"]())
+    case("scaling inside", lambda: affinet.keras.project(model, scaling, sums(model)))
+    rules = sums(model)
+    model.get_layer("a").trainable = False
+    case("not trainable", lambda: affinet.keras.project(model, "sgd", rules))
+    case("asked for", lambda: affinet.keras.weights(model)["a/kernel"])
+    model.get_layer("a").trainable = True
+    projecting = affinet.keras.project(model, OPTIMIZERS["SGD"](), rules)
+    others = model.trainable_variables[1:]
+    case("frozen later", lambda: projecting.apply([keras.ops.zeros(v.shape) for v in others], others))
+    alone = affinet.keras.Project.from_config(projecting.get_config())
+    case("without a plan", lambda: alone.plan)
+    model.compile("sgd", loss="mse")
+    case("log without rules", lambda: fit(model, 1, callbacks=[affinet.keras.RuleLog()]))
+    limited = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, kernel_constraint="non_neg", name="a")])
+    case("constraint", lambda: affinet.keras.project(limited, "sgd", sums(limited)))
+    case("two names", lambda: affinet.keras.weights(_with_two_names()))
+    return refused
+
+
+def _with_two_names() -> Any:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="x"), keras.layers.Dense(3, name="y")])
+    model.layers[0].kernel._path = model.layers[1].kernel.path
+    return model
+
+
+def main() -> None:
+    keras.config.set_floatx("float64")
+    if BACKEND == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+    if BACKEND == "torch":  # takes steps one by one: a tenth of the speed
+        for name in ("RMSprop", "AdamW", "Nadam", "Lion"):
+            del OPTIMIZERS[name]
+    results = {
+        "optima": optima(),
+        "options": options(),
+        "sets": on_sets(),
+        "resumed": resumed(),
+        "logged": logged(),
+        "refusals": refusals(),
+        "torch": "torch" in sys.modules,
+    }
+    print(json.dumps(results))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

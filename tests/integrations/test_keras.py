@@ -1,0 +1,105 @@
+"""Rules in Keras on each of its backends: one process per backend, since torch and TensorFlow in one process crash.
+
+TENSORFLOW_PYTHON may name the Python of an environment with TensorFlow, Keras and no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parents[2]
+PYTHONS = {"tensorflow": os.environ.get("TENSORFLOW_PYTHON", sys.executable)}
+ROUNDING = 56 * 2.0**-53 * 16.0
+"""An equation of 48 numbers: a rounding of each sum, and of each weight that it adds; terms are below sixteen."""
+REFUSALS = {
+    "not built": "has no weights yet",
+    "unknown": "Did you mean 'a/kernel'",
+    "shape": "of shape \\(3, 4\\), and it has shape \\(6, 4\\)",
+    "used": "was built before",
+    "scaling inside": "LossScaleOptimizer cannot be inside",
+    "not trainable": "which is not trainable",
+    "asked for": "it is not trainable",
+    "frozen later": "its layer is not trainable any more",
+    "without a plan": "has no rules",
+    "log without rules": "SGD, which has no rules",
+    "constraint": "constraint NonNeg of its layer",
+    "two names": "have the name 'y/kernel'",
+}
+
+pytestmark = pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+
+
+@cache
+def results(backend: str) -> dict[str, Any]:
+    """What a training on this backend printed."""
+    python = PYTHONS.get(backend, sys.executable)
+    needed = subprocess.run(
+        [python, "-c", f"import keras, {backend}"], capture_output=True, check=False, env=_settings()
+    )
+    if needed.returncode:
+        pytest.skip(f"Keras or {backend} is not installed")
+    run = subprocess.run(
+        [python, "-m", "tests.integrations.keras_training", backend],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=HERE,
+        env=_settings(),
+    )
+    assert not run.returncode, run.stderr
+    printed: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return printed
+
+
+def _settings() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{HERE / 'src'}{os.pathsep}{HERE}", "KERAS_BACKEND": "numpy"}
+
+
+def test_optimizers_end_at_the_constrained_optimum(backend: str) -> None:
+    for name, (distance, own_accuracy, violation) in results(backend)["optima"].items():
+        assert distance <= 1e-8 + 10 * own_accuracy, (name, distance, own_accuracy)
+        assert violation <= ROUNDING, name
+
+
+def test_clipping_accumulation_and_averages_keep_the_optimum(backend: str) -> None:
+    for name, (distance, violation) in results(backend)["options"].items():
+        assert distance <= 1e-8, name
+        assert violation <= ROUNDING, name
+
+
+def test_inequalities_and_nonlinear_equations_end_at_the_optimum(backend: str) -> None:
+    found = results(backend)["sets"]
+    assert found["bounds"] <= 1e-8
+    assert found["unit rows"] <= 1e-8
+    assert found["half-spaces"] <= 1e-6  # SLSQP stops at the square root of the spacing of its function
+    assert found["beyond"] <= ROUNDING
+
+
+def test_training_goes_on_from_a_file_as_if_it_had_not_stopped(backend: str) -> None:
+    assert results(backend)["resumed"] == {"equations": 0.0, "sets": 0.0}
+
+
+def test_violations_are_logged_after_each_epoch(backend: str) -> None:
+    found = results(backend)["logged"]
+    assert len(found["logged"]) == 2
+    assert found["logged"][-1] == found["verified"] <= ROUNDING
+    assert abs(found["verified"] - found["by hand"]) <= ROUNDING
+
+
+def test_bad_input_is_refused_with_the_way_out(backend: str) -> None:
+    refused = results(backend)["refusals"]
+    for name, words in REFUSALS.items():
+        with pytest.raises(ValueError, match=words):
+            raise ValueError(refused.get(name, f"{name} was not refused"))
+
+
+def test_no_torch_is_imported_on_other_backends(backend: str) -> None:
+    assert results(backend)["torch"] == (backend == "torch")
