@@ -63,6 +63,11 @@ def _settings() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{HERE / 'src'}{os.pathsep}{HERE}", "KERAS_BACKEND": "numpy"}
 
 
+def accuracy(backend: str) -> float:
+    """A bound of distances from an optimum, from that of SGD without rules: on torch, losses are of float32."""
+    return 1e-8 + 10 * float(results(backend)["optima"]["SGD"][1])
+
+
 def test_optimizers_end_at_the_constrained_optimum(backend: str) -> None:
     for name, (distance, own_accuracy, violation) in results(backend)["optima"].items():
         assert distance <= 1e-8 + 10 * own_accuracy, (name, distance, own_accuracy)
@@ -71,14 +76,14 @@ def test_optimizers_end_at_the_constrained_optimum(backend: str) -> None:
 
 def test_clipping_accumulation_and_averages_keep_the_optimum(backend: str) -> None:
     for name, (distance, violation) in results(backend)["options"].items():
-        assert distance <= 1e-8, name
+        assert distance <= accuracy(backend), name
         assert violation <= ROUNDING, name
 
 
 def test_inequalities_and_nonlinear_equations_end_at_the_optimum(backend: str) -> None:
     found = results(backend)["sets"]
-    assert found["bounds"] <= 1e-8
-    assert found["unit rows"] <= 1e-8
+    assert found["bounds"] <= accuracy(backend)
+    assert found["unit rows"] <= accuracy(backend)
     assert found["half-spaces"] <= 1e-6  # SLSQP stops at the square root of the spacing of its function
     assert found["beyond"] <= ROUNDING
 
