@@ -1,4 +1,4 @@
-"""What a Keras training says of its rules: violations of a model, and a callback that logs them."""
+"""Report how far the weights of a Keras model are from their rules: once, or in a callback after each epoch."""
 
 from __future__ import annotations
 
