@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import affinet
-from affinet import families, groups, scipy
+from affinet import families, groups, scipy, testing
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 
@@ -77,6 +77,7 @@ SECTIONS = (
         names=("errors", *sorted(name for name in affinet.__all__ if name.endswith(("Error", "Warning")))),
     ),
     Section("SciPy: `affinet.scipy`", "[SciPy and MATLAB](scipy.md)", scipy),
+    Section("Tests of bindings: `affinet.testing`", "[Adding a framework](frameworks.md)", testing),
     Section("Version", "[The changelog](../CHANGELOG.md)", names=("__version__",)),
 )
 
@@ -84,6 +85,7 @@ UNPROMISED = {
     "Constraint": {"expression", "norm", "radius", "said", "sides"},
     "Expression": {"affine", "constant", "epsilon", "keys", "terms"},
     "PlanConstraints": {"form", "order"},
+    "Case": {"limits"},
     "Plan": {"incidence", "system", "blocks"},
     "Projector": {"kernels"},
     "ExpectedRule": {"bound", "function", "sense"},

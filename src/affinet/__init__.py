@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from affinet.adapters.tensorboard import TensorBoardLog as TensorBoardLog
     from affinet.errors import AffinetError as AffinetError
     from affinet.errors import AttachError as AttachError
+    from affinet.errors import ConformanceError as ConformanceError
     from affinet.errors import ConstantError as ConstantError
     from affinet.errors import ConvergenceWarning as ConvergenceWarning
     from affinet.errors import DataError as DataError
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AffinetError",
     "AttachError",
+    "ConformanceError",
     "ConstantError",
     "Constraint",
     "ConvergenceWarning",
@@ -156,8 +158,8 @@ __all__ = [
 ]
 
 _MODULES = {"errors": "affinet.errors", "families": "affinet.language.families", "groups": "affinet.language.groups"}
-_LIBRARIES = frozenset({"keras", "optax", "scipy"})
-"""Modules with the names for users of another library, such as `affinet.scipy`, imported at their first use."""
+_LIBRARIES = frozenset({"keras", "optax", "scipy", "testing"})
+"""Modules for users of another library, such as `affinet.scipy`, and for tests, imported at their first use."""
 _HOMES = {
     "Constraint": "affinet.language.constraint",
     "CsvLog": "affinet.report.csv_log",

@@ -117,6 +117,30 @@ class TooLargeError(AffinetError, MemoryError):
         return self
 
 
+class ConformanceError(AffinetError, AssertionError):
+    """A binding of an array library gives another result than the truth of a case of `affinet.testing`."""
+
+    def __init__(self, case: str, dtype: str, fact: str, error: float, bound: float, meaning: str) -> None:
+        allowed = f"rounding allows {bound:.3g}" if bound > 0.0 else "this has to hold to the bit"
+        super().__init__(
+            f"case {case!r} in {dtype}: {fact!r} does not hold. It is off by {error:.3g}, and {allowed}. "
+            f"{meaning[0].upper()}{meaning[1:]}."
+        )
+
+    @classmethod
+    def of_form(cls, case: str, dtype: str, verb: str, made: Mapping[str, str], wanted: Mapping[str, str]) -> Self:
+        """For a result with other names, shapes or dtypes than those of the weights that were given."""
+        error = cls(case, dtype, verb, 0.0, 0.0, "-")
+        names = [name for name in {**wanted, **made} if made.get(name) != wanted.get(name)]
+        parts = [f"{name!r} is {made.get(name, 'missing')} instead of {wanted.get(name, 'absent')}" for name in names]
+        error.message = (
+            f"case {case!r} in {dtype}: {verb} returns other arrays than it was given: {'; '.join(parts)}. It has to "
+            f"return every weight in its shape and dtype."
+        )
+        error.args = (error.message,)
+        return error
+
+
 class ConvergenceWarning(RuntimeWarning):
     """An iteration stopped before the tolerance; the rules of one component hold only to the residual."""
 

@@ -7,6 +7,7 @@ from types import ModuleType
 
 from tests.errors import (
     attaching,
+    conforming,
     constants,
     damaged_plans,
     data_files,
@@ -54,6 +55,7 @@ ROOMS: tuple[tuple[ModuleType, ...], ...] = (
     (watching,),
     (lagrange_rules,),
     (scipy_solvers,),
+    (conforming,),
     (reparametrizing,),
     (job_files,),
     (data_files,),
