@@ -432,6 +432,36 @@ def test_a_resumed_training_has_the_bits_of_an_uninterrupted_one(dtype: torch.dt
     assert torch.equal(other.w, model.w)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param(lambda w: [w[0] @ w[0] + w[1] @ w[1] + 0 * w[0, 0] * w[1, 0] <= 4], id="curved"),
+        pytest.param(lambda w: [w.norm(dim=1) == 1, w[:, 0] + w[:, 1] <= 0.3], id="lengths and sums"),
+        pytest.param(lambda w: [w.norm(dim=1) == 1, w >= 0.1], id="lengths and bounds"),  # 0.1 has no binary number
+    ],
+)
+def test_weights_at_rest_are_stationary_to_their_rounding(
+    rules: Callable[[Any], list[Any]], dtype: torch.dtype
+) -> None:
+    """Inequalities are at their bound where rounded weights are as near to it as rounding allows."""
+    torch.manual_seed(0)
+    model = module(torch.randn(2, 4, dtype=torch.float64).numpy(), dtype)
+    target = torch.tensor([[2.0, 1.0, -1.0, 3.0], [1.0, -2.0, 2.0, 0.5]], dtype=dtype)
+    stepper = optim.Adam(model.parameters(), lr=0.05)
+    handle = affinet.project(model, stepper, rules(affinet.weights(model).w))
+    schedule = optim.lr_scheduler.CosineAnnealingLR(stepper, 500)
+    for _ in range(500):
+        stepper.zero_grad()
+        (0.5 * (model.w - target).square().sum()).backward()
+        stepper.step()
+        schedule.step()
+    # g = w - target, |w| <= |g|: the last step, of a rate of 5e-7, and rounding move each of 8 entries by that much.
+    assert handle.stationarity() <= 8 * (5e-7 + torch.finfo(dtype).eps)
+    # A step that is shorter than the rounding of its start is no step without a way back.
+    assert "refused" not in str(handle.report())
+
+
 def test_a_line_search_stays_on_the_rules() -> None:
     chosen = PROBLEMS["HS43"]
     model = module(chosen.start)

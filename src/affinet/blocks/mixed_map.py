@@ -26,6 +26,10 @@ SUMMED = 2.0
 """Roundoffs of a sum of two numbers, and of the return; each further number adds to the square of this."""
 
 
+ROUNDINGS = 64.0
+"""Roundoffs of the weights, by which a return may lead away where nothing moved."""
+
+
 class MixedFace(NamedTuple):
     """A point (cells, n), and the inequalities that hold with equality on its face, as those of `PolyhedralFace`."""
 
@@ -99,11 +103,11 @@ class MixedMap:
         return not any(xp.any(new != old) for new, old in pairs)
 
     def normal(self, xp: Namespace, w: Array, v: Array, u: float) -> Array:
-        return self._at(xp, w).set.normal(xp, 0.0 * w, v, None, u)[0]
+        return self._at(xp, w, u).set.normal(xp, 0.0 * w, v, None, u)[0]
 
     def start(self, xp: Namespace, g: Array, w: Array, u: float, face: MixedFace | None = None) -> Learned[MixedFace]:
         marks = None if face is None else face.marks
-        return self._known(w, self._at(xp, w).start(xp, g, 0.0 * w, u, marks))
+        return self._known(w, self._at(xp, w, u).start(xp, g, 0.0 * w, u, marks))
 
     def learn(self, xp: Namespace, g: Array, w: Array, state: Learned[MixedFace]) -> tuple[Underway[MixedFace], Array]:
         """As `NormalMap.learn`, over the polyhedron of moves from w; marks may belong to weights before rounding."""
@@ -122,7 +126,7 @@ class MixedMap:
 
         A step from which there is no way back is divided by four, and given up after eight times: then the cell stays.
         """
-        law, before = self._at(xp, state.before), xp.host(state.before)
+        law, before = self._at(xp, state.before, u), xp.host(state.before)
         inner = Underway(state.y, state.face.marks, 0.0 * state.before, state.force, self._inner(state.former))
         move = stepped - state.before
         finite = self.norm(xp, move) < inf
@@ -131,7 +135,7 @@ class MixedMap:
         known = self._inner(state.former)
         for _ in range(SHORTENINGS + 1):
             landed, learned = law.land(xp, move, inner, u)
-            points, arrived = self._returned(xp.host(landed), learned.face, before, tally, xp)
+            points, arrived = self._returned(xp.host(landed), learned.face, before, tally, xp, u)
             w[arrived] = points[arrived]
             fits = xp.array(arrived.astype(np.float64)[:, None], stepped) > 0.0
             known = _chosen(xp, fits, learned, known)
@@ -139,7 +143,7 @@ class MixedMap:
                 break
             move = 0.25 * move
         result = xp.array(w, stepped)
-        carried = self._at(xp, result).set.normal(xp, 0.0 * result, known.y, known.face, u)
+        carried = self._at(xp, result, u).set.normal(xp, 0.0 * result, known.y, known.face, u)
         new = replace(self._known(result, Learned(*carried)), outcome=tally.outcome(xp, stepped))
         landed_cells = finite if taken is None else finite & taken
         if taken is None and not xp.any(~finite):
@@ -157,12 +161,15 @@ class MixedMap:
         return u + spacing * roundings
 
     def resettle(self, xp: Namespace, w: Array, state: Learned[MixedFace], u: float) -> Learned[MixedFace]:
-        return self._known(w, self._at(xp, w).resettle(xp, 0.0 * w, self._inner(state), u))
+        return self._known(w, self._at(xp, w, u).resettle(xp, 0.0 * w, self._inner(state), u))
 
     def _returned(
-        self, moves: Floats, face: PolyhedralFace, before: Floats, tally: _Tally, xp: Namespace
+        self, moves: Floats, face: PolyhedralFace, before: Floats, tally: _Tally, xp: Namespace, u: float
     ) -> tuple[Floats, np.ndarray]:
-        """The points of the set to which moves lead, and the cells that arrive near the end of their move."""
+        """The points of the set to which moves lead, and the cells that arrive near the end of their move.
+
+        Weights before it are off the set by rounding, from which the return leads back, however short the move is.
+        """
         rows = xp.host(face.rows)[:, self.set.equations :] > 0.0
         sides = xp.host(face.upper) - xp.host(face.lower)
         points, arrived = before.copy(), np.zeros(len(before), bool)
@@ -172,7 +179,7 @@ class MixedMap:
                 arrived[cell] = True
                 continue
             back = self.set.returned(cell, before[cell] + moves[cell], rows[cell], sides[cell])
-            reach = FARTHEST * size + 64.0 * 2.0**-52 * float(np.linalg.norm(before[cell]))
+            reach = FARTHEST * size + ROUNDINGS * u * float(np.linalg.norm(before[cell]))
             if back.arrives and float(np.linalg.norm(back.point - before[cell])) <= reach:
                 points[cell], arrived[cell] = back.point, True
                 tally.slow[cell] |= back.slow
@@ -180,9 +187,10 @@ class MixedMap:
         tally.shortenings[tally.searched] = np.minimum(tally.shortenings[tally.searched] + 1.0, SHORTENINGS)
         return points, arrived
 
-    def _at(self, xp: Namespace, point: Array) -> NormalMap[PolyhedralFace]:
+    def _at(self, xp: Namespace, point: Array, u: float = 0.0) -> NormalMap[PolyhedralFace]:
+        """The law over the moves from a point, which was rounded to `u`."""
         with np.errstate(all="ignore"):
-            return NormalMap(self.set.polyhedra(xp.host(point)))
+            return NormalMap(self.set.polyhedra(xp.host(point), u))
 
     def _known(self, w: Array, inner: Learned[PolyhedralFace]) -> Learned[MixedFace]:
         return Learned(inner.y, MixedFace(w, *inner.face))

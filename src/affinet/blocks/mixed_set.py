@@ -76,23 +76,33 @@ class MixedSet:
         """Equations of a cell."""
         return self.programs[0].equations - self.inequalities
 
-    def polyhedra(self, points: Floats) -> PolyhedralSet:
+    def polyhedra(self, points: Floats, roundoff: float) -> PolyhedralSet:
         """The moves from points (cells, n) that change no equation to first order and keep the inequalities.
 
-        Inequalities within rounding of their bound are at it, and so are those that rounding of the points violates.
-        Those of the last points are kept.
+        Inequalities and bounds within rounding of the points, to `roundoff`, are at their bound, and so are those that
+        it violates. Those of the last points are kept.
         """
         known = self.memory.polyhedra
-        if known is not None and np.array_equal(known[0], points):
-            return known[1]
-        cells = [self._at(cell, point) for cell, point in enumerate(points)]
+        if known is not None and known[0] == roundoff and np.array_equal(known[1], points):
+            return known[2]
+        cells = self._linear_parts(points)
         rows = np.stack([gaps.rows for gaps in cells])
         rhs = np.stack([-gaps.values for gaps in cells])
         rhs[:, : self.equations] = 0.0
-        rhs[rhs <= TOLERANCE * UNIT * np.stack([gaps.sizes for gaps in cells])] = 0.0
-        made = PolyhedralSet(rows, rhs, self.equations, self.lower - points, self.upper - points)
-        self.memory.polyhedra = points.copy(), made
+        rhs[rhs <= TOLERANCE * max(roundoff, UNIT) * np.stack([gaps.sizes for gaps in cells])] = 0.0
+        lower, upper = (_gaps_to(bound, points, roundoff) for bound in (self.lower, self.upper))
+        made = PolyhedralSet(rows, rhs, self.equations, lower, upper)
+        self.memory.polyhedra = roundoff, points.copy(), made
         return made
+
+    def _linear_parts(self, points: Floats) -> list[Gaps]:
+        """The rows of all cells at points; those of the last points are kept."""
+        known = self.memory.parts
+        if known is not None and np.array_equal(known[0], points):
+            return known[1]
+        parts = [self._at(cell, point) for cell, point in enumerate(points)]
+        self.memory.parts = points.copy(), parts
+        return parts
 
     def excess(self, points: Floats, roundoff: float) -> Floats:
         """The largest violation of each cell in units of what rounding may leave; bounds must hold exactly."""
@@ -252,6 +262,14 @@ class Back(NamedTuple):
 
 @dataclass(eq=False)
 class Memory:
-    """The last points and their polyhedra, replaced as a whole."""
+    """The last points and their linear parts, and their polyhedra for a roundoff; each is replaced as a whole."""
 
-    polyhedra: tuple[Floats, PolyhedralSet] | None = None
+    parts: tuple[Floats, list[Gaps]] | None = None
+    polyhedra: tuple[float, Floats, PolyhedralSet] | None = None
+
+
+def _gaps_to(bounds: Floats, points: Floats, roundoff: float) -> Floats:
+    """`bounds − points`, zero where rounding of the points may have made it."""
+    gaps = bounds - points
+    touching = np.isfinite(bounds) & (np.abs(gaps) <= roundoff * (np.abs(bounds) + np.abs(points)))
+    return np.where(touching, 0.0, gaps)
