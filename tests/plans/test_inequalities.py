@@ -100,7 +100,7 @@ def test_a_model_or_its_tensors_serve_as_weights(dtype: torch.dtype) -> None:
     with torch.no_grad():
         model.bias.zero_()
     assert "radius 0.3, price" not in str(affinet.explain(handle.plan, "bias[0]", weights=model, prices=prices))
-    with pytest.raises(affinet.AttachError, match=r"a torch.nn.Module, or a mapping .*, and not list"):
+    with pytest.raises(affinet.AttachError, match=r"a torch.nn.Module, a tree .*, or a mapping .*, and not list"):
         affinet.explain(handle.plan, "bias[0]", weights=[1.0])
     with pytest.raises(affinet.AttachError, match="'weight'"):
         affinet.explain(handle.plan, "weight[1, 2]", weights={"bias": model.bias})
