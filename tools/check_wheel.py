@@ -35,7 +35,7 @@ def look_into(wheel: Path) -> None:
         if not any(needed in name for name in names):
             raise SystemExit(f"{wheel.name} lacks {needed}")
     for name in names:
-        if not name.startswith(("affinet/", "affinet-")) or "/test" in name:
+        if not name.startswith(("affinet/", "affinet-")) or "/tests/" in name or "/test_" in name:
             raise SystemExit(f"{wheel.name} holds {name}, which is not part of the package")
     if "License-Expression: Apache-2.0" not in metadata:
         raise SystemExit(f"{wheel.name} does not say its license")
