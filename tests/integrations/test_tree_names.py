@@ -7,7 +7,6 @@ from typing import Any
 
 import equinox as eqx
 import flax.linen as nn
-import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,7 +61,11 @@ def mlp() -> Any:
 
 
 def haiku() -> Tree:
-    return hk.transform(lambda x: hk.nets.MLP([4, 2])(x)).init(KEY, jnp.ones((1, 3)))
+    """What `haiku.transform` initialises for `haiku.nets.MLP([4, 2])` and three inputs."""
+    return {
+        "mlp/~/linear_0": {"b": jnp.zeros(4), "w": jnp.ones((3, 4))},
+        "mlp/~/linear_1": {"b": jnp.zeros(2), "w": jnp.ones((4, 2))},
+    }
 
 
 NAMED: dict[str, tuple[Callable[[], Tree], set[str]]] = {
