@@ -94,7 +94,7 @@ class _Sandwich:
         placed = self.projector.project(params)
         arrays = self.projector.arrays(placed)
         states = tuple(_unknown(law, law.read(arrays)) for law in self._sets)
-        return ProjectState(self.inner.init(placed), states, Counts(*jnp.zeros((3, 1), jnp.int32)))
+        return ProjectState(self.inner.init(placed), states, Counts(*(jnp.zeros((), jnp.int32) for _ in range(3))))
 
     def update(
         self, updates: optax.Updates, state: ProjectState, params: optax.Params | None = None, **extra: Any
