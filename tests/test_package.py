@@ -14,6 +14,7 @@ import pytest
 import affinet
 
 HEAVY = ("torch", "numpy", "scipy", "safetensors", "sklearn", "polars", "pandas", "pydantic", "typer", "rich")
+HEAVY += ("jax", "jaxlib", "optax", "keras", "tensorflow")
 
 BLOCKED = """
 import importlib, pkgutil, sys
@@ -36,6 +37,25 @@ w = affinet.weights({"a": (3, 4), "b": (4, 3)})
 rules = [w.a == w.b.T, w.a.sum(dim=1) == 1]
 print(affinet.plan(rules).rows, "torch" in sys.modules)
 """
+
+
+MISSING = """
+import sys
+
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {{{missing!r}!r}}", name={missing!r})
+
+
+sys.meta_path.insert(0, Missing())
+try:
+    import affinet.{module}
+except ImportError as error:
+    print(f"{{type(error).__name__}}: {{error}}")
+"""
+"""A module is imported where packages are blocked; `missing` is the one that Python reports."""
 
 
 def python(code: str) -> str:
@@ -79,6 +99,28 @@ def test_no_public_name_imports_the_compiler_of_torch() -> None:
 def test_importing_affinet_imports_nothing_heavy() -> None:
     loaded = json.loads(python("import json, sys, affinet; print(json.dumps(sorted(sys.modules)))"))
     assert not [name for name in loaded if name in HEAVY]
+
+
+@pytest.mark.parametrize(
+    ("module", "blocked", "missing", "way_out"),
+    [
+        ("optax", ["jax", "optax"], "jax", 'pip install "affinet[jax]"'),
+        ("optax", ["jax", "optax"], "optax", 'pip install "affinet[jax]"'),
+        ("keras", ["keras"], "keras", 'pip install "affinet[keras]"'),
+        ("keras", ["keras"], "tensorflow", 'pip install "affinet[keras-tf]"'),
+    ],
+)
+def test_a_missing_package_is_reported_with_its_extra(
+    module: str, blocked: list[str], missing: str, way_out: str
+) -> None:
+    said = python(MISSING.format(module=module, blocked=blocked, missing=missing))
+    assert said.startswith(f"MissingPackageError: affinet.{module} needs the package {missing}, which is not installed")
+    assert way_out in said
+
+
+def test_a_missing_package_that_is_in_no_extra_stays_the_error_of_python() -> None:
+    said = python(MISSING.format(module="keras", blocked=["keras"], missing="ml_dtypes"))
+    assert said.startswith("ModuleNotFoundError: No module named 'ml_dtypes'")
 
 
 def test_the_floors_below_kernels_work_without_torch() -> None:

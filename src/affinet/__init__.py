@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from affinet.errors import LeftOutWarning as LeftOutWarning
     from affinet.errors import LongStepsWarning as LongStepsWarning
     from affinet.errors import MissingOperationError as MissingOperationError
+    from affinet.errors import MissingPackageError as MissingPackageError
     from affinet.errors import ModelFileError as ModelFileError
     from affinet.errors import MultipliersDivergeWarning as MultipliersDivergeWarning
     from affinet.errors import NotAffineError as NotAffineError
@@ -104,6 +105,7 @@ __all__ = [
     "LeftOutWarning",
     "LongStepsWarning",
     "MissingOperationError",
+    "MissingPackageError",
     "ModelFileError",
     "MultipliersDivergeWarning",
     "NotAffineError",

@@ -98,6 +98,20 @@ class UnsupportedWeightError(AffinetError, ValueError):
         super().__init__(f"{name} cannot be constrained: {reason}. {way_out}")
 
 
+class MissingPackageError(AffinetError, ModuleNotFoundError):
+    """A part of affinet is for users of a package that is not installed."""
+
+    def __init__(self, module: str, package: str, way_out: str) -> None:
+        super().__init__(f"{module} needs the package {package}, which is not installed. {way_out}")
+        self.name = package
+
+    @classmethod
+    def of(cls, missing: ModuleNotFoundError, module: str, ways_out: Mapping[str, str]) -> ImportError:
+        """The error about a package that has a way out, or the error itself about any other package."""
+        package = missing.name or ""
+        return cls(module, package, ways_out[package]) if package in ways_out else missing
+
+
 class ConstantError(AffinetError, ValueError):
     """A constant that is not a finite real number or an array of finite real numbers."""
 

@@ -10,8 +10,20 @@
 
 from __future__ import annotations
 
-from affinet.adapters.keras_projection import Project, project
-from affinet.adapters.keras_reports import RuleLog, verify
-from affinet.adapters.keras_variables import weights
+from affinet.errors import MissingPackageError
+
+try:
+    from affinet.adapters.keras_projection import Project, project
+    from affinet.adapters.keras_reports import RuleLog, verify
+    from affinet.adapters.keras_variables import weights
+except ModuleNotFoundError as missing:
+    other = "or choose another backend by the environment variable KERAS_BACKEND (tensorflow, jax or torch)."
+    ways_out = {
+        "keras": 'Install it with: pip install "affinet[keras]", and a backend.',
+        "tensorflow": f'It is the backend of Keras. Install it with: pip install "affinet[keras-tf]", {other}',
+        "jax": f'It is the backend of Keras. Install it with: pip install "affinet[jax]", {other}',
+        "torch": f"It is the backend of Keras. Install it with: pip install torch, {other}",
+    }
+    raise MissingPackageError.of(missing, "affinet.keras", ways_out) from None
 
 __all__ = ["Project", "RuleLog", "project", "verify", "weights"]

@@ -10,7 +10,13 @@
 
 from __future__ import annotations
 
-from affinet.adapters.optax_projection import Counts, ProjectState, project
-from affinet.kernels.jax.tree_projector import TreeProjector
+from affinet.errors import MissingPackageError
+
+try:
+    from affinet.adapters.optax_projection import Counts, ProjectState, project
+    from affinet.kernels.jax.tree_projector import TreeProjector
+except ModuleNotFoundError as missing:
+    way_out = 'Install it with: pip install "affinet[jax]"'
+    raise MissingPackageError.of(missing, "affinet.optax", dict.fromkeys(("jax", "jaxlib", "optax"), way_out)) from None
 
 __all__ = ["Counts", "ProjectState", "TreeProjector", "project"]
