@@ -6,9 +6,12 @@ WORKERS ?= auto
 KILLS   ?= 1000
 # The versions that CI has and that a newcomer gets; CONSTRAINTS= takes the newest instead.
 CONSTRAINTS ?= constraints/ci.txt
+TENSORFLOW_CONSTRAINTS ?= $(if $(CONSTRAINTS),constraints/tensorflow.txt)
 
 VENV := .venv
 BIN  := $(VENV)/bin
+# TensorFlow and torch crash in one process: an environment without torch (2 GB), for `make integrations`.
+TENSORFLOW := .venv-tensorflow
 SOURCES := src tests tools benchmarks examples
 
 .PHONY: demo quick test rounding processors integrations check long oldest constraints fuzz kills mutants bench bench-gpu clean
@@ -53,16 +56,21 @@ processors: $(VENV)/.installed-test
 			$(BIN)/python $(PYTEST) $(ROUNDED) || exit 1; \
 	done
 
-# Rules in trainers and under optimizers of other packages, a small training each: the extra `trainers`.
-integrations: $(VENV)/.installed-trainers
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=loadfile tests/integrations
+# Rules in trainers and under optimizers of other packages, a small training each: the extra `trainers`, and `keras-tf`
+# in an environment of its own. Then the pages that declare an extra which `make check` does not have.
+PAGES := README.md docs/*.md docs/gallery/*.md
+QUIET_TENSORFLOW := KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3
+integrations: $(VENV)/.installed-trainers $(TENSORFLOW)/.installed
+	$(ONE_THREAD) TENSORFLOW_PYTHON=$(abspath $(TENSORFLOW))/bin/python \
+		$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=loadfile tests/integrations
+	$(QUIET_TENSORFLOW) $(TENSORFLOW)/bin/python tools/run_documents.py --extra keras-tf $(PAGES)
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tools/run_documents.py README.md docs/*.md docs/gallery/*.md
+	$(BIN)/python tools/run_documents.py $(PAGES)
 	$(BIN)/python tools/check_wheel.py
 
 # What takes longer than CI may: run by hand before a change to rounding, planning or versions is called done.
@@ -89,6 +97,13 @@ constraints:
 	build/newest/bin/python -m pip install --disable-pip-version-check --editable '.[test,check,trainers]'
 	build/newest/bin/python tools/pin_versions.py test check trainers > build/newest.txt
 	mv build/newest.txt constraints/ci.txt
+	rm -rf build/tensorflow
+	$(OLDEST_PYTHON) -m venv build/tensorflow
+	build/newest/bin/python tools/pin_versions.py --requirements keras-tf tensorboard > build/tensorflow/requirements.txt
+	build/tensorflow/bin/python -m pip install --disable-pip-version-check --upgrade packaging setuptools \
+		--requirement build/tensorflow/requirements.txt
+	build/tensorflow/bin/python tools/pin_versions.py keras-tf tensorboard > build/tensorflow.txt
+	mv build/tensorflow.txt constraints/tensorflow.txt
 
 # MINUTES of processor time for each target; TARGET=mat takes one. What is found lies in tests/fuzz/findings/.
 MINUTES ?= 24
@@ -118,7 +133,7 @@ bench-gpu: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks --device cuda $(BENCH)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TENSORFLOW) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
@@ -128,4 +143,12 @@ $(BIN)/pip:
 # One stamp for each extra of pyproject.toml: cli, test, trainers, check, fuzz, mutation, bench.
 $(VENV)/.installed-%: pyproject.toml src/affinet/_version.py $(CONSTRAINTS) | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$*]'
+	@touch $@
+
+$(TENSORFLOW)/.installed: pyproject.toml src/affinet/_version.py $(TENSORFLOW_CONSTRAINTS) | $(VENV)/.installed-trainers
+	$(PYTHON) -m venv $(TENSORFLOW)
+	$(BIN)/python tools/pin_versions.py --requirements keras-tf tensorboard > $(TENSORFLOW)/requirements.txt
+	$(TENSORFLOW)/bin/python -m pip install --disable-pip-version-check \
+		$(if $(TENSORFLOW_CONSTRAINTS),--constraint $(TENSORFLOW_CONSTRAINTS)) --requirement $(TENSORFLOW)/requirements.txt
+	$(TENSORFLOW)/bin/python -m pip install --disable-pip-version-check --no-deps --editable .
 	@touch $@

@@ -1,7 +1,10 @@
 """Print the versions that are installed of everything that some extras of affinet bring, as constraints for pip.
 
-`make constraints` writes constraints/ci.txt with it, from a fresh installation of the newest versions. Each pin holds
-on the Pythons that these versions have wheels for; a newer Python gets the newest versions of what it knows.
+`make constraints` writes constraints/ with it, from fresh installations of the newest versions. Each pin holds on the
+Pythons that these versions have wheels for; a newer Python gets the newest versions of what it knows.
+
+    python tools/pin_versions.py test check trainers          the pins
+    python tools/pin_versions.py --requirements keras-tf      what affinet and the extra ask for, without torch, for pip
 """
 
 from __future__ import annotations
@@ -55,8 +58,18 @@ def _needs(name: str, extra: str) -> list[Requirement]:
     return [need for need in wanted if need.marker is None or need.marker.evaluate({"extra": extra})]
 
 
-def main(extras: list[str]) -> None:
-    """Print the pins of some extras."""
+def requirements_without_torch(extras: Iterable[str]) -> list[str]:
+    """What affinet and some extras of it ask for, except torch: TensorFlow and torch crash in one process."""
+    needs = [need for extra in ("", *extras) for need in _needs("affinet", extra)]
+    return [str(need) for need in needs if canonicalize_name(need.name) not in ("affinet", "torch")]
+
+
+def main(arguments: list[str]) -> None:
+    """Print the pins of some extras, or what they ask for without torch."""
+    extras = [name for name in arguments if not name.startswith("--")]
+    if "--requirements" in arguments:
+        print(*requirements_without_torch(extras), sep="\n")
+        return
     if sys.version_info[:2] != OLDEST:
         raise SystemExit(f"pins are made on Python {'.'.join(map(str, OLDEST))}; this is {sys.version.split()[0]}.")
     print(f"# What pip installs for the extras {', '.join(extras)}: written by `make constraints`, not by hand.")

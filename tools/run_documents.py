@@ -10,11 +10,17 @@ Each file runs in a folder of its own, made for it and thrown away, with `exampl
 A block after `<!-- not run -->` or `<!-- not compared -->` is skipped. Warnings are errors. Relative links have to lead
 to a file, and to a heading where they name one.
 
+A page with a line `<!-- extra: keras-tf -->` needs that extra, which has an environment of its own. Its blocks run only
+under `--extra keras-tf`, and then only those of such pages do, where of warnings only those of affinet are errors:
+guests warn of much. Without the option the links of all pages are checked.
+
     python tools/run_documents.py README.md docs/*.md docs/gallery/*.md
+    python tools/run_documents.py --extra keras-tf docs/*.md docs/gallery/*.md
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import difflib
 import doctest
@@ -36,6 +42,7 @@ BLOCK = re.compile(
 )
 LINK = re.compile(r"\]\((?P<target>[^)#\s:]*)(?:#(?P<anchor>[^)\s]*))?\)")
 HEADING = re.compile(r"^#+ (?P<text>.+)$", re.MULTILINE)
+EXTRA = re.compile(r"^<!-- extra: (?P<name>[\w-]+) -->$", re.MULTILINE)
 SKIPPED = ("make", "pip", "git", "cd")
 
 
@@ -82,7 +89,6 @@ def run_python(block: Block, document: Path, namespace: dict[str, object]) -> st
     printed = io.StringIO()
     source = "\n" * (block.line - 1) + block.body  # tracebacks then show the line of the document
     with contextlib.redirect_stdout(printed), warnings.catch_warnings():
-        warnings.simplefilter("error")
         exec(compile(source, str(document), "exec"), namespace)
     return printed.getvalue()
 
@@ -139,11 +145,15 @@ def run_block(block: Block, printed: str, document: Path, namespace: dict[str, o
     return printed
 
 
+def extra_of(text: str) -> str | None:
+    """The extra whose environment runs a document; None for the one of `make check`."""
+    declared = EXTRA.search(text)
+    return declared["name"] if declared else None
+
+
 def run_document(document: Path) -> int:
     """Run all blocks of `document`; how many there were. Raises DocumentError with the line that failed."""
-    text = document.read_text(encoding="utf-8")
-    check_links(document, text)
-    blocks = blocks_of(text)
+    blocks = blocks_of(document.read_text(encoding="utf-8"))
     namespace: dict[str, object] = {"__name__": "__main__"}
     printed = ""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
@@ -159,18 +169,40 @@ def run_document(document: Path) -> int:
     return len(blocks)
 
 
-def main(names: list[str]) -> int:
-    """Run the documents named; exit status 1 where one fails."""
-    failed = False
-    for name in names:
+def report(name: str, extra: str | None) -> str | None:
+    """Check a document under an extra; one line on it, or None for a page of no concern. Raises DocumentError."""
+    document = Path(name).resolve()
+    text = document.read_text(encoding="utf-8")
+    needed = extra_of(text)
+    if extra is None:
+        check_links(document, text)
+    if needed == extra:
+        return f"{name}: {run_document(document)} blocks"
+    return f"{name}: not run, it needs --extra {needed}" if extra is None else None
+
+
+def main(arguments: list[str]) -> int:
+    """Run the documents named; exit status 1 where one fails, or where none is about the extra."""
+    parser = argparse.ArgumentParser(description="Run the code blocks of Markdown files.")
+    parser.add_argument("--extra", help="run the pages that declare this extra, and no others")
+    parser.add_argument("documents", nargs="+")
+    chosen = parser.parse_args(arguments)
+    warnings.simplefilter("error" if chosen.extra is None else "ignore")
+    warnings.filterwarnings("error", ".*affinet")
+    lines, failed = 0, False
+    for name in chosen.documents:
         try:
-            count = run_document(Path(name).resolve())
+            line = report(name, chosen.extra)
         except DocumentError as error:
             failed = True
             print(f"{name}: {error}", file=sys.stderr)
         else:
-            print(f"{name}: {count} blocks")
-    return int(failed)
+            if line is not None:
+                lines += 1
+                print(line)
+    if not lines and not failed:
+        print(f"no page declares the extra {chosen.extra}", file=sys.stderr)
+    return int(failed or not lines)
 
 
 if __name__ == "__main__":
