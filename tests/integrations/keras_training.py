@@ -1,22 +1,18 @@
 """Train quadratics under rules in Keras, in a process with one backend, and print what came of it as JSON.
 
-Run as `python -m tests.integrations.keras_training BACKEND`. The loss is `½ Σ d_i (w_ij − t_ij)²` in float64, so that
-the optimum under linear equations is one linear solve, that under bounds is the larger of target and bound, and that of
-rows of length one is the target divided by its length.
+Run as `python -m tests.integrations.keras_training`; KERAS_BACKEND says on which. The loss is `½ Σ d_i (w_ij − t_ij)²`
+in float64, so that the optimum under linear equations is one linear solve, that under bounds is the larger of target
+and bound, and that of rows of length one is the target divided by its length.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-os.environ["KERAS_BACKEND"] = BACKEND = sys.argv[1]
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
@@ -25,6 +21,7 @@ import affinet
 import affinet.keras
 from affinet import families
 
+BACKEND = keras.backend.backend()
 STEPS, SHORT = 500, 160
 RANDOM = np.random.default_rng(0)
 ROOTS = np.sqrt(12.0 * RANDOM.uniform(0.5, 2.0, 6)).astype(np.float32).astype(np.float64)[:, None]

@@ -1,23 +1,13 @@
-"""Rules in Keras on each of its backends: one process per backend, since torch and TensorFlow in one process crash.
-
-TENSORFLOW_PYTHON names the Python of an environment with TensorFlow, Keras and no torch: `make integrations` makes it,
-and then nothing is skipped.
-"""
+"""Rules in Keras on each of its backends, in a process for each."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parents[2]
-PYTHONS = {"tensorflow": os.environ.get("TENSORFLOW_PYTHON", sys.executable)}
+from tests.integrations.keras_processes import BACKENDS, printed
+
 ROUNDING = 56 * 2.0**-53 * 16.0
 """An equation of 48 numbers: a rounding of each sum, and of each weight that it adds; terms are below sixteen."""
 REFUSALS = {
@@ -35,34 +25,13 @@ REFUSALS = {
     "two names": "have the name 'y/kernel'",
 }
 
-pytestmark = pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+pytestmark = pytest.mark.parametrize("backend", BACKENDS)
 
 
-@cache
 def results(backend: str) -> dict[str, Any]:
     """What a training on this backend printed."""
-    python = PYTHONS.get(backend, sys.executable)
-    needed = subprocess.run(
-        [python, "-c", f"import keras, {backend}"], capture_output=True, check=False, env=_settings()
-    )
-    if needed.returncode and "TENSORFLOW_PYTHON" not in os.environ:
-        pytest.skip(f"Keras or {backend} is not installed: `make integrations` brings them")
-    assert not needed.returncode, needed.stderr
-    run = subprocess.run(
-        [python, "-m", "tests.integrations.keras_training", backend],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=HERE,
-        env=_settings(),
-    )
-    assert not run.returncode, run.stderr
-    printed: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
-    return printed
-
-
-def _settings() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{HERE / 'src'}{os.pathsep}{HERE}", "KERAS_BACKEND": "numpy"}
+    trained: dict[str, Any] = printed("keras_training", backend)
+    return trained
 
 
 def accuracy(backend: str) -> float:
