@@ -178,6 +178,32 @@ def test_schedule_free_keeps_all_its_weights_on_equations() -> None:
     assert_near_the_optimum(plan, evaluated)
 
 
+@pytest.mark.parametrize("kind", ["bounds with sums", "ball", "unit rows"])
+def test_schedule_free_evaluates_on_inequalities_and_nonlinear_equations(kind: str) -> None:
+    """Its average is an extrapolation from two points of the set, and stays in it: `z` makes up for that."""
+    tree = params_of()
+    w = affinet.weights(tree)
+    plan = affinet.plan(
+        {
+            "bounds with sums": [w.a[:3] >= 0.1, w.a[3:].sum(dim=1) == 1.0],
+            "ball": families.l2_ball(w.a, 0.5, dim=1),
+            "unit rows": families.unit_norm(w.a, dim=1),
+        }[kind]
+    )
+    inner = contrib.schedule_free(optax.sgd(RATE), RATE, b1=0.9)
+    step = step_of(affinet.optax.project(plan, inner))
+
+    def watched(carried: Any, _: Any) -> Any:
+        carried = step(*carried)
+        return carried, contrib.schedule_free_eval_params(carried[1].inner, carried[0])
+
+    start = (tree, affinet.optax.project(plan, inner).init(tree))
+    _, evaluated = jax.jit(lambda start: jax.lax.scan(watched, start, None, length=STEPS))(start)
+    for number in (0, 1, 10, 100, STEPS - 1):
+        assert gap(plan, jax.tree.map(lambda x, number=number: x[number], evaluated)) < ROUNDING
+    assert_near_the_optimum(plan, jax.tree.map(lambda x: x[-1], evaluated))
+
+
 def assert_near_the_optimum(plan: affinet.Plan, evaluated: Tree) -> None:
     """An average over n steps forgets its start no faster than one over n, and losses are squares."""
     ends, _ = trained(affinet.optax.project(plan, optax.adam(schedule)), params_of())

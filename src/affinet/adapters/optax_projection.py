@@ -33,11 +33,13 @@ class Counts(NamedTuple):
 class SetState(NamedTuple):
     """What is known of one block with inequalities or nonlinear equations between two steps.
 
-    `known` are averaged multipliers and the face, or the tangent plane. `landed` are the entries on the set after the
-    last step, `moved` the size of its largest move, and `started` whether there was a step.
+    `known` are the arrays of averaged multipliers and the face, or of the tangent plane. `landed` are the entries on
+    the set after the last step, `moved` the size of its largest move, and `started` whether there was a step.
+
+    States are named tuples of arrays only, which every way to save a pytree knows.
     """
 
-    known: Any
+    known: tuple[Array, ...]
     landed: Array
     moved: Array
     started: Array
@@ -105,6 +107,7 @@ class _Sandwich:
                 "affinet.optax.project moves weights onto the rules and needs them: call "
                 "optimizer.update(gradients, state, params)."
             )
+        self._check_state(state)
         projector = self.projector
         weights, gradients = _arrays(projector, params), _arrays(projector, updates)
         starts, underway = dict(weights), []
@@ -128,7 +131,18 @@ class _Sandwich:
             landed, known, counts = _landed(step, landed, steps, counts)
             states.append(known)
         made = projector.replaced(moves, {name: landed[name] - weights[name] for name in landed})
-        return made, ProjectState(_with_weights_on_rules(projector, inner_state), tuple(states), counts)
+        inner_state = _with_averages_on_rules(projector, inner_state, projector.replaced(params, landed))
+        return made, ProjectState(inner_state, tuple(states), counts)
+
+    def _check_state(self, state: ProjectState) -> None:
+        """Raise AttachError for a state of other rules, such as one that was saved before they changed."""
+        shapes = [tuple(known.landed.shape) for known in state.sets]
+        if shapes != [law.shape for law in self._sets]:
+            raise AttachError(
+                f"the state was made for other rules: it knows {len(shapes)} sets of inequalities and nonlinear "
+                f"equations over entries of shapes {shapes}, and the plan has {[law.shape for law in self._sets]}. "
+                f"Call init(params), and put the former state.inner into it to go on with the optimizer."
+            )
 
     @cached_property
     def _equations(self) -> tuple[EquationsLaw, ...]:
@@ -159,8 +173,8 @@ def _is_masked(leaf: Any) -> bool:
 
 def _unknown(law: WeightsLaw, landed: Array) -> SetState:
     """The state before the first step, which knows nothing."""
-    known = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), law.known_like(landed))
-    return SetState(known, landed, jnp.zeros((), landed.dtype), jnp.zeros((), bool))
+    known = (jnp.zeros(shape.shape, shape.dtype) for shape in jax.tree.leaves(law.known_like(landed)))
+    return SetState(tuple(known), landed, jnp.zeros((), landed.dtype), jnp.zeros((), bool))
 
 
 def _prepared(
@@ -176,13 +190,15 @@ def _prepared(
     same = abs(w - state.landed) <= SAME * rounding * (abs(state.landed) + state.moved)
     unchanged = jnp.all(same) & state.started
 
+    former_known = jax.tree.unflatten(jax.tree.structure(law.known_like(w)), state.known)
+
     def former() -> tuple[Array, Any]:
-        return state.landed, state.known
+        return state.landed, former_known
 
     def anew() -> tuple[Array, Any]:
         placed = law.snapped(w, u)
         return placed, lax.cond(
-            state.started, lambda: law.resettle(placed, state.known, u), lambda: law.start(g, placed, u)
+            state.started, lambda: law.resettle(placed, former_known, u), lambda: law.start(g, placed, u)
         )
 
     start, known = lax.cond(unchanged, former, anew)
@@ -203,7 +219,7 @@ def _landed(
     moved = jnp.where(size == size, size, 0.0).astype(start.dtype)
     happened = (outcome.shortenings > 0.0, outcome.refused, outcome.slow)
     added = [(count + jnp.sum(cells).astype(jnp.int32)) for count, cells in zip(counts, happened, strict=True)]
-    return written, SetState(known, landed, moved, jnp.ones((), bool)), Counts(*added)
+    return written, SetState(tuple(jax.tree.leaves(known)), landed, moved, jnp.ones((), bool)), Counts(*added)
 
 
 def _on_rules(projector: TreeProjector, projected: optax.Updates, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,11 +250,28 @@ def _at_nearest(projector: TreeProjector, value_fn: Callable[..., Any]) -> Calla
     return value_on_rules
 
 
-def _with_weights_on_rules(projector: TreeProjector, state: optax.OptState) -> optax.OptState:
-    """The state with the weights that schedule-free optimizers keep moved onto the rules."""
+def _with_averages_on_rules(projector: TreeProjector, state: optax.OptState, weights: Any) -> optax.OptState:
+    """The state of schedule-free optimizers that makes their average, the weights to evaluate, satisfy the rules.
+
+    They keep the weights `z` from which they step, and train at `w = (1 − b) z + b x`, so that the average is
+    `x = (w − (1 − b) z) / b`. z moves onto the rules; then x is on equations, and an extrapolation that may leave other
+    sets. There z moves as far again as brings x to its nearest point.
+    """
     kind = optax.contrib.ScheduleFreeState
 
     def moved(part: Any) -> Any:
-        return part._replace(z=projector.project(part.z)) if isinstance(part, kind) else part
+        if not isinstance(part, kind):
+            return part
+        b, z = part.b1, projector.project(part.z)
+        if projector.has_sets:
+            averages = jax.tree.map(lambda w, z: (w - (1.0 - b) * z) / b, weights, z)
+            share = jnp.where(b < 1.0, b / jnp.where(b < 1.0, 1.0 - b, 1.0), 0.0)  # with b = 1 the average is w
+            z = jax.tree.map(
+                lambda z, x, placed: (z + share * (x - placed)).astype(z.dtype),
+                z,
+                averages,
+                projector.project(averages),
+            )
+        return part._replace(z=z)
 
     return jax.tree.map(moved, state, is_leaf=lambda part: isinstance(part, kind))
