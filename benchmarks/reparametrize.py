@@ -17,7 +17,7 @@ from torch import Tensor, nn, optim
 
 import affinet
 from affinet import families
-from affinet.kernels.torch.bases.basis import Constant
+from affinet.kernels.bases.operations import Constant
 from affinet.kernels.torch.bases.summing import class_sums
 from benchmarks.measuring import Call, Effort, by_turns
 

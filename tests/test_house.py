@@ -16,7 +16,7 @@ SOURCES = sorted((ROOT / "src" / "affinet").rglob("*.py"))
 KINDS = frozenset(kind.__name__ for kind in get_args(AnyBlock))
 HOMES = frozenset(kind.__module__ for kind in get_args(AnyBlock))
 REGISTERS = (
-    "src/affinet/kernels/torch/bases/choosing.py",
+    "src/affinet/kernels/bases/choosing.py",
     "src/affinet/kernels/torch/measuring.py",
     "src/affinet/kernels/torch/preparing.py",
     "src/affinet/planning/compilation.py",

@@ -320,7 +320,7 @@ def a_basis_beyond_memory() -> None:
     model = nn.Linear(300, 300, bias=False)
     w = affinet.weights(model).weight
     with pytest.MonkeyPatch.context() as patch:  # the limit is gigabytes
-        patch.setattr("affinet.kernels.torch.bases.bordered_basis.LIMIT", 2**20)
+        patch.setattr("affinet.kernels.bases.bordered_basis.LIMIT", 2**20)
         affinet.reparametrize(model, [w.sum(0) == 0, w.sum(1) == 0, w[0, 0] == 0.5, w[1, 2] == w[3, 4]])
 
 

@@ -29,7 +29,7 @@ NO_CASE = {
     "kernels/tensorflow/": "asks whether a law runs in a graph; tests/integrations trains with laws that do not",
     "kernels/jax/": "where JAX is installed; tests/integrations raises each",
     "kernels/traced/block_law.py _Entries._nearest: ": "both kinds of laws have the verb",
-    "adapters/optax_projection.py ": "where JAX is installed; tests/integrations raises each",
+    "adapters/optax_": "where JAX is installed; tests/integrations raises each",
     "kernels/naming_rules.py ": "raises again what a case shows: contextlib takes the line out of the traceback",
     "training/probing.py ": "caught where an optimizer is probed: what could not be learnt is a warning of its own",
     "analysis/summary.py _bytes: raise AssertionError": "a loop that always returns",

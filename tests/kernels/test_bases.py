@@ -19,9 +19,10 @@ from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
 from affinet.errors import AttachError, TooLargeError
-from affinet.kernels.torch.bases.basis import Basis, Kind
-from affinet.kernels.torch.bases.choosing import basis_of
-from affinet.kernels.torch.bases.expansion import Expansion, origin_of
+from affinet.kernels.bases.basis import Kind
+from affinet.kernels.bases.origins import origin_of
+from affinet.kernels.torch.bases.expansion import Expansion
+from affinet.kernels.torch.bases.tensor_basis import TensorBasis, basis_of
 from affinet.kernels.torch.projector import Projector
 from affinet.plans.plan import Plan
 from affinet.system.system import System
@@ -100,12 +101,12 @@ MORE: dict[str, tuple[list[Any], type]] = {
 """Beside the blocks of every kernel: mirrors of all parities, moments, batches in which ranks differ."""
 
 
-def expanded(plan: Plan, kind: Kind) -> tuple[Expansion, list[Basis], dict[str, Tensor]]:
+def expanded(plan: Plan, kind: Kind) -> tuple[Expansion, list[TensorBasis], dict[str, Tensor]]:
     zeros = {p.name: torch.zeros(p.shape, dtype=torch.float64) for p in plan.parameters}
-    bases = [basis_of(block, kind, plan, zeros) for block in plan.blocks]
-    smallest = {name: x.clone() for name, x in Projector(plan, zeros).project(zeros).items()}
+    bases = [basis_of(block, kind, plan) for block in plan.blocks]
+    smallest = {name: x.numpy() for name, x in Projector(plan, zeros).project(zeros).items()}
     shapes = {p.name: p.shape for p in plan.parameters}
-    return Expansion(bases, shapes, origin_of(kind, bases, smallest)), bases, zeros
+    return Expansion(bases, shapes, origin_of(kind, [basis.basis for basis in bases], smallest)), bases, zeros
 
 
 def linear(expansion: Expansion, v: Tensor) -> Tensor:
@@ -343,7 +344,7 @@ def test_an_equation_of_few_entries_holds_to_their_rounding_beside_many_others()
 
 def test_a_basis_beyond_memory_says_so_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = large_bordered()
-    monkeypatch.setattr("affinet.kernels.torch.bases.bordered_basis.LIMIT", 2**20)
+    monkeypatch.setattr("affinet.kernels.bases.bordered_basis.LIMIT", 2**20)
     with pytest.raises(TooLargeError, match=r"basis of 22 equations over 11,801 free numbers .*basis=.projection."):
         expanded(plan, "orthonormal")
 

@@ -11,8 +11,8 @@ import affinet
 from affinet import families
 from affinet.blocks.commuting import Commuting
 from affinet.errors import AttachError
-from affinet.kernels.torch.bases.basis import Kind
-from affinet.kernels.torch.bases.tied_bases import scaled
+from affinet.kernels.bases.basis import Kind
+from affinet.kernels.bases.tied_bases import scaled
 from affinet.plans.plan import Plan
 from affinet.system.system import System
 from tests.kernels.test_bases import expanded, weights

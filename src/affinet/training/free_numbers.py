@@ -11,8 +11,8 @@ from torch import Tensor
 
 from affinet.blocks.kinds import AnyLinear
 from affinet.errors import AttachError
-from affinet.kernels.torch.bases.basis import Basis
-from affinet.kernels.torch.bases.choosing import linear_blocks
+from affinet.kernels.bases.basis import Basis
+from affinet.kernels.bases.choosing import linear_blocks
 from affinet.kernels.torch.bases.expansion import BlockEntries, Expansion
 from affinet.kernels.torch.projector import Projector
 from affinet.training.forward_cache import ForwardCache
@@ -97,7 +97,7 @@ class Expanded:
 
     def blocks(self) -> list[tuple[AnyLinear, Basis]]:
         """Each block of the rules, and its basis."""
-        return list(zip(self._blocks.value, self.expansion.bases, strict=True))
+        return [(block, basis.basis) for block, basis in zip(self._blocks.value, self.expansion.bases, strict=True)]
 
     @property
     def names(self) -> tuple[str, ...]:

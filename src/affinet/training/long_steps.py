@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from affinet.analysis.lookup.entry_names import entry
 from affinet.blocks.kinds import AnyBlock
 from affinet.errors import LongStepsWarning, callers_line
-from affinet.kernels.torch.bases.basis import Basis
-from affinet.kernels.torch.bases.reach import Reach, farthest
+from affinet.kernels.bases.basis import Basis
+from affinet.kernels.bases.reach import Reach, farthest
 from affinet.plans.plan import Plan
 
 LONGEST = 8.0

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from affinet.errors import AttachError, UnsupportedWeightError
-from affinet.kernels.torch.bases.choosing import basis_of, linear_blocks
-from affinet.kernels.torch.bases.expansion import Expansion, origin_of
+from affinet.kernels.bases.choosing import Parametrization, check_parametrization, linear_blocks
+from affinet.kernels.bases.origins import coupled, origin_of
+from affinet.kernels.torch.bases.expansion import Expansion
+from affinet.kernels.torch.bases.tensor_basis import basis_of
 from affinet.kernels.torch.projector import Projector, check
 from affinet.language.constraint import Constraint
 from affinet.language.modules import parameters_of
@@ -27,7 +29,7 @@ from affinet.training.stale_optimizers import refuse_stale
 from affinet.training.starting import Start, start_of
 from affinet.training.weight_gradients import WeightGradients
 
-Basis = Literal["orthonormal", "free", "projection"]
+Basis = Parametrization
 Group = Expanded | Projected
 
 
@@ -94,8 +96,7 @@ def reparametrize(
 
 
 def _check_basis(basis: Basis, restore_variance: bool) -> None:
-    if not isinstance(basis, str) or basis not in get_args(Basis):
-        raise AttachError(f"basis is {basis!r:.60}; it is 'orthonormal', 'free' or 'projection'.")
+    check_parametrization(basis)
     if restore_variance and basis == "projection":
         raise AttachError(
             'restore_variance scales free numbers, which basis="projection" does not have. Use another basis, or scale '
@@ -166,11 +167,11 @@ def _expanded(
     plan = trained.projector.plan
     shapes = {p.name: p.shape for p in plan.parameters}
     zeros = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
-    bases = [basis_of(block, kind, plan, zeros) for block in linear_blocks(plan)]
+    bases = [basis_of(block, kind, plan) for block in linear_blocks(plan)]
     smallest = Projector(plan, zeros).project(zeros)
-    origin = origin_of(kind, bases, {name: smallest[name].clone() for name in shapes})
+    origin = origin_of(kind, [basis.basis for basis in bases], {name: smallest[name].numpy() for name in shapes})
     constrained_names = {place.name for basis in bases for place in basis.places if place.size}
-    coupled_names = _coupled(
+    coupled_names = coupled(
         [[place.name for place in basis.places] for basis in bases],
         [name for name in order if name in constrained_names],
     )
@@ -189,18 +190,6 @@ def _expanded(
 def _projected(trained: Trained, forward: ForwardCache, gradients: WeightGradients) -> list[Group]:
     names = [p.name for p in trained.projector.plan.parameters]
     return [Projected(trained.projector, names, forward, gradients)] if names else []
-
-
-def _coupled(blocks: list[list[str]], names: list[str]) -> list[list[str]]:
-    """Sets of names that are linked by lists of names, in the order of `names`."""
-    group = {name: {name} for name in names}
-    for block_names in blocks:
-        merged_group = set().union(*(group[name] for name in block_names))
-        group.update(dict.fromkeys(merged_group, merged_group))
-    return [
-        list(linked_names)
-        for linked_names in dict.fromkeys(tuple(n for n in names if n in group[name]) for name in names)
-    ]
 
 
 def _places(model: torch.nn.Module, parameters: Mapping[str, torch.nn.Parameter], names: set[str]) -> list[Place]:

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.kernels.torch.bases.basis import Constant
+from affinet.kernels.bases.operations import Constant
+from affinet.kernels.torch.bases.tensor_constants import index_like
 from affinet.kernels.torch.looped import available
 from affinet.kernels.torch.precision import irregular_dtype
 from affinet.kernels.torch.tied_kernels import SHARED
@@ -25,10 +26,10 @@ def class_sums(x: Tensor, class_of: Constant, count: int) -> Tensor:
 
         sums = np.empty((2 if len(entries) >= SHARED else 1, count))
         threads = openmp.team(len(entries), torch.get_num_threads())
-        class_means.class_sums(entries, class_of.index(x, torch.int32).numpy().view(np.uint32), sums, threads)
+        class_means.class_sums(entries, index_like(class_of, x, torch.int32).numpy().view(np.uint32), sums, threads)
         return torch.from_numpy(sums[0]).to(x.dtype)
     wide = x.to(irregular_dtype(x.device))
-    return wide.new_zeros(count).scatter_add(0, class_of.index(x, torch.int64), wide).to(x.dtype)
+    return wide.new_zeros(count).scatter_add(0, index_like(class_of, x, torch.int64), wide).to(x.dtype)
 
 
 def _numbers(x: Tensor) -> np.ndarray | None:

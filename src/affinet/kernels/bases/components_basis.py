@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import torch
-from torch import Tensor
 
 from affinet.blocks.dense import Dense
-from affinet.kernels.torch.bases.basis import Constant, Kind
-from affinet.kernels.torch.bases.tied_bases import Spread, join_flat, places_of, split_flat
-from affinet.kernels.torch.bases.transform import reflectors
-from affinet.kernels.torch.precision import exact_matmul
+from affinet.kernels.bases.basis import Kind
+from affinet.kernels.bases.operations import Array, Constant, Operations
+from affinet.kernels.bases.tied_bases import Spread, join_flat, places_of, split_flat
+from affinet.kernels.bases.transform import reflectors
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.system import lapack
 
@@ -30,23 +30,23 @@ class ReflectedBatch:
         self._free = Places(~pivotal)
         self.free = self._free.count
 
-    def linear(self, v: Tensor) -> Tensor:
+    def linear(self, xp: Operations, v: Array) -> Array:
         """From all free numbers to y of shape (k, n)."""
-        return self._reflected(self._free.put(v), transposed=False)
+        return self._reflected(xp, self._free.put(xp, v), transposed=False)
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, xp: Operations, y: Array) -> Array:
         """From (k, n) to all free numbers."""
-        return self._free.pick(self._reflected(y, transposed=True))
+        return self._free.pick(xp, self._reflected(xp, y, transposed=True))
 
-    def picked(self, y: Tensor) -> Tensor:
+    def picked(self, xp: Operations, y: Array) -> Array:
         """The same: columns are orthonormal."""
-        return self.adjoint(y)
+        return self.adjoint(xp, y)
 
-    def _reflected(self, y: Tensor, *, transposed: bool) -> Tensor:
-        wide = exact_matmul(y)[:, None]
-        factors, triangle = self._factors.like(wide), self._triangle.like(wide)
-        products = (wide @ factors) @ (triangle if transposed else triangle.mT)
-        return (wide - products @ factors.mT)[:, 0].to(y.dtype)
+    def _reflected(self, xp: Operations, y: Array, *, transposed: bool) -> Array:
+        wide = xp.exact(y)[:, None]
+        factors, triangle = xp.numbers(self._factors, wide), xp.numbers(self._triangle, wide)
+        products = xp.matmul(xp.matmul(wide, factors), triangle if transposed else xp.transposed(triangle))
+        return xp.cast((wide - xp.matmul(products, xp.transposed(factors)))[:, 0], y)
 
 
 class EliminatedBatch:
@@ -62,24 +62,27 @@ class EliminatedBatch:
         self.free = self._free.count
         # Columns of `follow` at pivots are zero, so that it can be applied to all of y.
         self._follow = Constant(follow)
-        self._pivots = Constant(np.where(pivots >= 0, pivots, 0))
-        self._real = Constant((pivots >= 0).astype(np.float64))
+        # Rows of `follow` in the order of their pivots in y, and pivots in the order of the rows.
+        self._pivotal, self._followed = Places(pivotal), Places(pivots >= 0)
+        at_pivots = each * self.shape[1] + pivots[each, row]
+        self._at_pivots = Constant(at_pivots)
+        self._rows = Constant((each * pivots.shape[1] + row)[np.argsort(at_pivots)])
 
-    def linear(self, v: Tensor) -> Tensor:
+    def linear(self, xp: Operations, v: Array) -> Array:
         """From all free numbers to y of shape (k, n)."""
-        y = self._free.put(v)
-        wide = exact_matmul(y)
-        dependent = (self._follow.like(wide) @ wide[:, :, None])[:, :, 0].to(y.dtype) * self._real.like(y)
-        return y.scatter_add(1, self._pivots.index(y, torch.int64), dependent)
+        y = self._free.put(xp, v)
+        wide = xp.exact(y)
+        dependent = xp.matmul(xp.numbers(self._follow, wide), wide[:, :, None])[:, :, 0]
+        return y + self._pivotal.put(xp, xp.take(xp.cast(dependent, y).reshape(-1), self._rows, 0))
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, xp: Operations, y: Array) -> Array:
         """From (k, n) to all free numbers."""
-        wide = exact_matmul(y.gather(1, self._pivots.index(y, torch.int64)) * self._real.like(y))
-        return self._free.pick(y + (wide[:, None] @ self._follow.like(wide))[:, 0].to(y.dtype))
+        wide = xp.exact(self._followed.put(xp, xp.take(y.reshape(-1), self._at_pivots, 0)))
+        return self._free.pick(xp, y + xp.cast(xp.matmul(wide[:, None], xp.numbers(self._follow, wide))[:, 0], y))
 
-    def picked(self, y: Tensor) -> Tensor:
+    def picked(self, xp: Operations, y: Array) -> Array:
         """The free numbers among y."""
-        return self._free.pick(y)
+        return self._free.pick(xp, y)
 
 
 class Places:
@@ -94,16 +97,16 @@ class Places:
         source = np.where(flat, np.cumsum(flat) - 1, self.count)
         self._source = Constant(source)
 
-    def put(self, v: Tensor) -> Tensor:
+    def put(self, xp: Operations, v: Array) -> Array:
         """An array with `v` at the places, and zeros elsewhere."""
         if self._all:
-            return v.view(self._shape)
-        return torch.cat([v, v.new_zeros(1)]).index_select(0, self._source.index(v)).view(self._shape)
+            return v.reshape(self._shape)
+        return xp.take(xp.concat([v, xp.zeros(1, v)], 0), self._source, 0).reshape(self._shape)
 
-    def pick(self, x: Tensor) -> Tensor:
+    def pick(self, xp: Operations, x: Array) -> Array:
         """The numbers at the places, flat."""
         flat = x.reshape(-1)
-        return flat if self._all else flat.index_select(0, self._where.index(flat))
+        return flat if self._all else xp.take(flat, self._where, 0)
 
 
 class ComponentsBasis:
@@ -127,14 +130,14 @@ class ComponentsBasis:
             self._batch = ReflectedBatch(block.basis)
         self.free = self._batch.free
 
-    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
-        return split_flat(self._spread.expanded(self._batch.linear(v).reshape(-1)), self._sizes)
+    def linear(self, xp: Operations, v: Array) -> tuple[Array, ...]:
+        return split_flat(xp, self._spread.expanded(xp, self._batch.linear(xp, v).reshape(-1)), self._sizes)
 
-    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        return self._batch.adjoint(self._spread.summed(join_flat(gradients)).view(self._batch.shape))
+    def adjoint(self, xp: Operations, gradients: Sequence[Array]) -> Array:
+        return self._batch.adjoint(xp, self._spread.summed(xp, join_flat(xp, gradients)).reshape(self._batch.shape))
 
-    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
-        return self._batch.picked(self._spread.picked(join_flat(entries)).view(self._batch.shape))
+    def picked(self, xp: Operations, entries: Sequence[Array]) -> Array:
+        return self._batch.picked(xp, self._spread.picked(xp, join_flat(xp, entries)).reshape(self._batch.shape))
 
 
 def _single(basis: Floats) -> tuple[Integers, Floats]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from affinet.blocks.classes import Classes
 from affinet.blocks.entry_sets import View, mask_of
@@ -16,8 +15,8 @@ from affinet.blocks.offsets import Nest
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Part
 from affinet.blocks.ties import Ties
-from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
-from affinet.kernels.torch.bases.summing import class_sums
+from affinet.kernels.bases.basis import Basis, Kind, Place
+from affinet.kernels.bases.operations import Array, Constant, Operations
 from affinet.language.calculus.terms import Floats, Integers
 
 
@@ -33,20 +32,20 @@ class Spread:
         representative_scale = np.broadcast_to(scale, class_of.shape)[representative]
         self._inverse = None if (representative_scale == 1.0).all() else Constant(1.0 / representative_scale)
 
-    def expanded(self, z: Tensor) -> Tensor:
+    def expanded(self, xp: Operations, z: Array) -> Array:
         """Every entry from the number of its class; equal and opposite entries get the same bits."""
-        x = z if self._class_of is None else z.index_select(0, self._class_of.index(z))
-        return x if self._scale is None else x * self._scale.like(x)
+        x = z if self._class_of is None else xp.expand(xp.hold(z), self._class_of)
+        return x if self._scale is None else xp.hold(x * xp.numbers(self._scale, x))
 
-    def summed(self, g: Tensor) -> Tensor:
+    def summed(self, xp: Operations, g: Array) -> Array:
         """`Σ scale_i g_i` over the entries of each class."""
-        g = g if self._scale is None else g * self._scale.like(g)
-        return g if self._class_of is None else class_sums(g, self._class_of, self.count)
+        g = g if self._scale is None else g * xp.numbers(self._scale, g)
+        return g if self._class_of is None else xp.class_sums(g, self._class_of, self.count)
 
-    def picked(self, x: Tensor) -> Tensor:
+    def picked(self, xp: Operations, x: Array) -> Array:
         """The number of every class from its representative."""
-        z = x.index_select(0, self._representative.index(x))
-        return z if self._inverse is None else z * self._inverse.like(z)
+        z = xp.take(x, self._representative, 0)
+        return z if self._inverse is None else z * xp.numbers(self._inverse, z)
 
     @classmethod
     def of(cls, classes: Classes) -> Spread:
@@ -64,17 +63,17 @@ class TiedBasis:
         unscaled = kind == "free" or bool((weight == 1.0).all())
         self._shrink = None if unscaled else Constant(1.0 / np.sqrt(weight))
 
-    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
-        z = v if self._shrink is None else v * self._shrink.like(v)
-        return split_flat(self._spread.expanded(z), self._sizes)
+    def linear(self, xp: Operations, v: Array) -> tuple[Array, ...]:
+        z = v if self._shrink is None else v * xp.numbers(self._shrink, v)
+        return split_flat(xp, self._spread.expanded(xp, z), self._sizes)
 
-    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        z = self._spread.summed(join_flat(gradients))
-        return z if self._shrink is None else z * self._shrink.like(z)
+    def adjoint(self, xp: Operations, gradients: Sequence[Array]) -> Array:
+        z = self._spread.summed(xp, join_flat(xp, gradients))
+        return z if self._shrink is None else z * xp.numbers(self._shrink, z)
 
-    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
-        z = self._spread.picked(join_flat(entries))
-        return z if self._shrink is None else z / self._shrink.like(z)
+    def picked(self, xp: Operations, entries: Sequence[Array]) -> Array:
+        z = self._spread.picked(xp, join_flat(xp, entries))
+        return z if self._shrink is None else z / xp.numbers(self._shrink, z)
 
 
 class ConstantsBasis:
@@ -85,14 +84,14 @@ class ConstantsBasis:
     def __init__(self, place: Place) -> None:
         self.places = (place,)
 
-    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
-        return tuple(v.new_zeros(place.size) for place in self.places)
+    def linear(self, xp: Operations, v: Array) -> tuple[Array, ...]:
+        return tuple(xp.zeros(place.size, v) for place in self.places)
 
-    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        return gradients[0].new_zeros(0)
+    def adjoint(self, xp: Operations, gradients: Sequence[Array]) -> Array:
+        return xp.zeros(0, gradients[0])
 
-    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
-        return self.adjoint(entries)
+    def picked(self, xp: Operations, entries: Sequence[Array]) -> Array:
+        return self.adjoint(xp, entries)
 
 
 class PairsBasis:
@@ -107,17 +106,17 @@ class PairsBasis:
         self._factors = (block.ratio / size, 1.0 / size)
         self._larger = 0 if largest > 1.0 else 1
 
-    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
+    def linear(self, xp: Operations, v: Array) -> tuple[Array, ...]:
         first, second = self._factors
         if first == second:
             return (scaled(v, first),) * 2
         # Opposite entries are one number with two signs; the smaller entry is never a quotient of rounded numbers.
         return scaled(v, first), scaled(v, second)
 
-    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        return torch.add(scaled(gradients[0], self._factors[0]), gradients[1], alpha=self._factors[1])
+    def adjoint(self, xp: Operations, gradients: Sequence[Array]) -> Array:
+        return xp.add(scaled(gradients[0], self._factors[0]), gradients[1], self._factors[1])
 
-    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
+    def picked(self, xp: Operations, entries: Sequence[Array]) -> Array:
         return entries[self._larger] / self._factors[self._larger]
 
 
@@ -169,16 +168,16 @@ def placed(view: View, places: Integers) -> Place:
     return Place.of(view.parameter.name, positions[places], view.parameter.size)
 
 
-def split_flat(flat: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+def split_flat(xp: Operations, flat: Array, sizes: Sequence[int]) -> tuple[Array, ...]:
     """A flat tensor split into pieces."""
-    return (flat,) if len(sizes) == 1 else flat.split(sizes)
+    return (flat,) if len(sizes) == 1 else xp.split(flat, sizes, 0)
 
 
-def join_flat(pieces: tuple[Tensor, ...]) -> Tensor:
+def join_flat(xp: Operations, pieces: Sequence[Array]) -> Array:
     """Pieces concatenated into one flat tensor."""
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+    return pieces[0] if len(pieces) == 1 else xp.concat(pieces, 0)
 
 
-def scaled(x: Tensor, factor: float) -> Tensor:
+def scaled(x: Array, factor: float) -> Array:
     """`factor · x`, x itself where the factor is one."""
     return x if factor == 1.0 else x * factor

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from affinet.blocks.commuting import Commuting
 from affinet.blocks.joined import Joined
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.offsets import Dim, Nest
 from affinet.blocks.slices import Slices
-from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
-from affinet.kernels.torch.bases.folding import Folded
-from affinet.kernels.torch.bases.tied_bases import Spread, paired
-from affinet.kernels.torch.bases.transform import Transform, eliminated, indices, orthonormal
+from affinet.kernels.bases.basis import Basis, Kind, Place
+from affinet.kernels.bases.folding import Folded
+from affinet.kernels.bases.operations import Array, Constant, Operations
+from affinet.kernels.bases.tied_bases import Spread, paired
+from affinet.kernels.bases.transform import Transform, eliminated, indices, orthonormal
 from affinet.language.calculus.terms import Integers
 
 Group = tuple[int, ...]
@@ -52,43 +52,43 @@ class BoxBasis:
         self._inside = None if inside is None else (inside[0], Constant(np.sqrt(inside[1])))
         self.free = prod(inner) if inside is None else inside[0].count
 
-    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
+    def linear(self, xp: Operations, v: Array) -> tuple[Array, ...]:
         if self._inside is not None:
             spread, roots = self._inside
-            v = spread.expanded(v / roots.like(v))
+            v = spread.expanded(xp, v / xp.numbers(roots, v))
         x, shape = v, list(self._inner)
         for k, transform in self._transforms.items():
-            x = transform.linear(around_axis(x, shape, k))
+            x = transform.linear(xp, around_axis(x, shape, k))
             shape[k] = transform.size
         for finish in self._finish:
-            x = finish.finished(around_axis(x, shape, finish.group))
-        box = x.reshape(self._ordered).permute(self._back)
+            x = finish.finished(xp, around_axis(x, shape, finish.group))
+        box = xp.permute(x.reshape(self._ordered), self._back)
         if self._mirror is not None:
             # Both agree up to rounding: their mean makes them equal to the bit.
-            image = box.permute(self._mirror.permutation).flip(self._mirror.flips)
-            box = torch.add(box, image, alpha=self._mirror.sign) * 0.5
+            image = xp.flip(xp.permute(box, self._mirror.permutation), self._mirror.flips)
+            box = xp.hold(xp.add(box, image, self._mirror.sign) * 0.5)
         return (box.reshape(-1),)
 
-    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        x = self._to_inside(gradients[0], picking=False)
+    def adjoint(self, xp: Operations, gradients: Sequence[Array]) -> Array:
+        x = self._to_inside(xp, gradients[0], picking=False)
         if self._inside is None:
             return x
         spread, roots = self._inside
-        z = spread.summed(x)
-        return z / roots.like(z)
+        z = spread.summed(xp, x)
+        return z / xp.numbers(roots, z)
 
-    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
-        x = self._to_inside(entries[0], picking=True)
+    def picked(self, xp: Operations, entries: Sequence[Array]) -> Array:
+        x = self._to_inside(xp, entries[0], picking=True)
         if self._inside is None:
             return x
         spread, roots = self._inside
-        return spread.picked(x) * roots.like(x)
+        return spread.picked(xp, x) * xp.numbers(roots, x)
 
-    def _to_inside(self, flat: Tensor, *, picking: bool) -> Tensor:
-        x, shape = flat.view(self._sizes).permute(self._order), list(self._shape)
+    def _to_inside(self, xp: Operations, flat: Array, *, picking: bool) -> Array:
+        x, shape = xp.permute(flat.reshape(self._sizes), self._order), list(self._shape)
         for k, transform in self._transforms.items():
             cells = around_axis(x, shape, k)
-            x = transform.picked(cells) if picking else transform.adjoint(cells)
+            x = transform.picked(xp, cells) if picking else transform.adjoint(xp, cells)
             shape[k] = transform.free
         return x.reshape(-1)
 
@@ -114,9 +114,9 @@ class _Finish:
         """Whether there are pinned or copied places."""
         return bool(len(block.pinned) or len(block.copies))
 
-    def finished(self, x: Tensor) -> Tensor:
+    def finished(self, xp: Operations, x: Array) -> Array:
         """The numbers of x, with these places of the middle axis set."""
-        return x.index_select(1, self._source.index(x)) * self._signs.like(x)[None, :, None]
+        return xp.take(xp.hold(x), self._source, 1) * xp.numbers(self._signs, x)[None, :, None]
 
 
 class JoinedBasis:
@@ -131,18 +131,18 @@ class JoinedBasis:
         self._cells = block.cells
         self._widths = [view.size // block.cells for view in block.members]
 
-    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
-        (flat,) = self._matrix.linear(v)
-        return tuple(part.reshape(-1) for part in flat.view(self._cells, -1).split(self._widths, dim=1))
+    def linear(self, xp: Operations, v: Array) -> tuple[Array, ...]:
+        (flat,) = self._matrix.linear(xp, v)
+        return tuple(part.reshape(-1) for part in xp.split(flat.reshape(self._cells, -1), self._widths, 1))
 
-    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        return self._matrix.adjoint((self._side_by_side(gradients),))
+    def adjoint(self, xp: Operations, gradients: Sequence[Array]) -> Array:
+        return self._matrix.adjoint(xp, (self._side_by_side(xp, gradients),))
 
-    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
-        return self._matrix.picked((self._side_by_side(entries),))
+    def picked(self, xp: Operations, entries: Sequence[Array]) -> Array:
+        return self._matrix.picked(xp, (self._side_by_side(xp, entries),))
 
-    def _side_by_side(self, parts: tuple[Tensor, ...]) -> Tensor:
-        return torch.cat([part.view(self._cells, -1) for part in parts], dim=1).view(-1)
+    def _side_by_side(self, xp: Operations, parts: Sequence[Array]) -> Array:
+        return xp.concat([part.reshape(self._cells, -1) for part in parts], 1).reshape(-1)
 
 
 def slices(block: Slices, kind: Kind) -> Basis:
@@ -214,14 +214,14 @@ class _Moved:
         self.size = self.free = len(places)
         self._places, self._from = indices(places), indices(np.argsort(places))
 
-    def linear(self, x: Tensor) -> Tensor:
-        return x.index_select(1, self._from.index(x))
+    def linear(self, xp: Operations, x: Array) -> Array:
+        return xp.take(x, self._from, 1)
 
-    def adjoint(self, g: Tensor) -> Tensor:
-        return g.index_select(1, self._places.index(g))
+    def adjoint(self, xp: Operations, g: Array) -> Array:
+        return xp.take(g, self._places, 1)
 
-    def picked(self, x: Tensor) -> Tensor:
-        return self.adjoint(x)
+    def picked(self, xp: Operations, x: Array) -> Array:
+        return self.adjoint(xp, x)
 
 
 class _Carried:
@@ -231,14 +231,14 @@ class _Carried:
         self.size, self.free = transform.size, transform.free
         self._transform, self._moved = transform, _Moved(places)
 
-    def linear(self, x: Tensor) -> Tensor:
-        return self._moved.linear(self._transform.linear(x))
+    def linear(self, xp: Operations, x: Array) -> Array:
+        return self._moved.linear(xp, self._transform.linear(xp, x))
 
-    def adjoint(self, g: Tensor) -> Tensor:
-        return self._transform.adjoint(self._moved.adjoint(g))
+    def adjoint(self, xp: Operations, g: Array) -> Array:
+        return self._transform.adjoint(xp, self._moved.adjoint(xp, g))
 
-    def picked(self, x: Tensor) -> Tensor:
-        return self.adjoint(x)
+    def picked(self, xp: Operations, x: Array) -> Array:
+        return self.adjoint(xp, x)
 
 
 def _complement(block: Slices, kind: Kind) -> Transform:
@@ -291,6 +291,6 @@ def _group_image(mirror: Mirror, group: Group, groups: tuple[Group, ...]) -> tup
     return places.astype(np.int64), other
 
 
-def around_axis(x: Tensor, shape: list[int], k: int) -> Tensor:
+def around_axis(x: Array, shape: list[int], k: int) -> Array:
     """`x` of a shape, reshaped to (before, ·, after) around its k-th axis."""
     return x.reshape(prod(shape[:k]), shape[k], prod(shape[k + 1 :]))

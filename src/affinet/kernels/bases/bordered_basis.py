@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from affinet.blocks.bordered import Bordered
 from affinet.errors import TooLargeError
-from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
-from affinet.kernels.torch.bases.tied_bases import join_flat, places_of, split_flat
-from affinet.kernels.torch.bases.transform import Eliminated, Reflected, Transform, indices
-from affinet.kernels.torch.precision import irregular_dtype
+from affinet.kernels.bases.basis import Basis, Kind, Place
+from affinet.kernels.bases.operations import Array, Constant, NumPyOperations, Operations
+from affinet.kernels.bases.tied_bases import join_flat, places_of, split_flat
+from affinet.kernels.bases.transform import Eliminated, Reflected, Transform, indices
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.forecast import LIMIT
 from affinet.system import lapack
 from affinet.system.layout import Layout
 
+NUMPY = NumPyOperations()
 COPIES = 4
 """The number of matrices of extra equations × free numbers in memory at the same time while the basis is computed."""
 
@@ -51,36 +50,36 @@ class BorderedBasis:
         self._transform = self._complement(block, place_numbers, kind)
         self.free = self._transform.free
 
-    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
-        numbers = self._transform.linear(_wide(v))[0, :, 0].to(v.dtype).split(self._inner)
+    def linear(self, xp: Operations, v: Array) -> tuple[Array, ...]:
+        numbers = xp.split(xp.cast(self._transform.linear(xp, _wide(xp, v))[0, :, 0], v), self._inner, 0)
         pieces = [
             piece
             for basis, part in zip(self._bases, numbers, strict=False)
-            for piece in (basis.linear(part) if basis.free else _nothing(basis, v))
+            for piece in (basis.linear(xp, part) if basis.free else _nothing(xp, basis, v))
         ]
-        flat = torch.cat([*pieces, numbers[-1]])
+        flat = xp.concat([*pieces, numbers[-1]], 0)
         if self._finish is not None:
             source, signs = self._finish
-            flat = flat.index_select(0, source.index(flat)) * signs.like(flat)
-        return split_flat(flat, self._sizes)
+            flat = xp.take(xp.hold(flat), source, 0) * xp.numbers(signs, flat)
+        return split_flat(xp, flat, self._sizes)
 
-    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        g = self._from_bases(gradients, picking=False)
-        return self._transform.adjoint(_wide(g))[0, :, 0].to(g.dtype)
+    def adjoint(self, xp: Operations, gradients: Sequence[Array]) -> Array:
+        g = self._from_bases(xp, gradients, picking=False)
+        return xp.cast(self._transform.adjoint(xp, _wide(xp, g))[0, :, 0], g)
 
-    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
-        x = self._from_bases(entries, picking=True)
-        return self._transform.picked(_wide(x))[0, :, 0].to(x.dtype)
+    def picked(self, xp: Operations, entries: Sequence[Array]) -> Array:
+        x = self._from_bases(xp, entries, picking=True)
+        return xp.cast(self._transform.picked(xp, _wide(xp, x))[0, :, 0], x)
 
-    def _from_bases(self, entries: tuple[Tensor, ...], *, picking: bool) -> Tensor:
+    def _from_bases(self, xp: Operations, entries: Sequence[Array], *, picking: bool) -> Array:
         """The free numbers of the bases, and the loose entries: from entries (`picked`) or gradients (`adjoint`)."""
         numbers, first = [], 0
         for basis in self._bases:
             base_entries = tuple(entries[first : first + len(basis.places)])
             first += len(basis.places)
             if basis.free:
-                numbers.append(basis.picked(base_entries) if picking else basis.adjoint(base_entries))
-        return join_flat((*numbers, *entries[first:]))
+                numbers.append(basis.picked(xp, base_entries) if picking else basis.adjoint(xp, base_entries))
+        return join_flat(xp, (*numbers, *entries[first:]))
 
     def _complement(self, block: Bordered, place_numbers: Integers, kind: Kind) -> Transform:
         rows = self._on_free_numbers(block, place_numbers)
@@ -90,8 +89,10 @@ class BorderedBasis:
         basis = np.ascontiguousarray(lapack.qr(basis.T, mode="economic")[0].T)
         exact = place_numbers[np.concatenate([block.pinned, block.copies[:, 0]]).astype(np.int64)]
         # The number of each entry, counted from one, to find the entry of each free number.
-        named = torch.arange(1.0, 1 + sum(self._sizes), dtype=torch.float64)
-        entry = self._from_bases(split_flat(named, self._sizes), picking=True).numpy().round().astype(np.int64) - 1
+        named = np.arange(1.0, 1 + sum(self._sizes))
+        entry = (
+            self._from_bases(NUMPY, split_flat(NUMPY, named, self._sizes), picking=True).round().astype(np.int64) - 1
+        )
         return Eliminated(basis, np.flatnonzero(np.isin(entry, exact)))
 
     def _on_free_numbers(self, block: Bordered, place_numbers: Integers) -> Floats:
@@ -99,22 +100,22 @@ class BorderedBasis:
         rows = []
         for k in range(block.extra):
             terms = slice(block.matrix.indptr[k], block.matrix.indptr[k + 1])
-            row = torch.zeros(sum(self._sizes), dtype=torch.float64)
-            row[place_numbers[block.matrix.indices[terms]]] = torch.from_numpy(block.matrix.data[terms])
-            rows.append(self._from_bases(split_flat(row, self._sizes), picking=False).numpy())
+            row = np.zeros(sum(self._sizes))
+            row[place_numbers[block.matrix.indices[terms]]] = block.matrix.data[terms]
+            rows.append(self._from_bases(NUMPY, split_flat(NUMPY, row, self._sizes), picking=False))
         return np.stack(rows)
 
 
-def _wide(numbers: Tensor) -> Tensor:
+def _wide(xp: Operations, numbers: Array) -> Array:
     """Numbers as one cell, in float64 where available, so that an equation of few entries holds to their rounding.
 
     In float32 it held to the rounding of all free numbers: a hundred times as much for 600 entries among 260,000.
     """
-    return numbers.to(irregular_dtype(numbers.device))[None, :, None]
+    return xp.widest(numbers)[None, :, None]
 
 
-def _nothing(basis: Basis, like: Tensor) -> tuple[Tensor, ...]:
-    return tuple(like.new_zeros(place.size) for place in basis.places)
+def _nothing(xp: Operations, basis: Basis, like: Array) -> tuple[Array, ...]:
+    return tuple(xp.zeros(place.size, like) for place in basis.places)
 
 
 def _own_places(block: Bordered, bases: Sequence[Basis], sizes: list[int], layout: Layout) -> Integers:

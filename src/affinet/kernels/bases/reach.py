@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from affinet.kernels.torch.bases.basis import Basis
-from affinet.kernels.torch.bases.tied_bases import join_flat, split_flat
+from affinet.kernels.bases.basis import Basis
+from affinet.kernels.bases.operations import NumPyOperations
+from affinet.kernels.bases.tied_bases import join_flat, split_flat
+from affinet.language.calculus.terms import Floats
 
 SAMPLES = 8
 """Random sign vectors that rows are compared by. A single one shows 32 numbers of size 0.4 as less than one number of
 size 1 in a third of all cases."""
 NOISE = 2.0**-32
 """Numbers of a row below this fraction of its largest are rounded zeros: factors are computed in float64."""
+NUMPY = NumPyOperations()
 ROUNDS = 4
 """The most rounds of the search. It ends when a round finds no larger row, usually after two rounds."""
 
@@ -43,28 +45,29 @@ def farthest(basis: Basis) -> Reach | None:
     if not basis.free:
         return None
     sizes = [place.size for place in basis.places]
-    equal = join_flat(basis.linear(torch.ones(basis.free, dtype=torch.float64))).abs()
-    squares = torch.zeros_like(equal)
+    equal = abs(join_flat(NUMPY, basis.linear(NUMPY, np.ones(basis.free))))
+    squares = np.zeros_like(equal)
     for signs in _random_signs(basis.free):
-        squares += join_flat(basis.linear(signs)).square()
+        squares += join_flat(NUMPY, basis.linear(NUMPY, signs)) ** 2
     longest: Reach | None = None
     for start in (equal, squares):
         entry = int(start.argmax())
         for _ in range(ROUNDS):
-            unit = torch.zeros(sum(sizes), dtype=torch.float64)
+            unit = np.zeros(sum(sizes))
             unit[entry] = 1.0
-            row = basis.adjoint(split_flat(unit, sizes))
-            length = float(row.abs().sum())
+            row = basis.adjoint(NUMPY, split_flat(NUMPY, unit, sizes))
+            length = float(abs(row).sum())
             if longest is not None and length <= longest.length:
                 break
             longest = _named(basis, sizes, entry, _followed(row), length)
-            entry = int(join_flat(basis.linear(torch.where(row < 0.0, -1.0, 1.0).double())).abs().argmax())
+            signs = np.where(row < 0.0, -1.0, 1.0)
+            entry = int(abs(join_flat(NUMPY, basis.linear(NUMPY, signs))).argmax())
     return longest
 
 
-def _followed(row: Tensor) -> int:
+def _followed(row: Floats) -> int:
     """The number of free numbers that an entry depends on, not counting those that are rounding of the largest."""
-    share = row.abs()
+    share = abs(row)
     return int((share > NOISE * share.max()).sum())
 
 
@@ -76,7 +79,7 @@ def _named(basis: Basis, sizes: list[int], entry: int, numbers: int, length: flo
     return Reach(place.name, position, numbers, length)
 
 
-def _random_signs(count: int) -> Iterator[Tensor]:
-    generator = torch.Generator().manual_seed(0)
+def _random_signs(count: int) -> Iterator[Floats]:
+    generator = np.random.default_rng(0)
     for _ in range(SAMPLES):
-        yield torch.randint(0, 2, (count,), generator=generator).double() * 2.0 - 1.0
+        yield np.where(generator.integers(0, 2, count) == 1, 1.0, -1.0)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod, sqrt
 
 import numpy as np
-from torch import Tensor, cat
 
 from affinet.blocks.commuting import Commuting
-from affinet.kernels.torch.bases.basis import Basis, Constant, Kind, Place
-from affinet.kernels.torch.bases.boxes import around_axis, box_place
-from affinet.kernels.torch.bases.components_basis import Places
-from affinet.kernels.torch.bases.transform import indices
+from affinet.kernels.bases.basis import Basis, Kind, Place
+from affinet.kernels.bases.boxes import around_axis, box_place
+from affinet.kernels.bases.components_basis import Places
+from affinet.kernels.bases.operations import Array, Constant, Operations
+from affinet.kernels.bases.transform import indices
 from affinet.language.calculus.terms import Integers
 
 Group = tuple[int, ...]
@@ -52,17 +53,17 @@ class _Sums:
         self.free, self.prescribed = Places(~prescribed), Constant(prescribed)
         self._exact = _exact(block, sizes)
 
-    def grouped(self, flat: Tensor) -> Tensor:
+    def grouped(self, xp: Operations, flat: Array) -> Array:
         """Entries in the order of the groups, flat."""
-        return flat.view(self._sizes).permute(self._order).reshape(-1)
+        return xp.permute(flat.reshape(self._sizes), self._order).reshape(-1)
 
-    def entries(self, x: Tensor) -> Tensor:
+    def entries(self, xp: Operations, x: Array) -> Array:
         """The inverse of `grouped`; entries that are equal up to their sign are copied."""
-        flat = x.reshape(self._ordered).permute(self._back).reshape(-1)
+        flat = xp.permute(x.reshape(self._ordered), self._back).reshape(-1)
         if self._exact is None:
             return flat
         source, signs = self._exact
-        return flat.index_select(0, source.index(flat)) * signs.like(flat)
+        return xp.take(xp.hold(flat), source, 0) * xp.numbers(signs, flat)
 
 
 class ReflectedSums:
@@ -75,23 +76,23 @@ class ReflectedSums:
         self._sums = _Sums(block, 0)
         self.places, self.free = (self._sums.place,), self._sums.free.count
 
-    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
-        return (self._sums.entries(self._reflected(self._sums.free.put(v))),)
+    def linear(self, xp: Operations, v: Array) -> tuple[Array, ...]:
+        return (self._sums.entries(xp, self._reflected(xp, self._sums.free.put(xp, v))),)
 
-    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        return self._sums.free.pick(self._reflected(self._sums.grouped(gradients[0])))
+    def adjoint(self, xp: Operations, gradients: Sequence[Array]) -> Array:
+        return self._sums.free.pick(xp, self._reflected(xp, self._sums.grouped(xp, gradients[0])))
 
-    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
-        return self.adjoint(entries)
+    def picked(self, xp: Operations, entries: Sequence[Array]) -> Array:
+        return self.adjoint(xp, entries)
 
-    def _reflected(self, x: Tensor) -> Tensor:
+    def _reflected(self, xp: Operations, x: Array) -> Array:
         for k in self._sums.summed:
             n = self._sums.shape[k]
             c, scale = 1.0 / (1.0 + sqrt(n)), 1.0 + 1.0 / sqrt(n)
             cells = around_axis(x, self._sums.shape, k)
             first, following = cells[:, :1], cells[:, 1:]
-            part = (first + c * following.sum(1, keepdim=True)) * scale
-            x = cat([first - part, following - c * part], 1)
+            part = (first + c * xp.sum(following, 1)) * scale
+            x = xp.concat([first - part, following - c * part], 1)
         return x
 
 
@@ -107,37 +108,37 @@ class EliminatedSums:
         self._sums = _Sums(block, -1)
         self.places, self.free = (self._sums.place,), self._sums.free.count
 
-    def linear(self, v: Tensor) -> tuple[Tensor, ...]:
-        free, prescribed = self._sums.free, self._prescribed(v)
-        x = free.put(v).reshape(-1)
-        y = free.put(free.pick(self._added(x, 1.0)))
-        return (self._sums.entries(x + prescribed * self._added(y, -1.0).reshape(-1)),)
+    def linear(self, xp: Operations, v: Array) -> tuple[Array, ...]:
+        free, prescribed = self._sums.free, self._prescribed(xp, v)
+        x = free.put(xp, v).reshape(-1)
+        y = free.put(xp, free.pick(xp, self._added(xp, x, 1.0)))
+        return (self._sums.entries(xp, x + prescribed * self._added(xp, y, -1.0).reshape(-1)),)
 
-    def adjoint(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        g, free = self._sums.grouped(gradients[0]), self._sums.free
-        y = free.put(free.pick(self._spread(g * self._prescribed(g), -1.0)))
-        return free.pick(g) + free.pick(self._spread(y, 1.0))
+    def adjoint(self, xp: Operations, gradients: Sequence[Array]) -> Array:
+        g, free = self._sums.grouped(xp, gradients[0]), self._sums.free
+        y = free.put(xp, free.pick(xp, self._spread(xp, g * self._prescribed(xp, g), -1.0)))
+        return free.pick(xp, g) + free.pick(xp, self._spread(xp, y, 1.0))
 
-    def picked(self, entries: tuple[Tensor, ...]) -> Tensor:
-        return self._sums.free.pick(self._sums.grouped(entries[0]))
+    def picked(self, xp: Operations, entries: Sequence[Array]) -> Array:
+        return self._sums.free.pick(xp, self._sums.grouped(xp, entries[0]))
 
-    def _prescribed(self, like: Tensor) -> Tensor:
-        return self._sums.prescribed.like(like).reshape(-1)
+    def _prescribed(self, xp: Operations, like: Array) -> Array:
+        return xp.numbers(self._sums.prescribed, like).reshape(-1)
 
-    def _added(self, x: Tensor, sign: float) -> Tensor:
+    def _added(self, xp: Operations, x: Array, sign: float) -> Array:
         """K (sign 1) or its inverse (−1): `sign` times the sum of the preceding entries is added to the last entry."""
         for k in self._sums.summed:
             cells = around_axis(x, self._sums.shape, k)
             preceding, last = cells[:, :-1], cells[:, -1:]
-            x = cat([preceding, last + sign * preceding.sum(1, keepdim=True)], 1)
+            x = xp.concat([preceding, last + sign * xp.sum(preceding, 1)], 1)
         return x
 
-    def _spread(self, g: Tensor, sign: float) -> Tensor:
+    def _spread(self, xp: Operations, g: Array, sign: float) -> Array:
         """The transpose of `_added`."""
         for k in self._sums.summed:
             cells = around_axis(g, self._sums.shape, k)
             preceding, last = cells[:, :-1], cells[:, -1:]
-            g = cat([preceding + sign * last, last], 1)
+            g = xp.concat([preceding + sign * last, last], 1)
         return g
 
 

@@ -6,11 +6,8 @@ from math import sqrt
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from affinet.kernels.torch.bases.basis import Constant
-from affinet.kernels.torch.precision import exact_matmul
+from affinet.kernels.bases.operations import Array, Constant, Operations
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.system import lapack
 
@@ -24,13 +21,13 @@ class Transform(Protocol):
     size: int
     free: int
 
-    def linear(self, x: Tensor) -> Tensor:
+    def linear(self, xp: Operations, x: Array) -> Array:
         """From (before, free, after) to (before, size, after)."""
 
-    def adjoint(self, g: Tensor) -> Tensor:
+    def adjoint(self, xp: Operations, g: Array) -> Array:
         """From (before, size, after) to (before, free, after)."""
 
-    def picked(self, x: Tensor) -> Tensor:
+    def picked(self, xp: Operations, x: Array) -> Array:
         """The left inverse of `linear`."""
 
 
@@ -49,18 +46,18 @@ class Reflected:
         self._head, self._tail = Constant(factors[0, :rows]), Constant(factors[0, rows:])
         self._triangle = Constant(triangle[0])
 
-    def linear(self, x: Tensor) -> Tensor:
-        products = _times(self._triangle, _times(self._tail, x, transposed=True))
-        return torch.cat([-_times(self._head, products), x - _times(self._tail, products)], 1)
+    def linear(self, xp: Operations, x: Array) -> Array:
+        products = _times(xp, self._triangle, _times(xp, self._tail, x, transposed=True))
+        return xp.concat([-_times(xp, self._head, products), x - _times(xp, self._tail, products)], 1)
 
-    def adjoint(self, g: Tensor) -> Tensor:
+    def adjoint(self, xp: Operations, g: Array) -> Array:
         rows = self.size - self.free
         head, tail = g[:, :rows], g[:, rows:]
-        products = _times(self._head, head, transposed=True) + _times(self._tail, tail, transposed=True)
-        return tail - _times(self._tail, _times(self._triangle, products, transposed=True))
+        products = _times(xp, self._head, head, transposed=True) + _times(xp, self._tail, tail, transposed=True)
+        return tail - _times(xp, self._tail, _times(xp, self._triangle, products, transposed=True))
 
-    def picked(self, x: Tensor) -> Tensor:
-        return self.adjoint(x)
+    def picked(self, xp: Operations, x: Array) -> Array:
+        return self.adjoint(xp, x)
 
 
 class ReflectedSum:
@@ -73,17 +70,17 @@ class ReflectedSum:
         self.size, self.free = size, size - 1
         self._c, self._scale = 1.0 / (1.0 + sqrt(size)), 1.0 + 1.0 / sqrt(size)
 
-    def linear(self, x: Tensor) -> Tensor:
-        product = x.sum(1, keepdim=True) * (self._scale * self._c)
-        return torch.cat([-product, torch.sub(x, product, alpha=self._c)], 1)
+    def linear(self, xp: Operations, x: Array) -> Array:
+        product = xp.sum(x, 1) * (self._scale * self._c)
+        return xp.concat([-product, xp.add(x, product, -self._c)], 1)
 
-    def adjoint(self, g: Tensor) -> Tensor:
+    def adjoint(self, xp: Operations, g: Array) -> Array:
         head, tail = g[:, :1], g[:, 1:]
-        product = (head + self._c * tail.sum(1, keepdim=True)) * self._scale
-        return torch.sub(tail, product, alpha=self._c)
+        product = (head + self._c * xp.sum(tail, 1)) * self._scale
+        return xp.add(tail, product, -self._c)
 
-    def picked(self, x: Tensor) -> Tensor:
-        return self.adjoint(x)
+    def picked(self, xp: Operations, x: Array) -> Array:
+        return self.adjoint(xp, x)
 
 
 class Eliminated:
@@ -104,14 +101,14 @@ class Eliminated:
         self._free_places, self._pivots = Constant(free), Constant(pivots)
         self._order = Constant(np.argsort(np.concatenate([free, pivots])))
 
-    def linear(self, x: Tensor) -> Tensor:
-        return torch.cat([x, _times(self._follow, x)], 1).index_select(1, self._order.index(x))
+    def linear(self, xp: Operations, x: Array) -> Array:
+        return xp.take(xp.concat([x, _times(xp, self._follow, x)], 1), self._order, 1)
 
-    def adjoint(self, g: Tensor) -> Tensor:
-        return self.picked(g) + _times(self._follow, g.index_select(1, self._pivots.index(g)), transposed=True)
+    def adjoint(self, xp: Operations, g: Array) -> Array:
+        return self.picked(xp, g) + _times(xp, self._follow, xp.take(g, self._pivots, 1), transposed=True)
 
-    def picked(self, x: Tensor) -> Tensor:
-        return x.index_select(1, self._free_places.index(x))
+    def picked(self, xp: Operations, x: Array) -> Array:
+        return xp.take(x, self._free_places, 1)
 
 
 class EliminatedSum:
@@ -120,13 +117,13 @@ class EliminatedSum:
     def __init__(self, size: int) -> None:
         self.size, self.free = size, size - 1
 
-    def linear(self, x: Tensor) -> Tensor:
-        return torch.cat([x, -x.sum(1, keepdim=True)], 1)
+    def linear(self, xp: Operations, x: Array) -> Array:
+        return xp.concat([x, -xp.sum(x, 1)], 1)
 
-    def adjoint(self, g: Tensor) -> Tensor:
+    def adjoint(self, xp: Operations, g: Array) -> Array:
         return g[:, :-1] - g[:, -1:]
 
-    def picked(self, x: Tensor) -> Tensor:
+    def picked(self, xp: Operations, x: Array) -> Array:
         return x[:, :-1]
 
 
@@ -135,15 +132,15 @@ def reflectors(basis: Floats) -> tuple[Floats, Floats]:
     count, rows, size = basis.shape
     if not rows or not count:
         return np.zeros((count, size, rows)), np.zeros((count, rows, rows))
-    packed, scales = torch.geqrf(torch.from_numpy(np.ascontiguousarray(basis)).mT)
-    factors = packed.tril(-1)[..., :rows]
-    factors.diagonal(dim1=1, dim2=2).fill_(1.0)
+    packed, scales = lapack.batched_qr(basis.swapaxes(1, 2), mode="raw")
+    factors = np.tril(packed.swapaxes(1, 2), -1)[..., :rows] + np.eye(size, rows)
     # A reflector of scale 0 is the identity: its vector is set to zero, so that its diagonal does not matter.
     identity_reflectors = scales == 0.0
-    factors = torch.where(identity_reflectors[:, None, :], 0.0, factors)
-    inverse = (factors.mT @ factors).triu(1) + torch.diag_embed(1.0 / torch.where(identity_reflectors, 1.0, scales))
-    identity = torch.eye(rows, dtype=torch.float64).expand(count, -1, -1)
-    return factors.numpy(), torch.linalg.solve_triangular(inverse, identity, upper=True).numpy()
+    factors = np.where(identity_reflectors[:, None, :], 0.0, factors)
+    diagonal = np.eye(rows) / np.where(identity_reflectors, 1.0, scales)[:, None]
+    inverse = np.triu(factors.swapaxes(1, 2) @ factors, 1) + diagonal
+    triangle = np.asarray(lapack.solve(inverse, np.broadcast_to(np.eye(rows), inverse.shape)), np.float64)
+    return factors, triangle
 
 
 def orthonormal(basis: Floats) -> Transform:
@@ -165,11 +162,10 @@ def _even(basis: Floats) -> bool:
     return len(basis) == 1 and bool((basis == basis[0, 0]).all())
 
 
-def _times(matrix: Constant, x: Tensor, *, transposed: bool = False) -> Tensor:
+def _times(xp: Operations, matrix: Constant, x: Array, *, transposed: bool = False) -> Array:
     """`matrix @ x` along the middle axis of (before, ·, after)."""
-    wide = exact_matmul(x)
-    factor = matrix.like(wide)
-    factor = factor.mT if transposed else factor
+    wide = xp.exact(x)
+    factor = xp.numbers(matrix, wide)
     if x.shape[2] == 1:
-        return (wide[:, :, 0] @ factor.mT)[:, :, None].to(x.dtype)
-    return torch.matmul(factor, wide).to(x.dtype)
+        return xp.cast(xp.matmul(wide[:, :, 0], factor if transposed else xp.transposed(factor))[:, :, None], x)
+    return xp.cast(xp.matmul(xp.transposed(factor) if transposed else factor, wide), x)

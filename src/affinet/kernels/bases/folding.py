@@ -5,10 +5,9 @@ from __future__ import annotations
 from math import sqrt
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from affinet.kernels.torch.bases.transform import Transform, indices, orthonormal
+from affinet.kernels.bases.operations import Array, Operations
+from affinet.kernels.bases.transform import Transform, indices, orthonormal
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.system import lapack
 
@@ -33,23 +32,23 @@ class Folded:
         self._first, self._second, self._fixed = indices(first), indices(second), indices(fixed)
         self._order = indices(np.argsort(np.concatenate([first, second, fixed])))
 
-    def linear(self, x: Tensor) -> Tensor:
+    def linear(self, xp: Operations, x: Array) -> Array:
         even, odd = (
-            self._parts[0].linear(x[:, : self._parts[0].free]),
-            self._parts[1].linear(x[:, self._parts[0].free :]),
+            self._parts[0].linear(xp, x[:, : self._parts[0].free]),
+            self._parts[1].linear(xp, x[:, self._parts[0].free :]),
         )
         sums, fixed = even[:, : self._pairs], even[:, self._pairs :]
-        unfolded = torch.cat([(sums + odd) / sqrt(2.0), (sums - odd) / sqrt(2.0), fixed], 1)
-        return unfolded.index_select(1, self._order.index(x))
+        unfolded = xp.concat([(sums + odd) / sqrt(2.0), (sums - odd) / sqrt(2.0), fixed], 1)
+        return xp.take(unfolded, self._order, 1)
 
-    def adjoint(self, g: Tensor) -> Tensor:
-        first, second, fixed = (g.index_select(1, of.index(g)) for of in (self._first, self._second, self._fixed))
-        even = torch.cat([(first + second) / sqrt(2.0), fixed], 1)
+    def adjoint(self, xp: Operations, g: Array) -> Array:
+        first, second, fixed = (xp.take(g, of, 1) for of in (self._first, self._second, self._fixed))
+        even = xp.concat([(first + second) / sqrt(2.0), fixed], 1)
         odd = (first - second) / sqrt(2.0)
-        return torch.cat([self._parts[0].adjoint(even), self._parts[1].adjoint(odd)], 1)
+        return xp.concat([self._parts[0].adjoint(xp, even), self._parts[1].adjoint(xp, odd)], 1)
 
-    def picked(self, x: Tensor) -> Tensor:
-        return self.adjoint(x)
+    def picked(self, xp: Operations, x: Array) -> Array:
+        return self.adjoint(xp, x)
 
 
 def _rows(basis: Floats) -> Floats:
