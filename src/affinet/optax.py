@@ -14,9 +14,18 @@ from affinet.errors import MissingPackageError
 
 try:
     from affinet.adapters.optax_projection import Counts, ProjectState, project
+    from affinet.adapters.optax_reparametrization import FreeNumbers, Reparametrization, reparametrize
     from affinet.kernels.jax.tree_projector import TreeProjector
 except ModuleNotFoundError as missing:
     way_out = 'Install it with: pip install "affinet[jax]"'
     raise MissingPackageError.of(missing, "affinet.optax", dict.fromkeys(("jax", "jaxlib", "optax"), way_out)) from None
 
-__all__ = ["Counts", "ProjectState", "TreeProjector", "project"]
+__all__ = [
+    "Counts",
+    "FreeNumbers",
+    "ProjectState",
+    "Reparametrization",
+    "TreeProjector",
+    "project",
+    "reparametrize",
+]

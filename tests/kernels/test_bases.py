@@ -20,7 +20,7 @@ from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
 from affinet.errors import AttachError, TooLargeError
 from affinet.kernels.bases.basis import Kind
-from affinet.kernels.bases.origins import origin_of
+from affinet.kernels.bases.origin_of_weights import origin_of
 from affinet.kernels.torch.bases.expansion import Expansion
 from affinet.kernels.torch.bases.tensor_basis import TensorBasis, basis_of
 from affinet.kernels.torch.projector import Projector

@@ -233,19 +233,8 @@ def _on_rules(projector: TreeProjector, projected: optax.Updates, extra: Mapping
 
 
 def _at_nearest(projector: TreeProjector, value_fn: Callable[..., Any]) -> Callable[..., Any]:
-    onto = jax.custom_vjp(projector.project)
-
-    def forward(params: optax.Params) -> tuple[optax.Params, optax.Params]:
-        projected = projector.project(params)
-        return projected, projected
-
-    def backward(projected: optax.Params, vectors: optax.Updates) -> tuple[optax.Updates]:
-        return (projector.tangent_part(vectors, projected),)
-
-    onto.defvjp(forward, backward)
-
     def value_on_rules(params: optax.Params, *args: Any, **kwargs: Any) -> Any:
-        return value_fn(onto(params), *args, **kwargs)
+        return value_fn(projector.differentiable_project(params), *args, **kwargs)
 
     return value_on_rules
 

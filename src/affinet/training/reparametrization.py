@@ -10,7 +10,7 @@ from torch import Tensor
 
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.kernels.bases.choosing import Parametrization, check_parametrization, linear_blocks
-from affinet.kernels.bases.origins import coupled, origin_of
+from affinet.kernels.bases.origin_of_weights import coupled, origin_of
 from affinet.kernels.torch.bases.expansion import Expansion
 from affinet.kernels.torch.bases.tensor_basis import basis_of
 from affinet.kernels.torch.projector import Projector, check

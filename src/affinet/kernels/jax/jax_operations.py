@@ -13,7 +13,6 @@ from jax import Array, lax
 from affinet.kernels.bases.operations import Constant
 from affinet.kernels.jax.jax_namespace import computed_once
 
-
 SHARED = 32
 """The most numbers that one sum of a class adds up in a row."""
 

@@ -62,6 +62,12 @@ class TreeProjector:
             self._check_found(arrays, projected)
         return self.replaced(weights, projected)
 
+    def differentiable_project(self, weights: Any) -> Any:
+        """As `project`, with the derivative of reverse mode: `tangent_part` of what comes back."""
+        arrays = self.arrays(weights)
+        self._check_bounds(arrays)
+        return self.replaced(weights, self._onto_rules(arrays))
+
     def tangent(self, vectors: Any, at: Any = None) -> Any:
         """`P v`: the part of v that changes no rule, as a new tree. Law: `A P v == 0`.
 
@@ -181,6 +187,22 @@ class TreeProjector:
         return jax.tree.unflatten(
             structure, [arrays.get(name, leaf) if name else leaf for name, leaf in named_leaves(tree)]
         )
+
+    @cached_property
+    def _onto_rules(self) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+        """Projects arrays by name, with a derivative."""
+        onto: Any = jax.custom_vjp(self._projected)
+
+        def forward(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+            projected = self._projected(arrays)
+            return projected, projected
+
+        def backward(projected: dict[str, Array], vectors: dict[str, Array]) -> tuple[dict[str, Array]]:
+            return (self.tangent_part(vectors, projected),)
+
+        onto.defvjp(forward, backward)
+        made: Callable[[Mapping[str, Array]], dict[str, Array]] = onto
+        return made
 
     def _projected(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         moved = dict(arrays)

@@ -13,7 +13,7 @@ from torch import Tensor
 from affinet.kernels.bases.assembly import Assembly
 from affinet.kernels.bases.basis import Positions
 from affinet.kernels.bases.operations import Constant
-from affinet.kernels.bases.origins import narrowed
+from affinet.kernels.bases.origin_of_weights import narrowed
 from affinet.kernels.torch.bases.tensor_basis import TENSORS, TensorBasis
 from affinet.kernels.torch.bases.tensor_constants import constant_like, index_like
 from affinet.language.calculus.terms import Floats, Integers
