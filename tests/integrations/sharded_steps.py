@@ -29,9 +29,14 @@ RULES: dict[str, tuple[Callable[[Any], Any], P]] = {
     "sums on each device": (lambda w: [w.a.sum(dim=1) == 1.0], ROWS),
     "sums both ways": (lambda w: [w.a.sum(dim=1) == 1.0, w.a.sum(dim=0) == 1.0], COLUMNS),
     "tied matrices": (lambda w: [w.a == w.b], ROWS),
+    "tied matrices of split columns": (lambda w: [w.a == w.b], COLUMNS),
+    "opposite parts of matrices": (lambda w: [w.a[:128] == -2 * w.b[128:]], COLUMNS),
+    "a transposed tie": (lambda w: [w.a == w.b.T], ROWS),
     "four tied entries": (lambda w: [w.a[0, 0] == w.a[63, 5], w.a[17, 3] == -w.b[40, 9]], ROWS),
     "a small dense rule": (lambda w: [w.a[3, 5] + 2 * w.a[60, 7] - w.b[33, 1] == 1.0], ROWS),
     "bounds": (lambda w: [w.a >= -0.5], ROWS),
+    "bounds of split columns": (lambda w: [affinet.between(-0.5, w.a, 0.5)], COLUMNS),
+    "a bound per entry": (lambda w: [w.a >= np.linspace(-1.0, 0.0, N * N).reshape(N, N)], COLUMNS),
 }
 
 
@@ -64,16 +69,17 @@ def main() -> None:
             several = together(*several, sharded_gradients)
         found[name] = {
             "apart": max(float(np.abs(np.asarray(one[0][k]) - np.asarray(several[0][k])).max()) for k in tree),
-            "gathered": gathered(compiled.as_text()),
+            "gathered": moved("all-gather", compiled.as_text()),
+            "exchanged": moved("all-to-all", compiled.as_text()),
             "split": all(x.sharding.spec == spec for x in several[0].values()),
             "gap": max(float(gap) for gap in plan.projector(tree).violation(several[0]).values()),
         }
     json.dump(found, sys.stdout)
 
 
-def gathered(program: str) -> int:
-    """The entries of the largest array that the devices of a compiled program gather or exchange."""
-    shapes = re.findall(r"= \(?\w+\[([\d,]*)\][^=]*? (?:all-gather|all-to-all)(?:-start)?\(", program)
+def moved(operation: str, program: str) -> int:
+    """The entries of the largest array that the devices of a compiled program gather, or exchange."""
+    shapes = re.findall(rf"= \(?\w+\[([\d,]*)\][^=]*? {operation}(?:-start)?\(", program)
     return max((int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes), default=0)
 
 

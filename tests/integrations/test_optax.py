@@ -62,3 +62,13 @@ def _filled(shapes: Any, random: np.random.Generator) -> Any:
     return jax.tree.map(
         lambda shape: jnp.asarray(random.normal(size=shape)), shapes, is_leaf=lambda x: isinstance(x, tuple)
     )
+
+
+def test_what_rules_are_measured_by_comes_in_their_order() -> None:
+    """JAX sorts the keys of plain dicts that leave a compiled function."""
+    w = affinet.weights({"w": (3, 4)}).w
+    plan = affinet.plan([(w[k].sum() == 1.0).named(name) for k, name in enumerate("zam")])
+    tree = {"w": jnp.ones((3, 4))}
+    projector = affinet.optax.TreeProjector(plan)
+    for verb in (projector.multipliers, projector.violation):
+        assert list(verb(tree)) == list(jax.jit(verb)(tree)) == ["z", "a", "m"]

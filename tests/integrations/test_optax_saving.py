@@ -131,3 +131,33 @@ def test_a_state_of_other_rules_is_refused(training: Training) -> None:
     other = affinet.optax.project(affinet.plan([affinet.weights(tree).a >= 0.0]), optax.adam(0.05))
     with pytest.raises(affinet.AttachError, match="made for other rules"):
         other.update(tree, training.optimizer.init(tree), tree)
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("rules", ["polyhedron", "unit rows", "bounds"])
+def test_a_state_from_before_x64_was_switched_goes_on(rules: str, before: bool) -> None:
+    """Laws compute in float64 where JAX has it, and so do states: a training goes on in the dtype that there is now."""
+    written: dict[str, Callable[[Any], list[Any]]] = {
+        "polyhedron": lambda w: [w @ np.arange(5.0) <= 1.0, np.ones(4) @ w <= 0.3],
+        "unit rows": lambda w: [families.unit_norm(w, 1)],
+        "bounds": lambda w: [w >= 0.0],
+    }
+    plan = affinet.plan(written[rules](affinet.weights({"w": (4, 5)}).w))
+    optimizer = affinet.optax.project(plan, optax.adam(0.1))
+    tree = {"w": jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)}
+
+    def step(tree: Any, state: Any) -> Any:
+        updates, state = optimizer.update(tree, state, tree)
+        return optax.apply_updates(tree, updates), state
+
+    with x64(before):
+        tree, state = jax.jit(step)(tree, optimizer.init(tree))
+    with x64(not before):
+        trained, known = jax.jit(step)(tree, state)
+        wanted, _ = jax.jit(step)(tree, optimizer.init(tree))
+        assert jax.tree.map(lambda x: x.dtype, known.sets) == jax.tree.map(lambda x: x.dtype, optimizer.init(tree).sets)
+        gaps = plan.projector(tree).violation(trained)
+    # One rounding of each of the terms of a rule, of which there are at most five, each of size one.
+    assert max(float(gap) for gap in gaps.values()) <= 5 * 2.0**-23
+    assert np.isfinite(np.asarray(trained["w"])).all()
+    assert trained["w"].dtype == wanted["w"].dtype == jnp.float32

@@ -185,6 +185,7 @@ def _prepared(
     Weights that are those of the last step, to rounding of the update, are where they landed: `p + (w − p)` rounds.
     """
     u, w = law.roundoff(weights), law.read(weights)
+    state = _in_dtype(state, w.dtype)
     g = law.read(gradients).astype(w.dtype)
     rounding = max(JAX.eps(weights[name].dtype) for name in law.parameters)
     same = abs(w - state.landed) <= SAME * rounding * (abs(state.landed) + state.moved)
@@ -197,13 +198,27 @@ def _prepared(
 
     def anew() -> tuple[Array, Any]:
         placed = law.snapped(w, u)
-        return placed, lax.cond(
-            state.started, lambda: law.resettle(placed, former_known, u), lambda: law.start(g, placed, u)
+        return placed, _either(
+            law, state.started, lambda: law.resettle(placed, former_known, u), lambda: law.start(g, placed, u)
         )
 
-    start, known = lax.cond(unchanged, former, anew)
+    start, known = _either(law, unchanged, former, anew)
     step, tangent = law.learn(g, start, known, law.floor(gradients))
     return _Underway(law, start, step, u), law.write(gradients, tangent)
+
+
+def _in_dtype(state: SetState, dtype: Any) -> SetState:
+    """The state with its numbers in the dtype of the law, which another one was where `jax_enable_x64` was changed."""
+    floating = jnp.floating
+    cast: SetState = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, floating) else x, state)
+    return cast
+
+
+def _either(law: WeightsLaw, condition: Array, first: Callable[[], Any], second: Callable[[], Any]) -> Any:
+    """`first()` where the condition holds, `second()` elsewhere: both, where that is one pass over the entries."""
+    if law.pointwise:
+        return jax.tree.map(lambda x, y: jnp.where(condition, x, y), first(), second())
+    return lax.cond(condition, first, second)
 
 
 def _landed(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from affinet.blocks.convex import choose_by_cell
 from affinet.blocks.namespace import Array, Namespace
 from affinet.language.calculus.terms import Floats
@@ -27,6 +29,11 @@ class Boxes:
     shape: tuple[int, ...]
     lower: Floats
     upper: Floats
+
+    def reshaped(self, axes: tuple[int, ...]) -> Boxes:
+        """The same set of the same entries, in order, as an array of other axes."""
+        lower, upper = (_in_axes(bound, self.shape, axes) for bound in (self.lower, self.upper))
+        return Boxes(axes, lower, upper)
 
     def norm(self, xp: Namespace, x: Array) -> Array:
         return abs(x)
@@ -80,6 +87,12 @@ class Boxes:
 
     def _bounds(self, xp: Namespace, x: Array) -> tuple[Array, Array]:
         return xp.array(self.lower, x), xp.array(self.upper, x)
+
+
+def _in_axes(bound: Floats, shape: tuple[int, ...], axes: tuple[int, ...]) -> Floats:
+    if bound.size == 1:
+        return bound.reshape((1,) * len(axes))
+    return np.broadcast_to(bound, shape).reshape(axes)
 
 
 def clipped(xp: Namespace, x: Array, lower: Array, upper: Array) -> Array:

@@ -131,6 +131,9 @@ class Namespace(Protocol):
     def concat(self, arrays: Sequence[Array]) -> Array:
         """Arrays one after the other along the last axis."""
 
+    def stack(self, arrays: Sequence[Array], axis: int) -> Array:
+        """Arrays of one shape side by side along a new axis, which is counted from the end (below zero)."""
+
     def host(self, x: Array) -> np.ndarray:
         """The numbers on the host in float64, for what array libraries have no operations for; not written to."""
 
@@ -259,6 +262,9 @@ class NumPy:
 
     def concat(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(arrays, axis=-1)
+
+    def stack(self, arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
+        return np.stack(arrays, axis)
 
     def host(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(x, np.float64)

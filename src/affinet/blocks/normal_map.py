@@ -19,7 +19,7 @@ from typing import Generic
 
 from affinet.blocks.convex import ConvexSet, Face
 from affinet.blocks.curved_cells import Outcome
-from affinet.blocks.namespace import Array, Namespace
+from affinet.blocks.namespace import Array, Namespace, State
 from affinet.language.calculus.terms import Integers
 
 AVERAGING = 0.1
@@ -161,7 +161,8 @@ class NormalMap(Generic[Face]):
         learned = Learned(xp.where(felt, y, xp.array(0.0, y)), face)
         if xp.any(~moved):
             resting = Learned(
-                *xp.either(
+                *self._where_needed(
+                    xp,
                     ~moved,
                     lambda: self.set.normal(xp, state.before, state.y, state.face, u),
                     lambda: (state.y, state.face),
@@ -196,11 +197,17 @@ class NormalMap(Generic[Face]):
         def onto() -> Array:
             return self.set.nearest(xp, w)[0] if nearest is None else nearest(w)
 
-        return xp.where(satisfied, inside, xp.either(~satisfied, onto, lambda: inside))
+        return xp.where(satisfied, inside, self._where_needed(xp, ~satisfied, onto, lambda: inside))
 
     def resettle(self, xp: Namespace, w: Array, state: Learned[Face], u: float) -> Learned[Face]:
         """What is known once weights or rules were changed from outside: the nearest normal vector at the weights."""
         return Learned(*self.set.normal(xp, w, state.y, None, u))
+
+    def _where_needed(
+        self, xp: Namespace, condition: Array, first: Callable[[], State], second: Callable[[], State]
+    ) -> State:
+        """As `xp.either`, whose branches a compiler cannot fuse: of single entries, `first()` costs less than that."""
+        return first() if self.set.count() == 1 else xp.either(condition, first, second)
 
 
 def chosen(

@@ -164,8 +164,8 @@ class Pairs:
         return (place + self.first.size) % (2 * self.first.size)
 
     def law(self) -> Linear[Shared]:
-        """The law over its entries, as one flat row: the first box and then the second."""
-        return Linear(Shared(self))
+        """The law over its entries: two boxes along a first axis."""
+        return Linear(Shared(self, (self.first.size,)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,10 +177,15 @@ class Shared:
     """
 
     block: Pairs
+    axes: tuple[int, ...]
+
+    def reshaped(self, axes: tuple[int, ...]) -> Shared:
+        """The same projection with the entries of each box, in order, as an array of other axes."""
+        return Shared(self.block, axes)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (2 * self.block.first.size,)
+        return (2, *self.axes)
 
     @property
     def wide(self) -> bool:
@@ -213,7 +218,7 @@ class Shared:
     def noise(self, xp: Namespace, x: Array) -> Array:
         _, scaled, plain = self._sides(x)
         size = ((scaled * scaled + plain * plain) * 0.5) ** 0.5 * 2.0
-        return xp.concat([size, size])
+        return self._both(xp, size, size)
 
     @property
     def _swapped(self) -> bool:
@@ -221,14 +226,15 @@ class Shared:
 
     @cached_property
     def _shift(self) -> Floats:
-        """The shift of the scaled side, flattened."""
+        """The shift of the scaled side, which broadcasts to the axes."""
         shift = -self.block.shift / self.block.ratio if self._swapped else self.block.shift
-        return ravelled(np.asarray(shift), tuple(size for size, _ in self.block.first.dims))
+        numbers = ravelled(np.asarray(shift), tuple(size for size, _ in self.block.first.dims))
+        return numbers.reshape((1,) * len(self.axes) if numbers.size == 1 else self.axes)
 
     def _sides(self, x: Array) -> tuple[float, Array, Array]:
         """The ratio, the side `ratio · plain`, and the plain side."""
-        n = self.block.first.size
-        first, second = x[..., :n], x[..., n:]
+        across = (slice(None),) * len(self.axes)
+        first, second = x[(..., 0, *across)], x[(..., 1, *across)]
         return (1.0 / self.block.ratio, second, first) if self._swapped else (self.block.ratio, first, second)
 
     def _common(self, xp: Namespace, gap: Array, plain: Array) -> Array:
@@ -242,11 +248,15 @@ class Shared:
         other = z * ratio
         if affine and np.any(self._shift):
             other += xp.array(self._shift, x)
-        return self._restored(xp, xp.concat([z, other] if self._swapped else [other, z]), x)
+        return self._restored(xp, self._both(xp, z, other) if self._swapped else self._both(xp, other, z), x)
 
     def _restored(self, xp: Namespace, y: Array, x: Array) -> Array:
         """`y` with the numbers of `x` where entries belong to another block."""
         if not len(self.block.without):
             return y
         places = np.concatenate([self.block.without, self.block.without + self.block.first.size])
-        return xp.put(y, places, xp.take(x, places))
+        flat = (*x.shape[: x.ndim - len(self.shape)], 2 * self.block.first.size)
+        return xp.reshape(xp.put(xp.reshape(y, flat), places, xp.take(xp.reshape(x, flat), places)), tuple(x.shape))
+
+    def _both(self, xp: Namespace, first: Array, second: Array) -> Array:
+        return xp.stack([first, second], -1 - len(self.axes))

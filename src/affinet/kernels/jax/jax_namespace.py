@@ -134,6 +134,9 @@ class Jax:
     def concat(self, arrays: Sequence[Array]) -> Array:
         return jnp.concatenate(arrays, -1)
 
+    def stack(self, arrays: Sequence[Array], axis: int) -> Array:
+        return jnp.stack(arrays, axis)
+
     def host(self, x: Array) -> np.ndarray:
         raise HostNumbersError
 

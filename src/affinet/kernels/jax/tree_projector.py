@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
@@ -111,7 +112,7 @@ class TreeProjector:
 
         shape = jax.ShapeDtypeStruct((len(names),), dtype)
         values = _on_host(measured, shape, *(arrays[n] for n in self.names))
-        return {name: values[number] for number, name in enumerate(names)}
+        return OrderedDict((name, values[number]) for number, name in enumerate(names))
 
     def multipliers(self, gradients: Any, at: Any = None) -> dict[str, Array]:
         """Rule name → ν of the rule's shape, with `Aᵀν` nearest to the gradients, computed on the host in float64.
@@ -120,11 +121,12 @@ class TreeProjector:
         With inequalities, `at` are the weights that the gradients were taken at. Raises AttachError without them then.
         """
         gs, weights = self.arrays(gradients), self._weights_at(at, "multipliers(gradients, at=weights)")
-        shapes = {rule.name: jax.ShapeDtypeStruct(rule.shape, _wide()) for rule in self.plan.system.every}
+        rules = [(rule.name, jax.ShapeDtypeStruct(rule.shape, _wide())) for rule in self.plan.system.every]
+        shapes = OrderedDict(rules)  # of a plain dict, JAX would return the rules sorted by name
 
-        def priced(gs: Any, weights: Any) -> dict[str, np.ndarray]:
+        def priced(gs: Any, weights: Any) -> OrderedDict[str, np.ndarray]:
             values = self._on_arrays.multipliers(_numpy_each(gs), _numpy_each(weights) or None)
-            return {name: np.asarray(values[name], shape.dtype).reshape(shape.shape) for name, shape in shapes.items()}
+            return OrderedDict((name, np.asarray(values[name], to.dtype).reshape(to.shape)) for name, to in rules)
 
         prices: dict[str, Array] = _on_host(priced, shapes, gs, weights)
         return prices

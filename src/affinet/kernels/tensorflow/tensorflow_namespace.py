@@ -163,6 +163,9 @@ class TensorFlow:
         widest = reduce(lambda dtype, x: dtype if dtype.size >= x.dtype.size else x.dtype, arrays, arrays[0].dtype)
         return tf.concat([tf.cast(x, widest) for x in arrays], -1)
 
+    def stack(self, arrays: Sequence[tf.Tensor], axis: int) -> tf.Tensor:
+        return tf.stack(list(arrays), axis)
+
     def host(self, x: tf.Tensor) -> np.ndarray:
         raise HostNumbersError
 

@@ -158,6 +158,9 @@ class Torch:
     def concat(self, arrays: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(arrays), -1)
 
+    def stack(self, arrays: Sequence[Tensor], axis: int) -> Tensor:
+        return torch.stack(list(arrays), axis)
+
     def host(self, x: Tensor) -> np.ndarray:
         numbers: np.ndarray = x.detach().to("cpu", torch.float64).numpy()
         return numbers

@@ -14,15 +14,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from affinet.blocks.curved_cells import Outcome
+from affinet.blocks.entry_bounds import Boxes
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.law import Linear, run_alone
+from affinet.blocks.law import Law, Linear, run_alone
 from affinet.blocks.namespace import Array, Namespace, NumPy
-from affinet.blocks.normal_map import Underway
+from affinet.blocks.normal_map import NormalMap, Underway
+from affinet.blocks.pairs import Shared
 from affinet.blocks.places import Places
 from affinet.blocks.set_law import SetLaw
 from affinet.blocks.tangent_map import Following, Tangent
 from affinet.kernels.traced.library import DType, Library, Like
-from affinet.kernels.traced.traced_entries import Arrays, read, write
+from affinet.kernels.traced.traced_entries import Arrays, axes_of, read, write
 
 NOISE = 32.0
 """As for tensors: a projected gradient of at most this many roundoffs of its own size is rounding."""
@@ -120,6 +122,11 @@ class WeightsLaw(_Entries):
         """Whether a point of the set is found from everywhere."""
         return self._law.always_found
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether each entry is a cell of its own, so that a compiler fuses all that is computed of it."""
+        return self._law.count() == 1 and not self.on_host
+
     def snapped(self, w: Array, u: float) -> Array:
         """The nearest point, but w itself in cells that satisfy their rules to rounding."""
         return self._ran(lambda xp, w: self._law.snapped(xp, w, u), w, made_like=w)
@@ -170,7 +177,7 @@ class WeightsLaw(_Entries):
             w, known = self._law.land(xp, stepped, step, u)
             outcome = known.outcome
             if outcome is None:
-                none = 0.0 * self._law.norm(xp, stepped)
+                none = xp.array(0.0, stepped)
                 outcome = Outcome(none, none > 0.0, none > 0.0)
             return w, replace(known, outcome=None), outcome
 
@@ -218,7 +225,21 @@ class WeightsLaw(_Entries):
 
 def law_of(library: Library, block: AnyBlock) -> EquationsLaw | WeightsLaw:
     """The verbs of a block on arrays of a library; all are functions without state."""
-    law = block.law()
+    law = _along_axes(block.law(), axes_of(block.entries))
     if isinstance(law, Linear):
         return EquationsLaw(library, law, block.entries)
     return WeightsLaw(library, law, block.entries)
+
+
+def _along_axes(law: Law, axes: tuple[int, ...] | None) -> Law:
+    """The law with its entries as an array of the axes of their weights, where none of its operations needs others.
+
+    Weights that are split over devices along an axis stay so.
+    """
+    match law:
+        case Linear(projection=Shared() as shared) if axes is not None:
+            return Linear(shared.reshaped(axes[1:]))
+        case NormalMap(set=Boxes() as boxes) if axes is not None:
+            return NormalMap(boxes.reshaped(axes))
+        case _:
+            return law

@@ -33,13 +33,27 @@ def read(library: Library, places: Places, arrays: Arrays) -> Array:
         case Listed():
             return _joined(library, [_of_part(library, part, arrays[part.parameter.name]) for part in places.parts])
         case Following():
-            return _joined(library, [read(library, piece, arrays) for piece in _pieces(places)])
+            return _stacked(library, [read(library, piece, arrays) for piece in _pieces(places)])
         case Adjacent():
             shape = (places.rows, -1)
             views = [_of_view(library, view, arrays[view.parameter.name]) for view in places.members]
             return library.xp.concat([library.xp.reshape(view, shape) for view in views])
         case _:
             assert_never(places)
+
+
+def axes_of(places: Places) -> tuple[int, ...] | None:
+    """The shape in which `read` returns the entries of a box, or of boxes that are stacked; None for other places."""
+    if isinstance(places, Following):
+        pieces = [axes_of(piece) for piece in _pieces(places)]
+        axes = pieces[0] if len(set(pieces)) == 1 else None
+        return None if axes is None or len(pieces) == 1 else (len(pieces), *axes)
+    box = None
+    if isinstance(places, Stepped):
+        box = _box_of_steps(places)
+    elif isinstance(places, Chosen) and isinstance(places.entries, View):
+        box = _box(places.entries.offset, places.entries.dims, places.parameter.shape)
+    return None if box is None else tuple(box.sizes[axis] for axis in box.order)
 
 
 def write(library: Library, places: Places, arrays: Arrays, values: Array) -> dict[str, Array]:
@@ -59,7 +73,7 @@ def write(library: Library, places: Places, arrays: Arrays, values: Array) -> di
                 written[name] = _with_part(library, part, written[name], numbers)
         case Following():
             pieces = _pieces(places)
-            for piece, numbers in zip(pieces, _split(library, values, [piece.count for piece in pieces]), strict=True):
+            for piece, numbers in zip(pieces, _unstacked(library, values, pieces), strict=True):
                 written = write(library, piece, written, numbers)
         case Adjacent():
             matrix = library.xp.reshape(values, (places.rows, -1))
@@ -103,7 +117,27 @@ class _Box:
         return xp.reshape(box, tuple(x.shape))
 
 
-def _box(offset: int, dims: tuple[Dim, ...], size: int) -> _Box | None:
+def _box(offset: int, dims: tuple[Dim, ...], shape: tuple[int, ...]) -> _Box | None:
+    """Loops over positions in an array of a shape as axes, those of the array where possible; None without any."""
+    size = prod(shape)
+    return _nested(offset, _along_array(dims, shape), size) or _nested(offset, dims, size)
+
+
+def _along_array(dims: tuple[Dim, ...], shape: tuple[int, ...]) -> tuple[Dim, ...]:
+    """The same loops, those over several axes of the array as a loop along each."""
+    loops = []
+    for count, step in dims:
+        within = abs(step)
+        for stride in (prod(shape[axis:]) for axis in range(1, len(shape))):
+            if 0 < within < stride < count * within and not stride % within and not count * within % stride:
+                outer = count * within // stride
+                loops.append((outer, stride if step > 0 else -stride))
+                count //= outer
+        loops.append((count, step))
+    return tuple(loops)
+
+
+def _nested(offset: int, dims: tuple[Dim, ...], size: int) -> _Box | None:
     """Loops over positions below `size` as axes; None where their steps do not nest."""
     first = offset + sum(step * (count - 1) for count, step in dims if step < 0)
     loops = sorted(((abs(step), count, number) for number, (count, step) in enumerate(dims)), reverse=True)
@@ -124,7 +158,7 @@ def _box(offset: int, dims: tuple[Dim, ...], size: int) -> _Box | None:
 
 def _box_of_steps(places: Stepped) -> _Box | None:
     if isinstance(places.outer, Nest) and isinstance(places.inner, Nest):
-        return _box(places.offset, (*places.outer.dims, *places.inner.dims), places.parameter.size)
+        return _box(places.offset, (*places.outer.dims, *places.inner.dims), places.parameter.shape)
     return None
 
 
@@ -143,12 +177,12 @@ def _positions(places: Stepped) -> np.ndarray:
 
 
 def _of_view(library: Library, view: View, x: Array) -> Array:
-    box = _box(view.offset, view.dims, prod(x.shape))
+    box = _box(view.offset, view.dims, tuple(x.shape))
     return library.at(x, positions_of(view)) if box is None else box.read(library, x)
 
 
 def _with_view(library: Library, view: View, x: Array, values: Array) -> Array:
-    box = _box(view.offset, view.dims, prod(x.shape))
+    box = _box(view.offset, view.dims, tuple(x.shape))
     return _put(library, x, positions_of(view), values) if box is None else box.write(library, x, values)
 
 
@@ -185,6 +219,22 @@ def _put(library: Library, x: Array, positions: np.ndarray, values: Array) -> Ar
 def _joined(library: Library, pieces: list[Array]) -> Array:
     """A single piece unchanged, several pieces as one flat row."""
     return pieces[0] if len(pieces) == 1 else library.xp.concat([library.xp.reshape(piece, (-1,)) for piece in pieces])
+
+
+def _stacked(library: Library, pieces: list[Array]) -> Array:
+    """As `_joined`, but pieces of one shape keep their axes, along which they may be split over devices."""
+    shapes = {tuple(piece.shape) for piece in pieces}
+    if len(pieces) == 1 or len(shapes) > 1:
+        return _joined(library, pieces)
+    return library.xp.stack(pieces, -1 - pieces[0].ndim)
+
+
+def _unstacked(library: Library, values: Array, pieces: list[Places]) -> list[Array]:
+    """The numbers of each piece, of values that are stacked or in one row."""
+    count = len(pieces)
+    if len(values.shape) > 1 and values.shape[0] == count and len({piece.count for piece in pieces}) == 1:
+        return [values[number] for number in range(count)]
+    return _split(library, values, [piece.count for piece in pieces])
 
 
 def _split(library: Library, values: Array, sizes: list[int]) -> list[Array]:
