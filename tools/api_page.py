@@ -17,6 +17,7 @@ from types import ModuleType
 
 import affinet
 from affinet import families, groups, scipy, testing
+from tools import api_sources
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 
@@ -37,6 +38,8 @@ class Section:
     explained: str
     module: ModuleType = affinet
     names: tuple[str, ...] = ()
+    source: str = ""
+    """The name of a module that is read from its source, since it imports libraries that need not be installed."""
 
 
 SECTIONS = (
@@ -76,6 +79,8 @@ SECTIONS = (
         "[Errors and warnings](errors.md)",
         names=("errors", *sorted(name for name in affinet.__all__ if name.endswith(("Error", "Warning")))),
     ),
+    Section("JAX and Optax: `affinet.optax`", "[JAX](jax.md)", source="optax"),
+    Section("Keras: `affinet.keras`", "[Keras](keras.md)", source="keras"),
     Section("SciPy: `affinet.scipy`", "[SciPy and MATLAB](scipy.md)", scipy),
     Section("Tests of bindings: `affinet.testing`", "[Adding a framework](frameworks.md)", testing),
     Section("Version", "[The changelog](../CHANGELOG.md)", names=("__version__",)),
@@ -88,6 +93,12 @@ UNPROMISED = {
     "Case": {"limits"},
     "Plan": {"incidence", "system", "blocks"},
     "Projector": {"kernels"},
+    "TreeProjector": {"arrays", "differentiable_project", "has_sets", "replaced", "tangent_part"},
+    "Project": {
+        *("apply", "build", "finalize_variable_values", "follow", "from_config", "get_config", "iterations"),
+        *("learning_rate", "load_assets", "save_assets", "scale_loss", "variables", "inner_optimizer"),
+    },
+    "RuleLog": {"on_epoch_begin", "on_epoch_end", "on_train_batch_end", "on_train_begin", "on_train_end", "set_model"},
     "ExpectedRule": {"bound", "function", "sense"},
     "LagrangeWatch": {"after_projection", "before_projection", "before_step", "wants_gradients"},
     "Watch": {"closes", "opens", "stepped", "wants_gradients"},
@@ -95,13 +106,15 @@ UNPROMISED = {
 """Members that other parts of affinet call, and that users have no need of."""
 
 
-MADE_BY_USERS = ("CsvLog", "TensorBoardLog", "LieElement", "SignedPermutation")
+MADE_BY_USERS = ("CsvLog", "TensorBoardLog", "LieElement", "RuleLog", "SignedPermutation")
 """Classes that users call; of the others, values are returned by functions."""
 
 
 def page() -> str:
     """The whole page. Raises ValueError for public names that stand in no section, or in two."""
-    listed = sorted(name for section in SECTIONS if section.module is affinet for name in section.names)
+    listed = sorted(
+        name for section in SECTIONS if not section.source and section.module is affinet for name in section.names
+    )
     if listed != sorted(affinet.__all__):
         wrong = sorted({*listed} ^ {*affinet.__all__}) or [name for name in listed if listed.count(name) > 1]
         raise ValueError(f"each public name belongs in one of SECTIONS: {', '.join(wrong)}")
@@ -111,6 +124,9 @@ def page() -> str:
 def _section(section: Section) -> Iterator[str]:
     yield f"## {section.title}\n"
     yield f"Explained in {section.explained}.\n"
+    if section.source:
+        yield from _from_source(section.source)
+        return
     names = section.names or sorted(_public(section.module), key=str.lower)
     values = {name: getattr(section.module, name) for name in names}
     exceptions = [name for name, value in values.items() if inspect.isclass(value) and issubclass(value, Exception)]
@@ -128,6 +144,34 @@ def _section(section: Section) -> Iterator[str]:
             yield from members
             if members:
                 yield ""
+
+
+def _from_source(module: str) -> Iterator[str]:
+    """The same lines of a module that is not imported."""
+    names = [*api_sources.definitions(module)]
+    functions = [each for each in names if not each.is_class]
+    for each in functions:
+        yield f"- `{each.name}{each.signature}`: {_first_sentence(each.docstring)}"
+    if functions:
+        yield ""
+    for each in names:
+        if each.is_class:
+            signature = each.signature if each.name in MADE_BY_USERS else ""
+            yield f"**`{each.name}{signature}`**: {_first_sentence(each.docstring)}\n"
+            members = [*_members_from_source(each)]
+            yield from members
+            if members:
+                yield ""
+
+
+def _members_from_source(definition: api_sources.Definition) -> Iterator[str]:
+    unpromised = UNPROMISED.get(definition.name, set())
+    values = [name for name in definition.fields if name not in unpromised]
+    if values:
+        yield f"- values: {', '.join(f'`{name}`' for name in values)}"
+    for member in definition.members:
+        if member.name not in unpromised:
+            yield f"- `.{member.name}{member.signature or ''}`: {_first_sentence(member.docstring)}"
 
 
 def _line(name: str, value: object) -> str:
@@ -174,7 +218,11 @@ def _sentence(value: object) -> str:
     """The first sentence of a docstring; of a plain value none."""
     if isinstance(value, str):
         return "the version of the package, as text."
-    paragraph = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
+    return _first_sentence(inspect.getdoc(value) or "")
+
+
+def _first_sentence(docstring: str) -> str:
+    paragraph = " ".join(docstring.split("\n\n")[0].split())
     return re.split(r"(?<=[.!?])\s+(?=[A-Z`])", paragraph, maxsplit=1)[0]
 
 
