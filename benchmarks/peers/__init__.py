@@ -18,6 +18,7 @@ PEERS = {
     "geotorch_symmetric": ("geotorch",),
     "manifolds": ("geotorch", "geoopt"),
     "sparse_solvers": ("qdldl", "cholespy"),
+    "optax_steps": ("optax", "jax"),
     "polyhedra": ("daqp", "quadprog", "clarabel", "piqp", "osqp", "jaxopt", "cvxpy"),
 }
 """Module of this folder → the distributions that it needs (extra `bench`)."""
