@@ -10,7 +10,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from affinet.adapters.keras_steps import Sandwich, described, flat
+from affinet.adapters.keras_replicas import check_strategy, count_replicas, summed, write
+from affinet.adapters.keras_steps import Counts, Sandwich, described, flat, library_of_backend
 from affinet.adapters.keras_variables import checked_variables, numbers
 from affinet.errors import AttachError
 from affinet.language.constraint import Constraint
@@ -19,14 +20,18 @@ from affinet.plans.plan import Plan, plan
 PLAN_FILE = "plan.safetensors"
 
 
-def project(model: Any, optimizer: Any, rules: Plan | Constraint | Iterable[Constraint]) -> Project:
+def project(
+    model: Any, optimizer: Any, rules: Plan | Constraint | Iterable[Constraint], *, keep_gradients: bool = False
+) -> Project:
     """The optimizer for `model.compile`, whose steps end on the rules and at their optimum.
 
     Moves the weights of the model to the nearest point that satisfies the rules. `optimizer` is one of Keras, or its
     name; clipping, decoupled decay, `use_ema` and `gradient_accumulation_steps` are options of it. Build the model
-    before, and give each model an optimizer of its own.
+    before, and give each model an optimizer of its own. With `keep_gradients` the gradients of the last step are kept,
+    as many numbers as the rules have weights: `RuleLog(multipliers=True)` needs them.
     Raises AttachError for a model without weights, for weights that are missing, not trainable or have a constraint,
-    and for an optimizer that was built before; InfeasibleError for rules that cannot hold.
+    for an optimizer that was built before, and outside of the scope of the model's MirroredStrategy; InfeasibleError
+    for rules that cannot hold.
     """
     inner = keras.optimizers.get(optimizer)
     if isinstance(inner, keras.optimizers.LossScaleOptimizer | Project):
@@ -39,13 +44,15 @@ def project(model: Any, optimizer: Any, rules: Plan | Constraint | Iterable[Cons
             f"the optimizer {inner.name!r} was built before, so that it belongs to another training. Make a new one "
             f"for this model."
         )
+    library_of_backend()
+    check_strategy(model)
     made = rules if isinstance(rules, Plan) else plan([rules] if isinstance(rules, Constraint) else list(rules))
     variables = checked_variables(model, made)
     arrays = numbers(variables)
     placed = made.projector(arrays).project(arrays)
     for name, variable in variables.items():
         variable.assign(placed[name])
-    projecting = Project(inner)
+    projecting = Project(inner, keep_gradients=keep_gradients)
     projecting.follow(made, model, variables)
     return projecting
 
@@ -58,6 +65,8 @@ class _Ruled:
     indices: tuple[int, ...] = ()
     shapes: tuple[tuple[tuple[int, ...], str], ...] = ()
     states: tuple[Any, ...] = ()
+    counts: tuple[Any, ...] = ()
+    gradients: tuple[Any, ...] = ()
 
 
 @keras.saving.register_keras_serializable("affinet")
@@ -73,10 +82,11 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
         inner_optimizer: Any,
         indices: Sequence[int] = (),
         states: Sequence[tuple[Sequence[int], str]] = (),
+        keep_gradients: bool = False,
         name: str | None = None,
     ) -> None:
         super().__init__(learning_rate=0.0, name=name)
-        self.inner_optimizer = inner_optimizer
+        self.inner_optimizer, self._keep_gradients = inner_optimizer, keep_gradients
         self._ruled = _Ruled(None, tuple(indices), tuple((tuple(shape), dtype) for shape, dtype in states))
 
     def follow(self, made: Plan, model: Any, variables: dict[str, Any]) -> None:
@@ -104,6 +114,13 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
             self.add_variable(shape, initializer="zeros", dtype=dtype, name=f"state_{number}")
             for number, (shape, dtype) in enumerate(self._ruled.shapes)
         )
+        if self._ruled.shapes:
+            self._ruled.counts = tuple(
+                self.add_variable((), initializer="zeros", dtype="int32", name=name) for name in Counts._fields
+            )
+        if self._keep_gradients:
+            of_rules = [list(variables)[index] for index in self._ruled.indices]
+            self._ruled.gradients = tuple(self.add_variable_from_reference(v, name="gradient") for v in of_rules)
         self.inner_optimizer.build(variables)
         super().build(variables)
 
@@ -111,38 +128,63 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
     def variables(self) -> list[Any]:
         return [*self._variables, *self.inner_optimizer.variables]
 
+    @property
+    def counts(self) -> Counts:
+        """How many steps of cells of nonlinear equations were shortened, refused, or slow, since the first."""
+        return Counts(*(int(ops.convert_to_numpy(v)) for v in self._ruled.counts)) if self._ruled.counts else Counts()
+
+    @property
+    def last_gradients(self) -> dict[str, Any]:
+        """Name of each weight of the rules → its gradient in the last step, for weights kept by `keep_gradients`.
+
+        Raises AttachError where they are not kept.
+        """
+        if not self._keep_gradients:
+            raise AttachError(
+                "the gradients of the last step are not kept. Call affinet.keras.project(…, keep_gradients=True)."
+            )
+        return dict(zip(self._sandwich.names, self._ruled.gradients, strict=True))
+
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Project the gradients, take the step of the inner optimizer, and move the weights onto the rules."""
         if not self.built:
             self.build(list(trainable_variables or ()))
         step_variables = self._trainable_variables if trainable_variables is None else trainable_variables
         sandwich, gradients, variables = self._sandwich, list(grads), list(step_variables)
-        places = self._places(variables)
-        ruled = {name: variables[place] for name, place in places.items()}
-        weights = {name: _value(v) for name, v in ruled.items()}
-        slopes = {
+        replicas, places = count_replicas(), self._places(variables)
+        ruled = [variables[place] for place in places.values()]
+        weights = {name: _value(v) for name, v in zip(places, ruled, strict=True)}
+        local = {
             name: ops.zeros_like(weights[name]) if gradients[place] is None else _value(gradients[place])
             for name, place in places.items()
         }
+        slopes = summed(local, replicas)
         states = sandwich.states_of([_value(v) for v in self._ruled.states], weights)
         projected, starts, underway = sandwich.prepared(slopes, weights, states)
-        for name, place in places.items():
-            gradients[place] = projected[name]
-            if underway:
-                self.assign(ruled[name], starts[name])
+        if self._keep_gradients:
+            write(self._ruled.gradients, list(slopes.values()), replicas)
+        if underway:
+            write(ruled, list(starts.values()), replicas)
+        for name, place in places.items():  # the inner optimizer sums over replicas, too
+            gradients[place] = projected[name] if replicas == 1 else projected[name] / replicas
         self.inner_optimizer.apply(gradients, None if trainable_variables is None else variables)
-        landed, next_states = sandwich.landed({name: _value(v) for name, v in ruled.items()}, underway)
-        for name, variable in ruled.items():
-            self.assign(variable, landed[name])
-        for variable, value in zip(self._ruled.states, flat(next_states), strict=True):
-            variable.assign(value)
+        stepped = {name: _value(v) for name, v in zip(places, ruled, strict=True)}
+        landed, next_states, counts = sandwich.landed(stepped, underway)
+        write(ruled, list(landed.values()), replicas)
+        write(self._ruled.states, flat(next_states), replicas)
+        totals = [_value(v) + count for v, count in zip(self._ruled.counts, counts, strict=True)]
+        write(self._ruled.counts, totals, replicas)
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
-        """As the inner optimizer; the averages of `use_ema` are moved onto the rules."""
+        """As the inner optimizer; the averages of `use_ema` are moved onto the rules.
+
+        Raises AttachError where the variables are those of another model. `fit` calls it at its end; on JAX, where
+        steps are about numbers without variables, this is the first that is known of them.
+        """
+        variables = list(var_list)
+        ruled = {name: variables[place] for name, place in self._places(variables).items()}
         self.inner_optimizer.finalize_variable_values(var_list)
         if self.inner_optimizer.use_ema:
-            variables = list(var_list)
-            ruled = {name: variables[place] for name, place in self._places(variables).items()}
             placed = self._sandwich.placed({name: _value(v) for name, v in ruled.items()})
             for name, variable in ruled.items():
                 variable.assign(placed[name])
@@ -169,6 +211,7 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
             "inner_optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
             "indices": list(self._ruled.indices),
             "states": [[list(shape), dtype] for shape, dtype in self._ruled.shapes],
+            "keep_gradients": self._keep_gradients,
         }
 
     @classmethod
@@ -200,12 +243,16 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
         for name, index in zip(self._sandwich.names, self._ruled.indices, strict=True):
             place = at.get(self._var_key(self._trainable_variables[index]))
             if place is None:
-                raise AttachError(
-                    f"the rules are about {name!r}, and the step is not: its layer is not trainable any more, or the "
-                    f"optimizer is used with another model. Call affinet.keras.project for the model as it is now."
-                )
+                raise _is_elsewhere(name)
             places[name] = place
         return places
+
+
+def _is_elsewhere(name: str) -> AttachError:
+    return AttachError(
+        f"the rules are about {name!r}, and the step is not: its layer is not trainable any more, or the optimizer is "
+        f"used with another model. Call affinet.keras.project for the model as it is now."
+    )
 
 
 def _value(x: Any) -> Any:

@@ -21,7 +21,7 @@ def verify(model: Any, rules: Plan | Constraint | Iterable[Constraint]) -> dict[
     Raises AttachError for weights that are missing, not trainable or of another shape.
     """
     made = rules if isinstance(rules, Plan) else plan([rules] if isinstance(rules, Constraint) else list(rules))
-    arrays = {name: x.astype(np.float64) for name, x in numbers(checked_shapes(model, made)).items()}
+    arrays = _wide(numbers(checked_shapes(model, made)))
     violations: dict[str, float] = made.projector(arrays).violation(arrays)
     return violations
 
@@ -29,16 +29,39 @@ def verify(model: Any, rules: Plan | Constraint | Iterable[Constraint]) -> dict[
 class RuleLog(keras.callbacks.Callback):  # type: ignore[misc]
     """A callback that adds `violation` to the logs of each epoch: the largest violation of any rule.
 
-    Put it before other callbacks, such as TensorBoard, which then log the number too; the progress bar shows it. With
-    `each=True` the violation of each rule is logged under the name of the rule as well.
+    With `multipliers` also `multiplier`, the largest |ν| of any rule, at the gradients of the last step: the plan was
+    attached by `project(…, keep_gradients=True)`. With `each`, `violation/RULE` and `multiplier/RULE` for each rule.
+    Under nonlinear equations `shortened`, `refused` and `slow` are the `counts` of the optimizer.
+    The progress bar shows what is in the logs; put this callback before others that write them, such as TensorBoard.
     """
 
-    def __init__(self, *, each: bool = False) -> None:
+    def __init__(self, *, multipliers: bool = False, each: bool = False) -> None:
         super().__init__()
-        self._each = each
+        self._multipliers, self._each = multipliers, each
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Raises AttachError where the optimizer of the model has no rules, or keeps no gradients for multipliers."""
+        optimizer = self._optimizer()
+        if self._multipliers:
+            _ = optimizer.last_gradients
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Add the violations. Raises AttachError where the optimizer of the model has no rules."""
+        """Add the numbers to the logs."""
+        optimizer = self._optimizer()
+        sizes = {"violation": verify(self.model, optimizer.plan)}
+        if self._multipliers:
+            sizes["multiplier"] = _largest_multipliers(self.model, optimizer)
+        added: dict[str, float] = {}
+        for kind, by_rule in sizes.items():
+            added[kind] = max(by_rule.values(), default=0.0)
+            if self._each:
+                added |= {f"{kind}/{rule}": value for rule, value in by_rule.items()}
+        if optimizer.plan.system.curved_rules:
+            added |= {kind: float(count) for kind, count in optimizer.counts._asdict().items()}
+        if logs is not None:
+            logs.update(added)
+
+    def _optimizer(self) -> Project:
         optimizer = self.model.optimizer
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             optimizer = optimizer.inner_optimizer
@@ -47,8 +70,16 @@ class RuleLog(keras.callbacks.Callback):  # type: ignore[misc]
                 f"the model was compiled with {type(optimizer).__name__}, which has no rules. Compile it with the "
                 f"optimizer that affinet.keras.project returns."
             )
-        violations = verify(self.model, optimizer.plan)
-        if logs is not None:
-            logs["violation"] = max(violations.values(), default=0.0)
-            if self._each:
-                logs.update({f"violation of {name}": value for name, value in violations.items()})
+        return optimizer
+
+
+def _largest_multipliers(model: Any, optimizer: Project) -> dict[str, float]:
+    """Rule name → largest |ν| of its entries."""
+    weights = _wide(numbers(checked_shapes(model, optimizer.plan)))
+    gradients = _wide(numbers(optimizer.last_gradients))
+    prices = optimizer.plan.projector(weights).multipliers(gradients, weights)
+    return {rule: float(np.abs(values).max(initial=0.0)) for rule, values in prices.items()}
+
+
+def _wide(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: x.astype(np.float64) for name, x in arrays.items()}

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import keras
+from keras import ops
 
 from affinet.blocks.namespace import Array
 from affinet.errors import AttachError
@@ -35,6 +36,14 @@ class SetState(NamedTuple):
     known: Any
     landed: Array
     started: Array
+
+
+class Counts(NamedTuple):
+    """Cells of nonlinear equations, added up over all steps: steps shortened, steps refused, and slow returns."""
+
+    shortened: int = 0
+    refused: int = 0
+    slow: int = 0
 
 
 class Underway(NamedTuple):
@@ -92,20 +101,22 @@ class Sandwich:
 
     def landed(
         self, stepped: Mapping[str, Array], underway: list[Underway]
-    ) -> tuple[dict[str, Array], tuple[SetState, ...]]:
-        """The weights after the step of the optimizer, on the rules, and the next states."""
+    ) -> tuple[dict[str, Array], tuple[SetState, ...], list[Array]]:
+        """The weights after the step of the optimizer, on the rules, the next states, and the `Counts` of the step."""
         arrays = dict(stepped)
         for equations in self.equations:
             arrays = equations.write(arrays, equations.nearest(equations.read(arrays)))
-        states = []
+        states, counts = [], []
         for law, _, step, u in underway:
-            w, known, _ = law.land(law.read(arrays), step, u)
+            w, known, outcome = law.land(law.read(arrays), step, u)
+            counts.append((outcome.shortenings > 0.0, outcome.refused, outcome.slow))
             arrays = law.write(arrays, w)
             entries = law.read(arrays)
             began = self.library.xp.array(1.0, entries)
             states.append(SetState(known, entries, began))
+        added = [sum(ops.sum(ops.cast(cells, "int32")) for cells in marks) for marks in zip(*counts, strict=True)]
         # One value for each weight, not one for each use: weights that rules tie get the same bits.
-        return {name: self.library.xp.hold(x) for name, x in arrays.items()}, tuple(states)
+        return {name: self.library.xp.hold(x) for name, x in arrays.items()}, tuple(states), added
 
     def placed(self, weights: Mapping[str, Array]) -> dict[str, Array]:
         """The nearest weights on the rules."""

@@ -160,7 +160,8 @@ class CurvedSet:
         reach = FARTHEST * length + 32.0 * xp.spacing(x) * self.norm(xp, plane.point)
 
         def attempt(number: int, state: _Attempts) -> _Attempts:
-            share = xp.array(4.0, x) ** (-number)
+            quarterings = xp.array(number, x)
+            share = xp.array(4.0, x) ** (-quarterings)
             back = self.returned(xp, plane.point + share * move, RETURNS, state.searched)
             distance = self.norm(xp, back.point - plane.point)
             arrived = state.searched & back.arrives & (distance <= share * reach)
@@ -168,7 +169,7 @@ class CurvedSet:
                 xp.where(arrived, back.point, state.point),
                 _where(xp, arrived, back.derivatives, state.derivatives),
                 state.searched & ~arrived,
-                xp.where(state.searched, xp.array(1.0, length) * number, state.shortenings),
+                xp.where(state.searched, xp.array(1.0, length) * quarterings, state.shortenings),
                 state.slow | (back.slow & arrived),
             )
 

@@ -77,4 +77,6 @@ class TensorFlowLibrary:
 
         inputs = [x for state in states for x in arrays_of(state)]
         made = tf.numpy_function(call, inputs, [like.dtype for like in likes])
+        if tf.is_tensor(made):  # outside of graphs a single tensor comes without a list
+            made = [made]
         return state_of(shapes, (tf.ensure_shape(x, like.shape) for x, like in zip(made, likes, strict=True)))

@@ -22,7 +22,9 @@ class TensorFlow:
     """The operations of `affinet.blocks.namespace.Namespace` on `tf.Tensor`; no method writes to its arguments."""
 
     def array(self, values: Any, like: tf.Tensor) -> tf.Tensor:
-        return values if tf.is_tensor(values) else tf.constant(np.asarray(values, like.dtype.as_numpy_dtype))
+        if tf.is_tensor(values):
+            return tf.cast(values, like.dtype)
+        return tf.constant(np.asarray(values, like.dtype.as_numpy_dtype))
 
     def reshape(self, x: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
         return tf.reshape(x, shape)
