@@ -17,16 +17,16 @@ def check_strategy(model: Any) -> None:
         return
     import tensorflow as tf
 
-    strategy, here = model.distribute_strategy, tf.distribute.get_strategy()
+    strategy, scope = model.distribute_strategy, tf.distribute.get_strategy()
     if strategy.num_replicas_in_sync > 1 and not isinstance(strategy, tf.distribute.MirroredStrategy):
         raise AttachError(
             f"affinet.keras trains under tf.distribute.MirroredStrategy, and the model was made under "
             f"{type(strategy).__name__}. Make it under a MirroredStrategy, or without a strategy."
         )
-    if strategy is not here:
+    if strategy is not scope:
         raise AttachError(
             f"the model was made under {type(strategy).__name__}, and affinet.keras.project was called under "
-            f"{type(here).__name__}. Call it within strategy.scope(), as the model."
+            f"{type(scope).__name__}. Call it within strategy.scope(), as the model."
         )
 
 
