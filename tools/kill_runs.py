@@ -42,8 +42,8 @@ from affinet.cli.runs import checkpoint, runfolder
 from affinet.cli.runs.checkpoint import Checkpoint, read_checkpoint
 from affinet.cli.runs.finished import SUMMARY
 from affinet.cli.runs.runfolder import CHECKPOINT, METRICS, MODEL, PREVIOUS
-from affinet.cli.runs.snapshot import bits
 from affinet.cli.runs.start_record import JOB as JOB_COPY
+from affinet.cli.trainings.torch.tensor_files import bits
 
 JOB = """\
 [data]
@@ -272,8 +272,8 @@ def watch_steps(see: Callable[[bool, object], None]) -> None:
 
         return call
 
-    for module, name in ((os, "fsync"), (os, "replace"), (checkpoint, "save_file"), (runfolder, "save_file")):
-        setattr(module, name, watched(getattr(module, name), name == "save_file"))
+    for module, name in ((os, "fsync"), (os, "replace"), (checkpoint, "save_arrays"), (runfolder, "save_arrays")):
+        setattr(module, name, watched(getattr(module, name), name == "save_arrays"))
 
 
 def watch_saves(before: Callable[[], object], after: Callable[[], object]) -> None:

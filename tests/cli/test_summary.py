@@ -11,7 +11,7 @@ from affinet.cli.run_summary import Outcome, RunSummary
 from affinet.cli.screen import Screen
 from affinet.cli.trainings.training import Epoch, Step
 from affinet.cli.watch_lines import Terminal
-from affinet.training.baking import Trainable
+from affinet.report.cost import Trainable
 
 RULES = Outcome(
     loss=0.25, score=0.95, violation=1e-7, trained=Trainable(6000, 6000), free=5000, seconds=1.5, measuring=0.25

@@ -17,7 +17,8 @@ from affinet.cli.runs.runfolder import refuse_used
 from affinet.cli.runs.running import Interrupted, run
 from affinet.cli.screen import Screen
 from affinet.cli.trainings.preparation import prepare
-from affinet.cli.trainings.training import Epoch, forward
+from affinet.cli.trainings.torch.stepping import forward
+from affinet.cli.trainings.training import Epoch
 from affinet.cli.verifying import verify_file
 from affinet.errors import InfeasibleError, ModelFileError, RunError, TooLargeError
 from affinet.system.stored.planfile import write_system

@@ -54,9 +54,7 @@ def _rows_text(system: System) -> str:
 
 def _planned_after_trial(job: JobFile) -> Planned:
     """The plan after a step on throw-away copies of network and optimizer."""
-    from affinet.cli.trainings.keeping import numbers_of
-    from affinet.cli.trainings.preparation import make_network, prepare, seeded
+    from affinet.cli.trainings.preparation import prepare
 
     prepared = prepare(job)
-    with seeded(job.job.train.seed):
-        return Planned(prepared.rules, numbers_of(make_network(job, prepared.data)))
+    return Planned(prepared.rules, prepared.numbers)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from affinet.blocks.interval import Interval
 
 if TYPE_CHECKING:
-    from affinet.training.baking import Trainable
+    from affinet.report.cost import Trainable
 
 
 @dataclass(frozen=True)

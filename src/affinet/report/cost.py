@@ -14,6 +14,17 @@ LOOSER = 0.01
 
 
 @dataclass(frozen=True)
+class Trainable:
+    """How many numbers of a model are trained, and how many would be trained without rules."""
+
+    numbers: int
+    out_of: int
+
+    def __str__(self) -> str:
+        return f"{self.numbers:,} of {self.out_of:,} numbers"
+
+
+@dataclass(frozen=True)
 class RuleCost:
     """One rule: its largest |ν|, the change of the loss when its equations are loosened by 0.01, redundant rules.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,23 +12,12 @@ from affinet.errors import AttachError
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.projector import Projector
 from affinet.plans.plan import Plan
-from affinet.report.cost import CostReport, cost_report
+from affinet.report.cost import CostReport, Trainable, cost_report
 from affinet.training.free_numbers import Expanded, Projected, Weight
 from affinet.training.freezing import Trained
 from affinet.training.losses import check_callable, differentiable, without_gradients
 from affinet.training.replacing import Replacement
 from affinet.training.stale_optimizers import accept_again
-
-
-@dataclass(frozen=True)
-class Trainable:
-    """How many numbers of a model are trained, and how many would be trained without rules."""
-
-    numbers: int
-    out_of: int
-
-    def __str__(self) -> str:
-        return f"{self.numbers:,} of {self.out_of:,} numbers"
 
 
 class Reparametrization:

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from affinet.cli.runs import checkpoint
 from affinet.cli.runs.checkpoint import FORMAT, Checkpoint, Damaged, read_checkpoint, write_checkpoint
-from affinet.cli.runs.checkpoint_packing import Packed
 from affinet.cli.runs.identity import Identity
-from affinet.cli.runs.snapshot import Snapshot, bits, put_back, take
-from affinet.cli.trainings.keeping import Learner
+from affinet.cli.trainings.snapshot import Packed, Snapshot
+from affinet.cli.trainings.torch.keeping import Learner
+from affinet.cli.trainings.torch.tensor_files import bits
+from affinet.cli.trainings.torch.tensor_snapshot import put_back, take
 from affinet.cli.trainings.training import Epoch, Progress
 from affinet.system.malformed import Malformed
 
@@ -99,10 +101,10 @@ def test_pickles_weights_and_nothing_are_no_checkpoints(tmp_path: Path) -> None:
 def forged(path: Path, change: Any) -> Path:
     """The checkpoint with another description, its checksum made anew."""
     tensors = load_file(path)
-    with checkpoint.safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         said = json.loads(file.metadata()[FORMAT])
     change(said)
-    said["checksum"] = checkpoint._checksum(said["description"], tensors)
+    said["checksum"] = checkpoint._checksum(said["description"], tensors, "torch")
     save_file(tensors, path, metadata={FORMAT: json.dumps(said)})
     return path
 
@@ -168,4 +170,4 @@ def test_the_checksum_is_sha_256_of_what_is_said_and_of_every_tensor() -> None:
     expected = hashlib.sha256(b'{"x": 0.1}')
     expected.update(b"\na torch.int64 ()\n" + (2).to_bytes(8, "little"))
     expected.update(b"\nb torch.float32 (1,)\n" + b"\x00\x00\x80\x3f")
-    assert checkpoint._checksum({"x": 0.1}, tensors) == expected.hexdigest()
+    assert checkpoint._checksum({"x": 0.1}, tensors, "torch") == expected.hexdigest()

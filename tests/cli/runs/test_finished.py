@@ -8,7 +8,7 @@ import pytest
 from affinet.blocks.interval import Interval
 from affinet.cli.run_summary import Outcome, RunSummary
 from affinet.cli.runs.finished import SUMMARY, read_summary, write_summary
-from affinet.training.baking import Trainable
+from affinet.report.cost import Trainable
 
 OUTCOME = Outcome(0.1 + 0.2, 1 / 3, 1e-7, Trainable(5, 6), 5, 2.5, 0.5)
 

@@ -13,7 +13,7 @@ import pytest
 
 from affinet.cli.runs import running
 from affinet.cli.runs.locking import locked
-from affinet.cli.trainings.optimizers import OPTIMIZERS
+from affinet.cli.trainings.torch.optimizers import OPTIMIZERS
 from affinet.cli.trainings.training import Epoch, Step
 from affinet.kernels.torch import conjugate_gradients
 from tests.cli.conftest import SMALL, Command, changed

@@ -32,10 +32,10 @@ from affinet.cli.runs.runfolder import (
     refuse_used,
     row,
 )
-from affinet.cli.runs.snapshot import take
 from affinet.cli.runs.start_record import StartRecord
-from affinet.cli.trainings.keeping import Learner
 from affinet.cli.trainings.planned_rules import PlannedRules
+from affinet.cli.trainings.torch.keeping import Learner
+from affinet.cli.trainings.torch.tensor_snapshot import take
 from affinet.cli.trainings.training import Epoch, Progress
 from affinet.errors import RunError
 
@@ -137,8 +137,8 @@ def half_written(tensors: object, path: Path, metadata: object) -> None:
 @pytest.mark.parametrize(
     ("module", "name", "write"),
     [
-        (runfolder, "save_file", half_written),
-        (checkpoint_file, "save_file", half_written),
+        (runfolder, "save_arrays", half_written),
+        (checkpoint_file, "save_arrays", half_written),
         (os, "fsync", refusing(errno.ENOSPC)),
         (os, "replace", refusing(errno.EIO)),
     ],
@@ -181,13 +181,13 @@ def test_ctrl_c_while_saving_waits_until_weights_and_metrics_agree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = begin(tmp_path / "run")
-    real = runfolder.save_file
+    real = runfolder.save_arrays
 
     def interrupted(*arguments: object, **keys: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         real(*arguments, **keys)
 
-    monkeypatch.setattr(runfolder, "save_file", interrupted)
+    monkeypatch.setattr(runfolder, "save_arrays", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -8,8 +8,8 @@ import scipy.io
 import scipy.sparse
 
 import affinet as library
-from affinet.cli.trainings.network import build_network
 from affinet.cli.trainings.rules import read_rules
+from affinet.cli.trainings.torch.network import build_network
 from affinet.errors import JobError
 from tests.cli.conftest import SMALL, changed, job_of
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,19 +9,12 @@ import torch
 
 from affinet.cli.jobs.job import TrainTable
 from affinet.cli.trainings.data import Data
-from affinet.cli.trainings.preparation import seeded
-from affinet.cli.trainings.threads import suited_threads
-from affinet.cli.trainings.training import (
-    Diverged,
-    Epoch,
-    Progress,
-    Rows,
-    Step,
-    rows_for,
-    take_step,
-    train_epochs,
-    trivial_score,
-)
+from affinet.cli.trainings.torch.keeping import Learner
+from affinet.cli.trainings.torch.stepping import Rows, rows_for, take_step
+from affinet.cli.trainings.torch.threads import suited_threads
+from affinet.cli.trainings.torch.torch_framework import Torch
+from affinet.cli.trainings.torch.torch_training import Measure, TorchTraining
+from affinet.cli.trainings.training import Diverged, Epoch, Progress, Step, train_epochs, trivial_score
 from affinet.errors import RunError
 
 
@@ -36,20 +30,20 @@ def shuffling() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+def training(network: torch.nn.Module, optimizer: torch.optim.Optimizer, rows: Data, measure: Measure = dict) -> Any:
+    return TorchTraining(Learner(network, optimizer, 0), rows_for(network, rows), measure, shuffling())
+
+
 def trained(
     task: str, kind: Callable[..., torch.optim.Optimizer], epochs: int = 30, **keys: float
 ) -> list[Step | Epoch]:
     rows = data(task)
-    with seeded(0):
+    with Torch().seeded(0):
         network = torch.nn.Linear(3, rows.outputs)
     train = TrainTable(epochs=epochs, batch_size=5)
     steps = iter(range(10**6))
     optimizer = kind(network.parameters(), **keys)
-    return list(
-        train_epochs(
-            network, optimizer, rows_for(network, rows), train, lambda: {"a": next(steps), "b": 0.5}, shuffling()
-        )
-    )
+    return list(train_epochs(training(network, optimizer, rows, lambda: {"a": next(steps), "b": 0.5}), train))
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
@@ -75,7 +69,7 @@ def test_random_numbers_outside_a_training_go_on_undisturbed() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    with seeded(1):
+    with Torch().seeded(1):
         torch.rand(7)
     assert torch.equal(torch.rand(3), expected)
 
@@ -93,16 +87,7 @@ def test_a_violation_that_is_not_finite_is_a_divergence() -> None:
     network = torch.nn.Linear(3, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
     with pytest.raises(Diverged, match="epoch 1"):
-        list(
-            train_epochs(
-                network,
-                optimizer,
-                rows_for(network, rows),
-                TrainTable(),
-                lambda: {"a": 0.0, "b": float("nan")},
-                shuffling(),
-            )
-        )
+        list(train_epochs(training(network, optimizer, rows, lambda: {"a": 0.0, "b": float("nan")}), TrainTable()))
 
 
 def test_a_weight_that_is_not_finite_is_a_divergence_though_no_answer_shows_it() -> None:
@@ -112,23 +97,22 @@ def test_a_weight_that_is_not_finite_is_a_divergence_though_no_answer_shows_it()
         network[0].bias.fill_(-float("inf"))
     optimizer = torch.optim.SGD(network[2].parameters(), lr=0.1)
     with pytest.raises(Diverged, match="epoch 1"):
-        list(train_epochs(network, optimizer, rows_for(network, rows), TrainTable(), dict, shuffling()))
+        list(train_epochs(training(network, optimizer, rows), TrainTable()))
 
 
 def test_epochs_that_are_finished_are_not_trained_again() -> None:
-    rows, random = data("regression"), shuffling()
     network = torch.nn.Linear(3, 1)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    events = train_epochs(network, optimizer, rows_for(network, rows), TrainTable(epochs=5), dict, random, 3)
+    begun = training(network, torch.optim.SGD(network.parameters(), lr=0.1), data("regression"))
+    events = train_epochs(begun, TrainTable(epochs=5), 3)
     assert [event.number for event in events if isinstance(event, Epoch)] == [4, 5]
     progress = Progress().after(Epoch(1, 0.5, 0.5, 0.25, 0.5), 2.0).after(Epoch(2, 0.25, 0.75, 0.125, 0.25), 1.0)
     assert (progress.epochs, progress.violation, progress.seconds, progress.measuring) == (2, 0.25, 3.0, 0.75)
-    assert list(train_epochs(network, optimizer, rows_for(network, rows), TrainTable(epochs=5), dict, random, 5)) == []
+    assert list(train_epochs(begun, TrainTable(epochs=5), 5)) == []
 
 
 @pytest.mark.parametrize(("task", "score"), [("classification", 3 / 8), ("regression", 0.0)])
 def test_the_trivial_score_is_that_of_the_most_frequent_class_or_of_the_mean(task: str, score: float) -> None:
-    assert trivial_score(rows_for(torch.nn.Linear(3, 2), data(task))) == score
+    assert trivial_score(data(task)) == score
 
 
 class Failing(torch.nn.Linear):

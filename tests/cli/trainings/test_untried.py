@@ -9,8 +9,8 @@ import torch
 
 from affinet.cli import checking
 from affinet.cli.jobs.job import TrainTable
-from affinet.cli.trainings.optimizers import OPTIMIZERS
 from affinet.cli.trainings.preparation import prepare
+from affinet.cli.trainings.torch.optimizers import OPTIMIZERS
 from affinet.cli.trainings.untried import LARGE, SURELY_TAKEN, planned_untried, takes_settings
 from tests.cli.conftest import SMALL, Command, changed, job_of
 

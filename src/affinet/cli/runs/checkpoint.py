@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors import SafetensorError
 
 from affinet._version import __version__
 from affinet.cli.jobs.job import Table
-from affinet.cli.runs.checkpoint_packing import Packed
 from affinet.cli.runs.durable import put_in_place, write_neighbour
 from affinet.cli.runs.identity import Identity
-from affinet.cli.runs.snapshot import Snapshot, bits
+from affinet.cli.trainings.array_files import Kind, files_of, kind_of, metadata_of, save_arrays
+from affinet.cli.trainings.snapshot import Packed, Snapshot
 from affinet.cli.trainings.training import Epoch, Progress
 from affinet.cli.words import one_paragraph
 from affinet.errors import RunError
@@ -65,6 +63,7 @@ class _Description(Table):
 
 class _Envelope(Table):
     version: Literal[1]
+    arrays: Literal["numpy"] | None = None  # None: tensors of torch
     written_by: str
     checksum: str
     description: dict[str, Any]
@@ -88,25 +87,26 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path) -> N
     }
     if checkpoint.snapshot.learned is not None:
         description["learned"] = checkpoint.snapshot.learned.content
-    tensors = {name: tensor.cpu().clone().contiguous() for name, tensor in _named(checkpoint.snapshot).items()}
+    arrays = _named(checkpoint.snapshot)
+    kind = kind_of(arrays.values())
     envelope = {
         "version": VERSION,
+        **({} if kind == "torch" else {"arrays": kind}),
         "written_by": f"affinet {__version__}",
-        "checksum": _checksum(description, tensors),
+        "checksum": _checksum(description, arrays, kind),
         "description": description,
     }
     with write_neighbour(path) as neighbour:
-        save_file(tensors, neighbour, metadata={FORMAT: json.dumps(envelope)})
+        save_arrays(arrays, neighbour, {FORMAT: json.dumps(envelope)})
     put_in_place(path, previous=previous)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint that `write_checkpoint` wrote, bit for bit. Raises Damaged for anything else."""
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(FORMAT)
-            # Copies: the file's memory is aligned differently from torch's, which can change the last bits of products.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (no dict)
+        text = metadata_of(path).get(FORMAT)
+        kind = _stored_kind(text)
+        arrays = files_of(kind).load(path)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise Damaged(f"{path} is not a readable checkpoint: {one_paragraph(error)}.") from None
     if text is None:
@@ -117,10 +117,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if type(version) is int and version != VERSION:
             raise Damaged(f"{path} is a checkpoint of format {version}, and affinet {__version__} reads {VERSION}.")
         envelope = _Envelope.model_validate(content)
-        if envelope.checksum != _checksum(envelope.description, tensors):
+        if envelope.checksum != _checksum(envelope.description, arrays, kind):
             raise Damaged(f"{path} was changed after it was written: its checksum does not match.")
         description = _Description.model_validate(envelope.description)
-        return Checkpoint(description.identity, _progress(description), _snapshot(description, tensors))
+        return Checkpoint(description.identity, _progress(description), _snapshot(description, arrays))
     except ValidationError as error:
         details = error.errors(include_url=False)[0]
         place = f" ({'.'.join(map(str, details['loc']))})" if details["loc"] else ""
@@ -136,7 +136,7 @@ def _progress(description: _Description) -> Progress:
     return Progress(last, description.violation, description.seconds, description.measuring)
 
 
-def _named(snapshot: Snapshot) -> dict[str, Tensor]:
+def _named(snapshot: Snapshot) -> dict[str, Any]:
     learned = [] if snapshot.learned is None else snapshot.learned.tensors
     return {
         **{f"network/{name}": tensor for name, tensor in snapshot.network.items()},
@@ -146,7 +146,7 @@ def _named(snapshot: Snapshot) -> dict[str, Tensor]:
     }
 
 
-def _snapshot(description: _Description, tensors: Mapping[str, Tensor]) -> Snapshot:
+def _snapshot(description: _Description, tensors: Mapping[str, Any]) -> Snapshot:
     network = {name.partition("/")[2]: tensor for name, tensor in tensors.items() if name.startswith("network/")}
     return Snapshot(
         network,
@@ -156,15 +156,24 @@ def _snapshot(description: _Description, tensors: Mapping[str, Tensor]) -> Snaps
     )
 
 
-def _numbered(tensors: Mapping[str, Tensor], prefix: str) -> list[Tensor]:
+def _numbered(tensors: Mapping[str, Any], prefix: str) -> list[Any]:
     count = sum(name.startswith(prefix) for name in tensors)
     return [tensors[f"{prefix}{number}"] for number in range(count)]
 
 
-def _checksum(description: object, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the description and of every tensor, each after its name, dtype and shape."""
-    digest = hashlib.sha256(json.dumps(description).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(bits(tensor).numpy().data)
+def _stored_kind(text: str | None) -> Kind:
+    """The kind of the arrays in a checkpoint; the error for a text that is not that of a checkpoint comes later."""
+    try:
+        content = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return "torch"
+    return "numpy" if isinstance(content, dict) and content.get("arrays") == "numpy" else "torch"
+
+
+def _checksum(description: object, arrays: Mapping[str, Any], kind: Kind) -> str:
+    """SHA-256 of the description and of every array, each after its name, dtype and shape."""
+    digest, files = hashlib.sha256(json.dumps(description).encode()), files_of(kind)
+    for name, array in sorted(arrays.items()):
+        digest.update(f"\n{name} {files.dtype(array)} {tuple(array.shape)}\n".encode())
+        digest.update(files.content(array))
     return digest.hexdigest()

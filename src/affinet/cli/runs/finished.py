@@ -12,7 +12,7 @@ from affinet.blocks.interval import Interval
 from affinet.cli.jobs.job import Table
 from affinet.cli.run_summary import Outcome, RunSummary
 from affinet.cli.runs.durable import write_text
-from affinet.training.baking import Trainable
+from affinet.report.cost import Trainable
 
 SUMMARY = "summary.json"
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.run_summary import RunSummary
 from affinet.cli.runs.checkpoint import Checkpoint
@@ -25,7 +23,7 @@ from affinet.cli.runs.runfolder import (
     missing_results,
     write_digests,
 )
-from affinet.cli.runs.running import finish_run, restore_results
+from affinet.cli.runs.running import finish_run, new_start_record, restore_results
 from affinet.cli.runs.start_record import StartRecord, job_of_run, read_start_record, write_start_record
 from affinet.cli.screen import Screen
 from affinet.cli.trainings.preparation import Prepared, prepare
@@ -62,7 +60,7 @@ def _finish(run: Path, record: StartRecord, prepared: Prepared, screen: Screen) 
     checkpoint, damage = last_checkpoint(run)
     for sentence in (
         damage,
-        _rounding_notice(record),
+        _rounding_notice(record, new_start_record(prepared)),
         _position_sentence(run, checkpoint, prepared.job.job.train.epochs),
     ):
         if sentence:
@@ -157,13 +155,16 @@ def _position_sentence(run: Path, checkpoint: Checkpoint | None, epochs: int) ->
     return f"Resuming after epoch {finished} of {epochs}."
 
 
-def _rounding_notice(record: StartRecord) -> str:
+def _rounding_notice(record: StartRecord, current: StartRecord) -> str:
     """A warning where the resumed training may round differently from its start; else an empty text."""
-    former, current = (record.torch, record.threads), (torch.__version__, torch.get_num_threads())
-    if former == current:
+    if (record.versions, record.threads) == (current.versions, current.threads):
         return ""
     return (
-        f"The run was started with torch {former[0]} on {counted(former[1], 'thread')} and is resumed with torch "
-        f"{current[0]} on {counted(current[1], 'thread')}: the last digits of its weights may differ from those of an "
-        f"uninterrupted run."
+        f"The run was started with {_environment(record)} and is resumed with {_environment(current)}: the last digits "
+        f"of its weights may differ from those of an uninterrupted run."
     )
+
+
+def _environment(record: StartRecord) -> str:
+    libraries = ", ".join(f"{name} {version}" for name, version in record.versions.items())
+    return f"{libraries} on {counted(record.threads, 'thread')}"

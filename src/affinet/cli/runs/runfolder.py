@@ -10,10 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
 
 from affinet.cli.run_summary import RunSummary
 from affinet.cli.runs.checkpoint import Checkpoint, Damaged, read_checkpoint, write_checkpoint
@@ -21,6 +20,7 @@ from affinet.cli.runs.durable import flush, flush_folder, put_in_place, unfinish
 from affinet.cli.runs.finished import SUMMARY, digest_of_file, read_digests, write_summary
 from affinet.cli.runs.identity import digest_of_rules
 from affinet.cli.runs.start_record import JOB, START_RECORD, StartRecord, write_start_record
+from affinet.cli.trainings.array_files import save_arrays
 from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.training import Epoch
 from affinet.cli.words import one_paragraph
@@ -43,31 +43,31 @@ class RunFolder:
     path: Path
     score_name: str
 
-    def save(self, checkpoint: Checkpoint, state: Mapping[str, Tensor]) -> None:
+    def save(self, checkpoint: Checkpoint, state: Mapping[str, Any]) -> None:
         """Replace the last epoch by a finished one: its checkpoint, its weights, its row of metrics; Ctrl-C waits.
 
         The checkpoint decides: until it is in place, everything that a resumed run reads is of the epoch before, and
-        afterwards only renamings remain. Tensors of `state` that share memory are stored separately, so that each name
+        afterwards only renamings remain. Arrays of `state` that share memory are stored separately, so that each name
         can be loaded. Raises RunError where the disk refuses; the folder then holds the epoch before.
         """
         epoch = checkpoint.progress.last
         assert epoch is not None, "only a finished epoch is saved"
         with _postponed_interrupts(), self._disk_errors():
             with write_neighbour(self.path / MODEL) as neighbour:
-                save_file(_saved_tensors(state), neighbour, metadata={"epoch": str(epoch.number)})
+                _save_weights(state, neighbour, epoch)
             with self._appended(row(epoch)):
                 write_checkpoint(self.path / CHECKPOINT, checkpoint, previous=self.path / PREVIOUS)
             put_in_place(self.path / MODEL)
             flush_folder(self.path)
 
-    def restore(self, epoch: Epoch, state: Mapping[str, Tensor]) -> int:
+    def restore(self, epoch: Epoch, state: Mapping[str, Any]) -> int:
         """Reset weights and metrics to the epoch of a checkpoint; return how many earlier rows of metrics are lost.
 
         Rows of later epochs and an incomplete row are removed, since these epochs will be trained again.
         """
         with _postponed_interrupts(), self._disk_errors():
             with write_neighbour(self.path / MODEL) as neighbour:
-                save_file(_saved_tensors(state), neighbour, metadata={"epoch": str(epoch.number)})
+                _save_weights(state, neighbour, epoch)
             rows = {number: line for number, line in _rows(self.path / METRICS) if number < epoch.number}
             write_text(
                 self.path / METRICS,
@@ -282,8 +282,8 @@ def _rows(metrics: Path) -> Iterator[tuple[int, str]]:
                 yield number, line
 
 
-def _saved_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+def _save_weights(state: Mapping[str, Any], path: Path, epoch: Epoch) -> None:
+    save_arrays(state, path, {"epoch": str(epoch.number)})
 
 
 @contextmanager

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
 from math import ceil
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
-
-import torch
+from typing import Protocol
 
 from affinet.blocks.interval import Interval
 from affinet.cli.run_summary import Outcome, RunSummary
@@ -20,30 +16,14 @@ from affinet.cli.runs.checkpoint import Checkpoint
 from affinet.cli.runs.identity import identity_of
 from affinet.cli.runs.locking import locked
 from affinet.cli.runs.runfolder import METRICS, RunFolder, begin_run, make_folder, refuse_used
-from affinet.cli.runs.snapshot import put_back_ruled, take_ruled
 from affinet.cli.runs.start_record import StartRecord
-from affinet.cli.trainings.keeping import Learner, RuledLearner, under_rules, without_rules
+from affinet.cli.trainings.framework import RuledTraining, Training
 from affinet.cli.trainings.planned_rules import PlannedRules
-from affinet.cli.trainings.preparation import Prepared, make_network, seeded
-from affinet.cli.trainings.threads import suited_threads
-from affinet.cli.trainings.training import (
-    Diverged,
-    Epoch,
-    Measure,
-    Progress,
-    Step,
-    rows_for,
-    train_epochs,
-    trivial_score,
-)
+from affinet.cli.trainings.preparation import Prepared
+from affinet.cli.trainings.training import Diverged, Epoch, Progress, Step, train_epochs, trivial_score
 from affinet.cli.words import counted
-from affinet.errors import AffinetError, InfeasibleError, LeftOutWarning, RunError, named_violations
-from affinet.kernels.torch import measuring
-from affinet.training.augmented.lagrange_handle import LagrangeHandle
-from affinet.training.baking import Trainable
-
-if TYPE_CHECKING:
-    from affinet import Handle, Reparametrization
+from affinet.errors import AffinetError, InfeasibleError, RunError, named_violations
+from affinet.report.cost import Trainable
 
 ShowEvent = Callable[[Step | Epoch], None]
 SaveEpoch = Callable[[Progress], None]
@@ -70,9 +50,9 @@ def run(prepared: Prepared, out: Path, watch: Watch) -> RunSummary:
     it or the training under rules fails, and Interrupted on Ctrl-C.
     """
     refuse_used(out)
-    with seeded(prepared.job.job.train.seed):
-        ruled = _ruled_learner(prepared)
-        watch.say(_start_sentence(ruled.handle))
+    with prepared.framework.seeded(prepared.job.job.train.seed):
+        ruled = _ruled(prepared)
+        watch.say(_start_sentence(ruled))
         make_folder(out)
         with locked(out):
             folder = begin_run(
@@ -87,17 +67,17 @@ def finish_run(prepared: Prepared, folder: RunFolder, checkpoint: Checkpoint | N
     Law: weights and metrics are, bit for bit, those of an uninterrupted run. The caller holds the lock. Raises as
     `run`.
     """
-    with seeded(prepared.job.job.train.seed):
-        ruled = _ruled_learner(prepared)
+    with prepared.framework.seeded(prepared.job.job.train.seed):
+        ruled = _ruled(prepared)
         if checkpoint is None:
-            watch.say(_start_sentence(ruled.handle))
+            watch.say(_start_sentence(ruled))
         return _train_and_compare(prepared, ruled, folder, watch, checkpoint)
 
 
 def restore_results(prepared: Prepared, folder: RunFolder, checkpoint: Checkpoint, watch: Watch) -> None:
     """Restore the weights and the metrics of a checkpoint without training."""
-    with seeded(prepared.job.job.train.seed):
-        _restore_checkpoint(checkpoint, _ruled_learner(prepared), torch.Generator(), folder, watch)
+    with prepared.framework.seeded(prepared.job.job.train.seed):
+        _restore_checkpoint(checkpoint, _ruled(prepared), folder, watch)
 
 
 def new_start_record(prepared: Prepared) -> StartRecord:
@@ -107,17 +87,18 @@ def new_start_record(prepared: Prepared) -> StartRecord:
         folder=str(place.parent),
         name=place.name,
         identity=identity_of(prepared),
-        torch=torch.__version__,
-        threads=torch.get_num_threads(),
+        versions=prepared.framework.versions(),
+        threads=prepared.framework.threads(),
     )
 
 
-def _ruled_learner(prepared: Prepared) -> RuledLearner:
-    return under_rules(prepared.job, make_network(prepared.job, prepared.data), prepared.rules)
+def _ruled(prepared: Prepared) -> RuledTraining:
+    job, framework, data = prepared.job, prepared.framework, prepared.data
+    return framework.under_rules(job, data, framework.network(job, data), prepared.rules)
 
 
 def _train_and_compare(
-    prepared: Prepared, ruled: RuledLearner, folder: RunFolder, watch: Watch, checkpoint: Checkpoint | None
+    prepared: Prepared, ruled: RuledTraining, folder: RunFolder, watch: Watch, checkpoint: Checkpoint | None
 ) -> RunSummary:
     rules = _with_rules(prepared, ruled, folder, watch, checkpoint)
     plain: Outcome | None = None
@@ -129,49 +110,40 @@ def _train_and_compare(
         raise Interrupted(f"{event}; {result}") from None
     except Diverged as error:
         watch.say(f"Without the rules {error}")
-    rows = rows_for(ruled.learner.network, prepared.data)
-    summary = RunSummary(prepared.data.score_name, len(rows.test_targets), trivial_score(rows), rules, plain)
+    data = prepared.data
+    summary = RunSummary(data.score_name, len(data.test_targets), trivial_score(data), rules, plain)
     folder.finish(summary)
     return summary
 
 
 def _with_rules(
-    prepared: Prepared, ruled: RuledLearner, folder: RunFolder, watch: Watch, checkpoint: Checkpoint | None
+    prepared: Prepared, ruled: RuledTraining, folder: RunFolder, watch: Watch, checkpoint: Checkpoint | None
 ) -> Outcome:
-    shuffling = torch.Generator().manual_seed(prepared.job.job.train.seed)
     identity, progress = identity_of(prepared), Progress()
     if checkpoint is not None:
         progress = checkpoint.progress
-        _restore_checkpoint(checkpoint, ruled, shuffling, folder, watch)
+        _restore_checkpoint(checkpoint, ruled, folder, watch)
 
     def save(progress: Progress) -> None:
-        ruled.handle.forget()
-        folder.save(Checkpoint(identity, progress, take_ruled(ruled, shuffling)), ruled.state())
+        folder.save(Checkpoint(identity, progress, ruled.snapshot()), ruled.state())
 
-    handle = ruled.handle
-    end = partial(_finish_if_possible, handle) if isinstance(handle, LagrangeHandle) else None
     try:
-        progress = _train(
-            prepared, ruled.learner, watch, "with rules", handle.violation, save, shuffling, progress, end
-        )
+        progress = _train(prepared, ruled, watch, "with rules", save, progress)
     except KeyboardInterrupt:
         raise Interrupted(f"Interrupted. {folder.contents()} {folder.resume_hint()}") from None
     except AffinetError as error:
         raise RunError(f"{error} {folder.contents()}") from error
-    if not isinstance(handle, LagrangeHandle):
+    if not ruled.approaches:
         return _outcome(progress, ruled.trained, ruled.free)
-    _check_end(handle, prepared.rules, folder)
-    violation = handle.violation()
+    _check_end(ruled, prepared.rules, folder)
+    violation = ruled.violation()
     last = max(violation.values(), default=0.0)
     watch.say(_end_sentence(progress.violation, violation, prepared.rules))
     return replace(_outcome(progress, ruled.trained, ruled.free), violation=last)
 
 
-def _restore_checkpoint(
-    checkpoint: Checkpoint, ruled: RuledLearner, shuffling: torch.Generator, folder: RunFolder, watch: Watch
-) -> None:
-    put_back_ruled(checkpoint.snapshot, ruled, shuffling)
-    ruled.handle.forget()
+def _restore_checkpoint(checkpoint: Checkpoint, ruled: RuledTraining, folder: RunFolder, watch: Watch) -> None:
+    ruled.restore(checkpoint.snapshot)
     assert checkpoint.progress.last is not None, "a checkpoint follows a finished epoch"
     lost_rows = folder.restore(checkpoint.progress.last, ruled.state())
     if lost_rows:
@@ -179,14 +151,11 @@ def _restore_checkpoint(
 
 
 def _without_rules(prepared: Prepared, watch: Watch) -> Outcome:
-    seed = prepared.job.job.train.seed
-    with seeded(seed):
-        learner = without_rules(prepared.job, make_network(prepared.job, prepared.data))
-        weights = dict(learner.network.named_parameters())
-        measure = partial(measuring.Measure(prepared.rules.system), weights)
-        shuffling = torch.Generator().manual_seed(seed)
-        progress = _train(prepared, learner, watch, "without rules", measure, _discard, shuffling, Progress())
-    return _outcome(progress, Trainable(learner.numbers, learner.numbers), learner.numbers)
+    job, framework, data = prepared.job, prepared.framework, prepared.data
+    with framework.seeded(job.job.train.seed):
+        plain = framework.without_rules(job, data, framework.network(job, data), prepared.rules.system)
+        progress = _train(prepared, plain, watch, "without rules", _discard, Progress())
+    return _outcome(progress, Trainable(plain.numbers, plain.numbers), plain.numbers)
 
 
 def _outcome(progress: Progress, trained: Trainable, free: int | Interval) -> Outcome:
@@ -196,29 +165,19 @@ def _outcome(progress: Progress, trained: Trainable, free: int | Interval) -> Ou
 
 
 def _train(
-    prepared: Prepared,
-    learner: Learner,
-    watch: Watch,
-    title: str,
-    measure: Measure,
-    save: SaveEpoch,
-    shuffling: torch.Generator,
-    progress: Progress,
-    end: Callable[[], object] | None = None,
+    prepared: Prepared, training: Training, watch: Watch, title: str, save: SaveEpoch, progress: Progress
 ) -> Progress:
-    """Train to the last epoch of the job and return the progress; `save` is called after each epoch, `end` once."""
-    train, rows = prepared.job.job.train, rows_for(learner.network, prepared.data)
-    steps = ceil(len(rows.train_features) / train.batch_size)
+    """Train to the last epoch of the job and return the progress; `save` is called after each epoch."""
+    train = prepared.job.job.train
+    steps = ceil(len(prepared.data.train_features) / train.batch_size)
     start = perf_counter()
     with (
-        suited_threads(learner.numbers * train.batch_size),
+        training.settings(train.batch_size),
         watch.training(title, train.epochs, train.epochs * steps, progress.epochs * steps) as show,
     ):
         if progress.last is not None:
             show(progress.last)
-        for event in train_epochs(
-            learner.network, learner.optimizer, rows, train, measure, shuffling, progress.epochs, end
-        ):
+        for event in train_epochs(training, train, progress.epochs):
             if isinstance(event, Epoch):
                 progress = progress.after(event, perf_counter() - start)
                 start = perf_counter()
@@ -243,32 +202,22 @@ def _end_sentence(largest: float, violation: Mapping[str, float], rules: Planned
     return sentence
 
 
-def _start_sentence(handle: Handle | Reparametrization | LagrangeHandle) -> str:
-    if isinstance(handle, LagrangeHandle) and not handle.started_feasible:
+def _start_sentence(ruled: RuledTraining) -> str:
+    if not ruled.starts_on_rules:
         return (
             "No weights that satisfy the rules were found from the first ones, so that nothing was moved: training "
             "starts at these, and approaches the rules."
         )
-    moves = [f"{name} by {distance:.3g}" for name, distance in handle.moved.items() if distance > 0]
+    moves = [f"{name} by {distance:.3g}" for name, distance in ruled.moved.items() if distance > 0]
     if not moves:
         return "The first weights satisfy the rules already; nothing was moved."
     return f"The first weights were moved to the nearest ones that satisfy the rules: {', '.join(moves)}."
 
 
-def _finish_if_possible(handle: LagrangeHandle) -> None:
-    """Move weights onto the rules; where no way is found they stay, so that the last epoch is saved all the same.
-
-    How much the rules without a plan are violated is told at the end.
-    """
-    with suppress(InfeasibleError), warnings.catch_warnings():
-        warnings.simplefilter("ignore", LeftOutWarning)
-        handle.finish(partial=True)
-
-
-def _check_end(handle: LagrangeHandle, planned: PlannedRules, folder: RunFolder) -> None:
+def _check_end(ruled: RuledTraining, planned: PlannedRules, folder: RunFolder) -> None:
     """Raise InfeasibleError where the last weights violate rules that a plan holds."""
     held = planned.plan.system.every
-    violated = handle.violated([rule.name for rule in held])
+    violated = ruled.violated([rule.name for rule in held])
     if violated:
         rules = [(rule.name, rule.text) for rule in held if rule.name in violated]
         where = f"These are the weights at the end of the training, which violate {named_violations(violated)}."

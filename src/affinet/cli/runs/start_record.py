@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from affinet._version import __version__
 from affinet.cli.jobs.job import Table
@@ -20,15 +21,24 @@ START_RECORD, JOB = ".begun.json", "job.toml"
 class StartRecord(Table):
     """The folder that paths in the job are relative to, the job file's name there, and what the run belongs to.
 
-    The bits of its weights may also depend on `torch` and `threads`.
+    The bits of its weights may also depend on the `versions` of libraries and on `threads`.
     """
 
     folder: str
     name: str
     identity: Identity
-    torch: str
+    versions: dict[str, str]
     threads: int
     written_by: str = f"affinet {__version__}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_versions(cls, content: Any) -> Any:
+        """Earlier versions of affinet recorded the version of torch alone."""
+        if isinstance(content, dict) and "torch" in content and "versions" not in content:
+            content = {**content, "versions": {"torch": content["torch"]}}
+            del content["torch"]
+        return content
 
     @property
     def place(self) -> Path:

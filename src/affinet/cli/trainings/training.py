@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import isfinite
 from time import perf_counter
 from typing import assert_never
 
-import torch
+import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
-from torch import Tensor, nn
 
+from affinet.cli.files.table_files import Array
 from affinet.cli.jobs.job import TrainTable
 from affinet.cli.trainings.data import Data, Task
-from affinet.cli.words import counted, one_paragraph
+from affinet.cli.trainings.framework import Training
 from affinet.errors import RunError
-
-Measure = Callable[[], Mapping[str, float]]
 
 
 class Diverged(RunError):
@@ -69,131 +67,54 @@ class Progress:
         return Progress(epoch, largest, self.seconds + seconds, self.measuring + epoch.measuring)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The data as tensors, in the dtype of the network that reads them."""
+def train_epochs(training: Training, train: TrainTable, finished: int = 0) -> Iterator[Step | Epoch]:
+    """Train from epoch `finished` + 1 on, and finish the training after the last step.
 
-    task: Task
-    train_features: Tensor
-    train_targets: Tensor
-    test_features: Tensor
-    test_targets: Tensor
-
-
-def rows_for(network: nn.Module, data: Data) -> Rows:
-    """The rows of `data` as `network` takes them: features, and targets of regression, in its dtype."""
-    dtype = next(network.parameters()).dtype
-    target_dtype = torch.int64 if data.task == "classification" else dtype
-    return Rows(
-        data.task,
-        torch.as_tensor(data.train_features, dtype=dtype),
-        torch.as_tensor(data.train_targets, dtype=target_dtype),
-        torch.as_tensor(data.test_features, dtype=dtype),
-        torch.as_tensor(data.test_targets, dtype=target_dtype),
-    )
-
-
-def train_epochs(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    rows: Rows,
-    train: TrainTable,
-    measure: Measure,
-    shuffling: torch.Generator,
-    finished: int = 0,
-    end: Callable[[], object] | None = None,
-) -> Iterator[Step | Epoch]:
-    """Train `network` in place, from epoch `finished` + 1 on; `measure` returns the violation of each rule.
-
-    `end` is called after the last step, before the score.
-    Batches are drawn from `shuffling`. Raises Diverged once the loss, a weight, a violation or an output is not finite,
-    and RunError where the network itself fails.
+    Raises Diverged once the loss, a weight, a violation or an output is not finite, and RunError where the network
+    itself fails.
     """
     for number in range(finished + 1, train.epochs + 1):
-        loss_sum, largest, measuring = 0.0, 0.0, 0.0
-        network.train()
-        for batch in torch.split(torch.randperm(len(rows.train_features), generator=shuffling), train.batch_size):
-            loss = take_step(network, optimizer, rows, batch)
+        rows, loss_sum, largest, measuring = 0, 0.0, 0.0, 0.0
+        for batch in training.batches(train.batch_size):
+            loss = training.step(batch)
             measuring_start = perf_counter()
-            violations = measure().values()
+            violations = training.violation().values()
             measuring += perf_counter() - measuring_start
             if not all(map(isfinite, (loss, *violations))):
                 raise _divergence_error(number)
             violation = max(violations, default=0.0)
-            loss_sum, largest = loss_sum + loss * len(batch), max(largest, violation)
+            rows, loss_sum, largest = rows + len(batch), loss_sum + loss * len(batch), max(largest, violation)
             yield Step(loss, violation)
-        if end is not None and number == train.epochs:
-            end()
-        score = score_of(network, rows)
-        if not isfinite(score) or not all(bool(torch.isfinite(weight).all()) for weight in network.parameters()):
+        if number == train.epochs:
+            training.finish()
+        score = training.score()
+        if not isfinite(score) or not training.is_finite():
             raise _divergence_error(number)
-        yield Epoch(number, loss_sum / len(rows.train_features), score, largest, measuring)
+        yield Epoch(number, loss_sum / rows, score, largest, measuring)
 
 
-def take_step(network: nn.Module, optimizer: torch.optim.Optimizer, rows: Rows, batch: Tensor) -> float:
-    """Take one step of `optimizer` on the train rows that `batch` lists; return the loss before it."""
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = _loss(rows.task, forward(network, rows.train_features[batch]), rows.train_targets[batch])
-        loss.backward()
-        return loss
-
-    if isinstance(optimizer, torch.optim.LBFGS):
-        loss = optimizer.step(closure)
-    else:
-        loss = closure()
-        optimizer.step()
-    return float(torch.as_tensor(loss).detach())
-
-
-def forward(network: nn.Module, features: Tensor) -> Tensor:
-    """The output of `network` for `features`. Raises RunError for any error: the network may be the user's code."""
-    try:
-        return network(features)  # type: ignore[no-any-return]
-    except Exception as error:
-        fact = f"the network failed on {counted(len(features), 'row')} with {type(error).__name__}"
-        raise RunError(f"{fact}: {one_paragraph(error)}.") from error
-
-
-@torch.no_grad()
-def score_of(network: nn.Module, rows: Rows) -> float:
-    """Accuracy or R² on the test rows; NaN where an output is not finite."""
-    network.eval()
-    output = forward(network, rows.test_features)
-    network.train()
-    if not torch.isfinite(output).all():
+def score_of(task: Task, truth: Array, outputs: Array) -> float:
+    """Accuracy or R² of the outputs (rows, outputs); NaN where one is not finite."""
+    if not np.isfinite(outputs).all():
         return float("nan")
-    truth = rows.test_targets
-    match rows.task:
+    match task:
         case "classification":
-            return float(accuracy_score(truth.numpy(), output.argmax(dim=1).numpy()))
+            return float(accuracy_score(truth, outputs.argmax(axis=1)))
         case "regression":
-            return float(r2_score(truth.double().numpy(), output[:, 0].double().numpy()))
+            return float(r2_score(truth.astype(np.float64), outputs[:, 0].astype(np.float64)))
         case _:
-            assert_never(rows.task)
+            assert_never(task)
 
 
-def trivial_score(rows: Rows) -> float:
+def trivial_score(data: Data) -> float:
     """The score of an answer that ignores the features: the most frequent class of the train rows, or their mean."""
-    truth = rows.test_targets
-    match rows.task:
+    match data.task:
         case "classification":
-            return float((truth == rows.train_targets.mode().values).double().mean())
+            return float(np.mean(data.test_targets == np.bincount(data.train_targets).argmax()))
         case "regression":
             return 0.0
         case _:
-            assert_never(rows.task)
-
-
-def _loss(task: Task, output: Tensor, target: Tensor) -> Tensor:
-    match task:
-        case "classification":
-            return nn.functional.cross_entropy(output, target)
-        case "regression":
-            return nn.functional.mse_loss(output[:, 0], target)
-        case _:
-            assert_never(task)
+            assert_never(data.task)
 
 
 def _divergence_error(epoch: int) -> Diverged:

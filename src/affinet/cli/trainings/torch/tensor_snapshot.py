@@ -1,15 +1,16 @@
-"""Take a snapshot of everything that a training changes after an epoch, and restore it before the next."""
+"""Take a snapshot of everything that a training with torch changes after an epoch, and restore it before the next."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from affinet.cli.runs.checkpoint_packing import (
-    Packed,
+from affinet.cli.trainings.snapshot import Packed, Snapshot
+from affinet.cli.trainings.torch.keeping import Learner, RuledLearner
+from affinet.cli.trainings.torch.packing import (
     pack,
     pack_learned,
     pack_table,
@@ -17,8 +18,8 @@ from affinet.cli.runs.checkpoint_packing import (
     unpack_learned,
     unpack_table,
 )
-from affinet.cli.runs.random_states import random_states, restore_random_states
-from affinet.cli.trainings.keeping import Learner, RuledLearner
+from affinet.cli.trainings.torch.random_states import random_states, restore_random_states
+from affinet.cli.trainings.torch.tensor_files import bits
 from affinet.cli.words import listed
 from affinet.errors import AttachError, RunError
 from affinet.system.malformed import Malformed
@@ -27,20 +28,6 @@ from affinet.training.handle import Handle
 
 LAGRANGE_NUMBERS = ("penalty", "size", "measured", "largest_rates")
 """What the state of a handle of `affinet.lagrange` holds in addition to that of its rules about weights."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A network by the names of its tensors, its optimizer, the states of random numbers, and what was learned.
-
-    `learned` are the multipliers and faces of blocks with inequalities, or what an augmented Lagrangian keeps; None
-    where nothing is learned.
-    """
-
-    network: Mapping[str, Tensor]
-    optimizer: Packed
-    random: Packed
-    learned: Packed | None = None
 
 
 def take(learner: Learner, shuffling: torch.Generator) -> Snapshot:
@@ -97,11 +84,6 @@ def _learned_by(handle: object) -> Packed | None:
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers, including those that `state_dict` leaves out."""
     return {name: tensor.detach() for name, tensor in (*network.named_parameters(), *network.named_buffers())}
-
-
-def bits(tensor: Tensor) -> Tensor:
-    """The bytes of a tensor in the order of its entries, on the CPU."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
 
 
 @torch.no_grad()

@@ -13,16 +13,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from affinet.cli.trainings.snapshot import Packed
 from affinet.errors import RunError
 from affinet.system.malformed import Malformed, fields, integer, integers, items
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A JSON value, and the tensors that it refers to by number."""
-
-    content: Any
-    tensors: Sequence[Tensor]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import torch
 
 import affinet
 from affinet import families
-from affinet.cli.runs.checkpoint_packing import Packed
-from affinet.cli.runs.snapshot import put_back, put_back_ruled, take, take_ruled, tensors_of
-from affinet.cli.trainings.keeping import Learner, RuledLearner
+from affinet.cli.trainings.snapshot import Packed
+from affinet.cli.trainings.torch.keeping import Learner, RuledLearner
+from affinet.cli.trainings.torch.tensor_snapshot import put_back, put_back_ruled, take, take_ruled, tensors_of
 from affinet.errors import RunError
+from affinet.report.cost import Trainable
 from affinet.system.malformed import Malformed
-from affinet.training.baking import Trainable
 
 
 class Odd(torch.nn.Module):

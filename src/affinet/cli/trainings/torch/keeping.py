@@ -11,11 +11,11 @@ from torch import Tensor, nn
 import affinet
 from affinet.blocks.interval import Interval
 from affinet.cli.jobs.jobfile import JobFile
-from affinet.cli.trainings.optimizers import make_optimizer
 from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.rules import free_numbers
+from affinet.cli.trainings.torch.optimizers import make_optimizer
 from affinet.errors import AttachError, TooLargeError
-from affinet.training.baking import Trainable
+from affinet.report.cost import Trainable
 
 if TYPE_CHECKING:
     from affinet import Handle, LagrangeHandle, Plan, Reparametrization

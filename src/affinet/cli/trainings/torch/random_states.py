@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.cli.runs.checkpoint_packing import Packed
+from affinet.cli.trainings.snapshot import Packed
 from affinet.system.malformed import Malformed, fields, integer, number
 
 PYTHON_VERSION = 3

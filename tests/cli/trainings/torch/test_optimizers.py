@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from affinet.cli.trainings.optimizers import OPTIMIZERS, make_optimizer
+from affinet.cli.trainings.torch.optimizers import OPTIMIZERS, make_optimizer
 from affinet.errors import JobError
 from tests.cli.conftest import changed, job_of
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from affinet.cli.trainings import perceptron as describing
-from affinet.cli.trainings.network import build_network
 from affinet.cli.trainings.perceptron import ACTIVATIONS, perceptron_of
+from affinet.cli.trainings.torch.network import build_network
 from affinet.errors import JobError
 from tests.cli.conftest import changed, job_of
 

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from affinet.cli.runs.checkpoint_packing import Packed, pack, unpack
+from affinet.cli.trainings.snapshot import Packed
+from affinet.cli.trainings.torch.packing import pack, unpack
 from affinet.errors import RunError
 from affinet.system.malformed import Malformed
 

@@ -6,8 +6,8 @@ import random
 import numpy as np
 import torch
 
-from affinet.cli.runs.checkpoint_packing import Packed
-from affinet.cli.runs.random_states import random_states, restore_random_states
+from affinet.cli.trainings.snapshot import Packed
+from affinet.cli.trainings.torch.random_states import random_states, restore_random_states
 
 
 def drawn(shuffling: torch.Generator) -> tuple[object, ...]:

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 import affinet as library
 from affinet.cli.runs import running
-from affinet.cli.trainings.keeping import Learner
 from affinet.cli.trainings.preparation import prepare
+from affinet.cli.trainings.torch.keeping import Learner
+from affinet.cli.trainings.torch.torch_training import TorchTraining
 from tests.cli.conftest import SMALL, Command, changed, job_of
 from tests.limits import limit_every_plan
 
@@ -78,9 +79,9 @@ def test_what_is_saved_is_the_baked_network(folder: Path, monkeypatch: pytest.Mo
     learners: list[Learner] = []
     real = running._train
 
-    def watched(prepared: object, learner: Learner, *others: object) -> object:
-        learners.append(learner)
-        return real(prepared, learner, *others)  # type: ignore[arg-type]
+    def watched(prepared: object, training: TorchTraining, *others: object) -> object:
+        learners.append(training.learner)
+        return real(prepared, training, *others)  # type: ignore[arg-type]
 
     class Silent:
         def say(self, sentence: str) -> None: ...

@@ -1,0 +1,120 @@
+"""Say what a run asks of a framework: a network, and trainings of it with the rules of a job and without."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sized
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from affinet.blocks.interval import Interval
+from affinet.cli.jobs.jobfile import JobFile
+from affinet.cli.trainings.data import Data
+from affinet.cli.trainings.planned_rules import PlannedRules
+from affinet.cli.trainings.snapshot import Snapshot
+from affinet.report.cost import Trainable
+from affinet.system.system import System
+
+
+class Training(Protocol):
+    """A network with its optimizer, and the rows that it learns from."""
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers of the plain network could move without rules."""
+
+    def settings(self, batch_size: int) -> AbstractContextManager[None]:
+        """Settings of the library that suit batches of this size, inside the block."""
+
+    def batches(self, size: int) -> Iterable[Sized]:
+        """The batches of the next epoch: the numbers of their train rows, in an order that the seed decides."""
+
+    def step(self, batch: Any) -> float:
+        """Take one step on the train rows of these numbers; return the loss before it.
+
+        Raises RunError where the network itself fails.
+        """
+
+    def violation(self) -> Mapping[str, float]:
+        """Rule name → largest absolute violation of the weights."""
+
+    def finish(self) -> None:
+        """What is done once after the last step, before the score."""
+
+    def score(self) -> float:
+        """Accuracy or R² on the test rows; NaN where an output is not finite."""
+
+    def is_finite(self) -> bool:
+        """Whether all weights are finite."""
+
+
+class RuledTraining(Training, Protocol):
+    """A training whose weights obey rules after every step, or at the end with an augmented Lagrangian."""
+
+    @property
+    def trained(self) -> Trainable:
+        """How many numbers the optimizer moves."""
+
+    @property
+    def free(self) -> int | Interval:
+        """How many numbers stay independent under the rules."""
+
+    @property
+    def moved(self) -> Mapping[str, float]:
+        """Weight → how far it was moved onto the rules before the first step."""
+
+    @property
+    def starts_on_rules(self) -> bool:
+        """Whether the first weights satisfy the rules."""
+
+    @property
+    def approaches(self) -> bool:
+        """Whether the rules are only approached until the last step."""
+
+    def violated(self, rules: Collection[str]) -> Mapping[str, float]:
+        """Those of the named rules that the weights violate by more than rounding, and by how much."""
+
+    def state(self) -> Mapping[str, Any]:
+        """The weights under the names that rules have for them, as they are saved: NumPy arrays or tensors of torch."""
+
+    def snapshot(self) -> Snapshot:
+        """Everything that the next epoch depends on."""
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Give a new training the state of `snapshot`, to the bit.
+
+        Raises RunError for another network, and Malformed for a snapshot that `snapshot` never makes.
+        """
+
+
+class Framework(Protocol):
+    """A library that networks are trained in."""
+
+    def seeded(self, seed: int) -> AbstractContextManager[None]:
+        """Random numbers of the library begin with `seed` inside the block; its state is restored afterwards."""
+
+    def network(self, job: JobFile, data: Data) -> Any:
+        """A new network for `data`; within `seeded`, each call at the same point makes the same network.
+
+        Raises JobError with the line.
+        """
+
+    def weights(self, network: Any) -> object:
+        """What `affinet.weights` takes: a module, or names with shapes."""
+
+    def numbers(self, network: Any) -> int:
+        """How many numbers of a network training may move."""
+
+    def under_rules(self, job: JobFile, data: Data, network: Any, rules: PlannedRules) -> RuledTraining:
+        """A training with the rules attached by the method of the job, which moves the network onto them.
+
+        Raises JobError with the line for an optimizer, option or method that the framework does not have.
+        """
+
+    def without_rules(self, job: JobFile, data: Data, network: Any, rules: System) -> Training:
+        """A training without rules, which measures how far the weights are from them. Raises JobError."""
+
+    def versions(self) -> dict[str, str]:
+        """The library, and those that its results depend on, each with its version."""
+
+    def threads(self) -> int:
+        """How many threads it computes on."""

@@ -1,0 +1,1 @@
+"""Train the network of a job with torch, by any of its optimizers and methods."""

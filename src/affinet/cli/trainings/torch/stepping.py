@@ -1,0 +1,89 @@
+"""Take steps of torch on the rows of a job, and score what a network answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from affinet.cli.trainings.data import Data, Task
+from affinet.cli.trainings.training import score_of
+from affinet.cli.words import counted, one_paragraph
+from affinet.errors import RunError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The data as tensors, in the dtype of the network that reads them."""
+
+    task: Task
+    train_features: Tensor
+    train_targets: Tensor
+    test_features: Tensor
+    test_targets: Tensor
+
+
+def rows_for(network: nn.Module, data: Data) -> Rows:
+    """The rows of `data` as `network` takes them: features, and targets of regression, in its dtype."""
+    dtype = next(network.parameters()).dtype
+    target_dtype = torch.int64 if data.task == "classification" else dtype
+    return Rows(
+        data.task,
+        torch.as_tensor(data.train_features, dtype=dtype),
+        torch.as_tensor(data.train_targets, dtype=target_dtype),
+        torch.as_tensor(data.test_features, dtype=dtype),
+        torch.as_tensor(data.test_targets, dtype=target_dtype),
+    )
+
+
+def take_step(network: nn.Module, optimizer: torch.optim.Optimizer, rows: Rows, batch: Tensor) -> float:
+    """Take one step of `optimizer` on the train rows that `batch` lists; return the loss before it."""
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = _loss(rows.task, forward(network, rows.train_features[batch]), rows.train_targets[batch])
+        loss.backward()
+        return loss
+
+    if isinstance(optimizer, torch.optim.LBFGS):
+        loss = optimizer.step(closure)
+    else:
+        loss = closure()
+        optimizer.step()
+    return float(torch.as_tensor(loss).detach())
+
+
+def forward(network: nn.Module, features: Tensor) -> Tensor:
+    """The output of `network` for `features`. Raises RunError for any error: the network may be the user's code."""
+    try:
+        return network(features)  # type: ignore[no-any-return]
+    except Exception as error:
+        fact = f"the network failed on {counted(len(features), 'row')} with {type(error).__name__}"
+        raise RunError(f"{fact}: {one_paragraph(error)}.") from error
+
+
+@torch.no_grad()
+def score(network: nn.Module, rows: Rows) -> float:
+    """Accuracy or R² on the test rows; NaN where an output is not finite."""
+    network.eval()
+    output = forward(network, rows.test_features)
+    network.train()
+    return score_of(rows.task, _numbers(rows.test_targets), _numbers(output))
+
+
+def _numbers(tensor: Tensor) -> np.ndarray:
+    """The numbers of a tensor; NumPy has no bfloat16."""
+    return tensor.double().numpy() if tensor.is_floating_point() else tensor.numpy()
+
+
+def _loss(task: Task, output: Tensor, target: Tensor) -> Tensor:
+    match task:
+        case "classification":
+            return nn.functional.cross_entropy(output, target)
+        case "regression":
+            return nn.functional.mse_loss(output[:, 0], target)
+        case _:
+            assert_never(task)

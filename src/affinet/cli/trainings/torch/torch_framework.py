@@ -1,0 +1,93 @@
+"""Make networks and trainings of torch for a job: any network, optimizer and method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import nn
+
+from affinet.cli.jobs.jobfile import JobFile
+from affinet.cli.trainings.data import Data
+from affinet.cli.trainings.planned_rules import PlannedRules
+from affinet.cli.trainings.torch.keeping import numbers_of, under_rules, without_rules
+from affinet.cli.trainings.torch.network import build_network
+from affinet.cli.trainings.torch.stepping import forward, rows_for
+from affinet.cli.trainings.torch.torch_training import RuledTorchTraining, TorchTraining
+from affinet.errors import RunError
+from affinet.kernels.torch.measuring import Measure
+from affinet.system.system import System
+
+
+class Torch:
+    """torch, as `Framework` describes it."""
+
+    @contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Seed torch's random numbers with `seed` inside the block; afterwards their earlier state is restored."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+
+    def network(self, job: JobFile, data: Data) -> nn.Module:
+        """A new network for `data`, run once. Raises JobError as `build_network`, and for outputs of another shape."""
+        network = build_network(job, data.inputs, data.outputs)
+        _check_outputs(job, data, network)
+        return network
+
+    def weights(self, network: nn.Module) -> nn.Module:
+        """The module itself."""
+        return network
+
+    def numbers(self, network: nn.Module) -> int:
+        """How many numbers of its parameters are not frozen."""
+        return numbers_of(network)
+
+    def under_rules(self, job: JobFile, data: Data, network: nn.Module, rules: PlannedRules) -> RuledTorchTraining:
+        """A training with the rules attached. Raises JobError as `keeping.under_rules`."""
+        ruled = under_rules(job, network, rules)
+        rows, measure = rows_for(network, data), ruled.handle.violation
+        return RuledTorchTraining(ruled.learner, rows, measure, _shuffling(job), ruled)
+
+    def without_rules(self, job: JobFile, data: Data, network: nn.Module, rules: System) -> TorchTraining:
+        """A training without rules. Raises JobError as `make_optimizer`."""
+        measure = partial(Measure(rules), dict(network.named_parameters()))
+        return TorchTraining(without_rules(job, network), rows_for(network, data), measure, _shuffling(job))
+
+    def versions(self) -> dict[str, str]:
+        """The version of torch."""
+        return {"torch": torch.__version__}
+
+    def threads(self) -> int:
+        """The number of threads of torch."""
+        return torch.get_num_threads()
+
+
+def _shuffling(job: JobFile) -> torch.Generator:
+    return torch.Generator().manual_seed(job.job.train.seed)
+
+
+def _check_outputs(job: JobFile, data: Data, network: nn.Module) -> None:
+    """Run the network once, which also gives lazy layers their shapes, and check its output and its state."""
+    model_key = ("model",) if job.job.model.factory is None else ("model", "factory")
+    sample = rows_for(network, data).test_features[:2]
+    network.eval()
+    with torch.no_grad():
+        try:
+            output = forward(network, sample)
+        except RunError as error:
+            raise job.mistake(model_key, f"{error} It receives {data.inputs} features per row.") from error
+    network.train()
+    expected = (len(sample), data.outputs)
+    if not isinstance(output, torch.Tensor) or tuple(output.shape) != expected:
+        actual = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else type(output).__name__
+        raise job.mistake(
+            model_key, f"the network returns {actual} for {len(sample)} rows; it must return shape {expected}."
+        )
+    not_tensors = [name for name, value in network.state_dict().items() if not isinstance(value, torch.Tensor)]
+    if not_tensors:
+        raise job.mistake(
+            model_key, f"the state of the network holds {not_tensors[0]!r}, which is not a tensor and cannot be saved."
+        )

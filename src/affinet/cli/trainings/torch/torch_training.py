@@ -1,0 +1,134 @@
+"""Train with torch, as runs ask for it: with the rules of a job attached by its method, and without them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from affinet.blocks.interval import Interval
+from affinet.cli.trainings.snapshot import Snapshot
+from affinet.cli.trainings.torch.keeping import Learner, RuledLearner
+from affinet.cli.trainings.torch.stepping import Rows, score, take_step
+from affinet.cli.trainings.torch.tensor_snapshot import put_back_ruled, take_ruled
+from affinet.cli.trainings.torch.threads import suited_threads
+from affinet.errors import InfeasibleError, LeftOutWarning
+from affinet.report.cost import Trainable
+from affinet.training.augmented.lagrange_handle import LagrangeHandle
+
+Measure = Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class TorchTraining:
+    """A learner with the rows that it learns from; `measure` returns the violation of each rule."""
+
+    learner: Learner
+    rows: Rows
+    measure: Measure
+    shuffling: torch.Generator
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers of the plain network could move without rules."""
+        return self.learner.numbers
+
+    def settings(self, batch_size: int) -> AbstractContextManager[None]:
+        """The number of threads that suits batches of this size."""
+        return suited_threads(self.numbers * batch_size)
+
+    def batches(self, size: int) -> Iterable[Tensor]:
+        """The numbers of train rows, batch by batch, in an order drawn from `shuffling`."""
+        self.learner.network.train()
+        batches: Iterable[Tensor] = torch.split(
+            torch.randperm(len(self.rows.train_features), generator=self.shuffling), size
+        )
+        return batches
+
+    def step(self, batch: Any) -> float:
+        """As `Training.step`."""
+        return take_step(self.learner.network, self.learner.optimizer, self.rows, torch.as_tensor(batch))
+
+    def violation(self) -> Mapping[str, float]:
+        """As `Training.violation`."""
+        return self.measure()
+
+    def finish(self) -> None:
+        """Nothing is left to do after the last step."""
+
+    def score(self) -> float:
+        """As `Training.score`."""
+        return score(self.learner.network, self.rows)
+
+    def is_finite(self) -> bool:
+        """Whether all parameters are finite."""
+        return all(bool(torch.isfinite(weight).all()) for weight in self.learner.network.parameters())
+
+
+@dataclass(frozen=True)
+class RuledTorchTraining(TorchTraining):
+    """A training whose rules are attached to the network and its optimizer."""
+
+    ruled: RuledLearner
+
+    @property
+    def trained(self) -> Trainable:
+        """How many numbers the optimizer moves."""
+        return self.ruled.trained
+
+    @property
+    def free(self) -> int | Interval:
+        """How many numbers stay independent under the rules."""
+        return self.ruled.free
+
+    @property
+    def moved(self) -> Mapping[str, float]:
+        """Weight → how far attaching moved it."""
+        return self.ruled.handle.moved
+
+    @property
+    def starts_on_rules(self) -> bool:
+        """False where an augmented Lagrangian found no weights that satisfy the rules."""
+        handle = self.ruled.handle
+        return not isinstance(handle, LagrangeHandle) or handle.started_feasible
+
+    @property
+    def approaches(self) -> bool:
+        """Whether an augmented Lagrangian has the rules."""
+        return isinstance(self.ruled.handle, LagrangeHandle)
+
+    def finish(self) -> None:
+        """Move weights of an augmented Lagrangian onto the rules.
+
+        Where no way is found they stay, so that the last epoch is saved all the same. How much the rules without a plan
+        are violated is told at the end.
+        """
+        handle = self.ruled.handle
+        if isinstance(handle, LagrangeHandle):
+            with suppress(InfeasibleError), warnings.catch_warnings():
+                warnings.simplefilter("ignore", LeftOutWarning)
+                handle.finish(partial=True)
+
+    def violated(self, rules: Collection[str]) -> Mapping[str, float]:
+        """As `RuledTraining.violated`; only an augmented Lagrangian leaves rules violated."""
+        handle = self.ruled.handle
+        return handle.violated(list(rules)) if isinstance(handle, LagrangeHandle) else {}
+
+    def state(self) -> Mapping[str, Tensor]:
+        """The state of the baked network."""
+        return self.ruled.state()
+
+    def snapshot(self) -> Snapshot:
+        """As `RuledTraining.snapshot`."""
+        self.ruled.handle.forget()
+        return take_ruled(self.ruled, self.shuffling)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """As `RuledTraining.restore`."""
+        put_back_ruled(snapshot, self.ruled, self.shuffling)
+        self.ruled.handle.forget()
