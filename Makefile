@@ -99,10 +99,10 @@ constraints:
 	mv build/newest.txt constraints/ci.txt
 	rm -rf build/tensorflow
 	$(OLDEST_PYTHON) -m venv build/tensorflow
-	build/newest/bin/python tools/pin_versions.py --requirements keras-tf tensorboard > build/tensorflow/requirements.txt
+	build/newest/bin/python tools/pin_versions.py --requirements cli keras-tf tensorboard > build/tensorflow/requirements.txt
 	build/tensorflow/bin/python -m pip install --disable-pip-version-check --upgrade packaging setuptools \
 		--requirement build/tensorflow/requirements.txt
-	build/tensorflow/bin/python tools/pin_versions.py keras-tf tensorboard > build/tensorflow.txt
+	build/tensorflow/bin/python tools/pin_versions.py cli keras-tf tensorboard > build/tensorflow.txt
 	mv build/tensorflow.txt constraints/tensorflow.txt
 
 # MINUTES of processor time for each target; TARGET=mat takes one. What is found lies in tests/fuzz/findings/.
@@ -147,7 +147,7 @@ $(VENV)/.installed-%: pyproject.toml src/affinet/_version.py $(CONSTRAINTS) | $(
 
 $(TENSORFLOW)/.installed: pyproject.toml src/affinet/_version.py $(TENSORFLOW_CONSTRAINTS) | $(VENV)/.installed-trainers
 	$(PYTHON) -m venv $(TENSORFLOW)
-	$(BIN)/python tools/pin_versions.py --requirements keras-tf tensorboard > $(TENSORFLOW)/requirements.txt
+	$(BIN)/python tools/pin_versions.py --requirements cli keras-tf tensorboard > $(TENSORFLOW)/requirements.txt
 	$(TENSORFLOW)/bin/python -m pip install --disable-pip-version-check \
 		$(if $(TENSORFLOW_CONSTRAINTS),--constraint $(TENSORFLOW_CONSTRAINTS)) --requirement $(TENSORFLOW)/requirements.txt
 	$(TENSORFLOW)/bin/python -m pip install --disable-pip-version-check --no-deps --editable .

@@ -48,7 +48,7 @@ def test_what_is_installed_is_pinned_and_as_new_as_promised(extra: str) -> None:
 def test_the_environment_of_tensorflow_is_pinned_and_has_no_torch() -> None:
     pinned = _pinned("tensorflow.txt")
     assert "torch" not in pinned
-    for name, wanted in _asked("keras-tf", "tensorboard").items():
+    for name, wanted in _asked("cli", "keras-tf", "tensorboard").items():
         if name != "torch":
             assert name in pinned, "run `make constraints`"
             assert wanted.specifier.contains(pinned[name]), f"{name} {pinned[name]}: run `make constraints`"

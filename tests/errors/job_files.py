@@ -13,6 +13,7 @@ from affinet.cli import commands
 from affinet.cli.jobs.jobfile import JobFile, read_job, refuse_code
 from affinet.cli.screen import Screen
 from affinet.cli.trainings import perceptron
+from affinet.cli.trainings.optimizer_options import IN_KERAS, IN_OPTAX, settings_of
 from affinet.cli.trainings.preparation import Prepared, prepare
 from affinet.errors import JobError, RunError
 from tests.cli.conftest import SMALL, changed
@@ -22,6 +23,7 @@ from tests.limits import limit_every_plan
 MODEL = ("hidden = [5]", 'factory = "network:make"')
 SAID = ('says = "hidden1.weight[0, 1] == hidden1.weight[2, 0]"', "")
 NO_RULES = (f'[[rule]]\nname = "a tie"\n{SAID[0]}', "")
+IN_JAX = ("hidden = [5]", 'hidden = [5]\nframework = "jax"')
 REPARAMETRIZED = ("epochs = 3", 'epochs = 3\nmethod = "reparametrize"')
 
 
@@ -166,6 +168,28 @@ def a_job_with_a_sparse_optimizer(folder: Path) -> None:
 @case(JobError, "A misspelt optimizer.", "Take one of torch.optim.", foreign="(?<=There are: ).*")
 def a_misspelt_optimizer(folder: Path) -> None:
     prepared(folder, ('"Adam"', '"Adamm"'))
+
+
+@case(JobError, "An optimizer that torch alone has.", "Take a shared one, or torch.", foreign="(?<=There are: ).*")
+def an_optimizer_that_jax_lacks(folder: Path) -> None:
+    settings_of(job(folder, IN_JAX, ('"Adam"', '"NAdam"')), IN_OPTAX)
+
+
+@case(JobError, "An option that torch alone has.", "Leave it out, or take torch.", foreign="(?<=It takes: ).*")
+def an_option_that_keras_lacks(folder: Path) -> None:
+    decay = ("epochs = 3", "epochs = 3\noptions = { weight_decay = 0.1 }")
+    settings_of(job(folder, IN_JAX, decay), IN_KERAS)
+
+
+@case(JobError, "A value that torch's Adam refuses, too.", "Write two numbers.")
+def betas_that_are_one_number(folder: Path) -> None:
+    settings_of(job(folder, IN_JAX, ("epochs = 3", "epochs = 3\noptions = { betas = 0.9 }")), IN_OPTAX)
+
+
+@case(JobError, "Nesterov's step is one of a momentum.", "Give a momentum.")
+def nesterov_without_a_momentum(folder: Path) -> None:
+    changes = ('"Adam"', '"SGD"'), ("epochs = 3", "epochs = 3\noptions = { nesterov = true }")
+    settings_of(job(folder, IN_JAX, *changes), IN_OPTAX)
 
 
 @case(JobError, "An option that the optimizer does not have.", "Take one it has.", foreign="(?<=It takes: ).*")

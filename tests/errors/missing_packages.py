@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from affinet.errors import MissingPackageError
+from affinet.cli.trainings.frameworks import framework_of
+from affinet.errors import JobError, MissingPackageError
 from tests.errors.case import case
+from tests.errors.job_files import IN_JAX, job
 
 
-def imported_without(module: str, *packages: str) -> None:
-    """Import a module anew where packages are missing, and leave the modules of this process as they were."""
+@contextmanager
+def missing(module: str, *packages: str) -> Iterator[None]:
+    """Packages are missing, and a module is not imported yet; afterwards modules are as they were."""
     with pytest.MonkeyPatch.context() as patch:
         own = [name for name in sys.modules if name.startswith((module, "affinet.adapters", "affinet.kernels.jax"))]
         blocked = [name for name in sys.modules if name.partition(".")[0] in packages]
@@ -20,14 +26,28 @@ def imported_without(module: str, *packages: str) -> None:
             patch.delitem(sys.modules, name)
         for name in (*blocked, *packages):
             patch.setitem(sys.modules, name, None)
-        importlib.import_module(module)
+        yield
 
 
 @case(MissingPackageError, "JAX is not installed.", 'Run `pip install "affinet[jax]"`.')
 def optax_without_jax() -> None:
-    imported_without("affinet.optax", "jax", "jaxlib", "optax")
+    with missing("affinet.optax", "jax", "jaxlib", "optax"):
+        importlib.import_module("affinet.optax")
 
 
 @case(MissingPackageError, "Keras is not installed.", 'Run `pip install "affinet[keras]"`.')
 def keras_without_keras() -> None:
-    imported_without("affinet.keras", "keras")
+    with missing("affinet.keras", "keras"):
+        importlib.import_module("affinet.keras")
+
+
+@case(JobError, "JAX is not installed.", 'Run `pip install "affinet[jax]"`.')
+def a_job_for_jax_without_jax(folder: Path) -> None:
+    with missing("affinet.optax", "jax", "jaxlib", "optax"):
+        framework_of(job(folder, IN_JAX))
+
+
+@case(JobError, "Keras is not installed.", 'Run `pip install "affinet[keras]"`.')
+def a_job_for_keras_without_keras(folder: Path) -> None:
+    with missing("affinet.keras", "keras"):
+        framework_of(job(folder, ("hidden = [5]", 'hidden = [5]\nframework = "keras"')))

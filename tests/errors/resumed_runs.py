@@ -146,7 +146,7 @@ def a_disk_that_fills_up(folder: Path) -> None:
 
     run = stopped(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runfolder, "save_file", full)
+        patch.setattr(runfolder, "save_arrays", full)
         go_on(run)
 
 

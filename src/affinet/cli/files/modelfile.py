@@ -21,7 +21,7 @@ from affinet.cli.files.keras_layers import BY_NAME
 from affinet.cli.files.keras_weights import keras_weights
 from affinet.cli.files.npz_weights import npz_weights
 from affinet.cli.files.orbax_weights import orbax_weights
-from affinet.cli.files.stored_weight import TYPES, Stored, StoredWeight
+from affinet.cli.files.stored_weight import TYPES, Stored, StoredWeight, weight_of_array
 from affinet.cli.words import did_you_mean, listed, one_paragraph
 from affinet.errors import AffinetError, ModelFileError
 from affinet.system.files import MOST_BYTES, unreadable
@@ -150,19 +150,24 @@ def _opened(path: Path, library: str, stack: ExitStack) -> ModelFile:
 def _open_file(path: Path, stack: ExitStack) -> dict[str, StoredWeight]:
     if reason := unreadable(path, None):
         raise ModelFileError(f"{path} {reason}. Name {KINDS}.")
-    file = stack.enter_context(safe_open(path, framework="pt"))
-    return {name: _stored(file, name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
+    file = stack.enter_context(safe_open(path, framework="np"))
+    return {name: _stored(file, path, name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
 
 
-def _stored(file: Any, name: str) -> StoredWeight:
+def _stored(file: Any, path: Path, name: str) -> StoredWeight:
     piece = file.get_slice(name)
-    return StoredWeight(tuple(piece.get_shape()), piece.get_dtype(), partial(_read, file, name))
+    shape, kind = tuple(piece.get_shape()), piece.get_dtype()
+    if kind == "BF16":
+        return StoredWeight(shape, kind, partial(_read_bfloat16, path, name))
+    return StoredWeight(shape, kind, lambda: weight_of_array(file.get_tensor(name)))
 
 
-def _read(file: Any, name: str) -> Weight:
-    from affinet.kernels.torch.rounded_weights import weight_of  # torch is not needed for the other kinds of files
+def _read_bfloat16(path: Path, name: str) -> Weight:
+    """The weight by torch: NumPy has no bfloat16."""
+    from affinet.kernels.torch.rounded_weights import weight_of
 
-    return weight_of(file.get_tensor(name))
+    with safe_open(path, framework="pt") as file:
+        return weight_of(file.get_tensor(name))
 
 
 def _open_index(path: Path, stack: ExitStack) -> dict[str, StoredWeight]:

@@ -32,6 +32,11 @@ def of_array(shape: tuple[int, ...], dtype: str, read: Callable[[], Any]) -> Sto
     return StoredWeight(shape, TYPES.get(dtype, dtype), lambda: _weight(np.asarray(read()), dtype))
 
 
+def weight_of_array(array: np.ndarray[Any, Any]) -> Weight:
+    """The weight of an array of float64, float32 or float16."""
+    return _weight(array, array.dtype.name)
+
+
 def _weight(array: np.ndarray[Any, Any], dtype: str) -> Weight:
     """The numbers laid end to end, those of 16 bits in float32; bfloat16 may come as two bytes without a type."""
     flat = np.ascontiguousarray(array).reshape(-1)

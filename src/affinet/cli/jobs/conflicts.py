@@ -26,6 +26,7 @@ def conflicts(job: Job) -> Iterator[Mistake]:
     yield from _conflicts_of_data(job.data)
     yield from _conflicts_of_model(job.model)
     yield from _conflicts_of_train(job.train)
+    yield from _conflicts_of_framework(job)
     for index, rule in enumerate(job.rule):
         yield from _conflicts_of_rule(index, rule)
     yield from _conflicts_of_names(job.rule)
@@ -56,8 +57,8 @@ def _conflicts_of_model(model: ModelTable) -> Iterator[Mistake]:
         fact = "[model] needs one of two keys: hidden = [64] for a multilayer perceptron with these hidden sizes"
         yield Mistake(("model",), f'{fact}, or factory = "package.module:function".')
     if model.factory is not None:
-        for name in ("hidden", "activation"):
-            if getattr(model, name) is not None:
+        for name in ("hidden", "activation", "dtype"):
+            if name in model.model_fields_set:
                 fact = f"[model] has both 'factory' and {name!r}; the factory decides, so remove {name!r}."
                 yield Mistake(("model", name), fact)
 
@@ -66,6 +67,24 @@ def _conflicts_of_train(train: TrainTable) -> Iterator[Mistake]:
     if train.basis is not None and train.method != "reparametrize":
         fact = f"[train] has basis = {train.basis!r}, and the method is {train.method!r}, which does not use a basis"
         yield Mistake(("train", "basis"), f"{fact}; say method = \"reparametrize\", or remove 'basis'.")
+
+
+def _conflicts_of_framework(job: Job) -> Iterator[Mistake]:
+    framework, method = job.model.framework, job.train.method
+    if framework == "torch":
+        return
+    if job.model.factory is not None:
+        fact = f"[model] has framework = {framework!r} and a factory, which makes a network of torch"
+        way_out = f"Give the sizes of a network, hidden = [64]; your own networks train under {PYTHON[framework]}."
+        yield Mistake(("model", "framework"), f"{fact}. {way_out}")
+    if method != "project":
+        fact = f"method = {method!r} trains with torch, and [model] has framework = {framework!r}"
+        way_out = 'Say method = "project", or leave out the framework.'
+        yield Mistake(("train", "method"), f"{fact}. {way_out}")
+
+
+PYTHON = {"jax": "affinet.optax.project", "keras": "affinet.keras.project"}
+"""Framework → what trains any network of it, in Python."""
 
 
 def _conflicts_of_rule(index: int, rule: RuleTable) -> Iterator[Mistake]:

@@ -41,6 +41,8 @@ class ModelTable(Table):
     factory: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = Field(
         default=None, description='"package.module:function"'
     )
+    framework: Literal["torch", "jax", "keras"] = Field(default="torch", description='"torch", "jax" or "keras"')
+    dtype: Literal["float32", "float64"] = Field(default="float32", description='"float32" or "float64"')
 
 
 class TrainTable(Table):

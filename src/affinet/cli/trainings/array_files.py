@@ -34,7 +34,7 @@ class NumPyFiles:
 
     def save(self, arrays: Mapping[str, np.ndarray], path: Path, metadata: Mapping[str, str]) -> None:
         """As `ArrayFiles.save`."""
-        save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, path, metadata=dict(metadata))
+        save_file({name: np.asarray(x, order="C") for name, x in arrays.items()}, path, metadata=dict(metadata))
 
     def load(self, path: Path) -> dict[str, np.ndarray]:
         """As `ArrayFiles.load`."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from affinet.blocks.law import is_curved
 from affinet.cli.jobs.job import TrainTable
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.data import read_lesson
+from affinet.cli.trainings.optimizer_options import LARGE, OF_FRAMEWORKS, SURELY_TAKEN, settings_of
 from affinet.cli.trainings.perceptron import perceptron_of
 from affinet.cli.trainings.planned_rules import PlannedRules, plan_rules
 from affinet.system.magnitudes import all_between
 
 if TYPE_CHECKING:
     from affinet import Plan
-
-LARGE = 1e6
-"""Settings up to this size, and rules with numbers between its inverse and itself, stay far inside float32."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,16 @@ def planned_untried(job: JobFile) -> Planned | None:
     lesson = read_lesson(job.job.data, job.folder)
     network = perceptron_of(job, lesson.inputs, lesson.outputs)
     rules = plan_rules(job, network.shapes)
-    return Planned(rules, network.numbers) if takes_settings(job.job.train) and _surely_attached(rules.plan) else None
+    return Planned(rules, network.numbers) if _takes_settings(job) and _surely_attached(rules.plan) else None
+
+
+def _takes_settings(job: JobFile) -> bool:
+    """Whether the framework of a job certainly takes its optimizer and options. Raises JobError as `settings_of`."""
+    available = OF_FRAMEWORKS.get(job.job.model.framework)
+    if available is None:
+        return takes_settings(job.job.train)
+    settings_of(job, available)
+    return job.job.train.learning_rate <= LARGE
 
 
 def takes_settings(train: TrainTable) -> bool:
@@ -65,40 +71,3 @@ def _surely_attached(plan: Plan) -> bool:
         and all_between(1 / LARGE, LARGE, (rule.expression for rule in plan.system.rules))
         and not any(block.resolution().iterative for block in plan.blocks)
     )
-
-
-def _is_amount(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGE
-
-
-def _is_share(value: object) -> bool:
-    return isinstance(value, float) and 0 <= value < 1
-
-
-def _are_two_shares(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_share, value))
-
-
-def _is_truth_value(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-_MOMENTS: dict[str, Callable[[Any], bool]] = {"betas": _are_two_shares, "eps": _is_amount, "weight_decay": _is_amount}
-SURELY_TAKEN: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
-    "Adam": _MOMENTS | {"amsgrad": _is_truth_value},
-    "AdamW": _MOMENTS | {"amsgrad": _is_truth_value},
-    "Adamax": _MOMENTS,
-    "NAdam": _MOMENTS,
-    "RAdam": _MOMENTS,
-    "SGD": {"momentum": _is_amount, "weight_decay": _is_amount},
-    "RMSprop": {
-        "alpha": _is_share,
-        "eps": _is_amount,
-        "weight_decay": _is_amount,
-        "momentum": _is_amount,
-        "centered": _is_truth_value,
-    },
-    "Adagrad": {"lr_decay": _is_amount, "weight_decay": _is_amount, "eps": _is_amount},
-    "Adadelta": {"rho": _is_share, "weight_decay": _is_amount, "eps": _is_amount},
-}
-"""Optimizer → option → whether it certainly takes a value. Everything else is tried in a step, which is slower."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from affinet.cli.trainings.snapshot import Packed
-from affinet.cli.trainings.torch.packing import pack, unpack
+from affinet.cli.trainings.torch.checkpoint_packing import pack, unpack
 from affinet.errors import RunError
 from affinet.system.malformed import Malformed
 

@@ -11,12 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.perceptron import Perceptron, perceptron_of
 from affinet.cli.words import did_you_mean, one_paragraph
 from affinet.errors import JobError
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+"""The type of the numbers of a built-in network, as jobs name it; they are drawn in float32."""
 
 
 def build_network(job: JobFile, inputs: int, outputs: int) -> nn.Module:
@@ -28,7 +32,7 @@ def build_network(job: JobFile, inputs: int, outputs: int) -> nn.Module:
         return _from_factory(job, job.job.model.factory, inputs, outputs)
     perceptron = perceptron_of(job, inputs, outputs)
     try:
-        return make_module(perceptron)
+        return make_module(perceptron).to(DTYPES[job.job.model.dtype])
     except (RuntimeError, MemoryError) as error:
         fact = f"a network of sizes {perceptron.sizes!r:.100} cannot be made: {one_paragraph(error)}. Make it smaller."
         raise job.mistake(("model", "hidden"), fact) from None

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from affinet.cli.trainings.snapshot import Packed, Snapshot
-from affinet.cli.trainings.torch.keeping import Learner, RuledLearner
-from affinet.cli.trainings.torch.packing import (
+from affinet.cli.trainings.torch.checkpoint_packing import (
     pack,
     pack_learned,
     pack_table,
@@ -18,6 +17,7 @@ from affinet.cli.trainings.torch.packing import (
     unpack_learned,
     unpack_table,
 )
+from affinet.cli.trainings.torch.keeping import Learner, RuledLearner
 from affinet.cli.trainings.torch.random_states import random_states, restore_random_states
 from affinet.cli.trainings.torch.tensor_files import bits
 from affinet.cli.words import listed

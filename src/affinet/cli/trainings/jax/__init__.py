@@ -1,0 +1,1 @@
+"""Train the built-in network of a job with JAX and Optax."""
