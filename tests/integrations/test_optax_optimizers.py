@@ -168,6 +168,37 @@ def test_a_step_and_then_a_projection_is_right_for_gradient_descent_only(name: s
     assert share < NEAR if OPTIMIZERS[name].right_after else share > 1e-3
 
 
+@pytest.mark.parametrize(("opaque", "rules"), [(False, "equations"), (True, "equations"), (False, "inequalities")])
+def test_sharpness_aware_minimization(opaque: bool, rules: str) -> None:
+    """The gradients that it asks for itself are projected, too: with Adam they would lead elsewhere."""
+    loss, plan, rho = random_quadratic(1), plan_of(rules), 1e-4
+    ascent = optax.chain(contrib.normalize(), optax.sgd(rho))
+    steps = STEPS if opaque else 2 * STEPS
+    inner = contrib.sam(optax.adam(cosine(0.1)), ascent, opaque_mode=opaque)
+    optimizer = affinet.optax.project(plan, inner)
+
+    def step(carried: Any, _: Any) -> Any:
+        tree, state = carried
+        extra = {"grad_fn": lambda tree, _: jax.grad(loss)(tree)} if opaque else {}
+        updates, state = optimizer.update(jax.grad(loss)(tree), state, tree, **extra)
+        return (optax.apply_updates(tree, updates), state), None
+
+    run = jax.jit(lambda tree: jax.lax.scan(step, (tree, optimizer.init(tree)), None, length=steps)[0][0])
+    end, projector = run(start()), plan.projector(start())
+    gradients = jax.grad(loss)(end)
+    # Gradients are taken rho away, where they differ by the largest curvature times that, and so are the last weights.
+    off = 2.0 * rho * np.linalg.norm(loss.hessian, 2) / np.linalg.norm(gradients["w"])
+    assert max(float(gap) for gap in projector.violation(end).values()) < ROUNDING
+    assert float(projector.stationarity(gradients, at=end)) < off
+
+
+def test_gradients_that_an_optimizer_asks_for_are_refused_under_inequalities() -> None:
+    inner = contrib.sam(optax.sgd(0.1), optax.sgd(1e-3), opaque_mode=True)
+    optimizer = affinet.optax.project(plan_of("inequalities"), inner)
+    with pytest.raises(affinet.AttachError, match="opaque_mode=False"):
+        optimizer.update(start(), optimizer.init(start()), start(), grad_fn=lambda tree, _: tree)
+
+
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("rules", SETS)
 def test_the_optimum_is_that_of_other_solvers(rules: str, problem: str) -> None:

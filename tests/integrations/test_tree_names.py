@@ -16,7 +16,14 @@ from flax import nnx
 
 import affinet
 import affinet.optax
-from affinet.errors import AttachError, InfeasibleError, RuleError, UnknownWeightError, UnsupportedWeightError
+from affinet.errors import (
+    AttachError,
+    ConstantError,
+    InfeasibleError,
+    RuleError,
+    UnknownWeightError,
+    UnsupportedWeightError,
+)
 from affinet.kernels.jax import projector
 from tests.integrations.jax_precision import x64
 
@@ -219,6 +226,36 @@ def test_masked_gradients_are_refused() -> None:
         inner.update(gradients, state, TREE)
 
 
+FROZEN: dict[str, Any] = {
+    "set to zero": lambda: optax.multi_transform(
+        {"moved": optax.adam(0.1), "frozen": optax.set_to_zero()}, {"a": {"w": "moved", "v": "frozen"}}
+    ),
+    "left out": lambda: optax.masked(optax.adam(0.1), {"a": {"w": True, "v": False}}),
+    "frozen": lambda: optax.chain(optax.adam(0.1), optax.masked(optax.set_to_zero(), {"a": {"w": False, "v": True}})),
+    "accumulated": lambda: optax.MultiSteps(FROZEN["set to zero"](), 2),
+}
+
+
+@pytest.mark.parametrize("kind", FROZEN)
+@pytest.mark.parametrize("within_jit", [False, True])
+def test_weights_that_a_mask_inside_freezes_are_refused(kind: str, within_jit: bool) -> None:
+    """Rules would move them, or take them for free where they are not."""
+    w = affinet.weights(TREE)
+    optimizer = affinet.optax.project(affinet.plan([w["a.w"].sum() + w["a.v"].sum() == 1.0]), FROZEN[kind]())
+    update = jax.jit(optimizer.update) if within_jit else optimizer.update
+    with pytest.raises(AttachError, match=r"leaves 'a\.v' without a step"):
+        update(TREE, optimizer.init(TREE), TREE)
+
+
+def test_weights_of_no_rule_may_be_frozen() -> None:
+    optimizer = affinet.optax.project(
+        affinet.plan([affinet.weights(TREE)["a.w"].sum() == 1.0]), FROZEN["set to zero"]()
+    )
+    updates, _ = optimizer.update(TREE, optimizer.init(TREE), TREE)
+    assert not updates["a"]["v"].any()
+    assert float((TREE["a"]["w"] + updates["a"]["w"]).sum()) == pytest.approx(1.0, abs=1e-6)
+
+
 def test_weights_without_a_way_to_nonlinear_equations_are_refused_outside_of_traces() -> None:
     tree = {"a": {"w": jnp.zeros(2)}}
     w = affinet.weights(tree)
@@ -235,6 +272,25 @@ def test_bounds_that_no_number_of_the_dtype_meets_are_refused() -> None:
     plan = affinet.plan([affinet.between(0.1, w, 0.10001)])
     with pytest.raises(AttachError, match="bfloat16"):
         plan.projector(tree)
+
+
+def test_plans_are_made_of_shapes_inside_of_traces() -> None:
+    """Planning needs shapes only, which traced arrays have."""
+
+    @jax.jit
+    def placed(tree: Tree) -> Tree:
+        return rule(tree).projector(tree).project(tree)
+
+    for one, other in zip(
+        jax.tree.leaves(placed(TREE)), jax.tree.leaves(rule(TREE).projector(TREE).project(TREE)), strict=True
+    ):
+        assert (one == other).all()
+
+
+def test_rules_with_traced_numbers_are_refused() -> None:
+    """A right-hand side has to be known when the plan is made."""
+    with pytest.raises(ConstantError, match="traced array"):
+        jax.jit(lambda tree: affinet.plan([affinet.weights(tree)["a.w"] == tree["a"]["v"]]).projector(tree))(TREE)
 
 
 def test_float64_without_x64_is_refused() -> None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from affinet.adapters.optax_masks import unmoved
 from affinet.errors import AttachError
 from affinet.kernels.jax.jax_library import JAX
 from affinet.kernels.jax.tree_projector import TreeProjector
@@ -108,6 +109,7 @@ class _Sandwich:
                 "optimizer.update(gradients, state, params)."
             )
         self._check_state(state)
+        self._check_masks(updates, state, params, extra)
         projector = self.projector
         weights, gradients = _arrays(projector, params), _arrays(projector, updates)
         starts, underway = dict(weights), []
@@ -144,6 +146,21 @@ class _Sandwich:
                 f"Call init(params), and put the former state.inner into it to go on with the optimizer."
             )
 
+    def _check_masks(
+        self, updates: optax.Updates, state: ProjectState, params: optax.Params, extra: Mapping[str, Any]
+    ) -> None:
+        """Raise AttachError where a mask inside leaves weights of the rules without a step of the optimizer."""
+        parts = jax.tree.leaves(state.inner, is_leaf=lambda part: isinstance(part, optax.MaskedState))
+        if not any(isinstance(part, optax.MaskedState) for part in parts):
+            return
+        masked = unmoved(lambda updates: self.inner.update(updates, state.inner, params, **extra)[0], updates)
+        if names := [name for name in self.projector.names if name in masked]:
+            raise AttachError(
+                f"a mask inside of the optimizer leaves {', '.join(map(repr, names))} without a step, and the rules "
+                f"would move them all the same. Let the optimizer move them, or write rules about the other weights, "
+                f"with the numbers of these."
+            )
+
     @cached_property
     def _equations(self) -> tuple[EquationsLaw, ...]:
         return tuple(law for law in self.projector.laws if isinstance(law, EquationsLaw))
@@ -162,8 +179,9 @@ def _arrays(projector: TreeProjector, tree: Any) -> dict[str, Array]:
         if not masked:
             raise
         raise AttachError(
-            f"{error} A mask (optax.masked, optax.multi_transform) removed weights before affinet.optax.project. Put "
-            f"the mask inside, project(plan, masked(…)), or leave these weights out of the rules."
+            f"{error} A mask (optax.masked, optax.multi_transform) removed weights before affinet.optax.project. Leave "
+            f"these weights out of the rules, or put a mask that gives them another optimizer inside, project(plan, "
+            f"multi_transform(…))."
         ) from None
 
 
@@ -238,12 +256,20 @@ def _landed(
 
 
 def _on_rules(projector: TreeProjector, projected: optax.Updates, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """The extra arguments of a line search: the gradient along the rules, and values at the nearest points of them."""
+    """The extra arguments that are functions and gradients: gradients along the rules, values at the nearest points."""
     adapted = dict(extra)
     if "grad" in extra:
         adapted["grad"] = projected
     if "value_fn" in extra:
         adapted["value_fn"] = _at_nearest(projector, extra["value_fn"])
+    if "grad_fn" in extra:
+        if projector.has_sets:
+            raise AttachError(
+                "an optimizer that computes gradients by grad_fn, such as optax.contrib.sam with opaque_mode, goes "
+                "with linear equations only: which inequalities are active is learnt from the gradient of each step. "
+                "Use opaque_mode=False."
+            )
+        adapted["grad_fn"] = lambda *args: projector.tangent(extra["grad_fn"](*args))
     return adapted
 
 

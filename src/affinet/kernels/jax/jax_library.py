@@ -13,6 +13,7 @@ from jax import Array, lax
 from affinet.blocks.namespace import Namespace
 from affinet.blocks.normal_map import Learned, Underway
 from affinet.blocks.tangent_map import Following, Tangent
+from affinet.errors import AttachError
 from affinet.kernels.jax.jax_namespace import HostNumbersError, Jax
 from affinet.kernels.traced.library import on_host
 
@@ -75,6 +76,27 @@ class JaxLibrary:
             return jax.tree.map(lambda x, to: np.broadcast_to(np.asarray(x, to.dtype), to.shape), made, shapes)
 
         return jax.pure_callback(call, shapes, *states, vmap_method="sequential")
+
+    def derived_from(self, function: Callable[[Array], Array], smooth: Callable[[Array], Array], x: Array) -> Array:
+        """`function(x)`, with the derivative of `smooth` in both modes."""
+        made = jax.custom_jvp(function)
+
+        def derivative(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+            return made(*primals), jax.jvp(smooth, primals, tangents)[1]
+
+        made.defjvp(derivative)
+        result: Array = made(x)
+        return result
+
+    def without_derivative(self, function: Callable[..., Any], reason: str, *states: Any) -> Any:
+        """`function(*states)`. Raises AttachError with this reason where it is differentiated."""
+        made = jax.custom_jvp(function)
+
+        def refused(primals: Any, tangents: Any) -> Any:
+            raise AttachError(reason)
+
+        made.defjvp(refused)
+        return made(*states)
 
 
 JAX = JaxLibrary()

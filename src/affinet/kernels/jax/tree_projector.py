@@ -28,6 +28,10 @@ from affinet.plans.plan import Plan
 PASSES = 2
 """Successive projections of weights: the second refines a long move, as for tensors."""
 
+MEASURED = (
+    "violations and multipliers are computed on the host, and cannot be differentiated: call them outside of jax.grad."
+)
+
 
 class TreeProjector:
     """Projects pytrees of JAX arrays onto the rules of a plan; the verbs are those of `affinet.Projector`.
@@ -274,7 +278,9 @@ def numbers_of(plan: Plan, weights: Any) -> dict[str, Weight]:
 def _on_host(function: Callable[..., Any], shapes: Any, *arrays: Any) -> Any:
     """The result of a function of NumPy arrays: called at once where the numbers are known, else when they are."""
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays)):
-        return jax.pure_callback(function, shapes, *arrays, vmap_method="sequential")
+        return JAX.without_derivative(
+            lambda *arrays: jax.pure_callback(function, shapes, *arrays, vmap_method="sequential"), MEASURED, *arrays
+        )
     return jax.tree.map(jnp.asarray, function(*arrays))
 
 

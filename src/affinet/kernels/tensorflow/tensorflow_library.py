@@ -80,3 +80,13 @@ class TensorFlowLibrary:
         if tf.is_tensor(made):  # outside of graphs a single tensor comes without a list
             made = [made]
         return state_of(shapes, (tf.ensure_shape(x, like.shape) for x, like in zip(made, likes, strict=True)))
+
+    def derived_from(
+        self, function: Callable[[tf.Tensor], tf.Tensor], smooth: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor
+    ) -> tf.Tensor:
+        """`function(x)`: the steps of Keras stand outside of gradient tapes."""
+        return function(x)
+
+    def without_derivative(self, function: Callable[..., Any], reason: str, *states: Any) -> Any:
+        """`function(*states)`: the steps of Keras stand outside of gradient tapes."""
+        return function(*states)

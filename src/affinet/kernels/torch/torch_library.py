@@ -63,6 +63,14 @@ class TorchLibrary:
     def called(self, verb: Callable[..., Any], shapes: Any, *states: Any) -> Any:
         return verb(self.xp, *states)
 
+    def derived_from(self, function: Callable[[Tensor], Tensor], smooth: Callable[[Tensor], Tensor], x: Tensor) -> Any:
+        """`function(x)`: the steps of Keras do not record gradients."""
+        return function(x)
+
+    def without_derivative(self, function: Callable[..., Any], reason: str, *states: Any) -> Any:
+        """`function(*states)`: the steps of Keras do not record gradients."""
+        return function(*states)
+
 
 def _box(starts: Sequence[int], sizes: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))

@@ -79,11 +79,23 @@ class _Entries:
 
     def _ran(self, verb: Callable[..., Made], *arrays: Any, made_like: Made) -> Made:
         """The result of a verb, which has the shapes and dtypes of `made_like`."""
-        if not self.on_host:
-            return verb(self._library.xp, *arrays)
+        return self._called(verb, *arrays, made_like=made_like) if self.on_host else verb(self._library.xp, *arrays)
+
+    def _called(self, verb: Callable[..., Made], *arrays: Any, made_like: Made) -> Made:
+        """The result of a verb in NumPy on the host."""
         shapes = self._library.map(lambda x: Like(tuple(x.shape), x.dtype), made_like)
-        result: Made = self._library.called(verb, shapes, *arrays)
+        result: Made = self._library.without_derivative(
+            lambda *arrays: self._library.called(verb, shapes, *arrays), self._undifferentiable(), *arrays
+        )
         return result
+
+    def _undifferentiable(self) -> str:
+        """Why the verbs have no derivative, for whoever asks for one."""
+        names = ", ".join(map(repr, self.parameters))
+        return (
+            f"the rules about {names} are solved on the host, and cannot be differentiated. Differentiate the loss at "
+            f"weights that satisfy them, and take projector.tangent of its gradient."
+        )
 
 
 class EquationsLaw(_Entries):
@@ -98,8 +110,14 @@ class EquationsLaw(_Entries):
         return self._ran(self._nearest, x, made_like=x)
 
     def tangent(self, x: Array, *, floor: float = 0.0) -> Array:
-        """`P x`, with zeros where it is rounding relative to `floor`."""
-        return self._ran(lambda xp, x: run_alone(self._projection.tangent(xp, x, floor=floor)), x, made_like=x)
+        """`P x`, with zeros where it is rounding relative to `floor`. Its derivative is `P` there, too."""
+
+        def tangent(x: Array, floor: float) -> Array:
+            return self._ran(lambda xp, x: run_alone(self._projection.tangent(xp, x, floor=floor)), x, made_like=x)
+
+        if not floor:
+            return tangent(x, 0.0)
+        return self._library.derived_from(lambda x: tangent(x, floor), lambda x: tangent(x, 0.0), x)
 
     def floor(self, arrays: Arrays) -> float:
         """The share of a gradient below which its projection is rounding; for weights of 16 bits that of float32."""
@@ -126,6 +144,22 @@ class WeightsLaw(_Entries):
     def pointwise(self) -> bool:
         """Whether each entry is a cell of its own, so that a compiler fuses all that is computed of it."""
         return self._law.count() == 1 and not self.on_host
+
+    def _ran(self, verb: Callable[..., Made], *arrays: Any, made_like: Made) -> Made:
+        """As of equations; not to be differentiated: points that satisfy the rules are returned as they are."""
+        if self.on_host:
+            return self._called(verb, *arrays, made_like=made_like)
+        result: Made = self._library.without_derivative(
+            lambda *arrays: verb(self._library.xp, *arrays), self._undifferentiable(), *arrays
+        )
+        return result
+
+    def _undifferentiable(self) -> str:
+        names = ", ".join(map(repr, self.parameters))
+        return (
+            f"projections onto the inequalities or nonlinear equations about {names} are not differentiated. "
+            f"Differentiate the loss at weights that satisfy them, and take projector.tangent(gradients, at=weights)."
+        )
 
     def snapped(self, w: Array, u: float) -> Array:
         """The nearest point, but w itself in cells that satisfy their rules to rounding."""

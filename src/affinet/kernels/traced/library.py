@@ -69,6 +69,12 @@ class Library(Protocol):
     def called(self, verb: Callable[..., Any], shapes: Any, *states: Any) -> Any:
         """The result of `verb` for NumPy arrays, computed on the host; `shapes` is the state of its `Like`."""
 
+    def derived_from(self, function: Callable[[Array], Array], smooth: Callable[[Array], Array], x: Array) -> Array:
+        """`function(x)`, which has the derivative of the linear map `smooth` where the library differentiates it."""
+
+    def without_derivative(self, function: Callable[..., Any], reason: str, *states: Any) -> Any:
+        """`function(*states)`. Raises AttachError with this reason where the library differentiates it."""
+
 
 def on_host(verb: Callable[..., Any], arrays: Sequence[Any]) -> Any:
     """The result of a verb in NumPy; as for tensors, infinities and NaN propagate without warnings."""
