@@ -29,6 +29,8 @@ REACH = 10.0
 """τ in units of the last step: τ |y| = 10 |step|. From 1 to 100 all values converge; below 10, weights chatter between
 many oblique inequalities."""
 
+LEAST_TAU = (1.2e-38, 2.3e-308)
+"""The smallest τ, the least normal number of float32 and of float64: slacks of zero are divided by it."""
 SUMMED = 2.0
 """Roundoffs of a sum of two numbers, and of the move onto it; each further number adds to the square of this."""
 
@@ -156,6 +158,8 @@ class NormalMap(Generic[Face]):
         one = xp.array(1.0, step)
         # Without a gradient and without multipliers any τ leads to the same weights.
         tau = xp.where(moved & felt & finite, REACH * step / xp.where(felt, state.force, one), one)
+        # A compiler may compute the step twice, rounded in two ways: as zero here, and as a move above.
+        tau = xp.maximum(tau, xp.array(LEAST_TAU[xp.spacing(tau) < 1e-10], tau))
         z = self.set.onto(xp, stepped, state.face)
         w, y, face = self.set.land(xp, z, state.y, tau, state.face, u)
         learned = Learned(xp.where(felt, y, xp.array(0.0, y)), face)
