@@ -20,10 +20,10 @@ def unmoved(update: Callable[[Any], Any], gradients: Any) -> set[str]:
     names = [name for name, _ in named_leaves(gradients)]
     leaves, structure = jax.tree.flatten(gradients)
     program = jax.make_jaxpr(lambda leaves: jax.tree.leaves(update(jax.tree.unflatten(structure, leaves))))(leaves)
-    still = set()
+    unmoved_names: set[str] = set()
     for number, (name, result) in enumerate(zip(names, program.jaxpr.outvars, strict=True)):
         wanted = [other == number for other in range(len(names))]
         _, is_read = partial_eval.dce_jaxpr(program.jaxpr, wanted)
-        if name is not None and (not any(is_read) or any(result is given for given in program.jaxpr.invars)):
-            still.add(name)
-    return still
+        if name is not None and (not any(is_read) or any(result is gradient for gradient in program.jaxpr.invars)):
+            unmoved_names.add(name)
+    return unmoved_names
