@@ -1,22 +1,25 @@
 """Train in Keras on several devices and on one, and print how far the ends are apart as JSON.
 
-`python -m tests.integrations.keras_devices`: two devices of a MirroredStrategy on TensorFlow. The quadratics and rules
-are those of `keras_training`; each device has its own rows.
+`python -m tests.integrations.keras_devices`: two devices of a MirroredStrategy on TensorFlow, four under
+`keras.distribution` on JAX. The quadratics and rules are those of `keras_training`; each device has its own rows.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
 
 import keras
 import numpy as np
 
 import affinet
 import affinet.keras
-from tests.integrations.keras_bare import enable_float64
+from tests.integrations.keras_bare import BACKEND, enable_float64
 from tests.integrations.keras_training import X, Y, equations, model_of, sets, weights_of
 
 STEPS = 40
@@ -78,10 +81,35 @@ def refusal(model: Any) -> str:
     return "was not refused"
 
 
+def distributed() -> dict[str, Any]:
+    """Four devices of JAX: batches split over them, and kernels split over them, by columns and by rows."""
+    from keras import distribution
+
+    alone = {name: trained(rules, nullcontext()) for name, rules in RULES.items()}
+    mesh = distribution.DeviceMesh((2, 2), ["batch", "model"])
+    layout = distribution.LayoutMap(mesh)
+    layout["a/kernel"], layout["b/kernel"], layout["c/kernel"] = (None, "model"), ("model", None), (None, "model")
+    ways = {
+        "DataParallel": distribution.DataParallel(),
+        "ModelParallel": distribution.ModelParallel(layout_map=layout, batch_dim_name="batch"),
+    }
+    differences, devices = {}, {}
+    for way, chosen in ways.items():
+        distribution.set_distribution(chosen)
+        for name, rules in RULES.items():
+
+            def count(model: Any, key: str = f"{way} {name}") -> None:
+                shards = [v.value.sharding.is_fully_replicated for v in model.trainable_variables]
+                devices[key] = [len(model.trainable_variables[0].value.devices()), shards.count(False)]
+
+            differences[f"{way} {name}"] = apart(alone[name], trained(rules, nullcontext(), count))
+    return {"differences": differences, "devices": devices}
+
+
 def main() -> None:
     enable_float64()
     keras.config.set_floatx("float64")
-    print(json.dumps(mirrored()))  # noqa: T201
+    print(json.dumps(mirrored() if BACKEND == "tensorflow" else distributed()))  # noqa: T201
 
 
 if __name__ == "__main__":

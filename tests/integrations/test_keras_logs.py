@@ -70,6 +70,14 @@ def test_two_devices_of_a_mirrored_strategy_train_as_one() -> None:
     assert "MirroredStrategy, and the model was made under" in measured["refused"]["another"]
 
 
+def test_four_devices_of_jax_train_as_one() -> None:
+    measured: dict[str, Any] = printed("keras_devices", "jax")
+    assert len(measured["differences"]) == 4
+    for name, difference in measured["differences"].items():
+        assert difference <= 1e-10, name
+        assert measured["devices"][name] == [4, 3 if name.startswith("Model") else 0]
+
+
 def test_other_backends_are_refused_before_weights_are_moved() -> None:
     """As openvino would be; the backend `numpy` of Keras needs no more than JAX."""
     refused = printed("keras_refused", "numpy")
