@@ -72,3 +72,23 @@ def test_what_rules_are_measured_by_comes_in_their_order() -> None:
     projector = affinet.optax.TreeProjector(plan)
     for verb in (projector.multipliers, projector.violation):
         assert list(verb(tree)) == list(jax.jit(verb)(tree)) == ["z", "a", "m"]
+
+
+def test_a_long_first_move_is_no_change_from_outside() -> None:
+    """Adding the update to weights of size 30 rounds by more than the weights on the rules are rounded by."""
+    random = np.random.default_rng(0)
+    start, gradient = 30.0 * random.normal(size=(8, 8)), random.normal(size=(8, 8))
+    w = affinet.weights({"w": (8, 8)}).w
+    rules = [w >= 0.0, w.sum(dim=1) == 1.0, w.sum(dim=0) <= 1.2, w[0] @ np.arange(8.0) <= 2.0]
+    optimizer = affinet.optax.project(affinet.plan(rules), optax.adam(0.05))
+    ends = []
+    for on in (False, True):
+        with x64(on):
+            tree, g = ({"w": jnp.asarray(x, "float64" if on else "float32")} for x in (start, gradient))
+            state, update = optimizer.init(tree), jax.jit(optimizer.update)
+            for _ in range(3):
+                updates, state = update(g, state, tree)
+                tree = optax.apply_updates(tree, updates)
+            ends.append(np.asarray(tree["w"], np.float64))
+    # The start is rounded to float32, and nearest points move as far as what they belong to; three steps follow.
+    assert np.abs(ends[0] - ends[1]).max() <= 8 * 4 * 2.0**-24 * np.linalg.norm(start)

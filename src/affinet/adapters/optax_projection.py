@@ -55,9 +55,10 @@ class ProjectState(NamedTuple):
 
 
 class _Underway(NamedTuple):
-    """A step of one block that is being taken, from the entries `start`."""
+    """A step of one block that is being taken, from the entries `start`; `passed` are those of the arguments."""
 
     law: WeightsLaw
+    passed: Array
     start: Array
     step: Any
     u: float
@@ -222,7 +223,7 @@ def _prepared(
 
     start, known = _either(law, unchanged, former, anew)
     step, tangent = law.learn(g, start, known, law.floor(gradients))
-    return _Underway(law, start, step, u), law.write(gradients, tangent)
+    return _Underway(law, w, start, step, u), law.write(gradients, tangent)
 
 
 def _in_dtype(state: SetState, dtype: Any) -> SetState:
@@ -248,7 +249,7 @@ def _landed(
     w, known, outcome = law.land(stepped, underway.step, underway.u)
     written = law.write(arrays, w)
     landed = law.read(written)
-    size = jnp.max(abs(landed - start), initial=0.0)
+    size = jnp.max(abs(landed - underway.passed), initial=0.0)  # of the update, by which `p + (w − p)` is rounded
     moved = jnp.where(size == size, size, 0.0).astype(start.dtype)
     happened = (outcome.shortenings > 0.0, outcome.refused, outcome.slow)
     added = [(count + jnp.sum(cells).astype(jnp.int32)) for count, cells in zip(counts, happened, strict=True)]
