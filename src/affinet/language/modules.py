@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from affinet.language.computed import Refusal, computed_weights
+from affinet.language.dtensors import is_distributed, local_part, reason_against
 from affinet.language.wrappers import parts
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class ModuleWeights:
 def read_module(module: torch.nn.Module) -> ModuleWeights:
     """The parameters of `module`, with names that skip `torch.compile` and other wrappers.
 
-    Errors: `AttachError` for weights that are split over several processes.
+    Errors: `AttachError` for weights that are flat pieces on several processes.
     """
     first_names: dict[int, str] = {}
     parameters: dict[str, torch.nn.Parameter] = {}
@@ -106,6 +107,8 @@ def _refusal_of(name: str, parameter: torch.nn.Parameter) -> Refusal | None:
         return Refusal(name, f"its numbers are {parameter.dtype}", "Rules hold for floating-point weights.")
     if parameter.layout is not torch.strided:
         return Refusal(name, f"it is sparse ({parameter.layout})", "Make it dense, and write its zeros as rules.")
+    if is_distributed(parameter) and (reason := reason_against(parameter)) is not None:
+        return Refusal(name, reason, "Give it the placements Shard or Replicate (DTensor.redistribute).")
     if _repeats_itself(parameter):
         return Refusal(
             name, "several of its entries are one number in memory (it was expanded)", "Call .contiguous() on it first."
@@ -129,7 +132,7 @@ def _repeats_itself(parameter: torch.nn.Parameter) -> bool:
 def _overlapping(parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Refusal]:
     """Refusals of parameters that are different objects in the same memory."""
     spans: dict[int, list[tuple[int, int, str]]] = {}
-    for name, parameter in parameters.items():
+    for name, parameter in ((name, local_part(parameter)) for name, parameter in parameters.items()):
         if parameter.numel() and not parameter.is_meta and parameter.untyped_storage().data_ptr():
             first = parameter.storage_offset() * parameter.element_size()
             reach = sum(step * (n - 1) for step, n in zip(parameter.stride(), parameter.shape, strict=True))
@@ -138,7 +141,7 @@ def _overlapping(parameters: Mapping[str, torch.nn.Parameter]) -> dict[str, Refu
     refused = {}
     for shared in spans.values():
         for (_, end, name), (start, _, other) in _overlapping_pairs(sorted(shared)):
-            if start < end and _share_memory(parameters[name], parameters[other]):
+            if start < end and _share_memory(local_part(parameters[name]), local_part(parameters[other])):
                 refused[name], refused[other] = _overlap(name, other), _overlap(other, name)
     return refused
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, optim
 
 from affinet.errors import AttachError, GradientError, counted
+from affinet.language.dtensors import whole
 
 
 class Place(NamedTuple):
@@ -132,8 +133,8 @@ def check_gradients(gradients: Mapping[str, Tensor | None]) -> None:
 def check_finite_gradients(gradients: Mapping[str, Tensor | None]) -> None:
     """Raise GradientError naming the first parameter whose gradient is not finite. Waits for the device."""
     for name, gradient in gradients.items():
-        if gradient is not None and not bool(torch.isfinite(gradient).all()):
-            count = int((~torch.isfinite(gradient)).sum())
+        if gradient is not None and not bool(torch.isfinite(whole(gradient)).all()):
+            count = int((~torch.isfinite(whole(gradient))).sum())
             raise GradientError(
                 f"the gradient of {name} holds {counted(count, 'number that is', 'numbers that are')} not finite; the "
                 f"step was not taken. Look at the loss and the learning rate, or clip."

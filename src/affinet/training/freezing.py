@@ -19,7 +19,9 @@ from affinet.errors import (
 )
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.projector import Projector
+from affinet.kernels.torch.shards.held import version_of
 from affinet.language.calculus.terms import Floats
+from affinet.language.dtensors import whole, wholes
 from affinet.language.nodes import weights_of
 from affinet.plans.plan import Plan
 from affinet.training.attaching import Place
@@ -76,7 +78,7 @@ class Freezing:
 
     def violation(self) -> dict[str, float]:
         """Rule name → largest absolute violation of all rules as written, with frozen weights at their values."""
-        return self._measure(self._parameters)
+        return self._measure(wholes(self._parameters))
 
     def trained(self, optimizers: Iterable[optim.Optimizer], check: Check) -> Trained:
         """The rules with the currently frozen parameters as constants.
@@ -108,7 +110,7 @@ class Freezing:
 
     def _versions(self, optimizers: Iterable[optim.Optimizer]) -> list[int]:
         """The version of each frozen parameter, −1 for a trained one."""
-        state = [-1 if p.requires_grad else p._version for p in self._parameters.values()]
+        state = [-1 if p.requires_grad else version_of(p) for p in self._parameters.values()]
         if any(p.grad is not None for p, version in zip(self._parameters.values(), state, strict=True) if version >= 0):
             held_ids = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
             is_moved = [p.grad is not None and id(p) in held_ids for p in self._parameters.values()]
@@ -119,7 +121,9 @@ class Freezing:
         """The rules with some parameters as constants; `previous` is the same with the earlier values of these."""
         _refuse_unfit(self._parameters)
         frozen = {name: p for (name, p), constant in zip(self._parameters.items(), is_frozen, strict=True) if constant}
-        values: dict[str, Floats] = {name: p.detach().to("cpu", torch.float64).numpy() for name, p in frozen.items()}
+        values: dict[str, Floats] = {
+            name: whole(p).detach().to("cpu", torch.float64).numpy() for name, p in frozen.items()
+        }
         epsilon = max((torch.finfo(p.dtype).eps for p in frozen.values()), default=0.0)
         try:
             plan = self.plan.with_constants(values, epsilon, None if previous is None else previous.projector.plan)
@@ -142,7 +146,7 @@ def _refuse_unfit(parameters: Mapping[str, torch.nn.Parameter]) -> None:
         if parameter.layout != torch.strided:
             raise UnsupportedWeightError(name, f"its layout is {parameter.layout}", "Constrain dense parameters only.")
         if not all_finite(parameter):
-            count = int((~torch.isfinite(parameter.detach())).sum())
+            count = int((~torch.isfinite(whole(parameter).detach())).sum())
             raise AttachError(
                 f"{name} holds {counted(count, 'number that is', 'numbers that are')} not finite (NaN or infinite); "
                 f"projecting would spread them. Initialise or load the weights before attaching."

@@ -23,6 +23,7 @@ from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
+from affinet.language.dtensors import is_distributed
 from affinet.report.observation import StepCounts
 from affinet.training.gradient_terms import Added, GradientTerms
 from affinet.training.return_counts import ReturnCounts
@@ -132,7 +133,7 @@ class Learning:
 
     def mark(self) -> None:
         """Remember the present weights: where they are written to before the next step, y is fitted to them then."""
-        self._versions.update((name, (p._version, p.data_ptr())) for name, p in self._parameters.items())
+        self._versions.update((name, (p._version, p.data_ptr())) for name, p in self._own_weights().items())
 
     def weights(self) -> dict[str, Tensor]:
         """The weights in blocks with inequalities."""
@@ -269,8 +270,16 @@ class Learning:
 
     def _written(self, kernel: ConvexKernel) -> bool:
         """Whether weights of a block were written to since they were marked."""
-        present = {name: (self._parameters[name]._version, self._parameters[name].data_ptr()) for name in kernel.names}
-        return any(self._versions.get(name, mark) != mark for name, mark in present.items())
+        present = {name: p for name, p in self._own_weights().items() if name in kernel.names}
+        marks = {name: (p._version, p.data_ptr()) for name, p in present.items()}
+        return any(self._versions.get(name, mark) != mark for name, mark in marks.items())
+
+    def _own_weights(self) -> dict[str, Tensor]:
+        """The weights that this process alone holds.
+
+        Writes to others are seen by their values alone, which all processes compare: versions differ between them.
+        """
+        return {name: p for name, p in self._parameters.items() if not is_distributed(p)}
 
     def _loaded(self, kernel: ConvexKernel, state: object) -> Known | None:
         if state is None:

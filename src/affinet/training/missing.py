@@ -10,6 +10,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.precision import regular_dtype
 from affinet.kernels.torch.projector import Projector
+from affinet.kernels.torch.shards.held import placed_like
 
 MOST = 64
 """Most sets of missing gradients whose couplings are cached: a mixture of experts has many."""
@@ -40,7 +41,7 @@ class Couplings:
         """Project random numbers: an entry of the result that is zero is zero for every gradient."""
         generator = torch.Generator().manual_seed(0)
         vectors = {
-            name: torch.zeros_like(p, dtype=regular_dtype(p.dtype))
+            name: torch.zeros(p.shape, dtype=regular_dtype(p.dtype), device=p.device)
             if name in missing
             else torch.randn(p.shape, generator=generator).to(p.device, regular_dtype(p.dtype))
             for name, p in self._parameters.items()
@@ -56,8 +57,11 @@ class Couplings:
         sets = self._projector.sets(self._parameters)
         if not sets:
             return masks
-        present = {name: torch.full_like(p, float(name not in masks)) for name, p in self._parameters.items()}
-        coupled = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
+        present = {
+            name: torch.full(p.shape, float(name not in masks), dtype=p.dtype, device=p.device)
+            for name, p in self._parameters.items()
+        }
+        coupled = {name: torch.zeros_like(ones) for name, ones in present.items()}
         with torch.no_grad():
             for kernel in sets:
                 kernel.write(coupled, kernel.coupled(kernel.read(present)).to(kernel.dtype))
@@ -92,7 +96,7 @@ class StandIns:
         with torch.no_grad():
             for name, (coupled, former) in self._saved.items():
                 if name in parameters:
-                    parameters[name].copy_(torch.where(coupled, parameters[name], former))
+                    parameters[name].copy_(torch.where(placed_like(coupled, former), parameters[name], former))
 
     def remove(self) -> None:
         """Remove the gradients again, before the loop computes new ones."""

@@ -12,6 +12,7 @@ from torch import Tensor, optim
 
 from affinet.errors import AttachError, GradientError
 from affinet.kernels.torch.projector import Projector
+from affinet.kernels.torch.shards.held import version_of
 from affinet.plans.plan import Plan
 from affinet.training.attaching import (
     check_finite_gradients,
@@ -418,7 +419,7 @@ class Sandwich:
 
 
 def _marks(gradients: Mapping[str, Tensor | None]) -> Marks:
-    return {name: (ref(g), g._version) for name, g in gradients.items() if g is not None}
+    return {name: (ref(g), version_of(g)) for name, g in gradients.items() if g is not None}
 
 
 def _are_same_tensors(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool:
@@ -436,7 +437,7 @@ def _are_unchanged(marks: Marks, gradients: Mapping[str, Tensor | None]) -> bool
     """
     present = {name: g for name, g in gradients.items() if g is not None}
     return bool(present) and all(
-        name in marks and marks[name][0]() is g and marks[name][1] == g._version for name, g in present.items()
+        name in marks and marks[name][0]() is g and marks[name][1] == version_of(g) for name, g in present.items()
     )
 
 

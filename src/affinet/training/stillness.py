@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, optim
 
+from affinet.kernels.torch.shards.held import placed_like
 from affinet.training.missing import Couplings
 
 
@@ -39,7 +40,7 @@ class Snapshot:
             for name in unchanged:
                 parameter, saved = self._saved[name]
                 mask = masks.get(name)
-                parameter.copy_(saved if mask is None else torch.where(mask, parameter, saved))
+                parameter.copy_(saved if mask is None else torch.where(placed_like(mask, saved), parameter, saved))
 
 
 def _is_zero(rate: object) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.projector import Projector
+from affinet.language.dtensors import is_distributed, whole
 
 ROUNDINGS, COARSE_ROUNDINGS = 64.0, 4.0
 """Weights violate the rules where the projection moves an entry by more than this many spacings of the largest entry,
@@ -45,12 +46,15 @@ def marks_of(parameters: Mapping[str, Tensor]) -> Marks:
 def written_parameters(marks: Marks, parameters: Mapping[str, Tensor]) -> list[str]:
     """Names of parameters that were written to or got other memory since they were marked.
 
-    Writes through `.data` do not raise the version and are not detected.
+    Writes through `.data` do not raise the version and are not detected. Nor are writes to weights that several
+    processes hold: versions may differ between them, and a check that only some of them make would never end.
     """
     return [
         name
         for name, p in parameters.items()
-        if name in marks and (p._version != marks[name].version or p.data_ptr() != marks[name].address)
+        if name in marks
+        and not is_distributed(p)
+        and (p._version != marks[name].version or p.data_ptr() != marks[name].address)
     ]
 
 
@@ -122,5 +126,5 @@ def _largest_entry(parameters: Mapping[str, Tensor]) -> float:
 def _largest(x: Tensor) -> Tensor:
     if not x.numel():
         return torch.zeros((), device=x.device)
-    low, high = torch.aminmax(x)  # reads once and writes nothing, unlike x.abs().amax()
+    low, high = torch.aminmax(whole(x))  # reads once and writes nothing, unlike x.abs().amax()
     return torch.maximum(-low, high).float()

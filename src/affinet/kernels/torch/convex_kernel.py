@@ -21,9 +21,11 @@ from affinet.blocks.stiefel_cells import StiefelCells
 from affinet.blocks.tangent_map import TangentMap
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.curved_loops import CurvedLoops
-from affinet.kernels.torch.place_access import access_to, reordered
+from affinet.kernels.torch.place_access import Access, access_to, reordered
 from affinet.kernels.torch.precision import NOISE, irregular_dtype, regular_dtype
 from affinet.kernels.torch.row_loops import RowLoops
+from affinet.kernels.torch.shards.held import any_distributed
+from affinet.kernels.torch.shards.shared_access import SharedAccess
 from affinet.kernels.torch.sphere_loops import SphereLoops
 from affinet.kernels.torch.torch_namespace import Torch
 
@@ -49,7 +51,11 @@ class ConvexKernel:
         loops: RowLoops | SphereLoops | CurvedLoops | None = None,
     ) -> None:
         device = next(iter(tensors[parameter.name].device for parameter, _ in places.sizes))
-        self._access = reordered(access_to(places, device), law.order, device)
+        self._access: Access
+        if any_distributed(tensors[parameter.name] for parameter, _ in places.sizes):
+            self._access = SharedAccess(places, device, law.order, wide=False)
+        else:
+            self._access = reordered(access_to(places, device), law.order, device)
         self.names = self._access.names
         self._xp, self._loops = Torch(), loops
         self._law: SetLaw = law

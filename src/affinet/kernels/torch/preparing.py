@@ -29,6 +29,8 @@ from affinet.kernels.torch.joined_kernel import JoinedKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
 from affinet.kernels.torch.row_loops import row_loops
+from affinet.kernels.torch.shards.held import any_distributed
+from affinet.kernels.torch.shards.law_kernel import LawKernel
 from affinet.kernels.torch.slices_kernels import ProductKernel, SlicesKernel
 from affinet.kernels.torch.sparse_kernel import SparseKernel
 from affinet.kernels.torch.tied_kernels import EqualTiesKernel, TiesKernel
@@ -37,10 +39,11 @@ from affinet.kernels.torch.wide import WideKernel
 
 def prepare(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel | ConvexKernel:
     """The kernel of a block for parameters with the devices and dtypes of `tensors`, with loops where it has them."""
-    law = block.law()
+    law, names = block.law(), {parameter.name for parameter, _ in block.entries.sizes}
     if not isinstance(law, Linear):
-        names = {parameter.name for parameter, _ in block.entries.sizes}
         return ConvexKernel(law, block.entries, tensors, row_loops(law, {name: tensors[name] for name in names}))
+    if any_distributed(tensors[name] for name in names):
+        return LawKernel(law, block.entries, tensors)
     return _with_loops(eager(cast("AnyLinear", block), tensors), tensors, full_parameter=True)
 
 

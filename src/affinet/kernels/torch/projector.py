@@ -30,11 +30,13 @@ from affinet.kernels.torch.preparing import prepare
 from affinet.kernels.torch.rounded_weights import format_of, weight_of
 from affinet.kernels.torch.small_blocks import SmallBlocks, gather_small_blocks
 from affinet.language.calculus.terms import Parameter
+from affinet.language.dtensors import is_distributed, whole, wholes
 from affinet.language.modules import parameters_of, present_weights
 from affinet.plans.plan import Plan
 
-Kinds = dict[str, tuple[torch.device, torch.dtype]]
-"""The device and dtype of each tensor."""
+Kind = tuple[torch.device, torch.dtype, bool]
+"""The device and dtype of a tensor, and whether it is distributed."""
+Kinds = dict[str, Kind]
 
 
 class _Prepared(NamedTuple):
@@ -135,7 +137,7 @@ class Projector:
     def violation(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, float]:
         """Rule name → largest absolute violation, in the units of the rule as written."""
         weights = weights_of(self.plan, weights)
-        return self._measure({name: weights[name] for name in self.names})
+        return self._measure(wholes({name: weights[name] for name in self.names}))
 
     def multipliers(
         self, gradients: Mapping[str, Tensor], at: Mapping[str, Tensor] | torch.nn.Module | None = None
@@ -149,8 +151,7 @@ class Projector:
         """
         check(self.plan, gradients)
         weights = self._weights_at(at, "multipliers(gradients, at=weights)")
-        flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
-        gradient = np.concatenate([np.zeros(0), *flat])
+        gradient = self._flat(gradients)
         if self.has_inequalities:
             values = parts_by_rule(self._prices(gradient, weights))
         else:
@@ -170,8 +171,7 @@ class Projector:
         programs.
         """
         check(self.plan, gradients)
-        flat = [gradients[name].detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
-        gradient = np.concatenate([np.zeros(0), *flat])
+        gradient = self._flat(gradients)
         priced = one_sided_prices(self.plan.system, gradient, numbers_of(self.plan, at), rules)
         return {
             name: OneSided(torch.from_numpy(sides.lowered), torch.from_numpy(sides.raised))
@@ -192,7 +192,7 @@ class Projector:
         """
         check(self.plan, gradients)
         descent = {name: -gradients[name] for name in self.names} if self.has_inequalities else gradients
-        tangent = self.tangent(descent, at)
+        tangent, gradients = wholes(self.tangent(descent, at)), wholes(gradients)
         wide = irregular_dtype(self._device(gradients))
         tangent_norm, norm = (
             sum(float(torch.linalg.vector_norm(vectors[name].detach(), dtype=wide)) ** 2 for name in self.names) ** 0.5
@@ -343,6 +343,11 @@ class Projector:
             )
         return weights_of(self.plan, at)
 
+    def _flat(self, vectors: Mapping[str, Tensor]) -> np.ndarray:
+        """All numbers of the vectors in the order of the plan's parameters, in float64."""
+        flat = [whole(vectors[name]).detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
+        return np.concatenate([np.zeros(0), *flat])
+
     def _check_bounds(self, weights: Mapping[str, Tensor]) -> None:
         """Raise AttachError, once per combination of dtypes, where weights cannot be within their bounds."""
         dtypes = tuple(weights[name].dtype for name in self.names)
@@ -378,7 +383,7 @@ class Projector:
 
     def not_found(self, blocks: Sequence[AnyBlock], weights: Mapping[str, Tensor]) -> InfeasibleError:
         """The error for blocks that were not reached from weights."""
-        numbers = {name: weights[name].detach().double().cpu().numpy() for name in self.names}
+        numbers = {name: whole(weights[name]).detach().double().cpu().numpy() for name in self.names}
         return unreached(self.plan.system, blocks, self.violation(weights), numbers)
 
     def pairs(self, tensors: Mapping[str, Tensor]) -> list[tuple[AnyBlock, Kernel | ConvexKernel]]:
@@ -406,10 +411,10 @@ class Projector:
         return prepared.remaining if projected(prepared.small) else prepared.kernels
 
     def _prepare(self, tensors: Mapping[str, Tensor]) -> _Prepared:
-        key = tuple((tensors[name].device, tensors[name].dtype) for name in self.names)
+        key = tuple(_kind(tensors[name]) for name in self.names)
         prepared = self._prepared.get(key)
         if prepared is None:
-            devices = {device for device, _ in key}
+            devices = {device for device, _, _ in key}
             if len(devices) > 1:
                 raise AttachError(
                     f"the constrained weights lie on several devices ({', '.join(sorted(map(str, devices)))}). "
@@ -422,7 +427,7 @@ class Projector:
 
     def _kernel(self, block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel | ConvexKernel:
         for kinds, kernel in self._before.get(id(block), ()):
-            if all((tensors[name].device, tensors[name].dtype) == kinds[name] for name in kernel.names):
+            if all(_kind(tensors[name]) == kinds[name] for name in kernel.names):
                 return kernel
         return prepare(block, tensors)
 
@@ -459,7 +464,7 @@ def projector(plan: Plan, like: Any) -> Projector:
 def numbers_of(plan: Plan, source: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Weight]:
     """The weights of the rules as the numbers that rules are evaluated at."""
     weights = weights_of(plan, source)
-    return {parameter.name: weight_of(weights[parameter.name]) for parameter in plan.parameters}
+    return {parameter.name: weight_of(whole(weights[parameter.name])) for parameter in plan.parameters}
 
 
 def weights_of(plan: Plan, source: Mapping[str, Tensor] | torch.nn.Module) -> Mapping[str, Tensor]:
@@ -504,6 +509,10 @@ def check_tensors(parameters: Iterable[Parameter], tensors: Mapping[str, Tensor]
             raise UnsupportedWeightError(
                 parameter.name, f"its dtype is {tensor.dtype}", "Rules need a real floating dtype."
             )
+
+
+def _kind(tensor: Tensor) -> Kind:
+    return tensor.device, tensor.dtype, is_distributed(tensor)
 
 
 def _floor(gradients: Tensors) -> float:

@@ -1,0 +1,120 @@
+"""Reads the entries of a block from weights that several processes hold, each process all of them.
+
+Every process puts the entries that it holds into zeros, and all add up their bits: the sum is exact, and every process
+has the same numbers. What is computed from them then has the same bits everywhere, and each process writes its part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affinet.blocks.places import Places
+from affinet.kernels.arrays.array_entries import read as entries_of
+from affinet.kernels.torch.access import Tensors
+from affinet.kernels.torch.precision import irregular_dtype, regular_dtype_of
+from affinet.kernels.torch.shards.held import groups_of, held
+from affinet.language.calculus.terms import Integers
+from affinet.language.dtensors import is_distributed, local_part
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+BITS = {torch.float64: torch.int64, torch.float32: torch.int32}
+"""The integers by whose sum the numbers of a dtype are added to zeros without a change of any bit."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """The entries of one weight in a block that this process holds: at `places` of the block, and `at` in its part."""
+
+    places: Tensor
+    at: Tensor
+    groups: tuple[ProcessGroup, ...]
+
+
+class SharedAccess:
+    """The entries of some places in their order, as one flat tensor, whatever process holds them.
+
+    Tensors that are not distributed are read and written as they are. Where entries are distributed, `read` has to be
+    called by all processes of their mesh.
+    """
+
+    def __init__(self, places: Places, device: torch.device, order: Integers | None = None, *, wide: bool) -> None:
+        """Entry k is entry `order[k]` of the places. `wide`: they are read in float64 where the device has it."""
+        sizes = {parameter.name: parameter.size for parameter, _ in places.sizes}
+        self.names = tuple(sizes)
+        positions = entries_of(places, {name: np.arange(size) for name, size in sizes.items()}).reshape(-1)
+        number_of = {name: np.full(size, number, np.int32) for number, (name, size) in enumerate(sizes.items())}
+        numbers = entries_of(places, number_of).reshape(-1)
+        if order is not None:
+            positions, numbers = positions[order], numbers[order]
+        self.size = len(positions)
+        self._positions = {name: positions[numbers == number] for number, name in enumerate(self.names)}
+        self._places = {name: np.flatnonzero(numbers == number) for number, name in enumerate(self.names)}
+        self._device, self._wide = device, wide
+        self._own: dict[str, dict[object, _Own]] = {name: {} for name in self.names}
+
+    def read(self, tensors: Tensors) -> Tensor:
+        """The entries, zero for a missing tensor, in memory of their own."""
+        present = {name: tensor for name in self.names if (tensor := tensors[name]) is not None}
+        x = torch.zeros(self.size, dtype=self._dtype(present), device=self._device)
+        shared: dict[tuple[ProcessGroup, ...], list[str]] = {}
+        for name, tensor in present.items():
+            own = self._own_of(name, tensor)
+            x[own.places] = local_part(tensor).detach().reshape(-1)[own.at].to(x.dtype)
+            if own.groups:
+                shared.setdefault(own.groups, []).append(name)
+        for groups, names in shared.items():
+            places = None if len(names) == len(self.names) else self._places_of(names)
+            part = x if places is None else x[places]
+            bits = part.view(BITS[part.dtype])
+            for group in groups:
+                torch.distributed.all_reduce(bits, group=group)
+            if places is not None:
+                x[places] = part
+        return x
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        """Write entries, in any shape, to the tensors that are present, each process to its part.
+
+        Entries that are equal to those in their place keep their bits (a zero its sign).
+        """
+        values = values.reshape(-1)
+        for name in self.names:
+            tensor = tensors[name]
+            if tensor is None:
+                continue
+            own = self._own_of(name, tensor)
+            local = local_part(tensor).detach()
+            flat = local.view(-1) if local.is_contiguous() else local.reshape(-1)
+            former, written = flat[own.at], values[own.places].to(flat.dtype)
+            flat[own.at] = torch.where(written == former, former, written)
+            if not local.is_contiguous():
+                local.copy_(flat.view(local.shape))
+
+    def _dtype(self, tensors: dict[str, Tensor]) -> torch.dtype:
+        return irregular_dtype(self._device) if self._wide else regular_dtype_of(tensors.values())
+
+    def _own_of(self, name: str, tensor: Any) -> _Own:
+        kind = (tensor.device_mesh, tensor.placements) if is_distributed(tensor) else None
+        own = self._own[name].get(kind)
+        if own is None:
+            own = self._own[name][kind] = self._found(name, tensor)
+        return own
+
+    def _found(self, name: str, tensor: Any) -> _Own:
+        places, positions = self._places[name], self._positions[name]
+        groups: tuple[ProcessGroup, ...] = ()
+        if is_distributed(tensor):
+            found, groups = held(name, tensor).find(positions), groups_of(tensor)
+            places, positions = places[found >= 0], found[found >= 0]
+        own, at = (torch.as_tensor(numbers, device=self._device) for numbers in (places, positions))
+        return _Own(own, at, groups)
+
+    def _places_of(self, names: list[str]) -> Tensor:
+        return torch.as_tensor(np.concatenate([self._places[name] for name in names]), device=self._device)
