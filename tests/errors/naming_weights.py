@@ -131,17 +131,21 @@ def a_tensor_that_is_no_parameter() -> object:
     return affinet.weights(layer).weight
 
 
-@case(AttachError, "A parameter is distributed over processes.", "Train in one process or with DDP.")
+@case(
+    UnsupportedWeightError,
+    "Several processes hold a parameter of a model that is reparametrized.",
+    "Train it with affinet.project.",
+)
 def a_distributed_weight() -> object:
     from torch.distributed.tensor import Replicate, distribute_tensor
 
     with one_process() as mesh:
         layer = torch.nn.Linear(2, 2)
         layer.weight = torch.nn.Parameter(distribute_tensor(torch.ones(2, 2), mesh, [Replicate()]))
-        return affinet.weights(layer)
+        return affinet.reparametrize(layer, affinet.weights(layer).weight.sum(1) == 1)
 
 
-@case(AttachError, "The parameters are flat pieces, of FSDP1.", "Attach before wrapping, and train with DDP.")
+@case(AttachError, "The parameters are flat pieces, of FSDP1.", "Shard the model with fully_shard.")
 def flat_pieces_of_weights() -> object:
     from torch.distributed.fsdp import FullyShardedDataParallel
 

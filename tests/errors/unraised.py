@@ -38,6 +38,8 @@ NO_CASE = {
     "kernels/jax/": "where JAX is installed; tests/integrations raises each",
     "kernels/traced/block_law.py _Entries._nearest: ": "both kinds of laws have the verb",
     "adapters/optax_": "where JAX is installed; tests/integrations raises each",
+    "training/process_agreement.py _check: ": "processes differ; tests/shards raises each",
+    "kernels/torch/shards/held_box.py ": "a placement over several processes; tests/shards raises it",
     "kernels/naming_rules.py ": "raises again what a case shows: contextlib takes the line out of the traceback",
     "training/probing.py ": "caught where an optimizer is probed: what could not be learnt is a warning of its own",
     "analysis/summary.py _bytes: raise AssertionError": "a loop that always returns",

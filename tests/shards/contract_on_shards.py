@@ -1,9 +1,8 @@
-"""Every case of the contract table with its weights over several processes, beside the same in one process."""
+"""Cases of the contract table with their weights over several processes; what a process runs."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,33 +11,39 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 import affinet
-from tests.contract.building import model_of, numbers, rules_of
+from tests.contract.building import PRECISIONS, model_of, numbers, rules_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
+from tests.contract.running import OPTIMIZERS, STEPS
 
-LAYOUTS = ("rows", "columns", "copies", "rows and columns", "copies of rows", "rows twice")
-TWO_DIMENSIONS = LAYOUTS[3:]
+ONE_DIMENSION = ("rows", "columns", "copies")
+TWO_DIMENSIONS = ("rows and columns", "copies of rows", "rows twice")
+LAYOUTS = {2: ONE_DIMENSION, 3: ONE_DIMENSION, 4: TWO_DIMENSIONS}
+"""Number of processes → how weights are held by them."""
 
-
-def placed(tensor: Tensor, mesh: DeviceMesh, layout: str) -> DTensor:
-    """A tensor over the processes of a mesh, the same numbers being on each of them."""
-    last = Shard(min(1, tensor.ndim - 1)) if tensor.ndim else Replicate()
-    first = Shard(0) if tensor.ndim else Replicate()
-    placements = {
-        "rows": [first],
-        "columns": [last],
-        "copies": [Replicate()],
-        "rows and columns": [first, last if tensor.ndim > 1 else Replicate()],
-        "copies of rows": [Replicate(), first],
-        "rows twice": [first, first],
-    }[layout]
-    return distribute_tensor(tensor, mesh, placements, src_data_rank=None)
+Row = tuple[str, str, str, str]
+"""The names of a case, a layout, a precision and an optimizer."""
 
 
 def mesh_of(layout: str) -> DeviceMesh:
+    """All processes in a row, or as a table of two columns."""
     world = dist.get_world_size()
-    shape = (2, world // 2) if layout in TWO_DIMENSIONS else (world,)
-    return init_device_mesh("cpu", shape)
+    return init_device_mesh("cpu", (2, world // 2) if layout in TWO_DIMENSIONS else (world,))
+
+
+def placed(tensor: Tensor, mesh: DeviceMesh, layout: str) -> DTensor:
+    """A tensor held by the processes of a mesh, where each of them has all of its numbers."""
+    rows = Shard(0) if tensor.ndim else Replicate()
+    columns = Shard(1) if tensor.ndim > 1 else rows
+    placements = {
+        "rows": [rows],
+        "columns": [columns],
+        "copies": [Replicate()],
+        "rows and columns": [rows, columns if tensor.ndim > 1 else Replicate()],
+        "copies of rows": [Replicate(), rows],
+        "rows twice": [rows, rows],
+    }[layout]
+    return distribute_tensor(tensor, mesh, placements, src_data_rank=None)
 
 
 def place_model(model: torch.nn.Module, mesh: DeviceMesh, layout: str) -> None:
@@ -48,53 +53,41 @@ def place_model(model: torch.nn.Module, mesh: DeviceMesh, layout: str) -> None:
         for name, parameter in list(module._parameters.items()):
             if parameter is not None:
                 if id(parameter) not in made:
-                    new = torch.nn.Parameter(placed(parameter.detach(), mesh, layout), parameter.requires_grad)
-                    made[id(parameter)] = new
+                    whole = parameter.detach()
+                    made[id(parameter)] = torch.nn.Parameter(placed(whole, mesh, layout), parameter.requires_grad)
                 module._parameters[name] = made[id(parameter)]
 
 
-def trained(case: Case, dtype: torch.dtype, place: Any, steps: int = 3) -> list[dict[str, Tensor]]:
-    """The weights after attaching and after each step of Adam with given gradients."""
-    model = model_of(case, dtype)
-    if place is not None:
-        place_model(model, *place)
-    parameters = {name: p for name, p in model.named_parameters()}
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=0.1)
-    affinet.project(model, optimizer, rules_of(case))
-    states = [_numbers(parameters)]
-    for step in range(steps):
-        for name, gradient in numbers(case, "gradients", step).items():
-            tensor = torch.tensor(gradient, dtype=dtype)
-            if parameters[name].requires_grad:
-                parameters[name].grad = tensor if place is None else placed(tensor, *place)
-        optimizer.step()
-        states.append(_numbers(parameters))
-    return states
-
-
-def _numbers(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+def whole(model: torch.nn.Module) -> dict[str, Tensor]:
+    """All numbers of each parameter, as tensors of their own."""
     return {
-        name: (p.full_tensor() if isinstance(p, DTensor) else p).detach().clone() for name, p in parameters.items()
+        name: (p.detach().full_tensor() if isinstance(p, DTensor) else p.detach()).clone()
+        for name, p in model.named_parameters()
     }
 
 
-def compared(layouts: tuple[str, ...], dtype: torch.dtype, names: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Case and layout → the largest distance from one process after attaching and each step, or the error."""
-    found: dict[str, Any] = {}
-    for layout in layouts:
-        mesh = mesh_of(layout)
-        for case in CASES:
-            if names and case.name not in names:
-                continue
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    alone, shared = trained(case, dtype, None), trained(case, dtype, (mesh, layout))
-            except Exception as error:  # noqa: BLE001
-                found[f"{case.name} / {layout}"] = f"{type(error).__name__}: {error!s:.300}"
-                continue
-            found[f"{case.name} / {layout}"] = [
-                max((float((a[n] - b[n]).abs().max()) for n in a if a[n].numel()), default=0.0)
-                for a, b in zip(alone, shared, strict=True)
-            ]
-    return found
+def trained(case: Case, layout: str, dtype: torch.dtype, optimizer: str) -> list[dict[str, Tensor]]:
+    """The weights after attaching and after each step with the gradients of `tests.contract.running`."""
+    model, mesh = model_of(case, dtype), mesh_of(layout)
+    place_model(model, mesh, layout)
+    made = OPTIMIZERS[optimizer](model.parameters())
+    affinet.project(model, made, rules_of(case))
+    states = [whole(model)]
+    for step in range(STEPS):
+        gradients = numbers(case, "gradients", step)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.grad = placed(torch.tensor(gradients[name], dtype=dtype), mesh, layout)
+        made.step()
+        states.append(whole(model))
+    return states
+
+
+def on_this_rank(rows: list[Row]) -> list[list[dict[str, Tensor]]]:
+    """The states of each row. Every process computes all of them, each with its part of the weights."""
+    cases = {case.name: case for case in CASES}
+    dtypes = {str(precision): precision.dtype for precision in PRECISIONS}
+    with warnings.catch_warnings():
+        # Adam's default is one call for all tensors; torch says that DTensors of two meshes are not in one call.
+        warnings.simplefilter("ignore")
+        return [trained(cases[name], layout, dtypes[dtype], made) for name, layout, dtype, made in rows]

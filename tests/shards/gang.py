@@ -29,7 +29,7 @@ def together(world: int, function: str, *arguments: Any) -> list[Any]:
         paths = os.pathsep.join([str(ROOT / "src"), str(ROOT), *sys.path])
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
         commands = [[sys.executable, __file__, folder, str(rank), str(world), function] for rank in range(world)]
-        logs = [open(Path(folder) / f"log{rank}", "w+") for rank in range(world)]  # noqa: SIM115
+        logs = [(Path(folder) / f"log{rank}").open("w") for rank in range(world)]
         processes = [
             subprocess.Popen(command, env=environment, stdout=log, stderr=log)
             for command, log in zip(commands, logs, strict=True)

@@ -1,6 +1,6 @@
 """Tensors that several processes hold together (`torch.distributed.tensor.DTensor`): what is known without any storage.
 
-Nothing is imported: where no one has loaded DTensors, there are none.
+Nothing is imported: as long as torch has not loaded its DTensors, no tensor is distributed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ def local_part(tensor: Any) -> Any:
     return tensor.detach().to_local() if is_distributed(tensor) else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gathered(tensor: Tensor) -> Tensor:
     """All numbers of a tensor, without autograd where it is distributed: every process of its mesh has to call it."""
-    gathered: Tensor = tensor.detach().full_tensor() if is_distributed(tensor) else tensor  # type: ignore[attr-defined]
-    return gathered
+    numbers: Tensor = tensor.detach().full_tensor() if is_distributed(tensor) else tensor  # type: ignore[attr-defined]
+    return numbers
 
 
-def wholes(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def gathered_all(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """All numbers of each tensor; the mapping itself where none is distributed."""
     if not any(is_distributed(tensor) for tensor in tensors.values()):
         return tensors
-    return {name: whole(tensor) for name, tensor in tensors.items()}
+    return {name: gathered(tensor) for name, tensor in tensors.items()}
 
 
 def reason_against(tensor: Any) -> str | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, optim
 
 from affinet.errors import AttachError, GradientError, counted
-from affinet.language.dtensors import whole
+from affinet.language.dtensors import gathered
 
 
 class Place(NamedTuple):
@@ -65,7 +65,8 @@ def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mappi
     if len(missing_names) == len(constrained):
         raise AttachError(
             f"the optimizer holds none of the constrained parameters ({_listed(missing_names)}). Was it made from "
-            f"another model, from a copy, or before the parameters were replaced? Make it from this model's parameters."
+            f"another model, from a copy, or before the parameters were replaced, as fully_shard does? Make it from "
+            f"this model's parameters."
             f"{sharding_hint}"
         )
     raise AttachError(
@@ -93,9 +94,9 @@ def check_places(places: tuple[Place, ...]) -> None:
         if module is not None and module._parameters.get(place.attribute) is not place.parameter:
             raise AttachError(
                 f"{place.name} is no longer the parameter that the rules are attached to: the model has another object "
-                f"in its place (load_state_dict(..., assign=True) and parametrizations do that), which neither the "
-                f"optimizer nor the rules reach. The step was not taken. Call handle.remove(), make a new optimizer "
-                f"from model.parameters(), and attach again; or load without assign=True."
+                f"in its place (load_state_dict(..., assign=True), parametrizations and fully_shard do that), which "
+                f"neither the optimizer nor the rules reach. The step was not taken. Call handle.remove(), make a new "
+                f"optimizer from model.parameters(), and attach again: after sharding; or load without assign=True."
             )
 
 
@@ -133,8 +134,8 @@ def check_gradients(gradients: Mapping[str, Tensor | None]) -> None:
 def check_finite_gradients(gradients: Mapping[str, Tensor | None]) -> None:
     """Raise GradientError naming the first parameter whose gradient is not finite. Waits for the device."""
     for name, gradient in gradients.items():
-        if gradient is not None and not bool(torch.isfinite(whole(gradient)).all()):
-            count = int((~torch.isfinite(whole(gradient))).sum())
+        if gradient is not None and not bool(torch.isfinite(gathered(gradient)).all()):
+            count = int((~torch.isfinite(gathered(gradient))).sum())
             raise GradientError(
                 f"the gradient of {name} holds {counted(count, 'number that is', 'numbers that are')} not finite; the "
                 f"step was not taken. Look at the loss and the learning rate, or clip."

@@ -16,7 +16,7 @@ from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.precision import irregular_dtype, undisturbed
 from affinet.kernels.torch.projector import Projector
 from affinet.kernels.torch.rounded_weights import weight_of
-from affinet.language.dtensors import whole, wholes
+from affinet.language.dtensors import gathered, gathered_all
 from affinet.plans.plan import Plan
 from affinet.report.verification import verify
 from affinet.training.unresolved_gaps import warn_of_unresolved_gaps
@@ -46,7 +46,7 @@ def settle(projector: Projector, parameters: Parameters) -> dict[str, float]:
                 raise out_of_range
         _refuse_unreached(projector, parameters, before)
         _restore_satisfied_blocks(projector, parameters, before)
-        warn_of_unresolved_gaps(projector.plan.system, wholes(parameters))
+        warn_of_unresolved_gaps(projector.plan.system, gathered_all(parameters))
         return {name: _distance(parameter, before[name]) for name, parameter in parameters.items()}
 
 
@@ -54,7 +54,7 @@ def beyond_dtype(plan: Plan, name: str, weight: Tensor) -> AttachError:
     """The error for a nearest point with numbers beyond the dtype of a weight: it names the rules of the first one."""
     layout = plan.system.layout
     (parameter,) = (parameter for parameter in plan.parameters if parameter.name == name)
-    position = int((~torch.isfinite(whole(weight).detach().reshape(-1))).nonzero()[0])
+    position = int((~torch.isfinite(gathered(weight).detach().reshape(-1))).nonzero()[0])
     column = layout.start(parameter) + position
     place = standing(plan.blocks, column, layout)
     rules = [plan.system.rule(rule).name for rule in (() if place is None else place.block.rules)]
@@ -78,13 +78,13 @@ def _refuse_unreached(projector: Projector, parameters: Parameters, before: Mapp
 def all_finite(tensor: Tensor) -> bool:
     """Whether a tensor holds no NaN and no infinity: one pass, two where its sum leaves the dtype."""
     tensor = tensor.detach()
-    return bool(torch.isfinite(whole(tensor.sum()))) or bool(torch.isfinite(whole(tensor)).all())
+    return bool(torch.isfinite(gathered(tensor.sum()))) or bool(torch.isfinite(gathered(tensor)).all())
 
 
 def _distance(parameter: Tensor, before: Tensor) -> float:
     """The distance of a parameter from its former value, in float64; by pieces, so that copies stay in the cache."""
     dtype = irregular_dtype(before.device)
-    after, former = whole(parameter).detach(), whole(before)
+    after, former = gathered(parameter).detach(), gathered(before)
     pieces = zip(after.reshape(-1).split(PIECE), former.reshape(-1).split(PIECE), strict=True)
     squares = [(piece.to(dtype) - other).square_().sum() for piece, other in pieces]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
@@ -92,7 +92,7 @@ def _distance(parameter: Tensor, before: Tensor) -> float:
 
 def _restore_satisfied_blocks(projector: Projector, parameters: Parameters, before: Mapping[str, Tensor]) -> None:
     """Restore the bits of blocks whose rules held to rounding, except blocks with a single feasible point."""
-    holds = _verdicts(projector, wholes(before))
+    holds = _verdicts(projector, gathered_all(before))
     device = next((tensor.device for tensor in before.values()), torch.device("cpu"))
     with undisturbed(device):
         for block, kernel in projector.pairs(parameters):

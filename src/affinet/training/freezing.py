@@ -19,9 +19,9 @@ from affinet.errors import (
 )
 from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.projector import Projector
-from affinet.kernels.torch.shards.held import version_of
+from affinet.kernels.torch.shards.held_box import version_of
 from affinet.language.calculus.terms import Floats
-from affinet.language.dtensors import whole, wholes
+from affinet.language.dtensors import gathered, gathered_all
 from affinet.language.nodes import weights_of
 from affinet.plans.plan import Plan
 from affinet.training.attaching import Place
@@ -78,7 +78,7 @@ class Freezing:
 
     def violation(self) -> dict[str, float]:
         """Rule name → largest absolute violation of all rules as written, with frozen weights at their values."""
-        return self._measure(wholes(self._parameters))
+        return self._measure(gathered_all(self._parameters))
 
     def trained(self, optimizers: Iterable[optim.Optimizer], check: Check) -> Trained:
         """The rules with the currently frozen parameters as constants.
@@ -122,7 +122,7 @@ class Freezing:
         _refuse_unfit(self._parameters)
         frozen = {name: p for (name, p), constant in zip(self._parameters.items(), is_frozen, strict=True) if constant}
         values: dict[str, Floats] = {
-            name: whole(p).detach().to("cpu", torch.float64).numpy() for name, p in frozen.items()
+            name: gathered(p).detach().to("cpu", torch.float64).numpy() for name, p in frozen.items()
         }
         epsilon = max((torch.finfo(p.dtype).eps for p in frozen.values()), default=0.0)
         try:
@@ -146,7 +146,7 @@ def _refuse_unfit(parameters: Mapping[str, torch.nn.Parameter]) -> None:
         if parameter.layout != torch.strided:
             raise UnsupportedWeightError(name, f"its layout is {parameter.layout}", "Constrain dense parameters only.")
         if not all_finite(parameter):
-            count = int((~torch.isfinite(whole(parameter).detach())).sum())
+            count = int((~torch.isfinite(gathered(parameter).detach())).sum())
             raise AttachError(
                 f"{name} holds {counted(count, 'number that is', 'numbers that are')} not finite (NaN or infinite); "
                 f"projecting would spread them. Initialise or load the weights before attaching."

@@ -26,6 +26,7 @@ from affinet.training.directions import negated
 from affinet.training.first_move import settle
 from affinet.training.losses import check_callable, differentiable, without_gradients
 from affinet.training.matching import Rules, follow_freezing, match_rules
+from affinet.training.process_agreement import check_not_distributed
 from affinet.training.sandwich import Sandwich
 from affinet.training.watching import Watch
 
@@ -137,8 +138,14 @@ class Handle:
         zero. `print` shows the figures and the verdict: "local minimum", "local maximum", "saddle", or "cannot tell,
         because …". Nothing is changed: weights, gradients, buffers and random numbers are as before.
 
-        Raises AttachError for a `loss_fn` that returns no loss or calls backward.
+        Raises AttachError for a `loss_fn` that returns no loss or calls backward, and UnsupportedWeightError for
+        weights that several processes hold.
         """
+        check_not_distributed(
+            self._sandwich.parameters,
+            "handle.certificate",
+            "Ask for it in one process, with the model loaded from a checkpoint.",
+        )
         model = self._model()
         return certify(self.projector.plan, self._sandwich.objective(model), model, loss_fn, tolerance)
 

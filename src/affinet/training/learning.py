@@ -23,6 +23,7 @@ from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
+from affinet.kernels.torch.shards.held_box import any_distributed
 from affinet.language.dtensors import is_distributed
 from affinet.report.observation import StepCounts
 from affinet.training.gradient_terms import Added, GradientTerms
@@ -162,13 +163,10 @@ class Learning:
     def state(self) -> list[dict[str, Any] | None]:
         """A copy of what is known of each block with inequalities, in their order; None before the first step.
 
-        Blocks that learn nothing have None too: their tangent planes follow from the weights.
+        Blocks that learn nothing have None too: their tangent planes follow from the weights. Of distributed weights
+        there are zeros, marked as not `started`, in place of None: a distributed checkpoint is loaded into tensors.
         """
-        states = [self._known.get(block) if kernel.learns else None for block, kernel in self._sets()]
-        return [
-            None if state is None else {"y": state.y.clone(), "face": [part.clone() for part in state.face]}
-            for state in states
-        ]
+        return [self._state_of(block, kernel) if kernel.learns else None for block, kernel in self._sets()]
 
     def load_state(self, states: object) -> None:
         """Carry on from a saved state. Raises AttachError, with nothing changed, for the state of other blocks."""
@@ -281,8 +279,18 @@ class Learning:
         """
         return {name: p for name, p in self._parameters.items() if not is_distributed(p)}
 
+    def _state_of(self, block: AnyBlock, kernel: ConvexKernel) -> dict[str, Any] | None:
+        known = self._known.get(block)
+        if not any_distributed(self._parameters[name] for name in kernel.names):
+            return None if known is None else {"y": known.y.clone(), "face": [part.clone() for part in known.face]}
+        started = torch.tensor(known is not None)
+        if known is None:
+            w = kernel.read(self._parameters)
+            known = kernel.start(torch.zeros_like(w), w)
+        return {"y": known.y.clone(), "face": [part.clone() for part in known.face], "started": started}
+
     def _loaded(self, kernel: ConvexKernel, state: object) -> Known | None:
-        if state is None:
+        if state is None or (isinstance(state, Mapping) and not state.get("started", True)):
             return None
         w = kernel.read(self._parameters)
         like = kernel.start(torch.zeros_like(w), w)

@@ -14,6 +14,7 @@ from affinet.plans.plan import Plan, plan
 from affinet.plans.updating import updated
 from affinet.training.attaching import places_of
 from affinet.training.freezing import Freezing
+from affinet.training.process_agreement import check_agreement
 
 Rules = Plan | Iterable[Constraint] | Constraint
 
@@ -34,6 +35,7 @@ def match_rules(model: torch.nn.Module, rules: Rules, *, earlier: Plan | None = 
         rules = plan(rules) if earlier is None else updated(earlier, rules)
     parameters = parameters_of(model, [parameter.name for parameter in rules.parameters])
     check(rules, parameters)
+    check_agreement(rules.system, {parameter.name: parameters[parameter.name] for parameter in rules.parameters})
     return Match(rules, {parameter.name: parameters[parameter.name] for parameter in rules.parameters})
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from affinet.kernels.torch.precision import regular_dtype
 from affinet.kernels.torch.projector import Projector
-from affinet.kernels.torch.shards.held import placed_like
+from affinet.kernels.torch.shards.held_box import placed_like
 
 MOST = 64
 """Most sets of missing gradients whose couplings are cached: a mixture of experts has many."""
@@ -61,7 +61,7 @@ class Couplings:
             name: torch.full(p.shape, float(name not in masks), dtype=p.dtype, device=p.device)
             for name, p in self._parameters.items()
         }
-        coupled = {name: torch.zeros_like(ones) for name, ones in present.items()}
+        coupled = {name: torch.zeros_like(mask) for name, mask in present.items()}
         with torch.no_grad():
             for kernel in sets:
                 kernel.write(coupled, kernel.coupled(kernel.read(present)).to(kernel.dtype))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from affinet.language.dtensors import whole
+from affinet.language.dtensors import gathered
 from affinet.training.learning import Learning
 
 RETURNED = 4.0
@@ -114,7 +114,7 @@ def _are_close(weights: dict[str, Tensor], last: _Change) -> bool:
         before, changed = last.before[name], last.changed[name]
         if weight.numel():
             u = float(torch.finfo(weight.dtype).eps) / 2.0
-            before, changed, weight = whole(before), whole(changed), whole(weight)
+            before, changed, weight = gathered(before), gathered(changed), gathered(weight)
             largest = torch.maximum(before.abs().max(), changed.abs().max())
             if not bool((weight - before).abs().max() <= RETURNED * u * largest):
                 return False

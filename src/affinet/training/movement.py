@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.precision import irregular_dtype, regular_dtype
-from affinet.language.dtensors import whole
+from affinet.language.dtensors import gathered
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Footprint:
 def _length(parts: Iterable[Tensor], *, spacing: bool = False) -> Tensor:
     """The norm of all parts together; with `spacing`, each part is multiplied by the spacing of its dtype at 1."""
     norms = [
-        whole(torch.linalg.vector_norm(part, dtype=regular_dtype(part.dtype))).to(irregular_dtype(part.device))
+        gathered(torch.linalg.vector_norm(part, dtype=regular_dtype(part.dtype))).to(irregular_dtype(part.device))
         * (torch.finfo(part.dtype).eps if spacing else 1.0)
         for part in parts
     ]

@@ -24,6 +24,7 @@ from affinet.training.forward_cache import ForwardCache
 from affinet.training.free_numbers import Expanded, Projected, Weight
 from affinet.training.freezing import Freezing, Trained
 from affinet.training.long_steps import warn_of_long_steps
+from affinet.training.process_agreement import check_not_distributed
 from affinet.training.replacing import Place, Replacement
 from affinet.training.stale_optimizers import refuse_stale
 from affinet.training.starting import Start, start_of
@@ -68,6 +69,7 @@ def reparametrize(
     parameters = parameters_of(model, [parameter.name for parameter in compiled_plan.parameters])
     check(compiled_plan, parameters)
     constrained = {p.name: parameters[p.name] for p in compiled_plan.parameters}
+    check_not_distributed(constrained, "affinet.reparametrize")
     freezing = Freezing(compiled_plan, constrained, places_of(model, constrained))
     trained = freezing.trained((), _accept)
     linear_blocks(trained.projector.plan)  # before anything changes, rules with inequalities are refused
@@ -89,10 +91,8 @@ def reparametrize(
     start.warn()
     if basis == "free":
         warn_of_long_steps(trained.projector.plan, [pair for group in groups for pair in group.blocks()])
-    counts = _trainable(model), numbers
-    return Reparametrization(
-        compiled_plan, basis, model, trained, replacement, constrained, start.moved, counts, groups
-    )
+    made = compiled_plan, basis, model, trained, replacement, constrained, start.moved
+    return Reparametrization(*made, (_trainable(model), numbers), groups)
 
 
 def _check_basis(basis: Basis, restore_variance: bool) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, optim
 
 from affinet.errors import AttachError, GradientError
 from affinet.kernels.torch.projector import Projector
-from affinet.kernels.torch.shards.held import version_of
+from affinet.kernels.torch.shards.held_box import place_gradient, version_of
 from affinet.plans.plan import Plan
 from affinet.training.attaching import (
     check_finite_gradients,
@@ -394,6 +394,8 @@ class Sandwich:
         return {name: parameter for name, parameter in self.parameters.items() if id(parameter) in ids}
 
     def _gradients(self) -> dict[str, Tensor | None]:
+        for parameter in self.parameters.values():
+            place_gradient(parameter)
         gradients: dict[str, Tensor | None] = {name: p.grad for name, p in self.parameters.items()}
         check_gradients(gradients)
         return gradients

@@ -11,7 +11,7 @@ from torch import Tensor, optim
 
 from affinet.errors import AttachError, callers_line
 from affinet.kernels.torch.projector import Projector
-from affinet.language.dtensors import whole
+from affinet.language.dtensors import gathered
 from affinet.training.nesting import Nest
 from affinet.training.probing import ProbeError, state_weights
 
@@ -115,7 +115,7 @@ def _keys_of_copies(wrapper: optim.Optimizer, parameters: Mapping[str, torch.nn.
             continue
         for key, value in state.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.is_floating_point():
-                is_copy, is_zero = torch.equal(value, parameter), not bool(whole(value).count_nonzero())
+                is_copy, is_zero = torch.equal(value, parameter), not bool(gathered(value).count_nonzero())
                 comparisons.setdefault(key, []).append((is_copy, is_zero))
     keys = []
     for key, results in comparisons.items():

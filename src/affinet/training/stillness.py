@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, optim
 
-from affinet.kernels.torch.shards.held import placed_like
+from affinet.kernels.torch.shards.held_box import placed_like
 from affinet.training.missing import Couplings
 
 

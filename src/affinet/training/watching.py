@@ -20,7 +20,7 @@ from affinet.errors import (
     callers_line,
 )
 from affinet.kernels.torch.projector import Projector
-from affinet.language.dtensors import whole
+from affinet.language.dtensors import gathered
 from affinet.report.observation import Observation, Observer
 from affinet.training.alarms import UNDONE_STEPS, MultiplierSizes, UndoneSteps
 from affinet.training.capture import SMALL, Capture
@@ -290,5 +290,5 @@ def not_finite(tensors: dict[str, Tensor] | dict[str, torch.nn.Parameter]) -> li
     """The names of tensors that hold NaN or infinities; waits for the device once."""
     if not tensors:
         return []
-    finite = torch.stack([torch.isfinite(whole(tensor.detach())).all() for tensor in tensors.values()]).tolist()
+    finite = torch.stack([torch.isfinite(gathered(tensor.detach())).all() for tensor in tensors.values()]).tolist()
     return [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]

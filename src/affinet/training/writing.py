@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from affinet.kernels.torch.projector import Projector
-from affinet.language.dtensors import is_distributed, whole
+from affinet.language.dtensors import gathered, is_distributed
 
 ROUNDINGS, COARSE_ROUNDINGS = 64.0, 4.0
 """Weights violate the rules where the projection moves an entry by more than this many spacings of the largest entry,
@@ -126,5 +126,5 @@ def _largest_entry(parameters: Mapping[str, Tensor]) -> float:
 def _largest(x: Tensor) -> Tensor:
     if not x.numel():
         return torch.zeros((), device=x.device)
-    low, high = torch.aminmax(whole(x))  # reads once and writes nothing, unlike x.abs().amax()
+    low, high = torch.aminmax(gathered(x))  # reads once and writes nothing, unlike x.abs().amax()
     return torch.maximum(-low, high).float()

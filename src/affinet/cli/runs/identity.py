@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ from affinet.cli.jobs.job import Table
 from affinet.cli.trainings.data import Data
 from affinet.cli.trainings.preparation import Prepared
 from affinet.errors import RunError
-from affinet.system.stored.description import described
-from affinet.system.system import System
+from affinet.system.stored.digest import digest_of_rules
 
 
 class Identity(Table):
@@ -52,16 +50,6 @@ def refuse_other(run: Path, stored: Identity, current: Identity) -> None:
                 f"{run} cannot be resumed: {cause} changed since it was started (SHA-256 {before[:12]}… then, "
                 f"{after[:12]}… now). Restore the former content, or start a new run with --out."
             )
-
-
-def digest_of_rules(system: System) -> str:
-    """SHA-256 of the content of rules, the same for a system and for its stored form."""
-    description, rows = described(system)
-    digest = hashlib.sha256(json.dumps(description).encode())
-    for row in rows:
-        digest.update(f"\n{row.dtype.name} {row.size}\n".encode())
-        digest.update(np.ascontiguousarray(row).data.cast("B"))
-    return digest.hexdigest()
 
 
 def _digest_of_data(data: Data) -> str:

@@ -18,13 +18,13 @@ from affinet.cli.run_summary import RunSummary
 from affinet.cli.runs.checkpoint import Checkpoint, Damaged, read_checkpoint, write_checkpoint
 from affinet.cli.runs.durable import flush, flush_folder, put_in_place, unfinished, write_neighbour, write_text
 from affinet.cli.runs.finished import SUMMARY, digest_of_file, read_digests, write_summary
-from affinet.cli.runs.identity import digest_of_rules
 from affinet.cli.runs.start_record import JOB, START_RECORD, StartRecord, write_start_record
 from affinet.cli.trainings.array_files import save_arrays
 from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.training import Epoch
 from affinet.cli.words import one_paragraph
 from affinet.errors import PlanFileError, RunError
+from affinet.system.stored.digest import digest_of_rules
 from affinet.system.stored.planfile import read_system, write_system
 
 MODEL, METRICS = "model.safetensors", "metrics.csv"

@@ -24,7 +24,7 @@ from affinet.kernels.torch.curved_loops import CurvedLoops
 from affinet.kernels.torch.place_access import Access, access_to, reordered
 from affinet.kernels.torch.precision import NOISE, irregular_dtype, regular_dtype
 from affinet.kernels.torch.row_loops import RowLoops
-from affinet.kernels.torch.shards.held import any_distributed
+from affinet.kernels.torch.shards.held_box import any_distributed
 from affinet.kernels.torch.shards.shared_access import SharedAccess
 from affinet.kernels.torch.sphere_loops import SphereLoops
 from affinet.kernels.torch.torch_namespace import Torch

@@ -29,7 +29,7 @@ from affinet.kernels.torch.joined_kernel import JoinedKernel
 from affinet.kernels.torch.kernel import Kernel
 from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, PairsKernel
 from affinet.kernels.torch.row_loops import row_loops
-from affinet.kernels.torch.shards.held import any_distributed
+from affinet.kernels.torch.shards.held_box import any_distributed
 from affinet.kernels.torch.shards.law_kernel import LawKernel
 from affinet.kernels.torch.slices_kernels import ProductKernel, SlicesKernel
 from affinet.kernels.torch.sparse_kernel import SparseKernel

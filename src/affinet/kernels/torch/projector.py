@@ -30,7 +30,7 @@ from affinet.kernels.torch.preparing import prepare
 from affinet.kernels.torch.rounded_weights import format_of, weight_of
 from affinet.kernels.torch.small_blocks import SmallBlocks, gather_small_blocks
 from affinet.language.calculus.terms import Parameter
-from affinet.language.dtensors import is_distributed, whole, wholes
+from affinet.language.dtensors import gathered, gathered_all, is_distributed
 from affinet.language.modules import parameters_of, present_weights
 from affinet.plans.plan import Plan
 
@@ -137,7 +137,7 @@ class Projector:
     def violation(self, weights: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, float]:
         """Rule name → largest absolute violation, in the units of the rule as written."""
         weights = weights_of(self.plan, weights)
-        return self._measure(wholes({name: weights[name] for name in self.names}))
+        return self._measure(gathered_all({name: weights[name] for name in self.names}))
 
     def multipliers(
         self, gradients: Mapping[str, Tensor], at: Mapping[str, Tensor] | torch.nn.Module | None = None
@@ -192,7 +192,7 @@ class Projector:
         """
         check(self.plan, gradients)
         descent = {name: -gradients[name] for name in self.names} if self.has_inequalities else gradients
-        tangent, gradients = wholes(self.tangent(descent, at)), wholes(gradients)
+        tangent, gradients = gathered_all(self.tangent(descent, at)), gathered_all(gradients)
         wide = irregular_dtype(self._device(gradients))
         tangent_norm, norm = (
             sum(float(torch.linalg.vector_norm(vectors[name].detach(), dtype=wide)) ** 2 for name in self.names) ** 0.5
@@ -345,7 +345,7 @@ class Projector:
 
     def _flat(self, vectors: Mapping[str, Tensor]) -> np.ndarray:
         """All numbers of the vectors in the order of the plan's parameters, in float64."""
-        flat = [whole(vectors[name]).detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
+        flat = [gathered(vectors[name]).detach().to("cpu", torch.float64).reshape(-1).numpy() for name in self.names]
         return np.concatenate([np.zeros(0), *flat])
 
     def _check_bounds(self, weights: Mapping[str, Tensor]) -> None:
@@ -383,7 +383,7 @@ class Projector:
 
     def not_found(self, blocks: Sequence[AnyBlock], weights: Mapping[str, Tensor]) -> InfeasibleError:
         """The error for blocks that were not reached from weights."""
-        numbers = {name: whole(weights[name]).detach().double().cpu().numpy() for name in self.names}
+        numbers = {name: gathered(weights[name]).detach().double().cpu().numpy() for name in self.names}
         return unreached(self.plan.system, blocks, self.violation(weights), numbers)
 
     def pairs(self, tensors: Mapping[str, Tensor]) -> list[tuple[AnyBlock, Kernel | ConvexKernel]]:
@@ -464,7 +464,7 @@ def projector(plan: Plan, like: Any) -> Projector:
 def numbers_of(plan: Plan, source: Mapping[str, Tensor] | torch.nn.Module) -> dict[str, Weight]:
     """The weights of the rules as the numbers that rules are evaluated at."""
     weights = weights_of(plan, source)
-    return {parameter.name: weight_of(whole(weights[parameter.name])) for parameter in plan.parameters}
+    return {parameter.name: weight_of(gathered(weights[parameter.name])) for parameter in plan.parameters}
 
 
 def weights_of(plan: Plan, source: Mapping[str, Tensor] | torch.nn.Module) -> Mapping[str, Tensor]:

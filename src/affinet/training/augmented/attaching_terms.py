@@ -25,6 +25,7 @@ from affinet.training.augmented.lagrange_handle import LagrangeHandle
 from affinet.training.augmented.lagrangian import Lagrangian
 from affinet.training.decay import Decay
 from affinet.training.nesting import nest
+from affinet.training.process_agreement import check_not_distributed
 
 AnyRules: TypeAlias = Plan | Constraint | ExpectedRule | Iterable[Any]
 """A plan, a rule, or a collection of rules about weights and about expected values."""
@@ -74,10 +75,10 @@ def lagrange(
     else:
         system = System.of(about_weights)
         about_weights = _with_names(about_weights, system)
-    names = [parameter.name for parameter in system.layout.parameters]
-    every = parameters_of(model, names)
-    parameters = {name: every[name] for name in names}
+    every = parameters_of(model, [parameter.name for parameter in system.layout.parameters])
+    parameters = {parameter.name: every[parameter.name] for parameter in system.layout.parameters}
     check_tensors(system.layout.parameters, parameters)
+    check_not_distributed(parameters, "affinet.lagrange")
     check_optimizers(optimizers, {name: p for name, p in parameters.items() if p.requires_grad})
     nests = tuple(nest(member, map(id, parameters.values())) for member in optimizers)
     with_wrappers = [member for nested in nests for member in nested.all]

@@ -17,7 +17,7 @@ from affinet.blocks.places import Places
 from affinet.kernels.arrays.array_entries import read as entries_of
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.precision import irregular_dtype, regular_dtype_of
-from affinet.kernels.torch.shards.held import groups_of, held
+from affinet.kernels.torch.shards.held_box import groups_of, held_box
 from affinet.language.calculus.terms import Integers
 from affinet.language.dtensors import is_distributed, local_part
 
@@ -29,7 +29,7 @@ BITS = {torch.float64: torch.int64, torch.float32: torch.int32}
 
 
 @dataclass(frozen=True, eq=False)
-class _Own:
+class _LocalEntries:
     """The entries of one weight in a block that this process holds: at `places` of the block, and `at` in its part."""
 
     places: Tensor
@@ -57,18 +57,18 @@ class SharedAccess:
         self._positions = {name: positions[numbers == number] for number, name in enumerate(self.names)}
         self._places = {name: np.flatnonzero(numbers == number) for number, name in enumerate(self.names)}
         self._device, self._wide = device, wide
-        self._own: dict[str, dict[object, _Own]] = {name: {} for name in self.names}
+        self._local_entries: dict[str, dict[object, _LocalEntries]] = {name: {} for name in self.names}
 
     def read(self, tensors: Tensors) -> Tensor:
-        """The entries, zero for a missing tensor, in memory of their own."""
+        """The entries, zero for a missing tensor, in memory of their local_entries."""
         present = {name: tensor for name in self.names if (tensor := tensors[name]) is not None}
         x = torch.zeros(self.size, dtype=self._dtype(present), device=self._device)
         shared: dict[tuple[ProcessGroup, ...], list[str]] = {}
         for name, tensor in present.items():
-            own = self._own_of(name, tensor)
-            x[own.places] = local_part(tensor).detach().reshape(-1)[own.at].to(x.dtype)
-            if own.groups:
-                shared.setdefault(own.groups, []).append(name)
+            local_entries = self._local_entries_of(name, tensor)
+            x[local_entries.places] = local_part(tensor).detach().reshape(-1)[local_entries.at].to(x.dtype)
+            if local_entries.groups:
+                shared.setdefault(local_entries.groups, []).append(name)
         for groups, names in shared.items():
             places = None if len(names) == len(self.names) else self._places_of(names)
             part = x if places is None else x[places]
@@ -89,32 +89,32 @@ class SharedAccess:
             tensor = tensors[name]
             if tensor is None:
                 continue
-            own = self._own_of(name, tensor)
+            local_entries = self._local_entries_of(name, tensor)
             local = local_part(tensor).detach()
             flat = local.view(-1) if local.is_contiguous() else local.reshape(-1)
-            former, written = flat[own.at], values[own.places].to(flat.dtype)
-            flat[own.at] = torch.where(written == former, former, written)
+            former, written = flat[local_entries.at], values[local_entries.places].to(flat.dtype)
+            flat[local_entries.at] = torch.where(written == former, former, written)
             if not local.is_contiguous():
                 local.copy_(flat.view(local.shape))
 
     def _dtype(self, tensors: dict[str, Tensor]) -> torch.dtype:
         return irregular_dtype(self._device) if self._wide else regular_dtype_of(tensors.values())
 
-    def _own_of(self, name: str, tensor: Any) -> _Own:
+    def _local_entries_of(self, name: str, tensor: Any) -> _LocalEntries:
         kind = (tensor.device_mesh, tensor.placements) if is_distributed(tensor) else None
-        own = self._own[name].get(kind)
-        if own is None:
-            own = self._own[name][kind] = self._found(name, tensor)
-        return own
+        local_entries = self._local_entries[name].get(kind)
+        if local_entries is None:
+            local_entries = self._local_entries[name][kind] = self._find(name, tensor)
+        return local_entries
 
-    def _found(self, name: str, tensor: Any) -> _Own:
+    def _find(self, name: str, tensor: Any) -> _LocalEntries:
         places, positions = self._places[name], self._positions[name]
         groups: tuple[ProcessGroup, ...] = ()
         if is_distributed(tensor):
-            found, groups = held(name, tensor).find(positions), groups_of(tensor)
-            places, positions = places[found >= 0], found[found >= 0]
-        own, at = (torch.as_tensor(numbers, device=self._device) for numbers in (places, positions))
-        return _Own(own, at, groups)
+            local_places, groups = held_box(name, tensor).find(positions), groups_of(tensor)
+            places, positions = places[local_places >= 0], local_places[local_places >= 0]
+        entries, at = (torch.as_tensor(numbers, device=self._device) for numbers in (places, positions))
+        return _LocalEntries(entries, at, groups)
 
     def _places_of(self, names: list[str]) -> Tensor:
         return torch.as_tensor(np.concatenate([self._places[name] for name in names]), device=self._device)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldBox:
     """Entries `offset + i`, `i < sizes`, along each axis of a weight of `shape`; perhaps none of them."""
 
     shape: tuple[int, ...]
@@ -44,24 +44,33 @@ class Held:
         return np.where(inside, place, -1)
 
 
-def held(name: str, tensor: Any) -> Held:
-    """What this process holds of a distributed tensor; no numbers are read.
+def held_box(name: str, tensor: Any) -> HeldBox:
+    """What this process holds of a distributed tensor; no numbers are read, and nothing is exchanged.
 
-    Raises UnsupportedWeightError for placements under which it is no box.
+    Raises UnsupportedWeightError for placements under which it is not a box, or not the one that the tensor has.
     """
-    shape, local = tuple(tensor.shape), tuple(local_part(tensor).shape)
-    if 0 in local:
-        return Held(shape, (0,) * len(shape), local)
-    if local == shape:
-        return Held(shape, (0,) * len(shape), shape)
-    chunks = tensor.detach().__create_chunk_list__()
-    if len(chunks) != 1 or tuple(chunks[0].sizes) != local:
+    indices = [np.arange(size) for size in tensor.shape]
+    mesh = tensor.device_mesh
+    for dim, (placement, place) in enumerate(zip(tensor.placements, mesh.get_coordinate(), strict=True)):
+        if not placement.is_replicate():
+            # FSDP over tensor parallelism splits each of the pieces that the latter makes afterwards.
+            pieces = _chunks(indices[placement.dim], getattr(placement, "split_factor", 1))
+            indices[placement.dim] = np.concatenate([_chunks(piece, mesh.size(dim))[place] for piece in pieces])
+    sizes = tuple(len(index) for index in indices)
+    is_box = all((np.diff(index) == 1).all() for index in indices)
+    if not is_box or sizes != tuple(local_part(tensor).shape):
         raise UnsupportedWeightError(
             name,
-            f"under the placements {tensor.placements} of its device mesh a process holds no box of it",
+            f"under the placements {tensor.placements} on its device mesh the part of a process is not a box",
             "Shard it with Shard(dim) along each dimension of the mesh.",
         )
-    return Held(shape, tuple(chunks[0].offsets), local)
+    return HeldBox(tuple(tensor.shape), tuple(int(index[0]) if len(index) else 0 for index in indices), sizes)
+
+
+def _chunks(index: Integers, count: int) -> list[Integers]:
+    """As `torch.chunk`, with empty pieces where there are fewer numbers than pieces."""
+    size = -(-len(index) // count)
+    return [index[first * size : (first + 1) * size] for first in range(count)]
 
 
 def groups_of(tensor: Any) -> tuple[ProcessGroup, ...]:
@@ -87,6 +96,13 @@ def placed_like(numbers: Tensor, tensor: Any) -> Tensor:
     mesh, nowhere = tensor.device_mesh, [Replicate()] * tensor.device_mesh.ndim
     placed: Tensor = DTensor.from_local(numbers, mesh, nowhere, run_check=False).redistribute(mesh, tensor.placements)
     return placed
+
+
+def place_gradient(parameter: Any) -> None:
+    """Hold the gradient as the parameter is held: under tensor parallelism it may be a sum yet to be added up."""
+    gradient = parameter.grad
+    if gradient is not None and is_distributed(gradient) and gradient.placements != parameter.placements:
+        parameter.grad = gradient.redistribute(parameter.device_mesh, parameter.placements)
 
 
 def any_distributed(tensors: Iterable[Tensor | None]) -> bool:

@@ -1,0 +1,82 @@
+"""Check that all processes which hold a model together attach the same rules to the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from affinet.errors import AttachError, UnsupportedWeightError
+from affinet.language.dtensors import is_distributed
+from affinet.system.stored.digest import digest_of_rules
+from affinet.system.system import System
+
+
+def check_agreement(system: System, weights: Mapping[str, Tensor]) -> None:
+    """Raise AttachError, on all processes, where they have other rules, or another order or placement of weights.
+
+    Every process computes with all rules, and with as many exchanges as they take: with other rules than the others it
+    would wait for ever, or compute other weights. Nothing is exchanged where no weight is distributed.
+    """
+    distributed: dict[str, Any] = {name: weight for name, weight in weights.items() if is_distributed(weight)}
+    if not distributed:
+        return
+    placements = {
+        name: f"{tuple(weight.shape)} {weight.dtype} {weight.placements}" for name, weight in distributed.items()
+    }
+    rules = [rule.name for rule in system.every]
+    for mesh in {id(weight.device_mesh): weight.device_mesh for weight in distributed.values()}.values():
+        for group in mesh.get_all_groups():
+            _check(group, digest_of_rules(system), rules, placements)
+
+
+def check_not_distributed(
+    weights: Mapping[str, Tensor],
+    call: str,
+    way_out: str = "Train with affinet.project, which keeps rules on such weights.",
+) -> None:
+    """Raise UnsupportedWeightError, for weights that several processes hold, which `call` cannot take."""
+    for name, weight in weights.items():
+        if is_distributed(weight):
+            raise UnsupportedWeightError(
+                name,
+                f"it is held by several processes (a DTensor, {weight.placements}), and {call} takes weights of one",  # type: ignore[attr-defined]
+                way_out,
+            )
+
+
+def _check(group: Any, digest: str, rules: list[str], placements: dict[str, str]) -> None:
+    description = (digest, placements)
+    if all(other == description for other in _collected(group, description)):
+        return
+    rank = torch.distributed.get_rank()
+    for peer, peer_digest, peer_placements, peer_rules in _collected(group, (rank, digest, placements, rules)):
+        if peer_placements != placements:
+            name = next(n for n in {**placements, **peer_placements} if peer_placements.get(n) != placements.get(n))
+            raise AttachError(
+                f"processes {rank} and {peer} hold {name} differently: {placements.get(name, 'not distributed')} and "
+                f"{peer_placements.get(name, 'not distributed')}. Shard the model in the same way on every process."
+            )
+        if peer_digest != digest:
+            raise AttachError(
+                f"processes {rank} and {peer} have other rules: {_difference(rules, peer_rules)}. Attach the same "
+                f"rules in the same order on every process, with numbers that do not depend on the process."
+            )
+
+
+def _difference(rules: list[str], peer_rules: list[str]) -> str:
+    if rules == peer_rules:
+        return "their names are the same, and their numbers are not"
+    if sorted(rules) == sorted(peer_rules):
+        return "the same ones in another order"
+    only_first = [name for name in rules if name not in peer_rules]
+    only_second = [name for name in peer_rules if name not in rules]
+    return f"only in the first {only_first[:4]}, only in the second {only_second[:4]}"
+
+
+def _collected(group: Any, value: Any) -> list[Any]:
+    values: list[Any] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(values, value, group=group)
+    return values

@@ -1,0 +1,396 @@
+"""What a training over several processes meets, one function each; each returns what its test looks at."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn, optim
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Partial
+from torch.distributed.tensor.placement_types import _StridedShard
+
+import affinet
+from tests.shards.contract_on_shards import placed
+from tests.shards.fsdp_training import RULES, N, Net, numbers
+
+RULES_OF_ALL = ("row sums", "tie over layers", "not negative")
+
+
+def mesh() -> DeviceMesh:
+    return init_device_mesh("cpu", (dist.get_world_size(),))
+
+
+def net_of(shared: bool, dtype: torch.dtype = torch.float64, **policy: Any) -> Net:
+    torch.manual_seed(1)
+    net = Net().to(dtype)
+    if shared:
+        for layer in (net.first, net.second, net.third):
+            fully_shard(layer, mesh=mesh(), **policy)
+        fully_shard(net, mesh=mesh(), **policy)
+    return net
+
+
+def data(shared: bool, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(2)
+    x, y = (torch.randn(12, N, generator=draw, dtype=torch.float64).to(dtype) for _ in range(2))
+    if shared:
+        rank, world = dist.get_rank(), dist.get_world_size()
+        return x.chunk(world)[rank], y.chunk(world)[rank]
+    return x, y
+
+
+def rules(net: nn.Module, *names: str) -> list[Any]:
+    w = affinet.weights(net)
+    return [rule for name in names or RULES_OF_ALL for rule in RULES[name](w)]
+
+
+def loss(net: nn.Module, shared: bool, dtype: torch.dtype = torch.float64) -> Tensor:
+    x, y = data(shared, dtype)
+    return (net(x) - y).square().mean()
+
+
+def steps(net: nn.Module, optimizer: Any, shared: bool, count: int = 4) -> None:
+    for _ in range(count):
+        optimizer.zero_grad()
+        loss(net, shared).backward()
+        optimizer.step()
+
+
+def clipped(shared: bool) -> Any:
+    net = net_of(shared)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    handle = affinet.project(net, optimizer, rules(net))
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss(net, shared).backward()
+        handle.project_gradients()
+        nn.utils.clip_grad_norm_(net.parameters(), 0.05)
+        optimizer.step()
+    return numbers(net), handle.violation()
+
+
+def accumulated(shared: bool) -> Any:
+    net = net_of(shared)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    affinet.project(net, optimizer, rules(net))
+    for _ in range(3):
+        optimizer.zero_grad()
+        for last in (False, True):
+            if shared:
+                net.set_requires_gradient_sync(last)  # type: ignore[operator]
+            loss(net, shared).backward()
+        optimizer.step()
+    return numbers(net)
+
+
+def without_gradients(shared: bool) -> Any:
+    """A layer that the loss does not reach, tied to one that it reaches."""
+    net = net_of(shared)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    affinet.project(net, optimizer, rules(net, "tie over layers", "symmetric"))
+    for _ in range(4):
+        optimizer.zero_grad()
+        x, y = data(shared)
+        (net.first(x) - y).square().mean().backward()
+        optimizer.step()
+    return numbers(net)
+
+
+def frozen_later(shared: bool) -> Any:
+    net = net_of(shared)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    handle = affinet.project(net, optimizer, rules(net, "transposed"))
+    steps(net, optimizer, shared, 2)
+    net.first.weight.requires_grad_(False)
+    steps(net, optimizer, shared, 2)
+    net.first.weight.requires_grad_(True)
+    steps(net, optimizer, shared, 2)
+    return numbers(net), handle.violation()
+
+
+def watched(shared: bool) -> Any:
+    net = net_of(shared)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    handle = affinet.project(net, optimizer, rules(net))
+    with handle.watch(multipliers=True) as watch:
+        steps(net, optimizer, shared)
+    return [(o.step, o.violation, dict(o.multipliers), o.stationarity, o.undone) for o in watch.history]
+
+
+def updated(shared: bool) -> Any:
+    net = net_of(shared)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    handle = affinet.project(net, optimizer, rules(net))
+    steps(net, optimizer, shared)
+    handle.update(rules(net, "column sums", "chains"))
+    steps(net, optimizer, shared)
+    return numbers(net), handle.moved, handle.violation()
+
+
+def with_closure(shared: bool) -> Any:
+    net = net_of(shared)
+    optimizer = optim.LBFGS(net.parameters(), lr=0.5, max_iter=5, line_search_fn=None)
+    affinet.project(net, optimizer, rules(net))
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(net, shared)
+        value.backward()
+        if shared:
+            value = value.detach()
+            dist.all_reduce(value, op=dist.ReduceOp.SUM)
+            value /= dist.get_world_size()
+        return value
+
+    for _ in range(3):
+        optimizer.step(closure)
+    return numbers(net)
+
+
+def in_metric(shared: bool) -> Any:
+    net = net_of(shared)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    affinet.project(net, optimizer, rules(net, "row sums", "tie over layers"), metric="optimizer")
+    steps(net, optimizer, shared)
+    return numbers(net)
+
+
+def scaled(shared: bool) -> Any:
+    net = net_of(shared)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    affinet.project(net, optimizer, rules(net))
+    for _ in range(4):
+        optimizer.zero_grad()
+        scaler.scale(loss(net, shared)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    return numbers(net)
+
+
+def resumed(shared: bool) -> Any:
+    """The state of a handle in a new training, beside the training that went on."""
+    net = net_of(shared)
+    optimizer = optim.SGD(net.parameters(), lr=0.05)
+    handle = affinet.project(net, optimizer, rules(net, "simplices", "chains"))
+    steps(net, optimizer, shared, 3)
+    state, weights = handle.state_dict(), numbers(net)
+    copy = net_of(shared)
+    with torch.no_grad():
+        for name, p in copy.named_parameters():
+            p.copy_(dict(net.named_parameters())[name])
+    optimizer2 = optim.SGD(copy.parameters(), lr=0.05)
+    handle2 = affinet.project(copy, optimizer2, rules(copy, "simplices", "chains"))
+    handle2.load_state_dict(state)
+    steps(net, optimizer, shared, 3)
+    steps(copy, optimizer2, shared, 3)
+    a, b = numbers(net), numbers(copy)
+    assert weights.keys() == a.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    return a
+
+
+def in_bfloat16(shared: bool) -> Any:
+    policy = {"mp_policy": MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)}
+    net = net_of(shared, torch.float32, **(policy if shared else {}))
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    handle = affinet.project(net, optimizer, rules(net))
+    for _ in range(3):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=not shared):
+            loss(net, shared, torch.float32).backward()
+        optimizer.step()
+    return max(handle.violation().values())
+
+
+def error_of(action: Callable[[], object]) -> str:
+    """The error of affinet's that an action raises."""
+    try:
+        action()
+    except affinet.AffinetError as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing was raised"
+
+
+def not_finite() -> str:
+    """A gradient that is not finite on the last process alone."""
+    net = net_of(True)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    affinet.project(net, optimizer, rules(net), check_finite=True)
+    loss(net, True).backward()
+    gradient: Any = net.first.weight.grad
+    if dist.get_rank() == dist.get_world_size() - 1:
+        gradient.to_local()[0, 0] = torch.nan
+    return error_of(optimizer.step)
+
+
+def certified() -> str:
+    net = net_of(True)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    handle = affinet.project(net, optimizer, rules(net))
+    return error_of(lambda: handle.certificate(lambda: loss(net, True)))
+
+
+def reparametrized() -> str:
+    net = net_of(True)
+    return error_of(lambda: affinet.reparametrize(net, rules(net, "row sums")))
+
+
+def augmented() -> str:
+    net = net_of(True)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    return error_of(lambda: affinet.lagrange(net, optimizer, rules(net, "row sums")))
+
+
+def sharded_after_attaching() -> str:
+    net = net_of(False)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    affinet.project(net, optimizer, rules(net))
+    fully_shard(net, mesh=mesh())
+    return error_of(lambda: steps(net, optimizer, True, 1))
+
+
+def optimizer_made_before() -> str:
+    net = net_of(False)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    fully_shard(net, mesh=mesh())
+    return error_of(lambda: affinet.project(net, optimizer, rules(net)))
+
+
+def other_rules() -> str:
+    """The last process has another rule than the others."""
+    net = net_of(True)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    last = dist.get_rank() == dist.get_world_size() - 1
+    return error_of(lambda: affinet.project(net, optimizer, rules(net, "row sums" if last else "column sums")))
+
+
+def other_order() -> str:
+    net = net_of(True)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    names = ("row sums", "transposed")
+    last = dist.get_rank() == dist.get_world_size() - 1
+    return error_of(lambda: affinet.project(net, optimizer, rules(net, *(names[::-1] if last else names))))
+
+
+def other_numbers() -> str:
+    net = net_of(True)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    total = float(dist.get_rank())
+    rule = (affinet.weights(net).second.weight.sum() == total).named("the whole")
+    return error_of(lambda: affinet.project(net, optimizer, rule))
+
+
+def partial_weights() -> str:
+    net: Any = net_of(False)
+    net.first.weight = nn.Parameter(DTensor.from_local(net.first.weight.detach(), mesh(), [Partial()], run_check=False))
+    return error_of(lambda: affinet.weights(net).first.weight)
+
+
+def strided_weights() -> str:
+    """A placement under which every process holds two pieces of a weight."""
+    net: Any = net_of(False)
+    whole = net.first.weight.detach()
+    pieces = torch.cat([part.chunk(dist.get_world_size())[dist.get_rank()] for part in whole.chunk(2)])
+    strided = _StridedShard(0, split_factor=2)
+    net.first.weight = nn.Parameter(
+        DTensor.from_local(pieces, mesh(), [strided], run_check=False, shape=whole.shape, stride=whole.stride())
+    )
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    return error_of(lambda: affinet.project(net, optimizer, rules(net, "chains")))
+
+
+def evaluated_between(shared: bool) -> Any:
+    net = net_of(shared)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    affinet.project(net, optimizer, rules(net))
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss(net, shared).backward()
+        with torch.no_grad():
+            net(data(shared)[0])
+        optimizer.step()
+        if shared:
+            net.reshard()  # type: ignore[operator]
+    return numbers(net)
+
+
+def from_meta(shared: bool) -> Any:
+    """A model that is sharded on the meta device, planned there, and then given numbers."""
+    if not shared:
+        net = net_of(False)
+        plan = affinet.plan(rules(net))
+    else:
+        with torch.device("meta"):
+            net = Net().double()
+        fully_shard(net, mesh=mesh())
+        plan = affinet.plan(rules(net))
+        net.to_empty(device="cpu")
+        given = dict(net_of(False).named_parameters())
+        with torch.no_grad():
+            for name, p in net.named_parameters():
+                p.copy_(placed(given[name].detach(), mesh(), "rows"))
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    affinet.project(net, optimizer, plan)
+    steps(net, optimizer, shared)
+    return numbers(net)
+
+
+def projected_alone(shared: bool) -> Any:
+    net = net_of(shared)
+    projector = affinet.plan(rules(net)).projector(net)
+    moved = projector.project(net)
+    numbers_moved = {name: (x.full_tensor() if isinstance(x, DTensor) else x) for name, x in moved.items()}
+    return numbers_moved, projector.violation(net), projector.violation(moved)
+
+
+SCENARIOS = (
+    clipped,
+    accumulated,
+    without_gradients,
+    frozen_later,
+    watched,
+    updated,
+    with_closure,
+    in_metric,
+    scaled,
+    resumed,
+    in_bfloat16,
+    evaluated_between,
+    from_meta,
+    projected_alone,
+)
+"""Trainings that do over processes what they do in one."""
+REFUSED = (
+    not_finite,
+    certified,
+    reparametrized,
+    augmented,
+    sharded_after_attaching,
+    optimizer_made_before,
+    other_rules,
+    other_order,
+    other_numbers,
+    partial_weights,
+    strided_weights,
+)
+"""What is refused, by all processes alike; each returns the error."""
+
+
+def played() -> dict[str, tuple[Any, Any]]:
+    """Scenario → what it returns in one process, and in all of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {function.__name__: (function(False), function(True)) for function in SCENARIOS}
+
+
+def refused() -> dict[str, str]:
+    """Scenario → the error that every process raised."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {function.__name__: function() for function in REFUSED}

@@ -1,0 +1,77 @@
+"""Trainings with fully_shard, copies of shards and tensor parallelism: those of one process, and what is refused."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.shards.fsdp_training import OPTIMIZERS, RULES
+from tests.shards.gang import together
+
+ROUNDING = 1e-12
+"""Losses are sums over processes in another order; six steps of 126 float64 weights make little of that."""
+
+
+@pytest.mark.parametrize(
+    ("world", "way"), [(2, "shards"), (3, "shards"), (4, "tensor parallel"), (4, "copies of shards")], ids=str
+)
+def test_trainings_over_processes_are_those_of_one(world: int, way: str) -> None:
+    kinds = list(zip(list(RULES)[:: 1 if world == 3 else 2], cycle(OPTIMIZERS), strict=False))
+    found = together(world, "tests.shards.fsdp_training:compared", way, kinds)
+    for number, kind in enumerate(kinds):
+        for results in found:
+            alone, shared = results[number]
+            assert apart(alone, shared) <= ROUNDING, kind
+            assert alone["report"] == shared["report"], kind
+        bits = [results[number][1]["weights"] for results in found]
+        assert all(torch.equal(w, other[name]) for other in bits for name, w in bits[0].items()), kind
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_what_trainings_meet_over_processes(world: int) -> None:
+    """Clipping, accumulation, missing gradients, freezing, watching, updates, closures, scaled losses, resuming."""
+    for results in together(world, "tests.shards.scenarios:played"):
+        for name, (alone, shared) in results.items():
+            bound = 1e-6 if name == "in_bfloat16" else 1e-11 if name == "with_closure" else ROUNDING
+            assert apart(alone, shared) <= bound, name
+
+
+ERRORS = {
+    "not_finite": "GradientError: the gradient of first.weight holds 1 number that is not finite",
+    "certified": "UnsupportedWeightError: first.weight cannot be constrained: it is held by several processes",
+    "reparametrized": "UnsupportedWeightError: second.weight cannot be constrained: it is held by several processes",
+    "augmented": "UnsupportedWeightError: second.weight cannot be constrained: it is held by several processes",
+    "sharded_after_attaching": "AttachError: first.weight is no longer the parameter that the rules are attached to",
+    "optimizer_made_before": "AttachError: the optimizer holds none of the constrained parameters",
+    "other_rules": "have other rules: only in the first ['second.weight.sum(dim=",
+    "other_order": "have other rules: the same ones in another order. Attach the same rules in the same order",
+    "other_numbers": "have other rules: their names are the same, and their numbers are not.",
+    "partial_weights": "UnsupportedWeightError: first.weight cannot be constrained: it is the sum of what several",
+    "strided_weights": "UnsupportedWeightError: first.weight cannot be constrained: under the placements",
+}
+
+
+def test_all_processes_refuse_alike() -> None:
+    for results in together(3, "tests.shards.scenarios:refused"):
+        assert results.keys() == ERRORS.keys()
+        for name, error in results.items():
+            assert ERRORS[name] in error, f"{name}: {error}"
+
+
+def apart(one: Any, other: Any) -> float:
+    """The largest difference of two results of one structure; texts and counts have to be equal."""
+    if isinstance(one, Tensor):
+        return float((one - other).abs().max()) if one.numel() else 0.0
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        return max((apart(value, other[key]) for key, value in one.items()), default=0.0)
+    if isinstance(one, list | tuple):
+        return max((apart(*pair) for pair in zip(one, other, strict=True)), default=0.0)
+    if isinstance(one, float):
+        return abs(one - other)
+    assert one == other
+    return 0.0
