@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.contract.building import PRECISIONS
 from tests.contract.cases import CASES
@@ -21,7 +20,7 @@ from tests.contract.test_steps import (
     assert_untouched_entries_follow_the_stock_optimizer,
 )
 from tests.kernels.judging import apart, condition_of
-from tests.shards.contract_on_shards import LAYOUTS, Row
+from tests.shards.contract_on_shards import LAYOUTS, Row, States
 from tests.shards.gang import together
 
 
@@ -47,14 +46,14 @@ def _table(world: int) -> list[Row]:
     ]
 
 
-def _fault(row: Row, found: Sequence[list[dict[str, Tensor]]]) -> str:
+def _fault(row: Row, found: Sequence[list[States]]) -> str:
     """What is wrong with the weights after each step, by process; empty where nothing is."""
     case, _, dtype, optimizer = row
-    alone = run_of(case, dtype, "equations", optimizer)
-    for other in found[1:]:
-        if not all(torch.equal(w, also[name]) for states, also in zip(found[0], other) for name, w in states.items()):  # noqa: B905
+    alone, (steps, free) = run_of(case, dtype, "equations", optimizer), found[0]
+    for others, _ in found[1:]:
+        if not all(torch.equal(w, b[name]) for a, b in zip(steps, others, strict=True) for name, w in a.items()):
             return f"{row}: processes have other bits"
-    shared, condition = replace(alone, steps=found[0]), condition_of(alone.oracle)
+    shared, condition = replace(alone, steps=steps, free=free), condition_of(alone.oracle)
     try:
         assert_feasible(shared, condition)
         assert_ties_are_bit_equal(shared)

@@ -325,7 +325,7 @@ class Cells:
     def _target_in_box(self) -> Floats:
         """The single target of each cell, along the axes over cells."""
         sizes = tuple(1 if axis in self.inner else size for axis, size in enumerate(self.shape))
-        return self._target.reshape(sizes if len(self._target) > 1 else (1,) * len(sizes))
+        return self._target.reshape(sizes if len(self.block.target) > 1 else (1,) * len(sizes))
 
     def _order(self, x: Array) -> tuple[int, ...]:
         """The axes of `x` with those inside cells last."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from affinet.blocks.classes import Classes, Means
 from affinet.blocks.copies import renumber
+from affinet.blocks.entry_sets import Mask
 from affinet.blocks.interval import Interval
 from affinet.blocks.law import Linear, Rounds, silenced
 from affinet.blocks.namespace import Array, Namespace
@@ -89,6 +90,21 @@ class Ties:
 
     def renumbered(self, numbers: Mapping[int, int]) -> Ties:
         return replace(self, rules=renumber(self.rules, numbers))
+
+    def only(self, chosen: Mask) -> Ties:
+        """The ties of some classes."""
+        kept, classes = chosen[self.classes.class_of], self.classes
+        ends = np.cumsum([0, *(part.size for part in self.parts)])
+        parts = [
+            Part(part.parameter, part.positions[kept[first:last]])
+            for part, first, last in zip(self.parts, ends, ends[1:], strict=False)
+        ]
+        class_number, entry_number = np.cumsum(chosen) - 1, np.cumsum(kept) - 1
+        scale, shift = (values if len(values) == 1 else values[kept] for values in (classes.scale, classes.shift))
+        fewer = Classes(
+            class_number[classes.class_of[kept]], scale, shift, entry_number[classes.representative[chosen]]
+        )
+        return Ties(tuple(part for part in parts if part.size), fewer, self.rules)
 
     def law(self) -> Linear[Averages]:
         """The law over its entries, as one flat row, part after part."""

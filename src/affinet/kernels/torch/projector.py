@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from threading import local
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from affinet.analysis.one_sided import OneSided, one_sided_prices
 from affinet.analysis.prices import Prices, parts_by_rule, prices, rules_that_share
 from affinet.analysis.rule_values import Weight
 from affinet.analysis.unreached import unreached
-from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.kinds import AnyBlock, AnyLinear
 from affinet.blocks.law import Linear, is_curved
 from affinet.errors import AttachError, InfeasibleError, UnsupportedWeightError
 from affinet.kernels.bounds_in_dtypes import check_bounds
@@ -28,26 +28,29 @@ from affinet.kernels.torch.measuring import Measure
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
 from affinet.kernels.torch.preparing import prepare
 from affinet.kernels.torch.rounded_weights import format_of, weight_of
+from affinet.kernels.torch.shards.divided_blocks import DividedBlocks, divided
+from affinet.kernels.torch.shards.held_box import any_distributed, placement_of
 from affinet.kernels.torch.small_blocks import SmallBlocks, gather_small_blocks
 from affinet.language.calculus.terms import Parameter
-from affinet.language.dtensors import gathered, gathered_all, is_distributed
+from affinet.language.dtensors import gathered, gathered_all
 from affinet.language.modules import parameters_of, present_weights
 from affinet.plans.plan import Plan
 
-Kind = tuple[torch.device, torch.dtype, bool]
-"""The device and dtype of a tensor, and whether it is distributed."""
+Kind = tuple[torch.device, torch.dtype, object]
+"""The device and dtype of a tensor, and how processes hold it together (`placement_of`)."""
 Kinds = dict[str, Kind]
 
 
 class _Prepared(NamedTuple):
     """The kernels of all blocks, in their order, and apart: those of equations and those of convex sets.
 
-    For equations also one call for all small blocks, and the kernels of the remaining blocks.
+    For equations also one call for all small blocks, or for those whose parts processes project where they lie, and the
+    kernels of the remaining blocks.
     """
 
     every: tuple[Kernel | ConvexKernel, ...]
     kernels: tuple[Kernel, ...]
-    small: SmallBlocks | None
+    small: SmallBlocks | DividedBlocks | None
     remaining: tuple[Kernel, ...]
     sets: tuple[ConvexKernel, ...]
 
@@ -402,7 +405,7 @@ class Projector:
     ) -> tuple[Kernel, ...]:
         """Project all small blocks in one call where the tensors allow it; return the kernels that remain to run."""
 
-        def projected(small: SmallBlocks | None) -> bool:
+        def projected(small: SmallBlocks | DividedBlocks | None) -> bool:
             return small is not None and small.settle(tensors, affine=affine, quiet=quiet, decay=decay, passes=passes)
 
         if self._latest is not None and projected(self._latest.small):
@@ -448,6 +451,12 @@ def _sorted(
     sets = tuple(kernel for kernel in every if isinstance(kernel, ConvexKernel))
     pairs = [(b, kernel) for b, kernel in zip(blocks, every, strict=True) if not isinstance(kernel, ConvexKernel)]
     kernels = tuple(kernel for _, kernel in pairs)
+    if any_distributed(tensors.values()):
+        parts = [divided(cast("AnyLinear", block), tensors) for block, _ in pairs]
+        gathered_kernels = tuple(kernel for kernel, part in zip(kernels, parts, strict=True) if part is None)
+        together = [each for part in parts if part is not None for each in part]
+        blocks_together = DividedBlocks(together, tensors) if together else None
+        return _Prepared(tuple(every), kernels, blocks_together, gathered_kernels, sets)
     small, remaining = gather_small_blocks([block for block, _ in pairs], kernels, tensors)
     return _Prepared(tuple(every), kernels, small, remaining, sets)
 
@@ -512,7 +521,7 @@ def check_tensors(parameters: Iterable[Parameter], tensors: Mapping[str, Tensor]
 
 
 def _kind(tensor: Tensor) -> Kind:
-    return tensor.device, tensor.dtype, is_distributed(tensor)
+    return tensor.device, tensor.dtype, placement_of(tensor)
 
 
 def _floor(gradients: Tensors) -> float:

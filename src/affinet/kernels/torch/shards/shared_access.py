@@ -17,7 +17,7 @@ from affinet.blocks.places import Places
 from affinet.kernels.arrays.array_entries import read as entries_of
 from affinet.kernels.torch.access import Tensors
 from affinet.kernels.torch.precision import irregular_dtype, regular_dtype_of
-from affinet.kernels.torch.shards.held_box import groups_of, held_box
+from affinet.kernels.torch.shards.held_box import groups_of, held_box, placement_of
 from affinet.language.calculus.terms import Integers
 from affinet.language.dtensors import is_distributed, local_part
 
@@ -58,6 +58,7 @@ class SharedAccess:
         self._places = {name: np.flatnonzero(numbers == number) for number, name in enumerate(self.names)}
         self._device, self._wide = device, wide
         self._local_entries: dict[str, dict[object, _LocalEntries]] = {name: {} for name in self.names}
+        self._local_counts: dict[str, int] = {}
 
     def read(self, tensors: Tensors) -> Tensor:
         """The entries, zero for a missing tensor, in memory of their local_entries."""
@@ -89,22 +90,50 @@ class SharedAccess:
             tensor = tensors[name]
             if tensor is None:
                 continue
-            local_entries = self._local_entries_of(name, tensor)
-            local = local_part(tensor).detach()
-            flat = local.view(-1) if local.is_contiguous() else local.reshape(-1)
-            former, written = flat[local_entries.at], values[local_entries.places].to(flat.dtype)
-            flat[local_entries.at] = torch.where(written == former, former, written)
-            if not local.is_contiguous():
-                local.copy_(flat.view(local.shape))
+            self._put(name, tensor, values[self._local_entries_of(name, tensor).places])
+
+    def _put(self, name: str, tensor: Tensor, values: Tensor) -> None:
+        """Write numbers to the entries of one weight that this process holds."""
+        at, local = self._local_entries_of(name, tensor).at, local_part(tensor).detach()
+        flat = local.view(-1) if local.is_contiguous() else local.reshape(-1)
+        former, written = flat[at], values.to(flat.dtype)
+        flat[at] = torch.where(written == former, former, written)
+        if not local.is_contiguous():
+            local.copy_(flat.view(local.shape))
+
+    def local_places(self, tensors: Tensors) -> Integers:
+        """The numbers of the entries that this process holds, in the order of `read_local`."""
+        kept = [self._local_entries_of(name, tensors[name]).places.cpu().numpy() for name in self.names]
+        return np.concatenate([np.zeros(0, np.int64), *kept])
+
+    def read_local(self, tensors: Tensors) -> Tensor:
+        """The entries that this process holds, weight after weight; zero for a missing tensor."""
+        present = {name: tensor for name in self.names if (tensor := tensors[name]) is not None}
+        dtype, pieces = self._dtype(present), []
+        for name in self.names:
+            if name in present:
+                at = self._local_entries_of(name, present[name]).at
+                pieces.append(local_part(present[name]).detach().reshape(-1)[at].to(dtype))
+            else:
+                pieces.append(torch.zeros(self._local_counts[name], dtype=dtype, device=self._device))
+        return torch.cat(pieces)
+
+    def write_local(self, tensors: Tensors, values: Tensor) -> None:
+        """Write the entries that this process holds to the tensors that are present."""
+        counts = [self._local_counts[name] for name in self.names]
+        for name, piece in zip(self.names, values.reshape(-1).split(counts), strict=True):
+            if (tensor := tensors[name]) is not None:
+                self._put(name, tensor, piece)
 
     def _dtype(self, tensors: dict[str, Tensor]) -> torch.dtype:
         return irregular_dtype(self._device) if self._wide else regular_dtype_of(tensors.values())
 
     def _local_entries_of(self, name: str, tensor: Any) -> _LocalEntries:
-        kind = (tensor.device_mesh, tensor.placements) if is_distributed(tensor) else None
+        kind = placement_of(tensor)
         local_entries = self._local_entries[name].get(kind)
         if local_entries is None:
             local_entries = self._local_entries[name][kind] = self._find(name, tensor)
+            self._local_counts[name] = len(local_entries.at)
         return local_entries
 
     def _find(self, name: str, tensor: Any) -> _LocalEntries:

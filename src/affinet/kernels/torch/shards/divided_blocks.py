@@ -1,0 +1,323 @@
+"""Blocks whose entries are projected where they lie, by the processes that hold them, with a few sums between these.
+
+Divided are cells of equal equations, ties, one set of dense equations, and fixed entries. The entries of other blocks,
+and of small ties, are given to every process in the same message. Where weights lie on several meshes, and where a
+block reads entries of another one, it is gathered by itself (`law_kernel.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from affinet.blocks.dense import Dense
+from affinet.blocks.fixed import Fixed
+from affinet.blocks.kinds import AnyLinear
+from affinet.blocks.law import Projection, Rounds, Sum, run_alone
+from affinet.blocks.namespace import Array, Namespace
+from affinet.blocks.offsets import Nest
+from affinet.blocks.places import Following
+from affinet.blocks.slices import Slices
+from affinet.blocks.ties import Ties
+from affinet.kernels.shards.divided_cells import loops_of
+from affinet.kernels.torch.access import Box, Tensors
+from affinet.kernels.torch.kernel import Decay
+from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
+from affinet.kernels.torch.shards.held_box import groups_of, held_box, placement_of, splits_of
+from affinet.kernels.torch.shards.shared_access import SharedAccess
+from affinet.kernels.torch.shards.totals import Exchange, Groups, run_together
+from affinet.kernels.torch.torch_namespace import Torch
+from affinet.language.calculus.terms import Floats, Integers
+from affinet.language.dtensors import is_distributed, local_part
+
+XP = Torch()
+FEW = 5
+"""Entries of a class of several processes up to which these are given to all of them: a sum takes five numbers for the
+gradient and the weights (two representatives, two sums, one of squares), of eight bytes."""
+
+
+class LocalProjection(Protocol):
+    """The projections of a block on the entries of one process, as an array of `shape`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The axes that the law works along."""
+
+    def nearest(self, xp: Any, x: Any) -> Rounds[Any]:
+        """The nearest point that satisfies the block."""
+
+    def tangent(self, xp: Any, x: Any, *, floor: float = 0.0) -> Rounds[Any]:
+        """`P x`, with zeros where it is rounding relative to a floor."""
+
+
+class LocalAccess(Protocol):
+    """The entries of a block that this process holds, in an order of their own."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The weights of the block."""
+
+    def read_local(self, tensors: Tensors) -> Tensor:
+        """The entries, zero for a missing tensor, in memory of their own."""
+
+    def write_local(self, tensors: Tensors, values: Tensor) -> None:
+        """Write the entries to tensors that are present."""
+
+
+@dataclass(frozen=True, eq=False)
+class DividedBlock:
+    """The law of a block for the entries of this process, and what it needs from the others."""
+
+    access: LocalAccess
+    projection: LocalProjection
+    exchange: Exchange
+
+    def read(self, tensors: Tensors) -> Tensor:
+        """The entries of this process in the shape of its law."""
+        return self.access.read_local(tensors).reshape(self.projection.shape)
+
+    def write(self, tensors: Tensors, values: Tensor) -> None:
+        """Write them back."""
+        self.access.write_local(tensors, values.expand(self.projection.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class LocalValues:
+    """The projection of fixed entries: their values, and zero for vectors."""
+
+    values: Floats
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    @property
+    def wide(self) -> bool:
+        """False: values are rounded once."""
+        return False
+
+    def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
+        yield from ()
+        return xp.array(self.values, x)
+
+    def tangent(self, xp: Namespace, x: Array, *, floor: float = 0.0) -> Rounds[Array]:
+        yield from ()
+        return xp.broadcast(xp.array(0.0, x), tuple(x.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class WholeOnEach:
+    """The projection of a block that every process computes, from its own entries and those of all others."""
+
+    projection: Projection
+    places: Tensor
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.places),)
+
+    @property
+    def wide(self) -> bool:
+        """False: numbers are exchanged in their own dtype, and widened afterwards."""
+        return False
+
+    def nearest(self, xp: Torch, x: Tensor) -> Rounds[Tensor]:
+        whole = yield from self._whole(x)
+        return self._local(run_alone(self.projection.nearest(xp, whole)))
+
+    def tangent(self, xp: Torch, x: Tensor, *, floor: float = 0.0) -> Rounds[Tensor]:
+        whole = yield from self._whole(x)
+        return self._local(run_alone(self.projection.tangent(xp, whole, floor=floor)))
+
+    def _whole(self, x: Tensor) -> Rounds[Tensor]:
+        """All entries: what one process puts among zeros is what the sum has there."""
+        entries = x.new_zeros(self.size)
+        entries[self.places] = x
+        total = yield Sum(entries)
+        dtype = irregular_dtype(x.device) if self.projection.wide else x.dtype
+        whole: Tensor = total.to(dtype, copy=True).view(self.projection.shape)
+        return whole
+
+    def _local(self, values: Tensor) -> Tensor:
+        return values.expand(self.projection.shape).reshape(-1)[self.places]
+
+
+class DividedBlocks:
+    """All divided blocks of a plan, whose rounds run in lockstep."""
+
+    def __init__(self, blocks: Sequence[DividedBlock], like: Mapping[str, Any]) -> None:
+        """`like`: the weights, as whose parts the blocks are divided."""
+        self._blocks = blocks
+        names = {name for block in blocks for name in block.access.names}
+        self._placements = {name: placement_of(like[name]) for name in names}
+
+    def settle(
+        self, tensors: Tensors, *, affine: bool, quiet: float = 0.0, decay: Decay | None = None, passes: int = 1
+    ) -> bool:
+        """As `Kernel.settle`, for all blocks at once; blocks without any gradient are left out.
+
+        False, and no change, for tensors that are held in another way.
+        """
+        present = {name: tensor for name in self._placements if (tensor := tensors.get(name)) is not None}
+        if any(placement_of(tensor) != self._placements[name] for name, tensor in present.items()):
+            return False
+        blocks = [block for block in self._blocks if not present.keys().isdisjoint(block.access.names)]
+        named = {name: present.get(name) for name in self._placements}
+        device = next((tensor.device for tensor in present.values()), torch.device("cpu"))
+        with undisturbed(device):
+            for _ in range(passes):
+                shifts = [_decayed(block, named, decay) for block in blocks]
+                running = []
+                for block, shift in zip(blocks, shifts, strict=True):
+                    x = block.read(named)
+                    verb = self._verb(block, present, x if shift is None else x + shift, affine, quiet)
+                    running.append((verb, block.exchange))
+                for block, shift, result in zip(blocks, shifts, run_together(running), strict=True):
+                    block.write(named, result if shift is None else result - shift)
+        return True
+
+    def _verb(
+        self, block: DividedBlock, present: Mapping[str, Tensor], x: Tensor, affine: bool, quiet: float
+    ) -> Rounds[Tensor]:
+        if affine:
+            return block.projection.nearest(XP, x)
+        floor = max(noise_floor(present[name].dtype) for name in block.access.names if name in present)
+        return block.projection.tangent(XP, x, floor=floor if quiet else 0.0)
+
+
+class _LocalBox:
+    """Cells of one weight, as a strided view of the part that this process holds."""
+
+    def __init__(self, name: str, box: Box) -> None:
+        self.names, self._box = (name,), box
+
+    def read_local(self, tensors: Tensors) -> Tensor:
+        tensor = tensors[self.names[0]]
+        assert tensor is not None  # a block of one weight is left out where its gradient is missing
+        return self._box.read(local_part(tensor)).clone()
+
+    def write_local(self, tensors: Tensors, values: Tensor) -> None:
+        self._box.write(local_part(tensors[self.names[0]]), values.reshape(self._box.shape))
+
+
+def _decayed(block: DividedBlock, gradients: Tensors, decay: Decay | None) -> Tensor | None:
+    """`λ w` for the entries of this process, zero where the gradient is missing; None where nothing is decayed."""
+    if decay is None:
+        return None
+    rates = {name: decay.rates.get(name, 0.0) * (gradients[name] is not None) for name in block.access.names}
+    if not any(rates.values()):
+        return None
+    if len(set(rates.values())) == 1:
+        return block.read(decay.weights) * next(iter(rates.values()))
+    return block.read({name: decay.weights[name] * rate if rate else None for name, rate in rates.items()})
+
+
+def divided(block: AnyLinear, tensors: Mapping[str, Tensor]) -> list[DividedBlock] | None:
+    """The block divided between the processes that hold these tensors; None where it has to be gathered by itself."""
+    named: dict[str, Any] = {parameter.name: tensors[parameter.name] for parameter, _ in block.entries.sizes}
+    reads_others = isinstance(block.entries, Following) and bool(len(block.entries.left_out))
+    if reads_others or not all(map(is_distributed, named.values())):
+        return None
+    match block:
+        case Fixed():
+            return [_divided_values(block, named)]
+        case Slices() if (cells := _divided_cells(block, named[block.parameter.name])) is not None:
+            return [cells]
+    splits = {name: splits_of(tensor) for name, tensor in named.items()}
+    if len({(tensor.device_mesh, splits[name].dimensions) for name, tensor in named.items()}) > 1:
+        return None
+    match block:
+        case Ties():
+            return _divided_ties(block, named)
+        case Dense() if len(block.basis) == 1 and block.members.shape[1] == block.size == block.classes.count:
+            return [_divided_equations(block, named)]
+        case _:
+            return [_given_to_all(block, named)]
+
+
+def _divided_cells(block: Slices, tensor: Any) -> DividedBlock | None:
+    """Every cell on its process, or a sum over the processes between which an axis inside of cells is split."""
+    loops = loops_of(block.entries)
+    if loops is None:
+        return None
+    name, splits = block.parameter.name, splits_of(tensor)
+    local = loops.on(held_box(name, tensor))
+    across = sorted({dimension for loop in loops.inner for dimension in splits.dimensions_of(loop.axis)})
+    exchange = Exchange(tuple(tensor.device_mesh.get_group(dimension) for dimension in across))
+    projection = block.law().projection.for_holder(local.cells, local.entries)
+    return DividedBlock(_LocalBox(name, Box(name, local.offset, local.dims)), projection, exchange)
+
+
+def _divided_ties(block: Ties, tensors: Mapping[str, Any]) -> list[DividedBlock]:
+    """Classes of one process by itself, sums over those of several, and small ones of several given to all."""
+    classes, holders = block.classes, _holders(block, tensors)
+    lowest, highest = np.full(classes.count, np.iinfo(np.int64).max), np.full(classes.count, -1)
+    np.minimum.at(lowest, classes.class_of, holders)
+    np.maximum.at(highest, classes.class_of, holders)
+    across = lowest != highest
+    small = across & (np.bincount(classes.class_of, minlength=classes.count) <= FEW)
+    blocks = [_given_to_all(block.only(small), tensors)] if small.any() else []
+    if not small.all():
+        block, across = block.only(~small), across[~small]
+        access = SharedAccess(block.entries, _device(tensors), wide=True)
+        places = torch.as_tensor(np.flatnonzero(across), device=_device(tensors))
+        exchange = Exchange(_groups(tensors) if len(places) else (), places, block.classes.count)
+        blocks.append(DividedBlock(access, block.law().projection.for_holder(access.local_places(tensors)), exchange))
+    return blocks
+
+
+def _divided_equations(block: Dense, tensors: Mapping[str, Any]) -> DividedBlock:
+    """One set of equations over single entries, as one cell of which every process has some entries."""
+    if not block.law().projection.means.identical:
+        return _given_to_all(block, tensors)
+    access, holders = SharedAccess(block.entries, _device(tensors), wide=False), _holders(block, tensors)
+    members, nothing = block.members[0], np.zeros(0, np.int64)
+    place_in_cell = np.empty_like(members)
+    place_in_cell[members] = np.arange(len(members))
+    entries = place_in_cell[block.classes.class_of[access.local_places(tensors)]]
+    cell = Slices(
+        block.entries.sizes[0][0],
+        offset=0,
+        outer=Nest(()),
+        inner=Nest(((len(members), 1),)),
+        basis=block.basis[0],
+        target=block.target,
+        pinned=nothing,
+        values=np.zeros((1, 0)),
+        copies=np.zeros((0, 3), np.int64),
+        rules=block.rules,
+    )
+    projection = cell.law().projection.for_holder(np.zeros(1, np.int64), entries)
+    return DividedBlock(access, projection, Exchange(_groups(tensors) if len(np.unique(holders)) > 1 else ()))
+
+
+def _divided_values(block: Fixed, tensors: Mapping[str, Any]) -> DividedBlock:
+    access = SharedAccess(block.entries, _device(tensors), wide=False)
+    return DividedBlock(access, LocalValues(block.values_at(access.local_places(tensors))), Exchange())
+
+
+def _given_to_all(block: AnyLinear, tensors: Mapping[str, Any]) -> DividedBlock:
+    law = block.law()
+    access = SharedAccess(block.entries, _device(tensors), wide=False)
+    places = torch.as_tensor(access.local_places(tensors), device=_device(tensors))
+    return DividedBlock(access, WholeOnEach(law.projection, places, access.size), Exchange(_groups(tensors)))
+
+
+def _holders(block: Ties | Dense, tensors: Mapping[str, Any]) -> Integers:
+    """For each entry a number of the processes that hold it."""
+    return np.concatenate([splits_of(tensors[part.parameter.name]).holders(part.positions) for part in block.parts])
+
+
+def _groups(tensors: Mapping[str, Any]) -> Groups:
+    return groups_of(next(iter(tensors.values())))
+
+
+def _device(tensors: Mapping[str, Any]) -> torch.device:
+    device: torch.device = next(iter(tensors.values())).device
+    return device

@@ -1,0 +1,82 @@
+"""Runs verbs of laws on the parts of several processes together: one all-reduce a round for all blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from affinet.blocks.law import Rounds
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+Groups = tuple["ProcessGroup", ...]
+"""Process groups over which numbers are added up, one after the other; none where each process has the total."""
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """Which of the numbers that a block yields are added up: over `groups`, those at `places` of each row of `width`.
+
+    Without places all of them. Other numbers are of one process alone.
+    """
+
+    groups: Groups = ()
+    places: Tensor | None = None
+    width: int = 0
+
+    def sent(self, numbers: Tensor) -> Tensor:
+        """The numbers that other processes need, flat."""
+        if not self.groups:
+            return numbers.new_zeros(0)
+        if self.places is None:
+            return numbers.reshape(-1)
+        return numbers.reshape(-1, self.width)[:, self.places].reshape(-1)
+
+    def received(self, numbers: Tensor, totals: Tensor) -> Tensor:
+        """The numbers of this process, with totals where numbers were sent."""
+        if not self.groups:
+            return numbers
+        if self.places is None:
+            return totals.view(numbers.shape)
+        added = numbers.reshape(-1, self.width).clone()
+        added[:, self.places] = totals.view(-1, len(self.places))
+        return added.view(numbers.shape)
+
+
+def run_together(running: Sequence[tuple[Rounds[Tensor], Exchange]]) -> list[Tensor]:
+    """The results of verbs that run in lockstep, on all processes in the same order."""
+    results: dict[int, Tensor] = {}
+    answers: dict[int, Any] = dict.fromkeys(range(len(running)))
+    while answers:
+        asked: dict[int, Tensor] = {}
+        for number, answer in answers.items():
+            try:
+                asked[number] = running[number][0].send(answer).numbers
+            except StopIteration as stop:
+                results[number] = stop.value
+        answers = _added_up({number: (numbers, running[number][1]) for number, numbers in asked.items()})
+    return [results[number] for number in range(len(running))]
+
+
+def _added_up(asked: dict[int, tuple[Tensor, Exchange]]) -> dict[int, Tensor]:
+    """The totals of what was asked for, with one message for all numbers of the same groups and dtype."""
+    messages: dict[tuple[Groups, torch.dtype], list[tuple[int, Tensor]]] = {}
+    for number, (numbers, exchange) in asked.items():
+        if exchange.groups:
+            messages.setdefault((exchange.groups, numbers.dtype), []).append((number, exchange.sent(numbers)))
+    totals: dict[int, Tensor] = {}
+    for (groups, _), parts in messages.items():
+        flat = torch.cat([part for _, part in parts])
+        for group in groups:
+            torch.distributed.all_reduce(flat, group=group)
+        pieces = flat.split([len(part) for _, part in parts])
+        totals.update((number, piece) for (number, _), piece in zip(parts, pieces, strict=True))
+    return {
+        number: exchange.received(numbers, totals[number]) if number in totals else numbers
+        for number, (numbers, exchange) in asked.items()
+    }

@@ -1,0 +1,76 @@
+"""What a step under rules sends: the bytes of all messages of one process, beside a step without rules."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn, optim
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import affinet
+from affinet import families
+from tests.shards.contract_on_shards import mesh_of, place_model, placed
+
+N = 24
+DENSE = np.random.default_rng(3).standard_normal((5, 2 * N * N))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(N, N), nn.Linear(N, N)
+
+
+RULES: dict[str, Callable[[Any], Any]] = {
+    "row sums": lambda w: w.second.weight.sum(dim=1) == 1,
+    "column sums": lambda w: w.second.weight.sum(dim=0) == 1,
+    "zeros": lambda w: w.first.weight[:, : N // 2] == 0,
+    "a tie over processes": lambda w: w.first.weight[0, 1] == w.second.weight[N - 1, N - 1],
+    "rows that are equal": lambda w: w.first.weight[1:] == w.first.weight[:-1],
+    "dense equations": lambda w: families.linear([w.first.weight, w.second.weight], DENSE, np.zeros(5)),
+    "transposed layers": lambda w: w.second.weight == w.first.weight.T,
+}
+
+
+class Sent(TorchDispatchMode):
+    """Counts the bytes of the tensors that collective operations get."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes, self.messages = 0, 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(function).startswith(("c10d.", "_c10d_functional.")) and "wait" not in str(function):
+            self.messages += 1
+            self.bytes += _size(args[0])
+        return function(*args, **(kwargs or {}))
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else 0
+
+
+def counted(layout: str) -> dict[str, tuple[int, int]]:
+    """Rules → bytes and messages of a step of float32 weights."""
+    mesh, found = mesh_of(layout), {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, rule in RULES.items():
+            torch.manual_seed(0)
+            net = Net()
+            place_model(net, mesh, layout)
+            optimizer = optim.Adam(net.parameters(), lr=0.01)
+            affinet.project(net, optimizer, rule(affinet.weights(net)))
+            for _ in range(2):
+                for parameter in net.parameters():
+                    parameter.grad = placed(torch.randn(parameter.shape), mesh, layout)
+                with Sent() as sent:
+                    optimizer.step()
+            found[name] = (sent.bytes, sent.messages)
+    return found

@@ -1,0 +1,28 @@
+"""A step under rules sends few numbers between processes: counted, message by message."""
+
+from __future__ import annotations
+
+from tests.shards.counted_bytes import N
+from tests.shards.gang import together
+
+REDUCED = 16
+"""Bytes for each equation between processes: one float32 number or two for the gradient, and one for the weights."""
+
+
+def test_a_step_sends_what_equations_between_processes_need() -> None:
+    for found in together(2, "tests.shards.counted_bytes:counted", "rows"):
+        assert found["row sums"] == (0, 0)
+        assert found["zeros"] == (0, 0)
+        assert found["column sums"][0] <= REDUCED * N
+        assert found["dense equations"][0] <= REDUCED * 5
+        assert found["a tie over processes"][0] <= REDUCED
+        assert found["rows that are equal"][0] <= REDUCED * N * (N - 1)
+        # Every process gets all entries of both layers, for the gradient and for the weights.
+        assert found["transposed layers"][0] == 2 * 2 * N * N * 4
+
+
+def test_all_blocks_share_the_messages_of_a_step() -> None:
+    for found in together(2, "tests.shards.counted_bytes:counted", "columns"):
+        assert found["column sums"] == (0, 0)
+        assert found["row sums"][0] <= REDUCED * N
+        assert found["row sums"][1] == 2
