@@ -35,7 +35,8 @@ def test_training_keeps_the_laws_over_processes(world: int) -> None:
 def _table(world: int) -> list[Row]:
     """Every case by one layout, in one dtype, by one optimizer, which change from case to case.
 
-    With AFFINET_SHARDS=1 every case meets every layout, in every dtype that all pairs of values need.
+    Two processes meet all cases, three and four of them half each. With AFFINET_SHARDS=1 all of them meet every pair of
+    values of every case.
     """
     if os.environ.get("AFFINET_SHARDS"):
         return [(row[0].name, *map(str, row[1:])) for row in rows(LAYOUTS[world], PRECISIONS, OPTIMIZERS)]
@@ -43,6 +44,7 @@ def _table(world: int) -> list[Row]:
     return [
         (case.name, layouts[(k + world) % 3], dtypes[(k // 3 + world) % 3], makes[(k // 9) % 3])
         for k, case in enumerate(CASES)
+        if world == 2 or k % 2 == world % 2
     ]
 
 
