@@ -19,6 +19,7 @@ REGISTERS = (
     "src/affinet/kernels/bases/choosing.py",
     "src/affinet/kernels/torch/measuring.py",
     "src/affinet/kernels/torch/preparing.py",
+    "src/affinet/kernels/torch/shards/divided_blocks.py",
     "src/affinet/planning/compilation.py",
 )
 """The kernel and the basis of a kind; how a form is measured and what planning does with it, where rules were read."""

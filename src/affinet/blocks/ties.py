@@ -93,16 +93,16 @@ class Ties:
 
     def only(self, chosen: Mask) -> Ties:
         """The ties of some classes."""
-        kept, classes = chosen[self.classes.class_of], self.classes
+        is_chosen, classes = chosen[self.classes.class_of], self.classes
         ends = np.cumsum([0, *(part.size for part in self.parts)])
         parts = [
-            Part(part.parameter, part.positions[kept[first:last]])
+            Part(part.parameter, part.positions[is_chosen[first:last]])
             for part, first, last in zip(self.parts, ends, ends[1:], strict=False)
         ]
-        class_number, entry_number = np.cumsum(chosen) - 1, np.cumsum(kept) - 1
-        scale, shift = (values if len(values) == 1 else values[kept] for values in (classes.scale, classes.shift))
+        class_number, entry_number = np.cumsum(chosen) - 1, np.cumsum(is_chosen) - 1
+        scale, shift = (values if len(values) == 1 else values[is_chosen] for values in (classes.scale, classes.shift))
         fewer = Classes(
-            class_number[classes.class_of[kept]], scale, shift, entry_number[classes.representative[chosen]]
+            class_number[classes.class_of[is_chosen]], scale, shift, entry_number[classes.representative[chosen]]
         )
         return Ties(tuple(part for part in parts if part.size), fewer, self.rules)
 

@@ -1,1 +1,1 @@
-"""Which process holds which entries of a weight, and how blocks divide between processes; from shapes alone."""
+"""Divides weights and blocks between processes, from shapes alone."""

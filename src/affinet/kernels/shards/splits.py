@@ -1,4 +1,4 @@
-"""How a weight is split over a mesh of processes: the box that each of them holds, and who holds an entry."""
+"""A split of a weight over a mesh of processes: the box that each of them holds, and which of them hold an entry."""
 
 from __future__ import annotations
 

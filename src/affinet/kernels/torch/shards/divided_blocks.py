@@ -128,21 +128,21 @@ class WholeOnEach:
         return False
 
     def nearest(self, xp: Torch, x: Tensor) -> Rounds[Tensor]:
-        whole = yield from self._whole(x)
-        return self._local(run_alone(self.projection.nearest(xp, whole)))
+        entries_of_all = yield from self._all_entries(x)
+        return self._local(run_alone(self.projection.nearest(xp, entries_of_all)))
 
     def tangent(self, xp: Torch, x: Tensor, *, floor: float = 0.0) -> Rounds[Tensor]:
-        whole = yield from self._whole(x)
-        return self._local(run_alone(self.projection.tangent(xp, whole, floor=floor)))
+        entries_of_all = yield from self._all_entries(x)
+        return self._local(run_alone(self.projection.tangent(xp, entries_of_all, floor=floor)))
 
-    def _whole(self, x: Tensor) -> Rounds[Tensor]:
+    def _all_entries(self, x: Tensor) -> Rounds[Tensor]:
         """All entries: what one process puts among zeros is what the sum has there."""
         entries = x.new_zeros(self.size)
         entries[self.places] = x
         total = yield Sum(entries)
         dtype = irregular_dtype(x.device) if self.projection.wide else x.dtype
-        whole: Tensor = total.to(dtype, copy=True).view(self.projection.shape)
-        return whole
+        entries_of_all: Tensor = total.to(dtype, copy=True).view(self.projection.shape)
+        return entries_of_all
 
     def _local(self, values: Tensor) -> Tensor:
         return values.expand(self.projection.shape).reshape(-1)[self.places]

@@ -103,8 +103,8 @@ class SharedAccess:
 
     def local_places(self, tensors: Tensors) -> Integers:
         """The numbers of the entries that this process holds, in the order of `read_local`."""
-        kept = [self._local_entries_of(name, tensors[name]).places.cpu().numpy() for name in self.names]
-        return np.concatenate([np.zeros(0, np.int64), *kept])
+        places = [self._local_entries_of(name, tensors[name]).places.cpu().numpy() for name in self.names]
+        return np.concatenate([np.zeros(0, np.int64), *places])
 
     def read_local(self, tensors: Tensors) -> Tensor:
         """The entries that this process holds, weight after weight; zero for a missing tensor."""

@@ -53,20 +53,20 @@ def run_together(running: Sequence[tuple[Rounds[Tensor], Exchange]]) -> list[Ten
     results: dict[int, Tensor] = {}
     answers: dict[int, Any] = dict.fromkeys(range(len(running)))
     while answers:
-        asked: dict[int, Tensor] = {}
+        requests: dict[int, Tensor] = {}
         for number, answer in answers.items():
             try:
-                asked[number] = running[number][0].send(answer).numbers
+                requests[number] = running[number][0].send(answer).numbers
             except StopIteration as stop:
                 results[number] = stop.value
-        answers = _added_up({number: (numbers, running[number][1]) for number, numbers in asked.items()})
+        answers = _added_up({number: (numbers, running[number][1]) for number, numbers in requests.items()})
     return [results[number] for number in range(len(running))]
 
 
-def _added_up(asked: dict[int, tuple[Tensor, Exchange]]) -> dict[int, Tensor]:
-    """The totals of what was asked for, with one message for all numbers of the same groups and dtype."""
+def _added_up(requests: dict[int, tuple[Tensor, Exchange]]) -> dict[int, Tensor]:
+    """The totals of what was requested, with one message for all numbers of the same groups and dtype."""
     messages: dict[tuple[Groups, torch.dtype], list[tuple[int, Tensor]]] = {}
-    for number, (numbers, exchange) in asked.items():
+    for number, (numbers, exchange) in requests.items():
         if exchange.groups:
             messages.setdefault((exchange.groups, numbers.dtype), []).append((number, exchange.sent(numbers)))
     totals: dict[int, Tensor] = {}
@@ -78,5 +78,5 @@ def _added_up(asked: dict[int, tuple[Tensor, Exchange]]) -> dict[int, Tensor]:
         totals.update((number, piece) for (number, _), piece in zip(parts, pieces, strict=True))
     return {
         number: exchange.received(numbers, totals[number]) if number in totals else numbers
-        for number, (numbers, exchange) in asked.items()
+        for number, (numbers, exchange) in requests.items()
     }
