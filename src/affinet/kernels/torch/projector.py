@@ -454,8 +454,8 @@ def _sorted(
     if any_distributed(tensors.values()):
         parts = [divided(cast("AnyLinear", block), tensors) for block, _ in pairs]
         gathered_kernels = tuple(kernel for kernel, part in zip(kernels, parts, strict=True) if part is None)
-        together = [each for part in parts if part is not None for each in part]
-        blocks_together = DividedBlocks(together, tensors) if together else None
+        all_parts = [each for part in parts if part is not None for each in part]
+        blocks_together = DividedBlocks(all_parts, tensors) if all_parts else None
         return _Prepared(tuple(every), kernels, blocks_together, gathered_kernels, sets)
     small, remaining = gather_small_blocks([block for block, _ in pairs], kernels, tensors)
     return _Prepared(tuple(every), kernels, small, remaining, sets)

@@ -229,10 +229,8 @@ def divided(block: AnyLinear, tensors: Mapping[str, Tensor]) -> list[DividedBloc
             return [_divided_values(block, named)]
         case Slices() if (cells := _divided_cells(block, named[block.parameter.name])) is not None:
             return [cells]
-    splits = {name: splits_of(tensor) for name, tensor in named.items()}
-    if len({(tensor.device_mesh, splits[name].dimensions) for name, tensor in named.items()}) > 1:
-        return None
-    match block:
+        case _ if not _are_split_alike(named):
+            return None
         case Ties():
             return _divided_ties(block, named)
         case Dense() if len(block.basis) == 1 and block.members.shape[1] == block.size == block.classes.count:
@@ -312,6 +310,11 @@ def _given_to_all(block: AnyLinear, tensors: Mapping[str, Any]) -> DividedBlock:
 def _holders(block: Ties | Dense, tensors: Mapping[str, Any]) -> Integers:
     """For each entry a number of the processes that hold it."""
     return np.concatenate([splits_of(tensors[part.parameter.name]).holders(part.positions) for part in block.parts])
+
+
+def _are_split_alike(tensors: Mapping[str, Any]) -> bool:
+    """Whether all weights are split along the same dimensions of one mesh."""
+    return len({(tensor.device_mesh, splits_of(tensor).dimensions) for tensor in tensors.values()}) == 1
 
 
 def _groups(tensors: Mapping[str, Any]) -> Groups:
