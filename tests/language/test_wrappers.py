@@ -9,7 +9,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 import affinet
-from affinet.errors import AttachError
+from affinet.errors import AttachError, UnsupportedWeightError
 from tests.language.process import one_process
 
 
@@ -63,29 +63,24 @@ def test_a_weight_of_no_entry_and_no_strides_is_a_weight() -> None:
     assert model.p.tolist() == [0.0, 0.0, 0.0]
 
 
-def test_distributed_tensors_are_refused_before_their_storage_is_touched() -> None:
+def test_names_and_shapes_of_distributed_weights_are_those_of_the_model() -> None:
     fully_shard = pytest.importorskip("torch.distributed.fsdp").__dict__.get("fully_shard")
     if fully_shard is None:
         pytest.skip("this torch has no fully_shard")
-    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+    from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 
     with one_process() as mesh:
         sharded = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 3))
         for placement in (Shard(0), Shard(1), Replicate()):
             sharded[1].weight = torch.nn.Parameter(distribute_tensor(torch.ones(3, 3), mesh, [placement]))
-            with pytest.raises(AttachError, match=r"^1\.weight is a DTensor .* does not support yet"):
-                affinet.weights(sharded)
-        whole = torch.nn.Linear(4, 3)
-        rule = affinet.weights(whole).weight.sum(1) == 1
+            assert affinet.weights(sharded)["1.weight"].shape == (3, 3)
+        with torch.device("meta"):
+            whole = torch.nn.Linear(4, 3)
         fully_shard(whole, mesh=mesh)
-        optimizer = torch.optim.SGD(whole.parameters(), lr=0.1)
-        for attach in (
-            lambda: affinet.project(whole, optimizer, rule),
-            lambda: affinet.reparametrize(whole, rule),
-            lambda: affinet.plan(rule).projector(whole),
-        ):
-            with pytest.raises(AttachError, match="is a DTensor"):
-                attach()
+        assert affinet.plan(affinet.weights(whole).weight.sum(1) == 1).rank == 3
+        sharded[1].weight = torch.nn.Parameter(DTensor.from_local(torch.ones(3, 3), mesh, [Partial()]))
+        with pytest.raises(UnsupportedWeightError, match="the sum of what several processes hold"):
+            affinet.weights(sharded)["1.weight"]
 
 
 @pytest.mark.parametrize("original", [True, False])

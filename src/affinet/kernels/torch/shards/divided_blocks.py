@@ -9,20 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.commuting import Commuting
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
+from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyLinear
 from affinet.blocks.law import Projection, Rounds, Sum, run_alone
+from affinet.blocks.mirror import Mirror
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.offsets import Nest
+from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Following
 from affinet.blocks.slices import Slices
+from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
 from affinet.kernels.shards.divided_cells import loops_of
 from affinet.kernels.torch.access import Box, Tensors
@@ -235,8 +241,10 @@ def divided(block: AnyLinear, tensors: Mapping[str, Tensor]) -> list[DividedBloc
             return _divided_ties(block, named)
         case Dense() if len(block.basis) == 1 and block.members.shape[1] == block.size == block.classes.count:
             return [_divided_equations(block, named)]
-        case _:
+        case Slices() | Dense() | Commuting() | Mirror() | Pairs() | Sparse() | Bordered() | Joined():
             return [_given_to_all(block, named)]
+        case _:
+            assert_never(block)
 
 
 def _divided_cells(block: Slices, tensor: Any) -> DividedBlock | None:
