@@ -17,8 +17,8 @@ def test_a_step_sends_what_equations_between_processes_need() -> None:
         assert found["dense equations"][0] <= REDUCED * 5
         assert found["a tie over processes"][0] <= REDUCED
         assert found["rows that are equal"][0] <= REDUCED * N * (N - 1)
-        # Every process gets all entries of both layers, for the gradient and for the weights.
-        assert found["transposed layers"][0] == 2 * 2 * N * N * 4
+        # Half of the pairs have their entries on two processes: twice these entries, for the gradient and the weights.
+        assert found["transposed layers"][0] == 2 * (N * N) * 4
 
 
 def test_all_blocks_share_the_messages_of_a_step() -> None:
