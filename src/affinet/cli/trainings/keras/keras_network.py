@@ -14,20 +14,29 @@ from keras import ops
 from affinet.cli.trainings.data import Task
 from affinet.cli.trainings.first_network import FirstNetwork
 
+SQRT_HALF = 0.5**0.5
+
+
+def _tanh(x: Any) -> Any:
+    """Tanh in the dtype of x: `ops.tanh` is of float32 on JAX. Beyond 20 it is 1 to the rounding of float64."""
+    growth = ops.expm1(2.0 * ops.clip(x, -20.0, 20.0))
+    return growth / (growth + 2.0)
+
+
 ACTIVATIONS = {
     "ReLU": ops.relu,
-    "LeakyReLU": lambda x: ops.leaky_relu(x, negative_slope=0.01),
+    "LeakyReLU": lambda x: ops.relu(x) - 0.01 * ops.relu(-x),
     "ELU": ops.elu,
     "SELU": ops.selu,
-    "GELU": lambda x: ops.gelu(x, approximate=False),
+    "GELU": lambda x: 0.5 * x * (1.0 + ops.erf(x * SQRT_HALF)),
     "SiLU": ops.silu,
-    "Mish": lambda x: x * ops.tanh(ops.softplus(x)),
+    "Mish": lambda x: x * _tanh(ops.softplus(x)),
     "Softplus": ops.softplus,
-    "Tanh": ops.tanh,
+    "Tanh": _tanh,
     "Sigmoid": ops.sigmoid,
     "Identity": lambda x: x,
 }
-"""Class of torch.nn → the function of Keras, with torch's constants."""
+"""Class of torch.nn → the function in Keras, with torch's constants, which some of its own round to float32."""
 
 
 class Network(keras.Model):  # type: ignore[misc]
