@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 import affinet
-from tests.contract.building import PRECISIONS, model_of, numbers, rules_of
+from tests.contract.building import PRECISIONS, model_of, numbers, plan_along, rules_of
 from tests.contract.case import Case
 from tests.contract.cases import CASES
 from tests.contract.running import OPTIMIZERS, STEPS
@@ -23,8 +23,8 @@ LAYOUTS = {2: ONE_DIMENSION, 3: ONE_DIMENSION, 4: TWO_DIMENSIONS}
 
 States = list[dict[str, Tensor]]
 """The numbers of each parameter after attaching, and after each step."""
-Row = tuple[str, str, str, str]
-"""The names of a case, a layout, a precision and an optimizer."""
+Row = tuple[str, str, str, str, str]
+"""The names of a case, a layout, a precision, an optimizer, and a path along which rules are read."""
 
 
 def mesh_of(layout: str) -> DeviceMesh:
@@ -68,21 +68,21 @@ def whole(model: torch.nn.Module) -> dict[str, Tensor]:
     }
 
 
-def trained(case: Case, layout: str, dtype: torch.dtype, optimizer: str) -> list[States]:
+def trained(case: Case, layout: str, dtype: torch.dtype, optimizer: str, path: str) -> list[States]:
     """The weights after attaching and after each step with the gradients of `tests.contract.running`.
 
     Under the rules of the case, and without: a fused optimizer may round an entry in another way where another entry
     comes first in memory, so that untouched entries have the bits of the same optimizer on the same parts.
     """
-    return [_stepped(case, layout, dtype, optimizer, with_rules=with_rules) for with_rules in (True, False)]
+    return [_stepped(case, layout, dtype, optimizer, under) for under in (path, None)]
 
 
-def _stepped(case: Case, layout: str, dtype: torch.dtype, optimizer: str, *, with_rules: bool) -> States:
+def _stepped(case: Case, layout: str, dtype: torch.dtype, optimizer: str, path: str | None) -> States:
     model, mesh = model_of(case, dtype), mesh_of(layout)
     place_model(model, mesh, layout)
     made = OPTIMIZERS[optimizer](model.parameters())
-    if with_rules:
-        affinet.project(model, made, rules_of(case))
+    if path is not None:
+        affinet.project(model, made, plan_along(path, rules_of(case)))
     states = [whole(model)]
     for step in range(STEPS):
         gradients = numbers(case, "gradients", step)
@@ -101,4 +101,4 @@ def on_this_rank(rows: list[Row]) -> list[list[States]]:
     with warnings.catch_warnings():
         # Adam's default is one call for all tensors; torch says that DTensors of two meshes are not in one call.
         warnings.simplefilter("ignore")
-        return [trained(cases[name], layout, dtypes[dtype], made) for name, layout, dtype, made in rows]
+        return [trained(cases[name], layout, dtypes[dtype], *others) for name, layout, dtype, *others in rows]

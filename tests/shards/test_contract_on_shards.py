@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.contract.building import PRECISIONS
+from tests.contract.building import PATHS, PRECISIONS
 from tests.contract.cases import CASES
 from tests.contract.running import OPTIMIZERS, Run, run_of
 from tests.contract.tables import rows
@@ -39,10 +39,10 @@ def _table(world: int) -> list[Row]:
     values of every case.
     """
     if os.environ.get("AFFINET_SHARDS"):
-        return [(row[0].name, *map(str, row[1:])) for row in rows(LAYOUTS[world], PRECISIONS, OPTIMIZERS)]
+        return [(row[0].name, *map(str, row[1:])) for row in rows(LAYOUTS[world], PRECISIONS, OPTIMIZERS, PATHS)]
     layouts, dtypes, makes = LAYOUTS[world], [str(precision) for precision in PRECISIONS], list(OPTIMIZERS)
     return [
-        (case.name, layouts[(k + world) % 3], dtypes[(k // 3 + world) % 3], makes[(k // 9) % 3])
+        (case.name, layouts[(k + world) % 3], dtypes[(k // 3 + world) % 3], makes[k // 9 % 3], PATHS[k // 27 % 2])
         for k, case in enumerate(CASES)
         if world == 2 or k % 2 == world % 2
     ]
@@ -50,8 +50,8 @@ def _table(world: int) -> list[Row]:
 
 def _fault(row: Row, found: Sequence[list[States]]) -> str:
     """What is wrong with the weights after each step, by process; empty where nothing is."""
-    case, _, dtype, optimizer = row
-    alone, (steps, free) = run_of(case, dtype, "equations", optimizer), found[0]
+    case, _, dtype, optimizer, path = row
+    alone, (steps, free) = run_of(case, dtype, path, optimizer), found[0]
     for others, _ in found[1:]:
         if not all(torch.equal(w, b[name]) for a, b in zip(steps, others, strict=True) for name, w in a.items()):
             return f"{row}: processes have other bits"

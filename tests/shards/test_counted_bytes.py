@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.shards.counted_bytes import N
+import affinet
+from tests.shards.counted_bytes import RULES, N
 from tests.shards.gang import together
 
 REDUCED = 16
@@ -17,6 +18,10 @@ def test_a_step_sends_what_equations_between_processes_need() -> None:
         assert found["dense equations"][0] <= REDUCED * 5
         assert found["a tie over processes"][0] <= REDUCED
         assert found["rows that are equal"][0] <= REDUCED * N * (N - 1)
+        for name, rule in RULES.items():
+            sizes = {"first.weight": (N, N), "second.weight": (N, N), "first.bias": (N,), "second.bias": (N,)}
+            sharded = affinet.plan(rule(affinet.weights(sizes))).sharded(2)
+            assert sharded.bytes_a_step == found[name][0], name
         # Half of the pairs have their entries on two processes: twice these entries, for the gradient and the weights.
         assert found["transposed layers"][0] == 2 * (N * N) * 4
 

@@ -55,7 +55,7 @@ def summary(
         numbers = ("",) * 4 if shared else _format_numbers(members)
         rows = f"{system.rule(rule).equations:,}" + (f" {system.rule(rule).sense}" if has_senses else "")
         lines.append((_shorten(system.rule(rule).name), rows, *numbers, form))
-    table = _format_table(lines)
+    table = format_table(lines)
     if any(line[2] == "" for line in lines):
         table.append("(A line without numbers is counted with the line above.)")
     if first + last < len(order):
@@ -226,9 +226,11 @@ def _shorten(text: str, most: int = 44) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _format_table(lines: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(line[k]) for line in lines) for k in range(len(COLUMNS))]
-    left_aligned = {0, len(COLUMNS) - 1}
+def format_table(lines: list[tuple[str, ...]]) -> list[str]:
+    """Lines of cells in columns, the first and the last one aligned to the left; the first line is the head."""
+    count = len(lines[0])
+    widths = [max(len(line[k]) for line in lines) for k in range(count)]
+    left_aligned = {0, count - 1}
     shown = [
         "  ".join(
             cell.ljust(w) if k in left_aligned else cell.rjust(w)

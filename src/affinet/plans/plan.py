@@ -40,6 +40,7 @@ from affinet.planning.refit.blocks import unchanged
 from affinet.planning.refit.record import Record, recorded
 from affinet.plans.backends import function_of, numba_installed, projector
 from affinet.plans.matlab_plan import ColumnOrder, read_mat, write_mat
+from affinet.plans.sharded_plan import Placements, ShardedPlan, sharded_plan
 from affinet.system.files import plan_path
 from affinet.system.limits import Limits
 from affinet.system.magnitudes import too_far_apart
@@ -105,6 +106,18 @@ class Plan:
         a kind that has no kernels.
         """
         return projector(self, like)
+
+    def sharded(
+        self, mesh: Any, placements: Placements | Mapping[str, Placements] | None = None, *, itemsize: int = 4
+    ) -> ShardedPlan:
+        """What the rules send in a step where weights are split over a mesh of processes; `print` shows it by rule.
+
+        `mesh` is a number of processes, one for each dimension of a mesh, or a DeviceMesh of torch. `placements` are,
+        for each of its dimensions, the axis along which all weights are split (None for copies), or such by name;
+        without them all are split along their first axis, as `fully_shard` does. `itemsize` are the bytes of a number.
+        Nothing is sent: it is computed from shapes. Raises AttachError for other values.
+        """
+        return sharded_plan(self.system, self.blocks, mesh, placements, itemsize)
 
     def with_constants(self, values: Mapping[str, Floats], epsilon: float, before: Plan | None = None) -> Plan:
         """The plan of the same rules with some parameters read as constants. Raises InfeasibleError.

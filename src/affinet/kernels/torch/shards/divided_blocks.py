@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Protocol, assert_never
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 from affinet.blocks.bordered import Bordered
 from affinet.blocks.commuting import Commuting
 from affinet.blocks.dense import Dense
+from affinet.blocks.entry_sets import View
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyLinear
@@ -26,25 +28,32 @@ from affinet.blocks.mirror import Mirror
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.offsets import Nest
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.places import Following
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
-from affinet.kernels.shards.divided_cells import loops_of
 from affinet.kernels.torch.access import Box, Tensors
 from affinet.kernels.torch.kernel import Decay
-from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undisturbed
+from affinet.kernels.torch.precision import irregular_dtype, noise_floor, regular_dtype_of, undisturbed
 from affinet.kernels.torch.shards.held_box import groups_of, held_box, placement_of, splits_of
 from affinet.kernels.torch.shards.shared_access import SharedAccess
 from affinet.kernels.torch.shards.totals import Exchange, Groups, run_together
 from affinet.kernels.torch.torch_namespace import Torch
-from affinet.language.calculus.terms import Floats, Integers
+from affinet.language.calculus.terms import Floats, Parameter
 from affinet.language.dtensors import is_distributed, local_part
+from affinet.planning.shards.divided_cells import CellLoops
+from affinet.planning.shards.division import (
+    DividedCells,
+    DividedClasses,
+    are_split_alike,
+    divided_cells,
+    divided_classes,
+    holders_of,
+    is_one_cell,
+    local_pairs,
+    reads_others,
+)
 
 XP = Torch()
-FEW = 5
-"""Entries of a class of several processes up to which these are given to all of them: a sum takes five numbers for the
-gradient and the weights (two representatives, two sums, one of squares), of eight bytes."""
 
 
 class LocalProjection(Protocol):
@@ -212,6 +221,31 @@ class _LocalBox:
         self._box.write(local_part(tensors[self.names[0]]), values.reshape(self._box.shape))
 
 
+class _TwoBoxes:
+    """Two boxes of the parts that this process holds, as the two rows of one matrix."""
+
+    def __init__(self, first: Box, second: Box) -> None:
+        self.names = tuple(dict.fromkeys((first.name, second.name)))
+        self._boxes = (first, second)
+
+    def read_local(self, tensors: Tensors) -> Tensor:
+        present = [tensor for name in self.names if (tensor := tensors[name]) is not None]
+        dtype, device = regular_dtype_of(present), present[0].device
+        rows = [
+            torch.zeros(prod(box.shape), dtype=dtype, device=device)
+            if (tensor := tensors[box.name]) is None
+            else box.read(local_part(tensor)).reshape(-1).to(dtype)
+            for box in self._boxes
+        ]
+        return torch.stack(rows)
+
+    def write_local(self, tensors: Tensors, values: Tensor) -> None:
+        for box, row in zip(self._boxes, values, strict=True):
+            tensor = tensors[box.name]
+            if tensor is not None:
+                box.write(local_part(tensor), row.reshape(box.shape))
+
+
 def _decayed(block: DividedBlock, gradients: Tensors, decay: Decay | None) -> Tensor | None:
     """`λ w` for the entries of this process, zero where the gradient is missing; None where nothing is decayed."""
     if decay is None:
@@ -227,47 +261,63 @@ def _decayed(block: DividedBlock, gradients: Tensors, decay: Decay | None) -> Te
 def divided(block: AnyLinear, tensors: Mapping[str, Tensor]) -> list[DividedBlock] | None:
     """The block divided between the processes that hold these tensors; None where it has to be gathered by itself."""
     named: dict[str, Any] = {parameter.name: tensors[parameter.name] for parameter, _ in block.entries.sizes}
-    reads_others = isinstance(block.entries, Following) and bool(len(block.entries.left_out))
-    if reads_others or not all(map(is_distributed, named.values())):
+    if reads_others(block) or not all(map(is_distributed, named.values())):
         return None
+    splits = {name: splits_of(tensor) for name, tensor in named.items()}
+    on_one_mesh = len({tensor.device_mesh for tensor in named.values()}) == 1
     match block:
         case Fixed():
             return [_divided_values(block, named)]
-        case Slices() if (cells := _divided_cells(block, named[block.parameter.name])) is not None:
-            return [cells]
-        case _ if not _are_split_alike(named):
+        case Slices() if (cells := divided_cells(block, splits[block.parameter.name])) is not None:
+            return [_cells_on_processes(block, cells, named[block.parameter.name])]
+        case Pairs() if on_one_mesh and (loops := local_pairs(block, splits)) is not None:
+            return [_pairs_on_processes(block, loops, named)]
+        case _ if not on_one_mesh or not are_split_alike(splits):
             return None
         case Ties():
-            return _divided_ties(block, named)
-        case Dense() if len(block.basis) == 1 and block.members.shape[1] == block.size == block.classes.count:
-            return [_divided_equations(block, named)]
+            return _divided_ties(block, divided_classes(block, splits), named)
+        case Dense() if is_one_cell(block):
+            return [_divided_equations(block, len(np.unique(holders_of(block, splits))) > 1, named)]
         case Slices() | Dense() | Commuting() | Mirror() | Pairs() | Sparse() | Bordered() | Joined():
             return [_given_to_all(block, named)]
         case _:
             assert_never(block)
 
 
-def _divided_cells(block: Slices, tensor: Any) -> DividedBlock | None:
+def _cells_on_processes(block: Slices, cells: DividedCells, tensor: Any) -> DividedBlock:
     """Every cell on its process, or a sum over the processes between which an axis inside of cells is split."""
-    loops = loops_of(block.entries)
-    if loops is None:
-        return None
-    name, splits = block.parameter.name, splits_of(tensor)
-    local = loops.on(held_box(name, tensor))
-    across = sorted({dimension for loop in loops.inner for dimension in splits.dimensions_of(loop.axis)})
-    exchange = Exchange(tuple(tensor.device_mesh.get_group(dimension) for dimension in across))
+    name = block.parameter.name
+    local = cells.loops.on(held_box(name, tensor))
+    exchange = Exchange(tuple(tensor.device_mesh.get_group(dimension) for dimension in cells.dimensions))
     projection = block.law().projection.for_holder(local.cells, local.entries)
     return DividedBlock(_LocalBox(name, Box(name, local.offset, local.dims)), projection, exchange)
 
 
-def _divided_ties(block: Ties, tensors: Mapping[str, Any]) -> list[DividedBlock]:
+def _pairs_on_processes(block: Pairs, loops: tuple[CellLoops, CellLoops], tensors: Mapping[str, Any]) -> DividedBlock:
+    """Both entries of every pair on one process: pairs of the parts that it holds."""
+    views, boxes = [], []
+    for view, part in zip((block.first, block.second), loops, strict=True):
+        name = view.parameter.name
+        local_box = held_box(name, tensors[name])
+        local = part.on(local_box)
+        dims = tuple(size for size, _ in local.dims)
+        empty = 0 in dims
+        views.append(View(Parameter(name, local_box.sizes), local.offset, ((0, 1),) if empty else local.dims))
+        boxes.append(Box(name, local.offset, views[-1].dims))
+    shift = np.asarray(block.shift)
+    if shift.size > 1:
+        first = loops[0]
+        sizes = tuple(size for size, _ in block.first.dims)
+        every = np.broadcast_to(shift, sizes).reshape([loop.size for loop in first.outer])
+        ranges = first.ranges_on(held_box(block.first.parameter.name, tensors[block.first.parameter.name]))
+        shift = every[tuple(slice(part.start, max(part.start, part.stop)) for part in ranges)]
+    local_block = Pairs(views[0], views[1], block.ratio, shift, block.rules)
+    return DividedBlock(_TwoBoxes(*boxes), local_block.law().projection, Exchange())
+
+
+def _divided_ties(block: Ties, classes: DividedClasses, tensors: Mapping[str, Any]) -> list[DividedBlock]:
     """Classes of one process by itself, sums over those of several, and small ones of several given to all."""
-    classes, holders = block.classes, _holders(block, tensors)
-    lowest, highest = np.full(classes.count, np.iinfo(np.int64).max), np.full(classes.count, -1)
-    np.minimum.at(lowest, classes.class_of, holders)
-    np.maximum.at(highest, classes.class_of, holders)
-    across = lowest != highest
-    small = across & (np.bincount(classes.class_of, minlength=classes.count) <= FEW)
+    small, across = classes.small, classes.across
     blocks = [_given_to_all(block.only(small), tensors)] if small.any() else []
     if not small.all():
         block, across = block.only(~small), across[~small]
@@ -278,11 +328,9 @@ def _divided_ties(block: Ties, tensors: Mapping[str, Any]) -> list[DividedBlock]
     return blocks
 
 
-def _divided_equations(block: Dense, tensors: Mapping[str, Any]) -> DividedBlock:
-    """One set of equations over single entries, as one cell of which every process has some entries."""
-    if not block.law().projection.means.identical:
-        return _given_to_all(block, tensors)
-    access, holders = SharedAccess(block.entries, _device(tensors), wide=False), _holders(block, tensors)
+def _divided_equations(block: Dense, across: bool, tensors: Mapping[str, Any]) -> DividedBlock:
+    """One set of equations over single entries, as one cell; `across`: several processes have entries of it."""
+    access = SharedAccess(block.entries, _device(tensors), wide=False)
     members, nothing = block.members[0], np.zeros(0, np.int64)
     place_in_cell = np.empty_like(members)
     place_in_cell[members] = np.arange(len(members))
@@ -300,7 +348,7 @@ def _divided_equations(block: Dense, tensors: Mapping[str, Any]) -> DividedBlock
         rules=block.rules,
     )
     projection = cell.law().projection.for_holder(np.zeros(1, np.int64), entries)
-    return DividedBlock(access, projection, Exchange(_groups(tensors) if len(np.unique(holders)) > 1 else ()))
+    return DividedBlock(access, projection, Exchange(_groups(tensors) if across else ()))
 
 
 def _divided_values(block: Fixed, tensors: Mapping[str, Any]) -> DividedBlock:
@@ -309,20 +357,9 @@ def _divided_values(block: Fixed, tensors: Mapping[str, Any]) -> DividedBlock:
 
 
 def _given_to_all(block: AnyLinear, tensors: Mapping[str, Any]) -> DividedBlock:
-    law = block.law()
     access = SharedAccess(block.entries, _device(tensors), wide=False)
     places = torch.as_tensor(access.local_places(tensors), device=_device(tensors))
-    return DividedBlock(access, WholeOnEach(law.projection, places, access.size), Exchange(_groups(tensors)))
-
-
-def _holders(block: Ties | Dense, tensors: Mapping[str, Any]) -> Integers:
-    """For each entry a number of the processes that hold it."""
-    return np.concatenate([splits_of(tensors[part.parameter.name]).holders(part.positions) for part in block.parts])
-
-
-def _are_split_alike(tensors: Mapping[str, Any]) -> bool:
-    """Whether all weights are split along the same dimensions of one mesh."""
-    return len({(tensor.device_mesh, splits_of(tensor).dimensions) for tensor in tensors.values()}) == 1
+    return DividedBlock(access, WholeOnEach(block.law().projection, places, access.size), Exchange(_groups(tensors)))
 
 
 def _groups(tensors: Mapping[str, Any]) -> Groups:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from affinet.errors import UnsupportedWeightError
-from affinet.kernels.shards.splits import HeldBox, Split, Splits
 from affinet.language.dtensors import is_distributed, local_part
+from affinet.planning.shards.splits import HeldBox, Split, Splits
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -68,6 +68,11 @@ class Splits:
         splits = self.by_dimension
         return tuple(d for d in self.dimensions if (split := splits[d]) is not None and split.axis == axis)
 
+    def splits_along(self, axis: int) -> tuple[tuple[int, int, int], ...]:
+        """The dimensions of the mesh along which the axis is split, their sizes, and the pieces split apart."""
+        splits = [(d, self.by_dimension[d]) for d in self.dimensions_of(axis)]
+        return tuple((d, self.mesh[d], split.pieces) for d, split in splits if split is not None)
+
     def box(self, coordinate: Sequence[int]) -> HeldBox | None:
         """What the process at a coordinate of the mesh holds; None where it is not a box."""
         indices = [self._indices(axis, coordinate) for axis in range(len(self.shape))]
@@ -75,6 +80,13 @@ class Splits:
             return None
         offset = tuple(int(index[0]) if len(index) else 0 for index in indices)
         return HeldBox(self.shape, offset, tuple(len(index) for index in indices))
+
+    @property
+    def largest_box(self) -> HeldBox:
+        """What the first process holds, of which none holds more."""
+        box = self.box((0,) * len(self.mesh))
+        assert box is not None  # one piece of each axis
+        return box
 
     def holders(self, positions: Integers) -> Integers:
         """For each position, a number of the processes that hold it: the same for those that hold copies."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from affinet.blocks.offsets import Dim, Nest
 from affinet.blocks.places import Stepped
-from affinet.kernels.shards.splits import HeldBox
 from affinet.language.calculus.terms import Integers, row_major_steps
+from affinet.planning.shards.splits import HeldBox
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class CellLoops:
     inner: tuple[AxisLoop, ...]
     start: tuple[int, ...]
 
+    def ranges_on(self, box: HeldBox) -> list[range]:
+        """Which steps of each loop reach into a box."""
+        return [loop.within(box.offset[loop.axis], box.sizes[loop.axis]) for loop in (*self.outer, *self.inner)]
+
     def on(self, box: HeldBox) -> LocalCells:
         """What a process with this box holds. Law: its cells and entries are a product, each cell has the same."""
         looped = {loop.axis for loop in (*self.outer, *self.inner)}
@@ -56,11 +60,9 @@ class CellLoops:
             return LocalCells(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, ((0, 1),))
         steps = row_major_steps(box.sizes)
         offset = sum((self.start[axis] - box.offset[axis]) * steps[axis] for axis in other_axes)
-        ranges, dims = [], []
-        for loop in (*self.outer, *self.inner):
-            part = loop.within(box.offset[loop.axis], box.sizes[loop.axis])
+        ranges, dims = self.ranges_on(box), []
+        for loop, part in zip((*self.outer, *self.inner), ranges, strict=True):
             offset += (loop.start + loop.step * part.start - box.offset[loop.axis]) * steps[loop.axis]
-            ranges.append(part)
             dims.append((len(part), loop.step * steps[loop.axis]))
         count = len(self.outer)
         cells = _numbers(ranges[:count], [loop.size for loop in self.outer])

@@ -1,0 +1,128 @@
+"""A plan over a mesh of processes: what its rules send between these in a step, from shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from affinet.analysis.lookup.together import groups_of
+from affinet.analysis.summary import format_table
+from affinet.blocks.kinds import AnyBlock
+from affinet.errors import AttachError, visible
+from affinet.language.calculus.terms import Parameter
+from affinet.planning.shards.splits import Split, Splits
+from affinet.planning.shards.traffic import Traffic, traffic_of
+from affinet.system.system import System
+
+Placements = Sequence[Any]
+"""For each dimension of a mesh the axis along which a weight is split, None for copies; or placements of torch."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShardedPlan:
+    """What the rules of a plan send in a step, by rule. `print` shows a table.
+
+    `mesh` are the numbers of processes along each dimension, `itemsize` the bytes of a number of the weights.
+    """
+
+    system: System
+    blocks: tuple[AnyBlock, ...]
+    mesh: tuple[int, ...]
+    itemsize: int
+    traffic: tuple[Traffic, ...]
+    """Of each block."""
+
+    @property
+    def bytes_a_step(self) -> int:
+        """Bytes that one process gives to all-reduces in a step, for the gradient and the weights."""
+        return sum(each.bytes_sent(self.itemsize) for each in self.traffic)
+
+    def bytes_by_rule(self) -> dict[str, int]:
+        """Rule name → bytes of the blocks that it is part of; rules that share blocks share their bytes."""
+        every = self.system.every
+        return {
+            rule.name: sum(
+                traffic.bytes_sent(self.itemsize)
+                for block, traffic in zip(self.blocks, self.traffic, strict=True)
+                if number in block.rules
+            )
+            for number, rule in enumerate(every)
+        }
+
+    def __str__(self) -> str:
+        lines: list[tuple[str, ...]] = [("rules", "bytes a step", "exchanged")]
+        traffic = dict(zip(map(id, self.blocks), self.traffic, strict=True))
+        for rules, members in groups_of(len(self.system.every), self.blocks):
+            parts = [traffic[id(block)] for block in members]
+            ways: list[str] = sorted({part.way for part in parts if part.way != "local"})
+            names = ", ".join(self.system.rule(rule).name for rule in rules)
+            shown = names if len(names) <= MOST_LETTERS else f"{names[: MOST_LETTERS - 1]}…"
+            lines.append(
+                (shown, f"{sum(part.bytes_sent(self.itemsize) for part in parts):,}", " and ".join(ways) or "nothing")
+            )
+        processes = " × ".join(f"{size:,}" for size in self.mesh)
+        total = f"Of {processes} processes each sends {self.bytes_a_step:,} bytes a step for the rules."
+        return visible("\n".join([*format_table(lines), total]))
+
+
+MOST_LETTERS = 60
+"""Of the names of rules in a line."""
+
+
+def sharded_plan(
+    system: System,
+    blocks: tuple[AnyBlock, ...],
+    mesh: Any,
+    placements: Placements | Mapping[str, Placements] | None,
+    itemsize: int,
+) -> ShardedPlan:
+    """The blocks of a plan over a mesh. Raises AttachError for a mesh or placements that are none of its weights."""
+    sizes = _sizes_of(mesh)
+    if placements is None:
+        if len(sizes) > 1:
+            raise AttachError(
+                f"a mesh of {len(sizes)} dimensions needs placements: for each dimension the axis along which weights "
+                f"are split, or None for copies. Write plan.sharded({mesh!r:.40}, placements=(None, 0))."
+            )
+        placements = (0,)
+    splits = {
+        p.name: _splits_of(p, sizes, placements[p.name] if isinstance(placements, Mapping) else placements)
+        for p in system.layout.parameters
+        if not isinstance(placements, Mapping) or p.name in placements
+    }
+    missing = [p.name for p in system.layout.parameters if p.name not in splits]
+    if missing:
+        raise AttachError(f"there are no placements for {', '.join(missing[:4])}. Give them for all weights of rules.")
+    return ShardedPlan(system, blocks, sizes, itemsize, tuple(traffic_of(block, splits) for block in blocks))
+
+
+def _sizes_of(mesh: Any) -> tuple[int, ...]:
+    shape = getattr(mesh, "shape", mesh)
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape) if isinstance(shape, Sequence) else ()
+    if not sizes or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+        raise AttachError(
+            f"a mesh is a number of processes, or one for each of its dimensions: 8 or (2, 4). This is {mesh!r:.60}."
+        )
+    return sizes
+
+
+def _splits_of(parameter: Parameter, sizes: tuple[int, ...], placements: Placements) -> Splits:
+    """The splits of a weight; axes that it does not have are those of other weights, and it is copied along them."""
+    given = list(placements) if isinstance(placements, Sequence) else []
+    axes = [_axis_of(placement) for placement in given]
+    if len(axes) != len(sizes) or any(axis is not None and not isinstance(axis, int) for axis in axes):
+        raise AttachError(
+            f"the placements of {parameter.name} are {placements!r:.60}, and there is one for each of the "
+            f"{len(sizes)} dimensions of the mesh: the axis along which it is split, or None for copies."
+        )
+    rank = len(parameter.shape)
+    split = tuple(Split(axis) if axis is not None and 0 <= axis < rank else None for axis in axes)
+    return Splits(parameter.shape, sizes, split)
+
+
+def _axis_of(placement: Any) -> Any:
+    is_replicate = getattr(placement, "is_replicate", None)
+    if is_replicate is None:
+        return placement
+    return None if is_replicate() else placement.dim

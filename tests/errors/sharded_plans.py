@@ -1,0 +1,31 @@
+"""Asking what rules send over a mesh: `plan.sharded(mesh, placements)`."""
+
+from __future__ import annotations
+
+import affinet
+from affinet.errors import AttachError
+from tests.errors.case import case
+
+
+def plan() -> affinet.Plan:
+    return affinet.plan(affinet.weights({"weight": (4, 6)})["weight"].sum(dim=1) == 0)
+
+
+@case(AttachError, "The mesh is not a number of processes.", "Give a number, or one for each dimension.")
+def a_mesh_without_processes() -> None:
+    plan().sharded(0)
+
+
+@case(AttachError, "A mesh of two dimensions comes without placements.", "Say how weights are split along each.")
+def a_mesh_without_placements() -> None:
+    plan().sharded((2, 4))
+
+
+@case(AttachError, "The placements are for another weight.", "Give them for all weights of the rules.")
+def placements_of_another_weight() -> None:
+    plan().sharded(2, {"bias": (0,)})
+
+
+@case(AttachError, "There are more placements than dimensions of the mesh.", "Give one for each dimension.")
+def placements_of_another_mesh() -> None:
+    plan().sharded(2, (0, 1))
