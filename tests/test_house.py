@@ -19,8 +19,8 @@ REGISTERS = (
     "src/affinet/kernels/bases/choosing.py",
     "src/affinet/kernels/torch/measuring.py",
     "src/affinet/kernels/torch/preparing.py",
-    "src/affinet/kernels/torch/shards/divided_blocks.py",
     "src/affinet/planning/compilation.py",
+    "src/affinet/planning/shards/division.py",
 )
 """The kernel and the basis of a kind; how a form is measured and what planning does with it, where rules were read."""
 

@@ -77,7 +77,7 @@ def sharded_plan(
     placements: Placements | Mapping[str, Placements] | None,
     itemsize: int,
 ) -> ShardedPlan:
-    """The blocks of a plan over a mesh. Raises AttachError for a mesh or placements that are none of its weights."""
+    """The blocks of a plan over a mesh. Raises AttachError for other meshes or placements."""
     sizes = _sizes_of(mesh)
     if placements is None:
         if len(sizes) > 1:
@@ -109,8 +109,8 @@ def _sizes_of(mesh: Any) -> tuple[int, ...]:
 
 def _splits_of(parameter: Parameter, sizes: tuple[int, ...], placements: Placements) -> Splits:
     """The splits of a weight; axes that it does not have are those of other weights, and it is copied along them."""
-    given = list(placements) if isinstance(placements, Sequence) else []
-    axes = [_axis_of(placement) for placement in given]
+    listed = list(placements) if isinstance(placements, Sequence) else []
+    axes = [_axis_of(placement) for placement in listed]
     if len(axes) != len(sizes) or any(axis is not None and not isinstance(axis, int) for axis in axes):
         raise AttachError(
             f"the placements of {parameter.name} are {placements!r:.60}, and there is one for each of the "

@@ -1,18 +1,33 @@
-"""Decides how the equations of a block divide between processes, from positions alone."""
+"""Decides how the rules of a block divide between processes, from positions alone.
+
+This is the one place that asks of which kind a block is; what it returns says all that projecting and counting need.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 
+from affinet.blocks.ball import Ball
+from affinet.blocks.bordered import Bordered
+from affinet.blocks.chain import Chain
+from affinet.blocks.commuting import Commuting
+from affinet.blocks.cone import Cone
+from affinet.blocks.curved import Curved
 from affinet.blocks.dense import Dense
 from affinet.blocks.entry_sets import Mask
-from affinet.blocks.kinds import AnyBlock
+from affinet.blocks.fixed import Fixed
+from affinet.blocks.joined import Joined
+from affinet.blocks.kinds import AnyBlock, AnyLinear, AnySet
+from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Following, box
+from affinet.blocks.polyhedron import Polyhedron
 from affinet.blocks.slices import Slices
+from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
 from affinet.language.calculus.terms import Integers
 from affinet.planning.shards.divided_cells import CellLoops, loops_of
@@ -24,78 +39,145 @@ gradient and the weights (two representatives, two sums, one of squares), of eig
 
 
 @dataclass(frozen=True, eq=False)
+class DividedValues:
+    """Fixed entries: each process sets those that it holds."""
+
+    block: Fixed
+
+
+@dataclass(frozen=True, eq=False)
 class DividedCells:
     """Cells along axes of a weight; processes along `dimensions` of the mesh hold different entries of a cell."""
 
+    block: Slices
     loops: CellLoops
     dimensions: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class DividedClasses:
-    """Which classes of ties have entries on several processes, and which of these have few entries."""
+    """Classes of ties: those `across` processes, and which of these have few entries."""
 
+    block: Ties
     across: Mask
     small: Mask
 
 
-def divided_cells(block: Slices, splits: Splits) -> DividedCells | None:
-    """How cells divide; None where they are not of loops along axes."""
+@dataclass(frozen=True, eq=False)
+class DividedCell:
+    """Dense equations that are one set over single entries, of which each process takes its part."""
+
+    block: Dense
+    across: bool
+
+
+@dataclass(frozen=True, eq=False)
+class LocalPairs:
+    """Pairs of entries of which every process holds both."""
+
+    block: Pairs
+    loops: tuple[CellLoops, CellLoops]
+
+
+@dataclass(frozen=True, eq=False)
+class GivenToAll:
+    """Equations whose entries are given to all processes, in the message of all blocks."""
+
+    block: AnyLinear
+
+
+@dataclass(frozen=True, eq=False)
+class GatheredAlone:
+    """Equations whose entries are given to all processes, in messages of their own."""
+
+    block: AnyLinear
+
+
+@dataclass(frozen=True, eq=False)
+class GatheredSet:
+    """Inequalities or nonlinear rules, whose entries are given to all processes each time that they are read."""
+
+    block: AnySet
+
+
+Division = (
+    DividedValues | DividedCells | DividedClasses | DividedCell | LocalPairs | GivenToAll | GatheredAlone | GatheredSet
+)
+
+
+def division_of(block: AnyBlock, splits: Mapping[str, Splits], *, on_one_mesh: bool = True) -> Division:
+    """How a block divides, whose weights are split so; `on_one_mesh` where they are on the same mesh."""
+    named = {parameter.name: splits[parameter.name] for parameter, _ in block.entries.sizes}
+    are_alike = on_one_mesh and len({each.dimensions for each in named.values()}) == 1
+    reads_others = isinstance(block.entries, Following) and bool(len(block.entries.left_out))
+    match block:
+        case Cone() | Chain() | Ball() | Polyhedron() | Curved():
+            return GatheredSet(block)
+        case _ if reads_others:
+            return GatheredAlone(block)
+        case Fixed():
+            return DividedValues(block)
+        case Slices() if (cells := _divided_cells(block, named[block.parameter.name])) is not None:
+            return cells
+        case Pairs() if on_one_mesh and (pairs := _local_pairs(block, named)) is not None:
+            return pairs
+        case _ if not are_alike:
+            return GatheredAlone(block)
+        case Ties():
+            return _divided_classes(block, named)
+        case Dense() if _is_one_cell(block):
+            return DividedCell(block, len(np.unique(_holders_of(block, named))) > 1)
+        case Slices() | Dense() | Commuting() | Mirror() | Pairs() | Sparse() | Bordered() | Joined():
+            return GivenToAll(block)
+        case _:
+            assert_never(block)
+
+
+def _divided_cells(block: Slices, splits: Splits) -> DividedCells | None:
+    """None for cells that are not of loops along axes."""
     loops = loops_of(block.entries)
     if loops is None:
         return None
     dimensions = {dimension for loop in loops.inner for dimension in splits.dimensions_of(loop.axis)}
-    return DividedCells(loops, tuple(sorted(dimensions)))
+    return DividedCells(block, loops, tuple(sorted(dimensions)))
 
 
-def divided_classes(block: Ties, splits: Mapping[str, Splits]) -> DividedClasses:
-    """How the classes of ties divide between processes of one mesh."""
-    classes, holders = block.classes, holders_of(block, splits)
+def _divided_classes(block: Ties, splits: Mapping[str, Splits]) -> DividedClasses:
+    classes, holders = block.classes, _holders_of(block, splits)
     lowest, highest = np.full(classes.count, np.iinfo(np.int64).max), np.full(classes.count, -1)
     np.minimum.at(lowest, classes.class_of, holders)
     np.maximum.at(highest, classes.class_of, holders)
     across = lowest != highest
     sizes = np.bincount(classes.class_of, minlength=classes.count)
-    return DividedClasses(across, across & (sizes <= FEW))
+    return DividedClasses(block, across, across & (sizes <= FEW))
 
 
-def local_pairs(block: Pairs, splits: Mapping[str, Splits]) -> tuple[CellLoops, CellLoops] | None:
-    """The loops of both boxes where every process holds the same places of the one and of the other; else None."""
+def _local_pairs(block: Pairs, splits: Mapping[str, Splits]) -> LocalPairs | None:
+    """None unless every process holds the same places of both boxes."""
     views = (block.first, block.second)
-    loops = [loops_of(box(view)) for view in views]
-    first, second = loops
+    first, second = (loops_of(box(view)) for view in views)
     if first is None or second is None:
         return None
-    signatures = [
-        [(loop.start, loop.step, loop.size, each.shape[loop.axis], each.splits_along(loop.axis)) for loop in part.outer]
-        for part, each in zip((first, second), (splits[view.parameter.name] for view in views), strict=True)
-    ]
-    looped = [{loop.axis for loop in part.outer} for part in (first, second)]
-    others = [
-        axis
-        for view, axes in zip(views, looped, strict=True)
-        for axis in range(len(view.parameter.shape))
-        if axis not in axes and splits[view.parameter.name].dimensions_of(axis)
-    ]
-    return (first, second) if signatures[0] == signatures[1] and not others else None
+    signatures, is_split_elsewhere = [], False
+    for view, loops in zip(views, (first, second), strict=True):
+        each = splits[view.parameter.name]
+        looped = {loop.axis for loop in loops.outer}
+        other_axes = [axis for axis in range(len(each.shape)) if axis not in looped]
+        is_split_elsewhere |= any(each.dimensions_of(axis) for axis in other_axes)
+        signatures.append(
+            [
+                (loop.start, loop.step, loop.size, each.shape[loop.axis], each.splits_along(loop.axis))
+                for loop in loops.outer
+            ]
+        )
+    return LocalPairs(block, (first, second)) if signatures[0] == signatures[1] and not is_split_elsewhere else None
 
 
-def is_one_cell(block: Dense) -> bool:
-    """Whether dense equations are one set over single entries, of which every process can take its own."""
+def _is_one_cell(block: Dense) -> bool:
     singles = block.members.shape[1] == block.size == block.classes.count
     return len(block.basis) == 1 and singles and bool(block.law().projection.means.identical)
 
 
-def holders_of(block: Ties | Dense, splits: Mapping[str, Splits]) -> Integers:
+def _holders_of(block: Ties | Dense, splits: Mapping[str, Splits]) -> Integers:
     """For each entry a number of the processes that hold it."""
     return np.concatenate([splits[part.parameter.name].holders(part.positions) for part in block.parts])
-
-
-def are_split_alike(splits: Mapping[str, Splits]) -> bool:
-    """Whether weights of one mesh are split along the same dimensions of it."""
-    return len({(each.mesh, each.dimensions) for each in splits.values()}) == 1
-
-
-def reads_others(block: AnyBlock) -> bool:
-    """Whether a block reads entries that belong to another one."""
-    return isinstance(block.entries, Following) and bool(len(block.entries.left_out))

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
-import numpy as np
-
-from affinet.blocks.dense import Dense
-from affinet.blocks.fixed import Fixed
 from affinet.blocks.kinds import AnyBlock
-from affinet.blocks.law import Linear
-from affinet.blocks.pairs import Pairs
-from affinet.blocks.slices import Slices
-from affinet.blocks.ties import Ties
 from affinet.planning.shards.division import (
-    are_split_alike,
-    divided_cells,
-    divided_classes,
-    holders_of,
-    is_one_cell,
-    local_pairs,
-    reads_others,
+    DividedCell,
+    DividedCells,
+    DividedClasses,
+    DividedValues,
+    GatheredAlone,
+    GatheredSet,
+    GivenToAll,
+    LocalPairs,
+    division_of,
 )
 from affinet.planning.shards.splits import Splits
 
@@ -47,33 +41,39 @@ class Traffic:
 
 def traffic_of(block: AnyBlock, splits: Mapping[str, Splits]) -> Traffic:
     """The traffic of a block whose weights are split over one mesh, of the process that holds most of it."""
-    named = {parameter.name: splits[parameter.name] for parameter, _ in block.entries.sizes}
-    if not any(each.dimensions for each in named.values()):
+    if not any(splits[parameter.name].dimensions for parameter, _ in block.entries.sizes):
         return Traffic("local")
-    law, entries = block.law(), block.entries.count
-    if not isinstance(law, Linear):
-        # Bounds are clamped after the step; all else reads the gradient, and the weights before and after the step.
-        return Traffic("entries", entries if law.count() == 1 else 3 * entries)
-    if isinstance(block, Fixed):
-        return Traffic("local")
-    if isinstance(block, Slices) and (cells := divided_cells(block, named[block.parameter.name])) is not None:
-        if not cells.dimensions:
+    entries = block.entries.count
+    match division := division_of(block, splits):
+        case DividedValues() | LocalPairs():
             return Traffic("local")
-        rows = len(block.basis)
-        each = (1 if block.even else rows + 1) + rows + 2 * len(block.copies)
-        box = named[block.parameter.name].largest_box
-        return Traffic("sums", each * len(cells.loops.on(box).cells))
-    if isinstance(block, Pairs) and not reads_others(block) and local_pairs(block, named) is not None:
+        case DividedCells():
+            return _of_cells(division, splits[division.block.parameter.name])
+        case DividedClasses():
+            in_small = int(division.small[division.block.classes.class_of].sum())
+            summed = int((division.across & ~division.small).sum())
+            way: Way = "local" if not division.across.any() else "sums" if summed else "entries"
+            return Traffic(way, 2 * in_small, 5 * summed)
+        case DividedCell():
+            rows = division.block.basis.shape[1]
+            return Traffic("sums", 2 * rows + 1) if division.across else Traffic("local")
+        case GivenToAll():
+            return Traffic("entries", 2 * entries)
+        case GatheredAlone():
+            is_wide = division.block.law().wide
+            return Traffic("entries", 0 if is_wide else 2 * entries, 2 * entries if is_wide else 0)
+        case GatheredSet():
+            # Bounds are clamped after the step; all else reads the gradient, and the weights before and after the step.
+            return Traffic("entries", entries if division.block.law().count() == 1 else 3 * entries)
+        case _:
+            assert_never(division)
+
+
+def _of_cells(division: DividedCells, splits: Splits) -> Traffic:
+    """A number for each equation of the cells of a process, and one more for its noise; copies are sent as well."""
+    if not division.dimensions:
         return Traffic("local")
-    if reads_others(block) or not are_split_alike(named):
-        return Traffic("entries", *((0, 2 * entries) if law.wide else (2 * entries, 0)))
-    if isinstance(block, Ties):
-        classes = divided_classes(block, named)
-        in_small = int(classes.small[block.classes.class_of].sum())
-        summed = int((classes.across & ~classes.small).sum())
-        way: Way = "local" if not classes.across.any() else "sums" if summed else "entries"
-        return Traffic(way, 2 * in_small, 5 * summed)
-    if isinstance(block, Dense) and is_one_cell(block):
-        rows = block.basis.shape[1]
-        return Traffic("sums", 2 * rows + 1) if len(np.unique(holders_of(block, named))) > 1 else Traffic("local")
-    return Traffic("entries", 2 * entries)
+    block, cells = division.block, len(division.loops.on(splits.largest_box).cells)
+    rows = len(block.basis)
+    of_gradient = 1 if block.even else rows + 1
+    return Traffic("sums", cells * (of_gradient + rows + 2 * len(block.copies)))

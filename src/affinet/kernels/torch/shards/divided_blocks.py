@@ -16,21 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affinet.blocks.bordered import Bordered
-from affinet.blocks.commuting import Commuting
-from affinet.blocks.dense import Dense
 from affinet.blocks.entry_sets import View
 from affinet.blocks.fixed import Fixed
-from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyLinear
 from affinet.blocks.law import Projection, Rounds, Sum, run_alone
-from affinet.blocks.mirror import Mirror
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.offsets import Nest
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.slices import Slices
-from affinet.blocks.sparse import Sparse
-from affinet.blocks.ties import Ties
 from affinet.kernels.torch.access import Box, Tensors
 from affinet.kernels.torch.kernel import Decay
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, regular_dtype_of, undisturbed
@@ -40,17 +33,16 @@ from affinet.kernels.torch.shards.totals import Exchange, Groups, run_together
 from affinet.kernels.torch.torch_namespace import Torch
 from affinet.language.calculus.terms import Floats, Parameter
 from affinet.language.dtensors import is_distributed, local_part
-from affinet.planning.shards.divided_cells import CellLoops
 from affinet.planning.shards.division import (
+    DividedCell,
     DividedCells,
     DividedClasses,
-    are_split_alike,
-    divided_cells,
-    divided_classes,
-    holders_of,
-    is_one_cell,
-    local_pairs,
-    reads_others,
+    DividedValues,
+    GatheredAlone,
+    GatheredSet,
+    GivenToAll,
+    LocalPairs,
+    division_of,
 )
 
 XP = Torch()
@@ -261,40 +253,41 @@ def _decayed(block: DividedBlock, gradients: Tensors, decay: Decay | None) -> Te
 def divided(block: AnyLinear, tensors: Mapping[str, Tensor]) -> list[DividedBlock] | None:
     """The block divided between the processes that hold these tensors; None where it has to be gathered by itself."""
     named: dict[str, Any] = {parameter.name: tensors[parameter.name] for parameter, _ in block.entries.sizes}
-    if reads_others(block) or not all(map(is_distributed, named.values())):
+    if not all(map(is_distributed, named.values())):
         return None
     splits = {name: splits_of(tensor) for name, tensor in named.items()}
     on_one_mesh = len({tensor.device_mesh for tensor in named.values()}) == 1
-    match block:
-        case Fixed():
-            return [_divided_values(block, named)]
-        case Slices() if (cells := divided_cells(block, splits[block.parameter.name])) is not None:
-            return [_cells_on_processes(block, cells, named[block.parameter.name])]
-        case Pairs() if on_one_mesh and (loops := local_pairs(block, splits)) is not None:
-            return [_pairs_on_processes(block, loops, named)]
-        case _ if not on_one_mesh or not are_split_alike(splits):
+    match division := division_of(block, splits, on_one_mesh=on_one_mesh):
+        case DividedValues():
+            return [_divided_values(division.block, named)]
+        case DividedCells():
+            return [_cells_on_processes(division, named[division.block.parameter.name])]
+        case LocalPairs():
+            return [_pairs_on_processes(division, named)]
+        case DividedClasses():
+            return _divided_ties(division, named)
+        case DividedCell():
+            return [_divided_equations(division, named)]
+        case GivenToAll():
+            return [_given_to_all(division.block, named)]
+        case GatheredAlone() | GatheredSet():
             return None
-        case Ties():
-            return _divided_ties(block, divided_classes(block, splits), named)
-        case Dense() if is_one_cell(block):
-            return [_divided_equations(block, len(np.unique(holders_of(block, splits))) > 1, named)]
-        case Slices() | Dense() | Commuting() | Mirror() | Pairs() | Sparse() | Bordered() | Joined():
-            return [_given_to_all(block, named)]
         case _:
-            assert_never(block)
+            assert_never(division)
 
 
-def _cells_on_processes(block: Slices, cells: DividedCells, tensor: Any) -> DividedBlock:
+def _cells_on_processes(cells: DividedCells, tensor: Any) -> DividedBlock:
     """Every cell on its process, or a sum over the processes between which an axis inside of cells is split."""
-    name = block.parameter.name
+    block, name = cells.block, cells.block.parameter.name
     local = cells.loops.on(held_box(name, tensor))
     exchange = Exchange(tuple(tensor.device_mesh.get_group(dimension) for dimension in cells.dimensions))
     projection = block.law().projection.for_holder(local.cells, local.entries)
     return DividedBlock(_LocalBox(name, Box(name, local.offset, local.dims)), projection, exchange)
 
 
-def _pairs_on_processes(block: Pairs, loops: tuple[CellLoops, CellLoops], tensors: Mapping[str, Any]) -> DividedBlock:
+def _pairs_on_processes(pairs: LocalPairs, tensors: Mapping[str, Any]) -> DividedBlock:
     """Both entries of every pair on one process: pairs of the parts that it holds."""
+    block, loops = pairs.block, pairs.loops
     views, boxes = [], []
     for view, part in zip((block.first, block.second), loops, strict=True):
         name = view.parameter.name
@@ -315,9 +308,9 @@ def _pairs_on_processes(block: Pairs, loops: tuple[CellLoops, CellLoops], tensor
     return DividedBlock(_TwoBoxes(*boxes), local_block.law().projection, Exchange())
 
 
-def _divided_ties(block: Ties, classes: DividedClasses, tensors: Mapping[str, Any]) -> list[DividedBlock]:
+def _divided_ties(classes: DividedClasses, tensors: Mapping[str, Any]) -> list[DividedBlock]:
     """Classes of one process by itself, sums over those of several, and small ones of several given to all."""
-    small, across = classes.small, classes.across
+    block, small, across = classes.block, classes.small, classes.across
     blocks = [_given_to_all(block.only(small), tensors)] if small.any() else []
     if not small.all():
         block, across = block.only(~small), across[~small]
@@ -328,14 +321,15 @@ def _divided_ties(block: Ties, classes: DividedClasses, tensors: Mapping[str, An
     return blocks
 
 
-def _divided_equations(block: Dense, across: bool, tensors: Mapping[str, Any]) -> DividedBlock:
-    """One set of equations over single entries, as one cell; `across`: several processes have entries of it."""
+def _divided_equations(cell: DividedCell, tensors: Mapping[str, Any]) -> DividedBlock:
+    """One set of equations over single entries, as one cell."""
+    block = cell.block
     access = SharedAccess(block.entries, _device(tensors), wide=False)
     members, nothing = block.members[0], np.zeros(0, np.int64)
     place_in_cell = np.empty_like(members)
     place_in_cell[members] = np.arange(len(members))
     entries = place_in_cell[block.classes.class_of[access.local_places(tensors)]]
-    cell = Slices(
+    one_cell = Slices(
         block.entries.sizes[0][0],
         offset=0,
         outer=Nest(()),
@@ -347,8 +341,8 @@ def _divided_equations(block: Dense, across: bool, tensors: Mapping[str, Any]) -
         copies=np.zeros((0, 3), np.int64),
         rules=block.rules,
     )
-    projection = cell.law().projection.for_holder(np.zeros(1, np.int64), entries)
-    return DividedBlock(access, projection, Exchange(_groups(tensors) if across else ()))
+    projection = one_cell.law().projection.for_holder(np.zeros(1, np.int64), entries)
+    return DividedBlock(access, projection, Exchange(_groups(tensors) if cell.across else ()))
 
 
 def _divided_values(block: Fixed, tensors: Mapping[str, Any]) -> DividedBlock:
