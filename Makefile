@@ -74,13 +74,16 @@ check: $(VENV)/.installed-check
 	$(BIN)/python tools/check_wheel.py
 
 # What takes longer than CI may: run by hand before a change to rounding, planning or versions is called done.
-long: $(VENV)/.installed-test $(VENV)/.installed-trainers
+long: $(VENV)/.installed-test $(VENV)/.installed-trainers $(TENSORFLOW)/.installed
 	$(ONE_THREAD) $(BIN)/python -m tests.properties.consistent 10000
 	AFFINET_NEARLY_REDUNDANT=300 $(ONE_THREAD) $(BIN)/python $(PYTEST) \
 		tests/planning/test_nearly_redundant.py tests/kernels/test_extremes.py
 	AFFINET_JAX_PRODUCT=1 $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal \
 		tests/integrations/test_jax_contract.py tests/integrations/test_jax_sets.py \
-		tests/integrations/test_optax_optimizers.py
+		tests/integrations/test_optax_optimizers.py tests/integrations/test_optax_reparametrization.py
+	AFFINET_KERAS_PRODUCT=1 TENSORFLOW_PYTHON=$(abspath $(TENSORFLOW))/bin/python $(ONE_THREAD) $(BIN)/python \
+		-m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal tests/integrations/test_keras_contract.py
+	AFFINET_SHARDS=1 $(ONE_THREAD) $(BIN)/python -m pytest tests/shards/test_contract_on_shards.py
 	for seed in 2 3 4 5; do $(MAKE) rounding ROUNDING=$$seed || exit 1; done
 	$(MAKE) processors
 	$(MAKE) kills KILLS=100
