@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn, optim
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Partial
+from torch.distributed.tensor import DTensor, Partial, Replicate, distribute_tensor
 from torch.distributed.tensor.placement_types import _StridedShard
 
 import affinet
@@ -208,6 +208,78 @@ def in_bfloat16(shared: bool) -> Any:
     return max(handle.violation().values())
 
 
+def overflowed_on_one(shared: bool) -> Any:
+    """A scaled gradient that is infinite on the last process alone: no process takes the step, fused or not."""
+    results: list[Any] = []
+    for fused in (False, True):
+        net = net_of(shared, torch.float32)
+        # torch has no fused SGD for distributed weights; Adam divides a gradient that is rounding by its own size.
+        optimizer: Any = (
+            optim.Adam(net.parameters(), lr=0.01, fused=True) if fused else optim.SGD(net.parameters(), lr=0.01)
+        )
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+        handle = affinet.project(net, optimizer, rules(net))
+        for step in range(3):
+            optimizer.zero_grad()
+            scaler.scale(loss(net, shared, torch.float32)).backward()
+            gradient: Any = net.third.weight.grad
+            if step == 1 and shared and dist.get_rank() == dist.get_world_size() - 1:
+                gradient.to_local()[-1, 0] = torch.inf
+            elif step == 1 and not shared:
+                gradient[-1, 0] = torch.inf
+            scaler.step(optimizer)
+            scaler.update()
+        kept = handle.violation() if fused else numbers(net)
+        results.append((kept, scaler.get_scale()))
+    return results
+
+
+def unfinished_gradients(shared: bool) -> Any:
+    """Gradients of copied weights that are sums yet to be added up, as tensor parallelism leaves them."""
+    net = net_of(False)
+    if shared:
+        for name, parameter in list(net.first.named_parameters()):
+            copied = distribute_tensor(parameter.detach(), mesh(), [Replicate()], src_data_rank=None)
+            setattr(net.first, name, nn.Parameter(copied))
+    optimizer = optim.SGD(net.first.parameters(), lr=0.1)
+    affinet.project(net, optimizer, affinet.weights(net).first.weight.sum(dim=1) == 1)
+    for name, parameter in net.first.named_parameters():
+        gradient = torch.arange(1.0, 1.0 + parameter.numel(), dtype=torch.float64).reshape(parameter.shape).sin()
+        if shared:
+            part = gradient * (1.0 if name == "weight" else 2.0) / dist.get_world_size()
+            gradient = DTensor.from_local(part, mesh(), [Partial()], run_check=False)
+        elif name == "bias":
+            gradient = 2.0 * gradient
+        parameter.grad = gradient
+    optimizer.step()
+    return numbers(net)
+
+
+class Averaged(optim.Optimizer):
+    """Steps from points in its state, and gives their average, as schedule-free optimizers do."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"lr": 0.1})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for p in self.param_groups[0]["params"]:
+            state = self.state[p]
+            if not state:
+                state["z"], state["k"] = p.detach().clone(), 0
+            state["k"] += 1
+            state["z"].sub_(p.grad, alpha=0.1)
+            p.lerp_(state["z"], 1.0 / state["k"])
+
+
+def with_weights_in_the_state(shared: bool) -> Any:
+    net = net_of(shared)
+    optimizer = Averaged(net.parameters())
+    handle = affinet.project(net, optimizer, rules(net, "row sums", "transposed"))
+    steps(net, optimizer, shared)
+    return numbers(net), handle.violation()
+
+
 def error_of(action: Callable[[], object]) -> str:
     """The error of affinet's that an action raises."""
     try:
@@ -364,6 +436,9 @@ SCENARIOS = (
     evaluated_between,
     from_meta,
     projected_alone,
+    overflowed_on_one,
+    unfinished_gradients,
+    with_weights_in_the_state,
 )
 """Trainings that do over processes what they do in one."""
 REFUSED = (

@@ -15,6 +15,9 @@ from tests.shards.gang import together
 ROUNDING = 1e-12
 """Losses are sums over processes in another order; six steps of 126 float64 weights make little of that."""
 
+BOUNDS = {"in_bfloat16": 1e-6, "overflowed_on_one": 1e-6, "with_closure": 1e-11}
+"""In float32 eight spacings of numbers up to one; LBFGS divides by differences of gradients."""
+
 
 @pytest.mark.parametrize(
     ("world", "way"), [(2, "shards"), (3, "shards"), (4, "tensor parallel"), (4, "copies of shards")], ids=str
@@ -36,7 +39,9 @@ def test_what_trainings_meet_over_processes(world: int) -> None:
     """Clipping, accumulation, missing gradients, freezing, watching, updates, closures, scaled losses, resuming."""
     for results in together(world, "tests.shards.scenarios:played"):
         for name, (alone, shared) in results.items():
-            bound = 1e-6 if name == "in_bfloat16" else 1e-11 if name == "with_closure" else ROUNDING
+            bound = (
+                1e-6 if name in ("in_bfloat16", "overflowed_on_one") else 1e-11 if name == "with_closure" else ROUNDING
+            )
             assert apart(alone, shared) <= bound, name
 
 

@@ -61,7 +61,7 @@ class SharedAccess:
         self._local_counts: dict[str, int] = {}
 
     def read(self, tensors: Tensors) -> Tensor:
-        """The entries, zero for a missing tensor, in memory of their local_entries."""
+        """The entries, zero for a missing tensor, in memory of their own."""
         present = {name: tensor for name in self.names if (tensor := tensors[name]) is not None}
         x = torch.zeros(self.size, dtype=self._dtype(present), device=self._device)
         shared: dict[tuple[ProcessGroup, ...], list[str]] = {}
