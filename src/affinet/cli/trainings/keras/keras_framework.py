@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -12,18 +11,17 @@ from typing import Any
 import keras
 
 from affinet.cli.jobs.jobfile import JobFile
-from affinet.cli.trainings.array_training import ArrayTraining, plain_training, rows_of, ruled_training
+from affinet.cli.trainings.array_framework import ArrayFramework
+from affinet.cli.trainings.array_training import rows_of
 from affinet.cli.trainings.data import Data
-from affinet.cli.trainings.first_network import FirstNetwork, first_network
+from affinet.cli.trainings.first_network import FirstNetwork
 from affinet.cli.trainings.keras.keras_optimizers import inner_optimizer
 from affinet.cli.trainings.keras.model_steps import KerasSteps
 from affinet.cli.trainings.optimizer_options import IN_KERAS, settings_of
-from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.plans.plan import Plan
-from affinet.system.system import System
 
 
-class Keras:
+class Keras(ArrayFramework):
     """Keras, as `Framework` describes it."""
 
     @contextmanager
@@ -41,37 +39,14 @@ class Keras:
                 import_module("tensorflow").config.experimental.enable_op_determinism()
             yield
 
-    def network(self, job: JobFile, data: Data) -> FirstNetwork:
-        """The built-in network with its first weights. Raises JobError as `first_network`."""
-        return first_network(job, data.inputs, data.outputs)
-
-    def weights(self, network: FirstNetwork) -> object:
-        """Names with shapes."""
-        return network.perceptron.shapes
-
-    def numbers(self, network: FirstNetwork) -> int:
-        """How many numbers all weights hold."""
-        return network.perceptron.numbers
-
-    def under_rules(self, job: JobFile, data: Data, network: FirstNetwork, rules: PlannedRules) -> ArrayTraining:
-        """A training with the rules around each step. Raises JobError as `settings_of`."""
-        return ruled_training(job, data, network, rules, _steps(job, data, network, rules.plan))
-
-    def without_rules(self, job: JobFile, data: Data, network: FirstNetwork, rules: System) -> ArrayTraining:
-        """A training without rules. Raises JobError as `settings_of`."""
-        return plain_training(job, data, network, rules, _steps(job, data, network, None))
-
     def versions(self) -> dict[str, str]:
         """The versions of Keras and of its backend."""
         backend: Any = import_module(keras.backend.backend())
         return {"keras": version("keras"), keras.backend.backend(): str(backend.__version__)}
 
-    def threads(self) -> int:
-        """Backends of Keras compute on all processors."""
-        return os.cpu_count() or 1
-
-
-def _steps(job: JobFile, data: Data, network: FirstNetwork, plan: Plan | None) -> KerasSteps:
-    keras.config.set_floatx(job.job.model.dtype)  # numbers that metrics hold, and batches
-    name, settings = job.job.train.optimizer, settings_of(job, IN_KERAS)
-    return KerasSteps(network, rows_of(job, data), inner_optimizer(name, job.job.train.learning_rate, settings), plan)
+    def steps(self, job: JobFile, data: Data, network: FirstNetwork, plan: Plan | None) -> KerasSteps:
+        """The network with its optimizer. Raises JobError as `settings_of`."""
+        keras.config.set_floatx(job.job.model.dtype)  # numbers that metrics hold, and batches
+        name, settings = job.job.train.optimizer, settings_of(job, IN_KERAS)
+        optimizer = inner_optimizer(name, job.job.train.learning_rate, settings)
+        return KerasSteps(network, rows_of(job, data), optimizer, plan)

@@ -103,11 +103,6 @@ class LocalValues:
     def shape(self) -> tuple[int, ...]:
         return self.values.shape
 
-    @property
-    def wide(self) -> bool:
-        """False: values are rounded once."""
-        return False
-
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
         yield from ()
         return xp.array(self.values, x)
@@ -128,11 +123,6 @@ class WholeOnEach:
     @property
     def shape(self) -> tuple[int, ...]:
         return (len(self.places),)
-
-    @property
-    def wide(self) -> bool:
-        """False: numbers are exchanged in their own dtype, and widened afterwards."""
-        return False
 
     def nearest(self, xp: Torch, x: Tensor) -> Rounds[Tensor]:
         entries_of_all = yield from self._all_entries(x)
