@@ -29,3 +29,13 @@ def placements_of_another_weight() -> None:
 @case(AttachError, "There are more placements than dimensions of the mesh.", "Give one for each dimension.")
 def placements_of_another_mesh() -> None:
     plan().sharded(2, (0, 1))
+
+
+@case(AttachError, "A weight has no such axis.", "Give placements by name where weights are split in different ways.")
+def placements_along_an_axis_that_is_not_there() -> None:
+    plan().sharded(2, (2,))
+
+
+@case(AttachError, "The size of a number is not a number of bytes.", "Give 2, 4 or 8.")
+def numbers_without_bytes() -> None:
+    plan().sharded(2, itemsize=0)

@@ -14,6 +14,8 @@ def test_rows_inside_of_a_shard_send_nothing_and_sums_across_send_one_number_eac
     assert plan.sharded(2, (1,), itemsize=8).bytes_a_step == 2 * 8 * 8
     assert plan.sharded((2, 2), {"a.weight": (None, 0), "b.weight": (None, None)}).bytes_a_step == 0
     assert plan.sharded(1).bytes_a_step == 0
+    # Axes count from the end as well, as in torch: weights that seem to be copied would seem to send nothing.
+    assert plan.sharded(2, (-1,)).bytes_a_step == plan.sharded(2, (1,)).bytes_a_step > 0
 
 
 def test_the_layout_of_70_billion_weights_is_counted_from_shapes() -> None:

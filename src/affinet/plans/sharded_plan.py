@@ -79,21 +79,21 @@ def sharded_plan(
 ) -> ShardedPlan:
     """The blocks of a plan over a mesh. Raises AttachError for other meshes or placements."""
     sizes = _sizes_of(mesh)
+    if type(itemsize) is not int or itemsize < 1:
+        raise AttachError(f"itemsize is {itemsize!r:.40}; it is how many bytes a number of the weights has: 2, 4 or 8.")
     if placements is None:
         if len(sizes) > 1:
             raise AttachError(
                 f"a mesh of {len(sizes)} dimensions needs placements: for each dimension the axis along which weights "
                 f"are split, or None for copies. Write plan.sharded({mesh!r:.40}, placements=(None, 0))."
             )
-        placements = (0,)
-    splits = {
-        p.name: _splits_of(p, sizes, placements[p.name] if isinstance(placements, Mapping) else placements)
-        for p in system.layout.parameters
-        if not isinstance(placements, Mapping) or p.name in placements
-    }
-    missing = [p.name for p in system.layout.parameters if p.name not in splits]
+        placements = {p.name: (0 if p.shape else None,) for p in system.layout.parameters}
+    if not isinstance(placements, Mapping):
+        placements = {p.name: placements for p in system.layout.parameters}
+    missing = [p.name for p in system.layout.parameters if p.name not in placements]
     if missing:
         raise AttachError(f"there are no placements for {', '.join(missing[:4])}. Give them for all weights of rules.")
+    splits = {p.name: _splits_of(p, sizes, placements[p.name]) for p in system.layout.parameters}
     return ShardedPlan(system, blocks, sizes, itemsize, tuple(traffic_of(block, splits) for block in blocks))
 
 
@@ -108,21 +108,30 @@ def _sizes_of(mesh: Any) -> tuple[int, ...]:
 
 
 def _splits_of(parameter: Parameter, sizes: tuple[int, ...], placements: Placements) -> Splits:
-    """The splits of a weight; axes that it does not have are those of other weights, and it is copied along them."""
+    """The splits of a weight. Raises AttachError for placements that it cannot have."""
     listed = list(placements) if isinstance(placements, Sequence) else []
     axes = [_axis_of(placement) for placement in listed]
-    if len(axes) != len(sizes) or any(axis is not None and not isinstance(axis, int) for axis in axes):
+    if len(axes) != len(sizes) or any(axis is not None and type(axis) is not int for axis in axes):
         raise AttachError(
             f"the placements of {parameter.name} are {placements!r:.60}, and there is one for each of the "
             f"{len(sizes)} dimensions of the mesh: the axis along which it is split, or None for copies."
         )
     rank = len(parameter.shape)
-    split = tuple(Split(axis) if axis is not None and 0 <= axis < rank else None for axis in axes)
-    return Splits(parameter.shape, sizes, split)
+    outside = [axis for axis in axes if axis is not None and not -rank <= axis < rank]
+    if outside:
+        raise AttachError(
+            f"{parameter.name} of shape {parameter.shape} has no axis {outside[0]} to be split along. Give placements "
+            f"by name where weights are split in different ways: {{{parameter.name!r}: (None,), …}}."
+        )
+    splits = [
+        None if axis is None else Split(axis % rank, getattr(placement, "split_factor", 1))
+        for axis, placement in zip(axes, listed, strict=True)
+    ]
+    return Splits(parameter.shape, sizes, tuple(splits))
 
 
 def _axis_of(placement: Any) -> Any:
     is_replicate = getattr(placement, "is_replicate", None)
     if is_replicate is None:
         return placement
-    return None if is_replicate() else placement.dim
+    return None if is_replicate() else getattr(placement, "dim", placement)

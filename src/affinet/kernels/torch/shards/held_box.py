@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def splits_of(tensor: Any) -> Splits:
     """How a distributed tensor is split over its mesh."""
     splits = [
-        None if placement.is_replicate() else Split(placement.dim, getattr(placement, "split_factor", 1))
+        None if placement.is_replicate() else Split(placement.dim % tensor.ndim, getattr(placement, "split_factor", 1))
         for placement in tensor.placements
     ]
     return Splits(tuple(tensor.shape), tuple(tensor.device_mesh.shape), tuple(splits))
