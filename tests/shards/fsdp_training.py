@@ -54,9 +54,9 @@ def numbers(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def model_of(way: str, mesh: DeviceMesh | None) -> nn.Module:
+def model_of(way: str, mesh: DeviceMesh | None, dtype: torch.dtype = torch.float64) -> nn.Module:
     torch.manual_seed(1)
-    net = Net().double()
+    net = Net().to(dtype)
     if way == "alone":
         return net
     assert mesh is not None
