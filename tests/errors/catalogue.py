@@ -35,6 +35,7 @@ from tests.errors import (
     texts,
     watching,
     weight_files,
+    weight_folders,
 )
 from tests.errors.case import cases_of
 
@@ -66,7 +67,7 @@ ROOMS: tuple[tuple[ModuleType, ...], ...] = (
     (matrix_files,),
     (runs,),
     (resumed_runs,),
-    (weight_files,),
+    (weight_files, weight_folders),
 )
 CASES = [case for room in ROOMS for module in room for case in cases_of(module)]
 

@@ -1,4 +1,4 @@
-"""Weights in files of NumPy, Keras, Flax and Orbax, for `affinet verify`."""
+"""Weights in files and folders of NumPy, Keras, Flax, Orbax, transformers and torch, for `affinet verify`."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -17,11 +18,12 @@ from safetensors.numpy import save
 
 import affinet
 from affinet import families
+from affinet.cli.files.distributed_weights import METADATA
 from affinet.system.stored.description import described
 from tests.cli.conftest import SMALL
 from tests.cli.jobs.test_jobfile import FROM_THE_README
 from tests.fuzz.target import CORPUS
-from tests.fuzz.targets import NAMED
+from tests.fuzz.targets import CHECKPOINT, NAMED
 
 WEIGHTS = Path(__file__).parents[1] / "cli" / "files" / "weights"
 """Files that Keras and Flax wrote."""
@@ -238,10 +240,17 @@ def _keras() -> Iterator[bytes]:
         yield archive.read("model.weights.h5")
 
 
+def _pieces() -> Iterator[bytes]:
+    written = (CHECKPOINT / METADATA).read_bytes()
+    yield written
+    yield pickle.dumps(pickle.loads(written), protocol=2)  # names of classes in the form of Python 2
+
+
 _SEEDS = {
     "text": _texts, "job": _jobs, "plan": _plans, "npz": _npzs, "mat": _mats, "npy": _npys, "mtx": _markets,
     "model": _models, "csv": _matrices_in_text, "table": _tables, "parquet": _parquets, "description": _descriptions,
     "verify": _plans, "structs": _structs, "equations": _matlab_plans, "flax": _flax, "keras": _keras,
+    "pieces": _pieces,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import affinet
+from affinet.cli.files.distributed_weights import METADATA
 from affinet.cli.files.matrix_files import read_matrix, read_vector
 from affinet.cli.files.modelfile import open_model
 from affinet.cli.files.polynomial_files import read_polynomials
@@ -37,6 +38,8 @@ from tests.plans.hostile_plans import write_plan
 MODEL = {"hidden1.weight": (4, 3), "hidden1.bias": (4,), "layers.0.weight": (4, 4), "layers.1.weight": (2, 3, 3, 3)}
 """What rules in a text or in a job are about."""
 
+CHECKPOINT = Path(__file__).parents[1] / "cli" / "files" / "weights" / "checkpoint"
+"""A folder that torch.distributed.checkpoint wrote."""
 WORDS = (
     b"hidden1.weight", b"hidden1.bias", b"layers[0].weight", b"layers[1].weight", b"w", b'w["hidden1.weight"]', b".T",
     b".mT", b".sum(", b".sum(dim=1)", b".mean(", b".cumsum(0)", b".diagonal()", b".diff(1)", b".flatten()", b".flip(0)",
@@ -116,6 +119,12 @@ def _weights_of_model(path: Path) -> object:
             if prod(each.shape) < 2**20:  # a plan has the shape, and memory for it, before a weight is read
                 model.weights(frozenset([name]))
         return sorted(known)
+
+
+def _distributed_weights(path: Path) -> object:
+    """All weights of a folder of torch.distributed.checkpoint, of which the table of pieces is the input."""
+    shutil.copy(path, _checkpoint() / METADATA)
+    return _weights_of_model(_checkpoint())
 
 
 def _judged(path: Path) -> object:
@@ -215,6 +224,12 @@ def _model_file() -> Path:
     return path
 
 
+@cache
+def _checkpoint() -> Path:
+    """A folder with the pieces that the seeds of the target `pieces` list."""
+    return shutil.copytree(CHECKPOINT, _scratch() / "checkpoint")
+
+
 _DATA = (DataError, affinet.ShapeError, affinet.TooLargeError)
 TARGETS = (
     Target("text", ".txt", _parse, (AffinetError,), mutations.of_text(WORDS)),
@@ -229,6 +244,7 @@ TARGETS = (
     Target("model", ".safetensors", _verify, (ModelFileError,), mutations.of_safetensors),
     Target("flax", ".msgpack", _weights_of_model, (ModelFileError,), mutations.of_bytes),
     Target("keras", ".weights.h5", _weights_of_model, (ModelFileError,), mutations.of_bytes, changes=30),
+    Target("pieces", ".metadata", _distributed_weights, (ModelFileError,), mutations.of_bytes),
     Target("verify", ".safetensors", _judged, (PlanFileError, ModelFileError, affinet.TooLargeError), _tampered_plan),
     Target("csv", ".csv", _matrix, _DATA, mutations.of_text(COMMAS)),
     Target("table", ".csv", _table, (DataError,), mutations.of_text(COMMAS)),

@@ -79,7 +79,7 @@ def prices(system: System, gradient: Floats, weights: Mapping[str, Weight]) -> P
 
 def at_weights(system: System, weights: Mapping[str, Weight]) -> System:
     """The system with each nonlinear rule replaced by its linear part at the weights, which prices are about."""
-    numbers = {p.name: weights[p.name].numbers.reshape(p.shape) for p in system.layout.parameters}
+    numbers = {p.name: np.asarray(weights[p.name].numbers).reshape(p.shape) for p in system.layout.parameters}
     joined = joined_balls(system)
     rules = (_length_at(rule, numbers) if k in joined else rule for k, rule in enumerate(system.rules))
     return linearized(replace(system, rules=tuple(rules)) if joined else system, numbers)

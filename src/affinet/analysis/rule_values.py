@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,11 +42,22 @@ class Rounding:
     tiny: float
 
 
+class Numbers(Protocol):
+    """What is read of the numbers of a weight; they may be kept in another form than an array of NumPy."""
+
+    @property
+    def size(self) -> int: ...
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]: ...
+
+    def __array__(self) -> NDArray[Any]: ...
+
+
 @dataclass(frozen=True)
 class Weight:
     """The numbers of one parameter, laid end to end, and how its dtype rounds."""
 
-    numbers: NDArray[Any]
+    numbers: NDArray[Any] | Numbers
     rounding: Rounding
 
 

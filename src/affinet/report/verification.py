@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 
 import numpy as np
@@ -17,6 +17,9 @@ from affinet.system.system import Rule, System
 
 MOST_COUNTED = 2**34
 """Most (equation, entry) pairs of a rule that are counted: minutes. A plan of a few bytes can state many more."""
+
+MOST_AT_ONCE = 2**21
+"""Entries of a rule's expression that are evaluated at once: some 300 MB."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,39 @@ def verify(system: System, weights: Callable[[frozenset[str]], Mapping[str, Weig
 
 
 def _check_size(rule: Rule) -> None:
-    forecast(f'rule "{rule.name}" of {rule.equations:,} equations, checked against weights,', 4 * rule.expression.size)
-    if (pairs := sum(term.count for term in rule.expression.terms)) > MOST_COUNTED:
-        subject = f'rule "{rule.name}" of {pairs:,} pairs of an equation and an entry'
-        raise TooLargeError(subject, 24 * pairs, 24 * MOST_COUNTED, "Split the rule into parts.")
+    at_once = rule.expression.size if rule.curved else min(rule.expression.size, max(MOST_AT_ONCE, _vector(rule)))
+    forecast(f'rule "{rule.name}" of {rule.equations:,} equations, checked against weights,', 4 * at_once)
+    pairs = sum(term.count for term in rule.expression.terms)
+    if max(pairs, rule.expression.size) > MOST_COUNTED:
+        subject = f'rule "{rule.name}" of {rule.equations:,} equations and {pairs:,} pairs of an equation and an entry'
+        size = 24 * max(pairs, rule.expression.size)
+        raise TooLargeError(subject, size, 24 * MOST_COUNTED, "Split the rule into parts.")
+
+
+def _vector(rule: Rule) -> int:
+    """Entries of the expression that belong to one equation: the vector of a ball."""
+    return rule.expression.size // max(rule.equations, 1)
 
 
 def _verdict(rule: Rule, weights: Mapping[str, Weight]) -> Verdict:
-    beyond, rounding = evaluate(rule, weights)
-    violation = np.maximum(beyond, 0.0)  # NaN stays NaN
-    shares = np.where(violation == 0.0, 0.0, violation / rounding)
-    largest, roundings = float(violation.max(initial=0.0)), float(shares.max(initial=0.0))
+    largest = roundings = 0.0
+    for part in _parts(rule):
+        beyond, rounding = evaluate(part, weights)
+        violation = np.maximum(beyond, 0.0)  # NaN stays NaN
+        shares = np.where(violation == 0.0, 0.0, violation / rounding)
+        largest = float(np.maximum(largest, violation.max(initial=0.0)))
+        roundings = float(np.maximum(roundings, shares.max(initial=0.0)))
     return Verdict(rule.name, rule.equations, largest, roundings, most_roundings(weights), rule.sense)
+
+
+def _parts(rule: Rule) -> Iterator[Rule]:
+    """The rule as rules of at most MOST_AT_ONCE entries, cut along its longest axes; nonlinear rules are not cut."""
+    if rule.curved or rule.equations <= 1 or rule.expression.size <= MOST_AT_ONCE:
+        yield rule
+        return
+    axis = rule.shape.index(max(rule.shape))
+    width = max(1, rule.shape[axis] * MOST_AT_ONCE // rule.expression.size)
+    for first in range(0, rule.shape[axis], width):
+        window = (*[slice(None)] * axis, slice(first, min(first + width, rule.shape[axis])))
+        radius = rule.radius if rule.norm is None else np.broadcast_to(rule.radius, rule.shape)[window]
+        yield from _parts(replace(rule, expression=rule.expression[window], radius=radius))

@@ -21,6 +21,7 @@ import pytest
 
 import affinet as library
 from affinet.analysis.rule_values import Weight
+from affinet.cli.files import safetensors_weights
 from affinet.cli.files.modelfile import open_model
 from affinet.errors import ModelFileError
 from affinet.system.layout import Layout
@@ -250,7 +251,7 @@ def test_damaged_files_are_named(tmp_path: Path, suffix: str, content: bytes) ->
 @pytest.mark.parametrize("suffix", [".npz", ".keras", ".h5", ".msgpack", ".safetensors"])
 def test_missing_files_are_named(tmp_path: Path, suffix: str) -> None:
     told = refusal(tmp_path / f"none{suffix}", {"a": (2, 3)})
-    kinds = "a .safetensors, .npz, .keras, .weights.h5 or .msgpack file, or the folder of an Orbax checkpoint"
+    kinds = safetensors_weights.KINDS
     assert told == f"{tmp_path}/none{suffix} does not exist. Name {kinds}."
 
 
@@ -326,6 +327,7 @@ with ocp.CheckpointManager(folder / "managed") as manager:
     manager.save(10, args=ocp.args.StandardSave({"params": params}))
     manager.wait_until_finished()
 ocp.PyTreeCheckpointer().save(folder / "nnx", {"Dense_0": {"kernel": {"value": jnp.arange(6.0).reshape(3, 2) / 8}}})
+from affinet.cli.files import safetensors_weights
 from affinet.cli.files.modelfile import open_model
 for name in ("plain", "managed", "managed/10/default", "nnx"):
     with open_model(folder / name) as model:

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError, safe_open
 
 from affinet.analysis.rule_values import Weight
+from affinet.cli.files.damaged_files import refusing_damaged
+from affinet.cli.files.distributed_weights import distributed_weights
 from affinet.cli.files.flax_weights import flax_weights
 from affinet.cli.files.keras_layers import BY_NAME
 from affinet.cli.files.keras_weights import keras_weights
+from affinet.cli.files.model_folders import model_in_folder
 from affinet.cli.files.npz_weights import npz_weights
 from affinet.cli.files.orbax_weights import orbax_weights
-from affinet.cli.files.stored_weight import TYPES, Stored, StoredWeight, weight_of_array
-from affinet.cli.words import did_you_mean, listed, one_paragraph
-from affinet.errors import AffinetError, ModelFileError
+from affinet.cli.files.safetensors_weights import KINDS, safetensors_weights
+from affinet.cli.files.stored_weight import TYPES, Stored, StoredWeight
+from affinet.cli.files.weight_index import indexed_weights
+from affinet.cli.words import did_you_mean, listed
+from affinet.errors import ModelFileError
 from affinet.system.files import MOST_BYTES, unreadable
 from affinet.system.layout import Layout
 
-LONGEST_INDEX = 2**25
-"""Most bytes of an index: some hundred thousand weights. Reading one takes some twenty times its size in memory."""
-
-KINDS = "a .safetensors, .npz, .keras, .weights.h5 or .msgpack file, or the folder of an Orbax checkpoint"
 UNNAMED = f"Weights of layers of other classes than Keras's have no names in such a file: save all by name, {BY_NAME}."
 READ_BY_SUFFIX = {".npz": "NumPy", ".keras": "Keras", ".h5": "Keras", ".hdf5": "Keras", ".msgpack": "Flax"}
 
@@ -66,7 +59,7 @@ class ModelFile:
 
     def weights(self, names: frozenset[str]) -> Mapping[str, Weight]:
         """Read the weights of these names."""
-        with _refusing_damaged(self.path, self.library):
+        with refusing_damaged(self.path, self.library):
             return {name: self._find(name).read() for name in names}
 
     def _find(self, name: str) -> StoredWeight:
@@ -90,52 +83,26 @@ class ModelFile:
 
 @contextmanager
 def open_model(path: Path) -> Iterator[ModelFile]:
-    """The weights in a file, in the files of an index of safetensors, or in a folder of Orbax.
+    """The weights in a file, in the files of an index of safetensors, or in a folder.
 
     The kind of the file is known by the end of its name. Raises ModelFileError.
     """
-    library = "Orbax" if path.is_dir() else READ_BY_SUFFIX.get(path.suffix.lower(), "safetensors")
+    library = READ_BY_SUFFIX.get(path.suffix.lower(), "safetensors")
+    if path.is_dir():
+        path, library = model_in_folder(path)
     with ExitStack() as stack:
-        with _refusing_damaged(path, library):
+        with refusing_damaged(path, library):
             model = _opened(path, library, stack)
         yield model
-
-
-@contextmanager
-def _refusing_damaged(path: Path, library: str) -> Iterator[None]:
-    """Raise a ModelFileError that names the file for whatever its reader raises inside."""
-    try:
-        yield
-    except AffinetError:
-        raise
-    except _DAMAGED as error:
-        reason = one_paragraph(error).rstrip(".")
-        raise ModelFileError(f"{path} is not a readable {_NAMES[library]}: {reason}. {_HINTS[library]}") from None
-
-
-_DAMAGED = (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, zlib.error,
-            zipfile.BadZipFile, struct.error, EOFError, RecursionError)  # fmt: skip
-"""What readers of damaged files raise."""
-_NAMES = {
-    "safetensors": "safetensors file",
-    "NumPy": ".npz file of arrays",
-    "Keras": "file of Keras weights",
-    "Flax": "msgpack file of Flax",
-    "Orbax": "checkpoint of Orbax",
-}
-
-
-_HINTS = dict.fromkeys(_NAMES, "Save the weights again.") | {
-    "safetensors": "Save the weights with safetensors; files of torch.save are never read, since reading one can run "
-    "code."
-}
 
 
 def _opened(path: Path, library: str, stack: ExitStack) -> ModelFile:
     if library == "Orbax":
         return ModelFile(path, library, orbax_weights(path))
+    if library == "DCP":
+        return ModelFile(path, library, distributed_weights(path))
     if library == "safetensors":
-        return ModelFile(path, library, _open_index(path, stack) if path.suffix == ".json" else _open_file(path, stack))
+        return ModelFile(path, library, (indexed_weights if path.suffix == ".json" else safetensors_weights)(path))
     if reason := unreadable(path, None if library == "Keras" else MOST_BYTES):
         raise ModelFileError(f"{path} {reason}. Name {KINDS}.")
     match library:
@@ -145,59 +112,3 @@ def _opened(path: Path, library: str, stack: ExitStack) -> ModelFile:
             return ModelFile(path, library, flax_weights(path))
         case _:
             return ModelFile(path, library, keras_weights(path, stack), "/", UNNAMED)
-
-
-def _open_file(path: Path, stack: ExitStack) -> dict[str, StoredWeight]:
-    if reason := unreadable(path, None):
-        raise ModelFileError(f"{path} {reason}. Name {KINDS}.")
-    file = stack.enter_context(safe_open(path, framework="np"))
-    return {name: _stored(file, path, name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
-
-
-def _stored(file: Any, path: Path, name: str) -> StoredWeight:
-    piece = file.get_slice(name)
-    shape, kind = tuple(piece.get_shape()), piece.get_dtype()
-    if kind == "BF16":
-        return StoredWeight(shape, kind, partial(_read_bfloat16, path, name))
-    return StoredWeight(shape, kind, lambda: weight_of_array(file.get_tensor(name)))
-
-
-def _read_bfloat16(path: Path, name: str) -> Weight:
-    """The weight by torch: NumPy has no bfloat16."""
-    from affinet.kernels.torch.rounded_weights import weight_of
-
-    with safe_open(path, framework="pt") as file:
-        return weight_of(file.get_tensor(name))
-
-
-def _open_index(path: Path, stack: ExitStack) -> dict[str, StoredWeight]:
-    """The weights that an index lists, each file opened once; only files in the folder of the index are opened."""
-    files: dict[str, dict[str, StoredWeight]] = {}
-    stored = {}
-    for name, place in _weight_map(path).items():
-        if not isinstance(place, str) or Path(place).name != place or "\\" in place or place in ("", "."):
-            raise ModelFileError(
-                f"{path} puts {name!r:.60} into {place!r:.60}, which is not a file name in its folder. Name the index "
-                f"that came with the model."
-            )
-        if place not in files:
-            files[place] = _open_file(path.parent / place, stack)
-        if name not in files[place]:
-            raise ModelFileError(f"{path} puts {name!r:.60} into {place}, which does not hold it. Fetch it again.")
-        stored[name] = files[place][name]
-    return stored
-
-
-def _weight_map(path: Path) -> dict[str, Any]:
-    if reason := unreadable(path, LONGEST_INDEX):
-        raise ModelFileError(f"{path} {reason}. Name a .safetensors file, or the index of several.")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(
-            f"{path} is not an index of weights: {one_paragraph(error)}. An index is a JSON file."
-        ) from None
-    places = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(places, dict):
-        raise ModelFileError(f"{path} is not an index of weights: it has no table 'weight_map' of names and files.")
-    return places
