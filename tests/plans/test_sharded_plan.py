@@ -33,7 +33,20 @@ def test_the_layout_of_70_billion_weights_is_counted_from_shapes() -> None:
     assert "Of 1,024 processes each sends 9,175,040 bytes a step for the rules." in str(sharded)
 
 
-def test_inequalities_and_nonlinear_rules_send_their_entries() -> None:
+def test_cells_of_several_processes_send_their_entries() -> None:
     w = affinet.weights({"a.weight": (8, 6), "b.weight": (6, 8)})
     plan = affinet.plan([w["a.weight"] >= 0, families.unit_norm(w["b.weight"])])
-    assert [*plan.sharded(2).bytes_by_rule().values()] == [48 * 4, 3 * 48 * 4]
+    assert [*plan.sharded(2).bytes_by_rule().values()] == [0, 3 * 48 * 4]
+
+
+def test_cells_of_one_process_send_nothing() -> None:
+    w = affinet.weights({"a": (8, 6), "b": (8, 6)})
+    rows = [families.simplex(w["a"], dim=1), families.unit_norm(w["b"], dim=1)]
+    assert affinet.plan(rows).sharded(2, (0,)).bytes_a_step == 0
+    assert affinet.plan(rows).sharded(2, (1,)).bytes_a_step == 2 * 3 * 48 * 4
+    half_rows = affinet.plan([w["a"][:, :3].sum(dim=1) <= 1, w["a"][:, 3:].sum(dim=1) <= 1])
+    assert half_rows.sharded(2, (0,)).bytes_a_step == 0
+    assert half_rows.sharded(2, (1,)).bytes_a_step == 0
+    both = affinet.plan([w["a"].sum(dim=1) == 1, w["a"][:, :2].sum(dim=1) <= 0.5, w["a"] >= 0])
+    assert both.sharded((2, 2), {"a": (None, 0), "b": (None, 0)}).bytes_a_step == 0
+    assert both.sharded((2, 2), {"a": (1, 0), "b": (None, 0)}).bytes_a_step == 3 * 48 * 4

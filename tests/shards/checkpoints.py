@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, optim
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.tensor import DTensor
 
 import affinet
 from tests.shards.fsdp_training import numbers
@@ -23,12 +25,21 @@ def training(kinds: tuple[str, ...]) -> tuple[Any, optim.Optimizer, affinet.Hand
 def found(net: Any, handle: affinet.Handle) -> dict[str, Tensor]:
     """Weights and what was learned about inequalities, by name."""
     learned = {
-        f"{number} {name}": state[name]
+        f"{number} {name}": part
         for number, state in enumerate(handle.state_dict()["inequalities"])
         if state is not None
-        for name in ("y", "started")
+        for name, part in _tensors(state, "")
     }
     return {**numbers(net), **learned}
+
+
+def _tensors(state: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a state by their place in it, with all of their numbers."""
+    if isinstance(state, Tensor):
+        yield name, (state.full_tensor() if isinstance(state, DTensor) else state)
+    else:
+        for key, value in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from _tensors(value, f"{name}/{key}")
 
 
 def saved(folder: str, kinds: tuple[str, ...], before: int, after: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -33,7 +33,30 @@ RULES: dict[str, Callable[[Any], Any]] = {
     "rows that are equal": lambda w: w.first.weight[1:] == w.first.weight[:-1],
     "dense equations": lambda w: families.linear([w.first.weight, w.second.weight], DENSE, np.zeros(5)),
     "transposed layers": lambda w: w.second.weight == w.first.weight.T,
+    "not negative": lambda w: w.first.weight >= 0,
+    "bounds without a corner": lambda w: w.first.weight.flatten()[1:] <= 1,
+    "simplices of rows": lambda w: [w.first.weight.sum(dim=1) == 1, w.first.weight >= 0],
+    "simplices of columns": lambda w: [w.first.weight.sum(dim=0) == 1, w.first.weight >= 0],
+    "ascending rows": lambda w: families.monotone(w.first.weight, dim=1),
+    "balls of rows": lambda w: families.l2_ball(w.first.weight, 1, dim=1),
+    "two sums of rows": lambda w: [w.first.weight.sum(dim=1) == 1, w.first.weight[:, 1:].sum(dim=1) <= 1],
+    "unit rows": lambda w: families.unit_norm(w.first.weight, dim=1),
+    "products in rows": lambda w: w.first.weight[:, 0] * w.first.weight[:, 1] == 1,
+    "one ball": lambda w: families.l2_ball(w.first.weight, 1),
 }
+LOCAL_BY_ROWS = (
+    "row sums",
+    "zeros",
+    "not negative",
+    "bounds without a corner",
+    "simplices of rows",
+    "ascending rows",
+    "balls of rows",
+    "two sums of rows",
+    "unit rows",
+    "products in rows",
+)
+"""Rules of which each cell lies on one process where weights are split by rows."""
 
 
 class Sent(TorchDispatchMode):

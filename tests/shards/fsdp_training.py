@@ -40,9 +40,10 @@ RULES: dict[str, Callable[[Any], list[Any]]] = {
     "chains": lambda w: [w.first.weight[:, 1:] >= w.first.weight[:, :-1]],
     "polyhedron": lambda w: [w.first.weight.sum() + w.third.bias.sum() <= 0.5, w.first.weight[0] >= -0.1],
     "ball": lambda w: [families.l2_ball(w.first.weight, 1.0)],
-    "unit rows": lambda w: [families.unit_norm(w.second.weight)],
+    "unit rows": lambda w: [families.unit_norm(w.second.weight, dim=1)],
     "orthogonal": lambda w: [families.orthogonal(w.third.weight)],
     "product": lambda w: [(w.second.weight @ w.first.weight)[0, 0] == 0.3],
+    "products in rows": lambda w: [w.third.weight[:, 0] * w.third.weight[:, 1] == 0.3],
     "curved inequality": lambda w: [(w.first.weight * w.first.weight).sum() <= 2.0],
 }
 

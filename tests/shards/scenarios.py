@@ -92,7 +92,7 @@ def without_gradients(shared: bool) -> Any:
     """A layer that the loss does not reach, tied to one that it reaches."""
     net = net_of(shared)
     optimizer = optim.Adam(net.parameters(), lr=0.01)
-    affinet.project(net, optimizer, rules(net, "tie over layers", "symmetric"))
+    affinet.project(net, optimizer, rules(net, "tie over layers", "symmetric", "polyhedron", "simplices"))
     for _ in range(4):
         optimizer.zero_grad()
         x, y = data(shared)
@@ -116,10 +116,10 @@ def frozen_later(shared: bool) -> Any:
 def watched(shared: bool) -> Any:
     net = net_of(shared)
     optimizer = optim.Adam(net.parameters(), lr=0.01)
-    handle = affinet.project(net, optimizer, rules(net))
+    handle = affinet.project(net, optimizer, rules(net, *RULES_OF_ALL, "products in rows"))
     with handle.watch(multipliers=True) as watch:
         steps(net, optimizer, shared)
-    return [(o.step, o.violation, dict(o.multipliers), o.stationarity, o.undone) for o in watch.history]
+    return [(o.step, o.violation, dict(o.multipliers), o.stationarity, o.undone, o.returns) for o in watch.history]
 
 
 def updated(shared: bool) -> Any:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from affinet.blocks.convex import choose_by_cell
+from affinet.blocks.convex import choose_by_cell, numbers_of_cells
 from affinet.blocks.cut_boxes import FAINT, Problem, Solution, solve
 from affinet.blocks.namespace import Array, Namespace
-from affinet.language.calculus.terms import Floats
+from affinet.language.calculus.terms import Floats, Integers
 
 
 class SumFace(NamedTuple):
@@ -38,6 +38,9 @@ class AbsoluteSums:
 
     def norm(self, xp: Namespace, x: Array) -> Array:
         return xp.sum(x * x, (1,)) ** 0.5
+
+    def only(self, cells: Integers) -> AbsoluteSums:
+        return AbsoluteSums((len(cells), self.shape[1]), numbers_of_cells(self.radius, cells, 2))
 
     def count(self) -> int:
         return self.shape[1]

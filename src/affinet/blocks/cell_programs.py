@@ -7,12 +7,13 @@ of them: the equations are `outputs = 0`. Derivatives are taken backwards, from 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
+from affinet.blocks.convex import numbers_of_cells
 from affinet.blocks.namespace import Array, Namespace
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.language.nodes import Kind
@@ -34,6 +35,12 @@ class AffineMap:
     @property
     def rows(self) -> int:
         return len(self.columns)
+
+    def only(self, cells: Integers) -> AffineMap:
+        """The map of some cells."""
+        return AffineMap(
+            self.columns, numbers_of_cells(self.values, cells, 3), numbers_of_cells(self.constant, cells, 2)
+        )
 
     def apply(self, xp: Namespace, z: Array) -> Array:
         """`y` (cells, rows) from all numbers so far (cells, count)."""
@@ -103,6 +110,13 @@ class CellProgram:
     width: int
     steps: tuple[Step, ...]
     outputs: AffineMap
+
+    def only(self, cells: Integers) -> CellProgram | None:
+        """The program of some cells; None where it calls functions, which are written for all of them."""
+        if any(step.opaque is not None for step in self.steps):
+            return None
+        steps = tuple(replace(step, operands=tuple(each.only(cells) for each in step.operands)) for step in self.steps)
+        return CellProgram(len(cells), self.width, steps, self.outputs.only(cells))
 
     @property
     def derivatives(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol, TypeVar
 
 from affinet.blocks.namespace import Array, Namespace
-from affinet.language.calculus.terms import Floats
+from affinet.language.calculus.terms import Floats, Integers
 
 Face = TypeVar("Face", bound=tuple[Any, ...])
 """A NamedTuple of arrays, such as one that marks the entries at a bound."""
@@ -33,6 +33,12 @@ class ConvexSet(Protocol[Face]):
         """The least and the largest value that each entry may have by its own bounds, or by the radius of its ball.
 
         They broadcast to `shape`, and are infinite where an entry has no bound of its own.
+        """
+
+    def only(self, cells: Integers) -> ConvexSet[Face] | None:
+        """The set of some of its cells, perhaps of none; None for a set whose cells cannot be taken apart.
+
+        Law: its verbs do with these cells what those of the full set do with them, to rounding.
         """
 
     def choose(self, xp: Namespace, condition: Array, first: Face, second: Face) -> Face:
@@ -91,3 +97,8 @@ class ConvexSet(Protocol[Face]):
 def choose_by_cell(xp: Namespace, condition: Array, first: Face, second: Face) -> Face:
     """`choose` for a set whose faces have arrays that broadcast against `norm(x)`."""
     return type(first)(*(xp.where(condition, new, old) for new, old in zip(first, second, strict=True)))
+
+
+def numbers_of_cells(numbers: Floats, cells: Integers, axes: int) -> Floats:
+    """Those of some cells, of numbers that broadcast to an array of so many axes, the first of them over the cells."""
+    return numbers if numbers.ndim < axes or len(numbers) == 1 else numbers[cells]

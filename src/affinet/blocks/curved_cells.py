@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from affinet.blocks.namespace import Array, Namespace
+from affinet.language.calculus.terms import Integers
 
 
 class TangentPlane(Protocol):
@@ -60,6 +61,12 @@ class CurvedCells(Protocol[Plane]):
 
     def terms(self) -> int:
         """About how many numbers are added up in an equation."""
+
+    def only(self, cells: Integers) -> CurvedCells[Plane] | None:
+        """The set of some of its cells, perhaps of none; None for a set whose cells cannot be taken apart.
+
+        Law: its verbs do with these cells what those of the full set do with them, to rounding.
+        """
 
     def choose(self, xp: Namespace, condition: Array, first: Plane, second: Plane) -> Plane:
         """In each cell the first plane where the condition, an array like `norm(x)`, holds, or else the second."""

@@ -17,7 +17,7 @@ import numpy as np
 from affinet.blocks.cell_programs import CellProgram
 from affinet.blocks.curved_cells import Outcome
 from affinet.blocks.namespace import Array, Namespace
-from affinet.language.calculus.terms import Floats
+from affinet.language.calculus.terms import Floats, Integers
 
 TOLERANCE = 8.0
 """An equation holds within this many roundoffs of its terms and of its derivatives times the weights."""
@@ -120,6 +120,10 @@ class CurvedSet:
 
     def norm(self, xp: Namespace, x: Array) -> Array:
         return xp.sum(x * x, (1,)) ** 0.5
+
+    def only(self, cells: Integers) -> CurvedSet | None:
+        program = self.program.only(cells)
+        return None if program is None else CurvedSet(program)
 
     def count(self) -> int:
         return self.program.width

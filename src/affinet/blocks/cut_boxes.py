@@ -10,15 +10,15 @@ clipped are then moved onto the row once more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from affinet.blocks.convex import choose_by_cell
+from affinet.blocks.convex import choose_by_cell, numbers_of_cells
 from affinet.blocks.entry_bounds import at_bounds, clipped, slacks
 from affinet.blocks.namespace import Array, Namespace
-from affinet.language.calculus.terms import Floats
+from affinet.language.calculus.terms import Floats, Integers
 
 MOST = 200
 """Steps of Newton's method: each fourth halves the bracket, so that 60 find a float64 in all but absurd data."""
@@ -77,6 +77,13 @@ class CutBoxes:
 
     def norm(self, xp: Namespace, x: Array) -> Array:
         return xp.sum(x * x, (1,)) ** 0.5
+
+    def only(self, cells: Integers) -> CutBoxes:
+        row, rhs, lower, upper = (
+            numbers_of_cells(numbers, cells, 2) for numbers in (self.row, self.rhs, self.lower, self.upper)
+        )
+        shape = (len(cells), self.shape[1])
+        return replace(self, shape=shape, row=row, rhs=rhs, lower=lower, upper=upper)
 
     def count(self) -> int:
         return self.shape[1]

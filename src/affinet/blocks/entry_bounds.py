@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from affinet.blocks.convex import choose_by_cell
+from affinet.blocks.convex import choose_by_cell, numbers_of_cells
 from affinet.blocks.namespace import Array, Namespace
-from affinet.language.calculus.terms import Floats
+from affinet.language.calculus.terms import Floats, Integers
 
 
 class BoxFace(NamedTuple):
@@ -37,6 +37,11 @@ class Boxes:
 
     def norm(self, xp: Namespace, x: Array) -> Array:
         return abs(x)
+
+    def only(self, cells: Integers) -> Boxes:
+        shape = (len(cells), *self.shape[1:])
+        lower, upper = (numbers_of_cells(bound, cells, len(shape)) for bound in (self.lower, self.upper))
+        return Boxes(shape, lower, upper)
 
     def count(self) -> int:
         return 1

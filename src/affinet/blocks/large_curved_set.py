@@ -30,7 +30,7 @@ from affinet.blocks.programs.linear_part import LinearPart, linear_part
 from affinet.blocks.programs.row_products import length
 from affinet.blocks.programs.tangent_solver import CLOSE, EPSILON, GramFactor, NoFactor, factored, projected, step_back
 from affinet.blocks.programs.written_derivatives import WrittenDerivatives
-from affinet.language.calculus.terms import Floats
+from affinet.language.calculus.terms import Floats, Integers
 
 UNIT = 0.5 * EPSILON
 """The unit roundoff in which the verbs compute."""
@@ -80,6 +80,9 @@ class LargeCurvedSet:
 
     def norm(self, xp: Namespace, x: Array) -> Array:
         return xp.sum(x * x, (1,)) ** 0.5
+
+    def only(self, cells: Integers) -> None:
+        """None: it is one cell."""
 
     def count(self) -> int:
         return self.program.width

@@ -71,6 +71,9 @@ class MixedMap:
     def count(self) -> int:
         return int(self.set.shape[1])
 
+    def only(self, cells: Integers) -> MixedMap | None:
+        return None
+
     def norm(self, xp: Namespace, x: Array) -> Array:
         return xp.sum(x * x, (1,)) ** 0.5
 

@@ -97,6 +97,10 @@ class NormalMap(Generic[Face]):
     def count(self) -> int:
         return self.set.count()
 
+    def only(self, cells: Integers) -> NormalMap[Face] | None:
+        fewer = self.set.only(cells)
+        return None if fewer is None else NormalMap(fewer)
+
     def norm(self, xp: Namespace, x: Array) -> Array:
         return self.set.norm(xp, x)
 

@@ -6,19 +6,19 @@ has searches for active constraints. A compiler that traces arrays cannot run th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-from affinet.blocks.convex import choose_by_cell
+from affinet.blocks.convex import choose_by_cell, numbers_of_cells
 from affinet.blocks.entry_bounds import clipped
 from affinet.blocks.namespace import Array, Namespace
 from affinet.blocks.programs.large_cell import LargeCell, LargeCells
 from affinet.blocks.programs.small_cells import Program, Sides, SmallCells
-from affinet.language.calculus.terms import Floats
+from affinet.language.calculus.terms import Floats, Integers
 from affinet.system.norms import norms_of_rows, norms_of_runs
 
 NEGLIGIBLE = 1e-12
@@ -61,6 +61,14 @@ class PolyhedralSet:
 
     def norm(self, xp: Namespace, x: Array) -> Array:
         return xp.sum(x * x, (1,)) ** 0.5
+
+    def only(self, cells: Integers) -> PolyhedralSet | None:
+        """None for large cells, which are few and have solvers of their own."""
+        if sparse.issparse(self.matrix) or self.lower.shape[1] > self.most_small:
+            return None
+        matrix = numbers_of_cells(self.matrix, cells, 3)
+        rhs, lower, upper = self.rhs[cells], self.lower[cells], self.upper[cells]
+        return replace(self, matrix=matrix, rhs=rhs, lower=lower, upper=upper)
 
     def count(self) -> int:
         return int(self.lower.shape[1])

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from affinet.blocks.convex import choose_by_cell
+from affinet.blocks.convex import choose_by_cell, numbers_of_cells
 from affinet.blocks.entry_bounds import clipped
 from affinet.blocks.namespace import Array, Namespace
-from affinet.language.calculus.terms import Floats
+from affinet.language.calculus.terms import Floats, Integers
 
 FAINT = 1e-12
 """A multiplier below this fraction of the largest of its cell is rounding."""
@@ -67,6 +67,10 @@ class PooledCells:
 
     def norm(self, xp: Namespace, x: Array) -> Array:
         return xp.sum(x * x, (1,)) ** 0.5
+
+    def only(self, cells: Integers) -> PooledCells:
+        gap, lower, upper = (numbers_of_cells(numbers, cells, 2) for numbers in (self.gap, self.lower, self.upper))
+        return PooledCells((len(cells), self.shape[1]), gap, lower, upper)
 
     def count(self) -> int:
         return self.shape[1]

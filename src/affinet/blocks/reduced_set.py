@@ -34,6 +34,9 @@ class ReducedSet(Generic[Face]):
         norms = self.inner.norm(xp, xp.reshape(squares**0.5, self.inner.shape))
         return xp.take(xp.reshape(xp.broadcast(norms, self.inner.shape), (self.classes.count,)), self.classes.class_of)
 
+    def only(self, cells: Integers) -> None:
+        """None: entries are in the order of the parameters, and not cell after cell."""
+
     def count(self) -> int:
         return max(1, round(self.inner.count() * len(self.classes.class_of) / self.classes.count))
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from affinet.blocks.convex import choose_by_cell
+from affinet.blocks.convex import choose_by_cell, numbers_of_cells
 from affinet.blocks.namespace import Array, Namespace
-from affinet.language.calculus.terms import Floats
+from affinet.language.calculus.terms import Floats, Integers
 
 MOST = 60
 """Steps of Newton's method, which doubles the digits once it has some; ten are many."""
@@ -34,6 +34,9 @@ class RoundCells:
 
     def norm(self, xp: Namespace, x: Array) -> Array:
         return xp.sum(x * x, (1,)) ** 0.5
+
+    def only(self, cells: Integers) -> RoundCells:
+        return RoundCells((len(cells), self.shape[1]), numbers_of_cells(self.radius, cells, 2))
 
     def count(self) -> int:
         return self.shape[1]

@@ -46,6 +46,9 @@ class SetLaw(Protocol):
     def count(self) -> int:
         """Entries of a cell."""
 
+    def only(self, cells: Integers) -> SetLaw | None:
+        """The law of some cells, in the order of the set; None where cells cannot be taken apart."""
+
     def norm(self, xp: Namespace, x: Array) -> Array:
         """The Euclidean norm of the entries of each cell, of a shape that broadcasts to that of `x`."""
 

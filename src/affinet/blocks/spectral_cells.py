@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from affinet.blocks.namespace import Array, Namespace
-from affinet.language.calculus.terms import Floats
+from affinet.language.calculus.terms import Floats, Integers
 from affinet.system import lapack
 
 NEGLIGIBLE = 1e-12
@@ -170,6 +170,9 @@ class SpectralCells:
 
     def norm(self, xp: Namespace, x: Array) -> Array:
         return xp.sum(x * x, (1,)) ** 0.5
+
+    def only(self, cells: Integers) -> None:
+        """None: how many numbers a face has depends on all cells."""
 
     def count(self) -> int:
         return self.shape[1]

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from affinet.blocks.convex import numbers_of_cells
 from affinet.blocks.namespace import Array, Namespace
-from affinet.language.calculus.terms import Floats
+from affinet.language.calculus.terms import Floats, Integers
 
 
 class SphereFace(NamedTuple):
@@ -38,6 +39,9 @@ class SphereCells:
 
     def norm(self, xp: Namespace, x: Array) -> Array:
         return xp.sum(x * x, (1,)) ** 0.5
+
+    def only(self, cells: Integers) -> SphereCells:
+        return SphereCells((len(cells), self.shape[1]), self.coefficients, numbers_of_cells(self.radius, cells, 2))
 
     def count(self) -> int:
         return self.shape[1]

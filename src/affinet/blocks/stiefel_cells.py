@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from affinet.blocks.namespace import Array, Namespace
-from affinet.language.calculus.terms import Floats
+from affinet.language.calculus.terms import Floats, Integers
 
 CONVERGES = 0.9
 """The series converges where the norm of E is below 1."""
@@ -57,6 +57,9 @@ class StiefelCells:
 
     def norm(self, xp: Namespace, x: Array) -> Array:
         return xp.sum(x * x, (1, 2)) ** 0.5
+
+    def only(self, cells: Integers) -> StiefelCells:
+        return StiefelCells((len(cells), *self.shape[1:]), self.of_columns)
 
     def count(self) -> int:
         return self.shape[1] * self.shape[2]

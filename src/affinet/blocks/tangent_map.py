@@ -74,6 +74,10 @@ class TangentMap(Generic[Plane]):
     def count(self) -> int:
         return self.set.count()
 
+    def only(self, cells: Integers) -> TangentMap[Plane] | None:
+        fewer = self.set.only(cells)
+        return None if fewer is None else TangentMap(fewer)
+
     def norm(self, xp: Namespace, x: Array) -> Array:
         return self.set.norm(xp, x)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from affinet.kernels.torch.access import Tensors
@@ -76,8 +77,5 @@ def _signs(kernel: ConvexKernel, weights: Mapping[str, Tensor], maximized: froze
     if maximized.issuperset(kernel.names):
         return -1.0
     return kernel.read(
-        {
-            name: weights[name].new_full((), -1.0 if name in maximized else 1.0).expand(weights[name].shape)
-            for name in kernel.names
-        }
+        {name: torch.full_like(weights[name], -1.0 if name in maximized else 1.0) for name in kernel.names}
     )

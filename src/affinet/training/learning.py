@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from affinet.blocks.kinds import AnyBlock
 from affinet.blocks.normal_map import Learned
-from affinet.blocks.set_law import Known, Step
+from affinet.blocks.set_law import Known, SetLaw, Step
 from affinet.errors import AttachError
 from affinet.kernels.naming_rules import naming_rules
 from affinet.kernels.torch.access import Tensors
@@ -24,8 +24,10 @@ from affinet.kernels.torch.convex_kernel import ConvexKernel
 from affinet.kernels.torch.precision import undisturbed
 from affinet.kernels.torch.projector import Projector
 from affinet.kernels.torch.shards.held_box import any_distributed
+from affinet.kernels.torch.shards.united_bits import united
 from affinet.language.dtensors import is_distributed
 from affinet.report.observation import StepCounts
+from affinet.training.distributed_states import distributed_state, parts_of_state
 from affinet.training.gradient_terms import Added, GradientTerms
 from affinet.training.return_counts import ReturnCounts
 
@@ -106,6 +108,7 @@ class Learning:
                     g = terms.objective() if feed_decay else terms.plain()
                     landing = self._landings[block]
                     terms.feed(kernel.tangent(g, landing.point or landing.step), feed_decay)
+        self._agree_on_faces(compared=search)
 
     def land_inside_(self) -> None:
         """Move weights onto the face and the set, in place, before a closure evaluates them again."""
@@ -124,11 +127,13 @@ class Learning:
         """
         step_taken = None if skipped is None else (skipped == 0).all()
         self.face_moved = False
+        searched = any(landing.point is not None for landing in self._landings.values())
         with undisturbed(self._device()):
             for block, kernel in self._sets():
                 if not set(kernel.names).isdisjoint(names):
                     with naming_rules(self._projector.plan, block):
                         self._land(block, kernel, step_taken)
+        self._agree_on_faces(compared=searched)
         self.mark()
         self._returns.warn(self._projector.plan)
 
@@ -158,13 +163,20 @@ class Learning:
 
     def returns(self) -> dict[str, StepCounts]:
         """Name of each nonlinear rule → how many of its steps were shortened, refused, or returned from slowly."""
-        return self._returns.by_rule(self._projector.plan)
+        kernels = dict(self._sets())
+
+        def united_bits(block: AnyBlock, bits: list[int]) -> list[int]:
+            kernel = kernels[block]
+            return bits if kernel.cells is None else united(bits, [self._parameters[name] for name in kernel.names])
+
+        return self._returns.by_rule(self._projector.plan, united_bits)
 
     def state(self) -> list[dict[str, Any] | None]:
         """A copy of what is known of each block with inequalities, in their order; None before the first step.
 
         Blocks that learn nothing have None too: their tangent planes follow from the weights. Of distributed weights
-        there are zeros, marked as not `started`, in place of None: a distributed checkpoint is loaded into tensors.
+        there are tensors that are held as these are, with zeros, marked as not `started`, in place of None: a
+        distributed checkpoint is loaded into tensors, by any number of processes.
         """
         return [self._state_of(block, kernel) if kernel.learns else None for block, kernel in self._sets()]
 
@@ -176,13 +188,19 @@ class Learning:
                 "the saved state of the inequalities does not belong to these rules: it has another number of blocks. "
                 "Attach the same rules to the same model, or leave the handle's state out."
             )
-        loaded = [self._loaded(kernel, state) for (_, kernel), state in zip(sets, states, strict=True)]
+        loaded = [self._loaded(*pair, state) for pair, state in zip(sets, states, strict=True)]
         for (block, _), state in zip(sets, loaded, strict=True):
             self._known.pop(block, None)
             if state is not None:
                 self._known[block] = state
         self._versions.clear()
         self._landings.clear()
+
+    def _agree_on_faces(self, *, compared: bool) -> None:
+        """Where faces were compared, and processes have cells of their own: whether any of them is on another face."""
+        names = {name for _, kernel in self._sets() if kernel.cells is not None for name in kernel.names}
+        if compared and names:
+            self.face_moved = bool(united([self.face_moved], [self._parameters[name] for name in sorted(names)])[0])
 
     def _learn(
         self,
@@ -280,24 +298,23 @@ class Learning:
         return {name: p for name, p in self._parameters.items() if not is_distributed(p)}
 
     def _state_of(self, block: AnyBlock, kernel: ConvexKernel) -> dict[str, Any] | None:
-        known = self._known.get(block)
-        if not any_distributed(self._parameters[name] for name in kernel.names):
+        known, weights = self._known.get(block), {name: self._parameters[name] for name in kernel.names}
+        if not any_distributed(weights.values()):
             return None if known is None else {"y": known.y.clone(), "face": [part.clone() for part in known.face]}
         started = torch.tensor(known is not None)
         if known is None:
-            w = kernel.read(self._parameters)
+            w = kernel.read(weights)
             known = kernel.start(torch.zeros_like(w), w)
-        return {"y": known.y.clone(), "face": [part.clone() for part in known.face], "started": started}
+        return {"started": started, **distributed_state(kernel, cast("SetLaw", block.law()), known, weights)}
 
-    def _loaded(self, kernel: ConvexKernel, state: object) -> Known | None:
+    def _loaded(self, block: AnyBlock, kernel: ConvexKernel, state: object) -> Known | None:
         if state is None or (isinstance(state, Mapping) and not state.get("started", True)):
             return None
-        w = kernel.read(self._parameters)
+        weights = {name: self._parameters[name] for name in kernel.names}
+        w = kernel.read(weights)
         like = kernel.start(torch.zeros_like(w), w)
-        face = state.get("face") if isinstance(state, Mapping) else None
-        saved = [state.get("y"), *face] if isinstance(state, Mapping) and isinstance(face, list | tuple) else []
         expected = [like.y, *like.face] if kernel.learns else []
-        parts = [part for part in saved if isinstance(part, Tensor)]
+        parts = parts_of_state(kernel, cast("SetLaw", block.law()), state, like, weights)
         if not parts or [part.shape for part in parts] != [part.shape for part in expected]:
             raise AttachError(
                 "the saved state of the inequalities does not belong to these rules: its tensors have other shapes. "

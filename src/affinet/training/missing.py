@@ -54,13 +54,13 @@ class Couplings:
 
     def _with_cells(self, masks: dict[str, Tensor]) -> dict[str, Tensor]:
         """The masks with all entries that inequalities couple, whichever of these are at their bounds at present."""
-        sets = self._projector.sets(self._parameters)
-        if not sets:
+        if not self._projector.has_inequalities:
             return masks
         present = {
             name: torch.full(p.shape, float(name not in masks), dtype=p.dtype, device=p.device)
             for name, p in self._parameters.items()
         }
+        sets = self._projector.sets(present)
         coupled = {name: torch.zeros_like(mask) for name, mask in present.items()}
         with torch.no_grad():
             for kernel in sets:

@@ -7,6 +7,7 @@ part of its saved state.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -26,7 +27,10 @@ IN_SEQUENCE = 10
 
 @dataclass
 class _Count:
-    """The counts of one block; `run` has the shortened or refused steps of each cell in sequence, None for none."""
+    """The counts of one block; `run` has the shortened or refused steps of each cell in sequence, None for none.
+
+    Bit k of `shortened`, `refused` and `slow` is set where step k was so in some cell: other processes may have others.
+    """
 
     steps: int = 0
     shortened: int = 0
@@ -51,6 +55,7 @@ class ReturnCounts:
     def add(self, block: AnyBlock, outcome: Outcome | None) -> None:
         """Count a step that was taken; `outcome` is None where all cells took it in full."""
         count = self._counts.setdefault(block, _Count())
+        step = 1 << count.steps
         count.steps += 1
         if outcome is None:
             count.run = None
@@ -61,9 +66,9 @@ class ReturnCounts:
         marks = [(stopped & ~refused).any(), refused.any(), slow.any(), run.max(), (refused & (run == run.max())).any()]
         # One transfer from the device.
         shortened, any_refused, any_slow, longest, at_longest = torch.stack([mark.long() for mark in marks]).tolist()
-        count.shortened += shortened
-        count.refused += any_refused
-        count.slow += any_slow
+        count.shortened |= shortened * step
+        count.refused |= any_refused * step
+        count.slow |= any_slow * step
         count.run, count.longest, count.last_refused = run if longest else None, longest, bool(at_longest)
 
     def warn(self, plan: Plan) -> None:
@@ -81,17 +86,20 @@ class ReturnCounts:
                 count.warned_of_slow = True
                 warnings.warn(SlowReturnWarning(names), stacklevel=callers_line())
 
-    def by_rule(self, plan: Plan) -> dict[str, StepCounts]:
-        """Name of each nonlinear rule → the counts of its blocks, added up; the steps are those of the busiest."""
+    def by_rule(self, plan: Plan, united: Callable[[AnyBlock, list[int]], list[int]]) -> dict[str, StepCounts]:
+        """Name of each nonlinear rule → the counts of its blocks, added up; the steps are those of the busiest.
+
+        `united` unites the bits of a block with those of other processes.
+        """
         counts: dict[str, StepCounts] = {}
         curved = plan.system.curved_rules
         for block in plan.blocks:
             if not is_curved(block.law()):  # the nearest point of a convex set is always found
                 continue
+            count = self._counts.get(block, _Count())
+            marked = [bits.bit_count() for bits in united(block, [count.shortened, count.refused, count.slow])]
             for number in block.rules:
                 if number in curved or plan.system.rule(number).norm is not None:
-                    count, name = self._counts.get(block, _Count()), plan.system.rule(number).name
-                    counts[name] = counts.get(name, StepCounts(0, 0, 0, 0)).plus(
-                        count.steps, count.shortened, count.refused, count.slow
-                    )
+                    name = plan.system.rule(number).name
+                    counts[name] = counts.get(name, StepCounts(0, 0, 0, 0)).plus(count.steps, *marked)
         return counts

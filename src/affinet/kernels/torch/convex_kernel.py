@@ -25,6 +25,7 @@ from affinet.kernels.torch.place_access import Access, access_to, reordered
 from affinet.kernels.torch.precision import NOISE, irregular_dtype, regular_dtype
 from affinet.kernels.torch.row_loops import RowLoops
 from affinet.kernels.torch.shards.held_box import any_distributed
+from affinet.kernels.torch.shards.local_cells import LocalCells
 from affinet.kernels.torch.shards.shared_access import SharedAccess
 from affinet.kernels.torch.sphere_loops import SphereLoops
 from affinet.kernels.torch.torch_namespace import Torch
@@ -49,10 +50,16 @@ class ConvexKernel:
         places: Places,
         tensors: Mapping[str, Tensor],
         loops: RowLoops | SphereLoops | CurvedLoops | None = None,
+        local: LocalCells | None = None,
     ) -> None:
+        """`local` are the cells of this process where it has a part of the block; `law` is that of these cells."""
         device = next(iter(tensors[parameter.name].device for parameter, _ in places.sizes))
         self._access: Access
-        if any_distributed(tensors[parameter.name] for parameter, _ in places.sizes):
+        self.cells = None if local is None else local.cells
+        """The numbers of the cells of this process; None where every process has all of them."""
+        if local is not None:
+            self._access = local.access
+        elif any_distributed(tensors[parameter.name] for parameter, _ in places.sizes):
             self._access = SharedAccess(places, device, law.order, wide=False)
         else:
             self._access = reordered(access_to(places, device), law.order, device)
@@ -93,14 +100,19 @@ class ConvexKernel:
         """The entries, zero for a missing tensor; without `copy` they may share memory with a parameter."""
         return self._access.read(tensors).to(self.dtype, copy=copy).reshape(self._law.shape)
 
+    def numbers(self, tensors: Tensors) -> Tensor:
+        """The entries of tensors that are held as the weights are, in a dtype that holds them all."""
+        return self._access.read(tensors).reshape(self._law.shape)
+
     def write(self, tensors: Tensors, values: Tensor) -> None:
         """Write entries to the tensors that are present, rounded to their dtype."""
         self._access.write(tensors, values)
 
     def rounded(self, values: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
         """Entries as they are after they were written to tensors of these dtypes."""
-        if all(tensors[name].dtype == values.dtype for name in self.names):
-            return values
+        dtypes = {tensors[name].dtype for name in self.names}
+        if len(dtypes) == 1:
+            return values.to(dtypes.pop()).to(values.dtype)
         copies = {name: torch.empty_like(tensors[name]) for name in self.names}
         self.write(copies, values)
         return self.read(copies)

@@ -13,7 +13,7 @@ from affinet.blocks.commuting import Commuting
 from affinet.blocks.dense import Dense
 from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
-from affinet.blocks.kinds import AnyBlock, AnyLinear
+from affinet.blocks.kinds import AnyBlock, AnyLinear, AnySet
 from affinet.blocks.law import Linear
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
@@ -31,6 +31,7 @@ from affinet.kernels.torch.mirrors import MirroredProductKernel, MirrorKernel, P
 from affinet.kernels.torch.row_loops import row_loops
 from affinet.kernels.torch.shards.held_box import any_distributed
 from affinet.kernels.torch.shards.law_kernel import LawKernel
+from affinet.kernels.torch.shards.local_cells import local_cells
 from affinet.kernels.torch.slices_kernels import ProductKernel, SlicesKernel
 from affinet.kernels.torch.sparse_kernel import SparseKernel
 from affinet.kernels.torch.tied_kernels import EqualTiesKernel, TiesKernel
@@ -41,10 +42,19 @@ def prepare(block: AnyBlock, tensors: Mapping[str, Tensor]) -> Kernel | ConvexKe
     """The kernel of a block for parameters with the devices and dtypes of `tensors`, with loops where it has them."""
     law, names = block.law(), {parameter.name for parameter, _ in block.entries.sizes}
     if not isinstance(law, Linear):
-        return ConvexKernel(law, block.entries, tensors, row_loops(law, {name: tensors[name] for name in names}))
+        return _kernel_of_set(cast("AnySet", block), {name: tensors[name] for name in names})
     if any_distributed(tensors[name] for name in names):
         return LawKernel(law, block.entries, tensors)
     return _with_loops(eager(cast("AnyLinear", block), tensors), tensors, full_parameter=True)
+
+
+def _kernel_of_set(block: AnySet, tensors: Mapping[str, Tensor]) -> ConvexKernel:
+    """The kernel of a set, of the cells that this process holds where each cell lies on one process."""
+    local = local_cells(block, tensors)
+    law = None if local is None else block.law().only(local.cells)
+    if law is None:
+        law, local = block.law(), None
+    return ConvexKernel(law, block.entries, tensors, row_loops(law, tensors), local)
 
 
 def _prepared_base(base: AnyBase, tensors: Mapping[str, Tensor]) -> Kernel:

@@ -29,7 +29,8 @@ from affinet.kernels.torch.precision import irregular_dtype, noise_floor, undist
 from affinet.kernels.torch.preparing import prepare
 from affinet.kernels.torch.rounded_weights import format_of, weight_of
 from affinet.kernels.torch.shards.divided_blocks import DividedBlocks, divided
-from affinet.kernels.torch.shards.held_box import any_distributed, placement_of
+from affinet.kernels.torch.shards.held_box import any_distributed, placed_like, placement_of
+from affinet.kernels.torch.shards.united_bits import united
 from affinet.kernels.torch.small_blocks import SmallBlocks, gather_small_blocks
 from affinet.language.calculus.terms import Parameter
 from affinet.language.dtensors import gathered, gathered_all
@@ -126,6 +127,8 @@ class Projector:
         """
         check(self.plan, vectors)
         weights = self._weights_at(at, "tangent(vectors, at=weights)")
+        if any(placement_of(weights[name]) != placement_of(vectors[name]) for name in self.names if weights):
+            weights = {name: placed_like(gathered(weights[name]), vectors[name]) for name in self.names}
         with undisturbed(self._device(vectors)):
             copies = {name: vectors[name].detach().clone() for name in self.names}
             for kernel in self._project_small(copies, copies, affine=False):
@@ -381,8 +384,10 @@ class Projector:
         """The blocks of nonlinear rules that weights, moved by `project_`, do not satisfy: no way was found."""
         if not any(is_curved(block.law()) for block in self.plan.blocks):
             return []
-        pairs = self.pairs(weights)
-        return [block for block, kernel in pairs if isinstance(kernel, ConvexKernel) and kernel.misses(weights)]
+        pairs = [(block, kernel) for block, kernel in self.pairs(weights) if isinstance(kernel, ConvexKernel)]
+        is_missed = [int(kernel.misses(weights)) for _, kernel in pairs]
+        local_weights = [weights[name] for _, kernel in pairs if kernel.cells is not None for name in kernel.names]
+        return [block for (block, _), misses in zip(pairs, united(is_missed, local_weights), strict=True) if misses]
 
     def not_found(self, blocks: Sequence[AnyBlock], weights: Mapping[str, Tensor]) -> InfeasibleError:
         """The error for blocks that were not reached from weights."""

@@ -7,7 +7,6 @@ that did not move, goes through the set itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -104,7 +103,7 @@ class RowLoops:
 
         The others of `rows` moved by a step that is not finite, and keep what was known before it.
         """
-        convex, face = self._rows(rows.numpy()), type(state.face)(*(part[rows] for part in state.face))
+        convex, face = self._set.only(rows.numpy()), type(state.face)(*(part[rows] for part in state.face))
         before, y = state.before[rows].double(), state.y[rows].double()
         at_rest = Learned(*convex.normal(self._xp, before, y, face, u))
         former = Learned(state.former.y[rows].double(), type(face)(*(part[rows] for part in state.former.face)))
@@ -112,19 +111,6 @@ class RowLoops:
         learned.y[rows] = known.y.to(learned.y.dtype)
         for part, marks in zip(learned.face, known.face, strict=True):
             part[rows] = marks
-
-    def _rows(self, rows: np.ndarray) -> Any:
-        """The set of some of the cells."""
-
-        def picked(values: np.ndarray) -> np.ndarray:
-            every = np.atleast_2d(values)
-            return every if len(every) == 1 else every[rows]
-
-        convex = self._set
-        shape, lower, upper = (len(rows), convex.shape[1]), picked(convex.lower), picked(convex.upper)
-        if isinstance(convex, PooledCells):
-            return replace(convex, shape=shape, gap=picked(convex.gap), lower=lower, upper=upper)
-        return replace(convex, shape=shape, row=picked(convex.row), rhs=picked(convex.rhs), lower=lower, upper=upper)
 
 
 def row_loops(

@@ -24,7 +24,7 @@ from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyBlock, AnyLinear, AnySet
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.places import Following, box
+from affinet.blocks.places import Following, Places, Stepped, box, no_places
 from affinet.blocks.polyhedron import Polyhedron
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
@@ -32,10 +32,14 @@ from affinet.blocks.ties import Ties
 from affinet.language.calculus.terms import Integers
 from affinet.planning.shards.divided_cells import CellLoops, loops_of
 from affinet.planning.shards.splits import Splits
+from affinet.system.layout import Layout
 
 FEW = 5
 """Entries of a class of several processes up to which these are given to all of them: a sum takes five numbers for the
 gradient and the weights (two representatives, two sums, one of squares), of eight bytes."""
+MOST_LISTED = 2**22
+"""Entries of irregular cells up to which it is found out whether their cells are on one process each, in half a second
+and some times the memory of the plan, which lists them too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +98,18 @@ class GatheredAlone:
 
 
 @dataclass(frozen=True, eq=False)
+class LocalSet:
+    """Inequalities or nonlinear rules, of every cell of which one process holds all entries.
+
+    `loops` are those of cells along axes, without any inside of a cell that is split; None where a process finds its
+    cells by the positions of the entries that it holds.
+    """
+
+    block: AnySet
+    loops: CellLoops | None
+
+
+@dataclass(frozen=True, eq=False)
 class GatheredSet:
     """Inequalities or nonlinear rules, whose entries are given to all processes each time that they are read."""
 
@@ -101,7 +117,15 @@ class GatheredSet:
 
 
 Division = (
-    DividedValues | DividedCells | DividedClasses | DividedCell | LocalPairs | GivenToAll | GatheredAlone | GatheredSet
+    DividedValues
+    | DividedCells
+    | DividedClasses
+    | DividedCell
+    | LocalPairs
+    | GivenToAll
+    | GatheredAlone
+    | LocalSet
+    | GatheredSet
 )
 
 
@@ -112,7 +136,8 @@ def division_of(block: AnyBlock, splits: Mapping[str, Splits], *, on_one_mesh: b
     reads_others = isinstance(block.entries, Following) and bool(len(block.entries.left_out))
     match block:
         case Cone() | Chain() | Ball() | Polyhedron() | Curved():
-            return GatheredSet(block)
+            local = None if reads_others else _local_set(block, named, are_alike=are_alike)
+            return GatheredSet(block) if local is None else local
         case _ if reads_others:
             return GatheredAlone(block)
         case Fixed():
@@ -131,6 +156,36 @@ def division_of(block: AnyBlock, splits: Mapping[str, Splits], *, on_one_mesh: b
             return GivenToAll(block)
         case _:
             assert_never(block)
+
+
+def _local_set(block: AnySet, splits: Mapping[str, Splits], *, are_alike: bool) -> LocalSet | None:
+    """None where entries of a cell are on several processes, and for sets whose cells cannot be taken apart."""
+    law, entries = block.law(), block.entries
+    if law.only(no_places()) is None:
+        return None
+    cells = law.shape[0]
+    if isinstance(entries, Stepped) and law.order is None and entries.outer.size == cells:
+        loops = loops_of(entries)
+        if loops is not None:
+            each = splits[entries.parameter.name]
+            return None if any(each.dimensions_of(loop.axis) for loop in loops.inner) else LocalSet(block, loops)
+    if law.count() == 1:
+        return LocalSet(block, None)
+    if not are_alike or entries.count > MOST_LISTED:
+        return None
+    holders = _holders_of_places(entries, splits, law.order).reshape(cells, -1)
+    return LocalSet(block, None) if bool((holders == holders[:, :1]).all()) else None
+
+
+def _holders_of_places(entries: Places, splits: Mapping[str, Splits], order: Integers | None) -> Integers:
+    """For each entry, in an order, a number of the processes that hold it."""
+    layout = Layout.of(parameter for parameter, _ in entries.sizes)
+    columns = entries.columns(np.arange(entries.count) if order is None else order, layout)
+    numbers, holders = layout.numbers(columns), np.zeros(len(columns), np.int64)
+    for number, (parameter, start) in enumerate(zip(layout.parameters, layout.starts, strict=True)):
+        in_parameter = numbers == number
+        holders[in_parameter] = splits[parameter.name].holders(columns[in_parameter] - start)
+    return holders
 
 
 def _divided_cells(block: Slices, splits: Splits) -> DividedCells | None:

@@ -37,6 +37,13 @@ class HeldBox:
         """The number of entries."""
         return prod(self.sizes)
 
+    def positions(self) -> Integers:
+        """The positions in the weight of the entries of the box, row-major."""
+        numbers = np.zeros(1, np.int64)
+        for n, first, size in zip(self.shape, self.offset, self.sizes, strict=True):
+            numbers = (numbers[:, None] * n + np.arange(first, first + size)).ravel()
+        return numbers
+
     def find(self, positions: Integers) -> Integers:
         """The row-major place in the box of each position of the weight, −1 for positions outside it."""
         if self.sizes == self.shape:

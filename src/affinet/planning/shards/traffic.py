@@ -16,6 +16,7 @@ from affinet.planning.shards.division import (
     GatheredSet,
     GivenToAll,
     LocalPairs,
+    LocalSet,
     division_of,
 )
 from affinet.planning.shards.splits import Splits
@@ -45,7 +46,7 @@ def traffic_of(block: AnyBlock, splits: Mapping[str, Splits]) -> Traffic:
         return Traffic("local")
     entries = block.entries.count
     match division := division_of(block, splits):
-        case DividedValues() | LocalPairs():
+        case DividedValues() | LocalPairs() | LocalSet():
             return Traffic("local")
         case DividedCells():
             return _of_cells(division, splits[division.block.parameter.name])
@@ -63,8 +64,8 @@ def traffic_of(block: AnyBlock, splits: Mapping[str, Splits]) -> Traffic:
             is_wide = division.block.law().wide
             return Traffic("entries", 0 if is_wide else 2 * entries, 2 * entries if is_wide else 0)
         case GatheredSet():
-            # Bounds are clamped after the step; all else reads the gradient, and the weights before and after the step.
-            return Traffic("entries", entries if division.block.law().count() == 1 else 3 * entries)
+            # The gradient is read, and the weights before and after the step.
+            return Traffic("entries", 3 * entries)
         case _:
             assert_never(division)
 

@@ -42,6 +42,7 @@ from affinet.planning.shards.division import (
     GatheredSet,
     GivenToAll,
     LocalPairs,
+    LocalSet,
     division_of,
 )
 
@@ -260,7 +261,7 @@ def divided(block: AnyLinear, tensors: Mapping[str, Tensor]) -> list[DividedBloc
             return [_divided_equations(division, named)]
         case GivenToAll():
             return [_given_to_all(division.block, named)]
-        case GatheredAlone() | GatheredSet():
+        case GatheredAlone() | LocalSet() | GatheredSet():
             return None
         case _:
             assert_never(division)
