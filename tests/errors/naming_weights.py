@@ -134,7 +134,7 @@ def a_tensor_that_is_no_parameter() -> object:
 @case(
     UnsupportedWeightError,
     "Several processes hold a parameter of a model that is reparametrized.",
-    "Train it with affinet.project.",
+    "Reparametrize first, and shard it then.",
 )
 def a_distributed_weight() -> object:
     from torch.distributed.tensor import Replicate, distribute_tensor

@@ -39,6 +39,10 @@ NO_CASE = {
     "kernels/traced/block_law.py _Entries._nearest: ": "both kinds of laws have the verb",
     "adapters/optax_": "where JAX is installed; tests/integrations raises each",
     "training/process_agreement.py _check: ": "processes differ; tests/shards raises each",
+    "training/sharded_numbers.py ": "numbers of several processes; tests/shards raises each",
+    "training/stale_optimizers.py _before_step: raise AttachError(f'this {kind} was made before fully_shard": (
+        "numbers of several processes; tests/shards raises it"
+    ),
     "kernels/torch/shards/held_box.py ": "a placement over several processes; tests/shards raises it",
     "kernels/naming_rules.py ": "raises again what a case shows: contextlib takes the line out of the traceback",
     "training/probing.py ": "caught where an optimizer is probed: what could not be learnt is a warning of its own",

@@ -17,6 +17,7 @@ from affinet.training.free_numbers import Expanded, Projected, Weight
 from affinet.training.freezing import Trained
 from affinet.training.losses import check_callable, differentiable, without_gradients
 from affinet.training.replacing import Replacement
+from affinet.training.sharded_numbers import refuse_sharded
 from affinet.training.stale_optimizers import accept_again
 
 
@@ -116,6 +117,7 @@ class Reparametrization:
         accept_again(self._replacement, numbers)
 
     def _weight_gradients(self) -> dict[str, Tensor]:
+        self._refuse_sharded()
         return self._replacement.gradients.total(self._weights(self.projector.names))
 
     def _weights(self, names: Iterable[str]) -> dict[str, Tensor]:
@@ -129,6 +131,7 @@ class Reparametrization:
 
     def _gradients_of(self, loss_fn: Callable[[], Any]) -> dict[str, Tensor]:
         check_callable(loss_fn)
+        self._refuse_sharded()
         if self._replacement.baked:
             raise AttachError(
                 "the model is baked, so it has no rules any more. Call report before baking, or attach the rules "
@@ -140,6 +143,13 @@ class Reparametrization:
             if all(parameter.grad is None for parameter in parameters):
                 differentiable(loss).backward()
             return gradients.total(self._weights(self.projector.names))
+
+    def _refuse_sharded(self) -> None:
+        refuse_sharded(
+            self._replacement.numbers().values(),
+            "A report of multipliers",
+            "affinet.project computes them over processes.",
+        )
 
     def __repr__(self) -> str:
         distances = {name: distance for name, distance in self.moved.items() if distance > 0.0}

@@ -23,10 +23,10 @@ class ForwardCache:
         self._depth = 0
         self._values: dict[Hashable, tuple[tuple[Any, ...], Any]] = {}
         self._hooks: list[Any] = []
-        self._check: Callable[[], None] | None = None
+        self._check: Callable[[torch.nn.Module], None] | None = None
 
-    def watch(self, module: torch.nn.Module, check: Callable[[], None]) -> None:
-        """Follow the forwards of a module; `check` is called before each and may raise."""
+    def watch(self, module: torch.nn.Module, check: Callable[[torch.nn.Module], None]) -> None:
+        """Follow the forwards of a module; `check` is called with it before each and may raise."""
         self._check = check
         self._hooks = [
             module.register_forward_pre_hook(self._begin),
@@ -58,7 +58,7 @@ class ForwardCache:
         if self._depth == 0:
             self._values.clear()
             if self._check is not None:
-                self._check()
+                self._check(module)
         self._depth += 1
 
     def _end(self, module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:

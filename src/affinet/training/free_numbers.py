@@ -18,6 +18,7 @@ from affinet.kernels.torch.projector import Projector
 from affinet.training.forward_cache import ForwardCache
 from affinet.training.projecting import projected
 from affinet.training.setting import checked_value, nearest_weights
+from affinet.training.sharded_numbers import all_entries, put_entries, refuse_rounded
 from affinet.training.weight_gradients import WeightGradients
 
 T = TypeVar("T")
@@ -107,6 +108,7 @@ class Expanded:
     def weight(self, name: str, like: Tensor) -> Tensor:
         """One weight; each weight and each block is computed once per forward of the model."""
         free, untouched = self.first[self.names[0]].free, self.first[name].untouched
+        refuse_rounded(name, (free, untouched), like)
 
         def compute() -> Tensor:
             block_cache: BlockEntries = self._forward.cached((id(self), ""), (free,), dict)
@@ -125,7 +127,7 @@ class Expanded:
         free = self.expansion.coordinates(nearest_weights(self._blocks.value, weights))
         for numbers, new_numbers in ((self.first[self.names[0]].free, free), (self.first[name].untouched, untouched)):
             if numbers is not None:
-                numbers.copy_(new_numbers)
+                put_entries(numbers, new_numbers)
 
     def coupled(self, name: str) -> tuple[str, ...]:
         """The weights that rules couple with one, itself included."""
@@ -155,6 +157,7 @@ class Projected:
         """One weight; all weights are projected once per forward of the model."""
         from affinet.training.graph_breaks import outside_graphs
 
+        refuse_rounded(name, self.unprojected(), like)
         weight: Tensor = outside_graphs(lambda: self._weight(name))
         return weight
 
@@ -180,7 +183,7 @@ class Projected:
         """`u ← Π(u)`: the weights do not change, except for rounding."""
         unprojected = self.unprojected()
         for u, w in zip(unprojected, self._projected(unprojected), strict=True):
-            u.copy_(w)
+            put_entries(u, w)
 
     @torch.no_grad()
     def assign(self, name: str, value: Tensor) -> None:
@@ -192,7 +195,7 @@ class Projected:
         for member, w in nearest_weights(
             [block for block, names in self._blocks() if names & set(coupled)], weights
         ).items():
-            unprojected[member].copy_(w)
+            put_entries(unprojected[member], w)
 
     def coupled(self, name: str) -> tuple[str, ...]:
         """The weights that rules couple with one, itself included."""
@@ -210,7 +213,8 @@ class Projected:
 
     def _blocks(self) -> list[tuple[AnyLinear, set[str]]]:
         """Each block with the names of its weights."""
-        projector, tensors = self._projector.value, dict(zip(self.names, self.unprojected(), strict=True))
+        projector = self._projector.value
+        tensors = dict(zip(self.names, map(all_entries, self.unprojected()), strict=True))
         kernels = projector.kernels(tensors)
         return [
             (block, set(kernel.names)) for block, kernel in zip(linear_blocks(projector.plan), kernels, strict=True)
@@ -225,7 +229,7 @@ class Projected:
         return f"{name} projected from numbers of its own shape"
 
     def _projected(self, unprojected: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        weights = projected(self._projector.value, self.names, unprojected)
+        weights = projected(self._projector.value, self.names, tuple(map(all_entries, unprojected)))
         return tuple(
             self._gradients.with_hook(name, weight, unprojected)
             for name, weight in zip(self.names, weights, strict=True)
@@ -234,7 +238,7 @@ class Projected:
 
 def _numbers(parameter: torch.nn.Parameter | None, like: Tensor) -> Tensor:
     """A parameter, or an empty tensor where it is None."""
-    return like.new_zeros(0) if parameter is None else parameter
+    return like.new_zeros(0) if parameter is None else all_entries(parameter)
 
 
 def _exporting() -> bool:

@@ -32,6 +32,9 @@ from affinet.training.weight_gradients import WeightGradients
 
 Basis = Parametrization
 Group = Expanded | Projected
+SHARD_LATER = (
+    "Reparametrize first and call fully_shard then, which splits the free numbers; or train with affinet.project."
+)
 
 
 def reparametrize(
@@ -53,15 +56,16 @@ def reparametrize(
     convolution: for ties, and for sums of a few entries. `"projection"`: all numbers u are kept and weights are Π(u),
     which equals `affinet.project` for every optimizer without decay; it saves nothing, and needs no choice of a basis.
 
+    For several processes: reparametrize the model, then wrap it in DistributedDataParallel or call `fully_shard`.
+
     The weights move to the nearest feasible point (`handle.moved`). `restore_variance` scales `N v` of every block of
     rules so that its entries vary as much as before: rules reduce the variance of random weights. Frozen
     parameters (`requires_grad=False`) are constants at their present value.
 
     Raises AttachError (nothing changed) where model and rules do not belong to each other, the model is reparametrized
     or projected already, rules hold inequalities, or no basis is cheap; InfeasibleError for rules that contradict.
-    Warns, naming the weights, that the rules fix completely, of rules whose weights are all frozen
-    (NothingTrainedWarning), and of entries of a long sum under `basis="free"`, in which the steps of all other entries
-    add up (LongStepsWarning).
+    Warns of weights that the rules fix completely, of rules whose weights are all frozen (NothingTrainedWarning), and
+    of entries of a long sum under `basis="free"`, in which the steps of all others add up (LongStepsWarning).
     """
     _check_basis(basis, restore_variance)
     _check_model(model)
@@ -69,30 +73,30 @@ def reparametrize(
     parameters = parameters_of(model, [parameter.name for parameter in compiled_plan.parameters])
     check(compiled_plan, parameters)
     constrained = {p.name: parameters[p.name] for p in compiled_plan.parameters}
-    check_not_distributed(constrained, "affinet.reparametrize")
+    check_not_distributed(constrained, "affinet.reparametrize", SHARD_LATER)
     freezing = Freezing(compiled_plan, constrained, places_of(model, constrained))
     trained = freezing.trained((), _accept)
     linear_blocks(trained.projector.plan)  # before anything changes, rules with inequalities are refused
     _refuse_projected(trained.parameters)
+    _refuse_sparse(model, trained.parameters)
     freezing.warn_of_idle_rules(trained)
     gradients = WeightGradients(sum(p.numel() for p in trained.parameters.values()))
     forward = ForwardCache()
     groups = _groups(trained, basis, [name for name in parameters if name in trained.parameters], forward, gradients)
-    _refuse_sparse(model, trained.parameters)
     places = _places(model, trained.parameters, {name for group in groups for name in group.names})
     start = start_of(trained, groups, restore_variance)
     numbers = _trainable(model)
     replacement = Replacement(places, forward, gradients)
     replacement.replace({name: group for group in groups for name in group.names})
     _fill(groups, start)
-    gradients.follow(replacement.numbers().values())
-    forward.watch(model, replacement.refuse_partly_plain)
+    gradients.follow(replacement.numbers())
+    forward.watch(model, replacement.check_before_forward)
     refuse_stale(replacement)
     start.warn()
     if basis == "free":
         warn_of_long_steps(trained.projector.plan, [pair for group in groups for pair in group.blocks()])
-    made = compiled_plan, basis, model, trained, replacement, constrained, start.moved
-    return Reparametrization(*made, (_trainable(model), numbers), groups)
+    parts = compiled_plan, basis, model, trained, replacement, constrained, start.moved, (_trainable(model), numbers)
+    return Reparametrization(*parts, groups)
 
 
 def _check_basis(basis: Basis, restore_variance: bool) -> None:

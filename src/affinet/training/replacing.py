@@ -10,10 +10,17 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from affinet.errors import AttachError
+from affinet.language.dtensors import is_distributed
 from affinet.training.computed_weights import ComputedWeight, refuse_pruning
 from affinet.training.forward_cache import ForwardCache
 from affinet.training.free_numbers import Expanded, Projected, Weight
+from affinet.training.sharded_numbers import refuse_divided_gradients, refuse_sharded
 from affinet.training.weight_gradients import WeightGradients
+
+PLAIN = (
+    "Load its state_dict, gathered with get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)), "
+    "into a reparametrized model of one process, and bake that."
+)
 
 
 @dataclass(eq=False)
@@ -54,6 +61,11 @@ class Replacement:
         """Whether every weight is a plain parameter again."""
         return self._baked or not any(place.is_computed for place in self.places)
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether several processes hold the numbers together."""
+        return any(map(is_distributed, self.numbers().values()))
+
     def names(self) -> dict[int, str]:
         """The names of the parameters taken out, by id."""
         return {id(place.parameter): place.name for place in self.places if place.is_computed}
@@ -84,11 +96,19 @@ class Replacement:
 
     def restored_parameter(self, name: str) -> torch.nn.Parameter:
         """The former parameter of a weight, set to its present value, for torch's `remove_parametrizations`."""
+        refuse_sharded(self.numbers().values(), "remove_parametrizations", PLAIN)
         place = next(place for place in self.places if place.name == name)
         with torch.no_grad():
             place.parameter.data = _with_strides(self.weight(name).detach(), place.strides)
         self.removals += 1
         return place.parameter
+
+    def check_before_forward(self, model: torch.nn.Module) -> None:
+        """Raise AttachError where the forward of the model would compute with weights that leave the rules."""
+        self.refuse_partly_plain()
+        groups = [place.computed.weight.group for place in self.places if place.computed is not None]
+        if any(len(group.names) > 1 for group in groups) and self.is_sharded:
+            refuse_divided_gradients(model)
 
     def refuse_partly_plain(self, stepped: Iterable[torch.nn.Parameter] | None = None) -> None:
         """Raise AttachError where torch made some weights of a group plain while others are still computed.
@@ -130,6 +150,7 @@ class Replacement:
         """Put the parameters back, with the weights that were computed last. Baking twice does nothing more."""
         if self._baked:
             return
+        refuse_sharded(self.numbers().values(), "bake", PLAIN)
         computed_places = [place for place in self.places if place.is_computed]
         restored = {place.name for place in self.places if not place.is_computed}
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """Refuse steps of optimizers that hold parameters which the model no longer uses.
 
-An optimizer made before `reparametrize` holds weights that are now computed, one made before `bake` holds the numbers
-that they were computed from.
+An optimizer made before `reparametrize` holds weights that are now computed, one made before `bake` or `fully_shard`
+the numbers that they were computed from.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _replaced: WeakSet[Replacement] = WeakSet()
 _discarded: dict[int, tuple[ref[torch.nn.Parameter], str]] = {}
 """Numbers that baking discarded, by id, for as long as something holds a reference to them."""
 _hooks: list[Any] = []
-_checked: WeakKeyDictionary[optim.Optimizer, tuple[int, int, int, int]] = WeakKeyDictionary()
-"""Optimizer → counts of its parameters, replacements, discarded numbers and removals at its last successful check."""
+_checked: WeakKeyDictionary[optim.Optimizer, tuple[int, ...]] = WeakKeyDictionary()
+"""Optimizer → counts of its parameters, replacements, discarded and sharded numbers, and removals at its last check."""
 
 
 def refuse_stale(replacement: Replacement) -> None:
@@ -53,7 +53,9 @@ def _before_step(optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict
     for replacement in _replaced:
         replacement.gradients.before_step(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    counts = (len(parameters), len(_replaced), len(_discarded), sum(replacement.removals for replacement in _replaced))
+    sharded = [replacement for replacement in _replaced if replacement.is_sharded]
+    removals = sum(replacement.removals for replacement in _replaced)
+    counts = (len(parameters), len(_replaced), len(_discarded), len(sharded), removals)
     if _checked.get(optimizer) == counts:
         return
     names: dict[int, str] = {}
@@ -71,6 +73,12 @@ def _before_step(optimizer: optim.Optimizer, args: tuple[Any, ...], kwargs: dict
             f"this {kind} was made before affinet.reparametrize: it holds {_listed(replaced)}, which "
             f"{'is' if len(replaced) == 1 else 'are'} now computed from other numbers, and would train nothing there. "
             f"{advice}The step was not taken."
+        )
+    split_names = {number: name for replacement in sharded for number, name in replacement.gradients.followed.items()}
+    if split := [split_names[id(p)] for p in parameters if id(p) in split_names]:
+        raise AttachError(
+            f"this {kind} was made before fully_shard: it holds {_listed(split)}, which processes hold together now, "
+            f"and would train nothing there. {advice}The step was not taken."
         )
     if unused := [discarded_names[id(p)] for p in parameters if id(p) in discarded_names]:
         raise AttachError(

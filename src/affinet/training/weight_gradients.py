@@ -73,6 +73,7 @@ class WeightGradients:
         self._always = entries <= SMALL
         self._requested = False
         self._numbers: dict[int, torch.nn.Parameter] = {}
+        self._names: dict[int, str] = {}
         self._hooks: list[Any] = []
         self._sum = _Sum()
         self._stepped = False
@@ -80,9 +81,15 @@ class WeightGradients:
     def __deepcopy__(self, memo: dict[int, Any]) -> WeightGradients:
         return WeightGradients(SMALL + 1)
 
-    def follow(self, numbers: Iterable[torch.nn.Parameter]) -> None:
-        """Follow the gradients of the numbers that weights are computed from."""
-        self._numbers = {id(number): number for number in numbers}
+    @property
+    def followed(self) -> Mapping[int, str]:
+        """The names of the numbers that are followed, by id."""
+        return self._names
+
+    def follow(self, numbers: Mapping[str, torch.nn.Parameter]) -> None:
+        """Follow the gradients of the numbers that weights are computed from, by name."""
+        self._numbers = {id(number): number for number in numbers.values()}
+        self._names = {id(number): name for name, number in numbers.items()}
         if self._always:
             self._hook()
 
