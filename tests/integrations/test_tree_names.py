@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from optax import contrib
 
 import affinet
 import affinet.optax
@@ -232,19 +233,91 @@ FROZEN: dict[str, Any] = {
     ),
     "left out": lambda: optax.masked(optax.adam(0.1), {"a": {"w": True, "v": False}}),
     "frozen": lambda: optax.chain(optax.adam(0.1), optax.masked(optax.set_to_zero(), {"a": {"w": False, "v": True}})),
-    "accumulated": lambda: optax.MultiSteps(FROZEN["set to zero"](), 2),
 }
+if hasattr(optax, "selective_transform"):  # of later versions than the first that affinet supports
+    FROZEN["selected"] = lambda: optax.selective_transform(optax.adam(0.1), freeze_mask={"a": {"w": False, "v": True}})
+LABELS = {"a": {"w": "one", "v": "other"}}
+MOVING: dict[str, Any] = {
+    "two optimizers": lambda: optax.partition({"one": optax.adam(0.1), "other": optax.sgd(0.1, momentum=0.9)}, LABELS),
+    "signs": lambda: optax.partition({"one": optax.rprop(0.1), "other": optax.lion(0.1)}, LABELS),
+    "an ascent": lambda: optax.partition({"one": optax.sgd(0.1), "other": optax.sgd(-0.1, momentum=0.9)}, LABELS),
+    "a rate that begins at zero": lambda: optax.inject_hyperparams(
+        lambda rate: optax.partition({"one": optax.adam(rate), "other": optax.sgd(0.1)}, LABELS)
+    )(rate=0.0),
+    "a mask of decay": lambda: optax.chain(
+        optax.masked(optax.add_decayed_weights(0.1), {"a": {"w": True, "v": False}}), optax.adam(0.1)
+    ),
+    "the step where a mask lets go": lambda: optax.chain(
+        optax.masked(optax.scale_by_adam(), {"a": {"w": True, "v": False}}), optax.scale_by_learning_rate(0.1)
+    ),
+    "muon": lambda: contrib.muon(0.1),
+}
+"""Masks that leave every weight a step."""
+AROUND: dict[str, Any] = {
+    "nothing": lambda inner: inner,
+    "MultiSteps": lambda inner: optax.MultiSteps(inner, 2),
+    "MultiSteps of sums": lambda inner: optax.MultiSteps(inner, 2, use_grad_mean=False),
+    "MultiSteps that skips": lambda inner: optax.MultiSteps(inner, 2, should_skip_update_fn=optax.skip_not_finite),
+    "apply_if_finite": lambda inner: optax.apply_if_finite(inner, 3),
+    "both": lambda inner: optax.apply_if_finite(optax.MultiSteps(inner, 2), 3),
+    "chain": lambda inner: optax.chain(optax.clip_by_global_norm(1.0), inner),
+    "named_chain": lambda inner: optax.named_chain(("clip", optax.clip(1.0)), ("rest", inner)),
+    "conditionally_mask": lambda inner: optax.conditionally_mask(inner, lambda step: step % 2 == 0),
+    "zero_nans": lambda inner: optax.chain(optax.zero_nans(), optax.adaptive_grad_clip(1.0), inner),
+    "inject_hyperparams": lambda inner: optax.inject_hyperparams(lambda rate: optax.chain(inner, optax.identity()))(
+        rate=0.1
+    ),
+    "partition": lambda inner: optax.partition({"all": inner}, {"a": {"w": "all", "v": "all"}}),
+    "schedule_free": lambda inner: contrib.schedule_free(inner, 0.1, b1=0.9),
+    "schedule_free in apply_if_finite": lambda inner: optax.apply_if_finite(contrib.schedule_free(inner, 0.1), 3),
+    "jit": lambda inner: optax.GradientTransformation(inner.init, jax.jit(inner.update)),
+}
+"""What may stand around a mask."""
 
 
-@pytest.mark.parametrize("kind", FROZEN)
-@pytest.mark.parametrize("within_jit", [False, True])
-def test_weights_that_a_mask_inside_freezes_are_refused(kind: str, within_jit: bool) -> None:
+CASES = [("nothing", kind, False) for kind in FROZEN]
+
+
+@pytest.mark.parametrize(
+    ("around", "kind", "within_jit"), [*CASES, *((around, kind, True) for around in AROUND for kind in FROZEN)]
+)
+def test_weights_that_a_mask_inside_freezes_are_refused(around: str, kind: str, within_jit: bool) -> None:
     """Rules would move them, or take them for free where they are not."""
     w = affinet.weights(TREE)
-    optimizer = affinet.optax.project(affinet.plan([w["a.w"].sum() + w["a.v"].sum() == 1.0]), FROZEN[kind]())
+    plan = affinet.plan([w["a.w"].sum() + w["a.v"].sum() == 1.0])
+    optimizer = affinet.optax.project(plan, AROUND[around](FROZEN[kind]()))
     update = jax.jit(optimizer.update) if within_jit else optimizer.update
+    state = optimizer.init(TREE)
     with pytest.raises(AttachError, match=r"leaves 'a\.v' without a step"):
-        update(TREE, optimizer.init(TREE), TREE)
+        jax.eval_shape(update, TREE, state, TREE) if within_jit else update(TREE, state, TREE)
+
+
+@pytest.mark.parametrize(
+    ("around", "kind"),
+    [
+        *(("nothing", kind) for kind in MOVING),
+        *((around, "two optimizers") for around in AROUND if around != "nothing"),
+    ],
+)
+def test_weights_that_every_part_of_a_mask_moves_are_accepted(around: str, kind: str) -> None:
+    w = affinet.weights(TREE)
+    plan = affinet.plan([w["a.w"].sum() + w["a.v"].sum() == 1.0])
+    optimizer = affinet.optax.project(plan, AROUND[around](MOVING[kind]()))
+    updates, _ = jax.jit(optimizer.update)(TREE, optimizer.init(TREE), TREE)
+    total = sum(float((TREE["a"][name] + updates["a"][name]).sum()) for name in ("w", "v"))
+    assert total == pytest.approx(1.0, abs=1e-6)
+
+
+def test_masks_are_seen_where_states_are_made_outside_of_programs() -> None:
+    """An `init` that reads the numbers of the weights cannot be looked into."""
+    frozen = FROZEN["set to zero"]()
+    inner = optax.GradientTransformation(
+        lambda params: frozen.init(jax.tree.map(lambda x: jnp.asarray(np.array(x)), params)), frozen.update
+    )
+    w = affinet.weights(TREE)
+    optimizer = affinet.optax.project(affinet.plan([w["a.w"].sum() + w["a.v"].sum() == 1.0]), inner)
+    with pytest.raises(AttachError, match=r"leaves 'a\.v' without a step"):
+        optimizer.update(TREE, optimizer.init(TREE), TREE)
 
 
 def test_weights_of_no_rule_may_be_frozen() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from affinet.adapters.optax_masks import unmoved
+from affinet.adapters.optax_masks import has_masks, unmoved
 from affinet.errors import AttachError
 from affinet.kernels.jax.jax_library import JAX
 from affinet.kernels.jax.tree_projector import TreeProjector
@@ -91,6 +91,8 @@ class _Sandwich:
 
     projector: TreeProjector
     inner: optax.GradientTransformationExtraArgs
+    masks_checked: set[Any] = field(default_factory=set)
+    """Structures and dtypes of gradients for which no mask is in the way of rules."""
 
     def init(self, params: optax.Params) -> ProjectState:
         """The state before the first step; the optimizer inside starts at the nearest weights on the rules."""
@@ -151,16 +153,24 @@ class _Sandwich:
         self, updates: optax.Updates, state: ProjectState, params: optax.Params, extra: Mapping[str, Any]
     ) -> None:
         """Raise AttachError where a mask inside leaves weights of the rules without a step of the optimizer."""
-        parts = jax.tree.leaves(state.inner, is_leaf=lambda part: isinstance(part, optax.MaskedState))
-        if not any(isinstance(part, optax.MaskedState) for part in parts):
+        arrays = tuple((jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(updates))
+        form = jax.tree.structure((updates, state.inner)), arrays
+        if form in self.masks_checked or not has_masks(state.inner):
             return
-        masked = unmoved(lambda updates: self.inner.update(updates, state.inner, params, **extra)[0], updates)
+
+        def update(updates: optax.Updates, inner: optax.OptState) -> Any:
+            return self.inner.update(
+                updates, inner, params, **({**extra, "grad": updates} if "grad" in extra else extra)
+            )
+
+        masked = unmoved(self.inner.init, update, updates, state.inner)
         if names := [name for name in self.projector.names if name in masked]:
             raise AttachError(
                 f"a mask inside of the optimizer leaves {', '.join(map(repr, names))} without a step, and the rules "
                 f"would move them all the same. Let the optimizer move them, or write rules about the other weights, "
                 f"with the numbers of these."
             )
+        self.masks_checked.add(form)
 
     @cached_property
     def _equations(self) -> tuple[EquationsLaw, ...]:
