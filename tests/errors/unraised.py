@@ -37,6 +37,7 @@ NO_CASE = {
     "kernels/tensorflow/": "asks whether a law runs in a graph; tests/integrations trains with laws that do not",
     "kernels/jax/": "where JAX is installed; tests/integrations raises each",
     "kernels/traced/block_law.py _Entries._nearest: ": "both kinds of laws have the verb",
+    "cli/trainings/jax/": "where JAX is installed; tests/integrations raises each",
     "adapters/optax_": "where JAX is installed; tests/integrations raises each",
     "training/process_agreement.py _check: ": "processes differ; tests/shards raises each",
     "training/sharded_numbers.py ": "numbers of several processes; tests/shards raises each",

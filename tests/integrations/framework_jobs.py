@@ -81,7 +81,8 @@ says = "output.weight[0, 1] >= 0.2"
 TINY = 1e-20
 """An eps that changes no step: Keras and torch add it at different places."""
 STOPPED = ("float32", "classes", "sets")
-"""The jobs whose runs are stopped and gone on with."""
+FREE_NUMBERS = ("orthonormal", "free", "projection")
+"""The bases of jobs that train free numbers, which Keras has not."""
 BETAS = [0.875, 0.984375]
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "SGD": {"momentum": 0.875, "nesterov": True},
@@ -122,7 +123,23 @@ def jobs(framework: str) -> dict[str, str]:
         "classes": job(framework, dtype="float32", target="kind", optimizer="AdamW", rate=0.05),
         "sets": job(framework, dtype="float32", optimizer="Adam", rate=0.05, rules=SETS),
     }
-    return {**steps, "optimum": optimum, **single}
+    return {**steps, "optimum": optimum, **single, **({} if framework == "keras" else reparametrized(framework))}
+
+
+def reparametrized(framework: str) -> dict[str, str]:
+    """Name → job that trains free numbers: each basis with decay, and one in float32."""
+    decay = options_text({"betas": BETAS, "eps": TINY, "weight_decay": 0.125})
+    methods = {basis: f'options = {decay}\nmethod = "reparametrize"\nbasis = "{basis}"' for basis in FREE_NUMBERS}
+    made = {
+        basis: job(framework, optimizer="AdamW").replace("options = { }", method) for basis, method in methods.items()
+    }
+    single = job(framework, dtype="float32", optimizer="Adam", rate=0.05, hidden=[4, 3], batch=7)
+    return made | {"free numbers": single.replace("options = { }", 'method = "reparametrize"')}
+
+
+def stopped_jobs(framework: str) -> tuple[str, ...]:
+    """The jobs whose runs are stopped and gone on with."""
+    return STOPPED if framework == "keras" else (*STOPPED, "free numbers")
 
 
 def table() -> str:
@@ -183,15 +200,15 @@ def whole(framework: str, folder: Path) -> dict[str, Any]:
             "verified": call("verify", run / "model.safetensors", run / "plan.safetensors").exit_code,
             "checked": call("check", path).exit_code,
         }
-        if name in STOPPED:
+        if name in stopped_jobs(framework):
             results[name]["stopped"] = stopped(path, folder / f"{name} stopped")
     return results
 
 
-def resume(folder: Path) -> dict[str, Any]:
+def resume(framework: str, folder: Path) -> dict[str, Any]:
     """Each stopped run gone on with: whether its files are those of the run in one go."""
     results = {}
-    for name in STOPPED:
+    for name in stopped_jobs(framework):
         resumed = call("train", "--resume", folder / f"{name} stopped")
         assert resumed.exit_code == 0, (name, resumed.output)
         assert "Resuming after epoch 2" in resumed.stdout, resumed.output
@@ -236,7 +253,7 @@ def main(framework: str, folder: Path, part: str) -> None:
     if part == "whole":
         results, answers = whole(framework, folder), activations(framework)
     else:
-        results, answers = resume(folder), {}
+        results, answers = resume(framework, folder), {}
     printed = {"results": results, "activations": answers, "torch": "torch" in sys.modules}
     sys.stdout.write(f"{json.dumps(printed)}\n")
 

@@ -85,6 +85,58 @@ def test_twenty_steps_of_each_optimizer_are_those_of_torch(framework: str) -> No
         assert gap(framework, f"steps of {name}") <= 1e-10, name
 
 
+@pytest.mark.parametrize("basis", trained.FREE_NUMBERS)
+def test_twenty_steps_of_free_numbers_are_those_of_torch(basis: str) -> None:
+    """Decay acts on the free numbers, so that its path depends on the basis."""
+    assert gap("jax", basis) <= 1e-10
+    others = [trained.weights(runs("jax").folder, other) for other in trained.FREE_NUMBERS if other != basis]
+    found = trained.weights(runs("jax").folder, basis)["hidden1.weight"]
+    assert all(np.abs(found - other["hidden1.weight"]).max() > 1e-3 for other in others)
+
+
+def test_runs_say_how_many_numbers_are_trained() -> None:
+    for basis in trained.FREE_NUMBERS:
+        ours, theirs = (
+            json.loads((runs(f).folder / f"{basis} whole" / "summary.json").read_text()) for f in ("jax", "torch")
+        )
+        for key in ("trained_numbers", "numbers", "free_numbers"):
+            assert ours["with_rules"][key] == theirs["with_rules"][key]
+
+
+ALL_OF_IT = "\n".join(f'[[rule]]\nsays = "{name} == 1"' for name in ("output.weight", "output.bias"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line", "message"),
+    [
+        (
+            {"rules": ALL_OF_IT, "hidden": []},
+            "method",
+            "the rules fix all 3 numbers of the network, so there is nothing",
+        ),
+        (
+            {"rules": trained.LINEAR, "hidden": []},
+            "method",
+            'the rules a bound hold inequalities.*Use affinet.optax.project.*In a job file: method = "project".',
+        ),
+        ({"rules": trained.SETS, "basis": "free"}, "basis", "the rules lengths are nonlinear equations"),
+    ],
+)
+def test_jobs_without_free_numbers_are_refused(
+    tmp_path: Path, changes: dict[str, Any], line: str, message: str
+) -> None:
+    from affinet.cli.jobs.jobfile import read_job
+    from affinet.cli.trainings.preparation import prepare
+    from affinet.errors import JobError
+
+    trained.write_tables(tmp_path)
+    basis = f'\nbasis = "{changes.pop("basis")}"' if "basis" in changes else ""
+    text = trained.job("jax", **changes).replace("options = { }", f'method = "reparametrize"{basis}')
+    (tmp_path / "job.toml").write_text(trained.text_for("job", text))
+    with pytest.raises(JobError, match=f"(?s)line {15 if line == 'method' else 16}: .*{message}"):
+        prepare(read_job(tmp_path / "job.toml"))
+
+
 @each_framework
 def test_each_activation_is_that_of_torch(framework: str) -> None:
     ours, theirs = runs(framework).activations, runs("torch").activations
@@ -129,10 +181,9 @@ def test_rules_hold_and_plans_and_names_are_those_of_torch(framework: str) -> No
 
 @each_framework
 def test_a_stopped_run_goes_on_to_the_bits_of_a_run_in_one_go(framework: str) -> None:
-    assert {name: runs(framework).whole[name]["stopped"] for name in trained.STOPPED} == dict.fromkeys(
-        trained.STOPPED, 130
-    )
-    assert runs(framework).resumed == dict.fromkeys(trained.STOPPED, True)
+    names = trained.stopped_jobs(framework.partition("-")[0])
+    assert {name: runs(framework).whole[name]["stopped"] for name in names} == dict.fromkeys(names, 130)
+    assert runs(framework).resumed == dict.fromkeys(names, True)
 
 
 @each_framework

@@ -142,6 +142,11 @@ def test_a_mistake_names_the_key_the_line_and_what_is_allowed(old: str, new: str
             'basis = "free"\nmethod = "project"',
             "line 13: [train] has basis = 'free', and the method is 'project'",
         ),
+        (
+            "hidden = [5]",
+            'framework = "jax"\nfactory = "a:b"',
+            "line 7: [model] has framework = 'jax' and a factory, which makes a network of torch. Give the sizes of a",
+        ),
         ("says = ", "# ", 'line 15: rule 1 is empty; it takes one of says = "a rule", sentences = "a file"'),
         ('"a tie"', '"a tie"\nmatrix = "A.npz"', "line 17: rule 1 has 'says' and 'matrix'"),
         ('"a tie"', '"a tie"\nrhs = 0', "line 17: rule 1 has both 'says' and 'rhs'"),
@@ -175,6 +180,24 @@ def test_keys_that_are_wrong_together_are_named(old: str, new: str, message: str
         assert parse_job(Path("job.toml"), changed((old, new))).job.data.task == "regression"
     else:
         assert f"job.toml, {message}" in mistake_in((old, new))
+
+
+@pytest.mark.parametrize(
+    ("framework", "method", "needed"),
+    [("keras", "reparametrize", '"torch" or "jax"'), ("keras", "lagrange", '"torch"'), ("jax", "lagrange", '"torch"')],
+)
+def test_a_method_that_a_framework_lacks_names_those_that_have_it(framework: str, method: str, needed: str) -> None:
+    changes = ("[5]", f'[5]\nframework = "{framework}"'), ("epochs = 3", f'epochs = 3\nmethod = "{method}"')
+    assert mistake_in(*changes).endswith(
+        f'line 14: method = "{method}" needs framework = {needed}, and [model] has framework = "{framework}". Change '
+        f'one of them; method = "project" trains in each framework.'
+    )
+
+
+@pytest.mark.parametrize(("framework", "method"), [("jax", "project"), ("jax", "reparametrize"), ("keras", "project")])
+def test_methods_that_frameworks_have(framework: str, method: str) -> None:
+    changes = ("[5]", f'[5]\nframework = "{framework}"'), ("epochs = 3", f'epochs = 3\nmethod = "{method}"')
+    assert parse_job(Path("job.toml"), changed(*changes)).job.train.method == method
 
 
 def test_a_ready_data_set_takes_no_task() -> None:

@@ -77,12 +77,18 @@ def _conflicts_of_framework(job: Job) -> Iterator[Mistake]:
         fact = f"[model] has framework = {framework!r} and a factory, which makes a network of torch"
         way_out = f"Give the sizes of a network, hidden = [64]; your own networks train under {PYTHON[framework]}."
         yield Mistake(("model", "framework"), f"{fact}. {way_out}")
-    if method != "project":
-        fact = f"method = {method!r} trains with torch, and [model] has framework = {framework!r}"
-        way_out = 'Say method = "project", or leave out the framework.'
-        yield Mistake(("train", "method"), f"{fact}. {way_out}")
+    if framework not in FRAMEWORKS_OF[method]:
+        needed = " or ".join(f'"{name}"' for name in FRAMEWORKS_OF[method])
+        fact = f'method = "{method}" needs framework = {needed}, and [model] has framework = "{framework}"'
+        yield Mistake(("train", "method"), f'{fact}. Change one of them; method = "project" trains in each framework.')
 
 
+FRAMEWORKS_OF: dict[str, tuple[str, ...]] = {
+    "project": ("torch", "jax", "keras"),
+    "reparametrize": ("torch", "jax"),
+    "lagrange": ("torch",),
+}
+"""Method → the frameworks that train by it."""
 PYTHON = {"jax": "affinet.optax.project", "keras": "affinet.keras.project"}
 """Framework → what trains any network of it, in Python."""
 

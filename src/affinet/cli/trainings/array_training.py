@@ -48,6 +48,10 @@ class Rows:
 class Steps(Protocol):
     """A network and an optimizer of a framework, which each step changes."""
 
+    @property
+    def trained(self) -> int:
+        """How many numbers the optimizer moves."""
+
     def step(self, rows: np.ndarray) -> float:
         """Take one step on the train rows of these numbers; return the loss before it."""
 
@@ -58,10 +62,10 @@ class Steps(Protocol):
         """The weights by the names and in the shapes of the job."""
 
     def optimizer_state(self) -> list[np.ndarray]:
-        """All numbers that the optimizer keeps from step to step, in a fixed order."""
+        """All numbers that the next step depends on in addition to the weights, in a fixed order."""
 
     def restore(self, weights: Arrays, optimizer_state: list[np.ndarray]) -> None:
-        """Replace the weights and the numbers of the optimizer, which have their shapes and dtypes."""
+        """Replace the weights and the numbers of `optimizer_state`, which have their shapes and dtypes."""
 
     def finish(self) -> None:
         """What is done once after the last step."""
@@ -83,8 +87,8 @@ class ArrayTraining:
 
     @property
     def trained(self) -> Trainable:
-        """All numbers are trained."""
-        return Trainable(self.numbers, self.numbers)
+        """How many numbers the optimizer moves."""
+        return Trainable(self.steps.trained, self.numbers)
 
     def settings(self, batch_size: int) -> AbstractContextManager[None]:
         """No settings depend on the size of batches."""
@@ -148,7 +152,7 @@ def ruled_training(job: JobFile, data: Data, network: FirstNetwork, rules: Plann
         for name, x in steps.weights().items()
     }
     numbers = network.perceptron.numbers
-    free = free_numbers(numbers, rules.plan.rank)
+    free = free_numbers(numbers, rules.plan.rank) if steps.trained == numbers else steps.trained
     return _training(job, data, rules.system, steps, numbers, free, moved)
 
 

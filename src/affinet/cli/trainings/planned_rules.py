@@ -64,4 +64,5 @@ def _planned(job: JobFile, rules: Sequence[Constraint]) -> Plan:
     try:
         return affinet.plan(rules)
     except RuleError as error:
-        raise job.mistake(("train", "method"), f'{error} In a job file: method = "lagrange".') from error
+        way_out = 'method = "lagrange"' + ("" if job.job.model.framework == "torch" else ' with framework = "torch"')
+        raise job.mistake(("train", "method"), f"{error} In a job file: {way_out}.") from error

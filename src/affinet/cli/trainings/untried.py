@@ -46,7 +46,7 @@ def _takes_settings(job: JobFile) -> bool:
     if available is None:
         return takes_settings(job.job.train)
     settings_of(job, available)
-    return job.job.train.learning_rate <= LARGE
+    return job.job.train.method == "project" and job.job.train.learning_rate <= LARGE
 
 
 def takes_settings(train: TrainTable) -> bool:

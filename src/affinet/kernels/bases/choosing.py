@@ -43,15 +43,16 @@ def linear_blocks(plan: Plan, way_out: str = "affinet.project") -> tuple[AnyLine
     """
     for block in plan.blocks:
         if not isinstance(block.law(), Linear):
-            names = ", ".join(dict.fromkeys(plan.system.rule(rule).name for rule in block.rules[:3]))
-            if plan.system.curved and not plan.system.has_inequalities:
+            rules = [plan.system.rule(number) for number in dict.fromkeys(block.rules)]
+            if inequalities := [rule.name for rule in rules if rule.sense != "=="]:
                 raise AttachError(
-                    f"the rules {names} are nonlinear equations, and no matrix makes all their solutions from free "
-                    f"numbers. Use {way_out}, which follows them."
+                    f"the rules {', '.join(inequalities[:3])} hold inequalities, and no free numbers reach every point "
+                    f"between bounds with a derivative that is nowhere zero. Use {way_out}, which reaches bounds "
+                    f"exactly."
                 )
             raise AttachError(
-                f"the rules {names} hold inequalities, and no free numbers reach every point between bounds with a "
-                f"derivative that is nowhere zero. Use {way_out}, which reaches bounds exactly."
+                f"the rules {', '.join([rule.name for rule in rules if rule.curved][:3])} are nonlinear equations, and "
+                f"no matrix makes all their solutions from free numbers. Use {way_out}, which follows them."
             )
     return cast("tuple[AnyLinear, ...]", plan.blocks)
 

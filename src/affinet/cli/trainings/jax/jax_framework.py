@@ -12,6 +12,7 @@ from affinet.cli.trainings.array_framework import ArrayFramework
 from affinet.cli.trainings.array_training import rows_of
 from affinet.cli.trainings.data import Data
 from affinet.cli.trainings.first_network import FirstNetwork
+from affinet.cli.trainings.jax.attached_rules import under_rules, without_rules
 from affinet.cli.trainings.jax.float64 import with_float64
 from affinet.cli.trainings.jax.jax_steps import JaxSteps
 from affinet.cli.trainings.jax.optax_optimizers import added_decay, inner_optimizer
@@ -32,7 +33,8 @@ class Jax(ArrayFramework):
         return {"jax": jax.__version__, "optax": optax.__version__}
 
     def steps(self, job: JobFile, data: Data, network: FirstNetwork, plan: Plan | None) -> JaxSteps:
-        """The network with its optimizer. Raises JobError as `settings_of`."""
+        """The network with its optimizer. Raises JobError as `settings_of` and `under_rules`."""
         name, settings = job.job.train.optimizer, settings_of(job, IN_OPTAX)
         optimizer = inner_optimizer(name, job.job.train.learning_rate, settings)
-        return JaxSteps(network, rows_of(job, data), optimizer, added_decay(name, settings), plan)
+        rules = without_rules(optimizer) if plan is None else under_rules(job, plan, optimizer)
+        return JaxSteps(network, rows_of(job, data), rules, added_decay(name, settings))

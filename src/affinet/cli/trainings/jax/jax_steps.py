@@ -1,4 +1,4 @@
-"""Take steps of JAX and Optax: a pure step over nested dicts of weights, which the rules stand around."""
+"""Take steps of JAX and Optax: a pure step over the numbers that are trained, from which weights are computed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import numpy as np
 import optax
 from jax import Array
 
-from affinet.adapters.optax_projection import project
 from affinet.cli.trainings.array_training import Arrays, Rows
 from affinet.cli.trainings.data import Task
 from affinet.cli.trainings.first_network import FirstNetwork
+from affinet.cli.trainings.jax.attached_rules import AttachedRules
 from affinet.cli.trainings.perceptron import Perceptron
-from affinet.kernels.jax.tree_projector import TreeProjector
-from affinet.plans.plan import Plan
 
 Params = dict[str, dict[str, Array]]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -37,62 +35,67 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class JaxSteps:
-    """Weights and the state of their optimizer. Without a plan there are no rules.
+    """The numbers that are trained and the state of their optimizer.
 
-    `decay` times the weights is added to each gradient, before the rules.
+    They are the weights, as nested dicts, or free numbers from which weights are computed. `decay` times the numbers is
+    added to each gradient, before the rules.
     """
 
-    def __init__(
-        self,
-        network: FirstNetwork,
-        rows: Rows,
-        optimizer: optax.GradientTransformation,
-        decay: float,
-        plan: Plan | None,
-    ) -> None:
-        self._params = _nested({name: jnp.asarray(x) for name, x in network.weights.items()})
-        self._projector = None
-        if plan is not None:
-            self._projector = TreeProjector(plan, self._params)
-            self._params = self._projector.project(self._params)
-            optimizer = project(plan, optimizer)
-        if decay:
-            optimizer = optax.chain(optax.add_decayed_weights(decay), optimizer)
-        self._state = _strong(optimizer.init(self._params))
-        self._answer = jax.jit(_answer_of(network.perceptron))
+    def __init__(self, network: FirstNetwork, rows: Rows, rules: AttachedRules, decay: float) -> None:
+        first = _nested({name: jnp.asarray(x) for name, x in network.weights.items()})
+        optimizer = optax.chain(optax.add_decayed_weights(decay), rules.optimizer) if decay else rules.optimizer
+        self._rows, self._rules = rows, rules
+        self._numbers = _strong(rules.to_numbers(first))
+        self._state = _strong(optimizer.init(self._numbers))
+        weights_of = rules.weights_of or (lambda numbers: numbers)
+        answer, loss = _answer_of(network.perceptron), _loss_of(network.perceptron, rows.task)
+        self._weights_of = weights_of if rules.weights_of is None else jax.jit(weights_of)
+        self._answer = jax.jit(lambda numbers, features: answer(weights_of(numbers), features))
         self._step = jax.jit(
-            _step_of(_loss_of(network.perceptron, rows.task), optax.with_extra_args_support(optimizer))
+            _step_of(
+                lambda numbers, *batch: loss(weights_of(numbers), *batch), optax.with_extra_args_support(optimizer)
+            )
         )
-        self._rows = rows
+
+    @property
+    def trained(self) -> int:
+        """As `Steps.trained`."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self._numbers))
 
     def step(self, rows: np.ndarray) -> float:
         """As `Steps.step`."""
         features, targets = self._rows.train_features[rows], self._rows.train_targets[rows]
-        self._params, self._state, loss = self._step(self._params, self._state, features, targets)
+        self._numbers, self._state, loss = self._step(self._numbers, self._state, features, targets)
         return float(loss)
 
     def answers(self) -> np.ndarray:
         """As `Steps.answers`."""
-        return np.asarray(self._answer(self._params, self._rows.test_features))
+        return np.asarray(self._answer(self._numbers, self._rows.test_features))
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights, whose shapes are those of the job."""
-        return {f"{layer}.{kind}": np.asarray(x) for layer, kinds in self._params.items() for kind, x in kinds.items()}
+        layers: Params = self._weights_of(self._numbers)
+        return {f"{layer}.{kind}": np.asarray(x) for layer, kinds in layers.items() for kind, x in kinds.items()}
 
     def optimizer_state(self) -> list[np.ndarray]:
-        """The leaves of the state."""
-        return [np.asarray(leaf) for leaf in jax.tree.leaves(self._state)]
+        """The leaves of the state, after those of the numbers where these are not the weights."""
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(self._state_of_step())]
 
     def restore(self, weights: Arrays, optimizer_state: list[np.ndarray]) -> None:
         """As `Steps.restore`."""
-        structure = jax.tree.structure(self._state)
-        self._params = _nested({name: jnp.asarray(x) for name, x in weights.items()})
-        self._state = jax.tree.unflatten(structure, [jnp.asarray(x) for x in optimizer_state])
+        state = jax.tree.unflatten(jax.tree.structure(self._state_of_step()), [jnp.asarray(x) for x in optimizer_state])
+        if self._rules.weights_of is None:
+            self._numbers, self._state = _nested({name: jnp.asarray(x) for name, x in weights.items()}), state
+        else:
+            self._numbers, self._state = state
 
     def finish(self) -> None:
-        """Move the last weights onto the rules: what an update adds to a weight is rounded."""
-        if self._projector is not None:
-            self._params = self._projector.project(self._params)
+        """As `Steps.finish`."""
+        self._numbers = self._rules.finished(self._numbers)
+
+    def _state_of_step(self) -> Any:
+        """What the next step depends on, in addition to the weights."""
+        return self._state if self._rules.weights_of is None else (self._numbers, self._state)
 
 
 def _answer_of(perceptron: Perceptron) -> Callable[[Params, Array], Array]:
@@ -126,12 +129,12 @@ def _loss_of(perceptron: Perceptron, task: Task) -> Callable[[Params, Array, Arr
 
 
 def _step_of(
-    loss: Callable[[Params, Array, Array], Array], optimizer: optax.GradientTransformationExtraArgs
-) -> Callable[[Params, Any, Array, Array], tuple[Params, Any, Array]]:
-    def step(params: Params, state: Any, features: Array, targets: Array) -> tuple[Params, Any, Array]:
-        value, gradients = jax.value_and_grad(loss)(params, features, targets)
-        updates, state = optimizer.update(gradients, state, params)
-        return optax.apply_updates(params, updates), state, value
+    loss: Callable[..., Array], optimizer: optax.GradientTransformationExtraArgs
+) -> Callable[[Any, Any, Array, Array], tuple[Any, Any, Array]]:
+    def step(numbers: Any, state: Any, features: Array, targets: Array) -> tuple[Any, Any, Array]:
+        value, gradients = jax.value_and_grad(loss)(numbers, features, targets)
+        updates, state = optimizer.update(gradients, state, numbers)
+        return optax.apply_updates(numbers, updates), state, value
 
     return step
 
@@ -146,5 +149,5 @@ def _nested(weights: Mapping[str, Array]) -> Params:
 
 
 def _strong(state: Any) -> Any:
-    """The arrays without weak types, as they come back from a checkpoint."""
+    """The arrays of a tree without weak types, as they come back from a checkpoint."""
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state)

@@ -24,6 +24,11 @@ class KerasSteps:
             self._optimizer.build(self._model.trainable_variables)
         self._model.compile(self._optimizer)
 
+    @property
+    def trained(self) -> int:
+        """All numbers of the network."""
+        return sum(int(np.prod(variable.shape)) for variable in self._model.variables_of_job.values())
+
     def step(self, rows: np.ndarray) -> float:
         """As `Steps.step`."""
         self._model.reset_metrics()
