@@ -32,6 +32,9 @@ RULES: dict[str, tuple[Callable[[Any], Any], P]] = {
     "tied matrices of split columns": (lambda w: [w.a == w.b], COLUMNS),
     "opposite parts of matrices": (lambda w: [w.a[:128] == -2 * w.b[128:]], COLUMNS),
     "a transposed tie": (lambda w: [w.a == w.b.T], ROWS),
+    "three tied matrices": (lambda w: [w.a == w.b, w.b == -2 * w.c + 1.0], COLUMNS),
+    "three tied matrices, one transposed": (lambda w: [w.a == w.b, w.b == w.c.T], ROWS),
+    "three tied matrices and other ties": (lambda w: [w.a == w.b, w.b == w.c, w.d[0, 0] == w.d[63, 5]], ROWS),
     "four tied entries": (lambda w: [w.a[0, 0] == w.a[63, 5], w.a[17, 3] == -w.b[40, 9]], ROWS),
     "a small dense rule": (lambda w: [w.a[3, 5] + 2 * w.a[60, 7] - w.b[33, 1] == 1.0], ROWS),
     "bounds": (lambda w: [w.a >= -0.5], ROWS),
@@ -44,10 +47,13 @@ def main() -> None:
     """Write, for each rule, the distance from the same steps on one device and the largest array that is gathered."""
     mesh = Mesh(np.array(jax.devices()), ("x",))
     random = np.random.default_rng(0)
-    tree = {name: jnp.asarray(random.normal(size=(N, N)), jnp.float32) for name in ("a", "b")}
-    gradients = {name: jnp.asarray(random.normal(size=(N, N)), jnp.float32) for name in ("a", "b")}
+    every_tree, every_gradient = (
+        {name: jnp.asarray(random.normal(size=(N, N)), jnp.float32) for name in "abcd"} for _ in range(2)
+    )
     found = {}
     for name, (rules, spec) in RULES.items():
+        names = "abcd" if name.startswith("three") else "ab"
+        tree, gradients = ({n: arrays[n] for n in names} for arrays in (every_tree, every_gradient))
         plan = affinet.plan(rules(affinet.weights(tree)))
         optimizer = affinet.optax.project(plan, optax.adam(0.05))
 

@@ -11,7 +11,7 @@ from keras import ops
 
 from affinet.blocks.namespace import Array
 from affinet.errors import AttachError
-from affinet.kernels.traced.block_law import EquationsLaw, WeightsLaw, law_of
+from affinet.kernels.traced.block_law import EquationsLaw, WeightsLaw, laws_of
 from affinet.kernels.traced.library import Library, Like
 from affinet.kernels.traced.states import arrays_of, map_states, state_of
 from affinet.plans.plan import Plan
@@ -60,7 +60,7 @@ class Sandwich:
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.library = plan, library_of_backend()
-        laws = [law_of(self.library, block) for block in plan.blocks]
+        laws = [law for block in plan.blocks for law in laws_of(self.library, block)]
         self.names = tuple(parameter.name for parameter in plan.parameters)
         self.equations = tuple(law for law in laws if isinstance(law, EquationsLaw))
         self.sets = tuple(law for law in laws if isinstance(law, WeightsLaw))

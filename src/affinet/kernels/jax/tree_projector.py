@@ -21,7 +21,7 @@ from affinet.kernels.arrays.array_gaps import ArrayGaps
 from affinet.kernels.arrays.array_projector import ArrayProjector
 from affinet.kernels.bounds_in_dtypes import NumberFormat, check_bounds
 from affinet.kernels.jax.jax_library import JAX
-from affinet.kernels.traced.block_law import EquationsLaw, WeightsLaw, law_of
+from affinet.kernels.traced.block_law import EquationsLaw, WeightsLaw, laws_of
 from affinet.language.trees import named_leaves, refusal_of
 from affinet.plans.plan import Plan
 
@@ -43,7 +43,8 @@ class TreeProjector:
     def __init__(self, plan: Plan, tree: Any = None) -> None:
         self.plan = plan
         self.names = tuple(parameter.name for parameter in plan.parameters)
-        self.laws = tuple(law_of(JAX, block) for block in plan.blocks)
+        self.laws_of_blocks = tuple(tuple(laws_of(JAX, block)) for block in plan.blocks)
+        self.laws = tuple(law for laws in self.laws_of_blocks for law in laws)
         self._checked_dtypes: set[tuple[Any, ...]] = set()
         self._project_arrays = jax.jit(self._projected)
         if tree is not None:
@@ -224,7 +225,8 @@ class TreeProjector:
         """Raise InfeasibleError where no way to nonlinear equations was found."""
         unreached_blocks = [
             block
-            for block, law in zip(self.plan.blocks, self.laws, strict=True)
+            for block, laws in zip(self.plan.blocks, self.laws_of_blocks, strict=True)
+            for law in laws
             if isinstance(law, WeightsLaw)
             and not law.always_found
             and not bool(law.satisfies(law.read(projected), law.roundoff(projected)))

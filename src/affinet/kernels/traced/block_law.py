@@ -20,9 +20,11 @@ from affinet.blocks.law import Law, Linear, run_alone
 from affinet.blocks.namespace import Array, Namespace, NumPy
 from affinet.blocks.normal_map import NormalMap, Underway
 from affinet.blocks.pairs import Shared
-from affinet.blocks.places import Places
+from affinet.blocks.places import Listed, Places
 from affinet.blocks.set_law import SetLaw
 from affinet.blocks.tangent_map import Following, Tangent
+from affinet.blocks.tied_layers import separated
+from affinet.blocks.ties import Averages
 from affinet.kernels.traced.library import DType, Library, Like
 from affinet.kernels.traced.traced_entries import Arrays, axes_of, read, write
 
@@ -257,12 +259,15 @@ class WeightsLaw(_Entries):
         return self._library.map(lambda x: Like(np.shape(x), np.asarray(x).dtype), known)
 
 
-def law_of(library: Library, block: AnyBlock) -> EquationsLaw | WeightsLaw:
-    """The verbs of a block on arrays of a library; all are functions without state."""
-    law = _along_axes(block.law(), axes_of(block.entries))
-    if isinstance(law, Linear):
-        return EquationsLaw(library, law, block.entries)
-    return WeightsLaw(library, law, block.entries)
+def laws_of(library: Library, block: AnyBlock) -> list[EquationsLaw | WeightsLaw]:
+    """The verbs of a block on arrays of a library, in one law or in several that share no entry; all without state."""
+    law, places = _along_axes(block.law(), axes_of(block.entries)), block.entries
+    if not isinstance(law, Linear):
+        return [WeightsLaw(library, law, places)]
+    if isinstance(law.projection, Averages) and isinstance(places, Listed):
+        pieces = separated(places.parts, law.projection.means.classes)
+        return [EquationsLaw(library, Linear(projection), Listed(parts)) for parts, projection in pieces]
+    return [EquationsLaw(library, law, places)]
 
 
 def _along_axes(law: Law, axes: tuple[int, ...] | None) -> Law:

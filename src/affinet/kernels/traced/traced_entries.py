@@ -6,7 +6,7 @@ Others are read at indices along the axes of the array: at indices into a flat a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -31,7 +31,8 @@ def read(library: Library, places: Places, arrays: Arrays) -> Array:
         case Chosen():
             return _of_set(library, places, arrays[places.parameter.name])
         case Listed():
-            return _joined(library, [_of_part(library, part, arrays[part.parameter.name]) for part in places.parts])
+            parts = [_of_part(library, part, arrays[part.parameter.name]) for part in places.parts]
+            return (_stacked if all(map(_is_whole, places.parts)) else _joined)(library, parts)
         case Following():
             return _stacked(library, [read(library, piece, arrays) for piece in _pieces(places)])
         case Adjacent():
@@ -67,8 +68,7 @@ def write(library: Library, places: Places, arrays: Arrays, values: Array) -> di
             name = places.parameter.name
             written[name] = _with_set(library, places, arrays[name], values)
         case Listed():
-            parts = _split(library, values, [part.size for part in places.parts])
-            for part, numbers in zip(places.parts, parts, strict=True):
+            for part, numbers in zip(places.parts, _unstacked(library, values, places.parts), strict=True):
                 name = part.parameter.name
                 written[name] = _with_part(library, part, written[name], numbers)
         case Following():
@@ -229,12 +229,12 @@ def _stacked(library: Library, pieces: list[Array]) -> Array:
     return library.xp.stack(pieces, -1 - pieces[0].ndim)
 
 
-def _unstacked(library: Library, values: Array, pieces: list[Places]) -> list[Array]:
+def _unstacked(library: Library, values: Array, pieces: Sequence[Places | Part]) -> list[Array]:
     """The numbers of each piece, of values that are stacked or in one row."""
-    count = len(pieces)
-    if len(values.shape) > 1 and values.shape[0] == count and len({piece.count for piece in pieces}) == 1:
-        return [values[number] for number in range(count)]
-    return _split(library, values, [piece.count for piece in pieces])
+    sizes = [piece.size if isinstance(piece, Part) else piece.count for piece in pieces]
+    if len(values.shape) > 1 and values.shape[0] == len(sizes) and len(set(sizes)) == 1:
+        return [values[number] for number in range(len(sizes))]
+    return _split(library, values, sizes)
 
 
 def _split(library: Library, values: Array, sizes: list[int]) -> list[Array]:
