@@ -29,8 +29,8 @@ def test_the_layout_of_70_billion_weights_is_counted_from_shapes() -> None:
         + [w[f"layers.{layer}.down"].sum(dim=0) == 0 for layer in range(80)]
     )
     sharded = plan.sharded(1_024, itemsize=2)
-    assert sharded.bytes_a_step == 80 * 28_672 * 2 * 2
-    assert "Of 1,024 processes each sends 9,175,040 bytes a step for the rules." in str(sharded)
+    assert sharded.bytes_a_step == 80 * 28_672 * 2 * 4  # 16 bits are computed in 32
+    assert "Of 1,024 processes each sends 18,350,080 bytes a step for the rules." in str(sharded)
 
 
 def test_cells_of_several_processes_send_their_entries() -> None:

@@ -15,7 +15,9 @@ import affinet
 from affinet import families
 from tests.shards.contract_on_shards import mesh_of, place_model, placed
 
-N = 24
+N, LARGE = 24, 130
+"""Matrices of the second size are read as boxes, and those of the first entry by entry."""
+ORDER = np.random.default_rng(4).permutation(LARGE)
 DENSE = np.random.default_rng(3).standard_normal((5, 2 * N * N))
 
 
@@ -23,6 +25,7 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(N, N), nn.Linear(N, N)
+        self.third, self.fourth = nn.Linear(LARGE, LARGE), nn.Linear(LARGE, LARGE)
 
 
 RULES: dict[str, Callable[[Any], Any]] = {
@@ -33,6 +36,14 @@ RULES: dict[str, Callable[[Any], Any]] = {
     "rows that are equal": lambda w: w.first.weight[1:] == w.first.weight[:-1],
     "dense equations": lambda w: families.linear([w.first.weight, w.second.weight], DENSE, np.zeros(5)),
     "transposed layers": lambda w: w.second.weight == w.first.weight.T,
+    "a symmetric matrix": lambda w: w.first.weight == w.first.weight.T,
+    "a skew matrix": lambda w: w.first.weight == -w.first.weight.T,
+    "large transposed layers": lambda w: w.fourth.weight == 2 * w.third.weight.T + 1,
+    "a large skew matrix": lambda w: w.third.weight == -w.third.weight.T,
+    "a large symmetric matrix": lambda w: w.third.weight == w.third.weight.T,
+    "rows in mirrored order": lambda w: w.third.weight == w.third.weight.flip(0),
+    "columns in mirrored order": lambda w: w.third.weight == w.third.weight.flip(1),
+    "permuted rows": lambda w: w.fourth.weight[ORDER] == w.third.weight,
     "not negative": lambda w: w.first.weight >= 0,
     "bounds without a corner": lambda w: w.first.weight.flatten()[1:] <= 1,
     "simplices of rows": lambda w: [w.first.weight.sum(dim=1) == 1, w.first.weight >= 0],
@@ -47,6 +58,7 @@ RULES: dict[str, Callable[[Any], Any]] = {
 LOCAL_BY_ROWS = (
     "row sums",
     "zeros",
+    "columns in mirrored order",
     "not negative",
     "bounds without a corner",
     "simplices of rows",
@@ -69,7 +81,8 @@ class Sent(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if str(function).startswith(("c10d.", "_c10d_functional.")) and "wait" not in str(function):
             self.messages += 1
-            self.bytes += _size(args[0])
+            # The second argument of an all-to-all is what is sent.
+            self.bytes += _size(args["alltoall" in str(function)])
         return function(*args, **(kwargs or {}))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import affinet
-from tests.shards.counted_bytes import LOCAL_BY_ROWS, RULES, N
+from tests.shards.counted_bytes import LARGE, LOCAL_BY_ROWS, RULES, N
 from tests.shards.gang import together
 
 REDUCED = 16
@@ -19,10 +19,22 @@ def test_a_step_sends_what_equations_between_processes_need() -> None:
         assert found["rows that are equal"][0] <= REDUCED * N * (N - 1)
         for name, rule in RULES.items():
             sizes = {"first.weight": (N, N), "second.weight": (N, N), "first.bias": (N,), "second.bias": (N,)}
+            sizes |= {"third.weight": (LARGE, LARGE), "fourth.weight": (LARGE, LARGE)}
             sharded = affinet.plan(rule(affinet.weights(sizes))).sharded(2)
             assert sharded.bytes_a_step == found[name][0], name
-        # Half of the pairs have their entries on two processes: twice these entries, for the gradient and the weights.
-        assert found["transposed layers"][0] == 2 * (N * N) * 4
+        # Half of the entries have their partner on the other process, and each process holds half of these: what it
+        # gives is its own, for the gradient and for the weights, and half of what may be sent.
+        for name, crossing in {
+            "transposed layers": N * N,
+            "a symmetric matrix": N * N // 2,
+            "a skew matrix": N * N // 2,
+            "large transposed layers": LARGE * LARGE,
+            "a large symmetric matrix": LARGE * LARGE // 2,
+            "a large skew matrix": LARGE * LARGE // 2,
+            "rows in mirrored order": LARGE * LARGE,
+        }.items():
+            assert found[name] == (2 * (crossing // 2) * 4, 2), name
+        assert found["permuted rows"][0] <= 2 * 2 * LARGE * LARGE * 4
 
 
 def test_all_blocks_share_the_messages_of_a_step() -> None:

@@ -33,8 +33,18 @@ class Sum:
     numbers: Array
 
 
-Rounds = Generator[Sum, Array, Made]
-"""A running verb: it yields the numbers to be added up, is sent the total, and returns its result in the end."""
+@dataclass(frozen=True, eq=False)
+class Swap:
+    """Numbers for other holders of the block, who give theirs: the latter are sent back."""
+
+    numbers: Array
+
+
+Rounds = Generator[Sum | Swap, Array, Made]
+"""A running verb: it yields the numbers to be added up, is sent the total, and returns its result in the end.
+
+Parts of blocks that only some holders share (`kernels/torch/shards`) yield a `Swap` instead.
+"""
 
 
 def run_alone(rounds: Rounds[Made]) -> Made:

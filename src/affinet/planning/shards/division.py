@@ -24,15 +24,15 @@ from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyBlock, AnyLinear, AnySet
 from affinet.blocks.mirror import Mirror
 from affinet.blocks.pairs import Pairs
-from affinet.blocks.places import Following, Places, Stepped, box, no_places
+from affinet.blocks.places import Following, Stepped, box, no_places
 from affinet.blocks.polyhedron import Polyhedron
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
 from affinet.language.calculus.terms import Integers
 from affinet.planning.shards.divided_cells import CellLoops, loops_of
+from affinet.planning.shards.exchanged import Grouped, holders_of_places, mirrored, paired, stays_local
 from affinet.planning.shards.splits import Splits
-from affinet.system.layout import Layout
 
 FEW = 5
 """Entries of a class of several processes up to which these are given to all of them: a sum takes five numbers for the
@@ -65,6 +65,8 @@ class DividedClasses:
     block: Ties
     across: Mask
     small: Mask
+    dimension: int | None
+    """That of the mesh along which holders of small classes exchange them; None where these are given to all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,14 @@ class LocalPairs:
 
     block: Pairs
     loops: tuple[CellLoops, CellLoops]
+
+
+@dataclass(frozen=True, eq=False)
+class Exchanged:
+    """Groups of entries that their holders exchange along a dimension of the mesh; None: each is on one process."""
+
+    grouped: Grouped
+    dimension: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +132,7 @@ Division = (
     | DividedClasses
     | DividedCell
     | LocalPairs
+    | Exchanged
     | GivenToAll
     | GatheredAlone
     | LocalSet
@@ -138,14 +149,20 @@ def division_of(block: AnyBlock, splits: Mapping[str, Splits], *, on_one_mesh: b
         case Cone() | Chain() | Ball() | Polyhedron() | Curved():
             local = None if reads_others else _local_set(block, named, are_alike=are_alike)
             return GatheredSet(block) if local is None else local
+        case Mirror() if (turned := mirrored(block)) and stays_local(block, named[block.view.parameter.name]):
+            return Exchanged(turned, None)
+        case Mirror() if (turned := mirrored(block)) and (dimension := _one_dimension(named)) is not None:
+            return Exchanged(turned, dimension)
+        case Pairs() if on_one_mesh and not reads_others and (pairs := _local_pairs(block, named)) is not None:
+            return pairs
+        case Pairs() if are_alike and (two := paired(block)) and (dimension := _one_dimension(named)) is not None:
+            return Exchanged(two, dimension)
         case _ if reads_others:
             return GatheredAlone(block)
         case Fixed():
             return DividedValues(block)
         case Slices() if (cells := _divided_cells(block, named[block.parameter.name])) is not None:
             return cells
-        case Pairs() if on_one_mesh and (pairs := _local_pairs(block, named)) is not None:
-            return pairs
         case _ if not are_alike:
             return GatheredAlone(block)
         case Ties():
@@ -173,19 +190,9 @@ def _local_set(block: AnySet, splits: Mapping[str, Splits], *, are_alike: bool) 
         return LocalSet(block, None)
     if not are_alike or entries.count > MOST_LISTED:
         return None
-    holders = _holders_of_places(entries, splits, law.order).reshape(cells, -1)
+    places = np.arange(entries.count) if law.order is None else law.order
+    holders = holders_of_places(entries, splits, places).reshape(cells, -1)
     return LocalSet(block, None) if bool((holders == holders[:, :1]).all()) else None
-
-
-def _holders_of_places(entries: Places, splits: Mapping[str, Splits], order: Integers | None) -> Integers:
-    """For each entry, in an order, a number of the processes that hold it."""
-    layout = Layout.of(parameter for parameter, _ in entries.sizes)
-    columns = entries.columns(np.arange(entries.count) if order is None else order, layout)
-    numbers, holders = layout.numbers(columns), np.zeros(len(columns), np.int64)
-    for number, (parameter, start) in enumerate(zip(layout.parameters, layout.starts, strict=True)):
-        in_parameter = numbers == number
-        holders[in_parameter] = splits[parameter.name].holders(columns[in_parameter] - start)
-    return holders
 
 
 def _divided_cells(block: Slices, splits: Splits) -> DividedCells | None:
@@ -204,7 +211,13 @@ def _divided_classes(block: Ties, splits: Mapping[str, Splits]) -> DividedClasse
     np.maximum.at(highest, classes.class_of, holders)
     across = lowest != highest
     sizes = np.bincount(classes.class_of, minlength=classes.count)
-    return DividedClasses(block, across, across & (sizes <= FEW))
+    return DividedClasses(block, across, across & (sizes <= FEW), _one_dimension(splits))
+
+
+def _one_dimension(splits: Mapping[str, Splits]) -> int | None:
+    """The dimension of the mesh along which all weights are split; None where they are split along several."""
+    dimensions = {dimension for each in splits.values() for dimension in each.dimensions}
+    return next(iter(dimensions)) if len(dimensions) == 1 else None
 
 
 def _local_pairs(block: Pairs, splits: Mapping[str, Splits]) -> LocalPairs | None:

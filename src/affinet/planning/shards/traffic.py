@@ -12,6 +12,7 @@ from affinet.planning.shards.division import (
     DividedCells,
     DividedClasses,
     DividedValues,
+    Exchanged,
     GatheredAlone,
     GatheredSet,
     GivenToAll,
@@ -19,12 +20,16 @@ from affinet.planning.shards.division import (
     LocalSet,
     division_of,
 )
+from affinet.planning.shards.exchanged import TiedClasses
 from affinet.planning.shards.splits import Splits
 
-Way = Literal["local", "sums", "entries"]
-"""What processes exchange: nothing; sums over the entries of each; or the entries themselves, each of them all."""
+Way = Literal["local", "sums", "swaps", "entries"]
+"""What processes exchange: nothing; sums over the entries of each; entries with those who hold their partners; or all
+entries, with all."""
 WIDE = 8
 """Bytes of a number that is added up in float64."""
+LEAST = 4
+"""Bytes of a number that is computed in float32, the coarsest dtype that kernels work in."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class Traffic:
     wide_numbers: int = 0
 
     def bytes_sent(self, itemsize: int) -> int:
-        """Bytes, for weights whose numbers have `itemsize` bytes."""
-        return self.numbers * itemsize + self.wide_numbers * WIDE
+        """Bytes, for weights whose numbers have `itemsize` bytes; those of 16 bits are sent as float32."""
+        return self.numbers * max(itemsize, LEAST) + self.wide_numbers * WIDE
 
 
 def traffic_of(block: AnyBlock, splits: Mapping[str, Splits]) -> Traffic:
@@ -51,13 +56,15 @@ def traffic_of(block: AnyBlock, splits: Mapping[str, Splits]) -> Traffic:
         case DividedCells():
             return _of_cells(division, splits[division.block.parameter.name])
         case DividedClasses():
-            in_small = int(division.small[division.block.classes.class_of].sum())
-            summed = int((division.across & ~division.small).sum())
-            way: Way = "local" if not division.across.any() else "sums" if summed else "entries"
-            return Traffic(way, 2 * in_small, 5 * summed)
+            return _of_classes(division, splits)
         case DividedCell():
             rows = division.block.basis.shape[1]
             return Traffic("sums", 2 * rows + 1) if division.across else Traffic("local")
+        case Exchanged():
+            dimension = division.dimension
+            if dimension is None:
+                return Traffic("local")
+            return Traffic("swaps", 2 * division.grouped.crossing(splits, 0, dimension))
         case GivenToAll():
             return Traffic("entries", 2 * entries)
         case GatheredAlone():
@@ -78,3 +85,16 @@ def _of_cells(division: DividedCells, splits: Splits) -> Traffic:
     rows = len(block.basis)
     of_gradient = 1 if block.even else rows + 1
     return Traffic("sums", cells * (of_gradient + rows + 2 * len(block.copies)))
+
+
+def _of_classes(division: DividedClasses, splits: Mapping[str, Splits]) -> Traffic:
+    """Five numbers for each class that is summed, and small classes twice: exchanged, or given to all."""
+    summed = int((division.across & ~division.small).sum())
+    if not division.small.any():
+        return Traffic("sums" if summed else "local", 0, 5 * summed)
+    small = division.block.only(division.small)
+    if division.dimension is None:
+        sent = small.size
+    else:
+        sent = TiedClasses(small).crossing(splits, 0, division.dimension)
+    return Traffic("sums" if summed else "entries" if division.dimension is None else "swaps", 2 * sent, 5 * summed)

@@ -1,7 +1,7 @@
 """Blocks whose entries are projected where they lie, by the processes that hold them, with a few sums between these.
 
-Divided are cells of equal equations, ties, one set of dense equations, and fixed entries. The entries of other blocks,
-and of small ties, are given to every process in the same message. Where weights lie on several meshes, and where a
+Divided are cells of equal equations, ties, one set of dense equations, pairs, mirrors and fixed entries. The entries of
+other blocks are given to every process in the same message. Where weights lie on several meshes, and where a
 block reads entries of another one, it is gathered by itself (`law_kernel.py`).
 """
 
@@ -27,9 +27,10 @@ from affinet.blocks.slices import Slices
 from affinet.kernels.torch.access import Box, Tensors
 from affinet.kernels.torch.kernel import Decay
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, regular_dtype_of, undisturbed
+from affinet.kernels.torch.shards.exchanged_groups import groups_on_process
 from affinet.kernels.torch.shards.held_box import groups_of, held_box, placement_of, splits_of
 from affinet.kernels.torch.shards.shared_access import SharedAccess
-from affinet.kernels.torch.shards.totals import Exchange, Groups, run_together
+from affinet.kernels.torch.shards.totals import Exchange, Groups, PeerExchange, run_together
 from affinet.kernels.torch.torch_namespace import Torch
 from affinet.language.calculus.terms import Floats, Parameter
 from affinet.language.dtensors import is_distributed, local_part
@@ -38,6 +39,7 @@ from affinet.planning.shards.division import (
     DividedCells,
     DividedClasses,
     DividedValues,
+    Exchanged,
     GatheredAlone,
     GatheredSet,
     GivenToAll,
@@ -45,6 +47,7 @@ from affinet.planning.shards.division import (
     LocalSet,
     division_of,
 )
+from affinet.planning.shards.exchanged import Grouped, TiedClasses
 
 XP = Torch()
 
@@ -83,7 +86,7 @@ class DividedBlock:
 
     access: LocalAccess
     projection: LocalProjection
-    exchange: Exchange
+    exchange: Exchange | PeerExchange
 
     def read(self, tensors: Tensors) -> Tensor:
         """The entries of this process in the shape of its law."""
@@ -259,6 +262,8 @@ def divided(block: AnyLinear, tensors: Mapping[str, Tensor]) -> list[DividedBloc
             return _divided_ties(division, named)
         case DividedCell():
             return [_divided_equations(division, named)]
+        case Exchanged():
+            return _exchanged(division.grouped, division.dimension, named)
         case GivenToAll():
             return [_given_to_all(division.block, named)]
         case GatheredAlone() | LocalSet() | GatheredSet():
@@ -302,7 +307,11 @@ def _pairs_on_processes(pairs: LocalPairs, tensors: Mapping[str, Any]) -> Divide
 def _divided_ties(classes: DividedClasses, tensors: Mapping[str, Any]) -> list[DividedBlock]:
     """Classes of one process by itself, sums over those of several, and small ones of several given to all."""
     block, small, across = classes.block, classes.small, classes.across
-    blocks = [_given_to_all(block.only(small), tensors)] if small.any() else []
+    blocks: list[DividedBlock] = []
+    if small.any() and classes.dimension is None:
+        blocks = [_given_to_all(block.only(small), tensors)]
+    elif small.any():
+        blocks = _exchanged(TiedClasses(block.only(small)), classes.dimension, tensors)
     if not small.all():
         block, across = block.only(~small), across[~small]
         access = SharedAccess(block.entries, _device(tensors), wide=True)
@@ -339,6 +348,16 @@ def _divided_equations(cell: DividedCell, tensors: Mapping[str, Any]) -> Divided
 def _divided_values(block: Fixed, tensors: Mapping[str, Any]) -> DividedBlock:
     access = SharedAccess(block.entries, _device(tensors), wide=False)
     return DividedBlock(access, LocalValues(block.values_at(access.local_places(tensors))), Exchange())
+
+
+def _exchanged(grouped: Grouped, dimension: int | None, tensors: Mapping[str, Any]) -> list[DividedBlock]:
+    """Groups that their holders compute, and entries whose value is known."""
+    local = groups_on_process(grouped, dimension, tensors)
+    blocks = [DividedBlock(local.access, local.projection, local.exchange)]
+    if local.fixed is not None:
+        access, values = local.fixed
+        blocks.append(DividedBlock(access, LocalValues(values), Exchange()))
+    return blocks
 
 
 def _given_to_all(block: AnyLinear, tensors: Mapping[str, Any]) -> DividedBlock:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from affinet.blocks.kinds import AnySet
+from affinet.blocks.places import Places
 from affinet.kernels.torch.access import Box, Tensors
 from affinet.kernels.torch.place_access import Access
 from affinet.kernels.torch.precision import regular_dtype_of
@@ -57,13 +58,7 @@ def _stepped(name: str, loops: CellLoops, box: HeldBox, device: torch.device) ->
 def _listed(block: AnySet, boxes: Mapping[str, HeldBox], device: torch.device) -> LocalCells:
     """Cells found by the places of the entries that this process holds."""
     law, entries = block.law(), block.entries
-    layout = Layout.of(parameter for parameter, _ in entries.sizes)
-    in_box, numbers = {}, {}
-    for parameter in layout.parameters:
-        columns = boxes[parameter.name].positions() + layout.start(parameter)
-        places = entries.find(columns, layout)
-        in_box[parameter.name] = np.flatnonzero(places >= 0)
-        numbers[parameter.name] = places[places >= 0]
+    in_box, numbers = places_on(entries, boxes)
     if law.order is not None:
         place_of = np.empty(len(law.order), np.int64)
         place_of[law.order] = np.arange(len(law.order))
@@ -73,7 +68,20 @@ def _listed(block: AnySet, boxes: Mapping[str, HeldBox], device: torch.device) -
     cells = every[::width] // width
     assert len(every) == len(cells) * width  # every cell lies entirely on this process
     ranks = {name: np.searchsorted(every, places) for name, places in numbers.items()}
-    return LocalCells(cells, _ListedAccess(in_box, ranks, len(every), device))
+    return LocalCells(cells, ListedAccess(in_box, ranks, len(every), device))
+
+
+def places_on(entries: Places, boxes: Mapping[str, HeldBox]) -> tuple[dict[str, Integers], dict[str, Integers]]:
+    """For each weight, the entries of a block that a process holds: where they are in its part, and in the block."""
+    layout = Layout.of(parameter for parameter, _ in entries.sizes)
+    in_box: dict[str, Integers] = {}
+    numbers: dict[str, Integers] = {}
+    for parameter in layout.parameters:
+        columns = boxes[parameter.name].positions() + layout.start(parameter)
+        places = entries.find(columns, layout)
+        in_box[parameter.name] = np.flatnonzero(places >= 0)
+        numbers[parameter.name] = places[places >= 0]
+    return in_box, numbers
 
 
 class _BoxAccess:
@@ -94,8 +102,8 @@ class _BoxAccess:
             self._box.write(local_part(tensor), values.reshape(self._box.shape))
 
 
-class _ListedAccess:
-    """Entries at listed places of the parts that this process holds, in the order of their cells."""
+class ListedAccess:
+    """Entries at listed places of the parts that this process holds, in an order of their own."""
 
     def __init__(
         self, in_box: Mapping[str, Integers], ranks: Mapping[str, Integers], size: int, device: torch.device
@@ -104,6 +112,14 @@ class _ListedAccess:
         self.names, self._size, self._device = tuple(in_box), size, device
         self._at = {name: torch.as_tensor(places, device=device) for name, places in in_box.items()}
         self._ranks = {name: torch.as_tensor(places, device=device) for name, places in ranks.items()}
+
+    def read_local(self, tensors: Tensors) -> Tensor:
+        """As `read`: it reads nothing else."""
+        return self.read(tensors)
+
+    def write_local(self, tensors: Tensors, values: Tensor) -> None:
+        """As `write`."""
+        self.write(tensors, values)
 
     def read(self, tensors: Tensors) -> Tensor:
         present = {name: tensor for name in self.names if (tensor := tensors[name]) is not None}

@@ -1,4 +1,4 @@
-"""Runs verbs of laws on the parts of several processes together: one all-reduce a round for all blocks."""
+"""Runs verbs of laws on the parts of several processes together: one all-reduce and one all-to-all a round for all."""
 
 from __future__ import annotations
 
@@ -48,19 +48,60 @@ class Exchange:
         return added.view(numbers.shape)
 
 
-def run_together(running: Sequence[tuple[Rounds[Tensor], Exchange]]) -> list[Tensor]:
+@dataclass(frozen=True, eq=False)
+class PeerExchange:
+    """How many of the numbers that a block yields go to each process of `group`, and how many come from each."""
+
+    group: ProcessGroup
+    sent: tuple[int, ...]
+    received: tuple[int, ...]
+
+
+def run_together(running: Sequence[tuple[Rounds[Tensor], Exchange | PeerExchange]]) -> list[Tensor]:
     """The results of verbs that run in lockstep, on all processes in the same order."""
     results: dict[int, Tensor] = {}
     answers: dict[int, Any] = dict.fromkeys(range(len(running)))
     while answers:
-        requests: dict[int, Tensor] = {}
+        sums: dict[int, tuple[Tensor, Exchange]] = {}
+        swaps: dict[int, tuple[Tensor, PeerExchange]] = {}
         for number, answer in answers.items():
+            rounds, exchange = running[number]
             try:
-                requests[number] = running[number][0].send(answer).numbers
+                numbers = rounds.send(answer).numbers
             except StopIteration as stop:
                 results[number] = stop.value
-        answers = _added_up({number: (numbers, running[number][1]) for number, numbers in requests.items()})
+                continue
+            if isinstance(exchange, PeerExchange):
+                swaps[number] = numbers, exchange
+            else:
+                sums[number] = numbers, exchange
+        answers = _added_up(sums) | _swapped(swaps)
     return [results[number] for number in range(len(running))]
+
+
+def _swapped(requests: dict[int, tuple[Tensor, PeerExchange]]) -> dict[int, Tensor]:
+    """What other processes gave for each request, with one message for all numbers of the same group and dtype."""
+    messages: dict[tuple[ProcessGroup, torch.dtype], list[int]] = {}
+    for number, (numbers, exchange) in requests.items():
+        messages.setdefault((exchange.group, numbers.dtype), []).append(number)
+    answers: dict[int, Tensor] = {}
+    for (group, _), members in messages.items():
+        pieces = [requests[number][0].split(requests[number][1].sent) for number in members]
+        sizes = [requests[number][1].received for number in members]
+        outgoing = torch.cat([piece for to_process in zip(*pieces, strict=True) for piece in to_process])
+        sent, received = (
+            [sum(each) for each in zip(*counts, strict=True)]
+            for counts in ([requests[number][1].sent for number in members], sizes)
+        )
+        incoming = outgoing.new_empty(sum(received))
+        torch.distributed.all_to_all_single(incoming, outgoing, received, sent, group=group)
+        by_process = [
+            part.split([size[process] for size in sizes]) for process, part in enumerate(incoming.split(received))
+        ]
+        answers.update(
+            (number, torch.cat(parts)) for number, parts in zip(members, zip(*by_process, strict=True), strict=True)
+        )
+    return answers
 
 
 def _added_up(requests: dict[int, tuple[Tensor, Exchange]]) -> dict[int, Tensor]:
