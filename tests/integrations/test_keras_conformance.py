@@ -22,6 +22,12 @@ def test_backends_give_the_truth(backend: str, dtype: str) -> None:
     assert measured["torch"] == (backend == "torch")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_of_rows_in_tensorflow_lose_little(dtype: str) -> None:
+    """Sixteen sums of 257 rows: a sum drops at most 256 numbers of half a roundoff, and the others round once."""
+    assert printed("keras_conformance", "tensorflow", dtype)["rows lost"] <= 256 / 2 + 16
+
+
 @each_backend
 def test_adam_ends_at_the_optimum(backend: str) -> None:
     cases = printed("keras_conformance", backend, "float64")["cases"]

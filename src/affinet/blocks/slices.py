@@ -228,6 +228,19 @@ class Cells:
         return Cells(self.block, (len(cells), len(entries)), (1,), Shard(cells, entries, place))
 
     @property
+    def adds_alone(self) -> bool:
+        """Whether all that it computes are sums over the axes of its cells, in whatever order the axes are."""
+        return self.block.even and not self.has_exact_entries and self.shard is None
+
+    def permuted(self, order: tuple[int, ...]) -> Cells | None:
+        """The same law over its axes in another order; None where each cell has its target, and cells change places."""
+        outer = [axis for axis in order if axis not in self.inner]
+        if len(self.block.target) > 1 and outer != sorted(outer):
+            return None
+        inner = tuple(order.index(axis) for axis in self.inner)
+        return replace(self, shape=tuple(self.shape[axis] for axis in order), inner=inner)
+
+    @property
     def has_exact_entries(self) -> bool:
         """Whether there are pinned or copied entries."""
         return bool(len(self.block.pinned) or len(self.block.copies))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +13,8 @@ import tensorflow as tf
 from affinet.kernels.traced.states import arrays_of, map_states, state_of
 
 State = TypeVar("State")
+PARTS = 16
+"""How many parts a sum of rows has."""
 
 
 class HostNumbersError(Exception):
@@ -49,7 +52,11 @@ class TensorFlow:
         return tf.transpose(made, (*range(1, x.shape.ndims), 0))
 
     def sum(self, x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
-        return tf.reduce_sum(x, list(axes), keepdims=True) if axes else x
+        if not axes:
+            return x
+        if sorted(axes) == list(range(len(axes))) and x.dtype.is_floating and prod(x.shape) and _cpus_alone():
+            return _sum_of_rows(x, len(axes))
+        return tf.reduce_sum(x, list(axes), keepdims=True)
 
     def segment_sum(self, x: tf.Tensor, segments: np.ndarray | tf.Tensor, count: int) -> tf.Tensor:
         return tf.math.unsorted_segment_sum(x, _integers(segments), count)
@@ -183,6 +190,25 @@ class TensorFlow:
 
 def _integers(places: np.ndarray | tf.Tensor) -> Any:
     return places if tf.is_tensor(places) else np.asarray(places, np.int32)
+
+
+def _sum_of_rows(x: tf.Tensor, axes: int) -> tf.Tensor:
+    """The sum along the first axes, of length one afterwards: `reduce_sum` takes up to six times as long along them.
+
+    BiasAddGrad adds rows one after the other, on CPUs in the same order every time. In PARTS parts, with as many sums
+    of their own, rounding is smaller than that of `reduce_sum`.
+    """
+    count, width = prod(x.shape[:axes]), prod(x.shape[axes:])
+    rows, length = tf.reshape(x, (count, width)), count // PARTS
+    if length > 1:
+        parts = tf.raw_ops.BiasAddGrad(out_backprop=tf.reshape(rows[: length * PARTS], (length, PARTS * width)))
+        rows = tf.concat([tf.reshape(parts, (PARTS, width)), rows[length * PARTS :]], 0)
+    return tf.reshape(tf.raw_ops.BiasAddGrad(out_backprop=rows), (*(1,) * axes, *x.shape[axes:]))
+
+
+def _cpus_alone() -> bool:
+    """Whether there is no other device: elsewhere BiasAddGrad adds in any order, and replicas might differ."""
+    return all(device.device_type == "CPU" for device in tf.config.list_physical_devices())
 
 
 def _finite(matrix: tf.Tensor) -> tf.Tensor:

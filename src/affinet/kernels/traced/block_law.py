@@ -20,13 +20,14 @@ from affinet.blocks.law import Law, Linear, run_alone
 from affinet.blocks.namespace import Array, Namespace, NumPy
 from affinet.blocks.normal_map import NormalMap, Underway
 from affinet.blocks.pairs import Shared
-from affinet.blocks.places import Listed, Places
+from affinet.blocks.places import Listed, Places, Stepped
 from affinet.blocks.set_law import SetLaw
+from affinet.blocks.slices import Cells
 from affinet.blocks.tangent_map import Following, Tangent
 from affinet.blocks.tied_layers import separated
 from affinet.blocks.ties import Averages
 from affinet.kernels.traced.library import DType, Library, Like
-from affinet.kernels.traced.traced_entries import Arrays, axes_of, read, write
+from affinet.kernels.traced.traced_entries import Arrays, axes_of, in_stored_order, read, write
 
 NOISE = 32.0
 """As for tensors: a projected gradient of at most this many roundoffs of its own size is rounding."""
@@ -261,7 +262,7 @@ class WeightsLaw(_Entries):
 
 def laws_of(library: Library, block: AnyBlock) -> list[EquationsLaw | WeightsLaw]:
     """The verbs of a block on arrays of a library, in one law or in several that share no entry; all without state."""
-    law, places = _along_axes(block.law(), axes_of(block.entries)), block.entries
+    law, places = _along_axes(block.law(), block.entries)
     if not isinstance(law, Linear):
         return [WeightsLaw(library, law, places)]
     if isinstance(law.projection, Averages) and isinstance(places, Listed):
@@ -270,15 +271,22 @@ def laws_of(library: Library, block: AnyBlock) -> list[EquationsLaw | WeightsLaw
     return [EquationsLaw(library, law, places)]
 
 
-def _along_axes(law: Law, axes: tuple[int, ...] | None) -> Law:
+def _along_axes(law: Law, places: Places) -> tuple[Law, Places]:
     """The law with its entries as an array of the axes of their weights, where none of its operations needs others.
 
-    Weights that are split over devices along an axis stay so.
+    Weights that are split over devices along an axis stay so, and no array is transposed to be read.
     """
+    axes = axes_of(places)
+    if axes is None:
+        return law, places
     match law:
-        case Linear(projection=Shared() as shared) if axes is not None:
-            return Linear(shared.reshaped(axes[1:]))
-        case NormalMap(set=Boxes() as boxes) if axes is not None:
-            return NormalMap(boxes.reshaped(axes))
+        case Linear(projection=Shared() as shared):
+            return Linear(shared.reshaped(axes[1:])), places
+        case Linear(projection=Cells() as cells) if cells.adds_alone and isinstance(places, Stepped):
+            order, stored = in_stored_order(places)
+            moved = cells.permuted(order)
+            return (law, places) if moved is None else (Linear(moved), stored)
+        case NormalMap(set=Boxes() as boxes):
+            return NormalMap(boxes.reshaped(axes)), places
         case _:
-            return law
+            return law, places

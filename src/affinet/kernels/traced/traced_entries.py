@@ -7,7 +7,7 @@ Others are read at indices along the axes of the array: at indices into a flat a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from typing import assert_never
@@ -55,6 +55,16 @@ def axes_of(places: Places) -> tuple[int, ...] | None:
     elif isinstance(places, Chosen) and isinstance(places.entries, View):
         box = _box(places.entries.offset, places.entries.dims, places.parameter.shape)
     return None if box is None else tuple(box.sizes[axis] for axis in box.order)
+
+
+def in_stored_order(places: Stepped) -> tuple[tuple[int, ...], Stepped]:
+    """The loops over a box from the longest step to the shortest, as their numbers, and the same entries in this order.
+
+    Read so, the axes of the box are those of its array, and none has to be permuted.
+    """
+    loops = tuple(loop for part in (places.outer, places.inner) if isinstance(part, Nest) for loop in part.dims)
+    order = tuple(sorted(range(len(loops)), key=lambda number: -abs(loops[number][1])))
+    return order, replace(places, outer=Nest(tuple(loops[number] for number in order)), inner=Nest(()))
 
 
 def write(library: Library, places: Places, arrays: Arrays, values: Array) -> dict[str, Array]:
