@@ -18,6 +18,7 @@ from tests.errors import (
     groups_and_matrices,
     job_files,
     lagrange_rules,
+    launched_jobs,
     matlab_plans,
     matrix_files,
     missing_packages,
@@ -68,6 +69,7 @@ ROOMS: tuple[tuple[ModuleType, ...], ...] = (
     (runs,),
     (resumed_runs,),
     (weight_files, weight_folders),
+    (launched_jobs,),
 )
 CASES = [case for room in ROOMS for module in room for case in cases_of(module)]
 

@@ -39,6 +39,9 @@ NO_CASE = {
     "kernels/traced/block_law.py _Entries._nearest: ": "both kinds of laws have the verb",
     "cli/trainings/jax/": "where JAX is installed; tests/integrations raises each",
     "adapters/optax_": "where JAX is installed; tests/integrations raises each",
+    "cli/trainings/torch/joined_processes.py JoinedProcesses.agree: ": "processes differ; tests/shards raises it",
+    "cli/trainings/torch/joined_processes.py JoinedProcesses.check_b": "processes differ; tests/shards raises it",
+    "cli/trainings/torch/process_group.py joined: raise Already": "one of several processes; tests/shards raises it",
     "training/process_agreement.py _check: ": "processes differ; tests/shards raises each",
     "training/sharded_numbers.py ": "numbers of several processes; tests/shards raises each",
     "training/stale_optimizers.py _before_step: raise AttachError(f'this {kind} was made before fully_shard": (

@@ -15,6 +15,7 @@ from affinet.errors import AffinetError, InfeasibleError, JobError, RunError
 
 if TYPE_CHECKING:
     from affinet.cli.jobs.jobfile import JobFile
+    from affinet.cli.trainings.processes import Processes
 
 WRONG, CONTRADICTION, BROKEN, INTERRUPTED = 2, 1, 1, 130
 
@@ -58,7 +59,9 @@ def train(job: OptionalJobPath = None, out: Out = None, resume: Resumed = None) 
     the weights of an uninterrupted run; JOB.toml is needed only if it has moved. Exit status: 0, 1 where the rules
     contradict each other, 2 for any other mistake in the job, its files or the run, 130 after Ctrl-C.
     """
-    screen = Screen()
+    from affinet.cli.launching import report_once, screen_of_process
+
+    screen = screen_of_process()
     with _exit_statuses(screen):
         from affinet.cli.jobs.jobfile import read_job
 
@@ -67,7 +70,9 @@ def train(job: OptionalJobPath = None, out: Out = None, resume: Resumed = None) 
         elif job is None:
             raise JobError("there is no job to train. Name a job file, or a stopped run with --resume RUN.")
         else:
-            _run(screen, read_job(job), out or Path("runs") / job.stem)
+            with report_once():
+                job_file = read_job(job)
+            _run(screen, job_file, out or Path("runs") / job.stem)
 
 
 @commands.command()
@@ -122,13 +127,24 @@ def demo(epochs: Epochs = None, out: Out = None) -> None:
 
 
 def _run(screen: Screen, job: JobFile, out: Path) -> None:
+    from affinet.cli.launching import processes_for
+
+    with processes_for(job) as processes:
+        _run_in(processes, screen, job, out)
+
+
+def _run_in(processes: Processes, screen: Screen, job: JobFile, out: Path) -> None:
+    from affinet.cli.runs.following import follow
     from affinet.cli.runs.runfolder import refuse_used
     from affinet.cli.runs.running import run
     from affinet.cli.trainings.preparation import prepare
     from affinet.cli.watch_lines import Terminal
 
+    if not processes.writes:
+        follow(job, out, processes, "finish")
+        return
     refuse_used(out)
-    prepared = prepare(job)
+    prepared = prepare(job, processes)
     data = prepared.data
     rows = f"{len(data.train_targets):,} rows to train on, {len(data.test_targets):,} to test on"
     screen.say(f"Data: {rows}; {data.decided}.")
@@ -141,17 +157,25 @@ def _run(screen: Screen, job: JobFile, out: Path) -> None:
 
 def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None) -> None:
     from affinet.cli.jobs.jobfile import read_job
+    from affinet.cli.launching import processes_for, report_once
+    from affinet.cli.runs.following import follow
     from affinet.cli.runs.resuming import resume
     from affinet.cli.runs.runfolder import holds_run
+    from affinet.cli.runs.start_record import job_of_run, read_start_record
 
     if out is not None:
         raise RunError(f"--out {out} starts a new run, and --resume {run} resumes an old one. Give one of them.")
-    if job is not None and not holds_run(run):
-        screen.say(f"There is no run in {run} yet: starting one.")
-        _run(screen, read_job(job), run)
-    else:
-        resume(run, job, screen)
-        screen.say(f"Everything is in {run}.")
+    with report_once():
+        job_file = job_of_run(run, read_start_record(run), None) if job is None else read_job(job)
+    with processes_for(job_file) as processes:
+        if processes.from_writer(lambda: job is not None and not holds_run(run)):
+            screen.say(f"There is no run in {run} yet: starting one.")
+            _run_in(processes, screen, job_file, run)
+        elif processes.writes:
+            resume(run, job, screen, processes)
+            screen.say(f"Everything is in {run}.")
+        else:
+            follow(job_file, run, processes, processes.from_writer(lambda: "nothing"))
 
 
 @contextmanager
@@ -160,12 +184,16 @@ def _exit_statuses(screen: Screen) -> Iterator[None]:
 
     Each warning becomes one paragraph.
     """
+    from affinet.cli.trainings.processes import AlreadyReported
+
     try:
         with screen.warnings():
             yield
     except InfeasibleError as error:
         screen.complain(f"error: {error}")
         raise typer.Exit(CONTRADICTION) from None
+    except AlreadyReported:
+        raise typer.Exit(WRONG) from None
     except AffinetError as error:
         screen.complain(f"error: {error}")
         raise typer.Exit(WRONG) from None

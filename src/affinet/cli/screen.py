@@ -46,9 +46,17 @@ class Screen:
         """Print plain text on the standard error."""
         self.errors.print(Text(visible(sentence)), soft_wrap=True)
 
+    @staticmethod
+    def of_errors() -> Screen:
+        """A screen for errors alone: another process shows everything else."""
+        return Screen(Console(quiet=True))
+
     @contextmanager
     def warnings(self) -> Iterator[None]:
-        """Print the warnings of libraries on the standard error, each text once, without the place in their code."""
+        """Print the warnings of libraries on the standard error, each text once, without the place in their code.
+
+        They are results in that a screen for errors alone does not show them.
+        """
         shown: set[str] = set()
 
         def show(
@@ -60,7 +68,7 @@ class Screen:
             line: str | None = None,
         ) -> None:
             text = " ".join(str(message).split())
-            if text not in shown:
+            if text not in shown and not self.results.quiet:
                 shown.add(text)
                 self.complain(f"warning: {text}")
 

@@ -93,6 +93,8 @@ def mistake_in(*changes: tuple[str, str]) -> str:
             'method = "reparametrize"\nbasis = "qr"',
             'line 14: train.basis = \'qr\' is not valid; it takes "orthonormal", "free" or "projection".',
         ),
+        ("batch_size = 16", 'paralel = "ddp"', "[train] has no key 'paralel'. Did you mean 'parallel'?"),
+        ("batch_size = 16", "parallel = 2", 'line 13: train.parallel = 2 is not valid; it takes "ddp" or "fsdp".'),
         ("batch_size = 16", "options = 3", "line 13: train.options = 3 is not valid; it takes a table of options"),
         ("small.csv", "", "line 2: data.source = '' is not valid"),
         ('source = "small.csv"\n', "", "line 1: [data] lacks the key 'source', which takes"),
@@ -147,6 +149,16 @@ def test_a_mistake_names_the_key_the_line_and_what_is_allowed(old: str, new: str
             'framework = "jax"\nfactory = "a:b"',
             "line 7: [model] has framework = 'jax' and a factory, which makes a network of torch. Give the sizes of a",
         ),
+        (
+            "batch_size = 16",
+            'parallel = "fsdp"\nmethod = "lagrange"',
+            "line 13: [train] has parallel = \"fsdp\", which splits weights over processes, and method = 'lagrange'",
+        ),
+        (
+            'optimizer = "Adam"',
+            'optimizer = "LBFGS"\nparallel = "fsdp"',
+            'line 11: [train] has parallel = "fsdp", which splits weights over processes, and LBFGS',
+        ),
         ("says = ", "# ", 'line 15: rule 1 is empty; it takes one of says = "a rule", sentences = "a file"'),
         ('"a tie"', '"a tie"\nmatrix = "A.npz"', "line 17: rule 1 has 'says' and 'matrix'"),
         ('"a tie"', '"a tie"\nrhs = 0', "line 17: rule 1 has both 'says' and 'rhs'"),
@@ -198,6 +210,13 @@ def test_a_method_that_a_framework_lacks_names_those_that_have_it(framework: str
 def test_methods_that_frameworks_have(framework: str, method: str) -> None:
     changes = ("[5]", f'[5]\nframework = "{framework}"'), ("epochs = 3", f'epochs = 3\nmethod = "{method}"')
     assert parse_job(Path("job.toml"), changed(*changes)).job.train.method == method
+
+
+@pytest.mark.parametrize("framework", ["jax", "keras"])
+def test_several_processes_need_torch(framework: str) -> None:
+    model = ("hidden = [5]", f'hidden = [5]\nframework = "{framework}"')
+    message = mistake_in(model, ("batch_size = 16", 'parallel = "ddp"'))
+    assert f"line 14: parallel = 'ddp' trains with torch, and [model] has framework = '{framework}'." in message
 
 
 def test_a_ready_data_set_takes_no_task() -> None:

@@ -67,6 +67,13 @@ def _conflicts_of_train(train: TrainTable) -> Iterator[Mistake]:
     if train.basis is not None and train.method != "reparametrize":
         fact = f"[train] has basis = {train.basis!r}, and the method is {train.method!r}, which does not use a basis"
         yield Mistake(("train", "basis"), f"{fact}; say method = \"reparametrize\", or remove 'basis'.")
+    if train.parallel == "fsdp" and train.method != "project":
+        fact = f'[train] has parallel = "fsdp", which splits weights over processes, and method = {train.method!r}'
+        way_out = 'say parallel = "ddp", where each process has all of them, or method = "project".'
+        yield Mistake(("train", "parallel"), f"{fact}, which takes weights of one process; {way_out}")
+    if train.parallel == "fsdp" and train.optimizer == "LBFGS":
+        fact = '[train] has parallel = "fsdp", which splits weights over processes, and LBFGS has them as one vector'
+        yield Mistake(("train", "parallel"), f'{fact}; say parallel = "ddp", or take another optimizer.')
 
 
 def _conflicts_of_framework(job: Job) -> Iterator[Mistake]:
@@ -81,6 +88,9 @@ def _conflicts_of_framework(job: Job) -> Iterator[Mistake]:
         needed = " or ".join(f'"{name}"' for name in FRAMEWORKS_OF[method])
         fact = f'method = "{method}" needs framework = {needed}, and [model] has framework = "{framework}"'
         yield Mistake(("train", "method"), f'{fact}. Change one of them; method = "project" trains in each framework.')
+    if job.train.parallel is not None:
+        fact = f"parallel = {job.train.parallel!r} trains with torch, and [model] has framework = {framework!r}"
+        yield Mistake(("train", "parallel"), f"{fact}. Leave out one of them.")
 
 
 FRAMEWORKS_OF: dict[str, tuple[str, ...]] = {

@@ -57,6 +57,7 @@ class TrainTable(Table):
     basis: Literal["orthonormal", "free", "projection"] | None = Field(
         default=None, description='"orthonormal", "free" or "projection"'
     )
+    parallel: Literal["ddp", "fsdp"] | None = Field(default=None, description='"ddp" or "fsdp"')
     epochs: int = Field(default=20, ge=1, description="a whole number, 1 or more")
     batch_size: int = Field(default=64, ge=1, description="a whole number, 1 or more")
     seed: int = Field(default=0, ge=0, lt=2**32, description="a whole number from 0 to 4294967295")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from affinet.cli.jobs.jobfile import JobFile
@@ -27,33 +28,45 @@ from affinet.cli.runs.running import finish_run, new_start_record, restore_resul
 from affinet.cli.runs.start_record import StartRecord, job_of_run, read_start_record, write_start_record
 from affinet.cli.screen import Screen
 from affinet.cli.trainings.preparation import Prepared, prepare
+from affinet.cli.trainings.processes import SINGLE, Processes
 from affinet.cli.watch_lines import Terminal
 from affinet.cli.words import counted, listed
 from affinet.errors import DataError, JobError, RunError
 from affinet.system.malformed import Malformed
 
 
-def resume(run: Path, new_path: Path | None, screen: Screen) -> None:
+def resume(run: Path, new_path: Path | None, screen: Screen, processes: Processes = SINGLE) -> None:
     """Finish the run in the folder `run`: its training under rules, and the comparison without.
 
-    `new_path` is the same job where it has moved. The results of a finished run are shown again without training, and
-    missing result files are restored. Raises RunError where there is no run, another process writes to it, it
-    belongs to another job, other rules or other data, or no checkpoint can be read, and as `running.run`.
+    Of several processes the writer calls this, and the others `following.follow` with what it announces. `new_path` is
+    the same job where it has moved. The results of a finished run are shown again without training, and missing result
+    files are restored. Raises RunError where there is no run, another process writes to it, it belongs to another job,
+    other rules or other data, or no checkpoint can be read, and as `running.run`.
     """
     record = read_start_record(run)
     with locked(run):
         job = job_of_run(run, record, new_path)
         summary = read_summary(run)
         if summary is None:
-            summary = _finish(run, record, _prepare_again(run, record, job, new_path), screen)
+            processes.from_writer(lambda: "finish")
+            summary = _finish(run, record, _prepare_again(run, record, job, new_path, processes), screen)
         else:
             screen.say(f"The run in {run} is finished: {counted(job.job.train.epochs, 'epoch')}, and the comparison.")
             missing, changed = missing_results(run), changed_results(run, record.identity.plan)
+            processes.from_writer(lambda: _part_of_others(missing, changed))
             if missing or changed:
                 screen.say(f"{_damage_clause(run, missing, changed)}: restoring from the job and the checkpoint.")
-                _restore_files(run, record, _prepare_again(run, record, job, new_path), (missing, changed), screen)
+                prepared = _prepare_again(run, record, job, new_path, processes)
+                _restore_files(run, record, prepared, (missing, changed), screen)
                 write_digests(run, summary)
         Terminal(screen, summary.score_name).compare(summary)
+
+
+def _part_of_others(missing: list[str], changed: list[str]) -> str:
+    """What processes that do not write a finished run do when these files of it are restored."""
+    if {MODEL, METRICS} & {*missing, *changed}:
+        return "restore"
+    return "prepare" if missing or changed else "nothing"
 
 
 def _finish(run: Path, record: StartRecord, prepared: Prepared, screen: Screen) -> RunSummary:
@@ -68,6 +81,7 @@ def _finish(run: Path, record: StartRecord, prepared: Prepared, screen: Screen) 
     if checkpoint is not None:
         _refuse_other_run(run, record, checkpoint)
     folder = complete_beginning(run, prepared.rules, prepared.data.score_name)
+    folder = replace(folder, command=prepared.processes.command)
     with _malformed_errors(run):
         return finish_run(prepared, folder, checkpoint, Terminal(screen, prepared.data.score_name))
 
@@ -126,13 +140,15 @@ def _malformed_errors(run: Path) -> Iterator[None]:
         ) from None
 
 
-def _prepare_again(run: Path, record: StartRecord, job: JobFile, new_path: Path | None) -> Prepared:
+def _prepare_again(
+    run: Path, record: StartRecord, job: JobFile, new_path: Path | None, processes: Processes
+) -> Prepared:
     """The job with its current files; `new_path`, where it is not None, is recorded for the next resume.
 
     Raises RunError where the files are not those that the run was started with.
     """
     try:
-        prepared = prepare(job)
+        prepared = prepare(job, processes)
     except (DataError, JobError) as error:
         raise RunError(
             f"{error} {run} was started from {record.place}. If the job and its files have moved, name the new place: "
@@ -157,7 +173,7 @@ def _position_sentence(run: Path, checkpoint: Checkpoint | None, epochs: int) ->
 
 def _rounding_notice(record: StartRecord, current: StartRecord) -> str:
     """A warning where the resumed training may round differently from its start; else an empty text."""
-    if (record.versions, record.threads) == (current.versions, current.threads):
+    if _environment(record) == _environment(current):
         return ""
     return (
         f"The run was started with {_environment(record)} and is resumed with {_environment(current)}: the last digits "
@@ -167,4 +183,5 @@ def _rounding_notice(record: StartRecord, current: StartRecord) -> str:
 
 def _environment(record: StartRecord) -> str:
     libraries = ", ".join(f"{name} {version}" for name, version in record.versions.items())
-    return f"{libraries} on {counted(record.threads, 'thread')}"
+    processes = "" if record.processes == 1 else f" in each of {record.processes} processes"
+    return f"{libraries} on {counted(record.threads, 'thread')}{processes}"

@@ -38,10 +38,14 @@ SCORES = {"accuracy": "accuracy", "R²": "R2"}
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run that is written to; `save` is called once per epoch. `score_name` is "accuracy" or "R²"."""
+    """A run that is written to; `save` is called once per epoch. `score_name` is "accuracy" or "R²".
+
+    `command` is what calls affinet, in one process or in several.
+    """
 
     path: Path
     score_name: str
+    command: str = "affinet"
 
     def save(self, checkpoint: Checkpoint, state: Mapping[str, Any]) -> None:
         """Replace the last epoch by a finished one: its checkpoint, its weights, its row of metrics; Ctrl-C waits.
@@ -93,7 +97,7 @@ class RunFolder:
 
     def resume_hint(self) -> str:
         """The command that resumes the run, in one sentence."""
-        return f"To resume: affinet train --resume {self.path}"
+        return f"To resume: {self.command} train --resume {self.path}"
 
     @contextmanager
     def _appended(self, line: str) -> Iterator[None]:

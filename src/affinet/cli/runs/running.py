@@ -8,18 +8,19 @@ from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from affinet.blocks.interval import Interval
 from affinet.cli.run_summary import Outcome, RunSummary
 from affinet.cli.runs.checkpoint import Checkpoint
 from affinet.cli.runs.identity import identity_of
 from affinet.cli.runs.locking import locked
-from affinet.cli.runs.runfolder import METRICS, RunFolder, begin_run, make_folder, refuse_used
+from affinet.cli.runs.runfolder import METRICS, begin_run, make_folder, refuse_used
 from affinet.cli.runs.start_record import StartRecord
 from affinet.cli.trainings.framework import RuledTraining, Training
 from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.preparation import Prepared
+from affinet.cli.trainings.processes import LostProcess
 from affinet.cli.trainings.training import Diverged, Epoch, Progress, Step, train_epochs, trivial_score
 from affinet.cli.words import counted
 from affinet.errors import AffinetError, InfeasibleError, RunError, named_violations
@@ -37,6 +38,29 @@ class Watch(Protocol):
 
     def training(self, title: str, epochs: int, steps: int, steps_done: int) -> AbstractContextManager[ShowEvent]:
         """Show a training of `steps` steps, `steps_done` already taken; the block receives a function for events."""
+
+
+class Folder(Protocol):
+    """The folder of a run, in the process that writes it or in another one."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    def save(self, checkpoint: Checkpoint, state: Mapping[str, Any]) -> None:
+        """Replace the last epoch by a finished one."""
+
+    def restore(self, epoch: Epoch, state: Mapping[str, Any]) -> int:
+        """Reset weights and metrics to the epoch of a checkpoint; return how many earlier rows are lost."""
+
+    def finish(self, summary: RunSummary) -> None:
+        """Write the results of the run."""
+
+    def contents(self) -> str:
+        """The content of the folder, in one sentence."""
+
+    def resume_hint(self) -> str:
+        """The command that resumes the run, in one sentence."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -58,14 +82,15 @@ def run(prepared: Prepared, out: Path, watch: Watch) -> RunSummary:
             folder = begin_run(
                 out, new_start_record(prepared), prepared.job.text, prepared.rules, prepared.data.score_name
             )
+            folder = replace(folder, command=prepared.processes.command)
             return _train_and_compare(prepared, ruled, folder, watch, None)
 
 
-def finish_run(prepared: Prepared, folder: RunFolder, checkpoint: Checkpoint | None, watch: Watch) -> RunSummary:
+def finish_run(prepared: Prepared, folder: Folder, checkpoint: Checkpoint | None, watch: Watch) -> RunSummary:
     """Finish a run from a checkpoint of its training under rules, or from the first epoch where `checkpoint` is None.
 
-    Law: weights and metrics are, bit for bit, those of an uninterrupted run. The caller holds the lock. Raises as
-    `run`.
+    Of several processes, the checkpoint of the writer counts. Law: weights and metrics are, bit for bit, those of an
+    uninterrupted run. The caller holds the lock. Raises as `run`.
     """
     with prepared.framework.seeded(prepared.job.job.train.seed):
         ruled = _ruled(prepared)
@@ -74,10 +99,13 @@ def finish_run(prepared: Prepared, folder: RunFolder, checkpoint: Checkpoint | N
         return _train_and_compare(prepared, ruled, folder, watch, checkpoint)
 
 
-def restore_results(prepared: Prepared, folder: RunFolder, checkpoint: Checkpoint, watch: Watch) -> None:
-    """Restore the weights and the metrics of a checkpoint without training."""
+def restore_results(prepared: Prepared, folder: Folder, checkpoint: Checkpoint | None, watch: Watch) -> None:
+    """Restore the weights and the metrics of the writer's checkpoint without training."""
     with prepared.framework.seeded(prepared.job.job.train.seed):
-        _restore_checkpoint(checkpoint, _ruled(prepared), folder, watch)
+        ruled = _ruled(prepared)
+        checkpoint = prepared.processes.from_writer(lambda: checkpoint)
+        assert checkpoint is not None, "results are those of a checkpoint"
+        _restore_checkpoint(checkpoint, ruled, folder, watch)
 
 
 def new_start_record(prepared: Prepared) -> StartRecord:
@@ -89,6 +117,7 @@ def new_start_record(prepared: Prepared) -> StartRecord:
         identity=identity_of(prepared),
         versions=prepared.framework.versions(),
         threads=prepared.framework.threads(),
+        processes=prepared.processes.world,
     )
 
 
@@ -98,16 +127,20 @@ def _ruled(prepared: Prepared) -> RuledTraining:
 
 
 def _train_and_compare(
-    prepared: Prepared, ruled: RuledTraining, folder: RunFolder, watch: Watch, checkpoint: Checkpoint | None
+    prepared: Prepared, ruled: RuledTraining, folder: Folder, watch: Watch, checkpoint: Checkpoint | None
 ) -> RunSummary:
+    prepared.processes.agree(identity_of(prepared).model_dump_json(), "a job, rules or data")
+    checkpoint = prepared.processes.from_writer(lambda: checkpoint)
     rules = _with_rules(prepared, ruled, folder, watch, checkpoint)
+    result = f"the run with rules is finished, and everything is in {folder.path}. {folder.resume_hint()}"
     plain: Outcome | None = None
     try:
         plain = _without_rules(prepared, watch)
     except KeyboardInterrupt:
         event = "Interrupted while training without rules for comparison"
-        result = f"the run with rules is finished, and everything is in {folder.path}. {folder.resume_hint()}"
         raise Interrupted(f"{event}; {result}") from None
+    except LostProcess as error:
+        raise LostProcess(f"{error} It trained without rules for comparison; {result}") from error
     except Diverged as error:
         watch.say(f"Without the rules {error}")
     data = prepared.data
@@ -117,7 +150,7 @@ def _train_and_compare(
 
 
 def _with_rules(
-    prepared: Prepared, ruled: RuledTraining, folder: RunFolder, watch: Watch, checkpoint: Checkpoint | None
+    prepared: Prepared, ruled: RuledTraining, folder: Folder, watch: Watch, checkpoint: Checkpoint | None
 ) -> Outcome:
     identity, progress = identity_of(prepared), Progress()
     if checkpoint is not None:
@@ -131,6 +164,8 @@ def _with_rules(
         progress = _train(prepared, ruled, watch, "with rules", save, progress)
     except KeyboardInterrupt:
         raise Interrupted(f"Interrupted. {folder.contents()} {folder.resume_hint()}") from None
+    except LostProcess as error:
+        raise LostProcess(f"{error} {folder.contents()} {folder.resume_hint()}") from error
     except AffinetError as error:
         raise RunError(f"{error} {folder.contents()}") from error
     if not ruled.approaches:
@@ -142,7 +177,7 @@ def _with_rules(
     return replace(_outcome(progress, ruled.trained, ruled.free), violation=last)
 
 
-def _restore_checkpoint(checkpoint: Checkpoint, ruled: RuledTraining, folder: RunFolder, watch: Watch) -> None:
+def _restore_checkpoint(checkpoint: Checkpoint, ruled: RuledTraining, folder: Folder, watch: Watch) -> None:
     ruled.restore(checkpoint.snapshot)
     assert checkpoint.progress.last is not None, "a checkpoint follows a finished epoch"
     lost_rows = folder.restore(checkpoint.progress.last, ruled.state())
@@ -214,7 +249,7 @@ def _start_sentence(ruled: RuledTraining) -> str:
     return f"The first weights were moved to the nearest ones that satisfy the rules: {', '.join(moves)}."
 
 
-def _check_end(ruled: RuledTraining, planned: PlannedRules, folder: RunFolder) -> None:
+def _check_end(ruled: RuledTraining, planned: PlannedRules, folder: Folder) -> None:
     """Raise InfeasibleError where the last weights violate rules that a plan holds."""
     held = planned.plan.system.every
     violated = ruled.violated([rule.name for rule in held])

@@ -21,7 +21,7 @@ START_RECORD, JOB = ".begun.json", "job.toml"
 class StartRecord(Table):
     """The folder that paths in the job are relative to, the job file's name there, and what the run belongs to.
 
-    The bits of its weights may also depend on the `versions` of libraries and on `threads`.
+    The bits of its weights may also depend on the `versions` of libraries, on `threads` and on `processes`.
     """
 
     folder: str
@@ -29,6 +29,7 @@ class StartRecord(Table):
     identity: Identity
     versions: dict[str, str]
     threads: int
+    processes: int = 1  # missing in runs of earlier versions
     written_by: str = f"affinet {__version__}"
 
     @model_validator(mode="before")

@@ -7,14 +7,18 @@ from typing import assert_never
 
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.framework import Framework
+from affinet.cli.trainings.processes import SINGLE, Processes
 from affinet.errors import MissingPackageError
 
 PUBLIC = {"jax": "affinet.optax", "keras": "affinet.keras"}
 """Framework → the module of affinet for it, which names the extra where packages are missing."""
 
 
-def framework_of(job: JobFile) -> Framework:
-    """The framework of a job. Raises JobError where its packages are not installed, with the extra to install."""
+def framework_of(job: JobFile, processes: Processes = SINGLE) -> Framework:
+    """The framework of a job, in these processes: only torch takes several.
+
+    Raises JobError where its packages are not installed, with the extra to install.
+    """
     name = job.job.model.framework
     try:
         if name in PUBLIC:
@@ -25,7 +29,7 @@ def framework_of(job: JobFile) -> Framework:
         case "torch":
             from affinet.cli.trainings.torch.torch_framework import Torch
 
-            return Torch()
+            return Torch(processes)
         case "jax":
             from affinet.cli.trainings.jax.jax_framework import Jax
 

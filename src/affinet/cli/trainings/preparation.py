@@ -12,6 +12,7 @@ from affinet.cli.trainings.data import Data, load_data
 from affinet.cli.trainings.framework import Framework, Training
 from affinet.cli.trainings.frameworks import framework_of
 from affinet.cli.trainings.planned_rules import PlannedRules, plan_rules
+from affinet.cli.trainings.processes import SINGLE, Processes
 from affinet.cli.words import one_paragraph
 from affinet.errors import AffinetError, JobError, RunError
 
@@ -31,6 +32,7 @@ class Prepared:
     data: Data
     rules: PlannedRules
     numbers: int
+    processes: Processes = SINGLE
 
     @property
     def plan(self) -> Plan:
@@ -38,19 +40,19 @@ class Prepared:
         return self.rules.plan
 
 
-def prepare(job: JobFile) -> Prepared:
+def prepare(job: JobFile, processes: Processes = SINGLE) -> Prepared:
     """Read the data of `job`, try its network and optimizer on throw-away copies, and plan its rules.
 
     Raises DataError, JobError with the line, and InfeasibleError where the rules contradict each other.
     """
-    train, framework = job.job.train, framework_of(job)
+    train, framework = job.job.train, framework_of(job, processes)
     data = load_data(job.job.data, job.folder, train.seed)
     with framework.seeded(train.seed):
         network = framework.network(job, data)
         numbers = framework.numbers(network)
         rules = plan_rules(job, framework.weights(network))
         _take_trial_steps(job, data, framework.under_rules(job, data, network, rules))
-    return Prepared(job, framework, data, rules, numbers)
+    return Prepared(job, framework, data, rules, numbers, processes)
 
 
 def _take_trial_steps(job: JobFile, data: Data, training: Training) -> None:
@@ -70,4 +72,5 @@ def _take_trial_steps(job: JobFile, data: Data, training: Training) -> None:
 def _failed_step(job: JobFile, error: Exception) -> JobError:
     train = job.job.train
     key = ("train", "options") if train.options else ("train", "optimizer")
-    return job.mistake(key, f"a step of {train.optimizer} fails: {one_paragraph(error)}.")
+    way_out = ' With parallel = "ddp" each process has whole weights.' if train.parallel == "fsdp" else ""
+    return job.mistake(key, f"a step of {train.optimizer} fails: {one_paragraph(error)}.{way_out}")

@@ -14,13 +14,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from affinet.cli.trainings.snapshot import Packed
+from affinet.cli.trainings.torch.dtensor_parts import split_like
 from affinet.errors import RunError
+from affinet.language.dtensors import gathered, is_distributed
 from affinet.system.malformed import Malformed, fields, integer, integers, items
 
 
 @dataclass(frozen=True)
 class _Numbering:
-    """A numbering of tensors in which each tensor appears once."""
+    """A numbering of tensors in which each tensor appears once, in whole."""
 
     tensors: list[Tensor] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)
@@ -28,7 +30,7 @@ class _Numbering:
     def number(self, tensor: Tensor) -> int:
         number = self.numbers.setdefault(id(tensor), len(self.tensors))
         if number == len(self.tensors):
-            self.tensors.append(tensor)
+            self.tensors.append(gathered(tensor))
         return number
 
 
@@ -36,7 +38,8 @@ def pack(optimizer: Optimizer) -> Packed:
     """The state of `optimizer` by the position of its parameters, and its settings.
 
     `Optimizer.state_dict` is not used, since `load_state_dict` casts numbers to the dtype of the parameter, which
-    changes bits. Raises RunError for a value of a kind that a checkpoint cannot hold.
+    changes bits. Where a process holds only parts of the state, all processes call this. Raises RunError for a value of
+    a kind that a checkpoint cannot hold.
     """
     numbering = _Numbering()
     positions = {id(parameter): position for position, parameter in enumerate(_parameters(optimizer))}
@@ -64,7 +67,8 @@ def unpack(packed: Packed, optimizer: Optimizer) -> None:
     for position, entries in _table(content["state"], "its state").items():
         index = integer(int(position) if position.isdecimal() else position, "a parameter", 0, len(parameters) - 1)
         state[parameters[index]] = {
-            key: _unpacked(value, packed.tensors, restored) for key, value in _table(entries, position).items()
+            key: _unpacked(value, packed.tensors, restored, parameters[index])
+            for key, value in _table(entries, position).items()
         }
     settings = [
         {key: _unpacked(value, packed.tensors, restored) for key, value in _table(group, "its settings").items()}
@@ -92,7 +96,7 @@ def unpack_learned(packed: Packed) -> list[dict[str, Any] | None]:
     restored: dict[int, Tensor] = {}
     blocks: list[dict[str, Any] | None] = []
     for content in items(packed.content, "what was learned"):
-        block = None if content is None else fields(content, "a block", ("y", "face"))
+        block = None if content is None else fields(content, "a block", ("y", "face"), ("started",))
         blocks.append(
             None if block is None else {key: _unpacked(value, packed.tensors, restored) for key, value in block.items()}
         )
@@ -123,34 +127,47 @@ def _packed(value: object, numbering: _Numbering) -> Any:
             order = _order(value)
             axis_order = {} if order == sorted(order) else {"order": order}
             device = {} if value.device.type == "cpu" else {"device": str(value.device)}
-            return {"tensor": numbering.number(value), **axis_order, **device}
+            split = {"split": True} if is_distributed(value) else {}
+            return {"tensor": numbering.number(value), **axis_order, **device, **split}
     raise RunError(
         f"the optimizer keeps a {type(value).__name__}, which a checkpoint cannot hold. Leave out the option of "
         f"[train] that causes it, or name another optimizer."
     )
 
 
-def _unpacked(value: Any, tensors: Sequence[Tensor], restored: dict[int, Tensor]) -> Any:
+def _unpacked(
+    value: Any, tensors: Sequence[Tensor], restored: dict[int, Tensor], parameter: Tensor | None = None
+) -> Any:
     if isinstance(value, list):
-        return [_unpacked(item, tensors, restored) for item in value]
+        return [_unpacked(item, tensors, restored, parameter) for item in value]
     if not isinstance(value, dict):
         return value
     if value.keys() == {"tuple"}:
-        return tuple(_unpacked(item, tensors, restored) for item in items(value["tuple"], "a tuple"))
-    description = fields(value, "a tensor", ("tensor",), ("order", "device"))
+        return tuple(_unpacked(item, tensors, restored, parameter) for item in items(value["tuple"], "a tuple"))
+    description = fields(value, "a tensor", ("tensor",), ("order", "device", "split"))
     number = integer(description["tensor"], "a tensor", 0, len(tensors) - 1)
     if number not in restored:
-        restored[number] = _laid_out(tensors[number], description)
+        restored[number] = _laid_out(tensors[number], description, parameter)
     return restored[number]
 
 
-def _laid_out(tensor: Tensor, description: Mapping[str, Any]) -> Tensor:
-    """A tensor with its axes in their former order in memory: in another order, vector loops may round otherwise."""
+def _laid_out(tensor: Tensor, description: Mapping[str, Any], parameter: Tensor | None) -> Tensor:
+    """A tensor with its axes in their former order in memory: in another order, vector loops may round otherwise.
+
+    A tensor that was split over processes is split again, as the parameter is that it belongs to. A tensor on a device
+    comes to that of its parameter: another process of the run may have written it.
+    """
     order = integers(description["order"], "an order") if "order" in description else tuple(range(tensor.dim()))
     if sorted(order) != list(range(tensor.dim())):
         raise Malformed(f"a tensor of {tensor.dim()} axes has the order {order}")
     restored = tensor.permute(order).contiguous().permute([order.index(axis) for axis in range(tensor.dim())])
+    if "split" in description:
+        if parameter is None or not is_distributed(parameter) or parameter.shape != tensor.shape:
+            raise Malformed(f"a tensor of shape {tuple(tensor.shape)} was split over processes, as no parameter is")
+        return split_like(restored, parameter)
     try:
+        if "device" in description and parameter is not None and parameter.device.type != "cpu":
+            return restored.to(parameter.device)
         return restored.to(torch.device(str(description.get("device", "cpu"))))
     except (RuntimeError, AssertionError) as error:
         raise Malformed(f"a tensor was on the device {description['device']!r:.60}, which is not there") from error

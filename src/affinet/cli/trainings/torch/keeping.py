@@ -15,6 +15,7 @@ from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.rules import free_numbers
 from affinet.cli.trainings.torch.optimizers import make_optimizer
 from affinet.errors import AttachError, TooLargeError
+from affinet.language.dtensors import gathered
 from affinet.report.cost import Trainable
 
 if TYPE_CHECKING:
@@ -46,10 +47,13 @@ class RuledLearner:
 
     @torch.no_grad()
     def state(self) -> dict[str, Tensor]:
-        """The state of the baked network: weights under their original names, even where they are computed."""
+        """The state of the baked network: weights under their original names, even where they are computed.
+
+        Where a process holds only parts of them, all processes call this.
+        """
         network = self.learner.network
         stored = network.state_dict()
-        return {name: stored[name] if name in stored else _weight(network, name) for name in self.names}
+        return {name: gathered(stored[name]) if name in stored else _weight(network, name) for name in self.names}
 
 
 def without_rules(job: JobFile, network: nn.Module) -> Learner:

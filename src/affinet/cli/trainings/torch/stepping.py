@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from affinet.cli.trainings.data import Data, Task
+from affinet.cli.trainings.processes import SINGLE, Processes
 from affinet.cli.trainings.training import score_of
 from affinet.cli.words import counted, one_paragraph
 from affinet.errors import RunError
@@ -27,26 +28,39 @@ class Rows:
 
 
 def rows_for(network: nn.Module, data: Data) -> Rows:
-    """The rows of `data` as `network` takes them: features, and targets of regression, in its dtype."""
-    dtype = next(network.parameters()).dtype
+    """The rows of `data` as `network` takes them: on its device; features, and targets of regression, in its dtype."""
+    first = next(network.parameters())
+    dtype, device = first.dtype, first.device
     target_dtype = torch.int64 if data.task == "classification" else dtype
     return Rows(
         data.task,
-        torch.as_tensor(data.train_features, dtype=dtype),
-        torch.as_tensor(data.train_targets, dtype=target_dtype),
-        torch.as_tensor(data.test_features, dtype=dtype),
-        torch.as_tensor(data.test_targets, dtype=target_dtype),
+        torch.as_tensor(data.train_features, dtype=dtype, device=device),
+        torch.as_tensor(data.train_targets, dtype=target_dtype, device=device),
+        torch.as_tensor(data.test_features, dtype=dtype, device=device),
+        torch.as_tensor(data.test_targets, dtype=target_dtype, device=device),
     )
 
 
-def take_step(network: nn.Module, optimizer: torch.optim.Optimizer, rows: Rows, batch: Tensor) -> float:
-    """Take one step of `optimizer` on the train rows that `batch` lists; return the loss before it."""
+def take_step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rows: Rows,
+    batch: Tensor,
+    processes: Processes = SINGLE,
+) -> float:
+    """Take one step on the train rows that `batch` lists, divided between processes; return the loss before it.
+
+    `network` is synchronized: its backward pass leaves the mean of the processes' gradients.
+    """
+    part = processes.rows(batch)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = _loss(rows.task, forward(network, rows.train_features[batch]), rows.train_targets[batch])
+        output = forward(network, rows.train_features[part])
+        loss = processes.weighted(_loss(rows.task, output, rows.train_targets[part]), batch)
         loss.backward()
-        return loss
+        mean: Tensor = processes.mean(loss)
+        return mean
 
     if isinstance(optimizer, torch.optim.LBFGS):
         loss = optimizer.step(closure)
@@ -76,6 +90,7 @@ def score(network: nn.Module, rows: Rows) -> float:
 
 def _numbers(tensor: Tensor) -> np.ndarray:
     """The numbers of a tensor; NumPy has no bfloat16."""
+    tensor = tensor.cpu()
     return tensor.double().numpy() if tensor.is_floating_point() else tensor.numpy()
 
 

@@ -17,11 +17,13 @@ from affinet.cli.trainings.torch.checkpoint_packing import (
     unpack_learned,
     unpack_table,
 )
+from affinet.cli.trainings.torch.dtensor_parts import split_like
 from affinet.cli.trainings.torch.keeping import Learner, RuledLearner
 from affinet.cli.trainings.torch.random_states import random_states, restore_random_states
 from affinet.cli.trainings.torch.tensor_files import bits
 from affinet.cli.words import listed
 from affinet.errors import AttachError, RunError
+from affinet.language.dtensors import gathered, local_part
 from affinet.system.malformed import Malformed
 from affinet.training.augmented.lagrange_handle import LagrangeHandle
 from affinet.training.handle import Handle
@@ -82,13 +84,20 @@ def _learned_by(handle: object) -> Packed | None:
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers, including those that `state_dict` leaves out."""
+    """All parameters and buffers, including those that `state_dict` leaves out, in whole.
+
+    Where a process holds only parts of them, all processes call this.
+    """
+    return {name: gathered(tensor.detach()) for name, tensor in _own_tensors(network).items()}
+
+
+def _own_tensors(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in (*network.named_parameters(), *network.named_buffers())}
 
 
 @torch.no_grad()
 def _put_back_network(stored: Mapping[str, Tensor], network: nn.Module) -> None:
-    current = tensors_of(network)
+    current = _own_tensors(network)
     parameters = {name for name, _ in network.named_parameters()}
     different = sorted(
         {name for name in parameters if name not in stored or not _same_shape_and_dtype(stored[name], current[name])}
@@ -104,8 +113,9 @@ def _put_back_network(stored: Mapping[str, Tensor], network: nn.Module) -> None:
     for name, tensor in stored.items():
         if name in current and _same_shape_and_dtype(tensor, current[name]):
             # Writing to a frozen parameter would make the rules be planned again.
-            if not torch.equal(bits(tensor), bits(current[name])):
-                current[name].copy_(tensor)
+            target, numbers = local_part(current[name]), local_part(split_like(tensor, current[name]))
+            if not torch.equal(bits(numbers), bits(target)):
+                target.copy_(numbers)
         else:
             module, _, attribute = name.rpartition(".")
             setattr(network.get_submodule(module), attribute, tensor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -12,17 +12,22 @@ from torch import nn
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.data import Data
 from affinet.cli.trainings.planned_rules import PlannedRules
+from affinet.cli.trainings.processes import SINGLE, Processes
 from affinet.cli.trainings.torch.keeping import numbers_of, under_rules, without_rules
 from affinet.cli.trainings.torch.network import build_network
-from affinet.cli.trainings.torch.stepping import forward, rows_for
+from affinet.cli.trainings.torch.stepping import Rows, forward, rows_for
 from affinet.cli.trainings.torch.torch_training import RuledTorchTraining, TorchTraining
 from affinet.errors import RunError
 from affinet.kernels.torch.measuring import Measure
+from affinet.language.dtensors import gathered_all
 from affinet.system.system import System
 
 
+@dataclass(frozen=True)
 class Torch:
-    """torch, as `Framework` describes it."""
+    """torch, as `Framework` describes it, in these processes."""
+
+    processes: Processes = SINGLE
 
     @contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
@@ -47,14 +52,16 @@ class Torch:
 
     def under_rules(self, job: JobFile, data: Data, network: nn.Module, rules: PlannedRules) -> RuledTorchTraining:
         """A training with the rules attached. Raises JobError as `keeping.under_rules`."""
+        rows = self._placed(job, network, data)
         ruled = under_rules(job, network, rules)
-        rows, measure = rows_for(network, data), ruled.handle.violation
-        return RuledTorchTraining(ruled.learner, rows, measure, _shuffling(job), ruled)
+        measure, shuffling = ruled.handle.violation, _shuffling(job)
+        return RuledTorchTraining(ruled.learner, rows, measure, shuffling, self.processes, ruled=ruled)
 
     def without_rules(self, job: JobFile, data: Data, network: nn.Module, rules: System) -> TorchTraining:
         """A training without rules. Raises JobError as `make_optimizer`."""
-        measure = partial(Measure(rules), dict(network.named_parameters()))
-        return TorchTraining(without_rules(job, network), rows_for(network, data), measure, _shuffling(job))
+        rows, measure = self._placed(job, network, data), Measure(rules)
+        learner, weights = without_rules(job, network), dict(network.named_parameters())
+        return TorchTraining(learner, rows, lambda: measure(gathered_all(weights)), _shuffling(job), self.processes)
 
     def versions(self) -> dict[str, str]:
         """The version of torch."""
@@ -63,6 +70,22 @@ class Torch:
     def threads(self) -> int:
         """The number of threads of torch."""
         return torch.get_num_threads()
+
+    def _placed(self, job: JobFile, network: nn.Module, data: Data) -> Rows:
+        """The rows of `data` for a network that each process then holds, or its part of it."""
+        if self.processes.world > 1:
+            _refuse_means_over_rows(job, network)
+        self.processes.place(network)
+        return rows_for(network, data)
+
+
+def _refuse_means_over_rows(job: JobFile, network: nn.Module) -> None:
+    """Raise JobError for layers that a process would compute from its own rows of a batch."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
+            fact = f"{name} is a {type(module).__name__}, and each process would take its means over other rows"
+            way_out = "Take another layer, such as LayerNorm or on graphics cards SyncBatchNorm, or remove 'parallel'."
+            raise job.mistake(("model", "factory"), f"{fact}. {way_out}")
 
 
 def _shuffling(job: JobFile) -> torch.Generator:

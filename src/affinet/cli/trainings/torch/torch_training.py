@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from affinet.blocks.interval import Interval
+from affinet.cli.trainings.processes import SINGLE, Processes
 from affinet.cli.trainings.snapshot import Snapshot
 from affinet.cli.trainings.torch.keeping import Learner, RuledLearner
 from affinet.cli.trainings.torch.stepping import Rows, score, take_step
 from affinet.cli.trainings.torch.tensor_snapshot import put_back_ruled, take_ruled
 from affinet.cli.trainings.torch.threads import suited_threads
 from affinet.errors import InfeasibleError, LeftOutWarning
+from affinet.language.dtensors import local_part
 from affinet.report.cost import Trainable
 from affinet.training.augmented.lagrange_handle import LagrangeHandle
 
@@ -32,19 +35,29 @@ class TorchTraining:
     rows: Rows
     measure: Measure
     shuffling: torch.Generator
+    processes: Processes = SINGLE
+
+    @cached_property
+    def synchronized(self) -> nn.Module:
+        """What steps call: the network itself, unless several processes train it."""
+        network: nn.Module = self.processes.synchronized(self.learner.network)
+        return network
 
     @property
     def numbers(self) -> int:
         """How many numbers of the plain network could move without rules."""
         return self.learner.numbers
 
-    def settings(self, batch_size: int) -> AbstractContextManager[None]:
-        """The number of threads that suits batches of this size."""
-        return suited_threads(self.numbers * batch_size)
+    @contextmanager
+    def settings(self, batch_size: int) -> Iterator[None]:
+        """The number of threads that suits batches of this size. Raises LostProcess where another process ends."""
+        with self.processes.guarded(), suited_threads(self.numbers * batch_size):
+            yield
 
     def batches(self, size: int) -> Iterable[Tensor]:
         """The numbers of train rows, batch by batch, in an order drawn from `shuffling`."""
         self.learner.network.train()
+        self.processes.vary_random_numbers(self.shuffling)
         batches: Iterable[Tensor] = torch.split(
             torch.randperm(len(self.rows.train_features), generator=self.shuffling), size
         )
@@ -52,7 +65,8 @@ class TorchTraining:
 
     def step(self, batch: Any) -> float:
         """As `Training.step`."""
-        return take_step(self.learner.network, self.learner.optimizer, self.rows, torch.as_tensor(batch))
+        optimizer, batch = self.learner.optimizer, torch.as_tensor(batch)
+        return take_step(self.synchronized, optimizer, self.rows, batch, self.processes)
 
     def violation(self) -> Mapping[str, float]:
         """As `Training.violation`."""
@@ -62,19 +76,21 @@ class TorchTraining:
         """Nothing is left to do after the last step."""
 
     def score(self) -> float:
-        """As `Training.score`."""
-        return score(self.learner.network, self.rows)
+        """As `Training.score`; every process computes it, and that of the writer counts."""
+        of_process = score(self.learner.network, self.rows)
+        return self.processes.from_writer(lambda: of_process)
 
     def is_finite(self) -> bool:
         """Whether all parameters are finite."""
-        return all(bool(torch.isfinite(weight).all()) for weight in self.learner.network.parameters())
+        weights = map(local_part, self.learner.network.parameters())
+        return self.processes.all_true(all(bool(torch.isfinite(weight).all()) for weight in weights))
 
 
 @dataclass(frozen=True)
 class RuledTorchTraining(TorchTraining):
     """A training whose rules are attached to the network and its optimizer."""
 
-    ruled: RuledLearner
+    ruled: RuledLearner = field(kw_only=True)
 
     @property
     def trained(self) -> Trainable:
@@ -125,6 +141,7 @@ class RuledTorchTraining(TorchTraining):
 
     def snapshot(self) -> Snapshot:
         """As `RuledTraining.snapshot`."""
+        self.processes.check_buffers(self.learner.network)
         self.ruled.handle.forget()
         return take_ruled(self.ruled, self.shuffling)
 

@@ -1,0 +1,57 @@
+"""Jobs in several processes are those of one, whatever divides their batches; they resume on another number of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.shards.gang import together
+from tests.shards.test_trainings_over_processes import apart
+
+ROUNDING = 1e-12
+"""Losses are sums over processes in another order; 16 steps on 70 float64 weights make little of that."""
+
+LBFGS = 1e-9
+"""LBFGS divides by differences of gradients, which are 1e-3 of them here: rounding counts for so much more."""
+
+KINDS = [
+    ("fsdp", 'optimizer = "AdamW"'),
+    ("fsdp", 'optimizer = "SGD"\noptions = { momentum = 0.9 }'),
+    ("fsdp", 'optimizer = "RMSprop"'),
+    ("ddp", 'optimizer = "Adam"'),
+    ("ddp", 'optimizer = "LBFGS"'),
+    ("ddp", 'optimizer = "Adam"\nmethod = "lagrange"'),
+    ("ddp", 'optimizer = "SGD"\nmethod = "reparametrize"'),
+]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_a_job_in_several_processes_is_that_in_one(tmp_path: Path, world: int) -> None:
+    """Batches hold 17 rows, the last one a single row: shares differ, and some processes have none."""
+    kinds = KINDS if world == 3 else KINDS[::2]
+    outcomes, *_ = together(world, "tests.shards.parallel_jobs:compared", str(tmp_path), kinds)
+    for kind, outcome in zip(kinds, outcomes, strict=True):
+        assert not isinstance(outcome, str), f"{kind}: {outcome}"
+        assert apart(*outcome) <= (LBFGS if "LBFGS" in kind[1] else ROUNDING), kind
+
+
+def test_a_run_of_two_processes_is_resumed_by_three(tmp_path: Path) -> None:
+    together(2, "tests.shards.parallel_jobs:stopped", str(tmp_path))
+    for outcome in together(3, "tests.shards.parallel_jobs:resumed", str(tmp_path)):
+        assert outcome is None or apart(*outcome) <= ROUNDING
+
+
+ERRORS = {
+    "other_data": "RunError: process 1 has a job, rules or data that differ from those of process 0.",
+    "buffers": "RunError: buffers of the network differ between processes, which have seen other rows: calls.",
+    "rprop": 'a step of Rprop fails: .* With parallel = "ddp" each process has whole weights.',
+}
+
+
+def test_what_processes_refuse_together(tmp_path: Path) -> None:
+    for outcome in together(2, "tests.shards.parallel_jobs:refused", str(tmp_path)):
+        assert outcome.keys() == ERRORS.keys()
+        for name, error in outcome.items():
+            assert re.search(ERRORS[name], error), f"{name}: {error}"
