@@ -214,6 +214,21 @@ def test_equal_numbers_in_shards_have_themselves_as_their_mean() -> None:
     assert all((outcome == 0.1).all() for outcome in outcomes)
 
 
+def test_sums_of_float32_numbers_over_holders_are_exact() -> None:
+    """Whatever part of a class a holder has: no representatives are exchanged."""
+    draw, n = np.random.default_rng(0), 100_001
+    signs = np.concatenate([[1.0], np.where(draw.random(n - 1) < 0.5, 1.0, -1.0)])
+    classes = Classes(np.zeros(n, np.int64), signs, np.zeros(1), np.zeros(1, np.int64))
+    law = Ties((), classes, (0,)).law().projection
+    x = classes.scale * float(np.float32(0.1))
+    for verb, yielded in {"nearest": 1, "tangent": 1, "quiet tangent": 2}.items():
+        places = np.array_split(np.arange(n), [1, 70_000])
+        shards = [VERBS[verb](law.for_holder(own, exact_sums=True), NumPy(), x[own]) for own in places]
+        outcomes, sums = lockstep(shards)
+        assert sums == [yielded]
+        np.testing.assert_array_equal(np.concatenate(outcomes), x)
+
+
 def lockstep(shards: Sequence[Rounds[Any]]) -> tuple[list[Any], list[int]]:
     """What the holders of all shards return, and how many numbers they added up in each round."""
     outcomes: list[Any] = [None] * len(shards)

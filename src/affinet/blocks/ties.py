@@ -130,9 +130,9 @@ class Averages:
         """True: sums over large classes need more digits than their entries."""
         return True
 
-    def for_holder(self, entries: Integers) -> Averages:
-        """The law for the holder of some entries of the block."""
-        return Averages(Means(self.means.classes, entries))
+    def for_holder(self, entries: Integers, *, exact_sums: bool = False) -> Averages:
+        """The law for the holder of some entries of the block; `exact_sums` where these are float32 or coarser."""
+        return Averages(Means(self.means.classes, entries, exact_sums))
 
     def nearest(self, xp: Namespace, x: Array) -> Rounds[Array]:
         z, _ = yield from self.means.reduced(xp, x, affine=True)

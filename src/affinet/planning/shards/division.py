@@ -34,9 +34,9 @@ from affinet.planning.shards.divided_cells import CellLoops, loops_of
 from affinet.planning.shards.exchanged import Grouped, holders_of_places, mirrored, paired, stays_local
 from affinet.planning.shards.splits import Splits
 
-FEW = 5
-"""Entries of a class of several processes up to which these are given to all of them: a sum takes five numbers for the
-gradient and the weights (two representatives, two sums, one of squares), of eight bytes."""
+FEW = 3
+"""Entries of a class of several processes up to which their holders exchange these, at 16 bytes at most: a sum takes
+three numbers for the gradient and the weights (two sums, one of squares), of eight bytes."""
 MOST_LISTED = 2**22
 """Entries of irregular cells up to which it is found out whether their cells are on one process each, in half a second
 and some times the memory of the plan, which lists them too."""

@@ -39,10 +39,13 @@ class Traffic:
     way: Way
     numbers: int = 0
     wide_numbers: int = 0
+    for_doubles: int = 0
+    """Further numbers of float64 where the weights are float64."""
 
     def bytes_sent(self, itemsize: int) -> int:
         """Bytes, for weights whose numbers have `itemsize` bytes; those of 16 bits are sent as float32."""
-        return self.numbers * max(itemsize, LEAST) + self.wide_numbers * WIDE
+        further = self.for_doubles if itemsize >= WIDE else 0
+        return self.numbers * max(itemsize, LEAST) + (self.wide_numbers + further) * WIDE
 
 
 def traffic_of(block: AnyBlock, splits: Mapping[str, Splits]) -> Traffic:
@@ -88,13 +91,14 @@ def _of_cells(division: DividedCells, splits: Splits) -> Traffic:
 
 
 def _of_classes(division: DividedClasses, splits: Mapping[str, Splits]) -> Traffic:
-    """Five numbers for each class that is summed, and small classes twice: exchanged, or given to all."""
+    """Three numbers for each class that is summed, of float64 also two representatives; and small classes twice."""
     summed = int((division.across & ~division.small).sum())
     if not division.small.any():
-        return Traffic("sums" if summed else "local", 0, 5 * summed)
+        return Traffic("sums" if summed else "local", 0, 3 * summed, 2 * summed)
     small = division.block.only(division.small)
     if division.dimension is None:
         sent = small.size
     else:
         sent = TiedClasses(small).crossing(splits, 0, division.dimension)
-    return Traffic("sums" if summed else "entries" if division.dimension is None else "swaps", 2 * sent, 5 * summed)
+    way: Way = "sums" if summed else "entries" if division.dimension is None else "swaps"
+    return Traffic(way, 2 * sent, 3 * summed, 2 * summed)

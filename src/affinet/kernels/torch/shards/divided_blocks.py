@@ -317,7 +317,9 @@ def _divided_ties(classes: DividedClasses, tensors: Mapping[str, Any]) -> list[D
         access = SharedAccess(block.entries, _device(tensors), wide=True)
         places = torch.as_tensor(np.flatnonzero(across), device=_device(tensors))
         exchange = Exchange(_groups(tensors) if len(places) else (), places, block.classes.count)
-        blocks.append(DividedBlock(access, block.law().projection.for_holder(access.local_places(tensors)), exchange))
+        exact_sums = all(tensor.dtype != torch.float64 for tensor in tensors.values())
+        projection = block.law().projection.for_holder(access.local_places(tensors), exact_sums=exact_sums)
+        blocks.append(DividedBlock(access, projection, exchange))
     return blocks
 
 
