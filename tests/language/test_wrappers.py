@@ -95,3 +95,48 @@ def test_flat_pieces_of_parameters_are_refused(original: bool) -> None:
         inside.net = flat
         with pytest.raises(AttachError, match=r"^net is wrapped in FullyShardedDataParallel"):
             affinet.weights(inside)
+
+
+def test_names_see_through_wrappers_of_wrappers() -> None:
+    """FSDP2, DDP, compiled modules, activation checkpointing and Fabric, in the orders in which trainers nest them."""
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+    from torch.distributed.fsdp import fully_shard
+    from torch.nn.parallel import DistributedDataParallel
+
+    def model(change: Any = lambda layer: layer) -> torch.nn.Module:
+        layers = [change(torch.nn.Linear(2, 2)), change(torch.nn.Sequential(torch.nn.Linear(2, 2)))]
+        return torch.nn.Sequential(*layers)
+
+    def sharded(module: torch.nn.Module) -> torch.nn.Module:
+        for layer in module.children():
+            fully_shard(layer, mesh=mesh)
+        return fully_shard(module, mesh=mesh)
+
+    def fabric(module: torch.nn.Module) -> torch.nn.Module:
+        return FabricModule(module, module)
+
+    def compiled(module: torch.nn.Module) -> torch.nn.Module:
+        return torch.compile(module)  # type: ignore[return-value]
+
+    with one_process() as mesh:
+        wrapped = [
+            sharded(model(checkpoint_wrapper)),
+            sharded(model(compiled)),
+            sharded(model(lambda layer: compiled(checkpoint_wrapper(layer)))),
+            sharded(model(lambda layer: checkpoint_wrapper(compiled(layer)))),
+            compiled(sharded(model(checkpoint_wrapper))),
+            fabric(compiled(sharded(model()))),
+            compiled(fabric(sharded(model(compiled)))),
+            DistributedDataParallel(compiled(model(checkpoint_wrapper))),
+            compiled(DistributedDataParallel(model(checkpoint_wrapper))),
+            fabric(DistributedDataParallel(model(compiled))),
+            fabric(compiled(DistributedDataParallel(model(checkpoint_wrapper)))),
+            AveragedModel(compiled(model(checkpoint_wrapper))),
+            checkpoint_wrapper(compiled(model())),
+        ]
+        in_place = model()
+        in_place.compile()
+        for number, module in enumerate([*wrapped, in_place]):
+            assert names(module) == ["0.weight", "0.bias", "1.0.weight", "1.0.bias"], number
+            for name in names(module):
+                assert affinet.weights(module)[name].shape == ((2, 2) if name.endswith("weight") else (2,))
