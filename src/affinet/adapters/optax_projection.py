@@ -79,8 +79,13 @@ def project(plan: Plan, inner: optax.GradientTransformation) -> optax.GradientTr
     - `optax.MultiSteps`, `optax.apply_if_finite` and `optax.inject_hyperparams` may stand on either side.
       `optax.contrib.schedule_free` stands inside: the weights that it keeps are projected, too.
 
-    Raises AttachError without `params`, and where the tree lacks arrays of the rules.
+    Raises AttachError for other arguments, without `params`, and where the tree lacks arrays of the rules.
     """
+    if not isinstance(plan, Plan) or not all(callable(getattr(inner, verb, None)) for verb in ("init", "update")):
+        raise AttachError(
+            f"affinet.optax.project takes a plan and an optimizer, project(affinet.plan(rules), optax.adam(1e-3)), and "
+            f"not {type(plan).__name__} and {type(inner).__name__}."
+        )
     sandwich = _Sandwich(TreeProjector(plan), optax.with_extra_args_support(inner))
     return optax.GradientTransformationExtraArgs(sandwich.init, sandwich.update)
 
@@ -141,6 +146,11 @@ class _Sandwich:
 
     def _check_state(self, state: ProjectState) -> None:
         """Raise AttachError for a state of other rules, such as one that was saved before they changed."""
+        if not isinstance(state, ProjectState):
+            raise AttachError(
+                f"the state is not one of affinet.optax.project, but {type(state).__name__}. Make it by init(params) "
+                f"of this optimizer; a state of the optimizer inside becomes its field `inner`."
+            )
         shapes = [tuple(known.landed.shape) for known in state.sets]
         if shapes != [law.shape for law in self._sets]:
             raise AttachError(

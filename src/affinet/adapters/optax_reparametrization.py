@@ -12,7 +12,7 @@ from jax import Array
 from affinet.errors import AttachError
 from affinet.kernels.bases.choosing import Parametrization, check_parametrization, linear_blocks
 from affinet.kernels.jax.tree_expansion import Group, groups_of
-from affinet.kernels.jax.tree_projector import TreeProjector
+from affinet.kernels.jax.tree_projector import TreeProjector, check_dtype
 from affinet.language.trees import named_leaves
 from affinet.plans.plan import Plan
 from affinet.training.long_steps import warn_of_long_steps
@@ -48,10 +48,16 @@ def reparametrize(plan: Plan, basis: Parametrization = "orthonormal") -> Reparam
     the tree as it is, and weights are Π(u), which follows `project` for every optimizer without decay; its derivatives
     are those of reverse mode (`jax.grad`, not `jax.jvp`).
 
-    Raises AttachError for inequalities and nonlinear equations, and where no basis is cheap. Warns (LongStepsWarning)
-    of entries of a long sum under `basis="free"`, in which the steps of all other entries add up.
+    Raises AttachError for what is not a plan, for inequalities and nonlinear equations, and where no basis is cheap.
+    Warns (LongStepsWarning) of entries of a long sum under `basis="free"`, in which the steps of all other entries add
+    up.
     """
     check_parametrization(basis)
+    if not isinstance(plan, Plan):
+        raise AttachError(
+            f"affinet.optax.reparametrize takes a plan, reparametrize(affinet.plan(rules)), and not "
+            f"{type(plan).__name__}."
+        )
     blocks = linear_blocks(plan, "affinet.optax.project")
     projector = TreeProjector(plan)
     if basis == "projection":
@@ -104,6 +110,8 @@ class _Expansion:
                 f"these are not free numbers of this plan, which are {_described(counts)}. Make them by to_free of the "
                 f"same pair."
             )
+        for name, v in numbers.free.items():
+            check_dtype(f"the free numbers of {name}", v)
         leaves = dict(named_leaves(numbers.tree))
         for group in self.groups:
             for name, assembly in group.assemblies.items():

@@ -148,18 +148,18 @@ class TreeProjector:
 
     def active(self, weights: Any) -> dict[str, ActiveBounds]:
         """Rule name → which of its inequalities are at their bound, to rounding; not inside of traced functions."""
-        return self._on_arrays.active(_numpy_each(self.arrays(weights)))
+        return self._on_arrays.active(self._numbers("active", weights))
 
     def one_sided_multipliers(
         self, gradients: Any, at: Any, rules: Collection[str] | None = None
     ) -> dict[str, OneSided]:
         """As `affinet.Projector.one_sided_multipliers`, in NumPy; not inside of traced functions."""
-        arrays = _numpy_each(self.arrays(at))
-        return self._on_arrays.one_sided_multipliers(_numpy_each(self.arrays(gradients)), arrays, rules)
+        verb = "one_sided_multipliers"
+        return self._on_arrays.one_sided_multipliers(self._numbers(verb, gradients), self._numbers(verb, at), rules)
 
     def shared_multipliers(self, at: Any = None) -> dict[str, tuple[str, ...]]:
         """Rule name → the other rules together with which it is redundant; not inside of traced functions."""
-        return self._on_arrays.shared_multipliers(None if at is None else _numpy_each(self.arrays(at)))
+        return self._on_arrays.shared_multipliers(None if at is None else self._numbers("shared_multipliers", at))
 
     def arrays(self, tree: Any) -> dict[str, Array]:
         """The arrays of the rules by name.
@@ -174,11 +174,7 @@ class TreeProjector:
                 raise AttachError(f"the rules are about an array that the tree does not have: {hint}")
             if (refusal := refusal_of(parameter.name, leaf)) is not None:
                 raise refusal.error()
-            if (canonical := jax.dtypes.canonicalize_dtype(leaf.dtype)) != leaf.dtype:
-                raise AttachError(
-                    f"{parameter.name!r} is of dtype {leaf.dtype}, and JAX would compute in {canonical}. Call "
-                    f"jax.config.update('jax_enable_x64', True) first, or make the array {canonical}."
-                )
+            check_dtype(repr(parameter.name), leaf)
             if tuple(leaf.shape) != parameter.shape:
                 raise AttachError(
                     f"the rules are about {parameter.name!r} of shape {parameter.shape}, and it has shape "
@@ -246,6 +242,16 @@ class TreeProjector:
             )
         return self.arrays(at)
 
+    def _numbers(self, verb: str, tree: Any) -> dict[str, np.ndarray]:
+        """The arrays of the rules on the host. Raises AttachError for traced ones."""
+        arrays = self.arrays(tree)
+        if any(isinstance(x, jax.core.Tracer) for x in arrays.values()):
+            raise AttachError(
+                f"{verb} needs numbers, and traced arrays have only shapes. Call it outside of jax.jit, jax.vmap and "
+                f"jax.grad, with the arrays that they return."
+            )
+        return _numpy_each(arrays)
+
     def _check_bounds(self, arrays: Mapping[str, Array]) -> None:
         """Raise AttachError, once per combination of dtypes, where weights cannot be within their bounds."""
         dtypes = tuple(arrays[name].dtype for name in self.names)
@@ -261,6 +267,17 @@ class TreeProjector:
     def _on_arrays(self) -> ArrayProjector:
         like = {parameter.name: np.zeros(parameter.shape) for parameter in self.plan.parameters}
         return ArrayProjector(self.plan, like)
+
+
+def check_dtype(title: str, x: Any) -> None:
+    """Raise AttachError for an array of another dtype than JAX would compute in, or of whole numbers."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise AttachError(f"{title} are of dtype {x.dtype}. Give floating-point numbers.")
+    if (canonical := jax.dtypes.canonicalize_dtype(x.dtype)) != x.dtype:
+        raise AttachError(
+            f"{title} is of dtype {x.dtype}, and JAX would compute in {canonical}. Call "
+            f"jax.config.update('jax_enable_x64', True) first, or make the array {canonical}."
+        )
 
 
 def projector(plan: Plan, tree: Any) -> TreeProjector:
