@@ -271,6 +271,23 @@ def test_vectors_and_weights_that_do_not_belong_to_the_plan() -> None:
     assert "shape (3, 2)" in refusal(lambda: affinet.scipy.linear_constraints(plan, {"w": (3, 2)}))
 
 
+def test_weights_of_any_library_make_a_vector() -> None:
+    w = affinet.weights({"w": (2, 3)}).w
+    plan, numbers = affinet.plan([w.sum() == 1]), np.arange(6.0).reshape(2, 3)
+    for array in (
+        torch.nn.Parameter(torch.tensor(numbers)),
+        torch.tensor(numbers, dtype=torch.bfloat16),
+        numbers.astype(np.float16),
+        numbers.tolist(),
+        numbers.astype(object),
+    ):
+        np.testing.assert_array_equal(affinet.scipy.to_vector(plan, {"w": array}), np.arange(6.0))
+    ragged = refusal(lambda: affinet.scipy.to_vector(plan, {"w": [[1.0, 2.0], [3.0]]}))
+    assert ragged.startswith("w cannot be constrained: ")
+    assert "masked" in refusal(lambda: affinet.scipy.to_vector(plan, {"w": np.ma.masked_array(numbers, numbers > 2)}))
+    assert "dtype complex128" in refusal(lambda: affinet.scipy.from_vector(plan, np.ones(6) * 1j))
+
+
 def test_a_basis_that_takes_too_much_memory_is_refused_before() -> None:
     w = affinet.weights({"w": (50_000,)}).w
     made = affinet.scipy.linear_constraints(affinet.plan([w.sum() == 1]))

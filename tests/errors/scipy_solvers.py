@@ -7,7 +7,14 @@ import numpy as np
 import affinet
 import affinet.scipy
 from affinet import families
-from affinet.errors import RuleError, ShapeError, TooLargeError, UnknownWeightError, UnsupportedWeightError
+from affinet.errors import (
+    ConstantError,
+    RuleError,
+    ShapeError,
+    TooLargeError,
+    UnknownWeightError,
+    UnsupportedWeightError,
+)
 from tests.errors.case import case
 
 
@@ -62,3 +69,23 @@ def a_vector_of_complex_weights() -> None:
 @case(ShapeError, "A vector of other weights.", "Give a vector in the order of `to_vector`.")
 def a_vector_of_another_length() -> None:
     affinet.scipy.from_vector(plan_of_sums(), np.ones(5))
+
+
+@case(UnsupportedWeightError, "Hidden entries would become numbers.", "Fill them.")
+def a_vector_of_masked_arrays() -> None:
+    affinet.scipy.to_vector(plan_of_sums(), {"w": np.ma.masked_array(np.ones((2, 3)), mask=np.eye(2, 3))})
+
+
+@case(RuleError, "A layer instead of its weights by name.", "Give a mapping.")
+def a_vector_of_what_is_not_a_mapping() -> None:
+    affinet.scipy.to_vector(plan_of_sums(), [np.ones((2, 3))])  # type: ignore[arg-type]
+
+
+@case(RuleError, "Rules that are not planned.", "Plan them first.")
+def rules_for_a_solver() -> None:
+    affinet.scipy.linear_constraints([affinet.weights({"w": (2,)}).w >= 0])  # type: ignore[arg-type]
+
+
+@case(ConstantError, "A solver for complex numbers.", "Give real numbers.")
+def a_complex_vector() -> None:
+    affinet.scipy.from_vector(plan_of_sums(), np.ones(6) * 1j)

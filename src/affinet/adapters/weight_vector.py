@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from affinet.errors import ShapeError, UnknownWeightError, UnsupportedWeightError
+from affinet.errors import ConstantError, RuleError, ShapeError, UnknownWeightError, UnsupportedWeightError
 from affinet.language.calculus.terms import Floats, Integers, Parameter
+from affinet.language.constants import read_array
 from affinet.language.weights import weights as weights_of
 from affinet.plans.plan import Plan
 from affinet.system.layout import Layout
@@ -30,8 +33,11 @@ class WeightVector:
     def of(cls, plan: Plan, weights: Mapping[str, Any] | None = None) -> WeightVector:
         """The vector of the weights that the rules of a plan read; with `weights`, of all weights in them too.
 
-        `weights` maps names to shapes or arrays. Raises ShapeError for a shape that is not that of the plan.
+        `weights` maps names to shapes or arrays. Raises ShapeError for a shape that is not that of the plan, and
+        RuleError for what is not a plan.
         """
+        if not isinstance(plan, Plan):
+            raise RuleError(f"affinet.scipy takes a plan, affinet.plan(rules), and not {type(plan).__name__}.")
         symbols = {} if weights is None else dict(weights_of(weights).items())
         further = [Parameter(name, symbol.shape) for name, symbol in symbols.items()]
         for parameter in plan.parameters:
@@ -53,13 +59,24 @@ class WeightVector:
         """All weights in one float64 vector; other names in `weights` are passed over.
 
         Raises UnknownWeightError for a missing weight, ShapeError for another shape, UnsupportedWeightError for
-        numbers that are not real.
+        what is not an array of real numbers, RuleError for what is not a mapping.
         """
+        if not isinstance(weights, Mapping):
+            raise RuleError(
+                f"to_vector takes a mapping from names to arrays, such as dict(model.named_parameters()), and not "
+                f"{type(weights).__name__}."
+            )
         return np.concatenate([np.zeros(0), *(_numbers(weights, parameter) for parameter in self.layout.parameters)])
 
     def from_vector(self, vector: Any) -> dict[str, Floats]:
-        """Name → a new float64 array of the weight's shape. Raises ShapeError for a vector of another length."""
-        numbers = np.array(vector, np.float64)
+        """Name → a new float64 array of the weight's shape.
+
+        Raises ShapeError for a vector of another length, ConstantError for what is not a vector of real numbers.
+        """
+        array = _array(vector)
+        if array.dtype.kind not in "biuf":
+            raise ConstantError(f"the vector is of dtype {array.dtype}. Give real numbers.")
+        numbers = np.array(array, np.float64)
         if numbers.shape != (self.size,):
             names = ", ".join(f"{parameter.name} {parameter.shape}" for parameter in self.layout.parameters[:20])
             raise ShapeError(
@@ -75,8 +92,8 @@ class WeightVector:
 def to_vector(plan: Plan, weights: Mapping[str, Any]) -> Floats:
     """The weights that the rules of a plan read, in one float64 vector: by name, each flattened row-major.
 
-    Raises UnknownWeightError for a missing weight, ShapeError for another shape, UnsupportedWeightError for numbers
-    that are not real.
+    Raises UnknownWeightError for a missing weight, ShapeError for another shape, UnsupportedWeightError for what is not
+    an array of real numbers, RuleError for what is not a plan or not a mapping.
     """
     return WeightVector.of(plan).to_vector(weights)
 
@@ -89,12 +106,21 @@ def from_vector(plan: Plan, vector: Any) -> dict[str, Floats]:
 def _numbers(weights: Mapping[str, Any], parameter: Parameter) -> Floats:
     if parameter.name not in weights:
         raise UnknownWeightError(parameter.name, [str(name) for name in weights])
-    array = np.asarray(weights[parameter.name])
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+    try:
+        array = _array(weights[parameter.name])
+    except ConstantError as error:
+        raise UnsupportedWeightError(parameter.name, error.message.rstrip("."), "Give an array of numbers.") from None
+    if array.dtype.kind not in "biuf":
         raise UnsupportedWeightError(parameter.name, f"its dtype is {array.dtype}", "Give real numbers.")
     if array.shape != parameter.shape:
         raise _other_shape(parameter, array.shape)
     return np.asarray(array, np.float64).reshape(-1)
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """The numbers of any array; of a tensor of torch also where it requires gradients. Raises ConstantError."""
+    torch = sys.modules.get("torch")
+    return read_array(value.detach() if torch is not None and isinstance(value, torch.Tensor) else value)[0]
 
 
 def _other_shape(parameter: Parameter, shape: tuple[int, ...]) -> ShapeError:
