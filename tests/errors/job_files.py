@@ -12,7 +12,9 @@ import pytest
 from affinet.cli import commands
 from affinet.cli.jobs.jobfile import JobFile, read_job, refuse_code
 from affinet.cli.screen import Screen
-from affinet.cli.trainings import perceptron
+from affinet.cli.trainings import first_network, perceptron
+from affinet.cli.trainings.array_framework import ArrayFramework
+from affinet.cli.trainings.array_training import Steps
 from affinet.cli.trainings.optimizer_options import IN_KERAS, IN_OPTAX, settings_of
 from affinet.cli.trainings.preparation import Prepared, prepare
 from affinet.errors import JobError, RunError
@@ -158,6 +160,31 @@ def a_network_that_memory_does_not_hold(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:  # in place of 4 GiB on a small machine
         patch.setattr(perceptron, "MOST_NUMBERS", 2**80)
         prepared(folder, ("hidden = [5]", "hidden = [1000000000000]"))
+
+
+@case(JobError, "The memory ends while the first weights are drawn.", "Make the network smaller.")
+def a_network_in_jax_beyond_memory(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # in place of a network of billions of numbers
+        patch.setattr(first_network, "_words", out_of_memory)
+        first_network.first_network(job(folder, IN_JAX), 2, 2)
+
+
+@case(JobError, "The memory ends while an optimizer makes its state.", "Make the network smaller.")
+def a_state_beyond_memory(folder: Path) -> None:
+    made = job(folder, IN_JAX)
+    Large().without_rules(made, None, first_network.first_network(made, 2, 2), None)  # type: ignore[arg-type]
+
+
+class Large(ArrayFramework):
+    """A framework whose optimizers need more memory than there is."""
+
+    def steps(self, *arguments: object) -> Steps:
+        del arguments
+        raise ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 1600000000 bytes.")
+
+
+def out_of_memory(*arguments: object) -> np.ndarray:
+    raise MemoryError("Unable to allocate 2.98 GiB")
 
 
 @case(JobError, "SparseAdam takes no dense gradients.", "Use Adam.")

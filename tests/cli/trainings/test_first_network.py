@@ -40,6 +40,14 @@ def test_first_weights_are_those_of_torch(folder: Path, seed: int, dtype: str) -
         np.testing.assert_allclose(drawn[name], tensor.numpy(), rtol=0, atol=2.0**-24, err_msg=name)
 
 
+def test_weights_that_are_drawn_in_parts_are_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_of(changed(("hidden = [5]", "hidden = [37, 6]")), folder)
+    at_once = first_network(job, 13, 3).weights
+    monkeypatch.setattr("affinet.cli.trainings.first_network.DRAWN_AT_ONCE", 7)
+    for name, weight in first_network(job, 13, 3).weights.items():
+        np.testing.assert_array_equal(weight, at_once[name])
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("count", [0, 1, 2, 1437])
 def test_batches_are_in_the_order_of_torch(seed: int, count: int) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.array_training import ArrayTraining, Steps, plain_training, ruled_training
 from affinet.cli.trainings.data import Data
-from affinet.cli.trainings.first_network import FirstNetwork, first_network
+from affinet.cli.trainings.first_network import FirstNetwork, beyond_memory, first_network
 from affinet.cli.trainings.planned_rules import PlannedRules
+from affinet.errors import AffinetError
 from affinet.plans.plan import Plan
 from affinet.system.system import System
 
@@ -34,13 +37,33 @@ class ArrayFramework(ABC):
         return network.perceptron.numbers
 
     def under_rules(self, job: JobFile, data: Data, network: FirstNetwork, rules: PlannedRules) -> ArrayTraining:
-        """A training with the rules around each step. Raises JobError as `settings_of`."""
-        return ruled_training(job, data, network, rules, self.steps(job, data, network, rules.plan))
+        """A training with the rules around each step. Raises JobError as `steps`, and where memory does not suffice."""
+        with _within_memory(job, network):
+            return ruled_training(job, data, network, rules, self.steps(job, data, network, rules.plan))
 
     def without_rules(self, job: JobFile, data: Data, network: FirstNetwork, rules: System) -> ArrayTraining:
-        """A training without rules. Raises JobError as `settings_of`."""
-        return plain_training(job, data, network, rules, self.steps(job, data, network, None))
+        """A training without rules. Raises JobError as `under_rules`."""
+        with _within_memory(job, network):
+            return plain_training(job, data, network, rules, self.steps(job, data, network, None))
 
     def threads(self) -> int:
         """These frameworks compute on all processors."""
         return os.cpu_count() or 1
+
+
+MEMORY_ENDS = ("RESOURCE_EXHAUSTED", "OOM when allocating")
+"""What JAX and TensorFlow write in errors of several classes."""
+
+
+@contextmanager
+def _within_memory(job: JobFile, network: FirstNetwork) -> Iterator[None]:
+    """Raise JobError where what is made inside the block does not fit in memory."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, AffinetError):
+            raise
+        if isinstance(error, MemoryError) or any(words in str(error) for words in MEMORY_ENDS):
+            subject = f"its weights with the state of {job.job.train.optimizer}"
+            raise beyond_memory(job, network.perceptron, subject, error) from error
+        raise

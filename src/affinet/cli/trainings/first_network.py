@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,12 @@ import numpy as np
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.perceptron import Perceptron, perceptron_of
 from affinet.cli.trainings.snapshot import Packed
+from affinet.cli.words import one_paragraph
+from affinet.errors import JobError
 from affinet.system.malformed import Malformed, fields, integer
 
+DRAWN_AT_ONCE = 2**20
+"""Numbers that are computed at a time, which needs several times their memory."""
 WORDS = 624
 """Numbers of 32 bits in the state of MT19937."""
 
@@ -31,14 +35,30 @@ class FirstNetwork:
 
 
 def first_network(job: JobFile, inputs: int, outputs: int) -> FirstNetwork:
-    """The network of `job` as `torch.nn.Linear` would draw it. Raises JobError as `perceptron_of`."""
+    """The network of `job` as `torch.nn.Linear` would draw it.
+
+    Raises JobError as `perceptron_of`, and for weights that do not fit in memory.
+    """
     perceptron = perceptron_of(job, inputs, outputs)
-    random, weights = random_numbers(job.job.train.seed), {}
-    for name, (columns, rows) in perceptron.layers.items():
-        bound = 1 / sqrt(columns)
-        weights[f"{name}.weight"] = _uniform(random, (rows, columns), sqrt(3.0) * (sqrt(2.0 / (1 + 5)) / sqrt(columns)))
-        weights[f"{name}.bias"] = _uniform(random, (rows,), bound)
-    return FirstNetwork(perceptron, {name: w.astype(job.job.model.dtype) for name, w in weights.items()})
+    random, dtype, weights = random_numbers(job.job.train.seed), np.dtype(job.job.model.dtype), {}
+    try:
+        for name, (columns, rows) in perceptron.layers.items():
+            bound = sqrt(3.0) * (sqrt(2.0 / (1 + 5)) / sqrt(columns))
+            weights[f"{name}.weight"] = _uniform(random, (rows, columns), bound, dtype)
+            weights[f"{name}.bias"] = _uniform(random, (rows,), 1 / sqrt(columns), dtype)
+    except MemoryError as error:
+        raise beyond_memory(job, perceptron, "its first weights", error) from None
+    return FirstNetwork(perceptron, weights)
+
+
+def beyond_memory(job: JobFile, perceptron: Perceptron, subject: str, error: Exception) -> JobError:
+    """The error for a network that does not fit in memory."""
+    size = perceptron.numbers * np.dtype(job.job.model.dtype).itemsize / 2**30
+    fact = f"a network of sizes {perceptron.sizes!r:.100} has {perceptron.numbers:,} numbers, {size:.3g} GiB"
+    return job.mistake(
+        ("model", "hidden"),
+        f"{fact}, and {subject} cannot be made: {one_paragraph(error).rstrip('.')}. Make it smaller.",
+    )
 
 
 def random_numbers(seed: int) -> np.random.RandomState:
@@ -71,14 +91,20 @@ def restore_random(packed: Packed, random: np.random.RandomState) -> None:
     random.set_state(("MT19937", packed.tensors[0], position, 0, 0.0))
 
 
-def _uniform(random: np.random.RandomState, shape: tuple[int, ...], bound: float) -> np.ndarray:
-    """Numbers of float32 between `-bound` and `bound`, of 24 random bits each.
+def _uniform(
+    random: np.random.RandomState, shape: tuple[int, ...], bound: float, dtype: np.dtype[np.floating[Any]]
+) -> np.ndarray:
+    """Numbers of float32 between `-bound` and `bound`, of 24 random bits each, in another dtype.
 
     Product and sum are rounded once together, as processors do that torch is compiled for.
     """
     low, width = np.float32(-bound), np.float32(bound) - np.float32(-bound)
-    shares = (_words(random, int(np.prod(shape))) & np.uint32(2**24 - 1)).astype(np.float64) * 2.0**-24
-    return (shares * float(width) + float(low)).astype(np.float32).reshape(shape)
+    numbers = np.empty(prod(shape), dtype)
+    for first in range(0, len(numbers), DRAWN_AT_ONCE):
+        part = numbers[first : first + DRAWN_AT_ONCE]
+        shares = (_words(random, len(part)) & np.uint32(2**24 - 1)).astype(np.float64) * 2.0**-24
+        part[:] = (shares * float(width) + float(low)).astype(np.float32)
+    return numbers.reshape(shape)
 
 
 def _words(random: np.random.RandomState, count: int) -> np.ndarray:
