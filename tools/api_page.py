@@ -57,7 +57,7 @@ SECTIONS = (
         "Plans",
         "[What the rules amount to](language.md#what-the-rules-amount-to), [diagnosis](diagnosis.md), "
         "[saving and checking](export.md)",
-        names=("plan", "Plan", "explain", "Explanation"),
+        names=("plan", "Plan", "explain", "simulate", "Explanation"),
     ),
     Section(
         "Training",

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from affinet.plans.explanation import explain as explain
     from affinet.plans.plan import Plan as Plan
     from affinet.plans.plan import plan as plan
+    from affinet.plans.simulation import simulate as simulate
     from affinet.report.csv_log import CsvLog as CsvLog
     from affinet.report.observation import Observation as Observation
     from affinet.report.observation import Observer as Observer
@@ -155,6 +156,7 @@ __all__ = [
     "plan",
     "project",
     "reparametrize",
+    "simulate",
     "stack",
     "weights",
 ]
@@ -194,6 +196,7 @@ _HOMES = {
     "plan": "affinet.plans.plan",
     "project": "affinet.training.projection",
     "reparametrize": "affinet.training.reparametrization",
+    "simulate": "affinet.plans.simulation",
     "stack": "affinet.language.expression",
     "weights": "affinet.language.weights",
 }

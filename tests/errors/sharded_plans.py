@@ -39,3 +39,13 @@ def placements_along_an_axis_that_is_not_there() -> None:
 @case(AttachError, "The size of a number is not a number of bytes.", "Give 2, 4 or 8.")
 def numbers_without_bytes() -> None:
     plan().sharded(2, itemsize=0)
+
+
+@case(AttachError, "Rules are given where a plan is expected.", "Plan them with affinet.plan(rules).")
+def simulated_rules() -> None:
+    affinet.simulate(affinet.weights({"weight": (4, 6)})["weight"].sum(dim=1) == 0, 8)  # type: ignore[arg-type]
+
+
+@case(AttachError, "The bandwidth is not above zero.", "Give what a process can send.")
+def a_simulation_without_bandwidth() -> None:
+    affinet.simulate(plan(), 8, gigabytes_per_second=0)

@@ -54,7 +54,15 @@ RULES: dict[str, Callable[[Any], Any]] = {
     "unit rows": lambda w: families.unit_norm(w.first.weight, dim=1),
     "products in rows": lambda w: w.first.weight[:, 0] * w.first.weight[:, 1] == 1,
     "one ball": lambda w: families.l2_ball(w.first.weight, 1),
+    "several kinds": lambda w: [
+        w.second.weight.sum(dim=0) == 1,
+        w.third.weight.sum(dim=0) == 1,
+        w.fourth.weight == -w.fourth.weight.T,
+        w.first.weight[1:] == w.first.weight[:-1],
+        families.l2_ball(w.third.bias, 1),
+    ],
 }
+IN_DOUBLES = ("rows that are equal", "several kinds")
 LOCAL_BY_ROWS = (
     "row sums",
     "zeros",
@@ -93,20 +101,23 @@ def _size(value: Any) -> int:
 
 
 def counted(layout: str) -> dict[str, tuple[int, int]]:
-    """Rules → bytes and messages of a step of float32 weights."""
-    mesh, found = mesh_of(layout), {}
+    """Rules → bytes and messages of a step of float32 weights, and of float64 ones of rules in IN_DOUBLES."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name, rule in RULES.items():
-            torch.manual_seed(0)
-            net = Net()
-            place_model(net, mesh, layout)
-            optimizer = optim.Adam(net.parameters(), lr=0.01)
-            affinet.project(net, optimizer, rule(affinet.weights(net)))
-            for _ in range(2):
-                for parameter in net.parameters():
-                    parameter.grad = placed(torch.randn(parameter.shape), mesh, layout)
-                with Sent() as sent:
-                    optimizer.step()
-            found[name] = (sent.bytes, sent.messages)
-    return found
+        found = {name: _sent(layout, rule, torch.float32) for name, rule in RULES.items()}
+        doubles = {f"{name}, float64": _sent(layout, RULES[name], torch.float64) for name in IN_DOUBLES}
+        return found | doubles
+
+
+def _sent(layout: str, rule: Callable[[Any], Any], dtype: torch.dtype) -> tuple[int, int]:
+    torch.manual_seed(0)
+    mesh, net = mesh_of(layout), Net().to(dtype)
+    place_model(net, mesh, layout)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    affinet.project(net, optimizer, rule(affinet.weights(net)))
+    for _ in range(2):
+        for parameter in net.parameters():
+            parameter.grad = placed(torch.randn(parameter.shape, dtype=dtype), mesh, layout)
+        with Sent() as sent:
+            optimizer.step()
+    return sent.bytes, sent.messages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from affinet.analysis.lookup.together import groups_of
@@ -12,7 +12,7 @@ from affinet.blocks.kinds import AnyBlock
 from affinet.errors import AttachError, visible
 from affinet.language.calculus.terms import Parameter
 from affinet.planning.shards.splits import Split, Splits
-from affinet.planning.shards.traffic import Traffic, traffic_of
+from affinet.planning.shards.traffic import WIDE, Message, Traffic, traffic_of
 from affinet.system.system import System
 
 Placements = Sequence[Any]
@@ -35,8 +35,22 @@ class ShardedPlan:
 
     @property
     def bytes_a_step(self) -> int:
-        """Bytes that one process gives to all-reduces in a step, for the gradient and the weights."""
+        """Bytes that one process gives to messages in a step, for the gradient and the weights."""
         return sum(each.bytes_sent(self.itemsize) for each in self.traffic)
+
+    @property
+    def messages(self) -> frozenset[Message]:
+        """The messages that blocks share in a step; one dtype where weights are float64."""
+        every = frozenset[Message]().union(*(each.messages for each in self.traffic))
+        if self.itemsize >= WIDE:
+            return frozenset(replace(each, is_wide=True, for_doubles=False) for each in every)
+        return frozenset(each for each in every if not each.for_doubles)
+
+    @property
+    def messages_a_step(self) -> int:
+        """All-reduces and all-to-alls in a step: rules share them, except those whose entries are gathered."""
+        unshared = sum(each.own_messages for each in self.traffic)
+        return unshared + sum(len(each.dimensions) for each in self.messages)
 
     def bytes_by_rule(self) -> dict[str, int]:
         """Rule name → bytes of the blocks that it is part of; rules that share blocks share their bytes."""

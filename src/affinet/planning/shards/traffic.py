@@ -33,6 +33,20 @@ LEAST = 4
 
 
 @dataclass(frozen=True)
+class Message:
+    """A message that blocks share: the same verb and round, operation, processes and dtype."""
+
+    of_gradient: bool
+    round: int
+    operation: Literal["all_reduce", "all_to_all"]
+    dimensions: tuple[int, ...]
+    """Of the mesh: an all-reduce over several of them is one along each."""
+    is_wide: bool = False
+    for_doubles: bool = False
+    """Sent only where the weights are float64."""
+
+
+@dataclass(frozen=True)
 class Traffic:
     """What one process sends in a step: numbers of the dtype of the weights, and numbers of float64."""
 
@@ -41,6 +55,10 @@ class Traffic:
     wide_numbers: int = 0
     for_doubles: int = 0
     """Further numbers of float64 where the weights are float64."""
+    messages: frozenset[Message] = frozenset()
+    """Those that the block takes part in, together with others."""
+    own_messages: int = 0
+    """All-reduces of this block alone."""
 
     def bytes_sent(self, itemsize: int) -> int:
         """Bytes, for weights whose numbers have `itemsize` bytes; those of 16 bits are sent as float32."""
@@ -50,7 +68,9 @@ class Traffic:
 
 def traffic_of(block: AnyBlock, splits: Mapping[str, Splits]) -> Traffic:
     """The traffic of a block whose weights are split over one mesh, of the process that holds most of it."""
-    if not any(splits[parameter.name].dimensions for parameter, _ in block.entries.sizes):
+    names = [parameter.name for parameter, _ in block.entries.sizes]
+    dimensions = tuple(sorted({dimension for name in names for dimension in splits[name].dimensions}))
+    if not dimensions:
         return Traffic("local")
     entries = block.entries.count
     match division := division_of(block, splits):
@@ -59,23 +79,25 @@ def traffic_of(block: AnyBlock, splits: Mapping[str, Splits]) -> Traffic:
         case DividedCells():
             return _of_cells(division, splits[division.block.parameter.name])
         case DividedClasses():
-            return _of_classes(division, splits)
+            return _of_classes(division, splits, dimensions)
         case DividedCell():
-            rows = division.block.basis.shape[1]
-            return Traffic("sums", 2 * rows + 1) if division.across else Traffic("local")
+            if not division.across:
+                return Traffic("local")
+            return Traffic("sums", 2 * division.block.basis.shape[1] + 1, messages=_messages(dimensions))
         case Exchanged():
             dimension = division.dimension
             if dimension is None:
                 return Traffic("local")
-            return Traffic("swaps", 2 * division.grouped.crossing(splits, 0, dimension))
+            crossing = division.grouped.crossing(splits, 0, dimension)
+            return Traffic("swaps", 2 * crossing, messages=_swaps(dimension))
         case GivenToAll():
-            return Traffic("entries", 2 * entries)
+            return Traffic("entries", 2 * entries, messages=_messages(dimensions))
         case GatheredAlone():
-            is_wide = division.block.law().wide
-            return Traffic("entries", 0 if is_wide else 2 * entries, 2 * entries if is_wide else 0)
+            numbers = (0, 2 * entries) if division.block.law().wide else (2 * entries, 0)
+            return Traffic("entries", *numbers, own_messages=2 * len(dimensions))
         case GatheredSet():
             # The gradient is read, and the weights before and after the step.
-            return Traffic("entries", 3 * entries)
+            return Traffic("entries", 3 * entries, own_messages=3 * len(dimensions))
         case _:
             assert_never(division)
 
@@ -87,18 +109,37 @@ def _of_cells(division: DividedCells, splits: Splits) -> Traffic:
     block, cells = division.block, len(division.loops.on(splits.largest_box).cells)
     rows = len(block.basis)
     of_gradient = 1 if block.even else rows + 1
-    return Traffic("sums", cells * (of_gradient + rows + 2 * len(block.copies)))
+    messages = _messages(division.dimensions)
+    if len(block.copies):
+        messages |= _messages(division.dimensions, 1)
+    return Traffic("sums", cells * (of_gradient + rows + 2 * len(block.copies)), messages=messages)
 
 
-def _of_classes(division: DividedClasses, splits: Mapping[str, Splits]) -> Traffic:
+def _of_classes(division: DividedClasses, splits: Mapping[str, Splits], dimensions: tuple[int, ...]) -> Traffic:
     """Three numbers for each class that is summed, of float64 also two representatives; and small classes twice."""
     summed = int((division.across & ~division.small).sum())
+    sums = frozenset[Message]()
+    if summed:
+        sums = _messages(dimensions, is_wide=True) | _messages(dimensions, 1, is_wide=True, for_doubles=True)
     if not division.small.any():
-        return Traffic("sums" if summed else "local", 0, 3 * summed, 2 * summed)
+        return Traffic("sums" if summed else "local", 0, 3 * summed, 2 * summed, sums)
     small = division.block.only(division.small)
     if division.dimension is None:
-        sent = small.size
+        sent, messages = small.size, _messages(dimensions)
     else:
-        sent = TiedClasses(small).crossing(splits, 0, division.dimension)
+        sent, messages = TiedClasses(small).crossing(splits, 0, division.dimension), _swaps(division.dimension)
     way: Way = "sums" if summed else "entries" if division.dimension is None else "swaps"
-    return Traffic(way, 2 * sent, 3 * summed, 2 * summed)
+    return Traffic(way, 2 * sent, 3 * summed, 2 * summed, sums | messages)
+
+
+def _messages(
+    dimensions: tuple[int, ...], number: int = 0, *, is_wide: bool = False, for_doubles: bool = False
+) -> frozenset[Message]:
+    """The all-reduces of a round, for the gradient and for the weights."""
+    return frozenset(
+        Message(of_gradient, number, "all_reduce", dimensions, is_wide, for_doubles) for of_gradient in (True, False)
+    )
+
+
+def _swaps(dimension: int) -> frozenset[Message]:
+    return frozenset(Message(of_gradient, 0, "all_to_all", (dimension,)) for of_gradient in (True, False))
