@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 import affinet
-from benchmarks import growth, import_time, peers, table
+from benchmarks import growth, import_time, peers, processes, table
 from benchmarks.apart import ask
 from benchmarks.results import RESULTS, Row, Run
 from benchmarks.timing import Setting
@@ -25,7 +25,7 @@ from benchmarks.workload import Workload
 from benchmarks.workloads import WORKLOADS
 
 DOCS = Path(__file__).parents[1] / "docs"
-SECTIONS = ("peers", "growth", "imports")
+SECTIONS = ("peers", "growth", "imports", "processes")
 NAMES = (*(workload.name for workload in WORKLOADS), *SECTIONS)
 THREADS = 2
 
@@ -130,6 +130,9 @@ def _sections(console: Console, run: Run, wanted: set[str], share: float) -> Run
         run = replace(run, imports=import_time.measured(runs=5 if share == 1 else 1))
         for statement, seconds in run.imports.items():
             console.print(f"{statement}: {seconds:.3f} s")
+    if "processes" in wanted:
+        for line in processes.table():
+            console.print(line)
     if "peers" in wanted:
         run = replace(run, peers=tuple(peers.measured()))
         table.print_peers(console, run.peers)

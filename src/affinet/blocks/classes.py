@@ -152,14 +152,24 @@ class Means:
         if self.shard is None:
             reference = xp.take(x, representative)
         else:
-            local_classes = np.flatnonzero(np.isin(representative, self.shard))
-            places = {int(entry): place for place, entry in enumerate(self.shard)}
-            local_places = np.array([places[int(entry)] for entry in representative[local_classes]], np.int64)
+            local_classes, local_places = self._representatives
             reference = yield Sum(xp.segment_sum(xp.take(x, local_places), local_classes, self.classes.count))
         return reference, x - self._scaled(xp, xp.take(reference, self._class_of))
 
     def _scaled(self, xp: Namespace, x: Array) -> Array:
         return x if (self._scale == 1.0).all() else x * xp.array(self._scale, x)
+
+    @cached_property
+    def _representatives(self) -> tuple[Integers, Integers]:
+        """The classes whose representative is in the shard, and the places of these in it."""
+        assert self.shard is not None
+        order = np.argsort(self.shard)
+        at = np.searchsorted(self.shard, self.classes.representative, sorter=order)
+        nearest = order[np.minimum(at, len(order) - 1)] if len(order) else np.zeros(0, np.int64)
+        if not len(order):
+            return nearest, nearest
+        local_classes = np.flatnonzero(self.shard[nearest] == self.classes.representative)
+        return local_classes, nearest[local_classes]
 
     @cached_property
     def _class_of(self) -> Integers:
@@ -170,11 +180,11 @@ class Means:
         """The number of entries in each class, over all holders."""
         return np.bincount(self.classes.class_of, minlength=self.classes.count)
 
-    @property
+    @cached_property
     def _scale(self) -> Floats:
         return self._in_shard(self.classes.scale)
 
-    @property
+    @cached_property
     def _shift(self) -> Floats:
         return self._in_shard(self.classes.shift)
 

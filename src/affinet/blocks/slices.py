@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -324,17 +325,17 @@ class Cells:
         cells -= xp.matmul(gap, basis)
         return self._boxed(xp, cells, x), noise
 
-    @property
+    @cached_property
     def _basis(self) -> Floats:
         return self.block.basis if self.shard is None else self.block.basis[:, self.shard.entries]
 
-    @property
+    @cached_property
     def _target(self) -> Floats:
         """The targets, one row per cell or one row for all."""
         target = self.block.target
         return target if self.shard is None or len(target) == 1 else target[self.shard.cells]
 
-    @property
+    @cached_property
     def _target_in_box(self) -> Floats:
         """The single target of each cell, along the axes over cells."""
         sizes = tuple(1 if axis in self.inner else size for axis, size in enumerate(self.shape))

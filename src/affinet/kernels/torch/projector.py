@@ -457,7 +457,7 @@ def _sorted(
     pairs = [(b, kernel) for b, kernel in zip(blocks, every, strict=True) if not isinstance(kernel, ConvexKernel)]
     kernels = tuple(kernel for _, kernel in pairs)
     if any_distributed(tensors.values()):
-        parts = [divided(cast("AnyLinear", block), tensors) for block, _ in pairs]
+        parts = [divided(cast("AnyLinear", block), tensors, prepare) for block, _ in pairs]
         gathered_kernels = tuple(kernel for kernel, part in zip(kernels, parts, strict=True) if part is None)
         all_parts = [each for part in parts if part is not None for each in part]
         blocks_together = DividedBlocks(all_parts, tensors) if all_parts else None

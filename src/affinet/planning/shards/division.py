@@ -6,7 +6,7 @@ This is the one place that asks of which kind a block is; what it returns says a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import numpy as np
@@ -23,16 +23,17 @@ from affinet.blocks.fixed import Fixed
 from affinet.blocks.joined import Joined
 from affinet.blocks.kinds import AnyBlock, AnyLinear, AnySet
 from affinet.blocks.mirror import Mirror
+from affinet.blocks.offsets import Nest
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.places import Following, Stepped, box, no_places
 from affinet.blocks.polyhedron import Polyhedron
 from affinet.blocks.slices import Slices
 from affinet.blocks.sparse import Sparse
 from affinet.blocks.ties import Ties
-from affinet.language.calculus.terms import Integers
-from affinet.planning.shards.divided_cells import CellLoops, loops_of
+from affinet.language.calculus.terms import Integers, Parameter
+from affinet.planning.shards.divided_cells import CellLoops, LocalCells, loops_of
 from affinet.planning.shards.exchanged import Grouped, holders_of_places, mirrored, paired, stays_local
-from affinet.planning.shards.splits import Splits
+from affinet.planning.shards.splits import HeldBox, Splits
 
 FEW = 3
 """Entries of a class of several processes up to which their holders exchange these, at 16 bytes at most: a sum takes
@@ -56,6 +57,22 @@ class DividedCells:
     block: Slices
     loops: CellLoops
     dimensions: tuple[int, ...]
+
+    def on_part(self, local: LocalCells, box: HeldBox) -> Slices:
+        """The equations of some cells, all of whose entries are in a box, as those of a weight of its size."""
+        block, outer = self.block, len(self.loops.outer)
+        target, values = (
+            numbers if len(numbers) == 1 else numbers[local.cells] for numbers in (block.target, block.values)
+        )
+        return replace(
+            block,
+            parameter=Parameter(block.parameter.name, box.sizes),
+            offset=local.offset,
+            outer=Nest(local.dims[:outer]),
+            inner=Nest(local.dims[outer:]),
+            target=target,
+            values=values,
+        )
 
 
 @dataclass(frozen=True, eq=False)

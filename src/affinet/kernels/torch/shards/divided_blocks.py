@@ -7,7 +7,7 @@ block reads entries of another one, it is gathered by itself (`law_kernel.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol, assert_never
@@ -25,7 +25,7 @@ from affinet.blocks.offsets import Nest
 from affinet.blocks.pairs import Pairs
 from affinet.blocks.slices import Slices
 from affinet.kernels.torch.access import Box, Tensors
-from affinet.kernels.torch.kernel import Decay
+from affinet.kernels.torch.kernel import Decay, Kernel
 from affinet.kernels.torch.precision import irregular_dtype, noise_floor, regular_dtype_of, undisturbed
 from affinet.kernels.torch.shards.exchanged_groups import groups_on_process
 from affinet.kernels.torch.shards.held_box import groups_of, held_box, placement_of, splits_of
@@ -87,6 +87,8 @@ class DividedBlock:
     access: LocalAccess
     projection: LocalProjection
     exchange: Exchange | PeerExchange
+    kernel: Kernel | None = None
+    """That of the same equations over the parts of this process, where it needs nothing from the others."""
 
     def read(self, tensors: Tensors) -> Tensor:
         """The entries of this process in the shape of its law."""
@@ -168,28 +170,48 @@ class DividedBlocks:
         present = {name: tensor for name in self._placements if (tensor := tensors.get(name)) is not None}
         if any(placement_of(tensor) != self._placements[name] for name, tensor in present.items()):
             return False
-        blocks = [block for block in self._blocks if not present.keys().isdisjoint(block.access.names)]
+        every = [block for block in self._blocks if not present.keys().isdisjoint(block.access.names)]
+        blocks = [block for block in every if block.kernel is None]
         named = {name: present.get(name) for name in self._placements}
         device = next((tensor.device for tensor in present.values()), torch.device("cpu"))
         with undisturbed(device):
             for _ in range(passes):
+                for block in every:
+                    if block.kernel is not None:
+                        self._settle_alone(block, block.kernel, named, affine, quiet, decay)
                 shifts = [_decayed(block, named, decay) for block in blocks]
                 running = []
                 for block, shift in zip(blocks, shifts, strict=True):
                     x = block.read(named)
-                    verb = self._verb(block, present, x if shift is None else x + shift, affine, quiet)
+                    verb = self._verb(block, named, x if shift is None else x + shift, affine, quiet)
                     running.append((verb, block.exchange))
                 for block, shift, result in zip(blocks, shifts, run_together(running), strict=True):
                     block.write(named, result if shift is None else result - shift)
         return True
 
-    def _verb(
-        self, block: DividedBlock, present: Mapping[str, Tensor], x: Tensor, affine: bool, quiet: float
-    ) -> Rounds[Tensor]:
+    def _settle_alone(
+        self, block: DividedBlock, kernel: Kernel, named: Tensors, affine: bool, quiet: float, decay: Decay | None
+    ) -> None:
+        """Project the parts of this process in place, by the kernel for them."""
+        tensors = {name: None if (x := named[name]) is None else local_part(x) for name in block.access.names}
+        floor = self._floor(block, named) if quiet else 0.0
+        weights = {} if decay is None else {name: local_part(decay.weights[name]) for name in tensors}
+        of_parts = None if decay is None else Decay(decay.rates, weights)
+        if kernel.settle(tensors, affine=affine, quiet=floor, decay=of_parts):
+            return
+        x, shift = block.read(named), _decayed(block, named, decay)
+        verb = self._verb(block, named, x if shift is None else x + shift, affine, quiet)
+        result = run_alone(verb)
+        block.write(named, result if shift is None else result - shift)
+
+    def _floor(self, block: DividedBlock, named: Tensors) -> float:
+        dtypes = [tensor.dtype for name in block.access.names if (tensor := named.get(name)) is not None]
+        return max(map(noise_floor, dtypes))
+
+    def _verb(self, block: DividedBlock, named: Tensors, x: Tensor, affine: bool, quiet: float) -> Rounds[Tensor]:
         if affine:
             return block.projection.nearest(XP, x)
-        floor = max(noise_floor(present[name].dtype) for name in block.access.names if name in present)
-        return block.projection.tangent(XP, x, floor=floor if quiet else 0.0)
+        return block.projection.tangent(XP, x, floor=self._floor(block, named) if quiet else 0.0)
 
 
 class _LocalBox:
@@ -244,7 +266,11 @@ def _decayed(block: DividedBlock, gradients: Tensors, decay: Decay | None) -> Te
     return block.read({name: decay.weights[name] * rate if rate else None for name, rate in rates.items()})
 
 
-def divided(block: AnyLinear, tensors: Mapping[str, Tensor]) -> list[DividedBlock] | None:
+Preparing = Callable[[Slices, Mapping[str, Tensor]], Any]
+"""Sets up the kernel of a block for tensors of one process."""
+
+
+def divided(block: AnyLinear, tensors: Mapping[str, Tensor], prepare: Preparing) -> list[DividedBlock] | None:
     """The block divided between the processes that hold these tensors; None where it has to be gathered by itself."""
     named: dict[str, Any] = {parameter.name: tensors[parameter.name] for parameter, _ in block.entries.sizes}
     if not all(map(is_distributed, named.values())):
@@ -255,7 +281,7 @@ def divided(block: AnyLinear, tensors: Mapping[str, Tensor]) -> list[DividedBloc
         case DividedValues():
             return [_divided_values(division.block, named)]
         case DividedCells():
-            return [_cells_on_processes(division, named[division.block.parameter.name])]
+            return [_cells_on_processes(division, named[division.block.parameter.name], prepare)]
         case LocalPairs():
             return [_pairs_on_processes(division, named)]
         case DividedClasses():
@@ -272,13 +298,17 @@ def divided(block: AnyLinear, tensors: Mapping[str, Tensor]) -> list[DividedBloc
             assert_never(division)
 
 
-def _cells_on_processes(cells: DividedCells, tensor: Any) -> DividedBlock:
+def _cells_on_processes(cells: DividedCells, tensor: Any, prepare: Preparing) -> DividedBlock:
     """Every cell on its process, or a sum over the processes between which an axis inside of cells is split."""
     block, name = cells.block, cells.block.parameter.name
     local = cells.loops.on(held_box(name, tensor))
     exchange = Exchange(tuple(tensor.device_mesh.get_group(dimension) for dimension in cells.dimensions))
     projection = block.law().projection.for_holder(local.cells, local.entries)
-    return DividedBlock(_LocalBox(name, Box(name, local.offset, local.dims)), projection, exchange)
+    access, kernel = _LocalBox(name, Box(name, local.offset, local.dims)), None
+    if not cells.dimensions and len(local.cells):
+        part = cells.on_part(local, held_box(name, tensor))
+        kernel = prepare(part, {name: local_part(tensor)})
+    return DividedBlock(access, projection, exchange, kernel)
 
 
 def _pairs_on_processes(pairs: LocalPairs, tensors: Mapping[str, Any]) -> DividedBlock:

@@ -13,7 +13,7 @@ from torch import Tensor
 from affinet.blocks.law import Projection, Rounds, Swap, run_alone
 from affinet.kernels.torch.precision import irregular_dtype
 from affinet.kernels.torch.shards.held_box import held_box, splits_of
-from affinet.kernels.torch.shards.local_cells import ListedAccess, places_on
+from affinet.kernels.torch.shards.local_cells import ListedAccess, index_of, places_on
 from affinet.kernels.torch.shards.totals import Exchange, PeerExchange
 from affinet.kernels.torch.torch_namespace import Torch
 from affinet.language.calculus.terms import Floats, Integers
@@ -42,13 +42,14 @@ class PartOnEach:
 
     projection: Projection
     size: int
-    local: Tensor
-    sent: Tensor
-    received: Tensor
+    count: int
+    local: slice | Tensor
+    sent: slice | Tensor
+    received: slice | Tensor
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (len(self.local),)
+        return (self.count,)
 
     def nearest(self, xp: Torch, x: Tensor) -> Rounds[Tensor]:
         entries = yield from self._entries(x)
@@ -91,18 +92,14 @@ def groups_on_process(grouped: Grouped, dimension: int | None, tensors: Mapping[
         partners = partners_of(groups, holders, mesh.get_coordinate()[dimension], mesh.size(dimension))
         exchange = PeerExchange(mesh.get_group(dimension), partners.sent_sizes, partners.received_sizes)
 
-    def on_device(places: Integers) -> Tensor:
-        return torch.as_tensor(places, device=tensor.device)
-
     local_entries = partners.local_entries[np.argsort(groups.places[partners.local_entries], kind="stable")]
     number_of = np.zeros(len(groups.places), np.int64)
     number_of[local_entries] = np.arange(len(local_entries))
     projection = PartOnEach(
         groups.projection,
         len(groups.places),
-        on_device(local_entries),
-        on_device(number_of[partners.sent]),
-        on_device(partners.received),
+        len(local_entries),
+        *(index_of(each, tensor.device) for each in (local_entries, number_of[partners.sent], partners.received)),
     )
     access = _access_to(groups.places[local_entries], in_box, numbers, tensor.device)
     fixed = (_access_to(groups.fixed, in_box, numbers, tensor.device), groups.values) if len(groups.fixed) else None

@@ -110,8 +110,8 @@ class ListedAccess:
     ) -> None:
         """Entry `ranks[name][k]` is at `in_box[name][k]` of the part of a weight."""
         self.names, self._size, self._device = tuple(in_box), size, device
-        self._at = {name: torch.as_tensor(places, device=device) for name, places in in_box.items()}
-        self._ranks = {name: torch.as_tensor(places, device=device) for name, places in ranks.items()}
+        self._at = {name: index_of(places, device) for name, places in in_box.items()}
+        self._ranks = {name: index_of(places, device) for name, places in ranks.items()}
 
     def read_local(self, tensors: Tensors) -> Tensor:
         """As `read`: it reads nothing else."""
@@ -138,3 +138,10 @@ class ListedAccess:
                 flat[self._at[name]] = values[self._ranks[name]].to(flat.dtype)
                 if not local.is_contiguous():
                     local.copy_(flat.view(local.shape))
+
+
+def index_of(places: Integers, device: torch.device) -> slice | Tensor:
+    """What reads and writes these places of a flat tensor: a slice, which is quicker, where they follow one another."""
+    if len(places) and places[-1] - places[0] == len(places) - 1 and bool((np.diff(places) == 1).all()):
+        return slice(int(places[0]), int(places[-1]) + 1)
+    return torch.as_tensor(places, device=device)
