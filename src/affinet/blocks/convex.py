@@ -29,6 +29,10 @@ class ConvexSet(Protocol[Face]):
     def count(self) -> int:
         """Entries of a cell."""
 
+    @property
+    def rounds_tangents(self) -> bool:
+        """Whether `tangent_part` rounds; where not, it keeps each entry or makes it zero."""
+
     def bounds(self) -> tuple[Floats, Floats]:
         """The least and the largest value that each entry may have by its own bounds, or by the radius of its ball.
 
@@ -96,7 +100,8 @@ class ConvexSet(Protocol[Face]):
 
 def choose_by_cell(xp: Namespace, condition: Array, first: Face, second: Face) -> Face:
     """`choose` for a set whose faces have arrays that broadcast against `norm(x)`."""
-    return type(first)(*(xp.where(condition, new, old) for new, old in zip(first, second, strict=True)))
+    pairs = zip(first, second, strict=True)
+    return type(first)(*(new if new is old else xp.where(condition, new, old) for new, old in pairs))
 
 
 def numbers_of_cells(numbers: Floats, cells: Integers, axes: int) -> Floats:

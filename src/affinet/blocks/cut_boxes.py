@@ -88,6 +88,10 @@ class CutBoxes:
     def count(self) -> int:
         return self.shape[1]
 
+    @property
+    def rounds_tangents(self) -> bool:
+        return True
+
     def bounds(self) -> tuple[Floats, Floats]:
         return self.lower, self.upper
 

@@ -146,6 +146,8 @@ class NormalMap(Generic[Face]):
 
     def silenced(self, xp: Namespace, projected: Array, g: Array, floor: float) -> Array:
         """`P g` with zeros where `|P g| ≤ floor · (|g| + rms g)`, which is rounding; the rms is that of the cell."""
+        if not self.set.rounds_tangents:
+            return projected
         noise = floor * (abs(g) + self.set.norm(xp, g) * self.set.count() ** -0.5)
         return xp.where(abs(projected) <= noise, xp.array(0.0, projected), projected)
 

@@ -73,6 +73,10 @@ class PolyhedralSet:
     def count(self) -> int:
         return int(self.lower.shape[1])
 
+    @property
+    def rounds_tangents(self) -> bool:
+        return True
+
     def bounds(self) -> tuple[Floats, Floats]:
         return self.lower, self.upper
 

@@ -40,6 +40,10 @@ class ReducedSet(Generic[Face]):
     def count(self) -> int:
         return max(1, round(self.inner.count() * len(self.classes.class_of) / self.classes.count))
 
+    @property
+    def rounds_tangents(self) -> bool:
+        return True
+
     def bounds(self) -> tuple[Floats, Floats]:
         """Of tied entries that have opposite signs, one has the bounds of the other with the sides exchanged."""
         sides = [np.broadcast_to(side, self.inner.shape) for side in self.inner.bounds()]

@@ -41,6 +41,10 @@ class RoundCells:
     def count(self) -> int:
         return self.shape[1]
 
+    @property
+    def rounds_tangents(self) -> bool:
+        return True
+
     def bounds(self) -> tuple[Floats, Floats]:
         return -self.radius, self.radius
 

@@ -177,6 +177,10 @@ class SpectralCells:
     def count(self) -> int:
         return self.shape[1]
 
+    @property
+    def rounds_tangents(self) -> bool:
+        return True
+
     def bounds(self) -> tuple[Floats, Floats]:
         far = np.array([[each.bound if isinstance(each, SpectralBall) else np.inf] for each in self.sets])
         return -far, far
