@@ -78,9 +78,17 @@ def main() -> None:
             "gathered": moved("all-gather", compiled.as_text()),
             "exchanged": moved("all-to-all", compiled.as_text()),
             "split": all(x.sharding.spec == spec for x in several[0].values()),
+            "same bits": name.startswith("three") and have_same_bits(plan.projector(tree), tree, sharded),
             "gap": max(float(gap) for gap in plan.projector(tree).violation(several[0]).values()),
         }
     json.dump(found, sys.stdout)
+
+
+def have_same_bits(projector: Any, tree: Tree, sharded: Tree) -> bool:
+    """Whether the projection on all devices has the bits of that on one."""
+    project = jax.jit(projector.project)
+    one, several = project(tree), project(sharded)
+    return all(bool((np.asarray(one[name]) == np.asarray(several[name])).all()) for name in tree)
 
 
 def moved(operation: str, program: str) -> int:

@@ -53,6 +53,12 @@ def test_steps_on_split_arrays_are_those_of_one_device(name: str) -> None:
     assert report["split"], "the weights are no longer split"
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("three")])
+def test_means_of_three_weights_have_the_bits_of_one_device(name: str) -> None:
+    """Each entry is computed from the same numbers by the same operations; Adam rounds otherwise in other programs."""
+    assert found()[name]["same bits"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_device_gathers_weights(name: str) -> None:
     assert found()[name]["gathered"] == 0
