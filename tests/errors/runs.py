@@ -147,6 +147,14 @@ def a_rule_beyond_counting(folder: Path) -> None:
     verify_file(folder / "model.safetensors", folder / "plan.safetensors", Screen())
 
 
+@case(TooLargeError, "A plan file of a few bytes whose rule has very many equations.", "Split the rule into parts.")
+def a_rule_of_very_many_equations(folder: Path) -> None:
+    w = affinet.weights({"weight": (2**13, 1), "bias": (1, 2**12)})
+    write_system(System.of([(w.weight == w.bias).named("all alike")]), folder / "plan.safetensors")
+    save_file({"weight": torch.zeros(2**13, 1), "bias": torch.zeros(1, 2**12)}, folder / "model.safetensors")
+    verify_file(folder / "model.safetensors", folder / "plan.safetensors", Screen())
+
+
 def index(folder: Path, content: str, **weights: torch.Tensor) -> None:
     affinet.plan(affinet.weights({"weight": (3,)}).weight == 0).save(folder / "plan.safetensors")
     save_file(weights, folder / "part.safetensors")

@@ -17,12 +17,16 @@ from affinet.analysis.rule_values import Numbers, Weight
 from affinet.cli.files.modelfile import open_model
 from affinet.cli.screen import Screen
 from affinet.cli.words import counted, listed
-from affinet.language.forecast import limited
+from affinet.errors import TooLargeError
+from affinet.language.forecast import BACKED, GROWTH, limited
 from affinet.report.verification import MOST_AT_ONCE, Verdict, verify
 from affinet.system.stored.planfile import read_system
+from affinet.system.system import Rule
 
 WIDEST = 8
 """Most bytes of an entry in a file of weights."""
+EQUATION_BYTES = 32
+"""Bytes of what is computed of an equation, counted as if all were at once."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ def verify_file(model: Path, plan: Path, screen: Screen) -> bool:
     PlanFileError, ModelFileError, and TooLargeError for a rule too large to be counted.
     """
     system = read_system(plan)
+    for rule in system.every:
+        _check_equations(rule, system.layout.size)
     with open_model(model) as file:
         file.check(system.layout)
         with limited(WIDEST * system.layout.size, "Split the rule into parts."):
@@ -69,6 +75,14 @@ def verify_file(model: Path, plan: Path, screen: Screen) -> bool:
             f"{' '.join(weights.sentences)} The training diverged, or the file is damaged: take weights from before."
         )
     return all(verdict.holds for verdict in verdicts)
+
+
+def _check_equations(rule: Rule, weights: int) -> None:
+    """Refuse a rule of far more equations than there are weights: a few bytes of a plan can state very many."""
+    most = max(BACKED, GROWTH * WIDEST * weights)
+    if (needed := EQUATION_BYTES * rule.expression.size) > most:
+        subject = f'rule "{_printable(rule.name)}" of {rule.equations:,} equations'
+        raise TooLargeError(subject, needed, most, "Split the rule into parts.")
 
 
 def conclusion(verdicts: list[Verdict]) -> str:
