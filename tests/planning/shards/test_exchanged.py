@@ -21,8 +21,8 @@ from affinet.planning.shards.exchanged import (
     holders_of_places,
     partners_of,
 )
+from affinet.planning.shards.local_places import local_places
 from affinet.planning.shards.splits import Split, Splits
-from affinet.system.layout import Layout
 
 N = 130
 """Smaller matrices are read entry by entry."""
@@ -103,15 +103,13 @@ def _check(grouped: Grouped, law: Linear[Any], splits: dict[str, Splits], dimens
 
 def _on(grouped: Grouped, splits: dict[str, Splits], dimension: int, coordinate: int) -> tuple[Any, Any]:
     """The groups of the first process at a coordinate, and its exchange."""
-    entries, layout = grouped.entries, Layout.of(parameter for parameter, _ in grouped.entries.sizes)
-    places = []
-    for parameter in layout.parameters:
-        each = splits[parameter.name]
+    entries, boxes = grouped.entries, {}
+    for name, each in splits.items():
         box = each.box(tuple(coordinate if d == dimension else 0 for d in range(len(each.mesh))))
         assert box is not None
-        places.append(entries.find(box.positions() + layout.start(parameter), layout))
-    every = np.concatenate(places)
-    groups = grouped.with_any_of(np.sort(every[every >= 0]))
+        boxes[name] = box
+    every = np.concatenate([places.in_block for places in local_places(entries, boxes).values()])
+    groups = grouped.with_any_of(np.sort(every))
     mesh = next(iter(splits.values())).mesh
     holders = coordinates(holders_of_places(entries, splits, groups.places), mesh, dimension)
     return groups, partners_of(groups, holders, coordinate, mesh[dimension])

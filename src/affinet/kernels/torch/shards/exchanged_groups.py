@@ -13,11 +13,12 @@ from torch import Tensor
 from affinet.blocks.law import Projection, Rounds, Swap, run_alone
 from affinet.kernels.torch.precision import irregular_dtype
 from affinet.kernels.torch.shards.held_box import held_box, splits_of
-from affinet.kernels.torch.shards.local_cells import ListedAccess, index_of, places_on
+from affinet.kernels.torch.shards.local_cells import ListedAccess, index_of
 from affinet.kernels.torch.shards.totals import Exchange, PeerExchange
 from affinet.kernels.torch.torch_namespace import Torch
 from affinet.language.calculus.terms import Floats, Integers
 from affinet.planning.shards.exchanged import Grouped, Partners, coordinates, holders_of_places, partners_of
+from affinet.planning.shards.local_places import LocalPlaces, local_places
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +80,8 @@ def groups_on_process(grouped: Grouped, dimension: int | None, tensors: Mapping[
     """
     tensor = next(iter(tensors.values()))
     boxes = {name: held_box(name, each) for name, each in tensors.items()}
-    in_box, numbers = places_on(grouped.entries, boxes)
-    groups = grouped.with_any_of(np.sort(np.concatenate([*numbers.values()])))
+    places = local_places(grouped.entries, boxes)
+    groups = grouped.with_any_of(np.sort(np.concatenate([each.in_block for each in places.values()])))
     exchange: Exchange | PeerExchange = Exchange()
     if dimension is None:
         every = np.arange(len(groups.places))
@@ -101,17 +102,15 @@ def groups_on_process(grouped: Grouped, dimension: int | None, tensors: Mapping[
         len(local_entries),
         *(index_of(each, tensor.device) for each in (local_entries, number_of[partners.sent], partners.received)),
     )
-    access = _access_to(groups.places[local_entries], in_box, numbers, tensor.device)
-    fixed = (_access_to(groups.fixed, in_box, numbers, tensor.device), groups.values) if len(groups.fixed) else None
+    access = _access_to(groups.places[local_entries], places, tensor.device)
+    fixed = (_access_to(groups.fixed, places, tensor.device), groups.values) if len(groups.fixed) else None
     return LocalGroups(access, projection, exchange, fixed)
 
 
-def _access_to(
-    places: Integers, in_box: Mapping[str, Integers], numbers: Mapping[str, Integers], device: torch.device
-) -> ListedAccess:
+def _access_to(ascending: Integers, places: Mapping[str, LocalPlaces], device: torch.device) -> ListedAccess:
     """The access to entries of a block at ascending places, which this process holds."""
     at, ranks = {}, {}
-    for name, local_places in numbers.items():
-        is_listed = np.isin(local_places, places)
-        at[name], ranks[name] = in_box[name][is_listed], np.searchsorted(places, local_places[is_listed])
-    return ListedAccess(at, ranks, len(places), device)
+    for name, each in places.items():
+        is_listed = np.isin(each.in_block, ascending)
+        at[name], ranks[name] = each.in_part[is_listed], np.searchsorted(ascending, each.in_block[is_listed])
+    return ListedAccess(at, ranks, len(ascending), device)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from affinet.blocks.kinds import AnySet
-from affinet.blocks.places import Places
 from affinet.kernels.torch.access import Box, Tensors
 from affinet.kernels.torch.place_access import Access
 from affinet.kernels.torch.precision import regular_dtype_of
@@ -21,8 +20,8 @@ from affinet.language.calculus.terms import Integers
 from affinet.language.dtensors import is_distributed, local_part
 from affinet.planning.shards.divided_cells import CellLoops
 from affinet.planning.shards.division import LocalSet, division_of
+from affinet.planning.shards.local_places import local_places
 from affinet.planning.shards.splits import HeldBox
-from affinet.system.layout import Layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,30 +57,19 @@ def _stepped(name: str, loops: CellLoops, box: HeldBox, device: torch.device) ->
 def _listed(block: AnySet, boxes: Mapping[str, HeldBox], device: torch.device) -> LocalCells:
     """Cells found by the places of the entries that this process holds."""
     law, entries = block.law(), block.entries
-    in_box, numbers = places_on(entries, boxes)
+    places = local_places(entries, boxes)
+    numbers = {name: each.in_block for name, each in places.items()}
     if law.order is not None:
         place_of = np.empty(len(law.order), np.int64)
         place_of[law.order] = np.arange(len(law.order))
-        numbers = {name: place_of[places] for name, places in numbers.items()}
+        numbers = {name: place_of[each] for name, each in numbers.items()}
     width = prod(law.shape) // law.shape[0]
     every = np.sort(np.concatenate([*numbers.values()]))
     cells = every[::width] // width
     assert len(every) == len(cells) * width  # every cell lies entirely on this process
-    ranks = {name: np.searchsorted(every, places) for name, places in numbers.items()}
-    return LocalCells(cells, ListedAccess(in_box, ranks, len(every), device))
-
-
-def places_on(entries: Places, boxes: Mapping[str, HeldBox]) -> tuple[dict[str, Integers], dict[str, Integers]]:
-    """For each weight, the entries of a block that a process holds: where they are in its part, and in the block."""
-    layout = Layout.of(parameter for parameter, _ in entries.sizes)
-    in_box: dict[str, Integers] = {}
-    numbers: dict[str, Integers] = {}
-    for parameter in layout.parameters:
-        columns = boxes[parameter.name].positions() + layout.start(parameter)
-        places = entries.find(columns, layout)
-        in_box[parameter.name] = np.flatnonzero(places >= 0)
-        numbers[parameter.name] = places[places >= 0]
-    return in_box, numbers
+    in_part = {name: each.in_part for name, each in places.items()}
+    ranks = {name: np.searchsorted(every, each) for name, each in numbers.items()}
+    return LocalCells(cells, ListedAccess(in_part, ranks, len(every), device))
 
 
 class _BoxAccess:
@@ -106,11 +94,11 @@ class ListedAccess:
     """Entries at listed places of the parts that this process holds, in an order of their own."""
 
     def __init__(
-        self, in_box: Mapping[str, Integers], ranks: Mapping[str, Integers], size: int, device: torch.device
+        self, in_part: Mapping[str, Integers], ranks: Mapping[str, Integers], size: int, device: torch.device
     ) -> None:
-        """Entry `ranks[name][k]` is at `in_box[name][k]` of the part of a weight."""
-        self.names, self._size, self._device = tuple(in_box), size, device
-        self._at = {name: index_of(places, device) for name, places in in_box.items()}
+        """Entry `ranks[name][k]` is at `in_part[name][k]` of the part of a weight."""
+        self.names, self._size, self._device = tuple(in_part), size, device
+        self._at = {name: index_of(places, device) for name, places in in_part.items()}
         self._ranks = {name: index_of(places, device) for name, places in ranks.items()}
 
     def read_local(self, tensors: Tensors) -> Tensor:
