@@ -145,6 +145,18 @@ def a_distributed_weight() -> object:
         return affinet.reparametrize(layer, affinet.weights(layer).weight.sum(1) == 1)
 
 
+@case(AttachError, "The process group of distributed weights was destroyed.", "Make the model after it is there.")
+def a_destroyed_process_group() -> object:
+    from torch.distributed.tensor import Replicate, distribute_tensor
+
+    with one_process() as mesh:
+        layer = torch.nn.Linear(2, 2)
+        layer.weight = torch.nn.Parameter(distribute_tensor(torch.ones(2, 2), mesh, [Replicate()]))
+        rule = affinet.weights(layer).weight.sum(1) == 1
+        optimizer = torch.optim.Adam(layer.parameters())
+    return affinet.project(layer, optimizer, rule)
+
+
 @case(AttachError, "The parameters are flat pieces, of FSDP1.", "Shard the model with fully_shard.")
 def flat_pieces_of_weights() -> object:
     from torch.distributed.fsdp import FullyShardedDataParallel

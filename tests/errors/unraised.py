@@ -43,6 +43,9 @@ NO_CASE = {
     "cli/trainings/torch/joined_processes.py JoinedProcesses.check_b": "processes differ; tests/shards raises it",
     "cli/trainings/torch/process_group.py joined: raise Already": "one of several processes; tests/shards raises it",
     "training/process_agreement.py _check: ": "processes differ; tests/shards raises each",
+    "training/process_agreement.py _check_within_reach: raise AttachError(f'{name} is held": (
+        "a mesh without this process; tests/shards raises it"
+    ),
     "training/sharded_numbers.py ": "numbers of several processes; tests/shards raises each",
     "training/stale_optimizers.py _before_step: raise AttachError(f'this {kind} was made before fully_shard": (
         "numbers of several processes; tests/shards raises it"

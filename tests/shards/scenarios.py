@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn, optim
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Partial, Replicate, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.placement_types import _StridedShard
 
 import affinet
@@ -377,6 +377,26 @@ def strided_weights() -> str:
     return error_of(lambda: affinet.project(net, optimizer, rules(net, "chains")))
 
 
+def on_another_mesh() -> str:
+    """A weight that the first process holds alone; the other ones do not hold any of it."""
+    net: Any = net_of(False)
+    alone = distribute_tensor(net.first.weight.detach(), DeviceMesh("cpu", [0]), [Replicate()])
+    net.first.weight = nn.Parameter(alone)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    if dist.get_rank() == 0:
+        return "AttachError: first.weight is held by processes [0], and this is process 0"
+    return error_of(lambda: affinet.project(net, optimizer, rules(net, "chains")))
+
+
+def other_placements() -> str:
+    """An optimizer of weights that are split in another way than those of the model."""
+    net, other = net_of(True), net_of(True)
+    for layer in (other.first, other.second, other.third):
+        layer.weight = nn.Parameter(layer.weight.detach().redistribute(placements=[Replicate()]))  # type: ignore[attr-defined]
+    optimizer = optim.Adam(other.parameters(), lr=0.01)
+    return error_of(lambda: affinet.project(net, optimizer, rules(net, "row sums")))
+
+
 def evaluated_between(shared: bool) -> Any:
     net = net_of(shared)
     optimizer = optim.Adam(net.parameters(), lr=0.01)
@@ -413,6 +433,30 @@ def from_meta(shared: bool) -> Any:
     return numbers(net)
 
 
+def redistributed(shared: bool) -> Any:
+    """Weights that are split in another way after the rules are attached."""
+    net = net_of(shared)
+    optimizer = optim.SGD(net.parameters(), lr=0.01)
+    handle = affinet.project(net, optimizer, rules(net, "column sums", "simplices", "tie over layers"))
+    for placements in ([Shard(1)], [Replicate()], [Shard(0)]):
+        for name, parameter in net.named_parameters():
+            draw = torch.Generator().manual_seed(len(name))
+            gradient: Any = torch.randn(parameter.shape, generator=draw, dtype=torch.float64)
+            if shared and parameter.ndim == 2:
+                held: Any = parameter
+                parameter.data = held.detach().redistribute(placements=placements)
+                gradient = distribute_tensor(gradient, held.device_mesh, placements)
+            elif shared:
+                gradient = placed_alike(gradient, parameter)
+            parameter.grad = gradient
+        optimizer.step()
+    return numbers(net), handle.violation()
+
+
+def placed_alike(gradient: Tensor, parameter: Any) -> Tensor:
+    return distribute_tensor(gradient, parameter.device_mesh, parameter.placements)
+
+
 def projected_alone(shared: bool) -> Any:
     net = net_of(shared)
     projector = affinet.plan(rules(net)).projector(net)
@@ -439,6 +483,7 @@ SCENARIOS = (
     overflowed_on_one,
     unfinished_gradients,
     with_weights_in_the_state,
+    redistributed,
 )
 """Trainings that do over processes what they do in one."""
 REFUSED = (
@@ -453,6 +498,8 @@ REFUSED = (
     other_numbers,
     partial_weights,
     strided_weights,
+    on_another_mesh,
+    other_placements,
 )
 """What is refused, by all processes alike; each returns the error."""
 

@@ -69,6 +69,8 @@ ERRORS = {
     "other_order": "have other rules: the same ones in another order. Attach the same rules in the same order",
     "other_numbers": "have other rules: their names are the same, and their numbers are not.",
     "partial_weights": "UnsupportedWeightError: first.weight cannot be constrained: it is the sum of what several",
+    "on_another_mesh": "AttachError: first.weight is held by processes [0], and this is process",
+    "other_placements": "AttachError: the optimizer holds none of the constrained parameters",
     "strided_weights": "UnsupportedWeightError: first.weight cannot be constrained: under the placements",
 }
 

@@ -23,6 +23,7 @@ def check_agreement(system: System, weights: Mapping[str, Tensor]) -> None:
     distributed: dict[str, Any] = {name: weight for name, weight in weights.items() if is_distributed(weight)}
     if not distributed:
         return
+    _check_within_reach(distributed)
     placements = {
         name: f"{tuple(weight.shape)} {weight.dtype} {weight.placements}" for name, weight in distributed.items()
     }
@@ -44,6 +45,22 @@ def check_not_distributed(
                 name,
                 f"it is held by several processes (a DTensor, {weight.placements}), and {call} takes weights of one",  # type: ignore[attr-defined]
                 way_out,
+            )
+
+
+def _check_within_reach(distributed: Mapping[str, Any]) -> None:
+    """Raise AttachError where the process group of a weight is gone, or this process is not on its mesh."""
+    if not torch.distributed.is_initialized():
+        raise AttachError(
+            f"{next(iter(distributed))} is held by several processes, and there is no process group: it was destroyed. "
+            f"Call torch.distributed.init_process_group, and make and shard the model after it."
+        )
+    for name, weight in distributed.items():
+        if weight.device_mesh.get_coordinate() is None:
+            raise AttachError(
+                f"{name} is held by processes {weight.device_mesh.mesh.flatten().tolist()}, and this is process "
+                f"{torch.distributed.get_rank()}. Attach rules on the processes that hold all of their weights, and "
+                f"only there."
             )
 
 
