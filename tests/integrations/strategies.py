@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, optim
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
@@ -52,6 +51,8 @@ def by_hand(net: Any, kind: str, own: Callable[[Tensor], Tensor] = part) -> Tens
 
 
 def sharded(net: Net, mesh: Any) -> Net:
+    from torch.distributed.fsdp import fully_shard
+
     for layer in (net.encoder, net.decoder, net):
         fully_shard(layer, mesh=mesh)
     return net
