@@ -82,7 +82,8 @@ long: $(VENV)/.installed-test $(VENV)/.installed-trainers $(TENSORFLOW)/.install
 		tests/integrations/test_jax_contract.py tests/integrations/test_jax_sets.py \
 		tests/integrations/test_optax_optimizers.py tests/integrations/test_optax_reparametrization.py
 	AFFINET_KERAS_PRODUCT=1 TENSORFLOW_PYTHON=$(abspath $(TENSORFLOW))/bin/python $(ONE_THREAD) $(BIN)/python \
-		-m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal tests/integrations/test_keras_contract.py
+		-m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal tests/integrations/test_keras_contract.py \
+		tests/integrations/test_keras_diabetes.py tests/integrations/test_keras_options.py
 	AFFINET_SHARDS=1 $(ONE_THREAD) $(BIN)/python -m pytest tests/shards/test_contract_on_shards.py
 	for seed in 2 3 4 5; do $(MAKE) rounding ROUNDING=$$seed || exit 1; done
 	$(MAKE) processors

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from affinet.adapters.keras_averages import averaging_of, keeps_averages
 from affinet.adapters.keras_replicas import check_strategy, count_replicas, summed, write
 from affinet.adapters.keras_steps import Counts, Sandwich, described, flat, library_of_backend
 from affinet.adapters.keras_variables import checked_variables, numbers
 from affinet.errors import AttachError
+from affinet.kernels.arrays.coupled_entries import coupled_entries
 from affinet.language.constraint import Constraint
 from affinet.plans.plan import Plan, plan
 
@@ -67,6 +70,17 @@ class _Ruled:
     states: tuple[Any, ...] = ()
     counts: tuple[Any, ...] = ()
     gradients: tuple[Any, ...] = ()
+    coupled: dict[frozenset[str], dict[str, np.ndarray]] = field(default_factory=dict)
+
+
+def _outside_of_graphs(method: Callable[..., None]) -> Callable[..., None]:
+    """The method as it is, also where torch compiles the training step: tracing would compile each step anew."""
+    if keras.backend.backend() != "torch":
+        return method
+    import torch
+
+    ran: Callable[..., None] = torch.compiler.disable(method)
+    return ran
 
 
 @keras.saving.register_keras_serializable("affinet")
@@ -87,6 +101,7 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
     ) -> None:
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer, self._keep_gradients = inner_optimizer, keep_gradients
+        self._averaging = averaging_of(inner_optimizer)
         self._ruled = _Ruled(None, tuple(indices), tuple((tuple(shape), dtype) for shape, dtype in states))
 
     def follow(self, made: Plan, model: Any, variables: dict[str, Any]) -> None:
@@ -122,11 +137,18 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
             of_rules = [list(variables)[index] for index in self._ruled.indices]
             self._ruled.gradients = tuple(self.add_variable_from_reference(v, name="gradient") for v in of_rules)
         self.inner_optimizer.build(variables)
+        self.inner_optimizer.use_ema = False
         super().build(variables)
 
     @property
     def variables(self) -> list[Any]:
         return [*self._variables, *self.inner_optimizer.variables]
+
+    @property
+    def _model_variables_moving_average(self) -> list[Any]:
+        """Where `SwapEMAWeights` looks for the averages if this optimizer is inside of a LossScaleOptimizer."""
+        averages: list[Any] = self.inner_optimizer._model_variables_moving_average
+        return averages
 
     @property
     def counts(self) -> Counts:
@@ -145,6 +167,7 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
             )
         return dict(zip(self._sandwich.names, self._ruled.gradients, strict=True))
 
+    @_outside_of_graphs
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Project the gradients, take the step of the inner optimizer, and move the weights onto the rules."""
         if not self.built:
@@ -154,43 +177,79 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
         replicas, places = count_replicas(), self._places(variables)
         ruled = [variables[place] for place in places.values()]
         weights = {name: _value(v) for name, v in zip(places, ruled, strict=True)}
+        missing = frozenset(name for name, place in places.items() if gradients[place] is None)
         local = {
-            name: ops.zeros_like(weights[name]) if gradients[place] is None else _value(gradients[place])
+            name: ops.zeros_like(weights[name]) if name in missing else _value(gradients[place])
             for name, place in places.items()
         }
         slopes = summed(local, replicas)
         states = sandwich.states_of([_value(v) for v in self._ruled.states], weights)
         projected, starts, underway = sandwich.prepared(slopes, weights, states)
         if self._keep_gradients:
-            write(self._ruled.gradients, list(slopes.values()), replicas)
+            scale = self.loss_scale_factor or 1.0
+            write(self._ruled.gradients, [slope / scale for slope in slopes.values()], replicas)
         if underway:
             write(ruled, list(starts.values()), replicas)
+        coupled = self._coupled(missing)
+        former = {name: ops.where(mask, 0, starts[name]) for name, mask in coupled.items()}
         for name, place in places.items():  # the inner optimizer sums over replicas, too
-            gradients[place] = projected[name] if replicas == 1 else projected[name] / replicas
+            if name not in missing or name in coupled:
+                gradients[place] = projected[name] if replicas == 1 else projected[name] / replicas
+        step = _value(self.iterations) + 1
         self.inner_optimizer.apply(gradients, None if trainable_variables is None else variables)
         stepped = {name: _value(v) for name, v in zip(places, ruled, strict=True)}
+        for name, mask in coupled.items():  # momentum and decay moved entries without a gradient
+            stepped[name] = ops.where(mask, stepped[name], former[name])
         landed, next_states, counts = sandwich.landed(stepped, underway)
         write(ruled, list(landed.values()), replicas)
         write(self._ruled.states, flat(next_states), replicas)
         totals = [_value(v) + count for v, count in zip(self._ruled.counts, counts, strict=True)]
         write(self._ruled.counts, totals, replicas)
+        self._average(step, replicas)
+
+    def stateless_apply(self, optimizer_variables: Any, grads: Any, trainable_variables: Any) -> Any:
+        """As of any optimizer of Keras, on JAX.
+
+        Raises AttachError where the weights are fewer or of other shapes than those that the optimizer was made for.
+        """
+        expected, present = (
+            [tuple(v.shape) for v in those] for those in (self._trainable_variables, trainable_variables)
+        )
+        if expected != present:
+            raise AttachError(
+                f"the optimizer {self.name!r} was made for trainable weights of the shapes {_listed(expected)}, and "
+                f"the step is about {_listed(present)}: layers were frozen or thawed, or it is for another model. "
+                f"Call affinet.keras.project for the model as it is now, with a new optimizer."
+            )
+        return super().stateless_apply(optimizer_variables, grads, trainable_variables)
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
-        """As the inner optimizer; the averages of `use_ema` are moved onto the rules.
+        """Give the weights the averages of `use_ema`, moved onto the rules.
 
         Raises AttachError where the variables are those of another model. `fit` calls it at its end; on JAX, where
         steps are about numbers without variables, this is the first that is known of them.
         """
         variables = list(var_list)
         ruled = {name: variables[place] for name, place in self._places(variables).items()}
+        self.inner_optimizer.use_ema = self._averaging is not None
         self.inner_optimizer.finalize_variable_values(var_list)
-        if self.inner_optimizer.use_ema:
+        self.inner_optimizer.use_ema = False
+        if self._averaging is not None or keeps_averages(self.inner_optimizer):
             placed = self._sandwich.placed({name: _value(v) for name, v in ruled.items()})
             for name, variable in ruled.items():
                 variable.assign(placed[name])
 
     def scale_loss(self, loss: Any) -> Any:
         return self.inner_optimizer.scale_loss(loss)
+
+    @property
+    def loss_scale_factor(self) -> Any:
+        return self.inner_optimizer.loss_scale_factor
+
+    @loss_scale_factor.setter
+    def loss_scale_factor(self, factor: Any) -> None:
+        if hasattr(self, "inner_optimizer"):  # else the class above is being made
+            self.inner_optimizer.loss_scale_factor = factor
 
     @property
     def learning_rate(self) -> Any:
@@ -206,9 +265,12 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs; the plan itself is among the assets of a `.keras` file."""
+        inner = keras.saving.serialize_keras_object(self.inner_optimizer)
+        if self._averaging is not None:
+            inner["config"]["use_ema"] = True
         return {
             "name": self.name,
-            "inner_optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
+            "inner_optimizer": inner,
             "indices": list(self._ruled.indices),
             "states": [[list(shape), dtype] for shape, dtype in self._ruled.shapes],
             "keep_gradients": self._keep_gradients,
@@ -236,6 +298,35 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
             )
         return self._ruled.sandwich
 
+    def _coupled(self, missing: frozenset[str]) -> dict[str, np.ndarray]:
+        """Masks of the entries that rules couple to gradients, of weights without one."""
+        if not missing:
+            return {}
+        known = self._ruled.coupled
+        if missing not in known:
+            known[missing] = coupled_entries(self.plan, missing)
+        return known[missing]
+
+    def _average(self, step: Any, replicas: int) -> None:
+        """Update the averages of the weights, and overwrite the weights by them in the steps where this is due."""
+        if self._averaging is None:
+            return
+        variables, stored = self._trainable_variables, self._model_variables_moving_average
+        weights = [_value(v) for v in variables]
+        averages = self._averaging.averaged(stored, weights, step)
+        write(stored, averages, replicas)
+        if self._averaging.overwrite_frequency:
+            due = step % self._averaging.overwrite_frequency == 0
+            write(variables, ops.cond(due, lambda: self._placed(averages), lambda: weights), replicas)
+
+    def _placed(self, values: list[Any]) -> list[Any]:
+        """All trainable weights, those of the rules at the nearest point that satisfies them."""
+        placed = list(values)
+        named = dict(zip(self._sandwich.names, self._ruled.indices, strict=True))
+        for name, value in self._sandwich.placed({name: values[index] for name, index in named.items()}).items():
+            placed[named[name]] = value
+        return placed
+
     def _places(self, variables: Sequence[Any]) -> dict[str, int]:
         """Name → number of its variable among those that a step is about."""
         at = {self._var_key(v): number for number, v in enumerate(variables)}
@@ -251,8 +342,12 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
 def _is_elsewhere(name: str) -> AttachError:
     return AttachError(
         f"the rules are about {name!r}, and the step is not: its layer is not trainable any more, or the optimizer is "
-        f"used with another model. Call affinet.keras.project for the model as it is now."
+        f"used with another model. Call affinet.keras.project for the model as it is now, with a new optimizer."
     )
+
+
+def _listed(shapes: list[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes))
 
 
 def _value(x: Any) -> Any:

@@ -26,7 +26,7 @@ def weights(model: Any) -> Weights:
     fixed = [v for v in model.variables if not v.trainable]
     refused = {
         name_of(model, v): Refusal(
-            name_of(model, v), "it is not trainable", "Set layer.trainable = True, or leave it out of the rules."
+            name_of(model, v), "it is not trainable", "Set layer.trainable = True, or use its values as numbers."
         )
         for v in fixed
     }
@@ -84,8 +84,8 @@ def checked_shapes(model: Any, plan: Plan) -> dict[str, Any]:
         if variable is None:
             if name in {name_of(model, v) for v in model.variables}:
                 raise AttachError(
-                    f"the rules are about {name!r}, which is not trainable. Set layer.trainable = True, or leave it "
-                    f"out of the rules."
+                    f"the rules are about {name!r}, which is not trainable. Set layer.trainable = True, or use its "
+                    f"values as numbers in the rules."
                 )
             raise AttachError(
                 f"the rules are about a weight that the model does not have: "

@@ -58,7 +58,7 @@ class ArrayProjector:
         for block, (law, places) in zip(self.plan.blocks, self._laws, strict=True):
             for _ in range(PASSES):
                 if isinstance(law, Linear):
-                    _run(law.projection.nearest, law, places, copies)
+                    run(law.projection.nearest, law, places, copies)
                 else:
                     with naming_rules(self.plan, block):
                         _move_onto_set(law, places, copies)
@@ -80,7 +80,7 @@ class ArrayProjector:
         copies, weights = self._copies(vectors), self._weights_at(at, "tangent(vectors, at=weights)")
         for law, places in self._laws:
             if isinstance(law, Linear):
-                _run(law.projection.tangent, law, places, copies)
+                run(law.projection.tangent, law, places, copies)
             else:
                 _leave_cone(law, places, copies, weights)
         return {**vectors, **copies}
@@ -185,10 +185,10 @@ class ArrayProjector:
         return at
 
 
-def _run(verb: Callable[..., Any], law: Law, places: Places, copies: Mapping[str, np.ndarray]) -> None:
+def run(verb: Callable[..., Any], law: Law, places: Places, copies: Mapping[str, np.ndarray]) -> None:
     """Project the entries of one block in place."""
     flat = {name: copy.reshape(-1) for name, copy in copies.items()}
-    x = _entries(law, places, flat)
+    x = entries_of(law, places, flat)
     with np.errstate(all="ignore"):  # infinities and NaN propagate as they do for tensors, without warnings
         made = verb(NumPy(), x)
         write(places, flat, run_alone(made))
@@ -198,7 +198,9 @@ def _move_onto_set(law: SetLaw, places: Places, copies: Mapping[str, np.ndarray]
     """Move the entries of one block onto its set, in place; cells that are on it to rounding keep their bits."""
     flat = {name: copy.reshape(-1) for name, copy in copies.items()}
     with np.errstate(all="ignore"):
-        _write(law, places, flat, law.snapped(NumPy(), _entries(law, places, flat), _roundoff(law, places, flat)))
+        write_entries(
+            law, places, flat, law.snapped(NumPy(), entries_of(law, places, flat), _roundoff(law, places, flat))
+        )
 
 
 def _misses(law: Law, places: Places, copies: Mapping[str, np.ndarray]) -> bool:
@@ -207,7 +209,7 @@ def _misses(law: Law, places: Places, copies: Mapping[str, np.ndarray]) -> bool:
         return False
     flat = {name: copy.reshape(-1) for name, copy in copies.items()}
     with np.errstate(all="ignore"):
-        satisfied = law.satisfies(NumPy(), _entries(law, places, flat), _roundoff(law, places, flat))
+        satisfied = law.satisfies(NumPy(), entries_of(law, places, flat), _roundoff(law, places, flat))
     return not bool(satisfied.all())
 
 
@@ -222,15 +224,15 @@ def _leave_cone(
 ) -> None:
     """Subtract from vectors, in place, their part in the normal cone of the set at the nearest point to the weights."""
     flat = {name: copy.reshape(-1) for name, copy in copies.items()}
-    v = _entries(law, places, flat)
+    v = entries_of(law, places, flat)
     native = {name: np.array(weights[name], _native(weights[name].dtype)).reshape(-1) for name in flat}
     u = _roundoff(law, places, native)
     with np.errstate(all="ignore"):
-        at = law.snapped(NumPy(), _entries(law, places, native).astype(v.dtype), u)
-        _write(law, places, flat, v - law.normal(NumPy(), at, v, u))
+        at = law.snapped(NumPy(), entries_of(law, places, native).astype(v.dtype), u)
+        write_entries(law, places, flat, v - law.normal(NumPy(), at, v, u))
 
 
-def _entries(law: Law | SetLaw, places: Places, flat: Mapping[str, np.ndarray]) -> np.ndarray:
+def entries_of(law: Law | SetLaw, places: Places, flat: Mapping[str, np.ndarray]) -> np.ndarray:
     """The entries of a block, in the dtype and the shape of its law."""
     entries = read(places, flat)
     if not isinstance(law, Linear) and law.order is not None:
@@ -239,7 +241,7 @@ def _entries(law: Law | SetLaw, places: Places, flat: Mapping[str, np.ndarray]) 
     return entries.astype(np.float64 if wide else np.float32, copy=False).reshape(law.shape)
 
 
-def _write(law: SetLaw, places: Places, flat: Mapping[str, np.ndarray], values: np.ndarray) -> None:
+def write_entries(law: SetLaw, places: Places, flat: Mapping[str, np.ndarray], values: np.ndarray) -> None:
     """Write entries in the order of a law back."""
     if law.order is not None:
         in_places = np.empty(values.size, values.dtype)
