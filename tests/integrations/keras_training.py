@@ -221,6 +221,10 @@ def refusals() -> dict[str, str]:
     projecting = affinet.keras.project(model, OPTIMIZERS["SGD"](), rules)
     others = model.trainable_variables[1:]
     case("frozen later", lambda: projecting.apply([keras.ops.zeros(v.shape) for v in others], others))
+    case("another model", lambda: _fit_another_model(4))
+    case("another width", lambda: _fit_another_model(5))
+    case("statistics", _rule_of_statistics)
+    case("no weights", lambda: affinet.keras.project(_Unbuilt(), "sgd", rules))
     alone = affinet.keras.Project.from_config(projecting.get_config())
     case("without a plan", lambda: alone.plan)
     model.compile("sgd", loss="mse")
@@ -229,6 +233,34 @@ def refusals() -> dict[str, str]:
     case("constraint", lambda: affinet.keras.project(limited, "sgd", sums(limited)))
     case("two names", lambda: affinet.keras.weights(_with_two_names()))
     return refused
+
+
+class _Unbuilt(keras.Model):  # type: ignore[misc]
+    """A model whose layers have no weights before it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(4, name="a")
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+
+def _fit_another_model(width: int) -> None:
+    """Compile a model with the optimizer that was made for another one with the same names."""
+    model, inputs = model_of(), keras.Input((6,))
+    other = keras.Model(inputs, [keras.layers.Dense(width, use_bias=False, name=name)(inputs) for name in "abc"])
+    other.compile(
+        affinet.keras.project(model, "sgd", affinet.keras.weights(model)["a/kernel"] == 0.0), loss=["mse"] * 3
+    )
+    other.fit(X, [np.zeros((6, width))] * 3, verbose=0)
+
+
+def _rule_of_statistics() -> None:
+    """Write a rule, by name and shape, about numbers that the layer computes itself."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(name="norm")])
+    mean = affinet.weights({"norm/moving_mean": (3,)})["norm/moving_mean"]
+    affinet.keras.project(model, "sgd", mean == 0.0)
 
 
 def _with_two_names() -> Any:
