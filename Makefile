@@ -118,9 +118,11 @@ fuzz: $(VENV)/.installed-fuzz
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 POLARS_MAX_THREADS=1 \
 		$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET))
 
-# Runs that are killed at random moments and gone on with; the tests do twenty kills.
+# Runs that are killed at random moments and gone on with; the tests do twenty kills, and three of two processes.
+KILLS_OF_TWO ?= 100
 kills: $(VENV)/.installed-cli
 	$(BIN)/python tools/kill_runs.py --kills $(KILLS)
+	$(BIN)/python tools/kill_runs.py --kills $(KILLS_OF_TWO) --processes 2
 
 # Which tests hold which line of structure and kernels. SAMPLE=all is everything: days of one core.
 SAMPLE ?= 400

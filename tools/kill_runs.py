@@ -10,6 +10,9 @@ again and again, and then left to finish. After some kills the newest checkpoint
 a failing disk would. Compared are weights, metrics, and the last checkpoint with the optimizer and the random states.
 
     python tools/kill_runs.py --kills 1000 --seed 0
+
+With `--processes 2` a run is of so many processes, as torchrun would start them, and one of them is killed. The others
+have to end by themselves, with a message, before SIGTERM reaches those that still wait.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import random
 import select
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -27,6 +31,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from itertools import cycle
 from pathlib import Path
@@ -43,6 +48,7 @@ from affinet.cli.runs.checkpoint import Checkpoint, read_checkpoint
 from affinet.cli.runs.finished import SUMMARY
 from affinet.cli.runs.runfolder import CHECKPOINT, METRICS, MODEL, PREVIOUS
 from affinet.cli.runs.start_record import JOB as JOB_COPY
+from affinet.cli.trainings.snapshot import Packed
 from affinet.cli.trainings.torch.tensor_files import bits
 
 JOB = """\
@@ -71,6 +77,26 @@ JOBS = {
     "noise in the network": JOB.format(**NOISY, train='optimizer = "NAdam"\nlearning_rate = 0.01'),
     "noise, free numbers": JOB.format(**NOISY, train='optimizer = "AdamW"\nmethod = "reparametrize"\nbasis = "free"'),
 }
+TOGETHER = {
+    "ddp": JOB.format(**HIDDEN, train='optimizer = "Adam"\nlearning_rate = 0.01\nparallel = "ddp"'),
+    "fsdp": JOB.format(**HIDDEN, train='optimizer = "AdamW"\nlearning_rate = 0.01\nparallel = "fsdp"')
+    + '[[rule]]\nsays = "output.weight.sum(dim=1) <= -0.1"\n',
+    "ddp, dropout": JOB.format(
+        model='factory = "dropping:make"',
+        weight="first.weight",
+        train='optimizer = "SGD"\noptions = { momentum = 0.9 }\nparallel = "ddp"',
+    ),
+}
+"""Jobs for several processes."""
+DROPPING = """\
+import torch
+
+def make(inputs, outputs):
+    network = torch.nn.Sequential()
+    network.add_module("first", torch.nn.Linear(inputs, 5))
+    network.extend([torch.nn.Dropout(0.2), torch.nn.Linear(5, outputs)])
+    return network
+"""
 FACTORY = """\
 import random
 import numpy as np
@@ -97,6 +123,8 @@ def make(inputs, outputs):
 MOMENT, SAVE, STEP = "at any moment", "inside a save", "between two steps"
 PATIENCE = 300
 """Seconds after which a run that does not end is a failure."""
+ALONE = 10
+"""Seconds that processes have to notice that another one is gone, before they are told to end."""
 
 
 class KillsError(Exception):
@@ -108,9 +136,13 @@ Hook = Callable[[], None]
 
 @dataclass(frozen=True)
 class Whole:
-    """A run in one go: its folder, how long it and each of its saves took, and how many saves and steps it has."""
+    """A run in one go: its folder, how long it and each of its saves took, and how many saves and steps it has.
+
+    It is a run of so many `processes`.
+    """
 
     path: Path
+    processes: int
     seconds: float
     saving: float
     saves: int
@@ -133,10 +165,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
     asked = parser.parse_args()
     chance, tally, began = random.Random(asked.seed), Tally(), time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
-        wholes = whole_runs(Path(temporary))
+        wholes = whole_runs(Path(temporary), asked.processes)
         for job, whole in cycle(wholes.items()):
             survive(job, whole, asked.kills - tally.kills.total(), tally, chance)
             print(f"{tally.kills.total():,} kills, {tally.finished:,} runs finished", file=sys.stderr, flush=True)
@@ -150,33 +183,35 @@ def main() -> None:
     print(f"{time.perf_counter() - began:.0f} seconds")
 
 
-def whole_runs(folder: Path) -> dict[Path, Whole]:
-    """Every job in a file of `folder`, run in one go."""
+def whole_runs(folder: Path, processes: int) -> dict[Path, Whole]:
+    """Every job for so many processes in a file of `folder`, run in one go."""
     (folder / "noisy.py").write_text(FACTORY, encoding="utf-8")
-    import_all(folder)
+    (folder / "dropping.py").write_text(DROPPING, encoding="utf-8")
+    jobs = list((JOBS if processes == 1 else TOGETHER).values())
+    import_all(folder, jobs[0], processes)
     found = {}
-    for number, text in enumerate(JOBS.values()):
+    for number, text in enumerate(jobs):
         job = folder / f"job{number}.toml"
         job.write_text(text, encoding="utf-8")
-        found[job] = whole_run(job)
+        found[job] = whole_run(job, processes)
     return found
 
 
-def import_all(folder: Path) -> None:
+def import_all(folder: Path, text: str, processes: int) -> None:
     """Import here what a run imports on its way, so that its copies need not; no step is taken, which could not be."""
     job, names = folder / "first.toml", folder / "names"
-    job.write_text(next(iter(JOBS.values())), encoding="utf-8")
+    job.write_text(text, encoding="utf-8")
 
     def tell() -> None:
         names.write_text("\n".join(sys.modules), encoding="utf-8")
 
-    finish(start(["train", str(job)], job, after=tell), job)
+    finish(start(["train", str(job)], job, processes, after=tell), job)
     for name in names.read_text(encoding="utf-8").splitlines():
         with suppress(ImportError):
             import_module(name)
 
 
-def whole_run(job: Path) -> Whole:
+def whole_run(job: Path, processes: int) -> Whole:
     """The run of a job in one go, measured."""
     run, figures = job.with_suffix(".whole"), job.with_suffix(".figures")
     steps, saves = [0], list[float]()
@@ -192,10 +227,10 @@ def whole_run(job: Path) -> Whole:
         figures.write_text(f"{steps[0]} {len(saves) // 2} {sum(saves)}", encoding="ascii")
 
     began = time.perf_counter()
-    finish(start(["train", str(job), "--out", str(run)], job, watch, tell), job)
+    finish(start(["train", str(job), "--out", str(run)], job, processes, watch, tell), job)
     seconds = time.perf_counter() - began
     counted, saved, saving = figures.read_text(encoding="ascii").split()
-    return Whole(run, seconds, float(saving) / int(saved), int(saved), int(counted))
+    return Whole(run, processes, seconds, float(saving) / int(saved), int(saved), int(counted))
 
 
 def survive(job: Path, whole: Whole, most: int, tally: Tally, chance: random.Random) -> None:
@@ -216,7 +251,7 @@ def survive(job: Path, whole: Whole, most: int, tally: Tally, chance: random.Ran
             tally.damaged += 1
     for _ in range(chance.choice((1, 1, 1, 2))):  # the second tells a finished run again
         tally.resumed += holds(run)
-        finish(start(words(job, run), job), job)
+        finish(start(words(job, run), job, whole.processes), job)
         compare(run, whole.path)
     tally.finished += 1
 
@@ -232,24 +267,25 @@ def holds(run: Path) -> bool:
 
 
 def killed(command: list[str], job: Path, how: str, whole: Whole, chance: random.Random) -> bool:
-    """Whether the process was killed before it ended by itself."""
+    """Whether a process was killed before it ended by itself: between two steps the one that writes, else any."""
     if how == MOMENT:
-        child = start(command, job)
+        children = start(command, job, whole.processes)
         time.sleep(chance.uniform(0, whole.seconds))
     elif how == SAVE:
         ready, begun = os.pipe()
         at = iter(range(chance.randrange(2), -1, -1))
-        child = start(command, job, lambda: watch_saves(lambda: next(at, 1) == 0 and os.write(begun, b"."), nothing))
+        watch = partial(watch_saves, lambda: next(at, 1) == 0 and os.write(begun, b"."), nothing)
+        children = start(command, job, whole.processes, watch)
         os.close(begun)
         select.select([ready], [], [], PATIENCE)  # also ready when the child has ended
         os.close(ready)
         time.sleep(chance.uniform(0, whole.saving))
     else:
         at, done, part = iter(range(chance.randrange(whole.steps // 2), -1, -1)), chance.random() < 0.5, chance.random()
-        child = start(command, job, lambda: watch_steps(lambda after, path: end_here(at, done, part, after, path)))
-        return finish(child, job)
-    os.kill(child, signal.SIGKILL)
-    return finish(child, job)
+        watch = partial(watch_steps, lambda after, path: end_here(at, done, part, after, path))
+        return finish(start(command, job, whole.processes, watch), job)
+    os.kill(chance.choice(children), signal.SIGKILL)
+    return finish(children, job)
 
 
 def end_here(at: Iterator[int], done: bool, part: float, after: bool, path: object) -> None:
@@ -292,17 +328,36 @@ def nothing() -> None:
     """Nobody watches."""
 
 
-def start(command: list[str], job: Path, before: Hook = nothing, after: Hook = nothing) -> int:
-    """A process that runs the command, what it prints in a file beside the job; its id."""
+def start(command: list[str], job: Path, processes: int, before: Hook = nothing, after: Hook = nothing) -> list[int]:
+    """Processes that run the command, what each prints in a file beside the job; their ids.
+
+    The hooks are called in the first one, which writes the run.
+    """
+    variables: dict[str, str] = {}
+    if processes > 1:
+        with socket.socket() as place:
+            place.bind(("127.0.0.1", 0))
+            variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(place.getsockname()[1])}
+        variables["WORLD_SIZE"] = variables["LOCAL_WORLD_SIZE"] = str(processes)
+    children = []
+    for rank in range(processes):
+        own = {**variables, "RANK": str(rank), "LOCAL_RANK": str(rank)} if variables else {}
+        hooks = (before, after) if rank == 0 else (nothing, nothing)
+        children.append(_fork(command, job.parent, log_of(job, rank), own, *hooks))
+    return children
+
+
+def _fork(command: list[str], folder: Path, log: Path, variables: dict[str, str], before: Hook, after: Hook) -> int:
     child = os.fork()
     if child:
         return child
     status = 70
     try:
-        page = os.open(job.with_suffix(".log"), os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+        page = os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
         os.dup2(page, 1)
         os.dup2(page, 2)
-        os.chdir(job.parent)
+        os.chdir(folder)
+        os.environ.update(variables)
         random.seed(0)  # Python seeds it anew in a copy
         before()
         commands(command)
@@ -315,24 +370,58 @@ def start(command: list[str], job: Path, before: Hook = nothing, after: Hook = n
         os._exit(status)
 
 
-def finish(child: int, job: Path) -> bool:
-    """Wait for a process; whether it was killed. Raises KillsError where it failed or hangs."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            break
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            raise KillsError(f"{job.name} hangs: {job.with_suffix('.log').read_text(encoding='utf-8')}")
+def finish(children: list[int], job: Path) -> bool:
+    """Wait for the processes of a run; whether one was killed. Raises KillsError where they failed or hang.
+
+    Where one was killed, the others have to end, too: with the message of a process that lost another one, finished, or
+    told to by SIGTERM before they met.
+    """
+    deadline, alone, statuses = time.monotonic() + PATIENCE, 0.0, dict[int, int]()
+    while len(statuses) < len(children):
+        for child in children:
+            if child not in statuses and (ended := os.waitpid(child, os.WNOHANG))[0]:
+                statuses[child] = ended[1]
+        if any(statuses.values()) and not alone:
+            alone = time.monotonic()
+        waiting = [child for child in children if child not in statuses]
+        if waiting and alone and time.monotonic() > alone + ALONE:
+            alone = deadline
+            for child in waiting:
+                os.kill(child, signal.SIGTERM)
+        if waiting and time.monotonic() > deadline:
+            for child in waiting:
+                os.kill(child, signal.SIGKILL)
+            raise KillsError(f"{job.name} hangs: {logs(job, len(children))}")
         time.sleep(0.002)
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-        return True
-    if status:
-        raise KillsError(
-            f"{job.name} ended with status {status}: {job.with_suffix('.log').read_text(encoding='utf-8')}"
-        )
-    return False
+    found = [statuses[child] for child in children]
+    was_killed = any(os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL for status in found)
+    for rank, status in enumerate(found):
+        if not (was_killed and ended_alone(status, log_of(job, rank))) and status:
+            raise KillsError(f"{job.name}: process {rank} ended with {status}: {logs(job, len(children))}")
+    return was_killed
+
+
+def ended_alone(status: int, log: Path) -> bool:
+    """Whether this is the end of a process that was killed, or of one that lost another one."""
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status) == signal.SIGKILL or (os.WTERMSIG(status) == signal.SIGTERM and before_they_met(log))
+    text = log.read_text(encoding="utf-8")
+    return os.WEXITSTATUS(status) == 2 and (" stopped, since " in text or " does not reach the others: " in text)
+
+
+def before_they_met(log: Path) -> bool:
+    """Whether a process waited for the others to begin, so that SIGTERM ended it at once."""
+    return "Data: " not in log.read_text(encoding="utf-8")
+
+
+def log_of(job: Path, rank: int) -> Path:
+    """The file of what a process printed."""
+    return job.with_suffix(f".log{rank}")
+
+
+def logs(job: Path, processes: int) -> str:
+    """What the processes of a run printed."""
+    return "\n".join(f"[{rank}] {log_of(job, rank).read_text(encoding='utf-8')}" for rank in range(processes))
 
 
 def damage(path: Path, chance: random.Random) -> None:
@@ -354,12 +443,14 @@ def compare(run: Path, whole: Path) -> None:
     one, other = (read_checkpoint(path / CHECKPOINT) for path in (run, whole))
     if (one.identity, one.progress.last) != (other.identity, other.progress.last):
         raise KillsError(f"{run / CHECKPOINT} tells of another epoch")
+    nothing_learned = Packed(None, ())
     for mine, theirs in (
         (one.snapshot.optimizer, other.snapshot.optimizer),
         (one.snapshot.random, other.snapshot.random),
+        (one.snapshot.learned or nothing_learned, other.snapshot.learned or nothing_learned),
     ):
         if mine.content != theirs.content or not same(mine.tensors, theirs.tensors):
-            raise KillsError(f"{run / CHECKPOINT} has another optimizer or other random states")
+            raise KillsError(f"{run / CHECKPOINT} has another optimizer, other random states or other multipliers")
     names = list(one.snapshot.network)
     if names != list(other.snapshot.network) or not same(
         [one.snapshot.network[name] for name in names], [other.snapshot.network[name] for name in names]

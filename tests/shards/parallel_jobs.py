@@ -53,13 +53,24 @@ def joined(parallel: Any) -> JoinedProcesses:
     return JoinedProcesses(rank, dist.get_world_size(), "torchrun", parallel, False, torch.device("cpu"), failures, 10)
 
 
+def of_two(folder: str, kinds: list[tuple[str, str]]) -> dict[str, Any]:
+    """What two processes find; they leave a run that has stopped."""
+    stopped(folder)
+    return {"compared": compared(f"{folder}/two", kinds), "refused": refused(f"{folder}/refused")}
+
+
+def of_three(folder: str, kinds: list[tuple[str, str]]) -> dict[str, Any]:
+    """What three processes find, which finish the stopped run."""
+    return {"resumed": resumed(folder), "compared": compared(f"{folder}/three", kinds)}
+
+
 def compared(folder: str, kinds: list[tuple[str, str]]) -> list[tuple[dict[str, Any], dict[str, Any]] | str]:
     """For each pair of `parallel` and further keys of [train]: the files of the run in one process, and in all."""
     return [_compared(Path(folder) / str(number), *kind) for number, kind in enumerate(kinds)]
 
 
 def _compared(folder: Path, parallel: str, train: str) -> tuple[dict[str, Any], dict[str, Any]] | str:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     text = JOB if "reparametrize" not in train else JOB.rpartition("[[rule]]")[0]  # free numbers hold no bounds
     job = parse_job(folder / "job.toml", text.format(train=train))
     together = parse_job(folder / "job.toml", text.format(train=f'{train}\nparallel = "{parallel}"'))
@@ -143,6 +154,7 @@ def refused(folder: str) -> dict[str, str]:
     """What goes wrong in all processes at once."""
     place = Path(folder)
     if dist.get_rank() == 0:
+        place.mkdir(exist_ok=True)
         (place / "counting.py").write_text(COUNTING)
     dist.barrier()
     plain = JOB.format(train='parallel = "ddp"')

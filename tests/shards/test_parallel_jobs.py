@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,22 +27,6 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_a_job_in_several_processes_is_that_in_one(tmp_path: Path, world: int) -> None:
-    """Batches hold 17 rows, the last one a single row: shares differ, and some processes have none."""
-    kinds = KINDS if world == 3 else KINDS[::2]
-    outcomes, *_ = together(world, "tests.shards.parallel_jobs:compared", str(tmp_path), kinds)
-    for kind, outcome in zip(kinds, outcomes, strict=True):
-        assert not isinstance(outcome, str), f"{kind}: {outcome}"
-        assert apart(*outcome) <= (LBFGS if "LBFGS" in kind[1] else ROUNDING), kind
-
-
-def test_a_run_of_two_processes_is_resumed_by_three(tmp_path: Path) -> None:
-    together(2, "tests.shards.parallel_jobs:stopped", str(tmp_path))
-    for outcome in together(3, "tests.shards.parallel_jobs:resumed", str(tmp_path)):
-        assert outcome is None or apart(*outcome) <= ROUNDING
-
-
 ERRORS = {
     "other_data": "RunError: process 1 has a job, rules or data that differ from those of process 0.",
     "buffers": "RunError: buffers of the network differ between processes, which have seen other rows: calls.",
@@ -50,8 +34,31 @@ ERRORS = {
 }
 
 
-def test_what_processes_refuse_together(tmp_path: Path) -> None:
-    for outcome in together(2, "tests.shards.parallel_jobs:refused", str(tmp_path)):
-        assert outcome.keys() == ERRORS.keys()
-        for name, error in outcome.items():
+Outcomes = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """What two processes find, and then three, which resume a run of the two."""
+    folder = str(tmp_path_factory.mktemp("jobs"))
+    of_two = together(2, "tests.shards.parallel_jobs:of_two", folder, KINDS[:1])
+    return of_two, together(3, "tests.shards.parallel_jobs:of_three", folder, KINDS)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_a_job_in_several_processes_is_that_in_one(outcomes: Outcomes, world: int) -> None:
+    """Batches hold 17 rows, the last one a single row: shares differ, and some processes have none."""
+    for kind, outcome in zip(KINDS, outcomes[world - 2][0]["compared"], strict=world == 3):
+        assert not isinstance(outcome, str), f"{kind}: {outcome}"
+        assert apart(*outcome) <= (LBFGS if "LBFGS" in kind[1] else ROUNDING), kind
+
+
+def test_a_run_of_two_processes_is_resumed_by_three(outcomes: Outcomes) -> None:
+    assert apart(*outcomes[1][0]["resumed"]) <= ROUNDING
+
+
+def test_what_processes_refuse_together(outcomes: Outcomes) -> None:
+    for outcome in outcomes[0]:
+        assert outcome["refused"].keys() == ERRORS.keys()
+        for name, error in outcome["refused"].items():
             assert re.search(ERRORS[name], error), f"{name}: {error}"

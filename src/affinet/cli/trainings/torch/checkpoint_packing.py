@@ -83,10 +83,14 @@ def unpack(packed: Packed, optimizer: Optimizer) -> None:
 
 
 def pack_learned(blocks: Sequence[Mapping[str, Any] | None]) -> Packed:
-    """What `handle.state_dict()["inequalities"]` holds: block by block the multipliers y and the face, or None."""
+    """What `handle.state_dict()["inequalities"]` holds: block by block the multipliers y and the face, or None.
+
+    Both are tensors, or tables of tensors by weight where several processes hold the weights; all of them call this.
+    """
     numbering = _Numbering()
     content = [
-        None if block is None else {key: _packed(value, numbering) for key, value in block.items()} for block in blocks
+        None if block is None else {key: _packed_learned(value, numbering) for key, value in block.items()}
+        for block in blocks
     ]
     return Packed(content, numbering.tensors)
 
@@ -98,7 +102,9 @@ def unpack_learned(packed: Packed) -> list[dict[str, Any] | None]:
     for content in items(packed.content, "what was learned"):
         block = None if content is None else fields(content, "a block", ("y", "face"), ("started",))
         blocks.append(
-            None if block is None else {key: _unpacked(value, packed.tensors, restored) for key, value in block.items()}
+            None
+            if block is None
+            else {key: _unpacked_learned(value, packed.tensors, restored) for key, value in block.items()}
         )
     return blocks
 
@@ -133,6 +139,24 @@ def _packed(value: object, numbering: _Numbering) -> Any:
         f"the optimizer keeps a {type(value).__name__}, which a checkpoint cannot hold. Leave out the option of "
         f"[train] that causes it, or name another optimizer."
     )
+
+
+def _packed_learned(value: object, numbering: _Numbering) -> Any:
+    match value:
+        case Mapping():
+            return {"weights": {name: _packed_learned(item, numbering) for name, item in value.items()}}
+        case list() | tuple():
+            return [_packed_learned(item, numbering) for item in value]
+    return _packed(gathered(value), numbering)
+
+
+def _unpacked_learned(value: Any, tensors: Sequence[Tensor], restored: dict[int, Tensor]) -> Any:
+    if isinstance(value, dict) and value.keys() == {"weights"}:
+        table = _table(value["weights"], "what was learned")
+        return {name: _unpacked_learned(item, tensors, restored) for name, item in table.items()}
+    if isinstance(value, list):
+        return [_unpacked_learned(item, tensors, restored) for item in value]
+    return _unpacked(value, tensors, restored)
 
 
 def _unpacked(
