@@ -23,7 +23,17 @@ BOUNDS = {"in_bfloat16": 1e-6, "overflowed_on_one": 1e-6, "with_closure": 1e-11}
     ("world", "way"), [(2, "shards"), (3, "shards"), (4, "tensor parallel"), (4, "copies of shards")], ids=str
 )
 def test_trainings_over_processes_are_those_of_one(world: int, way: str) -> None:
-    kinds = list(zip(list(RULES)[:: 1 if world == 3 else 2], cycle(OPTIMIZERS), strict=False))
+    _assert_alike(world, way, list(zip(list(RULES)[:: 1 if world == 3 else 2], cycle(OPTIMIZERS), strict=False)))
+
+
+def test_a_process_without_any_row_takes_part() -> None:
+    """Six rows over four processes: two each, and none on the last one."""
+    names = ("simplices", "products in rows", "unit rows", "not negative", "transposed")
+    _assert_alike(4, "shards", list(zip(names, cycle(OPTIMIZERS), strict=False)))
+
+
+def _assert_alike(world: int, way: str, kinds: list[tuple[str, str]]) -> None:
+    """Trainings over processes end as those of one, with the same bits on all of them."""
     found = together(world, "tests.shards.fsdp_training:compared", way, kinds)
     for number, kind in enumerate(kinds):
         for results in found:

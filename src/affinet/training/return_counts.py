@@ -57,7 +57,7 @@ class ReturnCounts:
         count = self._counts.setdefault(block, _Count())
         step = 1 << count.steps
         count.steps += 1
-        if outcome is None:
+        if outcome is None or not outcome.refused.shape[0]:  # a process may hold no cell
             count.run = None
             return
         shortenings, refused, slow = (torch.as_tensor(part) for part in outcome)
