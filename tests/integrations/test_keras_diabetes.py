@@ -67,15 +67,19 @@ def gap(w: np.ndarray) -> float:
 
 @pytest.mark.parametrize(("backend", "name"), CASES)
 def test_optimizers_reach_the_constrained_optimum(backend: str, name: str) -> None:
-    """To 1e-8, but Lion: entries of its steps are as long as the rate, so that weights swing by `rate / (1 − β₂)`."""
-    ruled = ends(backend)[f"{name} ruled"]
+    """To 1e-8; Lion, and Adam on torch, as exactly as they reach the optimum without rules.
+
+    Entries of the steps of Lion are as long as the rate, so that weights swing by `rate / (1 − β₂)`. Adam of Keras on
+    torch ends at 4e-5 without rules.
+    """
+    ruled, free = (ends(backend)[f"{name} {weight}"] for weight in ("ruled", "free"))
+    size = np.linalg.norm(gradient(ruled))
     reach = RATES["Lion"] * LAST / (1.0 - 0.99) if name == "Lion" else 0.0
-    swing = np.linalg.norm(problem()[0], 2) * np.sqrt(ruled.size) * reach / np.linalg.norm(gradient(ruled))
+    swing = np.linalg.norm(problem()[0], 2) * np.sqrt(ruled.size) * reach / size
+    own = np.linalg.norm(gradient(free)) / size if backend == "torch" else 0.0
     assert gap(ruled) < ROUNDING
-    assert stationarity(ruled) <= max(NEAR, swing)
-    if name == "Lion":  # without rules it comes no nearer
-        free = np.linalg.norm(gradient(ends(backend)["Lion free"])) / np.linalg.norm(gradient(ruled))
-        assert stationarity(ruled) <= max(NEAR, 10.0 * free)
+    assert stationarity(ruled) <= max(NEAR, swing, own)
+    assert max(swing, own) < 1e-3 or name == "RMSprop"  # what the next test finds is far above
 
 
 @pytest.mark.parametrize(("backend", "name"), CASES)
