@@ -89,3 +89,8 @@ def rules_for_a_solver() -> None:
 @case(ConstantError, "A solver for complex numbers.", "Give real numbers.")
 def a_complex_vector() -> None:
     affinet.scipy.from_vector(plan_of_sums(), np.ones(6) * 1j)
+
+
+@case(ShapeError, "Free numbers of another null space.", "Give a vector of the length that is named.")
+def free_numbers_of_another_length() -> None:
+    affinet.scipy.linear_constraints(plan_of_sums()).null_space().from_free(np.ones(3))

@@ -19,6 +19,9 @@ from affinet.errors import RuleError
 from affinet.language.calculus.terms import Floats
 from affinet.plans.plan import Plan
 
+MOST_DENSE = 2**20
+"""Numbers of a matrix that is given to solvers as an array of NumPy: 8 MiB."""
+
 
 @dataclass(frozen=True, eq=False)
 class PlanConstraints:
@@ -40,13 +43,16 @@ class PlanConstraints:
 
     @cached_property
     def constraints(self) -> list[LinearConstraint | NonlinearConstraint]:
-        """For `minimize(…, constraints=…)` and `milp`: equations, then inequalities, then nonlinear constraints."""
+        """For `minimize(…, constraints=…)` and `milp`: equations, then inequalities, then nonlinear constraints.
+
+        Their matrices are arrays of NumPy up to 2²⁰ numbers, and sparse beyond: COBYLA and COBYQA take no sparse ones.
+        """
         linear = []
         if len(self.b):
             linear.append(LinearConstraint(self.A, self.b, self.b))
         if len(self.h):
             linear.append(LinearConstraint(self.G, np.full(len(self.h), -np.inf), self.h))
-        return [*linear, *self.nonlinear]
+        return _dense_if_small([*linear, *self.nonlinear], self.size)
 
     @property
     def size(self) -> int:
@@ -99,7 +105,8 @@ class PlanConstraints:
             for shift in [matrix @ space.point]
             if len(lower)
         ]
-        return [*linear, *(_reduced(constraint, space) for constraint in self.nonlinear)]
+        reduced = [*linear, *(_reduced(constraint, space) for constraint in self.nonlinear)]
+        return _dense_if_small(reduced, space.free)
 
 
 def linear_constraints(plan: Plan, weights: Mapping[str, Any] | None = None) -> PlanConstraints:
@@ -120,6 +127,24 @@ def linear_constraints(plan: Plan, weights: Mapping[str, Any] | None = None) -> 
     nonlinear = smooth_constraints(plan.system, order)
     return PlanConstraints(
         A, equations.rhs + 0.0, G, form.inequalities.rhs + 0.0, Bounds(lower, upper), nonlinear, order, form
+    )
+
+
+def _dense_if_small(
+    constraints: list[LinearConstraint | NonlinearConstraint], width: int
+) -> list[LinearConstraint | NonlinearConstraint]:
+    """Constraints over vectors of `width` numbers; trust-constr takes matrices that are all sparse or all dense."""
+    if sum(np.size(constraint.ub) for constraint in constraints) * width > MOST_DENSE:
+        return constraints
+    return list(map(_dense, constraints))
+
+
+def _dense(constraint: LinearConstraint | NonlinearConstraint) -> LinearConstraint | NonlinearConstraint:
+    if isinstance(constraint, LinearConstraint):
+        return LinearConstraint(constraint.A.toarray(), constraint.lb, constraint.ub)
+    derivatives = constraint.jac
+    return NonlinearConstraint(
+        constraint.fun, constraint.lb, constraint.ub, lambda v: sparse.csr_array(derivatives(v)).toarray()
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
+from affinet.errors import ShapeError
 from affinet.language.calculus.terms import Floats
 from affinet.language.forecast import forecast, limited
 from affinet.planning.elimination.components import Batch, split
@@ -39,12 +40,22 @@ class NullSpace:
         return int(self.basis.shape[1])
 
     def from_free(self, v: Floats) -> Floats:
-        """The entries `point + basis @ v`."""
-        return np.asarray(self.point + self.basis @ v)
+        """The entries `point + basis @ v`. Raises ShapeError for a vector of another length."""
+        return np.asarray(self.point + self.basis @ _of_length(self.free, v, "from_free", "free numbers"))
 
     def to_free(self, w: Floats) -> Floats:
-        """The v whose entries are nearest to w; for solutions `from_free(to_free(w))` is w, to rounding."""
-        return np.asarray(self.basis.T @ (w - self.point))
+        """The v whose entries are nearest to w; for solutions `from_free(to_free(w))` is w, to rounding.
+
+        Raises ShapeError for a vector of another length.
+        """
+        return np.asarray(self.basis.T @ (_of_length(len(self.point), w, "to_free", "entries") - self.point))
+
+
+def _of_length(length: int, vector: Floats, verb: str, numbers: str) -> Floats:
+    shape = np.shape(vector)
+    if shape != (length,):
+        raise ShapeError(f"{verb} takes a vector of {length} {numbers}, of shape ({length},); this has shape {shape}.")
+    return vector
 
 
 def null_space(rows: Rows, width: int, system: System) -> NullSpace:

@@ -304,6 +304,7 @@ def _shape(name: object, value: Any) -> tuple[int, ...]:
         isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape
     ):
         raise ShapeError(
-            f"the shape of {name} must be an integer or a tuple of integers, none negative; got {value!r:.60}."
+            f"the shape of {name} must be an integer or a tuple of integers, none negative; got {value!r:.60}. Where "
+            f"these are the numbers of the weight, give an array: numpy.asarray(…)."
         )
     return tuple(shape)
