@@ -225,6 +225,7 @@ def refusals() -> dict[str, str]:
     case("another width", lambda: _fit_another_model(5))
     case("statistics", _rule_of_statistics)
     case("no weights", lambda: affinet.keras.project(_Unbuilt(), "sgd", rules))
+    case("inner alone", _fit_with_the_optimizer_inside)
     alone = affinet.keras.Project.from_config(projecting.get_config())
     case("without a plan", lambda: alone.plan)
     model.compile("sgd", loss="mse")
@@ -254,6 +255,16 @@ def _fit_another_model(width: int) -> None:
         affinet.keras.project(model, "sgd", affinet.keras.weights(model)["a/kernel"] == 0.0), loss=["mse"] * 3
     )
     other.fit(X, [np.zeros((6, width))] * 3, verbose=0)
+
+
+def _fit_with_the_optimizer_inside() -> None:
+    """Compile the model with the optimizer that was given, and not with the one that was returned."""
+    model, given = model_of(), OPTIMIZERS["SGD"]()
+    affinet.keras.project(model, given, affinet.keras.weights(model)["a/kernel"].sum(dim=0) == 1.0)
+    clone = type(given).from_config(given.get_config())  # is free
+    clone.apply([keras.ops.zeros(v.shape) for v in model.trainable_variables], model.trainable_variables)
+    model.compile(given, loss=["mse"] * 3)
+    fit(model, 1)
 
 
 def _rule_of_statistics() -> None:

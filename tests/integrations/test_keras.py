@@ -21,6 +21,7 @@ REFUSALS = {
     "frozen later": "its layer is not trainable any more",
     "another model": "for the model as it is now, with a new optimizer",
     "another width": "for the model as it is now, with a new optimizer",
+    "inner alone": "alone it would train without the rules. Compile the model with the optimizer that affinet.keras",
     "statistics": "'norm/moving_mean', which is not trainable. Set layer.trainable = True",
     "no weights": "call model.build\\(input_shape\\) or the model itself",
     "without a plan": "has no rules",

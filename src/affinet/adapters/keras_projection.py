@@ -83,6 +83,22 @@ def _outside_of_graphs(method: Callable[..., None]) -> Callable[..., None]:
     return ran
 
 
+def _refusing_alone(name: str) -> Callable[..., None]:
+    """An `apply` for the optimizer inside, found on the instance when Keras steps it directly: it raises AttachError.
+
+    Files and configurations of Keras do not hold it, so that a clone or a loaded optimizer is free of it.
+    """
+
+    @_outside_of_graphs
+    def apply(grads: Any, trainable_variables: Any = None) -> None:
+        raise AttachError(
+            f"the optimizer {name!r} was given to affinet.keras.project, and alone it would train without the rules. "
+            f"Compile the model with the optimizer that affinet.keras.project returned; without rules, use a new one."
+        )
+
+    return apply
+
+
 @keras.saving.register_keras_serializable("affinet")
 class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
     """An optimizer inside of which another one takes the steps; `affinet.keras.project` makes it.
@@ -138,6 +154,7 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
             self._ruled.gradients = tuple(self.add_variable_from_reference(v, name="gradient") for v in of_rules)
         self.inner_optimizer.build(variables)
         self.inner_optimizer.use_ema = False
+        self.inner_optimizer.apply = _refusing_alone(self.inner_optimizer.name)
         super().build(variables)
 
     @property
@@ -196,7 +213,8 @@ class Project(keras.optimizers.Optimizer):  # type: ignore[misc]
             if name not in missing or name in coupled:
                 gradients[place] = projected[name] if replicas == 1 else projected[name] / replicas
         step = _value(self.iterations) + 1
-        self.inner_optimizer.apply(gradients, None if trainable_variables is None else variables)
+        inner = self.inner_optimizer  # whose own `apply` is hidden behind one that refuses
+        type(inner).apply(inner, gradients, None if trainable_variables is None else variables)
         stepped = {name: _value(v) for name, v in zip(places, ruled, strict=True)}
         for name, mask in coupled.items():  # momentum and decay moved entries without a gradient
             stepped[name] = ops.where(mask, stepped[name], former[name])
