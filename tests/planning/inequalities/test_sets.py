@@ -156,6 +156,9 @@ def test_bounds_of_seven_billion_weights_take_no_memory_per_weight() -> None:
     assert (cone.size, cone.lower.tolist()) == (7_000_000_000, [[0.0]])
     (cone,) = blocks_of([w.a >= 0, w.a.sum(dim=1) == 1], Limits())
     assert (cone.cells, cone.width) == (70_000, 100_000)
+    for dim, shape in ((1, (1, 99_999)), (0, (1, 69_999))):
+        (chain,) = blocks_of([affinet.families.monotone(w.a, dim=dim)], Limits())
+        assert chain.gap.shape == shape
 
 
 def test_bounds_beside_fixed_entries_are_a_box_of_the_others() -> None:

@@ -79,7 +79,7 @@ def _read_rule(system: System, number: int, readings: Read) -> bool:
         view, axis, ratio = shifted
         # ratio · (w[i + 1] − w[i]) + constant <= 0, or >= 0
         slope = sign * ratio
-        gap = np.broadcast_to(constant, rule.expression.shape) * (1.0 / abs(ratio)) * sign
+        gap = np.broadcast_to(constant * (1.0 / abs(ratio)) * sign, rule.expression.shape)
         ladder = Ladder(view, axis, gap, slope > 0, number)
         readings.setdefault(view.parameter, _Readings()).ladders.append(ladder)
         return True
