@@ -201,6 +201,11 @@ _HOMES = {
     "weights": "affinet.language.weights",
 }
 
+_WITHOUT_TORCH = (
+    "It is for torch modules. Install it with: pip install torch. Models of Keras are trained with "
+    "affinet.keras.project, those of JAX with affinet.optax.project."
+)
+
 
 def __getattr__(name: str) -> object:
     if name in _LIBRARIES:
@@ -210,7 +215,12 @@ def __getattr__(name: str) -> object:
     if name in _MODULES:
         value: object = import_module(_MODULES[name])
     else:  # every name that is not listed in _HOMES is an error or a warning
-        value = getattr(import_module(_HOMES.get(name, "affinet.errors")), name)
+        try:
+            value = getattr(import_module(_HOMES.get(name, "affinet.errors")), name)
+        except ModuleNotFoundError as missing:
+            from affinet.errors import MissingPackageError
+
+            raise MissingPackageError.of(missing, f"affinet.{name}", {"torch": _WITHOUT_TORCH}) from None
     globals()[name] = value
     return value
 

@@ -79,7 +79,10 @@ class UnknownWeightError(AffinetError, AttributeError, LookupError):
         message = f"there is no weight named {name!r}{place}."
         if of_plan:
             message = f"no rule of this plan is about a weight named {name!r}."
-        if similar:
+        below = [known for known in known_names if known.startswith(f"{name}/")]  # as in Keras
+        if below and not of_plan:
+            message += f' Names with a slash are written in brackets: w["{below[0]}"].'
+        elif similar:
             message += f" Did you mean {_either(similar)}?"
         if "*" in name:
             message += " A * stands for one part of a name, ** for any number of parts."

@@ -25,6 +25,7 @@ from affinet.errors import (
 )
 from affinet.kernels.torch import looped
 from tests.errors.case import case
+from tests.errors.symbols import of_keras
 
 
 def zero_sums(model: nn.Module) -> Any:
@@ -58,6 +59,23 @@ def arguments_in_another_order() -> None:
 def no_model() -> None:
     model = nn.Linear(3, 2)
     affinet.project(optim.SGD(model.parameters(), lr=0.1), model, zero_sums(model))  # type: ignore[arg-type]
+
+
+@case(AttachError, "A model of Keras.", "Call affinet.keras.project.")
+def a_model_of_keras() -> None:
+    affinet.project(of_keras("Sequential", nn.Module), "adam", [])  # type: ignore[arg-type]
+
+
+@case(AttachError, "An optimizer of Keras for a torch module.", "Take one of torch.optim.")
+def an_optimizer_of_keras() -> None:
+    model = nn.Linear(3, 2)
+    affinet.project(model, of_keras("Adam"), zero_sums(model))
+
+
+@case(AttachError, "The name of an optimizer.", "Give the optimizer itself.")
+def the_name_of_an_optimizer() -> None:
+    model = nn.Linear(3, 2)
+    affinet.project(model, "adam", zero_sums(model))  # type: ignore[arg-type]
 
 
 @case(AttachError, "Rules were attached to this optimizer before.", "Give all rules at once, or remove the first.")

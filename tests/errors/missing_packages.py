@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import affinet
 from affinet.cli.trainings.frameworks import framework_of
 from affinet.errors import JobError, MissingPackageError
 from tests.errors.case import case
@@ -39,6 +40,12 @@ def optax_without_jax() -> None:
 def keras_without_keras() -> None:
     with missing("affinet.keras", "keras"):
         importlib.import_module("affinet.keras")
+
+
+@case(MissingPackageError, "PyTorch is not installed.", "Install it, or call affinet.keras or affinet.optax.")
+def torch_modules_without_torch() -> None:
+    with missing("affinet.training.projection", "torch"):
+        affinet.__getattr__("project")
 
 
 @case(JobError, "JAX is not installed.", 'Run `pip install "affinet[jax]"`.')

@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 import affinet
 from affinet.errors import AttachError, RuleError, ShapeError, UnknownWeightError, UnsupportedWeightError
 from tests.errors.case import case
-from tests.errors.symbols import w
+from tests.errors.symbols import of_keras, w
 from tests.language.process import one_process
 
 
@@ -21,6 +21,16 @@ def a_misspelt_function() -> None:
 @case(RuleError, "Neither a model nor shapes by name.", "Give the model itself.")
 def weights_of_a_number() -> None:
     affinet.weights(42)
+
+
+@case(RuleError, "A model of Keras.", "Write affinet.keras.weights(model).")
+def weights_of_a_keras_model() -> None:
+    affinet.weights(of_keras("Sequential", torch.nn.Module))
+
+
+@case(UnknownWeightError, "A name with a slash, asked for as an attribute.", 'Write w["hidden/kernel"].')
+def a_name_with_a_slash_as_an_attribute() -> None:
+    affinet.weights({"hidden/kernel": (2, 3)}).hidden  # noqa: B018
 
 
 @case(RuleError, "The mapping has a key that is not a name.", "Use names such as 'hidden.weight'.")

@@ -1,6 +1,8 @@
-"""The small weights that the cases speak of."""
+"""The small weights, and models as Keras has them, that several cases are about."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import affinet
 
@@ -15,3 +17,8 @@ w = affinet.weights(
     }
 )
 W, b, M, K, scale, empty = w
+
+
+def of_keras(name: str, *bases: type) -> Any:
+    """An object as Keras has it, by the module of its class: on its torch backend models are torch modules, too."""
+    return type(name, bases, {"__module__": "keras.src"})()

@@ -14,7 +14,7 @@ from keras import ops
 from affinet.adapters.keras_averages import averaging_of, keeps_averages
 from affinet.adapters.keras_replicas import check_strategy, count_replicas, summed, write
 from affinet.adapters.keras_steps import Counts, Sandwich, described, flat, library_of_backend
-from affinet.adapters.keras_variables import checked_variables, numbers
+from affinet.adapters.keras_variables import check_model, checked_variables, numbers
 from affinet.errors import AttachError
 from affinet.kernels.arrays.coupled_entries import coupled_entries
 from affinet.language.constraint import Constraint
@@ -32,11 +32,12 @@ def project(
     name; clipping, decoupled decay, `use_ema` and `gradient_accumulation_steps` are options of it. Build the model
     before, and give each model an optimizer of its own. With `keep_gradients` the gradients of the last step are kept,
     as many numbers as the rules have weights: `RuleLog(multipliers=True)` needs them.
-    Raises AttachError for a model without weights, for weights that are missing, not trainable or have a constraint,
-    for an optimizer that was built before, and outside of the scope of the model's MirroredStrategy; InfeasibleError
-    for rules that cannot hold.
+    Raises AttachError for other arguments, for a model without weights, for weights that are missing, not trainable or
+    have a constraint, for an optimizer that was built before, and outside of the scope of the model's MirroredStrategy;
+    InfeasibleError for rules that cannot hold; RuleError for what is not a rule.
     """
-    inner = keras.optimizers.get(optimizer)
+    check_model(model)
+    inner = _optimizer_of(optimizer)
     if isinstance(inner, keras.optimizers.LossScaleOptimizer | Project):
         raise AttachError(
             f"{type(inner).__name__} cannot be inside of affinet.keras.project. Give the optimizer that it wraps: for "
@@ -49,7 +50,7 @@ def project(
         )
     library_of_backend()
     check_strategy(model)
-    made = rules if isinstance(rules, Plan) else plan([rules] if isinstance(rules, Constraint) else list(rules))
+    made = rules if isinstance(rules, Plan) else plan(rules)
     variables = checked_variables(model, made)
     arrays = numbers(variables)
     placed = made.projector(arrays).project(arrays)
@@ -58,6 +59,24 @@ def project(
     projecting = Project(inner, keep_gradients=keep_gradients)
     projecting.follow(made, model, variables)
     return projecting
+
+
+def _optimizer_of(optimizer: Any) -> Any:
+    """The optimizer itself, or a new one for a name or a configuration. Raises AttachError for anything else."""
+    reason: Exception | None = None
+    try:
+        made = None if isinstance(optimizer, type) else keras.optimizers.get(optimizer)
+    except (TypeError, ValueError) as error:
+        made, reason = None, error
+    if not isinstance(made, keras.optimizers.Optimizer):
+        shown = f"{optimizer!r:.60}" if isinstance(optimizer, str) else type(optimizer).__name__
+        if isinstance(optimizer, type):
+            shown = f"the class {optimizer.__name__}"
+        raise AttachError(
+            f"affinet.keras.project takes a model, its optimizer and the rules; {shown} is not an optimizer of Keras "
+            f'and not the name of one. Give one such as keras.optimizers.Adam(1e-3), or "adam".'
+        ) from reason
+    return made
 
 
 @dataclass

@@ -20,7 +20,7 @@ def verify(model: Any, rules: Plan | Constraint | Iterable[Constraint]) -> dict[
 
     Raises AttachError for weights that are missing, not trainable or of another shape.
     """
-    made = rules if isinstance(rules, Plan) else plan([rules] if isinstance(rules, Constraint) else list(rules))
+    made = rules if isinstance(rules, Plan) else plan(rules)
     arrays = _wide(numbers(checked_shapes(model, made)))
     violations: dict[str, float] = made.projector(arrays).violation(arrays)
     return violations

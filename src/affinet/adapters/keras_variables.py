@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -15,27 +16,28 @@ from affinet.language.expression import weight
 from affinet.language.weights import Weights
 from affinet.plans.plan import Plan
 
+NOT_TRAINED = (
+    "Rules hold for trained weights: those of a frozen layer are trained after layer.trainable = True; statistics such "
+    "as moving means are computed by their layer and never trained. Its values can be numbers in rules."
+)
+
 
 def weights(model: Any) -> Weights:
     """The trainable weights of a Keras model, for rules: `w["dense/kernel"].sum(dim=0) == 1`.
 
-    Kernels of Keras have the axes (in, out). Raises AttachError for a model that is not built, RuleError where two
-    weights have one name; a weight that is not trainable is refused when it is asked for.
+    Kernels of Keras have the axes (in, out). Raises AttachError for a model that is not built or not of Keras,
+    RuleError where two weights have one name; a weight that is not trainable is refused when it is asked for.
     """
     trainable = trainable_variables(model)
     fixed = [v for v in model.variables if not v.trainable]
-    refused = {
-        name_of(model, v): Refusal(
-            name_of(model, v), "it is not trainable", "Set layer.trainable = True, or use its values as numbers."
-        )
-        for v in fixed
-    }
+    refused = {name_of(model, v): Refusal(name_of(model, v), "it is not trainable", NOT_TRAINED) for v in fixed}
     symbols = {name: weight(Parameter(name, tuple(v.shape))) for name, v in trainable.items()}
     return Weights(symbols, {}, refused)
 
 
 def trainable_variables(model: Any) -> dict[str, Any]:
     """Name → variable, in the order of the model. Errors: as `weights`."""
+    check_model(model)
     if not getattr(model, "built", True) or not model.variables:
         raise AttachError(
             f"the model {model.name!r} has no weights yet. Start it with keras.Input(shape), or call "
@@ -51,6 +53,18 @@ def trainable_variables(model: Any) -> dict[str, Any]:
             )
         named[name] = variable
     return named
+
+
+def check_model(model: Any) -> None:
+    """Raise AttachError for what is not a model or layer of Keras."""
+    if isinstance(model, keras.Layer):
+        return
+    of_torch = any(kind.__module__.startswith("torch.") for kind in type(model).__mro__)
+    raise AttachError(
+        f"{type(model).__name__} is not a model of Keras. Give the model first: affinet.keras.weights(model), "
+        f"affinet.keras.project(model, optimizer, rules)."
+        f"{' For models of torch, it is affinet.weights and affinet.project.' if of_torch else ''}"
+    )
 
 
 def name_of(model: Any, variable: Any) -> str:
@@ -83,10 +97,7 @@ def checked_shapes(model: Any, plan: Plan) -> dict[str, Any]:
         name, variable = parameter.name, trainable.get(parameter.name)
         if variable is None:
             if name in {name_of(model, v) for v in model.variables}:
-                raise AttachError(
-                    f"the rules are about {name!r}, which is not trainable. Set layer.trainable = True, or use its "
-                    f"values as numbers in the rules."
-                )
+                raise AttachError(f"the rules are about {name!r}, which is not trainable. {NOT_TRAINED}")
             raise AttachError(
                 f"the rules are about a weight that the model does not have: "
                 f"{UnknownWeightError(name, list(trainable))}"

@@ -31,6 +31,11 @@ class ModuleWeights:
     refused: Mapping[str, Refusal]
 
 
+def is_of_keras(value: object) -> bool:
+    """Whether this is a model, layer or optimizer of Keras; on its torch backend models are torch modules, too."""
+    return any(kind.__module__.partition(".")[0] == "keras" for kind in type(value).__mro__)
+
+
 def read_module(module: torch.nn.Module) -> ModuleWeights:
     """The parameters of `module`, with names that skip `torch.compile` and other wrappers.
 

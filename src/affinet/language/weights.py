@@ -12,7 +12,7 @@ from affinet.errors import RuleError, ShapeError, UnknownWeightError
 from affinet.language.calculus.terms import Parameter
 from affinet.language.computed import Refusal
 from affinet.language.expression import Expression, weight
-from affinet.language.modules import read_module
+from affinet.language.modules import is_of_keras, read_module
 from affinet.language.patterns import is_pattern, matching
 from affinet.language.trees import arrays_of, is_tree, refusal_of
 from affinet.language.weight_groups import WeightGroup
@@ -27,10 +27,16 @@ def weights(source: Any) -> Weights:
     `params` and the attribute `value` of Flax are left out.
     A parameter with several names is one set of entries. Names skip `torch.compile` and data-parallel wrappers. Lazy,
     parametrized, overlapping and complex parameters are refused when they are asked for.
-    Errors: `RuleError` for any other source, `ShapeError` for values that are neither a shape nor an array.
+    Errors: `RuleError` for any other source, such as a model of Keras, `ShapeError` for values that are neither a shape
+    nor an array.
     """
     if isinstance(source, Weights):
         return source
+    if is_of_keras(source):
+        raise RuleError(
+            f"{type(source).__name__} is of Keras, whose weights have other names: write affinet.keras.weights(model), "
+            f"and train with affinet.keras.project."
+        )
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(source, torch.nn.Module):
         module_weights = read_module(source)

@@ -12,6 +12,7 @@ from torch import Tensor, optim
 
 from affinet.errors import AttachError, GradientError, counted
 from affinet.language.dtensors import gathered
+from affinet.language.modules import is_of_keras
 
 
 class Place(NamedTuple):
@@ -23,8 +24,32 @@ class Place(NamedTuple):
     parameter: torch.nn.Parameter
 
 
+def refuse_keras(model: object, verb: str) -> None:
+    """Raise AttachError for a model of Keras, which on its torch backend is a torch module, too."""
+    if is_of_keras(model):
+        raise AttachError(
+            f"{verb} trains torch modules, and {type(model).__name__} is of Keras. Compile the model with the "
+            f"optimizer that affinet.keras.project(model, optimizer, rules) returns."
+        )
+
+
+def check_model(model: object, verb: str) -> None:
+    """Raise AttachError unless the first argument of a verb is a torch module, and not one of Keras."""
+    refuse_keras(model, verb)
+    if not isinstance(model, torch.nn.Module):
+        raise AttachError(
+            f"{verb} takes the model first, then its optimizer, then the rules; {type(model).__name__} is not a "
+            f"torch.nn.Module."
+        )
+
+
 def listed_optimizers(optimizer: optim.Optimizer | Iterable[optim.Optimizer]) -> tuple[optim.Optimizer, ...]:
     """The optimizers that were given. Raises AttachError for none, for one given twice, and for other values."""
+    if isinstance(optimizer, str):
+        raise AttachError(
+            f"{optimizer!r:.60} is text. Give the optimizer itself, torch.optim.Adam(model.parameters(), lr=1e-3); "
+            f"only affinet.keras.project, for models of Keras, takes names."
+        )
     optimizers = tuple(optimizer) if isinstance(optimizer, Iterable) else (optimizer,)
     if not optimizers:
         raise AttachError("there is no optimizer in the list. Give the one that trains this model.")
@@ -37,6 +62,11 @@ def listed_optimizers(optimizer: optim.Optimizer | Iterable[optim.Optimizer]) ->
 def check_optimizers(optimizers: tuple[optim.Optimizer, ...], constrained: Mapping[str, torch.nn.Parameter]) -> None:
     """Raise AttachError unless these optimizers can be projected and together hold the constrained parameters."""
     for optimizer in optimizers:
+        if is_of_keras(optimizer):
+            raise AttachError(
+                f"{type(optimizer).__name__} is an optimizer of Keras, and this model is a torch module: give one such "
+                f"as torch.optim.Adam(model.parameters(), lr=1e-3). For models of Keras there is affinet.keras.project."
+            )
         if not isinstance(optimizer, optim.Optimizer):
             raise AttachError(
                 f"{type(optimizer).__name__} is not a torch.optim.Optimizer. "

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import optim
 
-from affinet.errors import AttachError
 from affinet.training.attached import attach, check_no_shared_weights, check_unattached
-from affinet.training.attaching import listed_optimizers
+from affinet.training.attaching import check_model, listed_optimizers
 from affinet.training.decay import Decay
 from affinet.training.first_move import settle
 from affinet.training.handle import Handle
@@ -46,11 +45,7 @@ def project(
     is attached already; InfeasibleError where rules contradict each other or the frozen weights. Warns
     (NothingTrainedWarning) of rules whose weights are all frozen.
     """
-    if not isinstance(model, torch.nn.Module):
-        raise AttachError(
-            f"affinet.project takes the model first, then its optimizer, then the rules; {type(model).__name__} is "
-            f"not a torch.nn.Module."
-        )
+    check_model(model, "affinet.project")
     optimizers = listed_optimizers(optimizer)
     match = match_rules(model, rules)
     plan, parameters = match

@@ -18,7 +18,7 @@ from affinet.language.constraint import Constraint
 from affinet.language.modules import parameters_of
 from affinet.plans.plan import Plan, plan
 from affinet.training.attached import ATTACHED
-from affinet.training.attaching import places_of
+from affinet.training.attaching import places_of, refuse_keras
 from affinet.training.baking import Reparametrization
 from affinet.training.forward_cache import ForwardCache
 from affinet.training.free_numbers import Expanded, Projected, Weight
@@ -109,6 +109,7 @@ def _check_basis(basis: Basis, restore_variance: bool) -> None:
 
 
 def _check_model(model: torch.nn.Module) -> None:
+    refuse_keras(model, "affinet.reparametrize")
     if not isinstance(model, torch.nn.Module):
         raise AttachError(f"give affinet.reparametrize a torch.nn.Module, not {type(model).__name__}.")
     if any(isinstance(module, Weight) for module in model.modules()):

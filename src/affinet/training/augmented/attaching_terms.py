@@ -19,7 +19,7 @@ from affinet.language.nodes import is_curved
 from affinet.plans.plan import Plan
 from affinet.system.system import System
 from affinet.training.attached import attach, check_no_shared_weights, check_unattached
-from affinet.training.attaching import check_optimizers, listed_optimizers, places_of
+from affinet.training.attaching import check_model, check_optimizers, listed_optimizers, places_of
 from affinet.training.augmented.feasible import Feasible
 from affinet.training.augmented.lagrange_handle import LagrangeHandle
 from affinet.training.augmented.lagrangian import Lagrangian
@@ -62,11 +62,7 @@ def lagrange(
     Raises AttachError (nothing changed) where model, optimizers and rules do not belong to each other or an optimizer
     is attached already; InfeasibleError where rules contradict each other.
     """
-    if not isinstance(model, torch.nn.Module):
-        raise AttachError(
-            f"affinet.lagrange takes the model first, then its optimizer, then the rules; {type(model).__name__} is "
-            f"not a torch.nn.Module."
-        )
+    check_model(model, "affinet.lagrange")
     _check_numbers(penalty=penalty, dual_rate=dual_rate)
     optimizers = listed_optimizers(optimizer)
     about_weights, expected = _separate(rules)
