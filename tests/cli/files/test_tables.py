@@ -204,3 +204,13 @@ def test_a_target_of_more_than_64_bits_is_decimal_numbers(tmp_path: Path) -> Non
     (tmp_path / "t.csv").write_text("a,y\n1,18446744073709551616\n2,3184467440737095516165\n")
     examples = read_examples(tmp_path / "t.csv", "y")
     assert (examples.kind, examples.target.tolist()) == ("decimal numbers", [2.0**64, 3184467440737095516165.0])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_name_with_brackets_or_stars_is_not_a_pattern(tmp_path: Path, kind: str) -> None:
+    write(tmp_path, COLUMNS, kind).rename(tmp_path / f"table1.{kind}")
+    for name in ("table[1]", "table*", "[table"):
+        write(tmp_path, {"a": [7, 8], "y": ["u", "v"]}, kind).rename(tmp_path / f"{name}.{kind}")
+    for name in ("table[1]", "table*", "[table"):
+        examples = read_examples(tmp_path / f"{name}.{kind}", "y")
+        np.testing.assert_array_equal(examples.features, [[7], [8]])

@@ -65,14 +65,14 @@ def write_table(name: str) -> None:
     path = Path(name)
     _limit_resources(path.stat().st_size)
     try:
-        lazy = pl.scan_parquet(path)
+        lazy = pl.scan_parquet(path, glob=False)
         columns, rows = len(lazy.collect_schema()), int(lazy.select(pl.len()).collect().item())
         if reason := refusal_of_size(
             path.stat().st_size, columns * rows, 8
         ):  # a few bytes can store any number of equal values
             _exit_with(REFUSED, reason)
         table = io.BytesIO()
-        pl.read_parquet(path).write_ipc(table)
+        pl.read_parquet(path, glob=False).write_ipc(table)
     except (PolarsError, PanicException, OSError, ValueError) as error:  # a panic of Rust is not an Exception
         _exit_with(UNREADABLE, one_paragraph(error))
     sys.stdout.buffer.write(table.getbuffer())

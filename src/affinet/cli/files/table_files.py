@@ -27,7 +27,8 @@ NOT_IN_NUMPY = ("Int128", "UInt128")
 class Examples:
     """Rows to learn from: `features` (rows, columns) in float64, one `target` per row, and the name of their source.
 
-    `kind` is the kind of the target's values: "text", "truth values", "whole numbers" or "decimal numbers".
+    `names` are those of the features. `kind` is the kind of the target's values: "text", "truth values",
+    "whole numbers" or "decimal numbers".
     """
 
     source: str
@@ -35,6 +36,7 @@ class Examples:
     target: Array
     target_name: str
     kind: str
+    names: tuple[str, ...]
 
 
 def read_examples(path: Path, target: str, *, classes: bool = False) -> Examples:
@@ -60,7 +62,12 @@ def read_examples(path: Path, target: str, *, classes: bool = False) -> Examples
     for name in frame.columns:
         refuse_gaps(path, frame[name])
     column, kind = _target(path, frame[target])
-    return Examples(path.name, features.cast(pl.Float64).to_numpy(), column, target, kind)
+    return Examples(path.name, features.cast(pl.Float64).to_numpy(), column, target, kind, tuple(features.columns))
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of the table `path`. Raises DataError where it cannot be read, or has no rows."""
+    return _read(path).columns
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -88,7 +95,7 @@ def _read(path: Path) -> pl.DataFrame:
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
-    return pl.read_csv(path, infer_schema_length=None)
+    return pl.read_csv(path, infer_schema_length=None, glob=False)  # or table[1].csv would be read as table1.csv
 
 
 def _refuse_other_types(path: Path, features: pl.DataFrame) -> None:

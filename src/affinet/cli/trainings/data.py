@@ -104,7 +104,8 @@ def _ready_made(source: str) -> Examples:
     bunch = getattr(datasets, f"load_{source.removeprefix(READY_MADE)}")()
     has_integers = bunch.target.dtype.kind in "iu"
     kind = "whole numbers" if has_integers else "decimal numbers"
-    return Examples(source, np.asarray(bunch.data, np.float64), bunch.target, "target", kind)
+    features = np.asarray(bunch.data, np.float64)
+    return Examples(source, features, bunch.target, "target", kind, tuple(map(str, bunch.feature_names)))
 
 
 def _from_file(table: DataTable, folder: Path) -> Examples:
