@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from affinet.cli import commands, main
 from affinet.cli.runs.running import Interrupted
@@ -57,6 +58,14 @@ def test_ctrl_c_in_a_command_says_what_is_on_disk(
     monkeypatch.setattr(commands, "_run", interrupted)
     result = affinet("train", "job.toml")
     assert (result.exit_code, result.stderr) == (130, told)
+
+
+@pytest.mark.parametrize(("words", "completed"), [("affinet ini", ["init"]), ("affinet check --exp", ["--explain"])])
+def test_shells_complete_commands_and_options(words: str, completed: list[str]) -> None:
+    position = str(words.count(" "))
+    environment = {"_AFFINET_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": position}
+    printed = CliRunner().invoke(commands.commands, [], prog_name="affinet", env=environment).stdout
+    assert printed.split() == completed
 
 
 def test_python_dash_m_affinet_is_the_command_and_help_loads_nothing_heavy() -> None:

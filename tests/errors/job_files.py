@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from affinet.cli import commands
+from affinet.cli.checking import explain
 from affinet.cli.jobs.jobfile import JobFile, read_job, refuse_code
 from affinet.cli.screen import Screen
 from affinet.cli.trainings import first_network, perceptron
@@ -17,7 +18,7 @@ from affinet.cli.trainings.array_framework import ArrayFramework
 from affinet.cli.trainings.array_training import Steps
 from affinet.cli.trainings.optimizer_options import IN_KERAS, IN_OPTAX, settings_of
 from affinet.cli.trainings.preparation import Prepared, prepare
-from affinet.errors import JobError, RunError
+from affinet.errors import JobError, RunError, UnknownWeightError
 from tests.cli.conftest import SMALL, changed
 from tests.errors.case import case
 from tests.limits import limit_every_plan
@@ -365,3 +366,8 @@ def a_job_with_a_mistake_in_a_file_of_rules(folder: Path) -> None:
 def a_job_with_polynomials_in_other_entries(folder: Path) -> None:
     (folder / "p.csv").write_text("0, 1, 99, 2")
     prepared(folder, (SAID[0], 'polynomials = "p.csv"\nweights = ["hidden1.bias"]'))
+
+
+@case(UnknownWeightError, "A weight that the network does not have.", "Take one of those listed.")
+def explaining_a_weight_of_another_network(folder: Path) -> None:
+    explain(job(folder), ["hidden2.weight[0, 0]"], Screen())

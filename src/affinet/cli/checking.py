@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 from affinet.analysis.findings.overlooked import Overlooked
 from affinet.cli.jobs.jobfile import JobFile
@@ -11,8 +12,33 @@ from affinet.cli.screen import Screen
 from affinet.cli.trainings.rules import free_numbers
 from affinet.cli.trainings.untried import Planned, planned_untried
 from affinet.cli.words import counted, listed
-from affinet.errors import NothingToTrainWarning
+from affinet.errors import NothingToTrainWarning, UnknownWeightError
+from affinet.language.expression import Expression
+from affinet.language.weights import names_in
+from affinet.plans.explanation import explain as explanation_of
+from affinet.plans.explanation import parse_entry
 from affinet.system.system import System
+
+
+def explain(job: JobFile, entries: Sequence[str], screen: Screen) -> None:
+    """Show why each of these entries of the network's weights has its value or its freedom.
+
+    Raises what `check` raises, UnknownWeightError for a weight that the network does not have, and what
+    `affinet.explain` raises for an index that does not fit.
+    """
+    rules = _planned(job).rules
+
+    def find(name: str) -> Expression:
+        if name not in rules.weights:
+            raise UnknownWeightError(name, names_in(rules.weights))
+        symbol: Expression = rules.weights[name]
+        return symbol
+
+    expressions = [parse_entry(entry, find) for entry in entries]
+    for expression in expressions:
+        screen.say(str(explanation_of(rules.plan, expression)))
+    if rules.left_out:
+        screen.say(f"Without {listed([repr(name) for name in rules.left_out], 4)}, which training approaches alone.")
 
 
 def check(job: JobFile, screen: Screen) -> None:
@@ -20,9 +46,7 @@ def check(job: JobFile, screen: Screen) -> None:
 
     Raises what `preparing.prepare` raises: InfeasibleError where the rules contradict each other.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NothingToTrainWarning)  # a finding reports it
-        planned = planned_untried(job) or _planned_after_trial(job)
+    planned = _planned(job)
     rules, numbers = planned.rules, planned.numbers
     plan = rules.plan
     rank, redundant, free = (
@@ -50,6 +74,12 @@ def _rows_text(system: System) -> str:
         return equations
     inequalities = "1 inequality" if system.inequalities == 1 else f"{system.inequalities:,} inequalities"
     return f"{equations}, {inequalities}" if system.equations else inequalities
+
+
+def _planned(job: JobFile) -> Planned:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NothingToTrainWarning)  # a finding reports it
+        return planned_untried(job) or _planned_after_trial(job)
 
 
 def _planned_after_trial(job: JobFile) -> Planned:

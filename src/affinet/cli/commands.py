@@ -23,7 +23,6 @@ commands = typer.Typer(
     name="affinet",
     help="Train neural networks whose weights obey linear equations and inequalities.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -36,7 +35,16 @@ PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="A file of Plan.s
 OptionalJobPath = Annotated[Path | None, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
 Resumed = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Resume the run in this folder.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The folder to write the run to.")]
+SourcePath = Annotated[str, typer.Argument(metavar="DATA", help="A .csv or .parquet file.", show_default=False)]
+Target = Annotated[str | None, typer.Option("--target", metavar="COLUMN", help="The column to predict.")]
+JobOut = Annotated[Path | None, typer.Option("--out", metavar="JOB.toml", help="The file to write the job to.")]
 NoCode = Annotated[bool, typer.Option("--no-code", help="Refuse a job with a factory before it is imported.")]
+Explained = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--explain", metavar="ENTRY", help="Explain an entry or slice of a weight; may be given several times."
+    ),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, metavar="N", help="Train for N epochs.")]
 
 
@@ -48,6 +56,30 @@ def affinet(
     if version:
         typer.echo(f"affinet {__version__}")
         raise typer.Exit
+
+
+@commands.command()
+def init(data: SourcePath, target: Target = None, out: JobOut = None) -> None:
+    """Write a commented job file for a table: it trains as it stands, and has rules of each common kind to choose from.
+
+    JOB.toml is job.toml beside the table without --out. The schema that editors complete jobs by is written beside it,
+    as affinet.schema.json. Nothing is overwritten. Exit status: 0, or 2 for any mistake in the data or the paths.
+    """
+    screen = Screen()
+    with _exit_statuses(screen):
+        from affinet.cli.initial_job import write_initial_job
+
+        written = write_initial_job(data, target, out)
+        screen.say(f"Data: {written.described}.")
+        screen.say(f"Wrote {written.path}. Choose a rule in it, and train: affinet train {written.path}")
+
+
+@commands.command()
+def schema() -> None:
+    """Print the JSON schema of job files, by which editors complete keys, explain them and mark mistakes."""
+    from affinet.cli.editor_schema import schema_text
+
+    typer.echo(schema_text(), nl=False)
 
 
 @commands.command()
@@ -76,8 +108,10 @@ def train(job: OptionalJobPath = None, out: Out = None, resume: Resumed = None) 
 
 
 @commands.command()
-def check(job: JobPath, no_code: NoCode = False) -> None:
+def check(job: JobPath, no_code: NoCode = False, explain: Explained = None) -> None:
     """Show the plan of a job's rules and what is suspicious in it, without training; name rules that contradict.
+
+    With --explain "hidden1.weight[0, 1]" show instead why that entry has its value or its freedom.
 
     Exit status: 0 where the rules can hold together, whatever the findings, 1 where they contradict each other, 2 for
     any other mistake.
@@ -89,9 +123,12 @@ def check(job: JobPath, no_code: NoCode = False) -> None:
         job_file = read_job(job)
         if no_code:
             refuse_code(job_file)
-        from affinet.cli.checking import check as show_check
+        from affinet.cli import checking
 
-        show_check(job_file, screen)
+        if explain:
+            checking.explain(job_file, explain, screen)
+        else:
+            checking.check(job_file, screen)
 
 
 @commands.command()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -393,7 +394,7 @@ def _sample_places(size: int) -> Integers:
 
 def _read_entry(plan: Plan, entry: str | Expression) -> Expression:
     known_weights = {parameter.name: parameter for parameter in plan.parameters}
-    expression = _parse(entry, known_weights) if isinstance(entry, str) else entry
+    expression = parse_entry(entry, partial(_planned_weight, known_weights)) if isinstance(entry, str) else entry
     if not isinstance(expression, Expression) or not expression.size:
         raise RuleError(
             f'{entry!r:.60} is not an entry of a weight. Give one as text, "hidden.weight[0, 1]", or as an indexed '
@@ -416,12 +417,20 @@ def _is_frozen(plan: Plan, name: str) -> bool:
     return any(name in rule.constants for rule in plan.system.every)
 
 
-def _parse(text: str, weights: dict[str, Parameter]) -> Expression:
-    """`name` or `name[index, …]`, an index being an integer, a slice or `...`."""
+def _planned_weight(weights: Mapping[str, Parameter], name: str) -> Expression:
+    if name not in weights:
+        raise UnknownWeightError(name, weights, of_plan=True)
+    return weight(weights[name])
+
+
+def parse_entry(text: str, find: Callable[[str], Expression]) -> Expression:
+    """The entry or slice that `text` names: `name` or `name[index, …]`, an index being an integer, a slice or `...`.
+
+    `find` gives the weight of a name. Raises what it raises, RuleError for another index, and ShapeError for an index
+    that does not fit.
+    """
     name, bracket, indices = text.strip().partition("[")
-    if name.strip() not in weights:
-        raise UnknownWeightError(name.strip(), weights, of_plan=True)
-    unindexed = weight(weights[name.strip()])
+    unindexed = find(name.strip())
     if not bracket:
         return unindexed
     parts = [part.strip() for part in indices.rstrip().removesuffix("]").split(",")]

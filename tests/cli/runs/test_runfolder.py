@@ -40,9 +40,10 @@ from affinet.cli.trainings.training import Epoch, Progress
 from affinet.errors import RunError
 
 STATE = {"a": torch.arange(4.0)}
-RULE = weights({"a": (4,)}).a.sum() == 6
+WEIGHTS = weights({"a": (4,)})
+RULE = WEIGHTS.a.sum() == 6
 PLAN = plan(RULE)
-RULES = PlannedRules((RULE,), PLAN.system, PLAN)
+RULES = PlannedRules((RULE,), PLAN.system, PLAN, WEIGHTS)
 IDENTITY = Identity(job="1", plan="2", data="3")
 START_RECORD = StartRecord(folder="/jobs", name="job.toml", identity=IDENTITY, torch="2", threads=1)
 FIRST, SECOND = Epoch(1, 0.5, 0.25, 0.0), Epoch(2, 0.1, 1.0, 1e-7)

@@ -15,19 +15,21 @@ from affinet.plans.largest_part import plan_of_largest_part
 from affinet.system.system import System
 
 if TYPE_CHECKING:
-    from affinet import Constraint, Plan
+    from affinet import Constraint, Plan, Weights
 
 
 @dataclass(frozen=True)
 class PlannedRules:
     """All rules of a job, their `system`, and the plan of those that a plan can hold.
 
-    `left_out` are the names of the others, which only an augmented Lagrangian has, and `reason` is why there are any.
+    `weights` are those of the network. `left_out` are the names of the other rules, which only an augmented Lagrangian
+    has, and `reason` is why there are any.
     """
 
     rules: tuple[Constraint, ...]
     system: System
     plan: Plan
+    weights: Weights
     left_out: tuple[str, ...] = ()
     reason: str = ""
 
@@ -46,18 +48,19 @@ def plan_rules(job: JobFile, network: object) -> PlannedRules:
     Raises JobError as `read_rules`, and for rules that no plan can hold; InfeasibleError where rules contradict each
     other.
     """
-    rules = read_rules(job, network)
+    weights = affinet.weights(network)
+    rules = read_rules(job, weights)
     if job.job.train.method != "lagrange":
         plan = _planned(job, rules)
-        return PlannedRules(tuple(rules), plan.system, plan)
+        return PlannedRules(tuple(rules), plan.system, plan, weights)
     largest, reason = plan_of_largest_part(rules)
     if largest is not None and not reason:
-        return PlannedRules(tuple(rules), largest.system, largest)
+        return PlannedRules(tuple(rules), largest.system, largest, weights)
     system = System.of(rules)
     plan = affinet.plan([]) if largest is None else largest
     held = {rule.name for rule in plan.system.every}
     left_out = tuple(rule.name for rule in system.every if rule.name not in held)
-    return PlannedRules(tuple(rules), system, plan, left_out, reason)
+    return PlannedRules(tuple(rules), system, plan, weights, left_out, reason)
 
 
 def _planned(job: JobFile, rules: Sequence[Constraint]) -> Plan:

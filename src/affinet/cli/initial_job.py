@@ -1,0 +1,103 @@
+"""Run `affinet init`: write a first job for a table, and the schema of jobs for editors; overwrite nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from affinet.cli.editor_schema import schema_text
+from affinet.cli.files.table_files import column_names
+from affinet.cli.initial_text import HIDDEN, SCHEMA, job_text
+from affinet.cli.jobs.conflicts import conflicts
+from affinet.cli.jobs.job import READY_MADE, DataTable, Job, ModelTable
+from affinet.cli.trainings.data import read_lesson
+from affinet.cli.words import counted, did_you_mean, listed
+from affinet.errors import DataError, JobError
+from affinet.system.files import MISSING, unreadable
+
+SUFFIXES = (".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class InitialJob:
+    """A job that was written to `path`, and a sentence about its data."""
+
+    path: Path
+    described: str
+
+
+def write_initial_job(source: str, target: str | None, out: Path | None) -> InitialJob:
+    """Write a job that predicts the column `target` of `source` to `out`, or to `job.toml` beside the table.
+
+    All rows are read: only they show how many classes there are, and that no value is missing. Raises DataError and
+    JobError as a training of these data would, and JobError where `out` exists or cannot be written.
+    """
+    ready_made = source.startswith(READY_MADE)
+    path = out or (Path() if ready_made else Path(source).parent) / "job.toml"
+    _refuse_place(path)
+    table = _ready_made_table(source, target) if ready_made else _table_of_file(Path(source), target, path.parent)
+    lesson = read_lesson(table, path.parent)
+    _write(path, job_text(path.name, table, lesson))
+    if not os.path.lexists(path.with_name(SCHEMA)):
+        _write(path.with_name(SCHEMA), schema_text())
+    features = counted(lesson.inputs, "feature")
+    return InitialJob(path, f"{counted(len(lesson.targets), 'row')}, {features}; {lesson.decided}")
+
+
+def _refuse_place(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise JobError(f"there is no folder {path.parent} to write {path.name} to. Make it, or name another place.")
+    if path.is_dir():
+        raise JobError(f"{path} is a folder; name a file in it: --out {path / 'job.toml'}")
+    if os.path.lexists(path):
+        raise JobError(f"{path} already exists and would be overwritten; name another file with --out.")
+
+
+def _ready_made_table(source: str, target: str | None) -> DataTable:
+    if target is not None:
+        raise JobError(f"{source} brings its own target; leave out --target.")
+    table = DataTable(source=source)
+    for mistake in conflicts(Job(data=table, model=ModelTable(hidden=HIDDEN))):
+        raise JobError(mistake.fact)
+    return table
+
+
+def _table_of_file(path: Path, target: str | None, folder: Path) -> DataTable:
+    """The table [data] of a job in `folder`. Raises DataError where there is no file, or no target is named."""
+    if path.suffix.lower() in SUFFIXES and unreadable(path) == MISSING:
+        tables = [each.name for suffix in SUFFIXES for each in path.parent.glob(f"*{suffix}")]
+        raise DataError(f"there is no data file {path}.{did_you_mean(path.name, tables)}")
+    if not target:
+        names = listed([repr(name) for name in column_names(path)])
+        raise DataError(f"say which column of {path} is to be predicted: --target NAME. It has: {names}.")
+    relative = _relative(path, folder)
+    for name in (relative, target):
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError:
+            raise DataError(f"{name!r} is not UTF-8, and a job file is. Rename the file, folder or column.") from None
+    return DataTable(source=relative, target=target)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """The path as a job in `folder` writes it; a link to the table stays a link."""
+    place = path.parent.resolve() / path.name
+    try:
+        relative = Path(os.path.relpath(place, folder.resolve())).as_posix()
+    except ValueError:  # on another drive
+        return place.as_posix()
+    return f"./{relative}" if relative.startswith(READY_MADE) else relative
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a new file; a part of it never stays. Raises JobError where it exists or the disk refuses."""
+    made = False
+    try:
+        with path.open("x", encoding="utf-8", newline="") as file:
+            made = True
+            file.write(text)
+    except OSError as error:
+        if made:
+            path.unlink(missing_ok=True)
+        raise JobError(f"{path} cannot be written: {error.strerror}. Name another place with --out.") from None

@@ -1,0 +1,104 @@
+"""`affinet init`: what it writes trains as it stands, with each of its rules, and nothing is overwritten."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from affinet.cli.editor_schema import schema_text
+from affinet.cli.initial_text import RULES, SCHEMA
+from affinet.cli.jobs.jobfile import read_job
+from tests.cli.conftest import Command
+
+COMMENTED = re.compile(r"^# (\[\[rule\]\])\n# (says = .*)$", re.MULTILINE)
+
+
+@pytest.fixture
+def tables(folder: Path) -> Path:
+    """Beside `small.csv`, a table of one feature whose target `price` is a number."""
+    x = np.random.default_rng(1).normal(size=30)
+    pl.DataFrame({"size": x, "price": 2 * x + 0.5}).write_csv(folder / "houses.csv")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("table", "target", "task", "shapes"),
+    [
+        ("small.csv", "kind", "classification, for the target 'kind' is text; 2 classes", ["(16, 3)", "(2, 16)"]),
+        ("houses.csv", "price", "regression, for the target 'price' is decimal numbers", ["(16, 1)", "(1, 16)"]),
+    ],
+)
+def test_the_job_trains_as_it_stands_and_under_each_rule(
+    affinet: Command, tables: Path, table: str, target: str, task: str, shapes: list[str]
+) -> None:
+    written = affinet("init", table, "--target", target)
+    assert written.exit_code == 0, written.output
+    assert "affinet train job.toml" in written.stdout
+    text = (tables / "job.toml").read_text(encoding="utf-8")
+    assert f"# Found: {task}" in text
+    assert re.findall(r"^#   \w+\.weight +(\(.*\))$", text, re.MULTILINE) == shapes
+    assert text.startswith(f"#:schema ./{SCHEMA}\n")
+    assert (tables / SCHEMA).read_text(encoding="utf-8") == schema_text()
+    assert not read_job(tables / "job.toml").job.rule
+    (tables / "job.toml").write_text(text.replace("epochs = 20", "epochs = 2"), encoding="utf-8")
+    assert affinet("train", "job.toml").exit_code == 0
+    assert len(COMMENTED.findall(text)) == len(RULES)
+    for rule in COMMENTED.finditer(text):
+        with_rule = text[: rule.start()] + f"{rule[1]}\n{rule[2]}" + text[rule.end() :]
+        (tables / "job.toml").write_text(with_rule, encoding="utf-8")
+        checked = affinet("check", "job.toml")
+        assert checked.exit_code == 0, f"{rule[2]}: {checked.output}"
+        assert "No contradictions" in checked.stdout, rule[2]
+
+
+def test_shapes_of_the_comment_are_those_of_the_network(affinet: Command, folder: Path) -> None:
+    assert affinet("init", "sklearn:digits", "--out", "digits.toml").exit_code == 0
+    text = (folder / "digits.toml").read_text(encoding="utf-8")
+    assert re.findall(r"^#   (\w+\.\w+) +(\(.*\))$", text, re.MULTILINE) == [
+        ("hidden1.weight", "(16, 64)"),
+        ("hidden1.bias", "(16,)"),
+        ("output.weight", "(10, 16)"),
+        ("output.bias", "(10,)"),
+    ]
+    assert "0 'pixel_0_0', 1 'pixel_0_1'" in text
+    assert "(64 in all)" in text
+
+
+def test_nothing_is_overwritten(affinet: Command, folder: Path) -> None:
+    (folder / SCHEMA).write_text("mine")
+    assert affinet("init", "small.csv", "--target", "kind").exit_code == 0
+    assert (folder / SCHEMA).read_text() == "mine"
+    (folder / "job.toml").write_text("mine")
+    again = affinet("init", "small.csv", "--target", "kind")
+    assert again.exit_code == 2
+    assert again.stderr == "error: job.toml already exists and would be overwritten; name another file with --out.\n"
+    assert (folder / "job.toml").read_text() == "mine"
+
+
+def test_a_job_elsewhere_finds_its_table(affinet: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "jobs").mkdir()
+    (folder / "here").mkdir()
+    monkeypatch.chdir(folder / "here")
+    assert affinet("init", "../small.csv", "--target", "kind", "--out", "../jobs/owls.toml").exit_code == 0
+    assert 'source = "../small.csv"' in (folder / "jobs" / "owls.toml").read_text()
+    assert affinet("check", "../jobs/owls.toml").exit_code == 0
+    assert affinet("init", "../small.csv", "--target", "kind").exit_code == 0
+    assert read_job(folder / "job.toml").job.data.source == "small.csv"
+
+
+@pytest.mark.parametrize("name", [r"a \ 'c'", "#\ttab", "two\nlines", "\x7f\x1b[2J", "ö\u202e"])
+def test_any_name_of_a_column_or_file_is_quoted(affinet: Command, folder: Path, name: str) -> None:
+    table = folder / f"sklearn:{name}.csv"
+    pl.DataFrame({"size": range(30), name: [k % 3 for k in range(30)]}).write_csv(table)
+    out = folder / f"{name}.toml"
+    result = affinet("init", table, "--target", name, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "\x1b" not in result.stdout
+    assert read_job(out).job.data.target == name
+    assert affinet("check", out).exit_code == 0
+    assert affinet("init", table, "--target", "size", "--out", folder / "other.toml").exit_code == 0
+    assert affinet("check", folder / "other.toml").exit_code == 0
