@@ -102,3 +102,17 @@ def test_any_name_of_a_column_or_file_is_quoted(affinet: Command, folder: Path, 
     assert affinet("check", out).exit_code == 0
     assert affinet("init", table, "--target", "size", "--out", folder / "other.toml").exit_code == 0
     assert affinet("check", folder / "other.toml").exit_code == 0
+
+
+def test_a_task_that_the_column_does_not_decide(affinet: Command, tables: Path) -> None:
+    pl.DataFrame({"size": range(30), "rooms": [1, *[2, 3] * 14, 2]}).write_csv(tables / "rooms.csv")
+    refused = affinet("init", "rooms.csv", "--target", "rooms")
+    assert refused.exit_code == 2
+    assert "affinet init --task regression" in refused.stderr
+    assert affinet("init", "rooms.csv", "--target", "rooms", "--task", "regression").exit_code == 0
+    assert read_job(tables / "job.toml").job.data.task == "regression"
+    assert affinet("check", "job.toml").exit_code == 0
+    assert affinet("init", "rooms.csv", "--target", "rooms", "--task", "guessing").exit_code == 2
+    assert "no built-in data set" in affinet("init", "sklearn:\udce9", "--out", "iris.toml").stderr
+    ready_made = affinet("init", "sklearn:iris", "--task", "regression", "--out", "iris.toml")
+    assert "sklearn:iris brings its own task" in ready_made.stderr

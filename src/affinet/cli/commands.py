@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,14 @@ commands = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+class TaskName(Enum):
+    """The tasks that a job names."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+
+
 JobPath = Annotated[Path, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
 ModelPath = Annotated[
     Path,
@@ -37,6 +46,7 @@ Resumed = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="R
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The folder to write the run to.")]
 SourcePath = Annotated[str, typer.Argument(metavar="DATA", help="A .csv or .parquet file.", show_default=False)]
 Target = Annotated[str | None, typer.Option("--target", metavar="COLUMN", help="The column to predict.")]
+Chosen = Annotated[TaskName | None, typer.Option("--task", help="The task, where the column should not decide it.")]
 JobOut = Annotated[Path | None, typer.Option("--out", metavar="JOB.toml", help="The file to write the job to.")]
 NoCode = Annotated[bool, typer.Option("--no-code", help="Refuse a job with a factory before it is imported.")]
 Explained = Annotated[
@@ -59,7 +69,7 @@ def affinet(
 
 
 @commands.command()
-def init(data: SourcePath, target: Target = None, out: JobOut = None) -> None:
+def init(data: SourcePath, target: Target = None, task: Chosen = None, out: JobOut = None) -> None:
     """Write a commented job file for a table: it trains as it stands, and has rules of each common kind to choose from.
 
     JOB.toml is job.toml beside the table without --out. The schema that editors complete jobs by is written beside it,
@@ -69,7 +79,7 @@ def init(data: SourcePath, target: Target = None, out: JobOut = None) -> None:
     with _exit_statuses(screen):
         from affinet.cli.initial_job import write_initial_job
 
-        written = write_initial_job(data, target, out)
+        written = write_initial_job(data, target, out, task=task and task.value)
         screen.say(f"Data: {written.described}.")
         screen.say(f"Wrote {written.path}. Choose a rule in it, and train: affinet train {written.path}")
 

@@ -11,7 +11,7 @@ from affinet.cli.files.table_files import column_names
 from affinet.cli.initial_text import HIDDEN, SCHEMA, job_text
 from affinet.cli.jobs.conflicts import conflicts
 from affinet.cli.jobs.job import READY_MADE, DataTable, Job, ModelTable
-from affinet.cli.trainings.data import read_lesson
+from affinet.cli.trainings.data import Task, read_lesson
 from affinet.cli.words import counted, did_you_mean, listed
 from affinet.errors import DataError, JobError
 from affinet.system.files import MISSING, unreadable
@@ -27,8 +27,10 @@ class InitialJob:
     described: str
 
 
-def write_initial_job(source: str, target: str | None, out: Path | None) -> InitialJob:
+def write_initial_job(source: str, target: str | None, out: Path | None, *, task: Task | None = None) -> InitialJob:
     """Write a job that predicts the column `target` of `source` to `out`, or to `job.toml` beside the table.
+
+    The column decides the task where `task` is None.
 
     All rows are read: only they show how many classes there are, and that no value is missing. Raises DataError and
     JobError as a training of these data would, and JobError where `out` exists or cannot be written.
@@ -36,7 +38,9 @@ def write_initial_job(source: str, target: str | None, out: Path | None) -> Init
     ready_made = source.startswith(READY_MADE)
     path = out or (Path() if ready_made else Path(source).parent) / "job.toml"
     _refuse_place(path)
-    table = _ready_made_table(source, target) if ready_made else _table_of_file(Path(source), target, path.parent)
+    made = _ready_made_table(source, target) if ready_made else _table_of_file(Path(source), target, path.parent)
+    table = made.model_copy(update={"task": task})
+    _refuse_conflicts(table)
     lesson = read_lesson(table, path.parent)
     _write(path, job_text(path.name, table, lesson))
     if not os.path.lexists(path.with_name(SCHEMA)):
@@ -57,10 +61,13 @@ def _refuse_place(path: Path) -> None:
 def _ready_made_table(source: str, target: str | None) -> DataTable:
     if target is not None:
         raise JobError(f"{source} brings its own target; leave out --target.")
-    table = DataTable(source=source)
+    return DataTable.model_construct(source=source)  # `_refuse_conflicts` knows all that there are
+
+
+def _refuse_conflicts(table: DataTable) -> None:
+    """Raise JobError for a data set that is not built in, and for a task where the data set has its own."""
     for mistake in conflicts(Job(data=table, model=ModelTable(hidden=HIDDEN))):
         raise JobError(mistake.fact)
-    return table
 
 
 def _table_of_file(path: Path, target: str | None, folder: Path) -> DataTable:

@@ -37,7 +37,7 @@ TEXT = """\
 
 [data]
 source = {source}
-{target}# Found: {decided}.
+{target}{task}
 test_fraction = 0.2              # of {rows}
 
 [model]
@@ -69,7 +69,7 @@ def job_text(name: str, table: DataTable, lesson: Lesson) -> str:
         name=shlex.quote(name) if name.isprintable() else "JOB.toml",
         source=_quoted(table.source),
         target="" if table.target is None else f"target = {_quoted(table.target)}\n",
-        decided=lesson.decided,
+        task=f"# Found: {lesson.decided}." if table.task is None else f"task = {_quoted(table.task)}",
         rows=counted(len(lesson.targets), "row"),
         hidden=list(HIDDEN),
         batch=16 if len(lesson.targets) < MANY_ROWS else 64,

@@ -129,7 +129,9 @@ def test_empty_lines_are_counted(tmp_path: Path) -> None:
 def test_words_among_numbers_of_a_target_need_a_word_that_they_are_classes(tmp_path: Path) -> None:
     told = refusal(csv_of(tmp_path, "a,b\n1,1.5\n1,foo\n1,2\n"), "b")
     assert STRAY in told
-    assert told.endswith('Where the words are classes, say task = "classification" in [data].')
+    assert told.endswith(
+        'Where the words are classes, say task = "classification" in [data], or affinet init --task classification.'
+    )
 
 
 def test_words_that_are_said_to_be_classes_are(tmp_path: Path) -> None:

@@ -82,7 +82,11 @@ def test_the_job_may_decide_the_task(tmp_path: Path) -> None:
             {"test_fraction": 0.5},
             "the class 'w' of 'y' in t.csv has one row; each class needs two",
         ),
-        ([1, 2] * 4 + [3], {"test_fraction": 0.5}, 'or say task = "regression" in [data].'),
+        (
+            [1, 2] * 4 + [3],
+            {"test_fraction": 0.5},
+            'or say task = "regression" in [data] or affinet init --task regression.',
+        ),
         (
             ["u", "v", "w"] * 2,
             {"test_fraction": 0.1},

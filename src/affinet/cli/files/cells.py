@@ -75,7 +75,8 @@ def _stray_words_error(path: Path, column: pl.Series, is_word: pl.Series, kind: 
     strays = f"{counted(count, 'value')} of {len(column):,} that {'is' if count == 1 else 'are'} not {kind}"
     way_out = f"Write {kind} there, or remove the rows."
     if is_target:
-        way_out += ' Where the words are classes, say task = "classification" in [data].'
+        way_out += ' Where the words are classes, say task = "classification" in [data], or '
+        way_out += "affinet init --task classification."
     return DataError(
         f"{path} has {strays} in column {column.name!r}, the first in {_place(path, column, is_word)}. {way_out}"
     )

@@ -155,7 +155,8 @@ def _refuse_few(examples: Examples, targets: Array, task: Task, test_fraction: f
         values, counts = np.unique(examples.target, return_counts=True)
         if counts.min() < 2:
             value = str(values[counts.argmin()])
-            alternative = "" if examples.kind in ("text", "truth values") else ', or say task = "regression" in [data]'
+            way_out = ', or say task = "regression" in [data] or affinet init --task regression'
+            alternative = "" if examples.kind in ("text", "truth values") else way_out
             raise DataError(
                 f"the class {value!r} of {examples.target_name!r} in {examples.source} has one row; each class needs "
                 f"two, one to train on and one to test on. Add rows or remove that one{alternative}."
