@@ -327,6 +327,15 @@ def sharded_after_attaching() -> str:
     return error_of(lambda: steps(net, optimizer, True, 1))
 
 
+def measured_after_sharding() -> str:
+    """The violation of weights that the model no longer has."""
+    net = net_of(False)
+    handle = affinet.project(net, optim.Adam(net.parameters(), lr=0.01), rules(net))
+    fully_shard(net, mesh=mesh())
+    steps(net, optim.Adam(net.parameters(), lr=0.01), True, 1)
+    return error_of(handle.violation)
+
+
 def optimizer_made_before() -> str:
     net = net_of(False)
     optimizer = optim.Adam(net.parameters(), lr=0.01)
@@ -355,6 +364,14 @@ def other_numbers() -> str:
     optimizer = optim.Adam(net.parameters(), lr=0.01)
     total = float(dist.get_rank())
     rule = (affinet.weights(net).second.weight.sum() == total).named("the whole")
+    return error_of(lambda: affinet.project(net, optimizer, rule))
+
+
+def other_rules_of_copies() -> str:
+    """Copies in DistributedDataParallel, of which each would follow rules of its own."""
+    net = nn.parallel.DistributedDataParallel(net_of(False))
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+    rule = affinet.weights(net).second.bias.sum() == float(dist.get_rank())
     return error_of(lambda: affinet.project(net, optimizer, rule))
 
 
@@ -492,10 +509,12 @@ REFUSED = (
     reparametrized,
     augmented,
     sharded_after_attaching,
+    measured_after_sharding,
     optimizer_made_before,
     other_rules,
     other_order,
     other_numbers,
+    other_rules_of_copies,
     partial_weights,
     strided_weights,
     on_another_mesh,

@@ -117,7 +117,7 @@ def places_of(model: torch.nn.Module, constrained: Mapping[str, torch.nn.Paramet
     )
 
 
-def check_places(places: tuple[Place, ...]) -> None:
+def check_places(places: tuple[Place, ...], outcome: str = "The step was not taken.") -> None:
     """Raise AttachError, naming the parameter, where the model has replaced one by another object."""
     for place in places:
         module = place.module()
@@ -125,7 +125,7 @@ def check_places(places: tuple[Place, ...]) -> None:
             raise AttachError(
                 f"{place.name} is no longer the parameter that the rules are attached to: the model has another object "
                 f"in its place (load_state_dict(..., assign=True), parametrizations and fully_shard do that), which "
-                f"neither the optimizer nor the rules reach. The step was not taken. Call handle.remove(), make a new "
+                f"neither the optimizer nor the rules reach. {outcome} Call handle.remove(), make a new "
                 f"optimizer from model.parameters(), and attach again: after sharding; or load without assign=True."
             )
 

@@ -24,7 +24,7 @@ from affinet.language.calculus.terms import Floats
 from affinet.language.dtensors import gathered, gathered_all
 from affinet.language.nodes import weights_of
 from affinet.plans.plan import Plan
-from affinet.training.attaching import Place
+from affinet.training.attaching import Place, check_places
 from affinet.training.first_move import all_finite
 
 Parameters = dict[str, torch.nn.Parameter]
@@ -77,7 +77,11 @@ class Freezing:
         return False
 
     def violation(self) -> dict[str, float]:
-        """Rule name → largest absolute violation of all rules as written, with frozen weights at their values."""
+        """Rule name → largest absolute violation of all rules as written, with frozen weights at their values.
+
+        Raises AttachError where the model has replaced one of its parameters.
+        """
+        check_places(self._places, "Nothing was measured.")
         return self._measure(gathered_all(self._parameters))
 
     def trained(self, optimizers: Iterable[optim.Optimizer], check: Check) -> Trained:

@@ -51,7 +51,10 @@ class Handle:
         return self._sandwich.projector
 
     def violation(self) -> dict[str, float]:
-        """Rule name → largest absolute violation of the present weights, including frozen ones."""
+        """Rule name → largest absolute violation of the present weights, including frozen ones.
+
+        Raises AttachError where the model has replaced one of these parameters, as `fully_shard` does.
+        """
         return self._sandwich.violation()
 
     def project_gradients(self) -> None:

@@ -35,8 +35,9 @@ def match_rules(model: torch.nn.Module, rules: Rules, *, earlier: Plan | None = 
         rules = plan(rules) if earlier is None else updated(earlier, rules)
     parameters = parameters_of(model, [parameter.name for parameter in rules.parameters])
     check(rules, parameters)
-    check_agreement(rules.system, {parameter.name: parameters[parameter.name] for parameter in rules.parameters})
-    return Match(rules, {parameter.name: parameters[parameter.name] for parameter in rules.parameters})
+    constrained = {parameter.name: parameters[parameter.name] for parameter in rules.parameters}
+    check_agreement(model, rules.system, constrained)
+    return Match(rules, constrained)
 
 
 def follow_freezing(model: torch.nn.Module, match: Match, *, earlier: Projector | None = None) -> Freezing:

@@ -9,25 +9,28 @@ import torch
 from torch import Tensor
 
 from affinet.errors import AttachError, UnsupportedWeightError
-from affinet.language.dtensors import is_distributed
+from affinet.language.dtensors import is_distributed, loaded_class
 from affinet.system.stored.digest import digest_of_rules
 from affinet.system.system import System
 
 
-def check_agreement(system: System, weights: Mapping[str, Tensor]) -> None:
+def check_agreement(model: torch.nn.Module, system: System, weights: Mapping[str, Tensor]) -> None:
     """Raise AttachError, on all processes, where they have other rules, or another order or placement of weights.
 
     Every process computes with all rules, and with as many exchanges as they take: with other rules than the others it
-    would wait for ever, or compute other weights. Nothing is exchanged where no weight is distributed.
+    would wait for ever, or compute other weights. So would copies of a model in DistributedDataParallel become others.
+    Nothing is exchanged for other models of one process.
     """
     distributed: dict[str, Any] = {name: weight for name, weight in weights.items() if is_distributed(weight)}
+    rules = [rule.name for rule in system.every]
+    for group in _groups_of_copies(model):
+        _check(group, digest_of_rules(system), rules, {})
     if not distributed:
         return
     _check_within_reach(distributed)
     placements = {
         name: f"{tuple(weight.shape)} {weight.dtype} {weight.placements}" for name, weight in distributed.items()
     }
-    rules = [rule.name for rule in system.every]
     for mesh in {id(weight.device_mesh): weight.device_mesh for weight in distributed.values()}.values():
         for group in mesh.get_all_groups():
             _check(group, digest_of_rules(system), rules, placements)
@@ -46,6 +49,13 @@ def check_not_distributed(
                 f"it is held by several processes (a DTensor, {weight.placements}), and {call} takes weights of one",  # type: ignore[attr-defined]
                 way_out,
             )
+
+
+def _groups_of_copies(model: torch.nn.Module) -> list[Any]:
+    """The process groups of DistributedDataParallel in the model."""
+    wrapper = loaded_class("torch.nn.parallel", "DistributedDataParallel")
+    copies: list[Any] = [part for part in model.modules() if isinstance(part, wrapper)]
+    return list({id(part.process_group): part.process_group for part in copies}.values())
 
 
 def _check_within_reach(distributed: Mapping[str, Any]) -> None:
