@@ -207,7 +207,7 @@ def test_files_that_are_none(affinet: Command, saved: Path) -> None:
     torch.save({"a": torch.zeros(2, 3)}, saved / "model.pt")
     for model, plan, told in (
         ("none", "plan", "none does not exist. Name a .safetensors, .npz, "),
-        (".", "plan", "is a folder, not a file, and without a checkpoint of Orbax. Name a file of weights, such as a"),
+        (".", "plan", "is a folder without weights of a kind that is read: a .safetensors file, or several and"),
         ("model.pt", "plan", "model.pt is not a readable safetensors file: "),
         ("plan", "model", "model is a safetensors file without a plan, such as the weights of a model."),
         ("model", "none", "none does not exist. Name a file of Plan.save."),

@@ -59,6 +59,18 @@ def a_job_for_one_process_in_several(folder: Path) -> None:
     joined(folder, RANK="0", WORLD_SIZE="2")
 
 
+@case(JobError, "A run of several processes is resumed by one.", "Resume with torchrun.", fragment="-node 4 -m")
+def a_run_of_several_processes_resumed_in_one(folder: Path) -> None:
+    with environment(), processes_for(job(folder, TOGETHER), "--resume run", 4):
+        pass
+
+
+@case(JobError, "torchrun resumes a run of one process.", "Resume it without torchrun.", fragment="Resume it without")
+def a_run_of_one_process_resumed_in_several(folder: Path) -> None:
+    with environment(RANK="0", WORLD_SIZE="2"), processes_for(job(folder), "--resume run", 1):
+        pass
+
+
 @case(AlreadyReported, "The same in another process of the machine, which prints nothing.", "The first one prints it.")
 def a_mistake_that_another_process_reports(folder: Path) -> None:
     joined(folder, RANK="1", WORLD_SIZE="2")

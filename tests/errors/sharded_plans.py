@@ -23,12 +23,17 @@ def a_mesh_without_placements() -> None:
 
 @case(AttachError, "The placements are for another weight.", "Give them for all weights of the rules.")
 def placements_of_another_weight() -> None:
-    plan().sharded(2, {"bias": (0,)})
+    plan().sharded(2, {"weights": (0,)})
 
 
 @case(AttachError, "There are more placements than dimensions of the mesh.", "Give one for each dimension.")
 def placements_of_another_mesh() -> None:
     plan().sharded(2, (0, 1))
+
+
+@case(AttachError, "An axis is given without a tuple.", "Write `(0,)`.", fragment="Write (0,)")
+def placements_that_are_an_axis() -> None:
+    plan().sharded(2, 0)  # type: ignore[arg-type]
 
 
 @case(AttachError, "A weight has no such axis.", "Give placements by name where weights are split in different ways.")
@@ -38,7 +43,7 @@ def placements_along_an_axis_that_is_not_there() -> None:
 
 @case(AttachError, "The size of a number is not a number of bytes.", "Give 2, 4 or 8.")
 def numbers_without_bytes() -> None:
-    plan().sharded(2, itemsize=0)
+    plan().sharded(2, itemsize=3)
 
 
 @case(AttachError, "Rules are given where a plan is expected.", "Plan them with affinet.plan(rules).")

@@ -39,6 +39,13 @@ def a_weight_in_two_files(folder: Path) -> None:
     checked(shards(folder, "1.safetensors", "2.safetensors"))
 
 
+@case(ModelFileError, "A file that an index lists is missing.", "Fetch it.", fragment="lists 2.safetensors")
+def a_missing_file_of_an_index(folder: Path) -> None:
+    shards(folder, "1.safetensors", "2.safetensors")
+    (folder / "2.safetensors").unlink()
+    checked(folder)
+
+
 @case(ModelFileError, "An index that lists a weight twice.", "Save the model again.")
 def a_weight_that_is_listed_twice(folder: Path) -> None:
     checked(shards(folder, "1.safetensors", text=f'{{"weight_map": {{"{NAME}": "1", "{NAME}": "2"}}}}'))
@@ -118,7 +125,20 @@ def a_gap_between_pieces(folder: Path) -> None:
     read(written(folder, shortened))
 
 
-@case(ModelFileError, "A file of the checkpoint is missing.", "Fetch all files again.")
+@case(ModelFileError, "A file of the checkpoint is missing.", "Fetch all files again.", fragment="does not exist")
 def a_missing_file_of_pieces(folder: Path) -> None:
     (written(folder) / "__0_0.distcp").unlink()
+    read(folder / "checkpoint")
+
+
+@case(ModelFileError, "A file of the checkpoint holds something else.", "Fetch all files again.", fragment="at byte 0")
+def other_content_in_a_file_of_pieces(folder: Path) -> None:
+    path = written(folder) / "__0_0.distcp"
+    path.write_bytes(bytes(path.stat().st_size))
+    read(folder / "checkpoint")
+
+
+@case(ModelFileError, "The table of pieces is missing.", "Fetch it, or save again.", fragment=".metadata, which lists")
+def pieces_without_a_table(folder: Path) -> None:
+    (written(folder) / ".metadata").unlink()
     read(folder / "checkpoint")

@@ -213,8 +213,10 @@ def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None) -> No
     if out is not None:
         raise RunError(f"--out {out} starts a new run, and --resume {run} resumes an old one. Give one of them.")
     with report_once():
-        job_file = job_of_run(run, read_start_record(run), None) if job is None else read_job(job)
-    with processes_for(job_file) as processes:
+        record = read_start_record(run) if job is None or holds_run(run) else None
+        job_file = read_job(job) if job is not None else job_of_run(run, record or read_start_record(run), None)
+    arguments = f"--resume {run}" if job is None else f"{job} --resume {run}"
+    with processes_for(job_file, arguments, record.processes if record else None) as processes:
         if processes.from_writer(lambda: job is not None and not holds_run(run)):
             screen.say(f"There is no run in {run} yet: starting one.")
             _run_in(processes, screen, job_file, run)

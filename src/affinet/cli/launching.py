@@ -13,21 +13,27 @@ from affinet.errors import AffinetError, RunError
 
 
 @contextmanager
-def processes_for(job: JobFile) -> Iterator[Processes]:
+def processes_for(job: JobFile, arguments: str = "", resumed: int | None = None) -> Iterator[Processes]:
     """The processes that train `job`, joined for the block.
 
+    `arguments` stood behind `affinet train`, and a run that is resumed has had `resumed` processes so far.
     Raises JobError where a job for several processes was started by itself, or a job for one several times: processes
     that know nothing of each other would all write to one folder. Raises as `process_group.joined`.
     """
     launch, parallel = launch_of(), job.job.train.parallel
+    arguments = arguments or job.path.name
     with report_once():
         if parallel is None and launch is not None and launch.world > 1:
             fact = f"torchrun started {launch.world} processes, and each of them would train this job by itself"
-            way_out = f'Say parallel = "ddp" in [train], or start it without torchrun: affinet train {job.path.name}'
+            if resumed is not None:
+                raise job.mistake(("train",), f"{fact}. Resume it without torchrun: affinet train {arguments}")
+            way_out = f'Say parallel = "ddp" in [train], or start it without torchrun: affinet train {arguments}'
             raise job.mistake(("train",), f"{fact}. {way_out}")
         if parallel is not None and launch is None:
             fact = f'parallel = "{parallel}" trains in processes that torchrun starts, and it did not start this one'
-            start = f"torchrun --nproc-per-node 2 -m affinet train {job.path.name}"
+            start = f"torchrun --nproc-per-node {resumed or 2} -m affinet train {arguments}"
+            if resumed is not None:
+                raise job.mistake(("train", "parallel"), f"{fact}. Resume the run with: {start}")
             raise job.mistake(("train", "parallel"), f"{fact}. Start it with: {start} (or remove 'parallel').")
     if parallel is None or launch is None:
         yield SINGLE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,8 +94,11 @@ def sharded_plan(
 ) -> ShardedPlan:
     """The blocks of a plan over a mesh. Raises AttachError for other meshes or placements."""
     sizes = _sizes_of(mesh)
-    if type(itemsize) is not int or itemsize < 1:
-        raise AttachError(f"itemsize is {itemsize!r:.40}; it is how many bytes a number of the weights has: 2, 4 or 8.")
+    if type(itemsize) is not int or itemsize not in (2, 4, 8):
+        raise AttachError(
+            f"itemsize is {itemsize!r:.40}; it is how many bytes a number of the weights has: 2 (bfloat16, float16), "
+            f"4 (float32) or 8 (float64)."
+        )
     if placements is None:
         if len(sizes) > 1:
             raise AttachError(
@@ -104,9 +108,7 @@ def sharded_plan(
         placements = {p.name: (0 if p.shape else None,) for p in system.layout.parameters}
     if not isinstance(placements, Mapping):
         placements = {p.name: placements for p in system.layout.parameters}
-    missing = [p.name for p in system.layout.parameters if p.name not in placements]
-    if missing:
-        raise AttachError(f"there are no placements for {', '.join(missing[:4])}. Give them for all weights of rules.")
+    _refuse_missing(placements, [p.name for p in system.layout.parameters])
     splits = {p.name: _splits_of(p, sizes, placements[p.name]) for p in system.layout.parameters}
     return ShardedPlan(system, blocks, sizes, itemsize, tuple(traffic_of(block, splits) for block in blocks))
 
@@ -121,14 +123,28 @@ def _sizes_of(mesh: Any) -> tuple[int, ...]:
     return sizes
 
 
+def _refuse_missing(placements: Mapping[str, Placements], weights: Sequence[str]) -> None:
+    """Raise AttachError unless there are placements for all weights of rules; others of the model may be there too."""
+    missing = [name for name in weights if name not in placements]
+    if not missing:
+        return
+    fact = f"there are no placements for {', '.join(missing[:4])}"
+    for name in [str(name) for name in placements if name not in weights][:1]:
+        close = difflib.get_close_matches(name, missing, n=2, cutoff=0.5)
+        question = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+        fact += f", and no rule is about {name!r:.60}{question}"
+    raise AttachError(f"{fact}. Give placements for all weights of rules.")
+
+
 def _splits_of(parameter: Parameter, sizes: tuple[int, ...], placements: Placements) -> Splits:
     """The splits of a weight. Raises AttachError for placements that it cannot have."""
     listed = list(placements) if isinstance(placements, Sequence) else []
     axes = [_axis_of(placement) for placement in listed]
     if len(axes) != len(sizes) or any(axis is not None and type(axis) is not int for axis in axes):
         raise AttachError(
-            f"the placements of {parameter.name} are {placements!r:.60}, and there is one for each of the "
-            f"{len(sizes)} dimensions of the mesh: the axis along which it is split, or None for copies."
+            f"the placements of {parameter.name} are {placements!r:.60}, and a mesh of {len(sizes)} "
+            f"dimension{'s' * (len(sizes) > 1)} needs a tuple of {len(sizes)}: for each dimension the axis along which "
+            f"the weight is split, or None for copies. Write {_example(placements, len(sizes))}, for example."
         )
     rank = len(parameter.shape)
     outside = [axis for axis in axes if axis is not None and not -rank <= axis < rank]
@@ -142,6 +158,12 @@ def _splits_of(parameter: Parameter, sizes: tuple[int, ...], placements: Placeme
         for axis, placement in zip(axes, listed, strict=True)
     ]
     return Splits(parameter.shape, sizes, tuple(splits))
+
+
+def _example(placements: Any, dimensions: int) -> tuple[int | None, ...]:
+    """Placements for a mesh, with the axis of `placements` where they are one axis instead of a tuple."""
+    axis = _axis_of(placements)
+    return (*[None] * (dimensions - 1), axis if axis is None or type(axis) is int else 0)
 
 
 def _axis_of(placement: Any) -> Any:

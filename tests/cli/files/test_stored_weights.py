@@ -305,7 +305,7 @@ def test_files_of_other_frameworks_need_no_torch(tmp_path: Path) -> None:
 
 
 def test_folders_without_a_checkpoint_and_with_several(tmp_path: Path) -> None:
-    assert "is a folder, not a file, and without a checkpoint of Orbax" in refusal(tmp_path, {"a": (2,)})
+    assert "is a folder without weights of a kind that is read: a .safetensors file" in refusal(tmp_path, {"a": (2,)})
     for step in ("10", "20"):
         (tmp_path / step / "default").mkdir(parents=True)
         (tmp_path / step / "default" / "_METADATA").write_text("{}")

@@ -57,6 +57,7 @@ def test_a_process_that_fails_ends_a_run_that_then_goes_on(affinet: Command, fol
     refused = affinet("train", "--resume", "run")
     assert refused.exit_code == 2
     assert "processes that torchrun starts, and it did not start this one" in refused.stderr
+    assert "Resume the run with: torchrun --nproc-per-node 2 -m affinet train --resume run\n" in refused.stderr
     resumed = torchrun(folder, "train", "--resume", "run")
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.count("Resuming after epoch") == 1

@@ -111,7 +111,12 @@ def _read(
     weight = np.empty(shape, CODES[kind])
     for first, size in boxes:
         place = places.get((name, first))
-        piece = _piece(place, kind) if place and not unreadable(place.path, None) else None
+        if place and (reason := unreadable(place.path, None)):
+            raise ModelFileError(
+                f"{folder / METADATA} lists the file {place.path.name} with a piece of {name!r:.60}, and {place.path} "
+                f"{reason}. Fetch all files of the checkpoint again."
+            )
+        piece = _piece(place, kind) if place else None
         if place is None or piece is None or piece.shape != size:
             where = f"{place.path} does not hold it at byte {place.offset:,}" if place else "names no file for it"
             raise ModelFileError(

@@ -22,4 +22,9 @@ def model_in_folder(folder: Path) -> tuple[Path, str]:
     names = names or sorted(path.name for path in folder.glob("*.safetensors"))
     if len(names) > 1 and not all(name.startswith(PIECE) for name in names):
         raise ModelFileError(f"{folder} holds {len(names)} files of weights: {listed(names)}. Name one of them.")
+    if not names and any(folder.glob("*.distcp")):
+        raise ModelFileError(
+            f"{folder} holds .distcp files of torch.distributed.checkpoint, and {METADATA}, which lists what is in "
+            f"them, is missing; torch writes it last. Fetch it too, or save the checkpoint again."
+        )
     return (folder / names[0], "safetensors") if names else (folder, "Orbax")

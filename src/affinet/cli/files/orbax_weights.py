@@ -49,8 +49,9 @@ def _checkpoint(path: Path) -> Path:
         return folders[0]
     if not folders:
         raise ModelFileError(
-            f"{path} is a folder, not a file, and without a checkpoint of Orbax. Name a file of weights, such as a "
-            f".safetensors file, or the folder of a checkpoint."
+            f"{path} is a folder without weights of a kind that is read: a .safetensors file, or several and their "
+            f"index (transformers); .metadata and .distcp files (torch.distributed.checkpoint); or {MARKER} (Orbax). "
+            f"Name another folder, or a file of weights."
         )
     names = listed([str(folder.relative_to(path)) for folder in folders])
     raise ModelFileError(f"{path} holds {len(folders)} checkpoints of Orbax: {names}. Name the folder of one of them.")

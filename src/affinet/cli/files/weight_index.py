@@ -23,6 +23,9 @@ def indexed_weights(path: Path) -> dict[str, StoredWeight]:
     Raises ModelFileError for an index that does not say of each weight in which one file it is.
     """
     places = _weight_map(path)
+    for place in dict.fromkeys(places.values()):
+        if reason := unreadable(path.parent / place, None):
+            raise ModelFileError(f"{path} lists {place}, and {path.parent / place} {reason}. Fetch it to this folder.")
     files = {place: safetensors_weights(path.parent / place) for place in dict.fromkeys(places.values())}
     for place, weights in files.items():
         for name in weights:
