@@ -10,21 +10,20 @@ from torch import Tensor
 
 from affinet.errors import AttachError, UnsupportedWeightError
 from affinet.language.dtensors import is_distributed, loaded_class
-from affinet.system.stored.digest import digest_of_rules
+from affinet.system.stored.digest import digest_of_rules, digests_by_rule
 from affinet.system.system import System
 
 
 def check_agreement(model: torch.nn.Module, system: System, weights: Mapping[str, Tensor]) -> None:
-    """Raise AttachError, on all processes, where they have other rules, or another order or placement of weights.
+    """Raise AttachError, on all processes, where their rules, or the order or placement of weights, differ.
 
     Every process computes with all rules, and with as many exchanges as they take: with other rules than the others it
     would wait for ever, or compute other weights. So would copies of a model in DistributedDataParallel become others.
     Nothing is exchanged for other models of one process.
     """
     distributed: dict[str, Any] = {name: weight for name, weight in weights.items() if is_distributed(weight)}
-    rules = [rule.name for rule in system.every]
     for group in _groups_of_copies(model):
-        _check(group, digest_of_rules(system), rules, {})
+        _check(group, system, {})
     if not distributed:
         return
     _check_within_reach(distributed)
@@ -33,7 +32,7 @@ def check_agreement(model: torch.nn.Module, system: System, weights: Mapping[str
     }
     for mesh in {id(weight.device_mesh): weight.device_mesh for weight in distributed.values()}.values():
         for group in mesh.get_all_groups():
-            _check(group, digest_of_rules(system), rules, placements)
+            _check(group, system, placements)
 
 
 def check_not_distributed(
@@ -74,11 +73,12 @@ def _check_within_reach(distributed: Mapping[str, Any]) -> None:
             )
 
 
-def _check(group: Any, digest: str, rules: list[str], placements: dict[str, str]) -> None:
+def _check(group: Any, system: System, placements: dict[str, str]) -> None:
+    digest = digest_of_rules(system)
     description = (digest, placements)
     if all(other == description for other in _collected(group, description)):
         return
-    rank = torch.distributed.get_rank()
+    rank, rules = torch.distributed.get_rank(), digests_by_rule(system)
     for peer, peer_digest, peer_placements, peer_rules in _collected(group, (rank, digest, placements, rules)):
         if peer_placements != placements:
             name = next(n for n in {**placements, **peer_placements} if peer_placements.get(n) != placements.get(n))
@@ -88,14 +88,16 @@ def _check(group: Any, digest: str, rules: list[str], placements: dict[str, str]
             )
         if peer_digest != digest:
             raise AttachError(
-                f"processes {rank} and {peer} have other rules: {_difference(rules, peer_rules)}. Attach the same "
+                f"processes {rank} and {peer} have different rules: {_difference(rules, peer_rules)}. Attach the same "
                 f"rules in the same order on every process, with numbers that do not depend on the process."
             )
 
 
-def _difference(rules: list[str], peer_rules: list[str]) -> str:
-    if rules == peer_rules:
-        return "their names are the same, and their numbers are not"
+def _difference(rules: Mapping[str, str], peer_rules: Mapping[str, str]) -> str:
+    """What differs in the rules of two processes, given as digests by name in the order of the rules."""
+    if [*rules] == [*peer_rules]:
+        changed = [name for name in rules if rules[name] != peer_rules[name]]
+        return f"their names are the same, and the numbers or weights in {changed[:4] or 'them'} are not"
     if sorted(rules) == sorted(peer_rules):
         return "the same ones in another order"
     only_first = [name for name in rules if name not in peer_rules]
