@@ -26,7 +26,7 @@ MOST_PAIRS = 2**21
 ROUNDINGS, COARSE_ROUNDINGS = 16.0, 2.0
 """A rule holds up to this many roundings of float32 and float64, or of 16 bits.
 
-Projections compute in float32 or better and stay within 4 of its roundings, within 16 where they iterate; weights of 16
+Projections compute in float32 or better and stay within 8 of its roundings, within 16 where they iterate; weights of 16
 bits are rounded once after that.
 """
 

@@ -9,7 +9,7 @@ from math import nan
 import numpy as np
 
 from affinet.analysis.rule_values import Weight, evaluate, most_roundings
-from affinet.errors import TooLargeError
+from affinet.errors import TooLargeError, counted
 from affinet.language.forecast import forecast
 from affinet.language.nodes import missing_functions, weights_of
 from affinet.language.sense import Sense
@@ -64,10 +64,11 @@ def verify(system: System, weights: Callable[[frozenset[str]], Mapping[str, Weig
 
 def _check_size(rule: Rule) -> None:
     at_once = rule.expression.size if rule.curved else min(rule.expression.size, max(MOST_AT_ONCE, _vector(rule)))
-    forecast(f'rule "{rule.name}" of {rule.equations:,} equations, checked against weights,', 4 * at_once)
+    forecast(f'rule "{rule.name}" of {counted(rule.equations, "equation")}, checked against weights,', 4 * at_once)
     pairs = sum(term.count for term in rule.expression.terms)
     if max(pairs, rule.expression.size) > MOST_COUNTED:
-        subject = f'rule "{rule.name}" of {rule.equations:,} equations and {pairs:,} pairs of an equation and an entry'
+        equations = counted(rule.equations, "equation")
+        subject = f'rule "{rule.name}" of {equations} and {pairs:,} pairs of an equation and an entry'
         size = 24 * max(pairs, rule.expression.size)
         raise TooLargeError(subject, size, 24 * MOST_COUNTED, "Split the rule into parts.")
 
