@@ -29,9 +29,14 @@ RULES: dict[str, Callable[[Any], Any]] = {
 U = 2.0**-53
 
 
+ROUNDED = dict.fromkeys(("polyhedra", "products", "orthonormal rows"), 256 * np.finfo(np.float64).eps)
+"""Kinds whose cells are factored: a library may round the factors of a batch by its size. These are some hundred
+products of numbers up to one; all other kinds agree to the bit."""
+
+
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("cells", [(1, 3), (), (5, 4, 0)], ids=str)
-def test_some_cells_follow_all_cells_to_the_bit(name: str, cells: tuple[int, ...]) -> None:
+def test_some_cells_follow_all_cells(name: str, cells: tuple[int, ...]) -> None:
     (block,) = affinet.plan(RULES[name](affinet.weights({"a": (6, 8), "b": (6, 2, 3)}))).blocks
     law: Any = block.law()
     some, draw = np.array(cells, np.int64), np.random.default_rng(0)
@@ -40,7 +45,7 @@ def test_some_cells_follow_all_cells_to_the_bit(name: str, cells: tuple[int, ...
     with np.errstate(all="ignore"):
         wholes, parts = _steps(law, numbers), _steps(fewer, [x[some] for x in numbers])
     for whole, part in zip(wholes, parts, strict=True):
-        np.testing.assert_array_equal(np.asarray(whole)[some], part)
+        np.testing.assert_allclose(part, np.asarray(whole)[some], rtol=0, atol=ROUNDED.get(name, 0.0))
 
 
 def _steps(law: SetLaw, numbers: list[np.ndarray]) -> list[Any]:
