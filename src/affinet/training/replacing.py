@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from affinet.errors import AttachError
-from affinet.language.dtensors import is_distributed
+from affinet.language.dtensors import is_distributed, loaded_class
 from affinet.training.computed_weights import ComputedWeight, refuse_pruning
 from affinet.training.forward_cache import ForwardCache
 from affinet.training.free_numbers import Expanded, Projected, Weight
@@ -63,8 +63,9 @@ class Replacement:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether several processes hold the numbers together."""
-        return any(map(is_distributed, self.numbers().values()))
+        """Whether several processes hold the numbers together; asked before every step and forward."""
+        distributed = loaded_class("torch.distributed.tensor", "DTensor")
+        return bool(distributed) and any(map(is_distributed, self.numbers().values()))
 
     def names(self) -> dict[int, str]:
         """The names of the parameters taken out, by id."""
@@ -106,8 +107,10 @@ class Replacement:
     def check_before_forward(self, model: torch.nn.Module) -> None:
         """Raise AttachError where the forward of the model would compute with weights that leave the rules."""
         self.refuse_partly_plain()
+        if not self.is_sharded:
+            return
         groups = [place.computed.weight.group for place in self.places if place.computed is not None]
-        if any(len(group.names) > 1 for group in groups) and self.is_sharded:
+        if any(len(group.names) > 1 for group in groups):
             refuse_divided_gradients(model)
 
     def refuse_partly_plain(self, stepped: Iterable[torch.nn.Parameter] | None = None) -> None:
