@@ -101,8 +101,8 @@ oldest:
 constraints:
 	rm -rf build/newest
 	$(OLDEST_PYTHON) -m venv build/newest
-	build/newest/bin/python -m pip install --disable-pip-version-check --editable '.[test,check,trainers]'
-	build/newest/bin/python tools/pin_versions.py test check trainers > build/newest.txt
+	build/newest/bin/python -m pip install --disable-pip-version-check --editable '.[test,check,trainers,docs,browser]'
+	build/newest/bin/python tools/pin_versions.py test check trainers docs browser > build/newest.txt
 	mv build/newest.txt constraints/ci.txt
 	rm -rf build/tensorflow
 	$(OLDEST_PYTHON) -m venv build/tensorflow
@@ -149,7 +149,7 @@ $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "affinet needs Python 3.11 or newer; this is %s. Say which: make PYTHON=python3.12" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-# One stamp for each extra of pyproject.toml: cli, test, trainers, check, fuzz, mutation, bench.
+# One stamp for each extra of pyproject.toml: cli, test, trainers, check, docs, browser, fuzz, mutation, bench.
 $(VENV)/.installed-%: pyproject.toml src/affinet/_version.py $(CONSTRAINTS) | $(BIN)/pip
 	$(BIN)/python -m pip install --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$*]'
 	@touch $@

@@ -37,7 +37,7 @@ def test_the_oldest_versions_that_are_tested_are_the_promised_ones() -> None:
         assert pinned[name].startswith(floor), f"{name}: {floor} is promised, {pinned[name]} is tested"
 
 
-@pytest.mark.parametrize("extra", ["cli", "tensorboard", "test", "check", "trainers"])
+@pytest.mark.parametrize("extra", ["cli", "tensorboard", "test", "check", "trainers", "docs", "browser", "sklearn"])
 def test_what_is_installed_is_pinned_and_as_new_as_promised(extra: str) -> None:
     pinned = _pinned("ci.txt")
     for name, wanted in _asked(extra).items():

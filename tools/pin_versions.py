@@ -3,8 +3,8 @@
 `make constraints` writes constraints/ with it, from fresh installations of the newest versions. Each pin holds on the
 Pythons that these versions have wheels for; a newer Python gets the newest versions of what it knows.
 
-    python tools/pin_versions.py test check trainers          the pins
-    python tools/pin_versions.py --requirements keras-tf      what affinet and the extra ask for, without torch, for pip
+    python tools/pin_versions.py test check trainers docs browser   the pins
+    python tools/pin_versions.py --requirements keras-tf            what affinet and the extra ask for, without torch, for pip
 """
 
 from __future__ import annotations
