@@ -14,7 +14,7 @@ BIN  := $(VENV)/bin
 TENSORFLOW := .venv-tensorflow
 SOURCES := src tests tools benchmarks examples
 
-.PHONY: demo quick test rounding processors integrations check long oldest constraints fuzz kills mutants bench bench-gpu clean
+.PHONY: demo quick test rounding processors integrations check browser long oldest constraints fuzz kills mutants bench bench-gpu clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-cli
@@ -72,6 +72,11 @@ check: $(VENV)/.installed-check
 	$(BIN)/lint-imports
 	$(BIN)/python tools/run_documents.py $(PAGES)
 	$(BIN)/python tools/check_wheel.py
+
+# Pages in headless Chromium: the one that CHROMIUM names, or that is here, or Debian's, installed where root runs make.
+browser: $(VENV)/.installed-browser
+	path="$$($(BIN)/python tools/find_chromium.py)" && CHROMIUM="$$path" $(ONE_THREAD) \
+		$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=2 --dist=loadfile tests/browser
 
 # What takes longer than CI may: run by hand before a change to rounding, planning or versions is called done.
 long: $(VENV)/.installed-test $(VENV)/.installed-trainers $(TENSORFLOW)/.installed

@@ -4,7 +4,7 @@
 Pythons that these versions have wheels for; a newer Python gets the newest versions of what it knows.
 
     python tools/pin_versions.py test check trainers docs browser   the pins
-    python tools/pin_versions.py --requirements keras-tf            what affinet and the extra ask for, without torch, for pip
+    python tools/pin_versions.py --requirements keras-tf   what affinet and the extra ask for, without torch, for pip
 """
 
 from __future__ import annotations
