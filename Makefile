@@ -14,7 +14,7 @@ BIN  := $(VENV)/bin
 TENSORFLOW := .venv-tensorflow
 SOURCES := src tests tools benchmarks examples
 
-.PHONY: demo quick test rounding processors integrations check browser long oldest constraints fuzz kills mutants bench bench-gpu clean
+.PHONY: demo quick test rounding processors integrations check docs browser long oldest constraints fuzz kills mutants bench bench-gpu clean
 .NOTPARALLEL:
 
 demo: $(VENV)/.installed-cli
@@ -58,7 +58,7 @@ processors: $(VENV)/.installed-test
 
 # Rules in trainers and under optimizers of other packages, a small training each: the extra `trainers`, and `keras-tf`
 # in an environment of its own. Then the pages that declare an extra which `make check` does not have.
-PAGES := README.md docs/*.md docs/gallery/*.md
+PAGES := README.md docs/*.md docs/coming-from/*.md docs/gallery/*.md
 QUIET_TENSORFLOW := KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3
 integrations: $(VENV)/.installed-trainers $(TENSORFLOW)/.installed
 	$(ONE_THREAD) TENSORFLOW_PYTHON=$(abspath $(TENSORFLOW))/bin/python \
@@ -72,6 +72,12 @@ check: $(VENV)/.installed-check
 	$(BIN)/lint-imports
 	$(BIN)/python tools/run_documents.py $(PAGES)
 	$(BIN)/python tools/check_wheel.py
+
+# The documentation as a site: build/site/index.html. Warnings are errors; the pages' blocks are run by `make check`.
+docs: $(VENV)/.installed-docs
+	rm -rf build/site
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -c docs -d build/site-trees . build/site
+	$(BIN)/python -m tools.check_site build/site
 
 # Pages in headless Chromium: the one that CHROMIUM names, or that is here, or Debian's, installed where root runs make.
 browser: $(VENV)/.installed-browser

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -124,79 +124,69 @@ def page() -> str:
 def _section(section: Section) -> Iterator[str]:
     yield f"## {section.title}\n"
     yield f"Explained in {section.explained}.\n"
-    if section.source:
-        yield from _from_source(section.source)
-        return
-    names = section.names or sorted(_public(section.module), key=str.lower)
-    values = {name: getattr(section.module, name) for name in names}
-    exceptions = [name for name, value in values.items() if inspect.isclass(value) and issubclass(value, Exception)]
+    listed = definitions(section)
+    exceptions = [each.name for each in listed if each.is_exception]
     if exceptions:
         yield ", ".join(f"`{name}`" for name in exceptions) + ".\n"
-    plain = [name for name, value in values.items() if not inspect.isclass(value)]
-    for name in plain:
-        yield _line(name, values[name])
+    plain = [each for each in listed if not each.is_class]
+    for each in plain:
+        yield f"- `{each.name}{each.signature}`: {first_sentence(each.docstring)}"
     if plain:
         yield ""
-    for name, value in values.items():
-        if inspect.isclass(value) and name not in exceptions:
-            yield f"**`{name}{_signature(value) if name in MADE_BY_USERS else ''}`**: {_sentence(value)}\n"
-            members = [*_members(value)]
-            yield from members
-            if members:
-                yield ""
-
-
-def _from_source(module: str) -> Iterator[str]:
-    """The same lines of a module that is not imported."""
-    names = [*api_sources.definitions(module)]
-    functions = [each for each in names if not each.is_class]
-    for each in functions:
-        yield f"- `{each.name}{each.signature}`: {_first_sentence(each.docstring)}"
-    if functions:
-        yield ""
-    for each in names:
-        if each.is_class:
+    for each in listed:
+        if each.is_class and not each.is_exception:
             signature = each.signature if each.name in MADE_BY_USERS else ""
-            yield f"**`{each.name}{signature}`**: {_first_sentence(each.docstring)}\n"
-            members = [*_members_from_source(each)]
+            yield f"**`{each.name}{signature}`**: {first_sentence(each.docstring)}\n"
+            members = [*_members(each)]
             yield from members
             if members:
                 yield ""
 
 
-def _members_from_source(definition: api_sources.Definition) -> Iterator[str]:
-    unpromised = UNPROMISED.get(definition.name, set())
-    values = [name for name in definition.fields if name not in unpromised]
-    if values:
-        yield f"- values: {', '.join(f'`{name}`' for name in values)}"
+def _members(definition: api_sources.Definition) -> Iterator[str]:
+    if definition.fields:
+        yield f"- values: {', '.join(f'`{name}`' for name in definition.fields)}"
     for member in definition.members:
-        if member.name not in unpromised:
-            yield f"- `.{member.name}{member.signature or ''}`: {_first_sentence(member.docstring)}"
+        yield f"- `.{member.name}{member.signature or ''}`: {first_sentence(member.docstring)}"
 
 
-def _line(name: str, value: object) -> str:
-    signature = _signature(value) if callable(value) else ""
-    return f"- `{name}{signature}`: {_sentence(value)}"
+def definitions(section: Section) -> list[api_sources.Definition]:
+    """The names of a section with signatures, docstrings and promised members, in the order of the page."""
+    if section.source:
+        return [_promised(each) for each in api_sources.definitions(section.source)]
+    names = section.names or sorted(section.module.__all__, key=str.lower)
+    return [_promised(_definition(name, getattr(section.module, name))) for name in names]
 
 
-def _public(module: ModuleType) -> list[str]:
-    names: list[str] = module.__all__
-    return names
+def _promised(definition: api_sources.Definition) -> api_sources.Definition:
+    unpromised = UNPROMISED.get(definition.name, set())
+    return replace(
+        definition,
+        fields=tuple(name for name in definition.fields if name not in unpromised),
+        members=tuple(member for member in definition.members if member.name not in unpromised),
+    )
 
 
-def _members(kind: type) -> Iterator[str]:
-    values = [field.name for field in fields(kind)] if is_dataclass(kind) else []
-    unpromised = UNPROMISED.get(kind.__name__, set())
-    public = [name for name in values if not name.startswith("_") and name not in unpromised]
-    if public:
-        yield f"- values: {', '.join(f'`{name}`' for name in public)}"
+def _definition(name: str, value: object) -> api_sources.Definition:
+    docstring = "the version of the package, as text." if isinstance(value, str) else inspect.getdoc(value) or ""
+    if not inspect.isclass(value):
+        return api_sources.Definition(name, _signature(value) if callable(value) else "", docstring)
+    if issubclass(value, Exception):
+        return api_sources.Definition(name, "", docstring, is_class=True, is_exception=True)
+    names = [field.name for field in fields(value) if not field.name.startswith("_")] if is_dataclass(value) else []
+    signature = _signature(value) if name in MADE_BY_USERS else ""
+    return api_sources.Definition(name, signature, docstring, True, tuple(names), tuple(_live_members(value, names)))
+
+
+def _live_members(kind: type, values: list[str]) -> Iterator[api_sources.Member]:
     for name, member in vars(kind).items():
-        if name.startswith("_") or name in unpromised or name in values:
+        if name.startswith("_") or name in values:
             continue
         if isinstance(member, property | cached_property):
-            yield _line(f".{name}", member)
+            yield api_sources.Member(name, None, inspect.getdoc(member) or "")
         elif isinstance(member, classmethod | staticmethod) or callable(member):
-            yield _line(f".{name}", getattr(kind, name))
+            bound = getattr(kind, name)
+            yield api_sources.Member(name, _signature(bound), inspect.getdoc(bound) or "")
 
 
 def _signature(value: object) -> str:
@@ -214,14 +204,8 @@ def _signature(value: object) -> str:
     return f"{shown} -> {str(returned).replace('torch.nn.', '')}"
 
 
-def _sentence(value: object) -> str:
-    """The first sentence of a docstring; of a plain value none."""
-    if isinstance(value, str):
-        return "the version of the package, as text."
-    return _first_sentence(inspect.getdoc(value) or "")
-
-
-def _first_sentence(docstring: str) -> str:
+def first_sentence(docstring: str) -> str:
+    """The first sentence of a docstring, on one line."""
     paragraph = " ".join(docstring.split("\n\n")[0].split())
     return re.split(r"(?<=[.!?])\s+(?=[A-Z`])", paragraph, maxsplit=1)[0]
 

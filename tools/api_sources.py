@@ -34,6 +34,7 @@ class Definition:
     is_class: bool = False
     fields: tuple[str, ...] = ()
     members: tuple[Member, ...] = ()
+    is_exception: bool = False
 
 
 def definitions(module: str) -> Iterator[Definition]:
