@@ -56,7 +56,8 @@ def test_a_run_is_never_overwritten(affinet: Command, folder: Path) -> None:
     job = write(folder, SMALL)
     assert affinet("train", job).exit_code == 0
     before = (folder / "runs" / "job" / "metrics.csv").read_bytes()
-    result = affinet("train", job)
+    assert "Everything is in runs/job-2." in affinet("train", job).stdout
+    result = affinet("train", job, "--out", "runs/job")
     assert result.exit_code == 2
     assert result.stderr == (
         "error: runs/job already holds a run, which would be overwritten; name another folder with --out, or "
@@ -122,7 +123,7 @@ def test_no_rules_is_a_job_too(affinet: Command, folder: Path) -> None:
     check = affinet("check", job)
     assert (check.exit_code, check.stdout) == (0, (
         "There are no rules: all weights are free.\n\n"
-        "The network has 32 numbers. A rule is a table [[rule]] of the job.\n"
+        'The network has 32 numbers. A rule is a line below [rules]: name = "rule".\n'
     ))  # fmt: skip
 
 

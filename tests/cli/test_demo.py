@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from affinet.cli import demonstration
+from affinet.cli.runs.runfolder import free_folder
 from tests.cli.conftest import Command
 from tests.cli.demo_files import FOLDER, demo_files
 
@@ -48,4 +48,4 @@ def test_the_next_free_folder(tmp_path: Path, taken: list[str], free: str) -> No
     for name in taken:
         (tmp_path / name).mkdir()
         (tmp_path / name / "job.toml").touch()
-    assert demonstration.free_folder(tmp_path) == tmp_path / free
+    assert free_folder(tmp_path / "demo") == tmp_path / free

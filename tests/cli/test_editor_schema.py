@@ -43,7 +43,11 @@ def mistakes(value: Any, schema: dict[str, Any], path: str = "job") -> Iterator[
                     yield from mistakes(value[key], wanted[key], f"{path}.{key}")
             case "additionalProperties":
                 unknown = value.keys() - schema.get("properties", {}).keys()
+                for key in unknown if isinstance(wanted, dict) else ():
+                    yield from mistakes(value[key], wanted, f"{path}.{key}")
                 yield from () if wanted else (f"{path} has no {key}" for key in unknown)
+            case "propertyNames":
+                yield from (each for key in value for each in mistakes(key, wanted, path))
             case "required":
                 yield from (f"{path} lacks {key}" for key in wanted if key not in value)
             case "items":
@@ -94,6 +98,8 @@ def test_jobs_that_affinet_accepts_are_valid(text: str) -> None:
         ('name = "a tie"', 'weights = ["a"]\nmatrix = "A.npy"', "job.rule[0] fits 2 of oneOf"),
         ('name = "a tie"', "rhs = []", "job.rule[0].rhs fits 0 of anyOf"),
         ('name = "a tie"', 'name = ""', "job.rule[0].name: minLength"),
+        ("[[rule]]", '[rules]\n"" = "x"\n[[rule]]', "job.rules: minLength"),
+        ("[[rule]]", "[rules]\nsums = 1\n[[rule]]", "job.rules.sums is not string"),
         ("test_fraction = 0.25", "test_fraction = 1.0", "job.data.test_fraction: exclusiveMaximum"),
         ('source = "small.csv"', "", "job.data lacks source"),
     ],

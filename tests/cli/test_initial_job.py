@@ -14,7 +14,7 @@ from affinet.cli.initial_text import RULES, SCHEMA
 from affinet.cli.jobs.jobfile import read_job
 from tests.cli.conftest import Command
 
-COMMENTED = re.compile(r"^# (\[\[rule\]\])\n# (says = .*)$", re.MULTILINE)
+COMMENTED = re.compile(r'^# (".*" = ".*")$', re.MULTILINE)
 
 
 @pytest.fixture
@@ -43,16 +43,16 @@ def test_the_job_trains_as_it_stands_and_under_each_rule(
     assert re.findall(r"^#   \w+\.weight +(\(.*\))$", text, re.MULTILINE) == shapes
     assert text.startswith(f"#:schema ./{SCHEMA}\n")
     assert (tables / SCHEMA).read_text(encoding="utf-8") == schema_text()
-    assert not read_job(tables / "job.toml").job.rule
+    assert not read_job(tables / "job.toml").job.rules
     (tables / "job.toml").write_text(text.replace("epochs = 20", "epochs = 2"), encoding="utf-8")
     assert affinet("train", "job.toml").exit_code == 0
     assert len(COMMENTED.findall(text)) == len(RULES)
     for rule in COMMENTED.finditer(text):
-        with_rule = text[: rule.start()] + f"{rule[1]}\n{rule[2]}" + text[rule.end() :]
+        with_rule = text[: rule.start()] + rule[1] + text[rule.end() :]
         (tables / "job.toml").write_text(with_rule, encoding="utf-8")
         checked = affinet("check", "job.toml")
-        assert checked.exit_code == 0, f"{rule[2]}: {checked.output}"
-        assert "No contradictions" in checked.stdout, rule[2]
+        assert checked.exit_code == 0, f"{rule[1]}: {checked.output}"
+        assert "No contradictions" in checked.stdout, rule[1]
 
 
 def test_shapes_of_the_comment_are_those_of_the_network(affinet: Command, folder: Path) -> None:
@@ -116,3 +116,32 @@ def test_a_task_that_the_column_does_not_decide(affinet: Command, tables: Path) 
     assert "no built-in data set" in affinet("init", "sklearn:\udce9", "--out", "iris.toml").stderr
     ready_made = affinet("init", "sklearn:iris", "--task", "regression", "--out", "iris.toml")
     assert "sklearn:iris brings its own task" in ready_made.stderr
+
+
+def test_without_a_target_the_last_column_is_predicted(affinet: Command, tables: Path) -> None:
+    written = affinet("init", "small.csv")
+    assert written.exit_code == 0, written.output
+    assert "The target is the last column, 'kind'. To predict 'length', 'width', 'old': affinet init" in written.stdout
+    assert read_job(tables / "job.toml").job.data.target == "kind"
+    (tables / "last.csv").write_text("kind,size\n" + "\n".join(f"{k % 2},{k / 2 if k else ''}" for k in range(12)))
+    refused = affinet("init", "last.csv", "--out", "last.toml")
+    assert refused.exit_code == 2
+    assert "'size', the first in line 2" in refused.stderr
+    assert "'size' was taken as the last column; name another with --target." in refused.stderr
+    assert "was taken" not in affinet("init", "last.csv", "--out", "last.toml", "--target", "size").stderr
+
+
+def test_columns_that_cannot_be_features_are_left_out_with_the_reason(affinet: Command, folder: Path) -> None:
+    rows = [f"{k / 2},Ulm,2020-01-0{k % 9 + 1},{k if k != 3 else ''},{k / 4}" for k in range(20)]
+    (folder / "mixed.csv").write_text("\n".join(["size,place,day,floors,price", *rows]))
+    written = affinet("init", "mixed.csv")
+    assert written.exit_code == 0, written.output
+    assert "Column 'place' is left out: mixed.csv has features that are not numbers: place;" in written.stdout
+    assert "Column 'floors' is left out: mixed.csv has 1 value missing, NaN or infinite in column" in written.stdout
+    assert "[data]" not in written.stdout
+    text = (folder / "job.toml").read_text(encoding="utf-8")
+    assert 'ignore = ["place", "day", "floors"]\n' in text
+    assert "#   0 'size'\n" in text
+    assert affinet("check", "job.toml").exit_code == 0
+    (folder / "job.toml").write_text(text.replace('"floors"]', '"flors"]'))
+    assert "has no column 'flors'. Did you mean 'floors'?" in affinet("check", "job.toml").stderr

@@ -48,6 +48,11 @@ def two_columns_of_one_name(folder: Path) -> None:
     load(folder, f"length,length,kind\n{ROWS}")
 
 
+@case(DataError, "Decimal commas in one column, and points in another.", "Write all numbers alike.")
+def data_with_decimal_commas_and_points(folder: Path) -> None:
+    load(folder, "length;width;kind\n" + "1,5;1.234;owl\n2,5;2.000;cat\n" * 6)
+
+
 @case(DataError, "A header and no rows.", "Add rows.")
 def data_without_rows(folder: Path) -> None:
     load(folder, "length,width,kind\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,9 +41,14 @@ def a_first_job_without_its_table(folder: Path) -> None:
     write_initial_job(str(folder / "smal.csv"), "kind", folder / "other.toml")
 
 
-@case(DataError, "No column to predict.", "Name one of those listed with `--target`.")
-def a_first_job_without_a_target(folder: Path) -> None:
-    begin(folder, None)
+@case(DataError, "The last column cannot be predicted.", "Name another with `--target`.", fragment="name another with")
+def a_first_job_for_a_last_column_of_one_value(folder: Path) -> None:
+    begin(folder, None, rows="length,kind\n" + "1,owl\n2,owl\n" * 6)
+
+
+@case(DataError, "All other columns are text or have gaps.", "Give a column of numbers.", fragment="can be a feature")
+def a_first_job_without_features(folder: Path) -> None:
+    begin(folder, rows="place,kind\n" + "Ulm,owl\nBonn,cat\n" * 6)
 
 
 @case(DataError, "A misspelt column.", "Take the one that is suggested.", fragment="Did you mean 'kind'?")
@@ -87,7 +93,11 @@ def a_first_job_on_a_full_disk(folder: Path) -> None:
         def write(self, _: str) -> None:
             raise OSError(28, "No space left on device")
 
-    def opened(path: Path, *_: object, **__: object) -> Full:
+    usual = Path.open
+
+    def opened(path: Path, *words: Any, **options: Any) -> Any:
+        if path.suffix == ".csv":
+            return usual(path, *words, **options)
         path.touch()
         return Full()
 

@@ -53,6 +53,11 @@ def made(folder: Path, code: str, *changes: tuple[str, str]) -> Prepared:
     return prepared(folder, ("hidden = [5]", f'factory = "{name}:make"'), *changes)
 
 
+@case(JobError, "A line of [rules] is not a rule.", "Correct it at the line that is named.", fragment='rule "sums"')
+def a_job_with_a_wrong_line_of_rules(folder: Path) -> None:
+    prepared(folder, (NO_RULES[0], '[rules]\nsums = "hidden1.weight.sum() = 1"'))
+
+
 @case(JobError, "The path is wrong.", "Give the path of a job file.")
 def a_job_that_does_not_exist(folder: Path) -> None:
     read_job(folder / "job.toml")

@@ -55,7 +55,7 @@ def check(job: JobFile, screen: Screen) -> None:
     findings = sum(not isinstance(finding, Overlooked) for finding in plan.findings)
     screen.say_plan(f"{rules}\n")
     if not rules.system.every:
-        screen.say(f"The network has {counted(numbers, 'number')}. A rule is a table [[rule]] of the job.")
+        screen.say(f'The network has {counted(numbers, "number")}. A rule is a line below [rules]: name = "rule".')
         return
     if rules.left_out:
         screen.say(f"Training approaches {listed([repr(name) for name in rules.left_out], 4)} alone, without a plan.")

@@ -45,7 +45,9 @@ OptionalJobPath = Annotated[Path | None, typer.Argument(metavar="JOB.toml", help
 Resumed = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Resume the run in this folder.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The folder to write the run to.")]
 SourcePath = Annotated[str, typer.Argument(metavar="DATA", help="A .csv or .parquet file.", show_default=False)]
-Target = Annotated[str | None, typer.Option("--target", metavar="COLUMN", help="The column to predict.")]
+Target = Annotated[
+    str | None, typer.Option("--target", metavar="COLUMN", help="The column to predict; the last one without.")
+]
 Chosen = Annotated[TaskName | None, typer.Option("--task", help="The task, where the column should not decide it.")]
 JobOut = Annotated[Path | None, typer.Option("--out", metavar="JOB.toml", help="The file to write the job to.")]
 NoCode = Annotated[bool, typer.Option("--no-code", help="Refuse a job with a factory before it is imported.")]
@@ -81,7 +83,9 @@ def init(data: SourcePath, target: Target = None, task: Chosen = None, out: JobO
 
         written = write_initial_job(data, target, out, task=task and task.value)
         screen.say(f"Data: {written.described}.")
-        screen.say(f"Wrote {written.path}. Choose a rule in it, and train: affinet train {written.path}")
+        for choice in written.choices:
+            screen.say(choice)
+        screen.say(f"Wrote {written.path}. Remove the # before a rule at its end, then: affinet train {written.path}")
 
 
 @commands.command()
@@ -96,8 +100,9 @@ def schema() -> None:
 def train(job: OptionalJobPath = None, out: Out = None, resume: Resumed = None) -> None:
     """Train the network of a job under its rules, and once more without them for comparison.
 
-    RUN is runs/<name of the job> without --out. It receives model.safetensors, metrics.csv, job.toml, plan.safetensors,
-    plan.txt, summary.json, and a checkpoint after each epoch. With --resume RUN a stopped run is resumed, and ends with
+    Without --out, RUN is runs/<name of the job>, or the same with -2, -3, … where that holds a run. It receives
+    model.safetensors, metrics.csv, job.toml, plan.safetensors, plan.txt, summary.json, and a checkpoint after each
+    epoch. With --resume RUN a stopped run is resumed, and ends with
     the weights of an uninterrupted run; JOB.toml is needed only if it has moved. Exit status: 0, 1 where the rules
     contradict each other, 2 for any other mistake in the job, its files or the run, 130 after Ctrl-C.
     """
@@ -114,7 +119,7 @@ def train(job: OptionalJobPath = None, out: Out = None, resume: Resumed = None) 
         else:
             with report_once():
                 job_file = read_job(job)
-            _run(screen, job_file, out or Path("runs") / job.stem)
+            _run(screen, job_file, out, Path("runs") / job.stem)
 
 
 @commands.command()
@@ -167,17 +172,20 @@ def demo(epochs: Epochs = None, out: Out = None) -> None:
         from affinet.cli import demonstration
 
         screen.say(demonstration.INTRODUCTION)
-        folder = out or demonstration.free_folder(Path("runs"))
-        _run(screen, demonstration.demo_job(epochs), folder)
+        folder = _run(screen, demonstration.demo_job(epochs), out, Path("runs/demo"))
         demonstration.copy_files(folder)
         screen.say(demonstration.ending(folder))
 
 
-def _run(screen: Screen, job: JobFile, out: Path) -> None:
+def _run(screen: Screen, job: JobFile, out: Path | None, usual: Path) -> Path:
+    """Train a job in the folder `out`, or else in `usual` or the next free one. Returns the folder."""
     from affinet.cli.launching import processes_for
+    from affinet.cli.runs.runfolder import free_folder
 
     with processes_for(job) as processes:
-        _run_in(processes, screen, job, out)
+        folder = out or processes.from_writer(lambda: free_folder(usual))
+        _run_in(processes, screen, job, folder)
+    return folder
 
 
 def _run_in(processes: Processes, screen: Screen, job: JobFile, out: Path) -> None:

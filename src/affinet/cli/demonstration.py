@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from itertools import count
 from pathlib import Path
 
 from affinet.cli.jobs.jobfile import JobFile, parse_job
-from affinet.cli.runs.runfolder import holds_run
 
 FILES = Path(__file__).parent / "demo"
 JOB, MATRICES = FILES / "demo.toml", (FILES / "A.mtx", FILES / "b.mtx")
@@ -28,12 +26,6 @@ def demo_job(epochs: int | None = None) -> JobFile:
     if epochs is not None:
         text = re.sub(r"^epochs = \d+$", f"epochs = {epochs}", text, flags=re.MULTILINE)
     return parse_job(JOB, text)
-
-
-def free_folder(runs: Path) -> Path:
-    """`demo` in `runs`, or the first of demo-2, demo-3, … that holds no run."""
-    names = (runs / ("demo" if number == 1 else f"demo-{number}") for number in count(1))
-    return next(folder for folder in names if not holds_run(folder) and (folder.is_dir() or not folder.exists()))
 
 
 def copy_files(folder: Path) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from affinet.cli.editor_schema import schema_text
-from affinet.cli.files.table_files import column_names
+from affinet.cli.files.table_files import column_names, unusable_features
 from affinet.cli.initial_text import HIDDEN, SCHEMA, job_text
 from affinet.cli.jobs.conflicts import conflicts
 from affinet.cli.jobs.job import READY_MADE, DataTable, Job, ModelTable
-from affinet.cli.trainings.data import Task, read_lesson
+from affinet.cli.trainings.data import Lesson, Task, read_lesson
 from affinet.cli.words import counted, did_you_mean, listed
 from affinet.errors import DataError, JobError
 from affinet.system.files import MISSING, unreadable
@@ -21,32 +23,46 @@ SUFFIXES = (".csv", ".parquet")
 
 @dataclass(frozen=True)
 class InitialJob:
-    """A job that was written to `path`, and a sentence about its data."""
+    """A job that was written to `path`, a phrase about its data, and sentences about what was chosen for the user."""
 
     path: Path
     described: str
+    choices: tuple[str, ...]
 
 
 def write_initial_job(source: str, target: str | None, out: Path | None, *, task: Task | None = None) -> InitialJob:
     """Write a job that predicts the column `target` of `source` to `out`, or to `job.toml` beside the table.
 
-    The column decides the task where `task` is None.
-
-    All rows are read: only they show how many classes there are, and that no value is missing. Raises DataError and
-    JobError as a training of these data would, and JobError where `out` exists or cannot be written.
+    The last column is the target where `target` is None, and the target decides the task where `task` is None. Columns
+    that cannot be features are listed as ignored. All rows are read: only they show the classes and the gaps. Raises
+    DataError and JobError as a training of these data would, and JobError where `out` exists or cannot be written.
     """
     ready_made = source.startswith(READY_MADE)
     path = out or (Path() if ready_made else Path(source).parent) / "job.toml"
     _refuse_place(path)
-    made = _ready_made_table(source, target) if ready_made else _table_of_file(Path(source), target, path.parent)
+    choices: tuple[str, ...] = ()
+    if ready_made:
+        made = _ready_made_table(source, target)
+    else:
+        made, choices = _table_of_file(Path(source), target, path.parent)
     table = made.model_copy(update={"task": task})
     _refuse_conflicts(table)
-    lesson = read_lesson(table, path.parent)
+    lesson = _lesson(table, path.parent, named=ready_made or target is not None)
     _write(path, job_text(path.name, table, lesson))
     if not os.path.lexists(path.with_name(SCHEMA)):
         _write(path.with_name(SCHEMA), schema_text())
     features = counted(lesson.inputs, "feature")
-    return InitialJob(path, f"{counted(len(lesson.targets), 'row')}, {features}; {lesson.decided}")
+    return InitialJob(path, f"{counted(len(lesson.targets), 'row')}, {features}; {lesson.decided}", choices)
+
+
+def _lesson(table: DataTable, folder: Path, *, named: bool) -> Lesson:
+    """What the table teaches. Raises DataError as `read_lesson`, with the way out where the user named no target."""
+    try:
+        return read_lesson(table, folder)
+    except DataError as error:
+        if named:
+            raise
+        raise DataError(f"{error} {table.target!r} was taken as the last column; name another with --target.") from None
 
 
 def _refuse_place(path: Path) -> None:
@@ -70,21 +86,34 @@ def _refuse_conflicts(table: DataTable) -> None:
         raise JobError(mistake.fact)
 
 
-def _table_of_file(path: Path, target: str | None, folder: Path) -> DataTable:
-    """The table [data] of a job in `folder`. Raises DataError where there is no file, or no target is named."""
+def _table_of_file(path: Path, target: str | None, folder: Path) -> tuple[DataTable, tuple[str, ...]]:
+    """The table [data] of a job in `folder`, and sentences about the columns that the user did not choose.
+
+    Raises DataError where there is no file, and where no column can be a feature.
+    """
     if path.suffix.lower() in SUFFIXES and unreadable(path) == MISSING:
         tables = [each.name for suffix in SUFFIXES for each in path.parent.glob(f"*{suffix}")]
         raise DataError(f"there is no data file {path}.{did_you_mean(path.name, tables)}")
-    if not target:
-        names = listed([repr(name) for name in column_names(path)])
-        raise DataError(f"say which column of {path} is to be predicted: --target NAME. It has: {names}.")
     relative = _relative(path, folder)
-    for name in (relative, target):
+    for name in (relative, target or ""):
         try:
             name.encode("utf-8")
         except UnicodeEncodeError:
             raise DataError(f"{name!r} is not UTF-8, and a job file is. Rename the file, folder or column.") from None
-    return DataTable(source=relative, target=target)
+    names = column_names(path)
+    chosen = names[-1] if target is None else target
+    unusable = unusable_features(path, chosen)
+    if unusable and len(unusable) == len(names) - 1:
+        raise DataError(f"no column of {path} can be a feature. {' '.join(unusable.values())}")
+    choices = [f"Column {name!r} is left out: {reason}" for name, reason in unusable.items()]
+    if target is None:
+        choices.insert(0, f"The target is the last column, {chosen!r}. {_other_targets(path, names[:-1])}")
+    return DataTable(source=relative, target=chosen, ignore=tuple(unusable)), tuple(choices)
+
+
+def _other_targets(path: Path, names: Sequence[str]) -> str:
+    command = f"affinet init {shlex.quote(str(path))} --target COLUMN --out other.toml"
+    return f"To predict {listed([repr(name) for name in names])}: {command}" if names else ""
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -93,7 +93,8 @@ def test_a_missing_value_is_one_however_it_is_written(
     rows = [f"{k},{cell}" if column == "y" else f"{cell},{k}" for k, cell in enumerate(cells)]
     told = refusal(csv_of(tmp_path, "a,y\n" + "\n".join(rows) + "\n"))
     assert f"t.csv has 1 value missing, NaN or infinite in column {column!r}, the first in line 3" in told
-    assert told.endswith("Fill them in or remove the rows.")
+    ignored = "" if column == "y" else " Or list the column in 'ignore' of [data]."
+    assert told.endswith(f"Fill them in or remove the rows.{ignored}")
 
 
 def test_a_missing_value_in_a_target_of_classes_is_no_class(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "### `[train]`": TrainTable,
     "### `[[rule]]`": RuleTable,
 }
-SAID_IN_WORDS = {"train", "options", "rule"}
+SAID_IN_WORDS = {"train", "options", "rule", "rules", "ignore"}
 """Keys whose default is a table or a list."""
 
 

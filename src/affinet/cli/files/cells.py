@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from affinet.cli.files.separated import separator_of
 from affinet.cli.words import counted
 from affinet.errors import DataError
 from affinet.system.malformed import LARGEST
@@ -17,15 +18,16 @@ MISSING_WORDS = ("nan", "-nan", "+nan", "na", "n/a", "#n/a", "null", "none", "ni
 
 NEVER_A_CLASS = ("nan", "NaN", "NAN")
 """Words that mean a missing value in columns of text as well; `na` and `none` may be classes there."""
+OR_IGNORE = " Or list the column in 'ignore' of [data]."
 
 
-def refuse_gaps(path: Path, column: pl.Series) -> None:
+def refuse_gaps(path: Path, column: pl.Series, *, is_target: bool = False) -> None:
     """Raise DataError where a value of a column is missing, NaN, infinite, or beyond what can be squared."""
     missing = column.is_null()
     if column.dtype.is_float():
         missing = missing | ~column.is_finite().fill_null(False)
     if missing.any():
-        raise _missing_values_error(path, column, missing)
+        raise _missing_values_error(path, column, missing, is_target)
     if column.dtype.is_float() and (too_large := column.abs() > LARGEST).any():
         raise DataError(
             f"{path} has numbers beyond {LARGEST:g} in column {column.name!r}, the first in "
@@ -52,21 +54,22 @@ def refuse_stray_words(path: Path, column: pl.Series, *, is_target: bool = False
     if is_word.any() or (is_target and not is_typed.any()):
         is_missing = column.is_in(list(NEVER_A_CLASS)).fill_null(False) & is_target
     if is_missing.any():
-        raise _missing_values_error(path, column, is_missing)
+        raise _missing_values_error(path, column, is_missing, is_target)
     if is_word.any() and is_typed.any() and not classes:
         raise _stray_words_error(path, column, is_word, "a number" if is_number.any() else "true or false", is_target)
     if is_number.all() and not is_target:
         unusual = (stripped != column) | column.str.starts_with("+")
         raise DataError(
             f"{path} has numbers with spaces or a + around them in column {column.name!r}, the first in "
-            f"{_place(path, column, unusual)}. Write plain numbers."
+            f"{_place(path, column, unusual)}. Write plain numbers.{OR_IGNORE}"
         )
 
 
-def _missing_values_error(path: Path, column: pl.Series, missing: pl.Series) -> DataError:
+def _missing_values_error(path: Path, column: pl.Series, missing: pl.Series, is_target: bool) -> DataError:
     return DataError(
         f"{path} has {counted(int(missing.sum()), 'value')} missing, NaN or infinite in column {column.name!r}, "
         f"the first in {_place(path, column, missing)}. Fill them in or remove the rows."
+        f"{'' if is_target else OR_IGNORE}"
     )
 
 
@@ -74,7 +77,9 @@ def _stray_words_error(path: Path, column: pl.Series, is_word: pl.Series, kind: 
     count = int(is_word.sum())
     strays = f"{counted(count, 'value')} of {len(column):,} that {'is' if count == 1 else 'are'} not {kind}"
     way_out = f"Write {kind} there, or remove the rows."
-    if is_target:
+    if not is_target:
+        way_out += OR_IGNORE
+    else:
         way_out += ' Where the words are classes, say task = "classification" in [data], or '
         way_out += "affinet init --task classification."
     return DataError(
@@ -95,7 +100,7 @@ def _line_of(path: Path, row: int, column: pl.Series) -> int | None:
     """The line in which a row of a .csv file begins, counted from one; a quoted cell may span several lines."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            records = _records(file)
+            records = _records(file, separator_of(path))
             next(records)
             for index, (line, record) in enumerate(records):
                 if index == row:
@@ -106,9 +111,9 @@ def _line_of(path: Path, row: int, column: pl.Series) -> int | None:
     return None
 
 
-def _records(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
+def _records(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:
     """The records from the header on, each with its first line; the reader skips empty lines before the header."""
-    reader, first_line, started = csv.reader(lines), 1, False
+    reader, first_line, started = csv.reader(lines, delimiter=separator), 1, False
     for record in reader:
         started = started or bool(record)
         if started:

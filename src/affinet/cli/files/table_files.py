@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from affinet.cli.files.cells import refuse_gaps, refuse_stray_words
+from affinet.cli.files.cells import OR_IGNORE, refuse_gaps, refuse_stray_words
 from affinet.cli.files.parquet import read_parquet
+from affinet.cli.files.separated import read_separated
 from affinet.cli.words import did_you_mean, listed, one_paragraph
 from affinet.errors import DataError
 from affinet.system.files import MISSING, unreadable
@@ -39,30 +41,48 @@ class Examples:
     names: tuple[str, ...]
 
 
-def read_examples(path: Path, target: str, *, classes: bool = False) -> Examples:
-    """The examples in the table `path`, whose column `target` is to be predicted from all others.
+def read_examples(path: Path, target: str, *, ignore: Sequence[str] = (), classes: bool = False) -> Examples:
+    """The examples in the table `path`, whose column `target` is to be predicted from all others but those to `ignore`.
 
     `classes` says that words in the target are classes even where its other values are numbers. Raises DataError: no
     such file, malformed, no rows, no such column, no features, features that are text, missing or infinite values, a
     word among the numbers of a column.
     """
     frame = _read(path)
-    if target not in frame.columns:
-        column_names = listed(frame.columns)
-        raise DataError(
-            f"{path} has no column {target!r}.{did_you_mean(target, frame.columns)} It has: {column_names}."
-        )
-    features = frame.drop(target)
+    for name in (target, *ignore):
+        _refuse_unknown(path, frame, name)
+    features = frame.drop(target, *ignore)
     if features.width == 0:
-        raise DataError(f"{path} has no column besides the target {target!r}; add the features to predict it from.")
+        ignored = "" if not ignore else " and those to ignore"
+        raise DataError(
+            f"{path} has no column besides the target {target!r}{ignored}; add the features to predict it from."
+        )
     for name in features.columns:
         refuse_stray_words(path, features[name])
     refuse_stray_words(path, frame[target], is_target=True, classes=classes)
     _refuse_other_types(path, features)
-    for name in frame.columns:
-        refuse_gaps(path, frame[name])
+    for name in (*features.columns, target):
+        refuse_gaps(path, frame[name], is_target=name == target)
     column, kind = _target(path, frame[target])
     return Examples(path.name, features.cast(pl.Float64).to_numpy(), column, target, kind, tuple(features.columns))
+
+
+def unusable_features(path: Path, target: str) -> dict[str, str]:
+    """Column → why it cannot be a feature, for the columns of the table `path` other than `target`.
+
+    Raises DataError where the table cannot be read, or has no column `target`.
+    """
+    frame = _read(path)
+    _refuse_unknown(path, frame, target)
+    reasons = {}
+    for name in frame.drop(target).columns:
+        try:
+            refuse_stray_words(path, frame[name])
+            _refuse_other_types(path, frame.select(name))
+            refuse_gaps(path, frame[name])
+        except DataError as error:
+            reasons[name] = str(error).removesuffix(OR_IGNORE)
+    return reasons
 
 
 def column_names(path: Path) -> list[str]:
@@ -80,7 +100,7 @@ def _read(path: Path) -> pl.DataFrame:
             raise DataError(f"there is no data file {path}. Paths in a job are relative to the folder of the job file.")
         raise DataError(f"{path} {reason}. Name a {path.suffix} file.")
     try:
-        frame = _read_csv(path) if path.suffix.lower() == ".csv" else read_parquet(path)
+        frame = read_separated(path) if path.suffix.lower() == ".csv" else read_parquet(path)
     except DataError:
         raise
     except (PolarsError, PanicException, OSError, ValueError) as error:  # a panic of Rust is not an Exception
@@ -94,8 +114,10 @@ def _read(path: Path) -> pl.DataFrame:
     return frame
 
 
-def _read_csv(path: Path) -> pl.DataFrame:
-    return pl.read_csv(path, infer_schema_length=None, glob=False)  # or table[1].csv would be read as table1.csv
+def _refuse_unknown(path: Path, frame: pl.DataFrame, name: str) -> None:
+    if name not in frame.columns:
+        hint = did_you_mean(name, frame.columns)
+        raise DataError(f"{path} has no column {name!r}.{hint} It has: {listed(frame.columns)}.")
 
 
 def _refuse_other_types(path: Path, features: pl.DataFrame) -> None:
@@ -108,7 +130,7 @@ def _refuse_other_types(path: Path, features: pl.DataFrame) -> None:
     raise DataError(
         f"{path} has features that are not numbers: {listed(refused_names)}; "
         f"{name!r} is {features[name].dtype}{shown}. "
-        f"Remove the columns, or write each category as a column of zeros and ones."
+        f"Remove the columns, or write each category as a column of zeros and ones.{OR_IGNORE}"
     )
 
 

@@ -30,6 +30,7 @@ def conflicts(job: Job) -> Iterator[Mistake]:
     for index, rule in enumerate(job.rule):
         yield from _conflicts_of_rule(index, rule)
     yield from _conflicts_of_names(job.rule)
+    yield from _conflicts_with_lines(job)
 
 
 def rule_name(rule: RuleTable) -> str:
@@ -47,6 +48,12 @@ def _conflicts_of_data(data: DataTable) -> Iterator[Mistake]:
         yield Mistake(("data", "target"), f"{data.source} brings its own target; remove the key 'target' of [data].")
     if ready_made and data.task is not None:
         yield Mistake(("data", "task"), f"{data.source} brings its own task; remove the key 'task' of [data].")
+    if ready_made and data.ignore:
+        fact = f"{data.source} is used with all its columns; remove the key 'ignore' of [data]."
+        yield Mistake(("data", "ignore"), fact)
+    if data.target is not None and data.target in data.ignore:
+        fact = f"the column {data.target!r} is the target and in 'ignore'; remove it from one of them."
+        yield Mistake(("data", "ignore"), fact)
     if not ready_made and data.target is None:
         fact = f"[data] lacks the key 'target': say which column of {data.source} is to be predicted."
         yield Mistake(("data", "target"), fact)
@@ -131,3 +138,10 @@ def _conflicts_of_names(rules: tuple[RuleTable, ...]) -> Iterator[Mistake]:
             fact = f"rules {numbers} are both named {name!r}; give one of them another 'name'."
             yield Mistake(("rule", index, "name"), fact)
         first_index.setdefault(name, index)
+
+
+def _conflicts_with_lines(job: Job) -> Iterator[Mistake]:
+    numbers = {rule_name(rule): index + 1 for index, rule in enumerate(job.rule)}
+    for name in job.rules.keys() & numbers.keys():
+        fact = f"rule {numbers[name]} and a line of [rules] are both named {name!r}; give one of them another name."
+        yield Mistake(("rules", name), fact)

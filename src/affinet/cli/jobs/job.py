@@ -44,6 +44,11 @@ class DataTable(Table):
         lt=1,
         description="a number between 0 and 1, both excluded",
     )
+    ignore: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        default=(),
+        title="the columns of the file that are not used",
+        description='a list of column names, such as ["name", "date"]',
+    )
 
 
 class ModelTable(Table):
@@ -159,4 +164,9 @@ class Job(Table):
     train: TrainTable = Field(default=TrainTable(), title="how the network is trained", description="a table, [train]")
     rule: Annotated[tuple[RuleTable, ...], Field(strict=False)] = Field(
         default=(), title="the rules of the weights", description="tables opened by [[rule]]"
+    )
+    rules: dict[Name, Name] = Field(
+        default={},
+        title="more rules, one on each line",
+        description='a table, [rules], with lines such as "rows sum to one" = "hidden1.weight.sum(dim=1) == 1"',
     )

@@ -51,7 +51,9 @@ def _mistake(details: ErrorDetails) -> Mistake:
         case "missing":
             return Mistake(key, _missing_key(key, table))
         case _ if key == ("rule",):
-            return Mistake(key, "rules are tables opened by [[rule]], with two brackets on each side.")
+            return Mistake(
+                key, "rules are tables opened by [[rule]], with two brackets on each side, or lines of [rules]."
+            )
     return Mistake(
         key, f"{shown_key(key)} = {_shortened(value)} is not valid; it takes {_accepted_values(key, table)}."
     )

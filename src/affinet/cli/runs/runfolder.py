@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -129,6 +130,13 @@ class RunFolder:
 def holds_run(path: Path) -> bool:
     """Whether a run was ever started in `path`."""
     return any((path / name).exists() for name in NAMES)
+
+
+def free_folder(folder: Path) -> Path:
+    """A folder, or the first with -2, -3, … at the end of its name that holds no run."""
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    candidates = chain([folder], numbered)
+    return next(each for each in candidates if not holds_run(each) and (each.is_dir() or not each.exists()))
 
 
 def refuse_used(path: Path) -> None:

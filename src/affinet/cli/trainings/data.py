@@ -109,7 +109,8 @@ def _ready_made(source: str) -> Examples:
 
 
 def _from_file(table: DataTable, folder: Path) -> Examples:
-    return read_examples(folder / table.source, str(table.target), classes=table.task == "classification")
+    classes = table.task == "classification"
+    return read_examples(folder / table.source, str(table.target), ignore=table.ignore, classes=classes)
 
 
 def _task(examples: Examples, task: Task | None) -> tuple[Task, str]:
@@ -146,17 +147,17 @@ def _refuse_few(examples: Examples, targets: Array, task: Task, test_fraction: f
     test_rows = int(np.ceil(rows * test_fraction))
     least_rows = len(np.unique(targets)) if task == "classification" else 2
     split = f"{counted(rows - test_rows, 'row')} to train on and {test_rows:,} to test on"
+    way_out = ', or say task = "regression" in [data] or affinet init --task regression'
+    alternative = "" if task == "regression" or examples.kind in ("text", "truth values") else way_out
     if min(test_rows, rows - test_rows) < least_rows:
         raise DataError(
             f"{examples.source} has {counted(rows, 'row')}, which test_fraction = {test_fraction} splits into {split}; "
-            f"{task} needs at least {least_rows} in each. Add rows or change test_fraction in [data]."
+            f"{task} needs at least {least_rows} in each. Add rows or change test_fraction in [data]{alternative}."
         )
     if task == "classification":
         values, counts = np.unique(examples.target, return_counts=True)
         if counts.min() < 2:
             value = str(values[counts.argmin()])
-            way_out = ', or say task = "regression" in [data] or affinet init --task regression'
-            alternative = "" if examples.kind in ("text", "truth values") else way_out
             raise DataError(
                 f"the class {value!r} of {examples.target_name!r} in {examples.source} has one row; each class needs "
                 f"two, one to train on and one to test on. Add rows or remove that one{alternative}."

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def read_rules(job: JobFile, network: object) -> list[Constraint]:
-    """One named constraint per [[rule]] of `job`, in its order; a rule on several weights gives one per weight.
+    """One named constraint per [[rule]] of `job` and line of [rules], in this order; one per weight of several weights.
 
     `network` is what `affinet.weights` takes: a torch.nn.Module, or names with shapes.
 
@@ -30,6 +30,7 @@ def read_rules(job: JobFile, network: object) -> list[Constraint]:
     """
     weights = affinet.weights(network)
     entries = [_named_rule(job, index, rule, weights) for index, rule in enumerate(job.job.rule)]
+    entries += [_from_line(job, name, text, weights) for name, text in job.job.rules.items()]
     return [rule for entry in entries for rule in (entry if isinstance(entry, affinet.Rules) else [entry])]
 
 
@@ -48,6 +49,13 @@ def _from_text(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> C
         return affinet.parse(str(rule.says), weights)
     except AffinetError as error:
         raise _with_rule_name(job, ("rule", index, "says"), rule, error) from error
+
+
+def _from_line(job: JobFile, name: str, text: str, weights: Weights) -> Constraint | Rules:
+    try:
+        return affinet.parse(text, weights).named(name)
+    except AffinetError as error:
+        raise job.mistake(("rules", name), f'rule "{name}": {error}') from error
 
 
 def _from_sentences(job: JobFile, index: int, rule: RuleTable, weights: Weights) -> Rules:

@@ -1,0 +1,49 @@
+"""Read .csv files whose fields are separated by commas, semicolons or tabs, and whose decimals are points or commas."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from affinet.errors import DataError
+
+SEPARATORS = ",;\t"
+COMMA_NUMBER = r"^\s*[-+]?\d+,\d+\s*$"
+POINT_NUMBER = r"^\s*[-+]?\d+\.\d+\s*$"
+
+
+def read_separated(path: Path) -> pl.DataFrame:
+    """The table in a .csv file. Raises DataError where some numbers have decimal commas and others decimal points.
+
+    Spreadsheets in languages that write `1,5` separate fields by semicolons. A point may then group thousands, so that
+    one file has to write all its numbers alike.
+    """
+    options: dict[str, Any] = {"separator": separator_of(path), "infer_schema_length": None}
+    options["glob"] = False  # or table[1].csv would be read as table1.csv
+    frame = pl.read_csv(path, **options)
+    if options["separator"] == "," or not _columns_with(frame, COMMA_NUMBER):
+        return frame
+    frame = pl.read_csv(path, decimal_comma=True, **options)
+    if pointed := _columns_with(frame, POINT_NUMBER):
+        raise DataError(
+            f"{path} has numbers with decimal commas, and with points in column {pointed[0]!r}. "
+            f"Write all of them alike."
+        )
+    return frame
+
+
+def separator_of(path: Path) -> str:
+    """A comma, unless the header has no comma outside of quotes and has semicolons or tabs."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = next((line for line in file if line.strip()), "")
+    widths = {separator: len(next(csv.reader([header], delimiter=separator), ())) for separator in SEPARATORS}
+    return "," if widths[","] > 1 else max(SEPARATORS, key=widths.__getitem__)
+
+
+def _columns_with(frame: pl.DataFrame, pattern: str) -> list[str]:
+    """The names of the columns of text in which a value matches `pattern`."""
+    text = [column for column in frame.iter_columns() if column.dtype == pl.String]
+    return [column.name for column in text if column.str.contains(pattern).any()]
