@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from affinet.errors import NothingTrainedWarning as NothingTrainedWarning
     from affinet.errors import ParseError as ParseError
     from affinet.errors import PlanFileError as PlanFileError
+    from affinet.errors import ReportError as ReportError
     from affinet.errors import RuleError as RuleError
     from affinet.errors import RunError as RunError
     from affinet.errors import ShapeError as ShapeError
@@ -120,6 +121,7 @@ __all__ = [
     "PlanFileError",
     "Projector",
     "Reparametrization",
+    "ReportError",
     "RuleError",
     "Rules",
     "RunError",

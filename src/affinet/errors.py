@@ -343,6 +343,10 @@ def callers_line() -> int:
     return level
 
 
+class ReportError(AffinetError, ValueError):
+    """A page of a report that cannot be written, or would be written over a file that is not one."""
+
+
 class WatchError(AffinetError, ValueError):
     """A watch that cannot begin, or an observation that cannot be written to its log."""
 

@@ -28,6 +28,7 @@ from tests.errors import (
     plan_files,
     planning,
     reparametrizing,
+    reports,
     resumed_runs,
     runs,
     scipy_solvers,
@@ -70,6 +71,7 @@ ROOMS: tuple[tuple[ModuleType, ...], ...] = (
     (matrix_files,),
     (runs,),
     (resumed_runs,),
+    (reports,),
     (weight_files, weight_folders),
     (launched_jobs,),
 )

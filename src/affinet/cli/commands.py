@@ -44,6 +44,8 @@ PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="A file of Plan.s
 OptionalJobPath = Annotated[Path | None, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
 Resumed = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Resume the run in this folder.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The folder to write the run to.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
+PageOut = Annotated[Path | None, typer.Option("--out", metavar="PAGE.html", help="The file to write the page to.")]
 SourcePath = Annotated[str, typer.Argument(metavar="DATA", help="A .csv or .parquet file.", show_default=False)]
 Target = Annotated[
     str | None, typer.Option("--target", metavar="COLUMN", help="The column to predict; the last one without.")
@@ -159,6 +161,20 @@ def verify(model: ModelPath, plan: PlanPath) -> None:
         holds = verify_file(model, plan, screen)
     if not holds:
         raise typer.Exit(BROKEN)
+
+
+@commands.command()
+def report(run: RunPath, out: PageOut = None) -> None:
+    """Write a page about a run: its rules in words and drawn on the weights, its curves, and what the rules cost.
+
+    The page is one file of HTML that loads nothing, report.html in RUN without --out; an earlier page is replaced. Of
+    an unfinished run it shows what there is. Exit status: 0, or 2 where there is no run or the page cannot be written.
+    """
+    screen = Screen()
+    with _exit_statuses(screen):
+        from affinet.cli.reports.reporting import report as write_report
+
+        write_report(run, out, screen)
 
 
 @commands.command()

@@ -1,0 +1,155 @@
+"""Gather what a run has on disk into the contents of its page, and say what is missing."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from affinet.cli.reports.run_metrics import Metrics, curves_of, read_metrics
+from affinet.cli.reports.run_pictures import pictures_of_run
+from affinet.cli.run_summary import Outcome, RunSummary, shown_count, shown_score
+from affinet.cli.runs.finished import SUMMARY, read_summary
+from affinet.cli.runs.locking import WRITER
+from affinet.cli.runs.runfolder import PLAN_TEXT, holds_run
+from affinet.cli.runs.start_record import JOB, START_RECORD, StartRecord
+from affinet.cli.words import counted
+from affinet.errors import RunError
+from affinet.report.pages.contents import Comparison, Contents, Figure, State
+
+WORDS, FINDINGS = "In words:", "Findings:"
+
+
+def contents_of_run(run: Path) -> Contents:
+    """The contents of the page of the run in a folder: all that can be read. Raises RunError where there is no run."""
+    if not run.is_dir() or not holds_run(run):
+        what = "does not exist" if not run.exists() else "is a file" if not run.is_dir() else "does not hold a run"
+        raise RunError(f"{run} {what}, so there is nothing to report. Train one: affinet train JOB.toml --out {run}")
+    metrics, summary, record = read_metrics(run), read_summary(run), _start_record(run)
+    state, lead = _state(run, metrics, summary)
+    pictures, note, unread = pictures_of_run(run)
+    table, sentences, findings = _plan_text(run)
+    missing = [metrics.damage, *unread]
+    if summary is None and (run / SUMMARY).exists():
+        missing.append(f"{SUMMARY} cannot be read: it is damaged. It is written again by affinet train --resume {run}")
+    if not table:
+        missing.append(f"{PLAN_TEXT} is missing or empty: what the rules do is not known in words.")
+    return Contents(
+        title=_title(run, record),
+        state=state,
+        lead=lead,
+        figures=_figures(metrics, summary),
+        sentences=sentences,
+        plan=table,
+        findings=findings,
+        pictures=pictures,
+        pictures_note=note,
+        curves=curves_of(metrics, summary),
+        comparison=None if summary is None else _comparison(summary),
+        missing=tuple(sentence for sentence in missing if sentence),
+        versions=_versions(record),
+        job=_text(run / JOB),
+    )
+
+
+def _title(run: Path, record: StartRecord | None) -> str:
+    name = run.resolve().name
+    job = Path(record.name).stem if record is not None else ""
+    return name if not job or job == name else f"{name} ({job})"
+
+
+def _state(run: Path, metrics: Metrics, summary: RunSummary | None) -> tuple[State, str]:
+    epochs = counted(len(metrics.epochs), "epoch")
+    if summary is not None:
+        return "finished", summary.cost()
+    writer = _writer(run)
+    finished = f"{epochs} finished so far" if metrics.epochs else "no epoch is finished yet"
+    if writer is not None:
+        return "training", f"This run is unfinished: process {writer} is training it, and {finished}."
+    return "unfinished", (
+        f"This run is unfinished: {finished}, and the comparison without rules is missing. Resume it: affinet train "
+        f"--resume {run}"
+    )
+
+
+def _figures(metrics: Metrics, summary: RunSummary | None) -> tuple[Figure, ...]:
+    figures = []
+    if metrics.scores:
+        figures.append(Figure(shown_score(metrics.score_name, metrics.scores[-1]), metrics.score_name))
+    if losses := metrics.columns.get("loss"):
+        figures.append(Figure(f"{losses[-1]:.3g}", "loss, last epoch"))
+    violations = metrics.columns.get("largest_violation", ())
+    if summary is not None:
+        figures.append(Figure(f"{summary.rules.violation:.2g}", "largest violation of a rule"))
+        figures.append(Figure(shown_count(summary.rules.free), f"free numbers of {summary.rules.trained.out_of:,}"))
+    elif violations:
+        figures.append(Figure(f"{max(violations):.2g}", "largest violation of a rule"))
+    figures.append(Figure(f"{len(metrics.epochs):,}", "epochs"))
+    return tuple(figures)
+
+
+def _comparison(summary: RunSummary) -> Comparison:
+    def texts(outcome: Outcome | None) -> list[str]:
+        if outcome is None:
+            return ["diverged", *["–"] * 4]
+        return [
+            f"{outcome.loss:.4g}",
+            shown_score(summary.score_name, outcome.score),
+            f"{outcome.violation:.2g}",
+            shown_count(outcome.free),
+            f"{outcome.seconds:.1f}",
+        ]
+
+    names = ("loss", summary.score_name, "largest violation", "free numbers", "seconds")
+    rows = tuple(zip(names, texts(summary.rules), texts(summary.plain), strict=True))
+    return Comparison(f"{summary.cost()} {summary.training()}", rows)
+
+
+def _plan_text(run: Path) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The table of the plan, and the sentences and findings below it."""
+    text = _text(run / PLAN_TEXT)
+    words, findings = _listed_below(text, WORDS), _listed_below(text, FINDINGS)
+    ends = [at for at in (text.find(f"\n{WORDS}\n"), text.find(f"\n{FINDINGS}\n")) if at >= 0]
+    return text[: min(ends, default=len(text))].rstrip(), words, findings
+
+
+def _listed_below(text: str, heading: str) -> tuple[str, ...]:
+    """The items of a list below a heading of a plan's text."""
+    _, separator, below = text.partition(f"\n{heading}\n")
+    items = []
+    for line in below.splitlines() if separator else ():
+        if not line.startswith("  "):
+            break
+        items.append(line.strip().removeprefix("- "))
+    return tuple(items)
+
+
+def _versions(record: StartRecord | None) -> tuple[tuple[str, str], ...]:
+    if record is None:
+        return ()
+    written = record.written_by.partition(" ")
+    versions = [(written[0], written[2]), *record.versions.items(), ("threads", f"{record.threads:,}")]
+    return (*versions, ("processes", f"{record.processes:,}")) if record.processes > 1 else tuple(versions)
+
+
+def _start_record(run: Path) -> StartRecord | None:
+    with suppress(OSError, ValueError):
+        return StartRecord.model_validate_json((run / START_RECORD).read_bytes())
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _writer(run: Path) -> int | None:
+    """The number of the process that trains a run; None where there is none any more."""
+    try:
+        number = int((run / WRITER).read_text(encoding="ascii"))
+        os.kill(number, 0)
+    except (OSError, ValueError, OverflowError):
+        return None
+    return number

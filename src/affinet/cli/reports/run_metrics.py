@@ -1,0 +1,117 @@
+"""Read the metrics of a run, as far as they are whole, and turn them into curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from affinet.cli.run_summary import RunSummary, shown_score
+from affinet.cli.runs.runfolder import METRICS, SCORES
+from affinet.report.pages.contents import Curve
+
+WITHOUT = "without rules"
+SCORE_NAMES = {column: name for name, column in SCORES.items()} | {"score": "score"}
+"""Column → the score's name; an older affinet wrote `score`."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Column → numbers, of the epochs whose rows are whole; `damage` is a sentence about the others, or empty."""
+
+    columns: Mapping[str, Sequence[float]]
+    damage: str = ""
+
+    @property
+    def epochs(self) -> Sequence[float]:
+        """The numbers of the epochs."""
+        return self.columns.get("epoch", ())
+
+    @property
+    def score_name(self) -> str:
+        """`accuracy`, `R²`, or empty where there is no score."""
+        return next((SCORE_NAMES[column] for column in self.columns if column in SCORE_NAMES), "")
+
+    @property
+    def scores(self) -> Sequence[float]:
+        """The score of each epoch."""
+        return next((values for column, values in self.columns.items() if column in SCORE_NAMES), ())
+
+
+def read_metrics(run: Path) -> Metrics:
+    """The metrics of a run; without columns where the file is missing."""
+    path = run / METRICS
+    try:
+        text = path.read_bytes().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return Metrics({}, f"{path.name} is missing: losses, scores and violations over epochs are not known.")
+    except OSError as error:
+        return Metrics({}, f"{path.name} cannot be read: {error.strerror or error}.")
+    lines = [line for line in csv.reader(io.StringIO(text)) if line]
+    if not lines or lines[0][:1] != ["epoch"] or len(set(lines[0])) != len(lines[0]):
+        return Metrics({}, f"{path.name} does not begin as metrics do, with a line of names from `epoch` on.")
+    rows = [row for row in map(_numbers, lines[1:]) if row is not None and len(row) == len(lines[0])]
+    broken = len(lines) - 1 - len(rows)
+    columns = {name: tuple(row[k] for row in rows) for k, name in enumerate(lines[0])}
+    damage = f"{broken:,} of {len(lines) - 1:,} rows of {path.name} cannot be read, and are left out." if broken else ""
+    return Metrics(columns, damage)
+
+
+def curves_of(metrics: Metrics, summary: RunSummary | None) -> tuple[Curve, ...]:
+    """Loss, score and violation over epochs, compared with the end of the training without rules."""
+    if not metrics.epochs:
+        return ()
+    plain = None if summary is None else summary.plain
+    curves = []
+    if losses := metrics.columns.get("loss"):
+        sentence = f"Mean loss on the rows to train on: {_change(losses)}."
+        curves.append(_curve("Loss", sentence, metrics, losses, None if plain is None else plain.loss))
+    if metrics.scores:
+        name = metrics.score_name
+        title = name[:1].upper() + name[1:]
+        first, last = (shown_score(name, metrics.scores[k]) for k in (0, -1))
+        sentence = f"On the rows to test on: {first} after the first epoch, {last} after the last."
+        scores = [100.0 * score for score in metrics.scores] if name == "accuracy" else metrics.scores
+        reference = None if plain is None else plain.score * (100.0 if name == "accuracy" else 1.0)
+        title = "Accuracy, in percent" if name == "accuracy" else title
+        curves.append(_curve(title, sentence, metrics, scores, reference, logarithmic=False))
+    if violations := metrics.columns.get("largest_violation"):
+        finite = [value for value in violations if math.isfinite(value)]
+        largest = f"{max(finite):.2g}" if finite else "not known"
+        sentence = f"Of any rule after any step of an epoch; at most {largest}."
+        reference = None if plain is None else plain.violation
+        curves.append(_curve("Largest violation", sentence, metrics, violations, reference))
+    return tuple(curves)
+
+
+def _curve(
+    title: str,
+    sentence: str,
+    metrics: Metrics,
+    values: Sequence[float],
+    reference: float | None,
+    *,
+    logarithmic: bool = True,
+) -> Curve:
+    positive = [value for value in values if math.isfinite(value) and value > 0.0]
+    if reference is not None and reference > 0.0:
+        positive.append(reference)
+    wide = len(positive) >= len(values) and max(positive, default=1.0) > 20.0 * min(positive, default=1.0)
+    compared = None if reference is None or not math.isfinite(reference) else (WITHOUT, reference)
+    return Curve(title, sentence, "epoch", tuple(metrics.epochs), tuple(values), logarithmic and wide, compared)
+
+
+def _change(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.3g} after one epoch"
+    return f"{values[0]:.3g} in the first epoch, {values[-1]:.3g} in the last"
+
+
+def _numbers(cells: list[str]) -> list[float] | None:
+    try:
+        return [float(cell) for cell in cells]
+    except ValueError:
+        return None

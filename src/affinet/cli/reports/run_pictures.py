@@ -1,0 +1,53 @@
+"""Read the weights and rules of a run into pictures of its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from affinet.cli.files.modelfile import open_model
+from affinet.cli.runs.runfolder import MODEL, PLAN
+from affinet.errors import AffinetError
+from affinet.language.calculus.terms import Parameter
+from affinet.report.pages.contents import Picture
+from affinet.report.pages.rule_marks import RuleReader
+from affinet.report.pages.sampling import panel_of, sample_of, weights_drawn
+from affinet.system.stored.planfile import read_system
+from affinet.system.system import System
+
+
+def pictures_of_run(run: Path) -> tuple[tuple[Picture, ...], str, list[str]]:
+    """Pictures of the weights in rules, a note about those that are not drawn, and sentences about missing files."""
+    missing = []
+    if not (run / MODEL).exists():
+        missing.append(f"{MODEL} is missing, since no epoch was finished or it was removed: no weights can be drawn.")
+    if not (run / PLAN).exists():
+        missing.append(f"{PLAN} is missing: rules cannot be drawn on weights.")
+    if missing:
+        return (), "", missing
+    try:
+        system = read_system(run / PLAN)
+        return (*_pictures(run, system), [])
+    except AffinetError as error:
+        return (), "", [f"The weights cannot be drawn: {error}"]
+
+
+def _pictures(run: Path, system: System) -> tuple[tuple[Picture, ...], str]:
+    parameters = {parameter.name: parameter for parameter in system.layout.parameters}
+    names, side = weights_drawn(list(parameters))
+    note = f"{len(names)} of {len(parameters):,} weights in rules are drawn." if len(names) < len(parameters) else ""
+    reader, pictures = RuleReader(system), []
+    with open_model(run / MODEL) as file:
+        file.check(system.layout)
+        for name in names:
+            weight = file.weights(frozenset([name]))[name]
+            pictures.append(
+                _picture(reader, parameters[name], np.asarray(weight.numbers), side, weight.rounding.spacing)
+            )
+    return tuple(pictures), note
+
+
+def _picture(reader: RuleReader, parameter: Parameter, numbers: np.ndarray, side: int, spacing: float) -> Picture:
+    sample = sample_of(parameter.shape, side)
+    return reader.picture(parameter, sample, (panel_of("With the rules", numbers, sample),), spacing)
