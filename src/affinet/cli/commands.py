@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -223,7 +224,7 @@ def _run_in(processes: Processes, screen: Screen, job: JobFile, out: Path) -> No
     screen.say_plan(f"{prepared.rules}\n")
     terminal = Terminal(screen, data.score_name)
     terminal.compare(run(prepared, out, terminal))
-    screen.say(f"Everything is in {out}.")
+    screen.say(f"Everything is in {out}. A page with pictures of it: affinet report {shlex.quote(str(out))}")
 
 
 def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None) -> None:
