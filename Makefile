@@ -73,11 +73,12 @@ check: $(VENV)/.installed-check
 	$(BIN)/python tools/run_documents.py $(PAGES)
 	$(BIN)/python tools/check_wheel.py
 
-# The documentation as a site: build/site/index.html. Warnings are errors; the pages' blocks are run by `make check`.
+# The documentation as a site, build/site/index.html, and its notebooks with their outputs, build/notebooks/. Warnings are errors; the pages' blocks are run by `make check`.
 docs: $(VENV)/.installed-docs
 	rm -rf build/site
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -c docs -d build/site-trees . build/site
 	$(BIN)/python -m tools.check_site build/site
+	$(ONE_THREAD) $(BIN)/python -m tools.run_notebooks build/notebooks docs/notebooks/*.ipynb
 
 # Pages in headless Chromium: the one that CHROMIUM names, or that is here, or Debian's, installed where root runs make.
 browser: $(VENV)/.installed-browser
