@@ -42,6 +42,7 @@ NO_CASE = {
     "cli/trainings/torch/joined_processes.py JoinedProcesses.agree: ": "processes differ; tests/shards raises it",
     "cli/trainings/torch/joined_processes.py JoinedProcesses.check_b": "processes differ; tests/shards raises it",
     "cli/trainings/torch/process_group.py joined: raise Already": "one of several processes; tests/shards raises it",
+    "training/process_agreement.py _await_all: ": "a process attaches none; tests/shards raises it",
     "training/process_agreement.py _check: ": "processes differ; tests/shards raises each",
     "training/process_agreement.py _check_within_reach: raise AttachError(f'{name} is held": (
         "a mesh without this process; tests/shards raises it"

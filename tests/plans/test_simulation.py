@@ -20,13 +20,14 @@ def test_a_step_takes_the_time_of_its_messages() -> None:
     simulation = affinet.simulate(plan(), [1, 8, 64])
     alone, eight, many = simulation.meshes
     assert (alone.bytes_a_step, alone.messages_a_step, simulation.seconds[0]) == (0, 0, 0)
-    # One all-reduce of the column sums for the gradient and one for the weights, and one all-to-all for each.
-    assert eight.messages_a_step == many.messages_a_step == 4
-    sums = 2 * 64 * 4
+    # One all-reduce of the column sums for the gradient and one for the weights, and one all-to-all for each. Before
+    # them one all-reduce of a byte for each of four weights: which of them have a gradient.
+    assert eight.messages_a_step == many.messages_a_step == 5
+    sums = 2 * 64 * 4 + 4
     swapped = eight.bytes_a_step - sums
     # Of its 16 rows a process swaps all but the square on the diagonal with the others.
     assert swapped == 2 * 16 * (128 - 16) * 4
-    hops = 2 * 2 * 3 + 2 * 7
+    hops = 3 * 2 * 3 + 2 * 7
     assert simulation.seconds[1] == pytest.approx((2 * sums + swapped) / BANDWIDTH + hops * LATENCY, rel=1e-12)
 
 

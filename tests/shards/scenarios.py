@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.distributed.tensor.placement_types import _StridedShard
 
 import affinet
 from tests.shards.contract_on_shards import placed
-from tests.shards.fsdp_training import RULES, N, Net, numbers
+from tests.shards.fsdp_training import OPTIMIZERS, RULES, N, Net, numbers
 
 RULES_OF_ALL = ("row sums", "tie over layers", "not negative")
 
@@ -99,6 +100,54 @@ def without_gradients(shared: bool) -> Any:
         (net.first(x) - y).square().mean().backward()
         optimizer.step()
     return numbers(net)
+
+
+def missing_on_one(shared: bool) -> Any:
+    """Gradients that are missing on one process, on another one, and on all: in one process the parts are zero."""
+    kinds: dict[str, tuple[str, ...]] = {
+        "sums": ("column sums", "tie over layers"),
+        "swaps": ("transposed", "symmetric"),
+        "gathered": ("polyhedron", "product"),
+        "of each process": ("row sums", "not negative", "orthogonal"),
+    }
+    return {
+        (kind, way): _trained_without_some(names, way, shared)
+        for kind, names in kinds.items()
+        for way in ("plain", "sgd", "adam")
+        # Where nothing is exchanged, a part without a gradient stays, as it does without rules.
+        if way == "plain" or kind != "of each process"
+    }
+
+
+def _trained_without_some(names: tuple[str, ...], way: str, shared: bool) -> Any:
+    net = net_of(shared)
+    optimizer = OPTIMIZERS[way](net.parameters()) if way in OPTIMIZERS else optim.SGD(net.parameters(), lr=0.05)
+    handle = affinet.project(net, optimizer, rules(net, *names))
+    world, rank = dist.get_world_size(), dist.get_rank()
+    ranks = {
+        name: of_rank for name, of_rank in PART_WITHOUT.items() if name in {p.name for p in handle.plan.parameters}
+    }
+    for step in range(4):
+        optimizer.zero_grad()
+        loss(net, shared).backward()
+        for name, of_rank in ranks.items() if step != 1 else ():
+            parameter = net.get_parameter(name)
+            if not shared:
+                assert parameter.grad is not None
+                parameter.grad.chunk(world)[of_rank % world].zero_()
+            elif rank == of_rank % world:
+                parameter.grad = None
+        if step == 2:
+            net.third.weight.grad = None
+        if way == "adam":
+            handle.project_gradients()
+            nn.utils.clip_grad_value_(net.parameters(), 0.05)
+        optimizer.step()
+    return numbers(net), handle.violation()
+
+
+PART_WITHOUT = {"first.weight": 0, "second.weight": -1}
+"""Weight → the process that has no gradient for its part of it."""
 
 
 def frozen_later(shared: bool) -> Any:
@@ -367,6 +416,19 @@ def other_numbers() -> str:
     return error_of(lambda: affinet.project(net, optimizer, rule))
 
 
+def not_on_every_process() -> str:
+    """All but the first process attach no rules; the first says so, and the others play no part."""
+    net, store = net_of(True), dist.distributed_c10d._get_process_group_store(mesh().get_group())
+    if dist.get_rank():
+        return ""
+    patience = store.timeout
+    store.set_timeout(timedelta(seconds=1))
+    try:
+        return error_of(lambda: affinet.project(net, optim.SGD(net.parameters(), lr=0.1), rules(net)))
+    finally:
+        store.set_timeout(patience)
+
+
 def other_rules_of_copies() -> str:
     """Copies in DistributedDataParallel, of which each would follow rules of its own."""
     net = nn.parallel.DistributedDataParallel(net_of(False))
@@ -486,6 +548,7 @@ SCENARIOS = (
     clipped,
     accumulated,
     without_gradients,
+    missing_on_one,
     frozen_later,
     watched,
     updated,
@@ -519,6 +582,7 @@ REFUSED = (
     strided_weights,
     on_another_mesh,
     other_placements,
+    not_on_every_process,
 )
 """What is refused, by all processes alike; each returns the error."""
 

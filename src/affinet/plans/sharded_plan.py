@@ -33,11 +33,18 @@ class ShardedPlan:
     itemsize: int
     traffic: tuple[Traffic, ...]
     """Of each block."""
+    presence_messages: tuple[int, ...]
+    """Numbers of processes that tell each other which weights have a gradient, along each dimension of the mesh."""
 
     @property
     def bytes_a_step(self) -> int:
-        """Bytes that one process gives to messages in a step, for the gradient and the weights."""
-        return sum(each.bytes_sent(self.itemsize) for each in self.traffic)
+        """Bytes that one process gives to messages in a step: for the gradient, the weights, and what is present."""
+        return self.presence_bytes + sum(each.bytes_sent(self.itemsize) for each in self.traffic)
+
+    @property
+    def presence_bytes(self) -> int:
+        """Bytes that say which weights have a gradient: one for each, where rules need anything from others."""
+        return len(self.system.layout.parameters) if self.presence_messages else 0
 
     @property
     def messages(self) -> frozenset[Message]:
@@ -51,7 +58,7 @@ class ShardedPlan:
     def messages_a_step(self) -> int:
         """All-reduces and all-to-alls in a step: rules share them, except those whose entries are gathered."""
         unshared = sum(each.own_messages for each in self.traffic)
-        return unshared + sum(len(each.dimensions) for each in self.messages)
+        return len(self.presence_messages) + unshared + sum(len(each.dimensions) for each in self.messages)
 
     def bytes_by_rule(self) -> dict[str, int]:
         """Rule name → bytes of the blocks that it is part of; rules that share blocks share their bytes."""
@@ -110,7 +117,13 @@ def sharded_plan(
         placements = {p.name: placements for p in system.layout.parameters}
     _refuse_missing(placements, [p.name for p in system.layout.parameters])
     splits = {p.name: _splits_of(p, sizes, placements[p.name]) for p in system.layout.parameters}
-    return ShardedPlan(system, blocks, sizes, itemsize, tuple(traffic_of(block, splits) for block in blocks))
+    traffic = tuple(traffic_of(block, splits) for block in blocks)
+    asking: set[int] = set()
+    if any(each.way != "local" for each in traffic):
+        asking = {dimension for of_weight in splits.values() for dimension in of_weight.dimensions}
+    return ShardedPlan(
+        system, blocks, sizes, itemsize, traffic, tuple(sizes[dimension] for dimension in sorted(asking))
+    )
 
 
 def _sizes_of(mesh: Any) -> tuple[int, ...]:

@@ -35,10 +35,12 @@ class Simulation:
 
     def _seconds(self, sharded: ShardedPlan) -> float:
         hops = float(sum(each.own_messages for each in sharded.traffic) * _tree(prod(sharded.mesh)))
+        hops += sum(map(_tree, sharded.presence_messages))
         for message in sharded.messages:
             sizes = [sharded.mesh[dimension] for dimension in message.dimensions]
             hops += sum(map(_tree, sizes)) if message.operation == "all_reduce" else sizes[0] - 1
         sent = sum(each.bytes_sent(sharded.itemsize) * (1 if each.way == "swaps" else 2) for each in sharded.traffic)
+        sent += 2 * sharded.presence_bytes
         return sent / (self.gigabytes_per_second * 1e9) + hops * self.microseconds * 1e-6
 
     def __str__(self) -> str:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from affinet.kernels.torch.precision import regular_dtype
 from affinet.kernels.torch.projector import Projector
-from affinet.kernels.torch.shards.held_box import placed_like
+from affinet.kernels.torch.shards.held_box import held_box, placed_like
+from affinet.language.dtensors import gathered, is_distributed, local_part
 
 MOST = 64
 """Most sets of missing gradients whose couplings are cached: a mixture of experts has many."""
@@ -19,9 +20,13 @@ MOST = 64
 class Couplings:
     """Finds the entries of weights without a gradient that rules couple to weights with one."""
 
-    def __init__(self, projector: Projector, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+    def __init__(
+        self, projector: Projector, parameters: Mapping[str, torch.nn.Parameter], *, in_step: bool = False
+    ) -> None:
+        """`in_step`: the processes that hold the weights look for the same parameters at the same time."""
         self._projector = projector
         self._parameters = parameters
+        self._in_step = in_step
         self._cache: dict[frozenset[str], dict[str, Tensor]] = {}
 
     def of(self, missing: Iterable[str]) -> dict[str, Tensor]:
@@ -46,11 +51,19 @@ class Couplings:
             else torch.randn(p.shape, generator=generator).to(p.device, regular_dtype(p.dtype))
             for name, p in self._parameters.items()
         }
-        tangent = self._projector.tangent(vectors, at=self._parameters)
+        tangent = self._projector.tangent(vectors, at=self._point(generator))
         # Solvers and Schur complements return rounding errors in place of zeros.
         masks = {name: tangent[name].abs() > max(1e-9, 64.0 * torch.finfo(tangent[name].dtype).eps) for name in missing}
         masks = self._with_cells(masks)
         return {name: masks[name] for name in sorted(missing) if bool(masks[name].any())}
+
+    def _point(self, generator: torch.Generator) -> dict[str, Tensor] | None:
+        """The weights, of which random numbers stand for what this process cannot know; None where rules are linear."""
+        if not self._projector.has_inequalities:
+            return None
+        if self._in_step:
+            return {name: gathered(parameter.detach()) for name, parameter in self._parameters.items()}
+        return {name: _among_random_numbers(name, p.detach(), generator) for name, p in self._parameters.items()}
 
     def _with_cells(self, masks: dict[str, Tensor]) -> dict[str, Tensor]:
         """The masks with all entries that inequalities couple, whichever of these are at their bounds at present."""
@@ -68,6 +81,16 @@ class Couplings:
         return {name: mask | (coupled[name] != 0.0) for name, mask in masks.items()}
 
 
+def _among_random_numbers(name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
+    """The part of a weight that this process holds, in its place among random numbers."""
+    if not is_distributed(weight):
+        return weight
+    part, box = local_part(weight), held_box(name, weight)
+    numbers = torch.randn(weight.shape, generator=generator).to(part.device, part.dtype)
+    numbers[tuple(slice(first, first + size) for first, size in zip(box.offset, box.sizes, strict=True))] = part
+    return numbers
+
+
 class StandIns:
     """Gradients that replace missing ones for one step, and are removed after it.
 
@@ -82,9 +105,12 @@ class StandIns:
     def __bool__(self) -> bool:
         return bool(self._gradients)
 
-    def put(self, name: str, parameter: torch.nn.Parameter, coupled: Tensor) -> Tensor:
-        """Give a parameter a gradient of zeros, which the projection fills, and return it."""
-        if name not in self._saved and not bool(coupled.all()):
+    def put(self, name: str, parameter: torch.nn.Parameter, coupled: Tensor | None = None) -> Tensor:
+        """Give a parameter a gradient of zeros, which the projection fills, and return it.
+
+        Without `coupled` they are the gradient of all entries, and none of these is reset.
+        """
+        if coupled is not None and name not in self._saved and not bool(coupled.all()):
             self._saved[name] = coupled, parameter.detach().clone()
         gradient = torch.zeros_like(parameter)
         parameter.grad = gradient

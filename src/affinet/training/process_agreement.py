@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,6 +75,7 @@ def _check_within_reach(distributed: Mapping[str, Any]) -> None:
 
 
 def _check(group: Any, system: System, placements: dict[str, str]) -> None:
+    _await_all(group)
     digest = digest_of_rules(system)
     description = (digest, placements)
     if all(other == description for other in _collected(group, description)):
@@ -91,6 +93,33 @@ def _check(group: Any, system: System, placements: dict[str, str]) -> None:
                 f"processes {rank} and {peer} have different rules: {_difference(rules, peer_rules)}. Attach the same "
                 f"rules in the same order on every process, with numbers that do not depend on the process."
             )
+
+
+def _await_all(group: Any) -> None:
+    """Wait until all processes of the group attach rules, before they exchange anything.
+
+    Raises AttachError after the timeout that init_process_group was given, for those that do not.
+    """
+    store = torch.distributed.distributed_c10d._get_process_group_store(group)
+    _attached[group.group_name] += 1
+    keys = {
+        rank: f"affinet/rules/{_attached[group.group_name]}/{rank}"
+        for rank in torch.distributed.get_process_group_ranks(group)
+    }
+    store.set(keys[torch.distributed.get_rank()], "")
+    try:
+        store.wait([*keys.values()])
+    except RuntimeError as error:
+        absent = [rank for rank, key in keys.items() if not store.check([key])]
+        seconds = store.timeout.total_seconds()  # type: ignore[attr-defined]
+        raise AttachError(
+            f"processes {absent[:8]} hold parts or copies of the same weights as this one, and have not attached rules "
+            f"for {seconds:g} seconds. Attach the same rules in the same order on every process."
+        ) from error
+
+
+_attached: Counter[str] = Counter()
+"""Name of a process group → how often this process has attached rules in it."""
 
 
 def _difference(rules: Mapping[str, str], peer_rules: Mapping[str, str]) -> str:

@@ -33,6 +33,7 @@ from affinet.training.missing import Couplings, StandIns
 from affinet.training.mode_changes import ModeChanges
 from affinet.training.nesting import Nest, parameter_ids
 from affinet.training.objective import Objective, objective_of
+from affinet.training.other_processes import OtherProcesses
 from affinet.training.scaling import unscale
 from affinet.training.state_weights import StateWeights
 from affinet.training.step_start import StepStart, forget_curvature, undone_if_refused
@@ -186,7 +187,7 @@ class Sandwich:
         gradients = self._gradients()
         if _are_unchanged(self._projected_early, gradients):
             return
-        gradients = self._fill_missing(gradients, self._projected_early, None)
+        gradients = self._fill_missing(self._with_parts_elsewhere(gradients, self._projected_early), None)
         rates = self._rates()
         if not _are_same_tensors(self._projected_early, gradients):
             self.capture.take(gradients, rates, None, wanted=self.hooked.gradients_wanted())
@@ -236,18 +237,21 @@ class Sandwich:
     def _prepare(self, optimizer: optim.Optimizer, evaluation: int = 1) -> None:
         """Project the gradients, which belong to this evaluation of a closure."""
         gradients = self._gradients()
+        projected_early, self._projected_early = self._projected_early, {}
+        are_projected = _are_unchanged(self._projected, gradients)
+        if not are_projected:
+            gradients = self._with_parts_elsewhere(gradients, projected_early)
         # A fused optimizer under a GradScaler decides on the device whether the step is taken.
         if self._check_finite and getattr(optimizer, "found_inf", None) is None:
             check_finite_gradients(gradients)
-        projected_early, self._projected_early = self._projected_early, {}
-        if _are_unchanged(self._projected, gradients):
+        if are_projected:
             return
         scale = self._scale(optimizer)
         if len(self.hooked) > 1 and unscale(other for other in self.hooked.live() if other is not optimizer):
             # With several optimizers a GradScaler skips the steps of those with an overflow, but not the other steps.
             check_finite_gradients(gradients)
         if not self.in_metric:
-            gradients = self._fill_missing(gradients, projected_early, optimizer)
+            gradients = self._fill_missing(gradients, optimizer)
         rates = self._rates()
         # Gradients that were projected before clipping were captured at that time.
         is_new = not _are_same_tensors(projected_early, gradients)
@@ -287,16 +291,23 @@ class Sandwich:
         for g in opposite:
             g.neg_()
 
+    def _with_parts_elsewhere(
+        self, gradients: dict[str, Tensor | None], projected_early: Marks
+    ) -> dict[str, Tensor | None]:
+        """The gradients, with zeros for this process' part of those that only other processes have parts of."""
+        if self._stand_ins and not _are_same_tensors(projected_early, gradients):
+            self._stand_ins.remove()
+            gradients = self._gradients()
+        names = self._others.parts_elsewhere(gradients)
+        return {**gradients, **{name: self._stand_ins.put(name, self.parameters[name]) for name in names}}
+
     def _fill_missing(
-        self, gradients: dict[str, Tensor | None], projected_early: Marks, optimizer: optim.Optimizer | None
+        self, gradients: dict[str, Tensor | None], optimizer: optim.Optimizer | None
     ) -> dict[str, Tensor | None]:
         """The gradients, with zeros for missing ones that rules couple to others: the projection fills in their part.
 
         Raises GradientError where `optimizer` steps before coupled gradients of other optimizers are computed.
         """
-        if self._stand_ins and not _are_same_tensors(projected_early, gradients):
-            self._stand_ins.remove()
-            gradients = self._gradients()
         if optimizer is not None and len(self.hooked) > 1 and _in_backward():
             other_names = self.parameters.keys() - self._parameters_of(optimizer)
             check_stepped_alone(optimizer, self._couplings.of(other_names), in_backward=True)
@@ -320,7 +331,7 @@ class Sandwich:
             observer.before_projection(self.hooked.position(optimizer))
         self._mode_changes.forget()
         snapshot, self._snapshot = self._snapshot, None
-        unchanged = frozenset() if snapshot is None else snapshot.unchanged()
+        unchanged = frozenset() if snapshot is None else self._others.everywhere(snapshot.unchanged())
         if not unchanged.issuperset(self.parameters):
             self._project_weights(skipped)
         if self._learning and not self.in_metric:
@@ -372,7 +383,8 @@ class Sandwich:
         self._trained = trained
         self._names = {id(parameter): name for name, parameter in trained.parameters.items()}
         self.capture = Capture(trained.parameters)
-        self._couplings = Couplings(trained.projector, trained.parameters)
+        self._others = OtherProcesses(trained.projector.plan, trained.parameters)
+        self._couplings = Couplings(trained.projector, trained.parameters, in_step=bool(self._others))
         self._learning = Learning(trained.projector, trained.parameters, self._entrywise_names(), former)
         self._projected, self._projected_early = {}, {}
 

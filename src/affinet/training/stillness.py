@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, optim
 
 from affinet.kernels.torch.shards.held_box import placed_like
+from affinet.language.dtensors import local_part
 from affinet.training.missing import Couplings
 
 
@@ -26,9 +27,12 @@ class Snapshot:
             if parameter.grad is None or id(parameter) in resting_ids
         }
 
-    def unchanged(self) -> frozenset[str]:
-        """The names of weights of which no bit has changed since."""
-        return frozenset(name for name, (parameter, saved) in self._saved.items() if torch.equal(parameter, saved))
+    def unchanged(self) -> dict[str, bool]:
+        """Whether no bit of each has changed since, of the part that this process holds."""
+        return {
+            name: torch.equal(local_part(parameter), local_part(saved))
+            for name, (parameter, saved) in self._saved.items()
+        }
 
     def restore(self, unchanged: frozenset[str], couplings: Couplings) -> None:
         """After the projection, restore unchanged weights, except entries that rules couple to other weights.
