@@ -20,6 +20,7 @@ from tests.errors import (
     job_files,
     lagrange_rules,
     launched_jobs,
+    live_pages,
     matlab_plans,
     matrix_files,
     missing_packages,
@@ -74,6 +75,7 @@ ROOMS: tuple[tuple[ModuleType, ...], ...] = (
     (reports,),
     (weight_files, weight_folders),
     (launched_jobs,),
+    (live_pages,),
 )
 CASES = [case for room in ROOMS for module in room for case in cases_of(module)]
 

@@ -45,6 +45,8 @@ PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="A file of Plan.s
 OptionalJobPath = Annotated[Path | None, typer.Argument(metavar="JOB.toml", help="The job file.", show_default=False)]
 Resumed = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Resume the run in this folder.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The folder to write the run to.")]
+Live = Annotated[bool, typer.Option("--live", help="Show the run in a browser on this machine while it trains.")]
+Port = Annotated[int | None, typer.Option("--port", min=1, max=65535, metavar="N", help="The port of the live page.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)]
 PageOut = Annotated[Path | None, typer.Option("--out", metavar="PAGE.html", help="The file to write the page to.")]
 SourcePath = Annotated[str, typer.Argument(metavar="DATA", help="A .csv or .parquet file.", show_default=False)]
@@ -100,14 +102,21 @@ def schema() -> None:
 
 
 @commands.command()
-def train(job: OptionalJobPath = None, out: Out = None, resume: Resumed = None) -> None:
+def train(
+    job: OptionalJobPath = None, out: Out = None, resume: Resumed = None, live: Live = False, port: Port = None
+) -> None:
     """Train the network of a job under its rules, and once more without them for comparison.
 
     Without --out, RUN is runs/<name of the job>, or the same with -2, -3, … where that holds a run. It receives
     model.safetensors, metrics.csv, job.toml, plan.safetensors, plan.txt, summary.json, and a checkpoint after each
-    epoch. With --resume RUN a stopped run is resumed, and ends with
-    the weights of an uninterrupted run; JOB.toml is needed only if it has moved. Exit status: 0, 1 where the rules
-    contradict each other, 2 for any other mistake in the job, its files or the run, 130 after Ctrl-C.
+    epoch. With --resume RUN a stopped run is resumed, and ends with the weights of an uninterrupted run; JOB.toml is
+    needed only if it has moved.
+
+    With --live the page of `affinet report` is served to browsers on this machine until the command ends, at the
+    address that is printed; it follows the training. --port N asks for a port; without it any free one is taken.
+
+    Exit status: 0, 1 where the rules contradict each other, 2 for any other mistake in the job, its files or the run,
+    130 after Ctrl-C.
     """
     from affinet.cli.launching import report_once, screen_of_process
 
@@ -115,14 +124,16 @@ def train(job: OptionalJobPath = None, out: Out = None, resume: Resumed = None) 
     with _exit_statuses(screen):
         from affinet.cli.jobs.jobfile import read_job
 
+        with report_once():
+            live_port = _live_port(live, port)
         if resume is not None:
-            _resume(screen, resume, job, out)
+            _resume(screen, resume, job, out, live_port)
         elif job is None:
             raise JobError("there is no job to train. Name a job file, or a stopped run with --resume RUN.")
         else:
             with report_once():
                 job_file = read_job(job)
-            _run(screen, job_file, out, Path("runs") / job.stem)
+            _run(screen, job_file, out, Path("runs") / job.stem, live_port)
 
 
 @commands.command()
@@ -194,28 +205,43 @@ def demo(epochs: Epochs = None, out: Out = None) -> None:
         screen.say(demonstration.ending(folder))
 
 
-def _run(screen: Screen, job: JobFile, out: Path | None, usual: Path) -> Path:
+def _live_port(live: bool, port: int | None) -> int | None:
+    """The port of the live page: 0 for any free one, None without the page."""
+    if port is not None and not live:
+        raise RunError(f"--port {port} is the port of the live page, which --live asks for. Add --live.")
+    return (port or 0) if live else None
+
+
+def _run(screen: Screen, job: JobFile, out: Path | None, usual: Path, live_port: int | None = None) -> Path:
     """Train a job in the folder `out`, or else in `usual` or the next free one. Returns the folder."""
     from affinet.cli.launching import processes_for
     from affinet.cli.runs.runfolder import free_folder
 
     with processes_for(job) as processes:
         folder = out or processes.from_writer(lambda: free_folder(usual))
-        _run_in(processes, screen, job, folder)
+        _run_in(processes, screen, job, folder, live_port)
     return folder
 
 
-def _run_in(processes: Processes, screen: Screen, job: JobFile, out: Path) -> None:
+def _run_in(processes: Processes, screen: Screen, job: JobFile, out: Path, live_port: int | None) -> None:
+    from affinet.cli.live.live_view import live_page
     from affinet.cli.runs.following import follow
     from affinet.cli.runs.runfolder import refuse_used
-    from affinet.cli.runs.running import run
-    from affinet.cli.trainings.preparation import prepare
-    from affinet.cli.watch_lines import Terminal
 
     if not processes.writes:
         follow(job, out, processes, "finish")
         return
     refuse_used(out)
+    with live_page(screen, out, live_port):
+        _run_here(processes, screen, job, out)
+
+
+def _run_here(processes: Processes, screen: Screen, job: JobFile, out: Path) -> None:
+    """Run a job in the process that writes its folder and shows it."""
+    from affinet.cli.runs.running import run
+    from affinet.cli.trainings.preparation import prepare
+    from affinet.cli.watch_lines import Terminal
+
     prepared = prepare(job, processes)
     data = prepared.data
     rows = f"{len(data.train_targets):,} rows to train on, {len(data.test_targets):,} to test on"
@@ -227,9 +253,10 @@ def _run_in(processes: Processes, screen: Screen, job: JobFile, out: Path) -> No
     screen.say(f"Everything is in {out}. A page with pictures of it: affinet report {shlex.quote(str(out))}")
 
 
-def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None) -> None:
+def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None, live_port: int | None = None) -> None:
     from affinet.cli.jobs.jobfile import read_job
     from affinet.cli.launching import processes_for, report_once
+    from affinet.cli.live.live_view import live_page
     from affinet.cli.runs.following import follow
     from affinet.cli.runs.resuming import resume
     from affinet.cli.runs.runfolder import holds_run
@@ -244,10 +271,11 @@ def _resume(screen: Screen, run: Path, job: Path | None, out: Path | None) -> No
     with processes_for(job_file, arguments, record.processes if record else None) as processes:
         if processes.from_writer(lambda: job is not None and not holds_run(run)):
             screen.say(f"There is no run in {run} yet: starting one.")
-            _run_in(processes, screen, job_file, run)
+            _run_in(processes, screen, job_file, run, live_port)
         elif processes.writes:
-            resume(run, job, screen, processes)
-            screen.say(f"Everything is in {run}.")
+            with live_page(screen, run, live_port):
+                resume(run, job, screen, processes)
+                screen.say(f"Everything is in {run}.")
         else:
             follow(job_file, run, processes, processes.from_writer(lambda: "nothing"))
 

@@ -58,10 +58,11 @@ def test_a_process_that_fails_ends_a_run_that_then_goes_on(affinet: Command, fol
     assert refused.exit_code == 2
     assert "processes that torchrun starts, and it did not start this one" in refused.stderr
     assert "Resume the run with: torchrun --nproc-per-node 2 -m affinet train --resume run\n" in refused.stderr
-    resumed = torchrun(folder, "train", "--resume", "run")
+    resumed = torchrun(folder, "train", "--resume", "run", "--live")
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.count("Resuming after epoch") == 1
     assert resumed.stdout.count("Everything is in run.") == 1
+    assert resumed.stdout.count("The live page of this run, until the command ends: http://127.0.0.1:") == 1
     assert len((folder / "run" / "metrics.csv").read_text().splitlines()) == 4
     assert affinet("verify", "run/model.safetensors", "run/plan.safetensors").exit_code == 0
 
