@@ -35,8 +35,9 @@ nitpick_ignore_regex = [(r"py:class", r"[\w.]+")]
 
 html_theme = "furo"
 html_title = "affinet"
-html_static_path = ["site/site.css"]
+html_static_path = ["site/site.css", "site/site.js"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_extra_path = ["site/index.html"]
 html_copy_source = False
 html_show_sphinx = False
@@ -52,6 +53,13 @@ def prepare_page(app, docname, source):
     source[0] = api_objects.page() if docname == "docs/api" else site_pages.prepared(source[0])
 
 
+def level_headings(app, pagename, templatename, context, doctree):
+    """Say of which level the headings of the navigation are, which Sphinx leaves out and screen readers need."""
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def setup(app):
-    """Register the change of sources."""
+    """Register both; Furo makes the navigation at the usual priority."""
     app.connect("source-read", prepare_page)
+    app.connect("html-page-context", level_headings, priority=900)

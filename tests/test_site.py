@@ -76,6 +76,7 @@ def test_every_public_name_is_an_object_of_the_page() -> None:
     modules = {name.rsplit(".", 1)[-1] for name in api_objects.MODULES}
     assert names - objects <= modules
     assert {name for section in api_page.SECTIONS for name in section.names} <= names
+    assert "Errors: {py:obj}`affinet.RuleError` for any other source" in text
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import affinet
 from tools import api_page, api_sources
 
 OPENING = """\
@@ -78,8 +79,18 @@ def _is_called(definition: api_sources.Definition) -> bool:
 
 
 def _body(docstring: str) -> str:
-    return PARAGRAPHS.sub("\n\n", docstring)
+    """A docstring with its subjects as paragraphs, in which public names are links."""
+    return QUOTED.sub(_linked, PARAGRAPHS.sub("\n\n", docstring))
 
+
+def _linked(quoted: re.Match[str]) -> str:
+    name = quoted["name"].removeprefix("affinet.")
+    return f"{{py:obj}}`affinet.{name}`" if name in affinet.__all__ and name not in LEFT_AS_THEY_ARE else quoted[0]
+
+
+QUOTED = re.compile(r"(?<![`\w])`(?P<name>[\w.]+)`(?!`)")
+LEFT_AS_THEY_ARE = ("weights", "equations", "plan", "groups", "errors", "families", "__version__")
+"""Names of functions that docstrings also use for their own arguments and values."""
 
 MODULES = frozenset(module_of(section) for section in api_page.SECTIONS) | {"affinet.errors"}
 """Modules, which are public names of `affinet` too."""
