@@ -201,3 +201,17 @@ def test_losses_and_scores_are_those_of_torch(framework: str) -> None:
         numbers, others = (np.array([float(cell) for cell in text.split(",")]) for text in (line, other))
         # Losses below four, which Keras averages in float32 on some backends.
         np.testing.assert_allclose(numbers[:3], others[:3], rtol=0, atol=1e-9 if framework == "jax" else 2.0**-20)
+
+
+@each_framework
+def test_prices_of_rules_are_those_of_torch(framework: str) -> None:
+    """In float64 weights differ by roundings of some hundred steps, and prices are as smooth as the gradient."""
+    for name in ("steps of Adam", "optimum"):
+        ours, theirs = (
+            json.loads((runs(f).folder / f"{name} whole" / "summary.json").read_text())["prices"]["dearest"]
+            for f in (framework, "torch")
+        )
+        assert len(ours) == len(theirs) == 2
+        assert [price["rule"] for price in ours] == [price["rule"] for price in theirs]
+        for price, truth in zip(ours, theirs, strict=True):
+            assert price["change"] == pytest.approx(truth["change"], rel=1e-8)

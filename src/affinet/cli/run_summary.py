@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from affinet.blocks.interval import Interval
 
 if TYPE_CHECKING:
-    from affinet.report.cost import Trainable
+    from affinet.report.cost import CostReport, Trainable
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class RunSummary:
     """A training under rules, and `plain`: the same network, seed and data without rules, None where that diverged.
 
     Both are measured in the same way: `violation` is the largest of any rule after any step, and measuring is in
-    `seconds`. `trivial` is the score of an answer that knows no features.
+    `seconds`. `trivial` is the score of an answer that knows no features. `prices` are those of the last weights under
+    rules, for the mean loss of all train rows; where they are None, `no_prices` says why.
     """
 
     score_name: str
@@ -40,6 +41,8 @@ class RunSummary:
     trivial: float
     rules: Outcome
     plain: Outcome | None
+    prices: CostReport | None = None
+    no_prices: str = ""
 
     def cost(self) -> str:
         """How much score the rules cost, in one sentence."""

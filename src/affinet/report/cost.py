@@ -44,12 +44,14 @@ class CostReport:
 
     `returns` counts, for each nonlinear rule, the steps that were shortened or refused. `ranks`
     are those of the nonlinear equations at the weights and at almost all points; None where they are not known.
+    `count` is the number of all rules where `rules` are only the dearest of them.
     """
 
     rules: tuple[RuleCost, ...]
     stationarity: float
     returns: Mapping[str, StepCounts] = field(default_factory=dict)
     ranks: tuple[int | None, int | None] = (None, None)
+    count: int | None = None
 
     def __str__(self) -> str:
         width = max([4, *(len(rule.name) for rule in self.rules)])

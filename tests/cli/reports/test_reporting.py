@@ -2,8 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from affinet import Plan
+from affinet.cli.runs.finished import read_summary
+from affinet.cli.trainings.data import load_data
+from affinet.cli.trainings.perceptron import perceptron_of
+from affinet.cli.trainings.perceptron_gradient import mean_gradient
+from affinet.report.cost import cost_report
 from tests.cli.conftest import Command, changed, job_of
 from tests.report.pages.html_checks import Page, checked
 
@@ -31,6 +39,9 @@ def test_a_finished_run_has_a_page_with_all_its_parts(affinet: Command, run: Pat
     assert '"a tie" ties 1 pair of weights: 1 fewer free number.' in page.shown
     assert "2 tied in 1 group" in page.shown
     assert "With and without the rules" in page.shown
+    for heading in ("Before the rules and the training", "Trained without the rules", "What the rules cost"):
+        assert heading in page.shown
+    assert "Loosening a tie by 0.01 would change the loss by about" in " ".join(page.shown.split())
     assert 'says = "hidden1.weight[0, 1] == hidden1.weight[2, 0]"' in page.shown
     assert "What is missing" not in page.shown
     again = affinet("report", "run", "--out", "run/again.html")
@@ -46,6 +57,7 @@ def test_a_finished_run_has_a_page_with_all_its_parts(affinet: Command, run: Pat
         ("plan.safetensors", "plan.safetensors is missing"),
         ("plan.txt", "plan.txt is missing"),
         ("summary.json", "This run is unfinished"),
+        ("samples.safetensors", "With the rules"),
     ],
 )
 @pytest.mark.parametrize("damage", [None, b"", b"\xff\x00 damaged \x80" * 20])
@@ -60,6 +72,7 @@ def test_a_missing_or_damaged_file_is_named_and_the_others_are_shown(
     assert result.exit_code == 0, result.output
     page = report_of(run)
     assert (sentence if damage is None else name.partition(".")[0]) in page.shown
+    assert "Traceback" not in result.output
     assert "Job and versions" in page.shown
 
 
@@ -86,3 +99,42 @@ def test_a_folder_without_a_run_and_a_page_that_cannot_be_written_end_with_2(aff
         result = affinet(*words)
         assert result.exit_code == 2
         assert result.stderr.startswith("error: ")
+
+
+METHODS = {
+    "project": (),
+    "reparametrize": (("epochs = 3", 'epochs = 3\nmethod = "reparametrize"'),),
+    "lagrange": (("epochs = 3", 'epochs = 3\nmethod = "lagrange"'),),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_prices_the_rules_of_its_run(affinet: Command, folder: Path, method: str) -> None:
+    job_of(changed(*METHODS[method]), folder)
+    assert affinet("train", "job.toml", "--out", "run").exit_code == 0
+    summary = read_summary(folder / "run")
+    assert summary is not None
+    assert summary.prices is not None
+    assert [rule.name for rule in summary.prices.rules] == ["a tie"]
+    assert summary.prices.stationarity >= 0.0
+    assert affinet("report", "run").exit_code == 0
+    assert "What the rules cost" in report_of(folder / "run").shown
+
+
+def test_prices_are_those_of_the_gradient_over_all_rows(affinet: Command, folder: Path) -> None:
+    """The figures of the run equal those that NumPy computes from its weights, to the rounding of float32."""
+    text = changed(("epochs = 3", "epochs = 40"))
+    job = job_of(text, folder)
+    assert affinet("train", "job.toml", "--out", "run").exit_code == 0
+    plan, weights = Plan.load(folder / "run" / "plan.safetensors"), load_file(folder / "run" / "model.safetensors")
+    data = load_data(job.job.data, folder, job.job.train.seed)
+    rows = data.train_features.astype(np.float32), data.train_targets
+    gradients = mean_gradient(perceptron_of(job, data.inputs, data.outputs), data.task, weights, *rows)
+    at = {parameter.name: weights[parameter.name] for parameter in plan.parameters}
+    truth = cost_report(plan.projector(at), {name: gradients[name] for name in at}, at=at)
+    summary = read_summary(folder / "run")
+    assert summary is not None
+    assert summary.prices is not None
+    # The gradient of torch is summed in float32 over 30 rows; the price is the difference of two of its entries.
+    assert summary.prices.rules[0].change == pytest.approx(truth.rules[0].change, rel=1e-4)
+    assert summary.prices.stationarity == pytest.approx(truth.stationarity, rel=1e-4)

@@ -15,7 +15,9 @@ from affinet.cli.runs.runfolder import PLAN_TEXT, holds_run
 from affinet.cli.runs.start_record import JOB, START_RECORD, StartRecord
 from affinet.cli.words import counted
 from affinet.errors import RunError
-from affinet.report.pages.contents import Comparison, Contents, Figure, State
+from affinet.report.pages.contents import Comparison, Contents, Figure, Prices, State
+from affinet.report.pages.shown_numbers import shown_number
+from affinet.report.priced_rules import prices_of
 
 WORDS, FINDINGS = "In words:", "Findings:"
 
@@ -32,6 +34,8 @@ def contents_of_run(run: Path) -> Contents:
     missing = [metrics.damage, *unread]
     if summary is None and (run / SUMMARY).exists():
         missing.append(f"{SUMMARY} cannot be read: it is damaged. It is written again by affinet train --resume {run}")
+    if summary is not None and summary.prices is None:
+        missing.append(summary.no_prices or "This run has no prices of rules: an older affinet did not compute them.")
     if not table:
         missing.append(f"{PLAN_TEXT} is missing or empty: what the rules do is not known in words.")
     return Contents(
@@ -45,6 +49,7 @@ def contents_of_run(run: Path) -> Contents:
         pictures=pictures,
         pictures_note=note,
         curves=curves_of(metrics, summary),
+        prices=None if summary is None else _prices(summary),
         comparison=None if summary is None else _comparison(summary),
         missing=tuple(sentence for sentence in missing if sentence),
         versions=_versions(record),
@@ -77,15 +82,23 @@ def _figures(metrics: Metrics, summary: RunSummary | None) -> tuple[Figure, ...]
     if metrics.scores:
         figures.append(Figure(shown_score(metrics.score_name, metrics.scores[-1]), metrics.score_name))
     if losses := metrics.columns.get("loss"):
-        figures.append(Figure(f"{losses[-1]:.3g}", "loss, last epoch"))
+        figures.append(Figure(shown_number(losses[-1]), "loss, last epoch"))
     violations = metrics.columns.get("largest_violation", ())
     if summary is not None:
-        figures.append(Figure(f"{summary.rules.violation:.2g}", "largest violation of a rule"))
+        figures.append(Figure(shown_number(summary.rules.violation, 2), "largest violation of a rule"))
         figures.append(Figure(shown_count(summary.rules.free), f"free numbers of {summary.rules.trained.out_of:,}"))
     elif violations:
-        figures.append(Figure(f"{max(violations):.2g}", "largest violation of a rule"))
+        figures.append(Figure(shown_number(max(violations), 2), "largest violation of a rule"))
     figures.append(Figure(f"{len(metrics.epochs):,}", "epochs"))
     return tuple(figures)
+
+
+def _prices(summary: RunSummary) -> Prices | None:
+    return (
+        None
+        if summary.prices is None
+        else prices_of(summary.prices, "At the last weights, for the mean loss of all rows to train on")
+    )
 
 
 def _comparison(summary: RunSummary) -> Comparison:
@@ -93,9 +106,9 @@ def _comparison(summary: RunSummary) -> Comparison:
         if outcome is None:
             return ["diverged", *["–"] * 4]
         return [
-            f"{outcome.loss:.4g}",
+            shown_number(outcome.loss, 4),
             shown_score(summary.score_name, outcome.score),
-            f"{outcome.violation:.2g}",
+            shown_number(outcome.violation, 2),
             shown_count(outcome.free),
             f"{outcome.seconds:.1f}",
         ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from affinet.cli.run_summary import RunSummary, shown_score
 from affinet.cli.runs.runfolder import METRICS, SCORES
 from affinet.report.pages.contents import Curve
+from affinet.report.pages.shown_numbers import shown_number
 
 WITHOUT = "without rules"
 SCORE_NAMES = {column: name for name, column in SCORES.items()} | {"score": "score"}
@@ -80,7 +81,7 @@ def curves_of(metrics: Metrics, summary: RunSummary | None) -> tuple[Curve, ...]
         curves.append(_curve(title, sentence, metrics, scores, reference, logarithmic=False))
     if violations := metrics.columns.get("largest_violation"):
         finite = [value for value in violations if math.isfinite(value)]
-        largest = f"{max(finite):.2g}" if finite else "not known"
+        largest = shown_number(max(finite), 2) if finite else "not known"
         sentence = f"Of any rule after any step of an epoch; at most {largest}."
         reference = None if plain is None else plain.violation
         curves.append(_curve("Largest violation", sentence, metrics, violations, reference))
@@ -106,8 +107,8 @@ def _curve(
 
 def _change(values: Sequence[float]) -> str:
     if len(values) == 1:
-        return f"{values[0]:.3g} after one epoch"
-    return f"{values[0]:.3g} in the first epoch, {values[-1]:.3g} in the last"
+        return f"{shown_number(values[0])} after one epoch"
+    return f"{shown_number(values[0])} in the first epoch, {shown_number(values[-1])} in the last"
 
 
 def _numbers(cells: list[str]) -> list[float] | None:

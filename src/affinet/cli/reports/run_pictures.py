@@ -8,8 +8,8 @@ import numpy as np
 
 from affinet.cli.files.modelfile import open_model
 from affinet.cli.runs.runfolder import MODEL, PLAN
+from affinet.cli.runs.weight_samples import read_samples
 from affinet.errors import AffinetError
-from affinet.language.calculus.terms import Parameter
 from affinet.report.pages.contents import Picture
 from affinet.report.pages.rule_marks import RuleReader
 from affinet.report.pages.sampling import panel_of, sample_of, weights_drawn
@@ -28,26 +28,22 @@ def pictures_of_run(run: Path) -> tuple[tuple[Picture, ...], str, list[str]]:
         return (), "", missing
     try:
         system = read_system(run / PLAN)
-        return (*_pictures(run, system), [])
+        return _pictures(run, system)
     except AffinetError as error:
         return (), "", [f"The weights cannot be drawn: {error}"]
 
 
-def _pictures(run: Path, system: System) -> tuple[tuple[Picture, ...], str]:
+def _pictures(run: Path, system: System) -> tuple[tuple[Picture, ...], str, list[str]]:
     parameters = {parameter.name: parameter for parameter in system.layout.parameters}
     names, side = weights_drawn(list(parameters))
     note = f"{len(names)} of {len(parameters):,} weights in rules are drawn." if len(names) < len(parameters) else ""
     reader, pictures = RuleReader(system), []
+    samples, unread = read_samples(run, {name: parameters[name] for name in names}, side)
     with open_model(run / MODEL) as file:
         file.check(system.layout)
         for name in names:
-            weight = file.weights(frozenset([name]))[name]
-            pictures.append(
-                _picture(reader, parameters[name], np.asarray(weight.numbers), side, weight.rounding.spacing)
-            )
-    return tuple(pictures), note
-
-
-def _picture(reader: RuleReader, parameter: Parameter, numbers: np.ndarray, side: int, spacing: float) -> Picture:
-    sample = sample_of(parameter.shape, side)
-    return reader.picture(parameter, sample, (panel_of("With the rules", numbers, sample),), spacing)
+            weight, sample = file.weights(frozenset([name]))[name], sample_of(parameters[name].shape, side)
+            panels = [panel_of("With the rules", np.asarray(weight.numbers), sample)]
+            panels += [panels_of_time[name] for panels_of_time in samples.values() if name in panels_of_time]
+            pictures.append(reader.picture(parameters[name], sample, tuple(panels), weight.rounding.spacing))
+    return tuple(pictures), note, [unread]

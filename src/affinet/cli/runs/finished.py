@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -12,9 +13,11 @@ from affinet.blocks.interval import Interval
 from affinet.cli.jobs.job import Table
 from affinet.cli.run_summary import Outcome, RunSummary
 from affinet.cli.runs.durable import write_text
-from affinet.report.cost import Trainable
+from affinet.report.cost import LOOSER, CostReport, RuleCost, Trainable
 
 SUMMARY = "summary.json"
+MOST_PRICES, MOST_SHARED = 1000, 20
+"""The dearest rules that are stored, and the rules that one of them is redundant with."""
 
 
 class _Outcome(Table):
@@ -28,12 +31,28 @@ class _Outcome(Table):
     measuring_seconds: float = 0.0  # missing in runs of earlier versions
 
 
+class _Price(Table):
+    rule: str
+    largest_multiplier: float
+    change: float
+    shared_with: list[str] = Field(default_factory=list)
+
+
+class _Prices(Table):
+    stationarity: float
+    loosened_by: float = LOOSER
+    rules: int
+    dearest: list[_Price]
+
+
 class _Summary(Table):
     score_name: str
     test_rows: int
     trivial_score: float
     with_rules: _Outcome
     without_rules: _Outcome | None
+    prices: _Prices | None = None  # missing in runs of earlier versions
+    no_prices: str = ""
     sha256: dict[str, str] = Field(default_factory=dict)  # missing in runs of earlier versions
 
 
@@ -45,6 +64,8 @@ def write_summary(run: Path, summary: RunSummary, digests: Mapping[str, str]) ->
         trivial_score=summary.trivial,
         with_rules=_outcome_table(summary.rules),
         without_rules=None if summary.plain is None else _outcome_table(summary.plain),
+        prices=_prices_table(summary.prices),
+        no_prices=summary.no_prices,
         sha256=dict(digests),
     )
     write_text(run / SUMMARY, content.model_dump_json(indent=2) + "\n")
@@ -55,9 +76,9 @@ def read_summary(run: Path) -> RunSummary | None:
     try:
         content = _Summary.model_validate_json((run / SUMMARY).read_bytes())
         plain = None if content.without_rules is None else _read_outcome(content.without_rules)
-        return RunSummary(
-            content.score_name, content.test_rows, content.trivial_score, _read_outcome(content.with_rules), plain
-        )
+        with_rules, prices = _read_outcome(content.with_rules), _read_prices(content.prices)
+        figures = content.score_name, content.test_rows, content.trivial_score
+        return RunSummary(*figures, with_rules, plain, prices, content.no_prices)
     except (OSError, ValidationError, TypeError):
         return None
 
@@ -77,6 +98,32 @@ def digest_of_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
+
+
+def _prices_table(prices: CostReport | None) -> _Prices | None:
+    """The dearest rules: a list of all could be longer than the weights."""
+    if prices is None or not all(isfinite(x) for rule in prices.rules for x in (rule.largest, rule.change)):
+        return None
+    dearest = [
+        _Price(
+            rule=rule.name,
+            largest_multiplier=rule.largest,
+            change=rule.change,
+            shared_with=list(rule.shared_with[:MOST_SHARED]),
+        )
+        for rule in prices.rules[:MOST_PRICES]
+    ]
+    return _Prices(stationarity=prices.stationarity, rules=prices.count or len(prices.rules), dearest=dearest)
+
+
+def _read_prices(content: _Prices | None) -> CostReport | None:
+    if content is None:
+        return None
+    rules = [
+        RuleCost(price.rule, price.largest_multiplier, price.change, tuple(price.shared_with))
+        for price in content.dearest
+    ]
+    return CostReport(tuple(rules), content.stationarity, count=content.rules)
 
 
 def _outcome_table(outcome: Outcome) -> _Outcome:

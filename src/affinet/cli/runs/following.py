@@ -12,6 +12,7 @@ from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.run_summary import RunSummary
 from affinet.cli.runs.checkpoint import Checkpoint
 from affinet.cli.runs.running import finish_run, restore_results
+from affinet.cli.runs.weight_samples import Samples
 from affinet.cli.trainings.preparation import prepare
 from affinet.cli.trainings.processes import Processes
 from affinet.cli.trainings.training import Epoch, Step
@@ -34,7 +35,7 @@ class FollowedFolder:
         """The writer restores; no row is missing here."""
         return 0
 
-    def finish(self, summary: RunSummary) -> None:
+    def finish(self, summary: RunSummary, samples: Samples) -> None:
         """The writer writes the results."""
 
     def contents(self) -> str:

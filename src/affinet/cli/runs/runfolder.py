@@ -20,6 +20,7 @@ from affinet.cli.runs.checkpoint import Checkpoint, Damaged, read_checkpoint, wr
 from affinet.cli.runs.durable import flush, flush_folder, put_in_place, unfinished, write_neighbour, write_text
 from affinet.cli.runs.finished import SUMMARY, digest_of_file, read_digests, write_summary
 from affinet.cli.runs.start_record import JOB, START_RECORD, StartRecord, write_start_record
+from affinet.cli.runs.weight_samples import SAMPLES, Samples, write_samples
 from affinet.cli.trainings.array_files import save_arrays
 from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.training import Epoch
@@ -31,7 +32,7 @@ from affinet.system.stored.planfile import read_system, write_system
 MODEL, METRICS = "model.safetensors", "metrics.csv"
 PLAN, PLAN_TEXT = "plan.safetensors", "plan.txt"
 CHECKPOINT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
-NAMES = (MODEL, METRICS, JOB, PLAN, PLAN_TEXT, CHECKPOINT, PREVIOUS, SUMMARY)
+NAMES = (MODEL, METRICS, JOB, PLAN, PLAN_TEXT, CHECKPOINT, PREVIOUS, SUMMARY, SAMPLES)
 RESULTS = (MODEL, METRICS, PLAN, PLAN_TEXT)
 SCORES = {"accuracy": "accuracy", "R²": "R2"}
 """Score → its column in metrics.csv, in ASCII letters."""
@@ -82,10 +83,11 @@ class RunFolder:
             flush_folder(self.path)
         return epoch.number - 1 - len(rows)
 
-    def finish(self, summary: RunSummary) -> None:
+    def finish(self, summary: RunSummary, samples: Samples) -> None:
         """Write the results of the run, and remove the previous checkpoint. Raises RunError where the disk refuses."""
         with self._disk_errors():
             flush(self.path / METRICS)
+            write_samples(self.path, samples)
             write_summary(self.path, summary, _digests(self.path))
             (self.path / PREVIOUS).unlink(missing_ok=True)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
+import numpy as np
+
 from affinet.blocks.interval import Interval
 from affinet.cli.run_summary import Outcome, RunSummary
 from affinet.cli.runs.checkpoint import Checkpoint
@@ -17,14 +19,15 @@ from affinet.cli.runs.identity import identity_of
 from affinet.cli.runs.locking import locked
 from affinet.cli.runs.runfolder import METRICS, begin_run, make_folder, refuse_used
 from affinet.cli.runs.start_record import StartRecord
+from affinet.cli.runs.weight_samples import Samples, samples_of
 from affinet.cli.trainings.framework import RuledTraining, Training
 from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.preparation import Prepared
 from affinet.cli.trainings.processes import LostProcess
 from affinet.cli.trainings.training import Diverged, Epoch, Progress, Step, train_epochs, trivial_score
-from affinet.cli.words import counted
+from affinet.cli.words import counted, one_paragraph
 from affinet.errors import AffinetError, InfeasibleError, RunError, named_violations
-from affinet.report.cost import Trainable
+from affinet.report.cost import CostReport, Trainable
 
 ShowEvent = Callable[[Step | Epoch], None]
 SaveEpoch = Callable[[Progress], None]
@@ -53,8 +56,8 @@ class Folder(Protocol):
     def restore(self, epoch: Epoch, state: Mapping[str, Any]) -> int:
         """Reset weights and metrics to the epoch of a checkpoint; return how many earlier rows are lost."""
 
-    def finish(self, summary: RunSummary) -> None:
-        """Write the results of the run."""
+    def finish(self, summary: RunSummary, samples: Samples) -> None:
+        """Write the results of the run, and samples of weights to compare with."""
 
     def contents(self) -> str:
         """The content of the folder, in one sentence."""
@@ -132,10 +135,12 @@ def _train_and_compare(
     prepared.processes.agree(identity_of(prepared).model_dump_json(), "a job, rules or data")
     checkpoint = prepared.processes.from_writer(lambda: checkpoint)
     rules = _with_rules(prepared, ruled, folder, watch, checkpoint)
+    weights = {"first": prepared.framework.arrays(prepared.framework.network(prepared.job, prepared.data))}
+    prices, no_prices = _prices(prepared, ruled)
     result = f"the run with rules is finished, and everything is in {folder.path}. {folder.resume_hint()}"
     plain: Outcome | None = None
     try:
-        plain = _without_rules(prepared, watch)
+        plain, weights["without"] = _without_rules(prepared, watch)
     except KeyboardInterrupt:
         event = "Interrupted while training without rules for comparison"
         raise Interrupted(f"{event}; {result}") from None
@@ -144,8 +149,8 @@ def _train_and_compare(
     except Diverged as error:
         watch.say(f"Without the rules {error}")
     data = prepared.data
-    summary = RunSummary(data.score_name, len(data.test_targets), trivial_score(data), rules, plain)
-    folder.finish(summary)
+    summary = RunSummary(data.score_name, len(data.test_targets), trivial_score(data), rules, plain, prices, no_prices)
+    folder.finish(summary, samples_of(prepared.rules.system.layout, weights))
     return summary
 
 
@@ -185,12 +190,23 @@ def _restore_checkpoint(checkpoint: Checkpoint, ruled: RuledTraining, folder: Fo
         watch.say(f"The rows of {counted(lost_rows, 'earlier epoch')} are missing in {folder.path / METRICS}.")
 
 
-def _without_rules(prepared: Prepared, watch: Watch) -> Outcome:
+def _prices(prepared: Prepared, ruled: RuledTraining) -> tuple[CostReport | None, str]:
+    """What the rules cost at the last weights; where that is not known, why. It never fails a run."""
+    if prepared.processes.world > 1:
+        return None, "Prices of rules are computed in runs of one process."
+    try:
+        return ruled.prices(prepared.job.job.train.batch_size), ""
+    except (AffinetError, MemoryError) as error:
+        return None, f"Prices of rules are not known: {one_paragraph(error)}"
+
+
+def _without_rules(prepared: Prepared, watch: Watch) -> tuple[Outcome, Mapping[str, np.ndarray]]:
+    """The results of the training without rules, and its last weights."""
     job, framework, data = prepared.job, prepared.framework, prepared.data
     with framework.seeded(job.job.train.seed):
         plain = framework.without_rules(job, data, framework.network(job, data), prepared.rules.system)
         progress = _train(prepared, plain, watch, "without rules", _discard, Progress())
-    return _outcome(progress, Trainable(plain.numbers, plain.numbers), plain.numbers)
+    return _outcome(progress, Trainable(plain.numbers, plain.numbers), plain.numbers), plain.weights()
 
 
 def _outcome(progress: Progress, trained: Trainable, free: int | Interval) -> Outcome:

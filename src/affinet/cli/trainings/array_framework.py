@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+
+import numpy as np
 
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.array_training import ArrayTraining, Steps, plain_training, ruled_training
@@ -31,6 +33,10 @@ class ArrayFramework(ABC):
     def weights(self, network: FirstNetwork) -> object:
         """Names with shapes."""
         return network.perceptron.shapes
+
+    def arrays(self, network: FirstNetwork) -> Mapping[str, np.ndarray]:
+        """The first weights by name."""
+        return network.weights
 
     def numbers(self, network: FirstNetwork) -> int:
         """How many numbers all weights hold."""

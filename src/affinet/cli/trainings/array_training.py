@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -22,12 +22,15 @@ from affinet.cli.trainings.first_network import (
     random_numbers,
     restore_random,
 )
+from affinet.cli.trainings.perceptron import Perceptron
+from affinet.cli.trainings.perceptron_gradient import mean_gradient
 from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.rules import free_numbers
 from affinet.cli.trainings.snapshot import Packed, Snapshot
 from affinet.cli.trainings.training import score_of
 from affinet.kernels.arrays.array_gaps import ArrayGaps
-from affinet.report.cost import Trainable
+from affinet.plans.plan import Plan
+from affinet.report.cost import CostReport, Trainable, cost_report
 from affinet.system.malformed import Malformed
 from affinet.system.system import System
 
@@ -51,6 +54,10 @@ class Steps(Protocol):
     @property
     def trained(self) -> int:
         """How many numbers the optimizer moves."""
+
+    @property
+    def decay(self) -> float:
+        """What is added to each gradient, as a share of the weights: the coupled decay of the optimizer."""
 
     def step(self, rows: np.ndarray) -> float:
         """Take one step on the train rows of these numbers; return the loss before it."""
@@ -82,6 +89,8 @@ class ArrayTraining:
     numbers: int
     free: int | Interval
     moved: Mapping[str, float]
+    perceptron: Perceptron
+    plan: Plan | None = None
     approaches: bool = False
     starts_on_rules: bool = True
 
@@ -125,6 +134,21 @@ class ArrayTraining:
         """As `Training.is_finite`."""
         return all(bool(np.isfinite(x).all()) for x in self.steps.weights().values())
 
+    def weights(self) -> Mapping[str, np.ndarray]:
+        """As `Training.weights`."""
+        return self.steps.weights()
+
+    def prices(self, batch_size: int) -> CostReport | None:
+        """As `RuledTraining.prices`, with the gradient in float64."""
+        del batch_size
+        assert self.plan is not None, "a training without rules has no prices"
+        names, rows = [parameter.name for parameter in self.plan.parameters], self.rows
+        weights = self.steps.weights()
+        gradients = mean_gradient(self.perceptron, rows.task, weights, rows.train_features, rows.train_targets)
+        total = {name: gradients[name] + self.steps.decay * weights[name] for name in names}
+        at = {name: weights[name] for name in names}
+        return cost_report(self.plan.projector(at), total, at=at)
+
     def state(self) -> dict[str, np.ndarray]:
         """The weights by name."""
         return self.steps.weights()
@@ -153,13 +177,14 @@ def ruled_training(job: JobFile, data: Data, network: FirstNetwork, rules: Plann
     }
     numbers = network.perceptron.numbers
     free = free_numbers(numbers, rules.plan.rank) if steps.trained == numbers else steps.trained
-    return _training(job, data, rules.system, steps, numbers, free, moved)
+    training = _training(job, data, network, rules.system, steps, free, moved)
+    return replace(training, plan=rules.plan)
 
 
 def plain_training(job: JobFile, data: Data, network: FirstNetwork, rules: System, steps: Steps) -> ArrayTraining:
     """A training without rules, which measures how far it is from them."""
     numbers = network.perceptron.numbers
-    return _training(job, data, rules, steps, numbers, numbers, {})
+    return _training(job, data, network, rules, steps, numbers, {})
 
 
 def rows_of(job: JobFile, data: Data) -> Rows:
@@ -178,14 +203,15 @@ def rows_of(job: JobFile, data: Data) -> Rows:
 def _training(
     job: JobFile,
     data: Data,
+    network: FirstNetwork,
     rules: System,
     steps: Steps,
-    numbers: int,
     free: int | Interval,
     moved: Mapping[str, float],
 ) -> ArrayTraining:
     random = random_numbers(job.job.train.seed)
-    return ArrayTraining(steps, rows_of(job, data), random, ArrayGaps(rules), numbers, free, moved)
+    numbers, rows = network.perceptron.numbers, rows_of(job, data)
+    return ArrayTraining(steps, rows, random, ArrayGaps(rules), numbers, free, moved, network.perceptron)
 
 
 def _form(x: np.ndarray) -> tuple[tuple[int, ...], str]:

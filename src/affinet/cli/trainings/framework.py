@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterable, Mapping, Sized
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+import numpy as np
+
 from affinet.blocks.interval import Interval
 from affinet.cli.jobs.jobfile import JobFile
 from affinet.cli.trainings.data import Data
 from affinet.cli.trainings.planned_rules import PlannedRules
 from affinet.cli.trainings.snapshot import Snapshot
-from affinet.report.cost import Trainable
+from affinet.report.cost import CostReport, Trainable
 from affinet.system.system import System
 
 
@@ -39,6 +41,9 @@ class Training(Protocol):
 
     def finish(self) -> None:
         """What is done once after the last step, before the score."""
+
+    def weights(self) -> Mapping[str, np.ndarray]:
+        """The present weights by name, as pictures of them need them; of several processes, all call this."""
 
     def score(self) -> float:
         """Accuracy or R² on the test rows; NaN where an output is not finite."""
@@ -73,6 +78,12 @@ class RuledTraining(Training, Protocol):
     def violated(self, rules: Collection[str]) -> Mapping[str, float]:
         """Those of the named rules that the weights violate by more than rounding, and by how much."""
 
+    def prices(self, batch_size: int) -> CostReport | None:
+        """What the rules cost at the present weights and the mean loss of all train rows; None where it is not known.
+
+        The rows are taken in batches of this size at least. Raises AffinetError where prices cannot be computed.
+        """
+
     def state(self) -> Mapping[str, Any]:
         """The weights under the names that rules have for them, as they are saved: NumPy arrays or tensors of torch."""
 
@@ -100,6 +111,9 @@ class Framework(Protocol):
 
     def weights(self, network: Any) -> object:
         """What `affinet.weights` takes: a module, or names with shapes."""
+
+    def arrays(self, network: Any) -> Mapping[str, np.ndarray]:
+        """The weights of a new network by name, which training does not change any more."""
 
     def numbers(self, network: Any) -> int:
         """How many numbers of a network training may move."""

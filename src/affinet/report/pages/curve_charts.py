@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import ceil, floor, isfinite, log10
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from affinet.report.pages.contents import Curve
-from affinet.report.pages.vega_drawing import PLAIN, QUIET, RULED, drawn
+from affinet.report.pages.vega_drawing import FITTED, PLAIN, RULED, drawn
 
-WIDTH, HEIGHT = 292, 170
+WIDTH, HEIGHT = 330, 200
 MOST_POINTS = 400
 """Points of a line that are drawn: more than a line of this width can show."""
 
@@ -31,7 +31,9 @@ def curve_chart(curve: Curve) -> Markup:
     base = alt.Chart(alt.Data(values=points)).encode(x=x, y=y)
     line = base.mark_line(stroke=RULED, strokeWidth=2, strokeJoin="round")
     last = (
-        alt.Chart(alt.Data(values=points[-1:])).mark_point(fill=RULED, stroke=RULED, filled=True, size=42).encode(x, y)
+        alt.Chart(alt.Data(values=points[-1:]))
+        .mark_point(fill=RULED, stroke=RULED, filled=True, size=42, opacity=1)
+        .encode(x, y)
     )
     layers: list[Any] = [line, last]
     if curve.reference is not None and _drawable(curve, curve.reference[1]):
@@ -39,11 +41,11 @@ def curve_chart(curve: Curve) -> Markup:
         rule = alt.Chart(alt.Data(values=[{"value": value, "name": name}]))
         layers.insert(0, rule.mark_rule(stroke=PLAIN, strokeWidth=1.5, strokeDash=[4, 3]).encode(y=y))
         layers.append(
-            rule.mark_text(align="right", dy=_side(curve, value, points), fill=PLAIN, color=PLAIN).encode(
-                x=alt.value(WIDTH), y=y, text="name:N"
+            rule.mark_text(align="left", dx=4, dy=_side(curve, value, points), fill=PLAIN, color=PLAIN).encode(
+                x=alt.value(0), y=y, text="name:N"
             )
         )
-    return drawn(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT))
+    return drawn(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, autosize=FITTED))
 
 
 def _points(curve: Curve) -> list[dict[str, float]]:
@@ -62,9 +64,11 @@ def _value_axis(curve: Curve, points: list[dict[str, float]]) -> Any:
     import altair as alt
 
     low, high = _ends(curve, points)
-    small = high < 1e-3 or high >= 1e6 or (curve.logarithmic and high / low > 1e4)
-    form = "~e" if small else "~r"
-    return alt.Axis(title=None, tickCount=4, format=form, labelColor=QUIET)
+    if not curve.logarithmic:
+        return alt.Axis(title=None, tickCount=4, format="~e" if high < 1e-3 or high >= 1e6 else "~r")
+    ticks = _log_ticks(*_log_domain(low, high))
+    form = "~e" if ticks[0] < 1e-3 or ticks[-1] > 1e5 else "~r"
+    return alt.Axis(title=None, values=ticks, format=form)
 
 
 def _value_scale(curve: Curve, points: list[dict[str, float]]) -> Any:
@@ -73,9 +77,20 @@ def _value_scale(curve: Curve, points: list[dict[str, float]]) -> Any:
     low, high = _ends(curve, points)
     if not curve.logarithmic:
         return alt.Scale(zero=0 <= low < 0.5 * high, nice=True)
-    if high / low < 10.0:  # a scale of one power of ten has no ticks to read
-        low, high = low / 3.0, high * 3.0
-    return alt.Scale(type="log", domain=[low, high], nice=True)
+    return alt.Scale(type="log", domain=list(_log_domain(low, high)), nice=False)
+
+
+def _log_domain(low: float, high: float) -> tuple[float, float]:
+    """The ends of a logarithmic scale: room at both sides, and at least two powers of ten."""
+    room = max(1.5, (100.0 * low / high) ** 0.5)
+    return low / room, high * room
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten inside the scale, at most about five of them."""
+    first, last = ceil(log10(low)), floor(log10(high))
+    step = (last - first) // 5 + 1
+    return [10.0**power for power in range(first, last + 1, step)]
 
 
 def _ends(curve: Curve, points: list[dict[str, float]]) -> tuple[float, float]:

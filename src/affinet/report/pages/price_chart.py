@@ -5,6 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from affinet.report.pages.contents import Prices
+from affinet.report.pages.shown_numbers import shown_number
 from affinet.report.pages.vega_drawing import INK, RULED, drawn
 
 MOST_BARS = 12
@@ -21,7 +22,7 @@ def price_chart(prices: Prices) -> Markup:
             "place": k,
             "name": _short(price.rule),
             "size": abs(price.change),
-            "text": f"{price.change:.2g}".replace("-", "−"),
+            "text": shown_number(price.change, 2),
         }
         for k, price in enumerate(prices.dearest[:MOST_BARS])
     ]
@@ -31,7 +32,7 @@ def price_chart(prices: Prices) -> Markup:
     x = alt.X("size:Q", axis=None, scale=alt.Scale(domain=[0, longest], range=[0, WIDTH - 60]))
     zero = alt.value(0)
     layers = [
-        data.mark_bar(fill=RULED, height=8, yOffset=7, cornerRadiusEnd=2).encode(x=x, y=y),
+        data.mark_bar(fill=RULED, height=8, yOffset=7).encode(x=x, y=y),
         data.mark_text(align="left", dy=-5, fill=INK, limit=WIDTH).encode(x=zero, y=y, text="name:N"),
         data.mark_text(align="left", dx=5, dy=7, fill=INK, fontWeight="bold").encode(x=x, y=y, text="text:N"),
     ]

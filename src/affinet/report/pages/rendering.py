@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from affinet._version import __version__
 from affinet.errors import MissingPackageError, visible
 from affinet.report.pages.contents import Contents
+from affinet.report.pages.shown_numbers import shown_number
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -70,8 +71,3 @@ def _environment() -> Environment:
 def _shown(value: Any) -> Any:
     """Text with hidden characters shown by their code; what is already HTML stays."""
     return visible(value) if type(value) is str else value
-
-
-def shown_number(value: float) -> str:
-    """Three digits, with a minus sign that is as wide as the plus."""
-    return f"{value:.3g}".replace("-", "−")

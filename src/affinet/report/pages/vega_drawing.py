@@ -13,6 +13,9 @@ INK, QUIET, GRID = "var(--ink)", "var(--quiet)", "var(--grid)"
 RULED, PLAIN = "var(--ruled)", "var(--plain)"
 """Colours of marks: with rules, and without."""
 
+FITTED = {"type": "fit", "contains": "padding"}
+"""The size of a chart is that of the whole picture, its axes included."""
+
 CONFIG: dict[str, Any] = {
     "aria": False,  # the page describes each chart, and has its numbers in a table
     "background": "transparent",
@@ -24,13 +27,13 @@ CONFIG: dict[str, Any] = {
         "gridColor": GRID,
         "labelColor": QUIET,
         "titleColor": QUIET,
-        "labelFontSize": 11,
-        "titleFontSize": 11,
+        "labelFontSize": 12,
+        "titleFontSize": 12,
         "titleFontWeight": "normal",
         "tickSize": 4,
     },
     "axisY": {"domain": False, "ticks": False, "labelPadding": 6},
-    "text": {"color": INK, "fontSize": 11},
+    "text": {"color": INK, "fontSize": 12},
 }
 
 

@@ -10,15 +10,17 @@ from markupsafe import Markup, escape
 
 from affinet.errors import visible
 from affinet.report.pages.contents import KINDS, Panel, Picture, Total
+from affinet.report.pages.shown_numbers import shown_number
 
-SIDE = 236
+SIDE = 204
 """The longest side of a matrix, in units of the picture; a unit is a pixel on a wide screen."""
 NARROWEST, WIDEST = 3.0, 26.0
-MARGIN = 46
+MARGIN = 40
 """The strip that sums are drawn in."""
 SHADES = 11
 COLOURS = 12
 """Colours of classes of tied entries; more classes repeat them."""
+SIGNS = {"==": "=", "<=": "≤", ">=": "≥"}
 MOST_NAMED = 256
 """Cells that have their number as a tooltip; larger pictures would need megabytes for that."""
 
@@ -47,7 +49,7 @@ def weight_picture(picture: Picture) -> Markup:
     grid = Grid(rows, columns, _side_of(columns), _side_of(rows))
     largest = max((float(np.nanmax(np.abs(p.values), initial=0.0)) for p in picture.panels), default=0.0)
     panels = [_values(picture, panel, grid, largest or 1.0) for panel in picture.panels]
-    return Markup("").join([*panels, _structure(picture, grid)])
+    return Markup("").join([*panels[:1], _structure(picture, grid), *panels[1:]])
 
 
 def _values(picture: Picture, panel: Panel, grid: Grid, largest: float) -> Markup:
@@ -77,8 +79,37 @@ def _structure(picture: Picture, grid: Grid) -> Markup:
                     parts.append(f'<path class="t{colour}" d="{path}"/>')
         elif number and (path := grid.cells(picture.kinds == number)):
             parts.append(f'<path class="k-{kind.split()[-1]}" d="{path}"/>')
+    parts += _total_labels(picture, grid)
     width, height = grid.columns * grid.wide, grid.rows * grid.high
+    width, height = width + MARGIN * any(picture.row_totals), height + MARGIN * any(picture.column_totals)
     return _figure("What the rules ask", structure_sentence(picture), parts, width, height)
+
+
+def _total_labels(picture: Picture, grid: Grid) -> Iterator[str]:
+    """Brackets beside rows and under columns whose sums rules are about, with what they ask where that is the same."""
+    width, height = grid.columns * grid.wide, grid.rows * grid.high
+    for across, totals in ((False, picture.row_totals), (True, picture.column_totals)):
+        places = [k for k, total in enumerate(totals) if total is not None]
+        if not places:
+            continue
+        size = grid.wide if across else grid.high
+        first, last = places[0] * size + 0.5, (places[-1] + 1) * size - 0.5
+        middle = (first + last) / 2
+        if across:
+            outline = f"M{_short(first)} {_short(height + 3)}v3H{_short(last)}v-3"
+            place = f'x="{_short(middle)}" y="{_short(height + 19)}" text-anchor="middle"'
+        else:
+            outline = f"M{_short(width + 3)} {_short(first)}h3V{_short(last)}h-3"
+            place = f'x="{_short(width + 9)}" y="{_short(middle + 4)}"'
+        yield f'<path class="target" d="{outline}"/><text class="total" {place}>{_asked_of(totals)}</text>'
+
+
+def _asked_of(totals: tuple[Total | None, ...]) -> str:
+    asks = {(total.sense, shown_number(total.bound)) for total in totals if total is not None}
+    if len(asks) > 1:
+        return "Σ"
+    ((sense, bound),) = asks
+    return f"Σ {SIGNS[sense]} {bound}"
 
 
 def structure_sentence(picture: Picture) -> str:
@@ -98,7 +129,7 @@ def _values_sentence(picture: Picture, panel: Panel) -> str:
     numbers = panel.values[np.isfinite(panel.values)]
     if not numbers.size:
         return "No number is finite."
-    sentence = f"From {_figure_of(numbers.min())} to {_figure_of(numbers.max())}"
+    sentence = f"From {shown_number(numbers.min())} to {shown_number(numbers.max())}"
     at_bound = int(np.count_nonzero(picture.upper | picture.lower))
     if panel is picture.panels[0] and at_bound:
         sentence += f"; {at_bound:,} at a bound"
@@ -109,7 +140,9 @@ def _values_sentence(picture: Picture, panel: Panel) -> str:
         chosen = [(float(s), t) for s, t in zip(sums, totals, strict=True) if t is not None]
         if chosen:
             low, high = min(s for s, _ in chosen), max(s for s, _ in chosen)
-            ends = _figure_of(low) if f"{low:.4g}" == f"{high:.4g}" else f"{_figure_of(low)} to {_figure_of(high)}"
+            ends = (
+                shown_number(low) if f"{low:.4g}" == f"{high:.4g}" else f"{shown_number(low)} to {shown_number(high)}"
+            )
             sentence += f"; {name} sum to {ends}"
     return f"{sentence}."
 
@@ -173,7 +206,7 @@ def _tooltips(panel: Panel, grid: Grid) -> Iterator[str]:
     for (r, c), value in np.ndenumerate(panel.values):
         place = f'x="{_short(c * grid.wide)}" y="{_short(r * grid.high)}"'
         size = f'width="{_short(grid.wide)}" height="{_short(grid.high)}"'
-        yield f'<rect class="touch" {place} {size}><title>{_figure_of(float(value))}</title></rect>'
+        yield f'<rect class="touch" {place} {size}><title>{shown_number(float(value))}</title></rect>'
 
 
 def _figure(title: str, sentence: str, parts: list[str], width: float, height: float) -> Markup:
@@ -202,7 +235,3 @@ def _side_of(count: int) -> float:
 
 def _short(number: float) -> str:
     return f"{number:.2f}".rstrip("0").rstrip(".") or "0"
-
-
-def _figure_of(number: float) -> str:
-    return f"{number:.3g}".replace("-", "−")

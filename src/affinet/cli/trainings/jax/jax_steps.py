@@ -44,7 +44,7 @@ class JaxSteps:
     def __init__(self, network: FirstNetwork, rows: Rows, rules: AttachedRules, decay: float) -> None:
         first = _nested({name: jnp.asarray(x) for name, x in network.weights.items()})
         optimizer = optax.chain(optax.add_decayed_weights(decay), rules.optimizer) if decay else rules.optimizer
-        self._rows, self._rules = rows, rules
+        self._rows, self._rules, self.decay = rows, rules, decay
         self._numbers = _strong(rules.to_numbers(first))
         self._state = _strong(optimizer.init(self._numbers))
         weights_of = rules.weights_of or (lambda numbers: numbers)

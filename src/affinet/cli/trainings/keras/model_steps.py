@@ -25,6 +25,11 @@ class KerasSteps:
         self._model.compile(self._optimizer)
 
     @property
+    def decay(self) -> float:
+        """Keras adds no decay to gradients."""
+        return 0.0
+
+    @property
     def trained(self) -> int:
         """All numbers of the network."""
         return sum(int(np.prod(variable.shape)) for variable in self._model.variables_of_job.values())

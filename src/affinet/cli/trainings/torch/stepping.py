@@ -15,6 +15,9 @@ from affinet.cli.trainings.training import score_of
 from affinet.cli.words import counted, one_paragraph
 from affinet.errors import RunError
 
+ROWS_AT_ONCE = 256
+"""Rows of a batch for which memory is taken to suffice, whatever the job trains with."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -68,6 +71,17 @@ def take_step(
         loss = closure()
         optimizer.step()
     return float(torch.as_tensor(loss).detach())
+
+
+def add_mean_gradient(network: nn.Module, rows: Rows, batch_size: int) -> float:
+    """Add the gradient of the mean loss of all train rows to the parameters, batch by batch; return the loss."""
+    count, total = len(rows.train_features), 0.0
+    for part in torch.arange(count).split(max(batch_size, ROWS_AT_ONCE)):
+        share = len(part) / count
+        loss = _loss(rows.task, forward(network, rows.train_features[part]), rows.train_targets[part]) * share
+        loss.backward()
+        total += float(loss.detach())
+    return total
 
 
 def forward(network: nn.Module, features: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,7 +17,7 @@ from affinet.cli.trainings.processes import SINGLE, Processes
 from affinet.cli.trainings.torch.keeping import numbers_of, under_rules, without_rules
 from affinet.cli.trainings.torch.network import build_network
 from affinet.cli.trainings.torch.stepping import Rows, forward, rows_for
-from affinet.cli.trainings.torch.torch_training import RuledTorchTraining, TorchTraining
+from affinet.cli.trainings.torch.torch_training import RuledTorchTraining, TorchTraining, as_arrays
 from affinet.errors import RunError
 from affinet.kernels.torch.measuring import Measure
 from affinet.language.dtensors import gathered_all
@@ -45,6 +46,10 @@ class Torch:
     def weights(self, network: nn.Module) -> nn.Module:
         """The module itself."""
         return network
+
+    def arrays(self, network: nn.Module) -> dict[str, np.ndarray]:
+        """Copies of its parameters by name."""
+        return as_arrays(dict(network.named_parameters()))
 
     def numbers(self, network: nn.Module) -> int:
         """How many numbers of its parameters are not frozen."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,12 +17,12 @@ from affinet.blocks.interval import Interval
 from affinet.cli.trainings.processes import SINGLE, Processes
 from affinet.cli.trainings.snapshot import Snapshot
 from affinet.cli.trainings.torch.keeping import Learner, RuledLearner
-from affinet.cli.trainings.torch.stepping import Rows, score, take_step
+from affinet.cli.trainings.torch.stepping import Rows, add_mean_gradient, score, take_step
 from affinet.cli.trainings.torch.tensor_snapshot import put_back_ruled, take_ruled
 from affinet.cli.trainings.torch.threads import suited_threads
 from affinet.errors import InfeasibleError, LeftOutWarning
-from affinet.language.dtensors import local_part
-from affinet.report.cost import Trainable
+from affinet.language.dtensors import gathered_all, local_part
+from affinet.report.cost import CostReport, Trainable
 from affinet.training.augmented.lagrange_handle import LagrangeHandle
 
 Measure = Callable[[], Mapping[str, float]]
@@ -74,6 +75,10 @@ class TorchTraining:
 
     def finish(self) -> None:
         """Nothing is left to do after the last step."""
+
+    def weights(self) -> Mapping[str, np.ndarray]:
+        """As `Training.weights`: its parameters."""
+        return as_arrays(gathered_all(dict(self.learner.network.named_parameters())))
 
     def score(self) -> float:
         """As `Training.score`; every process computes it, and that of the writer counts."""
@@ -135,6 +140,24 @@ class RuledTorchTraining(TorchTraining):
         handle = self.ruled.handle
         return handle.violated(list(rules)) if isinstance(handle, LagrangeHandle) else {}
 
+    def weights(self) -> Mapping[str, np.ndarray]:
+        """As `Training.weights`, also where weights are computed."""
+        return as_arrays(self.ruled.state())
+
+    def prices(self, batch_size: int) -> CostReport | None:
+        """As `RuledTraining.prices`; None for several processes. An augmented Lagrangian has learned them."""
+        handle = self.ruled.handle
+        if self.processes.world > 1:
+            return None
+        if isinstance(handle, LagrangeHandle):
+            return handle.report()
+        with torch.random.fork_rng(devices=[]):
+            self.learner.network.eval()
+            try:
+                return handle.report(lambda: add_mean_gradient(self.learner.network, self.rows, batch_size))
+            finally:
+                self.learner.network.train()
+
     def state(self) -> Mapping[str, Tensor]:
         """The state of the baked network."""
         return self.ruled.state()
@@ -149,3 +172,13 @@ class RuledTorchTraining(TorchTraining):
         """As `RuledTraining.restore`."""
         put_back_ruled(snapshot, self.ruled, self.shuffling)
         self.ruled.handle.forget()
+
+
+@torch.no_grad()
+def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Copies of the floating-point ones; NumPy has no bfloat16, so that those are widened."""
+    floating = {name: tensor.detach().cpu() for name, tensor in tensors.items() if tensor.is_floating_point()}
+    return {
+        name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor.clone()).numpy()
+        for name, tensor in floating.items()
+    }
