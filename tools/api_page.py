@@ -82,7 +82,11 @@ SECTIONS = (
     Section("JAX and Optax: `affinet.optax`", "[JAX](jax.md)", source="optax"),
     Section("Keras: `affinet.keras`", "[Keras](keras.md)", source="keras"),
     Section("SciPy: `affinet.scipy`", "[SciPy and MATLAB](scipy.md)", scipy),
-    Section("Tests of bindings: `affinet.testing`", "[Adding a framework](frameworks.md)", testing),
+    Section(
+        "Tests of bindings: `affinet.testing`",
+        "[Adding a framework](frameworks.md) and [Conformance](conformance.md)",
+        testing,
+    ),
     Section("Version", "[The changelog](../CHANGELOG.md)", names=("__version__",)),
 )
 

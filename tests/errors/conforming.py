@@ -46,3 +46,8 @@ def a_binding_that_returns_other_shapes() -> None:
 @case(UnsupportedWeightError, "Cases have no numbers in this dtype.", "Check float32 and float64.")
 def a_case_in_integers() -> None:
     affinet.testing.check(affinet.Plan.projector, affinet.testing.cases()[0], "int64")
+
+
+@case(NotImplementedError, "A case has no linear equations.", "Decline it, by letting the error pass.")
+def the_equations_of_a_simplex() -> None:
+    affinet.testing.equations(next(case for case in affinet.testing.cases() if case.name == "simplex"))

@@ -55,7 +55,9 @@ def cases() -> tuple[Case, ...]:
     large = [replace(case, name=f"{case.name} as of large weights", limits=AS_LARGE) for case in equations]
     irregular = next(case for case in equations if case.name == "irregular equations")
     sparse = replace(irregular, name=f"{irregular.name} as of many", limits=AS_LARGE_COMPONENT)
-    return (*equations, *large, sparse, *_inequalities(), *_nonlinear())
+    inequalities = (replace(case, kind="inequalities") for case in _inequalities())
+    nonlinear = (replace(case, kind="nonlinear equations") for case in _nonlinear())
+    return (*equations, *large, sparse, *inequalities, *nonlinear)
 
 
 def _sums() -> tuple[Case, ...]:

@@ -10,10 +10,21 @@ from math import prod, sqrt
 import numpy as np
 
 from affinet.language.calculus.terms import Floats
-from affinet.testing.truth import Arrays, Quadratic
+from affinet.testing.truth import Arrays, Case, Quadratic
 
 Residuals = Callable[[Arrays], list[np.ndarray]]
 """The left side minus the right side of each rule, at float64 weights."""
+
+
+def equations(case: Case) -> tuple[Floats, Floats]:
+    """`A` (rows, entries) and `b` (rows,) of the linear equations of a case, dense and in float64, for any library.
+
+    The columns stand for the weights in the order of `case.shapes`, each row by row, the weights in no rule included.
+    Rows may follow from others. Raises NotImplementedError for a case with other rules.
+    """
+    if isinstance(case.truth, LinearEquations):
+        return case.truth.A.copy(), case.truth.b.copy()
+    raise NotImplementedError(f"case {case.name!r} has {case.kind}, and not only linear equations.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from affinet.system.system import System
 
 Arrays = Mapping[str, np.ndarray]
 """The numbers of each weight, by name."""
+Kind = Literal["linear equations", "inequalities", "nonlinear equations"]
+KINDS: tuple[Kind, ...] = ("linear equations", "inequalities", "nonlinear equations")
 
 
 class Truth(Protocol):
@@ -81,6 +83,7 @@ class Case:
     quadratic: Quadratic = field(repr=False)
     bystanders: tuple[str, ...] = ()
     limits: Limits = field(default=Limits(), repr=False)
+    kind: Kind = "linear equations"
 
     def __str__(self) -> str:
         return self.name.replace(" ", "-")
