@@ -70,7 +70,7 @@ check: $(VENV)/.installed-check
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tools/run_documents.py $(PAGES)
+	$(BIN)/python tools/run_documents.py --passed build/pages.json $(PAGES)
 	$(BIN)/python tools/check_wheel.py
 
 # The documentation as a site, build/site/index.html, and its notebooks with their outputs, build/notebooks/. Warnings are errors; the pages' blocks are run by `make check`.
@@ -86,7 +86,8 @@ browser: $(VENV)/.installed-browser
 		$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=2 --dist=loadfile tests/browser
 
 # What takes longer than CI may: run by hand before a change to rounding, planning or versions is called done.
-long: $(VENV)/.installed-test $(VENV)/.installed-trainers $(TENSORFLOW)/.installed
+long: $(VENV)/.installed-test $(VENV)/.installed-check $(VENV)/.installed-trainers $(TENSORFLOW)/.installed
+	$(BIN)/python tools/run_documents.py $(PAGES)
 	$(ONE_THREAD) $(BIN)/python -m tests.properties.consistent 10000
 	AFFINET_NEARLY_REDUNDANT=300 $(ONE_THREAD) $(BIN)/python $(PYTEST) \
 		tests/planning/test_nearly_redundant.py tests/kernels/test_extremes.py

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import run_documents
+from tools import passed_pages, run_documents
 
 HERE = Path(__file__).parents[1]
 PAGES = [HERE / "README.md", *sorted((HERE / "docs").rglob("*.md"))]
@@ -48,3 +48,40 @@ def test_an_extra_without_pages_and_a_wrong_print_fail(pages: list[str]) -> None
 def test_links_of_all_pages_are_checked(pages: list[str]) -> None:
     Path(pages[1]).write_text(NEEDS + "[nowhere](missing.md)\n" + PRINTS, encoding="utf-8")
     assert run_documents.main(pages)
+
+
+def test_a_page_that_passed_runs_again_only_where_something_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, passed, shown = tmp_path / "page.md", tmp_path / "build" / "pages.json", PRINTS.replace("1 + 1", "2")
+    ran, unchanged = f"{page}: 2 blocks\n", f"{page}: unchanged since it passed\n"
+    for text, line in [(PRINTS, ran), (PRINTS, unchanged), (shown, ran), (PRINTS, unchanged)]:
+        page.write_text(text, encoding="utf-8")
+        assert not run_documents.main(["--passed", str(passed), str(page)])
+        assert capsys.readouterr().out == line
+    page.write_text(PRINTS + "[nowhere](missing.md)\n", encoding="utf-8")
+    assert run_documents.main(["--passed", str(passed), str(page)])
+    assert not capsys.readouterr().out
+
+
+def test_changed_code_and_versions_forget_what_passed(tmp_path: Path) -> None:
+    files = [tmp_path / "src" / "affinet" / "a.py", tmp_path / "examples" / "data.txt"]
+    files += [tmp_path / name for name in passed_pages.RUNNERS]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("1", encoding="utf-8")
+    stored = tmp_path / "pages.json"
+    for file in files:
+        passed_pages.read_passed(stored, tmp_path).add(PRINTS)
+        assert passed_pages.read_passed(stored, tmp_path).has(PRINTS)
+        file.write_text("2", encoding="utf-8")
+        assert not passed_pages.read_passed(stored, tmp_path).has(PRINTS)
+    stored.write_text("[", encoding="utf-8")
+    assert not passed_pages.read_passed(stored, tmp_path).has(PRINTS)
+
+
+def test_a_failed_page_is_not_remembered(tmp_path: Path) -> None:
+    page, passed = tmp_path / "page.md", tmp_path / "pages.json"
+    page.write_text(PRINTS.replace("\n2\n", "\n3\n"), encoding="utf-8")
+    assert run_documents.main(["--passed", str(passed), str(page)])
+    assert run_documents.main(["--passed", str(passed), str(page)])

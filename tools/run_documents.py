@@ -14,7 +14,9 @@ A page with a line `<!-- extra: keras-tf -->` needs that extra, which has an env
 under `--extra keras-tf`, and then only those of such pages do, where of warnings only those of affinet are errors:
 guests warn of much. Without the option the links of all pages are checked.
 
-    python tools/run_documents.py README.md docs/*.md docs/gallery/*.md
+With `--passed FILE` a page that has passed with the same text, code and versions is not run again, only its links.
+
+    python tools/run_documents.py --passed build/pages.json README.md docs/*.md docs/gallery/*.md
     python tools/run_documents.py --extra keras-tf docs/*.md docs/gallery/*.md
 """
 
@@ -37,6 +39,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # this file is run by its path
+
+from tools.passed_pages import PassedPages, read_passed  # noqa: E402
+
 BLOCK = re.compile(
     r"^(?P<skip><!-- not (run|compared) -->\n)?```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
@@ -169,7 +175,7 @@ def run_document(document: Path) -> int:
     return len(blocks)
 
 
-def report(name: str, extra: str | None) -> str | None:
+def report(name: str, extra: str | None, passed: PassedPages) -> str | None:
     """Check a document under an extra; one line on it, or None for a page of no concern. Raises DocumentError."""
     document = Path(name).resolve()
     text = document.read_text(encoding="utf-8")
@@ -177,7 +183,11 @@ def report(name: str, extra: str | None) -> str | None:
     if extra is None:
         check_links(document, text)
     if needed == extra:
-        return f"{name}: {run_document(document)} blocks"
+        if passed.has(text):
+            return f"{name}: unchanged since it passed"
+        blocks = run_document(document)
+        passed.add(text)
+        return f"{name}: {blocks} blocks"
     return f"{name}: not run, it needs --extra {needed}" if extra is None else None
 
 
@@ -185,14 +195,16 @@ def main(arguments: list[str]) -> int:
     """Run the documents named; exit status 1 where one fails, or where none is about the extra."""
     parser = argparse.ArgumentParser(description="Run the code blocks of Markdown files.")
     parser.add_argument("--extra", help="run the pages that declare this extra, and no others")
+    parser.add_argument("--passed", type=Path, help="a file that remembers which pages have passed")
     parser.add_argument("documents", nargs="+")
     chosen = parser.parse_args(arguments)
+    passed = read_passed(chosen.passed and chosen.passed.resolve())
     warnings.simplefilter("error" if chosen.extra is None else "ignore")
     warnings.filterwarnings("error", ".*affinet")
     lines, failed = 0, False
     for name in chosen.documents:
         try:
-            line = report(name, chosen.extra)
+            line = report(name, chosen.extra, passed)
         except DocumentError as error:
             failed = True
             print(f"{name}: {error}", file=sys.stderr)
